@@ -1,0 +1,1 @@
+"""An owner of models: its model store, handlers, tuning and Flower ClientApp."""

@@ -1,0 +1,218 @@
+from disinherit.v1 import graph_pb2 as _graph_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Outcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    OUTCOME_UNSPECIFIED: _ClassVar[Outcome]
+    OUTCOME_APPLIED: _ClassVar[Outcome]
+    OUTCOME_ALREADY_APPLIED: _ClassVar[Outcome]
+    OUTCOME_FAILED: _ClassVar[Outcome]
+OUTCOME_UNSPECIFIED: Outcome
+OUTCOME_APPLIED: Outcome
+OUTCOME_ALREADY_APPLIED: Outcome
+OUTCOME_FAILED: Outcome
+
+class Method(_message.Message):
+    __slots__ = ("scope", "reference", "merge", "alpha", "gauge", "exponent", "bound", "row_scoped")
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    REFERENCE_FIELD_NUMBER: _ClassVar[int]
+    MERGE_FIELD_NUMBER: _ClassVar[int]
+    ALPHA_FIELD_NUMBER: _ClassVar[int]
+    LAMBDA_FIELD_NUMBER: _ClassVar[int]
+    GAUGE_FIELD_NUMBER: _ClassVar[int]
+    EXPONENT_FIELD_NUMBER: _ClassVar[int]
+    BOUND_FIELD_NUMBER: _ClassVar[int]
+    ROW_SCOPED_FIELD_NUMBER: _ClassVar[int]
+    scope: str
+    reference: str
+    merge: str
+    alpha: float
+    gauge: float
+    exponent: float
+    bound: float
+    row_scoped: bool
+    def __init__(self, scope: _Optional[str] = ..., reference: _Optional[str] = ..., merge: _Optional[str] = ..., alpha: _Optional[float] = ..., gauge: _Optional[float] = ..., exponent: _Optional[float] = ..., bound: _Optional[float] = ..., row_scoped: _Optional[bool] = ..., **kwargs) -> None: ...
+
+class Root(_message.Message):
+    __slots__ = ("model_id", "classes")
+    MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    CLASSES_FIELD_NUMBER: _ClassVar[int]
+    model_id: str
+    classes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, model_id: _Optional[str] = ..., classes: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class UnlearningRequest(_message.Message):
+    __slots__ = ("id", "reason", "roots", "method")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    ROOTS_FIELD_NUMBER: _ClassVar[int]
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    reason: str
+    roots: _containers.RepeatedCompositeFieldContainer[Root]
+    method: Method
+    def __init__(self, id: _Optional[str] = ..., reason: _Optional[str] = ..., roots: _Optional[_Iterable[_Union[Root, _Mapping]]] = ..., method: _Optional[_Union[Method, _Mapping]] = ...) -> None: ...
+
+class FisherPacket(_message.Message):
+    __slots__ = ("tensors", "digest", "labels", "head_weight", "head_bias", "sources", "classes", "samples")
+    TENSORS_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    HEAD_WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    HEAD_BIAS_FIELD_NUMBER: _ClassVar[int]
+    SOURCES_FIELD_NUMBER: _ClassVar[int]
+    CLASSES_FIELD_NUMBER: _ClassVar[int]
+    SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    tensors: bytes
+    digest: str
+    labels: _containers.RepeatedScalarFieldContainer[str]
+    head_weight: str
+    head_bias: str
+    sources: _containers.RepeatedScalarFieldContainer[str]
+    classes: _containers.RepeatedScalarFieldContainer[str]
+    samples: int
+    def __init__(self, tensors: _Optional[bytes] = ..., digest: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., head_weight: _Optional[str] = ..., head_bias: _Optional[str] = ..., sources: _Optional[_Iterable[str]] = ..., classes: _Optional[_Iterable[str]] = ..., samples: _Optional[int] = ...) -> None: ...
+
+class FisherTask(_message.Message):
+    __slots__ = ("request_id", "roots", "method")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    ROOTS_FIELD_NUMBER: _ClassVar[int]
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    roots: _containers.RepeatedCompositeFieldContainer[Root]
+    method: Method
+    def __init__(self, request_id: _Optional[str] = ..., roots: _Optional[_Iterable[_Union[Root, _Mapping]]] = ..., method: _Optional[_Union[Method, _Mapping]] = ...) -> None: ...
+
+class RootFisher(_message.Message):
+    __slots__ = ("model_id", "packets", "seconds", "error")
+    MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    PACKETS_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    model_id: str
+    packets: _containers.RepeatedCompositeFieldContainer[FisherPacket]
+    seconds: float
+    error: str
+    def __init__(self, model_id: _Optional[str] = ..., packets: _Optional[_Iterable[_Union[FisherPacket, _Mapping]]] = ..., seconds: _Optional[float] = ..., error: _Optional[str] = ...) -> None: ...
+
+class FisherReply(_message.Message):
+    __slots__ = ("roots",)
+    ROOTS_FIELD_NUMBER: _ClassVar[int]
+    roots: _containers.RepeatedCompositeFieldContainer[RootFisher]
+    def __init__(self, roots: _Optional[_Iterable[_Union[RootFisher, _Mapping]]] = ...) -> None: ...
+
+class UnlearnTask(_message.Message):
+    __slots__ = ("request_id", "method", "fishers", "models")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    FISHERS_FIELD_NUMBER: _ClassVar[int]
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    method: Method
+    fishers: _containers.RepeatedCompositeFieldContainer[FisherPacket]
+    models: _containers.RepeatedCompositeFieldContainer[ModelTask]
+    def __init__(self, request_id: _Optional[str] = ..., method: _Optional[_Union[Method, _Mapping]] = ..., fishers: _Optional[_Iterable[_Union[FisherPacket, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[ModelTask, _Mapping]]] = ...) -> None: ...
+
+class ModelTask(_message.Message):
+    __slots__ = ("model_id", "fisher", "digest")
+    MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    FISHER_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    model_id: str
+    fisher: int
+    digest: str
+    def __init__(self, model_id: _Optional[str] = ..., fisher: _Optional[int] = ..., digest: _Optional[str] = ...) -> None: ...
+
+class Selection(_message.Message):
+    __slots__ = ("parameter", "rows", "total")
+    PARAMETER_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_FIELD_NUMBER: _ClassVar[int]
+    parameter: str
+    rows: _containers.RepeatedScalarFieldContainer[int]
+    total: int
+    def __init__(self, parameter: _Optional[str] = ..., rows: _Optional[_Iterable[int]] = ..., total: _Optional[int] = ...) -> None: ...
+
+class ModelResult(_message.Message):
+    __slots__ = ("model_id", "outcome", "successor", "alpha", "gauge", "tuned", "selections", "out_of_scope", "fisher_seconds", "tune_seconds", "apply_seconds", "error")
+    MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    SUCCESSOR_FIELD_NUMBER: _ClassVar[int]
+    ALPHA_FIELD_NUMBER: _ClassVar[int]
+    LAMBDA_FIELD_NUMBER: _ClassVar[int]
+    GAUGE_FIELD_NUMBER: _ClassVar[int]
+    TUNED_FIELD_NUMBER: _ClassVar[int]
+    SELECTIONS_FIELD_NUMBER: _ClassVar[int]
+    OUT_OF_SCOPE_FIELD_NUMBER: _ClassVar[int]
+    FISHER_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    TUNE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    APPLY_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    model_id: str
+    outcome: Outcome
+    successor: _graph_pb2.ModelRecord
+    alpha: float
+    gauge: float
+    tuned: bool
+    selections: _containers.RepeatedCompositeFieldContainer[Selection]
+    out_of_scope: _containers.RepeatedScalarFieldContainer[str]
+    fisher_seconds: float
+    tune_seconds: float
+    apply_seconds: float
+    error: str
+    def __init__(self, model_id: _Optional[str] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., successor: _Optional[_Union[_graph_pb2.ModelRecord, _Mapping]] = ..., alpha: _Optional[float] = ..., gauge: _Optional[float] = ..., tuned: _Optional[bool] = ..., selections: _Optional[_Iterable[_Union[Selection, _Mapping]]] = ..., out_of_scope: _Optional[_Iterable[str]] = ..., fisher_seconds: _Optional[float] = ..., tune_seconds: _Optional[float] = ..., apply_seconds: _Optional[float] = ..., error: _Optional[str] = ..., **kwargs) -> None: ...
+
+class UnlearnReply(_message.Message):
+    __slots__ = ("models",)
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    models: _containers.RepeatedCompositeFieldContainer[ModelResult]
+    def __init__(self, models: _Optional[_Iterable[_Union[ModelResult, _Mapping]]] = ...) -> None: ...
+
+class RegisterTask(_message.Message):
+    __slots__ = ("scope", "model_ids")
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    MODEL_IDS_FIELD_NUMBER: _ClassVar[int]
+    scope: str
+    model_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, scope: _Optional[str] = ..., model_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class RegisterReply(_message.Message):
+    __slots__ = ("owner", "models")
+    OWNER_FIELD_NUMBER: _ClassVar[int]
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    owner: str
+    models: _containers.RepeatedCompositeFieldContainer[_graph_pb2.ModelRecord]
+    def __init__(self, owner: _Optional[str] = ..., models: _Optional[_Iterable[_Union[_graph_pb2.ModelRecord, _Mapping]]] = ...) -> None: ...
+
+class EvaluateTask(_message.Message):
+    __slots__ = ("model_ids",)
+    MODEL_IDS_FIELD_NUMBER: _ClassVar[int]
+    model_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, model_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Evaluation(_message.Message):
+    __slots__ = ("model_id", "digest", "labels", "confusion", "error")
+    MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    CONFUSION_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    model_id: str
+    digest: str
+    labels: _containers.RepeatedScalarFieldContainer[str]
+    confusion: _containers.RepeatedScalarFieldContainer[int]
+    error: str
+    def __init__(self, model_id: _Optional[str] = ..., digest: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., confusion: _Optional[_Iterable[int]] = ..., error: _Optional[str] = ...) -> None: ...
+
+class EvaluateReply(_message.Message):
+    __slots__ = ("models",)
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    models: _containers.RepeatedCompositeFieldContainer[Evaluation]
+    def __init__(self, models: _Optional[_Iterable[_Union[Evaluation, _Mapping]]] = ...) -> None: ...

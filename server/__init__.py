@@ -1,0 +1,1 @@
+"""The coordinator: planning, merging, campaigns, the store and the Flower ServerApp."""

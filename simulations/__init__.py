@@ -1,0 +1,1 @@
+"""Data sets, networks, scenarios, references and reports."""
