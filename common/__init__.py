@@ -1,1 +1,1 @@
-"""What both sides share: the graph, Fisher information, merging, dampening, checkpoints, the wire."""
+"""What both sides share: graph, Fisher information, merging, dampening, checkpoints, wire."""

@@ -14,8 +14,8 @@
     ├── StoreError            the store cannot do what was asked (exit code 2)
     └── CampaignError         a campaign could not be carried out (exit code 1)
 
-A message names the thing, the value it had, what was expected and what to do: "Expected ..., but got
-...".  The command line prints it as one line and never a stack trace.
+A message names the thing, the value it had, what was expected and what to do: "Expected ..., but
+got ...".  The command line prints it as one line and never a stack trace.
 """
 
 

@@ -42,8 +42,8 @@ def check_id(value: str, what: str = "model id") -> str:
     """
     if not _ID.fullmatch(value):
         raise GraphError(
-            f"Expected a {what} of 1 to 128 letters, digits and . _ ~ - that starts with a letter or "
-            f"digit, but got {value!r}."
+            f"Expected a {what} of 1 to 128 letters, digits and . _ ~ - that starts with a "
+            f"letter or digit, but got {value!r}."
         )
     return value
 

@@ -20,12 +20,12 @@ OUTCOME_ALREADY_APPLIED: Outcome
 OUTCOME_FAILED: Outcome
 
 class Method(_message.Message):
-    __slots__ = ("scope", "reference", "merge", "alpha", "gauge", "exponent", "bound", "row_scoped")
+    __slots__ = ("scope", "reference", "merge", "alpha", "lam", "gauge", "exponent", "bound", "row_scoped")
     SCOPE_FIELD_NUMBER: _ClassVar[int]
     REFERENCE_FIELD_NUMBER: _ClassVar[int]
     MERGE_FIELD_NUMBER: _ClassVar[int]
     ALPHA_FIELD_NUMBER: _ClassVar[int]
-    LAMBDA_FIELD_NUMBER: _ClassVar[int]
+    LAM_FIELD_NUMBER: _ClassVar[int]
     GAUGE_FIELD_NUMBER: _ClassVar[int]
     EXPONENT_FIELD_NUMBER: _ClassVar[int]
     BOUND_FIELD_NUMBER: _ClassVar[int]
@@ -34,11 +34,12 @@ class Method(_message.Message):
     reference: str
     merge: str
     alpha: float
+    lam: float
     gauge: float
     exponent: float
     bound: float
     row_scoped: bool
-    def __init__(self, scope: _Optional[str] = ..., reference: _Optional[str] = ..., merge: _Optional[str] = ..., alpha: _Optional[float] = ..., gauge: _Optional[float] = ..., exponent: _Optional[float] = ..., bound: _Optional[float] = ..., row_scoped: _Optional[bool] = ..., **kwargs) -> None: ...
+    def __init__(self, scope: _Optional[str] = ..., reference: _Optional[str] = ..., merge: _Optional[str] = ..., alpha: _Optional[float] = ..., lam: _Optional[float] = ..., gauge: _Optional[float] = ..., exponent: _Optional[float] = ..., bound: _Optional[float] = ..., row_scoped: _Optional[bool] = ...) -> None: ...
 
 class Root(_message.Message):
     __slots__ = ("model_id", "classes")
@@ -141,12 +142,12 @@ class Selection(_message.Message):
     def __init__(self, parameter: _Optional[str] = ..., rows: _Optional[_Iterable[int]] = ..., total: _Optional[int] = ...) -> None: ...
 
 class ModelResult(_message.Message):
-    __slots__ = ("model_id", "outcome", "successor", "alpha", "gauge", "tuned", "selections", "out_of_scope", "fisher_seconds", "tune_seconds", "apply_seconds", "error")
+    __slots__ = ("model_id", "outcome", "successor", "alpha", "lam", "gauge", "tuned", "selections", "out_of_scope", "fisher_seconds", "tune_seconds", "apply_seconds", "error")
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     SUCCESSOR_FIELD_NUMBER: _ClassVar[int]
     ALPHA_FIELD_NUMBER: _ClassVar[int]
-    LAMBDA_FIELD_NUMBER: _ClassVar[int]
+    LAM_FIELD_NUMBER: _ClassVar[int]
     GAUGE_FIELD_NUMBER: _ClassVar[int]
     TUNED_FIELD_NUMBER: _ClassVar[int]
     SELECTIONS_FIELD_NUMBER: _ClassVar[int]
@@ -159,6 +160,7 @@ class ModelResult(_message.Message):
     outcome: Outcome
     successor: _graph_pb2.ModelRecord
     alpha: float
+    lam: float
     gauge: float
     tuned: bool
     selections: _containers.RepeatedCompositeFieldContainer[Selection]
@@ -167,7 +169,7 @@ class ModelResult(_message.Message):
     tune_seconds: float
     apply_seconds: float
     error: str
-    def __init__(self, model_id: _Optional[str] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., successor: _Optional[_Union[_graph_pb2.ModelRecord, _Mapping]] = ..., alpha: _Optional[float] = ..., gauge: _Optional[float] = ..., tuned: _Optional[bool] = ..., selections: _Optional[_Iterable[_Union[Selection, _Mapping]]] = ..., out_of_scope: _Optional[_Iterable[str]] = ..., fisher_seconds: _Optional[float] = ..., tune_seconds: _Optional[float] = ..., apply_seconds: _Optional[float] = ..., error: _Optional[str] = ..., **kwargs) -> None: ...
+    def __init__(self, model_id: _Optional[str] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., successor: _Optional[_Union[_graph_pb2.ModelRecord, _Mapping]] = ..., alpha: _Optional[float] = ..., lam: _Optional[float] = ..., gauge: _Optional[float] = ..., tuned: _Optional[bool] = ..., selections: _Optional[_Iterable[_Union[Selection, _Mapping]]] = ..., out_of_scope: _Optional[_Iterable[str]] = ..., fisher_seconds: _Optional[float] = ..., tune_seconds: _Optional[float] = ..., apply_seconds: _Optional[float] = ..., error: _Optional[str] = ...) -> None: ...
 
 class UnlearnReply(_message.Message):
     __slots__ = ("models",)
