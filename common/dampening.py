@@ -1,0 +1,179 @@
+"""Selective dampening: weaken the parameters that matter more to what is to be forgotten."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from disinherit.common.errors import FisherError, InputError, ScopeError
+from disinherit.common.merging import check_fisher
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dampened:
+    """The outcome of dampening.
+
+    Attributes:
+        parameters: parameter name -> new tensor, shape, dtype and device as before.
+        selected: parameter name -> int64 number of selected values per row of dim 0, `[shape[0]]`
+            (`[1]` for a scalar).
+    """
+
+    parameters: dict[str, Tensor]
+    selected: dict[str, Tensor]
+
+    @property
+    def selected_count(self) -> int:
+        """Number of selected values over all parameters in scope."""
+        return sum(int(counts.sum()) for counts in self.selected.values())
+
+    @property
+    def selected_fraction(self) -> float:
+        """Selected share of all values in scope, in [0, 1]; 0 for an empty scope."""
+        total = sum(parameter.numel() for parameter in self.parameters.values())
+        return self.selected_count / total if total else 0.0
+
+
+@torch.no_grad()
+def dampen(
+    parameters: Mapping[str, Tensor],
+    forget: Mapping[str, Tensor],
+    reference: Mapping[str, Tensor],
+    alpha: float,
+    lam: float,
+    exponent: float = 1.0,
+    bound: float = 1.0,
+    rows: Mapping[str, Sequence[int]] | None = None,
+) -> Dampened:
+    r"""Dampen parameters where the Fisher of the data to forget dominates (SSD, FIUn).
+
+    A value θ is selected where F_forget > α F_ref, and there becomes
+    θ · min(bound, (λ F_ref / F_forget)^exponent); all others stay bit for bit. With F_ref over
+    *all* training data, exponent 1, bound 1 and no `rows` this is the published rule (Foster et
+    al. 2024; arXiv 2408.08493), including that a selected value whose factor would exceed the
+    bound is multiplied by the bound, so with bound 1 it counts as selected and does not change.
+
+    Where F_forget is 0 nothing is selected; where F_ref is 0 and F_forget is not, the value is
+    selected and becomes 0. Factors are computed in float32 or wider.
+
+    Args:
+        parameters: parameter name -> floating-point tensor.
+        forget: Fisher of the data to forget; names and shapes of `parameters`.
+        reference: Fisher to compare with; names and shapes of `parameters`.
+        alpha: selection threshold, > 0; higher selects less.
+        lam: dampening constant, > 0; lower dampens more.
+        exponent: of the dampening factor, > 0.
+        bound: largest factor, in (0, 1].
+        rows: for the named parameters select only in these rows of dim 0; an empty sequence
+            selects nothing there. Parameters that are not named are not restricted.
+
+    Returns:
+        New tensors, and how much was selected. The inputs are untouched.
+
+    Raises:
+        InputError: if alpha, lam, exponent or bound is out of range.
+        FisherError: if names or shapes differ, or a Fisher value is not finite or negative.
+        ScopeError: if a parameter is not floating-point, or `rows` names a parameter or row that
+            does not exist.
+
+    Example:
+        >>> theta = {"w": torch.tensor([8.0, 8.0, 8.0])}
+        >>> forget = {"w": torch.tensor([4.0, 1.0, 0.0])}
+        >>> reference = {"w": torch.tensor([1.0, 1.0, 1.0])}
+        >>> result = dampen(theta, forget, reference, alpha=2.0, lam=1.0)
+        >>> result.parameters["w"], result.selected_count
+        (tensor([2., 8., 8.]), 1)
+    """
+    for what, value in (("alpha", alpha), ("lam", lam), ("exponent", exponent)):
+        _check_positive(what, value)
+    if not 0 < bound <= 1:
+        raise InputError(f"Expected bound in (0, 1], but got {bound}.")
+    _check_alike(parameters, forget, reference)
+    row_masks = _row_masks(parameters, rows or {})
+
+    result = Dampened({}, {})
+    for name, theta in parameters.items():
+        check_fisher(name, forget[name], "the forget Fisher")
+        check_fisher(name, reference[name], "the reference Fisher")
+        dtype = torch.promote_types(forget[name].dtype, reference[name].dtype)
+        dtype = torch.promote_types(dtype, torch.float32)
+        f_forget = forget[name].to(theta.device, dtype)
+        f_reference = reference[name].to(theta.device, dtype)
+        selected = f_forget > f_reference * alpha
+        if name in row_masks:
+            selected &= row_masks[name]
+        # 0 / 0 is NaN only where nothing is selected, so it never gets through `where`.
+        factor = (f_reference * lam / f_forget).pow(exponent).clamp(max=bound)
+        result.parameters[name] = torch.where(selected, (theta * factor).to(theta.dtype), theta)
+        result.selected[name] = _count_per_row(selected)
+    return result
+
+
+def _count_per_row(selected: Tensor) -> Tensor:
+    rows = selected if selected.ndim else selected.unsqueeze(0)
+    return rows.unsqueeze(-1).flatten(start_dim=1).sum(dim=1)
+
+
+def _row_masks(
+    parameters: Mapping[str, Tensor], rows: Mapping[str, Sequence[int]]
+) -> dict[str, Tensor]:
+    """Return, per name in `rows`, a mask `[shape[0], 1, ...]` that is true in these rows."""
+    masks = {}
+    for name, indices in rows.items():
+        if name not in parameters:
+            raise ScopeError(
+                f"Expected rows only for parameters in scope ({list(parameters)}), but got rows "
+                f"for {name!r}."
+            )
+        theta = parameters[name]
+        if theta.ndim == 0:
+            raise ScopeError(f"Expected rows only for tensors, but got rows for scalar {name!r}.")
+        count = theta.shape[0]
+        for index in indices:
+            if not 0 <= index < count:
+                raise ScopeError(
+                    f"Expected rows in [0, {count}) for parameter {name!r}, but got {index}."
+                )
+        mask = torch.zeros(count, *[1] * (theta.ndim - 1), dtype=torch.bool)
+        mask[list(indices)] = True
+        masks[name] = mask.to(theta.device)
+    return masks
+
+
+def _check_positive(what: str, value: float) -> None:
+    # Beyond float32, alpha * 0 would be inf * 0 = NaN in the kernel and select nothing, silently.
+    if not 0 < value <= torch.finfo(torch.float32).max:
+        raise InputError(f"Expected a positive finite {what}, but got {value}.")
+
+
+def _check_alike(
+    parameters: Mapping[str, Tensor], forget: Mapping[str, Tensor], reference: Mapping[str, Tensor]
+) -> None:
+    sides = {
+        "the parameters": parameters,
+        "the forget Fisher": forget,
+        "the reference Fisher": reference,
+    }
+    names = dict.fromkeys(name for side in sides.values() for name in side)
+    gaps = [
+        f"{missing} missing in {what}"
+        for what, side in sides.items()
+        if (missing := [name for name in names if name not in side])
+    ]
+    if gaps:
+        raise FisherError(
+            "Expected the same names in the parameters, the forget Fisher and the reference "
+            f"Fisher, but got {'; '.join(gaps)}."
+        )
+    for name, theta in parameters.items():
+        if not theta.is_floating_point():
+            raise ScopeError(
+                f"Expected floating-point parameters, but got {theta.dtype} for {name!r}; take it "
+                "out of the scope."
+            )
+        for what, side in sides.items():
+            if side[name].shape != theta.shape:
+                raise FisherError(
+                    f"Expected shape {list(theta.shape)} for {name!r} as in the parameters, but "
+                    f"got {list(side[name].shape)} in {what}; align the rows by class name first."
+                )
