@@ -1,0 +1,232 @@
+"""The SQLite index of a `ModelStore`: model records and the ledger of unlearning.
+
+Only rows: which objects exist on disk and who may write when is the store's business.  Methods
+raise `sqlite3.Error` where SQLite does; `index_errors` turns that into a `StoreError`.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import astuple
+from pathlib import Path
+from typing import Any
+
+from disinherit.client.ledger import LedgerEntry
+from disinherit.common.errors import StoreError
+from disinherit.common.records import ModelRecord, ModelStatus, Provenance
+
+SCHEMA_VERSION = 1
+BUSY_SECONDS = 60.0
+
+_SCHEMA = (
+    "CREATE TABLE store (owner TEXT NOT NULL)",
+    """CREATE TABLE models (
+        id TEXT PRIMARY KEY, architecture TEXT NOT NULL, labels TEXT NOT NULL,
+        digest TEXT NOT NULL, created_us INTEGER NOT NULL, provenance TEXT,
+        fisher_digest TEXT NOT NULL, fisher_scope TEXT NOT NULL, status TEXT NOT NULL)""",
+    # One entry per version: what is unlearned next is unlearned in its successor.
+    """CREATE TABLE ledger (
+        request_id TEXT NOT NULL, model_id TEXT PRIMARY KEY REFERENCES models,
+        digest_before TEXT NOT NULL, successor_id TEXT NOT NULL REFERENCES models,
+        digest_after TEXT NOT NULL, result BLOB NOT NULL)""",
+    f"PRAGMA user_version = {SCHEMA_VERSION}",
+)
+_MODELS = (
+    "SELECT id, architecture, labels, digest, created_us, provenance, fisher_digest, status "
+    "FROM models"
+)
+_LEDGER = (
+    "SELECT request_id, model_id, digest_before, successor_id, digest_after, result FROM ledger"
+)
+
+
+@contextmanager
+def index_errors(path: Path) -> Iterator[None]:
+    """Turn what SQLite raises into a `StoreError` that names the index at `path`.
+
+    Raises:
+        StoreError: in place of any error of SQLite, or of a value it cannot hold.
+    """
+    try:
+        yield
+    except (sqlite3.Error, OverflowError, UnicodeError) as error:
+        raise StoreError(
+            f"Expected to use the index {path}, but got: {error}. If it is damaged, restore it and "
+            "the folder beside it from a backup; if it is locked or the disk is full, try again."
+        ) from error
+
+
+class Index:
+    """Rows of one owner's index.
+
+    Args:
+        path: the database file; created, with its tables, if it does not exist.
+        owner: the client the models belong to.
+
+    Raises:
+        StoreError: if the file is damaged, was written by a newer Disinherit or by another program,
+            or belongs to another owner.
+    """
+
+    def __init__(self, path: Path, owner: str) -> None:
+        self._path = path
+        self._owner = owner
+        self._db = sqlite3.connect(
+            path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        )
+        try:
+            # EXTRA is FULL, and also syncs the folder after a commit: what was answered is not
+            # undone by a loss of power.
+            self._db.execute("PRAGMA synchronous = EXTRA")
+            self._db.execute("PRAGMA foreign_keys = ON")
+            self._prepare()
+        except BaseException:
+            self._db.close()
+            raise
+
+    def close(self) -> None:
+        """Close the database."""
+        self._db.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Make all changes of the block visible and durable at its end, or none of them."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            self._db.rollback()
+            raise
+
+    def find(self, model_id: str) -> ModelRecord | None:
+        """Return the record of a version, or `None`."""
+        row = self._db.execute(f"{_MODELS} WHERE id = ?", (model_id,)).fetchone()
+        return None if row is None else self._record(row)
+
+    def records(self) -> tuple[ModelRecord, ...]:
+        """Return all records, oldest first."""
+        rows = self._db.execute(f"{_MODELS} ORDER BY created_us, id").fetchall()
+        return tuple(self._record(row) for row in rows)
+
+    def insert(self, record: ModelRecord) -> None:
+        """Add a version, as yet without a Fisher summary."""
+        provenance = record.provenance
+        self._db.execute(
+            "INSERT INTO models VALUES (?, ?, ?, ?, ?, ?, '', '', ?)",
+            (
+                record.id,
+                record.architecture,
+                json.dumps(record.labels),
+                record.digest,
+                record.created_us,
+                provenance
+                and json.dumps(
+                    [
+                        provenance.dataset,
+                        dict(provenance.samples_per_class),
+                        provenance.sample_set_digest,
+                    ]
+                ),
+                record.status.value,
+            ),
+        )
+
+    def set_status(self, model_id: str, status: ModelStatus) -> None:
+        """Change where a version stands in its life."""
+        self._db.execute("UPDATE models SET status = ? WHERE id = ?", (status.value, model_id))
+
+    def set_fisher(self, model_id: str, digest: str, scope: str) -> None:
+        """Name the Fisher summary of a version, and the scope it was computed in."""
+        self._db.execute(
+            "UPDATE models SET fisher_digest = ?, fisher_scope = ? WHERE id = ?",
+            (digest, scope, model_id),
+        )
+
+    def fisher_scope(self, model_id: str) -> str:
+        """Return the scope of a version's Fisher summary, or `""`."""
+        row = self._db.execute("SELECT fisher_scope FROM models WHERE id = ?", (model_id,))
+        return str(row.fetchone()[0])
+
+    def entry(self, model_id: str) -> LedgerEntry | None:
+        """Return the ledger entry of a version, or `None` if nothing was unlearned in it."""
+        row = self._db.execute(f"{_LEDGER} WHERE model_id = ?", (model_id,)).fetchone()
+        return None if row is None else LedgerEntry(*row)
+
+    def answer(self, request_id: str, digest: str) -> LedgerEntry | None:
+        """Return the ledger entry of a request for a version with these weights, or `None`."""
+        row = self._db.execute(
+            f"{_LEDGER} WHERE request_id = ? AND digest_before = ?", (request_id, digest)
+        ).fetchone()
+        return None if row is None else LedgerEntry(*row)
+
+    def append(self, entry: LedgerEntry) -> None:
+        """Add a ledger entry."""
+        self._db.execute("INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?)", astuple(entry))
+
+    def holders(self, digest: str) -> list[str]:
+        """Return the ids of the versions with these weights.
+
+        A successor whose weights unlearning left as they were is not counted beside its origin.
+        """
+        rows = self._db.execute(
+            "SELECT id FROM models WHERE digest = ? AND id NOT IN (SELECT successor_id FROM ledger "
+            "WHERE digest_before = digest_after) ORDER BY id",
+            (digest,),
+        )
+        return [model_id for (model_id,) in rows]
+
+    def objects(self) -> set[str]:
+        """Return the digests of all weights and Fisher summaries that versions refer to."""
+        rows = self._db.execute(
+            "SELECT digest FROM models UNION SELECT fisher_digest FROM models"
+        ).fetchall()
+        return {digest for (digest,) in rows}
+
+    def _prepare(self) -> None:
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        tables = self._db.execute("SELECT name FROM sqlite_master").fetchall()
+        if version == 0 and not tables:
+            with self.transaction():
+                for statement in _SCHEMA:
+                    self._db.execute(statement)
+                self._db.execute("INSERT INTO store VALUES (?)", (self._owner,))
+            return
+        if version != SCHEMA_VERSION:
+            raise StoreError(
+                f"Expected schema version {SCHEMA_VERSION} in {self._path}, but got {version}. It "
+                "was written by a newer Disinherit, which can open it, or by another program."
+            )
+        (verdict,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            raise StoreError(
+                f"Expected a sound index in {self._path}, but got: {verdict}. Restore it and the "
+                "folder beside it from a backup."
+            )
+        owners = [owner for (owner,) in self._db.execute("SELECT owner FROM store")]
+        if owners != [self._owner]:
+            raise StoreError(
+                f"Expected a store of {self._owner!r} in {self._path.parent}, but got that of "
+                f"{owners}. Use another folder."
+            )
+
+    def _record(self, row: tuple[Any, ...]) -> ModelRecord:
+        model_id, architecture, labels, digest, created_us, provenance, fisher_digest, status = row
+        try:
+            return ModelRecord(
+                id=model_id,
+                owner=self._owner,
+                architecture=architecture,
+                labels=tuple(json.loads(labels)),
+                digest=digest,
+                created_us=created_us,
+                provenance=None if provenance is None else Provenance(*json.loads(provenance)),
+                fisher_digest=fisher_digest,
+                status=ModelStatus(status),
+            )
+        except (TypeError, ValueError) as error:
+            raise StoreError(
+                f"Expected a sound record of model {model_id!r} in {self._path}, but got: {error}. "
+                "Restore the index and the folder beside it from a backup."
+            ) from error

@@ -1,0 +1,328 @@
+"""What an owner keeps: versions of models, their Fisher summaries, and the ledger of unlearning.
+
+Layout of the folder::
+
+    lock                          locked while a process reads or writes
+    index.db                      model records and ledger (`disinherit.client.index`)
+    objects/<digest>.safetensors  weights and Fisher summaries, named by `weights_digest`
+
+**Commit.**  A write takes the lock, makes its objects durable, and changes the index in one
+transaction.  The transaction is the commit point: a version and its ledger entry become visible
+together, or unreferenced objects are left, which the next opening removes.
+
+**Lock.**  `flock` on `lock` is held for *each operation*, exclusively to write and to open, shared
+to read.  So an opening never takes an object on its way into the index for a leftover, several
+processes may keep the same store open, and a killed process leaves no lock behind.  Threads may
+share a `ModelStore`; after a fork the child must open its own.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from torch import Tensor
+
+from disinherit.client.index import Index, index_errors
+from disinherit.client.ledger import Application, LedgerEntry, check_applicable
+from disinherit.client.lock import FolderLock
+from disinherit.client.objects import Objects
+from disinherit.common.checkpoints import sync_folder, weights_digest
+from disinherit.common.errors import FisherError, StoreError
+from disinherit.common.fisher import ClassFishers
+from disinherit.common.records import ModelRecord, ModelStatus, check_id
+
+__all__ = ["Application", "LedgerEntry", "ModelStore"]
+
+
+class ModelStore:
+    """Model versions and ledger of one owner, in one folder.
+
+    Args:
+        root: the folder; created if it does not exist.
+        owner: the client the models belong to.
+
+    Raises:
+        StoreError: if the folder or its lock cannot be had, or the index is damaged, was written by
+            a newer Disinherit or belongs to another owner. Every method may raise it for such a
+            reason; their docstrings name only their own.
+    """
+
+    def __init__(self, root: Path, owner: str) -> None:
+        self.root = root
+        self.owner = check_id(owner, "owner name")
+        objects = root / "objects"
+        try:
+            objects.mkdir(parents=True, exist_ok=True)
+            sync_folder(root)
+        except OSError as error:
+            raise self._unusable(error) from error
+        self._lock = FolderLock(root / "lock")
+        self._objects = Objects(objects)
+        with self._locked(exclusive=True):
+            self._index = Index(root / "index.db", owner)
+            try:
+                self._objects.keep_only(self._index.objects())
+            except BaseException:
+                self._index.close()
+                raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the index; every later operation is refused."""
+        self._index.close()
+
+    def add(
+        self,
+        record: ModelRecord,
+        weights: Mapping[str, Tensor],
+        fishers: ClassFishers | None = None,
+        fisher_scope: str = "",
+    ) -> ModelRecord:
+        """Register a version.
+
+        One that is there already with the same digest keeps its record; its weights file is written
+        again, which repairs a damaged one, and `fishers`, if given, replace its Fisher summary.
+
+        Args:
+            record: the version; its digest is that of `weights`.
+            weights: its weights by parameter name.
+            fishers: per-class Fisher sums, `[C, *shape]` by parameter name.
+            fisher_scope: the scope they were computed in.
+
+        Returns:
+            The record as it now stands in the store, with the digest of its Fisher summary.
+
+        Raises:
+            StoreError: if the record is another owner's, does not fit the weights, or its id is
+                taken by a version with other weights.
+            FisherError: if `fishers` has another number of classes than the record.
+        """
+        self._check(record, weights)
+        with self._writing():
+            stored = self._index.find(record.id)
+            if stored is None:
+                if record.fisher_digest and fishers is None:
+                    raise StoreError(
+                        f"Expected the Fisher summary of model {record.id!r} itself, but got only "
+                        f"its digest {record.fisher_digest}."
+                    )
+                stored = replace(record, fisher_digest="")
+                self._index.insert(stored)
+            _check_same(record, stored)
+            self._objects.put(record.digest, weights)
+            return stored if fishers is None else self._register(stored, fishers, fisher_scope)
+
+    def set_fishers(self, model_id: str, fishers: ClassFishers, scope: str) -> ModelRecord:
+        """Register, or replace, the Fisher summary of a version.
+
+        Args:
+            model_id: the version.
+            fishers: per-class Fisher sums, `[C, *shape]` by parameter name.
+            scope: the scope they were computed in.
+
+        Returns:
+            The record with the digest of the Fisher summary.
+
+        Raises:
+            StoreError: if there is no such model.
+            FisherError: if `fishers` has another number of classes than the record.
+        """
+        with self._writing():
+            return self._register(self._get(model_id), fishers, scope)
+
+    def record(self, model_id: str) -> ModelRecord:
+        """Return the record of a version.
+
+        Raises:
+            StoreError: if there is no such model.
+        """
+        with self._locked(exclusive=False):
+            return self._get(model_id)
+
+    def records(self) -> tuple[ModelRecord, ...]:
+        """Return all records, oldest first."""
+        with self._locked(exclusive=False):
+            return self._index.records()
+
+    def weights(self, model_id: str) -> dict[str, Tensor]:
+        """Return the weights of a version, on the CPU; they are what its digest says.
+
+        Raises:
+            StoreError: if there is no such model.
+            CheckpointError: if their file is missing or damaged.
+        """
+        with self._locked(exclusive=False):
+            return self._objects.get(self._get(model_id).digest, f"weights of model {model_id!r}")
+
+    def fishers(self, model_id: str) -> tuple[ClassFishers, str] | None:
+        """Return the registered Fisher summary of a version and its scope, or `None`.
+
+        Raises:
+            StoreError: if there is no such model.
+            CheckpointError: if its file is missing or damaged.
+        """
+        with self._locked(exclusive=False):
+            digest = self._get(model_id).fisher_digest
+            if not digest:
+                return None
+            fishers = self._objects.get_fishers(digest, f"Fisher summary of model {model_id!r}")
+            return fishers, self._index.fisher_scope(model_id)
+
+    def applied(
+        self, request_id: str, digest: str, model_id: str | None = None
+    ) -> LedgerEntry | None:
+        """Return the ledger entry of a request for weights, or `None` if it was not applied.
+
+        Args:
+            request_id: the request.
+            digest: `weights_digest` of the version before.
+            model_id: that version. Needed where several versions hold the same weights, as the
+                members of a federation do after a round: each of them has its own entry.
+
+        Raises:
+            StoreError: if `model_id` is not given and several versions hold these weights.
+        """
+        with self._locked(exclusive=False):
+            if model_id is not None:
+                entry = self._index.entry(model_id)
+                return entry if entry and entry.answers(request_id, digest) else None
+            holders = self._index.holders(digest)
+            if len(holders) > 1:
+                raise StoreError(
+                    f"Expected the id of one model with digest {digest}, but got none and "
+                    f"{len(holders)} models have it: {holders}."
+                )
+            return self._index.answer(request_id, digest)
+
+    def apply(self, application: Application) -> LedgerEntry:
+        """Record that a version was unlearned in: its successor, and the entry in the ledger.
+
+        Both become visible in one step, in which the version becomes `superseded`.  If the ledger
+        has the entry already, nothing is changed.
+
+        Args:
+            application: what was done.
+
+        Returns:
+            The new entry, or the one that was there.
+
+        Raises:
+            StoreError: if there is no such model or it has another digest than expected, if another
+                request was applied to it, if the successor is another owner's, does not fit its
+                weights, or its id is taken by other weights or by a version that is not active.
+            FisherError: if the Fisher summary has another number of classes than the successor.
+        """
+        key = application.request_id, application.expected_digest
+        entry = self.applied(*key, application.model_id)
+        if entry is not None:
+            return entry
+        successor = application.successor
+        self._check(successor, application.weights)
+        if successor.fisher_digest:
+            raise StoreError(
+                f"Expected successor {successor.id!r} without a Fisher digest, but got "
+                f"{successor.fisher_digest}. Give its Fisher summary, if there is one."
+            )
+        if successor.id == application.model_id:
+            raise StoreError(f"Expected a new id for the successor of {successor.id!r}.")
+        with self._writing():
+            entry = self._index.entry(application.model_id)
+            if entry is not None and entry.answers(*key):  # by another process, meanwhile
+                return entry
+            check_applicable(application, self._get(application.model_id), entry)
+            stored = self._index.find(successor.id)
+            if stored is None:
+                self._index.insert(replace(successor, status=ModelStatus.ACTIVE))
+            else:
+                _check_same(successor, stored)
+                if stored.status is not ModelStatus.ACTIVE:
+                    raise StoreError(
+                        f"Expected an active version as successor of {application.model_id!r}, but "
+                        f"got {stored.id!r}, which is {stored.status.value}."
+                    )
+            self._objects.put(successor.digest, application.weights)
+            if application.fishers is not None:
+                self._register(successor, application.fishers, application.fisher_scope)
+            self._index.set_status(application.model_id, ModelStatus.SUPERSEDED)
+            entry = LedgerEntry(
+                request_id=application.request_id,
+                model_id=application.model_id,
+                digest_before=application.expected_digest,
+                successor_id=successor.id,
+                digest_after=successor.digest,
+                result=application.result,
+            )
+            self._index.append(entry)
+        return entry
+
+    def _check(self, record: ModelRecord, weights: Mapping[str, Tensor]) -> None:
+        if record.owner != self.owner:
+            raise StoreError(
+                f"Expected a model of {self.owner!r}, but got {record.id!r} of {record.owner!r}."
+            )
+        digest = weights_digest(weights)
+        if digest != record.digest:
+            raise StoreError(
+                f"Expected weights with digest {record.digest} for model {record.id!r}, but got "
+                f"{digest}."
+            )
+
+    def _get(self, model_id: str) -> ModelRecord:
+        record = self._index.find(model_id)
+        if record is None:
+            raise StoreError(
+                f"Expected a model in the store of {self.owner!r}, but got {model_id!r}, which is "
+                "not there. Register it first."
+            )
+        return record
+
+    def _register(self, record: ModelRecord, fishers: ClassFishers, scope: str) -> ModelRecord:
+        if len(fishers.counts) != len(record.labels):
+            raise FisherError(
+                f"Expected Fisher sums of {len(record.labels)} classes for model {record.id!r}, "
+                f"but got {len(fishers.counts)}."
+            )
+        digest = self._objects.put_fishers(fishers)
+        self._index.set_fisher(record.id, digest, scope)
+        return replace(record, fisher_digest=digest)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        with self._locked(exclusive=True), self._index.transaction():
+            yield
+
+    @contextmanager
+    def _locked(self, *, exclusive: bool) -> Iterator[None]:
+        """Hold the lock, and let no error of SQLite or the file system out as it is."""
+        try:
+            with index_errors(self.root / "index.db"), self._lock.held(exclusive=exclusive):
+                yield
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: OSError) -> StoreError:
+        return StoreError(
+            f"Expected a folder for the models of {self.owner!r} that can be written to at "
+            f"{self.root}, but got: {error}."
+        )
+
+
+def _check_same(record: ModelRecord, stored: ModelRecord) -> None:
+    if record.digest != stored.digest:
+        raise StoreError(
+            f"Expected new weights under a new id, but got model {record.id!r} with digest "
+            f"{record.digest}, and the store has it with {stored.digest}."
+        )

@@ -1,0 +1,223 @@
+"""Weights and Fisher summaries as safetensors: digest, bytes, files that are whole or not there.
+
+Nothing here unpickles.  A file is read into memory before it is looked at, and not mapped: what was
+checked against a digest cannot change afterwards.
+"""
+
+import hashlib
+import json
+import os
+import secrets
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from disinherit.common.errors import CheckpointError
+
+TEMPORARY_GLOB = ".disinherit-*.tmp"
+"""What `write_atomic` calls its unfinished files; a killed process can leave one behind."""
+
+_PICKLE_STARTS = (b"PK\x03\x04", *(bytes((0x80, protocol)) for protocol in range(2, 6)))
+
+
+def weights_digest(state: Mapping[str, Tensor]) -> str:
+    r"""SHA-256 of what the tensors *are*, however they are stored.
+
+    Hashed are, in the order of the sorted names, a line of JSON `[name, dtype, shape]` and the
+    little-endian bytes in row-major order.  Device, memory layout, order of the names and file
+    layout make no difference; one bit of one value, a dtype or a shape does.
+
+    Args:
+        state: tensors by name, of any shape and dtype.
+
+    Returns:
+        64 hexadecimal digits.
+
+    Example:
+        >>> a, b = torch.zeros(2, 3), torch.ones(3, 2)
+        >>> weights_digest({"a": a, "b": b}) == weights_digest({"b": b.T.contiguous().T, "a": a})
+        True
+        >>> weights_digest({"a": a}) == weights_digest({"a": a.T})
+        False
+    """
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = _plain(name, state[name])
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        digest.update(json.dumps([name, dtype, list(tensor.shape)]).encode() + b"\n")
+        digest.update(_little_endian(tensor).numpy().data)
+    return digest.hexdigest()
+
+
+def tensor_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
+    """Serialise tensors as safetensors.
+
+    Args:
+        tensors: tensors by name; views, and names that share storage, are written out in full.
+        metadata: text to store in the header.  More than one entry comes in no fixed order, so the
+            bytes of two calls may differ then; `weights_digest` does not.
+
+    Returns:
+        The content of a safetensors file.
+
+    Raises:
+        CheckpointError: if a name or value cannot be stored as safetensors.
+    """
+    plain: dict[str, Tensor] = {}
+    storages: set[int] = set()
+    for name, value in tensors.items():
+        tensor = _plain(name, value)
+        if tensor.untyped_storage().data_ptr() in storages:
+            tensor = tensor.clone()
+        storages.add(tensor.untyped_storage().data_ptr())
+        plain[name] = tensor
+    try:
+        return safetensors.torch.save(plain, None if metadata is None else dict(metadata))
+    except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise CheckpointError(
+            f"Expected tensors that safetensors can store, but got {error!r} for {sorted(plain)}."
+        ) from error
+
+
+def tensors_from_bytes(data: bytes, what: str) -> dict[str, Tensor]:
+    """Read tensors from the content of a safetensors file.
+
+    Args:
+        data: the content.
+        what: what it is, for the error message.
+
+    Returns:
+        Tensors by name, on the CPU.
+
+    Raises:
+        CheckpointError: if `data` is damaged or something else.
+    """
+    try:
+        return safetensors.torch.load(data)
+    except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError, OverflowError) as error:
+        # Only now: a sound safetensors file may begin with these very bytes, its header's length.
+        if data.startswith(_PICKLE_STARTS):
+            raise CheckpointError(
+                f"Expected {what} to be in the safetensors format, but it looks like a pickle; "
+                "never opened, because a pickle can run code. Convert it where it comes from."
+            ) from None
+        raise CheckpointError(
+            f"Expected {what} to be in the safetensors format, but got {len(data)} bytes that are "
+            f"damaged or something else ({error}). Fetch or write it again."
+        ) from error
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file so that, whatever happens, `path` holds all of `data` or is as it was before.
+
+    Args:
+        path: the file, new or to be replaced; its folder exists.
+        data: its content.
+
+    Raises:
+        CheckpointError: if it cannot be written.
+    """
+    temporary = path.with_name(TEMPORARY_GLOB.replace("*", secrets.token_hex(8)))
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+    except OSError as error:
+        raise CheckpointError(
+            f"Expected to write {len(data)} bytes to {path}, but got: {error}. Check that the "
+            "folder exists, is writable and has room."
+        ) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in `folder` durable: renames and new files survive a loss of power."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def save_checkpoint(path: Path, state: Mapping[str, Tensor]) -> str:
+    """Write tensors to a safetensors file, atomically and durably.
+
+    Args:
+        path: the file, new or to be replaced; its folder exists.
+        state: tensors by name.
+
+    Returns:
+        `weights_digest(state)`.
+
+    Raises:
+        CheckpointError: if the tensors cannot be stored or the file cannot be written.
+    """
+    write_atomic(path, tensor_bytes(state))
+    return weights_digest(state)
+
+
+def load_checkpoint(path: Path, expected_digest: str | None = None) -> dict[str, Tensor]:
+    """Read tensors from a safetensors file.
+
+    Args:
+        path: the file.
+        expected_digest: `weights_digest` of the tensors it must hold; `None` accepts any.
+
+    Returns:
+        Tensors by name, on the CPU.
+
+    Raises:
+        CheckpointError: if the file is missing, unreadable, damaged, a pickle, or does not hold
+            what `expected_digest` says.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"Expected a readable file {path}, but got: {error}.") from error
+    state = tensors_from_bytes(data, str(path))
+    if expected_digest is not None and (digest := weights_digest(state)) != expected_digest:
+        raise CheckpointError(
+            f"Expected tensors with digest {expected_digest} in {path}, but got {digest}. The "
+            "file was damaged or replaced; restore it."
+        )
+    return state
+
+
+def _plain(name: str, value: object) -> Tensor:
+    """Return `value` dense, contiguous, on the CPU and without a pending conjugation or sign."""
+    if name == "__metadata__":
+        raise CheckpointError(
+            "Expected a tensor name other than '__metadata__', which safetensors keeps for itself."
+        )
+    if not isinstance(value, Tensor):
+        raise CheckpointError(f"Expected a tensor for {name!r}, but got {type(value).__name__}.")
+    if value.layout != torch.strided or value.is_meta or value.is_quantized:
+        raise CheckpointError(
+            f"Expected a dense tensor with data for {name!r}, but got layout {value.layout}, dtype "
+            f"{value.dtype} on device {value.device}."
+        )
+    # safetensors would write the stored bytes and forget the lazy conjugation and sign.
+    return value.detach().cpu().resolve_conj().resolve_neg().contiguous()
+
+
+def _little_endian(tensor: Tensor) -> Tensor:
+    """Return the bytes `[n]` of a contiguous tensor, least significant byte of a number first."""
+    # Not `reshape(-1)`: a single value may keep a stride other than 1, which cannot be viewed.
+    flat = tensor.as_strided((tensor.numel(),), (1,))
+    raw = flat.view(torch.uint8)
+    if sys.byteorder == "little":
+        return raw
+    width = flat.element_size() // (2 if flat.is_complex() else 1)
+    return raw.reshape(-1, width).flip(1).reshape(-1)
