@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
+
 from disinherit.common.errors import FisherError, InputError, ScopeError
 from disinherit.common.merging import check_fisher
-from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True, eq=False)

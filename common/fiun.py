@@ -6,11 +6,12 @@ part that an owner runs on each of its models.
 
 from collections.abc import Mapping, Sequence
 
+from torch import Tensor
+
 from disinherit.common.dampening import Dampened, dampen
 from disinherit.common.errors import ScopeError
 from disinherit.common.gauge import LinearHead, check_strength, fix_gauge
 from disinherit.common.merging import MergeRule, check_fisher, merge_fishers
-from torch import Tensor
 
 __all__ = [
     "Dampened",
@@ -36,7 +37,7 @@ def unlearn_parameters(
     bound: float,
     gauge: float,
     head: tuple[str, str | None] | None,
-    forgotten_rows: Sequence[int] = (),
+    forgotten_rows: Sequence[int] | None = None,
 ) -> Dampened:
     """Unlearn in one model: fix the gauge of its head, then dampen what is in scope.
 
@@ -55,7 +56,8 @@ def unlearn_parameters(
         gauge: strength of the gauge shift, >= 0; 0 for the published rule.
         head: names of the linear head's weight `[C, d]` and bias `[C]` (`None` without bias), in
             scope or not; `None` for a model without such a head.
-        forgotten_rows: select in the head only in these rows; empty to select in all rows.
+        forgotten_rows: select in the head only in these rows, in none if empty; `None` to select
+            in all rows.
 
     Returns:
         New tensors, and how much was selected. The inputs are untouched.
@@ -79,5 +81,7 @@ def unlearn_parameters(
         shifted[weight] = fixed.weight
         if bias and fixed.bias is not None:
             shifted[bias] = fixed.bias
-    rows = {name: forgotten_rows for name in (weight, bias) if forgotten_rows and name in shifted}
+    rows = {}
+    if forgotten_rows is not None:
+        rows = {name: forgotten_rows for name in (weight, bias) if name and name in shifted}
     return dampen(shifted, forget, reference, alpha, lam, exponent, bound, rows)

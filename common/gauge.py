@@ -4,8 +4,9 @@ import math
 from dataclasses import dataclass
 
 import torch
-from disinherit.common.errors import InputError, ScopeError
 from torch import Tensor
+
+from disinherit.common.errors import InputError, ScopeError
 
 
 @dataclass(frozen=True, slots=True, eq=False)

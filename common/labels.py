@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 
 import torch
-from disinherit.common.errors import LabelError
 from torch import Tensor
+
+from disinherit.common.errors import LabelError
 
 
 def class_indices(labels: Sequence[str], classes: Iterable[str]) -> list[int]:

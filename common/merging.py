@@ -6,8 +6,9 @@ from functools import reduce
 from typing import Literal, get_args
 
 import torch
-from disinherit.common.errors import FisherError, InputError
 from torch import Tensor
+
+from disinherit.common.errors import FisherError, InputError
 
 MergeRule = Literal["max", "mean", "sum"]
 

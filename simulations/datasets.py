@@ -22,6 +22,8 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import Tensor
+
 from disinherit.common.errors import DataError
 from disinherit.simulations.idx import read_idx_folder
 from disinherit.simulations.text import (
@@ -31,7 +33,6 @@ from disinherit.simulations.text import (
     read_labelled_texts,
     sort_labels,
 )
-from torch import Tensor
 
 DATA_VARIABLE = "DISINHERIT_DATA"
 """Environment variable: a folder that is searched for data sets instead of the system's."""

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from disinherit.common.errors import DataError
 from torch import Tensor
+
+from disinherit.common.errors import DataError
 
 _UNSIGNED_BYTES = 0x08
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
+from torch import Tensor, nn
+
 from disinherit.common.errors import InputError
 from disinherit.simulations.datasets import Dataset
 from disinherit.simulations.resnet import WIDTHS, resnet18_features
-from torch import Tensor, nn
 
 _IMAGE_NETWORKS = ("cnn", "mlp", "resnet18")
 _FEATURES = 64

@@ -5,9 +5,10 @@ import math
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
+
 from disinherit.common.errors import DataError
 from disinherit.simulations.splits import seeded_generator
-from torch import Tensor
 
 PARTITION_KINDS = ("iid", "dirichlet", "pathological")
 """The kinds of `partition`."""

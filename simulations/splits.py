@@ -9,9 +9,10 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
+
 from disinherit.common.errors import DataError
 from disinherit.simulations.datasets import Dataset
-from torch import Tensor
 
 SplitName = Literal["train", "tuning", "evaluation"]
 

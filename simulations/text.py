@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from disinherit.common.errors import DataError
 from torch import Tensor
+
+from disinherit.common.errors import DataError
 
 TEXT_SUFFIXES = (".csv", ".parquet")
 """File name endings of the tables that can be read."""

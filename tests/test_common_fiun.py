@@ -6,6 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
 from disinherit.common.errors import FisherError, InputError, ScopeError
 from disinherit.common.fiun import (
     Dampened,
@@ -16,9 +20,6 @@ from disinherit.common.fiun import (
     merge_fishers,
     unlearn_parameters,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from torch import Tensor
 
 untimed = settings(deadline=None)  # a busy machine is not a wrong result
 

@@ -4,11 +4,12 @@ import math
 
 import pytest
 import torch
-from disinherit.common.errors import LabelError
-from disinherit.common.labels import align_rows, check_label_mapping, class_indices, union_labels
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+
+from disinherit.common.errors import LabelError
+from disinherit.common.labels import align_rows, check_label_mapping, class_indices, union_labels
 
 untimed = settings(deadline=None)  # a busy machine is not a wrong result
 

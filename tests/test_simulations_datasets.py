@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from disinherit.common.errors import DataError
 from disinherit.simulations.datasets import DATA_VARIABLE, Dataset, known_datasets, load_dataset
 from disinherit.simulations.text import LENGTH, VOCABULARY, encode_texts, sort_labels

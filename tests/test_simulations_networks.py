@@ -3,6 +3,8 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from disinherit.common.errors import InputError
 from disinherit.simulations.datasets import load_dataset
 from disinherit.simulations.networks import (
@@ -12,7 +14,6 @@ from disinherit.simulations.networks import (
     known_networks,
 )
 from disinherit.simulations.resnet import BasicBlock
-from torch import Tensor, nn
 
 SPECS = [
     NetworkSpec("cnn", (1, 8, 8), 10),

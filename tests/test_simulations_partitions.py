@@ -2,11 +2,12 @@ import math
 
 import pytest
 import torch
-from disinherit.common.errors import DataError
-from disinherit.simulations.partitions import PARTITION_KINDS, partition
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+
+from disinherit.common.errors import DataError
+from disinherit.simulations.partitions import PARTITION_KINDS, partition
 
 
 def test_three_kinds() -> None:

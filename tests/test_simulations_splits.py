@@ -3,11 +3,12 @@ import struct
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from disinherit.common.errors import DataError
 from disinherit.simulations.datasets import Dataset
 from disinherit.simulations.splits import Splits, index_digest, make_splits
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 
 def pool(targets: list[int], classes: int, official: range | None = None) -> Dataset:

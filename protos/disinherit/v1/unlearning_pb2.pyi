@@ -81,6 +81,12 @@ class FisherPacket(_message.Message):
     samples: int
     def __init__(self, tensors: _Optional[bytes] = ..., digest: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., head_weight: _Optional[str] = ..., head_bias: _Optional[str] = ..., sources: _Optional[_Iterable[str]] = ..., classes: _Optional[_Iterable[str]] = ..., samples: _Optional[int] = ...) -> None: ...
 
+class Identity(_message.Message):
+    __slots__ = ("owner",)
+    OWNER_FIELD_NUMBER: _ClassVar[int]
+    owner: str
+    def __init__(self, owner: _Optional[str] = ...) -> None: ...
+
 class FisherTask(_message.Message):
     __slots__ = ("request_id", "roots", "method")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
@@ -110,16 +116,18 @@ class FisherReply(_message.Message):
     def __init__(self, roots: _Optional[_Iterable[_Union[RootFisher, _Mapping]]] = ...) -> None: ...
 
 class UnlearnTask(_message.Message):
-    __slots__ = ("request_id", "method", "fishers", "models")
+    __slots__ = ("request_id", "method", "fishers", "models", "created_us")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     METHOD_FIELD_NUMBER: _ClassVar[int]
     FISHERS_FIELD_NUMBER: _ClassVar[int]
     MODELS_FIELD_NUMBER: _ClassVar[int]
+    CREATED_US_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     method: Method
     fishers: _containers.RepeatedCompositeFieldContainer[FisherPacket]
     models: _containers.RepeatedCompositeFieldContainer[ModelTask]
-    def __init__(self, request_id: _Optional[str] = ..., method: _Optional[_Union[Method, _Mapping]] = ..., fishers: _Optional[_Iterable[_Union[FisherPacket, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[ModelTask, _Mapping]]] = ...) -> None: ...
+    created_us: int
+    def __init__(self, request_id: _Optional[str] = ..., method: _Optional[_Union[Method, _Mapping]] = ..., fishers: _Optional[_Iterable[_Union[FisherPacket, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[ModelTask, _Mapping]]] = ..., created_us: _Optional[int] = ...) -> None: ...
 
 class ModelTask(_message.Message):
     __slots__ = ("model_id", "fisher", "digest")

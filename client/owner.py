@@ -1,0 +1,43 @@
+"""What the handlers need to know of the owner they work for."""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from disinherit.client.store import ModelStore
+from disinherit.common.records import ModelRecord
+
+Batches = Iterable[tuple[Tensor, Tensor]]
+"""Batches of (inputs `[n, ...]`, class indices `[n]`); iterating again starts again."""
+
+
+class Owner(Protocol):
+    """An owner of models: its store, its networks and its data, all of which stay with it."""
+
+    @property
+    def store(self) -> ModelStore:
+        """The owner's models, Fisher summaries and ledger."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where to compute."""
+        ...
+
+    def network(self, record: ModelRecord) -> nn.Module:
+        """Return a module of the model's architecture; its weights are overwritten."""
+        ...
+
+    def training_data(self, record: ModelRecord) -> Batches | None:
+        """Return exactly the data the model was trained on directly; `None` if it is gone."""
+        ...
+
+    def tuning_data(self, record: ModelRecord) -> Batches | None:
+        """Return data for tuning, disjoint from training and evaluation; `None` without any."""
+        ...
+
+    def evaluation_data(self, record: ModelRecord) -> Batches | None:
+        """Return data that neither training, Fisher nor tuning has seen; `None` without any."""
+        ...

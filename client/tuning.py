@@ -1,0 +1,107 @@
+"""Choosing alpha, lambda and the gauge strength on the owner's tuning split.
+
+The tuning split is disjoint from what training, Fisher information and evaluation use.  The choice
+maximises the tug-of-war between forgetting and retaining, `(1 - forget) * retain` with both
+accuracies in [0, 1]; among equals it stays closest to the defaults.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from disinherit.client.features import Logits
+from disinherit.common.dampening import Dampened
+
+ALPHAS = (0.3, 0.5, 1.0, 2.0, 5.0, 10.0)
+LAMBDAS = (0.1, 0.3, 1.0)
+GAUGES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Strength:
+    """How strongly to dampen; the defaults are those of class requests at head scope."""
+
+    alpha: float = 1.0
+    lam: float = 1.0
+    gauge: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """The values a request fixes; `None` leaves one to tuning, or to its default."""
+
+    alpha: float | None = None
+    lam: float | None = None
+    gauge: float | None = None
+
+    def default(self) -> Strength:
+        """Return the defaults with the fixed values in their place."""
+        chosen = Strength()
+        for name in ("alpha", "lam", "gauge"):
+            value = getattr(self, name)
+            if value is not None:
+                chosen = replace(chosen, **{name: value})
+        return chosen
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left to tune."""
+        return None not in (self.alpha, self.lam, self.gauge)
+
+    def candidates(self) -> list[Strength]:
+        """Return the grid, the strengths closest to the defaults first."""
+        grid = itertools.product(
+            ALPHAS if self.alpha is None else (self.alpha,),
+            LAMBDAS if self.lam is None else (self.lam,),
+            GAUGES if self.gauge is None else (self.gauge,),
+        )
+        return sorted((Strength(*values) for values in grid), key=_distance_to(self.default()))
+
+
+def tune(
+    dampened: Callable[[Strength], Dampened],
+    logits: Logits,
+    targets: Tensor,
+    forgotten: Sequence[int],
+    pinned: Pinned,
+) -> Strength | None:
+    """Return the best strength on the tuning split.
+
+    Args:
+        dampened: the parameters that a strength leads to.
+        logits: logits `[n, C]` of the tuning split under given parameters.
+        targets: class indices `[n]` of the tuning split.
+        forgotten: class indices that are to be forgotten.
+        pinned: values that the request fixes.
+
+    Returns:
+        The strength with the highest `(1 - forget) * retain`; `None` if the split lacks either
+        forgotten or retained samples, so that nothing can be weighed.
+    """
+    mask = torch.zeros_like(targets, dtype=torch.bool)
+    for index in forgotten:
+        mask |= targets == index
+    if mask.all() or not mask.any():
+        return None
+    best: tuple[float, Strength] | None = None
+    for strength in pinned.candidates():
+        right = logits(dampened(strength).parameters).argmax(dim=1) == targets
+        score = (1 - right[mask].double().mean().item()) * right[~mask].double().mean().item()
+        if best is None or score > best[0] + 1e-12:
+            best = (score, strength)
+    return best[1] if best else None
+
+
+def _distance_to(default: Strength) -> Callable[[Strength], float]:
+    def distance(s: Strength) -> float:
+        return (
+            abs(math.log(s.alpha / default.alpha))
+            + abs(math.log(s.lam / default.lam))
+            + abs(s.gauge - default.gauge)
+        )
+
+    return distance

@@ -1,0 +1,122 @@
+"""Take all batches to the sums with the fastest method that is exact for the model."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from disinherit.common._fisher_forward import Unsupported, prepared
+from disinherit.common._fisher_methods import (
+    HeadMethod,
+    LayersMethod,
+    Method,
+    Probe,
+    SamplesMethod,
+    probe,
+)
+from disinherit.common._fisher_sums import Batch, Sums, as_arguments, make_batch, to_device
+from disinherit.common.errors import FisherError
+
+Factory = Callable[[Probe], Method]
+
+# What each name stands for: methods to try in this order, the next where one is `Unsupported`.
+METHODS: Mapping[str, Sequence[Factory]] = {
+    "auto": (HeadMethod, LayersMethod, partial(SamplesMethod, vmap_only=False)),
+    "head": (HeadMethod,),
+    "layers": (LayersMethod,),
+    "vmap": (partial(SamplesMethod, vmap_only=True),),
+}
+
+
+def run(
+    model: nn.Module,
+    names: Sequence[str],
+    batches: Iterable[object],
+    factories: Sequence[Factory],
+    device: torch.device,
+    per_class: bool,
+    num_classes: int | None,
+    chunk_size: int | None,
+) -> Sums:
+    """Sum the squared per-sample gradients of all batches and leave the model as it was.
+
+    Returns:
+        The sums, all finite, of at least one sample.
+
+    Raises:
+        FisherError: as `fisher_diagonal` says.
+    """
+    choice: _Choice | None = None
+    sums: Sums | None = None
+    with torch.inference_mode(False), prepared(model, names):
+        for index, item in enumerate(batches):
+            inputs, targets = _unpack(item, index)
+            if inputs[0].shape[0] == 0:
+                continue
+            try:
+                if choice is None or sums is None:
+                    sample = to_device(tuple(t[:1] for t in inputs), device)
+                    seen = probe(model, names, sample, inputs[0].shape[0])
+                    _check_classes(seen.logits.shape[1], num_classes)
+                    sums = Sums(seen.parameters, seen.logits.shape[1], per_class, chunk_size)
+                    choice = _Choice(seen, factories)
+                batch = make_batch(inputs, targets, sums.counts.shape[0], device)
+                choice.add(batch, sums)
+            except (FisherError, torch.OutOfMemoryError):
+                raise
+            except (RuntimeError, TypeError, ValueError, LookupError) as error:
+                raise FisherError(
+                    f"Expected inputs that {type(model).__name__} can take and differentiate, but "
+                    f"batch {index} with inputs {[list(t.shape) for t in inputs]} on {device} got "
+                    f"{type(error).__name__}: {error}"
+                ) from error
+    if sums is None:
+        raise FisherError("Expected at least one sample, but got none in all batches.")
+    sums.check_finite()
+    return sums
+
+
+class _Choice:
+    """The method in use; it changes where a batch shows that it would be wrong."""
+
+    def __init__(self, seen: Probe, factories: Sequence[Factory]) -> None:
+        self._seen = seen
+        self._left = list(factories)
+        self._method = self._next()
+
+    def add(self, batch: Batch, sums: Sums) -> None:
+        """Add a batch by the first method left that can."""
+        while True:
+            try:
+                self._method.add(batch, sums)
+            except Unsupported as reason:
+                self._method = self._next(reason)
+            else:
+                sums.counts += batch.counts
+                return
+
+    def _next(self, reason: Unsupported | None = None) -> Method:
+        while self._left:
+            try:
+                return self._left.pop(0)(self._seen)
+            except Unsupported as unsupported:
+                reason = unsupported
+        raise FisherError(
+            f"Expected a model that the method can handle, but {reason}; use method 'auto'."
+        )
+
+
+def _unpack(item: object, index: int) -> tuple[tuple[Tensor, ...], Tensor]:
+    if not isinstance(item, list | tuple) or len(item) != 2 or not isinstance(item[1], Tensor):
+        shown = f"{len(item)} items" if isinstance(item, list | tuple) else type(item).__name__
+        raise FisherError(
+            f"Expected batch {index} to be (inputs, targets) with a tensor of targets, but got "
+            f"{shown}."
+        )
+    return as_arguments(item[0]), item[1]
+
+
+def _check_classes(found: int, expected: int | None) -> None:
+    if expected is not None and found != expected:
+        raise FisherError(f"Expected a model with {expected} classes, but got {found} logits.")

@@ -1,0 +1,196 @@
+"""Running sums of squared per-sample gradients, for all samples together or per class."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from disinherit.common.errors import FisherError
+
+# Elements of per-sample gradients held at once, unless the caller gives a number of samples.
+_BUDGET = 2**24
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A checked batch on the model's device.
+
+    Attributes:
+        inputs: positional arguments of the model, each with `n` rows.
+        targets: class indices, `[n]` int64.
+        counts: samples per class, `[C]` int64, on the CPU.
+        order: permutation that sorts the samples by class, `[n]`.
+    """
+
+    inputs: tuple[Tensor, ...]
+    targets: Tensor
+    counts: Tensor
+    order: Tensor
+
+    @property
+    def size(self) -> int:
+        """Number of samples `n`."""
+        return self.targets.shape[0]
+
+    def segments(self) -> Iterator[tuple[int, slice]]:
+        """Yield each class that occurs and where its samples stand after sorting by `order`."""
+        stop = 0
+        for label, count in enumerate(self.counts.tolist()):
+            start, stop = stop, stop + count
+            if count:
+                yield label, slice(start, stop)
+
+
+class Sums:
+    """Sums of g², one tensor per parameter, `[*shape]` or `[C, *shape]`.
+
+    Half-precision parameters are summed in float32, float64 parameters in float64.
+    """
+
+    def __init__(
+        self,
+        parameters: Mapping[str, nn.Parameter],
+        num_classes: int,
+        per_class: bool,
+        chunk_size: int | None,
+    ) -> None:
+        leading = (num_classes,) if per_class else ()
+        self.per_class = per_class
+        self.counts = torch.zeros(num_classes, dtype=torch.int64)
+        self.values = {
+            name: torch.zeros(
+                (*leading, *p.shape),
+                dtype=torch.promote_types(p.dtype, torch.float32),
+                device=p.device,
+            )
+            for name, p in parameters.items()
+        }
+        self.dtype = max((v.dtype for v in self.values.values()), key=lambda d: d.itemsize)
+        self._chunk_size = chunk_size
+
+    def chunks(self, batch: Batch, elements: int) -> Iterator[slice]:
+        """Yield slices of samples that need at most the memory budget at `elements` a sample."""
+        size = self._chunk_size or max(1, _BUDGET // max(1, elements))
+        for start in range(0, batch.size, size):
+            yield slice(start, min(start + size, batch.size))
+
+    def add_squares(self, name: str, batch: Batch, squares: Tensor, rows: slice) -> None:
+        """Add g² `[m, *shape]` of the samples `rows`."""
+        total = self.values[name]
+        squares = squares.to(total.dtype)
+        if self.per_class:
+            total.index_add_(0, batch.targets[rows], squares)
+        else:
+            total += squares.sum(0)
+
+    def add_outer(self, name: str, batch: Batch, left: Tensor, right: Tensor) -> None:
+        """Add `left[i] right[i]ᵀ` of every sample i, `[n, o]` and `[n, d]`.
+
+        This is g² where g is an outer product and `left`, `right` are the squares of its factors.
+        """
+        total = self.values[name]
+        left, right = left.to(total.dtype), right.to(total.dtype)
+        if not self.per_class:
+            total.addmm_(left.T, right)
+            return
+        left, right = left[batch.order], right[batch.order]
+        for label, rows in batch.segments():
+            total[label].addmm_(left[rows].T, right[rows])
+
+    def add_lookups(self, name: str, batch: Batch, places: Tensor, squares: Tensor) -> None:
+        """Add g² of single rows of a table `[V, D]`.
+
+        Args:
+            name: the table.
+            batch: the batch.
+            places: `[u]`, sample * V + row.
+            squares: `[u, D]`.
+        """
+        total = self.values[name]
+        size = total.shape[-2]
+        rows = places % size
+        if self.per_class:
+            rows = rows + size * batch.targets[places // size]
+        total.view(-1, total.shape[-1]).index_add_(0, rows, squares.to(total.dtype))
+
+    def check_finite(self) -> None:
+        """Refuse sums that say nothing.
+
+        Raises:
+            FisherError: if a sum is NaN or infinite.
+        """
+        for name, value in self.values.items():
+            if not torch.isfinite(value).all():
+                raise FisherError(
+                    f"Expected finite squared gradients, but got NaN or infinity for parameter "
+                    f"{name!r}; check the model's weights and the inputs, and that the precision "
+                    f"({value.dtype} sums) suffices."
+                )
+
+
+def make_batch(
+    inputs: tuple[Tensor, ...],
+    targets: Tensor,
+    num_classes: int,
+    device: torch.device,
+) -> Batch:
+    """Check targets that belong to `inputs`, move both to the device and sort by class.
+
+    Returns:
+        The batch.
+
+    Raises:
+        FisherError: if the targets are not `n` integers in `[0, num_classes)`.
+    """
+    size = inputs[0].shape[0]
+    if targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool:
+        raise FisherError(f"Expected integer class indices as targets, but got {targets.dtype}.")
+    if targets.shape != (size,):
+        raise FisherError(
+            f"Expected targets of shape [{size}] for {size} inputs, but got {list(targets.shape)}."
+        )
+    # On the CPU, so that a wrong index is an error message and not a device-side assertion.
+    labels = targets.to("cpu", torch.int64)
+    low, high = (int(bound) for bound in labels.aminmax())
+    if low < 0 or high >= num_classes:
+        raise FisherError(
+            f"Expected targets in [0, {num_classes}), as the model has {num_classes} outputs, but "
+            f"got {low if low < 0 else high}."
+        )
+    return Batch(
+        to_device(inputs, device),
+        labels.to(device),
+        torch.bincount(labels, minlength=num_classes),
+        labels.argsort(stable=True).to(device),
+    )
+
+
+def as_arguments(inputs: object) -> tuple[Tensor, ...]:
+    """Return the positional arguments of the model.
+
+    Raises:
+        FisherError: if they are not tensors with equally many rows.
+    """
+    arguments = tuple(inputs) if isinstance(inputs, list | tuple) else (inputs,)
+    if not arguments:
+        raise FisherError("Expected at least one input tensor, but got an empty sequence.")
+    for tensor in arguments:
+        if not isinstance(tensor, Tensor) or tensor.ndim == 0:
+            raise FisherError(
+                f"Expected inputs to be tensors with one row per sample, but got "
+                f"{tensor if isinstance(tensor, Tensor) else type(tensor).__name__}."
+            )
+    if len({tensor.shape[0] for tensor in arguments}) != 1:
+        raise FisherError(
+            f"Expected inputs with one row per sample each, but got shapes "
+            f"{[list(tensor.shape) for tensor in arguments]}."
+        )
+    return arguments
+
+
+def to_device(inputs: tuple[Tensor, ...], device: torch.device) -> tuple[Tensor, ...]:
+    """Return the tensors there, without a graph."""
+    moved = [tensor.detach().to(device, non_blocking=True) for tensor in inputs]
+    # Autograd refuses to save a tensor that was made in inference mode; a copy of it is fine.
+    return tuple(tensor.clone() if tensor.is_inference() else tensor for tensor in moved)

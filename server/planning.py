@@ -1,0 +1,230 @@
+"""From a request to a plan: which models are affected, by which roots, and whom to ask.
+
+Models are grouped by their upstream roots U(m), since a model must be dampened only with what it
+inherited: one merged Fisher per group, sent only to the owners of that group.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from disinherit.common.errors import GraphError, RequestError
+from disinherit.common.graph import InheritanceGraph
+from disinherit.common.labels import class_indices
+from disinherit.common.records import InheritanceKind, check_id
+from disinherit.v1.unlearning_pb2 import Method, UnlearningRequest
+
+REFERENCES = ("retain", "all")
+MERGES = ("max", "mean", "sum")
+
+Renaming = Mapping[str, str]
+"""Class name at a root -> class name at a model, for the classes that reach it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Affected models that inherit from the same roots under the same class names.
+
+    Attributes:
+        roots: their upstream roots, in the order of the request.
+        renamings: per root, how its class names read at these models, where they differ.
+        models: model ids in topological order.
+    """
+
+    roots: tuple[str, ...]
+    renamings: tuple[tuple[tuple[str, str], ...], ...]
+    models: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a request means for the graph as it is now.
+
+    Attributes:
+        affected: roots and descendants in topological order.
+        groups: the affected models that are to be dampened.
+        exempt: affected models that are not, with the reason.
+        failed: affected models that cannot be, with the reason.
+        notes: what a person should know before approving.
+    """
+
+    affected: tuple[str, ...]
+    groups: tuple[Group, ...]
+    exempt: Mapping[str, str]
+    failed: Mapping[str, str]
+    notes: tuple[str, ...]
+
+
+def check_method(method: Method) -> None:
+    """Raise `RequestError` unless a method's values make sense."""
+    choices = (
+        ("reference", method.reference, REFERENCES),
+        ("merge", method.merge, MERGES),
+    )
+    for name, value, known in choices:
+        if value not in known:
+            raise RequestError(
+                f"Expected {name} to be one of {', '.join(known)}, but got {value!r}."
+            )
+    positive = {"exponent": method.exponent, "bound": method.bound}
+    if method.HasField("alpha"):
+        positive["alpha"] = method.alpha
+    if method.HasField("lam"):
+        positive["lambda"] = method.lam
+    for name, number in positive.items():
+        if not 0 < number < float("inf"):
+            raise RequestError(f"Expected {name} > 0, but got {number:g}.")
+    if method.bound > 1:
+        raise RequestError(f"Expected bound <= 1, but got {method.bound:g}.")
+    if method.HasField("gauge") and not 0 <= method.gauge < float("inf"):
+        raise RequestError(f"Expected gauge >= 0, but got {method.gauge:g}.")
+    if not method.scope:
+        raise RequestError("Expected scope 'head', 'all' or parameter-name globs, but got nothing.")
+
+
+def plan(
+    graph: InheritanceGraph, request: UnlearningRequest, cleansed: Collection[str] = ()
+) -> Plan:
+    """Plan a request.
+
+    Args:
+        graph: the inheritance graph.
+        request: roots and the classes to forget there.
+        cleansed: versions that this very request already made; they are not affected by it.
+
+    Returns:
+        The plan; nothing is changed.
+
+    Raises:
+        RequestError: if there is nothing to forget, nothing would be left, or a root is listed
+            twice.
+        GraphError: if a root does not exist.
+        LabelError: if a root does not know a class.
+    """
+    check_id(request.id, "request id")
+    check_method(request.method)
+    roots = [root.model_id for root in request.roots]
+    if not roots:
+        raise RequestError("Expected at least one root to forget at, but got none.")
+    if len(set(roots)) != len(roots):
+        raise RequestError(f"Expected every root once, but got {', '.join(roots)}.")
+    for root in request.roots:
+        labels = graph.model(root.model_id).labels
+        if not root.classes:
+            raise RequestError(
+                f"Expected classes to forget at root {root.model_id!r}, but got none."
+            )
+        if set(class_indices(labels, root.classes)) == set(range(len(labels))):
+            raise RequestError(
+                f"Expected at least one class of {root.model_id!r} to remain, but all of them are "
+                "to be forgotten. Retire the model instead."
+            )
+    affected = graph.affected(roots, cleansed=cleansed)
+    superseded = {
+        edge.parent: edge.child
+        for edge in graph.edges()
+        if edge.kind is InheritanceKind.UNLEARNED
+        and edge.parent in affected
+        and edge.child not in cleansed
+    }
+    exempt = {
+        model: f"superseded by {child}, which is unlearned in its place"
+        for model, child in superseded.items()
+    }
+    renamings, failed = _renamings(graph, roots, affected)
+    todo = [m for m in affected if m not in exempt and m not in failed]
+    return Plan(
+        affected=affected,
+        groups=_groups(graph, roots, todo, renamings, cleansed),
+        exempt=exempt,
+        failed=failed,
+        notes=tuple(_notes(graph, request, affected)),
+    )
+
+
+def _groups(
+    graph: InheritanceGraph,
+    roots: list[str],
+    models: list[str],
+    renamings: Mapping[str, Mapping[str, Renaming]],
+    cleansed: Collection[str],
+) -> tuple[Group, ...]:
+    upstream = {
+        model: members
+        for members, models in graph.groups(roots, cleansed=cleansed).items()
+        for model in models
+    }
+    groups: dict[tuple[tuple[str, ...], tuple[tuple[tuple[str, str], ...], ...]], list[str]] = {}
+    for model in models:
+        own = tuple(root for root in roots if root in upstream[model])
+        changed = tuple(
+            tuple(sorted((a, b) for a, b in renamings[model][root].items() if a != b))
+            for root in own
+        )
+        groups.setdefault((own, changed), []).append(model)
+    return tuple(Group(own, changed, tuple(models)) for (own, changed), models in groups.items())
+
+
+def _renamings(
+    graph: InheritanceGraph, roots: Iterable[str], affected: Iterable[str]
+) -> tuple[dict[str, dict[str, Renaming]], dict[str, str]]:
+    """Follow every root's class names along the edges to every affected model."""
+    reached: dict[str, dict[str, Renaming]] = {}
+    failed: dict[str, str] = {}
+    for model in affected:
+        labels = set(graph.model(model).labels)
+        own: dict[str, dict[str, str]] = {}
+        if model in roots:
+            own[model] = {name: name for name in graph.model(model).labels}
+        for edge in graph.parents(model):
+            for root, names in reached.get(edge.parent, {}).items():
+                for source, name in names.items():
+                    target = edge.labels.get(name, name)
+                    if target not in labels:
+                        continue
+                    if own.setdefault(root, {}).setdefault(source, target) != target:
+                        failed[model] = (
+                            f"class {source!r} of root {root} arrives both as "
+                            f"{own[root][source]!r} and as {target!r}: correct the label mappings"
+                        )
+                own.setdefault(root, {})
+        reached[model] = {**own}
+    return reached, failed
+
+
+def _notes(
+    graph: InheritanceGraph, request: UnlearningRequest, affected: Iterable[str]
+) -> Iterable[str]:
+    """Yield what the given roots leave open, by training provenance."""
+    members = set(affected)
+    roots = {root.model_id for root in request.roots}
+    classes = {name for root in request.roots for name in root.classes}
+    for record in graph.models():
+        held = record.provenance.samples_per_class if record.provenance else {}
+        direct = sorted(name for name in classes if held.get(name, 0))
+        if direct and record.id not in members:
+            yield (
+                f"{record.id} was trained directly on {', '.join(direct)} and inherits from no "
+                "root: this request does not reach it. Add it as a root to include it."
+            )
+    direct_members = [
+        m
+        for m in affected
+        if m not in roots
+        and (p := graph.model(m).provenance) is not None
+        and any(p.samples_per_class.get(name, 0) for name in classes)
+    ]
+    if direct_members:
+        yield (
+            f"{', '.join(direct_members)} also trained directly on classes to forget; they are "
+            "dampened as descendants, with the Fisher information of the given roots."
+        )
+
+
+def check_plan(planned: Plan) -> None:
+    """Raise `GraphError` if no affected model can be dampened."""
+    if not planned.groups:
+        reasons = {**planned.exempt, **planned.failed}
+        raise GraphError(
+            "Expected at least one model to unlearn in, but: "
+            + "; ".join(f"{model} {reason}" for model, reason in reasons.items())
+        )

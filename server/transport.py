@@ -1,0 +1,64 @@
+"""How the coordinator reaches owners, whatever carries the messages."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from google.protobuf.message import Message
+
+from disinherit.v1 import unlearning_pb2 as pb
+
+ACTIONS: Mapping[str, type[Message]] = {
+    "query.identify": pb.Identity,
+    "query.register": pb.RegisterReply,
+    "query.fisher": pb.FisherReply,
+    "train.unlearn": pb.UnlearnReply,
+    "evaluate.panel": pb.EvaluateReply,
+    "evaluate.preview": pb.EvaluateReply,
+}
+"""The legal actions, and the message each is answered with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A message to one owner.
+
+    Attributes:
+        owner: whom to ask.
+        action: one of `ACTIONS`.
+        task: what to do.
+    """
+
+    owner: str
+    action: str
+    task: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back for an `Ask`: a reply, or the reason why there is none.
+
+    Attributes:
+        ask: the message answered.
+        reply: the owner's reply; `None` with an error.
+        error: why there is no reply; `""` with a reply.
+        unreachable: whether the owner may answer later (offline, timed out) rather than failed.
+    """
+
+    ask: Ask
+    reply: Message | None = None
+    error: str = ""
+    unreachable: bool = False
+
+
+class Transport(Protocol):
+    """Carries messages to owners, all at once, and yields answers as they arrive."""
+
+    def ask(self, asks: Sequence[Ask], timeout: float) -> Iterator[Answer]:
+        """Send all messages in parallel and yield exactly one answer for each.
+
+        Args:
+            asks: at most one message to an owner at a time.
+            timeout: seconds after which a missing answer becomes an error.
+        """
+        ...

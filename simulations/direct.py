@@ -1,0 +1,50 @@
+"""Owners in this process: the same handlers, called directly instead of over a network.
+
+For repeating a request on a finished run, and for tests of the coordinator that need real owners
+but no engine.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+from disinherit.client.evaluating import evaluate, preview
+from disinherit.client.owner import Owner
+from disinherit.client.summaries import forget_fishers, register
+from disinherit.client.unlearning import unlearn
+from disinherit.common.errors import DisinheritError
+from disinherit.server.transport import Answer, Ask
+
+_HANDLERS: Mapping[str, Callable[[Owner, Any], Any]] = {
+    "query.register": register,
+    "query.fisher": forget_fishers,
+    "train.unlearn": unlearn,
+    "evaluate.panel": evaluate,
+    "evaluate.preview": preview,
+}
+
+
+class DirectTransport:
+    """Carries the coordinator's messages to owners in this process, one after the other.
+
+    Args:
+        owners: owner name -> how to open it for the time of one message.
+    """
+
+    def __init__(self, owners: Mapping[str, Callable[[], AbstractContextManager[Owner]]]) -> None:
+        self._owners = owners
+
+    def ask(self, asks: Sequence[Ask], timeout: float) -> Iterator[Answer]:
+        """Call the handlers and yield exactly one answer for each message."""
+        for ask in asks:
+            if ask.owner not in self._owners:
+                error = f"owner {ask.owner} is not connected"
+                yield Answer(ask, error=error, unreachable=True)
+                continue
+            try:
+                with self._owners[ask.owner]() as owner:
+                    reply = _HANDLERS[ask.action](owner, ask.task)
+            except DisinheritError as error:
+                yield Answer(ask, error=f"owner {ask.owner}: {error}")
+            else:
+                yield Answer(ask, reply=reply)

@@ -1,0 +1,180 @@
+"""Everything that determines a simulated run: the same settings give the same run."""
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from disinherit.common.errors import InputError, RequestError
+from disinherit.simulations.datasets import Dataset
+from disinherit.simulations.networks import NetworkSpec, known_networks
+from disinherit.simulations.partitions import PARTITION_KINDS
+from disinherit.simulations.topology import Topology
+from disinherit.v1 import unlearning_pb2 as pb
+
+
+@dataclass(frozen=True, slots=True)
+class MethodSettings:
+    """How to unlearn; `None` leaves a value to the owners' tuning."""
+
+    scope: str = "head"
+    reference: str = "retain"
+    merge: str = "max"
+    alpha: float | None = None
+    lam: float | None = None
+    gauge: float | None = None
+    exponent: float = 1.0
+    bound: float = 1.0
+    row_scoped: bool = True
+
+    def to_proto(self) -> pb.Method:
+        """Return the method as it travels."""
+        return pb.Method(**{k: v for k, v in dataclasses.asdict(self).items() if v is not None})
+
+    def published(self) -> "MethodSettings":
+        """Return the plain published rule: F_ref over all own data, no gauge, all rows."""
+        return dataclasses.replace(
+            self, reference="all", merge="max", gauge=0.0, exponent=1.0, bound=1.0, row_scoped=False
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """A simulated run.
+
+    Attributes:
+        dataset: name or path of the data set.
+        forget: root model -> class names to forget there.
+        network: name of the network.
+        clients: number of owners.
+        partition: how the training data is shared out among owners.
+        concentration: of the Dirichlet partition.
+        epochs: of each model's training.
+        learning_rate: of Adam.
+        batch_size: of training, Fisher and evaluation.
+        limit: training samples per class at most; `None` for all.
+        seed: of everything random.
+        device: where owners compute.
+        method: how to unlearn.
+        compare_published: whether the plain published rule is evaluated beside it.
+    """
+
+    dataset: str
+    forget: Mapping[str, tuple[str, ...]]
+    network: str = "cnn"
+    clients: int = 5
+    partition: str = "iid"
+    concentration: float = 0.5
+    epochs: int = 4
+    learning_rate: float = 1e-3
+    batch_size: int = 64
+    limit: int | None = None
+    seed: int = 0
+    device: str = "auto"
+    method: MethodSettings = field(default_factory=MethodSettings)
+    compare_published: bool = False
+
+    def __post_init__(self) -> None:
+        for name, least in (("clients", 1), ("epochs", 1), ("batch_size", 1)):
+            if getattr(self, name) < least:
+                raise InputError(f"Expected {name} >= {least}, but got {getattr(self, name)}.")
+        if not 0 < self.learning_rate < math.inf:
+            raise InputError(f"Expected a learning rate > 0, but got {self.learning_rate:g}.")
+        if self.network not in known_networks():
+            known = ", ".join(known_networks())
+            raise InputError(f"Expected a network among {known}, but got {self.network!r}.")
+        if self.partition not in PARTITION_KINDS:
+            known = ", ".join(PARTITION_KINDS)
+            raise InputError(f"Expected a partition among {known}, but got {self.partition!r}.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as JSON values."""
+        return {
+            **dataclasses.asdict(self),
+            "forget": {root: list(names) for root, names in self.forget.items()},
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Return the settings that `to_dict` gave.
+
+        Raises:
+            InputError: if the values are not such settings.
+        """
+        try:
+            return cls(
+                **{
+                    **values,
+                    "forget": {root: tuple(names) for root, names in values["forget"].items()},
+                    "method": MethodSettings(**values["method"]),
+                }
+            )
+        except (TypeError, KeyError, AttributeError) as error:
+            raise InputError(f"Expected the settings of a run, but: {error}.") from None
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the settings."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+
+    def network_spec(self, dataset: Dataset) -> NetworkSpec:
+        """Return the network's spec for the data set."""
+        return NetworkSpec.for_dataset(self.network, dataset)
+
+    def request(self) -> pb.UnlearningRequest:
+        """Return the unlearning request of this run; the same settings give the same request."""
+        listed = "; ".join(f"{', '.join(names)} at {root}" for root, names in self.forget.items())
+        return pb.UnlearningRequest(
+            id=f"forget-{self.digest[:12]}",
+            reason=f"forget {listed}",
+            roots=[pb.Root(model_id=root, classes=names) for root, names in self.forget.items()],
+            method=self.method.to_proto(),
+        )
+
+
+def parse_forget(
+    tokens: Sequence[str], dataset: Dataset, topology: Topology
+) -> dict[str, tuple[str, ...]]:
+    """Read what to forget where: `3`, `Sneaker`, or `3@r2` for a root other than the default.
+
+    Args:
+        tokens: one class each, by name or index, with an optional root.
+        dataset: knows the class names.
+        topology: knows the models.
+
+    Returns:
+        Root -> class names.
+
+    Raises:
+        RequestError: if there is nothing to forget, nothing would be left, a class is named twice,
+            or a root does not exist.
+        DataError: if a class does not exist.
+    """
+    forget: dict[str, list[str]] = {}
+    named: set[str] = set()
+    for token in tokens:
+        name, at, root = token.rpartition("@")
+        if not at or root not in topology.ids:
+            if at and token not in dataset.classes:
+                raise RequestError(
+                    f"Expected a root among {', '.join(topology.ids)} after '@', but got {root!r}."
+                )
+            name, root = token, topology.root
+        class_name = dataset.class_name(name)
+        if class_name in named:
+            raise RequestError(f"Expected every class to forget once, but got {name!r} twice.")
+        named.add(class_name)
+        forget.setdefault(root, []).append(class_name)
+    if not named:
+        raise RequestError(
+            "Expected at least one class to forget, but got none. Say which, e.g. --forget 3."
+        )
+    if len(dataset.classes) - len(named) < 2:
+        raise RequestError(
+            f"Expected at least two of the {len(dataset.classes)} classes of {dataset.name!r} to "
+            f"remain, but {len(named)} are to be forgotten."
+        )
+    return {root: tuple(names) for root, names in forget.items()}

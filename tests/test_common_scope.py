@@ -1,0 +1,144 @@
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
+
+from disinherit.common.errors import ScopeError
+from disinherit.common.scope import Head, architecture_fingerprint, find_head, resolve_scope
+
+
+def network() -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(8, 3))
+
+
+class Tied(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(5, 4)
+        self.head = nn.Linear(4, 5)
+        self.head.weight = self.embed.weight
+
+
+class WithIntegers(nn.Linear):
+    def __init__(self) -> None:
+        super().__init__(2, 2)
+        self.steps = nn.Parameter(torch.zeros(1, dtype=torch.int64), requires_grad=False)
+
+
+def test_the_head_is_the_last_linear_layer() -> None:
+    model = nn.ModuleDict(
+        {"first": nn.Linear(2, 2), "last": nn.Linear(2, 2), "norm": nn.LayerNorm(2)}
+    )
+    assert find_head(model) == Head("last", "last.weight", "last.bias")
+
+
+def test_a_head_without_bias_has_none() -> None:
+    head = find_head(nn.Sequential(nn.Linear(2, 3, bias=False)))
+    assert head == Head("0", "0.weight", None)
+    assert head.parameters == ("0.weight",)
+
+
+def test_a_model_can_be_its_own_head() -> None:
+    assert find_head(nn.Linear(2, 3)) == Head("", "weight", "bias")
+
+
+def test_a_tied_head_has_the_name_that_named_parameters_gives() -> None:
+    assert find_head(Tied()) == Head("head", "embed.weight", "head.bias")
+
+
+def test_no_linear_layer_is_an_error() -> None:
+    with pytest.raises(ScopeError, match=r"at least one linear layer .* Sequential"):
+        find_head(nn.Sequential(nn.Conv2d(1, 2, 3)))
+
+
+def test_a_parametrized_head_is_an_error() -> None:
+    with pytest.raises(ScopeError, match=r"head '0' .*parametrizations\.weight"):
+        find_head(nn.Sequential(weight_norm(nn.Linear(2, 3))))
+
+
+@pytest.mark.parametrize(
+    ("scope", "expected"),
+    [
+        ("head", ("3.weight", "3.bias")),
+        (" head ", ("3.weight", "3.bias")),
+        ("all", ("0.weight", "0.bias", "1.weight", "1.bias", "3.weight", "3.bias")),
+        ("3.*", ("3.weight", "3.bias")),
+        ("*.bias", ("0.bias", "1.bias", "3.bias")),
+        ("3.bias, 0.*", ("0.weight", "0.bias", "3.bias")),
+        ("3.bias,*.bias", ("0.bias", "1.bias", "3.bias")),
+        ("[01].weight", ("0.weight", "1.weight")),
+    ],
+)
+def test_scopes(scope: str, expected: tuple[str, ...]) -> None:
+    assert resolve_scope(network(), scope) == expected
+
+
+def test_frozen_parameters_belong_to_a_scope() -> None:
+    model = network().requires_grad_(False)
+    for scope in ("head", "all", "*"):
+        assert resolve_scope(model, scope) == resolve_scope(network(), scope)
+
+
+def test_a_tied_parameter_appears_once_by_any_of_its_names() -> None:
+    assert resolve_scope(Tied(), "all") == ("embed.weight", "head.bias")
+    assert resolve_scope(Tied(), "head") == ("embed.weight", "head.bias")
+    assert resolve_scope(Tied(), "head.weight") == ("embed.weight",)
+
+
+def test_integer_parameters_have_no_gradient_and_are_left_out() -> None:
+    assert resolve_scope(WithIntegers(), "all") == ("weight", "bias")
+    assert resolve_scope(WithIntegers(), "*s") == ("bias",)
+    with pytest.raises(ScopeError, match="'steps' matches none"):
+        resolve_scope(WithIntegers(), "steps")
+
+
+def test_a_glob_without_match_lists_close_names() -> None:
+    with pytest.raises(ScopeError, match=r"'3\.wieght' matches none; close names: \['3\.weight'"):
+        resolve_scope(network(), "3.bias,3.wieght")
+
+
+def test_a_glob_like_nothing_lists_what_there_is() -> None:
+    with pytest.raises(ScopeError, match=r"'zzz' matches none; the model has \['weight', 'bias'\]"):
+        resolve_scope(nn.Linear(2, 2), "zzz")
+    deep = nn.Sequential(*[nn.Linear(1, 1) for _ in range(5)])
+    with pytest.raises(ScopeError, match="and 2 more"):
+        resolve_scope(deep, "zzz")
+
+
+@pytest.mark.parametrize("scope", ["", "3.*,", ","])
+def test_an_empty_glob_is_an_error(scope: str) -> None:
+    with pytest.raises(ScopeError, match="'' matches none"):
+        resolve_scope(network(), scope)
+
+
+def test_nothing_to_take_is_an_error() -> None:
+    with pytest.raises(ScopeError, match="ReLU without any"):
+        resolve_scope(nn.ReLU(), "all")
+
+
+@pytest.mark.parametrize("scope", ["head", "all", "*"])
+def test_parameters_without_a_shape_are_an_error(scope: str) -> None:
+    with pytest.raises(ScopeError, match=r"uninitialized \['weight', 'bias'\]"):
+        resolve_scope(nn.LazyLinear(3), scope)
+
+
+def test_the_fingerprint_ignores_values_and_order() -> None:
+    state = network().state_dict()
+    shuffled = dict(reversed([(name, torch.zeros_like(value)) for name, value in state.items()]))
+    assert architecture_fingerprint(state) == architecture_fingerprint(shuffled)
+    assert len(architecture_fingerprint(state)) == 64
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"b": torch.zeros(2, 3)},
+        {"a": torch.zeros(3, 2)},
+        {"a": torch.zeros(6)},
+        {"a": torch.zeros(2, 3, dtype=torch.float64)},
+        {"a": torch.zeros(2, 3), "b": torch.zeros(())},
+        {},
+    ],
+)
+def test_the_fingerprint_tells_architectures_apart(other: dict[str, torch.Tensor]) -> None:
+    assert architecture_fingerprint({"a": torch.zeros(2, 3)}) != architecture_fingerprint(other)
