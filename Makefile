@@ -1,0 +1,58 @@
+# Two commands on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+CODE := protos/disinherit/v1 common client server simulations cli
+PACKAGES := disinherit.common disinherit.client disinherit.server disinherit.simulations disinherit.cli
+
+.PHONY: demo test lint types format protos check-protos check clean help
+
+help: ## say what there is
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
+
+demo: $(INSTALLED) ## train a network of inheriting models, forget a class in all of them, show it
+	$(BIN)/disinherit demo --out runs/demo
+
+test: $(INSTALLED) ## run all tests
+	$(BIN)/pytest
+
+lint: $(INSTALLED) ## check style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(INSTALLED) ## check types
+	$(BIN)/mypy $(addprefix -p ,$(PACKAGES))
+	$(BIN)/mypy tests
+
+format: $(INSTALLED) ## put the code in order
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+protos: $(INSTALLED) ## generate code from the schema
+	$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=protos --pyi_out=protos \
+		protos/disinherit/v1/*.proto
+
+check-protos: $(INSTALLED) ## check that the generated code is what the schema says
+	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
+	$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=$$scratch --pyi_out=$$scratch \
+		protos/disinherit/v1/*.proto && \
+	for made in $$scratch/disinherit/v1/*; do \
+		diff -u protos/disinherit/v1/$$(basename $$made) $$made \
+			|| { echo "Expected generated code to be up to date: run 'make protos'."; exit 1; }; \
+	done
+
+check: lint types check-protos test ## everything but the demo
+
+clean: ## remove what was installed and built
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+
+# The links that make the folders importable as `disinherit.*` are made anew whenever the set of files
+# changes: that is when the time of a folder does.
+$(INSTALLED): pyproject.toml constraints.txt $(CODE)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Expected Python 3.11 or newer, but $(PYTHON) is older: make PYTHON=python3.12 ..."; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		--editable '.[dev]' --config-settings editable_mode=strict
+	touch $@
