@@ -1,0 +1,130 @@
+"""`disinherit graph`: look at an inheritance graph, or take it elsewhere."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from disinherit.cli.output import Format, FormatOption, print_json, print_rich
+from disinherit.common.errors import GraphError
+
+if TYPE_CHECKING:
+    from disinherit.common.graph import InheritanceGraph
+
+SHOW = "Example: disinherit graph show runs/demo --root r1"
+EXPORT = "Example: disinherit graph export runs/demo --format png --out umig.png --root r1"
+
+app = typer.Typer(help="Look at an inheritance graph, or export it.", no_args_is_help=True)
+
+Source = Annotated[
+    Path,
+    typer.Argument(
+        metavar="SOURCE", help="A run's folder, a coordinator database, or a .json/.graphml file."
+    ),
+]
+Roots = Annotated[
+    list[str] | None, typer.Option("--root", help="Mark what a request at this root affects.")
+]
+
+
+@app.command(epilog=SHOW)
+def show(source: Source, root: Roots = None, form: FormatOption = Format.TABLE) -> int:
+    """List the models, parents first, and what a request at given roots would affect."""
+    from rich.table import Table
+
+    graph = read_graph(source)
+    roles = _roles(graph, root or [])
+    if form is Format.JSON:
+        print_json(
+            [
+                {
+                    "id": record.id,
+                    "owner": record.owner,
+                    "generation": level,
+                    "parents": {edge.parent: edge.weight for edge in graph.parents(record.id)},
+                    "status": record.status.value,
+                    "role": roles.get(record.id),
+                    "digest": record.digest,
+                }
+                for level, ids in enumerate(graph.generations())
+                for record in map(graph.model, ids)
+            ]
+        )
+        return 0
+    table = Table("generation", "model", "owner", "derived from", "status", box=None)
+    if roles:
+        table.add_column("role")
+    for level, ids in enumerate(graph.generations()):
+        for record in map(graph.model, ids):
+            parents = ", ".join(
+                f"{edge.parent} ({edge.kind.value}, {edge.weight:g})"
+                for edge in graph.parents(record.id)
+            )
+            role = [roles[record.id]] if roles else []
+            table.add_row(str(level), record.id, record.owner, parents, record.status.value, *role)
+    print_rich(table)
+    return 0
+
+
+@app.command(epilog=EXPORT)
+def export(
+    source: Source,
+    form: Annotated[str, typer.Option("--format", help="json, graphml, dot, png, protobuf.")],
+    out: Annotated[
+        Path | None, typer.Option(help="File to write; standard output by default.")
+    ] = None,
+    root: Roots = None,
+) -> int:
+    """Write the graph in another format; dot and png show what a request would affect."""
+    # Imported here because torch takes seconds, which --help should not.
+    from disinherit.common.checkpoints import write_atomic
+    from disinherit.common.graph_formats import dump_graph
+
+    data = dump_graph(read_graph(source), form, root or [])
+    content = data.encode() if isinstance(data, str) else data
+    if out is not None:
+        write_atomic(out, content)
+    else:
+        sys.stdout.buffer.write(content)
+        sys.stdout.flush()
+    return 0
+
+
+def read_graph(source: Path) -> "InheritanceGraph":
+    """Return the graph of a run's folder, a coordinator database or an exported file.
+
+    Raises:
+        GraphError: if there is none.
+    """
+    # Imported here because torch takes seconds, which --help should not.
+    from disinherit.common.graph_formats import load_graph
+    from disinherit.server.store import CoordinatorStore
+
+    path = source / "coordinator.db" if source.is_dir() else source
+    if not path.is_file():
+        raise GraphError(
+            f"Expected a run's folder, a coordinator database or an exported graph, but got "
+            f"{str(source)!r}, which does not exist or holds none."
+        )
+    if path.suffix in (".json", ".graphml"):
+        return load_graph(path.read_bytes(), path.suffix[1:])
+    store = CoordinatorStore(path)
+    try:
+        return store.graph()
+    finally:
+        store.close()
+
+
+def _roles(graph: "InheritanceGraph", roots: list[str]) -> dict[str, str]:
+    if not roots:
+        return {}
+    affected = set(graph.affected(roots))
+    return {
+        record.id: "root"
+        if record.id in roots
+        else "affected"
+        if record.id in affected
+        else "untouched"
+        for record in graph.models()
+    }

@@ -1,0 +1,77 @@
+"""The `disinherit` command.
+
+Exit codes: 0 done; 1 a campaign did not complete; 2 wrong input, one line on standard error says
+what, what was expected and what to do; 130 interrupted.
+"""
+
+import importlib.metadata
+import sys
+from typing import Annotated
+
+import click
+import typer
+
+from disinherit.cli import demo, graph, report, simulate
+from disinherit.common.errors import DisinheritError
+
+app = typer.Typer(
+    name="disinherit",
+    help="Make a network of models that inherit from each other forget, in one parallel step.",
+    epilog="Start with: disinherit demo",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command(name="demo", epilog=demo.EXAMPLES)(demo.demo)
+app.command(name="report", epilog=report.EXAMPLES)(report.report)
+app.add_typer(simulate.app, name="simulate")
+app.add_typer(graph.app, name="graph")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"disinherit {importlib.metadata.version('disinherit')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+    ] = False,
+) -> None:
+    """Hold the options that stand before a command."""
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code."""
+    sys.exit(run())
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: instead of those of the process.
+
+    Returns:
+        The exit code.
+    """
+    try:
+        code = app(arguments, standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        typer.echo(error.format_message())
+        return 2
+    except click.ClickException as error:
+        return _fail(error.format_message(), 2)
+    except DisinheritError as error:
+        return _fail(str(error), error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        return _fail("interrupted; start the same command again to go on", 130)
+    return code if isinstance(code, int) else 0
+
+
+def _fail(message: str, code: int) -> int:
+    typer.echo(f"error: {' '.join(message.split())}", err=True)
+    return code

@@ -1,0 +1,59 @@
+"""`disinherit report`: show a finished run again."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from disinherit.cli.output import Format, FormatOption, print_json, print_rich
+from disinherit.common.errors import DataError
+
+if TYPE_CHECKING:
+    from disinherit.simulations.report_schema import Report
+
+EXAMPLES = "Example: disinherit report runs/demo --format json"
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder.")],
+    html: Annotated[
+        Path | None, typer.Option(help="Write the HTML page here; DIR/report.html by default.")
+    ] = None,
+    form: FormatOption = Format.TABLE,
+) -> int:
+    """Print a run's report, and write its HTML page anew."""
+    # Imported here because torch takes seconds, which --help should not.
+    from disinherit.common.checkpoints import write_atomic
+    from disinherit.simulations.report_html import render_html
+    from disinherit.simulations.report_table import render_tables
+
+    found = read_report(folder)
+    page = html or folder / "report.html"
+    write_atomic(page, render_html(found).encode())
+    if form is Format.JSON:
+        print_json(found)
+    else:
+        print_rich(*render_tables(found), f"Report: {page}")
+    return 0
+
+
+def read_report(folder: Path) -> "Report":
+    """Return the report of a run.
+
+    Raises:
+        DataError: if there is none, or it is damaged.
+    """
+    from disinherit.simulations.report_check import check_report
+
+    path = folder / "report.json"
+    try:
+        return check_report(json.loads(path.read_text()))
+    except OSError as error:
+        raise DataError(
+            f"Expected a finished run with a report at {str(path)!r}, but: {error.strerror}."
+        ) from None
+    except ValueError as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"Expected JSON in {str(path)!r}, but: {error}.") from None

@@ -1,0 +1,113 @@
+"""`disinherit simulate`: scenarios with everything adjustable."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from disinherit.cli.output import Format, FormatOption
+
+EXAMPLES = (
+    "Examples:\n\n"
+    "disinherit simulate federated --dataset digits --forget 3 --out runs/three\n\n"
+    "disinherit simulate federated --dataset fashion-mnist --forget Sandal --forget Bag@r2 "
+    "--out runs/two-roots\n\n"
+    "disinherit simulate federated --dataset mnist5k --forget 3 --partition dirichlet "
+    "--concentration 0.5 --scope all --compare-published --out runs/skewed"
+)
+
+app = typer.Typer(help="Run a scenario on simulated owners.", no_args_is_help=True)
+
+
+@app.callback()
+def _scenarios() -> None:
+    """Run a scenario on simulated owners."""
+
+
+@app.command(epilog=EXAMPLES)
+def federated(
+    out: Annotated[Path, typer.Option(help="Where models and reports go.")],
+    forget: Annotated[
+        list[str] | None,
+        typer.Option(help="A class, by name or index, at root r1; 3@r2 for another root. Repeat."),
+    ] = None,
+    dataset: Annotated[
+        str, typer.Option(help="mnist5k, digits, fashion-mnist, or a path.")
+    ] = "mnist5k",
+    network: Annotated[
+        str | None,
+        typer.Option(help="cnn, mlp, resnet18, text. By default what fits the data."),
+    ] = None,
+    clients: Annotated[int, typer.Option(help="Number of owners.")] = 5,
+    partition: Annotated[
+        str, typer.Option(help="How training data is shared out: iid, dirichlet, pathological.")
+    ] = "iid",
+    concentration: Annotated[float, typer.Option(help="Of the Dirichlet partition.")] = 0.5,
+    epochs: Annotated[int, typer.Option(help="Epochs of each model's training.")] = 4,
+    learning_rate: Annotated[float, typer.Option(help="Of Adam.")] = 1e-3,
+    limit: Annotated[
+        int | None, typer.Option(help="Training samples per class at most; all by default.")
+    ] = None,
+    alpha: Annotated[
+        float | None, typer.Option(help="Selection threshold; tuned by each owner by default.")
+    ] = None,
+    lam: Annotated[
+        float | None,
+        typer.Option("--lambda", help="Dampening constant; tuned by each owner by default."),
+    ] = None,
+    gauge: Annotated[
+        float | None, typer.Option(help="Gauge strength; tuned by each owner by default.")
+    ] = None,
+    reference: Annotated[
+        str, typer.Option(help="Fisher to compare with: retain, or all (the paper's).")
+    ] = "retain",
+    scope: Annotated[
+        str, typer.Option(help="head, all, or parameter-name globs separated by commas.")
+    ] = "head",
+    merge: Annotated[str, typer.Option(help="MFIM rule: max (the paper's), mean, sum.")] = "max",
+    row_scoped: Annotated[
+        bool, typer.Option(help="Select in the head only in the forgotten classes' rows.")
+    ] = True,
+    compare_published: Annotated[
+        bool, typer.Option(help="Evaluate the plain published rule beside it.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda:0, ...")] = "auto",
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    form: FormatOption = Format.TABLE,
+) -> int:
+    """Train the federated topology (d, s, r1, r2, r3, r4, r6), forget, and measure.
+
+    A class to forget enters the network at its root: that model and its descendants are trained
+    on it.
+    """
+    # Imported here because torch takes seconds, which --help should not.
+    from disinherit.cli.running import run_and_show
+    from disinherit.simulations.datasets import load_dataset
+    from disinherit.simulations.settings import MethodSettings, Settings, parse_forget
+    from disinherit.simulations.topology import FEDERATED
+
+    data = load_dataset(dataset)
+    settings = Settings(
+        dataset=dataset,
+        forget=parse_forget(forget or [], data, FEDERATED),
+        network=network or ("text" if data.kind == "text" else "cnn"),
+        clients=clients,
+        partition=partition,
+        concentration=concentration,
+        epochs=epochs,
+        learning_rate=learning_rate,
+        limit=limit,
+        seed=seed,
+        device=device,
+        method=MethodSettings(
+            scope=scope,
+            reference=reference,
+            merge=merge,
+            alpha=alpha,
+            lam=lam,
+            gauge=gauge,
+            row_scoped=row_scoped,
+        ),
+        compare_published=compare_published,
+    )
+    return run_and_show(settings, out, form)
