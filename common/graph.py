@@ -4,18 +4,21 @@ Children are strictly younger than their parents, so the graph is acyclic by con
 `(created_us, id)` is a topological order of it: every sequence returned here is in that order.
 """
 
-import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import compress
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import networkx as nx
 
-from disinherit.common.errors import GraphError, LabelError
-from disinherit.common.labels import check_label_mapping
+from disinherit.common.errors import GraphError
+from disinherit.common.graph_checks import (
+    check_cleansed,
+    check_complete,
+    check_parents,
+    check_roots,
+    check_same_version,
+    passes_taint,
+)
+from disinherit.common.graph_walks import group_by_sources, reach
 from disinherit.common.records import Inheritance, InheritanceKind, ModelRecord
-
-_TOLERANCE = 1e-6  # of a sum of aggregation weights
-_IDENTITY = ("owner", "architecture", "labels", "digest", "created_us")
 
 
 class InheritanceGraph:
@@ -29,8 +32,7 @@ class InheritanceGraph:
       into one of them passes no taint on. Every other `unlearned` edge is ordinary derivation,
       because a successor keeps all its parent knew except what *its* request forgot. A cleansed
       version that inherits from an affected one along another edge is affected again.
-
-    Status does not matter to them: a superseded or retired version may still be deployed.
+      Status does not matter: a superseded or retired version may still be deployed.
 
     Args:
         models: the versions to start with, in any order.
@@ -42,13 +44,10 @@ class InheritanceGraph:
 
     Example:
         >>> def version(id: str, created_us: int) -> ModelRecord:
-        ...     return ModelRecord(id, "owner", "arch", ("cat", "dog"), f"sha-{id}", created_us)
+        ...     return ModelRecord(id, "owner", "arch", ("cat", "dog"), "", created_us)
         >>> graph = InheritanceGraph([version("r", 1), version("s", 2)])
         >>> merged = InheritanceKind.FEDERATED
-        >>> graph.add(
-        ...     version("m", 3),
-        ...     [Inheritance("r", "m", merged, 0.5), Inheritance("s", "m", merged, 0.5)],
-        ... )
+        >>> graph.add(version("m", 3), [Inheritance(id, "m", merged, 0.5) for id in "rs"])
         >>> graph.affected(["r"])
         ('r', 'm')
         >>> [(sorted(roots), members) for roots, members in graph.groups(["r", "s"]).items()]
@@ -73,8 +72,7 @@ class InheritanceGraph:
         for edge in edges:
             by_child.setdefault(edge.child, []).append(edge)
         for child, parents in by_child.items():
-            self._check_edges(self.model(child), parents)
-            self._insert(parents)
+            self._attach(self.model(child), parents)
         self.validate()
 
     def __len__(self) -> int:
@@ -111,8 +109,8 @@ class InheritanceGraph:
     ) -> None:
         """Add one edge between two versions that are there.
 
-        A merge of several parents is incomplete until all are there: prefer `add`, which takes
-        them at once; `validate` finds what was left incomplete.
+        A merge is incomplete until all its parents are there: prefer `add`; `validate` finds what
+        was left incomplete.
 
         Args:
             parent: id of the version derived from.
@@ -122,13 +120,10 @@ class InheritanceGraph:
             labels: parent class name -> child class name where they differ.
 
         Raises:
-            GraphError: if an id is unknown, the edge is there already, the child is not younger
-                than the parent, or the weight (or the sum of the child's weights) is out of range.
+            GraphError: if an id is unknown or `check_parents` refuses the edge.
             LabelError: if the label mapping does not fit the two label spaces.
         """
-        edges = [Inheritance(parent, child, kind, weight, labels or {})]
-        self._check_edges(self.model(child), edges)
-        self._insert(edges)
+        self._attach(self.model(child), [Inheritance(parent, child, kind, weight, labels or {})])
 
     def add(self, record: ModelRecord, parents: Iterable[Inheritance]) -> None:
         """Add a version with all its parents, or nothing at all.
@@ -144,8 +139,8 @@ class InheritanceGraph:
                 f"Expected a model id that is not taken, but got {record.id!r}; a new version "
                 f"needs a new id, and a new status is set with replace()."
             )
-        self._check_edges(record, edges)
-        _check_complete(record.id, edges)
+        check_parents(record, edges, (), self.model)
+        check_complete(record.id, edges)
         self._graph.add_node(record.id, record=record)
         self._insert(edges)
 
@@ -155,17 +150,9 @@ class InheritanceGraph:
         Status, Fisher digest and provenance may change; what the version *is* may not.
 
         Raises:
-            GraphError: if the id is unknown or owner, architecture, labels, digest or creation
-                time differ.
+            GraphError: if the id is unknown or anything else differs.
         """
-        present = self.model(record.id)
-        for name in _IDENTITY:
-            old, new = getattr(present, name), getattr(record, name)
-            if old != new:
-                raise GraphError(
-                    f"Expected {name} of model {record.id!r} to stay {old!r}, but got {new!r}; "
-                    f"add a new version instead."
-                )
+        check_same_version(self.model(record.id), record)
         self._graph.nodes[record.id]["record"] = record
 
     def model(self, id: str) -> ModelRecord:
@@ -215,14 +202,13 @@ class InheritanceGraph:
         """Check that no merge was left incomplete.
 
         The federated and distributed parents' weights of each child must sum to 1, within 1e-6.
-        All else is checked at every change. Reading a stored graph validates it; the questions
-        about a request do not, since weights do not decide who is affected.
+        The questions about a request do not need it: weights do not decide who is affected.
 
         Raises:
             GraphError: if a sum is not 1.
         """
         for id in self._ordered(self._graph):
-            _check_complete(id, self._incoming(id))
+            check_complete(id, self._incoming(id))
 
     def affected(self, roots: Iterable[str], *, cleansed: Iterable[str] = ()) -> tuple[str, ...]:
         """The roots and all that inherited from them, in topological order.
@@ -235,26 +221,19 @@ class InheritanceGraph:
             GraphError: if there are no roots, a root or a cleansed version is unknown, or a
                 cleansed version has no `unlearned` edge that leads to it.
         """
-        pending = list(self._check_roots(roots))
-        stops = self._check_cleansed(cleansed)
-        seen = set(pending)
-        while pending:
-            for edge in self._outgoing(pending.pop()):
-                if edge.child not in seen and _passes(edge, stops):
-                    seen.add(edge.child)
-                    pending.append(edge.child)
-        return self._ordered(seen)
+        wanted, stops = self._check_question(roots, cleansed)
+        return self._ordered(reach(wanted, lambda id: self._heirs(id, stops)))
 
     def tainted(self, roots: Iterable[str], *, cleansed: Iterable[str] = ()) -> tuple[str, ...]:
         """The affected versions that this request's campaign made no successor of.
 
         Takes and raises the same as `affected`.
         """
-        stops = self._check_cleansed(cleansed)
+        wanted, stops = self._check_question(roots, cleansed)
         return tuple(
             id
-            for id in self.affected(roots, cleansed=stops)
-            if all(_passes(edge, stops) for edge in self._outgoing(id))
+            for id in self.affected(wanted, cleansed=stops)
+            if all(passes_taint(edge, stops) for edge in self._outgoing(id))
         )
 
     def upstream_roots(
@@ -265,16 +244,9 @@ class InheritanceGraph:
         Raises:
             GraphError: if the model is unknown, or for the reasons of `affected`.
         """
-        wanted = self._check_roots(roots)
-        stops = self._check_cleansed(cleansed)
-        pending = [self.model(model).id]
-        seen = set(pending)
-        while pending:
-            for edge in self._incoming(pending.pop()):
-                if edge.parent not in seen and _passes(edge, stops):
-                    seen.add(edge.parent)
-                    pending.append(edge.parent)
-        return frozenset(seen.intersection(wanted))
+        wanted, stops = self._check_question(roots, cleansed)
+        known = reach([self.model(model).id], lambda id: self._donors(id, stops))
+        return frozenset(known.intersection(wanted))
 
     def groups(
         self, roots: Iterable[str], *, cleansed: Iterable[str] = ()
@@ -284,23 +256,9 @@ class InheritanceGraph:
         One sweep over the affected versions and the edges between them. Groups are ordered by
         their first member, members topologically. Takes and raises the same as `affected`.
         """
-        wanted = self._check_roots(roots)
-        stops = self._check_cleansed(cleansed)
-        bits = {root: 1 << position for position, root in enumerate(wanted)}
-        masks: dict[str, int] = {}  # id -> its upstream roots as bits: unions of ints are cheap
-        members: dict[int, list[str]] = {}
-        shared: dict[int, int] = {}  # equal masks are one object, or many roots fill the memory
-        for id in self.affected(wanted, cleansed=stops):
-            mask = bits.get(id, 0)
-            for edge in self._incoming(id):
-                if edge.parent in masks and _passes(edge, stops):
-                    mask |= masks[edge.parent]
-            masks[id] = shared.setdefault(mask, mask)
-            members.setdefault(mask, []).append(id)
-        return {
-            frozenset(compress(wanted, map(int, reversed(f"{mask:b}")))): tuple(ids)
-            for mask, ids in members.items()
-        }
+        wanted, stops = self._check_question(roots, cleansed)
+        affected = self.affected(wanted, cleansed=stops)
+        return group_by_sources(affected, wanted, lambda id: self._donors(id, stops))
 
     def _record(self, id: str) -> ModelRecord:
         record: ModelRecord = self._graph.nodes[id]["record"]
@@ -318,96 +276,24 @@ class InheritanceGraph:
     def _ordered(self, ids: Iterable[str]) -> tuple[str, ...]:
         return tuple(sorted(ids, key=self._age))
 
+    def _attach(self, child: ModelRecord, edges: Collection[Inheritance]) -> None:
+        check_parents(child, edges, self._incoming(child.id), self.model)
+        self._insert(edges)
+
     def _insert(self, edges: Iterable[Inheritance]) -> None:
         self._graph.add_edges_from((edge.parent, edge.child, {"edge": edge}) for edge in edges)
 
-    def _check_roots(self, roots: Iterable[str]) -> tuple[str, ...]:
-        wanted = tuple(dict.fromkeys(roots))
-        if not wanted:
-            raise GraphError(
-                "Expected at least one root, but got none; name the models that were trained "
-                "directly on the data to forget."
-            )
-        for root in wanted:
-            if root not in self:
-                raise GraphError(
-                    f"Expected roots that are models in the graph, but got {root!r}; add the model "
-                    f"first or correct the id."
-                )
-        return wanted
-
-    def _check_cleansed(self, cleansed: Iterable[str]) -> Collection[str]:
-        stops = frozenset(cleansed)
+    def _check_question(
+        self, roots: Iterable[str], cleansed: Iterable[str]
+    ) -> tuple[tuple[str, ...], frozenset[str]]:
+        wanted, stops = tuple(dict.fromkeys(roots)), frozenset(cleansed)
+        check_roots(wanted, self)
         for id in sorted(stops):
-            self.model(id)
-            if all(edge.kind is not InheritanceKind.UNLEARNED for edge in self._incoming(id)):
-                raise GraphError(
-                    f"Expected cleansed versions to be made by unlearning, but no unlearned edge "
-                    f"leads to {id!r}; name the successors the campaign made."
-                )
-        return stops
+            check_cleansed(self.model(id), self._incoming(id))
+        return wanted, stops
 
-    def _check_edges(self, child: ModelRecord, edges: Sequence[Inheritance]) -> None:
-        """Refuse `edges` as further parents of `child`, which need not be in the graph yet."""
-        present = list(self._incoming(child.id)) if child.id in self else []
-        taken = {edge.parent for edge in present}
-        for edge in edges:
-            self._check_edge(edge, child)
-            if edge.parent in taken:
-                raise GraphError(
-                    f"Expected one edge from {edge.parent!r} to {child.id!r}, but got another; "
-                    f"leave it out."
-                )
-            taken.add(edge.parent)
-        total = _merged_weight([*present, *edges])
-        if total is not None and total > 1 + _TOLERANCE:
-            raise GraphError(
-                f"Expected the weights of the parents of {child.id!r} to sum to at most 1, but "
-                f"got {total:.9g}; give each parent its share of the merge."
-            )
+    def _heirs(self, id: str, stops: Collection[str]) -> Iterator[str]:
+        return (edge.child for edge in self._outgoing(id) if passes_taint(edge, stops))
 
-    def _check_edge(self, edge: Inheritance, child: ModelRecord) -> None:
-        name = f"inheritance {edge.parent!r} -> {edge.child!r}"
-        if edge.child != child.id:
-            raise GraphError(f"Expected edges that lead to {child.id!r}, but got {name}.")
-        if edge.parent == edge.child:
-            raise GraphError(
-                f"Expected a parent other than the child, but got {name}; a changed model is a "
-                f"new version with a new id."
-            )
-        parent = self.model(edge.parent)
-        if child.created_us <= parent.created_us:
-            raise GraphError(
-                f"Expected the child of {name} to be younger than its parent, created at "
-                f"{parent.created_us} us, but got {child.created_us} us; correct created_us or "
-                f"the direction."
-            )
-        if not 0 < edge.weight <= 1:
-            raise GraphError(
-                f"Expected a weight in (0, 1] for {name}, but got {edge.weight}; a parent that "
-                f"contributed nothing has no edge."
-            )
-        try:
-            check_label_mapping(parent.labels, child.labels, edge.labels)
-        except LabelError as error:
-            raise LabelError(f"For {name}: {error}") from error
-
-
-def _passes(edge: Inheritance, stops: Collection[str]) -> bool:
-    """Whether an edge passes taint on: all do but those the request's own campaign made."""
-    return edge.kind is not InheritanceKind.UNLEARNED or edge.child not in stops
-
-
-def _merged_weight(edges: Iterable[Inheritance]) -> float | None:
-    """Sum of the merging edges' weights; `None` without such edges."""
-    weights = [edge.weight for edge in edges if edge.kind.merges]
-    return math.fsum(weights) if weights else None
-
-
-def _check_complete(child: str, parents: Iterable[Inheritance]) -> None:
-    total = _merged_weight(parents)
-    if total is not None and abs(total - 1) > _TOLERANCE:
-        raise GraphError(
-            f"Expected the weights of the federated and distributed parents of {child!r} to sum "
-            f"to 1, but got {total:.9g}; add the parents that are missing or correct the weights."
-        )
+    def _donors(self, id: str, stops: Collection[str]) -> Iterator[str]:
+        return (edge.parent for edge in self._incoming(id) if passes_taint(edge, stops))

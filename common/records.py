@@ -2,6 +2,7 @@
 
 import enum
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -9,6 +10,8 @@ from types import MappingProxyType
 from disinherit.common.errors import GraphError
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,127}")
+_HEX = re.compile(r"[0-9a-f]*")
+_END = 2**63  # an int64 holds what is less, on the wire and in a database
 
 
 class ModelStatus(enum.StrEnum):
@@ -42,10 +45,22 @@ def check_id(value: str, what: str = "model id") -> str:
     """
     if not _ID.fullmatch(value):
         raise GraphError(
-            f"Expected a {what} of 1 to 128 letters, digits and . _ ~ - that starts with a "
-            f"letter or digit, but got {value!r}."
+            f"Expected a well-formed {what}, 1 to 128 letters, digits and . _ ~ - that start with "
+            f"a letter or digit, but got {value!r}."
         )
     return value
+
+
+def _check_digest(value: str, what: str) -> None:
+    if not _HEX.fullmatch(value):
+        raise GraphError(
+            f"Expected {what} to be lower-case hexadecimal digits or empty, but got {value!r}."
+        )
+
+
+def _check_int64(value: int, what: str) -> None:
+    if not 0 <= value < _END:
+        raise GraphError(f"Expected {what} to be from 0 to 2**63 - 1, but got {value!r}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +69,12 @@ class Provenance:
 
     Attributes:
         dataset: name of the data set.
-        samples_per_class: class name -> number of training samples.
-        sample_set_digest: SHA-256 over the sorted sample ids, or `""` when not disclosed.
+        samples_per_class: class name -> number of training samples, each less than 2**63.
+        sample_set_digest: SHA-256 over the sorted sample ids as lower-case hexadecimal digits, or
+            `""` when not disclosed.
+
+    Raises:
+        GraphError: if a count is no int64 >= 0, or the digest is malformed.
     """
 
     dataset: str
@@ -67,10 +86,8 @@ class Provenance:
             self, "samples_per_class", MappingProxyType(dict(self.samples_per_class))
         )
         for name, count in self.samples_per_class.items():
-            if count < 0:
-                raise GraphError(
-                    f"Expected a sample count >= 0 for class {name!r}, but got {count}."
-                )
+            _check_int64(count, f"the sample count of class {name!r}")
+        _check_digest(self.sample_set_digest, f"the sample set digest of {self.dataset!r}")
 
     def __reduce__(self) -> tuple[object, ...]:
         return Provenance, (self.dataset, dict(self.samples_per_class), self.sample_set_digest)
@@ -85,9 +102,9 @@ class ModelRecord:
         owner: the client that holds the model.
         architecture: SHA-256 over the ordered parameter names, shapes and dtypes.
         labels: class names in the order of the head's rows, `[C]`.
-        digest: SHA-256 of the weights.
-        created_us: microseconds since the epoch, given out by the coordinator so that a device's
-            clock does not matter.
+        digest: SHA-256 of the weights as lower-case hexadecimal digits, or `""`.
+        created_us: microseconds since the epoch, less than 2**63, given out by the coordinator so
+            that a device's clock does not matter.
         provenance: what the model was trained on directly; `None` if it was not trained (a mere
             average) or if it is unknown.
         fisher_digest: SHA-256 of the registered per-class Fisher summary, or `""`.
@@ -115,10 +132,9 @@ class ModelRecord:
             raise GraphError(
                 f"Expected distinct class names in model {self.id!r}, but got {list(self.labels)}."
             )
-        if self.created_us < 0:
-            raise GraphError(
-                f"Expected created_us >= 0 for model {self.id!r}, but got {self.created_us}."
-            )
+        _check_int64(self.created_us, f"created_us of model {self.id!r}")
+        _check_digest(self.digest, f"digest of model {self.id!r}")
+        _check_digest(self.fisher_digest, f"fisher_digest of model {self.id!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +145,13 @@ class Inheritance:
         parent: id of the version derived from.
         child: id of the version derived.
         kind: how.
-        weight: aggregation coefficient in (0, 1].
+        weight: aggregation coefficient in (0, 1]; here it need only be finite, the graph knows
+            the rest.
         labels: parent class name -> child class name where they differ; classes with the same name
             correspond without being listed.
+
+    Raises:
+        GraphError: if the weight is not finite.
     """
 
     parent: str
@@ -142,6 +162,12 @@ class Inheritance:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", MappingProxyType(dict(self.labels)))
+        # Not math.isfinite, which raises OverflowError for an int that no float can hold.
+        if not abs(self.weight) <= sys.float_info.max:
+            raise GraphError(
+                f"Expected a finite weight in inheritance {self.parent!r} -> {self.child!r}, but "
+                f"got {self.weight!r}."
+            )
 
     def __reduce__(self) -> tuple[object, ...]:
         return Inheritance, (self.parent, self.child, self.kind, self.weight, dict(self.labels))

@@ -25,7 +25,7 @@ UNLEARNED = InheritanceKind.UNLEARNED
 
 
 def version(id: str, created_us: int, labels: tuple[str, ...] = ("cat", "dog")) -> ModelRecord:
-    return ModelRecord(id, "owner", "arch", labels, f"sha-{id}", created_us)
+    return ModelRecord(id, "owner", "arch", labels, f"{created_us:x}", created_us)
 
 
 def family() -> InheritanceGraph:
@@ -251,7 +251,7 @@ def test_replace_changes_what_may_change() -> None:
         ("owner", "thief"),
         ("architecture", "other"),
         ("labels", ("dog", "cat")),
-        ("digest", "other"),
+        ("digest", "0123"),
         ("created_us", 7),
     ],
 )
