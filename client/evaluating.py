@@ -1,15 +1,18 @@
 """Confusion counts of the owner's models on its evaluation split."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from disinherit.client.owner import Batches, Owner
-from disinherit.client.unlearning import dampen_model
+from disinherit.client.dampening import dampen_model, find_task
+from disinherit.client.failures import explain
+from disinherit.client.memory import ShrinkingBatches
+from disinherit.client.owner import Batches, Owner, load_network
 from disinherit.common.checkpoints import weights_digest
-from disinherit.common.errors import DataError, DisinheritError
+from disinherit.common.errors import DataError
 from disinherit.common.records import ModelRecord
 from disinherit.v1 import unlearning_pb2 as pb
 
@@ -20,10 +23,25 @@ def evaluate(owner: Owner, task: pb.EvaluateTask) -> pb.EvaluateReply:
     The weights are read back from disk and their digest is reported, so an answer also verifies
     what is stored.  A model that cannot be evaluated is reported with the reason.
     """
-    return pb.EvaluateReply(models=[_one(owner, model_id) for model_id in task.model_ids])
+
+    def one(model_id: str) -> pb.Evaluation:
+        record = owner.store.record(model_id)
+        return _evaluation(owner, record, owner.store.weights(record.id))
+
+    return pb.EvaluateReply(models=[_try(m, partial(one, m)) for m in task.model_ids])
 
 
-@torch.inference_mode()
+def preview(owner: Owner, task: pb.UnlearnTask) -> pb.EvaluateReply:
+    """Return what the listed models would answer after a task; nothing is stored."""
+
+    def one(model: pb.ModelTask) -> pb.Evaluation:
+        record, packet = find_task(owner, task, model)
+        weights = dampen_model(owner, record, packet, task.method).weights
+        return _evaluation(owner, replace(record, digest=weights_digest(weights)), weights)
+
+    return pb.EvaluateReply(models=[_try(m.model_id, partial(one, m)) for m in task.models])
+
+
 def confusion_counts(
     model: nn.Module, batches: Batches, classes: int, device: torch.device
 ) -> Tensor:
@@ -37,45 +55,53 @@ def confusion_counts(
 
     Returns:
         Counts `[C, C]` as int64; row = true class, column = predicted class.
+
+    Raises:
+        DataError: if the model has not C outputs, or a class index is not in `[0, C)`.
     """
     model = model.to(device).eval()
-    counts = torch.zeros(classes * classes, dtype=torch.int64, device=device)
-    for inputs, targets in batches:
-        predicted = model(inputs.to(device)).argmax(dim=1)
-        counts += torch.bincount(
-            targets.to(device) * classes + predicted, minlength=classes * classes
+
+    @torch.inference_mode()
+    def count(fitting: Batches) -> Tensor:
+        counts = torch.zeros(classes * classes, dtype=torch.int64)
+        for inputs, targets in fitting:
+            if len(targets):
+                logits = model(inputs.to(device))
+                _check(logits, targets, classes)
+                pairs = targets.cpu() * classes + logits.argmax(dim=1).cpu()
+                counts += torch.bincount(pairs, minlength=classes * classes)
+        return counts.view(classes, classes)
+
+    return ShrinkingBatches(batches).run(count)
+
+
+def _check(logits: Tensor, targets: Tensor, classes: int) -> None:
+    """Refuse what would be counted in the row of another class."""
+    if logits.shape != (len(targets), classes):
+        raise DataError(
+            f"Expected logits [{len(targets)}, {classes}], one per class, but the model returned "
+            f"{list(logits.shape)}."
         )
-    return counts.view(classes, classes).cpu()
+    low, high = (int(bound) for bound in targets.aminmax())
+    if low < 0 or high >= classes:
+        raise DataError(
+            f"Expected class indices in [0, {classes}), but got {low if low < 0 else high}."
+        )
 
 
-def preview(owner: Owner, task: pb.UnlearnTask) -> pb.EvaluateReply:
-    """Return what the listed models would answer after a task; nothing is stored."""
-    return pb.EvaluateReply(models=[_preview_one(owner, task, model) for model in task.models])
-
-
-def _one(owner: Owner, model_id: str) -> pb.Evaluation:
+def _try(model_id: str, evaluation: Callable[[], pb.Evaluation]) -> pb.Evaluation:
     try:
-        record = owner.store.record(model_id)
-        return _evaluation(owner, record, owner.store.weights(record.id))
-    except DisinheritError as error:
-        return pb.Evaluation(model_id=model_id, error=str(error))
-
-
-def _preview_one(owner: Owner, task: pb.UnlearnTask, model: pb.ModelTask) -> pb.Evaluation:
-    try:
-        record = owner.store.record(model.model_id)
-        _, weights = dampen_model(owner, record, task.fishers[model.fisher], task.method)
-        return _evaluation(owner, replace(record, digest=weights_digest(weights)), weights)
-    except DisinheritError as error:
-        return pb.Evaluation(model_id=model.model_id, error=str(error))
+        return evaluation()
+    except Exception as error:  # also what the owner's loaders and networks raise
+        reason = explain(error, f"evaluate model {model_id!r}")
+        return pb.Evaluation(model_id=model_id, error=reason)
 
 
 def _evaluation(owner: Owner, record: ModelRecord, weights: Mapping[str, Tensor]) -> pb.Evaluation:
     batches = owner.evaluation_data(record)
     if batches is None:
         raise DataError(f"Expected evaluation data for model {record.id!r}, but there is none.")
-    network = owner.network(record)
-    network.load_state_dict(weights)
+    network = load_network(owner, record, weights)
     counts = confusion_counts(network, batches, len(record.labels), owner.device)
     return pb.Evaluation(
         model_id=record.id,

@@ -1,4 +1,4 @@
-"""What the ledger of unlearning records, and what it refuses.
+"""What the ledger of unlearning records.
 
 Dampening twice is not dampening once.  So there is at most one entry per version: a message that
 comes again finds its own, and another request has to be applied to the successor.
@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from disinherit.common.errors import StoreError
 from disinherit.common.fisher import ClassFishers
 from disinherit.common.records import ModelRecord
 
@@ -62,30 +61,3 @@ class LedgerEntry:
     def answers(self, request_id: str, digest: str) -> bool:
         """Whether this is what a request did to a version with this digest."""
         return (self.request_id, self.digest_before) == (request_id, digest)
-
-
-def check_applicable(
-    application: Application, model: ModelRecord, entry: LedgerEntry | None
-) -> None:
-    """Refuse to record what was made of weights that are no longer the current ones.
-
-    Args:
-        application: what is to be recorded; not what `entry` already records.
-        model: the version it names, as it stands in the store.
-        entry: the ledger entry of that version.
-
-    Raises:
-        StoreError: if the version has another digest, or was unlearned in for another request.
-    """
-    if model.digest != application.expected_digest:
-        raise StoreError(
-            f"Expected digest {application.expected_digest} of model {model.id!r}, but got "
-            f"{model.digest}. Plan the request again on what the owner has."
-        )
-    if entry is not None:
-        # A second successor would not have forgotten what the first one has.
-        raise StoreError(
-            f"Expected model {model.id!r} with digest {model.digest} not to be unlearned in yet, "
-            f"but got {entry.successor_id!r} with digest {entry.digest_after}, made of it by "
-            f"request {entry.request_id!r}. Plan request {application.request_id!r} on that."
-        )

@@ -62,10 +62,8 @@ class Objects:
         Raises:
             CheckpointError: if they cannot be written.
         """
-        tensors = {_SUM + name: value for name, value in fishers.sums.items()}
-        tensors[_COUNTS] = fishers.counts
-        digest = weights_digest(tensors)
-        self.put(digest, tensors)
+        digest = fishers_digest(fishers)
+        self.put(digest, _tensors(fishers))
         return digest
 
     def get_fishers(self, digest: str, what: str) -> ClassFishers:
@@ -93,3 +91,12 @@ class Objects:
 
     def _path(self, digest: str) -> Path:
         return self._folder / f"{digest}.safetensors"
+
+
+def fishers_digest(fishers: ClassFishers) -> str:
+    """Return the digest under which per-class Fisher sums are kept."""
+    return weights_digest(_tensors(fishers))
+
+
+def _tensors(fishers: ClassFishers) -> dict[str, Tensor]:
+    return {_SUM + name: value for name, value in fishers.sums.items()} | {_COUNTS: fishers.counts}

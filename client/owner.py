@@ -1,12 +1,14 @@
 """What the handlers need to know of the owner they work for."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from disinherit.client.failures import one_line
 from disinherit.client.store import ModelStore
+from disinherit.common.errors import CheckpointError
 from disinherit.common.records import ModelRecord
 
 Batches = Iterable[tuple[Tensor, Tensor]]
@@ -41,3 +43,25 @@ class Owner(Protocol):
     def evaluation_data(self, record: ModelRecord) -> Batches | None:
         """Return data that neither training, Fisher nor tuning has seen; `None` without any."""
         ...
+
+
+def load_network(owner: Owner, record: ModelRecord, weights: Mapping[str, Tensor]) -> nn.Module:
+    """Return a model's network with given weights, in eval mode on the owner's device.
+
+    Args:
+        owner: the owner of the model.
+        record: the model.
+        weights: its weights, or what is to become of them.
+
+    Raises:
+        CheckpointError: if the owner's network has other names or shapes.
+    """
+    network = owner.network(record)
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"Expected a network with the names and shapes of model {record.id!r}, but the owner's "
+            f"{type(network).__name__} is another: {one_line(error)}"
+        ) from error
+    return network.to(owner.device).eval()

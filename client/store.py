@@ -20,17 +20,24 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from torch import Tensor
 
+from disinherit.client.checks import (
+    check_applicable,
+    check_classes,
+    check_same_weights,
+    check_successor,
+    check_taken_over,
+    check_version,
+)
 from disinherit.client.index import Index, index_errors
-from disinherit.client.ledger import Application, LedgerEntry, check_applicable
+from disinherit.client.ledger import Application, LedgerEntry
 from disinherit.client.lock import FolderLock
 from disinherit.client.objects import Objects
-from disinherit.common.checkpoints import sync_folder, weights_digest
-from disinherit.common.errors import FisherError, StoreError
+from disinherit.common.checkpoints import sync_folder
+from disinherit.common.errors import StoreError
 from disinherit.common.fisher import ClassFishers
 from disinherit.common.records import ModelRecord, ModelStatus, check_id
 
@@ -72,12 +79,7 @@ class ModelStore:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -110,7 +112,7 @@ class ModelStore:
                 taken by a version with other weights.
             FisherError: if `fishers` has another number of classes than the record.
         """
-        self._check(record, weights)
+        check_version(self.owner, record, weights)
         with self._writing():
             stored = self._index.find(record.id)
             if stored is None:
@@ -121,7 +123,7 @@ class ModelStore:
                     )
                 stored = replace(record, fisher_digest="")
                 self._index.insert(stored)
-            _check_same(record, stored)
+            check_same_weights(record, stored)
             self._objects.put(record.digest, weights)
             return stored if fishers is None else self._register(stored, fishers, fisher_scope)
 
@@ -229,15 +231,8 @@ class ModelStore:
         entry = self.applied(*key, application.model_id)
         if entry is not None:
             return entry
+        check_successor(self.owner, application)
         successor = application.successor
-        self._check(successor, application.weights)
-        if successor.fisher_digest:
-            raise StoreError(
-                f"Expected successor {successor.id!r} without a Fisher digest, but got "
-                f"{successor.fisher_digest}. Give its Fisher summary, if there is one."
-            )
-        if successor.id == application.model_id:
-            raise StoreError(f"Expected a new id for the successor of {successor.id!r}.")
         with self._writing():
             entry = self._index.entry(application.model_id)
             if entry is not None and entry.answers(*key):  # by another process, meanwhile
@@ -247,12 +242,7 @@ class ModelStore:
             if stored is None:
                 self._index.insert(replace(successor, status=ModelStatus.ACTIVE))
             else:
-                _check_same(successor, stored)
-                if stored.status is not ModelStatus.ACTIVE:
-                    raise StoreError(
-                        f"Expected an active version as successor of {application.model_id!r}, but "
-                        f"got {stored.id!r}, which is {stored.status.value}."
-                    )
+                check_taken_over(application, stored)
             self._objects.put(successor.digest, application.weights)
             if application.fishers is not None:
                 self._register(successor, application.fishers, application.fisher_scope)
@@ -268,18 +258,6 @@ class ModelStore:
             self._index.append(entry)
         return entry
 
-    def _check(self, record: ModelRecord, weights: Mapping[str, Tensor]) -> None:
-        if record.owner != self.owner:
-            raise StoreError(
-                f"Expected a model of {self.owner!r}, but got {record.id!r} of {record.owner!r}."
-            )
-        digest = weights_digest(weights)
-        if digest != record.digest:
-            raise StoreError(
-                f"Expected weights with digest {record.digest} for model {record.id!r}, but got "
-                f"{digest}."
-            )
-
     def _get(self, model_id: str) -> ModelRecord:
         record = self._index.find(model_id)
         if record is None:
@@ -290,11 +268,7 @@ class ModelStore:
         return record
 
     def _register(self, record: ModelRecord, fishers: ClassFishers, scope: str) -> ModelRecord:
-        if len(fishers.counts) != len(record.labels):
-            raise FisherError(
-                f"Expected Fisher sums of {len(record.labels)} classes for model {record.id!r}, "
-                f"but got {len(fishers.counts)}."
-            )
+        check_classes(record, fishers)
         digest = self._objects.put_fishers(fishers)
         self._index.set_fisher(record.id, digest, scope)
         return replace(record, fisher_digest=digest)
@@ -317,12 +291,4 @@ class ModelStore:
         return StoreError(
             f"Expected a folder for the models of {self.owner!r} that can be written to at "
             f"{self.root}, but got: {error}."
-        )
-
-
-def _check_same(record: ModelRecord, stored: ModelRecord) -> None:
-    if record.digest != stored.digest:
-        raise StoreError(
-            f"Expected new weights under a new id, but got model {record.id!r} with digest "
-            f"{record.digest}, and the store has it with {stored.digest}."
         )

@@ -8,13 +8,15 @@ accuracies in [0, 1]; among equals it stays closest to the defaults.
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from disinherit.client.features import Logits
 from disinherit.common.dampening import Dampened
+from disinherit.common.errors import InputError
+from disinherit.common.gauge import check_strength
 
 ALPHAS = (0.3, 0.5, 1.0, 2.0, 5.0, 10.0)
 LAMBDAS = (0.1, 0.3, 1.0)
@@ -32,20 +34,31 @@ class Strength:
 
 @dataclass(frozen=True, slots=True)
 class Pinned:
-    """The values a request fixes; `None` leaves one to tuning, or to its default."""
+    """The values a request fixes; `None` leaves one to tuning, or to its default.
+
+    Raises:
+        InputError: if a value is out of range.
+    """
 
     alpha: float | None = None
     lam: float | None = None
     gauge: float | None = None
 
+    def __post_init__(self) -> None:
+        for name, value in (("alpha", self.alpha), ("lambda", self.lam)):
+            if value is not None and not 0 < value < math.inf:
+                raise InputError(f"Expected a positive finite {name}, but got {value}.")
+        if self.gauge is not None:
+            check_strength(self.gauge)
+
     def default(self) -> Strength:
         """Return the defaults with the fixed values in their place."""
-        chosen = Strength()
-        for name in ("alpha", "lam", "gauge"):
-            value = getattr(self, name)
-            if value is not None:
-                chosen = replace(chosen, **{name: value})
-        return chosen
+        default = Strength()
+        return Strength(
+            default.alpha if self.alpha is None else self.alpha,
+            default.lam if self.lam is None else self.lam,
+            default.gauge if self.gauge is None else self.gauge,
+        )
 
     @property
     def complete(self) -> bool:
@@ -82,9 +95,7 @@ def tune(
         The strength with the highest `(1 - forget) * retain`; `None` if the split lacks either
         forgotten or retained samples, so that nothing can be weighed.
     """
-    mask = torch.zeros_like(targets, dtype=torch.bool)
-    for index in forgotten:
-        mask |= targets == index
+    mask = torch.isin(targets, torch.tensor(list(forgotten), device=targets.device))
     if mask.all() or not mask.any():
         return None
     best: tuple[float, Strength] | None = None

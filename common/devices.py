@@ -25,11 +25,11 @@ def pick_device(name: str = "auto") -> torch.device:
         return accelerator or torch.device("cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, device=device).item()  # "meta" is a device, but there are no values on it
+    except (RuntimeError, AssertionError, ImportError) as error:
         available = "cpu" if accelerator is None else f"cpu, {accelerator.type}"
         raise InputError(
             f"Expected a device that is here (auto, {available}), but got {name!r}: "
-            f"{str(error).splitlines()[0]}"
+            f"{str(error).splitlines()[0].split('. ')[0]}."
         ) from None
     return device

@@ -130,14 +130,18 @@ def align_head(
         Parameter name -> tensor; head rows without a counterpart are zero.
 
     Raises:
-        FisherError: if the packet is damaged.
+        FisherError: if the packet is damaged, or names no head whose rows could be placed.
         LabelError: if its label space does not fit its head.
     """
     values = decode_fisher(packet)
-    if list(packet.labels) != list(labels) or mapping:
-        for name in head_names(packet):
-            if name in values:
-                values[name] = align_rows(values[name], packet.labels, labels, mapping)
+    if not packet.head_weight and (mapping or list(packet.labels) != list(labels)):
+        raise FisherError(
+            f"Expected the classes {list(packet.labels)} everywhere, as the Fisher packet of "
+            f"{', '.join(packet.sources)} names no linear head, but got {list(labels)}."
+        )
+    for name in head_names(packet):
+        if name in values:
+            values[name] = align_rows(values[name], packet.labels, labels, mapping)
     return values
 
 
@@ -147,7 +151,7 @@ def rename_classes(packet: FisherPacket, names: Mapping[str, str]) -> FisherPack
     Args:
         packet: the packet; left as it is.
         names: class name in the packet -> its name there, where they differ.  A class of the packet
-            that has, by chance, the new name of another one is left out of the result's head.
+            that has, by chance, the new name of another one is left out of the result.
 
     Raises:
         FisherError: if the packet is damaged.
@@ -163,6 +167,6 @@ def rename_classes(packet: FisherPacket, names: Mapping[str, str]) -> FisherPack
         head_weight=packet.head_weight,
         head_bias=packet.head_bias,
         sources=packet.sources,
-        classes=[names.get(name, name) for name in packet.classes],
+        classes=[names.get(name, name) for name in packet.classes if name in labels],
         samples=packet.samples,
     )

@@ -1,0 +1,72 @@
+"""Smaller batches where a device runs out of memory."""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from disinherit.common.errors import DataError
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+
+class ShrinkingBatches:
+    """Batches that are halved, and stay halved, when computing on them takes too much memory.
+
+    Args:
+        batches: inputs `[n, ...]` and class indices `[n]`; iterating again starts again.
+
+    Raises:
+        DataError: if the batches can be iterated only once.
+    """
+
+    def __init__(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+        if iter(batches) is batches:
+            raise DataError(
+                "Expected batches that can be iterated again, such as a list or a DataLoader, but "
+                f"got a {type(batches).__name__}, which is used up after the first time."
+            )
+        self._batches = batches
+        self._limit: int | None = None
+        self._largest = 0
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the batches, none larger than what was found to fit."""
+        self._largest = 0
+        for inputs, targets in self._batches:
+            size = min(self._limit or len(targets), len(targets))
+            self._largest = max(self._largest, size)
+            if size == len(targets):
+                yield inputs, targets
+            else:
+                yield from zip(inputs.split(size), targets.split(size), strict=True)
+
+    def run(self, compute: Callable[[Iterable[tuple[Tensor, Tensor]]], T]) -> T:
+        """Compute on all batches, from the start again with halved ones when memory runs out.
+
+        Args:
+            compute: what to compute; called again, so it must not keep what it did before.
+
+        Returns:
+            What `compute` returned.
+
+        Raises:
+            torch.OutOfMemoryError: if one sample at a time is too much.
+        """
+        while True:
+            try:
+                return compute(self)
+            except torch.OutOfMemoryError as error:
+                if self._largest <= 1:
+                    raise
+                self._limit = self._largest // 2
+                _log.warning(
+                    "Out of memory with %d samples at once, trying again with %d: %s",
+                    self._largest,
+                    self._limit,
+                    error,
+                )
