@@ -31,12 +31,12 @@ def unlearn_parameters(
     forget: Mapping[str, Tensor],
     reference: Mapping[str, Tensor],
     *,
-    alpha: float,
-    lam: float,
-    exponent: float,
-    bound: float,
-    gauge: float,
-    head: tuple[str, str | None] | None,
+    alpha: float = 1.0,
+    lam: float = 1.0,
+    exponent: float = 1.0,
+    bound: float = 1.0,
+    gauge: float = 1.0,
+    head: tuple[str, str | None] | None = None,
     forgotten_rows: Sequence[int] | None = None,
 ) -> Dampened:
     """Unlearn in one model: fix the gauge of its head, then dampen what is in scope.

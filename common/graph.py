@@ -18,7 +18,7 @@ from disinherit.common.graph_checks import (
     passes_taint,
 )
 from disinherit.common.graph_walks import group_by_sources, reach
-from disinherit.common.records import Inheritance, InheritanceKind, ModelRecord
+from disinherit.common.records import Inheritance, InheritanceKind, ModelRecord, as_kind
 
 
 class InheritanceGraph:
@@ -103,7 +103,7 @@ class InheritanceGraph:
         self,
         parent: str,
         child: str,
-        kind: InheritanceKind = InheritanceKind.FEDERATED,
+        kind: InheritanceKind | str = InheritanceKind.FEDERATED,
         weight: float = 1.0,
         labels: Mapping[str, str] | None = None,
     ) -> None:
@@ -115,7 +115,7 @@ class InheritanceGraph:
         Args:
             parent: id of the version derived from.
             child: id of the version derived.
-            kind: how.
+            kind: how, as an `InheritanceKind` or its name.
             weight: aggregation coefficient in (0, 1].
             labels: parent class name -> child class name where they differ.
 
@@ -123,7 +123,8 @@ class InheritanceGraph:
             GraphError: if an id is unknown or `check_parents` refuses the edge.
             LabelError: if the label mapping does not fit the two label spaces.
         """
-        self._attach(self.model(child), [Inheritance(parent, child, kind, weight, labels or {})])
+        edge = Inheritance(parent, child, as_kind(kind), weight, labels or {})
+        self._attach(self.model(child), [edge])
 
     def add(self, record: ModelRecord, parents: Iterable[Inheritance]) -> None:
         """Add a version with all its parents, or nothing at all.

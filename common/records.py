@@ -37,6 +37,25 @@ class InheritanceKind(enum.StrEnum):
         return self in (InheritanceKind.FEDERATED, InheritanceKind.DISTRIBUTED)
 
 
+def as_kind(value: str) -> InheritanceKind:
+    """Return the kind that a name stands for.
+
+    Raises:
+        GraphError: if there is no such kind.
+
+    Example:
+        >>> as_kind("transfer")
+        <InheritanceKind.TRANSFER: 'transfer'>
+    """
+    try:
+        return InheritanceKind(value)
+    except ValueError:
+        known = ", ".join(kind.value for kind in InheritanceKind)
+        raise GraphError(
+            f"Expected a kind of inheritance among {known}, but got {value!r}."
+        ) from None
+
+
 def check_id(value: str, what: str = "model id") -> str:
     """Return `value` if it is a well-formed identifier, safe as a file name.
 

@@ -14,6 +14,7 @@ from disinherit.common.records import (
     ModelRecord,
     ModelStatus,
     Provenance,
+    as_kind,
     check_id,
 )
 
@@ -108,3 +109,9 @@ def test_copies_and_pickles_are_equal(value: object) -> None:
 def test_only_averages_merge() -> None:
     merging = {kind for kind in InheritanceKind if kind.merges}
     assert merging == {InheritanceKind.FEDERATED, InheritanceKind.DISTRIBUTED}
+
+
+def test_a_kind_is_known_by_its_name() -> None:
+    assert as_kind("distributed") is InheritanceKind.DISTRIBUTED
+    with pytest.raises(GraphError, match=r"among federated, .*, but got 'cloned'"):
+        as_kind("cloned")
