@@ -13,7 +13,7 @@ README = (Path(__file__).parent.parent / "README.md").read_text()
 def blobs(classes: list[int], seed: int) -> TensorDataset:
     generator = torch.Generator().manual_seed(seed)
     targets = torch.tensor(classes).repeat(60)
-    inputs = 4 * torch.eye(4)[targets] + torch.randn(len(targets), 4, generator=generator)
+    inputs = 3 * torch.eye(4)[targets] + torch.randn(len(targets), 4, generator=generator)
     return TensorDataset(inputs, targets)
 
 
@@ -23,7 +23,7 @@ def trained(data: TensorDataset, start: nn.Module | None = None) -> nn.Module:
     if start is not None:
         model.load_state_dict(start.state_dict())
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
-    for _ in range(20):
+    for _ in range(8):
         for inputs, targets in DataLoader(data, 32, shuffle=True):
             optimizer.zero_grad()
             nn.functional.cross_entropy(model(inputs), targets).backward()
@@ -42,7 +42,7 @@ def test_the_ten_lines_make_a_network_of_models_forget() -> None:
     imports = next(block for block in blocks if block.startswith("from disinherit"))
     base = trained(blobs([0, 1, 2], seed=1))
     models = {"base": base, "child": trained(blobs([0, 1, 2], seed=2), base)}
-    assert all(accuracy(model, [0]) > 0.9 for model in models.values())
+    assert all(accuracy(model, [0]) > 0.85 for model in models.values())
 
     exec(
         imports + example,
@@ -56,4 +56,4 @@ def test_the_ten_lines_make_a_network_of_models_forget() -> None:
 
     for model in models.values():
         assert accuracy(model, [0]) < 0.05
-        assert accuracy(model, [1, 2]) > 0.9
+        assert accuracy(model, [1, 2]) > 0.85
