@@ -11,8 +11,10 @@ from typing import TypeVar
 from flwr.app import Message
 from flwr.serverapp import Grid
 
-from disinherit.common.errors import CampaignError, DisinheritError
+from disinherit.common.errors import CampaignError, InputError
 from disinherit.common.flower_records import pack, unpack
+from disinherit.common.records import check_id
+from disinherit.server.answers import one_line
 from disinherit.server.transport import ACTIONS, Answer, Ask
 from disinherit.v1 import unlearning_pb2 as pb
 
@@ -34,17 +36,23 @@ def exchange(
         timeout: seconds after which missing replies are given up.
 
     Yields:
-        Key and reply, or key and `None` for a reply that did not come.
+        Key and reply, or key and `None` for a message that could not be sent, or whose reply did
+        not come.
     """
-    keys = list(messages)
-    ids = list(grid.push_messages([messages[key] for key in keys]))
-    waiting = dict(zip(ids, keys, strict=True))
+    sent = set(grid.push_messages(list(messages.values())))
+    # A grid leaves out, or leaves empty, the ids of messages to nodes that are gone.  It gives
+    # every message its id first, so that is what tells them apart.
+    ids = {key: message.metadata.message_id for key, message in messages.items()}
+    waiting = {message_id: key for key, message_id in ids.items() if message_id in sent}
+    for key, message_id in ids.items():
+        if message_id not in sent:
+            yield key, None
     deadline = time.monotonic() + timeout
     while waiting and time.monotonic() < deadline:
         for reply in grid.pull_messages(list(waiting)):
-            key = waiting.pop(reply.metadata.reply_to_message_id, None)
-            if key is not None:
-                yield key, reply
+            answered = reply.metadata.reply_to_message_id
+            if answered in waiting:
+                yield waiting.pop(answered), reply
         if waiting:
             time.sleep(_POLL_SECONDS)
     for key in waiting.values():
@@ -60,7 +68,8 @@ class FlowerTransport:
         timeout: seconds to wait for nodes and for their names.
 
     Attributes:
-        nodes: owner name -> Flower node id.
+        nodes: owner name -> Flower node id; nodes that do not say whose models they hold are left
+            out.
 
     Raises:
         CampaignError: if no node answers, or two nodes claim the same owner.
@@ -79,7 +88,10 @@ class FlowerTransport:
         for node, reply in exchange(grid, messages, timeout):
             if reply is None or reply.has_error():
                 continue
-            owner = unpack(reply.content, pb.Identity).owner
+            try:
+                owner = check_id(unpack(reply.content, pb.Identity).owner, "owner name")
+            except InputError:
+                continue  # some other app's node
             if owner in self.nodes:
                 raise CampaignError(
                     f"Expected one node for owner {owner!r}, but two nodes claim it: "
@@ -107,17 +119,17 @@ class FlowerTransport:
 
 def _answer(ask: Ask, reply: Message | None, timeout: float) -> Answer:
     if reply is None:
-        error = f"owner {ask.owner} did not answer within {timeout:g} s"
+        error = f"owner {ask.owner} could not be reached or did not answer within {timeout:g} s"
         return Answer(ask, error=error, unreachable=True)
     if reply.has_error():
-        code, reason = reply.error.code, (reply.error.reason or "no reason given").strip()
+        lines = (reply.error.reason or "").strip().splitlines() or ["no reason given"]
         return Answer(
             ask,
-            error=f"owner {ask.owner} could not handle {ask.action} (Flower error {code}): "
-            f"{reason.splitlines()[-1]}",
-            unreachable=code in _UNREACHABLE,
+            error=f"owner {ask.owner} could not handle {ask.action} (Flower error "
+            f"{reply.error.code}): {one_line(lines[-1])}",
+            unreachable=reply.error.code in _UNREACHABLE,
         )
     try:
         return Answer(ask, reply=unpack(reply.content, ACTIONS[ask.action]))
-    except DisinheritError as error:
-        return Answer(ask, error=f"owner {ask.owner} answered wrongly: {error}")
+    except InputError as error:
+        return Answer(ask, error=f"owner {ask.owner} answered wrongly: {one_line(str(error))}")

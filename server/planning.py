@@ -11,13 +11,11 @@ from disinherit.common.errors import GraphError, RequestError
 from disinherit.common.graph import InheritanceGraph
 from disinherit.common.labels import class_indices
 from disinherit.common.records import InheritanceKind, check_id
+from disinherit.server.renamings import Renaming, follow_classes, packet_names
 from disinherit.v1.unlearning_pb2 import Method, UnlearningRequest
 
 REFERENCES = ("retain", "all")
 MERGES = ("max", "mean", "sum")
-
-Renaming = Mapping[str, str]
-"""Class name at a root -> class name at a model, for the classes that reach it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +24,7 @@ class Group:
 
     Attributes:
         roots: their upstream roots, in the order of the request.
-        renamings: per root, how its class names read at these models, where they differ.
+        renamings: per root, what to rename in its Fisher packets (`packet_names`).
         models: model ids in topological order.
     """
 
@@ -130,14 +128,14 @@ def plan(
         model: f"superseded by {child}, which is unlearned in its place"
         for model, child in superseded.items()
     }
-    renamings, failed = _renamings(graph, roots, affected)
+    renamings, failed = follow_classes(graph, roots, affected, cleansed)
     todo = [m for m in affected if m not in exempt and m not in failed]
     return Plan(
         affected=affected,
-        groups=_groups(graph, roots, todo, renamings, cleansed),
+        groups=_groups(graph, roots, todo, renamings),
         exempt=exempt,
         failed=failed,
-        notes=tuple(_notes(graph, request, affected)),
+        notes=tuple(_notes(graph, request, renamings)),
     )
 
 
@@ -146,77 +144,54 @@ def _groups(
     roots: list[str],
     models: list[str],
     renamings: Mapping[str, Mapping[str, Renaming]],
-    cleansed: Collection[str],
 ) -> tuple[Group, ...]:
-    upstream = {
-        model: members
-        for members, models in graph.groups(roots, cleansed=cleansed).items()
-        for model in models
-    }
     groups: dict[tuple[tuple[str, ...], tuple[tuple[tuple[str, str], ...], ...]], list[str]] = {}
     for model in models:
-        own = tuple(root for root in roots if root in upstream[model])
+        own = tuple(root for root in roots if root in renamings[model])
+        labels = graph.model(model).labels
         changed = tuple(
-            tuple(sorted((a, b) for a, b in renamings[model][root].items() if a != b))
+            tuple(
+                sorted(
+                    packet_names(graph.model(root).labels, labels, renamings[model][root]).items()
+                )
+            )
             for root in own
         )
         groups.setdefault((own, changed), []).append(model)
     return tuple(Group(own, changed, tuple(models)) for (own, changed), models in groups.items())
 
 
-def _renamings(
-    graph: InheritanceGraph, roots: Iterable[str], affected: Iterable[str]
-) -> tuple[dict[str, dict[str, Renaming]], dict[str, str]]:
-    """Follow every root's class names along the edges to every affected model."""
-    reached: dict[str, dict[str, Renaming]] = {}
-    failed: dict[str, str] = {}
-    for model in affected:
-        labels = set(graph.model(model).labels)
-        own: dict[str, dict[str, str]] = {}
-        if model in roots:
-            own[model] = {name: name for name in graph.model(model).labels}
-        for edge in graph.parents(model):
-            for root, names in reached.get(edge.parent, {}).items():
-                for source, name in names.items():
-                    target = edge.labels.get(name, name)
-                    if target not in labels:
-                        continue
-                    if own.setdefault(root, {}).setdefault(source, target) != target:
-                        failed[model] = (
-                            f"class {source!r} of root {root} arrives both as "
-                            f"{own[root][source]!r} and as {target!r}: correct the label mappings"
-                        )
-                own.setdefault(root, {})
-        reached[model] = {**own}
-    return reached, failed
-
-
 def _notes(
-    graph: InheritanceGraph, request: UnlearningRequest, affected: Iterable[str]
+    graph: InheritanceGraph,
+    request: UnlearningRequest,
+    renamings: Mapping[str, Mapping[str, Renaming]],
 ) -> Iterable[str]:
     """Yield what the given roots leave open, by training provenance."""
-    members = set(affected)
-    roots = {root.model_id for root in request.roots}
-    classes = {name for root in request.roots for name in root.classes}
+    asked = {root.model_id: set(root.classes) for root in request.roots}
+    everywhere = {name for names in asked.values() for name in names}
+    also: list[str] = []
     for record in graph.models():
-        held = record.provenance.samples_per_class if record.provenance else {}
-        direct = sorted(name for name in classes if held.get(name, 0))
-        if direct and record.id not in members:
+        inherited = {
+            renaming[name]
+            for root, renaming in renamings.get(record.id, {}).items()
+            for name in asked[root]
+            if name in renaming
+        }
+        counts = record.provenance.samples_per_class if record.provenance else {}
+        held = {name for name, count in counts.items() if count}
+        missed = sorted((held & everywhere) - inherited)
+        if missed:
             yield (
-                f"{record.id} was trained directly on {', '.join(direct)} and inherits from no "
-                "root: this request does not reach it. Add it as a root to include it."
+                f"{record.id} was trained directly on {', '.join(missed)}, and no root that it "
+                "inherits from is to forget that: this request does not reach it there. Add it as "
+                "a root to include it."
             )
-    direct_members = [
-        m
-        for m in affected
-        if m not in roots
-        and (p := graph.model(m).provenance) is not None
-        and any(p.samples_per_class.get(name, 0) for name in classes)
-    ]
-    if direct_members:
+        if held & inherited - asked.get(record.id, set()):
+            also.append(record.id)
+    if also:
         yield (
-            f"{', '.join(direct_members)} also trained directly on classes to forget; they are "
-            "dampened as descendants, with the Fisher information of the given roots."
+            f"{', '.join(also)} also trained directly on classes to forget; they are dampened as "
+            "descendants, with the Fisher information of the given roots."
         )
 
 

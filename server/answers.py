@@ -1,0 +1,116 @@
+"""What owners answer, checked before it is believed.
+
+An owner speaks for its own models only.  Whatever else an answer holds becomes a reason that is
+recorded for the models concerned, and never a change of anyone else's.
+"""
+
+from dataclasses import replace
+from typing import TypeVar
+
+from google.protobuf.message import Message
+
+from disinherit.common.errors import FisherError, GraphError
+from disinherit.common.graph import InheritanceGraph
+from disinherit.common.graph_formats import record_from_proto
+from disinherit.common.records import ModelRecord
+from disinherit.server.transport import Answer
+from disinherit.v1 import unlearning_pb2 as pb
+from disinherit.v1.graph_pb2 import ModelRecord as RecordProto
+
+M = TypeVar("M", bound=Message)
+
+_LONGEST_REASON = 1000
+
+
+def one_line(text: str) -> str:
+    r"""Return an owner's words as one printable line of bounded length.
+
+    Example:
+        >>> one_line("no\n  room\x1b[2J")
+        'no room [2J'
+    """
+    printable = "".join(character if character.isprintable() else " " for character in text)
+    return " ".join(printable.split())[:_LONGEST_REASON]
+
+
+def reply_of(answer: Answer, kind: type[M]) -> tuple[M | None, str]:
+    """Return the reply and `""`, or `None` and the reason why there is none."""
+    if isinstance(answer.reply, kind):
+        return answer.reply, ""
+    reason = one_line(answer.error) or (
+        f"owner {answer.ask.owner} did not answer with a {kind.DESCRIPTOR.full_name}"
+    )
+    return None, reason
+
+
+def registered_record(owner: str, message: RecordProto, graph: InheritanceGraph) -> ModelRecord:
+    """Return the version that an owner registers.
+
+    What became of a known version is the coordinator's own knowledge, so its status stays.
+
+    Args:
+        owner: who answered.
+        message: the version.
+        graph: the versions that are known already.
+
+    Raises:
+        GraphError: if it is malformed or another owner's.
+    """
+    record = record_from_proto(message)
+    if record.owner != owner:
+        raise GraphError(
+            f"Expected models of {owner!r} from it, but got {record.id!r} of {record.owner!r}."
+        )
+    if record.id not in graph:
+        return record
+    return replace(record, status=graph.model(record.id).status)
+
+
+def root_packets(
+    root: pb.Root, record: ModelRecord, fisher: pb.RootFisher
+) -> list[pb.FisherPacket]:
+    """Return the Fisher packets that an owner sent for a root.
+
+    Args:
+        root: what was asked for.
+        record: the root.
+        fisher: what was answered.
+
+    Raises:
+        FisherError: if the owner could not tell, or they are not those of exactly the classes to
+            forget at this root.
+    """
+    if fisher.error:
+        raise FisherError(one_line(fisher.error))
+    packets = list(fisher.packets)
+    got = sorted(name for packet in packets for name in packet.classes)
+    if got != sorted(root.classes):
+        raise FisherError(
+            f"Expected Fisher information of {', '.join(sorted(root.classes))}, but its owner sent "
+            f"that of {', '.join(got) or 'no class'}."
+        )
+    for packet in packets:
+        if list(packet.sources) != [record.id] or tuple(packet.labels) != record.labels:
+            raise FisherError(
+                f"Expected Fisher information from {record.id} with its classes "
+                f"{list(record.labels)}, but its owner sent that of {list(packet.sources)} with "
+                f"classes {list(packet.labels)}."
+            )
+    return packets
+
+
+def checked_evaluation(record: ModelRecord, evaluation: pb.Evaluation) -> pb.Evaluation:
+    """Return an owner's evaluation of a model, or one that says why it is none."""
+    if evaluation.error:
+        return pb.Evaluation(model_id=record.id, error=one_line(evaluation.error))
+    classes = len(record.labels)
+    if tuple(evaluation.labels) != record.labels or len(evaluation.confusion) != classes**2:
+        error = (
+            f"Expected confusion counts of the {classes} classes of {record.id}, but got "
+            f"{len(evaluation.confusion)} counts of classes {list(evaluation.labels)}."
+        )
+        return pb.Evaluation(model_id=record.id, error=one_line(error))
+    if any(count < 0 for count in evaluation.confusion):
+        error = f"Expected confusion counts >= 0 of {record.id}, but got negative ones."
+        return pb.Evaluation(model_id=record.id, error=error)
+    return evaluation

@@ -1,0 +1,51 @@
+"""How a campaign stands: the execution of one request over all affected models."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from disinherit.server.tasks import Task
+
+
+@dataclass(slots=True)
+class Timing:
+    """Seconds spent in the stages of a campaign."""
+
+    fisher: float = 0.0
+    merge: float = 0.0
+    broadcast_and_apply: float = 0.0
+    verify: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """All stages that change or prepare models; verification is not part of it."""
+        return self.fisher + self.merge + self.broadcast_and_apply
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignResult:
+    """How a campaign stands after a run.
+
+    Attributes:
+        request_id: the request.
+        tasks: the task of every affected model, ancestors first.
+        timing: seconds of this run.
+        changed: models that this run changed.
+        already_applied: models that had been changed before and were left as they are.
+    """
+
+    request_id: str
+    tasks: dict[str, Task]
+    timing: Timing = field(default_factory=Timing)
+    changed: tuple[str, ...] = ()
+    already_applied: tuple[str, ...] = ()
+
+    @property
+    def outcome(self) -> Literal["unchanged", "complete", "partial", "failed"]:
+        """What the run came to.
+
+        `unchanged` or `complete` if every task is settled, without or with a change by this run;
+        `partial` if some models have forgotten, now or earlier, and `failed` if none has.
+        """
+        if all(task.state.settled for task in self.tasks.values()):
+            return "complete" if self.changed else "unchanged"
+        return "partial" if any(task.state.done for task in self.tasks.values()) else "failed"

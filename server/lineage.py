@@ -1,0 +1,135 @@
+"""What the stored graph accepts: checked against a version's own neighbours, in one transaction.
+
+Every rule of the graph is about a version and its parents, so a change is checked on these alone
+and costs the same in a large graph as in a small one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from sqlalchemy import Connection
+
+from disinherit.common.errors import GraphError
+from disinherit.common.graph import InheritanceGraph
+from disinherit.common.records import Inheritance, InheritanceKind, ModelRecord, ModelStatus
+from disinherit.server.tables import (
+    find_children,
+    find_parents,
+    find_record,
+    insert_edges,
+    insert_record,
+    now_us,
+    replace_record,
+)
+
+_CLOCK_SLACK_US = 24 * 3600 * 1_000_000
+"""How far into the future an owner may date a version: clocks that were set back, not fantasies."""
+
+
+def put_version(db: Connection, record: ModelRecord, edges: Sequence[Inheritance]) -> None:
+    """Add a version with what it was derived from, or complete the record of a known one.
+
+    A known version keeps the edges it has; if it has none yet, it is given `edges`.
+
+    Raises:
+        GraphError: if the graph refuses the version or an edge, or a known version has other edges.
+        LabelError: if a label mapping does not fit.
+    """
+    present = find_record(db, record.id)
+    known = [] if present is None else find_parents(db, record.id)
+    if known and edges and known != sorted(edges, key=lambda edge: edge.parent):
+        raise GraphError(
+            f"Expected the inheritance of model {record.id!r} to stay as it is recorded, from "
+            f"{', '.join(edge.parent for edge in known)}, but got another, from "
+            f"{', '.join(edge.parent for edge in edges)}."
+        )
+    new = [] if known else list(edges)
+    parents = [find_record(db, parent) for parent in dict.fromkeys(edge.parent for edge in new)]
+    neighbours = InheritanceGraph([parent for parent in parents if parent is not None])
+    neighbours.add(record, new)
+    if present is None:
+        insert_record(db, record)
+    else:
+        InheritanceGraph([present]).replace(record)
+        replace_record(db, record)
+    insert_edges(db, new)
+
+
+def put_successor(db: Connection, model_id: str, successor: ModelRecord) -> None:
+    """Add the version that unlearning made of another one, and mark that one as superseded.
+
+    Owners report successors, so nothing about them is believed that can be checked.
+
+    Args:
+        db: a transaction.
+        model_id: the version that was unlearned in.
+        successor: the version it became.
+
+    Raises:
+        GraphError: if it is not a version of the same model, or is known as something else.
+    """
+    model = find_record(db, model_id)
+    if model is None:
+        raise GraphError(f"Expected the id of a known model, but got {model_id!r}.")
+    _check_successor(model, successor)
+    edge = Inheritance(model_id, successor.id, InheritanceKind.UNLEARNED)
+    others = [
+        other.child
+        for other in find_children(db, model_id)
+        if other.kind is InheritanceKind.UNLEARNED and other.child != successor.id
+    ]
+    if others:
+        raise GraphError(
+            f"Expected model {model_id!r} to have one successor, but {others[0]!r} is recorded and "
+            f"its owner reports {successor.id!r}, which would know what that one has forgotten."
+        )
+    present = find_record(db, successor.id)
+    if present is None:
+        insert_record(db, successor)
+        insert_edges(db, [edge])
+    else:
+        # The owner may have registered it before its answer came through: then without parents.
+        parents = find_parents(db, successor.id)
+        if parents not in ([], [edge]):
+            raise GraphError(
+                f"Expected a new version as successor of {model_id!r}, but {successor.id!r} is "
+                f"known, derived from {', '.join(parent.parent for parent in parents)}."
+            )
+        if present.provenance is not None:
+            raise GraphError(
+                f"Expected a new version as successor of {model_id!r}, but {successor.id!r} is "
+                "known, and was trained."
+            )
+        InheritanceGraph([present]).replace(successor)
+        if not parents:
+            insert_edges(db, [edge])
+    if model.status is ModelStatus.ACTIVE:
+        replace_record(db, replace(model, status=ModelStatus.SUPERSEDED))
+
+
+def _check_successor(model: ModelRecord, successor: ModelRecord) -> None:
+    for name in ("owner", "architecture", "labels"):
+        old, new = getattr(model, name), getattr(successor, name)
+        if old != new:
+            raise GraphError(
+                f"Expected the successor of model {model.id!r} to have its {name} {old!r}, but got "
+                f"{new!r}."
+            )
+    if successor.provenance is not None:
+        raise GraphError(
+            f"Expected the successor of model {model.id!r} not to be trained, but got one trained "
+            f"on {successor.provenance.dataset!r}."
+        )
+    if not successor.digest:
+        raise GraphError(f"Expected the digest of {successor.id!r}, but got none.")
+    if successor.status is not ModelStatus.ACTIVE:
+        raise GraphError(
+            f"Expected an active version as successor of model {model.id!r}, but got "
+            f"{successor.id!r}, which is {successor.status.value}."
+        )
+    latest = max(now_us(), model.created_us) + _CLOCK_SLACK_US
+    if not model.created_us < successor.created_us <= latest:
+        raise GraphError(
+            f"Expected a successor of model {model.id!r} created after {model.created_us} us and "
+            f"not in the future, but got {successor.created_us} us."
+        )

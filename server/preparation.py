@@ -1,0 +1,184 @@
+"""From roots to messages: collect Fisher information, merge it per group (MFIM), address it.
+
+Nothing here is stored, and nothing is sent that would change a model.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+from disinherit.common.errors import DisinheritError, FisherError
+from disinherit.common.graph import InheritanceGraph
+from disinherit.common.merging import MergeRule
+from disinherit.common.packets import merge_packets, rename_classes
+from disinherit.server.answers import reply_of, root_packets
+from disinherit.server.planning import Group
+from disinherit.server.tables import now_us
+from disinherit.server.transport import Ask, Transport
+from disinherit.v1 import unlearning_pb2 as pb
+
+Say = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class Prepared:
+    """What is ready to be sent.
+
+    Attributes:
+        messages: owner -> its models and the merged Fishers they need.
+        failed: model -> why there is nothing for it.
+        waiting: model -> which root's owner could not be reached; a later try may succeed.
+        fisher_seconds: time until all roots had answered.
+        merge_seconds: time to merge and address.
+    """
+
+    messages: dict[str, pb.UnlearnTask] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    waiting: dict[str, str] = field(default_factory=dict)
+    fisher_seconds: float = 0.0
+    merge_seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class _Collected:
+    """What the roots' owners answered.
+
+    Attributes:
+        packets: root -> its packets, one per class.
+        errors: root -> why there are none.
+        unreachable: roots among those with an error whose owners may answer later.
+    """
+
+    packets: dict[str, list[pb.FisherPacket]] = field(default_factory=dict)
+    errors: dict[str, str] = field(default_factory=dict)
+    unreachable: set[str] = field(default_factory=set)
+
+
+def prepare(
+    graph: InheritanceGraph,
+    transport: Transport,
+    timeout: float,
+    request: pb.UnlearningRequest,
+    groups: Sequence[Group],
+    say: Say,
+) -> Prepared:
+    """Collect and merge the Fisher information of a request and address it to the owners.
+
+    Args:
+        graph: the inheritance graph.
+        transport: the way to the roots' owners.
+        timeout: seconds to wait for their answers.
+        request: the request.
+        groups: the models to prepare for, as planned.
+        say: told what is happening.
+
+    Returns:
+        One message per owner, and why there is none for some models.
+    """
+    started = time.perf_counter()
+    say("Fisher information of the data to forget, from the roots")
+    collected = _collect(graph, transport, timeout, request, groups)
+    answered = time.perf_counter()
+    say("merging Fisher information per group of models")
+    prepared = Prepared(fisher_seconds=answered - started)
+    created = now_us()
+    for group in groups:
+        missing = [root for root in group.roots if root in collected.errors]
+        if missing:
+            reasons = "; ".join(f"{root}: {collected.errors[root]}" for root in missing)
+            reason = f"no Fisher information from upstream root {reasons}"
+            later = collected.unreachable.issuperset(missing)
+            (prepared.waiting if later else prepared.failed).update(
+                dict.fromkeys(group.models, reason)
+            )
+            continue
+        try:
+            packet = _merge(request, group, collected.packets)
+        except DisinheritError as error:
+            prepared.failed.update(dict.fromkeys(group.models, str(error)))
+            continue
+        _address(prepared.messages, graph, request, group, packet, created)
+    prepared.merge_seconds = time.perf_counter() - answered
+    return prepared
+
+
+def _collect(
+    graph: InheritanceGraph,
+    transport: Transport,
+    timeout: float,
+    request: pb.UnlearningRequest,
+    groups: Sequence[Group],
+) -> _Collected:
+    """Ask the roots' owners for the Fisher information of the data to forget."""
+    needed = {root for group in groups for root in group.roots}
+    by_owner: dict[str, dict[str, pb.Root]] = {}
+    for root in request.roots:
+        if root.model_id in needed:
+            owner = graph.model(root.model_id).owner
+            by_owner.setdefault(owner, {})[root.model_id] = root
+    asks = [
+        Ask(
+            owner,
+            "query.fisher",
+            pb.FisherTask(request_id=request.id, roots=roots.values(), method=request.method),
+        )
+        for owner, roots in by_owner.items()
+    ]
+    collected = _Collected(
+        errors=dict.fromkeys(sorted(needed), "its owner sent no Fisher information for it")
+    )
+    for answer in transport.ask(asks, timeout):
+        roots = by_owner[answer.ask.owner]
+        reply, error = reply_of(answer, pb.FisherReply)
+        if reply is None:
+            collected.errors.update(dict.fromkeys(roots, error))
+            collected.unreachable.update(roots if answer.unreachable else ())
+            continue
+        for fisher in reply.roots:
+            if fisher.model_id not in roots:
+                continue
+            root = roots.pop(fisher.model_id)
+            try:
+                packets = root_packets(root, graph.model(root.model_id), fisher)
+            except FisherError as error_there:
+                collected.errors[root.model_id] = str(error_there)
+            else:
+                collected.packets[root.model_id] = packets
+                del collected.errors[root.model_id]
+    return collected
+
+
+def _merge(
+    request: pb.UnlearningRequest, group: Group, packets: Mapping[str, Sequence[pb.FisherPacket]]
+) -> pb.FisherPacket:
+    named = [
+        rename_classes(packet, dict(renaming))
+        for root, renaming in zip(group.roots, group.renamings, strict=True)
+        for packet in packets[root]
+    ]
+    return merge_packets(named, cast("MergeRule", request.method.merge))
+
+
+def _address(
+    messages: dict[str, pb.UnlearnTask],
+    graph: InheritanceGraph,
+    request: pb.UnlearningRequest,
+    group: Group,
+    packet: pb.FisherPacket,
+    created_us: int,
+) -> None:
+    """Add a group's models and their packet to the messages of the models' owners."""
+    positions: dict[str, int] = {}
+    for model in map(graph.model, group.models):
+        message = messages.setdefault(
+            model.owner,
+            pb.UnlearnTask(request_id=request.id, method=request.method, created_us=created_us),
+        )
+        if model.owner not in positions:
+            # Not shared between groups by digest: that says nothing of the classes' names.
+            positions[model.owner] = len(message.fishers)
+            message.fishers.append(packet)
+        message.models.append(
+            pb.ModelTask(model_id=model.id, fisher=positions[model.owner], digest=model.digest)
+        )

@@ -1,0 +1,193 @@
+"""The coordinator's tables, and their rows as values.
+
+Records, edges, requests and results are kept as the protobuf messages of the schema; columns of
+their own have only what is searched or sorted by.
+"""
+
+import time
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+from google.protobuf.message import DecodeError, Message
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    ForeignKey,
+    LargeBinary,
+    MetaData,
+    Row,
+    String,
+    Table,
+    Text,
+    insert,
+    select,
+    update,
+)
+
+from disinherit.common.errors import GraphError, StoreError
+from disinherit.common.graph_formats import (
+    inheritance_from_proto,
+    inheritance_to_proto,
+    record_from_proto,
+    record_to_proto,
+)
+from disinherit.common.records import Inheritance, ModelRecord
+from disinherit.server.tasks import Task, TaskState
+from disinherit.v1.graph_pb2 import Inheritance as InheritanceProto
+from disinherit.v1.graph_pb2 import ModelRecord as RecordProto
+from disinherit.v1.unlearning_pb2 import ModelResult
+
+METADATA = MetaData()
+MODELS = Table(
+    "model",
+    METADATA,
+    Column("id", String(128), primary_key=True),
+    Column("owner", String(128), nullable=False, index=True),
+    Column("created_us", BigInteger, nullable=False),
+    Column("record", LargeBinary, nullable=False),
+)
+EDGES = Table(
+    "inheritance",
+    METADATA,
+    Column("parent", ForeignKey("model.id"), primary_key=True),
+    Column("child", ForeignKey("model.id"), primary_key=True, index=True),
+    Column("edge", LargeBinary, nullable=False),
+)
+REQUESTS = Table(
+    "request",
+    METADATA,
+    Column("id", String(128), primary_key=True),
+    Column("created_us", BigInteger, nullable=False),
+    Column("request", LargeBinary, nullable=False),
+)
+TASKS = Table(
+    "task",
+    METADATA,
+    Column("request_id", ForeignKey("request.id"), primary_key=True),
+    Column("model_id", ForeignKey("model.id"), primary_key=True),
+    Column("owner", String(128), nullable=False),
+    Column("state", String(16), nullable=False, index=True),
+    Column("reason", Text, nullable=False, default=""),
+    Column("result", LargeBinary, nullable=False, default=b""),
+    Column("updated_us", BigInteger, nullable=False),
+)
+
+M = TypeVar("M", bound=Message)
+
+
+def now_us() -> int:
+    """Return the coordinator's time in microseconds since the epoch."""
+    return time.time_ns() // 1000
+
+
+def parse(kind: type[M], data: bytes) -> M:
+    """Return the message that a row holds.
+
+    Raises:
+        StoreError: if it is damaged.
+    """
+    try:
+        return kind.FromString(data)
+    except DecodeError as error:
+        raise StoreError(
+            f"Expected a {kind.DESCRIPTOR.full_name} in the coordinator's database, but a row is "
+            f"damaged: {error}. Restore the database from a backup."
+        ) from None
+
+
+def read_record(data: bytes) -> ModelRecord:
+    """Return the version that a row holds.
+
+    Raises:
+        StoreError: if it is damaged.
+    """
+    message = parse(RecordProto, data)
+    try:
+        return record_from_proto(message)
+    except GraphError as error:
+        raise StoreError(f"Expected a sound record in the database, but: {error}") from error
+
+
+def read_edge(data: bytes) -> Inheritance:
+    """Return the edge that a row holds.
+
+    Raises:
+        StoreError: if it is damaged.
+    """
+    message = parse(InheritanceProto, data)
+    try:
+        return inheritance_from_proto(message)
+    except GraphError as error:
+        raise StoreError(f"Expected a sound edge in the database, but: {error}") from error
+
+
+def read_task(row: Row[Any]) -> Task:
+    """Return the task that a row holds.
+
+    Raises:
+        StoreError: if it is damaged, or of a state that this version does not know.
+    """
+    try:
+        state = TaskState(row.state)
+    except ValueError as error:
+        raise StoreError(f"Expected a known task state in the database, but: {error}.") from None
+    result = parse(ModelResult, row.result) if row.result else None
+    return Task(row.model_id, row.owner, state, row.reason, result)
+
+
+def find_record(db: Connection, model_id: str) -> ModelRecord | None:
+    """Return the record of a version, or `None`."""
+    data = db.execute(select(MODELS.c.record).where(MODELS.c.id == model_id)).scalar()
+    return None if data is None else read_record(data)
+
+
+def find_parents(db: Connection, child: str) -> list[Inheritance]:
+    """Return the edges that lead to a version, ordered by parent."""
+    query = select(EDGES.c.edge).where(EDGES.c.child == child).order_by(EDGES.c.parent)
+    return [read_edge(data) for data in db.execute(query).scalars()]
+
+
+def find_children(db: Connection, parent: str) -> list[Inheritance]:
+    """Return the edges that start at a version, ordered by child."""
+    query = select(EDGES.c.edge).where(EDGES.c.parent == parent).order_by(EDGES.c.child)
+    return [read_edge(data) for data in db.execute(query).scalars()]
+
+
+def insert_record(db: Connection, record: ModelRecord) -> None:
+    """Add the row of a version."""
+    data = record_to_proto(record).SerializeToString(deterministic=True)
+    values = {"id": record.id, "owner": record.owner, "created_us": record.created_us}
+    db.execute(insert(MODELS).values(**values, record=data))
+
+
+def replace_record(db: Connection, record: ModelRecord) -> None:
+    """Change the row of a version."""
+    data = record_to_proto(record).SerializeToString(deterministic=True)
+    db.execute(update(MODELS).where(MODELS.c.id == record.id).values(record=data))
+
+
+def insert_edges(db: Connection, edges: Iterable[Inheritance]) -> None:
+    """Add the rows of edges."""
+    for edge in edges:
+        data = inheritance_to_proto(edge).SerializeToString(deterministic=True)
+        db.execute(insert(EDGES).values(parent=edge.parent, child=edge.child, edge=data))
+
+
+def put_task(db: Connection, request_id: str, task: Task) -> None:
+    """Add or change the row of a task."""
+    values = {
+        "owner": task.owner,
+        "state": task.state.value,
+        "reason": task.reason,
+        "result": task.result.SerializeToString(deterministic=True) if task.result else b"",
+        "updated_us": now_us(),
+    }
+    key = {"request_id": request_id, "model_id": task.model_id}
+    changed = db.execute(
+        update(TASKS)
+        .where(TASKS.c.request_id == request_id, TASKS.c.model_id == task.model_id)
+        .values(**values)
+    )
+    if changed.rowcount == 0:
+        db.execute(insert(TASKS).values(**key, **values))

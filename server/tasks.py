@@ -1,0 +1,46 @@
+"""The task of one affected model: where the work on it stands."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from disinherit.v1.unlearning_pb2 import ModelResult
+
+
+class TaskState(StrEnum):
+    """Where the work on one affected model stands."""
+
+    PENDING = "pending"
+    SENT = "sent"
+    APPLIED = "applied"
+    VERIFIED = "verified"
+    FAILED = "failed"
+    EXEMPT = "exempt"
+
+    @property
+    def settled(self) -> bool:
+        """Whether there is nothing more to ask the owner for."""
+        return self in (TaskState.VERIFIED, TaskState.EXEMPT)
+
+    @property
+    def done(self) -> bool:
+        """Whether the owner has made the model forget, as far as it says."""
+        return self in (TaskState.APPLIED, TaskState.VERIFIED)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """The work on one affected model.
+
+    Attributes:
+        model_id: the version to dampen.
+        owner: who holds it.
+        state: where it stands.
+        reason: why it is failed, pending, exempt, or applied but not verified.
+        result: what the owner reported once it applied the request; never taken back.
+    """
+
+    model_id: str
+    owner: str
+    state: TaskState = TaskState.PENDING
+    reason: str = ""
+    result: ModelResult | None = None
