@@ -1,0 +1,127 @@
+"""Messages for owners, and what must come of them, computed independently of Disinherit."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from disinherit.client.owner import Owner
+from disinherit.client.summaries import forget_fishers
+from disinherit.common.packets import merge_packets
+from disinherit.v1 import unlearning_pb2 as pb
+
+HEAD = ("2.weight", "2.bias")
+"""The head's parameters of the owners' network in `owner_fixture`."""
+
+
+def make_method(**changes: Any) -> pb.Method:
+    """Head scope, rows of the forgotten classes, nothing tuned."""
+    values: dict[str, Any] = {
+        "scope": "head",
+        "reference": "retain",
+        "merge": "max",
+        "alpha": 1.0,
+        "lam": 1.0,
+        "gauge": 1.0,
+        "exponent": 1.0,
+        "bound": 1.0,
+        "row_scoped": True,
+    }
+    values |= changes
+    return pb.Method(**{name: value for name, value in values.items() if value is not None})
+
+
+def collect(owner: Owner, root: str, classes: Sequence[str], method: pb.Method) -> pb.FisherPacket:
+    """Ask one root and merge what it answers."""
+    fisher_task = pb.FisherTask(
+        request_id="forget", roots=[pb.Root(model_id=root, classes=classes)], method=method
+    )
+    (answer,) = forget_fishers(owner, fisher_task).roots
+    assert not answer.error, answer.error
+    return merge_packets(list(answer.packets), "max")
+
+
+def make_task(
+    owner: Owner,
+    models: Sequence[str],
+    packet: pb.FisherPacket,
+    method: pb.Method,
+    request_id: str = "forget",
+) -> pb.UnlearnTask:
+    """Ask an owner to unlearn in models that it has."""
+    return pb.UnlearnTask(
+        request_id=request_id,
+        method=method,
+        fishers=[packet],
+        models=[pb.ModelTask(model_id=m, digest=owner.store.record(m).digest) for m in models],
+        created_us=1000,
+    )
+
+
+def naive_sums(
+    network: nn.Module, weights: Mapping[str, Tensor], inputs: Tensor, targets: Tensor, classes: int
+) -> dict[str, Tensor]:
+    """Sums of squared gradients per class `[C, *shape]`, one backward pass per sample."""
+    network.load_state_dict(weights)
+    network.eval()
+    sums = {n: p.new_zeros(classes, *p.shape).detach() for n, p in network.named_parameters()}
+    for sample, target in zip(inputs, targets.tolist(), strict=True):
+        network.zero_grad()
+        nn.functional.cross_entropy(network(sample[None]), torch.tensor([target])).backward()
+        for name, parameter in network.named_parameters():
+            if parameter.grad is not None:
+                sums[name][target] += parameter.grad**2
+    return sums
+
+
+def by_hand(
+    theta: Tensor, forget: Tensor, reference: Tensor, rows: Sequence[int], alpha: float, lam: float
+) -> Tensor:
+    """The rule, value by value, with the gauge fixed at strength 1 (`theta` is of the head)."""
+    lowest = theta.min(dim=0).values
+    result = (theta - lowest).clone()
+    for row in range(len(theta)):
+        for place in torch.cartesian_prod(*map(torch.arange, theta.shape[1:])).view(-1, 1):
+            index = (row, *place.tolist()) if theta.dim() > 1 else (row,)
+            f, r = forget[index].item(), reference[index].item()
+            if row in rows and f > alpha * r:
+                result[index] *= min(1.0, lam * r / f)
+            if theta.dim() == 1:
+                break
+    return result
+
+
+def files_of(folder: Path) -> dict[str, str]:
+    """Digest of every file below a folder."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+class Hungry(nn.Module):
+    """Runs out of memory above a number of samples at once, and remembers how it was called.
+
+    Args:
+        network: does the work.
+        limit: samples at once.
+    """
+
+    def __init__(self, network: nn.Module, limit: int) -> None:
+        super().__init__()
+        self.network = network
+        self.limit = limit
+        self.sizes: list[int] = []
+        self.inferring: list[bool] = []
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        if len(inputs) > self.limit:
+            raise torch.OutOfMemoryError(f"{len(inputs)} samples are too many")
+        self.sizes.append(len(inputs))
+        self.inferring.append(torch.is_inference_mode_enabled())
+        logits: Tensor = self.network(inputs)
+        return logits

@@ -1,0 +1,120 @@
+"""The choice of a strength: the best, the closest to the defaults among equals, nothing else."""
+
+from collections.abc import Mapping
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from disinherit.client.tuning import ALPHAS, GAUGES, LAMBDAS, Pinned, Strength, tune
+from disinherit.common.dampening import Dampened
+from disinherit.common.errors import InputError
+
+TARGETS = torch.tensor([0, 0, 1, 1, 2, 2])
+
+
+def encode(strength: Strength) -> Dampened:
+    """A "model" that knows only how strongly it was dampened."""
+    return Dampened({"s": torch.tensor([strength.alpha, strength.lam, strength.gauge])}, {})
+
+
+def decode(parameters: Mapping[str, Tensor]) -> Strength:
+    alpha, lam, gauge = (round(value, 5) for value in parameters["s"].tolist())
+    return Strength(alpha, lam, gauge)
+
+
+class Answers:
+    """Predictions per strength; `otherwise` for all that are not listed."""
+
+    def __init__(self, special: dict[Strength, list[int]], otherwise: list[int]) -> None:
+        self.special = special
+        self.otherwise = otherwise
+        self.asked: list[Strength] = []
+
+    def __call__(self, parameters: Mapping[str, Tensor]) -> Tensor:
+        strength = decode(parameters)
+        self.asked.append(strength)
+        predicted = torch.tensor(self.special.get(strength, self.otherwise))
+        return torch.nn.functional.one_hot(predicted, 3).double()
+
+
+def choose(answers: Answers, pinned: Pinned | None = None) -> Strength | None:
+    return tune(encode, answers, TARGETS, [0], pinned or Pinned())
+
+
+def test_the_best_of_the_grid_is_found() -> None:
+    best = Strength(10.0, 0.1, 3.0)  # the farthest from the defaults
+    answers = Answers({best: [1, 1, 1, 1, 2, 2]}, otherwise=[0, 1, 1, 1, 2, 2])
+    assert choose(answers) == best
+    assert len(answers.asked) == len(set(answers.asked)) == 6 * 3 * 6
+
+
+@pytest.mark.parametrize(
+    ("better", "worse"),
+    [
+        ([1, 1, 1, 1, 2, 2], [0, 1, 1, 1, 2, 2]),  # forgets more, retains the same
+        ([0, 1, 1, 1, 2, 2], [0, 1, 1, 1, 2, 0]),  # forgets the same, retains more
+        ([0, 1, 1, 1, 2, 2], [1, 1, 0, 0, 0, 0]),  # forgets by answering nothing right
+        ([1, 1, 1, 1, 2, 0], [0, 1, 1, 1, 2, 2]),  # 1 * 0.75 > 0.5 * 1
+    ],
+)
+def test_forgetting_and_retaining_are_weighed(better: list[int], worse: list[int]) -> None:
+    special = Strength(0.3, 0.1, 0.0)
+    assert choose(Answers({special: better}, worse)) == special
+    assert choose(Answers({special: worse}, better)) == Strength()
+
+
+def test_among_equals_the_defaults_are_preferred() -> None:
+    assert choose(Answers({}, [1, 1, 1, 1, 2, 2])) == Strength()
+    near, far = Strength(1.0, 1.0, 1.5), Strength(10.0, 1.0, 0.0)
+    right = [1, 1, 1, 1, 2, 2]
+    assert choose(Answers({far: right, near: right}, [0, 0, 1, 1, 2, 2])) == near
+
+
+def test_pinned_values_are_respected() -> None:
+    answers = Answers({}, [1, 1, 1, 1, 2, 2])
+    pinned = Pinned(alpha=7.0, gauge=0.25)
+    assert choose(answers, pinned) == Strength(7.0, 1.0, 0.25)
+    assert {(s.alpha, s.gauge) for s in answers.asked} == {(7.0, 0.25)}
+    assert sorted(s.lam for s in answers.asked) == sorted(LAMBDAS)
+
+
+@pytest.mark.parametrize("forgotten", [[], [0, 1, 2], [3]])
+def test_without_both_sides_nothing_is_chosen(forgotten: list[int]) -> None:
+    answers = Answers({}, [1, 1, 1, 1, 2, 2])
+    assert tune(encode, answers, TARGETS, forgotten, Pinned()) is None
+    assert not answers.asked
+
+
+values = st.one_of(st.none(), st.floats(0.01, 100.0))
+
+
+@given(alpha=values, lam=values, gauge=st.one_of(st.none(), st.floats(0.0, 10.0)))
+def test_candidates_are_the_grid_defaults_first(
+    alpha: float | None, lam: float | None, gauge: float | None
+) -> None:
+    pinned = Pinned(alpha, lam, gauge)
+    candidates = pinned.candidates()
+    assert candidates[0] == pinned.default()
+    assert len(set(candidates)) == len(candidates)
+    assert {s.alpha for s in candidates} == (set(ALPHAS) if alpha is None else {alpha})
+    assert {s.lam for s in candidates} == (set(LAMBDAS) if lam is None else {lam})
+    assert {s.gauge for s in candidates} == (set(GAUGES) if gauge is None else {gauge})
+    assert pinned.complete is (None not in (alpha, lam, gauge))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"alpha": 0.0}, "positive finite alpha, but got 0.0"),
+        ({"alpha": float("nan")}, "positive finite alpha, but got nan"),
+        ({"lam": -1.0}, "positive finite lambda, but got -1.0"),
+        ({"lam": float("inf")}, "positive finite lambda, but got inf"),
+        ({"gauge": -0.5}, "gauge strength >= 0, but got -0.5"),
+    ],
+)
+def test_values_out_of_range_are_refused(values: dict[str, float], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Pinned(**values)
