@@ -84,8 +84,8 @@ def dampen_model(
     stored = owner.store.weights(record.id)
     network = load_network(owner, record, stored)
     aligned = align_head(packet, record.labels)
-    out_of_scope = sorted(aligned.keys() - dict(network.named_parameters()).keys())
-    names = [name for name in aligned if name not in out_of_scope]
+    names = [name for name, _ in network.named_parameters() if name in aligned]
+    out_of_scope = sorted(aligned.keys() - set(names))
     _check_fits(record, packet, {name: aligned[name] for name in names}, stored, out_of_scope)
     parameters = {name: stored[name].to(owner.device) for name in names}
     forget = {name: aligned[name].to(owner.device) for name in names}

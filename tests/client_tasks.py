@@ -1,6 +1,7 @@
 """Messages for owners, and what must come of them, computed independently of Disinherit."""
 
 import hashlib
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -83,14 +84,10 @@ def by_hand(
     """The rule, value by value, with the gauge fixed at strength 1 (`theta` is of the head)."""
     lowest = theta.min(dim=0).values
     result = (theta - lowest).clone()
-    for row in range(len(theta)):
-        for place in torch.cartesian_prod(*map(torch.arange, theta.shape[1:])).view(-1, 1):
-            index = (row, *place.tolist()) if theta.dim() > 1 else (row,)
-            f, r = forget[index].item(), reference[index].item()
-            if row in rows and f > alpha * r:
-                result[index] *= min(1.0, lam * r / f)
-            if theta.dim() == 1:
-                break
+    for place in itertools.product(*map(range, theta.shape)):
+        f, r = forget[place].item(), reference[place].item()
+        if place[0] in rows and f > alpha * r:
+            result[place] *= min(1.0, lam * r / f)
     return result
 
 
