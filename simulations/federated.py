@@ -5,38 +5,48 @@ register      per-class Fisher summaries, so that no request needs the data agai
 campaign      plan, collect at the roots, merge, broadcast, dampen, verify
 repeat        the same request once more: nothing may change
 retrain       every affected model, exactly, without the data to forget: the reference
+
+What cannot work is refused before anything is written.  Once the models are trained, nothing that
+fails takes the report away: what could not be measured is missing from it, with the reason.
 """
 
-import json
-import shutil
-from collections.abc import Callable
+import functools
+import tempfile
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from flwr.serverapp import Grid
 
-from disinherit.common.checkpoints import write_atomic
-from disinherit.common.errors import CampaignError, CheckpointError, InputError
+from disinherit.common.devices import pick_device
+from disinherit.common.errors import CampaignError, CheckpointError
+from disinherit.common.scope import resolve_scope
 from disinherit.server.coordinator import CampaignResult, Coordinator
 from disinherit.server.flower_transport import FlowerTransport
 from disinherit.server.planning import Plan
 from disinherit.server.store import CoordinatorStore
 from disinherit.server.transport import Ask
 from disinherit.simulations.direct import DirectTransport
-from disinherit.simulations.engine import simulate
+from disinherit.simulations.engine import check_engine, simulate
 from disinherit.simulations.fleet import Fleet
 from disinherit.simulations.owners import (
     SharedData,
     SimulatedOwner,
-    load_settings,
+    check_shares,
     owner_name,
     share_out,
 )
-from disinherit.simulations.report import Measured, build_report
-from disinherit.simulations.report_html import render_html
+from disinherit.simulations.report import Confusions, Measured, build_report
 from disinherit.simulations.report_schema import Report
-from disinherit.simulations.settings import Settings
+from disinherit.simulations.run_folder import (
+    DATABASE,
+    copy_database,
+    load_report,
+    prepare_folder,
+    save_report,
+)
+from disinherit.simulations.settings import Settings, check_forget
 from disinherit.simulations.topology import FEDERATED, Topology
-from disinherit.simulations.training import build_simulation_app
+from disinherit.simulations.training import build_simulation_app, confusion
 from disinherit.v1 import unlearning_pb2 as pb
 
 Say = Callable[[str], None]
@@ -50,10 +60,10 @@ def run_federated(settings: Settings, folder: Path, say: Say = lambda _: None) -
         folder: where models, the coordinator's database and the reports go.  A finished run of the
             same settings that is already there is not trained again: its request is repeated, which
             changes nothing.
-        say: told what is happening.
+        say: told what is happening, from another thread, one message at a time.
 
     Returns:
-        What was written to `report.json`.
+        What was written to `report.json`; after a repetition, that with the repetition's outcome.
 
     Raises:
         InputError: if the folder holds something else, or the settings do not fit the data.
@@ -61,20 +71,29 @@ def run_federated(settings: Settings, folder: Path, say: Say = lambda _: None) -
         CampaignError: if a model could not be trained.
     """
     data = share_out(settings)
-    finished = _prepare(folder, settings)
-    if finished:
+    _check(settings, FEDERATED, data)
+    folder = folder.absolute()  # owners are other processes
+    if prepare_folder(folder, settings):
         return _repeat(settings, folder, say)
-    reports: list[Report] = []
-
-    def main(grid: Grid) -> None:
-        reports.append(_main(grid, settings, FEDERATED, data, folder, say))
-
     say("starting the simulation engine")
-    simulate(main, build_simulation_app(settings, folder), settings.clients, settings.device)
-    if not reports:
-        raise CampaignError("Expected the simulation engine to run, but it ended early.")
-    _write(folder, reports[0])
-    return reports[0]
+    report = simulate(
+        lambda grid: _main(grid, settings, FEDERATED, data, folder, say),
+        build_simulation_app(settings, folder),
+        settings.clients,
+        settings.device,
+    )
+    save_report(folder, report)
+    return report
+
+
+def _check(settings: Settings, topology: Topology, data: SharedData) -> None:
+    """Refuse settings that do not fit the data, the topology or this machine."""
+    check_forget(settings.forget, data.dataset, topology)
+    network = settings.network_spec(data.dataset).build(settings.seed)
+    resolve_scope(network, settings.method.scope)
+    check_shares(settings, topology, data)
+    pick_device(settings.device)
+    check_engine()
 
 
 def _main(
@@ -85,149 +104,121 @@ def _main(
     folder: Path,
     say: Say,
 ) -> Report:
-    store = CoordinatorStore(folder / "coordinator.db")
+    store = CoordinatorStore(folder / DATABASE)
     try:
         transport = FlowerTransport(grid, expected=settings.clients)
         coordinator = Coordinator(store, transport, say=say)
         fleet = Fleet(settings, topology, grid, transport)
-        trained = fleet.train(store.add_model, lambda model: say(f"trained {model}"))
+        measured = Measured()
+        measured.train_seconds = fleet.train(store.add_model, lambda m: say(f"trained {m}"))
         say("registering Fisher summaries")
-        owners = sorted({record.owner for record in store.graph().models()})
-        errors = coordinator.register(owners, settings.method.scope)
-        if errors:
-            raise CampaignError("; ".join(errors.values()))
         graph = store.graph()
-        before = _confusions(coordinator, list(topology.ids))
+        owners = sorted({record.owner for record in graph.models()})
+        errors = coordinator.register(owners, settings.method.scope)
+        measured.notes += [f"No Fisher summaries registered: {e}" for e in errors.values()]
+        graph = store.graph()
+        _evaluate(coordinator, {m: m for m in topology.ids}, measured.before, measured)
         request = settings.request()
         planned = coordinator.submit(request)
-        published = _published(coordinator, transport, settings, planned, say)
+        if settings.compare_published:
+            say("evaluating the plain published rule beside it")
+            _preview_published(coordinator, transport, settings, planned, measured)
         result = coordinator.run(request.id)
-        after = _after(coordinator, result, topology)
+        _evaluate(coordinator, _versions(topology, result), measured.after, measured)
         say("sending the same request again")
         repeat = coordinator.run(request.id, resend=True)
-        retrained, seconds = fleet.replay(
-            planned.affected, lambda model: say(f"retrained {model} for reference")
-        )
-        measured = Measured(
-            before,
-            after,
-            {model: fitted.confusion for model, fitted in retrained.items()},
-            published,
-            trained,
-            seconds,
-        )
+        _retrain(fleet, planned, data, measured, say)
         return build_report(settings, topology, data, graph, planned, result, repeat, measured)
     finally:
         store.close()
 
 
-def _published(
+def _preview_published(
     coordinator: Coordinator,
     transport: FlowerTransport,
     settings: Settings,
     planned: Plan,
-    say: Say,
-) -> dict[str, list[list[int]]]:
+    measured: Measured,
+) -> None:
     """Evaluate the plain published rule on the same models, changing none of them."""
-    if not settings.compare_published:
-        return {}
-    say("evaluating the plain published rule beside it")
     request = settings.request()
     request.method.CopyFrom(settings.method.published().to_proto())
     prepared = coordinator.prepare(request, planned.groups)
     asks = [Ask(o, "evaluate.preview", message) for o, message in prepared.messages.items()]
-    found: dict[str, list[list[int]]] = {}
     for answer in transport.ask(asks, timeout=600.0):
-        if not isinstance(answer.reply, pb.EvaluateReply):
-            raise CampaignError(answer.error)
-        for evaluation in answer.reply.models:
-            if evaluation.error:
-                raise CampaignError(evaluation.error)
-            found[evaluation.model_id] = _square(evaluation)
-    return found
+        if isinstance(answer.reply, pb.EvaluateReply):
+            found = {e.model_id: e for e in answer.reply.models}
+            _sort_out(found.items(), measured.published, measured)
+        else:
+            measured.notes.append(f"The published rule was not evaluated: {answer.error}")
 
 
-def _after(
-    coordinator: Coordinator, result: CampaignResult, topology: Topology
-) -> dict[str, list[list[int]]]:
-    """Evaluate what every model has become; a model that was not changed stands for itself."""
-    now = {model: model for model in topology.ids}
-    for model, task in result.tasks.items():
-        if task.result is not None:
-            now[model] = task.result.successor.id
-    found = _confusions(coordinator, list(now.values()))
-    return {model: found[version] for model, version in now.items()}
+def _versions(topology: Topology, result: CampaignResult) -> dict[str, str]:
+    """Return what every model has become; one that was not changed stands for itself."""
+    changed = {
+        model: task.result.successor.id
+        for model, task in result.tasks.items()
+        if task.result is not None
+    }
+    return {model: changed.get(model, model) for model in topology.ids}
 
 
-def _confusions(coordinator: Coordinator, models: list[str]) -> dict[str, list[list[int]]]:
-    found = coordinator.evaluate(models)
-    for evaluation in found.values():
+def _evaluate(
+    coordinator: Coordinator, versions: dict[str, str], found: Confusions, measured: Measured
+) -> None:
+    """Evaluate the version that each model is now."""
+    evaluations = coordinator.evaluate(list(versions.values()))
+    _sort_out([(model, evaluations[v]) for model, v in versions.items()], found, measured)
+
+
+def _sort_out(
+    evaluations: Iterable[tuple[str, pb.Evaluation]], found: Confusions, measured: Measured
+) -> None:
+    for model, evaluation in evaluations:
         if evaluation.error:
-            raise CampaignError(
-                f"Expected model {evaluation.model_id!r} to be evaluated, but: {evaluation.error}"
-            )
-    return {model: _square(evaluation) for model, evaluation in found.items()}
+            measured.errors.setdefault(model, evaluation.error)
+        else:
+            size = len(evaluation.labels)
+            counts = list(evaluation.confusion)
+            found[model] = [counts[i * size : (i + 1) * size] for i in range(size)]
 
 
-def _square(evaluation: pb.Evaluation) -> list[list[int]]:
-    size = len(evaluation.labels)
-    return [list(evaluation.confusion[i * size : (i + 1) * size]) for i in range(size)]
-
-
-def _prepare(folder: Path, settings: Settings) -> bool:
-    """Make the run's folder ready; return whether it holds the finished run of these settings."""
+def _retrain(fleet: Fleet, planned: Plan, data: SharedData, measured: Measured, say: Say) -> None:
+    """Retrain the affected models exactly; evaluating them is not part of the time it takes."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        marker = folder / "run.json"
-        if marker.exists():
-            if load_settings(folder) != settings:
-                raise InputError(
-                    f"Expected an empty folder or a run of the same settings in {str(folder)!r}, "
-                    "but it holds a run of other settings. Choose another --out, or remove it."
-                )
-            if (folder / "report.json").exists():
-                return True
-            for name in ("owners", "coordinator.db", "coordinator.db-wal", "coordinator.db-shm"):
-                _remove(folder / name)
-        elif any(folder.iterdir()):
-            raise InputError(
-                f"Expected an empty folder for the run, but {str(folder)!r} holds other files. "
-                "Choose another --out."
-            )
-        write_atomic(marker, json.dumps(settings.to_dict(), indent=2).encode())
-    except (OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise CheckpointError(
-            f"Expected to be able to write to {str(folder)!r}, but: {error}. Choose another --out."
-        ) from None
-    return False
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+        retrained, measured.retrain_seconds = fleet.replay(
+            planned.affected, lambda model: say(f"retrained {model} for reference")
+        )
+    except CampaignError as error:
+        measured.notes.append(f"No exact retraining to compare with: {error}")
+        return
+    for model, weights in retrained.items():
+        measured.retrained[model] = confusion(fleet.settings, data, weights)
 
 
 def _repeat(settings: Settings, folder: Path, say: Say) -> Report:
-    """Send a finished run's request to its owners once more, and add that to the report."""
+    """Send a finished run's request to its owners once more, and add that to the report.
+
+    The coordinator works on a copy of its database, and first asks the owners for every version, so
+    that a damaged run is found out before anything in it could be changed.
+    """
     say("the run is already there: sending its request again")
-    report: Report = json.loads((folder / "report.json").read_text())
-    store = CoordinatorStore(folder / "coordinator.db")
-    try:
-        owners = {
-            owner_name(index): lambda index=index: SimulatedOwner(settings, index, folder)
-            for index in range(settings.clients)
-        }
-        coordinator = Coordinator(store, DirectTransport(owners), say=say)
-        result = coordinator.run(settings.request().id, resend=True)
-    finally:
-        store.close()
+    report = load_report(folder)
+    owners = {}
+    for index in range(settings.clients):
+        _check_owner(folder, owner_name(index))
+        owners[owner_name(index)] = functools.partial(SimulatedOwner, settings, index, folder)
+    with tempfile.TemporaryDirectory(prefix="disinherit-") as scratch:
+        store = CoordinatorStore(copy_database(folder, Path(scratch)))
+        try:
+            coordinator = Coordinator(store, DirectTransport(owners), say=say)
+            _check_versions(coordinator)
+            result = coordinator.run(settings.request().id, resend=True)
+        finally:
+            store.close()
     failed = [task for task in result.tasks.values() if not task.state.settled]
     if failed:
-        raise CheckpointError("; ".join(f"{t.model_id}: {t.reason}" for t in failed))
+        raise CheckpointError(f"{failed[0].model_id}: {failed[0].reason}")
     report["campaign"]["outcome"] = "unchanged" if not result.changed else "complete"
     report["repeat"] = {
         "changed": len(result.changed),
@@ -236,7 +227,25 @@ def _repeat(settings: Settings, folder: Path, say: Say) -> Report:
     return report
 
 
-def _write(folder: Path, report: Report) -> None:
-    """Write the HTML first: `report.json` marks the run as finished."""
-    write_atomic(folder / "report.html", render_html(report).encode())
-    write_atomic(folder / "report.json", json.dumps(report, indent=2).encode())
+def _check_owner(folder: Path, owner: str) -> None:
+    index = folder / "owners" / owner / "index.db"
+    if not index.is_file():
+        raise CheckpointError(
+            f"Expected the models of {owner}, but {index} is missing. Restore it, or remove "
+            f"{folder} to start again."
+        )
+
+
+def _check_versions(coordinator: Coordinator) -> None:
+    """Check that the owners hold every version that the coordinator knows."""
+    records = coordinator.store.graph().models()
+    found = coordinator.evaluate([record.id for record in records])
+    for record in records:
+        evaluation = found[record.id]
+        if evaluation.error:
+            raise CheckpointError(f"{record.id}: {evaluation.error}")
+        if evaluation.digest != record.digest:
+            raise CheckpointError(
+                f"Expected {record.owner} to hold model {record.id!r} with digest "
+                f"{record.digest}, but it holds {evaluation.digest}."
+            )

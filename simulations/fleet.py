@@ -1,17 +1,18 @@
 """Training a topology over Flower, generation by generation, and replaying it."""
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from flwr.serverapp import Grid
 
+from disinherit.common.errors import CampaignError
 from disinherit.common.records import Inheritance, ModelRecord
 from disinherit.server.flower_transport import FlowerTransport, exchange
 from disinherit.server.store import now_us
 from disinherit.simulations.owners import owner_name
 from disinherit.simulations.settings import Settings
-from disinherit.simulations.topology import Topology
+from disinherit.simulations.topology import Derivation, Topology
 from disinherit.simulations.training import Fit, Fitted, Weights, average
 
 Record = Callable[[ModelRecord, list[Inheritance]], None]
@@ -28,21 +29,21 @@ class Fleet:
         topology: who is derived from whom.
         grid: the way to the owners' nodes.
         transport: knows which node an owner is.
-        fitted: what training gave, by model id.
+        weights: of the trained models, by id.
     """
 
     settings: Settings
     topology: Topology
     grid: Grid
     transport: FlowerTransport
-    fitted: dict[str, Fitted] = field(default_factory=dict)
+    weights: dict[str, Weights] = field(default_factory=dict)
 
     def train(self, record: Record, say: Callable[[str], None]) -> float:
         """Train every model on its owner, recording it and its inheritance as it comes.
 
         Args:
             record: given every new version and its edges.
-            say: told what is happening.
+            say: told the id of every model that was trained.
 
         Returns:
             Seconds.
@@ -51,66 +52,74 @@ class Fleet:
             CampaignError: if a model could not be trained.
         """
         started = time.perf_counter()
-        for fitted in self._fit(self.topology.ids, {}, {}, say, keep=True):
-            self.fitted[fitted.record.id] = fitted
-            edges = next(
-                self.topology.edges(d)
-                for d in self.topology.derivations
-                if d.id == fitted.record.id
-            )
-            record(fitted.record, edges)
+        for derivation, fitted in self._fit({}, self.topology.ids, self.never_learned, keep=True):
+            self.weights[derivation.id] = fitted.weights
+            record(fitted.record, self.topology.edges(derivation))
+            say(derivation.id)
         return time.perf_counter() - started
 
     def replay(
         self, affected: Collection[str], say: Callable[[str], None]
-    ) -> tuple[dict[str, Fitted], float]:
+    ) -> tuple[dict[str, Weights], float]:
         """Retrain the affected models exactly, without the data to forget: the reference.
 
         Args:
             affected: the models to retrain; the others are taken as they are.
-            say: told what is happening.
+            say: told the id of every model that was retrained.
 
         Returns:
-            What retraining gave by model id, and seconds.
+            Weights by model id, and seconds.
+
+        Raises:
+            CampaignError: if a model could not be retrained.
         """
         started = time.perf_counter()
-        others = {m: f.weights for m, f in self.fitted.items() if m not in affected}
-        retrained = {
-            fitted.record.id: fitted
-            for fitted in self._fit(affected, others, self.settings.forget, say, keep=False)
-        }
+        others = {m: weights for m, weights in self.weights.items() if m not in affected}
+        retrained = {}
+        for derivation, fitted in self._fit(others, affected, self.left_out, keep=False):
+            retrained[derivation.id] = fitted.weights
+            say(derivation.id)
         return retrained, time.perf_counter() - started
+
+    def never_learned(self, model: str) -> tuple[str, ...]:
+        """Return the classes that a model is not trained on, since it is not below their root."""
+        return self.topology.never_learned(model, self.settings.forget)
+
+    def left_out(self, model: str) -> tuple[str, ...]:
+        """Return the classes left out when an affected model is retrained.
+
+        These are the classes it is to forget, and those it never learned: all sensitive ones.
+        """
+        return tuple(name for names in self.settings.forget.values() for name in names)
 
     def _fit(
         self,
+        known: Mapping[str, Weights],
         models: Collection[str],
-        others: Mapping[str, Weights],
-        forget: Mapping[str, Collection[str]],
-        say: Callable[[str], None],
+        without: Callable[[str], tuple[str, ...]],
         *,
         keep: bool,
-    ) -> list[Fitted]:
+    ) -> Iterator[tuple[Derivation, Fitted]]:
         """Train models generation by generation, those of one generation at the same time."""
-        weights = dict(others)
-        fitted: list[Fitted] = []
-        clients = self.settings.clients
+        weights = dict(known)
         for generation in self.topology.generations():
             messages = {}
             for derivation in generation:
-                if derivation.id not in models:
-                    continue
-                without = {
-                    *self.topology.never_learned(derivation.id, self.settings.forget),
-                    *(name for names in forget.values() for name in names),
-                }
-                fit = Fit(derivation.id, now_us(), tuple(sorted(without)), keep)
-                start = average([weights[parent] for parent in derivation.parents])
-                owner = owner_name(self.topology.owner_of(derivation.id, clients))
-                node = self.transport.nodes[owner]
-                messages[derivation.id] = fit.message(start, node, _TIMEOUT_SECONDS)
-            for model, reply in exchange(self.grid, messages, _TIMEOUT_SECONDS):
-                result = Fitted.from_reply(model, reply)
-                weights[model] = result.weights
-                fitted.append(result)
-                say(model)
-        return fitted
+                if derivation.id in models:
+                    fit = Fit(derivation.id, now_us(), without(derivation.id), keep)
+                    start = average([weights[parent] for parent in derivation.parents])
+                    messages[derivation] = fit.message(
+                        start, self._node(derivation.id), _TIMEOUT_SECONDS
+                    )
+            for derivation, reply in exchange(self.grid, messages, _TIMEOUT_SECONDS):
+                fitted = Fitted.from_reply(derivation.id, reply)
+                weights[derivation.id] = fitted.weights
+                yield derivation, fitted
+
+    def _node(self, model: str) -> int:
+        owner = owner_name(self.topology.owner_of(model, self.settings.clients))
+        if owner not in self.transport.nodes:
+            raise CampaignError(
+                f"Expected {owner} to train model {model!r}, but it did not say that it is there."
+            )
+        return self.transport.nodes[owner]

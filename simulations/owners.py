@@ -1,7 +1,6 @@
 """The owners of a simulated fleet: the client's handlers over a share of one data set."""
 
 import functools
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +11,15 @@ from torch import Tensor, nn
 from disinherit.client.owner import Batches
 from disinherit.client.store import ModelStore
 from disinherit.common.devices import pick_device
+from disinherit.common.errors import DataError
 from disinherit.common.records import ModelRecord
 from disinherit.simulations.datasets import Dataset, load_dataset
 from disinherit.simulations.partitions import partition
 from disinherit.simulations.settings import Settings
 from disinherit.simulations.splits import Splits, make_splits
+from disinherit.simulations.topology import Topology
+
+_EVALUATION_BATCH = 1024
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,6 +29,9 @@ class TensorBatches:
     inputs: Tensor
     targets: Tensor
     size: int
+
+    def __len__(self) -> int:
+        return len(self.targets)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield batches in order."""
@@ -46,6 +52,15 @@ class SharedData:
         wanted = torch.tensor([name in classes for name in self.dataset.classes])
         kept = indices[wanted[self.dataset.targets[indices]]]
         return TensorBatches(self.dataset.inputs[kept], self.dataset.targets[kept], size)
+
+    def evaluation(self) -> TensorBatches:
+        """Return the evaluation split, which is the same for everyone."""
+        return self.owned(self.splits.evaluation, self.dataset.classes, _EVALUATION_BATCH)
+
+    def held(self, index: int) -> tuple[str, ...]:
+        """Return the classes of which an owner has training samples."""
+        present = set(self.dataset.targets[self.train[index]].tolist())
+        return tuple(name for i, name in enumerate(self.dataset.classes) if i in present)
 
 
 def share_out(settings: Settings) -> SharedData:
@@ -76,6 +91,33 @@ def _share_out(
         return tuple(indices[part] for part in parts)
 
     return SharedData(dataset, splits, shares(splits.train, kind), shares(splits.tuning, "iid"))
+
+
+def check_shares(settings: Settings, topology: Topology, data: SharedData) -> None:
+    """Check that every owner has the data that its models need.
+
+    Raises:
+        DataError: if a root's owner has no sample of a class to forget there, or an owner has none
+            of the other classes to train a model on.
+    """
+    sensitive = {name for names in settings.forget.values() for name in names}
+    how = f"the {settings.partition} partition of seed {settings.seed} for {settings.clients}"
+    advice = "Choose another root or seed, fewer owners, or the iid partition."
+    for model in topology.ids:
+        index = topology.owner_of(model, settings.clients)
+        held = data.held(index)
+        got = f"but in {how} it has only class {', '.join(held)}"
+        for name in settings.forget.get(model, ()):
+            if name not in held:
+                raise DataError(
+                    f"Expected {owner_name(index)} to have samples of class {name!r}, which enters "
+                    f"with its model {model!r}, {got}. {advice}"
+                )
+        if sensitive.issuperset(held):
+            raise DataError(
+                f"Expected {owner_name(index)} to have samples of a class that is not to be "
+                f"forgotten, to train model {model!r} on, {got}. {advice}"
+            )
 
 
 class SimulatedOwner:
@@ -114,8 +156,8 @@ class SimulatedOwner:
 
     def training_data(self, record: ModelRecord) -> Batches | None:
         """Return the owner's share of the classes the model was trained on directly."""
-        classes = _trained_on(record)
-        return self.training_share(classes) if classes else None
+        data = self.training_share(_trained_on(record))
+        return data if len(data) else None
 
     def training_share(self, classes: tuple[str, ...]) -> TensorBatches:
         """Return the owner's share of the training split, restricted to some classes."""
@@ -123,28 +165,18 @@ class SimulatedOwner:
 
     def tuning_data(self, record: ModelRecord) -> Batches | None:
         """Return the owner's share of the tuning split, of classes that it held."""
-        classes = _trained_on(record)
-        if not classes:
-            return None
-        return self.data.owned(self.data.tuning[self._index], classes, self._settings.batch_size)
+        classes, size = _trained_on(record), self._settings.batch_size
+        data = self.data.owned(self.data.tuning[self._index], classes, size)
+        return data if len(data) else None
 
     def evaluation_data(self, record: ModelRecord) -> Batches | None:
         """Return the evaluation split; a successor is evaluated on the same samples."""
-        return self.data.owned(self.data.splits.evaluation, self.data.dataset.classes, 1024)
+        return self.data.evaluation()
 
 
 def owner_name(index: int) -> str:
     """Return the name of an owner."""
     return f"owner-{index}"
-
-
-def load_settings(folder: Path) -> Settings:
-    """Return the settings of the run in a folder.
-
-    Raises:
-        InputError: if they are damaged.
-    """
-    return Settings.from_dict(json.loads((folder / "run.json").read_text()))
 
 
 def _trained_on(record: ModelRecord) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ import importlib.metadata
 import os
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import flwr
 import torch
@@ -13,10 +13,12 @@ import torch
 from disinherit.common.devices import pick_device
 from disinherit.common.graph import InheritanceGraph
 from disinherit.common.labels import class_indices
+from disinherit.common.records import ModelRecord
 from disinherit.server.coordinator import CampaignResult
 from disinherit.server.planning import Plan
 from disinherit.server.store import Task, TaskState
 from disinherit.simulations.accuracy import evaluation
+from disinherit.simulations.engine import OWNER_THREADS
 from disinherit.simulations.owners import SharedData
 from disinherit.simulations.report_schema import (
     Campaign,
@@ -32,30 +34,35 @@ from disinherit.simulations.report_schema import Graph as GraphReport
 from disinherit.simulations.settings import Settings
 from disinherit.simulations.splits import SplitName
 from disinherit.simulations.topology import Topology
+from disinherit.v1.unlearning_pb2 import ModelResult
 
-Confusions = Mapping[str, list[list[int]]]
-"""Model id -> confusion counts `[C, C]`."""
+Confusions = dict[str, list[list[int]]]
+"""Model id -> confusion counts `[C, C]`; a model is missing if it could not be evaluated."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Measured:
-    """What a run measured.
+    """What a run measures, and why something is missing.
 
     Attributes:
         before: confusion of every model before the campaign.
-        after: confusion of every model after it; missing where it could not be computed.
+        after: confusion of every model after it.
         retrained: confusion of every affected model retrained exactly.
         published: confusion under the plain published rule, if it was compared.
+        errors: model id -> why it could not be evaluated.
+        notes: what else a reader should know.
         train_seconds: training of all models.
-        retrain_seconds: replay of all affected models.
+        retrain_seconds: replay of all affected models, measured in the same way.
     """
 
-    before: Confusions
-    after: Confusions
-    retrained: Confusions
-    published: Confusions
-    train_seconds: float
-    retrain_seconds: float
+    before: Confusions = field(default_factory=dict)
+    after: Confusions = field(default_factory=dict)
+    retrained: Confusions = field(default_factory=dict)
+    published: Confusions = field(default_factory=dict)
+    errors: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    train_seconds: float | None = None
+    retrain_seconds: float | None = None
 
 
 def build_report(
@@ -85,9 +92,9 @@ def build_report(
     """
     ids = [record.id for record in graph.models()]
     known = {m: _known(graph, m, data) for m in ids}
-    upstream = {m: group.roots for group in planned.groups for m in group.models}
-    forgotten = {m: [c for root in upstream.get(m, ()) for c in settings.forget[root]] for m in ids}
     roots = list(settings.forget)
+    upstream = {m: [r for r in roots if r in graph.upstream_roots(m, roots)] for m in ids}
+    forgotten = {m: [c for root in upstream[m] for c in settings.forget[root]] for m in ids}
     roles: dict[str, Role] = {
         m: "root" if m in roots else "affected" if m in planned.affected else "untouched"
         for m in ids
@@ -138,14 +145,14 @@ def build_report(
         },
         "models": [
             _model(
-                graph,
-                m,
+                graph.model(m),
                 roles[m],
-                upstream.get(m, ()),
+                upstream[m],
                 forgotten[m],
+                _outcome(m, result.tasks.get(m), result),
                 result.tasks.get(m),
-                result,
-                settings,
+                settings.method.scope,
+                measured.errors.get(m),
                 {
                     "before": evaluated(measured.before, m),
                     "after": evaluated(measured.after, m),
@@ -155,7 +162,7 @@ def build_report(
             )
             for m in ids
         ],
-        "campaign": _campaign(result, planned),
+        "campaign": _campaign(result, [*planned.notes, *measured.notes]),
         "repeat": _repeat(repeat),
         "timing": {
             "train": measured.train_seconds,
@@ -178,42 +185,39 @@ def environment(device: str) -> dict[str, str | int]:
         "platform": platform.platform(),
         "cpus": os.cpu_count() or 1,
         "device": str(pick_device(device)),
-        "threads": torch.get_num_threads(),
+        "threads": OWNER_THREADS,
     }
 
 
 def _model(
-    graph: InheritanceGraph,
-    model: str,
+    record: ModelRecord,
     role: Role,
-    upstream: tuple[str, ...],
+    upstream: list[str],
     forgotten: list[str],
+    outcome: ModelOutcome,
     task: Task | None,
-    result: CampaignResult,
-    settings: Settings,
+    scope: str,
+    error: str | None,
     evaluations: Mapping[str, Evaluation | None],
 ) -> ModelReport:
-    record = graph.model(model)
     reply = task.result if task is not None else None
     before, after = evaluations["before"], evaluations["after"]
     nothing: Evaluation = {"forget_accuracy": None, "retain_accuracy": None, "confusion": []}
-    selected = sum(sum(s.rows) for s in reply.selections) if reply else 0
-    total = sum(s.total for s in reply.selections) if reply else 0
     return {
-        "id": model,
+        "id": record.id,
         "owner": record.owner,
         "role": role,
-        "upstream_roots": list(upstream),
+        "upstream_roots": upstream,
         "forgotten": forgotten,
         "digest_before": record.digest,
         "digest_after": reply.successor.digest if reply else record.digest,
-        "outcome": _outcome(model, task, result),
-        "error": (task.reason or None) if task is not None else None,
+        "outcome": outcome,
+        "error": (task.reason if task is not None else "") or error,
         "before": before or nothing,
         "after": after or nothing,
         "retrained": evaluations["retrained"],
         "published": evaluations["published"],
-        "selected_fraction": selected / total if total else 0.0,
+        "selected_fraction": _selected(reply, outcome),
         "selections": [
             {"parameter": s.parameter, "rows": list(s.rows), "total": s.total}
             for s in (reply.selections if reply else ())
@@ -222,11 +226,19 @@ def _model(
         "lambda": reply.lam if reply else None,
         "gauge": reply.gauge if reply else None,
         "tuned": reply.tuned if reply else False,
-        "scope": settings.method.scope if reply else None,
+        "scope": scope if reply else None,
         "fisher_seconds": reply.fisher_seconds if reply else None,
         "tune_seconds": reply.tune_seconds if reply else None,
         "apply_seconds": reply.apply_seconds if reply else None,
     }
+
+
+def _selected(reply: ModelResult | None, outcome: ModelOutcome) -> float | None:
+    """Return the share of the values in scope that was dampened; `None` if it is not known."""
+    if reply is None:
+        return 0.0 if outcome == "untouched" else None
+    total = sum(s.total for s in reply.selections)
+    return sum(sum(s.rows) for s in reply.selections) / total if total else None
 
 
 def _outcome(model: str, task: Task | None, result: CampaignResult) -> ModelOutcome:
@@ -237,7 +249,7 @@ def _outcome(model: str, task: Task | None, result: CampaignResult) -> ModelOutc
     return "failed" if task.state is TaskState.FAILED else "pending"
 
 
-def _campaign(result: CampaignResult, planned: Plan) -> Campaign:
+def _campaign(result: CampaignResult, notes: list[str]) -> Campaign:
     outcomes = [_outcome(model, task, result) for model, task in result.tasks.items()]
     return {
         "outcome": result.outcome,
@@ -247,7 +259,7 @@ def _campaign(result: CampaignResult, planned: Plan) -> Campaign:
             "failed": outcomes.count("failed"),
             "pending": outcomes.count("pending"),
         },
-        "notes": list(planned.notes),
+        "notes": notes,
     }
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from disinherit.common.errors import InputError, RequestError
+from disinherit.server.planning import check_method
 from disinherit.simulations.datasets import Dataset
 from disinherit.simulations.networks import NetworkSpec, known_networks
 from disinherit.simulations.partitions import PARTITION_KINDS
@@ -60,6 +61,9 @@ class Settings:
         device: where owners compute.
         method: how to unlearn.
         compare_published: whether the plain published rule is evaluated beside it.
+
+    Raises:
+        InputError: if a value is out of range or a name is unknown.
     """
 
     dataset: str
@@ -83,12 +87,19 @@ class Settings:
                 raise InputError(f"Expected {name} >= {least}, but got {getattr(self, name)}.")
         if not 0 < self.learning_rate < math.inf:
             raise InputError(f"Expected a learning rate > 0, but got {self.learning_rate:g}.")
+        if not 0 < self.concentration < math.inf:
+            raise InputError(f"Expected a concentration > 0, but got {self.concentration:g}.")
+        if self.limit is not None and self.limit < 1:
+            raise InputError(f"Expected limit >= 1 sample per class, but got {self.limit}.")
+        if not 0 <= self.seed < 2**63:
+            raise InputError(f"Expected a seed from 0 to 2^63 - 1, but got {self.seed}.")
         if self.network not in known_networks():
             known = ", ".join(known_networks())
             raise InputError(f"Expected a network among {known}, but got {self.network!r}.")
         if self.partition not in PARTITION_KINDS:
             known = ", ".join(PARTITION_KINDS)
             raise InputError(f"Expected a partition among {known}, but got {self.partition!r}.")
+        check_method(self.method.to_proto())
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON values."""
@@ -154,7 +165,6 @@ def parse_forget(
         DataError: if a class does not exist.
     """
     forget: dict[str, list[str]] = {}
-    named: set[str] = set()
     for token in tokens:
         name, at, root = token.rpartition("@")
         if not at or root not in topology.ids:
@@ -163,11 +173,40 @@ def parse_forget(
                     f"Expected a root among {', '.join(topology.ids)} after '@', but got {root!r}."
                 )
             name, root = token, topology.root
-        class_name = dataset.class_name(name)
-        if class_name in named:
-            raise RequestError(f"Expected every class to forget once, but got {name!r} twice.")
-        named.add(class_name)
-        forget.setdefault(root, []).append(class_name)
+        forget.setdefault(root, []).append(dataset.class_name(name))
+    parsed = {root: tuple(names) for root, names in forget.items()}
+    check_forget(parsed, dataset, topology)
+    return parsed
+
+
+def check_forget(forget: Mapping[str, Sequence[str]], dataset: Dataset, topology: Topology) -> None:
+    """Check what to forget where against the classes and the models there are.
+
+    Args:
+        forget: root -> class names.
+        dataset: knows the class names.
+        topology: knows the models.
+
+    Raises:
+        RequestError: if there is nothing to forget, nothing would be left, a class is named twice,
+            or a root or class does not exist.
+    """
+    named: set[str] = set()
+    for root, names in forget.items():
+        if root not in topology.ids:
+            raise RequestError(
+                f"Expected a root among {', '.join(topology.ids)}, but got {root!r}."
+            )
+        if not names:
+            raise RequestError(f"Expected classes to forget at root {root!r}, but got none.")
+        for name in names:
+            if name not in dataset.classes:
+                raise RequestError(
+                    f"Expected a class among {', '.join(dataset.classes)}, but got {name!r}."
+                )
+            if name in named:
+                raise RequestError(f"Expected every class to forget once, but got {name!r} twice.")
+            named.add(name)
     if not named:
         raise RequestError(
             "Expected at least one class to forget, but got none. Say which, e.g. --forget 3."
@@ -177,4 +216,3 @@ def parse_forget(
             f"Expected at least two of the {len(dataset.classes)} classes of {dataset.name!r} to "
             f"remain, but {len(named)} are to be forgotten."
         )
-    return {root: tuple(names) for root, names in forget.items()}

@@ -4,6 +4,7 @@ import zlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
+from disinherit.common.errors import GraphError
 from disinherit.common.records import Inheritance, InheritanceKind
 
 
@@ -24,12 +25,29 @@ class Topology:
         kind: how children are derived.
         derivations: the models in an order in which parents come first.
         root: the model at which a request is made unless it names another.
+
+    Raises:
+        GraphError: if an id occurs twice, a parent does not come first, or the root is no model.
     """
 
     name: str
     kind: InheritanceKind
     derivations: tuple[Derivation, ...]
     root: str
+
+    def __post_init__(self) -> None:
+        earlier: set[str] = set()
+        for derivation in self.derivations:
+            if derivation.id in earlier:
+                raise GraphError(f"Expected every model once, but got {derivation.id!r} twice.")
+            late = [parent for parent in derivation.parents if parent not in earlier]
+            if late:
+                raise GraphError(
+                    f"Expected the parents of {derivation.id!r} before it, but {late[0]!r} is not."
+                )
+            earlier.add(derivation.id)
+        if self.root not in earlier:
+            raise GraphError(f"Expected a model as the root, but got {self.root!r}.")
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -63,6 +81,10 @@ class Topology:
         Args:
             model: model id.
             forget: root -> classes that enter there.
+
+        Example:
+            >>> FEDERATED.never_learned("r1", {"r1": ["3"], "r2": ["5"]})
+            ('5',)
         """
         return tuple(
             name

@@ -2,11 +2,11 @@
 
 The handler joins the deployment's ClientApp, so that models come to be on the very owners that
 later unlearn.  A replay without the data to forget (the exact retraining) is the same message with
-those classes left out; its model is evaluated and not kept.
+those classes left out; its model is not kept.
 """
 
+import functools
 import json
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +18,12 @@ from torch import Tensor, nn
 from disinherit.client.client_app import build_client_app
 from disinherit.client.evaluating import confusion_counts
 from disinherit.common.checkpoints import weights_digest
-from disinherit.common.errors import CampaignError
+from disinherit.common.devices import pick_device
+from disinherit.common.errors import CampaignError, DataError, DisinheritError
 from disinherit.common.graph_formats import record_from_proto, record_to_proto
 from disinherit.common.records import ModelRecord, Provenance
 from disinherit.common.scope import architecture_fingerprint
-from disinherit.simulations.owners import SimulatedOwner, TensorBatches
+from disinherit.simulations.owners import SharedData, SimulatedOwner, TensorBatches
 from disinherit.simulations.settings import Settings
 from disinherit.simulations.topology import model_seed
 from disinherit.v1.graph_pb2 import ModelRecord as RecordProto
@@ -38,7 +39,7 @@ class Fit:
         model: its id.
         created_us: creation time, given out by the coordinator.
         without: classes to leave out of the training data.
-        keep: whether the owner registers the model; a replay is only evaluated.
+        keep: whether the owner registers the model; a replay is not kept.
     """
 
     model: str
@@ -67,12 +68,22 @@ class Fit:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fitted:
-    """What training gave: the record, the weights, and confusion counts on the evaluation split."""
+    """What training gave: the record and the weights."""
 
     record: ModelRecord
     weights: Weights
-    confusion: list[list[int]]
-    seconds: float
+
+    def message(self, order: Message) -> Message:
+        """Return the reply to the message that ordered it."""
+        content = RecordDict(
+            {
+                "weights": ArrayRecord(torch_state_dict=self.weights),
+                "fitted": ConfigRecord(
+                    {"record": record_to_proto(self.record).SerializeToString()}
+                ),
+            }
+        )
+        return Message(content, reply_to=order)
 
     @classmethod
     def from_reply(cls, model: str, reply: Message | None) -> "Fitted":
@@ -83,18 +94,17 @@ class Fitted:
         """
         if reply is None:
             raise CampaignError(f"Expected model {model!r} to be trained, but no answer came.")
-        if reply.has_error():
-            reason = (reply.error.reason or "no reason given").strip().splitlines()[-1]
+        reason = _failure(reply)
+        if reason:
             raise CampaignError(f"Expected model {model!r} to be trained, but: {reason}")
         values = reply.content["fitted"]
         weights = reply.content["weights"]
         assert isinstance(values, ConfigRecord)
         assert isinstance(weights, ArrayRecord)
+        record = values["record"]
+        assert isinstance(record, bytes)
         return cls(
-            record_from_proto(RecordProto.FromString(_bytes(values["record"]))),
-            dict(weights.to_torch_state_dict()),
-            json.loads(str(values["confusion"])),
-            float(str(values["seconds"])),
+            record_from_proto(RecordProto.FromString(record)), dict(weights.to_torch_state_dict())
         )
 
 
@@ -102,6 +112,7 @@ def build_simulation_app(settings: Settings, folder: Path) -> ClientApp:
     """Return the deployment's ClientApp for the simulated owners, able to train as well."""
 
     def open_owner(context: Context) -> SimulatedOwner:
+        _warm_up()
         return SimulatedOwner(settings, int(str(context.node_config["partition-id"])), folder)
 
     app = build_client_app(open_owner)
@@ -120,21 +131,12 @@ def build_simulation_app(settings: Settings, folder: Path) -> ClientApp:
         weights = None
         if isinstance(start, ArrayRecord):
             weights = dict(start.to_torch_state_dict())
-        with open_owner(context) as owner:
-            fitted = fit_model(owner, settings, fit, weights)
-        content = RecordDict(
-            {
-                "weights": ArrayRecord(torch_state_dict=fitted.weights),
-                "fitted": ConfigRecord(
-                    {
-                        "record": record_to_proto(fitted.record).SerializeToString(),
-                        "confusion": json.dumps(fitted.confusion),
-                        "seconds": fitted.seconds,
-                    }
-                ),
-            }
-        )
-        return Message(content, reply_to=message)
+        try:
+            with open_owner(context) as owner:
+                return fit_model(owner, settings, fit, weights).message(message)
+        except DisinheritError as error:
+            content = RecordDict({"failed": ConfigRecord({"reason": str(error)})})
+            return Message(content, reply_to=message)
 
     return app
 
@@ -148,18 +150,31 @@ def fit_model(owner: SimulatedOwner, settings: Settings, fit: Fit, start: Weight
         fit: what to train.
         start: the parents' average; `None` to start from the federation's initialisation.
 
+    Returns:
+        The record as it is stored, or would be, and the weights on the CPU.
+
     Raises:
-        DataError: if the owner has no data left to train on.
+        DataError: if the owner has no data left to train on, or the weights are no longer finite.
+        StoreError: if the model cannot be registered.
     """
-    started = time.perf_counter()
     dataset = owner.data.dataset
+    data = owner.training_share(tuple(c for c in dataset.classes if c not in fit.without))
+    if not len(data):
+        raise DataError(
+            f"Expected samples to train model {fit.model!r} on without class "
+            f"{', '.join(fit.without)}, but {owner.store.owner} has none. Use fewer owners, or "
+            "another partition."
+        )
     network = owner.new_network()
     if start is not None:
         network.load_state_dict(start)
-    data = owner.training_share(tuple(c for c in dataset.classes if c not in fit.without))
     train(network, data, settings, model_seed(settings.seed, fit.model), owner.device)
     weights = {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
-    seconds = time.perf_counter() - started
+    if not all(bool(value.isfinite().all()) for value in weights.values()):
+        raise DataError(
+            f"Expected finite weights from training model {fit.model!r}, but it diverged with "
+            f"learning rate {settings.learning_rate:g}. Choose a lower one."
+        )
     counts = torch.bincount(data.targets, minlength=len(dataset.classes)).tolist()
     record = ModelRecord(
         id=fit.model,
@@ -172,16 +187,16 @@ def fit_model(owner: SimulatedOwner, settings: Settings, fit: Fit, start: Weight
     )
     if fit.keep:
         record = owner.store.add(record, weights)
-    evaluation = owner.evaluation_data(record)
-    assert evaluation is not None
-    confusion = confusion_counts(network, evaluation, len(dataset.classes), owner.device)
-    return Fitted(record, weights, confusion.tolist(), seconds)
+    return Fitted(record, weights)
 
 
 def train(
     network: nn.Module, data: TensorBatches, settings: Settings, seed: int, device: torch.device
 ) -> None:
-    """Train a classifier in place with Adam on the cross-entropy, shuffled by `seed`."""
+    """Train a classifier in place with Adam on the cross-entropy, shuffled by `seed`.
+
+    On the CPU, the same arguments and number of threads give the same weights, bit for bit.
+    """
     network.to(device).train()
     optimizer = torch.optim.Adam(network.parameters(), settings.learning_rate)
     generator = torch.Generator().manual_seed(seed)
@@ -189,8 +204,8 @@ def train(
     for _ in range(settings.epochs):
         order = torch.randperm(len(targets), generator=generator)
         for chosen in order.split(settings.batch_size):
-            if len(chosen) == 1 and len(targets) > 1:
-                continue  # batch normalisation cannot train on one sample
+            if len(chosen) == 1 < min(settings.batch_size, len(targets)):
+                continue  # batch normalisation cannot train on the one sample that is left over
             optimizer.zero_grad()
             chosen = chosen.to(device)
             loss = nn.functional.cross_entropy(network(inputs[chosen]), targets[chosen])
@@ -213,6 +228,32 @@ def average(parents: list[Weights]) -> Weights | None:
     }
 
 
-def _bytes(value: object) -> bytes:
-    assert isinstance(value, bytes)
-    return value
+def confusion(settings: Settings, data: SharedData, weights: Weights) -> list[list[int]]:
+    """Return confusion counts `[C, C]` of given weights on the evaluation split.
+
+    They are what an owner that holds the weights would answer; row = true class, column =
+    predicted class.
+    """
+    network = settings.network_spec(data.dataset).build(settings.seed)
+    network.load_state_dict(weights)
+    counts = confusion_counts(
+        network, data.evaluation(), len(data.dataset.classes), pick_device(settings.device)
+    )
+    rows: list[list[int]] = counts.tolist()
+    return rows
+
+
+def _failure(reply: Message) -> str:
+    """Return why training failed; `""` if it did not."""
+    if reply.has_error():
+        # Flower quotes the client's whole stack trace; the last line says what happened.
+        last = (reply.error.reason or "no reason given").strip().splitlines()[-1]
+        return last.rpartition("ClientAppException: ")[2].removesuffix("'>")
+    failed = reply.content.get("failed")
+    return str(failed["reason"]) if isinstance(failed, ConfigRecord) else ""
+
+
+@functools.cache
+def _warm_up() -> None:
+    """Build an optimizer: a process's first takes seconds to import, which no training took."""
+    torch.optim.Adam([nn.Parameter(torch.zeros(1))])
