@@ -12,7 +12,7 @@ from disinherit.common.errors import DisinheritError, FisherError
 from disinherit.common.graph import InheritanceGraph
 from disinherit.common.merging import MergeRule
 from disinherit.common.packets import merge_packets, rename_classes
-from disinherit.server.answers import reply_of, root_packets
+from disinherit.server.answers import one_line, reply_of, root_packets
 from disinherit.server.planning import Group
 from disinherit.server.tables import now_us
 from disinherit.server.transport import Ask, Transport
@@ -96,7 +96,9 @@ def prepare(
         try:
             packet = _merge(request, group, collected.packets)
         except DisinheritError as error:
-            prepared.failed.update(dict.fromkeys(group.models, str(error)))
+            roots = ", ".join(group.roots)
+            reason = f"the Fisher information of {roots} cannot be merged: {one_line(str(error))}"
+            prepared.failed.update(dict.fromkeys(group.models, reason))
             continue
         _address(prepared.messages, graph, request, group, packet, created)
     prepared.merge_seconds = time.perf_counter() - answered
