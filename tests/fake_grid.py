@@ -1,0 +1,83 @@
+"""A Flower grid whose nodes are functions here, and which can lose and mix up messages."""
+
+import uuid
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+with warnings.catch_warnings():
+    # Flower imports typer, which uses what click has deprecated.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from flwr.app import ConfigRecord, Message, RecordDict
+    from flwr.serverapp import Grid
+    from flwr.supercore.task_identity import TaskIdentity
+
+# Flower makes messages only where a run is known.
+TaskIdentity.run_id = TaskIdentity.node_id = TaskIdentity.task_id = 1
+
+Node = Callable[[Message], Message | None]
+"""Answers a message; `None` if it never does."""
+
+
+class FakeGrid(Grid):
+    """Nodes by Flower id.
+
+    Args:
+        nodes: the nodes.
+        missing: what the ids of messages to unknown nodes are in the answer to a push; without it
+            they are left out, as in Flower's simulation.
+
+    Attributes:
+        pushed: every message that was sent to a node, in order.
+        stray: replies that come with every pull although nobody asked for them.
+    """
+
+    def __init__(self, nodes: Mapping[int, Node], missing: tuple[Any, ...] = ()) -> None:
+        self.nodes = dict(nodes)
+        self.missing = missing
+        self.pushed: list[Message] = []
+        self.stray: list[Message] = []
+        self._replies: list[Message] = []
+
+    def set_run(self, run: Any) -> None:
+        raise NotImplementedError
+
+    @property
+    def run(self) -> Any:
+        raise NotImplementedError
+
+    def create_message(self, *_: Any, **__: Any) -> Message:
+        raise NotImplementedError
+
+    def send_and_receive(self, *_: Any, **__: Any) -> Iterable[Message]:
+        raise NotImplementedError
+
+    def get_node_ids(self) -> Iterable[int]:
+        return list(self.nodes)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        ids: list[Any] = []
+        for message in messages:
+            message.metadata.__dict__["_message_id"] = str(uuid.uuid4())
+            node = self.nodes.get(message.metadata.dst_node_id)
+            if node is None:
+                ids.extend(self.missing)
+                continue
+            ids.append(message.metadata.message_id)
+            self.pushed.append(message)
+            reply = node(message)
+            if reply is not None:
+                self._replies.append(reply)
+        return ids
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Give out one reply at a time, the last one first, and whatever is astray."""
+        wanted = set(message_ids)
+        found = [r for r in self._replies if r.metadata.reply_to_message_id in wanted][-1:]
+        self._replies = [reply for reply in self._replies if reply not in found]
+        return [*self.stray, *found]
+
+
+def content(schema: str, data: bytes | str) -> RecordDict:
+    """Flower content as `disinherit.common.flower_records` makes it, or nearly so."""
+    return RecordDict({"disinherit": ConfigRecord({"schema": schema, "message": data})})
