@@ -1,0 +1,60 @@
+"""flower_app: the ClientApp. Lines marked (a) to (c) let owners serve unlearning requests."""
+
+import torch
+from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
+
+from disinherit.client.client_app import build_client_app  # (a)
+from flower_app.serving import keep_update, open_owner  # (a)
+from flower_app.task import Net, load_data
+from flower_app.task import test as test_fn
+from flower_app.task import train as train_fn
+
+# Flower ClientApp
+app = build_client_app(open_owner)  # (b) instead of ClientApp()
+
+
+@app.train()
+def train(msg: Message, context: Context) -> Message:
+    """Train the model on local data."""
+    # Load the model and initialize it with the received weights
+    model = Net()
+    model.load_state_dict(msg.content["arrays"].to_torch_state_dict())
+    device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+
+    # Load the data
+    partition_id = int(context.node_config["partition-id"])
+    num_partitions = int(context.node_config["num-partitions"])
+    trainloader, _ = load_data(partition_id, num_partitions, int(context.run_config["batch-size"]))
+
+    # Call the training function
+    lr = float(msg.content["config"]["lr"])
+    train_loss = train_fn(model, trainloader, int(context.run_config["local-epochs"]), lr, device)
+    keep_update(msg, context, model)  # (c)
+
+    # Construct and return reply Message
+    metrics = {"train_loss": train_loss, "num-examples": len(trainloader.dataset)}
+    content = RecordDict(
+        {"arrays": ArrayRecord(model.state_dict()), "metrics": MetricRecord(metrics)}
+    )
+    return Message(content=content, reply_to=msg)
+
+
+@app.evaluate()
+def evaluate(msg: Message, context: Context) -> Message:
+    """Evaluate the model on local data."""
+    # Load the model and initialize it with the received weights
+    model = Net()
+    model.load_state_dict(msg.content["arrays"].to_torch_state_dict())
+    device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+
+    # Load the data
+    partition_id = int(context.node_config["partition-id"])
+    num_partitions = int(context.node_config["num-partitions"])
+    _, testloader = load_data(partition_id, num_partitions, int(context.run_config["batch-size"]))
+
+    # Call the evaluation function
+    loss, accuracy = test_fn(model, testloader, device)
+
+    # Construct and return reply Message
+    metrics = {"eval_loss": loss, "eval_acc": accuracy, "num-examples": len(testloader.dataset)}
+    return Message(content=RecordDict({"metrics": MetricRecord(metrics)}), reply_to=msg)

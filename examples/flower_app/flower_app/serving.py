@@ -1,0 +1,156 @@
+"""What an owner of models has to provide so that requests to forget can be served.
+
+The server is an owner like the nodes: it keeps the global models. `forget` is what an operator
+calls in a ServerApp's main, in the same run or, where nodes keep their ids, in a later one.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from flwr.app import Context, Message
+from flwr.serverapp import Grid
+from torch import Tensor, nn
+
+from disinherit.client.owner import Batches
+from disinherit.client.store import ModelStore
+from disinherit.common.checkpoints import weights_digest
+from disinherit.common.records import ModelRecord, Provenance
+from disinherit.common.scope import architecture_fingerprint
+from disinherit.server.coordinator import CampaignResult, Coordinator
+from disinherit.server.flower_transport import FlowerTransport
+from disinherit.server.recorder import CREATED_KEY, MODEL_KEY, node_name
+from disinherit.server.store import CoordinatorStore
+from disinherit.server.transport import Answer, Ask
+from disinherit.simulations.direct import DirectTransport
+from disinherit.simulations.settings import MethodSettings
+from disinherit.v1 import unlearning_pb2 as pb
+from flower_app.task import NUM_CLASSES, Net, load_data
+
+SERVER = "server"
+LABELS = tuple(map(str, range(NUM_CLASSES)))
+
+
+def folder() -> Path:
+    """Return where models are kept; on a real node, a folder of its own disk."""
+    path = Path(os.environ.get("FLOWER_APP_MODELS", "models"))
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def open_lineage() -> CoordinatorStore:
+    """Return the database that the inheritance graph is recorded in."""
+    return CoordinatorStore(folder() / "lineage.db")
+
+
+def server_data() -> tuple[Batches, Batches]:
+    """Return the server's reference and evaluation data."""
+    inputs, targets = map(torch.cat, zip(*load_data(0, 1, 256)[1], strict=True))
+    half = len(targets) // 2
+    return [(inputs[:half], targets[:half])], [(inputs[half:], targets[half:])]
+
+
+class DigitsOwner:
+    """An owner of digit classifiers: a node with its partition, or the server without any."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, name: str, partition: tuple[int, int] | None = None) -> None:
+        self.partition = partition
+        self.store = ModelStore(folder() / name, name)
+
+    def __enter__(self) -> "DigitsOwner":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.store.close()
+
+    def network(self, record: ModelRecord) -> nn.Module:
+        """Return a module of the model's architecture."""
+        return Net()
+
+    def training_data(self, record: ModelRecord) -> Batches | None:
+        """Return the partition for updates, and the server's reference data for global models.
+
+        A global model was not trained, only averaged. What its parameters matter for is measured
+        on samples of the server's own: half of the test data, of which it evaluates on the other.
+        """
+        if self.partition is None:
+            return server_data()[0]
+        return load_data(*self.partition, 256)[0] if record.provenance else None
+
+    def tuning_data(self, record: ModelRecord) -> Batches | None:
+        """Return nothing: the default strength applies."""
+        return None
+
+    def evaluation_data(self, record: ModelRecord) -> Batches | None:
+        """Return the test data."""
+        return server_data()[1] if self.partition is None else load_data(*self.partition, 256)[1]
+
+
+def open_owner(context: Context) -> DigitsOwner:
+    """Open the owner that a node is."""
+    config = context.node_config
+    partition = int(config["partition-id"]), int(config["num-partitions"])
+    return DigitsOwner(node_name(context.node_id), partition)
+
+
+def keep_update(msg: Message, context: Context, model: nn.Module) -> None:
+    """Keep a node's update as the very version that the server records."""
+    with open_owner(context) as owner:
+        config = msg.content["config"]
+        assert owner.partition is not None
+        targets = torch.cat([labels for _, labels in load_data(*owner.partition, 256)[0]])
+        counts = torch.bincount(targets, minlength=NUM_CLASSES).tolist()
+        weights = {name: value.detach().cpu() for name, value in model.state_dict().items()}
+        record = ModelRecord(
+            id=config[MODEL_KEY],
+            owner=owner.store.owner,
+            architecture=architecture_fingerprint(weights),
+            labels=LABELS,
+            digest=weights_digest(weights),
+            created_us=config[CREATED_KEY],
+            provenance=Provenance("digits", dict(zip(LABELS, counts, strict=True))),
+        )
+        owner.store.add(record, weights)
+
+
+def keep_global(record: ModelRecord, weights: dict[str, Tensor]) -> None:
+    """Keep a global model on the server."""
+    with DigitsOwner(SERVER) as owner:
+        owner.store.add(record, weights)
+
+
+class Everyone:
+    """Reaches the nodes over Flower, and the server's own models directly."""
+
+    def __init__(self, grid: Grid) -> None:
+        self.nodes = FlowerTransport(grid)
+        self.server = DirectTransport({SERVER: lambda: DigitsOwner(SERVER)})
+
+    def ask(self, asks: Sequence[Ask], timeout: float) -> Iterator[Answer]:
+        """Send all messages and yield exactly one answer for each."""
+        yield from self.nodes.ask([ask for ask in asks if ask.owner != SERVER], timeout)
+        yield from self.server.ask([ask for ask in asks if ask.owner == SERVER], timeout)
+
+
+def forget(grid: Grid, request_id: str, digit: str) -> CampaignResult:
+    """Forget a digit in every recorded model: the roots are the updates trained on it."""
+    store = open_lineage()
+    try:
+        coordinator = Coordinator(store, Everyone(grid))
+        errors = coordinator.register(sorted({m.owner for m in store.graph().models()}), "head")
+        assert not errors, errors
+        roots = [
+            pb.Root(model_id=model.id, classes=[digit])
+            for model in store.graph().models()
+            if model.provenance and model.provenance.samples_per_class.get(digit)
+        ]
+        request = pb.UnlearningRequest(
+            id=request_id, reason="example", roots=roots, method=MethodSettings().to_proto()
+        )
+        coordinator.submit(request)
+        return coordinator.run(request_id)
+    finally:
+        store.close()
