@@ -122,17 +122,15 @@ def provenance_of(reply: RecordDict, labels: Sequence[str]) -> Provenance | None
         counts = record.get(SAMPLES_KEY)
         if counts is None:
             continue
-        if (
-            not isinstance(counts, list)
-            or len(counts) != len(labels)
-            or not all(isinstance(count, int) for count in counts)
-        ):
+        given = counts if isinstance(counts, list) else []
+        whole = [count for count in given if isinstance(count, int)]
+        if not len(whole) == len(given) == len(labels):
             raise InputError(
                 f"Expected {SAMPLES_KEY!r} to be one whole number for each of {len(labels)} "
                 f"classes, but got {counts!r}."
             )
-        given = zip(labels, counts, strict=True)
-        return Provenance(str(record.get(DATASET_KEY, "")), {k: int(n) for k, n in given})
+        dataset = str(record.get(DATASET_KEY, ""))
+        return Provenance(dataset, dict(zip(labels, whole, strict=True)))
     return None
 
 
