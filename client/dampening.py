@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from disinherit.client.features import CachedLogits
 from disinherit.client.owner import Owner, load_network
 from disinherit.client.summaries import Summary, fisher_summary
-from disinherit.client.tuning import Pinned, Strength, tune
+from disinherit.client.tuning import PLAIN, ROWS_ONLY, Pinned, Strength, tune
 from disinherit.common.errors import FisherError, StoreError
 from disinherit.common.fiun import Dampened, unlearn_parameters
 from disinherit.common.labels import class_indices
@@ -119,6 +119,7 @@ def dampen_model(
         method.alpha if method.HasField("alpha") else None,
         method.lam if method.HasField("lam") else None,
         method.gauge if method.HasField("gauge") else None,
+        otherwise=ROWS_ONLY if only_rows else PLAIN,
     )
     tuned = None
     batches = None if pinned.complete or not forgotten else owner.tuning_data(record)

@@ -25,16 +25,33 @@ GAUGES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
 
 @dataclass(frozen=True, slots=True)
 class Strength:
-    """How strongly to dampen; the defaults are those of class requests at head scope."""
+    """How strongly to dampen."""
 
-    alpha: float = 1.0
-    lam: float = 1.0
-    gauge: float = 1.0
+    alpha: float
+    lam: float
+    gauge: float
+
+
+PLAIN = Strength(alpha=1.0, lam=1.0, gauge=1.0)
+"""The default where retained classes can be hit, too."""
+
+ROWS_ONLY = Strength(alpha=0.3, lam=0.1, gauge=1.0)
+"""The default where nothing but the forgotten classes' rows of the head can be selected.
+
+Dampening those rows more costs the retained classes nothing, while at strength 1 a class that the
+model confuses with others keeps most of its row: its samples and theirs then have alike Fishers.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Pinned:
     """The values a request fixes; `None` leaves one to tuning, or to its default.
+
+    Attributes:
+        alpha: selection threshold.
+        lam: dampening constant.
+        gauge: gauge strength.
+        otherwise: the defaults of what is not fixed.
 
     Raises:
         InputError: if a value is out of range.
@@ -43,6 +60,7 @@ class Pinned:
     alpha: float | None = None
     lam: float | None = None
     gauge: float | None = None
+    otherwise: Strength = PLAIN
 
     def __post_init__(self) -> None:
         for name, value in (("alpha", self.alpha), ("lambda", self.lam)):
@@ -53,11 +71,10 @@ class Pinned:
 
     def default(self) -> Strength:
         """Return the defaults with the fixed values in their place."""
-        default = Strength()
         return Strength(
-            default.alpha if self.alpha is None else self.alpha,
-            default.lam if self.lam is None else self.lam,
-            default.gauge if self.gauge is None else self.gauge,
+            self.otherwise.alpha if self.alpha is None else self.alpha,
+            self.otherwise.lam if self.lam is None else self.lam,
+            self.otherwise.gauge if self.gauge is None else self.gauge,
         )
 
     @property

@@ -24,7 +24,7 @@ from disinherit.common._fisher_forward import (
 )
 from disinherit.common._fisher_sums import Batch, Sums
 from disinherit.common._layer_fishers import Sink, needs_dims, rule_for
-from disinherit.common.errors import FisherError
+from disinherit.common.errors import FisherError, ScopeError
 from disinherit.common.scope import find_head
 
 _log = logging.getLogger(__name__)
@@ -96,7 +96,10 @@ class HeadMethod:
     """
 
     def __init__(self, seen: Probe) -> None:
-        head = find_head(seen.model)
+        try:
+            head = find_head(seen.model)
+        except ScopeError as error:
+            raise Unsupported(str(error)) from None
         self._model = seen.model
         self._head = head
         self._layer = seen.model.get_submodule(head.module)

@@ -411,10 +411,21 @@ def test_without_tuning_data_the_defaults_apply_and_the_result_says_so(tmp_path:
         owner.train("m", LABELS, 1)
         packet = collect(owner, "m", ["cat"], method)
         done = dampen_model(owner, owner.store.record("m"), packet, method)
-        pinned = dampen_model(owner, owner.store.record("m"), packet, make_method())
+        pinned = dampen_model(
+            owner, owner.store.record("m"), packet, make_method(alpha=0.3, lam=0.1)
+        )
     assert not done.result.tuned
-    assert (done.result.alpha, done.result.lam, done.result.gauge) == (1.0, 1.0, 1.0)
+    assert (done.result.alpha, done.result.lam, done.result.gauge) == (0.3, 0.1, 1.0)
     assert weights_digest(done.weights) == weights_digest(pinned.weights)
+
+
+def test_where_retained_classes_can_be_hit_the_default_is_milder(tmp_path: Path) -> None:
+    method = make_method(scope="all", alpha=None, lam=None, gauge=None)
+    with PointsOwner(tmp_path, "anna", tuning=False) as owner:
+        owner.train("m", LABELS, 1)
+        packet = collect(owner, "m", ["cat"], method)
+        result = dampen_model(owner, owner.store.record("m"), packet, method).result
+    assert (result.alpha, result.lam, result.gauge) == (1.0, 1.0, 1.0)
 
 
 def test_a_tuning_split_without_forgotten_samples_chooses_nothing(owner: PointsOwner) -> None:
@@ -423,7 +434,7 @@ def test_a_tuning_split_without_forgotten_samples_chooses_nothing(owner: PointsO
     packet = collect(owner, "m", ["cat"], method)
     done = dampen_model(owner, record, packet, method)
     assert not done.result.tuned
-    assert (done.result.alpha, done.result.lam) == (1.0, 0.5)
+    assert (done.result.alpha, done.result.lam) == (0.3, 0.5)
 
 
 def test_pinned_values_ask_for_no_tuning_data(owner: PointsOwner, tmp_path: Path) -> None:

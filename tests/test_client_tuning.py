@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from disinherit.client.tuning import ALPHAS, GAUGES, LAMBDAS, Pinned, Strength, tune
+from disinherit.client.tuning import ALPHAS, GAUGES, LAMBDAS, PLAIN, Pinned, Strength, tune
 from disinherit.common.dampening import Dampened
 from disinherit.common.errors import InputError
 
@@ -63,11 +63,11 @@ def test_the_best_of_the_grid_is_found() -> None:
 def test_forgetting_and_retaining_are_weighed(better: list[int], worse: list[int]) -> None:
     special = Strength(0.3, 0.1, 0.0)
     assert choose(Answers({special: better}, worse)) == special
-    assert choose(Answers({special: worse}, better)) == Strength()
+    assert choose(Answers({special: worse}, better)) == PLAIN
 
 
 def test_among_equals_the_defaults_are_preferred() -> None:
-    assert choose(Answers({}, [1, 1, 1, 1, 2, 2])) == Strength()
+    assert choose(Answers({}, [1, 1, 1, 1, 2, 2])) == PLAIN
     near, far = Strength(1.0, 1.0, 1.5), Strength(10.0, 1.0, 0.0)
     right = [1, 1, 1, 1, 2, 2]
     assert choose(Answers({far: right, near: right}, [0, 0, 1, 1, 2, 2])) == near
