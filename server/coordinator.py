@@ -273,7 +273,7 @@ class Coordinator:
         for successor, task in applied.items():
             evaluation = found[successor]
             expected = task.result.successor.digest if task.result else ""
-            if evaluation.error:
+            if evaluation.error and not evaluation.digest:
                 verified.append(replace(task, reason=f"not verified: {evaluation.error}"))
             elif evaluation.digest != expected:
                 held = one_line(evaluation.digest)

@@ -25,7 +25,6 @@ from disinherit.server.store import CoordinatorStore
 
 _log = logging.getLogger("flwr")  # where Flower's own messages of a run go
 
-_log = logging.getLogger("flwr")  # where Flower's own messages of a run go
 
 OpenStore = Callable[[Context], CoordinatorStore]
 """Opens the coordinator's store for one run."""

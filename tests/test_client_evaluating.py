@@ -73,6 +73,7 @@ def test_a_model_that_cannot_be_evaluated_hinders_no_other(owner: PickyOwner) ->
     assert "got 'nobody', which is not there" in unknown.error
     assert damaged.error.startswith("Cannot load the weights of model 'o'.")
     assert blind.error == "Expected evaluation data for model 'n', but there is none."
+    assert blind.digest == owner.store.record("n").digest
     assert good.error == ""
 
 

@@ -381,6 +381,14 @@ def test_what_cannot_be_verified_yet_is_verified_later_and_not_sent_again(world:
     assert world.states() == VERIFIED
 
 
+def test_an_owner_without_evaluation_data_is_verified_by_what_is_on_its_disk(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PointsOwner, "evaluation_data", lambda self, record: None)
+    assert world.coordinator.run("q").outcome == "complete"
+    assert world.states() == VERIFIED
+
+
 # --- submitting
 
 
