@@ -102,7 +102,8 @@ def root_packets(
 def checked_evaluation(record: ModelRecord, evaluation: pb.Evaluation) -> pb.Evaluation:
     """Return an owner's evaluation of a model, or one that says why it is none."""
     if evaluation.error:
-        return pb.Evaluation(model_id=record.id, error=one_line(evaluation.error))
+        reason, digest = one_line(evaluation.error), one_line(evaluation.digest)
+        return pb.Evaluation(model_id=record.id, digest=digest, error=reason)
     classes = len(record.labels)
     if tuple(evaluation.labels) != record.labels or len(evaluation.confusion) != classes**2:
         error = (
