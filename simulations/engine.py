@@ -168,9 +168,10 @@ def _kill_clients() -> None:
     from ray._private.worker import global_worker
 
     if ray.is_initialized():
+        # What `ray.kill` does, for actors of which only Flower has the handles.
+        engine: Any = global_worker
         for actor in actors(actor_state_name="ALIVE"):
-            # What `ray.kill` does, for actors of which only Flower has the handles.
-            global_worker.core_worker.kill_actor(ray.ActorID(bytes.fromhex(actor)), True)
+            engine.core_worker.kill_actor(ray.ActorID(bytes.fromhex(actor)), True)
 
 
 class _EndingGrid(Grid):

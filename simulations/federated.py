@@ -10,40 +10,26 @@ What cannot work is refused before anything is written.  Once the models are tra
 fails takes the report away: what could not be measured is missing from it, with the reason.
 """
 
-import functools
-import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from flwr.serverapp import Grid
 
 from disinherit.common.devices import pick_device
-from disinherit.common.errors import CampaignError, CheckpointError
+from disinherit.common.errors import CampaignError
 from disinherit.common.scope import resolve_scope
 from disinherit.server.coordinator import CampaignResult, Coordinator
 from disinherit.server.flower_transport import FlowerTransport
 from disinherit.server.planning import Plan
 from disinherit.server.store import CoordinatorStore
 from disinherit.server.transport import Ask
-from disinherit.simulations.direct import DirectTransport
 from disinherit.simulations.engine import check_engine, simulate
 from disinherit.simulations.fleet import Fleet
-from disinherit.simulations.owners import (
-    SharedData,
-    SimulatedOwner,
-    check_shares,
-    owner_name,
-    share_out,
-)
+from disinherit.simulations.owners import SharedData, check_shares, share_out
+from disinherit.simulations.repeating import repeat
 from disinherit.simulations.report import Confusions, Measured, build_report
 from disinherit.simulations.report_schema import Report
-from disinherit.simulations.run_folder import (
-    DATABASE,
-    copy_database,
-    load_report,
-    prepare_folder,
-    save_report,
-)
+from disinherit.simulations.run_folder import DATABASE, prepare_folder, save_report
 from disinherit.simulations.settings import Settings, check_forget
 from disinherit.simulations.topology import FEDERATED, Topology
 from disinherit.simulations.training import build_simulation_app, confusion
@@ -74,7 +60,7 @@ def run_federated(settings: Settings, folder: Path, say: Say = lambda _: None) -
     _check(settings, FEDERATED, data)
     folder = folder.absolute()  # owners are other processes
     if prepare_folder(folder, settings):
-        return _repeat(settings, folder, say)
+        return repeat(settings, folder, say)
     say("starting the simulation engine")
     report = simulate(
         lambda grid: _main(grid, settings, FEDERATED, data, folder, say),
@@ -126,9 +112,9 @@ def _main(
         result = coordinator.run(request.id)
         _evaluate(coordinator, _versions(topology, result), measured.after, measured)
         say("sending the same request again")
-        repeat = coordinator.run(request.id, resend=True)
+        again = coordinator.run(request.id, resend=True)
         _retrain(fleet, planned, data, measured, say)
-        return build_report(settings, topology, data, graph, planned, result, repeat, measured)
+        return build_report(settings, topology, data, graph, planned, result, again, measured)
     finally:
         store.close()
 
@@ -194,58 +180,3 @@ def _retrain(fleet: Fleet, planned: Plan, data: SharedData, measured: Measured, 
         return
     for model, weights in retrained.items():
         measured.retrained[model] = confusion(fleet.settings, data, weights)
-
-
-def _repeat(settings: Settings, folder: Path, say: Say) -> Report:
-    """Send a finished run's request to its owners once more, and add that to the report.
-
-    The coordinator works on a copy of its database, and first asks the owners for every version, so
-    that a damaged run is found out before anything in it could be changed.
-    """
-    say("the run is already there: sending its request again")
-    report = load_report(folder)
-    owners = {}
-    for index in range(settings.clients):
-        _check_owner(folder, owner_name(index))
-        owners[owner_name(index)] = functools.partial(SimulatedOwner, settings, index, folder)
-    with tempfile.TemporaryDirectory(prefix="disinherit-") as scratch:
-        store = CoordinatorStore(copy_database(folder, Path(scratch)))
-        try:
-            coordinator = Coordinator(store, DirectTransport(owners), say=say)
-            _check_versions(coordinator)
-            result = coordinator.run(settings.request().id, resend=True)
-        finally:
-            store.close()
-    failed = [task for task in result.tasks.values() if not task.state.settled]
-    if failed:
-        raise CheckpointError(f"{failed[0].model_id}: {failed[0].reason}")
-    report["campaign"]["outcome"] = "unchanged" if not result.changed else "complete"
-    report["repeat"] = {
-        "changed": len(result.changed),
-        "already_applied": len(result.already_applied),
-    }
-    return report
-
-
-def _check_owner(folder: Path, owner: str) -> None:
-    index = folder / "owners" / owner / "index.db"
-    if not index.is_file():
-        raise CheckpointError(
-            f"Expected the models of {owner}, but {index} is missing. Restore it, or remove "
-            f"{folder} to start again."
-        )
-
-
-def _check_versions(coordinator: Coordinator) -> None:
-    """Check that the owners hold every version that the coordinator knows."""
-    records = coordinator.store.graph().models()
-    found = coordinator.evaluate([record.id for record in records])
-    for record in records:
-        evaluation = found[record.id]
-        if evaluation.error:
-            raise CheckpointError(f"{record.id}: {evaluation.error}")
-        if evaluation.digest != record.digest:
-            raise CheckpointError(
-                f"Expected {record.owner} to hold model {record.id!r} with digest "
-                f"{record.digest}, but it holds {evaluation.digest}."
-            )
