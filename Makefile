@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 CODE := protos/disinherit/v1 common client server simulations cli
+SERVICES := $(shell grep -l '^service ' protos/disinherit/v1/*.proto)
 PACKAGES := disinherit.common disinherit.client disinherit.server disinherit.simulations disinherit.cli
 
 .PHONY: demo test lint types format protos check-protos check clean help
@@ -32,11 +33,13 @@ format: $(INSTALLED) ## put the code in order
 protos: $(INSTALLED) ## generate code from the schema
 	$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=protos --pyi_out=protos \
 		protos/disinherit/v1/*.proto
+	$(BIN)/python -m grpc_tools.protoc -Iprotos --grpc_python_out=protos $(SERVICES)
 
 check-protos: $(INSTALLED) ## check that the generated code is what the schema says
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
 	$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=$$scratch --pyi_out=$$scratch \
 		protos/disinherit/v1/*.proto && \
+	$(BIN)/python -m grpc_tools.protoc -Iprotos --grpc_python_out=$$scratch $(SERVICES) && \
 	for made in $$scratch/disinherit/v1/*; do \
 		diff -u protos/disinherit/v1/$$(basename $$made) $$made \
 			|| { echo "Expected generated code to be up to date: run 'make protos'."; exit 1; }; \
