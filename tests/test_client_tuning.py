@@ -1,6 +1,7 @@
 """The choice of a strength: the best, the closest to the defaults among equals, nothing else."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 import torch
@@ -115,6 +116,6 @@ def test_candidates_are_the_grid_defaults_first(
         ({"gauge": -0.5}, "gauge strength >= 0, but got -0.5"),
     ],
 )
-def test_values_out_of_range_are_refused(values: dict[str, float], message: str) -> None:
+def test_values_out_of_range_are_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Pinned(**values)

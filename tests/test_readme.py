@@ -33,7 +33,8 @@ def trained(data: TensorDataset, start: nn.Module | None = None) -> nn.Module:
 
 def accuracy(model: nn.Module, classes: list[int]) -> float:
     inputs, targets = blobs(classes, seed=99).tensors
-    return (model.eval()(inputs).argmax(1) == targets).double().mean().item()
+    right: torch.Tensor = model.eval()(inputs).argmax(1) == targets
+    return right.double().mean().item()
 
 
 def test_the_ten_lines_make_a_network_of_models_forget() -> None:

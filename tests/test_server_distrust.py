@@ -204,12 +204,12 @@ def test_a_digest_that_is_not_on_disk_fails_until_it_is(world: World) -> None:
         (lambda e: e.confusion.pop(), "but got 15 counts"),
         (lambda e: e.labels.pop(), "of the 4 classes of r3~q"),
         (lambda e: e.confusion.__setitem__(3, -1), "counts >= 0"),
-        (lambda e: (setattr(e, "error", "no\nroom"), setattr(e, "digest", "")), "no room"),
+        (lambda e: e.CopyFrom(pb.Evaluation(model_id="r3~q", error="no\nroom")), "no room"),
         (lambda e: setattr(e, "model_id", "r4~q"), "did not mention it"),
     ],
 )
 def test_counts_that_cannot_be_verify_nothing(
-    world: World, lie: Callable[[pb.Evaluation], object], reason: str
+    world: World, lie: Callable[[pb.Evaluation], None], reason: str
 ) -> None:
     world.transport.twists["cleo", "evaluate.panel"] = lying(evaluation(lie))
     assert world.coordinator.run("q").outcome == "partial"
