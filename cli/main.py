@@ -14,6 +14,8 @@ import typer
 from disinherit.cli import demo, graph, report, simulate
 from disinherit.common.errors import DisinheritError
 
+_INTERRUPTED = 130
+
 app = typer.Typer(
     name="disinherit",
     help="Make a network of models that inherit from each other forget, in one parallel step.",
@@ -67,9 +69,16 @@ def run(arguments: list[str] | None = None) -> int:
         return _fail(error.format_message(), 2)
     except DisinheritError as error:
         return _fail(str(error), error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        return _fail("interrupted; start the same command again to go on", 130)
+    except click.Abort:
+        return _interrupted()
+    # Typer makes this exit code of a KeyboardInterrupt, and says nothing.
+    if code == _INTERRUPTED:
+        return _interrupted()
     return code if isinstance(code, int) else 0
+
+
+def _interrupted() -> int:
+    return _fail("interrupted; start the same command again to go on", _INTERRUPTED)
 
 
 def _fail(message: str, code: int) -> int:
