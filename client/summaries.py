@@ -15,9 +15,9 @@ from disinherit.client.memory import ShrinkingBatches
 from disinherit.client.owner import Owner, load_network
 from disinherit.common.errors import FisherError, ScopeError
 from disinherit.common.fisher import ClassFishers, fisher_diagonal
-from disinherit.common.graph_formats import record_to_proto
 from disinherit.common.labels import class_indices
 from disinherit.common.packets import encode_fisher
+from disinherit.common.record_proto import record_to_proto
 from disinherit.common.records import ModelRecord
 from disinherit.common.scope import Head, find_head, resolve_scope
 from disinherit.v1 import unlearning_pb2 as pb

@@ -20,7 +20,7 @@ from disinherit.client.owner import Owner
 from disinherit.client.store import Application
 from disinherit.common.checkpoints import weights_digest
 from disinherit.common.fisher import ClassFishers
-from disinherit.common.graph_formats import record_to_proto
+from disinherit.common.record_proto import record_to_proto
 from disinherit.common.records import ModelRecord, ModelStatus, check_id
 from disinherit.v1 import unlearning_pb2 as pb
 

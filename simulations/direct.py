@@ -6,22 +6,11 @@ but no engine.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
 
-from disinherit.client.evaluating import evaluate, preview
+from disinherit.client.handlers import HANDLERS
 from disinherit.client.owner import Owner
-from disinherit.client.summaries import forget_fishers, register
-from disinherit.client.unlearning import unlearn
 from disinherit.common.errors import DisinheritError
 from disinherit.server.transport import Answer, Ask
-
-_HANDLERS: Mapping[str, Callable[[Owner, Any], Any]] = {
-    "query.register": register,
-    "query.fisher": forget_fishers,
-    "train.unlearn": unlearn,
-    "evaluate.panel": evaluate,
-    "evaluate.preview": preview,
-}
 
 
 class DirectTransport:
@@ -43,7 +32,7 @@ class DirectTransport:
                 continue
             try:
                 with self._owners[ask.owner]() as owner:
-                    reply = _HANDLERS[ask.action](owner, ask.task)
+                    reply = HANDLERS[ask.action].handle(owner, ask.task)
             except DisinheritError as error:
                 yield Answer(ask, error=f"owner {ask.owner}: {error}")
             else:

@@ -1,0 +1,42 @@
+"""What an owner does for each message of the coordinator, whatever carries it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf.message import Message
+
+from disinherit.client.evaluating import evaluate, preview
+from disinherit.client.owner import Owner
+from disinherit.client.summaries import forget_fishers, register
+from disinherit.client.unlearning import unlearn
+from disinherit.v1 import unlearning_pb2 as pb
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """How a message is answered.
+
+    Attributes:
+        task: type of the message.
+        handle: answers it for an owner; idempotent, so a message may come more than once.
+    """
+
+    task: type[Message]
+    handle: Callable[[Owner, Any], Message]
+
+
+def identify(owner: Owner, _: pb.Identity) -> pb.Identity:
+    """Say whose models are here."""
+    return pb.Identity(owner=owner.store.owner)
+
+
+HANDLERS: Mapping[str, Handler] = {
+    "query.identify": Handler(pb.Identity, identify),
+    "query.register": Handler(pb.RegisterTask, register),
+    "query.fisher": Handler(pb.FisherTask, forget_fishers),
+    "train.unlearn": Handler(pb.UnlearnTask, unlearn),
+    "evaluate.panel": Handler(pb.EvaluateTask, evaluate),
+    "evaluate.preview": Handler(pb.UnlearnTask, preview),
+}
+"""Action -> handler."""
