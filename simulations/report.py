@@ -13,18 +13,15 @@ import torch
 from disinherit.common.devices import pick_device
 from disinherit.common.graph import InheritanceGraph
 from disinherit.common.labels import class_indices
-from disinherit.common.records import ModelRecord
 from disinherit.server.coordinator import CampaignResult
 from disinherit.server.planning import Plan
-from disinherit.server.store import Task, TaskState
 from disinherit.simulations.accuracy import evaluation
 from disinherit.simulations.engine import OWNER_THREADS
 from disinherit.simulations.owners import SharedData
+from disinherit.simulations.report_models import known_classes, model_report, outcome_of
 from disinherit.simulations.report_schema import (
     Campaign,
     Evaluation,
-    ModelOutcome,
-    ModelReport,
     Repeat,
     Report,
     Role,
@@ -34,7 +31,6 @@ from disinherit.simulations.report_schema import Graph as GraphReport
 from disinherit.simulations.settings import Settings
 from disinherit.simulations.splits import SplitName
 from disinherit.simulations.topology import Topology
-from disinherit.v1.unlearning_pb2 import ModelResult
 
 Confusions = dict[str, list[list[int]]]
 """Model id -> confusion counts `[C, C]`; a model is missing if it could not be evaluated."""
@@ -91,7 +87,8 @@ def build_report(
         What goes into `report.json`.
     """
     ids = [record.id for record in graph.models()]
-    known = {m: _known(graph, m, data) for m in ids}
+    classes = data.dataset.classes
+    known = {m: class_indices(classes, sorted(known_classes(graph, m))) for m in ids}
     roots = list(settings.forget)
     upstream = {m: [r for r in roots if r in graph.upstream_roots(m, roots)] for m in ids}
     forgotten = {m: [c for root in upstream[m] for c in settings.forget[root]] for m in ids}
@@ -103,13 +100,13 @@ def build_report(
     def evaluated(confusions: Confusions, model: str) -> Evaluation | None:
         if model not in confusions:
             return None
-        indices = class_indices(data.dataset.classes, forgotten[model])
+        indices = class_indices(classes, forgotten[model])
         return evaluation(confusions[model], indices, known[model])
 
     timing = result.timing
     return {
         "schema_version": 1,
-        "disinherit": importlib.metadata.version("disinherit"),
+        "disinherit": _version(),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "scenario": {
             "name": topology.name,
@@ -144,12 +141,12 @@ def build_report(
             "disjoint": True,  # checked when the splits were made; overlapping ones are refused
         },
         "models": [
-            _model(
+            model_report(
                 graph.model(m),
                 roles[m],
                 upstream[m],
                 forgotten[m],
-                _outcome(m, result.tasks.get(m), result),
+                outcome_of(m, result.tasks.get(m), result),
                 result.tasks.get(m),
                 settings.method.scope,
                 measured.errors.get(m),
@@ -189,68 +186,15 @@ def environment(device: str) -> dict[str, str | int]:
     }
 
 
-def _model(
-    record: ModelRecord,
-    role: Role,
-    upstream: list[str],
-    forgotten: list[str],
-    outcome: ModelOutcome,
-    task: Task | None,
-    scope: str,
-    error: str | None,
-    evaluations: Mapping[str, Evaluation | None],
-) -> ModelReport:
-    reply = task.result if task is not None else None
-    before, after = evaluations["before"], evaluations["after"]
-    nothing: Evaluation = {"forget_accuracy": None, "retain_accuracy": None, "confusion": []}
-    return {
-        "id": record.id,
-        "owner": record.owner,
-        "role": role,
-        "upstream_roots": upstream,
-        "forgotten": forgotten,
-        "digest_before": record.digest,
-        "digest_after": reply.successor.digest if reply else record.digest,
-        "outcome": outcome,
-        "error": (task.reason if task is not None else "") or error,
-        "before": before or nothing,
-        "after": after or nothing,
-        "retrained": evaluations["retrained"],
-        "published": evaluations["published"],
-        "selected_fraction": _selected(reply, outcome),
-        "selections": [
-            {"parameter": s.parameter, "rows": list(s.rows), "total": s.total}
-            for s in (reply.selections if reply else ())
-        ],
-        "alpha": reply.alpha if reply else None,
-        "lambda": reply.lam if reply else None,
-        "gauge": reply.gauge if reply else None,
-        "tuned": reply.tuned if reply else False,
-        "scope": scope if reply else None,
-        "fisher_seconds": reply.fisher_seconds if reply else None,
-        "tune_seconds": reply.tune_seconds if reply else None,
-        "apply_seconds": reply.apply_seconds if reply else None,
-    }
-
-
-def _selected(reply: ModelResult | None, outcome: ModelOutcome) -> float | None:
-    """Return the share of the values in scope that was dampened; `None` if it is not known."""
-    if reply is None:
-        return 0.0 if outcome == "untouched" else None
-    total = sum(s.total for s in reply.selections)
-    return sum(sum(s.rows) for s in reply.selections) / total if total else None
-
-
-def _outcome(model: str, task: Task | None, result: CampaignResult) -> ModelOutcome:
-    if task is None:
-        return "untouched"
-    if task.state in (TaskState.APPLIED, TaskState.VERIFIED):
-        return "already_applied" if model in result.already_applied else "applied"
-    return "failed" if task.state is TaskState.FAILED else "pending"
+def _version() -> str:
+    try:
+        return importlib.metadata.version("disinherit")
+    except importlib.metadata.PackageNotFoundError:  # a source tree on the path
+        return "not installed"
 
 
 def _campaign(result: CampaignResult, notes: list[str]) -> Campaign:
-    outcomes = [_outcome(model, task, result) for model, task in result.tasks.items()]
+    outcomes = [outcome_of(model, task, result) for model, task in result.tasks.items()]
     return {
         "outcome": result.outcome,
         "coverage": {
@@ -299,18 +243,3 @@ def _graph(
 
 def _split(data: SharedData, name: SplitName) -> Split:
     return {"size": len(getattr(data.splits, name)), "digest": data.splits.digest(name)}
-
-
-def _known(graph: InheritanceGraph, model: str, data: SharedData) -> list[int]:
-    """Return the classes that a model or one of its ancestors was trained on."""
-    names: set[str] = set()
-    waiting, seen = [model], {model}
-    while waiting:
-        record = graph.model(waiting.pop())
-        if record.provenance:
-            names |= {c for c, n in record.provenance.samples_per_class.items() if n}
-        for edge in graph.parents(record.id):
-            if edge.parent not in seen:
-                seen.add(edge.parent)
-                waiting.append(edge.parent)
-    return [i for i, name in enumerate(data.dataset.classes) if name in names]

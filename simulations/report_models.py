@@ -1,0 +1,91 @@
+"""The part of a report that is about one model."""
+
+from collections.abc import Mapping
+
+from disinherit.common.graph import InheritanceGraph
+from disinherit.common.records import ModelRecord
+from disinherit.server.coordinator import CampaignResult
+from disinherit.server.tasks import Task, TaskState
+from disinherit.simulations.report_schema import Evaluation, ModelOutcome, ModelReport, Role
+from disinherit.v1.unlearning_pb2 import ModelResult
+
+
+def model_report(
+    record: ModelRecord,
+    role: Role,
+    upstream: list[str],
+    forgotten: list[str],
+    outcome: ModelOutcome,
+    task: Task | None,
+    scope: str,
+    error: str | None,
+    evaluations: Mapping[str, Evaluation | None],
+) -> ModelReport:
+    """Return what happened to one model.
+
+    Args:
+        record: the version before the campaign.
+        role: its role in the request.
+        upstream: roots among it and its ancestors.
+        forgotten: classes it is to forget.
+        outcome: how the work on it ended.
+        task: the work on it; `None` for an untouched model.
+        scope: the method's scope.
+        error: why it could not be evaluated.
+        evaluations: `before`, `after`, `retrained` and `published`.
+    """
+    reply = task.result if task is not None else None
+    before, after = evaluations["before"], evaluations["after"]
+    nothing: Evaluation = {"forget_accuracy": None, "retain_accuracy": None, "confusion": []}
+    return {
+        "id": record.id,
+        "owner": record.owner,
+        "role": role,
+        "upstream_roots": upstream,
+        "forgotten": forgotten,
+        "digest_before": record.digest,
+        "digest_after": reply.successor.digest if reply else record.digest,
+        "outcome": outcome,
+        "error": (task.reason if task is not None else "") or error,
+        "before": before or nothing,
+        "after": after or nothing,
+        "retrained": evaluations["retrained"],
+        "published": evaluations["published"],
+        "selected_fraction": _selected(reply, outcome),
+        "selections": [
+            {"parameter": s.parameter, "rows": list(s.rows), "total": s.total}
+            for s in (reply.selections if reply else ())
+        ],
+        "alpha": reply.alpha if reply else None,
+        "lambda": reply.lam if reply else None,
+        "gauge": reply.gauge if reply else None,
+        "tuned": reply.tuned if reply else False,
+        "scope": scope if reply else None,
+        "fisher_seconds": reply.fisher_seconds if reply else None,
+        "tune_seconds": reply.tune_seconds if reply else None,
+        "apply_seconds": reply.apply_seconds if reply else None,
+    }
+
+
+def _selected(reply: ModelResult | None, outcome: ModelOutcome) -> float | None:
+    """Return the share of the values in scope that was dampened; `None` if it is not known."""
+    if reply is None:
+        return 0.0 if outcome == "untouched" else None
+    total = sum(s.total for s in reply.selections)
+    return sum(sum(s.rows) for s in reply.selections) / total if total else None
+
+
+def outcome_of(model: str, task: Task | None, result: CampaignResult) -> ModelOutcome:
+    """Return how the work on a model ended; `None` stands for a model without work."""
+    if task is None:
+        return "untouched"
+    if task.state in (TaskState.APPLIED, TaskState.VERIFIED):
+        return "already_applied" if model in result.already_applied else "applied"
+    return "failed" if task.state is TaskState.FAILED else "pending"
+
+
+def known_classes(graph: InheritanceGraph, model: str) -> set[str]:
+    """Return the classes that a model or one of its ancestors was trained on."""
+    everyone = [record.id for record in graph.models()]
+    provenances = [graph.model(m).provenance for m in graph.upstream_roots(model, everyone)]
+    return {name for p in provenances if p for name, count in p.samples_per_class.items() if count}
