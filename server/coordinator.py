@@ -18,6 +18,7 @@ from typing import cast
 from disinherit.common.errors import InputError
 from disinherit.common.graph_formats import record_from_proto
 from disinherit.server.answers import checked_evaluation, one_line, registered_record, reply_of
+from disinherit.server.archive import Archive, NoArchive, StoredArchive
 from disinherit.server.campaign import CampaignResult, Timing
 from disinherit.server.planning import Group, Plan, check_plan, plan
 from disinherit.server.preparation import Prepared, Say, prepare
@@ -145,7 +146,7 @@ class Coordinator:
         earlier = tuple(m for m, task in before.items() if task.result and m not in todo)
         timing, applied = Timing(), _Applied()
         if groups:
-            prepared = self.prepare(request, groups)
+            prepared = self._prepare(request, groups, StoredArchive(self.store, request_id))
             timing.fisher, timing.merge = prepared.fisher_seconds, prepared.merge_seconds
             started = time.perf_counter()
             applied = self._broadcast(request_id, prepared, todo)
@@ -171,8 +172,13 @@ class Coordinator:
         Returns:
             One message per owner; nothing is sent to be applied, and nothing is stored.
         """
+        return self._prepare(request, groups, NoArchive())
+
+    def _prepare(
+        self, request: pb.UnlearningRequest, groups: Sequence[Group], archive: Archive
+    ) -> Prepared:
         graph = self.store.graph()
-        return prepare(graph, self._transport, self._timeout, request, groups, self._say)
+        return prepare(graph, self._transport, self._timeout, request, groups, self._say, archive)
 
     def evaluate(self, models: Sequence[str]) -> dict[str, pb.Evaluation]:
         """Return the confusion counts of models on their owners' evaluation splits.

@@ -1,6 +1,7 @@
 """From roots to messages: collect Fisher information, merge it per group (MFIM), address it.
 
-Nothing here is stored, and nothing is sent that would change a model.
+What the roots answer is given to an archive before anything else happens, and those that it knows
+are not asked.  Nothing is sent that would change a model.
 """
 
 import time
@@ -13,6 +14,7 @@ from disinherit.common.graph import InheritanceGraph
 from disinherit.common.merging import MergeRule
 from disinherit.common.packets import merge_packets, rename_classes
 from disinherit.server.answers import one_line, reply_of, root_packets
+from disinherit.server.archive import Archive
 from disinherit.server.planning import Group
 from disinherit.server.tables import now_us
 from disinherit.server.transport import Ask, Transport
@@ -50,7 +52,7 @@ class _Collected:
         unreachable: roots among those with an error whose owners may answer later.
     """
 
-    packets: dict[str, list[pb.FisherPacket]] = field(default_factory=dict)
+    packets: dict[str, Sequence[pb.FisherPacket]] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
     unreachable: set[str] = field(default_factory=set)
 
@@ -62,6 +64,7 @@ def prepare(
     request: pb.UnlearningRequest,
     groups: Sequence[Group],
     say: Say,
+    archive: Archive,
 ) -> Prepared:
     """Collect and merge the Fisher information of a request and address it to the owners.
 
@@ -72,13 +75,14 @@ def prepare(
         request: the request.
         groups: the models to prepare for, as planned.
         say: told what is happening.
+        archive: what the roots answered before, and takes what they answer now.
 
     Returns:
         One message per owner, and why there is none for some models.
     """
     started = time.perf_counter()
     say("Fisher information of the data to forget, from the roots")
-    collected = _collect(graph, transport, timeout, request, groups)
+    collected = _collect(graph, transport, timeout, request, groups, archive)
     answered = time.perf_counter()
     say("merging Fisher information per group of models")
     prepared = Prepared(fisher_seconds=answered - started)
@@ -99,6 +103,7 @@ def prepare(
             roots = ", ".join(group.roots)
             reason = f"the Fisher information of {roots} cannot be merged: {one_line(str(error))}"
             prepared.failed.update(dict.fromkeys(group.models, reason))
+            archive.forget(group.roots)
             continue
         _address(prepared.messages, graph, request, group, packet, created)
     prepared.merge_seconds = time.perf_counter() - answered
@@ -111,9 +116,12 @@ def _collect(
     timeout: float,
     request: pb.UnlearningRequest,
     groups: Sequence[Group],
+    archive: Archive,
 ) -> _Collected:
-    """Ask the roots' owners for the Fisher information of the data to forget."""
-    needed = {root for group in groups for root in group.roots}
+    """Ask the owners of roots that have not answered for the Fisher information to forget."""
+    wanted = {root for group in groups for root in group.roots}
+    known = {root: packets for root, packets in archive.load().items() if root in wanted}
+    needed = wanted - known.keys()
     by_owner: dict[str, dict[str, pb.Root]] = {}
     for root in request.roots:
         if root.model_id in needed:
@@ -128,7 +136,8 @@ def _collect(
         for owner, roots in by_owner.items()
     ]
     collected = _Collected(
-        errors=dict.fromkeys(sorted(needed), "its owner sent no Fisher information for it")
+        packets=known,
+        errors=dict.fromkeys(sorted(needed), "its owner sent no Fisher information for it"),
     )
     for answer in transport.ask(asks, timeout):
         roots = by_owner[answer.ask.owner]
@@ -146,6 +155,7 @@ def _collect(
             except FisherError as error_there:
                 collected.errors[root.model_id] = str(error_there)
             else:
+                archive.keep(root.model_id, packets)
                 collected.packets[root.model_id] = packets
                 del collected.errors[root.model_id]
     return collected

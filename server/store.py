@@ -1,22 +1,25 @@
 """The coordinator's durable state: graph, requests and the task of every affected model.
 
-SQLAlchemy Core over SQLite by default, any other database by URL.  Every method is one transaction,
-and on SQLite one that writes excludes all others from its beginning, so what it checked still holds
-when it is committed.
+SQLAlchemy Core over SQLite by default, any other database by URL; every method is one transaction.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
-from sqlalchemy import URL, Connection, create_engine, event, insert, make_url, select
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import insert, select
 
-from disinherit.common.errors import GraphError, LabelError, RequestError, StoreError
+from disinherit.common.errors import (
+    CheckpointError,
+    GraphError,
+    LabelError,
+    RequestError,
+    StoreError,
+)
 from disinherit.common.graph import InheritanceGraph
 from disinherit.common.records import Inheritance, ModelRecord
+from disinherit.server.database import Database
 from disinherit.server.lineage import put_successor, put_version
+from disinherit.server.packets import PacketStore, find_packets, put_packets
 from disinherit.server.tables import (
     EDGES,
     METADATA,
@@ -31,11 +34,9 @@ from disinherit.server.tables import (
     read_task,
 )
 from disinherit.server.tasks import Task, TaskState
-from disinherit.v1.unlearning_pb2 import UnlearningRequest
+from disinherit.v1.unlearning_pb2 import FisherPacket, UnlearningRequest
 
 __all__ = ["CoordinatorStore", "Task", "TaskState", "now_us"]
-
-_WRITES = "disinherit_writes"
 
 
 class CoordinatorStore:
@@ -43,30 +44,26 @@ class CoordinatorStore:
 
     Args:
         url: an SQLAlchemy URL, or the path of an SQLite file.
+        packets: folder of the roots' Fisher packets; by default beside the SQLite file, with
+            `.packets` after its name.
 
     Raises:
         StoreError: if the database cannot be opened; every method raises it if it fails or holds
             something damaged.
     """
 
-    def __init__(self, url: str | Path) -> None:
-        self._name = str(url)
-        with self._errors():
-            if isinstance(url, Path):
-                address = URL.create("sqlite", database=str(url))
-            else:
-                address = make_url(url)
-                self._name = address.render_as_string(hide_password=True)
-            self._engine = create_engine(address)
-            if self._engine.dialect.name == "sqlite":
-                event.listen(self._engine, "connect", _configure_sqlite)
-                event.listen(self._engine, "begin", _begin_sqlite)
-            self._writer = self._engine.execution_options(**{_WRITES: True})
-            METADATA.create_all(self._writer)
+    def __init__(self, url: str | Path, packets: Path | None = None) -> None:
+        self._database = Database(url)
+        file = self._database.file
+        if packets is None and file is not None:
+            packets = file.with_name(f"{file.name}.packets")
+        self._packets = None if packets is None else PacketStore(packets)
+        with self._database.writing() as db:
+            METADATA.create_all(db)
 
     def close(self) -> None:
         """Close all connections."""
-        self._engine.dispose()
+        self._database.close()
 
     def add_model(self, record: ModelRecord, parents: Iterable[Inheritance] = ()) -> None:
         """Add a version and what it was derived from, or complete the record of a known version.
@@ -78,19 +75,19 @@ class CoordinatorStore:
             GraphError: if the graph refuses it; nothing is stored then.
             LabelError: if a label mapping does not fit; nothing is stored then.
         """
-        with self._writing() as db:
+        with self._database.writing() as db:
             put_version(db, record, list(parents))
 
     def graph(self) -> InheritanceGraph:
         """Return the whole inheritance graph."""
-        with self._reading() as db:
+        with self._database.reading() as db:
             records = db.execute(select(MODELS.c.record)).scalars().all()
             edges = db.execute(select(EDGES.c.edge)).scalars().all()
         try:
             return InheritanceGraph(map(read_record, records), map(read_edge, edges))
         except (GraphError, LabelError) as error:
             raise StoreError(
-                f"Expected a sound inheritance graph in {self._name!r}, but: {error}"
+                f"Expected a sound inheritance graph in {self._database.name!r}, but: {error}"
             ) from error
 
     def submit(self, request: UnlearningRequest, tasks: Sequence[Task]) -> bool:
@@ -104,7 +101,7 @@ class CoordinatorStore:
             RequestError: if another request has this id; nothing is stored then.
         """
         data = request.SerializeToString(deterministic=True)
-        with self._writing() as db:
+        with self._database.writing() as db:
             known = db.execute(
                 select(REQUESTS.c.request).where(REQUESTS.c.id == request.id)
             ).scalar()
@@ -126,7 +123,7 @@ class CoordinatorStore:
         Raises:
             RequestError: if there is none with this id.
         """
-        with self._reading() as db:
+        with self._database.reading() as db:
             data = db.execute(
                 select(REQUESTS.c.request).where(REQUESTS.c.id == request_id)
             ).scalar()
@@ -136,7 +133,7 @@ class CoordinatorStore:
 
     def requests(self) -> list[str]:
         """Return the ids of all requests, the oldest first."""
-        with self._reading() as db:
+        with self._database.reading() as db:
             query = select(REQUESTS.c.id).order_by(REQUESTS.c.created_us, REQUESTS.c.id)
             return list(db.execute(query).scalars())
 
@@ -148,7 +145,7 @@ class CoordinatorStore:
             .where(TASKS.c.request_id == request_id)
             .order_by(MODELS.c.created_us, MODELS.c.id)
         )
-        with self._reading() as db:
+        with self._database.reading() as db:
             return {row.model_id: read_task(row) for row in db.execute(query)}
 
     def update(self, request_id: str, task: Task, successor: ModelRecord | None = None) -> None:
@@ -162,48 +159,65 @@ class CoordinatorStore:
         Raises:
             GraphError: if the graph refuses the successor; nothing is stored then.
         """
-        with self._writing() as db:
+        with self._database.writing() as db:
             put_task(db, request_id, task)
             if successor is not None:
                 put_successor(db, task.model_id, successor)
 
     def update_all(self, request_id: str, tasks: Iterable[Task]) -> None:
         """Record the new states of several tasks, all or none."""
-        with self._writing() as db:
+        with self._database.writing() as db:
             for task in tasks:
                 put_task(db, request_id, task)
 
-    @contextmanager
-    def _reading(self) -> Iterator[Connection]:
-        with self._errors(), self._engine.begin() as connection:
-            yield connection
+    def save_packets(self, request_id: str, root: str, packets: Sequence[FisherPacket]) -> None:
+        """Keep what a root answered, in the place of what it answered before.
 
-    @contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        with self._errors(), self._writer.begin() as connection:
-            yield connection
+        Args:
+            request_id: the request.
+            root: id of the root.
+            packets: its Fisher packets.
 
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except (SQLAlchemyError, ImportError) as error:  # a driver that is not installed, too
-            cause = str(getattr(error, "orig", None) or error).splitlines()[0]
+        Raises:
+            StoreError: if there is no folder for them, or they cannot be written.
+        """
+        files = self.packet_files
+        for packet in packets:
+            files.write(packet.tensors, packet.digest)
+        with self._database.writing() as db:
+            put_packets(db, request_id, root, packets)
+
+    def packets(self, request_id: str) -> dict[str, list[FisherPacket]]:
+        """Return root -> what it answered a request with.
+
+        A root whose files are missing or damaged is left out: it must be asked again.
+
+        Raises:
+            StoreError: if there is no folder for them.
+        """
+        files = self.packet_files
+        with self._database.reading() as db:
+            found = find_packets(db, request_id)
+        complete = {}
+        for root, packets in found.items():
+            try:
+                for packet in packets:
+                    packet.tensors = files.read(packet.digest)
+            except CheckpointError:
+                continue
+            complete[root] = packets
+        return complete
+
+    @property
+    def packet_files(self) -> PacketStore:
+        """The folder of Fisher packets.
+
+        Raises:
+            StoreError: if there is none.
+        """
+        if self._packets is None:
             raise StoreError(
-                f"Expected a usable coordinator database at {self._name!r}, but: {cause}."
-            ) from error
-
-
-def _configure_sqlite(connection: Any, _: object) -> None:
-    # Left to itself, the driver begins only before the first write: what was read until then may
-    # be outdated by it.
-    connection.isolation_level = None
-    cursor = connection.cursor()
-    for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    writes = connection.get_execution_options().get(_WRITES)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+                f"Expected a folder for Fisher packets beside {self._database.name!r}, but got "
+                "none. Give one when opening the store."
+            )
+        return self._packets

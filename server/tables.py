@@ -24,6 +24,7 @@ from sqlalchemy import (
     select,
     update,
 )
+from sqlalchemy.types import TypeEngine
 
 from disinherit.common.errors import GraphError, StoreError
 from disinherit.common.graph_formats import (
@@ -38,11 +39,17 @@ from disinherit.v1.graph_pb2 import Inheritance as InheritanceProto
 from disinherit.v1.graph_pb2 import ModelRecord as RecordProto
 from disinherit.v1.unlearning_pb2 import ModelResult
 
+
+def _text(length: int) -> TypeEngine[str]:
+    # Sorted by code point everywhere, as Python does, and not by a server's language.
+    return String(length).with_variant(String(length, collation="C"), "postgresql")
+
+
 METADATA = MetaData()
 MODELS = Table(
     "model",
     METADATA,
-    Column("id", String(128), primary_key=True),
+    Column("id", _text(128), primary_key=True),
     Column("owner", String(128), nullable=False, index=True),
     Column("created_us", BigInteger, nullable=False),
     Column("record", LargeBinary, nullable=False),
@@ -57,7 +64,7 @@ EDGES = Table(
 REQUESTS = Table(
     "request",
     METADATA,
-    Column("id", String(128), primary_key=True),
+    Column("id", _text(128), primary_key=True),
     Column("created_us", BigInteger, nullable=False),
     Column("request", LargeBinary, nullable=False),
 )
@@ -71,6 +78,16 @@ TASKS = Table(
     Column("reason", Text, nullable=False, default=""),
     Column("result", LargeBinary, nullable=False, default=b""),
     Column("updated_us", BigInteger, nullable=False),
+)
+PACKETS = Table(
+    "packet",
+    METADATA,
+    Column("request_id", ForeignKey("request.id"), primary_key=True),
+    Column("root", ForeignKey("model.id"), primary_key=True),
+    Column("position", BigInteger, primary_key=True, autoincrement=False),
+    Column("digest", String(64), nullable=False, index=True),
+    Column("packet", LargeBinary, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
 )
 
 M = TypeVar("M", bound=Message)

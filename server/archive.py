@@ -1,0 +1,78 @@
+"""What roots answered a request with, from one pass over a campaign to the next."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from disinherit.common.errors import CheckpointError, FisherError
+from disinherit.common.packets import decode_fisher
+from disinherit.server.store import CoordinatorStore
+from disinherit.v1.unlearning_pb2 import FisherPacket
+
+
+class Archive(Protocol):
+    """Remembers roots' answers; those it has are not asked for again."""
+
+    def load(self) -> Mapping[str, Sequence[FisherPacket]]:
+        """Return root -> its packets, for the roots that have answered."""
+        ...
+
+    def keep(self, root: str, packets: Sequence[FisherPacket]) -> None:
+        """Remember what a root answered; when this returns, it is durable."""
+        ...
+
+    def forget(self, roots: Sequence[str]) -> None:
+        """Have these roots asked again, since what they answered is of no use."""
+        ...
+
+
+class NoArchive:
+    """Remembers nothing: every root is asked."""
+
+    def load(self) -> Mapping[str, Sequence[FisherPacket]]:
+        """Return nothing."""
+        return {}
+
+    def keep(self, root: str, packets: Sequence[FisherPacket]) -> None:
+        """Do nothing."""
+
+    def forget(self, roots: Sequence[str]) -> None:
+        """Do nothing."""
+
+
+class StoredArchive:
+    """Remembers the answers to one request in the store.
+
+    Args:
+        store: the store.
+        request_id: the request.
+    """
+
+    def __init__(self, store: CoordinatorStore, request_id: str) -> None:
+        self._store = store
+        self._request_id = request_id
+
+    def load(self) -> Mapping[str, Sequence[FisherPacket]]:
+        """Return root -> its packets, for the roots whose answers are complete and sound.
+
+        Raises:
+            StoreError: if the store has no folder for packets.
+        """
+        return self._store.packets(self._request_id)
+
+    def keep(self, root: str, packets: Sequence[FisherPacket]) -> None:
+        """Store what a root answered, unless it is unsound: then it must be asked again.
+
+        Raises:
+            StoreError: if it cannot be stored.
+        """
+        try:
+            for packet in packets:
+                decode_fisher(packet)
+        except (FisherError, CheckpointError):
+            return
+        self._store.save_packets(self._request_id, root, packets)
+
+    def forget(self, roots: Sequence[str]) -> None:
+        """Have these roots asked again."""
+        for root in roots:
+            self._store.save_packets(self._request_id, root, [])

@@ -1,0 +1,105 @@
+"""One database and its transactions: SQLite in WAL mode by default, PostgreSQL by URL.
+
+A transaction that writes excludes all others that write from its beginning, on either, so what it
+checked still holds when it is committed.  One that only reads sees one state of the database.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from disinherit.common.errors import StoreError
+
+_WRITES = "disinherit_writes"
+_WRITERS_LOCK = 0x64697369  # any number, the same for all coordinators of a database
+
+
+class Database:
+    """Transactions on one database; what goes wrong in them is a `StoreError`.
+
+    Args:
+        url: an SQLAlchemy URL, or the path of an SQLite file.
+
+    Attributes:
+        name: the database in messages; without its password.
+        file: the SQLite file; `None` for any other database.
+
+    Raises:
+        StoreError: if the URL is malformed or its driver is not installed.
+    """
+
+    def __init__(self, url: str | Path) -> None:
+        self.name = str(url)
+        with self._errors():
+            if isinstance(url, Path):
+                address = URL.create("sqlite", database=str(url))
+            else:
+                address = make_url(url)
+                self.name = address.render_as_string(hide_password=True)
+            lite = address.get_backend_name() == "sqlite"
+            self.file = Path(address.database) if lite and address.database else None
+            self._engine, self._writer = _sqlite(address) if lite else _server(address)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Begin a transaction that only reads."""
+        with self._errors(), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """Begin a transaction that excludes all others that write."""
+        with self._errors(), self._writer.begin() as connection:
+            if connection.dialect.name == "postgresql":
+                lock = text("SELECT pg_advisory_xact_lock(:key)")
+                connection.execute(lock, {"key": _WRITERS_LOCK})
+            yield connection
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (SQLAlchemyError, ImportError) as error:  # a driver that is not installed, too
+            cause = str(getattr(error, "orig", None) or error).partition("\n")[0]
+            raise StoreError(
+                f"Expected a usable coordinator database at {self.name!r}, but: {cause}."
+            ) from error
+
+
+def _sqlite(address: URL) -> tuple[Engine, Engine]:
+    engine = create_engine(address)
+    event.listen(engine, "connect", _configure_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine, engine.execution_options(**{_WRITES: True})
+
+
+def _server(address: URL) -> tuple[Engine, Engine]:
+    engine = create_engine(address, pool_pre_ping=True)
+    # One that writes must see what was committed while it waited for its turn.
+    return (
+        engine.execution_options(isolation_level="REPEATABLE READ"),
+        engine.execution_options(isolation_level="READ COMMITTED"),
+    )
+
+
+def _configure_sqlite(connection: Any, _: object) -> None:
+    # Left to itself, the driver begins only before the first write: what was read until then may
+    # be outdated by it.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get(_WRITES)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -1,0 +1,182 @@
+"""Fisher packets that roots answered with: kept, checked, and not asked for twice."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from campaign_fixture import AFFECTED, NAMES, World, build, copy, gone, lying, make_request
+from google.protobuf.message import Message
+
+from disinherit.common.errors import CheckpointError, StoreError
+from disinherit.common.packets import encode_fisher
+from disinherit.server.coordinator import Coordinator
+from disinherit.server.packets import PacketStore
+from disinherit.server.store import CoordinatorStore, TaskState
+from disinherit.v1 import unlearning_pb2 as pb
+
+DATA = b"tensors"
+DIGEST = hashlib.sha256(DATA).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("built")
+    build(root)
+    return root
+
+
+@pytest.fixture
+def world(built: Path, tmp_path: Path) -> Iterator[World]:
+    with copy(built, tmp_path / "world") as world:
+        world.coordinator.submit(make_request())
+        yield world
+
+
+# --- files
+
+
+def test_content_is_found_by_its_digest(tmp_path: Path) -> None:
+    PacketStore(tmp_path / "new").write(DATA, DIGEST)
+    assert PacketStore(tmp_path / "new").read(DIGEST) == DATA
+
+
+def test_content_under_another_digest_is_refused_and_not_written(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=DIGEST):
+        PacketStore(tmp_path).write(DATA, "0a" * 32)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_and_damaged_content_is_told_and_can_be_written_again(tmp_path: Path) -> None:
+    packets = PacketStore(tmp_path)
+    with pytest.raises(CheckpointError, match="asked for it again"):
+        packets.read(DIGEST)
+    packets.path(DIGEST).write_bytes(b"tensorz")
+    with pytest.raises(CheckpointError, match="its name says"):
+        packets.read(DIGEST)
+    packets.write(DATA, DIGEST)
+    assert packets.read(DIGEST) == DATA
+
+
+def test_a_folder_that_cannot_be_made_is_a_store_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StoreError, match="Expected to store a Fisher packet"):
+        PacketStore(tmp_path / "file").write(DATA, DIGEST)
+
+
+# --- the store
+
+
+def packet(value: float, name: str = "cat") -> pb.FisherPacket:
+    return encode_fisher(
+        {"w": torch.full((2, 3), value)},
+        labels=["cat", "dog"],
+        head_weight="w",
+        head_bias="",
+        sources=["r1"],
+        classes=[name],
+        samples=4,
+    )
+
+
+def test_packets_come_back_in_order_after_reopening(world: World) -> None:
+    sent = [packet(2.0, "dog"), packet(1.0), packet(1.0, "owl")]
+    world.store.save_packets("q", "r1", sent)
+    with World(world.root) as again:
+        assert again.store.packets("q") == {"r1": sent}
+        assert again.store.packets("other") == {}
+
+
+def test_a_later_answer_takes_the_place_of_an_earlier_one(world: World) -> None:
+    world.store.save_packets("q", "r1", [packet(1.0), packet(2.0, "dog")])
+    world.store.save_packets("q", "r1", [packet(3.0)])
+    assert world.store.packets("q") == {"r1": [packet(3.0)]}
+    world.store.save_packets("q", "r1", [])
+    assert world.store.packets("q") == {}
+
+
+def test_a_root_with_a_damaged_file_has_not_answered(world: World) -> None:
+    good, bad = packet(1.0), packet(2.0)
+    world.store.save_packets("q", "r1", [good])
+    world.store.save_packets("q", "r2", [good, bad])
+    world.store.packet_files.path(bad.digest).write_bytes(b"")
+    assert list(world.store.packets("q")) == ["r1"]
+
+
+def test_packets_of_an_unknown_request_are_refused(world: World) -> None:
+    with pytest.raises(StoreError):
+        world.store.save_packets("nothing", "r1", [packet(1.0)])
+
+
+def test_a_store_without_a_folder_says_so(tmp_path: Path) -> None:
+    store = CoordinatorStore("sqlite://")
+    with pytest.raises(StoreError, match="folder for Fisher packets"):
+        store.packets("q")
+    store.close()
+    chosen = CoordinatorStore("sqlite://", tmp_path / "chosen")
+    assert chosen.packets("q") == {}
+    chosen.close()
+
+
+# --- campaigns
+
+
+def test_a_root_that_has_answered_is_not_asked_again_by_a_new_coordinator(world: World) -> None:
+    for owner in NAMES:
+        world.transport.twists[owner, "train.unlearn"] = gone
+    world.transport.twists["ben", "query.fisher"] = gone
+    world.coordinator.run("q")
+    world.transport.twists.clear()
+    world.transport.actions()
+
+    with World(world.root) as again:
+        assert again.coordinator.run("q").outcome == "complete"
+        asked = [who for who, action in again.transport.actions() if action == "query.fisher"]
+    assert asked == ["ben"]
+
+
+def test_answers_kept_lead_to_the_same_message_as_fresh_ones(world: World) -> None:
+    def collect(request_id: str) -> list[Message]:
+        world.transport.asked.clear()
+        world.coordinator.run(request_id, resend=True)
+        sent = [ask.task for ask in world.transport.asked if ask.action == "train.unlearn"]
+        for task in sent:
+            assert isinstance(task, pb.UnlearnTask)
+            task.created_us = 0
+        return sent
+
+    assert collect("q") == collect("q") != []
+
+
+def test_a_root_whose_answer_got_lost_on_disk_is_asked_again(world: World) -> None:
+    world.coordinator.run("q")
+    for file in (world.root / "coordinator.db.packets").iterdir():
+        file.unlink()
+    world.transport.actions()
+    world.coordinator.run("q", resend=True)
+    assert ("anna", "query.fisher") in world.transport.actions()
+
+
+@pytest.mark.parametrize("tensors", [b"", b"nonsense"])
+def test_an_unsound_answer_is_not_kept(world: World, tensors: bytes) -> None:
+    def spoil(reply: pb.FisherReply) -> None:
+        reply.roots[0].packets[0].tensors = tensors
+
+    world.transport.twists["ben", "query.fisher"] = lying(spoil)
+    world.coordinator.run("q")
+    assert world.states()["r3"] is TaskState.FAILED
+    world.transport.twists.clear()
+    assert Coordinator(world.store, world.transport).run("q").outcome == "complete"
+    assert world.states() == dict.fromkeys(AFFECTED, TaskState.VERIFIED)
+
+
+def test_answers_that_do_not_fit_together_are_asked_for_again(world: World) -> None:
+    def other_head(reply: pb.FisherReply) -> None:
+        reply.roots[0].packets[0].head_weight = "0.weight"
+
+    world.transport.twists["ben", "query.fisher"] = lying(other_head)
+    world.coordinator.run("q")
+    assert "cannot be merged" in world.reason("r3")
+    world.transport.twists.clear()
+    assert world.coordinator.run("q").outcome == "complete"
