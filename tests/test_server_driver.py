@@ -1,0 +1,110 @@
+"""The driver: it goes on, whatever a campaign does, and hurries when something has changed."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from disinherit.common.errors import StoreError
+from disinherit.server.campaign import CampaignResult
+from disinherit.server.driver import Driver
+
+
+class Runs:
+    """Campaigns whose passes are counted, and may fail."""
+
+    def __init__(self, *ids: str) -> None:
+        self.open = list(ids)
+        self.passes: list[str] = []
+        self.moved = threading.Condition()
+        self.trouble: dict[str, Exception] = {}
+
+    def run(self, id: str) -> CampaignResult:
+        with self.moved:
+            self.passes.append(id)
+            self.moved.notify_all()
+        if id in self.trouble:
+            raise self.trouble[id]
+        return CampaignResult(id, {})
+
+    def wait_for(self, id: str, times: int) -> None:
+        with self.moved:
+            assert self.moved.wait_for(lambda: self.passes.count(id) >= times, 10.0)
+
+
+@contextmanager
+def driving(runs: Runs, interval: float = 0.01, longest: float = 0.02) -> Iterator[Driver]:
+    driver = Driver(lambda: runs.open, runs.run, interval, longest)
+    driver.start()
+    try:
+        yield driver
+    finally:
+        assert driver.stop()
+
+
+def test_an_open_campaign_is_passed_over_until_it_ends() -> None:
+    runs = Runs("a", "b")
+    with driving(runs):
+        runs.wait_for("a", 3)
+        runs.wait_for("b", 3)
+        runs.open = ["b"]
+        before = runs.passes.count("b")
+        runs.wait_for("b", before + 3)
+        ended = runs.passes.count("a")
+        runs.wait_for("b", before + 6)
+    assert runs.passes.count("a") == ended
+
+
+@pytest.mark.parametrize("error", [StoreError("locked"), ZeroDivisionError()])
+def test_a_campaign_that_fails_holds_up_no_other(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    runs = Runs("bad", "good")
+    runs.trouble["bad"] = error
+    with driving(runs):
+        runs.wait_for("good", 3)
+        runs.wait_for("bad", 3)
+    assert "campaign bad" in caplog.text
+
+
+def test_a_store_that_is_gone_for_a_while_is_survived(caplog: pytest.LogCaptureFixture) -> None:
+    runs = Runs("a")
+    failures = iter([StoreError("gone"), StoreError("gone")])
+
+    def open_campaigns() -> list[str]:
+        for failure in failures:
+            raise failure
+        return runs.open
+
+    driver = Driver(open_campaigns, runs.run, interval=0.01)
+    driver.start()
+    runs.wait_for("a", 1)
+    assert driver.stop()
+    assert caplog.text.count("cannot be driven") == 2
+
+
+def test_one_that_gets_nowhere_waits_until_it_is_poked() -> None:
+    runs = Runs("a")
+    with driving(runs, interval=60.0) as driver:
+        runs.wait_for("a", 1)
+        time.sleep(0.05)
+        assert runs.passes == ["a"]
+        driver.poke()
+        runs.wait_for("a", 2)
+
+
+def test_the_wait_grows_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("random.uniform", lambda low, high: high)
+    now = [0.0]
+    monkeypatch.setattr("disinherit.server.driver.time.monotonic", lambda: now[0])
+    runs = Runs("a")
+    driver = Driver(lambda: runs.open, runs.run, interval=1.0, longest=6.0)
+    times = []
+    for now[0] in (float(second) for second in range(26)):
+        before = len(runs.passes)
+        driver._drive()
+        if len(runs.passes) > before:
+            times.append(now[0])
+    assert times == [0.0, 1.0, 3.0, 7.0, 13.0, 19.0, 25.0]
