@@ -45,7 +45,8 @@ def run_federated(settings: Settings, folder: Path, say: Say = lambda _: None) -
         settings: of the run.
         folder: where models, the coordinator's database and the reports go.  A finished run of the
             same settings that is already there is not trained again: its request is repeated, which
-            changes nothing.
+            changes nothing.  One that was cut short, or whose campaign did not reach every affected
+            model, is started again.
         say: told what is happening, from another thread, one message at a time.
 
     Returns:
