@@ -1,0 +1,96 @@
+"""The agent as a whole: link, downloads and runner, started and stopped together."""
+
+import importlib
+import os
+import signal
+import threading
+from functools import partial
+from typing import Self
+
+from disinherit.client.agent.config import AgentConfig
+from disinherit.client.agent.download import Downloads
+from disinherit.client.agent.identity import Identity
+from disinherit.client.agent.link import Link
+from disinherit.client.agent.runner import OpenOwner, Runner
+from disinherit.client.failures import one_line
+from disinherit.common.errors import InputError
+
+TASK_SECONDS = 60.0
+"""How long a task under way may take to end when the agent is stopped."""
+
+_LINK_SECONDS = 5.0
+
+
+class Agent:
+    """Serves the models of an owner from now on, until it is stopped.
+
+    Args:
+        config: what it was told.
+        identity: who it is.
+        open_owner: opens the owner for the time of one task.
+
+    Raises:
+        StoreError: if the state folder cannot be used.
+    """
+
+    def __init__(self, config: AgentConfig, identity: Identity, open_owner: OpenOwner) -> None:
+        self._stop = threading.Event()
+        self._link = Link(config, identity, self._stop)
+        downloads = Downloads(config.state / "downloads", self._link.fetch)
+        self._runner = Runner(config.owner, open_owner, downloads, self._link.answer)
+        self._thread = threading.Thread(
+            target=self._link.run, args=(self._runner.submit,), name="link", daemon=True
+        )
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self, seconds: float = TASK_SECONDS) -> None:
+        """Stop: the task under way may end and is answered, if it does within some seconds."""
+        self._stop.set()
+        self._runner.stop(seconds)
+        self._link.close(self._ended, _LINK_SECONDS)
+
+    def _ended(self, seconds: float) -> bool:
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+
+def load_factory(config: AgentConfig) -> OpenOwner:
+    """Return what opens the owner, as the configuration names it.
+
+    Raises:
+        InputError: if there is no such module or function.
+    """
+    module, name = config.factory.split(":")
+    try:
+        factory = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise InputError(
+            f"Expected an owner factory {config.factory!r} that can be imported, but: "
+            f"{one_line(error)}. Install its module, or name its folder in PYTHONPATH."
+        ) from error
+    return partial(factory, config)
+
+
+def run_until_signal(config: AgentConfig, identity: Identity, open_owner: OpenOwner) -> None:
+    """Serve until SIGTERM or SIGINT, then stop in good order.
+
+    Args:
+        config: what the agent was told.
+        identity: who it is.
+        open_owner: opens the owner for the time of one task.
+
+    Raises:
+        StoreError: if the state folder cannot be used.
+    """
+    # A pipe, because a handler must not touch locks that the interrupted code may hold.
+    reading, writing = os.pipe()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: os.write(writing, b"."))
+    with Agent(config, identity, open_owner):
+        os.read(reading, 1)

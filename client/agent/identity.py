@@ -1,0 +1,169 @@
+"""Who the agent is: a key that never leaves the device, and the certificate for it."""
+
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from cryptography.x509.oid import NameOID
+
+from disinherit.client.agent.config import AgentConfig
+from disinherit.common.checkpoints import write_atomic
+from disinherit.common.errors import CampaignError, InputError, StoreError
+from disinherit.v1 import agents_pb2 as pb
+from disinherit.v1.agents_pb2_grpc import AgentsStub
+
+_ENROL_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What proves who is who, all PEM.
+
+    Attributes:
+        key: the agent's private key.
+        certificate: what the coordinator made of it.
+        ca: by which the coordinator is known.
+    """
+
+    key: bytes
+    certificate: bytes
+    ca: bytes
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """Return them as gRPC wants them."""
+        return grpc.ssl_channel_credentials(self.ca, self.key, self.certificate)
+
+
+def load_identity(config: AgentConfig) -> Identity:
+    """Return the identity that `enrol` stored.
+
+    Raises:
+        InputError: if the agent has not enrolled yet, or the authority's certificate is missing.
+    """
+    try:
+        key = _key_path(config).read_bytes()
+        certificate = _certificate_path(config).read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"Expected an agent that has enrolled, but: {error}. Ask the coordinator's operator "
+            "for a token and run: disinherit agent --config FILE --enrol TOKEN."
+        ) from error
+    return Identity(key, certificate, _read_ca(config))
+
+
+def enrol(config: AgentConfig, token: str) -> Identity:
+    """Make a key, have it certified, and store both.
+
+    An earlier attempt's key is used again, so that an answer that was lost can be asked for again
+    with the same token.
+
+    Args:
+        config: of the agent.
+        token: from the coordinator's operator; good for one key.
+
+    Raises:
+        InputError: if the configuration names no server to enrol at, or the coordinator refuses
+            the token, or it is one for another owner.
+        CampaignError: if the coordinator cannot be reached.
+        StoreError: if the state folder cannot be written to.
+    """
+    if not config.enrol_server:
+        raise InputError("Expected enrol_server in the configuration, to enrol at, but got none.")
+    ca = _read_ca(config)
+    key = _own_key(config)
+    request = pb.EnrolRequest(token=token, certificate_request=_request(key, config.owner))
+    with grpc.secure_channel(config.enrol_server, grpc.ssl_channel_credentials(ca)) as channel:
+        try:
+            answer = AgentsStub(channel).Enrol(
+                request, timeout=_ENROL_SECONDS, wait_for_ready=False
+            )
+        except grpc.RpcError as error:
+            raise _refusal(error, config) from error
+    if answer.owner != config.owner:
+        raise InputError(
+            f"Expected a token for owner {config.owner!r}, but got one for {answer.owner!r}. "
+            "Correct `owner` in the configuration, or ask for another token."
+        )
+    write_atomic(_certificate_path(config), answer.certificate)
+    return Identity(key, answer.certificate, ca)
+
+
+def _refusal(error: grpc.RpcError, config: AgentConfig) -> Exception:
+    refused = (
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.PERMISSION_DENIED,
+    )
+    if error.code() in refused:
+        return InputError(f"The coordinator refused to enrol this agent: {error.details()}")
+    return CampaignError(
+        f"Expected to enrol at {config.enrol_server}, but got {error.code().name}: "
+        f"{error.details()}. Check the address and `ca`, and try again."
+    )
+
+
+def _read_ca(config: AgentConfig) -> bytes:
+    try:
+        return config.ca.read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"Expected the certificate of the fleet's authority at {config.ca}, but: "
+            f"{error.strerror}. Copy the coordinator's ca.pem there."
+        ) from error
+
+
+def _own_key(config: AgentConfig) -> bytes:
+    """Return the agent's key; make one if there is none."""
+    path = _key_path(config)
+    try:
+        config.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not path.exists():
+            _write_private(path, _new_key())
+        return path.read_bytes()
+    except OSError as error:
+        raise StoreError(
+            f"Expected a state folder that can be written to at {config.state}, but: {error}."
+        ) from error
+
+
+def _new_key() -> bytes:
+    key = ec.generate_private_key(ec.SECP256R1())
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def _write_private(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _request(key: bytes, owner: str) -> bytes:
+    loaded = load_pem_private_key(key, None)
+    if not isinstance(loaded, ec.EllipticCurvePrivateKey):
+        raise InputError(f"Expected an elliptic-curve key, but got {type(loaded).__name__}.")
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, owner[:64])])
+    request = x509.CertificateSigningRequestBuilder().subject_name(subject)
+    return request.sign(loaded, hashes.SHA256()).public_bytes(Encoding.PEM)
+
+
+def _key_path(config: AgentConfig) -> Path:
+    return config.state / "agent.key"
+
+
+def _certificate_path(config: AgentConfig) -> Path:
+    return config.state / "agent.pem"

@@ -1,0 +1,204 @@
+"""The agent's connection: dialled out, held open, and dialled again whenever it is lost."""
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import grpc
+
+from disinherit.client.agent.config import AgentConfig
+from disinherit.client.agent.hours import CoordinatorClock
+from disinherit.client.agent.identity import Identity
+from disinherit.client.agent.pacing import Throttle, backoff
+from disinherit.client.agent.runner import Answer, Stopped
+from disinherit.common.errors import CheckpointError
+from disinherit.v1 import agents_pb2 as pb
+from disinherit.v1.agents_pb2_grpc import AgentsStub
+
+PROTOCOL = 1
+"""Version of the agents' protocol."""
+
+_PART_BYTES = 64 * 1024
+_STABLE_SECONDS = 10.0
+_LONGEST_SLEEP = 3600.0  # the coordinator's time is learnt anew after it
+_OPTIONS = (
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    # Our own back-off decides; this one must not come on top.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 5_000),  # what a single attempt may take
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+)
+_FINAL = frozenset(
+    {
+        grpc.StatusCode.NOT_FOUND,
+        grpc.StatusCode.OUT_OF_RANGE,
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.UNIMPLEMENTED,
+    }
+)
+"""Answers to a fetch that are no different when it is tried again."""
+
+_log = logging.getLogger(__name__)
+
+
+class Link:
+    """The way to the coordinator.
+
+    Args:
+        config: of the agent.
+        identity: who it is.
+        stop: set when no connection shall be made any more.
+    """
+
+    def __init__(self, config: AgentConfig, identity: Identity, stop: threading.Event) -> None:
+        self._config = config
+        self._stop = stop
+        self._channel = grpc.secure_channel(config.server, identity.credentials(), _OPTIONS)
+        self._stub = AgentsStub(self._channel)
+        self._clock = CoordinatorClock()
+        self._down = Throttle(config.bytes_per_second, stop)
+        self._up = Throttle(config.bytes_per_second, stop)
+        self._lock = threading.Lock()
+        self._outbox: queue.SimpleQueue[Answer | None] = queue.SimpleQueue()
+        self._call: grpc.Call | None = None
+
+    def run(self, submit: Callable[[pb.AgentTask], None]) -> None:
+        """Stay connected and hand on what is asked, until `stop` is set and the stream ends.
+
+        Args:
+            submit: takes a task, at once.
+        """
+        failures = 0
+        while not self._stop.is_set():
+            began = time.monotonic()
+            try:
+                self._serve(submit)
+            except grpc.RpcError as error:
+                if error.code() is not grpc.StatusCode.CANCELLED:
+                    _log.warning("Not connected: %s: %s", error.code().name, error.details())
+            closed = self._closed_for()
+            if closed:
+                _log.info("Outside the hours to take part; back in %.0f s at the latest", closed)
+                self._stop.wait(min(closed, _LONGEST_SLEEP))
+                failures = 0
+                continue
+            failures = 0 if time.monotonic() - began > _STABLE_SECONDS else failures + 1
+            self._stop.wait(backoff(failures))
+
+    def answer(self, answer: Answer) -> None:
+        """Send an answer, if there is a connection; else the coordinator will ask again."""
+        with self._lock:
+            self._outbox.put(answer)
+
+    def close(self, ended: Callable[[float], bool], seconds: float) -> None:
+        """Send what is left to be sent and end the connection.
+
+        Args:
+            ended: waits some seconds for `run` to end and says whether it has.
+            seconds: how long to wait before what is left is given up.
+        """
+        self._outbox.put(None)
+        if not ended(seconds):
+            with self._lock:
+                if self._call is not None:
+                    self._call.cancel()
+            ended(seconds)
+        self._channel.close()
+
+    def fetch(self, digest: str, offset: int) -> Iterator[pb.Chunk]:
+        """Yield a blob from an offset to its end, over as many connections as it takes.
+
+        Args:
+            digest: its SHA-256.
+            offset: bytes to leave out.
+
+        Raises:
+            CheckpointError: if the coordinator does not offer it.
+            Stopped: if the agent is being stopped.
+        """
+        failures = 0
+        while not self._stop.is_set():
+            closed = self._closed_for()
+            if closed:
+                self._stop.wait(min(closed, _LONGEST_SLEEP))
+                continue
+            call = self._stub.Fetch(pb.FetchRequest(digest=digest, offset=offset))
+            try:
+                for chunk in call:
+                    yield chunk
+                    offset += len(chunk.data)
+                    failures = 0
+                    if offset == chunk.total:
+                        return
+                    self._down.spend(len(chunk.data))
+                    if self._stop.is_set() or self._closed_for():
+                        break
+            except grpc.RpcError as error:
+                if error.code() in _FINAL:
+                    raise CheckpointError(
+                        f"Expected to download {digest} from byte {offset} on, but got "
+                        f"{error.code().name}: {error.details()}"
+                    ) from error
+                failures += 1
+                self._stop.wait(backoff(failures))
+            finally:
+                call.cancel()
+        raise Stopped
+
+    def _serve(self, submit: Callable[[pb.AgentTask], None]) -> None:
+        """Hold one stream until it ends."""
+        outbox: queue.SimpleQueue[Answer | None] = queue.SimpleQueue()
+        with self._lock:
+            # What was still in the old one is lost with its connection: it is asked for again.
+            self._outbox = outbox
+            self._call = call = self._stub.Serve(self._outgoing(outbox))
+        closing: threading.Timer | None = None
+        try:
+            for message in call:
+                if message.HasField("welcome"):
+                    _log.info("Connected to %s", self._config.server)
+                    self._clock.set(message.welcome.time_us)
+                    if self._closed_for():
+                        return
+                    closing = self._closing(call)
+                else:
+                    submit(message.task)
+        finally:
+            outbox.put(None)
+            call.cancel()
+            if closing is not None:
+                closing.cancel()
+
+    def _outgoing(self, outbox: queue.SimpleQueue[Answer | None]) -> Iterator[pb.FromAgent]:
+        yield pb.FromAgent(hello=pb.Hello(protocol=PROTOCOL, owner=self._config.owner))
+        while (answer := outbox.get()) is not None:
+            for start in range(0, max(1, len(answer.data)), _PART_BYTES):
+                data = answer.data[start : start + _PART_BYTES]
+                last = start + _PART_BYTES >= len(answer.data)
+                error = answer.error if last else ""
+                self._up.spend(len(data))
+                part = pb.AnswerPart(task_id=answer.task_id, data=data, last=last, error=error)
+                yield pb.FromAgent(answer=part)
+
+    def _closing(self, call: grpc.Call) -> threading.Timer | None:
+        """Have a stream end when the hours to take part do."""
+        second = self._clock.second_of_day()
+        if self._config.hours is None or second is None:
+            return None
+        timer = threading.Timer(self._config.hours.until_closed(second), call.cancel)
+        timer.daemon = True
+        timer.start()
+        return timer
+
+    def _closed_for(self) -> float:
+        """Return the seconds until the hours to take part begin; 0 within them."""
+        second = self._clock.second_of_day()
+        if self._config.hours is None or second is None:
+            return 0.0
+        return self._config.hours.until_open(second)

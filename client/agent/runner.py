@@ -1,0 +1,151 @@
+"""Does the tasks, one after the other, in a thread of its own: with the handlers of any owner."""
+
+import queue
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from google.protobuf.message import DecodeError, Message
+
+from disinherit.client.agent.download import Downloads
+from disinherit.client.failures import explain
+from disinherit.client.handlers import HANDLERS
+from disinherit.client.owner import Owner
+from disinherit.common.errors import InputError
+from disinherit.v1 import agents_pb2 as pb
+from disinherit.v1 import unlearning_pb2
+
+OpenOwner = Callable[[], AbstractContextManager[Owner]]
+"""Opens the owner for the time of one task."""
+
+_REMEMBERED = 2  # answers may be large
+
+
+class Stopped(Exception):  # noqa: N818
+    """The agent is being stopped: what was begun is not answered, and will be asked for again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of a task.
+
+    Attributes:
+        task_id: which.
+        data: the serialised reply.
+        error: why there is none; empty when there is.
+    """
+
+    task_id: str
+    data: bytes = b""
+    error: str = ""
+
+
+class Runner:
+    """Answers tasks.
+
+    A task that comes again while it is being done, as after a lost connection, is not done twice,
+    and the last answers are remembered.
+
+    Args:
+        owner: whose models are on this device.
+        open_owner: opens them.
+        downloads: gets the Fisher packets.
+        answer: called with every answer, from the runner's thread.
+    """
+
+    def __init__(
+        self,
+        owner: str,
+        open_owner: OpenOwner,
+        downloads: Downloads,
+        answer: Callable[[Answer], None],
+    ) -> None:
+        self._owner = owner
+        self._open_owner = open_owner
+        self._downloads = downloads
+        self._answer = answer
+        self._queue: queue.SimpleQueue[pb.AgentTask | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._begun: dict[str, pb.AgentTask] = {}
+        self._answers: OrderedDict[str, Answer] = OrderedDict()
+        # A daemon, as no handler minds being killed: it must not hold up the end for ever.
+        self._thread = threading.Thread(target=self._run, name="tasks", daemon=True)
+        self._thread.start()
+
+    def submit(self, task: pb.AgentTask) -> None:
+        """Have a task done; returns at once."""
+        with self._lock:
+            answer = self._answers.get(task.task_id)
+            if answer is None:
+                if task.task_id not in self._begun:
+                    self._begun[task.task_id] = task
+                    self._queue.put(task)
+                return
+        self._answer(answer)
+
+    def stop(self, seconds: float) -> None:
+        """Let the task under way end, if it does within some seconds, and begin no other."""
+        with self._lock:
+            self._begun.clear()
+        self._queue.put(None)
+        self._thread.join(seconds)
+
+    def _run(self) -> None:
+        while (task := self._queue.get()) is not None:
+            if task.task_id not in self._begun:
+                continue  # stopped
+            try:
+                answer = self._do(task)
+            except Stopped:
+                break
+            with self._lock:
+                self._begun.pop(task.task_id, None)
+                self._answers[task.task_id] = answer
+                while len(self._answers) > _REMEMBERED:
+                    self._answers.popitem(last=False)
+            self._answer(answer)
+
+    def _do(self, task: pb.AgentTask) -> Answer:
+        try:
+            reply = self._handle(task)
+        except Stopped:
+            raise
+        except Exception as error:  # also what the owner's loaders and networks raise
+            return Answer(task.task_id, error=explain(error, f"do {task.action}"))
+        return Answer(task.task_id, reply.SerializeToString(deterministic=True))
+
+    def _handle(self, task: pb.AgentTask) -> Message:
+        handler = HANDLERS.get(task.action)
+        if handler is None:
+            raise InputError(
+                f"Expected an action among {', '.join(HANDLERS)}, but got {task.action!r}."
+            )
+        try:
+            message = handler.task.FromString(task.task)
+        except DecodeError as error:
+            raise InputError(f"Expected a well-formed task, but it is damaged: {error}.") from error
+        if isinstance(message, unlearning_pb2.UnlearnTask):
+            for packet in message.fishers:
+                packet.tensors = self._downloads.get(packet.digest)
+        with self._open_owner() as owner:
+            if owner.store.owner != self._owner:
+                raise InputError(
+                    f"Expected the models of owner {self._owner!r}, as the agent's configuration "
+                    f"says, but its factory opens those of {owner.store.owner!r}."
+                )
+            reply = handler.handle(owner, message)
+        self._downloads.keep_only(self._wanted(task.task_id))
+        return reply
+
+    def _wanted(self, done: str) -> set[str]:
+        """Return the digests of what tasks that wait will need."""
+        with self._lock:
+            waiting = [task for id, task in self._begun.items() if id != done]
+        return {
+            packet.digest
+            for task in waiting
+            if task.action in ("train.unlearn", "evaluate.preview")
+            for packet in unlearning_pb2.UnlearnTask.FromString(task.task).fishers
+        }

@@ -1,0 +1,1 @@
+"""Owners on edge devices: their agents dial in, hold a stream, and are asked over it."""

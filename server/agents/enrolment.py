@@ -1,0 +1,148 @@
+"""How a device becomes an owner's agent: a one-time token buys a certificate.
+
+A token is kept only as its hash, with the owner it is for and when it ends.  It is spent on one
+public key: the same key may ask again, as after a lost answer, and any other is refused.
+"""
+
+import hashlib
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from sqlalchemy import BigInteger, Column, Engine, MetaData, String, Table, insert, or_, update
+from sqlalchemy import select as select_rows
+from sqlalchemy.exc import SQLAlchemyError
+
+from disinherit.common.errors import InputError, StoreError
+from disinherit.common.records import check_id
+from disinherit.server.agents.authority import CertificateAuthority, requested_key
+
+TOKEN_SECONDS = 24 * 3600.0
+"""How long a token is good for, unless told otherwise."""
+
+_METADATA = MetaData()
+_TOKENS = Table(
+    "enrolment_token",
+    _METADATA,
+    Column("token_sha256", String(64), primary_key=True),
+    Column("owner", String(128), nullable=False),
+    Column("expires_us", BigInteger, nullable=False),
+    # SHA-256 of the public key it was spent on; empty as long as it was not.
+    Column("key_sha256", String(64), nullable=False, default=""),
+)
+
+
+class TokenError(InputError):
+    """An enrolment token that is unknown, spent or past its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """What a token bought.
+
+    Attributes:
+        owner: whose agent it is.
+        certificate: PEM.
+    """
+
+    owner: str
+    certificate: bytes
+
+
+class Enrolment:
+    """Gives out tokens, and certificates for them.
+
+    Args:
+        engine: the coordinator's database.
+        authority: signs the certificates.
+        clock: seconds since the epoch.
+
+    Raises:
+        StoreError: if the database cannot be used; so may every method.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        authority: CertificateAuthority,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._engine = engine
+        self._authority = authority
+        self._clock = clock
+        try:
+            _METADATA.create_all(engine)
+        except SQLAlchemyError as error:
+            raise _unusable(error) from error
+
+    def invite(self, owner: str, seconds: float = TOKEN_SECONDS) -> str:
+        """Return a new token for an owner's agent; it cannot be read back later.
+
+        Args:
+            owner: the owner.
+            seconds: how long it is good for.
+
+        Raises:
+            GraphError: if the owner's name is malformed.
+            StoreError: if the database cannot be used.
+        """
+        token = secrets.token_urlsafe(32)
+        row = {
+            "token_sha256": _sha256(token.encode()),
+            "owner": check_id(owner, "owner name"),
+            "expires_us": int((self._clock() + seconds) * 1e6),
+        }
+        try:
+            with self._engine.begin() as db:
+                db.execute(insert(_TOKENS).values(**row))
+        except SQLAlchemyError as error:
+            raise _unusable(error) from error
+        return token
+
+    def enrol(self, token: str, certificate_request: bytes) -> Enrolled:
+        """Spend a token on a certificate.
+
+        Args:
+            token: as `invite` returned it.
+            certificate_request: PEM.
+
+        Raises:
+            TokenError: if the token is unknown, past its end, or was spent on another key.
+            InputError: if the request cannot be signed; the token is not spent then.
+            StoreError: if the database cannot be used.
+        """
+        key = requested_key(certificate_request)
+        public = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        owner = self._spend(_sha256(token.encode()), _sha256(public))
+        return Enrolled(owner, self._authority.sign(certificate_request, owner))
+
+    def _spend(self, token: str, key: str) -> str:
+        """Bind a token to a key, in one statement so that one key wins, and return the owner."""
+        valid = (
+            _TOKENS.c.token_sha256 == token,
+            _TOKENS.c.expires_us > int(self._clock() * 1e6),
+            or_(_TOKENS.c.key_sha256 == "", _TOKENS.c.key_sha256 == key),
+        )
+        try:
+            with self._engine.begin() as db:
+                spent = db.execute(update(_TOKENS).where(*valid).values(key_sha256=key)).rowcount
+                of_token = select_rows(_TOKENS.c.owner).where(_TOKENS.c.token_sha256 == token)
+                owner = db.execute(of_token).scalar() if spent else None
+        except SQLAlchemyError as error:
+            raise _unusable(error) from error
+        if owner is None:
+            raise TokenError(
+                "Expected an enrolment token that is valid, but this one is unknown, spent or past "
+                "its end. Ask the coordinator's operator for a new one."
+            )
+        return str(owner)
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _unusable(error: SQLAlchemyError) -> StoreError:
+    return StoreError(f"Expected the table of enrolment tokens to be usable, but got: {error}.")

@@ -1,0 +1,193 @@
+"""Who is connected, what each is asked, and which answer belongs to what.
+
+A task is kept until it is answered or dropped, whatever happens to the connection meanwhile: an
+agent that comes back gets what it has not answered once more.  Handlers are idempotent, so that is
+harmless.
+"""
+
+import queue
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from disinherit.v1 import agents_pb2 as pb
+
+MAX_ANSWER_BYTES = 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What an agent answered.
+
+    Attributes:
+        task_id: to what.
+        data: the serialised reply.
+        error: why there is none; empty when there is.
+    """
+
+    task_id: str
+    data: bytes = b""
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    owner: str
+    task: pb.AgentTask
+    done: Callable[[Reply], None]
+
+
+class Session:
+    """One agent on one connection.
+
+    Args:
+        owner: whose agent it is.
+    """
+
+    def __init__(self, owner: str) -> None:
+        self.owner = owner
+        self._outgoing: queue.SimpleQueue[pb.AgentTask | None] = queue.SimpleQueue()
+        self.parts: dict[str, bytearray] = {}
+        self.replaced = False
+
+    def send(self, task: pb.AgentTask) -> None:
+        """Have a task sent."""
+        self._outgoing.put(task)
+
+    def close(self) -> None:
+        """Let `tasks` end."""
+        self._outgoing.put(None)
+
+    def tasks(self) -> Iterator[pb.AgentTask]:
+        """Yield what is to be sent, as it comes, until the session is closed."""
+        while (task := self._outgoing.get()) is not None:
+            yield task
+
+
+class Hub:
+    """Connects those who ask with the agents; its methods may be called from any thread.
+
+    Args:
+        arrived: called with an owner's name whenever its agent has connected.
+        max_answer_bytes: what a single answer may take in memory.
+    """
+
+    def __init__(
+        self,
+        arrived: Callable[[str], None] = lambda _: None,
+        max_answer_bytes: int = MAX_ANSWER_BYTES,
+    ) -> None:
+        self._arrived = arrived
+        self._max_answer_bytes = max_answer_bytes
+        self._lock = threading.Lock()
+        self._sessions: dict[str, Session] = {}
+        self._left: dict[str, float] = {}
+        self._waiting: dict[str, _Waiting] = {}
+
+    def owners(self) -> list[str]:
+        """Return the owners whose agents are connected."""
+        with self._lock:
+            return sorted(self._sessions)
+
+    def away(self, owner: str) -> float:
+        """Return for how many seconds an owner's agent is gone: 0 if it is connected."""
+        with self._lock:
+            if owner in self._sessions:
+                return 0.0
+            left = self._left.get(owner)
+            return float("inf") if left is None else time.monotonic() - left
+
+    def connect(self, owner: str) -> Session:
+        """Open a session for an owner's agent, in place of the one it may have had.
+
+        Args:
+            owner: as its certificate says.
+
+        Returns:
+            The session; what the agent has not answered is on its way again.
+        """
+        session = Session(owner)
+        with self._lock:
+            old = self._sessions.get(owner)
+            self._sessions[owner] = session
+            for waiting in self._waiting.values():
+                if waiting.owner == owner:
+                    session.send(waiting.task)
+        if old is not None:
+            old.replaced = True
+            old.close()
+        self._arrived(owner)
+        return session
+
+    def leave(self, session: Session) -> None:
+        """End a session; one that was replaced takes nothing with it."""
+        with self._lock:
+            if self._sessions.get(session.owner) is session:
+                del self._sessions[session.owner]
+                self._left[session.owner] = time.monotonic()
+        session.close()
+
+    def close(self) -> None:
+        """End all sessions."""
+        with self._lock:
+            sessions = list(self._sessions.values())
+        for session in sessions:
+            self.leave(session)
+
+    def post(
+        self, owner: str, action: str, task: bytes, done: Callable[[Reply], None]
+    ) -> str | None:
+        """Send a task to an owner's agent.
+
+        Args:
+            owner: the owner.
+            action: what is asked.
+            task: the serialised task.
+            done: called once, from another thread, with the answer.
+
+        Returns:
+            The task's id, or `None` if the agent is not connected; nothing is kept then.
+        """
+        message = pb.AgentTask(task_id=uuid.uuid4().hex, action=action, task=task)
+        with self._lock:
+            session = self._sessions.get(owner)
+            if session is None:
+                return None
+            self._waiting[message.task_id] = _Waiting(owner, message, done)
+            session.send(message)
+        return message.task_id
+
+    def drop(self, task_id: str) -> None:
+        """Give up waiting for an answer; one that comes later is ignored."""
+        with self._lock:
+            self._waiting.pop(task_id, None)
+
+    def receive(self, session: Session, part: pb.AnswerPart) -> None:
+        """Take a piece of an answer; what nobody waits for from this owner is ignored.
+
+        Args:
+            session: where it came from.
+            part: the piece.
+        """
+        with self._lock:
+            waiting = self._waiting.get(part.task_id)
+            if (
+                self._sessions.get(session.owner) is not session
+                or waiting is None
+                or waiting.owner != session.owner
+            ):
+                session.parts.pop(part.task_id, None)
+                return
+            data = session.parts.setdefault(part.task_id, bytearray())
+            data += part.data
+            if len(data) > self._max_answer_bytes:
+                error = f"its answer is larger than {self._max_answer_bytes} bytes"
+            elif not part.last:
+                return
+            else:
+                error = part.error
+            del session.parts[part.task_id]
+            del self._waiting[part.task_id]
+        waiting.done(Reply(part.task_id, b"" if error else bytes(data), error))

@@ -1,0 +1,121 @@
+"""The gRPC face of the hub: unpack, call, pack."""
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+import grpc
+
+from disinherit.common.errors import DisinheritError, InputError
+from disinherit.server.agents.authority import OWNER_URN
+from disinherit.server.agents.blobs import Blobs, NotOnOfferError, OffsetError
+from disinherit.server.agents.enrolment import Enrolment, TokenError
+from disinherit.server.agents.hub import Hub, Session
+from disinherit.server.answers import one_line
+from disinherit.v1 import agents_pb2 as pb
+
+PROTOCOL = 1
+"""Version of the agents' protocol."""
+
+_CODES: dict[type[DisinheritError], grpc.StatusCode] = {
+    TokenError: grpc.StatusCode.UNAUTHENTICATED,
+    NotOnOfferError: grpc.StatusCode.NOT_FOUND,
+    OffsetError: grpc.StatusCode.OUT_OF_RANGE,
+    InputError: grpc.StatusCode.INVALID_ARGUMENT,
+    DisinheritError: grpc.StatusCode.UNAVAILABLE,
+}
+"""Error -> status; of several that fit, the first."""
+
+
+class AgentsServicer:
+    """Serves `disinherit.v1.Agents`.
+
+    Args:
+        hub: knows who is connected.
+        blobs: what agents fetch.
+        enrolment: gives certificates for tokens.
+    """
+
+    def __init__(self, hub: Hub, blobs: Blobs, enrolment: Enrolment) -> None:
+        self._hub = hub
+        self._blobs = blobs
+        self._enrolment = enrolment
+
+    def Enrol(self, request: pb.EnrolRequest, context: Any) -> pb.EnrolResponse:  # noqa: N802
+        """Exchange a certificate signing request for a certificate."""
+        try:
+            enrolled = self._enrolment.enrol(request.token, request.certificate_request)
+        except DisinheritError as error:
+            _refuse(context, error)
+        return pb.EnrolResponse(certificate=enrolled.certificate, owner=enrolled.owner)
+
+    def Serve(  # noqa: N802
+        self, incoming: Iterator[pb.FromAgent], context: Any
+    ) -> Iterator[pb.ToAgent]:
+        """Send an agent its tasks and take its answers, as long as it stays connected."""
+        owner = _owner(context)
+        _check_hello(next(incoming, pb.FromAgent()), owner, context)
+        session = self._hub.connect(owner)
+        if not context.add_callback(lambda: self._hub.leave(session)):
+            self._hub.leave(session)  # it is gone already
+        threading.Thread(
+            target=self._receive, args=(incoming, session), name=f"from {owner}", daemon=True
+        ).start()
+        yield pb.ToAgent(welcome=pb.Welcome(time_us=time.time_ns() // 1000))
+        for task in session.tasks():
+            yield pb.ToAgent(task=task)
+        if session.replaced:
+            context.abort(grpc.StatusCode.ABORTED, f"Another agent of owner {owner} took over.")
+
+    def Fetch(self, request: pb.FetchRequest, context: Any) -> Iterator[pb.Chunk]:  # noqa: N802
+        """Send a blob from an offset on."""
+        try:
+            yield from self._blobs.chunks(_owner(context), request.digest, request.offset)
+        except DisinheritError as error:
+            _refuse(context, error)
+
+    def _receive(self, incoming: Iterator[pb.FromAgent], session: Session) -> None:
+        try:
+            for message in incoming:
+                if message.HasField("answer"):
+                    self._hub.receive(session, message.answer)
+        except grpc.RpcError:
+            pass  # the connection was lost
+        finally:
+            self._hub.leave(session)
+
+
+def _owner(context: Any) -> str:
+    """Return whose agent calls: what the certificate says, and nothing else."""
+    names = context.auth_context().get("x509_subject_alternative_name", ())
+    owners: list[str] = [name.decode() for name in names if name.startswith(OWNER_URN.encode())]
+    if len(owners) != 1:
+        context.abort(
+            grpc.StatusCode.UNAUTHENTICATED,
+            "Expected an agent's certificate, but got none. Enrol first: disinherit agent --enrol.",
+        )
+    return owners[0].removeprefix(OWNER_URN)
+
+
+def _check_hello(first: pb.FromAgent, owner: str, context: Any) -> None:
+    if not first.HasField("hello"):
+        context.abort(grpc.StatusCode.INVALID_ARGUMENT, "Expected a hello first, but got none.")
+    if first.hello.protocol != PROTOCOL:
+        context.abort(
+            grpc.StatusCode.FAILED_PRECONDITION,
+            f"Expected an agent that speaks protocol {PROTOCOL}, but got {first.hello.protocol}. "
+            "Install the coordinator's release of Disinherit on the device.",
+        )
+    if first.hello.owner != owner:
+        context.abort(
+            grpc.StatusCode.PERMISSION_DENIED,
+            f"Expected an agent of owner {owner}, as its certificate says, but got one that takes "
+            f"itself for {one_line(first.hello.owner)!r}. Correct `owner` in its configuration.",
+        )
+
+
+def _refuse(context: Any, error: DisinheritError) -> NoReturn:
+    code = next(code for kind, code in _CODES.items() if isinstance(error, kind))
+    context.abort(code, one_line(str(error)))
+    raise error  # not reached: abort raises

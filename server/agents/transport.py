@@ -1,0 +1,106 @@
+"""Owners reached through their agents: tasks go out on the agents' own streams, all at once."""
+
+import queue
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+
+from google.protobuf.message import DecodeError, Message
+
+from disinherit.server.agents.blobs import Blobs
+from disinherit.server.agents.hub import Hub, Reply
+from disinherit.server.answers import one_line
+from disinherit.server.transport import ACTIONS, Answer, Ask
+from disinherit.v1 import unlearning_pb2 as pb
+
+GRACE_SECONDS = 20.0
+"""How long an agent that was lost in the middle of a task may take to come back."""
+
+_POLL_SECONDS = 0.1
+
+
+class AgentTransport:
+    """Carries the coordinator's messages to owners whose agents are connected.
+
+    Args:
+        hub: where the agents are.
+        blobs: where they fetch Fisher packets from.
+        grace: seconds that an agent lost in the middle may take to come back.
+    """
+
+    def __init__(self, hub: Hub, blobs: Blobs, grace: float = GRACE_SECONDS) -> None:
+        self._hub = hub
+        self._blobs = blobs
+        self._grace = grace
+
+    def ask(self, asks: Sequence[Ask], timeout: float) -> Iterator[Answer]:
+        """Send all messages in parallel and yield exactly one answer for each."""
+        deadline = time.monotonic() + timeout
+        replies: queue.SimpleQueue[Reply] = queue.SimpleQueue()
+        waiting: dict[str, Ask] = {}
+        unconnected = []
+        with ExitStack() as offers:
+            offers.callback(self._drop_all, waiting)
+            for ask in asks:
+                task, packets = _without_tensors(ask.task)
+                offers.enter_context(self._blobs.offered(ask.owner, packets))
+                data = task.SerializeToString(deterministic=True)
+                task_id = self._hub.post(ask.owner, ask.action, data, replies.put)
+                if task_id is None:
+                    unconnected.append(ask)
+                else:
+                    waiting[task_id] = ask
+            for ask in unconnected:
+                yield _unreachable(ask, "is not connected")
+            while waiting:
+                try:
+                    left = deadline - time.monotonic()
+                    reply = replies.get(timeout=max(0.0, min(left, _POLL_SECONDS)))
+                except queue.Empty:
+                    for task_id, reason in self._given_up(waiting, deadline, timeout):
+                        self._hub.drop(task_id)
+                        yield _unreachable(waiting.pop(task_id), reason)
+                else:
+                    if reply.task_id in waiting:
+                        yield _answer(waiting.pop(reply.task_id), reply)
+
+    def _drop_all(self, waiting: dict[str, Ask]) -> None:
+        for task_id in waiting:
+            self._hub.drop(task_id)
+
+    def _given_up(
+        self, waiting: dict[str, Ask], deadline: float, timeout: float
+    ) -> list[tuple[str, str]]:
+        if time.monotonic() >= deadline:
+            return [(task_id, f"did not answer within {timeout:g} s") for task_id in waiting]
+        return [
+            (task_id, "was lost before it answered")
+            for task_id, ask in waiting.items()
+            if self._hub.away(ask.owner) > self._grace
+        ]
+
+
+def _without_tensors(task: Message) -> tuple[Message, dict[str, bytes]]:
+    """Return a task without the bytes of its Fisher packets, and these by their digests."""
+    if not isinstance(task, pb.UnlearnTask):
+        return task, {}
+    light = pb.UnlearnTask()
+    light.CopyFrom(task)
+    for packet in light.fishers:
+        packet.ClearField("tensors")
+    return light, {packet.digest: packet.tensors for packet in task.fishers}
+
+
+def _unreachable(ask: Ask, reason: str) -> Answer:
+    return Answer(ask, error=f"owner {ask.owner} {reason}", unreachable=True)
+
+
+def _answer(ask: Ask, reply: Reply) -> Answer:
+    if reply.error:
+        return Answer(ask, error=f"owner {ask.owner}: {one_line(reply.error)}")
+    try:
+        return Answer(ask, reply=ACTIONS[ask.action].FromString(reply.data))
+    except DecodeError as error:
+        expected = ACTIONS[ask.action].DESCRIPTOR.full_name
+        reason = f"Expected a well-formed {expected}, but it is damaged: {one_line(str(error))}"
+        return Answer(ask, error=f"owner {ask.owner} answered wrongly: {reason}")

@@ -1,0 +1,154 @@
+"""A coordinator's side for agents on loopback, with certificates made for the test, and agents.
+
+`PointsOwner`s (see `owner_fixture`) are their models: of owner "anna" in `<root>/anna`.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Self
+
+from owner_fixture import PointsOwner
+from sqlalchemy import create_engine
+
+from disinherit.client.agent import Agent, AgentConfig, Identity, enrol
+from disinherit.client.owner import Owner
+from disinherit.client.store import Application, LedgerEntry
+from disinherit.server.agents.authority import CertificateAuthority, KeyPair
+from disinherit.server.agents.blobs import Blobs
+from disinherit.server.agents.enrolment import Enrolment
+from disinherit.server.agents.hub import Hub
+from disinherit.server.agents.servicer import AgentsServicer
+from disinherit.server.agents.serving import AgentsServer
+from disinherit.server.agents.transport import AgentTransport
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    """Wait until something holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to hold in time"
+        time.sleep(0.02)
+
+
+class AgentsSide:
+    """What the coordinator runs for agents, and the means to set agents up.
+
+    Args:
+        root: for everything that is kept.
+        port: where agents connect; 0 for any.
+    """
+
+    def __init__(self, root: Path, port: int = 0) -> None:
+        self.root = root
+        self.authority = CertificateAuthority.open(root / "authority")
+        self.engine = create_engine(f"sqlite:///{root / 'tokens.db'}")
+        self.now = time.time
+        self.enrolment = Enrolment(self.engine, self.authority, lambda: self.now())
+        self.arrivals: list[str] = []
+        self.hub = Hub(self.arrivals.append)
+        self.blobs = Blobs()
+        self.transport = AgentTransport(self.hub, self.blobs, grace=10.0)
+        self.identity = self.authority.issue_server(["127.0.0.1"])
+        self.server = AgentsServer(
+            AgentsServicer(self.hub, self.blobs, self.enrolment),
+            self.identity,
+            self.authority.certificate,
+            f"127.0.0.1:{port}",
+            "127.0.0.1:0",
+            agents=8,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.server.stop()
+        self.engine.dispose()
+
+    def config(self, owner: str, bytes_per_second: int = 0) -> AgentConfig:
+        return AgentConfig(
+            owner=owner,
+            server=f"127.0.0.1:{self.server.port}",
+            ca=self.root / "authority" / "ca.pem",
+            state=self.root / f"state-{owner}",
+            factory="agent_fixture:open_points",
+            enrol_server=f"127.0.0.1:{self.server.enrol_port}",
+            bytes_per_second=bytes_per_second,
+        )
+
+    def enrolled(self, owner: str) -> Identity:
+        return enrol(self.config(owner), self.enrolment.invite(owner))
+
+    @contextmanager
+    def agent(
+        self, owner: str, open_owner: Callable[[], AbstractContextManager[Owner]] | None = None
+    ) -> Iterator[Agent]:
+        """A connected agent of an owner, in this process."""
+        config = self.config(owner)
+        opening = open_owner or partial(open_points, config)
+        with Agent(config, self.enrolled(owner), opening) as agent:
+            wait_for(lambda: owner in self.hub.owners())
+            yield agent
+
+    @contextmanager
+    def process(self, owner: str, bytes_per_second: int = 0) -> Iterator[subprocess.Popen[bytes]]:
+        """An agent of an owner in a process of its own, through the command line's function."""
+        config = self.config(owner, bytes_per_second)
+        if not (config.state / "agent.pem").exists():
+            self.enrolled(owner)
+        path = self.root / f"{owner}.toml"
+        path.write_text(
+            f'owner = "{owner}"\nserver = "{config.server}"\nca = "{config.ca}"\n'
+            f'state = "{config.state}"\nfactory = "{config.factory}"\n'
+            f"bytes_per_second = {bytes_per_second}\n"
+        )
+        code = "import pathlib, sys; from disinherit.cli.agent import agent\n"
+        code += "sys.exit(agent(pathlib.Path(sys.argv[1])))"
+        here = str(Path(__file__).parent)
+        known = os.environ.get("PYTHONPATH", "")
+        environment = {**os.environ, "PYTHONPATH": f"{here}{os.pathsep}{known}"}
+        with subprocess.Popen([sys.executable, "-c", code, str(path)], env=environment) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+
+def impostor(side: AgentsSide, owner: str) -> Identity:
+    """An identity that is signed by an authority of its own making."""
+    other = CertificateAuthority.open(side.root / "other")
+    pair: KeyPair = other.issue_server([owner])
+    return Identity(pair.key, pair.certificate, side.authority.certificate)
+
+
+class HaltingOwner(PointsOwner):
+    """Stops for ever before or after it applies, if a file in its folder says so."""
+
+    def __enter__(self) -> "HaltingOwner":
+        apply = self.store.apply
+
+        def halting(application: Application) -> LedgerEntry:
+            self._halt("before")
+            entry = apply(application)
+            self._halt("after")
+            return entry
+
+        self.store.apply = halting  # type: ignore[method-assign]
+        return self
+
+    def _halt(self, when: str) -> None:
+        if (self.store.root / f"halt-{when}").exists():
+            (self.store.root / "halted").touch()
+            signal.pause()  # the main thread waits in vain too: only SIGKILL ends this
+
+
+def open_points(config: AgentConfig) -> PointsOwner:
+    """Open the models of an agent's owner."""
+    return HaltingOwner(config.state.parent / config.owner, config.owner)
