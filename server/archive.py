@@ -5,6 +5,7 @@ from typing import Protocol
 
 from disinherit.common.errors import CheckpointError, FisherError
 from disinherit.common.packets import decode_fisher
+from disinherit.server.leases import Lease
 from disinherit.server.store import CoordinatorStore
 from disinherit.v1.unlearning_pb2 import FisherPacket
 
@@ -44,12 +45,12 @@ class StoredArchive:
 
     Args:
         store: the store.
-        request_id: the request.
+        lease: that of the pass over the request's campaign.
     """
 
-    def __init__(self, store: CoordinatorStore, request_id: str) -> None:
+    def __init__(self, store: CoordinatorStore, lease: Lease) -> None:
         self._store = store
-        self._request_id = request_id
+        self._lease = lease
 
     def load(self) -> Mapping[str, Sequence[FisherPacket]]:
         """Return root -> its packets, for the roots whose answers are complete and sound.
@@ -57,7 +58,7 @@ class StoredArchive:
         Raises:
             StoreError: if the store has no folder for packets.
         """
-        return self._store.packets(self._request_id)
+        return self._store.packets(self._lease.request_id)
 
     def keep(self, root: str, packets: Sequence[FisherPacket]) -> None:
         """Store what a root answered, unless it is unsound: then it must be asked again.
@@ -70,9 +71,12 @@ class StoredArchive:
                 decode_fisher(packet)
         except (FisherError, CheckpointError):
             return
-        self._store.save_packets(self._request_id, root, packets)
+        self._save(root, packets)
 
     def forget(self, roots: Sequence[str]) -> None:
         """Have these roots asked again."""
         for root in roots:
-            self._store.save_packets(self._request_id, root, [])
+            self._save(root, [])
+
+    def _save(self, root: str, packets: Sequence[FisherPacket]) -> None:
+        self._store.save_packets(self._lease.request_id, root, packets, lease=self._lease)

@@ -41,7 +41,8 @@ class Database:
                 address = make_url(url)
                 self.name = address.render_as_string(hide_password=True)
             lite = address.get_backend_name() == "sqlite"
-            self.file = Path(address.database) if lite and address.database else None
+            in_memory = address.database in (None, "", ":memory:")
+            self.file = Path(str(address.database)) if lite and not in_memory else None
             self._engine, self._writer = _sqlite(address) if lite else _server(address)
 
     def close(self) -> None:

@@ -139,7 +139,7 @@ def _collect(
         packets=known,
         errors=dict.fromkeys(sorted(needed), "its owner sent no Fisher information for it"),
     )
-    for answer in transport.ask(asks, timeout):
+    for answer in transport.ask(asks, timeout) if asks else ():
         roots = by_owner[answer.ask.owner]
         reply, error = reply_of(answer, pb.FisherReply)
         if reply is None:

@@ -3,7 +3,7 @@
 Configuration (`flwr run . --run-config 'database="..." expected-owners=5'`):
 
     database         path of the coordinator's SQLite file, or an SQLAlchemy URL
-    request          id of one request; empty or not given: all, the oldest first
+    request          id of one request; empty or not given: all open ones, the oldest first
     timeout          seconds to wait for an owner's answer (600)
     expected-owners  number of nodes to wait for (1)
 
@@ -18,7 +18,7 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from disinherit.common.errors import InputError
+from disinherit.common.errors import CampaignError, InputError
 from disinherit.server.coordinator import CampaignResult, Coordinator
 from disinherit.server.flower_transport import FlowerTransport
 from disinherit.server.store import CoordinatorStore
@@ -64,7 +64,8 @@ def build_server_app(open_store: OpenStore = store_from_config) -> ServerApp:
         store = open_store(context)
         try:
             request = context.run_config.get("request")
-            requests = [str(request)] if request else store.requests()
+            drivable = [c.request_id for c in store.campaigns() if c.state.drivable]
+            requests = [str(request)] if request else drivable
             transport = FlowerTransport(grid, expected, timeout)
             coordinator = Coordinator(store, transport, timeout, _log.info)
             for request_id in requests:
@@ -82,7 +83,7 @@ def _carry_out(coordinator: Coordinator, owners: list[str], request_id: str) -> 
         for owner, reason in coordinator.register(owners, scope).items():
             _log.warning("%s did not register all of its models: %s", owner, reason)
         _log_outcome(coordinator.run(request_id))
-    except InputError as error:
+    except (InputError, CampaignError) as error:
         _log.warning("request %s: %s", request_id, error)
 
 

@@ -8,30 +8,25 @@ from pathlib import Path
 
 from sqlalchemy import insert, select
 
-from disinherit.common.errors import (
-    CheckpointError,
-    GraphError,
-    LabelError,
-    RequestError,
-    StoreError,
-)
+from disinherit.common.errors import CheckpointError, RequestError, StoreError
 from disinherit.common.graph import InheritanceGraph
 from disinherit.common.records import Inheritance, ModelRecord
+from disinherit.server.campaign_rows import insert_campaign, reopen
+from disinherit.server.campaign_states import CampaignState
+from disinherit.server.campaign_store import CampaignStore
+from disinherit.server.coverage import LARGEST_PAGE, CoveragePage, cover, page
 from disinherit.server.database import Database
-from disinherit.server.lineage import put_successor, put_version
+from disinherit.server.leases import Lease
+from disinherit.server.lineage import find_graph, put_successor, put_version
 from disinherit.server.packets import PacketStore, find_packets, put_packets
 from disinherit.server.tables import (
-    EDGES,
     METADATA,
-    MODELS,
     REQUESTS,
-    TASKS,
+    find_request,
     now_us,
-    parse,
     put_task,
-    read_edge,
-    read_record,
     read_task,
+    task_rows,
 )
 from disinherit.server.tasks import Task, TaskState
 from disinherit.v1.unlearning_pb2 import FisherPacket, UnlearningRequest
@@ -39,7 +34,7 @@ from disinherit.v1.unlearning_pb2 import FisherPacket, UnlearningRequest
 __all__ = ["CoordinatorStore", "Task", "TaskState", "now_us"]
 
 
-class CoordinatorStore:
+class CoordinatorStore(CampaignStore):
     """Graph, requests and tasks in one database.
 
     Args:
@@ -53,7 +48,7 @@ class CoordinatorStore:
     """
 
     def __init__(self, url: str | Path, packets: Path | None = None) -> None:
-        self._database = Database(url)
+        super().__init__(Database(url))
         file = self._database.file
         if packets is None and file is not None:
             packets = file.with_name(f"{file.name}.packets")
@@ -75,36 +70,43 @@ class CoordinatorStore:
             GraphError: if the graph refuses it; nothing is stored then.
             LabelError: if a label mapping does not fit; nothing is stored then.
         """
-        with self._database.writing() as db:
+        with self._writing() as db:
             put_version(db, record, list(parents))
 
     def graph(self) -> InheritanceGraph:
         """Return the whole inheritance graph."""
         with self._database.reading() as db:
-            records = db.execute(select(MODELS.c.record)).scalars().all()
-            edges = db.execute(select(EDGES.c.edge)).scalars().all()
-        try:
-            return InheritanceGraph(map(read_record, records), map(read_edge, edges))
-        except (GraphError, LabelError) as error:
-            raise StoreError(
-                f"Expected a sound inheritance graph in {self._database.name!r}, but: {error}"
-            ) from error
+            return find_graph(db)
 
-    def submit(self, request: UnlearningRequest, tasks: Sequence[Task]) -> bool:
+    def submit(
+        self,
+        request: UnlearningRequest,
+        tasks: Sequence[Task],
+        *,
+        approval: bool = False,
+        deadline_us: int = 0,
+        lease: Lease | None = None,
+    ) -> bool:
         """Store a request with its tasks, and return whether it is new.
+
+        The campaign of a new one begins with it.  One that had ended is open again if a task is
+        added that is not settled.
 
         Args:
             request: the request.
             tasks: tasks to add, or to put in the place of those of the same models.
+            approval: whether a new request must be approved before anything is done.
+            deadline_us: when owners that stay away from a new one are given up, in microseconds
+                since the epoch; 0 for never.
+            lease: that of the pass this is part of.
 
         Raises:
             RequestError: if another request has this id; nothing is stored then.
         """
         data = request.SerializeToString(deterministic=True)
-        with self._database.writing() as db:
-            known = db.execute(
-                select(REQUESTS.c.request).where(REQUESTS.c.id == request.id)
-            ).scalar()
+        with self._writing(lease) as db:
+            query = select(REQUESTS.c.request).where(REQUESTS.c.id == request.id)
+            known = db.execute(query).scalar()
             if known is not None and known != data:
                 raise RequestError(
                     f"Expected a new request id, but {request.id!r} was already used for another "
@@ -113,8 +115,11 @@ class CoordinatorStore:
             if known is None:
                 values = {"id": request.id, "created_us": now_us(), "request": data}
                 db.execute(insert(REQUESTS).values(**values))
-            for task in tasks:
-                put_task(db, request.id, task)
+                state = CampaignState.AWAITING_APPROVAL if approval else CampaignState.RUNNING
+                insert_campaign(db, request.id, state, deadline_us)
+            added = [task for task in tasks if put_task(db, request.id, task)]
+            if any(not task.state.settled for task in added):
+                reopen(db, request.id)
         return known is None
 
     def request(self, request_id: str) -> UnlearningRequest:
@@ -124,12 +129,7 @@ class CoordinatorStore:
             RequestError: if there is none with this id.
         """
         with self._database.reading() as db:
-            data = db.execute(
-                select(REQUESTS.c.request).where(REQUESTS.c.id == request_id)
-            ).scalar()
-        if data is None:
-            raise RequestError(f"Expected the id of a submitted request, but got {request_id!r}.")
-        return parse(UnlearningRequest, data)
+            return find_request(db, request_id)
 
     def requests(self) -> list[str]:
         """Return the ids of all requests, the oldest first."""
@@ -139,52 +139,95 @@ class CoordinatorStore:
 
     def tasks(self, request_id: str) -> dict[str, Task]:
         """Return the tasks of a request by model id, ancestors first."""
-        query = (
-            select(TASKS)
-            .join(MODELS, MODELS.c.id == TASKS.c.model_id)
-            .where(TASKS.c.request_id == request_id)
-            .order_by(MODELS.c.created_us, MODELS.c.id)
-        )
         with self._database.reading() as db:
-            return {row.model_id: read_task(row) for row in db.execute(query)}
+            return {row.model_id: read_task(row) for row in task_rows(db, request_id)}
 
-    def update(self, request_id: str, task: Task, successor: ModelRecord | None = None) -> None:
+    def update(
+        self,
+        request_id: str,
+        task: Task,
+        successor: ModelRecord | None = None,
+        *,
+        lease: Lease | None = None,
+    ) -> None:
         """Record a task's new state and, with it, the version that unlearning made.
 
         Args:
             request_id: the request.
             task: the task as it stands now.
             successor: version to add with an `unlearned` edge from the task's model.
+            lease: that of the pass this is part of.
 
         Raises:
             GraphError: if the graph refuses the successor; nothing is stored then.
+            StoreError: if the lease was lost; nothing is stored then.
         """
-        with self._database.writing() as db:
+        with self._writing(lease) as db:
             put_task(db, request_id, task)
             if successor is not None:
                 put_successor(db, task.model_id, successor)
 
-    def update_all(self, request_id: str, tasks: Iterable[Task]) -> None:
-        """Record the new states of several tasks, all or none."""
-        with self._database.writing() as db:
+    def update_all(
+        self, request_id: str, tasks: Iterable[Task], *, lease: Lease | None = None
+    ) -> None:
+        """Record the new states of several tasks, all or none.
+
+        Args:
+            request_id: the request.
+            tasks: the tasks as they stand now.
+            lease: that of the pass this is part of.
+
+        Raises:
+            StoreError: if the lease was lost; nothing is stored then.
+        """
+        with self._writing(lease) as db:
             for task in tasks:
                 put_task(db, request_id, task)
 
-    def save_packets(self, request_id: str, root: str, packets: Sequence[FisherPacket]) -> None:
+    def coverage(
+        self, request_id: str, page_size: int = LARGEST_PAGE, page_token: str = ""
+    ) -> CoveragePage:
+        """Return every version that a request affects now, in parts.
+
+        Args:
+            request_id: the request.
+            page_size: at most so many versions.
+            page_token: `""` for the first part, then the `next_page_token` of the part before.
+
+        Raises:
+            RequestError: if there is no such request, or the size or the token is none.
+        """
+        with self._database.reading() as db:
+            request, graph = find_request(db, request_id), find_graph(db)
+            rows = task_rows(db, request_id)
+        tasks = {row.model_id: read_task(row) for row in rows}
+        updated = {row.model_id: row.updated_us for row in rows}
+        return page(graph, cover(graph, request, tasks, updated), page_size, page_token)
+
+    def save_packets(
+        self,
+        request_id: str,
+        root: str,
+        packets: Sequence[FisherPacket],
+        *,
+        lease: Lease | None = None,
+    ) -> None:
         """Keep what a root answered, in the place of what it answered before.
 
         Args:
             request_id: the request.
             root: id of the root.
             packets: its Fisher packets.
+            lease: that of the pass this is part of.
 
         Raises:
-            StoreError: if there is no folder for them, or they cannot be written.
+            StoreError: if there is no folder for them, they cannot be written, or the lease was
+                lost.
         """
         files = self.packet_files
         for packet in packets:
             files.write(packet.tensors, packet.digest)
-        with self._database.writing() as db:
+        with self._writing(lease) as db:
             put_packets(db, request_id, root, packets)
 
     def packets(self, request_id: str) -> dict[str, list[FisherPacket]]:

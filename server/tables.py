@@ -5,7 +5,7 @@ their own have only what is searched or sorted by.
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 from google.protobuf.message import DecodeError, Message
@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
-from disinherit.common.errors import GraphError, StoreError
+from disinherit.common.errors import GraphError, RequestError, StoreError
 from disinherit.common.graph_formats import (
     inheritance_from_proto,
     inheritance_to_proto,
@@ -37,7 +37,7 @@ from disinherit.common.records import Inheritance, ModelRecord
 from disinherit.server.tasks import Task, TaskState
 from disinherit.v1.graph_pb2 import Inheritance as InheritanceProto
 from disinherit.v1.graph_pb2 import ModelRecord as RecordProto
-from disinherit.v1.unlearning_pb2 import ModelResult
+from disinherit.v1.unlearning_pb2 import ModelResult, UnlearningRequest
 
 
 def _text(length: int) -> TypeEngine[str]:
@@ -78,6 +78,17 @@ TASKS = Table(
     Column("reason", Text, nullable=False, default=""),
     Column("result", LargeBinary, nullable=False, default=b""),
     Column("updated_us", BigInteger, nullable=False),
+)
+CAMPAIGNS = Table(
+    "campaign",
+    METADATA,
+    Column("request_id", ForeignKey("request.id"), primary_key=True),
+    Column("state", String(24), nullable=False),
+    Column("deadline_us", BigInteger, nullable=False),
+    Column("updated_us", BigInteger, nullable=False),
+    Column("lease_token", BigInteger, nullable=False),
+    Column("lease_holder", Text, nullable=False),
+    Column("lease_until_us", BigInteger, nullable=False),
 )
 PACKETS = Table(
     "packet",
@@ -153,6 +164,29 @@ def read_task(row: Row[Any]) -> Task:
     return Task(row.model_id, row.owner, state, row.reason, result)
 
 
+def find_request(db: Connection, request_id: str) -> UnlearningRequest:
+    """Return a submitted request.
+
+    Raises:
+        RequestError: if there is none with this id.
+    """
+    data = db.execute(select(REQUESTS.c.request).where(REQUESTS.c.id == request_id)).scalar()
+    if data is None:
+        raise RequestError(f"Expected the id of a submitted request, but got {request_id!r}.")
+    return parse(UnlearningRequest, data)
+
+
+def task_rows(db: Connection, request_id: str) -> Sequence[Row[Any]]:
+    """Return the rows of a request's tasks, ancestors first."""
+    query = (
+        select(TASKS)
+        .join(MODELS, MODELS.c.id == TASKS.c.model_id)
+        .where(TASKS.c.request_id == request_id)
+        .order_by(MODELS.c.created_us, MODELS.c.id)
+    )
+    return db.execute(query).all()
+
+
 def find_record(db: Connection, model_id: str) -> ModelRecord | None:
     """Return the record of a version, or `None`."""
     data = db.execute(select(MODELS.c.record).where(MODELS.c.id == model_id)).scalar()
@@ -191,8 +225,8 @@ def insert_edges(db: Connection, edges: Iterable[Inheritance]) -> None:
         db.execute(insert(EDGES).values(parent=edge.parent, child=edge.child, edge=data))
 
 
-def put_task(db: Connection, request_id: str, task: Task) -> None:
-    """Add or change the row of a task."""
+def put_task(db: Connection, request_id: str, task: Task) -> bool:
+    """Add or change the row of a task, and return whether it is new."""
     values = {
         "owner": task.owner,
         "state": task.state.value,
@@ -206,5 +240,7 @@ def put_task(db: Connection, request_id: str, task: Task) -> None:
         .where(TASKS.c.request_id == request_id, TASKS.c.model_id == task.model_id)
         .values(**values)
     )
-    if changed.rowcount == 0:
+    new = changed.rowcount == 0
+    if new:
         db.execute(insert(TASKS).values(**key, **values))
+    return new

@@ -1,0 +1,136 @@
+"""Campaigns in the database: where each stands, since when and until when."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, insert, select, update
+
+from disinherit.common.errors import RequestError, StoreError
+from disinherit.server.campaign_states import (
+    CampaignEvent,
+    CampaignState,
+    next_state,
+    state_after_pass,
+)
+from disinherit.server.tables import CAMPAIGNS, REQUESTS, TASKS, now_us
+from disinherit.server.tasks import TaskState
+
+
+@dataclass(frozen=True, slots=True)
+class Campaign:
+    """The execution of one request, as it is stored.
+
+    Attributes:
+        request_id: the request.
+        state: where it stands.
+        deadline_us: when owners that stay away are given up, in microseconds since the epoch; 0
+            for never.
+        created_us: when the request was submitted.
+        updated_us: when the state last changed.
+    """
+
+    request_id: str
+    state: CampaignState
+    deadline_us: int
+    created_us: int
+    updated_us: int
+
+
+def insert_campaign(
+    db: Connection, request_id: str, state: CampaignState, deadline_us: int
+) -> None:
+    """Add the row of a campaign that nobody drives yet."""
+    values = {
+        "request_id": request_id,
+        "state": state.value,
+        "deadline_us": deadline_us,
+        "updated_us": now_us(),
+        "lease_token": 0,
+        "lease_holder": "",
+        "lease_until_us": 0,
+    }
+    db.execute(insert(CAMPAIGNS).values(**values))
+
+
+def find_campaign(db: Connection, request_id: str) -> Campaign:
+    """Return a campaign.
+
+    Raises:
+        RequestError: if there is no such request.
+        StoreError: if its state is none that this version knows.
+    """
+    row = db.execute(_query().where(REQUESTS.c.id == request_id)).one_or_none()
+    if row is None:
+        raise RequestError(f"Expected the id of a submitted request, but got {request_id!r}.")
+    return _read(row)
+
+
+def find_campaigns(db: Connection) -> list[Campaign]:
+    """Return all campaigns, the oldest first."""
+    query = _query().order_by(REQUESTS.c.created_us, REQUESTS.c.id)
+    return [_read(row) for row in db.execute(query)]
+
+
+def put_event(
+    db: Connection, request_id: str, event: CampaignEvent, deadline_us: int | None
+) -> Campaign:
+    """Let something happen to a campaign, and return it as it stands then.
+
+    Args:
+        db: a transaction that writes.
+        request_id: the request.
+        event: what happens.
+        deadline_us: a new deadline; `None` leaves it as it is.
+
+    Raises:
+        RequestError: if there is no such request, or this may not happen to it now.
+    """
+    campaign = find_campaign(db, request_id)
+    target = next_state(campaign.state, event)
+    if deadline_us is None:
+        deadline_us = campaign.deadline_us
+    return _put(db, campaign, target, deadline_us)
+
+
+def reopen(db: Connection, request_id: str) -> None:
+    """Open a campaign that has ended for what joined it late, with as much time as it once had."""
+    campaign = find_campaign(db, request_id)
+    if campaign.state in (CampaignState.COMPLETE, CampaignState.PARTIAL):
+        span = campaign.deadline_us - campaign.created_us
+        deadline = now_us() + span if campaign.deadline_us else 0
+        _put(db, campaign, next_state(campaign.state, CampaignEvent.REOPEN), deadline)
+
+
+def settle(db: Connection, request_id: str) -> Campaign:
+    """Bring a campaign's state in line with its tasks after a pass, unless a person stopped it."""
+    campaign = find_campaign(db, request_id)
+    if not campaign.state.drivable:
+        return campaign
+    states = db.execute(select(TASKS.c.state).where(TASKS.c.request_id == request_id)).scalars()
+    target = state_after_pass(map(TaskState, states), campaign.deadline_us, now_us())
+    return _put(db, campaign, target, campaign.deadline_us)
+
+
+def _put(db: Connection, campaign: Campaign, state: CampaignState, deadline_us: int) -> Campaign:
+    if (state, deadline_us) == (campaign.state, campaign.deadline_us):
+        return campaign
+    values = {"state": state.value, "deadline_us": deadline_us, "updated_us": now_us()}
+    row = CAMPAIGNS.c.request_id == campaign.request_id
+    db.execute(update(CAMPAIGNS).where(row).values(**values))
+    return find_campaign(db, campaign.request_id)
+
+
+def _query() -> Select[Any]:
+    return select(CAMPAIGNS, REQUESTS.c.created_us).join(
+        REQUESTS, REQUESTS.c.id == CAMPAIGNS.c.request_id
+    )
+
+
+def _read(row: Row[Any]) -> Campaign:
+    try:
+        state = CampaignState(row.state)
+    except ValueError as error:
+        raise StoreError(
+            f"Expected a known campaign state in the database, but: {error}."
+        ) from None
+    return Campaign(row.request_id, state, row.deadline_us, row.created_us, row.updated_us)

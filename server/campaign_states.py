@@ -1,0 +1,97 @@
+"""Where a campaign stands, and what may happen to it then: one table.
+
+::
+
+    awaiting_approval --approve--> running <--pause/resume--> paused
+    running --end of a pass--> running | complete | partial
+    complete, partial --a late descendant, or resumed--> running
+    any but complete --abort--> aborted
+"""
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+
+from disinherit.common.errors import RequestError
+from disinherit.server.tasks import TaskState
+
+
+class CampaignState(StrEnum):
+    """Where a campaign stands."""
+
+    AWAITING_APPROVAL = "awaiting_approval"
+    RUNNING = "running"
+    PAUSED = "paused"
+    COMPLETE = "complete"
+    PARTIAL = "partial"
+    ABORTED = "aborted"
+
+    @property
+    def drivable(self) -> bool:
+        """Whether a coordinator may carry it out, or what of it was left or came later."""
+        return self in (CampaignState.RUNNING, CampaignState.COMPLETE, CampaignState.PARTIAL)
+
+
+class CampaignEvent(StrEnum):
+    """What a person, or a late descendant, makes happen to a campaign."""
+
+    APPROVE = "approve"
+    PAUSE = "pause"
+    RESUME = "resume"
+    ABORT = "abort"
+    REOPEN = "reopen"
+
+
+_S = CampaignState
+TRANSITIONS: Mapping[CampaignEvent, tuple[frozenset[CampaignState], CampaignState]] = {
+    CampaignEvent.APPROVE: (frozenset({_S.AWAITING_APPROVAL}), _S.RUNNING),
+    CampaignEvent.PAUSE: (frozenset({_S.RUNNING}), _S.PAUSED),
+    CampaignEvent.RESUME: (frozenset({_S.PAUSED, _S.PARTIAL}), _S.RUNNING),
+    CampaignEvent.ABORT: (
+        frozenset({_S.AWAITING_APPROVAL, _S.RUNNING, _S.PAUSED, _S.PARTIAL}),
+        _S.ABORTED,
+    ),
+    CampaignEvent.REOPEN: (frozenset({_S.COMPLETE, _S.PARTIAL}), _S.RUNNING),
+}
+"""Event -> the states it may happen in, and the state it leads to."""
+
+
+def next_state(state: CampaignState, event: CampaignEvent) -> CampaignState:
+    """Return the state an event leads to; one that is repeated changes nothing.
+
+    Args:
+        state: where the campaign stands.
+        event: what is to happen.
+
+    Raises:
+        RequestError: if it may not happen then.
+
+    Example:
+        >>> str(next_state(CampaignState.PAUSED, CampaignEvent.RESUME))
+        'running'
+    """
+    allowed, target = TRANSITIONS[event]
+    if state not in allowed and state is not target:
+        raise RequestError(
+            f"Expected a campaign that is {' or '.join(sorted(allowed))} to {event}, but it is "
+            f"{state}."
+        )
+    return target
+
+
+def state_after_pass(tasks: Iterable[TaskState], deadline_us: int, now_us: int) -> CampaignState:
+    """Return where a campaign stands once a pass over it has ended.
+
+    Args:
+        tasks: the states of its tasks.
+        deadline_us: when owners that stay away are given up; 0 for never.
+        now_us: the time.
+
+    Example:
+        >>> str(state_after_pass([TaskState.VERIFIED, TaskState.PENDING], 5, 4))
+        'running'
+        >>> str(state_after_pass([TaskState.VERIFIED, TaskState.PENDING], 5, 5))
+        'partial'
+    """
+    if all(task.settled for task in tasks):
+        return CampaignState.COMPLETE
+    return CampaignState.PARTIAL if 0 < deadline_us <= now_us else CampaignState.RUNNING

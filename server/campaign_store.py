@@ -1,0 +1,120 @@
+"""Campaigns of a store: where they stand, and who drives them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Connection
+
+from disinherit.server import leases
+from disinherit.server.campaign_rows import (
+    Campaign,
+    find_campaign,
+    find_campaigns,
+    put_event,
+    settle,
+)
+from disinherit.server.campaign_states import CampaignEvent
+from disinherit.server.database import Database
+from disinherit.server.leases import Lease
+
+
+class CampaignStore:
+    """States and leases of the campaigns in one database.
+
+    Args:
+        database: the database.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def campaign(self, request_id: str) -> Campaign:
+        """Return how the campaign of a request stands.
+
+        Raises:
+            RequestError: if there is no such request.
+        """
+        with self._database.reading() as db:
+            return find_campaign(db, request_id)
+
+    def campaigns(self) -> list[Campaign]:
+        """Return all campaigns, the oldest first."""
+        with self._database.reading() as db:
+            return find_campaigns(db)
+
+    def transition(
+        self, request_id: str, event: CampaignEvent, deadline_us: int | None = None
+    ) -> Campaign:
+        """Let something happen to a campaign; what already happened changes nothing.
+
+        Args:
+            request_id: the request.
+            event: what happens.
+            deadline_us: a new deadline; `None` leaves it as it is.
+
+        Returns:
+            The campaign as it stands then.
+
+        Raises:
+            RequestError: if there is no such request, or this may not happen to it now.
+        """
+        with self._writing() as db:
+            return put_event(db, request_id, event, deadline_us)
+
+    def settle(self, request_id: str, *, lease: Lease | None = None) -> Campaign:
+        """Bring the state of a campaign in line with its tasks, unless a person stopped it.
+
+        Args:
+            request_id: the request.
+            lease: that of the pass that has ended.
+
+        Returns:
+            The campaign as it stands then.
+
+        Raises:
+            RequestError: if there is no such request.
+            StoreError: if the lease was lost.
+        """
+        with self._writing(lease) as db:
+            return settle(db, request_id)
+
+    def acquire_lease(self, request_id: str, holder: str, seconds: float) -> Lease:
+        """Give `holder`, and nobody else, the right to drive a campaign.
+
+        Args:
+            request_id: the request.
+            holder: who asks, for people to read.
+            seconds: when it ends unless it is renewed.
+
+        Raises:
+            RequestError: if there is no such request.
+            CampaignError: if somebody has it, `holder` included.
+        """
+        with self._writing() as db:
+            find_campaign(db, request_id)
+            return leases.take(db, request_id, holder, seconds)
+
+    def renew_lease(self, lease: Lease, seconds: float) -> None:
+        """Let a lease run `seconds` from now; also one that ran out and nobody took.
+
+        Raises:
+            StoreError: if it was lost.
+        """
+        with self._writing() as db:
+            leases.renew(db, lease, seconds)
+
+    def release_lease(self, lease: Lease) -> None:
+        """Give a lease back; nothing can be written with it any more.
+
+        Raises:
+            StoreError: if it was lost.
+        """
+        with self._writing() as db:
+            leases.release(db, lease)
+
+    @contextmanager
+    def _writing(self, lease: Lease | None = None) -> Iterator[Connection]:
+        with self._database.writing() as db:
+            if lease is not None:
+                leases.check(db, lease)
+            yield db

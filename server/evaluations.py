@@ -1,0 +1,43 @@
+"""Confusion counts of models, asked from their owners."""
+
+from collections.abc import Iterator, Sequence
+
+from disinherit.common.graph import InheritanceGraph
+from disinherit.server.answers import checked_evaluation, reply_of
+from disinherit.server.transport import Ask, Transport
+from disinherit.v1 import unlearning_pb2 as pb
+
+
+def evaluations(
+    graph: InheritanceGraph, transport: Transport, timeout: float, models: Sequence[str]
+) -> Iterator[dict[str, pb.Evaluation]]:
+    """Ask the owners of models for confusion counts on their evaluation splits.
+
+    Args:
+        graph: the inheritance graph.
+        transport: the way to the owners.
+        timeout: seconds to wait for their answers.
+        models: ids of registered versions.
+
+    Yields:
+        For each owner, as it answers, an evaluation of each of its models; with `error` set where
+        there is none.
+
+    Raises:
+        GraphError: if a model is unknown.
+    """
+    by_owner: dict[str, list[str]] = {}
+    for model in dict.fromkeys(models):
+        by_owner.setdefault(graph.model(model).owner, []).append(model)
+    asks = [
+        Ask(owner, "evaluate.panel", pb.EvaluateTask(model_ids=ids))
+        for owner, ids in by_owner.items()
+    ]
+    for answer in transport.ask(asks, timeout):
+        reply, error = reply_of(answer, pb.EvaluateReply)
+        sent = {e.model_id: e for e in reply.models} if reply is not None else {}
+        missing = pb.Evaluation(error=error or "its owner did not mention it")
+        yield {
+            model: checked_evaluation(graph.model(model), sent.get(model, missing))
+            for model in by_owner[answer.ask.owner]
+        }

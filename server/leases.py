@@ -1,0 +1,148 @@
+"""Who drives a campaign: a lease with a fencing token.
+
+A lease runs out unless it is renewed, so a coordinator that died is followed by another one.  One
+that only slept, or whose clock is wrong, may still believe it holds the lease: every lease has a
+higher token than the one before, and what is written with any other token than the latest is
+refused.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+from sqlalchemy import Connection, select, update
+
+from disinherit.common.errors import CampaignError, StoreError
+from disinherit.server.tables import CAMPAIGNS, now_us
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to drive one campaign.
+
+    Attributes:
+        request_id: the campaign's request.
+        holder: who has it.
+        token: higher than that of every lease of this campaign before.
+    """
+
+    request_id: str
+    holder: str
+    token: int
+
+
+class Leases(Protocol):
+    """Gives out leases; a `CoordinatorStore` does."""
+
+    def acquire_lease(self, request_id: str, holder: str, seconds: float) -> Lease:
+        """Return a new lease."""
+        ...
+
+    def renew_lease(self, lease: Lease, seconds: float) -> None:
+        """Let a lease run from now."""
+        ...
+
+    def release_lease(self, lease: Lease) -> None:
+        """Give a lease back."""
+        ...
+
+
+@contextmanager
+def held(leases: Leases, request_id: str, holder: str, seconds: float) -> Iterator[Lease]:
+    """Hold a lease for the length of a block, however long that takes.
+
+    Args:
+        leases: where it comes from.
+        request_id: the campaign's request.
+        holder: who asks for it.
+        seconds: how long it outlives this process; it is renewed three times in that time.
+
+    Yields:
+        The lease.
+
+    Raises:
+        CampaignError: if another one holds it.
+        RequestError: if there is no such request.
+    """
+    lease = leases.acquire_lease(request_id, holder, seconds)
+    ended = threading.Event()
+
+    def renew() -> None:
+        while not ended.wait(seconds / 3):
+            # If it is lost, the next write says so; if the database is away, it may come back.
+            with suppress(StoreError):
+                leases.renew_lease(lease, seconds)
+
+    renewing = threading.Thread(target=renew, name=f"lease of {request_id}", daemon=True)
+    renewing.start()
+    try:
+        yield lease
+    finally:
+        ended.set()
+        renewing.join()
+        with suppress(StoreError):
+            leases.release_lease(lease)
+
+
+def take(db: Connection, request_id: str, holder: str, seconds: float) -> Lease:
+    """Give a campaign's lease to `holder`, in a transaction that writes.
+
+    Raises:
+        CampaignError: if it is held.
+    """
+    row = db.execute(select(CAMPAIGNS).where(CAMPAIGNS.c.request_id == request_id)).one()
+    now = now_us()
+    if row.lease_until_us > now:
+        raise CampaignError(
+            f"Expected nobody else to drive campaign {request_id!r}, but {row.lease_holder} does, "
+            f"for {(row.lease_until_us - now) / 1e6:.1f} s unless it goes on. Try again then."
+        )
+    lease = Lease(request_id, holder, row.lease_token + 1)
+    _put(db, lease, until_us=_after(now, seconds))
+    return lease
+
+
+def renew(db: Connection, lease: Lease, seconds: float) -> None:
+    """Let a lease run `seconds` from now.
+
+    Raises:
+        StoreError: if it was lost.
+    """
+    check(db, lease)
+    _put(db, lease, until_us=_after(now_us(), seconds))
+
+
+def release(db: Connection, lease: Lease) -> None:
+    """Give a lease back; nothing can be written with it any more.
+
+    Raises:
+        StoreError: if it was lost.
+    """
+    check(db, lease)
+    _put(db, Lease(lease.request_id, "", lease.token + 1), until_us=0)
+
+
+def check(db: Connection, lease: Lease) -> None:
+    """Raise `StoreError` unless a lease is its campaign's latest."""
+    row = db.execute(select(CAMPAIGNS).where(CAMPAIGNS.c.request_id == lease.request_id)).one()
+    if row.lease_token != lease.token:
+        raise StoreError(
+            f"Expected {lease.holder} to drive campaign {lease.request_id!r} with token "
+            f"{lease.token}, but it was given up or taken over by {row.lease_holder or 'nobody'} "
+            f"with token {row.lease_token}. Nothing was stored."
+        )
+
+
+def _put(db: Connection, lease: Lease, until_us: int) -> None:
+    values = {
+        "lease_token": lease.token,
+        "lease_holder": lease.holder,
+        "lease_until_us": until_us,
+    }
+    db.execute(update(CAMPAIGNS).where(CAMPAIGNS.c.request_id == lease.request_id).values(**values))
+
+
+def _after(start_us: int, seconds: float) -> int:
+    return start_us + round(seconds * 1e6)

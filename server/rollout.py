@@ -1,0 +1,153 @@
+"""From messages to verified models: broadcast what is prepared, record, verify.
+
+Every answer is stored as it arrives, with the token of the pass's lease: a coordinator that lost
+its campaign to another one can store nothing of it any more.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import cast
+
+from disinherit.common.errors import InputError
+from disinherit.common.graph_formats import record_from_proto
+from disinherit.server.answers import one_line, reply_of
+from disinherit.server.evaluations import evaluations
+from disinherit.server.leases import Lease
+from disinherit.server.preparation import Prepared, Say
+from disinherit.server.store import CoordinatorStore
+from disinherit.server.tasks import Task, TaskState
+from disinherit.server.transport import Answer, Ask, Transport
+from disinherit.v1 import unlearning_pb2 as pb
+
+
+@dataclass(slots=True)
+class Applied:
+    """Models that owners answered for, by whether they were changed just now."""
+
+    changed: list[str] = field(default_factory=list)
+    already: list[str] = field(default_factory=list)
+
+
+class Rollout:
+    """One pass's broadcast and verification.
+
+    Args:
+        store: graph, requests and tasks.
+        lease: the right to drive the campaign.
+        transport: the way to the owners.
+        timeout: seconds to wait for an owner's answer.
+        say: told what is happening.
+    """
+
+    def __init__(
+        self,
+        store: CoordinatorStore,
+        lease: Lease,
+        transport: Transport,
+        timeout: float,
+        say: Say,
+    ) -> None:
+        self._store = store
+        self._lease = lease
+        self._transport = transport
+        self._timeout = timeout
+        self._say = say
+
+    def broadcast(self, prepared: Prepared, todo: Mapping[str, Task]) -> Applied:
+        """Send every owner its message, all at once; store every answer as it arrives.
+
+        Args:
+            prepared: the messages, and why there is none for some models.
+            todo: model -> its task as it stands.
+
+        Returns:
+            What the owners answered for.
+
+        Raises:
+            StoreError: if the lease was lost.
+        """
+        self._say("dampening in every affected model, all owners at once")
+        settled = [_short_of(todo[m], TaskState.FAILED, r) for m, r in prepared.failed.items()]
+        settled += [_short_of(todo[m], TaskState.PENDING, r) for m, r in prepared.waiting.items()]
+        settled += [
+            _short_of(todo[model.model_id], TaskState.SENT)
+            for message in prepared.messages.values()
+            for model in message.models
+        ]
+        self._put(*settled)
+        applied = Applied()
+        asks = [Ask(owner, "train.unlearn", task) for owner, task in prepared.messages.items()]
+        for answer in self._transport.ask(asks, self._timeout):
+            self._record(answer, todo, applied)
+        return applied
+
+    def verify(self) -> None:
+        """Ask the owners what is on their disks, and settle the tasks for which it is right.
+
+        Raises:
+            StoreError: if the lease was lost.
+        """
+        applied = {
+            task.result.successor.id: task
+            for task in self._store.tasks(self._lease.request_id).values()
+            if task.state is TaskState.APPLIED and task.result is not None
+        }
+        if not applied:
+            return
+        self._say("verifying what the owners hold")
+        graph = self._store.graph()
+        for found in evaluations(graph, self._transport, self._timeout, list(applied)):
+            self._put(
+                *(_verified(applied[model], evaluation) for model, evaluation in found.items())
+            )
+
+    def _record(self, answer: Answer, todo: Mapping[str, Task], applied: Applied) -> None:
+        """Store one owner's answer; models it says nothing of are failed, or still pending."""
+        missing = {model.model_id for model in cast("pb.UnlearnTask", answer.ask.task).models}
+        reply, error = reply_of(answer, pb.UnlearnReply)
+        for result in reply.models if reply is not None else ():
+            if result.model_id in missing:
+                missing.discard(result.model_id)
+                self._record_one(todo[result.model_id], result, applied)
+        state = TaskState.PENDING if answer.unreachable else TaskState.FAILED
+        reason = error or "its owner did not mention it"
+        self._put(*(_short_of(todo[model], state, reason) for model in missing))
+        self._say(error or f"{answer.ask.owner} answered")
+
+    def _record_one(self, task: Task, result: pb.ModelResult, applied: Applied) -> None:
+        """Store what an owner says of one model, unless the graph refuses it."""
+        if result.outcome not in (pb.OUTCOME_APPLIED, pb.OUTCOME_ALREADY_APPLIED):
+            reason = one_line(result.error) or "its owner reported no outcome"
+            self._put(replace(task, state=TaskState.FAILED, reason=reason))
+            return
+        done = replace(task, state=TaskState.APPLIED, reason="", result=task.result or result)
+        try:
+            successor = record_from_proto(result.successor)
+            self._store.update(self._lease.request_id, done, successor, lease=self._lease)
+        except InputError as refused:
+            reason = f"its owner's report was refused: {one_line(str(refused))}"
+            self._put(replace(task, state=TaskState.FAILED, reason=reason))
+            return
+        new = result.outcome == pb.OUTCOME_APPLIED
+        (applied.changed if new else applied.already).append(task.model_id)
+
+    def _put(self, *tasks: Task) -> None:
+        self._store.update_all(self._lease.request_id, tasks, lease=self._lease)
+
+
+def _verified(task: Task, evaluation: pb.Evaluation) -> Task:
+    expected = task.result.successor.digest if task.result else ""
+    if evaluation.error and not evaluation.digest:
+        return replace(task, reason=f"not verified: {evaluation.error}")
+    if evaluation.digest != expected:
+        held = one_line(evaluation.digest)
+        reason = f"reported digest {expected}, but its owner holds {held}"
+        return replace(task, state=TaskState.FAILED, reason=reason)
+    return replace(task, state=TaskState.VERIFIED, reason="")
+
+
+def _short_of(task: Task, state: TaskState, reason: str = "") -> Task:
+    """Return a task that is sent, waits or failed; what was applied stays so, to be verified."""
+    if task.result is not None:
+        return replace(task, state=TaskState.APPLIED, reason=reason)
+    return replace(task, state=state, reason=reason)
