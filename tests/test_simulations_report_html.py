@@ -6,7 +6,7 @@ import json
 import re
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
-from itertools import pairwise
+from itertools import combinations
 
 import pytest
 from report_fixture import FORGOTTEN, GENERATION, make_report
@@ -14,7 +14,7 @@ from rich.console import Console
 
 from disinherit.common.errors import DataError
 from disinherit.simulations.report_check import check_report
-from disinherit.simulations.report_graph import lay_out
+from disinherit.simulations.report_graph import draw_graph
 from disinherit.simulations.report_html import render_html
 from disinherit.simulations.report_schema import CampaignOutcome, Edge, Node, Report
 from disinherit.simulations.report_svg import confusion_map, grouped_bars, row_strip, time_bars
@@ -360,21 +360,26 @@ def wide_fleet(generations: int, width: int) -> tuple[list[Node], list[Edge]]:
 
 
 @pytest.mark.parametrize(("generations", "width"), [(1, 1), (5, 6), (40, 1), (2, 15)])
-def test_no_two_models_or_way_points_share_a_place(generations: int, width: int) -> None:
+def test_no_two_boxes_of_a_graph_overlap_and_all_are_inside(generations: int, width: int) -> None:
     nodes, edges = wide_fleet(generations, width)
-    layout = lay_out(nodes, edges)
-    rooms = {key: 30 if isinstance(key, str) else 10 for key in layout.places}
-    keys = sorted(layout.places, key=layout.places.__getitem__)
-    for one, other in pairwise(keys):
-        (x, y), (u, v) = layout.places[one], layout.places[other]
-        assert u - x > 150 or v - y > rooms[one] + rooms[other] - 1e-6
-    for x, y in layout.places.values():
-        assert 0 <= x <= layout.width - 124
-        assert 22 <= y <= layout.height - 22
-    for edge, way in zip(edges, layout.ways, strict=True):
-        assert (way[0], way[-1]) == (edge["parent"], edge["child"])
-        steps = [layout.places[key][0] for key in way]
-        assert steps == sorted(set(steps))
+    model = make_report()["models"][0]
+    drawn = draw_graph(
+        {"nodes": nodes, "edges": edges, "roots": [], "affected": [], "untouched": []},
+        dict.fromkeys((node["id"] for node in nodes), model),
+    )
+    image = ET.fromstring(str(drawn))
+    boxes = [
+        tuple(float(rect.get(key, "")) for key in ("x", "y", "width", "height"))
+        for rect in image.iter("{http://www.w3.org/2000/svg}rect")
+    ]
+    assert len(boxes) == len(nodes)
+    _, _, full_width, full_height = map(float, image.get("viewBox", "").split())
+    for (x, y, w, h), (u, v, _, _) in combinations(boxes, 2):
+        assert abs(x - u) > w or abs(y - v) > h
+    for x, y, w, h in boxes:
+        assert x >= 0 <= y
+        assert x + w <= full_width
+        assert y + h <= full_height
 
 
 def test_empty_charts_are_drawn() -> None:
