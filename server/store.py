@@ -19,8 +19,8 @@ from disinherit.server.database import Database
 from disinherit.server.leases import Lease
 from disinherit.server.lineage import find_graph, put_successor, put_version
 from disinherit.server.packets import PacketStore, find_packets, put_packets
+from disinherit.server.schema import is_current, upgrade
 from disinherit.server.tables import (
-    METADATA,
     REQUESTS,
     find_request,
     now_us,
@@ -43,8 +43,8 @@ class CoordinatorStore(CampaignStore):
             `.packets` after its name.
 
     Raises:
-        StoreError: if the database cannot be opened; every method raises it if it fails or holds
-            something damaged.
+        StoreError: if the database cannot be opened, or a later version made it; every method
+            raises it if it fails or holds something damaged.
     """
 
     def __init__(self, url: str | Path, packets: Path | None = None) -> None:
@@ -53,8 +53,11 @@ class CoordinatorStore(CampaignStore):
         if packets is None and file is not None:
             packets = file.with_name(f"{file.name}.packets")
         self._packets = None if packets is None else PacketStore(packets)
-        with self._database.writing() as db:
-            METADATA.create_all(db)
+        with self._database.reading() as db:
+            current = is_current(db)
+        if not current:
+            with self._database.writing() as db:
+                upgrade(db)
 
     def close(self) -> None:
         """Close all connections."""

@@ -1,0 +1,1 @@
+"""How the coordinator's tables came to be, one revision per change (alembic)."""

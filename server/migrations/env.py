@@ -1,0 +1,6 @@
+"""Run by alembic: applies revisions in the transaction that the store gives."""
+
+from alembic import context
+
+context.configure(connection=context.config.attributes["connection"])
+context.run_migrations()

@@ -1,0 +1,140 @@
+"""Revisions of the coordinator's tables: empty, older, newer and half upgraded databases."""
+
+import threading
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, event, inspect, text
+from sqlalchemy.engine import Engine
+
+import disinherit.server
+from disinherit.common.errors import StoreError
+from disinherit.common.records import ModelRecord
+from disinherit.server.campaign_states import CampaignState
+from disinherit.server.database import Database
+from disinherit.server.schema import REVISIONS
+from disinherit.server.store import CoordinatorStore, Task, TaskState
+from disinherit.server.tables import METADATA
+from disinherit.v1 import unlearning_pb2 as pb
+
+RECORD = ModelRecord("r", "anna", "aa", ("cat", "dog"), "0a", 1)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "100% mine.db"
+
+
+def sql(path: Path, *statements: str) -> None:
+    database = Database(path)
+    with database.writing() as db:
+        for statement in statements:
+            db.execute(text(statement))
+    database.close()
+
+
+def tables(path: Path) -> set[str]:
+    database = Database(path)
+    with database.reading() as db:
+        found = set(inspect(db).get_table_names())
+    database.close()
+    return found
+
+
+def make_old(path: Path) -> None:
+    """A database from before there were revisions, with one request done and one not."""
+    store = CoordinatorStore(path)
+    store.add_model(RECORD)
+    for name, state in (
+        ("done", TaskState.VERIFIED),
+        ("open", TaskState.SENT),
+        ("none", TaskState.EXEMPT),
+    ):
+        store.submit(pb.UnlearningRequest(id=name), [Task("r", "anna", state)])
+    store.close()
+    sql(path, *(f"DROP TABLE {name}" for name in ("alembic_version", "packet", "campaign")))
+
+
+def test_the_revisions_are_those_that_there_are() -> None:
+    config = Config()
+    folder = Path(disinherit.server.__path__[0]) / "migrations"
+    config.set_main_option("script_location", str(folder))
+    scripts = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
+    assert tuple(reversed(scripts)) == REVISIONS
+
+
+def test_an_empty_database_gets_the_tables_that_the_code_uses(path: Path) -> None:
+    CoordinatorStore(path).close()
+    database = Database(path)
+    with database.reading() as db:
+        assert compare_metadata(MigrationContext.configure(db), METADATA) == []
+    database.close()
+
+
+def test_a_database_from_before_there_were_revisions_is_upgraded(path: Path) -> None:
+    make_old(path)
+    store = CoordinatorStore(path)
+    assert [(one.request_id, one.state) for one in store.campaigns()] == [
+        ("done", CampaignState.COMPLETE),
+        ("open", CampaignState.RUNNING),
+        ("none", CampaignState.COMPLETE),
+    ]
+    assert store.graph().models() == (RECORD,)
+    assert store.tasks("open") == {"r": Task("r", "anna", TaskState.SENT)}
+    assert store.acquire_lease("open", "one", 1.0).token == 1
+    store.close()
+
+
+def test_a_database_of_a_later_version_is_refused_and_left_alone(path: Path) -> None:
+    CoordinatorStore(path).close()
+    sql(path, "UPDATE alembic_version SET version_num = '9999'", "DROP TABLE packet")
+    before = tables(path)
+    with pytest.raises(StoreError, match="revision 0002 or older, but got '9999'"):
+        CoordinatorStore(path)
+    assert tables(path) == before
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_an_upgrade_that_fails_in_the_middle_leaves_the_database_as_it_was(
+    path: Path, old: bool
+) -> None:
+    if old:
+        make_old(path)
+    before = tables(path)
+
+    def fail(_: Connection, __: object, statement: str, *___: object) -> None:
+        if "CREATE TABLE packet" in statement:
+            raise KeyboardInterrupt
+
+    event.listen(Engine, "before_cursor_execute", fail)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            CoordinatorStore(path)
+    finally:
+        event.remove(Engine, "before_cursor_execute", fail)
+    assert tables(path) == before
+    store = CoordinatorStore(path)
+    assert len(store.campaigns()) == (3 if old else 0)
+    store.close()
+
+
+def test_several_may_open_an_empty_database_at_once(path: Path) -> None:
+    failed: list[BaseException] = []
+
+    def open_it() -> None:
+        try:
+            CoordinatorStore(path).close()
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=open_it) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    assert METADATA.tables.keys() <= tables(path)
