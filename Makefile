@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-CODE := protos/disinherit/v1 common client server simulations cli
+CODE := protos/disinherit/v1 common client client/agent server server/agents server/migrations server/migrations/versions \
+	server/service simulations cli
 SERVICES := $(shell grep -l '^service ' protos/disinherit/v1/*.proto)
 PACKAGES := disinherit.common disinherit.client disinherit.server disinherit.simulations disinherit.cli
 

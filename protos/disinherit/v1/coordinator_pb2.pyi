@@ -63,18 +63,26 @@ class GetGraphRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class SubmitRequestRequest(_message.Message):
-    __slots__ = ("request",)
+    __slots__ = ("request", "deadline_seconds")
     REQUEST_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_SECONDS_FIELD_NUMBER: _ClassVar[int]
     request: _unlearning_pb2.UnlearningRequest
-    def __init__(self, request: _Optional[_Union[_unlearning_pb2.UnlearningRequest, _Mapping]] = ...) -> None: ...
+    deadline_seconds: int
+    def __init__(self, request: _Optional[_Union[_unlearning_pb2.UnlearningRequest, _Mapping]] = ..., deadline_seconds: _Optional[int] = ...) -> None: ...
 
 class ControlRequest(_message.Message):
-    __slots__ = ("id", "reason")
+    __slots__ = ("id",)
     ID_FIELD_NUMBER: _ClassVar[int]
-    REASON_FIELD_NUMBER: _ClassVar[int]
     id: str
-    reason: str
-    def __init__(self, id: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+    def __init__(self, id: _Optional[str] = ...) -> None: ...
+
+class ResumeRequestRequest(_message.Message):
+    __slots__ = ("id", "deadline_seconds")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    deadline_seconds: int
+    def __init__(self, id: _Optional[str] = ..., deadline_seconds: _Optional[int] = ...) -> None: ...
 
 class GetRequestRequest(_message.Message):
     __slots__ = ("id",)
@@ -99,7 +107,7 @@ class ListRequestsResponse(_message.Message):
     def __init__(self, requests: _Optional[_Iterable[_Union[RequestStatus, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class RequestStatus(_message.Message):
-    __slots__ = ("request", "state", "tasks", "created_us", "updated_us", "reason")
+    __slots__ = ("request", "state", "tasks", "created_us", "updated_us", "deadline_us")
     class TasksEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -112,14 +120,14 @@ class RequestStatus(_message.Message):
     TASKS_FIELD_NUMBER: _ClassVar[int]
     CREATED_US_FIELD_NUMBER: _ClassVar[int]
     UPDATED_US_FIELD_NUMBER: _ClassVar[int]
-    REASON_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_US_FIELD_NUMBER: _ClassVar[int]
     request: _unlearning_pb2.UnlearningRequest
     state: CampaignState
     tasks: _containers.ScalarMap[str, int]
     created_us: int
     updated_us: int
-    reason: str
-    def __init__(self, request: _Optional[_Union[_unlearning_pb2.UnlearningRequest, _Mapping]] = ..., state: _Optional[_Union[CampaignState, str]] = ..., tasks: _Optional[_Mapping[str, int]] = ..., created_us: _Optional[int] = ..., updated_us: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+    deadline_us: int
+    def __init__(self, request: _Optional[_Union[_unlearning_pb2.UnlearningRequest, _Mapping]] = ..., state: _Optional[_Union[CampaignState, str]] = ..., tasks: _Optional[_Mapping[str, int]] = ..., created_us: _Optional[int] = ..., updated_us: _Optional[int] = ..., deadline_us: _Optional[int] = ...) -> None: ...
 
 class GetCoverageRequest(_message.Message):
     __slots__ = ("id", "page_size", "page_token")
@@ -132,7 +140,7 @@ class GetCoverageRequest(_message.Message):
     def __init__(self, id: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
 
 class ModelCoverage(_message.Message):
-    __slots__ = ("model_id", "owner", "state", "reason", "successor_id", "digest_before", "digest_after")
+    __slots__ = ("model_id", "owner", "state", "reason", "successor_id", "digest_before", "digest_after", "updated_us")
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -140,6 +148,7 @@ class ModelCoverage(_message.Message):
     SUCCESSOR_ID_FIELD_NUMBER: _ClassVar[int]
     DIGEST_BEFORE_FIELD_NUMBER: _ClassVar[int]
     DIGEST_AFTER_FIELD_NUMBER: _ClassVar[int]
+    UPDATED_US_FIELD_NUMBER: _ClassVar[int]
     model_id: str
     owner: str
     state: str
@@ -147,7 +156,8 @@ class ModelCoverage(_message.Message):
     successor_id: str
     digest_before: str
     digest_after: str
-    def __init__(self, model_id: _Optional[str] = ..., owner: _Optional[str] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., successor_id: _Optional[str] = ..., digest_before: _Optional[str] = ..., digest_after: _Optional[str] = ...) -> None: ...
+    updated_us: int
+    def __init__(self, model_id: _Optional[str] = ..., owner: _Optional[str] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., successor_id: _Optional[str] = ..., digest_before: _Optional[str] = ..., digest_after: _Optional[str] = ..., updated_us: _Optional[int] = ...) -> None: ...
 
 class GetCoverageResponse(_message.Message):
     __slots__ = ("models", "next_page_token")

@@ -71,7 +71,7 @@ class CoordinatorStub:
                 _registered_method=True)
         self.ResumeRequest = channel.unary_unary(
                 '/disinherit.v1.Coordinator/ResumeRequest',
-                request_serializer=disinherit_dot_v1_dot_coordinator__pb2.ControlRequest.SerializeToString,
+                request_serializer=disinherit_dot_v1_dot_coordinator__pb2.ResumeRequestRequest.SerializeToString,
                 response_deserializer=disinherit_dot_v1_dot_coordinator__pb2.RequestStatus.FromString,
                 _registered_method=True)
         self.AbortRequest = channel.unary_unary(
@@ -221,7 +221,7 @@ def add_CoordinatorServicer_to_server(servicer, server):
             ),
             'ResumeRequest': grpc.unary_unary_rpc_method_handler(
                     servicer.ResumeRequest,
-                    request_deserializer=disinherit_dot_v1_dot_coordinator__pb2.ControlRequest.FromString,
+                    request_deserializer=disinherit_dot_v1_dot_coordinator__pb2.ResumeRequestRequest.FromString,
                     response_serializer=disinherit_dot_v1_dot_coordinator__pb2.RequestStatus.SerializeToString,
             ),
             'AbortRequest': grpc.unary_unary_rpc_method_handler(
@@ -441,7 +441,7 @@ class Coordinator:
             request,
             target,
             '/disinherit.v1.Coordinator/ResumeRequest',
-            disinherit_dot_v1_dot_coordinator__pb2.ControlRequest.SerializeToString,
+            disinherit_dot_v1_dot_coordinator__pb2.ResumeRequestRequest.SerializeToString,
             disinherit_dot_v1_dot_coordinator__pb2.RequestStatus.FromString,
             options,
             channel_credentials,

@@ -1,0 +1,48 @@
+"""Late descendants: versions that come to be affected after a campaign has ended."""
+
+import logging
+import threading
+
+from disinherit.common.errors import InputError
+from disinherit.server.campaign_states import CampaignState
+from disinherit.server.coordinator import Coordinator
+
+_LOG = logging.getLogger(__name__)
+_ENDED = (CampaignState.COMPLETE, CampaignState.PARTIAL)
+
+
+class OpenCampaigns:
+    """The campaigns to drive; one that had ended is among them again when a version joins it.
+
+    Planning anew costs more than looking, so it is done only when the graph has grown.
+
+    Args:
+        coordinator: plans requests and knows the store.
+    """
+
+    def __init__(self, coordinator: Coordinator) -> None:
+        self._coordinator = coordinator
+        self._known = -1
+        self._turn = threading.Lock()
+
+    def __call__(self) -> list[str]:
+        """Return the ids of the campaigns that are running, the oldest first.
+
+        Raises:
+            StoreError: if the store cannot be used.
+        """
+        store = self._coordinator.store
+        with self._turn:
+            models = len(store.graph())
+            if models != self._known:
+                for campaign in store.campaigns():
+                    if campaign.state in _ENDED:
+                        self._join(campaign.request_id)
+                self._known = models
+        return [c.request_id for c in store.campaigns() if c.state is CampaignState.RUNNING]
+
+    def _join(self, request_id: str) -> None:
+        try:
+            self._coordinator.submit(self._coordinator.store.request(request_id))
+        except InputError as error:  # one campaign's trouble must not hold up the others
+            _LOG.warning("campaign %s cannot take in late versions: %s", request_id, error)

@@ -1,0 +1,1 @@
+"""The coordinator as a gRPC service: a thin servicer over plain handlers."""

@@ -1,0 +1,81 @@
+"""The parts of a running coordinator put together: store, driver, health and gRPC server."""
+
+import functools
+
+from grpc_health.v1 import health_pb2_grpc
+from grpc_health.v1.health import HealthServicer
+from grpc_reflection.v1alpha import reflection
+
+from disinherit.server.coordinator import Coordinator
+from disinherit.server.driver import Driver
+from disinherit.server.late import OpenCampaigns
+from disinherit.server.service.authentication import Authentication
+from disinherit.server.service.health import SERVICES, HealthMonitor, check_store
+from disinherit.server.service.listening import WATCHERS, listen
+from disinherit.server.service.models import Models
+from disinherit.server.service.principals import TokenBook
+from disinherit.server.service.requests import Requests
+from disinherit.server.service.servicer import CoordinatorServicer
+from disinherit.server.service.settings import ServeSettings
+from disinherit.server.store import CoordinatorStore
+from disinherit.server.transport import Transport
+from disinherit.v1 import coordinator_pb2_grpc
+
+
+class Service:
+    """A coordinator that serves until it is stopped.
+
+    Args:
+        settings: what it is told.
+        transport: the way to the owners.
+        health_seconds: between two checks of the store.
+
+    Attributes:
+        port: where it listens.
+
+    Raises:
+        InputError: if a setting cannot be used.
+        StoreError: if the store cannot be used.
+    """
+
+    def __init__(
+        self, settings: ServeSettings, transport: Transport, health_seconds: float = 2.0
+    ) -> None:
+        tokens = TokenBook.read(settings.tokens)
+        self._server, self.port = listen(settings.listen, settings.tls, [Authentication(tokens)])
+        self._store = CoordinatorStore(settings.database, settings.packets)
+        coordinator = Coordinator(self._store, transport)
+        self._driver = Driver(OpenCampaigns(coordinator), coordinator.run)
+        servicer = CoordinatorServicer(
+            Models(self._store, self._driver.poke),
+            Requests(coordinator, self._driver.poke, settings.approval),
+            WATCHERS,
+        )
+        coordinator_pb2_grpc.add_CoordinatorServicer_to_server(servicer, self._server)
+        health = HealthServicer(experimental_non_blocking=True)
+        health_pb2_grpc.add_HealthServicer_to_server(health, self._server)
+        check = functools.partial(check_store, settings.database)
+        self._monitor = HealthMonitor(health, check, health_seconds)
+        shown = (*SERVICES[1:], "grpc.health.v1.Health", reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(shown, self._server)
+
+    def start(self) -> None:
+        """Begin to serve and to drive campaigns."""
+        self._monitor.start()
+        self._server.start()
+        self._driver.start()
+
+    def poke(self) -> None:
+        """Say that an owner is back: every open campaign is due now."""
+        self._driver.poke()
+
+    def stop(self, grace: float = 5.0) -> None:
+        """Refuse new calls, let those that are being answered end, and stop.
+
+        Args:
+            grace: seconds for calls, and again for the pass that is being made.
+        """
+        self._monitor.stop()
+        self._server.stop(grace).wait()
+        self._driver.stop(grace)
+        self._store.close()

@@ -1,0 +1,109 @@
+"""Where the service listens, and how the channel is secured: TLS, mTLS, or loopback only."""
+
+import ipaddress
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from disinherit.common.errors import InputError
+
+WATCHERS = 32
+_UNARY_THREADS = 16
+# Callers keep quiet streams open through routers that forget them after minutes.
+_OPTIONS = (
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 20_000),
+    ("grpc.so_reuseport", 0),  # two coordinators on one port are a mistake
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """Files in PEM that secure the channel.
+
+    Attributes:
+        certificate: of the service, with its chain.
+        key: of the service.
+        client_ca: authority of the clients' certificates; with it, clients must show one (mTLS).
+    """
+
+    certificate: Path
+    key: Path
+    client_ca: Path | None = None
+
+
+def listen(address: str, tls: TlsFiles | None, interceptors: Sequence[Any]) -> tuple[Any, int]:
+    """Return a gRPC server that listens at an address, not yet started, and its port.
+
+    Args:
+        address: `host:port`; port 0 for a free one.
+        tls: secures the channel; `None` for plaintext, on a loopback address only.
+        interceptors: in front of every call.
+
+    Raises:
+        InputError: if the address is malformed or taken, plaintext would leave this machine, or a
+            file cannot be used.
+    """
+    host = check_address(address)
+    if tls is None and not _is_loopback(host):
+        raise InputError(
+            f"Expected TLS files, or a loopback address such as 127.0.0.1:50051 for plaintext, but "
+            f"got {address!r}."
+        )
+    threads = ThreadPoolExecutor(WATCHERS + _UNARY_THREADS, "grpc")
+    server = grpc.server(threads, interceptors=tuple(interceptors), options=_OPTIONS)
+    try:
+        if tls is None:
+            port = server.add_insecure_port(address)
+        else:
+            port = server.add_secure_port(address, _credentials(tls))
+    except RuntimeError as error:
+        raise InputError(f"Expected an address to listen at, but {address!r}: {error}.") from None
+    return server, port
+
+
+def check_address(address: str) -> str:
+    """Return the host in `host:port`.
+
+    Raises:
+        InputError: if it is malformed.
+
+    Example:
+        >>> check_address("[::1]:50051")
+        '::1'
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise InputError(
+            f"Expected an address as host:port, such as 127.0.0.1:50051, but got {address!r}."
+        )
+    return host.removeprefix("[").removesuffix("]")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _credentials(tls: TlsFiles) -> Any:
+    pair = (_read(tls.key, "key"), _read(tls.certificate, "certificate"))
+    authority = None if tls.client_ca is None else _read(tls.client_ca, "certificate authority")
+    return grpc.ssl_server_credentials(
+        [pair], root_certificates=authority, require_client_auth=authority is not None
+    )
+
+
+def _read(path: Path, what: str) -> bytes:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"Expected the {what} in {str(path)!r}, but: {error.strerror}.") from None
+    if b"-----BEGIN " not in data:
+        raise InputError(f"Expected a {what} in PEM in {str(path)!r}, but it holds none.")
+    return data

@@ -1,0 +1,104 @@
+"""Registering and listing model versions."""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from disinherit.common.errors import InputError
+from disinherit.common.graph import InheritanceGraph
+from disinherit.common.records import Inheritance, ModelRecord
+from disinherit.server.service.paging import page
+from disinherit.server.service.principals import Principal, Role
+from disinherit.server.service.refusals import NotAllowedError
+from disinherit.server.store import CoordinatorStore
+from disinherit.server.tables import now_us
+
+
+class Models:
+    """What callers may do with model versions.
+
+    Args:
+        store: the coordinator's store.
+        changed: called when a version was added, which may join a campaign.
+    """
+
+    def __init__(self, store: CoordinatorStore, changed: Callable[[], None]) -> None:
+        self._store = store
+        self._changed = changed
+        self._turn = threading.Lock()
+
+    def register(
+        self, caller: Principal, record: ModelRecord, parents: Sequence[Inheritance]
+    ) -> ModelRecord:
+        """Add a version with what it was derived from, or complete the record of a known one.
+
+        When a version was created and what its status is, the coordinator knows better: a new one
+        is younger than its parents whatever a device's clock says, a known one stays as it is.
+
+        Args:
+            caller: who registers it.
+            record: the version.
+            parents: the edges that lead to it; all of them, or none to leave them as they are.
+
+        Returns:
+            The record as it is stored.
+
+        Raises:
+            InputError: if it is another owner's, or the graph refuses it; nothing is stored then.
+        """
+        if caller.role is Role.OWNER and record.owner != caller.owner:
+            raise NotAllowedError(
+                f"Expected a model of owner {caller.owner!r}, whose token was shown, but got one "
+                f"of {record.owner!r}."
+            )
+        with self._turn:
+            graph = self._store.graph()
+            new = record.id not in graph
+            if not new:
+                known = graph.model(record.id)
+                if known.owner != record.owner:  # and not whose it is
+                    raise InputError(
+                        f"Expected a model id that is not taken, but got {record.id!r}."
+                    )
+                complete = replace(record, created_us=known.created_us, status=known.status)
+            else:
+                complete = replace(record, created_us=_birth(graph, parents))
+            self._store.add_model(complete, parents)
+        if new:
+            self._changed()
+        return complete
+
+    def list(
+        self, caller: Principal, owner: str, size: int, token: str
+    ) -> tuple[Sequence[ModelRecord], str]:
+        """Return a page of the versions, the oldest first, and the token of the next page.
+
+        Args:
+            caller: who asks; an owner sees its own only.
+            owner: whose; `""` for all.
+            size: of a page; 0 for the default.
+            token: of the page; `""` for the first.
+
+        Raises:
+            InputError: if the token is none, or the caller may not see this owner's.
+        """
+        if caller.role is Role.OWNER:
+            if owner not in ("", caller.owner):
+                raise NotAllowedError(
+                    f"Expected the owner {caller.owner!r}, whose token was shown, but got "
+                    f"{owner!r}."
+                )
+            owner = caller.owner
+        records = [r for r in self._store.graph().models() if owner in ("", r.owner)]
+        return page(records, lambda r: (r.created_us, r.id), size, token, f"models of {owner!r}")
+
+    def graph(self) -> InheritanceGraph:
+        """Return the whole inheritance graph."""
+        return self._store.graph()
+
+
+def _birth(graph: InheritanceGraph, parents: Sequence[Inheritance]) -> int:
+    youngest = max(
+        (graph.model(e.parent).created_us for e in parents if e.parent in graph), default=0
+    )
+    return max(now_us(), youngest + 1)

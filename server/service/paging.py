@@ -1,0 +1,77 @@
+"""Pages of a sorted list, with tokens that callers hand back without looking into them.
+
+A token holds the key of the last item sent, so a page is right even if items were added or removed
+since the one before; and what was asked for, so that it is not used for another question.
+"""
+
+import base64
+import binascii
+import json
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from disinherit.common.errors import InputError
+
+DEFAULT_SIZE = 100
+LARGEST_SIZE = 1000
+
+Key = tuple[int | str, ...]
+T = TypeVar("T")
+
+
+def page(
+    items: Sequence[T], key: Callable[[T], Key], size: int, token: str, question: str
+) -> tuple[Sequence[T], str]:
+    """Return one page and the token of the next one.
+
+    Args:
+        items: everything, in ascending order of `key`.
+        key: distinct for every item.
+        size: items on a page at most; 0 for the default, and never more than `LARGEST_SIZE`.
+        token: of this page; `""` for the first.
+        question: what is listed.
+
+    Returns:
+        The items, and the next page's token, `""` on the last page.
+
+    Raises:
+        InputError: if the token was not given for this question.
+
+    Example:
+        >>> first, token = page("abc", lambda letter: (letter,), 2, "", "letters")
+        >>> first, page("abc", lambda letter: (letter,), 2, token, "letters")
+        ('ab', ('c', ''))
+    """
+    count = min(size or DEFAULT_SIZE, LARGEST_SIZE)
+    start = 0
+    if token:
+        last = _read(token, question)
+        try:
+            start = next((i for i, item in enumerate(items) if key(item) > last), len(items))
+        except TypeError:
+            raise _refuse(token) from None
+    chosen = items[start : start + count]
+    if start + count >= len(items):
+        return chosen, ""
+    return chosen, _write(key(chosen[-1]), question)
+
+
+def _write(key: Key, question: str) -> str:
+    return base64.urlsafe_b64encode(json.dumps([question, *key]).encode()).decode()
+
+
+def _read(token: str, question: str) -> Key:
+    try:
+        about, *key = json.loads(base64.b64decode(token.encode(), altchars=b"-_", validate=True))
+    except (binascii.Error, ValueError, TypeError):
+        raise _refuse(token) from None
+    if about != question:
+        raise _refuse(token)
+    return tuple(key)
+
+
+def _refuse(token: str) -> InputError:
+    return InputError(
+        f"Expected the page token that came with the page before, for the same question, but got "
+        f"{token[:80]!r}. Leave it out to start at the first page."
+    )

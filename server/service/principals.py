@@ -1,0 +1,159 @@
+"""Who calls, by the token shown: a file lists the SHA-256 digests of tokens with their roles.
+
+::
+
+    [[token]]
+    name = "nightly job"           # for the log
+    role = "operator"              # viewer, operator, approver, or owner:<name>
+    sha256 = "9f86d081884c7d65..." # printf %s "$TOKEN" | sha256sum
+    expires = 2027-01-01T00:00:00Z # optional
+
+A token must be random, 128 bits or more: a plain digest protects nothing that can be guessed.
+"""
+
+import enum
+import hashlib
+import hmac
+import re
+import time
+import tomllib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from disinherit.common.errors import InputError
+from disinherit.common.records import check_id
+from disinherit.server.service.refusals import NotKnownError
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class Role(enum.StrEnum):
+    """What a caller may do."""
+
+    VIEWER = "viewer"
+    OPERATOR = "operator"
+    APPROVER = "approver"
+    OWNER = "owner"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """A caller.
+
+    Attributes:
+        name: for the log.
+        role: what it may do.
+        owner: whose models these are, for the role `owner`, else `""`.
+    """
+
+    name: str
+    role: Role
+    owner: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token that is accepted.
+
+    Attributes:
+        digest: its SHA-256.
+        principal: who shows it.
+        expires: seconds since the epoch after which it is not accepted; `None` for never.
+    """
+
+    digest: str
+    principal: Principal
+    expires: float | None = None
+
+
+class TokenBook:
+    """Knows callers by their tokens.
+
+    Args:
+        tokens: those accepted.
+        clock: seconds since the epoch.
+
+    Example:
+        >>> token = Token(hashlib.sha256(b"secret").hexdigest(), Principal("ci", Role.OPERATOR))
+        >>> TokenBook([token]).principal("secret").role
+        <Role.OPERATOR: 'operator'>
+    """
+
+    def __init__(self, tokens: Iterable[Token], clock: Callable[[], float] = time.time) -> None:
+        self._tokens = tuple(tokens)
+        self._clock = clock
+
+    @classmethod
+    def read(cls, path: Path) -> "TokenBook":
+        """Return the book in a file.
+
+        Raises:
+            InputError: if it cannot be read, or is not such a file.
+        """
+        try:
+            listed = tomllib.loads(path.read_text())
+            return cls([_token(entry) for entry in listed["token"]])
+        except OSError as error:
+            raise InputError(
+                f"Expected a token file {str(path)!r}, but: {error.strerror}."
+            ) from None
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"Expected [[token]] tables with name, role and sha256 in {str(path)!r}, but: "
+                f"{error}."
+            ) from None
+
+    def principal(self, token: str) -> Principal:
+        """Return who shows a token.
+
+        Raises:
+            NotKnownError: if it is wrong or has expired.
+        """
+        digest = hashlib.sha256(token.encode(errors="surrogateescape")).hexdigest()
+        found = None
+        for known in self._tokens:  # all of them: the time tells nothing
+            if hmac.compare_digest(known.digest, digest):
+                found = known
+        if found is None:
+            raise NotKnownError("Expected a valid token, but nobody has the one that was shown.")
+        if found.expires is not None and self._clock() >= found.expires:
+            raise NotKnownError(
+                f"Expected a valid token, but that of {found.principal.name!r} expired."
+            )
+        return found.principal
+
+
+def _token(entry: dict[str, Any]) -> Token:
+    unknown = set(entry) - {"name", "role", "sha256", "expires"}
+    if unknown:
+        raise InputError(f"Expected name, role, sha256, expires, but got {min(unknown)!r}.")
+    name, digest, expires = entry["name"], entry["sha256"], entry.get("expires")
+    if not isinstance(name, str) or not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
+        raise InputError(
+            f"Expected a SHA-256 as 64 lower-case hexadecimal digits for token {name!r}, but got "
+            f"{digest!r}."
+        )
+    if expires is not None and (not isinstance(expires, datetime) or expires.tzinfo is None):
+        raise InputError(
+            f"Expected the end of token {name!r} as a time with its zone, such as "
+            f"2027-01-01T00:00:00Z, but got {expires}."
+        )
+    principal = _principal(name, entry["role"])
+    return Token(digest, principal, None if expires is None else expires.timestamp())
+
+
+def _principal(name: str, role: object) -> Principal:
+    kind, _, owner = str(role).partition(":")
+    if kind == Role.OWNER and owner:
+        return Principal(name, Role.OWNER, check_id(owner, "owner name"))
+    if kind in (Role.VIEWER, Role.OPERATOR, Role.APPROVER) and not owner:
+        return Principal(name, Role(kind))
+    raise InputError(
+        f"Expected the role viewer, operator, approver or owner:<name> for token {name!r}, but got "
+        f"{role!r}."
+    )

@@ -1,0 +1,47 @@
+"""What the service refuses, and the gRPC status that says so."""
+
+import grpc
+
+from disinherit.common.errors import DisinheritError, InputError, StoreError
+
+
+class NotFoundError(InputError):
+    """There is nothing with this id."""
+
+
+class NotNowError(InputError):
+    """The present state does not allow it."""
+
+
+class NotAllowedError(InputError):
+    """The caller's role does not allow it."""
+
+
+class NotKnownError(InputError):
+    """Nobody knows who the caller is: no token, a wrong one, or one that has expired."""
+
+
+class TooManyError(InputError):
+    """There are too many such calls already."""
+
+
+_STATUS = (
+    (NotFoundError, grpc.StatusCode.NOT_FOUND),
+    (NotNowError, grpc.StatusCode.FAILED_PRECONDITION),
+    (NotAllowedError, grpc.StatusCode.PERMISSION_DENIED),
+    (NotKnownError, grpc.StatusCode.UNAUTHENTICATED),
+    (TooManyError, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (InputError, grpc.StatusCode.INVALID_ARGUMENT),
+    (StoreError, grpc.StatusCode.UNAVAILABLE),
+    (DisinheritError, grpc.StatusCode.FAILED_PRECONDITION),
+)
+
+
+def status_of(error: DisinheritError) -> grpc.StatusCode:
+    """Return the gRPC status code for an error.
+
+    Example:
+        >>> status_of(NotFoundError("Expected the id of a request, but got 'x'.")).name
+        'NOT_FOUND'
+    """
+    return next(code for kind, code in _STATUS if isinstance(error, kind))

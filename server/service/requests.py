@@ -1,0 +1,178 @@
+"""Submitting, steering and following unlearning requests."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from disinherit.common.errors import RequestError
+from disinherit.server.campaign_rows import Campaign
+from disinherit.server.campaign_states import CampaignEvent, CampaignState
+from disinherit.server.coordinator import Coordinator
+from disinherit.server.coverage import CoveragePage
+from disinherit.server.service.paging import DEFAULT_SIZE, LARGEST_SIZE, page
+from disinherit.server.service.refusals import NotFoundError, NotNowError
+from disinherit.server.tables import now_us
+from disinherit.v1.unlearning_pb2 import UnlearningRequest
+
+_LONGEST_DEADLINE = 100 * 366 * 24 * 3600
+_ENDED = (CampaignState.COMPLETE, CampaignState.PARTIAL, CampaignState.ABORTED)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a request stands.
+
+    Attributes:
+        request: the request.
+        campaign: its execution.
+        tasks: task state -> number of affected versions.
+    """
+
+    request: UnlearningRequest
+    campaign: Campaign
+    tasks: Mapping[str, int]
+
+
+class Requests:
+    """What callers may do with requests.
+
+    Args:
+        coordinator: plans requests and knows the store; the driver runs them.
+        changed: called when a campaign may go on.
+        approval: whether a campaign waits for an approval before anything is sent.
+        poll_seconds: between two looks at a watched request.
+    """
+
+    def __init__(
+        self,
+        coordinator: Coordinator,
+        changed: Callable[[], None],
+        approval: bool = True,
+        poll_seconds: float = 0.5,
+    ) -> None:
+        self._coordinator = coordinator
+        self._store = coordinator.store
+        self._changed = changed
+        self._approval = approval
+        self._poll_seconds = poll_seconds
+
+    def submit(self, request: UnlearningRequest, deadline_seconds: int) -> Standing:
+        """Plan a request and store it with its campaign; the same again changes nothing.
+
+        Args:
+            request: the request.
+            deadline_seconds: from now until owners that stay away are given up; 0 for never.
+
+        Raises:
+            InputError: if it cannot be planned, or its id was used for another one.
+        """
+        deadline = _deadline_us(deadline_seconds)
+        self._coordinator.submit(request, approval=self._approval, deadline_us=deadline)
+        self._changed()
+        return self.get(request.id)
+
+    def move(
+        self, event: CampaignEvent, request_id: str, deadline_seconds: int | None = None
+    ) -> Standing:
+        """Let something happen to a campaign; what already happened changes nothing.
+
+        Args:
+            event: what happens.
+            request_id: the request.
+            deadline_seconds: from now until owners that stay away are given up, 0 for never;
+                `None` leaves it as it is.
+
+        Raises:
+            NotFoundError: if there is no such request.
+            NotNowError: if this may not happen to it now.
+        """
+        self._campaign(request_id)
+        deadline = None if deadline_seconds is None else _deadline_us(deadline_seconds)
+        try:
+            self._store.transition(request_id, event, deadline)
+        except RequestError as error:
+            raise NotNowError(str(error)) from None
+        self._changed()
+        return self.get(request_id)
+
+    def get(self, request_id: str) -> Standing:
+        """Return how a request stands.
+
+        Raises:
+            NotFoundError: if there is no such request.
+        """
+        return self._standing(self._campaign(request_id))
+
+    def list(self, size: int, token: str) -> tuple[Sequence[Standing], str]:
+        """Return a page of the requests, the oldest first, and the token of the next page.
+
+        Args:
+            size: of a page; 0 for the default.
+            token: of the page; `""` for the first.
+
+        Raises:
+            InputError: if the token is none.
+        """
+        campaigns, following = page(
+            self._store.campaigns(), lambda c: (c.created_us, c.request_id), size, token, "requests"
+        )
+        return [self._standing(campaign) for campaign in campaigns], following
+
+    def watch(self, request_id: str, wanted: Callable[[], bool]) -> Iterator[Standing]:
+        """Yield how a request stands, now and after every change, until it has ended.
+
+        The store is looked at again and again: another coordinator may change it.
+
+        Args:
+            request_id: the request.
+            wanted: whether somebody still listens.
+
+        Raises:
+            NotFoundError: if there is no such request.
+        """
+        last = None
+        while wanted():
+            standing = self.get(request_id)
+            if standing != last:
+                yield standing
+                last = standing
+            if standing.campaign.state in _ENDED:
+                return
+            time.sleep(self._poll_seconds)
+
+    def coverage(self, request_id: str, size: int, token: str) -> CoveragePage:
+        """Return a page of the versions that a request affects, ancestors first.
+
+        Args:
+            request_id: the request.
+            size: of a page; 0 for the default.
+            token: of the page; `""` for the first.
+
+        Raises:
+            NotFoundError: if there is no such request.
+            InputError: if the token is none.
+        """
+        self._campaign(request_id)
+        return self._store.coverage(request_id, min(size or DEFAULT_SIZE, LARGEST_SIZE), token)
+
+    def _campaign(self, request_id: str) -> Campaign:
+        try:
+            return self._store.campaign(request_id)
+        except RequestError as error:
+            raise NotFoundError(str(error)) from None
+
+    def _standing(self, campaign: Campaign) -> Standing:
+        tasks = self._store.tasks(campaign.request_id).values()
+        counts = Counter(task.state.value for task in tasks)
+        return Standing(self._store.request(campaign.request_id), campaign, counts)
+
+
+def _deadline_us(seconds: int) -> int:
+    """Return the time in so many seconds, in microseconds since the epoch; 0 for never."""
+    if not 0 <= seconds <= _LONGEST_DEADLINE:
+        raise RequestError(
+            f"Expected a deadline in at most {_LONGEST_DEADLINE} seconds, a hundred years, but "
+            f"got {seconds}."
+        )
+    return now_us() + seconds * 1_000_000 if seconds else 0

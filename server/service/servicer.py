@@ -1,0 +1,169 @@
+"""The gRPC face of the coordinator: unpacks messages, calls a handler, packs what it returns."""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn, TypeVar
+
+import grpc
+
+from disinherit.common.errors import DisinheritError
+from disinherit.common.graph_formats import (
+    graph_to_proto,
+    inheritance_from_proto,
+    record_from_proto,
+    record_to_proto,
+)
+from disinherit.server.campaign_states import CampaignEvent
+from disinherit.server.service.authentication import caller
+from disinherit.server.service.models import Models
+from disinherit.server.service.packing import coverage_to_proto, standing_to_proto
+from disinherit.server.service.refusals import TooManyError, status_of
+from disinherit.server.service.requests import Requests
+from disinherit.v1 import coordinator_pb2 as pb
+from disinherit.v1 import graph_pb2
+
+_LOG = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class CoordinatorServicer:
+    """Answers the calls of `disinherit.v1.Coordinator`.
+
+    Args:
+        models: handles those about models.
+        requests: handles those about requests.
+        watchers: watched requests at the same time; each takes a thread.
+    """
+
+    def __init__(self, models: Models, requests: Requests, watchers: int) -> None:
+        self._models = models
+        self._requests = requests
+        self._watchers = threading.BoundedSemaphore(watchers)
+
+    def RegisterModel(self, request: pb.RegisterModelRequest, context: Any) -> Any:  # noqa: N802
+        """Add a version, or complete its record."""
+
+        def answer() -> pb.RegisterModelResponse:
+            message = request.record
+            if not message.status:  # which the coordinator sets anyway
+                message.status = graph_pb2.MODEL_STATUS_ACTIVE
+            parents = [inheritance_from_proto(edge) for edge in request.parents]
+            record = self._models.register(caller(), record_from_proto(message), parents)
+            return pb.RegisterModelResponse(record=record_to_proto(record))
+
+        return _answered(context, answer)
+
+    def ListModels(self, request: pb.ListModelsRequest, context: Any) -> Any:  # noqa: N802
+        """List versions."""
+
+        def answer() -> pb.ListModelsResponse:
+            records, token = self._models.list(
+                caller(), request.owner, request.page_size, request.page_token
+            )
+            models = [record_to_proto(record) for record in records]
+            return pb.ListModelsResponse(models=models, next_page_token=token)
+
+        return _answered(context, answer)
+
+    def GetGraph(self, request: pb.GetGraphRequest, context: Any) -> Any:  # noqa: N802
+        """Return the whole graph."""
+        return _answered(context, lambda: graph_to_proto(self._models.graph()))
+
+    def SubmitRequest(self, request: pb.SubmitRequestRequest, context: Any) -> Any:  # noqa: N802
+        """Plan and store a request."""
+        return _answered(
+            context,
+            lambda: standing_to_proto(
+                self._requests.submit(request.request, request.deadline_seconds)
+            ),
+        )
+
+    def ApproveRequest(self, request: pb.ControlRequest, context: Any) -> Any:  # noqa: N802
+        """Let a campaign begin."""
+        return self._moved(CampaignEvent.APPROVE, request, context)
+
+    def PauseRequest(self, request: pb.ControlRequest, context: Any) -> Any:  # noqa: N802
+        """Send nothing more for a campaign, for now."""
+        return self._moved(CampaignEvent.PAUSE, request, context)
+
+    def ResumeRequest(self, request: pb.ResumeRequestRequest, context: Any) -> Any:  # noqa: N802
+        """Go on with a campaign that is paused, or has ended with versions left."""
+        seconds = request.deadline_seconds if request.HasField("deadline_seconds") else None
+        return self._moved(CampaignEvent.RESUME, request, context, seconds)
+
+    def AbortRequest(self, request: pb.ControlRequest, context: Any) -> Any:  # noqa: N802
+        """End a campaign as it stands."""
+        return self._moved(CampaignEvent.ABORT, request, context)
+
+    def GetRequest(self, request: pb.GetRequestRequest, context: Any) -> Any:  # noqa: N802
+        """Return how a request stands."""
+        return _answered(context, lambda: standing_to_proto(self._requests.get(request.id)))
+
+    def ListRequests(self, request: pb.ListRequestsRequest, context: Any) -> Any:  # noqa: N802
+        """List requests."""
+
+        def answer() -> pb.ListRequestsResponse:
+            standings, token = self._requests.list(request.page_size, request.page_token)
+            listed = [standing_to_proto(standing) for standing in standings]
+            return pb.ListRequestsResponse(requests=listed, next_page_token=token)
+
+        return _answered(context, answer)
+
+    def WatchRequest(  # noqa: N802
+        self, request: pb.GetRequestRequest, context: Any
+    ) -> Iterator[Any]:
+        """Yield how a request stands, now and after every change, until it has ended."""
+        if not self._watchers.acquire(blocking=False):
+            _abort(context, TooManyError("Expected fewer watchers at a time. Try again later."))
+        try:
+            for standing in self._requests.watch(request.id, context.is_active):
+                yield standing_to_proto(standing)
+        except Exception as error:  # answered in one line, whatever it is
+            _abort(context, error)
+        finally:
+            self._watchers.release()
+
+    def GetCoverage(self, request: pb.GetCoverageRequest, context: Any) -> Any:  # noqa: N802
+        """Return how every affected version stands."""
+
+        def answer() -> pb.GetCoverageResponse:
+            page = self._requests.coverage(request.id, request.page_size, request.page_token)
+            models = [coverage_to_proto(covered) for covered in page.models]
+            return pb.GetCoverageResponse(models=models, next_page_token=page.next_page_token)
+
+        return _answered(context, answer)
+
+    def _moved(
+        self,
+        event: CampaignEvent,
+        request: pb.ControlRequest | pb.ResumeRequestRequest,
+        context: Any,
+        deadline_seconds: int | None = None,
+    ) -> Any:
+        return _answered(
+            context,
+            lambda: standing_to_proto(self._requests.move(event, request.id, deadline_seconds)),
+        )
+
+
+def _answered(context: Any, answer: Callable[[], T]) -> T:
+    """Return the answer, unless nobody waits for it any more."""
+    remaining = context.time_remaining()
+    if remaining is not None and remaining <= 0:
+        context.abort(
+            grpc.StatusCode.DEADLINE_EXCEEDED, "Expected to be called before the deadline."
+        )
+    try:
+        return answer()
+    except Exception as error:  # answered in one line, whatever it is
+        _abort(context, error)
+
+
+def _abort(context: Any, error: Exception) -> NoReturn:
+    if isinstance(error, DisinheritError):
+        context.abort(status_of(error), " ".join(str(error).split()))
+    _LOG.error("a call failed", exc_info=error)
+    context.abort(grpc.StatusCode.INTERNAL, "The coordinator failed; its log says why.")
+    raise AssertionError("abort raises")

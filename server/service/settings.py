@@ -1,0 +1,131 @@
+"""What `disinherit serve` is told, by a file and by options.
+
+::
+
+    database = "coordinator.db"   # a file, or an SQLAlchemy URL
+    packets = "packets"           # folder of Fisher packets; beside an SQLite file by default
+    listen = "0.0.0.0:50051"
+    tokens = "tokens.toml"        # see disinherit.server.service.principals
+    approval = true               # campaigns wait for an approver
+
+    [tls]
+    certificate = "server.pem"
+    key = "server.key"
+    client_ca = "ca.pem"          # optional: clients must show a certificate
+
+Paths in a file are relative to its folder.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from disinherit.common.errors import InputError
+from disinherit.server.service.listening import TlsFiles, check_address
+
+_KEYS: Mapping[str, type] = {
+    "database": str,
+    "packets": str,
+    "listen": str,
+    "tokens": str,
+    "approval": bool,
+    "tls": dict,
+}
+_TLS_KEYS = tuple(get_type_hints(TlsFiles))
+
+
+@dataclass(frozen=True, slots=True)
+class ServeSettings:
+    """What a service needs to know.
+
+    Attributes:
+        database: the coordinator's store: an SQLite file, or an SQLAlchemy URL.
+        packets: folder of Fisher packets; `None` for the store's default.
+        listen: `host:port`.
+        tokens: file of the tokens accepted.
+        tls: secures the channel; `None` for plaintext, which must be asked for.
+        approval: whether campaigns wait for an approval.
+    """
+
+    database: str | Path
+    tokens: Path
+    listen: str = "127.0.0.1:50051"
+    packets: Path | None = None
+    tls: TlsFiles | None = None
+    approval: bool = True
+
+
+def read_settings(
+    config: Path | None, options: Mapping[str, Any], tls_options: Mapping[str, Path | None]
+) -> ServeSettings:
+    """Put a file and options together; options win.
+
+    Args:
+        config: the file, if there is one.
+        options: values by key, `None` where not given.
+        tls_options: the same for the table `tls`.
+
+    Raises:
+        InputError: if the file is not such a file, or something is missing.
+    """
+    values: dict[str, Any] = {} if config is None else _read(config)
+    given = {key: value for key, value in options.items() if value is not None}
+    tls = {**values.pop("tls", {}), **{k: v for k, v in tls_options.items() if v is not None}}
+    values |= given
+    for key, example in (("database", "coordinator.db"), ("tokens", "tokens.toml")):
+        if key not in values:
+            raise InputError(f"Expected --{key}, such as --{key} {example}, but got none.")
+    if tls and not {"certificate", "key"} <= set(tls):
+        raise InputError(f"Expected certificate and key for TLS, but got {', '.join(sorted(tls))}.")
+    settings = ServeSettings(**values, tls=TlsFiles(**tls) if tls else None)
+    check_address(settings.listen)
+    return settings
+
+
+def as_database(text: str) -> str | Path:
+    """Return an SQLAlchemy URL as it is, and anything else as the path of an SQLite file.
+
+    Example:
+        >>> as_database("postgresql+psycopg://host/fleet")
+        'postgresql+psycopg://host/fleet'
+        >>> as_database("coordinator.db")
+        PosixPath('coordinator.db')
+    """
+    return text if "://" in text else Path(text)
+
+
+def _read(config: Path) -> dict[str, Any]:
+    try:
+        values = tomllib.loads(config.read_text())
+    except OSError as error:
+        raise InputError(f"Expected a file {str(config)!r}, but: {error.strerror}.") from None
+    except ValueError as error:
+        raise InputError(f"Expected TOML in {str(config)!r}, but: {error}.") from None
+    _check(config, "", values, _KEYS)
+    tls = values.get("tls", {})
+    _check(config, "tls.", tls, dict.fromkeys(_TLS_KEYS, str))
+    folder = config.parent
+    for key in ("packets", "tokens"):
+        if key in values:
+            values[key] = folder / values[key]
+    if "database" in values:
+        database = as_database(values["database"])
+        values["database"] = folder / database if isinstance(database, Path) else database
+    if tls:
+        values["tls"] = {key: folder / path for key, path in tls.items()}
+    return values
+
+
+def _check(config: Path, prefix: str, values: Mapping[str, Any], known: Mapping[str, type]) -> None:
+    for key, value in values.items():
+        if key not in known:
+            raise InputError(
+                f"Expected one of {', '.join(known)} in {str(config)!r}, but got {prefix}{key}."
+            )
+        if type(value) is not known[key]:
+            raise InputError(
+                f"Expected {prefix}{key} in {str(config)!r} to be a {known[key].__name__}, but got "
+                f"{value!r}."
+            )

@@ -1,0 +1,117 @@
+"""Health that is true, and a schema that can be asked for."""
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import HealthServicer
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from service_fixture import Running, serving
+
+from disinherit.common.errors import StoreError
+from disinherit.server.service.health import HealthMonitor, check_store
+
+Status = health_pb2.HealthCheckResponse
+NAME = "disinherit.v1.Coordinator"
+
+
+def status(running: Running, service: str = "") -> int:
+    stub = health_pb2_grpc.HealthStub(running.channel)
+    answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=10)
+    return int(answer.status)
+
+
+def await_status(running: Running, wanted: int) -> None:
+    deadline = time.monotonic() + 20
+    while {status(running), status(running, NAME)} != {wanted}:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_it_serves_as_long_as_the_database_is_there(tmp_path: Path) -> None:
+    with serving(tmp_path) as running:  # no token: a probe has none
+        assert status(running) == status(running, NAME) == Status.SERVING
+        path = tmp_path / "coordinator.db"
+        path.rename(tmp_path / "elsewhere")
+        await_status(running, Status.NOT_SERVING)
+        assert not path.exists()  # looking for it does not make one
+        (tmp_path / "elsewhere").rename(path)
+        await_status(running, Status.SERVING)
+
+
+def test_a_watch_is_told_of_the_change(tmp_path: Path) -> None:
+    with serving(tmp_path) as running:
+        stub = health_pb2_grpc.HealthStub(running.channel)
+        watch = stub.Watch(health_pb2.HealthCheckRequest(), timeout=20)
+        assert next(watch).status == Status.SERVING
+        (tmp_path / "coordinator.db").unlink()
+        assert next(watch).status == Status.NOT_SERVING
+        watch.cancel()
+
+
+def test_an_unknown_service_is_not_found(tmp_path: Path) -> None:
+    with serving(tmp_path) as running, pytest.raises(grpc.RpcError, match="NOT_FOUND"):
+        status(running, "other")
+
+
+class Told:
+    """In the place of a health servicer: the statuses that were set."""
+
+    def __init__(self) -> None:
+        self.statuses: list[int] = []
+        self.changed = threading.Condition()
+
+    def set(self, service: str, status: int) -> None:
+        with self.changed:
+            self.statuses.append(status)
+            self.changed.notify_all()
+
+    def enter_graceful_shutdown(self) -> None:
+        self.set("", Status.NOT_SERVING)
+
+
+def test_a_store_that_hangs_is_not_serving() -> None:
+    told, hanging, release = Told(), threading.Event(), threading.Event()
+
+    def check() -> None:
+        if hanging.is_set():
+            release.wait(20)
+
+    servicer: Any = told
+    monitor = HealthMonitor(servicer, check, interval=0.05)
+    monitor.start()
+    assert set(told.statuses) == {Status.SERVING}
+    hanging.set()
+    with told.changed:
+        assert told.changed.wait_for(lambda: told.statuses[-1] == Status.NOT_SERVING, 10)
+    release.set()
+    monitor.stop()
+
+
+def test_a_stopped_service_says_so() -> None:
+    servicer = HealthServicer()
+    monitor = HealthMonitor(servicer, lambda: None, interval=0.05)
+    monitor.start()
+    monitor.stop()
+    found = servicer.Check(health_pb2.HealthCheckRequest(), None)
+    assert found.status == Status.NOT_SERVING
+
+
+def test_a_file_that_is_no_store_does_not_answer(tmp_path: Path) -> None:
+    for name, content in (("empty.db", b""), ("other.db", b"something else" * 1000)):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(StoreError, match=name):
+            check_store(tmp_path / name)
+
+
+def test_reflection_lists_the_services(tmp_path: Path) -> None:
+    with serving(tmp_path) as running:
+        stub = reflection_pb2_grpc.ServerReflectionStub(running.channel)
+        ask = reflection_pb2.ServerReflectionRequest(list_services="")
+        (answer,) = stub.ServerReflectionInfo(iter([ask]), timeout=10)
+        listed = {service.name for service in answer.list_services_response.service}
+    assert {NAME, "grpc.health.v1.Health"} <= listed

@@ -1,0 +1,69 @@
+"""What `serve` is told: a file, options over it, and one line for what is wrong with either."""
+
+from pathlib import Path
+
+import pytest
+
+from disinherit.common.errors import InputError
+from disinherit.server.service.listening import TlsFiles
+from disinherit.server.service.settings import ServeSettings, read_settings
+
+FULL = """
+database = "coordinator.db"
+packets = "packets"
+listen = "0.0.0.0:50051"
+tokens = "tokens.toml"
+approval = false
+
+[tls]
+certificate = "server.pem"
+key = "server.key"
+client_ca = "ca.pem"
+"""
+
+
+def test_paths_in_a_file_are_relative_to_it(tmp_path: Path) -> None:
+    (tmp_path / "serve.toml").write_text(FULL)
+    assert read_settings(tmp_path / "serve.toml", {}, {}) == ServeSettings(
+        database=tmp_path / "coordinator.db",
+        tokens=tmp_path / "tokens.toml",
+        listen="0.0.0.0:50051",
+        packets=tmp_path / "packets",
+        tls=TlsFiles(tmp_path / "server.pem", tmp_path / "server.key", tmp_path / "ca.pem"),
+        approval=False,
+    )
+
+
+def test_options_win(tmp_path: Path) -> None:
+    (tmp_path / "serve.toml").write_text(FULL)
+    options = {"database": "postgresql://host/fleet", "listen": "127.0.0.1:1", "approval": None}
+    settings = read_settings(tmp_path / "serve.toml", options, {"key": Path("other.key")})
+    assert settings.database == "postgresql://host/fleet"
+    assert settings.listen == "127.0.0.1:1"
+    assert settings.approval is False
+    assert settings.tls is not None
+    assert settings.tls.key == Path("other.key")
+    assert settings.tls.certificate == tmp_path / "server.pem"
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        (None, "serve.toml"),
+        ("x", "TOML"),
+        ("datbase = 'x'", "datbase"),
+        ("database = 3", "database"),
+        ("tls = 'x'", "tls"),
+        ("[tls]\ncert = 'x'", "tls.cert"),
+        ("[tls]\nkey = 3", "tls.key"),
+        ("database = 'x'", "--tokens"),
+        ("tokens = 'x'", "--database"),
+        ("database = 'x'\ntokens = 'y'\nlisten = 'here'", "host:port"),
+        ("database = 'x'\ntokens = 'y'\n[tls]\nkey = 'k'", "certificate and key"),
+    ],
+)
+def test_what_is_wrong_is_named(text: str | None, named: str, tmp_path: Path) -> None:
+    if text is not None:
+        (tmp_path / "serve.toml").write_text(text)
+    with pytest.raises(InputError, match=named):
+        read_settings(tmp_path / "serve.toml", {}, {})
