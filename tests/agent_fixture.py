@@ -4,9 +4,9 @@
 """
 
 import os
-import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -20,7 +20,7 @@ from sqlalchemy import create_engine
 from disinherit.client.agent import Agent, AgentConfig, Identity, enrol
 from disinherit.client.owner import Owner
 from disinherit.client.store import Application, LedgerEntry
-from disinherit.server.agents.authority import CertificateAuthority, KeyPair
+from disinherit.server.agents.authority import CertificateAuthority
 from disinherit.server.agents.blobs import Blobs
 from disinherit.server.agents.enrolment import Enrolment
 from disinherit.server.agents.hub import Hub
@@ -121,13 +121,6 @@ class AgentsSide:
                 process.kill()
 
 
-def impostor(side: AgentsSide, owner: str) -> Identity:
-    """An identity that is signed by an authority of its own making."""
-    other = CertificateAuthority.open(side.root / "other")
-    pair: KeyPair = other.issue_server([owner])
-    return Identity(pair.key, pair.certificate, side.authority.certificate)
-
-
 class HaltingOwner(PointsOwner):
     """Stops for ever before or after it applies, if a file in its folder says so."""
 
@@ -146,7 +139,7 @@ class HaltingOwner(PointsOwner):
     def _halt(self, when: str) -> None:
         if (self.store.root / f"halt-{when}").exists():
             (self.store.root / "halted").touch()
-            signal.pause()  # the main thread waits in vain too: only SIGKILL ends this
+            threading.Event().wait()  # only SIGKILL ends this in time
 
 
 def open_points(config: AgentConfig) -> PointsOwner:
