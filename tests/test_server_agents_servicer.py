@@ -16,10 +16,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from disinherit.client.agent import AgentConfig, Identity, enrol, load_identity
+from disinherit.common.agent_protocol import PROTOCOL
 from disinherit.common.errors import CampaignError, DisinheritError, InputError
 from disinherit.server.agents.authority import CertificateAuthority
 from disinherit.server.agents.blobs import CHUNK_BYTES
-from disinherit.server.agents.servicer import PROTOCOL
 from disinherit.server.transport import Ask
 from disinherit.v1 import agents_pb2 as pb
 from disinherit.v1 import unlearning_pb2

@@ -13,12 +13,10 @@ from disinherit.client.agent.hours import CoordinatorClock
 from disinherit.client.agent.identity import Identity
 from disinherit.client.agent.pacing import Throttle, backoff
 from disinherit.client.agent.runner import Answer, Stopped
+from disinherit.common.agent_protocol import PROTOCOL
 from disinherit.common.errors import CheckpointError
 from disinherit.v1 import agents_pb2 as pb
 from disinherit.v1.agents_pb2_grpc import AgentsStub
-
-PROTOCOL = 1
-"""Version of the agents' protocol."""
 
 _PART_BYTES = 64 * 1024
 _STABLE_SECONDS = 10.0

@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 import grpc
 
+from disinherit.common.agent_protocol import PROTOCOL
 from disinherit.common.errors import DisinheritError, InputError
 from disinherit.server.agents.authority import OWNER_URN
 from disinherit.server.agents.blobs import Blobs, NotOnOfferError, OffsetError
@@ -14,9 +15,6 @@ from disinherit.server.agents.enrolment import Enrolment, TokenError
 from disinherit.server.agents.hub import Hub, Session
 from disinherit.server.answers import one_line
 from disinherit.v1 import agents_pb2 as pb
-
-PROTOCOL = 1
-"""Version of the agents' protocol."""
 
 _CODES: dict[type[DisinheritError], grpc.StatusCode] = {
     TokenError: grpc.StatusCode.UNAUTHENTICATED,
