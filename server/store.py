@@ -53,11 +53,15 @@ class CoordinatorStore(CampaignStore):
         if packets is None and file is not None:
             packets = file.with_name(f"{file.name}.packets")
         self._packets = None if packets is None else PacketStore(packets)
-        with self._database.reading() as db:
-            current = is_current(db)
-        if not current:
-            with self._database.writing() as db:
-                upgrade(db)
+        try:
+            with self._database.reading() as db:
+                current = is_current(db)
+            if not current:
+                with self._database.writing() as db:
+                    upgrade(db)
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Close all connections."""

@@ -130,11 +130,15 @@ class World:
 
     Args:
         root: the folder, as `build` left it.
+        database: the URL of a database other than the one in the folder.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, database: str | None = None) -> None:
         self.root = root
-        self.store = CoordinatorStore(root / "coordinator.db")
+        self.database = database
+        self.store = CoordinatorStore(
+            database or root / "coordinator.db", packets=root / "coordinator.db.packets"
+        )
         self.transport = TroubledTransport(direct_transport(root, NAMES))
         self.coordinator = Coordinator(self.store, self.transport)
 
@@ -143,6 +147,10 @@ class World:
 
     def __exit__(self, *_: object) -> None:
         self.store.close()
+
+    def again(self) -> "World":
+        """The same federation with a coordinator of its own, as after a restart."""
+        return World(self.root, self.database)
 
     def states(self, request_id: str = "q") -> dict[str, TaskState]:
         return {model: task.state for model, task in self.store.tasks(request_id).items()}

@@ -100,7 +100,7 @@ def test_the_state_after_a_pass_follows_from_tasks_and_deadline(
 def test_a_campaign_comes_back_after_reopening(world: World) -> None:
     before = now_us()
     world.coordinator.submit(make_request(), approval=True, deadline_us=7)
-    with World(world.root) as again:
+    with world.again() as again:
         campaign = again.store.campaign("q")
         assert again.store.campaigns() == [campaign]
     assert campaign.state is S.AWAITING_APPROVAL

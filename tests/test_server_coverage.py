@@ -45,10 +45,8 @@ def edges(parents: list[str], child: str) -> list[Inheritance]:
     return [Inheritance(parent, child, kind, 1 / len(parents)) for parent in parents]
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[CoordinatorStore]:
+def fill(store: CoordinatorStore) -> None:
     """m1 -> m2 -> m3, m1 -> m4; unlearned in m1 and m2; m3 waits; m4 came late; m5 is apart."""
-    store = CoordinatorStore(tmp_path / "coordinator.db")
     for index, parents in ((1, []), (2, ["m1"]), (3, ["m2"]), (5, [])):
         store.add_model(version(index), edges(parents, f"m{index}"))
     store.submit(request(), [Task(f"m{index}", "anna") for index in (1, 2, 3)])
@@ -56,6 +54,12 @@ def store(tmp_path: Path) -> Iterator[CoordinatorStore]:
         store.update("q", applied(version(index)), successor(version(index)))
     store.update("q", Task("m3", "anna", TaskState.PENDING, "offline"))
     store.add_model(version(4), edges(["m1"], "m4"))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[CoordinatorStore]:
+    store = CoordinatorStore(tmp_path / "coordinator.db")
+    fill(store)
     yield store
     store.close()
 

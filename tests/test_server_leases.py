@@ -119,7 +119,7 @@ def test_of_two_coordinators_at_once_one_drives(world: World) -> None:
     first = threading.Thread(target=lambda: outcomes.append(world.coordinator.run("q").outcome))
     first.start()
     assert inside.wait(60)
-    with World(world.root) as other:
+    with world.again() as other:
         with pytest.raises(CampaignError, match="nobody else to drive campaign 'q'"):
             other.coordinator.run("q")
         assert other.transport.actions() == []
@@ -142,7 +142,7 @@ def test_a_coordinator_that_slept_past_its_lease_stores_nothing_any_more(
     monkeypatch.setattr(world.store, "renew_lease", lambda *_: None)
     sleepy = Coordinator(world.store, world.transport, lease_seconds=SOON)
     world.transport.twists["ben", "train.unlearn"] = taken_over
-    with World(world.root) as other, pytest.raises(StoreError, match="Nothing was stored"):
+    with world.again() as other, pytest.raises(StoreError, match="Nothing was stored"):
         sleepy.run("q")
     assert world.states() == dict.fromkeys(AFFECTED, TaskState.VERIFIED)
     assert world.store.campaign("q").state is CampaignState.COMPLETE

@@ -83,7 +83,7 @@ def packet(value: float, name: str = "cat") -> pb.FisherPacket:
 def test_packets_come_back_in_order_after_reopening(world: World) -> None:
     sent = [packet(2.0, "dog"), packet(1.0), packet(1.0, "owl")]
     world.store.save_packets("q", "r1", sent)
-    with World(world.root) as again:
+    with world.again() as again:
         assert again.store.packets("q") == {"r1": sent}
         assert again.store.packets("other") == {}
 
@@ -130,7 +130,7 @@ def test_a_root_that_has_answered_is_not_asked_again_by_a_new_coordinator(world:
     world.transport.twists.clear()
     world.transport.actions()
 
-    with World(world.root) as again:
+    with world.again() as again:
         assert again.coordinator.run("q").outcome == "complete"
         asked = [who for who, action in again.transport.actions() if action == "query.fisher"]
     assert asked == ["ben"]
