@@ -44,6 +44,8 @@ class Coordinator:
         say: told what is happening, for a progress display.
         lease_seconds: how long a campaign stays with this coordinator once its process has died;
             while it lives, however long it waits for owners.
+        patience: seconds to wait for a campaign that another coordinator drives, which may have
+            died.
     """
 
     def __init__(
@@ -53,12 +55,14 @@ class Coordinator:
         timeout: float = 600.0,
         say: Say = lambda _: None,
         lease_seconds: float = 30.0,
+        patience: float = 0.0,
     ) -> None:
         self.store = store
         self._transport = transport
         self._timeout = timeout
         self._say = say
         self._lease_seconds = lease_seconds
+        self._patience = patience
         self._holder = f"{socket.gethostname()}, process {os.getpid()}, {secrets.token_hex(4)}"
 
     def register(self, owners: Sequence[str], scope: str) -> dict[str, str]:
@@ -160,7 +164,9 @@ class Coordinator:
         """
         request = self.store.request(request_id)
         self._check_drivable(request_id)
-        with held(self.store, request_id, self._holder, self._lease_seconds) as lease:
+        with held(
+            self.store, request_id, self._holder, self._lease_seconds, self._patience
+        ) as lease:
             self._check_drivable(request_id)
             result = self._pass(request, lease, resend)
             self.store.settle(request_id, lease=lease)

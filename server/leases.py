@@ -7,6 +7,7 @@ refused.
 """
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from sqlalchemy import Connection, select, update
 
 from disinherit.common.errors import CampaignError, StoreError
 from disinherit.server.tables import CAMPAIGNS, now_us
+
+_POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,9 @@ class Leases(Protocol):
 
 
 @contextmanager
-def held(leases: Leases, request_id: str, holder: str, seconds: float) -> Iterator[Lease]:
+def held(
+    leases: Leases, request_id: str, holder: str, seconds: float, patience: float = 0.0
+) -> Iterator[Lease]:
     """Hold a lease for the length of a block, however long that takes.
 
     Args:
@@ -58,6 +63,7 @@ def held(leases: Leases, request_id: str, holder: str, seconds: float) -> Iterat
         request_id: the campaign's request.
         holder: who asks for it.
         seconds: how long it outlives this process; it is renewed three times in that time.
+        patience: seconds to wait for one that another holds, which may have died.
 
     Yields:
         The lease.
@@ -66,7 +72,7 @@ def held(leases: Leases, request_id: str, holder: str, seconds: float) -> Iterat
         CampaignError: if another one holds it.
         RequestError: if there is no such request.
     """
-    lease = leases.acquire_lease(request_id, holder, seconds)
+    lease = _wait_for(leases, request_id, holder, seconds, time.monotonic() + patience)
     ended = threading.Event()
 
     def renew() -> None:
@@ -84,6 +90,16 @@ def held(leases: Leases, request_id: str, holder: str, seconds: float) -> Iterat
         renewing.join()
         with suppress(StoreError):
             leases.release_lease(lease)
+
+
+def _wait_for(leases: Leases, request_id: str, holder: str, seconds: float, until: float) -> Lease:
+    while True:
+        try:
+            return leases.acquire_lease(request_id, holder, seconds)
+        except CampaignError:
+            if time.monotonic() >= until:
+                raise
+        time.sleep(_POLL_SECONDS)
 
 
 def take(db: Connection, request_id: str, holder: str, seconds: float) -> Lease:

@@ -25,6 +25,9 @@ from disinherit.server.store import CoordinatorStore
 
 _log = logging.getLogger("flwr")  # where Flower's own messages of a run go
 
+_PATIENCE_SECONDS = 45.0
+"""Longer than a coordinator's lease outlives it: a run that was killed may just have begun anew."""
+
 
 OpenStore = Callable[[Context], CoordinatorStore]
 """Opens the coordinator's store for one run."""
@@ -67,7 +70,9 @@ def build_server_app(open_store: OpenStore = store_from_config) -> ServerApp:
             drivable = [c.request_id for c in store.campaigns() if c.state.drivable]
             requests = [str(request)] if request else drivable
             transport = FlowerTransport(grid, expected, timeout)
-            coordinator = Coordinator(store, transport, timeout, _log.info)
+            coordinator = Coordinator(
+                store, transport, timeout, _log.info, patience=_PATIENCE_SECONDS
+            )
             for request_id in requests:
                 _carry_out(coordinator, sorted(transport.nodes), request_id)
         finally:

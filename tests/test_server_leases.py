@@ -95,6 +95,14 @@ def test_a_lease_is_renewed_while_it_is_held_and_given_back_after(world: World) 
     world.store.acquire_lease("q", "two", LONG)
 
 
+def test_a_lease_that_runs_out_is_waited_for_as_long_as_there_is_patience(world: World) -> None:
+    world.store.acquire_lease("q", "dead", 0.3)
+    with pytest.raises(CampaignError), held(world.store, "q", "quick", LONG):
+        pass
+    with held(world.store, "q", "patient", LONG, patience=30.0) as lease:
+        assert lease.holder == "patient"
+
+
 def test_a_lease_is_given_back_when_a_pass_fails(world: World) -> None:
     def die(_: Ask, __: Callable[[], Answer]) -> Answer:
         raise KeyboardInterrupt

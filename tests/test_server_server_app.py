@@ -12,6 +12,7 @@ from owner_fixture import PointsOwner
 
 from disinherit.client.client_app import build_client_app
 from disinherit.common.errors import CampaignError, InputError, StoreError
+from disinherit.server.campaign_states import CampaignEvent
 from disinherit.server.server_app import app, build_server_app
 from disinherit.server.store import CoordinatorStore, TaskState
 
@@ -81,6 +82,22 @@ def test_every_open_request_is_carried_out(world: World, logged: pytest.LogCaptu
     assert world.states("second")["r2~first"] is TaskState.VERIFIED
     assert "request first: complete, 5 of 5 models settled, 5 changed" in logged.messages
     assert "request second: complete, 8 of 8 models settled, 4 changed" in logged.messages
+
+
+def test_a_request_that_is_paused_is_left_alone(
+    world: World, logged: pytest.LogCaptureFixture
+) -> None:
+    world.coordinator.submit(make_request({"r1": ("cat",)}, "first"))
+    world.coordinator.submit(make_request({"r2": ("owl",)}, "second"))
+    world.store.transition("first", CampaignEvent.PAUSE)
+
+    app(make_grid(world), make_context(config_of(world)))
+    assert set(world.states("first").values()) == {TaskState.PENDING}
+    assert TaskState.VERIFIED in world.states("second").values()
+
+    app(make_grid(world), make_context(config_of(world, request="first")))
+    assert "Expected campaign 'first' to be running, but it is paused" in logged.text
+    assert set(world.states("first").values()) == {TaskState.PENDING}
 
 
 def test_one_request_can_be_chosen(world: World) -> None:
