@@ -15,18 +15,13 @@ from pathlib import Path
 from typing import Self
 
 from owner_fixture import PointsOwner
-from sqlalchemy import create_engine
 
 from disinherit.client.agent import Agent, AgentConfig, Identity, enrol
 from disinherit.client.owner import Owner
 from disinherit.client.store import Application, LedgerEntry
 from disinherit.server.agents.authority import CertificateAuthority
-from disinherit.server.agents.blobs import Blobs
-from disinherit.server.agents.enrolment import Enrolment
-from disinherit.server.agents.hub import Hub
-from disinherit.server.agents.servicer import AgentsServicer
-from disinherit.server.agents.serving import AgentsServer
-from disinherit.server.agents.transport import AgentTransport
+from disinherit.server.agents.fleet import Fleet, FleetSettings
+from disinherit.server.database import Database
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> None:
@@ -47,30 +42,22 @@ class AgentsSide:
 
     def __init__(self, root: Path, port: int = 0) -> None:
         self.root = root
-        self.authority = CertificateAuthority.open(root / "authority")
-        self.engine = create_engine(f"sqlite:///{root / 'tokens.db'}")
-        self.now = time.time
-        self.enrolment = Enrolment(self.engine, self.authority, lambda: self.now())
+        self.database = Database(root / "tokens.db")
         self.arrivals: list[str] = []
-        self.hub = Hub(self.arrivals.append)
-        self.blobs = Blobs()
-        self.transport = AgentTransport(self.hub, self.blobs, grace=10.0)
-        self.identity = self.authority.issue_server(["127.0.0.1"])
-        self.server = AgentsServer(
-            AgentsServicer(self.hub, self.blobs, self.enrolment),
-            self.identity,
-            self.authority.certificate,
-            f"127.0.0.1:{port}",
-            "127.0.0.1:0",
-            agents=8,
-        )
+        listen = f"127.0.0.1:{port}"
+        settings = FleetSettings(root / "authority", ["127.0.0.1"], listen, "127.0.0.1:0", agents=8)
+        fleet = Fleet(settings, self.database, self.arrivals.append)
+        self.authority = CertificateAuthority.open(root / "authority")
+        self.enrolment, self.hub, self.blobs = fleet.enrolment, fleet.hub, fleet.blobs
+        self.transport, self.server = fleet.transport, fleet.server
+        self.fleet = fleet
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.server.stop()
-        self.engine.dispose()
+        self.fleet.stop()
+        self.database.close()
 
     def config(self, owner: str, bytes_per_second: int = 0) -> AgentConfig:
         return AgentConfig(

@@ -2,6 +2,7 @@
 
 import hashlib
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from disinherit.common.agent_protocol import PROTOCOL
 from disinherit.common.errors import CampaignError, DisinheritError, InputError
 from disinherit.server.agents.authority import CertificateAuthority
 from disinherit.server.agents.blobs import CHUNK_BYTES
+from disinherit.server.agents.enrolment import Enrolment
 from disinherit.server.transport import Ask
 from disinherit.v1 import agents_pb2 as pb
 from disinherit.v1 import unlearning_pb2
@@ -110,19 +112,19 @@ def test_a_token_is_good_for_one_key_and_for_that_one_again(
 
 
 def test_a_token_that_is_unknown_or_past_its_end_is_refused(
-    side: AgentsSide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    side: AgentsSide, tmp_path: Path
 ) -> None:
     config = elsewhere(side, tmp_path)
     with pytest.raises(InputError, match="unknown, spent or past"):
         enrol(config, "no-such-token")
-    token = side.enrolment.invite("dora", seconds=60.0)
-    started = side.now()
-    monkeypatch.setattr(side, "now", lambda: started + 61.0)
+    past = Enrolment(side.database, side.authority, clock=lambda: time.time() - 3600.0)
     with pytest.raises(InputError, match="unknown, spent or past"):
-        enrol(config, token)
-    monkeypatch.setattr(side, "now", lambda: started + 59.0)
+        enrol(config, past.invite("dora", seconds=3599.0))
+    token = past.invite("dora", seconds=3700.0)
     assert enrol(config, token).certificate
-    assert token.encode() not in (side.root / "tokens.db").read_bytes()
+    files = list(side.root.glob("tokens.db*"))
+    assert files
+    assert not any(token.encode() in path.read_bytes() for path in files)
 
 
 def test_refused_tokens_are_unauthenticated_and_bad_requests_spend_none(side: AgentsSide) -> None:
@@ -170,7 +172,8 @@ def test_a_certificate_of_another_authority_opens_nothing(
 
 
 def test_the_coordinators_own_certificate_is_no_agents(side: AgentsSide, anna: Identity) -> None:
-    server = Identity(side.identity.key, side.identity.certificate, anna.ca)
+    pair = side.authority.issue_server(["127.0.0.1"])
+    server = Identity(pair.key, pair.certificate, anna.ca)
     with Caller(side, server) as caller:
         code = code_of(caller.serve, hello("anna"))
     assert code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNAUTHENTICATED)

@@ -86,7 +86,9 @@ def test_models_of_an_agent_that_is_away_are_pending_until_it_comes(
         assert states.pop("r3") is TaskState.PENDING
         assert set(states.values()) == {TaskState.VERIFIED}
         assert world.reason("r3") == "owner cleo is not connected"
+        assert not side.fleet.reaches("cleo")
         with side.agent("cleo"):
+            assert side.fleet.reaches("cleo")
             assert side.arrivals[-1] == "cleo"
             assert coordinator.run("q").changed == ("r3",)
     assert world.states()["r3"] is TaskState.VERIFIED

@@ -11,13 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from sqlalchemy import BigInteger, Column, Engine, MetaData, String, Table, insert, or_, update
-from sqlalchemy import select as select_rows
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import BigInteger, Column, MetaData, String, Table, insert, or_, select, update
 
-from disinherit.common.errors import InputError, StoreError
+from disinherit.common.errors import InputError
 from disinherit.common.records import check_id
 from disinherit.server.agents.authority import CertificateAuthority, requested_key
+from disinherit.server.database import Database
 
 TOKEN_SECONDS = 24 * 3600.0
 """How long a token is good for, unless told otherwise."""
@@ -55,7 +54,7 @@ class Enrolment:
     """Gives out tokens, and certificates for them.
 
     Args:
-        engine: the coordinator's database.
+        database: the coordinator's.
         authority: signs the certificates.
         clock: seconds since the epoch.
 
@@ -65,17 +64,15 @@ class Enrolment:
 
     def __init__(
         self,
-        engine: Engine,
+        database: Database,
         authority: CertificateAuthority,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._engine = engine
+        self._database = database
         self._authority = authority
         self._clock = clock
-        try:
-            _METADATA.create_all(engine)
-        except SQLAlchemyError as error:
-            raise _unusable(error) from error
+        with database.writing() as db:
+            _METADATA.create_all(db)
 
     def invite(self, owner: str, seconds: float = TOKEN_SECONDS) -> str:
         """Return a new token for an owner's agent; it cannot be read back later.
@@ -94,11 +91,8 @@ class Enrolment:
             "owner": check_id(owner, "owner name"),
             "expires_us": int((self._clock() + seconds) * 1e6),
         }
-        try:
-            with self._engine.begin() as db:
-                db.execute(insert(_TOKENS).values(**row))
-        except SQLAlchemyError as error:
-            raise _unusable(error) from error
+        with self._database.writing() as db:
+            db.execute(insert(_TOKENS).values(**row))
         return token
 
     def enrol(self, token: str, certificate_request: bytes) -> Enrolled:
@@ -125,13 +119,10 @@ class Enrolment:
             _TOKENS.c.expires_us > int(self._clock() * 1e6),
             or_(_TOKENS.c.key_sha256 == "", _TOKENS.c.key_sha256 == key),
         )
-        try:
-            with self._engine.begin() as db:
-                spent = db.execute(update(_TOKENS).where(*valid).values(key_sha256=key)).rowcount
-                of_token = select_rows(_TOKENS.c.owner).where(_TOKENS.c.token_sha256 == token)
-                owner = db.execute(of_token).scalar() if spent else None
-        except SQLAlchemyError as error:
-            raise _unusable(error) from error
+        with self._database.writing() as db:
+            spent = db.execute(update(_TOKENS).where(*valid).values(key_sha256=key)).rowcount
+            of_token = select(_TOKENS.c.owner).where(_TOKENS.c.token_sha256 == token)
+            owner = db.execute(of_token).scalar() if spent else None
         if owner is None:
             raise TokenError(
                 "Expected an enrolment token that is valid, but this one is unknown, spent or past "
@@ -142,7 +133,3 @@ class Enrolment:
 
 def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def _unusable(error: SQLAlchemyError) -> StoreError:
-    return StoreError(f"Expected the table of enrolment tokens to be usable, but got: {error}.")

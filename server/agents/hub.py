@@ -44,6 +44,10 @@ class Session:
 
     Args:
         owner: whose agent it is.
+
+    Attributes:
+        parts: what has come of each answer so far.
+        replaced: whether another connection of the same owner took over.
     """
 
     def __init__(self, owner: str) -> None:

@@ -1,8 +1,6 @@
 """The agents' port: a gRPC server of its own, as agents prove who they are by certificates."""
 
 from concurrent.futures import ThreadPoolExecutor
-from types import TracebackType
-from typing import Self
 
 import grpc
 
@@ -67,17 +65,6 @@ class AgentsServer:
         self.port = self._listen(address, known)
         self.enrol_port = self._listen(enrol_address, grpc.ssl_server_credentials(pair))
         self._server.start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.stop()
 
     def stop(self, grace: float = 0.0) -> None:
         """Stop and wait until it is done.
