@@ -11,7 +11,7 @@ from typing import Annotated
 import click
 import typer
 
-from disinherit.cli import demo, graph, report, simulate
+from disinherit.cli import agent, coverage, demo, graph, model, report, request, serve, simulate
 from disinherit.common.errors import DisinheritError
 
 _INTERRUPTED = 130
@@ -29,6 +29,11 @@ app.command(name="demo", epilog=demo.EXAMPLES)(demo.demo)
 app.command(name="report", epilog=report.EXAMPLES)(report.report)
 app.add_typer(simulate.app, name="simulate")
 app.add_typer(graph.app, name="graph")
+app.command(name="serve", epilog=serve.EXAMPLES)(serve.serve)
+app.add_typer(request.app, name="request")
+app.add_typer(model.app, name="model")
+app.command(name="coverage", epilog=coverage.EXAMPLES)(coverage.coverage)
+app.command(name="agent", epilog=agent.EXAMPLES)(agent.agent)
 
 
 def _version(wanted: bool) -> None:

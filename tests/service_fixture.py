@@ -9,6 +9,7 @@ from typing import Any
 import campaign_fixture
 import grpc
 
+from disinherit.server.routing import Route
 from disinherit.server.service.hosting import Service
 from disinherit.server.service.listening import TlsFiles
 from disinherit.server.service.settings import ServeSettings
@@ -111,7 +112,7 @@ def serving(
         approval=approval,
     )
     with campaign_fixture.World(root) as world:
-        service = Service(settings, world.transport, health_seconds=0.05)
+        service = Service(settings, [Route(world.transport, lambda _: True)], health_seconds=0.05)
         service.start()
         try:
             with (channel or grpc.insecure_channel)(f"127.0.0.1:{service.port}") as opened:

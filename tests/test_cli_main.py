@@ -43,7 +43,17 @@ def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
 def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--help"]) == 0
     out = capsys.readouterr().out
-    for command in ("demo", "report", "simulate", "graph"):
+    for command in [
+        "demo",
+        "report",
+        "simulate",
+        "graph",
+        "serve",
+        "request",
+        "model",
+        "coverage",
+        "agent",
+    ]:
         assert command in out
     assert "disinherit demo" in out
 

@@ -1,6 +1,7 @@
 """The parts of a running coordinator put together: store, driver, health and gRPC server."""
 
 import functools
+from collections.abc import Sequence
 
 from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health import HealthServicer
@@ -9,6 +10,7 @@ from grpc_reflection.v1alpha import reflection
 from disinherit.server.coordinator import Coordinator
 from disinherit.server.driver import Driver
 from disinherit.server.late import OpenCampaigns
+from disinherit.server.routing import Route, RoutedTransport
 from disinherit.server.service.authentication import Authentication
 from disinherit.server.service.health import SERVICES, HealthMonitor, check_store
 from disinherit.server.service.listening import WATCHERS, listen
@@ -18,7 +20,6 @@ from disinherit.server.service.requests import Requests
 from disinherit.server.service.servicer import CoordinatorServicer
 from disinherit.server.service.settings import ServeSettings
 from disinherit.server.store import CoordinatorStore
-from disinherit.server.transport import Transport
 from disinherit.v1 import coordinator_pb2_grpc
 
 
@@ -27,7 +28,7 @@ class Service:
 
     Args:
         settings: what it is told.
-        transport: the way to the owners.
+        routes: ways to the owners.
         health_seconds: between two checks of the store.
 
     Attributes:
@@ -39,12 +40,12 @@ class Service:
     """
 
     def __init__(
-        self, settings: ServeSettings, transport: Transport, health_seconds: float = 2.0
+        self, settings: ServeSettings, routes: Sequence[Route] = (), health_seconds: float = 2.0
     ) -> None:
         tokens = TokenBook.read(settings.tokens)
         self._server, self.port = listen(settings.listen, settings.tls, [Authentication(tokens)])
         self._store = CoordinatorStore(settings.database, settings.packets)
-        coordinator = Coordinator(self._store, transport)
+        coordinator = Coordinator(self._store, RoutedTransport(routes))
         self._driver = Driver(OpenCampaigns(coordinator), coordinator.run)
         servicer = CoordinatorServicer(
             Models(self._store, self._driver.poke),

@@ -1,0 +1,218 @@
+"""How commands reach the coordinator's service: options, environment, and errors in one line."""
+
+import functools
+import inspect
+import ipaddress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Concatenate, ParamSpec
+
+import typer
+
+from disinherit.common.errors import CampaignError, DisinheritError, InputError, StoreError
+
+P = ParamSpec("P")
+
+_SERVER = "127.0.0.1:50051"
+_OPTIONS: dict[str, tuple[Any, Any]] = {
+    "server": (
+        Annotated[
+            str, typer.Option(envvar="DISINHERIT_SERVER", help="The coordinator, as host:port.")
+        ],
+        _SERVER,
+    ),
+    "token": (
+        Annotated[
+            str,
+            typer.Option(
+                envvar="DISINHERIT_TOKEN",
+                help="Says who you are. Better given by the environment than as an option.",
+            ),
+        ],
+        "",
+    ),
+    "ca": (
+        Annotated[
+            Path | None,
+            typer.Option(
+                envvar="DISINHERIT_CA",
+                help="PEM of the authority that signed the coordinator's certificate. Without it, "
+                "plaintext on this machine and the system's authorities elsewhere.",
+            ),
+        ],
+        None,
+    ),
+    "cert": (
+        Annotated[
+            Path | None,
+            typer.Option(envvar="DISINHERIT_CERT", help="Your certificate in PEM, for mTLS."),
+        ],
+        None,
+    ),
+    "key": (
+        Annotated[
+            Path | None, typer.Option(envvar="DISINHERIT_KEY", help="Its private key in PEM.")
+        ],
+        None,
+    ),
+    "timeout": (
+        Annotated[float, typer.Option(min=0.1, help="Seconds to wait for an answer.")],
+        30.0,
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """Where the service is, and who calls.
+
+    Attributes:
+        server: `host:port`.
+        token: shown with every call.
+        ca: PEM file of the authority that signed the service's certificate.
+        cert: PEM file of the caller's certificate.
+        key: PEM file of its key.
+        timeout: seconds to wait for an answer.
+    """
+
+    server: str
+    token: str
+    ca: Path | None
+    cert: Path | None
+    key: Path | None
+    timeout: float
+
+    def call(self, name: str, request: Any) -> Any:
+        """Make one call and return its answer.
+
+        Raises:
+            DisinheritError: if it fails, with what the service says.
+        """
+        with self._calling() as stub:
+            return getattr(stub, name)(
+                request, timeout=self.timeout, metadata=self._metadata(), wait_for_ready=False
+            )
+
+    def stream(self, name: str, request: Any) -> Iterator[Any]:
+        """Make a call and yield its answers, however long they take to come.
+
+        Raises:
+            DisinheritError: if it fails, with what the service says.
+        """
+        with self._calling() as stub:
+            yield from getattr(stub, name)(request, metadata=self._metadata())
+
+    def pages(self, name: str, request: Any, field: str) -> Iterator[Any]:
+        """Yield the items of all pages.
+
+        Args:
+            name: of the call.
+            request: for the first page.
+            field: of the answer that holds the items.
+
+        Raises:
+            DisinheritError: if a call fails.
+        """
+        while True:
+            answer = self.call(name, request)
+            yield from getattr(answer, field)
+            request.page_token = answer.next_page_token
+            if not request.page_token:
+                return
+
+    def _metadata(self) -> list[tuple[str, str]]:
+        if not self.token:
+            return []
+        if not self.token.isascii() or not self.token.isprintable():
+            raise InputError("Expected a token of printable ASCII, but got something else.")
+        return [("authorization", f"Bearer {self.token}")]
+
+    @contextmanager
+    def _calling(self) -> Iterator[Any]:
+        # Imported here because it takes a while, which --help should not.
+        import grpc
+
+        from disinherit.v1.coordinator_pb2_grpc import CoordinatorStub
+
+        try:
+            with self._channel() as channel:
+                yield CoordinatorStub(channel)
+        except grpc.RpcError as error:
+            raise self._explain(error.code().name, " ".join(str(error.details()).split())) from None
+
+    def _channel(self) -> Any:
+        import grpc
+
+        if self.ca is None and self.cert is None and _is_loopback(self.server):
+            return grpc.insecure_channel(self.server)
+        authority, chain, key = (_read(path) for path in (self.ca, self.cert, self.key))
+        if (chain is None) != (key is None):
+            raise InputError("Expected --cert and --key together, but got only one of them.")
+        credentials = grpc.ssl_channel_credentials(authority, key, chain)
+        return grpc.secure_channel(self.server, credentials)
+
+    def _explain(self, code: str, details: str) -> DisinheritError:
+        if code == "DEADLINE_EXCEEDED":
+            return StoreError(
+                f"Expected an answer from {self.server} within {self.timeout:g} s, but got none. "
+                "The same command can be given again."
+            )
+        if code == "UNAVAILABLE" and not details.startswith("Expected"):
+            return StoreError(
+                f"Expected a coordinator at {self.server}, but it cannot be reached: {details}. "
+                "Say where it is with --server or DISINHERIT_SERVER, and with --ca whom to trust."
+            )
+        if code == "UNAUTHENTICATED" and not self.token:
+            return InputError(
+                f"Expected a token for {self.server}, but got none. Give one with DISINHERIT_TOKEN."
+            )
+        if code in ("INTERNAL", "UNKNOWN"):
+            return CampaignError(f"{self.server}: {details}")
+        return InputError(details)
+
+
+def connected(
+    command: Callable[Concatenate[Connection, P], int],
+) -> Callable[..., int]:
+    """Give a command the options that say where the service is.
+
+    Args:
+        command: takes a connection first.
+
+    Returns:
+        The command as Typer is to see it.
+    """
+    own = list(inspect.signature(command).parameters.values())[1:]
+    connection = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+        for name, (kind, default) in _OPTIONS.items()
+    ]
+
+    @functools.wraps(command)
+    def run(*args: P.args, **options: P.kwargs) -> int:
+        chosen: dict[str, Any] = {name: options.pop(name) for name in _OPTIONS}
+        return command(Connection(**chosen), *args, **options)
+
+    keywords = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
+    run.__signature__ = inspect.Signature([*keywords, *connection])  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in (*own, *connection)} | {"return": int}
+    return run
+
+
+def _is_loopback(server: str) -> bool:
+    host = server.rpartition(":")[0].removeprefix("[").removesuffix("]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _read(path: Path | None) -> bytes | None:
+    if path is None:
+        return None
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"Expected a PEM file {str(path)!r}, but: {error.strerror}.") from None

@@ -1,0 +1,49 @@
+"""`disinherit coverage`: every version a request affects, with its state and reason."""
+
+from typing import Annotated
+
+import typer
+
+from disinherit.cli.connection import Connection, connected
+from disinherit.cli.output import Format, FormatOption, print_json, print_rich
+
+EXAMPLES = "Example: disinherit coverage forget-0123456789ab --format json"
+
+_DONE = ("verified", "exempt")
+
+
+@connected
+def coverage(
+    connection: Connection,
+    request_id: Annotated[str, typer.Argument(metavar="REQUEST", help="Id of the request.")],
+    form: FormatOption = Format.TABLE,
+) -> int:
+    """List every affected version; exit code 0 if all have forgotten or are exempt, else 1."""
+    from rich.table import Table
+
+    from disinherit.cli.statuses import as_time
+    from disinherit.v1 import coordinator_pb2 as pb
+
+    covered = list(connection.pages("GetCoverage", pb.GetCoverageRequest(id=request_id), "models"))
+    if form is Format.JSON:
+        print_json(
+            [
+                {
+                    "model": one.model_id,
+                    "owner": one.owner,
+                    "state": one.state,
+                    "reason": one.reason,
+                    "successor": one.successor_id or None,
+                    "digest_before": one.digest_before,
+                    "digest_after": one.digest_after or None,
+                    "updated": as_time(one.updated_us),
+                }
+                for one in covered
+            ]
+        )
+    else:
+        table = Table("model", "owner", "state", "became", "reason", box=None)
+        for one in covered:
+            table.add_row(one.model_id, one.owner, one.state, one.successor_id, one.reason)
+        print_rich(table)
+    return 0 if all(one.state in _DONE for one in covered) else 1

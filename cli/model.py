@@ -1,0 +1,138 @@
+"""`disinherit model`: register versions with the coordinator, and list them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from disinherit.cli.connection import Connection, connected
+from disinherit.cli.output import Format, FormatOption, print_json, print_rich
+from disinherit.cli.statuses import as_time
+from disinherit.common.errors import GraphError
+
+if TYPE_CHECKING:
+    from disinherit.v1 import graph_pb2
+
+app = typer.Typer(help="Register model versions, and list them.", no_args_is_help=True)
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "disinherit model register r1.safetensors --id r1 --owner anna --label cat --label dog "
+    "--dataset pets --samples cat=120 --samples dog=95\n\n"
+    "disinherit model register r4.safetensors --id r4 --owner anna --label cat --label dog "
+    "--kind federated --parent r1=0.6 --parent r2=0.4"
+)
+@connected
+def register(
+    connection: Connection,
+    checkpoint: Annotated[Path, typer.Argument(help="The version's weights, safetensors.")],
+    model_id: Annotated[str, typer.Option("--id", help="A new one for every version.")],
+    owner: Annotated[str, typer.Option(help="Who holds it.")],
+    label: Annotated[
+        list[str], typer.Option(help="A class name, in the order of the head's rows. Repeat.")
+    ],
+    parent: Annotated[
+        list[str] | None,
+        typer.Option(help="A version it was derived from, ID or ID=WEIGHT. Repeat."),
+    ] = None,
+    kind: Annotated[
+        str, typer.Option(help="How: federated, distributed, incremental, transfer.")
+    ] = "federated",
+    dataset: Annotated[str | None, typer.Option(help="What it was trained on directly.")] = None,
+    samples: Annotated[
+        list[str] | None,
+        typer.Option(help="CLASS=COUNT: training samples of that data set. Repeat."),
+    ] = None,
+    form: FormatOption = Format.TABLE,
+) -> int:
+    """Register a version: of its weights only digests are sent. The same again changes nothing."""
+    # Imported here because torch takes seconds, which --help should not.
+    from disinherit.common.checkpoints import load_checkpoint, weights_digest
+    from disinherit.common.graph_formats import inheritance_to_proto, record_to_proto
+    from disinherit.common.records import Inheritance, ModelRecord, Provenance, as_kind
+    from disinherit.common.scope import architecture_fingerprint
+    from disinherit.v1 import coordinator_pb2 as pb
+
+    if samples and dataset is None:
+        raise GraphError("Expected --dataset with --samples, but got none.")
+    counts = {name: int(_number(text, count)) for text, name, count in _pairs(samples or [])}
+    weights = load_checkpoint(checkpoint)
+    record = ModelRecord(
+        model_id,
+        owner,
+        architecture_fingerprint(weights),
+        tuple(label),
+        weights_digest(weights),
+        created_us=0,  # the coordinator gives the time
+        provenance=None if dataset is None else Provenance(dataset, counts),
+    )
+    edges = [
+        Inheritance(name or text, model_id, as_kind(kind), _number(text, weight) if name else 1.0)
+        for text, name, weight in _pairs(parent or [])
+    ]
+    message = pb.RegisterModelRequest(
+        record=record_to_proto(record), parents=map(inheritance_to_proto, edges)
+    )
+    stored = connection.call("RegisterModel", message).record
+    _show([stored], form)
+    return 0
+
+
+@app.command("list", epilog="Example: disinherit model list --owner anna --format json")
+@connected
+def list_models(
+    connection: Connection,
+    owner: Annotated[str, typer.Option(help="Only this owner's.")] = "",
+    form: FormatOption = Format.TABLE,
+) -> int:
+    """List registered versions, the oldest first. An owner's token shows that owner's only."""
+    from disinherit.v1 import coordinator_pb2 as pb
+
+    request = pb.ListModelsRequest(owner=owner)
+    _show(list(connection.pages("ListModels", request, "models")), form)
+    return 0
+
+
+def _pairs(texts: list[str]) -> list[tuple[str, str, str]]:
+    """Return each text with what stands before and after its last `=`."""
+    return [(text, text.rpartition("=")[0], text.rpartition("=")[2]) for text in texts]
+
+
+def _number(text: str, number: str) -> float:
+    try:
+        return float(number)
+    except ValueError:
+        raise GraphError(f"Expected NAME=NUMBER, but got {text!r}.") from None
+
+
+def _show(records: "list[graph_pb2.ModelRecord]", form: Format) -> None:
+    from rich.table import Table
+
+    from disinherit.v1 import graph_pb2
+
+    def status(record: "graph_pb2.ModelRecord") -> str:
+        return graph_pb2.ModelStatus.Name(record.status).removeprefix("MODEL_STATUS_").lower()
+
+    if form is Format.JSON:
+        print_json(
+            [
+                {
+                    "id": record.id,
+                    "owner": record.owner,
+                    "status": status(record),
+                    "created": as_time(record.created_us),
+                    "labels": list(record.labels),
+                    "architecture": record.architecture,
+                    "digest": record.digest,
+                    "fisher_digest": record.fisher_digest or None,
+                }
+                for record in records
+            ]
+        )
+        return
+    table = Table("model", "owner", "status", "created", "digest", box=None)
+    for record in records:
+        created = as_time(record.created_us)
+        table.add_row(record.id, record.owner, status(record), created, record.digest[:12])
+    print_rich(table)

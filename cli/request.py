@@ -1,0 +1,215 @@
+"""`disinherit request`: ask the coordinator to forget, approve it, and follow it."""
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from disinherit.cli.connection import Connection, connected
+from disinherit.cli.output import Format, FormatOption, print_json, print_rich
+from disinherit.cli.statuses import in_words, status_dict
+
+if TYPE_CHECKING:
+    from disinherit.v1 import coordinator_pb2
+
+app = typer.Typer(help="Ask the coordinator to forget, and follow it.", no_args_is_help=True)
+
+RequestId = Annotated[str, typer.Argument(metavar="REQUEST", help="Id of the request.")]
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "disinherit request submit --forget cat@r1 --reason 'consent withdrawn'\n\n"
+    "disinherit request submit --id 2026-17 --forget cat@r1 --forget owl@r2 --deadline 30d"
+)
+@connected
+def submit(
+    connection: Connection,
+    forget: Annotated[
+        list[str] | None,
+        typer.Option(help="CLASS@MODEL: a class, and a model trained directly on it. Repeat."),
+    ] = None,
+    reason: Annotated[str, typer.Option(help="For people to read.")] = "",
+    request_id: Annotated[
+        str | None,
+        typer.Option(
+            "--id", help="By default made from what is asked: the same again is the same request."
+        ),
+    ] = None,
+    deadline: Annotated[
+        str | None,
+        typer.Option(help="When to give up owners that stay away: 90s, 45m, 12h, 30d."),
+    ] = None,
+    scope: Annotated[
+        str, typer.Option(help="head, all, or parameter-name globs separated by commas.")
+    ] = "head",
+    reference: Annotated[
+        str, typer.Option(help="Fisher to compare with: retain, or all (the paper's).")
+    ] = "retain",
+    merge: Annotated[str, typer.Option(help="MFIM rule: max (the paper's), mean, sum.")] = "max",
+    alpha: Annotated[
+        float | None, typer.Option(help="Selection threshold; tuned by each owner by default.")
+    ] = None,
+    lam: Annotated[
+        float | None,
+        typer.Option("--lambda", help="Dampening constant; tuned by each owner by default."),
+    ] = None,
+    gauge: Annotated[
+        float | None, typer.Option(help="Gauge strength; tuned by each owner by default.")
+    ] = None,
+    row_scoped: Annotated[
+        bool, typer.Option(help="Select in the head only in the forgotten classes' rows.")
+    ] = True,
+    form: FormatOption = Format.TABLE,
+) -> int:
+    """Submit a request to forget classes in a model and in everything derived from it."""
+    from disinherit.cli.asking import make_request, seconds
+    from disinherit.v1 import coordinator_pb2 as pb
+    from disinherit.v1.unlearning_pb2 import Method
+
+    method = Method(
+        scope=scope,
+        reference=reference,
+        merge=merge,
+        alpha=alpha,
+        lam=lam,
+        gauge=gauge,
+        exponent=1.0,
+        bound=1.0,
+        row_scoped=row_scoped,
+    )
+    request = make_request(forget or [], method, reason, request_id)
+    wait = 0 if deadline is None else seconds(deadline)
+    message = pb.SubmitRequestRequest(request=request, deadline_seconds=wait)
+    _show(connection.call("SubmitRequest", message), form)
+    return 0
+
+
+@app.command(epilog="Example: disinherit request approve forget-0123456789ab")
+@connected
+def approve(
+    connection: Connection, request_id: RequestId, form: FormatOption = Format.TABLE
+) -> int:
+    """Let a submitted request begin. It takes another token than submitting it did."""
+    return _steer(connection, "ApproveRequest", request_id, form)
+
+
+@app.command(epilog="Example: disinherit request pause forget-0123456789ab")
+@connected
+def pause(connection: Connection, request_id: RequestId, form: FormatOption = Format.TABLE) -> int:
+    """Send nothing more for a request, for now. What was applied stays applied."""
+    return _steer(connection, "PauseRequest", request_id, form)
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "disinherit request resume forget-0123456789ab\n\n"
+    "disinherit request resume forget-0123456789ab --deadline 7d"
+)
+@connected
+def resume(
+    connection: Connection,
+    request_id: RequestId,
+    deadline: Annotated[
+        str | None,
+        typer.Option(help="A new deadline from now: 90s, 45m, 12h, 30d, or 0s for none."),
+    ] = None,
+    form: FormatOption = Format.TABLE,
+) -> int:
+    """Go on with a request that is paused, or that gave up some owners."""
+    from disinherit.cli.asking import seconds
+    from disinherit.v1 import coordinator_pb2 as pb
+
+    wait = None if deadline is None else seconds(deadline)
+    message = pb.ResumeRequestRequest(id=request_id, deadline_seconds=wait)
+    _show(connection.call("ResumeRequest", message), form)
+    return 0
+
+
+@app.command(epilog="Example: disinherit request abort forget-0123456789ab")
+@connected
+def abort(connection: Connection, request_id: RequestId, form: FormatOption = Format.TABLE) -> int:
+    """End a request as it stands. What was applied stays applied."""
+    return _steer(connection, "AbortRequest", request_id, form)
+
+
+@app.command(epilog="Example: disinherit request show forget-0123456789ab --format json")
+@connected
+def show(connection: Connection, request_id: RequestId, form: FormatOption = Format.TABLE) -> int:
+    """Say how a request stands."""
+    from disinherit.v1 import coordinator_pb2 as pb
+
+    _show(connection.call("GetRequest", pb.GetRequestRequest(id=request_id)), form)
+    return 0
+
+
+@app.command("list", epilog="Example: disinherit request list")
+@connected
+def list_requests(connection: Connection, form: FormatOption = Format.TABLE) -> int:
+    """List all requests, the oldest first."""
+    from rich.table import Table
+
+    from disinherit.v1 import coordinator_pb2 as pb
+
+    statuses = [
+        status_dict(status)
+        for status in connection.pages("ListRequests", pb.ListRequestsRequest(), "requests")
+    ]
+    if form is Format.JSON:
+        print_json(statuses)
+        return 0
+    table = Table("request", "state", "models", "submitted", "reason", box=None)
+    for status in statuses:
+        table.add_row(
+            status["id"],
+            status["state"],
+            in_words(status["tasks"]),
+            status["created"],
+            status["reason"],
+        )
+    print_rich(table)
+    return 0
+
+
+@app.command(epilog="Example: disinherit request watch forget-0123456789ab")
+@connected
+def watch(connection: Connection, request_id: RequestId, form: FormatOption = Format.TABLE) -> int:
+    """Follow a request until it has ended; exit code 0 if every model has forgotten, else 1.
+
+    As JSON, one object on a line for every change.
+    """
+    from disinherit.v1 import coordinator_pb2 as pb
+
+    last: dict[str, Any] = {}
+    for status in connection.stream("WatchRequest", pb.GetRequestRequest(id=request_id)):
+        last = status_dict(status)
+        if form is Format.JSON:
+            typer.echo(json.dumps(last, ensure_ascii=False))
+        else:
+            typer.echo(f"{last['state']}: {in_words(last['tasks'])}")
+    return 0 if last.get("state") == "complete" else 1
+
+
+def _steer(connection: Connection, call: str, request_id: str, form: Format) -> int:
+    from disinherit.v1 import coordinator_pb2 as pb
+
+    _show(connection.call(call, pb.ControlRequest(id=request_id)), form)
+    return 0
+
+
+def _show(status: "coordinator_pb2.RequestStatus", form: Format) -> None:
+    from rich.table import Table
+
+    shown = status_dict(status)
+    if form is Format.JSON:
+        print_json(shown)
+        return
+    table = Table(box=None, show_header=False)
+    for name in ("id", "state"):
+        table.add_row(name, shown[name])
+    table.add_row("models", in_words(shown["tasks"]))
+    for root in shown["roots"]:
+        table.add_row("forget", f"{', '.join(root['classes'])} at {root['model']}")
+    for name in ("reason", "created", "updated", "deadline"):
+        table.add_row(name, shown[name] or "none")
+    print_rich(table)

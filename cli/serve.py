@@ -1,0 +1,82 @@
+"""`disinherit serve`: the coordinator as a service."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+EXAMPLES = (
+    "Examples:\n\n"
+    "disinherit serve --config serve.toml\n\n"
+    "disinherit serve --database coordinator.db --tokens tokens.toml --plaintext\n\n"
+    "disinherit serve --database postgresql+psycopg://host/fleet --tokens tokens.toml "
+    "--listen 0.0.0.0:50051 --tls-cert server.pem --tls-key server.key --tls-client-ca ca.pem"
+)
+
+
+def serve(
+    config: Annotated[
+        Path | None, typer.Option(help="TOML with all of this, and the agents' port.")
+    ] = None,
+    database: Annotated[
+        str | None, typer.Option(help="An SQLite file, or an SQLAlchemy URL.")
+    ] = None,
+    packets: Annotated[
+        Path | None,
+        typer.Option(help="Folder of Fisher packets; beside an SQLite file by default."),
+    ] = None,
+    listen: Annotated[str | None, typer.Option(help="host:port; 127.0.0.1:50051 if none.")] = None,
+    tokens: Annotated[
+        Path | None, typer.Option(help="TOML with the digests and roles of the tokens accepted.")
+    ] = None,
+    approval: Annotated[
+        bool | None,
+        typer.Option(help="Whether requests wait for an approver; they do by default."),
+    ] = None,
+    tls_cert: Annotated[
+        Path | None, typer.Option(help="The service's certificate with its chain, PEM.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its private key, PEM.")] = None,
+    tls_client_ca: Annotated[
+        Path | None, typer.Option(help="mTLS: authority of the clients' certificates, PEM.")
+    ] = None,
+    plaintext: Annotated[
+        bool, typer.Option("--plaintext", help="Without TLS, on this machine only.")
+    ] = False,
+) -> int:
+    """Serve the coordinator until SIGTERM or Ctrl-C, and drive its campaigns."""
+    # Imported here because torch takes seconds, which --help should not.
+    import logging
+    import signal
+    import threading
+
+    from disinherit.common.errors import InputError
+    from disinherit.server.service.hosting import Service
+    from disinherit.server.service.settings import as_database, read_settings
+
+    settings = read_settings(
+        config,
+        {
+            "database": None if database is None else as_database(database),
+            "packets": packets,
+            "listen": listen,
+            "tokens": tokens,
+            "approval": approval,
+        },
+        {"certificate": tls_cert, "key": tls_key, "client_ca": tls_client_ca},
+    )
+    if settings.tls is None and not plaintext:
+        raise InputError(
+            "Expected TLS files (--tls-cert, --tls-key), but got none. To do without on this "
+            "machine only, say --plaintext."
+        )
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    service = Service(settings)
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    service.start()
+    typer.echo(f"serving on port {service.port}", err=True)
+    stopped.wait()
+    service.stop()
+    return 0

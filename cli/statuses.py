@@ -1,0 +1,49 @@
+"""How a request stands, as JSON and in words."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from disinherit.v1 import coordinator_pb2
+
+
+def status_dict(status: "coordinator_pb2.RequestStatus") -> dict[str, Any]:
+    """Return how a request stands as JSON values; times as ISO 8601 in UTC, or `None`."""
+    from disinherit.v1 import coordinator_pb2 as pb
+
+    state = pb.CampaignState.Name(status.state).removeprefix("CAMPAIGN_STATE_").lower()
+    return {
+        "id": status.request.id,
+        "state": state,
+        "tasks": dict(sorted(status.tasks.items())),
+        "reason": status.request.reason,
+        "roots": [
+            {"model": root.model_id, "classes": list(root.classes)} for root in status.request.roots
+        ],
+        "created": as_time(status.created_us),
+        "updated": as_time(status.updated_us),
+        "deadline": as_time(status.deadline_us),
+    }
+
+
+def as_time(microseconds: int) -> str | None:
+    """Return a time as ISO 8601 in UTC; `None` for 0.
+
+    Example:
+        >>> as_time(1_000_000)
+        '1970-01-01T00:00:01+00:00'
+    """
+    if not microseconds:
+        return None
+    return datetime.fromtimestamp(microseconds / 1e6, UTC).isoformat(timespec="seconds")
+
+
+def in_words(tasks: Mapping[str, int]) -> str:
+    """Return the numbers of models by state.
+
+    Example:
+        >>> in_words({"verified": 4, "pending": 1})
+        '4 verified, 1 pending'
+    """
+    return ", ".join(f"{count} {state}" for state, count in tasks.items()) or "none"

@@ -1,0 +1,242 @@
+"""The command line as the service's client: submit, steer, watch, list, and one line of trouble."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import campaign_fixture
+import pytest
+from service_fixture import Running, secret, serving, write_tokens
+
+from disinherit.cli.main import run
+from disinherit.common.checkpoints import save_checkpoint
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("federation")
+    campaign_fixture.build(root)
+    return root
+
+
+@pytest.fixture
+def running(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
+    with serving(shutil.copytree(built, tmp_path / "copy")) as running:
+        monkeypatch.setenv("DISINHERIT_SERVER", running.address)
+        monkeypatch.setenv("DISINHERIT_TOKEN", secret("operator"))
+        yield running
+
+
+def as_json(capsys: Capture, *arguments: str, code: int = 0) -> Any:
+    """What a command prints as JSON."""
+    assert run([*arguments, "--format", "json"]) == code
+    told = capsys.readouterr()
+    assert told.err == ""
+    return json.loads(told.out)
+
+
+def the_line(capsys: Capture) -> str:
+    """The one line that says what is wrong."""
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.count("\n") == 1
+    assert told.err.startswith("error: ")
+    return told.err
+
+
+SUBMIT = ("request", "submit", "--forget", "cat@r1", "--reason", "asked to", "--alpha", "1")
+
+
+def test_from_submission_to_coverage(running: Running, capsys: Capture) -> None:
+    status = as_json(capsys, *SUBMIT, "--lambda", "0.5", "--gauge", "0.5", "--deadline", "7d")
+    request = status["id"]
+    assert re.fullmatch("forget-[0-9a-f]{12}", request)
+    assert status["state"] == "awaiting_approval"
+    assert status["roots"] == [{"model": "r1", "classes": ["cat"]}]
+    assert status["deadline"] is not None
+    assert as_json(capsys, *SUBMIT, "--lambda", "0.5", "--gauge", "0.5") == status
+    assert as_json(capsys, "request", "show", request) == status
+    assert as_json(capsys, "request", "list") == [status]
+    uncovered = as_json(capsys, "coverage", request, code=1)
+    assert {one["state"] for one in uncovered} == {"pending"}
+
+    assert run(["request", "approve", request]) == 2  # an operator is no approver
+    assert "ApproveRequest" in the_line(capsys)
+    approver = ("--token", secret("approver"))
+    assert as_json(capsys, "request", "approve", request, *approver)["state"] == "running"
+
+    assert run(["request", "watch", request, "--format", "json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert lines[-1]["state"] == "complete"
+    assert lines[-1]["tasks"] == {"verified": 5}
+
+    covered = as_json(capsys, "coverage", request)
+    assert [one["model"] for one in covered] == list(campaign_fixture.AFFECTED)
+    assert all(one["successor"].startswith(one["model"]) for one in covered)
+    models = {one["id"]: one for one in as_json(capsys, "model", "list")}
+    assert models["r1"]["status"] == "superseded"
+    assert models[covered[0]["successor"]]["digest"] == covered[0]["digest_after"]
+
+
+def test_tables_for_people(running: Running, capsys: Capture) -> None:
+    assert run([*SUBMIT, "--id", "q"]) == 0
+    assert "cat at r1" in capsys.readouterr().out
+    for command in (["request", "list"], ["request", "show", "q"]):
+        assert run(command) == 0
+        out = capsys.readouterr().out
+        assert "awaiting_approval" in out
+        assert "5 pending" in out
+    assert run(["coverage", "q"]) == 1
+    assert "cleo" in capsys.readouterr().out
+    assert run(["model", "list", "--owner", "ben"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 4
+
+
+def test_abort_pause_and_resume(running: Running, capsys: Capture) -> None:
+    as_json(capsys, *SUBMIT, "--id", "q")
+    assert run(["request", "pause", "q"]) == 2
+    assert "awaiting_approval" in the_line(capsys)
+    running.world.transport.twists["anna", "query.fisher"] = campaign_fixture.gone
+    as_json(capsys, "request", "approve", "q", "--token", secret("approver"))
+    assert as_json(capsys, "request", "pause", "q")["state"] == "paused"
+    resumed = as_json(capsys, "request", "resume", "q", "--deadline", "30d")
+    assert resumed["state"] == "running"
+    assert resumed["deadline"] is not None
+    assert as_json(capsys, "request", "abort", "q")["state"] == "aborted"
+    assert run(["request", "watch", "q"]) == 1
+    assert capsys.readouterr().out.startswith("aborted: ")
+
+
+def test_registering_a_version_by_its_checkpoint(
+    running: Running, tmp_path: Path, capsys: Capture
+) -> None:
+    path = tmp_path / "new.safetensors"
+    digest = save_checkpoint(path, running.world.weights("r4"))
+    old = running.world.store.graph().model("r4")
+    register = ["model", "register", str(path), "--id", "new", "--owner", "anna"]
+    register += [f"--label={name}" for name in old.labels]
+    register += ["--parent", "r4", "--kind", "incremental", "--dataset", "x", "--samples", "cat=3"]
+    (shown,) = as_json(capsys, *register)
+    assert shown["digest"] == digest
+    assert shown["architecture"] == old.architecture
+    graph = running.world.store.graph()
+    provenance = graph.model("new").provenance
+    assert provenance is not None
+    assert dict(provenance.samples_per_class) == {"cat": 3}
+    assert [(edge.parent, edge.weight) for edge in graph.parents("new")] == [("r4", 1.0)]
+    assert as_json(capsys, *register) == [shown]
+    merge = [*register[:3], "--id", "merged", "--owner", "anna", *register[7:-8]]
+    assert run([*merge, "--parent", "r1=0.6", "--parent", "r2=0.3"]) == 2
+    assert "sum to 1" in the_line(capsys)
+    assert run([*merge, "--parent", "r1=most"]) == 2
+    assert "'r1=most'" in the_line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("request", "submit"), "--forget cat@r1"),
+        (("request", "submit", "--forget", "cat"), "'cat'"),
+        (("request", "submit", "--forget", "dodo@r1"), "'dodo'"),
+        (("request", "submit", "--forget", "cat@nobody"), "'nobody'"),
+        (("request", "submit", "--forget", "cat@r1", "--alpha", "0"), "alpha > 0"),
+        (("request", "submit", "--forget", "cat@r1", "--deadline", "soon"), "'soon'"),
+        (("request", "show", "nothing"), "'nothing'"),
+        (("request", "watch", "nothing"), "'nothing'"),
+        (("coverage", "nothing"), "'nothing'"),
+        (("request", "list", "--token", "wrong"), "token"),
+        (("request", "list", "--token", ""), "DISINHERIT_TOKEN"),
+        (("request", "list", "--ca", "gone.pem"), "gone.pem"),
+    ],
+)
+def test_what_is_wrong_is_one_line(
+    arguments: tuple[str, ...], named: str, running: Running, capsys: Capture
+) -> None:
+    assert run(list(arguments)) == 2
+    assert named in the_line(capsys)
+    assert running.world.store.requests() == []
+
+
+def test_nobody_there_is_one_clear_line(capsys: Capture) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    for command in (["request", "list"], ["request", "watch", "q"]):
+        assert run([*command, "--server", address]) == 2
+        line = the_line(capsys)
+        assert f"a coordinator at {address}" in line
+        assert "refused" in line
+        assert "--server" in line
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["serve", "coverage", "model register", "model list"]
+    + [
+        f"request {name}"
+        for name in ("submit", "approve", "list", "show", "watch", "abort", "pause", "resume")
+    ],
+)
+def test_help_has_examples_and_all_options(command: str, capsys: Capture) -> None:
+    assert run([*command.split(), "--help"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert f"disinherit {command}" in out.partition("Example")[2]
+    if command != "serve":
+        assert "DISINHERIT_SERVER" in out
+        assert "--format" in out
+
+
+# The service itself
+
+
+def test_a_service_in_a_process_of_its_own(built: Path, tmp_path: Path, capsys: Capture) -> None:
+    root = shutil.copytree(built, tmp_path / "copy")
+    write_tokens(root / "tokens.toml")
+    (root / "serve.toml").write_text(
+        'database = "coordinator.db"\ntokens = "tokens.toml"\nlisten = "127.0.0.1:0"\n'
+    )
+    code = "import sys; from disinherit.cli.main import main; main()"
+    command = [sys.executable, "-c", code, "serve", "--config", str(root / "serve.toml")]
+    with subprocess.Popen(
+        [*command, "--plaintext"], stderr=subprocess.PIPE, text=True, env=dict(os.environ)
+    ) as process:
+        try:
+            assert process.stderr is not None
+            port = re.search("serving on port ([0-9]+)", process.stderr.readline())
+            assert port is not None
+            server = ("--server", f"127.0.0.1:{port[1]}", "--token", secret("viewer"))
+            assert len(as_json(capsys, "model", "list", *server)) == 7
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ("", "--database"),
+        ("--database {}/c.db", "--tokens"),
+        ("--database {}/c.db --tokens {}/tokens.toml", "--plaintext"),
+        ("--database {}/c.db --tokens {}/gone --plaintext", "gone"),
+        ("--database {}/no/c.db --tokens {}/tokens.toml --plaintext --listen 127.0.0.1:0", "c.db"),
+        ("--database {}/c.db --tokens {}/tokens.toml --plaintext --listen 0.0.0.0:0", "loopback"),
+    ],
+)
+def test_a_service_that_cannot_start_says_why(
+    arguments: str, named: str, tmp_path: Path, capsys: Capture
+) -> None:
+    write_tokens(tmp_path / "tokens.toml")
+    assert run(["serve", *arguments.replace("{}", str(tmp_path)).split()]) == 2
+    assert named in the_line(capsys)
+    assert [path.name for path in tmp_path.iterdir()] == ["tokens.toml"]
