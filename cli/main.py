@@ -11,7 +11,18 @@ from typing import Annotated
 import click
 import typer
 
-from disinherit.cli import agent, coverage, demo, graph, model, report, request, serve, simulate
+from disinherit.cli import (
+    agent,
+    coverage,
+    demo,
+    graph,
+    invite,
+    model,
+    report,
+    request,
+    serve,
+    simulate,
+)
 from disinherit.common.errors import DisinheritError
 
 _INTERRUPTED = 130
@@ -33,6 +44,7 @@ app.command(name="serve", epilog=serve.EXAMPLES)(serve.serve)
 app.add_typer(request.app, name="request")
 app.add_typer(model.app, name="model")
 app.command(name="coverage", epilog=coverage.EXAMPLES)(coverage.coverage)
+app.command(name="invite", epilog=invite.EXAMPLES)(invite.invite)
 app.command(name="agent", epilog=agent.EXAMPLES)(agent.agent)
 
 

@@ -64,6 +64,8 @@ def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
         ("demo", "disinherit demo --forget 7"),
         ("report", "disinherit report runs/demo"),
         ("simulate federated", "disinherit simulate federated --dataset digits"),
+        ("invite", "disinherit invite anna"),
+        ("agent", "disinherit agent --config"),
         ("graph show", "disinherit graph show runs/demo"),
         ("graph export", "disinherit graph export runs/demo"),
     ],

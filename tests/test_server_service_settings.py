@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from disinherit.common.errors import InputError
+from disinherit.server.agents.fleet import FleetSettings
 from disinherit.server.service.listening import TlsFiles
 from disinherit.server.service.settings import ServeSettings, read_settings
 
@@ -19,6 +20,12 @@ approval = false
 certificate = "server.pem"
 key = "server.key"
 client_ca = "ca.pem"
+
+[agents]
+authority = "authority"
+hosts = ["fleet.example.org", "10.0.0.1"]
+listen = "0.0.0.0:50052"
+enrol_listen = "0.0.0.0:50053"
 """
 
 
@@ -31,6 +38,12 @@ def test_paths_in_a_file_are_relative_to_it(tmp_path: Path) -> None:
         packets=tmp_path / "packets",
         tls=TlsFiles(tmp_path / "server.pem", tmp_path / "server.key", tmp_path / "ca.pem"),
         approval=False,
+        agents=FleetSettings(
+            tmp_path / "authority",
+            ["fleet.example.org", "10.0.0.1"],
+            "0.0.0.0:50052",
+            "0.0.0.0:50053",
+        ),
     )
 
 
@@ -59,6 +72,8 @@ def test_options_win(tmp_path: Path) -> None:
         ("database = 'x'", "--tokens"),
         ("tokens = 'x'", "--database"),
         ("database = 'x'\ntokens = 'y'\nlisten = 'here'", "host:port"),
+        ("[agents]\nhosts = ['x']", "agents.authority"),
+        ("[agents]\nhost = 'x'", "agents.host"),
         ("database = 'x'\ntokens = 'y'\n[tls]\nkey = 'k'", "certificate and key"),
     ],
 )

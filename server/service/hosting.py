@@ -7,7 +7,9 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
+from disinherit.server.agents.fleet import Fleet
 from disinherit.server.coordinator import Coordinator
+from disinherit.server.database import Database
 from disinherit.server.driver import Driver
 from disinherit.server.late import OpenCampaigns
 from disinherit.server.routing import Route, RoutedTransport
@@ -33,6 +35,7 @@ class Service:
 
     Attributes:
         port: where it listens.
+        fleet: the agents' side; `None` if no agents are served.
 
     Raises:
         InputError: if a setting cannot be used.
@@ -45,8 +48,15 @@ class Service:
         tokens = TokenBook.read(settings.tokens)
         self._server, self.port = listen(settings.listen, settings.tls, [Authentication(tokens)])
         self._store = CoordinatorStore(settings.database, settings.packets)
+        # The driver first: an agent may arrive as soon as the fleet is there.
+        self._driver = Driver(lambda: open_campaigns(), lambda id: coordinator.run(id))
+        self._database = Database(settings.database)
+        self.fleet: Fleet | None = None
+        if settings.agents is not None:
+            self.fleet = Fleet(settings.agents, self._database, lambda _: self._driver.poke())
+            routes = [*routes, Route(self.fleet.transport, self.fleet.reaches)]
         coordinator = Coordinator(self._store, RoutedTransport(routes))
-        self._driver = Driver(OpenCampaigns(coordinator), coordinator.run)
+        open_campaigns = OpenCampaigns(coordinator)
         servicer = CoordinatorServicer(
             Models(self._store, self._driver.poke),
             Requests(coordinator, self._driver.poke, settings.approval),
@@ -67,7 +77,7 @@ class Service:
         self._driver.start()
 
     def poke(self) -> None:
-        """Say that an owner is back: every open campaign is due now."""
+        """Say that something has changed: every open campaign is due now."""
         self._driver.poke()
 
     def stop(self, grace: float = 5.0) -> None:
@@ -78,5 +88,8 @@ class Service:
         """
         self._monitor.stop()
         self._server.stop(grace).wait()
+        if self.fleet is not None:
+            self.fleet.stop()
         self._driver.stop(grace)
+        self._database.close()
         self._store.close()

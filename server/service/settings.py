@@ -13,6 +13,12 @@
     key = "server.key"
     client_ca = "ca.pem"          # optional: clients must show a certificate
 
+    [agents]                      # optional: serve agents on ports of their own
+    authority = "authority"       # folder of the fleet's certificate authority
+    hosts = ["fleet.example.org"] # under which agents reach this machine
+    listen = "0.0.0.0:50052"
+    enrol_listen = "0.0.0.0:50053"
+
 Paths in a file are relative to its folder.
 """
 
@@ -20,9 +26,10 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 from disinherit.common.errors import InputError
+from disinherit.server.agents.fleet import FleetSettings
 from disinherit.server.service.listening import TlsFiles, check_address
 
 _KEYS: Mapping[str, type] = {
@@ -32,8 +39,16 @@ _KEYS: Mapping[str, type] = {
     "tokens": str,
     "approval": bool,
     "tls": dict,
+    "agents": dict,
 }
-_TLS_KEYS = tuple(get_type_hints(TlsFiles))
+_TLS_KEYS = dict.fromkeys(("certificate", "key", "client_ca"), str)
+_AGENTS_KEYS: Mapping[str, type] = {
+    "authority": str,
+    "hosts": list,
+    "listen": str,
+    "enrol_listen": str,
+    "agents": int,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +62,7 @@ class ServeSettings:
         tokens: file of the tokens accepted.
         tls: secures the channel; `None` for plaintext, which must be asked for.
         approval: whether campaigns wait for an approval.
+        agents: the agents' side; `None` to serve none.
     """
 
     database: str | Path
@@ -55,6 +71,7 @@ class ServeSettings:
     packets: Path | None = None
     tls: TlsFiles | None = None
     approval: bool = True
+    agents: FleetSettings | None = None
 
 
 def read_settings(
@@ -105,7 +122,7 @@ def _read(config: Path) -> dict[str, Any]:
         raise InputError(f"Expected TOML in {str(config)!r}, but: {error}.") from None
     _check(config, "", values, _KEYS)
     tls = values.get("tls", {})
-    _check(config, "tls.", tls, dict.fromkeys(_TLS_KEYS, str))
+    _check(config, "tls.", tls, _TLS_KEYS)
     folder = config.parent
     for key in ("packets", "tokens"):
         if key in values:
@@ -115,7 +132,25 @@ def _read(config: Path) -> dict[str, Any]:
         values["database"] = folder / database if isinstance(database, Path) else database
     if tls:
         values["tls"] = {key: folder / path for key, path in tls.items()}
+    if "agents" in values:
+        values["agents"] = _read_agents(config, values["agents"])
     return values
+
+
+def _read_agents(config: Path, values: dict[str, Any]) -> FleetSettings:
+    _check(config, "agents.", values, _AGENTS_KEYS)
+    missing = {"authority", "hosts", "listen", "enrol_listen"} - set(values)
+    if missing:
+        raise InputError(f"Expected agents.{min(missing)} in {str(config)!r}, but got none.")
+    for key in ("listen", "enrol_listen"):
+        check_address(values[key])
+    hosts = values["hosts"]
+    if not hosts or not all(isinstance(host, str) for host in hosts):
+        raise InputError(
+            f"Expected agents.hosts in {str(config)!r} to be names and addresses of this machine, "
+            f"but got {hosts}."
+        )
+    return FleetSettings(**{**values, "authority": config.parent / values["authority"]})
 
 
 def _check(config: Path, prefix: str, values: Mapping[str, Any], known: Mapping[str, type]) -> None:
