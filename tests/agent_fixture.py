@@ -86,22 +86,26 @@ class AgentsSide:
 
     @contextmanager
     def process(self, owner: str, bytes_per_second: int = 0) -> Iterator[subprocess.Popen[bytes]]:
-        """An agent of an owner in a process of its own, through the command line's function."""
+        """An agent of an owner in a process of its own, as the command line runs it.
+
+        The first of an owner enrols before it serves.
+        """
         config = self.config(owner, bytes_per_second)
-        if not (config.state / "agent.pem").exists():
-            self.enrolled(owner)
+        enrolled = (config.state / "agent.pem").exists()
+        token = [] if enrolled else [self.enrolment.invite(owner)]
         path = self.root / f"{owner}.toml"
         path.write_text(
             f'owner = "{owner}"\nserver = "{config.server}"\nca = "{config.ca}"\n'
             f'state = "{config.state}"\nfactory = "{config.factory}"\n'
-            f"bytes_per_second = {bytes_per_second}\n"
+            f'enrol_server = "{config.enrol_server}"\nbytes_per_second = {bytes_per_second}\n'
         )
         code = "import pathlib, sys; from disinherit.cli.agent import agent\n"
-        code += "sys.exit(agent(pathlib.Path(sys.argv[1])))"
+        code += "sys.exit(agent(pathlib.Path(sys.argv[1]), *sys.argv[2:]))"
         here = str(Path(__file__).parent)
         known = os.environ.get("PYTHONPATH", "")
         environment = {**os.environ, "PYTHONPATH": f"{here}{os.pathsep}{known}"}
-        with subprocess.Popen([sys.executable, "-c", code, str(path)], env=environment) as process:
+        command = [sys.executable, "-c", code, str(path), *token]
+        with subprocess.Popen(command, env=environment) as process:
             try:
                 yield process
             finally:

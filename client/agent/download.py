@@ -59,10 +59,11 @@ class Downloads:
             raise self._unusable(error) from error
 
     def keep_only(self, digests: Collection[str]) -> None:
-        """Remove all others, complete or not."""
-        for path in list(self._folder.iterdir()):
-            if path.name.removesuffix(".part") not in digests:
-                path.unlink(missing_ok=True)
+        """Remove all others, complete or not; what cannot be removed now is so later."""
+        with suppress(OSError):
+            for path in list(self._folder.iterdir()):
+                if path.name.removesuffix(".part") not in digests:
+                    path.unlink()
 
     def _get(self, digest: str) -> bytes:
         if len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):

@@ -80,6 +80,8 @@ class Link:
             except grpc.RpcError as error:
                 if error.code() is not grpc.StatusCode.CANCELLED:
                     _log.warning("Not connected: %s: %s", error.code().name, error.details())
+            except Exception:  # an agent that has lost its link for good would serve nobody
+                _log.exception("Not connected, for a reason that nobody foresaw")
             closed = self._closed_for()
             if closed:
                 _log.info("Outside the hours to take part; back in %.0f s at the latest", closed)
