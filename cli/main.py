@@ -86,6 +86,15 @@ def run(arguments: list[str] | None = None) -> int:
         return _fail(error.format_message(), 2)
     except DisinheritError as error:
         return _fail(str(error), error.exit_code)
+    except ModuleNotFoundError as error:
+        if (error.name or "disinherit").partition(".")[0] == "disinherit":
+            raise
+        return _fail(
+            f"Expected the package {error.name!r} to be installed, but it is not. Install the part "
+            "of Disinherit that this command belongs to: pip install 'disinherit[agent]', "
+            "'disinherit[server]' or 'disinherit[simulation]'.",
+            2,
+        )
     except click.Abort:
         return _interrupted()
     # Typer makes this exit code of a KeyboardInterrupt, and says nothing.

@@ -190,3 +190,16 @@ def test_interrupted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     monkeypatch.setattr("disinherit.simulations.federated.prepare_folder", stop)
     assert federated(Path("unused"), "--forget", "3") == 130
     assert "start the same command again" in the_line(capsys)
+
+
+def test_a_part_that_is_not_installed_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def missing(*_: object) -> None:
+        raise ModuleNotFoundError("No module named 'mlxtend'", name="mlxtend")
+
+    monkeypatch.setattr("disinherit.cli.running.run_and_show", missing)
+    assert run(["demo", "--out", "never-made"]) == 2
+    printed = capsys.readouterr()
+    assert "Expected the package 'mlxtend' to be installed" in printed.err
+    assert "disinherit[simulation]" in printed.err
