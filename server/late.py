@@ -33,7 +33,7 @@ class OpenCampaigns:
         """
         store = self._coordinator.store
         with self._turn:
-            models = len(store.graph())
+            models = store.model_count()
             if models != self._known:
                 for campaign in store.campaigns():
                     if campaign.state in _ENDED:

@@ -6,7 +6,7 @@ SQLAlchemy Core over SQLite by default, any other database by URL; every method 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from sqlalchemy import insert, select
+from sqlalchemy import func, insert, select
 
 from disinherit.common.errors import CheckpointError, RequestError, StoreError
 from disinherit.common.graph import InheritanceGraph
@@ -21,6 +21,7 @@ from disinherit.server.lineage import find_graph, put_successor, put_version
 from disinherit.server.packets import PacketStore, find_packets, put_packets
 from disinherit.server.schema import is_current, upgrade
 from disinherit.server.tables import (
+    MODELS,
     REQUESTS,
     find_request,
     now_us,
@@ -84,6 +85,11 @@ class CoordinatorStore(CampaignStore):
         """Return the whole inheritance graph."""
         with self._database.reading() as db:
             return find_graph(db)
+
+    def model_count(self) -> int:
+        """Return the number of versions, without reading them."""
+        with self._database.reading() as db:
+            return db.scalar(select(func.count()).select_from(MODELS)) or 0
 
     def submit(
         self,

@@ -184,7 +184,7 @@ def test_several_threads_may_add_at_once(path: Path, store: CoordinatorStore) ->
     for thread in threads:
         thread.join()
     assert failed == []
-    assert len(store.graph()) == 32
+    assert store.model_count() == len(store.graph()) == 32
     assert len(store.graph().edges()) == 31
 
 
