@@ -16,8 +16,8 @@ help: ## say what there is
 demo: $(INSTALLED) ## train a network of inheriting models, forget a class in all of them, show it
 	$(BIN)/disinherit demo --out runs/demo
 
-test: $(INSTALLED) ## run all tests
-	$(BIN)/pytest
+test: $(INSTALLED) ## run all tests, and the examples in the documentation of the code
+	$(BIN)/pytest --ignore-glob='*/migrations/env.py' --pyargs tests $(PACKAGES)
 
 lint: $(INSTALLED) ## check style and format
 	$(BIN)/ruff check .
