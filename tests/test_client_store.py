@@ -6,8 +6,6 @@ import shutil
 import signal
 import sqlite3
 import threading
-import traceback
-import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -17,6 +15,7 @@ from typing import IO, Any
 
 import pytest
 import torch
+from forking_fixture import exit_code, fork
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -596,27 +595,6 @@ def test_threads_may_share_a_store(store: ModelStore) -> None:
     assert len(set(entries)) == 1
     assert len(store.records()) == 14
     assert all(store.weights(f"n{number}") for number in range(12))
-
-
-def fork(work: Callable[[], None]) -> int:
-    with warnings.catch_warnings():
-        # From 3.12 on, forking beside another thread warns; the child needs none of them.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        process = os.fork()
-    if process:
-        return process
-    try:
-        signal.alarm(60)
-        work()
-        os._exit(0)
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        os._exit(1)
-
-
-def exit_code(process: int) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
 def test_processes_take_turns(root: Path) -> None:
