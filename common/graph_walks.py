@@ -6,8 +6,11 @@ Pure functions over ids: the caller says which edges count.
 from collections.abc import Callable, Iterable, Sequence
 from itertools import compress
 
+Step = Callable[[str], Iterable[str]]
+"""The ids one edge away from an id."""
 
-def reach(starts: Iterable[str], step: Callable[[str], Iterable[str]]) -> set[str]:
+
+def reach(starts: Iterable[str], step: Step) -> set[str]:
     """Return `starts` and all that repeated steps lead to.
 
     Args:
@@ -32,7 +35,7 @@ def reach(starts: Iterable[str], step: Callable[[str], Iterable[str]]) -> set[st
 
 
 def group_by_sources(
-    ids: Iterable[str], sources: Sequence[str], step: Callable[[str], Iterable[str]]
+    ids: Iterable[str], sources: Sequence[str], step: Step
 ) -> dict[frozenset[str], tuple[str, ...]]:
     """Group `ids` by the sources among themselves and their ancestors, in one sweep.
 
