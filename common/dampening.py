@@ -1,6 +1,7 @@
 """Selective dampening: weaken the parameters that matter more to what is to be forgotten."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,6 +9,10 @@ from torch import Tensor
 
 from disinherit.common.errors import FisherError, InputError, ScopeError
 from disinherit.common.merging import check_fisher
+
+_PIECE = 2**18
+"""Values that are handled at once on a CPU: what is computed of them stays in its cache."""
+_DEVICE_PIECE = 2**24
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,7 +40,6 @@ class Dampened:
         return self.selected_count / total if total else 0.0
 
 
-@torch.no_grad()
 def dampen(
     parameters: Mapping[str, Tensor],
     forget: Mapping[str, Tensor],
@@ -85,41 +89,109 @@ def dampen(
         >>> result.parameters["w"], result.selected_count
         (tensor([2., 8., 8.]), 1)
     """
+    new = {name: value.detach().clone() for name, value in parameters.items()}
+    return Dampened(new, dampen_(new, forget, reference, alpha, lam, exponent, bound, rows))
+
+
+@torch.no_grad()
+def dampen_(
+    parameters: Mapping[str, Tensor],
+    forget: Mapping[str, Tensor],
+    reference: Mapping[str, Tensor],
+    alpha: float,
+    lam: float,
+    exponent: float = 1.0,
+    bound: float = 1.0,
+    rows: Mapping[str, Sequence[int]] | None = None,
+) -> dict[str, Tensor]:
+    """Dampen parameters in place, with next to no memory besides.
+
+    Takes and raises the same as `dampen`; where it raises, nothing has changed.
+
+    Returns:
+        Parameter name -> int64 number of selected values per row of dim 0, as in `Dampened`.
+
+    Example:
+        >>> theta = {"w": torch.tensor([8.0, 8.0])}
+        >>> dampen_(theta, {"w": torch.tensor([4.0, 1.0])}, {"w": torch.ones(2)}, 2.0, 1.0)
+        {'w': tensor([1, 0])}
+        >>> theta["w"]
+        tensor([2., 8.])
+    """
     for what, value in (("alpha", alpha), ("lam", lam), ("exponent", exponent)):
         _check_positive(what, value)
     if not 0 < bound <= 1:
         raise InputError(f"Expected bound in (0, 1], but got {bound}.")
     _check_alike(parameters, forget, reference)
-    row_masks = _row_masks(parameters, rows or {})
-
-    result = Dampened({}, {})
-    for name, theta in parameters.items():
+    _check_rows(parameters, rows or {})
+    for name in parameters:
         check_fisher(name, forget[name], "the forget Fisher")
         check_fisher(name, reference[name], "the reference Fisher")
-        dtype = torch.promote_types(forget[name].dtype, reference[name].dtype)
+    rule = _Rule(alpha, lam, exponent, bound)
+    return {
+        name: rule.apply(theta, forget[name], reference[name], (rows or {}).get(name))
+        for name, theta in parameters.items()
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """The rule of `dampen`, a piece of a tensor at a time."""
+
+    alpha: float
+    lam: float
+    exponent: float
+    bound: float
+
+    def apply(
+        self, theta: Tensor, forget: Tensor, reference: Tensor, rows: Sequence[int] | None
+    ) -> Tensor:
+        """Dampen one tensor in place, and return the number of selected values per row."""
+        table = theta.reshape(len(theta) if theta.ndim else 1, math.prod(theta.shape[1:]))
+        f_forget, f_reference = forget.reshape(table.shape), reference.reshape(table.shape)
+        selected = torch.zeros(len(table), dtype=torch.int64, device=theta.device)
+        dtype = torch.promote_types(forget.dtype, reference.dtype)
         dtype = torch.promote_types(dtype, torch.float32)
-        f_forget = forget[name].to(theta.device, dtype)
-        f_reference = reference[name].to(theta.device, dtype)
-        selected = f_forget > f_reference * alpha
-        if name in row_masks:
-            selected &= row_masks[name]
-        # 0 / 0 is NaN only where nothing is selected, so it never gets through `where`.
-        factor = (f_reference * lam / f_forget).pow(exponent).clamp(max=bound)
-        result.parameters[name] = torch.where(selected, (theta * factor).to(theta.dtype), theta)
-        result.selected[name] = _count_per_row(selected)
-    return result
+        largest = _PIECE if theta.device.type == "cpu" else _DEVICE_PIECE
+        size = min(largest, table.numel())
+        scratch = torch.empty(2, size, dtype=dtype, device=theta.device)
+        for place in _pieces(table.shape, size, rows):
+            piece = table[place]
+            factor, kept = (s[: piece.numel()].view(piece.shape) for s in scratch)
+            fisher = f_forget[place].to(theta.device, dtype)
+            compared = f_reference[place].to(theta.device, dtype)
+            torch.le(fisher, torch.mul(compared, self.alpha, out=kept), out=kept)
+            torch.mul(compared, self.lam, out=factor).div_(fisher)
+            if self.exponent != 1:
+                factor.pow_(self.exponent)
+            # 0 / 0 is NaN only where nothing is selected.  A factor is at most 1, so the larger of
+            # it and `kept` (1 or 0) is 1 where a value is kept: far faster than a mask.
+            factor.clamp_(max=self.bound).nan_to_num_(nan=1.0)
+            piece.mul_(torch.maximum(factor, kept, out=factor))
+            selected[place[0]] += piece.shape[1] - kept.sum(dim=1).long()
+        if table.data_ptr() != theta.data_ptr():  # the memory was not in order
+            theta.copy_(table.view(theta.shape))
+        return selected
 
 
-def _count_per_row(selected: Tensor) -> Tensor:
-    rows = selected if selected.ndim else selected.unsqueeze(0)
-    return rows.unsqueeze(-1).flatten(start_dim=1).sum(dim=1)
+def _pieces(
+    shape: tuple[int, ...], size: int, rows: Sequence[int] | None
+) -> Iterator[tuple[slice, slice]]:
+    """Yield parts of a table `[n, d]` of at most `size` values: some rows, or a part of one."""
+    count, width = shape
+    if not count * width:
+        return
+    if rows is None:
+        step = max(1, size // width)
+        blocks = [slice(start, min(start + step, count)) for start in range(0, count, step)]
+    else:
+        blocks = [slice(row, row + 1) for row in dict.fromkeys(rows)]
+    for block in blocks:
+        for start in range(0, width, size):
+            yield block, slice(start, min(start + size, width))
 
 
-def _row_masks(
-    parameters: Mapping[str, Tensor], rows: Mapping[str, Sequence[int]]
-) -> dict[str, Tensor]:
-    """Return, per name in `rows`, a mask `[shape[0], 1, ...]` that is true in these rows."""
-    masks = {}
+def _check_rows(parameters: Mapping[str, Tensor], rows: Mapping[str, Sequence[int]]) -> None:
     for name, indices in rows.items():
         if name not in parameters:
             raise ScopeError(
@@ -129,16 +201,11 @@ def _row_masks(
         theta = parameters[name]
         if theta.ndim == 0:
             raise ScopeError(f"Expected rows only for tensors, but got rows for scalar {name!r}.")
-        count = theta.shape[0]
         for index in indices:
-            if not 0 <= index < count:
+            if not 0 <= index < len(theta):
                 raise ScopeError(
-                    f"Expected rows in [0, {count}) for parameter {name!r}, but got {index}."
+                    f"Expected rows in [0, {len(theta)}) for parameter {name!r}, but got {index}."
                 )
-        mask = torch.zeros(count, *[1] * (theta.ndim - 1), dtype=torch.bool)
-        mask[list(indices)] = True
-        masks[name] = mask.to(theta.device)
-    return masks
 
 
 def _check_positive(what: str, value: float) -> None:

@@ -28,10 +28,11 @@ def check_fisher(name: str, value: Tensor, owner: str) -> None:
         raise FisherError(
             f"Expected floating-point values for {name!r} in {owner}, but got {value.dtype}."
         )
-    # One comparison chain for all three faults: NaN fails both sides.
-    good = (value >= 0) & (value < math.inf)
-    if not bool(good.all()):
-        bad = value[~good].flatten()
+    if not value.numel():
+        return
+    low, high = (bound.item() for bound in value.aminmax())  # both NaN if any value is
+    if not 0 <= low <= high < math.inf:
+        bad = value[~((value >= 0) & (value < math.inf))].flatten()
         raise FisherError(
             f"Expected finite values >= 0 for {name!r} in {owner}, but got {bad[0].item()} "
             f"({bad.numel()} of {value.numel()} values are wrong); compute it again."

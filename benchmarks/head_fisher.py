@@ -1,0 +1,115 @@
+"""The exact Fisher of a head against a bare forward pass, the published way, and a naive one.
+
+forward     the model over all samples, in eval mode, without gradients
+exact       `fisher_diagonal`, per-sample Fisher of the head
+per class   the same with the sums of each class kept apart
+published   the published code: squares of batch-mean gradients, everything outside the head frozen
+naive       one backward pass per sample; measured on few samples and scaled up
+"""
+
+from collections.abc import Iterator
+
+import torch
+from measuring import Figures, arguments, show, side_by_side, store
+from torch import Tensor, nn
+
+from disinherit.common.fisher import fisher_diagonal
+from disinherit.simulations.networks import NetworkSpec
+
+_BATCH = 64
+_FEW = 32
+
+
+def main() -> None:
+    """Measure, print and store."""
+    options = arguments(__doc__)
+    samples, repeats = (128, 1) if options.reduced else (1024, 7)
+    rows = []
+    for name, spec in CASES.items():
+        torch.manual_seed(0)
+        model = spec.build(seed=0).eval()
+        n = samples // 4 if name == "resnet18" else samples
+        batches = list(_batches(spec, n))
+        rows.append({"network": name, "samples": n, **_measure(model, batches, repeats)})
+    show("head Fisher: seconds, and ratio to the forward pass", rows)
+    store(options.out, "head-fisher", rows)
+
+
+CASES = {
+    "cnn": NetworkSpec("cnn", (1, 28, 28), 10),
+    "resnet18": NetworkSpec("resnet18", (3, 32, 32), 100),
+    "text": NetworkSpec("text", (64,), 10, vocabulary=5000),
+}
+
+
+def _batches(spec: NetworkSpec, samples: int) -> Iterator[tuple[Tensor, Tensor]]:
+    for start in range(0, samples, _BATCH):
+        size = min(_BATCH, samples - start)
+        shape = (size, *spec.input_shape)
+        inputs = torch.randint(1, spec.vocabulary, shape) if spec.vocabulary else torch.rand(shape)
+        yield inputs, torch.randint(spec.classes, (size,))
+
+
+def _measure(model: nn.Module, batches: list[tuple[Tensor, Tensor]], repeats: int) -> Figures:
+    seconds = side_by_side(
+        {
+            "forward": lambda: forward(model, batches),
+            "exact": lambda: fisher_diagonal(model, batches),
+            "per class": lambda: fisher_diagonal(model, batches, per_class=True),
+            "published": lambda: published(model, batches),
+        },
+        repeats,
+    )
+    few = [(inputs[:_FEW], targets[:_FEW]) for inputs, targets in batches[:1]]
+    naive_seconds = side_by_side({"naive": lambda: naive(model, few)}, 1)["naive"]
+    samples = sum(len(targets) for _, targets in batches)
+    seconds["naive"] = naive_seconds * samples / _FEW
+    ratios = {
+        f"{k} / forward": v / seconds["forward"] for k, v in seconds.items() if k != "forward"
+    }
+    return {**seconds, **ratios}
+
+
+@torch.inference_mode()
+def forward(model: nn.Module, batches: list[tuple[Tensor, Tensor]]) -> None:
+    """Run the model over all samples."""
+    for inputs, _ in batches:
+        model(inputs)
+
+
+def published(model: nn.Module, batches: list[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+    """Sum squares of batch-mean gradients of the head, as the published code does."""
+    head = dict(model.get_submodule("head").named_parameters(prefix="head"))
+    frozen = [p for name, p in model.named_parameters() if name not in head]
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    sums = {name: torch.zeros_like(parameter) for name, parameter in head.items()}
+    try:
+        for inputs, targets in batches:
+            model.zero_grad()
+            nn.functional.cross_entropy(model(inputs), targets).backward()
+            for name, parameter in head.items():
+                assert parameter.grad is not None
+                sums[name] += parameter.grad.square() / len(batches)
+    finally:
+        model.zero_grad()
+        for parameter in frozen:
+            parameter.requires_grad_(True)
+    return sums
+
+
+def naive(model: nn.Module, batches: list[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+    """Sum squared gradients of the head, one backward pass per sample."""
+    head = dict(model.get_submodule("head").named_parameters(prefix="head"))
+    sums = {name: torch.zeros_like(parameter) for name, parameter in head.items()}
+    for inputs, targets in batches:
+        for one, target in zip(inputs, targets, strict=True):
+            loss = nn.functional.cross_entropy(model(one[None]), target[None])
+            gradients = torch.autograd.grad(loss, list(head.values()))
+            for name, gradient in zip(head, gradients, strict=True):
+                sums[name] += gradient.square()
+    return sums
+
+
+if __name__ == "__main__":
+    main()
