@@ -100,7 +100,7 @@ def dampen_model(
     reference = _reference(record, summary, parameters, method.reference, forgotten, only_rows)
     fisher_seconds = time.perf_counter() - started
 
-    def dampened(strength: Strength) -> Dampened:
+    def dampened(strength: Strength, *, in_place: bool = False) -> Dampened:
         return unlearn_parameters(
             parameters,
             forget,
@@ -112,6 +112,7 @@ def dampen_model(
             gauge=strength.gauge,
             head=(packet.head_weight, packet.head_bias or None) if head else None,
             forgotten_rows=rows,
+            in_place=in_place,
         )
 
     started = time.perf_counter()
@@ -130,7 +131,7 @@ def dampen_model(
     tune_seconds = time.perf_counter() - started
 
     started = time.perf_counter()
-    outcome = dampened(strength)
+    outcome = dampened(strength, in_place=True)  # the stored weights are not needed as they were
     result = pb.ModelResult(
         model_id=record.id,
         outcome=pb.OUTCOME_APPLIED,

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from disinherit.common.dampening import Dampened, dampen
+from disinherit.common.dampening import Dampened, dampen, dampen_
 from disinherit.common.errors import ScopeError
 from disinherit.common.gauge import LinearHead, check_strength, fix_gauge
 from disinherit.common.merging import MergeRule, check_fisher, merge_fishers
@@ -38,6 +38,7 @@ def unlearn_parameters(
     gauge: float = 1.0,
     head: tuple[str, str | None] | None = None,
     forgotten_rows: Sequence[int] | None = None,
+    in_place: bool = False,
 ) -> Dampened:
     """Unlearn in one model: fix the gauge of its head, then dampen what is in scope.
 
@@ -58,9 +59,11 @@ def unlearn_parameters(
             scope or not; `None` for a model without such a head.
         forgotten_rows: select in the head only in these rows, in none if empty; `None` to select
             in all rows.
+        in_place: dampen the given tensors themselves, all but a head whose gauge is shifted. They
+            are as they were if nothing is selected.
 
     Returns:
-        New tensors, and how much was selected. The inputs are untouched.
+        The dampened tensors, and how much was selected. The inputs are untouched unless `in_place`.
 
     Raises:
         InputError: if a number is out of range.
@@ -84,4 +87,7 @@ def unlearn_parameters(
     rows = {}
     if forgotten_rows is not None:
         rows = {name: forgotten_rows for name in (weight, bias) if name and name in shifted}
+    if in_place:
+        counts = dampen_(shifted, forget, reference, alpha, lam, exponent, bound, rows)
+        return Dampened(shifted, counts)
     return dampen(shifted, forget, reference, alpha, lam, exponent, bound, rows)
