@@ -7,8 +7,6 @@ published   the published code: squares of batch-mean gradients, everything outs
 naive       one backward pass per sample; measured on few samples and scaled up
 """
 
-from collections.abc import Iterator
-
 import torch
 from measuring import Figures, arguments, show, side_by_side, store
 from torch import Tensor, nn
@@ -29,7 +27,7 @@ def main() -> None:
         torch.manual_seed(0)
         model = spec.build(seed=0).eval()
         n = samples // 4 if name == "resnet18" else samples
-        batches = list(_batches(spec, n))
+        batches = random_batches(spec, n)
         rows.append({"network": name, "samples": n, **_measure(model, batches, repeats)})
     show("head Fisher: seconds, and ratio to the forward pass", rows)
     store(options.out, "head-fisher", rows)
@@ -42,12 +40,18 @@ CASES = {
 }
 
 
-def _batches(spec: NetworkSpec, samples: int) -> Iterator[tuple[Tensor, Tensor]]:
-    for start in range(0, samples, _BATCH):
-        size = min(_BATCH, samples - start)
-        shape = (size, *spec.input_shape)
-        inputs = torch.randint(1, spec.vocabulary, shape) if spec.vocabulary else torch.rand(shape)
-        yield inputs, torch.randint(spec.classes, (size,))
+def random_batches(spec: NetworkSpec, samples: int) -> list[tuple[Tensor, Tensor]]:
+    """Return batches of random inputs and classes for a network."""
+    shape = (samples, *spec.input_shape)
+    inputs = torch.randint(1, spec.vocabulary, shape) if spec.vocabulary else torch.rand(shape)
+    targets = torch.randint(spec.classes, (samples,))
+    return list(zip(inputs.split(_BATCH), targets.split(_BATCH), strict=True))
+
+
+def few_of(batches: list[tuple[Tensor, Tensor]], count: int) -> list[tuple[Tensor, Tensor]]:
+    """Return one batch of the first samples."""
+    inputs, targets = batches[0]
+    return [(inputs[:count], targets[:count])]
 
 
 def _measure(model: nn.Module, batches: list[tuple[Tensor, Tensor]], repeats: int) -> Figures:
@@ -60,7 +64,7 @@ def _measure(model: nn.Module, batches: list[tuple[Tensor, Tensor]], repeats: in
         },
         repeats,
     )
-    few = [(inputs[:_FEW], targets[:_FEW]) for inputs, targets in batches[:1]]
+    few = few_of(batches, _FEW)
     naive_seconds = side_by_side({"naive": lambda: naive(model, few)}, 1)["naive"]
     samples = sum(len(targets) for _, targets in batches)
     seconds["naive"] = naive_seconds * samples / _FEW

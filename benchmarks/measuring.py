@@ -56,10 +56,12 @@ def peak_bytes(run: Callable[[], object]) -> int:
 
     It is called once before, so that what stays allocated after a first call does not count.
     """
+    allocator = ctypes.CDLL(None)
+    # It would keep what is freed, and what the second call takes of that would not be seen.
+    allocator.mallopt(_M_MMAP_THRESHOLD, 1 << 16)
     run()
-    # Without a threshold of its own the allocator keeps what is freed, and nothing would be seen.
-    ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 1 << 16)
     gc.collect()
+    allocator.malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew
     before = _memory("VmRSS")
     run()
