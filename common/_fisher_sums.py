@@ -8,8 +8,11 @@ from torch import Tensor, nn
 
 from disinherit.common.errors import FisherError
 
-# Elements of per-sample gradients held at once, unless the caller gives a number of samples.
+# Numbers of per-sample gradients held at once, unless a number of samples is given: at most,
+# and where a loop over few samples costs next to nothing, so that they stay in a cache.
 _BUDGET = 2**24
+_CACHED = 2**21
+_LARGE = 2**16
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +72,10 @@ class Sums:
         self.dtype = max((v.dtype for v in self.values.values()), key=lambda d: d.itemsize)
         self._chunk_size = chunk_size
 
-    def chunks(self, batch: Batch, elements: int) -> Iterator[slice]:
+    def chunks(self, batch: Batch, elements: int, cached: bool = False) -> Iterator[slice]:
         """Yield slices of samples that need at most the memory budget at `elements` a sample."""
-        size = self._chunk_size or max(1, _BUDGET // max(1, elements))
+        budget = _CACHED if cached else _BUDGET
+        size = self._chunk_size or max(1, budget // max(1, elements))
         for start in range(0, batch.size, size):
             yield slice(start, min(start + size, batch.size))
 
@@ -83,6 +87,17 @@ class Sums:
             total.index_add_(0, batch.targets[rows], squares)
         else:
             total += squares.sum(0)
+
+    def add_gradients(self, name: str, batch: Batch, gradients: Tensor, rows: slice) -> None:
+        """Add the squares of g `[m, *shape]` of the samples `rows`; g itself is used up."""
+        total = self.values[name]
+        if gradients.dtype != total.dtype or gradients[:1].numel() < _LARGE:
+            self.add_squares(name, batch, gradients.square_(), rows)
+            return
+        # A large gradient is read once here; its square would be written and read again.
+        labels = batch.targets[rows].tolist() if self.per_class else [None] * len(gradients)
+        for label, gradient in zip(labels, gradients, strict=True):
+            (total if label is None else total[label]).addcmul_(gradient, gradient)
 
     def add_outer(self, name: str, batch: Batch, left: Tensor, right: Tensor) -> None:
         """Add `left[i] right[i]ᵀ` of every sample i, `[n, o]` and `[n, d]`.

@@ -33,11 +33,15 @@ class Sink:
 
     def chunks(self, elements: int) -> Iterator[slice]:
         """Yield slices of samples to handle at once, at `elements` numbers a sample."""
-        return self.sums.chunks(self.batch, elements)
+        return self.sums.chunks(self.batch, elements, cached=True)
 
     def gradients(self, name: str, gradients: Tensor, rows: slice = slice(None)) -> None:
         """Add the per-sample gradients `[m, *shape]` of the samples `rows`."""
         self.sums.add_squares(self.names[name], self.batch, gradients.square(), rows)
+
+    def made_gradients(self, name: str, gradients: Tensor, rows: slice) -> None:
+        """Add per-sample gradients that the rule has made, which may be overwritten."""
+        self.sums.add_gradients(self.names[name], self.batch, gradients, rows)
 
 
 def linear(layer: nn.Linear, x: Tensor, g: Tensor, sink: Sink) -> None:
@@ -51,7 +55,7 @@ def linear(layer: nn.Linear, x: Tensor, g: Tensor, sink: Sink) -> None:
     x, g = x.flatten(1, -2), g.flatten(1, -2)
     if "weight" in sink.names:
         for rows in sink.chunks(layer.weight.numel()):
-            sink.gradients("weight", g[rows].mT @ x[rows], rows)
+            sink.made_gradients("weight", g[rows].mT @ x[rows], rows)
     if "bias" in sink.names:
         sink.gradients("bias", g.sum(1))
 
@@ -77,7 +81,7 @@ def convolution(layer: nn.Conv1d | nn.Conv2d, x: Tensor, g: Tensor, sink: Sink) 
             columns.shape[0], layer.groups, -1, g.shape[-1]
         )  # [m, groups, i * kernel, positions]
         gradients = (g[rows] @ columns.mT).reshape(-1, *layer.weight.shape)
-        sink.gradients("weight", gradients, rows)
+        sink.made_gradients("weight", gradients, rows)
 
 
 def batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d, x: Tensor, g: Tensor, sink: Sink) -> None:
