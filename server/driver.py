@@ -8,7 +8,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 
 from disinherit.common.errors import DisinheritError
@@ -23,16 +23,18 @@ class _Turn:
 
     due: float
     delay: float
+    seen: Hashable
 
 
 class Driver:
     """Makes passes over open campaigns in a thread of its own, one at a time.
 
     Two campaigns may dampen the same model, so they take turns.  One that gets nowhere, or fails,
-    waits longer every time, until `poke` says that something has changed.
+    waits longer every time, until something has changed: `poke` says so, or the store does.
 
     Args:
-        open_campaigns: ids of the campaigns that are to be driven now, the oldest first.
+        open_campaigns: the campaigns that are to be driven now, the oldest first, each with
+            something that changes whenever its next pass may fare better than the last.
         run: makes one pass over a campaign.
         interval: seconds between passes at least.
         longest: seconds that a campaign which gets nowhere waits at most.
@@ -40,7 +42,7 @@ class Driver:
 
     def __init__(
         self,
-        open_campaigns: Callable[[], Iterable[str]],
+        open_campaigns: Callable[[], Mapping[str, Hashable]],
         run: Callable[[str], CampaignResult],
         interval: float = 5.0,
         longest: float = 300.0,
@@ -92,20 +94,20 @@ class Driver:
             self._wake.clear()
 
     def _drive(self) -> None:
-        campaigns = list(self._open())
+        campaigns = self._open()
         self._turns = {id: turn for id, turn in self._turns.items() if id in campaigns}
-        for id in campaigns:
+        for id, seen in campaigns.items():
             turn = self._turns.get(id)
             if self._stopping.is_set():
                 return
-            if turn is None or turn.due <= time.monotonic():
+            if turn is None or turn.due <= time.monotonic() or turn.seen != seen:
                 onwards = self._pass(id)
                 delay = self._interval
-                if not onwards and turn is not None:
+                if not onwards and turn is not None and turn.seen == seen:
                     delay = min(2 * turn.delay, self._longest)
                 # Jitter, so that coordinators and campaigns do not keep step.
                 due = time.monotonic() + delay * random.uniform(0.5, 1.0)
-                self._turns[id] = _Turn(due, delay)
+                self._turns[id] = _Turn(due, delay, seen)
 
     def _pass(self, id: str) -> bool:
         """Make one pass, and return whether it got on."""

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections.abc import Hashable
 
 from disinherit.common.errors import InputError
 from disinherit.server.campaign_states import CampaignState
@@ -25,8 +26,12 @@ class OpenCampaigns:
         self._known = -1
         self._turn = threading.Lock()
 
-    def __call__(self) -> list[str]:
-        """Return the ids of the campaigns that are running, the oldest first.
+    def __call__(self) -> dict[str, Hashable]:
+        """Return the campaigns that are running, the oldest first.
+
+        Returns:
+            Id -> what the next pass depends on beside the owners; it changes when another
+            coordinator of the store has got on with the campaign.
 
         Raises:
             StoreError: if the store cannot be used.
@@ -39,7 +44,11 @@ class OpenCampaigns:
                     if campaign.state in _ENDED:
                         self._join(campaign.request_id)
                 self._known = models
-        return [c.request_id for c in store.campaigns() if c.state is CampaignState.RUNNING]
+        return {
+            campaign.request_id: (models, store.answered_roots(campaign.request_id))
+            for campaign in store.campaigns()
+            if campaign.state is CampaignState.RUNNING
+        }
 
     def _join(self, request_id: str) -> None:
         try:

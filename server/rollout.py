@@ -109,9 +109,8 @@ class Rollout:
             if result.model_id in missing:
                 missing.discard(result.model_id)
                 self._record_one(todo[result.model_id], result, applied)
-        state = TaskState.PENDING if answer.unreachable else TaskState.FAILED
         reason = error or "its owner did not mention it"
-        self._put(*(_short_of(todo[model], state, reason) for model in missing))
+        self._put(*(_unanswered(todo[model], answer, reason) for model in missing))
         self._say(error or f"{answer.ask.owner} answered")
 
     def _record_one(self, task: Task, result: pb.ModelResult, applied: Applied) -> None:
@@ -144,6 +143,17 @@ def _verified(task: Task, evaluation: pb.Evaluation) -> Task:
         reason = f"reported digest {expected}, but its owner holds {held}"
         return replace(task, state=TaskState.FAILED, reason=reason)
     return replace(task, state=TaskState.VERIFIED, reason="")
+
+
+def _unanswered(task: Task, answer: Answer, reason: str) -> Task:
+    """Return a task whose owner said nothing of it."""
+    if answer.awaited:
+        return _short_of(task, TaskState.SENT, reason)
+    if not answer.unreachable:
+        return _short_of(task, TaskState.FAILED, reason)
+    if not answer.sent and task.state is TaskState.SENT:
+        return task  # somebody else reaches its owner and has asked it
+    return _short_of(task, TaskState.PENDING, reason)
 
 
 def _short_of(task: Task, state: TaskState, reason: str = "") -> Task:

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from disinherit.server.transport import Answer, Ask, Transport
+from disinherit.server.transport import Answer, Ask, Transport, not_connected
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +49,13 @@ class RoutedTransport:
         for ask in asks:
             number = self._number(ask.owner)
             if number is None:
-                error = f"owner {ask.owner} is not connected"
-                answers.put(Answer(ask, error=error, unreachable=True))
+                answers.put(not_connected(ask))
             else:
                 by_route.setdefault(number, []).append(ask)
         for number, mine in by_route.items():
             threading.Thread(
-                target=_carry,
-                args=(self._routes[number].transport, mine, timeout, answers),
+                target=carry,
+                args=(self._routes[number].transport, mine, timeout, answers.put),
                 name=f"route-{number}",
                 daemon=True,
             ).start()
@@ -68,17 +67,24 @@ class RoutedTransport:
         return next(reaching, None)
 
 
-def _carry(
-    transport: Transport, asks: list[Ask], timeout: float, answers: "queue.SimpleQueue[Answer]"
+def carry(
+    transport: Transport, asks: Sequence[Ask], timeout: float, put: Callable[[Answer], None]
 ) -> None:
-    """Put exactly one answer for every ask, whatever the transport does."""
+    """Hand over exactly one answer for every ask, whatever the transport does.
+
+    Args:
+        transport: carries the messages.
+        asks: at most one message to an owner at a time.
+        timeout: seconds after which a missing answer becomes an error.
+        put: given the answers, as they arrive.
+    """
     open_asks = {id(ask): ask for ask in asks}
     reason = "its transport gave no answer"
     try:
         for answer in transport.ask(asks, timeout):
             if open_asks.pop(id(answer.ask), None) is not None:
-                answers.put(answer)
+                put(answer)
     except Exception as error:  # one route's failure must not end the others
         reason = f"its transport failed: {error}"
     for ask in open_asks.values():
-        answers.put(Answer(ask, error=f"owner {ask.owner}: {reason}", unreachable=True))
+        put(Answer(ask, error=f"owner {ask.owner}: {reason}", unreachable=True))

@@ -1,14 +1,22 @@
 """The coordinator as a Flower ServerApp: one run carries out every open request, or one of them.
 
-Configuration (`flwr run . --run-config 'database="..." expected-owners=5'`):
+Configuration (`flwr run . --run-config 'database="..." owners="owners.toml"'`):
 
     database         path of the coordinator's SQLite file, or an SQLAlchemy URL
-    request          id of one request; empty or not given: all open ones, the oldest first
+    owners           file of the owners' public keys, see `disinherit.server.owner_keys`; in a
+                     simulation, which knows no keys, none: nodes are asked for their names
     timeout          seconds to wait for an owner's answer (600)
+
+A run ends when all reachable owners have answered or their time is up:
+
+    request          id of one request; empty or not given: all open ones, the oldest first
     expected-owners  number of nodes to wait for (1)
 
-A run ends when all reachable owners have answered or their time is up.  What is left is taken up by
-a later run: everything is in the store.
+Or it stays, and drives whatever is open, beside a coordinator's service if there is one:
+
+    stay-seconds     how long (0: it does not stay)
+
+What is left is taken up by a later run: everything is in the store.
 """
 
 import logging
@@ -20,7 +28,10 @@ from flwr.serverapp import Grid, ServerApp
 
 from disinherit.common.errors import CampaignError, InputError
 from disinherit.server.coordinator import CampaignResult, Coordinator
+from disinherit.server.flower_owners import Directory, RegisteredOwners, SaidOwners
+from disinherit.server.flower_residence import reside, until_signal
 from disinherit.server.flower_transport import FlowerTransport
+from disinherit.server.owner_keys import read_owner_keys
 from disinherit.server.store import CoordinatorStore
 
 _log = logging.getLogger("flwr")  # where Flower's own messages of a run go
@@ -63,22 +74,47 @@ def build_server_app(open_store: OpenStore = store_from_config) -> ServerApp:
     @app.main()
     def _main(grid: Grid, context: Context) -> None:
         timeout = _number(context, "timeout", 600.0)
-        expected = int(_number(context, "expected-owners", 1))
+        seconds = _number(context, "stay-seconds", 0.0, least=0.0)
+        keys = _keys(context)
+        if seconds and keys is None:
+            raise InputError(
+                "Expected a file of the owners' public keys in the run's configuration for a run "
+                "that stays, but got none."
+            )
         store = open_store(context)
         try:
-            request = context.run_config.get("request")
-            drivable = [c.request_id for c in store.campaigns() if c.state.drivable]
-            requests = [str(request)] if request else drivable
-            transport = FlowerTransport(grid, expected, timeout)
-            coordinator = Coordinator(
-                store, transport, timeout, _log.info, patience=_PATIENCE_SECONDS
-            )
-            for request_id in requests:
-                _carry_out(coordinator, sorted(transport.nodes), request_id)
+            if keys is None:
+                said = SaidOwners(grid, _expected(context), timeout)
+                _run_once(grid, context, store, said, sorted(said.nodes), timeout)
+                return
+            registered = RegisteredOwners(grid, keys)
+            if seconds:
+                with until_signal() as stopped:
+                    reside(grid, store, registered, timeout, seconds, stopped)
+            else:
+                found = registered.wait(_expected(context), timeout)
+                _run_once(grid, context, store, registered, found, timeout)
         finally:
             store.close()
 
     return app
+
+
+def _run_once(
+    grid: Grid,
+    context: Context,
+    store: CoordinatorStore,
+    owners: Directory,
+    names: list[str],
+    timeout: float,
+) -> None:
+    """Carry out what is open now."""
+    transport = FlowerTransport(grid, owners)
+    coordinator = Coordinator(store, transport, timeout, _log.info, patience=_PATIENCE_SECONDS)
+    request = context.run_config.get("request")
+    drivable = [c.request_id for c in store.campaigns() if c.state.drivable]
+    for request_id in [str(request)] if request else drivable:
+        _carry_out(coordinator, names, request_id)
 
 
 def _carry_out(coordinator: Coordinator, owners: list[str], request_id: str) -> None:
@@ -108,11 +144,26 @@ def _log_outcome(result: CampaignResult) -> None:
             _log.warning("%s of %s is %s: %s", task.model_id, task.owner, task.state, task.reason)
 
 
-def _number(context: Context, name: str, default: float) -> float:
+def _keys(context: Context) -> dict[str, bytes] | None:
+    path = context.run_config.get("owners", "")
+    if not isinstance(path, str):
+        raise InputError(
+            "Expected the file of the owners' public keys in the run's configuration, but got "
+            f"owners = {path!r}."
+        )
+    return read_owner_keys(Path(path)) if path else None
+
+
+def _expected(context: Context) -> int:
+    return int(_number(context, "expected-owners", 1))
+
+
+def _number(context: Context, name: str, default: float, least: float | None = None) -> float:
     value = context.run_config.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e9:
-        raise InputError(f"Expected {name} > 0 in the run's configuration, but got {value!r}.")
-    return value
+    if isinstance(value, bool | str) or not (0 < value < 1e9 or value == least):
+        bound = "> 0" if least is None else f">= {least:g}"
+        raise InputError(f"Expected {name} {bound} in the run's configuration, but got {value!r}.")
+    return float(value)
 
 
 app = build_server_app()

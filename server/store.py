@@ -22,6 +22,7 @@ from disinherit.server.packets import PacketStore, find_packets, put_packets
 from disinherit.server.schema import is_current, upgrade
 from disinherit.server.tables import (
     MODELS,
+    PACKETS,
     REQUESTS,
     find_request,
     now_us,
@@ -263,6 +264,12 @@ class CoordinatorStore(CampaignStore):
                 continue
             complete[root] = packets
         return complete
+
+    def answered_roots(self, request_id: str) -> frozenset[str]:
+        """Return the roots that have answered a request, without reading what they answered."""
+        with self._database.reading() as db:
+            query = select(PACKETS.c.root).where(PACKETS.c.request_id == request_id).distinct()
+            return frozenset(db.scalars(query))
 
     @property
     def packet_files(self) -> PacketStore:

@@ -43,12 +43,21 @@ class Answer:
         reply: the owner's reply; `None` with an error.
         error: why there is no reply; `""` with a reply.
         unreachable: whether the owner may answer later (offline, timed out) rather than failed.
+        sent: whether the message has gone out; if not, the owner cannot have acted on it.
+        awaited: whether it has gone out and its answer will be there for a later, equal ask.
     """
 
     ask: Ask
     reply: Message | None = None
     error: str = ""
     unreachable: bool = False
+    sent: bool = True
+    awaited: bool = False
+
+
+def not_connected(ask: Ask) -> Answer:
+    """Return the answer for an owner that cannot be reached now."""
+    return Answer(ask, error=f"owner {ask.owner} is not connected", unreachable=True, sent=False)
 
 
 class Transport(Protocol):

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from disinherit.client.handlers import HANDLERS
 from disinherit.client.owner import Owner
 from disinherit.common.errors import DisinheritError
-from disinherit.server.transport import Answer, Ask
+from disinherit.server.transport import Answer, Ask, not_connected
 
 
 class DirectTransport:
@@ -27,8 +27,7 @@ class DirectTransport:
         """Call the handlers and yield exactly one answer for each message."""
         for ask in asks:
             if ask.owner not in self._owners:
-                error = f"owner {ask.owner} is not connected"
-                yield Answer(ask, error=error, unreachable=True)
+                yield not_connected(ask)
                 continue
             try:
                 with self._owners[ask.owner]() as owner:

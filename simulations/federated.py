@@ -19,6 +19,7 @@ from disinherit.common.devices import pick_device
 from disinherit.common.errors import CampaignError
 from disinherit.common.scope import resolve_scope
 from disinherit.server.coordinator import CampaignResult, Coordinator
+from disinherit.server.flower_owners import SaidOwners
 from disinherit.server.flower_transport import FlowerTransport
 from disinherit.server.planning import Plan
 from disinherit.server.store import CoordinatorStore
@@ -93,15 +94,16 @@ def _main(
 ) -> Report:
     store = CoordinatorStore(folder / DATABASE)
     try:
-        transport = FlowerTransport(grid, expected=settings.clients)
+        owners = SaidOwners(grid, expected=settings.clients)
+        transport = FlowerTransport(grid, owners)
         coordinator = Coordinator(store, transport, say=say)
-        fleet = Fleet(settings, topology, grid, transport)
+        fleet = Fleet(settings, topology, grid, owners)
         measured = Measured()
         measured.train_seconds = fleet.train(store.add_model, lambda m: say(f"trained {m}"))
         say("registering Fisher summaries")
         graph = store.graph()
-        owners = sorted({record.owner for record in graph.models()})
-        errors = coordinator.register(owners, settings.method.scope)
+        names = sorted({record.owner for record in graph.models()})
+        errors = coordinator.register(names, settings.method.scope)
         measured.notes += [f"No Fisher summaries registered: {e}" for e in errors.values()]
         graph = store.graph()
         _evaluate(coordinator, {m: m for m in topology.ids}, measured.before, measured)

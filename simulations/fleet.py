@@ -8,7 +8,8 @@ from flwr.serverapp import Grid
 
 from disinherit.common.errors import CampaignError
 from disinherit.common.records import Inheritance, ModelRecord
-from disinherit.server.flower_transport import FlowerTransport, exchange
+from disinherit.server.flower_exchange import exchange
+from disinherit.server.flower_owners import SaidOwners
 from disinherit.server.store import now_us
 from disinherit.simulations.owners import owner_name
 from disinherit.simulations.settings import Settings
@@ -28,14 +29,14 @@ class Fleet:
         settings: of the run.
         topology: who is derived from whom.
         grid: the way to the owners' nodes.
-        transport: knows which node an owner is.
+        owners: knows which node an owner is.
         weights: of the trained models, by id.
     """
 
     settings: Settings
     topology: Topology
     grid: Grid
-    transport: FlowerTransport
+    owners: SaidOwners
     weights: dict[str, Weights] = field(default_factory=dict)
 
     def train(self, record: Record, say: Callable[[str], None]) -> float:
@@ -118,8 +119,8 @@ class Fleet:
 
     def _node(self, model: str) -> int:
         owner = owner_name(self.topology.owner_of(model, self.settings.clients))
-        if owner not in self.transport.nodes:
+        if owner not in self.owners.nodes:
             raise CampaignError(
                 f"Expected {owner} to train model {model!r}, but it did not say that it is there."
             )
-        return self.transport.nodes[owner]
+        return self.owners.nodes[owner]

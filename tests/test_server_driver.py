@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -17,6 +17,7 @@ class Runs:
 
     def __init__(self, *ids: str) -> None:
         self.open = list(ids)
+        self.seen = 0
         self.passes: list[str] = []
         self.moved = threading.Condition()
         self.trouble: dict[str, Exception] = {}
@@ -36,7 +37,7 @@ class Runs:
 
 @contextmanager
 def driving(runs: Runs, interval: float = 0.01, longest: float = 0.02) -> Iterator[Driver]:
-    driver = Driver(lambda: runs.open, runs.run, interval, longest)
+    driver = Driver(lambda: dict.fromkeys(runs.open, runs.seen), runs.run, interval, longest)
     driver.start()
     try:
         yield driver
@@ -73,10 +74,10 @@ def test_a_store_that_is_gone_for_a_while_is_survived(caplog: pytest.LogCaptureF
     runs = Runs("a")
     failures = iter([StoreError("gone"), StoreError("gone")])
 
-    def open_campaigns() -> list[str]:
+    def open_campaigns() -> dict[str, Hashable]:
         for failure in failures:
             raise failure
-        return runs.open
+        return dict.fromkeys(runs.open)
 
     driver = Driver(open_campaigns, runs.run, interval=0.01)
     driver.start()
@@ -100,7 +101,9 @@ def test_the_wait_grows_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr("disinherit.server.driver.time.monotonic", lambda: now[0])
     runs = Runs("a")
-    driver = Driver(lambda: runs.open, runs.run, interval=1.0, longest=6.0)
+    driver = Driver(
+        lambda: dict.fromkeys(runs.open, runs.seen), runs.run, interval=1.0, longest=6.0
+    )
     times = []
     for now[0] in (float(second) for second in range(26)):
         before = len(runs.passes)
@@ -108,3 +111,11 @@ def test_the_wait_grows_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
         if len(runs.passes) > before:
             times.append(now[0])
     assert times == [0.0, 1.0, 3.0, 7.0, 13.0, 19.0, 25.0]
+
+
+def test_one_that_gets_nowhere_is_due_again_when_the_store_has_changed() -> None:
+    runs = Runs("a")
+    driver = Driver(lambda: dict.fromkeys(runs.open, runs.seen), runs.run, interval=60.0)
+    for runs.seen in (0, 0, 1, 1, 2):
+        driver._drive()
+    assert len(runs.passes) == 3

@@ -9,7 +9,9 @@ from flwr.app import Error, Message, RecordDict
 
 from disinherit.common.errors import CampaignError
 from disinherit.common.flower_records import pack, unpack
-from disinherit.server.flower_transport import FlowerTransport, exchange
+from disinherit.server.flower_exchange import exchange
+from disinherit.server.flower_owners import SaidOwners
+from disinherit.server.flower_transport import FlowerTransport
 from disinherit.server.transport import Answer, Ask
 from disinherit.v1 import unlearning_pb2 as pb
 
@@ -55,8 +57,12 @@ def ask_for(name: str, *models: str) -> Ask:
     return Ask(name, "evaluate.panel", pb.EvaluateTask(model_ids=models))
 
 
+def connect(grid: FakeGrid, expected: int = 1) -> FlowerTransport:
+    return FlowerTransport(grid, SaidOwners(grid, expected, timeout=1.0))
+
+
 def only_answer(then: Node, timeout: float = 0.2) -> Answer:
-    transport = FlowerTransport(FakeGrid({7: owner("anna", then)}), timeout=1.0)
+    transport = connect(FakeGrid({7: owner("anna", then)}))
     (answer,) = transport.ask([ask_for("anna", "m")], timeout)
     assert answer.ask == ask_for("anna", "m")
     return answer
@@ -67,7 +73,7 @@ def only_answer(then: Node, timeout: float = 0.2) -> Answer:
 
 def test_owners_are_found_by_the_names_their_nodes_say() -> None:
     grid = FakeGrid({7: owner("anna"), 3: owner("ben")})
-    assert FlowerTransport(grid, expected=2, timeout=1.0).nodes == {"anna": 7, "ben": 3}
+    assert SaidOwners(grid, expected=2, timeout=1.0).nodes == {"anna": 7, "ben": 3}
 
 
 @pytest.mark.parametrize(
@@ -85,19 +91,19 @@ def test_owners_are_found_by_the_names_their_nodes_say() -> None:
 )
 def test_a_node_that_does_not_say_whose_it_is_is_left_out(other: Node) -> None:
     grid = FakeGrid({1: other, 7: owner("anna")})
-    assert FlowerTransport(grid, expected=2, timeout=0.2).nodes == {"anna": 7}
+    assert SaidOwners(grid, expected=2, timeout=0.2).nodes == {"anna": 7}
 
 
 def test_two_nodes_of_one_owner_are_refused() -> None:
     grid = FakeGrid({7: owner("anna"), 8: owner("anna")})
     with pytest.raises(CampaignError, match=r"one node for owner 'anna', but two .*[78] and [78]"):
-        FlowerTransport(grid, expected=2, timeout=1.0)
+        SaidOwners(grid, expected=2, timeout=1.0)
 
 
 @pytest.mark.parametrize(("nodes", "found"), [({}, 0), ({1: fails(2), 2: silent}, 2)])
 def test_without_any_owner_there_is_no_campaign(nodes: dict[int, Node], found: int) -> None:
     with pytest.raises(CampaignError, match=f"of {found} none said whose models"):
-        FlowerTransport(FakeGrid(nodes), timeout=0.1)
+        SaidOwners(FakeGrid(nodes), timeout=0.1)
 
 
 def test_nodes_that_come_up_late_are_waited_for() -> None:
@@ -109,13 +115,13 @@ def test_nodes_that_come_up_late_are_waited_for() -> None:
             return list(self.nodes)[: self.looks]
 
     grid = Growing({7: owner("anna"), 8: owner("ben"), 9: owner("cleo")})
-    assert FlowerTransport(grid, expected=3, timeout=5.0).nodes.keys() == {"anna", "ben", "cleo"}
+    assert SaidOwners(grid, expected=3, timeout=5.0).nodes.keys() == {"anna", "ben", "cleo"}
 
 
 def test_nodes_that_do_not_come_up_are_not_waited_for_longer_than_said() -> None:
     started = time.monotonic()
-    transport = FlowerTransport(FakeGrid({7: owner("anna")}), expected=5, timeout=0.2)
-    assert transport.nodes == {"anna": 7}
+    owners = SaidOwners(FakeGrid({7: owner("anna")}), expected=5, timeout=0.2)
+    assert owners.nodes == {"anna": 7}
     assert 0.2 <= time.monotonic() - started < 2.0
 
 
@@ -135,7 +141,7 @@ def test_every_message_is_answered_by_its_own_reply() -> None:
 
     names = ["anna", "ben", "cleo", "dora"]
     grid = FakeGrid({i: owner(name, anonymous(name)) for i, name in enumerate(names, start=1)})
-    transport = FlowerTransport(grid, expected=4, timeout=1.0)
+    transport = connect(grid, 4)
     asks = [ask_for(name, f"model-of-{name}") for name in names]
 
     answers = list(transport.ask(asks, 5.0))
@@ -151,7 +157,7 @@ def test_every_message_is_answered_by_its_own_reply() -> None:
 
 def test_a_message_says_what_to_do_whom_and_for_how_long() -> None:
     grid = FakeGrid({7: owner("anna")})
-    list(FlowerTransport(grid, timeout=1.0).ask([ask_for("anna", "m")], 12.0))
+    list(connect(grid).ask([ask_for("anna", "m")], 12.0))
     metadata = grid.pushed[-1].metadata
     assert (metadata.dst_node_id, metadata.message_type, metadata.ttl) == (7, "evaluate.panel", 12)
 
@@ -159,9 +165,7 @@ def test_a_message_says_what_to_do_whom_and_for_how_long() -> None:
 def test_answers_come_as_they_arrive() -> None:
     # The silent owner is not waited for before the other's answer is handed on.
     grid = FakeGrid({7: owner("anna", silent), 8: owner("ben")})
-    answers = FlowerTransport(grid, expected=2, timeout=1.0).ask(
-        [ask_for("anna", "m"), ask_for("ben", "n")], 0.5
-    )
+    answers = connect(grid, 2).ask([ask_for("anna", "m"), ask_for("ben", "n")], 0.5)
     started = time.monotonic()
     assert next(answers).ask.owner == "ben"
     assert time.monotonic() - started < 0.4
@@ -198,11 +202,14 @@ def test_an_owner_that_does_not_answer_in_time_may_answer_later() -> None:
 
 def test_an_owner_that_is_not_connected_is_not_asked() -> None:
     grid = FakeGrid({7: owner("anna")})
-    transport = FlowerTransport(grid, timeout=1.0)
+    transport = connect(grid)
     sent = len(grid.pushed)
     nobody, anna = transport.ask([ask_for("nobody", "m"), ask_for("anna", "n")], 1.0)
     assert nobody == Answer(
-        ask_for("nobody", "m"), error="owner nobody is not connected", unreachable=True
+        ask_for("nobody", "m"),
+        error="owner nobody is not connected",
+        unreachable=True,
+        sent=False,
     )
     assert anna.reply is not None
     assert len(grid.pushed) == sent + 1
@@ -212,7 +219,7 @@ def test_an_owner_that_is_not_connected_is_not_asked() -> None:
 def test_a_node_that_went_away_is_not_waited_for(missing: tuple[str | None, ...]) -> None:
     # What Flower's simulation and its deployment answer to a message that they cannot deliver.
     grid = FakeGrid({7: owner("anna"), 8: owner("ben")}, missing)
-    transport = FlowerTransport(grid, expected=2, timeout=1.0)
+    transport = connect(grid, 2)
     del grid.nodes[7]
     started = time.monotonic()
     answers = {
@@ -229,7 +236,7 @@ def test_a_node_that_went_away_is_not_waited_for(missing: tuple[str | None, ...]
 
 def test_replies_to_nothing_are_ignored() -> None:
     grid = FakeGrid({7: owner("anna")})
-    transport = FlowerTransport(grid, timeout=1.0)
+    transport = connect(grid)
     list(transport.ask([ask_for("anna", "old")], 1.0))
     old = grid.pushed[-1]
     grid.stray = [Message(pack(pb.EvaluateReply()), reply_to=old)] * 2
@@ -260,7 +267,7 @@ def test_an_answer_of_the_wrong_schema_is_an_error_of_its_owner(
 @pytest.mark.parametrize("kind", [silent, evaluated("anna"), fails(5), says(RecordDict())])
 def test_there_is_exactly_one_answer_to_each_question(kind: Callable[[Message], Message]) -> None:
     grid = FakeGrid({7: owner("anna", kind), 8: owner("ben")})
-    transport = FlowerTransport(grid, expected=2, timeout=1.0)
+    transport = connect(grid, 2)
     asks = [ask_for(name, "m") for name in ("anna", "nobody", "ben")]
     answers = list(transport.ask(asks, 0.2))
     assert sorted(answer.ask.owner for answer in answers) == ["anna", "ben", "nobody"]

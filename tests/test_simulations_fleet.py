@@ -12,7 +12,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message
 from disinherit.common.checkpoints import weights_digest
 from disinherit.common.errors import CampaignError
 from disinherit.common.records import Inheritance, ModelRecord
-from disinherit.server.flower_transport import FlowerTransport
+from disinherit.server.flower_owners import SaidOwners
 from disinherit.simulations.fleet import Fleet
 from disinherit.simulations.settings import Settings
 from disinherit.simulations.topology import FEDERATED
@@ -35,7 +35,7 @@ def fleet_in(
 ) -> tuple[Fleet, DirectGrid]:
     app = build_simulation_app(TWO_ROOTS, folder)
     grid = DirectGrid(app, TWO_ROOTS.clients, interfere)
-    return Fleet(TWO_ROOTS, FEDERATED, grid, FlowerTransport(grid, 3)), grid
+    return Fleet(TWO_ROOTS, FEDERATED, grid, SaidOwners(grid, 3)), grid
 
 
 def order_of(message: Message) -> tuple[str, set[str], bool]:

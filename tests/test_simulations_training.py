@@ -14,7 +14,7 @@ from torch import nn
 from disinherit.client.evaluating import evaluate
 from disinherit.common.checkpoints import weights_digest
 from disinherit.common.errors import CampaignError, DataError, StoreError
-from disinherit.server.flower_transport import exchange
+from disinherit.server.flower_exchange import exchange
 from disinherit.simulations.owners import SimulatedOwner, TensorBatches
 from disinherit.simulations.settings import Settings
 from disinherit.simulations.training import (

@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError, Message
 from disinherit.server.agents.blobs import Blobs
 from disinherit.server.agents.hub import Hub, Reply
 from disinherit.server.answers import one_line
-from disinherit.server.transport import ACTIONS, Answer, Ask
+from disinherit.server.transport import ACTIONS, Answer, Ask, not_connected
 from disinherit.v1 import unlearning_pb2 as pb
 
 GRACE_SECONDS = 20.0
@@ -51,7 +51,7 @@ class AgentTransport:
                 else:
                     waiting[task_id] = ask
             for ask in unconnected:
-                yield _unreachable(ask, "is not connected")
+                yield not_connected(ask)
             while waiting:
                 try:
                     left = deadline - time.monotonic()

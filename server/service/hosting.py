@@ -12,6 +12,7 @@ from disinherit.server.coordinator import Coordinator
 from disinherit.server.database import Database
 from disinherit.server.driver import Driver
 from disinherit.server.late import OpenCampaigns
+from disinherit.server.mailbox import Mailbox
 from disinherit.server.routing import Route, RoutedTransport
 from disinherit.server.service.authentication import Authentication
 from disinherit.server.service.health import SERVICES, HealthMonitor, check_store
@@ -23,6 +24,15 @@ from disinherit.server.service.servicer import CoordinatorServicer
 from disinherit.server.service.settings import ServeSettings
 from disinherit.server.store import CoordinatorStore
 from disinherit.v1 import coordinator_pb2_grpc
+
+_LOOK_SECONDS = 1.0
+"""Between two looks at what other coordinators of the store have done; a few short queries."""
+
+_AGENTS_SECONDS = 1.0
+"""How long a pass waits for agents: most have answered by then, and the others hold up nobody."""
+
+_PATIENCE_SECONDS = 2.0
+"""Longer than a pass of another coordinator that does not wait for its owners."""
 
 
 class Service:
@@ -49,13 +59,16 @@ class Service:
         self._server, self.port = listen(settings.listen, settings.tls, [Authentication(tokens)])
         self._store = CoordinatorStore(settings.database, settings.packets)
         # The driver first: an agent may arrive as soon as the fleet is there.
-        self._driver = Driver(lambda: open_campaigns(), lambda id: coordinator.run(id))
+        self._driver = Driver(
+            lambda: open_campaigns(), lambda id: coordinator.run(id), _LOOK_SECONDS
+        )
         self._database = Database(settings.database)
         self.fleet: Fleet | None = None
         if settings.agents is not None:
             self.fleet = Fleet(settings.agents, self._database, lambda _: self._driver.poke())
-            routes = [*routes, Route(self.fleet.transport, self.fleet.reaches)]
-        coordinator = Coordinator(self._store, RoutedTransport(routes))
+            transport = Mailbox(self.fleet.transport, self._driver.poke, _AGENTS_SECONDS)
+            routes = [*routes, Route(transport, self.fleet.reaches)]
+        coordinator = Coordinator(self._store, RoutedTransport(routes), patience=_PATIENCE_SECONDS)
         open_campaigns = OpenCampaigns(coordinator)
         servicer = CoordinatorServicer(
             Models(self._store, self._driver.poke),

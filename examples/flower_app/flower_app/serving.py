@@ -19,6 +19,7 @@ from disinherit.common.checkpoints import weights_digest
 from disinherit.common.records import ModelRecord, Provenance
 from disinherit.common.scope import architecture_fingerprint
 from disinherit.server.coordinator import CampaignResult, Coordinator
+from disinherit.server.flower_owners import SaidOwners
 from disinherit.server.flower_transport import FlowerTransport
 from disinherit.server.recorder import CREATED_KEY, MODEL_KEY, node_name
 from disinherit.server.store import CoordinatorStore
@@ -126,7 +127,7 @@ class Everyone:
     """Reaches the nodes over Flower, and the server's own models directly."""
 
     def __init__(self, grid: Grid) -> None:
-        self.nodes = FlowerTransport(grid)
+        self.nodes = FlowerTransport(grid, SaidOwners(grid))
         self.server = DirectTransport({SERVER: lambda: DigitsOwner(SERVER)})
 
     def ask(self, asks: Sequence[Ask], timeout: float) -> Iterator[Answer]:

@@ -1,0 +1,103 @@
+"""A ServerApp run that stays: it drives whatever is open in the store, as far as Flower reaches.
+
+It shares the store with a coordinator's service, and each of the two reaches owners of its own.  A
+pass lasts no longer than it takes to send and to record, so neither waits for the other's owners.
+What is to be sent is stored before it is sent: a run that is killed is followed by another one.
+"""
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from flwr.serverapp import Grid
+
+from disinherit.server.campaign import CampaignResult
+from disinherit.server.coordinator import Coordinator
+from disinherit.server.driver import Driver
+from disinherit.server.flower_owners import RegisteredOwners
+from disinherit.server.flower_transport import FlowerTransport
+from disinherit.server.late import OpenCampaigns
+from disinherit.server.mailbox import Mailbox
+from disinherit.server.store import CoordinatorStore
+
+_log = logging.getLogger("flwr")  # where Flower's own messages of a run go
+
+_LOOK_SECONDS = 1.0
+"""Between two looks at the store and at the nodes; a few short queries, and one small request."""
+
+_POLL_SECONDS = 0.3
+"""Between two looks for replies, which take seconds."""
+
+_PATIENCE_SECONDS = 5.0
+"""Longer than a pass of another coordinator that does not wait for its owners."""
+
+
+def reside(
+    grid: Grid,
+    store: CoordinatorStore,
+    owners: RegisteredOwners,
+    timeout: float,
+    seconds: float,
+    stopped: threading.Event,
+) -> None:
+    """Drive open campaigns until the time is up or the event is set.
+
+    Args:
+        grid: Flower's grid of the run.
+        store: the coordinator's store.
+        owners: knows the owners' nodes.
+        timeout: seconds to wait for an owner's answer; then it is asked again.
+        seconds: how long to stay.
+        stopped: ends it.
+    """
+    mailbox = Mailbox(FlowerTransport(grid, owners, _POLL_SECONDS), lambda: driver.poke())
+    coordinator = Coordinator(store, mailbox, timeout, _log.info, patience=_PATIENCE_SECONDS)
+
+    def run(request_id: str) -> CampaignResult:
+        result = coordinator.run(request_id)
+        settled = sum(task.state.settled for task in result.tasks.values())
+        _log.info("request %s: %d of %d models settled", request_id, settled, len(result.tasks))
+        return result
+
+    driver = Driver(OpenCampaigns(coordinator), run, _LOOK_SECONDS)
+    driver.start()
+    try:
+        _watch(owners, driver, stopped, time.monotonic() + seconds)
+    finally:
+        driver.stop()
+
+
+@contextmanager
+def until_signal() -> Iterator[threading.Event]:
+    """Give an event that SIGTERM and SIGINT set during the block, if it is in the main thread."""
+    stopped = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stopped
+        return
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, lambda *_: stopped.set()) for number in numbers]
+    try:
+        yield stopped
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+def _watch(
+    owners: RegisteredOwners, driver: Driver, stopped: threading.Event, until: float
+) -> None:
+    """Poke the driver whenever an owner has come, until it is time to go."""
+    known: set[str] = set()
+    while (left := until - time.monotonic()) > 0 and not stopped.wait(min(left, _LOOK_SECONDS)):
+        try:
+            connected = set(owners.connected())
+        except Exception as error:  # the SuperLink may be back in a moment
+            _log.warning("the nodes cannot be listed: %s", error)
+            continue
+        if connected - known:
+            _log.info("connected: %s", ", ".join(sorted(connected)))
+            driver.poke()
+        known = connected

@@ -1,0 +1,148 @@
+"""Messages whose answers may take long: asked once, and picked up by a later pass.
+
+A pass over a campaign holds its lease, and other coordinators of the store reach other owners of
+the same campaign.  So a pass does not wait for slow owners: it is told that the answer is awaited,
+ends, and the next one asks the same question, to which the answer is then there.
+
+Nothing of this is durable, and need not be: a message whose answer was lost with this process is
+asked again, and owners answer a repeated message with what they recorded.
+"""
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from disinherit.server.routing import carry
+from disinherit.server.transport import Answer, Ask, Transport
+from disinherit.v1 import unlearning_pb2 as pb
+
+_KEPT_SECONDS = 600.0
+"""How long an answer waits to be picked up; its campaign may have been paused meanwhile."""
+
+
+@dataclass(slots=True)
+class _Letter:
+    """A message under way, or its answer."""
+
+    owner: str
+    answer: Answer | None = None
+    arrived: float = field(default_factory=time.monotonic)
+
+
+class Mailbox:
+    """A transport that answers at once, where need be with "not yet".
+
+    Args:
+        transport: carries the messages; each message is under way there at most once.
+        arrived: called, from another thread, whenever an answer can be picked up.
+        wait: seconds that an ask may wait for answers before it says "not yet".
+    """
+
+    def __init__(
+        self, transport: Transport, arrived: Callable[[], None], wait: float = 0.0
+    ) -> None:
+        self._transport = transport
+        self._arrived = arrived
+        self._wait = wait
+        self._letters: dict[Hashable, _Letter] = {}
+        self._changed = threading.Condition()
+
+    def ask(self, asks: Sequence[Ask], timeout: float) -> Iterator[Answer]:
+        """Send what is not under way yet, and yield exactly one answer for each message.
+
+        Args:
+            asks: at most one message to an owner at a time.
+            timeout: seconds after which a missing answer becomes an error.
+
+        Yields:
+            The answers that are there, then `awaited` ones for those that are not.
+        """
+        open_asks = {_key(ask): ask for ask in asks}
+        new, waiting = self._sort(open_asks)
+        if new:
+            self._send([open_asks[key] for key in new], timeout)
+        for key in waiting:
+            yield _busy(open_asks.pop(key))
+        deadline = time.monotonic() + self._wait
+        while open_asks:
+            found = self._take(open_asks, deadline)
+            if not found:
+                break
+            yield from found
+        for ask in open_asks.values():
+            yield _awaited(ask)
+
+    def _sort(self, asks: Mapping[Hashable, Ask]) -> tuple[list[Hashable], list[Hashable]]:
+        """Return which messages are to go out, and which must wait until their owner is free."""
+        oldest = time.monotonic() - _KEPT_SECONDS
+        new, waiting = [], []
+        with self._changed:
+            self._letters = {
+                key: letter
+                for key, letter in self._letters.items()
+                if letter.answer is None or letter.arrived > oldest
+            }
+            busy = {letter.owner for letter in self._letters.values() if letter.answer is None}
+            for key, ask in asks.items():
+                if key in self._letters:
+                    continue
+                if ask.owner in busy:
+                    waiting.append(key)
+                else:
+                    self._letters[key] = _Letter(ask.owner)
+                    new.append(key)
+        return new, waiting
+
+    def _send(self, asks: Sequence[Ask], timeout: float) -> None:
+        threading.Thread(
+            target=carry,
+            args=(self._transport, asks, timeout, self._put),
+            name="mailbox",
+            daemon=True,
+        ).start()
+
+    def _put(self, answer: Answer) -> None:
+        with self._changed:
+            letter = self._letters[_key(answer.ask)]
+            letter.answer, letter.arrived = answer, time.monotonic()
+            self._changed.notify_all()
+        self._arrived()
+
+    def _take(self, open_asks: dict[Hashable, Ask], deadline: float) -> list[Answer]:
+        """Return what has arrived for some asks, and strike them out; nothing once it is late."""
+        found = []
+        with self._changed:
+            self._changed.wait_for(
+                lambda: any(self._letters[key].answer is not None for key in open_asks),
+                max(0.0, deadline - time.monotonic()),
+            )
+            for key in list(open_asks):
+                answer = self._letters[key].answer
+                if answer is not None:
+                    del self._letters[key]
+                    found.append(replace(answer, ask=open_asks.pop(key)))
+        return found
+
+
+def _key(ask: Ask) -> Hashable:
+    """Return what tells messages apart: all but the time at which they were made."""
+    task = ask.task
+    if isinstance(task, pb.UnlearnTask):
+        timeless = pb.UnlearnTask()
+        timeless.CopyFrom(task)
+        timeless.ClearField("created_us")
+        task = timeless
+    data = task.SerializeToString(deterministic=True)
+    return ask.owner, ask.action, hashlib.sha256(data).digest()
+
+
+def _busy(ask: Ask) -> Answer:
+    error = f"owner {ask.owner} has not answered an earlier message yet"
+    return Answer(ask, error=error, unreachable=True, sent=False)
+
+
+def _awaited(ask: Ask) -> Answer:
+    error = f"owner {ask.owner} has been asked and has not answered yet"
+    return Answer(ask, error=error, unreachable=True, awaited=True)
