@@ -8,13 +8,16 @@ CODE := protos/disinherit/v1 common client client/agent server server/agents ser
 SERVICES := $(shell grep -l '^service ' protos/disinherit/v1/*.proto)
 PACKAGES := disinherit.common disinherit.client disinherit.server disinherit.simulations disinherit.cli
 
-.PHONY: demo test lint types format protos check-protos check clean help
+.PHONY: demo fleet-demo test lint types format protos check-protos check clean help
 
 help: ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
 
 demo: $(INSTALLED) ## train a network of inheriting models, forget a class in all of them, show it
 	$(BIN)/disinherit demo --out runs/demo
+
+fleet-demo: $(INSTALLED) ## one campaign over real agents and SuperNodes on loopback, compared with the simulation
+	$(BIN)/python -m disinherit.simulations.fleet_demo --out runs/fleet
 
 test: $(INSTALLED) ## run all tests, and the examples in the documentation of the code
 	$(BIN)/pytest --ignore-glob='*/migrations/env.py' --pyargs tests $(PACKAGES)

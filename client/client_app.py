@@ -1,6 +1,9 @@
 """The Flower ClientApp of an owner: unpack, call the handler, pack.
 
 Messages: those of `disinherit.client.handlers`.
+
+`app` is for nodes whose configuration names the function that opens their models:
+`flower-supernode ... --node-config 'factory="my_models:open_owner"'`.
 """
 
 from collections.abc import Callable
@@ -9,6 +12,7 @@ from contextlib import AbstractContextManager
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
+from disinherit.client.factory import load_function
 from disinherit.client.handlers import HANDLERS, Handler
 from disinherit.client.owner import Owner
 from disinherit.common.flower_records import pack, unpack
@@ -17,7 +21,22 @@ OpenOwner = Callable[[Context], AbstractContextManager[Owner]]
 """Opens the owner that a Flower context belongs to, for the time of one message."""
 
 
-def build_client_app(open_owner: OpenOwner) -> ClientApp:
+def open_configured(context: Context) -> AbstractContextManager[Owner]:
+    """Open the owner by the function that the node's configuration names.
+
+    Args:
+        context: of a message; it is what the function gets.
+
+    Raises:
+        InputError: if there is no such function.
+    """
+    opened: AbstractContextManager[Owner] = load_function(
+        str(context.node_config.get("factory", ""))
+    )(context)
+    return opened
+
+
+def build_client_app(open_owner: OpenOwner = open_configured) -> ClientApp:
     """Return a ClientApp that serves the models of an owner.
 
     Args:
@@ -41,3 +60,6 @@ def _serving(open_owner: OpenOwner, handler: Handler) -> Callable[[Message, Cont
             return Message(pack(handler.handle(owner, task)), reply_to=message)
 
     return serve
+
+
+app = build_client_app()

@@ -1,6 +1,5 @@
 """The agent as a whole: link, downloads and runner, started and stopped together."""
 
-import importlib
 import os
 import signal
 import threading
@@ -12,8 +11,7 @@ from disinherit.client.agent.download import Downloads
 from disinherit.client.agent.identity import Identity
 from disinherit.client.agent.link import Link
 from disinherit.client.agent.runner import OpenOwner, Runner
-from disinherit.client.failures import one_line
-from disinherit.common.errors import InputError
+from disinherit.client.factory import load_function
 
 TASK_SECONDS = 60.0
 """How long a task under way may take to end when the agent is stopped."""
@@ -66,15 +64,7 @@ def load_factory(config: AgentConfig) -> OpenOwner:
     Raises:
         InputError: if there is no such module or function.
     """
-    module, name = config.factory.split(":")
-    try:
-        factory = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise InputError(
-            f"Expected an owner factory {config.factory!r} that can be imported, but: "
-            f"{one_line(error)}. Install its module, or name its folder in PYTHONPATH."
-        ) from error
-    return partial(factory, config)
+    return partial(load_function(config.factory), config)
 
 
 def run_until_signal(config: AgentConfig, identity: Identity, open_owner: OpenOwner) -> None:

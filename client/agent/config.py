@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from disinherit.client.agent.hours import Hours, parse_hours
+from disinherit.client.factory import FUNCTION
 from disinherit.common.errors import InputError
 from disinherit.common.records import check_id
 
 _ADDRESS = re.compile(r"[^\s/]+:\d{1,5}")
-_FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _TEXTS = ("owner", "server", "ca", "state", "factory")
 _OPTIONAL = ("enrol_server", "bytes_per_second", "hours")
 
@@ -71,7 +71,7 @@ def _config(values: Mapping[str, Any], path: Path) -> AgentConfig:
         address = _text(values, key, path, default="")
         if (address or key in values) and not _ADDRESS.fullmatch(address):
             raise InputError(f"Expected host:port as {key} in {path}, but got {address!r}.")
-    if not _FACTORY.fullmatch(texts["factory"]):
+    if not FUNCTION.fullmatch(texts["factory"]):
         raise InputError(
             f"Expected module:function as factory in {path}, but got {texts['factory']!r}."
         )

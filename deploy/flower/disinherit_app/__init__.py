@@ -1,0 +1,1 @@
+"""Disinherit on Flower."""

@@ -1,0 +1,5 @@
+"""The coordinator."""
+
+from disinherit.server.server_app import app
+
+__all__ = ["app"]
