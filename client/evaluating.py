@@ -21,12 +21,16 @@ def evaluate(owner: Owner, task: pb.EvaluateTask) -> pb.EvaluateReply:
     """Return the confusion counts of every listed model.
 
     The weights are read back from disk and their digest is reported, so an answer also verifies
-    what is stored.  A model that cannot be evaluated is reported with the reason.
+    what is stored; that may be all that is asked for.  A model that cannot be evaluated is reported
+    with the reason.
     """
 
     def one(model_id: str) -> pb.Evaluation:
         record = owner.store.record(model_id)
-        return _evaluation(owner, record, owner.store.weights(record.id))
+        weights = owner.store.weights(record.id)
+        if task.digests_only:  # the store has compared what it read with the record
+            return pb.Evaluation(model_id=record.id, digest=record.digest)
+        return _evaluation(owner, record, weights)
 
     return pb.EvaluateReply(models=[_try(m, partial(one, m)) for m in task.model_ids])
 

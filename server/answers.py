@@ -99,6 +99,14 @@ def root_packets(
     return packets
 
 
+def checked_digest(record: ModelRecord, evaluation: pb.Evaluation) -> pb.Evaluation:
+    """Return what an owner holds of a model by its own words: a digest, or why there is none."""
+    digest, error = one_line(evaluation.digest), one_line(evaluation.error)
+    if not digest and not error:
+        error = "its owner sent no digest"
+    return pb.Evaluation(model_id=record.id, digest=digest, error=error)
+
+
 def checked_evaluation(record: ModelRecord, evaluation: pb.Evaluation) -> pb.Evaluation:
     """Return an owner's evaluation of a model, or one that says why it is none."""
     if evaluation.error:

@@ -1,15 +1,20 @@
-"""Confusion counts of models, asked from their owners."""
+"""Confusion counts of models, or only the digests of their weights, asked from their owners."""
 
 from collections.abc import Iterator, Sequence
 
 from disinherit.common.graph import InheritanceGraph
-from disinherit.server.answers import checked_evaluation, reply_of
+from disinherit.server.answers import checked_digest, checked_evaluation, reply_of
 from disinherit.server.transport import Ask, Transport
 from disinherit.v1 import unlearning_pb2 as pb
 
 
 def evaluations(
-    graph: InheritanceGraph, transport: Transport, timeout: float, models: Sequence[str]
+    graph: InheritanceGraph,
+    transport: Transport,
+    timeout: float,
+    models: Sequence[str],
+    *,
+    digests_only: bool = False,
 ) -> Iterator[dict[str, pb.Evaluation]]:
     """Ask the owners of models for confusion counts on their evaluation splits.
 
@@ -18,6 +23,7 @@ def evaluations(
         transport: the way to the owners.
         timeout: seconds to wait for their answers.
         models: ids of registered versions.
+        digests_only: whether the digests of what the owners hold are enough.
 
     Yields:
         For each owner, as it answers, an evaluation of each of its models; with `error` set where
@@ -30,14 +36,15 @@ def evaluations(
     for model in dict.fromkeys(models):
         by_owner.setdefault(graph.model(model).owner, []).append(model)
     asks = [
-        Ask(owner, "evaluate.panel", pb.EvaluateTask(model_ids=ids))
+        Ask(owner, "evaluate.panel", pb.EvaluateTask(model_ids=ids, digests_only=digests_only))
         for owner, ids in by_owner.items()
     ]
     for answer in transport.ask(asks, timeout):
         reply, error = reply_of(answer, pb.EvaluateReply)
         sent = {e.model_id: e for e in reply.models} if reply is not None else {}
         missing = pb.Evaluation(error=error or "its owner did not mention it")
+        check = checked_digest if digests_only else checked_evaluation
         yield {
-            model: checked_evaluation(graph.model(model), sent.get(model, missing))
+            model: check(graph.model(model), sent.get(model, missing))
             for model in by_owner[answer.ask.owner]
         }

@@ -96,7 +96,8 @@ class Rollout:
             return
         self._say("verifying what the owners hold")
         graph = self._store.graph()
-        for found in evaluations(graph, self._transport, self._timeout, list(applied)):
+        asked = evaluations(graph, self._transport, self._timeout, list(applied), digests_only=True)
+        for found in asked:
             self._put(
                 *(_verified(applied[model], evaluation) for model, evaluation in found.items())
             )

@@ -77,6 +77,17 @@ def test_a_model_that_cannot_be_evaluated_hinders_no_other(owner: PickyOwner) ->
     assert good.error == ""
 
 
+def test_digests_are_read_back_without_counting(owner: PickyOwner) -> None:
+    (owner.store.root / "objects" / f"{owner.store.record('n').digest}.safetensors").write_bytes(
+        b"garbage"
+    )
+    task = pb.EvaluateTask(model_ids=["m", "n"], digests_only=True)
+    good, damaged = evaluate(owner, task).models
+    assert good == pb.Evaluation(model_id="m", digest=owner.store.record("m").digest)
+    assert damaged.error.startswith("Cannot load the weights of model 'n'.")
+    assert damaged.digest == ""
+
+
 def test_a_preview_is_what_unlearning_gives_and_stores_nothing(owner: PickyOwner) -> None:
     method = make_method(alpha=None, gauge=None)
     task = make_task(owner, ["m", "n"], collect(owner, "m", ["cat"], method), method)

@@ -201,14 +201,12 @@ def test_a_digest_that_is_not_on_disk_fails_until_it_is(world: World) -> None:
 @pytest.mark.parametrize(
     ("lie", "reason"),
     [
-        (lambda e: e.confusion.pop(), "but got 15 counts"),
-        (lambda e: e.labels.pop(), "of the 4 classes of r3~q"),
-        (lambda e: e.confusion.__setitem__(3, -1), "counts >= 0"),
+        (lambda e: e.ClearField("digest"), "sent no digest"),
         (lambda e: e.CopyFrom(pb.Evaluation(model_id="r3~q", error="no\nroom")), "no room"),
         (lambda e: setattr(e, "model_id", "r4~q"), "did not mention it"),
     ],
 )
-def test_counts_that_cannot_be_verify_nothing(
+def test_what_names_no_digest_verifies_nothing(
     world: World, lie: Callable[[pb.Evaluation], None], reason: str
 ) -> None:
     world.transport.twists["cleo", "evaluate.panel"] = lying(evaluation(lie))
@@ -216,6 +214,23 @@ def test_counts_that_cannot_be_verify_nothing(
     assert world.states() == {**VERIFIED, "r3": TaskState.APPLIED}
     assert world.reason("r3").startswith("not verified: ")
     assert reason in world.reason("r3")
+
+
+@pytest.mark.parametrize(
+    ("lie", "reason"),
+    [
+        (lambda e: e.confusion.pop(), "but got 15 counts"),
+        (lambda e: e.labels.pop(), "of the 4 classes of r3"),
+        (lambda e: e.confusion.__setitem__(3, -1), "counts >= 0"),
+    ],
+)
+def test_counts_that_cannot_be_are_none(
+    world: World, lie: Callable[[pb.Evaluation], None], reason: str
+) -> None:
+    world.transport.twists["cleo", "evaluate.panel"] = lying(evaluation(lie))
+    found = world.coordinator.evaluate(["r3"])["r3"]
+    assert reason in found.error
+    assert not found.confusion
 
 
 def test_nobody_speaks_for_anothers_evaluation(world: World) -> None:

@@ -1,5 +1,6 @@
 """The agent as a whole: link, downloads and runner, started and stopped together."""
 
+import logging
 import os
 import signal
 import threading
@@ -10,8 +11,11 @@ from disinherit.client.agent.config import AgentConfig
 from disinherit.client.agent.download import Downloads
 from disinherit.client.agent.identity import Identity
 from disinherit.client.agent.link import Link
-from disinherit.client.agent.runner import OpenOwner, Runner
+from disinherit.client.agent.runner import OpenOwner, Runner, check_owner
 from disinherit.client.factory import load_function
+from disinherit.client.failures import explain
+
+_log = logging.getLogger(__name__)
 
 TASK_SECONDS = 60.0
 """How long a task under way may take to end when the agent is stopped."""
@@ -67,6 +71,21 @@ def load_factory(config: AgentConfig) -> OpenOwner:
     return partial(load_function(config.factory), config)
 
 
+def _warm_up(config: AgentConfig, open_owner: OpenOwner) -> None:
+    """Open the owner once: what is slow only the first time is not slow in a task then.
+
+    Raises:
+        InputError: if the factory opens another owner's models.
+    """
+    try:
+        with open_owner() as owner:
+            found = owner.store.owner
+    except Exception as error:  # also what the owner's loaders raise; they may recover
+        _log.warning("%s", explain(error, "open the models"))
+    else:
+        check_owner(found, config.owner)
+
+
 def run_until_signal(config: AgentConfig, identity: Identity, open_owner: OpenOwner) -> None:
     """Serve until SIGTERM or SIGINT, then stop in good order.
 
@@ -76,11 +95,13 @@ def run_until_signal(config: AgentConfig, identity: Identity, open_owner: OpenOw
         open_owner: opens the owner for the time of one task.
 
     Raises:
+        InputError: if the factory opens another owner's models.
         StoreError: if the state folder cannot be used.
     """
     # A pipe, because a handler must not touch locks that the interrupted code may hold.
     reading, writing = os.pipe()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os.write(writing, b"."))
+    _warm_up(config, open_owner)
     with Agent(config, identity, open_owner):
         os.read(reading, 1)

@@ -130,11 +130,7 @@ class Runner:
             for packet in message.fishers:
                 packet.tensors = self._downloads.get(packet.digest)
         with self._open_owner() as owner:
-            if owner.store.owner != self._owner:
-                raise InputError(
-                    f"Expected the models of owner {self._owner!r}, as the agent's configuration "
-                    f"says, but its factory opens those of {owner.store.owner!r}."
-                )
+            check_owner(owner.store.owner, self._owner)
             reply = handler.handle(owner, message)
         self._downloads.keep_only(self._wanted(task.task_id))
         return reply
@@ -149,3 +145,20 @@ class Runner:
             if task.action in ("train.unlearn", "evaluate.preview")
             for packet in unlearning_pb2.UnlearnTask.FromString(task.task).fishers
         }
+
+
+def check_owner(opened: str, name: str) -> None:
+    """Check that the factory opened the models it was asked for.
+
+    Args:
+        opened: whose models they are.
+        name: whose they should be.
+
+    Raises:
+        InputError: if they are another owner's.
+    """
+    if opened != name:
+        raise InputError(
+            f"Expected the models of owner {name!r}, as the agent's configuration says, but its "
+            f"factory opens those of {opened!r}."
+        )

@@ -202,10 +202,12 @@ class RegisterReply(_message.Message):
     def __init__(self, owner: _Optional[str] = ..., models: _Optional[_Iterable[_Union[_graph_pb2.ModelRecord, _Mapping]]] = ...) -> None: ...
 
 class EvaluateTask(_message.Message):
-    __slots__ = ("model_ids",)
+    __slots__ = ("model_ids", "digests_only")
     MODEL_IDS_FIELD_NUMBER: _ClassVar[int]
+    DIGESTS_ONLY_FIELD_NUMBER: _ClassVar[int]
     model_ids: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, model_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+    digests_only: bool
+    def __init__(self, model_ids: _Optional[_Iterable[str]] = ..., digests_only: _Optional[bool] = ...) -> None: ...
 
 class Evaluation(_message.Message):
     __slots__ = ("model_id", "digest", "labels", "confusion", "error")
