@@ -9,7 +9,8 @@
     │   ├── FisherError       ... about Fisher information: shapes, names, values
     │   ├── LabelError        ... about class names and label spaces
     │   ├── RequestError      ... about an unlearning request
-    │   └── DataError         ... about a data set, split or partition
+    │   ├── DataError         ... about a data set, split or partition
+    │   └── AuditError        ... about an audit log
     ├── CheckpointError       a stored file is missing, damaged or not what it says (exit code 2)
     ├── StoreError            the store cannot do what was asked (exit code 2)
     └── CampaignError         a campaign could not be carried out (exit code 1)
@@ -53,6 +54,10 @@ class RequestError(InputError):
 
 class DataError(InputError):
     """A data set, split or partition that cannot be used."""
+
+
+class AuditError(InputError):
+    """Something that is no audit log, or cannot be part of one."""
 
 
 class CheckpointError(DisinheritError):

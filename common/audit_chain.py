@@ -1,0 +1,318 @@
+"""The chain of an audit log: what its entries are, what their hashes cover, what is wrong with it.
+
+Every entry names the hash of the one before it, and of the one before it that is about the same
+request.  So the log is one chain, and what is said of one request is a chain by itself: a part that
+can be handed out and checked alone.
+
+A hash is SHA-256 over the canonical JSON of an entry (RFC 8785): keys sorted, no spaces, UTF-8.
+There are no fractions in it, only text that says them, since programs write these in many ways.
+
+Whoever can write the whole log can make a sound chain of lies.  A hash that was noted elsewhere in
+time is what such a chain does not lead to.
+"""
+
+import enum
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from disinherit.common.errors import AuditError
+
+Json = str | int | bool | Sequence["Json"] | Mapping[str, "Json"]
+"""What parameters may hold; whole numbers below 2**53 in size, which every JSON reader keeps."""
+
+_LARGEST = 2**53
+_DEEPEST = 8
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEvent:
+    """Something that happened.
+
+    Attributes:
+        kind: what.
+        time_us: when it was recorded, in microseconds since the epoch.
+        actor: who did it.
+        request_id: the unlearning request it is about; `""` for none.
+        model_id: the version it is about; `""` for none.
+        owner: who holds that; `""` for none.
+        digest_before: SHA-256 of the weights before; `""` for none.
+        digest_after: SHA-256 of the weights after; `""` for none.
+        parameters: what else there is to say.
+        fishers: SHA-256 of the Fisher packets that were used or received.
+    """
+
+    kind: str
+    time_us: int
+    actor: str
+    request_id: str = ""
+    model_id: str = ""
+    owner: str = ""
+    digest_before: str = ""
+    digest_after: str = ""
+    parameters: Mapping[str, Json] = field(default_factory=dict)
+    fishers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """An event in its place.
+
+    Attributes:
+        sequence: 1 for the first entry of a log, and one more for every next one.
+        event: what happened.
+        previous: hash of the entry before; `""` for the first.
+        request_previous: hash of the entry before about the same request; `""` for the first of a
+            request, and for an event that is about none.
+        hash: SHA-256 of all that.
+    """
+
+    sequence: int
+    event: AuditEvent
+    previous: str
+    request_previous: str
+    hash: str = ""
+
+
+class Finding(enum.StrEnum):
+    """What is wrong with a log."""
+
+    CHANGED = "changed"
+    REMOVED = "removed"
+    REORDERED = "re-ordered"
+    ADDED = "added"
+    TRUNCATED = "truncated"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """The first thing that is wrong with a log.
+
+    Attributes:
+        sequence: of the entry that is wrong or missing; where an entry of a single request's
+            export is missing, of the next one that is there.
+        finding: what happened to it.
+        reason: for people to read.
+    """
+
+    sequence: int
+    finding: Finding
+    reason: str
+
+
+def canonical(value: Json) -> bytes:
+    r"""Return a value as canonical JSON.
+
+    Raises:
+        AuditError: if it holds something that has no canonical form.
+
+    Example:
+        >>> canonical({"b": [True, "é"], "a": 1})
+        b'{"a":1,"b":[true,"\xc3\xa9"]}'
+    """
+    plain = _plain(value, _DEEPEST)
+    text = json.dumps(plain, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise AuditError(f"Expected text that is Unicode in an audit entry, but {error}.") from None
+
+
+def link(
+    event: AuditEvent, last: AuditEntry | None, last_of_request: AuditEntry | None
+) -> AuditEntry:
+    """Return the entry with which an event continues a chain.
+
+    Args:
+        event: what happened.
+        last: the chain's last entry; `None` to begin one.
+        last_of_request: the last entry about the event's request; `None` if there is none.
+
+    Raises:
+        AuditError: if the event holds something that has no canonical form.
+
+    Example:
+        >>> first = link(AuditEvent("received", 1, "operator:ci", request_id="q"), None, None)
+        >>> second = link(AuditEvent("approved", 2, "approver:eve", request_id="q"), first, first)
+        >>> second.sequence, second.previous == first.hash
+        (2, True)
+    """
+    entry = AuditEntry(
+        sequence=1 if last is None else last.sequence + 1,
+        event=event,
+        previous="" if last is None else last.hash,
+        request_previous="" if last_of_request is None else last_of_request.hash,
+    )
+    return replace(entry, hash=entry_hash(entry))
+
+
+def entry_hash(entry: AuditEntry) -> str:
+    """Return the hash that an entry should have.
+
+    Raises:
+        AuditError: if it holds something that has no canonical form.
+    """
+    return hashlib.sha256(canonical(content(entry))).hexdigest()
+
+
+def content(entry: AuditEntry) -> dict[str, Any]:
+    """Return an entry as JSON values, without its hash."""
+    event = entry.event
+    return {
+        "sequence": entry.sequence,
+        "time_us": event.time_us,
+        "kind": event.kind,
+        "actor": event.actor,
+        "request": event.request_id,
+        "model": event.model_id,
+        "owner": event.owner,
+        "digest_before": event.digest_before,
+        "digest_after": event.digest_after,
+        "parameters": event.parameters,
+        "fishers": event.fishers,
+        "previous": entry.previous,
+        "request_previous": entry.request_previous,
+    }
+
+
+def find_problem(
+    entries: Iterable[AuditEntry | None], request_id: str = "", head: str = ""
+) -> Problem | None:
+    """Return the first thing that is wrong with a chain, or `None` if it is sound.
+
+    Args:
+        entries: all of a log, or all of it that is about one request, in order; `None` for one
+            that cannot be read.
+        request_id: that request; `""` for the whole log.
+        head: hash that the last entry had once: it must be there, and more may follow.
+
+    Example:
+        >>> first = link(AuditEvent("received", 1, "operator:ci"), None, None)
+        >>> second = link(AuditEvent("approved", 2, "approver:eve"), first, None)
+        >>> find_problem([first, second], head=first.hash)
+        >>> find_problem([second]).finding, find_problem([first], head=second.hash).finding
+        (<Finding.REMOVED: 'removed'>, <Finding.TRUNCATED: 'truncated'>)
+    """
+    last: AuditEntry | None = None
+    seen = not head
+    rest = iter(entries)
+    placed = _wrong_place_in_request if request_id else _wrong_place
+    for entry in rest:
+        if entry is None:
+            return _unreadable(last)
+        problem = (
+            _wrong_request(entry, request_id)
+            or _wrong_hash(entry, last, request_id)
+            or placed(entry, last, rest)
+        )
+        if problem is not None:
+            return problem
+        seen = seen or entry.hash == head
+        last = entry
+    if seen:
+        return None
+    end = 0 if last is None else last.sequence
+    return Problem(
+        end + 1,
+        Finding.TRUNCATED,
+        f"Expected an entry with hash {head}, but the log ends without it after entry {end}.",
+    )
+
+
+def _unreadable(last: AuditEntry | None) -> Problem:
+    end = 0 if last is None else last.sequence
+    return Problem(
+        end + 1,
+        Finding.CHANGED,
+        f"Expected another entry after entry {end}, but what stands there is none."
+        if end
+        else "Expected the first entry, but what stands there is none.",
+    )
+
+
+def _wrong_request(entry: AuditEntry, request_id: str) -> Problem | None:
+    if request_id in ("", entry.event.request_id):
+        return None
+    return Problem(
+        entry.sequence,
+        Finding.ADDED,
+        f"Expected entries about request {request_id!r} only, but entry {entry.sequence} is about "
+        f"{entry.event.request_id!r}.",
+    )
+
+
+def _wrong_hash(entry: AuditEntry, last: AuditEntry | None, request_id: str) -> Problem | None:
+    found = entry_hash(entry)
+    if found == entry.hash:
+        return None
+    # Its number may be what was changed; in a whole log its place is known all the same.
+    sequence = entry.sequence if request_id else 1 + (0 if last is None else last.sequence)
+    return Problem(
+        sequence,
+        Finding.CHANGED,
+        f"Expected entry {sequence} to have the hash of its content, {found}, but it says "
+        f"{entry.hash}.",
+    )
+
+
+def _wrong_place(
+    entry: AuditEntry, last: AuditEntry | None, rest: Iterator[AuditEntry | None]
+) -> Problem | None:
+    wanted, before = (1, "") if last is None else (last.sequence + 1, last.hash)
+    if entry.sequence == wanted:
+        if entry.previous == before:
+            return None
+        return Problem(
+            wanted,
+            Finding.CHANGED,
+            f"Expected entry {wanted} to follow one with hash {before or 'nothing'}, but it says "
+            f"{entry.previous or 'nothing'}: it, or the one before it, was written anew.",
+        )
+    got = f"Expected entry {wanted}, but got entry {entry.sequence}"
+    if entry.sequence < wanted:
+        return Problem(entry.sequence, Finding.ADDED, f"{got}, which was there already.")
+    if any(later is not None and later.sequence == wanted for later in rest):
+        return Problem(wanted, Finding.REORDERED, f"{got}; entry {wanted} comes later.")
+    return Problem(wanted, Finding.REMOVED, f"{got}; entry {wanted} is missing.")
+
+
+def _wrong_place_in_request(
+    entry: AuditEntry, last: AuditEntry | None, rest: Iterator[AuditEntry | None]
+) -> Problem | None:
+    before, end = ("", 0) if last is None else (last.hash, last.sequence)
+    if entry.sequence <= end:
+        return Problem(
+            entry.sequence,
+            Finding.ADDED,
+            f"Expected an entry after {end}, but got entry {entry.sequence}.",
+        )
+    if entry.request_previous == before:
+        return None
+    got = (
+        f"Expected entry {entry.sequence} to follow the one with hash {entry.request_previous}, "
+        if entry.request_previous
+        else f"Expected entry {entry.sequence} to be the first about its request, "
+    ) + f"but entry {end or 'none'} stands before it"
+    if any(later is not None and later.hash == entry.request_previous for later in rest):
+        return Problem(entry.sequence, Finding.REORDERED, f"{got}; that one comes later.")
+    return Problem(entry.sequence, Finding.REMOVED, f"{got}; that one is missing.")
+
+
+def _plain(value: Json, depth: int) -> Any:
+    """Return a value with no types but those that `json` knows."""
+    if depth == 0:
+        raise AuditError(f"Expected an audit entry nested less than {_DEEPEST} levels deep.")
+    if isinstance(value, str | bool):
+        return value
+    if isinstance(value, int) and abs(value) < _LARGEST:
+        return value
+    if isinstance(value, Mapping) and all(isinstance(name, str) for name in value):
+        return {name: _plain(one, depth - 1) for name, one in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, bytes):
+        return [_plain(one, depth - 1) for one in value]
+    raise AuditError(
+        "Expected text, whole numbers below 2**53, true, false, lists and objects in an audit "
+        f"entry, but got {value!r}."
+    )

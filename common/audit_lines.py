@@ -1,0 +1,222 @@
+"""An audit log as a file of JSON lines: a header, then an entry on every line.
+
+::
+
+    {"audit":"disinherit","entries":2,"head":"9c56...","request":"","version":1}
+    {"actor":"operator:ci","digest_after":"",...,"hash":"5891...","sequence":1,"time_us":...}
+    {"actor":"approver:eve","digest_after":"",...,"hash":"9c56...","sequence":2,"time_us":...}
+
+Every line is canonical JSON (`disinherit.common.audit_chain`), so a byte that was changed is found
+wherever it is.  The header says how many entries there are and the hash of the last one; with
+`request` it is an export of the entries about that request alone.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from disinherit.common.audit_chain import (
+    AuditEntry,
+    AuditEvent,
+    Finding,
+    Problem,
+    canonical,
+    content,
+    find_problem,
+)
+from disinherit.common.errors import AuditError
+
+VERSION = 1
+LONGEST_LINE = 2**20
+"""Bytes of a line at most, with its end."""
+
+_FORMAT = "disinherit"
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The first line.
+
+    Attributes:
+        entries: how many follow.
+        head: hash of the last one; `""` if there is none.
+        request_id: the request that all of them are about; `""` if this is the whole log.
+    """
+
+    entries: int
+    head: str
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of verifying an export.
+
+    Attributes:
+        header: what the file says of itself.
+        problem: the first thing that is wrong; `None` if nothing is.
+    """
+
+    header: Header
+    problem: Problem | None
+
+
+def header_line(header: Header) -> bytes:
+    """Return the first line, without its end."""
+    return canonical(
+        {
+            "audit": _FORMAT,
+            "version": VERSION,
+            "entries": header.entries,
+            "head": header.head,
+            "request": header.request_id,
+        }
+    )
+
+
+def entry_line(entry: AuditEntry) -> bytes:
+    """Return an entry's line, without its end.
+
+    Raises:
+        AuditError: if it holds something that has no canonical form.
+    """
+    return canonical({**content(entry), "hash": entry.hash})
+
+
+def read_entry(line: bytes) -> AuditEntry:
+    """Return the entry on a line, whatever its hash is.
+
+    Args:
+        line: the line, without its end.
+
+    Raises:
+        AuditError: if it is no entry, or not written canonically.
+    """
+    values = _object(line)
+    try:
+        entry = AuditEntry(
+            sequence=_typed(values["sequence"], int),
+            event=AuditEvent(
+                kind=_typed(values["kind"], str),
+                time_us=_typed(values["time_us"], int),
+                actor=_typed(values["actor"], str),
+                request_id=_typed(values["request"], str),
+                model_id=_typed(values["model"], str),
+                owner=_typed(values["owner"], str),
+                digest_before=_typed(values["digest_before"], str),
+                digest_after=_typed(values["digest_after"], str),
+                parameters=_typed(values["parameters"], dict),
+                fishers=tuple(_typed(one, str) for one in _typed(values["fishers"], list)),
+            ),
+            previous=_typed(values["previous"], str),
+            request_previous=_typed(values["request_previous"], str),
+            hash=_typed(values["hash"], str),
+        )
+    except KeyError as error:
+        raise AuditError(f"Expected an audit entry, but got one without {error}.") from None
+    if entry_line(entry) != line:
+        raise AuditError("Expected an audit entry in canonical form, but got another form.")
+    return entry
+
+
+def verify_lines(lines: Iterable[bytes], head: str = "") -> Verdict:
+    """Verify an export.
+
+    Args:
+        lines: of the file, with their ends.
+        head: hash that the last entry had once, as noted elsewhere: it must be there, and more may
+            follow.
+
+    Raises:
+        AuditError: if it is no export of an audit log.
+    """
+    rest = iter(lines)
+    header = _read_header(_stripped(next(rest, b"")) or b"")
+    count = 0
+    last: AuditEntry | None = None
+
+    def entries() -> Iterator[AuditEntry | None]:
+        nonlocal count, last
+        for line in rest:
+            count += 1
+            last = _entry_or_none(line)
+            yield last
+
+    problem = find_problem(entries(), header.request_id, head)
+    if problem is None:
+        problem = _against_header(header, count, last)
+    return Verdict(header, problem)
+
+
+def _against_header(header: Header, count: int, last: AuditEntry | None) -> Problem | None:
+    end = 0 if last is None else last.sequence
+    said = f"Expected {header.entries} entries, as the first line says, but got {count}"
+    if count < header.entries:
+        return Problem(end + 1, Finding.TRUNCATED, f"{said}: the rest is missing.")
+    if count > header.entries:
+        return Problem(end, Finding.ADDED, f"{said}.")
+    found = "" if last is None else last.hash
+    if found != header.head:
+        return Problem(
+            end,
+            Finding.CHANGED,
+            f"Expected the last entry to have hash {header.head or 'none'}, as the first line "
+            f"says, but it has {found or 'none'}.",
+        )
+    return None
+
+
+def _read_header(line: bytes) -> Header:
+    try:
+        values = _object(line)
+        version = values["version"]
+        header = Header(
+            _typed(values["entries"], int),
+            _typed(values["head"], str),
+            _typed(values["request"], str),
+        )
+    except (AuditError, KeyError):
+        raise AuditError(
+            "Expected an export of an audit log, but its first line is not that of one. Make one "
+            "with: disinherit audit export --out FILE."
+        ) from None
+    if version != VERSION:
+        raise AuditError(
+            f"Expected an export of version {VERSION}, but got {version!r}. Verify it with the "
+            "release of Disinherit that made it."
+        )
+    if header_line(header) != line:
+        raise AuditError(
+            "Expected an export of an audit log, but its first line was changed: it is not in "
+            "canonical form."
+        )
+    return header
+
+
+def _entry_or_none(line: bytes) -> AuditEntry | None:
+    stripped = _stripped(line)
+    try:
+        return None if stripped is None else read_entry(stripped)
+    except AuditError:
+        return None
+
+
+def _stripped(line: bytes) -> bytes | None:
+    """Return a line without its end, or `None` if it has none or is too long."""
+    return line[:-1] if line.endswith(b"\n") and len(line) <= LONGEST_LINE else None
+
+
+def _object(line: bytes) -> Mapping[str, Any]:
+    try:
+        values = json.loads(line.decode())
+    except (ValueError, RecursionError):
+        raise AuditError("Expected JSON, but got something else.") from None
+    checked: dict[str, Any] = _typed(values, dict)
+    return checked
+
+
+def _typed(value: Any, kind: type) -> Any:
+    if type(value) is not kind:
+        raise AuditError(f"Expected a value of type {kind.__name__}, but got {value!r:.80}.")
+    return value
