@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from audit_cases import CHAINS, EVENTS, JSON, about, chain
@@ -42,7 +43,7 @@ def test_canonical_json_is_what_another_writer_of_it_gives(value: Json) -> None:
 
 
 def test_canonical_json_is_that_of_rfc_8785() -> None:
-    value = {"\u20ac": '\x0f\n"\\', "1": [True, False, -1], "a": {"é": "\x7f"}}
+    value: Json = {"\u20ac": '\x0f\n"\\', "1": [True, False, -1], "a": {"é": "\x7f"}}
     expected = '{"1":[true,false,-1],"a":{"é":"\x7f"},"\u20ac":"\\u000f\\n\\"\\\\"}'
     assert canonical(value) == expected.encode()
 
@@ -80,7 +81,7 @@ def test_an_entry_that_was_changed_is_named(
     entries[position] = replace(old, event=event)
     assert found(entries) == (position + 1, Finding.CHANGED)
     for name in ("sequence", "previous", "request_previous", "hash"):
-        changed = {name: 99 if name == "sequence" else "0" * 64}
+        changed: dict[str, Any] = {name: 99 if name == "sequence" else "0" * 64}
         entries[position] = replace(old, **changed)
         assert found(entries) == (position + 1, Finding.CHANGED)
 

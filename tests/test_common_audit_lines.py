@@ -29,14 +29,14 @@ def split(data: bytes) -> list[bytes]:
 
 
 def finding(lines: list[bytes], head: str = "") -> tuple[int, Finding] | None:
-    problem = verifysplit(lines, head).problem
+    problem = verify_lines(lines, head).problem
     return None if problem is None else (problem.sequence, problem.finding)
 
 
 @given(CHAINS, st.sampled_from(["", "q"]))
 def test_an_export_is_verified(entries: list[AuditEntry], request: str) -> None:
     part = about(entries, request)
-    verdict = verifysplit(export(entries, request))
+    verdict = verify_lines(export(entries, request))
     assert verdict.problem is None
     assert verdict.header == Header(len(part), part[-1].hash if part else "", request)
     for entry in part:
@@ -82,7 +82,7 @@ def test_lines_that_are_removed_or_swapped_are_found(
     lines = export(entries, request)
     assume(len(lines) > 1)
     removed = data.draw(st.integers(1, len(lines) - 1))
-    problem = verifysplit([*lines[:removed], *lines[removed + 1 :]]).problem
+    problem = verify_lines([*lines[:removed], *lines[removed + 1 :]]).problem
     assert problem is not None
     last = removed == len(lines) - 1
     assert problem.finding is (Finding.TRUNCATED if last else Finding.REMOVED)
@@ -147,4 +147,4 @@ def test_an_entry_in_any_other_form_is_changed(change: Callable[[bytes], bytes])
 )
 def test_what_is_no_export_is_refused(first: bytes, named: str) -> None:
     with pytest.raises(AuditError, match=named):
-        verifysplit([first])
+        verify_lines([first])
