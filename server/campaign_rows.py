@@ -6,6 +6,8 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, insert, select, update
 
 from disinherit.common.errors import RequestError, StoreError
+from disinherit.server.audit import append
+from disinherit.server.audit_words import COORDINATOR, OF_EVENT, OF_OUTCOME, AuditKind
 from disinherit.server.campaign_states import (
     CampaignEvent,
     CampaignState,
@@ -72,7 +74,11 @@ def find_campaigns(db: Connection) -> list[Campaign]:
 
 
 def put_event(
-    db: Connection, request_id: str, event: CampaignEvent, deadline_us: int | None
+    db: Connection,
+    request_id: str,
+    event: CampaignEvent,
+    deadline_us: int | None,
+    actor: str = COORDINATOR,
 ) -> Campaign:
     """Let something happen to a campaign, and return it as it stands then.
 
@@ -81,6 +87,7 @@ def put_event(
         request_id: the request.
         event: what happens.
         deadline_us: a new deadline; `None` leaves it as it is.
+        actor: who makes it happen.
 
     Raises:
         RequestError: if there is no such request, or this may not happen to it now.
@@ -89,7 +96,7 @@ def put_event(
     target = next_state(campaign.state, event)
     if deadline_us is None:
         deadline_us = campaign.deadline_us
-    return _put(db, campaign, target, deadline_us)
+    return _put(db, campaign, target, deadline_us, OF_EVENT[event], actor)
 
 
 def reopen(db: Connection, request_id: str) -> None:
@@ -98,7 +105,13 @@ def reopen(db: Connection, request_id: str) -> None:
     if campaign.state in (CampaignState.COMPLETE, CampaignState.PARTIAL):
         span = campaign.deadline_us - campaign.created_us
         deadline = now_us() + span if campaign.deadline_us else 0
-        _put(db, campaign, next_state(campaign.state, CampaignEvent.REOPEN), deadline)
+        _put(
+            db,
+            campaign,
+            next_state(campaign.state, CampaignEvent.REOPEN),
+            deadline,
+            AuditKind.REOPENED,
+        )
 
 
 def settle(db: Connection, request_id: str) -> Campaign:
@@ -108,15 +121,24 @@ def settle(db: Connection, request_id: str) -> Campaign:
         return campaign
     states = db.execute(select(TASKS.c.state).where(TASKS.c.request_id == request_id)).scalars()
     target = state_after_pass(map(TaskState, states), campaign.deadline_us, now_us())
-    return _put(db, campaign, target, campaign.deadline_us)
+    return _put(db, campaign, target, campaign.deadline_us, OF_OUTCOME[target])
 
 
-def _put(db: Connection, campaign: Campaign, state: CampaignState, deadline_us: int) -> Campaign:
+def _put(
+    db: Connection,
+    campaign: Campaign,
+    state: CampaignState,
+    deadline_us: int,
+    kind: AuditKind,
+    actor: str = COORDINATOR,
+) -> Campaign:
     if (state, deadline_us) == (campaign.state, campaign.deadline_us):
         return campaign
     values = {"state": state.value, "deadline_us": deadline_us, "updated_us": now_us()}
     row = CAMPAIGNS.c.request_id == campaign.request_id
     db.execute(update(CAMPAIGNS).where(row).values(**values))
+    said = {"deadline_us": deadline_us} if deadline_us != campaign.deadline_us else {}
+    append(db, kind, actor, request_id=campaign.request_id, parameters=said)
     return find_campaign(db, campaign.request_id)
 
 

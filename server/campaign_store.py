@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from sqlalchemy import Connection
 
 from disinherit.server import leases
+from disinherit.server.audit_words import COORDINATOR
 from disinherit.server.campaign_rows import (
     Campaign,
     find_campaign,
@@ -43,7 +44,12 @@ class CampaignStore:
             return find_campaigns(db)
 
     def transition(
-        self, request_id: str, event: CampaignEvent, deadline_us: int | None = None
+        self,
+        request_id: str,
+        event: CampaignEvent,
+        deadline_us: int | None = None,
+        *,
+        actor: str = COORDINATOR,
     ) -> Campaign:
         """Let something happen to a campaign; what already happened changes nothing.
 
@@ -51,6 +57,7 @@ class CampaignStore:
             request_id: the request.
             event: what happens.
             deadline_us: a new deadline; `None` leaves it as it is.
+            actor: who makes it happen, for the audit log.
 
         Returns:
             The campaign as it stands then.
@@ -59,7 +66,7 @@ class CampaignStore:
             RequestError: if there is no such request, or this may not happen to it now.
         """
         with self._writing() as db:
-            return put_event(db, request_id, event, deadline_us)
+            return put_event(db, request_id, event, deadline_us, actor)
 
     def settle(self, request_id: str, *, lease: Lease | None = None) -> Campaign:
         """Bring the state of a campaign in line with its tasks, unless a person stopped it.

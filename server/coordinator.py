@@ -20,6 +20,7 @@ from dataclasses import replace
 from disinherit.common.errors import CampaignError, InputError
 from disinherit.server.answers import one_line, registered_record, reply_of
 from disinherit.server.archive import Archive, NoArchive, StoredArchive
+from disinherit.server.audit_words import COORDINATOR
 from disinherit.server.campaign import CampaignResult, Timing
 from disinherit.server.evaluations import evaluations
 from disinherit.server.leases import Lease, held
@@ -95,7 +96,12 @@ class Coordinator:
         return {owner: "; ".join(reasons) for owner, reasons in errors.items()}
 
     def submit(
-        self, request: pb.UnlearningRequest, *, approval: bool = False, deadline_us: int = 0
+        self,
+        request: pb.UnlearningRequest,
+        *,
+        approval: bool = False,
+        deadline_us: int = 0,
+        actor: str = COORDINATOR,
     ) -> Plan:
         """Plan a request and store it with a task for every affected model.
 
@@ -107,12 +113,13 @@ class Coordinator:
             approval: whether it must be approved before anything is done.
             deadline_us: when owners that stay away are given up, in microseconds since the epoch;
                 0 for never.
+            actor: who submits it, for the audit log.
 
         Raises:
             InputError: if the request cannot be planned, or its id was used for another one;
                 nothing is stored then.
         """
-        return self._submit(request, None, approval, deadline_us)
+        return self._submit(request, None, approval, deadline_us, actor)
 
     def _submit(
         self,
@@ -120,6 +127,7 @@ class Coordinator:
         lease: Lease | None,
         approval: bool = False,
         deadline_us: int = 0,
+        actor: str = COORDINATOR,
     ) -> Plan:
         known = request.id in self.store.requests()
         if known:
@@ -140,7 +148,9 @@ class Coordinator:
                     task = replace(task, state=TaskState.FAILED, reason=planned.failed[model])
             if task != tasks.get(model):
                 new.append(task)
-        self.store.submit(request, new, approval=approval, deadline_us=deadline_us, lease=lease)
+        self.store.submit(
+            request, new, approval=approval, deadline_us=deadline_us, actor=actor, lease=lease
+        )
         return planned
 
     def run(self, request_id: str, *, resend: bool = False) -> CampaignResult:

@@ -12,6 +12,8 @@ from sqlalchemy import Connection, select
 from disinherit.common.errors import GraphError, LabelError, StoreError
 from disinherit.common.graph import InheritanceGraph
 from disinherit.common.records import Inheritance, InheritanceKind, ModelRecord, ModelStatus
+from disinherit.server.audit import append
+from disinherit.server.audit_words import COORDINATOR, AuditKind, inheritance_words
 from disinherit.server.tables import (
     EDGES,
     MODELS,
@@ -46,10 +48,21 @@ def find_graph(db: Connection) -> InheritanceGraph:
         ) from error
 
 
-def put_version(db: Connection, record: ModelRecord, edges: Sequence[Inheritance]) -> None:
+def put_version(
+    db: Connection,
+    record: ModelRecord,
+    edges: Sequence[Inheritance],
+    actor: str = COORDINATOR,
+) -> None:
     """Add a version with what it was derived from, or complete the record of a known one.
 
     A known version keeps the edges it has; if it has none yet, it is given `edges`.
+
+    Args:
+        db: a transaction that writes.
+        record: the version.
+        edges: what it was derived from.
+        actor: who registers it, for the audit log.
 
     Raises:
         GraphError: if the graph refuses the version or an edge, or a known version has other edges.
@@ -73,6 +86,18 @@ def put_version(db: Connection, record: ModelRecord, edges: Sequence[Inheritance
         InheritanceGraph([present]).replace(record)
         replace_record(db, record)
     insert_edges(db, new)
+    if present == record and not new:
+        return
+    append(
+        db,
+        AuditKind.MODEL_REGISTERED if present is None else AuditKind.MODEL_COMPLETED,
+        actor,
+        model_id=record.id,
+        owner=record.owner,
+        digest_after=record.digest,
+        parameters=inheritance_words(new or known),
+        fishers=(record.fisher_digest,) if record.fisher_digest else (),
+    )
 
 
 def put_successor(db: Connection, model_id: str, successor: ModelRecord) -> None:

@@ -4,8 +4,9 @@ Every answer is stored as it arrives, with the token of the pass's lease: a coor
 its campaign to another one can store nothing of it any more.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import cast
 
 from disinherit.common.errors import InputError
@@ -18,6 +19,8 @@ from disinherit.server.store import CoordinatorStore
 from disinherit.server.tasks import Task, TaskState
 from disinherit.server.transport import Answer, Ask, Transport
 from disinherit.v1 import unlearning_pb2 as pb
+
+_NONE: Mapping[str, Sequence[str]] = MappingProxyType({})
 
 
 @dataclass(slots=True)
@@ -74,7 +77,12 @@ class Rollout:
             for message in prepared.messages.values()
             for model in message.models
         ]
-        self._put(*settled)
+        fishers = {
+            model.model_id: [message.fishers[model.fisher].digest]
+            for message in prepared.messages.values()
+            for model in message.models
+        }
+        self._put(*settled, fishers=fishers)
         applied = Applied()
         asks = [Ask(owner, "train.unlearn", task) for owner, task in prepared.messages.items()]
         for answer in self._transport.ask(asks, self._timeout):
@@ -104,17 +112,20 @@ class Rollout:
 
     def _record(self, answer: Answer, todo: Mapping[str, Task], applied: Applied) -> None:
         """Store one owner's answer; models it says nothing of are failed, or still pending."""
-        missing = {model.model_id for model in cast("pb.UnlearnTask", answer.ask.task).models}
+        asked = cast("pb.UnlearnTask", answer.ask.task)
+        missing = {model.model_id: asked.fishers[model.fisher].digest for model in asked.models}
         reply, error = reply_of(answer, pb.UnlearnReply)
         for result in reply.models if reply is not None else ():
             if result.model_id in missing:
-                missing.discard(result.model_id)
-                self._record_one(todo[result.model_id], result, applied)
+                fisher = missing.pop(result.model_id)
+                self._record_one(todo[result.model_id], result, fisher, applied)
         reason = error or "its owner did not mention it"
         self._put(*(_unanswered(todo[model], answer, reason) for model in missing))
         self._say(error or f"{answer.ask.owner} answered")
 
-    def _record_one(self, task: Task, result: pb.ModelResult, applied: Applied) -> None:
+    def _record_one(
+        self, task: Task, result: pb.ModelResult, fisher: str, applied: Applied
+    ) -> None:
         """Store what an owner says of one model, unless the graph refuses it."""
         if result.outcome not in (pb.OUTCOME_APPLIED, pb.OUTCOME_ALREADY_APPLIED):
             reason = one_line(result.error) or "its owner reported no outcome"
@@ -123,7 +134,9 @@ class Rollout:
         done = replace(task, state=TaskState.APPLIED, reason="", result=task.result or result)
         try:
             successor = record_from_proto(result.successor)
-            self._store.update(self._lease.request_id, done, successor, lease=self._lease)
+            self._store.update(
+                self._lease.request_id, done, successor, fishers=[fisher], lease=self._lease
+            )
         except InputError as refused:
             reason = f"its owner's report was refused: {one_line(str(refused))}"
             self._put(replace(task, state=TaskState.FAILED, reason=reason))
@@ -131,8 +144,8 @@ class Rollout:
         new = result.outcome == pb.OUTCOME_APPLIED
         (applied.changed if new else applied.already).append(task.model_id)
 
-    def _put(self, *tasks: Task) -> None:
-        self._store.update_all(self._lease.request_id, tasks, lease=self._lease)
+    def _put(self, *tasks: Task, fishers: Mapping[str, Sequence[str]] = _NONE) -> None:
+        self._store.update_all(self._lease.request_id, tasks, fishers=fishers, lease=self._lease)
 
 
 def _verified(task: Task, evaluation: pb.Evaluation) -> Task:

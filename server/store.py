@@ -3,14 +3,18 @@
 SQLAlchemy Core over SQLite by default, any other database by URL; every method is one transaction.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from sqlalchemy import func, insert, select
 
 from disinherit.common.errors import CheckpointError, RequestError, StoreError
 from disinherit.common.graph import InheritanceGraph
 from disinherit.common.records import Inheritance, ModelRecord
+from disinherit.server.audit import append, export_lines
+from disinherit.server.audit_words import COORDINATOR, AuditKind, owner_actor, request_words
+from disinherit.server.audited_tasks import change_task
 from disinherit.server.campaign_rows import insert_campaign, reopen
 from disinherit.server.campaign_states import CampaignState
 from disinherit.server.campaign_store import CampaignStore
@@ -24,9 +28,9 @@ from disinherit.server.tables import (
     MODELS,
     PACKETS,
     REQUESTS,
+    find_record,
     find_request,
     now_us,
-    put_task,
     read_task,
     task_rows,
 )
@@ -69,18 +73,29 @@ class CoordinatorStore(CampaignStore):
         """Close all connections."""
         self._database.close()
 
-    def add_model(self, record: ModelRecord, parents: Iterable[Inheritance] = ()) -> None:
+    def add_model(
+        self,
+        record: ModelRecord,
+        parents: Iterable[Inheritance] = (),
+        *,
+        actor: str = COORDINATOR,
+    ) -> None:
         """Add a version and what it was derived from, or complete the record of a known version.
 
         Adding the same again changes nothing.  A known version that has no parents yet is given
         `parents`; one that has some keeps them.
+
+        Args:
+            record: the version.
+            parents: what it was derived from.
+            actor: who registers it, for the audit log.
 
         Raises:
             GraphError: if the graph refuses it; nothing is stored then.
             LabelError: if a label mapping does not fit; nothing is stored then.
         """
         with self._writing() as db:
-            put_version(db, record, list(parents))
+            put_version(db, record, list(parents), actor)
 
     def graph(self) -> InheritanceGraph:
         """Return the whole inheritance graph."""
@@ -99,6 +114,7 @@ class CoordinatorStore(CampaignStore):
         *,
         approval: bool = False,
         deadline_us: int = 0,
+        actor: str = COORDINATOR,
         lease: Lease | None = None,
     ) -> bool:
         """Store a request with its tasks, and return whether it is new.
@@ -112,6 +128,7 @@ class CoordinatorStore(CampaignStore):
             approval: whether a new request must be approved before anything is done.
             deadline_us: when owners that stay away from a new one are given up, in microseconds
                 since the epoch; 0 for never.
+            actor: who submits it, for the audit log.
             lease: that of the pass this is part of.
 
         Raises:
@@ -131,7 +148,9 @@ class CoordinatorStore(CampaignStore):
                 db.execute(insert(REQUESTS).values(**values))
                 state = CampaignState.AWAITING_APPROVAL if approval else CampaignState.RUNNING
                 insert_campaign(db, request.id, state, deadline_us)
-            added = [task for task in tasks if put_task(db, request.id, task)]
+                said = request_words(request, deadline_us)
+                append(db, AuditKind.RECEIVED, actor, request_id=request.id, parameters=said)
+            added = [task for task in tasks if change_task(db, request.id, task)]
             if any(not task.state.settled for task in added):
                 reopen(db, request.id)
         return known is None
@@ -162,6 +181,7 @@ class CoordinatorStore(CampaignStore):
         task: Task,
         successor: ModelRecord | None = None,
         *,
+        fishers: Sequence[str] = (),
         lease: Lease | None = None,
     ) -> None:
         """Record a task's new state and, with it, the version that unlearning made.
@@ -170,6 +190,7 @@ class CoordinatorStore(CampaignStore):
             request_id: the request.
             task: the task as it stands now.
             successor: version to add with an `unlearned` edge from the task's model.
+            fishers: SHA-256 of the Fisher packets that it was made with.
             lease: that of the pass this is part of.
 
         Raises:
@@ -177,18 +198,24 @@ class CoordinatorStore(CampaignStore):
             StoreError: if the lease was lost; nothing is stored then.
         """
         with self._writing(lease) as db:
-            put_task(db, request_id, task)
+            change_task(db, request_id, task, fishers)
             if successor is not None:
                 put_successor(db, task.model_id, successor)
 
     def update_all(
-        self, request_id: str, tasks: Iterable[Task], *, lease: Lease | None = None
+        self,
+        request_id: str,
+        tasks: Iterable[Task],
+        *,
+        fishers: Mapping[str, Sequence[str]] = MappingProxyType({}),
+        lease: Lease | None = None,
     ) -> None:
         """Record the new states of several tasks, all or none.
 
         Args:
             request_id: the request.
             tasks: the tasks as they stand now.
+            fishers: model -> SHA-256 of the Fisher packets that it is sent.
             lease: that of the pass this is part of.
 
         Raises:
@@ -196,7 +223,7 @@ class CoordinatorStore(CampaignStore):
         """
         with self._writing(lease) as db:
             for task in tasks:
-                put_task(db, request_id, task)
+                change_task(db, request_id, task, fishers.get(task.model_id, ()))
 
     def coverage(
         self, request_id: str, page_size: int = LARGEST_PAGE, page_token: str = ""
@@ -243,6 +270,17 @@ class CoordinatorStore(CampaignStore):
             files.write(packet.tensors, packet.digest)
         with self._writing(lease) as db:
             put_packets(db, request_id, root, packets)
+            record = find_record(db, root)
+            owner = record.owner if record is not None else ""
+            append(
+                db,
+                AuditKind.FISHER_RECEIVED if packets else AuditKind.FISHER_DISCARDED,
+                owner_actor(owner) if packets else COORDINATOR,
+                request_id=request_id,
+                model_id=root,
+                owner=owner,
+                fishers=tuple(packet.digest for packet in packets),
+            )
 
     def packets(self, request_id: str) -> dict[str, list[FisherPacket]]:
         """Return root -> what it answered a request with.
@@ -270,6 +308,17 @@ class CoordinatorStore(CampaignStore):
         with self._database.reading() as db:
             query = select(PACKETS.c.root).where(PACKETS.c.request_id == request_id).distinct()
             return frozenset(db.scalars(query))
+
+    def audit_lines(self, request_id: str = "") -> Iterator[bytes]:
+        """Yield the lines of an export of the audit log (`disinherit.common.audit_lines`).
+
+        Args:
+            request_id: only what is about this request; `""` for all.
+
+        Raises:
+            RequestError: if there is no such request.
+        """
+        return export_lines(self._database, request_id)
 
     @property
     def packet_files(self) -> PacketStore:

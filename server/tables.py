@@ -14,6 +14,7 @@ from sqlalchemy import (
     Column,
     Connection,
     ForeignKey,
+    Index,
     LargeBinary,
     MetaData,
     Row,
@@ -99,6 +100,19 @@ PACKETS = Table(
     Column("digest", String(64), nullable=False, index=True),
     Column("packet", LargeBinary, nullable=False),
     Column("created_us", BigInteger, nullable=False),
+)
+AUDIT = Table(
+    "audit",
+    METADATA,
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("kind", String(32), nullable=False),
+    Column("request_id", _text(128), nullable=False),
+    Column("model_id", _text(128), nullable=False),
+    Column("hash", String(64), nullable=False),
+    # The whole of it, as it is exported.
+    Column("entry", LargeBinary, nullable=False),
+    Index("ix_audit_request", "request_id", "sequence"),
+    Index("ix_audit_model", "request_id", "model_id", "kind"),
 )
 
 M = TypeVar("M", bound=Message)

@@ -1,5 +1,6 @@
 """The tests of the store, its leases and the coordinator once more, on a real PostgreSQL."""
 
+import inspect
 import itertools
 import shutil
 import tempfile
@@ -8,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import test_server_audit
 import test_server_campaign_states
 import test_server_coordinator
 import test_server_coverage
@@ -54,9 +56,12 @@ CAMPAIGNS: tuple[Callable[..., None], ...] = (
 
 STORE_TESTS = [
     (module, name)
-    for module in (test_server_store, test_server_coverage)
-    for name in vars(module)
-    if name.startswith("test_") and name not in NOT_HERE and "brute_force" not in name
+    for module in (test_server_audit, test_server_store, test_server_coverage)
+    for name, test in vars(module).items()
+    if name.startswith("test_")
+    and name not in NOT_HERE
+    and "brute_force" not in name
+    and "world" not in inspect.signature(test).parameters
 ]
 for _module, _name in STORE_TESTS:
     globals()[_name] = getattr(_module, _name)

@@ -63,7 +63,7 @@ class Models:
                 complete = replace(record, created_us=known.created_us, status=known.status)
             else:
                 complete = replace(record, created_us=_birth(graph, parents))
-            self._store.add_model(complete, parents)
+            self._store.add_model(complete, parents, actor=caller.actor)
         if new:
             self._changed()
         return complete

@@ -3,7 +3,7 @@
 ::
 
     [[token]]
-    name = "nightly job"           # for the log
+    name = "nightly job"           # for the logs, which keep it
     role = "operator"              # viewer, operator, approver, or owner:<name>
     sha256 = "9f86d081884c7d65..." # printf %s "$TOKEN" | sha256sum
     expires = 2027-01-01T00:00:00Z # optional
@@ -44,7 +44,7 @@ class Principal:
     """A caller.
 
     Attributes:
-        name: for the log.
+        name: for the logs; that of a role or a program rather than of a person.
         role: what it may do.
         owner: whose models these are, for the role `owner`, else `""`.
     """
@@ -52,6 +52,11 @@ class Principal:
     name: str
     role: Role
     owner: str = ""
+
+    @property
+    def actor(self) -> str:
+        """How the audit log names it."""
+        return f"{self.role}:{self.owner or self.name}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from disinherit.server.campaign_states import CampaignEvent, CampaignState
 from disinherit.server.coordinator import Coordinator
 from disinherit.server.coverage import CoveragePage
 from disinherit.server.service.paging import DEFAULT_SIZE, LARGEST_SIZE, page
+from disinherit.server.service.principals import Principal
 from disinherit.server.service.refusals import NotFoundError, NotNowError
 from disinherit.server.tables import now_us
 from disinherit.v1.unlearning_pb2 import UnlearningRequest
@@ -57,29 +58,39 @@ class Requests:
         self._approval = approval
         self._poll_seconds = poll_seconds
 
-    def submit(self, request: UnlearningRequest, deadline_seconds: int) -> Standing:
+    def submit(
+        self, request: UnlearningRequest, deadline_seconds: int, caller: Principal
+    ) -> Standing:
         """Plan a request and store it with its campaign; the same again changes nothing.
 
         Args:
             request: the request.
             deadline_seconds: from now until owners that stay away are given up; 0 for never.
+            caller: who submits it.
 
         Raises:
             InputError: if it cannot be planned, or its id was used for another one.
         """
         deadline = _deadline_us(deadline_seconds)
-        self._coordinator.submit(request, approval=self._approval, deadline_us=deadline)
+        self._coordinator.submit(
+            request, approval=self._approval, deadline_us=deadline, actor=caller.actor
+        )
         self._changed()
         return self.get(request.id)
 
     def move(
-        self, event: CampaignEvent, request_id: str, deadline_seconds: int | None = None
+        self,
+        event: CampaignEvent,
+        request_id: str,
+        caller: Principal,
+        deadline_seconds: int | None = None,
     ) -> Standing:
         """Let something happen to a campaign; what already happened changes nothing.
 
         Args:
             event: what happens.
             request_id: the request.
+            caller: who makes it happen.
             deadline_seconds: from now until owners that stay away are given up, 0 for never;
                 `None` leaves it as it is.
 
@@ -90,7 +101,7 @@ class Requests:
         self._campaign(request_id)
         deadline = None if deadline_seconds is None else _deadline_us(deadline_seconds)
         try:
-            self._store.transition(request_id, event, deadline)
+            self._store.transition(request_id, event, deadline, actor=caller.actor)
         except RequestError as error:
             raise NotNowError(str(error)) from None
         self._changed()

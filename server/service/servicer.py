@@ -76,7 +76,7 @@ class CoordinatorServicer:
         return _answered(
             context,
             lambda: standing_to_proto(
-                self._requests.submit(request.request, request.deadline_seconds)
+                self._requests.submit(request.request, request.deadline_seconds, caller())
             ),
         )
 
@@ -144,7 +144,9 @@ class CoordinatorServicer:
     ) -> Any:
         return _answered(
             context,
-            lambda: standing_to_proto(self._requests.move(event, request.id, deadline_seconds)),
+            lambda: standing_to_proto(
+                self._requests.move(event, request.id, caller(), deadline_seconds)
+            ),
         )
 
 

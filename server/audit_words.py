@@ -1,0 +1,154 @@
+"""What the audit log says: the kinds of its entries, and which change each of them records.
+
+Nothing goes in that somebody may have a right to have erased, since a chain cannot forget: no
+reason and no error text, which are people's own words, no class name and no sample id.  A request
+stands there by the SHA-256 of what was asked, without its reason.
+"""
+
+import enum
+import hashlib
+from collections.abc import Iterable, Mapping
+
+from disinherit.common.audit_chain import Json, canonical
+from disinherit.common.records import Inheritance
+from disinherit.server.campaign_states import CampaignEvent, CampaignState
+from disinherit.server.tasks import Task, TaskState
+from disinherit.v1.unlearning_pb2 import Method, UnlearningRequest
+
+COORDINATOR = "coordinator"
+"""Who acts where no caller does."""
+
+
+class AuditKind(enum.StrEnum):
+    """What an entry of the audit log records."""
+
+    MODEL_REGISTERED = "model_registered"
+    MODEL_COMPLETED = "model_completed"
+
+    RECEIVED = "received"
+    APPROVED = "approved"
+    PAUSED = "paused"
+    RESUMED = "resumed"
+    ABORTED = "aborted"
+    REOPENED = "reopened"
+    COMPLETED = "completed"
+    PARTIAL = "partial"
+
+    PLANNED = "planned"
+    EXEMPT = "exempt"
+    FISHER_RECEIVED = "fisher_received"
+    FISHER_DISCARDED = "fisher_discarded"
+    SENT = "sent"
+    APPLIED = "applied"
+    VERIFIED = "verified"
+    FAILED = "failed"
+
+
+OF_EVENT: Mapping[CampaignEvent, AuditKind] = {
+    CampaignEvent.APPROVE: AuditKind.APPROVED,
+    CampaignEvent.PAUSE: AuditKind.PAUSED,
+    CampaignEvent.RESUME: AuditKind.RESUMED,
+    CampaignEvent.ABORT: AuditKind.ABORTED,
+    CampaignEvent.REOPEN: AuditKind.REOPENED,
+}
+"""What a person, or a late descendant, made happen to a campaign."""
+
+OF_OUTCOME: Mapping[CampaignState, AuditKind] = {
+    CampaignState.RUNNING: AuditKind.REOPENED,
+    CampaignState.COMPLETE: AuditKind.COMPLETED,
+    CampaignState.PARTIAL: AuditKind.PARTIAL,
+}
+"""Where a pass over a campaign has led."""
+
+OF_TASK: Mapping[TaskState, AuditKind] = {
+    TaskState.PENDING: AuditKind.PLANNED,
+    TaskState.SENT: AuditKind.SENT,
+    TaskState.APPLIED: AuditKind.APPLIED,
+    TaskState.VERIFIED: AuditKind.VERIFIED,
+    TaskState.FAILED: AuditKind.FAILED,
+    TaskState.EXEMPT: AuditKind.EXEMPT,
+}
+"""What became of one model."""
+
+
+def owner_actor(owner: str) -> str:
+    """Return how an owner that acts is named.
+
+    Example:
+        >>> owner_actor("anna")
+        'owner:anna'
+    """
+    return f"owner:{owner}"
+
+
+def request_words(request: UnlearningRequest, deadline_us: int) -> dict[str, Json]:
+    """Return what is said of a request that was received.
+
+    Args:
+        request: the request.
+        deadline_us: when owners that stay away are given up; 0 for never.
+    """
+    return {
+        "request_sha256": request_digest(request),
+        "roots": [root.model_id for root in request.roots],
+        "method": method_words(request.method),
+        "deadline_us": deadline_us,
+    }
+
+
+def request_digest(request: UnlearningRequest) -> str:
+    """Return the SHA-256 of what a request asks for, without the reason, as protobuf bytes."""
+    asked = UnlearningRequest()
+    asked.CopyFrom(request)
+    asked.ClearField("reason")
+    return hashlib.sha256(asked.SerializeToString(deterministic=True)).hexdigest()
+
+
+def method_words(method: Method) -> dict[str, Json]:
+    """Return a method; what owners tune themselves is left out.
+
+    Example:
+        >>> method_words(Method(scope="head", alpha=0.5))["alpha"]
+        '0.5'
+    """
+    words: dict[str, Json] = {
+        "scope": method.scope,
+        "reference": method.reference,
+        "merge": method.merge,
+        "exponent": repr(method.exponent),
+        "bound": repr(method.bound),
+        "row_scoped": method.row_scoped,
+    }
+    for name in ("alpha", "lam", "gauge"):
+        if method.HasField(name):
+            words[name] = repr(getattr(method, name))
+    return words
+
+
+def task_words(task: Task) -> dict[str, Json]:
+    """Return what is said of a task as it stands now."""
+    if task.state is not TaskState.APPLIED or task.result is None:
+        return {}
+    result = task.result
+    return {
+        "successor": result.successor.id,
+        "alpha": repr(result.alpha),
+        "lam": repr(result.lam),
+        "gauge": repr(result.gauge),
+        "tuned": result.tuned,
+    }
+
+
+def inheritance_words(edges: Iterable[Inheritance]) -> dict[str, Json]:
+    """Return what is said of the edges that lead to a version: how many, and their SHA-256.
+
+    A merge may have thousands of parents, so they are not listed; whoever has the graph can check.
+    """
+    listed: list[Json] = [
+        [edge.parent, edge.kind.value, repr(float(edge.weight)), dict(edge.labels)]
+        for edge in sorted(edges, key=lambda edge: edge.parent)
+    ]
+    if not listed:
+        return {"parents": 0}
+    digest = hashlib.sha256(canonical(listed)).hexdigest()
+    return {"parents": len(listed), "inheritance_sha256": digest}
