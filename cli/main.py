@@ -13,6 +13,7 @@ import typer
 
 from disinherit.cli import (
     agent,
+    audit,
     coverage,
     demo,
     graph,
@@ -44,6 +45,7 @@ app.command(name="serve", epilog=serve.EXAMPLES)(serve.serve)
 app.add_typer(request.app, name="request")
 app.add_typer(model.app, name="model")
 app.command(name="coverage", epilog=coverage.EXAMPLES)(coverage.coverage)
+app.add_typer(audit.app, name="audit")
 app.command(name="invite", epilog=invite.EXAMPLES)(invite.invite)
 app.command(name="agent", epilog=agent.EXAMPLES)(agent.agent)
 

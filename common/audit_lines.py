@@ -28,7 +28,7 @@ from disinherit.common.audit_chain import (
 from disinherit.common.errors import AuditError
 
 VERSION = 1
-LONGEST_LINE = 2**20
+LONGEST_LINE = 3 * 2**20
 """Bytes of a line at most, with its end."""
 
 _FORMAT = "disinherit"
@@ -132,7 +132,7 @@ def verify_lines(lines: Iterable[bytes], head: str = "") -> Verdict:
         AuditError: if it is no export of an audit log.
     """
     rest = iter(lines)
-    header = _read_header(_stripped(next(rest, b"")) or b"")
+    header = read_header(_stripped(next(rest, b"")) or b"")
     count = 0
     last: AuditEntry | None = None
 
@@ -167,7 +167,15 @@ def _against_header(header: Header, count: int, last: AuditEntry | None) -> Prob
     return None
 
 
-def _read_header(line: bytes) -> Header:
+def read_header(line: bytes) -> Header:
+    """Return what the first line says.
+
+    Args:
+        line: the line, without its end.
+
+    Raises:
+        AuditError: if it is not that of an export.
+    """
     try:
         values = _object(line)
         version = values["version"]

@@ -36,6 +36,7 @@ CALLS = {
     "ListRequests",
     "WatchRequest",
     "GetCoverage",
+    "ExportAudit",
 }
 TIMEOUT = 30.0
 

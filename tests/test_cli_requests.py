@@ -181,7 +181,7 @@ def test_nobody_there_is_one_clear_line(capsys: Capture) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["serve", "coverage", "model register", "model list"]
+    ["serve", "coverage", "model register", "model list", "audit export"]
     + [
         f"request {name}"
         for name in ("submit", "approve", "list", "show", "watch", "abort", "pause", "resume")

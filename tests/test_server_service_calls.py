@@ -218,6 +218,7 @@ def test_an_unknown_request_is_not_found(running: Running) -> None:
         (operator.AbortRequest, pb.ControlRequest(id="x")),
         (approver.ApproveRequest, pb.ControlRequest(id="x")),
         (lambda m: list(operator.WatchRequest(m)), pb.GetRequestRequest(id="x")),
+        (lambda m: list(operator.ExportAudit(m)), pb.ExportAuditRequest(request_id="x")),
     ):
         assert "'x'" in refused(lambda c=call, m=message: c(m), Code.NOT_FOUND)
 

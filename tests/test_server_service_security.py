@@ -34,13 +34,14 @@ MESSAGES = {
     "GetCoverage": pb.GetCoverageRequest(id="x"),
     "GetRequest": pb.GetRequestRequest(id="x"),
     "WatchRequest": pb.GetRequestRequest(id="x"),
+    "ExportAudit": pb.ExportAuditRequest(request_id="x"),
 }
 LOOK = {"ListModels", "GetGraph", "GetRequest", "ListRequests", "WatchRequest", "GetCoverage"}
 STEER = {"RegisterModel", "SubmitRequest", "PauseRequest", "ResumeRequest", "AbortRequest"}
 MAY = {
     "viewer": LOOK,
-    "operator": LOOK | STEER,
-    "approver": LOOK | {"ApproveRequest", "AbortRequest"},
+    "operator": LOOK | STEER | {"ExportAudit"},
+    "approver": LOOK | {"ApproveRequest", "AbortRequest", "ExportAudit"},
     "anna": {"RegisterModel", "ListModels"},
     "ben": {"RegisterModel", "ListModels"},
 }
@@ -50,7 +51,7 @@ def code_of(client: Client, call: str) -> grpc.StatusCode:
     message = MESSAGES.get(call, pb.ControlRequest(id="x"))
     try:
         answer = getattr(client, call)(message)
-        if call == "WatchRequest":
+        if call in ("WatchRequest", "ExportAudit"):
             list(answer)
     except grpc.RpcError as error:
         code = error.code()

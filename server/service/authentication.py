@@ -4,12 +4,14 @@
 role           calls
 =============  ======================================================================
 viewer         all that only look
-operator       those, and RegisterModel, SubmitRequest, PauseRequest, ResumeRequest, AbortRequest
-approver       those that look, and ApproveRequest, AbortRequest
+operator       those, and RegisterModel, SubmitRequest, PauseRequest, ResumeRequest, AbortRequest,
+               ExportAudit
+approver       those that look, and ApproveRequest, AbortRequest, ExportAudit
 owner:<name>   RegisterModel and ListModels, for its own models only
 =============  ======================================================================
 
-What submits cannot approve: a campaign that needs an approval needs two tokens.  Health and
+What submits cannot approve: a campaign that needs an approval needs two tokens.  The audit log says
+who did what, which is for those who answer for it and not for every viewer.  Health and
 reflection are open, as they tell nothing of the models; the agents' service knows its callers by
 their certificates.
 """
@@ -30,8 +32,9 @@ _LOOK = frozenset(
 _ALLOWED: dict[Role, frozenset[str]] = {
     Role.VIEWER: _LOOK,
     Role.OPERATOR: _LOOK
-    | {"RegisterModel", "SubmitRequest", "PauseRequest", "ResumeRequest", "AbortRequest"},
-    Role.APPROVER: _LOOK | {"ApproveRequest", "AbortRequest"},
+    | {"RegisterModel", "SubmitRequest", "PauseRequest", "ResumeRequest", "AbortRequest"}
+    | {"ExportAudit"},
+    Role.APPROVER: _LOOK | {"ApproveRequest", "AbortRequest", "ExportAudit"},
     Role.OWNER: frozenset({"RegisterModel", "ListModels"}),
 }
 _GUARDED = "/disinherit.v1.Coordinator/"

@@ -34,7 +34,7 @@ class CoordinatorServicer:
     Args:
         models: handles those about models.
         requests: handles those about requests.
-        watchers: watched requests at the same time; each takes a thread.
+        watchers: requests watched and logs exported at the same time; each takes a thread.
     """
 
     def __init__(self, models: Models, requests: Requests, watchers: int) -> None:
@@ -115,15 +115,19 @@ class CoordinatorServicer:
         self, request: pb.GetRequestRequest, context: Any
     ) -> Iterator[Any]:
         """Yield how a request stands, now and after every change, until it has ended."""
-        if not self._watchers.acquire(blocking=False):
-            _abort(context, TooManyError("Expected fewer watchers at a time. Try again later."))
-        try:
-            for standing in self._requests.watch(request.id, context.is_active):
-                yield standing_to_proto(standing)
-        except Exception as error:  # answered in one line, whatever it is
-            _abort(context, error)
-        finally:
-            self._watchers.release()
+        standings = self._requests.watch(request.id, context.is_active)
+        return self._streamed(context, map(standing_to_proto, standings))
+
+    def ExportAudit(  # noqa: N802
+        self, request: pb.ExportAuditRequest, context: Any
+    ) -> Iterator[Any]:
+        """Yield the lines of the audit log."""
+
+        def lines() -> Iterator[pb.AuditLine]:
+            for line in self._requests.audit_lines(request.request_id):
+                yield pb.AuditLine(line=line)
+
+        return self._streamed(context, lines())
 
     def GetCoverage(self, request: pb.GetCoverageRequest, context: Any) -> Any:  # noqa: N802
         """Return how every affected version stands."""
@@ -134,6 +138,16 @@ class CoordinatorServicer:
             return pb.GetCoverageResponse(models=models, next_page_token=page.next_page_token)
 
         return _answered(context, answer)
+
+    def _streamed(self, context: Any, messages: Iterator[T]) -> Iterator[T]:
+        if not self._watchers.acquire(blocking=False):
+            _abort(context, TooManyError("Expected fewer watchers at a time. Try again later."))
+        try:
+            yield from messages
+        except Exception as error:  # answered in one line, whatever it is
+            _abort(context, error)
+        finally:
+            self._watchers.release()
 
     def _moved(
         self,

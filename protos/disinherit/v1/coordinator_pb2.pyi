@@ -166,3 +166,15 @@ class GetCoverageResponse(_message.Message):
     models: _containers.RepeatedCompositeFieldContainer[ModelCoverage]
     next_page_token: str
     def __init__(self, models: _Optional[_Iterable[_Union[ModelCoverage, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class ExportAuditRequest(_message.Message):
+    __slots__ = ("request_id",)
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    def __init__(self, request_id: _Optional[str] = ...) -> None: ...
+
+class AuditLine(_message.Message):
+    __slots__ = ("line",)
+    LINE_FIELD_NUMBER: _ClassVar[int]
+    line: bytes
+    def __init__(self, line: _Optional[bytes] = ...) -> None: ...

@@ -99,6 +99,11 @@ class CoordinatorStub:
                 request_serializer=disinherit_dot_v1_dot_coordinator__pb2.GetCoverageRequest.SerializeToString,
                 response_deserializer=disinherit_dot_v1_dot_coordinator__pb2.GetCoverageResponse.FromString,
                 _registered_method=True)
+        self.ExportAudit = channel.unary_stream(
+                '/disinherit.v1.Coordinator/ExportAudit',
+                request_serializer=disinherit_dot_v1_dot_coordinator__pb2.ExportAuditRequest.SerializeToString,
+                response_deserializer=disinherit_dot_v1_dot_coordinator__pb2.AuditLine.FromString,
+                _registered_method=True)
 
 
 class CoordinatorServicer:
@@ -186,6 +191,13 @@ class CoordinatorServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExportAudit(self, request, context):
+        """The audit log as it is when the call begins, as the lines of a file that can be verified alone.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CoordinatorServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -248,6 +260,11 @@ def add_CoordinatorServicer_to_server(servicer, server):
                     servicer.GetCoverage,
                     request_deserializer=disinherit_dot_v1_dot_coordinator__pb2.GetCoverageRequest.FromString,
                     response_serializer=disinherit_dot_v1_dot_coordinator__pb2.GetCoverageResponse.SerializeToString,
+            ),
+            'ExportAudit': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportAudit,
+                    request_deserializer=disinherit_dot_v1_dot_coordinator__pb2.ExportAuditRequest.FromString,
+                    response_serializer=disinherit_dot_v1_dot_coordinator__pb2.AuditLine.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -578,6 +595,33 @@ class Coordinator:
             '/disinherit.v1.Coordinator/GetCoverage',
             disinherit_dot_v1_dot_coordinator__pb2.GetCoverageRequest.SerializeToString,
             disinherit_dot_v1_dot_coordinator__pb2.GetCoverageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportAudit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/disinherit.v1.Coordinator/ExportAudit',
+            disinherit_dot_v1_dot_coordinator__pb2.ExportAuditRequest.SerializeToString,
+            disinherit_dot_v1_dot_coordinator__pb2.AuditLine.FromString,
             options,
             channel_credentials,
             insecure,
