@@ -25,10 +25,11 @@ from disinherit.server.campaign import CampaignResult, Timing
 from disinherit.server.evaluations import evaluations
 from disinherit.server.leases import Lease, held
 from disinherit.server.planning import Group, Plan, check_plan, plan
+from disinherit.server.precedence import held_back
 from disinherit.server.preparation import Prepared, Say, prepare
 from disinherit.server.rollout import Applied, Rollout
 from disinherit.server.store import CoordinatorStore
-from disinherit.server.tasks import Task, TaskState
+from disinherit.server.tasks import Task, TaskState, cleansed
 from disinherit.server.transport import Ask, Transport
 from disinherit.v1 import unlearning_pb2 as pb
 
@@ -133,9 +134,8 @@ class Coordinator:
         if known:
             self.store.submit(request, [])
         tasks = self.store.tasks(request.id)
-        cleansed = {t.result.successor.id for t in tasks.values() if t.result is not None}
         graph = self.store.graph()
-        planned = plan(graph, request, cleansed)
+        planned = plan(graph, request, cleansed(tasks.values()))
         if not known:
             check_plan(planned)
         new = []
@@ -183,12 +183,20 @@ class Coordinator:
         return result
 
     def _pass(self, request: pb.UnlearningRequest, lease: Lease, resend: bool) -> CampaignResult:
+        known = self.store.tasks(request.id)
         planned = self._submit(request, lease)
         before = self.store.tasks(request.id)
+        left = [
+            before[model]
+            for group in planned.groups
+            for model in group.models
+            if resend or not before[model].state.done
+        ]
+        ready = self._not_held_back(left, lease, late=not before.keys() <= known.keys())
         groups = [
             replace(group, models=models)
             for group in planned.groups
-            if (models := tuple(m for m in group.models if resend or not before[m].state.done))
+            if (models := tuple(model for model in group.models if model in ready))
         ]
         todo = {model: before[model] for group in groups for model in group.models}
         earlier = tuple(m for m, task in before.items() if task.result and m not in todo)
@@ -212,6 +220,19 @@ class Coordinator:
             changed=tuple(applied.changed),
             already_applied=(*earlier, *applied.already),
         )
+
+    def _not_held_back(self, tasks: Sequence[Task], lease: Lease, *, late: bool) -> set[str]:
+        """Return the models that no older campaign has to reach first; note why others wait."""
+        models = [task.model_id for task in tasks]
+        reasons = held_back(self.store, self.store.graph(), lease.request_id, models, late)
+        waiting = [
+            replace(task, state=TaskState.PENDING, reason=reasons[task.model_id])
+            for task in tasks
+            if task.model_id in reasons
+        ]
+        new = [task for task in waiting if task not in tasks]
+        self.store.update_all(lease.request_id, new, lease=lease)
+        return set(models) - reasons.keys()
 
     def _drivable(self, request_id: str) -> bool:
         return self.store.campaign(request_id).state.drivable

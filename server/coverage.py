@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from disinherit.common.errors import RequestError
 from disinherit.common.graph import InheritanceGraph
 from disinherit.server.planning import plan
-from disinherit.server.tasks import Task, TaskState
+from disinherit.server.tasks import Task, TaskState, cleansed
 from disinherit.v1.unlearning_pb2 import UnlearningRequest
 
 LARGEST_PAGE = 1000
@@ -70,8 +70,7 @@ def cover(
         tasks: model -> its task.
         updated_us: model -> when its task last changed.
     """
-    cleansed = {task.result.successor.id for task in tasks.values() if task.result is not None}
-    planned = plan(graph, request, cleansed)
+    planned = plan(graph, request, cleansed(tasks.values()))
     late = {
         **dict.fromkeys(planned.affected, (TaskState.PENDING, _LATE)),
         **{model: (TaskState.FAILED, reason) for model, reason in planned.failed.items()},

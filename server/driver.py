@@ -30,7 +30,8 @@ class Driver:
     """Makes passes over open campaigns in a thread of its own, one at a time.
 
     Two campaigns may dampen the same model, so they take turns.  One that gets nowhere, or fails,
-    waits longer every time, until something has changed: `poke` says so, or the store does.
+    waits longer every time, until something has changed: `poke` says so, or the store does, or an
+    older one gets on, for which it may have waited.
 
     Args:
         open_campaigns: the campaigns that are to be driven now, the oldest first, each with
@@ -96,12 +97,15 @@ class Driver:
     def _drive(self) -> None:
         campaigns = self._open()
         self._turns = {id: turn for id, turn in self._turns.items() if id in campaigns}
+        changed = False
         for id, seen in campaigns.items():
             turn = self._turns.get(id)
             if self._stopping.is_set():
                 return
-            if turn is None or turn.due <= time.monotonic() or turn.seen != seen:
+            waited = turn is None or turn.due <= time.monotonic()
+            if changed or waited or turn.seen != seen:
                 onwards = self._pass(id)
+                changed |= onwards
                 delay = self._interval
                 if not onwards and turn is not None and turn.seen == seen:
                     delay = min(2 * turn.delay, self._longest)

@@ -1,5 +1,6 @@
 """The task of one affected model: where the work on it stands."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -44,3 +45,8 @@ class Task:
     state: TaskState = TaskState.PENDING
     reason: str = ""
     result: ModelResult | None = None
+
+
+def cleansed(tasks: Iterable[Task]) -> set[str]:
+    """Return the ids of the versions that a campaign's owners made, as they reported."""
+    return {task.result.successor.id for task in tasks if task.result is not None}

@@ -6,6 +6,8 @@ import traceback
 import warnings
 from collections.abc import Callable
 
+import torch
+
 
 def fork(work: Callable[[], None]) -> int:
     """Do some work in a child, within a minute, and return its id; exit code 1 if it raises."""
@@ -17,6 +19,8 @@ def fork(work: Callable[[], None]) -> int:
         return process
     try:
         signal.alarm(60)
+        # The parent's threads for OpenMP do not exist here, and torch would wait for them.
+        torch.set_num_threads(1)
         work()
         os._exit(0)
     except BaseException:

@@ -21,6 +21,7 @@ class Runs:
         self.passes: list[str] = []
         self.moved = threading.Condition()
         self.trouble: dict[str, Exception] = {}
+        self.moving: set[str] = set()
 
     def run(self, id: str) -> CampaignResult:
         with self.moved:
@@ -28,7 +29,7 @@ class Runs:
             self.moved.notify_all()
         if id in self.trouble:
             raise self.trouble[id]
-        return CampaignResult(id, {})
+        return CampaignResult(id, {}, changed=("m",) if id in self.moving else ())
 
     def wait_for(self, id: str, times: int) -> None:
         with self.moved:
@@ -119,3 +120,11 @@ def test_one_that_gets_nowhere_is_due_again_when_the_store_has_changed() -> None
     for runs.seen in (0, 0, 1, 1, 2):
         driver._drive()
     assert len(runs.passes) == 3
+
+
+def test_a_campaign_that_may_have_waited_for_an_older_one_gets_its_turn_after_it() -> None:
+    runs = Runs("older", "younger")
+    runs.moving = {"older"}
+    with driving(runs, interval=0.01, longest=600.0):
+        # By itself it would wait twice as long every time.
+        runs.wait_for("younger", 30)

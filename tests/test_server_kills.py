@@ -5,7 +5,6 @@ each message reaches its owner, and after the owner acted on it but before the a
 The next message's first point is the one after the answer was recorded.
 """
 
-import multiprocessing
 import os
 import signal
 from collections.abc import Iterator, Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from campaign_fixture import AFFECTED, World, build, copy, make_request
+from forking_fixture import exit_code, fork
 
 from disinherit.server.campaign_states import CampaignState
 from disinherit.server.coordinator import Coordinator
@@ -98,12 +98,8 @@ def test_a_coordinator_killed_at_any_point_is_followed_by_one_that_finishes(
 ) -> None:
     with copy(built, tmp_path / "world") as world:
         world.coordinator.submit(make_request())
-    process = multiprocessing.get_context("fork").Process(
-        target=run_and_die, args=(world.root, index, when)
-    )
-    process.start()
-    process.join(60)
-    assert process.exitcode == -signal.SIGKILL
+    process = fork(lambda: run_and_die(world.root, index, when))
+    assert exit_code(process) == -signal.SIGKILL
 
     with world.again() as after:
         acted_before = {

@@ -103,9 +103,9 @@ def test_a_request_that_is_paused_is_left_alone(
 def test_one_request_can_be_chosen(world: World) -> None:
     world.coordinator.submit(make_request({"r1": ("cat",)}, "first"))
     world.coordinator.submit(make_request({"r2": ("owl",)}, "second"))
-    app(make_grid(world), make_context(config_of(world, request="second")))
-    assert set(world.states("first").values()) == {TaskState.PENDING}
-    assert set(world.states("second").values()) == {TaskState.VERIFIED}
+    app(make_grid(world), make_context(config_of(world, request="first")))
+    assert set(world.states("second").values()) == {TaskState.PENDING}
+    assert set(world.states("first").values()) == {TaskState.VERIFIED}
 
 
 def test_summaries_are_registered_in_the_scope_of_the_request(world: World) -> None:

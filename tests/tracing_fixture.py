@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import torch
 from forking_fixture import exit_code, fork
 
 CHANGING = {
@@ -158,7 +157,6 @@ def _traced(work: Callable[[], None], *expressions: str) -> tuple[int, list[str]
     reading, writing = os.pipe()
 
     def child() -> None:
-        torch.set_num_threads(1)
         os.close(writing)
         os.read(reading, 1)
         work()

@@ -1,0 +1,67 @@
+"""In which order campaigns reach a model that several of them affect: the older one first.
+
+An owner that was away while several campaigns ran finds all of them waiting.  Dampening for one
+request and then for another is not the same as the other way round, so each model is taken through
+them in the order in which they were submitted, as if its owner had been there all the time.
+
+An older campaign holds back those that it is still going to reach.  It does not hold back models
+that it failed at, lest an owner that cannot do one request never does any, nor anything at all once
+a person has stopped it or its deadline has passed.
+"""
+
+from collections.abc import Collection, Iterator
+
+from disinherit.common.errors import InputError
+from disinherit.common.graph import InheritanceGraph
+from disinherit.server.campaign_rows import Campaign
+from disinherit.server.campaign_states import CampaignState
+from disinherit.server.planning import plan
+from disinherit.server.store import CoordinatorStore
+from disinherit.server.tasks import TaskState, cleansed
+
+
+def held_back(
+    store: CoordinatorStore,
+    graph: InheritanceGraph,
+    request_id: str,
+    models: Collection[str],
+    late: bool,
+) -> dict[str, str]:
+    """Return which models of a campaign have to wait for older ones, with the reason.
+
+    Args:
+        store: requests and tasks.
+        graph: the inheritance graph.
+        request_id: the campaign's request.
+        models: what the campaign would dampen now.
+        late: whether some of them are new to it.  They may be new to campaigns that are complete,
+            too, which will be open again for them.
+    """
+    states = {CampaignState.RUNNING, *([CampaignState.COMPLETE] if late else [])}
+    waiting: dict[str, str] = {}
+    for campaign in _older(store, request_id) if models else ():
+        if campaign.state in states:
+            reason = f"waits for {campaign.request_id}, which is older and reaches it first"
+            for model in _ahead(store, graph, campaign.request_id):
+                waiting.setdefault(model, reason)
+    return {model: waiting[model] for model in models if model in waiting}
+
+
+def _older(store: CoordinatorStore, request_id: str) -> Iterator[Campaign]:
+    for campaign in store.campaigns():
+        if campaign.request_id == request_id:
+            return
+        yield campaign
+
+
+def _ahead(store: CoordinatorStore, graph: InheritanceGraph, request_id: str) -> Iterator[str]:
+    """Yield the models that a campaign is still going to reach, as the graph is now."""
+    tasks = store.tasks(request_id)
+    try:
+        planned = plan(graph, store.request(request_id), cleansed(tasks.values()))
+    except InputError:  # it cannot go on, and must not hold up the others
+        return
+    for model in (model for group in planned.groups for model in group.models):
+        task = tasks.get(model)
+        if task is None or not (task.state.done or task.state is TaskState.FAILED):
+            yield model
