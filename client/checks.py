@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from disinherit.client.ledger import Application, LedgerEntry
+from disinherit.client.ledger import Application, LedgerEntry, RollBack
 from disinherit.common.checkpoints import weights_digest
 from disinherit.common.errors import FisherError, StoreError
 from disinherit.common.fisher import ClassFishers
@@ -96,17 +96,60 @@ def check_applicable(
     Raises:
         StoreError: if the version has another digest, or was unlearned in for another request.
     """
-    if model.digest != application.expected_digest:
-        raise StoreError(
-            f"Expected digest {application.expected_digest} of model {model.id!r}, but got "
-            f"{model.digest}. Plan the request again on what the owner has."
-        )
+    check_expected(model, application.expected_digest)
     if entry is not None:
         # A second successor would not have forgotten what the first one has.
         raise StoreError(
             f"Expected model {model.id!r} with digest {model.digest} not to be unlearned in yet, "
             f"but got {entry.successor_id!r} with digest {entry.digest_after}, made of it by "
             f"request {entry.request_id!r}. Plan request {application.request_id!r} on that."
+        )
+
+
+def check_expected(model: ModelRecord, digest: str) -> None:
+    """Refuse a version with other weights than somebody expects.
+
+    Raises:
+        StoreError: if its digest is another one.
+    """
+    if model.digest != digest:
+        raise StoreError(
+            f"Expected digest {digest} of model {model.id!r}, but got {model.digest}. Plan the "
+            "request again on what the owner has."
+        )
+
+
+def check_not_rolled_back(roll_back: RollBack | None) -> None:
+    """Refuse a request that was undone in a version, as a message that was under way may ask for.
+
+    Args:
+        roll_back: how it was undone; `None` if it was not.
+
+    Raises:
+        StoreError: if it was.
+    """
+    if roll_back is not None:
+        raise StoreError(
+            f"Expected a request that was not rolled back, but {roll_back.request_id!r} was in "
+            f"model {roll_back.model_id!r}. Submit it again under another id."
+        )
+
+
+def check_last(entry: LedgerEntry, later: LedgerEntry | None) -> None:
+    """Refuse to undo what something else was built upon.
+
+    Args:
+        entry: what is to be undone.
+        later: the ledger entry of its successor.
+
+    Raises:
+        StoreError: if that was unlearned in since.
+    """
+    if later is not None:
+        raise StoreError(
+            f"Expected nothing to be built upon {entry.successor_id!r}, which request "
+            f"{entry.request_id!r} made, but request {later.request_id!r} made "
+            f"{later.successor_id!r} of it. Roll that request back first."
         )
 
 

@@ -8,6 +8,7 @@ from google.protobuf.message import Message
 
 from disinherit.client.evaluating import evaluate, preview
 from disinherit.client.owner import Owner
+from disinherit.client.rolling_back import roll_back
 from disinherit.client.summaries import forget_fishers, register
 from disinherit.client.unlearning import unlearn
 from disinherit.v1 import unlearning_pb2 as pb
@@ -36,6 +37,7 @@ HANDLERS: Mapping[str, Handler] = {
     "query.register": Handler(pb.RegisterTask, register),
     "query.fisher": Handler(pb.FisherTask, forget_fishers),
     "train.unlearn": Handler(pb.UnlearnTask, unlearn),
+    "train.rollback": Handler(pb.RollBackTask, roll_back),
     "evaluate.panel": Handler(pb.EvaluateTask, evaluate),
     "evaluate.preview": Handler(pb.UnlearnTask, preview),
 }

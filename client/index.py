@@ -12,13 +12,17 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
-from disinherit.client.ledger import LedgerEntry
+from disinherit.client.ledger import LedgerEntry, RollBack
 from disinherit.common.errors import StoreError
 from disinherit.common.records import ModelRecord, ModelStatus, Provenance
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 BUSY_SECONDS = 60.0
 
+_ROLLBACKS = """CREATE TABLE rollbacks (
+    request_id TEXT NOT NULL, model_id TEXT NOT NULL REFERENCES models,
+    digest TEXT NOT NULL, retired_id TEXT NOT NULL, PRIMARY KEY (request_id, model_id))"""
+_VERSION = f"PRAGMA user_version = {SCHEMA_VERSION}"
 _SCHEMA = (
     "CREATE TABLE store (owner TEXT NOT NULL)",
     """CREATE TABLE models (
@@ -30,8 +34,10 @@ _SCHEMA = (
         request_id TEXT NOT NULL, model_id TEXT PRIMARY KEY REFERENCES models,
         digest_before TEXT NOT NULL, successor_id TEXT NOT NULL REFERENCES models,
         digest_after TEXT NOT NULL, result BLOB NOT NULL)""",
-    f"PRAGMA user_version = {SCHEMA_VERSION}",
+    _ROLLBACKS,
+    _VERSION,
 )
+_FROM_1 = (_ROLLBACKS, _VERSION)
 _MODELS = (
     "SELECT id, architecture, labels, digest, created_us, provenance, fisher_digest, status "
     "FROM models"
@@ -165,14 +171,32 @@ class Index:
         """Add a ledger entry."""
         self._db.execute("INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?)", astuple(entry))
 
+    def remove(self, model_id: str) -> None:
+        """Remove the ledger entry of a version."""
+        self._db.execute("DELETE FROM ledger WHERE model_id = ?", (model_id,))
+
+    def roll_back(self, request_id: str, model_id: str) -> RollBack | None:
+        """Return how a request was undone in a version, or `None` if it was not."""
+        row = self._db.execute(
+            "SELECT request_id, model_id, digest, retired_id FROM rollbacks "
+            "WHERE request_id = ? AND model_id = ?",
+            (request_id, model_id),
+        ).fetchone()
+        return None if row is None else RollBack(*row)
+
+    def append_roll_back(self, roll_back: RollBack) -> None:
+        """Note that a request was undone in a version."""
+        self._db.execute("INSERT INTO rollbacks VALUES (?, ?, ?, ?)", astuple(roll_back))
+
     def holders(self, digest: str) -> list[str]:
         """Return the ids of the versions with these weights.
 
-        A successor whose weights unlearning left as they were is not counted beside its origin.
+        A successor whose weights unlearning left as they were is not counted beside its origin,
+        nor is a version that was retired.
         """
         rows = self._db.execute(
-            "SELECT id FROM models WHERE digest = ? AND id NOT IN (SELECT successor_id FROM ledger "
-            "WHERE digest_before = digest_after) ORDER BY id",
+            "SELECT id FROM models WHERE digest = ? AND status != 'retired' AND id NOT IN "
+            "(SELECT successor_id FROM ledger WHERE digest_before = digest_after) ORDER BY id",
             (digest,),
         )
         return [model_id for (model_id,) in rows]
@@ -193,7 +217,11 @@ class Index:
                     self._db.execute(statement)
                 self._db.execute("INSERT INTO store VALUES (?)", (self._owner,))
             return
-        if version != SCHEMA_VERSION:
+        if version == 1:
+            with self.transaction():
+                for statement in _FROM_1:
+                    self._db.execute(statement)
+        elif version != SCHEMA_VERSION:
             raise StoreError(
                 f"Expected schema version {SCHEMA_VERSION} in {self._path}, but got {version}. It "
                 "was written by a newer Disinherit, which can open it, or by another program."

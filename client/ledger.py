@@ -61,3 +61,20 @@ class LedgerEntry:
     def answers(self, request_id: str, digest: str) -> bool:
         """Whether this is what a request did to a version with this digest."""
         return (self.request_id, self.digest_before) == (request_id, digest)
+
+
+@dataclass(frozen=True, slots=True)
+class RollBack:
+    """One request that is undone in a version, and is never to be applied to it again.
+
+    Attributes:
+        request_id: the request.
+        model_id: the version that is current again.
+        digest: its `weights_digest`.
+        retired_id: the version that the request had made of it; `""` if it was not applied yet.
+    """
+
+    request_id: str
+    model_id: str
+    digest: str
+    retired_id: str

@@ -27,13 +27,16 @@ from torch import Tensor
 from disinherit.client.checks import (
     check_applicable,
     check_classes,
+    check_expected,
+    check_last,
+    check_not_rolled_back,
     check_same_weights,
     check_successor,
     check_taken_over,
     check_version,
 )
 from disinherit.client.index import Index, index_errors
-from disinherit.client.ledger import Application, LedgerEntry
+from disinherit.client.ledger import Application, LedgerEntry, RollBack
 from disinherit.client.lock import FolderLock
 from disinherit.client.objects import Objects
 from disinherit.common.checkpoints import sync_folder
@@ -41,7 +44,7 @@ from disinherit.common.errors import StoreError
 from disinherit.common.fisher import ClassFishers
 from disinherit.common.records import ModelRecord, ModelStatus, check_id
 
-__all__ = ["Application", "LedgerEntry", "ModelStore"]
+__all__ = ["Application", "LedgerEntry", "ModelStore", "RollBack"]
 
 
 class ModelStore:
@@ -223,8 +226,9 @@ class ModelStore:
 
         Raises:
             StoreError: if there is no such model or it has another digest than expected, if another
-                request was applied to it, if the successor is another owner's, does not fit its
-                weights, or its id is taken by other weights or by a version that is not active.
+                request was applied to it, if this one was rolled back in it, if the successor is
+                another owner's, does not fit its weights, or its id is taken by other weights or by
+                a version that is not active.
             FisherError: if the Fisher summary has another number of classes than the successor.
         """
         key = application.request_id, application.expected_digest
@@ -238,6 +242,9 @@ class ModelStore:
             if entry is not None and entry.answers(*key):  # by another process, meanwhile
                 return entry
             check_applicable(application, self._get(application.model_id), entry)
+            check_not_rolled_back(
+                self._index.roll_back(application.request_id, application.model_id)
+            )
             stored = self._index.find(successor.id)
             if stored is None:
                 self._index.insert(replace(successor, status=ModelStatus.ACTIVE))
@@ -257,6 +264,49 @@ class ModelStore:
             )
             self._index.append(entry)
         return entry
+
+    def roll_back(self, request_id: str, model_id: str, expected_digest: str) -> RollBack:
+        """Undo a request in a version: it is `active` again, and what was made of it `retired`.
+
+        Ledger and statuses change in one step, and no weights do.  A request that was not applied
+        yet is noted all the same, so that a message of it that comes later changes nothing.  What
+        was undone already stays as it is.
+
+        Args:
+            request_id: the request.
+            model_id: the version to put back.
+            expected_digest: its `weights_digest`.
+
+        Returns:
+            What is recorded of it now.
+
+        Raises:
+            StoreError: if there is no such model, it has another digest than expected, or what the
+                request made of it was unlearned in since.
+            CheckpointError: if its weights are missing or damaged.
+        """
+        with self._writing():
+            known = self._index.roll_back(request_id, model_id)
+            if known is not None:
+                return known
+            check_expected(self._get(model_id), expected_digest)
+            entry = self._index.entry(model_id)
+            retired = ""
+            if entry is not None and entry.request_id == request_id:
+                retired = entry.successor_id
+                check_last(entry, self._index.entry(retired))
+                self._objects.get(expected_digest, f"weights of model {model_id!r}")
+                self._index.remove(model_id)
+                self._index.set_status(model_id, ModelStatus.ACTIVE)
+                self._index.set_status(retired, ModelStatus.RETIRED)
+            made = RollBack(request_id, model_id, expected_digest, retired)
+            self._index.append_roll_back(made)
+        return made
+
+    def rolled_back(self, request_id: str, model_id: str) -> RollBack | None:
+        """Return how a request was undone in a version, or `None` if it was not."""
+        with self._locked(exclusive=False):
+            return self._index.roll_back(request_id, model_id)
 
     def _get(self, model_id: str) -> ModelRecord:
         record = self._index.find(model_id)

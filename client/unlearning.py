@@ -13,6 +13,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from disinherit.client.checks import check_not_rolled_back
 from disinherit.client.dampening import dampen_model, find_task
 from disinherit.client.failures import explain
 from disinherit.client.objects import fishers_digest
@@ -52,6 +53,7 @@ def _apply(owner: Owner, task: pb.UnlearnTask, model: pb.ModelTask) -> pb.ModelR
     entry = owner.store.applied(task.request_id, record.digest, record.id)
     if entry is not None:
         return _recorded(entry.result)
+    check_not_rolled_back(owner.store.rolled_back(task.request_id, record.id))
     dampened = dampen_model(owner, record, packet, task.method)
     started = time.perf_counter()
     fishers = _remaining(dampened.summary.fishers, record.labels, packet.classes)

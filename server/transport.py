@@ -13,6 +13,7 @@ ACTIONS: Mapping[str, type[Message]] = {
     "query.register": pb.RegisterReply,
     "query.fisher": pb.FisherReply,
     "train.unlearn": pb.UnlearnReply,
+    "train.rollback": pb.RollBackReply,
     "evaluate.panel": pb.EvaluateReply,
     "evaluate.preview": pb.EvaluateReply,
 }

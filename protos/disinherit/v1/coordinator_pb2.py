@@ -26,7 +26,7 @@ from disinherit.v1 import graph_pb2 as disinherit_dot_v1_dot_graph__pb2
 from disinherit.v1 import unlearning_pb2 as disinherit_dot_v1_dot_unlearning__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x64isinherit/v1/coordinator.proto\x12\rdisinherit.v1\x1a\x19\x64isinherit/v1/graph.proto\x1a\x1e\x64isinherit/v1/unlearning.proto\"o\n\x14RegisterModelRequest\x12*\n\x06record\x18\x01 \x01(\x0b\x32\x1a.disinherit.v1.ModelRecord\x12+\n\x07parents\x18\x02 \x03(\x0b\x32\x1a.disinherit.v1.Inheritance\"C\n\x15RegisterModelResponse\x12*\n\x06record\x18\x01 \x01(\x0b\x32\x1a.disinherit.v1.ModelRecord\"I\n\x11ListModelsRequest\x12\r\n\x05owner\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"Y\n\x12ListModelsResponse\x12*\n\x06models\x18\x01 \x03(\x0b\x32\x1a.disinherit.v1.ModelRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x11\n\x0fGetGraphRequest\"c\n\x14SubmitRequestRequest\x12\x31\n\x07request\x18\x01 \x01(\x0b\x32 .disinherit.v1.UnlearningRequest\x12\x18\n\x10\x64\x65\x61\x64line_seconds\x18\x02 \x01(\x04\"\x1c\n\x0e\x43ontrolRequest\x12\n\n\x02id\x18\x01 \x01(\t\"V\n\x14ResumeRequestRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x1d\n\x10\x64\x65\x61\x64line_seconds\x18\x02 \x01(\x04H\x00\x88\x01\x01\x42\x13\n\x11_deadline_seconds\"\x1f\n\x11GetRequestRequest\x12\n\n\x02id\x18\x01 \x01(\t\"<\n\x13ListRequestsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"_\n\x14ListRequestsResponse\x12.\n\x08requests\x18\x01 \x03(\x0b\x32\x1c.disinherit.v1.RequestStatus\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x92\x02\n\rRequestStatus\x12\x31\n\x07request\x18\x01 \x01(\x0b\x32 .disinherit.v1.UnlearningRequest\x12+\n\x05state\x18\x02 \x01(\x0e\x32\x1c.disinherit.v1.CampaignState\x12\x36\n\x05tasks\x18\x03 \x03(\x0b\x32\'.disinherit.v1.RequestStatus.TasksEntry\x12\x12\n\ncreated_us\x18\x04 \x01(\x03\x12\x12\n\nupdated_us\x18\x05 \x01(\x03\x12\x13\n\x0b\x64\x65\x61\x64line_us\x18\x06 \x01(\x03\x1a,\n\nTasksEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"G\n\x12GetCoverageRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"\xa6\x01\n\rModelCoverage\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x14\n\x0csuccessor_id\x18\x05 \x01(\t\x12\x15\n\rdigest_before\x18\x06 \x01(\t\x12\x14\n\x0c\x64igest_after\x18\x07 \x01(\t\x12\x12\n\nupdated_us\x18\x08 \x01(\x03\"\\\n\x13GetCoverageResponse\x12,\n\x06models\x18\x01 \x03(\x0b\x32\x1c.disinherit.v1.ModelCoverage\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"(\n\x12\x45xportAuditRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"\x19\n\tAuditLine\x12\x0c\n\x04line\x18\x01 \x01(\x0c*\xe1\x01\n\rCampaignState\x12\x1e\n\x1a\x43\x41MPAIGN_STATE_UNSPECIFIED\x10\x00\x12$\n CAMPAIGN_STATE_AWAITING_APPROVAL\x10\x01\x12\x1a\n\x16\x43\x41MPAIGN_STATE_RUNNING\x10\x02\x12\x19\n\x15\x43\x41MPAIGN_STATE_PAUSED\x10\x03\x12\x1b\n\x17\x43\x41MPAIGN_STATE_COMPLETE\x10\x04\x12\x1a\n\x16\x43\x41MPAIGN_STATE_PARTIAL\x10\x05\x12\x1a\n\x16\x43\x41MPAIGN_STATE_ABORTED\x10\x06\x32\xac\x08\n\x0b\x43oordinator\x12Z\n\rRegisterModel\x12#.disinherit.v1.RegisterModelRequest\x1a$.disinherit.v1.RegisterModelResponse\x12Q\n\nListModels\x12 .disinherit.v1.ListModelsRequest\x1a!.disinherit.v1.ListModelsResponse\x12@\n\x08GetGraph\x12\x1e.disinherit.v1.GetGraphRequest\x1a\x14.disinherit.v1.Graph\x12R\n\rSubmitRequest\x12#.disinherit.v1.SubmitRequestRequest\x1a\x1c.disinherit.v1.RequestStatus\x12M\n\x0e\x41pproveRequest\x12\x1d.disinherit.v1.ControlRequest\x1a\x1c.disinherit.v1.RequestStatus\x12K\n\x0cPauseRequest\x12\x1d.disinherit.v1.ControlRequest\x1a\x1c.disinherit.v1.RequestStatus\x12R\n\rResumeRequest\x12#.disinherit.v1.ResumeRequestRequest\x1a\x1c.disinherit.v1.RequestStatus\x12K\n\x0c\x41\x62ortRequest\x12\x1d.disinherit.v1.ControlRequest\x1a\x1c.disinherit.v1.RequestStatus\x12L\n\nGetRequest\x12 .disinherit.v1.GetRequestRequest\x1a\x1c.disinherit.v1.RequestStatus\x12W\n\x0cListRequests\x12\".disinherit.v1.ListRequestsRequest\x1a#.disinherit.v1.ListRequestsResponse\x12P\n\x0cWatchRequest\x12 .disinherit.v1.GetRequestRequest\x1a\x1c.disinherit.v1.RequestStatus0\x01\x12T\n\x0bGetCoverage\x12!.disinherit.v1.GetCoverageRequest\x1a\".disinherit.v1.GetCoverageResponse\x12L\n\x0b\x45xportAudit\x12!.disinherit.v1.ExportAuditRequest\x1a\x18.disinherit.v1.AuditLine0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x64isinherit/v1/coordinator.proto\x12\rdisinherit.v1\x1a\x19\x64isinherit/v1/graph.proto\x1a\x1e\x64isinherit/v1/unlearning.proto\"o\n\x14RegisterModelRequest\x12*\n\x06record\x18\x01 \x01(\x0b\x32\x1a.disinherit.v1.ModelRecord\x12+\n\x07parents\x18\x02 \x03(\x0b\x32\x1a.disinherit.v1.Inheritance\"C\n\x15RegisterModelResponse\x12*\n\x06record\x18\x01 \x01(\x0b\x32\x1a.disinherit.v1.ModelRecord\"I\n\x11ListModelsRequest\x12\r\n\x05owner\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"Y\n\x12ListModelsResponse\x12*\n\x06models\x18\x01 \x03(\x0b\x32\x1a.disinherit.v1.ModelRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x11\n\x0fGetGraphRequest\"c\n\x14SubmitRequestRequest\x12\x31\n\x07request\x18\x01 \x01(\x0b\x32 .disinherit.v1.UnlearningRequest\x12\x18\n\x10\x64\x65\x61\x64line_seconds\x18\x02 \x01(\x04\"\x1c\n\x0e\x43ontrolRequest\x12\n\n\x02id\x18\x01 \x01(\t\"V\n\x14ResumeRequestRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x1d\n\x10\x64\x65\x61\x64line_seconds\x18\x02 \x01(\x04H\x00\x88\x01\x01\x42\x13\n\x11_deadline_seconds\"G\n\x16RollBackRequestRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x11\n\tmodel_ids\x18\x03 \x03(\t\"\x1f\n\x11GetRequestRequest\x12\n\n\x02id\x18\x01 \x01(\t\"<\n\x13ListRequestsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"_\n\x14ListRequestsResponse\x12.\n\x08requests\x18\x01 \x03(\x0b\x32\x1c.disinherit.v1.RequestStatus\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x92\x02\n\rRequestStatus\x12\x31\n\x07request\x18\x01 \x01(\x0b\x32 .disinherit.v1.UnlearningRequest\x12+\n\x05state\x18\x02 \x01(\x0e\x32\x1c.disinherit.v1.CampaignState\x12\x36\n\x05tasks\x18\x03 \x03(\x0b\x32\'.disinherit.v1.RequestStatus.TasksEntry\x12\x12\n\ncreated_us\x18\x04 \x01(\x03\x12\x12\n\nupdated_us\x18\x05 \x01(\x03\x12\x13\n\x0b\x64\x65\x61\x64line_us\x18\x06 \x01(\x03\x1a,\n\nTasksEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"G\n\x12GetCoverageRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"\xa6\x01\n\rModelCoverage\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x14\n\x0csuccessor_id\x18\x05 \x01(\t\x12\x15\n\rdigest_before\x18\x06 \x01(\t\x12\x14\n\x0c\x64igest_after\x18\x07 \x01(\t\x12\x12\n\nupdated_us\x18\x08 \x01(\x03\"\\\n\x13GetCoverageResponse\x12,\n\x06models\x18\x01 \x03(\x0b\x32\x1c.disinherit.v1.ModelCoverage\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"(\n\x12\x45xportAuditRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"\x19\n\tAuditLine\x12\x0c\n\x04line\x18\x01 \x01(\x0c*\xa2\x02\n\rCampaignState\x12\x1e\n\x1a\x43\x41MPAIGN_STATE_UNSPECIFIED\x10\x00\x12$\n CAMPAIGN_STATE_AWAITING_APPROVAL\x10\x01\x12\x1a\n\x16\x43\x41MPAIGN_STATE_RUNNING\x10\x02\x12\x19\n\x15\x43\x41MPAIGN_STATE_PAUSED\x10\x03\x12\x1b\n\x17\x43\x41MPAIGN_STATE_COMPLETE\x10\x04\x12\x1a\n\x16\x43\x41MPAIGN_STATE_PARTIAL\x10\x05\x12\x1a\n\x16\x43\x41MPAIGN_STATE_ABORTED\x10\x06\x12\x1f\n\x1b\x43\x41MPAIGN_STATE_ROLLING_BACK\x10\x07\x12\x1e\n\x1a\x43\x41MPAIGN_STATE_ROLLED_BACK\x10\x08\x32\x84\t\n\x0b\x43oordinator\x12Z\n\rRegisterModel\x12#.disinherit.v1.RegisterModelRequest\x1a$.disinherit.v1.RegisterModelResponse\x12Q\n\nListModels\x12 .disinherit.v1.ListModelsRequest\x1a!.disinherit.v1.ListModelsResponse\x12@\n\x08GetGraph\x12\x1e.disinherit.v1.GetGraphRequest\x1a\x14.disinherit.v1.Graph\x12R\n\rSubmitRequest\x12#.disinherit.v1.SubmitRequestRequest\x1a\x1c.disinherit.v1.RequestStatus\x12M\n\x0e\x41pproveRequest\x12\x1d.disinherit.v1.ControlRequest\x1a\x1c.disinherit.v1.RequestStatus\x12K\n\x0cPauseRequest\x12\x1d.disinherit.v1.ControlRequest\x1a\x1c.disinherit.v1.RequestStatus\x12R\n\rResumeRequest\x12#.disinherit.v1.ResumeRequestRequest\x1a\x1c.disinherit.v1.RequestStatus\x12K\n\x0c\x41\x62ortRequest\x12\x1d.disinherit.v1.ControlRequest\x1a\x1c.disinherit.v1.RequestStatus\x12V\n\x0fRollBackRequest\x12%.disinherit.v1.RollBackRequestRequest\x1a\x1c.disinherit.v1.RequestStatus\x12L\n\nGetRequest\x12 .disinherit.v1.GetRequestRequest\x1a\x1c.disinherit.v1.RequestStatus\x12W\n\x0cListRequests\x12\".disinherit.v1.ListRequestsRequest\x1a#.disinherit.v1.ListRequestsResponse\x12P\n\x0cWatchRequest\x12 .disinherit.v1.GetRequestRequest\x1a\x1c.disinherit.v1.RequestStatus0\x01\x12T\n\x0bGetCoverage\x12!.disinherit.v1.GetCoverageRequest\x1a\".disinherit.v1.GetCoverageResponse\x12L\n\x0b\x45xportAudit\x12!.disinherit.v1.ExportAuditRequest\x1a\x18.disinherit.v1.AuditLine0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,8 +35,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_REQUESTSTATUS_TASKSENTRY']._loaded_options = None
   _globals['_REQUESTSTATUS_TASKSENTRY']._serialized_options = b'8\001'
-  _globals['_CAMPAIGNSTATE']._serialized_start=1570
-  _globals['_CAMPAIGNSTATE']._serialized_end=1795
+  _globals['_CAMPAIGNSTATE']._serialized_start=1643
+  _globals['_CAMPAIGNSTATE']._serialized_end=1933
   _globals['_REGISTERMODELREQUEST']._serialized_start=109
   _globals['_REGISTERMODELREQUEST']._serialized_end=220
   _globals['_REGISTERMODELRESPONSE']._serialized_start=222
@@ -53,26 +53,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONTROLREQUEST']._serialized_end=605
   _globals['_RESUMEREQUESTREQUEST']._serialized_start=607
   _globals['_RESUMEREQUESTREQUEST']._serialized_end=693
-  _globals['_GETREQUESTREQUEST']._serialized_start=695
-  _globals['_GETREQUESTREQUEST']._serialized_end=726
-  _globals['_LISTREQUESTSREQUEST']._serialized_start=728
-  _globals['_LISTREQUESTSREQUEST']._serialized_end=788
-  _globals['_LISTREQUESTSRESPONSE']._serialized_start=790
-  _globals['_LISTREQUESTSRESPONSE']._serialized_end=885
-  _globals['_REQUESTSTATUS']._serialized_start=888
-  _globals['_REQUESTSTATUS']._serialized_end=1162
-  _globals['_REQUESTSTATUS_TASKSENTRY']._serialized_start=1118
-  _globals['_REQUESTSTATUS_TASKSENTRY']._serialized_end=1162
-  _globals['_GETCOVERAGEREQUEST']._serialized_start=1164
-  _globals['_GETCOVERAGEREQUEST']._serialized_end=1235
-  _globals['_MODELCOVERAGE']._serialized_start=1238
-  _globals['_MODELCOVERAGE']._serialized_end=1404
-  _globals['_GETCOVERAGERESPONSE']._serialized_start=1406
-  _globals['_GETCOVERAGERESPONSE']._serialized_end=1498
-  _globals['_EXPORTAUDITREQUEST']._serialized_start=1500
-  _globals['_EXPORTAUDITREQUEST']._serialized_end=1540
-  _globals['_AUDITLINE']._serialized_start=1542
-  _globals['_AUDITLINE']._serialized_end=1567
-  _globals['_COORDINATOR']._serialized_start=1798
-  _globals['_COORDINATOR']._serialized_end=2866
+  _globals['_ROLLBACKREQUESTREQUEST']._serialized_start=695
+  _globals['_ROLLBACKREQUESTREQUEST']._serialized_end=766
+  _globals['_GETREQUESTREQUEST']._serialized_start=768
+  _globals['_GETREQUESTREQUEST']._serialized_end=799
+  _globals['_LISTREQUESTSREQUEST']._serialized_start=801
+  _globals['_LISTREQUESTSREQUEST']._serialized_end=861
+  _globals['_LISTREQUESTSRESPONSE']._serialized_start=863
+  _globals['_LISTREQUESTSRESPONSE']._serialized_end=958
+  _globals['_REQUESTSTATUS']._serialized_start=961
+  _globals['_REQUESTSTATUS']._serialized_end=1235
+  _globals['_REQUESTSTATUS_TASKSENTRY']._serialized_start=1191
+  _globals['_REQUESTSTATUS_TASKSENTRY']._serialized_end=1235
+  _globals['_GETCOVERAGEREQUEST']._serialized_start=1237
+  _globals['_GETCOVERAGEREQUEST']._serialized_end=1308
+  _globals['_MODELCOVERAGE']._serialized_start=1311
+  _globals['_MODELCOVERAGE']._serialized_end=1477
+  _globals['_GETCOVERAGERESPONSE']._serialized_start=1479
+  _globals['_GETCOVERAGERESPONSE']._serialized_end=1571
+  _globals['_EXPORTAUDITREQUEST']._serialized_start=1573
+  _globals['_EXPORTAUDITREQUEST']._serialized_end=1613
+  _globals['_AUDITLINE']._serialized_start=1615
+  _globals['_AUDITLINE']._serialized_end=1640
+  _globals['_COORDINATOR']._serialized_start=1936
+  _globals['_COORDINATOR']._serialized_end=3092
 # @@protoc_insertion_point(module_scope)

@@ -18,6 +18,8 @@ class CampaignState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CAMPAIGN_STATE_COMPLETE: _ClassVar[CampaignState]
     CAMPAIGN_STATE_PARTIAL: _ClassVar[CampaignState]
     CAMPAIGN_STATE_ABORTED: _ClassVar[CampaignState]
+    CAMPAIGN_STATE_ROLLING_BACK: _ClassVar[CampaignState]
+    CAMPAIGN_STATE_ROLLED_BACK: _ClassVar[CampaignState]
 CAMPAIGN_STATE_UNSPECIFIED: CampaignState
 CAMPAIGN_STATE_AWAITING_APPROVAL: CampaignState
 CAMPAIGN_STATE_RUNNING: CampaignState
@@ -25,6 +27,8 @@ CAMPAIGN_STATE_PAUSED: CampaignState
 CAMPAIGN_STATE_COMPLETE: CampaignState
 CAMPAIGN_STATE_PARTIAL: CampaignState
 CAMPAIGN_STATE_ABORTED: CampaignState
+CAMPAIGN_STATE_ROLLING_BACK: CampaignState
+CAMPAIGN_STATE_ROLLED_BACK: CampaignState
 
 class RegisterModelRequest(_message.Message):
     __slots__ = ("record", "parents")
@@ -83,6 +87,16 @@ class ResumeRequestRequest(_message.Message):
     id: str
     deadline_seconds: int
     def __init__(self, id: _Optional[str] = ..., deadline_seconds: _Optional[int] = ...) -> None: ...
+
+class RollBackRequestRequest(_message.Message):
+    __slots__ = ("id", "reason", "model_ids")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    MODEL_IDS_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    reason: str
+    model_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, id: _Optional[str] = ..., reason: _Optional[str] = ..., model_ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class GetRequestRequest(_message.Message):
     __slots__ = ("id",)

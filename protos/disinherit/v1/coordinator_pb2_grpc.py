@@ -79,6 +79,11 @@ class CoordinatorStub:
                 request_serializer=disinherit_dot_v1_dot_coordinator__pb2.ControlRequest.SerializeToString,
                 response_deserializer=disinherit_dot_v1_dot_coordinator__pb2.RequestStatus.FromString,
                 _registered_method=True)
+        self.RollBackRequest = channel.unary_unary(
+                '/disinherit.v1.Coordinator/RollBackRequest',
+                request_serializer=disinherit_dot_v1_dot_coordinator__pb2.RollBackRequestRequest.SerializeToString,
+                response_deserializer=disinherit_dot_v1_dot_coordinator__pb2.RequestStatus.FromString,
+                _registered_method=True)
         self.GetRequest = channel.unary_unary(
                 '/disinherit.v1.Coordinator/GetRequest',
                 request_serializer=disinherit_dot_v1_dot_coordinator__pb2.GetRequestRequest.SerializeToString,
@@ -164,6 +169,14 @@ class CoordinatorServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RollBackRequest(self, request, context):
+        """Ends the campaign and has owners put back the versions that it superseded. FAILED_PRECONDITION
+        while it is running, and for a version that was built upon since.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetRequest(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -239,6 +252,11 @@ def add_CoordinatorServicer_to_server(servicer, server):
             'AbortRequest': grpc.unary_unary_rpc_method_handler(
                     servicer.AbortRequest,
                     request_deserializer=disinherit_dot_v1_dot_coordinator__pb2.ControlRequest.FromString,
+                    response_serializer=disinherit_dot_v1_dot_coordinator__pb2.RequestStatus.SerializeToString,
+            ),
+            'RollBackRequest': grpc.unary_unary_rpc_method_handler(
+                    servicer.RollBackRequest,
+                    request_deserializer=disinherit_dot_v1_dot_coordinator__pb2.RollBackRequestRequest.FromString,
                     response_serializer=disinherit_dot_v1_dot_coordinator__pb2.RequestStatus.SerializeToString,
             ),
             'GetRequest': grpc.unary_unary_rpc_method_handler(
@@ -486,6 +504,33 @@ class Coordinator:
             target,
             '/disinherit.v1.Coordinator/AbortRequest',
             disinherit_dot_v1_dot_coordinator__pb2.ControlRequest.SerializeToString,
+            disinherit_dot_v1_dot_coordinator__pb2.RequestStatus.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RollBackRequest(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/disinherit.v1.Coordinator/RollBackRequest',
+            disinherit_dot_v1_dot_coordinator__pb2.RollBackRequestRequest.SerializeToString,
             disinherit_dot_v1_dot_coordinator__pb2.RequestStatus.FromString,
             options,
             channel_credentials,

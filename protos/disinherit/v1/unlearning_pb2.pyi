@@ -185,6 +185,42 @@ class UnlearnReply(_message.Message):
     models: _containers.RepeatedCompositeFieldContainer[ModelResult]
     def __init__(self, models: _Optional[_Iterable[_Union[ModelResult, _Mapping]]] = ...) -> None: ...
 
+class RollBackTask(_message.Message):
+    __slots__ = ("request_id", "models")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    models: _containers.RepeatedCompositeFieldContainer[ModelRollBack]
+    def __init__(self, request_id: _Optional[str] = ..., models: _Optional[_Iterable[_Union[ModelRollBack, _Mapping]]] = ...) -> None: ...
+
+class ModelRollBack(_message.Message):
+    __slots__ = ("model_id", "digest")
+    MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    model_id: str
+    digest: str
+    def __init__(self, model_id: _Optional[str] = ..., digest: _Optional[str] = ...) -> None: ...
+
+class RollBackResult(_message.Message):
+    __slots__ = ("model_id", "outcome", "digest", "retired_id", "error")
+    MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    RETIRED_ID_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    model_id: str
+    outcome: Outcome
+    digest: str
+    retired_id: str
+    error: str
+    def __init__(self, model_id: _Optional[str] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., digest: _Optional[str] = ..., retired_id: _Optional[str] = ..., error: _Optional[str] = ...) -> None: ...
+
+class RollBackReply(_message.Message):
+    __slots__ = ("models",)
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    models: _containers.RepeatedCompositeFieldContainer[RollBackResult]
+    def __init__(self, models: _Optional[_Iterable[_Union[RollBackResult, _Mapping]]] = ...) -> None: ...
+
 class RegisterTask(_message.Message):
     __slots__ = ("scope", "model_ids")
     SCOPE_FIELD_NUMBER: _ClassVar[int]
