@@ -133,6 +133,29 @@ def abort(connection: Connection, request_id: RequestId, form: FormatOption = Fo
     return _steer(connection, "AbortRequest", request_id, form)
 
 
+@app.command(
+    epilog="Examples:\n\n"
+    "disinherit request rollback forget-0123456789ab --reason 'too much was lost'\n\n"
+    "disinherit request rollback forget-0123456789ab --model r4 --model r6 --reason 'asked again'"
+)
+@connected
+def rollback(
+    connection: Connection,
+    request_id: RequestId,
+    reason: Annotated[str, typer.Option(help="For people to read.")],
+    model: Annotated[
+        list[str] | None, typer.Option(help="Only this affected model. Repeat.")
+    ] = None,
+    form: FormatOption = Format.TABLE,
+) -> int:
+    """End a request and put back the models that it changed. They remember again."""
+    from disinherit.v1 import coordinator_pb2 as pb
+
+    message = pb.RollBackRequestRequest(id=request_id, reason=reason, model_ids=model or [])
+    _show(connection.call("RollBackRequest", message), form)
+    return 0
+
+
 @app.command(epilog="Example: disinherit request show forget-0123456789ab --format json")
 @connected
 def show(connection: Connection, request_id: RequestId, form: FormatOption = Format.TABLE) -> int:
@@ -174,7 +197,7 @@ def list_requests(connection: Connection, form: FormatOption = Format.TABLE) -> 
 @app.command(epilog="Example: disinherit request watch forget-0123456789ab")
 @connected
 def watch(connection: Connection, request_id: RequestId, form: FormatOption = Format.TABLE) -> int:
-    """Follow a request until it has ended; exit code 0 if every model has forgotten, else 1.
+    """Follow a request until it has ended: 0 if it is complete or rolled back, else 1.
 
     As JSON, one object on a line for every change.
     """
@@ -187,7 +210,7 @@ def watch(connection: Connection, request_id: RequestId, form: FormatOption = Fo
             typer.echo(json.dumps(last, ensure_ascii=False))
         else:
             typer.echo(f"{last['state']}: {in_words(last['tasks'])}")
-    return 0 if last.get("state") == "complete" else 1
+    return 0 if last.get("state") in ("complete", "rolled_back") else 1
 
 
 def _steer(connection: Connection, call: str, request_id: str, form: Format) -> int:

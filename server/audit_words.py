@@ -33,6 +33,8 @@ class AuditKind(enum.StrEnum):
     REOPENED = "reopened"
     COMPLETED = "completed"
     PARTIAL = "partial"
+    ROLLBACK_DECIDED = "rollback_decided"
+    ROLLBACK_COMPLETED = "rollback_completed"
 
     PLANNED = "planned"
     EXEMPT = "exempt"
@@ -42,6 +44,9 @@ class AuditKind(enum.StrEnum):
     APPLIED = "applied"
     VERIFIED = "verified"
     FAILED = "failed"
+    ROLLBACK_PLANNED = "rollback_planned"
+    ROLLBACK_REFUSED = "rollback_refused"
+    ROLLED_BACK = "rolled_back"
 
 
 OF_EVENT: Mapping[CampaignEvent, AuditKind] = {
@@ -50,6 +55,7 @@ OF_EVENT: Mapping[CampaignEvent, AuditKind] = {
     CampaignEvent.RESUME: AuditKind.RESUMED,
     CampaignEvent.ABORT: AuditKind.ABORTED,
     CampaignEvent.REOPEN: AuditKind.REOPENED,
+    CampaignEvent.ROLL_BACK: AuditKind.ROLLBACK_DECIDED,
 }
 """What a person, or a late descendant, made happen to a campaign."""
 
@@ -57,6 +63,8 @@ OF_OUTCOME: Mapping[CampaignState, AuditKind] = {
     CampaignState.RUNNING: AuditKind.REOPENED,
     CampaignState.COMPLETE: AuditKind.COMPLETED,
     CampaignState.PARTIAL: AuditKind.PARTIAL,
+    CampaignState.ROLLING_BACK: AuditKind.ROLLBACK_DECIDED,
+    CampaignState.ROLLED_BACK: AuditKind.ROLLBACK_COMPLETED,
 }
 """Where a pass over a campaign has led."""
 
@@ -67,6 +75,8 @@ OF_TASK: Mapping[TaskState, AuditKind] = {
     TaskState.VERIFIED: AuditKind.VERIFIED,
     TaskState.FAILED: AuditKind.FAILED,
     TaskState.EXEMPT: AuditKind.EXEMPT,
+    TaskState.ROLLING_BACK: AuditKind.ROLLBACK_PLANNED,
+    TaskState.ROLLED_BACK: AuditKind.ROLLED_BACK,
 }
 """What became of one model."""
 

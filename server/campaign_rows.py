@@ -13,6 +13,7 @@ from disinherit.server.campaign_states import (
     CampaignState,
     next_state,
     state_after_pass,
+    state_after_roll_back,
 )
 from disinherit.server.tables import CAMPAIGNS, REQUESTS, TASKS, now_us
 from disinherit.server.tasks import TaskState
@@ -119,8 +120,12 @@ def settle(db: Connection, request_id: str) -> Campaign:
     campaign = find_campaign(db, request_id)
     if not campaign.state.drivable:
         return campaign
-    states = db.execute(select(TASKS.c.state).where(TASKS.c.request_id == request_id)).scalars()
-    target = state_after_pass(map(TaskState, states), campaign.deadline_us, now_us())
+    rows = db.execute(select(TASKS.c.state).where(TASKS.c.request_id == request_id)).scalars()
+    states = [TaskState(state) for state in rows]
+    if campaign.state is CampaignState.ROLLING_BACK:
+        target = state_after_roll_back(states)
+    else:
+        target = state_after_pass(states, campaign.deadline_us, now_us())
     return _put(db, campaign, target, campaign.deadline_us, OF_OUTCOME[target])
 
 

@@ -5,7 +5,9 @@
     awaiting_approval --approve--> running <--pause/resume--> paused
     running --end of a pass--> running | complete | partial
     complete, partial --a late descendant, or resumed--> running
-    any but complete --abort--> aborted
+    awaiting_approval, running, paused, partial --abort--> aborted
+    complete, partial, aborted, paused, rolled_back --roll back--> rolling_back
+    rolling_back --end of a pass--> rolling_back | rolled_back
 """
 
 from collections.abc import Iterable, Mapping
@@ -24,11 +26,18 @@ class CampaignState(StrEnum):
     COMPLETE = "complete"
     PARTIAL = "partial"
     ABORTED = "aborted"
+    ROLLING_BACK = "rolling_back"
+    ROLLED_BACK = "rolled_back"
+
+    @property
+    def advances(self) -> bool:
+        """Whether a coordinator may carry it out, or what of it was left or came later."""
+        return self in (CampaignState.RUNNING, CampaignState.COMPLETE, CampaignState.PARTIAL)
 
     @property
     def drivable(self) -> bool:
-        """Whether a coordinator may carry it out, or what of it was left or came later."""
-        return self in (CampaignState.RUNNING, CampaignState.COMPLETE, CampaignState.PARTIAL)
+        """Whether a coordinator may ask owners for anything: to go on, or to go back."""
+        return self.advances or self is CampaignState.ROLLING_BACK
 
 
 class CampaignEvent(StrEnum):
@@ -39,6 +48,7 @@ class CampaignEvent(StrEnum):
     RESUME = "resume"
     ABORT = "abort"
     REOPEN = "reopen"
+    ROLL_BACK = "roll back"
 
 
 _S = CampaignState
@@ -51,6 +61,10 @@ TRANSITIONS: Mapping[CampaignEvent, tuple[frozenset[CampaignState], CampaignStat
         _S.ABORTED,
     ),
     CampaignEvent.REOPEN: (frozenset({_S.COMPLETE, _S.PARTIAL}), _S.RUNNING),
+    CampaignEvent.ROLL_BACK: (
+        frozenset({_S.PAUSED, _S.COMPLETE, _S.PARTIAL, _S.ABORTED, _S.ROLLED_BACK}),
+        _S.ROLLING_BACK,
+    ),
 }
 """Event -> the states it may happen in, and the state it leads to."""
 
@@ -95,3 +109,18 @@ def state_after_pass(tasks: Iterable[TaskState], deadline_us: int, now_us: int) 
     if all(task.settled for task in tasks):
         return CampaignState.COMPLETE
     return CampaignState.PARTIAL if 0 < deadline_us <= now_us else CampaignState.RUNNING
+
+
+def state_after_roll_back(tasks: Iterable[TaskState]) -> CampaignState:
+    """Return where a campaign that is rolled back stands once a pass over it has ended.
+
+    Args:
+        tasks: the states of its tasks.
+
+    Example:
+        >>> str(state_after_roll_back([TaskState.ROLLED_BACK, TaskState.VERIFIED]))
+        'rolled_back'
+    """
+    if TaskState.ROLLING_BACK in tasks:
+        return CampaignState.ROLLING_BACK
+    return CampaignState.ROLLED_BACK

@@ -27,6 +27,7 @@ from disinherit.server.leases import Lease, held
 from disinherit.server.planning import Group, Plan, check_plan, plan
 from disinherit.server.precedence import held_back
 from disinherit.server.preparation import Prepared, Say, prepare
+from disinherit.server.roll_back import roll_back
 from disinherit.server.rollout import Applied, Rollout
 from disinherit.server.store import CoordinatorStore
 from disinherit.server.tasks import Task, TaskState, cleansed
@@ -146,6 +147,8 @@ class Coordinator:
                     task = replace(task, state=TaskState.EXEMPT, reason=planned.exempt[model])
                 elif model in planned.failed:
                     task = replace(task, state=TaskState.FAILED, reason=planned.failed[model])
+                elif task.state is TaskState.EXEMPT:  # what took its place was rolled back
+                    task = Task(model, task.owner)
             if task != tasks.get(model):
                 new.append(task)
         self.store.submit(
@@ -156,8 +159,9 @@ class Coordinator:
     def run(self, request_id: str, *, resend: bool = False) -> CampaignResult:
         """Carry out what is left of a submitted request: one pass over its campaign.
 
-        A pass holds the campaign's lease.  It stops between two messages if somebody pauses or
-        aborts the campaign; what is on its way then is still recorded.
+        Once it is decided that the request is rolled back, that is what is carried out.  A pass
+        holds the campaign's lease.  It stops between two messages if somebody pauses or aborts the
+        campaign; what is on its way then is still recorded.
 
         Args:
             request_id: the request.
@@ -168,8 +172,8 @@ class Coordinator:
 
         Raises:
             RequestError: if there is no such request.
-            CampaignError: if it is not approved, paused or aborted, or another coordinator drives
-                it.
+            CampaignError: if it is not approved, paused, aborted or rolled back, or another
+                coordinator drives it.
             StoreError: if another coordinator took it over meanwhile; it goes on there.
         """
         request = self.store.request(request_id)
@@ -178,7 +182,10 @@ class Coordinator:
             self.store, request_id, self._holder, self._lease_seconds, self._patience
         ) as lease:
             self._check_drivable(request_id)
-            result = self._pass(request, lease, resend)
+            if self.store.campaign(request_id).state.advances:
+                result = self._pass(request, lease, resend)
+            else:
+                result = self._roll_back(lease)
             self.store.settle(request_id, lease=lease)
         return result
 
@@ -205,11 +212,11 @@ class Coordinator:
         if groups:
             prepared = self._prepare(request, groups, StoredArchive(self.store, lease))
             timing.fisher, timing.merge = prepared.fisher_seconds, prepared.merge_seconds
-            if self._drivable(request.id):
+            if self._advances(request.id):
                 started = time.perf_counter()
                 applied = rollout.broadcast(prepared, todo)
                 timing.broadcast_and_apply = time.perf_counter() - started
-        if self._drivable(request.id):
+        if self._advances(request.id):
             started = time.perf_counter()
             rollout.verify()
             timing.verify = time.perf_counter() - started
@@ -234,15 +241,19 @@ class Coordinator:
         self.store.update_all(lease.request_id, new, lease=lease)
         return set(models) - reasons.keys()
 
-    def _drivable(self, request_id: str) -> bool:
-        return self.store.campaign(request_id).state.drivable
+    def _roll_back(self, lease: Lease) -> CampaignResult:
+        done = roll_back(self.store, lease, self._transport, self._timeout, self._say)
+        return CampaignResult(lease.request_id, self.store.tasks(lease.request_id), changed=done)
+
+    def _advances(self, request_id: str) -> bool:
+        return self.store.campaign(request_id).state.advances
 
     def _check_drivable(self, request_id: str) -> None:
         state = self.store.campaign(request_id).state
         if not state.drivable:
             raise CampaignError(
                 f"Expected campaign {request_id!r} to be running, but it is {state}. Approve or "
-                "resume it first; what was aborted is submitted again under another id."
+                "resume it first; what was aborted or rolled back is submitted under another id."
             )
 
     def prepare(self, request: pb.UnlearningRequest, groups: Sequence[Group]) -> Prepared:

@@ -25,8 +25,8 @@ class Covered:
         model_id: the version.
         owner: who holds it.
         state: where the work on it stands.
-        reason: why it is pending, failed or exempt.
-        successor: id of the version that unlearning made of it; `""` while there is none.
+        reason: why it is pending, failed, exempt or rolled back.
+        successor: id of the version that takes its place; `""` while there is none.
         digest_before: SHA-256 of its weights.
         digest_after: SHA-256 of the successor's weights, as its owner reported.
         updated_us: when its state last changed, in microseconds since the epoch; 0 for a version
@@ -82,7 +82,9 @@ def cover(
         task = tasks.get(model)
         if task is None:
             task = Task(model, record.owner, *late[model])
-        after = task.result.successor if task.result is not None else None
+        # What was rolled back is as it was before.
+        undone = task.state is TaskState.ROLLED_BACK
+        after = None if task.result is None or undone else task.result.successor
         covered.append(
             Covered(
                 model_id=model,

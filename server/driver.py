@@ -102,8 +102,7 @@ class Driver:
             turn = self._turns.get(id)
             if self._stopping.is_set():
                 return
-            waited = turn is None or turn.due <= time.monotonic()
-            if changed or waited or turn.seen != seen:
+            if changed or turn is None or turn.due <= time.monotonic() or turn.seen != seen:
                 onwards = self._pass(id)
                 changed |= onwards
                 delay = self._interval

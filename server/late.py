@@ -9,6 +9,7 @@ from disinherit.server.campaign_states import CampaignState
 from disinherit.server.coordinator import Coordinator
 
 _LOG = logging.getLogger(__name__)
+_DRIVEN = (CampaignState.RUNNING, CampaignState.ROLLING_BACK)
 _ENDED = (CampaignState.COMPLETE, CampaignState.PARTIAL)
 
 
@@ -27,7 +28,7 @@ class OpenCampaigns:
         self._turn = threading.Lock()
 
     def __call__(self) -> dict[str, Hashable]:
-        """Return the campaigns that are running, the oldest first.
+        """Return the campaigns that go on or back, the oldest first.
 
         Returns:
             Id -> what the next pass depends on beside the owners; it changes when another
@@ -47,7 +48,7 @@ class OpenCampaigns:
         return {
             campaign.request_id: (models, store.answered_roots(campaign.request_id))
             for campaign in store.campaigns()
-            if campaign.state is CampaignState.RUNNING
+            if campaign.state in _DRIVEN
         }
 
     def _join(self, request_id: str) -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from sqlalchemy import Connection, select
 
-from disinherit.common.errors import GraphError, LabelError, StoreError
+from disinherit.common.errors import GraphError, LabelError, RequestError, StoreError
 from disinherit.common.graph import InheritanceGraph
 from disinherit.common.records import Inheritance, InheritanceKind, ModelRecord, ModelStatus
 from disinherit.server.audit import append
@@ -121,7 +121,9 @@ def put_successor(db: Connection, model_id: str, successor: ModelRecord) -> None
     others = [
         other.child
         for other in find_children(db, model_id)
-        if other.kind is InheritanceKind.UNLEARNED and other.child != successor.id
+        if other.kind is InheritanceKind.UNLEARNED
+        and other.child != successor.id
+        and not _is_retired(db, other.child)
     ]
     if others:
         raise GraphError(
@@ -150,6 +152,49 @@ def put_successor(db: Connection, model_id: str, successor: ModelRecord) -> None
             insert_edges(db, [edge])
     if model.status is ModelStatus.ACTIVE:
         replace_record(db, replace(model, status=ModelStatus.SUPERSEDED))
+
+
+def put_back(db: Connection, model_id: str, successor_id: str) -> None:
+    """Make a version current again, and retire the one that unlearning made of it.
+
+    Args:
+        db: a transaction that writes.
+        model_id: the version.
+        successor_id: what was made of it; one that is not known is none.
+    """
+    model, successor = find_record(db, model_id), find_record(db, successor_id)
+    if successor is not None:
+        replace_record(db, replace(successor, status=ModelStatus.RETIRED))
+    if model is not None and model.status is ModelStatus.SUPERSEDED:
+        replace_record(db, replace(model, status=ModelStatus.ACTIVE))
+
+
+def check_not_built_upon(db: Connection, model_id: str, successor_id: str) -> None:
+    """Raise `RequestError` if something was made of a successor since, other than what is retired.
+
+    Args:
+        db: a transaction.
+        model_id: the version that is to be put back.
+        successor_id: what unlearning made of it.
+    """
+    for edge in find_children(db, successor_id):
+        if edge.kind is not InheritanceKind.UNLEARNED:
+            raise RequestError(
+                f"Expected nothing to be derived from {successor_id!r}, which takes the place of "
+                f"{model_id!r}, but {edge.child!r} was. Forget anew instead, or leave "
+                f"{model_id!r} out."
+            )
+        if not _is_retired(db, edge.child):
+            raise RequestError(
+                f"Expected {successor_id!r}, which takes the place of {model_id!r}, to be the "
+                f"latest version, but another request made {edge.child!r} of it. Roll that request "
+                "back first."
+            )
+
+
+def _is_retired(db: Connection, model_id: str) -> bool:
+    record = find_record(db, model_id)
+    return record is not None and record.status is ModelStatus.RETIRED
 
 
 def _check_successor(model: ModelRecord, successor: ModelRecord) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from disinherit.common.errors import GraphError, RequestError
 from disinherit.common.graph import InheritanceGraph
 from disinherit.common.labels import class_indices
-from disinherit.common.records import InheritanceKind, check_id
+from disinherit.common.records import InheritanceKind, ModelStatus, check_id
 from disinherit.server.renamings import Renaming, follow_classes, packet_names
 from disinherit.v1.unlearning_pb2 import Method, UnlearningRequest
 
@@ -117,17 +117,17 @@ def plan(
                 "to be forgotten. Retire the model instead."
             )
     affected = graph.affected(roots, cleansed=cleansed)
-    superseded = {
-        edge.parent: edge.child
-        for edge in graph.edges()
-        if edge.kind is InheritanceKind.UNLEARNED
-        and edge.parent in affected
-        and edge.child not in cleansed
-    }
-    exempt = {
-        model: f"superseded by {child}, which is unlearned in its place"
-        for model, child in superseded.items()
-    }
+    exempt = {}
+    for edge in graph.edges():
+        if (
+            edge.kind is InheritanceKind.UNLEARNED
+            and edge.parent in affected
+            and edge.child not in cleansed
+        ):
+            if graph.model(edge.child).status is ModelStatus.RETIRED:
+                exempt[edge.child] = f"retired when {edge.parent} was put back in its place"
+            else:
+                exempt[edge.parent] = f"superseded by {edge.child}, which is unlearned in its place"
     renamings, failed = follow_classes(graph, roots, affected, cleansed)
     todo = [m for m in affected if m not in exempt and m not in failed]
     return Plan(

@@ -3,7 +3,7 @@
 SQLAlchemy Core over SQLite by default, any other database by URL; every method is one transaction.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -12,10 +12,11 @@ from sqlalchemy import func, insert, select
 from disinherit.common.errors import CheckpointError, RequestError, StoreError
 from disinherit.common.graph import InheritanceGraph
 from disinherit.common.records import Inheritance, ModelRecord
+from disinherit.server import roll_back_rows
 from disinherit.server.audit import append, export_lines
 from disinherit.server.audit_words import COORDINATOR, AuditKind, owner_actor, request_words
 from disinherit.server.audited_tasks import change_task
-from disinherit.server.campaign_rows import insert_campaign, reopen
+from disinherit.server.campaign_rows import Campaign, insert_campaign, reopen
 from disinherit.server.campaign_states import CampaignState
 from disinherit.server.campaign_store import CampaignStore
 from disinherit.server.coverage import LARGEST_PAGE, CoveragePage, cover, page
@@ -23,6 +24,7 @@ from disinherit.server.database import Database
 from disinherit.server.leases import Lease
 from disinherit.server.lineage import find_graph, put_successor, put_version
 from disinherit.server.packets import PacketStore, find_packets, put_packets
+from disinherit.server.roll_back_rows import TakenBack
 from disinherit.server.schema import is_current, upgrade
 from disinherit.server.tables import (
     MODELS,
@@ -244,6 +246,48 @@ class CoordinatorStore(CampaignStore):
         tasks = {row.model_id: read_task(row) for row in rows}
         updated = {row.model_id: row.updated_us for row in rows}
         return page(graph, cover(graph, request, tasks, updated), page_size, page_token)
+
+    def roll_back(
+        self,
+        request_id: str,
+        models: Collection[str] = (),
+        reason: str = "",
+        *,
+        actor: str = COORDINATOR,
+    ) -> Campaign:
+        """Decide that what a request superseded is put back; the same again changes nothing.
+
+        Args:
+            request_id: the request.
+            models: only these; none for all that are affected and not exempt.
+            reason: for people to read.
+            actor: who decides it, for the audit log.
+
+        Returns:
+            The campaign as it stands then.
+
+        Raises:
+            RequestError: if there is no such request, it may not be rolled back now, or a model is
+                none of its own, is exempt, or was built upon since; nothing is stored then.
+        """
+        with self._writing() as db:
+            return roll_back_rows.decide(db, request_id, models, reason, actor)
+
+    def record_roll_back(
+        self, request_id: str, answers: Iterable[TakenBack], *, lease: Lease | None = None
+    ) -> None:
+        """Store what an owner answered of models that it was to put back.
+
+        Args:
+            request_id: the request.
+            answers: what it answered.
+            lease: that of the pass this is part of.
+
+        Raises:
+            StoreError: if the lease was lost; nothing is stored then.
+        """
+        with self._writing(lease) as db:
+            roll_back_rows.record(db, request_id, answers)
 
     def save_packets(
         self,

@@ -16,11 +16,18 @@ class TaskState(StrEnum):
     VERIFIED = "verified"
     FAILED = "failed"
     EXEMPT = "exempt"
+    ROLLING_BACK = "rolling_back"
+    ROLLED_BACK = "rolled_back"
 
     @property
     def settled(self) -> bool:
         """Whether there is nothing more to ask the owner for."""
-        return self in (TaskState.VERIFIED, TaskState.EXEMPT)
+        return self in (TaskState.VERIFIED, TaskState.EXEMPT, TaskState.ROLLED_BACK)
+
+    @property
+    def undone(self) -> bool:
+        """Whether the model is to be as it was before, or is already: no pass changes that."""
+        return self in (TaskState.ROLLING_BACK, TaskState.ROLLED_BACK)
 
     @property
     def done(self) -> bool:
@@ -36,8 +43,8 @@ class Task:
         model_id: the version to dampen.
         owner: who holds it.
         state: where it stands.
-        reason: why it is failed, pending, exempt, or applied but not verified.
-        result: what the owner reported once it applied the request; never taken back.
+        reason: why it is failed, pending, exempt, rolled back, or applied but not verified.
+        result: what the owner reported once it applied the request; kept when it is rolled back.
     """
 
     model_id: str

@@ -37,6 +37,7 @@ CALLS = {
     "WatchRequest",
     "GetCoverage",
     "ExportAudit",
+    "RollBackRequest",
 }
 TIMEOUT = 30.0
 

@@ -184,7 +184,17 @@ def test_nobody_there_is_one_clear_line(capsys: Capture) -> None:
     ["serve", "coverage", "model register", "model list", "audit export"]
     + [
         f"request {name}"
-        for name in ("submit", "approve", "list", "show", "watch", "abort", "pause", "resume")
+        for name in (
+            "submit",
+            "approve",
+            "list",
+            "show",
+            "watch",
+            "abort",
+            "pause",
+            "resume",
+            "rollback",
+        )
     ],
 )
 def test_help_has_examples_and_all_options(command: str, capsys: Capture) -> None:

@@ -34,6 +34,7 @@ MESSAGES = {
     "GetCoverage": pb.GetCoverageRequest(id="x"),
     "GetRequest": pb.GetRequestRequest(id="x"),
     "WatchRequest": pb.GetRequestRequest(id="x"),
+    "RollBackRequest": pb.RollBackRequestRequest(id="x"),
     "ExportAudit": pb.ExportAuditRequest(request_id="x"),
 }
 LOOK = {"ListModels", "GetGraph", "GetRequest", "ListRequests", "WatchRequest", "GetCoverage"}
@@ -41,7 +42,7 @@ STEER = {"RegisterModel", "SubmitRequest", "PauseRequest", "ResumeRequest", "Abo
 MAY = {
     "viewer": LOOK,
     "operator": LOOK | STEER | {"ExportAudit"},
-    "approver": LOOK | {"ApproveRequest", "AbortRequest", "ExportAudit"},
+    "approver": LOOK | {"ApproveRequest", "AbortRequest", "RollBackRequest", "ExportAudit"},
     "anna": {"RegisterModel", "ListModels"},
     "ben": {"RegisterModel", "ListModels"},
 }

@@ -6,7 +6,7 @@ role           calls
 viewer         all that only look
 operator       those, and RegisterModel, SubmitRequest, PauseRequest, ResumeRequest, AbortRequest,
                ExportAudit
-approver       those that look, and ApproveRequest, AbortRequest, ExportAudit
+approver       those that look, and ApproveRequest, AbortRequest, RollBackRequest, ExportAudit
 owner:<name>   RegisterModel and ListModels, for its own models only
 =============  ======================================================================
 
@@ -34,7 +34,7 @@ _ALLOWED: dict[Role, frozenset[str]] = {
     Role.OPERATOR: _LOOK
     | {"RegisterModel", "SubmitRequest", "PauseRequest", "ResumeRequest", "AbortRequest"}
     | {"ExportAudit"},
-    Role.APPROVER: _LOOK | {"ApproveRequest", "AbortRequest", "ExportAudit"},
+    Role.APPROVER: _LOOK | {"ApproveRequest", "AbortRequest", "RollBackRequest", "ExportAudit"},
     Role.OWNER: frozenset({"RegisterModel", "ListModels"}),
 }
 _GUARDED = "/disinherit.v1.Coordinator/"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from disinherit.common.errors import RequestError
+from disinherit.server.answers import one_line
 from disinherit.server.campaign_rows import Campaign
 from disinherit.server.campaign_states import CampaignEvent, CampaignState
 from disinherit.server.coordinator import Coordinator
@@ -17,7 +18,12 @@ from disinherit.server.tables import now_us
 from disinherit.v1.unlearning_pb2 import UnlearningRequest
 
 _LONGEST_DEADLINE = 100 * 366 * 24 * 3600
-_ENDED = (CampaignState.COMPLETE, CampaignState.PARTIAL, CampaignState.ABORTED)
+_ENDED = (
+    CampaignState.COMPLETE,
+    CampaignState.PARTIAL,
+    CampaignState.ABORTED,
+    CampaignState.ROLLED_BACK,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +108,29 @@ class Requests:
         deadline = None if deadline_seconds is None else _deadline_us(deadline_seconds)
         try:
             self._store.transition(request_id, event, deadline, actor=caller.actor)
+        except RequestError as error:
+            raise NotNowError(str(error)) from None
+        self._changed()
+        return self.get(request_id)
+
+    def roll_back(
+        self, request_id: str, reason: str, models: Sequence[str], caller: Principal
+    ) -> Standing:
+        """Have owners put back what a request superseded; the same again changes nothing.
+
+        Args:
+            request_id: the request.
+            reason: for people to read.
+            models: only these; none for all that are affected.
+            caller: who decides it.
+
+        Raises:
+            NotFoundError: if there is no such request.
+            NotNowError: if it may not be rolled back now, or what it made was built upon since.
+        """
+        self._campaign(request_id)
+        try:
+            self._store.roll_back(request_id, models, one_line(reason), actor=caller.actor)
         except RequestError as error:
             raise NotNowError(str(error)) from None
         self._changed()

@@ -97,6 +97,17 @@ class CoordinatorServicer:
         """End a campaign as it stands."""
         return self._moved(CampaignEvent.ABORT, request, context)
 
+    def RollBackRequest(  # noqa: N802
+        self, request: pb.RollBackRequestRequest, context: Any
+    ) -> Any:
+        """Have owners put back what a request superseded."""
+        return _answered(
+            context,
+            lambda: standing_to_proto(
+                self._requests.roll_back(request.id, request.reason, request.model_ids, caller())
+            ),
+        )
+
     def GetRequest(self, request: pb.GetRequestRequest, context: Any) -> Any:  # noqa: N802
         """Return how a request stands."""
         return _answered(context, lambda: standing_to_proto(self._requests.get(request.id)))

@@ -1,0 +1,68 @@
+"""One pass over a campaign that is rolled back: ask owners to put back what it superseded.
+
+Every answer is stored as it arrives.  Owners that cannot be reached are asked again by the next
+pass; one that refuses is not, and its model stays as it is, with the reason.
+"""
+
+from collections.abc import Iterable
+from typing import cast
+
+from disinherit.common.graph import InheritanceGraph
+from disinherit.server.answers import one_line, reply_of
+from disinherit.server.leases import Lease
+from disinherit.server.preparation import Say
+from disinherit.server.roll_back_rows import TakenBack
+from disinherit.server.store import CoordinatorStore
+from disinherit.server.tasks import TaskState
+from disinherit.server.transport import Answer, Ask, Transport
+from disinherit.v1 import unlearning_pb2 as pb
+
+
+def roll_back(
+    store: CoordinatorStore, lease: Lease, transport: Transport, timeout: float, say: Say
+) -> tuple[str, ...]:
+    """Ask the owners of models that are to be put back, and return those that were.
+
+    Args:
+        store: graph, requests and tasks.
+        lease: the right to drive the campaign.
+        transport: the way to the owners.
+        timeout: seconds to wait for an owner's answer.
+        say: told what is happening.
+
+    Raises:
+        StoreError: if the lease was lost.
+    """
+    graph = store.graph()
+    messages: dict[str, pb.RollBackTask] = {}
+    for model, task in store.tasks(lease.request_id).items():
+        if task.state is TaskState.ROLLING_BACK:
+            message = messages.setdefault(task.owner, pb.RollBackTask(request_id=lease.request_id))
+            message.models.add(model_id=model, digest=graph.model(model).digest)
+    say("putting back what was superseded, all owners at once")
+    asks = [Ask(owner, "train.rollback", message) for owner, message in messages.items()]
+    done: list[str] = []
+    for answer in transport.ask(asks, timeout) if asks else ():
+        if not answer.unreachable:
+            found = list(_taken_back(graph, answer))
+            store.record_roll_back(lease.request_id, found, lease=lease)
+            done += [one.model_id for one in found if not one.refusal]
+        say(one_line(answer.error) or f"{answer.ask.owner} answered")
+    return tuple(done)
+
+
+def _taken_back(graph: InheritanceGraph, answer: Answer) -> Iterable[TakenBack]:
+    reply, error = reply_of(answer, pb.RollBackReply)
+    results = {result.model_id: result for result in reply.models} if reply is not None else {}
+    for model in cast("pb.RollBackTask", answer.ask.task).models:
+        id, result = model.model_id, results.get(model.model_id)
+        expected = graph.model(id).digest
+        if result is None:
+            yield TakenBack(id, refusal=error or "its owner did not mention it")
+        elif result.outcome not in (pb.OUTCOME_APPLIED, pb.OUTCOME_ALREADY_APPLIED):
+            yield TakenBack(id, refusal=one_line(result.error) or "its owner reported no outcome")
+        elif result.digest != expected:
+            held = one_line(result.digest)
+            yield TakenBack(id, refusal=f"its digest was {expected}, but its owner holds {held}")
+        else:
+            yield TakenBack(id, digest=expected)
