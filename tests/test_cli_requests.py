@@ -117,6 +117,41 @@ def test_abort_pause_and_resume(running: Running, capsys: Capture) -> None:
     assert capsys.readouterr().out.startswith("aborted: ")
 
 
+def test_a_request_is_rolled_back(running: Running, capsys: Capture) -> None:
+    digests = {one["id"]: one["digest"] for one in as_json(capsys, "model", "list")}
+    as_json(capsys, *SUBMIT, "--lambda", "0.5", "--gauge", "0.5", "--id", "q")
+    approver = ("--token", secret("approver"))
+    back = ("request", "rollback", "q", "--reason", "too much\nwas lost")
+    assert run([*back, *approver]) == 2
+    assert "awaiting_approval" in the_line(capsys)
+    as_json(capsys, "request", "approve", "q", *approver)
+    assert run(["request", "watch", "q"]) == 0
+    capsys.readouterr()
+    assert run([*back]) == 2  # an operator is no approver
+    assert "RollBackRequest" in the_line(capsys)
+    assert run([*back, "--model", "d", *approver]) == 2
+    assert "'d'" in the_line(capsys)
+    assert as_json(capsys, *back, "--model", "r4", *approver)["state"] in (
+        "rolling_back",
+        "rolled_back",
+    )
+    assert run(["request", "watch", "q"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "rolled_back: 1 rolled_back, 4 verified"
+    as_json(capsys, *back, *approver)
+    assert run(["request", "watch", "q"]) == 0
+    capsys.readouterr()
+    covered = as_json(capsys, "coverage", "q", code=1)
+    assert {(one["state"], one["reason"]) for one in covered} == {
+        ("rolled_back", "too much was lost")
+    }
+    models = {one["id"]: one for one in as_json(capsys, "model", "list")}
+    current = {id: one["digest"] for id, one in models.items() if one["status"] == "active"}
+    assert current == digests
+    assert models["r4~q"]["status"] == "retired"
+    assert run(["request", "rollback", "nobody", "--reason", "x", *approver]) == 2
+    assert "'nobody'" in the_line(capsys)
+
+
 def test_registering_a_version_by_its_checkpoint(
     running: Running, tmp_path: Path, capsys: Capture
 ) -> None:
