@@ -4,13 +4,13 @@ An owner speaks for its own models only.  Whatever else an answer holds becomes 
 recorded for the models concerned, and never a change of anyone else's.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TypeVar
 
 from google.protobuf.message import Message
 
 from disinherit.common.errors import FisherError, GraphError
-from disinherit.common.graph import InheritanceGraph
 from disinherit.common.graph_formats import record_from_proto
 from disinherit.common.records import ModelRecord
 from disinherit.server.transport import Answer
@@ -43,7 +43,9 @@ def reply_of(answer: Answer, kind: type[M]) -> tuple[M | None, str]:
     return None, reason
 
 
-def registered_record(owner: str, message: RecordProto, graph: InheritanceGraph) -> ModelRecord:
+def registered_record(
+    owner: str, message: RecordProto, known: Mapping[str, ModelRecord]
+) -> ModelRecord:
     """Return the version that an owner registers.
 
     What became of a known version is the coordinator's own knowledge, so its status stays.
@@ -51,7 +53,7 @@ def registered_record(owner: str, message: RecordProto, graph: InheritanceGraph)
     Args:
         owner: who answered.
         message: the version.
-        graph: the versions that are known already.
+        known: id -> version, of those that are registered already.
 
     Raises:
         GraphError: if it is malformed or another owner's.
@@ -61,9 +63,9 @@ def registered_record(owner: str, message: RecordProto, graph: InheritanceGraph)
         raise GraphError(
             f"Expected models of {owner!r} from it, but got {record.id!r} of {record.owner!r}."
         )
-    if record.id not in graph:
+    if record.id not in known:
         return record
-    return replace(record, status=graph.model(record.id).status)
+    return replace(record, status=known[record.id].status)
 
 
 def root_packets(

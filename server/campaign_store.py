@@ -15,19 +15,16 @@ from disinherit.server.campaign_rows import (
     settle,
 )
 from disinherit.server.campaign_states import CampaignEvent
-from disinherit.server.database import Database
+from disinherit.server.graph_store import GraphStore
 from disinherit.server.leases import Lease
 
 
-class CampaignStore:
-    """States and leases of the campaigns in one database.
+class CampaignStore(GraphStore):
+    """States and leases of the campaigns in one database, beside the graph they are about.
 
     Args:
         database: the database.
     """
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     def campaign(self, request_id: str) -> Campaign:
         """Return how the campaign of a request stands.

@@ -17,7 +17,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from disinherit.common.errors import CampaignError, InputError
+from disinherit.common.errors import CampaignError, GraphError, InputError
 from disinherit.server.answers import one_line, registered_record, reply_of
 from disinherit.server.archive import Archive, NoArchive, StoredArchive
 from disinherit.server.audit_words import COORDINATOR
@@ -78,7 +78,6 @@ class Coordinator:
         Returns:
             Owner -> reason, for those that could not, or whose models were not all accepted.
         """
-        graph = self.store.graph()
         errors: dict[str, list[str]] = {}
         asks = [
             Ask(owner, "query.register", pb.RegisterTask(scope=scope))
@@ -90,9 +89,10 @@ class Coordinator:
             if reply is None:
                 errors.setdefault(owner, []).append(error)
                 continue
+            known = self.store.records(message.id for message in reply.models)
             for message in reply.models:
                 try:
-                    self.store.add_model(registered_record(owner, message, graph))
+                    self.store.add_model(registered_record(owner, message, known))
                 except InputError as refused:
                     errors.setdefault(owner, []).append(one_line(str(refused)))
         return {owner: "; ".join(reasons) for owner, reasons in errors.items()}
@@ -135,8 +135,9 @@ class Coordinator:
         if known:
             self.store.submit(request, [])
         tasks = self.store.tasks(request.id)
-        graph = self.store.graph()
-        planned = plan(graph, request, cleansed(tasks.values()))
+        graph = self.store.descendants(root.model_id for root in request.roots)
+        holders = self.store.holders(name for root in request.roots for name in root.classes)
+        planned = plan(graph, request, cleansed(tasks.values()), holders)
         if not known:
             check_plan(planned)
         new = []
@@ -231,7 +232,7 @@ class Coordinator:
     def _not_held_back(self, tasks: Sequence[Task], lease: Lease, *, late: bool) -> set[str]:
         """Return the models that no older campaign has to reach first; note why others wait."""
         models = [task.model_id for task in tasks]
-        reasons = held_back(self.store, self.store.graph(), lease.request_id, models, late)
+        reasons = held_back(self.store, lease.request_id, models, late)
         waiting = [
             replace(task, state=TaskState.PENDING, reason=reasons[task.model_id])
             for task in tasks
@@ -271,7 +272,7 @@ class Coordinator:
     def _prepare(
         self, request: pb.UnlearningRequest, groups: Sequence[Group], archive: Archive
     ) -> Prepared:
-        graph = self.store.graph()
+        graph = self.store.descendants(root.model_id for root in request.roots)
         return prepare(graph, self._transport, self._timeout, request, groups, self._say, archive)
 
     def evaluate(self, models: Sequence[str]) -> dict[str, pb.Evaluation]:
@@ -286,7 +287,10 @@ class Coordinator:
         Raises:
             GraphError: if a model is unknown.
         """
+        records = self.store.records(models)
+        if unknown := [model for model in models if model not in records]:
+            raise GraphError(f"Expected ids of registered models, but got {unknown[0]!r}.")
         found: dict[str, pb.Evaluation] = {}
-        for one in evaluations(self.store.graph(), self._transport, self._timeout, models):
+        for one in evaluations(records, self._transport, self._timeout, models):
             found.update(one)
         return found

@@ -1,15 +1,15 @@
 """Confusion counts of models, or only the digests of their weights, asked from their owners."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from disinherit.common.graph import InheritanceGraph
+from disinherit.common.records import ModelRecord
 from disinherit.server.answers import checked_digest, checked_evaluation, reply_of
 from disinherit.server.transport import Ask, Transport
 from disinherit.v1 import unlearning_pb2 as pb
 
 
 def evaluations(
-    graph: InheritanceGraph,
+    records: Mapping[str, ModelRecord],
     transport: Transport,
     timeout: float,
     models: Sequence[str],
@@ -19,22 +19,19 @@ def evaluations(
     """Ask the owners of models for confusion counts on their evaluation splits.
 
     Args:
-        graph: the inheritance graph.
+        records: id -> version; of `models` at least.
         transport: the way to the owners.
         timeout: seconds to wait for their answers.
-        models: ids of registered versions.
+        models: ids of versions.
         digests_only: whether the digests of what the owners hold are enough.
 
     Yields:
         For each owner, as it answers, an evaluation of each of its models; with `error` set where
         there is none.
-
-    Raises:
-        GraphError: if a model is unknown.
     """
     by_owner: dict[str, list[str]] = {}
     for model in dict.fromkeys(models):
-        by_owner.setdefault(graph.model(model).owner, []).append(model)
+        by_owner.setdefault(records[model].owner, []).append(model)
     asks = [
         Ask(owner, "evaluate.panel", pb.EvaluateTask(model_ids=ids, digests_only=digests_only))
         for owner, ids in by_owner.items()
@@ -45,6 +42,6 @@ def evaluations(
         missing = pb.Evaluation(error=error or "its owner did not mention it")
         check = checked_digest if digests_only else checked_evaluation
         yield {
-            model: check(graph.model(model), sent.get(model, missing))
+            model: check(records[model], sent.get(model, missing))
             for model in by_owner[answer.ask.owner]
         }

@@ -7,45 +7,25 @@ and costs the same in a large graph as in a small one.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
-from disinherit.common.errors import GraphError, LabelError, RequestError, StoreError
+from disinherit.common.errors import GraphError, RequestError
 from disinherit.common.graph import InheritanceGraph
 from disinherit.common.records import Inheritance, InheritanceKind, ModelRecord, ModelStatus
 from disinherit.server.audit import append
 from disinherit.server.audit_words import COORDINATOR, AuditKind, inheritance_words
 from disinherit.server.tables import (
-    EDGES,
-    MODELS,
     find_children,
     find_parents,
     find_record,
     insert_edges,
     insert_record,
     now_us,
-    read_edge,
-    read_record,
     replace_record,
 )
 
 _CLOCK_SLACK_US = 24 * 3600 * 1_000_000
 """How far into the future an owner may date a version: clocks that were set back, not fantasies."""
-
-
-def find_graph(db: Connection) -> InheritanceGraph:
-    """Return the whole inheritance graph.
-
-    Raises:
-        StoreError: if it is damaged.
-    """
-    records = db.execute(select(MODELS.c.record)).scalars().all()
-    edges = db.execute(select(EDGES.c.edge)).scalars().all()
-    try:
-        return InheritanceGraph(map(read_record, records), map(read_edge, edges))
-    except (GraphError, LabelError) as error:
-        raise StoreError(
-            f"Expected a sound inheritance graph in the database, but: {error}"
-        ) from error
 
 
 def put_version(

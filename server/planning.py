@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from disinherit.common.errors import GraphError, RequestError
 from disinherit.common.graph import InheritanceGraph
 from disinherit.common.labels import class_indices
-from disinherit.common.records import InheritanceKind, ModelStatus, check_id
+from disinherit.common.records import InheritanceKind, ModelRecord, ModelStatus, check_id
 from disinherit.server.renamings import Renaming, follow_classes, packet_names
 from disinherit.v1.unlearning_pb2 import Method, UnlearningRequest
 
@@ -80,14 +80,19 @@ def check_method(method: Method) -> None:
 
 
 def plan(
-    graph: InheritanceGraph, request: UnlearningRequest, cleansed: Collection[str] = ()
+    graph: InheritanceGraph,
+    request: UnlearningRequest,
+    cleansed: Collection[str] = (),
+    holders: Iterable[ModelRecord] | None = None,
 ) -> Plan:
     """Plan a request.
 
     Args:
-        graph: the inheritance graph.
+        graph: the inheritance graph, or the part of it that descends from the roots.
         request: roots and the classes to forget there.
         cleansed: versions that this very request already made; they are not affected by it.
+        holders: the versions that were trained directly on a class to forget, in the whole graph;
+            `None` if `graph` is the whole graph.
 
     Returns:
         The plan; nothing is changed.
@@ -118,12 +123,8 @@ def plan(
             )
     affected = graph.affected(roots, cleansed=cleansed)
     exempt = {}
-    for edge in graph.edges():
-        if (
-            edge.kind is InheritanceKind.UNLEARNED
-            and edge.parent in affected
-            and edge.child not in cleansed
-        ):
+    for edge in (edge for model in affected for edge in graph.children(model)):
+        if edge.kind is InheritanceKind.UNLEARNED and edge.child not in cleansed:
             if graph.model(edge.child).status is ModelStatus.RETIRED:
                 exempt[edge.child] = f"retired when {edge.parent} was put back in its place"
             else:
@@ -135,7 +136,7 @@ def plan(
         groups=_groups(graph, roots, todo, renamings),
         exempt=exempt,
         failed=failed,
-        notes=tuple(_notes(graph, request, renamings)),
+        notes=tuple(_notes(graph.models() if holders is None else holders, request, renamings)),
     )
 
 
@@ -162,7 +163,7 @@ def _groups(
 
 
 def _notes(
-    graph: InheritanceGraph,
+    holders: Iterable[ModelRecord],
     request: UnlearningRequest,
     renamings: Mapping[str, Mapping[str, Renaming]],
 ) -> Iterable[str]:
@@ -170,7 +171,7 @@ def _notes(
     asked = {root.model_id: set(root.classes) for root in request.roots}
     everywhere = {name for names in asked.values() for name in names}
     also: list[str] = []
-    for record in graph.models():
+    for record in holders:
         inherited = {
             renaming[name]
             for root, renaming in renamings.get(record.id, {}).items()

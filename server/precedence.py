@@ -12,7 +12,6 @@ a person has stopped it or its deadline has passed.
 from collections.abc import Collection, Iterator
 
 from disinherit.common.errors import InputError
-from disinherit.common.graph import InheritanceGraph
 from disinherit.server.campaign_rows import Campaign
 from disinherit.server.campaign_states import CampaignState
 from disinherit.server.planning import plan
@@ -22,7 +21,6 @@ from disinherit.server.tasks import TaskState, cleansed
 
 def held_back(
     store: CoordinatorStore,
-    graph: InheritanceGraph,
     request_id: str,
     models: Collection[str],
     late: bool,
@@ -31,7 +29,6 @@ def held_back(
 
     Args:
         store: requests and tasks.
-        graph: the inheritance graph.
         request_id: the campaign's request.
         models: what the campaign would dampen now.
         late: whether some of them are new to it.  They may be new to campaigns that are complete,
@@ -42,7 +39,7 @@ def held_back(
     for campaign in _older(store, request_id) if models else ():
         if campaign.state in states:
             reason = f"waits for {campaign.request_id}, which is older and reaches it first"
-            for model in _ahead(store, graph, campaign.request_id):
+            for model in _ahead(store, campaign.request_id):
                 waiting.setdefault(model, reason)
     return {model: waiting[model] for model in models if model in waiting}
 
@@ -54,11 +51,13 @@ def _older(store: CoordinatorStore, request_id: str) -> Iterator[Campaign]:
         yield campaign
 
 
-def _ahead(store: CoordinatorStore, graph: InheritanceGraph, request_id: str) -> Iterator[str]:
+def _ahead(store: CoordinatorStore, request_id: str) -> Iterator[str]:
     """Yield the models that a campaign is still going to reach, as the graph is now."""
     tasks = store.tasks(request_id)
     try:
-        planned = plan(graph, store.request(request_id), cleansed(tasks.values()))
+        request = store.request(request_id)
+        graph = store.descendants(root.model_id for root in request.roots)
+        planned = plan(graph, request, cleansed(tasks.values()))
     except InputError:  # it cannot go on, and must not hold up the others
         return
     for model in (model for group in planned.groups for model in group.models):

@@ -4,10 +4,10 @@ Every answer is stored as it arrives.  Owners that cannot be reached are asked a
 pass; one that refuses is not, and its model stays as it is, with the reason.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import cast
 
-from disinherit.common.graph import InheritanceGraph
+from disinherit.common.records import ModelRecord
 from disinherit.server.answers import one_line, reply_of
 from disinherit.server.leases import Lease
 from disinherit.server.preparation import Say
@@ -33,30 +33,31 @@ def roll_back(
     Raises:
         StoreError: if the lease was lost.
     """
-    graph = store.graph()
+    tasks = store.tasks(lease.request_id)
+    records = store.records(tasks)
     messages: dict[str, pb.RollBackTask] = {}
-    for model, task in store.tasks(lease.request_id).items():
+    for model, task in tasks.items():
         if task.state is TaskState.ROLLING_BACK:
             message = messages.setdefault(task.owner, pb.RollBackTask(request_id=lease.request_id))
-            message.models.add(model_id=model, digest=graph.model(model).digest)
+            message.models.add(model_id=model, digest=records[model].digest)
     say("putting back what was superseded, all owners at once")
     asks = [Ask(owner, "train.rollback", message) for owner, message in messages.items()]
     done: list[str] = []
     for answer in transport.ask(asks, timeout) if asks else ():
         if not answer.unreachable:
-            found = list(_taken_back(graph, answer))
+            found = list(_taken_back(records, answer))
             store.record_roll_back(lease.request_id, found, lease=lease)
             done += [one.model_id for one in found if not one.refusal]
         say(one_line(answer.error) or f"{answer.ask.owner} answered")
     return tuple(done)
 
 
-def _taken_back(graph: InheritanceGraph, answer: Answer) -> Iterable[TakenBack]:
+def _taken_back(records: Mapping[str, ModelRecord], answer: Answer) -> Iterable[TakenBack]:
     reply, error = reply_of(answer, pb.RollBackReply)
     results = {result.model_id: result for result in reply.models} if reply is not None else {}
     for model in cast("pb.RollBackTask", answer.ask.task).models:
         id, result = model.model_id, results.get(model.model_id)
-        expected = graph.model(id).digest
+        expected = records[id].digest
         if result is None:
             yield TakenBack(id, refusal=error or "its owner did not mention it")
         elif result.outcome not in (pb.OUTCOME_APPLIED, pb.OUTCOME_ALREADY_APPLIED):

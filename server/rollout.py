@@ -103,8 +103,13 @@ class Rollout:
         if not applied:
             return
         self._say("verifying what the owners hold")
-        graph = self._store.graph()
-        asked = evaluations(graph, self._transport, self._timeout, list(applied), digests_only=True)
+        asked = evaluations(
+            self._store.records(applied),
+            self._transport,
+            self._timeout,
+            list(applied),
+            digests_only=True,
+        )
         for found in asked:
             self._put(
                 *(_verified(applied[model], evaluation) for model, evaluation in found.items())

@@ -7,11 +7,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import insert, select
 
 from disinherit.common.errors import CheckpointError, RequestError, StoreError
-from disinherit.common.graph import InheritanceGraph
-from disinherit.common.records import Inheritance, ModelRecord
+from disinherit.common.records import ModelRecord
 from disinherit.server import roll_back_rows
 from disinherit.server.audit import append, export_lines
 from disinherit.server.audit_words import COORDINATOR, AuditKind, owner_actor, request_words
@@ -21,13 +20,13 @@ from disinherit.server.campaign_states import CampaignState
 from disinherit.server.campaign_store import CampaignStore
 from disinherit.server.coverage import LARGEST_PAGE, CoveragePage, cover, page
 from disinherit.server.database import Database
+from disinherit.server.graph_queries import find_descendants
 from disinherit.server.leases import Lease
-from disinherit.server.lineage import find_graph, put_successor, put_version
+from disinherit.server.lineage import put_successor
 from disinherit.server.packets import PacketStore, find_packets, put_packets
 from disinherit.server.roll_back_rows import TakenBack
 from disinherit.server.schema import is_current, upgrade
 from disinherit.server.tables import (
-    MODELS,
     PACKETS,
     REQUESTS,
     find_record,
@@ -74,40 +73,6 @@ class CoordinatorStore(CampaignStore):
     def close(self) -> None:
         """Close all connections."""
         self._database.close()
-
-    def add_model(
-        self,
-        record: ModelRecord,
-        parents: Iterable[Inheritance] = (),
-        *,
-        actor: str = COORDINATOR,
-    ) -> None:
-        """Add a version and what it was derived from, or complete the record of a known version.
-
-        Adding the same again changes nothing.  A known version that has no parents yet is given
-        `parents`; one that has some keeps them.
-
-        Args:
-            record: the version.
-            parents: what it was derived from.
-            actor: who registers it, for the audit log.
-
-        Raises:
-            GraphError: if the graph refuses it; nothing is stored then.
-            LabelError: if a label mapping does not fit; nothing is stored then.
-        """
-        with self._writing() as db:
-            put_version(db, record, list(parents), actor)
-
-    def graph(self) -> InheritanceGraph:
-        """Return the whole inheritance graph."""
-        with self._database.reading() as db:
-            return find_graph(db)
-
-    def model_count(self) -> int:
-        """Return the number of versions, without reading them."""
-        with self._database.reading() as db:
-            return db.scalar(select(func.count()).select_from(MODELS)) or 0
 
     def submit(
         self,
@@ -241,7 +206,8 @@ class CoordinatorStore(CampaignStore):
             RequestError: if there is no such request, or the size or the token is none.
         """
         with self._database.reading() as db:
-            request, graph = find_request(db, request_id), find_graph(db)
+            request = find_request(db, request_id)
+            graph = find_descendants(db, [root.model_id for root in request.roots])
             rows = task_rows(db, request_id)
         tasks = {row.model_id: read_task(row) for row in rows}
         updated = {row.model_id: row.updated_us for row in rows}

@@ -4,6 +4,7 @@ Records, edges, requests and results are kept as the protobuf messages of the sc
 their own have only what is searched or sorted by.
 """
 
+import hashlib
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
@@ -21,6 +22,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    delete,
     insert,
     select,
     update,
@@ -51,9 +53,17 @@ MODELS = Table(
     "model",
     METADATA,
     Column("id", _text(128), primary_key=True),
-    Column("owner", String(128), nullable=False, index=True),
+    Column("owner", String(128), nullable=False),
     Column("created_us", BigInteger, nullable=False),
     Column("record", LargeBinary, nullable=False),
+    Index("ix_model_age", "created_us", "id"),
+    Index("ix_model_owner_age", "owner", "created_us", "id"),
+)
+HOLDINGS = Table(  # which versions were trained directly on a class
+    "holding",
+    METADATA,
+    Column("class_digest", String(64), primary_key=True),
+    Column("model_id", ForeignKey("model.id"), primary_key=True, index=True),
 )
 EDGES = Table(
     "inheritance",
@@ -220,16 +230,35 @@ def find_children(db: Connection, parent: str) -> list[Inheritance]:
 
 
 def insert_record(db: Connection, record: ModelRecord) -> None:
-    """Add the row of a version."""
+    """Add the row of a version, and what it was trained on."""
     data = record_to_proto(record).SerializeToString(deterministic=True)
     values = {"id": record.id, "owner": record.owner, "created_us": record.created_us}
     db.execute(insert(MODELS).values(**values, record=data))
+    _insert_holdings(db, record)
 
 
 def replace_record(db: Connection, record: ModelRecord) -> None:
-    """Change the row of a version."""
+    """Change the row of a version, and what it was trained on."""
     data = record_to_proto(record).SerializeToString(deterministic=True)
     db.execute(update(MODELS).where(MODELS.c.id == record.id).values(record=data))
+    db.execute(delete(HOLDINGS).where(HOLDINGS.c.model_id == record.id))
+    _insert_holdings(db, record)
+
+
+def _insert_holdings(db: Connection, record: ModelRecord) -> None:
+    counts = record.provenance.samples_per_class if record.provenance else {}
+    rows = [
+        {"class_digest": class_digest(name), "model_id": record.id}
+        for name, count in counts.items()
+        if count
+    ]
+    if rows:
+        db.execute(insert(HOLDINGS), rows)
+
+
+def class_digest(name: str) -> str:
+    """Return what a class is searched by: a name may be too long, and sorts in many ways."""
+    return hashlib.sha256(name.encode()).hexdigest()
 
 
 def insert_edges(db: Connection, edges: Iterable[Inheritance]) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Engine
 
 import disinherit.server
 from disinherit.common.errors import StoreError
-from disinherit.common.records import ModelRecord
+from disinherit.common.records import ModelRecord, Provenance
 from disinherit.server.campaign_states import CampaignState
 from disinherit.server.database import Database
 from disinherit.server.schema import REVISIONS
@@ -21,7 +21,9 @@ from disinherit.server.store import CoordinatorStore, Task, TaskState
 from disinherit.server.tables import METADATA
 from disinherit.v1 import unlearning_pb2 as pb
 
-RECORD = ModelRecord("r", "anna", "aa", ("cat", "dog"), "0a", 1)
+LEARNED = Provenance("animals", {"cat": 3, "dog": 0})
+RECORD = ModelRecord("r", "anna", "aa", ("cat", "dog"), "0a", 1, LEARNED)
+OF_REVISIONS = ("alembic_version", "packet", "campaign", "audit", "holding")
 
 
 @pytest.fixture
@@ -57,7 +59,11 @@ def make_old(path: Path) -> None:
         store.submit(pb.UnlearningRequest(id=name), [Task("r", "anna", state)])
     store.close()
     sql(
-        path, *(f"DROP TABLE {name}" for name in ("alembic_version", "packet", "campaign", "audit"))
+        path,
+        *(f"DROP TABLE {name}" for name in OF_REVISIONS),
+        "DROP INDEX ix_model_age",
+        "DROP INDEX ix_model_owner_age",
+        "CREATE INDEX ix_model_owner ON model (owner)",
     )
 
 
@@ -86,6 +92,7 @@ def test_a_database_from_before_there_were_revisions_is_upgraded(path: Path) -> 
         ("none", CampaignState.COMPLETE),
     ]
     assert store.graph().models() == (RECORD,)
+    assert (store.holders(["cat"]), store.holders(["dog"])) == ([RECORD], [])
     assert store.tasks("open") == {"r": Task("r", "anna", TaskState.SENT)}
     assert store.acquire_lease("open", "one", 1.0).token == 1
     store.close()

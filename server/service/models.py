@@ -3,11 +3,12 @@
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import cast
 
 from disinherit.common.errors import InputError
 from disinherit.common.graph import InheritanceGraph
 from disinherit.common.records import Inheritance, ModelRecord
-from disinherit.server.service.paging import page
+from disinherit.server.service.paging import Key, fetch_page
 from disinherit.server.service.principals import Principal, Role
 from disinherit.server.service.refusals import NotAllowedError
 from disinherit.server.store import CoordinatorStore
@@ -52,19 +53,19 @@ class Models:
                 f"of {record.owner!r}."
             )
         with self._turn:
-            graph = self._store.graph()
-            new = record.id not in graph
-            if not new:
-                known = graph.model(record.id)
+            present = self._store.records([record.id, *(edge.parent for edge in parents)])
+            known = present.get(record.id)
+            if known is not None:
                 if known.owner != record.owner:  # and not whose it is
                     raise InputError(
                         f"Expected a model id that is not taken, but got {record.id!r}."
                     )
                 complete = replace(record, created_us=known.created_us, status=known.status)
             else:
-                complete = replace(record, created_us=_birth(graph, parents))
+                youngest = max((one.created_us for one in present.values()), default=0)
+                complete = replace(record, created_us=max(now_us(), youngest + 1))
             self._store.add_model(complete, parents, actor=caller.actor)
-        if new:
+        if known is None:
             self._changed()
         return complete
 
@@ -89,16 +90,13 @@ class Models:
                     f"{owner!r}."
                 )
             owner = caller.owner
-        records = [r for r in self._store.graph().models() if owner in ("", r.owner)]
-        return page(records, lambda r: (r.created_us, r.id), size, token, f"models of {owner!r}")
+
+        def after(last: Key | None, count: int) -> Sequence[ModelRecord]:
+            return self._store.page_models(owner, cast("tuple[int, str] | None", last), count)
+
+        question = f"models of {owner!r}"
+        return fetch_page(after, lambda r: (r.created_us, r.id), (int, str), size, token, question)
 
     def graph(self) -> InheritanceGraph:
         """Return the whole inheritance graph."""
         return self._store.graph()
-
-
-def _birth(graph: InheritanceGraph, parents: Sequence[Inheritance]) -> int:
-    youngest = max(
-        (graph.model(e.parent).created_us for e in parents if e.parent in graph), default=0
-    )
-    return max(now_us(), youngest + 1)

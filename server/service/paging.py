@@ -42,18 +42,48 @@ def page(
         >>> first, page("abc", lambda letter: (letter,), 2, token, "letters")
         ('ab', ('c', ''))
     """
-    count = min(size or DEFAULT_SIZE, LARGEST_SIZE)
-    start = 0
-    if token:
-        last = _read(token, question)
-        try:
+
+    def after(last: Key | None, count: int) -> Sequence[T]:
+        start = 0
+        if last is not None:
             start = next((i for i, item in enumerate(items) if key(item) > last), len(items))
-        except TypeError:
-            raise _refuse(token) from None
-    chosen = items[start : start + count]
-    if start + count >= len(items):
-        return chosen, ""
-    return chosen, _write(key(chosen[-1]), question)
+        return items[start : start + count]
+
+    kinds = tuple(map(type, key(items[0]))) if items else ()
+    return fetch_page(after, key, kinds, size, token, question)
+
+
+def fetch_page(
+    after: Callable[[Key | None, int], Sequence[T]],
+    key: Callable[[T], Key],
+    kinds: tuple[type, ...],
+    size: int,
+    token: str,
+    question: str,
+) -> tuple[Sequence[T], str]:
+    """Return one page of a list that is not at hand, and the token of the next one.
+
+    Args:
+        after: returns at most so many items after a key, or from the first one.
+        key: distinct for every item.
+        kinds: types of a key's parts.
+        size: items on a page at most; 0 for the default, and never more than `LARGEST_SIZE`.
+        token: of this page; `""` for the first.
+        question: what is listed.
+
+    Returns:
+        The items, and the next page's token, `""` on the last page.
+
+    Raises:
+        InputError: if the token was not given for this question.
+    """
+    count = min(size or DEFAULT_SIZE, LARGEST_SIZE)
+    last = _read(token, question) if token else None
+    if last is not None and kinds and tuple(map(type, last)) != kinds:
+        raise _refuse(token)
+    found = after(last, count + 1)
+    chosen = found[:count]
+    return chosen, _write(key(chosen[-1]), question) if len(found) > count else ""
 
 
 def _write(key: Key, question: str) -> str:

@@ -1,0 +1,124 @@
+"""Parts of the stored graph, read without the rest: they cost what they are, not what there is."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
+
+from sqlalchemy import ColumnElement, Connection, select, tuple_
+
+from disinherit.common.errors import GraphError, LabelError, StoreError
+from disinherit.common.graph import InheritanceGraph
+from disinherit.common.records import Inheritance, ModelRecord
+from disinherit.server.tables import EDGES, HOLDINGS, MODELS, class_digest, read_edge, read_record
+
+T = TypeVar("T")
+
+_AT_A_TIME = 500
+"""Values in one query; SQLite takes 32,766 of them, older ones 999."""
+
+
+def find_graph(db: Connection) -> InheritanceGraph:
+    """Return the whole inheritance graph.
+
+    Raises:
+        StoreError: if it is damaged.
+    """
+    records = db.execute(select(MODELS.c.record)).scalars().all()
+    edges = db.execute(select(EDGES.c.edge)).scalars().all()
+    return _graph(map(read_record, records), map(read_edge, edges))
+
+
+def find_descendants(db: Connection, roots: Sequence[str]) -> InheritanceGraph:
+    """Return roots, all that was derived from them, and the parents of these.
+
+    Every question about a request that starts at these roots has the same answer as in the whole
+    graph.  Roots that do not exist are not in it; a parent that does not descend from a root is
+    there without its own parents.
+
+    Raises:
+        StoreError: if the graph is damaged.
+    """
+    seen = set(roots)
+    frontier = list(seen)
+    while frontier:
+        children = {
+            child
+            for some in _batches(frontier)
+            for child in db.scalars(select(EDGES.c.child).where(EDGES.c.parent.in_(some)))
+        }
+        frontier = list(children - seen)
+        seen |= children
+    edges = [
+        read_edge(data)
+        for some in _batches(seen)
+        for data in db.scalars(select(EDGES.c.edge).where(EDGES.c.child.in_(some)))
+    ]
+    known = find_records(db, seen.union(edge.parent for edge in edges))
+    return _graph(known.values(), edges)
+
+
+def find_records(db: Connection, ids: Iterable[str]) -> dict[str, ModelRecord]:
+    """Return id -> record, of those that exist.
+
+    Raises:
+        StoreError: if one is damaged.
+    """
+    query = select(MODELS.c.record)
+    found = (
+        read_record(data)
+        for some in _batches(set(ids))
+        for data in db.scalars(query.where(MODELS.c.id.in_(some)))
+    )
+    return {record.id: record for record in found}
+
+
+def page_records(
+    db: Connection, owner: str, after: tuple[int, str] | None, count: int
+) -> list[ModelRecord]:
+    """Return versions, the oldest first.
+
+    Args:
+        db: a transaction.
+        owner: whose; `""` for all.
+        after: `(created_us, id)` of the version to go on after; `None` for the first ones.
+        count: at most so many.
+
+    Raises:
+        StoreError: if one is damaged.
+    """
+    age = (MODELS.c.created_us, MODELS.c.id)
+    conditions: list[ColumnElement[bool]] = []
+    if owner:
+        conditions.append(MODELS.c.owner == owner)
+    if after is not None:
+        conditions.append(tuple_(*age) > tuple_(*after))
+    query = select(MODELS.c.record).where(*conditions).order_by(*age).limit(count)
+    return [read_record(data) for data in db.scalars(query)]
+
+
+def find_holders(db: Connection, classes: Iterable[str]) -> list[ModelRecord]:
+    """Return the versions that were trained directly on any of some classes, the oldest first.
+
+    Raises:
+        StoreError: if one is damaged.
+    """
+    digests = {class_digest(name) for name in classes}
+    held = select(HOLDINGS.c.model_id).where(HOLDINGS.c.class_digest.in_(digests))
+    query = select(MODELS.c.record).where(MODELS.c.id.in_(held))
+    return [
+        read_record(data) for data in db.scalars(query.order_by(MODELS.c.created_us, MODELS.c.id))
+    ]
+
+
+def _graph(records: Iterable[ModelRecord], edges: Iterable[Inheritance]) -> InheritanceGraph:
+    try:
+        return InheritanceGraph(records, edges)
+    except (GraphError, LabelError) as error:
+        raise StoreError(
+            f"Expected a sound inheritance graph in the database, but: {error}"
+        ) from error
+
+
+def _batches(values: Iterable[T]) -> Iterator[list[T]]:
+    rest = list(values)
+    for start in range(0, len(rest), _AT_A_TIME):
+        yield rest[start : start + _AT_A_TIME]

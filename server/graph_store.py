@@ -1,0 +1,98 @@
+"""The inheritance graph of a store: versions, and what they were derived from."""
+
+from collections.abc import Iterable
+
+from sqlalchemy import func, select
+
+from disinherit.common.graph import InheritanceGraph
+from disinherit.common.records import Inheritance, ModelRecord
+from disinherit.server.audit_words import COORDINATOR
+from disinherit.server.database import Database
+from disinherit.server.graph_queries import (
+    find_descendants,
+    find_graph,
+    find_holders,
+    find_records,
+    page_records,
+)
+from disinherit.server.lineage import put_version
+from disinherit.server.tables import MODELS
+
+
+class GraphStore:
+    """The inheritance graph in one database.
+
+    Every method raises `StoreError` if the database fails or holds something damaged.
+
+    Args:
+        database: the database.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add_model(
+        self,
+        record: ModelRecord,
+        parents: Iterable[Inheritance] = (),
+        *,
+        actor: str = COORDINATOR,
+    ) -> None:
+        """Add a version and what it was derived from, or complete the record of a known version.
+
+        Adding the same again changes nothing.  A known version that has no parents yet is given
+        `parents`; one that has some keeps them.
+
+        Args:
+            record: the version.
+            parents: what it was derived from.
+            actor: who registers it, for the audit log.
+
+        Raises:
+            GraphError: if the graph refuses it; nothing is stored then.
+            LabelError: if a label mapping does not fit; nothing is stored then.
+        """
+        with self._database.writing() as db:
+            put_version(db, record, list(parents), actor)
+
+    def graph(self) -> InheritanceGraph:
+        """Return the whole inheritance graph, however large it is."""
+        with self._database.reading() as db:
+            return find_graph(db)
+
+    def descendants(self, roots: Iterable[str]) -> InheritanceGraph:
+        """Return roots, what was derived from them, and the parents of these.
+
+        A question about a request that starts at these roots has the same answer as in the whole
+        graph.
+        """
+        with self._database.reading() as db:
+            return find_descendants(db, list(roots))
+
+    def records(self, ids: Iterable[str]) -> dict[str, ModelRecord]:
+        """Return id -> version, of those that exist."""
+        with self._database.reading() as db:
+            return find_records(db, ids)
+
+    def page_models(
+        self, owner: str, after: tuple[int, str] | None, count: int
+    ) -> list[ModelRecord]:
+        """Return versions, the oldest first.
+
+        Args:
+            owner: whose; `""` for all.
+            after: `(created_us, id)` of the version to go on after; `None` for the first ones.
+            count: at most so many.
+        """
+        with self._database.reading() as db:
+            return page_records(db, owner, after, count)
+
+    def holders(self, classes: Iterable[str]) -> list[ModelRecord]:
+        """Return the versions that were trained directly on any of some classes, oldest first."""
+        with self._database.reading() as db:
+            return find_holders(db, classes)
+
+    def model_count(self) -> int:
+        """Return the number of versions, without reading them."""
+        with self._database.reading() as db:
+            return db.scalar(select(func.count()).select_from(MODELS)) or 0
