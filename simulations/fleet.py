@@ -1,39 +1,41 @@
 """Training a topology over Flower, generation by generation, and replaying it."""
 
+import functools
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from flwr.serverapp import Grid
+from torch import nn
 
 from disinherit.common.errors import CampaignError
 from disinherit.common.records import Inheritance, ModelRecord
 from disinherit.server.flower_transport import FlowerTransport, exchange
 from disinherit.server.store import now_us
-from disinherit.simulations.owners import owner_name
+from disinherit.simulations.inheriting import Weights, starting_weights
+from disinherit.simulations.label_spaces import LabelSpaces, label_spaces
+from disinherit.simulations.owners import owner_name, share_out
 from disinherit.simulations.settings import Settings
-from disinherit.simulations.topology import Derivation, Topology
-from disinherit.simulations.training import Fit, Fitted, Weights, average
+from disinherit.simulations.topology import Derivation
+from disinherit.simulations.training import Fit, Fitted
 
 Record = Callable[[ModelRecord, list[Inheritance]], None]
 
 _TIMEOUT_SECONDS = 3600.0
 
 
-@dataclass(slots=True)
+@dataclass
 class Fleet:
     """The models of a run while they come to be.
 
     Attributes:
         settings: of the run.
-        topology: who is derived from whom.
         grid: the way to the owners' nodes.
         transport: knows which node an owner is.
         weights: of the trained models, by id.
     """
 
     settings: Settings
-    topology: Topology
     grid: Grid
     transport: FlowerTransport
     weights: dict[str, Weights] = field(default_factory=dict)
@@ -52,9 +54,10 @@ class Fleet:
             CampaignError: if a model could not be trained.
         """
         started = time.perf_counter()
-        for derivation, fitted in self._fit({}, self.topology.ids, self.never_learned, keep=True):
+        ids = self.settings.scenario.ids
+        for derivation, fitted in self._fit({}, ids, self.spaces.never_trained, keep=True):
             self.weights[derivation.id] = fitted.weights
-            record(fitted.record, self.topology.edges(derivation))
+            record(fitted.record, self.spaces.edges(derivation))
             say(derivation.id)
         return time.perf_counter() - started
 
@@ -76,38 +79,39 @@ class Fleet:
         started = time.perf_counter()
         others = {m: weights for m, weights in self.weights.items() if m not in affected}
         retrained = {}
-        for derivation, fitted in self._fit(others, affected, self.left_out, keep=False):
+        for derivation, fitted in self._fit(others, affected, self.spaces.left_out, keep=False):
             retrained[derivation.id] = fitted.weights
             say(derivation.id)
         return retrained, time.perf_counter() - started
 
-    def never_learned(self, model: str) -> tuple[str, ...]:
-        """Return the classes that a model is not trained on, since it is not below their root."""
-        return self.topology.never_learned(model, self.settings.forget)
-
-    def left_out(self, model: str) -> tuple[str, ...]:
-        """Return the classes left out when an affected model is retrained.
-
-        These are the classes it is to forget, and those it never learned: all sensitive ones.
-        """
-        return tuple(name for names in self.settings.forget.values() for name in names)
+    @functools.cached_property
+    def spaces(self) -> LabelSpaces:
+        """What the models know of the data set's classes."""
+        return label_spaces(self.settings.scenario, share_out(self.settings).dataset)
 
     def _fit(
         self,
         known: Mapping[str, Weights],
         models: Collection[str],
-        without: Callable[[str], tuple[str, ...]],
+        without: Callable[[str, Mapping[str, tuple[str, ...]]], tuple[str, ...]],
         *,
         keep: bool,
     ) -> Iterator[tuple[Derivation, Fitted]]:
         """Train models generation by generation, those of one generation at the same time."""
         weights = dict(known)
-        for generation in self.topology.generations():
+        for generation in self.settings.scenario.generations():
             messages = {}
             for derivation in generation:
                 if derivation.id in models:
-                    fit = Fit(derivation.id, now_us(), without(derivation.id), keep)
-                    start = average([weights[parent] for parent in derivation.parents])
+                    fit = Fit(
+                        derivation.id,
+                        now_us(),
+                        without(derivation.id, self.settings.forget),
+                        keep,
+                        self.spaces.labels[derivation.id],
+                        derivation.trains,
+                    )
+                    start = starting_weights(derivation, self.spaces, weights, self._fresh)
                     messages[derivation] = fit.message(
                         start, self._node(derivation.id), _TIMEOUT_SECONDS
                     )
@@ -116,8 +120,13 @@ class Fleet:
                 weights[derivation.id] = fitted.weights
                 yield derivation, fitted
 
+    def _fresh(self, classes: int) -> nn.Module:
+        """Return the network that models with so many classes start from."""
+        dataset = share_out(self.settings).dataset
+        return self.settings.network_spec(dataset, classes).build(self.settings.seed)
+
     def _node(self, model: str) -> int:
-        owner = owner_name(self.topology.owner_of(model, self.settings.clients))
+        owner = owner_name(self.settings.scenario.owner_of(model, self.settings.clients))
         if owner not in self.transport.nodes:
             raise CampaignError(
                 f"Expected {owner} to train model {model!r}, but it did not say that it is there."

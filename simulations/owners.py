@@ -1,7 +1,7 @@
 """The owners of a simulated fleet: the client's handlers over a share of one data set."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +14,11 @@ from disinherit.common.devices import pick_device
 from disinherit.common.errors import DataError
 from disinherit.common.records import ModelRecord
 from disinherit.simulations.datasets import Dataset, load_dataset
+from disinherit.simulations.label_spaces import label_spaces
+from disinherit.simulations.networks import Classifier
 from disinherit.simulations.partitions import partition
 from disinherit.simulations.settings import Settings
 from disinherit.simulations.splits import Splits, make_splits
-from disinherit.simulations.topology import Topology
 
 _EVALUATION_BATCH = 1024
 
@@ -47,15 +48,34 @@ class SharedData:
     train: tuple[Tensor, ...]
     tuning: tuple[Tensor, ...]
 
-    def owned(self, indices: Tensor, classes: tuple[str, ...], size: int) -> TensorBatches:
-        """Return the samples at `indices` that belong to some classes."""
+    def owned(
+        self,
+        indices: Tensor,
+        classes: Sequence[str],
+        size: int,
+        space: Sequence[str] | None = None,
+    ) -> TensorBatches:
+        """Return the samples at `indices` that belong to some classes.
+
+        Args:
+            indices: of samples in the pool.
+            classes: of the data set, to keep.
+            size: of a batch.
+            space: classes of the data set in the order of the targets wanted, which has all of
+                `classes`; `None` for the data set's own order.
+        """
         wanted = torch.tensor([name in classes for name in self.dataset.classes])
         kept = indices[wanted[self.dataset.targets[indices]]]
-        return TensorBatches(self.dataset.inputs[kept], self.dataset.targets[kept], size)
+        targets = self.dataset.targets[kept]
+        if space is not None:
+            rows = {name: row for row, name in enumerate(space)}
+            targets = torch.tensor([rows.get(name, -1) for name in self.dataset.classes])[targets]
+        return TensorBatches(self.dataset.inputs[kept], targets, size)
 
-    def evaluation(self) -> TensorBatches:
-        """Return the evaluation split, which is the same for everyone."""
-        return self.owned(self.splits.evaluation, self.dataset.classes, _EVALUATION_BATCH)
+    def evaluation(self, space: Sequence[str] | None = None) -> TensorBatches:
+        """Return the evaluation split, or its samples of some classes, numbered in their order."""
+        classes = self.dataset.classes if space is None else space
+        return self.owned(self.splits.evaluation, classes, _EVALUATION_BATCH, space)
 
     def held(self, index: int) -> tuple[str, ...]:
         """Return the classes of which an owner has training samples."""
@@ -93,27 +113,29 @@ def _share_out(
     return SharedData(dataset, splits, shares(splits.train, kind), shares(splits.tuning, "iid"))
 
 
-def check_shares(settings: Settings, topology: Topology, data: SharedData) -> None:
+def check_shares(settings: Settings, data: SharedData) -> None:
     """Check that every owner has the data that its models need.
 
     Raises:
         DataError: if a root's owner has no sample of a class to forget there, or an owner has none
             of the other classes to train a model on.
     """
-    sensitive = {name for names in settings.forget.values() for name in names}
+    spaces = label_spaces(settings.scenario, data.dataset)
+    sensitive = spaces.sensitive(settings.forget)
+    everywhere = {name for names in sensitive.values() for name in names}
     how = f"the {settings.partition} partition of seed {settings.seed} for {settings.clients}"
     advice = "Choose another root or seed, fewer owners, or the iid partition."
-    for model in topology.ids:
-        index = topology.owner_of(model, settings.clients)
+    for model in settings.scenario.ids:
+        index = settings.scenario.owner_of(model, settings.clients)
         held = data.held(index)
         got = f"but in {how} it has only class {', '.join(held)}"
-        for name in settings.forget.get(model, ()):
+        for name in sensitive.get(model, ()):
             if name not in held:
                 raise DataError(
                     f"Expected {owner_name(index)} to have samples of class {name!r}, which enters "
                     f"with its model {model!r}, {got}. {advice}"
                 )
-        if sensitive.issuperset(held):
+        if everywhere.issuperset(set(held) & set(spaces.held[model])):
             raise DataError(
                 f"Expected {owner_name(index)} to have samples of a class that is not to be "
                 f"forgotten, to train model {model!r} on, {got}. {advice}"
@@ -148,38 +170,53 @@ class SimulatedOwner:
 
     def network(self, record: ModelRecord) -> nn.Module:
         """Return a module of the run's network."""
-        return self.new_network()
+        return self.new_network(len(record.labels))
 
-    def new_network(self) -> nn.Module:
-        """Return the network that all models of a federation start from."""
-        return self._settings.network_spec(self.data.dataset).build(self._settings.seed)
+    def new_network(self, classes: int | None = None) -> Classifier:
+        """Return the network that all models of a scenario with so many classes start from."""
+        return self._settings.network_spec(self.data.dataset, classes).build(self._settings.seed)
 
     def training_data(self, record: ModelRecord) -> Batches | None:
         """Return the owner's share of the classes the model was trained on directly."""
-        data = self.training_share(_trained_on(record))
+        data = self.training_share(self._trained_on(record), self._space(record))
         return data if len(data) else None
 
-    def training_share(self, classes: tuple[str, ...]) -> TensorBatches:
-        """Return the owner's share of the training split, restricted to some classes."""
-        return self.data.owned(self.data.train[self._index], classes, self._settings.batch_size)
+    def training_share(
+        self, classes: Sequence[str], space: Sequence[str] | None = None
+    ) -> TensorBatches:
+        """Return the owner's share of the training split, restricted to some classes.
+
+        Args:
+            classes: of the data set, to keep.
+            space: see `SharedData.owned`.
+        """
+        size = self._settings.batch_size
+        return self.data.owned(self.data.train[self._index], classes, size, space)
 
     def tuning_data(self, record: ModelRecord) -> Batches | None:
         """Return the owner's share of the tuning split, of classes that it held."""
-        classes, size = _trained_on(record), self._settings.batch_size
-        data = self.data.owned(self.data.tuning[self._index], classes, size)
+        classes, size = self._trained_on(record), self._settings.batch_size
+        data = self.data.owned(self.data.tuning[self._index], classes, size, self._space(record))
         return data if len(data) else None
 
     def evaluation_data(self, record: ModelRecord) -> Batches | None:
-        """Return the evaluation split; a successor is evaluated on the same samples."""
-        return self.data.evaluation()
+        """Return the evaluation split of the model's classes; a successor gets the same samples."""
+        return self.data.evaluation(self._space(record))
+
+    def _space(self, record: ModelRecord) -> list[str]:
+        """Return the data set's classes in the order of a model's labels."""
+        aliases = self._settings.scenario.aliases
+        return [aliases.get(label, label) for label in record.labels]
+
+    def _trained_on(self, record: ModelRecord) -> list[str]:
+        """Return the data set's classes that a model was trained on directly."""
+        if record.provenance is None:
+            return []
+        aliases = self._settings.scenario.aliases
+        counts = record.provenance.samples_per_class
+        return [aliases.get(label, label) for label, count in counts.items() if count]
 
 
 def owner_name(index: int) -> str:
     """Return the name of an owner."""
     return f"owner-{index}"
-
-
-def _trained_on(record: ModelRecord) -> tuple[str, ...]:
-    if record.provenance is None:
-        return ()
-    return tuple(name for name, count in record.provenance.samples_per_class.items() if count)

@@ -7,6 +7,7 @@ those classes left out; its model is not kept.
 
 import functools
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,12 +24,12 @@ from disinherit.common.errors import CampaignError, DataError, DisinheritError
 from disinherit.common.graph_formats import record_from_proto, record_to_proto
 from disinherit.common.records import ModelRecord, Provenance
 from disinherit.common.scope import architecture_fingerprint
+from disinherit.simulations.inheriting import Weights
+from disinherit.simulations.networks import Classifier
 from disinherit.simulations.owners import SharedData, SimulatedOwner, TensorBatches
 from disinherit.simulations.settings import Settings
-from disinherit.simulations.topology import model_seed
+from disinherit.simulations.topology import Layers, model_seed
 from disinherit.v1.graph_pb2 import ModelRecord as RecordProto
-
-Weights = dict[str, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +39,18 @@ class Fit:
     Attributes:
         model: its id.
         created_us: creation time, given out by the coordinator.
-        without: classes to leave out of the training data.
+        without: classes of the data set to leave out of the training data.
         keep: whether the owner registers the model; a replay is not kept.
+        labels: the model's label space; `None` for the data set's classes.
+        layers: whether all layers are trained, or only the head on frozen features.
     """
 
     model: str
     created_us: int
     without: tuple[str, ...]
     keep: bool = True
+    labels: tuple[str, ...] | None = None
+    layers: Layers = "all"
 
     def message(self, start: Weights | None, node: int, timeout: float) -> Message:
         """Return the Flower message for a node, with the weights to start from."""
@@ -57,6 +62,8 @@ class Fit:
                         "created_us": self.created_us,
                         "without": json.dumps(self.without),
                         "keep": self.keep,
+                        "labels": json.dumps(self.labels),
+                        "layers": self.layers,
                     }
                 )
             }
@@ -64,6 +71,21 @@ class Fit:
         if start is not None:
             content["start"] = ArrayRecord(torch_state_dict=start)
         return Message(content, node, "train.fit", ttl=timeout)
+
+    @classmethod
+    def from_message(cls, message: Message) -> "Fit":
+        """Read what `message` wrote."""
+        order = message.content["fit"]
+        assert isinstance(order, ConfigRecord)
+        labels = json.loads(str(order["labels"]))
+        return cls(
+            str(order["model"]),
+            int(str(order["created_us"])),
+            tuple(json.loads(str(order["without"]))),
+            bool(order["keep"]),
+            None if labels is None else tuple(labels),
+            "head" if order["layers"] == "head" else "all",
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -119,15 +141,8 @@ def build_simulation_app(settings: Settings, folder: Path) -> ClientApp:
 
     @app.train("fit")
     def _fit(message: Message, context: Context) -> Message:
-        order = message.content["fit"]
+        fit = Fit.from_message(message)
         start = message.content.get("start")
-        assert isinstance(order, ConfigRecord)
-        fit = Fit(
-            str(order["model"]),
-            int(str(order["created_us"])),
-            tuple(json.loads(str(order["without"]))),
-            bool(order["keep"]),
-        )
         weights = None
         if isinstance(start, ArrayRecord):
             weights = dict(start.to_torch_state_dict())
@@ -158,36 +173,53 @@ def fit_model(owner: SimulatedOwner, settings: Settings, fit: Fit, start: Weight
         StoreError: if the model cannot be registered.
     """
     dataset = owner.data.dataset
-    data = owner.training_share(tuple(c for c in dataset.classes if c not in fit.without))
+    labels = dataset.classes if fit.labels is None else fit.labels
+    space = [settings.scenario.aliases.get(label, label) for label in labels]
+    data = owner.training_share([name for name in space if name not in fit.without], space)
     if not len(data):
         raise DataError(
             f"Expected samples to train model {fit.model!r} on without class "
             f"{', '.join(fit.without)}, but {owner.store.owner} has none. Use fewer owners, or "
             "another partition."
         )
-    network = owner.new_network()
+    network = owner.new_network(len(labels))
     if start is not None:
         network.load_state_dict(start)
-    train(network, data, settings, model_seed(settings.seed, fit.model), owner.device)
+    learn = train if fit.layers == "all" else train_head
+    learn(network, data, settings, model_seed(settings.seed, fit.model), owner.device)
     weights = {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
     if not all(bool(value.isfinite().all()) for value in weights.values()):
         raise DataError(
             f"Expected finite weights from training model {fit.model!r}, but it diverged with "
             f"learning rate {settings.learning_rate:g}. Choose a lower one."
         )
-    counts = torch.bincount(data.targets, minlength=len(dataset.classes)).tolist()
+    counts = torch.bincount(data.targets, minlength=len(labels)).tolist()
     record = ModelRecord(
         id=fit.model,
         owner=owner.store.owner,
         architecture=architecture_fingerprint(weights),
-        labels=dataset.classes,
+        labels=labels,
         digest=weights_digest(weights),
         created_us=fit.created_us,
-        provenance=Provenance(dataset.name, dict(zip(dataset.classes, counts, strict=True))),
+        provenance=Provenance(dataset.name, dict(zip(labels, counts, strict=True))),
     )
     if fit.keep:
         record = owner.store.add(record, weights)
     return Fitted(record, weights)
+
+
+def train_head(
+    network: Classifier, data: TensorBatches, settings: Settings, seed: int, device: torch.device
+) -> None:
+    """Train the head in place as `train` does, on features that stay as they are.
+
+    The features are those of eval mode and are computed once; what they are made of, buffers
+    included, does not change by a bit.
+    """
+    network.to(device).eval()
+    size = max(settings.batch_size, 256)
+    features = _features(network, data.inputs.to(device), size)
+    train(network.head, TensorBatches(features, data.targets, data.size), settings, seed, device)
 
 
 def train(
@@ -213,31 +245,30 @@ def train(
             optimizer.step()
 
 
-def average(parents: list[Weights]) -> Weights | None:
-    """Return the plain average of the parents' weights, or `None` without parents.
-
-    Integer buffers (counters) cannot be averaged and are the first parent's.
-    """
-    if not parents:
-        return None
-    return {
-        name: torch.stack([weights[name] for weights in parents]).mean(dim=0)
-        if value.is_floating_point()
-        else value
-        for name, value in parents[0].items()
-    }
+@torch.no_grad()
+def _features(network: Classifier, inputs: Tensor, size: int) -> Tensor:
+    return torch.cat([network.features(part) for part in inputs.split(size)])
 
 
-def confusion(settings: Settings, data: SharedData, weights: Weights) -> list[list[int]]:
+def confusion(
+    settings: Settings, data: SharedData, weights: Weights, space: Sequence[str] | None = None
+) -> list[list[int]]:
     """Return confusion counts `[C, C]` of given weights on the evaluation split.
 
     They are what an owner that holds the weights would answer; row = true class, column =
     predicted class.
+
+    Args:
+        settings: of the run.
+        data: of the run.
+        weights: of a model.
+        space: its classes in the order of its head's rows; `None` for those of the data set.
     """
-    network = settings.network_spec(data.dataset).build(settings.seed)
+    classes = len(data.dataset.classes if space is None else space)
+    network = settings.network_spec(data.dataset, classes).build(settings.seed)
     network.load_state_dict(weights)
     counts = confusion_counts(
-        network, data.evaluation(), len(data.dataset.classes), pick_device(settings.device)
+        network, data.evaluation(space), classes, pick_device(settings.device)
     )
     rows: list[list[int]] = counts.tolist()
     return rows

@@ -11,19 +11,20 @@ from hypothesis import strategies as st
 
 from disinherit.common.errors import DataError, InputError, RequestError
 from disinherit.simulations.datasets import Dataset, load_dataset
+from disinherit.simulations.scenarios import FEDERATED, load_scenario
 from disinherit.simulations.settings import (
     MethodSettings,
     Settings,
     check_forget,
     parse_forget,
 )
-from disinherit.simulations.topology import FEDERATED
 
 THREE = Settings("digits", {"r1": ("3",)})
 
 CHANGES: dict[str, Any] = {
     "dataset": "mnist5k",
     "forget": {"r1": ("4",)},
+    "scenario": load_scenario("transfer"),
     "network": "mlp",
     "clients": 4,
     "partition": "dirichlet",
