@@ -15,7 +15,8 @@
     u1 = { data = ["0", "three"] }     # what it is trained on; its whole label space by default
     u2 = { train = "head", head = "new", owner = 3 }
 
-Those in the folder `topologies` are the settings of arXiv 2408.08493 and can serve as examples.
+Models are in the order of `[models]`, then of their first edge, parents first.  The files in the
+folder `topologies` are the settings of arXiv 2408.08493 and can serve as examples.
 """
 
 import re
@@ -84,14 +85,12 @@ def topology_from_dict(values: Mapping[str, Any], name: str = "") -> Topology:
     _check_keys(values, _KEYS, "the scenario")
     kind = as_kind(_text(values.get("kind", "federated"), "kind"))
     models = _table(values.get("models", {}), "models")
-    links: dict[str, list[Link]] = {}
+    links: dict[str, list[Link]] = {model: [] for model in models}
     for number, entry in enumerate(_array(values.get("edges", []), "edges")):
         parents, child = _edge(entry, kind, f"edges[{number}]")
         for link in parents:
             links.setdefault(link.parent, [])
         links.setdefault(child, []).extend(parents)
-    for model in models:
-        links.setdefault(model, [])
     derivations = {
         model: _derivation(model, tuple(parents), _table(models.get(model, {}), f"model {model!r}"))
         for model, parents in links.items()
@@ -202,7 +201,7 @@ def _derivation(model: str, links: tuple[Link, ...], values: Mapping[str, Any]) 
 
 
 def _in_order(derivations: Mapping[str, Derivation]) -> tuple[Derivation, ...]:
-    """Return the derivations with parents first, otherwise in the order of the file."""
+    """Return the derivations with parents first, otherwise in the order given."""
     left = dict(derivations)
     ordered: list[Derivation] = []
     while left:
