@@ -105,8 +105,8 @@ def test_samples_that_do_not_fit_are_refused(inputs: torch.Tensor, targets: torc
 @pytest.mark.parametrize("split", _SPLITS)
 @pytest.mark.parametrize("target", [-1, 10])
 def test_a_subject_has_only_its_own_classes(case: Case, split: str, target: int) -> None:
+    changed: Any = {split: samples(1, target)}
     with pytest.raises(DataError, match=f"{split} samples of model 'r1'"):
-        changed: Any = {split: samples(1, target)}
         dataclasses.replace(case.subjects["r1"], **changed)
 
 
