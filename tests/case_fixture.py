@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from disinherit.simulations.datasets import load_dataset
+from disinherit.simulations.inheriting import average
 from disinherit.simulations.networks import NetworkSpec
 from disinherit.simulations.settings import Settings
 from disinherit.simulations.subjects import (
@@ -25,7 +26,7 @@ from disinherit.simulations.subjects import (
     Weights,
 )
 from disinherit.simulations.topology import model_seed
-from disinherit.simulations.training import average, train
+from disinherit.simulations.training import train
 
 PARENTS = {"base": (), "r1": ("base",), "r2": ("r1",), "r3": ("base", "r2")}
 FORGOTTEN = 3
@@ -60,9 +61,9 @@ def digits_case(seed: int = 0, granularity: Granularity = "class") -> Case:
             if not replay and model != "base":
                 left_out = torch.zeros_like(left_out)
             network = build()
-            start = average([known[parent] for parent in PARENTS[model]])
-            if start is not None:
-                network.load_state_dict(start)
+            parents = [known[parent] for parent in PARENTS[model]]
+            if parents:
+                network.load_state_dict(average(parents, [1 / len(parents)] * len(parents)))
             train(
                 network,
                 samples(share[~left_out]).batches(64),
