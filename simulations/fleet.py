@@ -1,30 +1,29 @@
 """Training a topology over Flower, generation by generation, and replaying it."""
 
-import functools
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
 from flwr.serverapp import Grid
-from torch import nn
 
 from disinherit.common.errors import CampaignError
 from disinherit.common.records import Inheritance, ModelRecord
 from disinherit.server.flower_transport import FlowerTransport, exchange
 from disinherit.server.store import now_us
-from disinherit.simulations.inheriting import Weights, starting_weights
-from disinherit.simulations.label_spaces import LabelSpaces, label_spaces
-from disinherit.simulations.owners import owner_name, share_out
+from disinherit.simulations.forgetting import Forgetting
+from disinherit.simulations.inheriting import Weights
+from disinherit.simulations.owners import owner_name
+from disinherit.simulations.replaying import fit_of, start_of, untrained
 from disinherit.simulations.settings import Settings
 from disinherit.simulations.topology import Derivation
-from disinherit.simulations.training import Fit, Fitted
+from disinherit.simulations.training import Fitted
 
 Record = Callable[[ModelRecord, list[Inheritance]], None]
 
 _TIMEOUT_SECONDS = 3600.0
 
 
-@dataclass
+@dataclass(slots=True)
 class Fleet:
     """The models of a run while they come to be.
 
@@ -32,12 +31,18 @@ class Fleet:
         settings: of the run.
         grid: the way to the owners' nodes.
         transport: knows which node an owner is.
+        forgetting: what is to be forgotten.
+        run: its name, where one app trains for several.
+        keep: whether owners register the models.
         weights: of the trained models, by id.
     """
 
     settings: Settings
     grid: Grid
     transport: FlowerTransport
+    forgetting: Forgetting
+    run: str = ""
+    keep: bool = True
     weights: dict[str, Weights] = field(default_factory=dict)
 
     def train(self, record: Record, say: Callable[[str], None]) -> float:
@@ -55,9 +60,8 @@ class Fleet:
         """
         started = time.perf_counter()
         ids = self.settings.scenario.ids
-        for derivation, fitted in self._fit({}, ids, self.spaces.never_trained, keep=True):
-            self.weights[derivation.id] = fitted.weights
-            record(fitted.record, self.spaces.edges(derivation))
+        for derivation, fitted in self._fit(self.weights, ids, replay=False):
+            record(fitted.record, self.forgetting.spaces.edges(derivation))
             say(derivation.id)
         return time.perf_counter() - started
 
@@ -77,41 +81,39 @@ class Fleet:
             CampaignError: if a model could not be retrained.
         """
         started = time.perf_counter()
-        others = {m: weights for m, weights in self.weights.items() if m not in affected}
-        retrained = {}
-        for derivation, fitted in self._fit(others, affected, self.spaces.left_out, keep=False):
-            retrained[derivation.id] = fitted.weights
+        weights = {m: known for m, known in self.weights.items() if m not in affected}
+        for derivation, _ in self._fit(weights, affected, replay=True):
             say(derivation.id)
-        return retrained, time.perf_counter() - started
-
-    @functools.cached_property
-    def spaces(self) -> LabelSpaces:
-        """What the models know of the data set's classes."""
-        return label_spaces(self.settings.scenario, share_out(self.settings).dataset)
+        return {model: weights[model] for model in affected}, time.perf_counter() - started
 
     def _fit(
         self,
-        known: Mapping[str, Weights],
+        weights: dict[str, Weights],
         models: Collection[str],
-        without: Callable[[str, Mapping[str, tuple[str, ...]]], tuple[str, ...]],
         *,
-        keep: bool,
+        replay: bool,
     ) -> Iterator[tuple[Derivation, Fitted]]:
-        """Train models generation by generation, those of one generation at the same time."""
-        weights = dict(known)
+        """Train models generation by generation, those of one generation at the same time.
+
+        What they become is added to `weights`.
+        """
         for generation in self.settings.scenario.generations():
             messages = {}
             for derivation in generation:
-                if derivation.id in models:
-                    fit = Fit(
-                        derivation.id,
-                        now_us(),
-                        without(derivation.id, self.settings.forget),
-                        keep,
-                        self.spaces.labels[derivation.id],
-                        derivation.trains,
+                if derivation.id not in models:
+                    continue
+                if replay and self.forgetting.has_left(derivation.id):
+                    weights[derivation.id] = untrained(derivation, self.forgetting, weights)
+                else:
+                    fit = fit_of(
+                        derivation,
+                        self.forgetting,
+                        replay=replay,
+                        created_us=now_us(),
+                        keep=self.keep and not replay,
+                        run=self.run,
                     )
-                    start = starting_weights(derivation, self.spaces, weights, self._fresh)
+                    start = start_of(derivation, self.forgetting, weights)
                     messages[derivation] = fit.message(
                         start, self._node(derivation.id), _TIMEOUT_SECONDS
                     )
@@ -119,11 +121,6 @@ class Fleet:
                 fitted = Fitted.from_reply(derivation.id, reply)
                 weights[derivation.id] = fitted.weights
                 yield derivation, fitted
-
-    def _fresh(self, classes: int) -> nn.Module:
-        """Return the network that models with so many classes start from."""
-        dataset = share_out(self.settings).dataset
-        return self.settings.network_spec(dataset, classes).build(self.settings.seed)
 
     def _node(self, model: str) -> int:
         owner = owner_name(self.settings.scenario.owner_of(model, self.settings.clients))

@@ -25,7 +25,9 @@ from disinherit.server.store import CoordinatorStore
 from disinherit.server.transport import Ask
 from disinherit.simulations.engine import check_engine, simulate
 from disinherit.simulations.fleet import Fleet
+from disinherit.simulations.forgetting import Forgetting
 from disinherit.simulations.inheriting import classes_of
+from disinherit.simulations.label_spaces import label_spaces
 from disinherit.simulations.owners import SharedData, check_shares, share_out
 from disinherit.simulations.repeating import repeat
 from disinherit.simulations.report import Confusions, Measured, build_report
@@ -95,7 +97,12 @@ def _main(
     try:
         transport = FlowerTransport(grid, expected=settings.clients)
         coordinator = Coordinator(store, transport, say=say)
-        fleet = Fleet(settings, grid, transport)
+        fleet = Fleet(
+            settings,
+            grid,
+            transport,
+            Forgetting(settings, label_spaces(settings.scenario, data.dataset)),
+        )
         measured = Measured()
         measured.train_seconds = fleet.train(store.add_model, lambda m: say(f"trained {m}"))
         say("registering Fisher summaries")
@@ -180,5 +187,5 @@ def _retrain(fleet: Fleet, planned: Plan, data: SharedData, measured: Measured, 
         measured.notes.append(f"No exact retraining to compare with: {error}")
         return
     for model, weights in retrained.items():
-        space = classes_of(fleet.spaces, model)
+        space = classes_of(fleet.forgetting.spaces, model)
         measured.retrained[model] = confusion(fleet.settings, data, weights, space)

@@ -13,6 +13,7 @@ from disinherit.client.store import ModelStore
 from disinherit.common.devices import pick_device
 from disinherit.common.errors import DataError
 from disinherit.common.records import ModelRecord
+from disinherit.simulations.backdoors import Backdoor
 from disinherit.simulations.datasets import Dataset, load_dataset
 from disinherit.simulations.label_spaces import label_spaces
 from disinherit.simulations.networks import Classifier
@@ -47,6 +48,8 @@ class SharedData:
     splits: Splits
     train: tuple[Tensor, ...]
     tuning: tuple[Tensor, ...]
+    planted: Tensor | None = None
+    """Training samples with a backdoor in them, if there is one."""
 
     def owned(
         self,
@@ -54,6 +57,7 @@ class SharedData:
         classes: Sequence[str],
         size: int,
         space: Sequence[str] | None = None,
+        without: Sequence[int] = (),
     ) -> TensorBatches:
         """Return the samples at `indices` that belong to some classes.
 
@@ -63,14 +67,24 @@ class SharedData:
             size: of a batch.
             space: classes of the data set in the order of the targets wanted, which has all of
                 `classes`; `None` for the data set's own order.
+            without: samples to leave out.
         """
-        wanted = torch.tensor([name in classes for name in self.dataset.classes])
-        kept = indices[wanted[self.dataset.targets[indices]]]
+        kept = self.chosen(indices, classes, without)
         targets = self.dataset.targets[kept]
         if space is not None:
             rows = {name: row for row, name in enumerate(space)}
             targets = torch.tensor([rows.get(name, -1) for name in self.dataset.classes])[targets]
         return TensorBatches(self.dataset.inputs[kept], targets, size)
+
+    def chosen(
+        self, indices: Tensor, classes: Sequence[str], without: Sequence[int] = ()
+    ) -> Tensor:
+        """Return those of `indices` that belong to some classes and are not to be left out."""
+        wanted = torch.tensor([name in classes for name in self.dataset.classes])
+        kept = indices[wanted[self.dataset.targets[indices]]]
+        if not without:
+            return kept
+        return kept[~torch.isin(kept, torch.tensor(list(without)))]
 
     def evaluation(self, space: Sequence[str] | None = None) -> TensorBatches:
         """Return the evaluation split, or its samples of some classes, numbered in their order."""
@@ -96,12 +110,19 @@ def share_out(settings: Settings) -> SharedData:
         settings.clients,
         settings.partition,
         settings.concentration,
+        settings.backdoor,
     )
 
 
 @functools.lru_cache(maxsize=2)
 def _share_out(
-    source: str, seed: int, limit: int | None, clients: int, kind: str, concentration: float
+    source: str,
+    seed: int,
+    limit: int | None,
+    clients: int,
+    kind: str,
+    concentration: float,
+    backdoor: Backdoor | None,
 ) -> SharedData:
     dataset = load_dataset(source)
     splits = make_splits(dataset, seed, limit=limit)
@@ -110,7 +131,11 @@ def _share_out(
         parts = partition(dataset.targets[indices], clients, kind, seed, concentration)
         return tuple(indices[part] for part in parts)
 
-    return SharedData(dataset, splits, shares(splits.train, kind), shares(splits.tuning, "iid"))
+    train, tuning = shares(splits.train, kind), shares(splits.tuning, "iid")
+    if backdoor is None:
+        return SharedData(dataset, splits, train, tuning)
+    dataset, planted = backdoor.planted(dataset, train[backdoor.owner], seed)
+    return SharedData(dataset, splits, train, tuning, planted)
 
 
 def check_shares(settings: Settings, data: SharedData) -> None:
@@ -153,11 +178,12 @@ class SimulatedOwner:
     Attributes:
         store: its models, summaries and ledger.
         device: where it computes.
+        index: which owner it is.
     """
 
     def __init__(self, settings: Settings, index: int, folder: Path) -> None:
         self._settings = settings
-        self._index = index
+        self.index = index
         self.data = share_out(settings)
         self.device = pick_device(settings.device)
         self.store = ModelStore(folder / "owners" / owner_name(index), owner_name(index))
@@ -178,25 +204,14 @@ class SimulatedOwner:
 
     def training_data(self, record: ModelRecord) -> Batches | None:
         """Return the owner's share of the classes the model was trained on directly."""
-        data = self.training_share(self._trained_on(record), self._space(record))
+        classes, size = self._trained_on(record), self._settings.batch_size
+        data = self.data.owned(self.data.train[self.index], classes, size, self._space(record))
         return data if len(data) else None
-
-    def training_share(
-        self, classes: Sequence[str], space: Sequence[str] | None = None
-    ) -> TensorBatches:
-        """Return the owner's share of the training split, restricted to some classes.
-
-        Args:
-            classes: of the data set, to keep.
-            space: see `SharedData.owned`.
-        """
-        size = self._settings.batch_size
-        return self.data.owned(self.data.train[self._index], classes, size, space)
 
     def tuning_data(self, record: ModelRecord) -> Batches | None:
         """Return the owner's share of the tuning split, of classes that it held."""
         classes, size = self._trained_on(record), self._settings.batch_size
-        data = self.data.owned(self.data.tuning[self._index], classes, size, self._space(record))
+        data = self.data.owned(self.data.tuning[self.index], classes, size, self._space(record))
         return data if len(data) else None
 
     def evaluation_data(self, record: ModelRecord) -> Batches | None:

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from disinherit.common.errors import InputError, RequestError
 from disinherit.server.planning import check_method
+from disinherit.simulations.backdoors import Backdoor
 from disinherit.simulations.datasets import Dataset
 from disinherit.simulations.label_spaces import label_spaces
 from disinherit.simulations.networks import NetworkSpec, known_networks
@@ -65,6 +66,7 @@ class Settings:
         device: where owners compute.
         method: how to unlearn.
         compare_published: whether the plain published rule is evaluated beside it.
+        backdoor: planted in an owner's training data, if any.
 
     Raises:
         InputError: if a value is out of range or a name is unknown.
@@ -85,6 +87,7 @@ class Settings:
     device: str = "auto"
     method: MethodSettings = field(default_factory=MethodSettings)
     compare_published: bool = False
+    backdoor: Backdoor | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("clients", 1), ("epochs", 1), ("batch_size", 1)):
@@ -104,6 +107,11 @@ class Settings:
         if self.partition not in PARTITION_KINDS:
             known = ", ".join(PARTITION_KINDS)
             raise InputError(f"Expected a partition among {known}, but got {self.partition!r}.")
+        if self.backdoor is not None and not 0 <= self.backdoor.owner < self.clients:
+            raise InputError(
+                f"Expected the owner of the backdoor from 0 to {self.clients - 1}, but got "
+                f"{self.backdoor.owner}."
+            )
         check_method(self.method.to_proto())
 
     def to_dict(self) -> dict[str, Any]:
@@ -114,6 +122,7 @@ class Settings:
             "forget": {root: list(names) for root, names in self.forget.items()},
             "scenario": topology_to_dict(self.scenario),
             "method": dataclasses.asdict(self.method),
+            "backdoor": None if self.backdoor is None else dataclasses.asdict(self.backdoor),
         }
 
     @classmethod
@@ -130,6 +139,9 @@ class Settings:
                     "forget": {root: tuple(names) for root, names in values["forget"].items()},
                     "scenario": topology_from_dict(values["scenario"]),
                     "method": MethodSettings(**values["method"]),
+                    "backdoor": None
+                    if values["backdoor"] is None
+                    else Backdoor(**values["backdoor"]),
                 }
             )
         except (TypeError, KeyError, AttributeError) as error:

@@ -7,9 +7,10 @@ those classes left out; its model is not kept.
 
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
@@ -26,7 +27,12 @@ from disinherit.common.records import ModelRecord, Provenance
 from disinherit.common.scope import architecture_fingerprint
 from disinherit.simulations.inheriting import Weights
 from disinherit.simulations.networks import Classifier
-from disinherit.simulations.owners import SharedData, SimulatedOwner, TensorBatches
+from disinherit.simulations.owners import (
+    SharedData,
+    SimulatedOwner,
+    TensorBatches,
+    owner_name,
+)
 from disinherit.simulations.settings import Settings
 from disinherit.simulations.topology import Layers, model_seed
 from disinherit.v1.graph_pb2 import ModelRecord as RecordProto
@@ -43,6 +49,8 @@ class Fit:
         keep: whether the owner registers the model; a replay is not kept.
         labels: the model's label space; `None` for the data set's classes.
         layers: whether all layers are trained, or only the head on frozen features.
+        without_samples: samples to leave out, as indices into the data set's pool.
+        run: name of the run, where one app trains for several.
     """
 
     model: str
@@ -51,6 +59,8 @@ class Fit:
     keep: bool = True
     labels: tuple[str, ...] | None = None
     layers: Layers = "all"
+    without_samples: tuple[int, ...] = ()
+    run: str = ""
 
     def message(self, start: Weights | None, node: int, timeout: float) -> Message:
         """Return the Flower message for a node, with the weights to start from."""
@@ -64,6 +74,8 @@ class Fit:
                         "keep": self.keep,
                         "labels": json.dumps(self.labels),
                         "layers": self.layers,
+                        "without_samples": list(self.without_samples),
+                        "run": self.run,
                     }
                 )
             }
@@ -85,6 +97,8 @@ class Fit:
             bool(order["keep"]),
             None if labels is None else tuple(labels),
             "head" if order["layers"] == "head" else "all",
+            tuple(cast("list[int]", order["without_samples"])),
+            str(order["run"]),
         )
 
 
@@ -130,10 +144,18 @@ class Fitted:
         )
 
 
-def build_simulation_app(settings: Settings, folder: Path) -> ClientApp:
-    """Return the deployment's ClientApp for the simulated owners, able to train as well."""
+def build_simulation_app(
+    settings: Settings, folder: Path, runs: Mapping[str, Settings] | None = None
+) -> ClientApp:
+    """Return the deployment's ClientApp for the simulated owners, able to train as well.
 
-    def open_owner(context: Context) -> SimulatedOwner:
+    Args:
+        settings: of the run whose owners answer the coordinator.
+        folder: where they keep their models.
+        runs: settings of further runs to train for, by name.
+    """
+
+    def open_owner(context: Context, settings: Settings = settings) -> SimulatedOwner:
         _warm_up()
         return SimulatedOwner(settings, int(str(context.node_config["partition-id"])), folder)
 
@@ -146,9 +168,10 @@ def build_simulation_app(settings: Settings, folder: Path) -> ClientApp:
         weights = None
         if isinstance(start, ArrayRecord):
             weights = dict(start.to_torch_state_dict())
+        own = (runs or {}).get(fit.run, settings)
         try:
-            with open_owner(context) as owner:
-                return fit_model(owner, settings, fit, weights).message(message)
+            with open_owner(context, own) as owner:
+                return fit_model(owner, own, fit, weights).message(message)
         except DisinheritError as error:
             content = RecordDict({"failed": ConfigRecord({"reason": str(error)})})
             return Message(content, reply_to=message)
@@ -172,28 +195,9 @@ def fit_model(owner: SimulatedOwner, settings: Settings, fit: Fit, start: Weight
         DataError: if the owner has no data left to train on, or the weights are no longer finite.
         StoreError: if the model cannot be registered.
     """
-    dataset = owner.data.dataset
-    labels = dataset.classes if fit.labels is None else fit.labels
-    space = [settings.scenario.aliases.get(label, label) for label in labels]
-    data = owner.training_share([name for name in space if name not in fit.without], space)
-    if not len(data):
-        raise DataError(
-            f"Expected samples to train model {fit.model!r} on without class "
-            f"{', '.join(fit.without)}, but {owner.store.owner} has none. Use fewer owners, or "
-            "another partition."
-        )
-    network = owner.new_network(len(labels))
-    if start is not None:
-        network.load_state_dict(start)
-    learn = train if fit.layers == "all" else train_head
-    learn(network, data, settings, model_seed(settings.seed, fit.model), owner.device)
-    weights = {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
-    if not all(bool(value.isfinite().all()) for value in weights.values()):
-        raise DataError(
-            f"Expected finite weights from training model {fit.model!r}, but it diverged with "
-            f"learning rate {settings.learning_rate:g}. Choose a lower one."
-        )
-    counts = torch.bincount(data.targets, minlength=len(labels)).tolist()
+    labels = owner.data.dataset.classes if fit.labels is None else fit.labels
+    weights, targets = fit_weights(settings, owner.data, owner.index, fit, start, owner.device)
+    counts = torch.bincount(targets, minlength=len(labels)).tolist()
     record = ModelRecord(
         id=fit.model,
         owner=owner.store.owner,
@@ -201,11 +205,61 @@ def fit_model(owner: SimulatedOwner, settings: Settings, fit: Fit, start: Weight
         labels=labels,
         digest=weights_digest(weights),
         created_us=fit.created_us,
-        provenance=Provenance(dataset.name, dict(zip(labels, counts, strict=True))),
+        provenance=Provenance(owner.data.dataset.name, dict(zip(labels, counts, strict=True))),
     )
     if fit.keep:
         record = owner.store.add(record, weights)
     return Fitted(record, weights)
+
+
+def fit_weights(
+    settings: Settings,
+    data: SharedData,
+    index: int,
+    fit: Fit,
+    start: Weights | None,
+    device: torch.device,
+) -> tuple[Weights, Tensor]:
+    """Train a model on an owner's share of the data.
+
+    Args:
+        settings: of the run.
+        data: of the run.
+        index: of the owner.
+        fit: what to train.
+        start: the parents' average; `None` to start from the scenario's initialisation.
+        device: where to compute.
+
+    Returns:
+        The weights on the CPU, and the targets of the samples it was trained on.
+
+    Raises:
+        DataError: if the owner has no data left to train on, or the weights are no longer finite.
+    """
+    labels = data.dataset.classes if fit.labels is None else fit.labels
+    space = [settings.scenario.aliases.get(label, label) for label in labels]
+    classes = [name for name in space if name not in fit.without]
+    batches = data.owned(
+        data.train[index], classes, settings.batch_size, space, fit.without_samples
+    )
+    if not len(batches):
+        raise DataError(
+            f"Expected samples to train model {fit.model!r} on without class "
+            f"{', '.join(fit.without)}, but {owner_name(index)} has none. Use fewer owners, or "
+            "another partition."
+        )
+    network = settings.network_spec(data.dataset, len(labels)).build(settings.seed)
+    if start is not None:
+        network.load_state_dict(start)
+    learn = train if fit.layers == "all" else train_head
+    learn(network, batches, settings, model_seed(settings.seed, fit.model), device)
+    weights = {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
+    if not all(bool(value.isfinite().all()) for value in weights.values()):
+        raise DataError(
+            f"Expected finite weights from training model {fit.model!r}, but it diverged with "
+            f"learning rate {settings.learning_rate:g}. Choose a lower one."
+        )
+    return weights, batches.targets
 
 
 def train_head(

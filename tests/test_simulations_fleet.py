@@ -13,8 +13,11 @@ from disinherit.common.checkpoints import weights_digest
 from disinherit.common.errors import CampaignError
 from disinherit.common.records import Inheritance, ModelRecord
 from disinherit.server.flower_transport import FlowerTransport
+from disinherit.simulations.datasets import load_dataset
 from disinherit.simulations.fleet import Fleet
+from disinherit.simulations.forgetting import Forgetting
 from disinherit.simulations.inheriting import Weights, average
+from disinherit.simulations.label_spaces import label_spaces
 from disinherit.simulations.scenarios import FEDERATED
 from disinherit.simulations.settings import Settings
 from disinherit.simulations.training import build_simulation_app
@@ -28,6 +31,8 @@ TWO_ROOTS = Settings(
     epochs=1,
 )
 
+FORGETTING = Forgetting(TWO_ROOTS, label_spaces(FEDERATED, load_dataset("digits")))
+
 AFFECTED = ("r1", "r2", "r3", "r4", "r6")
 
 
@@ -36,7 +41,7 @@ def fleet_in(
 ) -> tuple[Fleet, DirectGrid]:
     app = build_simulation_app(TWO_ROOTS, folder)
     grid = DirectGrid(app, TWO_ROOTS.clients, interfere)
-    return Fleet(TWO_ROOTS, grid, FlowerTransport(grid, 3)), grid
+    return Fleet(TWO_ROOTS, grid, FlowerTransport(grid, 3), FORGETTING), grid
 
 
 def order_of(message: Message) -> tuple[str, set[str], bool]:

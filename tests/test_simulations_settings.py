@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from disinherit.common.errors import DataError, InputError, RequestError
+from disinherit.simulations.backdoors import Backdoor
 from disinherit.simulations.datasets import Dataset, load_dataset
 from disinherit.simulations.scenarios import FEDERATED, load_scenario
 from disinherit.simulations.settings import (
@@ -37,6 +38,7 @@ CHANGES: dict[str, Any] = {
     "device": "cpu",
     "method": MethodSettings(alpha=2.0),
     "compare_published": True,
+    "backdoor": Backdoor(1, "3", "5", 10),
 }
 
 
