@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from disinherit.client.owner import Batches
 from disinherit.client.store import ModelStore
+from disinherit.common.checkpoints import weights_digest
 from disinherit.common.devices import pick_device
 from disinherit.common.errors import DataError
 from disinherit.common.records import ModelRecord
@@ -40,7 +41,7 @@ class TensorBatches:
         return iter(zip(self.inputs.split(self.size), self.targets.split(self.size), strict=True))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class SharedData:
     """The data set of a run, its splits, and each owner's share of training and tuning data."""
 
@@ -91,6 +92,14 @@ class SharedData:
         classes = self.dataset.classes if space is None else space
         return self.owned(self.splits.evaluation, classes, _EVALUATION_BATCH, space)
 
+    @functools.cached_property
+    def digest(self) -> str:
+        """SHA-256 of all samples, of their splits, and of who has which."""
+        shares = {f"train {i}": share for i, share in enumerate(self.train)}
+        shares |= {f"tuning {i}": share for i, share in enumerate(self.tuning)}
+        pool = {"inputs": self.dataset.inputs, "targets": self.dataset.targets}
+        return weights_digest({**pool, **shares, "evaluation": self.splits.evaluation})
+
     def held(self, index: int) -> tuple[str, ...]:
         """Return the classes of which an owner has training samples."""
         present = set(self.dataset.targets[self.train[index]].tolist())
@@ -114,7 +123,7 @@ def share_out(settings: Settings) -> SharedData:
     )
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=8)
 def _share_out(
     source: str,
     seed: int,

@@ -12,6 +12,7 @@ Import it before anything of Flower: what Flower itself imports may warn.
 import uuid
 import warnings
 from collections.abc import Callable, Iterable
+from types import ModuleType
 from typing import Any, TypeVar
 
 import pytest
@@ -95,16 +96,21 @@ class DirectGrid(Grid):
 
 
 def install(
-    monkeypatch: pytest.MonkeyPatch, interfere: Interfere = lambda _: None
+    monkeypatch: pytest.MonkeyPatch,
+    interfere: Interfere = lambda _: None,
+    module: ModuleType = main_job,
 ) -> list[DirectGrid]:
-    """Let `run_scenario` run on a `DirectGrid`; return the list the grids will be in."""
+    """Let `run_scenario` run on a `DirectGrid`; return the list the grids will be in.
+
+    `module` is where the engine's `simulate` is looked up.
+    """
     grids: list[DirectGrid] = []
 
     def simulate(main: Callable[[Grid], R], app: ClientApp, clients: int, device: str) -> R:
         grids.append(DirectGrid(app, clients, interfere))
         return main(grids[-1])
 
-    monkeypatch.setattr(main_job, "simulate", simulate)
+    monkeypatch.setattr(module, "simulate", simulate)
     return grids
 
 
