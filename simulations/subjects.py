@@ -61,8 +61,8 @@ class Samples:
     def __len__(self) -> int:
         return len(self.targets)
 
-    def __getitem__(self, chosen: Tensor) -> "Samples":
-        """Return the samples at given positions, or where a mask is true."""
+    def __getitem__(self, chosen: Tensor | slice) -> "Samples":
+        """Return the samples at given positions, in a range, or where a mask is true."""
         return Samples(self.inputs[chosen], self.targets[chosen])
 
     def of(self, classes: Iterable[int]) -> "Samples":

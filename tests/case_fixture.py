@@ -30,13 +30,14 @@ from disinherit.simulations.training import train
 
 PARENTS = {"base": (), "r1": ("base",), "r2": ("r1",), "r3": ("base", "r2")}
 FORGOTTEN = 3
-_SETTINGS = Settings(dataset="digits", forget={}, network="mlp", epochs=12, learning_rate=3e-3)
+_SETTINGS = Settings(dataset="digits", forget={}, network="mlp", epochs=30, learning_rate=3e-3)
 
 
 @functools.cache
 def digits_case(seed: int = 0, granularity: Granularity = "class") -> Case:
-    """The case of forgetting the digit 3, or 25 of the root's samples, at `r1`."""
+    """The case of forgetting, at `r1`, the digit 3, or 25 of its samples with a wrong label."""
     dataset = load_dataset("digits")
+    targets = dataset.targets.clone()
     build = NetworkBuild(NetworkSpec.for_dataset("mlp", dataset), seed)
     order = torch.randperm(len(dataset.targets), generator=torch.Generator().manual_seed(seed))
     held = order.split([300, 300, 300, 300, 200, len(order) - 1400])
@@ -44,15 +45,18 @@ def digits_case(seed: int = 0, granularity: Granularity = "class") -> Case:
     tuning, test = held[4], held[5]
     by_class = granularity == "class"
 
+    if not by_class:
+        targets[shares["r1"][:25]] = (targets[shares["r1"][:25]] + 1) % 10
+
     def to_forget(model: str, indices: Tensor) -> Tensor:
         if by_class:
-            return dataset.targets[indices] == FORGOTTEN
+            return targets[indices] == FORGOTTEN
         mask = torch.zeros(len(indices), dtype=torch.bool)
         mask[:25] = model == "r1"
         return mask
 
     def samples(indices: Tensor) -> Samples:
-        return Samples(dataset.inputs[indices], dataset.targets[indices])
+        return Samples(dataset.inputs[indices], targets[indices])
 
     def fit(models: Collection[str], known: dict[str, Weights], *, replay: bool) -> None:
         for model in models:
