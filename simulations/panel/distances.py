@@ -64,7 +64,8 @@ def logit_distance(one: Tensor, other: Tensor) -> Tensor:
         0.0
     """
     difference = one.double() - other.double()
-    return (difference - difference.mean(dim=1, keepdim=True)).norm(dim=1)
+    centred = difference - difference.mean(dim=1, keepdim=True)
+    return centred.square().sum(dim=1).sqrt()
 
 
 def shares(logits: Tensor, classes: int) -> Tensor:
