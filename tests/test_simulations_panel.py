@@ -16,7 +16,7 @@ from disinherit.simulations.subjects import Case, Granularity, Samples
 SETTINGS = PanelSettings(samples=300, relearn_steps=80)
 
 
-@pytest.fixture(scope="module", params=["class", "samples"])
+@pytest.fixture(scope="module", params=["class", "memorised"])
 def granularity(request: pytest.FixtureRequest) -> Granularity:
     chosen: Granularity = request.param
     return chosen

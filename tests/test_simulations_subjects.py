@@ -30,7 +30,7 @@ def test_a_replay_is_exact(case: Case) -> None:
         assert all(torch.equal(again[name][key], subject.retrained[key]) for key in again[name])
 
 
-@pytest.mark.parametrize("granularity", ["class", "samples"])
+@pytest.mark.parametrize("granularity", ["class", "memorised"])
 def test_a_view_has_nothing_to_be_measured_with(granularity: Any) -> None:
     view = digits_case(granularity=granularity).view()
     hidden = {"retrained", "test_forget", "test_retain", "retrain_seconds"}
@@ -43,7 +43,7 @@ def test_a_view_has_nothing_to_be_measured_with(granularity: Any) -> None:
 def test_upstream_roots_and_forgotten_classes(case: Case) -> None:
     assert {m: case.upstream(m) for m in case.subjects} == dict.fromkeys(case.subjects, ("r1",))
     assert case.forgotten("r3") == (FORGOTTEN,)
-    assert digits_case(granularity="samples").forgotten("r3") == ()
+    assert digits_case(granularity="memorised").forgotten("r3") == ()
 
 
 def test_a_model_is_below_only_its_own_roots(case: Case) -> None:
