@@ -6,7 +6,7 @@ from disinherit.simulations.panel.exam import Candidate, Exam, NotMeasuredError
 
 
 def forget_accuracy(exam: Exam, candidate: Candidate) -> dict[str, float]:
-    """On held-out samples of the forgotten classes, or on the very samples to forget."""
+    """On held-out samples of what is forgotten where there are some, or on the very samples."""
     return {"forget_accuracy": split_accuracy(exam, candidate, exam.forget_split)}
 
 

@@ -95,7 +95,9 @@ class Exam:
             for root, found in (shadows or {}).items()
             if root in case.upstream(model) and case.subjects[root].labels == self.subject.labels
         }
-        held = self.subject.test_forget if case.by_class else self.subject.test_retain
+        held = self.subject.test_forget
+        if not len(held):
+            held = self.subject.test_retain
         self.splits: dict[str, Samples] = {
             "forget": some(case.to_forget(model), settings.samples, case.seed),
             "retain": some(self.subject.retain, settings.samples, case.seed),
@@ -122,10 +124,10 @@ class Exam:
     def forget_split(self) -> str:
         """The split on which forgetting shows.
 
-        It is held out where classes are forgotten. Single samples are what they are: those that
-        were trained on.
+        Held-out samples of what is forgotten, where there are some: of a class, or with the trigger
+        of a backdoor. Single samples are what they are: those that were trained on.
         """
-        return "test_forget" if self.case.by_class else "forget"
+        return "test_forget" if len(self.subject.test_forget) else "forget"
 
     def need(self, split: str) -> Samples:
         """Return a split that has samples.

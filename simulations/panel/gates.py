@@ -14,8 +14,9 @@ from torch import Tensor
 from disinherit.simulations.panel.measuring import Readings
 from disinherit.simulations.subjects import Case, Samples, Subject
 
-FORGOTTEN_BELOW = 5.0
-"""Percent of held-out samples of a forgotten class that a model may still name."""
+FORGOTTEN_BELOW = 10.0
+"""Percent of held-out samples of a forgotten class, or with the trigger of a forgotten backdoor,
+that a model may still name so: what a guess among ten classes gets right."""
 
 _DUPLICATES = 0.005
 """Share of a split that may occur in another one: data sets hold the same sample twice."""
@@ -51,10 +52,10 @@ def check_gates(
 def remembers(case: Case, model: str, readings: Readings) -> str:
     """Return how a model is found to know what is to be forgotten, or `""`.
 
-    Classes: by naming held-out samples of them.  Samples: by a membership inference attack that is
-    better than a guess, by more than three standard errors of a guess.
+    Classes and backdoors: by naming held-out samples of them.  Other samples: by a membership
+    inference attack that is better than a guess, by more than three standard errors of a guess.
     """
-    if case.by_class:
+    if len(case.subjects[model].test_forget):
         accuracy = readings.values.get("forget_accuracy")
         if accuracy is not None and accuracy > FORGOTTEN_BELOW:
             return f"forget accuracy is {accuracy:.1f}%"

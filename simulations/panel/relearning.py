@@ -20,7 +20,7 @@ _WATCHED = 200
 def few_shot_relearning(exam: Exam, candidate: Candidate) -> dict[str, float]:
     """Steps with a few samples of what was forgotten and as many of the rest."""
     few, others = _shots(exam.need("forget"), exam.settings.shots)
-    watched = exam.splits["test_forget"] if exam.case.by_class else others
+    watched = exam.splits["test_forget"] if exam.forget_split == "test_forget" else others
     data = Samples.joined([few, exam.splits["retain"][: len(few)]])
     return {"relearn_steps_few_shot": _steps(exam, candidate, data, watched)}
 

@@ -87,7 +87,7 @@ def train_shadows(
         raise InputError(f"Expected an even number of shadow models, 4 or more, but got {count}.")
     subject = case.subjects[root]
     generator = torch.Generator().manual_seed(case.seed)
-    held = subject.test_forget if case.by_class else subject.test_retain
+    held = subject.test_forget if len(subject.test_forget) else subject.test_retain
     targets, members = _targets(case.forget_at_root[root], held, generator)
     if targets is None:
         return None
