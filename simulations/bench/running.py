@@ -26,6 +26,9 @@ from disinherit.simulations.report import environment
 
 Say = Callable[[str], None]
 
+_SLOW_IMPORT = "torch._dynamo"
+"""What the first optimizer of a process imports, for seconds."""
+
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
@@ -110,7 +113,7 @@ def run_jobs(todo: Sequence[Job], jobs: int, say: Say) -> list[str]:
         return []
     os.environ.update(_ONE_THREAD)  # inherited by the processes, which have not started yet
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([make_cell.__module__])
+    context.set_forkserver_preload([make_cell.__module__, _SLOW_IMPORT])
     failures = []
     with ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=1) as pool:
         started = {pool.submit(job.work, *job.arguments): job for job in missing}

@@ -80,8 +80,8 @@ def score_of(case: MethodCase, model: str) -> Callable[[Weights], float] | None:
 
     Classes: `(1 - forget) retain`, accuracies on the tuning split.  Samples: with the accuracy
     `forget` on the model's own samples to forget, `(1 - |forget - retain|) retain`, since samples
-    that were never seen are classified like any others; where they are wrong on purpose (a
-    backdoor, wrong labels) `(1 - forget) retain`.
+    that were never seen are classified like any others.  A backdoor: `(1 - forget) retain`, since
+    its samples are wrong on purpose.
     """
     subject = case.subjects[model]
     if case.by_class:
@@ -91,7 +91,7 @@ def score_of(case: MethodCase, model: str) -> Callable[[Weights], float] | None:
         forget, retain = subject.forget, subject.tuning
     if not len(forget) or not len(retain):
         return None
-    alike = case.granularity in ("samples", "client")
+    alike = not case.by_class and case.granularity != "backdoor"
 
     def score(weights: Weights) -> float:
         forgot, kept = (accuracy(subject, weights, samples) for samples in (forget, retain))

@@ -23,6 +23,7 @@ class PanelSettings:
 
     Attributes:
         samples: training samples that are looked at, at most, of each kind.
+        tested: held-out samples that are looked at, at most, of each kind.
         shadows: shadow models of the membership inference attack; even.
         shadow_epochs: what each of them is trained for.
         relearn_steps: steps after which relearning is given up.
@@ -31,6 +32,7 @@ class PanelSettings:
     """
 
     samples: int = 1000
+    tested: int = 5000
     shadows: int = 16
     shadow_epochs: int = 6
     relearn_steps: int = 100
@@ -101,8 +103,8 @@ class Exam:
         self.splits: dict[str, Samples] = {
             "forget": some(case.to_forget(model), settings.samples, case.seed),
             "retain": some(self.subject.retain, settings.samples, case.seed),
-            "test_forget": self.subject.test_forget,
-            "test_retain": self.subject.test_retain,
+            "test_forget": some(self.subject.test_forget, settings.tested, case.seed),
+            "test_retain": some(self.subject.test_retain, settings.tested, case.seed),
             "unseen": some(held, settings.samples, case.seed),
         }
 
