@@ -163,7 +163,7 @@ def _case(case: Mapping[str, Any], defaults: Mapping[str, Any], seed: int, where
 
 
 def _method(value: Any) -> MethodSpec:
-    listed = {"name": value} if isinstance(value, str) else value
+    listed: Any = {"name": value} if isinstance(value, str) else value
     if not isinstance(listed, dict) or not isinstance(listed.get("name"), str):
         raise InputError(f"Expected a method by name, or a table with one, but got {value!r}.")
     _check_keys(listed, {"name", "label", "options"}, f"method {listed['name']!r}")

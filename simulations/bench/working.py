@@ -101,7 +101,7 @@ def make_cell(folder: Path, case: SuiteCase, panel: PanelSettings, method: Metho
     }
     call = make_method(method.name, method.options)
     view = opened.view()
-    started = time.perf_counter()
+    started, computed = time.perf_counter(), time.process_time()
     try:
         made, peak = with_peak(lambda: unlearn(call, view))
     except NotApplicableError as error:
@@ -109,7 +109,7 @@ def make_cell(folder: Path, case: SuiteCase, panel: PanelSettings, method: Metho
             cell_path(folder, opened.name, method.label), record | {"not_applicable": str(error)}
         )
         return
-    seconds = time.perf_counter() - started
+    seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - computed
     shadows = _load_shadows(_shadows_path(folder, opened))
     models = {}
     for model, weights in made.weights.items():
@@ -124,6 +124,7 @@ def make_cell(folder: Path, case: SuiteCase, panel: PanelSettings, method: Metho
         record
         | {
             "seconds": seconds,
+            "cpu_seconds": cpu_seconds,
             "setup_seconds": made.setup_seconds,
             "tune_seconds": made.tune_seconds,
             "peak_bytes": peak,
@@ -135,7 +136,7 @@ def make_cell(folder: Path, case: SuiteCase, panel: PanelSettings, method: Metho
 
 
 def _warm_up() -> None:
-    """Take one step of training: what a process's first one imports belongs on no method's clock."""
+    """Take a step of training: what a process's first one imports belongs on no method's clock."""
     layer = torch.nn.Linear(1, 1)
     optimizer = torch.optim.Adam(layer.parameters())
     layer(torch.zeros(1, 1)).sum().backward()
