@@ -165,7 +165,7 @@ def _colour(method: str, methods: Sequence[str]) -> Any:
 def _grid(count: int) -> tuple[Figure, list[Any]]:
     columns = min(_COLUMNS, count)
     rows = -(-count // columns)
-    return _figure(count, 3.4 * columns, 2.8 * rows + 0.6, rows, columns)
+    return _figure(count, 1.6 + 3.4 * columns, 2.8 * rows + 0.8, rows, columns)
 
 
 def _figure(
@@ -183,7 +183,9 @@ def _legend(figure: Figure, axes: Sequence[Any]) -> None:
         handles, labels = axis.get_legend_handles_labels()
         found.update(zip(labels, handles, strict=True))
     if found:
-        figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=5)
+        columns = max(2, int(figure.get_figwidth() / 1.6))
+        place = "outside lower center"
+        figure.legend(found.values(), found.keys(), loc=place, ncols=columns, fontsize=7)
 
 
 def _svg(figure: Figure) -> str:

@@ -167,9 +167,8 @@ def _method(value: Any) -> MethodSpec:
     if not isinstance(listed, dict) or not isinstance(listed.get("name"), str):
         raise InputError(f"Expected a method by name, or a table with one, but got {value!r}.")
     _check_keys(listed, {"name", "label", "options"}, f"method {listed['name']!r}")
-    spec = MethodSpec(
-        listed["name"], listed.get("label", listed["name"]), listed.get("options", {})
-    )
+    name: str = listed["name"]
+    spec = MethodSpec(name, listed.get("label", name), listed.get("options", {}))
     make_method(spec.name, spec.options)
     return spec
 
