@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 CODE := protos/disinherit/v1 common client client/agent server server/agents server/migrations server/migrations/versions \
-	server/service simulations cli
+	server/service simulations simulations/bench simulations/methods simulations/panel cli
 SERVICES := $(shell grep -l '^service ' protos/disinherit/v1/*.proto)
 PACKAGES := disinherit.common disinherit.client disinherit.server disinherit.simulations disinherit.cli
 

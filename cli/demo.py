@@ -28,8 +28,8 @@ def demo(
     # Imported here because torch takes seconds, which --help should not.
     from disinherit.cli.running import run_and_show
     from disinherit.simulations.datasets import load_dataset
+    from disinherit.simulations.scenarios import FEDERATED
     from disinherit.simulations.settings import Settings, parse_forget
-    from disinherit.simulations.topology import FEDERATED
 
     settings = Settings(
         dataset="mnist5k",

@@ -14,6 +14,7 @@ import typer
 from disinherit.cli import (
     agent,
     audit,
+    bench,
     coverage,
     demo,
     graph,
@@ -39,7 +40,8 @@ app = typer.Typer(
 )
 app.command(name="demo", epilog=demo.EXAMPLES)(demo.demo)
 app.command(name="report", epilog=report.EXAMPLES)(report.report)
-app.add_typer(simulate.app, name="simulate")
+app.command(name="simulate", epilog=simulate.EXAMPLES)(simulate.simulate)
+app.add_typer(bench.app, name="bench")
 app.add_typer(graph.app, name="graph")
 app.command(name="serve", epilog=serve.EXAMPLES)(serve.serve)
 app.add_typer(request.app, name="request")

@@ -3,14 +3,14 @@
 from pathlib import Path
 
 from disinherit.cli.output import Format, print_json, print_rich, progress
-from disinherit.simulations.federated import run_federated
+from disinherit.simulations.main_job import run_scenario
 from disinherit.simulations.report_schema import Report
 from disinherit.simulations.report_table import render_tables
 from disinherit.simulations.settings import Settings
 
 
 def run_and_show(settings: Settings, out: Path, form: Format) -> int:
-    """Run the federated scenario and print its report.
+    """Run a scenario and print its report.
 
     Args:
         settings: of the run.
@@ -21,7 +21,7 @@ def run_and_show(settings: Settings, out: Path, form: Format) -> int:
         Exit code: 0 if every affected model is done, else 1.
     """
     with progress() as say:
-        report = run_federated(settings, out, say)
+        report = run_scenario(settings, out, say)
     if form is Format.JSON:
         print_json(report)
     else:

@@ -1,4 +1,4 @@
-"""`disinherit simulate`: scenarios with everything adjustable."""
+"""`disinherit simulate`: any scenario, with everything adjustable."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,23 +13,27 @@ EXAMPLES = (
     "disinherit simulate federated --dataset fashion-mnist --forget Sandal --forget Bag@r2 "
     "--out runs/two-roots\n\n"
     "disinherit simulate federated --dataset mnist5k --forget 3 --partition dirichlet "
-    "--concentration 0.5 --scope all --compare-published --out runs/skewed"
+    "--concentration 0.5 --scope all --compare-published --out runs/skewed\n\n"
+    "disinherit simulate incremental --dataset digits --forget 3 --out runs/incremental\n\n"
+    "disinherit simulate mine.toml --dataset mnist5k --forget 3 --out runs/mine"
 )
 
-app = typer.Typer(help="Run a scenario on simulated owners.", no_args_is_help=True)
 
-
-@app.callback()
-def _scenarios() -> None:
-    """Run a scenario on simulated owners."""
-
-
-@app.command(epilog=EXAMPLES)
-def federated(
+def simulate(
+    scenario: Annotated[
+        str,
+        typer.Argument(
+            help="federated, federated-two-roots, federated-three-roots, distributed, "
+            "distributed-back, incremental, transfer, transfer-new-head, chain-N, fan-out-N, or a "
+            "TOML file."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Where models and reports go.")],
     forget: Annotated[
         list[str] | None,
-        typer.Option(help="A class, by name or index, at root r1; 3@r2 for another root. Repeat."),
+        typer.Option(
+            help="A class, by name or index, at the scenario's root; 3@r2 for another one. Repeat."
+        ),
     ] = None,
     dataset: Annotated[
         str, typer.Option(help="mnist5k, digits, fashion-mnist, or a path.")
@@ -75,21 +79,23 @@ def federated(
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
     form: FormatOption = Format.TABLE,
 ) -> int:
-    """Train the federated topology (d, s, r1, r2, r3, r4, r6), forget, and measure.
+    """Train a scenario's models on simulated owners, forget in all of them, and measure.
 
-    A class to forget enters the network at its root: that model and its descendants are trained
-    on it.
+    A class to forget enters the network at its root: only that model and its descendants are
+    trained on it.
     """
     # Imported here because torch takes seconds, which --help should not.
     from disinherit.cli.running import run_and_show
     from disinherit.simulations.datasets import load_dataset
+    from disinherit.simulations.scenarios import load_scenario
     from disinherit.simulations.settings import MethodSettings, Settings, parse_forget
-    from disinherit.simulations.topology import FEDERATED
 
+    topology = load_scenario(scenario)
     data = load_dataset(dataset)
     settings = Settings(
         dataset=dataset,
-        forget=parse_forget(forget or [], data, FEDERATED),
+        forget=parse_forget(forget or [], data, topology),
+        scenario=topology,
         network=network or ("text" if data.kind == "text" else "cnn"),
         clients=clients,
         partition=partition,

@@ -1,7 +1,7 @@
 """Training a topology over Flower, generation by generation, and replaying it."""
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
 from flwr.serverapp import Grid
@@ -11,10 +11,13 @@ from disinherit.common.records import Inheritance, ModelRecord
 from disinherit.server.flower_exchange import exchange
 from disinherit.server.flower_owners import SaidOwners
 from disinherit.server.store import now_us
+from disinherit.simulations.forgetting import Forgetting
+from disinherit.simulations.inheriting import Weights
 from disinherit.simulations.owners import owner_name
+from disinherit.simulations.replaying import fit_of, start_of, untrained
 from disinherit.simulations.settings import Settings
-from disinherit.simulations.topology import Derivation, Topology
-from disinherit.simulations.training import Fit, Fitted, Weights, average
+from disinherit.simulations.topology import Derivation
+from disinherit.simulations.training import Fitted
 
 Record = Callable[[ModelRecord, list[Inheritance]], None]
 
@@ -27,16 +30,20 @@ class Fleet:
 
     Attributes:
         settings: of the run.
-        topology: who is derived from whom.
         grid: the way to the owners' nodes.
         owners: knows which node an owner is.
+        forgetting: what is to be forgotten.
+        run: its name, where one app trains for several.
+        keep: whether owners register the models.
         weights: of the trained models, by id.
     """
 
     settings: Settings
-    topology: Topology
     grid: Grid
     owners: SaidOwners
+    forgetting: Forgetting
+    run: str = ""
+    keep: bool = True
     weights: dict[str, Weights] = field(default_factory=dict)
 
     def train(self, record: Record, say: Callable[[str], None]) -> float:
@@ -53,9 +60,9 @@ class Fleet:
             CampaignError: if a model could not be trained.
         """
         started = time.perf_counter()
-        for derivation, fitted in self._fit({}, self.topology.ids, self.never_learned, keep=True):
-            self.weights[derivation.id] = fitted.weights
-            record(fitted.record, self.topology.edges(derivation))
+        ids = self.settings.scenario.ids
+        for derivation, fitted in self._fit(self.weights, ids, replay=False):
+            record(fitted.record, self.forgetting.spaces.edges(derivation))
             say(derivation.id)
         return time.perf_counter() - started
 
@@ -75,40 +82,39 @@ class Fleet:
             CampaignError: if a model could not be retrained.
         """
         started = time.perf_counter()
-        others = {m: weights for m, weights in self.weights.items() if m not in affected}
-        retrained = {}
-        for derivation, fitted in self._fit(others, affected, self.left_out, keep=False):
-            retrained[derivation.id] = fitted.weights
+        weights = {m: known for m, known in self.weights.items() if m not in affected}
+        for derivation, _ in self._fit(weights, affected, replay=True):
             say(derivation.id)
-        return retrained, time.perf_counter() - started
-
-    def never_learned(self, model: str) -> tuple[str, ...]:
-        """Return the classes that a model is not trained on, since it is not below their root."""
-        return self.topology.never_learned(model, self.settings.forget)
-
-    def left_out(self, model: str) -> tuple[str, ...]:
-        """Return the classes left out when an affected model is retrained.
-
-        These are the classes it is to forget, and those it never learned: all sensitive ones.
-        """
-        return tuple(name for names in self.settings.forget.values() for name in names)
+        return {model: weights[model] for model in affected}, time.perf_counter() - started
 
     def _fit(
         self,
-        known: Mapping[str, Weights],
+        weights: dict[str, Weights],
         models: Collection[str],
-        without: Callable[[str], tuple[str, ...]],
         *,
-        keep: bool,
+        replay: bool,
     ) -> Iterator[tuple[Derivation, Fitted]]:
-        """Train models generation by generation, those of one generation at the same time."""
-        weights = dict(known)
-        for generation in self.topology.generations():
+        """Train models generation by generation, those of one generation at the same time.
+
+        What they become is added to `weights`.
+        """
+        for generation in self.settings.scenario.generations():
             messages = {}
             for derivation in generation:
-                if derivation.id in models:
-                    fit = Fit(derivation.id, now_us(), without(derivation.id), keep)
-                    start = average([weights[parent] for parent in derivation.parents])
+                if derivation.id not in models:
+                    continue
+                if replay and self.forgetting.has_left(derivation.id):
+                    weights[derivation.id] = untrained(derivation, self.forgetting, weights)
+                else:
+                    fit = fit_of(
+                        derivation,
+                        self.forgetting,
+                        replay=replay,
+                        created_us=now_us(),
+                        keep=self.keep and not replay,
+                        run=self.run,
+                    )
+                    start = start_of(derivation, self.forgetting, weights)
                     messages[derivation] = fit.message(
                         start, self._node(derivation.id), _TIMEOUT_SECONDS
                     )
@@ -118,7 +124,7 @@ class Fleet:
                 yield derivation, fitted
 
     def _node(self, model: str) -> int:
-        owner = owner_name(self.topology.owner_of(model, self.settings.clients))
+        owner = owner_name(self.settings.scenario.owner_of(model, self.settings.clients))
         if owner not in self.owners.nodes:
             raise CampaignError(
                 f"Expected {owner} to train model {model!r}, but it did not say that it is there."

@@ -16,10 +16,11 @@ from disinherit.server.preparation import Say
 from disinherit.server.store import CoordinatorStore
 from disinherit.simulations.engine import simulate
 from disinherit.simulations.fleet import Fleet
-from disinherit.simulations.owners import owner_name
+from disinherit.simulations.forgetting import Forgetting
+from disinherit.simulations.label_spaces import label_spaces
+from disinherit.simulations.owners import owner_name, share_out
 from disinherit.simulations.run_folder import DATABASE, prepare_folder
 from disinherit.simulations.settings import Settings
-from disinherit.simulations.topology import FEDERATED
 from disinherit.simulations.training import build_simulation_app
 
 _START = "start"
@@ -60,7 +61,8 @@ def make_reference(settings: Settings, folder: Path, say: Say) -> Reference:
         transport = FlowerTransport(grid, owners)
         store = CoordinatorStore(run / DATABASE)
         try:
-            fleet = Fleet(settings, FEDERATED, grid, owners)
+            spaces = label_spaces(settings.scenario, share_out(settings).dataset)
+            fleet = Fleet(settings, grid, owners, Forgetting(settings, spaces))
             fleet.train(store.add_model, lambda model: say(f"trained {model}"))
             errors = Coordinator(store, transport).register(
                 sorted(owners.nodes), settings.method.scope

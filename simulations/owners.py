@@ -1,7 +1,7 @@
 """The owners of a simulated fleet: the client's handlers over a share of one data set."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,14 +10,17 @@ from torch import Tensor, nn
 
 from disinherit.client.owner import Batches
 from disinherit.client.store import ModelStore
+from disinherit.common.checkpoints import weights_digest
 from disinherit.common.devices import pick_device
 from disinherit.common.errors import DataError
 from disinherit.common.records import ModelRecord
+from disinherit.simulations.backdoors import Backdoor
 from disinherit.simulations.datasets import Dataset, load_dataset
+from disinherit.simulations.label_spaces import label_spaces
+from disinherit.simulations.networks import Classifier
 from disinherit.simulations.partitions import partition
 from disinherit.simulations.settings import Settings
 from disinherit.simulations.splits import Splits, make_splits
-from disinherit.simulations.topology import Topology
 
 _EVALUATION_BATCH = 1024
 
@@ -38,7 +41,7 @@ class TensorBatches:
         return iter(zip(self.inputs.split(self.size), self.targets.split(self.size), strict=True))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class SharedData:
     """The data set of a run, its splits, and each owner's share of training and tuning data."""
 
@@ -46,16 +49,56 @@ class SharedData:
     splits: Splits
     train: tuple[Tensor, ...]
     tuning: tuple[Tensor, ...]
+    planted: Tensor | None = None
+    """Training samples with a backdoor in them, if there is one."""
 
-    def owned(self, indices: Tensor, classes: tuple[str, ...], size: int) -> TensorBatches:
-        """Return the samples at `indices` that belong to some classes."""
+    def owned(
+        self,
+        indices: Tensor,
+        classes: Sequence[str],
+        size: int,
+        space: Sequence[str] | None = None,
+        without: Sequence[int] = (),
+    ) -> TensorBatches:
+        """Return the samples at `indices` that belong to some classes.
+
+        Args:
+            indices: of samples in the pool.
+            classes: of the data set, to keep.
+            size: of a batch.
+            space: classes of the data set in the order of the targets wanted, which has all of
+                `classes`; `None` for the data set's own order.
+            without: samples to leave out.
+        """
+        kept = self.chosen(indices, classes, without)
+        targets = self.dataset.targets[kept]
+        if space is not None:
+            rows = {name: row for row, name in enumerate(space)}
+            targets = torch.tensor([rows.get(name, -1) for name in self.dataset.classes])[targets]
+        return TensorBatches(self.dataset.inputs[kept], targets, size)
+
+    def chosen(
+        self, indices: Tensor, classes: Sequence[str], without: Sequence[int] = ()
+    ) -> Tensor:
+        """Return those of `indices` that belong to some classes and are not to be left out."""
         wanted = torch.tensor([name in classes for name in self.dataset.classes])
         kept = indices[wanted[self.dataset.targets[indices]]]
-        return TensorBatches(self.dataset.inputs[kept], self.dataset.targets[kept], size)
+        if not without:
+            return kept
+        return kept[~torch.isin(kept, torch.tensor(list(without)))]
 
-    def evaluation(self) -> TensorBatches:
-        """Return the evaluation split, which is the same for everyone."""
-        return self.owned(self.splits.evaluation, self.dataset.classes, _EVALUATION_BATCH)
+    def evaluation(self, space: Sequence[str] | None = None) -> TensorBatches:
+        """Return the evaluation split, or its samples of some classes, numbered in their order."""
+        classes = self.dataset.classes if space is None else space
+        return self.owned(self.splits.evaluation, classes, _EVALUATION_BATCH, space)
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """SHA-256 of all samples, of their splits, and of who has which."""
+        shares = {f"train {i}": share for i, share in enumerate(self.train)}
+        shares |= {f"tuning {i}": share for i, share in enumerate(self.tuning)}
+        pool = {"inputs": self.dataset.inputs, "targets": self.dataset.targets}
+        return weights_digest({**pool, **shares, "evaluation": self.splits.evaluation})
 
     def held(self, index: int) -> tuple[str, ...]:
         """Return the classes of which an owner has training samples."""
@@ -76,12 +119,19 @@ def share_out(settings: Settings) -> SharedData:
         settings.clients,
         settings.partition,
         settings.concentration,
+        settings.backdoor,
     )
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=8)
 def _share_out(
-    source: str, seed: int, limit: int | None, clients: int, kind: str, concentration: float
+    source: str,
+    seed: int,
+    limit: int | None,
+    clients: int,
+    kind: str,
+    concentration: float,
+    backdoor: Backdoor | None,
 ) -> SharedData:
     dataset = load_dataset(source)
     splits = make_splits(dataset, seed, limit=limit)
@@ -90,30 +140,36 @@ def _share_out(
         parts = partition(dataset.targets[indices], clients, kind, seed, concentration)
         return tuple(indices[part] for part in parts)
 
-    return SharedData(dataset, splits, shares(splits.train, kind), shares(splits.tuning, "iid"))
+    train, tuning = shares(splits.train, kind), shares(splits.tuning, "iid")
+    if backdoor is None:
+        return SharedData(dataset, splits, train, tuning)
+    dataset, planted = backdoor.planted(dataset, train[backdoor.owner], seed)
+    return SharedData(dataset, splits, train, tuning, planted)
 
 
-def check_shares(settings: Settings, topology: Topology, data: SharedData) -> None:
+def check_shares(settings: Settings, data: SharedData) -> None:
     """Check that every owner has the data that its models need.
 
     Raises:
         DataError: if a root's owner has no sample of a class to forget there, or an owner has none
             of the other classes to train a model on.
     """
-    sensitive = {name for names in settings.forget.values() for name in names}
+    spaces = label_spaces(settings.scenario, data.dataset)
+    sensitive = spaces.sensitive(settings.forget)
+    everywhere = {name for names in sensitive.values() for name in names}
     how = f"the {settings.partition} partition of seed {settings.seed} for {settings.clients}"
     advice = "Choose another root or seed, fewer owners, or the iid partition."
-    for model in topology.ids:
-        index = topology.owner_of(model, settings.clients)
+    for model in settings.scenario.ids:
+        index = settings.scenario.owner_of(model, settings.clients)
         held = data.held(index)
         got = f"but in {how} it has only class {', '.join(held)}"
-        for name in settings.forget.get(model, ()):
+        for name in sensitive.get(model, ()):
             if name not in held:
                 raise DataError(
                     f"Expected {owner_name(index)} to have samples of class {name!r}, which enters "
                     f"with its model {model!r}, {got}. {advice}"
                 )
-        if sensitive.issuperset(held):
+        if everywhere.issuperset(set(held) & set(spaces.held[model])):
             raise DataError(
                 f"Expected {owner_name(index)} to have samples of a class that is not to be "
                 f"forgotten, to train model {model!r} on, {got}. {advice}"
@@ -131,11 +187,12 @@ class SimulatedOwner:
     Attributes:
         store: its models, summaries and ledger.
         device: where it computes.
+        index: which owner it is.
     """
 
     def __init__(self, settings: Settings, index: int, folder: Path) -> None:
         self._settings = settings
-        self._index = index
+        self.index = index
         self.data = share_out(settings)
         self.device = pick_device(settings.device)
         self.store = ModelStore(folder / "owners" / owner_name(index), owner_name(index))
@@ -148,38 +205,42 @@ class SimulatedOwner:
 
     def network(self, record: ModelRecord) -> nn.Module:
         """Return a module of the run's network."""
-        return self.new_network()
+        return self.new_network(len(record.labels))
 
-    def new_network(self) -> nn.Module:
-        """Return the network that all models of a federation start from."""
-        return self._settings.network_spec(self.data.dataset).build(self._settings.seed)
+    def new_network(self, classes: int | None = None) -> Classifier:
+        """Return the network that all models of a scenario with so many classes start from."""
+        return self._settings.network_spec(self.data.dataset, classes).build(self._settings.seed)
 
     def training_data(self, record: ModelRecord) -> Batches | None:
         """Return the owner's share of the classes the model was trained on directly."""
-        data = self.training_share(_trained_on(record))
+        classes, size = self._trained_on(record), self._settings.batch_size
+        data = self.data.owned(self.data.train[self.index], classes, size, self._space(record))
         return data if len(data) else None
-
-    def training_share(self, classes: tuple[str, ...]) -> TensorBatches:
-        """Return the owner's share of the training split, restricted to some classes."""
-        return self.data.owned(self.data.train[self._index], classes, self._settings.batch_size)
 
     def tuning_data(self, record: ModelRecord) -> Batches | None:
         """Return the owner's share of the tuning split, of classes that it held."""
-        classes, size = _trained_on(record), self._settings.batch_size
-        data = self.data.owned(self.data.tuning[self._index], classes, size)
+        classes, size = self._trained_on(record), self._settings.batch_size
+        data = self.data.owned(self.data.tuning[self.index], classes, size, self._space(record))
         return data if len(data) else None
 
     def evaluation_data(self, record: ModelRecord) -> Batches | None:
-        """Return the evaluation split; a successor is evaluated on the same samples."""
-        return self.data.evaluation()
+        """Return the evaluation split of the model's classes; a successor gets the same samples."""
+        return self.data.evaluation(self._space(record))
+
+    def _space(self, record: ModelRecord) -> list[str]:
+        """Return the data set's classes in the order of a model's labels."""
+        aliases = self._settings.scenario.aliases
+        return [aliases.get(label, label) for label in record.labels]
+
+    def _trained_on(self, record: ModelRecord) -> list[str]:
+        """Return the data set's classes that a model was trained on directly."""
+        if record.provenance is None:
+            return []
+        aliases = self._settings.scenario.aliases
+        counts = record.provenance.samples_per_class
+        return [aliases.get(label, label) for label, count in counts.items() if count]
 
 
 def owner_name(index: int) -> str:
     """Return the name of an owner."""
     return f"owner-{index}"
-
-
-def _trained_on(record: ModelRecord) -> tuple[str, ...]:
-    if record.provenance is None:
-        return ()
-    return tuple(name for name, count in record.provenance.samples_per_class.items() if count)

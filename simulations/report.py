@@ -17,8 +17,9 @@ from disinherit.server.coordinator import CampaignResult
 from disinherit.server.planning import Plan
 from disinherit.simulations.accuracy import evaluation
 from disinherit.simulations.engine import OWNER_THREADS
+from disinherit.simulations.label_spaces import label_spaces
 from disinherit.simulations.owners import SharedData
-from disinherit.simulations.report_models import known_classes, model_report, outcome_of
+from disinherit.simulations.report_models import known_labels, model_report, outcome_of
 from disinherit.simulations.report_schema import (
     Campaign,
     Evaluation,
@@ -30,7 +31,6 @@ from disinherit.simulations.report_schema import (
 from disinherit.simulations.report_schema import Graph as GraphReport
 from disinherit.simulations.settings import Settings
 from disinherit.simulations.splits import SplitName
-from disinherit.simulations.topology import Topology
 
 Confusions = dict[str, list[list[int]]]
 """Model id -> confusion counts `[C, C]`; a model is missing if it could not be evaluated."""
@@ -63,7 +63,6 @@ class Measured:
 
 def build_report(
     settings: Settings,
-    topology: Topology,
     data: SharedData,
     graph: InheritanceGraph,
     planned: Plan,
@@ -75,7 +74,6 @@ def build_report(
 
     Args:
         settings: of the run.
-        topology: of the run.
         data: the data set and its splits.
         graph: the inheritance graph when the request was planned.
         planned: the plan.
@@ -87,11 +85,20 @@ def build_report(
         What goes into `report.json`.
     """
     ids = [record.id for record in graph.models()]
-    classes = data.dataset.classes
-    known = {m: class_indices(classes, sorted(known_classes(graph, m))) for m in ids}
+    spaces = label_spaces(settings.scenario, data.dataset)
+    known = {m: known_labels(graph, spaces, m) for m in ids}
     roots = list(settings.forget)
     upstream = {m: [r for r in roots if r in graph.upstream_roots(m, roots)] for m in ids}
-    forgotten = {m: [c for root in upstream[m] for c in settings.forget[root]] for m in ids}
+    sensitive = spaces.sensitive(settings.forget)
+    forgotten = {
+        m: [
+            label
+            for root in upstream[m]
+            for name in sensitive[root]
+            if (label := spaces.label_of(m, name)) is not None
+        ]
+        for m in ids
+    }
     roles: dict[str, Role] = {
         m: "root" if m in roots else "affected" if m in planned.affected else "untouched"
         for m in ids
@@ -100,8 +107,12 @@ def build_report(
     def evaluated(confusions: Confusions, model: str) -> Evaluation | None:
         if model not in confusions:
             return None
-        indices = class_indices(classes, forgotten[model])
-        return evaluation(confusions[model], indices, known[model])
+        labels = spaces.labels[model]
+        return evaluation(
+            confusions[model],
+            class_indices(labels, forgotten[model]),
+            class_indices(labels, known[model]),
+        )
 
     timing = result.timing
     return {
@@ -109,7 +120,7 @@ def build_report(
         "disinherit": _version(),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "scenario": {
-            "name": topology.name,
+            "name": settings.scenario.name,
             "dataset": data.dataset.name,
             "network": settings.network,
             "clients": settings.clients,

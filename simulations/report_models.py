@@ -6,6 +6,7 @@ from disinherit.common.graph import InheritanceGraph
 from disinherit.common.records import ModelRecord
 from disinherit.server.coordinator import CampaignResult
 from disinherit.server.tasks import Task, TaskState
+from disinherit.simulations.label_spaces import LabelSpaces
 from disinherit.simulations.report_schema import Evaluation, ModelOutcome, ModelReport, Role
 from disinherit.v1.unlearning_pb2 import ModelResult
 
@@ -84,8 +85,15 @@ def outcome_of(model: str, task: Task | None, result: CampaignResult) -> ModelOu
     return "failed" if task.state is TaskState.FAILED else "pending"
 
 
-def known_classes(graph: InheritanceGraph, model: str) -> set[str]:
-    """Return the classes that a model or one of its ancestors was trained on."""
+def known_labels(graph: InheritanceGraph, spaces: LabelSpaces, model: str) -> list[str]:
+    """Return the labels of the classes that a model or one of its ancestors was trained on."""
     everyone = [record.id for record in graph.models()]
     provenances = [graph.model(m).provenance for m in graph.upstream_roots(model, everyone)]
-    return {name for p in provenances if p for name, count in p.samples_per_class.items() if count}
+    known = {
+        spaces.class_of(label)
+        for provenance in provenances
+        if provenance
+        for label, count in provenance.samples_per_class.items()
+        if count
+    }
+    return [label for label in spaces.labels[model] if spaces.class_of(label) in known]

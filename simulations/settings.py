@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -10,9 +11,12 @@ from typing import Any, Self
 
 from disinherit.common.errors import InputError, RequestError
 from disinherit.server.planning import check_method
+from disinherit.simulations.backdoors import Backdoor
 from disinherit.simulations.datasets import Dataset
+from disinherit.simulations.label_spaces import label_spaces
 from disinherit.simulations.networks import NetworkSpec, known_networks
 from disinherit.simulations.partitions import PARTITION_KINDS
+from disinherit.simulations.scenarios import FEDERATED, topology_from_dict, topology_to_dict
 from disinherit.simulations.topology import Topology
 from disinherit.v1 import unlearning_pb2 as pb
 
@@ -48,7 +52,8 @@ class Settings:
 
     Attributes:
         dataset: name or path of the data set.
-        forget: root model -> class names to forget there.
+        forget: root model -> names of its classes to forget there.
+        scenario: who is derived from whom, and who holds which classes.
         network: name of the network.
         clients: number of owners.
         partition: how the training data is shared out among owners.
@@ -61,6 +66,7 @@ class Settings:
         device: where owners compute.
         method: how to unlearn.
         compare_published: whether the plain published rule is evaluated beside it.
+        backdoor: planted in an owner's training data, if any.
 
     Raises:
         InputError: if a value is out of range or a name is unknown.
@@ -68,6 +74,7 @@ class Settings:
 
     dataset: str
     forget: Mapping[str, tuple[str, ...]]
+    scenario: Topology = FEDERATED
     network: str = "cnn"
     clients: int = 5
     partition: str = "iid"
@@ -80,6 +87,7 @@ class Settings:
     device: str = "auto"
     method: MethodSettings = field(default_factory=MethodSettings)
     compare_published: bool = False
+    backdoor: Backdoor | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("clients", 1), ("epochs", 1), ("batch_size", 1)):
@@ -99,13 +107,22 @@ class Settings:
         if self.partition not in PARTITION_KINDS:
             known = ", ".join(PARTITION_KINDS)
             raise InputError(f"Expected a partition among {known}, but got {self.partition!r}.")
+        if self.backdoor is not None and not 0 <= self.backdoor.owner < self.clients:
+            raise InputError(
+                f"Expected the owner of the backdoor from 0 to {self.clients - 1}, but got "
+                f"{self.backdoor.owner}."
+            )
         check_method(self.method.to_proto())
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON values."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return {
-            **dataclasses.asdict(self),
+            **values,
             "forget": {root: list(names) for root, names in self.forget.items()},
+            "scenario": topology_to_dict(self.scenario),
+            "method": dataclasses.asdict(self.method),
+            "backdoor": None if self.backdoor is None else dataclasses.asdict(self.backdoor),
         }
 
     @classmethod
@@ -120,7 +137,11 @@ class Settings:
                 **{
                     **values,
                     "forget": {root: tuple(names) for root, names in values["forget"].items()},
+                    "scenario": topology_from_dict(values["scenario"]),
                     "method": MethodSettings(**values["method"]),
+                    "backdoor": None
+                    if values["backdoor"] is None
+                    else Backdoor(**values["backdoor"]),
                 }
             )
         except (TypeError, KeyError, AttributeError) as error:
@@ -131,9 +152,9 @@ class Settings:
         """SHA-256 of the settings."""
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
 
-    def network_spec(self, dataset: Dataset) -> NetworkSpec:
-        """Return the network's spec for the data set."""
-        return NetworkSpec.for_dataset(self.network, dataset)
+    def network_spec(self, dataset: Dataset, classes: int | None = None) -> NetworkSpec:
+        """Return the network's spec for the data set, with a row per class unless given."""
+        return NetworkSpec.for_dataset(self.network, dataset, classes)
 
     def request(self) -> pb.UnlearningRequest:
         """Return the unlearning request of this run; the same settings give the same request."""
@@ -149,7 +170,7 @@ class Settings:
 def parse_forget(
     tokens: Sequence[str], dataset: Dataset, topology: Topology
 ) -> dict[str, tuple[str, ...]]:
-    """Read what to forget where: `3`, `Sneaker`, or `3@r2` for a root other than the default.
+    """Read what to forget where: `3`, `Sneaker`, or `3@r2` for a root other than the next default.
 
     Args:
         tokens: one class each, by name or index, with an optional root.
@@ -157,7 +178,7 @@ def parse_forget(
         topology: knows the models.
 
     Returns:
-        Root -> class names.
+        Root -> names of its classes.
 
     Raises:
         RequestError: if there is nothing to forget, nothing would be left, a class is named twice,
@@ -165,6 +186,8 @@ def parse_forget(
         DataError: if a class does not exist.
     """
     forget: dict[str, list[str]] = {}
+    spaces = label_spaces(topology, dataset)
+    turn = itertools.cycle(topology.roots)
     for token in tokens:
         name, at, root = token.rpartition("@")
         if not at or root not in topology.ids:
@@ -172,8 +195,11 @@ def parse_forget(
                 raise RequestError(
                     f"Expected a root among {', '.join(topology.ids)} after '@', but got {root!r}."
                 )
-            name, root = token, topology.root
-        forget.setdefault(root, []).append(dataset.class_name(name))
+            name, root = token, next(turn)
+        if name not in topology.aliases:
+            name = dataset.class_name(name)
+        label = spaces.label_of(root, spaces.class_of(name))
+        forget.setdefault(root, []).append(name if label is None else label)
     parsed = {root: tuple(names) for root, names in forget.items()}
     check_forget(parsed, dataset, topology)
     return parsed
@@ -183,14 +209,16 @@ def check_forget(forget: Mapping[str, Sequence[str]], dataset: Dataset, topology
     """Check what to forget where against the classes and the models there are.
 
     Args:
-        forget: root -> class names.
+        forget: root -> names of its classes.
         dataset: knows the class names.
         topology: knows the models.
 
     Raises:
         RequestError: if there is nothing to forget, nothing would be left, a class is named twice,
             or a root or class does not exist.
+        DataError: if what the topology says of classes does not fit the data set.
     """
+    spaces = label_spaces(topology, dataset)
     named: set[str] = set()
     for root, names in forget.items():
         if root not in topology.ids:
@@ -199,14 +227,16 @@ def check_forget(forget: Mapping[str, Sequence[str]], dataset: Dataset, topology
             )
         if not names:
             raise RequestError(f"Expected classes to forget at root {root!r}, but got none.")
+        learned = [x for x in spaces.labels[root] if spaces.class_of(x) in spaces.held[root]]
         for name in names:
-            if name not in dataset.classes:
+            if name not in learned:
                 raise RequestError(
-                    f"Expected a class among {', '.join(dataset.classes)}, but got {name!r}."
+                    f"Expected a class among {', '.join(learned)}, which {root!r} is trained on, "
+                    f"but got {name!r}."
                 )
-            if name in named:
+            if spaces.class_of(name) in named:
                 raise RequestError(f"Expected every class to forget once, but got {name!r} twice.")
-            named.add(name)
+            named.add(spaces.class_of(name))
     if not named:
         raise RequestError(
             "Expected at least one class to forget, but got none. Say which, e.g. --forget 3."
@@ -216,3 +246,9 @@ def check_forget(forget: Mapping[str, Sequence[str]], dataset: Dataset, topology
             f"Expected at least two of the {len(dataset.classes)} classes of {dataset.name!r} to "
             f"remain, but {len(named)} are to be forgotten."
         )
+    for model, held in spaces.held.items():
+        if named.issuperset(held):
+            raise RequestError(
+                f"Expected something to be left to train model {model!r} on, but all of its "
+                f"{', '.join(held)} is to be forgotten."
+            )

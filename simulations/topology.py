@@ -1,19 +1,73 @@
-"""Which model is derived from which: the shape of a scenario, before anything is trained."""
+"""Which model is derived from which, and how: the shape of a scenario, before anything is trained.
+
+A topology does not know the data set.  What it says of classes (`ClassChoice`) is resolved against
+one by `disinherit.simulations.label_spaces`.
+"""
 
 import zlib
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 from disinherit.common.errors import GraphError
-from disinherit.common.records import Inheritance, InheritanceKind
+from disinherit.common.records import Inheritance, InheritanceKind, check_id
+
+ClassChoice = str | tuple[str, ...] | None
+"""Classes of a data set: by name or index, a range in percent (`"0-60%"`), or all (`None`)."""
+
+Layers = Literal["all", "head"]
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """An edge to a model.
+
+    Attributes:
+        parent: id of the model derived from.
+        kind: how.
+        weight: of the parent among the parents, > 0; only their proportion counts.
+    """
+
+    parent: str
+    kind: InheritanceKind = InheritanceKind.FEDERATED
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Derivation:
-    """A model, and the models whose average its training starts from (none: from scratch)."""
+    """A model: what its training starts from, and what it is trained on.
+
+    Attributes:
+        id: of the model.
+        links: the models whose weighted average it starts from; without any, it starts from the
+            initialisation that the whole scenario has in common.
+        classes: its label space, in the order of the head's rows.
+        data: the classes it is trained on, out of its label space; `None` for all of these.
+        trains: whether training changes all layers, or only the head on frozen features.
+        new_head: whether the head starts afresh, instead of inheriting the rows of the classes
+            that a parent has, too.
+        owner: index of the client that holds it, counted round where there are fewer clients;
+            `None` to be dealt out in turn.
+    """
 
     id: str
-    parents: tuple[str, ...] = ()
+    links: tuple[Link, ...] = ()
+    classes: ClassChoice = None
+    data: ClassChoice = None
+    trains: Layers = "all"
+    new_head: bool = False
+    owner: int | None = None
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """Ids of the models derived from."""
+        return tuple(link.parent for link in self.links)
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Parent -> aggregation coefficient; they sum to 1."""
+        total = sum(link.weight for link in self.links)
+        return {link.parent: link.weight / total for link in self.links}
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,32 +76,43 @@ class Topology:
 
     Attributes:
         name: of the scenario.
-        kind: how children are derived.
         derivations: the models in an order in which parents come first.
-        root: the model at which a request is made unless it names another.
+        roots: the models at which a request is made unless it names another; several classes are
+            dealt out to them in turn.
+        aliases: name of a class in this scenario -> the data set's class, where they differ.
 
     Raises:
-        GraphError: if an id occurs twice, a parent does not come first, or the root is no model.
+        GraphError: if an id occurs twice or is malformed, a parent does not come first or occurs
+            twice, a weight is not positive, an owner is negative, or a root is no model.
     """
 
     name: str
-    kind: InheritanceKind
     derivations: tuple[Derivation, ...]
-    root: str
+    roots: tuple[str, ...]
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         earlier: set[str] = set()
         for derivation in self.derivations:
+            if "~" in check_id(derivation.id):
+                raise GraphError(
+                    f"Expected a model id without '~', which marks versions, but got "
+                    f"{derivation.id!r}."
+                )
             if derivation.id in earlier:
                 raise GraphError(f"Expected every model once, but got {derivation.id!r} twice.")
-            late = [parent for parent in derivation.parents if parent not in earlier]
-            if late:
+            _check_links(derivation, earlier)
+            if derivation.owner is not None and derivation.owner < 0:
                 raise GraphError(
-                    f"Expected the parents of {derivation.id!r} before it, but {late[0]!r} is not."
+                    f"Expected the owner of {derivation.id!r} to be 0 or more, but got "
+                    f"{derivation.owner}."
                 )
             earlier.add(derivation.id)
-        if self.root not in earlier:
-            raise GraphError(f"Expected a model as the root, but got {self.root!r}.")
+        if not self.roots:
+            raise GraphError(f"Expected a root in scenario {self.name!r}, but got none.")
+        for root in self.roots:
+            if root not in earlier:
+                raise GraphError(f"Expected a model as the root, but got {root!r}.")
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -83,7 +148,8 @@ class Topology:
             forget: root -> classes that enter there.
 
         Example:
-            >>> FEDERATED.never_learned("r1", {"r1": ["3"], "r2": ["5"]})
+            >>> one, two = Derivation("one"), Derivation("two", (Link("one"),))
+            >>> Topology("t", (one, two), ("one",)).never_learned("one", {"one": "3", "two": "5"})
             ('5',)
         """
         return tuple(
@@ -94,30 +160,56 @@ class Topology:
         )
 
     def edges(self, derivation: Derivation) -> list[Inheritance]:
-        """Return the edges to a model: its start is the plain average of its parents."""
-        share = 1.0 / len(derivation.parents) if derivation.parents else 1.0
-        return [Inheritance(p, derivation.id, self.kind, share) for p in derivation.parents]
+        """Return the edges to a model, as if every class had the same name in all models."""
+        shares = derivation.shares
+        return [
+            Inheritance(link.parent, derivation.id, link.kind, shares[link.parent])
+            for link in derivation.links
+        ]
 
     def owner_of(self, model: str, owners: int) -> int:
-        """Return the index of the client that holds a model: in turn, parents first."""
-        return self.ids.index(model) % owners
+        """Return the index of the client that holds a model: as given, or in turn."""
+        index = self.ids.index(model)
+        given = self.derivations[index].owner
+        return (index if given is None else given) % owners
 
 
-FEDERATED = Topology(
-    "federated",
-    InheritanceKind.FEDERATED,
-    (
-        Derivation("d"),
-        Derivation("s"),
-        Derivation("r1", ("d", "s")),
-        Derivation("r2", ("r1",)),
-        Derivation("r3", ("d", "r2")),
-        Derivation("r4", ("r1", "r2")),
-        Derivation("r6", ("s", "r3")),
-    ),
-    root="r1",
-)
-"""The federated setting of arXiv 2408.08493: d and s know nothing of the sensitive classes."""
+def _check_links(derivation: Derivation, earlier: Collection[str]) -> None:
+    for link in derivation.links:
+        if link.parent not in earlier:
+            raise GraphError(
+                f"Expected the parents of {derivation.id!r} before it, but {link.parent!r} is not."
+            )
+        if not 0 < link.weight < float("inf"):
+            raise GraphError(
+                f"Expected a weight > 0 from {link.parent!r} to {derivation.id!r}, but got "
+                f"{link.weight:g}."
+            )
+        if link.kind is InheritanceKind.UNLEARNED:
+            raise GraphError(
+                f"Expected {derivation.id!r} to be trained from {link.parent!r}, but got kind "
+                "'unlearned', which only a campaign makes."
+            )
+    if len({link.kind.merges for link in derivation.links}) > 1:
+        raise GraphError(
+            f"Expected either federated and distributed parents of {derivation.id!r}, which are "
+            f"averaged, or others, but got {', '.join(link.kind for link in derivation.links)}."
+        )
+    if len(set(derivation.parents)) != len(derivation.parents):
+        raise GraphError(
+            f"Expected every parent of {derivation.id!r} once, but got "
+            f"{', '.join(derivation.parents)}."
+        )
+    if derivation.trains not in ("all", "head"):
+        raise GraphError(
+            f"Expected {derivation.id!r} to train 'all' layers or its 'head', but got "
+            f"{derivation.trains!r}."
+        )
+    if not derivation.links and (derivation.trains == "head" or derivation.new_head):
+        raise GraphError(
+            f"Expected a parent of {derivation.id!r}, whose features or head it is to take over, "
+            "but it has none."
+        )
 
 
 def model_seed(seed: int, model: str) -> int:

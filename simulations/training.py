@@ -7,8 +7,10 @@ those classes left out; its model is not kept.
 
 import functools
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
@@ -23,12 +25,17 @@ from disinherit.common.errors import CampaignError, DataError, DisinheritError
 from disinherit.common.graph_formats import record_from_proto, record_to_proto
 from disinherit.common.records import ModelRecord, Provenance
 from disinherit.common.scope import architecture_fingerprint
-from disinherit.simulations.owners import SharedData, SimulatedOwner, TensorBatches
+from disinherit.simulations.inheriting import Weights
+from disinherit.simulations.networks import Classifier
+from disinherit.simulations.owners import (
+    SharedData,
+    SimulatedOwner,
+    TensorBatches,
+    owner_name,
+)
 from disinherit.simulations.settings import Settings
-from disinherit.simulations.topology import model_seed
+from disinherit.simulations.topology import Layers, model_seed
 from disinherit.v1.graph_pb2 import ModelRecord as RecordProto
-
-Weights = dict[str, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +45,22 @@ class Fit:
     Attributes:
         model: its id.
         created_us: creation time, given out by the coordinator.
-        without: classes to leave out of the training data.
+        without: classes of the data set to leave out of the training data.
         keep: whether the owner registers the model; a replay is not kept.
+        labels: the model's label space; `None` for the data set's classes.
+        layers: whether all layers are trained, or only the head on frozen features.
+        without_samples: samples to leave out, as indices into the data set's pool.
+        run: name of the run, where one app trains for several.
     """
 
     model: str
     created_us: int
     without: tuple[str, ...]
     keep: bool = True
+    labels: tuple[str, ...] | None = None
+    layers: Layers = "all"
+    without_samples: tuple[int, ...] = ()
+    run: str = ""
 
     def message(self, start: Weights | None, node: int, timeout: float) -> Message:
         """Return the Flower message for a node, with the weights to start from."""
@@ -57,6 +72,10 @@ class Fit:
                         "created_us": self.created_us,
                         "without": json.dumps(self.without),
                         "keep": self.keep,
+                        "labels": json.dumps(self.labels),
+                        "layers": self.layers,
+                        "without_samples": list(self.without_samples),
+                        "run": self.run,
                     }
                 )
             }
@@ -64,6 +83,23 @@ class Fit:
         if start is not None:
             content["start"] = ArrayRecord(torch_state_dict=start)
         return Message(content, node, "train.fit", ttl=timeout)
+
+    @classmethod
+    def from_message(cls, message: Message) -> "Fit":
+        """Read what `message` wrote."""
+        order = message.content["fit"]
+        assert isinstance(order, ConfigRecord)
+        labels = json.loads(str(order["labels"]))
+        return cls(
+            str(order["model"]),
+            int(str(order["created_us"])),
+            tuple(json.loads(str(order["without"]))),
+            bool(order["keep"]),
+            None if labels is None else tuple(labels),
+            "head" if order["layers"] == "head" else "all",
+            tuple(cast("list[int]", order["without_samples"])),
+            str(order["run"]),
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,10 +144,18 @@ class Fitted:
         )
 
 
-def build_simulation_app(settings: Settings, folder: Path) -> ClientApp:
-    """Return the deployment's ClientApp for the simulated owners, able to train as well."""
+def build_simulation_app(
+    settings: Settings, folder: Path, runs: Mapping[str, Settings] | None = None
+) -> ClientApp:
+    """Return the deployment's ClientApp for the simulated owners, able to train as well.
 
-    def open_owner(context: Context) -> SimulatedOwner:
+    Args:
+        settings: of the run whose owners answer the coordinator.
+        folder: where they keep their models.
+        runs: settings of further runs to train for, by name.
+    """
+
+    def open_owner(context: Context, settings: Settings = settings) -> SimulatedOwner:
         _warm_up()
         return SimulatedOwner(settings, int(str(context.node_config["partition-id"])), folder)
 
@@ -119,21 +163,15 @@ def build_simulation_app(settings: Settings, folder: Path) -> ClientApp:
 
     @app.train("fit")
     def _fit(message: Message, context: Context) -> Message:
-        order = message.content["fit"]
+        fit = Fit.from_message(message)
         start = message.content.get("start")
-        assert isinstance(order, ConfigRecord)
-        fit = Fit(
-            str(order["model"]),
-            int(str(order["created_us"])),
-            tuple(json.loads(str(order["without"]))),
-            bool(order["keep"]),
-        )
         weights = None
         if isinstance(start, ArrayRecord):
             weights = dict(start.to_torch_state_dict())
+        own = (runs or {}).get(fit.run, settings)
         try:
-            with open_owner(context) as owner:
-                return fit_model(owner, settings, fit, weights).message(message)
+            with open_owner(context, own) as owner:
+                return fit_model(owner, own, fit, weights).message(message)
         except DisinheritError as error:
             content = RecordDict({"failed": ConfigRecord({"reason": str(error)})})
             return Message(content, reply_to=message)
@@ -157,37 +195,85 @@ def fit_model(owner: SimulatedOwner, settings: Settings, fit: Fit, start: Weight
         DataError: if the owner has no data left to train on, or the weights are no longer finite.
         StoreError: if the model cannot be registered.
     """
-    dataset = owner.data.dataset
-    data = owner.training_share(tuple(c for c in dataset.classes if c not in fit.without))
-    if not len(data):
+    labels = owner.data.dataset.classes if fit.labels is None else fit.labels
+    weights, targets = fit_weights(settings, owner.data, owner.index, fit, start, owner.device)
+    counts = torch.bincount(targets, minlength=len(labels)).tolist()
+    record = ModelRecord(
+        id=fit.model,
+        owner=owner.store.owner,
+        architecture=architecture_fingerprint(weights),
+        labels=labels,
+        digest=weights_digest(weights),
+        created_us=fit.created_us,
+        provenance=Provenance(owner.data.dataset.name, dict(zip(labels, counts, strict=True))),
+    )
+    if fit.keep:
+        record = owner.store.add(record, weights)
+    return Fitted(record, weights)
+
+
+def fit_weights(
+    settings: Settings,
+    data: SharedData,
+    index: int,
+    fit: Fit,
+    start: Weights | None,
+    device: torch.device,
+) -> tuple[Weights, Tensor]:
+    """Train a model on an owner's share of the data.
+
+    Args:
+        settings: of the run.
+        data: of the run.
+        index: of the owner.
+        fit: what to train.
+        start: the parents' average; `None` to start from the scenario's initialisation.
+        device: where to compute.
+
+    Returns:
+        The weights on the CPU, and the targets of the samples it was trained on.
+
+    Raises:
+        DataError: if the owner has no data left to train on, or the weights are no longer finite.
+    """
+    labels = data.dataset.classes if fit.labels is None else fit.labels
+    space = [settings.scenario.aliases.get(label, label) for label in labels]
+    classes = [name for name in space if name not in fit.without]
+    batches = data.owned(
+        data.train[index], classes, settings.batch_size, space, fit.without_samples
+    )
+    if not len(batches):
         raise DataError(
             f"Expected samples to train model {fit.model!r} on without class "
-            f"{', '.join(fit.without)}, but {owner.store.owner} has none. Use fewer owners, or "
+            f"{', '.join(fit.without)}, but {owner_name(index)} has none. Use fewer owners, or "
             "another partition."
         )
-    network = owner.new_network()
+    network = settings.network_spec(data.dataset, len(labels)).build(settings.seed)
     if start is not None:
         network.load_state_dict(start)
-    train(network, data, settings, model_seed(settings.seed, fit.model), owner.device)
+    learn = train if fit.layers == "all" else train_head
+    learn(network, batches, settings, model_seed(settings.seed, fit.model), device)
     weights = {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
     if not all(bool(value.isfinite().all()) for value in weights.values()):
         raise DataError(
             f"Expected finite weights from training model {fit.model!r}, but it diverged with "
             f"learning rate {settings.learning_rate:g}. Choose a lower one."
         )
-    counts = torch.bincount(data.targets, minlength=len(dataset.classes)).tolist()
-    record = ModelRecord(
-        id=fit.model,
-        owner=owner.store.owner,
-        architecture=architecture_fingerprint(weights),
-        labels=dataset.classes,
-        digest=weights_digest(weights),
-        created_us=fit.created_us,
-        provenance=Provenance(dataset.name, dict(zip(dataset.classes, counts, strict=True))),
-    )
-    if fit.keep:
-        record = owner.store.add(record, weights)
-    return Fitted(record, weights)
+    return weights, batches.targets
+
+
+def train_head(
+    network: Classifier, data: TensorBatches, settings: Settings, seed: int, device: torch.device
+) -> None:
+    """Train the head in place as `train` does, on features that stay as they are.
+
+    The features are those of eval mode and are computed once; what they are made of, buffers
+    included, does not change by a bit.
+    """
+    network.to(device).eval()
+    size = max(settings.batch_size, 256)
+    features = _features(network, data.inputs.to(device), size)
+    train(network.head, TensorBatches(features, data.targets, data.size), settings, seed, device)
 
 
 def train(
@@ -213,31 +299,30 @@ def train(
             optimizer.step()
 
 
-def average(parents: list[Weights]) -> Weights | None:
-    """Return the plain average of the parents' weights, or `None` without parents.
-
-    Integer buffers (counters) cannot be averaged and are the first parent's.
-    """
-    if not parents:
-        return None
-    return {
-        name: torch.stack([weights[name] for weights in parents]).mean(dim=0)
-        if value.is_floating_point()
-        else value
-        for name, value in parents[0].items()
-    }
+@torch.no_grad()
+def _features(network: Classifier, inputs: Tensor, size: int) -> Tensor:
+    return torch.cat([network.features(part) for part in inputs.split(size)])
 
 
-def confusion(settings: Settings, data: SharedData, weights: Weights) -> list[list[int]]:
+def confusion(
+    settings: Settings, data: SharedData, weights: Weights, space: Sequence[str] | None = None
+) -> list[list[int]]:
     """Return confusion counts `[C, C]` of given weights on the evaluation split.
 
     They are what an owner that holds the weights would answer; row = true class, column =
     predicted class.
+
+    Args:
+        settings: of the run.
+        data: of the run.
+        weights: of a model.
+        space: its classes in the order of its head's rows; `None` for those of the data set.
     """
-    network = settings.network_spec(data.dataset).build(settings.seed)
+    classes = len(data.dataset.classes if space is None else space)
+    network = settings.network_spec(data.dataset, classes).build(settings.seed)
     network.load_state_dict(weights)
     counts = confusion_counts(
-        network, data.evaluation(), len(data.dataset.classes), pick_device(settings.device)
+        network, data.evaluation(space), classes, pick_device(settings.device)
     )
     rows: list[list[int]] = counts.tolist()
     return rows

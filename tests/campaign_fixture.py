@@ -18,7 +18,7 @@ from disinherit.common.errors import StoreError
 from disinherit.server.coordinator import Coordinator
 from disinherit.server.store import CoordinatorStore, TaskState
 from disinherit.server.transport import Answer, Ask, Transport
-from disinherit.simulations.topology import FEDERATED
+from disinherit.simulations.scenarios import FEDERATED
 from disinherit.v1 import unlearning_pb2 as pb
 
 OWNERS = {

@@ -3,7 +3,7 @@
 `install` puts it in the engine's place, so that a whole federated run takes a second or two::
 
     grids = install(monkeypatch)
-    run_federated(settings, folder)
+    run_scenario(settings, folder)
     grids[0].pushed  # every message, in order
 
 Import it before anything of Flower: what Flower itself imports may warn.
@@ -12,6 +12,7 @@ Import it before anything of Flower: what Flower itself imports may warn.
 import uuid
 import warnings
 from collections.abc import Callable, Iterable
+from types import ModuleType
 from typing import Any, TypeVar
 
 import pytest
@@ -24,7 +25,7 @@ with warnings.catch_warnings():
     from flwr.supercore.run import Run
     from flwr.supercore.task_identity import TaskIdentity
 
-from disinherit.simulations import federated
+from disinherit.simulations import main_job
 
 # Messages are made outside a run here, where Flower would know them.
 TaskIdentity.run_id = TaskIdentity.node_id = TaskIdentity.task_id = 1
@@ -95,16 +96,21 @@ class DirectGrid(Grid):
 
 
 def install(
-    monkeypatch: pytest.MonkeyPatch, interfere: Interfere = lambda _: None
+    monkeypatch: pytest.MonkeyPatch,
+    interfere: Interfere = lambda _: None,
+    module: ModuleType = main_job,
 ) -> list[DirectGrid]:
-    """Let `run_federated` run on a `DirectGrid`; return the list the grids will be in."""
+    """Let `run_scenario` run on a `DirectGrid`; return the list the grids will be in.
+
+    `module` is where the engine's `simulate` is looked up.
+    """
     grids: list[DirectGrid] = []
 
     def simulate(main: Callable[[Grid], R], app: ClientApp, clients: int, device: str) -> R:
         grids.append(DirectGrid(app, clients, interfere))
         return main(grids[-1])
 
-    monkeypatch.setattr(federated, "simulate", simulate)
+    monkeypatch.setattr(module, "simulate", simulate)
     return grids
 
 

@@ -187,7 +187,7 @@ def test_interrupted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("disinherit.simulations.federated.prepare_folder", stop)
+    monkeypatch.setattr("disinherit.simulations.main_job.prepare_folder", stop)
     assert federated(Path("unused"), "--forget", "3") == 130
     assert "start the same command again" in the_line(capsys)
 

@@ -149,14 +149,14 @@ def test_a_model_that_comes_late_goes_through_what_is_complete_first(
         for request_id in REQUESTS:
             world.coordinator.run(request_id)
         open_campaigns = OpenCampaigns(world.coordinator)
-        assert open_campaigns() == []
+        assert open_campaigns() == {}
         world.store.add_model(derive(world.root), [DERIVED])
         world.coordinator.run("q3")
         assert world.store.tasks("q3")["r7"].state is TaskState.PENDING
         for _ in range(3):
             for request_id in open_campaigns():
                 world.coordinator.run(request_id)
-        assert open_campaigns() == []
+        assert open_campaigns() == {}
         assert final(world.root) == never_away
 
 
@@ -201,7 +201,7 @@ def test_the_driver_brings_a_device_up_to_date_in_one_go(
     driver = Driver(open_campaigns, away.coordinator.run, interval=600.0)
     driver.start()
     try:
-        wait_for(lambda: open_campaigns() == [], 60.0)
+        wait_for(lambda: open_campaigns() == {}, 60.0)
     finally:
         assert driver.stop(60.0)
     assert final(away.root) == never_away

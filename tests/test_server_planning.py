@@ -11,7 +11,8 @@ from disinherit.common.errors import GraphError, LabelError, RequestError
 from disinherit.common.graph import InheritanceGraph
 from disinherit.common.records import Inheritance, InheritanceKind, ModelRecord, Provenance
 from disinherit.server.planning import Plan, check_method, check_plan, plan
-from disinherit.simulations.topology import FEDERATED, Topology
+from disinherit.simulations.scenarios import FEDERATED
+from disinherit.simulations.topology import Topology
 from disinherit.v1 import unlearning_pb2 as pb
 
 LABELS = ("cat", "dog", "owl", "yak")

@@ -24,7 +24,7 @@ from flwr.serverapp import Grid, ServerApp
 from disinherit.common.errors import CampaignError, InputError, RequestError
 from disinherit.simulations import engine
 from disinherit.simulations.engine import check_engine, simulate
-from disinherit.simulations.federated import run_federated
+from disinherit.simulations.main_job import run_scenario
 from disinherit.simulations.report_check import check_report
 from disinherit.simulations.report_schema import ModelReport, Report
 from disinherit.simulations.settings import Settings
@@ -253,7 +253,7 @@ def test_the_main_job_on_the_real_engine(
 ) -> None:
     """One run on Ray gives what one in this process gives, and run again it changes no byte."""
     threads = set(threading.enumerate())
-    report = run_federated(SMALL, tmp_path / "ray")
+    report = run_scenario(SMALL, tmp_path / "ray")
     captured = capfd.readouterr()
     assert (captured.out, captured.err) == ("", "")
     assert not [
@@ -275,7 +275,7 @@ def test_the_main_job_on_the_real_engine(
         assert found["digest_after"] == found["digest_before"]
 
     files = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    again = run_federated(SMALL, tmp_path / "ray")
+    again = run_scenario(SMALL, tmp_path / "ray")
     assert again["campaign"]["outcome"] == "unchanged"
     assert again["repeat"] == {"changed": 0, "already_applied": 5}
     assert files == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
@@ -284,7 +284,7 @@ def test_the_main_job_on_the_real_engine(
     before_threads = torch.get_num_threads()
     torch.set_num_threads(engine.OWNER_THREADS)
     try:
-        direct = run_federated(SMALL, tmp_path / "direct")
+        direct = run_scenario(SMALL, tmp_path / "direct")
     finally:
         torch.set_num_threads(before_threads)
     for model, found in models(report).items():
@@ -296,7 +296,7 @@ def test_the_main_job_on_the_real_engine(
 INTERRUPTED = """
 import os, signal, sys, threading
 from pathlib import Path
-from disinherit.simulations.federated import run_federated
+from disinherit.simulations.main_job import run_scenario
 from disinherit.simulations.settings import Settings
 
 def say(message):
@@ -304,7 +304,7 @@ def say(message):
         threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
 
 try:
-    run_federated(
+    run_scenario(
         Settings("digits", {"r1": ("3",)}, clients=2, epochs=20), Path(sys.argv[1]), say
     )
 except KeyboardInterrupt:

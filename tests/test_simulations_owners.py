@@ -17,7 +17,6 @@ from disinherit.simulations.owners import (
     share_out,
 )
 from disinherit.simulations.settings import Settings
-from disinherit.simulations.topology import FEDERATED
 
 DIGITS = Settings("digits", {"r1": ("3",)}, network="mlp", clients=3, limit=20)
 
@@ -72,24 +71,24 @@ def test_what_an_owner_holds_is_named() -> None:
 
 def test_shares_that_leave_something_to_train_on_are_accepted() -> None:
     settings, data = skewed((1,), (2,), (3, 4))  # r1 is the third model: it needs class 3
-    check_shares(settings, FEDERATED, data)
+    check_shares(settings, data)
 
 
 def test_a_root_without_samples_of_its_class_is_refused() -> None:
     settings, data = skewed((1, 3), (2, 3), (4, 5))
     with pytest.raises(DataError, match=r"owner-2 .* class '3'.*'r1'.* only class 4, 5\. Choose"):
-        check_shares(settings, FEDERATED, data)
+        check_shares(settings, data)
 
 
 def test_an_owner_with_nothing_but_classes_to_forget_is_refused() -> None:
     settings, data = skewed((1,), (3,), (3, 4))
     with pytest.raises(DataError, match="owner-1 .* not to be forgotten, to train model 's'"):
-        check_shares(settings, FEDERATED, data)
+        check_shares(settings, data)
 
 
 def test_an_owner_without_models_may_hold_anything() -> None:
     settings, data = skewed(*[(1, 3)] * 7, (3,))
-    check_shares(settings, FEDERATED, data)
+    check_shares(settings, data)
 
 
 def test_an_owner_gives_exactly_the_data_that_a_record_names(tmp_path: Path) -> None:

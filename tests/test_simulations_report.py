@@ -12,14 +12,16 @@ from disinherit.server.coordinator import CampaignResult, Timing
 from disinherit.server.planning import plan
 from disinherit.server.tasks import Task, TaskState
 from disinherit.simulations.datasets import Dataset
+from disinherit.simulations.label_spaces import LabelSpaces
 from disinherit.simulations.owners import SharedData
 from disinherit.simulations.report import Measured, build_report
 from disinherit.simulations.report_check import check_report
-from disinherit.simulations.report_models import known_classes
+from disinherit.simulations.report_models import known_labels
 from disinherit.simulations.report_schema import Report
+from disinherit.simulations.scenarios import FEDERATED
 from disinherit.simulations.settings import Settings
 from disinherit.simulations.splits import Splits
-from disinherit.simulations.topology import FEDERATED
+from disinherit.simulations.topology import Derivation, Topology
 from disinherit.v1 import graph_pb2
 from disinherit.v1 import unlearning_pb2 as pb
 
@@ -95,9 +97,7 @@ def report_of(result: CampaignResult, found: Measured) -> Report:
     graph = fleet_graph()
     planned = plan(graph, SETTINGS.request())
     repeat = dataclasses.replace(result, changed=(), already_applied=result.changed)
-    return check_report(
-        build_report(SETTINGS, FEDERATED, DATA, graph, planned, result, repeat, found)
-    )
+    return check_report(build_report(SETTINGS, DATA, graph, planned, result, repeat, found))
 
 
 def test_a_complete_campaign() -> None:
@@ -181,7 +181,7 @@ def test_an_evaluation_that_failed_is_null_with_its_reason_and_notes_are_kept() 
     assert report["timing"]["retrain_all"] is None
 
 
-def test_known_classes_come_from_all_ancestors_and_only_from_training() -> None:
+def test_known_labels_come_from_all_ancestors_and_only_from_training() -> None:
     graph = InheritanceGraph()
 
     def add(id: str, age: int, counts: dict[str, int] | None, *parents: str) -> None:
@@ -194,6 +194,10 @@ def test_known_classes_come_from_all_ancestors_and_only_from_training() -> None:
     add("b", 2, {"cat": 1})
     add("ab", 3, None, "a", "b")
     add("child", 4, {"dog": 2}, "ab")
-    assert known_classes(graph, "a") == {"ant"}
-    assert known_classes(graph, "ab") == {"ant", "cat"}
-    assert known_classes(graph, "child") == {"ant", "cat", "dog"}
+    derivations = tuple(map(Derivation, ("a", "b", "ab", "child")))
+    topology = Topology("t", derivations, ("a",), {"hound": "dog"})
+    labels = {"a": LABELS, "b": LABELS, "ab": LABELS[:2], "child": ("hound", "cat", "ant")}
+    spaces = LabelSpaces(topology, LABELS, labels, labels)
+    assert known_labels(graph, spaces, "a") == ["ant"]
+    assert known_labels(graph, spaces, "ab") == ["ant"]
+    assert known_labels(graph, spaces, "child") == ["hound", "cat", "ant"]

@@ -10,20 +10,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from disinherit.common.errors import DataError, InputError, RequestError
+from disinherit.simulations.backdoors import Backdoor
 from disinherit.simulations.datasets import Dataset, load_dataset
+from disinherit.simulations.scenarios import FEDERATED, load_scenario
 from disinherit.simulations.settings import (
     MethodSettings,
     Settings,
     check_forget,
     parse_forget,
 )
-from disinherit.simulations.topology import FEDERATED
 
 THREE = Settings("digits", {"r1": ("3",)})
 
 CHANGES: dict[str, Any] = {
     "dataset": "mnist5k",
     "forget": {"r1": ("4",)},
+    "scenario": load_scenario("transfer"),
     "network": "mlp",
     "clients": 4,
     "partition": "dirichlet",
@@ -36,6 +38,7 @@ CHANGES: dict[str, Any] = {
     "device": "cpu",
     "method": MethodSettings(alpha=2.0),
     "compare_published": True,
+    "backdoor": Backdoor(1, "3", "5", 10),
 }
 
 

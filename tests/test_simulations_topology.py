@@ -6,7 +6,14 @@ from hypothesis import strategies as st
 
 from disinherit.common.errors import GraphError
 from disinherit.common.records import InheritanceKind
-from disinherit.simulations.topology import FEDERATED, Derivation, Topology, model_seed
+from disinherit.simulations.scenarios import FEDERATED
+from disinherit.simulations.topology import Derivation, Link, Topology, model_seed
+
+UNLEARNED, TRANSFER = InheritanceKind.UNLEARNED, InheritanceKind.TRANSFER
+
+
+def derived(model: str, *parents: str) -> Derivation:
+    return Derivation(model, tuple(map(Link, parents)))
 
 
 @st.composite
@@ -16,8 +23,8 @@ def topologies(draw: st.DrawFn) -> Topology:
     for index in range(draw(st.integers(1, 8))):
         earlier = [d.id for d in derivations]
         parents = draw(st.lists(st.sampled_from(earlier), unique=True)) if earlier else []
-        derivations.append(Derivation(f"m{index}", tuple(parents)))
-    return Topology("drawn", InheritanceKind.FEDERATED, tuple(derivations), "m0")
+        derivations.append(derived(f"m{index}", *parents))
+    return Topology("drawn", tuple(derivations), ("m0",))
 
 
 def is_ancestor(topology: Topology, root: str, model: str) -> bool:
@@ -91,17 +98,30 @@ def test_models_are_dealt_to_owners_in_turn(owners: int) -> None:
 @pytest.mark.parametrize(
     ("derivations", "root", "message"),
     [
-        ((Derivation("a"), Derivation("a")), "a", "'a' twice"),
-        ((Derivation("b", ("a",)), Derivation("a")), "a", "parents of 'b' before it"),
-        ((Derivation("a", ("a",)),), "a", "parents of 'a' before it"),
-        ((Derivation("a"),), "r", "a model as the root, but got 'r'"),
+        ((derived("a"), derived("a")), "a", "'a' twice"),
+        ((derived("b", "a"), derived("a")), "a", "parents of 'b' before it"),
+        ((derived("a", "a"),), "a", "parents of 'a' before it"),
+        ((derived("a"),), "r", "a model as the root, but got 'r'"),
+        ((derived("a"), derived("b", "a", "a")), "a", "every parent of 'b' once"),
+        ((derived("a~b"),), "a~b", "without '~'"),
+        ((derived("a b"),), "a b", "well-formed model id"),
+        ((Derivation("a", owner=-1),), "a", "owner of 'a' to be 0 or more, but got -1"),
+        ((Derivation("a", trains="head"),), "a", "parent of 'a', whose features"),
+        ((Derivation("a", new_head=True),), "a", "parent of 'a', whose features"),
+        ((derived("a"), Derivation("b", (Link("a", weight=0),))), "a", "weight > 0 from 'a' to"),
+        ((derived("a"), Derivation("b", (Link("a", UNLEARNED),))), "a", "only a campaign makes"),
+        (
+            (derived("a"), derived("b"), Derivation("c", (Link("a"), Link("b", TRANSFER)))),
+            "a",
+            "either federated and distributed parents of 'c'",
+        ),
     ],
 )
 def test_a_topology_that_cannot_be_trained_is_refused(
     derivations: tuple[Derivation, ...], root: str, message: str
 ) -> None:
     with pytest.raises(GraphError, match=message):
-        Topology("bad", InheritanceKind.FEDERATED, derivations, root)
+        Topology("bad", derivations, (root,))
 
 
 def test_seeds_differ_between_models_and_runs_and_stay_the_same_everywhere() -> None:

@@ -15,12 +15,12 @@ from disinherit.client.evaluating import evaluate
 from disinherit.common.checkpoints import weights_digest
 from disinherit.common.errors import CampaignError, DataError, StoreError
 from disinherit.server.flower_exchange import exchange
+from disinherit.simulations.inheriting import average
 from disinherit.simulations.owners import SimulatedOwner, TensorBatches
 from disinherit.simulations.settings import Settings
 from disinherit.simulations.training import (
     Fit,
     Fitted,
-    average,
     build_simulation_app,
     confusion,
     fit_model,
@@ -36,17 +36,17 @@ def owner(tmp_path: Path) -> SimulatedOwner:
     return SimulatedOwner(DIGITS, 0, tmp_path)
 
 
-def test_the_start_is_the_parents_plain_average() -> None:
+def test_an_average_is_plain_or_weighted() -> None:
     parents = [
         {"w": torch.tensor([[1.0, 2.0]]), "counter": torch.tensor(7)},
         {"w": torch.tensor([[3.0, -2.0]]), "counter": torch.tensor(8)},
         {"w": torch.tensor([[5.0, 3.0]]), "counter": torch.tensor(9)},
     ]
-    start = average(parents)
-    assert start is not None
+    start = average(parents, [1 / 3] * 3)
     assert start["w"].tolist() == [[3.0, 1.0]]
     assert start["counter"].item() == 7
-    assert average([]) is None
+    start = average(parents, [0.5, 0.25, 0.25])
+    assert start["w"].tolist() == [[2.5, 1.25]]
 
 
 def test_training_is_what_the_record_says(owner: SimulatedOwner) -> None:

@@ -26,21 +26,24 @@ from disinherit.server.store import CoordinatorStore
 from disinherit.server.transport import Ask
 from disinherit.simulations.engine import check_engine, simulate
 from disinherit.simulations.fleet import Fleet
+from disinherit.simulations.forgetting import Forgetting
+from disinherit.simulations.inheriting import classes_of
+from disinherit.simulations.label_spaces import label_spaces
 from disinherit.simulations.owners import SharedData, check_shares, share_out
 from disinherit.simulations.repeating import repeat
 from disinherit.simulations.report import Confusions, Measured, build_report
 from disinherit.simulations.report_schema import Report
 from disinherit.simulations.run_folder import DATABASE, prepare_folder, save_report
 from disinherit.simulations.settings import Settings, check_forget
-from disinherit.simulations.topology import FEDERATED, Topology
+from disinherit.simulations.topology import Topology
 from disinherit.simulations.training import build_simulation_app, confusion
 from disinherit.v1 import unlearning_pb2 as pb
 
 Say = Callable[[str], None]
 
 
-def run_federated(settings: Settings, folder: Path, say: Say = lambda _: None) -> Report:
-    """Run the federated scenario and write its report.
+def run_scenario(settings: Settings, folder: Path, say: Say = lambda _: None) -> Report:
+    """Run a scenario and write its report.
 
     Args:
         settings: of the run.
@@ -59,13 +62,13 @@ def run_federated(settings: Settings, folder: Path, say: Say = lambda _: None) -
         CampaignError: if a model could not be trained.
     """
     data = share_out(settings)
-    _check(settings, FEDERATED, data)
+    _check(settings, data)
     folder = folder.absolute()  # owners are other processes
     if prepare_folder(folder, settings):
         return repeat(settings, folder, say)
     say("starting the simulation engine")
     report = simulate(
-        lambda grid: _main(grid, settings, FEDERATED, data, folder, say),
+        lambda grid: _main(grid, settings, data, folder, say),
         build_simulation_app(settings, folder),
         settings.clients,
         settings.device,
@@ -74,12 +77,12 @@ def run_federated(settings: Settings, folder: Path, say: Say = lambda _: None) -
     return report
 
 
-def _check(settings: Settings, topology: Topology, data: SharedData) -> None:
+def _check(settings: Settings, data: SharedData) -> None:
     """Refuse settings that do not fit the data, the topology or this machine."""
-    check_forget(settings.forget, data.dataset, topology)
+    check_forget(settings.forget, data.dataset, settings.scenario)
     network = settings.network_spec(data.dataset).build(settings.seed)
     resolve_scope(network, settings.method.scope)
-    check_shares(settings, topology, data)
+    check_shares(settings, data)
     pick_device(settings.device)
     check_engine()
 
@@ -87,7 +90,6 @@ def _check(settings: Settings, topology: Topology, data: SharedData) -> None:
 def _main(
     grid: Grid,
     settings: Settings,
-    topology: Topology,
     data: SharedData,
     folder: Path,
     say: Say,
@@ -97,7 +99,8 @@ def _main(
         owners = SaidOwners(grid, expected=settings.clients)
         transport = FlowerTransport(grid, owners)
         coordinator = Coordinator(store, transport, say=say)
-        fleet = Fleet(settings, topology, grid, owners)
+        forgetting = Forgetting(settings, label_spaces(settings.scenario, data.dataset))
+        fleet = Fleet(settings, grid, owners, forgetting)
         measured = Measured()
         measured.train_seconds = fleet.train(store.add_model, lambda m: say(f"trained {m}"))
         say("registering Fisher summaries")
@@ -106,18 +109,18 @@ def _main(
         errors = coordinator.register(names, settings.method.scope)
         measured.notes += [f"No Fisher summaries registered: {e}" for e in errors.values()]
         graph = store.graph()
-        _evaluate(coordinator, {m: m for m in topology.ids}, measured.before, measured)
+        _evaluate(coordinator, {m: m for m in settings.scenario.ids}, measured.before, measured)
         request = settings.request()
         planned = coordinator.submit(request)
         if settings.compare_published:
             say("evaluating the plain published rule beside it")
             _preview_published(coordinator, transport, settings, planned, measured)
         result = coordinator.run(request.id)
-        _evaluate(coordinator, _versions(topology, result), measured.after, measured)
+        _evaluate(coordinator, _versions(settings.scenario, result), measured.after, measured)
         say("sending the same request again")
         again = coordinator.run(request.id, resend=True)
         _retrain(fleet, planned, data, measured, say)
-        return build_report(settings, topology, data, graph, planned, result, again, measured)
+        return build_report(settings, data, graph, planned, result, again, measured)
     finally:
         store.close()
 
@@ -182,4 +185,5 @@ def _retrain(fleet: Fleet, planned: Plan, data: SharedData, measured: Measured, 
         measured.notes.append(f"No exact retraining to compare with: {error}")
         return
     for model, weights in retrained.items():
-        measured.retrained[model] = confusion(fleet.settings, data, weights)
+        space = classes_of(fleet.forgetting.spaces, model)
+        measured.retrained[model] = confusion(fleet.settings, data, weights, space)

@@ -23,8 +23,8 @@ from disinherit.common.errors import (
     StoreError,
 )
 from disinherit.common.flower_records import unpack
-from disinherit.simulations import federated
-from disinherit.simulations.federated import run_federated
+from disinherit.simulations import main_job
+from disinherit.simulations.main_job import run_scenario
 from disinherit.simulations.report_check import check_report
 from disinherit.simulations.report_schema import ModelReport, Report
 from disinherit.simulations.settings import MethodSettings, Settings
@@ -58,7 +58,7 @@ def run(settings: Settings, folder: Path, interfere: direct_grid.Interfere = lam
     said: list[str] = []
     with pytest.MonkeyPatch.context() as monkeypatch:
         grids = direct_grid.install(monkeypatch, interfere)
-        report = run_federated(settings, folder, said.append)
+        report = run_scenario(settings, folder, said.append)
     return Run(settings, folder, report, grids[0].pushed if grids else [], said)
 
 
@@ -408,7 +408,7 @@ def test_without_the_engine_nothing_is_written(
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"Ray is not installed.*disinherit\[simulation\]"):
-        run_federated(QUICK, tmp_path / "run")
+        run_scenario(QUICK, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -420,7 +420,7 @@ def test_the_folder_may_be_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         seen.append(folder)
         return build_simulation_app(settings, folder)
 
-    monkeypatch.setattr(federated, "build_simulation_app", spy)
+    monkeypatch.setattr(main_job, "build_simulation_app", spy)
     monkeypatch.chdir(tmp_path)
     run(QUICK, Path("run"))
     assert seen == [tmp_path / "run"]

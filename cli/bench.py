@@ -1,0 +1,67 @@
+"""`disinherit bench`: every method on every case, measured alike."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+RUN_EXAMPLES = (
+    "Examples:\n\n"
+    "disinherit bench run quick --out runs/quick\n\n"
+    "disinherit bench run my-suite.toml --out runs/mine --jobs 8"
+)
+REPORT_EXAMPLES = "Example: disinherit bench report runs/quick --markdown docs/results.md"
+
+app = typer.Typer(
+    help="Measure methods of unlearning, always beside exact retraining.", no_args_is_help=True
+)
+
+
+@app.command(epilog=RUN_EXAMPLES)
+def run(
+    suite: Annotated[str, typer.Argument(help="quick, standard, paper, or a TOML file.")],
+    out: Annotated[Path, typer.Option(help="Where models and figures go.")],
+    jobs: Annotated[
+        int | None, typer.Option(help="Processes at the same time; one per core by default.")
+    ] = None,
+) -> int:
+    """Run a suite, or what is left of it.
+
+    Every cell, a method on a case, is a process of its own with one thread. A finished cell is not
+    run again. Exit code 1 if a cell failed or a sanity gate was not passed.
+    """
+    # Imported here because torch takes seconds, which --help should not.
+    from disinherit.cli.output import progress
+    from disinherit.simulations.bench.running import run_suite
+    from disinherit.simulations.bench.suites import load_suite
+
+    with progress() as say:
+        failures = run_suite(load_suite(suite), out, jobs or os.cpu_count() or 1, say)
+    for failure in failures:
+        typer.echo(f"error: {failure}", err=True)
+    typer.echo(f"Cells: {out / 'results.jsonl'}. See them: disinherit bench report {out}")
+    return 1 if failures else 0
+
+
+@app.command(epilog=REPORT_EXAMPLES)
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder.")],
+    html: Annotated[
+        Path | None, typer.Option(help="Write the HTML page here; DIR/report.html by default.")
+    ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(help="Write Markdown here; DIR/results.md by default.")
+    ] = None,
+) -> int:
+    """Make tables and plots of a run, finished or not."""
+    from disinherit.common.checkpoints import write_atomic
+    from disinherit.simulations.bench.pages import render_html, render_markdown
+    from disinherit.simulations.bench.records import read_run
+
+    run_record, references, cells = read_run(folder)
+    page, text = html or folder / "report.html", markdown or folder / "results.md"
+    write_atomic(page, render_html(run_record, references, cells).encode())
+    write_atomic(text, render_markdown(run_record, references, cells).encode())
+    typer.echo(f"Report: {page} and {text}")
+    return 0

@@ -1,0 +1,129 @@
+"""The report of a run: one self-contained page of HTML, and Markdown for the documentation."""
+
+from collections.abc import Sequence
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from disinherit.simulations.bench.curves import deep_labels, depth_curves, skew_curves
+from disinherit.simulations.bench.plots import curves, heat_map, pareto, times
+from disinherit.simulations.bench.records import Record
+from disinherit.simulations.bench.summaries import Side, summarise
+from disinherit.simulations.bench.tables import TextTable, cost_table, panel_table
+
+_FOLLOWED: tuple[tuple[str, Side, str], ...] = (
+    ("forget_accuracy", "value", "forget accuracy, %"),
+    ("retain_accuracy", "gap", "retain accuracy, gap to retraining in points"),
+    ("js_divergence_forget", "value", "JS divergence to retraining, forgotten, bits"),
+)
+
+
+def render_html(run: Record, references: Sequence[Record], cells: Sequence[Record]) -> str:
+    """Return the page: gates, tables, and plots as inline SVG."""
+    tables = summarise(cells)
+    environment = Environment(
+        loader=PackageLoader(__package__ or "", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    filled = {label: table for label, table in tables.items() if table}
+    return environment.get_template("bench.html.j2").render(
+        name=run["suite"]["name"],
+        environment=run["environment"],
+        counts=_counts(run, references, cells),
+        gates=_gates(references),
+        notes=_notes(cells),
+        overview=[
+            ("Forgetting against keeping", Markup(pareto(filled))),
+            ("Time", Markup(times(filled))),
+            *((title, Markup(plot)) for title, plot in _curve_plots(references, cells)),
+        ],
+        sections=[
+            (label, panel_table(table), cost_table(table), Markup(heat_map(table, label)))
+            for label, table in filled.items()
+        ],
+    )
+
+
+def render_markdown(run: Record, references: Sequence[Record], cells: Sequence[Record]) -> str:
+    """Return the tables, what they rest on, and the command that makes them again."""
+    name = run["suite"]["name"]
+    counts = _counts(run, references, cells)
+    parts = [
+        f"# Results: suite `{name}`",
+        f"Made by `disinherit bench run {name} --out DIR` and `disinherit bench report DIR`. "
+        f"{counts}",
+        "Means over seeds ± half the width of the 95% t-interval over seeds; a metric of a case is "
+        "the mean over its affected models. The column *retrained* is the exact retraining, which "
+        "every figure has to be read against.",
+        "## Where it was run",
+        _markdown(
+            TextTable(("what", "value"), tuple((k, str(v)) for k, v in run["environment"].items()))
+        ),
+        "## Sanity gates",
+        "\n".join(f"- {reason}" for reason in _gates(references))
+        or "All passed: the original models fail the panel, the retrained ones pass, splits are "
+        "disjoint.",
+    ]
+    for label, table in summarise(cells).items():
+        if table:
+            parts += [f"## {label}", *map(_markdown, (panel_table(table), cost_table(table)))]
+    notes = _notes(cells)
+    if notes:
+        parts += ["## Not measured, and why", "\n".join(f"- {note}" for note in notes)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _curve_plots(references: Sequence[Record], cells: Sequence[Record]) -> list[tuple[str, str]]:
+    plots = []
+    for label in deep_labels(cells):
+        panels = [
+            (title, found)
+            for metric, side, title in _FOLLOWED
+            if (found := depth_curves(cells, label, metric, side))
+        ]
+        plots.append((f"Depth: {label}", curves(panels, "derivations below the root")))
+    panels = [
+        (title, found)
+        for metric, side, title in _FOLLOWED
+        if (found := skew_curves(cells, references, metric, side))
+    ]
+    if panels:
+        skew = curves(panels, "concentration of the Dirichlet partition", logarithmic=True)
+        plots.append(("Skew", skew))
+    return plots
+
+
+def _counts(run: Record, references: Sequence[Record], cells: Sequence[Record]) -> str:
+    cases, methods = len(run["suite"]["cases"]), len(run["suite"]["methods"])
+    return (
+        f"{len(references)} of {cases} cases, {len(cells)} of {cases * methods} cells are finished."
+    )
+
+
+def _gates(references: Sequence[Record]) -> list[str]:
+    return [f"{one['case']}: {reason}" for one in references for reason in one["gates"]]
+
+
+def _notes(cells: Sequence[Record]) -> list[str]:
+    """Return why figures are missing, each reason once with the cases and metrics it is for."""
+    found: dict[str, dict[str, None]] = {}
+    for cell in cells:
+        if cell["not_applicable"]:
+            reason = f"{cell['method']}: {cell['not_applicable']}"
+            found.setdefault(reason, {})[cell["label"]] = None
+            continue
+        for model in cell["models"].values():
+            for metric, entry in model["metrics"].items():
+                if entry["value"] is None:
+                    reason = f"{metric}: {entry['reason']}"
+                    found.setdefault(reason, {})[cell["label"]] = None
+    return [f"{reason} ({'; '.join(labels)})" for reason, labels in found.items()]
+
+
+def _markdown(table: TextTable) -> str:
+    rule = ("---", *("---:" for _ in table.header[1:]))
+    lines = (table.header, rule, *table.rows)
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

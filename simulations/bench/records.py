@@ -1,0 +1,114 @@
+"""What a run leaves behind: one line of JSON for each cell, in a file of its own.
+
+::
+
+    suite.json                     the declaration, and where it was run
+    cases/NAME/                    trained models (`disinherit.simulations.case_store`)
+    shadows/NAME.safetensors       what shadow models say
+    references/NAME.json           the panel of the original and of the retrained models, and gates
+    cells/NAME/METHOD.json         the panel of what a method made, its clock and its traffic
+
+A file is whole or not there, so a run that was cut short goes on where it was, and cells can be
+written by many processes.  `results.jsonl` has all cells together, for other programs.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from disinherit.common.checkpoints import write_atomic
+from disinherit.common.errors import CheckpointError, InputError
+from disinherit.simulations.bench.suites import Suite, declaration
+
+Record = dict[str, Any]
+
+
+def reference_path(folder: Path, case: str) -> Path:
+    """Return where the panel of a case's original and retrained models is."""
+    return folder / "references" / f"{case}.json"
+
+
+def cell_path(folder: Path, case: str, method: str) -> Path:
+    """Return where a cell is; two methods never share a file."""
+    readable = re.sub(r"[^A-Za-z0-9._-]+", "-", method)
+    suffix = "" if readable == method else f"-{method.encode().hex()[:12]}"
+    return folder / "cells" / case / f"{readable}{suffix}.json"
+
+
+def write_record(path: Path, record: Mapping[str, Any]) -> None:
+    """Write a record as one line of JSON.
+
+    Raises:
+        CheckpointError: if it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(f"Expected to write {path}, but: {error}.") from error
+    line = json.dumps(record, ensure_ascii=False, allow_nan=False)
+    write_atomic(path, line.encode() + b"\n")
+
+
+def read_record(path: Path) -> Record:
+    """Read a record.
+
+    Raises:
+        CheckpointError: if it is not there, or damaged.
+    """
+    try:
+        record = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"Expected a record of the bench in {path}, but: {error}. Remove it and run again."
+        ) from None
+    if not isinstance(record, dict):
+        raise CheckpointError(f"Expected a JSON object in {path}. Remove it and run again.")
+    return record
+
+
+def prepare_run(folder: Path, suite: Suite, environment: Mapping[str, Any]) -> None:
+    """Make a folder ready for a suite; one that holds the same suite is gone on with.
+
+    Raises:
+        InputError: if it holds another suite, or something else.
+        CheckpointError: if it cannot be written to.
+    """
+    path = folder / "suite.json"
+    declared = json.loads(json.dumps(declaration(suite)))
+    if path.exists():
+        if read_record(path).get("suite") != declared:
+            raise InputError(
+                f"Expected a new folder or one of the same suite, but {folder} has another one, or "
+                f"{suite.name!r} has changed since. Choose another folder."
+            )
+        return
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"Expected a new or empty folder, but {folder} is neither.")
+    write_record(path, {"suite": declared, "environment": dict(environment)})
+
+
+def read_run(folder: Path) -> tuple[Record, list[Record], list[Record]]:
+    """Return a run's declaration with its environment, its references, and its cells.
+
+    Only what belongs to the declared suite is read, in its order.
+
+    Raises:
+        InputError: if the folder holds no run, or nothing is finished in it.
+        CheckpointError: if a record is damaged.
+    """
+    if not (folder / "suite.json").is_file():
+        raise InputError(f"Expected the folder of a bench run, but {folder} has no suite.json.")
+    run = read_record(folder / "suite.json")
+    references = [read_record(path) for path in sorted((folder / "references").glob("*.json"))]
+    labels = [method["label"] for method in run["suite"]["methods"]]
+    cells = [
+        read_record(path)
+        for reference in references
+        for path in (cell_path(folder, reference["case"], label) for label in labels)
+        if path.is_file()
+    ]
+    if not cells:
+        raise InputError(f"Expected finished cells in {folder}, but there is none. Run the suite.")
+    return run, references, cells

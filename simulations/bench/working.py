@@ -1,0 +1,208 @@
+"""What a process of its own does: the reference of a case, or one cell.
+
+Every process computes with one thread.  The clock is around the call of the method; reading the
+case and measuring what was made of it are not on it, for all methods alike.
+"""
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from disinherit.common.checkpoints import load_checkpoint, save_checkpoint
+from disinherit.simulations.bench.memory import with_peak
+from disinherit.simulations.bench.records import (
+    Record,
+    cell_path,
+    read_record,
+    reference_path,
+    write_record,
+)
+from disinherit.simulations.bench.suites import MethodSpec, SuiteCase
+from disinherit.simulations.cases import open_case
+from disinherit.simulations.methods.method import NotApplicableError, make_method, unlearn
+from disinherit.simulations.panel.exam import Exam, PanelSettings
+from disinherit.simulations.panel.gates import check_gates
+from disinherit.simulations.panel.measuring import Readings, measure
+from disinherit.simulations.panel.shadows import Shadows, train_shadows
+from disinherit.simulations.subjects import Case, Samples
+
+
+def make_reference(folder: Path, case: SuiteCase, panel: PanelSettings) -> None:
+    """Measure the original and the retrained models of a case, and try the gates.
+
+    Args:
+        folder: of the run.
+        case: the case, already trained.
+        panel: how much to spend.
+    """
+    torch.set_num_threads(1)
+    opened = open_case(case.spec, folder / "cases")
+    shadows = {}
+    if panel.shadows:
+        for root in opened.roots:
+            trained = train_shadows(
+                opened, root, panel.shadows, panel.shadow_epochs, panel.learning_rate
+            )
+            if trained is not None:
+                shadows[root] = trained
+    _save_shadows(_shadows_path(folder, opened), shadows)
+    exams = {model: Exam(opened, model, panel, shadows) for model in opened.subjects}
+    original = {m: measure(exam, exam.subject.original) for m, exam in exams.items()}
+    retrained = {m: measure(exam, exam.subject.retrained) for m, exam in exams.items()}
+    write_record(
+        reference_path(folder, opened.name),
+        {
+            "case": opened.name,
+            "label": case.label,
+            "declaration": case.spec.to_dict(),
+            "train_seconds": opened.train_seconds,
+            "retrain_seconds": opened.retrain_seconds,
+            "gates": check_gates(opened, original, retrained),
+            "models": {
+                model: {
+                    "owner": subject.owner,
+                    "depth": depth(opened, model),
+                    "gone": not len(subject.retain),
+                    "original": dataclasses.asdict(original[model]),
+                    "retrained": dataclasses.asdict(retrained[model]),
+                }
+                for model, subject in opened.subjects.items()
+            },
+        },
+    )
+
+
+def make_cell(folder: Path, case: SuiteCase, panel: PanelSettings, method: MethodSpec) -> None:
+    """Unlearn in a case by a method, and measure what it made.
+
+    Args:
+        folder: of the run.
+        case: the case, whose reference is there.
+        panel: how much to spend.
+        method: the method.
+    """
+    torch.set_num_threads(1)
+    _warm_up()
+    reference = read_record(reference_path(folder, case.spec.name))
+    opened = open_case(case.spec, folder / "cases")
+    record: Record = {
+        "case": opened.name,
+        "label": case.label,
+        "seed": opened.seed,
+        "granularity": opened.granularity,
+        "method": method.label,
+        "name": method.name,
+        "options": dict(method.options),
+        "not_applicable": None,
+    }
+    call = make_method(method.name, method.options)
+    view = opened.view()
+    started, computed = time.perf_counter(), time.process_time()
+    try:
+        made, peak = with_peak(lambda: unlearn(call, view))
+    except NotApplicableError as error:
+        write_record(
+            cell_path(folder, opened.name, method.label), record | {"not_applicable": str(error)}
+        )
+        return
+    seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - computed
+    shadows = _load_shadows(_shadows_path(folder, opened))
+    models = {}
+    for model, weights in made.weights.items():
+        known = reference["models"][model]
+        readings = measure(Exam(opened, model, panel, shadows), weights)
+        models[model] = {
+            **{key: known[key] for key in ("owner", "depth", "gone")},
+            "metrics": compared(readings, known["retrained"], known["original"]),
+        }
+    write_record(
+        cell_path(folder, opened.name, method.label),
+        record
+        | {
+            "seconds": seconds,
+            "cpu_seconds": cpu_seconds,
+            "setup_seconds": made.setup_seconds,
+            "tune_seconds": made.tune_seconds,
+            "peak_bytes": peak,
+            "sent_bytes": dict(made.sent),
+            "chosen": dict(made.chosen),
+            "models": models,
+        },
+    )
+
+
+def _warm_up() -> None:
+    """Take a step of training: what a process's first one imports belongs on no method's clock."""
+    layer = torch.nn.Linear(1, 1)
+    optimizer = torch.optim.Adam(layer.parameters())
+    layer(torch.zeros(1, 1)).sum().backward()
+    optimizer.step()
+
+
+def compared(
+    readings: Readings, retrained: Mapping[str, Any], original: Mapping[str, Any]
+) -> dict[str, Record]:
+    """Return every metric as value, reference and gap, or as null with the reason."""
+    found: dict[str, Record] = {}
+    for name, value in readings.values.items():
+        reference = retrained["values"].get(name)
+        found[name] = {
+            "value": value,
+            "reference": reference,
+            "gap": None if reference is None else value - reference,
+            "original": original["values"].get(name),
+        }
+    for name, reason in readings.missing.items():
+        found[name] = {
+            "value": None,
+            "reference": retrained["values"].get(name),
+            "gap": None,
+            "original": original["values"].get(name),
+            "reason": reason,
+        }
+    return found
+
+
+def depth(case: Case, model: str) -> int:
+    """Return the number of derivations between a model and the nearest root above it."""
+    steps, reached = 0, {model}
+    while not reached & set(case.roots):
+        reached = {p for m in reached if m in case.subjects for p in case.subjects[m].parents}
+        steps += 1
+    return steps
+
+
+def _shadows_path(folder: Path, case: Case) -> Path:
+    return folder / "shadows" / f"{case.name}.safetensors"
+
+
+def _save_shadows(path: Path, shadows: Mapping[str, Shadows]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {}
+    for root, found in shadows.items():
+        tensors[f"{root}/inputs"] = found.samples.inputs
+        tensors[f"{root}/targets"] = found.samples.targets
+        tensors[f"{root}/inside"] = found.inside
+        tensors[f"{root}/outside"] = found.outside
+        numbers = [float(found.members), found.variance]
+        tensors[f"{root}/numbers"] = torch.tensor(numbers, dtype=torch.float64)
+    save_checkpoint(path, tensors)
+
+
+def _load_shadows(path: Path) -> dict[str, Shadows]:
+    tensors = load_checkpoint(path)
+    found = {}
+    for root in sorted({name.rpartition("/")[0] for name in tensors}):
+        members, variance = tensors[f"{root}/numbers"].tolist()
+        found[root] = Shadows(
+            Samples(tensors[f"{root}/inputs"], tensors[f"{root}/targets"]),
+            int(members),
+            tensors[f"{root}/inside"],
+            tensors[f"{root}/outside"],
+            variance,
+        )
+    return found

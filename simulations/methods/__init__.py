@@ -1,0 +1,1 @@
+"""Methods of unlearning: ours, and every baseline it is measured against."""

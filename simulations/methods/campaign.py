@@ -1,0 +1,101 @@
+"""A request for classes in this process: the deployment's coordinator, owners and messages."""
+
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from disinherit.common.errors import CampaignError
+from disinherit.server.coordinator import Coordinator
+from disinherit.server.store import CoordinatorStore
+from disinherit.server.transport import Answer, Ask, Transport
+from disinherit.simulations.direct import DirectTransport
+from disinherit.simulations.methods.case_owner import graph_of, owners_of
+from disinherit.simulations.methods.method import Unlearned
+from disinherit.simulations.subjects import MethodCase, Weights
+from disinherit.v1 import unlearning_pb2 as pb
+
+_REQUEST = "bench"
+
+
+class CountingTransport:
+    """A transport that counts the bytes of messages and answers.
+
+    Args:
+        transport: what carries them.
+
+    Attributes:
+        sent: owner -> bytes to and from it.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self.sent: dict[str, int] = {}
+
+    def ask(self, asks: Sequence[Ask], timeout: float) -> Iterator[Answer]:
+        """Carry messages, counting them and their answers."""
+        for ask in asks:
+            self._count(ask.owner, ask.task.ByteSize())
+        for answer in self._transport.ask(asks, timeout):
+            if answer.reply is not None:
+                self._count(answer.ask.owner, answer.reply.ByteSize())
+            yield answer
+
+    def _count(self, owner: str, size: int) -> None:
+        self.sent[owner] = self.sent.get(owner, 0) + size
+
+
+def run_campaign(case: MethodCase, method: pb.Method) -> Unlearned:
+    """Forget the classes of a case with one campaign over temporary stores.
+
+    Putting models into stores and registering summaries is set-up: in a deployment it was done when
+    the models were trained.
+
+    Args:
+        case: the case.
+        method: how to unlearn.
+
+    Returns:
+        The weights that the owners' stores hold in the end; models that could not be unlearned in
+        are left out, with the reason among what was chosen.
+
+    Raises:
+        CampaignError: if the owners cannot register, or no model could be unlearned in.
+    """
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        owners = owners_of(case, folder)
+        transport = CountingTransport(DirectTransport(owners))
+        store = CoordinatorStore(folder / "coordinator.db")
+        try:
+            for record, edges in graph_of(case):
+                store.add_model(record, edges)
+            coordinator = Coordinator(store, transport)
+            errors = coordinator.register(list(owners), method.scope)
+            if errors:
+                raise CampaignError(f"Expected all owners to register, but: {errors}.")
+            transport.sent.clear()
+            setup_seconds = time.perf_counter() - started
+            roots = [pb.Root(model_id=root, classes=names) for root, names in case.roots.items()]
+            request = pb.UnlearningRequest(id=_REQUEST, roots=roots, method=method)
+            coordinator.submit(request)
+            result = coordinator.run(_REQUEST)
+        finally:
+            store.close()
+        weights: dict[str, Weights] = {}
+        chosen: dict[str, Any] = {}
+        tune_seconds = 0.0
+        for model, task in result.tasks.items():
+            made = task.result
+            if made is None:
+                chosen[model] = task.reason
+                continue
+            with owners[case.subjects[model].owner]() as owner:
+                weights[model] = owner.store.weights(made.successor.id)
+            tune_seconds += made.tune_seconds
+            chosen[model] = {"alpha": made.alpha, "lambda": made.lam, "gauge": made.gauge}
+    if not weights:
+        raise CampaignError(f"Expected a model to be unlearned in, but none was: {chosen}.")
+    return Unlearned(weights, dict(transport.sent), setup_seconds, tune_seconds, chosen)

@@ -1,0 +1,120 @@
+"""The owners of a case as the client's handlers know owners: stores in a folder, data in memory."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from disinherit.client.owner import Batches
+from disinherit.client.store import ModelStore
+from disinherit.common.checkpoints import weights_digest
+from disinherit.common.records import Inheritance, InheritanceKind, ModelRecord, Provenance
+from disinherit.common.scope import architecture_fingerprint
+from disinherit.simulations.subjects import MethodCase, MethodSubject, Samples
+
+_BATCH = 256
+
+
+class CaseOwner:
+    """One owner of a case.
+
+    Args:
+        case: the case.
+        name: of the owner.
+        folder: of its store.
+    """
+
+    def __init__(self, case: MethodCase, name: str, folder: Path) -> None:
+        self._case = case
+        self.device = torch.device("cpu")
+        self.store = ModelStore(folder, name)
+
+    def __enter__(self) -> "CaseOwner":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.store.close()
+
+    def network(self, record: ModelRecord) -> nn.Module:
+        """Return a module of the model's network."""
+        return self._subject(record).build()
+
+    def training_data(self, record: ModelRecord) -> Batches | None:
+        """Return what the model was trained on directly."""
+        samples = trained_on(self._subject(record))
+        return samples.batches(_BATCH) if len(samples) else None
+
+    def tuning_data(self, record: ModelRecord) -> Batches | None:
+        """Return the model's tuning split."""
+        samples = self._subject(record).tuning
+        return samples.batches(_BATCH) if len(samples) else None
+
+    def evaluation_data(self, record: ModelRecord) -> Batches | None:
+        """Return nothing: a method has no held-out samples, and evaluation is not on its clock."""
+        return None
+
+    def _subject(self, record: ModelRecord) -> MethodSubject:
+        return self._case.subjects[record.id]
+
+
+def trained_on(subject: MethodSubject) -> Samples:
+    """Return all samples that a subject was trained on directly."""
+    parts = [part for part in (subject.forget, subject.retain) if len(part)]
+    return Samples.joined(parts) if parts else subject.retain
+
+
+def owners_of(case: MethodCase, folder: Path) -> dict[str, Callable[[], CaseOwner]]:
+    """Put the models of a case into stores, and return how to open each owner.
+
+    Args:
+        case: the case.
+        folder: where the stores go.
+    """
+    owners: dict[str, Callable[[], CaseOwner]] = {}
+    for subject in case.subjects.values():
+        if subject.owner not in owners:
+            place = folder / f"owner-{len(owners)}"
+            owners[subject.owner] = partial(CaseOwner, case, subject.owner, place)
+    for created_us, subject in enumerate(case.subjects.values(), start=len(case.unaffected)):
+        with owners[subject.owner]() as owner:
+            owner.store.add(record_of(subject, created_us), subject.original)
+    return owners
+
+
+def graph_of(case: MethodCase) -> Iterator[tuple[ModelRecord, list[Inheritance]]]:
+    """Yield the records of all models and their edges, parents first."""
+    subjects = case.subjects.values()
+    for created_us, (name, weights) in enumerate(case.unaffected.items()):
+        child = next(subject for subject in subjects if name in subject.parents)
+        yield (
+            ModelRecord(
+                id=name,
+                owner="somebody-else",
+                architecture=architecture_fingerprint(weights),
+                labels=child.labels,
+                digest=weights_digest(weights),
+                created_us=created_us,
+            ),
+            [],
+        )
+    for created_us, subject in enumerate(subjects, start=len(case.unaffected)):
+        share = 1.0 / len(subject.parents) if subject.parents else 1.0
+        kind = InheritanceKind.FEDERATED if len(subject.parents) > 1 else InheritanceKind.TRANSFER
+        edges = [Inheritance(parent, subject.id, kind, share) for parent in subject.parents]
+        yield record_of(subject, created_us), edges
+
+
+def record_of(subject: MethodSubject, created_us: int) -> ModelRecord:
+    """Return the record of a subject, with what it was trained on."""
+    counts = torch.bincount(trained_on(subject).targets, minlength=len(subject.labels)).tolist()
+    return ModelRecord(
+        id=subject.id,
+        owner=subject.owner,
+        architecture=architecture_fingerprint(subject.original),
+        labels=subject.labels,
+        digest=weights_digest(subject.original),
+        created_us=created_us,
+        provenance=Provenance("case", dict(zip(subject.labels, counts, strict=True))),
+    )

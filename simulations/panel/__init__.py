@@ -1,0 +1,1 @@
+"""The panel: what is measured of every model, always beside its exact retraining."""

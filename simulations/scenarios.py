@@ -1,0 +1,263 @@
+"""Scenarios as small TOML files: an edge list, and who holds which classes.
+
+::
+
+    kind = "transfer"                  # of the edges that do not say otherwise
+    roots = ["u0"]                     # where classes are forgotten unless a request says otherwise
+    edges = [
+      "u0 -> u1",
+      { edge = "u0, u1 -> u2", kind = "federated", weights = [2, 1] },
+    ]
+    aliases = { three = "3" }          # the scenario's name of a class -> the data set's
+
+    [models]                           # all of it optional
+    u0 = { classes = "0-60%" }         # the label space: a range, or names; all classes by default
+    u1 = { data = ["0", "three"] }     # what it is trained on; its whole label space by default
+    u2 = { train = "head", head = "new", owner = 3 }
+
+Models are in the order of `[models]`, then of their first edge, parents first.  The files in the
+folder `topologies` are the settings of arXiv 2408.08493 and can serve as examples.
+"""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from disinherit.common.errors import GraphError, InputError
+from disinherit.common.records import InheritanceKind, as_kind
+from disinherit.simulations.topology import ClassChoice, Derivation, Link, Topology
+
+_NUMBERED = re.compile(r"(chain|fan-out)-([1-9]\d{0,2})")
+_KEYS = {"name", "kind", "roots", "edges", "aliases", "models"}
+_MODEL_KEYS = {"classes", "data", "train", "head", "owner"}
+_EDGE_KEYS = {"edge", "kind", "weights"}
+
+
+def load_scenario(source: str) -> Topology:
+    """Return a scenario by its name or from a TOML file.
+
+    Args:
+        source: one of `known_scenarios()`, `chain-N` or `fan-out-N` (N models that inherit all from
+            `u0`, one from the other or all from it), or the path of a file.
+
+    Raises:
+        InputError: if there is no such scenario, or the file cannot be read or makes no sense.
+
+    Example:
+        >>> load_scenario("chain-3").ids
+        ('u0', 'u1', 'u2', 'u3')
+    """
+    if source in known_scenarios():
+        return _parse(_embedded(source).read_text("utf-8"), source, source)
+    numbered = _NUMBERED.fullmatch(source)
+    if numbered:
+        return _generated(numbered[1], int(numbered[2]))
+    path = Path(source)
+    if path.suffix != ".toml":
+        known = ", ".join([*known_scenarios(), "chain-N", "fan-out-N"])
+        raise InputError(f"Expected a scenario among {known} or a .toml file, but got {source!r}.")
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"Expected a readable scenario {source!r}, but: {error}.") from None
+    return _parse(text, source, path.stem)
+
+
+def known_scenarios() -> list[str]:
+    """Return the names of the embedded scenarios."""
+    folder = files("disinherit.simulations") / "topologies"
+    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir())
+
+
+def topology_from_dict(values: Mapping[str, Any], name: str = "") -> Topology:
+    """Return the topology that a scenario file, or `topology_to_dict`, describes.
+
+    Args:
+        values: as in a scenario file.
+        name: of the scenario if the values do not name it.
+
+    Raises:
+        GraphError: if the values describe no topology.
+    """
+    _check_keys(values, _KEYS, "the scenario")
+    kind = as_kind(_text(values.get("kind", "federated"), "kind"))
+    models = _table(values.get("models", {}), "models")
+    links: dict[str, list[Link]] = {model: [] for model in models}
+    for number, entry in enumerate(_array(values.get("edges", []), "edges")):
+        parents, child = _edge(entry, kind, f"edges[{number}]")
+        for link in parents:
+            links.setdefault(link.parent, [])
+        links.setdefault(child, []).extend(parents)
+    derivations = {
+        model: _derivation(model, tuple(parents), _table(models.get(model, {}), f"model {model!r}"))
+        for model, parents in links.items()
+    }
+    roots = _names(values.get("roots", []), "roots")
+    aliases = _table(values.get("aliases", {}), "aliases")
+    return Topology(
+        _text(values.get("name", name), "name"),
+        _in_order(derivations),
+        roots,
+        {alias: _text(target, f"alias {alias!r}") for alias, target in aliases.items()},
+    )
+
+
+def topology_to_dict(topology: Topology) -> dict[str, Any]:
+    """Return a topology as JSON values, in the form of a scenario file."""
+    models = {}
+    for d in topology.derivations:
+        model: dict[str, Any] = {}
+        if d.classes is not None:
+            model["classes"] = _choice_value(d.classes)
+        if d.data is not None:
+            model["data"] = _choice_value(d.data)
+        if d.trains != "all":
+            model["train"] = d.trains
+        if d.new_head:
+            model["head"] = "new"
+        if d.owner is not None:
+            model["owner"] = d.owner
+        models[d.id] = model
+    return {
+        "name": topology.name,
+        "roots": list(topology.roots),
+        "aliases": dict(topology.aliases),
+        "edges": [
+            {"edge": f"{link.parent} -> {d.id}", "kind": link.kind.value, "weights": [link.weight]}
+            for d in topology.derivations
+            for link in d.links
+        ],
+        "models": models,
+    }
+
+
+def _embedded(name: str) -> Any:
+    return files("disinherit.simulations") / "topologies" / f"{name}.toml"
+
+
+def _parse(text: str, source: str, name: str) -> Topology:
+    try:
+        return topology_from_dict(tomllib.loads(text), name)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"Expected TOML in scenario {source!r}, but: {error}.") from None
+    except GraphError as error:
+        raise InputError(f"Scenario {source!r}: {error}") from None
+
+
+def _generated(shape: str, count: int) -> Topology:
+    """Return a chain, in which every model starts from the one before it, or a fan-out."""
+    kind = InheritanceKind.TRANSFER
+    derivations = [Derivation("u0")]
+    for number in range(1, count + 1):
+        parent = f"u{number - 1}" if shape == "chain" else "u0"
+        derivations.append(Derivation(f"u{number}", (Link(parent, kind),)))
+    return Topology(f"{shape}-{count}", tuple(derivations), ("u0",))
+
+
+def _edge(entry: object, kind: InheritanceKind, place: str) -> tuple[list[Link], str]:
+    values = {"edge": entry} if isinstance(entry, str) else _table(entry, place)
+    _check_keys(values, _EDGE_KEYS, place)
+    text = _text(values.get("edge", ""), place)
+    left, arrow, right = text.partition("->")
+    parents = [parent.strip() for parent in left.split(",")]
+    child = right.strip()
+    if not arrow or not child or not all(parents) or "," in child or "->" in child:
+        raise GraphError(f"Expected {place} to read 'parent, parent -> child', but got {text!r}.")
+    weights = _array(values.get("weights", [1.0] * len(parents)), f"weights of {place}")
+    numbers = [w for w in weights if isinstance(w, int | float) and not isinstance(w, bool)]
+    if len(numbers) != len(weights) or len(weights) != len(parents):
+        raise GraphError(
+            f"Expected {len(parents)} numbers as weights of {place}, one per parent, but got "
+            f"{weights}."
+        )
+    own = as_kind(_text(values["kind"], f"kind of {place}")) if "kind" in values else kind
+    links = [Link(p, own, float(w)) for p, w in zip(parents, numbers, strict=True)]
+    return links, child
+
+
+def _derivation(model: str, links: tuple[Link, ...], values: Mapping[str, Any]) -> Derivation:
+    what = f"model {model!r}"
+    _check_keys(values, _MODEL_KEYS, what)
+    head = values.get("head", "inherited")
+    if head not in ("inherited", "new"):
+        raise GraphError(
+            f"Expected the head of {what} to be 'inherited' or 'new', but got {head!r}."
+        )
+    owner = values.get("owner")
+    if owner is not None and (not isinstance(owner, int) or isinstance(owner, bool)):
+        raise GraphError(f"Expected the owner of {what} as a whole number, but got {owner!r}.")
+    return Derivation(
+        model,
+        links,
+        _choice(values.get("classes"), f"classes of {what}"),
+        _choice(values.get("data"), f"data of {what}"),
+        values.get("train", "all"),
+        head == "new",
+        owner,
+    )
+
+
+def _in_order(derivations: Mapping[str, Derivation]) -> tuple[Derivation, ...]:
+    """Return the derivations with parents first, otherwise in the order given."""
+    left = dict(derivations)
+    ordered: list[Derivation] = []
+    while left:
+        done = {d.id for d in ordered}
+        ready = next((d for d in left.values() if done.issuperset(d.parents)), None)
+        if ready is None:
+            raise GraphError(
+                f"Expected edges without a circle, but {', '.join(left)} derive from each other."
+            )
+        ordered.append(left.pop(ready.id))
+    return tuple(ordered)
+
+
+def _choice(value: object, what: str) -> ClassChoice:
+    if value is None or isinstance(value, str):
+        return value
+    return _names(value, what)
+
+
+def _choice_value(choice: ClassChoice) -> str | list[str] | None:
+    return list(choice) if isinstance(choice, tuple) else choice
+
+
+def _names(value: object, what: str) -> tuple[str, ...]:
+    """Return a list of names; whole numbers are names, too, as of classes."""
+    names = _array(value, what)
+    if not all(isinstance(name, str) or type(name) is int for name in names):
+        raise GraphError(f"Expected {what} as a list of names, but got {names}.")
+    return tuple(str(name) for name in names)
+
+
+def _array(value: object, what: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise GraphError(f"Expected {what} as a list, but got {value!r}.")
+    return value
+
+
+def _table(value: object, what: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise GraphError(f"Expected {what} as a table, but got {value!r}.")
+    return value
+
+
+def _text(value: object, what: str) -> str:
+    if not isinstance(value, str):
+        raise GraphError(f"Expected {what} as text, but got {value!r}.")
+    return value
+
+
+def _check_keys(values: Mapping[str, Any], known: set[str], what: str) -> None:
+    surplus = sorted(values.keys() - known)
+    if surplus:
+        raise GraphError(
+            f"Expected only {', '.join(sorted(known))} in {what}, but got {', '.join(surplus)}."
+        )
+
+
+FEDERATED = load_scenario("federated")
+"""The federated setting of arXiv 2408.08493: d and s know nothing of the sensitive classes."""
