@@ -52,7 +52,7 @@ def _apply(owner: Owner, task: pb.UnlearnTask, model: pb.ModelTask) -> pb.ModelR
     entry = owner.store.applied(task.request_id, record.digest, record.id)
     if entry is not None:
         return _recorded(entry.result)
-    dampened = dampen_model(owner, record, packet, task.method)
+    dampened = dampen_model(owner, record, packet, task.method, model.samples)
     started = time.perf_counter()
     fishers = _remaining(dampened.summary.fishers, record.labels, packet.classes)
     successor = _successor(record, task, dampened.weights)

@@ -27,6 +27,7 @@ from disinherit.server.planning import Group, Plan, check_plan, plan
 from disinherit.server.preparation import Prepared, Say, prepare
 from disinherit.server.rollout import Applied, Rollout
 from disinherit.server.store import CoordinatorStore
+from disinherit.server.targets import with_roots
 from disinherit.server.tasks import Task, TaskState
 from disinherit.server.transport import Ask, Transport
 from disinherit.v1 import unlearning_pb2 as pb
@@ -122,6 +123,8 @@ class Coordinator:
         deadline_us: int = 0,
     ) -> Plan:
         known = request.id in self.store.requests()
+        stored = self.store.request(request.id) if known else None
+        request = with_roots(self.store.graph(), request, stored)
         if known:
             self.store.submit(request, [])
         tasks = self.store.tasks(request.id)

@@ -25,49 +25,49 @@ _sym_db = _symbol_database.Default()
 from disinherit.v1 import graph_pb2 as disinherit_dot_v1_dot_graph__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x64isinherit/v1/unlearning.proto\x12\rdisinherit.v1\x1a\x19\x64isinherit/v1/graph.proto\"\xc4\x01\n\x06Method\x12\r\n\x05scope\x18\x01 \x01(\t\x12\x11\n\treference\x18\x02 \x01(\t\x12\r\n\x05merge\x18\x03 \x01(\t\x12\x12\n\x05\x61lpha\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x03lam\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\x05gauge\x18\x06 \x01(\x01H\x02\x88\x01\x01\x12\x10\n\x08\x65xponent\x18\x07 \x01(\x01\x12\r\n\x05\x62ound\x18\x08 \x01(\x01\x12\x12\n\nrow_scoped\x18\t \x01(\x08\x42\x08\n\x06_alphaB\x06\n\x04_lamB\x08\n\x06_gauge\")\n\x04Root\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x0f\n\x07\x63lasses\x18\x02 \x03(\t\"z\n\x11UnlearningRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\"\n\x05roots\x18\x03 \x03(\x0b\x32\x13.disinherit.v1.Root\x12%\n\x06method\x18\x04 \x01(\x0b\x32\x15.disinherit.v1.Method\"\x9a\x01\n\x0c\x46isherPacket\x12\x0f\n\x07tensors\x18\x01 \x01(\x0c\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x0e\n\x06labels\x18\x03 \x03(\t\x12\x13\n\x0bhead_weight\x18\x04 \x01(\t\x12\x11\n\thead_bias\x18\x05 \x01(\t\x12\x0f\n\x07sources\x18\x06 \x03(\t\x12\x0f\n\x07\x63lasses\x18\x07 \x03(\t\x12\x0f\n\x07samples\x18\x08 \x01(\x03\"\x19\n\x08Identity\x12\r\n\x05owner\x18\x01 \x01(\t\"k\n\nFisherTask\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\"\n\x05roots\x18\x02 \x03(\x0b\x32\x13.disinherit.v1.Root\x12%\n\x06method\x18\x03 \x01(\x0b\x32\x15.disinherit.v1.Method\"l\n\nRootFisher\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12,\n\x07packets\x18\x02 \x03(\x0b\x32\x1b.disinherit.v1.FisherPacket\x12\x0f\n\x07seconds\x18\x03 \x01(\x01\x12\r\n\x05\x65rror\x18\x04 \x01(\t\"7\n\x0b\x46isherReply\x12(\n\x05roots\x18\x01 \x03(\x0b\x32\x19.disinherit.v1.RootFisher\"\xb4\x01\n\x0bUnlearnTask\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12%\n\x06method\x18\x02 \x01(\x0b\x32\x15.disinherit.v1.Method\x12,\n\x07\x66ishers\x18\x03 \x03(\x0b\x32\x1b.disinherit.v1.FisherPacket\x12(\n\x06models\x18\x04 \x03(\x0b\x32\x18.disinherit.v1.ModelTask\x12\x12\n\ncreated_us\x18\x05 \x01(\x03\"=\n\tModelTask\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x0e\n\x06\x66isher\x18\x02 \x01(\r\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\";\n\tSelection\x12\x11\n\tparameter\x18\x01 \x01(\t\x12\x0c\n\x04rows\x18\x02 \x03(\x03\x12\r\n\x05total\x18\x03 \x01(\x03\"\xc9\x02\n\x0bModelResult\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\'\n\x07outcome\x18\x02 \x01(\x0e\x32\x16.disinherit.v1.Outcome\x12-\n\tsuccessor\x18\x03 \x01(\x0b\x32\x1a.disinherit.v1.ModelRecord\x12\r\n\x05\x61lpha\x18\x04 \x01(\x01\x12\x0b\n\x03lam\x18\x05 \x01(\x01\x12\r\n\x05gauge\x18\x06 \x01(\x01\x12\r\n\x05tuned\x18\x07 \x01(\x08\x12,\n\nselections\x18\x08 \x03(\x0b\x32\x18.disinherit.v1.Selection\x12\x14\n\x0cout_of_scope\x18\t \x03(\t\x12\x16\n\x0e\x66isher_seconds\x18\n \x01(\x01\x12\x14\n\x0ctune_seconds\x18\x0b \x01(\x01\x12\x15\n\rapply_seconds\x18\x0c \x01(\x01\x12\r\n\x05\x65rror\x18\r \x01(\t\":\n\x0cUnlearnReply\x12*\n\x06models\x18\x01 \x03(\x0b\x32\x1a.disinherit.v1.ModelResult\"0\n\x0cRegisterTask\x12\r\n\x05scope\x18\x01 \x01(\t\x12\x11\n\tmodel_ids\x18\x02 \x03(\t\"J\n\rRegisterReply\x12\r\n\x05owner\x18\x01 \x01(\t\x12*\n\x06models\x18\x02 \x03(\x0b\x32\x1a.disinherit.v1.ModelRecord\"!\n\x0c\x45valuateTask\x12\x11\n\tmodel_ids\x18\x01 \x03(\t\"`\n\nEvaluation\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x0e\n\x06labels\x18\x03 \x03(\t\x12\x11\n\tconfusion\x18\x04 \x03(\x03\x12\r\n\x05\x65rror\x18\x05 \x01(\t\":\n\rEvaluateReply\x12)\n\x06models\x18\x01 \x03(\x0b\x32\x19.disinherit.v1.Evaluation*h\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x13\n\x0fOUTCOME_APPLIED\x10\x01\x12\x1b\n\x17OUTCOME_ALREADY_APPLIED\x10\x02\x12\x12\n\x0eOUTCOME_FAILED\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x64isinherit/v1/unlearning.proto\x12\rdisinherit.v1\x1a\x19\x64isinherit/v1/graph.proto\"\xc4\x01\n\x06Method\x12\r\n\x05scope\x18\x01 \x01(\t\x12\x11\n\treference\x18\x02 \x01(\t\x12\r\n\x05merge\x18\x03 \x01(\t\x12\x12\n\x05\x61lpha\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x03lam\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\x05gauge\x18\x06 \x01(\x01H\x02\x88\x01\x01\x12\x10\n\x08\x65xponent\x18\x07 \x01(\x01\x12\r\n\x05\x62ound\x18\x08 \x01(\x01\x12\x12\n\nrow_scoped\x18\t \x01(\x08\x42\x08\n\x06_alphaB\x06\n\x04_lamB\x08\n\x06_gauge\":\n\x04Root\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x0f\n\x07\x63lasses\x18\x02 \x03(\t\x12\x0f\n\x07samples\x18\x03 \x03(\t\"\x8a\x01\n\x11UnlearningRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\"\n\x05roots\x18\x03 \x03(\x0b\x32\x13.disinherit.v1.Root\x12%\n\x06method\x18\x04 \x01(\x0b\x32\x15.disinherit.v1.Method\x12\x0e\n\x06\x63lient\x18\x05 \x01(\t\"\x9a\x01\n\x0c\x46isherPacket\x12\x0f\n\x07tensors\x18\x01 \x01(\x0c\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x0e\n\x06labels\x18\x03 \x03(\t\x12\x13\n\x0bhead_weight\x18\x04 \x01(\t\x12\x11\n\thead_bias\x18\x05 \x01(\t\x12\x0f\n\x07sources\x18\x06 \x03(\t\x12\x0f\n\x07\x63lasses\x18\x07 \x03(\t\x12\x0f\n\x07samples\x18\x08 \x01(\x03\"\x19\n\x08Identity\x12\r\n\x05owner\x18\x01 \x01(\t\"k\n\nFisherTask\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\"\n\x05roots\x18\x02 \x03(\x0b\x32\x13.disinherit.v1.Root\x12%\n\x06method\x18\x03 \x01(\x0b\x32\x15.disinherit.v1.Method\"l\n\nRootFisher\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12,\n\x07packets\x18\x02 \x03(\x0b\x32\x1b.disinherit.v1.FisherPacket\x12\x0f\n\x07seconds\x18\x03 \x01(\x01\x12\r\n\x05\x65rror\x18\x04 \x01(\t\"7\n\x0b\x46isherReply\x12(\n\x05roots\x18\x01 \x03(\x0b\x32\x19.disinherit.v1.RootFisher\"\xb4\x01\n\x0bUnlearnTask\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12%\n\x06method\x18\x02 \x01(\x0b\x32\x15.disinherit.v1.Method\x12,\n\x07\x66ishers\x18\x03 \x03(\x0b\x32\x1b.disinherit.v1.FisherPacket\x12(\n\x06models\x18\x04 \x03(\x0b\x32\x18.disinherit.v1.ModelTask\x12\x12\n\ncreated_us\x18\x05 \x01(\x03\"N\n\tModelTask\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x0e\n\x06\x66isher\x18\x02 \x01(\r\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x0f\n\x07samples\x18\x04 \x03(\t\";\n\tSelection\x12\x11\n\tparameter\x18\x01 \x01(\t\x12\x0c\n\x04rows\x18\x02 \x03(\x03\x12\r\n\x05total\x18\x03 \x01(\x03\"\xc9\x02\n\x0bModelResult\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\'\n\x07outcome\x18\x02 \x01(\x0e\x32\x16.disinherit.v1.Outcome\x12-\n\tsuccessor\x18\x03 \x01(\x0b\x32\x1a.disinherit.v1.ModelRecord\x12\r\n\x05\x61lpha\x18\x04 \x01(\x01\x12\x0b\n\x03lam\x18\x05 \x01(\x01\x12\r\n\x05gauge\x18\x06 \x01(\x01\x12\r\n\x05tuned\x18\x07 \x01(\x08\x12,\n\nselections\x18\x08 \x03(\x0b\x32\x18.disinherit.v1.Selection\x12\x14\n\x0cout_of_scope\x18\t \x03(\t\x12\x16\n\x0e\x66isher_seconds\x18\n \x01(\x01\x12\x14\n\x0ctune_seconds\x18\x0b \x01(\x01\x12\x15\n\rapply_seconds\x18\x0c \x01(\x01\x12\r\n\x05\x65rror\x18\r \x01(\t\":\n\x0cUnlearnReply\x12*\n\x06models\x18\x01 \x03(\x0b\x32\x1a.disinherit.v1.ModelResult\"0\n\x0cRegisterTask\x12\r\n\x05scope\x18\x01 \x01(\t\x12\x11\n\tmodel_ids\x18\x02 \x03(\t\"J\n\rRegisterReply\x12\r\n\x05owner\x18\x01 \x01(\t\x12*\n\x06models\x18\x02 \x03(\x0b\x32\x1a.disinherit.v1.ModelRecord\"!\n\x0c\x45valuateTask\x12\x11\n\tmodel_ids\x18\x01 \x03(\t\"`\n\nEvaluation\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x0e\n\x06labels\x18\x03 \x03(\t\x12\x11\n\tconfusion\x18\x04 \x03(\x03\x12\r\n\x05\x65rror\x18\x05 \x01(\t\":\n\rEvaluateReply\x12)\n\x06models\x18\x01 \x03(\x0b\x32\x19.disinherit.v1.Evaluation*h\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x13\n\x0fOUTCOME_APPLIED\x10\x01\x12\x1b\n\x17OUTCOME_ALREADY_APPLIED\x10\x02\x12\x12\n\x0eOUTCOME_FAILED\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'disinherit.v1.unlearning_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OUTCOME']._serialized_start=1920
-  _globals['_OUTCOME']._serialized_end=2024
+  _globals['_OUTCOME']._serialized_start=1971
+  _globals['_OUTCOME']._serialized_end=2075
   _globals['_METHOD']._serialized_start=77
   _globals['_METHOD']._serialized_end=273
   _globals['_ROOT']._serialized_start=275
-  _globals['_ROOT']._serialized_end=316
-  _globals['_UNLEARNINGREQUEST']._serialized_start=318
-  _globals['_UNLEARNINGREQUEST']._serialized_end=440
-  _globals['_FISHERPACKET']._serialized_start=443
-  _globals['_FISHERPACKET']._serialized_end=597
-  _globals['_IDENTITY']._serialized_start=599
-  _globals['_IDENTITY']._serialized_end=624
-  _globals['_FISHERTASK']._serialized_start=626
-  _globals['_FISHERTASK']._serialized_end=733
-  _globals['_ROOTFISHER']._serialized_start=735
-  _globals['_ROOTFISHER']._serialized_end=843
-  _globals['_FISHERREPLY']._serialized_start=845
-  _globals['_FISHERREPLY']._serialized_end=900
-  _globals['_UNLEARNTASK']._serialized_start=903
-  _globals['_UNLEARNTASK']._serialized_end=1083
-  _globals['_MODELTASK']._serialized_start=1085
-  _globals['_MODELTASK']._serialized_end=1146
-  _globals['_SELECTION']._serialized_start=1148
-  _globals['_SELECTION']._serialized_end=1207
-  _globals['_MODELRESULT']._serialized_start=1210
-  _globals['_MODELRESULT']._serialized_end=1539
-  _globals['_UNLEARNREPLY']._serialized_start=1541
-  _globals['_UNLEARNREPLY']._serialized_end=1599
-  _globals['_REGISTERTASK']._serialized_start=1601
-  _globals['_REGISTERTASK']._serialized_end=1649
-  _globals['_REGISTERREPLY']._serialized_start=1651
-  _globals['_REGISTERREPLY']._serialized_end=1725
-  _globals['_EVALUATETASK']._serialized_start=1727
-  _globals['_EVALUATETASK']._serialized_end=1760
-  _globals['_EVALUATION']._serialized_start=1762
-  _globals['_EVALUATION']._serialized_end=1858
-  _globals['_EVALUATEREPLY']._serialized_start=1860
-  _globals['_EVALUATEREPLY']._serialized_end=1918
+  _globals['_ROOT']._serialized_end=333
+  _globals['_UNLEARNINGREQUEST']._serialized_start=336
+  _globals['_UNLEARNINGREQUEST']._serialized_end=474
+  _globals['_FISHERPACKET']._serialized_start=477
+  _globals['_FISHERPACKET']._serialized_end=631
+  _globals['_IDENTITY']._serialized_start=633
+  _globals['_IDENTITY']._serialized_end=658
+  _globals['_FISHERTASK']._serialized_start=660
+  _globals['_FISHERTASK']._serialized_end=767
+  _globals['_ROOTFISHER']._serialized_start=769
+  _globals['_ROOTFISHER']._serialized_end=877
+  _globals['_FISHERREPLY']._serialized_start=879
+  _globals['_FISHERREPLY']._serialized_end=934
+  _globals['_UNLEARNTASK']._serialized_start=937
+  _globals['_UNLEARNTASK']._serialized_end=1117
+  _globals['_MODELTASK']._serialized_start=1119
+  _globals['_MODELTASK']._serialized_end=1197
+  _globals['_SELECTION']._serialized_start=1199
+  _globals['_SELECTION']._serialized_end=1258
+  _globals['_MODELRESULT']._serialized_start=1261
+  _globals['_MODELRESULT']._serialized_end=1590
+  _globals['_UNLEARNREPLY']._serialized_start=1592
+  _globals['_UNLEARNREPLY']._serialized_end=1650
+  _globals['_REGISTERTASK']._serialized_start=1652
+  _globals['_REGISTERTASK']._serialized_end=1700
+  _globals['_REGISTERREPLY']._serialized_start=1702
+  _globals['_REGISTERREPLY']._serialized_end=1776
+  _globals['_EVALUATETASK']._serialized_start=1778
+  _globals['_EVALUATETASK']._serialized_end=1811
+  _globals['_EVALUATION']._serialized_start=1813
+  _globals['_EVALUATION']._serialized_end=1909
+  _globals['_EVALUATEREPLY']._serialized_start=1911
+  _globals['_EVALUATEREPLY']._serialized_end=1969
 # @@protoc_insertion_point(module_scope)
