@@ -156,7 +156,7 @@ def build_simulation_app(
     """
 
     def open_owner(context: Context, settings: Settings = settings) -> SimulatedOwner:
-        _warm_up()
+        warm_up()
         return SimulatedOwner(settings, int(str(context.node_config["partition-id"])), folder)
 
     app = build_client_app(open_owner)
@@ -339,6 +339,6 @@ def _failure(reply: Message) -> str:
 
 
 @functools.cache
-def _warm_up() -> None:
+def warm_up() -> None:
     """Build an optimizer: a process's first takes seconds to import, which no training took."""
     torch.optim.Adam([nn.Parameter(torch.zeros(1))])
