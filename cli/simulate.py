@@ -36,11 +36,18 @@ def simulate(
         ),
     ] = None,
     dataset: Annotated[
-        str, typer.Option(help="mnist5k, digits, fashion-mnist, or a path.")
+        str,
+        typer.Option(
+            help="mnist5k, digits, fashion-mnist, cifar100, tiny-imagenet, yahoo-answers, or a "
+            "path."
+        ),
     ] = "mnist5k",
     network: Annotated[
         str | None,
-        typer.Option(help="cnn, mlp, resnet18, text. By default what fits the data."),
+        typer.Option(
+            help="cnn, mlp, resnet18, torchvision/..., timm/...; text, lstm, transformer. By "
+            "default what fits the data."
+        ),
     ] = None,
     clients: Annotated[int, typer.Option(help="Number of owners.")] = 5,
     partition: Annotated[

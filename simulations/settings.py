@@ -14,7 +14,7 @@ from disinherit.server.planning import check_method
 from disinherit.simulations.backdoors import Backdoor
 from disinherit.simulations.datasets import Dataset
 from disinherit.simulations.label_spaces import label_spaces
-from disinherit.simulations.networks import NetworkSpec, known_networks
+from disinherit.simulations.networks import NetworkSpec, check_network
 from disinherit.simulations.partitions import PARTITION_KINDS
 from disinherit.simulations.scenarios import FEDERATED, topology_from_dict, topology_to_dict
 from disinherit.simulations.topology import Topology
@@ -101,9 +101,7 @@ class Settings:
             raise InputError(f"Expected limit >= 1 sample per class, but got {self.limit}.")
         if not 0 <= self.seed < 2**63:
             raise InputError(f"Expected a seed from 0 to 2^63 - 1, but got {self.seed}.")
-        if self.network not in known_networks():
-            known = ", ".join(known_networks())
-            raise InputError(f"Expected a network among {known}, but got {self.network!r}.")
+        check_network(self.network)
         if self.partition not in PARTITION_KINDS:
             known = ", ".join(PARTITION_KINDS)
             raise InputError(f"Expected a partition among {known}, but got {self.partition!r}.")

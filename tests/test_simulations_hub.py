@@ -41,7 +41,7 @@ def write(path: Path, columns: Mapping[str, Sequence[Any]], **features: Any) -> 
 def write_images(folder: Path, source: str, test: str, labels: Sequence[int] = (0, 1, 2)) -> None:
     column, label = HUB[source].inputs[0], HUB[source].label
     for split, seeds in (("train", range(12)), (test, range(20, 26))):
-        values = {
+        values: dict[str, Any] = {
             column: [png(pixels(seed)) for seed in seeds],
             label: [labels[seed % len(labels)] for seed in seeds],
             "coarse_label": [0 for _ in seeds],
@@ -80,7 +80,7 @@ def test_texts_of_several_columns_are_joined_and_empty_ones_left_out(local: Path
     source = HUB["yahoo-answers"]
     title, content, answer = source.inputs
     for split in ("train", "test"):
-        values = {
+        values: dict[str, Any] = {
             title: [f"{split} why {i}" for i in range(4)],
             content: ["", "so", "", "so"],
             answer: ["because"] * 4,
@@ -123,7 +123,7 @@ def test_a_folder_of_parquet_with_labels_that_are_words(tmp_path: Path) -> None:
 
 
 def test_images_of_several_sizes_are_refused(local: Path) -> None:
-    values = {"img": [png(pixels(1)), png(pixels(2, size=7))], "fine_label": [0, 1]}
+    values: dict[str, Any] = {"img": [png(pixels(1)), png(pixels(2, size=7))], "fine_label": [0, 1]}
     kinds = {"img": datasets.Image(), "fine_label": datasets.ClassLabel(names=CLASSES)}
     write(local / "cifar100" / "train.parquet", values, **kinds)
     with pytest.raises(DataError, match="6 x 6 pixels .* one of 7 x 7"):
