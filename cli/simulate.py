@@ -54,6 +54,9 @@ def simulate(
         str, typer.Option(help="How training data is shared out: iid, dirichlet, pathological.")
     ] = "iid",
     concentration: Annotated[float, typer.Option(help="Of the Dirichlet partition.")] = 0.5,
+    classes_per_client: Annotated[
+        int, typer.Option(help="Classes an owner has data of in the pathological partition.")
+    ] = 2,
     epochs: Annotated[int, typer.Option(help="Epochs of each model's training.")] = 4,
     learning_rate: Annotated[float, typer.Option(help="Of Adam.")] = 1e-3,
     limit: Annotated[
@@ -107,6 +110,7 @@ def simulate(
         clients=clients,
         partition=partition,
         concentration=concentration,
+        classes_per_client=classes_per_client,
         epochs=epochs,
         learning_rate=learning_rate,
         limit=limit,

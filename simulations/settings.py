@@ -58,6 +58,7 @@ class Settings:
         clients: number of owners.
         partition: how the training data is shared out among owners.
         concentration: of the Dirichlet partition.
+        classes_per_client: of the pathological partition.
         epochs: of each model's training.
         learning_rate: of Adam.
         batch_size: of training, Fisher and evaluation.
@@ -79,6 +80,7 @@ class Settings:
     clients: int = 5
     partition: str = "iid"
     concentration: float = 0.5
+    classes_per_client: int = 2
     epochs: int = 4
     learning_rate: float = 1e-3
     batch_size: int = 64
@@ -90,7 +92,12 @@ class Settings:
     backdoor: Backdoor | None = None
 
     def __post_init__(self) -> None:
-        for name, least in (("clients", 1), ("epochs", 1), ("batch_size", 1)):
+        for name, least in (
+            ("clients", 1),
+            ("epochs", 1),
+            ("batch_size", 1),
+            ("classes_per_client", 1),
+        ):
             if getattr(self, name) < least:
                 raise InputError(f"Expected {name} >= {least}, but got {getattr(self, name)}.")
         if not 0 < self.learning_rate < math.inf:
