@@ -12,7 +12,12 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def make_request(
-    forget: Sequence[str], method: Method, reason: str, request_id: str | None
+    forget: Sequence[str],
+    method: Method,
+    reason: str,
+    request_id: str | None,
+    samples: Sequence[str] = (),
+    client: str = "",
 ) -> UnlearningRequest:
     """Return a request.
 
@@ -21,33 +26,46 @@ def make_request(
         method: how to unlearn.
         reason: for people to read.
         request_id: `None` to make it from the rest, so that the same again is the same request.
+        samples: `SAMPLE@MODEL` each, in the place of classes.
+        client: an owner whose whole contribution is to be forgotten, in the place of both.
 
     Raises:
-        RequestError: if there is nothing to forget, or it is not said where.
+        RequestError: if there is nothing to forget, or things of several kinds, or it is not said
+            where.
 
     Example:
         >>> request = make_request(["cat@r1", "dog@r1"], Method(), "", None)
         >>> list(request.roots[0].classes), request.id[:7]
         (['cat', 'dog'], 'forget-')
     """
-    roots: dict[str, list[str]] = {}
-    for token in forget:
-        name, _, model = token.rpartition("@")
-        if not name or not model:
-            raise RequestError(
-                f"Expected a class and a model as CLASS@MODEL, such as cat@r1, but got {token!r}."
-            )
-        roots.setdefault(model, []).append(name)
-    if not roots:
+    if bool(forget) + bool(samples) + bool(client) != 1:
         raise RequestError(
-            "Expected at least one class to forget, but got none. Say which and where it was "
+            "Expected at least one class to forget, or samples or a client in its place, but got "
+            f"{'several of these' if forget or samples else 'none'}. Say which and where it was "
             "learned, e.g. --forget cat@r1."
         )
-    listed = [Root(model_id=model, classes=names) for model, names in roots.items()]
-    request = UnlearningRequest(reason=reason, roots=listed, method=method)
+    listed = [
+        *(Root(model_id=m, classes=names) for m, names in _by_model(forget, "class").items()),
+        *(Root(model_id=m, samples=ids) for m, ids in _by_model(samples, "sample").items()),
+    ]
+    request = UnlearningRequest(reason=reason, roots=listed, method=method, client=client)
     content = request.SerializeToString(deterministic=True)
     request.id = request_id or f"forget-{hashlib.sha256(content).hexdigest()[:12]}"
     return request
+
+
+def _by_model(tokens: Sequence[str], what: str) -> dict[str, list[str]]:
+    """Return model -> names, of `NAME@MODEL` each."""
+    named: dict[str, list[str]] = {}
+    for token in tokens:
+        name, _, model = token.rpartition("@")
+        if not name or not model:
+            raise RequestError(
+                f"Expected a {what} and a model as {what.upper()}@MODEL, such as cat@r1, but got "
+                f"{token!r}."
+            )
+        named.setdefault(model, []).append(name)
+    return named
 
 
 def seconds(duration: str) -> int:

@@ -20,7 +20,8 @@ RequestId = Annotated[str, typer.Argument(metavar="REQUEST", help="Id of the req
 @app.command(
     epilog="Examples:\n\n"
     "disinherit request submit --forget cat@r1 --reason 'consent withdrawn'\n\n"
-    "disinherit request submit --id 2026-17 --forget cat@r1 --forget owl@r2 --deadline 30d"
+    "disinherit request submit --id 2026-17 --forget cat@r1 --forget owl@r2 --deadline 30d\n\n"
+    "disinherit request submit --client owner-3 --scope all"
 )
 @connected
 def submit(
@@ -29,6 +30,16 @@ def submit(
         list[str] | None,
         typer.Option(help="CLASS@MODEL: a class, and a model trained directly on it. Repeat."),
     ] = None,
+    sample: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="SAMPLE@MODEL: the id of a training sample, as the model's owner gave it out. "
+            "Repeat."
+        ),
+    ] = None,
+    client: Annotated[
+        str, typer.Option(help="An owner: forget all that it trained models on, everywhere else.")
+    ] = "",
     reason: Annotated[str, typer.Option(help="For people to read.")] = "",
     request_id: Annotated[
         str | None,
@@ -62,7 +73,7 @@ def submit(
     ] = True,
     form: FormatOption = Format.TABLE,
 ) -> int:
-    """Submit a request to forget classes in a model and in everything derived from it."""
+    """Submit a request to forget classes, samples or a client in all models derived from them."""
     from disinherit.cli.asking import make_request, seconds
     from disinherit.v1 import coordinator_pb2 as pb
     from disinherit.v1.unlearning_pb2 import Method
@@ -78,7 +89,9 @@ def submit(
         bound=1.0,
         row_scoped=row_scoped,
     )
-    request = make_request(forget or [], method, reason, request_id)
+    request = make_request(
+        forget or [], method, reason, request_id, samples=sample or [], client=client
+    )
     wait = 0 if deadline is None else seconds(deadline)
     message = pb.SubmitRequestRequest(request=request, deadline_seconds=wait)
     _show(connection.call("SubmitRequest", message), form)
@@ -232,7 +245,10 @@ def _show(status: "coordinator_pb2.RequestStatus", form: Format) -> None:
         table.add_row(name, shown[name])
     table.add_row("models", in_words(shown["tasks"]))
     for root in shown["roots"]:
-        table.add_row("forget", f"{', '.join(root['classes'])} at {root['model']}")
+        what = ", ".join(root["classes"]) or (
+            f"{len(root['samples'])} samples" if root["samples"] else f"all of {shown['client']}"
+        )
+        table.add_row("forget", f"{what} at {root['model']}")
     for name in ("reason", "created", "updated", "deadline"):
         table.add_row(name, shown[name] or "none")
     print_rich(table)

@@ -36,17 +36,27 @@ def simulate(
         ),
     ] = None,
     dataset: Annotated[
-        str, typer.Option(help="mnist5k, digits, fashion-mnist, or a path.")
+        str,
+        typer.Option(
+            help="mnist5k, digits, fashion-mnist, cifar100, tiny-imagenet, yahoo-answers, or a "
+            "path."
+        ),
     ] = "mnist5k",
     network: Annotated[
         str | None,
-        typer.Option(help="cnn, mlp, resnet18, text. By default what fits the data."),
+        typer.Option(
+            help="cnn, mlp, resnet18, torchvision/..., timm/...; text, lstm, transformer. By "
+            "default what fits the data."
+        ),
     ] = None,
     clients: Annotated[int, typer.Option(help="Number of owners.")] = 5,
     partition: Annotated[
         str, typer.Option(help="How training data is shared out: iid, dirichlet, pathological.")
     ] = "iid",
     concentration: Annotated[float, typer.Option(help="Of the Dirichlet partition.")] = 0.5,
+    classes_per_client: Annotated[
+        int, typer.Option(help="Classes an owner has data of in the pathological partition.")
+    ] = 2,
     epochs: Annotated[int, typer.Option(help="Epochs of each model's training.")] = 4,
     learning_rate: Annotated[float, typer.Option(help="Of Adam.")] = 1e-3,
     limit: Annotated[
@@ -100,6 +110,7 @@ def simulate(
         clients=clients,
         partition=partition,
         concentration=concentration,
+        classes_per_client=classes_per_client,
         epochs=epochs,
         learning_rate=learning_rate,
         limit=limit,

@@ -19,8 +19,14 @@ def status_dict(status: "coordinator_pb2.RequestStatus") -> dict[str, Any]:
         "tasks": dict(sorted(status.tasks.items())),
         "reason": status.request.reason,
         "roots": [
-            {"model": root.model_id, "classes": list(root.classes)} for root in status.request.roots
+            {
+                "model": root.model_id,
+                "classes": list(root.classes),
+                "samples": list(root.samples),
+            }
+            for root in status.request.roots
         ],
+        "client": status.request.client or None,
         "created": as_time(status.created_us),
         "updated": as_time(status.updated_us),
         "deadline": as_time(status.deadline_us),

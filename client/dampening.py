@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from disinherit.client.features import CachedLogits
 from disinherit.client.owner import Owner, load_network
-from disinherit.client.summaries import Summary, fisher_summary
-from disinherit.client.tuning import PLAIN, ROWS_ONLY, Pinned, Strength, tune
+from disinherit.client.summaries import Summary, class_fishers, fisher_summary, split_samples
+from disinherit.client.tuning import PLAIN, ROWS_ONLY, SAMPLES, Pinned, Strength, tune
 from disinherit.common.errors import FisherError, StoreError
 from disinherit.common.fiun import Dampened, unlearn_parameters
 from disinherit.common.labels import class_indices
@@ -59,21 +59,28 @@ def find_task(
 
 
 def dampen_model(
-    owner: Owner, record: ModelRecord, packet: pb.FisherPacket, method: pb.Method
+    owner: Owner,
+    record: ModelRecord,
+    packet: pb.FisherPacket,
+    method: pb.Method,
+    samples: Sequence[str] = (),
 ) -> DampenedModel:
     """Compute the dampened weights of one model.
 
     Class names say what belongs together: rows of the packet's head whose class the model does not
     know are left out, and its rows that the packet does not know have a Fisher of zero.  With
-    `row_scoped` and no forgotten class among the model's, nothing is selected in the head.
+    `row_scoped` and no forgotten class among the model's, nothing is selected in the head; where
+    samples are to be forgotten, and no class, it does not apply.
 
     Args:
         owner: the owner of the model.
         record: the version to dampen.
         packet: the merged Fisher of its upstream roots.
         method: how to unlearn.
+        samples: ids of its own training samples that are to be forgotten.
 
     Raises:
+        DataError: if the owner does not know one of the samples.
         FisherError: if packet, method and model do not fit together, or there is nothing to take
             the reference from.
         LabelError: if the packet's label space does not fit its head.
@@ -91,11 +98,15 @@ def dampen_model(
     forget = {name: aligned[name].to(owner.device) for name in names}
     forgotten = class_indices(record.labels, [c for c in packet.classes if c in record.labels])
     head = [name for name in head_names(packet) if name in forget]
-    rows = forgotten if method.row_scoped and head else None
+    rows = forgotten if method.row_scoped and head and packet.classes else None
     load_seconds = time.perf_counter() - started
 
     started = time.perf_counter()
-    summary = fisher_summary(owner, record, network, names)
+    if samples:
+        _, retain = split_samples(owner, record, samples)
+        summary = Summary(class_fishers(owner, record, network, names, retain), ",".join(names))
+    else:
+        summary = fisher_summary(owner, record, network, names)
     only_rows = rows is not None and set(head) == set(names)
     reference = _reference(record, summary, parameters, method.reference, forgotten, only_rows)
     fisher_seconds = time.perf_counter() - started
@@ -120,7 +131,7 @@ def dampen_model(
         method.alpha if method.HasField("alpha") else None,
         method.lam if method.HasField("lam") else None,
         method.gauge if method.HasField("gauge") else None,
-        otherwise=ROWS_ONLY if only_rows else PLAIN,
+        otherwise=ROWS_ONLY if only_rows else PLAIN if packet.classes else SAMPLES,
     )
     tuned = None
     batches = None if pinned.complete or not forgotten else owner.tuning_data(record)

@@ -1,7 +1,7 @@
 """What the handlers need to know of the owner they work for."""
 
-from collections.abc import Iterable, Mapping
-from typing import Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +42,26 @@ class Owner(Protocol):
 
     def evaluation_data(self, record: ModelRecord) -> Batches | None:
         """Return data that neither training, Fisher nor tuning has seen; `None` without any."""
+        ...
+
+
+@runtime_checkable
+class ResolvesSamples(Protocol):
+    """An owner that knows its training samples by id: what it takes to forget single samples."""
+
+    def split_training_data(
+        self, record: ModelRecord, samples: Sequence[str]
+    ) -> tuple[Batches, Batches]:
+        """Return the model's direct training data in two parts: some samples, and all others.
+
+        Args:
+            record: the model.
+            samples: ids as the owner gave them out.
+
+        Raises:
+            DataError: if an id is not that of a sample the model was trained on directly, or the
+                data is gone.
+        """
         ...
 
 

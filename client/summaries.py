@@ -5,16 +5,16 @@ deleted, which is often the very reason for the request.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from torch import nn
 
 from disinherit.client.failures import explain
 from disinherit.client.memory import ShrinkingBatches
-from disinherit.client.owner import Owner, load_network
-from disinherit.common.errors import FisherError, ScopeError
-from disinherit.common.fisher import ClassFishers, fisher_diagonal
+from disinherit.client.owner import Batches, Owner, ResolvesSamples, load_network
+from disinherit.common.errors import DataError, FisherError, ScopeError
+from disinherit.common.fisher import ClassFishers, Fisher, fisher_diagonal
 from disinherit.common.labels import class_indices
 from disinherit.common.packets import encode_fisher
 from disinherit.common.record_proto import record_to_proto
@@ -55,7 +55,9 @@ def register(owner: Owner, task: pb.RegisterTask) -> pb.RegisterReply:
 
 
 def forget_fishers(owner: Owner, task: pb.FisherTask) -> pb.FisherReply:
-    """Return the Fisher information of the data to forget for every listed root, class by class.
+    """Return the Fisher information of the data to forget for every listed root.
+
+    It is given class by class, or for all samples to forget together.
 
     A root that cannot answer is reported with the reason; the others are answered all the same.
     """
@@ -87,18 +89,38 @@ def fisher_summary(
             "or its training data, but the owner has neither. Register the summary while the data "
             "exists."
         )
-    scope = ",".join(names)
-    fishers = ShrinkingBatches(batches).run(
+    return Summary(class_fishers(owner, record, network, names, batches), ",".join(names))
+
+
+def class_fishers(
+    owner: Owner,
+    record: ModelRecord,
+    network: nn.Module,
+    names: Sequence[str],
+    batches: Batches,
+) -> ClassFishers:
+    """Return the per-class Fisher sums of a model over some of its data, computed now.
+
+    Args:
+        owner: the owner of the model.
+        record: the model.
+        network: its module with its weights.
+        names: parameters to cover.
+        batches: the data.
+
+    Raises:
+        FisherError: if the data gives none.
+    """
+    return ShrinkingBatches(batches).run(
         lambda fitting: fisher_diagonal(
             network.to(owner.device),
             fitting,
-            scope=scope,
+            scope=",".join(names),
             per_class=True,
             num_classes=len(record.labels),
             device=owner.device,
         )
     )
-    return Summary(fishers, scope)
 
 
 def _covering(owner: Owner, record: ModelRecord, names: Sequence[str]) -> Summary | None:
@@ -121,7 +143,7 @@ def _registered(owner: Owner, record: ModelRecord, scope: str) -> ModelRecord:
 def _root_fisher(owner: Owner, root: pb.Root, method: pb.Method) -> pb.RootFisher:
     started = time.perf_counter()
     try:
-        packets = _class_packets(owner, root, method)
+        packets = _packets(owner, root, method)
     except Exception as error:  # also what the owner's loaders and networks raise
         reason = explain(error, f"compute the Fisher information of model {root.model_id!r}")
         return pb.RootFisher(model_id=root.model_id, error=reason)
@@ -130,12 +152,31 @@ def _root_fisher(owner: Owner, root: pb.Root, method: pb.Method) -> pb.RootFishe
     )
 
 
-def _class_packets(owner: Owner, root: pb.Root, method: pb.Method) -> list[pb.FisherPacket]:
+def _packets(owner: Owner, root: pb.Root, method: pb.Method) -> list[pb.FisherPacket]:
+    """Return one packet per class to forget, or one for all samples to forget."""
     record = owner.store.record(root.model_id)
-    indices = class_indices(record.labels, root.classes)
     network = load_network(owner, record, owner.store.weights(record.id))
     names = resolve_scope(network, method.scope)
+    fishers = _class_fishers if root.classes else _sample_fishers
     head = _head(network)
+    return [
+        encode_fisher(
+            {name: fisher.values[name] for name in names},
+            labels=record.labels,
+            head_weight=head.weight if head else "",
+            head_bias=(head.bias or "") if head else "",
+            sources=[record.id],
+            classes=classes,
+            samples=fisher.count,
+        )
+        for classes, fisher in fishers(owner, record, root, network, names)
+    ]
+
+
+def _class_fishers(
+    owner: Owner, record: ModelRecord, root: pb.Root, network: nn.Module, names: Sequence[str]
+) -> Iterator[tuple[list[str], Fisher]]:
+    indices = class_indices(record.labels, root.classes)
     summary = fisher_summary(owner, record, network, names)
     absent = [record.labels[c] for c in indices if not summary.fishers.counts[c]]
     if absent:
@@ -144,18 +185,36 @@ def _class_packets(owner: Owner, root: pb.Root, method: pb.Method) -> list[pb.Fi
             f"it has no samples of {', '.join(absent)}. Name the models that were as roots."
         )
     fishers = summary.fishers.each(indices)
-    return [
-        encode_fisher(
-            {name: fishers[index].values[name] for name in names},
-            labels=record.labels,
-            head_weight=head.weight if head else "",
-            head_bias=(head.bias or "") if head else "",
-            sources=[record.id],
-            classes=[record.labels[index]],
-            samples=fishers[index].count,
+    for index in indices:
+        yield [record.labels[index]], fishers[index]
+
+
+def _sample_fishers(
+    owner: Owner, record: ModelRecord, root: pb.Root, network: nn.Module, names: Sequence[str]
+) -> Iterator[tuple[list[str], Fisher]]:
+    """Yield the Fisher information of the listed samples, or of all that it was trained on."""
+    if not root.samples:
+        yield [], fisher_summary(owner, record, network, names).fishers.total()
+        return
+    forget, _ = split_samples(owner, record, root.samples)
+    yield [], class_fishers(owner, record, network, names, forget).total()
+
+
+def split_samples(
+    owner: Owner, record: ModelRecord, samples: Sequence[str]
+) -> tuple[Batches, Batches]:
+    """Return the listed training samples of a model, and all others.
+
+    Raises:
+        DataError: if the owner does not know samples by id, or not one of these.
+    """
+    if not isinstance(owner, ResolvesSamples):
+        raise DataError(
+            f"Expected {owner.store.owner} to know its samples by id, to forget some of model "
+            f"{record.id!r}, but it does not. Give its owner `split_training_data`, or forget "
+            "whole classes."
         )
-        for index in indices
-    ]
+    return owner.split_training_data(record, samples)
 
 
 def _head(network: nn.Module) -> Head | None:

@@ -43,6 +43,15 @@ model confuses with others keeps most of its row: its samples and theirs then ha
 """
 
 
+SAMPLES = Strength(alpha=10.0, lam=1.0, gauge=0.0)
+"""The default where samples are to be forgotten and their classes kept (SSD's, arXiv 2308.07707).
+
+Samples have much in common with what is kept, so only what stands out is selected; there is no
+class to end below all others, so nothing is gained by a gauge.  Tuning has no held-out samples of
+what is to be forgotten to go by.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Pinned:
     """The values a request fixes; `None` leaves one to tuning, or to its default.

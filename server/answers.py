@@ -85,10 +85,16 @@ def root_packets(
     if fisher.error:
         raise FisherError(one_line(fisher.error))
     packets = list(fisher.packets)
+    if not root.classes and len(packets) != 1:
+        raise FisherError(
+            f"Expected one Fisher information of all samples to forget, but its owner sent "
+            f"{len(packets)}."
+        )
     got = sorted(name for packet in packets for name in packet.classes)
     if got != sorted(root.classes):
         raise FisherError(
-            f"Expected Fisher information of {', '.join(sorted(root.classes))}, but its owner sent "
+            f"Expected Fisher information of {', '.join(sorted(root.classes)) or 'no class'}, but "
+            f"its owner sent "
             f"that of {', '.join(got) or 'no class'}."
         )
     for packet in packets:

@@ -30,6 +30,7 @@ from disinherit.server.preparation import Prepared, Say, prepare
 from disinherit.server.roll_back import roll_back
 from disinherit.server.rollout import Applied, Rollout
 from disinherit.server.store import CoordinatorStore
+from disinherit.server.targets import with_roots
 from disinherit.server.tasks import Task, TaskState, cleansed
 from disinherit.server.transport import Ask, Transport
 from disinherit.v1 import unlearning_pb2 as pb
@@ -132,6 +133,8 @@ class Coordinator:
         actor: str = COORDINATOR,
     ) -> Plan:
         known = request.id in self.store.requests()
+        stored = self.store.request(request.id) if known else None
+        request = with_roots(request, self.store.models_of, stored)
         if known:
             self.store.submit(request, [])
         tasks = self.store.tasks(request.id)

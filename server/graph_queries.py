@@ -72,7 +72,7 @@ def find_records(db: Connection, ids: Iterable[str]) -> dict[str, ModelRecord]:
 
 
 def page_records(
-    db: Connection, owner: str, after: tuple[int, str] | None, count: int
+    db: Connection, owner: str, after: tuple[int, str] | None = None, count: int | None = None
 ) -> list[ModelRecord]:
     """Return versions, the oldest first.
 
@@ -80,7 +80,7 @@ def page_records(
         db: a transaction.
         owner: whose; `""` for all.
         after: `(created_us, id)` of the version to go on after; `None` for the first ones.
-        count: at most so many.
+        count: at most so many; `None` for all.
 
     Raises:
         StoreError: if one is damaged.

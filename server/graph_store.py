@@ -87,6 +87,11 @@ class GraphStore:
         with self._database.reading() as db:
             return page_records(db, owner, after, count)
 
+    def models_of(self, owner: str) -> list[ModelRecord]:
+        """Return the versions of an owner, the oldest first."""
+        with self._database.reading() as db:
+            return page_records(db, owner)
+
     def holders(self, classes: Iterable[str]) -> list[ModelRecord]:
         """Return the versions that were trained directly on any of some classes, oldest first."""
         with self._database.reading() as db:

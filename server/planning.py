@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from disinherit.common.errors import GraphError, RequestError
 from disinherit.common.graph import InheritanceGraph
-from disinherit.common.labels import class_indices
 from disinherit.common.records import InheritanceKind, ModelRecord, ModelStatus, check_id
 from disinherit.server.renamings import Renaming, follow_classes, packet_names
+from disinherit.server.targets import check_targets
 from disinherit.v1.unlearning_pb2 import Method, UnlearningRequest
 
 REFERENCES = ("retain", "all")
@@ -89,7 +89,7 @@ def plan(
 
     Args:
         graph: the inheritance graph, or the part of it that descends from the roots.
-        request: roots and the classes to forget there.
+        request: roots and what to forget there; for a client, with its roots filled in.
         cleansed: versions that this very request already made; they are not affected by it.
         holders: the versions that were trained directly on a class to forget, in the whole graph;
             `None` if `graph` is the whole graph.
@@ -98,8 +98,8 @@ def plan(
         The plan; nothing is changed.
 
     Raises:
-        RequestError: if there is nothing to forget, nothing would be left, or a root is listed
-            twice.
+        RequestError: if there is nothing to forget, nothing would be left, a root is listed twice,
+            or what is to be forgotten is of several kinds.
         GraphError: if a root does not exist.
         LabelError: if a root does not know a class.
     """
@@ -110,17 +110,7 @@ def plan(
         raise RequestError("Expected at least one root to forget at, but got none.")
     if len(set(roots)) != len(roots):
         raise RequestError(f"Expected every root once, but got {', '.join(roots)}.")
-    for root in request.roots:
-        labels = graph.model(root.model_id).labels
-        if not root.classes:
-            raise RequestError(
-                f"Expected classes to forget at root {root.model_id!r}, but got none."
-            )
-        if set(class_indices(labels, root.classes)) == set(range(len(labels))):
-            raise RequestError(
-                f"Expected at least one class of {root.model_id!r} to remain, but all of them are "
-                "to be forgotten. Retire the model instead."
-            )
+    check_targets(graph, request)
     affected = graph.affected(roots, cleansed=cleansed)
     exempt = {}
     for edge in (edge for model in affected for edge in graph.children(model)):
@@ -129,6 +119,9 @@ def plan(
                 exempt[edge.child] = f"retired when {edge.parent} was put back in its place"
             else:
                 exempt[edge.parent] = f"superseded by {edge.child}, which is unlearned in its place"
+    if request.client:
+        leaving = f"all that {request.client} trained it on is to be forgotten: retire it"
+        exempt |= {model: leaving for model in roots if model not in exempt}
     renamings, failed = follow_classes(graph, roots, affected, cleansed)
     todo = [m for m in affected if m not in exempt and m not in failed]
     return Plan(

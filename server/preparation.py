@@ -47,7 +47,7 @@ class _Collected:
     """What the roots' owners answered.
 
     Attributes:
-        packets: root -> its packets, one per class.
+        packets: root -> its packets, one per class, or one for all samples.
         errors: root -> why there are none.
         unreachable: roots among those with an error whose owners may answer later.
     """
@@ -182,6 +182,7 @@ def _address(
 ) -> None:
     """Add a group's models and their packet to the messages of the models' owners."""
     positions: dict[str, int] = {}
+    samples = {root.model_id: root.samples for root in request.roots}
     for model in map(graph.model, group.models):
         message = messages.setdefault(
             model.owner,
@@ -192,5 +193,10 @@ def _address(
             positions[model.owner] = len(message.fishers)
             message.fishers.append(packet)
         message.models.append(
-            pb.ModelTask(model_id=model.id, fisher=positions[model.owner], digest=model.digest)
+            pb.ModelTask(
+                model_id=model.id,
+                fisher=positions[model.owner],
+                digest=model.digest,
+                samples=samples.get(model.id, ()),
+            )
         )

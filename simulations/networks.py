@@ -11,11 +11,18 @@ from torch import Tensor, nn
 from disinherit.common.errors import InputError
 from disinherit.simulations.datasets import Dataset
 from disinherit.simulations.resnet import WIDTHS, resnet18_features
+from disinherit.simulations.text_networks import (
+    PADDING,
+    RecurrentFeatures,
+    TransformerFeatures,
+    masked_mean,
+)
+from disinherit.simulations.vision import is_vision, vision_features
 
 _IMAGE_NETWORKS = ("cnn", "mlp", "resnet18")
+_TEXT_NETWORKS = ("text", "lstm", "transformer")
 _FEATURES = 64
 _EMBEDDING = 32
-_PADDING = 0
 
 
 class Classifier(nn.Module):
@@ -48,13 +55,11 @@ class MeanEmbedding(nn.Module):
 
     def __init__(self, vocabulary: int, width: int) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(vocabulary, width, padding_idx=_PADDING)
+        self.embedding = nn.Embedding(vocabulary, width, padding_idx=PADDING)
 
     def forward(self, ids: Tensor) -> Tensor:
         """Map ids `[n, L]` to means `[n, d]`; a text of nothing but padding to zeros."""
-        embedded: Tensor = self.embedding(ids)
-        mask = (ids != _PADDING).unsqueeze(-1).to(embedded.dtype)
-        return (embedded * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+        return masked_mean(self.embedding(ids), ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +67,11 @@ class NetworkSpec:
     """All that is needed to build a network again elsewhere.
 
     Attributes:
-        name: `cnn`, `mlp` or `resnet18` for images, `text` for token ids.
+        name: `cnn`, `mlp`, `resnet18`, `torchvision/...` or `timm/...` for images; `text` (a mean
+            of embeddings), `lstm` or `transformer` for token ids.
         input_shape: of one sample: `(channels, H, W)` or `(L,)`.
         classes: number of rows of the head, `C`.
-        vocabulary: number of token ids for `text`, 0 otherwise.
+        vocabulary: number of token ids for texts, 0 for images.
 
     Raises:
         InputError: if the name is unknown or does not fit the other values.
@@ -84,11 +90,8 @@ class NetworkSpec:
     vocabulary: int = 0
 
     def __post_init__(self) -> None:
-        if self.name not in known_networks():
-            raise InputError(
-                f"Expected a network out of {known_networks()}, but got {self.name!r}."
-            )
-        dimensions = 3 if self.name in _IMAGE_NETWORKS else 1
+        check_network(self.name)
+        dimensions = 1 if self.name in _TEXT_NETWORKS else 3
         if len(self.input_shape) != dimensions or min(self.input_shape) < 1:
             form = "(channels, H, W)" if dimensions == 3 else "(L,)"
             raise InputError(
@@ -102,12 +105,12 @@ class NetworkSpec:
             )
         if self.classes < 1:
             raise InputError(f"Expected at least 1 class, but got {self.classes}.")
-        if self.name == "text" and self.vocabulary < 2:
+        if dimensions == 1 and self.vocabulary < 2:
             raise InputError(
-                f"Expected a vocabulary of at least 2 ids for network 'text', but got "
+                f"Expected a vocabulary of at least 2 ids for network {self.name!r}, but got "
                 f"{self.vocabulary}."
             )
-        if self.name != "text" and self.vocabulary != 0:
+        if dimensions == 3 and self.vocabulary != 0:
             raise InputError(
                 f"Expected no vocabulary for network {self.name!r}, but got {self.vocabulary}."
             )
@@ -166,12 +169,31 @@ class NetworkSpec:
             return _mlp_features(math.prod(self.input_shape)), _FEATURES
         if self.name == "resnet18":
             return resnet18_features(self.input_shape[0]), WIDTHS[-1]
+        if self.name == "lstm":
+            return RecurrentFeatures(self.vocabulary, _EMBEDDING, _FEATURES), _FEATURES
+        if self.name == "transformer":
+            return TransformerFeatures(self.vocabulary, self.input_shape[0], _FEATURES), _FEATURES
+        if is_vision(self.name):
+            return vision_features(self.name, self.input_shape)
         return _text_features(self.vocabulary), _FEATURES
 
 
 def known_networks() -> list[str]:
-    """Return the names a `NetworkSpec` can have."""
-    return [*_IMAGE_NETWORKS, "text"]
+    """Return the names of the embedded networks."""
+    return [*_IMAGE_NETWORKS, *_TEXT_NETWORKS]
+
+
+def check_network(name: str) -> None:
+    """Check that a network has a name that is known.
+
+    Raises:
+        InputError: if it is neither embedded nor of a vision package.
+    """
+    if name not in known_networks() and not is_vision(name):
+        raise InputError(
+            f"Expected a network among {', '.join(known_networks())}, torchvision/... or timm/..., "
+            f"but got {name!r}."
+        )
 
 
 def build_network(

@@ -119,6 +119,7 @@ def share_out(settings: Settings) -> SharedData:
         settings.clients,
         settings.partition,
         settings.concentration,
+        settings.classes_per_client,
         settings.backdoor,
     )
 
@@ -131,13 +132,16 @@ def _share_out(
     clients: int,
     kind: str,
     concentration: float,
+    classes_per_client: int,
     backdoor: Backdoor | None,
 ) -> SharedData:
     dataset = load_dataset(source)
     splits = make_splits(dataset, seed, limit=limit)
 
     def shares(indices: Tensor, kind: str) -> tuple[Tensor, ...]:
-        parts = partition(dataset.targets[indices], clients, kind, seed, concentration)
+        parts = partition(
+            dataset.targets[indices], clients, kind, seed, concentration, classes_per_client
+        )
         return tuple(indices[part] for part in parts)
 
     train, tuning = shares(splits.train, kind), shares(splits.tuning, "iid")

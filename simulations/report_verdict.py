@@ -139,16 +139,20 @@ def _sentence(report: Report, affected: Sequence[ModelReport]) -> str:
         return "Nothing to do: no model is affected by this request."
     outcome = report["campaign"]["outcome"]
     done = [model for model in affected if is_done(model)]
+    knowing = [model for model in affected if model["forgotten"]]
+    without = [model["id"] for model in affected if not model["forgotten"]]
     forgotten = [model for model in done if has_forgotten(model, model["after"])]
-    total = f"{len(affected)} affected {_plural('model', len(affected))}"
+    total = f"{len(knowing)} affected {_plural('model', len(knowing))}"
+    if without:
+        total += f" that {'knows' if len(knowing) == 1 else 'know'} the classes"
     if outcome == "failed" and not done:
         head = f"Nothing was forgotten: the request reached none of {total}"
     elif outcome == "unchanged":
         head = f"Nothing was changed by this campaign: forgotten in {len(forgotten)} of {total}"
     else:
         head = f"Forgotten in {len(forgotten)} of {total}"
-        if len(forgotten) == len(affected):
-            head = "Forgotten in " + (f"all {total}" if len(affected) > 1 else f"the {total}")
+        if len(forgotten) == len(knowing):
+            head = "Forgotten in " + (f"all {total}" if len(knowing) > 1 else f"the {total}")
     parts = [head]
     left = [
         f"{model['id']} still recognises {number(model['after']['forget_accuracy'], 1, ' %')}"
@@ -157,8 +161,10 @@ def _sentence(report: Report, affected: Sequence[ModelReport]) -> str:
     ]
     if left:
         parts.append(_join(left))
+    unmeasured = [m["id"] for m in done if has_forgotten(m, m["after"]) is None]
     for ids, word in (
-        ([m["id"] for m in done if has_forgotten(m, m["after"]) is None], "could not be measured"),
+        ([model for model in unmeasured if model not in without], "could not be measured"),
+        (without, "derived from them, with none of the classes among the labels"),
         ([m["id"] for m in affected if m["outcome"] == "failed"], "failed"),
         ([m["id"] for m in affected if m["outcome"] in ("pending", "untouched")], "pending"),
     ):
@@ -189,7 +195,8 @@ def _level(
 ) -> Literal["good", "warning", "bad", "neutral"]:
     if not affected:
         return "neutral"
-    forgotten = [is_done(m) and has_forgotten(m, m["after"]) is True for m in affected]
+    knowing = [model for model in affected if model["forgotten"]]
+    forgotten = [is_done(m) and has_forgotten(m, m["after"]) is True for m in knowing]
     if report["campaign"]["outcome"] == "failed" or not any(forgotten):
         return "bad"
     if report["campaign"]["outcome"] == "partial" or not all(forgotten):
@@ -209,7 +216,7 @@ def _reservations(report: Report) -> list[str]:
         if model["outcome"] == "applied":
             if has_forgotten(model, model["before"]):
                 said.append(f"{name} hardly recognised the classes before unlearning either.")
-            if model["digest_before"] == model["digest_after"]:
+            if model["forgotten"] and model["digest_before"] == model["digest_after"]:
                 said.append(f"{name} is reported as applied, but its weights did not change.")
     moved = [
         model["id"]

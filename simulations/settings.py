@@ -14,7 +14,7 @@ from disinherit.server.planning import check_method
 from disinherit.simulations.backdoors import Backdoor
 from disinherit.simulations.datasets import Dataset
 from disinherit.simulations.label_spaces import label_spaces
-from disinherit.simulations.networks import NetworkSpec, known_networks
+from disinherit.simulations.networks import NetworkSpec, check_network
 from disinherit.simulations.partitions import PARTITION_KINDS
 from disinherit.simulations.scenarios import FEDERATED, topology_from_dict, topology_to_dict
 from disinherit.simulations.topology import Topology
@@ -58,6 +58,7 @@ class Settings:
         clients: number of owners.
         partition: how the training data is shared out among owners.
         concentration: of the Dirichlet partition.
+        classes_per_client: of the pathological partition.
         epochs: of each model's training.
         learning_rate: of Adam.
         batch_size: of training, Fisher and evaluation.
@@ -79,6 +80,7 @@ class Settings:
     clients: int = 5
     partition: str = "iid"
     concentration: float = 0.5
+    classes_per_client: int = 2
     epochs: int = 4
     learning_rate: float = 1e-3
     batch_size: int = 64
@@ -90,7 +92,12 @@ class Settings:
     backdoor: Backdoor | None = None
 
     def __post_init__(self) -> None:
-        for name, least in (("clients", 1), ("epochs", 1), ("batch_size", 1)):
+        for name, least in (
+            ("clients", 1),
+            ("epochs", 1),
+            ("batch_size", 1),
+            ("classes_per_client", 1),
+        ):
             if getattr(self, name) < least:
                 raise InputError(f"Expected {name} >= {least}, but got {getattr(self, name)}.")
         if not 0 < self.learning_rate < math.inf:
@@ -101,9 +108,7 @@ class Settings:
             raise InputError(f"Expected limit >= 1 sample per class, but got {self.limit}.")
         if not 0 <= self.seed < 2**63:
             raise InputError(f"Expected a seed from 0 to 2^63 - 1, but got {self.seed}.")
-        if self.network not in known_networks():
-            known = ", ".join(known_networks())
-            raise InputError(f"Expected a network among {known}, but got {self.network!r}.")
+        check_network(self.network)
         if self.partition not in PARTITION_KINDS:
             known = ", ".join(PARTITION_KINDS)
             raise InputError(f"Expected a partition among {known}, but got {self.partition!r}.")

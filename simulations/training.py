@@ -156,7 +156,7 @@ def build_simulation_app(
     """
 
     def open_owner(context: Context, settings: Settings = settings) -> SimulatedOwner:
-        _warm_up()
+        warm_up()
         return SimulatedOwner(settings, int(str(context.node_config["partition-id"])), folder)
 
     app = build_client_app(open_owner)
@@ -281,9 +281,18 @@ def train(
 ) -> None:
     """Train a classifier in place with Adam on the cross-entropy, shuffled by `seed`.
 
-    On the CPU, the same arguments and number of threads give the same weights, bit for bit.
+    On the CPU, the same arguments and number of threads give the same weights, bit for bit. Global
+    random state, which dropout uses, is seeded too, and put back after.
     """
-    network.to(device).train()
+    accelerators = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=accelerators):
+        torch.manual_seed(seed)
+        _train(network.to(device).train(), data, settings, seed, device)
+
+
+def _train(
+    network: nn.Module, data: TensorBatches, settings: Settings, seed: int, device: torch.device
+) -> None:
     optimizer = torch.optim.Adam(network.parameters(), settings.learning_rate)
     generator = torch.Generator().manual_seed(seed)
     inputs, targets = data.inputs.to(device), data.targets.to(device)
@@ -339,6 +348,6 @@ def _failure(reply: Message) -> str:
 
 
 @functools.cache
-def _warm_up() -> None:
+def warm_up() -> None:
     """Build an optimizer: a process's first takes seconds to import, which no training took."""
     torch.optim.Adam([nn.Parameter(torch.zeros(1))])

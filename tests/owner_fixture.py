@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from disinherit.client.owner import Batches, Owner
 from disinherit.client.store import ModelStore
 from disinherit.common.checkpoints import weights_digest
+from disinherit.common.errors import DataError
 from disinherit.common.records import ModelRecord, Provenance
 from disinherit.common.scope import architecture_fingerprint
 from disinherit.simulations.direct import DirectTransport
@@ -99,6 +100,19 @@ class PointsOwner:
         if not self.keeps_data or not classes:
             return None
         return [make_points(self.name, "train", record.labels, classes)]
+
+    def split_training_data(
+        self, record: ModelRecord, samples: Sequence[str]
+    ) -> tuple[Batches, Batches]:
+        """Samples are called by class and number, as in `cat-3`."""
+        classes = [name for name in record.labels if name in trained_on(record)]
+        known = [f"{name}-{i}" for name in classes for i in range(SAMPLES["train"])]
+        unknown = [sample for sample in samples if sample not in known]
+        if unknown or not self.keeps_data:
+            raise DataError(f"Expected samples of {record.id!r}, but got {unknown[:1]}.")
+        inputs, targets = make_points(self.name, "train", record.labels, classes)
+        chosen = torch.tensor([sample in samples for sample in known])
+        return [(inputs[chosen], targets[chosen])], [(inputs[~chosen], targets[~chosen])]
 
     def tuning_data(self, record: ModelRecord) -> Batches | None:
         if not self.tuning or not trained_on(record):

@@ -100,6 +100,8 @@ def test_help_waits_for_nothing_heavy() -> None:
         (("demo", "--forgot", "3"), "--forgot"),
         (("demo", "--epochs", "many"), "many"),
         (("simulate", "federated"), "--out"),
+        (("simulate", "nowhere", "--out", "x"), "chain-N"),
+        (("simulate", "nowhere.toml", "--out", "x"), "nowhere.toml"),
         (("graph", "show", "nowhere"), "nowhere"),
         (("report", "nowhere"), "nowhere"),
     ],
@@ -133,6 +135,23 @@ def test_what_cannot_be_run_is_one_line_and_writes_nothing(
     assert federated(tmp_path / "run", *arguments) == 2
     assert named in the_line(capsys)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_scenario_of_ones_own_is_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    direct_grid.install(monkeypatch)
+    mine = tmp_path / "mine.toml"
+    mine.write_text('roots = ["a"]\nedges = ["a -> b", "b -> c"]\n[models]\nc = { train = "head" }')
+    out = ("--out", str(tmp_path / "run"))
+    assert run(["simulate", str(mine), *out, *SMALL, *PINNED, "--forget", "3"]) == 0
+    told = capsys.readouterr()
+    assert "3 affected models" in " ".join(told.out.split()) or "of 3 affected" in told.out
+    assert run(["simulate", str(mine), *out, *SMALL, *PINNED, "--forget", "3@d"]) == 2
+    assert "a, b, c after '@', but got 'd'" in the_line(capsys)
+    mine.write_text('roots = ["a"]\nedges = ["a > b"]')
+    assert run(["simulate", str(mine), *out, *SMALL, *PINNED, "--forget", "3"]) == 2
+    assert "'a > b'" in the_line(capsys)
 
 
 def test_a_folder_that_cannot_be_written_is_named(

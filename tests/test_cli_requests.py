@@ -62,7 +62,7 @@ def test_from_submission_to_coverage(running: Running, capsys: Capture) -> None:
     request = status["id"]
     assert re.fullmatch("forget-[0-9a-f]{12}", request)
     assert status["state"] == "awaiting_approval"
-    assert status["roots"] == [{"model": "r1", "classes": ["cat"]}]
+    assert status["roots"] == [{"model": "r1", "classes": ["cat"], "samples": []}]
     assert status["deadline"] is not None
     assert as_json(capsys, *SUBMIT, "--lambda", "0.5", "--gauge", "0.5") == status
     assert as_json(capsys, "request", "show", request) == status
@@ -177,11 +177,31 @@ def test_registering_a_version_by_its_checkpoint(
     assert "'r1=most'" in the_line(capsys)
 
 
+def test_samples_and_clients_are_asked_for_in_the_place_of_classes(
+    running: Running, capsys: Capture
+) -> None:
+    asked = ("request", "submit", "--sample", "cat-0@r1", "--sample", "dog-3@r1")
+    status = as_json(capsys, *asked)
+    assert status["roots"] == [{"model": "r1", "classes": [], "samples": ["cat-0", "dog-3"]}]
+    assert status["client"] is None
+    assert run([*asked]) == 0
+    assert "2 samples at r1" in capsys.readouterr().out
+    status = as_json(capsys, "request", "submit", "--client", "ben")
+    assert status["client"] == "ben"
+    assert {root["model"] for root in status["roots"]} == {"s", "r2", "r6"}
+    assert as_json(capsys, "request", "submit", "--client", "ben") == status
+    assert run(["request", "submit", "--client", "ben"]) == 0
+    assert "all of ben at r2" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
         (("request", "submit"), "--forget cat@r1"),
         (("request", "submit", "--forget", "cat"), "'cat'"),
+        (("request", "submit", "--sample", "cat-0"), "SAMPLE@MODEL, such as"),
+        (("request", "submit", "--sample", "cat-0@r1", "--client", "ben"), "several of these"),
+        (("request", "submit", "--client", "zoe"), "'zoe' trained none"),
         (("request", "submit", "--forget", "dodo@r1"), "'dodo'"),
         (("request", "submit", "--forget", "cat@nobody"), "'nobody'"),
         (("request", "submit", "--forget", "cat@r1", "--alpha", "0"), "alpha > 0"),

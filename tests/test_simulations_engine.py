@@ -1,5 +1,6 @@
 """The engine: what it leaves behind, whose errors come out, and one run on real Ray."""
 
+import dataclasses
 import json
 import logging
 import os
@@ -23,10 +24,12 @@ from flwr.serverapp import Grid, ServerApp
 
 from disinherit.common.errors import CampaignError, InputError, RequestError
 from disinherit.simulations import engine
+from disinherit.simulations.cases import CaseSpec, build_cases, open_case
 from disinherit.simulations.engine import check_engine, simulate
 from disinherit.simulations.main_job import run_scenario
 from disinherit.simulations.report_check import check_report
 from disinherit.simulations.report_schema import ModelReport, Report
+from disinherit.simulations.scenarios import load_scenario
 from disinherit.simulations.settings import Settings
 
 with warnings.catch_warnings():
@@ -291,6 +294,24 @@ def test_the_main_job_on_the_real_engine(
         assert found["digest_before"] == models(direct)[model]["digest_before"]
         assert found["digest_after"] == models(direct)[model]["digest_after"]
         assert found["retrained"] == models(direct)[model]["retrained"]
+
+
+@pytest.mark.slow
+def test_several_cases_in_one_start_of_the_real_engine(tmp_path: Path) -> None:
+    """Scenarios of different shapes and sizes; a replay in this process gives the same weights."""
+    growing = load_scenario("incremental")
+    specs = [
+        CaseSpec(SMALL),
+        CaseSpec(dataclasses.replace(SMALL, forget={}, clients=3), "samples", 10),
+        CaseSpec(dataclasses.replace(SMALL, forget={"u0": ("3",)}, scenario=growing)),
+        CaseSpec(dataclasses.replace(SMALL, forget={}), "backdoor", 5),
+    ]
+    build_cases(specs, tmp_path)
+    for spec in specs:
+        case = open_case(spec, tmp_path)
+        for model, weights in case.replay().items():
+            stored = case.subjects[model].retrained
+            assert all(torch.equal(weights[name], stored[name]) for name in stored)
 
 
 INTERRUPTED = """

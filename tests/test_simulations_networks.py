@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from disinherit.common.errors import InputError
+from disinherit.common.fisher import fisher_diagonal
 from disinherit.simulations.datasets import load_dataset
 from disinherit.simulations.networks import (
     MeanEmbedding,
@@ -23,13 +24,15 @@ SPECS = [
     NetworkSpec("resnet18", (1, 8, 8), 10),
     NetworkSpec("resnet18", (3, 5, 7), 4),
     NetworkSpec("text", (12,), 5, vocabulary=30),
+    NetworkSpec("lstm", (12,), 5, vocabulary=30),
+    NetworkSpec("transformer", (12,), 5, vocabulary=30),
 ]
 
 
 def inputs_for(spec: NetworkSpec, count: int = 4) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     shape = (count, *spec.input_shape)
-    if spec.name == "text":
+    if spec.vocabulary:
         return torch.randint(0, spec.vocabulary, shape, generator=generator)
     return torch.rand(shape, generator=generator)
 
@@ -79,13 +82,14 @@ def test_global_random_state_is_neither_used_nor_changed(spec: NetworkSpec) -> N
 def test_no_module_works_in_place_or_twice(spec: NetworkSpec) -> None:
     model = spec.build(seed=0).eval()
     calls: list[nn.Module] = []
-    for module in model.modules():
+    modules = [module for module in model.modules() if not isinstance(module, nn.ModuleList)]
+    for module in modules:
         assert not getattr(module, "inplace", False)
         module.register_forward_hook(lambda module, *_: calls.append(module))
 
     model(inputs_for(spec))
 
-    assert len(calls) == len(set(calls)) == len(list(model.modules()))
+    assert len(calls) == len(set(calls)) == len(modules)
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=str)
@@ -147,6 +151,43 @@ def test_padding_row_has_no_say_whatever_it_holds() -> None:
         layer.embedding.weight[0] = 7.0
 
     assert torch.equal(layer(ids), before)
+
+
+@pytest.mark.parametrize("name", ["text", "lstm", "transformer"])
+def test_padding_at_the_end_has_no_influence(name: str) -> None:
+    model = NetworkSpec(name, (6,), 3, vocabulary=9).build(seed=0).eval().double()
+    ids = torch.tensor([[3, 1, 4, 1, 0, 0]])
+    with torch.no_grad():
+        padded = model(ids)
+        for p in (m for m in model.modules() if isinstance(m, nn.Embedding) and m.padding_idx == 0):
+            p.weight[0] = 7.0  # whatever padding looks like
+        torch.testing.assert_close(model(ids), padded)
+        assert model(torch.zeros(1, 6, dtype=torch.int64)).isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["lstm", "transformer"])
+def test_order_of_words_matters(name: str) -> None:
+    model = NetworkSpec(name, (4,), 3, vocabulary=9).build(seed=0).eval()
+    with torch.no_grad():
+        one, other = model(torch.tensor([[1, 2, 3, 0], [3, 2, 1, 0]]))
+    assert not torch.allclose(one, other)
+
+
+@pytest.mark.parametrize("name", ["lstm", "transformer"])
+def test_fisher_information_of_text_networks_is_that_of_single_samples(name: str) -> None:
+    model = NetworkSpec(name, (5,), 3, vocabulary=9).build(seed=0).eval().double()
+    ids = torch.randint(0, 9, (4, 5), generator=torch.Generator().manual_seed(0))
+    targets = torch.tensor([0, 1, 2, 1])
+    found = fisher_diagonal(model, [(ids, targets)], scope="all").values
+    sums = {n: torch.zeros_like(p) for n, p in model.named_parameters()}
+    for i in range(4):
+        model.zero_grad()
+        nn.functional.cross_entropy(model(ids[i : i + 1]), targets[i : i + 1]).backward()
+        for n, p in model.named_parameters():
+            assert p.grad is not None
+            sums[n] += p.grad**2 / 4
+    for n, value in found.items():
+        torch.testing.assert_close(value, sums[n])
 
 
 def test_spec_for_a_dataset() -> None:

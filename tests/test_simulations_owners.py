@@ -45,6 +45,13 @@ def test_the_same_settings_share_out_the_same_data_once_per_process() -> None:
     assert share_out(DIGITS) is not share_out(dataclasses.replace(DIGITS, seed=1))
 
 
+@pytest.mark.parametrize("count", [4, 5, 10])
+def test_owners_hold_as_many_classes_as_the_pathological_partition_gives_them(count: int) -> None:
+    settings = dataclasses.replace(DIGITS, partition="pathological", classes_per_client=count)
+    data = share_out(settings)
+    assert [len(data.held(index)) for index in range(3)] == [count] * 3
+
+
 def test_more_owners_than_samples_are_refused() -> None:
     with pytest.raises(DataError, match="500 clients"):
         share_out(dataclasses.replace(DIGITS, clients=500))

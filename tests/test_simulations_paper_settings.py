@@ -145,4 +145,7 @@ def test_a_new_head_without_the_class_has_nothing_to_forget(tmp_path: Path) -> N
     assert found["forgotten"] == []
     assert found["after"]["forget_accuracy"] is None
     assert found["digest_after"] == found["digest_before"]
-    render_html(report)
+    page = render_html(report)
+    assert "3 affected models that know the classes" in page
+    assert "u3 and u4 derived from them, with none of the classes among the labels" in page
+    assert "could not be measured" not in page

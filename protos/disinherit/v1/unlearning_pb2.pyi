@@ -42,24 +42,28 @@ class Method(_message.Message):
     def __init__(self, scope: _Optional[str] = ..., reference: _Optional[str] = ..., merge: _Optional[str] = ..., alpha: _Optional[float] = ..., lam: _Optional[float] = ..., gauge: _Optional[float] = ..., exponent: _Optional[float] = ..., bound: _Optional[float] = ..., row_scoped: _Optional[bool] = ...) -> None: ...
 
 class Root(_message.Message):
-    __slots__ = ("model_id", "classes")
+    __slots__ = ("model_id", "classes", "samples")
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     CLASSES_FIELD_NUMBER: _ClassVar[int]
+    SAMPLES_FIELD_NUMBER: _ClassVar[int]
     model_id: str
     classes: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, model_id: _Optional[str] = ..., classes: _Optional[_Iterable[str]] = ...) -> None: ...
+    samples: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, model_id: _Optional[str] = ..., classes: _Optional[_Iterable[str]] = ..., samples: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class UnlearningRequest(_message.Message):
-    __slots__ = ("id", "reason", "roots", "method")
+    __slots__ = ("id", "reason", "roots", "method", "client")
     ID_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     ROOTS_FIELD_NUMBER: _ClassVar[int]
     METHOD_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_FIELD_NUMBER: _ClassVar[int]
     id: str
     reason: str
     roots: _containers.RepeatedCompositeFieldContainer[Root]
     method: Method
-    def __init__(self, id: _Optional[str] = ..., reason: _Optional[str] = ..., roots: _Optional[_Iterable[_Union[Root, _Mapping]]] = ..., method: _Optional[_Union[Method, _Mapping]] = ...) -> None: ...
+    client: str
+    def __init__(self, id: _Optional[str] = ..., reason: _Optional[str] = ..., roots: _Optional[_Iterable[_Union[Root, _Mapping]]] = ..., method: _Optional[_Union[Method, _Mapping]] = ..., client: _Optional[str] = ...) -> None: ...
 
 class FisherPacket(_message.Message):
     __slots__ = ("tensors", "digest", "labels", "head_weight", "head_bias", "sources", "classes", "samples")
@@ -130,14 +134,16 @@ class UnlearnTask(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., method: _Optional[_Union[Method, _Mapping]] = ..., fishers: _Optional[_Iterable[_Union[FisherPacket, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[ModelTask, _Mapping]]] = ..., created_us: _Optional[int] = ...) -> None: ...
 
 class ModelTask(_message.Message):
-    __slots__ = ("model_id", "fisher", "digest")
+    __slots__ = ("model_id", "fisher", "digest", "samples")
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     FISHER_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
+    SAMPLES_FIELD_NUMBER: _ClassVar[int]
     model_id: str
     fisher: int
     digest: str
-    def __init__(self, model_id: _Optional[str] = ..., fisher: _Optional[int] = ..., digest: _Optional[str] = ...) -> None: ...
+    samples: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, model_id: _Optional[str] = ..., fisher: _Optional[int] = ..., digest: _Optional[str] = ..., samples: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Selection(_message.Message):
     __slots__ = ("parameter", "rows", "total")

@@ -1,0 +1,177 @@
+"""Forgetting samples and all of a model's training, on an owner: against naive gradients."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from client_tasks import HEAD, make_method, make_task
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from owner_fixture import LABELS, SAMPLES, PointsOwner, make_network, make_points
+from torch import Tensor, nn
+
+from disinherit.client.dampening import dampen_model
+from disinherit.client.evaluating import preview
+from disinherit.client.summaries import forget_fishers, register
+from disinherit.client.tuning import SAMPLES as DEFAULT
+from disinherit.client.unlearning import unlearn
+from disinherit.common.packets import decode_fisher
+from disinherit.v1 import unlearning_pb2 as pb
+
+CLASSES = ("cat", "dog", "owl")
+IDS = [f"{name}-{i}" for name in CLASSES for i in range(SAMPLES["train"])]
+METHOD = make_method(alpha=1.5, lam=0.5, gauge=0.0)
+
+
+@pytest.fixture
+def owner(tmp_path: Path) -> Iterator[PointsOwner]:
+    with PointsOwner(tmp_path, "anna") as owner:
+        owner.train("m", CLASSES, created_us=1)
+        owner.train("n", ("dog",), created_us=2, start=[owner.store.weights("m")])
+        yield owner
+
+
+def naive_fisher(owner: PointsOwner, model: str, chosen: Sequence[str]) -> dict[str, Tensor]:
+    """Mean over the named samples of the squared gradient, one backward pass each."""
+    network = make_network()
+    network.load_state_dict(owner.store.weights(model))
+    inputs, targets = make_points(owner.name, "train", LABELS, CLASSES)
+    sums = {name: torch.zeros_like(p) for name, p in network.named_parameters()}
+    for i, sample in enumerate(IDS):
+        if sample in chosen:
+            network.zero_grad()
+            nn.functional.cross_entropy(network(inputs[i : i + 1]), targets[i : i + 1]).backward()
+            for name, parameter in network.named_parameters():
+                assert parameter.grad is not None
+                sums[name] += parameter.grad**2
+    return {name: value / len(chosen) for name, value in sums.items()}
+
+
+def ask(owner: PointsOwner, root: pb.Root, scope: str = "head") -> pb.RootFisher:
+    task = pb.FisherTask(request_id="q", roots=[root], method=make_method(scope=scope))
+    (answer,) = forget_fishers(owner, task).roots
+    return answer
+
+
+def packet_of(owner: PointsOwner, samples: Sequence[str], scope: str = "head") -> pb.FisherPacket:
+    answer = ask(owner, pb.Root(model_id="m", samples=samples), scope)
+    assert not answer.error
+    (packet,) = answer.packets
+    return packet
+
+
+@pytest.mark.parametrize("scope", ["head", "all"])
+@given(chosen=st.sets(st.sampled_from(IDS), min_size=1, max_size=8))
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_the_fisher_of_samples_is_the_mean_of_their_squared_gradients(
+    scope: str, chosen: set[str], owner: PointsOwner
+) -> None:
+    packet = packet_of(owner, sorted(chosen), scope)
+    assert packet.samples == len(chosen)
+    assert list(packet.classes) == []
+    expected = naive_fisher(owner, "m", sorted(chosen))
+    found = decode_fisher(packet)
+    assert set(found) == (set(HEAD) if scope == "head" else set(expected))
+    for name, value in found.items():
+        torch.testing.assert_close(value, expected[name])
+
+
+@given(chosen=st.sets(st.sampled_from(IDS), min_size=1, max_size=30))
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_the_reference_is_the_rest_of_the_models_own_data(
+    chosen: set[str], owner: PointsOwner
+) -> None:
+    """All rows can be selected, whatever `row_scoped` says: no class is to be forgotten."""
+    samples = sorted(chosen)
+    packet = packet_of(owner, samples)
+    record, before = owner.store.record("m"), owner.store.weights("m")
+    found = dampen_model(owner, record, packet, METHOD, samples).weights
+    forget = naive_fisher(owner, "m", samples)
+    retain = naive_fisher(owner, "m", [sample for sample in IDS if sample not in chosen])
+    for name, value in before.items():
+        expected = value
+        if name in HEAD:
+            factor = (0.5 * retain[name] / forget[name]).clamp(max=1)
+            expected = torch.where(forget[name] > 1.5 * retain[name], value * factor, value)
+        torch.testing.assert_close(found[name], expected)
+
+
+def test_a_descendant_compares_with_all_of_its_own_data(owner: PointsOwner) -> None:
+    packet = packet_of(owner, ["cat-0"])
+    with_samples = dampen_model(owner, owner.store.record("n"), packet, METHOD)
+    forget = naive_fisher(owner, "m", ["cat-0"])
+    dogs = [sample for sample in IDS if sample.startswith("dog")]
+    retain = naive_fisher(owner, "n", dogs)
+    before = owner.store.weights("n")
+    for name in HEAD:
+        factor = (0.5 * retain[name] / forget[name]).clamp(max=1)
+        selected = forget[name] > 1.5 * retain[name]
+        expected = torch.where(selected, before[name] * factor, before[name])
+        torch.testing.assert_close(with_samples.weights[name], expected)
+
+
+def test_a_clients_contribution_is_all_that_its_model_was_trained_on(owner: PointsOwner) -> None:
+    register(owner, pb.RegisterTask(scope="head"))
+    owner.keeps_data = False  # its registered summary is enough
+    answer = ask(owner, pb.Root(model_id="m"))
+    (packet,) = answer.packets
+    assert packet.samples == len(IDS)
+    expected = naive_fisher(owner, "m", IDS)
+    for name, value in decode_fisher(packet).items():
+        torch.testing.assert_close(value, expected[name])
+
+
+def test_the_default_strength_is_that_for_samples(owner: PointsOwner) -> None:
+    packet = packet_of(owner, ["cat-0", "dog-1"])
+    method = make_method(alpha=None, lam=None, gauge=None)
+    result = dampen_model(owner, owner.store.record("m"), packet, method, ["cat-0"]).result
+    assert (result.alpha, result.lam, result.gauge) == (DEFAULT.alpha, DEFAULT.lam, DEFAULT.gauge)
+    assert not result.tuned
+
+
+def test_a_preview_is_what_would_be_stored(owner: PointsOwner) -> None:
+    samples = ["cat-0", "owl-5", "dog-7"]
+    task = make_task(owner, ["m"], packet_of(owner, samples), METHOD)
+    task.models[0].samples.extend(samples)
+    seen = preview(owner, task).models[0].digest
+    (result,) = unlearn(owner, task).models
+    assert result.outcome == pb.OUTCOME_APPLIED
+    assert result.successor.digest == seen
+    (again,) = unlearn(owner, task).models
+    assert again.outcome == pb.OUTCOME_ALREADY_APPLIED
+
+
+def test_what_is_handed_on_to_the_successor_is_without_the_samples(owner: PointsOwner) -> None:
+    samples = [f"cat-{i}" for i in range(10)]
+    task = make_task(owner, ["m"], packet_of(owner, samples), METHOD)
+    task.models[0].samples.extend(samples)
+    (result,) = unlearn(owner, task).models
+    stored = owner.store.fishers(result.successor.id)
+    assert stored is not None
+    counts = dict(zip(LABELS, stored[0].counts.tolist(), strict=True))
+    assert counts == {"cat": SAMPLES["train"] - 10, "dog": 24, "owl": 24, "yak": 0}
+
+
+def test_unknown_samples_are_refused_and_nothing_is_changed(owner: PointsOwner) -> None:
+    assert "yak-0" in ask(owner, pb.Root(model_id="m", samples=["yak-0"])).error
+    task = make_task(owner, ["m"], packet_of(owner, ["cat-0"]), METHOD)
+    task.models[0].samples.extend(["yak-0"])
+    (result,) = unlearn(owner, task).models
+    assert result.outcome == pb.OUTCOME_FAILED
+    assert "yak-0" in result.error
+    assert [record.id for record in owner.store.records()] == ["m", "n"]
+
+
+class NamelessOwner(PointsOwner):
+    """An owner that does not know its samples by id."""
+
+    split_training_data = None  # type: ignore[assignment]
+
+
+def test_an_owner_that_does_not_know_its_samples_says_so(tmp_path: Path) -> None:
+    with NamelessOwner(tmp_path, "ben") as owner:
+        owner.train("m", CLASSES, created_us=1)
+        error = ask(owner, pb.Root(model_id="m", samples=["cat-0"])).error
+        assert "ben to know its samples by id" in error
+        assert not ask(owner, pb.Root(model_id="m", classes=["cat"])).error

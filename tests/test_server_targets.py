@@ -1,0 +1,166 @@
+"""Requests to forget samples or a client: planned, sent, refused, and done to real owners."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from campaign_fixture import NAMES, OWNERS, World, build, copy, lying, make_method
+
+from disinherit.common.errors import InputError, RequestError
+from disinherit.server.store import TaskState
+from disinherit.v1 import unlearning_pb2 as pb
+
+IDS = ("cat-0", "dog-3", "owl-5")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("built")
+    build(root)
+    return root
+
+
+@pytest.fixture
+def world(built: Path, tmp_path: Path) -> Iterator[World]:
+    with copy(built, tmp_path / "world") as world:
+        yield world
+
+
+def by_samples(*roots: str, samples: tuple[str, ...] = IDS) -> pb.UnlearningRequest:
+    listed = [pb.Root(model_id=root, samples=samples) for root in roots]
+    return pb.UnlearningRequest(id="q", roots=listed, method=make_method(row_scoped=True))
+
+
+def by_client(client: str, request_id: str = "q") -> pb.UnlearningRequest:
+    return pb.UnlearningRequest(id=request_id, client=client, method=make_method())
+
+
+def unlearn_tasks(world: World) -> dict[str, pb.ModelTask]:
+    return {
+        model.model_id: model
+        for ask in world.transport.asked
+        if isinstance(ask.task, pb.UnlearnTask)
+        for model in ask.task.models
+    }
+
+
+def test_samples_are_forgotten_in_the_root_and_everything_below(world: World) -> None:
+    before = {model: world.weights(model) for model in ("d", "s")}
+    world.coordinator.submit(by_samples("r2"))
+    result = world.coordinator.run("q")
+    assert result.outcome == "complete"
+    assert set(world.states()) == {"r2", "r3", "r4", "r6"}
+    assert set(world.states().values()) == {TaskState.VERIFIED}
+    sent = unlearn_tasks(world)
+    assert list(sent["r2"].samples) == list(IDS)
+    assert not any(sent[model].samples for model in ("r3", "r4", "r6"))
+    for model, weights in before.items():
+        assert all(weights[name].equal(value) for name, value in world.weights(model).items())
+    again = world.coordinator.run("q", resend=True)
+    assert not again.changed
+
+
+def test_a_client_that_leaves_is_forgotten_by_everyone_else(world: World) -> None:
+    planned = world.coordinator.submit(by_client("ben"))
+    mine = {model for model, owner in OWNERS.items() if owner == "ben"}
+    assert set(planned.exempt) == mine
+    assert all("ben trained it on" in reason for reason in planned.exempt.values())
+    result = world.coordinator.run("q")
+    assert result.outcome == "complete"
+    others = set(planned.affected) - mine
+    assert {m for m, state in world.states().items() if state is TaskState.VERIFIED} == others
+    assert {m for m, state in world.states().items() if state is TaskState.EXEMPT} == mine
+    stored = world.store.request("q")
+    assert {root.model_id for root in stored.roots} == mine
+    assert set(unlearn_tasks(world)) == others
+
+
+def test_the_same_client_request_again_changes_nothing(world: World) -> None:
+    world.coordinator.submit(by_client("ben"))
+    world.coordinator.run("q")
+    known = world.knowledge()
+    world.coordinator.submit(by_client("ben"))
+    assert world.knowledge() == known
+    with pytest.raises(RequestError, match="'q'"):
+        world.coordinator.submit(by_client("anna"))
+
+
+def mixed() -> pb.UnlearningRequest:
+    request = by_samples("r2")
+    request.roots.add(model_id="r1", classes=["cat"])
+    return request
+
+
+def both() -> pb.UnlearningRequest:
+    request = by_samples("r2")
+    request.roots[0].classes.append("cat")
+    return request
+
+
+def others_root() -> pb.UnlearningRequest:
+    request = by_client("anna")
+    request.roots.add(model_id="r2")
+    return request
+
+
+def client_and_samples() -> pb.UnlearningRequest:
+    request = by_client("ben")
+    request.roots.add(model_id="r2", samples=IDS)
+    return request
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (mixed, "either classes or samples to forget in one request"),
+        (both, "either classes or samples to forget at root 'r2'"),
+        (lambda: by_samples("r2", samples=("a", "a")), "once, but got one twice"),
+        (lambda: by_samples("r2", samples=("",)), "printable characters, but got ''"),
+        (lambda: by_samples("r2", samples=("a\nb",)), "printable characters"),
+        (lambda: by_samples("r2", samples=("a" * 257,)), "1 to 256"),
+        (lambda: by_samples("r9"), "'r9'"),
+        (lambda: by_samples("r2", "r2"), "every root once"),
+        (lambda: by_client("zoe"), "'zoe' trained none"),
+        (others_root, "a root that 'anna' trained, but 'r2' of 'ben'"),
+        (client_and_samples, "no classes or samples beside client 'ben'"),
+        (lambda: by_samples(), "at least one root"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_and_nothing_is_stored(
+    make: Callable[[], pb.UnlearningRequest], message: str, world: World
+) -> None:
+    with pytest.raises(InputError, match=message):
+        world.coordinator.submit(make())
+    assert world.store.requests() == []
+
+
+def test_samples_that_the_owner_does_not_know_fail_with_its_reason(world: World) -> None:
+    world.coordinator.submit(by_samples("r1", samples=("cat-0", "cat-999")))
+    result = world.coordinator.run("q")
+    assert result.outcome == "failed"
+    assert "cat-999" in world.reason("r1")
+    assert set(world.states().values()) == {TaskState.FAILED}
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_an_owner_that_sends_other_than_one_packet_is_not_believed(
+    count: int, world: World
+) -> None:
+    def other(reply: pb.FisherReply) -> None:
+        packet = reply.roots[0].packets[0]
+        del reply.roots[0].packets[:]
+        reply.roots[0].packets.extend([packet] * count)
+
+    world.coordinator.submit(by_samples("r1", samples=("cat-0",)))
+    world.transport.twists["anna", "query.fisher"] = lying(other)
+    assert world.coordinator.run("q").outcome == "failed"
+    assert f"one Fisher information of all samples to forget, but its owner sent {count}" in (
+        world.reason("r1")
+    )
+
+
+def test_every_owner_is_a_client_that_can_leave(built: Path, tmp_path: Path) -> None:
+    for name in NAMES:
+        with copy(built, tmp_path / name) as world:
+            world.coordinator.submit(by_client(name))
+            assert world.coordinator.run("q").outcome == "complete"
