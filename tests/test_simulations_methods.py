@@ -218,14 +218,14 @@ def test_traffic_of_a_replay_is_counted_by_hand(case: MethodCase) -> None:
 def test_tuning_takes_the_best_and_descendants_without_a_say_follow_their_root(
     memorised: MethodCase,
 ) -> None:
-    good = digits_case(granularity="memorised").subjects["r1"].retrained
-    tuner = Tuner(memorised, ["original", "retrained"])
-    root = memorised.subjects["r1"]
-    best = tuner.best("r1", lambda c: good if c == "retrained" else root.original)
+    tuner = Tuner(memorised, ["ruined", "kept"])
+    good = memorised.subjects["r1"].original
+    ruined = {name: torch.zeros_like(value) for name, value in good.items()}
+    best = tuner.best("r1", lambda c: good if c == "kept" else ruined)
     assert best is good
     child = memorised.subjects["r2"]
     assert not len(child.forget)
-    assert tuner.best("r2", lambda c: {c: torch.zeros(1)}) == {"retrained": torch.zeros(1)}
+    assert tuner.best("r2", lambda c: {c: torch.zeros(1)}) == {"kept": torch.zeros(1)}
     assert tuner.chosen == {"r1": "retrained", "r2": "retrained"}
 
 
