@@ -13,6 +13,8 @@ EXAMPLES = (
     "--listen 0.0.0.0:50051 --tls-cert server.pem --tls-key server.key --tls-client-ca ca.pem"
 )
 
+_AWAKE_SECONDS = 0.5
+
 
 def serve(
     config: Annotated[
@@ -77,6 +79,9 @@ def serve(
         signal.signal(number, lambda *_: stopped.set())
     service.start()
     typer.echo(f"serving on port {service.port}", err=True)
-    stopped.wait()
+    # With an end to each wait: a signal that the kernel hands to another thread (gRPC has some)
+    # wakes nobody up, and its handler runs only when this thread does something.
+    while not stopped.wait(_AWAKE_SECONDS):
+        pass
     service.stop()
     return 0
