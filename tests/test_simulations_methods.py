@@ -226,7 +226,7 @@ def test_tuning_takes_the_best_and_descendants_without_a_say_follow_their_root(
     child = memorised.subjects["r2"]
     assert not len(child.forget)
     assert tuner.best("r2", lambda c: {c: torch.zeros(1)}) == {"kept": torch.zeros(1)}
-    assert tuner.chosen == {"r1": "retrained", "r2": "retrained"}
+    assert tuner.chosen == {"r1": "kept", "r2": "kept"}
 
 
 def test_tuning_scores_are_what_they_say(case: MethodCase) -> None:
