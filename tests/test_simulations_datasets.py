@@ -12,6 +12,7 @@ import torch
 
 from disinherit.common.errors import DataError
 from disinherit.simulations.datasets import DATA_VARIABLE, Dataset, known_datasets, load_dataset
+from disinherit.simulations.fortunes import CATEGORIES
 from disinherit.simulations.text import LENGTH, VOCABULARY, encode_texts, sort_labels
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 5, 4), dtype=np.uint8)
@@ -176,6 +177,38 @@ def test_fashion_mnist_is_found_through_the_environment(
 
     assert (len(dataset.targets), len(dataset.classes)) == (9, 10)
     assert dataset.class_name("5") == dataset.class_name("Sandal") == "Sandal"
+
+
+def test_fortunes_are_found_through_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "fortunes"
+    folder.mkdir()
+    for category in CATEGORIES:
+        folder.joinpath(category).write_text(f"One of {category}.\n\t-- Anon\n%\nTwo.\n%\n")
+    monkeypatch.setenv(DATA_VARIABLE, str(tmp_path))
+
+    dataset = load_dataset("fortunes")
+
+    assert dataset.kind == "text"
+    assert dataset.classes == CATEGORIES
+    assert dataset.targets.bincount().tolist() == [2] * len(CATEGORIES)
+    assert torch.equal(dataset.inputs[0], encode_texts(["One of computers.\n\t-- Anon"])[0])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(None, "apt-get install fortunes"), ("\n%\n", "got none")]
+)
+def test_fortunes_that_are_not_there_are_refused(
+    content: str | None, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if content is not None:
+        (tmp_path / "fortunes").mkdir()
+        (tmp_path / "fortunes" / CATEGORIES[0]).write_text(content)
+    monkeypatch.setenv(DATA_VARIABLE, str(tmp_path))
+
+    with pytest.raises(DataError, match=message):
+        load_dataset("fortunes")
 
 
 def test_fashion_mnist_label_out_of_range_is_refused(
