@@ -42,6 +42,13 @@ def serve(
     tls_client_ca: Annotated[
         Path | None, typer.Option(help="mTLS: authority of the clients' certificates, PEM.")
     ] = None,
+    signing_key: Annotated[
+        Path | None,
+        typer.Option(
+            help="Ed25519 key that signs records, PEM, made if there is none; beside an SQLite "
+            "file by default."
+        ),
+    ] = None,
     plaintext: Annotated[
         bool, typer.Option("--plaintext", help="Without TLS, on this machine only.")
     ] = False,
@@ -64,6 +71,7 @@ def serve(
             "listen": listen,
             "tokens": tokens,
             "approval": approval,
+            "signing_key": signing_key,
         },
         {"certificate": tls_cert, "key": tls_key, "client_ca": tls_client_ca},
     )

@@ -20,7 +20,7 @@ from typing import Any
 
 from disinherit.common.errors import AuditError
 
-Json = str | int | bool | Sequence["Json"] | Mapping[str, "Json"]
+Json = str | int | bool | None | Sequence["Json"] | Mapping[str, "Json"]
 """What parameters may hold; whole numbers below 2**53 in size, which every JSON reader keeps."""
 
 _LARGEST = 2**53
@@ -84,6 +84,8 @@ class Finding(enum.StrEnum):
     REORDERED = "re-ordered"
     ADDED = "added"
     TRUNCATED = "truncated"
+    FORGED = "forged"
+    UNSIGNED = "not signed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,7 +306,7 @@ def _plain(value: Json, depth: int) -> Any:
     """Return a value with no types but those that `json` knows."""
     if depth == 0:
         raise AuditError(f"Expected an audit entry nested less than {_DEEPEST} levels deep.")
-    if isinstance(value, str | bool):
+    if value is None or isinstance(value, str | bool):
         return value
     if isinstance(value, int) and abs(value) < _LARGEST:
         return value
@@ -313,6 +315,6 @@ def _plain(value: Json, depth: int) -> Any:
     if isinstance(value, Sequence) and not isinstance(value, bytes):
         return [_plain(one, depth - 1) for one in value]
     raise AuditError(
-        "Expected text, whole numbers below 2**53, true, false, lists and objects in an audit "
-        f"entry, but got {value!r}."
+        "Expected text, whole numbers below 2**53, true, false, null, lists and objects in an "
+        f"audit entry, but got {value!r}."
     )

@@ -8,12 +8,14 @@
 
 Every line is canonical JSON (`disinherit.common.audit_chain`), so a byte that was changed is found
 wherever it is.  The header says how many entries there are and the hash of the last one; with
-`request` it is an export of the entries about that request alone.
+`request` it is an export of the entries about that request alone.  A coordinator that has a key
+signs the header, with the time at which it was: who has the public key knows then that the whole
+log is as it was handed out.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from disinherit.common.audit_chain import (
@@ -25,9 +27,19 @@ from disinherit.common.audit_chain import (
     content,
     find_problem,
 )
+from disinherit.common.dsse import (
+    Signature,
+    Signer,
+    TrustedKeys,
+    read_signatures,
+    signature_values,
+)
 from disinherit.common.errors import AuditError
 
 VERSION = 1
+HEADER_TYPE = "application/vnd.disinherit.audit-header+json"
+"""The media type under which a header is signed."""
+
 LONGEST_LINE = 3 * 2**20
 """Bytes of a line at most, with its end."""
 
@@ -42,11 +54,15 @@ class Header:
         entries: how many follow.
         head: hash of the last one; `""` if there is none.
         request_id: the request that all of them are about; `""` if this is the whole log.
+        signed_us: when it was signed, in microseconds since the epoch; 0 if it was not.
+        signatures: over all of that.
     """
 
     entries: int
     head: str
     request_id: str = ""
+    signed_us: int = 0
+    signatures: tuple[Signature, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +78,32 @@ class Verdict:
     problem: Problem | None
 
 
+def sign_header(header: Header, signer: Signer, signed_us: int) -> Header:
+    """Return a header with a signature over what it says.
+
+    Args:
+        header: the header.
+        signer: has the key.
+        signed_us: the time now, in microseconds since the epoch.
+    """
+    dated = replace(header, signed_us=signed_us, signatures=())
+    return replace(dated, signatures=(signer.sign(HEADER_TYPE, header_line(dated)),))
+
+
 def header_line(header: Header) -> bytes:
-    """Return the first line, without its end."""
-    return canonical(
-        {
-            "audit": _FORMAT,
-            "version": VERSION,
-            "entries": header.entries,
-            "head": header.head,
-            "request": header.request_id,
-        }
-    )
+    """Return the first line, without its end; that of one without signatures is what is signed."""
+    values: dict[str, Any] = {
+        "audit": _FORMAT,
+        "version": VERSION,
+        "entries": header.entries,
+        "head": header.head,
+        "request": header.request_id,
+    }
+    if header.signed_us:
+        values["signed_us"] = header.signed_us
+    if header.signatures:
+        values["signatures"] = signature_values(header.signatures)
+    return canonical(values)
 
 
 def entry_line(entry: AuditEntry) -> bytes:
@@ -120,13 +151,20 @@ def read_entry(line: bytes) -> AuditEntry:
     return entry
 
 
-def verify_lines(lines: Iterable[bytes], head: str = "") -> Verdict:
+def verify_lines(
+    lines: Iterable[bytes],
+    head: str = "",
+    keys: TrustedKeys | None = None,
+    look: Callable[[AuditEntry], None] = lambda _: None,
+) -> Verdict:
     """Verify an export.
 
     Args:
         lines: of the file, with their ends.
         head: hash that the last entry had once, as noted elsewhere: it must be there, and more may
             follow.
+        keys: one of them must have signed the header; `None` asks for no signature.
+        look: given every entry before it is known whether it is sound.
 
     Raises:
         AuditError: if it is no export of an audit log.
@@ -141,12 +179,25 @@ def verify_lines(lines: Iterable[bytes], head: str = "") -> Verdict:
         for line in rest:
             count += 1
             last = _entry_or_none(line)
+            if last is not None:
+                look(last)
             yield last
 
     problem = find_problem(entries(), header.request_id, head)
     if problem is None:
         problem = _against_header(header, count, last)
+    if problem is None and keys is not None:
+        problem = _wrong_signature(header, 0 if last is None else last.sequence, keys)
     return Verdict(header, problem)
+
+
+def _wrong_signature(header: Header, end: int, keys: TrustedKeys) -> Problem | None:
+    unsigned = header_line(replace(header, signatures=()))
+    fault = keys.find_fault(HEADER_TYPE, unsigned, header.signatures)
+    if fault is None:
+        return None
+    finding = Finding.FORGED if header.signatures else Finding.UNSIGNED
+    return Problem(end, finding, f"Of the log up to entry {end}: {fault}")
 
 
 def _against_header(header: Header, count: int, last: AuditEntry | None) -> Problem | None:
@@ -183,6 +234,8 @@ def read_header(line: bytes) -> Header:
             _typed(values["entries"], int),
             _typed(values["head"], str),
             _typed(values["request"], str),
+            _typed(values.get("signed_us", 0), int),
+            read_signatures(values.get("signatures", [])),
         )
     except (AuditError, KeyError):
         raise AuditError(

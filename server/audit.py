@@ -17,7 +17,9 @@ from disinherit.common.audit_lines import (
     entry_line,
     header_line,
     read_entry,
+    sign_header,
 )
+from disinherit.common.dsse import Signer
 from disinherit.common.errors import AuditError, StoreError
 from disinherit.server.audit_words import COORDINATOR, AuditKind
 from disinherit.server.database import Database
@@ -105,7 +107,9 @@ def find_head(db: Connection, request_id: str = "") -> Header:
     return Header(db.scalar(count) or 0, db.scalar(chosen) or "", request_id)
 
 
-def export_lines(database: Database, request_id: str = "") -> Iterator[bytes]:
+def export_lines(
+    database: Database, request_id: str = "", signer: Signer | None = None
+) -> Iterator[bytes]:
     """Yield the lines of an export, without their ends: the log as it is when this begins.
 
     No transaction is open between two lines: whoever reads them may be slow.
@@ -113,13 +117,14 @@ def export_lines(database: Database, request_id: str = "") -> Iterator[bytes]:
     Args:
         database: the coordinator's.
         request_id: only what is about this request; `""` for all.
+        signer: signs the first line; `None` to leave it as it is.
 
     Raises:
         RequestError: if there is no such request.
     """
     with database.reading() as db:
         header = find_head(db, request_id)
-    yield header_line(header)
+    yield header_line(header if signer is None else sign_header(header, signer, now_us()))
     sent, sequence = 0, 0
     while sent < header.entries:
         query = select(AUDIT.c.sequence, AUDIT.c.entry).where(AUDIT.c.sequence > sequence)

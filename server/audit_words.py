@@ -24,6 +24,7 @@ class AuditKind(enum.StrEnum):
 
     MODEL_REGISTERED = "model_registered"
     MODEL_COMPLETED = "model_completed"
+    SIGNING_KEY = "signing_key"
 
     RECEIVED = "received"
     APPROVED = "approved"

@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from sqlalchemy import insert, select
 
+from disinherit.common.dsse import Signer
 from disinherit.common.errors import CheckpointError, RequestError, StoreError
 from disinherit.common.records import ModelRecord
 from disinherit.server import roll_back_rows
@@ -26,6 +27,7 @@ from disinherit.server.lineage import put_successor
 from disinherit.server.packets import PacketStore, find_packets, put_packets
 from disinherit.server.roll_back_rows import TakenBack
 from disinherit.server.schema import is_current, upgrade
+from disinherit.server.signing import KnownKey, announce_key, find_keys
 from disinherit.server.tables import (
     PACKETS,
     REQUESTS,
@@ -319,16 +321,27 @@ class CoordinatorStore(CampaignStore):
             query = select(PACKETS.c.root).where(PACKETS.c.request_id == request_id).distinct()
             return frozenset(db.scalars(query))
 
-    def audit_lines(self, request_id: str = "") -> Iterator[bytes]:
+    def audit_lines(self, request_id: str = "", signer: Signer | None = None) -> Iterator[bytes]:
         """Yield the lines of an export of the audit log (`disinherit.common.audit_lines`).
 
         Args:
             request_id: only what is about this request; `""` for all.
+            signer: signs its first line; `None` to leave it as it is.
 
         Raises:
             RequestError: if there is no such request.
         """
-        return export_lines(self._database, request_id)
+        return export_lines(self._database, request_id, signer)
+
+    def announce_key(self, signer: Signer) -> None:
+        """Note in the audit log that a key signs from now on, unless it stands there already."""
+        with self._writing() as db:
+            announce_key(db, signer)
+
+    def signing_keys(self) -> list[KnownKey]:
+        """Return all keys that sign or did, the oldest first."""
+        with self._database.reading() as db:
+            return find_keys(db)
 
     @property
     def packet_files(self) -> PacketStore:

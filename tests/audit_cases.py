@@ -9,7 +9,7 @@ from disinherit.common.audit_lines import Header, entry_line, header_line
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
 JSON: st.SearchStrategy[Json] = st.recursive(
-    st.one_of(TEXT, st.booleans(), st.integers(-(2**53) + 1, 2**53 - 1)),
+    st.one_of(TEXT, st.none(), st.booleans(), st.integers(-(2**53) + 1, 2**53 - 1)),
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(TEXT, inner, max_size=3)),
     max_leaves=4,
 )

@@ -38,6 +38,7 @@ CALLS = {
     "GetCoverage",
     "ExportAudit",
     "RollBackRequest",
+    "GetSigningKeys",
 }
 TIMEOUT = 30.0
 

@@ -108,7 +108,7 @@ def test_what_cannot_be_exported_leaves_the_file_as_it_was(
 
 def test_a_sound_export_is_said_to_be_so(file: Path, capsys: Capture) -> None:
     assert run(["audit", "verify", str(file)]) == 0
-    assert capsys.readouterr().out == f"sound: 5 entries, head {ENTRIES[-1].hash}\n"
+    assert capsys.readouterr().out == f"sound: 5 entries, head {ENTRIES[-1].hash}\nnot signed\n"
     file.write_bytes(header_line(Header(0, "")) + b"\n")
     assert run(["audit", "verify", str(file)]) == 0
     assert "0 entries, head none" in capsys.readouterr().out

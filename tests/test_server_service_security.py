@@ -36,8 +36,10 @@ MESSAGES = {
     "WatchRequest": pb.GetRequestRequest(id="x"),
     "RollBackRequest": pb.RollBackRequestRequest(id="x"),
     "ExportAudit": pb.ExportAuditRequest(request_id="x"),
+    "GetSigningKeys": pb.GetSigningKeysRequest(),
 }
 LOOK = {"ListModels", "GetGraph", "GetRequest", "ListRequests", "WatchRequest", "GetCoverage"}
+LOOK |= {"GetSigningKeys"}
 STEER = {"RegisterModel", "SubmitRequest", "PauseRequest", "ResumeRequest", "AbortRequest"}
 MAY = {
     "viewer": LOOK,

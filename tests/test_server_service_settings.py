@@ -21,6 +21,9 @@ certificate = "server.pem"
 key = "server.key"
 client_ca = "ca.pem"
 
+[signing]
+key = "signing.pem"
+
 [agents]
 authority = "authority"
 hosts = ["fleet.example.org", "10.0.0.1"]
@@ -44,6 +47,7 @@ def test_paths_in_a_file_are_relative_to_it(tmp_path: Path) -> None:
             "0.0.0.0:50052",
             "0.0.0.0:50053",
         ),
+        signing_key=tmp_path / "signing.pem",
     )
 
 

@@ -1,7 +1,5 @@
 """Who the agent is: a key that never leaves the device, and the certificate for it."""
 
-import os
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from cryptography.x509.oid import NameOID
 from disinherit.client.agent.config import AgentConfig
 from disinherit.common.checkpoints import write_atomic
 from disinherit.common.errors import CampaignError, InputError, StoreError
+from disinherit.common.private_files import write_private
 from disinherit.v1 import agents_pb2 as pb
 from disinherit.v1.agents_pb2_grpc import AgentsStub
 
@@ -129,7 +128,7 @@ def _own_key(config: AgentConfig) -> bytes:
     try:
         config.state.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not path.exists():
-            _write_private(path, _new_key())
+            write_private(path, _new_key())
         return path.read_bytes()
     except OSError as error:
         raise StoreError(
@@ -140,16 +139,6 @@ def _own_key(config: AgentConfig) -> bytes:
 def _new_key() -> bytes:
     key = ec.generate_private_key(ec.SECP256R1())
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-
-
-def _write_private(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def _request(key: bytes, owner: str) -> bytes:

@@ -7,7 +7,6 @@ may come in is decided by the coordinator, whose clock is right.
 
 import datetime
 import ipaddress
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from disinherit.common.checkpoints import write_atomic
 from disinherit.common.errors import InputError, StoreError
+from disinherit.common.private_files import write_private
 from disinherit.common.records import check_id
 
 OWNER_URN = "urn:disinherit:owner:"
@@ -88,7 +88,7 @@ class CertificateAuthority:
                 made = _make_authority()
                 # The certificate first: a key is there only once both are.
                 write_atomic(certificate, made.certificate)
-                _write_private(key, made.key)
+                write_private(key, made.key)
             return cls(KeyPair(key.read_bytes(), certificate.read_bytes()))
         except OSError as error:
             raise StoreError(
@@ -201,14 +201,3 @@ def _host(host: str) -> x509.GeneralName:
 
 def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-
-
-def _write_private(path: Path, data: bytes) -> None:
-    """Write a new file that only its owner may read, whole or not at all."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

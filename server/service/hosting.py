@@ -2,11 +2,13 @@
 
 import functools
 from collections.abc import Sequence
+from pathlib import Path
 
 from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
+from disinherit.common.dsse import Signer
 from disinherit.server.agents.fleet import Fleet
 from disinherit.server.coordinator import Coordinator
 from disinherit.server.database import Database
@@ -19,9 +21,11 @@ from disinherit.server.service.health import SERVICES, HealthMonitor, check_stor
 from disinherit.server.service.listening import WATCHERS, listen
 from disinherit.server.service.models import Models
 from disinherit.server.service.principals import TokenBook
+from disinherit.server.service.records import Records
 from disinherit.server.service.requests import Requests
 from disinherit.server.service.servicer import CoordinatorServicer
 from disinherit.server.service.settings import ServeSettings
+from disinherit.server.signing import open_signer
 from disinherit.server.store import CoordinatorStore
 from disinherit.v1 import coordinator_pb2_grpc
 
@@ -58,11 +62,12 @@ class Service:
         tokens = TokenBook.read(settings.tokens)
         self._server, self.port = listen(settings.listen, settings.tls, [Authentication(tokens)])
         self._store = CoordinatorStore(settings.database, settings.packets)
+        self._database = Database(settings.database)
+        signer = self._open_signer(settings.signing_key)
         # The driver first: an agent may arrive as soon as the fleet is there.
         self._driver = Driver(
             lambda: open_campaigns(), lambda id: coordinator.run(id), _LOOK_SECONDS
         )
-        self._database = Database(settings.database)
         self.fleet: Fleet | None = None
         if settings.agents is not None:
             self.fleet = Fleet(settings.agents, self._database, lambda _: self._driver.poke())
@@ -73,6 +78,7 @@ class Service:
         servicer = CoordinatorServicer(
             Models(self._store, self._driver.poke),
             Requests(coordinator, self._driver.poke, settings.approval),
+            Records(self._store, signer),
             WATCHERS,
         )
         coordinator_pb2_grpc.add_CoordinatorServicer_to_server(servicer, self._server)
@@ -82,6 +88,16 @@ class Service:
         self._monitor = HealthMonitor(health, check, health_seconds)
         shown = (*SERVICES[1:], "grpc.health.v1.Health", reflection.SERVICE_NAME)
         reflection.enable_server_reflection(shown, self._server)
+
+    def _open_signer(self, key: Path | None) -> Signer | None:
+        file = self._database.file
+        if key is None and file is not None:
+            key = file.with_name(f"{file.name}.signing.pem")
+        if key is None:
+            return None
+        signer = open_signer(key)
+        self._store.announce_key(signer)
+        return signer
 
     def start(self) -> None:
         """Begin to serve and to drive campaigns."""

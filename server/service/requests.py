@@ -196,19 +196,6 @@ class Requests:
         self._campaign(request_id)
         return self._store.coverage(request_id, min(size or DEFAULT_SIZE, LARGEST_SIZE), token)
 
-    def audit_lines(self, request_id: str) -> Iterator[bytes]:
-        """Yield the lines of an export of the audit log.
-
-        Args:
-            request_id: only what is about this request; `""` for all.
-
-        Raises:
-            NotFoundError: if there is no such request.
-        """
-        if request_id:
-            self._campaign(request_id)
-        return self._store.audit_lines(request_id)
-
     def _campaign(self, request_id: str) -> Campaign:
         try:
             return self._store.campaign(request_id)

@@ -18,6 +18,7 @@ from disinherit.server.campaign_states import CampaignEvent
 from disinherit.server.service.authentication import caller
 from disinherit.server.service.models import Models
 from disinherit.server.service.packing import coverage_to_proto, standing_to_proto
+from disinherit.server.service.records import Records
 from disinherit.server.service.refusals import TooManyError, status_of
 from disinherit.server.service.requests import Requests
 from disinherit.v1 import coordinator_pb2 as pb
@@ -34,12 +35,14 @@ class CoordinatorServicer:
     Args:
         models: handles those about models.
         requests: handles those about requests.
+        records: handles those about the past.
         watchers: requests watched and logs exported at the same time; each takes a thread.
     """
 
-    def __init__(self, models: Models, requests: Requests, watchers: int) -> None:
+    def __init__(self, models: Models, requests: Requests, records: Records, watchers: int) -> None:
         self._models = models
         self._requests = requests
+        self._records = records
         self._watchers = threading.BoundedSemaphore(watchers)
 
     def RegisterModel(self, request: pb.RegisterModelRequest, context: Any) -> Any:  # noqa: N802
@@ -135,10 +138,24 @@ class CoordinatorServicer:
         """Yield the lines of the audit log."""
 
         def lines() -> Iterator[pb.AuditLine]:
-            for line in self._requests.audit_lines(request.request_id):
+            for line in self._records.audit_lines(request.request_id):
                 yield pb.AuditLine(line=line)
 
         return self._streamed(context, lines())
+
+    def GetSigningKeys(  # noqa: N802
+        self, request: pb.GetSigningKeysRequest, context: Any
+    ) -> Any:
+        """Return the public keys of the coordinator's signatures."""
+
+        def answer() -> pb.GetSigningKeysResponse:
+            keys = [
+                pb.SigningKey(key_id=key.key_id, public_pem=key.public_pem, since_us=key.since_us)
+                for key in self._records.signing_keys()
+            ]
+            return pb.GetSigningKeysResponse(keys=keys)
+
+        return _answered(context, answer)
 
     def GetCoverage(self, request: pb.GetCoverageRequest, context: Any) -> Any:  # noqa: N802
         """Return how every affected version stands."""

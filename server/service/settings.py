@@ -13,6 +13,9 @@
     key = "server.key"
     client_ca = "ca.pem"          # optional: clients must show a certificate
 
+    [signing]                     # optional: what is handed out is signed
+    key = "signing.pem"           # made on first use; beside an SQLite file by default
+
     [agents]                      # optional: serve agents on ports of their own
     authority = "authority"       # folder of the fleet's certificate authority
     hosts = ["fleet.example.org"] # under which agents reach this machine
@@ -39,9 +42,11 @@ _KEYS: Mapping[str, type] = {
     "tokens": str,
     "approval": bool,
     "tls": dict,
+    "signing": dict,
     "agents": dict,
 }
 _TLS_KEYS = dict.fromkeys(("certificate", "key", "client_ca"), str)
+_SIGNING_KEYS: Mapping[str, type] = {"key": str}
 _AGENTS_KEYS: Mapping[str, type] = {
     "authority": str,
     "hosts": list,
@@ -63,6 +68,8 @@ class ServeSettings:
         tls: secures the channel; `None` for plaintext, which must be asked for.
         approval: whether campaigns wait for an approval.
         agents: the agents' side; `None` to serve none.
+        signing_key: file of the key that signs what is handed out; `None` for one beside an SQLite
+            file, and to sign nothing with any other database.
     """
 
     database: str | Path
@@ -72,6 +79,7 @@ class ServeSettings:
     tls: TlsFiles | None = None
     approval: bool = True
     agents: FleetSettings | None = None
+    signing_key: Path | None = None
 
 
 def read_settings(
@@ -130,6 +138,10 @@ def _read(config: Path) -> dict[str, Any]:
     if "database" in values:
         database = as_database(values["database"])
         values["database"] = folder / database if isinstance(database, Path) else database
+    signing = values.pop("signing", {})
+    _check(config, "signing.", signing, _SIGNING_KEYS)
+    if "key" in signing:
+        values["signing_key"] = folder / signing["key"]
     if tls:
         values["tls"] = {key: folder / path for key, path in tls.items()}
     if "agents" in values:

@@ -192,3 +192,23 @@ class AuditLine(_message.Message):
     LINE_FIELD_NUMBER: _ClassVar[int]
     line: bytes
     def __init__(self, line: _Optional[bytes] = ...) -> None: ...
+
+class GetSigningKeysRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class SigningKey(_message.Message):
+    __slots__ = ("key_id", "public_pem", "since_us")
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    PUBLIC_PEM_FIELD_NUMBER: _ClassVar[int]
+    SINCE_US_FIELD_NUMBER: _ClassVar[int]
+    key_id: str
+    public_pem: bytes
+    since_us: int
+    def __init__(self, key_id: _Optional[str] = ..., public_pem: _Optional[bytes] = ..., since_us: _Optional[int] = ...) -> None: ...
+
+class GetSigningKeysResponse(_message.Message):
+    __slots__ = ("keys",)
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    keys: _containers.RepeatedCompositeFieldContainer[SigningKey]
+    def __init__(self, keys: _Optional[_Iterable[_Union[SigningKey, _Mapping]]] = ...) -> None: ...

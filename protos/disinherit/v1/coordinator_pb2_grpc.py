@@ -109,6 +109,11 @@ class CoordinatorStub:
                 request_serializer=disinherit_dot_v1_dot_coordinator__pb2.ExportAuditRequest.SerializeToString,
                 response_deserializer=disinherit_dot_v1_dot_coordinator__pb2.AuditLine.FromString,
                 _registered_method=True)
+        self.GetSigningKeys = channel.unary_unary(
+                '/disinherit.v1.Coordinator/GetSigningKeys',
+                request_serializer=disinherit_dot_v1_dot_coordinator__pb2.GetSigningKeysRequest.SerializeToString,
+                response_deserializer=disinherit_dot_v1_dot_coordinator__pb2.GetSigningKeysResponse.FromString,
+                _registered_method=True)
 
 
 class CoordinatorServicer:
@@ -211,6 +216,13 @@ class CoordinatorServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetSigningKeys(self, request, context):
+        """Public keys of all signatures that this coordinator makes or made, the oldest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CoordinatorServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -283,6 +295,11 @@ def add_CoordinatorServicer_to_server(servicer, server):
                     servicer.ExportAudit,
                     request_deserializer=disinherit_dot_v1_dot_coordinator__pb2.ExportAuditRequest.FromString,
                     response_serializer=disinherit_dot_v1_dot_coordinator__pb2.AuditLine.SerializeToString,
+            ),
+            'GetSigningKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSigningKeys,
+                    request_deserializer=disinherit_dot_v1_dot_coordinator__pb2.GetSigningKeysRequest.FromString,
+                    response_serializer=disinherit_dot_v1_dot_coordinator__pb2.GetSigningKeysResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -667,6 +684,33 @@ class Coordinator:
             '/disinherit.v1.Coordinator/ExportAudit',
             disinherit_dot_v1_dot_coordinator__pb2.ExportAuditRequest.SerializeToString,
             disinherit_dot_v1_dot_coordinator__pb2.AuditLine.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSigningKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/disinherit.v1.Coordinator/GetSigningKeys',
+            disinherit_dot_v1_dot_coordinator__pb2.GetSigningKeysRequest.SerializeToString,
+            disinherit_dot_v1_dot_coordinator__pb2.GetSigningKeysResponse.FromString,
             options,
             channel_credentials,
             insecure,
