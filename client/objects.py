@@ -81,6 +81,10 @@ class Objects:
         sums = {name.removeprefix(_SUM): value for name, value in tensors.items()}
         return ClassFishers(sums, counts)
 
+    def any(self) -> bool:
+        """Return whether there are objects, whatever refers to them."""
+        return any(_NAME.fullmatch(path.name) for path in self._folder.iterdir())
+
     def keep_only(self, digests: Collection[str]) -> None:
         """Remove all other objects and unfinished files; what is not an object's stays."""
         kept = {self._path(digest).name for digest in digests}

@@ -37,11 +37,11 @@ from disinherit.client.checks import (
 )
 from disinherit.client.index import Index, index_errors
 from disinherit.client.ledger import Application, LedgerEntry, RollBack
-from disinherit.client.lock import FolderLock
 from disinherit.client.objects import Objects
 from disinherit.common.checkpoints import sync_folder
 from disinherit.common.errors import StoreError
 from disinherit.common.fisher import ClassFishers
+from disinherit.common.folder_lock import FolderLock
 from disinherit.common.records import ModelRecord, ModelStatus, check_id
 
 __all__ = ["Application", "LedgerEntry", "ModelStore", "RollBack"]
@@ -55,8 +55,8 @@ class ModelStore:
         owner: the client the models belong to.
 
     Raises:
-        StoreError: if the folder or its lock cannot be had, or the index is damaged, was written by
-            a newer Disinherit or belongs to another owner. Every method may raise it for such a
+        StoreError: if the folder or its lock cannot be had, or the index is gone, damaged, written
+            by a newer Disinherit or another owner's. Every method may raise it for such a
             reason; their docstrings name only their own.
     """
 
@@ -72,6 +72,7 @@ class ModelStore:
         self._lock = FolderLock(root / "lock")
         self._objects = Objects(objects)
         with self._locked(exclusive=True):
+            self._check_index()
             self._index = Index(root / "index.db", owner)
             try:
                 self._objects.keep_only(self._index.objects())
@@ -307,6 +308,15 @@ class ModelStore:
         """Return how a request was undone in a version, or `None` if it was not."""
         with self._locked(exclusive=False):
             return self._index.roll_back(request_id, model_id)
+
+    def _check_index(self) -> None:
+        """Refuse to begin a new index beside objects: it would take all of them for leftovers."""
+        index = self.root / "index.db"
+        if (not index.exists() or not index.stat().st_size) and self._objects.any():
+            raise StoreError(
+                f"Expected the index {index} beside the models of {self.owner!r}, but it is gone. "
+                "Restore it, or the whole folder, from a backup."
+            )
 
     def _get(self, model_id: str) -> ModelRecord:
         record = self._index.find(model_id)

@@ -2,6 +2,10 @@
 
 A transaction that writes excludes all others that write from its beginning, on either, so what it
 checked still holds when it is committed.  One that only reads sees one state of the database.
+
+An SQLite file that is gone is an error, and not a new database: only the first connection may make
+one.  So is a file that was put in the place of another: who has it open would write to what nobody
+else can see.
 """
 
 from collections.abc import Iterator
@@ -10,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 
 from disinherit.common.errors import StoreError
 
 _WRITES = "disinherit_writes"
 _WRITERS_LOCK = 0x64697369  # any number, the same for all coordinators of a database
+_FILE = "disinherit_file"
 
 
 class Database:
@@ -43,7 +48,7 @@ class Database:
             lite = address.get_backend_name() == "sqlite"
             in_memory = address.database in (None, "", ":memory:")
             self.file = Path(str(address.database)) if lite and not in_memory else None
-            self._engine, self._writer = _sqlite(address) if lite else _server(address)
+            self._engine, self._writer = _sqlite(address, self.file) if lite else _server(address)
 
     def close(self) -> None:
         """Close all connections."""
@@ -75,8 +80,10 @@ class Database:
             ) from error
 
 
-def _sqlite(address: URL) -> tuple[Engine, Engine]:
+def _sqlite(address: URL, file: Path | None) -> tuple[Engine, Engine]:
     engine = create_engine(address)
+    if file is not None:
+        _hold_on_to(engine, file)
     event.listen(engine, "connect", _configure_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine, engine.execution_options(**{_WRITES: True})
@@ -89,6 +96,37 @@ def _server(address: URL) -> tuple[Engine, Engine]:
         engine.execution_options(isolation_level="REPEATABLE READ"),
         engine.execution_options(isolation_level="READ COMMITTED"),
     )
+
+
+def _hold_on_to(engine: Engine, file: Path) -> None:
+    """Have connections be to the file of this name, and made only as long as there is one."""
+    made = False
+
+    def connect(_: object, __: object, arguments: list[Any], options: dict[str, Any]) -> None:
+        if made:
+            arguments[0] = f"{file.absolute().as_uri()}?mode=rw"
+            options["uri"] = True
+
+    def connected(_: object, record: Any) -> None:
+        nonlocal made
+        made = True
+        record.info[_FILE] = _identity(file)
+
+    def checked_out(_: object, record: Any, __: object) -> None:
+        if record.info[_FILE] != _identity(file):
+            raise DisconnectionError(f"{file} is gone, or another file")
+
+    event.listen(engine, "do_connect", connect)
+    event.listen(engine, "connect", connected)
+    event.listen(engine, "checkout", checked_out)
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _configure_sqlite(connection: Any, _: object) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from sqlalchemy import Connection, delete, insert, select
 
-from disinherit.common.checkpoints import write_atomic
+from disinherit.common.checkpoints import TEMPORARY_GLOB, write_atomic
 from disinherit.common.errors import CheckpointError, StoreError
+from disinherit.common.folder_lock import FolderLock
 from disinherit.server.tables import PACKETS, now_us, parse
 from disinherit.v1.unlearning_pb2 import FisherPacket
 
@@ -18,12 +19,27 @@ from disinherit.v1.unlearning_pb2 import FisherPacket
 class PacketStore:
     """Files named by the SHA-256 of their content, in one folder.
 
+    Several processes may have it open: `lock` in it is held while one of them writes, and to remove
+    what one that was killed left unfinished.
+
     Args:
         folder: where they are; made when the first one is written.
+
+    Raises:
+        StoreError: if it cannot be used.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._lock = FolderLock(folder / "lock")
+        try:
+            self._remove_unfinished()
+        except OSError as error:
+            raise StoreError(f"Expected a folder for Fisher packets, but: {error}.") from error
+
+    def any(self) -> bool:
+        """Return whether there is anything in it."""
+        return any(self._folder.glob("*.safetensors"))
 
     def path(self, digest: str) -> Path:
         """Return where the content with this SHA-256 is, if it is there."""
@@ -48,7 +64,8 @@ class PacketStore:
             if self._holds(digest):
                 return
             self._folder.mkdir(parents=True, exist_ok=True)
-            write_atomic(self.path(digest), data)
+            with self._lock.held(exclusive=False):
+                write_atomic(self.path(digest), data)
         except (CheckpointError, OSError) as error:
             raise StoreError(f"Expected to store a Fisher packet, but: {error}") from error
 
@@ -72,6 +89,13 @@ class PacketStore:
                 f"bytes have digest {found}. Its owner must be asked for it again."
             )
         return data
+
+    def _remove_unfinished(self) -> None:
+        unfinished = list(self._folder.glob(TEMPORARY_GLOB))
+        if unfinished:
+            with self._lock.held(exclusive=True):  # who is still writing has finished then
+                for path in unfinished:
+                    path.unlink(missing_ok=True)
 
     def _holds(self, digest: str) -> bool:
         try:

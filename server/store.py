@@ -52,8 +52,8 @@ class CoordinatorStore(CampaignStore):
             `.packets` after its name.
 
     Raises:
-        StoreError: if the database cannot be opened, or a later version made it; every method
-            raises it if it fails or holds something damaged.
+        StoreError: if the database cannot be opened, is gone, or a later version made it; every
+            method raises it if it fails or holds something damaged.
     """
 
     def __init__(self, url: str | Path, packets: Path | None = None) -> None:
@@ -61,8 +61,9 @@ class CoordinatorStore(CampaignStore):
         file = self._database.file
         if packets is None and file is not None:
             packets = file.with_name(f"{file.name}.packets")
-        self._packets = None if packets is None else PacketStore(packets)
         try:
+            self._packets = None if packets is None else PacketStore(packets)
+            self._check_there(file)
             with self._database.reading() as db:
                 current = is_current(db)
             if not current:
@@ -75,6 +76,16 @@ class CoordinatorStore(CampaignStore):
     def close(self) -> None:
         """Close all connections."""
         self._database.close()
+
+    def _check_there(self, file: Path | None) -> None:
+        """Refuse to begin a new database beside what roots answered the one that is gone."""
+        if file is None or self._packets is None or file.exists():
+            return
+        if self._packets.any():
+            raise StoreError(
+                f"Expected a coordinator database at {self._database.name!r}, as there are Fisher "
+                "packets of one, but it is gone. Restore it, or remove the packets' folder as well."
+            )
 
     def submit(
         self,

@@ -20,8 +20,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from disinherit.client import lock
 from disinherit.client.store import Application, LedgerEntry, ModelStore
+from disinherit.common import folder_lock
 from disinherit.common.checkpoints import save_checkpoint, weights_digest
 from disinherit.common.errors import CheckpointError, FisherError, GraphError, StoreError
 from disinherit.common.fisher import ClassFishers
@@ -539,13 +539,32 @@ def test_opening_removes_leftovers_and_nothing_else(root: Path) -> None:
         assert_same_tensors(store.weights("m"), make_weights())
 
 
+@pytest.mark.parametrize("left", [None, b""])
+def test_an_index_that_is_gone_does_not_make_all_models_leftovers(
+    root: Path, left: bytes | None
+) -> None:
+    with ModelStore(root, "anna") as store:
+        store.add(make_record(), make_weights())
+    index, kept = root / "index.db", object_names(root)
+    saved = index.read_bytes()
+    index.unlink()
+    if left is not None:
+        index.write_bytes(left)
+    with pytest.raises(StoreError, match="gone. Restore it"):
+        ModelStore(root, "anna")
+    assert object_names(root) == kept
+    index.write_bytes(saved)
+    with ModelStore(root, "anna") as store:
+        assert_same_tensors(store.weights("m"), make_weights())
+
+
 # --- threads and processes
 
 
 def test_opening_waits_for_a_write_of_another_store(
     store: ModelStore, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lock, "LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(folder_lock, "LOCK_SECONDS", 0.1)
     written, go_on = threading.Event(), threading.Event()
     replace_file = os.replace
 
@@ -572,7 +591,7 @@ def test_opening_waits_for_a_write_of_another_store(
 def test_readers_share_and_a_writer_waits(
     store: ModelStore, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lock, "LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(folder_lock, "LOCK_SECONDS", 0.1)
     store.add(make_record(), make_weights())
     with (root / "lock").open() as other:
         fcntl.flock(other, fcntl.LOCK_SH)

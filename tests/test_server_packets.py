@@ -48,6 +48,15 @@ def test_content_under_another_digest_is_refused_and_not_written(tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_a_killed_process_left_unfinished_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    PacketStore(tmp_path).write(DATA, DIGEST)
+    (tmp_path / "README").touch()
+    kept = set(tmp_path.iterdir())
+    (tmp_path / ".disinherit-0a.tmp").touch()
+    assert PacketStore(tmp_path).read(DIGEST) == DATA
+    assert set(tmp_path.iterdir()) == kept
+
+
 def test_missing_and_damaged_content_is_told_and_can_be_written_again(tmp_path: Path) -> None:
     packets = PacketStore(tmp_path)
     with pytest.raises(CheckpointError, match="asked for it again"):

@@ -1,5 +1,6 @@
 """The coordinator's store: round trips, what it refuses, all or nothing, damage."""
 
+import hashlib
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -448,3 +449,56 @@ def run_sql(path: Path, statement: str) -> None:
     with connection:
         connection.execute(statement)
     connection.close()
+
+
+# --- a file that is gone
+
+
+def files_of(path: Path) -> list[Path]:
+    return [found for found in path.parent.iterdir() if found.name.startswith(path.name)]
+
+
+def test_a_database_that_is_gone_is_an_error_until_it_is_back(
+    campaign: CoordinatorStore, path: Path, tmp_path: Path
+) -> None:
+    known, away = contents(campaign), tmp_path / "away"
+    away.mkdir()
+    for found in files_of(path):
+        found.rename(away / found.name)
+    for _ in range(2):
+        with pytest.raises(StoreError, match="unable to open database file"):
+            campaign.requests()
+        with pytest.raises(StoreError, match="unable to open database file"):
+            campaign.add_model(version("x", 3))
+    assert files_of(path) == []  # nothing in the way of what comes back
+    for found in away.iterdir():
+        found.rename(path.parent / found.name)
+    assert contents(campaign) == known
+    campaign.add_model(version("x", 3))
+
+
+def test_a_database_that_was_replaced_is_used_from_then_on(
+    store: CoordinatorStore, path: Path, tmp_path: Path
+) -> None:
+    store.add_model(version("r", 1))
+    other = CoordinatorStore(tmp_path / "other.db")
+    other.add_model(version("x", 1))
+    other.close()
+    for found in files_of(path):
+        found.unlink()
+    (tmp_path / "other.db").rename(path)
+    assert [record.id for record in store.graph().models()] == ["x"]
+
+
+def test_a_database_that_is_gone_is_not_begun_anew_beside_its_packets(
+    store: CoordinatorStore, path: Path
+) -> None:
+    data = b"tensors"
+    store.packet_files.write(data, hashlib.sha256(data).hexdigest())
+    store.close()
+    for found in files_of(path):
+        if found.is_file():
+            found.unlink()
+    with pytest.raises(StoreError, match="it is gone. Restore it"):
+        CoordinatorStore(path)
+    assert not path.exists()
