@@ -7,6 +7,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from disinherit.client.evaluating import evaluate, preview
+from disinherit.client.noticing import take_notice
 from disinherit.client.owner import Owner
 from disinherit.client.rolling_back import roll_back
 from disinherit.client.summaries import forget_fishers, register
@@ -36,6 +37,7 @@ HANDLERS: Mapping[str, Handler] = {
     "query.identify": Handler(pb.Identity, identify),
     "query.register": Handler(pb.RegisterTask, register),
     "query.fisher": Handler(pb.FisherTask, forget_fishers),
+    "query.notice": Handler(pb.NoticeTask, take_notice),
     "train.unlearn": Handler(pb.UnlearnTask, unlearn),
     "train.rollback": Handler(pb.RollBackTask, roll_back),
     "evaluate.panel": Handler(pb.EvaluateTask, evaluate),

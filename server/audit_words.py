@@ -45,6 +45,8 @@ class AuditKind(enum.StrEnum):
     APPLIED = "applied"
     VERIFIED = "verified"
     FAILED = "failed"
+    NOTIFIED = "notified"
+    NOT_NOTIFIED = "not_notified"
     ROLLBACK_PLANNED = "rollback_planned"
     ROLLBACK_REFUSED = "rollback_refused"
     ROLLED_BACK = "rolled_back"

@@ -15,8 +15,11 @@ from disinherit.server.campaign_states import (
     state_after_pass,
     state_after_roll_back,
 )
+from disinherit.server.notices import record_untold
 from disinherit.server.tables import CAMPAIGNS, REQUESTS, TASKS, now_us
 from disinherit.server.tasks import TaskState
+
+_ENDED = (CampaignState.COMPLETE, CampaignState.PARTIAL, CampaignState.ABORTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +145,8 @@ def _put(
     values = {"state": state.value, "deadline_us": deadline_us, "updated_us": now_us()}
     row = CAMPAIGNS.c.request_id == campaign.request_id
     db.execute(update(CAMPAIGNS).where(row).values(**values))
+    if state in _ENDED and campaign.state is not CampaignState.AWAITING_APPROVAL:
+        record_untold(db, campaign.request_id)
     said = {"deadline_us": deadline_us} if deadline_us != campaign.deadline_us else {}
     append(db, kind, actor, request_id=campaign.request_id, parameters=said)
     return find_campaign(db, campaign.request_id)

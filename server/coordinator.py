@@ -32,6 +32,7 @@ from disinherit.server.rollout import Applied, Rollout
 from disinherit.server.store import CoordinatorStore
 from disinherit.server.targets import with_roots
 from disinherit.server.tasks import Task, TaskState, cleansed
+from disinherit.server.telling import tell_owners
 from disinherit.server.transport import Ask, Transport
 from disinherit.v1 import unlearning_pb2 as pb
 
@@ -224,6 +225,7 @@ class Coordinator:
             started = time.perf_counter()
             rollout.verify()
             timing.verify = time.perf_counter() - started
+            tell_owners(self.store, lease, self._transport, self._timeout, self._say)
         return CampaignResult(
             request.id,
             self.store.tasks(request.id),

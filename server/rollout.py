@@ -120,6 +120,9 @@ class Rollout:
         asked = cast("pb.UnlearnTask", answer.ask.task)
         missing = {model.model_id: asked.fishers[model.fisher].digest for model in asked.models}
         reply, error = reply_of(answer, pb.UnlearnReply)
+        if reply is not None:
+            owner, named = answer.ask.owner, sorted(missing)
+            self._store.record_told(self._lease.request_id, owner, named, lease=self._lease)
         for result in reply.models if reply is not None else ():
             if result.model_id in missing:
                 fisher = missing.pop(result.model_id)

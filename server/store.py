@@ -24,6 +24,7 @@ from disinherit.server.database import Database
 from disinherit.server.graph_queries import find_descendants
 from disinherit.server.leases import Lease
 from disinherit.server.lineage import put_successor
+from disinherit.server.notices import find_told, record_told
 from disinherit.server.packets import PacketStore, find_packets, put_packets
 from disinherit.server.roll_back_rows import TakenBack
 from disinherit.server.schema import is_current, upgrade
@@ -304,6 +305,8 @@ class CoordinatorStore(CampaignStore):
                 owner=owner,
                 fishers=tuple(packet.digest for packet in packets),
             )
+            if packets:
+                record_told(db, request_id, owner, [root])
 
     def packets(self, request_id: str) -> dict[str, list[FisherPacket]]:
         """Return root -> what it answered a request with.
@@ -331,6 +334,28 @@ class CoordinatorStore(CampaignStore):
         with self._database.reading() as db:
             query = select(PACKETS.c.root).where(PACKETS.c.request_id == request_id).distinct()
             return frozenset(db.scalars(query))
+
+    def told(self, request_id: str) -> set[str]:
+        """Return the versions whose owners have got word of a request."""
+        with self._database.reading() as db:
+            return find_told(db, request_id)
+
+    def record_told(
+        self, request_id: str, owner: str, models: Iterable[str], *, lease: Lease | None = None
+    ) -> None:
+        """Note that an owner has got word of a request about some of its versions.
+
+        Args:
+            request_id: the request.
+            owner: who answered.
+            models: the versions that its message named.
+            lease: that of the pass this is part of.
+
+        Raises:
+            StoreError: if the lease was lost.
+        """
+        with self._writing(lease) as db:
+            record_told(db, request_id, owner, models)
 
     def audit_lines(self, request_id: str = "", signer: Signer | None = None) -> Iterator[bytes]:
         """Yield the lines of an export of the audit log (`disinherit.common.audit_lines`).

@@ -12,6 +12,7 @@ ACTIONS: Mapping[str, type[Message]] = {
     "query.identify": pb.Identity,
     "query.register": pb.RegisterReply,
     "query.fisher": pb.FisherReply,
+    "query.notice": pb.NoticeReply,
     "train.unlearn": pb.UnlearnReply,
     "train.rollback": pb.RollBackReply,
     "evaluate.panel": pb.EvaluateReply,

@@ -90,6 +90,10 @@ def test_a_campaign_is_told_from_its_submission_to_its_end(world: World) -> None
     assert exported(world.store)[before:] == entries
 
     said = [(entry.event.kind, entry.event.model_id) for entry in entries]
+    told = [entry.event for entry in entries if entry.event.kind == "notified"]
+    assert sorted(event.model_id for event in told) == list(AFFECTED)
+    assert {event.actor for event in told} == {"owner:anna", "owner:ben", "owner:cleo"}
+    said = [one for one in said if one[0] != "notified"]
     everyone = len(AFFECTED)
     assert said[0] == ("received", "")
     assert said[1 : 1 + everyone] == [("planned", model) for model in AFFECTED]
@@ -100,6 +104,8 @@ def test_a_campaign_is_told_from_its_submission_to_its_end(world: World) -> None
         assert sorted(part) == [(kind, model) for model in AFFECTED]
     assert said[-1] == ("completed", "")
     assert len(said) == 5 + 4 * everyone
+
+    assert not any(kind == "not_notified" for kind, _ in said)
 
     received, approved = entries[0].event, entries[1 + everyone].event
     assert (received.actor, approved.actor) == ("operator:ci", "approver:eve")
@@ -181,6 +187,8 @@ def test_decisions_are_told_with_who_took_them_and_only_once(store: CoordinatorS
         ("approved", "approver:APPROVE"),
         ("paused", "approver:PAUSE"),
         ("resumed", "approver:RESUME"),
+        ("not_notified", "coordinator"),
+        ("not_notified", "coordinator"),
         ("aborted", "approver:ABORT"),
     ]
 
@@ -190,7 +198,7 @@ def test_a_new_deadline_is_told(store: CoordinatorStore) -> None:
     store.transition("q", CampaignEvent.APPROVE)
     store.transition("q", CampaignEvent.RESUME, deadline_us=7)
     assert store.settle("q").state == "partial"
-    told = exported(store, "q")[-2:]
+    told = [entry for entry in exported(store, "q") if entry.event.kind != "not_notified"][-2:]
     assert [entry.event.kind for entry in told] == ["resumed", "partial"]
     assert told[0].event.parameters == {"deadline_us": 7}
 

@@ -227,6 +227,30 @@ class RollBackReply(_message.Message):
     models: _containers.RepeatedCompositeFieldContainer[RollBackResult]
     def __init__(self, models: _Optional[_Iterable[_Union[RollBackResult, _Mapping]]] = ...) -> None: ...
 
+class NoticeTask(_message.Message):
+    __slots__ = ("request_id", "models")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    models: _containers.RepeatedCompositeFieldContainer[ModelNotice]
+    def __init__(self, request_id: _Optional[str] = ..., models: _Optional[_Iterable[_Union[ModelNotice, _Mapping]]] = ...) -> None: ...
+
+class ModelNotice(_message.Message):
+    __slots__ = ("model_id", "state", "reason")
+    MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    model_id: str
+    state: str
+    reason: str
+    def __init__(self, model_id: _Optional[str] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class NoticeReply(_message.Message):
+    __slots__ = ("model_ids",)
+    MODEL_IDS_FIELD_NUMBER: _ClassVar[int]
+    model_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, model_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+
 class RegisterTask(_message.Message):
     __slots__ = ("scope", "model_ids")
     SCOPE_FIELD_NUMBER: _ClassVar[int]
