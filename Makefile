@@ -4,9 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 CODE := protos/disinherit/v1 common client client/agent server server/agents server/migrations server/migrations/versions \
-	server/service simulations simulations/bench simulations/methods simulations/panel cli
+	server/service deploy simulations simulations/bench simulations/methods simulations/panel cli
 SERVICES := $(shell grep -l '^service ' protos/disinherit/v1/*.proto)
-PACKAGES := disinherit.common disinherit.client disinherit.server disinherit.simulations disinherit.cli
+PACKAGES := disinherit.common disinherit.client disinherit.server disinherit.deploy disinherit.simulations disinherit.cli
 
 .PHONY: demo fleet-demo test lint types format protos check-protos check clean help
 

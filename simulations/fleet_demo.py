@@ -15,8 +15,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from disinherit.common.errors import DisinheritError
+from disinherit.deploy.files import FleetFiles
+from disinherit.deploy.ports import HOST
 from disinherit.server.store import CoordinatorStore
-from disinherit.simulations.fleet_files import HOST, FleetFiles, write_files
+from disinherit.simulations.fleet_files import write_files
 from disinherit.simulations.fleet_processes import Processes
 from disinherit.simulations.fleet_running import RunningFleet
 from disinherit.simulations.fleet_start import Reference, held_digests, make_reference
@@ -55,7 +57,10 @@ def _demo(out: Path, app: Path) -> int:
     files = write_files(reference.start, out / "fleet", DATABASE, AGENTS, NODES)
     with Processes(out / "logs", {"FLWR_HOME": str(files.flower_home)}) as processes:
         fleet = RunningFleet(files, processes, files.root / DATABASE, app, AGENTS, NODES)
-        print("the fleet: coordinator, SuperLink, 3 SuperNodes, 3 agents", flush=True)
+        behind = "a proxy" if fleet.proxied else "no proxy (nginx is not installed)"
+        print(
+            f"the fleet: coordinator, SuperLink behind {behind}, 3 SuperNodes, 3 agents", flush=True
+        )
         fleet.start()
         request = submit(processes, files)
         print(f"submitted {request}", flush=True)

@@ -2,9 +2,7 @@
 
 import os
 import signal
-import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -13,15 +11,13 @@ from pathlib import Path
 from typing import Self
 
 from disinherit.common.errors import CampaignError
+from disinherit.deploy.programs import BINARIES, OFFLINE
 
 _END_SECONDS = 15.0
 _POLL_SECONDS = 0.05
-_PROGRAMS = Path(sys.executable).parent
 
 QUIET = {
-    "FLWR_TELEMETRY_ENABLED": "0",
-    "FLWR_DISABLE_UPDATE_CHECK": "1",
-    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+    **OFFLINE,
     # As in the simulation: more threads would split sums in other ways.
     "OMP_NUM_THREADS": "1",
     "NO_COLOR": "1",
@@ -50,7 +46,7 @@ class Processes:
     def __init__(self, logs: Path, environment: Mapping[str, str]) -> None:
         self._logs = logs
         # Flower starts programs of its own, which it looks for in the path.
-        path = os.pathsep.join([str(_PROGRAMS), os.environ.get("PATH", "")])
+        path = os.pathsep.join([str(BINARIES), os.environ.get("PATH", "")])
         self._environment = {**os.environ, "PATH": path, **QUIET, **environment}
         self._started: dict[str, _Started] = {}
         logs.mkdir(parents=True, exist_ok=True)
@@ -152,25 +148,4 @@ class Processes:
 
 
 def _words(command: Command) -> list[str]:
-    return [str(_PROGRAMS / command[0]), *map(str, command[1:])]
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports on loopback that nobody uses now."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
-
-
-def listens(port: int) -> bool:
-    """Return whether somebody listens at a port on loopback."""
-    try:
-        with socket.create_connection(("127.0.0.1", port), timeout=1.0):
-            return True
-    except OSError:
-        return False
+    return [str(BINARIES / command[0]), *map(str, command[1:])]

@@ -5,10 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from disinherit.simulations.fleet_files import CONNECTION, HOST, FleetFiles
-from disinherit.simulations.fleet_processes import Processes, free_ports, listens
+from disinherit.deploy import programs, proxy
+from disinherit.deploy.files import CONNECTION, FleetFiles
+from disinherit.deploy.ports import free_ports, listens
+from disinherit.deploy.programs import COORDINATOR, PROXY, SUPERLINK, Program
+from disinherit.simulations.fleet_processes import Processes
 
-SERVICE, SUPERLINK = "coordinator", "superlink"
+_NODE_FACTORY = "disinherit.simulations.fleet_owners:open_for_node"
 _START_SECONDS = 90.0
 
 
@@ -23,6 +26,7 @@ class RunningFleet:
         app: folder of the Flower app.
         agents: owners that are reached through agents.
         nodes: owners that are reached through SuperNodes.
+        proxied: whether nodes come through the proxy: they do where nginx is installed.
         runs: ids of the ServerApp's runs so far.
     """
 
@@ -32,6 +36,7 @@ class RunningFleet:
     app: Path
     agents: Sequence[str]
     nodes: Sequence[str]
+    proxied: bool = field(default_factory=lambda: proxy.find_nginx() is not None)
     runs: list[str] = field(default_factory=list)
 
     def start(self) -> None:
@@ -42,6 +47,8 @@ class RunningFleet:
         """
         self.start_service()
         self.start_superlink()
+        if self.proxied:
+            self.start_proxy()
         for owner in self.agents:
             self.start_agent(owner)
         for owner in self.nodes:
@@ -54,25 +61,19 @@ class RunningFleet:
 
     def start_service(self) -> None:
         """Start the coordinator's service."""
-        self.processes.start(SERVICE, ["disinherit", "serve", "--config", self.files.service])
-        self._wait_for_port(SERVICE, self.files.ports.service)
-        self._wait_for_port(SERVICE, self.files.ports.agents)
+        self._start(programs.coordinator(self.files))
+        self._wait_for_port(COORDINATOR, self.files.ports.service)
+        self._wait_for_port(COORDINATOR, self.files.ports.agents)
 
     def start_superlink(self) -> None:
         """Start the SuperLink: TLS, and only nodes with registered keys are let in."""
-        files = self.files
-        self.processes.start(
-            SUPERLINK,
-            [
-                "flower-superlink",
-                *("--host", HOST, "--port", str(files.ports.superlink)),
-                *("--ssl-ca-certfile", files.ca),
-                *("--ssl-certfile", files.certificate, "--ssl-keyfile", files.key),
-                *("--database", files.root / "superlink.db"),
-                "--enable-supernode-auth",
-            ],
-        )
-        self._wait_for_port(SUPERLINK, files.ports.superlink)
+        self._start(programs.superlink(self.files))
+        self._wait_for_port(SUPERLINK, self.files.ports.superlink)
+
+    def start_proxy(self) -> None:
+        """Start the proxy, which keeps all but the fleet endpoints from the nodes."""
+        self._start(proxy.proxy(self.files))
+        self._wait_for_port(PROXY, self.files.ports.nodes)
 
     def start_agent(self, owner: str) -> None:
         """Enrol an agent with a one-time token, and start it."""
@@ -84,7 +85,7 @@ class RunningFleet:
 
     def register_node(self, owner: str) -> None:
         """Make a SuperNode's key known to the SuperLink."""
-        public = self.files.node_key(owner).with_suffix(".pub")
+        public = self.files.node_public_key(owner)
         self.processes.run(["flwr", "supernode", "register", public, CONNECTION, "--name", owner])
 
     def start_node(self, owner: str, superlink: int | None = None) -> None:
@@ -92,31 +93,19 @@ class RunningFleet:
 
         Args:
             owner: whose models it serves.
-            superlink: port of the SuperLink, or of a proxy in front of it.
+            superlink: port of what it connects to; `None` for the proxy if it runs, else the
+                SuperLink.
         """
+        ports = self.files.ports
+        if superlink is None:
+            superlink = ports.nodes if self.proxied else ports.superlink
+        own = free_ports(1)[0]
         root = self.files.root
-        configuration = (
-            f'owner="{owner}" folder="{root}" '
-            'factory="disinherit.simulations.fleet_owners:open_for_node"'
-        )
-        self.processes.start(
-            owner,
-            [
-                "flower-supernode",
-                *("--superlink", f"{HOST}:{superlink or self.files.ports.superlink}"),
-                *("--root-certificates", self.files.ca),
-                *("--auth-supernode-private-key", self.files.node_key(owner)),
-                *("--port", str(free_ports(1)[0])),
-                *("--node-config", configuration),
-            ],
-        )
+        self._start(programs.node(self.files, owner, _NODE_FACTORY, root, own, superlink))
 
     def start_run(self) -> None:
         """Start a run of the ServerApp that stays."""
-        configuration = (
-            f"database={json.dumps(str(self.database))} "
-            f"owners={json.dumps(str(self.files.owners))} stay-seconds=86400.0 timeout=600.0"
-        )
+        configuration = programs.run_configuration(str(self.database), self.files.owners)
         printed = self.processes.run(
             ["flwr", "run", self.app, CONNECTION, "--run-config", configuration, "--format", "json"]
         )
@@ -141,6 +130,9 @@ class RunningFleet:
             return bool(lines) and set(owners) <= set(lines[-1].split(", "))
 
         self.processes.wait_for(SUPERLINK, "see all nodes", seen, _START_SECONDS)
+
+    def _start(self, program: Program) -> None:
+        self.processes.start(program.name, program.words)
 
     def _wait_for_port(self, name: str, port: int) -> None:
         self.processes.wait_for(name, "listen", lambda: listens(port), _START_SECONDS)

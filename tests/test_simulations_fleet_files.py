@@ -6,10 +6,11 @@ import pytest
 
 from disinherit.cli.main import run
 from disinherit.client.agent import read_config
+from disinherit.deploy.files import FleetFiles
 from disinherit.server.owner_keys import read_owner_keys
 from disinherit.server.service.principals import TokenBook
 from disinherit.server.service.settings import read_settings
-from disinherit.simulations.fleet_files import FleetFiles, write_files
+from disinherit.simulations.fleet_files import write_files
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from disinherit.common.errors import CampaignError
-from disinherit.simulations.fleet_processes import Processes, free_ports, listens
+from disinherit.deploy.ports import free_ports, listens
+from disinherit.simulations.fleet_processes import Processes
 
 PYTHON = Path(sys.executable).name
 PARENT = (

@@ -1,0 +1,253 @@
+"""The files of a fleet: keys, certificates, and the configuration of every process.
+
+What is there already is left as it is, so that an operator may change it, and keys stay what they
+are.
+"""
+
+import hashlib
+import json
+import os
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+
+from disinherit.common.checkpoints import write_atomic
+from disinherit.common.errors import StoreError
+from disinherit.common.private_files import write_private
+from disinherit.deploy.ports import HOST
+from disinherit.server.agents.authority import CertificateAuthority
+
+CONNECTION = "fleet"
+"""Name of the connection to the SuperLink in Flower's configuration."""
+
+_QUOTED = re.compile(r"[^A-Za-z0-9_-]")
+
+ROLES = ("operator", "approver")
+"""Who gets a token at first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Where the coordinator's machine listens.
+
+    Attributes:
+        service: for operators.
+        agents: for agents.
+        enrol: for agents that have no certificate yet.
+        nodes: for SuperNodes, at the proxy.
+        superlink: on loopback; not for others, as its Control API asks nobody who they are.
+    """
+
+    service: int
+    agents: int
+    enrol: int
+    nodes: int
+    superlink: int
+
+
+@dataclass(frozen=True, slots=True)
+class FleetFiles:
+    """Where a fleet's files are.
+
+    Attributes:
+        root: the folder of all of them.
+        ports: where the coordinator's processes listen.
+        address: on which; the SuperLink listens on loopback whatever it is.
+        hosts: names and addresses under which others reach the coordinator's machine.
+    """
+
+    root: Path
+    ports: Ports
+    address: str = HOST
+    hosts: Sequence[str] = (HOST, "localhost")
+
+    @property
+    def authority(self) -> Path:
+        """Folder of the certificate authority."""
+        return self.root / "authority"
+
+    @property
+    def ca(self) -> Path:
+        """Certificate of the authority."""
+        return self.authority / "ca.pem"
+
+    @property
+    def certificate(self) -> Path:
+        """Certificate of the coordinator's machine."""
+        return self.root / "server.pem"
+
+    @property
+    def key(self) -> Path:
+        """Key of the coordinator's machine."""
+        return self.root / "server.key"
+
+    @property
+    def service(self) -> Path:
+        """Configuration of the service."""
+        return self.root / "serve.toml"
+
+    @property
+    def owners(self) -> Path:
+        """Whose Flower node has which key."""
+        return self.root / "owners.toml"
+
+    @property
+    def flower_home(self) -> Path:
+        """Flower's own folder."""
+        return self.root / "flwr"
+
+    @property
+    def token(self) -> str:
+        """Of the operator."""
+        return self.token_file("operator").read_text().strip()
+
+    def token_file(self, role: str) -> Path:
+        """File with the token of a role."""
+        return self.root / f"{role}.token"
+
+    @property
+    def nodes(self) -> Path:
+        """Folder of the SuperNodes' keys."""
+        return self.root / "nodes"
+
+    def node_key(self, owner: str) -> Path:
+        """Private key of an owner's SuperNode."""
+        return self.nodes / owner
+
+    def node_public_key(self, owner: str) -> Path:
+        """Public key of an owner's SuperNode, as OpenSSH writes it."""
+        return self.nodes / f"{owner}.pub"
+
+    def agent(self, owner: str) -> Path:
+        """Configuration of an owner's agent."""
+        return self.root / f"{owner}.toml"
+
+    def agent_state(self, owner: str) -> Path:
+        """Folder of an owner's agent: its key, its certificate, and what it downloads."""
+        return self.root / f"state-{owner}"
+
+
+def write_coordinator(files: FleetFiles, database: str, *, approval: bool) -> None:
+    """Make the keys, certificates, tokens and configuration of the coordinator's machine.
+
+    Args:
+        files: where they go.
+        database: as in the service's configuration.
+        approval: whether campaigns wait for an approver.
+
+    Raises:
+        StoreError: if they cannot be written.
+    """
+    try:
+        files.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        authority = CertificateAuthority.open(files.authority)
+        if not files.key.exists():
+            pair = authority.issue_server(files.hosts)
+            write_atomic(files.certificate, pair.certificate)
+            write_private(files.key, pair.key)
+        _write_tokens(files)
+        if not files.service.exists():
+            write_atomic(files.service, _service(files, database, approval).encode())
+        files.flower_home.mkdir(exist_ok=True)
+        write_atomic(files.flower_home / "config.toml", _connection(files).encode())
+    except OSError as error:
+        raise StoreError(f"Expected to write a fleet's files to {files.root}: {error}.") from error
+
+
+def write_agent(files: FleetFiles, owner: str, factory: str) -> None:
+    """Write the configuration of an owner's agent on this machine.
+
+    Args:
+        files: where it goes.
+        owner: the owner.
+        factory: `module:function` that opens its models.
+    """
+    configuration = {
+        "owner": owner,
+        "server": f"{HOST}:{files.ports.agents}",
+        "enrol_server": f"{HOST}:{files.ports.enrol}",
+        "ca": str(files.ca),
+        "state": files.agent_state(owner).name,
+        "factory": factory,
+    }
+    write_atomic(files.agent(owner), _toml(configuration).encode())
+
+
+def write_nodes(files: FleetFiles, owners: Sequence[str]) -> None:
+    """Make the keys of owners' SuperNodes, and note whose they are.
+
+    Args:
+        files: where they go.
+        owners: those who have one.
+    """
+    folder = files.nodes
+    folder.mkdir(exist_ok=True)
+    for owner in owners:
+        path = files.node_key(owner)
+        if not path.exists():
+            key = ec.generate_private_key(ec.SECP384R1())
+            public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+            write_atomic(files.node_public_key(owner), public)
+            secret = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+            write_private(path, secret)
+    known = {path.stem: f"nodes/{path.name}" for path in sorted(folder.glob("*.pub"))}
+    write_atomic(files.owners, f"[owners]\n{_toml(known)}".encode())
+
+
+def _write_tokens(files: FleetFiles) -> None:
+    """Make tokens once; the file of their digests is the operator's from then on."""
+    tokens = files.root / "tokens.toml"
+    if tokens.exists():
+        return
+    entries = []
+    for role in ROLES:
+        token = secrets.token_urlsafe(32)
+        write_private(files.token_file(role), f"{token}\n".encode())
+        digest = hashlib.sha256(token.encode()).hexdigest()
+        entries.append(f"[[token]]\n{_toml({'name': role, 'role': role, 'sha256': digest})}")
+    write_atomic(tokens, "\n".join(entries).encode())
+
+
+def _service(files: FleetFiles, database: str, approval: bool) -> str:
+    ports, address = files.ports, files.address
+    listening = {
+        "listen": f"{address}:{ports.agents}",
+        "enrol_listen": f"{address}:{ports.enrol}",
+    }
+    return (
+        _toml({"database": database, "listen": f"{address}:{ports.service}"})
+        + f'tokens = "tokens.toml"\napproval = {json.dumps(approval)}\n'
+        + f"[tls]\n{_toml({'certificate': files.certificate.name, 'key': files.key.name})}"
+        + f"[agents]\n{_toml({'authority': files.authority.name, **listening})}"
+        + f"hosts = {json.dumps(list(files.hosts))}\n"
+    )
+
+
+def _connection(files: FleetFiles) -> str:
+    values = {
+        "address": f"{HOST}:{files.ports.superlink}",
+        "root-certificates": os.fspath(files.ca),
+    }
+    return f"[superlink.{CONNECTION}]\n{_toml(values)}"
+
+
+def _toml(values: Mapping[str, str]) -> str:
+    """Return lines of TOML; its texts are written as JSON's are."""
+    return "".join(
+        f"{_text(key) if _QUOTED.search(key) else key} = {_text(text)}\n"
+        for key, text in values.items()
+    )
+
+
+def _text(value: str) -> str:
+    return json.dumps(value, ensure_ascii=False)

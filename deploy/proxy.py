@@ -1,0 +1,62 @@
+"""The proxy in front of the SuperLink: nginx, with the configuration in `nginx.conf`."""
+
+import shutil
+from pathlib import Path
+
+from disinherit.common.checkpoints import write_atomic
+from disinherit.common.errors import InputError
+from disinherit.deploy.files import FleetFiles
+from disinherit.deploy.ports import HOST
+from disinherit.deploy.programs import PROXY, Program
+
+CONFIGURATION = Path(__file__).resolve().parent / "nginx.conf"
+
+_LISTEN = "0.0.0.0:9092"
+_SUPERLINK = "127.0.0.1:9091"
+_SEARCHED = "/usr/sbin:/usr/local/sbin:/sbin"
+
+
+def find_nginx() -> str | None:
+    """Return the path of nginx, if it is installed."""
+    return shutil.which("nginx") or shutil.which("nginx", path=_SEARCHED)
+
+
+def require_nginx() -> str:
+    """Return the path of nginx.
+
+    Raises:
+        InputError: if it is not installed.
+    """
+    found = find_nginx()
+    if found is None:
+        raise InputError(
+            "Expected nginx, which keeps everything but Flower's fleet endpoints from the nodes, "
+            "but it is not installed: apt-get install nginx-light, or dnf install nginx."
+        )
+    return found
+
+
+def proxy(files: FleetFiles) -> Program:
+    """Write the proxy's files and return its program.
+
+    Args:
+        files: of the fleet; certificates are there.
+
+    Raises:
+        InputError: if nginx is not installed.
+    """
+    nginx = require_nginx()
+    text = CONFIGURATION.read_text()
+    text = text.replace(f"listen {_LISTEN} ", f"listen {files.address}:{files.ports.nodes} ")
+    text = text.replace(f"server {_SUPERLINK};", f"server {HOST}:{files.ports.superlink};")
+    for name, path in (
+        ("server.pem", files.certificate),
+        ("server.key", files.key),
+        ("ca.pem", files.ca),
+    ):
+        text = text.replace(f" {name};", f' "{path}";')
+    folder = files.root / "proxy"
+    folder.mkdir(exist_ok=True)
+    configuration = folder / "nginx.conf"
+    write_atomic(configuration, text.encode())
+    return Program(PROXY, (nginx, "-e", "stderr", "-p", str(folder), "-c", str(configuration)))
