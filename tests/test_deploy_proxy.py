@@ -7,7 +7,6 @@ That is the reason for the proxy, and is tried here first.
 import http.client
 import ssl
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.serialization import (
