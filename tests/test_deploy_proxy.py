@@ -4,6 +4,7 @@ The SuperLink's Control API asks nobody who they are: whoever reaches it can run
 That is the reason for the proxy, and is tried here first.
 """
 
+import functools
 import http.client
 import ssl
 from collections.abc import Iterator
@@ -79,7 +80,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             (proxy.proxy(files), files.ports.nodes),
         ):
             processes.start(program.name, program.words)
-            processes.wait_for(program.name, "listen", lambda port=port: listens(port), 60.0)
+            processes.wait_for(program.name, "listen", functools.partial(listens, port), 60.0)
         yield Site(files, processes)
 
 
