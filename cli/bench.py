@@ -46,12 +46,14 @@ def run(
 
 @app.command(epilog=REPORT_EXAMPLES)
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A run's folder, or a file packed from it.")
+    ],
     html: Annotated[
-        Path | None, typer.Option(help="Write the HTML page here; DIR/report.html by default.")
+        Path | None, typer.Option(help="Write the HTML page here; report.html by default.")
     ] = None,
     markdown: Annotated[
-        Path | None, typer.Option(help="Write Markdown here; DIR/results.md by default.")
+        Path | None, typer.Option(help="Write Markdown here; results.md by default.")
     ] = None,
 ) -> int:
     """Make tables and plots of a run, finished or not."""
@@ -60,8 +62,22 @@ def report(
     from disinherit.simulations.bench.records import read_run
 
     run_record, references, cells = read_run(folder)
-    page, text = html or folder / "report.html", markdown or folder / "results.md"
+    beside = folder.parent if folder.is_file() else folder
+    page, text = html or beside / "report.html", markdown or beside / "results.md"
     write_atomic(page, render_html(run_record, references, cells).encode())
     write_atomic(text, render_markdown(run_record, references, cells).encode())
     typer.echo(f"Report: {page} and {text}")
+    return 0
+
+
+@app.command(epilog="Example: disinherit bench pack runs/standard docs/figures/standard.jsonl.gz")
+def pack(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder.")],
+    file: Annotated[Path, typer.Argument(help="What to write, .jsonl.gz.")],
+) -> int:
+    """Put all figures of a run into one file, from which reports can be made again."""
+    from disinherit.simulations.bench.records import pack_run
+
+    pack_run(folder, file)
+    typer.echo(f"Packed: {file}")
     return 0

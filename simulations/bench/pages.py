@@ -5,11 +5,14 @@ from collections.abc import Sequence
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from disinherit.simulations.bench.aims import judge
+from disinherit.simulations.bench.comparisons import compare, counts
 from disinherit.simulations.bench.curves import deep_labels, depth_curves, skew_curves
 from disinherit.simulations.bench.plots import curves, heat_map, pareto, times
 from disinherit.simulations.bench.records import Record
+from disinherit.simulations.bench.suites import Aims
 from disinherit.simulations.bench.summaries import Side, summarise
-from disinherit.simulations.bench.tables import TextTable, cost_table, panel_table
+from disinherit.simulations.bench.tables import NO_FIGURE, TextTable, cost_table, panel_table
 
 _FOLLOWED: tuple[tuple[str, Side, str], ...] = (
     ("forget_accuracy", "value", "forget accuracy, %"),
@@ -34,6 +37,7 @@ def render_html(run: Record, references: Sequence[Record], cells: Sequence[Recor
         environment=run["environment"],
         counts=_counts(run, references, cells),
         gates=_gates(references),
+        judged=_judged(run, cells),
         notes=_notes(cells),
         overview=[
             ("Forgetting against keeping", Markup(pareto(filled))),
@@ -67,6 +71,8 @@ def render_markdown(run: Record, references: Sequence[Record], cells: Sequence[R
         or "All passed: the original models fail the panel, the retrained ones pass, splits are "
         "disjoint.",
     ]
+    for title, text, judged in _judged(run, cells):
+        parts += [f"## {title}", text, _markdown(judged)]
     for label, table in summarise(cells).items():
         if table:
             parts += [f"## {label}", *map(_markdown, (panel_table(table), cost_table(table)))]
@@ -74,6 +80,38 @@ def render_markdown(run: Record, references: Sequence[Record], cells: Sequence[R
     if notes:
         parts += ["## Not measured, and why", "\n".join(f"- {note}" for note in notes)]
     return "\n\n".join(parts) + "\n"
+
+
+def _judged(run: Record, cells: Sequence[Record]) -> list[tuple[str, str, TextTable]]:
+    """Return what comes of the suite's aims: title, explanation, table."""
+    if not (declared := run["suite"].get("aims")):
+        return []
+    aims = Aims(**declared)
+    answers = {True: "yes", False: "**no**", None: NO_FIGURE}
+    rows = tuple((one.label, one.aim, one.figure, answers[one.met]) for one in judge(cells, aims))
+    labels = list(dict.fromkeys(cell["label"] for cell in cells))
+    others = [m["label"] for m in run["suite"]["methods"] if m["label"] != aims.method]
+    against = []
+    for label in labels:
+        line = [label]
+        for other in others:
+            compared = compare(cells, label, aims.method, other)
+            verdicts = counts(compared)
+            line.append(f"{verdicts['closer']} : {verdicts['farther']}" if compared else NO_FIGURE)
+        against.append(tuple(line))
+    return [
+        (
+            f"Aims: {aims.method}",
+            "Each aim as it was set before the run, the figure, and whether it is met.",
+            TextTable(("case", "aim", "figure", "met"), rows),
+        ),
+        (
+            f"{aims.method} against every other method",
+            f"Metrics of the panel on which {aims.method} is closer to exact retraining : farther "
+            "from it, beyond noise (paired over seeds, 95%).",
+            TextTable(("case", *others), tuple(against)),
+        ),
+    ]
 
 
 def _curve_plots(references: Sequence[Record], cells: Sequence[Record]) -> list[tuple[str, str]]:

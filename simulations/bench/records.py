@@ -9,11 +9,14 @@
     cells/NAME/METHOD.json         the panel of what a method made, its clock and its traffic
 
 A file is whole or not there, so a run that was cut short goes on where it was, and cells can be
-written by many processes.  `results.jsonl` has all cells together, for other programs.
+written by many processes.  `results.jsonl` has all cells together, for other programs.  `pack_run`
+puts everything that a report needs into one file, without models: what is kept of a run for good.
 """
 
+import gzip
 import json
 import re
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -94,10 +97,15 @@ def read_run(folder: Path) -> tuple[Record, list[Record], list[Record]]:
 
     Only what belongs to the declared suite is read, in its order.
 
+    Args:
+        folder: of a run, or a file that `pack_run` made of one.
+
     Raises:
-        InputError: if the folder holds no run, or nothing is finished in it.
+        InputError: if there is no run, or nothing is finished in it.
         CheckpointError: if a record is damaged.
     """
+    if folder.is_file():
+        return _unpacked(folder)
     if not (folder / "suite.json").is_file():
         raise InputError(f"Expected the folder of a bench run, but {folder} has no suite.json.")
     run = read_record(folder / "suite.json")
@@ -112,3 +120,47 @@ def read_run(folder: Path) -> tuple[Record, list[Record], list[Record]]:
     if not cells:
         raise InputError(f"Expected finished cells in {folder}, but there is none. Run the suite.")
     return run, references, cells
+
+
+def pack_run(folder: Path, path: Path) -> None:
+    """Write a run as one compressed file of JSON lines; the same run gives the same bytes.
+
+    Args:
+        folder: of the run.
+        path: the file to write, `.jsonl.gz`.
+
+    Raises:
+        InputError: if the folder holds no run, or nothing is finished in it.
+        CheckpointError: if a record is damaged, or the file cannot be written.
+    """
+    run, references, cells = read_run(folder)
+    kinds = {"run": [run], "reference": references, "cell": cells}
+    lines = [
+        json.dumps({"kind": kind, **record}, ensure_ascii=False) + "\n"
+        for kind, records in kinds.items()
+        for record in records
+    ]
+    write_atomic(path, gzip.compress("".join(lines).encode(), mtime=0))
+
+
+def _unpacked(path: Path) -> tuple[Record, list[Record], list[Record]]:
+    found: dict[str, list[Record]] = {"run": [], "reference": [], "cell": []}
+    try:
+        for line in gzip.decompress(path.read_bytes()).splitlines():
+            record = json.loads(line)
+            found[record.pop("kind")].append(record)
+    except (
+        OSError,
+        EOFError,
+        zlib.error,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+    ) as error:
+        raise CheckpointError(
+            f"Expected a packed run of the bench in {path}, but: {type(error).__name__}: {error}."
+        ) from None
+    if len(found["run"]) != 1 or not found["cell"]:
+        raise CheckpointError(f"Expected one run with finished cells in {path}, but got none.")
+    return found["run"][0], found["reference"], found["cell"]

@@ -8,6 +8,10 @@
     [panel]                            # `PanelSettings`, all of it optional
     shadows = 8
 
+    [aims]                             # optional: what is judged in the report
+    method = "ours"                    # label of the method that is judged
+    rival = "no-op"                    # label of the method that is never to be better
+
     [defaults]                         # of the settings of every case, all of it optional
     dataset = "fashion-mnist"
 
@@ -27,21 +31,22 @@ The files in the folder `suites` are those that have a name.
 
 import dataclasses
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from disinherit.common.errors import InputError
 from disinherit.simulations.cases import CaseSpec
-from disinherit.simulations.datasets import load_dataset
+from disinherit.simulations.datasets import Dataset, load_dataset
 from disinherit.simulations.methods.method import make_method
 from disinherit.simulations.panel.exam import PanelSettings
 from disinherit.simulations.scenarios import load_scenario
 from disinherit.simulations.settings import Settings, parse_forget
 
-_KEYS = {"seeds", "methods", "panel", "defaults", "cases"}
+_KEYS = {"seeds", "methods", "panel", "aims", "defaults", "cases"}
 _CASE_KEYS = {"label", "scenario", "granularity", "samples", "root", "forget", "settings"}
 
 
@@ -63,6 +68,19 @@ class SuiteCase:
 
 
 @dataclass(frozen=True, slots=True)
+class Aims:
+    """What the report judges.
+
+    Attributes:
+        method: label of the method that is judged.
+        rival: label of the method that is never to be better.
+    """
+
+    method: str
+    rival: str
+
+
+@dataclass(frozen=True, slots=True)
 class Suite:
     """What is run.
 
@@ -71,12 +89,14 @@ class Suite:
         cases: one for each label and seed.
         methods: all are run on every case.
         panel: how much is spent on measuring.
+        aims: what the report judges, if anything.
     """
 
     name: str
     cases: tuple[SuiteCase, ...]
     methods: tuple[MethodSpec, ...]
     panel: PanelSettings
+    aims: Aims | None = None
 
 
 def known_suites() -> list[str]:
@@ -121,14 +141,16 @@ def _suite(name: str, values: Mapping[str, Any]) -> Suite:
         raise InputError(f"Expected cases and methods in {where}, but one of them is missing.")
     try:
         panel = PanelSettings(**values.get("panel", {}))
-    except TypeError as error:
-        raise InputError(f"Expected panel settings in {where}, but: {error}.") from None
+    except (TypeError, InputError) as error:
+        raise InputError(f"Expected panel settings in {where}, but: {error}") from None
+    load = cache(load_dataset)
     cases = tuple(
-        SuiteCase(case["label"], _case(case, values.get("defaults", {}), seed, where))
+        SuiteCase(case["label"], _case(case, values.get("defaults", {}), seed, where, load))
         for case in map(_labelled, listed)
         for seed in seeds
     )
-    found = Suite(name, cases, tuple(map(_method, methods)), panel)
+    methods = tuple(map(_method, methods))
+    found = Suite(name, cases, methods, panel, _aims(values.get("aims"), methods, where))
     for what, labels in (
         ("methods", [method.label for method in found.methods]),
         ("cases", [case["label"] for case in listed]),
@@ -145,12 +167,18 @@ def _labelled(case: Any) -> Mapping[str, Any]:
     return case
 
 
-def _case(case: Mapping[str, Any], defaults: Mapping[str, Any], seed: int, where: str) -> CaseSpec:
+def _case(
+    case: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+    seed: int,
+    where: str,
+    load: Callable[[str], Dataset],
+) -> CaseSpec:
     settings = {"dataset": "mnist5k", **defaults, **case.get("settings", {}), "seed": seed}
     scenario = load_scenario(case.get("scenario", "federated"))
     forget = {}
     if "forget" in case:
-        forget = parse_forget(case["forget"], load_dataset(settings["dataset"]), scenario)
+        forget = parse_forget(case["forget"], load(settings["dataset"]), scenario)
     try:
         return CaseSpec(
             Settings(scenario=scenario, forget=forget, **settings),
@@ -173,6 +201,22 @@ def _method(value: Any) -> MethodSpec:
     return spec
 
 
+def _aims(value: Any, methods: Sequence[MethodSpec], where: str) -> Aims | None:
+    if value is None:
+        return None
+    labels = [method.label for method in methods]
+    if (
+        not isinstance(value, dict)
+        or value.keys() != {"method", "rival"}
+        or any(label not in labels for label in value.values())
+    ):
+        raise InputError(
+            f"Expected aims of {where} with the labels of a method and of its rival, both among "
+            f"{', '.join(labels)}, but got {value!r}."
+        )
+    return Aims(**value)
+
+
 def _check_keys(values: Mapping[str, Any], known: set[str], where: str) -> None:
     if unknown := sorted(values.keys() - known):
         raise InputError(
@@ -187,4 +231,5 @@ def declaration(suite: Suite) -> dict[str, Any]:
         "cases": [{"label": case.label, **case.spec.to_dict()} for case in suite.cases],
         "methods": [dataclasses.asdict(method) for method in suite.methods],
         "panel": dataclasses.asdict(suite.panel),
+        "aims": None if suite.aims is None else dataclasses.asdict(suite.aims),
     }

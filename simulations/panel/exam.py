@@ -1,5 +1,6 @@
 """What a metric is given: one subject, the samples it is examined on, and a candidate's outputs."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -7,6 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from disinherit.common.errors import InputError
 from disinherit.simulations.panel.shadows import Shadows
 from disinherit.simulations.subjects import Case, Samples, Weights
 
@@ -24,11 +26,15 @@ class PanelSettings:
     Attributes:
         samples: training samples that are looked at, at most, of each kind.
         tested: held-out samples that are looked at, at most, of each kind.
-        shadows: shadow models of the membership inference attack; even.
+        shadows: shadow models of the membership inference attack, even and 4 or more; 0 to leave it
+            out.
         shadow_epochs: what each of them is trained for.
         relearn_steps: steps after which relearning is given up.
         shots: samples of every forgotten class that relearning has.
         learning_rate: of shadow models and relearning.
+
+    Raises:
+        InputError: if a value is out of range.
     """
 
     samples: int = 1000
@@ -38,6 +44,18 @@ class PanelSettings:
     relearn_steps: int = 100
     shots: int = 10
     learning_rate: float = 1e-3
+
+    def __post_init__(self) -> None:
+        for name in ("samples", "tested", "shadow_epochs", "relearn_steps", "shots"):
+            if getattr(self, name) < 1:
+                raise InputError(f"Expected {name} >= 1, but got {getattr(self, name)}.")
+        if self.shadows and (self.shadows < 4 or self.shadows % 2):
+            raise InputError(
+                "Expected an even number of shadow models, 4 or more, or 0, but got "
+                f"{self.shadows}."
+            )
+        if not 0 < self.learning_rate < math.inf:
+            raise InputError(f"Expected a learning rate > 0, but got {self.learning_rate:g}.")
 
 
 class Candidate:
