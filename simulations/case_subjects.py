@@ -1,16 +1,19 @@
 """The affected models of a case as methods and metrics see them, from weights and indices."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from disinherit.common.devices import pick_device
 from disinherit.common.labels import class_indices
 from disinherit.simulations.backdoors import triggered
 from disinherit.simulations.case_store import Trained
 from disinherit.simulations.forgetting import Forgetting
 from disinherit.simulations.inheriting import Weights, classes_of
 from disinherit.simulations.owners import SharedData, owner_name, share_out
+from disinherit.simulations.replaying import start_of
 from disinherit.simulations.subjects import (
     BY_CLASS,
     Case,
@@ -19,6 +22,7 @@ from disinherit.simulations.subjects import (
     Samples,
     Subject,
 )
+from disinherit.simulations.training import fit_batches
 
 _Known = dict[str, set[str]]
 
@@ -73,6 +77,32 @@ def build_case(
         replay=lambda: replay(unaffected),
         train_seconds=trained.train_seconds,
         retrain_seconds=trained.retrain_seconds,
+        refit=partial(_refit, forgetting, trained.original, subjects),
+    )
+
+
+def _refit(
+    forgetting: Forgetting,
+    weights: Mapping[str, Weights],
+    subjects: Mapping[str, Subject],
+    root: str,
+    samples: Samples,
+    seed: int,
+) -> Weights:
+    """Train a root from its own start on given samples."""
+    settings = forgetting.settings
+    derivation = next(d for d in settings.scenario.derivations if d.id == root)
+    start = start_of(derivation, forgetting, weights)
+    return fit_batches(
+        settings,
+        settings.network_spec(share_out(settings).dataset, len(subjects[root].labels)).build(
+            settings.seed
+        ),
+        samples.batches(settings.batch_size),
+        start,
+        derivation.trains,
+        seed,
+        pick_device(settings.device),
     )
 
 

@@ -296,11 +296,15 @@ class Case(MethodCase):
         subjects: the affected models, ancestors first.
         train_seconds: what training all models took.
         retrain_seconds: what the exact retraining of the affected ones took.
+        refit: trains a root as it was trained, from the same start, but on given samples and with
+            a given seed, and returns its weights: what an attacker who knows everything else can
+            do.
     """
 
     subjects: Mapping[str, Subject]
     train_seconds: float
     retrain_seconds: float
+    refit: Callable[[str, Samples, int], Weights]
 
     def view(self) -> MethodCase:
         """Return what a method may see of it."""

@@ -249,17 +249,41 @@ def fit_weights(
             "another partition."
         )
     network = settings.network_spec(data.dataset, len(labels)).build(settings.seed)
-    if start is not None:
-        network.load_state_dict(start)
-    learn = train if fit.layers == "all" else train_head
-    learn(network, batches, settings, model_seed(settings.seed, fit.model), device)
-    weights = {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
+    seed = model_seed(settings.seed, fit.model)
+    weights = fit_batches(settings, network, batches, start, fit.layers, seed, device)
     if not all(bool(value.isfinite().all()) for value in weights.values()):
         raise DataError(
             f"Expected finite weights from training model {fit.model!r}, but it diverged with "
             f"learning rate {settings.learning_rate:g}. Choose a lower one."
         )
     return weights, batches.targets
+
+
+def fit_batches(
+    settings: Settings,
+    network: Classifier,
+    batches: TensorBatches,
+    start: Weights | None,
+    layers: Layers,
+    seed: int,
+    device: torch.device,
+) -> Weights:
+    """Train a network on given samples and return its weights on the CPU.
+
+    Args:
+        settings: of the run.
+        network: initialised; changed.
+        batches: what it is trained on.
+        start: weights to start from; `None` for those that it has.
+        layers: what is trained.
+        seed: of the order of the samples.
+        device: where to compute.
+    """
+    if start is not None:
+        network.load_state_dict(start)
+    learn = train if layers == "all" else train_head
+    learn(network, batches, settings, seed, device)
+    return {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
 
 
 def train_head(

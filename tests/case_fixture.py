@@ -26,7 +26,7 @@ from disinherit.simulations.subjects import (
     Weights,
 )
 from disinherit.simulations.topology import model_seed
-from disinherit.simulations.training import train
+from disinherit.simulations.training import fit_batches
 
 PARENTS = {"base": (), "r1": ("base",), "r2": ("r1",), "r3": ("base", "r2")}
 FORGOTTEN = 3
@@ -39,7 +39,8 @@ def digits_case(seed: int = 0, granularity: Granularity = "class") -> Case:
     torch.set_num_threads(1)  # sums are split alike everywhere, and small ones are faster
     dataset = load_dataset("digits")
     targets = dataset.targets.clone()
-    build = NetworkBuild(NetworkSpec.for_dataset("mlp", dataset), seed)
+    spec = NetworkSpec.for_dataset("mlp", dataset)
+    build = NetworkBuild(spec, seed)
     order = torch.randperm(len(dataset.targets), generator=torch.Generator().manual_seed(seed))
     held = order.split([300, 300, 300, 300, 200, len(order) - 1400])
     shares = dict(zip(PARENTS, held, strict=False))
@@ -65,18 +66,15 @@ def digits_case(seed: int = 0, granularity: Granularity = "class") -> Case:
             left_out = to_forget(model, share)
             if not replay and model != "base":
                 left_out = torch.zeros_like(left_out)
-            network = build()
-            parents = [known[parent] for parent in PARENTS[model]]
-            if parents:
-                network.load_state_dict(average(parents, [1 / len(parents)] * len(parents)))
-            train(
-                network,
-                samples(share[~left_out]).batches(64),
-                _SETTINGS,
-                model_seed(seed, model),
-                torch.device("cpu"),
-            )
-            known[model] = {n: v.detach().clone() for n, v in network.state_dict().items()}
+            known[model] = derived(model, known, samples(share[~left_out]), model_seed(seed, model))
+
+    def derived(model: str, known: dict[str, Weights], own: Samples, seed: int) -> Weights:
+        parents = [known[parent] for parent in PARENTS[model]]
+        start = average(parents, [1 / len(parents)] * len(parents)) if parents else None
+        device = torch.device("cpu")
+        return fit_batches(
+            _SETTINGS, spec.build(build.seed), own.batches(64), start, "all", seed, device
+        )
 
     affected = ("r1", "r2", "r3")
     original: dict[str, Weights] = {}
@@ -124,4 +122,5 @@ def digits_case(seed: int = 0, granularity: Granularity = "class") -> Case:
         replay=replay,
         train_seconds=train_seconds,
         retrain_seconds=retrain_seconds,
+        refit=lambda root, own, seed: derived(root, original, own, seed),
     )

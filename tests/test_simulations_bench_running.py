@@ -26,7 +26,6 @@ methods = [
 samples = 60
 tested = 100
 shadows = 4
-shadow_epochs = 1
 relearn_steps = 2
 
 [defaults]

@@ -29,7 +29,7 @@ def case(granularity: Granularity) -> Case:
 
 @pytest.fixture(scope="module")
 def shadows(case: Case) -> Shadows:
-    found = train_shadows(case, "r1", 8, 30, 3e-3)
+    found = train_shadows(case, "r1", 8)
     assert found is not None
     return found
 

@@ -138,7 +138,7 @@ def test_an_impossible_number_of_shadow_models_is_refused(count: int) -> None:
     with pytest.raises(
         InputError, match=f"even number of shadow models, 4 or more, but got {count}"
     ):
-        train_shadows(digits_case(), "r1", count, 1, 1e-3)
+        train_shadows(digits_case(), "r1", count)
 
 
 @given(st.lists(st.floats(-100, 100), min_size=1, max_size=20))

@@ -44,9 +44,7 @@ def make_reference(folder: Path, case: SuiteCase, panel: PanelSettings) -> None:
     shadows = {}
     if panel.shadows:
         for root in opened.roots:
-            trained = train_shadows(
-                opened, root, panel.shadows, panel.shadow_epochs, panel.learning_rate
-            )
+            trained = train_shadows(opened, root, panel.shadows)
             if trained is not None:
                 shadows[root] = trained
     _save_shadows(_shadows_path(folder, opened), shadows)

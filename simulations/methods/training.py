@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from disinherit.simulations.descent import minimise, steps_of
 from disinherit.simulations.methods.method import Unlearned
 from disinherit.simulations.methods.tuning import Tuner
-from disinherit.simulations.panel.exam import logits_of
+from disinherit.simulations.panel.outputs import logits_of
 from disinherit.simulations.subjects import MethodCase, MethodSubject, Samples, Weights
 
 RATES = (1e-3, 3e-4, 3e-3)

@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 import torch
 
 from disinherit.common.errors import InputError
-from disinherit.simulations.panel.exam import logits_of
+from disinherit.simulations.panel.outputs import logits_of
 from disinherit.simulations.subjects import MethodCase, MethodSubject, Samples, Weights
 
 T = TypeVar("T")

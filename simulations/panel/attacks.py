@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from disinherit.simulations.panel.exam import Candidate, Exam, NotMeasuredError, logits_of
+from disinherit.simulations.panel.exam import Candidate, Exam, NotMeasuredError
+from disinherit.simulations.panel.outputs import logits_of
 from disinherit.simulations.panel.shadows import confidence
 
 FALSE_POSITIVES = 0.01

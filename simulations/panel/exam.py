@@ -9,10 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from disinherit.common.errors import InputError
+from disinherit.simulations.panel.outputs import logits_of
 from disinherit.simulations.panel.shadows import Shadows
 from disinherit.simulations.subjects import Case, Samples, Weights
-
-_BATCH = 512
 
 
 class NotMeasuredError(Exception):
@@ -28,10 +27,9 @@ class PanelSettings:
         tested: held-out samples that are looked at, at most, of each kind.
         shadows: shadow models of the membership inference attack, even and 4 or more; 0 to leave it
             out.
-        shadow_epochs: what each of them is trained for.
         relearn_steps: steps after which relearning is given up.
         shots: samples of every forgotten class that relearning has.
-        learning_rate: of shadow models and relearning.
+        learning_rate: of relearning.
 
     Raises:
         InputError: if a value is out of range.
@@ -40,13 +38,12 @@ class PanelSettings:
     samples: int = 1000
     tested: int = 5000
     shadows: int = 16
-    shadow_epochs: int = 6
     relearn_steps: int = 100
     shots: int = 10
     learning_rate: float = 1e-3
 
     def __post_init__(self) -> None:
-        for name in ("samples", "tested", "shadow_epochs", "relearn_steps", "shots"):
+        for name in ("samples", "tested", "relearn_steps", "shots"):
             if getattr(self, name) < 1:
                 raise InputError(f"Expected {name} >= 1, but got {getattr(self, name)}.")
         if self.shadows and (self.shadows < 4 or self.shadows % 2):
@@ -158,14 +155,6 @@ class Exam:
         if not len(self.splits[split]):
             raise NotMeasuredError(f"model {self.subject.id} has no {split} samples")
         return self.splits[split]
-
-
-@torch.inference_mode()
-def logits_of(network: nn.Module, samples: Samples) -> Tensor:
-    """Return logits `[n, C]` of all samples, on the CPU."""
-    device = next(network.parameters()).device
-    parts = [network(inputs.to(device)).cpu() for inputs, _ in samples.batches(_BATCH)]
-    return torch.cat(parts)
 
 
 def some(samples: Samples, most: int, seed: int) -> Samples:

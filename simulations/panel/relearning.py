@@ -8,7 +8,8 @@ import torch
 from torch.nn import functional as F
 
 from disinherit.simulations.descent import minimise
-from disinherit.simulations.panel.exam import Candidate, Exam, NotMeasuredError, logits_of, some
+from disinherit.simulations.panel.exam import Candidate, Exam, NotMeasuredError, some
+from disinherit.simulations.panel.outputs import logits_of
 from disinherit.simulations.subjects import Samples
 
 TOLERANCE = 5.0

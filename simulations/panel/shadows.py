@@ -1,20 +1,21 @@
 """Shadow models: how confident a network is in a sample that it was, or was not, trained on.
 
 Every target sample is in the training set of one half of the shadow models and not in that of the
-other half.  They mimic the training of a root from its network's own start; the derivation behind
-the root, and what descendants do with it, are not replayed.
+other half.  They are trained as the root was: from the same start, which its parents are, with the
+same settings, on all that it keeps and a half of the targets.  So the attacker knows everything
+but who is a member and in which order samples came.  What descendants do with a root is not
+replayed.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from disinherit.common.errors import InputError
-from disinherit.simulations.descent import minimise, steps_of
+from disinherit.simulations.panel.outputs import logits_of
 from disinherit.simulations.subjects import Case, Samples
 
 _TARGETS = 200
@@ -65,17 +66,13 @@ def confidence(logits: Tensor, targets: Tensor) -> Tensor:
     return wide[true] - wide.masked_fill(true, -math.inf).logsumexp(dim=1)
 
 
-def train_shadows(
-    case: Case, root: str, count: int, epochs: int, learning_rate: float
-) -> Shadows | None:
+def train_shadows(case: Case, root: str, count: int) -> Shadows | None:
     """Train shadow models of a root.
 
     Args:
         case: the case.
         root: one of its roots.
         count: number of models, even and at least 4.
-        epochs: of each one's training.
-        learning_rate: of each one's training.
 
     Returns:
         What they say; `None` if there is no non-member to compare with.
@@ -91,15 +88,14 @@ def train_shadows(
     targets, members = _targets(case.forget_at_root[root], held, generator)
     if targets is None:
         return None
-    pool = Samples.joined([targets, subject.retain])
     seen = halves(count, len(targets), generator)
-    found = torch.stack(
-        [
-            _shadow(subject.build, pool, inside, epochs, learning_rate, generator, targets)
-            for inside in seen
-        ]
-    )
-    return Shadows(targets, members, *statistics(found, seen))
+    found = []
+    for inside in seen:
+        data = Samples.joined([targets[inside], subject.retain])
+        seed = int(torch.randint(2**31, (), generator=generator))
+        network = subject.network(case.refit(root, data, seed))
+        found.append(confidence(logits_of(network, targets), targets.targets))
+    return Shadows(targets, members, *statistics(torch.stack(found), seen))
 
 
 def halves(count: int, targets: int, generator: torch.Generator) -> Tensor:
@@ -134,29 +130,3 @@ def _targets(
         order = torch.randperm(len(samples), generator=generator)
         chosen.append(samples[order[:_TARGETS]])
     return Samples.joined(chosen), len(chosen[0])
-
-
-def _shadow(
-    build: Callable[[], nn.Module],
-    pool: Samples,
-    inside: Tensor,
-    epochs: int,
-    learning_rate: float,
-    generator: torch.Generator,
-    targets: Samples,
-) -> Tensor:
-    """Train one shadow model and return its confidence `[n]` in all targets."""
-    others = torch.rand(len(pool) - len(inside), generator=generator) < 0.5
-    data = pool[torch.cat([inside, others])]
-    network = build()
-    seed = int(torch.randint(2**31, (), generator=generator))
-    minimise(
-        network,
-        lambda chosen: F.cross_entropy(network(data.inputs[chosen]), data.targets[chosen]),
-        len(data),
-        steps=steps_of(len(data), epochs),
-        learning_rate=learning_rate,
-        seed=seed,
-    )
-    with torch.inference_mode():
-        return confidence(network(targets.inputs), targets.targets)
