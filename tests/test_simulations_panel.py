@@ -64,15 +64,15 @@ def test_retraining_is_its_own_reference(panels: dict[str, dict[str, Readings]])
 def test_the_gates_let_a_sound_case_through(
     case: Case, panels: dict[str, dict[str, Readings]]
 ) -> None:
-    assert check_gates(case, panels["original"], panels["retrained"]) == []
+    assert check_gates(case, SETTINGS, panels["original"], panels["retrained"]) == []
 
 
 def test_the_gates_stop_a_case_that_shows_nothing(
     case: Case, panels: dict[str, dict[str, Readings]]
 ) -> None:
-    (wrong,) = check_gates(case, panels["retrained"], panels["retrained"])
+    (wrong,) = check_gates(case, SETTINGS, panels["retrained"], panels["retrained"])
     assert wrong.startswith("The original r1 passes")
-    swapped = check_gates(case, panels["original"], panels["original"])
+    swapped = check_gates(case, SETTINGS, panels["original"], panels["original"])
     assert any(reason.startswith("The retrained r1 fails the panel: ") for reason in swapped)
 
 
@@ -83,7 +83,7 @@ def test_the_attack_finds_members_of_the_original_only(
         pytest.skip("well-known classes have few samples that are learnt by heart")
     assert panels["original"]["r1"].values["lira_tpr"] > 50
     assert panels["retrained"]["r1"].values["lira_tpr"] < 10
-    assert remembers(case, "r1", panels["original"]["r1"]).startswith("lira_auc is 0.9")
+    assert remembers(case, SETTINGS, "r1", panels["original"]["r1"]).startswith("lira_auc is 0.9")
 
 
 def test_what_is_known_need_not_be_relearned(

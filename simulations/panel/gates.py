@@ -11,7 +11,9 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from disinherit.simulations.panel.exam import PanelSettings
 from disinherit.simulations.panel.measuring import Readings
+from disinherit.simulations.panel.shadows import TARGETS
 from disinherit.simulations.subjects import Case, Samples, Subject
 
 FORGOTTEN_BELOW = 10.0
@@ -26,30 +28,34 @@ _ERRORS = 3.0
 
 
 def check_gates(
-    case: Case, original: Mapping[str, Readings], retrained: Mapping[str, Readings]
+    case: Case,
+    settings: PanelSettings,
+    original: Mapping[str, Readings],
+    retrained: Mapping[str, Readings],
 ) -> list[str]:
     """Return what is wrong with a case; nothing if its figures mean something.
 
     Args:
         case: the case.
+        settings: how much was spent on the panels.
         original: subject -> panel of the original model.
         retrained: subject -> panel of the retrained one.
     """
     found = []
     for model, subject in case.subjects.items():
         found += overlaps(subject)
-        reason = remembers(case, model, retrained[model])
+        reason = remembers(case, settings, model, retrained[model])
         if reason:
             found.append(f"The retrained {model} fails the panel: {reason}.")
     for root in case.roots:
-        if not remembers(case, root, original[root]):
+        if not remembers(case, settings, root, original[root]):
             found.append(
                 f"The original {root} passes the panel, so forgetting would not show in it."
             )
     return found
 
 
-def remembers(case: Case, model: str, readings: Readings) -> str:
+def remembers(case: Case, settings: PanelSettings, model: str, readings: Readings) -> str:
     """Return how a model is found to know what is to be forgotten, or `""`.
 
     Classes and backdoors: by naming held-out samples of them.  Other samples: by a membership
@@ -62,9 +68,10 @@ def remembers(case: Case, model: str, readings: Readings) -> str:
         return ""
     members = len(case.to_forget(model))
     others = len(case.subjects[model].test_retain)
-    for name in ("loss_attack_auc", "lira_auc"):
+    for name, most in (("loss_attack_auc", settings.samples), ("lira_auc", TARGETS)):
+        error = guess_error(min(members, most), min(others, most))
         area = readings.values.get(name)
-        if area is not None and area > 0.5 + _ERRORS * guess_error(members, others):
+        if area is not None and area > 0.5 + _ERRORS * error:
             return f"{name} is {area:.3f}"
     return ""
 

@@ -15,7 +15,7 @@ from disinherit.simulations.subjects import Samples
 TOLERANCE = 5.0
 """Percent points below the original's forget accuracy at which it counts as back."""
 
-_WATCHED = 200
+_WATCHED = 100
 
 
 def few_shot_relearning(exam: Exam, candidate: Candidate) -> dict[str, float]:

@@ -18,7 +18,7 @@ from disinherit.common.errors import InputError
 from disinherit.simulations.panel.outputs import logits_of
 from disinherit.simulations.subjects import Case, Samples
 
-_TARGETS = 200
+TARGETS = 200
 """Members to attack at most, and as many non-members."""
 
 
@@ -128,5 +128,5 @@ def _targets(
     chosen = []
     for samples in (forget, held):
         order = torch.randperm(len(samples), generator=generator)
-        chosen.append(samples[order[:_TARGETS]])
+        chosen.append(samples[order[:TARGETS]])
     return Samples.joined(chosen), len(chosen[0])
