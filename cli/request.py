@@ -71,10 +71,15 @@ def submit(
     row_scoped: Annotated[
         bool, typer.Option(help="Select in the head only in the forgotten classes' rows.")
     ] = True,
+    encoding: Annotated[
+        str,
+        typer.Option(help="How Fisher information travels: full, bfloat16, or log8 (a byte each)."),
+    ] = "full",
     form: FormatOption = Format.TABLE,
 ) -> int:
     """Submit a request to forget classes, samples or a client in all models derived from them."""
     from disinherit.cli.asking import make_request, seconds
+    from disinherit.common.encodings import Encoding
     from disinherit.v1 import coordinator_pb2 as pb
     from disinherit.v1.unlearning_pb2 import Method
 
@@ -88,6 +93,7 @@ def submit(
         exponent=1.0,
         bound=1.0,
         row_scoped=row_scoped,
+        encoding=Encoding.named(encoding).to_proto(),
     )
     request = make_request(
         forget or [], method, reason, request_id, samples=sample or [], client=client

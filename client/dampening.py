@@ -14,7 +14,7 @@ from disinherit.client.tuning import PLAIN, ROWS_ONLY, SAMPLES, Pinned, Strength
 from disinherit.common.errors import FisherError, StoreError
 from disinherit.common.fiun import Dampened, unlearn_parameters
 from disinherit.common.labels import class_indices
-from disinherit.common.packets import align_head, head_names
+from disinherit.common.packets import align, decode
 from disinherit.common.records import ModelRecord
 from disinherit.v1 import unlearning_pb2 as pb
 
@@ -90,14 +90,15 @@ def dampen_model(
     started = time.perf_counter()
     stored = owner.store.weights(record.id)
     network = load_network(owner, record, stored)
-    aligned = align_head(packet, record.labels)
+    fisher = decode(packet)
+    aligned = align(fisher, record.labels)
     names = [name for name, _ in network.named_parameters() if name in aligned]
     out_of_scope = sorted(aligned.keys() - set(names))
     _check_fits(record, packet, {name: aligned[name] for name in names}, stored, out_of_scope)
     parameters = {name: stored[name].to(owner.device) for name in names}
     forget = {name: aligned[name].to(owner.device) for name in names}
     forgotten = class_indices(record.labels, [c for c in packet.classes if c in record.labels])
-    head = [name for name in head_names(packet) if name in forget]
+    head = [name for name in fisher.head if name in forget]
     rows = forgotten if method.row_scoped and head and packet.classes else None
     load_seconds = time.perf_counter() - started
 

@@ -13,6 +13,7 @@ from torch import nn
 from disinherit.client.failures import explain
 from disinherit.client.memory import ShrinkingBatches
 from disinherit.client.owner import Batches, Owner, ResolvesSamples, load_network
+from disinherit.common.encodings import Encoding
 from disinherit.common.errors import DataError, FisherError, ScopeError
 from disinherit.common.fisher import ClassFishers, Fisher, fisher_diagonal
 from disinherit.common.labels import class_indices
@@ -168,6 +169,7 @@ def _packets(owner: Owner, root: pb.Root, method: pb.Method) -> list[pb.FisherPa
             sources=[record.id],
             classes=classes,
             samples=fisher.count,
+            encoding=Encoding.from_proto(method.encoding),
         )
         for classes, fisher in fishers(owner, record, root, network, names)
     ]

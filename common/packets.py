@@ -1,19 +1,52 @@
 """Fisher information as it travels: tensors, where they belong and their digest."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
+from google.protobuf.message import Message
 from torch import Tensor
 
 from disinherit.common.checkpoints import tensor_bytes, tensors_from_bytes
+from disinherit.common.encodings import Encoding
 from disinherit.common.errors import FisherError
+from disinherit.common.fisher_codes import decode_values, encode_values
 from disinherit.common.labels import align_rows, union_labels
 from disinherit.common.merging import MergeRule, check_fisher, merge_fishers
-from disinherit.v1.unlearning_pb2 import FisherPacket
+from disinherit.v1.unlearning_pb2 import FisherPacket, UnlearnTask
 
 
-def encode_fisher(
+@dataclass(frozen=True, slots=True, eq=False)
+class Decoded:
+    """What a packet holds, checked.
+
+    Attributes:
+        values: parameter name -> non-negative tensor of the parameter's shape.
+        labels: class names of the head's rows, `[C]`.
+        head_weight: name of the head's weight; `""` without a linear head.
+        head_bias: name of the head's bias; `""` for a head without one.
+        sources: ids of the root models it comes from.
+        classes: the forgotten classes it stands for.
+        samples: number of samples behind it.
+    """
+
+    values: Mapping[str, Tensor]
+    labels: tuple[str, ...]
+    head_weight: str
+    head_bias: str
+    sources: tuple[str, ...]
+    classes: tuple[str, ...]
+    samples: int
+
+    @property
+    def head(self) -> tuple[str, ...]:
+        """The parameter names of the head."""
+        return tuple(name for name in (self.head_weight, self.head_bias) if name)
+
+
+def encode_apart(
     values: Mapping[str, Tensor],
     *,
     labels: Sequence[str],
@@ -22,8 +55,9 @@ def encode_fisher(
     sources: Sequence[str],
     classes: Sequence[str],
     samples: int,
-) -> FisherPacket:
-    """Pack a Fisher information for the wire.
+    encoding: Encoding = Encoding.FULL,
+) -> tuple[FisherPacket, bytes]:
+    """Pack a Fisher information for the wire, with its tensors beside it.
 
     Args:
         values: parameter name -> non-negative tensor of the parameter's shape.
@@ -33,13 +67,14 @@ def encode_fisher(
         sources: ids of the root models it comes from.
         classes: the forgotten classes it stands for.
         samples: number of samples behind it.
+        encoding: how the values are stored.
 
     Returns:
-        The packet, with the SHA-256 of its tensors.
+        The packet without its tensors, but with their SHA-256, and the tensors' bytes.
     """
-    data = tensor_bytes({name: value.cpu() for name, value in values.items()})
-    return FisherPacket(
-        tensors=data,
+    stored = encode_values(values, encoding)
+    data = tensor_bytes({name: value.cpu() for name, value in stored.items()})
+    packet = FisherPacket(
         digest=hashlib.sha256(data).hexdigest(),
         labels=labels,
         head_weight=head_weight,
@@ -47,7 +82,21 @@ def encode_fisher(
         sources=sources,
         classes=classes,
         samples=samples,
+        encoding=encoding.to_proto(),
     )
+    return packet, data
+
+
+def encode_fisher(values: Mapping[str, Tensor], **described: Any) -> FisherPacket:
+    """Pack a Fisher information for the wire, with its tensors in it.
+
+    Args:
+        values: as for `encode_apart`.
+        **described: as for `encode_apart`.
+    """
+    packet, data = encode_apart(values, **described)
+    packet.tensors = data
+    return packet
 
 
 def decode_fisher(packet: FisherPacket) -> dict[str, Tensor]:
@@ -57,116 +106,147 @@ def decode_fisher(packet: FisherPacket) -> dict[str, Tensor]:
         Parameter name -> non-negative tensor.
 
     Raises:
-        FisherError: if the digest does not fit, or a value is negative, NaN or infinite.
+        FisherError: if the digest does not fit, the tensors are not encoded as it says, or a value
+            is negative, NaN or infinite.
         CheckpointError: if the bytes are no safetensors.
     """
     what = f"the Fisher packet of {', '.join(packet.sources) or 'an unknown root'}"
-    digest = hashlib.sha256(packet.tensors).hexdigest()
+    encoding = Encoding.from_proto(packet.encoding)
+    data = packet.tensors  # a copy each time
+    digest = hashlib.sha256(data).hexdigest()
     if digest != packet.digest:
         raise FisherError(
             f"Expected digest {packet.digest!r} for {what}, but its bytes have {digest}. "
             "Ask its sender to send it again."
         )
-    values = tensors_from_bytes(packet.tensors, what)
+    values = decode_values(tensors_from_bytes(data, what), encoding, what)
     for name, value in values.items():
         check_fisher(name, value, what)
     return values
 
 
-def head_names(packet: FisherPacket) -> tuple[str, ...]:
-    """Return the parameter names of the head in a packet."""
-    return tuple(name for name in (packet.head_weight, packet.head_bias) if name)
+def decode(packet: FisherPacket) -> Decoded:
+    """Unpack a packet after checking it.
+
+    Raises:
+        FisherError: as `decode_fisher` says.
+        CheckpointError: if the bytes are no safetensors.
+    """
+    return Decoded(
+        values=decode_fisher(packet),
+        labels=tuple(packet.labels),
+        head_weight=packet.head_weight,
+        head_bias=packet.head_bias,
+        sources=tuple(packet.sources),
+        classes=tuple(packet.classes),
+        samples=packet.samples,
+    )
 
 
-def merge_packets(packets: Sequence[FisherPacket], rule: MergeRule) -> FisherPacket:
-    """Merge packets of several roots and classes into one (MFIM, arXiv 2408.08493).
+def merge(
+    fishers: Sequence[Decoded], rule: MergeRule, encoding: Encoding = Encoding.FULL
+) -> tuple[FisherPacket, bytes]:
+    """Merge what several roots sent of several classes into one packet (MFIM, arXiv 2408.08493).
 
     Head rows are aligned by class *name* in the union of the label spaces; a class one root does
     not know contributes zero, which selects nothing.
 
     Args:
-        packets: at least one packet.
+        fishers: at least one.
         rule: `max` (the paper's), `mean` or `sum`.
+        encoding: how the merged values are stored.
 
     Returns:
-        One packet that names all sources and classes.
+        One packet that names all sources and classes, without its tensors, and these.
 
     Raises:
-        FisherError: if there is no packet, or names or shapes do not fit together.
+        FisherError: if there is no Fisher, or names or shapes do not fit together.
+        LabelError: if a label space does not fit its head.
     """
-    if not packets:
+    if not fishers:
         raise FisherError("Expected at least one Fisher packet to merge, but got none.")
-    first = packets[0]
-    for packet in packets[1:]:
-        if head_names(packet) != head_names(first):
+    first = fishers[0]
+    for fisher in fishers[1:]:
+        if fisher.head != first.head:
             raise FisherError(
                 f"Expected the same head in every Fisher packet, but {', '.join(first.sources)} "
-                f"has {head_names(first)} and {', '.join(packet.sources)} has {head_names(packet)}."
+                f"has {first.head} and {', '.join(fisher.sources)} has {fisher.head}."
             )
-    labels = union_labels([packet.labels for packet in packets])
-    return encode_fisher(
-        merge_fishers([align_head(packet, labels) for packet in packets], rule),
+    labels = union_labels([fisher.labels for fisher in fishers])
+    return encode_apart(
+        merge_fishers([align(fisher, labels) for fisher in fishers], rule),
         labels=labels,
         head_weight=first.head_weight,
         head_bias=first.head_bias,
-        sources=list(dict.fromkeys(source for packet in packets for source in packet.sources)),
-        classes=list(dict.fromkeys(name for packet in packets for name in packet.classes)),
-        samples=sum(packet.samples for packet in packets),
+        sources=list(dict.fromkeys(source for fisher in fishers for source in fisher.sources)),
+        classes=list(dict.fromkeys(name for fisher in fishers for name in fisher.classes)),
+        samples=sum(fisher.samples for fisher in fishers),
+        encoding=encoding,
     )
 
 
 @torch.no_grad()
-def align_head(
-    packet: FisherPacket, labels: Sequence[str], mapping: Mapping[str, str] | None = None
+def align(
+    fisher: Decoded, labels: Sequence[str], mapping: Mapping[str, str] | None = None
 ) -> dict[str, Tensor]:
-    """Return a packet's tensors with the head's rows placed by class name in another label space.
+    """Return Fisher values with the head's rows placed by class name in another label space.
 
     Args:
-        packet: the packet.
+        fisher: the values and their label space.
         labels: class names of the target head's rows, `[C']`.
-        mapping: packet class name -> target class name where they differ.
+        mapping: the Fisher's class name -> target class name where they differ.
 
     Returns:
         Parameter name -> tensor; head rows without a counterpart are zero.
 
     Raises:
-        FisherError: if the packet is damaged, or names no head whose rows could be placed.
+        FisherError: if it names no head whose rows could be placed.
         LabelError: if its label space does not fit its head.
     """
-    values = decode_fisher(packet)
-    if not packet.head_weight and (mapping or list(packet.labels) != list(labels)):
+    values = dict(fisher.values)
+    if not fisher.head_weight and (mapping or list(fisher.labels) != list(labels)):
         raise FisherError(
-            f"Expected the classes {list(packet.labels)} everywhere, as the Fisher packet of "
-            f"{', '.join(packet.sources)} names no linear head, but got {list(labels)}."
+            f"Expected the classes {list(fisher.labels)} everywhere, as the Fisher packet of "
+            f"{', '.join(fisher.sources)} names no linear head, but got {list(labels)}."
         )
-    for name in head_names(packet):
+    for name in fisher.head:
         if name in values:
-            values[name] = align_rows(values[name], packet.labels, labels, mapping)
+            values[name] = align_rows(values[name], fisher.labels, labels, mapping)
     return values
 
 
-def rename_classes(packet: FisherPacket, names: Mapping[str, str]) -> FisherPacket:
-    """Return a packet whose classes carry the names they have at other models.
+def rename_classes(fisher: Decoded, names: Mapping[str, str]) -> Decoded:
+    """Return a Fisher information whose classes carry the names they have at other models.
 
     Args:
-        packet: the packet; left as it is.
-        names: class name in the packet -> its name there, where they differ.  A class of the packet
-            that has, by chance, the new name of another one is left out of the result.
+        fisher: left as it is.
+        names: its class name -> the name there, where they differ.  A class that has, by chance,
+            the new name of another one is left out of the result.
 
     Raises:
-        FisherError: if the packet is damaged.
+        FisherError: if it names no head whose rows could be left out.
+        LabelError: if its label space does not fit its head.
     """
     if not names:
-        return packet
+        return fisher
     taken = set(names.values())
-    labels = [name for name in packet.labels if name in names or name not in taken]
-    values = align_head(packet, labels)
-    return encode_fisher(
-        values,
-        labels=[names.get(name, name) for name in labels],
-        head_weight=packet.head_weight,
-        head_bias=packet.head_bias,
-        sources=packet.sources,
-        classes=[names.get(name, name) for name in packet.classes if name in labels],
-        samples=packet.samples,
+    labels = [name for name in fisher.labels if name in names or name not in taken]
+    return replace(
+        fisher,
+        values=align(fisher, labels),
+        labels=tuple(names.get(name, name) for name in labels),
+        classes=tuple(names.get(name, name) for name in fisher.classes if name in labels),
     )
+
+
+def attach_tensors(task: Message, find: Callable[[str], bytes]) -> None:
+    """Put the tensors into the packets of a message that came without, if it carries packets.
+
+    Args:
+        task: any message; changed in place.
+        find: returns the bytes with this SHA-256.
+    """
+    if isinstance(task, UnlearnTask):
+        for packet in task.fishers:
+            if packet.digest and not packet.tensors:
+                packet.tensors = find(packet.digest)

@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from disinherit.common.errors import CheckpointError, FisherError
-from disinherit.common.packets import decode_fisher
 from disinherit.server.leases import Lease
 from disinherit.server.store import CoordinatorStore
 from disinherit.v1.unlearning_pb2 import FisherPacket
@@ -18,7 +16,7 @@ class Archive(Protocol):
         ...
 
     def keep(self, root: str, packets: Sequence[FisherPacket]) -> None:
-        """Remember what a root answered; when this returns, it is durable."""
+        """Remember what a root answered, and was found sound; when this returns, it is durable."""
         ...
 
     def forget(self, roots: Sequence[str]) -> None:
@@ -61,16 +59,11 @@ class StoredArchive:
         return self._store.packets(self._lease.request_id)
 
     def keep(self, root: str, packets: Sequence[FisherPacket]) -> None:
-        """Store what a root answered, unless it is unsound: then it must be asked again.
+        """Store what a root answered.
 
         Raises:
             StoreError: if it cannot be stored.
         """
-        try:
-            for packet in packets:
-                decode_fisher(packet)
-        except (FisherError, CheckpointError):
-            return
         self._save(root, packets)
 
     def forget(self, roots: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 
 from disinherit.common.audit_chain import Json, canonical
+from disinherit.common.encodings import Encoding
 from disinherit.common.records import Inheritance
 from disinherit.server.campaign_states import CampaignEvent, CampaignState
 from disinherit.server.tasks import Task, TaskState
@@ -135,6 +136,8 @@ def method_words(method: Method) -> dict[str, Json]:
     for name in ("alpha", "lam", "gauge"):
         if method.HasField(name):
             words[name] = repr(getattr(method, name))
+    if method.encoding:
+        words["encoding"] = str(Encoding.from_proto(method.encoding))
     return words
 
 

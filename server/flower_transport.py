@@ -7,7 +7,7 @@ from flwr.app import Message
 from flwr.serverapp import Grid
 
 from disinherit.common.errors import InputError
-from disinherit.common.flower_records import pack, unpack
+from disinherit.common.flower_records import as_array, pack, unpack
 from disinherit.server.answers import one_line
 from disinherit.server.flower_exchange import POLL_SECONDS, exchange
 from disinherit.server.flower_owners import Directory
@@ -37,12 +37,17 @@ class FlowerTransport:
     def ask(self, asks: Sequence[Ask], timeout: float) -> Iterator[Answer]:
         """Send all messages in parallel and yield exactly one answer for each."""
         messages = {}
+        arrays = {
+            digest: as_array(data)
+            for digest, data in {d: b for ask in asks for d, b in ask.tensors.items()}.items()
+        }
         for index, ask in enumerate(asks):
             node = self._owners.node(ask.owner)
             if node is None:
                 yield not_connected(ask)
                 continue
-            messages[index] = Message(pack(ask.task), node, ask.action, ttl=timeout)
+            content = pack(ask.task, {digest: arrays[digest] for digest in ask.tensors})
+            messages[index] = Message(content, node, ask.action, ttl=timeout)
         replies = exchange(
             self._grid,
             messages,

@@ -7,7 +7,8 @@ inherited: one merged Fisher per group, sent only to the owners of that group.
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from disinherit.common.errors import GraphError, RequestError
+from disinherit.common.encodings import Encoding
+from disinherit.common.errors import FisherError, GraphError, RequestError
 from disinherit.common.graph import InheritanceGraph
 from disinherit.common.records import InheritanceKind, ModelRecord, ModelStatus, check_id
 from disinherit.server.renamings import Renaming, follow_classes, packet_names
@@ -75,6 +76,10 @@ def check_method(method: Method) -> None:
         raise RequestError(f"Expected bound <= 1, but got {method.bound:g}.")
     if method.HasField("gauge") and not 0 <= method.gauge < float("inf"):
         raise RequestError(f"Expected gauge >= 0, but got {method.gauge:g}.")
+    try:
+        Encoding.from_proto(method.encoding)
+    except FisherError as error:
+        raise RequestError(str(error)) from None
     if not method.scope:
         raise RequestError("Expected scope 'head', 'all' or parameter-name globs, but got nothing.")
 

@@ -4,15 +4,17 @@ What the roots answer is given to an archive before anything else happens, and t
 are not asked.  Nothing is sent that would change a model.
 """
 
+import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import cast
 
-from disinherit.common.errors import DisinheritError, FisherError
+from disinherit.common.encodings import Encoding
+from disinherit.common.errors import CheckpointError, DisinheritError, FisherError
 from disinherit.common.graph import InheritanceGraph
 from disinherit.common.merging import MergeRule
-from disinherit.common.packets import merge_packets, rename_classes
+from disinherit.common.packets import Decoded, decode, merge, rename_classes
 from disinherit.server.answers import one_line, reply_of, root_packets
 from disinherit.server.archive import Archive
 from disinherit.server.planning import Group
@@ -22,13 +24,16 @@ from disinherit.v1 import unlearning_pb2 as pb
 
 Say = Callable[[str], None]
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(slots=True)
 class Prepared:
     """What is ready to be sent.
 
     Attributes:
-        messages: owner -> its models and the merged Fishers they need.
+        messages: owner -> its models and the merged Fishers they need, without their tensors.
+        tensors: SHA-256 -> tensors of a merged Fisher: one for all owners that it is for.
         failed: model -> why there is nothing for it.
         waiting: model -> which root's owner could not be reached; a later try may succeed.
         fisher_seconds: time until all roots had answered.
@@ -36,10 +41,22 @@ class Prepared:
     """
 
     messages: dict[str, pb.UnlearnTask] = field(default_factory=dict)
+    tensors: dict[str, bytes] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     waiting: dict[str, str] = field(default_factory=dict)
     fisher_seconds: float = 0.0
     merge_seconds: float = 0.0
+
+    def asks(self, action: str) -> list[Ask]:
+        """Return the messages, to be sent.
+
+        Args:
+            action: what is asked with them.
+        """
+        return [
+            Ask(owner, action, task, {f.digest: self.tensors[f.digest] for f in task.fishers})
+            for owner, task in self.messages.items()
+        ]
 
 
 @dataclass(slots=True)
@@ -47,12 +64,12 @@ class _Collected:
     """What the roots' owners answered.
 
     Attributes:
-        packets: root -> its packets, one per class, or one for all samples.
+        fishers: root -> what it sent, one for each class, or one for all samples.
         errors: root -> why there are none.
         unreachable: roots among those with an error whose owners may answer later.
     """
 
-    packets: dict[str, Sequence[pb.FisherPacket]] = field(default_factory=dict)
+    fishers: dict[str, Sequence[Decoded]] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
     unreachable: set[str] = field(default_factory=set)
 
@@ -98,13 +115,14 @@ def prepare(
             )
             continue
         try:
-            packet = _merge(request, group, collected.packets)
+            packet, tensors = _merge(request, group, collected.fishers)
         except DisinheritError as error:
             roots = ", ".join(group.roots)
             reason = f"the Fisher information of {roots} cannot be merged: {one_line(str(error))}"
             prepared.failed.update(dict.fromkeys(group.models, reason))
             archive.forget(group.roots)
             continue
+        prepared.tensors[packet.digest] = tensors
         _address(prepared.messages, graph, request, group, packet, created)
     prepared.merge_seconds = time.perf_counter() - answered
     return prepared
@@ -120,7 +138,7 @@ def _collect(
 ) -> _Collected:
     """Ask the owners of roots that have not answered for the Fisher information to forget."""
     wanted = {root for group in groups for root in group.roots}
-    known = {root: packets for root, packets in archive.load().items() if root in wanted}
+    known = _known(archive, wanted)
     needed = wanted - known.keys()
     by_owner: dict[str, dict[str, pb.Root]] = {}
     for root in request.roots:
@@ -136,7 +154,7 @@ def _collect(
         for owner, roots in by_owner.items()
     ]
     collected = _Collected(
-        packets=known,
+        fishers=known,
         errors=dict.fromkeys(sorted(needed), "its owner sent no Fisher information for it"),
     )
     for answer in transport.ask(asks, timeout) if asks else ():
@@ -152,24 +170,44 @@ def _collect(
             root = roots.pop(fisher.model_id)
             try:
                 packets = root_packets(root, graph.model(root.model_id), fisher)
-            except FisherError as error_there:
-                collected.errors[root.model_id] = str(error_there)
+                decoded = [decode(packet) for packet in packets]
+            except (FisherError, CheckpointError) as refused:
+                collected.errors[root.model_id] = one_line(str(refused))
+                _log.warning(
+                    "Refused what owner %s sent for root %s: %s",
+                    answer.ask.owner,
+                    root.model_id,
+                    collected.errors[root.model_id],
+                )
             else:
                 archive.keep(root.model_id, packets)
-                collected.packets[root.model_id] = packets
+                collected.fishers[root.model_id] = decoded
                 del collected.errors[root.model_id]
     return collected
 
 
+def _known(archive: Archive, wanted: Set[str]) -> dict[str, Sequence[Decoded]]:
+    """Return what roots answered before; one whose answer is of no use is asked again."""
+    known: dict[str, Sequence[Decoded]] = {}
+    for root, packets in archive.load().items():
+        if root in wanted:
+            try:
+                known[root] = [decode(packet) for packet in packets]
+            except (FisherError, CheckpointError):
+                archive.forget([root])
+    return known
+
+
 def _merge(
-    request: pb.UnlearningRequest, group: Group, packets: Mapping[str, Sequence[pb.FisherPacket]]
-) -> pb.FisherPacket:
+    request: pb.UnlearningRequest, group: Group, fishers: Mapping[str, Sequence[Decoded]]
+) -> tuple[pb.FisherPacket, bytes]:
     named = [
-        rename_classes(packet, dict(renaming))
+        rename_classes(fisher, dict(renaming))
         for root, renaming in zip(group.roots, group.renamings, strict=True)
-        for packet in packets[root]
+        for fisher in fishers[root]
     ]
-    return merge_packets(named, cast("MergeRule", request.method.merge))
+    encoding = Encoding.from_proto(request.method.encoding)
+    return merge(named, cast("MergeRule", request.method.merge), encoding)
 
 
 def _address(

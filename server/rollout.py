@@ -17,7 +17,7 @@ from disinherit.server.leases import Lease
 from disinherit.server.preparation import Prepared, Say
 from disinherit.server.store import CoordinatorStore
 from disinherit.server.tasks import Task, TaskState
-from disinherit.server.transport import Answer, Ask, Transport
+from disinherit.server.transport import Answer, Transport
 from disinherit.v1 import unlearning_pb2 as pb
 
 _NONE: Mapping[str, Sequence[str]] = MappingProxyType({})
@@ -84,8 +84,7 @@ class Rollout:
         }
         self._put(*settled, fishers=fishers)
         applied = Applied()
-        asks = [Ask(owner, "train.unlearn", task) for owner, task in prepared.messages.items()]
-        for answer in self._transport.ask(asks, self._timeout):
+        for answer in self._transport.ask(prepared.asks("train.unlearn"), self._timeout):
             self._record(answer, todo, applied)
         return applied
 

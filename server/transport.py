@@ -1,7 +1,7 @@
 """How the coordinator reaches owners, whatever carries the messages."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from google.protobuf.message import Message
@@ -29,11 +29,14 @@ class Ask:
         owner: whom to ask.
         action: one of `ACTIONS`.
         task: what to do.
+        tensors: SHA-256 -> tensors of those Fisher packets in `task` that come without.  The same
+            bytes stand in the messages to all owners that need them, and are never copied for one.
     """
 
     owner: str
     action: str
     task: Message
+    tensors: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,12 @@ but no engine.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 
+from google.protobuf.message import Message
+
 from disinherit.client.handlers import HANDLERS
 from disinherit.client.owner import Owner
 from disinherit.common.errors import DisinheritError
+from disinherit.common.packets import attach_tensors
 from disinherit.server.transport import Answer, Ask, not_connected
 
 
@@ -31,8 +34,18 @@ class DirectTransport:
                 continue
             try:
                 with self._owners[ask.owner]() as owner:
-                    reply = HANDLERS[ask.action].handle(owner, ask.task)
+                    reply = HANDLERS[ask.action].handle(owner, _complete(ask))
             except DisinheritError as error:
                 yield Answer(ask, error=f"owner {ask.owner}: {error}")
             else:
                 yield Answer(ask, reply=reply)
+
+
+def _complete(ask: Ask) -> Message:
+    """Return a message with its tensors in it."""
+    if not ask.tensors:
+        return ask.task
+    task = type(ask.task)()
+    task.CopyFrom(ask.task)
+    attach_tensors(task, ask.tensors.__getitem__)
+    return task

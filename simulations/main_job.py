@@ -23,7 +23,6 @@ from disinherit.server.flower_owners import SaidOwners
 from disinherit.server.flower_transport import FlowerTransport
 from disinherit.server.planning import Plan
 from disinherit.server.store import CoordinatorStore
-from disinherit.server.transport import Ask
 from disinherit.simulations.engine import check_engine, simulate
 from disinherit.simulations.fleet import Fleet
 from disinherit.simulations.forgetting import Forgetting
@@ -136,8 +135,7 @@ def _preview_published(
     request = settings.request()
     request.method.CopyFrom(settings.method.published().to_proto())
     prepared = coordinator.prepare(request, planned.groups)
-    asks = [Ask(o, "evaluate.preview", message) for o, message in prepared.messages.items()]
-    for answer in transport.ask(asks, timeout=600.0):
+    for answer in transport.ask(prepared.asks("evaluate.preview"), timeout=600.0):
         if isinstance(answer.reply, pb.EvaluateReply):
             found = {e.model_id: e for e in answer.reply.models}
             _sort_out(found.items(), measured.published, measured)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from disinherit.common.encodings import Encoding
 from disinherit.common.errors import InputError, RequestError
 from disinherit.server.planning import check_method
 from disinherit.simulations.backdoors import Backdoor
@@ -34,10 +35,16 @@ class MethodSettings:
     exponent: float = 1.0
     bound: float = 1.0
     row_scoped: bool = True
+    encoding: str = "full"
 
     def to_proto(self) -> pb.Method:
-        """Return the method as it travels."""
-        return pb.Method(**{k: v for k, v in dataclasses.asdict(self).items() if v is not None})
+        """Return the method as it travels.
+
+        Raises:
+            InputError: if there is no such encoding.
+        """
+        values = {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
+        return pb.Method(**values | {"encoding": Encoding.named(self.encoding).to_proto()})
 
     def published(self) -> "MethodSettings":
         """Return the plain published rule: F_ref over all own data, no gauge, all rows."""

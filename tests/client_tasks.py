@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from disinherit.client.owner import Owner
 from disinherit.client.summaries import forget_fishers
-from disinherit.common.packets import merge_packets
+from disinherit.common.packets import decode, merge
 from disinherit.v1 import unlearning_pb2 as pb
 
 HEAD = ("2.weight", "2.bias")
@@ -42,7 +42,9 @@ def collect(owner: Owner, root: str, classes: Sequence[str], method: pb.Method) 
     )
     (answer,) = forget_fishers(owner, fisher_task).roots
     assert not answer.error, answer.error
-    return merge_packets(list(answer.packets), "max")
+    packet, tensors = merge([decode(packet) for packet in answer.packets], "max")
+    packet.tensors = tensors
+    return packet
 
 
 def make_task(
@@ -122,3 +124,12 @@ class Hungry(nn.Module):
         self.inferring.append(torch.is_inference_mode_enabled())
         logits: Tensor = self.network(inputs)
         return logits
+
+
+def apart(task: pb.UnlearnTask) -> tuple[pb.UnlearnTask, dict[str, bytes]]:
+    """A task as it travels: without the tensors of its packets, which are beside it."""
+    light = pb.UnlearnTask()
+    light.CopyFrom(task)
+    for packet in light.fishers:
+        packet.ClearField("tensors")
+    return light, {packet.digest: packet.tensors for packet in task.fishers}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from agent_fixture import AgentsSide, wait_for
-from client_tasks import collect, make_method, make_task
+from client_tasks import apart, collect, make_method, make_task
 from owner_fixture import LABELS, PointsOwner
 
 from disinherit.client.store import ModelStore
@@ -83,7 +83,7 @@ def test_a_killed_agent_goes_on_where_it_was_and_applies_once(
 
     def ask() -> None:
         wait_for(lambda: side.hub.owners() == ["anna"], 60.0)
-        answers.extend(transport.ask([Ask("anna", "train.unlearn", task)], 120.0))
+        answers.extend(transport.ask([Ask("anna", "train.unlearn", *apart(task))], 120.0))
 
     asking = threading.Thread(target=ask, daemon=True)
     asking.start()

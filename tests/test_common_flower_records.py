@@ -1,5 +1,7 @@
 """Protobuf messages inside Flower content: there and back, or refused by name."""
 
+import hashlib
+
 import pytest
 from flower_messages import RecordDict
 from flwr.app import ConfigRecord, MetricRecord
@@ -7,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from disinherit.common.errors import InputError
-from disinherit.common.flower_records import pack, unpack
+from disinherit.common.flower_records import as_array, pack, unpack
 from disinherit.v1 import unlearning_pb2 as pb
 
 
@@ -19,6 +21,21 @@ def test_a_message_comes_back_as_it_was(request_id: str, tensors: bytes, ids: li
         models=[pb.ModelTask(model_id=model) for model in ids],
     )
     assert unpack(pack(task), pb.UnlearnTask) == task
+
+
+@given(tensors=st.lists(st.binary(max_size=40), min_size=1, max_size=3))
+def test_tensors_beside_a_message_come_back_in_it(tensors: list[bytes]) -> None:
+    digests = {hashlib.sha256(data).hexdigest(): data for data in tensors}
+    task = pb.UnlearnTask(fishers=[pb.FisherPacket(digest=digest) for digest in digests])
+    arrays = {digest: as_array(data) for digest, data in digests.items()}
+    found = unpack(pack(task, arrays), pb.UnlearnTask)
+    assert {packet.digest: packet.tensors for packet in found.fishers} == digests
+
+
+def test_tensors_that_are_not_there_are_named() -> None:
+    task = pb.UnlearnTask(fishers=[pb.FisherPacket(digest="ab" * 32)])
+    with pytest.raises(InputError, match="the tensors 'abab"):
+        unpack(pack(task), pb.UnlearnTask)
 
 
 def test_an_empty_message_comes_back() -> None:

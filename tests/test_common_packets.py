@@ -12,11 +12,12 @@ from torch import Tensor
 from disinherit.common.errors import CheckpointError, FisherError, LabelError
 from disinherit.common.merging import MergeRule
 from disinherit.common.packets import (
-    align_head,
+    Decoded,
+    align,
+    decode,
     decode_fisher,
     encode_fisher,
-    head_names,
-    merge_packets,
+    merge,
     rename_classes,
 )
 from disinherit.v1.unlearning_pb2 import FisherPacket
@@ -55,10 +56,17 @@ def make_packet(
     )
 
 
-def by_name(packet: FisherPacket) -> dict[str, list[float]]:
+def by_name(fisher: Decoded) -> dict[str, list[float]]:
     """Class name -> its row of the head's weight."""
-    weight = decode_fisher(packet)[packet.head_weight]
-    return dict(zip(packet.labels, weight.tolist(), strict=True))
+    weight = fisher.values[fisher.head_weight]
+    return dict(zip(fisher.labels, weight.tolist(), strict=True))
+
+
+def merge_packets(packets: Sequence[FisherPacket], rule: MergeRule) -> FisherPacket:
+    """What is sent to owners, tensors and all."""
+    merged, tensors = merge([decode(packet) for packet in packets], rule)
+    merged.tensors = tensors
+    return merged
 
 
 # --- there and back
@@ -126,7 +134,7 @@ def test_values_that_no_fisher_has_are_refused(value: float) -> None:
 def test_head_names_leave_out_what_is_not_there(
     head: tuple[str, str], names: tuple[str, ...]
 ) -> None:
-    assert head_names(make_packet(head=head)) == names
+    assert decode(make_packet(head=head)).head == names
 
 
 # --- rows by name
@@ -138,7 +146,7 @@ label_spaces = st.lists(st.sampled_from(NAMES), min_size=1, max_size=4, unique=T
 def test_rows_go_where_their_class_is(source: list[str], target: list[str]) -> None:
     value = {name: float(NAMES.index(name) + 1) for name in NAMES}
     packet = make_packet(source, [value[name] for name in source])
-    aligned = align_head(packet, target)
+    aligned = align(decode(packet), target)
     expected = [value[name] if name in source else 0.0 for name in target]
     assert torch.equal(aligned["head.weight"], rows(*expected))
     assert torch.equal(aligned["head.bias"], rows(*expected)[:, 0])
@@ -146,7 +154,7 @@ def test_rows_go_where_their_class_is(source: list[str], target: list[str]) -> N
 
 
 def test_a_mapping_renames_on_the_way() -> None:
-    aligned = align_head(make_packet(), ["kitten", "dog"], {"cat": "kitten"})
+    aligned = align(decode(make_packet()), ["kitten", "dog"], {"cat": "kitten"})
     assert torch.equal(aligned["head.weight"], rows(1.0, 2.0))
 
 
@@ -155,14 +163,14 @@ def test_a_label_space_that_does_not_fit_the_head_is_refused() -> None:
     packet.labels.append("owl")
     for labels in (["cat", "dog", "owl"], ["cat"]):
         with pytest.raises(LabelError, match="Expected 3 rows in dimension 0"):
-            align_head(packet, labels)
+            align(decode(packet), labels)
 
 
 def test_without_a_head_rows_cannot_be_placed() -> None:
     packet = make_packet(head=("", ""))
-    assert torch.equal(align_head(packet, ["cat", "dog"])["body"], BODY)
+    assert torch.equal(align(decode(packet), ["cat", "dog"])["body"], BODY)
     with pytest.raises(FisherError, match=r"of r names no linear head, but got \['dog', 'cat'\]"):
-        align_head(packet, ["dog", "cat"])
+        align(decode(packet), ["dog", "cat"])
 
 
 # --- merging
@@ -174,7 +182,7 @@ def test_roots_with_different_classes_merge_by_name(rule: MergeRule, dog: float)
     right = make_packet(("dog", "owl"), (5.0, 4.0), root="b", classes=("owl", "cat"), samples=4)
     merged = merge_packets([left, right], rule)
     halved = 2 if rule == "mean" else 1
-    found = {name: row[0] for name, row in by_name(merged).items()}
+    found = {name: row[0] for name, row in by_name(decode(merged)).items()}
     assert found == {"cat": 1.0 / halved, "dog": dog, "owl": 4.0 / halved}
     assert list(merged.sources) == ["a", "b"]
     assert list(merged.classes) == ["cat", "owl"]
@@ -202,7 +210,7 @@ def test_packets_that_do_not_fit_together_are_refused() -> None:
 
 
 def test_classes_get_the_names_they_have_elsewhere() -> None:
-    packet = make_packet(("cat", "dog", "owl"), (1.0, 2.0, 3.0), classes=("cat", "owl"))
+    packet = decode(make_packet(("cat", "dog", "owl"), (1.0, 2.0, 3.0), classes=("cat", "owl")))
     renamed = rename_classes(packet, {"cat": "kitten"})
     assert by_name(renamed) == {"kitten": [1.0, 10.0], "dog": [2.0, 20.0], "owl": [3.0, 30.0]}
     assert list(renamed.classes) == ["kitten", "owl"]
@@ -210,7 +218,7 @@ def test_classes_get_the_names_they_have_elsewhere() -> None:
 
 
 def test_two_classes_may_swap_names() -> None:
-    renamed = rename_classes(make_packet(), {"cat": "dog", "dog": "cat"})
+    renamed = rename_classes(decode(make_packet()), {"cat": "dog", "dog": "cat"})
     assert by_name(renamed) == {"dog": [1.0, 10.0], "cat": [2.0, 20.0]}
     assert list(renamed.classes) == ["dog"]
 
@@ -218,7 +226,7 @@ def test_two_classes_may_swap_names() -> None:
 def test_a_class_that_lost_its_name_to_another_is_left_out_everywhere() -> None:
     # "cat" does not reach a model that calls the root's "dog" "cat": nothing of it may be
     # forgotten there, least of all what is called "cat" now.
-    packet = make_packet(("cat", "dog"), (1.0, 2.0), classes=("cat",))
+    packet = decode(make_packet(("cat", "dog"), (1.0, 2.0), classes=("cat",)))
     renamed = rename_classes(packet, {"dog": "cat"})
     assert by_name(renamed) == {"cat": [2.0, 20.0]}
     assert list(renamed.classes) == []

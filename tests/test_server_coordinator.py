@@ -1,5 +1,6 @@
 """Campaigns with real owners: complete, repeated, in trouble, resumed."""
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from campaign_fixture import (
 from owner_fixture import LABELS, PointsOwner
 from torch import Tensor
 
+from disinherit.common.encodings import Encoding
 from disinherit.common.errors import InputError, RequestError
 from disinherit.common.fiun import unlearn_parameters
 from disinherit.common.records import Inheritance, InheritanceKind, ModelStatus
@@ -163,6 +165,25 @@ def test_an_owner_is_sent_each_packet_it_needs_once(world: World) -> None:
     }
     assert list(prepared.messages["cleo"].fishers[0].sources) == ["r1", "r2"]
     assert list(prepared.messages["cleo"].fishers[0].classes) == ["cat", "owl"]
+
+
+def test_a_merged_packet_is_encoded_once_for_all_owners(built: Path, tmp_path: Path) -> None:
+    request = make_request(encoding=Encoding.LOG8.to_proto())
+    with copy(built, tmp_path / "short") as world:
+        planned = world.coordinator.submit(request)
+        prepared = world.coordinator.prepare(request, planned.groups)
+        asks = {ask.owner: ask for ask in prepared.asks("train.unlearn")}
+        for ask in asks.values():
+            assert isinstance(ask.task, pb.UnlearnTask)
+            assert not any(packet.tensors for packet in ask.task.fishers)
+        (digest,) = asks["cleo"].tensors
+        assert hashlib.sha256(asks["cleo"].tensors[digest]).hexdigest() == digest
+        assert asks["anna"].tensors[digest] is asks["cleo"].tensors[digest]
+        assert world.coordinator.run("q").outcome == "complete"
+        roots = world.store.packets("q")
+    assert {packet.encoding for packets in roots.values() for packet in packets} == {
+        Encoding.LOG8.to_proto()
+    }
 
 
 def test_preparing_changes_nothing(world: World) -> None:

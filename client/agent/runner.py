@@ -14,6 +14,7 @@ from disinherit.client.failures import explain
 from disinherit.client.handlers import HANDLERS
 from disinherit.client.owner import Owner
 from disinherit.common.errors import InputError
+from disinherit.common.packets import attach_tensors
 from disinherit.v1 import agents_pb2 as pb
 from disinherit.v1 import unlearning_pb2
 
@@ -126,9 +127,7 @@ class Runner:
             message = handler.task.FromString(task.task)
         except DecodeError as error:
             raise InputError(f"Expected a well-formed task, but it is damaged: {error}.") from error
-        if isinstance(message, unlearning_pb2.UnlearnTask):
-            for packet in message.fishers:
-                packet.tensors = self._downloads.get(packet.digest)
+        attach_tensors(message, self._downloads.get)
         with self._open_owner() as owner:
             check_owner(owner.store.owner, self._owner)
             reply = handler.handle(owner, message)

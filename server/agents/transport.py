@@ -5,13 +5,12 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import DecodeError
 
 from disinherit.server.agents.blobs import Blobs
 from disinherit.server.agents.hub import Hub, Reply
 from disinherit.server.answers import one_line
 from disinherit.server.transport import ACTIONS, Answer, Ask, not_connected
-from disinherit.v1 import unlearning_pb2 as pb
 
 GRACE_SECONDS = 20.0
 """How long an agent that was lost in the middle of a task may take to come back."""
@@ -42,9 +41,8 @@ class AgentTransport:
         with ExitStack() as offers:
             offers.callback(self._drop_all, waiting)
             for ask in asks:
-                task, packets = _without_tensors(ask.task)
-                offers.enter_context(self._blobs.offered(ask.owner, packets))
-                data = task.SerializeToString(deterministic=True)
+                offers.enter_context(self._blobs.offered(ask.owner, ask.tensors))
+                data = ask.task.SerializeToString(deterministic=True)
                 task_id = self._hub.post(ask.owner, ask.action, data, replies.put)
                 if task_id is None:
                     unconnected.append(ask)
@@ -78,17 +76,6 @@ class AgentTransport:
             for task_id, ask in waiting.items()
             if self._hub.away(ask.owner) > self._grace
         ]
-
-
-def _without_tensors(task: Message) -> tuple[Message, dict[str, bytes]]:
-    """Return a task without the bytes of its Fisher packets, and these by their digests."""
-    if not isinstance(task, pb.UnlearnTask):
-        return task, {}
-    light = pb.UnlearnTask()
-    light.CopyFrom(task)
-    for packet in light.fishers:
-        packet.ClearField("tensors")
-    return light, {packet.digest: packet.tensors for packet in task.fishers}
 
 
 def _unreachable(ask: Ask, reason: str) -> Answer:

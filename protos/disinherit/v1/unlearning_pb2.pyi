@@ -8,19 +8,28 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class FisherEncoding(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    FISHER_ENCODING_UNSPECIFIED: _ClassVar[FisherEncoding]
+    FISHER_ENCODING_BFLOAT16: _ClassVar[FisherEncoding]
+    FISHER_ENCODING_LOG8: _ClassVar[FisherEncoding]
+
 class Outcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     OUTCOME_UNSPECIFIED: _ClassVar[Outcome]
     OUTCOME_APPLIED: _ClassVar[Outcome]
     OUTCOME_ALREADY_APPLIED: _ClassVar[Outcome]
     OUTCOME_FAILED: _ClassVar[Outcome]
+FISHER_ENCODING_UNSPECIFIED: FisherEncoding
+FISHER_ENCODING_BFLOAT16: FisherEncoding
+FISHER_ENCODING_LOG8: FisherEncoding
 OUTCOME_UNSPECIFIED: Outcome
 OUTCOME_APPLIED: Outcome
 OUTCOME_ALREADY_APPLIED: Outcome
 OUTCOME_FAILED: Outcome
 
 class Method(_message.Message):
-    __slots__ = ("scope", "reference", "merge", "alpha", "lam", "gauge", "exponent", "bound", "row_scoped")
+    __slots__ = ("scope", "reference", "merge", "alpha", "lam", "gauge", "exponent", "bound", "row_scoped", "encoding")
     SCOPE_FIELD_NUMBER: _ClassVar[int]
     REFERENCE_FIELD_NUMBER: _ClassVar[int]
     MERGE_FIELD_NUMBER: _ClassVar[int]
@@ -30,6 +39,7 @@ class Method(_message.Message):
     EXPONENT_FIELD_NUMBER: _ClassVar[int]
     BOUND_FIELD_NUMBER: _ClassVar[int]
     ROW_SCOPED_FIELD_NUMBER: _ClassVar[int]
+    ENCODING_FIELD_NUMBER: _ClassVar[int]
     scope: str
     reference: str
     merge: str
@@ -39,7 +49,8 @@ class Method(_message.Message):
     exponent: float
     bound: float
     row_scoped: bool
-    def __init__(self, scope: _Optional[str] = ..., reference: _Optional[str] = ..., merge: _Optional[str] = ..., alpha: _Optional[float] = ..., lam: _Optional[float] = ..., gauge: _Optional[float] = ..., exponent: _Optional[float] = ..., bound: _Optional[float] = ..., row_scoped: _Optional[bool] = ...) -> None: ...
+    encoding: FisherEncoding
+    def __init__(self, scope: _Optional[str] = ..., reference: _Optional[str] = ..., merge: _Optional[str] = ..., alpha: _Optional[float] = ..., lam: _Optional[float] = ..., gauge: _Optional[float] = ..., exponent: _Optional[float] = ..., bound: _Optional[float] = ..., row_scoped: _Optional[bool] = ..., encoding: _Optional[_Union[FisherEncoding, str]] = ...) -> None: ...
 
 class Root(_message.Message):
     __slots__ = ("model_id", "classes", "samples")
@@ -66,7 +77,7 @@ class UnlearningRequest(_message.Message):
     def __init__(self, id: _Optional[str] = ..., reason: _Optional[str] = ..., roots: _Optional[_Iterable[_Union[Root, _Mapping]]] = ..., method: _Optional[_Union[Method, _Mapping]] = ..., client: _Optional[str] = ...) -> None: ...
 
 class FisherPacket(_message.Message):
-    __slots__ = ("tensors", "digest", "labels", "head_weight", "head_bias", "sources", "classes", "samples")
+    __slots__ = ("tensors", "digest", "labels", "head_weight", "head_bias", "sources", "classes", "samples", "encoding", "clip_norm", "noise_multiplier")
     TENSORS_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
@@ -75,6 +86,9 @@ class FisherPacket(_message.Message):
     SOURCES_FIELD_NUMBER: _ClassVar[int]
     CLASSES_FIELD_NUMBER: _ClassVar[int]
     SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    ENCODING_FIELD_NUMBER: _ClassVar[int]
+    CLIP_NORM_FIELD_NUMBER: _ClassVar[int]
+    NOISE_MULTIPLIER_FIELD_NUMBER: _ClassVar[int]
     tensors: bytes
     digest: str
     labels: _containers.RepeatedScalarFieldContainer[str]
@@ -83,7 +97,10 @@ class FisherPacket(_message.Message):
     sources: _containers.RepeatedScalarFieldContainer[str]
     classes: _containers.RepeatedScalarFieldContainer[str]
     samples: int
-    def __init__(self, tensors: _Optional[bytes] = ..., digest: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., head_weight: _Optional[str] = ..., head_bias: _Optional[str] = ..., sources: _Optional[_Iterable[str]] = ..., classes: _Optional[_Iterable[str]] = ..., samples: _Optional[int] = ...) -> None: ...
+    encoding: FisherEncoding
+    clip_norm: float
+    noise_multiplier: float
+    def __init__(self, tensors: _Optional[bytes] = ..., digest: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., head_weight: _Optional[str] = ..., head_bias: _Optional[str] = ..., sources: _Optional[_Iterable[str]] = ..., classes: _Optional[_Iterable[str]] = ..., samples: _Optional[int] = ..., encoding: _Optional[_Union[FisherEncoding, str]] = ..., clip_norm: _Optional[float] = ..., noise_multiplier: _Optional[float] = ...) -> None: ...
 
 class Identity(_message.Message):
     __slots__ = ("owner",)
