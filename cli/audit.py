@@ -1,7 +1,7 @@
-"""`disinherit audit`: take the coordinator's audit log home, and verify it there."""
+"""`disinherit audit`: take the coordinator's audit log and attestations home."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,10 +9,7 @@ from disinherit.cli.connection import Connection, connected
 from disinherit.cli.output import Format, FormatOption, print_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from disinherit.common.audit_lines import Header, Verdict
-    from disinherit.common.dsse import TrustedKeys
+    from disinherit.common.audit_lines import Header
 
 app = typer.Typer(help="Export the audit log, and verify an export.", no_args_is_help=True)
 
@@ -53,7 +50,7 @@ def export(
         )
     else:
         typer.echo(f"{header.entries} entries in {out}\nhead {header.head or 'none'}")
-        typer.echo(_signed(header))
+        typer.echo(signed(header))
     return 0
 
 
@@ -89,98 +86,52 @@ def keys(
     return 0
 
 
-@app.command(
-    epilog="Examples:\n\n"
-    "disinherit audit verify audit.jsonl\n\n"
-    "disinherit audit verify audit.jsonl --key coordinator.pub\n\n"
-    "disinherit audit verify audit.jsonl --head "
-    "9c56cc51b374c3ba189210d5b6d4bf57790d351c96c47c02190ecf1e430635ab"
-)
-def verify(
-    file: Annotated[Path, typer.Argument(help="An export, as `disinherit audit export` wrote it.")],
-    head: Annotated[
-        str, typer.Option(help="A head that was noted earlier; the log must still lead to it.")
-    ] = "",
-    key: Annotated[
-        Path | None,
-        typer.Option(help="Public keys of the coordinator, PEM: one of them must have signed it."),
-    ] = None,
+@app.command(epilog="Example: disinherit audit attest forget-0123456789ab --out attestation.json")
+@connected
+def attest(
+    connection: Connection,
+    request_id: Annotated[str, typer.Argument(metavar="REQUEST", help="Id of the request.")],
+    out: Annotated[Path, typer.Option(help="The file to write.")],
     form: FormatOption = Format.TABLE,
 ) -> int:
-    """Check an export, offline: 0 if it is sound, 1 if not, 2 if it cannot be read.
+    """Write a signed attestation of a request that has ended to a file.
 
-    Names the first entry that was changed, removed, re-ordered or added, or the last one if the
-    signature over the log up to it is forged or missing.
+    It attests the procedure, with what it leaves open, and is no proof of erasure.
     """
-    from disinherit.common.audit_lines import verify_lines
-    from disinherit.common.errors import AuditError
+    from disinherit.common.attestation import read_statement
+    from disinherit.common.checkpoints import write_atomic
+    from disinherit.common.dsse import read_envelope
+    from disinherit.v1 import coordinator_pb2 as pb
 
-    if head and (len(head) != 64 or set(head) - set("0123456789abcdef")):
-        raise AuditError(
-            f"Expected the head of a log, 64 lower-case hexadecimal digits, but got {head!r}."
+    parts = connection.stream("GetAttestation", pb.GetAttestationRequest(id=request_id))
+    data = b"".join(part.data for part in parts)
+    envelope = read_envelope(data)
+    predicate = read_statement(envelope)["predicate"]
+    write_atomic(out, data + b"\n")
+    gaps = [gap["kind"] for gap in predicate["gaps"]]
+    if form is Format.JSON:
+        print_json(
+            {
+                "out": str(out),
+                "request": request_id,
+                "state": predicate["state"],
+                "coverage": predicate["coverage"],
+                "gaps": gaps,
+                "signed_by": [one.key_id for one in envelope.signatures],
+            }
         )
-    trusted = None if key is None else _trusted(key)
-    try:
-        with file.open("rb") as opened:
-            verdict = verify_lines(_lines(opened), head, trusted)
-    except OSError as error:
-        raise AuditError(
-            f"Expected an export of an audit log in {str(file)!r}, but: {error.strerror}."
-        ) from None
-    _show(file, verdict, trusted is not None, form)
-    return 0 if verdict.problem is None else 1
+    else:
+        typer.echo(f"{request_id} is {predicate['state']}: attested in {out}")
+        typer.echo(f"left open: {', '.join(gaps).replace('_', ' ') or 'nothing that is known'}")
+        typer.echo(f"signed by {', '.join(one.key_id for one in envelope.signatures)}")
+    return 0
 
 
-def _trusted(key: Path) -> "TrustedKeys":
-    from disinherit.common.dsse import TrustedKeys
-    from disinherit.common.errors import AuditError
-
-    try:
-        return TrustedKeys.from_pem(key.read_bytes())
-    except OSError as error:
-        raise AuditError(f"Expected public keys in {str(key)!r}, but: {error.strerror}.") from None
-
-
-def _lines(file: BinaryIO) -> "Iterator[bytes]":
-    from disinherit.common.audit_lines import LONGEST_LINE
-
-    return iter(lambda: file.readline(LONGEST_LINE + 1), b"")
-
-
-def _signed(header: "Header") -> str:
+def signed(header: "Header") -> str:
+    """Return by which keys and when an export was signed, for people to read."""
     from disinherit.cli.statuses import as_time
 
     if not header.signatures:
         return "not signed"
     ids = ", ".join(one.key_id for one in header.signatures)
     return f"signed by {ids} at {as_time(header.signed_us)}"
-
-
-def _show(file: Path, verdict: "Verdict", checked: bool, form: Format) -> None:
-    header, problem = verdict.header, verdict.problem
-    if form is Format.JSON:
-        print_json(
-            {
-                "file": str(file),
-                "request": header.request_id or None,
-                "entries": header.entries,
-                "head": header.head or None,
-                "signed_by": [one.key_id for one in header.signatures],
-                "signature_checked": checked,
-                "sound": problem is None,
-                "problem": problem
-                and {
-                    "entry": problem.sequence,
-                    "finding": problem.finding.value,
-                    "reason": problem.reason,
-                },
-            }
-        )
-        return
-    about = f" about {header.request_id}" if header.request_id else ""
-    if problem is None:
-        typer.echo(f"sound: {header.entries} entries{about}, head {header.head or 'none'}")
-        unchecked = "" if checked else ", which was not checked: give the key with --key"
-        typer.echo(_signed(header) + (unchecked if header.signatures else ""))
-    else:
-        typer.echo(f"not sound: entry {problem.sequence} {problem.finding}. {problem.reason}")

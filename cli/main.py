@@ -14,6 +14,7 @@ import typer
 from disinherit.cli import (
     agent,
     audit,
+    audit_verify,
     bench,
     coverage,
     demo,
@@ -22,6 +23,7 @@ from disinherit.cli import (
     model,
     report,
     request,
+    request_report,
     serve,
     simulate,
 )
@@ -44,9 +46,11 @@ app.command(name="simulate", epilog=simulate.EXAMPLES)(simulate.simulate)
 app.add_typer(bench.app, name="bench")
 app.add_typer(graph.app, name="graph")
 app.command(name="serve", epilog=serve.EXAMPLES)(serve.serve)
+request.app.command(name="report", epilog=request_report.EXAMPLES)(request_report.report)
 app.add_typer(request.app, name="request")
 app.add_typer(model.app, name="model")
 app.command(name="coverage", epilog=coverage.EXAMPLES)(coverage.coverage)
+audit.app.command(name="verify", epilog=audit_verify.EXAMPLES)(audit_verify.verify)
 app.add_typer(audit.app, name="audit")
 app.command(name="invite", epilog=invite.EXAMPLES)(invite.invite)
 app.command(name="agent", epilog=agent.EXAMPLES)(agent.agent)

@@ -86,6 +86,7 @@ class Finding(enum.StrEnum):
     TRUNCATED = "truncated"
     FORGED = "forged"
     UNSIGNED = "not signed"
+    CONTRADICTED = "contradicted"
 
 
 @dataclass(frozen=True, slots=True)

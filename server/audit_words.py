@@ -14,7 +14,7 @@ from disinherit.common.encodings import Encoding
 from disinherit.common.records import Inheritance
 from disinherit.server.campaign_states import CampaignEvent, CampaignState
 from disinherit.server.tasks import Task, TaskState
-from disinherit.v1.unlearning_pb2 import Method, UnlearningRequest
+from disinherit.v1.unlearning_pb2 import Method, ModelResult, UnlearningRequest
 
 COORDINATOR = "coordinator"
 """Who acts where no caller does."""
@@ -145,9 +145,12 @@ def task_words(task: Task) -> dict[str, Json]:
     """Return what is said of a task as it stands now."""
     if task.state is not TaskState.APPLIED or task.result is None:
         return {}
-    result = task.result
+    return {"successor": task.result.successor.id, **result_words(task.result)}
+
+
+def result_words(result: ModelResult) -> dict[str, Json]:
+    """Return what decided how much of a model was dampened."""
     return {
-        "successor": result.successor.id,
         "alpha": repr(result.alpha),
         "lam": repr(result.lam),
         "gauge": repr(result.gauge),

@@ -35,6 +35,16 @@ class CampaignState(StrEnum):
         return self in (CampaignState.RUNNING, CampaignState.COMPLETE, CampaignState.PARTIAL)
 
     @property
+    def ended(self) -> bool:
+        """Whether nothing more is to be done unless something joins, or somebody decides anew."""
+        return self in (
+            CampaignState.COMPLETE,
+            CampaignState.PARTIAL,
+            CampaignState.ABORTED,
+            CampaignState.ROLLED_BACK,
+        )
+
+    @property
     def drivable(self) -> bool:
         """Whether a coordinator may ask owners for anything: to go on, or to go back."""
         return self.advances or self is CampaignState.ROLLING_BACK

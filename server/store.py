@@ -26,6 +26,7 @@ from disinherit.server.leases import Lease
 from disinherit.server.lineage import put_successor
 from disinherit.server.notices import find_told, record_told
 from disinherit.server.packets import PacketStore, find_packets, put_packets
+from disinherit.server.reports import Report, make_report
 from disinherit.server.roll_back_rows import TakenBack
 from disinherit.server.schema import is_current, upgrade
 from disinherit.server.signing import KnownKey, announce_key, find_keys
@@ -356,6 +357,15 @@ class CoordinatorStore(CampaignStore):
         """
         with self._writing(lease) as db:
             record_told(db, request_id, owner, models)
+
+    def report(self, request_id: str) -> Report:
+        """Return the report of a campaign as it stands.
+
+        Raises:
+            RequestError: if there is no such request.
+        """
+        with self._database.reading() as db:
+            return make_report(db, request_id)
 
     def audit_lines(self, request_id: str = "", signer: Signer | None = None) -> Iterator[bytes]:
         """Yield the lines of an export of the audit log (`disinherit.common.audit_lines`).

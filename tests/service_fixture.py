@@ -39,6 +39,8 @@ CALLS = {
     "ExportAudit",
     "RollBackRequest",
     "GetSigningKeys",
+    "GetReport",
+    "GetAttestation",
 }
 TIMEOUT = 30.0
 

@@ -1,7 +1,11 @@
 """The audit log by the command line: exported from a service, verified offline."""
 
+import base64
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,11 +13,13 @@ from typing import Any
 import campaign_fixture
 import pytest
 from audit_cases import chain, export
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from service_fixture import Running, secret, serving
 
 from disinherit.cli.main import run
-from disinherit.common.audit_chain import AuditEvent
+from disinherit.common.audit_chain import AuditEvent, canonical
 from disinherit.common.audit_lines import Header, header_line
+from disinherit.common.dsse import Envelope, Signer, envelope_line, read_envelope
 
 Capture = pytest.CaptureFixture[str]
 ENTRIES = chain([AuditEvent("sent", time, "coordinator") for time in range(5)])
@@ -89,6 +95,118 @@ def test_a_campaign_is_exported_and_verified(
 
     # The earlier export knows nothing of what came later.
     assert as_json(capsys, "audit", "verify", str(first), "--head", told["head"], code=1)
+
+
+OFFLINE = """
+import socket, sys
+
+def refuse(*_, **__):
+    raise AssertionError("somebody asked the network")
+
+socket.socket.connect = socket.socket.bind = socket.getaddrinfo = refuse
+from disinherit.cli.main import run
+
+code = run(sys.argv[1:])
+assert "grpc" not in sys.modules
+sys.exit(code)
+"""
+
+
+def offline(*arguments: object, code: int) -> Any:
+    """What a process without network, coordinator or token prints as JSON."""
+    command = [sys.executable, "-c", OFFLINE, *map(str, arguments), "--format", "json"]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("DISINHERIT_")}
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=60, env=environment, check=False
+    )
+    assert done.returncode == code, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_tampering_is_found_offline_and_its_entry_named(
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    log, attestation, keys = (tmp_path / name for name in ("log", "attestation", "keys"))
+    with serving(shutil.copytree(built, tmp_path / "copy"), approval=False) as running:
+        monkeypatch.setenv("DISINHERIT_SERVER", running.address)
+        monkeypatch.setenv("DISINHERIT_TOKEN", secret("operator"))
+        submit = ("request", "submit", "--forget", "cat@r1", "--id", "q", "--alpha", "1")
+        assert run([*submit, "--lambda", "0.5", "--gauge", "0.5"]) == 0
+        assert run(["request", "watch", "q"]) == 0
+        capsys.readouterr()
+        made = as_json(capsys, "audit", "attest", "q", "--out", str(attestation))
+        assert made["coverage"]["complete"]
+        assert "suppression" in made["gaps"]
+        exported = as_json(capsys, "audit", "export", "--out", str(log))
+        known = as_json(capsys, "audit", "keys", "--out", str(keys))
+        assert exported["signed_by"] == made["signed_by"] == [known["keys"][0]["id"]]
+        told = as_json(capsys, "request", "report", "q")
+        assert run(["request", "report", "q"]) == 0
+        shown = capsys.readouterr().out
+        assert all(word in shown for word in ("r6~q", "5 verified", "suppression"))
+    # From here on there is no coordinator.
+    assert told["audit"]["head"] in log.read_text()
+    assert told["coverage"] == {"verified": 5}
+    assert {model["applied"]["alpha"] for model in told["models"]} == {1.0}
+    assert told["seconds"]["received to ended"] > 0
+    verify = ("audit", "verify", log, "--key", keys, "--attestation", attestation)
+    told = offline(*verify, code=0)
+    assert (told["sound"], told["attested_request"]) == (True, "q")
+    sound = log.read_bytes()
+    header, *lines = sound.splitlines(keepends=True)
+    at = len(lines) - 3  # the number of the third entry from the end, counted from one, less one
+    flipped = bytearray(lines[at])
+    flipped[60] ^= 1
+    forged = json.loads(header)
+    value = bytearray(base64.b64decode(forged["signatures"][0]["sig"]))
+    value[5] ^= 1
+    forged["signatures"][0]["sig"] = base64.b64encode(value).decode()
+    for spoiled, entry, finding in (
+        ([header, *lines[:at], bytes(flipped), *lines[at + 1 :]], at + 1, "changed"),
+        ([header, *lines[:at], *lines[at + 1 :]], at + 1, "removed"),
+        ([header, *lines[:at], lines[at + 1], lines[at], *lines[at + 2 :]], at + 1, "re-ordered"),
+        ([canonical(forged) + b"\n", *lines], len(lines), "forged"),
+    ):
+        log.write_bytes(b"".join(spoiled))
+        told = offline(*verify, code=1)
+        assert (told["problem"]["entry"], told["problem"]["finding"]) == (entry, finding)
+    # A chain that is made anew without the key verifies, but not as the coordinator's.
+    lies = chain([AuditEvent("received", 1, "mallory", "q")])
+    log.write_bytes(header + b"".join(export(lies)[1:]))
+    assert offline(*verify, code=1)["problem"]["finding"] == "truncated"
+    log.write_bytes(b"".join(export(lies)))
+    assert offline(*verify, code=1)["problem"]["finding"] == "not signed"
+    # An attestation that was changed, or that another key signed, is none.
+    log.write_bytes(sound)
+    envelope = read_envelope(attestation.read_bytes())
+    statement = json.loads(envelope.payload)
+    statement["predicate"]["gaps"] = []
+    payload = canonical(statement)
+    for one in (
+        Envelope(envelope.payload_type, payload, envelope.signatures),
+        Signer(Ed25519PrivateKey.generate()).envelope(envelope.payload_type, payload),
+    ):
+        attestation.write_bytes(envelope_line(one))
+        told = offline(*verify, code=1)
+        assert (told["problem"]["entry"], told["problem"]["finding"]) == (len(lines), "forged")
+
+
+def test_what_cannot_be_attested_is_one_line(
+    running: Running, file: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    out = tmp_path / "attestation"
+    submit = ("request", "submit", "--forget", "cat@r1", "--id", "q")
+    assert run([*submit, "--token", secret("operator")]) == 0
+    capsys.readouterr()
+    assert run(["audit", "attest", "q", "--out", str(out)]) == 2
+    assert "awaiting_approval" in the_line(capsys)
+    assert run(["audit", "attest", "nobody", "--out", str(out)]) == 2
+    assert "'nobody'" in the_line(capsys)
+    assert not out.exists()
+    assert run(["audit", "verify", str(file), "--attestation", str(file)]) == 2
+    assert "--key" in the_line(capsys)
+    assert run(["audit", "verify", str(file), "--key", str(file)]) == 2
+    assert "audit keys" in the_line(capsys)
 
 
 def test_what_cannot_be_exported_leaves_the_file_as_it_was(

@@ -213,6 +213,8 @@ def test_an_unknown_request_is_not_found(running: Running) -> None:
     for call, message in (
         (operator.GetRequest, pb.GetRequestRequest(id="x")),
         (operator.GetCoverage, pb.GetCoverageRequest(id="x")),
+        (operator.GetReport, pb.GetReportRequest(id="x")),
+        (lambda m: list(operator.GetAttestation(m)), pb.GetAttestationRequest(id="x")),
         (operator.PauseRequest, pb.ControlRequest(id="x")),
         (operator.ResumeRequest, pb.ResumeRequestRequest(id="x")),
         (operator.AbortRequest, pb.ControlRequest(id="x")),

@@ -37,9 +37,11 @@ MESSAGES = {
     "RollBackRequest": pb.RollBackRequestRequest(id="x"),
     "ExportAudit": pb.ExportAuditRequest(request_id="x"),
     "GetSigningKeys": pb.GetSigningKeysRequest(),
+    "GetReport": pb.GetReportRequest(id="x"),
+    "GetAttestation": pb.GetAttestationRequest(id="x"),
 }
 LOOK = {"ListModels", "GetGraph", "GetRequest", "ListRequests", "WatchRequest", "GetCoverage"}
-LOOK |= {"GetSigningKeys"}
+LOOK |= {"GetReport", "GetAttestation", "GetSigningKeys"}
 STEER = {"RegisterModel", "SubmitRequest", "PauseRequest", "ResumeRequest", "AbortRequest"}
 MAY = {
     "viewer": LOOK,
@@ -54,7 +56,7 @@ def code_of(client: Client, call: str) -> grpc.StatusCode:
     message = MESSAGES.get(call, pb.ControlRequest(id="x"))
     try:
         answer = getattr(client, call)(message)
-        if call in ("WatchRequest", "ExportAudit"):
+        if call in ("WatchRequest", "ExportAudit", "GetAttestation"):
             list(answer)
     except grpc.RpcError as error:
         code = error.code()

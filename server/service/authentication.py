@@ -28,7 +28,7 @@ from disinherit.server.service.refusals import NotAllowedError, NotKnownError, s
 
 _LOOK = frozenset(
     {"ListModels", "GetGraph", "GetRequest", "ListRequests", "WatchRequest", "GetCoverage"}
-    | {"GetSigningKeys"}
+    | {"GetReport", "GetAttestation", "GetSigningKeys"}
 )
 _ALLOWED: dict[Role, frozenset[str]] = {
     Role.VIEWER: _LOOK,

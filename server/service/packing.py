@@ -1,6 +1,12 @@
-"""Requests and coverage as protobuf messages."""
+"""Requests, coverage and reports as protobuf messages."""
 
+from collections import Counter
+
+from disinherit.server.audit_words import request_digest
 from disinherit.server.coverage import Covered
+from disinherit.server.gaps import SAID
+from disinherit.server.model_report import ModelReport
+from disinherit.server.reports import Report
 from disinherit.server.service.requests import Standing
 from disinherit.v1 import coordinator_pb2 as pb
 
@@ -29,4 +35,37 @@ def coverage_to_proto(covered: Covered) -> pb.ModelCoverage:
         digest_before=covered.digest_before,
         digest_after=covered.digest_after,
         updated_us=covered.updated_us,
+    )
+
+
+def summary_to_proto(report: Report) -> pb.ReportSummary:
+    """Convert what a report says of a campaign as a whole to its message."""
+    states = Counter(model.covered.state.value for model in report.models)
+    tasks = Counter(
+        model.covered.state.value for model in report.models if model.covered.updated_us
+    )
+    return pb.ReportSummary(
+        status=standing_to_proto(Standing(report.request, report.campaign, tasks)),
+        request_sha256=request_digest(report.request),
+        graph_sha256=report.graph_digest,
+        models=len(report.models),
+        edges=report.edges,
+        coverage=states,
+        times_us=report.times_us,
+        gaps=[
+            pb.Gap(kind=gap.kind.value, model_ids=gap.models, text=SAID[gap.kind])
+            for gap in report.gaps
+        ],
+        audit_entries=report.entries,
+        audit_head=report.head,
+    )
+
+
+def model_report_to_proto(model: ModelReport) -> pb.ModelReport:
+    """Convert what was done to one version to its message."""
+    return pb.ModelReport(
+        coverage=coverage_to_proto(model.covered),
+        result=model.result,
+        fishers=model.fishers,
+        notified_us=model.told_us,
     )

@@ -1,10 +1,14 @@
-"""What is handed out about the past: the audit log, and the keys that sign."""
+"""What is handed out about the past: reports, attestations, the audit log, the keys that sign."""
 
 from collections.abc import Iterator, Sequence
 
-from disinherit.common.dsse import Signer
-from disinherit.common.errors import RequestError
-from disinherit.server.service.refusals import NotFoundError
+from disinherit.common.dsse import Envelope, Signer
+from disinherit.common.errors import InputError, RequestError
+from disinherit.server.attesting import attest
+from disinherit.server.model_report import ModelReport
+from disinherit.server.reports import Report
+from disinherit.server.service.paging import DEFAULT_SIZE, LARGEST_SIZE
+from disinherit.server.service.refusals import NotFoundError, NotNowError
 from disinherit.server.signing import KnownKey
 from disinherit.server.store import CoordinatorStore
 
@@ -37,6 +41,54 @@ class Records:
     def signing_keys(self) -> Sequence[KnownKey]:
         """Return the public keys of all signatures there are, the oldest first."""
         return self._store.signing_keys()
+
+    def report(
+        self, request_id: str, size: int, token: str
+    ) -> tuple[Report, Sequence[ModelReport], str]:
+        """Return the report of a campaign, a page of its versions, and the next page's token.
+
+        Args:
+            request_id: the request.
+            size: of a page; 0 for the default.
+            token: of the page; `""` for the first.
+
+        Raises:
+            NotFoundError: if there is no such request.
+            InputError: if the token is none.
+        """
+        self._check_known(request_id)
+        report = self._store.report(request_id)
+        ids = [model.covered.model_id for model in report.models]
+        if token and token not in ids:
+            raise InputError(
+                f"Expected the page token of an earlier answer, but got {token[:80]!r}."
+            )
+        # Cut at versions and not at counts: one that joins between two calls moves no other.
+        start = ids.index(token) + 1 if token else 0
+        end = start + min(size or DEFAULT_SIZE, LARGEST_SIZE)
+        following = ids[end - 1] if end < len(ids) else ""
+        return report, report.models[start:end], following
+
+    def attestation(self, request_id: str) -> Envelope:
+        """Return the signed attestation of a campaign that has ended.
+
+        Raises:
+            NotFoundError: if there is no such request.
+            NotNowError: if it has not ended, or there is no key to sign with.
+        """
+        self._check_known(request_id)
+        if self._signer is None:
+            raise NotNowError(
+                "Expected a coordinator that signs, but this one has no key. Give it one: "
+                "signing.key in its configuration."
+            )
+        report = self._store.report(request_id)
+        if not report.campaign.state.ended:
+            raise NotNowError(
+                f"Expected a campaign that has ended, but {request_id!r} is "
+                f"{report.campaign.state}."
+            )
+        return attest(report, self._signer)
 
     def _check_known(self, request_id: str) -> None:
         try:

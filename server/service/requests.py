@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from disinherit.common.errors import RequestError
 from disinherit.server.answers import one_line
 from disinherit.server.campaign_rows import Campaign
-from disinherit.server.campaign_states import CampaignEvent, CampaignState
+from disinherit.server.campaign_states import CampaignEvent
 from disinherit.server.coordinator import Coordinator
 from disinherit.server.coverage import CoveragePage
 from disinherit.server.service.paging import DEFAULT_SIZE, LARGEST_SIZE, page
@@ -18,12 +18,6 @@ from disinherit.server.tables import now_us
 from disinherit.v1.unlearning_pb2 import UnlearningRequest
 
 _LONGEST_DEADLINE = 100 * 366 * 24 * 3600
-_ENDED = (
-    CampaignState.COMPLETE,
-    CampaignState.PARTIAL,
-    CampaignState.ABORTED,
-    CampaignState.ROLLED_BACK,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +171,7 @@ class Requests:
             if standing != last:
                 yield standing
                 last = standing
-            if standing.campaign.state in _ENDED:
+            if standing.campaign.state.ended:
                 return
             time.sleep(self._poll_seconds)
 

@@ -7,6 +7,7 @@ from typing import Any, NoReturn, TypeVar
 
 import grpc
 
+from disinherit.common.dsse import envelope_line
 from disinherit.common.errors import DisinheritError
 from disinherit.common.graph_formats import (
     graph_to_proto,
@@ -17,7 +18,12 @@ from disinherit.common.graph_formats import (
 from disinherit.server.campaign_states import CampaignEvent
 from disinherit.server.service.authentication import caller
 from disinherit.server.service.models import Models
-from disinherit.server.service.packing import coverage_to_proto, standing_to_proto
+from disinherit.server.service.packing import (
+    coverage_to_proto,
+    model_report_to_proto,
+    standing_to_proto,
+    summary_to_proto,
+)
 from disinherit.server.service.records import Records
 from disinherit.server.service.refusals import TooManyError, status_of
 from disinherit.server.service.requests import Requests
@@ -25,6 +31,8 @@ from disinherit.v1 import coordinator_pb2 as pb
 from disinherit.v1 import graph_pb2
 
 _LOG = logging.getLogger(__name__)
+
+_PART_BYTES = 1 << 20
 
 T = TypeVar("T")
 
@@ -142,6 +150,33 @@ class CoordinatorServicer:
                 yield pb.AuditLine(line=line)
 
         return self._streamed(context, lines())
+
+    def GetReport(self, request: pb.GetReportRequest, context: Any) -> Any:  # noqa: N802
+        """Return what was done to every affected version."""
+
+        def answer() -> pb.GetReportResponse:
+            report, models, token = self._records.report(
+                request.id, request.page_size, request.page_token
+            )
+            return pb.GetReportResponse(
+                summary=summary_to_proto(report),
+                models=map(model_report_to_proto, models),
+                next_page_token=token,
+            )
+
+        return _answered(context, answer)
+
+    def GetAttestation(  # noqa: N802
+        self, request: pb.GetAttestationRequest, context: Any
+    ) -> Iterator[Any]:
+        """Yield the pieces of a signed attestation."""
+
+        def parts() -> Iterator[pb.AttestationPart]:
+            data = envelope_line(self._records.attestation(request.id))
+            for start in range(0, len(data), _PART_BYTES):
+                yield pb.AttestationPart(data=data[start : start + _PART_BYTES])
+
+        return self._streamed(context, parts())
 
     def GetSigningKeys(  # noqa: N802
         self, request: pb.GetSigningKeysRequest, context: Any

@@ -181,6 +181,98 @@ class GetCoverageResponse(_message.Message):
     next_page_token: str
     def __init__(self, models: _Optional[_Iterable[_Union[ModelCoverage, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
+class GetReportRequest(_message.Message):
+    __slots__ = ("id", "page_size", "page_token")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    page_size: int
+    page_token: str
+    def __init__(self, id: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ModelReport(_message.Message):
+    __slots__ = ("coverage", "result", "fishers", "notified_us")
+    COVERAGE_FIELD_NUMBER: _ClassVar[int]
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    FISHERS_FIELD_NUMBER: _ClassVar[int]
+    NOTIFIED_US_FIELD_NUMBER: _ClassVar[int]
+    coverage: ModelCoverage
+    result: _unlearning_pb2.ModelResult
+    fishers: _containers.RepeatedScalarFieldContainer[str]
+    notified_us: int
+    def __init__(self, coverage: _Optional[_Union[ModelCoverage, _Mapping]] = ..., result: _Optional[_Union[_unlearning_pb2.ModelResult, _Mapping]] = ..., fishers: _Optional[_Iterable[str]] = ..., notified_us: _Optional[int] = ...) -> None: ...
+
+class Gap(_message.Message):
+    __slots__ = ("kind", "model_ids", "text")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    MODEL_IDS_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    model_ids: _containers.RepeatedScalarFieldContainer[str]
+    text: str
+    def __init__(self, kind: _Optional[str] = ..., model_ids: _Optional[_Iterable[str]] = ..., text: _Optional[str] = ...) -> None: ...
+
+class ReportSummary(_message.Message):
+    __slots__ = ("status", "request_sha256", "graph_sha256", "models", "edges", "coverage", "times_us", "gaps", "audit_entries", "audit_head")
+    class CoverageEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    class TimesUsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_SHA256_FIELD_NUMBER: _ClassVar[int]
+    GRAPH_SHA256_FIELD_NUMBER: _ClassVar[int]
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    EDGES_FIELD_NUMBER: _ClassVar[int]
+    COVERAGE_FIELD_NUMBER: _ClassVar[int]
+    TIMES_US_FIELD_NUMBER: _ClassVar[int]
+    GAPS_FIELD_NUMBER: _ClassVar[int]
+    AUDIT_ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    AUDIT_HEAD_FIELD_NUMBER: _ClassVar[int]
+    status: RequestStatus
+    request_sha256: str
+    graph_sha256: str
+    models: int
+    edges: int
+    coverage: _containers.ScalarMap[str, int]
+    times_us: _containers.ScalarMap[str, int]
+    gaps: _containers.RepeatedCompositeFieldContainer[Gap]
+    audit_entries: int
+    audit_head: str
+    def __init__(self, status: _Optional[_Union[RequestStatus, _Mapping]] = ..., request_sha256: _Optional[str] = ..., graph_sha256: _Optional[str] = ..., models: _Optional[int] = ..., edges: _Optional[int] = ..., coverage: _Optional[_Mapping[str, int]] = ..., times_us: _Optional[_Mapping[str, int]] = ..., gaps: _Optional[_Iterable[_Union[Gap, _Mapping]]] = ..., audit_entries: _Optional[int] = ..., audit_head: _Optional[str] = ...) -> None: ...
+
+class GetReportResponse(_message.Message):
+    __slots__ = ("summary", "models", "next_page_token")
+    SUMMARY_FIELD_NUMBER: _ClassVar[int]
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    summary: ReportSummary
+    models: _containers.RepeatedCompositeFieldContainer[ModelReport]
+    next_page_token: str
+    def __init__(self, summary: _Optional[_Union[ReportSummary, _Mapping]] = ..., models: _Optional[_Iterable[_Union[ModelReport, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class GetAttestationRequest(_message.Message):
+    __slots__ = ("id",)
+    ID_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    def __init__(self, id: _Optional[str] = ...) -> None: ...
+
+class AttestationPart(_message.Message):
+    __slots__ = ("data",)
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    def __init__(self, data: _Optional[bytes] = ...) -> None: ...
+
 class ExportAuditRequest(_message.Message):
     __slots__ = ("request_id",)
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]

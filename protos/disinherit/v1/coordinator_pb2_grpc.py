@@ -104,6 +104,16 @@ class CoordinatorStub:
                 request_serializer=disinherit_dot_v1_dot_coordinator__pb2.GetCoverageRequest.SerializeToString,
                 response_deserializer=disinherit_dot_v1_dot_coordinator__pb2.GetCoverageResponse.FromString,
                 _registered_method=True)
+        self.GetReport = channel.unary_unary(
+                '/disinherit.v1.Coordinator/GetReport',
+                request_serializer=disinherit_dot_v1_dot_coordinator__pb2.GetReportRequest.SerializeToString,
+                response_deserializer=disinherit_dot_v1_dot_coordinator__pb2.GetReportResponse.FromString,
+                _registered_method=True)
+        self.GetAttestation = channel.unary_stream(
+                '/disinherit.v1.Coordinator/GetAttestation',
+                request_serializer=disinherit_dot_v1_dot_coordinator__pb2.GetAttestationRequest.SerializeToString,
+                response_deserializer=disinherit_dot_v1_dot_coordinator__pb2.AttestationPart.FromString,
+                _registered_method=True)
         self.ExportAudit = channel.unary_stream(
                 '/disinherit.v1.Coordinator/ExportAudit',
                 request_serializer=disinherit_dot_v1_dot_coordinator__pb2.ExportAuditRequest.SerializeToString,
@@ -209,6 +219,21 @@ class CoordinatorServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetReport(self, request, context):
+        """What was done to every affected version, when, and what is left open.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetAttestation(self, request, context):
+        """A signed in-toto statement (a DSSE envelope as JSON) about a campaign that has ended.
+        FAILED_PRECONDITION before it has, and without a signing key.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ExportAudit(self, request, context):
         """The audit log as it is when the call begins, as the lines of a file that can be verified alone.
         """
@@ -290,6 +315,16 @@ def add_CoordinatorServicer_to_server(servicer, server):
                     servicer.GetCoverage,
                     request_deserializer=disinherit_dot_v1_dot_coordinator__pb2.GetCoverageRequest.FromString,
                     response_serializer=disinherit_dot_v1_dot_coordinator__pb2.GetCoverageResponse.SerializeToString,
+            ),
+            'GetReport': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetReport,
+                    request_deserializer=disinherit_dot_v1_dot_coordinator__pb2.GetReportRequest.FromString,
+                    response_serializer=disinherit_dot_v1_dot_coordinator__pb2.GetReportResponse.SerializeToString,
+            ),
+            'GetAttestation': grpc.unary_stream_rpc_method_handler(
+                    servicer.GetAttestation,
+                    request_deserializer=disinherit_dot_v1_dot_coordinator__pb2.GetAttestationRequest.FromString,
+                    response_serializer=disinherit_dot_v1_dot_coordinator__pb2.AttestationPart.SerializeToString,
             ),
             'ExportAudit': grpc.unary_stream_rpc_method_handler(
                     servicer.ExportAudit,
@@ -657,6 +692,60 @@ class Coordinator:
             '/disinherit.v1.Coordinator/GetCoverage',
             disinherit_dot_v1_dot_coordinator__pb2.GetCoverageRequest.SerializeToString,
             disinherit_dot_v1_dot_coordinator__pb2.GetCoverageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetReport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/disinherit.v1.Coordinator/GetReport',
+            disinherit_dot_v1_dot_coordinator__pb2.GetReportRequest.SerializeToString,
+            disinherit_dot_v1_dot_coordinator__pb2.GetReportResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAttestation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/disinherit.v1.Coordinator/GetAttestation',
+            disinherit_dot_v1_dot_coordinator__pb2.GetAttestationRequest.SerializeToString,
+            disinherit_dot_v1_dot_coordinator__pb2.AttestationPart.FromString,
             options,
             channel_credentials,
             insecure,

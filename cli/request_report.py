@@ -1,0 +1,129 @@
+"""`disinherit request report`: what was done to every affected version, and what is left open."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from disinherit.cli.connection import Connection, connected
+from disinherit.cli.output import Format, FormatOption, print_json, print_rich
+from disinherit.cli.statuses import as_time, in_words, status_dict
+
+if TYPE_CHECKING:
+    from disinherit.v1 import coordinator_pb2, unlearning_pb2
+
+EXAMPLES = "Example: disinherit request report forget-0123456789ab --format json"
+
+
+@connected
+def report(
+    connection: Connection,
+    request_id: Annotated[str, typer.Argument(metavar="REQUEST", help="Id of the request.")],
+    form: FormatOption = Format.TABLE,
+) -> int:
+    """Say what a request did: parameters, digests, times, and what it leaves open."""
+    from disinherit.v1 import coordinator_pb2 as pb
+
+    ask = pb.GetReportRequest(id=request_id)
+    models: list[coordinator_pb2.ModelReport] = []
+    while True:
+        answer = connection.call("GetReport", ask)
+        models += answer.models
+        ask.page_token = answer.next_page_token
+        if not ask.page_token:
+            break
+    values = _summary(answer.summary) | {"models": [_model(model) for model in models]}
+    if form is Format.JSON:
+        print_json(values)
+    else:
+        _print(values)
+    return 0
+
+
+def _summary(summary: "coordinator_pb2.ReportSummary") -> dict[str, Any]:
+    return {
+        "request": status_dict(summary.status),
+        "request_sha256": summary.request_sha256,
+        "graph": {
+            "sha256": summary.graph_sha256,
+            "models": summary.models,
+            "edges": summary.edges,
+        },
+        "coverage": dict(sorted(summary.coverage.items())),
+        "times": {
+            name: as_time(when)
+            for name, when in sorted(summary.times_us.items(), key=lambda item: item[1])
+        },
+        "seconds": {
+            "approved to applied": _between(summary, "approved", "last_applied"),
+            "received to ended": _between(summary, "received", "ended"),
+        },
+        "gaps": [
+            {"kind": gap.kind, "models": list(gap.model_ids), "text": gap.text}
+            for gap in summary.gaps
+        ],
+        "audit": {"entries": summary.audit_entries, "head": summary.audit_head},
+    }
+
+
+def _between(summary: "coordinator_pb2.ReportSummary", first: str, last: str) -> float | None:
+    """Return the seconds between two things that happened; `None` if one has not."""
+    times = summary.times_us
+    if first not in times or last not in times:
+        return None
+    return (times[last] - times[first]) / 1e6
+
+
+def _model(model: "coordinator_pb2.ModelReport") -> dict[str, Any]:
+    covered = model.coverage
+    return {
+        "model": covered.model_id,
+        "owner": covered.owner,
+        "state": covered.state,
+        "reason": covered.reason,
+        "digest_before": covered.digest_before,
+        "successor": covered.successor_id or None,
+        "digest_after": covered.digest_after or None,
+        "applied": _applied(model.result) if model.HasField("result") else None,
+        "fishers": list(model.fishers),
+        "notified": as_time(model.notified_us),
+    }
+
+
+def _applied(result: "unlearning_pb2.ModelResult") -> dict[str, Any]:
+    return {
+        "alpha": result.alpha,
+        "lambda": result.lam,
+        "gauge": result.gauge,
+        "tuned": result.tuned,
+        "dampened": {
+            one.parameter: {"values": sum(one.rows), "of": one.total} for one in result.selections
+        },
+        "out_of_scope": list(result.out_of_scope),
+        "seconds": {
+            "fisher": result.fisher_seconds,
+            "tune": result.tune_seconds,
+            "apply": result.apply_seconds,
+        },
+    }
+
+
+def _print(values: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    head = Table(box=None, show_header=False)
+    head.add_row("request", f"{values['request']['id']}, {values['request']['state']}")
+    head.add_row("models", in_words(values["coverage"]))
+    for name, when in values["times"].items():
+        head.add_row(name.replace("_", " "), when)
+    for name, seconds in values["seconds"].items():
+        head.add_row(name, "not yet" if seconds is None else f"{seconds:.2f} s")
+    models = Table("model", "owner", "state", "became", "alpha", "lambda", "gauge", box=None)
+    for model in values["models"]:
+        applied = model["applied"]
+        numbers = [f"{applied[name]:g}" for name in ("alpha", "lambda", "gauge")] if applied else []
+        models.add_row(model["model"], model["owner"], model["state"], model["successor"], *numbers)
+    gaps = Table("left open", "", box=None)
+    for gap in values["gaps"]:
+        about = f" ({', '.join(gap['models'])})" if gap["models"] else ""
+        gaps.add_row(gap["kind"].replace("_", " "), gap["text"] + about)
+    print_rich(head, models, gaps)

@@ -1,0 +1,109 @@
+"""What a campaign leaves open, said by itself: nobody should have to find out."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from disinherit.server.model_report import ModelReport
+from disinherit.server.tasks import TaskState
+from disinherit.v1.unlearning_pb2 import UnlearningRequest
+
+
+class GapKind(StrEnum):
+    """What is left open."""
+
+    SUPPRESSION = "suppression"
+    PARTIAL_SCOPE = "partial_scope"
+    PENDING = "pending"
+    FAILED = "failed"
+    NOT_VERIFIED = "not_verified"
+    EXEMPT = "exempt"
+    ROLLED_BACK = "rolled_back"
+    LATE = "late"
+    NOT_TUNED = "not_tuned"
+    OUT_OF_SCOPE = "out_of_scope"
+    NOT_MEASURED = "not_measured"
+    NOT_NOTIFIED = "not_notified"
+
+
+SAID = {
+    GapKind.SUPPRESSION: "Only the last layer was changed. The features below it may still tell "
+    "apart what was forgotten, and a new head on them can learn it again: suppression.",
+    GapKind.PARTIAL_SCOPE: "Only the parameters that the request names were changed.",
+    GapKind.PENDING: "The owner has not answered, or waits for an older campaign: these versions "
+    "have not forgotten.",
+    GapKind.FAILED: "It could not be done; the coverage says why: these versions have not "
+    "forgotten.",
+    GapKind.NOT_VERIFIED: "The owner reported that it was done; what it holds was not checked.",
+    GapKind.EXEMPT: "These versions were left as they are: another one took their place, or they "
+    "are to be retired.",
+    GapKind.ROLLED_BACK: "What was done to these versions was taken back: they know again.",
+    GapKind.LATE: "These versions came to be affected after the last pass: not forgotten yet.",
+    GapKind.NOT_TUNED: "The owner had no tuning data: defaults decided what was dampened and how "
+    "much.",
+    GapKind.OUT_OF_SCOPE: "Some parameters of the Fisher information do not exist in these "
+    "versions: nothing was dampened for them.",
+    GapKind.NOT_MEASURED: "Nobody counted what these versions know, before or after.",
+    GapKind.NOT_NOTIFIED: "Their owners have not got word that these versions are affected.",
+}
+"""What each kind means, for people to read."""
+
+_OF_STATE = {
+    TaskState.PENDING: GapKind.PENDING,
+    TaskState.SENT: GapKind.PENDING,
+    TaskState.APPLIED: GapKind.NOT_VERIFIED,
+    TaskState.FAILED: GapKind.FAILED,
+    TaskState.EXEMPT: GapKind.EXEMPT,
+    TaskState.ROLLING_BACK: GapKind.ROLLED_BACK,
+    TaskState.ROLLED_BACK: GapKind.ROLLED_BACK,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Something that is left open.
+
+    Attributes:
+        kind: what.
+        models: the versions concerned; none if it is about all that have forgotten.
+    """
+
+    kind: GapKind
+    models: tuple[str, ...] = ()
+
+
+def find_gaps(request: UnlearningRequest, models: Sequence[ModelReport]) -> Iterator[Gap]:
+    """Yield what a campaign leaves open.
+
+    Args:
+        request: the request.
+        models: its affected versions.
+    """
+    if request.method.scope == "head":
+        yield Gap(GapKind.SUPPRESSION)
+    elif request.method.scope != "all":
+        yield Gap(GapKind.PARTIAL_SCOPE)
+    found: dict[GapKind, list[str]] = {}
+    for model in models:
+        for kind in _kinds(request, model):
+            found.setdefault(kind, []).append(model.covered.model_id)
+    for kind in GapKind:
+        if kind in found:
+            yield Gap(kind, tuple(found[kind]))
+
+
+def _kinds(request: UnlearningRequest, model: ModelReport) -> Iterable[GapKind]:
+    state, method = model.covered.state, request.method
+    if not model.covered.updated_us:
+        yield GapKind.LATE
+    elif state in _OF_STATE:
+        yield _OF_STATE[state]
+    if model.result is not None:
+        fixed = all(method.HasField(name) for name in ("alpha", "lam", "gauge"))
+        if not fixed and not model.result.tuned:
+            yield GapKind.NOT_TUNED
+        if model.result.out_of_scope:
+            yield GapKind.OUT_OF_SCOPE
+        yield GapKind.NOT_MEASURED
+    if not model.told_us:
+        yield GapKind.NOT_NOTIFIED

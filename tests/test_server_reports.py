@@ -1,0 +1,130 @@
+"""Reports and attestations: what they say is what is stored, and what is left open is said."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from campaign_fixture import AFFECTED, FORGET, World, build, copy, gone, make_request
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from disinherit.common.attestation import DIGEST, find_fault, read_statement
+from disinherit.common.audit_lines import read_entry
+from disinherit.common.dsse import Signer, TrustedKeys
+from disinherit.common.graph_digest import lineage_digest
+from disinherit.server.attesting import attest
+from disinherit.server.audit_words import request_digest
+from disinherit.server.campaign_states import CampaignEvent
+from disinherit.server.gaps import GapKind
+
+SIGNER = Signer(Ed25519PrivateKey.from_private_bytes(bytes(32)))
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("built")
+    build(root)
+    return root
+
+
+@pytest.fixture
+def world(built: Path, tmp_path: Path) -> Iterator[World]:
+    with copy(built, tmp_path / "world") as world:
+        yield world
+
+
+def gaps(world: World) -> dict[GapKind, tuple[str, ...]]:
+    return {gap.kind: gap.models for gap in world.store.report("q").gaps}
+
+
+def attested(world: World) -> Any:
+    """The statement about a campaign, which the log does not contradict."""
+    envelope = attest(world.store.report("q"), SIGNER)
+    entries = [read_entry(line) for line in list(world.store.audit_lines("q"))[1:]]
+    assert find_fault(envelope, TrustedKeys.from_pem(SIGNER.public_pem), entries) is None
+    return read_statement(envelope)
+
+
+def test_a_report_says_what_was_done_to_every_version(world: World) -> None:
+    world.coordinator.submit(make_request(), approval=True)
+    world.store.transition("q", CampaignEvent.APPROVE)
+    world.coordinator.run("q")
+    report, tasks = world.store.report("q"), world.store.tasks("q")
+    assert tuple(model.covered.model_id for model in report.models) == AFFECTED
+    graph = world.store.graph()
+    assert report.graph_digest == lineage_digest(graph, AFFECTED)
+    assert report.graph_digest != lineage_digest(graph, AFFECTED[1:])
+    for model in report.models:
+        assert model.result == tasks[model.covered.model_id].result
+        assert model.told_us > 0
+        assert len(model.fishers) == 1
+    assert report.fishers == {
+        root: tuple(packet.digest for packet in packets)
+        for root, packets in world.store.packets("q").items()
+    }
+    times = [report.times_us[name] for name in ("received", "approved", "first_sent")]
+    times += [report.times_us[name] for name in ("last_applied", "last_verified", "ended")]
+    assert times == sorted(times)
+    assert set(gaps(world)) == {GapKind.SUPPRESSION, GapKind.NOT_MEASURED}
+
+
+def test_an_attestation_names_versions_before_and_after_and_nobody_s_words(world: World) -> None:
+    asked = make_request()
+    asked.reason = "Jane Roe has moved away"
+    world.coordinator.submit(asked)
+    world.coordinator.run("q")
+    statement = attested(world)
+    subjects = {one["name"]: one["digest"][DIGEST] for one in statement["subject"]}
+    graph = world.store.graph()
+    assert subjects == {
+        id: graph.model(id).digest for model in AFFECTED for id in (model, f"{model}~q")
+    }
+    predicate = statement["predicate"]
+    assert "no proof that anything was erased" in predicate["notice"]
+    assert predicate["request"]["sha256"] == request_digest(asked)
+    assert predicate["request"]["roots"] == list(FORGET)
+    assert predicate["coverage"] == {"affected": 5, "by_state": {"verified": 5}, "complete": True}
+    assert {"suppression", "not_measured"} == {gap["kind"] for gap in predicate["gaps"]}
+    assert predicate["models"][0]["parameters"] == {
+        "alpha": "1.0",
+        "lam": "0.5",
+        "gauge": "0.5",
+        "tuned": False,
+    }
+    said = json.dumps(statement).lower()
+    assert not [word for word in ("jane", '"cat"', '"owl"') if word in said]
+    # The same records and the same key: the same bytes.
+    again = [attest(world.store.report("q"), SIGNER) for _ in range(2)]
+    assert again[0] == again[1]
+
+
+def test_what_is_left_open_is_said(world: World) -> None:
+    asked = make_request(scope="all")
+    asked.method.ClearField("alpha")
+    world.coordinator.submit(asked)
+    world.transport.twists["cleo", "train.unlearn"] = gone
+    world.transport.twists["ben", "evaluate.panel"] = gone
+    world.coordinator.run("q")
+    world.store.transition("q", CampaignEvent.ABORT)
+    open_ = gaps(world)
+    assert open_[GapKind.PENDING] == open_[GapKind.NOT_NOTIFIED] == ("r3",)
+    assert open_[GapKind.NOT_VERIFIED] == ("r2", "r6")
+    assert open_[GapKind.NOT_MEASURED] == ("r1", "r2", "r4", "r6")
+    assert GapKind.SUPPRESSION not in open_
+    statement = attested(world)
+    assert statement["predicate"]["state"] == "aborted"
+    assert not statement["predicate"]["coverage"]["complete"]
+    assert "r3~q" not in {one["name"] for one in statement["subject"]}
+
+
+def test_what_was_rolled_back_is_attested_as_such(world: World) -> None:
+    world.coordinator.submit(make_request())
+    world.coordinator.run("q")
+    world.store.roll_back("q", reason="too much was lost")
+    world.coordinator.run("q")
+    assert gaps(world)[GapKind.ROLLED_BACK] == AFFECTED
+    statement = attested(world)
+    assert {one["name"] for one in statement["subject"]} == set(AFFECTED)
+    assert statement["predicate"]["state"] == "rolled_back"
+    assert "too much" not in json.dumps(statement)
