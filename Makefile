@@ -8,7 +8,7 @@ CODE := protos/disinherit/v1 common client client/agent server server/agents ser
 SERVICES := $(shell grep -l '^service ' protos/disinherit/v1/*.proto)
 PACKAGES := disinherit.common disinherit.client disinherit.server disinherit.deploy disinherit.simulations disinherit.cli
 
-.PHONY: demo fleet-demo test lint types format protos check-protos check clean help
+.PHONY: demo fleet-demo up down test lint types format protos check-protos check clean help
 
 help: ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -18,6 +18,20 @@ demo: $(INSTALLED) ## train a network of inheriting models, forget a class in al
 
 fleet-demo: $(INSTALLED) ## one campaign over real agents and SuperNodes on loopback, compared with the simulation
 	$(BIN)/python -m disinherit.simulations.fleet_demo --out runs/fleet
+
+# Where a deployment is, and what it is to be. FACTORY and AGENT_FACTORY: module:function; HOSTS: names
+# under which other machines reach this one; PORT: the first of several.
+DEPLOYMENT ?= deployment
+NODES ?= 3
+AGENTS ?= 0
+
+up: $(INSTALLED) ## run a whole fleet on this machine: coordinator, SuperLink, proxy, NODES=3, AGENTS=0
+	@$(BIN)/disinherit deploy up --folder $(DEPLOYMENT) --nodes $(NODES) --agents $(AGENTS) \
+		$(if $(FACTORY),--factory $(FACTORY)) $(if $(AGENT_FACTORY),--agent-factory $(AGENT_FACTORY)) \
+		$(if $(PORT),--port $(PORT)) $(addprefix --host ,$(HOSTS))
+
+down: $(INSTALLED) ## end that fleet; its keys, databases and models stay
+	@$(BIN)/disinherit deploy down --folder $(DEPLOYMENT)
 
 test: $(INSTALLED) ## run all tests, and the examples in the documentation of the code
 	$(BIN)/pytest --ignore-glob='*/migrations/env.py' --pyargs tests $(PACKAGES)

@@ -18,6 +18,7 @@ from disinherit.cli import (
     bench,
     coverage,
     demo,
+    deploy,
     graph,
     invite,
     model,
@@ -52,6 +53,7 @@ app.add_typer(model.app, name="model")
 app.command(name="coverage", epilog=coverage.EXAMPLES)(coverage.coverage)
 audit.app.command(name="verify", epilog=audit_verify.EXAMPLES)(audit_verify.verify)
 app.add_typer(audit.app, name="audit")
+app.add_typer(deploy.app, name="deploy")
 app.command(name="invite", epilog=invite.EXAMPLES)(invite.invite)
 app.command(name="agent", epilog=agent.EXAMPLES)(agent.agent)
 

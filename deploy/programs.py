@@ -1,6 +1,7 @@
 """The programs of a fleet: what each is called with, and how it is to be ended."""
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -35,7 +36,7 @@ class Program:
         name: for its log.
         words: the program, which is one of this environment unless it is a path, and arguments.
         stop_seconds: how long it may take to end when it is told to.
-        environment: beside that of its supervisor.
+        environment: beside that of whatever starts it.
     """
 
     name: str
@@ -124,4 +125,5 @@ def resident_run(files: FleetFiles, database: str) -> Program:
 
 def flower_environment(files: FleetFiles) -> dict[str, str]:
     """Return the environment in which Flower's programs find their own folder and each other."""
-    return {**OFFLINE, "FLWR_HOME": str(files.flower_home)}
+    path = os.pathsep.join([str(BINARIES), os.environ.get("PATH", os.defpath)])
+    return {**OFFLINE, "FLWR_HOME": str(files.flower_home), "PATH": path}

@@ -1,0 +1,99 @@
+"""Letting owners in: SuperNodes by their public keys, agents by certificates."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from disinherit.common.checkpoints import write_atomic
+from disinherit.common.errors import CampaignError
+from disinherit.deploy.files import CONNECTION, FleetFiles
+from disinherit.deploy.flower_cli import flwr
+from disinherit.deploy.programs import flower_environment
+from disinherit.server.agents.authority import CertificateAuthority
+from disinherit.server.agents.enrolment import Enrolment
+from disinherit.server.database import Database
+from disinherit.server.service.settings import read_settings
+
+_ONLINE_SECONDS = 150.0
+"""A node that was killed is taken for online for a minute, and refused as long as that."""
+
+_POLL_SECONDS = 3.0
+
+
+def register_nodes(files: FleetFiles, owners: Sequence[str]) -> None:
+    """Make the keys of SuperNodes known to the SuperLink, once.
+
+    Args:
+        files: of the fleet; its SuperLink runs.
+        owners: of the nodes.
+
+    Raises:
+        CampaignError: if the SuperLink refuses.
+    """
+    for owner in owners:
+        note = _note(files, owner)
+        if note.exists():
+            continue
+        key = str(files.node_public_key(owner))
+        words = ("supernode", "register", key, CONNECTION, "--name", owner)
+        answer = flwr(*words, environment=flower_environment(files))
+        write_atomic(note, str(answer["node-id"]).encode())
+
+
+def wait_for_nodes(files: FleetFiles, owners: Sequence[str], logs: Path) -> None:
+    """Wait until SuperNodes are online.
+
+    Args:
+        files: of the fleet.
+        owners: of the nodes.
+        logs: folder of their logs, for people to look at.
+
+    Raises:
+        CampaignError: if they are not within some time.
+    """
+    ids = {_note(files, owner).read_text(): owner for owner in owners}
+    deadline = time.monotonic() + _ONLINE_SECONDS
+    while ids:
+        environment = flower_environment(files)
+        listed = flwr("supernode", "list", CONNECTION, environment=environment)
+        for node in listed["nodes"]:
+            if node["status"] == "online":
+                ids.pop(node["node-id"], None)
+        if ids and time.monotonic() > deadline:
+            raise CampaignError(
+                f"Expected all SuperNodes to be online within {_ONLINE_SECONDS:g} s, but "
+                f"{', '.join(sorted(ids.values()))} are not; see their logs in {logs}."
+            )
+        if ids:
+            time.sleep(_POLL_SECONDS)
+
+
+def enrol_agent(files: FleetFiles, owner: str) -> None:
+    """Have an agent make its key and get its certificate, unless it has one.
+
+    Args:
+        files: of the fleet; its coordinator runs, and the agent's configuration is there.
+        owner: whose agent it is.
+
+    Raises:
+        CampaignError: if the coordinator cannot be reached.
+        StoreError: if its database cannot be used.
+    """
+    # Imported here because torch takes seconds, and most deployments' agents are elsewhere.
+    from disinherit.client import agent
+
+    config = agent.read_config(files.agent(owner))
+    if (config.state / "agent.pem").exists():
+        return
+    settings = read_settings(files.service, {}, {})
+    database = Database(settings.database)
+    try:
+        token = Enrolment(database, CertificateAuthority.open(files.authority)).invite(owner)
+    finally:
+        database.close()
+    agent.enrol(config, token)
+
+
+def _note(files: FleetFiles, owner: str) -> Path:
+    """Return the file with the id that the SuperLink gave to an owner's node."""
+    return files.nodes / f"{owner}.id"

@@ -1,0 +1,53 @@
+"""Calls of Flower's command line, which is the public way to its Control API."""
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from disinherit.common.errors import CampaignError
+from disinherit.deploy.programs import BINARIES
+
+_SECONDS = 120.0
+
+
+def flwr(*arguments: str, environment: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
+    """Call `flwr` and return the JSON that it printed.
+
+    Args:
+        arguments: of the call.
+        environment: beside that of this process.
+
+    Raises:
+        CampaignError: if it fails, or takes longer than two minutes.
+    """
+    words = flwr_words(*arguments, "--format", "json")
+    try:
+        done = subprocess.run(
+            words,
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, **environment},
+        )
+    except subprocess.TimeoutExpired:
+        raise CampaignError(
+            f"Expected an answer to `flwr {arguments[0]}` within {_SECONDS:g} s, but got none."
+        ) from None
+    try:
+        # What is meant for people comes first.
+        answer: dict[str, Any] = json.loads(done.stdout[done.stdout.index("{") :])
+    except ValueError:
+        answer = {}
+    if done.returncode != 0 or not answer.get("success"):
+        said = " ".join((done.stdout + done.stderr).split())
+        raise CampaignError(f"Expected `flwr {arguments[0]}` to succeed, but got: {said}")
+    return answer
+
+
+def flwr_words(*arguments: str) -> list[str]:
+    """Return a call of `flwr` of this environment."""
+    return [str(BINARIES / "flwr"), *arguments]

@@ -1,0 +1,192 @@
+"""A whole fleet on one machine, started and ended: what `disinherit deploy up` and `down` do.
+
+Everything is in one folder: keys, certificates, tokens, configuration, databases, models of the
+owners, logs.  Starting is idempotent: what is there stays, what runs as told is left alone.
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import astuple, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from disinherit.common.checkpoints import write_atomic
+from disinherit.common.errors import CampaignError, InputError, StoreError
+from disinherit.deploy import programs
+from disinherit.deploy.enrolling import enrol_agent, register_nodes, wait_for_nodes
+from disinherit.deploy.files import FleetFiles, Ports, write_agent, write_coordinator, write_nodes
+from disinherit.deploy.ports import HOST, listens
+from disinherit.deploy.programs import COORDINATOR, PROXY, SUPERLINK, Program
+from disinherit.deploy.proxy import proxy
+from disinherit.deploy.supervising import Supervisor
+
+FIRST_PORT = 50051
+
+_ANYWHERE = "0.0.0.0"
+_DATABASE = "coordinator.db"
+_START_SECONDS = 120.0
+_POLL_SECONDS = 0.5
+_OWN_PORTS = 5
+"""Of the coordinator's machine; those of the nodes follow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a deployment is to be.
+
+    Attributes:
+        node_factory: `module:function` that opens the models of a node's owner.
+        agent_factory: `module:function` that opens the models of an agent's owner.
+        nodes: number of SuperNodes; their owners are called node-0, node-1, ...
+        agents: number of agents; their owners are called agent-0, agent-1, ...
+        first_port: of those that follow each other: service, agents, enrolment, nodes, SuperLink,
+            and one for each node; `None` for what the deployment has, 50051 for a new one.
+        hosts: names and addresses under which other machines reach this one; empty for what the
+            deployment has, a new one listens on loopback only.
+    """
+
+    node_factory: str
+    agent_factory: str
+    nodes: int = 3
+    agents: int = 0
+    first_port: int | None = None
+    hosts: Sequence[str] = ()
+
+
+def supervisor_of(folder: Path) -> Supervisor:
+    """Return what keeps a deployment's programs running."""
+    return Supervisor(folder / "logs")
+
+
+def up(folder: Path, wanted: Wanted, say: Callable[[str], None] = lambda _: None) -> FleetFiles:
+    """Start what is wanted, and wait until it can be reached.
+
+    Args:
+        folder: of the deployment; made at first.
+        wanted: what is to run.
+        say: told what is happening.
+
+    Returns:
+        Where everything is.
+
+    Raises:
+        InputError: if something is missing on this machine, or a port is taken.
+        CampaignError: if something does not come up.
+        StoreError: if the folder cannot be used.
+    """
+    folder = folder.absolute()
+    supervisor = supervisor_of(folder)
+    running = supervisor.running()
+    files, first_port = _layout(folder, wanted)
+    nodes = [f"node-{number}" for number in range(wanted.nodes)]
+    agents = [f"agent-{number}" for number in range(wanted.agents)]
+    own_ports = {owner: first_port + _OWN_PORTS + n for n, owner in enumerate(nodes)}
+    write_coordinator(files, _DATABASE, approval=True)
+    write_nodes(files, nodes)
+    for owner in agents:
+        write_agent(files, owner, wanted.agent_factory)
+    core = [programs.coordinator(files), programs.superlink(files), proxy(files)]
+    if not running:
+        _require_free(files.ports, own_ports.values())
+        supervisor.keep(_surrounded(files, core))
+    for name, port in (
+        (COORDINATOR, files.ports.service),
+        (SUPERLINK, files.ports.superlink),
+        (PROXY, files.ports.nodes),
+    ):
+        _wait_for_port(supervisor, name, port)
+    say("coordinator, SuperLink and proxy are there")
+    register_nodes(files, nodes)
+    for owner in agents:
+        enrol_agent(files, owner)
+    others = [
+        programs.node(
+            files,
+            owner,
+            wanted.node_factory,
+            folder / "owners" / owner,
+            own_ports[owner],
+            files.ports.nodes,
+        )
+        for owner in nodes
+    ] + [programs.agent(files, owner) for owner in agents]
+    if nodes:
+        others.append(programs.resident_run(files, str(folder / _DATABASE)))
+    supervisor.keep(_surrounded(files, core + others))
+    wait_for_nodes(files, nodes, supervisor.folder)
+    say(f"{len(nodes)} nodes are online")
+    return files
+
+
+def down(folder: Path) -> bool:
+    """End everything that `up` started; return whether something ran.
+
+    Args:
+        folder: of the deployment.
+
+    Raises:
+        CampaignError: if it does not end.
+    """
+    return supervisor_of(folder.absolute()).end()
+
+
+def _layout(folder: Path, wanted: Wanted) -> tuple[FleetFiles, int]:
+    """Return where the deployment listens: what was settled at first, or what is wanted."""
+    path = folder / "deployment.json"
+    known = _read(path)
+    first = wanted.first_port or known.get("first_port", FIRST_PORT)
+    hosts = list(wanted.hosts) or known.get("hosts", [])
+    if not 1024 <= first <= 65535 - _OWN_PORTS - wanted.nodes:
+        raise InputError(f"Expected a first port between 1024 and 65000, but got {first}.")
+    settled = {"first_port": first, "hosts": hosts}
+    if known and settled != known:
+        raise InputError(
+            f"Expected the ports from {known['first_port']} on and the hosts {known['hosts']}, "
+            f"with which the deployment in {folder} was made, but got {first} and {hosts}. They "
+            "stand in certificates and configurations: make another one in another folder."
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise StoreError(f"Expected a folder for the deployment, but: {error}.") from error
+    if not known:
+        write_atomic(path, json.dumps(settled).encode())
+    ports = Ports(*range(first, first + _OWN_PORTS))
+    address = _ANYWHERE if hosts else HOST
+    return FleetFiles(folder, ports, address, [*hosts, HOST, "localhost"]), first
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text())) if path.exists() else {}
+    except (OSError, ValueError) as error:
+        raise StoreError(f"Expected a deployment's ports and hosts in {path}: {error}.") from error
+
+
+def _surrounded(files: FleetFiles, wanted: Sequence[Program]) -> list[Program]:
+    environment = programs.flower_environment(files)
+    if "PYTHONPATH" in os.environ:  # where the factories' modules may be
+        environment["PYTHONPATH"] = os.environ["PYTHONPATH"]
+    return [replace(one, environment={**environment, **one.environment}) for one in wanted]
+
+
+def _require_free(ports: Ports, own: Iterable[int]) -> None:
+    taken = [port for port in (*astuple(ports), *own) if listens(port)]
+    if taken:
+        raise InputError(
+            f"Expected free ports for the deployment, but somebody listens at {taken}. End that, "
+            "or choose others: make up PORT=51051."
+        )
+
+
+def _wait_for_port(supervisor: Supervisor, name: str, port: int) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while not listens(port):
+        if time.monotonic() > deadline:
+            raise CampaignError(
+                f"Expected {name} to listen at port {port} within {_START_SECONDS:g} s, but it "
+                f"does not. Its log is {supervisor.log(name)}."
+            )
+        time.sleep(_POLL_SECONDS)

@@ -1,0 +1,68 @@
+"""An owner without models: what nodes and agents serve until they are told where theirs are.
+
+It answers that it holds none, so a fleet can be set up, and looked at, before there are models.
+"""
+
+from pathlib import Path
+
+import torch
+from flwr.app import Context
+from torch import nn
+
+from disinherit.client.agent import AgentConfig
+from disinherit.client.store import ModelStore
+from disinherit.common.errors import DataError
+from disinherit.common.records import ModelRecord
+
+FOR_NODES = "disinherit.deploy.without_models:open_for_node"
+FOR_AGENTS = "disinherit.deploy.without_models:open_for_agent"
+
+
+class WithoutModels:
+    """An owner (`disinherit.client.owner.Owner`) that knows no networks and has no data.
+
+    Args:
+        folder: of its store.
+        owner: its name.
+    """
+
+    def __init__(self, folder: Path, owner: str) -> None:
+        self.store = ModelStore(folder, owner)
+        self.device = torch.device("cpu")
+
+    def __enter__(self) -> "WithoutModels":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.store.close()
+
+    def network(self, record: ModelRecord) -> nn.Module:
+        """Refuse: nobody has said what the network is.
+
+        Raises:
+            DataError: always.
+        """
+        raise DataError(
+            f"Expected a function that opens the models of {self.store.owner!r}, but none was "
+            f"named, so nothing is known of {record.id!r}: make up FACTORY=module:function."
+        )
+
+    def training_data(self, record: ModelRecord) -> None:
+        """Return that there is none."""
+
+    def tuning_data(self, record: ModelRecord) -> None:
+        """Return that there is none."""
+
+    def evaluation_data(self, record: ModelRecord) -> None:
+        """Return that there is none."""
+
+
+def open_for_agent(config: AgentConfig) -> WithoutModels:
+    """Open the owner of an agent; its store is in the agent's folder."""
+    return WithoutModels(config.state / "models", config.owner)
+
+
+def open_for_node(context: Context) -> WithoutModels:
+    """Open the owner of a Flower node, whose configuration names its folder."""
+    config = context.node_config
+    return WithoutModels(Path(str(config["folder"])), str(config["owner"]))
