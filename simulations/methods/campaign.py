@@ -1,4 +1,4 @@
-"""A request for classes in this process: the deployment's coordinator, owners and messages."""
+"""A request in this process: the deployment's coordinator, owners and messages."""
 
 import tempfile
 import time
@@ -11,7 +11,7 @@ from disinherit.server.coordinator import Coordinator
 from disinherit.server.store import CoordinatorStore
 from disinherit.server.transport import Answer, Ask, Transport
 from disinherit.simulations.direct import DirectTransport
-from disinherit.simulations.methods.case_owner import graph_of, owners_of
+from disinherit.simulations.methods.case_owner import graph_of, owners_of, samples_to_forget
 from disinherit.simulations.methods.method import Unlearned
 from disinherit.simulations.subjects import MethodCase, Weights
 from disinherit.v1 import unlearning_pb2 as pb
@@ -47,7 +47,7 @@ class CountingTransport:
 
 
 def run_campaign(case: MethodCase, method: pb.Method) -> Unlearned:
-    """Forget the classes of a case with one campaign over temporary stores.
+    """Forget what a case is about with one campaign over temporary stores.
 
     Putting models into stores and registering summaries is set-up: in a deployment it was done when
     the models were trained.
@@ -78,9 +78,7 @@ def run_campaign(case: MethodCase, method: pb.Method) -> Unlearned:
                 raise CampaignError(f"Expected all owners to register, but: {errors}.")
             transport.sent.clear()
             setup_seconds = time.perf_counter() - started
-            roots = [pb.Root(model_id=root, classes=names) for root, names in case.roots.items()]
-            request = pb.UnlearningRequest(id=_REQUEST, roots=roots, method=method)
-            coordinator.submit(request)
+            coordinator.submit(request_of(case, method))
             result = coordinator.run(_REQUEST)
         finally:
             store.close()
@@ -99,3 +97,15 @@ def run_campaign(case: MethodCase, method: pb.Method) -> Unlearned:
     if not weights:
         raise CampaignError(f"Expected a model to be unlearned in, but none was: {chosen}.")
     return Unlearned(weights, dict(transport.sent), setup_seconds, tune_seconds, chosen)
+
+
+def request_of(case: MethodCase, method: pb.Method) -> pb.UnlearningRequest:
+    """Return the request that a case is about: for classes, for samples, or for a client."""
+    request = pb.UnlearningRequest(id=_REQUEST, method=method)
+    if case.granularity == "client":
+        (request.client,) = {case.subjects[root].owner for root in case.roots}
+        return request
+    for root, names in case.roots.items():
+        samples = [] if case.by_class else samples_to_forget(case.subjects[root])
+        request.roots.add(model_id=root, classes=names, samples=samples)
+    return request

@@ -1,6 +1,6 @@
 """The owners of a case as the client's handlers know owners: stores in a folder, data in memory."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from torch import nn
 from disinherit.client.owner import Batches
 from disinherit.client.store import ModelStore
 from disinherit.common.checkpoints import weights_digest
+from disinherit.common.errors import DataError
 from disinherit.common.records import Inheritance, InheritanceKind, ModelRecord, Provenance
 from disinherit.common.scope import architecture_fingerprint
 from disinherit.simulations.subjects import MethodCase, MethodSubject, Samples
@@ -46,6 +47,21 @@ class CaseOwner:
         samples = trained_on(self._subject(record))
         return samples.batches(_BATCH) if len(samples) else None
 
+    def split_training_data(
+        self, record: ModelRecord, samples: Sequence[str]
+    ) -> tuple[Batches, Batches]:
+        """Return some of what the model was trained on directly, and the rest.
+
+        Samples are called by their position in it.
+        """
+        everything = trained_on(self._subject(record))
+        known = {str(position) for position in range(len(everything))}
+        if unknown := [sample for sample in samples if sample not in known]:
+            raise DataError(f"Expected samples of model {record.id!r}, but got {unknown[0]!r}.")
+        chosen = torch.zeros(len(everything), dtype=torch.bool)
+        chosen[[int(sample) for sample in samples]] = True
+        return everything[chosen].batches(_BATCH), everything[~chosen].batches(_BATCH)
+
     def tuning_data(self, record: ModelRecord) -> Batches | None:
         """Return the model's tuning split."""
         samples = self._subject(record).tuning
@@ -63,6 +79,11 @@ def trained_on(subject: MethodSubject) -> Samples:
     """Return all samples that a subject was trained on directly."""
     parts = [part for part in (subject.forget, subject.retain) if len(part)]
     return Samples.joined(parts) if parts else subject.retain
+
+
+def samples_to_forget(subject: MethodSubject) -> list[str]:
+    """Return what a subject's owner calls the samples that it must forget, trained on directly."""
+    return [str(position) for position in range(len(subject.forget))]
 
 
 def owners_of(case: MethodCase, folder: Path) -> dict[str, Callable[[], CaseOwner]]:

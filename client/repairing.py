@@ -1,0 +1,107 @@
+"""A short repair after dampening: a few steps of training on what is kept, within the scope.
+
+Dampening weakens parameters that what is kept needs, too; a few steps on retained samples give some
+of it back, and cannot give back what is to be forgotten, which they never see.  This is the only
+part of unlearning that trains, so it is done only where a request asks for it.
+
+Everything random follows from the request, so the same request done again gives the same weights.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from disinherit.client.owner import Batches
+from disinherit.common.errors import DataError
+
+BATCH = 64
+"""Samples of a step, at most."""
+
+LEARNING_RATE = 2e-3
+"""Of Adam."""
+
+
+def repair_seed(request_id: str, model_id: str) -> int:
+    """Return the seed of a request's repair of a model, in [0, 2^63)."""
+    digest = hashlib.sha256(f"{request_id}\0{model_id}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def repair(
+    model: nn.Module,
+    parameters: Mapping[str, Tensor],
+    batches: Batches,
+    forgotten: Sequence[int],
+    *,
+    steps: int,
+    seed: int,
+    device: torch.device,
+) -> dict[str, Tensor]:
+    """Take a few steps of Adam on the cross-entropy of retained samples.
+
+    The model is in eval mode, so its buffers stay as they are.
+
+    Args:
+        model: the model; its own parameters stay as they are.
+        parameters: name -> value to start from; these change, and no others.
+        batches: the data; samples of forgotten classes are left out.
+        forgotten: indices of the forgotten classes.
+        steps: of at most `BATCH` samples, > 0.
+        seed: of the choice and the order of samples.
+        device: where to compute.
+
+    Returns:
+        New values of the parameters.
+
+    Raises:
+        DataError: if no sample is kept, or the steps diverge.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    inputs, targets = _choice(batches, forgotten, steps * BATCH, generator)
+    model = model.to(device).eval()
+    new = {
+        name: value.detach().to(device, copy=True).requires_grad_()
+        for name, value in parameters.items()
+    }
+    optimizer = torch.optim.Adam(new.values(), LEARNING_RATE)
+    left: list[Tensor] = []
+    with torch.enable_grad():
+        for _ in range(steps):
+            left = left or list(torch.randperm(len(targets), generator=generator).split(BATCH))
+            chosen = left.pop()
+            logits = functional_call(model, new, (inputs[chosen].to(device),))
+            optimizer.zero_grad()
+            F.cross_entropy(logits, targets[chosen].to(device)).backward()
+            optimizer.step()
+    if not all(bool(value.isfinite().all()) for value in new.values()):
+        raise DataError(
+            f"Expected {steps} steps of repair to end in finite weights, but they did not. Ask for "
+            "fewer, or for none."
+        )
+    return {name: value.detach() for name, value in new.items()}
+
+
+def _choice(
+    batches: Batches, forgotten: Sequence[int], most: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Return retained samples, chosen at random where there are more than so many."""
+    inputs, targets, keys = [], [], []
+    held = 0
+    for some, classes in batches:
+        kept = ~torch.isin(classes.cpu(), torch.tensor(list(forgotten), dtype=classes.dtype))
+        inputs.append(some.cpu()[kept])
+        targets.append(classes.cpu()[kept])
+        keys.append(torch.rand(len(targets[-1]), generator=generator, dtype=torch.float64))
+        held += len(targets[-1])
+        if held > 2 * most:  # the samples with the smallest keys are a uniform choice of all
+            order = torch.cat(keys).argsort()[:most]
+            inputs, targets, keys = ([torch.cat(one)[order]] for one in (inputs, targets, keys))
+            held = most
+    if not held:
+        raise DataError("Expected samples that are to be kept, to repair with, but got none.")
+    order = torch.cat(keys).argsort()[:most]
+    return torch.cat(inputs)[order], torch.cat(targets)[order]
