@@ -71,6 +71,12 @@ def submit(
     row_scoped: Annotated[
         bool, typer.Option(help="Select in the head only in the forgotten classes' rows.")
     ] = True,
+    repair_steps: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Steps of training on retained data after dampening, within the scope."
+        ),
+    ] = 0,
     encoding: Annotated[
         str,
         typer.Option(help="How Fisher information travels: full, bfloat16, or log8 (a byte each)."),
@@ -94,6 +100,7 @@ def submit(
         bound=1.0,
         row_scoped=row_scoped,
         encoding=Encoding.named(encoding).to_proto(),
+        repair_steps=repair_steps,
     )
     request = make_request(
         forget or [], method, reason, request_id, samples=sample or [], client=client

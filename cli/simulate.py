@@ -82,6 +82,12 @@ def simulate(
     row_scoped: Annotated[
         bool, typer.Option(help="Select in the head only in the forgotten classes' rows.")
     ] = True,
+    repair_steps: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Steps of training on retained data after dampening, within the scope."
+        ),
+    ] = 0,
     compare_published: Annotated[
         bool, typer.Option(help="Evaluate the plain published rule beside it.")
     ] = False,
@@ -124,6 +130,7 @@ def simulate(
             lam=lam,
             gauge=gauge,
             row_scoped=row_scoped,
+            repair_steps=repair_steps,
         ),
         compare_published=compare_published,
     )

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from disinherit.client.features import CachedLogits
-from disinherit.client.owner import Owner, load_network
+from disinherit.client.owner import Batches, Owner, load_network
+from disinherit.client.repairing import repair, repair_seed
 from disinherit.client.summaries import Summary, class_fishers, fisher_summary, split_samples
 from disinherit.client.tuning import PLAIN, ROWS_ONLY, SAMPLES, Pinned, Strength, tune
 from disinherit.common.errors import FisherError, StoreError
@@ -64,6 +65,7 @@ def dampen_model(
     packet: pb.FisherPacket,
     method: pb.Method,
     samples: Sequence[str] = (),
+    request_id: str = "",
 ) -> DampenedModel:
     """Compute the dampened weights of one model.
 
@@ -78,9 +80,10 @@ def dampen_model(
         packet: the merged Fisher of its upstream roots.
         method: how to unlearn.
         samples: ids of its own training samples that are to be forgotten.
+        request_id: what is random in a repair follows from it.
 
     Raises:
-        DataError: if the owner does not know one of the samples.
+        DataError: if the owner does not know one of the samples, or the repair diverges.
         FisherError: if packet, method and model do not fit together, or there is nothing to take
             the reference from.
         LabelError: if the packet's label space does not fit its head.
@@ -157,11 +160,32 @@ def dampen_model(
         ],
         out_of_scope=out_of_scope,
     )
-    weights = _changed(network, stored, outcome) if outcome.selected_count else stored
+    changed = outcome.parameters
+    if method.repair_steps and outcome.selected_count:
+        kept = _kept(owner, record, samples)
+        if kept is not None:
+            result.repair_steps = method.repair_steps
+            changed = repair(
+                network,
+                changed,
+                kept,
+                forgotten,
+                steps=method.repair_steps,
+                seed=repair_seed(request_id, record.id),
+                device=owner.device,
+            )
+    weights = _changed(network, stored, changed) if outcome.selected_count else stored
     result.fisher_seconds = fisher_seconds
     result.tune_seconds = tune_seconds
     result.apply_seconds = load_seconds + time.perf_counter() - started
     return DampenedModel(result, weights, summary)
+
+
+def _kept(owner: Owner, record: ModelRecord, samples: Sequence[str]) -> Batches | None:
+    """Return a model's direct training data without some samples; `None` if it is gone."""
+    if samples:
+        return split_samples(owner, record, samples)[1]
+    return owner.training_data(record)
 
 
 def _check_fits(
@@ -215,12 +239,12 @@ def _reference(
 
 
 def _changed(
-    network: nn.Module, stored: Mapping[str, Tensor], outcome: Dampened
+    network: nn.Module, stored: Mapping[str, Tensor], new: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
     """Return the stored weights with the new values, under every name a tied parameter has."""
     first = {id(parameter): name for name, parameter in network.named_parameters()}
     weights = dict(stored)
     for name, parameter in network.named_parameters(remove_duplicate=False):
-        if first[id(parameter)] in outcome.parameters:
-            weights[name] = outcome.parameters[first[id(parameter)]].to(stored[name].device)
+        if first[id(parameter)] in new:
+            weights[name] = new[first[id(parameter)]].to(stored[name].device)
     return weights

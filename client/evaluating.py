@@ -40,7 +40,9 @@ def preview(owner: Owner, task: pb.UnlearnTask) -> pb.EvaluateReply:
 
     def one(model: pb.ModelTask) -> pb.Evaluation:
         record, packet = find_task(owner, task, model)
-        weights = dampen_model(owner, record, packet, task.method, model.samples).weights
+        weights = dampen_model(
+            owner, record, packet, task.method, model.samples, task.request_id
+        ).weights
         return _evaluation(owner, replace(record, digest=weights_digest(weights)), weights)
 
     return pb.EvaluateReply(models=[_try(m.model_id, partial(one, m)) for m in task.models])

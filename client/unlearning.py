@@ -54,7 +54,7 @@ def _apply(owner: Owner, task: pb.UnlearnTask, model: pb.ModelTask) -> pb.ModelR
     if entry is not None:
         return _recorded(entry.result)
     check_not_rolled_back(owner.store.rolled_back(task.request_id, record.id))
-    dampened = dampen_model(owner, record, packet, task.method, model.samples)
+    dampened = dampen_model(owner, record, packet, task.method, model.samples, task.request_id)
     started = time.perf_counter()
     fishers = _remaining(dampened.summary.fishers, record.labels, packet.classes)
     successor = _successor(record, task, dampened.weights)

@@ -136,6 +136,8 @@ def method_words(method: Method) -> dict[str, Json]:
     for name in ("alpha", "lam", "gauge"):
         if method.HasField(name):
             words[name] = repr(getattr(method, name))
+    if method.repair_steps:
+        words["repair_steps"] = method.repair_steps
     if method.encoding:
         words["encoding"] = str(Encoding.from_proto(method.encoding))
     return words
@@ -150,12 +152,15 @@ def task_words(task: Task) -> dict[str, Json]:
 
 def result_words(result: ModelResult) -> dict[str, Json]:
     """Return what decided how much of a model was dampened."""
-    return {
+    words: dict[str, Json] = {
         "alpha": repr(result.alpha),
         "lam": repr(result.lam),
         "gauge": repr(result.gauge),
         "tuned": result.tuned,
     }
+    if result.repair_steps:
+        words["repair_steps"] = result.repair_steps
+    return words
 
 
 def inheritance_words(edges: Iterable[Inheritance]) -> dict[str, Json]:

@@ -17,6 +17,8 @@ from disinherit.v1.unlearning_pb2 import Method, UnlearningRequest
 
 REFERENCES = ("retain", "all")
 MERGES = ("max", "mean", "sum")
+MOST_REPAIR_STEPS = 10_000
+"""More is retraining, and would keep an owner's machine busy at a stranger's word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,10 @@ def check_method(method: Method) -> None:
         raise RequestError(f"Expected bound <= 1, but got {method.bound:g}.")
     if method.HasField("gauge") and not 0 <= method.gauge < float("inf"):
         raise RequestError(f"Expected gauge >= 0, but got {method.gauge:g}.")
+    if method.repair_steps > MOST_REPAIR_STEPS:
+        raise RequestError(
+            f"Expected at most {MOST_REPAIR_STEPS} repair steps, but got {method.repair_steps}."
+        )
     try:
         Encoding.from_proto(method.encoding)
     except FisherError as error:

@@ -36,13 +36,16 @@ class MethodSettings:
     bound: float = 1.0
     row_scoped: bool = True
     encoding: str = "full"
+    repair_steps: int = 0
 
     def to_proto(self) -> pb.Method:
         """Return the method as it travels.
 
         Raises:
-            InputError: if there is no such encoding.
+            InputError: if there is no such encoding, or a number cannot travel.
         """
+        if not 0 <= self.repair_steps < 2**32:
+            raise InputError(f"Expected repair_steps >= 0, but got {self.repair_steps}.")
         values = {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
         return pb.Method(**values | {"encoding": Encoding.named(self.encoding).to_proto()})
 

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from disinherit.client.tuning import ROWS_ONLY
 from disinherit.common.errors import InputError
 from disinherit.simulations.methods.ascent import GradientAscent
+from disinherit.simulations.methods.case_owner import trained_on
 from disinherit.simulations.methods.head_reset import HeadReset
 from disinherit.simulations.methods.method import (
     GROUP,
@@ -26,7 +27,7 @@ from disinherit.simulations.methods.method import (
 from disinherit.simulations.methods.ours import FisherInheritance
 from disinherit.simulations.methods.published import PublishedFiun, batch_importance
 from disinherit.simulations.methods.reference import Retraining
-from disinherit.simulations.methods.ssd import Dampening, dampened
+from disinherit.simulations.methods.ssd import Dampening, dampened, fisher
 from disinherit.simulations.methods.traffic import replayed, size
 from disinherit.simulations.methods.training import FineTuning
 from disinherit.simulations.methods.tuning import BUDGET, Tuner, score_of
@@ -97,7 +98,12 @@ def test_ours_changes_only_the_forgotten_row_and_what_the_gauge_shifts(case: Met
         others = [c for c in range(10) if c != FORGOTTEN]
         assert torch.allclose(shift[others], shift[others[0]].expand(9, -1), atol=1e-5)
         assert not torch.allclose(shift[FORGOTTEN], shift[others[0]], atol=1e-2)
-    assert made.chosen["r1"] == {"alpha": 0.3, "lambda": 0.1, "gauge": 1.0}
+    assert made.chosen["r1"] == {
+        "alpha": 0.3,
+        "lambda": 0.1,
+        "gauge": 1.0,
+        "repair_steps": 0,
+    }
     assert made.setup_seconds > 0
     assert all(made.sent[subject.owner] > 0 for subject in case.subjects.values())
 
@@ -108,6 +114,37 @@ def test_ours_sends_the_merged_packet_to_every_owner(case: MethodCase) -> None:
     packet = size(case.subjects["r1"].original[name] for name in HEAD)
     assert packet < sent["owner-r2"] < 2 * packet
     assert 2 * packet < sent["owner-r1"]  # the root answers with one, too
+
+
+def test_samples_and_clients_are_forgotten_by_the_deployments_own_code(
+    memorised: MethodCase,
+) -> None:
+    """The Fisher information at the root is that of its samples, the reference that of the rest."""
+    made = unlearn(FisherInheritance(scope="all", alpha=2.0, lam=0.5), memorised)
+    forget = fisher(memorised.subjects["r1"], memorised.forget_at_root["r1"], "all")
+    for model, subject in memorised.subjects.items():
+        reference = fisher(subject, subject.retain, "all")
+        expected = dampened(subject, forget, reference, Dampening(alpha=2.0, lam=0.5))
+        for name, value in made.weights[model].items():
+            torch.testing.assert_close(value, expected[name])
+
+    client = dataclasses.replace(memorised, granularity="client")
+    left = unlearn(FisherInheritance(scope="all", alpha=2.0, lam=0.5), client)
+    assert same(left.weights["r1"], memorised.subjects["r1"].original)
+    assert "retire it" in left.chosen["r1"]
+    everything = fisher(memorised.subjects["r1"], trained_on(memorised.subjects["r1"]), "all")
+    subject = memorised.subjects["r2"]
+    reference = fisher(subject, subject.retain, "all")
+    expected = dampened(subject, everything, reference, Dampening(alpha=2.0, lam=0.5))
+    torch.testing.assert_close(left.weights["r2"], dict(expected))
+
+
+def test_repair_trains_on_after_dampening(case: MethodCase) -> None:
+    plain, repaired = (unlearn(FisherInheritance(repair_steps=k), case) for k in (0, 5))
+    for model in case.subjects:
+        assert repaired.chosen[model]["repair_steps"] == 5
+        changed = plain.weights[model], repaired.weights[model]
+        assert {k for k in changed[0] if not torch.equal(changed[0][k], changed[1][k])} == {*HEAD}
 
 
 def test_deeper_scope_changes_features(case: MethodCase) -> None:

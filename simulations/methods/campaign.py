@@ -36,7 +36,8 @@ class CountingTransport:
     def ask(self, asks: Sequence[Ask], timeout: float) -> Iterator[Answer]:
         """Carry messages, counting them and their answers."""
         for ask in asks:
-            self._count(ask.owner, ask.task.ByteSize())
+            attached = sum(len(tensors) for tensors in ask.tensors.values())
+            self._count(ask.owner, ask.task.ByteSize() + attached)
         for answer in self._transport.ask(asks, timeout):
             if answer.reply is not None:
                 self._count(answer.ask.owner, answer.reply.ByteSize())
@@ -93,7 +94,12 @@ def run_campaign(case: MethodCase, method: pb.Method) -> Unlearned:
             with owners[case.subjects[model].owner]() as owner:
                 weights[model] = owner.store.weights(made.successor.id)
             tune_seconds += made.tune_seconds
-            chosen[model] = {"alpha": made.alpha, "lambda": made.lam, "gauge": made.gauge}
+            chosen[model] = {
+                "alpha": made.alpha,
+                "lambda": made.lam,
+                "gauge": made.gauge,
+                "repair_steps": made.repair_steps,
+            }
     if not weights:
         raise CampaignError(f"Expected a model to be unlearned in, but none was: {chosen}.")
     return Unlearned(weights, dict(transport.sent), setup_seconds, tune_seconds, chosen)

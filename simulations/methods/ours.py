@@ -25,6 +25,7 @@ class FisherInheritance:
         lam: dampening constant; `None` to have every owner tune it.
         gauge: strength of the head's gauge shift where classes are forgotten; `None` to have every
             owner tune it too, with six times the candidates that other methods have.
+        repair_steps: steps of training on retained samples after dampening.
     """
 
     scope: str = "head"
@@ -34,6 +35,7 @@ class FisherInheritance:
     alpha: float | None = None
     lam: float | None = None
     gauge: float | None = 1.0
+    repair_steps: int = 0
 
     def __call__(self, case: MethodCase) -> Unlearned:
         """Unlearn in all affected models."""
@@ -50,4 +52,5 @@ class FisherInheritance:
             exponent=1.0,
             bound=1.0,
             row_scoped=self.row_scoped,
+            repair_steps=self.repair_steps,
         )
