@@ -8,7 +8,7 @@ CODE := protos/disinherit/v1 common client client/agent server server/agents ser
 SERVICES := $(shell grep -l '^service ' protos/disinherit/v1/*.proto)
 PACKAGES := disinherit.common disinherit.client disinherit.server disinherit.deploy disinherit.simulations disinherit.cli
 
-.PHONY: demo fleet-demo up down test lint types format protos check-protos check clean help
+.PHONY: demo fleet-demo up down bench performance test lint types format protos check-protos check clean help
 
 help: ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -35,6 +35,12 @@ down: $(INSTALLED) ## end that fleet; its keys, databases and models stay
 
 test: $(INSTALLED) ## run all tests, and the examples in the documentation of the code
 	$(BIN)/pytest --ignore-glob='*/migrations/env.py' --pyargs tests $(PACKAGES)
+
+bench: $(INSTALLED) ## measure what docs/performance.md is about (some 15 minutes), and render it
+	$(BIN)/python benchmarks/run.py
+
+performance: $(INSTALLED) ## render docs/performance.md from the stored figures
+	$(BIN)/python benchmarks/render.py
 
 lint: $(INSTALLED) ## check style and format
 	$(BIN)/ruff check .

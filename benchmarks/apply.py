@@ -8,7 +8,7 @@ loop      the published code: one tensor after another with index lists of what 
 """
 
 import torch
-from measuring import Figures, arguments, peak_bytes, show, side_by_side, store
+from measuring import Claim, Figures, arguments, peak_bytes, report, side_by_side
 from torch import Tensor
 
 from disinherit.common.dampening import dampen, dampen_
@@ -21,9 +21,15 @@ def main() -> None:
     """Measure, print and store."""
     options = arguments(__doc__)
     cases = CASES[:1] if options.reduced else CASES
-    rows = [_measure(name, shapes, 2 if options.reduced else 9) for name, shapes in cases]
-    show("apply: seconds, ratio to the bound, extra memory over the largest tensor", rows)
-    store(options.out, "apply", rows)
+    rows = [_measure(name, shapes, 2 if options.reduced else 15) for name, shapes in cases]
+    claims = []
+    for name in LARGE:
+        for row in (row for row in rows if row["tensors"] == name):
+            ratio, extra = row["in place / bound"], row["extra memory"]
+            claims.append(Claim(3, f"apply / memory bound, {name}", ratio, at_most=2, limit=1.0))
+            claims.append(Claim(3, f"extra memory / largest tensor, {name}", extra, at_most=0.1))
+    title = "Apply: CPU seconds, ratio to the bound, extra memory over the largest tensor"
+    report(options, "apply", title, rows, claims)
 
 
 CASES = [
@@ -32,6 +38,7 @@ CASES = [
     ("11 M in 20 convolutions", [(256, 256, 3, 3)] * 19),
     ("one of 64 M", [(8192, 8192)]),
 ]
+LARGE = ("11 M in 20 convolutions", "one of 64 M")
 
 
 def _measure(name: str, shapes: list[tuple[int, ...]], repeats: int) -> Figures:
@@ -58,7 +65,7 @@ def _measure(name: str, shapes: list[tuple[int, ...]], repeats: int) -> Figures:
     )
     largest = max(value.numel() * value.element_size() for value in theta.values())
     extra = peak_bytes(lambda: dampen_(theta, forget, reference, ALPHA, LAM))
-    ratios = {f"{k} / bound": v / seconds["bound"] for k, v in seconds.items() if k != "bound"}
+    ratios = {f"{k} / bound": v.over(seconds["bound"]) for k, v in seconds.items() if k != "bound"}
     return {"tensors": name, **seconds, **ratios, "extra memory": extra / largest}
 
 

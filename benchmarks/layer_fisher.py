@@ -7,8 +7,8 @@ single  one backward pass per sample; measured on few samples and scaled up
 """
 
 import torch
-from head_fisher import CASES, few_of, random_batches
-from measuring import Figures, arguments, peak_bytes, show, side_by_side, store
+from head_fisher import cases, few_of, random_batches
+from measuring import Claim, Figures, arguments, peak_bytes, report, side_by_side
 from torch import Tensor, nn
 
 from disinherit.common.fisher import fisher_diagonal
@@ -21,14 +21,23 @@ def main() -> None:
     """Measure, print and store."""
     options = arguments(__doc__)
     rows = []
-    for name, spec in CASES.items():
+    for name, spec in cases(options.reduced).items():
         torch.manual_seed(0)
-        samples = {"resnet18": 64}.get(name, 256) // (4 if options.reduced else 1)
+        samples = {"resnet18": 32}.get(name, 256) // (8 if options.reduced else 1)
         batches = random_batches(spec, samples)
         figures = _measure(spec.build(seed=0), batches, 1 if options.reduced else 5)
         rows.append({"network": name, "samples": samples, **figures})
-    show("Fisher of all layers: seconds, ratio to a training step, peak memory", rows)
-    store(options.out, "layer-fisher", rows)
+    claims = []
+    for row in rows:
+        network = row["network"]
+        step, vmap, memory = (row[k] for k in ("layers / step", "vmap / layers", "memory / step"))
+        claims += [
+            Claim(2, f"all-layer Fisher / training step, {network}", step, at_most=3),
+            Claim(2, f"vmap(grad) / all-layer Fisher, {network}", vmap, at_least=4),
+            Claim(2, f"peak memory / training step's, {network}", memory, at_most=2.5),
+        ]
+    title = "Fisher of all layers: CPU seconds, ratio to a training step, peak memory"
+    report(options, "layer_fisher", title, rows, claims)
 
 
 def _measure(model: nn.Module, batches: Batches, repeats: int) -> Figures:
@@ -39,13 +48,13 @@ def _measure(model: nn.Module, batches: Batches, repeats: int) -> Figures:
         },
         repeats,
     )
-    # In one run, but with fewer turns: it is slow.
-    seconds |= side_by_side(
-        {"vmap": lambda: fisher_diagonal(model, batches, scope="all", method="vmap")}, 1
-    )
+    # In one run, but with fewer turns: they are slow.
+    vmap = side_by_side(
+        {"": lambda: fisher_diagonal(model, batches, scope="all", method="vmap")}, 1
+    )[""].seconds
     few = few_of(batches, _FEW)
-    seconds["single"] = side_by_side({"single": lambda: single(model, few)}, 1)["single"]
-    seconds["single"] *= sum(len(targets) for _, targets in batches) / _FEW
+    one_by_one = side_by_side({"": lambda: single(model, few)}, 1)[""].seconds
+    one_by_one *= sum(len(targets) for _, targets in batches) / _FEW
     memory = {
         "step": peak_bytes(lambda: steps(model, batches[:1])),
         "layers": peak_bytes(
@@ -54,9 +63,11 @@ def _measure(model: nn.Module, batches: Batches, repeats: int) -> Figures:
     }
     return {
         **seconds,
-        **{f"{k} / step": v / seconds["step"] for k, v in seconds.items() if k != "step"},
-        "vmap / layers": seconds["vmap"] / seconds["layers"],
-        "memory layers / step": memory["layers"] / memory["step"],
+        "layers / step": seconds["layers"].over(seconds["step"]),
+        "vmap / step": vmap / seconds["step"].seconds,
+        "single / step": one_by_one / seconds["step"].seconds,
+        "vmap / layers": vmap / seconds["layers"].seconds,
+        "memory / step": memory["layers"] / memory["step"],
     }
 
 

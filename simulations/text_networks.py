@@ -55,7 +55,8 @@ class TransformerFeatures(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """Map ids `[n, L]` to features `[n, d]`; padding has no influence."""
-        places = torch.arange(ids.shape[1], device=ids.device)
+        # For every text, so that each has a gradient of its own, which closed forms need.
+        places = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
         hidden = self.embedding(ids) + self.positions(places)
         hidden_from = (ids == PADDING)[:, None, None, :]
         for block in self.blocks:
