@@ -18,22 +18,12 @@ def invite(
 ) -> int:
     """Print a token for `disinherit agent --enrol`; on the coordinator's machine only."""
     # Imported here because it takes a while, which --help should not.
-    from disinherit.common.errors import InputError
-    from disinherit.server.agents.authority import CertificateAuthority
-    from disinherit.server.agents.enrolment import Enrolment
-    from disinherit.server.database import Database
-    from disinherit.server.service.settings import read_settings
+    from disinherit.server.service.inviting import open_enrolment
 
-    settings = read_settings(config, {}, {})
-    if settings.agents is None:
-        raise InputError(f"Expected a table [agents] in {str(config)!r}, but got none.")
-    authority = CertificateAuthority.open(settings.agents.authority)
-    database = Database(settings.database)
-    try:
-        token = Enrolment(database, authority).invite(owner, hours * 3600)
-    finally:
-        database.close()
+    with open_enrolment(config) as (enrolment, settings):
+        token = enrolment.invite(owner, hours * 3600)
     if form is Format.JSON:
+        assert settings.agents is not None
         ca = settings.agents.authority / "ca.pem"
         print_json({"owner": owner, "token": token, "ca": str(ca)})
     else:

@@ -25,6 +25,7 @@ from disinherit.cli import (
     report,
     request,
     request_report,
+    revoke,
     serve,
     simulate,
 )
@@ -55,6 +56,7 @@ audit.app.command(name="verify", epilog=audit_verify.EXAMPLES)(audit_verify.veri
 app.add_typer(audit.app, name="audit")
 app.add_typer(deploy.app, name="deploy")
 app.command(name="invite", epilog=invite.EXAMPLES)(invite.invite)
+app.command(name="revoke", epilog=revoke.EXAMPLES)(revoke.revoke)
 app.command(name="agent", epilog=agent.EXAMPLES)(agent.agent)
 
 

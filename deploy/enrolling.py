@@ -9,10 +9,7 @@ from disinherit.common.errors import CampaignError
 from disinherit.deploy.files import CONNECTION, FleetFiles
 from disinherit.deploy.flower_cli import flwr
 from disinherit.deploy.programs import flower_environment
-from disinherit.server.agents.authority import CertificateAuthority
-from disinherit.server.agents.enrolment import Enrolment
-from disinherit.server.database import Database
-from disinherit.server.service.settings import read_settings
+from disinherit.server.service.inviting import open_enrolment
 
 _ONLINE_SECONDS = 150.0
 """A node that was killed is taken for online for a minute, and refused as long as that."""
@@ -85,12 +82,8 @@ def enrol_agent(files: FleetFiles, owner: str) -> None:
     config = agent.read_config(files.agent(owner))
     if (config.state / "agent.pem").exists():
         return
-    settings = read_settings(files.service, {}, {})
-    database = Database(settings.database)
-    try:
-        token = Enrolment(database, CertificateAuthority.open(files.authority)).invite(owner)
-    finally:
-        database.close()
+    with open_enrolment(files.service) as (enrolment, _):
+        token = enrolment.invite(owner)
     agent.enrol(config, token)
 
 

@@ -1,6 +1,7 @@
 """Who may come in, as whom, and what is fetched: over real TLS."""
 
 import hashlib
+import queue
 import threading
 import time
 from collections.abc import Iterator
@@ -125,6 +126,43 @@ def test_a_token_that_is_unknown_or_past_its_end_is_refused(
     files = list(side.root.glob("tokens.db*"))
     assert files
     assert not any(token.encode() in path.read_bytes() for path in files)
+
+
+def test_a_revoked_agent_is_cut_off_and_only_a_new_key_is_let_in_again(
+    side: AgentsSide, tmp_path: Path
+) -> None:
+    config = replace(side.config("dora"), state=tmp_path / "state")
+    identity = enrol(config, side.enrolment.invite("dora"))
+    spare = side.enrolment.invite("dora")
+    other = side.enrolled("ella")
+    answers: queue.SimpleQueue[pb.FromAgent | None] = queue.SimpleQueue()
+    answers.put(hello("dora"))
+    with Caller(side, identity) as caller, side.agent("ella"):
+        stream = caller.stub.Serve(iter(answers.get, None), timeout=60.0)
+        assert next(stream).HasField("welcome")
+        side.enrolment.revoke("dora")
+        with pytest.raises(grpc.RpcError) as raised:  # without another word from the agent
+            next(stream)
+        answers.put(None)
+        assert raised.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        assert "revoked" in str(raised.value.details())
+        assert side.hub.owners() == ["ella"]
+        assert code_of(caller.serve, hello("dora")) is grpc.StatusCode.UNAUTHENTICATED
+        assert code_of(caller.fetch, "00") is grpc.StatusCode.UNAUTHENTICATED
+    with pytest.raises(InputError, match="unknown, spent or past"):
+        enrol(elsewhere(side, tmp_path), spare)
+    token = side.enrolment.invite("dora")
+    with pytest.raises(InputError, match="key that is good, but this one was revoked"):
+        enrol(config, token)  # with the key that was lost
+    again = enrol(elsewhere(side, tmp_path), token)
+    with Caller(side, again) as caller:
+        assert caller.serve(hello("dora"))
+    with Caller(side, identity) as caller:
+        assert code_of(caller.serve, hello("dora")) is grpc.StatusCode.UNAUTHENTICATED
+    with Caller(side, other) as caller:
+        assert caller.serve(hello("ella"))
+    with pytest.raises(InputError, match="that was invited, but got 'nobody'"):
+        side.enrolment.revoke("nobody")
 
 
 def test_refused_tokens_are_unauthenticated_and_bad_requests_spend_none(side: AgentsSide) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
-from campaign_fixture import make_request
+from campaign_fixture import build, make_request
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -127,6 +127,45 @@ def test_a_token_file_that_is_none_is_refused(text: str, named: str, tmp_path: P
     with pytest.raises(InputError, match=named) as caught:
         TokenBook.read(path)
     assert "tokens.toml" in str(caught.value)
+
+
+def test_a_token_taken_out_of_the_file_is_refused_from_then_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with serving(tmp_path) as running:
+        client = running.client("viewer")
+        assert code_of(client, "ListRequests") is Code.OK
+        tokens = tmp_path / "tokens.toml"
+        kept = tokens.read_text()
+        tokens.write_text("half a line, as of an edi")
+        assert code_of(client, "ListRequests") is Code.OK
+        assert "the tokens stay as they were" in caplog.text
+        tables = kept.split("[[token]]")
+        others = [table for table in tables if 'name = "viewer"' not in table]
+        tokens.write_text("[[token]]".join(others))
+        assert code_of(client, "ListRequests") is Code.UNAUTHENTICATED
+        assert code_of(running.client("operator"), "ListRequests") is Code.OK
+        tokens.write_text(kept)
+        assert code_of(client, "ListRequests") is Code.OK
+        tokens.unlink()
+        assert code_of(client, "ListRequests") is Code.OK
+
+
+def test_a_watcher_whose_token_was_taken_out_sees_nothing_more(tmp_path: Path) -> None:
+    build(tmp_path)
+    with serving(tmp_path) as running:
+        operator = running.client("operator")
+        operator.SubmitRequest(pb.SubmitRequestRequest(request=make_request()))
+        watched = running.client("viewer").WatchRequest(pb.GetRequestRequest(id="q"))
+        next(watched)
+        tokens = tmp_path / "tokens.toml"
+        tables = tokens.read_text().split("[[token]]")
+        others = [table for table in tables if 'name = "viewer"' not in table]
+        tokens.write_text("[[token]]".join(others))
+        operator.AbortRequest(pb.ControlRequest(id="q"))
+        with pytest.raises(grpc.RpcError) as raised:
+            next(watched)
+        assert raised.value.code() is Code.UNAUTHENTICATED
 
 
 def test_the_secrets_are_not_in_the_token_file(running: Running) -> None:

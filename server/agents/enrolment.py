@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from sqlalchemy import BigInteger, Column, MetaData, String, Table, insert, or_, select, update
 
 from disinherit.common.errors import InputError
 from disinherit.common.records import check_id
+from disinherit.server.agents import revocation
 from disinherit.server.agents.authority import CertificateAuthority, requested_key
 from disinherit.server.database import Database
 
@@ -73,6 +73,7 @@ class Enrolment:
         self._clock = clock
         with database.writing() as db:
             _METADATA.create_all(db)
+            revocation.METADATA.create_all(db)
 
     def invite(self, owner: str, seconds: float = TOKEN_SECONDS) -> str:
         """Return a new token for an owner's agent; it cannot be read back later.
@@ -103,26 +104,68 @@ class Enrolment:
             certificate_request: PEM.
 
         Raises:
-            TokenError: if the token is unknown, past its end, or was spent on another key.
+            TokenError: if the token is unknown, past its end, or was spent on another key, or the
+                key was revoked.
             InputError: if the request cannot be signed; the token is not spent then.
             StoreError: if the database cannot be used.
         """
-        key = requested_key(certificate_request)
-        public = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        owner = self._spend(_sha256(token.encode()), _sha256(public))
+        key = revocation.key_digest(requested_key(certificate_request))
+        owner = self._spend(_sha256(token.encode()), key)
         return Enrolled(owner, self._authority.sign(certificate_request, owner))
+
+    def revoke(self, owner: str) -> None:
+        """Refuse the certificates that an owner's agents have, and its tokens, from now on.
+
+        Args:
+            owner: the owner; it may be invited again, for a new key.
+
+        Raises:
+            InputError: if it was never invited.
+            StoreError: if the database cannot be used.
+        """
+        now = self._now_us()
+        with self._database.writing() as db:
+            of_owner = _TOKENS.c.owner == check_id(owner, "owner name")
+            keys = db.scalars(select(_TOKENS.c.key_sha256).where(of_owner)).all()
+            if not keys:
+                raise InputError(f"Expected an owner that was invited, but got {owner!r}.")
+            for key in filter(None, keys):  # also those that enrolled before this was noted
+                revocation.enter_key(db, owner, key, now)
+            db.execute(update(_TOKENS).where(of_owner).values(expires_us=0))
+            revocation.revoke(db, owner, now)
+
+    def is_revoked(self, owner: str, key: str) -> bool:
+        """Return whether an agent's certificate is refused.
+
+        Args:
+            owner: whose agent it is, as the certificate says.
+            key: SHA-256 of its public key.
+
+        Raises:
+            StoreError: if the database cannot be used.
+        """
+        with self._database.reading() as db:
+            return revocation.is_revoked(db, owner, key)
+
+    def _now_us(self) -> int:
+        return int(self._clock() * 1e6)
 
     def _spend(self, token: str, key: str) -> str:
         """Bind a token to a key, in one statement so that one key wins, and return the owner."""
         valid = (
             _TOKENS.c.token_sha256 == token,
-            _TOKENS.c.expires_us > int(self._clock() * 1e6),
+            _TOKENS.c.expires_us > self._now_us(),
             or_(_TOKENS.c.key_sha256 == "", _TOKENS.c.key_sha256 == key),
         )
         with self._database.writing() as db:
             spent = db.execute(update(_TOKENS).where(*valid).values(key_sha256=key)).rowcount
             of_token = select(_TOKENS.c.owner).where(_TOKENS.c.token_sha256 == token)
             owner = db.execute(of_token).scalar() if spent else None
+            if owner is not None and not revocation.enter_key(db, owner, key, self._now_us()):
+                raise TokenError(
+                    "Expected a key that is good, but this one was revoked. Delete agent.key in "
+                    "the agent's state folder, and enrol again with a new token."
+                )
         if owner is None:
             raise TokenError(
                 "Expected an enrolment token that is valid, but this one is unknown, spent or past "

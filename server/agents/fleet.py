@@ -9,6 +9,7 @@ from disinherit.server.agents.authority import CertificateAuthority
 from disinherit.server.agents.blobs import Blobs
 from disinherit.server.agents.enrolment import Enrolment
 from disinherit.server.agents.hub import Hub
+from disinherit.server.agents.revocation import Sweep
 from disinherit.server.agents.servicer import AgentsServicer
 from disinherit.server.agents.serving import MAX_AGENTS, AgentsServer
 from disinherit.server.agents.transport import AgentTransport
@@ -76,6 +77,7 @@ class Fleet:
             settings.enrol_listen,
             settings.agents,
         )
+        self._sweep = Sweep(database, self.hub)
 
     def __enter__(self) -> Self:
         return self
@@ -89,4 +91,5 @@ class Fleet:
 
     def stop(self) -> None:
         """End all connections and stop; what was not answered is asked again later."""
+        self._sweep.stop()
         self.server.stop()

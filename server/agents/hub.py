@@ -44,17 +44,21 @@ class Session:
 
     Args:
         owner: whose agent it is.
+        key: SHA-256 of its public key.
 
     Attributes:
         parts: what has come of each answer so far.
         replaced: whether another connection of the same owner took over.
+        refused: whether its certificate was revoked.
     """
 
-    def __init__(self, owner: str) -> None:
+    def __init__(self, owner: str, key: str = "") -> None:
         self.owner = owner
+        self.key = key
         self._outgoing: queue.SimpleQueue[pb.AgentTask | None] = queue.SimpleQueue()
         self.parts: dict[str, bytearray] = {}
         self.replaced = False
+        self.refused = False
 
     def send(self, task: pb.AgentTask) -> None:
         """Have a task sent."""
@@ -103,16 +107,22 @@ class Hub:
             left = self._left.get(owner)
             return float("inf") if left is None else time.monotonic() - left
 
-    def connect(self, owner: str) -> Session:
+    def sessions(self) -> list[Session]:
+        """Return the sessions of those who are connected."""
+        with self._lock:
+            return list(self._sessions.values())
+
+    def connect(self, owner: str, key: str = "") -> Session:
         """Open a session for an owner's agent, in place of the one it may have had.
 
         Args:
             owner: as its certificate says.
+            key: SHA-256 of its public key.
 
         Returns:
             The session; what the agent has not answered is on its way again.
         """
-        session = Session(owner)
+        session = Session(owner, key)
         with self._lock:
             old = self._sessions.get(owner)
             self._sessions[owner] = session
@@ -133,11 +143,14 @@ class Hub:
                 self._left[session.owner] = time.monotonic()
         session.close()
 
+    def refuse(self, session: Session) -> None:
+        """End a session whose certificate was revoked; what it was asked stays unanswered."""
+        session.refused = True
+        self.leave(session)
+
     def close(self) -> None:
         """End all sessions."""
-        with self._lock:
-            sessions = list(self._sessions.values())
-        for session in sessions:
+        for session in self.sessions():
             self.leave(session)
 
     def post(

@@ -13,6 +13,7 @@ from disinherit.server.agents.authority import OWNER_URN
 from disinherit.server.agents.blobs import Blobs, NotOnOfferError, OffsetError
 from disinherit.server.agents.enrolment import Enrolment, TokenError
 from disinherit.server.agents.hub import Hub, Session
+from disinherit.server.agents.revocation import certified_key
 from disinherit.server.answers import one_line
 from disinherit.v1 import agents_pb2 as pb
 
@@ -52,9 +53,9 @@ class AgentsServicer:
         self, incoming: Iterator[pb.FromAgent], context: Any
     ) -> Iterator[pb.ToAgent]:
         """Send an agent its tasks and take its answers, as long as it stays connected."""
-        owner = _owner(context)
+        owner, key = self._caller(context)
         _check_hello(next(incoming, pb.FromAgent()), owner, context)
-        session = self._hub.connect(owner)
+        session = self._hub.connect(owner, key)
         if not context.add_callback(lambda: self._hub.leave(session)):
             self._hub.leave(session)  # it is gone already
         threading.Thread(
@@ -65,13 +66,29 @@ class AgentsServicer:
             yield pb.ToAgent(task=task)
         if session.replaced:
             context.abort(grpc.StatusCode.ABORTED, f"Another agent of owner {owner} took over.")
+        if session.refused:
+            _refuse(context, _revoked(owner))
 
     def Fetch(self, request: pb.FetchRequest, context: Any) -> Iterator[pb.Chunk]:  # noqa: N802
         """Send a blob from an offset on."""
         try:
-            yield from self._blobs.chunks(_owner(context), request.digest, request.offset)
+            owner, _ = self._caller(context)
+            yield from self._blobs.chunks(owner, request.digest, request.offset)
         except DisinheritError as error:
             _refuse(context, error)
+
+    def _caller(self, context: Any) -> tuple[str, str]:
+        """Return whose agent calls and its key's SHA-256, unless its certificate was revoked."""
+        owner = _owner(context)
+        (certificate,) = context.auth_context()["x509_pem_cert"]
+        key = certified_key(certificate)
+        try:
+            revoked = self._enrolment.is_revoked(owner, key)
+        except DisinheritError as error:
+            _refuse(context, error)
+        if revoked:
+            _refuse(context, _revoked(owner))
+        return owner, key
 
     def _receive(self, incoming: Iterator[pb.FromAgent], session: Session) -> None:
         try:
@@ -94,6 +111,13 @@ def _owner(context: Any) -> str:
             "Expected an agent's certificate, but got none. Enrol first: disinherit agent --enrol.",
         )
     return owners[0].removeprefix(OWNER_URN)
+
+
+def _revoked(owner: str) -> TokenError:
+    return TokenError(
+        f"Expected a certificate that is good, but this one of owner {owner} was revoked. Delete "
+        "agent.key in the agent's state folder, and enrol again with a new token."
+    )
 
 
 def _check_hello(first: pb.FromAgent, owner: str, context: Any) -> None:

@@ -17,13 +17,13 @@ their certificates.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any
 
 import grpc
 
-from disinherit.server.service.principals import Principal, Role, TokenBook
+from disinherit.server.service.principals import Principal, Role, TokenFile
 from disinherit.server.service.refusals import NotAllowedError, NotKnownError, status_of
 
 _LOOK = frozenset(
@@ -56,7 +56,7 @@ class Authentication:
         tokens: knows the callers.
     """
 
-    def __init__(self, tokens: TokenBook) -> None:
+    def __init__(self, tokens: TokenFile) -> None:
         self._tokens = tokens
 
     def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
@@ -66,7 +66,7 @@ class Authentication:
             return handler
         method = details.method.removeprefix(_GUARDED)
         if handler.response_streaming:
-            checked = functools.partial(self._checked, method, handler.unary_stream)
+            checked = functools.partial(self._streamed, method, handler.unary_stream)
             make = grpc.unary_stream_rpc_method_handler
         else:
             checked = functools.partial(self._checked, method, handler.unary_unary)
@@ -86,6 +86,22 @@ class Authentication:
         # The thread answers one call at a time.
         _CALLER.set(principal)
         return behaviour(request, context)
+
+    def _streamed(
+        self, method: str, behaviour: Servicer, request: Any, context: Any
+    ) -> Iterator[Any]:
+        """Answer as long as the caller is known: a stream may outlive its token."""
+        answers = self._checked(method, behaviour, request, context)
+        return self._while_known(answers, context)
+
+    def _while_known(self, answers: Iterator[Any], context: Any) -> Iterator[Any]:
+        metadata = dict(context.invocation_metadata())
+        for answer in answers:
+            try:
+                self._principal(metadata)
+            except NotKnownError as refused:
+                context.abort(status_of(refused), str(refused))
+            yield answer
 
     def _principal(self, metadata: dict[str, Any]) -> Principal:
         scheme, _, token = str(metadata.get("authorization", "")).partition(" ")

@@ -20,7 +20,7 @@ from disinherit.server.service.authentication import Authentication
 from disinherit.server.service.health import SERVICES, HealthMonitor, check_store
 from disinherit.server.service.listening import WATCHERS, listen
 from disinherit.server.service.models import Models
-from disinherit.server.service.principals import TokenBook
+from disinherit.server.service.principals import TokenFile
 from disinherit.server.service.records import Records
 from disinherit.server.service.requests import Requests
 from disinherit.server.service.servicer import CoordinatorServicer
@@ -59,7 +59,7 @@ class Service:
     def __init__(
         self, settings: ServeSettings, routes: Sequence[Route] = (), health_seconds: float = 2.0
     ) -> None:
-        tokens = TokenBook.read(settings.tokens)
+        tokens = TokenFile(settings.tokens)
         self._server, self.port = listen(settings.listen, settings.tls, [Authentication(tokens)])
         self._store = CoordinatorStore(settings.database, settings.packets)
         self._database = Database(settings.database)

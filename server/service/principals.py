@@ -8,13 +8,17 @@
     sha256 = "9f86d081884c7d65..." # printf %s "$TOKEN" | sha256sum
     expires = 2027-01-01T00:00:00Z # optional
 
+The file may be changed at any time: it is read again at the next call.
+
 A token must be random, 128 bits or more: a plain digest protects nothing that can be guessed.
 """
 
 import enum
 import hashlib
 import hmac
+import logging
 import re
+import threading
 import time
 import tomllib
 from collections.abc import Callable, Iterable
@@ -27,6 +31,7 @@ from disinherit.common.errors import InputError
 from disinherit.common.records import check_id
 from disinherit.server.service.refusals import NotKnownError
 
+_LOG = logging.getLogger(__name__)
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -93,25 +98,12 @@ class TokenBook:
 
     @classmethod
     def read(cls, path: Path) -> "TokenBook":
-        """Return the book in a file.
+        """Return the book in a file, as the file is now.
 
         Raises:
             InputError: if it cannot be read, or is not such a file.
         """
-        try:
-            listed = tomllib.loads(path.read_text())
-            return cls([_token(entry) for entry in listed["token"]])
-        except OSError as error:
-            raise InputError(
-                f"Expected a token file {str(path)!r}, but: {error.strerror}."
-            ) from None
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from None
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(
-                f"Expected [[token]] tables with name, role and sha256 in {str(path)!r}, but: "
-                f"{error}."
-            ) from None
+        return cls(_read(path))
 
     def principal(self, token: str) -> Principal:
         """Return who shows a token.
@@ -131,6 +123,72 @@ class TokenBook:
                 f"Expected a valid token, but that of {found.principal.name!r} expired."
             )
         return found.principal
+
+
+class TokenFile:
+    """The book in a file, read again whenever the file has changed.
+
+    A token that is taken out of the file is refused from the next call on.  What cannot be read, as
+    a file that is just being edited, changes nothing, and is logged once.
+
+    Args:
+        path: the file.
+
+    Raises:
+        InputError: if it cannot be read, or is not such a file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        # Before it is read: what changes meanwhile is then seen.
+        self._version = _version(path)
+        self._book = TokenBook.read(path)
+
+    def principal(self, token: str) -> Principal:
+        """Return who shows a token.
+
+        Raises:
+            NotKnownError: if it is wrong or has expired.
+        """
+        with self._lock:
+            version = _version(self._path)
+            if version != self._version:
+                self._version = version
+                self._read_again()
+            book = self._book
+        return book.principal(token)
+
+    def _read_again(self) -> None:
+        try:
+            self._book = TokenBook.read(self._path)
+        except InputError as error:
+            _LOG.error("the tokens stay as they were: %s", error)
+        else:
+            _LOG.info("read the tokens in %s again", self._path)
+
+
+def _version(path: Path) -> tuple[int, ...]:
+    """Return what changes with a file: when it was written, or put in the place of another."""
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return found.st_mtime_ns, found.st_size, found.st_ino, found.st_ctime_ns
+
+
+def _read(path: Path) -> list[Token]:
+    try:
+        listed = tomllib.loads(path.read_text())
+        return [_token(entry) for entry in listed["token"]]
+    except OSError as error:
+        raise InputError(f"Expected a token file {str(path)!r}, but: {error.strerror}.") from None
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"Expected [[token]] tables with name, role and sha256 in {str(path)!r}, but: {error}."
+        ) from None
 
 
 def _token(entry: dict[str, Any]) -> Token:

@@ -1,0 +1,137 @@
+"""Whose certificates are no longer good, and which of an owner's keys came after that.
+
+Agents' certificates do not end (`disinherit.server.agents.authority`), so one that is lost has to
+be refused by name.  Once an owner's access was revoked, only keys that enrolled afterwards are let
+in: also one of which nothing is known, as after a restored backup, is refused then.
+"""
+
+import hashlib
+import logging
+import threading
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    MetaData,
+    String,
+    Table,
+    delete,
+    insert,
+    select,
+)
+
+from disinherit.common.errors import StoreError
+from disinherit.server.agents.hub import Hub
+from disinherit.server.database import Database
+
+METADATA = MetaData()
+_KEYS = Table(
+    "agent_key",
+    METADATA,
+    # SHA-256 of the public key, DER.
+    Column("key_sha256", String(64), primary_key=True),
+    Column("owner", String(128), nullable=False),
+    Column("enrolled_us", BigInteger, nullable=False),
+)
+_REVOCATIONS = Table(
+    "agent_revocation",
+    METADATA,
+    Column("owner", String(128), primary_key=True),
+    Column("revoked_us", BigInteger, nullable=False),
+)
+
+_SWEEP_SECONDS = 2.0
+_log = logging.getLogger(__name__)
+
+
+def key_digest(key: ec.EllipticCurvePublicKey) -> str:
+    """Return the SHA-256 of a public key."""
+    data = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(data).hexdigest()
+
+
+def certified_key(certificate: bytes) -> str:
+    """Return the SHA-256 of the public key in a certificate, PEM, that TLS has verified."""
+    key = x509.load_pem_x509_certificate(certificate).public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey), type(key)  # the authority signs no other
+    return key_digest(key)
+
+
+def enter_key(db: Connection, owner: str, key: str, now_us: int) -> bool:
+    """Note that a key has enrolled; return whether it may: one that was revoked may not."""
+    row = db.execute(select(_KEYS).where(_KEYS.c.key_sha256 == key)).first()
+    if row is not None:
+        return bool(row.enrolled_us > _revoked_us(db, row.owner))
+    # Later than any revocation, even if the clock was set back since.
+    enrolled = max(now_us, _revoked_us(db, owner) + 1)
+    db.execute(insert(_KEYS).values(key_sha256=key, owner=owner, enrolled_us=enrolled))
+    return True
+
+
+def revoke(db: Connection, owner: str, now_us: int) -> None:
+    """Refuse all keys that an owner's agents have enrolled with so far."""
+    latest = select(_KEYS.c.enrolled_us).where(_KEYS.c.owner == owner)
+    revoked = max([now_us, *db.scalars(latest)])
+    db.execute(delete(_REVOCATIONS).where(_REVOCATIONS.c.owner == owner))
+    db.execute(insert(_REVOCATIONS).values(owner=owner, revoked_us=revoked))
+
+
+def is_revoked(db: Connection, owner: str, key: str) -> bool:
+    """Return whether an owner's key is refused."""
+    revoked = _revoked_us(db, owner)
+    if revoked < 0:
+        return False
+    query = select(_KEYS.c.enrolled_us).where(_KEYS.c.key_sha256 == key, _KEYS.c.owner == owner)
+    enrolled = db.execute(query).scalar()
+    return enrolled is None or enrolled <= revoked
+
+
+def _revoked_us(db: Connection, owner: str) -> int:
+    query = select(_REVOCATIONS.c.revoked_us).where(_REVOCATIONS.c.owner == owner)
+    found = db.execute(query).scalar()
+    return -1 if found is None else int(found)
+
+
+class Sweep:
+    """Ends the connections of agents that are refused by now, in a thread of its own.
+
+    Args:
+        database: the coordinator's.
+        hub: knows who is connected.
+        seconds: between two looks.
+    """
+
+    def __init__(self, database: Database, hub: Hub, seconds: float = _SWEEP_SECONDS) -> None:
+        self._database = database
+        self._hub = hub
+        self._seconds = seconds
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="revocation", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._stopped.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(self._seconds):
+            try:
+                self._look()
+            except StoreError as error:
+                _log.warning("who is refused by now cannot be seen: %s", error)
+
+    def _look(self) -> None:
+        sessions = self._hub.sessions()
+        if not sessions:
+            return
+        with self._database.reading() as db:
+            refused = set(db.scalars(select(_REVOCATIONS.c.owner)))
+            for session in sessions:
+                if session.owner in refused and is_revoked(db, session.owner, session.key):
+                    _log.info("the agent of %s is refused from now on", session.owner)
+                    self._hub.refuse(session)

@@ -1,0 +1,36 @@
+"""Who may become an agent, as a service's configuration file says."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from disinherit.common.errors import InputError
+from disinherit.server.agents.authority import CertificateAuthority
+from disinherit.server.agents.enrolment import Enrolment
+from disinherit.server.database import Database
+from disinherit.server.service.settings import ServeSettings, read_settings
+
+
+@contextmanager
+def open_enrolment(config: Path) -> Iterator[tuple[Enrolment, ServeSettings]]:
+    """Open what gives out tokens and takes certificates back, for the time of the block.
+
+    Args:
+        config: the configuration of `disinherit serve`; the service need not run.
+
+    Yields:
+        It, and the settings.
+
+    Raises:
+        InputError: if the configuration cannot be used, or serves no agents.
+        StoreError: if the database or the authority cannot be used.
+    """
+    settings = read_settings(config, {}, {})
+    if settings.agents is None:
+        raise InputError(f"Expected a table [agents] in {str(config)!r}, but got none.")
+    authority = CertificateAuthority.open(settings.agents.authority)
+    database = Database(settings.database)
+    try:
+        yield Enrolment(database, authority), settings
+    finally:
+        database.close()
