@@ -1,21 +1,19 @@
 """Dampening one model with the merged Fisher of what it inherited; nothing is stored here."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from disinherit.client.aim import take_aim
 from disinherit.client.features import CachedLogits
 from disinherit.client.owner import Batches, Owner, load_network
 from disinherit.client.repairing import repair, repair_seed
 from disinherit.client.summaries import Summary, class_fishers, fisher_summary, split_samples
-from disinherit.client.tuning import PLAIN, ROWS_ONLY, SAMPLES, Pinned, Strength, tune
+from disinherit.client.tuning import Strength, tune
 from disinherit.common.errors import FisherError, StoreError
 from disinherit.common.fiun import Dampened, unlearn_parameters
-from disinherit.common.labels import class_indices
-from disinherit.common.packets import align, decode
 from disinherit.common.records import ModelRecord
 from disinherit.v1 import unlearning_pb2 as pb
 
@@ -93,56 +91,42 @@ def dampen_model(
     started = time.perf_counter()
     stored = owner.store.weights(record.id)
     network = load_network(owner, record, stored)
-    fisher = decode(packet)
-    aligned = align(fisher, record.labels)
-    names = [name for name, _ in network.named_parameters() if name in aligned]
-    out_of_scope = sorted(aligned.keys() - set(names))
-    _check_fits(record, packet, {name: aligned[name] for name in names}, stored, out_of_scope)
-    parameters = {name: stored[name].to(owner.device) for name in names}
-    forget = {name: aligned[name].to(owner.device) for name in names}
-    forgotten = class_indices(record.labels, [c for c in packet.classes if c in record.labels])
-    head = [name for name in fisher.head if name in forget]
-    rows = forgotten if method.row_scoped and head and packet.classes else None
+    aim = take_aim(owner, record, network, packet, method)
+    parameters = {name: stored[name].to(owner.device) for name in aim.names}
     load_seconds = time.perf_counter() - started
 
     started = time.perf_counter()
     if samples:
         _, retain = split_samples(owner, record, samples)
-        summary = Summary(class_fishers(owner, record, network, names, retain), ",".join(names))
+        fishers = class_fishers(owner, record, network, aim.names, retain)
+        summary = Summary(fishers, ",".join(aim.names))
     else:
-        summary = fisher_summary(owner, record, network, names)
-    only_rows = rows is not None and set(head) == set(names)
-    reference = _reference(record, summary, parameters, method.reference, forgotten, only_rows)
+        summary = fisher_summary(owner, record, network, aim.names)
+    reference = aim.reference(record, summary.fishers, parameters)
     fisher_seconds = time.perf_counter() - started
 
     def dampened(strength: Strength, *, in_place: bool = False) -> Dampened:
         return unlearn_parameters(
             parameters,
-            forget,
+            aim.forget,
             reference,
             alpha=strength.alpha,
             lam=strength.lam,
             exponent=method.exponent,
             bound=method.bound,
             gauge=strength.gauge,
-            head=(packet.head_weight, packet.head_bias or None) if head else None,
-            forgotten_rows=rows,
+            head=aim.head,
+            forgotten_rows=aim.rows,
             in_place=in_place,
         )
 
     started = time.perf_counter()
-    pinned = Pinned(
-        method.alpha if method.HasField("alpha") else None,
-        method.lam if method.HasField("lam") else None,
-        method.gauge if method.HasField("gauge") else None,
-        otherwise=ROWS_ONLY if only_rows else PLAIN if packet.classes else SAMPLES,
-    )
     tuned = None
-    batches = None if pinned.complete or not forgotten else owner.tuning_data(record)
+    batches = owner.tuning_data(record) if aim.tunable else None
     if batches is not None:
-        logits = CachedLogits(network, batches, frozenset(names), owner.device)
-        tuned = tune(dampened, logits, logits.targets, forgotten, pinned)
-    strength = tuned or pinned.default()
+        logits = CachedLogits(network, batches, frozenset(aim.names), owner.device)
+        tuned = tune(dampened, logits, logits.targets, aim.forgotten, aim.pinned)
+    strength = tuned or aim.pinned.default()
     tune_seconds = time.perf_counter() - started
 
     started = time.perf_counter()
@@ -158,7 +142,7 @@ def dampen_model(
             pb.Selection(parameter=name, rows=rows.tolist(), total=parameters[name].numel())
             for name, rows in outcome.selected.items()
         ],
-        out_of_scope=out_of_scope,
+        out_of_scope=aim.out_of_scope,
     )
     changed = outcome.parameters
     if method.repair_steps and outcome.selected_count:
@@ -169,12 +153,14 @@ def dampen_model(
                 network,
                 changed,
                 kept,
-                forgotten,
+                aim.forgotten,
                 steps=method.repair_steps,
                 seed=repair_seed(request_id, record.id),
                 device=owner.device,
             )
-    weights = _changed(network, stored, changed) if outcome.selected_count else stored
+    weights = dict(stored)
+    if outcome.selected_count:
+        weights |= aim.under_all_names(changed)
     result.fisher_seconds = fisher_seconds
     result.tune_seconds = tune_seconds
     result.apply_seconds = load_seconds + time.perf_counter() - started
@@ -186,65 +172,3 @@ def _kept(owner: Owner, record: ModelRecord, samples: Sequence[str]) -> Batches 
     if samples:
         return split_samples(owner, record, samples)[1]
     return owner.training_data(record)
-
-
-def _check_fits(
-    record: ModelRecord,
-    packet: pb.FisherPacket,
-    forget: Mapping[str, Tensor],
-    weights: Mapping[str, Tensor],
-    out_of_scope: Sequence[str],
-) -> None:
-    roots = ", ".join(packet.sources) or "an unknown root"
-    if not forget:
-        raise FisherError(
-            f"Expected a Fisher packet for parameters of model {record.id!r}, but that of {roots} "
-            f"is for {', '.join(out_of_scope) or 'none'}, which the model does not have."
-        )
-    for name, value in forget.items():
-        if value.shape != weights[name].shape:
-            raise FisherError(
-                f"Expected a Fisher of shape {list(weights[name].shape)} for parameter {name!r} as "
-                f"in model {record.id!r}, but that of {roots} has {list(value.shape)}. Unlearn in "
-                "a scope that both have in common."
-            )
-
-
-def _reference(
-    record: ModelRecord,
-    summary: Summary,
-    parameters: Mapping[str, Tensor],
-    reference: str,
-    forgotten: Sequence[int],
-    only_rows: bool,
-) -> dict[str, Tensor]:
-    """Return F_ref: over the retained classes, or over all own training data (the paper's)."""
-    if reference not in ("retain", "all"):
-        raise FisherError(f"Expected reference 'retain' or 'all', but got {reference!r}.")
-    left_out = set(forgotten) if reference == "retain" else set()
-    classes = [c for c in range(len(record.labels)) if c not in left_out]
-    fishers = summary.fishers
-    if not fishers.counts[classes].sum():
-        # Nothing of its own to keep: the limit F_ref -> 0 of dampening is to clear what is
-        # selected.  That is right for the forgotten classes' rows, and ruins everything else.
-        if only_rows:
-            return {name: torch.zeros_like(value) for name, value in parameters.items()}
-        raise FisherError(
-            f"Expected model {record.id!r} to be trained on something that is to be kept, to "
-            f"compare with, but all its {int(fishers.counts.sum())} samples are of classes to "
-            "forget. Select only in the head's rows of these classes, or take reference 'all'."
-        )
-    fisher = fishers.over(classes)
-    return {name: fisher.values[name].to(value.device) for name, value in parameters.items()}
-
-
-def _changed(
-    network: nn.Module, stored: Mapping[str, Tensor], new: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """Return the stored weights with the new values, under every name a tied parameter has."""
-    first = {id(parameter): name for name, parameter in network.named_parameters()}
-    weights = dict(stored)
-    for name, parameter in network.named_parameters(remove_duplicate=False):
-        if first[id(parameter)] in new:
-            weights[name] = new[first[id(parameter)]].to(stored[name].device)
-    return weights

@@ -13,31 +13,34 @@ from pathlib import Path
 from typing import Any
 
 from disinherit.client.ledger import LedgerEntry, RollBack
+from disinherit.client.parts import Part
 from disinherit.common.errors import StoreError
 from disinherit.common.records import ModelRecord, ModelStatus, Provenance
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 BUSY_SECONDS = 60.0
 
-_ROLLBACKS = """CREATE TABLE rollbacks (
-    request_id TEXT NOT NULL, model_id TEXT NOT NULL REFERENCES models,
-    digest TEXT NOT NULL, retired_id TEXT NOT NULL, PRIMARY KEY (request_id, model_id))"""
-_VERSION = f"PRAGMA user_version = {SCHEMA_VERSION}"
 _SCHEMA = (
     "CREATE TABLE store (owner TEXT NOT NULL)",
     """CREATE TABLE models (
         id TEXT PRIMARY KEY, architecture TEXT NOT NULL, labels TEXT NOT NULL,
         digest TEXT NOT NULL, created_us INTEGER NOT NULL, provenance TEXT,
         fisher_digest TEXT NOT NULL, fisher_scope TEXT NOT NULL, status TEXT NOT NULL)""",
+    "CREATE INDEX models_digest ON models (digest)",
+    "CREATE INDEX models_fisher_digest ON models (fisher_digest)",
     # One entry per version: what is unlearned next is unlearned in its successor.
     """CREATE TABLE ledger (
         request_id TEXT NOT NULL, model_id TEXT PRIMARY KEY REFERENCES models,
         digest_before TEXT NOT NULL, successor_id TEXT NOT NULL REFERENCES models,
         digest_after TEXT NOT NULL, result BLOB NOT NULL)""",
-    _ROLLBACKS,
-    _VERSION,
+    """CREATE TABLE rollbacks (
+        request_id TEXT NOT NULL, model_id TEXT NOT NULL REFERENCES models,
+        digest TEXT NOT NULL, retired_id TEXT NOT NULL, PRIMARY KEY (request_id, model_id))""",
+    """CREATE TABLE parts (
+        digest TEXT PRIMARY KEY, base TEXT NOT NULL, pack TEXT NOT NULL, place INTEGER NOT NULL,
+        cleared TEXT NOT NULL)""",
+    f"PRAGMA user_version = {SCHEMA_VERSION}",
 )
-_FROM_1 = (_ROLLBACKS, _VERSION)
 _MODELS = (
     "SELECT id, architecture, labels, digest, created_us, provenance, fisher_digest, status "
     "FROM models"
@@ -202,11 +205,37 @@ class Index:
         return [model_id for (model_id,) in rows]
 
     def objects(self) -> set[str]:
-        """Return the digests of all weights and Fisher summaries that versions refer to."""
+        """Return the digests of all objects that versions refer to and that are written out."""
         rows = self._db.execute(
-            "SELECT digest FROM models UNION SELECT fisher_digest FROM models"
+            "SELECT digest FROM (SELECT digest FROM models UNION SELECT fisher_digest FROM models) "
+            "WHERE digest NOT IN (SELECT digest FROM parts) "
+            "UNION SELECT base FROM parts UNION SELECT pack FROM parts WHERE pack != ''"
         ).fetchall()
         return {digest for (digest,) in rows}
+
+    def holds(self, digest: str) -> bool:
+        """Whether a version refers to an object with this digest."""
+        query = "SELECT 1 FROM models WHERE digest = ? OR fisher_digest = ? LIMIT 1"
+        return self._db.execute(query, (digest, digest)).fetchone() is not None
+
+    def part(self, digest: str) -> Part | None:
+        """Return what an object is made of, or `None` if it is written out."""
+        row = self._db.execute(
+            "SELECT base, pack, place, cleared FROM parts WHERE digest = ?", (digest,)
+        ).fetchone()
+        if row is None:
+            return None
+        base, pack, place, cleared = row
+        return Part(digest, base, pack, place, tuple(json.loads(cleared)))
+
+    def add_part(self, part: Part) -> None:
+        """Note what an object is made of."""
+        values = (part.digest, part.base, part.pack, part.place, json.dumps(part.cleared))
+        self._db.execute("INSERT INTO parts VALUES (?, ?, ?, ?, ?)", values)
+
+    def written_out(self, digest: str) -> None:
+        """Note that an object has a file of its own now."""
+        self._db.execute("DELETE FROM parts WHERE digest = ?", (digest,))
 
     def _prepare(self) -> None:
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
@@ -217,14 +246,11 @@ class Index:
                     self._db.execute(statement)
                 self._db.execute("INSERT INTO store VALUES (?)", (self._owner,))
             return
-        if version == 1:
-            with self.transaction():
-                for statement in _FROM_1:
-                    self._db.execute(statement)
-        elif version != SCHEMA_VERSION:
+        if version != SCHEMA_VERSION:
             raise StoreError(
                 f"Expected schema version {SCHEMA_VERSION} in {self._path}, but got {version}. It "
-                "was written by a newer Disinherit, which can open it, or by another program."
+                "was written by a newer Disinherit, which can open it, by one before the first "
+                "release, whose digests are others, or by another program."
             )
         (verdict,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":

@@ -4,7 +4,8 @@ Layout of the folder::
 
     lock                          locked while a process reads or writes
     index.db                      model records and ledger (`disinherit.client.index`)
-    objects/<digest>.safetensors  weights and Fisher summaries, named by `weights_digest`
+    objects/<digest>.safetensors  weights and Fisher summaries, named by `weights_digest`, and what
+                                  changed in many models at once (`disinherit.client.parts`)
 
 **Commit.**  A write takes the lock, makes its objects durable, and changes the index in one
 transaction.  The transaction is the commit point: a version and its ledger entry become visible
@@ -16,14 +17,16 @@ processes may keep the same store open, and a killed process leaves no lock behi
 share a `ModelStore`; after a fork the child must open its own.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
+import torch
 from torch import Tensor
 
+from disinherit.client.changes import Change, Origin
 from disinherit.client.checks import (
     check_applicable,
     check_classes,
@@ -38,6 +41,7 @@ from disinherit.client.checks import (
 from disinherit.client.index import Index, index_errors
 from disinherit.client.ledger import Application, LedgerEntry, RollBack
 from disinherit.client.objects import Objects
+from disinherit.client.parts import Part
 from disinherit.common.checkpoints import sync_folder
 from disinherit.common.errors import StoreError
 from disinherit.common.fisher import ClassFishers
@@ -128,7 +132,7 @@ class ModelStore:
                 stored = replace(record, fisher_digest="")
                 self._index.insert(stored)
             check_same_weights(record, stored)
-            self._objects.put(record.digest, weights)
+            self._put(record.digest, weights)
             return stored if fishers is None else self._register(stored, fishers, fisher_scope)
 
     def set_fishers(self, model_id: str, fishers: ClassFishers, scope: str) -> ModelRecord:
@@ -171,7 +175,7 @@ class ModelStore:
             CheckpointError: if their file is missing or damaged.
         """
         with self._locked(exclusive=False):
-            return self._objects.get(self._get(model_id).digest, f"weights of model {model_id!r}")
+            return self._weights(self._get(model_id).digest, model_id)
 
     def fishers(self, model_id: str) -> tuple[ClassFishers, str] | None:
         """Return the registered Fisher summary of a version and its scope, or `None`.
@@ -184,8 +188,7 @@ class ModelStore:
             digest = self._get(model_id).fisher_digest
             if not digest:
                 return None
-            fishers = self._objects.get_fishers(digest, f"Fisher summary of model {model_id!r}")
-            return fishers, self._index.fisher_scope(model_id)
+            return self._fishers(digest, model_id), self._index.fisher_scope(model_id)
 
     def applied(
         self, request_id: str, digest: str, model_id: str | None = None
@@ -251,7 +254,7 @@ class ModelStore:
                 self._index.insert(replace(successor, status=ModelStatus.ACTIVE))
             else:
                 check_taken_over(application, stored)
-            self._objects.put(successor.digest, application.weights)
+            self._put(successor.digest, application.weights)
             if application.fishers is not None:
                 self._register(successor, application.fishers, application.fisher_scope)
             self._index.set_status(application.model_id, ModelStatus.SUPERSEDED)
@@ -265,6 +268,109 @@ class ModelStore:
             )
             self._index.append(entry)
         return entry
+
+    def origin(self, model_id: str, request_id: str, names: Collection[str]) -> Origin | None:
+        """Return what a request needs to know of a version in which nothing was unlearned yet.
+
+        Args:
+            model_id: the version.
+            request_id: the request.
+            names: parameters in scope.
+
+        Returns:
+            The version, or `None` if it was unlearned in, the request was rolled back in it, or it
+            has no Fisher summary.
+
+        Raises:
+            StoreError: if there is no such model.
+            CheckpointError: if a file is missing or damaged, or lacks a parameter.
+        """
+        with self._locked(exclusive=False):
+            record = self._get(model_id)
+            fresh = self._index.entry(model_id) is None
+            if not fresh or self._index.roll_back(request_id, model_id) or not record.fisher_digest:
+                return None
+            part = self._index.part(record.digest)
+            fisher_part = self._index.part(record.fisher_digest)
+            scope = self._objects.scope(record.digest, names, part)
+            return Origin(
+                record=record,
+                base=part.base if part else record.digest,
+                tensors=scope.tensors,
+                carried=scope.carried,
+                manifest=scope.manifest,
+                fishers=self._fishers(record.fisher_digest, model_id),
+                fisher_scope=self._index.fisher_scope(model_id),
+                fisher_base=fisher_part.base if fisher_part else record.fisher_digest,
+                cleared=fisher_part.cleared if fisher_part else (),
+            )
+
+    def apply_changes(self, changes: Sequence[Change]) -> frozenset[str]:
+        """Record that many versions were unlearned in: like `apply` of each, but all in one step.
+
+        What changed is written as few files, and all become visible and durable together.
+
+        Args:
+            changes: what was done, once for each version.
+
+        Returns:
+            Ids of the versions for which it is recorded now.  Left out are those which `apply`
+            would refuse, or that have an entry already; nothing is changed in them.
+
+        Raises:
+            CheckpointError: if the changed tensors cannot be written; nothing is recorded then.
+        """
+        with self._writing():
+            done = [change for change in changes if self._is_open(change)]
+            stacks: dict[object, list[Change]] = {}
+            for change in done:
+                if change.changed and not self._index.holds(change.successor.digest):
+                    kinds = {name: (v.shape, v.dtype) for name, v in change.changed.items()}
+                    stacks.setdefault(frozenset(kinds.items()), []).append(change)
+                self._insert(change)
+            for stack in stacks.values():
+                pack = self._objects.put_pack(
+                    {n: torch.stack([c.changed[n] for c in stack]) for n in stack[0].changed}
+                )
+                for place, change in enumerate(stack):
+                    self._index.add_part(
+                        Part(change.successor.digest, change.origin.base, pack, place)
+                    )
+        return frozenset(change.origin.record.id for change in done)
+
+    def _is_open(self, change: Change) -> bool:
+        """Whether a change can be recorded as it is; `apply` knows the reason if not."""
+        origin, successor = change.origin.record, change.successor
+        present = self._index.find(origin.id)
+        return (
+            present is not None
+            and present.digest == origin.digest
+            and successor.owner == self.owner
+            and self._index.find(successor.id) is None
+            and self._index.entry(origin.id) is None
+            and self._index.roll_back(change.request_id, origin.id) is None
+        )
+
+    def _insert(self, change: Change) -> None:
+        """Add the rows of a change, but for what its weights are made of."""
+        origin, successor = change.origin, change.successor
+        if not self._index.holds(successor.fisher_digest):
+            self._index.add_part(
+                Part(successor.fisher_digest, origin.fisher_base, cleared=change.cleared)
+            )
+        self._index.insert(successor)
+        self._index.set_fisher(successor.id, successor.fisher_digest, origin.fisher_scope)
+        self._index.set_status(origin.record.id, ModelStatus.SUPERSEDED)
+        self._index.append(
+            LedgerEntry(
+                request_id=change.request_id,
+                model_id=origin.record.id,
+                digest_before=origin.record.digest,
+                successor_id=successor.id,
+                digest_after=successor.digest,
+                result=change.result,
+            )
+        )
 
     def roll_back(self, request_id: str, model_id: str, expected_digest: str) -> RollBack:
         """Undo a request in a version: it is `active` again, and what was made of it `retired`.
@@ -296,7 +402,7 @@ class ModelStore:
             if entry is not None and entry.request_id == request_id:
                 retired = entry.successor_id
                 check_last(entry, self._index.entry(retired))
-                self._objects.get(expected_digest, f"weights of model {model_id!r}")
+                self._weights(expected_digest, model_id)
                 self._index.remove(model_id)
                 self._index.set_status(model_id, ModelStatus.ACTIVE)
                 self._index.set_status(retired, ModelStatus.RETIRED)
@@ -318,6 +424,18 @@ class ModelStore:
                 "Restore it, or the whole folder, from a backup."
             )
 
+    def _put(self, digest: str, weights: Mapping[str, Tensor]) -> None:
+        self._objects.put(digest, weights)
+        self._index.written_out(digest)
+
+    def _weights(self, digest: str, model_id: str) -> dict[str, Tensor]:
+        what = f"weights of model {model_id!r}"
+        return self._objects.get(digest, what, self._index.part(digest))
+
+    def _fishers(self, digest: str, model_id: str) -> ClassFishers:
+        what = f"Fisher summary of model {model_id!r}"
+        return self._objects.get_fishers(digest, what, self._index.part(digest))
+
     def _get(self, model_id: str) -> ModelRecord:
         record = self._index.find(model_id)
         if record is None:
@@ -330,6 +448,7 @@ class ModelStore:
     def _register(self, record: ModelRecord, fishers: ClassFishers, scope: str) -> ModelRecord:
         check_classes(record, fishers)
         digest = self._objects.put_fishers(fishers)
+        self._index.written_out(digest)
         self._index.set_fisher(record.id, digest, scope)
         return replace(record, fisher_digest=digest)
 

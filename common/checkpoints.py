@@ -22,15 +22,18 @@ from disinherit.common.errors import CheckpointError
 TEMPORARY_GLOB = ".disinherit-*.tmp"
 """What `write_atomic` calls its unfinished files; a killed process can leave one behind."""
 
+Manifest = Mapping[str, str]
+"""Name -> one line that says what the tensor is, down to the last bit (`make_manifest`)."""
+
 _PICKLE_STARTS = (b"PK\x03\x04", *(bytes((0x80, protocol)) for protocol in range(2, 6)))
 
 
 def weights_digest(state: Mapping[str, Tensor]) -> str:
     r"""SHA-256 of what the tensors *are*, however they are stored.
 
-    Hashed are, in the order of the sorted names, a line of JSON `[name, dtype, shape]` and the
-    little-endian bytes in row-major order.  Device, memory layout, order of the names and file
-    layout make no difference; one bit of one value, a dtype or a shape does.
+    Hashed are the lines of their manifest, in the order of the sorted names.  Device, memory
+    layout, order of the names and file layout make no difference; one bit of one value, a dtype or
+    a shape does.
 
     Args:
         state: tensors by name, of any shape and dtype.
@@ -45,13 +48,28 @@ def weights_digest(state: Mapping[str, Tensor]) -> str:
         >>> weights_digest({"a": a}) == weights_digest({"a": a.T})
         False
     """
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        tensor = _plain(name, state[name])
+    return manifest_digest(make_manifest(state))
+
+
+def make_manifest(state: Mapping[str, Tensor]) -> Manifest:
+    """Return a line for each tensor: JSON `[name, dtype, shape, digest]`.
+
+    The digest is the SHA-256 of the little-endian bytes in row-major order.  Where only some
+    tensors change, only their lines do, so that the digest of the whole needs no other tensor.
+    """
+    manifest = {}
+    for name, value in state.items():
+        tensor = _plain(name, value)
         dtype = str(tensor.dtype).removeprefix("torch.")
-        digest.update(json.dumps([name, dtype, list(tensor.shape)]).encode() + b"\n")
-        digest.update(_little_endian(tensor).numpy().data)
-    return digest.hexdigest()
+        digest = hashlib.sha256(_little_endian(tensor).numpy().data).hexdigest()
+        manifest[name] = json.dumps([name, dtype, list(tensor.shape), digest])
+    return manifest
+
+
+def manifest_digest(manifest: Manifest) -> str:
+    """Return the `weights_digest` of the tensors with this manifest."""
+    text = "".join(f"{manifest[name]}\n" for name in sorted(manifest))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def tensor_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:

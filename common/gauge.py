@@ -74,11 +74,18 @@ def fix_gauge(head: LinearHead, strength: float) -> LinearHead:
                 [2., 7.]])
     """
     check_strength(strength)
-    bias = None if head.bias is None else _shift(head.bias, strength)
-    return LinearHead(_shift(head.weight, strength), bias)
+    bias = None if head.bias is None else shift_rows(head.bias, strength)
+    return LinearHead(shift_rows(head.weight, strength), bias)
 
 
-def _shift(rows: Tensor, strength: float) -> Tensor:
+def shift_rows(values: Tensor, strength: float, dim: int = 0) -> Tensor:
+    """Return values of a head less `strength` times their minimum over the classes.
+
+    Args:
+        values: weights or biases, also of many heads at once.
+        strength: of the shift.
+        dim: the dimension of the classes.
+    """
     # One rounding instead of two matters in half precision: the shift must be equal in all rows.
-    wide = rows.to(torch.promote_types(rows.dtype, torch.float32))
-    return (wide - strength * wide.amin(dim=0)).to(rows.dtype)
+    wide = values.to(torch.promote_types(values.dtype, torch.float32))
+    return (wide - strength * wide.amin(dim=dim, keepdim=True)).to(values.dtype)

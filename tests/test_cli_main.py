@@ -192,7 +192,7 @@ def test_a_run_is_done_then_unchanged_then_refused_when_it_is_damaged(
 
     (model,) = (m for m in report["models"] if m["id"] == "r4")
     objects = tmp_path / "owners" / model["owner"] / "objects"
-    path = objects / f"{model['digest_after']}.safetensors"
+    path = objects / f"{model['digest_before']}.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"\x01\x02")
     damaged = contents(tmp_path)
     assert federated(tmp_path, "--forget", "3") == 2

@@ -1,6 +1,5 @@
 """Rolling back at an owner: old weights current again, once, never what was built upon."""
 
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -178,20 +177,6 @@ def test_weights_that_unlearning_left_as_they_were_have_one_holder(root: Path) -
         store.apply(make_application(successor=make_record("m~1"), weights=make_weights()))
         store.roll_back("forget-cats", "m", OLD)
         assert store.applied("forget-cats", OLD) is None
-
-
-def test_a_store_from_before_is_upgraded(store: ModelStore, root: Path) -> None:
-    before = state_of(store)
-    store.close()
-    with sqlite3.connect(root / "index.db") as db:
-        db.execute("DROP TABLE rollbacks")
-        db.execute("PRAGMA user_version = 1")
-    db.close()
-    with ModelStore(root, "anna") as upgraded:
-        assert state_of(upgraded) == before
-        upgraded.roll_back("forget-cats", "m", OLD)
-    with ModelStore(root, "anna") as again:
-        assert again.rolled_back("forget-cats", "m") is not None
 
 
 def test_a_crash_while_rolling_back_leaves_old_or_new(store: ModelStore, tmp_path: Path) -> None:

@@ -465,8 +465,9 @@ def test_a_malformed_row_is_refused(store: ModelStore, root: Path, column: str, 
 @pytest.mark.parametrize(
     ("statement", "words"),
     [
-        ("PRAGMA user_version = 3", "version 2 .* got 3.*newer"),
-        ("PRAGMA user_version = 0", "version 2 .* got 0.*another program"),
+        ("PRAGMA user_version = 4", "version 3 .* got 4.*newer"),
+        ("PRAGMA user_version = 2", "version 3 .* got 2.*before the first release"),
+        ("PRAGMA user_version = 0", "version 3 .* got 0.*another program"),
         ("UPDATE store SET owner = 'bert'", r"store of 'anna' .* that of \['bert'\]"),
         ("DELETE FROM store", r"that of \[\]"),
         ("DROP TABLE models", "models"),

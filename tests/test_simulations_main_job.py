@@ -5,6 +5,7 @@ import json
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import direct_grid
@@ -265,22 +266,25 @@ def test_other_settings_are_refused_in_the_folder_of_a_run(one_root: Run, finish
 def weights_file(folder: Path, model: str, report: Report, *, after: bool) -> Path:
     found = models(report)[model]
     digest = found["digest_after"] if after else found["digest_before"]
-    path = folder / "owners" / found["owner"] / "objects" / f"{digest}.safetensors"
+    owner = folder / "owners" / found["owner"]
+    with closing(sqlite3.connect(owner / "index.db")) as db:
+        pack = db.execute("SELECT pack FROM parts WHERE digest = ?", (digest,)).fetchone()
+    path = owner / "objects" / f"{pack[0] if pack else digest}.safetensors"
     assert path.is_file()
     return path
 
 
 @pytest.mark.parametrize("model", ["d", "r1", "r6"])
 @pytest.mark.parametrize("after", [True, False])
-@pytest.mark.parametrize("kind", ["flipped", "missing"])
+@pytest.mark.parametrize("kind", ["inverted", "missing"])
 def test_a_damaged_checkpoint_is_named_with_its_model_and_nothing_is_changed(
     model: str, after: bool, kind: str, one_root: Run, finished: Path
 ) -> None:
     path = weights_file(finished, model, one_root.report, after=after)
-    if kind == "flipped":
-        data = bytearray(path.read_bytes())
-        data[-1] ^= 1
-        path.write_bytes(data)
+    if kind == "inverted":
+        data = path.read_bytes()
+        start = 8 + int.from_bytes(data[:8], "little")  # of the values
+        path.write_bytes(data[:start] + bytes(255 - byte for byte in data[start:]))
     else:
         path.unlink()
     before = contents(finished)

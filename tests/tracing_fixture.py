@@ -70,6 +70,8 @@ LOOKING = {
     "mmap",  # nobody maps a file to write to it
     "newfstatat",
     "pread64",
+    "preadv",
+    "preadv2",
     "read",
     "readlink",
     "stat",

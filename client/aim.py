@@ -1,0 +1,163 @@
+"""What a request means for models of one architecture and label space, whatever their weights."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from disinherit.client.owner import Owner
+from disinherit.client.tuning import PLAIN, ROWS_ONLY, SAMPLES, Pinned
+from disinherit.common.errors import FisherError
+from disinherit.common.fisher import ClassFishers
+from disinherit.common.labels import class_indices
+from disinherit.common.packets import align, decode
+from disinherit.common.records import ModelRecord
+from disinherit.v1 import unlearning_pb2 as pb
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Aim:
+    """What to dampen, where and how.
+
+    Attributes:
+        names: parameters in scope, in the network's order.
+        aliases: each of them -> all names under which the weights have it.
+        out_of_scope: parameters of the packet that the network does not have.
+        forget: merged Fisher of the data to forget, by name, on the owner's device.
+        forgotten: indices of the forgotten classes that the model knows.
+        head: names of the head's weight and bias; `None` if the packet names none in scope.
+        rows: rows of the head to select in; `None` for all.
+        only_rows: whether nothing but such rows can be selected.
+        pinned: what the method fixes, and the defaults of what it does not.
+        kind: which classes the reference is taken over: `retain`, or `all`.
+    """
+
+    names: tuple[str, ...]
+    aliases: Mapping[str, Sequence[str]]
+    out_of_scope: tuple[str, ...]
+    forget: Mapping[str, Tensor]
+    forgotten: tuple[int, ...]
+    head: tuple[str, str | None] | None
+    rows: tuple[int, ...] | None
+    only_rows: bool
+    pinned: Pinned
+    kind: str
+
+    @property
+    def tunable(self) -> bool:
+        """Whether something is left to tune, and can be weighed."""
+        return not self.pinned.complete and bool(self.forgotten)
+
+    def reference(
+        self, record: ModelRecord, fishers: ClassFishers, parameters: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Return F_ref: over the retained classes, or over all own training data (the paper's).
+
+        Args:
+            record: the model.
+            fishers: its Fisher sums.
+            parameters: its parameters in scope.
+
+        Raises:
+            FisherError: if there is nothing to take it from.
+        """
+        left_out = set(self.forgotten) if self.kind == "retain" else set()
+        classes = [c for c in range(len(record.labels)) if c not in left_out]
+        if not fishers.counts[classes].sum():
+            # Nothing of its own to keep: the limit F_ref -> 0 of dampening is to clear what is
+            # selected.  That is right for the forgotten classes' rows, and ruins everything else.
+            if self.only_rows:
+                return {name: torch.zeros_like(value) for name, value in parameters.items()}
+            raise FisherError(
+                f"Expected model {record.id!r} to be trained on something that is to be kept, to "
+                f"compare with, but all its {int(fishers.counts.sum())} samples are of classes to "
+                "forget. Select only in the head's rows of these classes, or take reference 'all'."
+            )
+        fisher = fishers.over(classes)
+        return {name: fisher.values[name].to(value.device) for name, value in parameters.items()}
+
+    def under_all_names(self, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return parameters as the weights have them: on the CPU, a tied one under every name."""
+        return {
+            alias: value.cpu() for name, value in parameters.items() for alias in self.aliases[name]
+        }
+
+
+def take_aim(
+    owner: Owner,
+    record: ModelRecord,
+    network: nn.Module,
+    packet: pb.FisherPacket,
+    method: pb.Method,
+) -> Aim:
+    """Work out what a request means for a model.
+
+    Args:
+        owner: the owner of the model.
+        record: the model.
+        network: its module.
+        packet: the merged Fisher of its upstream roots.
+        method: how to unlearn.
+
+    Raises:
+        FisherError: if packet, method and model do not fit together.
+        LabelError: if the packet's label space does not fit its head.
+        InputError: if a value of the method is out of range.
+    """
+    if method.reference not in ("retain", "all"):
+        raise FisherError(f"Expected reference 'retain' or 'all', but got {method.reference!r}.")
+    fisher = decode(packet)
+    aligned = align(fisher, record.labels)
+    own = dict(network.named_parameters())
+    names = tuple(name for name in own if name in aligned)
+    out_of_scope = tuple(sorted(aligned.keys() - set(names)))
+    _check_fits(record, packet, own, {name: aligned[name] for name in names}, out_of_scope)
+    known = [name for name in packet.classes if name in record.labels]
+    forgotten = tuple(class_indices(record.labels, known))
+    head = [name for name in fisher.head if name in names]
+    rows = forgotten if method.row_scoped and head and packet.classes else None
+    only_rows = rows is not None and set(head) == set(names)
+    first = {id(parameter): name for name, parameter in own.items()}
+    aliases: dict[str, list[str]] = {}
+    for name, parameter in network.named_parameters(remove_duplicate=False):
+        aliases.setdefault(first[id(parameter)], []).append(name)
+    return Aim(
+        names=names,
+        aliases=aliases,
+        out_of_scope=out_of_scope,
+        forget={name: aligned[name].to(owner.device) for name in names},
+        forgotten=forgotten,
+        head=(packet.head_weight, packet.head_bias or None) if head else None,
+        rows=rows,
+        only_rows=only_rows,
+        pinned=Pinned(
+            method.alpha if method.HasField("alpha") else None,
+            method.lam if method.HasField("lam") else None,
+            method.gauge if method.HasField("gauge") else None,
+            otherwise=ROWS_ONLY if only_rows else PLAIN if packet.classes else SAMPLES,
+        ),
+        kind=method.reference,
+    )
+
+
+def _check_fits(
+    record: ModelRecord,
+    packet: pb.FisherPacket,
+    parameters: Mapping[str, Tensor],
+    forget: Mapping[str, Tensor],
+    out_of_scope: Sequence[str],
+) -> None:
+    roots = ", ".join(packet.sources) or "an unknown root"
+    if not forget:
+        raise FisherError(
+            f"Expected a Fisher packet for parameters of model {record.id!r}, but that of {roots} "
+            f"is for {', '.join(out_of_scope) or 'none'}, which the model does not have."
+        )
+    for name, value in forget.items():
+        if value.shape != parameters[name].shape:
+            raise FisherError(
+                f"Expected a Fisher of shape {list(parameters[name].shape)} for parameter {name!r} "
+                f"as in model {record.id!r}, but that of {roots} has {list(value.shape)}. Unlearn "
+                "in a scope that both have in common."
+            )

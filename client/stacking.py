@@ -1,0 +1,233 @@
+"""Many models of one message at once: what they have in scope is stacked, and stored in one step.
+
+A request costs about as much as reading the parameters in scope and their Fisher summaries: nothing
+else of a model is read, hashed or written.  Models are taken until they fill a batch, so memory
+does not grow with their number.
+
+Only what is plain is done here: a registered summary, and nothing to tune.  Whatever else there is
+about a model, or wrong with it, is left to the way that takes one model after the other.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from disinherit.client.aim import Aim, take_aim
+from disinherit.client.changes import Change, Origin
+from disinherit.client.dampening import find_task
+from disinherit.client.failures import explain
+from disinherit.client.objects import fishers_digest, without_classes
+from disinherit.client.owner import Owner, load_network
+from disinherit.client.successors import make_successor
+from disinherit.common.checkpoints import Manifest, make_manifest, manifest_digest
+from disinherit.common.dampening import Dampened
+from disinherit.common.labels import class_indices
+from disinherit.common.record_proto import record_to_proto
+from disinherit.common.records import ModelRecord, check_id
+from disinherit.common.stacked import unlearn_stacked
+from disinherit.v1 import unlearning_pb2 as pb
+
+BATCH_MODELS = 256
+BATCH_BYTES = 64 << 20
+_DIGEST = 68  # of a line of a manifest: the digest and what is around it
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Kind:
+    """Models that are dampened alike: of one architecture and label space, by one packet."""
+
+    aim: Aim
+    layout: dict[str, str]
+    packet: pb.FisherPacket
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Member:
+    """A model of a batch, with what dampening it needs."""
+
+    origin: Origin
+    reference: dict[str, Tensor]
+    cleared: tuple[int, ...]
+    fisher_digest: str
+    seconds: float
+
+
+@dataclass(slots=True, eq=False)
+class _Batch:
+    kinds: dict[_Kind, list[_Member]] = field(default_factory=dict)
+    models: set[str] = field(default_factory=set)
+    bytes: int = 0
+
+    @property
+    def full(self) -> bool:
+        return len(self.models) >= BATCH_MODELS or self.bytes >= BATCH_BYTES
+
+
+class Stacking:
+    """Unlearns in many models of one message.
+
+    Args:
+        owner: the owner of the models.
+        task: the message.
+    """
+
+    def __init__(self, owner: Owner, task: pb.UnlearnTask) -> None:
+        self._owner = owner
+        self._task = task
+        self._kinds: dict[tuple[str, tuple[str, ...], int], _Kind] = {}
+
+    def unlearn(self, models: Sequence[pb.ModelTask]) -> dict[str, pb.ModelResult]:
+        """Unlearn in those of the models that can be taken together.
+
+        Returns:
+            Model -> what was done to it; the others are as they were, and are to be done one by
+            one.
+        """
+        results: dict[str, pb.ModelResult] = {}
+        batch = _Batch()
+        for model in models:
+            if model.model_id not in results and model.model_id not in batch.models:
+                self._take(batch, model)
+            if batch.full:
+                results |= self._apply(batch)
+                batch = _Batch()
+        return results | self._apply(batch)
+
+    def _take(self, batch: _Batch, model: pb.ModelTask) -> None:
+        """Add a model to a batch, unless there is something about it."""
+        started = time.perf_counter()
+        if model.samples or self._task.method.repair_steps:
+            return
+        try:
+            check_id(self._task.request_id, "request id")
+            record, packet = find_task(self._owner, self._task, model)
+            kind = self._kind(record, packet, model.fisher)
+            aim = kind.aim
+            if aim.tunable and self._owner.tuning_data(record) is not None:
+                return
+            origin = self._owner.store.origin(record.id, self._task.request_id, aim.names)
+            if origin is None or not set(aim.names) <= origin.fishers.sums.keys():
+                return
+            if _layout(origin.manifest) != kind.layout:
+                return
+            reference = aim.reference(record, origin.fishers, origin.tensors)
+            forgotten = [name for name in packet.classes if name in record.labels]
+            cleared = {*origin.cleared, *class_indices(record.labels, forgotten)}
+            digest = fishers_digest(without_classes(origin.fishers, sorted(cleared)))
+        except Exception:  # whatever it is, it is met again, and told of, one by one
+            return
+        member = _Member(
+            origin.without_fishers(),
+            reference,
+            tuple(sorted(cleared)),
+            digest,
+            time.perf_counter() - started,
+        )
+        batch.kinds.setdefault(kind, []).append(member)
+        batch.models.add(record.id)
+        held = (*origin.tensors.values(), *origin.carried.values(), *reference.values())
+        batch.bytes += sum(tensor.nbytes for tensor in held)
+
+    def _kind(self, record: ModelRecord, packet: pb.FisherPacket, position: int) -> _Kind:
+        key = record.architecture, record.labels, position
+        kind = self._kinds.get(key)
+        if kind is None:
+            stored = self._owner.store.weights(record.id)
+            network = load_network(self._owner, record, stored)
+            aim = take_aim(self._owner, record, network, packet, self._task.method)
+            kind = self._kinds[key] = _Kind(aim, _layout(make_manifest(stored)), packet)
+        return kind
+
+    def _apply(self, batch: _Batch) -> dict[str, pb.ModelResult]:
+        results: dict[str, pb.ModelResult] = {}
+        changes: list[Change] = []
+        for kind, members in batch.kinds.items():
+            for result, change in self._dampened(kind, members):
+                results[result.model_id] = result
+                changes.append(change)
+        started = time.perf_counter()
+        try:
+            done = self._owner.store.apply_changes(changes) if changes else frozenset()
+        except Exception as error:
+            for model, result in results.items():
+                reason = explain(error, f"unlearn in model {model!r}")
+                result.CopyFrom(
+                    pb.ModelResult(model_id=model, outcome=pb.OUTCOME_FAILED, error=reason)
+                )
+            return results
+        each = (time.perf_counter() - started) / max(1, len(changes))
+        for result in results.values():
+            result.apply_seconds += each
+        return {model: result for model, result in results.items() if model in done}
+
+    def _dampened(
+        self, kind: _Kind, members: Sequence[_Member]
+    ) -> list[tuple[pb.ModelResult, Change]]:
+        started = time.perf_counter()
+        aim, method, device = kind.aim, self._task.method, self._owner.device
+        strength = aim.pinned.default()
+        outcome = unlearn_stacked(
+            {n: torch.stack([m.origin.tensors[n] for m in members]).to(device) for n in aim.names},
+            aim.forget,
+            {n: torch.stack([m.reference[n] for m in members]).to(device) for n in aim.names},
+            alpha=strength.alpha,
+            lam=strength.lam,
+            exponent=method.exponent,
+            bound=method.bound,
+            gauge=strength.gauge,
+            head=aim.head,
+            forgotten_rows=aim.rows,
+        )
+        each = (time.perf_counter() - started) / len(members)
+        return [
+            self._change(aim, member, _place(outcome, place), each)
+            for place, member in enumerate(members)
+        ]
+
+    def _change(
+        self, aim: Aim, member: _Member, outcome: Dampened, seconds: float
+    ) -> tuple[pb.ModelResult, Change]:
+        origin, strength = member.origin, aim.pinned.default()
+        changed: dict[str, Tensor] = {}
+        digest = origin.record.digest
+        if outcome.selected_count:
+            new = aim.under_all_names(outcome.parameters)
+            digest = manifest_digest({**origin.manifest, **make_manifest(new)})
+            changed = {**origin.carried, **new}
+        successor = make_successor(origin.record, self._task, digest, member.fisher_digest)
+        result = pb.ModelResult(
+            model_id=origin.record.id,
+            outcome=pb.OUTCOME_APPLIED,
+            alpha=strength.alpha,
+            lam=strength.lam,
+            gauge=strength.gauge,
+            selections=[
+                pb.Selection(
+                    parameter=name, rows=rows.tolist(), total=outcome.parameters[name].numel()
+                )
+                for name, rows in outcome.selected.items()
+            ],
+            out_of_scope=aim.out_of_scope,
+            successor=record_to_proto(successor),
+            fisher_seconds=member.seconds,
+            apply_seconds=seconds,
+        )
+        recorded = result.SerializeToString(deterministic=True)
+        change = Change(self._task.request_id, origin, successor, changed, member.cleared, recorded)
+        return result, change
+
+
+def _layout(manifest: Manifest) -> dict[str, str]:
+    """Return what a manifest says but for the values: name, dtype and shape of every tensor."""
+    return {name: line[:-_DIGEST] for name, line in manifest.items()}
+
+
+def _place(stacked: Dampened, place: int) -> Dampened:
+    """Return what became of one of the stacked models."""
+    return Dampened(
+        {name: value[place] for name, value in stacked.parameters.items()},
+        {name: rows[place] for name, rows in stacked.selected.items()},
+    )

@@ -1,0 +1,90 @@
+"""Unlearning in many models with equal scope shape at once: their parameters are stacked.
+
+Every value comes out as `unlearn_parameters` would leave it in the model by itself, bit for bit.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from disinherit.common.dampening import Dampened, dampen_
+from disinherit.common.errors import FisherError
+from disinherit.common.gauge import check_strength, shift_rows
+
+
+@torch.no_grad()
+def unlearn_stacked(
+    parameters: Mapping[str, Tensor],
+    forget: Mapping[str, Tensor],
+    reference: Mapping[str, Tensor],
+    *,
+    alpha: float = 1.0,
+    lam: float = 1.0,
+    exponent: float = 1.0,
+    bound: float = 1.0,
+    gauge: float = 1.0,
+    head: tuple[str, str | None] | None = None,
+    forgotten_rows: Sequence[int] | None = None,
+) -> Dampened:
+    """Unlearn in M models: fix the gauge of their heads, then dampen what is in scope.
+
+    Args:
+        parameters: the parameters in scope: name -> `[M, *shape]`.
+        forget: merged Fisher of the data to forget: name -> `[*shape]`, the same for all.
+        reference: Fisher to compare with: name -> `[M, *shape]`.
+        alpha: as in `unlearn_parameters`, like all that follow.
+        lam: dampening constant.
+        exponent: of the dampening factor.
+        bound: largest factor.
+        gauge: strength of the gauge shift.
+        head: names of the linear heads' weight and bias.
+        forgotten_rows: of a head; they exist.
+
+    Returns:
+        New tensors `[M, *shape]`, and the number of selected values per model and row of its dim 0,
+        `[M, shape[0]]` (`[M, 1]` for scalars). The inputs are untouched.
+
+    Raises:
+        InputError: if a number is out of range.
+        FisherError: if names or shapes differ, or a Fisher value is not finite or negative.
+        ScopeError: if a parameter is not floating-point.
+    """
+    check_strength(gauge)
+    for name, stack in parameters.items():
+        shapes = [list(fisher[name].shape) for fisher in (forget, reference) if name in fisher]
+        if shapes != [list(stack.shape[1:]), list(stack.shape)]:
+            raise FisherError(
+                f"Expected Fishers of shapes {list(stack.shape[1:])} and {list(stack.shape)} for "
+                f"{name!r}, but got {shapes}."
+            )
+    weight, bias = head or (None, None)
+    new = dict(parameters)
+    if gauge > 0 and weight in new:
+        for name in (name for name in (weight, bias) if name in new):
+            new[name] = shift_rows(new[name], gauge, dim=1)
+    selected = {}
+    for name, stack in new.items():
+        models, rows = len(stack), stack.shape[1] if stack.ndim > 1 else 1
+        chosen = torch.arange(rows, device=stack.device)
+        if forgotten_rows is not None and name in (weight, bias):
+            chosen = torch.tensor(sorted(set(forgotten_rows)), dtype=torch.long).to(stack.device)
+        size = models * len(chosen), stack[0].numel() // max(rows, 1)
+        tables = stack.reshape(models, rows, size[1])
+        theta = tables[:, chosen].reshape(size)
+        one = forget[name].reshape(rows, size[1])[chosen]
+        counts = dampen_(
+            {name: theta},
+            {name: one.expand(models, *one.shape).reshape(size)},
+            {name: reference[name].reshape(tables.shape)[:, chosen].reshape(size)},
+            alpha,
+            lam,
+            exponent,
+            bound,
+        )[name]
+        tables = tables.clone()
+        tables[:, chosen] = theta.view(models, *one.shape)
+        new[name] = tables.view(stack.shape)
+        selected[name] = counts.new_zeros(models, rows)
+        selected[name][:, chosen] = counts.view(models, len(chosen))
+    return Dampened(new, selected)
