@@ -18,6 +18,7 @@ BENCHMARKS = (
     "head_fisher",
     "layer_fisher",
     "apply",
+    "many_models",
 )
 """Scripts of this folder, in the order of the targets of docs/performance.md."""
 
