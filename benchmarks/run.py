@@ -19,6 +19,7 @@ BENCHMARKS = (
     "layer_fisher",
     "apply",
     "many_models",
+    "graph",
 )
 """Scripts of this folder, in the order of the targets of docs/performance.md."""
 
