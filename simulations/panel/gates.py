@@ -69,10 +69,11 @@ def remembers(case: Case, settings: PanelSettings, model: str, readings: Reading
     members = len(case.to_forget(model))
     others = len(case.subjects[model].test_retain)
     for name, most in (("loss_attack_auc", settings.samples), ("lira_auc", TARGETS)):
-        error = guess_error(min(members, most), min(others, most))
         area = readings.values.get(name)
-        if area is not None and area > 0.5 + _ERRORS * error:
-            return f"{name} is {area:.3f}"
+        if area is not None:
+            error = guess_error(min(members, most), min(others, most))
+            if area > 0.5 + _ERRORS * error:
+                return f"{name} is {area:.3f}"
     return ""
 
 
