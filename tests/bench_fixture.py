@@ -45,7 +45,7 @@ def cell(
     }
 
 
-def run_record(*methods: str, aims: Mapping[str, str] | None = None) -> Record:
+def run_record(*methods: str, aims: Mapping[str, Any] | None = None) -> Record:
     """What `suite.json` holds."""
     return {
         "suite": {

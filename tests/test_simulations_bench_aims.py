@@ -4,9 +4,8 @@ import pytest
 from bench_fixture import Record, cell, entry
 
 from disinherit.simulations.bench.aims import judge
-from disinherit.simulations.bench.suites import Aims
 
-AIMS = Aims("ours", "head-reset")
+AIMS = ("ours", "head-reset")
 
 
 def by_class(method: str, seed: int, forget: float, retain: float, distance: float) -> Record:
@@ -34,7 +33,7 @@ def test_a_class_request_that_reaches_every_aim() -> None:
         )
     ]
 
-    judged = judge(cells, AIMS)
+    judged = judge(cells, *AIMS)
 
     assert [one.met for one in judged] == [True] * 4
     assert judged[1].figure == "-0.50 ± 0.00 points"
@@ -53,13 +52,13 @@ def test_a_class_request_that_misses_every_aim() -> None:
         )
     ]
 
-    assert [one.met for one in judge(cells, AIMS)] == [False] * 4
+    assert [one.met for one in judge(cells, *AIMS)] == [False] * 4
 
 
 def test_several_classes_may_lose_more() -> None:
     cells = [by_class("ours", seed, 0.0, -0.9, 0.1) | {"granularity": "classes"} for seed in (0, 1)]
 
-    retain = judge(cells, AIMS)[1]
+    retain = judge(cells, *AIMS)[1]
 
     assert retain.met
     assert "1.0 points" in retain.aim
@@ -86,7 +85,7 @@ def test_samples_are_judged_by_the_attack(
         for seed, attack in enumerate(attacks)
     ]
 
-    judged = judge(cells, AIMS)
+    judged = judge(cells, *AIMS)
 
     assert [one.met for one in judged[:2]] == met
     assert judged[2].met is None, "nothing was retrained here, so there is no clock to compare"
@@ -96,8 +95,8 @@ def test_an_attack_that_was_not_made_meets_no_aim() -> None:
     metrics = {"lira_tpr": entry(None), "test_accuracy": entry(None)}
     cells = [cell("ours", 0, metrics, granularity="client")]
 
-    assert [one.met for one in judge(cells, AIMS)] == [None, None, None]
+    assert [one.met for one in judge(cells, *AIMS)] == [None, None, None]
 
 
 def test_a_method_that_was_not_run_is_not_judged() -> None:
-    assert judge([by_class("head-reset", 0, 0.0, 0.0, 0.0)], AIMS) == []
+    assert judge([by_class("head-reset", 0, 0.0, 0.0, 0.0)], *AIMS) == []

@@ -5,7 +5,7 @@ from bench_fixture import Record, cell, entry, reference, run_record
 
 from disinherit.simulations.bench.pages import render_html, render_markdown
 
-AIMS = {"method": "ours", "rival": "head-reset"}
+AIMS = {"methods": ["ours"], "rival": "head-reset"}
 
 
 @pytest.fixture

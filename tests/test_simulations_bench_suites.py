@@ -12,7 +12,7 @@ seeds = [0, 1]
 methods = ["no-op", { name = "ours", label = "ours-all", options = { scope = "all" } }]
 
 [aims]
-method = "ours-all"
+methods = ["ours-all"]
 rival = "no-op"
 
 [panel]
@@ -57,7 +57,7 @@ def test_a_suite_has_a_case_for_each_label_and_seed(tmp_path: Path) -> None:
     assert suite.cases[2].spec.settings.epochs == 2
     assert suite.methods[1].options == {"scope": "all"}
     assert suite.panel.shadows == 4
-    assert suite.aims == Aims("ours-all", "no-op")
+    assert suite.aims == Aims(("ours-all",), "no-op")
     assert declaration(suite) == declaration(load_suite(str(path)))
 
 
@@ -75,7 +75,9 @@ def test_a_suite_has_a_case_for_each_label_and_seed(tmp_path: Path) -> None:
         ('"no-op", {', '"no-such-method", {', "no-such-method"),
         ('scope = "all"', 'scoop = "all"', "scoop"),
         ('rival = "no-op"', 'rival = "ssd"', "'ssd'"),
-        ('rival = "no-op"', "", "labels of a method and of its rival"),
+        ('methods = ["ours-all"]', "methods = []", "labels of methods"),
+        ('methods = ["ours-all"]', 'methods = "ours-all"', "labels of methods"),
+        ('rival = "no-op"', "", "labels of methods and of their rival"),
         ('label = "some"', 'label = "one"', "distinct labels"),
         ('label = "some"', "label = 1", "cases with a label"),
         ('forget = ["3"]', 'forget = ["33"]', "33"),

@@ -1,17 +1,16 @@
-"""What a suite is to show of one method, judged from the figures: every aim is met, or it is not.
+"""What a suite is to show of a method, judged from the figures: every aim is met, or it is not.
 
-Which method, and against which rival, the suite declares.  The thresholds are those of
+Which methods, and against which rival, the suite declares.  The thresholds are those of
 `docs/evaluation.md`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from disinherit.simulations.bench.comparisons import compare
 from disinherit.simulations.bench.records import Record
 from disinherit.simulations.bench.statistics import Interval
-from disinherit.simulations.bench.suites import Aims
-from disinherit.simulations.bench.summaries import PANEL, RETRAINING, Table, summarise
+from disinherit.simulations.bench.summaries import PANEL, RETRAINING, Summary, Table, summarise
 from disinherit.simulations.bench.tables import number
 
 FORGET_AT_MOST = 0.5
@@ -47,12 +46,13 @@ class Judged:
     met: bool | None
 
 
-def judge(cells: Sequence[Record], aims: Aims) -> list[Judged]:
+def judge(cells: Sequence[Record], method: str, rival: str) -> list[Judged]:
     """Judge a method on every label of a run.
 
     Args:
         cells: of the run.
-        aims: which method, against which.
+        method: label of the method.
+        rival: label of the method that is never to be better.
 
     Returns:
         The aims of each label that the method was run on.
@@ -60,22 +60,17 @@ def judge(cells: Sequence[Record], aims: Aims) -> list[Judged]:
     granularity = {cell["label"]: cell["granularity"] for cell in cells}
     found = []
     for label, table in summarise(cells).items():
-        if aims.method in table:
-            kind = granularity[label]
+        if method in table:
+            row, kind = table[method], granularity[label]
             by_class = kind in RETAIN_WITHIN
-            found += (
-                _class_aims(label, table, aims, kind)
-                if by_class
-                else _sample_aims(label, table, aims)
-            )
-            found.append(_time_aim(label, table, aims))
-            if by_class and aims.rival in table:
-                found.append(_rival_aim(cells, label, aims))
+            found += _class_aims(label, row, kind) if by_class else _sample_aims(label, row)
+            found.append(_time_aim(label, table, method))
+            if by_class and rival in table:
+                found.append(_rival_aim(cells, label, method, rival))
     return found
 
 
-def _class_aims(label: str, table: Table, aims: Aims, kind: str) -> list[Judged]:
-    row = table[aims.method]
+def _class_aims(label: str, row: Mapping[str, Summary], kind: str) -> list[Judged]:
     forget, retain = row["forget_accuracy"].value, row["retain_accuracy"].gap
     allowed = RETAIN_WITHIN[kind]
     return [
@@ -94,8 +89,7 @@ def _class_aims(label: str, table: Table, aims: Aims, kind: str) -> list[Judged]
     ]
 
 
-def _sample_aims(label: str, table: Table, aims: Aims) -> list[Judged]:
-    row = table[aims.method]
+def _sample_aims(label: str, row: Mapping[str, Summary]) -> list[Judged]:
     attack, test = row["lira_tpr"].gap if "lira_tpr" in row else None, row["test_accuracy"].gap
     return [
         Judged(
@@ -113,10 +107,10 @@ def _sample_aims(label: str, table: Table, aims: Aims) -> list[Judged]:
     ]
 
 
-def _time_aim(label: str, table: Table, aims: Aims) -> Judged:
+def _time_aim(label: str, table: Table, method: str) -> Judged:
     """Compare the clocks, without what a deployment did when the models were trained."""
     aim = f"{TIMES_FASTER:.0f} times less time than replaying the retraining"
-    mine = table[aims.method]["seconds"].value
+    mine = table[method]["seconds"].value
     theirs = table[RETRAINING]["seconds"].value if RETRAINING in table else None
     if mine is None or theirs is None or mine.mean <= 0:
         return Judged(label, aim, number(None, 1), None)
@@ -124,15 +118,15 @@ def _time_aim(label: str, table: Table, aims: Aims) -> Judged:
     return Judged(label, aim, f"{times:.0f} times", times >= TIMES_FASTER)
 
 
-def _rival_aim(cells: Sequence[Record], label: str, aims: Aims) -> Judged:
-    compared = compare(cells, label, aims.method, aims.rival)
+def _rival_aim(cells: Sequence[Record], label: str, method: str, rival: str) -> Judged:
+    compared = compare(cells, label, method, rival)
     titles = {metric.name: metric.title for metric in PANEL}
     better = [titles[one.metric] for one in compared if one.verdict == "closer"]
     worse = [titles[one.metric] for one in compared if one.verdict == "farther"]
     measured = any(one.difference.half is not None for one in compared)
     return Judged(
         label,
-        f"closer to retraining than {aims.rival} on at least {CLOSER_ON} metrics, farther on none",
+        f"closer to retraining than {rival} on at least {CLOSER_ON} metrics, farther on none",
         f"closer: {'; '.join(better) or 'none'}. Farther: {'; '.join(worse) or 'none'}",
         len(better) >= CLOSER_ON and not worse if measured else None,
     )

@@ -10,7 +10,6 @@ from disinherit.simulations.bench.comparisons import compare, counts
 from disinherit.simulations.bench.curves import deep_labels, depth_curves, skew_curves
 from disinherit.simulations.bench.plots import curves, heat_map, pareto, times
 from disinherit.simulations.bench.records import Record
-from disinherit.simulations.bench.suites import Aims
 from disinherit.simulations.bench.summaries import Side, summarise
 from disinherit.simulations.bench.tables import NO_FIGURE, TextTable, cost_table, panel_table
 
@@ -84,30 +83,40 @@ def render_markdown(run: Record, references: Sequence[Record], cells: Sequence[R
 
 def _judged(run: Record, cells: Sequence[Record]) -> list[tuple[str, str, TextTable]]:
     """Return what comes of the suite's aims: title, explanation, table."""
-    if not (declared := run["suite"].get("aims")):
-        return []
-    aims = Aims(**declared)
+    declared = run["suite"].get("aims")
+    return [
+        part
+        for method in (declared["methods"] if declared else ())
+        for part in _judged_method(run, cells, method, declared["rival"])
+    ]
+
+
+def _judged_method(
+    run: Record, cells: Sequence[Record], method: str, rival: str
+) -> list[tuple[str, str, TextTable]]:
     answers = {True: "yes", False: "**no**", None: NO_FIGURE}
-    rows = tuple((one.label, one.aim, one.figure, answers[one.met]) for one in judge(cells, aims))
+    rows = tuple(
+        (one.label, one.aim, one.figure, answers[one.met]) for one in judge(cells, method, rival)
+    )
     labels = list(dict.fromkeys(cell["label"] for cell in cells))
-    others = [m["label"] for m in run["suite"]["methods"] if m["label"] != aims.method]
+    others = [m["label"] for m in run["suite"]["methods"] if m["label"] != method]
     against = []
     for label in labels:
         line = [label]
         for other in others:
-            compared = compare(cells, label, aims.method, other)
+            compared = compare(cells, label, method, other)
             verdicts = counts(compared)
             line.append(f"{verdicts['closer']} : {verdicts['farther']}" if compared else NO_FIGURE)
         against.append(tuple(line))
     return [
         (
-            f"Aims: {aims.method}",
+            f"Aims: {method}",
             "Each aim as it was set before the run, the figure, and whether it is met.",
             TextTable(("case", "aim", "figure", "met"), rows),
         ),
         (
-            f"{aims.method} against every other method",
-            f"Metrics of the panel on which {aims.method} is closer to exact retraining : farther "
+            f"{method} against every other method",
+            f"Metrics of the panel on which {method} is closer to exact retraining : farther "
             "from it, beyond noise (paired over seeds, 95%).",
             TextTable(("case", *others), tuple(against)),
         ),

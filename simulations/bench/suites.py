@@ -9,7 +9,7 @@
     shadows = 8
 
     [aims]                             # optional: what is judged in the report
-    method = "ours"                    # label of the method that is judged
+    methods = ["ours-all"]             # labels of the methods that are judged
     rival = "no-op"                    # label of the method that is never to be better
 
     [defaults]                         # of the settings of every case, all of it optional
@@ -72,11 +72,11 @@ class Aims:
     """What the report judges.
 
     Attributes:
-        method: label of the method that is judged.
+        methods: labels of the methods that are judged.
         rival: label of the method that is never to be better.
     """
 
-    method: str
+    methods: tuple[str, ...]
     rival: str
 
 
@@ -205,16 +205,18 @@ def _aims(value: Any, methods: Sequence[MethodSpec], where: str) -> Aims | None:
     if value is None:
         return None
     labels = [method.label for method in methods]
+    judged = value.get("methods") if isinstance(value, dict) else None
     if (
-        not isinstance(value, dict)
-        or value.keys() != {"method", "rival"}
-        or any(label not in labels for label in value.values())
+        not judged
+        or not isinstance(judged, list)
+        or value.keys() != {"methods", "rival"}
+        or any(label not in labels for label in [*judged, value["rival"]])
     ):
         raise InputError(
-            f"Expected aims of {where} with the labels of a method and of its rival, both among "
+            f"Expected aims of {where} with the labels of methods and of their rival, all among "
             f"{', '.join(labels)}, but got {value!r}."
         )
-    return Aims(**value)
+    return Aims(tuple(judged), value["rival"])
 
 
 def _check_keys(values: Mapping[str, Any], known: set[str], where: str) -> None:
