@@ -60,6 +60,15 @@ def pids(folder: Path) -> dict[str, str]:
     return {line.split()[0]: line.partition("pid ")[2].partition(",")[0] for line in lines}
 
 
+def pids_when_running(folder: Path) -> dict[str, str]:
+    """Program -> process id, once none of them is on its way any more."""
+    deadline = time.monotonic() + 60.0
+    while not all((found := pids(folder)).values()):
+        assert time.monotonic() < deadline, found
+        time.sleep(0.2)
+    return found
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(find_nginx() is None, reason="nginx is not installed")
 def test_a_fleet_comes_up_works_and_goes_down_and_nothing_is_left(
@@ -73,7 +82,7 @@ def test_a_fleet_comes_up_works_and_goes_down_and_nothing_is_left(
         first = free_block(6)
         shown = as_json(capsys, *up, "--port", str(first))
         assert set(pids(folder)) == {"coordinator", "superlink", "proxy", "run", "node-0", OWNER}
-        before = pids(folder)
+        before = pids_when_running(folder)
         assert as_json(capsys, *up) == shown  # the same again
         assert pids(folder) == before
 
@@ -84,7 +93,8 @@ def test_a_fleet_comes_up_works_and_goes_down_and_nothing_is_left(
         while pids(folder)[OWNER] in ("", before[OWNER]):
             assert time.monotonic() < deadline, "it was not started again"
             time.sleep(0.2)
-        assert {name: pid for name, pid in pids(folder).items() if name != OWNER} == {
+        after = pids_when_running(folder)
+        assert {name: pid for name, pid in after.items() if name != OWNER} == {
             name: pid for name, pid in before.items() if name != OWNER
         }
 

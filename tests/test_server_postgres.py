@@ -40,6 +40,9 @@ NOT_HERE = {
     "test_a_folder_that_is_missing_is_refused",
     "test_a_malformed_url_is_refused",
     "test_a_password_is_not_shown",
+    "test_a_database_that_is_gone_is_an_error_until_it_is_back",
+    "test_a_database_that_was_replaced_is_used_from_then_on",
+    "test_a_database_that_is_gone_is_not_begun_anew_beside_its_packets",
 }
 CAMPAIGNS: tuple[Callable[..., None], ...] = (
     test_server_coordinator.test_every_affected_model_is_dampened_with_the_merge_over_its_own_roots,
