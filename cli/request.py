@@ -77,6 +77,9 @@ def submit(
             min=0, help="Steps of training on retained data after dampening, within the scope."
         ),
     ] = 0,
+    min_inheritance: Annotated[
+        float, typer.Option(help="Leave models alone whose own Fisher is less like the roots'.")
+    ] = 0.0,
     encoding: Annotated[
         str,
         typer.Option(help="How Fisher information travels: full, bfloat16, or log8 (a byte each)."),
@@ -101,6 +104,7 @@ def submit(
         row_scoped=row_scoped,
         encoding=Encoding.named(encoding).to_proto(),
         repair_steps=repair_steps,
+        min_inheritance=min_inheritance,
     )
     request = make_request(
         forget or [], method, reason, request_id, samples=sample or [], client=client

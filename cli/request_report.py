@@ -95,6 +95,8 @@ def _applied(result: "unlearning_pb2.ModelResult") -> dict[str, Any]:
         "lambda": result.lam,
         "gauge": result.gauge,
         "tuned": result.tuned,
+        "repair_steps": result.repair_steps,
+        "inheritance": result.inheritance if result.HasField("inheritance") else None,
         "dampened": {
             one.parameter: {"values": sum(one.rows), "of": one.total} for one in result.selections
         },

@@ -88,6 +88,9 @@ def simulate(
             min=0, help="Steps of training on retained data after dampening, within the scope."
         ),
     ] = 0,
+    min_inheritance: Annotated[
+        float, typer.Option(help="Leave models alone whose own Fisher is less like the roots'.")
+    ] = 0.0,
     compare_published: Annotated[
         bool, typer.Option(help="Evaluate the plain published rule beside it.")
     ] = False,
@@ -131,6 +134,7 @@ def simulate(
             gauge=gauge,
             row_scoped=row_scoped,
             repair_steps=repair_steps,
+            min_inheritance=min_inheritance,
         ),
         compare_published=compare_published,
     )

@@ -10,7 +10,9 @@ from disinherit.client.owner import Owner
 from disinherit.client.tuning import PLAIN, ROWS_ONLY, SAMPLES, Pinned
 from disinherit.common.errors import FisherError
 from disinherit.common.fisher import ClassFishers
+from disinherit.common.inheritance import inheritance_score
 from disinherit.common.labels import class_indices
+from disinherit.common.merging import merge_fishers
 from disinherit.common.packets import align, decode
 from disinherit.common.records import ModelRecord
 from disinherit.v1 import unlearning_pb2 as pb
@@ -31,6 +33,7 @@ class Aim:
         only_rows: whether nothing but such rows can be selected.
         pinned: what the method fixes, and the defaults of what it does not.
         kind: which classes the reference is taken over: `retain`, or `all`.
+        least: how like the model's own Fisher the roots' has to be, from 0 to 1.
     """
 
     names: tuple[str, ...]
@@ -43,6 +46,7 @@ class Aim:
     only_rows: bool
     pinned: Pinned
     kind: str
+    least: float
 
     @property
     def tunable(self) -> bool:
@@ -76,6 +80,37 @@ class Aim:
             )
         fisher = fishers.over(classes)
         return {name: fisher.values[name].to(value.device) for name, value in parameters.items()}
+
+    def inheritance(self, record: ModelRecord, fishers: ClassFishers) -> float | None:
+        """Return how like the roots' Fisher is to the model's own of the forgotten classes.
+
+        Only what can be selected counts.  It is `None` where the model has no samples of these
+        classes itself.
+
+        Args:
+            record: the model.
+            fishers: its Fisher sums.
+
+        Raises:
+            FisherError: if it is less than the method asks for; the model is left as it is.
+        """
+        classes = [c for c in self.forgotten if fishers.counts[c]]
+        if not classes:
+            return None
+        own = merge_fishers(
+            [{n: fishers.over([c]).values[n] for n in self.names} for c in classes], "max"
+        )
+        rows = None
+        if self.rows is not None and self.head is not None:
+            rows = {name: self.rows for name in self.head if name}
+        score = inheritance_score(self.forget, own, rows)
+        if score is not None and score < self.least:
+            raise FisherError(
+                f"Expected the Fisher information of the roots to be like that of model "
+                f"{record.id!r} (similarity >= {self.least:g}), but it is {score:.3f}: what it "
+                "knows of the classes is elsewhere. Make it a root, or retrain it."
+            )
+        return score
 
     def under_all_names(self, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return parameters as the weights have them: on the CPU, a tied one under every name."""
@@ -138,6 +173,7 @@ def take_aim(
             otherwise=ROWS_ONLY if only_rows else PLAIN if packet.classes else SAMPLES,
         ),
         kind=method.reference,
+        least=method.min_inheritance,
     )
 
 

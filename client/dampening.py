@@ -103,6 +103,7 @@ def dampen_model(
     else:
         summary = fisher_summary(owner, record, network, aim.names)
     reference = aim.reference(record, summary.fishers, parameters)
+    inheritance = aim.inheritance(record, summary.fishers)
     fisher_seconds = time.perf_counter() - started
 
     def dampened(strength: Strength, *, in_place: bool = False) -> Dampened:
@@ -143,6 +144,7 @@ def dampen_model(
             for name, rows in outcome.selected.items()
         ],
         out_of_scope=aim.out_of_scope,
+        inheritance=inheritance,
     )
     changed = outcome.parameters
     if method.repair_steps and outcome.selected_count:

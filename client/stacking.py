@@ -50,6 +50,7 @@ class _Member:
 
     origin: Origin
     reference: dict[str, Tensor]
+    inheritance: float | None
     cleared: tuple[int, ...]
     fisher_digest: str
     seconds: float
@@ -114,6 +115,7 @@ class Stacking:
             if _layout(origin.manifest) != kind.layout:
                 return
             reference = aim.reference(record, origin.fishers, origin.tensors)
+            inheritance = aim.inheritance(record, origin.fishers)
             forgotten = [name for name in packet.classes if name in record.labels]
             cleared = {*origin.cleared, *class_indices(record.labels, forgotten)}
             digest = fishers_digest(without_classes(origin.fishers, sorted(cleared)))
@@ -122,6 +124,7 @@ class Stacking:
         member = _Member(
             origin.without_fishers(),
             reference,
+            inheritance,
             tuple(sorted(cleared)),
             digest,
             time.perf_counter() - started,
@@ -211,6 +214,7 @@ class Stacking:
                 for name, rows in outcome.selected.items()
             ],
             out_of_scope=aim.out_of_scope,
+            inheritance=member.inheritance,
             successor=record_to_proto(successor),
             fisher_seconds=member.seconds,
             apply_seconds=seconds,

@@ -138,6 +138,8 @@ def method_words(method: Method) -> dict[str, Json]:
             words[name] = repr(getattr(method, name))
     if method.repair_steps:
         words["repair_steps"] = method.repair_steps
+    if method.min_inheritance:
+        words["min_inheritance"] = repr(method.min_inheritance)
     if method.encoding:
         words["encoding"] = str(Encoding.from_proto(method.encoding))
     return words
@@ -160,6 +162,8 @@ def result_words(result: ModelResult) -> dict[str, Json]:
     }
     if result.repair_steps:
         words["repair_steps"] = result.repair_steps
+    if result.HasField("inheritance"):
+        words["inheritance"] = repr(result.inheritance)
     return words
 
 

@@ -82,6 +82,10 @@ def check_method(method: Method) -> None:
         raise RequestError(
             f"Expected at most {MOST_REPAIR_STEPS} repair steps, but got {method.repair_steps}."
         )
+    if not 0 <= method.min_inheritance <= 1:
+        raise RequestError(
+            f"Expected a similarity from 0 to 1 at least, but got {method.min_inheritance:g}."
+        )
     try:
         Encoding.from_proto(method.encoding)
     except FisherError as error:

@@ -37,6 +37,7 @@ class MethodSettings:
     row_scoped: bool = True
     encoding: str = "full"
     repair_steps: int = 0
+    min_inheritance: float = 0.0
 
     def to_proto(self) -> pb.Method:
         """Return the method as it travels.

@@ -89,6 +89,7 @@ def renaming_at(planned: Plan, model: str, root: str) -> dict[str, str]:
         ({"gauge": -0.5}, "gauge >= 0, but got -0.5"),
         ({"gauge": float("inf")}, "gauge >= 0, but got inf"),
         ({"repair_steps": 10_001}, "at most 10000 repair steps, but got 10001"),
+        ({"min_inheritance": 1.5}, "similarity from 0 to 1 at least, but got 1.5"),
         ({"scope": ""}, "scope 'head', 'all' or parameter-name globs, but got nothing"),
     ],
 )

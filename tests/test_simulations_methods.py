@@ -103,6 +103,7 @@ def test_ours_changes_only_the_forgotten_row_and_what_the_gauge_shifts(case: Met
         "lambda": 0.1,
         "gauge": 1.0,
         "repair_steps": 0,
+        "inheritance": pytest.approx(1.0),
     }
     assert made.setup_seconds > 0
     assert all(made.sent[subject.owner] > 0 for subject in case.subjects.values())

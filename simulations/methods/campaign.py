@@ -99,6 +99,7 @@ def run_campaign(case: MethodCase, method: pb.Method) -> Unlearned:
                 "lambda": made.lam,
                 "gauge": made.gauge,
                 "repair_steps": made.repair_steps,
+                "inheritance": made.inheritance if made.HasField("inheritance") else None,
             }
     if not weights:
         raise CampaignError(f"Expected a model to be unlearned in, but none was: {chosen}.")

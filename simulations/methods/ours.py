@@ -26,6 +26,7 @@ class FisherInheritance:
         gauge: strength of the head's gauge shift where classes are forgotten; `None` to have every
             owner tune it too, with six times the candidates that other methods have.
         repair_steps: steps of training on retained samples after dampening.
+        min_inheritance: models whose own Fisher is less like the roots' stay as they are.
     """
 
     scope: str = "head"
@@ -36,6 +37,7 @@ class FisherInheritance:
     lam: float | None = None
     gauge: float | None = 1.0
     repair_steps: int = 0
+    min_inheritance: float = 0.0
 
     def __call__(self, case: MethodCase) -> Unlearned:
         """Unlearn in all affected models."""
@@ -53,4 +55,5 @@ class FisherInheritance:
             bound=1.0,
             row_scoped=self.row_scoped,
             repair_steps=self.repair_steps,
+            min_inheritance=self.min_inheritance,
         )

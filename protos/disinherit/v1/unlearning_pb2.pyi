@@ -29,7 +29,7 @@ OUTCOME_ALREADY_APPLIED: Outcome
 OUTCOME_FAILED: Outcome
 
 class Method(_message.Message):
-    __slots__ = ("scope", "reference", "merge", "alpha", "lam", "gauge", "exponent", "bound", "row_scoped", "encoding", "repair_steps")
+    __slots__ = ("scope", "reference", "merge", "alpha", "lam", "gauge", "exponent", "bound", "row_scoped", "encoding", "repair_steps", "min_inheritance")
     SCOPE_FIELD_NUMBER: _ClassVar[int]
     REFERENCE_FIELD_NUMBER: _ClassVar[int]
     MERGE_FIELD_NUMBER: _ClassVar[int]
@@ -41,6 +41,7 @@ class Method(_message.Message):
     ROW_SCOPED_FIELD_NUMBER: _ClassVar[int]
     ENCODING_FIELD_NUMBER: _ClassVar[int]
     REPAIR_STEPS_FIELD_NUMBER: _ClassVar[int]
+    MIN_INHERITANCE_FIELD_NUMBER: _ClassVar[int]
     scope: str
     reference: str
     merge: str
@@ -52,7 +53,8 @@ class Method(_message.Message):
     row_scoped: bool
     encoding: FisherEncoding
     repair_steps: int
-    def __init__(self, scope: _Optional[str] = ..., reference: _Optional[str] = ..., merge: _Optional[str] = ..., alpha: _Optional[float] = ..., lam: _Optional[float] = ..., gauge: _Optional[float] = ..., exponent: _Optional[float] = ..., bound: _Optional[float] = ..., row_scoped: _Optional[bool] = ..., encoding: _Optional[_Union[FisherEncoding, str]] = ..., repair_steps: _Optional[int] = ...) -> None: ...
+    min_inheritance: float
+    def __init__(self, scope: _Optional[str] = ..., reference: _Optional[str] = ..., merge: _Optional[str] = ..., alpha: _Optional[float] = ..., lam: _Optional[float] = ..., gauge: _Optional[float] = ..., exponent: _Optional[float] = ..., bound: _Optional[float] = ..., row_scoped: _Optional[bool] = ..., encoding: _Optional[_Union[FisherEncoding, str]] = ..., repair_steps: _Optional[int] = ..., min_inheritance: _Optional[float] = ...) -> None: ...
 
 class Root(_message.Message):
     __slots__ = ("model_id", "classes", "samples")
@@ -175,7 +177,7 @@ class Selection(_message.Message):
     def __init__(self, parameter: _Optional[str] = ..., rows: _Optional[_Iterable[int]] = ..., total: _Optional[int] = ...) -> None: ...
 
 class ModelResult(_message.Message):
-    __slots__ = ("model_id", "outcome", "successor", "alpha", "lam", "gauge", "tuned", "selections", "out_of_scope", "fisher_seconds", "tune_seconds", "apply_seconds", "error", "repair_steps")
+    __slots__ = ("model_id", "outcome", "successor", "alpha", "lam", "gauge", "tuned", "selections", "out_of_scope", "fisher_seconds", "tune_seconds", "apply_seconds", "error", "repair_steps", "inheritance")
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     SUCCESSOR_FIELD_NUMBER: _ClassVar[int]
@@ -190,6 +192,7 @@ class ModelResult(_message.Message):
     APPLY_SECONDS_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     REPAIR_STEPS_FIELD_NUMBER: _ClassVar[int]
+    INHERITANCE_FIELD_NUMBER: _ClassVar[int]
     model_id: str
     outcome: Outcome
     successor: _graph_pb2.ModelRecord
@@ -204,7 +207,8 @@ class ModelResult(_message.Message):
     apply_seconds: float
     error: str
     repair_steps: int
-    def __init__(self, model_id: _Optional[str] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., successor: _Optional[_Union[_graph_pb2.ModelRecord, _Mapping]] = ..., alpha: _Optional[float] = ..., lam: _Optional[float] = ..., gauge: _Optional[float] = ..., tuned: _Optional[bool] = ..., selections: _Optional[_Iterable[_Union[Selection, _Mapping]]] = ..., out_of_scope: _Optional[_Iterable[str]] = ..., fisher_seconds: _Optional[float] = ..., tune_seconds: _Optional[float] = ..., apply_seconds: _Optional[float] = ..., error: _Optional[str] = ..., repair_steps: _Optional[int] = ...) -> None: ...
+    inheritance: float
+    def __init__(self, model_id: _Optional[str] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., successor: _Optional[_Union[_graph_pb2.ModelRecord, _Mapping]] = ..., alpha: _Optional[float] = ..., lam: _Optional[float] = ..., gauge: _Optional[float] = ..., tuned: _Optional[bool] = ..., selections: _Optional[_Iterable[_Union[Selection, _Mapping]]] = ..., out_of_scope: _Optional[_Iterable[str]] = ..., fisher_seconds: _Optional[float] = ..., tune_seconds: _Optional[float] = ..., apply_seconds: _Optional[float] = ..., error: _Optional[str] = ..., repair_steps: _Optional[int] = ..., inheritance: _Optional[float] = ...) -> None: ...
 
 class UnlearnReply(_message.Message):
     __slots__ = ("models",)

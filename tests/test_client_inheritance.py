@@ -1,0 +1,69 @@
+"""Owners say how like the roots' Fisher is to their own, and leave alone what is too unlike."""
+
+from pathlib import Path
+
+import pytest
+from client_tasks import HEAD, collect, make_method, make_task
+from owner_fixture import PointsOwner
+from torch import Tensor
+
+from disinherit.client.summaries import register
+from disinherit.client.unlearning import unlearn
+from disinherit.common.inheritance import inheritance_score
+from disinherit.v1 import unlearning_pb2 as pb
+
+KNOW = ("cat", "dog", "owl")
+
+
+def own_fisher(owner: PointsOwner, model: str) -> dict[str, Tensor]:
+    """A model's registered Fisher of cats."""
+    registered = owner.store.fishers(model)
+    assert registered is not None
+    return {name: registered[0].over([0]).values[name] for name in HEAD}
+
+
+def results(folder: Path, method: pb.Method, *, tuning: bool) -> dict[str, pb.ModelResult]:
+    """Forget cats in a root, in a model that knows them otherwise, and in one that inherited."""
+    with PointsOwner(folder, "anna", tuning=tuning) as owner:
+        owner.train("root", KNOW, created_us=1)
+        owner.train("apart", KNOW, created_us=2, steps=3)
+        owner.train("heir", ("dog", "owl"), created_us=3, start=[owner.store.weights("root")])
+        register(owner, pb.RegisterTask(scope="head"))
+        packet = collect(owner, "root", ["cat"], method)
+        task = make_task(owner, ["root", "apart", "heir"], packet, method)
+        found = {result.model_id: result for result in unlearn(owner, task).models}
+        for model, result in found.items():
+            if result.outcome == pb.OUTCOME_FAILED:
+                before = owner.store.record(model)
+                assert owner.store.applied("forget", before.digest, model) is None
+        over = {model: own_fisher(owner, model) for model in ("root", "apart")}
+    expected = inheritance_score(over["root"], over["apart"], {name: [0] for name in HEAD})
+    if "apart" in found and not found["apart"].error:
+        assert found["apart"].inheritance == pytest.approx(expected, rel=1e-6)
+    return found
+
+
+@pytest.mark.parametrize("tuned", [True, False])
+def test_every_model_is_compared_before_it_is_changed(tmp_path: Path, tuned: bool) -> None:
+    method = make_method(**(dict.fromkeys(("alpha", "lam", "gauge")) if tuned else {}))
+
+    found = results(tmp_path, method, tuning=tuned)
+
+    assert all(result.outcome == pb.OUTCOME_APPLIED for result in found.values()), found
+    assert found["root"].inheritance == pytest.approx(1.0)
+    assert 0 < found["apart"].inheritance < 0.999
+    assert not found["heir"].HasField("inheritance"), "it has no cats of its own to compare with"
+
+
+@pytest.mark.parametrize("tuned", [True, False])
+def test_a_model_that_is_too_unlike_stays_as_it_is(tmp_path: Path, tuned: bool) -> None:
+    method = make_method(
+        min_inheritance=0.9999, **(dict.fromkeys(("alpha", "lam", "gauge")) if tuned else {})
+    )
+
+    found = results(tmp_path, method, tuning=tuned)
+
+    assert found["root"].outcome == found["heir"].outcome == pb.OUTCOME_APPLIED
+    assert found["apart"].outcome == pb.OUTCOME_FAILED
+    assert "similarity >= 0.9999" in found["apart"].error
+    assert "Make it a root, or retrain it" in found["apart"].error
