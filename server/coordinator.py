@@ -106,6 +106,7 @@ class Coordinator:
         approval: bool = False,
         deadline_us: int = 0,
         actor: str = COORDINATOR,
+        notes: bool = True,
     ) -> Plan:
         """Plan a request and store it with a task for every affected model.
 
@@ -118,12 +119,14 @@ class Coordinator:
             deadline_us: when owners that stay away are given up, in microseconds since the epoch;
                 0 for never.
             actor: who submits it, for the audit log.
+            notes: whether somebody reads the plan's notes; they need every version that was
+                trained on a class to forget, however many there are.
 
         Raises:
             InputError: if the request cannot be planned, or its id was used for another one;
                 nothing is stored then.
         """
-        return self._submit(request, None, approval, deadline_us, actor)
+        return self._submit(request, None, approval, deadline_us, actor, notes)
 
     def _submit(
         self,
@@ -132,6 +135,7 @@ class Coordinator:
         approval: bool = False,
         deadline_us: int = 0,
         actor: str = COORDINATOR,
+        notes: bool = False,
     ) -> Plan:
         known = request.id in self.store.requests()
         stored = self.store.request(request.id) if known else None
@@ -140,7 +144,8 @@ class Coordinator:
             self.store.submit(request, [])
         tasks = self.store.tasks(request.id)
         graph = self.store.descendants(root.model_id for root in request.roots)
-        holders = self.store.holders(name for root in request.roots for name in root.classes)
+        classes = [name for root in request.roots for name in root.classes if notes]
+        holders = self.store.holders(classes) if classes else ()
         planned = plan(graph, request, cleansed(tasks.values()), holders)
         if not known:
             check_plan(planned)

@@ -8,6 +8,7 @@ one.  So is a file that was put in the place of another: who has it open would w
 else can see.
 """
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,8 @@ from disinherit.common.errors import StoreError
 _WRITES = "disinherit_writes"
 _WRITERS_LOCK = 0x64697369  # any number, the same for all coordinators of a database
 _FILE = "disinherit_file"
+_WAIT_SECONDS = 30
+"""How long one that writes waits for its turn."""
 
 
 class Database:
@@ -39,6 +42,7 @@ class Database:
 
     def __init__(self, url: str | Path) -> None:
         self.name = str(url)
+        self._turn = threading.Lock()
         with self._errors():
             if isinstance(url, Path):
                 address = URL.create("sqlite", database=str(url))
@@ -63,11 +67,28 @@ class Database:
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """Begin a transaction that excludes all others that write."""
-        with self._errors(), self._writer.begin() as connection:
+        with self._errors(), self._in_turn(), self._writer.begin() as connection:
             if connection.dialect.name == "postgresql":
                 lock = text("SELECT pg_advisory_xact_lock(:key)")
                 connection.execute(lock, {"key": _WRITERS_LOCK})
             yield connection
+
+    @contextmanager
+    def _in_turn(self) -> Iterator[None]:
+        """Let this process's threads write one after the other, without a connection meanwhile.
+
+        SQLite lets those that wait ask again and again, and some wait very long then; elsewhere
+        they would hold connections that readers need.
+        """
+        if not self._turn.acquire(timeout=_WAIT_SECONDS):
+            raise StoreError(
+                f"Expected to write to {self.name!r} within {_WAIT_SECONDS} s, but another thread "
+                "is still writing. Try again."
+            )
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -134,7 +155,12 @@ def _configure_sqlite(connection: Any, _: object) -> None:
     # be outdated by it.
     connection.isolation_level = None
     cursor = connection.cursor()
-    for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    for pragma in (
+        f"busy_timeout={1000 * _WAIT_SECONDS}",
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+    ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

@@ -53,6 +53,6 @@ class OpenCampaigns:
 
     def _join(self, request_id: str) -> None:
         try:
-            self._coordinator.submit(self._coordinator.store.request(request_id))
+            self._coordinator.submit(self._coordinator.store.request(request_id), notes=False)
         except InputError as error:  # one campaign's trouble must not hold up the others
             _LOG.warning("campaign %s cannot take in late versions: %s", request_id, error)

@@ -149,7 +149,9 @@ def test_pages_of_models(running: Running) -> None:
 
 
 def test_the_graph(running: Running) -> None:
-    graph = running.client("viewer").GetGraph(pb.GetGraphRequest())
+    graph = graph_pb2.Graph()
+    for part in running.client("viewer").GetGraph(pb.GetGraphRequest()):
+        graph.MergeFrom(part)
     assert graph == graph_to_proto(running.world.store.graph())
 
 
@@ -339,7 +341,7 @@ def test_a_store_that_fails_is_unavailable(running: Running) -> None:
     for name in ("", "-wal", "-shm"):
         path.with_name(path.name + name).write_bytes(b"not a database" * 1000)
     viewer = running.client("viewer")
-    told = refused(lambda: viewer.GetGraph(pb.GetGraphRequest()), Code.UNAVAILABLE)
+    told = refused(lambda: list(viewer.GetGraph(pb.GetGraphRequest())), Code.UNAVAILABLE)
     assert "coordinator.db" in told
 
 
@@ -351,7 +353,7 @@ def test_what_nobody_expected_is_told_in_the_log_only(
 
     monkeypatch.setattr(CoordinatorStore, "graph", explode)
     viewer = running.client("viewer")
-    told = refused(lambda: viewer.GetGraph(pb.GetGraphRequest()), Code.INTERNAL)
+    told = refused(lambda: list(viewer.GetGraph(pb.GetGraphRequest())), Code.INTERNAL)
     assert "internal detail" not in told
     assert "internal detail" in caplog.text
 

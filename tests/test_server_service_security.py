@@ -56,7 +56,7 @@ def code_of(client: Client, call: str) -> grpc.StatusCode:
     message = MESSAGES.get(call, pb.ControlRequest(id="x"))
     try:
         answer = getattr(client, call)(message)
-        if call in ("WatchRequest", "ExportAudit", "GetAttestation"):
+        if call in ("WatchRequest", "ExportAudit", "GetAttestation", "GetGraph"):
             list(answer)
     except grpc.RpcError as error:
         code = error.code()

@@ -73,7 +73,7 @@ class Requests:
         """
         deadline = _deadline_us(deadline_seconds)
         self._coordinator.submit(
-            request, approval=self._approval, deadline_us=deadline, actor=caller.actor
+            request, approval=self._approval, deadline_us=deadline, actor=caller.actor, notes=False
         )
         self._changed()
         return self.get(request.id)

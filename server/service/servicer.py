@@ -33,6 +33,7 @@ from disinherit.v1 import graph_pb2
 _LOG = logging.getLogger(__name__)
 
 _PART_BYTES = 1 << 20
+_PART_ITEMS = 1000
 
 T = TypeVar("T")
 
@@ -78,9 +79,21 @@ class CoordinatorServicer:
 
         return _answered(context, answer)
 
-    def GetGraph(self, request: pb.GetGraphRequest, context: Any) -> Any:  # noqa: N802
-        """Return the whole graph."""
-        return _answered(context, lambda: graph_to_proto(self._models.graph()))
+    def GetGraph(  # noqa: N802
+        self, request: pb.GetGraphRequest, context: Any
+    ) -> Iterator[Any]:
+        """Yield the whole graph in parts."""
+
+        def parts() -> Iterator[graph_pb2.Graph]:
+            graph = graph_to_proto(self._models.graph())
+            for field in ("models", "edges"):
+                items = getattr(graph, field)
+                for start in range(0, len(items), _PART_ITEMS):
+                    part = graph_pb2.Graph(schema_version=graph.schema_version)
+                    getattr(part, field).extend(items[start : start + _PART_ITEMS])
+                    yield part
+
+        return self._streamed(context, parts())
 
     def SubmitRequest(self, request: pb.SubmitRequestRequest, context: Any) -> Any:  # noqa: N802
         """Plan and store a request."""

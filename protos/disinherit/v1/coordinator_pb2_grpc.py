@@ -49,7 +49,7 @@ class CoordinatorStub:
                 request_serializer=disinherit_dot_v1_dot_coordinator__pb2.ListModelsRequest.SerializeToString,
                 response_deserializer=disinherit_dot_v1_dot_coordinator__pb2.ListModelsResponse.FromString,
                 _registered_method=True)
-        self.GetGraph = channel.unary_unary(
+        self.GetGraph = channel.unary_stream(
                 '/disinherit.v1.Coordinator/GetGraph',
                 request_serializer=disinherit_dot_v1_dot_coordinator__pb2.GetGraphRequest.SerializeToString,
                 response_deserializer=disinherit_dot_v1_dot_graph__pb2.Graph.FromString,
@@ -148,7 +148,8 @@ class CoordinatorServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetGraph(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """In parts of bounded size: all versions, the oldest first, and then the edges.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -261,7 +262,7 @@ def add_CoordinatorServicer_to_server(servicer, server):
                     request_deserializer=disinherit_dot_v1_dot_coordinator__pb2.ListModelsRequest.FromString,
                     response_serializer=disinherit_dot_v1_dot_coordinator__pb2.ListModelsResponse.SerializeToString,
             ),
-            'GetGraph': grpc.unary_unary_rpc_method_handler(
+            'GetGraph': grpc.unary_stream_rpc_method_handler(
                     servicer.GetGraph,
                     request_deserializer=disinherit_dot_v1_dot_coordinator__pb2.GetGraphRequest.FromString,
                     response_serializer=disinherit_dot_v1_dot_graph__pb2.Graph.SerializeToString,
@@ -416,7 +417,7 @@ class Coordinator:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
+        return grpc.experimental.unary_stream(
             request,
             target,
             '/disinherit.v1.Coordinator/GetGraph',
