@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from measuring import Figures, arguments, show, store
+from measuring import Figures, arguments, report
 
 from disinherit.common.audit_lines import verify_lines
 from disinherit.v1 import coordinator_pb2 as pb
@@ -146,7 +146,7 @@ def main() -> None:
     """Measure, print and store."""
     options = arguments(__doc__)
     size = REDUCED if options.reduced else FULL
-    figures = {"sqlite": measure(size, None)}
+    rows = measure(size, None, "sqlite")
     if not options.reduced:
         sys.path.append(str(TESTS))
         import postgres_fixture
@@ -158,22 +158,23 @@ def main() -> None:
             if binaries is None:
                 sys.exit("Expected PostgreSQL to be installed, but there is no initdb.")
             cluster = postgres_fixture.cluster(binaries, Path(folder), durable=True)
-            figures["postgresql"] = measure(size, stack.enter_context(cluster))
-    for name, found in figures.items():
-        show(f"{name}: {found['calls per second']:.0f} calls a second; ms", found["calls"])
-        print({key: value for key, value in found.items() if key != "calls"})
-    store(options.out, "load", figures)
-    if any(row["errors"] for found in figures.values() for row in found["calls"]):
+            rows += measure(size, stack.enter_context(cluster), "postgresql")
+    title = (
+        f"{size.owners} owners with {size.versions} versions each, {size.clients} clients that "
+        f"never pause, {size.seconds:g} s: milliseconds"
+    )
+    report(options, "load", title, rows, ())
+    if any(row["errors"] for row in rows):
         sys.exit("Expected no call to fail, but some did.")
 
 
-def measure(size: Size, database: str | None) -> Figures:
-    """Serve an empty database, load it, and return the figures."""
+def measure(size: Size, database: str | None, name: str) -> list[Figures]:
+    """Serve an empty database, load it, and return the figures, those of all calls last."""
     with tempfile.TemporaryDirectory() as folder, serving(Path(folder), size, database) as served:
         process, address = served
         clients = Clients(address, size)
         fresh = memory(process)
-        seconds = clients.run(lambda number, stub: fill(clients, number, stub))
+        clients.run(lambda number, stub: fill(clients, number, stub))
         submit_all(clients)
         before = memory(process)
         cpu = cpu_seconds(process)
@@ -184,17 +185,18 @@ def measure(size: Size, database: str | None) -> Figures:
         check(clients)
     rows = [row(kind, clients.times[kind]) for kind in ("register", *WEIGHTS)]
     calls = sum(one["calls"] for one in rows[1:])
-    return {
-        "owners": size.owners,
-        "versions": len(clients.acknowledged),
-        "clients": size.clients,
-        "register seconds": seconds,
-        "mixed seconds": mixed,
-        "calls per second": calls / mixed,
-        "coordinator's share of one core": cpu / mixed,
-        "memory MB": {"fresh": fresh, "before": before, "after": after, "peak": peak},
-        "calls": rows,
+    total = {
+        "call": "mixed, all",
+        "calls": calls,
+        "errors": sum(one["errors"] for one in rows[1:]),
+        "a second": round(calls / mixed, 1),
+        "of a core": round(cpu / mixed, 2),
+        "MB fresh": round(fresh),
+        "MB before": round(before),
+        "MB after": round(after),
+        "MB peak": round(peak),
     }
+    return [{"database": name} | one for one in (*rows, total)]
 
 
 def fill(clients: Clients, number: int, stub: CoordinatorStub) -> None:
