@@ -78,7 +78,10 @@ def submit(
         ),
     ] = 0,
     min_inheritance: Annotated[
-        float, typer.Option(help="Leave models alone whose own Fisher is less like the roots'.")
+        float,
+        typer.Option(
+            "--inheritance", help="Leave models alone whose own Fisher is less like the roots'."
+        ),
     ] = 0.0,
     encoding: Annotated[
         str,

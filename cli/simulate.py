@@ -89,7 +89,10 @@ def simulate(
         ),
     ] = 0,
     min_inheritance: Annotated[
-        float, typer.Option(help="Leave models alone whose own Fisher is less like the roots'.")
+        float,
+        typer.Option(
+            "--inheritance", help="Leave models alone whose own Fisher is less like the roots'."
+        ),
     ] = 0.0,
     compare_published: Annotated[
         bool, typer.Option(help="Evaluate the plain published rule beside it.")
