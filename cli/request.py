@@ -83,6 +83,9 @@ def submit(
             "--inheritance", help="Leave models alone whose own Fisher is less like the roots'."
         ),
     ] = 0.0,
+    rescale: Annotated[
+        bool, typer.Option(help="Compare a model's Fisher with the roots' whatever their scale.")
+    ] = True,
     encoding: Annotated[
         str,
         typer.Option(help="How Fisher information travels: full, bfloat16, or log8 (a byte each)."),
@@ -108,6 +111,7 @@ def submit(
         encoding=Encoding.named(encoding).to_proto(),
         repair_steps=repair_steps,
         min_inheritance=min_inheritance,
+        rescale=rescale,
     )
     request = make_request(
         forget or [], method, reason, request_id, samples=sample or [], client=client

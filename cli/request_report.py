@@ -97,6 +97,7 @@ def _applied(result: "unlearning_pb2.ModelResult") -> dict[str, Any]:
         "tuned": result.tuned,
         "repair_steps": result.repair_steps,
         "inheritance": result.inheritance if result.HasField("inheritance") else None,
+        "scale": result.scale or 1.0,
         "dampened": {
             one.parameter: {"values": sum(one.rows), "of": one.total} for one in result.selections
         },

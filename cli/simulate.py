@@ -94,6 +94,9 @@ def simulate(
             "--inheritance", help="Leave models alone whose own Fisher is less like the roots'."
         ),
     ] = 0.0,
+    rescale: Annotated[
+        bool, typer.Option(help="Compare a model's Fisher with the roots' whatever their scale.")
+    ] = True,
     compare_published: Annotated[
         bool, typer.Option(help="Evaluate the plain published rule beside it.")
     ] = False,
@@ -138,6 +141,7 @@ def simulate(
             row_scoped=row_scoped,
             repair_steps=repair_steps,
             min_inheritance=min_inheritance,
+            rescale=rescale,
         ),
         compare_published=compare_published,
     )

@@ -15,6 +15,7 @@ from disinherit.common.labels import class_indices
 from disinherit.common.merging import merge_fishers
 from disinherit.common.packets import align, decode
 from disinherit.common.records import ModelRecord
+from disinherit.common.scaling import relative_scale
 from disinherit.v1 import unlearning_pb2 as pb
 
 
@@ -34,6 +35,8 @@ class Aim:
         pinned: what the method fixes, and the defaults of what it does not.
         kind: which classes the reference is taken over: `retain`, or `all`.
         least: how like the model's own Fisher the roots' has to be, from 0 to 1.
+        sources: the roots whose Fisher `forget` is.
+        rescale: whether Fishers are compared whatever their scale.
     """
 
     names: tuple[str, ...]
@@ -47,6 +50,8 @@ class Aim:
     pinned: Pinned
     kind: str
     least: float
+    sources: tuple[str, ...]
+    rescale: bool
 
     @property
     def tunable(self) -> bool:
@@ -81,7 +86,27 @@ class Aim:
         fisher = fishers.over(classes)
         return {name: fisher.values[name].to(value.device) for name, value in parameters.items()}
 
-    def inheritance(self, record: ModelRecord, fishers: ClassFishers) -> float | None:
+    def scale(
+        self,
+        record: ModelRecord,
+        own: Mapping[str, Tensor] | None,
+        reference: Mapping[str, Tensor],
+    ) -> float:
+        """Return what the model's own Fisher is multiplied by to compare it with the roots'.
+
+        Where the model has a Fisher of the forgotten classes itself, the two of the same classes
+        say it; otherwise F_ref has to.  A root's Fisher has its own scale.
+
+        Args:
+            record: the model.
+            own: what `own` returned of it.
+            reference: what `reference` returned.
+        """
+        if not self.rescale or self.sources == (record.id,):
+            return 1.0
+        return relative_scale(self.forget, own or reference)
+
+    def inheritance(self, record: ModelRecord, own: Mapping[str, Tensor] | None) -> float | None:
         """Return how like the roots' Fisher is to the model's own of the forgotten classes.
 
         Only what can be selected counts.  It is `None` where the model has no samples of these
@@ -89,17 +114,13 @@ class Aim:
 
         Args:
             record: the model.
-            fishers: its Fisher sums.
+            own: what `own` returned of it.
 
         Raises:
             FisherError: if it is less than the method asks for; the model is left as it is.
         """
-        classes = [c for c in self.forgotten if fishers.counts[c]]
-        if not classes:
+        if own is None:
             return None
-        own = merge_fishers(
-            [{n: fishers.over([c]).values[n] for n in self.names} for c in classes], "max"
-        )
         rows = None
         if self.rows is not None and self.head is not None:
             rows = {name: self.rows for name in self.head if name}
@@ -111,6 +132,21 @@ class Aim:
                 "knows of the classes is elsewhere. Make it a root, or retrain it."
             )
         return score
+
+    def own(self, fishers: ClassFishers) -> dict[str, Tensor] | None:
+        """Return a model's own Fisher of the forgotten classes, merged as those of the roots are.
+
+        It is `None` where the model has no samples of these classes itself.
+
+        Args:
+            fishers: its Fisher sums.
+        """
+        classes = [c for c in self.forgotten if fishers.counts[c]]
+        if not classes:
+            return None
+        return merge_fishers(
+            [{n: fishers.over([c]).values[n] for n in self.names} for c in classes], "max"
+        )
 
     def under_all_names(self, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return parameters as the weights have them: on the CPU, a tied one under every name."""
@@ -174,6 +210,8 @@ def take_aim(
         ),
         kind=method.reference,
         least=method.min_inheritance,
+        sources=tuple(packet.sources),
+        rescale=method.rescale,
     )
 
 

@@ -15,6 +15,7 @@ from disinherit.client.tuning import Strength, tune
 from disinherit.common.errors import FisherError, StoreError
 from disinherit.common.fiun import Dampened, unlearn_parameters
 from disinherit.common.records import ModelRecord
+from disinherit.common.scaling import scaled
 from disinherit.v1 import unlearning_pb2 as pb
 
 
@@ -103,7 +104,10 @@ def dampen_model(
     else:
         summary = fisher_summary(owner, record, network, aim.names)
     reference = aim.reference(record, summary.fishers, parameters)
-    inheritance = aim.inheritance(record, summary.fishers)
+    own = aim.own(summary.fishers)
+    inheritance = aim.inheritance(record, own)
+    scale = aim.scale(record, own, reference)
+    reference = scaled(reference, scale)
     fisher_seconds = time.perf_counter() - started
 
     def dampened(strength: Strength, *, in_place: bool = False) -> Dampened:
@@ -145,6 +149,7 @@ def dampen_model(
         ],
         out_of_scope=aim.out_of_scope,
         inheritance=inheritance,
+        scale=scale,
     )
     changed = outcome.parameters
     if method.repair_steps and outcome.selected_count:

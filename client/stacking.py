@@ -27,6 +27,7 @@ from disinherit.common.dampening import Dampened
 from disinherit.common.labels import class_indices
 from disinherit.common.record_proto import record_to_proto
 from disinherit.common.records import ModelRecord, check_id
+from disinherit.common.scaling import scaled
 from disinherit.common.stacked import unlearn_stacked
 from disinherit.v1 import unlearning_pb2 as pb
 
@@ -51,6 +52,7 @@ class _Member:
     origin: Origin
     reference: dict[str, Tensor]
     inheritance: float | None
+    scale: float
     cleared: tuple[int, ...]
     fisher_digest: str
     seconds: float
@@ -115,7 +117,9 @@ class Stacking:
             if _layout(origin.manifest) != kind.layout:
                 return
             reference = aim.reference(record, origin.fishers, origin.tensors)
-            inheritance = aim.inheritance(record, origin.fishers)
+            own = aim.own(origin.fishers)
+            inheritance = aim.inheritance(record, own)
+            scale = aim.scale(record, own, reference)
             forgotten = [name for name in packet.classes if name in record.labels]
             cleared = {*origin.cleared, *class_indices(record.labels, forgotten)}
             digest = fishers_digest(without_classes(origin.fishers, sorted(cleared)))
@@ -123,8 +127,9 @@ class Stacking:
             return
         member = _Member(
             origin.without_fishers(),
-            reference,
+            scaled(reference, scale),
             inheritance,
+            scale,
             tuple(sorted(cleared)),
             digest,
             time.perf_counter() - started,
@@ -215,6 +220,7 @@ class Stacking:
             ],
             out_of_scope=aim.out_of_scope,
             inheritance=member.inheritance,
+            scale=member.scale,
             successor=record_to_proto(successor),
             fisher_seconds=member.seconds,
             apply_seconds=seconds,

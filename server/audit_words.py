@@ -140,6 +140,8 @@ def method_words(method: Method) -> dict[str, Json]:
         words["repair_steps"] = method.repair_steps
     if method.min_inheritance:
         words["min_inheritance"] = repr(method.min_inheritance)
+    if method.rescale:
+        words["rescale"] = True
     if method.encoding:
         words["encoding"] = str(Encoding.from_proto(method.encoding))
     return words
@@ -164,6 +166,8 @@ def result_words(result: ModelResult) -> dict[str, Json]:
         words["repair_steps"] = result.repair_steps
     if result.HasField("inheritance"):
         words["inheritance"] = repr(result.inheritance)
+    if result.scale not in (0, 1):
+        words["scale"] = repr(result.scale)
     return words
 
 

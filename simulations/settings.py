@@ -38,6 +38,7 @@ class MethodSettings:
     encoding: str = "full"
     repair_steps: int = 0
     min_inheritance: float = 0.0
+    rescale: bool = True
 
     def to_proto(self) -> pb.Method:
         """Return the method as it travels.
@@ -51,9 +52,16 @@ class MethodSettings:
         return pb.Method(**values | {"encoding": Encoding.named(self.encoding).to_proto()})
 
     def published(self) -> "MethodSettings":
-        """Return the plain published rule: F_ref over all own data, no gauge, all rows."""
+        """Return the plain published rule: F_ref over all own data as it is, no gauge, all rows."""
         return dataclasses.replace(
-            self, reference="all", merge="max", gauge=0.0, exponent=1.0, bound=1.0, row_scoped=False
+            self,
+            reference="all",
+            merge="max",
+            gauge=0.0,
+            exponent=1.0,
+            bound=1.0,
+            row_scoped=False,
+            rescale=False,
         )
 
 

@@ -1,5 +1,6 @@
 """Owners say how like the roots' Fisher is to their own, and leave alone what is too unlike."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,9 @@ from torch import Tensor
 
 from disinherit.client.summaries import register
 from disinherit.client.unlearning import unlearn
+from disinherit.common.checkpoints import tensor_bytes
 from disinherit.common.inheritance import inheritance_score
+from disinherit.common.packets import decode
 from disinherit.v1 import unlearning_pb2 as pb
 
 KNOW = ("cat", "dog", "owl")
@@ -67,3 +70,41 @@ def test_a_model_that_is_too_unlike_stays_as_it_is(tmp_path: Path, tuned: bool) 
     assert found["apart"].outcome == pb.OUTCOME_FAILED
     assert "similarity >= 0.9999" in found["apart"].error
     assert "Make it a root, or retrain it" in found["apart"].error
+
+
+@pytest.mark.parametrize("tuned", [True, False])
+def test_the_scale_of_the_roots_fisher_does_not_matter(tmp_path: Path, tuned: bool) -> None:
+    """What an overfitted root sends is small everywhere, and says as much about a descendant."""
+    method = make_method(
+        rescale=True, **(dict.fromkeys(("alpha", "lam", "gauge")) if tuned else {})
+    )
+    digests = []
+    for folder, times in (("as-it-is", 1.0), ("small", 2.0**-30)):
+        with PointsOwner(tmp_path / folder, "anna", tuning=tuned) as owner:
+            owner.train("root", KNOW, created_us=1)
+            owner.train("apart", KNOW, created_us=2, steps=3)
+            owner.train("heir", ("dog", "owl"), created_us=3, start=[owner.store.weights("root")])
+            register(owner, pb.RegisterTask(scope="head"))
+            packet = collect(owner, "root", ["cat"], method)
+            smaller = {n: value * times for n, value in decode(packet).values.items()}
+            packet.tensors = tensor_bytes(smaller)
+            packet.digest = hashlib.sha256(packet.tensors).hexdigest()
+            task = make_task(owner, ["apart", "heir"], packet, method)
+            found = {result.model_id: result for result in unlearn(owner, task).models}
+            own = own_fisher(owner, "apart")
+        assert all(result.outcome == pb.OUTCOME_APPLIED for result in found.values()), found
+        totals = [sum(float(v.double().sum()) for v in f.values()) for f in (smaller, own)]
+        assert found["apart"].scale == pytest.approx(totals[0] / totals[1], rel=1e-6)
+        digests.append([result.successor.digest for result in found.values()])
+    assert digests[0] == digests[1]
+
+
+@pytest.mark.parametrize("rescale", [True, False])
+def test_a_root_is_compared_with_itself_as_it_is(tmp_path: Path, rescale: bool) -> None:
+    method = make_method(rescale=rescale)
+    with PointsOwner(tmp_path, "anna", tuning=False) as owner:
+        owner.train("root", KNOW, created_us=1)
+        register(owner, pb.RegisterTask(scope="head"))
+        task = make_task(owner, ["root"], collect(owner, "root", ["cat"], method), method)
+        (found,) = unlearn(owner, task).models
+    assert found.scale == 1

@@ -141,7 +141,7 @@ def test_unset_method_values_travel_unset() -> None:
 def test_the_published_rule_keeps_what_is_not_part_of_it() -> None:
     published = MethodSettings(scope="all", alpha=2.0).published()
     assert published == MethodSettings(
-        scope="all", reference="all", alpha=2.0, gauge=0.0, row_scoped=False
+        scope="all", reference="all", alpha=2.0, gauge=0.0, row_scoped=False, rescale=False
     )
 
 

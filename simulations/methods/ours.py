@@ -27,6 +27,7 @@ class FisherInheritance:
             owner tune it too, with six times the candidates that other methods have.
         repair_steps: steps of training on retained samples after dampening.
         min_inheritance: models whose own Fisher is less like the roots' stay as they are.
+        rescale: whether Fishers are compared whatever their scale.
     """
 
     scope: str = "head"
@@ -38,6 +39,7 @@ class FisherInheritance:
     gauge: float | None = 1.0
     repair_steps: int = 0
     min_inheritance: float = 0.0
+    rescale: bool = True
 
     def __call__(self, case: MethodCase) -> Unlearned:
         """Unlearn in all affected models."""
@@ -56,4 +58,5 @@ class FisherInheritance:
             row_scoped=self.row_scoped,
             repair_steps=self.repair_steps,
             min_inheritance=self.min_inheritance,
+            rescale=self.rescale,
         )

@@ -29,7 +29,7 @@ OUTCOME_ALREADY_APPLIED: Outcome
 OUTCOME_FAILED: Outcome
 
 class Method(_message.Message):
-    __slots__ = ("scope", "reference", "merge", "alpha", "lam", "gauge", "exponent", "bound", "row_scoped", "encoding", "repair_steps", "min_inheritance")
+    __slots__ = ("scope", "reference", "merge", "alpha", "lam", "gauge", "exponent", "bound", "row_scoped", "encoding", "repair_steps", "min_inheritance", "rescale")
     SCOPE_FIELD_NUMBER: _ClassVar[int]
     REFERENCE_FIELD_NUMBER: _ClassVar[int]
     MERGE_FIELD_NUMBER: _ClassVar[int]
@@ -42,6 +42,7 @@ class Method(_message.Message):
     ENCODING_FIELD_NUMBER: _ClassVar[int]
     REPAIR_STEPS_FIELD_NUMBER: _ClassVar[int]
     MIN_INHERITANCE_FIELD_NUMBER: _ClassVar[int]
+    RESCALE_FIELD_NUMBER: _ClassVar[int]
     scope: str
     reference: str
     merge: str
@@ -54,7 +55,8 @@ class Method(_message.Message):
     encoding: FisherEncoding
     repair_steps: int
     min_inheritance: float
-    def __init__(self, scope: _Optional[str] = ..., reference: _Optional[str] = ..., merge: _Optional[str] = ..., alpha: _Optional[float] = ..., lam: _Optional[float] = ..., gauge: _Optional[float] = ..., exponent: _Optional[float] = ..., bound: _Optional[float] = ..., row_scoped: _Optional[bool] = ..., encoding: _Optional[_Union[FisherEncoding, str]] = ..., repair_steps: _Optional[int] = ..., min_inheritance: _Optional[float] = ...) -> None: ...
+    rescale: bool
+    def __init__(self, scope: _Optional[str] = ..., reference: _Optional[str] = ..., merge: _Optional[str] = ..., alpha: _Optional[float] = ..., lam: _Optional[float] = ..., gauge: _Optional[float] = ..., exponent: _Optional[float] = ..., bound: _Optional[float] = ..., row_scoped: _Optional[bool] = ..., encoding: _Optional[_Union[FisherEncoding, str]] = ..., repair_steps: _Optional[int] = ..., min_inheritance: _Optional[float] = ..., rescale: _Optional[bool] = ...) -> None: ...
 
 class Root(_message.Message):
     __slots__ = ("model_id", "classes", "samples")
@@ -177,7 +179,7 @@ class Selection(_message.Message):
     def __init__(self, parameter: _Optional[str] = ..., rows: _Optional[_Iterable[int]] = ..., total: _Optional[int] = ...) -> None: ...
 
 class ModelResult(_message.Message):
-    __slots__ = ("model_id", "outcome", "successor", "alpha", "lam", "gauge", "tuned", "selections", "out_of_scope", "fisher_seconds", "tune_seconds", "apply_seconds", "error", "repair_steps", "inheritance")
+    __slots__ = ("model_id", "outcome", "successor", "alpha", "lam", "gauge", "tuned", "selections", "out_of_scope", "fisher_seconds", "tune_seconds", "apply_seconds", "error", "repair_steps", "inheritance", "scale")
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     SUCCESSOR_FIELD_NUMBER: _ClassVar[int]
@@ -193,6 +195,7 @@ class ModelResult(_message.Message):
     ERROR_FIELD_NUMBER: _ClassVar[int]
     REPAIR_STEPS_FIELD_NUMBER: _ClassVar[int]
     INHERITANCE_FIELD_NUMBER: _ClassVar[int]
+    SCALE_FIELD_NUMBER: _ClassVar[int]
     model_id: str
     outcome: Outcome
     successor: _graph_pb2.ModelRecord
@@ -208,7 +211,8 @@ class ModelResult(_message.Message):
     error: str
     repair_steps: int
     inheritance: float
-    def __init__(self, model_id: _Optional[str] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., successor: _Optional[_Union[_graph_pb2.ModelRecord, _Mapping]] = ..., alpha: _Optional[float] = ..., lam: _Optional[float] = ..., gauge: _Optional[float] = ..., tuned: _Optional[bool] = ..., selections: _Optional[_Iterable[_Union[Selection, _Mapping]]] = ..., out_of_scope: _Optional[_Iterable[str]] = ..., fisher_seconds: _Optional[float] = ..., tune_seconds: _Optional[float] = ..., apply_seconds: _Optional[float] = ..., error: _Optional[str] = ..., repair_steps: _Optional[int] = ..., inheritance: _Optional[float] = ...) -> None: ...
+    scale: float
+    def __init__(self, model_id: _Optional[str] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., successor: _Optional[_Union[_graph_pb2.ModelRecord, _Mapping]] = ..., alpha: _Optional[float] = ..., lam: _Optional[float] = ..., gauge: _Optional[float] = ..., tuned: _Optional[bool] = ..., selections: _Optional[_Iterable[_Union[Selection, _Mapping]]] = ..., out_of_scope: _Optional[_Iterable[str]] = ..., fisher_seconds: _Optional[float] = ..., tune_seconds: _Optional[float] = ..., apply_seconds: _Optional[float] = ..., error: _Optional[str] = ..., repair_steps: _Optional[int] = ..., inheritance: _Optional[float] = ..., scale: _Optional[float] = ...) -> None: ...
 
 class UnlearnReply(_message.Message):
     __slots__ = ("models",)
