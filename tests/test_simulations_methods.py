@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from disinherit.client.tuning import ROWS_ONLY
 from disinherit.common.errors import InputError
+from disinherit.common.merging import merge_fishers
 from disinherit.simulations.methods.ascent import GradientAscent
 from disinherit.simulations.methods.case_owner import trained_on
 from disinherit.simulations.methods.head_reset import HeadReset
@@ -104,7 +105,9 @@ def test_ours_changes_only_the_forgotten_row_and_what_the_gauge_shifts(case: Met
         "gauge": 1.0,
         "repair_steps": 0,
         "inheritance": pytest.approx(1.0),
+        "scale": 1.0,
     }
+    assert made.chosen["r2"]["scale"] != 1
     assert made.setup_seconds > 0
     assert all(made.sent[subject.owner] > 0 for subject in case.subjects.values())
 
@@ -121,7 +124,7 @@ def test_samples_and_clients_are_forgotten_by_the_deployments_own_code(
     memorised: MethodCase,
 ) -> None:
     """The Fisher information at the root is that of its samples, the reference that of the rest."""
-    made = unlearn(FisherInheritance(scope="all", alpha=2.0, lam=0.5), memorised)
+    made = unlearn(FisherInheritance(scope="all", alpha=2.0, lam=0.5, rescale=False), memorised)
     forget = fisher(memorised.subjects["r1"], memorised.forget_at_root["r1"], "all")
     for model, subject in memorised.subjects.items():
         reference = fisher(subject, subject.retain, "all")
@@ -130,7 +133,7 @@ def test_samples_and_clients_are_forgotten_by_the_deployments_own_code(
             torch.testing.assert_close(value, expected[name])
 
     client = dataclasses.replace(memorised, granularity="client")
-    left = unlearn(FisherInheritance(scope="all", alpha=2.0, lam=0.5), client)
+    left = unlearn(FisherInheritance(scope="all", alpha=2.0, lam=0.5, rescale=False), client)
     assert same(left.weights["r1"], memorised.subjects["r1"].original)
     assert "retire it" in left.chosen["r1"]
     everything = fisher(memorised.subjects["r1"], trained_on(memorised.subjects["r1"]), "all")
@@ -138,6 +141,36 @@ def test_samples_and_clients_are_forgotten_by_the_deployments_own_code(
     reference = fisher(subject, subject.retain, "all")
     expected = dampened(subject, everything, reference, Dampening(alpha=2.0, lam=0.5))
     torch.testing.assert_close(left.weights["r2"], dict(expected))
+
+
+@pytest.mark.parametrize("all_roots", [False, True])
+def test_a_descendant_gets_what_it_inherited_or_as_published_what_any_root_sent(
+    memorised: MethodCase, all_roots: bool
+) -> None:
+    """Two branches: r1 -> r3, and r2, which is younger than r3 in the case."""
+    subjects = memorised.subjects
+    apart = {
+        "r1": subjects["r1"],
+        "r3": dataclasses.replace(subjects["r3"], parents=("r1",)),
+        "r2": dataclasses.replace(
+            subjects["r2"], parents=("base",), forget=subjects["r2"].retain[:9]
+        ),
+    }
+    forgets = {root: apart[root].forget for root in ("r1", "r2")}
+    case = dataclasses.replace(
+        memorised, subjects=apart, roots={"r1": (), "r2": ()}, forget_at_root=forgets
+    )
+    options = {"scope": "all", "alpha": 2.0, "lam": 0.5, "rescale": False}
+
+    made = unlearn(FisherInheritance(**options, all_roots=all_roots), case)
+
+    fishers = {root: fisher(apart[root], samples, "all") for root, samples in forgets.items()}
+    merged = merge_fishers(list(fishers.values()), "max")
+    strength = Dampening(alpha=2.0, lam=0.5)
+    for model, packet in {**fishers, "r3": merged if all_roots else fishers["r1"]}.items():
+        reference = fisher(apart[model], apart[model].retain, "all")
+        expected = dampened(apart[model], packet, reference, strength)
+        torch.testing.assert_close(made.weights[model], dict(expected))
 
 
 def test_repair_trains_on_after_dampening(case: MethodCase) -> None:

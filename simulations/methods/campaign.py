@@ -47,7 +47,7 @@ class CountingTransport:
         self.sent[owner] = self.sent.get(owner, 0) + size
 
 
-def run_campaign(case: MethodCase, method: pb.Method) -> Unlearned:
+def run_campaign(case: MethodCase, method: pb.Method, *, all_roots: bool = False) -> Unlearned:
     """Forget what a case is about with one campaign over temporary stores.
 
     Putting models into stores and registering summaries is set-up: in a deployment it was done when
@@ -56,6 +56,8 @@ def run_campaign(case: MethodCase, method: pb.Method) -> Unlearned:
     Args:
         case: the case.
         method: how to unlearn.
+        all_roots: whether every descendant gets what all roots sent merged, not only what those
+            that it comes from sent.
 
     Returns:
         The weights that the owners' stores hold in the end; models that could not be unlearned in
@@ -71,7 +73,7 @@ def run_campaign(case: MethodCase, method: pb.Method) -> Unlearned:
         transport = CountingTransport(DirectTransport(owners))
         store = CoordinatorStore(folder / "coordinator.db")
         try:
-            for record, edges in graph_of(case):
+            for record, edges in graph_of(case, all_roots=all_roots):
                 store.add_model(record, edges)
             coordinator = Coordinator(store, transport)
             errors = coordinator.register(list(owners), method.scope)
@@ -100,6 +102,7 @@ def run_campaign(case: MethodCase, method: pb.Method) -> Unlearned:
                 "gauge": made.gauge,
                 "repair_steps": made.repair_steps,
                 "inheritance": made.inheritance if made.HasField("inheritance") else None,
+                "scale": made.scale,
             }
     if not weights:
         raise CampaignError(f"Expected a model to be unlearned in, but none was: {chosen}.")

@@ -98,15 +98,24 @@ def owners_of(case: MethodCase, folder: Path) -> dict[str, Callable[[], CaseOwne
         if subject.owner not in owners:
             place = folder / f"owner-{len(owners)}"
             owners[subject.owner] = partial(CaseOwner, case, subject.owner, place)
-    for created_us, subject in enumerate(case.subjects.values(), start=len(case.unaffected)):
+    for created_us, subject in enumerate(_by_age(case), start=len(case.unaffected)):
         with owners[subject.owner]() as owner:
             owner.store.add(record_of(subject, created_us), subject.original)
     return owners
 
 
-def graph_of(case: MethodCase) -> Iterator[tuple[ModelRecord, list[Inheritance]]]:
-    """Yield the records of all models and their edges, parents first."""
+def graph_of(
+    case: MethodCase, *, all_roots: bool = False
+) -> Iterator[tuple[ModelRecord, list[Inheritance]]]:
+    """Yield the records of all models and their edges, parents first.
+
+    Args:
+        case: the case.
+        all_roots: whether to add an edge from every root to every model that no root comes from: a
+            graph in which there is one group, as the published way of merging has it.
+    """
     subjects = case.subjects.values()
+    origins = _origins(case)
     for created_us, (name, weights) in enumerate(case.unaffected.items()):
         child = next(subject for subject in subjects if name in subject.parents)
         yield (
@@ -120,11 +129,32 @@ def graph_of(case: MethodCase) -> Iterator[tuple[ModelRecord, list[Inheritance]]
             ),
             [],
         )
-    for created_us, subject in enumerate(subjects, start=len(case.unaffected)):
-        share = 1.0 / len(subject.parents) if subject.parents else 1.0
-        kind = InheritanceKind.FEDERATED if len(subject.parents) > 1 else InheritanceKind.TRANSFER
-        edges = [Inheritance(parent, subject.id, kind, share) for parent in subject.parents]
+    for created_us, subject in enumerate(_by_age(case), start=len(case.unaffected)):
+        parents = list(subject.parents)
+        if all_roots and subject.id not in origins:
+            parents += [root for root in case.roots if root not in parents]
+        share = 1.0 / len(parents) if parents else 1.0
+        kind = InheritanceKind.FEDERATED if len(parents) > 1 else InheritanceKind.TRANSFER
+        edges = [Inheritance(parent, subject.id, kind, share) for parent in parents]
         yield record_of(subject, created_us), edges
+
+
+def _by_age(case: MethodCase) -> list[MethodSubject]:
+    """Return the subjects, parents first, and no root after a model that it does not come from."""
+    origins = _origins(case)
+    return sorted(case.subjects.values(), key=lambda subject: subject.id not in origins)
+
+
+def _origins(case: MethodCase) -> set[str]:
+    """Return the roots and whatever they come from, among a case's subjects."""
+    found: set[str] = set()
+    waiting = [root for root in case.roots if root in case.subjects]
+    while waiting:
+        model = waiting.pop()
+        if model not in found:
+            found.add(model)
+            waiting += [p for p in case.subjects[model].parents if p in case.subjects]
+    return found
 
 
 def record_of(subject: MethodSubject, created_us: int) -> ModelRecord:

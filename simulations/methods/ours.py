@@ -28,6 +28,8 @@ class FisherInheritance:
         repair_steps: steps of training on retained samples after dampening.
         min_inheritance: models whose own Fisher is less like the roots' stay as they are.
         rescale: whether Fishers are compared whatever their scale.
+        all_roots: whether every descendant gets the Fisher of all roots, as published, and not only
+            that of those it comes from.
     """
 
     scope: str = "head"
@@ -40,10 +42,11 @@ class FisherInheritance:
     repair_steps: int = 0
     min_inheritance: float = 0.0
     rescale: bool = True
+    all_roots: bool = False
 
     def __call__(self, case: MethodCase) -> Unlearned:
         """Unlearn in all affected models."""
-        return run_campaign(case, self._message(case))
+        return run_campaign(case, self._message(case), all_roots=self.all_roots)
 
     def _message(self, case: MethodCase) -> pb.Method:
         return pb.Method(
