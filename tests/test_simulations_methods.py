@@ -160,9 +160,9 @@ def test_a_descendant_gets_what_it_inherited_or_as_published_what_any_root_sent(
     case = dataclasses.replace(
         memorised, subjects=apart, roots={"r1": (), "r2": ()}, forget_at_root=forgets
     )
-    options = {"scope": "all", "alpha": 2.0, "lam": 0.5, "rescale": False}
+    method = FisherInheritance(scope="all", alpha=2.0, lam=0.5, rescale=False, all_roots=all_roots)
 
-    made = unlearn(FisherInheritance(**options, all_roots=all_roots), case)
+    made = unlearn(method, case)
 
     fishers = {root: fisher(apart[root], samples, "all") for root, samples in forgets.items()}
     merged = merge_fishers(list(fishers.values()), "max")
