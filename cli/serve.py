@@ -24,8 +24,10 @@ def serve(
         str | None, typer.Option(help="An SQLite file, or an SQLAlchemy URL.")
     ] = None,
     packets: Annotated[
-        Path | None,
-        typer.Option(help="Folder of Fisher packets; beside an SQLite file by default."),
+        str | None,
+        typer.Option(
+            help="Folder of Fisher packets, or an fsspec URL; beside an SQLite file by default."
+        ),
     ] = None,
     listen: Annotated[str | None, typer.Option(help="host:port; 127.0.0.1:50051 if none.")] = None,
     tokens: Annotated[
@@ -61,13 +63,13 @@ def serve(
 
     from disinherit.common.errors import InputError
     from disinherit.server.service.hosting import Service
-    from disinherit.server.service.settings import as_database, read_settings
+    from disinherit.server.service.settings import as_place, read_settings
 
     settings = read_settings(
         config,
         {
-            "database": None if database is None else as_database(database),
-            "packets": packets,
+            "database": None if database is None else as_place(database),
+            "packets": None if packets is None else as_place(packets),
             "listen": listen,
             "tokens": tokens,
             "approval": approval,

@@ -25,7 +25,8 @@ from disinherit.server.graph_queries import find_descendants
 from disinherit.server.leases import Lease
 from disinherit.server.lineage import put_successor
 from disinherit.server.notices import find_told, record_told
-from disinherit.server.packets import PacketStore, find_packets, put_packets
+from disinherit.server.packet_files import PacketFiles, open_packet_files
+from disinherit.server.packets import find_packets, put_packets
 from disinherit.server.reports import Report, make_report
 from disinherit.server.roll_back_rows import TakenBack
 from disinherit.server.schema import is_current, upgrade
@@ -50,21 +51,21 @@ class CoordinatorStore(CampaignStore):
 
     Args:
         url: an SQLAlchemy URL, or the path of an SQLite file.
-        packets: folder of the roots' Fisher packets; by default beside the SQLite file, with
-            `.packets` after its name.
+        packets: folder of the roots' Fisher packets, or an fsspec URL; by default beside the
+            SQLite file, with `.packets` after its name.
 
     Raises:
         StoreError: if the database cannot be opened, is gone, or a later version made it; every
             method raises it if it fails or holds something damaged.
     """
 
-    def __init__(self, url: str | Path, packets: Path | None = None) -> None:
+    def __init__(self, url: str | Path, packets: str | Path | None = None) -> None:
         super().__init__(Database(url))
         file = self._database.file
         if packets is None and file is not None:
             packets = file.with_name(f"{file.name}.packets")
         try:
-            self._packets = None if packets is None else PacketStore(packets)
+            self._packets = None if packets is None else open_packet_files(packets)
             self._check_there(file)
             with self._database.reading() as db:
                 current = is_current(db)
@@ -390,15 +391,15 @@ class CoordinatorStore(CampaignStore):
             return find_keys(db)
 
     @property
-    def packet_files(self) -> PacketStore:
-        """The folder of Fisher packets.
+    def packet_files(self) -> PacketFiles:
+        """Where the tensors of Fisher packets are.
 
         Raises:
             StoreError: if there is none.
         """
         if self._packets is None:
             raise StoreError(
-                f"Expected a folder for Fisher packets beside {self._database.name!r}, but got "
-                "none. Give one when opening the store."
+                f"Expected a folder for Fisher packets beside {self._database.name!r}, or a "
+                "URL, but got none. Give one when opening the store."
             )
         return self._packets

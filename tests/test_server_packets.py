@@ -1,7 +1,7 @@
 """Fisher packets that roots answered with: kept, checked, and not asked for twice."""
 
-import hashlib
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -9,15 +9,11 @@ import torch
 from campaign_fixture import AFFECTED, NAMES, World, build, copy, gone, lying, make_request
 from google.protobuf.message import Message
 
-from disinherit.common.errors import CheckpointError, StoreError
+from disinherit.common.errors import StoreError
 from disinherit.common.packets import encode_fisher
 from disinherit.server.coordinator import Coordinator
-from disinherit.server.packets import PacketStore
 from disinherit.server.store import CoordinatorStore, TaskState
 from disinherit.v1 import unlearning_pb2 as pb
-
-DATA = b"tensors"
-DIGEST = hashlib.sha256(DATA).hexdigest()
 
 
 @pytest.fixture(scope="module")
@@ -32,46 +28,6 @@ def world(built: Path, tmp_path: Path) -> Iterator[World]:
     with copy(built, tmp_path / "world") as world:
         world.coordinator.submit(make_request())
         yield world
-
-
-# --- files
-
-
-def test_content_is_found_by_its_digest(tmp_path: Path) -> None:
-    PacketStore(tmp_path / "new").write(DATA, DIGEST)
-    assert PacketStore(tmp_path / "new").read(DIGEST) == DATA
-
-
-def test_content_under_another_digest_is_refused_and_not_written(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=DIGEST):
-        PacketStore(tmp_path).write(DATA, "0a" * 32)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_what_a_killed_process_left_unfinished_is_removed_and_nothing_else(tmp_path: Path) -> None:
-    PacketStore(tmp_path).write(DATA, DIGEST)
-    (tmp_path / "README").touch()
-    kept = set(tmp_path.iterdir())
-    (tmp_path / ".disinherit-0a.tmp").touch()
-    assert PacketStore(tmp_path).read(DIGEST) == DATA
-    assert set(tmp_path.iterdir()) == kept
-
-
-def test_missing_and_damaged_content_is_told_and_can_be_written_again(tmp_path: Path) -> None:
-    packets = PacketStore(tmp_path)
-    with pytest.raises(CheckpointError, match="asked for it again"):
-        packets.read(DIGEST)
-    packets.path(DIGEST).write_bytes(b"tensorz")
-    with pytest.raises(CheckpointError, match="its name says"):
-        packets.read(DIGEST)
-    packets.write(DATA, DIGEST)
-    assert packets.read(DIGEST) == DATA
-
-
-def test_a_folder_that_cannot_be_made_is_a_store_error(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(StoreError, match="Expected to store a Fisher packet"):
-        PacketStore(tmp_path / "file").write(DATA, DIGEST)
 
 
 # --- the store
@@ -109,8 +65,18 @@ def test_a_root_with_a_damaged_file_has_not_answered(world: World) -> None:
     good, bad = packet(1.0), packet(2.0)
     world.store.save_packets("q", "r1", [good])
     world.store.save_packets("q", "r2", [good, bad])
-    world.store.packet_files.path(bad.digest).write_bytes(b"")
+    (world.root / "coordinator.db.packets" / f"{bad.digest}.safetensors").write_bytes(b"")
     assert list(world.store.packets("q")) == ["r1"]
+
+
+def test_packets_are_kept_at_a_url_where_the_store_is_given_one(world: World) -> None:
+    url = f"memory://{world.root.name}-of-packets"
+    with closing(CoordinatorStore(world.root / "coordinator.db", url)) as store:
+        assert store.packets("q") == {}
+        store.save_packets("q", "r1", [packet(1.0)])
+    with closing(CoordinatorStore(world.root / "coordinator.db", url)) as store:
+        assert store.packets("q") == {"r1": [packet(1.0)]}
+    assert not (world.root / "coordinator.db.packets").exists()
 
 
 def test_packets_of_an_unknown_request_are_refused(world: World) -> None:

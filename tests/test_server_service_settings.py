@@ -51,6 +51,14 @@ def test_paths_in_a_file_are_relative_to_it(tmp_path: Path) -> None:
     )
 
 
+def test_places_may_be_urls(tmp_path: Path) -> None:
+    urls = 'database = "postgresql+psycopg://host/fleet"\npackets = "s3://bucket/packets"\n'
+    (tmp_path / "serve.toml").write_text(f'{urls}tokens = "tokens.toml"\n')
+    settings = read_settings(tmp_path / "serve.toml", {}, {})
+    assert settings.database == "postgresql+psycopg://host/fleet"
+    assert settings.packets == "s3://bucket/packets"
+
+
 def test_options_win(tmp_path: Path) -> None:
     (tmp_path / "serve.toml").write_text(FULL)
     options = {"database": "postgresql://host/fleet", "listen": "127.0.0.1:1", "approval": None}

@@ -62,7 +62,7 @@ class ServeSettings:
 
     Attributes:
         database: the coordinator's store: an SQLite file, or an SQLAlchemy URL.
-        packets: folder of Fisher packets; `None` for the store's default.
+        packets: folder of Fisher packets, or an fsspec URL; `None` for the store's default.
         listen: `host:port`.
         tokens: file of the tokens accepted.
         tls: secures the channel; `None` for plaintext, which must be asked for.
@@ -75,7 +75,7 @@ class ServeSettings:
     database: str | Path
     tokens: Path
     listen: str = "127.0.0.1:50051"
-    packets: Path | None = None
+    packets: str | Path | None = None
     tls: TlsFiles | None = None
     approval: bool = True
     agents: FleetSettings | None = None
@@ -109,13 +109,13 @@ def read_settings(
     return settings
 
 
-def as_database(text: str) -> str | Path:
-    """Return an SQLAlchemy URL as it is, and anything else as the path of an SQLite file.
+def as_place(text: str) -> str | Path:
+    """Return a URL as it is, and anything else as a path.
 
     Example:
-        >>> as_database("postgresql+psycopg://host/fleet")
+        >>> as_place("postgresql+psycopg://host/fleet")
         'postgresql+psycopg://host/fleet'
-        >>> as_database("coordinator.db")
+        >>> as_place("coordinator.db")
         PosixPath('coordinator.db')
     """
     return text if "://" in text else Path(text)
@@ -132,12 +132,12 @@ def _read(config: Path) -> dict[str, Any]:
     tls = values.get("tls", {})
     _check(config, "tls.", tls, _TLS_KEYS)
     folder = config.parent
-    for key in ("packets", "tokens"):
+    if "tokens" in values:
+        values["tokens"] = folder / values["tokens"]
+    for key in ("database", "packets"):
         if key in values:
-            values[key] = folder / values[key]
-    if "database" in values:
-        database = as_database(values["database"])
-        values["database"] = folder / database if isinstance(database, Path) else database
+            place = as_place(values[key])
+            values[key] = folder / place if isinstance(place, Path) else place
     signing = values.pop("signing", {})
     _check(config, "signing.", signing, _SIGNING_KEYS)
     if "key" in signing:
