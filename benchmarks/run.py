@@ -20,6 +20,8 @@ BENCHMARKS = (
     "apply",
     "many_models",
     "graph",
+    "agent_install",
+    "load",
 )
 """Scripts of this folder, in the order of the targets of docs/performance.md."""
 

@@ -1,12 +1,11 @@
 """A coordinator's side for agents on loopback, with certificates made for the test, and agents.
 
-`PointsOwner`s (see `owner_fixture`) are their models: of owner "anna" in `<root>/anna`.
+`PointsOwner`s (see `agent_owner_fixture`) are their models: of owner "anna" in `<root>/anna`.
 """
 
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -14,11 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
-from owner_fixture import PointsOwner
+from agent_owner_fixture import open_points
 
 from disinherit.client.agent import Agent, AgentConfig, Identity, enrol
 from disinherit.client.owner import Owner
-from disinherit.client.store import Application, LedgerEntry
 from disinherit.server.agents.authority import CertificateAuthority
 from disinherit.server.agents.fleet import Fleet, FleetSettings
 from disinherit.server.database import Database
@@ -65,7 +63,7 @@ class AgentsSide:
             server=f"127.0.0.1:{self.server.port}",
             ca=self.root / "authority" / "ca.pem",
             state=self.root / f"state-{owner}",
-            factory="agent_fixture:open_points",
+            factory="agent_owner_fixture:open_points",
             enrol_server=f"127.0.0.1:{self.server.enrol_port}",
             bytes_per_second=bytes_per_second,
         )
@@ -85,7 +83,9 @@ class AgentsSide:
             yield agent
 
     @contextmanager
-    def process(self, owner: str, bytes_per_second: int = 0) -> Iterator[subprocess.Popen[bytes]]:
+    def process(
+        self, owner: str, bytes_per_second: int = 0, python: str = sys.executable
+    ) -> Iterator[subprocess.Popen[bytes]]:
         """An agent of an owner in a process of its own, as the command line runs it.
 
         The first of an owner enrols before it serves.
@@ -104,35 +104,9 @@ class AgentsSide:
         here = str(Path(__file__).parent)
         known = os.environ.get("PYTHONPATH", "")
         environment = {**os.environ, "PYTHONPATH": f"{here}{os.pathsep}{known}"}
-        command = [sys.executable, "-c", code, str(path), *token]
+        command = [python, "-c", code, str(path), *token]
         with subprocess.Popen(command, env=environment) as process:
             try:
                 yield process
             finally:
                 process.kill()
-
-
-class HaltingOwner(PointsOwner):
-    """Stops for ever before or after it applies, if a file in its folder says so."""
-
-    def __enter__(self) -> "HaltingOwner":
-        apply = self.store.apply
-
-        def halting(application: Application) -> LedgerEntry:
-            self._halt("before")
-            entry = apply(application)
-            self._halt("after")
-            return entry
-
-        self.store.apply = halting  # type: ignore[method-assign]
-        return self
-
-    def _halt(self, when: str) -> None:
-        if (self.store.root / f"halt-{when}").exists():
-            (self.store.root / "halted").touch()
-            threading.Event().wait()  # only SIGKILL ends this in time
-
-
-def open_points(config: AgentConfig) -> PointsOwner:
-    """Open the models of an agent's owner."""
-    return HaltingOwner(config.state.parent / config.owner, config.owner)

@@ -18,7 +18,7 @@ def test_what_is_missing_is_said_in_one_line(
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         path.write_text(
             f'owner = "anna"\nserver = "{address}"\nenrol_server = "{address}"\nca = "ca.pem"\n'
-            'state = "state"\nfactory = "agent_fixture:open_points"\n'
+            'state = "state"\nfactory = "agent_owner_fixture:open_points"\n'
         )
         assert run(["agent", "--config", str(path)]) == 2
         assert run(["agent", "--config", str(path), "--enrol", "token"]) == 2

@@ -13,7 +13,7 @@ SOUND = {
     "server": '"coordinator.example:8443"',
     "ca": '"ca.pem"',
     "state": '"state"',
-    "factory": '"agent_fixture:open_points"',
+    "factory": '"agent_owner_fixture:open_points"',
 }
 
 
@@ -80,7 +80,7 @@ def test_a_configuration_that_is_not_there_is_refused(tmp_path: Path) -> None:
         read_config(tmp_path / "agent.toml")
 
 
-@pytest.mark.parametrize("factory", ["no_such_module:f", "agent_fixture:no_such_function"])
+@pytest.mark.parametrize("factory", ["no_such_module:f", "agent_owner_fixture:no_such_function"])
 def test_a_factory_that_cannot_be_imported_is_refused(factory: str, tmp_path: Path) -> None:
     config = read_config(write(tmp_path, factory=f'"{factory}"'))
     with pytest.raises(InputError, match="can be imported"):

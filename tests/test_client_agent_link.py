@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from agent_fixture import AgentsSide, open_points, wait_for
+from agent_fixture import AgentsSide, wait_for
+from agent_owner_fixture import open_points
 from owner_fixture import LABELS, PointsOwner
 
 from disinherit.client.agent import Agent, link

@@ -77,7 +77,7 @@ def test_a_fleet_comes_up_works_and_goes_down_and_nothing_is_left(
     folder = tmp_path / "d"
     monkeypatch.setenv("PYTHONPATH", str(HERE))
     up = ["deploy", "up", "--folder", str(folder), "--nodes", "1", "--agents", "1"]
-    up += ["--agent-factory", "agent_fixture:open_points"]
+    up += ["--agent-factory", "agent_owner_fixture:open_points"]
     try:
         first = free_block(6)
         shown = as_json(capsys, *up, "--port", str(first))
