@@ -4,11 +4,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 CODE := protos/disinherit/v1 common client client/agent server server/agents server/migrations server/migrations/versions \
-	server/service deploy simulations simulations/bench simulations/methods simulations/panel cli
+	server/service deploy simulations simulations/bench simulations/chaos simulations/methods simulations/panel cli
 SERVICES := $(shell grep -l '^service ' protos/disinherit/v1/*.proto)
 PACKAGES := disinherit.common disinherit.client disinherit.server disinherit.deploy disinherit.simulations disinherit.cli
 
-.PHONY: demo fleet-demo up down bench performance test lint types format protos check-protos check clean help
+.PHONY: demo fleet-demo chaos up down bench performance test lint types format protos check-protos check clean help
 
 help: ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -18,6 +18,9 @@ demo: $(INSTALLED) ## train a network of inheriting models, forget a class in al
 
 fleet-demo: $(INSTALLED) ## one campaign over real agents and SuperNodes on loopback, compared with the simulation
 	$(BIN)/python -m disinherit.simulations.fleet_demo --out runs/fleet
+
+chaos: $(INSTALLED) ## inject hundreds of faults into campaigns, and check that all recover
+	$(BIN)/python -m disinherit.simulations.chaos $(if $(SEED),--seed $(SEED))
 
 # Where a deployment is, and what it is to be. FACTORY and AGENT_FACTORY: module:function; HOSTS: names
 # under which other machines reach this one; PORT: the first of several.

@@ -34,12 +34,12 @@ import grpc
 from measuring import Figures, arguments, report
 
 from disinherit.common.audit_lines import verify_lines
+from disinherit.simulations.chaos.postgres import cluster, find_binaries
 from disinherit.v1 import coordinator_pb2 as pb
 from disinherit.v1 import graph_pb2
 from disinherit.v1 import unlearning_pb2 as upb
 from disinherit.v1.coordinator_pb2_grpc import CoordinatorStub
 
-TESTS = Path(__file__).resolve().parent.parent / "tests"
 LABELS = ("ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen", "owl", "pig")
 GROUP = 20
 CALL_SECONDS = 30.0
@@ -148,17 +148,14 @@ def main() -> None:
     size = REDUCED if options.reduced else FULL
     rows = measure(size, None, "sqlite")
     if not options.reduced:
-        sys.path.append(str(TESTS))
-        import postgres_fixture
-
         with ExitStack() as stack:
             folder = stack.enter_context(tempfile.TemporaryDirectory())
             Path(folder).chmod(0o755)
-            binaries = postgres_fixture.find_binaries()
+            binaries = find_binaries()
             if binaries is None:
                 sys.exit("Expected PostgreSQL to be installed, but there is no initdb.")
-            cluster = postgres_fixture.cluster(binaries, Path(folder), durable=True)
-            rows += measure(size, stack.enter_context(cluster), "postgresql")
+            url = stack.enter_context(cluster(binaries, Path(folder), durable=True))
+            rows += measure(size, url, "postgresql")
     title = (
         f"{size.owners} owners with {size.versions} versions each, {size.clients} clients that "
         f"never pause, {size.seconds:g} s: milliseconds"

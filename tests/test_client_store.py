@@ -15,7 +15,6 @@ from typing import IO, Any
 
 import pytest
 import torch
-from forking_fixture import exit_code, fork
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -26,6 +25,7 @@ from disinherit.common.checkpoints import save_checkpoint, weights_digest
 from disinherit.common.errors import CheckpointError, FisherError, GraphError, StoreError
 from disinherit.common.fisher import ClassFishers
 from disinherit.common.records import ModelRecord, ModelStatus, Provenance
+from disinherit.simulations.chaos.forking import exit_code, fork
 
 LABELS = ("cat", "dog", "owl")
 

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 from campaign_fixture import AFFECTED, World, build, copy, make_request
-from forking_fixture import exit_code, fork
 
 from disinherit.server.campaign_states import CampaignState
 from disinherit.server.coordinator import Coordinator
 from disinherit.server.store import TaskState
 from disinherit.server.transport import Answer, Ask, Transport
+from disinherit.simulations.chaos.forking import exit_code, fork
 
 LEASE_SECONDS = 0.2
 MESSAGES = (

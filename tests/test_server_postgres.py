@@ -17,7 +17,6 @@ import test_server_leases
 import test_server_packets
 import test_server_store
 from campaign_fixture import World, build, make_request
-from postgres_fixture import cluster, find_binaries, fresh_database
 from sqlalchemy import insert, select, text
 
 from disinherit.common.errors import CampaignError, StoreError
@@ -25,6 +24,7 @@ from disinherit.server.database import Database
 from disinherit.server.schema import REVISIONS
 from disinherit.server.store import CoordinatorStore
 from disinherit.server.tables import METADATA
+from disinherit.simulations.chaos.postgres import cluster, find_binaries, fresh_database
 
 BINARIES = find_binaries()
 pytestmark = pytest.mark.skipif(

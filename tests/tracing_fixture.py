@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from forking_fixture import exit_code, fork
+
+from disinherit.simulations.chaos.forking import exit_code, fork
 
 CHANGING = {
     "creat",

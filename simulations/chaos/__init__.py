@@ -1,0 +1,1 @@
+"""Faults at random points of campaigns, and what must hold after each of them."""

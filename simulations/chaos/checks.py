@@ -1,0 +1,100 @@
+"""What must hold once a campaign has recovered, whatever happened in it."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from disinherit.common.audit_chain import AuditEntry
+from disinherit.common.audit_lines import verify_lines
+from disinherit.common.graph import InheritanceGraph
+from disinherit.server.audit_words import AuditKind
+from disinherit.server.campaign_states import CampaignState
+from disinherit.server.store import CoordinatorStore
+from disinherit.server.tasks import TaskState
+from disinherit.simulations.chaos.federation import held_versions
+
+LEFTOVERS = ("*.tmp", "*.part", "*-journal")
+"""What unfinished work is called: of files, of downloads, of SQLite's transactions."""
+
+_PAGE = 1000
+
+
+def violations(
+    folder: Path, store: CoordinatorStore, requests: Sequence[str], expected: Mapping[str, str]
+) -> Iterator[str]:
+    """Yield what does not hold, for people to read.
+
+    Args:
+        folder: of the federation.
+        store: the coordinator's.
+        requests: ids of all that were carried out, in their order.
+        expected: version -> digest, of all that there are where nothing went wrong.
+    """
+    yield from (f"{path} is left over" for path in leftovers(folder))  # before stores are opened
+    held = held_versions(folder)
+    known = {record.id: record.digest for record in store.graph().models()}
+    yield from _differences("the owners hold", held, expected)
+    yield from _differences("the coordinator knows", known, expected)
+    for request in requests:
+        yield from _uncovered(store, request)
+    yield from _audit(store, requests)
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """Return what unfinished work left in a federation's folder."""
+    return sorted(path for pattern in LEFTOVERS for path in folder.rglob(pattern))
+
+
+def reachable(graph: InheritanceGraph, root: str, request: str) -> set[str]:
+    """Return every version derived from a root, by walking along all edges there are.
+
+    Those that the request itself made are not counted, nor what was derived from them.
+    """
+    found, waiting = set(), [root]
+    while waiting:
+        model = waiting.pop()
+        if model in found or model.endswith(f"~{request}"):
+            continue
+        found.add(model)
+        waiting += [edge.child for edge in graph.edges() if edge.parent == model]
+    return found
+
+
+def _differences(who: str, got: Mapping[str, str], expected: Mapping[str, str]) -> Iterator[str]:
+    for version in sorted(got.keys() | expected.keys()):
+        ours, theirs = got.get(version, "none"), expected.get(version, "none")
+        if ours != theirs:
+            yield f"{who} {version} with digest {ours[:12]}, without faults {theirs[:12]}"
+
+
+def _uncovered(store: CoordinatorStore, request: str) -> Iterator[str]:
+    state = store.campaign(request).state
+    if state is not CampaignState.COMPLETE:
+        yield f"campaign {request} is {state}"
+    covered = store.coverage(request, _PAGE).models
+    roots = [root.model_id for root in store.request(request).roots]
+    affected = set().union(*(reachable(store.graph(), root, request) for root in roots))
+    if {one.model_id for one in covered} != affected:
+        yield f"coverage of {request} is {[one.model_id for one in covered]}, not {affected}"
+    for one in covered:
+        if one.state not in (TaskState.VERIFIED, TaskState.EXEMPT):
+            yield f"{one.model_id} is {one.state} in {request}: {one.reason}"
+
+
+def _audit(store: CoordinatorStore, requests: Sequence[str]) -> Iterator[str]:
+    applied: Counter[tuple[str, str]] = Counter()
+
+    def look(entry: AuditEntry) -> None:
+        if entry.event.kind == AuditKind.APPLIED.value:
+            applied[entry.event.request_id, entry.event.model_id] += 1
+
+    lines = (line + b"\n" for line in store.audit_lines())
+    problem = verify_lines(lines, look=look).problem
+    if problem is not None:
+        yield f"the audit log does not verify: {problem}"
+    for request in requests:
+        for one in store.coverage(request, _PAGE).models:
+            wanted = int(one.state is TaskState.VERIFIED)
+            if applied[request, one.model_id] != wanted:
+                got = applied[request, one.model_id]
+                yield f"the audit log has {one.model_id} applied {got} times for {request}"

@@ -1,0 +1,213 @@
+"""The federation that faults are injected into: small real models on real owners, in a folder.
+
+The folder is that of a simulated run, so that a fleet of real processes can serve it, too.
+"""
+
+import functools
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+from disinherit.client.owner import Owner
+from disinherit.client.store import ModelStore
+from disinherit.common.checkpoints import weights_digest
+from disinherit.common.errors import CampaignError
+from disinherit.server.coordinator import CampaignResult, Coordinator
+from disinherit.server.store import CoordinatorStore
+from disinherit.server.transport import Transport
+from disinherit.simulations.direct import DirectTransport
+from disinherit.simulations.forgetting import Forgetting
+from disinherit.simulations.inheriting import Weights
+from disinherit.simulations.label_spaces import label_spaces
+from disinherit.simulations.owners import SimulatedOwner, owner_name, share_out
+from disinherit.simulations.replaying import fit_of, start_of
+from disinherit.simulations.run_folder import DATABASE, prepare_folder
+from disinherit.simulations.settings import MethodSettings, Settings
+from disinherit.simulations.training import fit_model
+from disinherit.v1 import unlearning_pb2 as pb
+
+SETTINGS = Settings(
+    dataset="digits",
+    forget={"r1": ("3",), "r2": ("5",)},
+    network="mlp",
+    clients=4,
+    limit=12,
+    epochs=1,
+    device="cpu",
+    method=MethodSettings(alpha=1.0, lam=0.5, gauge=0.5),
+)
+"""Seven models of four owners: d and r3, s and r4, r1 and r6, r2."""
+
+LEASE_SECONDS = 0.2
+"""How long a campaign stays with a coordinator that was killed: nobody wants to wait."""
+
+_PASSES = 12
+_PATIENCE_SECONDS = 30.0
+
+Opener = Callable[[], AbstractContextManager[Owner]]
+
+
+def make_request(request_id: str, root: str, label: str) -> pb.UnlearningRequest:
+    """Return a request to forget a class at a root."""
+    return pb.UnlearningRequest(
+        id=request_id,
+        reason="chaos",
+        roots=[pb.Root(model_id=root, classes=[label])],
+        method=SETTINGS.method.to_proto(),
+    )
+
+
+REQUESTS = (make_request("first", "r1", "3"), make_request("second", "r2", "5"))
+"""What every round in this process forgets, one after the other."""
+
+
+def build(folder: Path) -> None:
+    """Train the models and register them.
+
+    Args:
+        folder: an empty one.
+
+    Raises:
+        CampaignError: if a model is not accepted.
+    """
+    prepare_folder(folder, SETTINGS)
+    forgetting = Forgetting(SETTINGS, label_spaces(SETTINGS.scenario, share_out(SETTINGS).dataset))
+    weights: dict[str, Weights] = {}
+    with open_store(folder) as store:
+        for age, derivation in enumerate(SETTINGS.scenario.derivations, start=1):
+            index = SETTINGS.scenario.owner_of(derivation.id, SETTINGS.clients)
+            fit = fit_of(derivation, forgetting, replay=False, created_us=age, keep=True)
+            start = start_of(derivation, forgetting, weights)
+            with SimulatedOwner(SETTINGS, index, folder) as owner:
+                fitted = fit_model(owner, SETTINGS, fit, start)
+            weights[derivation.id] = fitted.weights
+            store.add_model(fitted.record, forgetting.spaces.edges(derivation))
+        owners = openers(folder)
+        errors = Coordinator(store, DirectTransport(owners)).register(list(owners), "head")
+    if errors:
+        raise CampaignError(f"Expected all models to be registered, but: {errors}")
+
+
+def openers(folder: Path) -> dict[str, Opener]:
+    """Return owner -> how to open it."""
+    return {
+        owner_name(index): functools.partial(SimulatedOwner, SETTINGS, index, folder)
+        for index in range(SETTINGS.clients)
+    }
+
+
+def owner_folder(folder: Path, owner: str) -> Path:
+    """Return where an owner keeps its models."""
+    return folder / "owners" / owner
+
+
+@contextmanager
+def open_store(folder: Path, database: str | None = None) -> Iterator[CoordinatorStore]:
+    """Open the coordinator's store of a federation for the length of a block.
+
+    Args:
+        folder: of the federation.
+        database: URL of the coordinator's; `None` for the SQLite file in the folder.
+    """
+    store = CoordinatorStore(database or folder / DATABASE, folder / f"{DATABASE}.packets")
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+class World:
+    """A copy of the federation, and the coordinator's lives over it.
+
+    Args:
+        built: what `build` made.
+        folder: of the copy; made.
+        database: URL of the coordinator's; `None` for the SQLite file in the copy.
+
+    Attributes:
+        folder: of the copy.
+        database: the same.
+        owners: owner -> how to open it.
+    """
+
+    def __init__(self, built: Path, folder: Path, database: str | None = None) -> None:
+        shutil.copytree(built, folder)
+        self.folder = folder
+        self.database = database
+        self.owners = openers(folder)
+        if database is not None:
+            _copy_models(folder, database)
+
+    @property
+    def transport(self) -> DirectTransport:
+        """The way to the owners on which nothing goes wrong."""
+        return DirectTransport(self.owners)
+
+    def open_store(self) -> AbstractContextManager[CoordinatorStore]:
+        """Open the coordinator's store."""
+        return open_store(self.folder, self.database)
+
+    def submit(self, request: pb.UnlearningRequest) -> None:
+        """Submit a request, whatever becomes of it."""
+        with self.open_store() as store:
+            Coordinator(store, self.transport).submit(request)
+
+    def live(self, request_id: str, transport: Transport) -> CampaignResult:
+        """Make one pass over a campaign, with a coordinator that has just been started.
+
+        Args:
+            request_id: the campaign's request.
+            transport: the way to the owners.
+
+        Raises:
+            DisinheritError: if something goes wrong that is no owner's fault.
+        """
+        with self.open_store() as store:
+            return Coordinator(
+                store, transport, lease_seconds=LEASE_SECONDS, patience=_PATIENCE_SECONDS
+            ).run(request_id)
+
+    def recover(self, request_id: str) -> None:
+        """Make passes without faults until the campaign is complete, or it is clear that it stays.
+
+        Args:
+            request_id: the campaign's request.
+
+        Raises:
+            CampaignError: if it does not come to its end.
+        """
+        for _ in range(_PASSES):
+            result = self.live(request_id, self.transport)
+            if all(task.state.settled for task in result.tasks.values()):
+                return
+        states = {model: f"{task.state}: {task.reason}" for model, task in result.tasks.items()}
+        raise CampaignError(f"Expected campaign {request_id!r} to be complete, but got {states}.")
+
+
+def held_by(folder: Path, owner: str) -> dict[str, str]:
+    """Return every version that an owner holds, with the digest of its weights as they are read.
+
+    Args:
+        folder: of the federation.
+        owner: the owner.
+
+    Raises:
+        StoreError: if its store is damaged.
+        CheckpointError: if weights are not what their digest says.
+    """
+    with ModelStore(owner_folder(folder, owner), owner) as store:
+        return {one.id: weights_digest(store.weights(one.id)) for one in store.records()}
+
+
+def held_versions(folder: Path) -> dict[str, str]:
+    """Return the same of all owners; the errors are those of `held_by`."""
+    return {id: digest for name in openers(folder) for id, digest in held_by(folder, name).items()}
+
+
+def _copy_models(folder: Path, database: str) -> None:
+    with open_store(folder) as store:
+        graph = store.graph()
+    with open_store(folder, database) as store:
+        for record in sorted(graph.models(), key=lambda one: one.created_us):
+            store.add_model(record, [edge for edge in graph.edges() if edge.child == record.id])
