@@ -1,6 +1,6 @@
 """Cells of a bench as a run would write them, with figures made up for a test."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 Record = dict[str, Any]
@@ -59,7 +59,25 @@ def run_record(*methods: str, aims: Mapping[str, Any] | None = None) -> Record:
     }
 
 
-def reference(case: str, gates: list[str] | None = None) -> Record:
+def reference(
+    case: str,
+    gates: list[str] | None = None,
+    *,
+    roots: Sequence[str] = ("r1",),
+    edges: Sequence[str] = (),
+    models: Sequence[str] = ("r1",),
+) -> Record:
     """The part of a reference that pages look at."""
-    settings = {"partition": "iid", "concentration": 0.5}
-    return {"case": case, "gates": gates or [], "declaration": {"settings": settings}}
+    settings = {
+        "partition": "iid",
+        "concentration": 0.5,
+        "forget": {root: ["3"] for root in roots},
+        "scenario": {"edges": [{"edge": edge} for edge in edges]},
+    }
+    return {
+        "case": case,
+        "label": case.rpartition("-")[0],
+        "gates": gates or [],
+        "declaration": {"settings": settings},
+        "models": dict.fromkeys(models, {}),
+    }

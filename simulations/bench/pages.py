@@ -6,9 +6,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from disinherit.simulations.bench.aims import judge
+from disinherit.simulations.bench.branches import branch_labels, branch_table
 from disinherit.simulations.bench.comparisons import compare, counts
 from disinherit.simulations.bench.curves import deep_labels, depth_curves, skew_curves
 from disinherit.simulations.bench.plots import curves, heat_map, pareto, times
+from disinherit.simulations.bench.reach import MISSED, depth_table, prediction_table, predictions
 from disinherit.simulations.bench.records import Record
 from disinherit.simulations.bench.summaries import Side, summarise
 from disinherit.simulations.bench.tables import NO_FIGURE, TextTable, cost_table, panel_table
@@ -43,6 +45,7 @@ def render_html(run: Record, references: Sequence[Record], cells: Sequence[Recor
             ("Time", Markup(times(filled))),
             *((title, Markup(plot)) for title, plot in _curve_plots(references, cells)),
         ],
+        reach=_reach(references, cells),
         sections=[
             (label, panel_table(table), cost_table(table), Markup(heat_map(table, label)))
             for label, table in filled.items()
@@ -72,6 +75,8 @@ def render_markdown(run: Record, references: Sequence[Record], cells: Sequence[R
     ]
     for title, text, judged in _judged(run, cells):
         parts += [f"## {title}", text, _markdown(judged)]
+    for title, text, reached in _reach(references, cells):
+        parts += [f"## {title}", text, _markdown(reached)]
     for label, table in summarise(cells).items():
         if table:
             parts += [f"## {label}", *map(_markdown, (panel_table(table), cost_table(table)))]
@@ -121,6 +126,29 @@ def _judged_method(
             TextTable(("case", *others), tuple(against)),
         ),
     ]
+
+
+def _reach(
+    references: Sequence[Record], cells: Sequence[Record]
+) -> list[tuple[str, str, TextTable]]:
+    """Return how far the roots' Fisher reaches, and whom it hits: title, explanation, table."""
+    parts = []
+    for label in deep_labels(cells):
+        for metric, side, title in _FOLLOWED:
+            table = depth_table(cells, label, metric, side)
+            parts.append((f"Depth: {label}: {title}", "By derivations below the root.", table))
+        if found := predictions(cells, label):
+            text = (
+                f"Models that name over {MISSED:g} points more of what was to be forgotten than "
+                "the retrained one did not forget. The AUC is the chance that such a model has a lower "
+                "inheritance score than one that did forget: 0.5 is a guess."
+            )
+            parts.append((f"What the score predicts: {label}", text, prediction_table(found)))
+    for label in branch_labels(references):
+        for metric, side, title in _FOLLOWED:
+            table = branch_table(references, cells, label, metric, side)
+            parts.append((f"Roots: {label}: {title}", "By the roots above a model.", table))
+    return parts
 
 
 def _curve_plots(references: Sequence[Record], cells: Sequence[Record]) -> list[tuple[str, str]]:
