@@ -79,5 +79,5 @@ def reference(
         "label": case.rpartition("-")[0],
         "gates": gates or [],
         "declaration": {"settings": settings},
-        "models": dict.fromkeys(models, {}),
+        "models": {model: {} for model in models},
     }

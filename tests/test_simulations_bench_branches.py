@@ -48,7 +48,7 @@ def test_every_model_stands_beside_the_roots_it_comes_from() -> None:
 
 
 def test_the_table_stands_in_the_report() -> None:
-    run = {
+    run: Record = {
         "suite": {"name": "x", "cases": [{}], "methods": [{}], "aims": None},
         "environment": {},
     }

@@ -1,5 +1,7 @@
 """Figures by depth, and what the inheritance score said beforehand."""
 
+from collections.abc import Sequence
+
 from bench_fixture import Record, cell, entry
 
 from disinherit.simulations.bench.reach import depth_table, prediction_table, predictions
@@ -7,7 +9,7 @@ from disinherit.simulations.bench.reach import depth_table, prediction_table, pr
 LABEL = "one class"
 
 
-def chain(seed: int, figures: list[tuple[float, float | None]], method: str = "ours") -> Record:
+def chain(seed: int, figures: Sequence[tuple[float, float | None]], method: str = "ours") -> Record:
     """A chain of models, with the forget accuracy and the score of each."""
     models = {
         f"u{depth}": {

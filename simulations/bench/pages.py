@@ -140,8 +140,8 @@ def _reach(
         if found := predictions(cells, label):
             text = (
                 f"Models that name over {MISSED:g} points more of what was to be forgotten than "
-                "the retrained one did not forget. The AUC is the chance that such a model has a lower "
-                "inheritance score than one that did forget: 0.5 is a guess."
+                "the retrained one did not forget. The AUC is the chance that such a model has a "
+                "lower inheritance score than one that did forget: 0.5 is a guess."
             )
             parts.append((f"What the score predicts: {label}", text, prediction_table(found)))
     for label in branch_labels(references):

@@ -1,7 +1,7 @@
 """How far a root's Fisher information reaches: figures by depth.
 
-A method that was told how like the roots' Fisher is to each model's own (the *inheritance score*) is
-judged by it as well: does a low score say beforehand that a model will not forget?
+The *inheritance score* says how like the roots' Fisher is to a model's own.  It is judged by what
+came of it: does a low score say beforehand that a model will not forget?
 """
 
 from collections import defaultdict
