@@ -20,6 +20,7 @@ BENCHMARKS = (
     "apply",
     "many_models",
     "graph",
+    "tuning",
     "agent_install",
     "load",
 )

@@ -11,9 +11,9 @@ from disinherit.client.features import CachedLogits
 from disinherit.client.owner import Batches, Owner, load_network
 from disinherit.client.repairing import repair, repair_seed
 from disinherit.client.summaries import Summary, class_fishers, fisher_summary, split_samples
-from disinherit.client.tuning import Strength, tune
+from disinherit.client.tuning import tune
 from disinherit.common.errors import FisherError, StoreError
-from disinherit.common.fiun import Dampened, unlearn_parameters
+from disinherit.common.fiun import Sweep, unlearn_parameters
 from disinherit.common.records import ModelRecord
 from disinherit.common.scaling import scaled
 from disinherit.v1 import unlearning_pb2 as pb
@@ -110,32 +110,38 @@ def dampen_model(
     reference = scaled(reference, scale)
     fisher_seconds = time.perf_counter() - started
 
-    def dampened(strength: Strength, *, in_place: bool = False) -> Dampened:
-        return unlearn_parameters(
-            parameters,
-            aim.forget,
-            reference,
-            alpha=strength.alpha,
-            lam=strength.lam,
-            exponent=method.exponent,
-            bound=method.bound,
-            gauge=strength.gauge,
-            head=aim.head,
-            forgotten_rows=aim.rows,
-            in_place=in_place,
-        )
-
     started = time.perf_counter()
     tuned = None
     batches = owner.tuning_data(record) if aim.tunable else None
     if batches is not None:
         logits = CachedLogits(network, batches, frozenset(aim.names), owner.device)
-        tuned = tune(dampened, logits, logits.targets, aim.forgotten, aim.pinned)
+        sweep = Sweep(
+            parameters,
+            aim.forget,
+            reference,
+            exponent=method.exponent,
+            bound=method.bound,
+            head=aim.head,
+            forgotten_rows=aim.rows,
+        )
+        tuned = tune(sweep, logits, aim.forgotten, aim.pinned)
     strength = tuned or aim.pinned.default()
     tune_seconds = time.perf_counter() - started
 
     started = time.perf_counter()
-    outcome = dampened(strength, in_place=True)  # the stored weights are not needed as they were
+    outcome = unlearn_parameters(
+        parameters,
+        aim.forget,
+        reference,
+        alpha=strength.alpha,
+        lam=strength.lam,
+        exponent=method.exponent,
+        bound=method.bound,
+        gauge=strength.gauge,
+        head=aim.head,
+        forgotten_rows=aim.rows,
+        in_place=True,  # the stored weights are not needed as they were
+    )
     result = pb.ModelResult(
         model_id=record.id,
         outcome=pb.OUTCOME_APPLIED,

@@ -1,10 +1,10 @@
 """Logits of a model under changed parameters, computing as little as possible again.
 
 Where only the linear head changes, everything before it is computed once and cached, so that a
-candidate costs one matrix product; that is what makes a sweep of a hundred candidates cheap.
+candidate costs a matrix product; that is what makes a sweep of a hundred candidates cheap.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -18,22 +18,37 @@ from disinherit.common.scope import Head, find_head
 
 _PROBED = 8
 """Samples on which the cached computation is compared with the whole model."""
+_PIECE = 2**18
+"""Logits that are computed at once where features are cached."""
 
 
 class Logits(Protocol):
-    """Maps changed parameters (by name) to the logits `[n, C]` of a fixed set of samples."""
+    """Maps changed parameters (by name) to the logits of a fixed set of samples.
 
-    def __call__(self, parameters: Mapping[str, Tensor]) -> Tensor:
-        """Return the logits with these parameters in place of the model's own."""
+    Attributes:
+        targets: class indices `[n]` of the samples.
+    """
+
+    targets: Tensor
+
+    def __call__(self, candidates: Sequence[Mapping[str, Tensor]]) -> Iterator[Tensor]:
+        """Yield logits `[m, K, C]` of K candidates, some samples at a time, in order.
+
+        Args:
+            candidates: parameters in place of the model's own. They differ in those of the head
+                alone.
+        """
         ...
 
 
 class CachedLogits:
     """Logits of one model on one data set as a function of its parameters in scope.
 
-    Features are cached if only the head changes and the head is all there is after them.  That is
-    tried out with other weights on a few samples, not read from the module: a temperature, a mask,
-    a tied weight or a second use of the layer would all make the cache wrong.
+    Where the head is all there is after the features, candidates that have these in common share
+    them: one matrix product is for all; and if only the head changes, features are computed once
+    and for all. That the head is all is tried out with other weights on a few samples, not read
+    from the module: a temperature, a mask, a tied weight or a second use of the layer would all
+    make the cache wrong.
 
     Args:
         model: the model; its parameters are left as they are.
@@ -43,7 +58,8 @@ class CachedLogits:
 
     Attributes:
         targets: class indices `[n]`.
-        cached: whether a candidate costs one matrix product instead of a forward pass.
+        shared: whether candidates share features.
+        cached: whether these are computed once and for all.
 
     Raises:
         DataError: if there is no sample.
@@ -59,71 +75,94 @@ class CachedLogits:
         first = next((inputs for inputs, targets in batches if len(targets)), None)
         if first is None:
             raise DataError("Expected at least one sample to compute logits on, but got none.")
-        self._head = self._cacheable_head(names, first[:_PROBED].to(device))
-        self.cached = self._head is not None
-        if self._head is None:
+        self._head = self._separate_head(names, first[:_PROBED].to(device))
+        self.shared = self._head is not None
+        self.cached = self._head is not None and names <= set(self._head.parameters)
+        if self.cached:
+            self._features, self.targets = self._batches.run(
+                lambda batches: self._features_and_targets(batches, {})
+            )
+        else:
             # The samples themselves, so that a slow loader is asked once and not per candidate.
             kept = [(inputs, targets) for inputs, targets in batches if len(targets)]
             self._batches = ShrinkingBatches(kept)
             self.targets = torch.cat([targets for _, targets in kept]).to(device)
-        else:
-            self._features, self.targets = self._batches.run(self._all_features)
 
     @torch.inference_mode()
-    def __call__(self, parameters: Mapping[str, Tensor]) -> Tensor:
-        """Return logits `[n, C]` with `parameters` in place of the model's own."""
-        if self._head is not None:
-            return self._linear(self._head, self._features, parameters)
-        return self._batches.run(
-            lambda batches: torch.cat(
-                [self._whole(inputs.to(self._device), parameters) for inputs, _ in batches]
-            )
-        )
+    def __call__(self, candidates: Sequence[Mapping[str, Tensor]]) -> Iterator[Tensor]:
+        """Yield logits `[m, K, C]` of candidates that differ in the head alone."""
+        if self._head is None:
+            yield torch.stack([self._all_logits(parameters) for parameters in candidates], dim=1)
+            return
+        features = self._features if self.cached else self._changed_features(candidates[0])
+        weight, bias = self._stacked_heads(self._head, candidates)
+        classes = len(weight) // len(candidates)
+        for piece in features.split(max(1, _PIECE // len(weight))):
+            yield nn.functional.linear(piece, weight, bias).view(-1, len(candidates), classes)
 
-    def _cacheable_head(self, names: frozenset[str], inputs: Tensor) -> Head | None:
+    def _separate_head(self, names: frozenset[str], inputs: Tensor) -> Head | None:
+        """Return the head if logits are what it makes of features that do not depend on it."""
         try:
             head = find_head(self._model)
         except ScopeError:
             return None
-        if not names <= set(head.parameters):
+        deeper = names - set(head.parameters)
+        # Other weights, but not too far away: logits have to stay numbers.
+        changed = {name: 0.9 * self._model.get_parameter(name) + 0.01 for name in deeper}
+        features = self._features_of(head, inputs, changed)
+        if features is None or features.ndim != 2:
             return None
-        features = self._features_of(head, inputs)
-        if features is None:
-            return None
-        changed = {name: 1 - self._model.get_parameter(name) for name in head.parameters}
-        linear = self._linear(head, features, changed)
-        whole = self._whole(inputs, changed)
+        changed |= {name: 1 - self._model.get_parameter(name) for name in head.parameters}
+        linear = nn.functional.linear(features, *self._stacked_heads(head, [changed]))
+        whole = self._outputs(inputs, changed)
         same = linear.shape == whole.shape and torch.allclose(linear, whole, rtol=1e-3, atol=1e-5)
         return head if same else None
 
-    def _all_features(self, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    def _stacked_heads(
+        self, head: Head, candidates: Sequence[Mapping[str, Tensor]]
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the weights `[K C, d]` and biases `[K C]` of the candidates' heads."""
+        own = {name: self._model.get_parameter(name) for name in head.parameters}
+        values = [{**own, **parameters} for parameters in candidates]
+        bias = None if head.bias is None else torch.cat([value[head.bias] for value in values])
+        return torch.cat([value[head.weight] for value in values]), bias
+
+    def _changed_features(self, parameters: Mapping[str, Tensor]) -> Tensor:
+        return self._batches.run(lambda batches: self._features_and_targets(batches, parameters))[0]
+
+    def _features_and_targets(
+        self, batches: Iterable[tuple[Tensor, Tensor]], parameters: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
         assert self._head is not None
         features, targets = [], []
         for inputs, classes in batches:
             if len(classes):
-                found = self._features_of(self._head, inputs.to(self._device))
+                found = self._features_of(self._head, inputs.to(self._device), parameters)
                 assert found is not None
                 features.append(found)
                 targets.append(classes.to(self._device))
         return torch.cat(features), torch.cat(targets)
 
-    def _features_of(self, head: Head, inputs: Tensor) -> Tensor | None:
+    def _features_of(
+        self, head: Head, inputs: Tensor, parameters: Mapping[str, Tensor]
+    ) -> Tensor | None:
         """Return what the head gets, `[n, d]`; `None` unless it is called once, with a tensor."""
         calls: list[tuple[Any, ...]] = []
         module = self._model.get_submodule(head.module)
         hook = module.register_forward_pre_hook(lambda _, args: calls.append(args))
         try:
-            self._model(inputs)
+            self._outputs(inputs, parameters)
         finally:
             hook.remove()
         return calls[0][0] if len(calls) == 1 and len(calls[0]) == 1 else None
 
-    def _linear(self, head: Head, features: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
-        own = {name: self._model.get_parameter(name) for name in head.parameters}
-        values = {**own, **parameters}
-        bias = None if head.bias is None else values[head.bias]
-        return nn.functional.linear(features, values[head.weight], bias)
+    def _all_logits(self, parameters: Mapping[str, Tensor]) -> Tensor:
+        return self._batches.run(
+            lambda batches: torch.cat(
+                [self._outputs(inputs.to(self._device), parameters) for inputs, _ in batches]
+            )
+        )
 
-    def _whole(self, inputs: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
+    def _outputs(self, inputs: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
         logits: Tensor = functional_call(self._model, dict(parameters), (inputs,))
         return logits

@@ -7,14 +7,13 @@ accuracies in [0, 1]; among equals it stays closest to the defaults.
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from disinherit.client.features import Logits
-from disinherit.common.dampening import Dampened
 from disinherit.common.errors import InputError
 from disinherit.common.gauge import check_strength
 
@@ -101,19 +100,19 @@ class Pinned:
         return sorted((Strength(*values) for values in grid), key=_distance_to(self.default()))
 
 
+Outcomes = Callable[[float, float, Sequence[float]], Sequence[Mapping[str, Tensor]]]
+"""Maps alpha, lambda and gauge strengths to the parameters at each of these strengths."""
+
+
 def tune(
-    dampened: Callable[[Strength], Dampened],
-    logits: Logits,
-    targets: Tensor,
-    forgotten: Sequence[int],
-    pinned: Pinned,
+    sweep: Outcomes, logits: Logits, forgotten: Sequence[int], pinned: Pinned
 ) -> Strength | None:
     """Return the best strength on the tuning split.
 
     Args:
-        dampened: the parameters that a strength leads to.
-        logits: logits `[n, C]` of the tuning split under given parameters.
-        targets: class indices `[n]` of the tuning split.
+        sweep: the parameters that strengths lead to; they differ in the head alone where only the
+            gauge does.
+        logits: logits of the tuning split under given parameters.
         forgotten: class indices that are to be forgotten.
         pinned: values that the request fixes.
 
@@ -121,16 +120,34 @@ def tune(
         The strength with the highest `(1 - forget) * retain`; `None` if the split lacks either
         forgotten or retained samples, so that nothing can be weighed.
     """
-    mask = torch.isin(targets, torch.tensor(list(forgotten), device=targets.device))
+    mask = torch.isin(logits.targets, torch.tensor(list(forgotten), device=logits.targets.device))
     if mask.all() or not mask.any():
         return None
-    best: tuple[float, Strength] | None = None
-    for strength in pinned.candidates():
-        right = logits(dampened(strength).parameters).argmax(dim=1) == targets
-        score = (1 - right[mask].double().mean().item()) * right[~mask].double().mean().item()
-        if best is None or score > best[0] + 1e-12:
-            best = (score, strength)
-    return best[1] if best else None
+    candidates = pinned.candidates()
+    together: dict[tuple[float, float], list[Strength]] = {}
+    for strength in candidates:
+        together.setdefault((strength.alpha, strength.lam), []).append(strength)
+    scores: dict[Strength, float] = {}
+    for (alpha, lam), strengths in together.items():
+        made = sweep(alpha, lam, [strength.gauge for strength in strengths])
+        scores |= zip(strengths, _scores(logits, made, mask), strict=True)
+    best = candidates[0]
+    for strength in candidates:
+        if scores[strength] > scores[best] + 1e-12:
+            best = strength
+    return best
+
+
+def _scores(
+    logits: Logits, candidates: Sequence[Mapping[str, Tensor]], mask: Tensor
+) -> list[float]:
+    """Return `(1 - forget) * retain` of each candidate."""
+    right = (
+        torch.cat([piece.argmax(dim=2) for piece in logits(candidates)]) == logits.targets[:, None]
+    )
+    forget, retain = right[mask].double().mean(dim=0), right[~mask].double().mean(dim=0)
+    scores: list[float] = ((1 - forget) * retain).tolist()
+    return scores
 
 
 def _distance_to(default: Strength) -> Callable[[Strength], float]:

@@ -6,6 +6,7 @@ part that an owner runs on each of its models.
 
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor
 
 from disinherit.common.dampening import Dampened, dampen, dampen_
@@ -17,6 +18,7 @@ __all__ = [
     "Dampened",
     "LinearHead",
     "MergeRule",
+    "Sweep",
     "check_fisher",
     "check_strength",
     "dampen",
@@ -71,23 +73,123 @@ def unlearn_parameters(
         ScopeError: if the head does not have the shape of one, rows are given without a head or
             do not exist, or a parameter is not floating-point.
     """
+    rows = _rows(parameters, head, forgotten_rows)
+    shifted = {**parameters, **_shifted(parameters, head, gauge)}
+    if in_place:
+        counts = dampen_(shifted, forget, reference, alpha, lam, exponent, bound, rows)
+        return Dampened(shifted, counts)
+    return dampen(shifted, forget, reference, alpha, lam, exponent, bound, rows)
+
+
+class Sweep:
+    """Leads to what `unlearn_parameters` would at many strengths, computing little again.
+
+    Dampening multiplies, by factors that depend on the Fishers alone, and Fishers are the same in
+    every gauge.  So the factors of the head are what ones are dampened to, and the rest of the
+    model is the same at every strength of the gauge.
+
+    Args:
+        parameters: as in `unlearn_parameters`, like all that follow.
+        forget: merged Fisher of the data to forget.
+        reference: Fisher to compare with.
+        exponent: of the dampening factor.
+        bound: largest factor.
+        head: names of the linear head's weight and bias.
+        forgotten_rows: rows of the head to select in.
+
+    Raises:
+        ScopeError: if rows are given without a head.
+    """
+
+    def __init__(
+        self,
+        parameters: Mapping[str, Tensor],
+        forget: Mapping[str, Tensor],
+        reference: Mapping[str, Tensor],
+        *,
+        exponent: float = 1.0,
+        bound: float = 1.0,
+        head: tuple[str, str | None] | None = None,
+        forgotten_rows: Sequence[int] | None = None,
+    ) -> None:
+        self._rows = _rows(parameters, head, forgotten_rows)
+        self._forget, self._reference = forget, reference
+        self._exponent, self._bound = exponent, bound
+        self._head = head
+        own = {name: parameters[name] for name in head or () if name and name in parameters}
+        self._own_head = {name: value.detach() for name, value in own.items()}
+        self._heads: dict[float, dict[str, Tensor]] = {}
+        self._start = dict(parameters)
+        for name, value in self._own_head.items():
+            dtype = torch.promote_types(value.dtype, torch.float32)
+            self._start[name] = torch.ones_like(value, dtype=dtype)
+
+    @torch.no_grad()
+    def __call__(
+        self, alpha: float, lam: float, gauges: Sequence[float]
+    ) -> list[dict[str, Tensor]]:
+        """Return the new parameters at each strength of the gauge.
+
+        Args:
+            alpha: selection threshold.
+            lam: dampening constant.
+            gauges: strengths of the gauge shift.
+
+        Returns:
+            Per strength what `unlearn_parameters` gives, bit for bit. All share the tensors
+            outside the head.
+
+        Raises:
+            InputError: as `unlearn_parameters`, like all that follow.
+            FisherError: likewise.
+            ScopeError: likewise.
+        """
+        new = dampen(
+            self._start,
+            self._forget,
+            self._reference,
+            alpha,
+            lam,
+            self._exponent,
+            self._bound,
+            self._rows,
+        ).parameters
+        made = []
+        for gauge in gauges:
+            if gauge not in self._heads:
+                shifted = _shifted(self._own_head, self._head, gauge)
+                self._heads[gauge] = {**self._own_head, **shifted}
+            head = self._heads[gauge]
+            made.append(new | {n: (new[n] * value).to(value.dtype) for n, value in head.items()})
+        return made
+
+
+def _shifted(
+    parameters: Mapping[str, Tensor], head: tuple[str, str | None] | None, gauge: float
+) -> dict[str, Tensor]:
+    """Return the head's parameters in another gauge; none where that is not to be fixed."""
     check_strength(gauge)
+    if head is None or head[0] not in parameters or gauge == 0:
+        return {}
+    weight, bias = head
+    fixed = fix_gauge(LinearHead(parameters[weight], parameters.get(bias) if bias else None), gauge)
+    shifted = {weight: fixed.weight}
+    if bias and fixed.bias is not None:
+        shifted[bias] = fixed.bias
+    return shifted
+
+
+def _rows(
+    parameters: Mapping[str, Tensor],
+    head: tuple[str, str | None] | None,
+    forgotten_rows: Sequence[int] | None,
+) -> dict[str, Sequence[int]]:
+    """Return the rows to select in, by the name of the head's parameters in scope."""
     if forgotten_rows and head is None:
         raise ScopeError(
             f"Expected the names of the head's parameters with forgotten rows "
             f"{list(forgotten_rows)}, but got no head."
         )
-    weight, bias = head or (None, None)
-    shifted = dict(parameters)
-    if gauge > 0 and weight in shifted:
-        fixed = fix_gauge(LinearHead(shifted[weight], shifted.get(bias) if bias else None), gauge)
-        shifted[weight] = fixed.weight
-        if bias and fixed.bias is not None:
-            shifted[bias] = fixed.bias
-    rows = {}
-    if forgotten_rows is not None:
-        rows = {name: forgotten_rows for name in (weight, bias) if name and name in shifted}
-    if in_place:
-        counts = dampen_(shifted, forget, reference, alpha, lam, exponent, bound, rows)
-        return Dampened(shifted, counts)
-    return dampen(shifted, forget, reference, alpha, lam, exponent, bound, rows)
+    if forgotten_rows is None:
+        return {}
+    return {name: forgotten_rows for name in head or () if name and name in parameters}

@@ -1,7 +1,7 @@
 """Cached logits against whole forward passes of a copy with the changed weights."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pytest
 import torch
@@ -96,18 +96,32 @@ def plain(bias: bool = True) -> nn.Module:
     )
 
 
-CASES: list[tuple[Callable[[], nn.Module], bool]] = [
-    (plain, True),
-    (lambda: plain(bias=False), True),
-    (lambda: nn.Linear(3, 4), True),
-    (Scaled, False),
-    (Twice, False),
-    (Keyword, False),
-    (Auxiliary, False),
-    (Tied, False),
-    (Overwritten, False),
-    (lambda: nn.Sequential(nn.Linear(3, 4), nn.ReLU()), False),
-    (lambda: nn.Sequential(nn.Linear(3, 4), nn.LogSoftmax(dim=1)), False),
+class Tempered(nn.Module):
+    """A temperature after the head that is a parameter, and at first without effect."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.temperature = nn.Linear(3, 4), nn.Parameter(torch.ones(()))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        logits: Tensor = self.head(inputs) / self.temperature
+        return logits
+
+
+SEPARATE: list[Callable[[], nn.Module]] = [
+    plain,
+    lambda: plain(bias=False),
+    lambda: nn.Linear(3, 4),
+]
+ENTANGLED: list[Callable[[], nn.Module]] = [
+    Scaled,
+    Twice,
+    Keyword,
+    Auxiliary,
+    Tied,
+    Overwritten,
+    lambda: nn.Sequential(nn.Linear(3, 4), nn.ReLU()),
+    lambda: nn.Sequential(nn.Linear(3, 4), nn.LogSoftmax(dim=1)),
 ]
 
 
@@ -118,8 +132,8 @@ def make_batches() -> list[tuple[Tensor, Tensor]]:
     return [empty, *zip(inputs.split(10), targets.split(10), strict=True)]
 
 
-def changed(model: nn.Module, names: frozenset[str]) -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(2)
+def changed(model: nn.Module, names: Iterable[str], seed: int = 2) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
     return {
         name: torch.randn(p.shape, generator=generator, dtype=p.dtype)
         for name, p in model.named_parameters()
@@ -135,39 +149,45 @@ def whole(model: nn.Module, parameters: dict[str, Tensor]) -> Tensor:
         return torch.cat([other(inputs) for inputs, _ in make_batches()[1:]])
 
 
-@pytest.mark.parametrize(("make", "cached"), CASES)
-def test_logits_are_those_of_the_changed_model(make: Callable[[], nn.Module], cached: bool) -> None:
+def check(logits: CachedLogits, model: nn.Module, candidates: list[dict[str, Tensor]]) -> None:
+    found = torch.cat(list(logits(candidates)))
+    expected = torch.stack([whole(model, parameters) for parameters in candidates], dim=1)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("make", SEPARATE + ENTANGLED)
+def test_logits_are_those_of_the_changed_model(make: Callable[[], nn.Module]) -> None:
     torch.manual_seed(0)
     model = make().double()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     names = frozenset(find_head(model).parameters)
     logits = CachedLogits(model, make_batches(), names, CPU)
-    assert logits.cached is cached
+    assert logits.cached is logits.shared is (make in SEPARATE)
     assert logits.targets.tolist() == [i % 3 for i in range(23)]
-    for parameters in ({}, changed(model, names), changed(model, frozenset([min(names)]))):
-        torch.testing.assert_close(
-            logits(parameters), whole(model, parameters), rtol=1e-12, atol=1e-12
-        )
+    check(logits, model, [{}, changed(model, names), changed(model, [min(names)])])
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert not any(module._forward_pre_hooks for module in model.modules())
 
 
-def test_deeper_changes_are_not_cached() -> None:
+@pytest.mark.parametrize("make", [*SEPARATE[:2], *ENTANGLED, Tempered])
+def test_deeper_changes_share_features_where_the_head_is_all(
+    make: Callable[[], nn.Module],
+) -> None:
     torch.manual_seed(0)
-    model = plain().double()
+    model = make().double()
     names = frozenset(name for name, _ in model.named_parameters())
     logits = CachedLogits(model, make_batches(), names, CPU)
     assert not logits.cached
-    parameters = changed(model, names)
-    torch.testing.assert_close(logits(parameters), whole(model, parameters))
+    assert logits.shared is (make in SEPARATE)
+    one = changed(model, names)
+    check(logits, model, [one, one | changed(model, find_head(model).parameters, seed=3)])
 
 
 def test_a_model_without_a_linear_layer_is_not_cached() -> None:
     model = nn.Sequential(nn.Unflatten(1, (3, 1)), nn.Conv1d(3, 4, 1), nn.Flatten()).double()
     logits = CachedLogits(model, make_batches(), frozenset(["1.bias"]), CPU)
     assert not logits.cached
-    parameters = changed(model, frozenset(["1.bias"]))
-    torch.testing.assert_close(logits(parameters), whole(model, parameters))
+    check(logits, model, [changed(model, ["1.bias"])])
 
 
 @pytest.mark.parametrize("names", [("2.weight", "2.bias"), ("0.weight", "2.weight")])
@@ -177,9 +197,9 @@ def test_memory_that_runs_out_changes_no_logit(names: tuple[str, ...]) -> None:
     hungry = Hungry(model, limit=8)
     inner = frozenset(f"network.{name}" for name in names)
     logits = CachedLogits(hungry, make_batches(), inner, CPU)
-    parameters = changed(model, frozenset(names))
-    found = logits({f"network.{name}": value for name, value in parameters.items()})
-    torch.testing.assert_close(found, whole(model, parameters))
+    parameters = changed(model, names)
+    found = logits([{f"network.{name}": value for name, value in parameters.items()}])
+    torch.testing.assert_close(torch.cat(list(found))[:, 0], whole(model, parameters))
     assert max(hungry.sizes) <= 8
     assert all(hungry.inferring)
 
@@ -190,9 +210,19 @@ def test_cached_candidates_run_no_model() -> None:
     logits = CachedLogits(hungry, make_batches(), names, CPU)
     # Twice a few samples to compare, and every sample once.
     assert hungry.sizes == [8, 8, 10, 10, 3]
-    answer = logits(changed(hungry, names))
+    pieces = list(logits([changed(hungry, names), {}]))
     assert len(hungry.sizes) == 5
-    assert answer.is_inference()
+    assert all(piece.is_inference() for piece in pieces)
+
+
+def test_logits_come_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("disinherit.client.features._PIECE", 64)
+    model = nn.Linear(3, 4).double()
+    names = frozenset(["weight", "bias"])
+    logits = CachedLogits(model, make_batches(), names, CPU)
+    candidates = [changed(model, names), {}]
+    assert [piece.shape for piece in logits(candidates)] == [(8, 2, 4), (8, 2, 4), (7, 2, 4)]
+    check(logits, model, candidates)
 
 
 def test_no_sample_is_refused() -> None:

@@ -1,6 +1,6 @@
 """The choice of a strength: the best, the closest to the defaults among equals, nothing else."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -10,15 +10,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from disinherit.client.tuning import ALPHAS, GAUGES, LAMBDAS, PLAIN, Pinned, Strength, tune
-from disinherit.common.dampening import Dampened
 from disinherit.common.errors import InputError
 
 TARGETS = torch.tensor([0, 0, 1, 1, 2, 2])
 
 
-def encode(strength: Strength) -> Dampened:
+def encode(alpha: float, lam: float, gauges: Sequence[float]) -> list[dict[str, Tensor]]:
     """A "model" that knows only how strongly it was dampened."""
-    return Dampened({"s": torch.tensor([strength.alpha, strength.lam, strength.gauge])}, {})
+    return [{"s": torch.tensor([alpha, lam, gauge])} for gauge in gauges]
 
 
 def decode(parameters: Mapping[str, Tensor]) -> Strength:
@@ -29,20 +28,22 @@ def decode(parameters: Mapping[str, Tensor]) -> Strength:
 class Answers:
     """Predictions per strength; `otherwise` for all that are not listed."""
 
+    targets = TARGETS
+
     def __init__(self, special: dict[Strength, list[int]], otherwise: list[int]) -> None:
         self.special = special
         self.otherwise = otherwise
         self.asked: list[Strength] = []
 
-    def __call__(self, parameters: Mapping[str, Tensor]) -> Tensor:
-        strength = decode(parameters)
-        self.asked.append(strength)
-        predicted = torch.tensor(self.special.get(strength, self.otherwise))
-        return torch.nn.functional.one_hot(predicted, 3).double()
+    def __call__(self, candidates: Sequence[Mapping[str, Tensor]]) -> Iterator[Tensor]:
+        strengths = [decode(parameters) for parameters in candidates]
+        self.asked += strengths
+        predicted = torch.tensor([self.special.get(s, self.otherwise) for s in strengths]).T
+        yield from torch.nn.functional.one_hot(predicted, 3).double().split(4)
 
 
 def choose(answers: Answers, pinned: Pinned | None = None) -> Strength | None:
-    return tune(encode, answers, TARGETS, [0], pinned or Pinned())
+    return tune(encode, answers, [0], pinned or Pinned())
 
 
 def test_the_best_of_the_grid_is_found() -> None:
@@ -85,7 +86,7 @@ def test_pinned_values_are_respected() -> None:
 @pytest.mark.parametrize("forgotten", [[], [0, 1, 2], [3]])
 def test_without_both_sides_nothing_is_chosen(forgotten: list[int]) -> None:
     answers = Answers({}, [1, 1, 1, 1, 2, 2])
-    assert tune(encode, answers, TARGETS, forgotten, Pinned()) is None
+    assert tune(encode, answers, forgotten, Pinned()) is None
     assert not answers.asked
 
 

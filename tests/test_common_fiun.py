@@ -15,6 +15,7 @@ from disinherit.common.fiun import (
     Dampened,
     LinearHead,
     MergeRule,
+    Sweep,
     dampen,
     fix_gauge,
     merge_fishers,
@@ -664,6 +665,48 @@ class TestUnlearnParameters:
     def test_row_that_does_not_exist(self, rows: list[int]) -> None:
         with pytest.raises(ScopeError, match=r"\[0, 5\)"):
             self.unlearn(model(random_head(0)), forgotten_rows=rows)
+
+
+class TestSweep:
+    gauges = (0.0, 0.5, 1.0, 3.0)
+
+    @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+    @pytest.mark.parametrize("rows", [None, [], [1, 3]])
+    @pytest.mark.parametrize(
+        "head",
+        [("out.weight", "out.bias"), ("out.weight", None), ("other", None), None],
+    )
+    def test_it_is_what_each_strength_by_itself_leads_to(
+        self, head: tuple[str, str | None] | None, rows: list[int] | None, dtype: torch.dtype
+    ) -> None:
+        parameters = {name: value.to(dtype) for name, value in model(random_head(0)).items()}
+        generator = torch.Generator().manual_seed(1)
+        forget, reference = (
+            {n: torch.rand(v.shape, generator=generator) for n, v in parameters.items()}
+            for _ in range(2)
+        )
+        rule: dict[str, Any] = {
+            "exponent": 0.5,
+            "bound": 0.9,
+            "head": head,
+            "forgotten_rows": rows if head else None,
+        }
+        sweep = Sweep(parameters, forget, reference, **rule)
+        for alpha, lam in ((0.7, 0.6), (1.5, 1.0)):
+            swept = sweep(alpha, lam, self.gauges)
+            for gauge, found in zip(self.gauges, swept, strict=True):
+                expected = unlearn_parameters(
+                    parameters, forget, reference, alpha=alpha, lam=lam, gauge=gauge, **rule
+                )
+                assert equal(found, expected.parameters)
+                assert found["conv"] is swept[0]["conv"]
+                assert {value.dtype for value in found.values()} == {dtype}
+
+    def test_bad_numbers_are_refused(self) -> None:
+        one = {"conv": f64(1)}
+        for alpha, gauge, rows in ((0.0, 1.0, None), (1.0, -1.0, None), (1.0, 1.0, [0])):
+            with pytest.raises((InputError, ScopeError)):
+                Sweep(one, one, one, forgotten_rows=rows)(alpha, 1.0, [gauge])
 
 
 @pytest.mark.cuda
