@@ -5,9 +5,10 @@ import re
 from collections.abc import Sequence
 
 from disinherit.common.errors import InputError, RequestError
-from disinherit.v1.unlearning_pb2 import Method, Root, UnlearningRequest
+from disinherit.v1.unlearning_pb2 import Method, RollOut, Root, UnlearningRequest, Wave
 
 _DURATION = re.compile(r"([0-9]{1,9})([smhd])")
+_WAVE = re.compile(r"([0-9]{1,9})|([0-9]{1,3}(?:\.[0-9]{1,9})?)%")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -18,6 +19,7 @@ def make_request(
     request_id: str | None,
     samples: Sequence[str] = (),
     client: str = "",
+    roll_out: RollOut | None = None,
 ) -> UnlearningRequest:
     """Return a request.
 
@@ -28,6 +30,7 @@ def make_request(
         request_id: `None` to make it from the rest, so that the same again is the same request.
         samples: `SAMPLE@MODEL` each, in the place of classes.
         client: an owner whose whole contribution is to be forgotten, in the place of both.
+        roll_out: in which order owners are asked, and what must hold; `None` for all at once.
 
     Raises:
         RequestError: if there is nothing to forget, or things of several kinds, or it is not said
@@ -48,10 +51,57 @@ def make_request(
         *(Root(model_id=m, classes=names) for m, names in _by_model(forget, "class").items()),
         *(Root(model_id=m, samples=ids) for m, ids in _by_model(samples, "sample").items()),
     ]
-    request = UnlearningRequest(reason=reason, roots=listed, method=method, client=client)
+    request = UnlearningRequest(
+        reason=reason, roots=listed, method=method, client=client, roll_out=roll_out
+    )
     content = request.SerializeToString(deterministic=True)
     request.id = request_id or f"forget-{hashlib.sha256(content).hexdigest()[:12]}"
     return request
+
+
+def make_roll_out(
+    canaries: Sequence[str],
+    canary_count: int,
+    waves: Sequence[str],
+    min_success: float | None,
+    max_retain_drop: float | None,
+    max_error_rate: float | None,
+) -> RollOut | None:
+    """Return a staged roll-out, or `None` if nothing is said of one.
+
+    Args:
+        canaries: owners that go first.
+        canary_count: how many do, in the place of names; 0 for none.
+        waves: owners that follow, `10%` of all or a number each.
+        min_success: share of a wave's models to be verified before the next begins.
+        max_retain_drop: points of retain accuracy that a model may lose.
+        max_error_rate: share of a wave's models that may fail.
+
+    Raises:
+        RequestError: if a wave is neither a share nor a number.
+
+    Example:
+        >>> make_roll_out(["owner-3"], 0, ["10%", "25"], None, 2.0, None).waves[0].fraction
+        0.1
+        >>> make_roll_out([], 0, [], None, None, None) is None
+        True
+    """
+    roll_out = RollOut(
+        canaries=canaries,
+        canary_count=canary_count,
+        waves=[_wave(size) for size in waves],
+        min_success=min_success,
+        max_retain_drop=max_retain_drop,
+        max_error_rate=max_error_rate,
+    )
+    return roll_out if roll_out.ListFields() else None
+
+
+def _wave(size: str) -> Wave:
+    match = _WAVE.fullmatch(size)
+    if match is None:
+        raise RequestError(f"Expected a wave such as 10% or 25, but got {size!r}.")
+    return Wave(count=int(match[1])) if match[1] else Wave(fraction=float(match[2]) / 100)
 
 
 def _by_model(tokens: Sequence[str], what: str) -> dict[str, list[str]]:

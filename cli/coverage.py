@@ -37,6 +37,7 @@ def coverage(
                     "digest_before": one.digest_before,
                     "digest_after": one.digest_after or None,
                     "updated": as_time(one.updated_us),
+                    "wave": one.wave + 1,
                 }
                 for one in covered
             ]

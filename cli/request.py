@@ -21,7 +21,8 @@ RequestId = Annotated[str, typer.Argument(metavar="REQUEST", help="Id of the req
     epilog="Examples:\n\n"
     "disinherit request submit --forget cat@r1 --reason 'consent withdrawn'\n\n"
     "disinherit request submit --id 2026-17 --forget cat@r1 --forget owl@r2 --deadline 30d\n\n"
-    "disinherit request submit --client owner-3 --scope all"
+    "disinherit request submit --client owner-3 --scope all\n\n"
+    "disinherit request submit --forget cat@r1 --canary owner-3 --wave 10% --max-drop 2"
 )
 @connected
 def submit(
@@ -90,10 +91,37 @@ def submit(
         str,
         typer.Option(help="How Fisher information travels: full, bfloat16, or log8 (a byte each)."),
     ] = "full",
+    canary: Annotated[
+        list[str] | None,
+        typer.Option(help="An owner that goes first. Repeat."),
+    ] = None,
+    canary_count: Annotated[
+        int,
+        typer.Option("--canaries", min=0, help="How many owners go first, in the place of names."),
+    ] = 0,
+    wave: Annotated[
+        list[str] | None,
+        typer.Option(help="Owners that follow: 10% of all, or a number. Repeat; the rest is last."),
+    ] = None,
+    min_success: Annotated[
+        float | None,
+        typer.Option(help="Share of a wave's models to be verified before the next; 1 by default."),
+    ] = None,
+    max_retain_drop: Annotated[
+        float | None,
+        typer.Option(
+            "--max-drop",
+            help="Halt if a model loses more points of accuracy on what is kept, or nobody knows.",
+        ),
+    ] = None,
+    max_error_rate: Annotated[
+        float | None,
+        typer.Option("--max-errors", help="Halt if a larger share of a wave's models fails."),
+    ] = None,
     form: FormatOption = Format.TABLE,
 ) -> int:
     """Submit a request to forget classes, samples or a client in all models derived from them."""
-    from disinherit.cli.asking import make_request, seconds
+    from disinherit.cli.asking import make_request, make_roll_out, seconds
     from disinherit.common.encodings import Encoding
     from disinherit.v1 import coordinator_pb2 as pb
     from disinherit.v1.unlearning_pb2 import Method
@@ -114,7 +142,15 @@ def submit(
         rescale=rescale,
     )
     request = make_request(
-        forget or [], method, reason, request_id, samples=sample or [], client=client
+        forget or [],
+        method,
+        reason,
+        request_id,
+        samples=sample or [],
+        client=client,
+        roll_out=make_roll_out(
+            canary or [], canary_count, wave or [], min_success, max_retain_drop, max_error_rate
+        ),
     )
     wait = 0 if deadline is None else seconds(deadline)
     message = pb.SubmitRequestRequest(request=request, deadline_seconds=wait)
@@ -246,7 +282,8 @@ def watch(connection: Connection, request_id: RequestId, form: FormatOption = Fo
         if form is Format.JSON:
             typer.echo(json.dumps(last, ensure_ascii=False))
         else:
-            typer.echo(f"{last['state']}: {in_words(last['tasks'])}")
+            why = f" ({last['halted']})" if last["state"] == "halted" else ""
+            typer.echo(f"{last['state']}{why}: {in_words(last['tasks'])}")
     return 0 if last.get("state") in ("complete", "rolled_back") else 1
 
 
@@ -273,6 +310,10 @@ def _show(status: "coordinator_pb2.RequestStatus", form: Format) -> None:
             f"{len(root['samples'])} samples" if root["samples"] else f"all of {shown['client']}"
         )
         table.add_row("forget", f"{what} at {root['model']}")
+    if shown["waves"]["of"] > 1:
+        table.add_row("waves", "{begun} of {of} have begun".format(**shown["waves"]))
+    if shown["halted"]:
+        table.add_row("halted", shown["halted"])
     for name in ("reason", "created", "updated", "deadline"):
         table.add_row(name, shown[name] or "none")
     print_rich(table)

@@ -98,6 +98,9 @@ def _applied(result: "unlearning_pb2.ModelResult") -> dict[str, Any]:
         "repair_steps": result.repair_steps,
         "inheritance": result.inheritance if result.HasField("inheritance") else None,
         "scale": result.scale or 1.0,
+        "retain": {"before": result.retain_before, "after": result.retain_after}
+        if result.HasField("retain_before") and result.HasField("retain_after")
+        else None,
         "dampened": {
             one.parameter: {"values": sum(one.rows), "of": one.total} for one in result.selections
         },

@@ -30,6 +30,8 @@ def status_dict(status: "coordinator_pb2.RequestStatus") -> dict[str, Any]:
         "created": as_time(status.created_us),
         "updated": as_time(status.updated_us),
         "deadline": as_time(status.deadline_us),
+        "waves": {"begun": status.waves_begun, "of": status.waves},
+        "halted": status.reason or None,
     }
 
 

@@ -4,8 +4,9 @@ A request costs about as much as reading the parameters in scope and their Fishe
 else of a model is read, hashed or written.  Models are taken until they fill a batch, so memory
 does not grow with their number.
 
-Only what is plain is done here: a registered summary, and nothing to tune.  Whatever else there is
-about a model, or wrong with it, is left to the way that takes one model after the other.
+Only what is plain is done here: a registered summary, and nothing to tune or measure.  Whatever
+else there is about a model, or wrong with it, is left to the way that takes one model after the
+other.
 """
 
 import time
@@ -102,7 +103,7 @@ class Stacking:
     def _take(self, batch: _Batch, model: pb.ModelTask) -> None:
         """Add a model to a batch, unless there is something about it."""
         started = time.perf_counter()
-        if model.samples or self._task.method.repair_steps:
+        if model.samples or self._task.method.repair_steps or self._task.measure_retain:
             return
         try:
             check_id(self._task.request_id, "request id")

@@ -13,6 +13,7 @@ from disinherit.client.dampening import dampen_model, find_task
 from disinherit.client.failures import explain
 from disinherit.client.objects import fishers_digest, without_classes
 from disinherit.client.owner import Owner
+from disinherit.client.retaining import measure_retain
 from disinherit.client.stacking import Stacking
 from disinherit.client.store import Application
 from disinherit.client.successors import make_successor
@@ -60,9 +61,16 @@ def _apply(owner: Owner, task: pb.UnlearnTask, model: pb.ModelTask) -> pb.ModelR
     # Handed on to the successor is the summary of the weights before dampening, without what was
     # forgotten.  The data may be gone, so there is often no other.
     known = [name for name in packet.classes if name in record.labels]
-    fishers = without_classes(dampened.summary.fishers, class_indices(record.labels, known))
+    forgotten = class_indices(record.labels, known)
+    fishers = without_classes(dampened.summary.fishers, forgotten)
     successor = make_successor(record, task, weights_digest(dampened.weights))
     result = dampened.result
+    if task.measure_retain:
+        # Read again: dampening may have changed in place what was read before.
+        before = measure_retain(owner, record, owner.store.weights(record.id), forgotten)
+        after = measure_retain(owner, record, dampened.weights, forgotten)
+        if before is not None and after is not None:
+            result.retain_before, result.retain_after = before, after
     result.successor.CopyFrom(
         record_to_proto(replace(successor, fisher_digest=fishers_digest(fishers)))
     )

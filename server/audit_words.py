@@ -33,6 +33,8 @@ class AuditKind(enum.StrEnum):
     RESUMED = "resumed"
     ABORTED = "aborted"
     REOPENED = "reopened"
+    WAVE_DECIDED = "wave_decided"
+    HALT_DECIDED = "halt_decided"
     COMPLETED = "completed"
     PARTIAL = "partial"
     ROLLBACK_DECIDED = "rollback_decided"
@@ -40,6 +42,7 @@ class AuditKind(enum.StrEnum):
 
     PLANNED = "planned"
     EXEMPT = "exempt"
+    HALTED = "halted"
     FISHER_RECEIVED = "fisher_received"
     FISHER_DISCARDED = "fisher_discarded"
     SENT = "sent"
@@ -56,12 +59,13 @@ class AuditKind(enum.StrEnum):
 OF_EVENT: Mapping[CampaignEvent, AuditKind] = {
     CampaignEvent.APPROVE: AuditKind.APPROVED,
     CampaignEvent.PAUSE: AuditKind.PAUSED,
+    CampaignEvent.HALT: AuditKind.HALT_DECIDED,
     CampaignEvent.RESUME: AuditKind.RESUMED,
     CampaignEvent.ABORT: AuditKind.ABORTED,
     CampaignEvent.REOPEN: AuditKind.REOPENED,
     CampaignEvent.ROLL_BACK: AuditKind.ROLLBACK_DECIDED,
 }
-"""What a person, or a late descendant, made happen to a campaign."""
+"""What a person, a late descendant or a threshold made happen to a campaign."""
 
 OF_OUTCOME: Mapping[CampaignState, AuditKind] = {
     CampaignState.RUNNING: AuditKind.REOPENED,
@@ -79,6 +83,7 @@ OF_TASK: Mapping[TaskState, AuditKind] = {
     TaskState.VERIFIED: AuditKind.VERIFIED,
     TaskState.FAILED: AuditKind.FAILED,
     TaskState.EXEMPT: AuditKind.EXEMPT,
+    TaskState.HALTED: AuditKind.HALTED,
     TaskState.ROLLING_BACK: AuditKind.ROLLBACK_PLANNED,
     TaskState.ROLLED_BACK: AuditKind.ROLLED_BACK,
 }
@@ -164,8 +169,9 @@ def result_words(result: ModelResult) -> dict[str, Json]:
     }
     if result.repair_steps:
         words["repair_steps"] = result.repair_steps
-    if result.HasField("inheritance"):
-        words["inheritance"] = repr(result.inheritance)
+    for name in ("inheritance", "retain_before", "retain_after"):
+        if result.HasField(name):
+            words[name] = repr(getattr(result, name))
     if result.scale not in (0, 1):
         words["scale"] = repr(result.scale)
     return words

@@ -1,10 +1,13 @@
 """Campaigns in the database: where each stands, since when and until when."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, insert, select, update
 
+from disinherit.common.audit_chain import Json
 from disinherit.common.errors import RequestError, StoreError
 from disinherit.server.audit import append
 from disinherit.server.audit_words import COORDINATOR, OF_EVENT, OF_OUTCOME, AuditKind
@@ -33,6 +36,9 @@ class Campaign:
             for never.
         created_us: when the request was submitted.
         updated_us: when the state last changed.
+        open_waves: how many waves of its roll-out have begun.
+        accepted_waves: how many of them a person let pass, whatever came of them.
+        halt_reason: why it was halted; `""` if it was not, or was resumed since.
     """
 
     request_id: str
@@ -40,6 +46,9 @@ class Campaign:
     deadline_us: int
     created_us: int
     updated_us: int
+    open_waves: int
+    accepted_waves: int
+    halt_reason: str
 
 
 def insert_campaign(
@@ -83,6 +92,7 @@ def put_event(
     event: CampaignEvent,
     deadline_us: int | None,
     actor: str = COORDINATOR,
+    said: Mapping[str, Json] = MappingProxyType({}),
 ) -> Campaign:
     """Let something happen to a campaign, and return it as it stands then.
 
@@ -92,6 +102,7 @@ def put_event(
         event: what happens.
         deadline_us: a new deadline; `None` leaves it as it is.
         actor: who makes it happen.
+        said: what the audit log says of it beside that.
 
     Raises:
         RequestError: if there is no such request, or this may not happen to it now.
@@ -100,7 +111,7 @@ def put_event(
     target = next_state(campaign.state, event)
     if deadline_us is None:
         deadline_us = campaign.deadline_us
-    return _put(db, campaign, target, deadline_us, OF_EVENT[event], actor)
+    return _put(db, campaign, target, deadline_us, OF_EVENT[event], actor, said)
 
 
 def reopen(db: Connection, request_id: str) -> None:
@@ -139,6 +150,7 @@ def _put(
     deadline_us: int,
     kind: AuditKind,
     actor: str = COORDINATOR,
+    said: Mapping[str, Json] = MappingProxyType({}),
 ) -> Campaign:
     if (state, deadline_us) == (campaign.state, campaign.deadline_us):
         return campaign
@@ -147,7 +159,9 @@ def _put(
     db.execute(update(CAMPAIGNS).where(row).values(**values))
     if state in _ENDED and campaign.state is not CampaignState.AWAITING_APPROVAL:
         record_untold(db, campaign.request_id)
-    said = {"deadline_us": deadline_us} if deadline_us != campaign.deadline_us else {}
+    said = dict(said)
+    if deadline_us != campaign.deadline_us:
+        said["deadline_us"] = deadline_us
     append(db, kind, actor, request_id=campaign.request_id, parameters=said)
     return find_campaign(db, campaign.request_id)
 
@@ -165,4 +179,13 @@ def _read(row: Row[Any]) -> Campaign:
         raise StoreError(
             f"Expected a known campaign state in the database, but: {error}."
         ) from None
-    return Campaign(row.request_id, state, row.deadline_us, row.created_us, row.updated_us)
+    return Campaign(
+        row.request_id,
+        state,
+        row.deadline_us,
+        row.created_us,
+        row.updated_us,
+        row.open_waves,
+        row.accepted_waves,
+        row.halt_reason,
+    )

@@ -5,8 +5,9 @@
     awaiting_approval --approve--> running <--pause/resume--> paused
     running --end of a pass--> running | complete | partial
     complete, partial --a late descendant, or resumed--> running
-    awaiting_approval, running, paused, partial --abort--> aborted
-    complete, partial, aborted, paused, rolled_back --roll back--> rolling_back
+    running, complete, partial --a threshold was passed--> halted --resume--> running
+    awaiting_approval, running, paused, halted, partial --abort--> aborted
+    complete, partial, aborted, paused, halted, rolled_back --roll back--> rolling_back
     rolling_back --end of a pass--> rolling_back | rolled_back
 """
 
@@ -23,6 +24,7 @@ class CampaignState(StrEnum):
     AWAITING_APPROVAL = "awaiting_approval"
     RUNNING = "running"
     PAUSED = "paused"
+    HALTED = "halted"
     COMPLETE = "complete"
     PARTIAL = "partial"
     ABORTED = "aborted"
@@ -40,6 +42,7 @@ class CampaignState(StrEnum):
         return self in (
             CampaignState.COMPLETE,
             CampaignState.PARTIAL,
+            CampaignState.HALTED,
             CampaignState.ABORTED,
             CampaignState.ROLLED_BACK,
         )
@@ -51,10 +54,11 @@ class CampaignState(StrEnum):
 
 
 class CampaignEvent(StrEnum):
-    """What a person, or a late descendant, makes happen to a campaign."""
+    """What a person, a late descendant or a threshold makes happen to a campaign."""
 
     APPROVE = "approve"
     PAUSE = "pause"
+    HALT = "halt"
     RESUME = "resume"
     ABORT = "abort"
     REOPEN = "reopen"
@@ -65,14 +69,15 @@ _S = CampaignState
 TRANSITIONS: Mapping[CampaignEvent, tuple[frozenset[CampaignState], CampaignState]] = {
     CampaignEvent.APPROVE: (frozenset({_S.AWAITING_APPROVAL}), _S.RUNNING),
     CampaignEvent.PAUSE: (frozenset({_S.RUNNING}), _S.PAUSED),
-    CampaignEvent.RESUME: (frozenset({_S.PAUSED, _S.PARTIAL}), _S.RUNNING),
+    CampaignEvent.HALT: (frozenset({_S.RUNNING, _S.COMPLETE, _S.PARTIAL}), _S.HALTED),
+    CampaignEvent.RESUME: (frozenset({_S.PAUSED, _S.HALTED, _S.PARTIAL}), _S.RUNNING),
     CampaignEvent.ABORT: (
-        frozenset({_S.AWAITING_APPROVAL, _S.RUNNING, _S.PAUSED, _S.PARTIAL}),
+        frozenset({_S.AWAITING_APPROVAL, _S.RUNNING, _S.PAUSED, _S.HALTED, _S.PARTIAL}),
         _S.ABORTED,
     ),
     CampaignEvent.REOPEN: (frozenset({_S.COMPLETE, _S.PARTIAL}), _S.RUNNING),
     CampaignEvent.ROLL_BACK: (
-        frozenset({_S.PAUSED, _S.COMPLETE, _S.PARTIAL, _S.ABORTED, _S.ROLLED_BACK}),
+        frozenset({_S.PAUSED, _S.HALTED, _S.COMPLETE, _S.PARTIAL, _S.ABORTED, _S.ROLLED_BACK}),
         _S.ROLLING_BACK,
     ),
 }

@@ -15,8 +15,10 @@ from disinherit.server.campaign_rows import (
     settle,
 )
 from disinherit.server.campaign_states import CampaignEvent
+from disinherit.server.gates import Halt
 from disinherit.server.graph_store import GraphStore
 from disinherit.server.leases import Lease
+from disinherit.server.wave_rows import accept, begin_wave, halt
 
 
 class CampaignStore(GraphStore):
@@ -63,7 +65,37 @@ class CampaignStore(GraphStore):
             RequestError: if there is no such request, or this may not happen to it now.
         """
         with self._writing() as db:
+            if event is CampaignEvent.RESUME:
+                accept(db, request_id)
             return put_event(db, request_id, event, deadline_us, actor)
+
+    def begin_wave(self, request_id: str, open_waves: int, *, lease: Lease | None = None) -> None:
+        """Let a campaign go on with its next wave.
+
+        Args:
+            request_id: the request.
+            open_waves: how many waves have begun then.
+            lease: that of the pass this is part of.
+
+        Raises:
+            StoreError: if the lease was lost; nothing is stored then.
+        """
+        with self._writing(lease) as db:
+            begin_wave(db, request_id, open_waves)
+
+    def halt(self, request_id: str, why: Halt, *, lease: Lease | None = None) -> None:
+        """Halt a campaign, and everything of it that was not applied.
+
+        Args:
+            request_id: the request.
+            why: the threshold that was passed.
+            lease: that of the pass this is part of.
+
+        Raises:
+            StoreError: if the lease was lost; nothing is stored then.
+        """
+        with self._writing(lease) as db:
+            halt(db, request_id, why)
 
     def settle(self, request_id: str, *, lease: Lease | None = None) -> Campaign:
         """Bring the state of a campaign in line with its tasks, unless a person stopped it.

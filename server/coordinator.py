@@ -25,10 +25,11 @@ from disinherit.server.campaign import CampaignResult, Timing
 from disinherit.server.evaluations import evaluations
 from disinherit.server.leases import Lease, held
 from disinherit.server.planning import Group, Plan, check_plan, plan
-from disinherit.server.precedence import held_back
+from disinherit.server.precedence import not_held_back
 from disinherit.server.preparation import Prepared, Say, prepare
 from disinherit.server.roll_back import roll_back
 from disinherit.server.rollout import Applied, Rollout
+from disinherit.server.staging import keep_waiting, next_wave, place
 from disinherit.server.store import CoordinatorStore
 from disinherit.server.targets import with_roots
 from disinherit.server.tasks import Task, TaskState, cleansed
@@ -149,16 +150,18 @@ class Coordinator:
         planned = plan(graph, request, cleansed(tasks.values()), holders)
         if not known:
             check_plan(planned)
+        waves = place(request, graph, planned, tasks.values())
         new = []
         for model in planned.affected:
-            task = tasks.get(model) or Task(model, graph.model(model).owner)
+            owner = graph.model(model).owner
+            task = tasks.get(model) or Task(model, owner, wave=waves.get(owner, 0))
             if task.result is None:
                 if model in planned.exempt:
                     task = replace(task, state=TaskState.EXEMPT, reason=planned.exempt[model])
                 elif model in planned.failed:
                     task = replace(task, state=TaskState.FAILED, reason=planned.failed[model])
                 elif task.state is TaskState.EXEMPT:  # what took its place was rolled back
-                    task = Task(model, task.owner)
+                    task = Task(model, task.owner, wave=task.wave)
             if task != tasks.get(model):
                 new.append(task)
         self.store.submit(
@@ -192,24 +195,34 @@ class Coordinator:
             self.store, request_id, self._holder, self._lease_seconds, self._patience
         ) as lease:
             self._check_drivable(request_id)
-            if self.store.campaign(request_id).state.advances:
-                result = self._pass(request, lease, resend)
+            if self._advances(request_id):
+                result = self._advance(request, lease, resend)
             else:
                 result = self._roll_back(lease)
             self.store.settle(request_id, lease=lease)
         return result
+
+    def _advance(self, request: pb.UnlearningRequest, lease: Lease, resend: bool) -> CampaignResult:
+        """Carry out what is left of the waves that have begun, and of those that begin by that."""
+        next_wave(self.store, lease, request)
+        result = CampaignResult(request.id, self.store.tasks(request.id))
+        while self._advances(request.id):
+            result = result.followed_by(self._pass(request, lease, resend))
+            if not next_wave(self.store, lease, request):
+                break
+        return replace(result, tasks=self.store.tasks(request.id))
 
     def _pass(self, request: pb.UnlearningRequest, lease: Lease, resend: bool) -> CampaignResult:
         known = self.store.tasks(request.id)
         planned = self._submit(request, lease)
         before = self.store.tasks(request.id)
         left = [
-            before[model]
-            for group in planned.groups
-            for model in group.models
-            if resend or not before[model].state.done
+            before[model] for model in planned.dampened if resend or not before[model].state.done
         ]
-        ready = self._not_held_back(left, lease, late=not before.keys() <= known.keys())
+        turn = keep_waiting(self.store, lease, left)
+        left = [task for task in left if task.model_id in turn]
+        late = not before.keys() <= known.keys()
+        ready = not_held_back(self.store, lease, left, late=late)
         groups = [
             replace(group, models=models)
             for group in planned.groups
@@ -238,19 +251,6 @@ class Coordinator:
             changed=tuple(applied.changed),
             already_applied=(*earlier, *applied.already),
         )
-
-    def _not_held_back(self, tasks: Sequence[Task], lease: Lease, *, late: bool) -> set[str]:
-        """Return the models that no older campaign has to reach first; note why others wait."""
-        models = [task.model_id for task in tasks]
-        reasons = held_back(self.store, lease.request_id, models, late)
-        waiting = [
-            replace(task, state=TaskState.PENDING, reason=reasons[task.model_id])
-            for task in tasks
-            if task.model_id in reasons
-        ]
-        new = [task for task in waiting if task not in tasks]
-        self.store.update_all(lease.request_id, new, lease=lease)
-        return set(models) - reasons.keys()
 
     def _roll_back(self, lease: Lease) -> CampaignResult:
         done = roll_back(self.store, lease, self._transport, self._timeout, self._say)

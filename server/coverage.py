@@ -25,12 +25,13 @@ class Covered:
         model_id: the version.
         owner: who holds it.
         state: where the work on it stands.
-        reason: why it is pending, failed, exempt or rolled back.
+        reason: why it is pending, failed, exempt, halted or rolled back.
         successor: id of the version that takes its place; `""` while there is none.
         digest_before: SHA-256 of its weights.
         digest_after: SHA-256 of the successor's weights, as its owner reported.
         updated_us: when its state last changed, in microseconds since the epoch; 0 for a version
             that has no task yet.
+        wave: in which wave of the roll-out its owner is; the first is 0.
     """
 
     model_id: str
@@ -41,6 +42,7 @@ class Covered:
     digest_before: str
     digest_after: str
     updated_us: int
+    wave: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,7 @@ def cover(
                 digest_before=record.digest,
                 digest_after=after.digest if after is not None else "",
                 updated_us=updated_us.get(model, 0),
+                wave=task.wave,
             )
         )
     return sorted(covered, key=lambda one: _position(graph, one.model_id))

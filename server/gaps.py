@@ -16,6 +16,7 @@ class GapKind(StrEnum):
     PARTIAL_SCOPE = "partial_scope"
     PENDING = "pending"
     FAILED = "failed"
+    HALTED = "halted"
     NOT_VERIFIED = "not_verified"
     EXEMPT = "exempt"
     ROLLED_BACK = "rolled_back"
@@ -34,6 +35,8 @@ SAID = {
     "have not forgotten.",
     GapKind.FAILED: "It could not be done; the coverage says why: these versions have not "
     "forgotten.",
+    GapKind.HALTED: "A threshold of the roll-out was passed before their owners answered: these "
+    "versions have not forgotten, as far as known.",
     GapKind.NOT_VERIFIED: "The owner reported that it was done; what it holds was not checked.",
     GapKind.EXEMPT: "These versions were left as they are: another one took their place, or they "
     "are to be retired.",
@@ -52,6 +55,7 @@ _OF_STATE = {
     TaskState.PENDING: GapKind.PENDING,
     TaskState.SENT: GapKind.PENDING,
     TaskState.APPLIED: GapKind.NOT_VERIFIED,
+    TaskState.HALTED: GapKind.HALTED,
     TaskState.FAILED: GapKind.FAILED,
     TaskState.EXEMPT: GapKind.EXEMPT,
     TaskState.ROLLING_BACK: GapKind.ROLLED_BACK,

@@ -13,6 +13,7 @@ from disinherit.common.graph import InheritanceGraph
 from disinherit.common.records import InheritanceKind, ModelRecord, ModelStatus, check_id
 from disinherit.server.renamings import Renaming, follow_classes, packet_names
 from disinherit.server.targets import check_targets
+from disinherit.server.waves import check_roll_out
 from disinherit.v1.unlearning_pb2 import Method, UnlearningRequest
 
 REFERENCES = ("retain", "all")
@@ -53,6 +54,11 @@ class Plan:
     exempt: Mapping[str, str]
     failed: Mapping[str, str]
     notes: tuple[str, ...]
+
+    @property
+    def dampened(self) -> tuple[str, ...]:
+        """The affected models that are to be dampened."""
+        return tuple(model for group in self.groups for model in group.models)
 
 
 def check_method(method: Method) -> None:
@@ -120,6 +126,7 @@ def plan(
     """
     check_id(request.id, "request id")
     check_method(request.method)
+    check_roll_out(request.roll_out)
     roots = [root.model_id for root in request.roots]
     if not roots:
         raise RequestError("Expected at least one root to forget at, but got none.")

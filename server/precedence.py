@@ -9,14 +9,16 @@ that it failed at, lest an owner that cannot do one request never does any, nor 
 a person has stopped it or its deadline has passed.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 
 from disinherit.common.errors import InputError
 from disinherit.server.campaign_rows import Campaign
 from disinherit.server.campaign_states import CampaignState
+from disinherit.server.leases import Lease
 from disinherit.server.planning import plan
 from disinherit.server.store import CoordinatorStore
-from disinherit.server.tasks import TaskState, cleansed
+from disinherit.server.tasks import Task, TaskState, cleansed
 
 
 def held_back(
@@ -42,6 +44,32 @@ def held_back(
             for model in _ahead(store, campaign.request_id):
                 waiting.setdefault(model, reason)
     return {model: waiting[model] for model in models if model in waiting}
+
+
+def not_held_back(
+    store: CoordinatorStore, lease: Lease, tasks: Sequence[Task], *, late: bool
+) -> set[str]:
+    """Return the models that no older campaign has to reach first; note why others wait.
+
+    Args:
+        store: requests and tasks.
+        lease: the right to drive the campaign.
+        tasks: what the campaign would do now.
+        late: whether some of them are new to it.
+
+    Raises:
+        StoreError: if the lease was lost.
+    """
+    models = [task.model_id for task in tasks]
+    reasons = held_back(store, lease.request_id, models, late)
+    waiting = [
+        replace(task, state=TaskState.PENDING, reason=reasons[task.model_id])
+        for task in tasks
+        if task.model_id in reasons
+    ]
+    new = [task for task in waiting if task not in tasks]
+    store.update_all(lease.request_id, new, lease=lease)
+    return set(models) - reasons.keys()
 
 
 def _older(store: CoordinatorStore, request_id: str) -> Iterator[Campaign]:

@@ -224,7 +224,12 @@ def _address(
     for model in map(graph.model, group.models):
         message = messages.setdefault(
             model.owner,
-            pb.UnlearnTask(request_id=request.id, method=request.method, created_us=created_us),
+            pb.UnlearnTask(
+                request_id=request.id,
+                method=request.method,
+                created_us=created_us,
+                measure_retain=request.roll_out.HasField("max_retain_drop"),
+            ),
         )
         if model.owner not in positions:
             # Not shared between groups by digest: that says nothing of the classes' names.

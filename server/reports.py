@@ -31,6 +31,7 @@ _TIMES: Mapping[AuditKind, tuple[str, bool]] = {
     AuditKind.COMPLETED: ("ended", True),
     AuditKind.PARTIAL: ("ended", True),
     AuditKind.ABORTED: ("ended", True),
+    AuditKind.HALT_DECIDED: ("ended", True),
     AuditKind.ROLLBACK_COMPLETED: ("ended", True),
 }
 """Kind -> the time it stands for, and whether the last entry of the kind counts or the first."""

@@ -89,6 +89,7 @@ TASKS = Table(
     Column("reason", Text, nullable=False, default=""),
     Column("result", LargeBinary, nullable=False, default=b""),
     Column("updated_us", BigInteger, nullable=False),
+    Column("wave", BigInteger, nullable=False, server_default="0"),
 )
 CAMPAIGNS = Table(
     "campaign",
@@ -100,6 +101,10 @@ CAMPAIGNS = Table(
     Column("lease_token", BigInteger, nullable=False),
     Column("lease_holder", Text, nullable=False),
     Column("lease_until_us", BigInteger, nullable=False),
+    # Of the roll-out: how many waves have begun, how many a person let pass, why it was halted.
+    Column("open_waves", BigInteger, nullable=False, server_default="1"),
+    Column("accepted_waves", BigInteger, nullable=False, server_default="0"),
+    Column("halt_reason", Text, nullable=False, server_default=""),
 )
 PACKETS = Table(
     "packet",
@@ -185,7 +190,7 @@ def read_task(row: Row[Any]) -> Task:
     except ValueError as error:
         raise StoreError(f"Expected a known task state in the database, but: {error}.") from None
     result = parse(ModelResult, row.result) if row.result else None
-    return Task(row.model_id, row.owner, state, row.reason, result)
+    return Task(row.model_id, row.owner, state, row.reason, result, row.wave)
 
 
 def find_request(db: Connection, request_id: str) -> UnlearningRequest:
@@ -276,6 +281,7 @@ def put_task(db: Connection, request_id: str, task: Task) -> bool:
         "reason": task.reason,
         "result": task.result.SerializeToString(deterministic=True) if task.result else b"",
         "updated_us": now_us(),
+        "wave": task.wave,
     }
     key = {"request_id": request_id, "model_id": task.model_id}
     changed = db.execute(

@@ -16,6 +16,7 @@ class TaskState(StrEnum):
     VERIFIED = "verified"
     FAILED = "failed"
     EXEMPT = "exempt"
+    HALTED = "halted"
     ROLLING_BACK = "rolling_back"
     ROLLED_BACK = "rolled_back"
 
@@ -43,8 +44,9 @@ class Task:
         model_id: the version to dampen.
         owner: who holds it.
         state: where it stands.
-        reason: why it is failed, pending, exempt, rolled back, or applied but not verified.
+        reason: why it is failed, pending, exempt, halted, rolled back, or applied but not verified.
         result: what the owner reported once it applied the request; kept when it is rolled back.
+        wave: in which wave of the roll-out its owner is; the first is 0.
     """
 
     model_id: str
@@ -52,6 +54,7 @@ class Task:
     state: TaskState = TaskState.PENDING
     reason: str = ""
     result: ModelResult | None = None
+    wave: int = 0
 
 
 def cleansed(tasks: Iterable[Task]) -> set[str]:

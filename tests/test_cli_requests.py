@@ -18,6 +18,7 @@ from service_fixture import Running, secret, serving, write_tokens
 
 from disinherit.cli.main import run
 from disinherit.common.checkpoints import save_checkpoint
+from disinherit.v1 import unlearning_pb2
 
 Capture = pytest.CaptureFixture[str]
 
@@ -117,6 +118,25 @@ def test_abort_pause_and_resume(running: Running, capsys: Capture) -> None:
     assert capsys.readouterr().out.startswith("aborted: ")
 
 
+def test_a_roll_out_halts_by_itself(running: Running, capsys: Capture) -> None:
+    def loses(reply: unlearning_pb2.UnlearnReply) -> None:
+        for model in reply.models:
+            model.retain_after = model.retain_before - 0.09
+
+    running.world.transport.twists["cleo", "train.unlearn"] = campaign_fixture.lying(loses)
+    staged = ("--canary", "cleo", "--wave", "50%", "--max-drop", "2")
+    status = as_json(capsys, *SUBMIT, *staged, "--id", "q")
+    assert status["waves"] == {"begun": 1, "of": 2}
+    as_json(capsys, "request", "approve", "q", "--token", secret("approver"))
+    assert run(["request", "watch", "q"]) == 1
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("halted (halted in wave 1 of 2: r3 lost 9.0 points of retain accuracy")
+    assert last.endswith(": 4 halted, 1 verified")
+    covered = as_json(capsys, "coverage", "q", code=1)
+    assert {one["model"]: one["wave"] for one in covered if one["owner"] == "cleo"} == {"r3": 1}
+    assert "halted in wave 1" in as_json(capsys, "request", "show", "q")["halted"]
+
+
 def test_a_request_is_rolled_back(running: Running, capsys: Capture) -> None:
     digests = {one["id"]: one["digest"] for one in as_json(capsys, "model", "list")}
     as_json(capsys, *SUBMIT, "--lambda", "0.5", "--gauge", "0.5", "--id", "q")
@@ -206,6 +226,12 @@ def test_samples_and_clients_are_asked_for_in_the_place_of_classes(
         (("request", "submit", "--forget", "cat@nobody"), "'nobody'"),
         (("request", "submit", "--forget", "cat@r1", "--alpha", "0"), "alpha > 0"),
         (("request", "submit", "--forget", "cat@r1", "--deadline", "soon"), "'soon'"),
+        (
+            ("request", "submit", "--forget", "cat@r1", "--wave", "some"),
+            "10% or 25, but got 'some'",
+        ),
+        (("request", "submit", "--forget", "cat@r1", "--canary", "zoe"), "'zoe'"),
+        (("request", "submit", "--forget", "cat@r1", "--max-drop", "-1"), "got -1"),
         (("request", "show", "nothing"), "'nothing'"),
         (("request", "watch", "nothing"), "'nothing'"),
         (("coverage", "nothing"), "'nothing'"),

@@ -67,7 +67,7 @@ def store(tmp_path: Path) -> Iterator[CoordinatorStore]:
 def test_a_version_is_covered_with_all_that_is_known_of_it(store: CoordinatorStore) -> None:
     first, second, third, late = store.coverage("q").models
     assert replace(first, updated_us=0) == Covered(
-        "m1", "anna", TaskState.APPLIED, "", "m1~q", "0001", "ff0001", 0
+        "m1", "anna", TaskState.APPLIED, "", "m1~q", "0001", "ff0001", 0, 0
     )
     assert second.updated_us >= first.updated_us > 0
     assert (third.state, third.reason, third.successor) == (TaskState.PENDING, "offline", "")
@@ -79,6 +79,7 @@ def test_a_version_is_covered_with_all_that_is_known_of_it(store: CoordinatorSto
         "",
         "0004",
         "",
+        0,
         0,
     )
 

@@ -15,6 +15,7 @@ import test_server_coordinator
 import test_server_coverage
 import test_server_leases
 import test_server_packets
+import test_server_staging
 import test_server_store
 from campaign_fixture import World, build, make_request
 from sqlalchemy import insert, select, text
@@ -55,6 +56,8 @@ CAMPAIGNS: tuple[Callable[..., None], ...] = (
     test_server_packets.test_packets_come_back_in_order_after_reopening,
     test_server_packets.test_a_root_that_has_answered_is_not_asked_again_by_a_new_coordinator,
     test_server_campaign_states.test_what_is_applied_while_a_campaign_is_aborted_is_recorded,
+    test_server_staging.test_the_waves_go_out_one_after_the_other,
+    test_server_staging.test_a_person_may_let_a_halted_campaign_go_on,
 )
 
 STORE_TESTS = [

@@ -21,6 +21,9 @@ def standing_to_proto(standing: Standing) -> pb.RequestStatus:
         created_us=campaign.created_us,
         updated_us=campaign.updated_us,
         deadline_us=campaign.deadline_us,
+        reason=campaign.halt_reason,
+        waves=standing.waves,
+        waves_begun=campaign.open_waves,
     )
 
 
@@ -35,6 +38,7 @@ def coverage_to_proto(covered: Covered) -> pb.ModelCoverage:
         digest_before=covered.digest_before,
         digest_after=covered.digest_after,
         updated_us=covered.updated_us,
+        wave=covered.wave,
     )
 
 
@@ -44,8 +48,9 @@ def summary_to_proto(report: Report) -> pb.ReportSummary:
     tasks = Counter(
         model.covered.state.value for model in report.models if model.covered.updated_us
     )
+    waves = max((model.covered.wave for model in report.models), default=0) + 1
     return pb.ReportSummary(
-        status=standing_to_proto(Standing(report.request, report.campaign, tasks)),
+        status=standing_to_proto(Standing(report.request, report.campaign, tasks, waves)),
         request_sha256=request_digest(report.request),
         graph_sha256=report.graph_digest,
         models=len(report.models),

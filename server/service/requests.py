@@ -28,11 +28,13 @@ class Standing:
         request: the request.
         campaign: its execution.
         tasks: task state -> number of affected versions.
+        waves: how many waves its roll-out has.
     """
 
     request: UnlearningRequest
     campaign: Campaign
     tasks: Mapping[str, int]
+    waves: int
 
 
 class Requests:
@@ -199,7 +201,8 @@ class Requests:
     def _standing(self, campaign: Campaign) -> Standing:
         tasks = self._store.tasks(campaign.request_id).values()
         counts = Counter(task.state.value for task in tasks)
-        return Standing(self._store.request(campaign.request_id), campaign, counts)
+        waves = max((task.wave for task in tasks), default=0) + 1
+        return Standing(self._store.request(campaign.request_id), campaign, counts, waves)
 
 
 def _deadline_us(seconds: int) -> int:

@@ -20,6 +20,7 @@ class CampaignState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CAMPAIGN_STATE_ABORTED: _ClassVar[CampaignState]
     CAMPAIGN_STATE_ROLLING_BACK: _ClassVar[CampaignState]
     CAMPAIGN_STATE_ROLLED_BACK: _ClassVar[CampaignState]
+    CAMPAIGN_STATE_HALTED: _ClassVar[CampaignState]
 CAMPAIGN_STATE_UNSPECIFIED: CampaignState
 CAMPAIGN_STATE_AWAITING_APPROVAL: CampaignState
 CAMPAIGN_STATE_RUNNING: CampaignState
@@ -29,6 +30,7 @@ CAMPAIGN_STATE_PARTIAL: CampaignState
 CAMPAIGN_STATE_ABORTED: CampaignState
 CAMPAIGN_STATE_ROLLING_BACK: CampaignState
 CAMPAIGN_STATE_ROLLED_BACK: CampaignState
+CAMPAIGN_STATE_HALTED: CampaignState
 
 class RegisterModelRequest(_message.Message):
     __slots__ = ("record", "parents")
@@ -121,7 +123,7 @@ class ListRequestsResponse(_message.Message):
     def __init__(self, requests: _Optional[_Iterable[_Union[RequestStatus, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class RequestStatus(_message.Message):
-    __slots__ = ("request", "state", "tasks", "created_us", "updated_us", "deadline_us")
+    __slots__ = ("request", "state", "tasks", "created_us", "updated_us", "deadline_us", "reason", "waves", "waves_begun")
     class TasksEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -135,13 +137,19 @@ class RequestStatus(_message.Message):
     CREATED_US_FIELD_NUMBER: _ClassVar[int]
     UPDATED_US_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_US_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    WAVES_FIELD_NUMBER: _ClassVar[int]
+    WAVES_BEGUN_FIELD_NUMBER: _ClassVar[int]
     request: _unlearning_pb2.UnlearningRequest
     state: CampaignState
     tasks: _containers.ScalarMap[str, int]
     created_us: int
     updated_us: int
     deadline_us: int
-    def __init__(self, request: _Optional[_Union[_unlearning_pb2.UnlearningRequest, _Mapping]] = ..., state: _Optional[_Union[CampaignState, str]] = ..., tasks: _Optional[_Mapping[str, int]] = ..., created_us: _Optional[int] = ..., updated_us: _Optional[int] = ..., deadline_us: _Optional[int] = ...) -> None: ...
+    reason: str
+    waves: int
+    waves_begun: int
+    def __init__(self, request: _Optional[_Union[_unlearning_pb2.UnlearningRequest, _Mapping]] = ..., state: _Optional[_Union[CampaignState, str]] = ..., tasks: _Optional[_Mapping[str, int]] = ..., created_us: _Optional[int] = ..., updated_us: _Optional[int] = ..., deadline_us: _Optional[int] = ..., reason: _Optional[str] = ..., waves: _Optional[int] = ..., waves_begun: _Optional[int] = ...) -> None: ...
 
 class GetCoverageRequest(_message.Message):
     __slots__ = ("id", "page_size", "page_token")
@@ -154,7 +162,7 @@ class GetCoverageRequest(_message.Message):
     def __init__(self, id: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
 
 class ModelCoverage(_message.Message):
-    __slots__ = ("model_id", "owner", "state", "reason", "successor_id", "digest_before", "digest_after", "updated_us")
+    __slots__ = ("model_id", "owner", "state", "reason", "successor_id", "digest_before", "digest_after", "updated_us", "wave")
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -163,6 +171,7 @@ class ModelCoverage(_message.Message):
     DIGEST_BEFORE_FIELD_NUMBER: _ClassVar[int]
     DIGEST_AFTER_FIELD_NUMBER: _ClassVar[int]
     UPDATED_US_FIELD_NUMBER: _ClassVar[int]
+    WAVE_FIELD_NUMBER: _ClassVar[int]
     model_id: str
     owner: str
     state: str
@@ -171,7 +180,8 @@ class ModelCoverage(_message.Message):
     digest_before: str
     digest_after: str
     updated_us: int
-    def __init__(self, model_id: _Optional[str] = ..., owner: _Optional[str] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., successor_id: _Optional[str] = ..., digest_before: _Optional[str] = ..., digest_after: _Optional[str] = ..., updated_us: _Optional[int] = ...) -> None: ...
+    wave: int
+    def __init__(self, model_id: _Optional[str] = ..., owner: _Optional[str] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., successor_id: _Optional[str] = ..., digest_before: _Optional[str] = ..., digest_after: _Optional[str] = ..., updated_us: _Optional[int] = ..., wave: _Optional[int] = ...) -> None: ...
 
 class GetCoverageResponse(_message.Message):
     __slots__ = ("models", "next_page_token")

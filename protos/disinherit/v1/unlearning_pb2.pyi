@@ -69,18 +69,44 @@ class Root(_message.Message):
     def __init__(self, model_id: _Optional[str] = ..., classes: _Optional[_Iterable[str]] = ..., samples: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class UnlearningRequest(_message.Message):
-    __slots__ = ("id", "reason", "roots", "method", "client")
+    __slots__ = ("id", "reason", "roots", "method", "client", "roll_out")
     ID_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     ROOTS_FIELD_NUMBER: _ClassVar[int]
     METHOD_FIELD_NUMBER: _ClassVar[int]
     CLIENT_FIELD_NUMBER: _ClassVar[int]
+    ROLL_OUT_FIELD_NUMBER: _ClassVar[int]
     id: str
     reason: str
     roots: _containers.RepeatedCompositeFieldContainer[Root]
     method: Method
     client: str
-    def __init__(self, id: _Optional[str] = ..., reason: _Optional[str] = ..., roots: _Optional[_Iterable[_Union[Root, _Mapping]]] = ..., method: _Optional[_Union[Method, _Mapping]] = ..., client: _Optional[str] = ...) -> None: ...
+    roll_out: RollOut
+    def __init__(self, id: _Optional[str] = ..., reason: _Optional[str] = ..., roots: _Optional[_Iterable[_Union[Root, _Mapping]]] = ..., method: _Optional[_Union[Method, _Mapping]] = ..., client: _Optional[str] = ..., roll_out: _Optional[_Union[RollOut, _Mapping]] = ...) -> None: ...
+
+class RollOut(_message.Message):
+    __slots__ = ("canaries", "canary_count", "waves", "min_success", "max_retain_drop", "max_error_rate")
+    CANARIES_FIELD_NUMBER: _ClassVar[int]
+    CANARY_COUNT_FIELD_NUMBER: _ClassVar[int]
+    WAVES_FIELD_NUMBER: _ClassVar[int]
+    MIN_SUCCESS_FIELD_NUMBER: _ClassVar[int]
+    MAX_RETAIN_DROP_FIELD_NUMBER: _ClassVar[int]
+    MAX_ERROR_RATE_FIELD_NUMBER: _ClassVar[int]
+    canaries: _containers.RepeatedScalarFieldContainer[str]
+    canary_count: int
+    waves: _containers.RepeatedCompositeFieldContainer[Wave]
+    min_success: float
+    max_retain_drop: float
+    max_error_rate: float
+    def __init__(self, canaries: _Optional[_Iterable[str]] = ..., canary_count: _Optional[int] = ..., waves: _Optional[_Iterable[_Union[Wave, _Mapping]]] = ..., min_success: _Optional[float] = ..., max_retain_drop: _Optional[float] = ..., max_error_rate: _Optional[float] = ...) -> None: ...
+
+class Wave(_message.Message):
+    __slots__ = ("fraction", "count")
+    FRACTION_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    fraction: float
+    count: int
+    def __init__(self, fraction: _Optional[float] = ..., count: _Optional[int] = ...) -> None: ...
 
 class FisherPacket(_message.Message):
     __slots__ = ("tensors", "digest", "labels", "head_weight", "head_bias", "sources", "classes", "samples", "encoding", "clip_norm", "noise_multiplier")
@@ -143,18 +169,20 @@ class FisherReply(_message.Message):
     def __init__(self, roots: _Optional[_Iterable[_Union[RootFisher, _Mapping]]] = ...) -> None: ...
 
 class UnlearnTask(_message.Message):
-    __slots__ = ("request_id", "method", "fishers", "models", "created_us")
+    __slots__ = ("request_id", "method", "fishers", "models", "created_us", "measure_retain")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     METHOD_FIELD_NUMBER: _ClassVar[int]
     FISHERS_FIELD_NUMBER: _ClassVar[int]
     MODELS_FIELD_NUMBER: _ClassVar[int]
     CREATED_US_FIELD_NUMBER: _ClassVar[int]
+    MEASURE_RETAIN_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     method: Method
     fishers: _containers.RepeatedCompositeFieldContainer[FisherPacket]
     models: _containers.RepeatedCompositeFieldContainer[ModelTask]
     created_us: int
-    def __init__(self, request_id: _Optional[str] = ..., method: _Optional[_Union[Method, _Mapping]] = ..., fishers: _Optional[_Iterable[_Union[FisherPacket, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[ModelTask, _Mapping]]] = ..., created_us: _Optional[int] = ...) -> None: ...
+    measure_retain: bool
+    def __init__(self, request_id: _Optional[str] = ..., method: _Optional[_Union[Method, _Mapping]] = ..., fishers: _Optional[_Iterable[_Union[FisherPacket, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[ModelTask, _Mapping]]] = ..., created_us: _Optional[int] = ..., measure_retain: _Optional[bool] = ...) -> None: ...
 
 class ModelTask(_message.Message):
     __slots__ = ("model_id", "fisher", "digest", "samples")
@@ -179,7 +207,7 @@ class Selection(_message.Message):
     def __init__(self, parameter: _Optional[str] = ..., rows: _Optional[_Iterable[int]] = ..., total: _Optional[int] = ...) -> None: ...
 
 class ModelResult(_message.Message):
-    __slots__ = ("model_id", "outcome", "successor", "alpha", "lam", "gauge", "tuned", "selections", "out_of_scope", "fisher_seconds", "tune_seconds", "apply_seconds", "error", "repair_steps", "inheritance", "scale")
+    __slots__ = ("model_id", "outcome", "successor", "alpha", "lam", "gauge", "tuned", "selections", "out_of_scope", "fisher_seconds", "tune_seconds", "apply_seconds", "error", "repair_steps", "inheritance", "scale", "retain_before", "retain_after")
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     SUCCESSOR_FIELD_NUMBER: _ClassVar[int]
@@ -196,6 +224,8 @@ class ModelResult(_message.Message):
     REPAIR_STEPS_FIELD_NUMBER: _ClassVar[int]
     INHERITANCE_FIELD_NUMBER: _ClassVar[int]
     SCALE_FIELD_NUMBER: _ClassVar[int]
+    RETAIN_BEFORE_FIELD_NUMBER: _ClassVar[int]
+    RETAIN_AFTER_FIELD_NUMBER: _ClassVar[int]
     model_id: str
     outcome: Outcome
     successor: _graph_pb2.ModelRecord
@@ -212,7 +242,9 @@ class ModelResult(_message.Message):
     repair_steps: int
     inheritance: float
     scale: float
-    def __init__(self, model_id: _Optional[str] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., successor: _Optional[_Union[_graph_pb2.ModelRecord, _Mapping]] = ..., alpha: _Optional[float] = ..., lam: _Optional[float] = ..., gauge: _Optional[float] = ..., tuned: _Optional[bool] = ..., selections: _Optional[_Iterable[_Union[Selection, _Mapping]]] = ..., out_of_scope: _Optional[_Iterable[str]] = ..., fisher_seconds: _Optional[float] = ..., tune_seconds: _Optional[float] = ..., apply_seconds: _Optional[float] = ..., error: _Optional[str] = ..., repair_steps: _Optional[int] = ..., inheritance: _Optional[float] = ..., scale: _Optional[float] = ...) -> None: ...
+    retain_before: float
+    retain_after: float
+    def __init__(self, model_id: _Optional[str] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., successor: _Optional[_Union[_graph_pb2.ModelRecord, _Mapping]] = ..., alpha: _Optional[float] = ..., lam: _Optional[float] = ..., gauge: _Optional[float] = ..., tuned: _Optional[bool] = ..., selections: _Optional[_Iterable[_Union[Selection, _Mapping]]] = ..., out_of_scope: _Optional[_Iterable[str]] = ..., fisher_seconds: _Optional[float] = ..., tune_seconds: _Optional[float] = ..., apply_seconds: _Optional[float] = ..., error: _Optional[str] = ..., repair_steps: _Optional[int] = ..., inheritance: _Optional[float] = ..., scale: _Optional[float] = ..., retain_before: _Optional[float] = ..., retain_after: _Optional[float] = ...) -> None: ...
 
 class UnlearnReply(_message.Message):
     __slots__ = ("models",)

@@ -1,0 +1,70 @@
+"""Waves in the database: the next one begins, a campaign is halted, a person lets it go on."""
+
+from dataclasses import replace
+
+from sqlalchemy import Connection, update
+
+from disinherit.server.audit import append
+from disinherit.server.audit_words import AuditKind
+from disinherit.server.audited_tasks import change_task
+from disinherit.server.campaign_rows import find_campaign, put_event
+from disinherit.server.campaign_states import CampaignEvent, CampaignState
+from disinherit.server.gates import Halt
+from disinherit.server.tables import CAMPAIGNS, read_task, task_rows
+from disinherit.server.tasks import TaskState
+
+_NOT_APPLIED = (TaskState.PENDING, TaskState.SENT)
+_MAYBE = "; it had been sent before, so its owner may have applied it all the same"
+
+
+def begin_wave(db: Connection, request_id: str, open_waves: int) -> None:
+    """Let a campaign go on with its next wave.
+
+    Args:
+        db: a transaction that writes.
+        request_id: the request.
+        open_waves: how many waves have begun then.
+    """
+    _put(db, request_id, open_waves=open_waves)
+    said = {"wave": open_waves}
+    append(db, AuditKind.WAVE_DECIDED, request_id=request_id, parameters=said)
+
+
+def halt(db: Connection, request_id: str, why: Halt) -> None:
+    """Halt a campaign: what was not applied stays as it is. One that is stopped already is left.
+
+    What failed stays failed, with its own reason.
+
+    Args:
+        db: a transaction that writes.
+        request_id: the request.
+        why: the threshold that was passed.
+    """
+    if not find_campaign(db, request_id).state.advances:
+        return
+    put_event(db, request_id, CampaignEvent.HALT, None, said=dict(why.said))
+    _put(db, request_id, halt_reason=why.reason)
+    for task in (read_task(row) for row in task_rows(db, request_id)):
+        if task.state in _NOT_APPLIED:
+            reason = why.reason + (_MAYBE if task.state is TaskState.SENT else "")
+            change_task(db, request_id, replace(task, state=TaskState.HALTED, reason=reason))
+
+
+def accept(db: Connection, request_id: str) -> None:
+    """Let the waves that have begun pass, whatever came of them, if a campaign is halted.
+
+    Args:
+        db: a transaction that writes, and resumes the campaign.
+        request_id: the request.
+    """
+    campaign = find_campaign(db, request_id)
+    if campaign.state is not CampaignState.HALTED:
+        return
+    _put(db, request_id, accepted_waves=campaign.open_waves, halt_reason="")
+    for task in (read_task(row) for row in task_rows(db, request_id)):
+        if task.state is TaskState.HALTED:
+            change_task(db, request_id, replace(task, state=TaskState.PENDING, reason=""))
+
+
+def _put(db: Connection, request_id: str, **values: int | str) -> None:
+    db.execute(update(CAMPAIGNS).where(CAMPAIGNS.c.request_id == request_id).values(**values))
