@@ -17,7 +17,7 @@ def make_request(
     method: Method,
     reason: str,
     request_id: str | None,
-    samples: Sequence[str] = (),
+    samples: Sequence[Root] = (),
     client: str = "",
     roll_out: RollOut | None = None,
 ) -> UnlearningRequest:
@@ -28,7 +28,7 @@ def make_request(
         method: how to unlearn.
         reason: for people to read.
         request_id: `None` to make it from the rest, so that the same again is the same request.
-        samples: `SAMPLE@MODEL` each, in the place of classes.
+        samples: roots of samples, as their owners name them, in the place of classes.
         client: an owner whose whole contribution is to be forgotten, in the place of both.
         roll_out: in which order owners are asked, and what must hold; `None` for all at once.
 
@@ -48,8 +48,8 @@ def make_request(
             "learned, e.g. --forget cat@r1."
         )
     listed = [
-        *(Root(model_id=m, classes=names) for m, names in _by_model(forget, "class").items()),
-        *(Root(model_id=m, samples=ids) for m, ids in _by_model(samples, "sample").items()),
+        *(Root(model_id=m, classes=names) for m, names in _by_model(forget).items()),
+        *samples,
     ]
     request = UnlearningRequest(
         reason=reason, roots=listed, method=method, client=client, roll_out=roll_out
@@ -104,15 +104,14 @@ def _wave(size: str) -> Wave:
     return Wave(count=int(match[1])) if match[1] else Wave(fraction=float(match[2]) / 100)
 
 
-def _by_model(tokens: Sequence[str], what: str) -> dict[str, list[str]]:
+def _by_model(tokens: Sequence[str]) -> dict[str, list[str]]:
     """Return model -> names, of `NAME@MODEL` each."""
     named: dict[str, list[str]] = {}
     for token in tokens:
         name, _, model = token.rpartition("@")
         if not name or not model:
             raise RequestError(
-                f"Expected a {what} and a model as {what.upper()}@MODEL, such as cat@r1, but got "
-                f"{token!r}."
+                f"Expected a class and a model as CLASS@MODEL, such as cat@r1, but got {token!r}."
             )
         named.setdefault(model, []).append(name)
     return named

@@ -26,6 +26,7 @@ from disinherit.cli import (
     request,
     request_report,
     revoke,
+    samples,
     serve,
     simulate,
 )
@@ -51,6 +52,7 @@ app.command(name="serve", epilog=serve.EXAMPLES)(serve.serve)
 request.app.command(name="report", epilog=request_report.EXAMPLES)(request_report.report)
 app.add_typer(request.app, name="request")
 app.add_typer(model.app, name="model")
+app.add_typer(samples.app, name="samples")
 app.command(name="coverage", epilog=coverage.EXAMPLES)(coverage.coverage)
 audit.app.command(name="verify", epilog=audit_verify.EXAMPLES)(audit_verify.verify)
 app.add_typer(audit.app, name="audit")

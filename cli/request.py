@@ -1,6 +1,7 @@
 """`disinherit request`: ask the coordinator to forget, approve it, and follow it."""
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -21,6 +22,7 @@ RequestId = Annotated[str, typer.Argument(metavar="REQUEST", help="Id of the req
     epilog="Examples:\n\n"
     "disinherit request submit --forget cat@r1 --reason 'consent withdrawn'\n\n"
     "disinherit request submit --id 2026-17 --forget cat@r1 --forget owl@r2 --deadline 30d\n\n"
+    "disinherit request submit --samples erased.json --reason 'erasure request 118'\n\n"
     "disinherit request submit --client owner-3 --scope all\n\n"
     "disinherit request submit --forget cat@r1 --canary owner-3 --wave 10% --max-drop 2"
 )
@@ -31,11 +33,11 @@ def submit(
         list[str] | None,
         typer.Option(help="CLASS@MODEL: a class, and a model trained directly on it. Repeat."),
     ] = None,
-    sample: Annotated[
-        list[str] | None,
+    samples: Annotated[
+        list[Path] | None,
         typer.Option(
-            help="SAMPLE@MODEL: the id of a training sample, as the model's owner gave it out. "
-            "Repeat."
+            metavar="FILE",
+            help="Samples, as `disinherit samples digest` named them at their owner. Repeat.",
         ),
     ] = None,
     client: Annotated[
@@ -122,6 +124,7 @@ def submit(
 ) -> int:
     """Submit a request to forget classes, samples or a client in all models derived from them."""
     from disinherit.cli.asking import make_request, make_roll_out, seconds
+    from disinherit.cli.sample_files import read_samples
     from disinherit.common.encodings import Encoding
     from disinherit.v1 import coordinator_pb2 as pb
     from disinherit.v1.unlearning_pb2 import Method
@@ -141,12 +144,13 @@ def submit(
         min_inheritance=min_inheritance,
         rescale=rescale,
     )
+    listed = [root for path in samples or [] for root in read_samples(path)]
     request = make_request(
         forget or [],
         method,
         reason,
         request_id,
-        samples=sample or [],
+        samples=listed,
         client=client,
         roll_out=make_roll_out(
             canary or [], canary_count, wave or [], min_success, max_retain_drop, max_error_rate

@@ -23,6 +23,7 @@ def status_dict(status: "coordinator_pb2.RequestStatus") -> dict[str, Any]:
                 "model": root.model_id,
                 "classes": list(root.classes),
                 "samples": list(root.samples),
+                "salt": root.sample_salt or None,
             }
             for root in status.request.roots
         ],

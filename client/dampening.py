@@ -1,7 +1,6 @@
 """Dampening one model with the merged Fisher of what it inherited; nothing is stored here."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -10,11 +9,13 @@ from disinherit.client.aim import take_aim
 from disinherit.client.features import CachedLogits
 from disinherit.client.owner import Batches, Owner, load_network
 from disinherit.client.repairing import repair, repair_seed
-from disinherit.client.summaries import Summary, class_fishers, fisher_summary, split_samples
+from disinherit.client.samples import split_samples
+from disinherit.client.summaries import Summary, class_fishers, fisher_summary
 from disinherit.client.tuning import tune
 from disinherit.common.errors import FisherError, StoreError
 from disinherit.common.fiun import Sweep, unlearn_parameters
 from disinherit.common.records import ModelRecord
+from disinherit.common.sample_digests import SampleDigests
 from disinherit.common.scaling import scaled
 from disinherit.v1 import unlearning_pb2 as pb
 
@@ -63,7 +64,7 @@ def dampen_model(
     record: ModelRecord,
     packet: pb.FisherPacket,
     method: pb.Method,
-    samples: Sequence[str] = (),
+    samples: SampleDigests | None = None,
     request_id: str = "",
 ) -> DampenedModel:
     """Compute the dampened weights of one model.
@@ -78,7 +79,7 @@ def dampen_model(
         record: the version to dampen.
         packet: the merged Fisher of its upstream roots.
         method: how to unlearn.
-        samples: ids of its own training samples that are to be forgotten.
+        samples: its own training samples that are to be forgotten, if it is a root of some.
         request_id: what is random in a repair follows from it.
 
     Raises:
@@ -97,7 +98,7 @@ def dampen_model(
     load_seconds = time.perf_counter() - started
 
     started = time.perf_counter()
-    if samples:
+    if samples is not None:
         _, retain = split_samples(owner, record, samples)
         fishers = class_fishers(owner, record, network, aim.names, retain)
         summary = Summary(fishers, ",".join(aim.names))
@@ -180,8 +181,8 @@ def dampen_model(
     return DampenedModel(result, weights, summary)
 
 
-def _kept(owner: Owner, record: ModelRecord, samples: Sequence[str]) -> Batches | None:
+def _kept(owner: Owner, record: ModelRecord, samples: SampleDigests | None) -> Batches | None:
     """Return a model's direct training data without some samples; `None` if it is gone."""
-    if samples:
+    if samples is not None:
         return split_samples(owner, record, samples)[1]
     return owner.training_data(record)

@@ -14,6 +14,7 @@ from disinherit.client.owner import Batches, Owner, load_network
 from disinherit.common.checkpoints import weights_digest
 from disinherit.common.errors import DataError
 from disinherit.common.records import ModelRecord
+from disinherit.common.sample_digests import samples_of
 from disinherit.v1 import unlearning_pb2 as pb
 
 
@@ -41,7 +42,7 @@ def preview(owner: Owner, task: pb.UnlearnTask) -> pb.EvaluateReply:
     def one(model: pb.ModelTask) -> pb.Evaluation:
         record, packet = find_task(owner, task, model)
         weights = dampen_model(
-            owner, record, packet, task.method, model.samples, task.request_id
+            owner, record, packet, task.method, samples_of(model), task.request_id
         ).weights
         return _evaluation(owner, replace(record, digest=weights_digest(weights)), weights)
 

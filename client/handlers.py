@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from google.protobuf.message import Message
@@ -9,6 +10,7 @@ from google.protobuf.message import Message
 from disinherit.client.evaluating import evaluate, preview
 from disinherit.client.noticing import take_notice
 from disinherit.client.owner import Owner
+from disinherit.client.release import OPEN, ReleasePolicy
 from disinherit.client.rolling_back import roll_back
 from disinherit.client.summaries import forget_fishers, register
 from disinherit.client.unlearning import unlearn
@@ -33,14 +35,23 @@ def identify(owner: Owner, _: pb.Identity) -> pb.Identity:
     return pb.Identity(owner=owner.store.owner)
 
 
-HANDLERS: Mapping[str, Handler] = {
-    "query.identify": Handler(pb.Identity, identify),
-    "query.register": Handler(pb.RegisterTask, register),
-    "query.fisher": Handler(pb.FisherTask, forget_fishers),
-    "query.notice": Handler(pb.NoticeTask, take_notice),
-    "train.unlearn": Handler(pb.UnlearnTask, unlearn),
-    "train.rollback": Handler(pb.RollBackTask, roll_back),
-    "evaluate.panel": Handler(pb.EvaluateTask, evaluate),
-    "evaluate.preview": Handler(pb.UnlearnTask, preview),
-}
-"""Action -> handler."""
+def handlers(policy: ReleasePolicy = OPEN) -> Mapping[str, Handler]:
+    """Return what answers each action.
+
+    Args:
+        policy: conditions on the Fisher information that is released, beside the owner's own.
+    """
+    return {
+        "query.identify": Handler(pb.Identity, identify),
+        "query.register": Handler(pb.RegisterTask, register),
+        "query.fisher": Handler(pb.FisherTask, partial(forget_fishers, policy=policy)),
+        "query.notice": Handler(pb.NoticeTask, take_notice),
+        "train.unlearn": Handler(pb.UnlearnTask, unlearn),
+        "train.rollback": Handler(pb.RollBackTask, roll_back),
+        "evaluate.panel": Handler(pb.EvaluateTask, evaluate),
+        "evaluate.preview": Handler(pb.UnlearnTask, preview),
+    }
+
+
+HANDLERS = handlers()
+"""Action -> handler, with no conditions beside the owner's own."""

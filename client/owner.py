@@ -46,8 +46,15 @@ class Owner(Protocol):
 
 
 @runtime_checkable
-class ResolvesSamples(Protocol):
-    """An owner that knows its training samples by id: what it takes to forget single samples."""
+class ResolvesSamples(Owner, Protocol):
+    """An owner that knows its training samples by id: what it takes to forget single samples.
+
+    Ids stay here: a request names samples by salted digests (`disinherit.client.samples`).
+    """
+
+    def sample_ids(self, record: ModelRecord) -> Iterable[str]:
+        """Return the ids of all samples that the model was trained on directly; none if gone."""
+        ...
 
     def split_training_data(
         self, record: ModelRecord, samples: Sequence[str]
@@ -56,11 +63,10 @@ class ResolvesSamples(Protocol):
 
         Args:
             record: the model.
-            samples: ids as the owner gave them out.
+            samples: ids among its `sample_ids`.
 
         Raises:
-            DataError: if an id is not that of a sample the model was trained on directly, or the
-                data is gone.
+            DataError: if the data is gone.
         """
         ...
 

@@ -4,6 +4,7 @@ From a summary any class request is answered with no data access at all; the dat
 deleted, which is often the very reason for the request.
 """
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,16 +13,21 @@ from torch import nn
 
 from disinherit.client.failures import explain
 from disinherit.client.memory import ShrinkingBatches
-from disinherit.client.owner import Batches, Owner, ResolvesSamples, load_network
+from disinherit.client.owner import Batches, Owner, load_network
+from disinherit.client.release import OPEN, ReleasePolicy, policy_of
+from disinherit.client.samples import split_samples
 from disinherit.common.encodings import Encoding
-from disinherit.common.errors import DataError, FisherError, ScopeError
+from disinherit.common.errors import FisherError, ScopeError, WithheldError
 from disinherit.common.fisher import ClassFishers, Fisher, fisher_diagonal
 from disinherit.common.labels import class_indices
 from disinherit.common.packets import encode_fisher
 from disinherit.common.record_proto import record_to_proto
 from disinherit.common.records import ModelRecord
+from disinherit.common.sample_digests import samples_of
 from disinherit.common.scope import Head, find_head, resolve_scope
 from disinherit.v1 import unlearning_pb2 as pb
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,14 +61,24 @@ def register(owner: Owner, task: pb.RegisterTask) -> pb.RegisterReply:
     )
 
 
-def forget_fishers(owner: Owner, task: pb.FisherTask) -> pb.FisherReply:
+def forget_fishers(
+    owner: Owner, task: pb.FisherTask, policy: ReleasePolicy = OPEN
+) -> pb.FisherReply:
     """Return the Fisher information of the data to forget for every listed root.
 
     It is given class by class, or for all samples to forget together.
 
-    A root that cannot answer is reported with the reason; the others are answered all the same.
+    A root that cannot answer, or of which the owner releases nothing, is reported with the reason;
+    the others are answered all the same.
+
+    Args:
+        owner: the owner of the roots.
+        task: what is asked for.
+        policy: conditions on what is released, beside the owner's own.
     """
-    return pb.FisherReply(roots=[_root_fisher(owner, root, task.method) for root in task.roots])
+    policy = policy.stricter(policy_of(owner))
+    roots = [_root_fisher(owner, root, task.method, policy) for root in task.roots]
+    return pb.FisherReply(roots=roots)
 
 
 def fisher_summary(
@@ -141,38 +157,48 @@ def _registered(owner: Owner, record: ModelRecord, scope: str) -> ModelRecord:
     return owner.store.set_fishers(record.id, summary.fishers, scope)
 
 
-def _root_fisher(owner: Owner, root: pb.Root, method: pb.Method) -> pb.RootFisher:
+def _root_fisher(
+    owner: Owner, root: pb.Root, method: pb.Method, policy: ReleasePolicy
+) -> pb.RootFisher:
     started = time.perf_counter()
     try:
-        packets = _packets(owner, root, method)
+        packets = _packets(owner, root, method, policy)
     except Exception as error:  # also what the owner's loaders and networks raise
         reason = explain(error, f"compute the Fisher information of model {root.model_id!r}")
-        return pb.RootFisher(model_id=root.model_id, error=reason)
+        withheld = isinstance(error, WithheldError)
+        if withheld:
+            _log.warning("Withheld from request: %s", reason)
+        return pb.RootFisher(model_id=root.model_id, error=reason, withheld=withheld)
     return pb.RootFisher(
         model_id=root.model_id, packets=packets, seconds=time.perf_counter() - started
     )
 
 
-def _packets(owner: Owner, root: pb.Root, method: pb.Method) -> list[pb.FisherPacket]:
+def _packets(
+    owner: Owner, root: pb.Root, method: pb.Method, policy: ReleasePolicy
+) -> list[pb.FisherPacket]:
     """Return one packet per class to forget, or one for all samples to forget."""
     record = owner.store.record(root.model_id)
     network = load_network(owner, record, owner.store.weights(record.id))
     names = resolve_scope(network, method.scope)
     fishers = _class_fishers if root.classes else _sample_fishers
     head = _head(network)
-    return [
-        encode_fisher(
-            {name: fisher.values[name] for name in names},
-            labels=record.labels,
-            head_weight=head.weight if head else "",
-            head_bias=(head.bias or "") if head else "",
-            sources=[record.id],
-            classes=classes,
-            samples=fisher.count,
-            encoding=Encoding.from_proto(method.encoding),
+    packets = []
+    for classes, fisher in fishers(owner, record, root, network, names):
+        policy.check_samples(record.id, fisher.count)
+        packets.append(
+            encode_fisher(
+                {name: fisher.values[name] for name in names},
+                labels=record.labels,
+                head_weight=head.weight if head else "",
+                head_bias=(head.bias or "") if head else "",
+                sources=[record.id],
+                classes=classes,
+                samples=fisher.count,
+                encoding=Encoding.from_proto(method.encoding).shorter(policy.encoding),
+            )
         )
-        for classes, fisher in fishers(owner, record, root, network, names)
-    ]
+    return packets
 
 
 def _class_fishers(
@@ -195,28 +221,12 @@ def _sample_fishers(
     owner: Owner, record: ModelRecord, root: pb.Root, network: nn.Module, names: Sequence[str]
 ) -> Iterator[tuple[list[str], Fisher]]:
     """Yield the Fisher information of the listed samples, or of all that it was trained on."""
-    if not root.samples:
+    listed = samples_of(root)
+    if listed is None:
         yield [], fisher_summary(owner, record, network, names).fishers.total()
         return
-    forget, _ = split_samples(owner, record, root.samples)
+    forget, _ = split_samples(owner, record, listed)
     yield [], class_fishers(owner, record, network, names, forget).total()
-
-
-def split_samples(
-    owner: Owner, record: ModelRecord, samples: Sequence[str]
-) -> tuple[Batches, Batches]:
-    """Return the listed training samples of a model, and all others.
-
-    Raises:
-        DataError: if the owner does not know samples by id, or not one of these.
-    """
-    if not isinstance(owner, ResolvesSamples):
-        raise DataError(
-            f"Expected {owner.store.owner} to know its samples by id, to forget some of model "
-            f"{record.id!r}, but it does not. Give its owner `split_training_data`, or forget "
-            "whole classes."
-        )
-    return owner.split_training_data(record, samples)
 
 
 def _head(network: nn.Module) -> Head | None:

@@ -21,6 +21,7 @@ from disinherit.common.checkpoints import weights_digest
 from disinherit.common.labels import class_indices
 from disinherit.common.record_proto import record_to_proto
 from disinherit.common.records import check_id
+from disinherit.common.sample_digests import samples_of
 from disinherit.v1 import unlearning_pb2 as pb
 
 
@@ -56,7 +57,7 @@ def _apply(owner: Owner, task: pb.UnlearnTask, model: pb.ModelTask) -> pb.ModelR
     if entry is not None:
         return _recorded(entry.result)
     check_not_rolled_back(owner.store.rolled_back(task.request_id, record.id))
-    dampened = dampen_model(owner, record, packet, task.method, model.samples, task.request_id)
+    dampened = dampen_model(owner, record, packet, task.method, samples_of(model), task.request_id)
     started = time.perf_counter()
     # Handed on to the successor is the summary of the weights before dampening, without what was
     # forgotten.  The data may be gone, so there is often no other.

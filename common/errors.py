@@ -9,6 +9,7 @@
     │   ├── FisherError       ... about Fisher information: shapes, names, values
     │   ├── LabelError        ... about class names and label spaces
     │   ├── RequestError      ... about an unlearning request
+    │   ├── WithheldError     ... as what is asked for is more than an owner releases
     │   ├── DataError         ... about a data set, split or partition
     │   └── AuditError        ... about an audit log
     ├── CheckpointError       a stored file is missing, damaged or not what it says (exit code 2)
@@ -50,6 +51,10 @@ class LabelError(InputError):
 
 class RequestError(InputError):
     """An unlearning request that cannot be planned."""
+
+
+class WithheldError(InputError):
+    """An owner's release policy forbids what is asked for."""
 
 
 class DataError(InputError):

@@ -83,7 +83,8 @@ def root_packets(
             forget at this root.
     """
     if fisher.error:
-        raise FisherError(one_line(fisher.error))
+        withheld = f"withheld by owner {record.owner}: " if fisher.withheld else ""
+        raise FisherError(withheld + one_line(fisher.error))
     packets = list(fisher.packets)
     if not root.classes and len(packets) != 1:
         raise FisherError(

@@ -220,7 +220,7 @@ def _address(
 ) -> None:
     """Add a group's models and their packet to the messages of the models' owners."""
     positions: dict[str, int] = {}
-    samples = {root.model_id: root.samples for root in request.roots}
+    roots = {root.model_id: root for root in request.roots}
     for model in map(graph.model, group.models):
         message = messages.setdefault(
             model.owner,
@@ -235,11 +235,13 @@ def _address(
             # Not shared between groups by digest: that says nothing of the classes' names.
             positions[model.owner] = len(message.fishers)
             message.fishers.append(packet)
+        root = roots.get(model.id, pb.Root())
         message.models.append(
             pb.ModelTask(
                 model_id=model.id,
                 fisher=positions[model.owner],
                 digest=model.digest,
-                samples=samples.get(model.id, ()),
+                samples=root.samples,
+                sample_salt=root.sample_salt,
             )
         )

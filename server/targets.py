@@ -6,10 +6,8 @@ from disinherit.common.errors import RequestError
 from disinherit.common.graph import InheritanceGraph
 from disinherit.common.labels import class_indices
 from disinherit.common.records import ModelRecord
+from disinherit.common.sample_digests import samples_of
 from disinherit.v1.unlearning_pb2 import Root, UnlearningRequest
-
-_LONGEST_ID = 256
-"""Of a sample, in characters."""
 
 
 def with_roots(
@@ -54,7 +52,8 @@ def check_targets(graph: InheritanceGraph, request: UnlearningRequest) -> None:
 
     Raises:
         RequestError: if a root lists nothing to forget, classes beside samples, all of its classes,
-            a sample twice, or anything beside a client; or is not trained by that client.
+            samples by anything but salted digests, or anything beside a client; or is not trained
+            by that client.
         GraphError: if a root does not exist.
         LabelError: if a root does not know a class.
     """
@@ -91,16 +90,10 @@ def _check_samples(root: Root) -> None:
         raise RequestError(
             f"Expected either classes or samples to forget at root {root.model_id!r}, but got both."
         )
-    if len(set(root.samples)) != len(root.samples):
-        raise RequestError(
-            f"Expected every sample to forget at root {root.model_id!r} once, but got one twice."
-        )
-    for sample in root.samples:
-        if not (sample.isprintable() and 0 < len(sample) <= _LONGEST_ID):
-            raise RequestError(
-                f"Expected samples to forget at root {root.model_id!r} as ids of 1 to "
-                f"{_LONGEST_ID} printable characters, but got {sample[:40]!r}."
-            )
+    try:
+        samples_of(root)
+    except RequestError as error:
+        raise RequestError(f"Of root {root.model_id!r}: {error}") from error
 
 
 def _check_classes(record: ModelRecord, root: Root) -> None:

@@ -20,12 +20,15 @@ import torch
 from torch import Tensor, nn
 
 from disinherit.client.owner import Batches, Owner
+from disinherit.client.samples import sample_key
 from disinherit.client.store import ModelStore
 from disinherit.common.checkpoints import weights_digest
 from disinherit.common.errors import DataError
 from disinherit.common.records import ModelRecord, Provenance
+from disinherit.common.sample_digests import SampleDigests, digest_samples
 from disinherit.common.scope import architecture_fingerprint
 from disinherit.simulations.direct import DirectTransport
+from disinherit.v1 import unlearning_pb2 as pb
 
 LABELS = ("cat", "dog", "owl", "yak")
 FEATURES = 5
@@ -101,17 +104,19 @@ class PointsOwner:
             return None
         return [make_points(self.name, "train", record.labels, classes)]
 
+    def sample_ids(self, record: ModelRecord) -> list[str]:
+        """Samples are called by class and number, as in `cat-3`."""
+        classes = [name for name in record.labels if name in trained_on(record)]
+        return [f"{name}-{i}" for name in classes for i in range(SAMPLES["train"])]
+
     def split_training_data(
         self, record: ModelRecord, samples: Sequence[str]
     ) -> tuple[Batches, Batches]:
-        """Samples are called by class and number, as in `cat-3`."""
-        classes = [name for name in record.labels if name in trained_on(record)]
-        known = [f"{name}-{i}" for name in classes for i in range(SAMPLES["train"])]
-        unknown = [sample for sample in samples if sample not in known]
-        if unknown or not self.keeps_data:
-            raise DataError(f"Expected samples of {record.id!r}, but got {unknown[:1]}.")
+        if not self.keeps_data:
+            raise DataError(f"Expected {samples[0]} to be there, but it was erased.")
+        classes = trained_on(record)
         inputs, targets = make_points(self.name, "train", record.labels, classes)
-        chosen = torch.tensor([sample in samples for sample in known])
+        chosen = torch.tensor([sample in samples for sample in self.sample_ids(record)])
         return [(inputs[chosen], targets[chosen])], [(inputs[~chosen], targets[~chosen])]
 
     def tuning_data(self, record: ModelRecord) -> Batches | None:
@@ -173,6 +178,20 @@ def trained_on(record: ModelRecord) -> tuple[str, ...]:
     if record.provenance is None:
         return ()
     return tuple(name for name, count in record.provenance.samples_per_class.items() if count)
+
+
+SALT = "5a" * 16
+
+
+def named(root: Path, samples: Sequence[str], salt: str = SALT) -> SampleDigests:
+    """Samples as a request names them, with the key of the owner whose store is in `root`."""
+    return digest_samples(sample_key(root), salt, samples)
+
+
+def samples_root(model: str, root: Path, samples: Sequence[str], salt: str = SALT) -> pb.Root:
+    """A root of samples, of an owner whose store is in `root`."""
+    found = named(root, samples, salt)
+    return pb.Root(model_id=model, samples=found.digests, sample_salt=found.salt)
 
 
 def openers(

@@ -55,6 +55,7 @@ def the_line(capsys: Capture) -> str:
     return told.err
 
 
+METHOD = ("--alpha", "1", "--lambda", "0.5", "--gauge", "0.5")
 SUBMIT = ("request", "submit", "--forget", "cat@r1", "--reason", "asked to", "--alpha", "1")
 
 
@@ -63,7 +64,7 @@ def test_from_submission_to_coverage(running: Running, capsys: Capture) -> None:
     request = status["id"]
     assert re.fullmatch("forget-[0-9a-f]{12}", request)
     assert status["state"] == "awaiting_approval"
-    assert status["roots"] == [{"model": "r1", "classes": ["cat"], "samples": []}]
+    assert status["roots"] == [{"model": "r1", "classes": ["cat"], "samples": [], "salt": None}]
     assert status["deadline"] is not None
     assert as_json(capsys, *SUBMIT, "--lambda", "0.5", "--gauge", "0.5") == status
     assert as_json(capsys, "request", "show", request) == status
@@ -198,14 +199,26 @@ def test_registering_a_version_by_its_checkpoint(
 
 
 def test_samples_and_clients_are_asked_for_in_the_place_of_classes(
-    running: Running, capsys: Capture
+    running: Running, tmp_path: Path, capsys: Capture
 ) -> None:
-    asked = ("request", "submit", "--sample", "cat-0@r1", "--sample", "dog-3@r1")
+    ids, named = tmp_path / "ids.txt", tmp_path / "erased.json"
+    ids.write_text("cat-0\ndog-3\n\ncat-0\n")
+    store = ("--store", str(running.world.root / "anna"))
+    assert run(["samples", "digest", str(ids), *store, "--model", "r1", "--salt", "0f" * 16]) == 0
+    named.write_text(capsys.readouterr().out)
+    assert "cat-0" not in named.read_text()
+    asked = ("request", "submit", "--samples", str(named), *METHOD)
     status = as_json(capsys, *asked)
-    assert status["roots"] == [{"model": "r1", "classes": [], "samples": ["cat-0", "dog-3"]}]
+    (root,) = status["roots"]
+    assert (root["model"], root["classes"], root["salt"]) == ("r1", [], "0f" * 16)
+    assert root["samples"] == json.loads(named.read_text())["digests"]
     assert status["client"] is None
     assert run([*asked]) == 0
     assert "2 samples at r1" in capsys.readouterr().out
+    approver = ("--token", secret("approver"))
+    as_json(capsys, "request", "approve", status["id"], *approver)
+    assert run(["request", "watch", status["id"]]) == 0
+    assert "complete: 5 verified" in capsys.readouterr().out
     status = as_json(capsys, "request", "submit", "--client", "ben")
     assert status["client"] == "ben"
     assert {root["model"] for root in status["roots"]} == {"s", "r2", "r6"}
@@ -219,8 +232,8 @@ def test_samples_and_clients_are_asked_for_in_the_place_of_classes(
     [
         (("request", "submit"), "--forget cat@r1"),
         (("request", "submit", "--forget", "cat"), "'cat'"),
-        (("request", "submit", "--sample", "cat-0"), "SAMPLE@MODEL, such as"),
-        (("request", "submit", "--sample", "cat-0@r1", "--client", "ben"), "several of these"),
+        (("request", "submit", "--samples", "gone.json"), "gone.json"),
+        (("request", "submit", "--forget", "cat@r1", "--client", "ben"), "several of these"),
         (("request", "submit", "--client", "zoe"), "'zoe' trained none"),
         (("request", "submit", "--forget", "dodo@r1"), "'dodo'"),
         (("request", "submit", "--forget", "cat@nobody"), "'nobody'"),

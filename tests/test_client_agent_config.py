@@ -6,6 +6,8 @@ import pytest
 
 from disinherit.client.agent import load_factory, read_config
 from disinherit.client.agent.hours import Hours
+from disinherit.client.release import OPEN, ReleasePolicy
+from disinherit.common.encodings import Encoding
 from disinherit.common.errors import InputError
 
 SOUND = {
@@ -29,6 +31,7 @@ def test_a_short_configuration_is_enough(tmp_path: Path) -> None:
     assert (config.owner, config.server) == ("anna", "coordinator.example:8443")
     assert (config.ca, config.state) == (tmp_path / "ca.pem", tmp_path / "state")
     assert (config.enrol_server, config.bytes_per_second, config.hours) == ("", 0, None)
+    assert config.release == OPEN
 
 
 def test_everything_can_be_said(tmp_path: Path) -> None:
@@ -39,8 +42,10 @@ def test_everything_can_be_said(tmp_path: Path) -> None:
             enrol_server='"c:1"',
             bytes_per_second="500_000",
             hours='"22:00-06:30"',
+            release='{min_forget_samples = 20, encoding = "log8"}',
         )
     )
+    assert config.release == ReleasePolicy(20, Encoding.LOG8)
     assert config.state == Path("/var/lib/agent")
     assert (config.enrol_server, config.bytes_per_second) == ("c:1", 500_000)
     assert config.hours == Hours(22 * 3600.0, 6.5 * 3600.0)
@@ -63,6 +68,8 @@ def test_everything_can_be_said(tmp_path: Path) -> None:
         ({"hours": '"22-6"'}, "22:00-06:00"),
         ({"hours": '"25:00-06:00"'}, "25:00"),
         ({"hours": '"06:00-06:00"'}, "06:00-06:00"),
+        ({"release": "{min_forget_samples = 0}"}, "min_forget_samples"),
+        ({"release": "{colour = 3}"}, "colour"),
         ({"colour": '"red"'}, "colour"),
         ({"owner": "anna"}, "TOML"),
     ],

@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from client_tasks import make_method
 from owner_fixture import LABELS, PointsOwner
 
 from disinherit.client.agent.download import Downloads
 from disinherit.client.agent.runner import Answer, Runner, Stopped
+from disinherit.client.release import ReleasePolicy
 from disinherit.v1 import agents_pb2
 from disinherit.v1 import unlearning_pb2 as pb
 
@@ -40,7 +42,11 @@ class Desk:
             return PointsOwner(root / "anna", "anna")
 
         self.runner = Runner(
-            "anna", open_owner, Downloads(root / "downloads", fetch), self.answers.put
+            "anna",
+            open_owner,
+            Downloads(root / "downloads", fetch),
+            self.answers.put,
+            ReleasePolicy(min_forget_samples=25),
         )
 
     def submit(self, task_id: str, action: str = "evaluate.panel", task: bytes = PANEL) -> None:
@@ -55,6 +61,15 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
     desk = Desk(tmp_path)
     yield desk
     desk.runner.stop(30.0)
+
+
+def test_what_the_devices_configuration_forbids_is_withheld(desk: Desk) -> None:
+    """Each class has 24 samples, and the owner itself sets no policy."""
+    task = pb.FisherTask(roots=[pb.Root(model_id="m", classes=["cat"])], method=make_method())
+    desk.submit("a", "query.fisher", task.SerializeToString())
+    (root,) = pb.FisherReply.FromString(desk.answer().data).roots
+    assert root.withheld
+    assert "at least 25 samples" in root.error
 
 
 def test_a_task_that_comes_again_while_it_is_done_is_done_once(desk: Desk) -> None:

@@ -8,7 +8,16 @@ import torch
 from client_tasks import HEAD, make_method, make_task
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from owner_fixture import LABELS, SAMPLES, PointsOwner, make_network, make_points
+from owner_fixture import (
+    LABELS,
+    SALT,
+    SAMPLES,
+    PointsOwner,
+    make_network,
+    make_points,
+    named,
+    samples_root,
+)
 from torch import Tensor, nn
 
 from disinherit.client.dampening import dampen_model
@@ -54,8 +63,15 @@ def ask(owner: PointsOwner, root: pb.Root, scope: str = "head") -> pb.RootFisher
     return answer
 
 
+def name_samples(owner: PointsOwner, task: pb.UnlearnTask, samples: Sequence[str]) -> None:
+    """Have the first model of a task forget samples of its own."""
+    found = named(owner.store.root, samples)
+    task.models[0].samples.extend(found.digests)
+    task.models[0].sample_salt = found.salt
+
+
 def packet_of(owner: PointsOwner, samples: Sequence[str], scope: str = "head") -> pb.FisherPacket:
-    answer = ask(owner, pb.Root(model_id="m", samples=samples), scope)
+    answer = ask(owner, samples_root("m", owner.store.root, samples), scope)
     assert not answer.error
     (packet,) = answer.packets
     return packet
@@ -86,7 +102,7 @@ def test_the_reference_is_the_rest_of_the_models_own_data(
     samples = sorted(chosen)
     packet = packet_of(owner, samples)
     record, before = owner.store.record("m"), owner.store.weights("m")
-    found = dampen_model(owner, record, packet, METHOD, samples).weights
+    found = dampen_model(owner, record, packet, METHOD, named(owner.store.root, samples)).weights
     forget = naive_fisher(owner, "m", samples)
     retain = naive_fisher(owner, "m", [sample for sample in IDS if sample not in chosen])
     for name, value in before.items():
@@ -125,7 +141,8 @@ def test_a_clients_contribution_is_all_that_its_model_was_trained_on(owner: Poin
 def test_the_default_strength_is_that_for_samples(owner: PointsOwner) -> None:
     packet = packet_of(owner, ["cat-0", "dog-1"])
     method = make_method(alpha=None, lam=None, gauge=None)
-    result = dampen_model(owner, owner.store.record("m"), packet, method, ["cat-0"]).result
+    samples = named(owner.store.root, ["cat-0"])
+    result = dampen_model(owner, owner.store.record("m"), packet, method, samples).result
     assert (result.alpha, result.lam, result.gauge) == (DEFAULT.alpha, DEFAULT.lam, DEFAULT.gauge)
     assert not result.tuned
 
@@ -133,7 +150,7 @@ def test_the_default_strength_is_that_for_samples(owner: PointsOwner) -> None:
 def test_a_preview_is_what_would_be_stored(owner: PointsOwner) -> None:
     samples = ["cat-0", "owl-5", "dog-7"]
     task = make_task(owner, ["m"], packet_of(owner, samples), METHOD)
-    task.models[0].samples.extend(samples)
+    name_samples(owner, task, samples)
     seen = preview(owner, task).models[0].digest
     (result,) = unlearn(owner, task).models
     assert result.outcome == pb.OUTCOME_APPLIED
@@ -145,7 +162,7 @@ def test_a_preview_is_what_would_be_stored(owner: PointsOwner) -> None:
 def test_what_is_handed_on_to_the_successor_is_without_the_samples(owner: PointsOwner) -> None:
     samples = [f"cat-{i}" for i in range(10)]
     task = make_task(owner, ["m"], packet_of(owner, samples), METHOD)
-    task.models[0].samples.extend(samples)
+    name_samples(owner, task, samples)
     (result,) = unlearn(owner, task).models
     stored = owner.store.fishers(result.successor.id)
     assert stored is not None
@@ -154,13 +171,37 @@ def test_what_is_handed_on_to_the_successor_is_without_the_samples(owner: Points
 
 
 def test_unknown_samples_are_refused_and_nothing_is_changed(owner: PointsOwner) -> None:
-    assert "yak-0" in ask(owner, pb.Root(model_id="m", samples=["yak-0"])).error
+    error = ask(owner, samples_root("m", owner.store.root, ["cat-0", "yak-0"])).error
+    assert "1 of 2 are of none" in error
+    assert "yak-0" not in error
     task = make_task(owner, ["m"], packet_of(owner, ["cat-0"]), METHOD)
-    task.models[0].samples.extend(["yak-0"])
+    name_samples(owner, task, ["yak-0"])
     (result,) = unlearn(owner, task).models
     assert result.outcome == pb.OUTCOME_FAILED
-    assert "yak-0" in result.error
+    assert "1 of 1 are of none" in result.error
     assert [record.id for record in owner.store.records()] == ["m", "n"]
+
+
+def test_digests_made_with_another_key_are_of_no_sample(owner: PointsOwner, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    assert "1 of 1 are of none" in ask(owner, samples_root("m", other, ["cat-0"])).error
+
+
+def test_ids_in_place_of_digests_are_refused(owner: PointsOwner) -> None:
+    error = ask(owner, pb.Root(model_id="m", samples=["cat-0"], sample_salt=SALT)).error
+    assert "64 hexadecimal digits" in error
+    assert "cat-0" not in error
+
+
+def test_what_an_owner_says_of_ids_stays_in_its_log(
+    owner: PointsOwner, caplog: pytest.LogCaptureFixture
+) -> None:
+    owner.keeps_data = False
+    error = ask(owner, samples_root("m", owner.store.root, ["cat-0"])).error
+    assert "The owner's log says why" in error
+    assert "cat-0" not in error
+    assert "Expected cat-0 to be there" in caplog.text
 
 
 class NamelessOwner(PointsOwner):
@@ -172,6 +213,6 @@ class NamelessOwner(PointsOwner):
 def test_an_owner_that_does_not_know_its_samples_says_so(tmp_path: Path) -> None:
     with NamelessOwner(tmp_path, "ben") as owner:
         owner.train("m", CLASSES, created_us=1)
-        error = ask(owner, pb.Root(model_id="m", samples=["cat-0"])).error
+        error = ask(owner, samples_root("m", owner.store.root, ["cat-0"])).error
         assert "ben to know its samples by id" in error
         assert not ask(owner, pb.Root(model_id="m", classes=["cat"])).error

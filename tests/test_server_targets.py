@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 from campaign_fixture import NAMES, OWNERS, World, build, copy, lying, make_method
+from owner_fixture import SALT, samples_root
 
 from disinherit.common.errors import InputError, RequestError
 from disinherit.server.store import TaskState
 from disinherit.v1 import unlearning_pb2 as pb
 
 IDS = ("cat-0", "dog-3", "owl-5")
+DIGESTS = ("ab" * 32, "cd" * 32)
 
 
 @pytest.fixture(scope="module")
@@ -26,9 +28,19 @@ def world(built: Path, tmp_path: Path) -> Iterator[World]:
         yield world
 
 
-def by_samples(*roots: str, samples: tuple[str, ...] = IDS) -> pb.UnlearningRequest:
-    listed = [pb.Root(model_id=root, samples=samples) for root in roots]
+def by_digests(
+    *roots: str, digests: tuple[str, ...] = DIGESTS, salt: str = SALT
+) -> pb.UnlearningRequest:
+    listed = [pb.Root(model_id=root, samples=digests, sample_salt=salt) for root in roots]
     return pb.UnlearningRequest(id="q", roots=listed, method=make_method(row_scoped=True))
+
+
+def by_samples(world: World, model: str, *samples: str) -> pb.UnlearningRequest:
+    """A request as it is made with the digests that the model's owner makes."""
+    folder = world.root / OWNERS[model]
+    request = by_digests()
+    request.roots.append(samples_root(model, folder, samples or IDS))
+    return request
 
 
 def by_client(client: str, request_id: str = "q") -> pb.UnlearningRequest:
@@ -46,13 +58,17 @@ def unlearn_tasks(world: World) -> dict[str, pb.ModelTask]:
 
 def test_samples_are_forgotten_in_the_root_and_everything_below(world: World) -> None:
     before = {model: world.weights(model) for model in ("d", "s")}
-    world.coordinator.submit(by_samples("r2"))
+    request = by_samples(world, "r2")
+    world.coordinator.submit(request)
     result = world.coordinator.run("q")
     assert result.outcome == "complete"
     assert set(world.states()) == {"r2", "r3", "r4", "r6"}
     assert set(world.states().values()) == {TaskState.VERIFIED}
     sent = unlearn_tasks(world)
-    assert list(sent["r2"].samples) == list(IDS)
+    assert sent["r2"].samples == request.roots[0].samples
+    assert len(sent["r2"].samples) == len(IDS)
+    for ask in world.transport.asked:
+        assert not any(id.encode() in ask.task.SerializeToString() for id in IDS)
     assert not any(sent[model].samples for model in ("r3", "r4", "r6"))
     for model, weights in before.items():
         assert all(weights[name].equal(value) for name, value in world.weights(model).items())
@@ -86,13 +102,13 @@ def test_the_same_client_request_again_changes_nothing(world: World) -> None:
 
 
 def mixed() -> pb.UnlearningRequest:
-    request = by_samples("r2")
+    request = by_digests("r2")
     request.roots.add(model_id="r1", classes=["cat"])
     return request
 
 
 def both() -> pb.UnlearningRequest:
-    request = by_samples("r2")
+    request = by_digests("r2")
     request.roots[0].classes.append("cat")
     return request
 
@@ -105,7 +121,7 @@ def others_root() -> pb.UnlearningRequest:
 
 def client_and_samples() -> pb.UnlearningRequest:
     request = by_client("ben")
-    request.roots.add(model_id="r2", samples=IDS)
+    request.roots.add(model_id="r2", samples=DIGESTS)
     return request
 
 
@@ -114,16 +130,17 @@ def client_and_samples() -> pb.UnlearningRequest:
     [
         (mixed, "either classes or samples to forget in one request"),
         (both, "either classes or samples to forget at root 'r2'"),
-        (lambda: by_samples("r2", samples=("a", "a")), "once, but got one twice"),
-        (lambda: by_samples("r2", samples=("",)), "printable characters, but got ''"),
-        (lambda: by_samples("r2", samples=("a\nb",)), "printable characters"),
-        (lambda: by_samples("r2", samples=("a" * 257,)), "1 to 256"),
-        (lambda: by_samples("r9"), "'r9'"),
-        (lambda: by_samples("r2", "r2"), "every root once"),
+        (lambda: by_digests("r2", digests=2 * DIGESTS), "of every sample once"),
+        (lambda: by_digests("r2", digests=("",)), "'r2'.* something of 0 characters"),
+        (lambda: by_digests("r2", digests=("AB" * 32,)), "64 hexadecimal digits"),
+        (lambda: by_digests("r2", digests=IDS), "something of 5 characters"),
+        (lambda: by_digests("r2", salt=""), "a salt of 32 hexadecimal digits"),
+        (lambda: by_digests("r9"), "'r9'"),
+        (lambda: by_digests("r2", "r2"), "every root once"),
         (lambda: by_client("zoe"), "'zoe' trained none"),
         (others_root, "a root that 'anna' trained, but 'r2' of 'ben'"),
         (client_and_samples, "no classes or samples beside client 'ben'"),
-        (lambda: by_samples(), "at least one root"),
+        (lambda: by_digests(), "at least one root"),
     ],
 )
 def test_what_makes_no_sense_is_refused_and_nothing_is_stored(
@@ -135,10 +152,10 @@ def test_what_makes_no_sense_is_refused_and_nothing_is_stored(
 
 
 def test_samples_that_the_owner_does_not_know_fail_with_its_reason(world: World) -> None:
-    world.coordinator.submit(by_samples("r1", samples=("cat-0", "cat-999")))
+    world.coordinator.submit(by_samples(world, "r1", "cat-0", "cat-999"))
     result = world.coordinator.run("q")
     assert result.outcome == "failed"
-    assert "cat-999" in world.reason("r1")
+    assert "1 of 2 are of none" in world.reason("r1")
     assert set(world.states().values()) == {TaskState.FAILED}
 
 
@@ -151,7 +168,7 @@ def test_an_owner_that_sends_other_than_one_packet_is_not_believed(
         del reply.roots[0].packets[:]
         reply.roots[0].packets.extend([packet] * count)
 
-    world.coordinator.submit(by_samples("r1", samples=("cat-0",)))
+    world.coordinator.submit(by_samples(world, "r1", "cat-0"))
     world.transport.twists["anna", "query.fisher"] = lying(other)
     assert world.coordinator.run("q").outcome == "failed"
     assert f"one Fisher information of all samples to forget, but its owner sent {count}" in (

@@ -39,7 +39,9 @@ class Agent:
         self._stop = threading.Event()
         self._link = Link(config, identity, self._stop)
         downloads = Downloads(config.state / "downloads", self._link.fetch)
-        self._runner = Runner(config.owner, open_owner, downloads, self._link.answer)
+        self._runner = Runner(
+            config.owner, open_owner, downloads, self._link.answer, config.release
+        )
         self._thread = threading.Thread(
             target=self._link.run, args=(self._runner.submit,), name="link", daemon=True
         )

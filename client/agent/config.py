@@ -9,12 +9,13 @@ from typing import Any
 
 from disinherit.client.agent.hours import Hours, parse_hours
 from disinherit.client.factory import FUNCTION
+from disinherit.client.release import OPEN, ReleasePolicy, read_policy
 from disinherit.common.errors import InputError
 from disinherit.common.records import check_id
 
 _ADDRESS = re.compile(r"[^\s/]+:\d{1,5}")
 _TEXTS = ("owner", "server", "ca", "state", "factory")
-_OPTIONAL = ("enrol_server", "bytes_per_second", "hours")
+_OPTIONAL = ("enrol_server", "bytes_per_second", "hours", "release")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,8 @@ class AgentConfig:
         enrol_server: the coordinator's port for those without a certificate; needed to enrol.
         bytes_per_second: up and down, each; 0 for no limit.
         hours: when to take part, in the device's time zone; `None` for always.
+        release: conditions on the Fisher information that leaves the device, beside those that the
+            owner of the factory sets itself.
     """
 
     owner: str
@@ -41,6 +44,7 @@ class AgentConfig:
     enrol_server: str = ""
     bytes_per_second: int = 0
     hours: Hours | None = None
+    release: ReleasePolicy = OPEN
 
 
 def read_config(path: Path) -> AgentConfig:
@@ -91,6 +95,7 @@ def _config(values: Mapping[str, Any], path: Path) -> AgentConfig:
         enrol_server=_text(values, "enrol_server", path, default=""),
         bytes_per_second=rate,
         hours=parse_hours(hours) if hours else None,
+        release=read_policy(values.get("release", {}), f"[release] of {path}"),
     )
 
 

@@ -11,8 +11,9 @@ from google.protobuf.message import DecodeError, Message
 
 from disinherit.client.agent.download import Downloads
 from disinherit.client.failures import explain
-from disinherit.client.handlers import HANDLERS
+from disinherit.client.handlers import handlers
 from disinherit.client.owner import Owner
+from disinherit.client.release import OPEN, ReleasePolicy
 from disinherit.common.errors import InputError
 from disinherit.common.packets import attach_tensors
 from disinherit.v1 import agents_pb2 as pb
@@ -54,6 +55,7 @@ class Runner:
         open_owner: opens them.
         downloads: gets the Fisher packets.
         answer: called with every answer, from the runner's thread.
+        policy: conditions on what is released, beside the owner's own.
     """
 
     def __init__(
@@ -62,11 +64,13 @@ class Runner:
         open_owner: OpenOwner,
         downloads: Downloads,
         answer: Callable[[Answer], None],
+        policy: ReleasePolicy = OPEN,
     ) -> None:
         self._owner = owner
         self._open_owner = open_owner
         self._downloads = downloads
         self._answer = answer
+        self._handlers = handlers(policy)
         self._queue: queue.SimpleQueue[pb.AgentTask | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._begun: dict[str, pb.AgentTask] = {}
@@ -118,10 +122,10 @@ class Runner:
         return Answer(task.task_id, reply.SerializeToString(deterministic=True))
 
     def _handle(self, task: pb.AgentTask) -> Message:
-        handler = HANDLERS.get(task.action)
+        handler = self._handlers.get(task.action)
         if handler is None:
             raise InputError(
-                f"Expected an action among {', '.join(HANDLERS)}, but got {task.action!r}."
+                f"Expected an action among {', '.join(self._handlers)}, but got {task.action!r}."
             )
         try:
             message = handler.task.FromString(task.task)

@@ -2,21 +2,29 @@
 
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from disinherit.client.samples import sample_key
 from disinherit.common.errors import CampaignError
+from disinherit.common.sample_digests import SALT_BYTES, digest_samples
 from disinherit.server.coordinator import Coordinator
 from disinherit.server.store import CoordinatorStore
 from disinherit.server.transport import Answer, Ask, Transport
 from disinherit.simulations.direct import DirectTransport
-from disinherit.simulations.methods.case_owner import graph_of, owners_of, samples_to_forget
+from disinherit.simulations.methods.case_owner import (
+    CaseOwner,
+    graph_of,
+    owners_of,
+    samples_to_forget,
+)
 from disinherit.simulations.methods.method import Unlearned
 from disinherit.simulations.subjects import MethodCase, Weights
 from disinherit.v1 import unlearning_pb2 as pb
 
 _REQUEST = "bench"
+_SALT = "00" * SALT_BYTES
 
 
 class CountingTransport:
@@ -81,7 +89,7 @@ def run_campaign(case: MethodCase, method: pb.Method, *, all_roots: bool = False
                 raise CampaignError(f"Expected all owners to register, but: {errors}.")
             transport.sent.clear()
             setup_seconds = time.perf_counter() - started
-            coordinator.submit(request_of(case, method))
+            coordinator.submit(request_of(case, method, owners))
             result = coordinator.run(_REQUEST)
         finally:
             store.close()
@@ -109,13 +117,27 @@ def run_campaign(case: MethodCase, method: pb.Method, *, all_roots: bool = False
     return Unlearned(weights, dict(transport.sent), setup_seconds, tune_seconds, chosen)
 
 
-def request_of(case: MethodCase, method: pb.Method) -> pb.UnlearningRequest:
-    """Return the request that a case is about: for classes, for samples, or for a client."""
+def request_of(
+    case: MethodCase, method: pb.Method, owners: Mapping[str, Callable[[], CaseOwner]]
+) -> pb.UnlearningRequest:
+    """Return the request that a case is about: for classes, for samples, or for a client.
+
+    Args:
+        case: the case.
+        method: how to unlearn.
+        owners: owner name -> how to open it.
+    """
     request = pb.UnlearningRequest(id=_REQUEST, method=method)
     if case.granularity == "client":
         (request.client,) = {case.subjects[root].owner for root in case.roots}
         return request
     for root, names in case.roots.items():
-        samples = [] if case.by_class else samples_to_forget(case.subjects[root])
-        request.roots.add(model_id=root, classes=names, samples=samples)
+        if case.by_class:
+            request.roots.add(model_id=root, classes=names)
+            continue
+        subject = case.subjects[root]
+        with owners[subject.owner]() as owner:
+            key = sample_key(owner.store.root)
+        named = digest_samples(key, _SALT, samples_to_forget(subject))
+        request.roots.add(model_id=root, samples=named.digests, sample_salt=named.salt)
     return request

@@ -10,7 +10,6 @@ from torch import nn
 from disinherit.client.owner import Batches
 from disinherit.client.store import ModelStore
 from disinherit.common.checkpoints import weights_digest
-from disinherit.common.errors import DataError
 from disinherit.common.records import Inheritance, InheritanceKind, ModelRecord, Provenance
 from disinherit.common.scope import architecture_fingerprint
 from disinherit.simulations.subjects import MethodCase, MethodSubject, Samples
@@ -47,17 +46,15 @@ class CaseOwner:
         samples = trained_on(self._subject(record))
         return samples.batches(_BATCH) if len(samples) else None
 
+    def sample_ids(self, record: ModelRecord) -> list[str]:
+        """Return the positions of samples in what the model was trained on directly."""
+        return [str(position) for position in range(len(trained_on(self._subject(record))))]
+
     def split_training_data(
         self, record: ModelRecord, samples: Sequence[str]
     ) -> tuple[Batches, Batches]:
-        """Return some of what the model was trained on directly, and the rest.
-
-        Samples are called by their position in it.
-        """
+        """Return some of what the model was trained on directly, and the rest."""
         everything = trained_on(self._subject(record))
-        known = {str(position) for position in range(len(everything))}
-        if unknown := [sample for sample in samples if sample not in known]:
-            raise DataError(f"Expected samples of model {record.id!r}, but got {unknown[0]!r}.")
         chosen = torch.zeros(len(everything), dtype=torch.bool)
         chosen[[int(sample) for sample in samples]] = True
         return everything[chosen].batches(_BATCH), everything[~chosen].batches(_BATCH)

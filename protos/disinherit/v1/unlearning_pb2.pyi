@@ -59,14 +59,16 @@ class Method(_message.Message):
     def __init__(self, scope: _Optional[str] = ..., reference: _Optional[str] = ..., merge: _Optional[str] = ..., alpha: _Optional[float] = ..., lam: _Optional[float] = ..., gauge: _Optional[float] = ..., exponent: _Optional[float] = ..., bound: _Optional[float] = ..., row_scoped: _Optional[bool] = ..., encoding: _Optional[_Union[FisherEncoding, str]] = ..., repair_steps: _Optional[int] = ..., min_inheritance: _Optional[float] = ..., rescale: _Optional[bool] = ...) -> None: ...
 
 class Root(_message.Message):
-    __slots__ = ("model_id", "classes", "samples")
+    __slots__ = ("model_id", "classes", "samples", "sample_salt")
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     CLASSES_FIELD_NUMBER: _ClassVar[int]
     SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_SALT_FIELD_NUMBER: _ClassVar[int]
     model_id: str
     classes: _containers.RepeatedScalarFieldContainer[str]
     samples: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, model_id: _Optional[str] = ..., classes: _Optional[_Iterable[str]] = ..., samples: _Optional[_Iterable[str]] = ...) -> None: ...
+    sample_salt: str
+    def __init__(self, model_id: _Optional[str] = ..., classes: _Optional[_Iterable[str]] = ..., samples: _Optional[_Iterable[str]] = ..., sample_salt: _Optional[str] = ...) -> None: ...
 
 class UnlearningRequest(_message.Message):
     __slots__ = ("id", "reason", "roots", "method", "client", "roll_out")
@@ -151,16 +153,18 @@ class FisherTask(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., roots: _Optional[_Iterable[_Union[Root, _Mapping]]] = ..., method: _Optional[_Union[Method, _Mapping]] = ...) -> None: ...
 
 class RootFisher(_message.Message):
-    __slots__ = ("model_id", "packets", "seconds", "error")
+    __slots__ = ("model_id", "packets", "seconds", "error", "withheld")
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     PACKETS_FIELD_NUMBER: _ClassVar[int]
     SECONDS_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
+    WITHHELD_FIELD_NUMBER: _ClassVar[int]
     model_id: str
     packets: _containers.RepeatedCompositeFieldContainer[FisherPacket]
     seconds: float
     error: str
-    def __init__(self, model_id: _Optional[str] = ..., packets: _Optional[_Iterable[_Union[FisherPacket, _Mapping]]] = ..., seconds: _Optional[float] = ..., error: _Optional[str] = ...) -> None: ...
+    withheld: bool
+    def __init__(self, model_id: _Optional[str] = ..., packets: _Optional[_Iterable[_Union[FisherPacket, _Mapping]]] = ..., seconds: _Optional[float] = ..., error: _Optional[str] = ..., withheld: _Optional[bool] = ...) -> None: ...
 
 class FisherReply(_message.Message):
     __slots__ = ("roots",)
@@ -185,16 +189,18 @@ class UnlearnTask(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., method: _Optional[_Union[Method, _Mapping]] = ..., fishers: _Optional[_Iterable[_Union[FisherPacket, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[ModelTask, _Mapping]]] = ..., created_us: _Optional[int] = ..., measure_retain: _Optional[bool] = ...) -> None: ...
 
 class ModelTask(_message.Message):
-    __slots__ = ("model_id", "fisher", "digest", "samples")
+    __slots__ = ("model_id", "fisher", "digest", "samples", "sample_salt")
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     FISHER_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_SALT_FIELD_NUMBER: _ClassVar[int]
     model_id: str
     fisher: int
     digest: str
     samples: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, model_id: _Optional[str] = ..., fisher: _Optional[int] = ..., digest: _Optional[str] = ..., samples: _Optional[_Iterable[str]] = ...) -> None: ...
+    sample_salt: str
+    def __init__(self, model_id: _Optional[str] = ..., fisher: _Optional[int] = ..., digest: _Optional[str] = ..., samples: _Optional[_Iterable[str]] = ..., sample_salt: _Optional[str] = ...) -> None: ...
 
 class Selection(_message.Message):
     __slots__ = ("parameter", "rows", "total")

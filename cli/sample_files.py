@@ -1,0 +1,86 @@
+"""Files that name samples: ids at their owner, and salted digests for everybody else.
+
+A file of ids has one on each line, in UTF-8.  One of digests is JSON::
+
+    {"models": ["r1"], "salt": "<32 hexadecimal digits>", "digests": ["<64>", ...]}
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from disinherit.common.errors import InputError, RequestError
+from disinherit.common.records import check_id
+from disinherit.common.sample_digests import SampleDigests
+from disinherit.v1.unlearning_pb2 import Root
+
+_KEYS = ("models", "salt", "digests")
+
+
+def read_ids(path: Path) -> list[str]:
+    """Return the sample ids of a file; empty lines count for nothing.
+
+    Raises:
+        InputError: if it cannot be read, or has none.
+    """
+    ids = [line for line in _read(path, "sample ids").split("\n") if line]
+    if not ids:
+        raise InputError(f"Expected a sample id on each line of {path}, but got none.")
+    return ids
+
+
+def digests_text(models: Sequence[str], named: SampleDigests) -> str:
+    """Return the content of a file of digests.
+
+    Args:
+        models: the models that were trained on the samples directly.
+        named: the samples.
+    """
+    content = {"models": list(models), "salt": named.salt, "digests": list(named.digests)}
+    return json.dumps(content, indent=1)
+
+
+def read_samples(path: Path) -> list[Root]:
+    """Return what a file of digests says to forget, one root for each model.
+
+    Raises:
+        InputError: if it cannot be read, or is none.
+    """
+    text = _read(path, "digests of samples")
+    try:
+        content = json.loads(text)
+    except ValueError:
+        content = None
+    if not isinstance(content, dict) or content.keys() != set(_KEYS):
+        raise InputError(
+            f"Expected JSON with {', '.join(_KEYS)} in {path}, as `disinherit samples digest` "
+            "writes it, but got something else."
+        )
+    models, digests = (_texts(content, key, path) for key in ("models", "digests"))
+    if not isinstance(content["salt"], str):
+        raise InputError(f"Expected text as salt in {path}, but got {content['salt']!r}.")
+    try:
+        named = SampleDigests(content["salt"], tuple(digests))
+    except RequestError as error:
+        raise RequestError(f"In {path}: {error}") from error
+    return [
+        Root(model_id=check_id(model), samples=named.digests, sample_salt=named.salt)
+        for model in models
+    ]
+
+
+def _read(path: Path, what: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"Expected {what} in {path}, but: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"Expected {what} in UTF-8 in {path}, but: {error}.") from error
+
+
+def _texts(content: dict[str, Any], key: str, path: Path) -> list[str]:
+    values = content[key]
+    if not isinstance(values, list) or not values or not all(isinstance(v, str) for v in values):
+        raise InputError(f"Expected a list of texts as {key} in {path}, but got something else.")
+    return values

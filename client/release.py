@@ -1,0 +1,113 @@
+"""What an owner lets out: the conditions on Fisher information that leaves it.
+
+The policy is the owner's own.  Nothing that a request says can loosen it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Protocol, runtime_checkable
+
+from disinherit.client.owner import Owner
+from disinherit.common.encodings import Encoding
+from disinherit.common.errors import InputError, WithheldError
+
+
+@dataclass(frozen=True, slots=True)
+class ReleasePolicy:
+    """What must hold for Fisher information that an owner sends as that of a root.
+
+    Attributes:
+        min_forget_samples: samples behind each packet, at least; the Fisher information of a few
+            tells of each of them.
+        encoding: how values are stored, at least as short as this; a request may ask for shorter.
+
+    Raises:
+        InputError: if a value is out of range.
+    """
+
+    min_forget_samples: int = 1
+    encoding: Encoding = Encoding.FULL
+
+    def __post_init__(self) -> None:
+        """Check all of it."""
+        if type(self.min_forget_samples) is not int or self.min_forget_samples < 1:
+            raise InputError(
+                "Expected a whole number of at least 1 as min_forget_samples, but got "
+                f"{self.min_forget_samples!r}."
+            )
+
+    def stricter(self, other: "ReleasePolicy") -> "ReleasePolicy":
+        """Return what holds where both do.
+
+        Example:
+            >>> ReleasePolicy(20).stricter(ReleasePolicy(5, Encoding.LOG8))
+            ReleasePolicy(min_forget_samples=20, encoding=<Encoding.LOG8: 'log8'>)
+        """
+        return ReleasePolicy(
+            min_forget_samples=max(self.min_forget_samples, other.min_forget_samples),
+            encoding=self.encoding.shorter(other.encoding),
+        )
+
+    def check_samples(self, model: str, count: int) -> None:
+        """Refuse to release what too few samples are behind.
+
+        Args:
+            model: the root.
+            count: samples behind a packet of it.
+
+        Raises:
+            WithheldError: if it is less than the policy says; how much less stays here.
+        """
+        if count < self.min_forget_samples:
+            raise WithheldError(
+                f"Expected at least {self.min_forget_samples} samples behind Fisher information of "
+                f"model {model!r} that is to be released, as its owner's min_forget_samples says, "
+                "but got fewer. Forget more of them in one request, or ask the owner."
+            )
+
+
+OPEN = ReleasePolicy()
+"""Conditions that are always met."""
+
+
+@runtime_checkable
+class SetsPolicy(Protocol):
+    """An owner with conditions of its own on what is released."""
+
+    @property
+    def release_policy(self) -> ReleasePolicy:
+        """The conditions."""
+        ...
+
+
+def policy_of(owner: Owner) -> ReleasePolicy:
+    """Return an owner's own conditions; `OPEN` if it sets none."""
+    return owner.release_policy if isinstance(owner, SetsPolicy) else OPEN
+
+
+def read_policy(values: object, where: str) -> ReleasePolicy:
+    """Return the conditions that a configuration sets.
+
+    Args:
+        values: a table of the fields of `ReleasePolicy`; what is left out has its default.
+        where: what it is, for the error message.
+
+    Raises:
+        InputError: if there is an unknown key, or a value is wrong.
+
+    Example:
+        >>> read_policy({"min_forget_samples": 20, "encoding": "log8"}, "agent.toml").encoding
+        <Encoding.LOG8: 'log8'>
+    """
+    known = [field.name for field in fields(ReleasePolicy)]
+    if not isinstance(values, Mapping) or not values.keys() <= set(known):
+        raise InputError(
+            f"Expected a table with the keys {', '.join(known)} in {where}, but got {values!r}."
+        )
+    given: dict[str, Any] = dict(values)
+    try:
+        if "encoding" in given:
+            given["encoding"] = Encoding.named(given["encoding"])
+        return ReleasePolicy(**given)
+    except InputError as error:
+        raise InputError(f"In {where}: {error}") from error

@@ -1,0 +1,106 @@
+"""Samples to forget: named by salted digests outside, and by id in here only."""
+
+import logging
+import secrets
+from pathlib import Path
+
+from disinherit.client.owner import Batches, Owner, ResolvesSamples
+from disinherit.common.errors import DataError, StoreError
+from disinherit.common.folder_lock import FolderLock
+from disinherit.common.private_files import write_private
+from disinherit.common.records import ModelRecord
+from disinherit.common.sample_digests import KEY_BYTES, SampleDigests, digest_sample
+
+_log = logging.getLogger(__name__)
+
+
+def sample_key(folder: Path) -> bytes:
+    """Return the key of an owner's sample digests; one that is not there yet is made.
+
+    Args:
+        folder: of the owner's `ModelStore`.
+
+    Raises:
+        StoreError: if the folder cannot be used, or the file holds something else.
+    """
+    path = folder / "samples.key"
+    try:
+        with FolderLock(folder / "lock").held(exclusive=True):
+            if not path.exists():
+                write_private(path, secrets.token_bytes(KEY_BYTES))
+            key = path.read_bytes()
+    except OSError as error:
+        raise StoreError(
+            f"Expected the folder of an owner's models at {folder}, with a key for digests of "
+            f"samples or room for one, but: {error.strerror}."
+        ) from error
+    if len(key) != KEY_BYTES:
+        raise StoreError(
+            f"Expected a key of {KEY_BYTES} bytes in {path}, but got {len(key)}. Restore it; "
+            "without it, digests that were made with it are those of no sample."
+        )
+    return key
+
+
+def resolve_samples(owner: Owner, record: ModelRecord, listed: SampleDigests) -> list[str]:
+    """Return the ids of the samples that a request names.
+
+    Args:
+        owner: the owner of the model.
+        record: a model that was trained on them directly.
+        listed: the samples.
+
+    Returns:
+        One for each digest, in their order.
+
+    Raises:
+        DataError: if the owner does not know samples by id, or not one of these.
+    """
+    return _resolved(_knowing(owner, record), record, listed)
+
+
+def split_samples(
+    owner: Owner, record: ModelRecord, listed: SampleDigests
+) -> tuple[Batches, Batches]:
+    """Return the named training samples of a model, and all others.
+
+    What the owner's own code may say of ids in an error goes into the owner's log only.
+
+    Raises:
+        DataError: if the owner does not know samples by id, or not one of these, or cannot give
+            them.
+    """
+    knowing = _knowing(owner, record)
+    ids = _resolved(knowing, record, listed)
+    try:
+        return knowing.split_training_data(record, ids)
+    except Exception as error:
+        _log.exception("Cannot split the training data of model %s", record.id)
+        raise DataError(
+            f"Expected the training data of model {record.id!r} in two parts, but its owner "
+            "cannot give them. The owner's log says why."
+        ) from error
+
+
+def _knowing(owner: Owner, record: ModelRecord) -> ResolvesSamples:
+    if not isinstance(owner, ResolvesSamples):
+        raise DataError(
+            f"Expected {owner.store.owner} to know its samples by id, to forget some of model "
+            f"{record.id!r}, but it does not. Give its owner `sample_ids` and "
+            "`split_training_data`, or forget whole classes."
+        )
+    return owner
+
+
+def _resolved(owner: ResolvesSamples, record: ModelRecord, listed: SampleDigests) -> list[str]:
+    key = sample_key(owner.store.root)
+    known = {digest_sample(key, listed.salt, id): id for id in owner.sample_ids(record)}
+    missing = [digest for digest in listed.digests if digest not in known]
+    if missing:
+        raise DataError(
+            f"Expected digests of samples that model {record.id!r} was trained on directly, but "
+            f"{len(missing)} of {len(listed.digests)} are of none, the first {missing[0][:16]}.... "
+            f"Make them with `disinherit samples digest` at {owner.store.owner}, from the ids of "
+            "that model's samples."
+        )
+    return [known[digest] for digest in listed.digests]

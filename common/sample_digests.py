@@ -1,0 +1,109 @@
+"""Training samples named by salted digests, so that their ids stay with their owner.
+
+::
+
+    digest = HMAC-SHA256(key, "disinherit samples v1" ‖ 0x00 ‖ salt ‖ id)
+
+The key never leaves the owner, so nobody else can try out ids, however few there may be.  The salt
+(16 bytes) is another one for each request and travels with it, so that two requests do not show
+whether they are about the same sample.
+"""
+
+import hmac
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from disinherit.common.errors import RequestError
+from disinherit.v1.unlearning_pb2 import ModelTask, Root
+
+KEY_BYTES = 32
+SALT_BYTES = 16
+
+_CONTEXT = b"disinherit samples v1\0"
+_SALT = re.compile(r"[0-9a-f]{32}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class SampleDigests:
+    """Some samples, as a request names them.
+
+    Attributes:
+        salt: 32 lower-case hexadecimal digits.
+        digests: one per sample, each 64 lower-case hexadecimal digits, all different.
+
+    Raises:
+        RequestError: if they are anything else, such as the ids themselves.
+    """
+
+    salt: str
+    digests: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Check all of it."""
+        check_salt(self.salt)
+        for digest in self.digests:
+            if not _DIGEST.fullmatch(digest):
+                # Not quoted: it may be an id that should not have come here.
+                raise RequestError(
+                    "Expected samples as salted digests of 64 hexadecimal digits each, but got "
+                    f"something of {len(digest)} characters. Make them where the samples' ids are "
+                    "known, with `disinherit samples digest`."
+                )
+        if len(set(self.digests)) != len(self.digests):
+            raise RequestError("Expected the digest of every sample once, but got one twice.")
+
+
+def samples_of(message: Root | ModelTask) -> SampleDigests | None:
+    """Return the samples that a message names; `None` without any.
+
+    Raises:
+        RequestError: if they are not named by salted digests.
+    """
+    if not message.samples:
+        return None
+    return SampleDigests(message.sample_salt, tuple(message.samples))
+
+
+def check_salt(salt: str) -> str:
+    """Return a salt if it is one.
+
+    Raises:
+        RequestError: if it is not.
+    """
+    if not _SALT.fullmatch(salt):
+        raise RequestError(f"Expected a salt of 32 hexadecimal digits, but got {salt[:80]!r}.")
+    return salt
+
+
+def digest_sample(key: bytes, salt: str, sample: str) -> str:
+    """Return the salted digest of a sample's id.
+
+    Args:
+        key: the owner's.
+        salt: of the request.
+        sample: the id.
+
+    Example:
+        >>> digest_sample(bytes(32), "00" * 16, "patient-7")[:8]
+        '129bb354'
+    """
+    return hmac.digest(key, _CONTEXT + bytes.fromhex(salt) + sample.encode(), "sha256").hex()
+
+
+def digest_samples(key: bytes, salt: str, samples: Iterable[str]) -> SampleDigests:
+    """Return the salted digests of samples, in an order that tells nothing of theirs.
+
+    Args:
+        key: the owner's.
+        salt: of the request, 32 lower-case hexadecimal digits.
+        samples: their ids; one that comes twice counts once.
+
+    Raises:
+        RequestError: if the salt is none.
+    """
+    check_salt(salt)
+    return SampleDigests(
+        salt, tuple(sorted({digest_sample(key, salt, sample) for sample in samples}))
+    )

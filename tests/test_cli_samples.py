@@ -1,0 +1,109 @@
+"""`disinherit samples digest`, and the files that name samples."""
+
+import json
+from pathlib import Path
+
+import pytest
+from owner_fixture import PointsOwner
+
+from disinherit.cli.main import run
+from disinherit.cli.sample_files import read_samples
+from disinherit.client.samples import sample_key
+from disinherit.common.errors import InputError
+from disinherit.common.sample_digests import digest_samples
+
+Capture = pytest.CaptureFixture[str]
+SALT = "0f" * 16
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    with PointsOwner(tmp_path / "anna", "anna") as owner:
+        return owner.store.root
+
+
+def digest(store: Path, ids: Path, *more: str) -> int:
+    return run(["samples", "digest", str(ids), "--store", str(store), "--model", "r1", *more])
+
+
+def test_digests_are_made_with_the_owners_key(store: Path, tmp_path: Path, capsys: Capture) -> None:
+    ids = tmp_path / "ids.txt"
+    ids.write_text("patient 7\npatient 8\n", encoding="utf-8")
+    assert digest(store, ids, "--model", "r2", "--salt", SALT) == 0
+    out = capsys.readouterr().out
+    (tmp_path / "named.json").write_text(out)
+    named = digest_samples(sample_key(store), SALT, ["patient 7", "patient 8"])
+    roots = read_samples(tmp_path / "named.json")
+    assert [root.model_id for root in roots] == ["r1", "r2"]
+    assert all(tuple(root.samples) == named.digests for root in roots)
+    assert all(root.sample_salt == SALT for root in roots)
+    assert "patient" not in out
+    assert (store / "samples.key").stat().st_mode & 0o077 == 0
+
+
+def test_another_salt_each_time(store: Path, tmp_path: Path, capsys: Capture) -> None:
+    ids = tmp_path / "ids.txt"
+    ids.write_text("a\n")
+    salts = set()
+    for _ in range(2):
+        assert digest(store, ids) == 0
+        salts.add(json.loads(capsys.readouterr().out)["salt"])
+    assert len(salts) == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "more", "words"),
+    [
+        (b"", (), "a sample id on each line"),
+        (b"\n\n", (), "a sample id on each line"),
+        (b"\xff\xfe", (), "in UTF-8"),
+        (None, (), "No such file"),
+        (b"a\n", ("--salt", "pepper"), "a salt of 32 hexadecimal digits, but got 'pepper'"),
+        (b"a\n", ("--model", "../r1"), "'../r1'"),
+        (b"a\n", ("--store", "nowhere"), "there is no index.db"),
+    ],
+)
+def test_what_is_wrong_is_one_line_and_no_key_is_made(
+    content: bytes | None,
+    more: tuple[str, ...],
+    words: str,
+    store: Path,
+    tmp_path: Path,
+    capsys: Capture,
+) -> None:
+    ids = tmp_path / "ids.txt"
+    if content is not None:
+        ids.write_bytes(content)
+    assert digest(store, ids, *more) == 2
+    told = capsys.readouterr()
+    assert words in told.err
+    assert told.err.count("\n") == 1
+    assert told.out == ""
+    assert not (store / "samples.key").exists()
+
+
+def test_a_damaged_key_is_refused(store: Path, tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "ids.txt").write_text("a\n")
+    (store / "samples.key").write_bytes(b"short")
+    assert digest(store, tmp_path / "ids.txt") == 2
+    assert "a key of 32 bytes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "patient-7\n",
+        "[]",
+        '{"models": ["r1"], "salt": "' + SALT + '"}',
+        '{"models": [], "salt": "' + SALT + '", "digests": ["' + "ab" * 32 + '"]}',
+        '{"models": ["r1"], "salt": 3, "digests": ["' + "ab" * 32 + '"]}',
+        '{"models": ["r1"], "salt": "' + SALT + '", "digests": ["patient-7"]}',
+        '{"models": ["r/1"], "salt": "' + SALT + '", "digests": ["' + "ab" * 32 + '"]}',
+    ],
+)
+def test_a_file_that_names_no_samples_is_refused(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "named.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match="Expected") as refused:
+        read_samples(path)
+    assert "patient-7" not in str(refused.value)
