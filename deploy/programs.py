@@ -25,6 +25,8 @@ OFFLINE = {
 }
 """Keeps Flower from calling home, and from installing an app's dependencies at every run."""
 
+ANSWER_SECONDS = 600.0
+
 Words = tuple[str, ...]
 
 
@@ -95,30 +97,33 @@ def agent(files: FleetFiles, owner: str) -> Program:
     return Program(owner, words, stop_seconds=75)  # a task under way may take a minute
 
 
-def run_configuration(database: str, owners: Path) -> str:
+def run_configuration(database: str, owners: Path, timeout: float = ANSWER_SECONDS) -> str:
     """Return the configuration of a run of the ServerApp that stays.
 
     Args:
         database: the coordinator's, as a path or URL.
         owners: file of whose node has which key.
+        timeout: seconds to wait for a node's answer; one that was killed over a message is asked
+            again after them.
     """
     return (
         f"database={json.dumps(database)} owners={json.dumps(str(owners))} "
-        "stay-seconds=86400.0 timeout=600.0"
+        f"stay-seconds=86400.0 timeout={timeout}"
     )
 
 
-def resident_run(files: FleetFiles, database: str) -> Program:
+def resident_run(files: FleetFiles, database: str, timeout: float = ANSWER_SECONDS) -> Program:
     """Return what keeps a run of the ServerApp going.
 
     Args:
         files: of the fleet.
         database: the coordinator's, as a path or URL.
+        timeout: seconds to wait for a node's answer.
     """
     words = (
         *("python", "-m", "disinherit.deploy.residence"),
         *("--app", str(APP), "--connection", CONNECTION),
-        *("--run-config", run_configuration(database, files.owners)),
+        *("--run-config", run_configuration(database, files.owners, timeout)),
     )
     return Program(RUN, words)
 

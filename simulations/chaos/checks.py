@@ -16,6 +16,9 @@ from disinherit.simulations.chaos.federation import held_versions
 LEFTOVERS = ("*.tmp", "*.part", "*-journal")
 """What unfinished work is called: of files, of downloads, of SQLite's transactions."""
 
+OURS = ("owners", "state-*", "coordinator.db.packets")
+"""Folders of owners, of agents, and of the coordinator."""
+
 _PAGE = 1000
 
 
@@ -42,7 +45,13 @@ def violations(
 
 def leftovers(folder: Path) -> list[Path]:
     """Return what unfinished work left in a federation's folder."""
-    return sorted(path for pattern in LEFTOVERS for path in folder.rglob(pattern))
+    return sorted(
+        path
+        for ours in OURS
+        for part in folder.glob(ours)
+        for pattern in LEFTOVERS
+        for path in part.rglob(pattern)
+    )
 
 
 def reachable(graph: InheritanceGraph, root: str, request: str) -> set[str]:

@@ -14,6 +14,7 @@ Full = Callable[[int], AbstractContextManager[None]]
 """Leaves so many bytes of a disk, or of each file, for the length of a block."""
 
 _BLOCK = bytes(2**16)
+_LOCK_SECONDS = 30.0
 
 
 @contextmanager
@@ -69,7 +70,9 @@ def _limited(size: int) -> Iterator[None]:
 
 def lock(database: Path, seconds: float) -> threading.Timer:
     """Take an SQLite database's write lock, and return what gives it back after some seconds."""
-    connection = sqlite3.connect(database, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(
+        database, timeout=_LOCK_SECONDS, isolation_level=None, check_same_thread=False
+    )
     connection.execute("BEGIN EXCLUSIVE")
     timer = threading.Timer(seconds, connection.close)
     timer.start()

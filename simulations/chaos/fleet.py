@@ -1,0 +1,192 @@
+"""The federation as real processes on loopback, as `disinherit deploy up` runs them.
+
+supervisord starts again whatever is killed.  Between agents and coordinator, and between SuperNodes
+and the proxy in front of the SuperLink, is a network of our own (`Wire`).
+"""
+
+import os
+import re
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from random import Random
+
+from disinherit.common.errors import CampaignError
+from disinherit.deploy import programs, proxy
+from disinherit.deploy.enrolling import enrol_agent, register_nodes, wait_for_nodes
+from disinherit.deploy.files import FleetFiles, Ports, write_agent, write_coordinator, write_nodes
+from disinherit.deploy.ports import free_ports, listens
+from disinherit.deploy.programs import Program
+from disinherit.deploy.supervising import Supervisor
+from disinherit.simulations.chaos.wire import Wire
+from disinherit.simulations.run_folder import DATABASE
+
+AGENTS = ("owner-2", "owner-3")
+"""The owners of r1 and r6, and of r2."""
+
+NODES = ("owner-0", "owner-1")
+"""The owners of d and r3, and of s and r4."""
+
+SERVER_APP = "flwr-serverapp"
+
+_FACTORIES = "disinherit.simulations.fleet_owners"
+_ANSWER_SECONDS = 150.0
+_START_SECONDS = 180.0
+_POLL_SECONDS = 0.1
+_STATUS = re.compile(r"^(\S+) +\S+ +pid (\d+),", re.MULTILINE)
+
+
+class ChaosFleet:
+    """A running fleet.
+
+    Attributes:
+        files: its files; the owners' models are among them.
+        agents_wire: the network between agents and coordinator.
+        nodes_wire: the network between SuperNodes and SuperLink.
+    """
+
+    def __init__(
+        self, files: FleetFiles, agents_wire: Wire, nodes_wire: Wire, behind_proxy: bool
+    ) -> None:
+        self.files = files
+        self.agents_wire = agents_wire
+        self.nodes_wire = nodes_wire
+        self._behind_proxy = behind_proxy
+        self._supervisor = Supervisor(files.root / "logs")
+
+    def start(self) -> None:
+        """Start everything, and wait until all owners can be reached.
+
+        Raises:
+            CampaignError: if something does not come up.
+        """
+        files, database = self.files, str(self.files.root / DATABASE)
+        write_coordinator(files, DATABASE, approval=False)
+        write_nodes(files, NODES)
+        over_the_wire = replace(files, ports=replace(files.ports, agents=self.agents_wire.port))
+        for owner in AGENTS:
+            write_agent(over_the_wire, owner, f"{_FACTORIES}:open_for_agent")
+        core = [programs.coordinator(files), programs.superlink(files)]
+        if self._behind_proxy:
+            core.append(proxy.proxy(files))
+        self._keep(core)
+        for port in (files.ports.enrol, files.ports.superlink):
+            wait_until(partial(listens, port), f"port {port} to be there", _START_SECONDS)
+        register_nodes(files, NODES)
+        for owner in AGENTS:
+            enrol_agent(files, owner)
+        others = [
+            programs.node(
+                files,
+                owner,
+                f"{_FACTORIES}:open_for_node",
+                files.root,
+                free_ports(1)[0],
+                self.nodes_wire.port,
+            )
+            for owner in NODES
+        ]
+        others += [programs.agent(files, owner) for owner in AGENTS]
+        others.append(programs.resident_run(files, database, _ANSWER_SECONDS))
+        self._keep(core + others)
+        wait_for_nodes(files, NODES, self._supervisor.folder)
+
+    def kill(self, name: str) -> bool:
+        """Kill a program and all that it started by SIGKILL, and return whether it was running."""
+        pid = self._pid_of_server_app() if name == SERVER_APP else self._pids().get(name)
+        if pid is None:
+            return False
+        with suppress(ProcessLookupError):
+            if name == SERVER_APP:
+                os.kill(pid, signal.SIGKILL)
+            else:
+                os.killpg(pid, signal.SIGKILL)
+            return True
+        return False
+
+    def end(self) -> None:
+        """End everything, also what lost its parent."""
+        self._supervisor.end()
+        for pid in self._ours():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def log(self, name: str) -> str:
+        """Return what a program has said."""
+        return self._supervisor.log(name).read_text(errors="replace")
+
+    def _keep(self, wanted: Sequence[Program]) -> None:
+        environment = {
+            **programs.flower_environment(self.files),
+            "OMP_NUM_THREADS": "1",  # as here: more would split sums in other ways
+        }
+        self._supervisor.keep([replace(one, environment=environment) for one in wanted])
+
+    def _pids(self) -> dict[str, int]:
+        return {name: int(pid) for name, pid in _STATUS.findall(self._supervisor.status())}
+
+    def _pid_of_server_app(self) -> int | None:
+        for pid in self._ours():
+            with suppress(OSError):
+                if SERVER_APP.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    return pid
+        return None
+
+    def _ours(self) -> Iterator[int]:
+        """Yield the processes that have this fleet's folder for Flower in their environment."""
+        mark = f"FLWR_HOME={self.files.flower_home}\0".encode()
+        for entry in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if mark in (entry / "environ").read_bytes() and int(entry.name) != os.getpid():
+                    yield int(entry.name)
+
+
+@contextmanager
+def running(built: Path, folder: Path, random: Random) -> Iterator[ChaosFleet]:
+    """Have a fleet serve a copy of the federation for the length of a block.
+
+    Args:
+        built: the federation.
+        folder: of the copy; made.
+        random: chooses the bits that are flipped on the way.
+
+    Yields:
+        The fleet.
+
+    Raises:
+        CampaignError: if it does not come up, or does not end.
+    """
+    shutil.copytree(built, folder)
+    files = FleetFiles(folder, Ports(*free_ports(5)))
+    behind_proxy = proxy.find_nginx() is not None
+    nodes_to = files.ports.nodes if behind_proxy else files.ports.superlink
+    with ExitStack() as stack:
+        agents_wire = stack.enter_context(Wire(files.ports.agents, random))
+        nodes_wire = stack.enter_context(Wire(nodes_to, random))
+        fleet = ChaosFleet(files, agents_wire, nodes_wire, behind_proxy)
+        stack.callback(fleet.end)
+        fleet.start()
+        yield fleet
+
+
+def wait_until(condition: Callable[[], bool], what: str, seconds: float) -> None:
+    """Wait until something holds.
+
+    Args:
+        condition: whether it does.
+        what: for people to read, after "Expected".
+        seconds: how long.
+
+    Raises:
+        CampaignError: if it does not come to hold.
+    """
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise CampaignError(f"Expected {what} within {seconds:g} s, but it did not come to it.")
+        time.sleep(_POLL_SECONDS)

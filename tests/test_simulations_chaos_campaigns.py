@@ -1,0 +1,45 @@
+"""SIGKILL of every kind of process in the middle of a campaign over real ones: it resumes."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+
+from disinherit.simulations.chaos.campaigns import (
+    AT_AGENTS,
+    EVERYWHERE,
+    KILLS,
+    Planned,
+    carry_out,
+    plan_campaigns,
+)
+from disinherit.simulations.chaos.federation import build, make_request
+from disinherit.simulations.chaos.tally import Tally
+
+
+@pytest.mark.slow
+def test_whatever_is_killed_every_model_is_dampened_exactly_once(tmp_path: Path) -> None:
+    """Coordinator, ServerApp, SuperNode and agent; digests are those of a run without faults."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as the fleet's processes: more would split sums in other ways
+    tally = Tally(3)
+    try:
+        build(tmp_path / "built")
+        campaign = Planned(make_request("killed", "r1", "3"), KILLS)
+        carry_out(tmp_path / "built", tmp_path, [campaign], tally, print)
+    finally:
+        torch.set_num_threads(threads)
+    assert tally.failures == []
+    assert {kind: line.recovered for kind, line in tally.lines.items()} == {
+        f"fleet: {kind}": 1 for kind in KILLS
+    }
+
+
+def test_every_kind_of_fault_is_planned_for_and_a_seed_repeats_the_plan() -> None:
+    planned = plan_campaigns(5, 7, 3)
+    assert [one.request for one in planned] == [one.request for one in plan_campaigns(5, 7, 3)]
+    among = [one for one in planned if one.request.id.startswith("r6")]
+    everywhere = [one for one in planned if one.request.id.startswith("r2")]
+    assert Counter(name for one in among for name in one.blows) == dict.fromkeys(AT_AGENTS, 4)
+    assert Counter(name for one in everywhere for name in one.blows) == dict.fromkeys(EVERYWHERE, 1)
