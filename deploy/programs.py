@@ -1,5 +1,6 @@
 """The programs of a fleet: what each is called with, and how it is to be ended."""
 
+import hashlib
 import json
 import os
 import sys
@@ -9,12 +10,10 @@ from pathlib import Path
 
 from disinherit.deploy.files import CONNECTION, FleetFiles
 from disinherit.deploy.ports import HOST
+from disinherit.server.service.settings import read_settings
 
 BINARIES = Path(sys.executable).parent
 """Where the programs of this environment are."""
-
-APP = Path(__file__).resolve().parent / "flower"
-"""The Flower app that is nothing but Disinherit's two ends."""
 
 COORDINATOR, SUPERLINK, PROXY, RUN = "coordinator", "superlink", "proxy", "run"
 
@@ -26,6 +25,7 @@ OFFLINE = {
 """Keeps Flower from calling home, and from installing an app's dependencies at every run."""
 
 ANSWER_SECONDS = 600.0
+"""How long a run waits for the answer of a node that may have died over its message."""
 
 Words = tuple[str, ...]
 
@@ -97,35 +97,41 @@ def agent(files: FleetFiles, owner: str) -> Program:
     return Program(owner, words, stop_seconds=75)  # a task under way may take a minute
 
 
-def run_configuration(database: str, owners: Path, timeout: float = ANSWER_SECONDS) -> str:
-    """Return the configuration of a run of the ServerApp that stays.
+def run_configuration(service: Path, owners: Path, timeout: float = ANSWER_SECONDS) -> str:
+    """Return the configuration of a run of the ServerApp that stays, beside a service.
 
     Args:
-        database: the coordinator's, as a path or URL.
+        service: configuration of the service, whose database and packets it shares.
         owners: file of whose node has which key.
-        timeout: seconds to wait for a node's answer; one that was killed over a message is asked
-            again after them.
+        timeout: seconds to wait for a node's answer; then it is asked again.
+
+    Raises:
+        InputError: if the service's configuration cannot be used.
     """
-    return (
-        f"database={json.dumps(database)} owners={json.dumps(str(owners))} "
-        f"stay-seconds=86400.0 timeout={timeout}"
-    )
+    settings = read_settings(service, {}, {})
+    values = {"database": str(settings.database), "owners": str(owners)}
+    if settings.packets is not None:
+        values["packets"] = str(settings.packets)
+    texts = " ".join(f"{key}={json.dumps(text)}" for key, text in values.items())
+    return f"{texts} stay-seconds=86400.0 timeout={timeout}"
 
 
-def resident_run(files: FleetFiles, database: str, timeout: float = ANSWER_SECONDS) -> Program:
+def resident_run(files: FleetFiles, timeout: float = ANSWER_SECONDS) -> Program:
     """Return what keeps a run of the ServerApp going.
 
     Args:
-        files: of the fleet.
-        database: the coordinator's, as a path or URL.
-        timeout: seconds to wait for a node's answer.
+        files: of the fleet; its service is configured.
+        timeout: seconds to wait for a node's answer; then it is asked again.
     """
     words = (
         *("python", "-m", "disinherit.deploy.residence"),
-        *("--app", str(APP), "--connection", CONNECTION),
-        *("--run-config", run_configuration(database, files.owners, timeout)),
+        *("--connection", CONNECTION),
+        *("--service", str(files.service), "--owners", str(files.owners)),
+        *("--timeout", f"{timeout:g}"),
     )
-    return Program(RUN, words)
+    # Has it begin anew when other owners are let in, of whom it reads when it begins.
+    owners = hashlib.sha256(files.owners.read_bytes()).hexdigest()
+    return Program(RUN, words, environment={"DISINHERIT_OWNERS": owners})
 
 
 def flower_environment(files: FleetFiles) -> dict[str, str]:

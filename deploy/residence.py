@@ -18,7 +18,10 @@ from pathlib import Path
 
 from disinherit.common.errors import DisinheritError
 from disinherit.deploy.flower_cli import flwr, flwr_words
-from disinherit.deploy.programs import APP
+from disinherit.deploy.programs import ANSWER_SECONDS, run_configuration
+
+APP = Path(__file__).resolve().parent / "flower"
+"""The Flower app that is nothing but Disinherit's two ends."""
 
 _log = logging.getLogger(__name__)
 
@@ -110,14 +113,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--app", type=Path, default=APP, help="folder of the Flower app")
     parser.add_argument("--connection", required=True, help="to the SuperLink, loopback only")
-    parser.add_argument("--run-config", required=True, help="as for `flwr run`")
+    parser.add_argument("--service", type=Path, required=True, help="its configuration, TOML")
+    parser.add_argument("--owners", type=Path, required=True, help="whose node has which key, TOML")
+    parser.add_argument(
+        "--timeout", type=float, default=ANSWER_SECONDS, help="seconds to wait for a node's answer"
+    )
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
-    residence = Residence(options.app, options.connection, options.run_config)
     try:
+        configuration = run_configuration(
+            options.service.absolute(), options.owners.absolute(), options.timeout
+        )
+        residence = Residence(options.app, options.connection, configuration)
         residence.stop_others()
         run = residence.start()
         _log.info("run %s", run)

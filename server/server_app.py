@@ -3,6 +3,8 @@
 Configuration (`flwr run . --run-config 'database="..." owners="owners.toml"'`):
 
     database         path of the coordinator's SQLite file, or an SQLAlchemy URL
+    packets          folder of the roots' Fisher packets, or an fsspec URL; empty or not given:
+                     beside the SQLite file
     owners           file of the owners' public keys, see `disinherit.server.owner_keys`; in a
                      simulation, which knows no keys, none: nodes are asked for their names
     timeout          seconds to wait for an owner's answer (600)
@@ -48,16 +50,22 @@ def store_from_config(context: Context) -> CoordinatorStore:
     """Open the store that the run's configuration names.
 
     Raises:
-        InputError: if it names none.
+        InputError: if it names none, or the place of the packets is not a text.
         StoreError: if it cannot be opened.
     """
+    packets = context.run_config.get("packets", "")
+    if not isinstance(packets, str):
+        raise InputError(
+            "Expected the Fisher packets as a path or URL in the run's configuration, but got "
+            f"packets = {packets!r}."
+        )
     database = context.run_config.get("database")
     if not isinstance(database, str) or not database:
         raise InputError(
             "Expected the coordinator's database as a path or URL in the run's configuration, but "
             f"got database = {database!r}."
         )
-    return CoordinatorStore(database if "://" in database else Path(database))
+    return CoordinatorStore(database if "://" in database else Path(database), packets or None)
 
 
 def build_server_app(open_store: OpenStore = store_from_config) -> ServerApp:

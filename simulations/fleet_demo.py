@@ -56,7 +56,7 @@ def _demo(out: Path, app: Path) -> int:
     reference = make_reference(SETTINGS, out, lambda _: None)
     files = write_files(reference.start, out / "fleet", DATABASE, AGENTS, NODES)
     with Processes(out / "logs", {"FLWR_HOME": str(files.flower_home)}) as processes:
-        fleet = RunningFleet(files, processes, files.root / DATABASE, app, AGENTS, NODES)
+        fleet = RunningFleet(files, processes, app, AGENTS, NODES)
         behind = "a proxy" if fleet.proxied else "no proxy (nginx is not installed)"
         print(
             f"the fleet: coordinator, SuperLink behind {behind}, 3 SuperNodes, 3 agents", flush=True

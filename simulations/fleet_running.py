@@ -22,7 +22,6 @@ class RunningFleet:
     Attributes:
         files: their configuration.
         processes: where they run.
-        database: the coordinator's.
         app: folder of the Flower app.
         agents: owners that are reached through agents.
         nodes: owners that are reached through SuperNodes.
@@ -32,7 +31,6 @@ class RunningFleet:
 
     files: FleetFiles
     processes: Processes
-    database: Path
     app: Path
     agents: Sequence[str]
     nodes: Sequence[str]
@@ -105,7 +103,7 @@ class RunningFleet:
 
     def start_run(self) -> None:
         """Start a run of the ServerApp that stays."""
-        configuration = programs.run_configuration(str(self.database), self.files.owners)
+        configuration = programs.run_configuration(self.files.service, self.files.owners)
         printed = self.processes.run(
             ["flwr", "run", self.app, CONNECTION, "--run-config", configuration, "--format", "json"]
         )

@@ -178,6 +178,7 @@ def test_without_owners_the_run_fails(world: World) -> None:
     [
         ({"database": ""}, "database as a path or URL"),
         ({"database": 5}, "database as a path or URL"),
+        ({"packets": 5}, "packets as a path or URL"),
         ({"timeout": 0}, "timeout > 0"),
         ({"timeout": "soon"}, "timeout > 0"),
         ({"timeout": True}, "timeout > 0"),
@@ -196,6 +197,13 @@ def test_a_database_may_be_a_url(world: World) -> None:
     url = f"sqlite:///{world.root / 'coordinator.db'}"
     app(make_grid(world), make_context(config_of(world, database=url)))
     assert world.states() == VERIFIED
+
+
+def test_packets_may_be_elsewhere(world: World) -> None:
+    world.coordinator.submit(make_request())
+    app(make_grid(world), make_context(config_of(world, packets=str(world.root / "elsewhere"))))
+    assert world.states() == VERIFIED
+    assert list((world.root / "elsewhere").glob("*.safetensors"))
 
 
 def test_a_deployment_may_open_its_store_itself_and_it_is_closed_again(world: World) -> None:

@@ -65,7 +65,7 @@ class ChaosFleet:
         Raises:
             CampaignError: if something does not come up.
         """
-        files, database = self.files, str(self.files.root / DATABASE)
+        files = self.files
         write_coordinator(files, DATABASE, approval=False)
         write_nodes(files, NODES)
         over_the_wire = replace(files, ports=replace(files.ports, agents=self.agents_wire.port))
@@ -92,7 +92,7 @@ class ChaosFleet:
             for owner in NODES
         ]
         others += [programs.agent(files, owner) for owner in AGENTS]
-        others.append(programs.resident_run(files, database, _ANSWER_SECONDS))
+        others.append(programs.resident_run(files, _ANSWER_SECONDS))
         self._keep(core + others)
         wait_for_nodes(files, NODES, self._supervisor.folder)
 
