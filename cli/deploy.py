@@ -1,4 +1,4 @@
-"""`disinherit deploy up|down|status`: a whole fleet on this machine."""
+"""`disinherit deploy up|down|status|prepare|admit`: a whole fleet, or what others are to run."""
 
 from pathlib import Path
 from typing import Annotated
@@ -105,4 +105,70 @@ def status(folder: FolderOption = _FOLDER) -> int:
         typer.echo("nothing is running")
         return 1
     typer.echo(supervisor.status(), nl=False)
+    return 0
+
+
+@app.command(
+    epilog="Example: disinherit deploy prepare --folder /var/lib/disinherit --host fleet.org"
+)
+def prepare(
+    folder: FolderOption = _FOLDER,
+    port: Annotated[
+        int | None, typer.Option(help="The first of five that follow each other; 50051 if none.")
+    ] = None,
+    host: Annotated[
+        list[str] | None,
+        typer.Option(help="Under which other machines reach this one; again for each name."),
+    ] = None,
+    database: Annotated[
+        str, typer.Option(help="An SQLite file in the folder, or an SQLAlchemy URL.")
+    ] = "coordinator.db",
+) -> int:
+    """Write keys, certificates, tokens and configuration, and start nothing.
+
+    What is there stays. For systemd or containers, which then run the programs.
+    """
+    from disinherit.deploy.preparing import prepare as write
+
+    files = write(folder, port, host or (), database)
+    typer.echo(f"{files.root} has all that the coordinator's machine needs")
+    typer.echo(f"owners need {files.ca}")
+    return 0
+
+
+@app.command(epilog="Example: disinherit deploy admit anna anna.pub")
+def admit(
+    owner: Annotated[str, typer.Argument(help="Whose models the node serves.")],
+    key: Annotated[Path, typer.Argument(help="Public key of its SuperNode.")],
+    folder: FolderOption = _FOLDER,
+) -> int:
+    """Let in an owner's SuperNode by its public key; the SuperLink must be running.
+
+    The run of the ServerApp reads who is who when it begins. Have it begin anew afterwards:
+    `disinherit deploy up` again, or `systemctl restart disinherit-run`.
+    """
+    from disinherit.deploy.enrolling import admit_node
+    from disinherit.deploy.preparing import prepared
+
+    files = prepared(folder)
+    admit_node(files, owner, key)
+    typer.echo(f"the node of {owner} is let in at {files.hosts[0]}:{files.ports.nodes}")
+    return 0
+
+
+@app.command(epilog="Example: disinherit deploy backup /backup/2026-11-26")
+def backup(
+    target: Annotated[Path, typer.Argument(help="Folder to make; it will hold all keys.")],
+    folder: FolderOption = _FOLDER,
+) -> int:
+    """Copy a deployment that may be running; it can be started from the copy.
+
+    Databases, Fisher packets, keys, tokens and configuration; not the owners' models.
+    """
+    from disinherit.deploy.backing_up import back_up
+    from disinherit.deploy.preparing import prepared
+
+    for left in back_up(prepared(folder), target):
+        typer.echo(f"not in the copy: {left}", err=True)
+    typer.echo(f"{target} has the deployment as it is now")
     return 0

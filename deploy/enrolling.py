@@ -4,11 +4,17 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_ssh_public_key
+
 from disinherit.common.checkpoints import write_atomic
-from disinherit.common.errors import CampaignError
-from disinherit.deploy.files import CONNECTION, FleetFiles
+from disinherit.common.errors import CampaignError, InputError
+from disinherit.common.records import check_id
+from disinherit.deploy.files import CONNECTION, FleetFiles, write_nodes
 from disinherit.deploy.flower_cli import flwr
 from disinherit.deploy.programs import flower_environment
+from disinherit.server.owner_keys import canonical_key
 from disinherit.server.service.inviting import open_enrolment
 
 _ONLINE_SECONDS = 150.0
@@ -35,6 +41,53 @@ def register_nodes(files: FleetFiles, owners: Sequence[str]) -> None:
         words = ("supernode", "register", key, CONNECTION, "--name", owner)
         answer = flwr(*words, environment=flower_environment(files))
         write_atomic(note, str(answer["node-id"]).encode())
+
+
+def admit_node(files: FleetFiles, owner: str, key: Path) -> None:
+    """Let in the SuperNode of an owner that keeps its private key elsewhere.
+
+    Args:
+        files: of the fleet; its SuperLink runs.
+        owner: whose models the node serves.
+        key: file with its public key, as `ssh-keygen -t ecdsa -b 384` writes it.
+
+    Raises:
+        InputError: if the key cannot be used, or the owner's node has another one.
+        CampaignError: if the SuperLink refuses.
+    """
+    public = _read_public_key(key)
+    kept = files.node_public_key(check_id(owner, "owner name"))
+    if kept.exists() and canonical_key(kept.read_bytes()) != canonical_key(public):
+        raise InputError(
+            f"Expected the key that the node of {owner!r} was admitted with, in {kept}, but got "
+            "another one. To put a new key in its place: `flwr supernode unregister`, remove that "
+            "file and the one beside it that ends in .id, and admit the node again."
+        )
+    if not kept.exists():
+        write_atomic(kept, public)
+    try:
+        register_nodes(files, [owner])
+    except CampaignError:
+        kept.unlink()
+        raise
+    write_nodes(files, ())
+
+
+def _read_public_key(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+        known = load_ssh_public_key(data)
+    except (OSError, ValueError, UnsupportedAlgorithm) as error:
+        raise InputError(
+            f"Expected the public key of a node in {str(path)!r}, as OpenSSH writes it, but: "
+            f"{error}."
+        ) from error
+    if not isinstance(known, ec.EllipticCurvePublicKey):
+        raise InputError(
+            f"Expected a key that Flower can use in {str(path)!r}, such as `ssh-keygen -t ecdsa "
+            f"-b 384` makes, but got {data.split()[0].decode()}."
+        )
+    return data
 
 
 def wait_for_nodes(files: FleetFiles, owners: Sequence[str], logs: Path) -> None:

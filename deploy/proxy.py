@@ -36,16 +36,12 @@ def require_nginx() -> str:
     return found
 
 
-def proxy(files: FleetFiles) -> Program:
-    """Write the proxy's files and return its program.
+def write_proxy(files: FleetFiles) -> Path:
+    """Write the proxy's configuration, and return where it is.
 
     Args:
         files: of the fleet; certificates are there.
-
-    Raises:
-        InputError: if nginx is not installed.
     """
-    nginx = require_nginx()
     text = CONFIGURATION.read_text()
     text = text.replace(f"listen {_LISTEN} ", f"listen {files.address}:{files.ports.nodes} ")
     text = text.replace(f"server {_SUPERLINK};", f"server {HOST}:{files.ports.superlink};")
@@ -59,4 +55,19 @@ def proxy(files: FleetFiles) -> Program:
     folder.mkdir(exist_ok=True)
     configuration = folder / "nginx.conf"
     write_atomic(configuration, text.encode())
-    return Program(PROXY, (nginx, "-e", "stderr", "-p", str(folder), "-c", str(configuration)))
+    return configuration
+
+
+def proxy(files: FleetFiles) -> Program:
+    """Write the proxy's files and return its program.
+
+    Args:
+        files: of the fleet; certificates are there.
+
+    Raises:
+        InputError: if nginx is not installed.
+    """
+    nginx = require_nginx()
+    configuration = write_proxy(files)
+    words = (nginx, "-e", "stderr", "-p", str(configuration.parent), "-c", str(configuration))
+    return Program(PROXY, words)

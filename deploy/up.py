@@ -4,32 +4,24 @@ Everything is in one folder: keys, certificates, tokens, configuration, database
 owners, logs.  Starting is idempotent: what is there stays, what runs as told is left alone.
 """
 
-import json
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from disinherit.common.checkpoints import write_atomic
-from disinherit.common.errors import CampaignError, InputError, StoreError
+from disinherit.common.errors import CampaignError, InputError
 from disinherit.deploy import programs
 from disinherit.deploy.enrolling import enrol_agent, register_nodes, wait_for_nodes
-from disinherit.deploy.files import FleetFiles, Ports, write_agent, write_coordinator, write_nodes
-from disinherit.deploy.ports import HOST, listens
+from disinherit.deploy.files import FleetFiles, Ports, write_agent, write_nodes
+from disinherit.deploy.ports import listens
+from disinherit.deploy.preparing import prepare
 from disinherit.deploy.programs import COORDINATOR, PROXY, SUPERLINK, Program
 from disinherit.deploy.proxy import proxy
 from disinherit.deploy.supervising import Supervisor
 
-FIRST_PORT = 50051
-
-_ANYWHERE = "0.0.0.0"
-_DATABASE = "coordinator.db"
 _START_SECONDS = 120.0
 _POLL_SECONDS = 0.5
-_OWN_PORTS = 5
-"""Of the coordinator's machine; those of the nodes follow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +71,10 @@ def up(folder: Path, wanted: Wanted, say: Callable[[str], None] = lambda _: None
     folder = folder.absolute()
     supervisor = supervisor_of(folder)
     running = supervisor.running()
-    files, first_port = _layout(folder, wanted)
+    files = prepare(folder, wanted.first_port, wanted.hosts, more_ports=wanted.nodes)
     nodes = [f"node-{number}" for number in range(wanted.nodes)]
     agents = [f"agent-{number}" for number in range(wanted.agents)]
-    own_ports = {owner: first_port + _OWN_PORTS + n for n, owner in enumerate(nodes)}
-    write_coordinator(files, _DATABASE, approval=True)
+    own_ports = {owner: files.ports.superlink + 1 + n for n, owner in enumerate(nodes)}
     write_nodes(files, nodes)
     for owner in agents:
         write_agent(files, owner, wanted.agent_factory)
@@ -112,8 +103,8 @@ def up(folder: Path, wanted: Wanted, say: Callable[[str], None] = lambda _: None
         )
         for owner in nodes
     ] + [programs.agent(files, owner) for owner in agents]
-    if nodes:
-        others.append(programs.resident_run(files, str(folder / _DATABASE)))
+    if any(files.nodes.glob("*.pub")):
+        others.append(programs.resident_run(files))
     supervisor.keep(_surrounded(files, core + others))
     wait_for_nodes(files, nodes, supervisor.folder)
     say(f"{len(nodes)} nodes are online")
@@ -130,39 +121,6 @@ def down(folder: Path) -> bool:
         CampaignError: if it does not end.
     """
     return supervisor_of(folder.absolute()).end()
-
-
-def _layout(folder: Path, wanted: Wanted) -> tuple[FleetFiles, int]:
-    """Return where the deployment listens: what was settled at first, or what is wanted."""
-    path = folder / "deployment.json"
-    known = _read(path)
-    first = wanted.first_port or known.get("first_port", FIRST_PORT)
-    hosts = list(wanted.hosts) or known.get("hosts", [])
-    if not 1024 <= first <= 65535 - _OWN_PORTS - wanted.nodes:
-        raise InputError(f"Expected a first port between 1024 and 65000, but got {first}.")
-    settled = {"first_port": first, "hosts": hosts}
-    if known and settled != known:
-        raise InputError(
-            f"Expected the ports from {known['first_port']} on and the hosts {known['hosts']}, "
-            f"with which the deployment in {folder} was made, but got {first} and {hosts}. They "
-            "stand in certificates and configurations: make another one in another folder."
-        )
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise StoreError(f"Expected a folder for the deployment, but: {error}.") from error
-    if not known:
-        write_atomic(path, json.dumps(settled).encode())
-    ports = Ports(*range(first, first + _OWN_PORTS))
-    address = _ANYWHERE if hosts else HOST
-    return FleetFiles(folder, ports, address, [*hosts, HOST, "localhost"]), first
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text())) if path.exists() else {}
-    except (OSError, ValueError) as error:
-        raise StoreError(f"Expected a deployment's ports and hosts in {path}: {error}.") from error
 
 
 def _surrounded(files: FleetFiles, wanted: Sequence[Program]) -> list[Program]:

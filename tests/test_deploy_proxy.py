@@ -19,7 +19,8 @@ from flwr.cli.build import build_fab_from_disk
 from flwr.proto import control_pb2, fab_pb2, message_pb2
 
 from disinherit.common.errors import CampaignError
-from disinherit.deploy import programs, proxy
+from disinherit.deploy import programs, proxy, residence
+from disinherit.deploy.enrolling import admit_node
 from disinherit.deploy.files import CONNECTION, FleetFiles, Ports, write_coordinator, write_nodes
 from disinherit.deploy.ports import HOST, free_ports, listens
 from disinherit.deploy.programs import PROXY
@@ -58,7 +59,7 @@ class Site:
 
     def start_run(self) -> bytes:
         """What starts a run of an app of the caller's choice."""
-        content = build_fab_from_disk(programs.APP)
+        content = build_fab_from_disk(residence.APP)
         request = control_pb2.StartRunRequest(fab=fab_pb2.Fab(content=content))
         return request.SerializeToString()
 
@@ -143,6 +144,7 @@ def test_a_node_works_through_the_proxy_once_its_key_is_registered(site: Site) -
         processes.wait_for(OWNER, "stay although nobody knows it", lambda: False, 60.0)
     assert not processes.running(OWNER)
     assert '"online"' not in site.nodes()
-    assert site.call(files.ports.superlink, REGISTER, site.register()) == 200
+    admit_node(files, OWNER, files.node_public_key(OWNER))
+    admit_node(files, OWNER, files.node_public_key(OWNER))  # the same again
     processes.restart(OWNER)
     processes.wait_for(OWNER, "be online", lambda: '"online"' in site.nodes(), 60.0)

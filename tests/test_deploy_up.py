@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from agent_fixture import wait_for
 from owner_fixture import LABELS, PointsOwner
+from ports_fixture import free_block
 
 from disinherit.cli.main import run
 from disinherit.deploy.files import FleetFiles, Ports
@@ -18,19 +20,6 @@ from disinherit.deploy.up import supervisor_of
 
 HERE = Path(__file__).parent
 OWNER = "agent-0"
-
-
-def free_block(length: int) -> int:
-    """The first of so many ports on loopback that follow each other and are free now."""
-    for first in range(21000, 32000, length):
-        try:
-            for port in range(first, first + length):
-                with socket.socket() as one:
-                    one.bind(("127.0.0.1", port))
-        except OSError:
-            continue
-        return first
-    raise AssertionError("no free ports")
 
 
 def as_json(capsys: pytest.CaptureFixture[str], *words: str) -> Any:
@@ -99,7 +88,8 @@ def test_a_fleet_comes_up_works_and_goes_down_and_nothing_is_left(
         }
 
         assert run(["deploy", "down", "--folder", str(folder)]) == 0
-        assert processes_of(folder) == {}
+        # A ServerApp that was just being started ends by itself when its parent is gone.
+        wait_for(lambda: processes_of(folder) == {})
         assert run(["deploy", "down", "--folder", str(folder)]) == 0  # the same again
         assert "nothing was running" in capsys.readouterr().out
         assert run(["deploy", "status", "--folder", str(folder)]) == 1
