@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from disinherit.client.owner import Owner
-from disinherit.client.tuning import PLAIN, ROWS_ONLY, SAMPLES, Pinned
+from disinherit.client.tuning import Pinned, default_strength
 from disinherit.common.errors import FisherError
 from disinherit.common.fisher import ClassFishers
 from disinherit.common.inheritance import inheritance_score
@@ -206,7 +206,11 @@ def take_aim(
             method.alpha if method.HasField("alpha") else None,
             method.lam if method.HasField("lam") else None,
             method.gauge if method.HasField("gauge") else None,
-            otherwise=ROWS_ONLY if only_rows else PLAIN if packet.classes else SAMPLES,
+            otherwise=default_strength(
+                only_rows=only_rows,
+                by_class=bool(packet.classes),
+                repaired=bool(method.repair_steps),
+            ),
         ),
         kind=method.reference,
         least=method.min_inheritance,

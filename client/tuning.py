@@ -50,6 +50,24 @@ class to end below all others, so nothing is gained by a gauge.  Tuning has no h
 what is to be forgotten to go by.
 """
 
+SAMPLES_REPAIRED = Strength(alpha=1.0, lam=0.3, gauge=0.0)
+"""The same where a repair follows: it gives back what dampening this much takes from what is kept."""
+
+
+def default_strength(*, only_rows: bool, by_class: bool, repaired: bool) -> Strength:
+    """Return how strongly to dampen where a request leaves it open and nothing is tuned.
+
+    Args:
+        only_rows: whether nothing but the forgotten classes' rows of the head can be selected.
+        by_class: whether classes are to be forgotten, and not samples.
+        repaired: whether a repair follows.
+    """
+    if only_rows:
+        return ROWS_ONLY
+    if by_class:
+        return PLAIN
+    return SAMPLES_REPAIRED if repaired else SAMPLES
+
 
 @dataclass(frozen=True, slots=True)
 class Pinned:

@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from disinherit.client.dampening import dampen_model
 from disinherit.client.evaluating import preview
 from disinherit.client.summaries import forget_fishers, register
-from disinherit.client.tuning import SAMPLES as DEFAULT
+from disinherit.client.tuning import SAMPLES as SAMPLES_ALONE
+from disinherit.client.tuning import SAMPLES_REPAIRED, Strength
 from disinherit.client.unlearning import unlearn
 from disinherit.common.packets import decode_fisher
 from disinherit.v1 import unlearning_pb2 as pb
@@ -138,12 +139,15 @@ def test_a_clients_contribution_is_all_that_its_model_was_trained_on(owner: Poin
         torch.testing.assert_close(value, expected[name])
 
 
-def test_the_default_strength_is_that_for_samples(owner: PointsOwner) -> None:
+@pytest.mark.parametrize(("repair", "default"), [(0, SAMPLES_ALONE), (3, SAMPLES_REPAIRED)])
+def test_the_default_strength_is_that_for_samples(
+    owner: PointsOwner, repair: int, default: Strength
+) -> None:
     packet = packet_of(owner, ["cat-0", "dog-1"])
-    method = make_method(alpha=None, lam=None, gauge=None)
+    method = make_method(alpha=None, lam=None, gauge=None, repair_steps=repair)
     samples = named(owner.store.root, ["cat-0"])
     result = dampen_model(owner, owner.store.record("m"), packet, method, samples).result
-    assert (result.alpha, result.lam, result.gauge) == (DEFAULT.alpha, DEFAULT.lam, DEFAULT.gauge)
+    assert Strength(result.alpha, result.lam, result.gauge) == default
     assert not result.tuned
 
 
