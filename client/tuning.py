@@ -51,7 +51,7 @@ what is to be forgotten to go by.
 """
 
 SAMPLES_REPAIRED = Strength(alpha=1.0, lam=0.3, gauge=0.0)
-"""The same where a repair follows: it gives back what dampening this much takes from what is kept."""
+"""The same where a repair follows, which gives back what so much takes from what is kept."""
 
 
 def default_strength(*, only_rows: bool, by_class: bool, repaired: bool) -> Strength:
