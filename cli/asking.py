@@ -20,6 +20,7 @@ def make_request(
     samples: Sequence[Root] = (),
     client: str = "",
     roll_out: RollOut | None = None,
+    retention_seconds: int = 0,
 ) -> UnlearningRequest:
     """Return a request.
 
@@ -31,6 +32,7 @@ def make_request(
         samples: roots of samples, as their owners name them, in the place of classes.
         client: an owner whose whole contribution is to be forgotten, in the place of both.
         roll_out: in which order owners are asked, and what must hold; `None` for all at once.
+        retention_seconds: how long owners keep the superseded versions after the end; 0 for good.
 
     Raises:
         RequestError: if there is nothing to forget, or things of several kinds, or it is not said
@@ -52,7 +54,12 @@ def make_request(
         *samples,
     ]
     request = UnlearningRequest(
-        reason=reason, roots=listed, method=method, client=client, roll_out=roll_out
+        reason=reason,
+        roots=listed,
+        method=method,
+        client=client,
+        roll_out=roll_out,
+        retention_seconds=retention_seconds,
     )
     content = request.SerializeToString(deterministic=True)
     request.id = request_id or f"forget-{hashlib.sha256(content).hexdigest()[:12]}"

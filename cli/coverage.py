@@ -38,6 +38,8 @@ def coverage(
                     "digest_after": one.digest_after or None,
                     "updated": as_time(one.updated_us),
                     "wave": one.wave + 1,
+                    "destroy": as_time(one.destroy_us),
+                    "destroyed": as_time(one.destroyed_us),
                 }
                 for one in covered
             ]

@@ -93,6 +93,12 @@ def submit(
         str,
         typer.Option(help="How Fisher information travels: full, bfloat16, or log8 (a byte each)."),
     ] = "full",
+    retention: Annotated[
+        str | None,
+        typer.Option(
+            help="How long owners keep old versions once it has ended: 12h, 30d; else for good."
+        ),
+    ] = None,
     canary: Annotated[
         list[str] | None,
         typer.Option(help="An owner that goes first. Repeat."),
@@ -152,6 +158,7 @@ def submit(
         request_id,
         samples=listed,
         client=client,
+        retention_seconds=0 if retention is None else seconds(retention),
         roll_out=make_roll_out(
             canary or [], canary_count, wave or [], min_success, max_retain_drop, max_error_rate
         ),

@@ -86,6 +86,7 @@ def _model(model: "coordinator_pb2.ModelReport") -> dict[str, Any]:
         "applied": _applied(model.result) if model.HasField("result") else None,
         "fishers": list(model.fishers),
         "notified": as_time(model.notified_us),
+        "destroyed": as_time(covered.destroyed_us),
     }
 
 

@@ -27,6 +27,7 @@ def status_dict(status: "coordinator_pb2.RequestStatus") -> dict[str, Any]:
             }
             for root in status.request.roots
         ],
+        "retention_seconds": status.request.retention_seconds or None,
         "client": status.request.client or None,
         "created": as_time(status.created_us),
         "updated": as_time(status.updated_us),

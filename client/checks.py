@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from disinherit.client.ledger import Application, LedgerEntry, RollBack
+from disinherit.client.ledger import Application, Destruction, LedgerEntry, RollBack
 from disinherit.common.checkpoints import weights_digest
 from disinherit.common.errors import FisherError, StoreError
 from disinherit.common.fisher import ClassFishers
@@ -164,3 +164,40 @@ def check_classes(record: ModelRecord, fishers: ClassFishers) -> None:
             f"Expected Fisher sums of {len(record.labels)} classes for model {record.id!r}, "
             f"but got {fishers.num_classes}."
         )
+
+
+def check_present(destruction: Destruction | None) -> None:
+    """Refuse a version whose weights and Fisher summary were destroyed.
+
+    Args:
+        destruction: its tombstone, if it has one.
+
+    Raises:
+        StoreError: if it has.
+    """
+    if destruction is not None:
+        raise StoreError(
+            f"Expected the weights of model {destruction.model_id!r}, but they were destroyed when "
+            f"the retention window of request {destruction.request_id!r} had passed. Only what the "
+            "request made of it is left."
+        )
+
+
+def check_superseded(model_id: str, request_id: str, entry: LedgerEntry | None) -> LedgerEntry:
+    """Refuse to destroy a version that a request did not supersede, or that was put back.
+
+    Args:
+        model_id: the version.
+        request_id: the request.
+        entry: the version's ledger entry.
+
+    Raises:
+        StoreError: if it is so.
+    """
+    if entry is None or entry.request_id != request_id:
+        what = "no request" if entry is None else f"request {entry.request_id!r}"
+        raise StoreError(
+            f"Expected a model that request {request_id!r} superseded, to destroy it, but "
+            f"{model_id!r} is superseded by {what}."
+        )
+    return entry

@@ -7,6 +7,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from disinherit.client.destroying import destroy
 from disinherit.client.evaluating import evaluate, preview
 from disinherit.client.noticing import take_notice
 from disinherit.client.owner import Owner
@@ -48,6 +49,7 @@ def handlers(policy: ReleasePolicy = OPEN) -> Mapping[str, Handler]:
         "query.notice": Handler(pb.NoticeTask, take_notice),
         "train.unlearn": Handler(pb.UnlearnTask, unlearn),
         "train.rollback": Handler(pb.RollBackTask, roll_back),
+        "train.destroy": Handler(pb.DestroyTask, destroy),
         "evaluate.panel": Handler(pb.EvaluateTask, evaluate),
         "evaluate.preview": Handler(pb.UnlearnTask, preview),
     }

@@ -12,14 +12,18 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
-from disinherit.client.ledger import LedgerEntry, RollBack
+from disinherit.client.ledger import Destruction, LedgerEntry, RollBack
 from disinherit.client.parts import Part
 from disinherit.common.errors import StoreError
 from disinherit.common.records import ModelRecord, ModelStatus, Provenance
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 BUSY_SECONDS = 60.0
 
+_DESTROYED = """CREATE TABLE destroyed (
+    model_id TEXT PRIMARY KEY REFERENCES models, request_id TEXT NOT NULL, digest TEXT NOT NULL,
+    held_by TEXT NOT NULL)"""
+_SET_VERSION = f"PRAGMA user_version = {SCHEMA_VERSION}"
 _SCHEMA = (
     "CREATE TABLE store (owner TEXT NOT NULL)",
     """CREATE TABLE models (
@@ -39,8 +43,13 @@ _SCHEMA = (
     """CREATE TABLE parts (
         digest TEXT PRIMARY KEY, base TEXT NOT NULL, pack TEXT NOT NULL, place INTEGER NOT NULL,
         cleared TEXT NOT NULL)""",
-    f"PRAGMA user_version = {SCHEMA_VERSION}",
+    _DESTROYED,
+    _SET_VERSION,
 )
+_UPGRADES = {3: (_DESTROYED, _SET_VERSION)}
+"""Older version -> what it takes to have the present one."""
+
+_PRESENT = "id NOT IN (SELECT model_id FROM destroyed)"
 _MODELS = (
     "SELECT id, architecture, labels, digest, created_us, provenance, fisher_digest, status "
     "FROM models"
@@ -191,6 +200,29 @@ class Index:
         """Note that a request was undone in a version."""
         self._db.execute("INSERT INTO rollbacks VALUES (?, ?, ?, ?)", astuple(roll_back))
 
+    def destruction(self, model_id: str) -> Destruction | None:
+        """Return the tombstone of a version, or `None` if its weights are there."""
+        row = self._db.execute(
+            "SELECT request_id, model_id, digest, held_by FROM destroyed WHERE model_id = ?",
+            (model_id,),
+        ).fetchone()
+        return None if row is None else Destruction(*row)
+
+    def append_destruction(self, made: Destruction) -> None:
+        """Note that the weights of a version and its Fisher summary are gone."""
+        self._db.execute(
+            "INSERT INTO destroyed (request_id, model_id, digest, held_by) VALUES (?, ?, ?, ?)",
+            astuple(made),
+        )
+
+    def other_holder(self, digest: str, model_id: str) -> str:
+        """Return the id of another version with these weights that is not destroyed, or `""`."""
+        row = self._db.execute(
+            f"SELECT id FROM models WHERE digest = ? AND id != ? AND {_PRESENT} ORDER BY id",
+            (digest, model_id),
+        ).fetchone()
+        return "" if row is None else str(row[0])
+
     def holders(self, digest: str) -> list[str]:
         """Return the ids of the versions with these weights.
 
@@ -207,15 +239,18 @@ class Index:
     def objects(self) -> set[str]:
         """Return the digests of all objects that versions refer to and that are written out."""
         rows = self._db.execute(
-            "SELECT digest FROM (SELECT digest FROM models UNION SELECT fisher_digest FROM models) "
+            f"SELECT digest FROM (SELECT digest FROM models WHERE {_PRESENT} "
+            f"UNION SELECT fisher_digest FROM models WHERE {_PRESENT}) "
             "WHERE digest NOT IN (SELECT digest FROM parts) "
             "UNION SELECT base FROM parts UNION SELECT pack FROM parts WHERE pack != ''"
         ).fetchall()
         return {digest for (digest,) in rows}
 
     def holds(self, digest: str) -> bool:
-        """Whether a version refers to an object with this digest."""
-        query = "SELECT 1 FROM models WHERE digest = ? OR fisher_digest = ? LIMIT 1"
+        """Whether a version that is not destroyed refers to an object with this digest."""
+        query = (
+            f"SELECT 1 FROM models WHERE (digest = ? OR fisher_digest = ?) AND {_PRESENT} LIMIT 1"
+        )
         return self._db.execute(query, (digest, digest)).fetchone() is not None
 
     def part(self, digest: str) -> Part | None:
@@ -227,6 +262,14 @@ class Index:
             return None
         base, pack, place, cleared = row
         return Part(digest, base, pack, place, tuple(json.loads(cleared)))
+
+    def parts(self) -> list[Part]:
+        """Return what all objects that are not written out are made of."""
+        rows = self._db.execute("SELECT digest, base, pack, place, cleared FROM parts").fetchall()
+        return [
+            Part(digest, base, pack, place, tuple(json.loads(cleared)))
+            for digest, base, pack, place, cleared in rows
+        ]
 
     def add_part(self, part: Part) -> None:
         """Note what an object is made of."""
@@ -246,7 +289,11 @@ class Index:
                     self._db.execute(statement)
                 self._db.execute("INSERT INTO store VALUES (?)", (self._owner,))
             return
-        if version != SCHEMA_VERSION:
+        if version in _UPGRADES:
+            with self.transaction():
+                for statement in _UPGRADES[version]:
+                    self._db.execute(statement)
+        elif version != SCHEMA_VERSION:
             raise StoreError(
                 f"Expected schema version {SCHEMA_VERSION} in {self._path}, but got {version}. It "
                 "was written by a newer Disinherit, which can open it, by one before the first "

@@ -64,6 +64,23 @@ class LedgerEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class Destruction:
+    """The tombstone of a version whose weights and Fisher summary are gone.
+
+    Attributes:
+        request_id: the request that superseded it.
+        model_id: the version.
+        digest: the `weights_digest` it had.
+        held_by: another version that had the very same weights then, and kept them; `""` for none.
+    """
+
+    request_id: str
+    model_id: str
+    digest: str
+    held_by: str
+
+
+@dataclass(frozen=True, slots=True)
 class RollBack:
     """One request that is undone in a version, and is never to be applied to it again.
 

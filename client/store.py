@@ -33,13 +33,15 @@ from disinherit.client.checks import (
     check_expected,
     check_last,
     check_not_rolled_back,
+    check_present,
     check_same_weights,
     check_successor,
     check_taken_over,
     check_version,
 )
+from disinherit.client.destruction import Destroyed, bury
 from disinherit.client.index import Index, index_errors
-from disinherit.client.ledger import Application, LedgerEntry, RollBack
+from disinherit.client.ledger import Application, Destruction, LedgerEntry, RollBack
 from disinherit.client.objects import Objects
 from disinherit.client.parts import Part
 from disinherit.common.checkpoints import sync_folder
@@ -132,6 +134,7 @@ class ModelStore:
                 stored = replace(record, fisher_digest="")
                 self._index.insert(stored)
             check_same_weights(record, stored)
+            check_present(self._index.destruction(record.id))
             self._put(record.digest, weights)
             return stored if fishers is None else self._register(stored, fishers, fisher_scope)
 
@@ -151,7 +154,7 @@ class ModelStore:
             FisherError: if `fishers` has another number of classes than the record.
         """
         with self._writing():
-            return self._register(self._get(model_id), fishers, scope)
+            return self._register(self._present(model_id), fishers, scope)
 
     def record(self, model_id: str) -> ModelRecord:
         """Return the record of a version.
@@ -175,7 +178,7 @@ class ModelStore:
             CheckpointError: if their file is missing or damaged.
         """
         with self._locked(exclusive=False):
-            return self._weights(self._get(model_id).digest, model_id)
+            return self._weights(self._present(model_id).digest, model_id)
 
     def fishers(self, model_id: str) -> tuple[ClassFishers, str] | None:
         """Return the registered Fisher summary of a version and its scope, or `None`.
@@ -185,7 +188,7 @@ class ModelStore:
             CheckpointError: if its file is missing or damaged.
         """
         with self._locked(exclusive=False):
-            digest = self._get(model_id).fisher_digest
+            digest = self._present(model_id).fisher_digest
             if not digest:
                 return None
             return self._fishers(digest, model_id), self._index.fisher_scope(model_id)
@@ -397,6 +400,7 @@ class ModelStore:
             if known is not None:
                 return known
             check_expected(self._get(model_id), expected_digest)
+            check_present(self._index.destruction(model_id))
             entry = self._index.entry(model_id)
             retired = ""
             if entry is not None and entry.request_id == request_id:
@@ -409,6 +413,50 @@ class ModelStore:
             made = RollBack(request_id, model_id, expected_digest, retired)
             self._index.append_roll_back(made)
         return made
+
+    def destroy(self, request_id: str, expected: Mapping[str, str]) -> Destroyed:
+        """Remove the weights and the Fisher summaries of versions that a request superseded.
+
+        What is made of them is written out first, and all of them are destroyed in one step.  Their
+        records stay, and so does the ledger.  What was destroyed already stays so.
+
+        Args:
+            request_id: the request.
+            expected: model -> its `weights_digest`.
+
+        Returns:
+            What became of each; one that is not there, has another digest, was not superseded by
+            this request, or whose successor is damaged is refused and left as it is.
+
+        Raises:
+            CheckpointError: if something cannot be written out; nothing is destroyed then.
+        """
+        with self._locked(exclusive=True):
+            with self._index.transaction():
+                found = bury(self._index, self._objects, request_id, expected)
+            self._objects.keep_only(self._index.objects())
+            sync_folder(self.root / "objects")
+        return found
+
+    def destroyed(self, model_id: str) -> Destruction | None:
+        """Return the tombstone of a version, or `None` if its weights are there."""
+        with self._locked(exclusive=False):
+            return self._index.destruction(model_id)
+
+    def standing_in(self, model_id: str) -> ModelRecord:
+        """Return a version, or of one that was destroyed the first successor that was not.
+
+        Raises:
+            StoreError: if there is no such model.
+        """
+        with self._locked(exclusive=False):
+            record = self._get(model_id)
+            while self._index.destruction(record.id) is not None:
+                entry = self._index.entry(record.id)
+                if entry is None:
+                    break
+                record = self._get(entry.successor_id)
+            return record
 
     def rolled_back(self, request_id: str, model_id: str) -> RollBack | None:
         """Return how a request was undone in a version, or `None` if it was not."""
@@ -443,6 +491,11 @@ class ModelStore:
                 f"Expected a model in the store of {self.owner!r}, but got {model_id!r}, which is "
                 "not there. Register it first."
             )
+        return record
+
+    def _present(self, model_id: str) -> ModelRecord:
+        record = self._get(model_id)
+        check_present(self._index.destruction(model_id))
         return record
 
     def _register(self, record: ModelRecord, fishers: ClassFishers, scope: str) -> ModelRecord:

@@ -149,6 +149,8 @@ def _covering(owner: Owner, record: ModelRecord, names: Sequence[str]) -> Summar
 
 
 def _registered(owner: Owner, record: ModelRecord, scope: str) -> ModelRecord:
+    if owner.store.destroyed(record.id) is not None:
+        return record
     names = resolve_scope(owner.network(record), scope)
     if _covering(owner, record, names) is not None or owner.training_data(record) is None:
         return record
@@ -178,7 +180,8 @@ def _packets(
     owner: Owner, root: pb.Root, method: pb.Method, policy: ReleasePolicy
 ) -> list[pb.FisherPacket]:
     """Return one packet per class to forget, or one for all samples to forget."""
-    record = owner.store.record(root.model_id)
+    # Of a root that was destroyed, its successor has the summary, but for what was forgotten then.
+    record = owner.store.standing_in(root.model_id)
     network = load_network(owner, record, owner.store.weights(record.id))
     names = resolve_scope(network, method.scope)
     fishers = _class_fishers if root.classes else _sample_fishers
@@ -192,7 +195,7 @@ def _packets(
                 labels=record.labels,
                 head_weight=head.weight if head else "",
                 head_bias=(head.bias or "") if head else "",
-                sources=[record.id],
+                sources=[root.model_id],
                 classes=classes,
                 samples=fisher.count,
                 encoding=Encoding.from_proto(method.encoding).shorter(policy.encoding),

@@ -166,6 +166,14 @@ def _models(
         if kind and (kind, id) not in latest:
             last = max(latest.values(), key=lambda entry: entry.sequence)
             yield _differs(last, f"an entry that {id} is {kind}", model["state"], "none")
+        destroyed = latest.get(("destroyed", id))
+        if (destroyed is None) != (model.get("destroyed_us") is None):
+            yield _differs(
+                destroyed or max(latest.values(), key=lambda entry: entry.sequence),
+                f"the destruction of {id}",
+                model.get("destroyed_us"),
+                None if destroyed is None else destroyed.event.time_us,
+            )
         if done is not None:
             yield _compare(done, "digest after", model["digest_before"], done.event.digest_after)
 

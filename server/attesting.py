@@ -119,4 +119,5 @@ def _model(model: ModelReport) -> Json:
         },
         "out_of_scope": None if result is None else list(result.out_of_scope),
         "notified_us": model.told_us or None,
+        "destroyed_us": covered.destroyed_us or None,
     }

@@ -54,6 +54,8 @@ class AuditKind(enum.StrEnum):
     ROLLBACK_PLANNED = "rollback_planned"
     ROLLBACK_REFUSED = "rollback_refused"
     ROLLED_BACK = "rolled_back"
+    DESTROYED = "destroyed"
+    DESTROY_REFUSED = "destroy_refused"
 
 
 OF_EVENT: Mapping[CampaignEvent, AuditKind] = {

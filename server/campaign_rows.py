@@ -18,6 +18,7 @@ from disinherit.server.campaign_states import (
     state_after_pass,
     state_after_roll_back,
 )
+from disinherit.server.destruction_rows import schedule
 from disinherit.server.notices import record_untold
 from disinherit.server.tables import CAMPAIGNS, REQUESTS, TASKS, now_us
 from disinherit.server.tasks import TaskState
@@ -132,8 +133,15 @@ def reopen(db: Connection, request_id: str) -> None:
 def settle(db: Connection, request_id: str) -> Campaign:
     """Bring a campaign's state in line with its tasks after a pass, unless a person stopped it."""
     campaign = find_campaign(db, request_id)
-    if not campaign.state.drivable:
-        return campaign
+    if campaign.state.drivable:
+        campaign = _settle(db, campaign)
+    if campaign.state in _ENDED:
+        schedule(db, request_id)
+    return campaign
+
+
+def _settle(db: Connection, campaign: Campaign) -> Campaign:
+    request_id = campaign.request_id
     rows = db.execute(select(TASKS.c.state).where(TASKS.c.request_id == request_id)).scalars()
     states = [TaskState(state) for state in rows]
     if campaign.state is CampaignState.ROLLING_BACK:
@@ -159,6 +167,7 @@ def _put(
     db.execute(update(CAMPAIGNS).where(row).values(**values))
     if state in _ENDED and campaign.state is not CampaignState.AWAITING_APPROVAL:
         record_untold(db, campaign.request_id)
+        schedule(db, campaign.request_id)
     said = dict(said)
     if deadline_us != campaign.deadline_us:
         said["deadline_us"] = deadline_us

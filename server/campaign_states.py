@@ -48,6 +48,15 @@ class CampaignState(StrEnum):
         )
 
     @property
+    def stopped(self) -> bool:
+        """Whether owners are asked for nothing at all, until a person says so."""
+        return self in (
+            CampaignState.AWAITING_APPROVAL,
+            CampaignState.PAUSED,
+            CampaignState.HALTED,
+        )
+
+    @property
     def drivable(self) -> bool:
         """Whether a coordinator may ask owners for anything: to go on, or to go back."""
         return self.advances or self is CampaignState.ROLLING_BACK

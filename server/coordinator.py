@@ -22,6 +22,8 @@ from disinherit.server.answers import one_line, registered_record, reply_of
 from disinherit.server.archive import Archive, NoArchive, StoredArchive
 from disinherit.server.audit_words import COORDINATOR
 from disinherit.server.campaign import CampaignResult, Timing
+from disinherit.server.campaign_states import CampaignState
+from disinherit.server.destruction import destroy_due
 from disinherit.server.evaluations import evaluations
 from disinherit.server.leases import Lease, held
 from disinherit.server.planning import Group, Plan, check_plan, plan
@@ -172,7 +174,8 @@ class Coordinator:
     def run(self, request_id: str, *, resend: bool = False) -> CampaignResult:
         """Carry out what is left of a submitted request: one pass over its campaign.
 
-        Once it is decided that the request is rolled back, that is what is carried out.  A pass
+        Once it is decided that the request is rolled back, that is what is carried out; and what it
+        superseded is destroyed when the retention window has passed.  A pass
         holds the campaign's lease.  It stops between two messages if somebody pauses or aborts the
         campaign; what is on its way then is still recorded.
 
@@ -200,7 +203,26 @@ class Coordinator:
             else:
                 result = self._roll_back(lease)
             self.store.settle(request_id, lease=lease)
+            self._destroy(lease)
         return result
+
+    def drive(self, request_id: str) -> CampaignResult:
+        """Carry out what there is to do of an open campaign, or destroy what is due of another.
+
+        Arguments, result and errors are those of `run`.
+        """
+        state = self.store.campaign(request_id).state
+        if state in (CampaignState.RUNNING, CampaignState.ROLLING_BACK):
+            return self.run(request_id)
+        with held(
+            self.store, request_id, self._holder, self._lease_seconds, self._patience
+        ) as lease:
+            self._destroy(lease)
+        return CampaignResult(request_id, self.store.tasks(request_id))
+
+    def _destroy(self, lease: Lease) -> None:
+        if not self.store.campaign(lease.request_id).state.stopped:
+            destroy_due(self.store, lease, self._transport, self._timeout, self._say)
 
     def _advance(self, request: pb.UnlearningRequest, lease: Lease, resend: bool) -> CampaignResult:
         """Carry out what is left of the waves that have begun, and of those that begin by that."""

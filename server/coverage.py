@@ -32,6 +32,8 @@ class Covered:
         updated_us: when its state last changed, in microseconds since the epoch; 0 for a version
             that has no task yet.
         wave: in which wave of the roll-out its owner is; the first is 0.
+        destroy_us: when the version itself is to be destroyed; 0 for not.
+        destroyed_us: when its owner had destroyed it; 0 for not.
     """
 
     model_id: str
@@ -43,6 +45,8 @@ class Covered:
     digest_after: str
     updated_us: int
     wave: int
+    destroy_us: int = 0
+    destroyed_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,8 @@ def cover(
                 digest_after=after.digest if after is not None else "",
                 updated_us=updated_us.get(model, 0),
                 wave=task.wave,
+                destroy_us=task.destroy_us,
+                destroyed_us=task.destroyed_us,
             )
         )
     return sorted(covered, key=lambda one: _position(graph, one.model_id))

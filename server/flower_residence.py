@@ -57,7 +57,7 @@ def reside(
     coordinator = Coordinator(store, mailbox, timeout, _log.info, patience=_PATIENCE_SECONDS)
 
     def run(request_id: str) -> CampaignResult:
-        result = coordinator.run(request_id)
+        result = coordinator.drive(request_id)
         settled = sum(task.state.settled for task in result.tasks.values())
         _log.info("request %s: %d of %d models settled", request_id, settled, len(result.tasks))
         return result

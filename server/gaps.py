@@ -24,6 +24,7 @@ class GapKind(StrEnum):
     NOT_TUNED = "not_tuned"
     OUT_OF_SCOPE = "out_of_scope"
     NOT_MEASURED = "not_measured"
+    OLD_KEPT = "old_kept"
     NOT_NOTIFIED = "not_notified"
 
 
@@ -47,6 +48,8 @@ SAID = {
     GapKind.OUT_OF_SCOPE: "Some parameters of the Fisher information do not exist in these "
     "versions: nothing was dampened for them.",
     GapKind.NOT_MEASURED: "Nobody counted what these versions know, before or after.",
+    GapKind.OLD_KEPT: "The owners still have these versions as they were before, to be able to put "
+    "them back: they know what is to be forgotten.",
     GapKind.NOT_NOTIFIED: "Their owners have not got word that these versions are affected.",
 }
 """What each kind means, for people to read."""
@@ -109,5 +112,7 @@ def _kinds(request: UnlearningRequest, model: ModelReport) -> Iterable[GapKind]:
         if model.result.out_of_scope:
             yield GapKind.OUT_OF_SCOPE
         yield GapKind.NOT_MEASURED
+        if not model.covered.destroyed_us:
+            yield GapKind.OLD_KEPT
     if not model.told_us:
         yield GapKind.NOT_NOTIFIED

@@ -28,7 +28,7 @@ class OpenCampaigns:
         self._turn = threading.Lock()
 
     def __call__(self) -> dict[str, Hashable]:
-        """Return the campaigns that go on or back, the oldest first.
+        """Return the campaigns that go on or back, or have something to destroy, the oldest first.
 
         Returns:
             Id -> what the next pass depends on beside the owners; it changes when another
@@ -45,10 +45,12 @@ class OpenCampaigns:
                     if campaign.state in _ENDED:
                         self._join(campaign.request_id)
                 self._known = models
+        due = store.due_destructions()
         return {
             campaign.request_id: (models, store.answered_roots(campaign.request_id))
             for campaign in store.campaigns()
             if campaign.state in _DRIVEN
+            or (campaign.request_id in due and not campaign.state.stopped)
         }
 
     def _join(self, request_id: str) -> None:

@@ -18,6 +18,7 @@ from disinherit.v1.unlearning_pb2 import Method, UnlearningRequest
 
 REFERENCES = ("retain", "all")
 MERGES = ("max", "mean", "sum")
+LONGEST_RETENTION = 100 * 366 * 24 * 3600
 MOST_REPAIR_STEPS = 10_000
 """More is retraining, and would keep an owner's machine busy at a stranger's word."""
 
@@ -127,6 +128,11 @@ def plan(
     check_id(request.id, "request id")
     check_method(request.method)
     check_roll_out(request.roll_out)
+    if request.retention_seconds > LONGEST_RETENTION:
+        raise RequestError(
+            f"Expected a retention window of at most {LONGEST_RETENTION} seconds, a hundred years, "
+            f"but got {request.retention_seconds}."
+        )
     roots = [root.model_id for root in request.roots]
     if not roots:
         raise RequestError("Expected at least one root to forget at, but got none.")

@@ -33,6 +33,7 @@ _TIMES: Mapping[AuditKind, tuple[str, bool]] = {
     AuditKind.ABORTED: ("ended", True),
     AuditKind.HALT_DECIDED: ("ended", True),
     AuditKind.ROLLBACK_COMPLETED: ("ended", True),
+    AuditKind.DESTROYED: ("last_destroyed", True),
 }
 """Kind -> the time it stands for, and whether the last entry of the kind counts or the first."""
 

@@ -10,6 +10,7 @@ from disinherit.server.audit_words import owner_actor
 from disinherit.server.audited_tasks import find_task, take_back_task
 from disinherit.server.campaign_rows import Campaign, find_campaign, put_event
 from disinherit.server.campaign_states import CampaignEvent
+from disinherit.server.destruction_rows import check_kept
 from disinherit.server.lineage import check_not_built_upon, put_back
 from disinherit.server.tables import read_task, task_rows
 from disinherit.server.tasks import Task, TaskState
@@ -44,7 +45,7 @@ def decide(
 
     Raises:
         RequestError: if there is no such request, it may not be rolled back now, or a model is
-            none of its own, is exempt, or was built upon since.
+            none of its own, is exempt, was built upon since, or its retention window has passed.
     """
     campaign = find_campaign(db, request_id)
     tasks = {row.model_id: read_task(row) for row in task_rows(db, request_id)}
@@ -61,6 +62,7 @@ def decide(
         return campaign
     campaign = put_event(db, request_id, CampaignEvent.ROLL_BACK, None, actor)
     for task in todo:
+        check_kept(task)
         if task.result is not None:
             check_not_built_upon(db, task.model_id, task.result.successor.id)
         undone = replace(task, state=TaskState.ROLLING_BACK, reason=reason)

@@ -6,7 +6,7 @@ from sqlalchemy import Connection, inspect, text
 
 from disinherit.common.errors import StoreError
 
-REVISIONS = ("0001", "0002", "0004", "0005", "0006")
+REVISIONS = ("0001", "0002", "0004", "0005", "0006", "0007")
 """The revisions in `migrations/versions`, the oldest first."""
 
 _VERSION_TABLE = "alembic_version"

@@ -12,7 +12,7 @@ from sqlalchemy import insert, select
 from disinherit.common.dsse import Signer
 from disinherit.common.errors import CheckpointError, RequestError, StoreError
 from disinherit.common.records import ModelRecord
-from disinherit.server import roll_back_rows
+from disinherit.server import destruction_rows, roll_back_rows
 from disinherit.server.audit import append, export_lines
 from disinherit.server.audit_words import COORDINATOR, AuditKind, owner_actor, request_words
 from disinherit.server.audited_tasks import change_task
@@ -21,6 +21,7 @@ from disinherit.server.campaign_states import CampaignState
 from disinherit.server.campaign_store import CampaignStore
 from disinherit.server.coverage import LARGEST_PAGE, CoveragePage, cover, page
 from disinherit.server.database import Database
+from disinherit.server.destruction_rows import DestroyedModel
 from disinherit.server.graph_queries import find_descendants
 from disinherit.server.leases import Lease
 from disinherit.server.lineage import put_successor
@@ -270,6 +271,31 @@ class CoordinatorStore(CampaignStore):
         """
         with self._writing(lease) as db:
             roll_back_rows.record(db, request_id, answers)
+
+    def due_destructions(self, request_id: str = "") -> dict[str, list[str]]:
+        """Return request -> the versions whose retention windows have passed.
+
+        Args:
+            request_id: only this request; `""` for all.
+        """
+        with self._database.reading() as db:
+            return destruction_rows.find_due(db, request_id)
+
+    def record_destruction(
+        self, request_id: str, answers: Iterable[DestroyedModel], *, lease: Lease | None = None
+    ) -> None:
+        """Store what an owner answered of versions that it was to destroy.
+
+        Args:
+            request_id: the request.
+            answers: what it answered.
+            lease: that of the pass this is part of.
+
+        Raises:
+            StoreError: if the lease was lost; nothing is stored then.
+        """
+        with self._writing(lease) as db:
+            destruction_rows.record(db, request_id, answers)
 
     def save_packets(
         self,

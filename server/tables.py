@@ -90,6 +90,10 @@ TASKS = Table(
     Column("result", LargeBinary, nullable=False, default=b""),
     Column("updated_us", BigInteger, nullable=False),
     Column("wave", BigInteger, nullable=False, server_default="0"),
+    # When the version that was superseded is to be destroyed, and when it was; 0 for not.
+    Column("destroy_us", BigInteger, nullable=False, server_default="0"),
+    Column("destroyed_us", BigInteger, nullable=False, server_default="0"),
+    Index("ix_task_destroy", "destroy_us"),
 )
 CAMPAIGNS = Table(
     "campaign",
@@ -190,7 +194,16 @@ def read_task(row: Row[Any]) -> Task:
     except ValueError as error:
         raise StoreError(f"Expected a known task state in the database, but: {error}.") from None
     result = parse(ModelResult, row.result) if row.result else None
-    return Task(row.model_id, row.owner, state, row.reason, result, row.wave)
+    return Task(
+        row.model_id,
+        row.owner,
+        state,
+        row.reason,
+        result,
+        row.wave,
+        row.destroy_us,
+        row.destroyed_us,
+    )
 
 
 def find_request(db: Connection, request_id: str) -> UnlearningRequest:
@@ -274,7 +287,10 @@ def insert_edges(db: Connection, edges: Iterable[Inheritance]) -> None:
 
 
 def put_task(db: Connection, request_id: str, task: Task) -> bool:
-    """Add or change the row of a task, and return whether it is new."""
+    """Add or change the row of a task, and return whether it is new.
+
+    When its old version is destroyed is left as it is: a pass may hold a task from before.
+    """
     values = {
         "owner": task.owner,
         "state": task.state.value,

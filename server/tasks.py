@@ -47,6 +47,9 @@ class Task:
         reason: why it is failed, pending, exempt, halted, rolled back, or applied but not verified.
         result: what the owner reported once it applied the request; kept when it is rolled back.
         wave: in which wave of the roll-out its owner is; the first is 0.
+        destroy_us: when the superseded version is to be destroyed, in microseconds since the epoch;
+            0 for not.
+        destroyed_us: when its owner had destroyed it; 0 for not.
     """
 
     model_id: str
@@ -55,6 +58,8 @@ class Task:
     reason: str = ""
     result: ModelResult | None = None
     wave: int = 0
+    destroy_us: int = 0
+    destroyed_us: int = 0
 
 
 def cleansed(tasks: Iterable[Task]) -> set[str]:

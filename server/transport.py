@@ -15,6 +15,7 @@ ACTIONS: Mapping[str, type[Message]] = {
     "query.notice": pb.NoticeReply,
     "train.unlearn": pb.UnlearnReply,
     "train.rollback": pb.RollBackReply,
+    "train.destroy": pb.DestroyReply,
     "evaluate.panel": pb.EvaluateReply,
     "evaluate.preview": pb.EvaluateReply,
 }

@@ -13,6 +13,7 @@ import test_server_audit
 import test_server_campaign_states
 import test_server_coordinator
 import test_server_coverage
+import test_server_destruction
 import test_server_leases
 import test_server_packets
 import test_server_staging
@@ -56,6 +57,8 @@ CAMPAIGNS: tuple[Callable[..., None], ...] = (
     test_server_packets.test_packets_come_back_in_order_after_reopening,
     test_server_packets.test_a_root_that_has_answered_is_not_asked_again_by_a_new_coordinator,
     test_server_campaign_states.test_what_is_applied_while_a_campaign_is_aborted_is_recorded,
+    test_server_destruction.test_after_the_window_the_old_weights_are_gone_and_the_log_says_so,
+    test_server_destruction.test_what_an_owner_cannot_destroy_is_told_with_the_reason_and_asked_again,
     test_server_staging.test_the_waves_go_out_one_after_the_other,
     test_server_staging.test_a_person_may_let_a_halted_campaign_go_on,
 )
@@ -105,6 +108,7 @@ def store(path: str, request: pytest.FixtureRequest) -> Iterator[CoordinatorStor
 
 
 campaign = test_server_store.campaign
+sleep = test_server_destruction.sleep
 
 
 @pytest.fixture(scope="module")

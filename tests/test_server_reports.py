@@ -66,7 +66,7 @@ def test_a_report_says_what_was_done_to_every_version(world: World) -> None:
     times = [report.times_us[name] for name in ("received", "approved", "first_sent")]
     times += [report.times_us[name] for name in ("last_applied", "last_verified", "ended")]
     assert times == sorted(times)
-    assert set(gaps(world)) == {GapKind.SUPPRESSION, GapKind.NOT_MEASURED}
+    assert set(gaps(world)) == {GapKind.SUPPRESSION, GapKind.NOT_MEASURED, GapKind.OLD_KEPT}
 
 
 def test_an_attestation_names_versions_before_and_after_and_nobody_s_words(world: World) -> None:
@@ -85,12 +85,13 @@ def test_an_attestation_names_versions_before_and_after_and_nobody_s_words(world
     assert predicate["request"]["sha256"] == request_digest(asked)
     assert predicate["request"]["roots"] == list(FORGET)
     assert predicate["coverage"] == {"affected": 5, "by_state": {"verified": 5}, "complete": True}
-    assert {"suppression", "not_measured"} == {gap["kind"] for gap in predicate["gaps"]}
+    assert {"suppression", "not_measured", "old_kept"} == {gap["kind"] for gap in predicate["gaps"]}
     assert predicate["models"][0]["parameters"] == {
         "alpha": "1.0",
         "lam": "0.5",
         "gauge": "0.5",
         "tuned": False,
+        "inheritance": "1.0",
     }
     said = json.dumps(statement).lower()
     assert not [word for word in ("jane", '"cat"', '"owl"') if word in said]

@@ -61,7 +61,11 @@ def make_old(path: Path) -> None:
     sql(
         path,
         *(f"DROP TABLE {name}" for name in OF_REVISIONS),
-        "ALTER TABLE task DROP COLUMN wave",
+        "DROP INDEX ix_task_destroy",
+        *(
+            f"ALTER TABLE task DROP COLUMN {name}"
+            for name in ("wave", "destroy_us", "destroyed_us")
+        ),
         "DROP INDEX ix_model_age",
         "DROP INDEX ix_model_owner_age",
         "CREATE INDEX ix_model_owner ON model (owner)",

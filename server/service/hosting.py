@@ -66,7 +66,7 @@ class Service:
         signer = self._open_signer(settings.signing_key)
         # The driver first: an agent may arrive as soon as the fleet is there.
         self._driver = Driver(
-            lambda: open_campaigns(), lambda id: coordinator.run(id), _LOOK_SECONDS
+            lambda: open_campaigns(), lambda id: coordinator.drive(id), _LOOK_SECONDS
         )
         self.fleet: Fleet | None = None
         if settings.agents is not None:

@@ -39,6 +39,8 @@ def coverage_to_proto(covered: Covered) -> pb.ModelCoverage:
         digest_after=covered.digest_after,
         updated_us=covered.updated_us,
         wave=covered.wave,
+        destroy_us=covered.destroy_us,
+        destroyed_us=covered.destroyed_us,
     )
 
 

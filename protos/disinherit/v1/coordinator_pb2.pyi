@@ -162,7 +162,7 @@ class GetCoverageRequest(_message.Message):
     def __init__(self, id: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
 
 class ModelCoverage(_message.Message):
-    __slots__ = ("model_id", "owner", "state", "reason", "successor_id", "digest_before", "digest_after", "updated_us", "wave")
+    __slots__ = ("model_id", "owner", "state", "reason", "successor_id", "digest_before", "digest_after", "updated_us", "wave", "destroy_us", "destroyed_us")
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -172,6 +172,8 @@ class ModelCoverage(_message.Message):
     DIGEST_AFTER_FIELD_NUMBER: _ClassVar[int]
     UPDATED_US_FIELD_NUMBER: _ClassVar[int]
     WAVE_FIELD_NUMBER: _ClassVar[int]
+    DESTROY_US_FIELD_NUMBER: _ClassVar[int]
+    DESTROYED_US_FIELD_NUMBER: _ClassVar[int]
     model_id: str
     owner: str
     state: str
@@ -181,7 +183,9 @@ class ModelCoverage(_message.Message):
     digest_after: str
     updated_us: int
     wave: int
-    def __init__(self, model_id: _Optional[str] = ..., owner: _Optional[str] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., successor_id: _Optional[str] = ..., digest_before: _Optional[str] = ..., digest_after: _Optional[str] = ..., updated_us: _Optional[int] = ..., wave: _Optional[int] = ...) -> None: ...
+    destroy_us: int
+    destroyed_us: int
+    def __init__(self, model_id: _Optional[str] = ..., owner: _Optional[str] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., successor_id: _Optional[str] = ..., digest_before: _Optional[str] = ..., digest_after: _Optional[str] = ..., updated_us: _Optional[int] = ..., wave: _Optional[int] = ..., destroy_us: _Optional[int] = ..., destroyed_us: _Optional[int] = ...) -> None: ...
 
 class GetCoverageResponse(_message.Message):
     __slots__ = ("models", "next_page_token")

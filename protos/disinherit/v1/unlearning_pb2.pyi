@@ -71,20 +71,22 @@ class Root(_message.Message):
     def __init__(self, model_id: _Optional[str] = ..., classes: _Optional[_Iterable[str]] = ..., samples: _Optional[_Iterable[str]] = ..., sample_salt: _Optional[str] = ...) -> None: ...
 
 class UnlearningRequest(_message.Message):
-    __slots__ = ("id", "reason", "roots", "method", "client", "roll_out")
+    __slots__ = ("id", "reason", "roots", "method", "client", "roll_out", "retention_seconds")
     ID_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     ROOTS_FIELD_NUMBER: _ClassVar[int]
     METHOD_FIELD_NUMBER: _ClassVar[int]
     CLIENT_FIELD_NUMBER: _ClassVar[int]
     ROLL_OUT_FIELD_NUMBER: _ClassVar[int]
+    RETENTION_SECONDS_FIELD_NUMBER: _ClassVar[int]
     id: str
     reason: str
     roots: _containers.RepeatedCompositeFieldContainer[Root]
     method: Method
     client: str
     roll_out: RollOut
-    def __init__(self, id: _Optional[str] = ..., reason: _Optional[str] = ..., roots: _Optional[_Iterable[_Union[Root, _Mapping]]] = ..., method: _Optional[_Union[Method, _Mapping]] = ..., client: _Optional[str] = ..., roll_out: _Optional[_Union[RollOut, _Mapping]] = ...) -> None: ...
+    retention_seconds: int
+    def __init__(self, id: _Optional[str] = ..., reason: _Optional[str] = ..., roots: _Optional[_Iterable[_Union[Root, _Mapping]]] = ..., method: _Optional[_Union[Method, _Mapping]] = ..., client: _Optional[str] = ..., roll_out: _Optional[_Union[RollOut, _Mapping]] = ..., retention_seconds: _Optional[int] = ...) -> None: ...
 
 class RollOut(_message.Message):
     __slots__ = ("canaries", "canary_count", "waves", "min_success", "max_retain_drop", "max_error_rate")
@@ -293,6 +295,42 @@ class RollBackReply(_message.Message):
     MODELS_FIELD_NUMBER: _ClassVar[int]
     models: _containers.RepeatedCompositeFieldContainer[RollBackResult]
     def __init__(self, models: _Optional[_Iterable[_Union[RollBackResult, _Mapping]]] = ...) -> None: ...
+
+class DestroyTask(_message.Message):
+    __slots__ = ("request_id", "models")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    models: _containers.RepeatedCompositeFieldContainer[ModelDestruction]
+    def __init__(self, request_id: _Optional[str] = ..., models: _Optional[_Iterable[_Union[ModelDestruction, _Mapping]]] = ...) -> None: ...
+
+class ModelDestruction(_message.Message):
+    __slots__ = ("model_id", "digest")
+    MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    model_id: str
+    digest: str
+    def __init__(self, model_id: _Optional[str] = ..., digest: _Optional[str] = ...) -> None: ...
+
+class DestroyResult(_message.Message):
+    __slots__ = ("model_id", "outcome", "digest", "held_by", "error")
+    MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    HELD_BY_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    model_id: str
+    outcome: Outcome
+    digest: str
+    held_by: str
+    error: str
+    def __init__(self, model_id: _Optional[str] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., digest: _Optional[str] = ..., held_by: _Optional[str] = ..., error: _Optional[str] = ...) -> None: ...
+
+class DestroyReply(_message.Message):
+    __slots__ = ("models",)
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    models: _containers.RepeatedCompositeFieldContainer[DestroyResult]
+    def __init__(self, models: _Optional[_Iterable[_Union[DestroyResult, _Mapping]]] = ...) -> None: ...
 
 class NoticeTask(_message.Message):
     __slots__ = ("request_id", "models")
