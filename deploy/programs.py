@@ -81,7 +81,7 @@ def node(
     known = {"owner": owner, "folder": str(folder), "factory": factory}
     configuration = " ".join(f"{key}={json.dumps(text)}" for key, text in known.items())
     words = (
-        "flower-supernode",
+        *("python", "-m", "disinherit.deploy.supernode"),
         *("--superlink", f"{HOST}:{superlink_port}"),
         *("--root-certificates", str(files.ca)),
         *("--auth-supernode-private-key", str(files.node_key(owner))),
