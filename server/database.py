@@ -8,7 +8,6 @@ one.  So is a file that was put in the place of another: who has it open would w
 else can see.
 """
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, 
 from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 
 from disinherit.common.errors import StoreError
+from disinherit.server.turns import Turns
 
 _WRITES = "disinherit_writes"
 _WRITERS_LOCK = 0x64697369  # any number, the same for all coordinators of a database
@@ -42,7 +42,7 @@ class Database:
 
     def __init__(self, url: str | Path) -> None:
         self.name = str(url)
-        self._turn = threading.Lock()
+        self._turns = Turns()
         with self._errors():
             if isinstance(url, Path):
                 address = URL.create("sqlite", database=str(url))
@@ -80,15 +80,13 @@ class Database:
         SQLite lets those that wait ask again and again, and some wait very long then; elsewhere
         they would hold connections that readers need.
         """
-        if not self._turn.acquire(timeout=_WAIT_SECONDS):
-            raise StoreError(
-                f"Expected to write to {self.name!r} within {_WAIT_SECONDS} s, but another thread "
-                "is still writing. Try again."
-            )
-        try:
+        with self._turns.taken(_WAIT_SECONDS) as came:
+            if not came:
+                raise StoreError(
+                    f"Expected to write to {self.name!r} within {_WAIT_SECONDS} s, but another "
+                    "thread is still writing. Try again."
+                )
             yield
-        finally:
-            self._turn.release()
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
