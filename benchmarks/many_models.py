@@ -83,25 +83,34 @@ def main() -> None:
     report(options, "many_models", title, rows, claims)
 
 
-class _Owner:
-    """An owner whose data is gone: it has registered Fisher summaries and nothing to tune on."""
+class PlainOwner:
+    """An owner whose data is gone: it has registered Fisher summaries and nothing to tune on.
+
+    Args:
+        root: folder of its store, which is called like it.
+        network: what its models are.
+    """
 
     device = torch.device("cpu")
 
     def __init__(self, root: Path, network: nn.Module) -> None:
-        self.store = ModelStore(root, "anna")
+        self.store = ModelStore(root, root.name)
         self._network = network
 
     def network(self, record: ModelRecord) -> nn.Module:
+        """Return the network of all its models."""
         return self._network
 
     def training_data(self, record: ModelRecord) -> Batches | None:
+        """Return none."""
         return None
 
     def tuning_data(self, record: ModelRecord) -> Batches | None:
+        """Return none."""
         return None
 
     def evaluation_data(self, record: ModelRecord) -> Batches | None:
+        """Return none."""
         return None
 
 
@@ -115,14 +124,14 @@ class Case:
     """
 
     def __init__(self, folder: Path, network: nn.Module, count: int) -> None:
-        self._root, self._index = folder / "store", folder / "index.db"
+        self._root, self._index = folder / "anna", folder / "index.db"
         self._loop = folder / "loop"
         self._network = network
         self.parameters = sum(value.numel() for value in network.parameters())
         self._head = find_head(network)
         self._digests: list[tuple[str, str]] = []
         shapes = {name: network.get_parameter(name).shape for name in self._head.parameters}
-        owner = _Owner(self._root, network)
+        owner = PlainOwner(self._root, network)
         state = {name: value.detach() for name, value in network.state_dict().items()}
         with mock.patch("os.fsync"):  # making the models is not what is measured
             for number in range(count):
@@ -250,8 +259,8 @@ class Case:
         self._loop.mkdir()
 
     @contextmanager
-    def _opened(self) -> Iterator[_Owner]:
-        owner = _Owner(self._root, self._network)
+    def _opened(self) -> Iterator[PlainOwner]:
+        owner = PlainOwner(self._root, self._network)
         try:
             yield owner
         finally:

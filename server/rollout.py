@@ -16,11 +16,13 @@ from disinherit.server.evaluations import evaluations
 from disinherit.server.leases import Lease
 from disinherit.server.preparation import Prepared, Say
 from disinherit.server.store import CoordinatorStore
-from disinherit.server.tasks import Task, TaskState
+from disinherit.server.tasks import Answered, Task, TaskState
 from disinherit.server.transport import Answer, Transport
 from disinherit.v1 import unlearning_pb2 as pb
 
 _NONE: Mapping[str, Sequence[str]] = MappingProxyType({})
+_AT_ONCE = 100
+"""Models that one transaction is about: others who write wait for its end."""
 
 
 @dataclass(slots=True)
@@ -122,34 +124,31 @@ class Rollout:
         if reply is not None:
             owner, named = answer.ask.owner, sorted(missing)
             self._store.record_told(self._lease.request_id, owner, named, lease=self._lease)
+        said: dict[str, pb.ModelResult] = {}
         for result in reply.models if reply is not None else ():
             if result.model_id in missing:
-                fisher = missing.pop(result.model_id)
-                self._record_one(todo[result.model_id], result, fisher, applied)
+                said.setdefault(result.model_id, result)
+        told = [_told(todo[model], result, missing.pop(model)) for model, result in said.items()]
+        answered = [one for one in told if isinstance(one, Answered)]
+        refused = self._store_answered(answered)
+        for model in (one.task.model_id for one in answered if one.task.model_id not in refused):
+            new = said[model].outcome == pb.OUTCOME_APPLIED
+            (applied.changed if new else applied.already).append(model)
         reason = error or "its owner did not mention it"
-        self._put(*(_unanswered(todo[model], answer, reason) for model in missing))
+        self._put(
+            *(one for one in told if isinstance(one, Task)),
+            *(_refused(todo[model], why) for model, why in refused.items()),
+            *(_unanswered(todo[model], answer, reason) for model in missing),
+        )
         self._say(error or f"{answer.ask.owner} answered")
 
-    def _record_one(
-        self, task: Task, result: pb.ModelResult, fisher: str, applied: Applied
-    ) -> None:
-        """Store what an owner says of one model, unless the graph refuses it."""
-        if result.outcome not in (pb.OUTCOME_APPLIED, pb.OUTCOME_ALREADY_APPLIED):
-            reason = one_line(result.error) or "its owner reported no outcome"
-            self._put(replace(task, state=TaskState.FAILED, reason=reason))
-            return
-        done = replace(task, state=TaskState.APPLIED, reason="", result=task.result or result)
-        try:
-            successor = record_from_proto(result.successor)
-            self._store.update(
-                self._lease.request_id, done, successor, fishers=[fisher], lease=self._lease
-            )
-        except InputError as refused:
-            reason = f"its owner's report was refused: {one_line(str(refused))}"
-            self._put(replace(task, state=TaskState.FAILED, reason=reason))
-            return
-        new = result.outcome == pb.OUTCOME_APPLIED
-        (applied.changed if new else applied.already).append(task.model_id)
+    def _store_answered(self, answered: Sequence[Answered]) -> dict[str, str]:
+        """Store what an owner applied, and return why the graph refuses some of it."""
+        refused: dict[str, str] = {}
+        for start in range(0, len(answered), _AT_ONCE):
+            part = answered[start : start + _AT_ONCE]
+            refused |= self._store.update_answered(self._lease.request_id, part, lease=self._lease)
+        return refused
 
     def _put(self, *tasks: Task, fishers: Mapping[str, Sequence[str]] = _NONE) -> None:
         self._store.update_all(self._lease.request_id, tasks, fishers=fishers, lease=self._lease)
@@ -164,6 +163,23 @@ def _verified(task: Task, evaluation: pb.Evaluation) -> Task:
         reason = f"reported digest {expected}, but its owner holds {held}"
         return replace(task, state=TaskState.FAILED, reason=reason)
     return replace(task, state=TaskState.VERIFIED, reason="")
+
+
+def _told(task: Task, result: pb.ModelResult, fisher: str) -> Answered | Task:
+    """Return what an owner says of a model: that it is applied, or its task with what is wrong."""
+    if result.outcome not in (pb.OUTCOME_APPLIED, pb.OUTCOME_ALREADY_APPLIED):
+        reason = one_line(result.error) or "its owner reported no outcome"
+        return replace(task, state=TaskState.FAILED, reason=reason)
+    done = replace(task, state=TaskState.APPLIED, reason="", result=task.result or result)
+    try:
+        return Answered(done, record_from_proto(result.successor), fisher)
+    except InputError as error:
+        return _refused(task, str(error))
+
+
+def _refused(task: Task, why: str) -> Task:
+    reason = f"its owner's report was refused: {one_line(why)}"
+    return replace(task, state=TaskState.FAILED, reason=reason)
 
 
 def _unanswered(task: Task, answer: Answer, reason: str) -> Task:

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from sqlalchemy import insert, select
 
 from disinherit.common.dsse import Signer
-from disinherit.common.errors import CheckpointError, RequestError, StoreError
+from disinherit.common.errors import CheckpointError, InputError, RequestError, StoreError
 from disinherit.common.records import ModelRecord
 from disinherit.server import destruction_rows, roll_back_rows
 from disinherit.server.audit import append, export_lines
@@ -41,7 +41,7 @@ from disinherit.server.tables import (
     read_task,
     task_rows,
 )
-from disinherit.server.tasks import Task, TaskState
+from disinherit.server.tasks import Answered, Task, TaskState
 from disinherit.v1.unlearning_pb2 import FisherPacket, UnlearningRequest
 
 __all__ = ["CoordinatorStore", "Task", "TaskState", "now_us"]
@@ -208,6 +208,33 @@ class CoordinatorStore(CampaignStore):
         with self._writing(lease) as db:
             for task in tasks:
                 change_task(db, request_id, task, fishers.get(task.model_id, ()))
+
+    def update_answered(
+        self, request_id: str, answered: Iterable[Answered], *, lease: Lease | None = None
+    ) -> dict[str, str]:
+        """Record what an owner answered of several models: as `update` does, all at once.
+
+        Args:
+            request_id: the request.
+            answered: what it answered.
+            lease: that of the pass this is part of.
+
+        Returns:
+            Model -> why the graph refuses its successor; nothing is stored of these.
+
+        Raises:
+            StoreError: if the lease was lost; nothing is stored then.
+        """
+        refused = {}
+        with self._writing(lease) as db:
+            for one in answered:
+                try:
+                    with db.begin_nested():
+                        change_task(db, request_id, one.task, [one.fisher])
+                        put_successor(db, one.task.model_id, one.successor)
+                except InputError as error:
+                    refused[one.task.model_id] = str(error)
+        return refused
 
     def coverage(
         self, request_id: str, page_size: int = LARGEST_PAGE, page_token: str = ""

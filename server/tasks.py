@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from disinherit.common.records import ModelRecord
 from disinherit.v1.unlearning_pb2 import ModelResult
 
 
@@ -60,6 +61,21 @@ class Task:
     wave: int = 0
     destroy_us: int = 0
     destroyed_us: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What an owner answered of a model that it applied a request to.
+
+    Attributes:
+        task: the task as it stands then.
+        successor: the version that unlearning made.
+        fisher: SHA-256 of the Fisher packet that it was made with.
+    """
+
+    task: Task
+    successor: ModelRecord
+    fisher: str
 
 
 def cleansed(tasks: Iterable[Task]) -> set[str]:

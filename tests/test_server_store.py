@@ -1,6 +1,7 @@
 """The coordinator's store: round trips, what it refuses, all or nothing, damage."""
 
 import hashlib
+import json
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from disinherit.common.records import (
     ModelStatus,
     Provenance,
 )
-from disinherit.server.store import CoordinatorStore, Task, TaskState, now_us
+from disinherit.server.store import Answered, CoordinatorStore, Task, TaskState, now_us
 from disinherit.v1 import unlearning_pb2 as pb
 
 LABELS = ("cat", "dog")
@@ -52,6 +53,16 @@ def contents(store: CoordinatorStore) -> object:
     """Everything a reader can see."""
     graph = store.graph()
     return graph.models(), graph.edges(), {q: store.tasks(q) for q in store.requests()}
+
+
+def what_happened(line: bytes) -> dict[str, Any]:
+    """An entry of the audit log without when it was written, and what follows from that."""
+    entry = json.loads(line)
+    return {
+        k: v
+        for k, v in entry.items()
+        if k not in ("hash", "previous", "request_previous", "time_us")
+    }
 
 
 @pytest.fixture
@@ -326,6 +337,42 @@ def test_a_successor_that_cannot_be_one_leaves_graph_and_task_alone(
     with pytest.raises(GraphError, match=message):
         campaign.update("q", APPLIED, reported)
     assert contents(campaign) == before
+
+
+def test_what_an_owner_answered_is_stored_as_one_by_one(
+    campaign: CoordinatorStore, tmp_path: Path
+) -> None:
+    other = CoordinatorStore(tmp_path / "other.db")
+    for record, edges in ((version("r", 1), []), (version("m", 2), [edge("r", "m")])):
+        other.add_model(record, edges)
+    other.submit(request(), [Task("r", "anna"), Task("m", "anna")])
+    answered = [
+        Answered(APPLIED, successor(), "aa"),
+        Answered(replace(APPLIED, model_id="m"), successor("m~q"), "bb"),
+    ]
+    assert campaign.update_answered("q", answered) == {}
+    for one in answered:
+        other.update("q", one.task, one.successor, fishers=[one.fisher])
+    assert contents(campaign) == contents(other)
+    told = [
+        [what_happened(line) for line in list(s.audit_lines("q"))[1:]] for s in (campaign, other)
+    ]
+    other.close()
+    assert told[0] == told[1]
+
+
+def test_a_successor_that_is_refused_spoils_no_other(campaign: CoordinatorStore) -> None:
+    twin = replace(APPLIED, model_id="m")
+    answered = [Answered(twin, successor(owner="ben"), ""), Answered(APPLIED, successor(), "")]
+    refused = campaign.update_answered("q", answered)
+    assert list(refused) == ["m"]
+    assert "to have its owner 'anna', but got 'ben'" in refused["m"]
+    assert {m: t.state for m, t in campaign.tasks("q").items()} == {
+        "r": TaskState.APPLIED,
+        "m": TaskState.PENDING,
+    }
+    kinds = [json.loads(line).get("kind") for line in campaign.audit_lines("q")]
+    assert kinds == [None, "received", "planned", "planned", "applied"]
 
 
 def test_a_version_has_one_successor(campaign: CoordinatorStore) -> None:
