@@ -19,6 +19,7 @@ BENCHMARKS = (
     "layer_fisher",
     "apply",
     "many_models",
+    "request",
     "graph",
     "tuning",
     "agent_install",

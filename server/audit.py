@@ -4,7 +4,7 @@ So log and state never disagree: either both are committed or none is.  A transa
 excludes all others, and a sequence number is given out once, so the chain cannot fork.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,64 +28,83 @@ from disinherit.server.tables import AUDIT, find_request, now_us
 _AT_A_TIME = 500
 
 
+def make_event(kind: AuditKind, actor: str = COORDINATOR, **said: Any) -> AuditEvent:
+    """Return what happens now.
+
+    Args:
+        kind: what happens.
+        actor: who does it.
+        **said: the other fields of `AuditEvent`.
+    """
+    return AuditEvent(kind.value, now_us(), actor, **said)
+
+
 def append(db: Connection, kind: AuditKind, actor: str = COORDINATOR, **said: Any) -> None:
     """Add an entry to the log.
 
     Args:
         db: the transaction that makes the change, which it also commits.
-        kind: what happened.
+        kind: as for `make_event`, like all that follow.
         actor: who did it.
-        **said: the other fields of `AuditEvent`.
+        **said: the other fields.
 
     Raises:
         AuditError: if it holds something that has no canonical form, or too much.
         StoreError: if the log is damaged.
     """
-    event = AuditEvent(kind.value, now_us(), actor, **said)
+    append_all(db, [make_event(kind, actor, **said)])
+
+
+def append_all(db: Connection, events: Sequence[AuditEvent]) -> None:
+    """Add an entry for each event, in this order; arguments and errors as for `append`."""
     newest = select(AUDIT.c.entry).order_by(AUDIT.c.sequence.desc()).limit(1)
-    last = _entry(db, newest)
-    of_request = None
-    if event.request_id:
-        of_request = _entry(db, newest.where(AUDIT.c.request_id == event.request_id))
-    entry = link(event, last, of_request)
-    line = entry_line(entry)
-    if len(line) >= LONGEST_LINE:
-        raise AuditError(
-            f"Expected an audit entry of less than {LONGEST_LINE} bytes, but {kind} of "
-            f"{event.model_id or event.request_id} has {len(line)}. Ask for less at a time."
-        )
-    db.execute(
-        insert(AUDIT).values(
-            sequence=entry.sequence,
-            kind=event.kind,
-            request_id=event.request_id,
-            model_id=event.model_id,
-            hash=entry.hash,
-            entry=line,
-        )
-    )
+    last = _entry(db, newest) if events else None
+    of_requests: dict[str, AuditEntry | None] = {"": None}
+    rows = []
+    for event in events:
+        request = event.request_id
+        if request not in of_requests:
+            if last is not None and last.event.request_id == request:
+                of_requests[request] = last
+            else:
+                of_requests[request] = _entry(db, newest.where(AUDIT.c.request_id == request))
+        last = link(event, last, of_requests[request])
+        if request:
+            of_requests[request] = last
+        rows.append(_row(last))
+    if rows:
+        db.execute(insert(AUDIT), rows)
 
 
-def append_once(db: Connection, kind: AuditKind, actor: str = COORDINATOR, **said: Any) -> None:
-    """Add an entry unless the latest one of its kind about the same model says the same.
+def append_once(db: Connection, request_id: str, events: Sequence[AuditEvent]) -> None:
+    """Add entries about models, but for those that say what the latest of their kind does.
 
     What is tried again for weeks, while an owner is away or keeps failing, stands there once.
-    Arguments and errors are those of `append`.
+
+    Args:
+        db: the transaction that makes the change.
+        request_id: the request of all of them.
+        events: at most one of a kind about a model.
+
+    Raises:
+        AuditError: as `append`.
+        StoreError: likewise.
     """
-    event = AuditEvent(kind.value, 0, actor, **said)
-    before = _entry(
-        db,
-        select(AUDIT.c.entry)
-        .where(
-            AUDIT.c.request_id == event.request_id,
-            AUDIT.c.model_id == event.model_id,
-            AUDIT.c.kind == event.kind,
+    for start in range(0, len(events), _AT_A_TIME):
+        some = events[start : start + _AT_A_TIME]
+        latest = select(func.max(AUDIT.c.sequence)).where(
+            AUDIT.c.request_id == request_id,
+            AUDIT.c.model_id.in_({event.model_id for event in some}),
+            AUDIT.c.kind.in_({event.kind for event in some}),
         )
-        .order_by(AUDIT.c.sequence.desc())
-        .limit(1),
-    )
-    if before is None or replace(before.event, time_us=0) != event:
-        append(db, kind, actor, **said)
+        latest = latest.group_by(AUDIT.c.model_id, AUDIT.c.kind)
+        lines = db.scalars(select(AUDIT.c.entry).where(AUDIT.c.sequence.in_(latest)))
+        known = {(e.kind, e.model_id): e for e in (_read(line).event for line in lines)}
+        said = (known.get((event.kind, event.model_id)) for event in some)
+        news = [
+            e for e, last in zip(some, said, strict=True) if last is None or not _alike(e, last)
+        ]
+        append_all(db, news)
 
 
 def find_head(db: Connection, request_id: str = "") -> Header:
@@ -140,10 +159,33 @@ def export_lines(
         sent, sequence = sent + len(rows), rows[-1].sequence
 
 
+def _alike(event: AuditEvent, other: AuditEvent) -> bool:
+    return replace(event, time_us=other.time_us) == other
+
+
+def _row(entry: AuditEntry) -> dict[str, Any]:
+    event, line = entry.event, entry_line(entry)
+    if len(line) >= LONGEST_LINE:
+        raise AuditError(
+            f"Expected an audit entry of less than {LONGEST_LINE} bytes, but {event.kind} of "
+            f"{event.model_id or event.request_id} has {len(line)}. Ask for less at a time."
+        )
+    return {
+        "sequence": entry.sequence,
+        "kind": event.kind,
+        "request_id": event.request_id,
+        "model_id": event.model_id,
+        "hash": entry.hash,
+        "entry": line,
+    }
+
+
 def _entry(db: Connection, query: Select[Any]) -> AuditEntry | None:
     line = db.execute(query).scalar()
-    if line is None:
-        return None
+    return None if line is None else _read(line)
+
+
+def _read(line: bytes) -> AuditEntry:
     try:
         return read_entry(line)
     except AuditError as error:

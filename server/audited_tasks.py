@@ -1,11 +1,14 @@
 """Tasks and what the audit log says of them, changed together."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
-from disinherit.server.audit import append, append_once
+from disinherit.common.audit_chain import AuditEvent
+from disinherit.common.records import ModelRecord
+from disinherit.server.audit import append, append_once, make_event
 from disinherit.server.audit_words import (
     COORDINATOR,
     OF_TASK,
@@ -13,12 +16,21 @@ from disinherit.server.audit_words import (
     owner_actor,
     task_words,
 )
-from disinherit.server.tables import TASKS, find_record, put_task, read_task
+from disinherit.server.graph_queries import find_records
+from disinherit.server.tables import find_tasks, put_tasks
 from disinherit.server.tasks import Task, TaskState
 
+_AT_ONCE = 500
+"""Tasks that are looked up by one statement."""
 
-def change_task(db: Connection, request_id: str, task: Task, fishers: Sequence[str] = ()) -> bool:
-    """Add or change a task, log it if its state is another one, and return whether it is new.
+
+def change_tasks(
+    db: Connection,
+    request_id: str,
+    tasks: Sequence[Task],
+    fishers: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> list[Task]:
+    """Add or change tasks, and log those whose state is another one.
 
     A task that waits again is not logged: nothing has happened to its model.  One that is rolled
     back stays so, whatever a pass that was under way has to say; what its owner applied meanwhile
@@ -27,37 +39,64 @@ def change_task(db: Connection, request_id: str, task: Task, fishers: Sequence[s
     Args:
         db: a transaction that writes.
         request_id: the request.
-        task: the task as it stands now.
-        fishers: SHA-256 of the Fisher packets it is dampened with, as far as this is about them.
+        tasks: the tasks as they stand now, at most one for a model.
+        fishers: model -> SHA-256 of the Fisher packets it is dampened with, as far as this is about
+            them.
+
+    Returns:
+        The tasks that are new.
 
     Raises:
-        AuditError: if the task holds something that cannot be logged.
+        AuditError: if a task holds something that cannot be logged.
     """
-    before = find_task(db, request_id, task.model_id)
-    if before is not None and before.state.undone:
-        put_task(db, request_id, replace(before, result=before.result or task.result))
-        news = task.state is TaskState.APPLIED and before.result is None
-    else:
-        put_task(db, request_id, task)
-        news = before is None or (
-            task.state is not before.state and task.state is not TaskState.PENDING
-        )
-    if news:
-        record = find_record(db, task.model_id)
-        applied = task.result is not None and task.state.done
+    new = []
+    for start in range(0, len(tasks), _AT_ONCE):
+        some = tasks[start : start + _AT_ONCE]
+        before = find_tasks(db, request_id, [task.model_id for task in some])
+        put_tasks(db, request_id, [_kept(task, before) for task in some], before)
+        news = [task for task in some if _is_news(task, before.get(task.model_id))]
+        records = find_records(db, [task.model_id for task in news])
         append_once(
             db,
-            OF_TASK[task.state],
-            owner_actor(task.owner) if task.state is TaskState.APPLIED else COORDINATOR,
-            request_id=request_id,
-            model_id=task.model_id,
-            owner=task.owner,
-            digest_before=record.digest if record is not None else "",
-            digest_after=task.result.successor.digest if applied and task.result else "",
-            parameters=task_words(task),
-            fishers=tuple(fishers),
+            request_id,
+            [
+                _event(request_id, task, records[task.model_id], fishers.get(task.model_id, ()))
+                for task in news
+            ],
         )
-    return before is None
+        new += [task for task in some if task.model_id not in before]
+    return new
+
+
+def _kept(task: Task, before: Mapping[str, Task]) -> Task:
+    """Return a task as it is to be stored."""
+    known = before.get(task.model_id)
+    if known is None or not known.state.undone:
+        return task
+    return replace(known, result=known.result or task.result)
+
+
+def _is_news(task: Task, before: Task | None) -> bool:
+    if before is None:
+        return True
+    if before.state.undone:
+        return task.state is TaskState.APPLIED and before.result is None
+    return task.state is not before.state and task.state is not TaskState.PENDING
+
+
+def _event(request_id: str, task: Task, record: ModelRecord, fishers: Sequence[str]) -> AuditEvent:
+    applied = task.result is not None and task.state.done
+    return make_event(
+        OF_TASK[task.state],
+        owner_actor(task.owner) if task.state is TaskState.APPLIED else COORDINATOR,
+        request_id=request_id,
+        model_id=task.model_id,
+        owner=task.owner,
+        digest_before=record.digest,
+        digest_after=task.result.successor.digest if applied and task.result else "",
+        parameters=task_words(task),
+        fishers=tuple(fishers),
+    )
 
 
 def take_back_task(
@@ -72,7 +111,7 @@ def take_back_task(
         digest_after: SHA-256 of the weights that its owner holds now.
         actor: who did it.
     """
-    put_task(db, request_id, task)
+    put_tasks(db, request_id, [task], [task.model_id])
     result = task.result
     append(
         db,
@@ -85,10 +124,3 @@ def take_back_task(
         digest_after=digest_after,
         parameters={"retired": result.successor.id} if result is not None and digest_after else {},
     )
-
-
-def find_task(db: Connection, request_id: str, model_id: str) -> Task | None:
-    """Return the task of a model, or `None` if it has none."""
-    query = select(TASKS).where(TASKS.c.request_id == request_id, TASKS.c.model_id == model_id)
-    row = db.execute(query).one_or_none()
-    return None if row is None else read_task(row)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from sqlalchemy import Connection, select
 
-from disinherit.server.audit import append, append_once
+from disinherit.server.audit import append_once, make_event
 from disinherit.server.audit_words import AuditKind, owner_actor
 from disinherit.server.tables import AUDIT, TASKS
 
@@ -32,17 +32,13 @@ def record_told(db: Connection, request_id: str, owner: str, models: Iterable[st
         owner: who answered.
         models: the versions that its message named.
     """
-    told = find_told(db, request_id)
-    for model in models:
-        if model not in told:
-            append(
-                db,
-                AuditKind.NOTIFIED,
-                owner_actor(owner),
-                request_id=request_id,
-                model_id=model,
-                owner=owner,
-            )
+    events = [
+        make_event(
+            AuditKind.NOTIFIED, owner_actor(owner), request_id=request_id, model_id=m, owner=owner
+        )
+        for m in models
+    ]
+    append_once(db, request_id, events)
 
 
 def record_untold(db: Connection, request_id: str) -> None:
@@ -54,15 +50,16 @@ def record_untold(db: Connection, request_id: str) -> None:
     """
     told = find_told(db, request_id)
     tasks = select(TASKS.c.model_id, TASKS.c.owner, TASKS.c.state)
-    for row in db.execute(
-        tasks.where(TASKS.c.request_id == request_id).order_by(TASKS.c.model_id)
-    ).all():
-        if row.model_id not in told:
-            append_once(
-                db,
-                AuditKind.NOT_NOTIFIED,
-                request_id=request_id,
-                model_id=row.model_id,
-                owner=row.owner,
-                parameters={"state": row.state},
-            )
+    rows = db.execute(tasks.where(TASKS.c.request_id == request_id).order_by(TASKS.c.model_id))
+    events = [
+        make_event(
+            AuditKind.NOT_NOTIFIED,
+            request_id=request_id,
+            model_id=row.model_id,
+            owner=row.owner,
+            parameters={"state": row.state},
+        )
+        for row in rows
+        if row.model_id not in told
+    ]
+    append_once(db, request_id, events)

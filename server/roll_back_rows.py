@@ -7,12 +7,12 @@ from sqlalchemy import Connection
 
 from disinherit.common.errors import RequestError
 from disinherit.server.audit_words import owner_actor
-from disinherit.server.audited_tasks import find_task, take_back_task
+from disinherit.server.audited_tasks import take_back_task
 from disinherit.server.campaign_rows import Campaign, find_campaign, put_event
 from disinherit.server.campaign_states import CampaignEvent
 from disinherit.server.destruction_rows import check_kept
 from disinherit.server.lineage import check_not_built_upon, put_back
-from disinherit.server.tables import read_task, task_rows
+from disinherit.server.tables import find_tasks, read_task, task_rows
 from disinherit.server.tasks import Task, TaskState
 
 
@@ -79,7 +79,7 @@ def record(db: Connection, request_id: str, answers: Iterable[TakenBack]) -> Non
         answers: what was answered, of models that are to be put back.
     """
     for answer in answers:
-        task = find_task(db, request_id, answer.model_id)
+        task = find_tasks(db, request_id, [answer.model_id]).get(answer.model_id)
         if task is None or task.state is not TaskState.ROLLING_BACK:
             continue
         if answer.refusal:

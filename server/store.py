@@ -15,7 +15,7 @@ from disinherit.common.records import ModelRecord
 from disinherit.server import destruction_rows, roll_back_rows
 from disinherit.server.audit import append, export_lines
 from disinherit.server.audit_words import COORDINATOR, AuditKind, owner_actor, request_words
-from disinherit.server.audited_tasks import change_task
+from disinherit.server.audited_tasks import change_tasks
 from disinherit.server.campaign_rows import Campaign, insert_campaign, reopen
 from disinherit.server.campaign_states import CampaignState
 from disinherit.server.campaign_store import CampaignStore
@@ -134,7 +134,7 @@ class CoordinatorStore(CampaignStore):
                 insert_campaign(db, request.id, state, deadline_us)
                 said = request_words(request, deadline_us)
                 append(db, AuditKind.RECEIVED, actor, request_id=request.id, parameters=said)
-            added = [task for task in tasks if change_task(db, request.id, task)]
+            added = change_tasks(db, request.id, tasks)
             if any(not task.state.settled for task in added):
                 reopen(db, request.id)
         return known is None
@@ -182,7 +182,7 @@ class CoordinatorStore(CampaignStore):
             StoreError: if the lease was lost; nothing is stored then.
         """
         with self._writing(lease) as db:
-            change_task(db, request_id, task, fishers)
+            change_tasks(db, request_id, [task], {task.model_id: fishers})
             if successor is not None:
                 put_successor(db, task.model_id, successor)
 
@@ -206,8 +206,7 @@ class CoordinatorStore(CampaignStore):
             StoreError: if the lease was lost; nothing is stored then.
         """
         with self._writing(lease) as db:
-            for task in tasks:
-                change_task(db, request_id, task, fishers.get(task.model_id, ()))
+            change_tasks(db, request_id, list(tasks), fishers)
 
     def update_answered(
         self, request_id: str, answered: Iterable[Answered], *, lease: Lease | None = None
@@ -225,15 +224,18 @@ class CoordinatorStore(CampaignStore):
         Raises:
             StoreError: if the lease was lost; nothing is stored then.
         """
-        refused = {}
+        refused: dict[str, str] = {}
+        accepted: list[Answered] = []
         with self._writing(lease) as db:
             for one in answered:
                 try:
                     with db.begin_nested():
-                        change_task(db, request_id, one.task, [one.fisher])
                         put_successor(db, one.task.model_id, one.successor)
+                    accepted.append(one)
                 except InputError as error:
                     refused[one.task.model_id] = str(error)
+            fishers = {one.task.model_id: [one.fisher] for one in accepted}
+            change_tasks(db, request_id, [one.task for one in accepted], fishers)
         return refused
 
     def coverage(

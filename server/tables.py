@@ -6,7 +6,7 @@ their own have only what is searched or sorted by.
 
 import hashlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Container, Iterable, Sequence
 from typing import Any, TypeVar
 
 from google.protobuf.message import DecodeError, Message
@@ -22,6 +22,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    bindparam,
     delete,
     insert,
     select,
@@ -286,26 +287,50 @@ def insert_edges(db: Connection, edges: Iterable[Inheritance]) -> None:
         db.execute(insert(EDGES).values(parent=edge.parent, child=edge.child, edge=data))
 
 
-def put_task(db: Connection, request_id: str, task: Task) -> bool:
-    """Add or change the row of a task, and return whether it is new.
+def find_tasks(db: Connection, request_id: str, models: Collection[str]) -> dict[str, Task]:
+    """Return model -> task of a request, of those that have one.
 
-    When its old version is destroyed is left as it is: a pass may hold a task from before.
+    Raises:
+        StoreError: if one is damaged.
     """
-    values = {
-        "owner": task.owner,
-        "state": task.state.value,
-        "reason": task.reason,
-        "result": task.result.SerializeToString(deterministic=True) if task.result else b"",
-        "updated_us": now_us(),
-        "wave": task.wave,
-    }
-    key = {"request_id": request_id, "model_id": task.model_id}
-    changed = db.execute(
-        update(TASKS)
-        .where(TASKS.c.request_id == request_id, TASKS.c.model_id == task.model_id)
-        .values(**values)
-    )
-    new = changed.rowcount == 0
+    query = select(TASKS).where(TASKS.c.request_id == request_id, TASKS.c.model_id.in_(models))
+    return {row.model_id: read_task(row) for row in db.execute(query).all()}
+
+
+def put_tasks(
+    db: Connection, request_id: str, tasks: Iterable[Task], known: Container[str]
+) -> None:
+    """Add or change the rows of tasks.
+
+    When old versions are destroyed is left as it is: a pass may hold a task from before.
+
+    Args:
+        db: a transaction that writes.
+        request_id: the request.
+        tasks: at most one for a model.
+        known: models that have a row.
+    """
+    new, changed = [], []
+    for task in tasks:
+        values = {
+            "owner": task.owner,
+            "state": task.state.value,
+            "reason": task.reason,
+            "result": task.result.SerializeToString(deterministic=True) if task.result else b"",
+            "updated_us": now_us(),
+            "wave": task.wave,
+        }
+        if task.model_id in known:
+            changed.append({"of_request": request_id, "of_model": task.model_id, **values})
+        else:
+            new.append({"request_id": request_id, "model_id": task.model_id, **values})
     if new:
-        db.execute(insert(TASKS).values(**key, **values))
-    return new
+        db.execute(insert(TASKS), new)
+    if changed:
+        db.execute(
+            update(TASKS).where(
+                TASKS.c.request_id == bindparam("of_request"),
+                TASKS.c.model_id == bindparam("of_model"),
+            ),
+            changed,
+        )

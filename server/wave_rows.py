@@ -6,7 +6,7 @@ from sqlalchemy import Connection, update
 
 from disinherit.server.audit import append
 from disinherit.server.audit_words import AuditKind
-from disinherit.server.audited_tasks import change_task
+from disinherit.server.audited_tasks import change_tasks
 from disinherit.server.campaign_rows import find_campaign, put_event
 from disinherit.server.campaign_states import CampaignEvent, CampaignState
 from disinherit.server.gates import Halt
@@ -44,10 +44,17 @@ def halt(db: Connection, request_id: str, why: Halt) -> None:
         return
     put_event(db, request_id, CampaignEvent.HALT, None, said=dict(why.said))
     _put(db, request_id, halt_reason=why.reason)
-    for task in (read_task(row) for row in task_rows(db, request_id)):
-        if task.state in _NOT_APPLIED:
-            reason = why.reason + (_MAYBE if task.state is TaskState.SENT else "")
-            change_task(db, request_id, replace(task, state=TaskState.HALTED, reason=reason))
+    tasks = [read_task(row) for row in task_rows(db, request_id)]
+    halted = [
+        replace(
+            task,
+            state=TaskState.HALTED,
+            reason=why.reason + (_MAYBE if task.state is TaskState.SENT else ""),
+        )
+        for task in tasks
+        if task.state in _NOT_APPLIED
+    ]
+    change_tasks(db, request_id, halted)
 
 
 def accept(db: Connection, request_id: str) -> None:
@@ -61,9 +68,11 @@ def accept(db: Connection, request_id: str) -> None:
     if campaign.state is not CampaignState.HALTED:
         return
     _put(db, request_id, accepted_waves=campaign.open_waves, halt_reason="")
-    for task in (read_task(row) for row in task_rows(db, request_id)):
-        if task.state is TaskState.HALTED:
-            change_task(db, request_id, replace(task, state=TaskState.PENDING, reason=""))
+    tasks = [read_task(row) for row in task_rows(db, request_id)]
+    waiting = [
+        replace(t, state=TaskState.PENDING, reason="") for t in tasks if t.state is TaskState.HALTED
+    ]
+    change_tasks(db, request_id, waiting)
 
 
 def _put(db: Connection, request_id: str, **values: int | str) -> None:
