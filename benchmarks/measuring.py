@@ -113,10 +113,20 @@ def peak_bytes(run: Callable[[], object]) -> int:
     run()
     gc.collect()
     allocator.malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew
-    before = _memory("VmRSS")
+    before = memory_in_use()
     run()
-    return _memory("VmHWM") - before
+    return most_memory() - before
+
+
+def memory_in_use() -> int:
+    """Return how many bytes of memory this process has; `most_memory` starts anew."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return _memory("VmRSS")
+
+
+def most_memory() -> int:
+    """Return how many bytes of memory this process has had at most since `memory_in_use`."""
+    return _memory("VmHWM")
 
 
 def copy_rate() -> float:

@@ -111,27 +111,29 @@ class Fleet:
         shapes = {name: self._network.get_parameter(name).shape for name in head.parameters}
         state = {name: value.detach() for name, value in self._network.state_dict().items()}
         store = CoordinatorStore(folder / "coordinator.db")
+        counts = torch.full((len(LABELS),), SAMPLES // len(LABELS))
+        number = 0
         with mock.patch("os.fsync"):  # making the fleet is not what is measured
-            for number in range(owners * models):
-                owner = PlainOwner(folder / self._names[number % owners], self._network)
-                weights = {n: v + 0.01 * torch.randn(v.shape) for n, v in state.items()}
-                sums = {n: torch.rand(len(LABELS), *shape) for n, shape in shapes.items()}
-                counts = torch.full((len(LABELS),), SAMPLES // len(LABELS))
-                record = ModelRecord(
-                    id=f"model-{number}",
-                    owner=owner.store.owner,
-                    architecture=architecture_fingerprint(weights),
-                    labels=LABELS,
-                    digest=weights_digest(weights),
-                    created_us=number + 1,
-                    provenance=Provenance("none", dict.fromkeys(LABELS, SAMPLES // len(LABELS))),
-                )
-                added = owner.store.add(record, weights, ClassFishers(sums, counts), "head")
+            for name in self._names:
+                owner = PlainOwner(folder / name, self._network)
+                for _ in range(models):
+                    weights = {n: v + 0.01 * torch.randn(v.shape) for n, v in state.items()}
+                    sums = {n: torch.rand(len(LABELS), *shape) for n, shape in shapes.items()}
+                    record = ModelRecord(
+                        id=f"model-{number}",
+                        owner=name,
+                        architecture=architecture_fingerprint(weights),
+                        labels=LABELS,
+                        digest=weights_digest(weights),
+                        created_us=number + 1,
+                        provenance=Provenance("none", dict.fromkeys(LABELS, int(counts[0]))),
+                    )
+                    added = owner.store.add(record, weights, ClassFishers(sums, counts), "head")
+                    parent = Inheritance("model-0", record.id, InheritanceKind.TRANSFER)
+                    store.add_model(added, [parent] if number else [])
+                    number += 1
                 owner.store.close()
-                parent = Inheritance("model-0", record.id, InheritanceKind.TRANSFER)
-                store.add_model(added, [parent] if number else [])
         store.close()
-        self._file = folder / self._names[0] / "objects" / f"{weights_digest(weights)}.safetensors"
         self._weights = weights
         self._indexes = [*folder.glob("*/index.db"), folder / "coordinator.db"]
         for index in self._indexes:

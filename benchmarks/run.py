@@ -20,6 +20,8 @@ BENCHMARKS = (
     "apply",
     "many_models",
     "request",
+    "parallel",
+    "wire",
     "graph",
     "tuning",
     "agent_install",

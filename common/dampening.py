@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -10,8 +10,12 @@ from torch import Tensor
 from disinherit.common.errors import FisherError, InputError, ScopeError
 from disinherit.common.merging import check_fisher
 
-_PIECE = 2**18
-"""Values that are handled at once on a CPU: what is computed of them stays in its cache."""
+_PIECE = 2**17
+"""Values that are handled at once on a CPU at most: what is computed of them stays in its cache."""
+_LEAST_PIECE = 2**14
+"""As long as there are so many: calls would take longer than what they compute."""
+_SHARE = 24
+"""Of the largest tensor, a piece is at most this part: two of them are what dampening needs."""
 _DEVICE_PIECE = 2**24
 
 
@@ -127,7 +131,9 @@ def dampen_(
     for name in parameters:
         check_fisher(name, forget[name], "the forget Fisher")
         check_fisher(name, reference[name], "the reference Fisher")
-    rule = _Rule(alpha, lam, exponent, bound)
+    largest = max((theta.numel() for theta in parameters.values()), default=0)
+    piece = min(_PIECE, max(_LEAST_PIECE, largest // _SHARE))
+    rule = _Rule(alpha, lam, exponent, bound, piece)
     return {
         name: rule.apply(theta, forget[name], reference[name], (rows or {}).get(name))
         for name, theta in parameters.items()
@@ -142,6 +148,9 @@ class _Rule:
     lam: float
     exponent: float
     bound: float
+    piece: int
+    scratch: dict[tuple[torch.device, torch.dtype], Tensor] = field(default_factory=dict)
+    """What is computed in, for all tensors: memory that was used before is there at once."""
 
     def apply(
         self, theta: Tensor, forget: Tensor, reference: Tensor, rows: Sequence[int] | None
@@ -152,9 +161,11 @@ class _Rule:
         selected = torch.zeros(len(table), dtype=torch.int64, device=theta.device)
         dtype = torch.promote_types(forget.dtype, reference.dtype)
         dtype = torch.promote_types(dtype, torch.float32)
-        largest = _PIECE if theta.device.type == "cpu" else _DEVICE_PIECE
-        size = min(largest, table.numel())
-        scratch = torch.empty(2, size, dtype=dtype, device=theta.device)
+        size = min(self.piece if theta.device.type == "cpu" else _DEVICE_PIECE, table.numel())
+        scratch = self.scratch.get((theta.device, dtype))
+        if scratch is None or scratch.shape[1] < size:
+            scratch = torch.empty(2, size, dtype=dtype, device=theta.device)
+            self.scratch[theta.device, dtype] = scratch
         for place in _pieces(table.shape, size, rows):
             piece = table[place]
             factor, kept = (s[: piece.numel()].view(piece.shape) for s in scratch)

@@ -22,7 +22,8 @@ from disinherit.common.records import (
     ModelStatus,
     Provenance,
 )
-from disinherit.server.store import Answered, CoordinatorStore, Task, TaskState, now_us
+from disinherit.server.store import CoordinatorStore, Task, TaskState, now_us
+from disinherit.server.tasks import Answered
 from disinherit.v1 import unlearning_pb2 as pb
 
 LABELS = ("cat", "dog")
