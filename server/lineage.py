@@ -5,7 +5,6 @@ and costs the same in a large graph as in a small one.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from sqlalchemy import Connection
 
@@ -21,6 +20,7 @@ from disinherit.server.tables import (
     insert_edges,
     insert_record,
     now_us,
+    put_status,
     replace_record,
 )
 
@@ -131,7 +131,7 @@ def put_successor(db: Connection, model_id: str, successor: ModelRecord) -> None
         if not parents:
             insert_edges(db, [edge])
     if model.status is ModelStatus.ACTIVE:
-        replace_record(db, replace(model, status=ModelStatus.SUPERSEDED))
+        put_status(db, model, ModelStatus.SUPERSEDED)
 
 
 def put_back(db: Connection, model_id: str, successor_id: str) -> None:
@@ -144,9 +144,9 @@ def put_back(db: Connection, model_id: str, successor_id: str) -> None:
     """
     model, successor = find_record(db, model_id), find_record(db, successor_id)
     if successor is not None:
-        replace_record(db, replace(successor, status=ModelStatus.RETIRED))
+        put_status(db, successor, ModelStatus.RETIRED)
     if model is not None and model.status is ModelStatus.SUPERSEDED:
-        replace_record(db, replace(model, status=ModelStatus.ACTIVE))
+        put_status(db, model, ModelStatus.ACTIVE)
 
 
 def check_not_built_upon(db: Connection, model_id: str, successor_id: str) -> None:

@@ -7,6 +7,7 @@ their own have only what is searched or sorted by.
 import hashlib
 import time
 from collections.abc import Collection, Container, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from google.protobuf.message import DecodeError, Message
@@ -37,7 +38,7 @@ from disinherit.common.graph_formats import (
     record_from_proto,
     record_to_proto,
 )
-from disinherit.common.records import Inheritance, ModelRecord
+from disinherit.common.records import Inheritance, ModelRecord, ModelStatus
 from disinherit.server.tasks import Task, TaskState
 from disinherit.v1.graph_pb2 import Inheritance as InheritanceProto
 from disinherit.v1.graph_pb2 import ModelRecord as RecordProto
@@ -256,12 +257,21 @@ def insert_record(db: Connection, record: ModelRecord) -> None:
     _insert_holdings(db, record)
 
 
+def put_status(db: Connection, record: ModelRecord, status: ModelStatus) -> None:
+    """Change the status of a version, and nothing else of its row."""
+    _put_record(db, replace(record, status=status))
+
+
 def replace_record(db: Connection, record: ModelRecord) -> None:
     """Change the row of a version, and what it was trained on."""
-    data = record_to_proto(record).SerializeToString(deterministic=True)
-    db.execute(update(MODELS).where(MODELS.c.id == record.id).values(record=data))
+    _put_record(db, record)
     db.execute(delete(HOLDINGS).where(HOLDINGS.c.model_id == record.id))
     _insert_holdings(db, record)
+
+
+def _put_record(db: Connection, record: ModelRecord) -> None:
+    data = record_to_proto(record).SerializeToString(deterministic=True)
+    db.execute(update(MODELS).where(MODELS.c.id == record.id).values(record=data))
 
 
 def _insert_holdings(db: Connection, record: ModelRecord) -> None:
