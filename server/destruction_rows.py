@@ -11,10 +11,9 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, select, update
 
 from disinherit.common.errors import RequestError
-from disinherit.server.audit import append, append_once
+from disinherit.server.audit import append, append_once, make_event
 from disinherit.server.audit_words import AuditKind, owner_actor
-from disinherit.server.audited_tasks import find_task
-from disinherit.server.tables import TASKS, find_request, now_us
+from disinherit.server.tables import TASKS, find_request, find_tasks, now_us
 from disinherit.server.tasks import Task, TaskState
 
 _REFUSED = "the old weights are not destroyed: "
@@ -84,13 +83,13 @@ def record(db: Connection, request_id: str, answers: Iterable[DestroyedModel]) -
         answers: what was answered, of versions that are due.
     """
     for answer in answers:
-        task = find_task(db, request_id, answer.model_id)
+        task = find_tasks(db, request_id, [answer.model_id]).get(answer.model_id)
         if task is None or task.destroyed_us:
             continue
         said = {"request_id": request_id, "model_id": task.model_id, "owner": task.owner}
         if answer.refusal:
             values: dict[str, str | int] = {"reason": _REFUSED + answer.refusal}
-            append_once(db, AuditKind.DESTROY_REFUSED, **said)
+            append_once(db, request_id, [make_event(AuditKind.DESTROY_REFUSED, **said)])
         else:
             values = {"reason": "", "destroy_us": 0, "destroyed_us": now_us()}
             append(
