@@ -40,11 +40,11 @@ def handlers(policy: ReleasePolicy = OPEN) -> Mapping[str, Handler]:
     """Return what answers each action.
 
     Args:
-        policy: conditions on the Fisher information that is released, beside the owner's own.
+        policy: conditions on what is released of Fisher information, beside the owner's own.
     """
     return {
         "query.identify": Handler(pb.Identity, identify),
-        "query.register": Handler(pb.RegisterTask, register),
+        "query.register": Handler(pb.RegisterTask, partial(register, policy=policy)),
         "query.fisher": Handler(pb.FisherTask, partial(forget_fishers, policy=policy)),
         "query.notice": Handler(pb.NoticeTask, take_notice),
         "train.unlearn": Handler(pb.UnlearnTask, unlearn),

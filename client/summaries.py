@@ -7,8 +7,9 @@ deleted, which is often the very reason for the request.
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import torch
 from torch import nn
 
 from disinherit.client.failures import explain
@@ -22,7 +23,7 @@ from disinherit.common.fisher import ClassFishers, Fisher, fisher_diagonal
 from disinherit.common.labels import class_indices
 from disinherit.common.packets import encode_fisher
 from disinherit.common.record_proto import record_to_proto
-from disinherit.common.records import ModelRecord
+from disinherit.common.records import FisherScale, ModelRecord
 from disinherit.common.sample_digests import samples_of
 from disinherit.common.scope import Head, find_head, resolve_scope
 from disinherit.v1 import unlearning_pb2 as pb
@@ -38,10 +39,15 @@ class Summary:
     scope: str
 
 
-def register(owner: Owner, task: pb.RegisterTask) -> pb.RegisterReply:
+def register(owner: Owner, task: pb.RegisterTask, policy: ReleasePolicy = OPEN) -> pb.RegisterReply:
     """Make sure that the owner's models have Fisher summaries for a scope, and return the models.
 
     A model whose training data is gone, or that was never trained, is returned without one.
+
+    Args:
+        owner: the owner of the models.
+        task: which, and the scope.
+        policy: conditions on what is released, beside the owner's own.
 
     Raises:
         StoreError: if a listed model does not exist.
@@ -49,10 +55,11 @@ def register(owner: Owner, task: pb.RegisterTask) -> pb.RegisterReply:
             before it stay so.
     """
     ids = list(task.model_ids) or [record.id for record in owner.store.records()]
+    policy = policy.stricter(policy_of(owner))
     records = []
     for record in map(owner.store.record, ids):
         try:
-            records.append(_registered(owner, record, task.scope))
+            records.append(_registered(owner, record, task.scope, policy))
         except Exception as error:  # also what the owner's loaders and networks raise
             reason = explain(error, f"compute the Fisher summary of model {record.id!r}")
             raise FisherError(f"Cannot register model {record.id!r}. {reason}") from error
@@ -148,15 +155,31 @@ def _covering(owner: Owner, record: ModelRecord, names: Sequence[str]) -> Summar
     return Summary(*registered)
 
 
-def _registered(owner: Owner, record: ModelRecord, scope: str) -> ModelRecord:
+def _registered(
+    owner: Owner, record: ModelRecord, scope: str, policy: ReleasePolicy
+) -> ModelRecord:
     if owner.store.destroyed(record.id) is not None:
         return record
     names = resolve_scope(owner.network(record), scope)
-    if _covering(owner, record, names) is not None or owner.training_data(record) is None:
-        return record
-    network = load_network(owner, record, owner.store.weights(record.id))
-    summary = fisher_summary(owner, record, network, names)
-    return owner.store.set_fishers(record.id, summary.fishers, scope)
+    summary = _covering(owner, record, names)
+    if summary is None:
+        if owner.training_data(record) is None:
+            return record
+        network = load_network(owner, record, owner.store.weights(record.id))
+        summary = replace(fisher_summary(owner, record, network, names), scope=scope)
+        record = owner.store.set_fishers(record.id, summary.fishers, scope)
+    return replace(record, fisher_scale=_scale(summary, policy))
+
+
+def _scale(summary: Summary, policy: ReleasePolicy) -> FisherScale | None:
+    """Return how large a summary is; `None` if that would tell of too few samples."""
+    fishers = summary.fishers
+    if any(0 < count < policy.min_forget_samples for count in fishers.counts.tolist()):
+        return None
+    sums = torch.zeros(fishers.num_classes, dtype=torch.float64)
+    for value in fishers.sums.values():
+        sums += value.flatten(1).sum(1, dtype=torch.float64).cpu()
+    return FisherScale(summary.scope, tuple(sums.tolist()))
 
 
 def _root_fisher(

@@ -19,12 +19,16 @@ from disinherit.common.errors import GraphError
 from disinherit.common.graph import InheritanceGraph
 from disinherit.common.graph_proto import SCHEMA_VERSION, check_version
 from disinherit.common.records import (
+    FisherScale,
     Inheritance,
     InheritanceKind,
     ModelRecord,
     ModelStatus,
     Provenance,
 )
+
+_SCALE = "fisher_scale"
+_NESTED = ("labels", "provenance", _SCALE)
 
 _Enum = TypeVar("_Enum", bound=StrEnum)
 
@@ -75,7 +79,7 @@ def to_graphml(graph: InheritanceGraph) -> str:
                 f"Expected architecture of model {record.id!r} to be printable, but got "
                 f"{record.architecture!r}."
             )
-        plain.add_node(record.id, **_flat(_record_to_dict(record), ("labels", "provenance")))
+        plain.add_node(record.id, **_flat(_record_to_dict(record), _NESTED))
     for edge in graph.edges():
         plain.add_edge(edge.parent, edge.child, **_flat(_edge_to_dict(edge), ("labels",)))
     buffer = io.BytesIO()
@@ -110,7 +114,8 @@ def from_graphml(text: str) -> InheritanceGraph:
     models, edges = [], []
     for id, data in plain.nodes(data=True):
         where = f"node {id!r}"
-        nested = _nested({**data, "id": id}, ("labels", "provenance"), where)
+        keys = [key for key in _NESTED if key in data or key != _SCALE]
+        nested = _nested({**data, "id": id}, keys, where)
         models.append(_record_from_dict(nested, where))
     for parent, child, data in plain.edges(data=True):
         where = f"edge {parent!r} -> {child!r}"
@@ -129,7 +134,8 @@ def _from_name(kind: type[_Enum], name: str, where: str) -> _Enum:
 
 
 def _record_to_dict(record: ModelRecord) -> dict[str, Any]:
-    provenance = record.provenance
+    provenance, scale = record.provenance, record.fisher_scale
+    said = {} if scale is None else {_SCALE: {"scope": scale.scope, "sums": list(scale.sums)}}
     return {
         "id": record.id,
         "owner": record.owner,
@@ -146,6 +152,7 @@ def _record_to_dict(record: ModelRecord) -> dict[str, Any]:
         },
         "fisher_digest": record.fisher_digest,
         "status": record.status.value,
+        **said,
     }
 
 
@@ -172,7 +179,19 @@ def _record_from_dict(data: object, where: str) -> ModelRecord:
         provenance=provenance,
         fisher_digest=_take(data, "fisher_digest", str, where),
         status=_from_name(ModelStatus, _take(data, "status", str, where), where),
+        fisher_scale=_scale_from_dict(data, where),
     )
+
+
+def _scale_from_dict(data: object, where: str) -> FisherScale | None:
+    if not isinstance(data, Mapping) or _SCALE not in data:
+        return None
+    inside = f"the Fisher scale of {where}"
+    given = _take(data, _SCALE, dict, where)
+    sums = _take(given, "sums", list, inside)
+    if not all(isinstance(value, int | float) for value in sums):
+        raise GraphError(f"Expected numbers as 'sums' of {inside}, but got {sums!r:.80}.")
+    return FisherScale(_take(given, "scope", str, inside), tuple(float(value) for value in sums))
 
 
 def _edge_to_dict(edge: Inheritance) -> dict[str, Any]:

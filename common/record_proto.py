@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from disinherit.common.errors import GraphError
 from disinherit.common.records import (
+    FisherScale,
     Inheritance,
     InheritanceKind,
     ModelRecord,
@@ -44,6 +45,10 @@ def record_to_proto(record: ModelRecord) -> graph_pb2.ModelRecord:
             message.provenance.samples_per_class.update(record.provenance.samples_per_class)
             message.provenance.sample_set_digest = record.provenance.sample_set_digest
             message.provenance.SetInParent()
+        if record.fisher_scale is not None:
+            message.fisher_scale.scope = record.fisher_scale.scope
+            message.fisher_scale.sums.extend(record.fisher_scale.sums)
+            message.fisher_scale.SetInParent()
     except ValueError as error:
         raise GraphError(f"Expected model {record.id!r} to fit protobuf, but {error}.") from error
     return message
@@ -62,6 +67,9 @@ def record_from_proto(message: graph_pb2.ModelRecord) -> ModelRecord:
             message.provenance.samples_per_class,
             message.provenance.sample_set_digest,
         )
+    scale = None
+    if message.HasField("fisher_scale"):
+        scale = FisherScale(message.fisher_scale.scope, tuple(message.fisher_scale.sums))
     status = graph_pb2.ModelStatus.items()
     return ModelRecord(
         id=message.id,
@@ -73,6 +81,7 @@ def record_from_proto(message: graph_pb2.ModelRecord) -> ModelRecord:
         provenance=provenance,
         fisher_digest=message.fisher_digest,
         status=_from_number(ModelStatus, status, message.status, f"model {message.id!r}"),
+        fisher_scale=scale,
     )
 
 

@@ -113,6 +113,28 @@ class Provenance:
 
 
 @dataclass(frozen=True, slots=True)
+class FisherScale:
+    """How large the registered Fisher summary of a version is.
+
+    Attributes:
+        scope: what it was computed in.
+        sums: per class, in the order of the labels: the sum over its samples and over all
+            parameters in scope of squared gradients, `[C]`.
+
+    Raises:
+        GraphError: if a sum is not finite, or negative.
+    """
+
+    scope: str
+    sums: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        for value in self.sums:
+            if not 0 <= value <= sys.float_info.max:
+                raise GraphError(f"Expected finite sums >= 0 as Fisher scale, but got {value!r}.")
+
+
+@dataclass(frozen=True, slots=True)
 class ModelRecord:
     """One *version* of one model: a node of the graph.
 
@@ -128,6 +150,7 @@ class ModelRecord:
             average) or if it is unknown.
         fisher_digest: SHA-256 of the registered per-class Fisher summary, or `""`.
         status: where the version stands in its life.
+        fisher_scale: how large that summary is; `None` if there is none or its owner does not say.
 
     Raises:
         GraphError: if a value is malformed.
@@ -142,6 +165,7 @@ class ModelRecord:
     provenance: Provenance | None = None
     fisher_digest: str = ""
     status: ModelStatus = ModelStatus.ACTIVE
+    fisher_scale: FisherScale | None = None
 
     def __post_init__(self) -> None:
         check_id(self.id)
@@ -154,6 +178,11 @@ class ModelRecord:
         _check_int64(self.created_us, f"created_us of model {self.id!r}")
         _check_digest(self.digest, f"digest of model {self.id!r}")
         _check_digest(self.fisher_digest, f"fisher_digest of model {self.id!r}")
+        if self.fisher_scale is not None and len(self.fisher_scale.sums) != len(self.labels):
+            raise GraphError(
+                f"Expected the Fisher scale of the {len(self.labels)} classes of model {self.id!r},"
+                f" but got that of {len(self.fisher_scale.sums)}."
+            )
 
 
 @dataclass(frozen=True, slots=True)

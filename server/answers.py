@@ -48,7 +48,8 @@ def registered_record(
 ) -> ModelRecord:
     """Return the version that an owner registers.
 
-    What became of a known version is the coordinator's own knowledge, so its status stays.
+    What became of a known version is the coordinator's own knowledge, so its status stays; and so
+    does what was said first of the scale of the same Fisher summary.
 
     Args:
         owner: who answered.
@@ -65,7 +66,11 @@ def registered_record(
         )
     if record.id not in known:
         return record
-    return replace(record, status=known[record.id].status)
+    present = known[record.id]
+    scale = record.fisher_scale
+    if present.fisher_digest == record.fisher_digest and present.fisher_scale is not None:
+        scale = present.fisher_scale
+    return replace(record, status=present.status, fisher_scale=scale)
 
 
 def root_packets(

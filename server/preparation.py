@@ -18,6 +18,7 @@ from disinherit.common.packets import Decoded, decode, merge, rename_classes
 from disinherit.server.answers import one_line, reply_of, root_packets
 from disinherit.server.archive import Archive
 from disinherit.server.planning import Group
+from disinherit.server.plausibility import check_scale
 from disinherit.server.tables import now_us
 from disinherit.server.transport import Ask, Transport
 from disinherit.v1 import unlearning_pb2 as pb
@@ -171,6 +172,7 @@ def _collect(
             try:
                 packets = root_packets(root, graph.model(root.model_id), fisher)
                 decoded = [decode(packet) for packet in packets]
+                check_scale(root, graph.model(root.model_id), request.method.scope, decoded)
             except (FisherError, CheckpointError) as refused:
                 collected.errors[root.model_id] = one_line(str(refused))
                 _log.warning(

@@ -258,7 +258,7 @@ def poison(packet: pb.FisherPacket) -> None:
 
 
 def shrink(packet: pb.FisherPacket) -> None:
-    replace_values(packet, {"2.weight": torch.ones(2, 2), "2.bias": torch.ones(2)})
+    replace_values(packet, {"2.weight": torch.zeros(2, 2), "2.bias": torch.zeros(2)})
 
 
 def replace_values(packet: pb.FisherPacket, values: dict[str, torch.Tensor]) -> None:

@@ -7,6 +7,7 @@ import grpc
 from disinherit.common.errors import CampaignError
 from disinherit.server.agents.authority import KeyPair
 from disinherit.server.agents.servicer import AgentsServicer
+from disinherit.server.refusal_log import RefusalLog
 from disinherit.v1.agents_pb2_grpc import add_AgentsServicer_to_server
 
 MAX_AGENTS = 512
@@ -57,6 +58,7 @@ class AgentsServer:
         pair = [(identity.key, identity.certificate)]
         self._server = grpc.server(
             ThreadPoolExecutor(agents + _SPARE, thread_name_prefix="agents"),
+            interceptors=[RefusalLog()],
             options=_OPTIONS,
             maximum_concurrent_rpcs=agents + _SPARE,
         )

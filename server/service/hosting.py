@@ -15,6 +15,7 @@ from disinherit.server.database import Database
 from disinherit.server.driver import Driver
 from disinherit.server.late import OpenCampaigns
 from disinherit.server.mailbox import Mailbox
+from disinherit.server.refusal_log import RefusalLog
 from disinherit.server.routing import Route, RoutedTransport
 from disinherit.server.service.authentication import Authentication
 from disinherit.server.service.health import SERVICES, HealthMonitor, check_store
@@ -60,7 +61,9 @@ class Service:
         self, settings: ServeSettings, routes: Sequence[Route] = (), health_seconds: float = 2.0
     ) -> None:
         tokens = TokenFile(settings.tokens)
-        self._server, self.port = listen(settings.listen, settings.tls, [Authentication(tokens)])
+        self._server, self.port = listen(
+            settings.listen, settings.tls, [RefusalLog(), Authentication(tokens)]
+        )
         self._store = CoordinatorStore(settings.database, settings.packets)
         self._database = Database(settings.database)
         signer = self._open_signer(settings.signing_key)

@@ -50,8 +50,16 @@ class Provenance(_message.Message):
     sample_set_digest: str
     def __init__(self, dataset: _Optional[str] = ..., samples_per_class: _Optional[_Mapping[str, int]] = ..., sample_set_digest: _Optional[str] = ...) -> None: ...
 
+class FisherScale(_message.Message):
+    __slots__ = ("scope", "sums")
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    SUMS_FIELD_NUMBER: _ClassVar[int]
+    scope: str
+    sums: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, scope: _Optional[str] = ..., sums: _Optional[_Iterable[float]] = ...) -> None: ...
+
 class ModelRecord(_message.Message):
-    __slots__ = ("id", "owner", "architecture", "labels", "digest", "created_us", "provenance", "fisher_digest", "status")
+    __slots__ = ("id", "owner", "architecture", "labels", "digest", "created_us", "provenance", "fisher_digest", "status", "fisher_scale")
     ID_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
     ARCHITECTURE_FIELD_NUMBER: _ClassVar[int]
@@ -61,6 +69,7 @@ class ModelRecord(_message.Message):
     PROVENANCE_FIELD_NUMBER: _ClassVar[int]
     FISHER_DIGEST_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
+    FISHER_SCALE_FIELD_NUMBER: _ClassVar[int]
     id: str
     owner: str
     architecture: str
@@ -70,7 +79,8 @@ class ModelRecord(_message.Message):
     provenance: Provenance
     fisher_digest: str
     status: ModelStatus
-    def __init__(self, id: _Optional[str] = ..., owner: _Optional[str] = ..., architecture: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., digest: _Optional[str] = ..., created_us: _Optional[int] = ..., provenance: _Optional[_Union[Provenance, _Mapping]] = ..., fisher_digest: _Optional[str] = ..., status: _Optional[_Union[ModelStatus, str]] = ...) -> None: ...
+    fisher_scale: FisherScale
+    def __init__(self, id: _Optional[str] = ..., owner: _Optional[str] = ..., architecture: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., digest: _Optional[str] = ..., created_us: _Optional[int] = ..., provenance: _Optional[_Union[Provenance, _Mapping]] = ..., fisher_digest: _Optional[str] = ..., status: _Optional[_Union[ModelStatus, str]] = ..., fisher_scale: _Optional[_Union[FisherScale, _Mapping]] = ...) -> None: ...
 
 class Inheritance(_message.Message):
     __slots__ = ("parent", "child", "kind", "weight", "labels")
