@@ -3,6 +3,7 @@
 The policy is the owner's own.  Nothing that a request says can loosen it.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Protocol, runtime_checkable
@@ -20,6 +21,10 @@ class ReleasePolicy:
         min_forget_samples: samples behind each packet, at least; the Fisher information of a few
             tells of each of them.
         encoding: how values are stored, at least as short as this; a request may ask for shorter.
+        clip_norm: bound C on the L2 norm of each sample's squared gradient of each parameter; 0
+            for none.
+        noise_multiplier: Gaussian noise is added to each mean over n samples, of a standard
+            deviation of this times C / n; 0 for none.
 
     Raises:
         InputError: if a value is out of range.
@@ -27,6 +32,8 @@ class ReleasePolicy:
 
     min_forget_samples: int = 1
     encoding: Encoding = Encoding.FULL
+    clip_norm: float = 0.0
+    noise_multiplier: float = 0.0
 
     def __post_init__(self) -> None:
         """Check all of it."""
@@ -36,16 +43,30 @@ class ReleasePolicy:
                 f"{self.min_forget_samples!r}."
             )
 
+        for name in ("clip_norm", "noise_multiplier"):
+            value = getattr(self, name)
+            if type(value) not in (int, float) or not 0 <= value < math.inf:
+                raise InputError(f"Expected a number of at least 0 as {name}, but got {value!r}.")
+        if self.noise_multiplier and not self.clip_norm:
+            raise InputError(
+                f"Expected clip_norm > 0 with noise_multiplier {self.noise_multiplier}, as the "
+                "noise is in proportion to it, but got none."
+            )
+
     def stricter(self, other: "ReleasePolicy") -> "ReleasePolicy":
         """Return what holds where both do.
 
         Example:
-            >>> ReleasePolicy(20).stricter(ReleasePolicy(5, Encoding.LOG8))
-            ReleasePolicy(min_forget_samples=20, encoding=<Encoding.LOG8: 'log8'>)
+            >>> both = ReleasePolicy(20).stricter(ReleasePolicy(5, Encoding.LOG8))
+            >>> both == ReleasePolicy(20, Encoding.LOG8)
+            True
         """
+        bounds = [norm for norm in (self.clip_norm, other.clip_norm) if norm]
         return ReleasePolicy(
             min_forget_samples=max(self.min_forget_samples, other.min_forget_samples),
             encoding=self.encoding.shorter(other.encoding),
+            clip_norm=min(bounds, default=0.0),
+            noise_multiplier=max(self.noise_multiplier, other.noise_multiplier),
         )
 
     def check_samples(self, model: str, count: int) -> None:

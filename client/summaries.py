@@ -4,6 +4,7 @@ From a summary any class request is answered with no data access at all; the dat
 deleted, which is often the very reason for the request.
 """
 
+import json
 import logging
 import time
 from collections.abc import Iterator, Sequence
@@ -14,9 +15,10 @@ from torch import nn
 
 from disinherit.client.failures import explain
 from disinherit.client.memory import ShrinkingBatches
+from disinherit.client.noise import add_noise
 from disinherit.client.owner import Batches, Owner, load_network
 from disinherit.client.release import OPEN, ReleasePolicy, policy_of
-from disinherit.client.samples import split_samples
+from disinherit.client.samples import resolve_samples, sample_key, split_samples
 from disinherit.common.encodings import Encoding
 from disinherit.common.errors import FisherError, ScopeError, WithheldError
 from disinherit.common.fisher import ClassFishers, Fisher, fisher_diagonal
@@ -122,6 +124,7 @@ def class_fishers(
     network: nn.Module,
     names: Sequence[str],
     batches: Batches,
+    clip_norm: float = 0.0,
 ) -> ClassFishers:
     """Return the per-class Fisher sums of a model over some of its data, computed now.
 
@@ -131,6 +134,7 @@ def class_fishers(
         network: its module with its weights.
         names: parameters to cover.
         batches: the data.
+        clip_norm: bound on each sample's squared gradient (`fisher_diagonal`); 0 for none.
 
     Raises:
         FisherError: if the data gives none.
@@ -143,6 +147,7 @@ def class_fishers(
             per_class=True,
             num_classes=len(record.labels),
             device=owner.device,
+            clip_norm=clip_norm or None,
         )
     )
 
@@ -210,49 +215,98 @@ def _packets(
     fishers = _class_fishers if root.classes else _sample_fishers
     head = _head(network)
     packets = []
-    for classes, fisher in fishers(owner, record, root, network, names):
+    for released in fishers(owner, record, root, network, names, policy):
+        fisher = released.fisher
         policy.check_samples(record.id, fisher.count)
-        packets.append(
-            encode_fisher(
-                {name: fisher.values[name] for name in names},
-                labels=record.labels,
-                head_weight=head.weight if head else "",
-                head_bias=(head.bias or "") if head else "",
-                sources=[root.model_id],
-                classes=classes,
-                samples=fisher.count,
-                encoding=Encoding.from_proto(method.encoding).shorter(policy.encoding),
-            )
+        values, clamped = {name: fisher.values[name] for name in names}, 0
+        if policy.noise_multiplier:
+            deviation = policy.noise_multiplier * policy.clip_norm / fisher.count
+            known = (record.digest, policy.noise_multiplier, policy.clip_norm, fisher.count)
+            about = json.dumps([*known, released.about])
+            values, clamped = add_noise(values, deviation, sample_key(owner.store.root), about)
+        packet = encode_fisher(
+            values,
+            labels=record.labels,
+            head_weight=head.weight if head else "",
+            head_bias=(head.bias or "") if head else "",
+            sources=[root.model_id],
+            classes=released.classes,
+            samples=fisher.count,
+            encoding=Encoding.from_proto(method.encoding).shorter(policy.encoding),
         )
+        packet.clip_norm, packet.noise_multiplier = policy.clip_norm, policy.noise_multiplier
+        packet.clamped = clamped
+        packets.append(packet)
     return packets
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Released:
+    """Fisher information to release, of some classes or none, and what samples it is of."""
+
+    classes: list[str]
+    fisher: Fisher
+    about: str
+
+
 def _class_fishers(
-    owner: Owner, record: ModelRecord, root: pb.Root, network: nn.Module, names: Sequence[str]
-) -> Iterator[tuple[list[str], Fisher]]:
+    owner: Owner,
+    record: ModelRecord,
+    root: pb.Root,
+    network: nn.Module,
+    names: Sequence[str],
+    policy: ReleasePolicy,
+) -> Iterator[_Released]:
     indices = class_indices(record.labels, root.classes)
-    summary = fisher_summary(owner, record, network, names)
-    absent = [record.labels[c] for c in indices if not summary.fishers.counts[c]]
+    all_fishers = _to_release(owner, record, network, names, policy)
+    absent = [record.labels[c] for c in indices if not all_fishers.counts[c]]
     if absent:
         raise FisherError(
             f"Expected root {record.id!r} to be trained directly on what is to be forgotten, but "
             f"it has no samples of {', '.join(absent)}. Name the models that were as roots."
         )
-    fishers = summary.fishers.each(indices)
+    fishers = all_fishers.each(indices)
     for index in indices:
-        yield [record.labels[index]], fishers[index]
+        label = record.labels[index]
+        yield _Released([label], fishers[index], f"class {label}")
 
 
 def _sample_fishers(
-    owner: Owner, record: ModelRecord, root: pb.Root, network: nn.Module, names: Sequence[str]
-) -> Iterator[tuple[list[str], Fisher]]:
+    owner: Owner,
+    record: ModelRecord,
+    root: pb.Root,
+    network: nn.Module,
+    names: Sequence[str],
+    policy: ReleasePolicy,
+) -> Iterator[_Released]:
     """Yield the Fisher information of the listed samples, or of all that it was trained on."""
     listed = samples_of(root)
     if listed is None:
-        yield [], fisher_summary(owner, record, network, names).fishers.total()
+        yield _Released([], _to_release(owner, record, network, names, policy).total(), "all")
         return
     forget, _ = split_samples(owner, record, listed)
-    yield [], class_fishers(owner, record, network, names, forget).total()
+    fishers = class_fishers(owner, record, network, names, forget, policy.clip_norm)
+    ids = sorted(resolve_samples(owner, record, listed))
+    yield _Released([], fishers.total(), f"samples {json.dumps(ids)}")
+
+
+def _to_release(
+    owner: Owner,
+    record: ModelRecord,
+    network: nn.Module,
+    names: Sequence[str],
+    policy: ReleasePolicy,
+) -> ClassFishers:
+    """Return per-class sums over all training data; of clipped gradients if the policy says so."""
+    if not policy.clip_norm:
+        return fisher_summary(owner, record, network, names).fishers
+    batches = owner.training_data(record)
+    if batches is None:
+        raise WithheldError(
+            f"Expected the training data of model {record.id!r}, to clip each sample's gradient as "
+            "its owner's clip_norm says, but it is gone."
+        )
+    return class_fishers(owner, record, network, names, batches, policy.clip_norm)
 
 
 def _head(network: nn.Module) -> Head | None:

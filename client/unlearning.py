@@ -5,6 +5,7 @@ dampen it, and make weights and ledger entry visible together.  One model's fail
 another.
 """
 
+import logging
 import time
 from dataclasses import replace
 
@@ -23,6 +24,8 @@ from disinherit.common.record_proto import record_to_proto
 from disinherit.common.records import check_id
 from disinherit.common.sample_digests import samples_of
 from disinherit.v1 import unlearning_pb2 as pb
+
+_log = logging.getLogger(__name__)
 
 
 def unlearn(owner: Owner, task: pb.UnlearnTask) -> pb.UnlearnReply:
@@ -47,6 +50,9 @@ def _one(owner: Owner, task: pb.UnlearnTask, model: pb.ModelTask) -> pb.ModelRes
         return _apply(owner, task, model)
     except Exception as error:  # also what the owner's loaders and networks raise
         reason = explain(error, f"unlearn in model {model.model_id!r}")
+        _log.warning(
+            "request %r was not applied to model %r: %s", task.request_id, model.model_id, reason
+        )
         return pb.ModelResult(model_id=model.model_id, outcome=pb.OUTCOME_FAILED, error=reason)
 
 

@@ -9,14 +9,17 @@ how the samples are batched.  Sums are kept per class, because the Fisher inform
 classes follows from them without access to the data (FIUn, arXiv 2408.08493).
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
 
-from disinherit.common._fisher_run import METHODS, run
+from disinherit.common._clipped_method import ClippedMethod
+from disinherit.common._fisher_run import METHODS, Factory, run
 from disinherit.common.errors import FisherError
 from disinherit.common.scope import resolve_scope
 
@@ -190,6 +193,7 @@ def fisher_diagonal(
     device: torch.device | str | None = ...,
     method: MethodName = ...,
     chunk_size: int | None = ...,
+    clip_norm: float | None = ...,
 ) -> Fisher: ...
 
 
@@ -204,6 +208,7 @@ def fisher_diagonal(
     device: torch.device | str | None = ...,
     method: MethodName = ...,
     chunk_size: int | None = ...,
+    clip_norm: float | None = ...,
 ) -> ClassFishers: ...
 
 
@@ -217,6 +222,7 @@ def fisher_diagonal(
     device: torch.device | str | None = None,
     method: MethodName = "auto",
     chunk_size: int | None = None,
+    clip_norm: float | None = None,
 ) -> Fisher | ClassFishers:
     """Compute the diagonal empirical Fisher information exactly, from per-sample gradients.
 
@@ -238,6 +244,9 @@ def fisher_diagonal(
             vmap cannot handle it one backward pass per sample.
         chunk_size: samples whose gradients are held at once by the last two; `None` bounds them by
             2²⁴ numbers.
+        clip_norm: bound C on the L2 norm of a sample's *squared* gradient of each parameter: what
+            is larger is scaled down to it, and the result is no Fisher any more. It takes one
+            gradient per sample, whatever `method` says. `None` for no bound.
 
     Returns:
         A `Fisher`, or `ClassFishers` with `per_class`.
@@ -258,9 +267,14 @@ def fisher_diagonal(
         raise FisherError(f"Expected a method in {list(METHODS)}, but got {method!r}.")
     if chunk_size is not None and chunk_size < 1:
         raise FisherError(f"Expected chunk_size >= 1 or None, but got {chunk_size}.")
+    if clip_norm is not None and not 0 < clip_norm < math.inf:
+        raise FisherError(f"Expected clip_norm > 0 or None, but got {clip_norm}.")
+    factories: Sequence[Factory] = METHODS[method]
+    if clip_norm is not None:
+        factories = [partial(ClippedMethod, clip_norm=clip_norm)]
     names = resolve_scope(model, scope)
     place = next(model.parameters()).device if device is None else torch.device(device)
-    sums = run(model, names, batches, METHODS[method], place, per_class, num_classes, chunk_size)
+    sums = run(model, names, batches, factories, place, per_class, num_classes, chunk_size)
     if per_class:
         return ClassFishers(sums.values, sums.counts)
     count = int(sums.counts.sum())

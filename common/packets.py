@@ -30,6 +30,7 @@ class Decoded:
         sources: ids of the root models it comes from.
         classes: the forgotten classes it stands for.
         samples: number of samples behind it.
+        noise: standard deviation of the noise on the sum over its samples, as its owner says.
     """
 
     values: Mapping[str, Tensor]
@@ -39,6 +40,7 @@ class Decoded:
     sources: tuple[str, ...]
     classes: tuple[str, ...]
     samples: int
+    noise: float = 0.0
 
     @property
     def head(self) -> tuple[str, ...]:
@@ -140,6 +142,7 @@ def decode(packet: FisherPacket) -> Decoded:
         sources=tuple(packet.sources),
         classes=tuple(packet.classes),
         samples=packet.samples,
+        noise=packet.clip_norm * packet.noise_multiplier,
     )
 
 

@@ -113,7 +113,7 @@ class Wave(_message.Message):
     def __init__(self, fraction: _Optional[float] = ..., count: _Optional[int] = ...) -> None: ...
 
 class FisherPacket(_message.Message):
-    __slots__ = ("tensors", "digest", "labels", "head_weight", "head_bias", "sources", "classes", "samples", "encoding", "clip_norm", "noise_multiplier")
+    __slots__ = ("tensors", "digest", "labels", "head_weight", "head_bias", "sources", "classes", "samples", "encoding", "clip_norm", "noise_multiplier", "clamped")
     TENSORS_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
@@ -125,6 +125,7 @@ class FisherPacket(_message.Message):
     ENCODING_FIELD_NUMBER: _ClassVar[int]
     CLIP_NORM_FIELD_NUMBER: _ClassVar[int]
     NOISE_MULTIPLIER_FIELD_NUMBER: _ClassVar[int]
+    CLAMPED_FIELD_NUMBER: _ClassVar[int]
     tensors: bytes
     digest: str
     labels: _containers.RepeatedScalarFieldContainer[str]
@@ -136,7 +137,8 @@ class FisherPacket(_message.Message):
     encoding: FisherEncoding
     clip_norm: float
     noise_multiplier: float
-    def __init__(self, tensors: _Optional[bytes] = ..., digest: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., head_weight: _Optional[str] = ..., head_bias: _Optional[str] = ..., sources: _Optional[_Iterable[str]] = ..., classes: _Optional[_Iterable[str]] = ..., samples: _Optional[int] = ..., encoding: _Optional[_Union[FisherEncoding, str]] = ..., clip_norm: _Optional[float] = ..., noise_multiplier: _Optional[float] = ...) -> None: ...
+    clamped: int
+    def __init__(self, tensors: _Optional[bytes] = ..., digest: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., head_weight: _Optional[str] = ..., head_bias: _Optional[str] = ..., sources: _Optional[_Iterable[str]] = ..., classes: _Optional[_Iterable[str]] = ..., samples: _Optional[int] = ..., encoding: _Optional[_Union[FisherEncoding, str]] = ..., clip_norm: _Optional[float] = ..., noise_multiplier: _Optional[float] = ..., clamped: _Optional[int] = ...) -> None: ...
 
 class Identity(_message.Message):
     __slots__ = ("owner",)
