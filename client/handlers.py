@@ -12,8 +12,9 @@ from disinherit.client.evaluating import evaluate, preview
 from disinherit.client.noticing import take_notice
 from disinherit.client.owner import Owner
 from disinherit.client.release import OPEN, ReleasePolicy
+from disinherit.client.releasing import forget_fishers
 from disinherit.client.rolling_back import roll_back
-from disinherit.client.summaries import forget_fishers, register
+from disinherit.client.summaries import register
 from disinherit.client.unlearning import unlearn
 from disinherit.v1 import unlearning_pb2 as pb
 

@@ -18,7 +18,7 @@ import torch
 
 from disinherit.common.errors import FisherError
 from disinherit.common.packets import Decoded
-from disinherit.common.records import ModelRecord
+from disinherit.common.records import ModelRecord, ModelStatus
 from disinherit.v1 import unlearning_pb2 as pb
 
 SLACK = 2.0
@@ -70,6 +70,9 @@ def _samples(record: ModelRecord, packet: Decoded) -> int:
 
 def _bound(record: ModelRecord, packet: Decoded) -> float | None:
     if record.fisher_scale is None:
+        return None
+    if not packet.classes and record.status is not ModelStatus.ACTIVE:
+        # Its weights may have been destroyed, and its successor's gradients are larger.
         return None
     sums = dict(zip(record.labels, record.fisher_scale.sums, strict=True))
     return sum(sums[name] for name in packet.classes or record.labels)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from disinherit.client.owner import Owner
-from disinherit.client.summaries import forget_fishers
+from disinherit.client.releasing import forget_fishers
 from disinherit.common.packets import decode, merge
 from disinherit.v1 import unlearning_pb2 as pb
 

@@ -13,7 +13,8 @@ from owner_fixture import LABELS, PointsOwner
 
 from disinherit.client.client_app import build_client_app
 from disinherit.client.evaluating import evaluate, preview
-from disinherit.client.summaries import forget_fishers, register
+from disinherit.client.releasing import forget_fishers
+from disinherit.client.summaries import register
 from disinherit.client.unlearning import unlearn
 from disinherit.common.errors import InputError
 from disinherit.common.flower_records import pack, unpack

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from disinherit.client.noise import add_noise
 from disinherit.client.release import ReleasePolicy
-from disinherit.client.summaries import forget_fishers, register
+from disinherit.client.releasing import forget_fishers
+from disinherit.client.summaries import register
 from disinherit.common.errors import InputError
 from disinherit.common.packets import decode_fisher
 from disinherit.v1 import unlearning_pb2 as pb

@@ -10,7 +10,7 @@ from owner_fixture import PointsOwner, samples_root
 
 from disinherit.client.handlers import handlers
 from disinherit.client.release import OPEN, ReleasePolicy, policy_of, read_policy
-from disinherit.client.summaries import forget_fishers
+from disinherit.client.releasing import forget_fishers
 from disinherit.common.encodings import Encoding
 from disinherit.common.errors import InputError
 from disinherit.server.tasks import TaskState

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from disinherit.client.dampening import dampen_model
 from disinherit.client.evaluating import preview
-from disinherit.client.summaries import forget_fishers, register
+from disinherit.client.releasing import forget_fishers
+from disinherit.client.summaries import register
 from disinherit.client.tuning import SAMPLES as SAMPLES_ALONE
 from disinherit.client.tuning import SAMPLES_REPAIRED, Strength
 from disinherit.client.unlearning import unlearn

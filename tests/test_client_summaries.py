@@ -12,7 +12,8 @@ from owner_fixture import LABELS, PointsOwner, make_network, make_points
 from torch import nn
 
 from disinherit.client.owner import Batches
-from disinherit.client.summaries import fisher_summary, forget_fishers, register
+from disinherit.client.releasing import forget_fishers
+from disinherit.client.summaries import fisher_summary, register
 from disinherit.common.checkpoints import weights_digest
 from disinherit.common.errors import FisherError, StoreError
 from disinherit.common.fisher import ClassFishers

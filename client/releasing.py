@@ -1,0 +1,177 @@
+"""Releasing the Fisher information of what is to be forgotten, as the owner's policy allows it."""
+
+import json
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from disinherit.client.failures import explain
+from disinherit.client.noise import add_noise
+from disinherit.client.owner import Owner, load_network
+from disinherit.client.release import OPEN, ReleasePolicy, policy_of
+from disinherit.client.samples import resolve_samples, sample_key, split_samples
+from disinherit.client.summaries import class_fishers, fisher_summary
+from disinherit.common.encodings import Encoding
+from disinherit.common.errors import FisherError, ScopeError, WithheldError
+from disinherit.common.fisher import ClassFishers, Fisher
+from disinherit.common.labels import class_indices
+from disinherit.common.packets import encode_fisher
+from disinherit.common.records import ModelRecord
+from disinherit.common.sample_digests import samples_of
+from disinherit.common.scope import Head, find_head, resolve_scope
+from disinherit.v1 import unlearning_pb2 as pb
+
+_log = logging.getLogger(__name__)
+
+
+def forget_fishers(
+    owner: Owner, task: pb.FisherTask, policy: ReleasePolicy = OPEN
+) -> pb.FisherReply:
+    """Return the Fisher information of the data to forget for every listed root.
+
+    It is given class by class, or for all samples to forget together.
+
+    A root that cannot answer, or of which the owner releases nothing, is reported with the reason;
+    the others are answered all the same.
+
+    Args:
+        owner: the owner of the roots.
+        task: what is asked for.
+        policy: conditions on what is released, beside the owner's own.
+    """
+    policy = policy.stricter(policy_of(owner))
+    roots = [_root_fisher(owner, root, task.method, policy) for root in task.roots]
+    return pb.FisherReply(roots=roots)
+
+
+def _root_fisher(
+    owner: Owner, root: pb.Root, method: pb.Method, policy: ReleasePolicy
+) -> pb.RootFisher:
+    started = time.perf_counter()
+    try:
+        packets = _packets(owner, root, method, policy)
+    except Exception as error:  # also what the owner's loaders and networks raise
+        reason = explain(error, f"compute the Fisher information of model {root.model_id!r}")
+        withheld = isinstance(error, WithheldError)
+        if withheld:
+            _log.warning("Withheld from request: %s", reason)
+        return pb.RootFisher(model_id=root.model_id, error=reason, withheld=withheld)
+    return pb.RootFisher(
+        model_id=root.model_id, packets=packets, seconds=time.perf_counter() - started
+    )
+
+
+def _packets(
+    owner: Owner, root: pb.Root, method: pb.Method, policy: ReleasePolicy
+) -> list[pb.FisherPacket]:
+    """Return one packet per class to forget, or one for all samples to forget."""
+    # Of a root that was destroyed, its successor has the summary, but for what was forgotten then.
+    record = owner.store.standing_in(root.model_id)
+    network = load_network(owner, record, owner.store.weights(record.id))
+    names = resolve_scope(network, method.scope)
+    fishers = _class_fishers if root.classes else _sample_fishers
+    head = _head(network)
+    packets = []
+    for released in fishers(owner, record, root, network, names, policy):
+        fisher = released.fisher
+        policy.check_samples(record.id, fisher.count)
+        values, clamped = {name: fisher.values[name] for name in names}, 0
+        if policy.noise_multiplier:
+            deviation = policy.noise_multiplier * policy.clip_norm / fisher.count
+            known = (record.digest, policy.noise_multiplier, policy.clip_norm, fisher.count)
+            about = json.dumps([*known, released.about])
+            values, clamped = add_noise(values, deviation, sample_key(owner.store.root), about)
+        packet = encode_fisher(
+            values,
+            labels=record.labels,
+            head_weight=head.weight if head else "",
+            head_bias=(head.bias or "") if head else "",
+            sources=[root.model_id],
+            classes=released.classes,
+            samples=fisher.count,
+            encoding=Encoding.from_proto(method.encoding).shorter(policy.encoding),
+        )
+        packet.clip_norm, packet.noise_multiplier = policy.clip_norm, policy.noise_multiplier
+        packet.clamped = clamped
+        packets.append(packet)
+    return packets
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Released:
+    """Fisher information to release, of some classes or none, and what samples it is of."""
+
+    classes: list[str]
+    fisher: Fisher
+    about: str
+
+
+def _class_fishers(
+    owner: Owner,
+    record: ModelRecord,
+    root: pb.Root,
+    network: nn.Module,
+    names: Sequence[str],
+    policy: ReleasePolicy,
+) -> Iterator[_Released]:
+    indices = class_indices(record.labels, root.classes)
+    all_fishers = _to_release(owner, record, network, names, policy)
+    absent = [record.labels[c] for c in indices if not all_fishers.counts[c]]
+    if absent:
+        raise FisherError(
+            f"Expected root {record.id!r} to be trained directly on what is to be forgotten, but "
+            f"it has no samples of {', '.join(absent)}. Name the models that were as roots."
+        )
+    fishers = all_fishers.each(indices)
+    for index in indices:
+        label = record.labels[index]
+        yield _Released([label], fishers[index], f"class {label}")
+
+
+def _sample_fishers(
+    owner: Owner,
+    record: ModelRecord,
+    root: pb.Root,
+    network: nn.Module,
+    names: Sequence[str],
+    policy: ReleasePolicy,
+) -> Iterator[_Released]:
+    """Yield the Fisher information of the listed samples, or of all that it was trained on."""
+    listed = samples_of(root)
+    if listed is None:
+        yield _Released([], _to_release(owner, record, network, names, policy).total(), "all")
+        return
+    forget, _ = split_samples(owner, record, listed)
+    fishers = class_fishers(owner, record, network, names, forget, policy.clip_norm)
+    ids = sorted(resolve_samples(owner, record, listed))
+    yield _Released([], fishers.total(), f"samples {json.dumps(ids)}")
+
+
+def _to_release(
+    owner: Owner,
+    record: ModelRecord,
+    network: nn.Module,
+    names: Sequence[str],
+    policy: ReleasePolicy,
+) -> ClassFishers:
+    """Return per-class sums over all training data; of clipped gradients if the policy says so."""
+    if not policy.clip_norm:
+        return fisher_summary(owner, record, network, names).fishers
+    batches = owner.training_data(record)
+    if batches is None:
+        raise WithheldError(
+            f"Expected the training data of model {record.id!r}, to clip each sample's gradient as "
+            "its owner's clip_norm says, but it is gone."
+        )
+    return class_fishers(owner, record, network, names, batches, policy.clip_norm)
+
+
+def _head(network: nn.Module) -> Head | None:
+    """Return the head, or `None`: a scope of another kind does not need one."""
+    try:
+        return find_head(network)
+    except ScopeError:
+        return None
