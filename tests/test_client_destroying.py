@@ -14,9 +14,10 @@ from tracing_fixture import interrupted, operations, skip_without_tracing
 
 from disinherit.client.destroying import destroy
 from disinherit.client.evaluating import evaluate
+from disinherit.client.releasing import forget_fishers
 from disinherit.client.rolling_back import roll_back
 from disinherit.client.store import ModelStore
-from disinherit.client.summaries import forget_fishers, register
+from disinherit.client.summaries import register
 from disinherit.client.unlearning import unlearn
 from disinherit.common.checkpoints import load_checkpoint
 from disinherit.common.errors import StoreError
