@@ -84,7 +84,13 @@ def running(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[R
 
 
 def record(**changes: str) -> coordinator_pb2.RegisterModelRequest:
-    values = {"id": "new", "owner": "ben", "architecture": "ab", "digest": "ab", **changes}
+    values: dict[str, Any] = {
+        "id": "new",
+        "owner": "ben",
+        "architecture": "ab",
+        "digest": "ab",
+        **changes,
+    }
     return coordinator_pb2.RegisterModelRequest(
         record=graph.ModelRecord(labels=LABELS, created_us=99, **values)
     )
@@ -441,7 +447,7 @@ MESSAGES: dict[str, tuple[Callable[[PointsOwner], tuple[str, Any]], str]] = {
         "etc/passwd",
     ),
 }
-REPLIES = {
+REPLIES: dict[str, Any] = {
     "train.unlearn": pb.UnlearnReply,
     "query.fisher": pb.FisherReply,
     "evaluate.panel": pb.EvaluateReply,
@@ -458,7 +464,7 @@ def test_messages(
     app: ClientApp = build_client_app(open_owner)
     action, task = make(organisation)
     files = files_of(organisation.store.root)
-    reply = unpack(call(app, action, pack(task)).content, REPLIES[action])
+    reply: Any = unpack(call(app, action, pack(task)).content, REPLIES[action])
     (answer,) = reply.roots if action == "query.fisher" else reply.models
     assert reason in answer.error
     assert files_of(organisation.store.root) == files
