@@ -134,12 +134,14 @@ class Clients:
 
     def register(
         self, stub: CoordinatorStub, kind: str, owner: int, version: int, alone: bool = False
-    ) -> None:
-        """Register one version as its owner, and remember that it was acknowledged."""
+    ) -> bool:
+        """Register one version as its owner; remember and return whether it was acknowledged."""
         message = registration(owner, version, alone)
-        if self.call(kind, f"owner-{owner}", stub.RegisterModel, message) is not None:
-            with self._turn:
-                self.acknowledged.add(message.record.id)
+        if self.call(kind, f"owner-{owner}", stub.RegisterModel, message) is None:
+            return False
+        with self._turn:
+            self.acknowledged.add(message.record.id)
+        return True
 
 
 def main() -> None:
@@ -231,8 +233,8 @@ def mix(clients: Clients, number: int, stub: CoordinatorStub, until: float) -> N
         if kind == "RegisterModel":
             # An owner of its own, so that versions come in order.
             owner = number % size.owners
-            clients.register(stub, kind, owner, size.versions + registered, alone=True)
-            registered += 1
+            version = size.versions + registered
+            registered += clients.register(stub, kind, owner, version, alone=True)
         elif kind == "ListModels, own":
             clients.call(kind, f"owner-{owner}", stub.ListModels, pb.ListModelsRequest())
         elif kind == "ListModels, all":

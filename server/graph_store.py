@@ -15,7 +15,7 @@ from disinherit.server.graph_queries import (
     find_records,
     page_records,
 )
-from disinherit.server.lineage import put_version
+from disinherit.server.lineage import put_version, register_version
 from disinherit.server.tables import MODELS
 
 
@@ -54,6 +54,27 @@ class GraphStore:
         """
         with self._database.writing() as db:
             put_version(db, record, list(parents), actor)
+
+    def register(
+        self, record: ModelRecord, parents: Iterable[Inheritance], *, actor: str
+    ) -> tuple[ModelRecord, bool]:
+        """Add a version as of now, or complete the record of a known one, which keeps its state.
+
+        Args:
+            record: the version, with any time and status.
+            parents: what it was derived from; none to leave those of a known version as they are.
+            actor: who registers it, for the audit log.
+
+        Returns:
+            The record as it is stored, and whether the version is new.
+
+        Raises:
+            InputError: if another owner has a version with this id; nothing is stored then.
+            GraphError: if the graph refuses it; nothing is stored then.
+            LabelError: if a label mapping does not fit; nothing is stored then.
+        """
+        with self._database.writing() as db:
+            return register_version(db, record, list(parents), actor)
 
     def graph(self) -> InheritanceGraph:
         """Return the whole inheritance graph, however large it is."""

@@ -5,14 +5,16 @@ and costs the same in a large graph as in a small one.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from sqlalchemy import Connection
 
-from disinherit.common.errors import GraphError, RequestError
+from disinherit.common.errors import GraphError, InputError, RequestError
 from disinherit.common.graph import InheritanceGraph
 from disinherit.common.records import Inheritance, InheritanceKind, ModelRecord, ModelStatus
 from disinherit.server.audit import append
 from disinherit.server.audit_words import COORDINATOR, AuditKind, inheritance_words
+from disinherit.server.graph_queries import find_records
 from disinherit.server.tables import (
     find_children,
     find_parents,
@@ -78,6 +80,38 @@ def put_version(
         parameters=inheritance_words(new or known),
         fishers=(record.fisher_digest,) if record.fisher_digest else (),
     )
+
+
+def register_version(
+    db: Connection, record: ModelRecord, edges: Sequence[Inheritance], actor: str
+) -> tuple[ModelRecord, bool]:
+    """Add a version as of now, or complete the record of a known one, which keeps its state.
+
+    Args:
+        db: a transaction that writes, so that no version comes in between.
+        record: the version, with any time and status.
+        edges: what it was derived from.
+        actor: who registers it, for the audit log.
+
+    Returns:
+        The record as it is stored, and whether the version is new.
+
+    Raises:
+        InputError: if another owner has a version with this id.
+        GraphError: if the graph refuses the version or an edge, or a known version has other edges.
+        LabelError: if a label mapping does not fit.
+    """
+    present = find_records(db, [record.id, *(edge.parent for edge in edges)])
+    known = present.get(record.id)
+    if known is None:
+        youngest = max((one.created_us for one in present.values()), default=0)
+        complete = replace(record, created_us=max(now_us(), youngest + 1))
+    else:
+        if known.owner != record.owner:  # and not whose it is
+            raise InputError(f"Expected a model id that is not taken, but got {record.id!r}.")
+        complete = replace(record, created_us=known.created_us, status=known.status)
+    put_version(db, complete, edges, actor)
+    return complete, known is None
 
 
 def put_successor(db: Connection, model_id: str, successor: ModelRecord) -> None:

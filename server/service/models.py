@@ -1,18 +1,14 @@
 """Registering and listing model versions."""
 
-import threading
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import cast
 
-from disinherit.common.errors import InputError
 from disinherit.common.graph import InheritanceGraph
 from disinherit.common.records import Inheritance, ModelRecord
 from disinherit.server.service.paging import Key, fetch_page
 from disinherit.server.service.principals import Principal, Role
 from disinherit.server.service.refusals import NotAllowedError
 from disinherit.server.store import CoordinatorStore
-from disinherit.server.tables import now_us
 
 
 class Models:
@@ -26,7 +22,6 @@ class Models:
     def __init__(self, store: CoordinatorStore, changed: Callable[[], None]) -> None:
         self._store = store
         self._changed = changed
-        self._turn = threading.Lock()
 
     def register(
         self, caller: Principal, record: ModelRecord, parents: Sequence[Inheritance]
@@ -52,20 +47,8 @@ class Models:
                 f"Expected a model of owner {caller.owner!r}, whose token was shown, but got one "
                 f"of {record.owner!r}."
             )
-        with self._turn:
-            present = self._store.records([record.id, *(edge.parent for edge in parents)])
-            known = present.get(record.id)
-            if known is not None:
-                if known.owner != record.owner:  # and not whose it is
-                    raise InputError(
-                        f"Expected a model id that is not taken, but got {record.id!r}."
-                    )
-                complete = replace(record, created_us=known.created_us, status=known.status)
-            else:
-                youngest = max((one.created_us for one in present.values()), default=0)
-                complete = replace(record, created_us=max(now_us(), youngest + 1))
-            self._store.add_model(complete, parents, actor=caller.actor)
-        if known is None:
+        complete, new = self._store.register(record, parents, actor=caller.actor)
+        if new:
             self._changed()
         return complete
 
