@@ -11,11 +11,7 @@ from disinherit.common.errors import FisherError, InputError, ScopeError
 from disinherit.common.merging import check_fisher
 
 _PIECE = 2**17
-"""Values that are handled at once on a CPU at most: what is computed of them stays in its cache."""
-_LEAST_PIECE = 2**14
-"""As long as there are so many: calls would take longer than what they compute."""
-_SHARE = 24
-"""Of the largest tensor, a piece is at most this part: two of them are what dampening needs."""
+"""Values that are handled at once on a CPU: what is computed of them stays in its cache."""
 _DEVICE_PIECE = 2**24
 
 
@@ -131,9 +127,7 @@ def dampen_(
     for name in parameters:
         check_fisher(name, forget[name], "the forget Fisher")
         check_fisher(name, reference[name], "the reference Fisher")
-    largest = max((theta.numel() for theta in parameters.values()), default=0)
-    piece = min(_PIECE, max(_LEAST_PIECE, largest // _SHARE))
-    rule = _Rule(alpha, lam, exponent, bound, piece)
+    rule = _Rule(alpha, lam, exponent, bound)
     return {
         name: rule.apply(theta, forget[name], reference[name], (rows or {}).get(name))
         for name, theta in parameters.items()
@@ -148,9 +142,8 @@ class _Rule:
     lam: float
     exponent: float
     bound: float
-    piece: int
     scratch: dict[tuple[torch.device, torch.dtype], Tensor] = field(default_factory=dict)
-    """What is computed in, for all tensors: memory that was used before is there at once."""
+    """What is computed in, the same memory for all tensors."""
 
     def apply(
         self, theta: Tensor, forget: Tensor, reference: Tensor, rows: Sequence[int] | None
@@ -161,7 +154,7 @@ class _Rule:
         selected = torch.zeros(len(table), dtype=torch.int64, device=theta.device)
         dtype = torch.promote_types(forget.dtype, reference.dtype)
         dtype = torch.promote_types(dtype, torch.float32)
-        size = min(self.piece if theta.device.type == "cpu" else _DEVICE_PIECE, table.numel())
+        size = min(_PIECE if theta.device.type == "cpu" else _DEVICE_PIECE, table.numel())
         scratch = self.scratch.get((theta.device, dtype))
         if scratch is None or scratch.shape[1] < size:
             scratch = torch.empty(2, size, dtype=dtype, device=theta.device)
