@@ -8,7 +8,7 @@ CODE := protos/disinherit/v1 common client client/agent server server/agents ser
 SERVICES := $(shell grep -l '^service ' protos/disinherit/v1/*.proto)
 PACKAGES := disinherit.common disinherit.client disinherit.server disinherit.deploy disinherit.simulations disinherit.cli
 
-.PHONY: demo fleet-demo chaos up down bench performance test lint types format protos check-protos check clean help
+.PHONY: demo fleet-demo chaos up down bench performance results test lint types format protos check-protos check clean help
 
 help: ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -41,6 +41,12 @@ test: $(INSTALLED) ## run all tests, and the examples in the documentation of th
 
 bench: $(INSTALLED) ## measure what docs/performance.md is about (some 15 minutes), and render it
 	$(BIN)/python benchmarks/run.py
+
+results: $(INSTALLED) ## render docs/results*.md from the stored figures of the suites
+	@mkdir -p runs/results
+	$(BIN)/disinherit bench report docs/figures/standard.jsonl.gz --html runs/results/standard.html --markdown docs/results.md
+	$(BIN)/disinherit bench report docs/figures/depth.jsonl.gz --html runs/results/depth.html --markdown docs/results-depth.md
+	$(BIN)/disinherit bench report docs/figures/roots.jsonl.gz --html runs/results/roots.html --markdown docs/results-roots.md
 
 performance: $(INSTALLED) ## render docs/performance.md from the stored figures
 	$(BIN)/python benchmarks/render.py
