@@ -37,7 +37,7 @@ def test_every_benchmark_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         stored = json.loads(file.read_text())
         assert stored["environment"]["reduced"]
         assert stored["rows"]
-        assert all(claim["value"] > 0 for claim in stored["claims"])
+        assert all(claim["value"] >= 0 for claim in stored["claims"])
 
 
 def test_the_page_shows_the_stored_figures() -> None:
