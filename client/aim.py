@@ -95,7 +95,8 @@ class Aim:
         """Return what the model's own Fisher is multiplied by to compare it with the roots'.
 
         Where the model has a Fisher of the forgotten classes itself, the two of the same classes
-        say it; otherwise F_ref has to.  A root's Fisher has its own scale.
+        say it; otherwise F_ref has to.  A root's Fisher has its own scale, and where only rows of
+        forgotten classes can be selected a model's own is never scaled up, which would spare them.
 
         Args:
             record: the model.
@@ -104,7 +105,9 @@ class Aim:
         """
         if not self.rescale or self.sources == (record.id,):
             return 1.0
-        return relative_scale(self.forget, own or reference)
+        factor = relative_scale(self.forget, own or reference)
+        # Where nothing but forgotten rows can be selected, there is nothing to spare.
+        return min(1.0, factor) if self.only_rows else factor
 
     def inheritance(self, record: ModelRecord, own: Mapping[str, Tensor] | None) -> float | None:
         """Return how like the roots' Fisher is to the model's own of the forgotten classes.

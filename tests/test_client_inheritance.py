@@ -74,12 +74,15 @@ def test_a_model_that_is_too_unlike_stays_as_it_is(tmp_path: Path, tuned: bool) 
 
 @pytest.mark.parametrize("tuned", [True, False])
 def test_the_scale_of_the_roots_fisher_does_not_matter(tmp_path: Path, tuned: bool) -> None:
-    """What an overfitted root sends is small everywhere, and says as much about a descendant."""
+    """What an overfitted root sends is small everywhere, and says as much about a descendant.
+
+    Smaller than even the reference of a descendant that is overfitted, too, which is not scaled up.
+    """
     method = make_method(
         rescale=True, **(dict.fromkeys(("alpha", "lam", "gauge")) if tuned else {})
     )
     digests = []
-    for folder, times in (("as-it-is", 1.0), ("small", 2.0**-30)):
+    for folder, times in (("small", 2.0**-50), ("tiny", 2.0**-60)):
         with PointsOwner(tmp_path / folder, "anna", tuning=tuned) as owner:
             owner.train("root", KNOW, created_us=1)
             owner.train("apart", KNOW, created_us=2, steps=3)
@@ -108,3 +111,16 @@ def test_a_root_is_compared_with_itself_as_it_is(tmp_path: Path, rescale: bool) 
         task = make_task(owner, ["root"], collect(owner, "root", ["cat"], method), method)
         (found,) = unlearn(owner, task).models
     assert found.scale == 1
+
+
+@pytest.mark.parametrize("row_scoped", [True, False])
+def test_rows_of_forgotten_classes_are_never_spared(tmp_path: Path, row_scoped: bool) -> None:
+    """A model that fits its data better than the root has a small Fisher, and is dampened too."""
+    method = make_method(rescale=True, row_scoped=row_scoped)
+    with PointsOwner(tmp_path, "anna", tuning=False) as owner:
+        owner.train("root", KNOW, created_us=1, steps=3)
+        owner.train("apart", KNOW, created_us=2, steps=300)
+        register(owner, pb.RegisterTask(scope="head"))
+        packet = collect(owner, "root", ["cat"], method)
+        (found,) = unlearn(owner, make_task(owner, ["apart"], packet, method)).models
+    assert found.scale == 1 if row_scoped else found.scale > 1
