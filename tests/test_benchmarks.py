@@ -23,14 +23,15 @@ def execute(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(BENCHMARKS / script), *arguments]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=300, check=False, env=environment
+        command, capture_output=True, text=True, timeout=600, check=False, env=environment
     )
 
 
 @pytest.mark.slow
 def test_every_benchmark_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    listed = names(monkeypatch)
-    done = execute("run.py", "--reduced", "--out", str(tmp_path))
+    # Installing an agent takes a package index; that it runs alone has a test of its own.
+    listed = [name for name in names(monkeypatch) if name != "agent_install"]
+    done = execute("run.py", "--reduced", "--out", str(tmp_path), *listed)
     assert done.returncode == 0, done.stderr
     assert {file.stem for file in tmp_path.iterdir()} == set(listed)
     for file in tmp_path.iterdir():
