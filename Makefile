@@ -45,6 +45,7 @@ bench: $(INSTALLED) ## measure what docs/performance.md is about (some 15 minute
 results: $(INSTALLED) ## render docs/results*.md from the stored figures of the suites
 	@mkdir -p runs/results
 	$(BIN)/disinherit bench report docs/figures/standard.jsonl.gz --html runs/results/standard.html --markdown docs/results.md
+	$(BIN)/disinherit bench report docs/figures/depth.jsonl.gz --html runs/results/depth.html --markdown docs/results-depth.md
 	$(BIN)/disinherit bench report docs/figures/roots.jsonl.gz --html runs/results/roots.html --markdown docs/results-roots.md
 
 performance: $(INSTALLED) ## render docs/performance.md from the stored figures
