@@ -18,6 +18,7 @@ from disinherit.deploy.ports import listens
 from disinherit.deploy.preparing import prepare
 from disinherit.deploy.programs import COORDINATOR, PROXY, SUPERLINK, Program
 from disinherit.deploy.proxy import proxy
+from disinherit.deploy.stragglers import end_stragglers
 from disinherit.deploy.supervising import Supervisor
 
 _START_SECONDS = 120.0
@@ -120,7 +121,9 @@ def down(folder: Path) -> bool:
     Raises:
         CampaignError: if it does not end.
     """
-    return supervisor_of(folder.absolute()).end()
+    ended = supervisor_of(folder.absolute()).end()
+    end_stragglers(folder.absolute())
+    return ended
 
 
 def _surrounded(files: FleetFiles, wanted: Sequence[Program]) -> list[Program]:

@@ -12,6 +12,7 @@ from typing import Self
 
 from disinherit.common.errors import CampaignError
 from disinherit.deploy.programs import BINARIES, OFFLINE
+from disinherit.deploy.stragglers import end_stragglers
 
 _END_SECONDS = 15.0
 _POLL_SECONDS = 0.05
@@ -48,6 +49,7 @@ class Processes:
         # Flower starts programs of its own, which it looks for in the path.
         path = os.pathsep.join([str(BINARIES), os.environ.get("PATH", "")])
         self._environment = {**os.environ, "PATH": path, **QUIET, **environment}
+        self._home = environment.get("FLWR_HOME")
         self._started: dict[str, _Started] = {}
         logs.mkdir(parents=True, exist_ok=True)
 
@@ -62,6 +64,8 @@ class Processes:
             with suppress(subprocess.TimeoutExpired):
                 self._started[name].process.wait(max(0.0, deadline - time.monotonic()))
             self.kill(name)  # what is left of its group
+        if self._home is not None:
+            end_stragglers(Path(self._home))
 
     def start(self, name: str, command: Command) -> None:
         """Start a process, or start one again that has ended.

@@ -88,7 +88,6 @@ def test_a_fleet_comes_up_works_and_goes_down_and_nothing_is_left(
         }
 
         assert run(["deploy", "down", "--folder", str(folder)]) == 0
-        # A ServerApp that was just being started ends by itself when its parent is gone.
         wait_for(lambda: processes_of(folder) == {})
         assert run(["deploy", "down", "--folder", str(folder)]) == 0  # the same again
         assert "nothing was running" in capsys.readouterr().out
