@@ -1,8 +1,8 @@
 """What Flower started on its own, and leaves behind when it is ended.
 
-A SuperLink starts a program for each run in a session of its own, and that starts the ServerApp.  One
-that was just being started when the SuperLink was ended asks for it for ever, whatever signal it
-gets but the one that cannot be refused.
+A SuperLink starts a program for each run in a session of its own, and that starts the ServerApp.
+One that was just being started when the SuperLink was ended asks for it for ever, whatever signal
+it gets but the one that cannot be refused.
 """
 
 import os
