@@ -107,7 +107,7 @@ def test_ours_changes_only_the_forgotten_row_and_what_the_gauge_shifts(case: Met
         "inheritance": pytest.approx(1.0),
         "scale": 1.0,
     }
-    assert made.chosen["r2"]["scale"] != 1
+    assert 0 < made.chosen["r2"]["scale"] <= 1
     assert made.setup_seconds > 0
     assert all(made.sent[subject.owner] > 0 for subject in case.subjects.values())
 
