@@ -147,9 +147,8 @@ class Aim:
         classes = [c for c in self.forgotten if fishers.counts[c]]
         if not classes:
             return None
-        return merge_fishers(
-            [{n: fishers.over([c]).values[n] for n in self.names} for c in classes], "max"
-        )
+        apart = fishers.each(classes).values()
+        return merge_fishers([{n: one.values[n] for n in self.names} for one in apart], "max")
 
     def under_all_names(self, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return parameters as the weights have them: on the CPU, a tied one under every name."""

@@ -12,7 +12,7 @@ from disinherit.client.failures import explain
 from disinherit.client.noise import add_noise
 from disinherit.client.owner import Owner, load_network
 from disinherit.client.release import OPEN, ReleasePolicy, policy_of
-from disinherit.client.samples import resolve_samples, sample_key, split_samples
+from disinherit.client.samples import resolve_samples, sample_key, split_by_ids
 from disinherit.client.summaries import class_fishers, fisher_summary
 from disinherit.common.encodings import Encoding
 from disinherit.common.errors import FisherError, ScopeError, WithheldError
@@ -144,10 +144,10 @@ def _sample_fishers(
     if listed is None:
         yield _Released([], _to_release(owner, record, network, names, policy).total(), "all")
         return
-    forget, _ = split_samples(owner, record, listed)
+    ids = resolve_samples(owner, record, listed)
+    forget, _ = split_by_ids(owner, record, ids)
     fishers = class_fishers(owner, record, network, names, forget, policy.clip_norm)
-    ids = sorted(resolve_samples(owner, record, listed))
-    yield _Released([], fishers.total(), f"samples {json.dumps(ids)}")
+    yield _Released([], fishers.total(), f"samples {json.dumps(sorted(ids))}")
 
 
 def _to_release(

@@ -2,6 +2,7 @@
 
 import logging
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 
 from disinherit.client.owner import Batches, Owner, ResolvesSamples
@@ -56,7 +57,18 @@ def resolve_samples(owner: Owner, record: ModelRecord, listed: SampleDigests) ->
     Raises:
         DataError: if the owner does not know samples by id, or not one of these.
     """
-    return _resolved(_knowing(owner, record), record, listed)
+    knowing = _knowing(owner, record)
+    key = sample_key(owner.store.root)
+    known = {digest_sample(key, listed.salt, id): id for id in knowing.sample_ids(record)}
+    missing = [digest for digest in listed.digests if digest not in known]
+    if missing:
+        raise DataError(
+            f"Expected digests of samples that model {record.id!r} was trained on directly, but "
+            f"{len(missing)} of {len(listed.digests)} are of none, the first {missing[0][:16]}.... "
+            f"Make them with `disinherit samples digest` at {owner.store.owner}, from the ids of "
+            "that model's samples."
+        )
+    return [known[digest] for digest in listed.digests]
 
 
 def split_samples(
@@ -64,14 +76,22 @@ def split_samples(
 ) -> tuple[Batches, Batches]:
     """Return the named training samples of a model, and all others.
 
-    What the owner's own code may say of ids in an error goes into the owner's log only.
-
     Raises:
         DataError: if the owner does not know samples by id, or not one of these, or cannot give
             them.
     """
+    return split_by_ids(owner, record, resolve_samples(owner, record, listed))
+
+
+def split_by_ids(owner: Owner, record: ModelRecord, ids: Sequence[str]) -> tuple[Batches, Batches]:
+    """Return some training samples of a model, as `resolve_samples` gave them, and all others.
+
+    What the owner's own code may say of ids in an error goes into the owner's log only.
+
+    Raises:
+        DataError: if the owner does not know samples by id, or cannot give them.
+    """
     knowing = _knowing(owner, record)
-    ids = _resolved(knowing, record, listed)
     try:
         return knowing.split_training_data(record, ids)
     except Exception as error:
@@ -90,17 +110,3 @@ def _knowing(owner: Owner, record: ModelRecord) -> ResolvesSamples:
             "`split_training_data`, or forget whole classes."
         )
     return owner
-
-
-def _resolved(owner: ResolvesSamples, record: ModelRecord, listed: SampleDigests) -> list[str]:
-    key = sample_key(owner.store.root)
-    known = {digest_sample(key, listed.salt, id): id for id in owner.sample_ids(record)}
-    missing = [digest for digest in listed.digests if digest not in known]
-    if missing:
-        raise DataError(
-            f"Expected digests of samples that model {record.id!r} was trained on directly, but "
-            f"{len(missing)} of {len(listed.digests)} are of none, the first {missing[0][:16]}.... "
-            f"Make them with `disinherit samples digest` at {owner.store.owner}, from the ids of "
-            "that model's samples."
-        )
-    return [known[digest] for digest in listed.digests]

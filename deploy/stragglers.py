@@ -7,25 +7,35 @@ it gets but the one that cannot be refused.
 
 import os
 import signal
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 
-def end_stragglers(home: Path) -> list[int]:
-    """Kill what still runs for a Flower home in a folder; nothing where there is no `/proc`.
+def running_for(home: Path) -> Iterator[int]:
+    """Yield the other processes that run for a Flower home; none where there is no `/proc`.
 
     Args:
-        home: the folder that holds the homes, as programs were told it.
-
-    Returns:
-        The processes' ids.
+        home: a Flower home, or a folder that holds some, as programs were told it.
     """
     wanted = f"FLWR_HOME={home}".encode()
-    found = []
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             settings = (entry / "environ").read_bytes().split(b"\0")
-            if any(value == wanted or value.startswith(wanted + b"/") for value in settings):
-                os.kill(int(entry.name), signal.SIGKILL)
-                found.append(int(entry.name))
+            named = any(value == wanted or value.startswith(wanted + b"/") for value in settings)
+            if named and int(entry.name) != os.getpid():
+                yield int(entry.name)
+
+
+def end_stragglers(home: Path) -> list[int]:
+    """Kill what still runs for a Flower home, and return the processes' ids.
+
+    Args:
+        home: as in `running_for`.
+    """
+    found = []
+    for pid in running_for(home):
+        with suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
+            found.append(pid)
     return found

@@ -43,6 +43,23 @@ def reply_of(answer: Answer, kind: type[M]) -> tuple[M | None, str]:
     return None, reason
 
 
+def refusal_of(result: pb.RollBackResult | pb.DestroyResult | None, expected: str, did: str) -> str:
+    """Return why what an owner says of a version is not what was asked of it, or `""`.
+
+    Args:
+        result: what it says; `None` if it does not mention the version.
+        expected: the version's digest.
+        did: what it says that it did with a digest, for people to read.
+    """
+    if result is None:
+        return "its owner did not mention it"
+    if result.outcome not in (pb.OUTCOME_APPLIED, pb.OUTCOME_ALREADY_APPLIED):
+        return one_line(result.error) or "its owner reported no outcome"
+    if result.digest != expected:
+        return f"its digest was {expected}, but its owner {did} {one_line(result.digest)}"
+    return ""
+
+
 def registered_record(
     owner: str, message: RecordProto, known: Mapping[str, ModelRecord]
 ) -> ModelRecord:

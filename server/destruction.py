@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import cast
 
 from disinherit.common.records import ModelRecord
-from disinherit.server.answers import one_line, reply_of
+from disinherit.server.answers import one_line, refusal_of, reply_of
 from disinherit.server.destruction_rows import DestroyedModel
 from disinherit.server.leases import Lease
 from disinherit.server.preparation import Say
@@ -56,14 +56,8 @@ def _destroyed(records: Mapping[str, ModelRecord], answer: Answer) -> Iterable[D
     for model in cast("pb.DestroyTask", answer.ask.task).models:
         id, result = model.model_id, results.get(model.model_id)
         expected = records[id].digest
-        if result is None:
-            yield DestroyedModel(id, refusal=error or "its owner did not mention it")
-        elif result.outcome not in (pb.OUTCOME_APPLIED, pb.OUTCOME_ALREADY_APPLIED):
-            reason = one_line(result.error) or "its owner reported no outcome"
-            yield DestroyedModel(id, refusal=reason)
-        elif result.digest != expected:
-            held = one_line(result.digest)
-            reason = f"its digest was {expected}, but its owner destroyed {held}"
-            yield DestroyedModel(id, refusal=reason)
+        refusal = error or refusal_of(result, expected, "destroyed")
+        if result is None or refusal:
+            yield DestroyedModel(id, refusal=refusal)
         else:
             yield DestroyedModel(id, digest=expected, held_by=one_line(result.held_by)[:128])

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import cast
 
 from disinherit.common.records import ModelRecord
-from disinherit.server.answers import one_line, reply_of
+from disinherit.server.answers import one_line, refusal_of, reply_of
 from disinherit.server.leases import Lease
 from disinherit.server.preparation import Say
 from disinherit.server.roll_back_rows import TakenBack
@@ -56,14 +56,6 @@ def _taken_back(records: Mapping[str, ModelRecord], answer: Answer) -> Iterable[
     reply, error = reply_of(answer, pb.RollBackReply)
     results = {result.model_id: result for result in reply.models} if reply is not None else {}
     for model in cast("pb.RollBackTask", answer.ask.task).models:
-        id, result = model.model_id, results.get(model.model_id)
-        expected = records[id].digest
-        if result is None:
-            yield TakenBack(id, refusal=error or "its owner did not mention it")
-        elif result.outcome not in (pb.OUTCOME_APPLIED, pb.OUTCOME_ALREADY_APPLIED):
-            yield TakenBack(id, refusal=one_line(result.error) or "its owner reported no outcome")
-        elif result.digest != expected:
-            held = one_line(result.digest)
-            yield TakenBack(id, refusal=f"its digest was {expected}, but its owner holds {held}")
-        else:
-            yield TakenBack(id, digest=expected)
+        id = model.model_id
+        refusal = error or refusal_of(results.get(id), records[id].digest, "holds")
+        yield TakenBack(id, "" if refusal else records[id].digest, refusal)

@@ -22,6 +22,7 @@ from disinherit.deploy.enrolling import enrol_agent, register_nodes, wait_for_no
 from disinherit.deploy.files import FleetFiles, Ports, write_agent, write_coordinator, write_nodes
 from disinherit.deploy.ports import free_ports, listens
 from disinherit.deploy.programs import Program
+from disinherit.deploy.stragglers import end_stragglers, running_for
 from disinherit.deploy.supervising import Supervisor
 from disinherit.simulations.chaos.wire import Wire
 from disinherit.simulations.run_folder import DATABASE
@@ -112,9 +113,7 @@ class ChaosFleet:
     def end(self) -> None:
         """End everything, also what lost its parent."""
         self._supervisor.end()
-        for pid in self._ours():
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        end_stragglers(self.files.flower_home)
 
     def log(self, name: str) -> str:
         """Return what a program has said."""
@@ -131,19 +130,11 @@ class ChaosFleet:
         return {name: int(pid) for name, pid in _STATUS.findall(self._supervisor.status())}
 
     def _pid_of_server_app(self) -> int | None:
-        for pid in self._ours():
+        for pid in running_for(self.files.flower_home):
             with suppress(OSError):
                 if SERVER_APP.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
                     return pid
         return None
-
-    def _ours(self) -> Iterator[int]:
-        """Yield the processes that have this fleet's folder for Flower in their environment."""
-        mark = f"FLWR_HOME={self.files.flower_home}\0".encode()
-        for entry in Path("/proc").glob("[0-9]*"):
-            with suppress(OSError):
-                if mark in (entry / "environ").read_bytes() and int(entry.name) != os.getpid():
-                    yield int(entry.name)
 
 
 @contextmanager
