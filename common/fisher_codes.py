@@ -70,16 +70,15 @@ def decode_values(stored: Mapping[str, Tensor], encoding: Encoding, what: str) -
     Raises:
         FisherError: if they are not stored so.
     """
-    if encoding is Encoding.FULL:
-        return dict(stored)
-    if encoding is Encoding.BFLOAT16:
+    if encoding is not Encoding.LOG8:
+        full = encoding is Encoding.FULL
         for name, value in stored.items():
-            if value.dtype != torch.bfloat16:
+            if not (value.is_floating_point() if full else value.dtype == torch.bfloat16):
                 raise FisherError(
-                    f"Expected bfloat16 for {name!r} in {what}, as its encoding says, but got "
-                    f"{value.dtype}."
+                    f"Expected {'floating-point' if full else 'bfloat16'} for {name!r} in {what}, "
+                    f"as its encoding {encoding.value} says, but got {value.dtype}."
                 )
-        return {name: value.float() for name, value in stored.items()}
+        return dict(stored) if full else {name: value.float() for name, value in stored.items()}
     names = [name.removeprefix(_CODES) for name in stored if name.startswith(_CODES)]
     expected = {prefix + name for name in names for prefix in (_CODES, _SCALES)}
     if expected != stored.keys():

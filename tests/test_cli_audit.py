@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import campaign_fixture
 import pytest
 from audit_cases import chain, export
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -23,13 +22,6 @@ from disinherit.common.dsse import Envelope, Signer, envelope_line, read_envelop
 
 Capture = pytest.CaptureFixture[str]
 ENTRIES = chain([AuditEvent("sent", time, "coordinator") for time in range(5)])
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("federation")
-    campaign_fixture.build(root)
-    return root
 
 
 @pytest.fixture

@@ -23,13 +23,6 @@ from disinherit.v1 import unlearning_pb2
 Capture = pytest.CaptureFixture[str]
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("federation")
-    campaign_fixture.build(root)
-    return root
-
-
 @pytest.fixture
 def running(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
     with serving(shutil.copytree(built, tmp_path / "copy")) as running:

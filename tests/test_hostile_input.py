@@ -18,7 +18,7 @@ import grpc
 import pytest
 import torch
 from agent_fixture import AgentsSide
-from campaign_fixture import AFFECTED, World, build, copy, lying, make_request
+from campaign_fixture import AFFECTED, World, copy, lying, make_request
 from client_tasks import collect, files_of, make_method, make_task
 from flower_messages import ClientApp, Context, call
 from owner_fixture import LABELS, PointsOwner
@@ -39,13 +39,6 @@ from disinherit.v1.agents_pb2_grpc import AgentsStub
 
 TRAVERSING = "../../etc/passwd"
 GIGABYTE = 2**30
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("built")
-    build(root)
-    return root
 
 
 def refused(act: Callable[[], Any]) -> str:

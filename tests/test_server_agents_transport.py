@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from agent_fixture import AgentsSide, wait_for
-from campaign_fixture import AFFECTED, NAMES, World, build, copy, make_request
+from campaign_fixture import AFFECTED, NAMES, World, copy, make_request
 from owner_fixture import PointsOwner
 
 from disinherit.server.agents.transport import AgentTransport
@@ -15,19 +15,6 @@ from disinherit.server.coordinator import Coordinator
 from disinherit.server.store import TaskState
 from disinherit.server.transport import Answer, Ask
 from disinherit.v1 import unlearning_pb2 as pb
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("built")
-    build(root)
-    return root
-
-
-@pytest.fixture
-def world(built: Path, tmp_path: Path) -> Iterator[World]:
-    with copy(built, tmp_path / "world") as world:
-        yield world
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from campaign_fixture import AFFECTED, World, broken, build, copy, gone, make_request, reply_lost
+from campaign_fixture import AFFECTED, World, broken, gone, make_request, reply_lost
 from sqlalchemy import Connection, event, text
 from sqlalchemy.engine import Engine
 from test_server_store import contents, edge, request, successor, version
@@ -42,19 +42,6 @@ def store(path: Path) -> Iterator[CoordinatorStore]:
     store = CoordinatorStore(path)
     yield store
     store.close()
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("built")
-    build(root)
-    return root
-
-
-@pytest.fixture
-def world(built: Path, tmp_path: Path) -> Iterator[World]:
-    with copy(built, tmp_path / "world") as world:
-        yield world
 
 
 def exported(store: CoordinatorStore, request_id: str = "", head: str = "") -> list[Any]:

@@ -1,16 +1,13 @@
 """The states of a campaign: the table, what is stored, and what a coordinator makes of it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import product
-from pathlib import Path
 
 import pytest
 from campaign_fixture import (
     AFFECTED,
     World,
     broken,
-    build,
-    copy,
     gone,
     make_request,
 )
@@ -53,19 +50,6 @@ ALLOWED = {
     (S.ABORTED, E.ROLL_BACK): S.ROLLING_BACK,
     (S.ROLLED_BACK, E.ROLL_BACK): S.ROLLING_BACK,
 }
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("built")
-    build(root)
-    return root
-
-
-@pytest.fixture
-def world(built: Path, tmp_path: Path) -> Iterator[World]:
-    with copy(built, tmp_path / "world") as world:
-        yield world
 
 
 def state(world: World) -> CampaignState:

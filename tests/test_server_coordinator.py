@@ -13,7 +13,6 @@ from campaign_fixture import (
     Twist,
     World,
     broken,
-    build,
     copy,
     gone,
     lying,
@@ -36,13 +35,6 @@ from disinherit.v1 import unlearning_pb2 as pb
 HEAD = ("2.weight", "2.bias")
 UPSTREAM = {"r1": ("r1",), **dict.fromkeys(("r2", "r3", "r4", "r6"), ("r1", "r2"))}
 VERIFIED = dict.fromkeys(AFFECTED, TaskState.VERIFIED)
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("built")
-    build(root)
-    return root
 
 
 @pytest.fixture

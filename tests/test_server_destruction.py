@@ -1,8 +1,7 @@
 """The end of a retention window: old weights gone from the owners' disks, and the log says so."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 from agent_fixture import AgentsSide
@@ -12,8 +11,6 @@ from campaign_fixture import (
     OWNERS,
     World,
     broken,
-    build,
-    copy,
     gone,
     lying,
     make_request,
@@ -36,19 +33,6 @@ from disinherit.v1 import unlearning_pb2 as pb
 HOUR = 3600
 E, S = CampaignEvent, CampaignState
 Sleep = Callable[[int], None]
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("built")
-    build(root)
-    return root
-
-
-@pytest.fixture
-def world(built: Path, tmp_path: Path) -> Iterator[World]:
-    with copy(built, tmp_path / "world") as world:
-        yield world
 
 
 @pytest.fixture

@@ -30,13 +30,6 @@ VERIFIED = dict.fromkeys(AFFECTED, TaskState.VERIFIED)
 Lie = Callable[[Any], None]
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("built")
-    build(root)
-    return root
-
-
 @pytest.fixture
 def world(built: Path, tmp_path: Path) -> Iterator[World]:
     with copy(built, tmp_path / "world") as world:

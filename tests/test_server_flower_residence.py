@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from campaign_fixture import AFFECTED, NAMES, World, build, copy, make_request
+from campaign_fixture import AFFECTED, NAMES, World, make_request
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -39,19 +39,6 @@ def make_key() -> bytes:
 
 
 KEYS = {name: make_key() for name in NAMES}
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("built")
-    build(root)
-    return root
-
-
-@pytest.fixture
-def world(built: Path, tmp_path: Path) -> Iterator[World]:
-    with copy(built, tmp_path / "world") as world:
-        yield world
 
 
 def make_grid(world: World, names: tuple[str, ...] = NAMES) -> FakeGrid:

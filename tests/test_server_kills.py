@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from campaign_fixture import AFFECTED, World, build, copy, make_request
+from campaign_fixture import AFFECTED, World, copy, make_request
 
 from disinherit.server.campaign_states import CampaignState
 from disinherit.server.coordinator import Coordinator
@@ -63,13 +63,6 @@ def run_and_die(root: Path, index: int, when: str) -> None:
     with World(root) as world:
         deadly = DeadlyTransport(world.transport.inner, index, when)
         Coordinator(world.store, deadly, lease_seconds=LEASE_SECONDS).run("q")
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("built")
-    build(root)
-    return root
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from campaign_fixture import AFFECTED, World, build, copy, make_request
+from campaign_fixture import AFFECTED, World, copy, make_request
 
 from disinherit.common.errors import CampaignError, RequestError, StoreError
 from disinherit.server.campaign_states import CampaignState
@@ -17,13 +17,6 @@ from disinherit.server.transport import Answer, Ask
 
 SOON = 0.05
 LONG = 600.0
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("built")
-    build(root)
-    return root
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import campaign_fixture
 import grpc
 import pytest
 from agent_fixture import wait_for
-from campaign_fixture import World, build, copy, gone, make_request
+from campaign_fixture import World, copy, gone, make_request
 from owner_fixture import PointsOwner
 from service_fixture import Client, secret, write_tokens
 
@@ -37,13 +37,6 @@ REQUESTS: dict[str, dict[str, list[str]]] = {
 }
 DERIVED = Inheritance("r3", "r7", InheritanceKind.INCREMENTAL)
 ACTIONS = ("query.register", "query.fisher", "train.unlearn", "evaluate.panel")
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("built")
-    build(root)
-    return root
 
 
 def derive(root: Path) -> ModelRecord:

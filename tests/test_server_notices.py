@@ -1,27 +1,12 @@
 """Owners of affected versions are told, whatever becomes of these; who was not is on record."""
 
 import logging
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from campaign_fixture import AFFECTED, World, broken, build, copy, gone, make_request
+from campaign_fixture import AFFECTED, World, broken, gone, make_request
 
 from disinherit.common.audit_lines import read_entry
 from disinherit.server.campaign_states import CampaignEvent
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("built")
-    build(root)
-    return root
-
-
-@pytest.fixture
-def world(built: Path, tmp_path: Path) -> Iterator[World]:
-    with copy(built, tmp_path / "world") as world:
-        yield world
 
 
 def told(world: World, kind: str = "notified") -> list[tuple[str, str]]:

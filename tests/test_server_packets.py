@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from campaign_fixture import AFFECTED, NAMES, World, build, copy, gone, lying, make_request
+from campaign_fixture import AFFECTED, NAMES, World, copy, gone, lying, make_request
 from google.protobuf.message import Message
 
 from disinherit.common.errors import StoreError
@@ -14,13 +14,6 @@ from disinherit.common.packets import encode_fisher
 from disinherit.server.coordinator import Coordinator
 from disinherit.server.store import CoordinatorStore, TaskState
 from disinherit.v1 import unlearning_pb2 as pb
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("built")
-    build(root)
-    return root
 
 
 @pytest.fixture

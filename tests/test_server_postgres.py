@@ -18,7 +18,7 @@ import test_server_leases
 import test_server_packets
 import test_server_staging
 import test_server_store
-from campaign_fixture import World, build, make_request
+from campaign_fixture import World, make_request
 from sqlalchemy import insert, select, text
 
 from disinherit.common.errors import CampaignError, StoreError
@@ -109,13 +109,6 @@ def store(path: str, request: pytest.FixtureRequest) -> Iterator[CoordinatorStor
 
 campaign = test_server_store.campaign
 sleep = test_server_destruction.sleep
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("built")
-    build(root)
-    return root
 
 
 @pytest.fixture

@@ -1,12 +1,9 @@
 """Reports and attestations: what they say is what is stored, and what is left open is said."""
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import pytest
-from campaign_fixture import AFFECTED, FORGET, World, build, copy, gone, make_request
+from campaign_fixture import AFFECTED, FORGET, World, gone, make_request
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from disinherit.common.attestation import DIGEST, find_fault, read_statement
@@ -19,19 +16,6 @@ from disinherit.server.campaign_states import CampaignEvent
 from disinherit.server.gaps import GapKind
 
 SIGNER = Signer(Ed25519PrivateKey.from_private_bytes(bytes(32)))
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("built")
-    build(root)
-    return root
-
-
-@pytest.fixture
-def world(built: Path, tmp_path: Path) -> Iterator[World]:
-    with copy(built, tmp_path / "world") as world:
-        yield world
 
 
 def gaps(world: World) -> dict[GapKind, tuple[str, ...]]:

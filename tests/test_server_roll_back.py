@@ -15,7 +15,6 @@ from campaign_fixture import (
     OWNERS,
     World,
     broken,
-    build,
     copy,
     gone,
     lying,
@@ -36,13 +35,6 @@ from disinherit.v1 import unlearning_pb2 as pb
 
 DONE = dict.fromkeys(AFFECTED, TaskState.ROLLED_BACK)
 ASKED = [(name, "train.rollback") for name in NAMES]
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("built")
-    build(root)
-    return root
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from campaign_fixture import AFFECTED, NAMES, World, build, copy, make_request
+from campaign_fixture import AFFECTED, NAMES, World, make_request
 from fake_grid import FakeGrid, Node
 from flwr.app import Context, Error, Message, RecordDict
 from owner_fixture import PointsOwner
@@ -42,19 +42,6 @@ def make_node(root: Path, name: str) -> Node:
 def make_grid(world: World, names: tuple[str, ...] = NAMES) -> FakeGrid:
     nodes = {name: make_node(world.root, name) for name in names}
     return FakeGrid({100 + index: node for index, node in enumerate(nodes.values())})
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("built")
-    build(root)
-    return root
-
-
-@pytest.fixture
-def world(built: Path, tmp_path: Path) -> Iterator[World]:
-    with copy(built, tmp_path / "world") as world:
-        yield world
 
 
 @pytest.fixture

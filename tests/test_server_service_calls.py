@@ -22,13 +22,6 @@ from disinherit.v1 import graph_pb2
 Code = grpc.StatusCode
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("federation")
-    campaign_fixture.build(root)
-    return root
-
-
 @pytest.fixture
 def running(built: Path, tmp_path: Path) -> Iterator[Running]:
     with serving(shutil.copytree(built, tmp_path / "copy")) as running:

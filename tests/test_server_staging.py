@@ -1,11 +1,10 @@
 """A staged roll-out over real owners: canaries, waves, thresholds, and what a person may do."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from campaign_fixture import AFFECTED, OWNERS, World, broken, build, copy, gone, lying, make_request
+from campaign_fixture import AFFECTED, OWNERS, World, broken, copy, gone, lying, make_request
 from owner_fixture import LABELS, PointsOwner
 
 from disinherit.common.audit_lines import read_entry
@@ -17,19 +16,6 @@ from disinherit.server.store import TaskState, now_us
 from disinherit.v1 import unlearning_pb2 as pb
 
 E, S, T = CampaignEvent, CampaignState, TaskState
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("built")
-    build(root)
-    return root
-
-
-@pytest.fixture
-def world(built: Path, tmp_path: Path) -> Iterator[World]:
-    with copy(built, tmp_path / "world") as world:
-        yield world
 
 
 def staged(**thresholds: Any) -> pb.UnlearningRequest:

@@ -1,10 +1,10 @@
 """Requests to forget samples or a client: planned, sent, refused, and done to real owners."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from campaign_fixture import NAMES, OWNERS, World, build, copy, lying, make_method
+from campaign_fixture import NAMES, OWNERS, World, copy, lying, make_method
 from owner_fixture import SALT, samples_root
 
 from disinherit.common.errors import InputError, RequestError
@@ -13,19 +13,6 @@ from disinherit.v1 import unlearning_pb2 as pb
 
 IDS = ("cat-0", "dog-3", "owl-5")
 DIGESTS = ("ab" * 32, "cd" * 32)
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("built")
-    build(root)
-    return root
-
-
-@pytest.fixture
-def world(built: Path, tmp_path: Path) -> Iterator[World]:
-    with copy(built, tmp_path / "world") as world:
-        yield world
 
 
 def by_digests(

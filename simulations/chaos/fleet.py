@@ -38,6 +38,7 @@ SERVER_APP = "flwr-serverapp"
 _FACTORIES = "disinherit.simulations.fleet_owners"
 _ANSWER_SECONDS = 150.0
 _START_SECONDS = 180.0
+_RUNNING_SECONDS = 60.0
 _POLL_SECONDS = 0.1
 _STATUS = re.compile(r"^(\S+) +\S+ +pid (\d+),", re.MULTILINE)
 
@@ -98,10 +99,15 @@ class ChaosFleet:
         wait_for_nodes(files, NODES, self._supervisor.folder)
 
     def kill(self, name: str) -> bool:
-        """Kill a program and all that it started by SIGKILL, and return whether it was running."""
-        pid = self._pid_of_server_app() if name == SERVER_APP else self._pids().get(name)
-        if pid is None:
-            return False
+        """Kill a program and all that it started by SIGKILL, and return whether it was running.
+
+        Waits for one that is only just being started, or started again.
+        """
+        deadline = time.monotonic() + _RUNNING_SECONDS
+        while (pid := self._pid(name)) is None:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_POLL_SECONDS)
         with suppress(ProcessLookupError):
             if name == SERVER_APP:
                 os.kill(pid, signal.SIGKILL)
@@ -126,10 +132,10 @@ class ChaosFleet:
         }
         self._supervisor.keep([replace(one, environment=environment) for one in wanted])
 
-    def _pids(self) -> dict[str, int]:
-        return {name: int(pid) for name, pid in _STATUS.findall(self._supervisor.status())}
-
-    def _pid_of_server_app(self) -> int | None:
+    def _pid(self, name: str) -> int | None:
+        if name != SERVER_APP:
+            running = _STATUS.findall(self._supervisor.status())
+            return next((int(pid) for program, pid in running if program == name), None)
         for pid in running_for(self.files.flower_home):
             with suppress(OSError):
                 if SERVER_APP.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
