@@ -30,6 +30,10 @@ from disinherit.server.agents.authority import CertificateAuthority
 CONNECTION = "fleet"
 """Name of the connection to the SuperLink in Flower's configuration."""
 
+PACKETS = "packets"
+"""Name of the folder of Fisher packets where the database is no file that they could lie beside."""
+
+_SIGNING_KEY = "signing.pem"
 _QUOTED = re.compile(r"[^A-Za-z0-9_-]")
 
 ROLES = ("operator", "approver")
@@ -224,12 +228,16 @@ def _service(files: FleetFiles, database: str, approval: bool) -> str:
         "listen": f"{address}:{ports.agents}",
         "enrol_listen": f"{address}:{ports.enrol}",
     }
+    # Beside a file, packets and the signing key have a place by themselves.
+    on_server = "://" in database
+    packets = {"packets": PACKETS} if on_server else {}
     return (
-        _toml({"database": database, "listen": f"{address}:{ports.service}"})
+        _toml({"database": database, **packets, "listen": f"{address}:{ports.service}"})
         + f'tokens = "tokens.toml"\napproval = {json.dumps(approval)}\n'
         + f"[tls]\n{_toml({'certificate': files.certificate.name, 'key': files.key.name})}"
         + f"[agents]\n{_toml({'authority': files.authority.name, **listening})}"
         + f"hosts = {json.dumps(list(files.hosts))}\n"
+        + (f"[signing]\n{_toml({'key': _SIGNING_KEY})}" if on_server else "")
     )
 
 

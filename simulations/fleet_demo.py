@@ -22,7 +22,7 @@ from disinherit.simulations.fleet_files import write_files
 from disinherit.simulations.fleet_processes import Processes
 from disinherit.simulations.fleet_running import RunningFleet
 from disinherit.simulations.fleet_start import Reference, held_digests, make_reference
-from disinherit.simulations.run_folder import DATABASE
+from disinherit.simulations.run_store import open_store
 from disinherit.simulations.settings import Settings
 
 AGENTS = ("owner-2", "owner-3", "owner-5")
@@ -40,21 +40,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demonstration, and return its exit code."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--out", type=Path, default=Path("runs/fleet"), help="made anew")
+    parser.add_argument("--database", help="URL of an empty one for the coordinator, not SQLite")
     parser.add_argument("--app", type=Path, default=Path("deploy/flower"), help="the Flower app")
     options = parser.parse_args(arguments)
     try:
-        return _demo(options.out.absolute(), options.app.absolute())
+        return _demo(options.out.absolute(), options.app.absolute(), options.database)
     except DisinheritError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 
 
-def _demo(out: Path, app: Path) -> int:
+def _demo(out: Path, app: Path, database: str | None) -> int:
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     print("the simulation: training, registering, forgetting", flush=True)
     reference = make_reference(SETTINGS, out, lambda _: None)
-    files = write_files(reference.start, out / "fleet", DATABASE, AGENTS, NODES)
+    files = write_files(reference.start, out / "fleet", database, AGENTS, NODES)
     with Processes(out / "logs", {"FLWR_HOME": str(files.flower_home)}) as processes:
         fleet = RunningFleet(files, processes, app, AGENTS, NODES)
         behind = "a proxy" if fleet.proxied else "no proxy (nginx is not installed)"
@@ -65,7 +66,8 @@ def _demo(out: Path, app: Path) -> int:
         request = submit(processes, files)
         print(f"submitted {request}", flush=True)
         print(watch(processes, files, request), flush=True)
-        seconds = owner_seconds(files.root / DATABASE, request)
+        with open_store(files.root, database) as store:
+            seconds = owner_seconds(store, request)
     _show_seconds(seconds)
     equal = show_digests(reference, held_digests(files.root, SETTINGS.clients))
     print("every digest is the simulation's" if equal else "error: digests differ", flush=True)
@@ -85,21 +87,16 @@ def watch(processes: Processes, files: FleetFiles, request: str, seconds: float 
     return processes.run([*command, *_connection(files)], seconds)
 
 
-def owner_seconds(database: Path, request: str) -> dict[str, float]:
+def owner_seconds(store: CoordinatorStore, request: str) -> dict[str, float]:
     """Return owner -> seconds from submission until the last of its models was verified.
 
     Args:
-        database: the coordinator's.
+        store: the coordinator's.
         request: id of a request.
     """
-    store = CoordinatorStore(database)
-    try:
-        submitted = store.campaign(request).created_us
-        covered = store.coverage(request).models
-    finally:
-        store.close()
+    submitted = store.campaign(request).created_us
     seconds: dict[str, float] = {}
-    for model in covered:
+    for model in store.coverage(request).models:
         taken = (model.updated_us - submitted) / 1e6
         seconds[model.owner] = max(taken, seconds.get(model.owner, 0.0))
     return seconds

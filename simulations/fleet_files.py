@@ -12,19 +12,21 @@ from disinherit.deploy.files import (
     write_nodes,
 )
 from disinherit.deploy.ports import free_ports
+from disinherit.simulations.run_folder import DATABASE
+from disinherit.simulations.run_store import move_models
 
 _AGENT_FACTORY = "disinherit.simulations.fleet_owners:open_for_agent"
 
 
 def write_files(
-    start: Path, root: Path, database: str, agents: Sequence[str], nodes: Sequence[str]
+    start: Path, root: Path, database: str | None, agents: Sequence[str], nodes: Sequence[str]
 ) -> FleetFiles:
     """Copy a run's models and write the configuration of a fleet for them.
 
     Args:
         start: folder of the run.
         root: folder of the fleet; made.
-        database: file name of the coordinator's database in it.
+        database: URL of an empty one for the coordinator; `None` for SQLite.
         agents: owners that are reached through agents.
         nodes: owners that are reached through SuperNodes.
 
@@ -32,8 +34,10 @@ def write_files(
         Where everything is.
     """
     shutil.copytree(start, root)
+    if database is not None:
+        move_models(root, database)
     files = FleetFiles(root, Ports(*free_ports(5)))
-    write_coordinator(files, database, approval=False)
+    write_coordinator(files, database or DATABASE, approval=False)
     for owner in agents:
         write_agent(files, owner, _AGENT_FACTORY)
     write_nodes(files, nodes)

@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any, Self
 
 from owner_fixture import LABELS, PointsOwner, direct_transport
+from sqlalchemy import insert, select
 from torch import Tensor
 
 from disinherit.client.store import ModelStore
 from disinherit.common.errors import StoreError
 from disinherit.server.coordinator import Coordinator
+from disinherit.server.database import Database
 from disinherit.server.store import CoordinatorStore, TaskState
+from disinherit.server.tables import METADATA
 from disinherit.server.transport import Answer, Ask, Transport
 from disinherit.simulations.scenarios import FEDERATED
 from disinherit.v1 import unlearning_pb2 as pb
@@ -205,7 +208,22 @@ def build(root: Path) -> None:
         raise StoreError(str(errors))
 
 
-def copy(built: Path, root: Path) -> World:
-    """Open a copy of what `build` made."""
+def copy(built: Path, root: Path, database: str | None = None) -> World:
+    """Open a copy of what `build` made.
+
+    Args:
+        built: the original.
+        root: the folder of the copy; made.
+        database: the URL of an empty database that the coordinator's is moved to.
+    """
     shutil.copytree(built, root)
-    return World(root)
+    if database is not None:
+        CoordinatorStore(database).close()
+        source, target = Database(built / "coordinator.db"), Database(database)
+        with source.reading() as old, target.writing() as new:
+            for table in METADATA.sorted_tables:
+                for row in old.execute(select(table)):
+                    new.execute(insert(table).values(**row._mapping))
+        source.close()
+        target.close()
+    return World(root, database)

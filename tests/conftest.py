@@ -1,5 +1,8 @@
 """Settings for all tests, and the small federation that those of the coordinator start from."""
 
+import itertools
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,9 +10,13 @@ import pytest
 from campaign_fixture import World, build, copy
 from hypothesis import settings
 
+from disinherit.simulations.chaos.postgres import cluster, find_binaries, fresh_database
+
 # A busy machine must not fail a property test for being slow.
 settings.register_profile("disinherit", deadline=None)
 settings.load_profile("disinherit")
+
+_numbers = itertools.count()
 
 
 @pytest.fixture(scope="session")
@@ -20,8 +27,35 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def cluster_url() -> Iterator[str]:
+    """A PostgreSQL of the tests' own."""
+    binaries = find_binaries()
+    if binaries is None:
+        pytest.skip("PostgreSQL is not installed: no initdb in /usr/lib/postgresql/*/bin")
+    folder = Path(tempfile.mkdtemp(prefix="disinherit-postgres-"))
+    folder.chmod(0o755)  # the server may run as another user
+    try:
+        with cluster(binaries, folder) as url:
+            yield url
+    finally:
+        shutil.rmtree(folder)
+
+
 @pytest.fixture
-def world(built: Path, tmp_path: Path) -> Iterator[World]:
-    """A copy of it."""
-    with copy(built, tmp_path / "world") as world:
+def postgresql(cluster_url: str) -> str:
+    """The URL of an empty database in it."""
+    return fresh_database(cluster_url, f"test{next(_numbers)}")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> str | None:
+    """The URL of an empty database; `None` for SQLite, in a file beside the models."""
+    return None if request.param == "sqlite" else request.getfixturevalue("postgresql")
+
+
+@pytest.fixture
+def world(built: Path, tmp_path: Path, database: str | None) -> Iterator[World]:
+    """A copy of the federation, once with each kind of database."""
+    with copy(built, tmp_path / "world", database) as world:
         yield world

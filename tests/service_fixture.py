@@ -99,7 +99,11 @@ class Running:
 
 @contextmanager
 def serving(
-    root: Path, tls: TlsFiles | None = None, approval: bool = True, channel: Any = None
+    root: Path,
+    tls: TlsFiles | None = None,
+    approval: bool = True,
+    channel: Any = None,
+    database: str | None = None,
 ) -> Iterator[Running]:
     """Serve what `campaign_fixture.build` made in a folder.
 
@@ -108,15 +112,18 @@ def serving(
         tls: as in the settings.
         approval: as in the settings.
         channel: makes a channel to an address; plaintext by default.
+        database: the URL of a database other than the one in the folder.
     """
     settings = ServeSettings(
-        root / "coordinator.db",
+        database or root / "coordinator.db",
         write_tokens(root / "tokens.toml"),
         "127.0.0.1:0",
+        packets=root / "coordinator.db.packets",
+        signing_key=root / "signing.pem",
         tls=tls,
         approval=approval,
     )
-    with campaign_fixture.World(root) as world:
+    with campaign_fixture.World(root, database) as world:
         service = Service(settings, [Route(world.transport, lambda _: True)], health_seconds=0.05)
         service.start()
         try:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import campaign_fixture
 import pytest
 from audit_cases import chain, export
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -25,8 +26,12 @@ ENTRIES = chain([AuditEvent("sent", time, "coordinator") for time in range(5)])
 
 
 @pytest.fixture
-def running(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
-    with serving(shutil.copytree(built, tmp_path / "copy")) as running:
+def running(
+    built: Path, tmp_path: Path, database: str | None, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Running]:
+    root = tmp_path / "copy"
+    campaign_fixture.copy(built, root, database).store.close()
+    with serving(root, database=database) as running:
         monkeypatch.setenv("DISINHERIT_SERVER", running.address)
         monkeypatch.setenv("DISINHERIT_TOKEN", secret("approver"))
         yield running

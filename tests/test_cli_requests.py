@@ -24,8 +24,12 @@ Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
-def running(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
-    with serving(shutil.copytree(built, tmp_path / "copy")) as running:
+def running(
+    built: Path, tmp_path: Path, database: str | None, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Running]:
+    root = tmp_path / "copy"
+    campaign_fixture.copy(built, root, database).store.close()
+    with serving(root, database=database) as running:
         monkeypatch.setenv("DISINHERIT_SERVER", running.address)
         monkeypatch.setenv("DISINHERIT_TOKEN", secret("operator"))
         yield running

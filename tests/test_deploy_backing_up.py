@@ -143,7 +143,10 @@ def test_what_is_kept_elsewhere_is_named(tmp_path: Path) -> None:
     database = "postgresql+psycopg://me:secret@host/fleet"
     files = prepare(tmp_path / "d", free_block(5), database=database)
     text = files.service.read_text()
-    files.service.write_text(f'packets = "s3://bucket/packets"\n{text}')
+    assert back_up(files, tmp_path / "within") == [
+        "the coordinator's database, which is on a server: use its tools (pg_dump)"
+    ]
+    files.service.write_text(text.replace('"packets"', '"s3://bucket/packets"'))
     left = back_up(files, tmp_path / "copy")
     assert [words.partition(",")[0].partition(" at ")[0] for words in left] == [
         "the coordinator's database",

@@ -51,9 +51,11 @@ def test_exactly_three_lines_differ_from_the_stock_app() -> None:
 
 @pytest.mark.slow
 def test_the_app_records_its_graph_and_serves_a_request(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, database: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FLOWER_APP_MODELS", str(tmp_path))
+    if database is not None:
+        monkeypatch.setenv("FLOWER_APP_DATABASE", database)
     paths = [str(APP), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
     monkeypatch.syspath_prepend(str(APP))
@@ -71,7 +73,7 @@ def test_the_app_records_its_graph_and_serves_a_request(
         for name in [name for name in sys.modules if name.partition(".")[0] == "flower_app"]:
             del sys.modules[name]
 
-    store = CoordinatorStore(tmp_path / "lineage.db")
+    store = CoordinatorStore(database or tmp_path / "lineage.db")
     graph = store.graph()
     store.close()
     trained = [m for m in graph.models() if "~" not in m.id]

@@ -1,7 +1,6 @@
 """Campaigns with real owners: complete, repeated, in trouble, resumed."""
 
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -38,10 +37,9 @@ VERIFIED = dict.fromkeys(AFFECTED, TaskState.VERIFIED)
 
 
 @pytest.fixture
-def world(built: Path, tmp_path: Path) -> Iterator[World]:
-    with copy(built, tmp_path / "world") as world:
-        world.coordinator.submit(make_request())
-        yield world
+def world(world: World) -> World:
+    world.coordinator.submit(make_request())
+    return world
 
 
 def class_fisher(world: World, model: str, name: str) -> dict[str, Tensor]:

@@ -1,6 +1,6 @@
 """Owners that lie, or answer nonsense: a reason at their own models, and nothing else changes."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,6 @@ from campaign_fixture import (
     NAMES,
     World,
     build,
-    copy,
     gone,
     lying,
     make_request,
@@ -31,10 +30,9 @@ Lie = Callable[[Any], None]
 
 
 @pytest.fixture
-def world(built: Path, tmp_path: Path) -> Iterator[World]:
-    with copy(built, tmp_path / "world") as world:
-        world.coordinator.submit(make_request())
-        yield world
+def world(world: World) -> World:
+    world.coordinator.submit(make_request())
+    return world
 
 
 # --- what became of a model

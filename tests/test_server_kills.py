@@ -58,9 +58,9 @@ class DeadlyTransport:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def run_and_die(root: Path, index: int, when: str) -> None:
+def run_and_die(root: Path, database: str | None, index: int, when: str) -> None:
     """What the killed process does."""
-    with World(root) as world:
+    with World(root, database) as world:
         deadly = DeadlyTransport(world.transport.inner, index, when)
         Coordinator(world.store, deadly, lease_seconds=LEASE_SECONDS).run("q")
 
@@ -87,11 +87,16 @@ def digests(world: World) -> dict[str, str]:
 
 @pytest.mark.parametrize(("index", "when"), [*POINTS, END])
 def test_a_coordinator_killed_at_any_point_is_followed_by_one_that_finishes(
-    built: Path, tmp_path: Path, faultless: dict[str, str], index: int, when: str
+    built: Path,
+    tmp_path: Path,
+    database: str | None,
+    faultless: dict[str, str],
+    index: int,
+    when: str,
 ) -> None:
-    with copy(built, tmp_path / "world") as world:
+    with copy(built, tmp_path / "world", database) as world:
         world.coordinator.submit(make_request())
-    process = fork(lambda: run_and_die(world.root, index, when))
+    process = fork(lambda: run_and_die(world.root, database, index, when))
     assert exit_code(process) == -signal.SIGKILL
 
     with world.again() as after:

@@ -2,11 +2,10 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
-from campaign_fixture import AFFECTED, World, copy, make_request
+from campaign_fixture import AFFECTED, World, make_request
 
 from disinherit.common.errors import CampaignError, RequestError, StoreError
 from disinherit.server.campaign_states import CampaignState
@@ -20,10 +19,9 @@ LONG = 600.0
 
 
 @pytest.fixture
-def world(built: Path, tmp_path: Path) -> Iterator[World]:
-    with copy(built, tmp_path / "world") as world:
-        world.coordinator.submit(make_request())
-        yield world
+def world(world: World) -> World:
+    world.coordinator.submit(make_request())
+    return world
 
 
 def test_a_lease_is_given_to_one_at_a_time_with_a_rising_token(world: World) -> None:

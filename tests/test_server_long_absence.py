@@ -202,14 +202,21 @@ def test_the_driver_brings_a_device_up_to_date_in_one_go(
 
 @pytest.mark.slow
 def test_over_agents_and_the_service(
-    built: Path, tmp_path: Path, never_away: dict[str, str]
+    built: Path, tmp_path: Path, database: str | None, never_away: dict[str, str]
 ) -> None:
     root = tmp_path / "world"
-    copy(built, root).store.close()
+    copy(built, root, database).store.close()
     fleet = FleetSettings(root / "authority", ["127.0.0.1"], "127.0.0.1:0", "127.0.0.1:0", agents=8)
     tokens = write_tokens(root / "tokens.toml")
     service = Service(
-        ServeSettings(root / "coordinator.db", tokens, "127.0.0.1:0", approval=False, agents=fleet)
+        ServeSettings(
+            database or root / "coordinator.db",
+            tokens,
+            "127.0.0.1:0",
+            packets=root / "coordinator.db.packets",
+            approval=False,
+            agents=fleet,
+        )
     )
     service.start()
     try:

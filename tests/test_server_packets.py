@@ -1,12 +1,11 @@
 """Fisher packets that roots answered with: kept, checked, and not asked for twice."""
 
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 import torch
-from campaign_fixture import AFFECTED, NAMES, World, copy, gone, lying, make_request
+from campaign_fixture import AFFECTED, NAMES, World, gone, lying, make_request
 from google.protobuf.message import Message
 
 from disinherit.common.errors import StoreError
@@ -17,10 +16,9 @@ from disinherit.v1 import unlearning_pb2 as pb
 
 
 @pytest.fixture
-def world(built: Path, tmp_path: Path) -> Iterator[World]:
-    with copy(built, tmp_path / "world") as world:
-        world.coordinator.submit(make_request())
-        yield world
+def world(world: World) -> World:
+    world.coordinator.submit(make_request())
+    return world
 
 
 # --- the store

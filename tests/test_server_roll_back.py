@@ -56,8 +56,8 @@ def complete(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def world(complete: Path, tmp_path: Path) -> Iterator[World]:
-    with copy(complete, tmp_path / "world") as world:
+def world(complete: Path, tmp_path: Path, database: str | None) -> Iterator[World]:
+    with copy(complete, tmp_path / "world", database) as world:
         yield world
 
 

@@ -23,8 +23,10 @@ Code = grpc.StatusCode
 
 
 @pytest.fixture
-def running(built: Path, tmp_path: Path) -> Iterator[Running]:
-    with serving(shutil.copytree(built, tmp_path / "copy")) as running:
+def running(built: Path, tmp_path: Path, database: str | None) -> Iterator[Running]:
+    root = tmp_path / "copy"
+    campaign_fixture.copy(built, root, database).store.close()
+    with serving(root, database=database) as running:
         yield running
 
 

@@ -19,7 +19,9 @@ from disinherit.simulations.chaos.tally import Tally
 
 
 @pytest.mark.slow
-def test_whatever_is_killed_every_model_is_dampened_exactly_once(tmp_path: Path) -> None:
+def test_whatever_is_killed_every_model_is_dampened_exactly_once(
+    tmp_path: Path, database: str | None
+) -> None:
     """Coordinator, ServerApp, SuperNode and agent; digests are those of a run without faults."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as the fleet's processes: more would split sums in other ways
@@ -27,7 +29,7 @@ def test_whatever_is_killed_every_model_is_dampened_exactly_once(tmp_path: Path)
     try:
         build(tmp_path / "built")
         campaign = Planned(make_request("killed", "r1", "3"), KILLS)
-        carry_out(tmp_path / "built", tmp_path, [campaign], tally, print)
+        carry_out(tmp_path / "built", tmp_path, [campaign], tally, print, database)
     finally:
         torch.set_num_threads(threads)
     assert tally.failures == []

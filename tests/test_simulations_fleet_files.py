@@ -18,13 +18,13 @@ def files(tmp_path: Path) -> FleetFiles:
     (tmp_path / "start").mkdir()
     (tmp_path / "start" / "run.json").write_text("{}")
     return write_files(
-        tmp_path / "start", tmp_path / "fleet", "c.db", ["owner-2"], ["owner-0", "owner-1"]
+        tmp_path / "start", tmp_path / "fleet", None, ["owner-2"], ["owner-0", "owner-1"]
     )
 
 
 def test_every_process_can_read_its_part(files: FleetFiles) -> None:
     settings = read_settings(files.service, {}, {})
-    assert settings.database == files.root / "c.db"
+    assert settings.database == files.root / "coordinator.db"
     assert settings.tls is not None
     assert settings.agents is not None
     TokenBook.read(settings.tokens)

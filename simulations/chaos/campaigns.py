@@ -14,7 +14,7 @@ from disinherit.server.coordinator import Coordinator
 from disinherit.server.preparation import Say
 from disinherit.server.store import CoordinatorStore
 from disinherit.simulations.chaos.checks import violations
-from disinherit.simulations.chaos.federation import World, held_versions, make_request, open_store
+from disinherit.simulations.chaos.federation import World, held_versions, make_request
 from disinherit.simulations.chaos.fleet import (
     AGENTS,
     NODES,
@@ -28,6 +28,7 @@ from disinherit.simulations.chaos.tally import Tally
 from disinherit.simulations.chaos.wire import Wire
 from disinherit.simulations.direct import DirectTransport
 from disinherit.simulations.run_folder import DATABASE
+from disinherit.simulations.run_store import open_store
 from disinherit.v1 import unlearning_pb2 as pb
 
 Blow = Callable[[ChaosFleet, Random], bool]
@@ -128,7 +129,12 @@ def plan_campaigns(seed: int, among_agents: int, everywhere: int) -> list[Planne
 
 
 def carry_out(
-    built: Path, scratch: Path, planned: Sequence[Planned], tally: Tally, say: Say
+    built: Path,
+    scratch: Path,
+    planned: Sequence[Planned],
+    tally: Tally,
+    say: Say,
+    database: str | None = None,
 ) -> None:
     """Carry out campaigns over a fleet, with their faults, and check each of them.
 
@@ -138,15 +144,16 @@ def carry_out(
         planned: the campaigns.
         tally: of what came of them.
         say: told what is happening.
+        database: URL of an empty one for the coordinator; `None` for SQLite, as `_lock` wants it.
 
     Raises:
         DisinheritError: if the fleet does not come up, or does not end.
     """
     random = Random(f"{tally.seed}, fleet")
     expected = _without_faults(built, scratch / "without", planned)
-    with running(built, scratch / "fleet", random) as fleet, ExitStack() as stack:
+    with running(built, scratch / "fleet", random, database) as fleet, ExitStack() as stack:
         say("the fleet is up: coordinator, SuperLink, 2 SuperNodes, 2 agents, ServerApp")
-        store = stack.enter_context(open_store(fleet.files.root))
+        store = stack.enter_context(open_store(fleet.files.root, database))
         for number, one in enumerate(planned, start=1):
             struck: list[str] = []
             started = time.monotonic()

@@ -7,16 +7,18 @@ from pathlib import Path
 from disinherit.common.audit_chain import AuditEntry
 from disinherit.common.audit_lines import verify_lines
 from disinherit.common.graph import InheritanceGraph
+from disinherit.deploy.files import PACKETS
 from disinherit.server.audit_words import AuditKind
 from disinherit.server.campaign_states import CampaignState
 from disinherit.server.store import CoordinatorStore
 from disinherit.server.tasks import TaskState
 from disinherit.simulations.chaos.federation import held_versions
+from disinherit.simulations.run_folder import DATABASE
 
 LEFTOVERS = ("*.tmp", "*.part", "*-journal")
 """What unfinished work is called: of files, of downloads, of SQLite's transactions."""
 
-OURS = ("owners", "state-*", "coordinator.db.packets")
+OURS = ("owners", "state-*", f"{DATABASE}.packets", PACKETS)
 """Folders of owners, of agents, and of the coordinator."""
 
 _PAGE = 1000

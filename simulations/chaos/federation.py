@@ -5,8 +5,8 @@ The folder is that of a simulated run, so that a fleet of real processes can ser
 
 import functools
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from disinherit.client.owner import Owner
@@ -22,7 +22,8 @@ from disinherit.simulations.inheriting import Weights
 from disinherit.simulations.label_spaces import label_spaces
 from disinherit.simulations.owners import SimulatedOwner, owner_name, share_out
 from disinherit.simulations.replaying import fit_of, start_of
-from disinherit.simulations.run_folder import DATABASE, prepare_folder
+from disinherit.simulations.run_folder import prepare_folder
+from disinherit.simulations.run_store import move_models, open_store
 from disinherit.simulations.settings import MethodSettings, Settings
 from disinherit.simulations.training import fit_model
 from disinherit.v1 import unlearning_pb2 as pb
@@ -102,21 +103,6 @@ def owner_folder(folder: Path, owner: str) -> Path:
     return folder / "owners" / owner
 
 
-@contextmanager
-def open_store(folder: Path, database: str | None = None) -> Iterator[CoordinatorStore]:
-    """Open the coordinator's store of a federation for the length of a block.
-
-    Args:
-        folder: of the federation.
-        database: URL of the coordinator's; `None` for the SQLite file in the folder.
-    """
-    store = CoordinatorStore(database or folder / DATABASE, folder / f"{DATABASE}.packets")
-    try:
-        yield store
-    finally:
-        store.close()
-
-
 class World:
     """A copy of the federation, and the coordinator's lives over it.
 
@@ -137,7 +123,7 @@ class World:
         self.database = database
         self.owners = openers(folder)
         if database is not None:
-            _copy_models(folder, database)
+            move_models(folder, database)
 
     @property
     def transport(self) -> DirectTransport:
@@ -203,11 +189,3 @@ def held_by(folder: Path, owner: str) -> dict[str, str]:
 def held_versions(folder: Path) -> dict[str, str]:
     """Return the same of all owners; the errors are those of `held_by`."""
     return {id: digest for name in openers(folder) for id, digest in held_by(folder, name).items()}
-
-
-def _copy_models(folder: Path, database: str) -> None:
-    with open_store(folder) as store:
-        graph = store.graph()
-    with open_store(folder, database) as store:
-        for record in sorted(graph.models(), key=lambda one: one.created_us):
-            store.add_model(record, [edge for edge in graph.edges() if edge.child == record.id])

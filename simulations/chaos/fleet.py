@@ -6,7 +6,6 @@ and the proxy in front of the SuperLink, is a network of our own (`Wire`).
 
 import os
 import re
-import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +23,7 @@ from disinherit.deploy.ports import free_ports, listens
 from disinherit.deploy.programs import Program
 from disinherit.deploy.stragglers import end_stragglers, running_for
 from disinherit.deploy.supervising import Supervisor
+from disinherit.simulations.chaos.federation import World
 from disinherit.simulations.chaos.wire import Wire
 from disinherit.simulations.run_folder import DATABASE
 
@@ -53,9 +53,15 @@ class ChaosFleet:
     """
 
     def __init__(
-        self, files: FleetFiles, agents_wire: Wire, nodes_wire: Wire, behind_proxy: bool
+        self,
+        files: FleetFiles,
+        database: str,
+        agents_wire: Wire,
+        nodes_wire: Wire,
+        behind_proxy: bool,
     ) -> None:
         self.files = files
+        self._database = database
         self.agents_wire = agents_wire
         self.nodes_wire = nodes_wire
         self._behind_proxy = behind_proxy
@@ -68,7 +74,7 @@ class ChaosFleet:
             CampaignError: if something does not come up.
         """
         files = self.files
-        write_coordinator(files, DATABASE, approval=False)
+        write_coordinator(files, self._database, approval=False)
         write_nodes(files, NODES)
         over_the_wire = replace(files, ports=replace(files.ports, agents=self.agents_wire.port))
         for owner in AGENTS:
@@ -144,13 +150,16 @@ class ChaosFleet:
 
 
 @contextmanager
-def running(built: Path, folder: Path, random: Random) -> Iterator[ChaosFleet]:
+def running(
+    built: Path, folder: Path, random: Random, database: str | None = None
+) -> Iterator[ChaosFleet]:
     """Have a fleet serve a copy of the federation for the length of a block.
 
     Args:
         built: the federation.
         folder: of the copy; made.
         random: chooses the bits that are flipped on the way.
+        database: URL of an empty one for the coordinator; `None` for SQLite.
 
     Yields:
         The fleet.
@@ -158,14 +167,14 @@ def running(built: Path, folder: Path, random: Random) -> Iterator[ChaosFleet]:
     Raises:
         CampaignError: if it does not come up, or does not end.
     """
-    shutil.copytree(built, folder)
+    World(built, folder, database)
     files = FleetFiles(folder, Ports(*free_ports(5)))
     behind_proxy = proxy.find_nginx() is not None
     nodes_to = files.ports.nodes if behind_proxy else files.ports.superlink
     with ExitStack() as stack:
         agents_wire = stack.enter_context(Wire(files.ports.agents, random))
         nodes_wire = stack.enter_context(Wire(nodes_to, random))
-        fleet = ChaosFleet(files, agents_wire, nodes_wire, behind_proxy)
+        fleet = ChaosFleet(files, database or DATABASE, agents_wire, nodes_wire, behind_proxy)
         stack.callback(fleet.end)
         fleet.start()
         yield fleet

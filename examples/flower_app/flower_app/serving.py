@@ -41,8 +41,9 @@ def folder() -> Path:
 
 
 def open_lineage() -> CoordinatorStore:
-    """Return the database that the inheritance graph is recorded in."""
-    return CoordinatorStore(folder() / "lineage.db")
+    """Return the database that the inheritance graph is recorded in: a file, or one on a server."""
+    database = os.environ.get("FLOWER_APP_DATABASE", folder() / "lineage.db")
+    return CoordinatorStore(database, folder() / "packets")
 
 
 def server_data() -> tuple[Batches, Batches]:
