@@ -43,6 +43,9 @@ from disinherit.v1.coordinator_pb2_grpc import CoordinatorStub
 LABELS = ("ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen", "owl", "pig")
 GROUP = 20
 CALL_SECONDS = 30.0
+THIRDS = 3
+"""Parts of the time after which memory is looked at: what is kept for ever grows in each alike."""
+
 WEIGHTS = {
     "ListModels, own": 20,
     "RegisterModel": 15,
@@ -96,6 +99,8 @@ class Clients:
         self.size = size
         self.times: dict[str, Times] = defaultdict(Times)
         self.acknowledged: set[str] = set()
+        self.dice = [random.Random(number) for number in range(size.clients)]
+        self.registered: Counter[int] = Counter()
         self._turn = threading.Lock()
 
     def run(self, work: Callable[[int, CoordinatorStub], None]) -> float:
@@ -175,12 +180,12 @@ def measure(size: Size, database: str | None, name: str) -> list[Figures]:
         fresh = memory(process)
         clients.run(lambda number, stub: fill(clients, number, stub))
         submit_all(clients)
-        before = memory(process)
+        used, mixed = [memory(process)], 0.0
         cpu = cpu_seconds(process)
-        until = time.monotonic() + size.seconds
-        mixed = clients.run(lambda number, stub: mix(clients, number, stub, until))
-        cpu = cpu_seconds(process) - cpu
-        after, peak = memory(process), memory(process, "VmHWM")
+        for _ in range(THIRDS):
+            mixed += clients.run(lambda number, stub: mix(clients, number, stub))
+            used.append(memory(process))
+        cpu, peak = cpu_seconds(process) - cpu, memory(process, "VmHWM")
         check(clients)
     rows = [row(kind, clients.times[kind]) for kind in ("register", *WEIGHTS)]
     calls = sum(one["calls"] for one in rows[1:])
@@ -191,8 +196,8 @@ def measure(size: Size, database: str | None, name: str) -> list[Figures]:
         "a second": round(calls / mixed, 1),
         "of a core": round(cpu / mixed, 2),
         "MB fresh": round(fresh),
-        "MB before": round(before),
-        "MB after": round(after),
+        "MB before": round(used[0]),
+        **{f"MB after {i}/{THIRDS}": round(used[i]) for i in range(1, THIRDS + 1)},
         "MB peak": round(peak),
     }
     return [{"database": name} | one for one in (*rows, total)]
@@ -219,11 +224,12 @@ def submit_all(clients: Clients) -> None:
                 clients.call("ApproveRequest", "approver", stub.ApproveRequest, control)
 
 
-def mix(clients: Clients, number: int, stub: CoordinatorStub, until: float) -> None:
-    """Make calls of all kinds until the time is over."""
-    dice = random.Random(number)
+def mix(clients: Clients, number: int, stub: CoordinatorStub) -> None:
+    """Make calls of all kinds until a part of the time is over."""
+    until = time.monotonic() + clients.size.seconds / THIRDS
+    dice = clients.dice[number]
     kinds, weights = list(WEIGHTS), list(WEIGHTS.values())
-    size, registered, token = clients.size, 0, ""
+    size, token = clients.size, ""
 
     while time.monotonic() < until:
         (kind,) = dice.choices(kinds, weights)
@@ -233,8 +239,8 @@ def mix(clients: Clients, number: int, stub: CoordinatorStub, until: float) -> N
         if kind == "RegisterModel":
             # An owner of its own, so that versions come in order.
             owner = number % size.owners
-            version = size.versions + registered
-            registered += clients.register(stub, kind, owner, version, alone=True)
+            version = size.versions + clients.registered[number]
+            clients.registered[number] += clients.register(stub, kind, owner, version, alone=True)
         elif kind == "ListModels, own":
             clients.call(kind, f"owner-{owner}", stub.ListModels, pb.ListModelsRequest())
         elif kind == "ListModels, all":

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, insert, select, update
+from sqlalchemy import Connection, Row, Select, insert, select, tuple_, update
 
 from disinherit.common.audit_chain import Json
 from disinherit.common.errors import RequestError, StoreError
@@ -84,6 +84,21 @@ def find_campaign(db: Connection, request_id: str) -> Campaign:
 def find_campaigns(db: Connection) -> list[Campaign]:
     """Return all campaigns, the oldest first."""
     query = _query().order_by(REQUESTS.c.created_us, REQUESTS.c.id)
+    return [_read(row) for row in db.execute(query)]
+
+
+def page_campaigns(db: Connection, after: tuple[int, str] | None, count: int) -> list[Campaign]:
+    """Return campaigns, the oldest first.
+
+    Args:
+        db: a transaction.
+        after: `(created_us, request_id)` of the campaign to go on after; `None` for the first ones.
+        count: at most so many.
+    """
+    age = (REQUESTS.c.created_us, REQUESTS.c.id)
+    query = _query().order_by(*age).limit(count)
+    if after is not None:
+        query = query.where(tuple_(*age) > tuple_(*after))
     return [_read(row) for row in db.execute(query)]
 
 

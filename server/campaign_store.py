@@ -18,6 +18,7 @@ from disinherit.server.campaign_states import CampaignEvent
 from disinherit.server.gates import Halt
 from disinherit.server.graph_store import GraphStore
 from disinherit.server.leases import Lease
+from disinherit.server.standings import Standing, find_standing, page_standings
 from disinherit.server.wave_rows import accept, begin_wave, halt
 
 
@@ -41,6 +42,25 @@ class CampaignStore(GraphStore):
         """Return all campaigns, the oldest first."""
         with self._database.reading() as db:
             return find_campaigns(db)
+
+    def standing(self, request_id: str) -> Standing:
+        """Return how a request stands.
+
+        Raises:
+            RequestError: if there is none with this id.
+        """
+        with self._database.reading() as db:
+            return find_standing(db, request_id)
+
+    def page_standings(self, after: tuple[int, str] | None, count: int) -> list[Standing]:
+        """Return how requests stand, the oldest first.
+
+        Args:
+            after: `(created_us, id)` of the request to go on after; `None` for the first ones.
+            count: at most so many.
+        """
+        with self._database.reading() as db:
+            return page_standings(db, after, count)
 
     def transition(
         self,

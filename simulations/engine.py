@@ -21,6 +21,7 @@ from flwr.supercore.run import Run
 
 from disinherit.common.devices import pick_device
 from disinherit.common.errors import CampaignError, InputError
+from disinherit.simulations.ray_start import start_ray
 
 R = TypeVar("R")
 
@@ -95,13 +96,12 @@ def simulate(
         import ray
         from flwr.simulation import run_simulation
 
+        backend = _backend(clients, device)
         try:
-            run_simulation(
-                server_app,
-                client_app,
-                num_supernodes=clients,
-                backend_config=_backend(clients, device),
-            )
+            start_ray(backend["init_args"])
+            run_simulation(server_app, client_app, num_supernodes=clients, backend_config=backend)
+        except CampaignError:
+            raise
         except Exception as error:
             reason = error.__cause__ or error
             raise CampaignError(

@@ -62,6 +62,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Callable[[Runner], None]:
             assert isinstance(client_app, ClientApp)
             runner(server_app, {**backend_config, "nodes": num_supernodes})
 
+        monkeypatch.setattr(engine, "start_ray", lambda _: None)
         monkeypatch.setattr(flwr.simulation, "run_simulation", run_simulation)
 
     return install

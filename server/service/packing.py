@@ -7,7 +7,7 @@ from disinherit.server.coverage import Covered
 from disinherit.server.gaps import SAID
 from disinherit.server.model_report import ModelReport
 from disinherit.server.reports import Report
-from disinherit.server.service.requests import Standing
+from disinherit.server.standings import Standing
 from disinherit.v1 import coordinator_pb2 as pb
 
 

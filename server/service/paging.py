@@ -19,40 +19,6 @@ Key = tuple[int | str, ...]
 T = TypeVar("T")
 
 
-def page(
-    items: Sequence[T], key: Callable[[T], Key], size: int, token: str, question: str
-) -> tuple[Sequence[T], str]:
-    """Return one page and the token of the next one.
-
-    Args:
-        items: everything, in ascending order of `key`.
-        key: distinct for every item.
-        size: items on a page at most; 0 for the default, and never more than `LARGEST_SIZE`.
-        token: of this page; `""` for the first.
-        question: what is listed.
-
-    Returns:
-        The items, and the next page's token, `""` on the last page.
-
-    Raises:
-        InputError: if the token was not given for this question.
-
-    Example:
-        >>> first, token = page("abc", lambda letter: (letter,), 2, "", "letters")
-        >>> first, page("abc", lambda letter: (letter,), 2, token, "letters")
-        ('ab', ('c', ''))
-    """
-
-    def after(last: Key | None, count: int) -> Sequence[T]:
-        start = 0
-        if last is not None:
-            start = next((i for i, item in enumerate(items) if key(item) > last), len(items))
-        return items[start : start + count]
-
-    kinds = tuple(map(type, key(items[0]))) if items else ()
-    return fetch_page(after, key, kinds, size, token, question)
-
-
 def fetch_page(
     after: Callable[[Key | None, int], Sequence[T]],
     key: Callable[[T], Key],
@@ -79,7 +45,7 @@ def fetch_page(
     """
     count = min(size or DEFAULT_SIZE, LARGEST_SIZE)
     last = _read(token, question) if token else None
-    if last is not None and kinds and tuple(map(type, last)) != kinds:
+    if last is not None and tuple(map(type, last)) != kinds:
         raise _refuse(token)
     found = after(last, count + 1)
     chosen = found[:count]

@@ -1,9 +1,8 @@
 """Submitting, steering and following unlearning requests."""
 
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from typing import cast
 
 from disinherit.common.errors import RequestError
 from disinherit.server.answers import one_line
@@ -11,30 +10,14 @@ from disinherit.server.campaign_rows import Campaign
 from disinherit.server.campaign_states import CampaignEvent
 from disinherit.server.coordinator import Coordinator
 from disinherit.server.coverage import CoveragePage
-from disinherit.server.service.paging import DEFAULT_SIZE, LARGEST_SIZE, page
+from disinherit.server.service.paging import DEFAULT_SIZE, LARGEST_SIZE, Key, fetch_page
 from disinherit.server.service.principals import Principal
 from disinherit.server.service.refusals import NotFoundError, NotNowError
+from disinherit.server.standings import Standing
 from disinherit.server.tables import now_us
 from disinherit.v1.unlearning_pb2 import UnlearningRequest
 
 _LONGEST_DEADLINE = 100 * 366 * 24 * 3600
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """How a request stands.
-
-    Attributes:
-        request: the request.
-        campaign: its execution.
-        tasks: task state -> number of affected versions.
-        waves: how many waves its roll-out has.
-    """
-
-    request: UnlearningRequest
-    campaign: Campaign
-    tasks: Mapping[str, int]
-    waves: int
 
 
 class Requests:
@@ -138,7 +121,10 @@ class Requests:
         Raises:
             NotFoundError: if there is no such request.
         """
-        return self._standing(self._campaign(request_id))
+        try:
+            return self._store.standing(request_id)
+        except RequestError as error:
+            raise NotFoundError(str(error)) from None
 
     def list(self, size: int, token: str) -> tuple[Sequence[Standing], str]:
         """Return a page of the requests, the oldest first, and the token of the next page.
@@ -150,10 +136,14 @@ class Requests:
         Raises:
             InputError: if the token is none.
         """
-        campaigns, following = page(
-            self._store.campaigns(), lambda c: (c.created_us, c.request_id), size, token, "requests"
-        )
-        return [self._standing(campaign) for campaign in campaigns], following
+
+        def after(last: Key | None, count: int) -> Sequence[Standing]:
+            return self._store.page_standings(cast("tuple[int, str] | None", last), count)
+
+        def key(standing: Standing) -> Key:
+            return standing.campaign.created_us, standing.request.id
+
+        return fetch_page(after, key, (int, str), size, token, "requests")
 
     def watch(self, request_id: str, wanted: Callable[[], bool]) -> Iterator[Standing]:
         """Yield how a request stands, now and after every change, until it has ended.
@@ -197,12 +187,6 @@ class Requests:
             return self._store.campaign(request_id)
         except RequestError as error:
             raise NotFoundError(str(error)) from None
-
-    def _standing(self, campaign: Campaign) -> Standing:
-        tasks = self._store.tasks(campaign.request_id).values()
-        counts = Counter(task.state.value for task in tasks)
-        waves = max((task.wave for task in tasks), default=0) + 1
-        return Standing(self._store.request(campaign.request_id), campaign, counts, waves)
 
 
 def _deadline_us(seconds: int) -> int:

@@ -1,0 +1,72 @@
+"""How requests stand: what was asked for, its campaign, and how many versions have come how far."""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, func, select
+
+from disinherit.server.campaign_rows import Campaign, find_campaign, page_campaigns
+from disinherit.server.tables import REQUESTS, TASKS, parse
+from disinherit.v1.unlearning_pb2 import UnlearningRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a request stands.
+
+    Attributes:
+        request: the request.
+        campaign: its execution.
+        tasks: task state -> number of affected versions.
+        waves: how many waves its roll-out has.
+    """
+
+    request: UnlearningRequest
+    campaign: Campaign
+    tasks: Mapping[str, int]
+    waves: int
+
+
+def find_standing(db: Connection, request_id: str) -> Standing:
+    """Return how a request stands.
+
+    Raises:
+        RequestError: if there is none with this id.
+    """
+    (standing,) = _complete(db, [find_campaign(db, request_id)])
+    return standing
+
+
+def page_standings(db: Connection, after: tuple[int, str] | None, count: int) -> list[Standing]:
+    """Return how requests stand, the oldest first, with as many queries for all as for one.
+
+    Args:
+        db: a transaction.
+        after: `(created_us, id)` of the request to go on after; `None` for the first ones.
+        count: at most so many.
+    """
+    return _complete(db, page_campaigns(db, after, count))
+
+
+def _complete(db: Connection, campaigns: Sequence[Campaign]) -> list[Standing]:
+    ids = [campaign.request_id for campaign in campaigns]
+    requests = dict(
+        db.execute(select(REQUESTS.c.id, REQUESTS.c.request).where(REQUESTS.c.id.in_(ids)))
+        .tuples()
+        .all()
+    )
+    counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    waves: Counter[str] = Counter()
+    query = (
+        select(TASKS.c.request_id, TASKS.c.state, func.count(), func.max(TASKS.c.wave))
+        .where(TASKS.c.request_id.in_(ids))
+        .group_by(TASKS.c.request_id, TASKS.c.state)
+    )
+    for id, state, number, wave in db.execute(query):
+        counts[id][state] = number
+        waves[id] = max(waves[id], wave)
+    return [
+        Standing(parse(UnlearningRequest, requests[id]), campaign, counts[id], waves[id] + 1)
+        for id, campaign in zip(ids, campaigns, strict=True)
+    ]
