@@ -200,7 +200,7 @@ def resume(
     ] = None,
     form: FormatOption = Format.TABLE,
 ) -> int:
-    """Go on with a request that is paused, or that gave up some owners."""
+    """Go on with a request that is paused or halted, or that gave up some owners."""
     from disinherit.cli.asking import seconds
     from disinherit.v1 import coordinator_pb2 as pb
 

@@ -12,6 +12,9 @@ from disinherit.common.private_files import write_private
 from disinherit.common.records import ModelRecord
 from disinherit.common.sample_digests import KEY_BYTES, SampleDigests, digest_sample
 
+KEY_FILE = "samples.key"
+"""Name of the file in an owner's folder that has the key of its digests, and of its noise."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -24,7 +27,7 @@ def sample_key(folder: Path) -> bytes:
     Raises:
         StoreError: if the folder cannot be used, or the file holds something else.
     """
-    path = folder / "samples.key"
+    path = folder / KEY_FILE
     try:
         with FolderLock(folder / "lock").held(exclusive=True):
             if not path.exists():

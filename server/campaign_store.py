@@ -1,6 +1,6 @@
 """Campaigns of a store: where they stand, and who drives them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from sqlalchemy import Connection
@@ -69,6 +69,7 @@ class CampaignStore(GraphStore):
         deadline_us: int | None = None,
         *,
         actor: str = COORDINATOR,
+        check: Callable[[Campaign], None] = lambda _: None,
     ) -> Campaign:
         """Let something happen to a campaign; what already happened changes nothing.
 
@@ -77,6 +78,7 @@ class CampaignStore(GraphStore):
             event: what happens.
             deadline_us: a new deadline; `None` leaves it as it is.
             actor: who makes it happen, for the audit log.
+            check: raises if it may not happen to the campaign as it stands; nothing is stored then.
 
         Returns:
             The campaign as it stands then.
@@ -85,6 +87,7 @@ class CampaignStore(GraphStore):
             RequestError: if there is no such request, or this may not happen to it now.
         """
         with self._writing() as db:
+            check(find_campaign(db, request_id))
             if event is CampaignEvent.RESUME:
                 accept(db, request_id)
             return put_event(db, request_id, event, deadline_us, actor)

@@ -7,10 +7,25 @@ from sqlalchemy import ColumnElement, Connection, select, tuple_
 
 from disinherit.common.errors import GraphError, LabelError, StoreError
 from disinherit.common.graph import InheritanceGraph
+from disinherit.common.graph_proto import SCHEMA_VERSION
 from disinherit.common.records import Inheritance, ModelRecord
-from disinherit.server.tables import EDGES, HOLDINGS, MODELS, class_digest, read_edge, read_record
+from disinherit.server.tables import (
+    EDGES,
+    HOLDINGS,
+    MODELS,
+    class_digest,
+    parse,
+    read_edge,
+    read_record,
+)
+from disinherit.v1.graph_pb2 import Graph as GraphProto
+from disinherit.v1.graph_pb2 import Inheritance as InheritanceProto
+from disinherit.v1.graph_pb2 import ModelRecord as RecordProto
 
 T = TypeVar("T")
+
+_PART = 1000
+"""Models or edges in one message."""
 
 _AT_A_TIME = 500
 """Values in one query; SQLite takes 32,766 of them, older ones 999."""
@@ -25,6 +40,33 @@ def find_graph(db: Connection) -> InheritanceGraph:
     records = db.execute(select(MODELS.c.record)).scalars().all()
     edges = db.execute(select(EDGES.c.edge)).scalars().all()
     return _graph(map(read_record, records), map(read_edge, edges))
+
+
+def graph_parts(db: Connection) -> Iterator[GraphProto]:
+    """Yield the whole inheritance graph as messages, without making a graph of it.
+
+    All rows are read at once, as they are stored, so that the parts are of one moment; they become
+    messages one part at a time.
+
+    Args:
+        db: a transaction, in which all is read before this returns.
+
+    Raises:
+        StoreError: if a row is damaged.
+    """
+    age = (MODELS.c.created_us, MODELS.c.id)
+    records = db.scalars(select(MODELS.c.record).order_by(*age)).all()
+    edges = db.scalars(select(EDGES.c.edge).order_by(EDGES.c.child, EDGES.c.parent)).all()
+    return _parts(records, edges)
+
+
+def _parts(records: Sequence[bytes], edges: Sequence[bytes]) -> Iterator[GraphProto]:
+    for start in range(0, len(records), _PART):
+        models = [parse(RecordProto, data) for data in records[start : start + _PART]]
+        yield GraphProto(schema_version=SCHEMA_VERSION, models=models)
+    for start in range(0, len(edges), _PART):
+        found = [parse(InheritanceProto, data) for data in edges[start : start + _PART]]
+        yield GraphProto(schema_version=SCHEMA_VERSION, edges=found)
 
 
 def find_descendants(db: Connection, roots: Sequence[str]) -> InheritanceGraph:

@@ -1,6 +1,6 @@
 """The inheritance graph of a store: versions, and what they were derived from."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from sqlalchemy import func, select
 
@@ -13,10 +13,12 @@ from disinherit.server.graph_queries import (
     find_graph,
     find_holders,
     find_records,
+    graph_parts,
     page_records,
 )
 from disinherit.server.lineage import put_version, register_version
 from disinherit.server.tables import MODELS
+from disinherit.v1.graph_pb2 import Graph
 
 
 class GraphStore:
@@ -80,6 +82,11 @@ class GraphStore:
         """Return the whole inheritance graph, however large it is."""
         with self._database.reading() as db:
             return find_graph(db)
+
+    def graph_parts(self) -> Iterator[Graph]:
+        """Return the whole inheritance graph as messages, in parts that are of one moment."""
+        with self._database.reading() as db:
+            return graph_parts(db)
 
     def descendants(self, roots: Iterable[str]) -> InheritanceGraph:
         """Return roots, what was derived from them, and the parents of these.

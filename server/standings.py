@@ -51,19 +51,16 @@ def page_standings(db: Connection, after: tuple[int, str] | None, count: int) ->
 
 def _complete(db: Connection, campaigns: Sequence[Campaign]) -> list[Standing]:
     ids = [campaign.request_id for campaign in campaigns]
-    requests = dict(
-        db.execute(select(REQUESTS.c.id, REQUESTS.c.request).where(REQUESTS.c.id.in_(ids)))
-        .tuples()
-        .all()
-    )
+    query = select(REQUESTS.c.id, REQUESTS.c.request).where(REQUESTS.c.id.in_(ids))
+    requests = {row.id: row.request for row in db.execute(query)}
     counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
     waves: Counter[str] = Counter()
-    query = (
+    grouped = (
         select(TASKS.c.request_id, TASKS.c.state, func.count(), func.max(TASKS.c.wave))
         .where(TASKS.c.request_id.in_(ids))
         .group_by(TASKS.c.request_id, TASKS.c.state)
     )
-    for id, state, number, wave in db.execute(query):
+    for id, state, number, wave in db.execute(grouped):
         counts[id][state] = number
         waves[id] = max(waves[id], wave)
     return [

@@ -53,7 +53,7 @@ def _kill_started(error: Exception) -> None:
     from ray._private.node import Node
 
     for frame, _ in traceback.walk_tb(error.__traceback__):
-        node = frame.f_locals.get("self")
-        if isinstance(node, Node):
+        if isinstance(found := frame.f_locals.get("self"), Node):
+            node: Any = found  # whose methods have no types
             node.kill_all_processes(check_alive=False, allow_graceful=False, wait=True)
             return

@@ -134,6 +134,24 @@ def test_a_roll_out_halts_by_itself(running: Running, capsys: Capture) -> None:
     assert {one["model"]: one["wave"] for one in covered if one["owner"] == "cleo"} == {"r3": 1}
     assert "halted in wave 1" in as_json(capsys, "request", "show", "q")["halted"]
 
+    assert run(["request", "resume", "q"]) == 2  # past a gate goes who may approve
+    assert "an approver" in the_line(capsys)
+    assert as_json(capsys, "request", "show", "q")["state"] == "halted"
+    resumed = as_json(capsys, "request", "resume", "q", "--token", secret("approver"))
+    assert resumed["state"] == "running"
+    assert run(["request", "watch", "q"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "complete: 5 verified"
+
+
+def test_how_long_old_versions_are_kept_is_said_when_submitting(
+    running: Running, capsys: Capture
+) -> None:
+    assert as_json(capsys, *SUBMIT, "--id", "q", "--retention", "12h")["retention_seconds"] == 43200
+    assert as_json(capsys, *SUBMIT, "--id", "r")["retention_seconds"] is None
+    assert running.world.store.request("q").retention_seconds == 43200
+    assert run([*SUBMIT, "--id", "s", "--retention", "long"]) == 2
+    assert "'long'" in the_line(capsys)
+
 
 def test_a_request_is_rolled_back(running: Running, capsys: Capture) -> None:
     digests = {one["id"]: one["digest"] for one in as_json(capsys, "model", "list")}

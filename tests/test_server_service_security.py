@@ -46,7 +46,8 @@ STEER = {"RegisterModel", "SubmitRequest", "PauseRequest", "ResumeRequest", "Abo
 MAY = {
     "viewer": LOOK,
     "operator": LOOK | STEER | {"ExportAudit"},
-    "approver": LOOK | {"ApproveRequest", "AbortRequest", "RollBackRequest", "ExportAudit"},
+    "approver": LOOK
+    | {"ApproveRequest", "ResumeRequest", "AbortRequest", "RollBackRequest", "ExportAudit"},
     "anna": {"RegisterModel", "ListModels"},
     "ben": {"RegisterModel", "ListModels"},
 }

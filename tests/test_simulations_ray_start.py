@@ -16,6 +16,8 @@ with warnings.catch_warnings():
     import ray
     import ray._private.node
 
+pytestmark = pytest.mark.filterwarnings("ignore")  # Ray leaves files open
+
 ARGUMENTS = {"address": "local", "num_cpus": 1, "include_dashboard": False, "log_to_driver": False}
 
 

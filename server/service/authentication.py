@@ -6,11 +6,13 @@ role           calls
 viewer         all that only look
 operator       those, and RegisterModel, SubmitRequest, PauseRequest, ResumeRequest, AbortRequest,
                ExportAudit
-approver       those that look, and ApproveRequest, AbortRequest, RollBackRequest, ExportAudit
+approver       those that look, and ApproveRequest, ResumeRequest, AbortRequest, RollBackRequest,
+               ExportAudit
 owner:<name>   RegisterModel and ListModels, for its own models only
 =============  ======================================================================
 
-What submits cannot approve: a campaign that needs an approval needs two tokens.  The audit log says
+What submits cannot approve: a campaign that needs an approval needs two tokens, and if it is halted
+an approver lets it go on.  The audit log says
 who did what, which is for those who answer for it and not for every viewer.  Health and
 reflection are open, as they tell nothing of the models; the agents' service knows its callers by
 their certificates.
@@ -35,7 +37,8 @@ _ALLOWED: dict[Role, frozenset[str]] = {
     Role.OPERATOR: _LOOK
     | {"RegisterModel", "SubmitRequest", "PauseRequest", "ResumeRequest", "AbortRequest"}
     | {"ExportAudit"},
-    Role.APPROVER: _LOOK | {"ApproveRequest", "AbortRequest", "RollBackRequest", "ExportAudit"},
+    Role.APPROVER: _LOOK
+    | {"ApproveRequest", "ResumeRequest", "AbortRequest", "RollBackRequest", "ExportAudit"},
     Role.OWNER: frozenset({"RegisterModel", "ListModels"}),
 }
 _GUARDED = "/disinherit.v1.Coordinator/"

@@ -1,14 +1,14 @@
 """Registering and listing model versions."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import cast
 
-from disinherit.common.graph import InheritanceGraph
 from disinherit.common.records import Inheritance, ModelRecord
 from disinherit.server.service.paging import Key, fetch_page
 from disinherit.server.service.principals import Principal, Role
 from disinherit.server.service.refusals import NotAllowedError
 from disinherit.server.store import CoordinatorStore
+from disinherit.v1.graph_pb2 import Graph
 
 
 class Models:
@@ -80,6 +80,6 @@ class Models:
         question = f"models of {owner!r}"
         return fetch_page(after, lambda r: (r.created_us, r.id), (int, str), size, token, question)
 
-    def graph(self) -> InheritanceGraph:
-        """Return the whole inheritance graph."""
-        return self._store.graph()
+    def graph(self) -> Iterator[Graph]:
+        """Yield the whole inheritance graph in parts."""
+        yield from self._store.graph_parts()

@@ -7,12 +7,12 @@ from typing import cast
 from disinherit.common.errors import RequestError
 from disinherit.server.answers import one_line
 from disinherit.server.campaign_rows import Campaign
-from disinherit.server.campaign_states import CampaignEvent
+from disinherit.server.campaign_states import CampaignEvent, CampaignState
 from disinherit.server.coordinator import Coordinator
 from disinherit.server.coverage import CoveragePage
 from disinherit.server.service.paging import DEFAULT_SIZE, LARGEST_SIZE, Key, fetch_page
-from disinherit.server.service.principals import Principal
-from disinherit.server.service.refusals import NotFoundError, NotNowError
+from disinherit.server.service.principals import Principal, Role
+from disinherit.server.service.refusals import NotAllowedError, NotFoundError, NotNowError
 from disinherit.server.standings import Standing
 from disinherit.server.tables import now_us
 from disinherit.v1.unlearning_pb2 import UnlearningRequest
@@ -82,11 +82,22 @@ class Requests:
         Raises:
             NotFoundError: if there is no such request.
             NotNowError: if this may not happen to it now.
+            NotAllowedError: if it takes an approver.
         """
         self._campaign(request_id)
+
+        def check(campaign: Campaign) -> None:
+            # To go on past a threshold is as large a decision as to begin.
+            passes_gate = event is CampaignEvent.RESUME and campaign.state is CampaignState.HALTED
+            if passes_gate and self._approval and caller.role is not Role.APPROVER:
+                raise NotAllowedError(
+                    f"Expected an approver to let {request_id!r} go on, as it was halted, but got "
+                    f"the role {str(caller.role)!r}."
+                )
+
         deadline = None if deadline_seconds is None else _deadline_us(deadline_seconds)
         try:
-            self._store.transition(request_id, event, deadline, actor=caller.actor)
+            self._store.transition(request_id, event, deadline, actor=caller.actor, check=check)
         except RequestError as error:
             raise NotNowError(str(error)) from None
         self._changed()

@@ -10,7 +10,6 @@ import grpc
 from disinherit.common.dsse import envelope_line
 from disinherit.common.errors import DisinheritError
 from disinherit.common.graph_formats import (
-    graph_to_proto,
     inheritance_from_proto,
     record_from_proto,
     record_to_proto,
@@ -33,7 +32,6 @@ from disinherit.v1 import graph_pb2
 _LOG = logging.getLogger(__name__)
 
 _PART_BYTES = 1 << 20
-_PART_ITEMS = 1000
 
 T = TypeVar("T")
 
@@ -83,17 +81,7 @@ class CoordinatorServicer:
         self, request: pb.GetGraphRequest, context: Any
     ) -> Iterator[Any]:
         """Yield the whole graph in parts."""
-
-        def parts() -> Iterator[graph_pb2.Graph]:
-            graph = graph_to_proto(self._models.graph())
-            for field in ("models", "edges"):
-                items = getattr(graph, field)
-                for start in range(0, len(items), _PART_ITEMS):
-                    part = graph_pb2.Graph(schema_version=graph.schema_version)
-                    getattr(part, field).extend(items[start : start + _PART_ITEMS])
-                    yield part
-
-        return self._streamed(context, parts())
+        return self._streamed(context, self._models.graph())
 
     def SubmitRequest(self, request: pb.SubmitRequestRequest, context: Any) -> Any:  # noqa: N802
         """Plan and store a request."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from disinherit.client.release import OPEN, ReleasePolicy
 from disinherit.client.samples import sample_key
 from disinherit.common.errors import CampaignError
 from disinherit.common.sample_digests import SALT_BYTES, digest_samples
@@ -55,7 +56,9 @@ class CountingTransport:
         self.sent[owner] = self.sent.get(owner, 0) + size
 
 
-def run_campaign(case: MethodCase, method: pb.Method, *, all_roots: bool = False) -> Unlearned:
+def run_campaign(
+    case: MethodCase, method: pb.Method, *, all_roots: bool = False, release: ReleasePolicy = OPEN
+) -> Unlearned:
     """Forget what a case is about with one campaign over temporary stores.
 
     Putting models into stores and registering summaries is set-up: in a deployment it was done when
@@ -66,6 +69,7 @@ def run_campaign(case: MethodCase, method: pb.Method, *, all_roots: bool = False
         method: how to unlearn.
         all_roots: whether every descendant gets what all roots sent merged, not only what those
             that it comes from sent.
+        release: conditions of every owner on what it lets out.
 
     Returns:
         The weights that the owners' stores hold in the end; models that could not be unlearned in
@@ -77,7 +81,7 @@ def run_campaign(case: MethodCase, method: pb.Method, *, all_roots: bool = False
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        owners = owners_of(case, folder)
+        owners = owners_of(case, folder, release)
         transport = CountingTransport(DirectTransport(owners))
         store = CoordinatorStore(folder / "coordinator.db")
         try:

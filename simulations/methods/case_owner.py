@@ -1,5 +1,6 @@
 """The owners of a case as the client's handlers know owners: stores in a folder, data in memory."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -8,8 +9,11 @@ import torch
 from torch import nn
 
 from disinherit.client.owner import Batches
+from disinherit.client.release import OPEN, ReleasePolicy
+from disinherit.client.samples import KEY_FILE
 from disinherit.client.store import ModelStore
 from disinherit.common.checkpoints import weights_digest
+from disinherit.common.private_files import write_private
 from disinherit.common.records import Inheritance, InheritanceKind, ModelRecord, Provenance
 from disinherit.common.scope import architecture_fingerprint
 from disinherit.simulations.subjects import MethodCase, MethodSubject, Samples
@@ -24,10 +28,17 @@ class CaseOwner:
         case: the case.
         name: of the owner.
         folder: of its store.
+        release: its conditions on what it lets out.
+
+    Attributes:
+        release_policy: the same.
     """
 
-    def __init__(self, case: MethodCase, name: str, folder: Path) -> None:
+    def __init__(
+        self, case: MethodCase, name: str, folder: Path, release: ReleasePolicy = OPEN
+    ) -> None:
         self._case = case
+        self.release_policy = release
         self.device = torch.device("cpu")
         self.store = ModelStore(folder, name)
 
@@ -83,18 +94,24 @@ def samples_to_forget(subject: MethodSubject) -> list[str]:
     return [str(position) for position in range(len(subject.forget))]
 
 
-def owners_of(case: MethodCase, folder: Path) -> dict[str, Callable[[], CaseOwner]]:
+def owners_of(
+    case: MethodCase, folder: Path, release: ReleasePolicy = OPEN
+) -> dict[str, Callable[[], CaseOwner]]:
     """Put the models of a case into stores, and return how to open each owner.
 
     Args:
         case: the case.
         folder: where the stores go.
+        release: conditions of every owner on what it lets out.
     """
     owners: dict[str, Callable[[], CaseOwner]] = {}
     for subject in case.subjects.values():
         if subject.owner not in owners:
             place = folder / f"owner-{len(owners)}"
-            owners[subject.owner] = partial(CaseOwner, case, subject.owner, place)
+            owners[subject.owner] = partial(CaseOwner, case, subject.owner, place, release)
+            place.mkdir()
+            # The same digests and noise whenever the case is measured.
+            write_private(place / KEY_FILE, hashlib.sha256(subject.owner.encode()).digest())
     for created_us, subject in enumerate(_by_age(case), start=len(case.unaffected)):
         with owners[subject.owner]() as owner:
             owner.store.add(record_of(subject, created_us), subject.original)

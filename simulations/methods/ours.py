@@ -3,8 +3,11 @@
 A campaign of the deployment's own code: what is measured is the product.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
+from disinherit.client.release import read_policy
 from disinherit.common.fiun import MergeRule
 from disinherit.simulations.methods.campaign import run_campaign
 from disinherit.simulations.methods.method import Unlearned
@@ -30,6 +33,7 @@ class FisherInheritance:
         rescale: whether Fishers are compared whatever their scale.
         all_roots: whether every descendant gets the Fisher of all roots, as published, and not only
             that of those it comes from.
+        release: owners' conditions on what they let out: fields of `client.release.ReleasePolicy`.
     """
 
     scope: str = "head"
@@ -43,10 +47,20 @@ class FisherInheritance:
     min_inheritance: float = 0.0
     rescale: bool = True
     all_roots: bool = False
+    release: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check the conditions."""
+        read_policy(self.release, "release")
 
     def __call__(self, case: MethodCase) -> Unlearned:
         """Unlearn in all affected models."""
-        return run_campaign(case, self._message(case), all_roots=self.all_roots)
+        return run_campaign(
+            case,
+            self._message(case),
+            all_roots=self.all_roots,
+            release=read_policy(self.release, "release"),
+        )
 
     def _message(self, case: MethodCase) -> pb.Method:
         return pb.Method(
