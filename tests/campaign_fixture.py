@@ -134,14 +134,18 @@ class World:
     Args:
         root: the folder, as `build` left it.
         database: the URL of a database other than the one in the folder.
+
+    Attributes:
+        place: of the coordinator's database: a file or a URL.
+        packets: folder of the Fisher packets.
     """
 
     def __init__(self, root: Path, database: str | None = None) -> None:
         self.root = root
         self.database = database
-        self.store = CoordinatorStore(
-            database or root / "coordinator.db", packets=root / "coordinator.db.packets"
-        )
+        self.place: str | Path = database or root / "coordinator.db"
+        self.packets = root / "coordinator.db.packets"
+        self.store = CoordinatorStore(self.place, self.packets)
         self.transport = TroubledTransport(direct_transport(root, NAMES))
         self.coordinator = Coordinator(self.store, self.transport)
 

@@ -52,7 +52,7 @@ def residing(world: World, grid: FakeGrid) -> Iterator[threading.Event]:
     """A run that stays, in a thread with a store of its own, until the block ends."""
     stopped = threading.Event()
     owners = RegisteredOwners(grid, {n: canonical_key(key) for n, key in KEYS.items()}, 0.0)
-    store = CoordinatorStore(world.root / "coordinator.db")
+    store = CoordinatorStore(world.place, world.packets)
     thread = threading.Thread(target=reside, args=(grid, store, owners, 30.0, 600.0, stopped))
     thread.start()
     try:
@@ -163,7 +163,8 @@ def test_the_app_stays_as_long_as_it_is_told(
     path = tmp_path / "owners.toml"
     path.write_text("\n".join(["[owners]", *lines]))
     world.coordinator.submit(make_request())
-    config = {"database": str(world.root / "coordinator.db"), "owners": str(path)}
+    places = {"database": str(world.place), "packets": str(world.packets)}
+    config = {**places, "owners": str(path)}
     logger = logging.getLogger("flwr")
     logger.addHandler(caplog.handler)
     try:
@@ -190,7 +191,7 @@ def test_the_app_stays_as_long_as_it_is_told(
 def test_a_configuration_that_makes_no_sense_is_refused(
     world: World, config: dict[str, bool | float | int | str], reason: str
 ) -> None:
-    database = str(world.root / "coordinator.db")
+    database = str(world.place)
     with pytest.raises(InputError, match=reason):
         app(make_grid(world), make_context({"database": database, **config}))
 

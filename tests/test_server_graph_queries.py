@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from graph_cases import random_graphs
@@ -120,10 +121,11 @@ def test_what_a_version_was_trained_on_may_become_known_later(tmp_path: Path) ->
 def test_registering_and_listing_do_not_read_the_whole_graph(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(_: object) -> InheritanceGraph:
+    def refuse(_: object) -> Any:
         raise AssertionError("the whole graph was read")
 
-    monkeypatch.setattr(graph_store, "find_graph", refuse)
+    for whole in ("find_graph", "graph_parts"):
+        monkeypatch.setattr(graph_store, whole, refuse)
     store = CoordinatorStore(tmp_path / "c.db")
     models = Models(store, lambda: None)
     operator = Principal("operator", Role.OPERATOR)
@@ -138,5 +140,7 @@ def test_registering_and_listing_do_not_read_the_whole_graph(
     assert [*first, *second, *last] == registered
     assert not end
     with pytest.raises(AssertionError, match="whole graph"):
-        models.graph()
+        list(models.graph())
+    with pytest.raises(AssertionError, match="whole graph"):
+        store.graph()
     store.close()

@@ -56,18 +56,18 @@ def test_a_root_with_a_damaged_file_has_not_answered(world: World) -> None:
     good, bad = packet(1.0), packet(2.0)
     world.store.save_packets("q", "r1", [good])
     world.store.save_packets("q", "r2", [good, bad])
-    (world.root / "coordinator.db.packets" / f"{bad.digest}.safetensors").write_bytes(b"")
+    (world.packets / f"{bad.digest}.safetensors").write_bytes(b"")
     assert list(world.store.packets("q")) == ["r1"]
 
 
 def test_packets_are_kept_at_a_url_where_the_store_is_given_one(world: World) -> None:
     url = f"memory://{world.root.name}-of-packets"
-    with closing(CoordinatorStore(world.root / "coordinator.db", url)) as store:
+    with closing(CoordinatorStore(world.place, url)) as store:
         assert store.packets("q") == {}
         store.save_packets("q", "r1", [packet(1.0)])
-    with closing(CoordinatorStore(world.root / "coordinator.db", url)) as store:
+    with closing(CoordinatorStore(world.place, url)) as store:
         assert store.packets("q") == {"r1": [packet(1.0)]}
-    assert not (world.root / "coordinator.db.packets").exists()
+    assert not world.packets.exists()
 
 
 def test_packets_of_an_unknown_request_are_refused(world: World) -> None:
@@ -117,7 +117,7 @@ def test_answers_kept_lead_to_the_same_message_as_fresh_ones(world: World) -> No
 
 def test_a_root_whose_answer_got_lost_on_disk_is_asked_again(world: World) -> None:
     world.coordinator.run("q")
-    for file in (world.root / "coordinator.db.packets").iterdir():
+    for file in world.packets.iterdir():
         file.unlink()
     world.transport.actions()
     world.coordinator.run("q", resend=True)

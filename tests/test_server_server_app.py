@@ -54,8 +54,8 @@ def logged(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixtur
 
 
 def config_of(world: World, **changes: bool | float | str) -> Config:
-    database = str(world.root / "coordinator.db")
-    return {"database": database, "timeout": 20.0, "expected-owners": 3, **changes}
+    places = {"database": str(world.place), "packets": str(world.packets)}
+    return {**places, "timeout": 20.0, "expected-owners": 3, **changes}
 
 
 def test_every_open_request_is_carried_out(world: World, logged: pytest.LogCaptureFixture) -> None:
@@ -181,7 +181,7 @@ def test_a_configuration_that_makes_no_sense_is_refused(
 
 def test_a_database_may_be_a_url(world: World) -> None:
     world.coordinator.submit(make_request())
-    url = f"sqlite:///{world.root / 'coordinator.db'}"
+    url = world.database or f"sqlite:///{world.place}"
     app(make_grid(world), make_context(config_of(world, database=url)))
     assert world.states() == VERIFIED
 
@@ -202,7 +202,7 @@ def test_a_deployment_may_open_its_store_itself_and_it_is_closed_again(world: Wo
             closed.append("closed")
             super().close()
 
-    own = build_server_app(lambda _: Watched(world.root / "coordinator.db"))
+    own = build_server_app(lambda _: Watched(world.place, world.packets))
     own(make_grid(world), make_context({"expected-owners": 3}))
     assert closed == ["closed"]
     assert world.states() == VERIFIED
