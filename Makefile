@@ -36,10 +36,11 @@ up: $(INSTALLED) ## run a whole fleet on this machine: coordinator, SuperLink, p
 down: $(INSTALLED) ## end that fleet; its keys, databases and models stay
 	@$(BIN)/disinherit deploy down --folder $(DEPLOYMENT)
 
-# Tests in as many processes as there are cores, up to four, those of one module in one of them. One
-# thread in each: more would only take the cores from each other.
+# Tests in two processes, those of one module in the same one, and one thread in each: more would only
+# take the cores from each other.
+JOBS ?= 2
 test: $(INSTALLED) ## run all tests, and the examples in the documentation of the code
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder \
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder \
 		--ignore-glob='*/migrations/env.py' --pyargs tests $(PACKAGES)
 
 bench: $(INSTALLED) ## measure what docs/performance.md is about (some 15 minutes), and render it
