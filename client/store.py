@@ -17,16 +17,14 @@ processes may keep the same store open, and a killed process leaves no lock behi
 share a `ModelStore`; after a fork the child must open its own.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
-from typing import Self
 
 import torch
 from torch import Tensor
 
-from disinherit.client.changes import Change, Origin
+from disinherit.client.changes import Change
 from disinherit.client.checks import (
     check_applicable,
     check_classes,
@@ -40,61 +38,22 @@ from disinherit.client.checks import (
     check_version,
 )
 from disinherit.client.destruction import Destroyed, bury
-from disinherit.client.index import Index, index_errors
-from disinherit.client.ledger import Application, Destruction, LedgerEntry, RollBack
-from disinherit.client.objects import Objects
+from disinherit.client.ledger import Application, LedgerEntry, RollBack
 from disinherit.client.parts import Part
+from disinherit.client.stored_models import StoredModels
 from disinherit.common.checkpoints import sync_folder
 from disinherit.common.errors import StoreError
 from disinherit.common.fisher import ClassFishers
-from disinherit.common.folder_lock import FolderLock
-from disinherit.common.records import ModelRecord, ModelStatus, check_id
+from disinherit.common.records import ModelRecord, ModelStatus
 
 __all__ = ["Application", "LedgerEntry", "ModelStore", "RollBack"]
 
 
-class ModelStore:
-    """Model versions and ledger of one owner, in one folder.
+class ModelStore(StoredModels):
+    """Model versions and ledger of one owner, in one folder, to be read and written.
 
-    Args:
-        root: the folder; created if it does not exist.
-        owner: the client the models belong to.
-
-    Raises:
-        StoreError: if the folder or its lock cannot be had, or the index is gone, damaged, written
-            by a newer Disinherit or another owner's. Every method may raise it for such a
-            reason; their docstrings name only their own.
+    Takes and raises what `StoredModels` does.
     """
-
-    def __init__(self, root: Path, owner: str) -> None:
-        self.root = root
-        self.owner = check_id(owner, "owner name")
-        objects = root / "objects"
-        try:
-            objects.mkdir(parents=True, exist_ok=True)
-            sync_folder(root)
-        except OSError as error:
-            raise self._unusable(error) from error
-        self._lock = FolderLock(root / "lock")
-        self._objects = Objects(objects)
-        with self._locked(exclusive=True):
-            self._check_index()
-            self._index = Index(root / "index.db", owner)
-            try:
-                self._objects.keep_only(self._index.objects())
-            except BaseException:
-                self._index.close()
-                raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the index; every later operation is refused."""
-        self._index.close()
 
     def add(
         self,
@@ -156,69 +115,6 @@ class ModelStore:
         with self._writing():
             return self._register(self._present(model_id), fishers, scope)
 
-    def record(self, model_id: str) -> ModelRecord:
-        """Return the record of a version.
-
-        Raises:
-            StoreError: if there is no such model.
-        """
-        with self._locked(exclusive=False):
-            return self._get(model_id)
-
-    def records(self) -> tuple[ModelRecord, ...]:
-        """Return all records, oldest first."""
-        with self._locked(exclusive=False):
-            return self._index.records()
-
-    def weights(self, model_id: str) -> dict[str, Tensor]:
-        """Return the weights of a version, on the CPU; they are what its digest says.
-
-        Raises:
-            StoreError: if there is no such model.
-            CheckpointError: if their file is missing or damaged.
-        """
-        with self._locked(exclusive=False):
-            return self._weights(self._present(model_id).digest, model_id)
-
-    def fishers(self, model_id: str) -> tuple[ClassFishers, str] | None:
-        """Return the registered Fisher summary of a version and its scope, or `None`.
-
-        Raises:
-            StoreError: if there is no such model.
-            CheckpointError: if its file is missing or damaged.
-        """
-        with self._locked(exclusive=False):
-            digest = self._present(model_id).fisher_digest
-            if not digest:
-                return None
-            return self._fishers(digest, model_id), self._index.fisher_scope(model_id)
-
-    def applied(
-        self, request_id: str, digest: str, model_id: str | None = None
-    ) -> LedgerEntry | None:
-        """Return the ledger entry of a request for weights, or `None` if it was not applied.
-
-        Args:
-            request_id: the request.
-            digest: `weights_digest` of the version before.
-            model_id: that version. Needed where several versions hold the same weights, as the
-                members of a federation do after a round: each of them has its own entry.
-
-        Raises:
-            StoreError: if `model_id` is not given and several versions hold these weights.
-        """
-        with self._locked(exclusive=False):
-            if model_id is not None:
-                entry = self._index.entry(model_id)
-                return entry if entry and entry.answers(request_id, digest) else None
-            holders = self._index.holders(digest)
-            if len(holders) > 1:
-                raise StoreError(
-                    f"Expected the id of one model with digest {digest}, but got none and "
-                    f"{len(holders)} models have it: {holders}."
-                )
-            return self._index.answer(request_id, digest)
-
     def apply(self, application: Application) -> LedgerEntry:
         """Record that a version was unlearned in: its successor, and the entry in the ledger.
 
@@ -271,42 +167,6 @@ class ModelStore:
             )
             self._index.append(entry)
         return entry
-
-    def origin(self, model_id: str, request_id: str, names: Collection[str]) -> Origin | None:
-        """Return what a request needs to know of a version in which nothing was unlearned yet.
-
-        Args:
-            model_id: the version.
-            request_id: the request.
-            names: parameters in scope.
-
-        Returns:
-            The version, or `None` if it was unlearned in, the request was rolled back in it, or it
-            has no Fisher summary.
-
-        Raises:
-            StoreError: if there is no such model.
-            CheckpointError: if a file is missing or damaged, or lacks a parameter.
-        """
-        with self._locked(exclusive=False):
-            record = self._get(model_id)
-            fresh = self._index.entry(model_id) is None
-            if not fresh or self._index.roll_back(request_id, model_id) or not record.fisher_digest:
-                return None
-            part = self._index.part(record.digest)
-            fisher_part = self._index.part(record.fisher_digest)
-            scope = self._objects.scope(record.digest, names, part)
-            return Origin(
-                record=record,
-                base=part.base if part else record.digest,
-                tensors=scope.tensors,
-                carried=scope.carried,
-                manifest=scope.manifest,
-                fishers=self._fishers(record.fisher_digest, model_id),
-                fisher_scope=self._index.fisher_scope(model_id),
-                fisher_base=fisher_part.base if fisher_part else record.fisher_digest,
-                cleared=fisher_part.cleared if fisher_part else (),
-            )
 
     def apply_changes(self, changes: Sequence[Change]) -> frozenset[str]:
         """Record that many versions were unlearned in: like `apply` of each, but all in one step.
@@ -438,65 +298,9 @@ class ModelStore:
             sync_folder(self.root / "objects")
         return found
 
-    def destroyed(self, model_id: str) -> Destruction | None:
-        """Return the tombstone of a version, or `None` if its weights are there."""
-        with self._locked(exclusive=False):
-            return self._index.destruction(model_id)
-
-    def standing_in(self, model_id: str) -> ModelRecord:
-        """Return a version, or of one that was destroyed the first successor that was not.
-
-        Raises:
-            StoreError: if there is no such model.
-        """
-        with self._locked(exclusive=False):
-            record = self._get(model_id)
-            while self._index.destruction(record.id) is not None:
-                entry = self._index.entry(record.id)
-                if entry is None:
-                    break
-                record = self._get(entry.successor_id)
-            return record
-
-    def rolled_back(self, request_id: str, model_id: str) -> RollBack | None:
-        """Return how a request was undone in a version, or `None` if it was not."""
-        with self._locked(exclusive=False):
-            return self._index.roll_back(request_id, model_id)
-
-    def _check_index(self) -> None:
-        """Refuse to begin a new index beside objects: it would take all of them for leftovers."""
-        index = self.root / "index.db"
-        if (not index.exists() or not index.stat().st_size) and self._objects.any():
-            raise StoreError(
-                f"Expected the index {index} beside the models of {self.owner!r}, but it is gone. "
-                "Restore it, or the whole folder, from a backup."
-            )
-
     def _put(self, digest: str, weights: Mapping[str, Tensor]) -> None:
         self._objects.put(digest, weights)
         self._index.written_out(digest)
-
-    def _weights(self, digest: str, model_id: str) -> dict[str, Tensor]:
-        what = f"weights of model {model_id!r}"
-        return self._objects.get(digest, what, self._index.part(digest))
-
-    def _fishers(self, digest: str, model_id: str) -> ClassFishers:
-        what = f"Fisher summary of model {model_id!r}"
-        return self._objects.get_fishers(digest, what, self._index.part(digest))
-
-    def _get(self, model_id: str) -> ModelRecord:
-        record = self._index.find(model_id)
-        if record is None:
-            raise StoreError(
-                f"Expected a model in the store of {self.owner!r}, but got {model_id!r}, which is "
-                "not there. Register it first."
-            )
-        return record
-
-    def _present(self, model_id: str) -> ModelRecord:
-        record = self._get(model_id)
-        check_present(self._index.destruction(model_id))
-        return record
 
     def _register(self, record: ModelRecord, fishers: ClassFishers, scope: str) -> ModelRecord:
         check_classes(record, fishers)
@@ -509,18 +313,3 @@ class ModelStore:
     def _writing(self) -> Iterator[None]:
         with self._locked(exclusive=True), self._index.transaction():
             yield
-
-    @contextmanager
-    def _locked(self, *, exclusive: bool) -> Iterator[None]:
-        """Hold the lock, and let no error of SQLite or the file system out as it is."""
-        try:
-            with index_errors(self.root / "index.db"), self._lock.held(exclusive=exclusive):
-                yield
-        except OSError as error:
-            raise self._unusable(error) from error
-
-    def _unusable(self, error: OSError) -> StoreError:
-        return StoreError(
-            f"Expected a folder for the models of {self.owner!r} that can be written to at "
-            f"{self.root}, but got: {error}."
-        )
