@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
-from sqlalchemy import ColumnElement, Connection, select, tuple_
+from sqlalchemy import Column, ColumnElement, Connection, select, tuple_
 
 from disinherit.common.errors import GraphError, LabelError, StoreError
 from disinherit.common.graph import InheritanceGraph
@@ -89,13 +89,27 @@ def find_descendants(db: Connection, roots: Sequence[str]) -> InheritanceGraph:
         }
         frontier = list(children - seen)
         seen |= children
-    edges = [
-        read_edge(data)
-        for some in _batches(seen)
-        for data in db.scalars(select(EDGES.c.edge).where(EDGES.c.child.in_(some)))
-    ]
+    edges = find_edges(db, EDGES.c.child, seen)
     known = find_records(db, seen.union(edge.parent for edge in edges))
     return _graph(known.values(), edges)
+
+
+def find_edges(db: Connection, end: Column[str], ids: Iterable[str]) -> list[Inheritance]:
+    """Return the edges that start or lead to some versions.
+
+    Args:
+        db: a transaction.
+        end: `EDGES.c.parent` for those that start there, `EDGES.c.child` for those that lead there.
+        ids: the versions.
+
+    Raises:
+        StoreError: if one is damaged.
+    """
+    return [
+        read_edge(data)
+        for some in _batches(ids)
+        for data in db.scalars(select(EDGES.c.edge).where(end.in_(some)).order_by(EDGES.c.parent))
+    ]
 
 
 def find_records(db: Connection, ids: Iterable[str]) -> dict[str, ModelRecord]:

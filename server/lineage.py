@@ -20,14 +20,11 @@ from disinherit.server.tables import (
     find_parents,
     find_record,
     insert_edges,
-    insert_record,
+    insert_records,
     now_us,
-    put_status,
+    put_statuses,
     replace_record,
 )
-
-_CLOCK_SLACK_US = 24 * 3600 * 1_000_000
-"""How far into the future an owner may date a version: clocks that were set back, not fantasies."""
 
 
 def put_version(
@@ -63,7 +60,7 @@ def put_version(
     neighbours = InheritanceGraph([parent for parent in parents if parent is not None])
     neighbours.add(record, new)
     if present is None:
-        insert_record(db, record)
+        insert_records(db, [record])
     else:
         InheritanceGraph([present]).replace(record)
         replace_record(db, record)
@@ -114,60 +111,6 @@ def register_version(
     return complete, known is None
 
 
-def put_successor(db: Connection, model_id: str, successor: ModelRecord) -> None:
-    """Add the version that unlearning made of another one, and mark that one as superseded.
-
-    Owners report successors, so nothing about them is believed that can be checked.
-
-    Args:
-        db: a transaction.
-        model_id: the version that was unlearned in.
-        successor: the version it became.
-
-    Raises:
-        GraphError: if it is not a version of the same model, or is known as something else.
-    """
-    model = find_record(db, model_id)
-    if model is None:
-        raise GraphError(f"Expected the id of a known model, but got {model_id!r}.")
-    _check_successor(model, successor)
-    edge = Inheritance(model_id, successor.id, InheritanceKind.UNLEARNED)
-    others = [
-        other.child
-        for other in find_children(db, model_id)
-        if other.kind is InheritanceKind.UNLEARNED
-        and other.child != successor.id
-        and not _is_retired(db, other.child)
-    ]
-    if others:
-        raise GraphError(
-            f"Expected model {model_id!r} to have one successor, but {others[0]!r} is recorded and "
-            f"its owner reports {successor.id!r}, which would know what that one has forgotten."
-        )
-    present = find_record(db, successor.id)
-    if present is None:
-        insert_record(db, successor)
-        insert_edges(db, [edge])
-    else:
-        # The owner may have registered it before its answer came through: then without parents.
-        parents = find_parents(db, successor.id)
-        if parents not in ([], [edge]):
-            raise GraphError(
-                f"Expected a new version as successor of {model_id!r}, but {successor.id!r} is "
-                f"known, derived from {', '.join(parent.parent for parent in parents)}."
-            )
-        if present.provenance is not None:
-            raise GraphError(
-                f"Expected a new version as successor of {model_id!r}, but {successor.id!r} is "
-                "known, and was trained."
-            )
-        InheritanceGraph([present]).replace(successor)
-        if not parents:
-            insert_edges(db, [edge])
-    if model.status is ModelStatus.ACTIVE:
-        put_status(db, model, ModelStatus.SUPERSEDED)
-
-
 def put_back(db: Connection, model_id: str, successor_id: str) -> None:
     """Make a version current again, and retire the one that unlearning made of it.
 
@@ -178,9 +121,9 @@ def put_back(db: Connection, model_id: str, successor_id: str) -> None:
     """
     model, successor = find_record(db, model_id), find_record(db, successor_id)
     if successor is not None:
-        put_status(db, successor, ModelStatus.RETIRED)
+        put_statuses(db, [successor], ModelStatus.RETIRED)
     if model is not None and model.status is ModelStatus.SUPERSEDED:
-        put_status(db, model, ModelStatus.ACTIVE)
+        put_statuses(db, [model], ModelStatus.ACTIVE)
 
 
 def check_not_built_upon(db: Connection, model_id: str, successor_id: str) -> None:
@@ -209,31 +152,3 @@ def check_not_built_upon(db: Connection, model_id: str, successor_id: str) -> No
 def _is_retired(db: Connection, model_id: str) -> bool:
     record = find_record(db, model_id)
     return record is not None and record.status is ModelStatus.RETIRED
-
-
-def _check_successor(model: ModelRecord, successor: ModelRecord) -> None:
-    for name in ("owner", "architecture", "labels"):
-        old, new = getattr(model, name), getattr(successor, name)
-        if old != new:
-            raise GraphError(
-                f"Expected the successor of model {model.id!r} to have its {name} {old!r}, but got "
-                f"{new!r}."
-            )
-    if successor.provenance is not None:
-        raise GraphError(
-            f"Expected the successor of model {model.id!r} not to be trained, but got one trained "
-            f"on {successor.provenance.dataset!r}."
-        )
-    if not successor.digest:
-        raise GraphError(f"Expected the digest of {successor.id!r}, but got none.")
-    if successor.status is not ModelStatus.ACTIVE:
-        raise GraphError(
-            f"Expected an active version as successor of model {model.id!r}, but got "
-            f"{successor.id!r}, which is {successor.status.value}."
-        )
-    latest = max(now_us(), model.created_us) + _CLOCK_SLACK_US
-    if not model.created_us < successor.created_us <= latest:
-        raise GraphError(
-            f"Expected a successor of model {model.id!r} created after {model.created_us} us and "
-            f"not in the future, but got {successor.created_us} us."
-        )

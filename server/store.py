@@ -10,7 +10,7 @@ from types import MappingProxyType
 from sqlalchemy import insert, select
 
 from disinherit.common.dsse import Signer
-from disinherit.common.errors import CheckpointError, InputError, RequestError, StoreError
+from disinherit.common.errors import CheckpointError, GraphError, RequestError, StoreError
 from disinherit.common.records import ModelRecord
 from disinherit.server import destruction_rows, roll_back_rows
 from disinherit.server.audit import append, export_lines
@@ -24,7 +24,6 @@ from disinherit.server.database import Database
 from disinherit.server.destruction_rows import DestroyedModel
 from disinherit.server.graph_queries import find_descendants
 from disinherit.server.leases import Lease
-from disinherit.server.lineage import put_successor
 from disinherit.server.notices import find_told, record_told
 from disinherit.server.packet_files import PacketFiles, open_packet_files
 from disinherit.server.packets import find_packets, put_packets
@@ -32,6 +31,7 @@ from disinherit.server.reports import Report, make_report
 from disinherit.server.roll_back_rows import TakenBack
 from disinherit.server.schema import is_current, upgrade
 from disinherit.server.signing import KnownKey, announce_key, find_keys
+from disinherit.server.successors import put_successors
 from disinherit.server.tables import (
     PACKETS,
     REQUESTS,
@@ -184,7 +184,9 @@ class CoordinatorStore(CampaignStore):
         with self._writing(lease) as db:
             change_tasks(db, request_id, [task], {task.model_id: fishers})
             if successor is not None:
-                put_successor(db, task.model_id, successor)
+                refused = put_successors(db, {task.model_id: successor})
+                if refused:
+                    raise GraphError(refused[task.model_id])
 
     def update_all(
         self,
@@ -224,16 +226,10 @@ class CoordinatorStore(CampaignStore):
         Raises:
             StoreError: if the lease was lost; nothing is stored then.
         """
-        refused: dict[str, str] = {}
-        accepted: list[Answered] = []
+        found = {one.task.model_id: one for one in answered}
         with self._writing(lease) as db:
-            for one in answered:
-                try:
-                    with db.begin_nested():
-                        put_successor(db, one.task.model_id, one.successor)
-                    accepted.append(one)
-                except InputError as error:
-                    refused[one.task.model_id] = str(error)
+            refused = put_successors(db, {model: one.successor for model, one in found.items()})
+            accepted = [one for model, one in found.items() if model not in refused]
             fishers = {one.task.model_id: [one.fisher] for one in accepted}
             change_tasks(db, request_id, [one.task for one in accepted], fishers)
         return refused

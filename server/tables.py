@@ -249,36 +249,52 @@ def find_children(db: Connection, parent: str) -> list[Inheritance]:
     return [read_edge(data) for data in db.execute(query).scalars()]
 
 
-def insert_record(db: Connection, record: ModelRecord) -> None:
-    """Add the row of a version, and what it was trained on."""
-    data = record_to_proto(record).SerializeToString(deterministic=True)
-    values = {"id": record.id, "owner": record.owner, "created_us": record.created_us}
-    db.execute(insert(MODELS).values(**values, record=data))
-    _insert_holdings(db, record)
+def insert_records(db: Connection, records: Sequence[ModelRecord]) -> None:
+    """Add the rows of versions, and what they were trained on."""
+    rows = [
+        {
+            "id": record.id,
+            "owner": record.owner,
+            "created_us": record.created_us,
+            "record": _record_bytes(record),
+        }
+        for record in records
+    ]
+    if rows:
+        db.execute(insert(MODELS), rows)
+    _insert_holdings(db, records)
 
 
-def put_status(db: Connection, record: ModelRecord, status: ModelStatus) -> None:
-    """Change the status of a version, and nothing else of its row."""
-    _put_record(db, replace(record, status=status))
+def put_statuses(db: Connection, records: Sequence[ModelRecord], status: ModelStatus) -> None:
+    """Change the status of versions, and nothing else of their rows."""
+    _put_records(db, [replace(record, status=status) for record in records])
 
 
 def replace_record(db: Connection, record: ModelRecord) -> None:
     """Change the row of a version, and what it was trained on."""
-    _put_record(db, record)
+    _put_records(db, [record])
     db.execute(delete(HOLDINGS).where(HOLDINGS.c.model_id == record.id))
-    _insert_holdings(db, record)
+    _insert_holdings(db, [record])
 
 
-def _put_record(db: Connection, record: ModelRecord) -> None:
-    data = record_to_proto(record).SerializeToString(deterministic=True)
-    db.execute(update(MODELS).where(MODELS.c.id == record.id).values(record=data))
+def _put_records(db: Connection, records: Sequence[ModelRecord]) -> None:
+    rows = [{"changed": record.id, "data": _record_bytes(record)} for record in records]
+    if rows:
+        query = update(MODELS).where(MODELS.c.id == bindparam("changed"))
+        db.execute(query.values(record=bindparam("data")), rows)
 
 
-def _insert_holdings(db: Connection, record: ModelRecord) -> None:
-    counts = record.provenance.samples_per_class if record.provenance else {}
+def _record_bytes(record: ModelRecord) -> bytes:
+    return record_to_proto(record).SerializeToString(deterministic=True)
+
+
+def _insert_holdings(db: Connection, records: Sequence[ModelRecord]) -> None:
     rows = [
         {"class_digest": class_digest(name), "model_id": record.id}
-        for name, count in counts.items()
+        for record in records
+        for name, count in (
+            record.provenance.samples_per_class if record.provenance else {}
+        ).items()
         if count
     ]
     if rows:
@@ -292,9 +308,16 @@ def class_digest(name: str) -> str:
 
 def insert_edges(db: Connection, edges: Iterable[Inheritance]) -> None:
     """Add the rows of edges."""
-    for edge in edges:
-        data = inheritance_to_proto(edge).SerializeToString(deterministic=True)
-        db.execute(insert(EDGES).values(parent=edge.parent, child=edge.child, edge=data))
+    rows = [
+        {
+            "parent": edge.parent,
+            "child": edge.child,
+            "edge": inheritance_to_proto(edge).SerializeToString(deterministic=True),
+        }
+        for edge in edges
+    ]
+    if rows:
+        db.execute(insert(EDGES), rows)
 
 
 def find_tasks(db: Connection, request_id: str, models: Collection[str]) -> dict[str, Task]:

@@ -24,7 +24,7 @@ from disinherit.server.graph_queries import (
 from disinherit.server.service.models import Models
 from disinherit.server.service.principals import Principal, Role
 from disinherit.server.store import CoordinatorStore
-from disinherit.server.tables import EDGES, HOLDINGS, METADATA, MODELS, insert_edges, insert_record
+from disinherit.server.tables import EDGES, HOLDINGS, METADATA, MODELS, insert_edges, insert_records
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +40,7 @@ def fill(database: Database, graph: InheritanceGraph) -> None:
     with database.writing() as db:
         for table in (EDGES, HOLDINGS, MODELS):
             db.execute(delete(table))
-        for record in graph.models():
-            insert_record(db, record)
+        insert_records(db, graph.models())
         insert_edges(db, graph.edges())
 
 

@@ -1,0 +1,158 @@
+"""Versions that unlearning made of others: checked and stored with a few statements for all.
+
+Owners report successors, so nothing about them is believed that can be checked.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+
+from sqlalchemy import Connection
+
+from disinherit.common.errors import GraphError, InputError
+from disinherit.common.graph import InheritanceGraph
+from disinherit.common.records import Inheritance, InheritanceKind, ModelRecord, ModelStatus
+from disinherit.server.graph_queries import find_edges, find_records
+from disinherit.server.tables import EDGES, insert_edges, insert_records, now_us, put_statuses
+
+_CLOCK_SLACK_US = 24 * 3600 * 1_000_000
+"""How far into the future an owner may date a version: clocks that were set back, not fantasies."""
+
+
+def put_successors(db: Connection, successors: Mapping[str, ModelRecord]) -> dict[str, str]:
+    """Add the versions that unlearning made of others, and mark those as superseded.
+
+    Args:
+        db: a transaction that writes.
+        successors: version that was unlearned in -> the version it became.
+
+    Returns:
+        Version -> why its successor is refused: it is not a version of the same model, or is known
+        as something else, or there is another one already. Nothing is stored of these.
+    """
+    surroundings = _Surroundings(db, successors)
+    refused: dict[str, str] = {}
+    new, edges, superseded = [], [], []
+    for model_id, successor in successors.items():
+        edge = Inheritance(model_id, successor.id, InheritanceKind.UNLEARNED)
+        try:
+            model = surroundings.check(edge, successor)
+        except InputError as error:
+            refused[model_id] = str(error)
+            continue
+        if surroundings.known.get(successor.id) is None:
+            new.append(successor)
+        if not surroundings.parents[successor.id]:
+            edges.append(edge)
+        if model.status is ModelStatus.ACTIVE:
+            superseded.append(model)
+        surroundings.take(edge, successor)
+    insert_records(db, new)
+    insert_edges(db, edges)
+    put_statuses(db, superseded, ModelStatus.SUPERSEDED)
+    return refused
+
+
+class _Surroundings:
+    """What is stored around some successors, and what is about to be.
+
+    Attributes:
+        known: id -> version, of those that were unlearned in and that they became.
+        parents: successor -> the edges that lead to it.
+    """
+
+    def __init__(self, db: Connection, successors: Mapping[str, ModelRecord]) -> None:
+        self._made = _grouped(
+            (
+                edge
+                for edge in find_edges(db, EDGES.c.parent, successors)
+                if edge.kind is InheritanceKind.UNLEARNED
+            ),
+            "parent",
+        )
+        ids = {*successors, *(successor.id for successor in successors.values())}
+        ids |= {edge.child for edges in self._made.values() for edge in edges}
+        self.known = find_records(db, ids)
+        there = [one.id for one in successors.values() if one.id in self.known]
+        self.parents = _grouped(find_edges(db, EDGES.c.child, there), "child")
+
+    def check(self, edge: Inheritance, successor: ModelRecord) -> ModelRecord:
+        """Return the version that was unlearned in, if its successor can be taken.
+
+        Raises:
+            GraphError: if it cannot.
+        """
+        model = self.known.get(edge.parent)
+        if model is None:
+            raise GraphError(f"Expected the id of a known model, but got {edge.parent!r}.")
+        _check_alike(model, successor)
+        others = [
+            other.child
+            for other in self._made[model.id]
+            if other.child != successor.id and not self._is_retired(other.child)
+        ]
+        if others:
+            raise GraphError(
+                f"Expected model {model.id!r} to have one successor, but {others[0]!r} is recorded "
+                f"and its owner reports {successor.id!r}, which would know what that one has "
+                "forgotten."
+            )
+        present = self.known.get(successor.id)
+        if present is not None:
+            # The owner may have registered it before its answer came through: then without parents.
+            parents = self.parents[successor.id]
+            if parents not in ([], [edge]):
+                raise GraphError(
+                    f"Expected a new version as successor of {model.id!r}, but {successor.id!r} is "
+                    f"known, derived from {', '.join(parent.parent for parent in parents)}."
+                )
+            if present.provenance is not None:
+                raise GraphError(
+                    f"Expected a new version as successor of {model.id!r}, but {successor.id!r} is "
+                    "known, and was trained."
+                )
+            InheritanceGraph([present]).replace(successor)
+        return model
+
+    def take(self, edge: Inheritance, successor: ModelRecord) -> None:
+        """Note what is about to be stored: the next ones are checked against it, too."""
+        self.known.setdefault(successor.id, successor)
+        self.parents[successor.id] = [edge]
+
+    def _is_retired(self, model_id: str) -> bool:
+        record = self.known.get(model_id)
+        return record is not None and record.status is ModelStatus.RETIRED
+
+
+def _grouped(edges: Iterable[Inheritance], end: str) -> defaultdict[str, list[Inheritance]]:
+    groups: defaultdict[str, list[Inheritance]] = defaultdict(list)
+    for edge in edges:
+        groups[getattr(edge, end)].append(edge)
+    return groups
+
+
+def _check_alike(model: ModelRecord, successor: ModelRecord) -> None:
+    for name in ("owner", "architecture", "labels"):
+        old, new = getattr(model, name), getattr(successor, name)
+        if old != new:
+            raise GraphError(
+                f"Expected the successor of model {model.id!r} to have its {name} {old!r}, but got "
+                f"{new!r}."
+            )
+    if successor.provenance is not None:
+        raise GraphError(
+            f"Expected the successor of model {model.id!r} not to be trained, but got one trained "
+            f"on {successor.provenance.dataset!r}."
+        )
+    if not successor.digest:
+        raise GraphError(f"Expected the digest of {successor.id!r}, but got none.")
+    if successor.status is not ModelStatus.ACTIVE:
+        raise GraphError(
+            f"Expected an active version as successor of model {model.id!r}, but got "
+            f"{successor.id!r}, which is {successor.status.value}."
+        )
+    latest = max(now_us(), model.created_us) + _CLOCK_SLACK_US
+    if not model.created_us < successor.created_us <= latest:
+        raise GraphError(
+            f"Expected a successor of model {model.id!r} created after {model.created_us} us and "
+            f"not in the future, but got {successor.created_us} us."
+        )
