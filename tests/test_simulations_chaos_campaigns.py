@@ -28,7 +28,7 @@ def test_whatever_is_killed_every_model_is_dampened_exactly_once(
     tally = Tally(3)
     try:
         build(tmp_path / "built")
-        campaign = Planned(make_request("killed", "r1", "3"), KILLS)
+        campaign = Planned(make_request("killed", "r1", "3"), tuple(KILLS.items()))
         carry_out(tmp_path / "built", tmp_path, [campaign], tally, print, database)
     finally:
         torch.set_num_threads(threads)
@@ -43,5 +43,7 @@ def test_every_kind_of_fault_is_planned_for_and_a_seed_repeats_the_plan() -> Non
     assert [one.request for one in planned] == [one.request for one in plan_campaigns(5, 7, 3)]
     among = [one for one in planned if one.request.id.startswith("r6")]
     everywhere = [one for one in planned if one.request.id.startswith("r2")]
-    assert Counter(name for one in among for name in one.blows) == dict.fromkeys(AT_AGENTS, 4)
-    assert Counter(name for one in everywhere for name in one.blows) == dict.fromkeys(EVERYWHERE, 1)
+    assert Counter(name for one in among for name, _ in one.blows) == dict.fromkeys(AT_AGENTS, 4)
+    assert Counter(name for one in everywhere for name, _ in one.blows) == dict.fromkeys(
+        EVERYWHERE, 1
+    )

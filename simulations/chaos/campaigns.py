@@ -94,15 +94,15 @@ class Planned:
 
     Attributes:
         request: what to forget.
-        blows: their names, in order.
+        blows: with their names, in order.
     """
 
     request: pb.UnlearningRequest
-    blows: Mapping[str, Blow]
+    blows: Sequence[tuple[str, Blow]]
 
 
 def plan_campaigns(seed: int, among_agents: int, everywhere: int) -> list[Planned]:
-    """Return campaigns whose faults are all different, and each kind there about equally often.
+    """Return campaigns in which each kind of fault is about equally often.
 
     Args:
         seed: of their order.
@@ -123,7 +123,7 @@ def plan_campaigns(seed: int, among_agents: int, everywhere: int) -> list[Planne
                     drawn = random.sample(sorted(blows), len(blows))
                 names.append(drawn.pop())
             request = make_request(f"{root}-{number}", root, str(number))
-            planned.append(Planned(request, {name: blows[name] for name in names}))
+            planned.append(Planned(request, [(name, blows[name]) for name in names]))
     random.shuffle(planned)
     return planned
 
@@ -177,7 +177,7 @@ def _campaign(
     Coordinator(store, DirectTransport({})).submit(one.request)
     begun = _entries(store)
     points = sorted(random.randrange(_STEPS) for _ in one.blows)
-    for point, (kind, blow) in zip(points, one.blows.items(), strict=True):
+    for point, (kind, blow) in zip(points, one.blows, strict=True):
         _wait_for_progress(store, one.request.id, begun + point)
         time.sleep(random.uniform(0.0, _PAUSE_SECONDS))
         if blow(fleet, random):
