@@ -51,6 +51,7 @@ results: $(INSTALLED) ## render docs/results*.md from the stored figures of the 
 	$(BIN)/disinherit bench report docs/figures/standard.jsonl.gz --html runs/results/standard.html --markdown docs/results.md
 	$(BIN)/disinherit bench report docs/figures/depth.jsonl.gz --html runs/results/depth.html --markdown docs/results-depth.md
 	$(BIN)/disinherit bench report docs/figures/roots.jsonl.gz --html runs/results/roots.html --markdown docs/results-roots.md
+	$(BIN)/disinherit bench report docs/figures/privacy.jsonl.gz --html runs/results/privacy.html --markdown docs/results-privacy.md
 
 performance: $(INSTALLED) ## render docs/performance.md from the stored figures
 	$(BIN)/python benchmarks/render.py

@@ -36,6 +36,7 @@ class Aim:
         kind: which classes the reference is taken over: `retain`, or `all`.
         least: how like the model's own Fisher the roots' has to be, from 0 to 1.
         sources: the roots whose Fisher `forget` is.
+        clipped: whether `forget` is of gradients that were clipped.
         rescale: whether Fishers are compared whatever their scale.
     """
 
@@ -51,6 +52,7 @@ class Aim:
     kind: str
     least: float
     sources: tuple[str, ...]
+    clipped: bool
     rescale: bool
 
     @property
@@ -95,15 +97,17 @@ class Aim:
         """Return what the model's own Fisher is multiplied by to compare it with the roots'.
 
         Where the model has a Fisher of the forgotten classes itself, the two of the same classes
-        say it; otherwise F_ref has to.  A root's Fisher has its own scale, and where only rows of
-        forgotten classes can be selected a model's own is never scaled up, which would spare them.
+        say it; otherwise F_ref has to.  A root's Fisher has its own scale, unless it was clipped,
+        and where only rows of forgotten classes can be selected a model's own is never scaled up,
+        which would spare them.
 
         Args:
             record: the model.
             own: what `own` returned of it.
             reference: what `reference` returned.
         """
-        if not self.rescale or self.sources == (record.id,):
+        itself = self.sources == (record.id,) and not self.clipped
+        if not self.rescale or itself:
             return 1.0
         factor = relative_scale(self.forget, own or reference)
         # Where nothing but forgotten rows can be selected, there is nothing to spare.
@@ -217,6 +221,7 @@ def take_aim(
         kind=method.reference,
         least=method.min_inheritance,
         sources=tuple(packet.sources),
+        clipped=packet.clip_norm > 0,
         rescale=method.rescale,
     )
 

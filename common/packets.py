@@ -30,7 +30,9 @@ class Decoded:
         sources: ids of the root models it comes from.
         classes: the forgotten classes it stands for.
         samples: number of samples behind it.
-        noise: standard deviation of the noise on the sum over its samples, as its owner says.
+        clip_norm: bound on the L2 norm of each sample's squared gradient of each parameter, as the
+            roots' owners say; 0 for none.
+        noise: standard deviation of the noise on the sum over its samples, likewise.
     """
 
     values: Mapping[str, Tensor]
@@ -40,6 +42,7 @@ class Decoded:
     sources: tuple[str, ...]
     classes: tuple[str, ...]
     samples: int
+    clip_norm: float = 0.0
     noise: float = 0.0
 
     @property
@@ -142,6 +145,7 @@ def decode(packet: FisherPacket) -> Decoded:
         sources=tuple(packet.sources),
         classes=tuple(packet.classes),
         samples=packet.samples,
+        clip_norm=packet.clip_norm,
         noise=packet.clip_norm * packet.noise_multiplier,
     )
 
@@ -176,7 +180,7 @@ def merge(
                 f"has {first.head} and {', '.join(fisher.sources)} has {fisher.head}."
             )
     labels = union_labels([fisher.labels for fisher in fishers])
-    return encode_apart(
+    packet, tensors = encode_apart(
         merge_fishers([align(fisher, labels) for fisher in fishers], rule),
         labels=labels,
         head_weight=first.head_weight,
@@ -186,6 +190,8 @@ def merge(
         samples=sum(fisher.samples for fisher in fishers),
         encoding=encoding,
     )
+    packet.clip_norm = max(fisher.clip_norm for fisher in fishers)
+    return packet, tensors
 
 
 @torch.no_grad()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from disinherit.client.owner import Owner
+from disinherit.client.release import OPEN, ReleasePolicy
 from disinherit.client.releasing import forget_fishers
 from disinherit.common.packets import decode, merge
 from disinherit.v1 import unlearning_pb2 as pb
@@ -35,12 +36,18 @@ def make_method(**changes: Any) -> pb.Method:
     return pb.Method(**{name: value for name, value in values.items() if value is not None})
 
 
-def collect(owner: Owner, root: str, classes: Sequence[str], method: pb.Method) -> pb.FisherPacket:
+def collect(
+    owner: Owner,
+    root: str,
+    classes: Sequence[str],
+    method: pb.Method,
+    policy: ReleasePolicy = OPEN,
+) -> pb.FisherPacket:
     """Ask one root and merge what it answers."""
     fisher_task = pb.FisherTask(
         request_id="forget", roots=[pb.Root(model_id=root, classes=classes)], method=method
     )
-    (answer,) = forget_fishers(owner, fisher_task).roots
+    (answer,) = forget_fishers(owner, fisher_task, policy).roots
     assert not answer.error, answer.error
     packet, tensors = merge([decode(packet) for packet in answer.packets], "max")
     packet.tensors = tensors

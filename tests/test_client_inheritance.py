@@ -8,6 +8,7 @@ from client_tasks import HEAD, collect, make_method, make_task
 from owner_fixture import PointsOwner
 from torch import Tensor
 
+from disinherit.client.release import ReleasePolicy
 from disinherit.client.summaries import register
 from disinherit.client.unlearning import unlearn
 from disinherit.common.checkpoints import tensor_bytes
@@ -111,6 +112,24 @@ def test_a_root_is_compared_with_itself_as_it_is(tmp_path: Path, rescale: bool) 
         task = make_task(owner, ["root"], collect(owner, "root", ["cat"], method), method)
         (found,) = unlearn(owner, task).models
     assert found.scale == 1
+
+
+@pytest.mark.parametrize("rescale", [True, False])
+def test_a_root_that_was_clipped_is_compared_at_the_scale_of_what_is_left(
+    tmp_path: Path, rescale: bool
+) -> None:
+    """Or it would not forget what all others do: its own reference was not clipped."""
+    method = make_method(rescale=rescale)
+    with PointsOwner(tmp_path, "anna", tuning=False) as owner:
+        owner.train("root", KNOW, created_us=1)
+        register(owner, pb.RegisterTask(scope="head"))
+        packet = collect(owner, "root", ["cat"], method, ReleasePolicy(clip_norm=1e-9))
+        assert packet.clip_norm == 1e-9
+        fishers = decode(packet).values, own_fisher(owner, "root")
+        (found,) = unlearn(owner, make_task(owner, ["root"], packet, method)).models
+    sent, own = (sum(float(v.double().sum()) for v in one.values()) for one in fishers)
+    assert found.scale == pytest.approx(sent / own if rescale else 1.0, rel=1e-6)
+    assert found.outcome == pb.OUTCOME_APPLIED
 
 
 @pytest.mark.parametrize("row_scoped", [True, False])

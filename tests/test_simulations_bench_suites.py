@@ -100,7 +100,7 @@ def test_a_suite_that_is_not_there_names_those_that_are() -> None:
         load_suite("no-such-suite")
 
 
-@pytest.mark.parametrize("name", ["quick", "depth", "skew"])
+@pytest.mark.parametrize("name", ["quick", "depth", "privacy", "skew"])
 def test_the_suites_of_the_package_can_be_loaded(name: str) -> None:
     suite = load_suite(name)
 
