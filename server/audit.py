@@ -21,7 +21,7 @@ from disinherit.common.audit_lines import (
 )
 from disinherit.common.dsse import Signer
 from disinherit.common.errors import AuditError, StoreError
-from disinherit.server.audit_words import COORDINATOR, AuditKind
+from disinherit.server.audit_words import COORDINATOR, GROWTH, AuditKind
 from disinherit.server.database import Database
 from disinherit.server.tables import AUDIT, find_request, now_us
 
@@ -105,6 +105,20 @@ def append_once(db: Connection, request_id: str, events: Sequence[AuditEvent]) -
             e for e, last in zip(some, said, strict=True) if last is None or not _alike(e, last)
         ]
         append_all(db, news)
+
+
+def last_growth(db: Connection, since: int) -> int:
+    """Return the number of the last entry by which the graph grew.
+
+    Args:
+        db: a transaction.
+        since: the number of an earlier one, which is returned if there is none after it.
+    """
+    query = select(func.max(AUDIT.c.sequence)).where(
+        AUDIT.c.sequence > since, AUDIT.c.kind.in_([kind.value for kind in GROWTH])
+    )
+    found = db.scalar(query)
+    return since if found is None else int(found)
 
 
 def find_head(db: Connection, request_id: str = "") -> Header:

@@ -58,6 +58,9 @@ class AuditKind(enum.StrEnum):
     DESTROY_REFUSED = "destroy_refused"
 
 
+GROWTH = (AuditKind.MODEL_REGISTERED, AuditKind.MODEL_COMPLETED, AuditKind.APPLIED)
+"""With what a version comes in, or what it was derived from."""
+
 OF_EVENT: Mapping[CampaignEvent, AuditKind] = {
     CampaignEvent.APPROVE: AuditKind.APPROVED,
     CampaignEvent.PAUSE: AuditKind.PAUSED,

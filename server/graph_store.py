@@ -2,10 +2,9 @@
 
 from collections.abc import Iterable, Iterator
 
-from sqlalchemy import func, select
-
 from disinherit.common.graph import InheritanceGraph
 from disinherit.common.records import Inheritance, ModelRecord
+from disinherit.server.audit import last_growth
 from disinherit.server.audit_words import COORDINATOR
 from disinherit.server.database import Database
 from disinherit.server.graph_queries import (
@@ -17,7 +16,6 @@ from disinherit.server.graph_queries import (
     page_records,
 )
 from disinherit.server.lineage import put_version, register_version
-from disinherit.server.tables import MODELS
 from disinherit.v1.graph_pb2 import Graph
 
 
@@ -125,7 +123,13 @@ class GraphStore:
         with self._database.reading() as db:
             return find_holders(db, classes)
 
-    def model_count(self) -> int:
-        """Return the number of versions, without reading them."""
+    def last_growth(self, since: int = -1) -> int:
+        """Return a number that is another one once a version or what it was derived from came in.
+
+        It costs what has happened since the last look, and not what there is.
+
+        Args:
+            since: what was returned last; -1 at first.
+        """
         with self._database.reading() as db:
-            return db.scalar(select(func.count()).select_from(MODELS)) or 0
+            return last_growth(db, since)

@@ -24,7 +24,7 @@ class OpenCampaigns:
 
     def __init__(self, coordinator: Coordinator) -> None:
         self._coordinator = coordinator
-        self._known = -1
+        self._known: int | None = None
         self._turn = threading.Lock()
 
     def __call__(self) -> dict[str, Hashable]:
@@ -39,15 +39,15 @@ class OpenCampaigns:
         """
         store = self._coordinator.store
         with self._turn:
-            models = store.model_count()
-            if models != self._known:
+            grown = store.last_growth(-1 if self._known is None else self._known)
+            if grown != self._known:
                 for campaign in store.campaigns():
                     if campaign.state in _ENDED:
                         self._join(campaign.request_id)
-                self._known = models
+                self._known = grown
         due = store.due_destructions()
         return {
-            campaign.request_id: (models, store.answered_roots(campaign.request_id))
+            campaign.request_id: (grown, store.answered_roots(campaign.request_id))
             for campaign in store.campaigns()
             if campaign.state in _DRIVEN
             or (campaign.request_id in due and not campaign.state.stopped)

@@ -287,12 +287,17 @@ def test_coverage_says_what_every_affected_version_became(running: Running) -> N
     refused(lambda: viewer.GetCoverage(message), Code.INVALID_ARGUMENT)
 
 
-def test_a_late_descendant_opens_an_ended_campaign_again(running: Running) -> None:
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_late_descendant_opens_an_ended_campaign_again(running: Running, at_once: bool) -> None:
     submit(running)
     approve(running)
     await_end(running)
-    message = pb.RegisterModelRequest(record=new_version(), parents=derived())
-    running.client("anna").RegisterModel(message)
+    anna = running.client("anna")
+    if not at_once:  # what it was derived from comes later
+        anna.RegisterModel(pb.RegisterModelRequest(record=new_version()))
+        time.sleep(0.5)
+        assert "new" not in running.world.store.tasks("q")
+    anna.RegisterModel(pb.RegisterModelRequest(record=new_version(), parents=derived()))
     deadline = time.monotonic() + TIMEOUT
     while "new" not in running.world.store.tasks("q"):
         assert time.monotonic() < deadline
