@@ -43,7 +43,7 @@ test: $(INSTALLED) ## run all tests, and the examples in the documentation of th
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder \
 		--ignore-glob='*/migrations/env.py' --pyargs tests $(PACKAGES)
 
-bench: $(INSTALLED) ## measure what docs/performance.md is about (some 15 minutes), and render it
+bench: $(INSTALLED) ## measure what docs/performance.md is about (some 25 minutes), and render it
 	$(BIN)/python benchmarks/run.py
 
 results: $(INSTALLED) ## render docs/results*.md from the stored figures of the suites
