@@ -4,7 +4,6 @@ Cleo is away while cats, owls and dogs are to be forgotten, one request after th
 version r3, which knows all of them, she derives r7 meanwhile.  Then she is back.
 """
 
-from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -81,27 +80,23 @@ def never_away(built: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 
 
 @pytest.fixture
-def away(built: Path, tmp_path: Path) -> Iterator[World]:
+def away(world: World) -> World:
     """The three campaigns have been carried out as far as possible without Cleo."""
-    with copy(built, tmp_path / "world") as world:
-        submit(world)
-        world.transport.twists = {("cleo", action): gone for action in ACTIONS}
-        for _ in range(2):  # the older ones first, and once more
-            for request_id in REQUESTS:
-                world.coordinator.run(request_id)
-        assert states(world, "r6") == [TaskState.VERIFIED, TaskState.EXEMPT, TaskState.EXEMPT]
-        assert states(world, "r3") == [TaskState.PENDING] * 3
-        yield world
-
-
-def test_the_order_makes_a_difference(
-    built: Path, tmp_path: Path, never_away: dict[str, str]
-) -> None:
-    with copy(built, tmp_path / "world") as world:
-        for request_id in reversed(REQUESTS):
-            world.coordinator.submit(make_request(REQUESTS[request_id], request_id))
+    submit(world)
+    world.transport.twists = {("cleo", action): gone for action in ACTIONS}
+    for _ in range(2):  # the older ones first, and once more
+        for request_id in REQUESTS:
             world.coordinator.run(request_id)
-        assert final(world.root)["r3~q3~q2~q1"] != never_away["r3~q1~q2~q3"]
+    assert states(world, "r6") == [TaskState.VERIFIED, TaskState.EXEMPT, TaskState.EXEMPT]
+    assert states(world, "r3") == [TaskState.PENDING] * 3
+    return world
+
+
+def test_the_order_makes_a_difference(world: World, never_away: dict[str, str]) -> None:
+    for request_id in reversed(REQUESTS):
+        world.coordinator.submit(make_request(REQUESTS[request_id], request_id))
+        world.coordinator.run(request_id)
+    assert final(world.root)["r3~q3~q2~q1"] != never_away["r3~q1~q2~q3"]
 
 
 def test_whatever_the_order_of_passes_the_older_campaign_comes_first(
@@ -134,23 +129,22 @@ def test_a_campaign_that_waits_says_for_which_one(away: World) -> None:
 
 
 def test_a_model_that_comes_late_goes_through_what_is_complete_first(
-    built: Path, tmp_path: Path, never_away: dict[str, str]
+    world: World, never_away: dict[str, str]
 ) -> None:
     """Registered between two looks at the graph: the youngest campaign is the first to see it."""
-    with copy(built, tmp_path / "world") as world:
-        submit(world)
-        for request_id in REQUESTS:
+    submit(world)
+    for request_id in REQUESTS:
+        world.coordinator.run(request_id)
+    open_campaigns = OpenCampaigns(world.coordinator)
+    assert open_campaigns() == {}
+    world.store.add_model(derive(world.root), [DERIVED])
+    world.coordinator.run("q3")
+    assert world.store.tasks("q3")["r7"].state is TaskState.PENDING
+    for _ in range(3):
+        for request_id in open_campaigns():
             world.coordinator.run(request_id)
-        open_campaigns = OpenCampaigns(world.coordinator)
-        assert open_campaigns() == {}
-        world.store.add_model(derive(world.root), [DERIVED])
-        world.coordinator.run("q3")
-        assert world.store.tasks("q3")["r7"].state is TaskState.PENDING
-        for _ in range(3):
-            for request_id in open_campaigns():
-                world.coordinator.run(request_id)
-        assert open_campaigns() == {}
-        assert final(world.root) == never_away
+    assert open_campaigns() == {}
+    assert final(world.root) == never_away
 
 
 @pytest.mark.parametrize(

@@ -284,9 +284,9 @@ def test_models_of_no_concern_are_refused(world: World, models: list[str]) -> No
 
 
 def test_a_campaign_that_runs_must_be_paused_or_aborted_first(
-    built: Path, tmp_path: Path, before: Mapping[str, str]
+    built: Path, tmp_path: Path, database: str | None, before: Mapping[str, str]
 ) -> None:
-    with copy(built, tmp_path / "world") as world:
+    with copy(built, tmp_path / "world", database) as world:
         world.coordinator.submit(make_request(), approval=True)
         with pytest.raises(RequestError, match="but it is awaiting_approval"):
             world.store.roll_back("q")
@@ -308,9 +308,9 @@ def test_a_campaign_that_runs_must_be_paused_or_aborted_first(
 
 
 def test_a_request_that_never_reached_an_owner_is_not_applied_after_its_roll_back(
-    built: Path, tmp_path: Path, before: Mapping[str, str]
+    built: Path, tmp_path: Path, database: str | None, before: Mapping[str, str]
 ) -> None:
-    with copy(built, tmp_path / "world") as world:
+    with copy(built, tmp_path / "world", database) as world:
         world.coordinator.submit(make_request())
         world.transport.twists["cleo", "train.unlearn"] = gone
         world.coordinator.run("q")
@@ -347,9 +347,9 @@ def test_owners_that_are_away_are_served_when_they_are_back(
 
 
 def test_what_is_applied_while_it_is_decided_is_taken_back(
-    built: Path, tmp_path: Path, before: Mapping[str, str]
+    built: Path, tmp_path: Path, database: str | None, before: Mapping[str, str]
 ) -> None:
-    with copy(built, tmp_path / "world") as world:
+    with copy(built, tmp_path / "world", database) as world:
         world.coordinator.submit(make_request())
 
         def decide(ask: Ask, honest: object) -> Answer:
@@ -410,8 +410,8 @@ class DeadlyTransport:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def run_and_die(root: Path, index: int, when: str) -> None:
-    with World(root) as world:
+def run_and_die(root: Path, database: str | None, index: int, when: str) -> None:
+    with World(root, database) as world:
         deadly = DeadlyTransport(world.transport.inner, index, when)
         Coordinator(world.store, deadly, lease_seconds=0.2).run("q")
 
@@ -421,12 +421,12 @@ def run_and_die(root: Path, index: int, when: str) -> None:
     [*((index, when) for index in range(len(NAMES)) for when in ("before", "after")), (3, "")],
 )
 def test_a_coordinator_killed_at_any_point_is_followed_by_one_that_finishes(
-    complete: Path, tmp_path: Path, before: Mapping[str, str], index: int, when: str
+    world: World, before: Mapping[str, str], index: int, when: str
 ) -> None:
-    with copy(complete, tmp_path / "world") as world:
-        world.store.roll_back("q")
+    world.store.roll_back("q")
+    world.store.close()
     process = multiprocessing.get_context("fork").Process(
-        target=run_and_die, args=(world.root, index, when)
+        target=run_and_die, args=(world.root, world.database, index, when)
     )
     process.start()
     process.join(60)
