@@ -8,6 +8,7 @@ one.  So is a file that was put in the place of another: who has it open would w
 else can see.
 """
 
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,6 +54,8 @@ class Database:
             in_memory = address.database in (None, "", ":memory:")
             self.file = Path(str(address.database)) if lite and not in_memory else None
             self._engine, self._writer = _sqlite(address, self.file) if lite else _server(address)
+        # A store that lives as long as its process is closed by nobody.
+        weakref.finalize(self, self._engine.dispose).atexit = False
 
     def close(self) -> None:
         """Close all connections."""

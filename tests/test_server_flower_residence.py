@@ -117,8 +117,9 @@ def test_an_answer_that_takes_long_leaves_the_campaign_to_others(world: World) -
     try:
         service.run("q")
         with residing(world, grid):
-            wait_for(lambda: world.states()["r2"] is TaskState.SENT)
-            assert world.reason("r2") == "owner ben has been asked and has not answered yet"
+            asked = "owner ben has been asked and has not answered yet"
+            wait_for(lambda: world.reason("r2") == asked)
+            assert world.states()["r2"] is TaskState.SENT
             service.run("q")  # gets its lease, and leaves what the other one sent as it is
             assert world.states()["r2"] is TaskState.SENT
             gate.set()

@@ -1,5 +1,6 @@
 """Ray that does not come up at first: started again, and nothing is left of the first attempt."""
 
+import gc
 import os
 import warnings
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ def afterwards(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     yield
     ray.shutdown()
+    gc.collect()  # what Ray leaves is found here, and not in the midst of another test
 
 
 def late(monkeypatch: pytest.MonkeyPatch, times: int) -> list[str]:
