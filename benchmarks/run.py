@@ -21,6 +21,7 @@ BENCHMARKS = (
     "many_models",
     "request",
     "parallel",
+    "cores",
     "wire",
     "graph",
     "tuning",
