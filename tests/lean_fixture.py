@@ -47,7 +47,7 @@ def link_part(folder: Path, extra: str) -> str:
         Its Python.
     """
     command = [sys.executable, "-m", "venv", "--without-pip", str(folder)]
-    subprocess.run(command, check=True, timeout=60)
+    subprocess.run(command, check=True, timeout=240)
     (site,) = folder.glob("lib/python*/site-packages")
     for name in sorted(_closure(_requirements(extra))):
         found = importlib.metadata.distribution(name)
