@@ -9,47 +9,46 @@ there are as many owners at once as cores.
 
 import os
 from collections.abc import Callable
+from functools import partial
+from statistics import median
 
 import torch
 from head_fisher import cases, random_batches
-from measuring import Claim, Figures, arguments, report, side_by_side
+from measuring import Figures, arguments, report, side_by_side
 
 from disinherit.common.dampening import dampen_
 from disinherit.common.fisher import fisher_diagonal
+from disinherit.simulations.networks import NetworkSpec
 
 
 def main() -> None:
     """Measure, print and store."""
     options = arguments(__doc__)
-    cores = os.cpu_count() or 1
-    rows: list[Figures] = []
+    rows = []
     for name, spec in cases(options.reduced).items():
-        torch.manual_seed(0)
-        model = spec.build(seed=0)
-        batches = random_batches(spec, 32 if name == "resnet18" and not options.reduced else 16)
-        theta = {n: p.detach().clone() for n, p in model.named_parameters()}
-        forget, reference = ({n: torch.rand_like(p) for n, p in theta.items()} for _ in range(2))
-        work: dict[str, Callable[[], object]] = {
-            "fisher": lambda m=model, b=batches: fisher_diagonal(
-                m, b, scope="all", method="layers"
-            ),
-            "apply": lambda t=theta, f=forget, r=reference: dampen_(t, f, r, 1.0, 0.5),
-        }
-        row: Figures = {"network": name, "cores": cores}
-        for what, run in work.items():
-            times = side_by_side(
-                {
-                    f"{what}, one": lambda run=run: _on(1, run),
-                    f"{what}, all": lambda run=run: _on(cores, run),
-                },
-                1 if options.reduced else 9,
-            )
-            clock = {key: sorted(value.wall)[len(value.wall) // 2] for key, value in times.items()}
-            row |= clock
-            row[f"{what}, one / all"] = clock[f"{what}, one"] / clock[f"{what}, all"]
-        rows.append(row)
-    claims: list[Claim] = []
-    report(options, "cores", "An owner's work on one core and on all: seconds", rows, claims)
+        samples = 32 if name == "resnet18" and not options.reduced else 16
+        rows.append({"network": name, **_measure(spec, samples, 1 if options.reduced else 9)})
+    report(options, "cores", "An owner's work on one core and on all: seconds", rows, ())
+
+
+def _measure(spec: NetworkSpec, samples: int, repeats: int) -> Figures:
+    torch.manual_seed(0)
+    model = spec.build(seed=0)
+    batches = random_batches(spec, samples)
+    theta = {n: p.detach().clone() for n, p in model.named_parameters()}
+    forget, reference = ({n: torch.rand_like(p) for n, p in theta.items()} for _ in range(2))
+    work: dict[str, Callable[[], object]] = {
+        "fisher": lambda: fisher_diagonal(model, batches, scope="all", method="layers"),
+        "apply": lambda: dampen_(theta, forget, reference, 1.0, 0.5),
+    }
+    cores = os.cpu_count() or 1
+    figures: Figures = {"cores": cores}
+    for what, run in work.items():
+        ways = {"one": partial(_on, 1, run), "all": partial(_on, cores, run)}
+        clock = {w: median(t.wall) for w, t in side_by_side(ways, repeats).items()}
+        figures |= {f"{what}, {way}": seconds for way, seconds in clock.items()}
+        figures[f"{what}, one / all"] = clock["one"] / clock["all"]
+    return figures
 
 
 def _on(threads: int, run: Callable[[], object]) -> None:

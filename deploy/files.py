@@ -26,6 +26,7 @@ from disinherit.common.errors import StoreError
 from disinherit.common.private_files import write_private
 from disinherit.deploy.ports import HOST
 from disinherit.server.agents.authority import CertificateAuthority
+from disinherit.server.service.settings import as_place
 
 CONNECTION = "fleet"
 """Name of the connection to the SuperLink in Flower's configuration."""
@@ -229,7 +230,7 @@ def _service(files: FleetFiles, database: str, approval: bool) -> str:
         "enrol_listen": f"{address}:{ports.enrol}",
     }
     # Beside a file, packets and the signing key have a place by themselves.
-    on_server = "://" in database
+    on_server = isinstance(as_place(database), str)
     packets = {"packets": PACKETS} if on_server else {}
     return (
         _toml({"database": database, **packets, "listen": f"{address}:{ports.service}"})

@@ -1,6 +1,6 @@
 """Campaigns in the database: where each stands, since when and until when."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -109,6 +109,7 @@ def put_event(
     deadline_us: int | None,
     actor: str = COORDINATOR,
     said: Mapping[str, Json] = MappingProxyType({}),
+    check: Callable[[Campaign], None] = lambda _: None,
 ) -> Campaign:
     """Let something happen to a campaign, and return it as it stands then.
 
@@ -119,11 +120,13 @@ def put_event(
         deadline_us: a new deadline; `None` leaves it as it is.
         actor: who makes it happen.
         said: what the audit log says of it beside that.
+        check: raises if it may not happen to the campaign as it stands.
 
     Raises:
         RequestError: if there is no such request, or this may not happen to it now.
     """
     campaign = find_campaign(db, request_id)
+    check(campaign)
     target = next_state(campaign.state, event)
     if deadline_us is None:
         deadline_us = campaign.deadline_us

@@ -87,10 +87,9 @@ class CampaignStore(GraphStore):
             RequestError: if there is no such request, or this may not happen to it now.
         """
         with self._writing() as db:
-            check(find_campaign(db, request_id))
             if event is CampaignEvent.RESUME:
                 accept(db, request_id)
-            return put_event(db, request_id, event, deadline_us, actor)
+            return put_event(db, request_id, event, deadline_us, actor, check=check)
 
     def begin_wave(self, request_id: str, open_waves: int, *, lease: Lease | None = None) -> None:
         """Let a campaign go on with its next wave.

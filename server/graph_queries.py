@@ -61,11 +61,11 @@ def graph_parts(db: Connection) -> Iterator[GraphProto]:
 
 
 def _parts(records: Sequence[bytes], edges: Sequence[bytes]) -> Iterator[GraphProto]:
-    for start in range(0, len(records), _PART):
-        models = [parse(RecordProto, data) for data in records[start : start + _PART]]
+    for some in _batches(records, _PART):
+        models = [parse(RecordProto, data) for data in some]
         yield GraphProto(schema_version=SCHEMA_VERSION, models=models)
-    for start in range(0, len(edges), _PART):
-        found = [parse(InheritanceProto, data) for data in edges[start : start + _PART]]
+    for some in _batches(edges, _PART):
+        found = [parse(InheritanceProto, data) for data in some]
         yield GraphProto(schema_version=SCHEMA_VERSION, edges=found)
 
 
@@ -95,7 +95,7 @@ def find_descendants(db: Connection, roots: Sequence[str]) -> InheritanceGraph:
 
 
 def find_edges(db: Connection, end: Column[str], ids: Iterable[str]) -> list[Inheritance]:
-    """Return the edges that start or lead to some versions.
+    """Return the edges that start at some versions, or lead to them, by parent, then child.
 
     Args:
         db: a transaction.
@@ -105,10 +105,9 @@ def find_edges(db: Connection, end: Column[str], ids: Iterable[str]) -> list[Inh
     Raises:
         StoreError: if one is damaged.
     """
+    query = select(EDGES.c.edge).order_by(EDGES.c.parent, EDGES.c.child)
     return [
-        read_edge(data)
-        for some in _batches(ids)
-        for data in db.scalars(select(EDGES.c.edge).where(end.in_(some)).order_by(EDGES.c.parent))
+        read_edge(data) for some in _batches(ids) for data in db.scalars(query.where(end.in_(some)))
     ]
 
 
@@ -174,7 +173,7 @@ def _graph(records: Iterable[ModelRecord], edges: Iterable[Inheritance]) -> Inhe
         ) from error
 
 
-def _batches(values: Iterable[T]) -> Iterator[list[T]]:
+def _batches(values: Iterable[T], size: int = _AT_A_TIME) -> Iterator[list[T]]:
     rest = list(values)
-    for start in range(0, len(rest), _AT_A_TIME):
-        yield rest[start : start + _AT_A_TIME]
+    for start in range(0, len(rest), size):
+        yield rest[start : start + size]

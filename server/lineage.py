@@ -14,10 +14,9 @@ from disinherit.common.graph import InheritanceGraph
 from disinherit.common.records import Inheritance, InheritanceKind, ModelRecord, ModelStatus
 from disinherit.server.audit import append
 from disinherit.server.audit_words import COORDINATOR, AuditKind, inheritance_words
-from disinherit.server.graph_queries import find_records
+from disinherit.server.graph_queries import find_edges, find_records
 from disinherit.server.tables import (
-    find_children,
-    find_parents,
+    EDGES,
     find_record,
     insert_edges,
     insert_records,
@@ -48,7 +47,7 @@ def put_version(
         LabelError: if a label mapping does not fit.
     """
     present = find_record(db, record.id)
-    known = [] if present is None else find_parents(db, record.id)
+    known = [] if present is None else find_edges(db, EDGES.c.child, [record.id])
     if known and edges and known != sorted(edges, key=lambda edge: edge.parent):
         raise GraphError(
             f"Expected the inheritance of model {record.id!r} to stay as it is recorded, from "
@@ -134,7 +133,7 @@ def check_not_built_upon(db: Connection, model_id: str, successor_id: str) -> No
         model_id: the version that is to be put back.
         successor_id: what unlearning made of it.
     """
-    for edge in find_children(db, successor_id):
+    for edge in find_edges(db, EDGES.c.parent, [successor_id]):
         if edge.kind is not InheritanceKind.UNLEARNED:
             raise RequestError(
                 f"Expected nothing to be derived from {successor_id!r}, which takes the place of "

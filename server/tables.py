@@ -237,18 +237,6 @@ def find_record(db: Connection, model_id: str) -> ModelRecord | None:
     return None if data is None else read_record(data)
 
 
-def find_parents(db: Connection, child: str) -> list[Inheritance]:
-    """Return the edges that lead to a version, ordered by parent."""
-    query = select(EDGES.c.edge).where(EDGES.c.child == child).order_by(EDGES.c.parent)
-    return [read_edge(data) for data in db.execute(query).scalars()]
-
-
-def find_children(db: Connection, parent: str) -> list[Inheritance]:
-    """Return the edges that start at a version, ordered by child."""
-    query = select(EDGES.c.edge).where(EDGES.c.parent == parent).order_by(EDGES.c.child)
-    return [read_edge(data) for data in db.execute(query).scalars()]
-
-
 def insert_records(db: Connection, records: Sequence[ModelRecord]) -> None:
     """Add the rows of versions, and what they were trained on."""
     rows = [

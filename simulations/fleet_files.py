@@ -1,6 +1,5 @@
 """The files of a fleet that starts from a simulated run: its models, and what processes need."""
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from disinherit.deploy.files import (
 )
 from disinherit.deploy.ports import free_ports
 from disinherit.simulations.run_folder import DATABASE
-from disinherit.simulations.run_store import move_models
+from disinherit.simulations.run_store import copy_run
 
 _AGENT_FACTORY = "disinherit.simulations.fleet_owners:open_for_agent"
 
@@ -33,9 +32,7 @@ def write_files(
     Returns:
         Where everything is.
     """
-    shutil.copytree(start, root)
-    if database is not None:
-        move_models(root, database)
+    copy_run(start, root, database)
     files = FleetFiles(root, Ports(*free_ports(5)))
     write_coordinator(files, database or DATABASE, approval=False)
     for owner in agents:

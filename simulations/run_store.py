@@ -1,5 +1,6 @@
 """The coordinator's store of a run: in the run's folder, or on a server that it was moved to."""
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,16 +29,20 @@ def open_store(folder: Path, database: str | None = None) -> Iterator[Coordinato
         store.close()
 
 
-def move_models(folder: Path, database: str) -> None:
-    """Register the models that the folder's database knows with another one.
+def copy_run(start: Path, folder: Path, database: str | None = None) -> None:
+    """Copy a run, and register its models with another database.
 
     Args:
-        folder: of the run.
-        database: URL of an empty database.
+        start: the run's folder.
+        folder: of the copy; made.
+        database: URL of an empty one for the coordinator; `None` for SQLite, as it is.
 
     Raises:
-        StoreError: if one of them cannot be opened.
+        StoreError: if a database cannot be opened.
     """
+    shutil.copytree(start, folder)
+    if database is None:
+        return
     with open_store(folder) as store:
         graph = store.graph()
     with open_store(folder, database) as store:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from campaign_fixture import World, build, copy
 from hypothesis import settings
+from service_fixture import Running, serving
 
 from disinherit.simulations.chaos.postgres import cluster, find_binaries, fresh_database
 
@@ -59,3 +60,12 @@ def world(built: Path, tmp_path: Path, database: str | None) -> Iterator[World]:
     """A copy of the federation, once with each kind of database."""
     with copy(built, tmp_path / "world", database) as world:
         yield world
+
+
+@pytest.fixture
+def running(built: Path, tmp_path: Path, database: str | None) -> Iterator[Running]:
+    """A service over a copy of it, likewise."""
+    root = tmp_path / "copy"
+    copy(built, root, database).store.close()
+    with serving(root, database=database) as running:
+        yield running

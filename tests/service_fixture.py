@@ -8,6 +8,7 @@ from typing import Any
 
 import campaign_fixture
 import grpc
+import pytest
 
 from disinherit.server.routing import Route
 from disinherit.server.service.hosting import Service
@@ -97,6 +98,12 @@ class Running:
         return Client(self.channel, secret(who))
 
 
+def speak_as(who: str, running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the command line talk to a service as somebody."""
+    monkeypatch.setenv("DISINHERIT_SERVER", running.address)
+    monkeypatch.setenv("DISINHERIT_TOKEN", secret(who))
+
+
 @contextmanager
 def serving(
     root: Path,
@@ -114,16 +121,16 @@ def serving(
         channel: makes a channel to an address; plaintext by default.
         database: the URL of a database other than the one in the folder.
     """
-    settings = ServeSettings(
-        database or root / "coordinator.db",
-        write_tokens(root / "tokens.toml"),
-        "127.0.0.1:0",
-        packets=root / "coordinator.db.packets",
-        signing_key=root / "signing.pem",
-        tls=tls,
-        approval=approval,
-    )
     with campaign_fixture.World(root, database) as world:
+        settings = ServeSettings(
+            world.place,
+            write_tokens(root / "tokens.toml"),
+            "127.0.0.1:0",
+            packets=world.packets,
+            signing_key=root / "signing.pem",
+            tls=tls,
+            approval=approval,
+        )
         service = Service(settings, [Route(world.transport, lambda _: True)], health_seconds=0.05)
         service.start()
         try:

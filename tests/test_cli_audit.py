@@ -6,15 +6,13 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import campaign_fixture
 import pytest
 from audit_cases import chain, export
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from service_fixture import Running, secret, serving
+from service_fixture import Running, secret, serving, speak_as
 
 from disinherit.cli.main import run
 from disinherit.common.audit_chain import AuditEvent, canonical
@@ -26,15 +24,9 @@ ENTRIES = chain([AuditEvent("sent", time, "coordinator") for time in range(5)])
 
 
 @pytest.fixture
-def running(
-    built: Path, tmp_path: Path, database: str | None, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Running]:
-    root = tmp_path / "copy"
-    campaign_fixture.copy(built, root, database).store.close()
-    with serving(root, database=database) as running:
-        monkeypatch.setenv("DISINHERIT_SERVER", running.address)
-        monkeypatch.setenv("DISINHERIT_TOKEN", secret("approver"))
-        yield running
+def running(running: Running, monkeypatch: pytest.MonkeyPatch) -> Running:
+    speak_as("approver", running, monkeypatch)
+    return running
 
 
 @pytest.fixture

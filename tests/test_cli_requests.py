@@ -8,13 +8,12 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import campaign_fixture
 import pytest
-from service_fixture import Running, secret, serving, write_tokens
+from service_fixture import Running, secret, speak_as, write_tokens
 
 from disinherit.cli.main import run
 from disinherit.common.checkpoints import save_checkpoint
@@ -24,15 +23,9 @@ Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
-def running(
-    built: Path, tmp_path: Path, database: str | None, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Running]:
-    root = tmp_path / "copy"
-    campaign_fixture.copy(built, root, database).store.close()
-    with serving(root, database=database) as running:
-        monkeypatch.setenv("DISINHERIT_SERVER", running.address)
-        monkeypatch.setenv("DISINHERIT_TOKEN", secret("operator"))
-        yield running
+def running(running: Running, monkeypatch: pytest.MonkeyPatch) -> Running:
+    speak_as("operator", running, monkeypatch)
+    return running
 
 
 def as_json(capsys: Capture, *arguments: str, code: int = 0) -> Any:

@@ -199,15 +199,16 @@ def test_over_agents_and_the_service(
     built: Path, tmp_path: Path, database: str | None, never_away: dict[str, str]
 ) -> None:
     root = tmp_path / "world"
-    copy(built, root, database).store.close()
+    world = copy(built, root, database)
+    world.store.close()
     fleet = FleetSettings(root / "authority", ["127.0.0.1"], "127.0.0.1:0", "127.0.0.1:0", agents=8)
     tokens = write_tokens(root / "tokens.toml")
     service = Service(
         ServeSettings(
-            database or root / "coordinator.db",
+            world.place,
             tokens,
             "127.0.0.1:0",
-            packets=root / "coordinator.db.packets",
+            packets=world.packets,
             approval=False,
             agents=fleet,
         )

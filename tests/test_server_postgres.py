@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import pytest
 import test_server_audit
 import test_server_coverage
-import test_server_destruction
 import test_server_store
 from sqlalchemy import text
 
@@ -58,7 +57,6 @@ def store(path: str, request: pytest.FixtureRequest) -> Iterator[CoordinatorStor
 
 
 campaign = test_server_store.campaign
-sleep = test_server_destruction.sleep
 
 
 def test_the_tables_are_made_once_and_recognised(path: str) -> None:

@@ -2,7 +2,6 @@
 
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +19,6 @@ from disinherit.v1 import coordinator_pb2 as pb
 from disinherit.v1 import graph_pb2
 
 Code = grpc.StatusCode
-
-
-@pytest.fixture
-def running(built: Path, tmp_path: Path, database: str | None) -> Iterator[Running]:
-    root = tmp_path / "copy"
-    campaign_fixture.copy(built, root, database).store.close()
-    with serving(root, database=database) as running:
-        yield running
 
 
 def refused(call: Any, code: grpc.StatusCode) -> str:

@@ -12,10 +12,9 @@ owner:<name>   RegisterModel and ListModels, for its own models only
 =============  ======================================================================
 
 What submits cannot approve: a campaign that needs an approval needs two tokens, and if it is halted
-an approver lets it go on.  The audit log says
-who did what, which is for those who answer for it and not for every viewer.  Health and
-reflection are open, as they tell nothing of the models; the agents' service knows its callers by
-their certificates.
+an approver lets it go on.  The audit log says who did what, which is for those who answer for it
+and not for every viewer.  Health and reflection are open, as they tell nothing of the models; the
+agents' service knows its callers by their certificates.
 """
 
 import functools

@@ -4,7 +4,6 @@ The folder is that of a simulated run, so that a fleet of real processes can ser
 """
 
 import functools
-import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -23,7 +22,7 @@ from disinherit.simulations.label_spaces import label_spaces
 from disinherit.simulations.owners import SimulatedOwner, owner_name, share_out
 from disinherit.simulations.replaying import fit_of, start_of
 from disinherit.simulations.run_folder import prepare_folder
-from disinherit.simulations.run_store import move_models, open_store
+from disinherit.simulations.run_store import copy_run, open_store
 from disinherit.simulations.settings import MethodSettings, Settings
 from disinherit.simulations.training import fit_model
 from disinherit.v1 import unlearning_pb2 as pb
@@ -118,12 +117,10 @@ class World:
     """
 
     def __init__(self, built: Path, folder: Path, database: str | None = None) -> None:
-        shutil.copytree(built, folder)
+        copy_run(built, folder, database)
         self.folder = folder
         self.database = database
         self.owners = openers(folder)
-        if database is not None:
-            move_models(folder, database)
 
     @property
     def transport(self) -> DirectTransport:

@@ -23,9 +23,9 @@ from disinherit.deploy.ports import free_ports, listens
 from disinherit.deploy.programs import Program
 from disinherit.deploy.stragglers import end_stragglers, running_for
 from disinherit.deploy.supervising import Supervisor
-from disinherit.simulations.chaos.federation import World
 from disinherit.simulations.chaos.wire import Wire
 from disinherit.simulations.run_folder import DATABASE
+from disinherit.simulations.run_store import copy_run
 
 AGENTS = ("owner-2", "owner-3")
 """The owners of r1 and r6, and of r2."""
@@ -167,7 +167,7 @@ def running(
     Raises:
         CampaignError: if it does not come up, or does not end.
     """
-    World(built, folder, database)
+    copy_run(built, folder, database)
     files = FleetFiles(folder, Ports(*free_ports(5)))
     behind_proxy = proxy.find_nginx() is not None
     nodes_to = files.ports.nodes if behind_proxy else files.ports.superlink

@@ -80,17 +80,11 @@ def cluster(binaries: Path, folder: Path, durable: bool = False) -> Iterator[str
         made.stop()
 
 
-def fresh_database(url: str, name: str, template: str = "template0") -> str:
-    """Make a database in a cluster and return its URL.
-
-    Args:
-        url: of a database of the cluster.
-        name: of the new one.
-        template: name of the one that it is a copy of; the default is empty.
-    """
+def fresh_database(url: str, name: str) -> str:
+    """Make an empty database in a cluster and return its URL."""
     engine = create_engine(url, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
-        connection.execute(text(f'CREATE DATABASE "{name}" TEMPLATE "{template}"'))
+        connection.execute(text(f'CREATE DATABASE "{name}" TEMPLATE template0'))
     engine.dispose()
     return url.rpartition("/")[0] + f"/{name}"
 
