@@ -63,9 +63,9 @@ class CampaignResult:
     def outcome(self) -> Literal["unchanged", "complete", "partial", "failed"]:
         """What the run came to.
 
-        `unchanged` or `complete` if every task is settled, without or with a change by this run;
+        `unchanged` or `complete` if every task is complete, without or with a change by this run;
         `partial` if some models have forgotten, now or earlier, and `failed` if none has.
         """
-        if all(task.state.settled for task in self.tasks.values()):
+        if all(task.state.complete for task in self.tasks.values()):
             return "complete" if self.changed else "unchanged"
         return "partial" if any(task.state.done for task in self.tasks.values()) else "failed"

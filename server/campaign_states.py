@@ -129,9 +129,14 @@ def state_after_pass(tasks: Iterable[TaskState], deadline_us: int, now_us: int) 
         'running'
         >>> str(state_after_pass([TaskState.VERIFIED, TaskState.PENDING], 5, 5))
         'partial'
+        >>> str(state_after_pass([TaskState.VERIFIED, TaskState.INEFFECTIVE], 0, 4))
+        'partial'
     """
-    if all(task.settled for task in tasks):
+    states = set(tasks)
+    if all(task.complete for task in states):
         return CampaignState.COMPLETE
+    if all(task.settled for task in states):
+        return CampaignState.PARTIAL
     return CampaignState.PARTIAL if 0 < deadline_us <= now_us else CampaignState.RUNNING
 
 

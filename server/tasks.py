@@ -9,12 +9,20 @@ from disinherit.v1.unlearning_pb2 import ModelResult
 
 
 class TaskState(StrEnum):
-    """Where the work on one affected model stands."""
+    """The state of the work on one affected model.
+
+    `VERIFIED` means that the owner's weights were read back and that the model forgot, as far as
+    its owner has data that can tell.  `INEFFECTIVE`, `NOT_REACHED` and `HARMFUL` are ends, too: the
+    owner answered, the model has not forgotten, and a person has to decide what to do.
+    """
 
     PENDING = "pending"
     SENT = "sent"
     APPLIED = "applied"
     VERIFIED = "verified"
+    INEFFECTIVE = "ineffective"
+    NOT_REACHED = "not_reached"
+    HARMFUL = "harmful"
     FAILED = "failed"
     EXEMPT = "exempt"
     HALTED = "halted"
@@ -24,7 +32,17 @@ class TaskState(StrEnum):
     @property
     def settled(self) -> bool:
         """Whether there is nothing more to ask the owner for."""
+        return self.complete or self.unforgotten
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left open: the model forgot, or need not."""
         return self in (TaskState.VERIFIED, TaskState.EXEMPT, TaskState.ROLLED_BACK)
+
+    @property
+    def unforgotten(self) -> bool:
+        """Whether the owner answered, and the model has not forgotten: a person has to decide."""
+        return self in (TaskState.INEFFECTIVE, TaskState.NOT_REACHED, TaskState.HARMFUL)
 
     @property
     def undone(self) -> bool:
@@ -45,7 +63,7 @@ class Task:
         model_id: the version to dampen.
         owner: who holds it.
         state: where it stands.
-        reason: why it is failed, pending, exempt, halted, rolled back, or applied but not verified.
+        reason: why it is anything but verified.
         result: what the owner reported once it applied the request; kept when it is rolled back.
         wave: in which wave of the roll-out its owner is; the first is 0.
         destroy_us: when the superseded version is to be destroyed, in microseconds since the epoch;

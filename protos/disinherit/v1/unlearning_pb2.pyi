@@ -20,6 +20,9 @@ class Outcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     OUTCOME_APPLIED: _ClassVar[Outcome]
     OUTCOME_ALREADY_APPLIED: _ClassVar[Outcome]
     OUTCOME_FAILED: _ClassVar[Outcome]
+    OUTCOME_INEFFECTIVE: _ClassVar[Outcome]
+    OUTCOME_NOT_REACHED: _ClassVar[Outcome]
+    OUTCOME_HARMFUL: _ClassVar[Outcome]
 FISHER_ENCODING_UNSPECIFIED: FisherEncoding
 FISHER_ENCODING_BFLOAT16: FisherEncoding
 FISHER_ENCODING_LOG8: FisherEncoding
@@ -27,6 +30,9 @@ OUTCOME_UNSPECIFIED: Outcome
 OUTCOME_APPLIED: Outcome
 OUTCOME_ALREADY_APPLIED: Outcome
 OUTCOME_FAILED: Outcome
+OUTCOME_INEFFECTIVE: Outcome
+OUTCOME_NOT_REACHED: Outcome
+OUTCOME_HARMFUL: Outcome
 
 class Method(_message.Message):
     __slots__ = ("scope", "reference", "merge", "alpha", "lam", "gauge", "exponent", "bound", "row_scoped", "encoding", "repair_steps", "min_inheritance", "rescale")
