@@ -1,0 +1,166 @@
+"""The bounds of everything that comes from outside: one table, and the checks against it.
+
+Whoever has a valid credential may send what these bounds allow and nothing above.  A bound is
+checked where a message becomes a value, before anything is stored, logged or passed on, so that one
+party's values can neither fill the memory of the coordinator nor make a page, a report or an entry
+of the audit log that nobody can read any more.
+
+`docs/limits.md` shows the same table; a test compares them.
+"""
+
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from disinherit.common.errors import InputError
+
+_HEX = re.compile(r"[0-9a-f]{64}")
+_SHOWN = 60
+_KIB, _MIB = 2**10, 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """The most that one kind of value may have.
+
+    Attributes:
+        name: how the table calls it.
+        most: the largest size that is accepted.
+        unit: what `most` counts: characters, bytes, items, seconds or whatever is counted.
+        what: the values that it bounds.
+    """
+
+    name: str
+    most: int
+    unit: str
+    what: str
+
+    def check(self, size: int, what: str, error: type[InputError] = InputError) -> None:
+        """Check a size against the limit.
+
+        Args:
+            size: what the value has.
+            what: the value, for the message.
+            error: what is raised.
+
+        Raises:
+            InputError: as `error`, if it is larger.
+
+        Example:
+            >>> NAME.check(3, "class name 'cat'")
+        """
+        if size > self.most:
+            raise error(
+                f"Expected {what} to have at most {self.most:,} {self.unit}, but got {size:,}; "
+                f"see docs/limits.md ({self.name})."
+            )
+
+    def check_text(self, text: str, what: str, error: type[InputError] = InputError) -> None:
+        """Check the length of a text, which the message does not repeat.
+
+        Raises:
+            InputError: as `error`, if it is longer.
+        """
+        self.check(len(text), what, error)
+
+    def check_items(
+        self, items: Collection[object], what: str, error: type[InputError] = InputError
+    ) -> None:
+        """Check how many items there are.
+
+        Raises:
+            InputError: as `error`, if there are more.
+        """
+        self.check(len(items), what, error)
+
+
+ID = Limit("id", 128, "characters", "ids of models and requests, names of owners")
+DIGEST = Limit("digest", 64, "characters", "SHA-256 digests: 64 lower-case hexadecimal digits")
+NAME = Limit("name", 256, "characters", "names of classes, parameters, architectures, data sets")
+SCOPE = Limit("scope", 4 * _KIB, "characters", "the scope of a request or of a Fisher summary")
+CLASSES = Limit("classes", 100_000, "names", "class names of one model, or of one mapping of them")
+PARENTS = Limit("parents", 10_000, "edges", "parents that one registration names")
+RECORD = Limit("record", _MIB, "bytes", "one model's record, and all edges registered with it")
+PARAMETERS = Limit("parameters", 10_000, "items", "parameters that one model's result names")
+ROWS = Limit("rows", 1_000_000, "items", "rows of one parameter that a model's result counts")
+RESULT = Limit("result", _MIB, "bytes", "what an owner answers of one model")
+ANSWER = Limit("answer", 1024 * _MIB, "bytes", "one answer of an agent")
+FISHER = Limit(
+    "fisher", 64 * _MIB, "bytes", "Fisher information of a root whose shapes nobody registered"
+)
+REASON = Limit("reason", 1000, "characters", "the reason of a request, of a decision, of a failure")
+REQUEST = Limit("request", 3 * _MIB, "bytes", "one request")
+PAGE = Limit("page", _MIB, "bytes", "one page of a list, unless a single item is larger")
+LOG_LINE = Limit("log line", 300, "characters", "what a log line repeats of a value from outside")
+NUMBER = Limit("number", 2**53 - 1, "", "whole numbers in reports and attestations")
+
+TABLE: tuple[Limit, ...] = (
+    ID,
+    DIGEST,
+    NAME,
+    SCOPE,
+    CLASSES,
+    PARENTS,
+    RECORD,
+    PARAMETERS,
+    ROWS,
+    RESULT,
+    ANSWER,
+    FISHER,
+    REASON,
+    REQUEST,
+    PAGE,
+    LOG_LINE,
+    NUMBER,
+)
+"""Every limit, in the order of the docs."""
+
+
+def check_digest(value: str, what: str, error: type[InputError] = InputError) -> None:
+    """Check that a value is a SHA-256 as 64 lower-case hexadecimal digits, or empty.
+
+    Args:
+        value: the digest.
+        what: what it is the digest of, for the message.
+        error: what is raised.
+
+    Raises:
+        InputError: as `error`, if it is neither.
+    """
+    if value and not _HEX.fullmatch(value):
+        raise error(
+            f"Expected {what} to be 64 lower-case hexadecimal digits or empty, but got "
+            f"{shown(value)} of {len(value):,} characters."
+        )
+
+
+def check_names(
+    names: Iterable[str], what: str, limit: Limit = NAME, error: type[InputError] = InputError
+) -> None:
+    """Check that each of several names is short enough, and say which is the first that is not.
+
+    Raises:
+        InputError: as `error`, if one is longer.
+    """
+    for name in names:
+        limit.check(len(name), f"{what} {shown(name)}", error)
+
+
+def shown(value: str) -> str:
+    r"""Return the beginning of a value from outside, quoted, for a message.
+
+    Example:
+        >>> print(shown("cat\n"))
+        'cat\n'
+    """
+    return repr(value if len(value) <= _SHOWN else value[: _SHOWN - 3] + "...")
+
+
+def clipped(text: str, limit: Limit = LOG_LINE) -> str:
+    """Return a text with its end left out where it is longer than a limit.
+
+    Example:
+        >>> len(clipped("x" * 1000))
+        300
+    """
+    return text if len(text) <= limit.most else text[: limit.most - 3] + "..."
