@@ -14,7 +14,7 @@ from disinherit.common.encodings import Encoding
 from disinherit.common.records import Inheritance
 from disinherit.server.campaign_states import CampaignEvent, CampaignState
 from disinherit.server.tasks import Task, TaskState
-from disinherit.v1.unlearning_pb2 import Method, ModelResult, UnlearningRequest
+from disinherit.v1.unlearning_pb2 import Method, ModelResult, Recognition, UnlearningRequest
 
 COORDINATOR = "coordinator"
 """Who acts where no caller does."""
@@ -48,6 +48,9 @@ class AuditKind(enum.StrEnum):
     SENT = "sent"
     APPLIED = "applied"
     VERIFIED = "verified"
+    INEFFECTIVE = "ineffective"
+    NOT_REACHED = "not_reached"
+    HARMFUL = "harmful"
     FAILED = "failed"
     NOTIFIED = "notified"
     NOT_NOTIFIED = "not_notified"
@@ -58,7 +61,12 @@ class AuditKind(enum.StrEnum):
     DESTROY_REFUSED = "destroy_refused"
 
 
-GROWTH = (AuditKind.MODEL_REGISTERED, AuditKind.MODEL_COMPLETED, AuditKind.APPLIED)
+GROWTH = (
+    AuditKind.MODEL_REGISTERED,
+    AuditKind.MODEL_COMPLETED,
+    AuditKind.APPLIED,
+    AuditKind.INEFFECTIVE,
+)
 """With what a version comes in, or what it was derived from."""
 
 OF_EVENT: Mapping[CampaignEvent, AuditKind] = {
@@ -86,6 +94,9 @@ OF_TASK: Mapping[TaskState, AuditKind] = {
     TaskState.SENT: AuditKind.SENT,
     TaskState.APPLIED: AuditKind.APPLIED,
     TaskState.VERIFIED: AuditKind.VERIFIED,
+    TaskState.INEFFECTIVE: AuditKind.INEFFECTIVE,
+    TaskState.NOT_REACHED: AuditKind.NOT_REACHED,
+    TaskState.HARMFUL: AuditKind.HARMFUL,
     TaskState.FAILED: AuditKind.FAILED,
     TaskState.EXEMPT: AuditKind.EXEMPT,
     TaskState.HALTED: AuditKind.HALTED,
@@ -159,9 +170,11 @@ def method_words(method: Method) -> dict[str, Json]:
 
 def task_words(task: Task) -> dict[str, Json]:
     """Return what is said of a task as it stands now."""
-    if task.state is not TaskState.APPLIED or task.result is None:
+    if task.result is None or not (task.state is TaskState.APPLIED or task.state.unforgotten):
         return {}
-    return {"successor": task.result.successor.id, **result_words(task.result)}
+    made = task.successor
+    words = result_words(task.result)
+    return words if made is None else {"successor": made.id, **words}
 
 
 def result_words(result: ModelResult) -> dict[str, Json]:
@@ -179,7 +192,27 @@ def result_words(result: ModelResult) -> dict[str, Json]:
             words[name] = repr(getattr(result, name))
     if result.scale not in (0, 1):
         words["scale"] = repr(result.scale)
+    if result.HasField("forget"):
+        words["forget"] = recognition_words(result.forget)
     return words
+
+
+def recognition_words(found: Recognition) -> dict[str, Json]:
+    """Return how well a model recognises what is to be forgotten.
+
+    Example:
+        >>> recognition_words(Recognition(measure="accuracy", before=0.9, samples=40))["before"]
+        '0.9'
+    """
+    return {
+        "measure": found.measure,
+        "before": repr(found.before),
+        "after": repr(found.after),
+        "floor": repr(found.floor),
+        "margin": repr(found.margin),
+        "samples": found.samples,
+        "source": found.source,
+    }
 
 
 def inheritance_words(edges: Iterable[Inheritance]) -> dict[str, Json]:

@@ -80,23 +80,28 @@ def _is_news(task: Task, before: Task | None) -> bool:
     if before is None:
         return True
     if before.state.undone:
-        return task.state is TaskState.APPLIED and before.result is None
+        return task.successor is not None and before.successor is None
     return task.state is not before.state and task.state is not TaskState.PENDING
 
 
 def _event(request_id: str, task: Task, record: ModelRecord, fishers: Sequence[str]) -> AuditEvent:
-    applied = task.result is not None and task.state.done
+    after = task.successor if task.state.answered else None
     return make_event(
         OF_TASK[task.state],
-        owner_actor(task.owner) if task.state is TaskState.APPLIED else COORDINATOR,
+        owner_actor(task.owner) if _is_owners_word(task) else COORDINATOR,
         request_id=request_id,
         model_id=task.model_id,
         owner=task.owner,
         digest_before=record.digest,
-        digest_after=task.result.successor.digest if applied and task.result else "",
+        digest_after=after.digest if after is not None else "",
         parameters=task_words(task),
         fishers=tuple(fishers),
     )
+
+
+def _is_owners_word(task: Task) -> bool:
+    """Whether its owner said so, and not a plan or a look at what the owner holds."""
+    return task.result is not None and (task.state is TaskState.APPLIED or task.state.unforgotten)
 
 
 def take_back_task(
@@ -112,7 +117,7 @@ def take_back_task(
         actor: who did it.
     """
     put_tasks(db, request_id, [task], [task.model_id])
-    result = task.result
+    made = task.successor
     append(
         db,
         OF_TASK[task.state] if task.state.undone else AuditKind.ROLLBACK_REFUSED,
@@ -120,7 +125,7 @@ def take_back_task(
         request_id=request_id,
         model_id=task.model_id,
         owner=task.owner,
-        digest_before=result.successor.digest if result is not None else "",
+        digest_before=made.digest if made is not None else "",
         digest_after=digest_after,
-        parameters={"retired": result.successor.id} if result is not None and digest_after else {},
+        parameters={"retired": made.id} if made is not None and digest_after else {},
     )

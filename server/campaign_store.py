@@ -19,7 +19,7 @@ from disinherit.server.gates import Halt
 from disinherit.server.graph_store import GraphStore
 from disinherit.server.leases import Lease
 from disinherit.server.standings import Standing, find_standing, page_standings
-from disinherit.server.wave_rows import accept, begin_wave, halt
+from disinherit.server.wave_rows import accept, begin_wave, halt, retry_unforgotten
 
 
 class CampaignStore(GraphStore):
@@ -89,7 +89,10 @@ class CampaignStore(GraphStore):
         with self._writing() as db:
             if event is CampaignEvent.RESUME:
                 accept(db, request_id)
-            return put_event(db, request_id, event, deadline_us, actor, check=check)
+            campaign = put_event(db, request_id, event, deadline_us, actor, check=check)
+            if event is CampaignEvent.RESUME:
+                retry_unforgotten(db, request_id)
+            return campaign
 
     def begin_wave(self, request_id: str, open_waves: int, *, lease: Lease | None = None) -> None:
         """Let a campaign go on with its next wave.

@@ -157,12 +157,16 @@ class Coordinator:
         for model in planned.affected:
             owner = graph.model(model).owner
             task = tasks.get(model) or Task(model, owner, wave=waves.get(owner, 0))
-            if task.result is None:
+            if task.successor is None:
                 if model in planned.exempt:
                     task = replace(task, state=TaskState.EXEMPT, reason=planned.exempt[model])
                 elif model in planned.failed:
                     task = replace(task, state=TaskState.FAILED, reason=planned.failed[model])
-                elif task.state is TaskState.EXEMPT:  # what took its place was rolled back
+                elif model in planned.not_reached:
+                    reason = planned.not_reached[model]
+                    task = replace(task, state=TaskState.NOT_REACHED, reason=reason)
+                elif task.state is TaskState.EXEMPT or task.is_unreached:
+                    # What took its place was rolled back, or it is reached by now.
                     task = Task(model, task.owner, wave=task.wave)
             if task != tasks.get(model):
                 new.append(task)
@@ -239,7 +243,9 @@ class Coordinator:
         planned = self._submit(request, lease)
         before = self.store.tasks(request.id)
         left = [
-            before[model] for model in planned.dampened if resend or not before[model].state.done
+            before[model]
+            for model in planned.dampened
+            if resend or not before[model].state.answered
         ]
         turn = keep_waiting(self.store, lease, left)
         left = [task for task in left if task.model_id in turn]
@@ -251,7 +257,7 @@ class Coordinator:
             if (models := tuple(model for model in group.models if model in ready))
         ]
         todo = {model: before[model] for group in groups for model in group.models}
-        earlier = tuple(m for m, task in before.items() if task.result and m not in todo)
+        earlier = tuple(m for m, task in before.items() if task.successor and m not in todo)
         rollout = Rollout(self.store, lease, self._transport, self._timeout, self._say)
         timing, applied = Timing(), Applied()
         if groups:

@@ -25,7 +25,7 @@ class Covered:
         model_id: the version.
         owner: who holds it.
         state: where the work on it stands.
-        reason: why it is pending, failed, exempt, halted or rolled back.
+        reason: why it is anything but verified.
         successor: id of the version that takes its place; `""` while there is none.
         digest_before: SHA-256 of its weights.
         digest_after: SHA-256 of the successor's weights, as its owner reported.
@@ -80,6 +80,7 @@ def cover(
     late = {
         **dict.fromkeys(planned.affected, (TaskState.PENDING, _LATE)),
         **{model: (TaskState.FAILED, reason) for model, reason in planned.failed.items()},
+        **{model: (TaskState.NOT_REACHED, reason) for model, reason in planned.not_reached.items()},
         **{model: (TaskState.EXEMPT, reason) for model, reason in planned.exempt.items()},
     }
     covered = []
@@ -90,7 +91,7 @@ def cover(
             task = Task(model, record.owner, *late[model])
         # What was rolled back is as it was before.
         undone = task.state is TaskState.ROLLED_BACK
-        after = None if task.result is None or undone else task.result.successor
+        after = None if undone else task.successor
         covered.append(
             Covered(
                 model_id=model,

@@ -9,6 +9,7 @@ from typing import cast
 
 from disinherit.common.records import ModelRecord
 from disinherit.server.answers import one_line, refusal_of, reply_of
+from disinherit.server.audit_words import request_digest
 from disinherit.server.destruction_rows import DestroyedModel
 from disinherit.server.leases import Lease
 from disinherit.server.preparation import Say
@@ -36,10 +37,13 @@ def destroy_due(
     if not due:
         return
     records = store.records(due)
+    digest = request_digest(store.request(lease.request_id))
     messages: dict[str, pb.DestroyTask] = {}
     for model in due:
         owner = records[model].owner
-        message = messages.setdefault(owner, pb.DestroyTask(request_id=lease.request_id))
+        message = messages.setdefault(
+            owner, pb.DestroyTask(request_id=lease.request_id, request_digest=digest)
+        )
         message.models.add(model_id=model, digest=records[model].digest)
     say("the retention window has passed: destroying what was superseded")
     asks = [Ask(owner, "train.destroy", message) for owner, message in messages.items()]

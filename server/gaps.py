@@ -16,6 +16,9 @@ class GapKind(StrEnum):
     PARTIAL_SCOPE = "partial_scope"
     PENDING = "pending"
     FAILED = "failed"
+    INEFFECTIVE = "ineffective"
+    NOT_REACHED = "not_reached"
+    HARMFUL = "harmful"
     HALTED = "halted"
     NOT_VERIFIED = "not_verified"
     EXEMPT = "exempt"
@@ -36,6 +39,13 @@ SAID = {
     "have not forgotten.",
     GapKind.FAILED: "It could not be done; the coverage says why: these versions have not "
     "forgotten.",
+    GapKind.INEFFECTIVE: "Nothing was selected there, or by their owners' own data these versions "
+    "still recognise what is to be forgotten, by more than a reset row or an unseen sample shows: "
+    "they have not forgotten.",
+    GapKind.NOT_REACHED: "No class of the request corresponds to one of these versions: if they "
+    "know it under another name, say so in the edge that leads to them; they have not forgotten.",
+    GapKind.HARMFUL: "Forgetting would have cost them too much of what is to be kept, as their "
+    "owners measured: they were left as they are and have not forgotten.",
     GapKind.HALTED: "A threshold of the roll-out was passed before their owners answered: these "
     "versions have not forgotten, as far as known.",
     GapKind.NOT_VERIFIED: "The owner reported that it was done; what it holds was not checked.",
@@ -47,7 +57,8 @@ SAID = {
     "much.",
     GapKind.OUT_OF_SCOPE: "Some parameters of the Fisher information do not exist in these "
     "versions: nothing was dampened for them.",
-    GapKind.NOT_MEASURED: "Nobody counted what these versions know, before or after.",
+    GapKind.NOT_MEASURED: "Their owners had no data that tells whether these versions still "
+    "recognise what is to be forgotten: that they were dampened is all that is known.",
     GapKind.OLD_KEPT: "The owners still have these versions as they were before, to be able to put "
     "them back: they know what is to be forgotten.",
     GapKind.NOT_NOTIFIED: "Their owners have not got word that these versions are affected.",
@@ -60,6 +71,9 @@ _OF_STATE = {
     TaskState.APPLIED: GapKind.NOT_VERIFIED,
     TaskState.HALTED: GapKind.HALTED,
     TaskState.FAILED: GapKind.FAILED,
+    TaskState.INEFFECTIVE: GapKind.INEFFECTIVE,
+    TaskState.NOT_REACHED: GapKind.NOT_REACHED,
+    TaskState.HARMFUL: GapKind.HARMFUL,
     TaskState.EXEMPT: GapKind.EXEMPT,
     TaskState.ROLLING_BACK: GapKind.ROLLED_BACK,
     TaskState.ROLLED_BACK: GapKind.ROLLED_BACK,
@@ -105,13 +119,14 @@ def _kinds(request: UnlearningRequest, model: ModelReport) -> Iterable[GapKind]:
         yield GapKind.LATE
     elif state in _OF_STATE:
         yield _OF_STATE[state]
-    if model.result is not None:
+    if model.result is not None and model.covered.successor:
         fixed = all(method.HasField(name) for name in ("alpha", "lam", "gauge"))
         if not fixed and not model.result.tuned:
             yield GapKind.NOT_TUNED
         if model.result.out_of_scope:
             yield GapKind.OUT_OF_SCOPE
-        yield GapKind.NOT_MEASURED
+        if not model.result.HasField("forget"):
+            yield GapKind.NOT_MEASURED
         if not model.covered.destroyed_us:
             yield GapKind.OLD_KEPT
     if not model.told_us:

@@ -2,8 +2,10 @@
 
 A wave has passed once enough of its models are verified.  A model that lost more accuracy on what
 is to be kept than allowed halts the campaign, and so does one of which that was not measured: what
-nobody measured must not pass for harmless.  So do more failures than allowed.  Every wave that has
-begun is looked at each time, since an owner that was away may answer when later ones are under way.
+nobody measured must not pass for harmless.  So do more failures than allowed; a model that answered
+and has not forgotten is one.  So does a wave in which too few models forgot and nobody is left to
+be asked.  Every wave that has begun is looked at each time, since an owner that was away may answer
+when later ones are under way.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -59,6 +61,10 @@ def judge(
     passed = 0
     while passed < total and (passed < accepted_waves or _has_passed(roll_out, waves[passed])):
         passed += 1
+    if passed < min(open_waves, total - 1):
+        stuck = _stuck(waves[passed], passed, total)
+        if stuck is not None:
+            return Verdict(open_waves, stuck)
     return Verdict(max(open_waves, min(passed + 1, total)))
 
 
@@ -89,6 +95,24 @@ def _halt(roll_out: RollOut, wave: Sequence[Task], number: int, total: int) -> H
     return Halt(reason, {"wave": number + 1, "waves": total, **found.said})
 
 
+def _stuck(wave: Sequence[Task], number: int, total: int) -> Halt | None:
+    """Return why a campaign does not go on although nobody of a wave is left to be asked."""
+    unforgotten = [task for task in wave if task.state.unforgotten]
+    if not unforgotten or not all(task.state.settled for task in wave):
+        return None
+    first = unforgotten[0]
+    return Halt(
+        f"halted in wave {number + 1} of {total}: {len(unforgotten)} of its {len(wave)} models "
+        f"answered and have not forgotten, the first {first.model_id}, which is {first.state}",
+        {
+            "wave": number + 1,
+            "waves": total,
+            "unforgotten": len(unforgotten),
+            "models": len(wave),
+        },
+    )
+
+
 def _too_much_lost(wave: Iterable[Task], limit: float) -> Halt | None:
     said: dict[str, str | int] = {"max_retain_drop": repr(limit)}
     for task in wave:
@@ -102,8 +126,9 @@ def _too_much_lost(wave: Iterable[Task], limit: float) -> Halt | None:
                 {**said, "model": task.model_id, "measured": False},
             )
         if drop > limit + 1e-9:
+            lost = "would lose" if task.state is TaskState.HARMFUL else "lost"
             return Halt(
-                f"{task.model_id} lost {drop:.1f} points of retain accuracy "
+                f"{task.model_id} {lost} {drop:.1f} points of retain accuracy "
                 f"({100 * task.result.retain_before:.1f}% before, "
                 f"{100 * task.result.retain_after:.1f}% after), more than {limit:g}",
                 {**said, "model": task.model_id, "retain_drop": repr(drop)},
@@ -112,10 +137,12 @@ def _too_much_lost(wave: Iterable[Task], limit: float) -> Halt | None:
 
 
 def _too_many_failed(wave: Sequence[Task], limit: float) -> Halt | None:
-    failed = sum(task.state is TaskState.FAILED for task in wave)
+    failed = sum(task.state is TaskState.FAILED or task.state.unforgotten for task in wave)
     if failed <= limit * len(wave) + 1e-9:
         return None
+    unforgotten = sum(task.state.unforgotten for task in wave)
+    also = f" ({unforgotten} of them answered, and have not forgotten)" if unforgotten else ""
     return Halt(
-        f"{failed} of its {len(wave)} models failed, more than {100 * limit:g}%",
+        f"{failed} of its {len(wave)} models failed{also}, more than {100 * limit:g}%",
         {"max_error_rate": repr(limit), "failed": failed, "models": len(wave)},
     )

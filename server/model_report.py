@@ -12,8 +12,8 @@ class ModelReport:
 
     Attributes:
         covered: where it stands.
-        result: what its owner reported when it applied the request; `None` if it has not, or if
-            that was taken back.
+        result: what its owner reported when it applied the request, or found that it would not
+            help; `None` if it has not, or if that was taken back.
         fishers: SHA-256 of the merged Fisher packets that it was dampened with.
         told_us: when its owner was known to have got word, in microseconds since the epoch; 0 if
             it was not.

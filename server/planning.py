@@ -5,7 +5,7 @@ inherited: one merged Fisher per group, sent only to the owners of that group.
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from disinherit.common.encodings import Encoding
 from disinherit.common.errors import FisherError, GraphError, RequestError
@@ -47,6 +47,8 @@ class Plan:
         groups: the affected models that are to be dampened.
         exempt: affected models that are not, with the reason.
         failed: affected models that cannot be, with the reason.
+        not_reached: affected models in which no class of the request is known under the name that
+            it arrives with, with the reason; they stay as they are, and a person has to decide.
         notes: what a person should know before approving.
     """
 
@@ -55,6 +57,7 @@ class Plan:
     exempt: Mapping[str, str]
     failed: Mapping[str, str]
     notes: tuple[str, ...]
+    not_reached: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def dampened(self) -> tuple[str, ...]:
@@ -220,7 +223,7 @@ def _notes(
 def check_plan(planned: Plan) -> None:
     """Raise `GraphError` if no affected model can be dampened."""
     if not planned.groups:
-        reasons = {**planned.exempt, **planned.failed}
+        reasons = {**planned.exempt, **planned.failed, **planned.not_reached}
         raise GraphError(
             "Expected at least one model to unlearn in, but: "
             + "; ".join(f"{model} {reason}" for model, reason in reasons.items())

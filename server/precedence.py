@@ -90,5 +90,5 @@ def _ahead(store: CoordinatorStore, request_id: str) -> Iterator[str]:
         return
     for model in (model for group in planned.groups for model in group.models):
         task = tasks.get(model)
-        if task is None or not (task.state.done or task.state is TaskState.FAILED):
+        if task is None or not (task.state.answered or task.state is TaskState.FAILED):
             yield model

@@ -6,7 +6,7 @@ are not asked.  Nothing is sent that would change a model.
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -15,8 +15,10 @@ from disinherit.common.errors import CheckpointError, DisinheritError, FisherErr
 from disinherit.common.graph import InheritanceGraph
 from disinherit.common.merging import MergeRule
 from disinherit.common.packets import Decoded, decode, merge, rename_classes
+from disinherit.common.records import InheritanceKind
 from disinherit.server.answers import one_line, reply_of, root_packets
 from disinherit.server.archive import Archive
+from disinherit.server.audit_words import request_digest
 from disinherit.server.planning import Group
 from disinherit.server.plausibility import check_scale
 from disinherit.server.tables import now_us
@@ -150,7 +152,12 @@ def _collect(
         Ask(
             owner,
             "query.fisher",
-            pb.FisherTask(request_id=request.id, roots=roots.values(), method=request.method),
+            pb.FisherTask(
+                request_id=request.id,
+                roots=roots.values(),
+                method=request.method,
+                request_digest=request_digest(request),
+            ),
         )
         for owner, roots in by_owner.items()
     ]
@@ -231,13 +238,24 @@ def _address(
                 method=request.method,
                 created_us=created_us,
                 measure_retain=request.roll_out.HasField("max_retain_drop"),
+                max_retain_drop=(
+                    request.roll_out.max_retain_drop
+                    if request.roll_out.HasField("max_retain_drop")
+                    else None
+                ),
+                request_digest=request_digest(request),
+                roots=[
+                    root
+                    for root in request.roots
+                    if root.samples and graph.model(root.model_id).owner == model.owner
+                ],
             ),
         )
         if model.owner not in positions:
             # Not shared between groups by digest: that says nothing of the classes' names.
             positions[model.owner] = len(message.fishers)
             message.fishers.append(packet)
-        root = roots.get(model.id, pb.Root())
+        root = roots.get(_standing_for(graph, model.id, roots), pb.Root())
         message.models.append(
             pb.ModelTask(
                 model_id=model.id,
@@ -247,3 +265,13 @@ def _address(
                 sample_salt=root.sample_salt,
             )
         )
+
+
+def _standing_for(graph: InheritanceGraph, model: str, roots: Collection[str]) -> str:
+    """Return the root that a version took the place of, by unlearning only; else its own id."""
+    while model not in roots:
+        before = [e for e in graph.parents(model) if e.kind is InheritanceKind.UNLEARNED]
+        if not before:
+            break
+        model = before[0].parent
+    return model

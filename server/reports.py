@@ -19,7 +19,7 @@ from disinherit.server.gaps import Gap, find_gaps
 from disinherit.server.graph_queries import find_descendants
 from disinherit.server.model_report import ModelReport
 from disinherit.server.tables import AUDIT, find_request, read_task, task_rows
-from disinherit.server.tasks import Task
+from disinherit.server.tasks import Task, TaskState
 from disinherit.v1.unlearning_pb2 import UnlearningRequest
 
 _TIMES: Mapping[AuditKind, tuple[str, bool]] = {
@@ -112,8 +112,12 @@ def _model(
     covered: Covered, task: Task | None, latest: Mapping[tuple[str, str], AuditEntry]
 ) -> ModelReport:
     told = latest.get((AuditKind.NOTIFIED, covered.model_id))
-    result = task.result if task is not None and covered.successor else None
-    applied = latest.get((AuditKind.APPLIED, covered.model_id)) if result is not None else None
+    result = None if task is None or task.state is TaskState.ROLLED_BACK else task.result
+    made = (AuditKind.APPLIED, AuditKind.INEFFECTIVE) if covered.successor else ()
+    applied = next(
+        (latest[kind, covered.model_id] for kind in made if (kind, covered.model_id) in latest),
+        None,
+    )
     return ModelReport(
         covered=covered,
         result=result,

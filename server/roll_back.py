@@ -9,6 +9,7 @@ from typing import cast
 
 from disinherit.common.records import ModelRecord
 from disinherit.server.answers import one_line, refusal_of, reply_of
+from disinherit.server.audit_words import request_digest
 from disinherit.server.leases import Lease
 from disinherit.server.preparation import Say
 from disinherit.server.roll_back_rows import TakenBack
@@ -35,10 +36,13 @@ def roll_back(
     """
     tasks = store.tasks(lease.request_id)
     records = store.records(tasks)
+    digest = request_digest(store.request(lease.request_id))
     messages: dict[str, pb.RollBackTask] = {}
     for model, task in tasks.items():
         if task.state is TaskState.ROLLING_BACK:
-            message = messages.setdefault(task.owner, pb.RollBackTask(request_id=lease.request_id))
+            message = messages.setdefault(
+                task.owner, pb.RollBackTask(request_id=lease.request_id, request_digest=digest)
+            )
             message.models.add(model_id=model, digest=records[model].digest)
     say("putting back what was superseded, all owners at once")
     asks = [Ask(owner, "train.rollback", message) for owner, message in messages.items()]

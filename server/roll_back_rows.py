@@ -14,6 +14,7 @@ from disinherit.server.destruction_rows import check_kept
 from disinherit.server.lineage import check_not_built_upon, put_back
 from disinherit.server.tables import find_tasks, read_task, task_rows
 from disinherit.server.tasks import Task, TaskState
+from disinherit.v1.unlearning_pb2 import OUTCOME_INEFFECTIVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +64,8 @@ def decide(
     campaign = put_event(db, request_id, CampaignEvent.ROLL_BACK, None, actor)
     for task in todo:
         check_kept(task)
-        if task.result is not None:
-            check_not_built_upon(db, task.model_id, task.result.successor.id)
+        if (made := task.successor) is not None:
+            check_not_built_upon(db, task.model_id, made.id)
         undone = replace(task, state=TaskState.ROLLING_BACK, reason=reason)
         take_back_task(db, request_id, undone, actor=actor)
     return campaign
@@ -85,12 +86,14 @@ def record(db: Connection, request_id: str, answers: Iterable[TakenBack]) -> Non
         if answer.refusal:
             take_back_task(db, request_id, _left(task, answer.refusal))
             continue
-        if task.result is not None:
-            put_back(db, task.model_id, task.result.successor.id)
+        if (made := task.successor) is not None:
+            put_back(db, task.model_id, made.id)
         done = replace(task, state=TaskState.ROLLED_BACK)
         take_back_task(db, request_id, done, answer.digest, owner_actor(task.owner))
 
 
 def _left(task: Task, refusal: str) -> Task:
-    state = TaskState.FAILED if task.result is None else TaskState.APPLIED
+    state = TaskState.FAILED if task.successor is None else TaskState.APPLIED
+    if task.result is not None and task.result.outcome == OUTCOME_INEFFECTIVE:
+        state = TaskState.INEFFECTIVE
     return replace(task, state=state, reason=f"not rolled back: {refusal}")

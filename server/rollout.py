@@ -9,11 +9,10 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import cast
 
-from disinherit.common.errors import InputError
-from disinherit.common.graph_formats import record_from_proto
 from disinherit.server.answers import one_line, reply_of
 from disinherit.server.evaluations import evaluations
 from disinherit.server.leases import Lease
+from disinherit.server.outcomes import refused, told
 from disinherit.server.preparation import Prepared, Say
 from disinherit.server.store import CoordinatorStore
 from disinherit.server.tasks import Answered, Task, TaskState
@@ -97,9 +96,9 @@ class Rollout:
             StoreError: if the lease was lost.
         """
         applied = {
-            task.result.successor.id: task
+            made.id: task
             for task in self._store.tasks(self._lease.request_id).values()
-            if task.state is TaskState.APPLIED and task.result is not None
+            if task.state is TaskState.APPLIED and (made := task.successor) is not None
         }
         if not applied:
             return
@@ -128,34 +127,37 @@ class Rollout:
         for result in reply.models if reply is not None else ():
             if result.model_id in missing:
                 said.setdefault(result.model_id, result)
-        told = [_told(todo[model], result, missing.pop(model)) for model, result in said.items()]
-        answered = [one for one in told if isinstance(one, Answered)]
-        refused = self._store_answered(answered)
-        for model in (one.task.model_id for one in answered if one.task.model_id not in refused):
-            new = said[model].outcome == pb.OUTCOME_APPLIED
+        found = [
+            told(todo[model], result, missing.pop(model), asked.request_digest)
+            for model, result in said.items()
+        ]
+        answered = [one for one in found if isinstance(one, Answered)]
+        rejected = self._store_answered(answered)
+        for model in (one.task.model_id for one in answered if one.task.model_id not in rejected):
+            new = said[model].outcome != pb.OUTCOME_ALREADY_APPLIED
             (applied.changed if new else applied.already).append(model)
         reason = error or "its owner did not mention it"
         self._put(
-            *(one for one in told if isinstance(one, Task)),
-            *(_refused(todo[model], why) for model, why in refused.items()),
+            *(one for one in found if isinstance(one, Task)),
+            *(refused(todo[model], why) for model, why in rejected.items()),
             *(_unanswered(todo[model], answer, reason) for model in missing),
         )
         self._say(error or f"{answer.ask.owner} answered")
 
     def _store_answered(self, answered: Sequence[Answered]) -> dict[str, str]:
         """Store what an owner applied, and return why the graph refuses some of it."""
-        refused: dict[str, str] = {}
+        rejected: dict[str, str] = {}
         for start in range(0, len(answered), _AT_ONCE):
             part = answered[start : start + _AT_ONCE]
-            refused |= self._store.update_answered(self._lease.request_id, part, lease=self._lease)
-        return refused
+            rejected |= self._store.update_answered(self._lease.request_id, part, lease=self._lease)
+        return rejected
 
     def _put(self, *tasks: Task, fishers: Mapping[str, Sequence[str]] = _NONE) -> None:
         self._store.update_all(self._lease.request_id, tasks, fishers=fishers, lease=self._lease)
 
 
 def _verified(task: Task, evaluation: pb.Evaluation) -> Task:
-    expected = task.result.successor.digest if task.result else ""
+    expected = made.digest if (made := task.successor) is not None else ""
     if evaluation.error and not evaluation.digest:
         return replace(task, reason=f"not verified: {evaluation.error}")
     if evaluation.digest != expected:
@@ -163,23 +165,6 @@ def _verified(task: Task, evaluation: pb.Evaluation) -> Task:
         reason = f"reported digest {expected}, but its owner holds {held}"
         return replace(task, state=TaskState.FAILED, reason=reason)
     return replace(task, state=TaskState.VERIFIED, reason="")
-
-
-def _told(task: Task, result: pb.ModelResult, fisher: str) -> Answered | Task:
-    """Return what an owner says of a model: that it is applied, or its task with what is wrong."""
-    if result.outcome not in (pb.OUTCOME_APPLIED, pb.OUTCOME_ALREADY_APPLIED):
-        reason = one_line(result.error) or "its owner reported no outcome"
-        return replace(task, state=TaskState.FAILED, reason=reason)
-    done = replace(task, state=TaskState.APPLIED, reason="", result=task.result or result)
-    try:
-        return Answered(done, record_from_proto(result.successor), fisher)
-    except InputError as error:
-        return _refused(task, str(error))
-
-
-def _refused(task: Task, why: str) -> Task:
-    reason = f"its owner's report was refused: {one_line(why)}"
-    return replace(task, state=TaskState.FAILED, reason=reason)
 
 
 def _unanswered(task: Task, answer: Answer, reason: str) -> Task:
@@ -195,6 +180,8 @@ def _unanswered(task: Task, answer: Answer, reason: str) -> Task:
 
 def _short_of(task: Task, state: TaskState, reason: str = "") -> Task:
     """Return a task that is sent, waits or failed; what was applied stays so, to be verified."""
-    if task.result is not None:
+    if task.successor is not None:
+        if task.state.unforgotten:
+            return task
         return replace(task, state=TaskState.APPLIED, reason=reason)
     return replace(task, state=state, reason=reason)

@@ -104,7 +104,7 @@ class CoordinatorStore(CampaignStore):
         """Store a request with its tasks, and return whether it is new.
 
         The campaign of a new one begins with it.  One that had ended is open again if a task is
-        added that is not settled.
+        added that is not complete, or one is to be carried out again.
 
         Args:
             request: the request.
@@ -135,7 +135,8 @@ class CoordinatorStore(CampaignStore):
                 said = request_words(request, deadline_us)
                 append(db, AuditKind.RECEIVED, actor, request_id=request.id, parameters=said)
             added = change_tasks(db, request.id, tasks)
-            if any(not task.state.settled for task in added):
+            again = [task for task in tasks if task.state is TaskState.PENDING]
+            if again or any(not task.state.complete for task in added):
                 reopen(db, request.id)
         return known is None
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from disinherit.common.records import ModelRecord
+from disinherit.v1.graph_pb2 import ModelRecord as RecordProto
 from disinherit.v1.unlearning_pb2 import ModelResult
 
 
@@ -54,6 +55,11 @@ class TaskState(StrEnum):
         """Whether the owner has made the model forget, as far as it says."""
         return self in (TaskState.APPLIED, TaskState.VERIFIED)
 
+    @property
+    def answered(self) -> bool:
+        """Whether its owner has said what it did, so that it is not asked again by itself."""
+        return self.done or self.unforgotten
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
@@ -64,7 +70,8 @@ class Task:
         owner: who holds it.
         state: where it stands.
         reason: why it is anything but verified.
-        result: what the owner reported once it applied the request; kept when it is rolled back.
+        result: what the owner reported once it applied the request, or found that it would not
+            help; kept when it is rolled back.
         wave: in which wave of the roll-out its owner is; the first is 0.
         destroy_us: when the superseded version is to be destroyed, in microseconds since the epoch;
             0 for not.
@@ -80,10 +87,22 @@ class Task:
     destroy_us: int = 0
     destroyed_us: int = 0
 
+    @property
+    def successor(self) -> RecordProto | None:
+        """The version that its owner made, as it reported; `None` if it made none."""
+        if self.result is None or not self.result.successor.id:
+            return None
+        return self.result.successor
+
+    @property
+    def is_unreached(self) -> bool:
+        """Whether the plan, and not its owner, says that the request does not reach it."""
+        return self.state is TaskState.NOT_REACHED and self.result is None
+
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What an owner answered of a model that it applied a request to.
+    """What an owner answered of a model of which it made a successor.
 
     Attributes:
         task: the task as it stands then.
@@ -98,4 +117,4 @@ class Answered:
 
 def cleansed(tasks: Iterable[Task]) -> set[str]:
     """Return the ids of the versions that a campaign's owners made, as they reported."""
-    return {task.result.successor.id for task in tasks if task.result is not None}
+    return {made.id for task in tasks if (made := task.successor) is not None}

@@ -1,8 +1,8 @@
 """One round of notices: tell owners of affected versions for which there is nothing to do.
 
 A version may be exempt, because its owner's contribution is to be forgotten and it must be retired,
-or failed, because the class cannot be followed to it.  No task is sent for it, so its owner would
-not learn that it is affected.
+or failed, because the class cannot be followed to it, or not reached, because the class is lost on
+the way.  No task is sent for it, so its owner would not learn that it is affected.
 """
 
 from disinherit.server.answers import one_line, reply_of
@@ -13,11 +13,13 @@ from disinherit.server.tasks import TaskState
 from disinherit.server.transport import Ask, Transport
 from disinherit.v1 import unlearning_pb2 as pb
 
+_AS_IT_IS = (TaskState.EXEMPT, TaskState.FAILED, TaskState.NOT_REACHED)
+
 
 def tell_owners(
     store: CoordinatorStore, lease: Lease, transport: Transport, timeout: float, say: Say
 ) -> None:
-    """Send notices about exempt and failed versions whose owners have not got word yet.
+    """Send notices about versions that stay as they are, to owners who have not got word yet.
 
     Who cannot be reached is told by the next pass, if there is one; the log says who was not.
 
@@ -34,7 +36,7 @@ def tell_owners(
     told = store.told(lease.request_id)
     notices: dict[str, pb.NoticeTask] = {}
     for model, task in store.tasks(lease.request_id).items():
-        if task.state in (TaskState.EXEMPT, TaskState.FAILED) and model not in told:
+        if task.state in _AS_IT_IS and model not in told:
             notice = notices.setdefault(task.owner, pb.NoticeTask(request_id=lease.request_id))
             notice.models.add(model_id=model, state=task.state.value, reason=task.reason)
     if not notices:

@@ -75,5 +75,24 @@ def accept(db: Connection, request_id: str) -> None:
     change_tasks(db, request_id, waiting)
 
 
+def retry_unforgotten(db: Connection, request_id: str) -> None:
+    """Let owners be asked again for models that they answered for and that have not forgotten.
+
+    One of which there is a successor is left: it has to be rolled back first, since what is done
+    to it a second time is not what would have been done at once.
+
+    Args:
+        db: a transaction that writes, and resumes the campaign.
+        request_id: the request.
+    """
+    tasks = [read_task(row) for row in task_rows(db, request_id)]
+    again = [
+        replace(task, state=TaskState.PENDING, reason="", result=None)
+        for task in tasks
+        if task.state.unforgotten and task.successor is None and not task.is_unreached
+    ]
+    change_tasks(db, request_id, again)
+
+
 def _put(db: Connection, request_id: str, **values: int | str) -> None:
     db.execute(update(CAMPAIGNS).where(CAMPAIGNS.c.request_id == request_id).values(**values))

@@ -153,14 +153,16 @@ class Identity(_message.Message):
     def __init__(self, owner: _Optional[str] = ...) -> None: ...
 
 class FisherTask(_message.Message):
-    __slots__ = ("request_id", "roots", "method")
+    __slots__ = ("request_id", "roots", "method", "request_digest")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     ROOTS_FIELD_NUMBER: _ClassVar[int]
     METHOD_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_DIGEST_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     roots: _containers.RepeatedCompositeFieldContainer[Root]
     method: Method
-    def __init__(self, request_id: _Optional[str] = ..., roots: _Optional[_Iterable[_Union[Root, _Mapping]]] = ..., method: _Optional[_Union[Method, _Mapping]] = ...) -> None: ...
+    request_digest: str
+    def __init__(self, request_id: _Optional[str] = ..., roots: _Optional[_Iterable[_Union[Root, _Mapping]]] = ..., method: _Optional[_Union[Method, _Mapping]] = ..., request_digest: _Optional[str] = ...) -> None: ...
 
 class RootFisher(_message.Message):
     __slots__ = ("model_id", "packets", "seconds", "error", "withheld")
@@ -183,20 +185,26 @@ class FisherReply(_message.Message):
     def __init__(self, roots: _Optional[_Iterable[_Union[RootFisher, _Mapping]]] = ...) -> None: ...
 
 class UnlearnTask(_message.Message):
-    __slots__ = ("request_id", "method", "fishers", "models", "created_us", "measure_retain")
+    __slots__ = ("request_id", "method", "fishers", "models", "created_us", "measure_retain", "max_retain_drop", "request_digest", "roots")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     METHOD_FIELD_NUMBER: _ClassVar[int]
     FISHERS_FIELD_NUMBER: _ClassVar[int]
     MODELS_FIELD_NUMBER: _ClassVar[int]
     CREATED_US_FIELD_NUMBER: _ClassVar[int]
     MEASURE_RETAIN_FIELD_NUMBER: _ClassVar[int]
+    MAX_RETAIN_DROP_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    ROOTS_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     method: Method
     fishers: _containers.RepeatedCompositeFieldContainer[FisherPacket]
     models: _containers.RepeatedCompositeFieldContainer[ModelTask]
     created_us: int
     measure_retain: bool
-    def __init__(self, request_id: _Optional[str] = ..., method: _Optional[_Union[Method, _Mapping]] = ..., fishers: _Optional[_Iterable[_Union[FisherPacket, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[ModelTask, _Mapping]]] = ..., created_us: _Optional[int] = ..., measure_retain: _Optional[bool] = ...) -> None: ...
+    max_retain_drop: float
+    request_digest: str
+    roots: _containers.RepeatedCompositeFieldContainer[Root]
+    def __init__(self, request_id: _Optional[str] = ..., method: _Optional[_Union[Method, _Mapping]] = ..., fishers: _Optional[_Iterable[_Union[FisherPacket, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[ModelTask, _Mapping]]] = ..., created_us: _Optional[int] = ..., measure_retain: _Optional[bool] = ..., max_retain_drop: _Optional[float] = ..., request_digest: _Optional[str] = ..., roots: _Optional[_Iterable[_Union[Root, _Mapping]]] = ...) -> None: ...
 
 class ModelTask(_message.Message):
     __slots__ = ("model_id", "fisher", "digest", "samples", "sample_salt")
@@ -223,7 +231,7 @@ class Selection(_message.Message):
     def __init__(self, parameter: _Optional[str] = ..., rows: _Optional[_Iterable[int]] = ..., total: _Optional[int] = ...) -> None: ...
 
 class ModelResult(_message.Message):
-    __slots__ = ("model_id", "outcome", "successor", "alpha", "lam", "gauge", "tuned", "selections", "out_of_scope", "fisher_seconds", "tune_seconds", "apply_seconds", "error", "repair_steps", "inheritance", "scale", "retain_before", "retain_after")
+    __slots__ = ("model_id", "outcome", "successor", "alpha", "lam", "gauge", "tuned", "selections", "out_of_scope", "fisher_seconds", "tune_seconds", "apply_seconds", "error", "repair_steps", "inheritance", "scale", "retain_before", "retain_after", "forget", "retain_samples", "cleared_before", "request_digest")
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     SUCCESSOR_FIELD_NUMBER: _ClassVar[int]
@@ -242,6 +250,10 @@ class ModelResult(_message.Message):
     SCALE_FIELD_NUMBER: _ClassVar[int]
     RETAIN_BEFORE_FIELD_NUMBER: _ClassVar[int]
     RETAIN_AFTER_FIELD_NUMBER: _ClassVar[int]
+    FORGET_FIELD_NUMBER: _ClassVar[int]
+    RETAIN_SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    CLEARED_BEFORE_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_DIGEST_FIELD_NUMBER: _ClassVar[int]
     model_id: str
     outcome: Outcome
     successor: _graph_pb2.ModelRecord
@@ -260,7 +272,29 @@ class ModelResult(_message.Message):
     scale: float
     retain_before: float
     retain_after: float
-    def __init__(self, model_id: _Optional[str] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., successor: _Optional[_Union[_graph_pb2.ModelRecord, _Mapping]] = ..., alpha: _Optional[float] = ..., lam: _Optional[float] = ..., gauge: _Optional[float] = ..., tuned: _Optional[bool] = ..., selections: _Optional[_Iterable[_Union[Selection, _Mapping]]] = ..., out_of_scope: _Optional[_Iterable[str]] = ..., fisher_seconds: _Optional[float] = ..., tune_seconds: _Optional[float] = ..., apply_seconds: _Optional[float] = ..., error: _Optional[str] = ..., repair_steps: _Optional[int] = ..., inheritance: _Optional[float] = ..., scale: _Optional[float] = ..., retain_before: _Optional[float] = ..., retain_after: _Optional[float] = ...) -> None: ...
+    forget: Recognition
+    retain_samples: int
+    cleared_before: bool
+    request_digest: str
+    def __init__(self, model_id: _Optional[str] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., successor: _Optional[_Union[_graph_pb2.ModelRecord, _Mapping]] = ..., alpha: _Optional[float] = ..., lam: _Optional[float] = ..., gauge: _Optional[float] = ..., tuned: _Optional[bool] = ..., selections: _Optional[_Iterable[_Union[Selection, _Mapping]]] = ..., out_of_scope: _Optional[_Iterable[str]] = ..., fisher_seconds: _Optional[float] = ..., tune_seconds: _Optional[float] = ..., apply_seconds: _Optional[float] = ..., error: _Optional[str] = ..., repair_steps: _Optional[int] = ..., inheritance: _Optional[float] = ..., scale: _Optional[float] = ..., retain_before: _Optional[float] = ..., retain_after: _Optional[float] = ..., forget: _Optional[_Union[Recognition, _Mapping]] = ..., retain_samples: _Optional[int] = ..., cleared_before: _Optional[bool] = ..., request_digest: _Optional[str] = ...) -> None: ...
+
+class Recognition(_message.Message):
+    __slots__ = ("measure", "before", "after", "floor", "margin", "samples", "source")
+    MEASURE_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    FLOOR_FIELD_NUMBER: _ClassVar[int]
+    MARGIN_FIELD_NUMBER: _ClassVar[int]
+    SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    measure: str
+    before: float
+    after: float
+    floor: float
+    margin: float
+    samples: int
+    source: str
+    def __init__(self, measure: _Optional[str] = ..., before: _Optional[float] = ..., after: _Optional[float] = ..., floor: _Optional[float] = ..., margin: _Optional[float] = ..., samples: _Optional[int] = ..., source: _Optional[str] = ...) -> None: ...
 
 class UnlearnReply(_message.Message):
     __slots__ = ("models",)
@@ -269,12 +303,14 @@ class UnlearnReply(_message.Message):
     def __init__(self, models: _Optional[_Iterable[_Union[ModelResult, _Mapping]]] = ...) -> None: ...
 
 class RollBackTask(_message.Message):
-    __slots__ = ("request_id", "models")
+    __slots__ = ("request_id", "models", "request_digest")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     MODELS_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_DIGEST_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     models: _containers.RepeatedCompositeFieldContainer[ModelRollBack]
-    def __init__(self, request_id: _Optional[str] = ..., models: _Optional[_Iterable[_Union[ModelRollBack, _Mapping]]] = ...) -> None: ...
+    request_digest: str
+    def __init__(self, request_id: _Optional[str] = ..., models: _Optional[_Iterable[_Union[ModelRollBack, _Mapping]]] = ..., request_digest: _Optional[str] = ...) -> None: ...
 
 class ModelRollBack(_message.Message):
     __slots__ = ("model_id", "digest")
@@ -305,12 +341,14 @@ class RollBackReply(_message.Message):
     def __init__(self, models: _Optional[_Iterable[_Union[RollBackResult, _Mapping]]] = ...) -> None: ...
 
 class DestroyTask(_message.Message):
-    __slots__ = ("request_id", "models")
+    __slots__ = ("request_id", "models", "request_digest")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     MODELS_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_DIGEST_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     models: _containers.RepeatedCompositeFieldContainer[ModelDestruction]
-    def __init__(self, request_id: _Optional[str] = ..., models: _Optional[_Iterable[_Union[ModelDestruction, _Mapping]]] = ...) -> None: ...
+    request_digest: str
+    def __init__(self, request_id: _Optional[str] = ..., models: _Optional[_Iterable[_Union[ModelDestruction, _Mapping]]] = ..., request_digest: _Optional[str] = ...) -> None: ...
 
 class ModelDestruction(_message.Message):
     __slots__ = ("model_id", "digest")

@@ -1,0 +1,111 @@
+"""What an owner's result of a model comes to: forgotten, or an end that is not.
+
+An owner's word is taken for what it did, and not for what that came to: a model in which nothing
+was selected, or that by its owner's own figures still recognises what is to be forgotten, has not
+forgotten, whatever the owner calls it.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+from disinherit.common.errors import InputError
+from disinherit.common.graph_formats import record_from_proto
+from disinherit.server.answers import one_line
+from disinherit.server.tasks import Answered, Task, TaskState
+from disinherit.v1 import unlearning_pb2 as pb
+
+_APPLIED = (pb.OUTCOME_APPLIED, pb.OUTCOME_ALREADY_APPLIED)
+_UNFORGOTTEN: Mapping[int, TaskState] = {
+    pb.OUTCOME_INEFFECTIVE: TaskState.INEFFECTIVE,
+    pb.OUTCOME_NOT_REACHED: TaskState.NOT_REACHED,
+    pb.OUTCOME_HARMFUL: TaskState.HARMFUL,
+}
+_MEASURES = ("accuracy", "auc")
+
+
+def told(task: Task, result: pb.ModelResult, fisher: str, request_digest: str) -> Answered | Task:
+    """Return what an owner says of a model: that it made a successor, or its task with the reason.
+
+    Args:
+        task: the task as it stands.
+        result: what the owner reports.
+        fisher: SHA-256 of the Fisher packet that it was sent.
+        request_digest: SHA-256 of what the request asks for.
+    """
+    if result.outcome not in (*_APPLIED, *_UNFORGOTTEN):
+        reason = one_line(result.error) or "its owner reported no outcome"
+        return replace(task, state=TaskState.FAILED, reason=reason)
+    wrong = _malformed(result, request_digest)
+    if wrong:
+        return refused(task, wrong)
+    state, reason = _state(result)
+    done = replace(task, state=state, reason=reason, result=_kept(task, result, state))
+    if state is not TaskState.APPLIED and not result.successor.id:
+        return done
+    try:
+        return Answered(done, record_from_proto(result.successor), fisher)
+    except InputError as error:
+        return refused(task, str(error))
+
+
+def refused(task: Task, why: str) -> Task:
+    """Return a task whose owner's report cannot be believed."""
+    reason = f"its owner's report was refused: {one_line(why)}"
+    return replace(task, state=TaskState.FAILED, reason=reason)
+
+
+def selected(result: pb.ModelResult) -> int:
+    """Return how many values were dampened."""
+    return sum(sum(selection.rows) for selection in result.selections)
+
+
+def _malformed(result: pb.ModelResult, request_digest: str) -> str:
+    """Return why a report makes no sense, or `""`."""
+    if result.request_digest not in ("", request_digest):
+        return (
+            f"Expected what was done for the request with digest {request_digest}, but its owner's "
+            f"ledger has another one under this id, with digest {one_line(result.request_digest)}. "
+            "Submit it under an id that was not used before."
+        )
+    if result.HasField("forget"):
+        found = result.forget
+        numbers = (found.before, found.after, found.floor, found.margin)
+        if not all(math.isfinite(value) and 0 <= value <= 1 for value in numbers):
+            return f"Expected shares from 0 to 1, but got {', '.join(map(str, numbers))}."
+        if found.samples < 1 or found.measure not in _MEASURES:
+            return (
+                f"Expected accuracy or auc of at least one sample, but got "
+                f"{one_line(found.measure)!r} of {found.samples}."
+            )
+    return ""
+
+
+def _state(result: pb.ModelResult) -> tuple[TaskState, str]:
+    reason = one_line(result.error)
+    if result.outcome in _UNFORGOTTEN:
+        return _UNFORGOTTEN[result.outcome], reason or "its owner gave no reason"
+    found = result.forget
+    if not selected(result) and not result.cleared_before:
+        return TaskState.INEFFECTIVE, (
+            "its owner selected nothing to dampen, so it knows what it knew: choose a wider scope "
+            "or a lower alpha, or retrain it"
+        )
+    if result.HasField("forget") and found.after > found.floor + found.margin + 1e-9:
+        return TaskState.INEFFECTIVE, (
+            f"by its owner's own figures it still recognises what is to be forgotten "
+            f"({found.measure} {found.before:.3f} before, {found.after:.3f} after, on "
+            f"{found.samples} samples of {one_line(found.source)})"
+        )
+    return TaskState.APPLIED, ""
+
+
+def _kept(task: Task, result: pb.ModelResult, state: TaskState) -> pb.ModelResult:
+    """Return what is stored: what was reported first of the successor that is there already."""
+    if task.successor is not None and task.result is not None:
+        return task.result
+    kept = pb.ModelResult()
+    kept.CopyFrom(result)
+    if state is TaskState.INEFFECTIVE:
+        kept.outcome = pb.OUTCOME_INEFFECTIVE
+    return kept
