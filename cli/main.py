@@ -16,6 +16,7 @@ from disinherit.cli import (
     audit,
     audit_verify,
     bench,
+    confirm,
     coverage,
     demo,
     deploy,
@@ -59,6 +60,7 @@ app.add_typer(audit.app, name="audit")
 app.add_typer(deploy.app, name="deploy")
 app.command(name="invite", epilog=invite.EXAMPLES)(invite.invite)
 app.command(name="revoke", epilog=revoke.EXAMPLES)(revoke.revoke)
+app.add_typer(confirm.app, name="confirm")
 app.command(name="agent", epilog=agent.EXAMPLES)(agent.agent)
 
 

@@ -26,6 +26,10 @@ class AuditKind(enum.StrEnum):
     MODEL_REGISTERED = "model_registered"
     MODEL_COMPLETED = "model_completed"
     SIGNING_KEY = "signing_key"
+    KEY_REVOKED = "key_revoked"
+    CHECKPOINT = "checkpoint"
+    CLOCK_CONFIRMED = "clock_confirmed"
+    HISTORY_CONFIRMED = "history_confirmed"
 
     RECEIVED = "received"
     APPROVED = "approved"

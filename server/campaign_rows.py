@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, insert, select, tuple_, update
 
 from disinherit.common.audit_chain import Json
+from disinherit.common.audit_lines import read_entry
 from disinherit.common.errors import RequestError, StoreError
 from disinherit.server.audit import append
 from disinherit.server.audit_words import COORDINATOR, OF_EVENT, OF_OUTCOME, AuditKind
@@ -20,7 +21,7 @@ from disinherit.server.campaign_states import (
 )
 from disinherit.server.destruction_rows import schedule
 from disinherit.server.notices import record_untold
-from disinherit.server.tables import CAMPAIGNS, REQUESTS, TASKS, now_us
+from disinherit.server.tables import AUDIT, CAMPAIGNS, REQUESTS, TASKS, now_us
 from disinherit.server.tasks import TaskState
 
 _ENDED = (CampaignState.COMPLETE, CampaignState.PARTIAL, CampaignState.ABORTED)
@@ -137,7 +138,7 @@ def reopen(db: Connection, request_id: str) -> None:
     """Open a campaign that has ended for what joined it late, with as much time as it once had."""
     campaign = find_campaign(db, request_id)
     if campaign.state in (CampaignState.COMPLETE, CampaignState.PARTIAL):
-        span = campaign.deadline_us - campaign.created_us
+        span = campaign.deadline_us - _received_us(db, campaign)
         deadline = now_us() + span if campaign.deadline_us else 0
         _put(
             db,
@@ -146,6 +147,16 @@ def reopen(db: Connection, request_id: str) -> None:
             deadline,
             AuditKind.REOPENED,
         )
+
+
+def _received_us(db: Connection, campaign: Campaign) -> int:
+    """Return when a request came in; its place in the order may be later than that."""
+    line = db.scalar(
+        select(AUDIT.c.entry)
+        .where(AUDIT.c.request_id == campaign.request_id, AUDIT.c.kind == AuditKind.RECEIVED)
+        .limit(1)
+    )
+    return campaign.created_us if line is None else read_entry(line).event.time_us
 
 
 def settle(db: Connection, request_id: str) -> Campaign:

@@ -8,7 +8,7 @@
     running, complete, partial --a threshold was passed--> halted --resume--> running
     awaiting_approval, running, paused, halted, partial --abort--> aborted
     complete, partial, aborted, paused, halted, rolled_back --roll back--> rolling_back
-    rolling_back --end of a pass--> rolling_back | rolled_back
+    rolling_back --end of a pass--> rolling_back | rolled_back | partial (nothing was put back)
 """
 
 from collections.abc import Iterable, Mapping
@@ -149,7 +149,12 @@ def state_after_roll_back(tasks: Iterable[TaskState]) -> CampaignState:
     Example:
         >>> str(state_after_roll_back([TaskState.ROLLED_BACK, TaskState.VERIFIED]))
         'rolled_back'
+        >>> str(state_after_roll_back([TaskState.APPLIED]))  # its owner could not
+        'partial'
     """
-    if TaskState.ROLLING_BACK in tasks:
+    states = set(tasks)
+    if TaskState.ROLLING_BACK in states:
         return CampaignState.ROLLING_BACK
+    if states and TaskState.ROLLED_BACK not in states:
+        return CampaignState.PARTIAL
     return CampaignState.ROLLED_BACK

@@ -107,19 +107,17 @@ def record(db: Connection, request_id: str, answers: Iterable[DestroyedModel]) -
 
 
 def check_kept(task: Task) -> None:
-    """Refuse to put a version back whose window has passed.
+    """Refuse to put a version back whose old weights are gone; no clock decides that.
 
     Args:
         task: its task.
 
     Raises:
-        RequestError: if it has.
+        RequestError: if they are.
     """
-    when = task.destroyed_us or task.destroy_us
-    if when and when <= now_us():
-        time = datetime.fromtimestamp(when / 1e6, UTC).isoformat(timespec="seconds")
-        what = "its old weights were destroyed" if task.destroyed_us else "it ended"
+    if task.destroyed_us:
+        time = datetime.fromtimestamp(task.destroyed_us / 1e6, UTC).isoformat(timespec="seconds")
         raise RequestError(
             f"Expected a model within its retention window, but {task.model_id!r} cannot be put "
-            f"back: {what} at {time}. Choose others with --model."
+            f"back: its old weights were destroyed at {time}. Choose others with --model."
         )

@@ -3,7 +3,8 @@
 A lease runs out unless it is renewed, so a coordinator that died is followed by another one.  One
 that only slept, or whose clock is wrong, may still believe it holds the lease: every lease has a
 higher token than the one before, and what is written with any other token than the latest is
-refused.
+refused.  So a lease may also be taken too early: one that would run longer than it was given for
+was given by a clock that has been set back since, and has ended.
 """
 
 import threading
@@ -19,6 +20,8 @@ from disinherit.common.errors import CampaignError, StoreError
 from disinherit.server.tables import CAMPAIGNS, now_us
 
 _POLL_SECONDS = 0.1
+_LONGEST_US = 3600 * 1_000_000
+"""Of a lease that was given before lengths were kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +113,13 @@ def take(db: Connection, request_id: str, holder: str, seconds: float) -> Lease:
     """
     row = db.execute(select(CAMPAIGNS).where(CAMPAIGNS.c.request_id == request_id)).one()
     now = now_us()
-    if row.lease_until_us > now:
+    if now < row.lease_until_us <= now + (row.lease_length_us or _LONGEST_US):
         raise CampaignError(
             f"Expected nobody else to drive campaign {request_id!r}, but {row.lease_holder} does, "
             f"for {(row.lease_until_us - now) / 1e6:.1f} s unless it goes on. Try again then."
         )
     lease = Lease(request_id, holder, row.lease_token + 1)
-    _put(db, lease, until_us=_after(now, seconds))
+    _put(db, lease, now, seconds)
     return lease
 
 
@@ -127,7 +130,7 @@ def renew(db: Connection, lease: Lease, seconds: float) -> None:
         StoreError: if it was lost.
     """
     check(db, lease)
-    _put(db, lease, until_us=_after(now_us(), seconds))
+    _put(db, lease, now_us(), seconds)
 
 
 def release(db: Connection, lease: Lease) -> None:
@@ -137,7 +140,7 @@ def release(db: Connection, lease: Lease) -> None:
         StoreError: if it was lost.
     """
     check(db, lease)
-    _put(db, Lease(lease.request_id, "", lease.token + 1), until_us=0)
+    _put(db, Lease(lease.request_id, "", lease.token + 1), 0, 0.0)
 
 
 def check(db: Connection, lease: Lease) -> None:
@@ -151,14 +154,12 @@ def check(db: Connection, lease: Lease) -> None:
         )
 
 
-def _put(db: Connection, lease: Lease, until_us: int) -> None:
+def _put(db: Connection, lease: Lease, start_us: int, seconds: float) -> None:
+    length = round(seconds * 1e6)
     values = {
         "lease_token": lease.token,
         "lease_holder": lease.holder,
-        "lease_until_us": until_us,
+        "lease_until_us": start_us + length,
+        "lease_length_us": length,
     }
     db.execute(update(CAMPAIGNS).where(CAMPAIGNS.c.request_id == lease.request_id).values(**values))
-
-
-def _after(start_us: int, seconds: float) -> int:
-    return start_us + round(seconds * 1e6)

@@ -5,8 +5,9 @@ from pathlib import Path
 from sqlalchemy import Connection, inspect, text
 
 from disinherit.common.errors import StoreError
+from disinherit.server.database import Database
 
-REVISIONS = ("0001", "0002", "0004", "0005", "0006", "0007")
+REVISIONS = ("0001", "0002", "0004", "0005", "0006", "0007", "0008")
 """The revisions in `migrations/versions`, the oldest first."""
 
 _VERSION_TABLE = "alembic_version"
@@ -50,6 +51,19 @@ def upgrade(db: Connection) -> None:
         # Made before there were revisions, with the tables of the first.
         command.stamp(config, REVISIONS[0])
     command.upgrade(config, REVISIONS[-1])
+
+
+def prepare(database: Database) -> None:
+    """Give a database the latest tables, if it has others or none.
+
+    Raises:
+        StoreError: if it cannot be used, or a later version of Disinherit made its tables.
+    """
+    with database.reading() as db:
+        current = is_current(db)
+    if not current:
+        with database.writing() as db:
+            upgrade(db)
 
 
 def _revision(db: Connection) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-from sqlalchemy import insert, select
+from sqlalchemy import func, insert, select
 
 from disinherit.common.dsse import Signer
 from disinherit.common.errors import CheckpointError, GraphError, RequestError, StoreError
@@ -19,6 +19,7 @@ from disinherit.server.audited_tasks import change_tasks
 from disinherit.server.campaign_rows import Campaign, insert_campaign, reopen
 from disinherit.server.campaign_states import CampaignState
 from disinherit.server.campaign_store import CampaignStore
+from disinherit.server.clock import Clock
 from disinherit.server.coverage import LARGEST_PAGE, CoveragePage, cover, page
 from disinherit.server.database import Database
 from disinherit.server.destruction_rows import DestroyedModel
@@ -29,7 +30,7 @@ from disinherit.server.packet_files import PacketFiles, open_packet_files
 from disinherit.server.packets import find_packets, put_packets
 from disinherit.server.reports import Report, make_report
 from disinherit.server.roll_back_rows import TakenBack
-from disinherit.server.schema import is_current, upgrade
+from disinherit.server.schema import prepare
 from disinherit.server.signing import KnownKey, announce_key, find_keys
 from disinherit.server.successors import put_successors
 from disinherit.server.tables import (
@@ -51,7 +52,8 @@ class CoordinatorStore(CampaignStore):
     """Graph, requests and tasks in one database.
 
     Args:
-        url: an SQLAlchemy URL, or the path of an SQLite file.
+        url: an SQLAlchemy URL, the path of an SQLite file, or a database that is open; its
+            transactions that write wait in one queue, so a process opens it once.
         packets: folder of the roots' Fisher packets, or an fsspec URL; by default beside the
             SQLite file, with `.packets` after its name.
 
@@ -60,19 +62,16 @@ class CoordinatorStore(CampaignStore):
             method raises it if it fails or holds something damaged.
     """
 
-    def __init__(self, url: str | Path, packets: str | Path | None = None) -> None:
-        super().__init__(Database(url))
+    def __init__(self, url: str | Path | Database, packets: str | Path | None = None) -> None:
+        super().__init__(url if isinstance(url, Database) else Database(url))
+        self._clock = Clock(self._database)
         file = self._database.file
         if packets is None and file is not None:
             packets = file.with_name(f"{file.name}.packets")
         try:
             self._packets = None if packets is None else open_packet_files(packets)
             self._check_there(file)
-            with self._database.reading() as db:
-                current = is_current(db)
-            if not current:
-                with self._database.writing() as db:
-                    upgrade(db)
+            prepare(self._database)
         except BaseException:
             self.close()
             raise
@@ -128,7 +127,10 @@ class CoordinatorStore(CampaignStore):
                     "request. Submit it under another id."
                 )
             if known is None:
-                values = {"id": request.id, "created_us": now_us(), "request": data}
+                # Later than all others, whatever the clock says: that is the order they go in.
+                latest = db.scalar(select(func.max(REQUESTS.c.created_us))) or 0
+                created = max(now_us(), latest + 1)
+                values = {"id": request.id, "created_us": created, "request": data}
                 db.execute(insert(REQUESTS).values(**values))
                 state = CampaignState.AWAITING_APPROVAL if approval else CampaignState.RUNNING
                 insert_campaign(db, request.id, state, deadline_us)
@@ -301,11 +303,18 @@ class CoordinatorStore(CampaignStore):
     def due_destructions(self, request_id: str = "") -> dict[str, list[str]]:
         """Return request -> the versions whose retention windows have passed.
 
+        There is none as long as the clock shows what it should not: nobody can take it back.
+
         Args:
             request_id: only this request; `""` for all.
         """
+        believed = self._clock.believed()
         with self._database.reading() as db:
-            return destruction_rows.find_due(db, request_id)
+            due = destruction_rows.find_due(db, request_id)
+        if due and not believed:
+            self._clock.warn()
+            return {}
+        return due
 
     def record_destruction(
         self, request_id: str, answers: Iterable[DestroyedModel], *, lease: Lease | None = None

@@ -107,6 +107,8 @@ CAMPAIGNS = Table(
     Column("lease_token", BigInteger, nullable=False),
     Column("lease_holder", Text, nullable=False),
     Column("lease_until_us", BigInteger, nullable=False),
+    # Of the lease, from when it was last renewed.
+    Column("lease_length_us", BigInteger, nullable=False, server_default="0"),
     # Of the roll-out: how many waves have begun, how many a person let pass, why it was halted.
     Column("open_waves", BigInteger, nullable=False, server_default="1"),
     Column("accepted_waves", BigInteger, nullable=False, server_default="0"),
@@ -134,6 +136,36 @@ AUDIT = Table(
     Column("entry", LargeBinary, nullable=False),
     Index("ix_audit_request", "request_id", "sequence"),
     Index("ix_audit_model", "request_id", "model_id", "kind"),
+)
+CLOCK = Table(  # one row: when the clock was last right, and when a person last said so
+    "clock",
+    METADATA,
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("seen_us", BigInteger, nullable=False),
+    Column("confirmed_us", BigInteger, nullable=False),
+)
+ENROLMENT_TOKENS = Table(
+    "enrolment_token",
+    METADATA,
+    Column("token_sha256", String(64), primary_key=True),
+    Column("owner", String(128), nullable=False),
+    Column("expires_us", BigInteger, nullable=False),
+    # SHA-256 of the public key it was spent on; empty as long as it was not.
+    Column("key_sha256", String(64), nullable=False, default=""),
+)
+AGENT_KEYS = Table(
+    "agent_key",
+    METADATA,
+    # SHA-256 of the public key, DER.
+    Column("key_sha256", String(64), primary_key=True),
+    Column("owner", String(128), nullable=False),
+    Column("enrolled_us", BigInteger, nullable=False),
+)
+REVOCATIONS = Table(
+    "agent_revocation",
+    METADATA,
+    Column("owner", String(128), primary_key=True),
+    Column("revoked_us", BigInteger, nullable=False),
 )
 
 M = TypeVar("M", bound=Message)

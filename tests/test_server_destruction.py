@@ -102,19 +102,24 @@ def test_after_the_window_the_old_weights_are_gone_and_the_log_says_so(
     assert world.store.campaign("kept").state is S.COMPLETE
 
 
-@pytest.mark.parametrize("destroyed", [True, False])
-def test_after_the_window_it_is_not_rolled_back_any_more(
-    world: World, sleep: Sleep, destroyed: bool
-) -> None:
+def test_what_was_destroyed_is_not_rolled_back_any_more(world: World, sleep: Sleep) -> None:
     finish(world)
     sleep(HOUR + 1)
-    if destroyed:
-        world.coordinator.drive("kept")
-    what = "its old weights were destroyed at 20" if destroyed else "it ended at 20"
+    world.coordinator.drive("kept")
     knowledge = world.knowledge()
+    what = "its old weights were destroyed at 20"
     with pytest.raises(RequestError, match=f"'r1' cannot be put back: {what}"):
         world.store.roll_back("kept")
     assert world.knowledge() == knowledge
+
+
+def test_after_the_window_what_is_there_still_is_rolled_back(world: World, sleep: Sleep) -> None:
+    finish(world)
+    sleep(HOUR + 1)
+    world.store.roll_back("kept")
+    world.coordinator.drive("kept")
+    assert world.store.campaign("kept").state is S.ROLLED_BACK
+    assert weights_left(world) == set(AFFECTED)
 
 
 def test_within_the_window_it_can_be_rolled_back_and_nothing_is_destroyed_then(

@@ -23,7 +23,8 @@ from disinherit.v1 import unlearning_pb2 as pb
 
 LEARNED = Provenance("animals", {"cat": 3, "dog": 0})
 RECORD = ModelRecord("r", "anna", "aa", ("cat", "dog"), "0a", 1, LEARNED)
-OF_REVISIONS = ("alembic_version", "packet", "campaign", "audit", "holding")
+ENROLMENT = ("enrolment_token", "agent_key", "agent_revocation")
+OF_REVISIONS = ("alembic_version", "packet", "campaign", "audit", "holding", "clock", *ENROLMENT)
 
 
 @pytest.fixture
@@ -101,6 +102,28 @@ def test_a_database_from_before_there_were_revisions_is_upgraded(path: Path) -> 
     assert store.tasks("open") == {"r": Task("r", "anna", TaskState.SENT)}
     assert store.acquire_lease("open", "one", 1.0).token == 1
     store.close()
+
+
+def test_a_database_in_which_enrolment_made_its_tables_itself_keeps_what_they_hold(
+    path: Path,
+) -> None:
+    """As the first release did, beside the revisions."""
+    CoordinatorStore(path).close()
+    sql(
+        path,
+        "UPDATE alembic_version SET version_num = '0007'",
+        "DROP TABLE clock",
+        "ALTER TABLE campaign DROP COLUMN lease_length_us",
+        "INSERT INTO agent_revocation VALUES ('zoe', 5)",
+        "INSERT INTO enrolment_token VALUES ('ab', 'zoe', 0, 'cd')",
+    )
+    CoordinatorStore(path).close()
+    database = Database(path)
+    with database.reading() as db:
+        assert db.execute(text("SELECT * FROM agent_revocation")).all() == [("zoe", 5)]
+        assert db.execute(text("SELECT * FROM enrolment_token")).all() == [("ab", "zoe", 0, "cd")]
+        assert compare_metadata(MigrationContext.configure(db), METADATA) == []
+    database.close()
 
 
 def test_a_database_of_a_later_version_is_refused_and_left_alone(path: Path) -> None:

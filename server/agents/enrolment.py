@@ -10,27 +10,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sqlalchemy import BigInteger, Column, MetaData, String, Table, insert, or_, select, update
+from sqlalchemy import insert, or_, select, update
 
 from disinherit.common.errors import InputError
 from disinherit.common.records import check_id
 from disinherit.server.agents import revocation
 from disinherit.server.agents.authority import CertificateAuthority, requested_key
 from disinherit.server.database import Database
+from disinherit.server.schema import prepare
+from disinherit.server.tables import ENROLMENT_TOKENS
 
 TOKEN_SECONDS = 24 * 3600.0
 """How long a token is good for, unless told otherwise."""
-
-_METADATA = MetaData()
-_TOKENS = Table(
-    "enrolment_token",
-    _METADATA,
-    Column("token_sha256", String(64), primary_key=True),
-    Column("owner", String(128), nullable=False),
-    Column("expires_us", BigInteger, nullable=False),
-    # SHA-256 of the public key it was spent on; empty as long as it was not.
-    Column("key_sha256", String(64), nullable=False, default=""),
-)
 
 
 class TokenError(InputError):
@@ -71,9 +62,7 @@ class Enrolment:
         self._database = database
         self._authority = authority
         self._clock = clock
-        with database.writing() as db:
-            _METADATA.create_all(db)
-            revocation.METADATA.create_all(db)
+        prepare(database)
 
     def invite(self, owner: str, seconds: float = TOKEN_SECONDS) -> str:
         """Return a new token for an owner's agent; it cannot be read back later.
@@ -93,7 +82,7 @@ class Enrolment:
             "expires_us": int((self._clock() + seconds) * 1e6),
         }
         with self._database.writing() as db:
-            db.execute(insert(_TOKENS).values(**row))
+            db.execute(insert(ENROLMENT_TOKENS).values(**row))
         return token
 
     def enrol(self, token: str, certificate_request: bytes) -> Enrolled:
@@ -125,13 +114,13 @@ class Enrolment:
         """
         now = self._now_us()
         with self._database.writing() as db:
-            of_owner = _TOKENS.c.owner == check_id(owner, "owner name")
-            keys = db.scalars(select(_TOKENS.c.key_sha256).where(of_owner)).all()
+            of_owner = ENROLMENT_TOKENS.c.owner == check_id(owner, "owner name")
+            keys = db.scalars(select(ENROLMENT_TOKENS.c.key_sha256).where(of_owner)).all()
             if not keys:
                 raise InputError(f"Expected an owner that was invited, but got {owner!r}.")
             for key in filter(None, keys):  # also those that enrolled before this was noted
                 revocation.enter_key(db, owner, key, now)
-            db.execute(update(_TOKENS).where(of_owner).values(expires_us=0))
+            db.execute(update(ENROLMENT_TOKENS).where(of_owner).values(expires_us=0))
             revocation.revoke(db, owner, now)
 
     def is_revoked(self, owner: str, key: str) -> bool:
@@ -153,13 +142,17 @@ class Enrolment:
     def _spend(self, token: str, key: str) -> str:
         """Bind a token to a key, in one statement so that one key wins, and return the owner."""
         valid = (
-            _TOKENS.c.token_sha256 == token,
-            _TOKENS.c.expires_us > self._now_us(),
-            or_(_TOKENS.c.key_sha256 == "", _TOKENS.c.key_sha256 == key),
+            ENROLMENT_TOKENS.c.token_sha256 == token,
+            ENROLMENT_TOKENS.c.expires_us > self._now_us(),
+            or_(ENROLMENT_TOKENS.c.key_sha256 == "", ENROLMENT_TOKENS.c.key_sha256 == key),
         )
         with self._database.writing() as db:
-            spent = db.execute(update(_TOKENS).where(*valid).values(key_sha256=key)).rowcount
-            of_token = select(_TOKENS.c.owner).where(_TOKENS.c.token_sha256 == token)
+            spent = db.execute(
+                update(ENROLMENT_TOKENS).where(*valid).values(key_sha256=key)
+            ).rowcount
+            of_token = select(ENROLMENT_TOKENS.c.owner).where(
+                ENROLMENT_TOKENS.c.token_sha256 == token
+            )
             owner = db.execute(of_token).scalar() if spent else None
             if owner is not None and not revocation.enter_key(db, owner, key, self._now_us()):
                 raise TokenError(

@@ -12,37 +12,12 @@ import threading
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    Connection,
-    MetaData,
-    String,
-    Table,
-    delete,
-    insert,
-    select,
-)
+from sqlalchemy import Connection, delete, insert, select
 
 from disinherit.common.errors import StoreError
 from disinherit.server.agents.hub import Hub
 from disinherit.server.database import Database
-
-METADATA = MetaData()
-_KEYS = Table(
-    "agent_key",
-    METADATA,
-    # SHA-256 of the public key, DER.
-    Column("key_sha256", String(64), primary_key=True),
-    Column("owner", String(128), nullable=False),
-    Column("enrolled_us", BigInteger, nullable=False),
-)
-_REVOCATIONS = Table(
-    "agent_revocation",
-    METADATA,
-    Column("owner", String(128), primary_key=True),
-    Column("revoked_us", BigInteger, nullable=False),
-)
+from disinherit.server.tables import AGENT_KEYS, REVOCATIONS
 
 _SWEEP_SECONDS = 2.0
 _log = logging.getLogger(__name__)
@@ -63,21 +38,21 @@ def certified_key(certificate: bytes) -> str:
 
 def enter_key(db: Connection, owner: str, key: str, now_us: int) -> bool:
     """Note that a key has enrolled; return whether it may: one that was revoked may not."""
-    row = db.execute(select(_KEYS).where(_KEYS.c.key_sha256 == key)).first()
+    row = db.execute(select(AGENT_KEYS).where(AGENT_KEYS.c.key_sha256 == key)).first()
     if row is not None:
         return bool(row.enrolled_us > _revoked_us(db, row.owner))
     # Later than any revocation, even if the clock was set back since.
     enrolled = max(now_us, _revoked_us(db, owner) + 1)
-    db.execute(insert(_KEYS).values(key_sha256=key, owner=owner, enrolled_us=enrolled))
+    db.execute(insert(AGENT_KEYS).values(key_sha256=key, owner=owner, enrolled_us=enrolled))
     return True
 
 
 def revoke(db: Connection, owner: str, now_us: int) -> None:
     """Refuse all keys that an owner's agents have enrolled with so far."""
-    latest = select(_KEYS.c.enrolled_us).where(_KEYS.c.owner == owner)
+    latest = select(AGENT_KEYS.c.enrolled_us).where(AGENT_KEYS.c.owner == owner)
     revoked = max([now_us, *db.scalars(latest)])
-    db.execute(delete(_REVOCATIONS).where(_REVOCATIONS.c.owner == owner))
-    db.execute(insert(_REVOCATIONS).values(owner=owner, revoked_us=revoked))
+    db.execute(delete(REVOCATIONS).where(REVOCATIONS.c.owner == owner))
+    db.execute(insert(REVOCATIONS).values(owner=owner, revoked_us=revoked))
 
 
 def is_revoked(db: Connection, owner: str, key: str) -> bool:
@@ -85,13 +60,15 @@ def is_revoked(db: Connection, owner: str, key: str) -> bool:
     revoked = _revoked_us(db, owner)
     if revoked < 0:
         return False
-    query = select(_KEYS.c.enrolled_us).where(_KEYS.c.key_sha256 == key, _KEYS.c.owner == owner)
+    query = select(AGENT_KEYS.c.enrolled_us).where(
+        AGENT_KEYS.c.key_sha256 == key, AGENT_KEYS.c.owner == owner
+    )
     enrolled = db.execute(query).scalar()
     return enrolled is None or enrolled <= revoked
 
 
 def _revoked_us(db: Connection, owner: str) -> int:
-    query = select(_REVOCATIONS.c.revoked_us).where(_REVOCATIONS.c.owner == owner)
+    query = select(REVOCATIONS.c.revoked_us).where(REVOCATIONS.c.owner == owner)
     found = db.execute(query).scalar()
     return -1 if found is None else int(found)
 
@@ -130,7 +107,7 @@ class Sweep:
         if not sessions:
             return
         with self._database.reading() as db:
-            refused = set(db.scalars(select(_REVOCATIONS.c.owner)))
+            refused = set(db.scalars(select(REVOCATIONS.c.owner)))
             for session in sessions:
                 if session.owner in refused and is_revoked(db, session.owner, session.key):
                     _log.info("the agent of %s is refused from now on", session.owner)

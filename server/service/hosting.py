@@ -64,8 +64,8 @@ class Service:
         self._server, self.port = listen(
             settings.listen, settings.tls, [RefusalLog(), Authentication(tokens)]
         )
-        self._store = CoordinatorStore(settings.database, settings.packets)
         self._database = Database(settings.database)
+        self._store = CoordinatorStore(self._database, settings.packets)
         signer = self._open_signer(settings.signing_key)
         # The driver first: an agent may arrive as soon as the fleet is there.
         self._driver = Driver(
@@ -123,5 +123,4 @@ class Service:
         if self.fleet is not None:
             self.fleet.stop()
         self._driver.stop(grace)
-        self._database.close()
         self._store.close()

@@ -1,0 +1,40 @@
+"""`disinherit confirm`: what only a person can say, where the coordinator would rather stop."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="Say that something is right which the coordinator cannot know.", no_args_is_help=True
+)
+
+ConfigOption = Annotated[Path, typer.Option(help="The configuration of `disinherit serve`.")]
+YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
+
+@app.command(epilog="Example: disinherit confirm clock --config serve.toml")
+def clock(config: ConfigOption, yes: YesOption = False) -> int:
+    """Say that the machine's clock is right; on the coordinator's machine only.
+
+    Old versions whose retention windows have passed by it are destroyed then.
+    """
+    # Imported here because it takes a while, which --help should not.
+    from disinherit.cli.statuses import as_time
+    from disinherit.server.clock import confirm_clock
+    from disinherit.server.destruction_rows import find_due
+    from disinherit.server.service.confirming import PERSON, opened
+    from disinherit.server.tables import now_us
+
+    with opened(config) as (database, _):
+        with database.reading() as db:
+            due = find_due(db)
+        typer.echo(f"the clock says {as_time(now_us())}")
+        for request, models in due.items():
+            typer.echo(f"{request}: destroys the old weights of {', '.join(models)}")
+        if not yes:
+            typer.confirm("Is it right?", abort=True)
+        with database.writing() as db:
+            confirm_clock(db, PERSON)
+    typer.echo("confirmed")
+    return 0
