@@ -1,6 +1,6 @@
 """What a device needs to own models: pip install of the agent's part alone, its size and its start.
 
-An empty environment gets what `pip install 'disinherit[agent]'` installs, and nothing else.  In it,
+An empty environment gets what `pip install '.[agent]'` installs, and nothing else.  In it,
 none of Flower, Ray, a database or a web stack may be found, `disinherit agent --help` must answer,
 and an agent must enrol, connect over mutual TLS and unlearn in a model.  Then are measured
 

@@ -32,6 +32,7 @@ from disinherit.cli import (
     simulate,
 )
 from disinherit.common.errors import DisinheritError
+from disinherit.common.extras import how_to_install, missing_extra
 
 _INTERRUPTED = 130
 
@@ -103,12 +104,13 @@ def run(arguments: list[str] | None = None) -> int:
     except DisinheritError as error:
         return _fail(str(error), error.exit_code)
     except ModuleNotFoundError as error:
-        if (error.name or "disinherit").partition(".")[0] == "disinherit":
+        words = sys.argv[1:] if arguments is None else arguments
+        extra = missing_extra(error.name or "", next(iter(words), ""))
+        if extra is None:
             raise
         return _fail(
-            f"Expected the package {error.name!r} to be installed, but it is not. Install the part "
-            "of Disinherit that this command belongs to: pip install 'disinherit[agent]', "
-            "'disinherit[server]' or 'disinherit[simulation]'.",
+            f"Expected the package {error.name!r} to be installed, but it is not. Run "
+            f"{how_to_install(extra)}.",
             2,
         )
     except click.Abort:

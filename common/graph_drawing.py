@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from disinherit.common.errors import GraphError
+from disinherit.common.extras import how_to_install
 from disinherit.common.graph import InheritanceGraph
 from disinherit.common.graph_checks import passes_taint
 from disinherit.common.graph_layout import lay_out
@@ -96,7 +97,7 @@ def to_png(
     except ImportError as error:
         raise GraphError(
             "Expected matplotlib to draw a PNG, but it is not installed; run "
-            "`pip install 'disinherit[simulation]'` or write DOT."
+            f"{how_to_install('simulation')}, or write DOT."
         ) from error
     generations, edges = graph.generations(), graph.edges()
     layout = lay_out(generations, [(edge.parent, edge.child) for edge in edges])

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from disinherit.common.errors import DataError
+from disinherit.common.extras import how_to_install
 from disinherit.simulations.fortunes import SYSTEM_FOLDER, read_fortunes
 from disinherit.simulations.hub import HUB, Pool, is_folder_of_samples, load_hub, read_folder
 from disinherit.simulations.idx import read_idx_folder
@@ -288,8 +289,8 @@ def _from_arrays(name: str, pixels: Any, labels: Any, brightest: int) -> Dataset
 
 def _missing_package(source: str, package: str, error: ImportError) -> DataError:
     return DataError(
-        f"Expected the package {package} for data set {source!r}, but got: {error}. Run `pip "
-        f"install 'disinherit[simulation]'`."
+        f"Expected the package {package} for data set {source!r}, but got: {error}. Run "
+        f"{how_to_install('simulation')}."
     )
 
 

@@ -21,6 +21,7 @@ from flwr.supercore.run import Run
 
 from disinherit.common.devices import pick_device
 from disinherit.common.errors import CampaignError, InputError
+from disinherit.common.extras import how_to_install
 from disinherit.simulations.ray_start import start_ray
 
 R = TypeVar("R")
@@ -50,8 +51,8 @@ def check_engine() -> None:
     """
     if importlib.util.find_spec("ray") is None:
         raise InputError(
-            "Expected Flower's simulation engine, but Ray is not installed. Install it with: "
-            "pip install 'disinherit[simulation]'"
+            "Expected Flower's simulation engine, but Ray is not installed. Run "
+            f"{how_to_install('simulation')}."
         )
 
 

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from disinherit.common.errors import DataError
+from disinherit.common.extras import how_to_install
 from disinherit.simulations.text import VOCABULARY, encode_texts, sort_labels
 
 EVALUATION_SPLITS = ("test", "valid", "validation")
@@ -132,8 +133,8 @@ def _call(what: str, **arguments: Any) -> Any:
         import datasets
     except ImportError as error:
         raise DataError(
-            f"Expected the package datasets for {what}, but got: {error}. Run `pip install "
-            "'disinherit[hub]'`."
+            f"Expected the package datasets for {what}, but got: {error}. Run "
+            f"{how_to_install('hub')}."
         ) from error
     try:
         datasets.disable_progress_bars()

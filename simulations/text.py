@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from disinherit.common.errors import DataError
+from disinherit.common.extras import how_to_install
 
 TEXT_SUFFIXES = (".csv", ".parquet")
 """File name endings of the tables that can be read."""
@@ -102,8 +103,7 @@ def _read_frame(path: Path) -> Any:
         import pandas as pd
     except ImportError as error:
         raise DataError(
-            f"Expected pandas to read {path}, but got: {error}. Run `pip install "
-            f"'disinherit[simulation]'`."
+            f"Expected pandas to read {path}, but got: {error}. Run {how_to_install('simulation')}."
         ) from error
     try:
         if path.suffix.lower() == ".parquet":

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from disinherit.common.errors import InputError
+from disinherit.common.extras import how_to_install
 from disinherit.common.scope import find_head
 
 PACKAGES = ("torchvision", "timm")
@@ -37,8 +38,8 @@ def vision_features(name: str, input_shape: tuple[int, ...]) -> tuple[nn.Module,
         network = _make(package, model, input_shape)
     except ImportError as error:
         raise InputError(
-            f"Expected the package {package} for network {name!r}, but got: {error}. Run `pip "
-            "install 'disinherit[vision]'`."
+            f"Expected the package {package} for network {name!r}, but got: {error}. Run "
+            f"{how_to_install('vision')}."
         ) from error
     except Exception as error:  # what the packages raise for an unknown name or size
         reason = " ".join(str(error).split())

@@ -41,7 +41,7 @@ def link_part(folder: Path, extra: str) -> str:
 
     Args:
         folder: of the environment; it does not exist.
-        extra: as in `pip install 'disinherit[EXTRA]'`.
+        extra: as in `pip install '.[EXTRA]'`.
 
     Returns:
         Its Python.

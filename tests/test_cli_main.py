@@ -221,4 +221,4 @@ def test_a_part_that_is_not_installed_is_named(
     assert run(["demo", "--out", "never-made"]) == 2
     printed = capsys.readouterr()
     assert "Expected the package 'mlxtend' to be installed" in printed.err
-    assert "disinherit[simulation]" in printed.err
+    assert "pip install '.[simulation]'" in printed.err

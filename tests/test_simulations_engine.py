@@ -232,7 +232,7 @@ def test_cores_and_accelerators_are_shared_out(
 def test_a_missing_engine_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     check_engine()
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"pip install 'disinherit\[simulation\]'"):
+    with pytest.raises(InputError, match=r"pip install '\.\[simulation\]'"):
         check_engine()
 
 

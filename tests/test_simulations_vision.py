@@ -89,7 +89,7 @@ def test_without_the_package_it_is_said_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     monkeypatch.setitem(sys.modules, f"{package}.models", None)
-    with pytest.raises(InputError, match=r"pip install 'disinherit\[vision\]'"):
+    with pytest.raises(InputError, match=r"pip install '\.\[vision\]'"):
         NetworkSpec(f"{package}/vgg11", (3, 8, 8), 7).build(0)
 
 

@@ -1,0 +1,93 @@
+"""Optional packages of Disinherit: which extra brings which, and how to install it.
+
+Disinherit is installed from a checkout.  It has no name on a package index, so no message may
+advise to install one from there: whoever took that name would have their code run.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+EXTRAS: Mapping[str, str] = MappingProxyType(
+    {
+        "cryptography": "agent",
+        "grpc": "agent",
+        "flwr": "flower",
+        "alembic": "server",
+        "fsspec": "server",
+        "grpc_health": "server",
+        "grpc_reflection": "server",
+        "sqlalchemy": "server",
+        "psycopg": "postgresql",
+        "supervisor": "deploy",
+        "jinja2": "simulation",
+        "markupsafe": "simulation",
+        "matplotlib": "simulation",
+        "mlxtend": "simulation",
+        "pandas": "simulation",
+        "pyarrow": "simulation",
+        "ray": "simulation",
+        "scipy": "simulation",
+        "sklearn": "simulation",
+        "datasets": "hub",
+        "PIL": "hub",
+        "timm": "vision",
+        "torchvision": "vision",
+    }
+)
+"""Import name of a package -> the smallest extra of Disinherit that brings it."""
+
+
+_OF_COMMANDS: Mapping[str, str] = MappingProxyType(
+    {
+        "agent": "agent",
+        "audit": "agent",
+        "coverage": "agent",
+        "model": "agent",
+        "request": "agent",
+        "samples": "agent",
+        "invite": "server",
+        "revoke": "server",
+        "serve": "server",
+        "deploy": "deploy",
+        "bench": "simulation",
+        "demo": "simulation",
+        "simulate": "simulation",
+    }
+)
+"""Command of `disinherit` -> the extra that has all it needs, whatever it is used for."""
+
+_BY_CHOICE = frozenset({"postgresql", "hub", "vision"})
+"""Extras that a command needs only for what its user chose."""
+
+
+def missing_extra(package: str, command: str) -> str | None:
+    """Return the extra to install for a command that did not find a package.
+
+    Args:
+        package: import name of the package.
+        command: first word after `disinherit`.
+
+    Returns:
+        Its name; `None` if no extra has the package.
+
+    Example:
+        >>> missing_extra("flwr", "deploy"), missing_extra("psycopg", "serve")
+        ('deploy', 'postgresql')
+    """
+    extra = EXTRAS.get(package.partition(".")[0])
+    if extra is None or extra in _BY_CHOICE:
+        return extra
+    return _OF_COMMANDS.get(command, extra)
+
+
+def how_to_install(extra: str) -> str:
+    """Return the command that installs an extra.
+
+    Args:
+        extra: of Disinherit, such as `simulation`.
+
+    Example:
+        >>> how_to_install("hub")
+        "`pip install '.[hub]'` in a checkout of Disinherit"
+    """
+    return f"`pip install '.[{extra}]'` in a checkout of Disinherit"
