@@ -140,17 +140,16 @@ class Coordinator:
         actor: str = COORDINATOR,
         notes: bool = False,
     ) -> Plan:
-        known = request.id in self.store.requests()
-        stored = self.store.request(request.id) if known else None
+        stored = self.store.find_request(request.id)
         request = with_roots(request, self.store.models_of, stored)
-        if known:
+        if stored is not None:
             self.store.submit(request, [])
         tasks = self.store.tasks(request.id)
         graph = self.store.descendants(root.model_id for root in request.roots)
         classes = [name for root in request.roots for name in root.classes if notes]
         holders = self.store.holders(classes) if classes else ()
         planned = plan(graph, request, cleansed(tasks.values()), holders)
-        if not known:
+        if stored is None:
             check_plan(planned)
         waves = place(request, graph, planned, tasks.values())
         new = []

@@ -8,7 +8,7 @@ from sqlalchemy import Column, ColumnElement, Connection, select, tuple_
 from disinherit.common.errors import GraphError, LabelError, StoreError
 from disinherit.common.graph import InheritanceGraph
 from disinherit.common.graph_proto import SCHEMA_VERSION
-from disinherit.common.records import Inheritance, ModelRecord
+from disinherit.common.records import Inheritance, InheritanceKind, ModelRecord
 from disinherit.server.tables import (
     EDGES,
     HOLDINGS,
@@ -72,14 +72,15 @@ def _parts(records: Sequence[bytes], edges: Sequence[bytes]) -> Iterator[GraphPr
 def find_descendants(db: Connection, roots: Sequence[str]) -> InheritanceGraph:
     """Return roots, all that was derived from them, and the parents of these.
 
-    Every question about a request that starts at these roots has the same answer as in the whole
-    graph.  Roots that do not exist are not in it; a parent that does not descend from a root is
-    there without its own parents.
+    A root that was unlearned from another version stands for that one, too: what was derived from
+    there is part of the answer.  Every question about a request that starts at these roots has the
+    same answer as in the whole graph.  Roots that do not exist are not in it; a parent that does
+    not descend from a root is there without its own parents.
 
     Raises:
         StoreError: if the graph is damaged.
     """
-    seen = set(roots)
+    seen = set(roots) | _find_origins(db, roots)
     frontier = list(seen)
     while frontier:
         children = {
@@ -92,6 +93,17 @@ def find_descendants(db: Connection, roots: Sequence[str]) -> InheritanceGraph:
     edges = find_edges(db, EDGES.c.child, seen)
     known = find_records(db, seen.union(edge.parent for edge in edges))
     return _graph(known.values(), edges)
+
+
+def _find_origins(db: Connection, roots: Sequence[str]) -> set[str]:
+    """Return the versions that roots were unlearned from, step by step."""
+    found: set[str] = set()
+    frontier = set(roots)
+    while frontier:
+        edges = find_edges(db, EDGES.c.child, frontier)
+        frontier = {edge.parent for edge in edges if edge.kind is InheritanceKind.UNLEARNED} - found
+        found |= frontier
+    return found
 
 
 def find_edges(db: Connection, end: Column[str], ids: Iterable[str]) -> list[Inheritance]:

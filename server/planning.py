@@ -11,13 +11,19 @@ from disinherit.common.encodings import Encoding
 from disinherit.common.errors import FisherError, GraphError, RequestError
 from disinherit.common.graph import InheritanceGraph
 from disinherit.common.records import InheritanceKind, ModelRecord, ModelStatus, check_id
-from disinherit.server.renamings import Renaming, follow_classes, packet_names
+from disinherit.server.renamings import Arrivals, Followed, bits, follow_classes, packet_names
 from disinherit.server.targets import check_targets
+from disinherit.server.unreached import Unreached, asked_classes, find_unreached
 from disinherit.server.waves import check_roll_out
 from disinherit.v1.unlearning_pb2 import Method, UnlearningRequest
 
 REFERENCES = ("retain", "all")
 MERGES = ("max", "mean", "sum")
+_Pairs = tuple[tuple[str, str], ...]
+"""What to rename in a root's packets."""
+_Key = frozenset[tuple[_Pairs, int]]
+"""What a group has in common: what to rename -> the roots, as bits."""
+_NOTHING: Arrivals = {}
 LONGEST_RETENTION = 100 * 366 * 24 * 3600
 MOST_REPAIR_STEPS = 10_000
 """More is retraining, and would keep an owner's machine busy at a stranger's word."""
@@ -47,8 +53,8 @@ class Plan:
         groups: the affected models that are to be dampened.
         exempt: affected models that are not, with the reason.
         failed: affected models that cannot be, with the reason.
-        not_reached: affected models in which no class of the request is known under the name that
-            it arrives with, with the reason; they stay as they are, and a person has to decide.
+        not_reached: affected models that no class to forget arrives at, with the reason; they stay
+            as they are, and a person has to decide.
         notes: what a person should know before approving.
     """
 
@@ -142,7 +148,9 @@ def plan(
     if len(set(roots)) != len(roots):
         raise RequestError(f"Expected every root once, but got {', '.join(roots)}.")
     check_targets(graph, request)
-    affected = graph.affected(roots, cleansed=cleansed)
+    origins = find_origins(graph, roots)
+    starts = dict.fromkeys([*roots, *(one for some in origins.values() for one in some)])
+    affected = graph.affected(starts, cleansed=cleansed)
     exempt = {}
     for edge in (edge for model in affected for edge in graph.children(model)):
         if edge.kind is InheritanceKind.UNLEARNED and edge.child not in cleansed:
@@ -153,71 +161,134 @@ def plan(
     if request.client:
         leaving = f"all that {request.client} trained it on is to be forgotten: retire it"
         exempt |= {model: leaving for model in roots if model not in exempt}
-    renamings, failed = follow_classes(graph, roots, affected, cleansed)
-    todo = [m for m in affected if m not in exempt and m not in failed]
+    followed = follow_classes(graph, roots, affected, cleansed, origins)
+    todo = [m for m in affected if m not in exempt and m not in followed.failed]
+    unreached = find_unreached(graph, request, followed, todo)
     return Plan(
         affected=affected,
-        groups=_groups(graph, roots, todo, renamings),
+        groups=_groups(graph, followed, [m for m in todo if m not in unreached.models]),
         exempt=exempt,
-        failed=failed,
-        notes=tuple(_notes(graph.models() if holders is None else holders, request, renamings)),
+        failed=followed.failed,
+        notes=(
+            *_origin_notes(origins),
+            *_unreached_notes(unreached),
+            *_notes(graph.models() if holders is None else holders, request, followed),
+        ),
+        not_reached=unreached.models,
     )
 
 
-def _groups(
-    graph: InheritanceGraph,
-    roots: list[str],
-    models: list[str],
-    renamings: Mapping[str, Mapping[str, Renaming]],
-) -> tuple[Group, ...]:
-    groups: dict[tuple[tuple[str, ...], tuple[tuple[tuple[str, str], ...], ...]], list[str]] = {}
+def find_origins(graph: InheritanceGraph, roots: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Return root -> the versions that it was unlearned from, of roots that were.
+
+    A successor knows what its origin knew, save what one request forgot; and so do all that
+    inherited from the origin.  So a successor named as root stands for its origin, too.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for root in roots:
+        chain = [root]
+        for model in chain:  # which grows
+            edges = graph.parents(model)
+            before = [edge.parent for edge in edges if edge.kind is InheritanceKind.UNLEARNED]
+            chain += [origin for origin in before if origin not in chain]
+        if len(chain) > 1:
+            found[root] = tuple(chain[1:])
+    return found
+
+
+def _groups(graph: InheritanceGraph, followed: Followed, models: list[str]) -> tuple[Group, ...]:
+    groups: dict[_Key, list[str]] = {}
+    known: dict[tuple[int, tuple[str, ...]], _Key] = {}
     for model in models:
-        own = tuple(root for root in roots if root in renamings[model])
-        labels = graph.model(model).labels
-        changed = tuple(
-            tuple(
-                sorted(
-                    packet_names(graph.model(root).labels, labels, renamings[model][root]).items()
-                )
-            )
-            for root in own
+        arrivals, labels = followed.arrivals[model], graph.model(model).labels
+        key = (id(arrivals), labels)
+        if key not in known:
+            known[key] = _group_key(arrivals, labels)
+        groups.setdefault(known[key], []).append(model)
+    return tuple(
+        Group(*_in_order(key, followed.roots), tuple(models)) for key, models in groups.items()
+    )
+
+
+def _group_key(arrivals: Arrivals, labels: tuple[str, ...]) -> _Key:
+    changed: dict[_Pairs, int] = {}
+    for naming, some in arrivals.items():
+        names = packet_names(naming.source, labels, naming.renaming)
+        pairs = tuple(sorted(names.items()))
+        changed[pairs] = changed.get(pairs, 0) | some
+    return frozenset(changed.items())
+
+
+def _in_order(key: _Key, roots: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[_Pairs, ...]]:
+    """Return the roots of a group in the order of the request, and what to rename for each."""
+    of_root = {position: pairs for pairs, some in key for position in bits(some)}
+    positions = sorted(of_root)
+    return tuple(roots[p] for p in positions), tuple(of_root[p] for p in positions)
+
+
+def _origin_notes(origins: Mapping[str, tuple[str, ...]]) -> Iterable[str]:
+    for root, chain in origins.items():
+        yield (
+            f"{root} was unlearned from {', '.join(chain)}: what was derived from there knows what "
+            f"{root} knows, so it is affected, too."
         )
-        groups.setdefault((own, changed), []).append(model)
-    return tuple(Group(own, changed, tuple(models)) for (own, changed), models in groups.items())
+
+
+def _unreached_notes(unreached: Unreached) -> Iterable[str]:
+    by_reason: dict[str, list[str]] = {}
+    for model, reason in unreached.models.items():
+        by_reason.setdefault(reason, []).append(model)
+    for reason, models in by_reason.items():
+        yield f"{', '.join(models)}: not reached, {reason}."
+    if unreached.below:
+        yield (
+            f"{', '.join(unreached.below)}: none of the classes corresponds to one to forget, so "
+            "nothing is dampened in the head there, only below it."
+        )
 
 
 def _notes(
-    holders: Iterable[ModelRecord],
-    request: UnlearningRequest,
-    renamings: Mapping[str, Mapping[str, Renaming]],
+    holders: Iterable[ModelRecord], request: UnlearningRequest, followed: Followed
 ) -> Iterable[str]:
     """Yield what the given roots leave open, by training provenance."""
-    asked = {root.model_id: set(root.classes) for root in request.roots}
-    everywhere = {name for names in asked.values() for name in names}
+    asked = asked_classes(request)
+    of_root = {root.model_id: set(root.classes) for root in request.roots}
+    everywhere = {name for names in asked for name in names}
+    inherited: dict[int, set[str]] = {}
     also: list[str] = []
     for record in holders:
-        inherited = {
-            renaming[name]
-            for root, renaming in renamings.get(record.id, {}).items()
-            for name in asked[root]
-            if name in renaming
-        }
+        arrivals = followed.arrivals.get(record.id, _NOTHING)
+        if id(arrivals) not in inherited:
+            inherited[id(arrivals)] = _inherited(arrivals, asked)
+        names = inherited[id(arrivals)]
         counts = record.provenance.samples_per_class if record.provenance else {}
         held = {name for name, count in counts.items() if count}
-        missed = sorted((held & everywhere) - inherited)
+        missed = sorted((held & everywhere) - names)
         if missed:
             yield (
                 f"{record.id} was trained directly on {', '.join(missed)}, and no root that it "
                 "inherits from is to forget that: this request does not reach it there. Add it as "
                 "a root to include it."
             )
-        if held & inherited - asked.get(record.id, set()):
+        if held & names - of_root.get(record.id, set()):
             also.append(record.id)
     if also:
         yield (
             f"{', '.join(also)} also trained directly on classes to forget; they are dampened as "
             "descendants, with the Fisher information of the given roots."
         )
+
+
+def _inherited(arrivals: Arrivals, asked: Mapping[frozenset[str], int]) -> set[str]:
+    """Return what a model calls the classes that its roots are to forget."""
+    return {
+        naming.renaming[name]
+        for naming, present in arrivals.items()
+        for classes, some in asked.items()
+        if some & present
+        for name in classes
+        if name in naming.renaming
+    }
 
 
 def check_plan(planned: Plan) -> None:

@@ -39,6 +39,7 @@ from disinherit.server.tables import (
     find_record,
     find_request,
     now_us,
+    parse,
     read_task,
     task_rows,
 )
@@ -141,6 +142,14 @@ class CoordinatorStore(CampaignStore):
             if again or any(not task.state.complete for task in added):
                 reopen(db, request.id)
         return known is None
+
+    def find_request(self, request_id: str) -> UnlearningRequest | None:
+        """Return a submitted request, or `None`."""
+        with self._database.reading() as db:
+            data = db.execute(
+                select(REQUESTS.c.request).where(REQUESTS.c.id == request_id)
+            ).scalar()
+        return None if data is None else parse(UnlearningRequest, data)
 
     def request(self, request_id: str) -> UnlearningRequest:
         """Return a submitted request.

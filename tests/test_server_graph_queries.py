@@ -21,6 +21,8 @@ from disinherit.server.graph_queries import (
     find_records,
     page_records,
 )
+from disinherit.server.planning import find_origins
+from disinherit.server.renamings import follow_classes
 from disinherit.server.service.models import Models
 from disinherit.server.service.principals import Principal, Role
 from disinherit.server.store import CoordinatorStore
@@ -60,10 +62,19 @@ def test_a_part_answers_as_the_whole(
         cleansed = data.draw(st.sets(st.sampled_from(sorted(made)))) if made else set()
         part = find_descendants(db, roots)
         stops = {id for id in cleansed if id in part and part.parents(id)}
-        assert part.affected(roots) == graph.affected(roots)
-        assert part.tainted(roots, cleansed=stops) == graph.tainted(roots, cleansed=cleansed)
-        assert part.groups(roots, cleansed=stops) == graph.groups(roots, cleansed=cleansed)
-        affected = set(graph.affected(roots))
+        origins = find_origins(graph, roots)
+        assert find_origins(part, roots) == origins
+        starts = {*roots, *(one for some in origins.values() for one in some)}
+        assert part.affected(starts) == graph.affected(starts)
+        affected = set(graph.affected(starts))
+        reached = graph.affected(starts, cleansed=cleansed)
+        assert part.affected(starts, cleansed=stops) == reached
+        assert follow_classes(part, roots, reached, stops, origins).failed == (
+            follow_classes(graph, roots, reached, cleansed, origins).failed
+        )
+        for id in reached:
+            found = part.upstream_roots(id, starts, cleansed=stops)
+            assert found == graph.upstream_roots(id, starts, cleansed=cleansed)
         assert all(part.parents(id) == graph.parents(id) for id in affected)
         around = {edge.parent for id in affected for edge in graph.parents(id)}
         assert {record.id for record in part.models()} == affected | around

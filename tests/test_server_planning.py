@@ -198,6 +198,38 @@ def test_a_superseded_version_is_exempt_and_its_successor_is_unlearned_in_its_pl
     assert (group.roots, group.models) == (("r",), ("m", "r~old"))
 
 
+def test_a_successor_named_as_root_stands_for_what_its_origin_left_behind() -> None:
+    graph = InheritanceGraph(
+        [
+            version("base", 1),
+            version("child", 2),
+            version("base~a", 3),
+            version("child~a", 4),
+            version("base~a~b", 5),
+            version("new", 6),
+        ],
+        [
+            transfer("base", "child"),
+            unlearned("base", "base~a"),
+            unlearned("child", "child~a"),
+            unlearned("base~a", "base~a~b"),
+            transfer("base~a~b", "new"),
+        ],
+    )
+    planned = plan(graph, request({"base~a~b": ["dog"]}))
+    assert planned.affected == ("base", "child", "base~a", "child~a", "base~a~b", "new")
+    assert planned.exempt.keys() == {"base", "child", "base~a"}
+    (group,) = planned.groups
+    assert (group.roots, group.models) == (("base~a~b",), ("child~a", "base~a~b", "new"))
+    assert planned.notes[0].startswith("base~a~b was unlearned from base~a, base: what was derived")
+
+    made = graph.children("child~a")
+    assert made == ()
+    graph.add(version("child~a~q", 7), [unlearned("child~a", "child~a~q")])
+    again = plan(graph, request({"base~a~b": ["dog"]}), cleansed={"child~a~q"})
+    assert again.affected == planned.affected
+
+
 def test_what_the_request_made_itself_is_not_affected_and_its_origin_is_not_exempt() -> None:
     graph = InheritanceGraph(
         [version("r", 1), version("m", 2), version("r~forget", 3), version("n", 4)],
@@ -321,7 +353,8 @@ def test_two_classes_that_arrive_under_one_name_cannot_be_told_apart() -> None:
 
 
 def test_a_class_learned_anew_under_a_lost_name_is_not_taken_for_the_lost_one() -> None:
-    planned = plan(chain(("cat", "dog"), ("dog", "owl"), ("cat", "dog")), request({"m0": ["cat"]}))
+    graph = chain(("cat", "dog"), ("dog", "owl"), ("cat", "dog"))
+    planned = plan(graph, request({"m0": ["cat"]}, scope="all"))
     assert renaming_at(planned, "m1", "m0") == {}
     lost = renaming_at(planned, "m2", "m0")["cat"]
     assert lost not in ("cat", "dog")

@@ -1,0 +1,65 @@
+"""Class names that look alike: one text in two encodings, cases or number formats.
+
+Classes correspond by their exact names.  A name that only looks alike is never taken for the same
+class: it is proposed to a person, who can say so with a label mapping.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from decimal import Decimal
+
+_NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]*)?")
+_DEFAULT = re.compile(r"(?:label|class)[ _-]?[0-9]+")
+
+
+def comparable(name: str) -> str:
+    r"""Return a form of a class name that is equal for names that look alike.
+
+    Numbers are compared as numbers; other names after NFC, case folding and without the spaces
+    around them.
+
+    Example:
+        >>> comparable("cafe\u0301") == comparable("Caf\u00e9")
+        True
+        >>> comparable("3") == comparable("3.0"), comparable("3") == comparable("30")
+        (True, False)
+    """
+    text = unicodedata.normalize("NFC", name.strip())
+    if _NUMBER.fullmatch(text):
+        return f"{Decimal(text).normalize() + 0:f}"
+    return unicodedata.normalize("NFC", text.casefold())
+
+
+def look_alikes(name: str, others: Iterable[str]) -> list[str]:
+    """Return the names among `others` that look like `name` and are not the same.
+
+    Example:
+        >>> look_alikes("Cat", ["dog", "cat", "Cat"])
+        ['cat']
+    """
+    wanted = comparable(name)
+    return [other for other in others if other != name and comparable(other) == wanted]
+
+
+def default_names(labels: Iterable[str]) -> list[str]:
+    """Return the names that a tool gave to classes that nobody named, such as `LABEL_0`.
+
+    Example:
+        >>> default_names(["LABEL_0", "label 1", "cat"])
+        ['LABEL_0', 'label 1']
+    """
+    return [name for name in labels if _DEFAULT.fullmatch(name.strip().casefold())]
+
+
+def told_apart(name: str, other: str) -> tuple[str, str]:
+    r"""Return two names quoted so that a reader can see how they differ.
+
+    Example:
+        >>> told_apart("Cat", "cat")
+        ("'Cat'", "'cat'")
+        >>> told_apart("caf\u00e9", "cafe\u0301")
+        ("'caf\\xe9'", "'cafe\\u0301'")
+    """
+    same = unicodedata.normalize("NFC", name) == unicodedata.normalize("NFC", other)
+    return (ascii(name), ascii(other)) if same else (repr(name), repr(other))

@@ -1,0 +1,160 @@
+"""Affected models that no class of a request arrives at, and the names there that look alike."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from disinherit.common.graph import InheritanceGraph
+from disinherit.common.look_alikes import default_names, look_alikes, told_apart
+from disinherit.server.renamings import Arrivals, Followed, Naming, bits
+from disinherit.v1.unlearning_pb2 import UnlearningRequest
+
+_FEW = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Unreached:
+    """What of a request does not arrive where.
+
+    Attributes:
+        models: model -> why it is not reached, and what a person can do.
+        below: models that are dampened only below their heads: none of their classes corresponds to
+            one of the request, and the request's scope is more than the head.
+    """
+
+    models: Mapping[str, str]
+    below: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Lost:
+    """The classes of a request that do not arrive at some models of one label space.
+
+    Attributes:
+        classes: (class, the first root that is to forget it).
+        arrived: whether any other class arrives.
+        alike: class -> names there that look like it.
+        unnamed: whether classes there, or at the root, have the names that a tool gave them.
+    """
+
+    classes: list[tuple[str, str]] = field(default_factory=list)
+    arrived: bool = False
+    alike: dict[str, list[str]] = field(default_factory=dict)
+    unnamed: list[str] = field(default_factory=list)
+
+
+def find_unreached(
+    graph: InheritanceGraph, request: UnlearningRequest, followed: Followed, models: Iterable[str]
+) -> Unreached:
+    """Return the models that a request by class does not reach.
+
+    A model is not reached if no class of the request arrives there and the scope is the head, or if
+    a class does not arrive but a name looks like it: only a person can say what it stands for.
+
+    Args:
+        graph: the inheritance graph.
+        request: the request.
+        followed: how its roots' classes are called at every affected model.
+        models: the models to look at, in topological order.
+    """
+    asked = asked_classes(request)
+    found: dict[str, str] = {}
+    below: list[str] = []
+    known: dict[tuple[int, tuple[str, ...]], _Lost] = {}
+    for model in models if asked else ():
+        arrivals, labels = followed.arrivals[model], graph.model(model).labels
+        key = (id(arrivals), labels)
+        if key not in known:
+            known[key] = _lost(arrivals, labels, asked, followed.roots)
+        lost = known[key]
+        if not lost.classes or (lost.arrived and not lost.alike):
+            continue
+        if lost.alike or lost.unnamed or request.method.scope == "head":
+            found[model] = _reason(graph, followed, model, lost)
+        else:
+            below.append(model)
+    return Unreached(found, tuple(below))
+
+
+def asked_classes(request: UnlearningRequest) -> dict[frozenset[str], int]:
+    """Return classes to forget -> the roots that are to forget just these, as bits."""
+    asked: dict[frozenset[str], int] = {}
+    for position, root in enumerate(request.roots):
+        if root.classes:
+            classes = frozenset(root.classes)
+            asked[classes] = asked.get(classes, 0) | 1 << position
+    return asked
+
+
+def _lost(
+    arrivals: Arrivals,
+    labels: Sequence[str],
+    asked: Mapping[frozenset[str], int],
+    roots: Sequence[str],
+) -> _Lost:
+    found, missing = _Lost(), dict[str, int]()
+    for classes, some in asked.items():
+        for naming, present in arrivals.items():
+            if not (both := some & present):
+                continue
+            for name in classes:
+                if name in naming.names:
+                    found.arrived = True
+                else:
+                    missing[name] = missing.get(name, 0) | both
+    if not missing:
+        return found
+    found.classes = [(name, roots[next(bits(some))]) for name, some in sorted(missing.items())]
+    taken = frozenset().union(*(naming.targets for naming in arrivals))
+    free = [label for label in labels if label not in taken]
+    for name in sorted(missing):
+        if alike := look_alikes(name, free):
+            found.alike[name] = alike
+    if not found.arrived:
+        found.unnamed = default_names(free) or default_names(missing)
+    return found
+
+
+def _reason(graph: InheritanceGraph, followed: Followed, model: str, lost: _Lost) -> str:
+    names = ", ".join(repr(name) for name, _ in lost.classes[:_FEW])
+    more = f" and {len(lost.classes) - _FEW} more" if len(lost.classes) > _FEW else ""
+    begin = "no class" if lost.arrived else "none of its classes"
+    said = f"{begin} corresponds to {names}{more} of {lost.classes[0][1]}"
+    name, root = next((one for one in lost.classes if one[0] in lost.alike), lost.classes[0])
+    given, lost_at = _where(graph, followed, model, name, root)
+    where = f"on the edge from {given}" if given else f"on the edge where {lost_at} lost it"
+    if lost.alike:
+        proposed = [told_apart(one, lost.alike[one][0]) for one in lost.alike]
+        alike = ", ".join(other for _, other in proposed)
+        mapping = ", ".join(f"{one}: {other}" for one, other in proposed)
+        verb = "looks" if len(proposed) == 1 else "look"
+        return f"{said}; {alike} {verb} alike: give labels={{{mapping}}} {where}"
+    if lost.unnamed:
+        some = ", ".join(lost.unnamed[:_FEW])
+        return (
+            f"{said}; {some} are names that a tool gave: say with labels={{...}} {where} which "
+            "class they stand for"
+        )
+    if name in graph.model(model).labels:
+        return f"{said}, which {lost_at} already lost: its own {name!r} counts as learned anew"
+    if lost_at:
+        return f"{said}, which {lost_at} already lost: there is nothing to forget in its head"
+    return f"{said}: its label space has other classes, there is nothing to forget in its head"
+
+
+def _where(
+    graph: InheritanceGraph, followed: Followed, model: str, name: str, root: str
+) -> tuple[str, str]:
+    """Return a parent at which a class still arrives, or one at which it had been lost already."""
+    bit = 1 << followed.roots.index(root)
+    lost_at = ""
+    for edge in graph.parents(model):
+        naming = _naming(followed.arrivals.get(edge.parent, {}), bit)
+        if naming is not None and name in naming.names:
+            return edge.parent, ""
+        if naming is not None:
+            lost_at = lost_at or edge.parent
+    return "", lost_at
+
+
+def _naming(arrivals: Arrivals, bit: int) -> Naming | None:
+    return next((naming for naming, roots in arrivals.items() if roots & bit), None)
