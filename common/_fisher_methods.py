@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
@@ -24,6 +23,7 @@ from disinherit.common._fisher_forward import (
 )
 from disinherit.common._fisher_sums import Batch, Sums
 from disinherit.common._layer_fishers import Sink, needs_dims, rule_for
+from disinherit.common._residuals import residuals
 from disinherit.common.errors import FisherError, ScopeError
 from disinherit.common.scope import find_head
 
@@ -91,8 +91,8 @@ class Method(Protocol):
 class HeadMethod:
     """Closed form for a linear head: one forward pass, no backward.
 
-    With features A `[n, d]` and residual R = softmax - onehot `[n, C]`, sample i has the gradient
-    rᵢ aᵢᵀ, thus F_W = (R∘R)ᵀ(A∘A) and F_b = Σ R∘R.
+    With features A `[n, d]` and residuals R `[n, C]`, sample i has the gradient rᵢ aᵢᵀ, thus
+    F_W = (R∘R)ᵀ(A∘A) and F_b = Σ R∘R.
     """
 
     def __init__(self, seen: Probe) -> None:
@@ -121,14 +121,12 @@ class HeadMethod:
                 raise Unsupported(
                     f"the model's output is not that of one call of its head {path!r}"
                 )
-            squares = F.softmax(logits, dim=1, dtype=sums.dtype)
-            squares[torch.arange(batch.size, device=squares.device), batch.targets] -= 1
-            squares.square_()
+            directions, scales = residuals(logits, batch.targets)
+            found = directions * scales.unsqueeze(1)
             if self._head.weight in self._names:
-                features = call.input.to(sums.dtype).square()
-                sums.add_outer(self._head.weight, batch, squares, features)
+                sums.add_outer(self._head.weight, batch, found, call.input)
             if self._head.bias in self._names:
-                sums.add_squares(self._head.bias, batch, squares, slice(None))
+                sums.add(self._head.bias, batch, found, slice(None))
 
 
 class LayersMethod:
@@ -152,14 +150,20 @@ class LayersMethod:
         with torch.enable_grad():
             logits, calls = observe(self._model, self._layers, batch.inputs)
             used = self._check(calls, batch.size)
-            loss = F.cross_entropy(logits.to(sums.dtype), batch.targets, reduction="sum")
+            directions, scales = residuals(logits, batch.targets)
         reached = {path: call for path, call in used.items() if call.edge is not None}
         uses = count_uses(logits, self._parameters)
         edges = [call.edge for call in reached.values() if call.edge is not None]
         found: Sequence[Tensor | None] = [None] * len(edges)
-        if edges and loss.requires_grad:
-            found = torch.autograd.grad(loss, edges, allow_unused=True)
-        gradients = {path: g for path, g in zip(reached, found, strict=True) if g is not None}
+        if edges and logits.requires_grad:
+            found = torch.autograd.grad(
+                logits, edges, directions.to(logits.dtype), allow_unused=True
+            )
+        gradients = {
+            path: _scaled(g, scales, sums.dtype)
+            for path, g in zip(reached, found, strict=True)
+            if g is not None
+        }
         for path, names in self._names.items():
             for name in names.values():
                 if uses[name] != int(path in gradients):
@@ -194,7 +198,7 @@ class LayersMethod:
         x = x.detach()
         if x.is_floating_point():
             x = x.to(sums.dtype)
-        rule(layer, x, g.to(sums.dtype), Sink(self._names[path], batch, sums))
+        rule(layer, x, g, Sink(self._names[path], batch, sums))
 
 
 class SamplesMethod:
@@ -221,37 +225,40 @@ class SamplesMethod:
     def add(self, batch: Batch, sums: Sums) -> None:
         """Add the batch in chunks."""
         for rows in sums.chunks(batch, self._elements):
-            gradients = self._vmapped(batch, rows, sums.dtype) if self._vmap else None
-            if gradients is None:
+            found = self._vmapped(batch, rows) if self._vmap else None
+            if found is None:
                 self._add_one_by_one(batch, rows, sums)
                 continue
+            gradients, scales = found
             for name, gradient in gradients.items():
-                sums.add_squares(name, batch, gradient.to(sums.dtype).square(), rows)
+                sums.add(name, batch, _scaled(gradient, scales, sums.dtype), rows)
 
-    def _vmapped(self, batch: Batch, rows: slice, dtype: torch.dtype) -> dict[str, Tensor] | None:
+    def _vmapped(self, batch: Batch, rows: slice) -> tuple[dict[str, Tensor], Tensor] | None:
+        """Return what residuals' directions lead to, `[m, *shape]`, and their scales, `[m]`."""
         scoped = {name: self._detached[name].detach() for name in self._parameters}
         fixed = {n: p.detach() for n, p in self._detached.items() if n not in scoped}
 
-        def loss(
+        def along(
             parameters: dict[str, Tensor], inputs: tuple[Tensor, ...], target: Tensor
-        ) -> Tensor:
+        ) -> tuple[Tensor, Tensor]:
             one = tuple(tensor.unsqueeze(0) for tensor in inputs)
             logits = functional_call(self._model, {**fixed, **parameters}, one)
             logits = check_logits(logits, 1)
-            return F.cross_entropy(logits.to(dtype), target.unsqueeze(0))
+            directions, scales = residuals(logits, target.unsqueeze(0))
+            return (logits * directions.to(logits.dtype)).sum(), scales[0]
 
         inputs = tuple(tensor[rows] for tensor in batch.inputs)
         try:
             with torch.no_grad():
-                gradients: dict[str, Tensor] = vmap(grad(loss), in_dims=(None, 0, 0))(
-                    scoped, inputs, batch.targets[rows]
-                )
+                found: tuple[dict[str, Tensor], Tensor] = vmap(
+                    grad(along, has_aux=True), in_dims=(None, 0, 0)
+                )(scoped, inputs, batch.targets[rows])
         except (torch.OutOfMemoryError, FisherError):
             raise
         except Exception as error:  # what vmap cannot do shows in any type
             self._give_up_vmap(f"{type(error).__name__}: {error}")
             return None
-        return gradients
+        return found
 
     def _add_one_by_one(self, batch: Batch, rows: slice, sums: Sums) -> None:
         parameters = list(self._parameters.values())
@@ -259,18 +266,25 @@ class SamplesMethod:
             one = slice(i, i + 1)
             with torch.enable_grad():
                 logits = check_logits(self._model(*(t[one] for t in batch.inputs)), 1)
-                loss = F.cross_entropy(logits.to(sums.dtype), batch.targets[one])
-            if not loss.requires_grad:
+            if not logits.requires_grad:
                 continue
-            found = torch.autograd.grad(loss, parameters, allow_unused=True)
+            directions, scales = residuals(logits, batch.targets[one])
+            found = torch.autograd.grad(
+                logits, parameters, directions.to(logits.dtype), allow_unused=True
+            )
             for name, gradient in zip(self._parameters, found, strict=True):
                 if gradient is not None:
                     gradient = gradient.to_dense() if gradient.is_sparse else gradient
-                    squares = gradient.to(sums.dtype).square()
-                    sums.add_squares(name, batch, squares.unsqueeze(0), one)
+                    gradient = _scaled(gradient.unsqueeze(0), scales, sums.dtype)
+                    sums.add(name, batch, gradient, one)
 
     def _give_up_vmap(self, reason: str) -> None:
         if self._vmap_only:
             raise Unsupported(f"vmap cannot handle it: {reason}")
         _log.info("One backward pass per sample, as vmap cannot handle the model: %s", reason)
         self._vmap = False
+
+
+def _scaled(gradients: Tensor, scales: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return gradients `[n, ...]` times the factors `[n]` that residuals were divided by."""
+    return gradients.to(dtype) * scales.to(dtype).view(-1, *[1] * (gradients.ndim - 1))

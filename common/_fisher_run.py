@@ -38,11 +38,12 @@ def run(
     per_class: bool,
     num_classes: int | None,
     chunk_size: int | None,
-) -> Sums:
+    clip_norm: float | None,
+) -> tuple[dict[str, Tensor], Tensor]:
     """Sum the squared per-sample gradients of all batches and leave the model as it was.
 
     Returns:
-        The sums, all finite, of at least one sample.
+        The sums by parameter name, all finite, and the samples per class `[C]`, at least one.
 
     Raises:
         FisherError: as `fisher_diagonal` says.
@@ -59,7 +60,8 @@ def run(
                     sample = to_device(tuple(t[:1] for t in inputs), device)
                     seen = probe(model, names, sample, inputs[0].shape[0])
                     _check_classes(seen.logits.shape[1], num_classes)
-                    sums = Sums(seen.parameters, seen.logits.shape[1], per_class, chunk_size)
+                    classes = seen.logits.shape[1]
+                    sums = Sums(seen.parameters, classes, per_class, chunk_size, clip_norm)
                     choice = _Choice(seen, factories)
                 batch = make_batch(inputs, targets, sums.counts.shape[0], device)
                 choice.add(batch, sums)
@@ -73,8 +75,7 @@ def run(
                 ) from error
     if sums is None:
         raise FisherError("Expected at least one sample, but got none in all batches.")
-    sums.check_finite()
-    return sums
+    return sums.results(), sums.counts
 
 
 class _Choice:

@@ -1,11 +1,13 @@
 """Running sums of squared per-sample gradients, for all samples together or per class."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from disinherit.common._residuals import widest
 from disinherit.common.errors import FisherError
 
 # Numbers of per-sample gradients held at once, unless a number of samples is given: at most,
@@ -13,6 +15,10 @@ from disinherit.common.errors import FisherError
 _BUDGET = 2**24
 _CACHED = 2**21
 _LARGE = 2**16
+# Sums of at most so many numbers are added up in float64.
+_FEW = 2**22
+# Powers of two that a factor of a gradient may be multiplied by, well within float32.
+_EXPONENT = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +54,17 @@ class Batch:
 class Sums:
     """Sums of g², one tensor per parameter, `[*shape]` or `[C, *shape]`.
 
-    Half-precision parameters are summed in float32, float64 parameters in float64.
+    Sums of few numbers are added up in float64, where the device has it; there they cost little,
+    and over many samples rounding would show first.  All others, and all results, are in float32,
+    or in float64 for float64 parameters.
+
+    Args:
+        parameters: the parameters in scope.
+        num_classes: number of classes C.
+        per_class: whether to keep the sums of each class.
+        chunk_size: samples whose gradients are held at once; `None` for as many as fit the budget.
+        clip_norm: bound C on the L2 norm of a sample's g² of one parameter: what is added is then
+            min(1, C / ‖g²‖₂) g².  `None` for no bound.
     """
 
     def __init__(
@@ -57,20 +73,28 @@ class Sums:
         num_classes: int,
         per_class: bool,
         chunk_size: int | None,
+        clip_norm: float | None,
     ) -> None:
-        leading = (num_classes,) if per_class else ()
         self.per_class = per_class
         self.counts = torch.zeros(num_classes, dtype=torch.int64)
-        self.values = {
+        self._dtypes = {
+            name: torch.promote_types(p.dtype, torch.float32) for name, p in parameters.items()
+        }
+        self.dtype = max(self._dtypes.values(), key=lambda dtype: dtype.itemsize)
+        self._chunk_size = chunk_size
+        self._clip_norm = clip_norm
+        leading = (num_classes,) if per_class else ()
+        self._values = {
             name: torch.zeros(
                 (*leading, *p.shape),
-                dtype=torch.promote_types(p.dtype, torch.float32),
+                dtype=self._adding_dtype(name, math.prod(leading) * p.numel(), p.device),
                 device=p.device,
             )
             for name, p in parameters.items()
         }
-        self.dtype = max((v.dtype for v in self.values.values()), key=lambda d: d.itemsize)
-        self._chunk_size = chunk_size
+
+    def _adding_dtype(self, name: str, size: int, device: torch.device) -> torch.dtype:
+        return widest(device) if size <= _FEW else self._dtypes[name]
 
     def chunks(self, batch: Batch, elements: int, cached: bool = False) -> Iterator[slice]:
         """Yield slices of samples that need at most the memory budget at `elements` a sample."""
@@ -79,33 +103,35 @@ class Sums:
         for start in range(0, batch.size, size):
             yield slice(start, min(start + size, batch.size))
 
-    def add_squares(self, name: str, batch: Batch, squares: Tensor, rows: slice) -> None:
-        """Add g² `[m, *shape]` of the samples `rows`."""
-        total = self.values[name]
-        squares = squares.to(total.dtype)
+    def add(self, name: str, batch: Batch, gradients: Tensor, rows: slice) -> None:
+        """Add the squares of g `[m, *shape]` of the samples `rows`."""
+        total = self._values[name]
+        gradients = gradients.to(total.dtype)
+        if self._clip_norm is None and gradients[:1].numel() >= _LARGE:
+            # A large gradient is read once here; its square would be written and read again.
+            labels = batch.targets[rows].tolist() if self.per_class else [None] * len(gradients)
+            for label, gradient in zip(labels, gradients, strict=True):
+                (total if label is None else total[label]).addcmul_(gradient, gradient)
+            return
+        squares = gradients.square()
+        if self._clip_norm is not None:
+            norms = squares.flatten(1).norm(dim=1)
+            squares.mul_(self._kept(norms).view(-1, *[1] * (squares.ndim - 1)))
         if self.per_class:
             total.index_add_(0, batch.targets[rows], squares)
         else:
             total += squares.sum(0)
 
-    def add_gradients(self, name: str, batch: Batch, gradients: Tensor, rows: slice) -> None:
-        """Add the squares of g `[m, *shape]` of the samples `rows`; g itself is used up."""
-        total = self.values[name]
-        if gradients.dtype != total.dtype or gradients[:1].numel() < _LARGE:
-            self.add_squares(name, batch, gradients.square_(), rows)
-            return
-        # A large gradient is read once here; its square would be written and read again.
-        labels = batch.targets[rows].tolist() if self.per_class else [None] * len(gradients)
-        for label, gradient in zip(labels, gradients, strict=True):
-            (total if label is None else total[label]).addcmul_(gradient, gradient)
-
     def add_outer(self, name: str, batch: Batch, left: Tensor, right: Tensor) -> None:
-        """Add `left[i] right[i]ᵀ` of every sample i, `[n, o]` and `[n, d]`.
-
-        This is g² where g is an outer product and `left`, `right` are the squares of its factors.
-        """
-        total = self.values[name]
-        left, right = left.to(total.dtype), right.to(total.dtype)
+        """Add g² of every sample i, with g = `left[i] right[i]ᵀ`, `[n, o]` and `[n, d]`."""
+        total = self._values[name]
+        # What is small on the one side and large on the other must not vanish when it is squared.
+        largest = right.abs().amax(1, keepdim=True).float()
+        exponents = largest.clamp(2.0**-_EXPONENT, 2.0**_EXPONENT).log2_().round_()
+        left = torch.ldexp(left, exponents).to(total.dtype).square_()
+        right = torch.ldexp(right.to(total.dtype), -exponents).square_()
+        if self._clip_norm is not None:
+            left.mul_(self._kept(left.norm(dim=1) * right.norm(dim=1)).unsqueeze(1))
         if not self.per_class:
             total.addmm_(left.T, right)
             return
@@ -113,35 +139,49 @@ class Sums:
         for label, rows in batch.segments():
             total[label].addmm_(left[rows].T, right[rows])
 
-    def add_lookups(self, name: str, batch: Batch, places: Tensor, squares: Tensor) -> None:
+    def add_lookups(self, name: str, batch: Batch, places: Tensor, gradients: Tensor) -> None:
         """Add g² of single rows of a table `[V, D]`.
 
         Args:
             name: the table.
             batch: the batch.
-            places: `[u]`, sample * V + row.
-            squares: `[u, D]`.
+            places: `[u]`, sample * V + row, each once.
+            gradients: `[u, D]`.
         """
-        total = self.values[name]
+        total = self._values[name]
         size = total.shape[-2]
-        rows = places % size
+        squares = gradients.to(total.dtype).square()
+        samples, rows = places // size, places % size
+        if self._clip_norm is not None:
+            norms = squares.new_zeros(batch.size)
+            norms.index_add_(0, samples, squares.square().sum(1)).sqrt_()
+            squares.mul_(self._kept(norms)[samples].unsqueeze(1))
         if self.per_class:
-            rows = rows + size * batch.targets[places // size]
-        total.view(-1, total.shape[-1]).index_add_(0, rows, squares.to(total.dtype))
+            rows = rows + size * batch.targets[samples]
+        total.view(-1, total.shape[-1]).index_add_(0, rows, squares)
 
-    def check_finite(self) -> None:
-        """Refuse sums that say nothing.
+    def _kept(self, norms: Tensor) -> Tensor:
+        """Return the factor that is left of each sample's g², by its norm."""
+        assert self._clip_norm is not None
+        return self._clip_norm / norms.clamp(min=self._clip_norm)
+
+    def results(self) -> dict[str, Tensor]:
+        """Return the sums, which are used up.
 
         Raises:
-            FisherError: if a sum is NaN or infinite.
+            FisherError: if one is NaN or infinite.
         """
-        for name, value in self.values.items():
+        found = {}
+        for name, dtype in self._dtypes.items():
+            value = self._values.pop(name).to(dtype)
             if not torch.isfinite(value).all():
                 raise FisherError(
                     f"Expected finite squared gradients, but got NaN or infinity for parameter "
                     f"{name!r}; check the model's weights and the inputs, and that the precision "
                     f"({value.dtype} sums) suffices."
                 )
+            found[name] = value
+        return found
 
 
 def make_batch(

@@ -35,35 +35,31 @@ class Sink:
         """Yield slices of samples to handle at once, at `elements` numbers a sample."""
         return self.sums.chunks(self.batch, elements, cached=True)
 
-    def gradients(self, name: str, gradients: Tensor, rows: slice = slice(None)) -> None:
-        """Add the per-sample gradients `[m, *shape]` of the samples `rows`."""
-        self.sums.add_squares(self.names[name], self.batch, gradients.square(), rows)
-
-    def made_gradients(self, name: str, gradients: Tensor, rows: slice) -> None:
-        """Add per-sample gradients that the rule has made, which may be overwritten."""
-        self.sums.add_gradients(self.names[name], self.batch, gradients, rows)
+    def add(self, name: str, gradients: Tensor, rows: slice = slice(None)) -> None:
+        """Add the squares of the per-sample gradients `[m, *shape]` of the samples `rows`."""
+        self.sums.add(self.names[name], self.batch, gradients, rows)
 
 
 def linear(layer: nn.Linear, x: Tensor, g: Tensor, sink: Sink) -> None:
     """F_W = (G∘G)ᵀ(X∘X) for `[n, d]`; with further dimensions, the square of Σ_t g_t x_tᵀ."""
     if x.ndim == 2:
         if "weight" in sink.names:
-            sink.sums.add_outer(sink.names["weight"], sink.batch, g.square(), x.square())
+            sink.sums.add_outer(sink.names["weight"], sink.batch, g, x)
         if "bias" in sink.names:
-            sink.gradients("bias", g)
+            sink.add("bias", g)
         return
     x, g = x.flatten(1, -2), g.flatten(1, -2)
     if "weight" in sink.names:
         for rows in sink.chunks(layer.weight.numel()):
-            sink.made_gradients("weight", g[rows].mT @ x[rows], rows)
+            sink.add("weight", g[rows].mT @ x[rows], rows)
     if "bias" in sink.names:
-        sink.gradients("bias", g.sum(1))
+        sink.add("bias", g.sum(1))
 
 
 def convolution(layer: nn.Conv1d | nn.Conv2d, x: Tensor, g: Tensor, sink: Sink) -> None:
     """A convolution is a linear layer on unfolded patches, summed over positions."""
     if "bias" in sink.names:
-        sink.gradients("bias", g.flatten(2).sum(2))
+        sink.add("bias", g.flatten(2).sum(2))
     if "weight" not in sink.names:
         return
     x = F.pad(x, _padding(layer), _PADDING_MODES.get(layer.padding_mode, layer.padding_mode))
@@ -81,7 +77,7 @@ def convolution(layer: nn.Conv1d | nn.Conv2d, x: Tensor, g: Tensor, sink: Sink) 
             columns.shape[0], layer.groups, -1, g.shape[-1]
         )  # [m, groups, i * kernel, positions]
         gradients = (g[rows] @ columns.mT).reshape(-1, *layer.weight.shape)
-        sink.made_gradients("weight", gradients, rows)
+        sink.add("weight", gradients, rows)
 
 
 def batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d, x: Tensor, g: Tensor, sink: Sink) -> None:
@@ -105,7 +101,7 @@ def layer_norm(layer: nn.LayerNorm, x: Tensor, g: Tensor, sink: Sink) -> None:
     normal = F.layer_norm(x, shape, eps=layer.eps)
     for name, gradients in (("weight", g * normal), ("bias", g)):
         if name in sink.names:
-            sink.gradients(name, gradients.reshape(g.shape[0], -1, *shape).sum(1))
+            sink.add(name, gradients.reshape(g.shape[0], -1, *shape).sum(1))
 
 
 def embedding(layer: nn.Embedding, x: Tensor, g: Tensor, sink: Sink) -> None:
@@ -118,13 +114,13 @@ def embedding(layer: nn.Embedding, x: Tensor, g: Tensor, sink: Sink) -> None:
         places, g = places[kept], g[kept]
     distinct, occurrence = torch.unique(places, return_inverse=True)
     rows = g.new_zeros(distinct.shape[0], layer.embedding_dim).index_add_(0, occurrence, g)
-    sink.sums.add_lookups(sink.names["weight"], sink.batch, distinct, rows.square())
+    sink.sums.add_lookups(sink.names["weight"], sink.batch, distinct, rows)
 
 
 def _affine_channels(normal: Tensor, g: Tensor, sink: Sink) -> None:
     for name, gradients in (("weight", g * normal), ("bias", g)):
         if name in sink.names:
-            sink.gradients(name, gradients.reshape(*g.shape[:2], -1).sum(2))
+            sink.add(name, gradients.reshape(*g.shape[:2], -1).sum(2))
 
 
 def _padding(layer: nn.Conv1d | nn.Conv2d) -> list[int]:

@@ -12,14 +12,12 @@ classes follows from them without access to the data (FIUn, arXiv 2408.08493).
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
 
-from disinherit.common._clipped_method import ClippedMethod
-from disinherit.common._fisher_run import METHODS, Factory, run
+from disinherit.common._fisher_run import METHODS, run
 from disinherit.common.errors import FisherError
 from disinherit.common.scope import resolve_scope
 
@@ -245,8 +243,8 @@ def fisher_diagonal(
         chunk_size: samples whose gradients are held at once by the last two; `None` bounds them by
             2²⁴ numbers.
         clip_norm: bound C on the L2 norm of a sample's *squared* gradient of each parameter: what
-            is larger is scaled down to it, and the result is no Fisher any more. It takes one
-            gradient per sample, whatever `method` says. `None` for no bound.
+            is larger is scaled down to it, and the result is no Fisher any more. `None` for no
+            bound.
 
     Returns:
         A `Fisher`, or `ClassFishers` with `per_class`.
@@ -269,13 +267,12 @@ def fisher_diagonal(
         raise FisherError(f"Expected chunk_size >= 1 or None, but got {chunk_size}.")
     if clip_norm is not None and not 0 < clip_norm < math.inf:
         raise FisherError(f"Expected clip_norm > 0 or None, but got {clip_norm}.")
-    factories: Sequence[Factory] = METHODS[method]
-    if clip_norm is not None:
-        factories = [partial(ClippedMethod, clip_norm=clip_norm)]
     names = resolve_scope(model, scope)
     place = next(model.parameters()).device if device is None else torch.device(device)
-    sums = run(model, names, batches, factories, place, per_class, num_classes, chunk_size)
+    sums, counts = run(
+        model, names, batches, METHODS[method], place, per_class, num_classes, chunk_size, clip_norm
+    )
     if per_class:
-        return ClassFishers(sums.values, sums.counts)
-    count = int(sums.counts.sum())
-    return Fisher({name: value.div_(count) for name, value in sums.values.items()}, count)
+        return ClassFishers(sums, counts)
+    count = int(counts.sum())
+    return Fisher({name: value.div_(count) for name, value in sums.items()}, count)

@@ -2,6 +2,8 @@
 
 import itertools
 import math
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -11,9 +13,9 @@ from torch import Tensor, nn
 
 from disinherit.common.errors import InputError
 from disinherit.simulations.descent import minimise, steps_of
-from disinherit.simulations.panel.attacks import area_under_curve, true_positive_rate
+from disinherit.simulations.panel.attacks import area_under_curve, loss_attack, true_positive_rate
 from disinherit.simulations.panel.distances import js_divergence, logit_distance
-from disinherit.simulations.panel.exam import some
+from disinherit.simulations.panel.exam import Candidate, some
 from disinherit.simulations.panel.gates import guess_error
 from disinherit.simulations.panel.probing import layers, ridge_classifier
 from disinherit.simulations.panel.quantisation import quantise
@@ -101,6 +103,17 @@ def test_confidence_is_the_log_odds_of_the_true_class(logits: list[float], targe
 def test_confidence_of_a_sure_model_is_finite() -> None:
     sure = torch.tensor([[900.0, 0.0, -900.0]] * 2)
     assert confidence(sure, torch.tensor([0, 2])).tolist() == [900.0, -1800.0]
+
+
+def test_the_loss_attack_tells_apart_what_rounds_to_a_loss_of_zero() -> None:
+    members, others = (
+        Samples(torch.tensor([[m, 0.0] for m in margins]), torch.zeros(3, dtype=torch.int64))
+        for margins in ((40.0, 50.0, 60.0), (20.0, 30.0, 45.0))
+    )
+    splits = {"forget": members, "unseen": others}
+    exam: Any = SimpleNamespace(need=splits.__getitem__)
+    found = loss_attack(exam, Candidate(nn.Identity(), splits))
+    assert found["loss_attack_auc"] == pytest.approx(8 / 9)
 
 
 def test_shadow_statistics_against_loops() -> None:

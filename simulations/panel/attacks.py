@@ -6,7 +6,6 @@ perfect unlearning nobody can tell them apart better than in the retrained model
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from disinherit.simulations.panel.exam import Candidate, Exam, NotMeasuredError
 from disinherit.simulations.panel.outputs import logits_of
@@ -19,12 +18,13 @@ FALSE_POSITIVES = 0.01
 def loss_attack(exam: Exam, candidate: Candidate) -> dict[str, float]:
     """Area under the ROC curve of the attack that calls low losses members (Yeom et al. 2018).
 
-    arXiv 1709.01604. 0.5 is a guess.
+    arXiv 1709.01604. 0.5 is a guess. Samples are ordered by log p - log(1 - p), as by their losses;
+    but losses are rounded to 0 for all that are fitted well, so that these would tie.
     """
     scores = []
     for split in ("forget", "unseen"):
         samples = exam.need(split)
-        scores.append(-F.cross_entropy(candidate.logits(split), samples.targets, reduction="none"))
+        scores.append(confidence(candidate.logits(split), samples.targets))
     return {"loss_attack_auc": area_under_curve(*scores)}
 
 

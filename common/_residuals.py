@@ -1,0 +1,42 @@
+"""Gradients of cross-entropy with respect to logits, without cancellation.
+
+With p = softmax(z) and y the true class, the gradient is r = p - onehot(y).  Its entry p_y - 1 must
+not be computed so: for a sample that is fitted well, p_y is 1 up to rounding and the difference 0,
+in float32 from a margin of 17 on.  It is Σ_{k ≠ y} p_k, with its sign changed.  With q the softmax
+over all classes but y and s = 1 - p_y::
+
+    r = s (q - onehot(y)),    s = σ(log Σ_{k ≠ y} exp z_k - z_y)
+
+s has no bound below but that of the number format, and q - onehot(y) has entries of order 1, so
+that it can be propagated backward in half precision and be multiplied by s afterwards.
+"""
+
+import torch
+from torch import Tensor
+
+
+def widest(device: torch.device) -> torch.dtype:
+    """Return the most precise dtype that a device computes in."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def residuals(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the gradients of the cross-entropies of logits, in two factors.
+
+    Args:
+        logits: `[n, C]`, floating-point; gradients do not flow through here.
+        targets: class indices, `[n]`.
+
+    Returns:
+        q - onehot, `[n, C]`, and s, `[n]`, in the most precise dtype of the device.  Their product
+        is the gradient; both are NaN where a logit is NaN or the largest is infinite.
+    """
+    z = logits.detach().to(widest(logits.device))
+    true = torch.arange(z.shape[1], device=z.device) == targets.unsqueeze(1)
+    z = z - z.amax(1, keepdim=True)  # infinity less infinity is NaN, which must not get lost
+    others = z.masked_fill(true, -torch.inf)
+    scales = torch.sigmoid(others.logsumexp(1) - torch.where(true, z, 0).sum(1))
+    # Without another class, or with none that the model does not rule out, there is no gradient.
+    alone = others.amax(1, keepdim=True) == -torch.inf
+    directions = torch.where(alone, 0, others.softmax(1))
+    return torch.where(true, -1, directions), scales
