@@ -27,6 +27,10 @@ from disinherit.common.encodings import Encoding
 from disinherit.common.errors import FisherError
 
 _CODES, _SCALES = "codes.", "scales."
+_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+"""What values may be stored in as they were computed: torch has other floats, and adds some, in
+which it cannot compute."""
+
 _STEPS = 254
 _SPAN = 32.0
 
@@ -72,11 +76,13 @@ def decode_values(stored: Mapping[str, Tensor], encoding: Encoding, what: str) -
     """
     if encoding is not Encoding.LOG8:
         full = encoding is Encoding.FULL
+        allowed = _DTYPES if full else (torch.bfloat16,)
         for name, value in stored.items():
-            if not (value.is_floating_point() if full else value.dtype == torch.bfloat16):
+            if value.dtype not in allowed:
+                known = "float64, float32, float16 or bfloat16" if full else "bfloat16"
                 raise FisherError(
-                    f"Expected {'floating-point' if full else 'bfloat16'} for {name!r} in {what}, "
-                    f"as its encoding {encoding.value} says, but got {value.dtype}."
+                    f"Expected {known} for {name!r} in {what}, as its encoding {encoding.value} "
+                    f"says, but got {value.dtype}."
                 )
         return dict(stored) if full else {name: value.float() for name, value in stored.items()}
     names = [name.removeprefix(_CODES) for name in stored if name.startswith(_CODES)]

@@ -3,10 +3,11 @@
 import enum
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from disinherit.common import limits
 from disinherit.common.errors import GraphError
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,127}")
@@ -65,16 +66,24 @@ def check_id(value: str, what: str = "model id") -> str:
     if not _ID.fullmatch(value):
         raise GraphError(
             f"Expected a well-formed {what}, 1 to 128 letters, digits and . _ ~ - that start with "
-            f"a letter or digit, but got {value!r}."
+            f"a letter or digit, but got {limits.shown(value)}."
         )
     return value
 
 
 def _check_digest(value: str, what: str) -> None:
+    limits.DIGEST.check_text(value, what, GraphError)
     if not _HEX.fullmatch(value):
         raise GraphError(
             f"Expected {what} to be lower-case hexadecimal digits or empty, but got {value!r}."
         )
+
+
+def _check_names(names: Collection[str], what: str) -> None:
+    limits.CLASSES.check_items(names, what, GraphError)
+    longest = max(names, key=len, default="")
+    if len(longest) > limits.NAME.most:
+        limits.check_names([longest], f"{what}: the name", error=GraphError)
 
 
 def _check_int64(value: int, what: str) -> None:
@@ -93,7 +102,7 @@ class Provenance:
             `""` when not disclosed.
 
     Raises:
-        GraphError: if a count is no int64 >= 0, or the digest is malformed.
+        GraphError: if a count is no int64 >= 0, the digest is malformed, or a name is too long.
     """
 
     dataset: str
@@ -104,6 +113,8 @@ class Provenance:
         object.__setattr__(
             self, "samples_per_class", MappingProxyType(dict(self.samples_per_class))
         )
+        limits.NAME.check_text(self.dataset, "the name of a data set", GraphError)
+        _check_names(self.samples_per_class, "the classes of a data set")
         for name, count in self.samples_per_class.items():
             _check_int64(count, f"the sample count of class {name!r}")
         _check_digest(self.sample_set_digest, f"the sample set digest of {self.dataset!r}")
@@ -129,6 +140,7 @@ class FisherScale:
     sums: tuple[float, ...]
 
     def __post_init__(self) -> None:
+        limits.SCOPE.check_text(self.scope, "the scope of a Fisher scale", GraphError)
         for value in self.sums:
             if not 0 <= value <= sys.float_info.max:
                 raise GraphError(f"Expected finite sums >= 0 as Fisher scale, but got {value!r}.")
@@ -171,9 +183,12 @@ class ModelRecord:
         check_id(self.id)
         check_id(self.owner, "owner name")
         object.__setattr__(self, "labels", tuple(self.labels))
+        limits.NAME.check_text(self.architecture, f"the architecture of {self.id!r}", GraphError)
+        _check_names(self.labels, f"the classes of model {self.id!r}")
         if len(set(self.labels)) != len(self.labels):
+            names = limits.shown(str(list(self.labels)))
             raise GraphError(
-                f"Expected distinct class names in model {self.id!r}, but got {list(self.labels)}."
+                f"Expected distinct class names in model {self.id!r}, but got {names}."
             )
         _check_int64(self.created_us, f"created_us of model {self.id!r}")
         _check_digest(self.digest, f"digest of model {self.id!r}")
@@ -199,7 +214,7 @@ class Inheritance:
             correspond without being listed.
 
     Raises:
-        GraphError: if the weight is not finite.
+        GraphError: if the weight is not finite, or a name is too long.
     """
 
     parent: str
@@ -210,6 +225,9 @@ class Inheritance:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", MappingProxyType(dict(self.labels)))
+        where = f"the label mapping of inheritance {self.parent!r} -> {self.child!r}"
+        _check_names(self.labels, where)
+        _check_names(self.labels.values(), where)
         # Not math.isfinite, which raises OverflowError for an int that no float can hold.
         if not abs(self.weight) <= sys.float_info.max:
             raise GraphError(

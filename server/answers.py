@@ -4,6 +4,7 @@ An owner speaks for its own models only.  Whatever else an answer holds becomes 
 recorded for the models concerned, and never a change of anyone else's.
 """
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TypeVar
@@ -11,7 +12,8 @@ from typing import TypeVar
 from google.protobuf.message import Message
 
 from disinherit.common.errors import FisherError, GraphError
-from disinherit.common.graph_formats import record_from_proto
+from disinherit.common.limits import REASON
+from disinherit.common.received import received_record
 from disinherit.common.records import ModelRecord
 from disinherit.server.transport import Answer
 from disinherit.v1 import unlearning_pb2 as pb
@@ -19,7 +21,7 @@ from disinherit.v1.graph_pb2 import ModelRecord as RecordProto
 
 M = TypeVar("M", bound=Message)
 
-_LONGEST_REASON = 1000
+_log = logging.getLogger(__name__)
 
 
 def one_line(text: str) -> str:
@@ -29,8 +31,9 @@ def one_line(text: str) -> str:
         >>> one_line("no\n  room\x1b[2J")
         'no room [2J'
     """
-    printable = "".join(character if character.isprintable() else " " for character in text)
-    return " ".join(printable.split())[:_LONGEST_REASON]
+    beginning = text[: 2 * REASON.most]  # before every character is looked at
+    printable = "".join(character if character.isprintable() else " " for character in beginning)
+    return " ".join(printable.split())[: REASON.most]
 
 
 def reply_of(answer: Answer, kind: type[M]) -> tuple[M | None, str]:
@@ -41,6 +44,24 @@ def reply_of(answer: Answer, kind: type[M]) -> tuple[M | None, str]:
         f"owner {answer.ask.owner} did not answer with a {kind.DESCRIPTOR.full_name}"
     )
     return None, reason
+
+
+def unhandled(answer: Answer, error: Exception) -> str:
+    """Return why an answer has no effect that made the coordinator fail, and log the traceback.
+
+    Whatever an owner sends, it must not end what is done for the others: it is a reason at its own
+    models.  Errors of the store are not an owner's doing and are not for here.
+    """
+    _log.error(
+        "cannot handle what owner %s answered to %s",
+        answer.ask.owner,
+        answer.ask.action,
+        exc_info=error,
+    )
+    return (
+        f"the coordinator cannot handle what owner {answer.ask.owner} answered "
+        f"({type(error).__name__}); its log says why"
+    )
 
 
 def refusal_of(result: pb.RollBackResult | pb.DestroyResult | None, expected: str, did: str) -> str:
@@ -76,7 +97,7 @@ def registered_record(
     Raises:
         GraphError: if it is malformed or another owner's.
     """
-    record = record_from_proto(message)
+    record = received_record(message)
     if record.owner != owner:
         raise GraphError(
             f"Expected models of {owner!r} from it, but got {record.id!r} of {record.owner!r}."

@@ -15,10 +15,17 @@ import secrets
 import socket
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
-from disinherit.common.errors import CampaignError, GraphError, InputError
-from disinherit.server.answers import one_line, registered_record, reply_of
+from disinherit.common.errors import (
+    CampaignError,
+    DisinheritError,
+    GraphError,
+    InputError,
+    StoreError,
+)
+from disinherit.server.answers import one_line, registered_record, reply_of, unhandled
 from disinherit.server.archive import Archive, NoArchive, StoredArchive
 from disinherit.server.audit_words import COORDINATOR
 from disinherit.server.campaign import CampaignResult, Timing
@@ -100,6 +107,10 @@ class Coordinator:
                     self.store.add_model(registered_record(owner, message, known))
                 except InputError as refused:
                     errors.setdefault(owner, []).append(one_line(str(refused)))
+                except StoreError:
+                    raise
+                except Exception as error:  # one owner's answer must not end the others
+                    errors.setdefault(owner, []).append(unhandled(answer, error))
         return {owner: "; ".join(reasons) for owner, reasons in errors.items()}
 
     def submit(
@@ -201,10 +212,16 @@ class Coordinator:
             self.store, request_id, self._holder, self._lease_seconds, self._patience
         ) as lease:
             self._check_drivable(request_id)
-            if self._advances(request_id):
-                result = self._advance(request, lease, resend)
-            else:
-                result = self._roll_back(lease)
+            try:
+                if self._advances(request_id):
+                    result = self._advance(request, lease, resend)
+                else:
+                    result = self._roll_back(lease)
+            except Exception:
+                # Whatever a pass failed of, the campaign's deadline holds.
+                with suppress(DisinheritError):
+                    self.store.settle(request_id, lease=lease)
+                raise
             self.store.settle(request_id, lease=lease)
             self._destroy(lease)
         return result

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import cast
 
 from disinherit.common.records import ModelRecord
-from disinherit.server.answers import one_line, refusal_of, reply_of
+from disinherit.server.answers import one_line, refusal_of, reply_of, unhandled
 from disinherit.server.audit_words import request_digest
 from disinherit.server.destruction_rows import DestroyedModel
 from disinherit.server.leases import Lease
@@ -49,12 +49,21 @@ def destroy_due(
     asks = [Ask(owner, "train.destroy", message) for owner, message in messages.items()]
     for answer in transport.ask(asks, timeout):
         if not answer.unreachable:
-            found = list(_destroyed(records, answer))
+            found = _destroyed(records, answer)
             store.record_destruction(lease.request_id, found, lease=lease)
         say(one_line(answer.error) or f"{answer.ask.owner} answered")
 
 
-def _destroyed(records: Mapping[str, ModelRecord], answer: Answer) -> Iterable[DestroyedModel]:
+def _destroyed(records: Mapping[str, ModelRecord], answer: Answer) -> list[DestroyedModel]:
+    try:
+        return list(_read(records, answer))
+    except Exception as error:  # one owner's answer must not end the others
+        reason = unhandled(answer, error)
+        asked = cast("pb.DestroyTask", answer.ask.task).models
+        return [DestroyedModel(model.model_id, refusal=reason) for model in asked]
+
+
+def _read(records: Mapping[str, ModelRecord], answer: Answer) -> Iterable[DestroyedModel]:
     reply, error = reply_of(answer, pb.DestroyReply)
     results = {result.model_id: result for result in reply.models} if reply is not None else {}
     for model in cast("pb.DestroyTask", answer.ask.task).models:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 
-from disinherit.common.errors import DisinheritError
+from disinherit.common.errors import CampaignError, DisinheritError
 from disinherit.server.campaign import CampaignResult
 
 _LOG = logging.getLogger(__name__)
@@ -19,11 +19,29 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Turn:
-    """When a campaign's next pass is due, in monotonic seconds, and how long it waited for it."""
+    """A campaign's last pass, and when the next one is due.
+
+    Attributes:
+        due: the time of the next pass, in monotonic seconds.
+        delay: how long it waits for it.
+        seen: what the last pass depended on.
+        failed: whether the last pass ended with an error.
+    """
 
     due: float
     delay: float
     seen: Hashable
+    failed: bool = False
+
+    def waits(self, seen: Hashable, changed: bool) -> bool:
+        """Return whether the next pass is not due yet.
+
+        What failed does not fare better because something happened elsewhere: it waits its time,
+        unless what it depends on is another now.
+        """
+        if self.due <= time.monotonic() or self.seen != seen:
+            return False
+        return self.failed or not changed
 
 
 class Driver:
@@ -31,7 +49,9 @@ class Driver:
 
     Two campaigns may dampen the same model, so they take turns.  One that gets nowhere, or fails,
     waits longer every time, until something has changed: `poke` says so, or the store does, or an
-    older one gets on, for which it may have waited.
+    older one gets on, for which it may have waited.  One whose pass failed waits until its own
+    store says so, however often it is poked: else an answer that a pass fails of would be asked for
+    again at once.
 
     Args:
         open_campaigns: the campaigns that are to be driven now, the oldest first, each with
@@ -86,7 +106,7 @@ class Driver:
         while not self._stopping.is_set():
             if self._poked.is_set():
                 self._poked.clear()
-                self._turns.clear()
+                self._turns = {id: turn for id, turn in self._turns.items() if turn.failed}
             try:
                 self._drive()
             except Exception:  # whatever it was, the next pass may fare better
@@ -102,24 +122,28 @@ class Driver:
             turn = self._turns.get(id)
             if self._stopping.is_set():
                 return
-            if changed or turn is None or turn.due <= time.monotonic() or turn.seen != seen:
-                onwards = self._pass(id)
-                changed |= onwards
-                delay = self._interval
-                if not onwards and turn is not None and turn.seen == seen:
-                    delay = min(2 * turn.delay, self._longest)
-                # Jitter, so that coordinators and campaigns do not keep step.
-                due = time.monotonic() + delay * random.uniform(0.5, 1.0)
-                self._turns[id] = _Turn(due, delay, seen)
+            if turn is not None and turn.waits(seen, changed):
+                continue
+            onwards = self._pass(id)
+            changed |= bool(onwards)
+            delay = self._interval
+            if not onwards and turn is not None and turn.seen == seen:
+                delay = min(2 * turn.delay, self._longest)
+            # Jitter, so that coordinators and campaigns do not keep step.
+            due = time.monotonic() + delay * random.uniform(0.5, 1.0)
+            self._turns[id] = _Turn(due, delay, seen, failed=onwards is None)
 
-    def _pass(self, id: str) -> bool:
-        """Make one pass, and return whether it got on."""
+    def _pass(self, id: str) -> bool | None:
+        """Make one pass, and return whether it got on; `None` if it failed."""
         try:
             result = self._run(id)
-        except DisinheritError as error:
+        except CampaignError as error:  # somebody stopped it, or another coordinator drives it
             _LOG.warning("campaign %s: %s", id, error)
             return False
+        except DisinheritError as error:
+            _LOG.warning("campaign %s: %s", id, error)
+            return None
         except Exception:  # one campaign's failure must not end the others
             _LOG.exception("campaign %s failed", id)
-            return False
+            return None
         return bool(result.changed)

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from disinherit.common.records import ModelRecord
-from disinherit.server.answers import checked_digest, checked_evaluation, reply_of
-from disinherit.server.transport import Ask, Transport
+from disinherit.server.answers import checked_digest, checked_evaluation, reply_of, unhandled
+from disinherit.server.transport import Answer, Ask, Transport
 from disinherit.v1 import unlearning_pb2 as pb
 
 
@@ -37,11 +37,20 @@ def evaluations(
         for owner, ids in by_owner.items()
     ]
     for answer in transport.ask(asks, timeout):
-        reply, error = reply_of(answer, pb.EvaluateReply)
-        sent = {e.model_id: e for e in reply.models} if reply is not None else {}
-        missing = pb.Evaluation(error=error or "its owner did not mention it")
-        check = checked_digest if digests_only else checked_evaluation
-        yield {
-            model: check(records[model], sent.get(model, missing))
-            for model in by_owner[answer.ask.owner]
-        }
+        named = [records[model] for model in by_owner[answer.ask.owner]]
+        try:
+            found = _checked(named, answer, digests_only)
+        except Exception as error:  # one owner's answer must not end the others
+            reason = unhandled(answer, error)
+            found = {one.id: pb.Evaluation(model_id=one.id, error=reason) for one in named}
+        yield found
+
+
+def _checked(
+    records: Sequence[ModelRecord], answer: Answer, digests_only: bool
+) -> dict[str, pb.Evaluation]:
+    reply, error = reply_of(answer, pb.EvaluateReply)
+    sent = {e.model_id: e for e in reply.models} if reply is not None else {}
+    missing = pb.Evaluation(error=error or "its owner did not mention it")
+    check = checked_digest if digests_only else checked_evaluation
+    return {record.id: check(record, sent.get(record.id, missing)) for record in records}

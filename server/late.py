@@ -7,6 +7,7 @@ from collections.abc import Hashable
 from disinherit.common.errors import InputError
 from disinherit.server.campaign_states import CampaignState
 from disinherit.server.coordinator import Coordinator
+from disinherit.server.tables import now_us
 
 _LOG = logging.getLogger(__name__)
 _DRIVEN = (CampaignState.RUNNING, CampaignState.ROLLING_BACK)
@@ -47,7 +48,11 @@ class OpenCampaigns:
                 self._known = grown
         due = store.due_destructions()
         return {
-            campaign.request_id: (grown, store.answered_roots(campaign.request_id))
+            campaign.request_id: (
+                grown,
+                store.answered_roots(campaign.request_id),
+                0 < campaign.deadline_us <= now_us(),
+            )
             for campaign in store.campaigns()
             if campaign.state in _DRIVEN
             or (campaign.request_id in due and not campaign.state.stopped)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from disinherit.common.errors import InputError
-from disinherit.common.graph_formats import record_from_proto
+from disinherit.common.received import check_result, received_record
 from disinherit.server.answers import one_line
 from disinherit.server.tasks import Answered, Task, TaskState
 from disinherit.v1 import unlearning_pb2 as pb
@@ -36,6 +36,10 @@ def told(task: Task, result: pb.ModelResult, fisher: str, request_digest: str) -
     if result.outcome not in (*_APPLIED, *_UNFORGOTTEN):
         reason = one_line(result.error) or "its owner reported no outcome"
         return replace(task, state=TaskState.FAILED, reason=reason)
+    try:
+        check_result(result)
+    except InputError as error:
+        return refused(task, str(error))
     wrong = _malformed(result, request_digest)
     if wrong:
         return refused(task, wrong)
@@ -44,7 +48,7 @@ def told(task: Task, result: pb.ModelResult, fisher: str, request_digest: str) -
     if state is not TaskState.APPLIED and not result.successor.id:
         return done
     try:
-        return Answered(done, record_from_proto(result.successor), fisher)
+        return Answered(done, received_record(result.successor), fisher)
     except InputError as error:
         return refused(task, str(error))
 
@@ -106,6 +110,7 @@ def _kept(task: Task, result: pb.ModelResult, state: TaskState) -> pb.ModelResul
         return task.result
     kept = pb.ModelResult()
     kept.CopyFrom(result)
+    kept.error = one_line(result.error)
     if state is TaskState.INEFFECTIVE:
         kept.outcome = pb.OUTCOME_INEFFECTIVE
     return kept

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from disinherit.common.encodings import Encoding
-from disinherit.common.errors import CheckpointError, DisinheritError, FisherError
+from disinherit.common.errors import DisinheritError, StoreError
 from disinherit.common.graph import InheritanceGraph
+from disinherit.common.limits import clipped
 from disinherit.common.merging import MergeRule
 from disinherit.common.packets import Decoded, decode, merge, rename_classes
 from disinherit.common.records import InheritanceKind
-from disinherit.server.answers import one_line, reply_of, root_packets
+from disinherit.server.answers import one_line, reply_of, root_packets, unhandled
 from disinherit.server.archive import Archive
 from disinherit.server.audit_words import request_digest
 from disinherit.server.planning import Group
@@ -119,9 +120,12 @@ def prepare(
             continue
         try:
             packet, tensors = _merge(request, group, collected.fishers)
-        except DisinheritError as error:
+        except Exception as error:  # one group's roots must not end the others
+            if not isinstance(error, DisinheritError):
+                _log.exception("cannot merge what %s sent", ", ".join(group.roots))
             roots = ", ".join(group.roots)
-            reason = f"the Fisher information of {roots} cannot be merged: {one_line(str(error))}"
+            why = one_line(str(error)) or type(error).__name__
+            reason = f"the Fisher information of {roots} cannot be merged: {why}"
             prepared.failed.update(dict.fromkeys(group.models, reason))
             archive.forget(group.roots)
             continue
@@ -180,16 +184,20 @@ def _collect(
                 packets = root_packets(root, graph.model(root.model_id), fisher)
                 decoded = [decode(packet) for packet in packets]
                 check_scale(root, graph.model(root.model_id), request.method.scope, decoded)
-            except (FisherError, CheckpointError) as refused:
-                collected.errors[root.model_id] = one_line(str(refused))
+                archive.keep(root.model_id, packets)
+            except StoreError:
+                raise
+            except Exception as refused:  # one owner's answer must not end the others
+                foreseen = isinstance(refused, DisinheritError)
+                reason = one_line(str(refused)) if foreseen else unhandled(answer, refused)
+                collected.errors[root.model_id] = reason
                 _log.warning(
                     "Refused what owner %s sent for root %s: %s",
                     answer.ask.owner,
                     root.model_id,
-                    collected.errors[root.model_id],
+                    clipped(collected.errors[root.model_id]),
                 )
             else:
-                archive.keep(root.model_id, packets)
                 collected.fishers[root.model_id] = decoded
                 del collected.errors[root.model_id]
     return collected
@@ -202,7 +210,8 @@ def _known(archive: Archive, wanted: Set[str]) -> dict[str, Sequence[Decoded]]:
         if root in wanted:
             try:
                 known[root] = [decode(packet) for packet in packets]
-            except (FisherError, CheckpointError):
+            except Exception:  # whatever is wrong with it, the root is asked again
+                _log.exception("cannot read what root %s answered before; it is asked again", root)
                 archive.forget([root])
     return known
 

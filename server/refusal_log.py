@@ -17,6 +17,8 @@ from typing import Any
 
 import grpc
 
+from disinherit.common.limits import clipped
+
 _LOG = logging.getLogger(__name__)
 _REFUSALS = frozenset(
     {
@@ -82,5 +84,5 @@ def _note(method: str, context: Any) -> None:
             method,
             context.peer(),
             code.name,
-            json.dumps(reason, ensure_ascii=False),
+            json.dumps(clipped(reason), ensure_ascii=False),
         )

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import cast
 
 from disinherit.common.records import ModelRecord
-from disinherit.server.answers import one_line, refusal_of, reply_of
+from disinherit.server.answers import one_line, refusal_of, reply_of, unhandled
 from disinherit.server.audit_words import request_digest
 from disinherit.server.leases import Lease
 from disinherit.server.preparation import Say
@@ -49,14 +49,23 @@ def roll_back(
     done: list[str] = []
     for answer in transport.ask(asks, timeout) if asks else ():
         if not answer.unreachable:
-            found = list(_taken_back(records, answer))
+            found = _taken_back(records, answer)
             store.record_roll_back(lease.request_id, found, lease=lease)
             done += [one.model_id for one in found if not one.refusal]
         say(one_line(answer.error) or f"{answer.ask.owner} answered")
     return tuple(done)
 
 
-def _taken_back(records: Mapping[str, ModelRecord], answer: Answer) -> Iterable[TakenBack]:
+def _taken_back(records: Mapping[str, ModelRecord], answer: Answer) -> list[TakenBack]:
+    try:
+        return list(_read(records, answer))
+    except Exception as error:  # one owner's answer must not end the others
+        reason = unhandled(answer, error)
+        asked = cast("pb.RollBackTask", answer.ask.task).models
+        return [TakenBack(model.model_id, refusal=reason) for model in asked]
+
+
+def _read(records: Mapping[str, ModelRecord], answer: Answer) -> Iterable[TakenBack]:
     reply, error = reply_of(answer, pb.RollBackReply)
     results = {result.model_id: result for result in reply.models} if reply is not None else {}
     for model in cast("pb.RollBackTask", answer.ask.task).models:

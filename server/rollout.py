@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import cast
 
-from disinherit.server.answers import one_line, reply_of
+from disinherit.common.errors import StoreError
+from disinherit.server.answers import one_line, reply_of, unhandled
 from disinherit.server.evaluations import evaluations
 from disinherit.server.leases import Lease
 from disinherit.server.outcomes import refused, told
@@ -86,7 +87,12 @@ class Rollout:
         self._put(*settled, fishers=fishers)
         applied = Applied()
         for answer in self._transport.ask(prepared.asks("train.unlearn"), self._timeout):
-            self._record(answer, todo, applied)
+            try:
+                self._record(answer, todo, applied)
+            except StoreError:
+                raise
+            except Exception as error:  # one owner's answer must not end the others
+                self._give_up(answer, unhandled(answer, error))
         return applied
 
     def verify(self) -> None:
@@ -143,6 +149,12 @@ class Rollout:
             *(_unanswered(todo[model], answer, reason) for model in missing),
         )
         self._say(error or f"{answer.ask.owner} answered")
+
+    def _give_up(self, answer: Answer, reason: str) -> None:
+        """Fail the models of an answer that cannot be handled, but those that are stored by now."""
+        tasks = self._store.tasks(self._lease.request_id)
+        asked = cast("pb.UnlearnTask", answer.ask.task).models
+        self._put(*(_short_of(tasks[one.model_id], TaskState.FAILED, reason) for one in asked))
 
     def _store_answered(self, answered: Sequence[Answered]) -> dict[str, str]:
         """Store what an owner applied, and return why the graph refuses some of it."""

@@ -133,7 +133,7 @@ def test_a_packet_is_read_as_it_says_and_not_otherwise() -> None:
 
 
 def test_codes_are_no_values() -> None:
-    """What is said to be `full` must be floating-point, as it is for `log8` without saying so."""
+    """What is said to be `full` must be of a float type to compute in, and `log8` is not."""
     packet = encode_fisher(
         {"w": torch.rand(2, 3)},
         labels=[],
@@ -145,7 +145,7 @@ def test_codes_are_no_values() -> None:
         encoding=Encoding.LOG8,
     )
     packet.encoding = Encoding.FULL.to_proto()
-    with pytest.raises(FisherError, match="floating-point"):
+    with pytest.raises(FisherError, match="Expected float64, float32"):
         decode(packet)
 
 

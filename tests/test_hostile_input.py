@@ -81,7 +81,7 @@ def record(**changes: str) -> coordinator_pb2.RegisterModelRequest:
         "id": "new",
         "owner": "ben",
         "architecture": "ab",
-        "digest": "ab",
+        "digest": "ab" * 32,
         **changes,
     }
     return coordinator_pb2.RegisterModelRequest(

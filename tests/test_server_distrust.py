@@ -1,5 +1,6 @@
 """Owners that lie, or answer nonsense: a reason at their own models, and nothing else changes."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,18 @@ from campaign_fixture import (
     lying,
     make_request,
 )
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from owner_fixture import LABELS, PointsOwner
 
+from disinherit.common.dsse import Signer
 from disinherit.common.packets import decode_fisher, encode_fisher
 from disinherit.common.records import Inheritance, InheritanceKind, ModelStatus
+from disinherit.server import outcomes
 from disinherit.server.answers import one_line
-from disinherit.server.store import TaskState
+from disinherit.server.attesting import attest
+from disinherit.server.campaign_states import CampaignEvent, CampaignState
+from disinherit.server.rollout import Rollout
+from disinherit.server.store import Task, TaskState, now_us
 from disinherit.server.transport import Answer, Ask
 from disinherit.v1 import unlearning_pb2 as pb
 from disinherit.v1.graph_pb2 import ModelRecord as RecordProto
@@ -121,6 +128,79 @@ def test_a_successor_that_cannot_be_is_refused_and_touches_nobody_else(
     world.transport.twists.clear()
     assert world.coordinator.run("q").outcome == "unchanged"
     assert world.states() == VERIFIED
+
+
+def unreportable(**values: Any) -> Lie:
+    """Cleo reports what could not be written into a report, a log or an attestation."""
+
+    def lie(reply: pb.UnlearnReply) -> None:
+        result = reply.models[0]
+        for name, value in values.items():
+            if isinstance(value, list):
+                getattr(result, name).extend(value)
+            else:
+                setattr(result, name, value)
+
+    return lie
+
+
+UNREPORTABLE = {
+    "a digest of megabytes": (successor(digest="ab" * 1_700_000), "at most 1,048,576 bytes"),
+    "rows beyond 2**53": (
+        unreportable(selections=[pb.Selection(parameter="2.weight", rows=[2**60])]),
+        "from 0 to 2\\*\\*53 - 1",
+    ),
+    "6 MB of names": (
+        unreportable(out_of_scope=["p" * 1000 + str(i) for i in range(6000)]),
+        "at most 1,048,576 bytes",
+    ),
+    "no number": (unreportable(retain_before=float("nan")), "Expected a finite retain_before"),
+}
+
+
+@pytest.mark.parametrize(("lie", "reason"), UNREPORTABLE.values(), ids=UNREPORTABLE.keys())
+def test_what_cannot_be_reported_is_a_reason_at_its_own_model(
+    world: World, lie: Lie, reason: str
+) -> None:
+    world.transport.twists["cleo", "train.unlearn"] = lying(lie)
+    world.coordinator.run("q")
+    assert world.states() == {**VERIFIED, "r3": TaskState.FAILED}
+    assert re.search(reason, world.reason("r3"))
+    assert len(world.reason("r3")) <= 1000
+    attest(world.store.report("q"), Signer(Ed25519PrivateKey.generate()))
+
+
+def test_an_answer_that_cannot_be_handled_is_a_reason_at_its_own_models(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = outcomes.told
+
+    def fails(task: Task, *rest: Any) -> Any:
+        if task.owner == "ben":
+            raise ZeroDivisionError
+        return told(task, *rest)
+
+    monkeypatch.setattr("disinherit.server.rollout.told", fails)
+    world.coordinator.run("q")
+    failed = {"r2": TaskState.FAILED, "r6": TaskState.FAILED}
+    assert world.states() == {**VERIFIED, **failed}
+    assert "cannot handle what owner ben answered (ZeroDivisionError)" in world.reason("r6")
+    monkeypatch.undo()
+    assert world.coordinator.run("q").outcome == "unchanged"
+
+
+def test_a_pass_that_fails_does_not_keep_the_deadline_from_ending_the_campaign(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.store.transition("q", CampaignEvent.RESUME, now_us() - 1)
+
+    def fails(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Rollout, "broadcast", fails)
+    with pytest.raises(ZeroDivisionError):
+        world.coordinator.run("q")
+    assert world.store.campaign("q").state is CampaignState.PARTIAL
 
 
 def test_two_models_cannot_become_one(world: World) -> None:
@@ -248,6 +328,11 @@ def poison(packet: pb.FisherPacket) -> None:
     replace_values(packet, values)
 
 
+def float8(packet: pb.FisherPacket) -> None:
+    values = decode_fisher(packet).items()
+    replace_values(packet, {name: value.to(torch.float8_e4m3fn) for name, value in values})
+
+
 def shrink(packet: pb.FisherPacket) -> None:
     replace_values(packet, {"2.weight": torch.zeros(2, 2), "2.bias": torch.zeros(2)})
 
@@ -268,6 +353,10 @@ FISHER_LIES = {
     "other labels": (fisher(lambda p: p.labels.reverse()), "with its classes"),
     "other bytes": (fisher(lambda p: setattr(p, "tensors", b"other")), "digest"),
     "NaN": (fisher(poison), "finite values >= 0"),
+    "floats that torch cannot compute in": (
+        fisher(float8),
+        "Expected float64, float32, float16 or",
+    ),
     "other shapes": (fisher(shrink), "of r1, r2 cannot be merged: Expected 4 rows"),
     "nothing": (lambda reply: reply.ClearField("roots"), "sent no Fisher information"),
     "another root": (lambda r: setattr(r.roots[0], "model_id", "r1"), "sent no Fisher information"),
@@ -298,7 +387,7 @@ def registered(change: Callable[[RecordProto], None]) -> Lie:
 
 REGISTRATIONS = {
     "another's model": (lambda m: setattr(m, "owner", "anna"), "Expected models of 'cleo'"),
-    "other weights": (lambda m: setattr(m, "digest", "ab"), "digest of model 'r3' to stay"),
+    "other weights": (lambda m: setattr(m, "digest", "ab" * 32), "digest of model 'r3' to stay"),
     "another age": (lambda m: setattr(m, "created_us", 7), "created_us of model 'r3' to stay"),
     "a malformed id": (lambda m: setattr(m, "id", "a b"), "well-formed model id"),
     "no status": (lambda m: m.ClearField("status"), "ModelStatus"),
@@ -326,7 +415,7 @@ def test_owners_are_asked_once_to_register_and_errors_are_by_owner(world: World)
 
 def test_one_refused_model_does_not_keep_the_owners_others_out(world: World) -> None:
     def lie(reply: pb.RegisterReply) -> None:
-        reply.models[0].digest = "ab"
+        reply.models[0].digest = "ab" * 32
         reply.models.add().CopyFrom(reply.models[1])
         reply.models[-1].id = "new"
 

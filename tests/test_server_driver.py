@@ -97,6 +97,21 @@ def test_one_that_gets_nowhere_waits_until_it_is_poked() -> None:
         runs.wait_for("a", 2)
 
 
+def test_one_that_failed_is_not_hurried_by_what_happens_elsewhere() -> None:
+    runs = Runs("bad", "good")
+    runs.trouble["bad"] = ZeroDivisionError()
+    runs.moving = {"good"}
+    with driving(runs, interval=60.0, longest=60.0) as driver:
+        for times in range(1, 20):
+            driver.poke()
+            runs.wait_for("good", times)
+    assert runs.passes.count("bad") == 1
+    driver = Driver(lambda: dict.fromkeys(runs.open, runs.seen), runs.run, interval=60.0)
+    for runs.seen in (0, 0, 1, 1):  # what it depends on is another
+        driver._drive()
+    assert runs.passes.count("bad") == 3
+
+
 def test_the_wait_grows_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("random.uniform", lambda low, high: high)
     now = [0.0]

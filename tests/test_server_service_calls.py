@@ -52,7 +52,7 @@ def await_end(running: Running, request_id: str = "q") -> list[pb.RequestStatus]
 
 
 def new_version(owner: str = "anna", id: str = "new") -> graph_pb2.ModelRecord:
-    return record_to_proto(ModelRecord(id, owner, "a", LABELS, "ab", 7))
+    return record_to_proto(ModelRecord(id, owner, "a", LABELS, "ab" * 32, 7))
 
 
 def derived(id: str = "new", parent: str = "r4") -> list[graph_pb2.Inheritance]:

@@ -9,11 +9,9 @@ import grpc
 
 from disinherit.common.dsse import envelope_line
 from disinherit.common.errors import DisinheritError
-from disinherit.common.graph_formats import (
-    inheritance_from_proto,
-    record_from_proto,
-    record_to_proto,
-)
+from disinherit.common.limits import REASON, clipped
+from disinherit.common.received import received_edges, received_record
+from disinherit.common.record_proto import record_to_proto
 from disinherit.server.campaign_states import CampaignEvent
 from disinherit.server.service.authentication import caller
 from disinherit.server.service.models import Models
@@ -59,8 +57,8 @@ class CoordinatorServicer:
             message = request.record
             if not message.status:  # which the coordinator sets anyway
                 message.status = graph_pb2.MODEL_STATUS_ACTIVE
-            parents = [inheritance_from_proto(edge) for edge in request.parents]
-            record = self._models.register(caller(), record_from_proto(message), parents)
+            parents = received_edges(request.parents)
+            record = self._models.register(caller(), received_record(message), parents)
             return pb.RegisterModelResponse(record=record_to_proto(record))
 
         return _answered(context, answer)
@@ -243,7 +241,7 @@ def _answered(context: Any, answer: Callable[[], T]) -> T:
 
 def _abort(context: Any, error: Exception) -> NoReturn:
     if isinstance(error, DisinheritError):
-        context.abort(status_of(error), " ".join(str(error).split()))
+        context.abort(status_of(error), clipped(" ".join(str(error).split()), REASON))
     _LOG.error("a call failed", exc_info=error)
     context.abort(grpc.StatusCode.INTERNAL, "The coordinator failed; its log says why.")
     raise AssertionError("abort raises")
