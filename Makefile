@@ -23,13 +23,13 @@ chaos: $(INSTALLED) ## inject hundreds of faults into campaigns, and check that 
 	$(BIN)/python -m disinherit.simulations.chaos $(if $(SEED),--seed $(SEED))
 
 # Where a deployment is, and what it is to be. FACTORY and AGENT_FACTORY: module:function; HOSTS: names
-# under which other machines reach this one; PORT: the first of several.
+# under which other machines reach this one; PORT: the first of several. What is not said is as it was
+# before, 3 nodes and no agents at first.
 DEPLOYMENT ?= deployment
-NODES ?= 3
-AGENTS ?= 0
 
-up: $(INSTALLED) ## run a whole fleet on this machine: coordinator, SuperLink, proxy, NODES=3, AGENTS=0
-	@$(BIN)/disinherit deploy up --folder $(DEPLOYMENT) --nodes $(NODES) --agents $(AGENTS) \
+up: $(INSTALLED) ## run a whole fleet on this machine: coordinator, SuperLink, proxy, NODES, AGENTS; as before
+	@$(BIN)/disinherit deploy up --folder $(DEPLOYMENT) \
+		$(if $(NODES),--nodes $(NODES)) $(if $(AGENTS),--agents $(AGENTS)) \
 		$(if $(FACTORY),--factory $(FACTORY)) $(if $(AGENT_FACTORY),--agent-factory $(AGENT_FACTORY)) \
 		$(if $(PORT),--port $(PORT)) $(addprefix --host ,$(HOSTS))
 

@@ -21,14 +21,22 @@ _FOLDER = Path("deployment")
 @app.command(epilog="Example: disinherit deploy up --nodes 3 --factory my_models:open_owner")
 def up(
     folder: FolderOption = _FOLDER,
-    nodes: Annotated[int, typer.Option(min=0, max=200, help="Number of SuperNodes.")] = 3,
-    agents: Annotated[int, typer.Option(min=0, max=200, help="Number of agents.")] = 0,
+    nodes: Annotated[
+        int | None,
+        typer.Option(min=0, max=200, help="Number of SuperNodes; as before, or 3 at first."),
+    ] = None,
+    agents: Annotated[
+        int | None,
+        typer.Option(min=0, max=200, help="Number of agents; as before, or none at first."),
+    ] = None,
     factory: Annotated[
-        str, typer.Option(help="module:function that opens the models of a node's owner.")
-    ] = "",
+        str | None,
+        typer.Option(help="module:function that opens the models of a node's owner; as before."),
+    ] = None,
     agent_factory: Annotated[
-        str, typer.Option(help="The same for agents' owners, which are told otherwise.")
-    ] = "",
+        str | None,
+        typer.Option(help="The same for agents' owners, which are told otherwise."),
+    ] = None,
     port: Annotated[
         int | None,
         typer.Option(help="The first of those that follow each other; 50051 for a new deployment."),
@@ -41,18 +49,18 @@ def up(
 ) -> int:
     """Start everything, or what is not running yet, and say where it is.
 
-    What exits is started again, until `disinherit deploy down`.
+    What exits is started again, until `disinherit deploy down` or the machine stops.  Then start it
+    again without options: nodes, agents and factories are as they were.
     """
     from disinherit.client.factory import load_function
-    from disinherit.deploy import without_models
-    from disinherit.deploy.up import Wanted, supervisor_of
+    from disinherit.deploy.up import Wanted, folders_without_models, supervisor_of
     from disinherit.deploy.up import up as start
 
     for name in filter(None, (factory, agent_factory)):
         load_function(name)
     wanted = Wanted(
-        node_factory=factory or without_models.FOR_NODES,
-        agent_factory=agent_factory or without_models.FOR_AGENTS,
+        node_factory=factory,
+        agent_factory=agent_factory,
         nodes=nodes,
         agents=agents,
         first_port=port,
@@ -76,8 +84,11 @@ def up(
     typer.echo(supervisor_of(files.root).status(), nl=False)
     typer.echo(f"\nagents connect to {where['agents']}, and enrol at {where['enrolment']}")
     typer.echo(f"SuperNodes connect to {where['nodes']}; logs are in {where['logs']}")
-    if not (factory or agent_factory) and nodes + agents:
-        typer.echo("owners have no models yet: say where theirs are, --factory module:function")
+    for owner, owned in folders_without_models(files).items():
+        typer.echo(
+            f"{owner} has no models yet: say what opens them, --factory module:function "
+            f"(--agent-factory for agents); its folder is {owned}"
+        )
     typer.echo("\nto ask the coordinator:")
     typer.echo(f"  export DISINHERIT_SERVER={where['service']} DISINHERIT_CA={where['ca']}")
     typer.echo(f"  export DISINHERIT_TOKEN={where['operator_token']}")

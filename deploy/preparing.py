@@ -5,7 +5,7 @@ that to systemd or to containers (`systemd/`, `compose.yaml`), which find all in
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ OWN_PORTS = 5
 
 _ANYWHERE = "0.0.0.0"
 _DATABASE = "coordinator.db"
+_SETTINGS = "deployment.json"
+_PROGRAMS = "programs"
 
 
 def prepare(
@@ -50,14 +52,14 @@ def prepare(
         StoreError: if the folder cannot be used.
     """
     folder = folder.absolute()
-    path = folder / "deployment.json"
+    path = folder / _SETTINGS
     known = _read(path)
     first = first_port or known.get("first_port", FIRST_PORT)
     names = list(hosts) or known.get("hosts", [])
     if not 1024 <= first <= 65535 - OWN_PORTS - more_ports:
         raise InputError(f"Expected a first port between 1024 and 65000, but got {first}.")
     settled = {"first_port": first, "hosts": names}
-    if known and settled != known:
+    if known and settled != {key: known.get(key) for key in settled}:
         raise InputError(
             f"Expected the ports from {known['first_port']} on and the hosts {known['hosts']}, "
             f"with which the deployment in {folder} was made, but got {first} and {names}. They "
@@ -68,7 +70,7 @@ def prepare(
     except OSError as error:
         raise StoreError(f"Expected a folder for the deployment, but: {error}.") from error
     if not known:
-        write_atomic(path, json.dumps(settled).encode())
+        _write(path, settled)
     ports = Ports(*range(first, first + OWN_PORTS))
     address = _ANYWHERE if names else HOST
     files = FleetFiles(folder, ports, address, [*names, HOST, "localhost"])
@@ -88,12 +90,50 @@ def prepared(folder: Path) -> FleetFiles:
         InputError: if there is none.
         StoreError: if the folder cannot be used.
     """
-    if not (folder / "deployment.json").exists():
+    if not (folder / _SETTINGS).exists():
         raise InputError(
             f"Expected a deployment in {str(folder)!r}, but there is none. Make one: disinherit "
             "deploy prepare --folder FOLDER."
         )
     return prepare(folder)
+
+
+def remembered_programs(folder: Path) -> dict[str, Any]:
+    """Return which nodes and agents a deployment ran last, as `remember_programs` wrote them.
+
+    Args:
+        folder: of the deployment.
+
+    Returns:
+        Name of a setting -> its value; empty where nothing ran yet.
+
+    Raises:
+        StoreError: if the folder cannot be used.
+    """
+    return dict(_read(folder / _SETTINGS).get(_PROGRAMS, {}))
+
+
+def remember_programs(folder: Path, programs: Mapping[str, Any]) -> None:
+    """Write down which nodes and agents a deployment runs, for the next start after a stop.
+
+    Args:
+        folder: of the deployment, which is prepared.
+        programs: name of a setting -> its value.
+
+    Raises:
+        StoreError: if the folder cannot be used.
+    """
+    path = folder / _SETTINGS
+    known = _read(path)
+    if known.get(_PROGRAMS) != dict(programs):
+        _write(path, known | {_PROGRAMS: dict(programs)})
+
+
+def _write(path: Path, settings: Mapping[str, Any]) -> None:
+    try:
+        write_atomic(path, json.dumps(settings).encode())
+    except OSError as error:
+        raise StoreError(f"Expected to write a deployment's settings: {error}.") from error
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -7,15 +7,16 @@ owners, logs.  Starting is idempotent: what is there stays, what runs as told is
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, fields, replace
 from pathlib import Path
 
 from disinherit.common.errors import CampaignError, InputError
-from disinherit.deploy import programs
+from disinherit.common.extras import how_to_install
+from disinherit.deploy import programs, without_models
 from disinherit.deploy.enrolling import enrol_agent, register_nodes, wait_for_nodes
 from disinherit.deploy.files import FleetFiles, Ports, write_agent, write_nodes
 from disinherit.deploy.ports import listens
-from disinherit.deploy.preparing import prepare
+from disinherit.deploy.preparing import prepare, remember_programs, remembered_programs
 from disinherit.deploy.programs import COORDINATOR, PROXY, SUPERLINK, Program
 from disinherit.deploy.proxy import proxy
 from disinherit.deploy.stragglers import end_stragglers
@@ -30,20 +31,23 @@ class Wanted:
     """What a deployment is to be.
 
     Attributes:
-        node_factory: `module:function` that opens the models of a node's owner.
+        node_factory: `module:function` that opens the models of a node's owner.  `None`, here and
+            for the three that follow, for what the deployment ran last.
         agent_factory: `module:function` that opens the models of an agent's owner.
-        nodes: number of SuperNodes; their owners are called node-0, node-1, ...
-        agents: number of agents; their owners are called agent-0, agent-1, ...
+        nodes: number of SuperNodes; their owners are called node-0, node-1, ...  A new deployment
+            has 3.
+        agents: number of agents; their owners are called agent-0, agent-1, ...  A new deployment
+            has none.
         first_port: of those that follow each other: service, agents, enrolment, nodes, SuperLink,
             and one for each node; `None` for what the deployment has, 50051 for a new one.
         hosts: names and addresses under which other machines reach this one; empty for what the
             deployment has, a new one listens on loopback only.
     """
 
-    node_factory: str
-    agent_factory: str
-    nodes: int = 3
-    agents: int = 0
+    node_factory: str | None = None
+    agent_factory: str | None = None
+    nodes: int | None = None
+    agents: int | None = None
     first_port: int | None = None
     hosts: Sequence[str] = ()
 
@@ -70,19 +74,22 @@ def up(folder: Path, wanted: Wanted, say: Callable[[str], None] = lambda _: None
         StoreError: if the folder cannot be used.
     """
     folder = folder.absolute()
+    _require_supervisor()
     supervisor = supervisor_of(folder)
     running = supervisor.running()
-    files = prepare(folder, wanted.first_port, wanted.hosts, more_ports=wanted.nodes)
-    nodes = [f"node-{number}" for number in range(wanted.nodes)]
-    agents = [f"agent-{number}" for number in range(wanted.agents)]
+    fleet = _with_remembered(folder, wanted)
+    files = prepare(folder, wanted.first_port, wanted.hosts, more_ports=fleet.nodes)
+    remember_programs(folder, asdict(fleet))
+    nodes = [f"node-{number}" for number in range(fleet.nodes)]
+    agents = [f"agent-{number}" for number in range(fleet.agents)]
     own_ports = {owner: files.ports.superlink + 1 + n for n, owner in enumerate(nodes)}
     write_nodes(files, nodes)
     for owner in agents:
-        write_agent(files, owner, wanted.agent_factory)
+        write_agent(files, owner, fleet.agent_factory)
     core = [programs.coordinator(files), programs.superlink(files), proxy(files)]
     if not running:
         _require_free(files.ports, own_ports.values())
-        supervisor.keep(_surrounded(files, core))
+        supervisor.keep(_surrounded(files, fleet, core))
     for name, port in (
         (COORDINATOR, files.ports.service),
         (SUPERLINK, files.ports.superlink),
@@ -97,7 +104,7 @@ def up(folder: Path, wanted: Wanted, say: Callable[[str], None] = lambda _: None
         programs.node(
             files,
             owner,
-            wanted.node_factory,
+            fleet.node_factory,
             folder / "owners" / owner,
             own_ports[owner],
             files.ports.nodes,
@@ -106,10 +113,30 @@ def up(folder: Path, wanted: Wanted, say: Callable[[str], None] = lambda _: None
     ] + [programs.agent(files, owner) for owner in agents]
     if any(files.nodes.glob("*.pub")):
         others.append(programs.resident_run(files))
-    supervisor.keep(_surrounded(files, core + others))
+    supervisor.keep(_surrounded(files, fleet, core + others))
     wait_for_nodes(files, nodes, supervisor.folder)
     say(f"{len(nodes)} nodes are online")
     return files
+
+
+def folders_without_models(files: FleetFiles) -> dict[str, Path]:
+    """Return the owners on this machine that no factory opens models for, with their folders.
+
+    Args:
+        files: of the deployment.
+
+    Raises:
+        StoreError: if the folder cannot be used.
+    """
+    fleet = _with_remembered(files.root, Wanted())
+    without: dict[str, Path] = {}
+    if fleet.node_factory == without_models.FOR_NODES:
+        owners = (f"node-{number}" for number in range(fleet.nodes))
+        without |= {owner: files.root / "owners" / owner for owner in owners}
+    if fleet.agent_factory == without_models.FOR_AGENTS:
+        owners = (f"agent-{number}" for number in range(fleet.agents))
+        without |= {owner: files.agent_state(owner) for owner in owners}
+    return without
 
 
 def down(folder: Path) -> bool:
@@ -126,10 +153,45 @@ def down(folder: Path) -> bool:
     return ended
 
 
-def _surrounded(files: FleetFiles, wanted: Sequence[Program]) -> list[Program]:
+@dataclass(frozen=True, slots=True)
+class _Fleet:
+    """Nodes and agents of a deployment, as they are remembered from one start to the next."""
+
+    node_factory: str = without_models.FOR_NODES
+    agent_factory: str = without_models.FOR_AGENTS
+    nodes: int = 3
+    agents: int = 0
+    python_path: str = ""
+    """Where the factories' modules may be, beside the installed ones."""
+
+
+def _with_remembered(folder: Path, wanted: Wanted) -> _Fleet:
+    """Return what is to run: what is wanted now, and what ran last where nothing is said."""
+    names = {one.name for one in fields(_Fleet)}
+    asked = {key: value for key, value in asdict(wanted).items() if key in names}
+    asked["python_path"] = os.environ.get("PYTHONPATH")
+    known = {key: value for key, value in remembered_programs(folder).items() if key in names}
+    return _Fleet(**(known | {key: value for key, value in asked.items() if value is not None}))
+
+
+def _require_supervisor() -> None:
+    """Check that supervisord is installed, before anything is written.
+
+    Raises:
+        InputError: if it is not.
+    """
+    program = programs.BINARIES / "supervisord"
+    if not program.exists():
+        raise InputError(
+            f"Expected supervisord at {program}, which keeps a deployment's programs running, but "
+            f"it is not installed. Run {how_to_install('deploy')}."
+        )
+
+
+def _surrounded(files: FleetFiles, fleet: _Fleet, wanted: Sequence[Program]) -> list[Program]:
     environment = programs.flower_environment(files)
-    if "PYTHONPATH" in os.environ:  # where the factories' modules may be
-        environment["PYTHONPATH"] = os.environ["PYTHONPATH"]
+    if fleet.python_path:
+        environment["PYTHONPATH"] = fleet.python_path
     return [replace(one, environment={**environment, **one.environment}) for one in wanted]
 
 

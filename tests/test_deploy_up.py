@@ -16,7 +16,7 @@ from ports_fixture import free_block
 from disinherit.cli.main import run
 from disinherit.deploy.files import FleetFiles, Ports
 from disinherit.deploy.proxy import find_nginx
-from disinherit.deploy.up import supervisor_of
+from disinherit.deploy.up import folders_without_models, supervisor_of
 
 HERE = Path(__file__).parent
 OWNER = "agent-0"
@@ -58,6 +58,18 @@ def pids_when_running(folder: Path) -> dict[str, str]:
     return found
 
 
+def test_without_a_supervisor_nothing_is_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("disinherit.deploy.programs.BINARIES", tmp_path / "bin")
+    assert run(["deploy", "up", "--folder", str(tmp_path / "d")]) == 2
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1
+    assert "supervisord" in error
+    assert "pip install '.[deploy]'" in error
+    assert not (tmp_path / "d").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(find_nginx() is None, reason="nginx is not installed")
 def test_a_fleet_comes_up_works_and_goes_down_and_nothing_is_left(
@@ -86,6 +98,17 @@ def test_a_fleet_comes_up_works_and_goes_down_and_nothing_is_left(
         assert {name: pid for name, pid in after.items() if name != OWNER} == {
             name: pid for name, pid in before.items() if name != OWNER
         }
+
+        assert run(["deploy", "down", "--folder", str(folder)]) == 0
+        wait_for(lambda: processes_of(folder) == {})
+
+        # After a stop, or a reboot, no option is needed: nodes, agents and factories are as before.
+        monkeypatch.delenv("PYTHONPATH")
+        capsys.readouterr()
+        assert as_json(capsys, "deploy", "up", "--folder", str(folder)) == shown
+        assert set(pids_when_running(folder)) == set(before)
+        assert "agent_owner_fixture:open_points" in (folder / f"{OWNER}.toml").read_text()
+        assert set(folders_without_models(FleetFiles(folder, Ports(*range(5))))) == {"node-0"}
 
         assert run(["deploy", "down", "--folder", str(folder)]) == 0
         wait_for(lambda: processes_of(folder) == {})
