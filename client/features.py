@@ -9,12 +9,12 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from disinherit.client.memory import ShrinkingBatches
 from disinherit.client.owner import Batches
 from disinherit.common.errors import DataError, ScopeError
 from disinherit.common.scope import Head, find_head
+from disinherit.common.substitution import call_with
 
 _PROBED = 8
 """Samples on which the cached computation is compared with the whole model."""
@@ -164,5 +164,5 @@ class CachedLogits:
         )
 
     def _outputs(self, inputs: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
-        logits: Tensor = functional_call(self._model, dict(parameters), (inputs,))
+        logits: Tensor = call_with(self._model, parameters, (inputs,))
         return logits

@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn import functional as F
 
 from disinherit.client.owner import Batches
 from disinherit.common.errors import DataError
+from disinherit.common.substitution import call_with
 
 BATCH = 64
 """Samples of a step, at most."""
@@ -73,7 +73,7 @@ def repair(
         for _ in range(steps):
             left = left or list(torch.randperm(len(targets), generator=generator).split(BATCH))
             chosen = left.pop()
-            logits = functional_call(model, new, (inputs[chosen].to(device),))
+            logits = call_with(model, new, (inputs[chosen].to(device),))
             optimizer.zero_grad()
             F.cross_entropy(logits, targets[chosen].to(device)).backward()
             optimizer.step()

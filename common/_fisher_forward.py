@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 
 from disinherit.common.errors import FisherError
+from disinherit.common.substitution import unchanged
 
 
 class Unsupported(Exception):  # noqa: N818 - a reason to take another method, not an error
@@ -159,7 +160,8 @@ def prepared(model: nn.Module, names: Sequence[str]) -> Iterator[None]:
         model.eval()
         for parameter in flags:
             parameter.requires_grad_(id(parameter) in wanted)
-        yield
+        with unchanged(model):
+            yield
     finally:
         for module, mode in modes.items():
             module.training = mode

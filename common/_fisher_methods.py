@@ -11,7 +11,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
+from torch.func import grad, vmap
 
 from disinherit.common._fisher_forward import (
     Call,
@@ -26,6 +26,7 @@ from disinherit.common._layer_fishers import Sink, needs_dims, rule_for
 from disinherit.common._residuals import residuals
 from disinherit.common.errors import FisherError, ScopeError
 from disinherit.common.scope import find_head
+from disinherit.common.substitution import call_with
 
 _log = logging.getLogger(__name__)
 
@@ -216,11 +217,11 @@ class SamplesMethod:
         }
         scoped = {name: self._detached[name] for name in seen.parameters}
         with torch.enable_grad():
-            logits = functional_call(seen.model, self._detached, seen.inputs)
+            logits = call_with(seen.model, self._detached, seen.inputs)
         if count_uses(check_logits(logits, seen.size), scoped) != seen.uses:
             # The model holds on to parameters by other ways than its attributes; a substitute
             # would silently not be used, and its gradient be zero.
-            self._give_up_vmap("it does not use the parameters that functional_call gives it")
+            self._give_up_vmap("it does not use the parameters that it is given")
 
     def add(self, batch: Batch, sums: Sums) -> None:
         """Add the batch in chunks."""
@@ -242,8 +243,7 @@ class SamplesMethod:
             parameters: dict[str, Tensor], inputs: tuple[Tensor, ...], target: Tensor
         ) -> tuple[Tensor, Tensor]:
             one = tuple(tensor.unsqueeze(0) for tensor in inputs)
-            logits = functional_call(self._model, {**fixed, **parameters}, one)
-            logits = check_logits(logits, 1)
+            logits = check_logits(call_with(self._model, {**fixed, **parameters}, one), 1)
             directions, scales = residuals(logits, target.unsqueeze(0))
             return (logits * directions.to(logits.dtype)).sum(), scales[0]
 

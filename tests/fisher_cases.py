@@ -208,6 +208,14 @@ def perceptron() -> nn.Module:
     return nn.Sequential(nn.Linear(3, 6), nn.ReLU(inplace=True), nn.Linear(6, CLASSES, bias=False))
 
 
+def shared_net() -> nn.Module:
+    """One layer under two names."""
+    shared = nn.Linear(3, 3)
+    return nn.Sequential(
+        nn.Linear(3, 3), shared, nn.Tanh(), shared, nn.Tanh(), nn.Linear(3, CLASSES)
+    )
+
+
 @dataclass(frozen=True)
 class Case:
     """A model, its inputs for n samples, and the methods that can do scopes `all` and `head`."""
@@ -238,6 +246,7 @@ CASES = {
     "sequences": Case(Sequences, _normal(5, 3), BOTH, BOTH),
     "sequence first": Case(SequenceFirst, _normal(5, 3), GENERAL, GENERAL),
     "repeated": Case(Repeated, _normal(3), GENERAL, EVERY),
+    "shared": Case(shared_net, _normal(3), GENERAL, EVERY),
     "tied": Case(Tied, _normal(CLASSES), GENERAL, GENERAL),
     "borrowed": Case(Borrowed, _normal(3), GENERAL, GENERAL),
     "bypassed": Case(Bypassed, _normal(3), GENERAL, GENERAL),
@@ -267,6 +276,15 @@ def make(name: str, n: int, seed: int = 0) -> tuple[nn.Module, Tensor | tuple[Te
         for parameter in model.parameters():
             nn.init.normal_(parameter)
         return model, case.inputs(n), torch.randint(0, CLASSES - 1, (n,))
+
+
+def places(model: nn.Module) -> list[tuple[str, object, int]]:
+    """Return every place of a model that holds a parameter: its name, and which object it holds."""
+    return [
+        (f"{path}.{name}", type(parameter), id(parameter))
+        for path, module in model.named_modules(remove_duplicate=False)
+        for name, parameter in module._parameters.items()
+    ]
 
 
 def rows(inputs: Tensor | tuple[Tensor, ...], index: Tensor) -> Tensor | tuple[Tensor, ...]:

@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from fisher_cases import CASES, CLASSES, make, oracle, perceptron, rows
+from fisher_cases import CASES, CLASSES, make, oracle, perceptron, places, rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -41,6 +41,7 @@ def test_every_parameter_matches_one_backward_pass_per_sample(
 ) -> None:
     # 5 samples: as many as the sequences are long, so that a layout cannot be told by the size
     model, inputs, targets = make(case, 5)
+    before = places(model)
     found = fisher_diagonal(
         model,
         [(inputs, targets)],
@@ -57,14 +58,17 @@ def test_every_parameter_matches_one_backward_pass_per_sample(
     )
     assert pooled.count == 5
     assert_equal(pooled.values, found.total().values)
+    assert places(model) == before
 
 
 @pytest.mark.parametrize(("case", "method"), by("head", True) + [(c, "auto") for c in CASES])
 def test_the_head_matches_one_backward_pass_per_sample(case: str, method: MethodName) -> None:
     model, inputs, targets = make(case, 5, seed=1)
+    before = places(model)
     found = fisher_diagonal(model, [(inputs, targets)], per_class=True, method=method)
     assert tuple(found.sums) == resolve_scope(model, "head")
     assert_equal(found.sums, oracle(model, inputs, targets))
+    assert places(model) == before
 
 
 @pytest.mark.parametrize(
@@ -75,8 +79,10 @@ def test_a_method_refuses_a_model_it_would_be_wrong_for(
     scope: str, case: str, method: MethodName
 ) -> None:
     model, inputs, targets = make(case, 5)
+    before = places(model)
     with pytest.raises(FisherError, match="use method 'auto'"):
         fisher_diagonal(model, [(inputs, targets)], scope=scope, method=method)
+    assert places(model) == before
 
 
 @pytest.mark.filterwarnings("ignore:There is a performance drop")
@@ -117,8 +123,11 @@ def test_embeddings_with_special_gradients_are_left_to_general_methods(
     inputs, targets = torch.randint(0, 6, (4, 3)), torch.tensor([0, 1, 1, 3])
     with pytest.raises(FisherError, match=r"no formula for '0\.weight' of Embedding"):
         fisher_diagonal(model, [(inputs, targets)], scope="all", method="layers")
+    before = {name: value.clone() for name, value in model.state_dict().items()}
     found = fisher_diagonal(model, [(inputs, targets)], scope="all", per_class=True)
     assert_equal(found.sums, oracle(model, inputs, targets))
+    for name, value in model.state_dict().items():
+        assert value.equal(before[name])
 
 
 def test_a_subclass_may_compute_something_else() -> None:
