@@ -22,7 +22,9 @@ def agent(
     import logging
 
     from disinherit.client import agent as agents
+    from disinherit.common.private_files import keep_private
 
+    keep_private()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     settings = agents.read_config(config)
     open_owner = agents.load_factory(settings)

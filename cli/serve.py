@@ -62,6 +62,8 @@ def serve(
     import threading
 
     from disinherit.common.errors import InputError
+    from disinherit.common.private_files import keep_private
+    from disinherit.server.connections import use_descriptors
     from disinherit.server.service.hosting import Service
     from disinherit.server.service.settings import as_place, read_settings
 
@@ -83,6 +85,8 @@ def serve(
             "machine only, say --plaintext."
         )
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    keep_private()
+    use_descriptors()
     service = Service(settings)
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -91,6 +91,50 @@ FISHER = Limit(
 REASON = Limit("reason", 1000, "characters", "the reason of a request, of a decision, of a failure")
 REQUEST = Limit("request", 3 * _MIB, "bytes", "one request")
 PAGE = Limit("page", _MIB, "bytes", "one page of a list, unless a single item is larger")
+PAGE_ITEMS = Limit("page items", 1000, "items", "one page of a list")
+SAMPLES = Limit("samples", 40_000, "samples", "samples that one request names, over all its roots")
+GLOBS = Limit("globs", 100, "globs", "globs that one scope names")
+GLOB = Limit("glob", 256, "characters", "one glob of a scope")
+NESTING = Limit("nesting", 100, "levels", "values inside values in a file of TOML or JSON")
+CALLS = Limit(
+    "calls", 24, "calls", "calls of all operators and approvers at a time; as many of all others"
+)
+CALLER_CALLS = Limit("calls of a caller", 8, "calls", "calls of one token at a time")
+WATCHES = Limit(
+    "watches", 32, "watches", "watches of all operators and approvers; as many of all others"
+)
+CALLER_WATCHES = Limit("watches of a caller", 8, "watches", "watches of one token at a time")
+EXPORTS = Limit(
+    "exports",
+    8,
+    "exports",
+    "logs, graphs and attestations of all operators and approvers at a time; as many of all others",
+)
+CALLER_EXPORTS = Limit("exports of a caller", 4, "exports", "exports of one token at a time")
+PROBES = Limit("probes", 8, "probes", "checks of health, which need no token, at a time")
+HOST_PROBES = Limit("probes of a host", 4, "probes", "checks of health from one address at a time")
+ENROLMENTS = Limit("enrolments", 8, "calls", "calls at the port to enrol at a time")
+HOST_ENROLMENTS = Limit(
+    "enrolments of a host", 4, "calls", "calls at the port to enrol from one address at a time"
+)
+OWNER_SERVES = Limit(
+    "connections of an owner", 4, "streams", "streams of one owner's agents, of which one is served"
+)
+FETCHES = Limit("fetches", 64, "fetches", "downloads of all agents at a time")
+OWNER_FETCHES = Limit("fetches of an owner", 4, "fetches", "downloads of one owner at a time")
+CONNECTIONS = Limit(
+    "connections", 4096, "connections", "TCP connections to one port; fewer with few descriptors"
+)
+CONNECTION_CALLS = Limit("calls of a connection", 32, "calls", "calls on one connection at a time")
+PENDING = Limit(
+    "pending calls", 1024, "calls", "calls at one port at a time, refused ones included"
+)
+HANDSHAKE = Limit("handshake", 5, "seconds", "wait for a new connection to become one")
+IDLE = Limit("idle connection", 60, "seconds", "wait of a connection for a call")
+GREETING = Limit(
+    "greeting", 5, "seconds", "wait for the message of a call that needs no token, or a hello"
+)
+MESSAGE = Limit("message", 30, "seconds", "wait for the message of any other call")
 LOG_LINE = Limit("log line", 300, "characters", "what a log line repeats of a value from outside")
 NUMBER = Limit("number", 2**53 - 1, "", "whole numbers in reports and attestations")
 
@@ -110,6 +154,31 @@ TABLE: tuple[Limit, ...] = (
     REASON,
     REQUEST,
     PAGE,
+    PAGE_ITEMS,
+    SAMPLES,
+    GLOBS,
+    GLOB,
+    NESTING,
+    CALLS,
+    CALLER_CALLS,
+    WATCHES,
+    CALLER_WATCHES,
+    EXPORTS,
+    CALLER_EXPORTS,
+    PROBES,
+    HOST_PROBES,
+    ENROLMENTS,
+    HOST_ENROLMENTS,
+    OWNER_SERVES,
+    FETCHES,
+    OWNER_FETCHES,
+    CONNECTIONS,
+    CONNECTION_CALLS,
+    PENDING,
+    HANDSHAKE,
+    IDLE,
+    GREETING,
+    MESSAGE,
     LOG_LINE,
     NUMBER,
 )

@@ -7,6 +7,14 @@ from pathlib import Path
 from disinherit.common.checkpoints import sync_folder
 
 
+def keep_private() -> None:
+    """Have this process make files that only its user can read, whatever its caller made.
+
+    For programs: databases, packets, models and summaries are written by libraries that ask nobody.
+    """
+    os.umask(0o077)
+
+
 def write_private(path: Path, data: bytes) -> None:
     """Write a file with mode 0600, whole or not at all.
 

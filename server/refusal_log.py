@@ -44,9 +44,10 @@ class RefusalLog(grpc.ServerInterceptor):  # type: ignore[misc]
         if answer is not None:
             watched = functools.partial(_answer, details.method, answer)
         else:
-            watched = functools.partial(
-                _stream, details.method, handler.unary_stream or handler.stream_stream
-            )
+            answer = handler.unary_stream or handler.stream_stream
+            watched = functools.partial(_stream, details.method, answer)
+        # Which threads answer is said in an attribute.
+        watched.__dict__.update(vars(answer))
         make = {
             (False, False): grpc.unary_unary_rpc_method_handler,
             (False, True): grpc.unary_stream_rpc_method_handler,

@@ -1,5 +1,6 @@
 """An agent as a process that is killed at the worst moments, and goes on."""
 
+import os
 import shutil
 import signal
 import threading
@@ -117,3 +118,18 @@ def test_a_killed_agent_goes_on_where_it_was_and_applies_once(
     assert result.successor == expected.successor
     assert stored(home)[expected.successor.id] == expected.successor.digest
     assert list(downloads.iterdir()) == []
+
+
+def test_what_an_agent_writes_is_its_users_alone(side: AgentsSide) -> None:
+    before = os.umask(0o022)
+    try:
+        with side.process("anna"):
+            wait_for(lambda: "anna" in side.hub.owners(), 120)
+            ask = Ask("anna", "evaluate.panel", pb.EvaluateTask(model_ids=["r1"]))
+            assert list(side.transport.ask([ask], 60.0))
+    finally:
+        os.umask(before)
+    made = [side.root / "anna", *(side.root / "anna").rglob("*")]
+    made += (side.root / "state-anna").rglob("*")
+    assert {"index.db", "agent.key"} <= {path.name for path in made}
+    assert [path for path in made if path.stat().st_mode & 0o077] == []

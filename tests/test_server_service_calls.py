@@ -12,6 +12,7 @@ from owner_fixture import LABELS
 from service_fixture import TIMEOUT, Running, make_request, serving
 
 from disinherit.common.graph_formats import graph_to_proto, inheritance_to_proto, record_to_proto
+from disinherit.common.limits import CALLER_WATCHES
 from disinherit.common.records import Inheritance, InheritanceKind, ModelRecord
 from disinherit.server.store import CoordinatorStore
 from disinherit.server.transport import Ask
@@ -305,7 +306,7 @@ def test_a_watcher_that_leaves_frees_its_place(running: Running) -> None:
     submit(running)
     viewer = running.client("viewer")
     message = pb.GetRequestRequest(id="q")
-    watches = [viewer.WatchRequest(message) for _ in range(32)]
+    watches = [viewer.WatchRequest(message) for _ in range(CALLER_WATCHES.most)]
     for watch in watches:
         next(watch)
     told = refused(lambda: next(viewer.WatchRequest(message)), Code.RESOURCE_EXHAUSTED)

@@ -10,13 +10,14 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import HealthServicer
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-from service_fixture import Running, serving
+from service_fixture import Running, secret, serving
 
 from disinherit.common.errors import StoreError
 from disinherit.server.service.health import HealthMonitor, check_store
 
 Status = health_pb2.HealthCheckResponse
 NAME = "disinherit.v1.Coordinator"
+VIEWER = [("authorization", f"Bearer {secret('viewer')}")]
 
 
 def status(running: Running, service: str = "") -> int:
@@ -46,7 +47,9 @@ def test_it_serves_as_long_as_the_database_is_there(tmp_path: Path) -> None:
 def test_a_watch_is_told_of_the_change(tmp_path: Path) -> None:
     with serving(tmp_path) as running:
         stub = health_pb2_grpc.HealthStub(running.channel)
-        watch = stub.Watch(health_pb2.HealthCheckRequest(), timeout=20)
+        with pytest.raises(grpc.RpcError, match="UNAUTHENTICATED"):
+            next(stub.Watch(health_pb2.HealthCheckRequest(), timeout=20))
+        watch = stub.Watch(health_pb2.HealthCheckRequest(), timeout=20, metadata=VIEWER)
         assert next(watch).status == Status.SERVING
         (tmp_path / "coordinator.db").unlink()
         assert next(watch).status == Status.NOT_SERVING
@@ -112,6 +115,8 @@ def test_reflection_lists_the_services(tmp_path: Path) -> None:
     with serving(tmp_path) as running:
         stub = reflection_pb2_grpc.ServerReflectionStub(running.channel)
         ask = reflection_pb2.ServerReflectionRequest(list_services="")
-        (answer,) = stub.ServerReflectionInfo(iter([ask]), timeout=10)
+        with pytest.raises(grpc.RpcError, match="UNAUTHENTICATED"):
+            list(stub.ServerReflectionInfo(iter([ask]), timeout=10))
+        (answer,) = stub.ServerReflectionInfo(iter([ask]), timeout=10, metadata=VIEWER)
         listed = {service.name for service in answer.list_services_response.service}
     assert {NAME, "grpc.health.v1.Health"} <= listed

@@ -9,12 +9,14 @@ import grpc
 
 from disinherit.common.agent_protocol import PROTOCOL
 from disinherit.common.errors import DisinheritError, InputError
-from disinherit.server.agents.authority import OWNER_URN
+from disinherit.common.limits import GREETING
+from disinherit.server.agents.admission import owner_of
 from disinherit.server.agents.blobs import Blobs, NotOnOfferError, OffsetError
 from disinherit.server.agents.enrolment import Enrolment, TokenError
 from disinherit.server.agents.hub import Hub, Session
 from disinherit.server.agents.revocation import certified_key
 from disinherit.server.answers import one_line
+from disinherit.server.doors import Watchdog
 from disinherit.v1 import agents_pb2 as pb
 
 _CODES: dict[type[DisinheritError], grpc.StatusCode] = {
@@ -40,6 +42,7 @@ class AgentsServicer:
         self._hub = hub
         self._blobs = blobs
         self._enrolment = enrolment
+        self._greeting = Watchdog(GREETING.most)
 
     def Enrol(self, request: pb.EnrolRequest, context: Any) -> pb.EnrolResponse:  # noqa: N802
         """Exchange a certificate signing request for a certificate."""
@@ -54,7 +57,9 @@ class AgentsServicer:
     ) -> Iterator[pb.ToAgent]:
         """Send an agent its tasks and take its answers, as long as it stays connected."""
         owner, key = self._caller(context)
-        _check_hello(next(incoming, pb.FromAgent()), owner, context)
+        with self._greeting.watching(context):
+            first = next(incoming, pb.FromAgent())
+        _check_hello(first, owner, context)
         session = self._hub.connect(owner, key)
         if not context.add_callback(lambda: self._hub.leave(session)):
             self._hub.leave(session)  # it is gone already
@@ -79,7 +84,7 @@ class AgentsServicer:
 
     def _caller(self, context: Any) -> tuple[str, str]:
         """Return whose agent calls and its key's SHA-256, unless its certificate was revoked."""
-        owner = _owner(context)
+        owner = owner_of(context)
         (certificate,) = context.auth_context()["x509_pem_cert"]
         key = certified_key(certificate)
         try:
@@ -99,18 +104,6 @@ class AgentsServicer:
             pass  # the connection was lost
         finally:
             self._hub.leave(session)
-
-
-def _owner(context: Any) -> str:
-    """Return whose agent calls: what the certificate says, and nothing else."""
-    names = context.auth_context().get("x509_subject_alternative_name", ())
-    owners: list[str] = [name.decode() for name in names if name.startswith(OWNER_URN.encode())]
-    if len(owners) != 1:
-        context.abort(
-            grpc.StatusCode.UNAUTHENTICATED,
-            "Expected an agent's certificate, but got none. Enrol first: disinherit agent --enrol.",
-        )
-    return owners[0].removeprefix(OWNER_URN)
 
 
 def _revoked(owner: str) -> TokenError:

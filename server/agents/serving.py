@@ -1,20 +1,23 @@
-"""The agents' port: a gRPC server of its own, as agents prove who they are by certificates."""
+"""The agents' ports: gRPC servers of their own, as agents prove who they are by certificates."""
 
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 
 from disinherit.common.errors import CampaignError
+from disinherit.common.limits import PENDING
+from disinherit.server.agents.admission import AgentDoors, EnrolmentDoor
 from disinherit.server.agents.authority import KeyPair
 from disinherit.server.agents.servicer import AgentsServicer
+from disinherit.server.connections import connection_options
 from disinherit.server.refusal_log import RefusalLog
 from disinherit.v1.agents_pb2_grpc import add_AgentsServicer_to_server
 
 MAX_AGENTS = 512
 """Connected at once: each takes two threads, which are idle nearly always."""
 
-_SPARE = 64  # for those who enrol and fetch
-_OPTIONS = (
+_DEFAULT_THREADS = 1  # every call has a door with threads of its own
+_KEEPALIVE = (
     # Agents behind address translation keep their connections alive with pings.
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
@@ -22,13 +25,16 @@ _OPTIONS = (
     # And one that was switched off is found out.
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
-    # Two coordinators on one port would each know half of the agents.
-    ("grpc.so_reuseport", 0),
 )
+_OF_DESCRIPTORS, _ENROL_OF_DESCRIPTORS = 2, 16
+"""One part of so many of the process's descriptors is for agents; for those who enrol."""
 
 
 class AgentsServer:
     """Serves agents on two ports: with a client's certificate, and, to enrol, without.
+
+    Each port has a server of its own, so that those who have no certificate take nothing from those
+    who have one.
 
     Args:
         servicer: does the work.
@@ -56,17 +62,16 @@ class AgentsServer:
         agents: int = MAX_AGENTS,
     ) -> None:
         pair = [(identity.key, identity.certificate)]
-        self._server = grpc.server(
-            ThreadPoolExecutor(agents + _SPARE, thread_name_prefix="agents"),
-            interceptors=[RefusalLog()],
-            options=_OPTIONS,
-            maximum_concurrent_rpcs=agents + _SPARE,
-        )
-        add_AgentsServicer_to_server(servicer, self._server)
         known = grpc.ssl_server_credentials(pair, ca, require_client_auth=True)
-        self.port = self._listen(address, known)
-        self.enrol_port = self._listen(enrol_address, grpc.ssl_server_credentials(pair))
-        self._server.start()
+        anybody = grpc.ssl_server_credentials(pair)
+        self._doors = AgentDoors(agents), EnrolmentDoor()
+        self._servers: list[grpc.Server] = []
+        self.port = self._serve(servicer, self._doors[0], _OF_DESCRIPTORS, address, known)
+        self.enrol_port = self._serve(
+            servicer, self._doors[1], _ENROL_OF_DESCRIPTORS, enrol_address, anybody
+        )
+        for server in self._servers:
+            server.start()
 
     def stop(self, grace: float = 0.0) -> None:
         """Stop and wait until it is done.
@@ -74,13 +79,32 @@ class AgentsServer:
         Args:
             grace: seconds that calls under way may take; agents' streams never end by themselves.
         """
-        self._server.stop(grace).wait()
+        for ended in [server.stop(grace) for server in self._servers]:
+            ended.wait()
+        for door in self._doors:
+            door.close()
 
-    def _listen(self, address: str, credentials: grpc.ServerCredentials) -> int:
+    def _serve(
+        self,
+        servicer: AgentsServicer,
+        doors: AgentDoors | EnrolmentDoor,
+        part: int,
+        address: str,
+        credentials: grpc.ServerCredentials,
+    ) -> int:
+        """Add a server that listens at an address, and return the port."""
+        server = grpc.server(
+            ThreadPoolExecutor(_DEFAULT_THREADS, "agents"),
+            interceptors=[RefusalLog(), doors],
+            options=(*_KEEPALIVE, *connection_options(part)),
+            maximum_concurrent_rpcs=PENDING.most,
+        )
+        add_AgentsServicer_to_server(servicer, server)
         try:
-            port = int(self._server.add_secure_port(address, credentials))
+            port = int(server.add_secure_port(address, credentials))
         except RuntimeError as error:
             raise CampaignError(
                 f"Expected to serve agents at {address}, but got: {error}. Choose another address."
             ) from error
+        self._servers.append(server)
         return port

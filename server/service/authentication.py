@@ -13,17 +13,21 @@ owner:<name>   RegisterModel and ListModels, for its own models only
 
 What submits cannot approve: a campaign that needs an approval needs two tokens, and if it is halted
 an approver lets it go on.  The audit log says who did what, which is for those who answer for it
-and not for every viewer.  Health and reflection are open, as they tell nothing of the models; the
-agents' service knows its callers by their certificates.
+and not for every viewer.  Whether the service is healthy anybody may ask; to watch its health, and
+for reflection, any token will do.  The agents' service knows its callers by their certificates.
+
+Who calls is known before a call has its message, and whoever is refused costs no thread of those
+who are not.  Operators and approvers share no threads with viewers and owners.
 """
 
-import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
 
 import grpc
 
+from disinherit.common import limits
+from disinherit.server.doors import Door, Watchdog, host_of
 from disinherit.server.service.principals import Principal, Role, TokenFile
 from disinherit.server.service.refusals import NotAllowedError, NotKnownError, status_of
 
@@ -40,10 +44,10 @@ _ALLOWED: dict[Role, frozenset[str]] = {
     | {"ApproveRequest", "ResumeRequest", "AbortRequest", "RollBackRequest", "ExportAudit"},
     Role.OWNER: frozenset({"RegisterModel", "ListModels"}),
 }
-_GUARDED = "/disinherit.v1.Coordinator/"
+_COORDINATOR = "/disinherit.v1.Coordinator/"
+_HEALTH_CHECK = "/grpc.health.v1.Health/Check"
+_EXPORTS = frozenset({"ExportAudit", "GetGraph", "GetAttestation"})
 _CALLER: ContextVar[Principal] = ContextVar("caller")
-
-Servicer = Callable[[Any, Any], Any]
 
 
 def caller() -> Principal:
@@ -51,8 +55,37 @@ def caller() -> Principal:
     return _CALLER.get()
 
 
-class Authentication:
-    """A server interceptor that lets through who may.
+class Doors:
+    """The doors of one group of callers.
+
+    Args:
+        group: for the names of threads.
+        watchdog: ends calls whose message does not come.
+    """
+
+    def __init__(self, group: str, watchdog: Watchdog) -> None:
+        self.calls = Door(f"{group} calls", limits.CALLS, limits.CALLER_CALLS, watchdog)
+        self.watches = Door(
+            f"{group} watches", limits.WATCHES, limits.CALLER_WATCHES, watchdog, "watches"
+        )
+        self.exports = Door(
+            f"{group} exports", limits.EXPORTS, limits.CALLER_EXPORTS, watchdog, "exports"
+        )
+
+    def of(self, method: str, handler: Any) -> Door:
+        """Return the door of a call."""
+        if not handler.response_streaming:
+            return self.calls
+        return self.exports if method in _EXPORTS else self.watches
+
+    def close(self) -> None:
+        """Let all threads end."""
+        for door in (self.calls, self.watches, self.exports):
+            door.close()
+
+
+class Authentication(grpc.ServerInterceptor):  # type: ignore[misc]
+    """A server interceptor that lets through who may, as often as it may.
 
     Args:
         tokens: knows the callers.
@@ -60,52 +93,64 @@ class Authentication:
 
     def __init__(self, tokens: TokenFile) -> None:
         self._tokens = tokens
+        watchdog = Watchdog(limits.MESSAGE.most)
+        self._steering, self._looking = Doors("steering", watchdog), Doors("looking", watchdog)
+        self._open = Door(
+            "open", limits.PROBES, limits.HOST_PROBES, Watchdog(limits.GREETING.most), "probes"
+        )
 
     def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
-        """Put a check before the handler of a guarded call."""
+        """Put a door before the handler of a call; gRPC asks before the call has a thread."""
         handler = continuation(details)
-        if handler is None or not details.method.startswith(_GUARDED):
-            return handler
-        method = details.method.removeprefix(_GUARDED)
-        if handler.response_streaming:
-            checked = functools.partial(self._streamed, method, handler.unary_stream)
-            make = grpc.unary_stream_rpc_method_handler
-        else:
-            checked = functools.partial(self._checked, method, handler.unary_unary)
-            make = grpc.unary_unary_rpc_method_handler
-        return make(checked, handler.request_deserializer, handler.response_serializer)
-
-    def _checked(self, method: str, behaviour: Servicer, request: Any, context: Any) -> Any:
+        if handler is None:
+            return None
+        if details.method == _HEALTH_CHECK:
+            return self._open.guard(handler, host_of)
+        metadata = dict(details.invocation_metadata)
+        method = details.method.removeprefix(_COORDINATOR)
         try:
-            principal = self._principal(dict(context.invocation_metadata()))
-            if method not in _ALLOWED[principal.role]:
+            principal = self._principal(metadata)
+            if method != details.method and method not in _ALLOWED[principal.role]:
                 raise NotAllowedError(
                     f"Expected a role that may call {method}, but {principal.name!r} is "
                     f"{principal.role.value}."
                 )
         except (NotAllowedError, NotKnownError) as refused:
-            context.abort(status_of(refused), str(refused))
-        # The thread answers one call at a time.
-        _CALLER.set(principal)
-        return behaviour(request, context)
+            status, text = status_of(refused), str(refused)
+            return self._open.refuse(lambda _, context: context.abort(status, text))
+        _CALLER.set(principal)  # gRPC answers the call in this context
+        steers = principal.role in (Role.OPERATOR, Role.APPROVER)
+        door = (self._steering if steers else self._looking).of(method, handler)
+        if handler.response_streaming:
+            handler = self._while_known(handler, metadata)
+        return door.guard(handler, lambda _: principal)
 
-    def _streamed(
-        self, method: str, behaviour: Servicer, request: Any, context: Any
-    ) -> Iterator[Any]:
+    def close(self) -> None:
+        """Let all threads end; to be called when the server has stopped."""
+        self._steering.close()
+        self._looking.close()
+        self._open.close()
+
+    def _while_known(self, handler: Any, metadata: Mapping[str, Any]) -> Any:
         """Answer as long as the caller is known: a stream may outlive its token."""
-        answers = self._checked(method, behaviour, request, context)
-        return self._while_known(answers, context)
+        behaviour = handler.unary_stream or handler.stream_stream
 
-    def _while_known(self, answers: Iterator[Any], context: Any) -> Iterator[Any]:
-        metadata = dict(context.invocation_metadata())
-        for answer in answers:
-            try:
-                self._principal(metadata)
-            except NotKnownError as refused:
-                context.abort(status_of(refused), str(refused))
-            yield answer
+        def known(request: Any, context: Any) -> Iterator[Any]:
+            for answer in behaviour(request, context):
+                try:
+                    self._principal(metadata)
+                except NotKnownError as refused:
+                    context.abort(status_of(refused), str(refused))
+                yield answer
 
-    def _principal(self, metadata: dict[str, Any]) -> Principal:
+        make = (
+            grpc.stream_stream_rpc_method_handler
+            if handler.request_streaming
+            else grpc.unary_stream_rpc_method_handler
+        )
+        return make(known, handler.request_deserializer, handler.response_serializer)
+
+    def _principal(self, metadata: Mapping[str, Any]) -> Principal:
         scheme, _, token = str(metadata.get("authorization", "")).partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise NotKnownError(

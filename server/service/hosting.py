@@ -19,7 +19,7 @@ from disinherit.server.refusal_log import RefusalLog
 from disinherit.server.routing import Route, RoutedTransport
 from disinherit.server.service.authentication import Authentication
 from disinherit.server.service.health import SERVICES, HealthMonitor, check_store
-from disinherit.server.service.listening import WATCHERS, listen
+from disinherit.server.service.listening import listen
 from disinherit.server.service.models import Models
 from disinherit.server.service.principals import TokenFile
 from disinherit.server.service.records import Records
@@ -61,8 +61,9 @@ class Service:
         self, settings: ServeSettings, routes: Sequence[Route] = (), health_seconds: float = 2.0
     ) -> None:
         tokens = TokenFile(settings.tokens)
+        self._authentication = Authentication(tokens)
         self._server, self.port = listen(
-            settings.listen, settings.tls, [RefusalLog(), Authentication(tokens)]
+            settings.listen, settings.tls, [RefusalLog(), self._authentication]
         )
         self._database = Database(settings.database)
         self._store = CoordinatorStore(self._database, settings.packets)
@@ -82,10 +83,9 @@ class Service:
             Models(self._store, self._driver.poke),
             Requests(coordinator, self._driver.poke, settings.approval),
             Records(self._store, signer),
-            WATCHERS,
         )
         coordinator_pb2_grpc.add_CoordinatorServicer_to_server(servicer, self._server)
-        health = HealthServicer(experimental_non_blocking=True)
+        health = HealthServicer(experimental_non_blocking=False)
         health_pb2_grpc.add_HealthServicer_to_server(health, self._server)
         check = functools.partial(check_store, settings.database)
         self._monitor = HealthMonitor(health, check, health_seconds)
@@ -120,6 +120,7 @@ class Service:
         """
         self._monitor.stop()
         self._server.stop(grace).wait()
+        self._authentication.close()
         if self.fleet is not None:
             self.fleet.stop()
         self._driver.stop(grace)

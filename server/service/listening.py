@@ -10,15 +10,17 @@ from typing import Any
 import grpc
 
 from disinherit.common.errors import InputError
+from disinherit.common.limits import PENDING
+from disinherit.server.connections import connection_options
 
-WATCHERS = 32
-_UNARY_THREADS = 16
+_DEFAULT_THREADS = 1  # every call has a door with threads of its own
 # Callers keep quiet streams open through routers that forget them after minutes.
-_OPTIONS = (
+_KEEPALIVE = (
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.http2.min_ping_interval_without_data_ms", 20_000),
-    ("grpc.so_reuseport", 0),  # two coordinators on one port are a mistake
 )
+_OF_DESCRIPTORS = 4
+"""One part of this many of the descriptors that the process may have is for operators."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +56,12 @@ def listen(address: str, tls: TlsFiles | None, interceptors: Sequence[Any]) -> t
             f"Expected TLS files, or a loopback address such as 127.0.0.1:50051 for plaintext, but "
             f"got {address!r}."
         )
-    threads = ThreadPoolExecutor(WATCHERS + _UNARY_THREADS, "grpc")
-    server = grpc.server(threads, interceptors=tuple(interceptors), options=_OPTIONS)
+    server = grpc.server(
+        ThreadPoolExecutor(_DEFAULT_THREADS, "grpc"),
+        interceptors=tuple(interceptors),
+        options=(*_KEEPALIVE, *connection_options(_OF_DESCRIPTORS)),
+        maximum_concurrent_rpcs=PENDING.most,
+    )
     try:
         if tls is None:
             port = server.add_insecure_port(address)

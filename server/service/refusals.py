@@ -21,16 +21,11 @@ class NotKnownError(InputError):
     """Nobody knows who the caller is: no token, a wrong one, or one that has expired."""
 
 
-class TooManyError(InputError):
-    """There are too many such calls already."""
-
-
 _STATUS = (
     (NotFoundError, grpc.StatusCode.NOT_FOUND),
     (NotNowError, grpc.StatusCode.FAILED_PRECONDITION),
     (NotAllowedError, grpc.StatusCode.PERMISSION_DENIED),
     (NotKnownError, grpc.StatusCode.UNAUTHENTICATED),
-    (TooManyError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (InputError, grpc.StatusCode.INVALID_ARGUMENT),
     (StoreError, grpc.StatusCode.UNAVAILABLE),
     (DisinheritError, grpc.StatusCode.FAILED_PRECONDITION),

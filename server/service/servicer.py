@@ -1,7 +1,6 @@
 """The gRPC face of the coordinator: unpacks messages, calls a handler, packs what it returns."""
 
 import logging
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, TypeVar
 
@@ -22,7 +21,7 @@ from disinherit.server.service.packing import (
     summary_to_proto,
 )
 from disinherit.server.service.records import Records
-from disinherit.server.service.refusals import TooManyError, status_of
+from disinherit.server.service.refusals import status_of
 from disinherit.server.service.requests import Requests
 from disinherit.v1 import coordinator_pb2 as pb
 from disinherit.v1 import graph_pb2
@@ -41,14 +40,12 @@ class CoordinatorServicer:
         models: handles those about models.
         requests: handles those about requests.
         records: handles those about the past.
-        watchers: requests watched and logs exported at the same time; each takes a thread.
     """
 
-    def __init__(self, models: Models, requests: Requests, records: Records, watchers: int) -> None:
+    def __init__(self, models: Models, requests: Requests, records: Records) -> None:
         self._models = models
         self._requests = requests
         self._records = records
-        self._watchers = threading.BoundedSemaphore(watchers)
 
     def RegisterModel(self, request: pb.RegisterModelRequest, context: Any) -> Any:  # noqa: N802
         """Add a version, or complete its record."""
@@ -79,7 +76,7 @@ class CoordinatorServicer:
         self, request: pb.GetGraphRequest, context: Any
     ) -> Iterator[Any]:
         """Yield the whole graph in parts."""
-        return self._streamed(context, self._models.graph())
+        return _streamed(context, self._models.graph())
 
     def SubmitRequest(self, request: pb.SubmitRequestRequest, context: Any) -> Any:  # noqa: N802
         """Plan and store a request."""
@@ -137,7 +134,7 @@ class CoordinatorServicer:
     ) -> Iterator[Any]:
         """Yield how a request stands, now and after every change, until it has ended."""
         standings = self._requests.watch(request.id, context.is_active)
-        return self._streamed(context, map(standing_to_proto, standings))
+        return _streamed(context, map(standing_to_proto, standings))
 
     def ExportAudit(  # noqa: N802
         self, request: pb.ExportAuditRequest, context: Any
@@ -148,7 +145,7 @@ class CoordinatorServicer:
             for line in self._records.audit_lines(request.request_id):
                 yield pb.AuditLine(line=line)
 
-        return self._streamed(context, lines())
+        return _streamed(context, lines())
 
     def GetReport(self, request: pb.GetReportRequest, context: Any) -> Any:  # noqa: N802
         """Return what was done to every affected version."""
@@ -175,7 +172,7 @@ class CoordinatorServicer:
             for start in range(0, len(data), _PART_BYTES):
                 yield pb.AttestationPart(data=data[start : start + _PART_BYTES])
 
-        return self._streamed(context, parts())
+        return _streamed(context, parts())
 
     def GetSigningKeys(  # noqa: N802
         self, request: pb.GetSigningKeysRequest, context: Any
@@ -201,16 +198,6 @@ class CoordinatorServicer:
 
         return _answered(context, answer)
 
-    def _streamed(self, context: Any, messages: Iterator[T]) -> Iterator[T]:
-        if not self._watchers.acquire(blocking=False):
-            _abort(context, TooManyError("Expected fewer watchers at a time. Try again later."))
-        try:
-            yield from messages
-        except Exception as error:  # answered in one line, whatever it is
-            _abort(context, error)
-        finally:
-            self._watchers.release()
-
     def _moved(
         self,
         event: CampaignEvent,
@@ -235,6 +222,13 @@ def _answered(context: Any, answer: Callable[[], T]) -> T:
         )
     try:
         return answer()
+    except Exception as error:  # answered in one line, whatever it is
+        _abort(context, error)
+
+
+def _streamed(context: Any, messages: Iterator[T]) -> Iterator[T]:
+    try:
+        yield from messages
     except Exception as error:  # answered in one line, whatever it is
         _abort(context, error)
 
