@@ -34,7 +34,9 @@ def build_case(
     trained: Trained,
     replay: Callable[[Mapping[str, Weights]], dict[str, Weights]],
 ) -> Case:
-    """Return a case.
+    """Return a case; its labels are the data set's classes, whatever the scenario calls them.
+
+    So every method, also one from elsewhere, may match classes by name.
 
     Args:
         name: of the case.
@@ -45,6 +47,7 @@ def build_case(
     """
     data = share_out(forgetting.settings)
     samples = _SampleSets(data, forgetting, granularity)
+    asked = forgetting.spaces.sensitive(forgetting.settings.forget)
     derivations = {d.id: d for d in forgetting.settings.scenario.derivations}
     subjects = {
         model: samples.subject(model, derivations[model].parents, trained)
@@ -62,14 +65,9 @@ def build_case(
         granularity=granularity,
         subjects=subjects,
         unaffected=unaffected,
-        roots={
-            root: forgetting.settings.forget[root] if granularity in BY_CLASS else ()
-            for root in forgetting.roots
-        },
+        roots={root: asked[root] if granularity in BY_CLASS else () for root in forgetting.roots},
         forget_at_root={
-            root: subjects[root].forget.of(
-                class_indices(subjects[root].labels, forgetting.settings.forget[root])
-            )
+            root: subjects[root].forget.of(class_indices(subjects[root].labels, asked[root]))
             if granularity in BY_CLASS
             else subjects[root].forget
             for root in forgetting.roots
@@ -120,7 +118,6 @@ class _SampleSets:
         forgetting, settings = self._forgetting, self._forgetting.settings
         spaces, splits = forgetting.spaces, self._data.splits
         owner = settings.scenario.owner_of(model, settings.clients)
-        labels = spaces.labels[model]
         space = classes_of(spaces, model)
         out = forgetting.classes_left_out(model, replay=False)
         held = [c for c in space if c not in out]
@@ -140,10 +137,10 @@ class _SampleSets:
         return Subject(
             id=model,
             owner=owner_name(owner),
-            labels=labels,
+            labels=tuple(space),
             parents=parents,
             build=NetworkBuild(
-                settings.network_spec(self._data.dataset, len(labels)), settings.seed
+                settings.network_spec(self._data.dataset, len(space)), settings.seed
             ),
             original=trained.original[model],
             forget=self._samples("train", direct[asked], space),

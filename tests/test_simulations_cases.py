@@ -15,8 +15,9 @@ from disinherit.common.errors import CampaignError, CheckpointError, DataError, 
 from disinherit.simulations import cases, replaying
 from disinherit.simulations.cases import CaseSpec, build_cases, forgetting_of, open_case
 from disinherit.simulations.engine import OWNER_THREADS
+from disinherit.simulations.methods.head_reset import HeadReset
 from disinherit.simulations.owners import share_out
-from disinherit.simulations.scenarios import load_scenario
+from disinherit.simulations.scenarios import load_scenario, topology_from_dict
 from disinherit.simulations.settings import Settings
 from disinherit.simulations.subjects import Case, Weights
 
@@ -27,10 +28,26 @@ GROWING = dataclasses.replace(
     FEDERATED, scenario=load_scenario("incremental"), forget={"u0": ("3",)}
 )
 
+RENAMED = dataclasses.replace(
+    FEDERATED,
+    scenario=topology_from_dict(
+        {
+            "kind": "transfer",
+            "roots": ["base"],
+            "edges": ["base -> renamed"],
+            "aliases": {"three": "3"},
+            "models": {"renamed": {"classes": ["9", "three", "0"], "train": "head", "head": "new"}},
+        },
+        "renamed",
+    ),
+    forget={"base": ("3",)},
+)
+
 SPECS = {
     "class": CaseSpec(BY_CLASS),
     "classes": CaseSpec(TWO_ROOTS, "classes"),
     "growing": CaseSpec(GROWING),
+    "renamed": CaseSpec(RENAMED),
     "samples": CaseSpec(FEDERATED, "samples", 20),
     "memorised": CaseSpec(FEDERATED, "memorised", 20),
     "backdoor": CaseSpec(FEDERATED, "backdoor", 5),
@@ -155,6 +172,21 @@ def test_a_growing_head_has_its_own_labels(folder: Path) -> None:
     for subject in case.subjects.values():
         subject.network(subject.original)
         assert int(subject.test_retain.targets.max()) < len(subject.labels)
+
+
+def test_a_class_with_another_name_is_the_same_class_to_every_method(folder: Path) -> None:
+    case = open_case(SPECS["renamed"], folder)
+    assert case.subjects["renamed"].labels == ("9", "3", "0")  # the data set's names
+    assert case.roots == {"base": ("3",)}
+    assert case.forgotten("renamed") == (1,)
+    assert len(case.to_forget("renamed")) > 0
+    reset = HeadReset()(case.view())
+    subject = case.subjects["renamed"]
+    network = subject.network(dict(reset.weights["renamed"]))
+    with torch.inference_mode():
+        named = network(subject.test_forget.inputs).argmax(dim=1)
+    assert len(named) > 0
+    assert not (named == 1).any()
 
 
 @pytest.mark.parametrize("kind", ["samples", "memorised"])
