@@ -14,6 +14,8 @@ from typing import TypeVar
 from flwr.app import Message
 from flwr.serverapp import Grid
 
+from disinherit.server.answers import one_line
+
 K = TypeVar("K", bound=Hashable)
 
 POLL_SECONDS = 0.05
@@ -22,6 +24,16 @@ ALWAYS = "always"
 """The presence of a node that is there as long as the run is."""
 
 _NO_TURN = nullcontext()
+
+
+def error_line(reply: Message) -> str:
+    """Return what a reply with an error says, in one line: Flower's code and its last words.
+
+    Args:
+        reply: a message that has an error.
+    """
+    lines = (reply.error.reason or "").strip().splitlines() or ["no reason given"]
+    return f"Flower error {reply.error.code}: {one_line(lines[-1])}"
 
 
 def exchange(
@@ -37,7 +49,8 @@ def exchange(
     Args:
         grid: the way to the nodes.
         messages: what to send, by a key of the caller's.
-        timeout: seconds after which missing replies are given up.
+        timeout: seconds without any reply after which missing ones are given up.  While replies
+            come in, a slow machine makes progress, and the others may be waiting for their turn.
         presence: as in a `Directory`.
         poll_seconds: between two looks for replies.
         turn: entered whenever the grid is used.
@@ -69,6 +82,7 @@ def exchange(
         for reply in replies:
             answered = reply.metadata.reply_to_message_id
             if answered in waiting:
+                deadline = time.monotonic() + timeout
                 yield waiting.pop(answered), reply
         for id in present:
             # One that was away when the message was sent gets it now.

@@ -11,13 +11,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol
 
-from flwr.app import Message
+from flwr.app import DEFAULT_TTL, Message
 from flwr.serverapp import Grid
 
 from disinherit.common.errors import CampaignError, InputError
 from disinherit.common.flower_records import pack, unpack
 from disinherit.common.records import check_id
-from disinherit.server.flower_exchange import ALWAYS, POLL_SECONDS, exchange
+from disinherit.server.answers import one_line
+from disinherit.server.flower_exchange import ALWAYS, POLL_SECONDS, error_line, exchange
 from disinherit.server.owner_keys import canonical_key
 from disinherit.v1 import unlearning_pb2 as pb
 
@@ -116,38 +117,66 @@ class RegisteredOwners:
                 self._present[node.node_id] = node.last_activated_at or ALWAYS
 
 
+def _wait_for_nodes(grid: Grid, expected: int, timeout: float) -> list[int]:
+    """Return the nodes once there are enough, or for `timeout` seconds no more than before."""
+    found: list[int] = []
+    deadline = time.monotonic() + timeout
+    while len(found) < expected and time.monotonic() < deadline:
+        seen = list(grid.get_node_ids())
+        if len(seen) > len(found):
+            deadline = time.monotonic() + timeout
+        found = seen
+        if len(found) < expected:
+            time.sleep(POLL_SECONDS)
+    return found
+
+
+def _said_owner(reply: Message | None, timeout: float) -> str:
+    """Return the owner that a node says; raise `InputError` with the reason where it does not."""
+    if reply is None:
+        raise InputError(f"it did not answer, and no other node did for {timeout:g} s")
+    if reply.has_error():
+        raise InputError(error_line(reply))
+    try:
+        return check_id(unpack(reply.content, pb.Identity).owner, "owner name")
+    except InputError as error:
+        raise InputError(
+            f"it does not run Disinherit's ClientApp: {one_line(str(error))}"
+        ) from error
+
+
 class SaidOwners:
     """Owners by the names that their nodes say, for the simulation engine; looked up once.
 
     Args:
         grid: Flower's grid of the run.
         expected: number of nodes to wait for before owners are looked up.
-        timeout: seconds to wait for nodes and for their names.
+        timeout: seconds without a new node or a new answer after which those that are there are
+            enough.
 
     Attributes:
         nodes: owner name -> Flower node id; nodes that do not say whose models they hold are left
             out.
+        errors: Flower node id -> why it is left out.
 
     Raises:
         CampaignError: if no node answers, or two nodes claim the same owner.
     """
 
-    def __init__(self, grid: Grid, expected: int = 1, timeout: float = 120.0) -> None:
-        deadline = time.monotonic() + timeout
-        while len(found := list(grid.get_node_ids())) < expected and time.monotonic() < deadline:
-            time.sleep(POLL_SECONDS)
+    def __init__(self, grid: Grid, expected: int = 1, timeout: float = 600.0) -> None:
+        found = _wait_for_nodes(grid, expected, timeout)
         messages = {
-            node: Message(pack(pb.Identity()), node, "query.identify", ttl=timeout)
+            node: Message(pack(pb.Identity()), node, "query.identify", ttl=DEFAULT_TTL)
             for node in found
         }
         self.nodes: dict[str, int] = {}
+        self.errors: dict[int, str] = {}
         for node, reply in exchange(grid, messages, timeout):
-            if reply is None or reply.has_error():
-                continue
             try:
-                owner = check_id(unpack(reply.content, pb.Identity).owner, "owner name")
-            except InputError:
-                continue  # some other app's node
+                owner = _said_owner(reply, timeout)
+            except InputError as error:
+                self.errors[node] = str(error)
+                continue
             if owner in self.nodes:
                 raise CampaignError(
                     f"Expected one node for owner {owner!r}, but two nodes claim it: "
@@ -155,9 +184,10 @@ class SaidOwners:
                 )
             self.nodes[owner] = node
         if not self.nodes:
+            said = "".join(f"; node {node}: {why}" for node, why in sorted(self.errors.items()))
             raise CampaignError(
                 f"Expected owners' nodes to be connected, but of {len(found)} none said whose "
-                "models it holds. Check that the owners run Disinherit's ClientApp."
+                f"models it holds{said}."
             )
 
     def node(self, owner: str) -> int | None:

@@ -9,7 +9,7 @@ from flwr.serverapp import Grid
 from disinherit.common.errors import InputError
 from disinherit.common.flower_records import as_array, pack, unpack
 from disinherit.server.answers import one_line
-from disinherit.server.flower_exchange import POLL_SECONDS, exchange
+from disinherit.server.flower_exchange import POLL_SECONDS, error_line, exchange
 from disinherit.server.flower_owners import Directory
 from disinherit.server.transport import ACTIONS, Answer, Ask, not_connected
 
@@ -65,11 +65,9 @@ def _answer(ask: Ask, reply: Message | None, timeout: float) -> Answer:
         error = f"owner {ask.owner} could not be reached or did not answer within {timeout:g} s"
         return Answer(ask, error=error, unreachable=True)
     if reply.has_error():
-        lines = (reply.error.reason or "").strip().splitlines() or ["no reason given"]
         return Answer(
             ask,
-            error=f"owner {ask.owner} could not handle {ask.action} (Flower error "
-            f"{reply.error.code}): {one_line(lines[-1])}",
+            error=f"owner {ask.owner} could not handle {ask.action}: {error_line(reply)}",
             unreachable=reply.error.code in _UNREACHABLE,
         )
     try:

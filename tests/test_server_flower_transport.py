@@ -1,7 +1,7 @@
 """The Flower transport on a grid that loses, delays, mixes up and makes up messages."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pytest
 from fake_grid import FakeGrid, Node, content
@@ -68,6 +68,21 @@ def only_answer(then: Node, timeout: float = 0.2) -> Answer:
     return answer
 
 
+class SlowGrid(FakeGrid):
+    """Gives out at most one reply in so many seconds."""
+
+    def __init__(self, nodes: dict[int, Node], seconds: float) -> None:
+        super().__init__(nodes)
+        self._seconds = seconds
+        self._next = time.monotonic() + seconds
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        if time.monotonic() < self._next:
+            return []
+        self._next = time.monotonic() + self._seconds
+        return super().pull_messages(message_ids)
+
+
 # --- who is there
 
 
@@ -104,6 +119,32 @@ def test_two_nodes_of_one_owner_are_refused() -> None:
 def test_without_any_owner_there_is_no_campaign(nodes: dict[int, Node], found: int) -> None:
     with pytest.raises(CampaignError, match=f"of {found} none said whose models"):
         SaidOwners(FakeGrid(nodes), timeout=0.1)
+
+
+def test_the_reason_of_every_node_is_said_where_no_owner_is_found() -> None:
+    nodes = {
+        1: fails(2),
+        2: silent,
+        3: says(RecordDict()),
+        4: says(pack(pb.Identity(owner="../a"))),
+    }
+    with pytest.raises(CampaignError) as raised:
+        SaidOwners(FakeGrid(nodes), expected=4, timeout=0.1)
+    message = str(raised.value)
+    assert "of 4 none said whose models it holds" in message
+    assert "node 1: Flower error 2: " in message
+    assert "node 2: it did not answer, and no other node did for 0.1 s" in message
+    assert "node 3: it does not run Disinherit's ClientApp: " in message
+    assert "node 4: it does not run Disinherit's ClientApp: " in message
+    assert len(message.splitlines()) == 1
+
+
+def test_nobody_is_given_up_while_answers_come_in() -> None:
+    """A slow machine answers one node after the other: each answer gives the others more time."""
+    grid = SlowGrid({n: owner(f"owner-{n}") for n in range(6)}, seconds=0.5)
+    started = time.monotonic()
+    assert len(SaidOwners(grid, expected=6, timeout=2.0).nodes) == 6
+    assert time.monotonic() - started > 2.0  # longer than any single wait may take
 
 
 def test_nodes_that_come_up_late_are_waited_for() -> None:
@@ -182,13 +223,13 @@ def test_an_error_of_flower_says_whether_the_owner_may_answer_later(
     assert answer.reply is None
     assert answer.unreachable is unreachable
     assert answer.error == (
-        f"owner anna could not handle evaluate.panel (Flower error {code}): ValueError: no room [2J"
+        f"owner anna could not handle evaluate.panel: Flower error {code}: ValueError: no room [2J"
     )
 
 
 @pytest.mark.parametrize("reason", ["", None, "  \n "])
 def test_an_error_without_a_reason_says_so(reason: str | None) -> None:
-    assert only_answer(fails(2, reason)).error.endswith("(Flower error 2): no reason given")
+    assert only_answer(fails(2, reason)).error.endswith("Flower error 2: no reason given")
 
 
 def test_an_owner_that_does_not_answer_in_time_may_answer_later() -> None:
