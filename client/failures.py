@@ -2,9 +2,14 @@
 
 What an owner's own code raises (a data loader, a network) can be of any type.  It must not spoil
 the other models of a message, so handlers catch it per model, say it here, and go on.
+
+Nor must it leave the owner: what a loader says may name a file, and a file's name a person.  So
+whoever asked gets the type of such an error and a reference, under which the owner's log has all of
+it.  Only what Disinherit itself says is answered as it is.
 """
 
 import logging
+import secrets
 
 from disinherit.common.errors import DisinheritError
 
@@ -12,14 +17,14 @@ _log = logging.getLogger(__name__)
 
 
 def explain(error: Exception, doing: str) -> str:
-    """Return the reason of a failure, and log the traceback of one that nobody foresaw.
+    """Return the reason of a failure for whoever asked, and log all of one that nobody foresaw.
 
     Args:
         error: what was raised.
         doing: what was tried, to follow "Expected to".
 
     Returns:
-        One line.
+        One line, without a word of what other code than Disinherit's said.
 
     Example:
         >>> from disinherit.common.errors import FisherError
@@ -28,10 +33,11 @@ def explain(error: Exception, doing: str) -> str:
     """
     if isinstance(error, DisinheritError):
         return one_line(error)
-    _log.error("Failed to %s", doing, exc_info=error)
+    reference = secrets.token_hex(4)
+    _log.error("Failed to %s (reference %s)", doing, reference, exc_info=error)
     return (
-        f"Expected to {doing}, but got {type(error).__name__}: {one_line(error) or 'no reason'}. "
-        "The owner's log has the traceback."
+        f"Expected to {doing}, but got {type(error).__name__}. The owner's log has the reason "
+        f"under reference {reference}."
     )
 
 

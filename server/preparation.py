@@ -16,7 +16,7 @@ from disinherit.common.graph import InheritanceGraph
 from disinherit.common.limits import clipped
 from disinherit.common.merging import MergeRule
 from disinherit.common.packets import Decoded, decode, merge, rename_classes
-from disinherit.common.records import InheritanceKind
+from disinherit.common.records import InheritanceKind, ModelRecord
 from disinherit.server.answers import one_line, reply_of, root_packets, unhandled
 from disinherit.server.archive import Archive
 from disinherit.server.audit_words import request_digest
@@ -71,11 +71,25 @@ class _Collected:
         fishers: root -> what it sent, one for each class, or one for all samples.
         errors: root -> why there are none.
         unreachable: roots among those with an error whose owners may answer later.
+        withheld: roots whose owners' release policies forbid it.
     """
 
     fishers: dict[str, Sequence[Decoded]] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
     unreachable: set[str] = field(default_factory=set)
+    withheld: set[str] = field(default_factory=set)
+
+    def reason(self, root: ModelRecord, owner: str) -> str:
+        """Return why there is none of a root, as an owner of its heirs may read it.
+
+        What a root's owner answered is for itself and for those who may see all coverage: its own
+        models say it.  The owners of others get to know that there is nothing, and no word of it.
+        """
+        if owner == root.owner or root.id in self.unreachable:
+            return self.errors[root.id]
+        if root.id in self.withheld:
+            return f"withheld by owner {root.owner}"
+        return f"owner {root.owner} cannot give it; the coverage of {root.id} says why"
 
 
 def prepare(
@@ -111,21 +125,29 @@ def prepare(
     for group in groups:
         missing = [root for root in group.roots if root in collected.errors]
         if missing:
-            reasons = "; ".join(f"{root}: {collected.errors[root]}" for root in missing)
-            reason = f"no Fisher information from upstream root {reasons}"
             later = collected.unreachable.issuperset(missing)
-            (prepared.waiting if later else prepared.failed).update(
-                dict.fromkeys(group.models, reason)
-            )
+            for model in map(graph.model, group.models):
+                reasons = "; ".join(
+                    f"{root}: {collected.reason(graph.model(root), model.owner)}"
+                    for root in missing
+                )
+                reason = f"no Fisher information from upstream root {reasons}"
+                (prepared.waiting if later else prepared.failed)[model.id] = reason
             continue
         try:
             packet, tensors = _merge(request, group, collected.fishers)
         except Exception as error:  # one group's roots must not end the others
-            if not isinstance(error, DisinheritError):
-                _log.exception("cannot merge what %s sent", ", ".join(group.roots))
+            # What does not fit names one root's classes and shapes: not for the others' owners.
             roots = ", ".join(group.roots)
-            why = one_line(str(error)) or type(error).__name__
-            reason = f"the Fisher information of {roots} cannot be merged: {why}"
+            foreseen = isinstance(error, DisinheritError)
+            why = clipped(one_line(str(error))) if foreseen else type(error).__name__
+            _log.warning(
+                "Cannot merge the Fisher information of %s: %s", roots, why, exc_info=not foreseen
+            )
+            reason = (
+                f"the Fisher information of {roots} cannot be merged, as names or shapes differ; "
+                "the coordinator's log says where"
+            )
             prepared.failed.update(dict.fromkeys(group.models, reason))
             archive.forget(group.roots)
             continue
@@ -191,6 +213,7 @@ def _collect(
                 foreseen = isinstance(refused, DisinheritError)
                 reason = one_line(str(refused)) if foreseen else unhandled(answer, refused)
                 collected.errors[root.model_id] = reason
+                collected.withheld.update([root.model_id] if fisher.withheld else [])
                 _log.warning(
                     "Refused what owner %s sent for root %s: %s",
                     answer.ask.owner,

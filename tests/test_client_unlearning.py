@@ -268,7 +268,7 @@ def test_what_nobody_foresaw_spoils_no_other_model(
     first, bad, last = unlearn(owner, task).models
     assert bad.outcome == pb.OUTCOME_FAILED
     assert bad.error.startswith(
-        f"Expected to unlearn in model 'n', but got {type(error).__name__}: "
+        f"Expected to unlearn in model 'n', but got {type(error).__name__}. The "
     )
     assert "\n" not in bad.error
     assert first.outcome == last.outcome == pb.OUTCOME_APPLIED

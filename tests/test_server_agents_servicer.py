@@ -2,6 +2,7 @@
 
 import hashlib
 import queue
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -252,7 +253,9 @@ def test_an_agent_that_cannot_be_understood_is_told(side: AgentsSide, anna: Iden
         assert code_of(caller.serve) is grpc.StatusCode.INVALID_ARGUMENT
 
 
-def test_a_second_agent_of_an_owner_takes_over(side: AgentsSide, anna: Identity) -> None:
+def test_a_second_agent_of_an_owner_takes_over(
+    side: AgentsSide, anna: Identity, caplog: pytest.LogCaptureFixture
+) -> None:
     with Caller(side, anna) as caller, side.agent("anna"):
         before = len(side.arrivals)
         stream = caller.stub.Serve(iter([hello("anna")]), timeout=20.0)
@@ -260,6 +263,10 @@ def test_a_second_agent_of_an_owner_takes_over(side: AgentsSide, anna: Identity)
         # The agent that was replaced comes back in its turn.
         wait_for(lambda: len(side.arrivals) == before + 2)
         assert side.hub.owners() == ["anna"]
+    said = [line for line in caplog.messages if "another agent took over owner=anna" in line]
+    assert said
+    for line in said:
+        assert re.search(r" peer=ipv4:\S+ before=ipv4:\S+ key_sha256=[0-9a-f]{64}$", line)
 
 
 def test_a_blob_is_fetched_from_any_offset_while_it_is_on_offer(

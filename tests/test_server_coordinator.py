@@ -348,13 +348,23 @@ def test_models_that_need_a_root_whose_owner_is_in_trouble_wait_and_others_go_on
     assert same(world.weights("r4~q"), expected_weights(world, "r4"))
 
 
-def test_a_root_that_cannot_tell_is_named_in_the_reason(world: World) -> None:
+def test_a_roots_reason_stands_at_its_owners_models_and_goes_to_no_other_owner(
+    world: World,
+) -> None:
     def fail(reply: pb.FisherReply) -> None:
-        reply.roots[0].error = "the data\nis gone"
+        reply.roots[0].error = "jane-doe.png\nis gone"
 
     world.transport.twists["ben", "query.fisher"] = lying(fail)
     world.coordinator.run("q")
-    assert world.reason("r3") == ("no Fisher information from upstream root r2: the data is gone")
+    own = "no Fisher information from upstream root r2: jane-doe.png is gone"
+    assert world.reason("r2") == world.reason("r6") == own
+    assert world.reason("r3") == (
+        "no Fisher information from upstream root r2: owner ben cannot give it; the coverage of r2 "
+        "says why"
+    )
+    told = {ask.owner: str(ask.task) for ask in world.transport.asked if "notice" in ask.action}
+    assert "r3" in told["cleo"]
+    assert not [owner for owner, said in told.items() if "jane-doe" in said and owner != "ben"]
 
 
 def test_a_coordinator_that_dies_in_the_middle_is_followed_by_one_that_finishes(

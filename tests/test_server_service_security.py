@@ -112,6 +112,7 @@ def test_a_token_ends() -> None:
     [
         ("[[token]\n", "TOML|token"),
         ("x = 1", "token"),
+        ("[[tokens]]", "tokens"),
         ('[[token]]\nname = "a"\nrole = "viewer"', "sha256"),
         ('[[token]]\nname = "a"\nrole = "viewer"\nsha256 = "AB"', "64 lower-case"),
         ('[[token]]\nname = "a"\nrole = "root"\nsha256 = "{}"', "'root'"),
@@ -148,8 +149,45 @@ def test_a_token_taken_out_of_the_file_is_refused_from_then_on(
         assert code_of(running.client("operator"), "ListRequests") is Code.OK
         tokens.write_text(kept)
         assert code_of(client, "ListRequests") is Code.OK
-        tokens.unlink()
+
+
+@pytest.mark.parametrize("emptied", ["", "# no token any more\n", "token = []\n", None])
+def test_the_last_token_can_be_taken_out_too(
+    emptied: str | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with serving(tmp_path) as running:
+        client = running.client("viewer")
         assert code_of(client, "ListRequests") is Code.OK
+        tokens = tmp_path / "tokens.toml"
+        kept = tokens.read_text()
+        if emptied is None:
+            tokens.unlink()
+        else:
+            tokens.write_text(emptied)
+        assert code_of(client, "ListRequests") is Code.UNAUTHENTICATED
+        assert ("all tokens are refused" in caplog.text) is (emptied is None)
+        tokens.write_text(kept)
+        assert code_of(client, "ListRequests") is Code.OK
+
+
+TWO = (
+    '[[token]]\nname = "a"\nrole = "operator"\nsha256 = "{}"\n'
+    '[[token]]\nname = "b"\nrole = "approver"\nsha256 = "{other}"\n'
+)
+
+
+def test_two_tokens_have_two_secrets_and_two_names(tmp_path: Path) -> None:
+    path = tmp_path / "tokens.toml"
+    path.write_text(TWO.replace("{}", "ab" * 32).replace("{other}", "cd" * 32))
+    assert TokenBook.read(path)
+    path.write_text(TWO.replace("{}", "ab" * 32).replace("{other}", "ab" * 32))
+    with pytest.raises(InputError, match="'a' and 'b' have the same sha256"):
+        TokenBook.read(path)
+    path.write_text(
+        TWO.replace("{}", "ab" * 32).replace("{other}", "cd" * 32).replace('"b"', '"a"')
+    )
+    with pytest.raises(InputError, match="two are named 'a'"):
+        TokenBook.read(path)
 
 
 def test_a_watcher_whose_token_was_taken_out_sees_nothing_more(tmp_path: Path) -> None:

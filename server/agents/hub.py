@@ -5,6 +5,7 @@ agent that comes back gets what it has not answered once more.  Handlers are ide
 harmless.
 """
 
+import logging
 import queue
 import threading
 import time
@@ -13,6 +14,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from disinherit.v1 import agents_pb2 as pb
+
+_LOG = logging.getLogger(__name__)
 
 MAX_ANSWER_BYTES = 2**30
 
@@ -45,6 +48,7 @@ class Session:
     Args:
         owner: whose agent it is.
         key: SHA-256 of its public key.
+        peer: its address, for the log.
 
     Attributes:
         parts: what has come of each answer so far.
@@ -52,9 +56,10 @@ class Session:
         refused: whether its certificate was revoked.
     """
 
-    def __init__(self, owner: str, key: str = "") -> None:
+    def __init__(self, owner: str, key: str = "", peer: str = "") -> None:
         self.owner = owner
         self.key = key
+        self.peer = peer
         self._outgoing: queue.SimpleQueue[pb.AgentTask | None] = queue.SimpleQueue()
         self.parts: dict[str, bytearray] = {}
         self.replaced = False
@@ -112,17 +117,18 @@ class Hub:
         with self._lock:
             return list(self._sessions.values())
 
-    def connect(self, owner: str, key: str = "") -> Session:
+    def connect(self, owner: str, key: str = "", peer: str = "") -> Session:
         """Open a session for an owner's agent, in place of the one it may have had.
 
         Args:
             owner: as its certificate says.
             key: SHA-256 of its public key.
+            peer: its address, for the log.
 
         Returns:
             The session; what the agent has not answered is on its way again.
         """
-        session = Session(owner, key)
+        session = Session(owner, key, peer)
         with self._lock:
             old = self._sessions.get(owner)
             self._sessions[owner] = session
@@ -132,6 +138,14 @@ class Hub:
         if old is not None:
             old.replaced = True
             old.close()
+            # An agent that lost its connection looks the same, once; two agents do it for ever.
+            _LOG.warning(
+                "another agent took over owner=%s peer=%s before=%s key_sha256=%s",
+                owner,
+                peer or "unknown",
+                old.peer or "unknown",
+                key or "unknown",
+            )
         self._arrived(owner)
         return session
 

@@ -60,7 +60,7 @@ class AgentsServicer:
         with self._greeting.watching(context):
             first = next(incoming, pb.FromAgent())
         _check_hello(first, owner, context)
-        session = self._hub.connect(owner, key)
+        session = self._hub.connect(owner, key, context.peer())
         if not context.add_callback(lambda: self._hub.leave(session)):
             self._hub.leave(session)  # it is gone already
         threading.Thread(

@@ -128,8 +128,9 @@ class TokenBook:
 class TokenFile:
     """The book in a file, read again whenever the file has changed.
 
-    A token that is taken out of the file is refused from the next call on.  What cannot be read, as
-    a file that is just being edited, changes nothing, and is logged once.
+    A token that is taken out of the file is refused from the next call on: the last one, too, and
+    all of them once the file is gone.  What is there and cannot be read, as a file that is just
+    being edited, changes nothing, and is logged once.
 
     Args:
         path: the file.
@@ -160,6 +161,10 @@ class TokenFile:
         return book.principal(token)
 
     def _read_again(self) -> None:
+        if not self._version:
+            self._book = TokenBook([])
+            _LOG.error("all tokens are refused: there is no token file %s any more", self._path)
+            return
         try:
             self._book = TokenBook.read(self._path)
         except InputError as error:
@@ -180,7 +185,11 @@ def _version(path: Path) -> tuple[int, ...]:
 def _read(path: Path) -> list[Token]:
     try:
         listed = tomllib.loads(path.read_text())
-        return [_token(entry) for entry in listed["token"]]
+        if unknown := set(listed) - {"token"}:
+            raise InputError(f"Expected [[token]] tables only, but got {min(unknown)!r}.")
+        tokens = [_token(entry) for entry in listed.get("token", [])]
+        _check_distinct(tokens)
+        return tokens
     except OSError as error:
         raise InputError(f"Expected a token file {str(path)!r}, but: {error.strerror}.") from None
     except InputError as error:
@@ -189,6 +198,26 @@ def _read(path: Path) -> list[Token]:
         raise InputError(
             f"Expected [[token]] tables with name, role and sha256 in {str(path)!r}, but: {error}."
         ) from None
+
+
+def _check_distinct(tokens: Iterable[Token]) -> None:
+    """Raise `InputError` if two tokens have one secret or one name: who shows it is not known."""
+    names: dict[str, str] = {}
+    seen: set[str] = set()
+    for token in tokens:
+        name = token.principal.name
+        if token.digest in names:
+            raise InputError(
+                f"Expected a secret of its own for every token, but {names[token.digest]!r} and "
+                f"{name!r} have the same sha256; make another secret for one of them."
+            )
+        if name in seen:
+            raise InputError(
+                f"Expected a name of its own for every token, but two are named {name!r}; the "
+                "audit log would not tell them apart."
+            )
+        names[token.digest] = name
+        seen.add(name)
 
 
 def _token(entry: dict[str, Any]) -> Token:
