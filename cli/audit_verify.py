@@ -49,7 +49,12 @@ def verify(
     signature over the log up to it is forged or missing; or the one that the attestation
     contradicts.
     """
-    from disinherit.common.attestation import find_fault, read_statement, request_of
+    from disinherit.common.attestation import (
+        find_fault,
+        not_compared,
+        read_statement,
+        request_of,
+    )
     from disinherit.common.audit_lines import verify_lines
     from disinherit.common.dsse import read_envelope
     from disinherit.common.errors import AuditError
@@ -67,6 +72,7 @@ def verify(
         envelope = read_envelope(_read(attestation, "an attestation"))
         request = request_of(read_statement(envelope))
     about: list[AuditEntry] = []
+    unknown: list[str] = []
 
     def look(entry: "AuditEntry") -> None:
         if request and entry.event.request_id == request:
@@ -87,7 +93,9 @@ def verify(
                 f"attestation is about, but got one of {verdict.header.request_id!r}."
             )
         problem = find_fault(envelope, trusted, about)
-    _show(file, verdict.header, problem, trusted is not None, request, form)
+        if problem is None:
+            unknown = not_compared(read_statement(envelope), about)
+    _show(file, verdict.header, problem, trusted is not None, request, unknown, form)
     return 0 if problem is None else 1
 
 
@@ -118,6 +126,7 @@ def _show(
     problem: "Problem | None",
     checked: bool,
     attested: str,
+    unknown: list[str],
     form: Format,
 ) -> None:
     if form is Format.JSON:
@@ -130,6 +139,7 @@ def _show(
                 "signed_by": [one.key_id for one in header.signatures],
                 "signature_checked": checked,
                 "attested_request": attested or None,
+                "not_compared": unknown,
                 "sound": problem is None,
                 "problem": problem
                 and {
@@ -149,3 +159,4 @@ def _show(
     typer.echo(signed(header) + (unchecked if header.signatures else ""))
     if attested:
         typer.echo(f"the attestation of {attested} is signed, and the log says the same")
+        typer.echo(f"not compared, as the log does not say it: {', '.join(unknown)}")

@@ -9,6 +9,7 @@ import enum
 import hashlib
 from collections.abc import Iterable, Mapping
 
+from disinherit.common.attestation import names_digest
 from disinherit.common.audit_chain import Json, canonical
 from disinherit.common.encodings import Encoding
 from disinherit.common.records import Inheritance
@@ -131,8 +132,16 @@ def request_words(request: UnlearningRequest, deadline_us: int) -> dict[str, Jso
         "request_sha256": request_digest(request),
         "roots": [root.model_id for root in request.roots],
         "method": method_words(request.method),
+        "forgets": request_kind(request),
         "deadline_us": deadline_us,
     }
+
+
+def request_kind(request: UnlearningRequest) -> str:
+    """Return what a request is to make models forget: `client`, `samples` or `classes`."""
+    if request.client:
+        return "client"
+    return "samples" if any(root.samples for root in request.roots) else "classes"
 
 
 def request_digest(request: UnlearningRequest) -> str:
@@ -177,8 +186,18 @@ def task_words(task: Task) -> dict[str, Json]:
     if task.result is None or not (task.state is TaskState.APPLIED or task.state.unforgotten):
         return {}
     made = task.successor
-    words = result_words(task.result)
+    words = result_words(task.result) | {"selected": selection_words(task.result)}
+    if names := names_digest(task.result.out_of_scope):
+        words["out_of_scope_sha256"] = names
     return words if made is None else {"successor": made.id, **words}
+
+
+def selection_words(result: ModelResult) -> dict[str, Json]:
+    """Return how many values were dampened, and of how many."""
+    return {
+        "values": sum(sum(one.rows) for one in result.selections),
+        "of": sum(one.total for one in result.selections),
+    }
 
 
 def result_words(result: ModelResult) -> dict[str, Json]:

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from disinherit.common.audit_chain import AuditEvent
 from disinherit.common.records import ModelRecord
-from disinherit.server.audit import append, append_once, make_event
+from disinherit.server.audit import append, append_all, append_once, make_event
 from disinherit.server.audit_words import (
     COORDINATOR,
     OF_TASK,
@@ -32,7 +32,9 @@ def change_tasks(
 ) -> list[Task]:
     """Add or change tasks, and log those whose state is another one.
 
-    A task that waits again is not logged: nothing has happened to its model.  One that is rolled
+    A task that waits again is not logged, since nothing has happened to its model, and what is
+    tried again and again is logged once; the end of the work on a model, and that it begins anew,
+    is logged each time.  One that is rolled
     back stays so, whatever a pass that was under way has to say; what its owner applied meanwhile
     is kept, so that it is taken back.
 
@@ -56,14 +58,15 @@ def change_tasks(
         put_tasks(db, request_id, [_kept(task, before) for task in some], before)
         news = [task for task in some if _is_news(task, before.get(task.model_id))]
         records = find_records(db, [task.model_id for task in news])
-        append_once(
-            db,
-            request_id,
-            [
-                _event(request_id, task, records[task.model_id], fishers.get(task.model_id, ()))
-                for task in news
-            ],
-        )
+        events = {
+            task.model_id: _event(
+                request_id, task, records[task.model_id], fishers.get(task.model_id, ())
+            )
+            for task in news
+        }
+        ends = {task.model_id for task in news if _is_end(task, before.get(task.model_id))}
+        append_once(db, request_id, [one for id, one in events.items() if id not in ends])
+        append_all(db, [one for id, one in events.items() if id in ends])
         new += [task for task in some if task.model_id not in before]
     return new
 
@@ -81,7 +84,14 @@ def _is_news(task: Task, before: Task | None) -> bool:
         return True
     if before.state.undone:
         return task.successor is not None and before.successor is None
-    return task.state is not before.state and task.state is not TaskState.PENDING
+    if task.state is TaskState.PENDING:
+        return before.state.settled
+    return task.state is not before.state
+
+
+def _is_end(task: Task, before: Task | None) -> bool:
+    """Whether the work on a model ends or begins anew: what is logged each time, and not once."""
+    return task.state.settled or (before is not None and before.state.settled)
 
 
 def _event(request_id: str, task: Task, record: ModelRecord, fishers: Sequence[str]) -> AuditEvent:

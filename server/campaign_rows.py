@@ -20,8 +20,10 @@ from disinherit.server.campaign_states import (
     state_after_roll_back,
 )
 from disinherit.server.destruction_rows import schedule
+from disinherit.server.graph_queries import find_descendants
+from disinherit.server.graph_words import graph_words
 from disinherit.server.notices import record_untold
-from disinherit.server.tables import AUDIT, CAMPAIGNS, REQUESTS, TASKS, now_us
+from disinherit.server.tables import AUDIT, CAMPAIGNS, REQUESTS, TASKS, find_request, now_us
 from disinherit.server.tasks import TaskState
 
 _ENDED = (CampaignState.COMPLETE, CampaignState.PARTIAL, CampaignState.ABORTED)
@@ -200,8 +202,17 @@ def _put(
     said = dict(said)
     if deadline_us != campaign.deadline_us:
         said["deadline_us"] = deadline_us
+    if state.ended:
+        said["graph"] = _graph(db, campaign.request_id)
     append(db, kind, actor, request_id=campaign.request_id, parameters=said)
     return find_campaign(db, campaign.request_id)
+
+
+def _graph(db: Connection, request_id: str) -> Mapping[str, Json]:
+    """Return what is said of the versions that a campaign is about when it ends."""
+    models = db.scalars(select(TASKS.c.model_id).where(TASKS.c.request_id == request_id)).all()
+    roots = [root.model_id for root in find_request(db, request_id).roots]
+    return graph_words(find_descendants(db, [*roots, *models]), models)
 
 
 def _query() -> Select[Any]:

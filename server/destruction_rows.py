@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, select, update
 
 from disinherit.common.errors import RequestError
-from disinherit.server.audit import append, append_once, make_event
+from disinherit.server.audit import append_all, append_once, make_event
 from disinherit.server.audit_words import AuditKind, owner_actor
 from disinherit.server.tables import TASKS, find_request, find_tasks, now_us
 from disinherit.server.tasks import Task, TaskState
@@ -91,15 +91,15 @@ def record(db: Connection, request_id: str, answers: Iterable[DestroyedModel]) -
             values: dict[str, str | int] = {"reason": _REFUSED + answer.refusal}
             append_once(db, request_id, [make_event(AuditKind.DESTROY_REFUSED, **said)])
         else:
-            values = {"reason": "", "destroy_us": 0, "destroyed_us": now_us()}
-            append(
-                db,
+            event = make_event(
                 AuditKind.DESTROYED,
                 owner_actor(task.owner),
                 digest_before=answer.digest,
                 parameters={"held_by": answer.held_by} if answer.held_by else {},
                 **said,
             )
+            values = {"reason": "", "destroy_us": 0, "destroyed_us": event.time_us}
+            append_all(db, [event])
         row = update(TASKS).where(
             TASKS.c.request_id == request_id, TASKS.c.model_id == task.model_id
         )

@@ -6,36 +6,23 @@ attestation is made from it.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, select
 
-from disinherit.common.audit_chain import AuditEntry
+from disinherit.common.audit_chain import AuditEntry, Json
 from disinherit.common.audit_lines import read_entry
-from disinherit.common.graph_digest import lineage_digest
-from disinherit.server.audit_words import AuditKind
+from disinherit.common.audit_story import tell, times
+from disinherit.common.gaps import Gap, find_gaps
+from disinherit.server.audit_words import AuditKind, method_words
 from disinherit.server.campaign_rows import Campaign, find_campaign
 from disinherit.server.coverage import Covered, cover
-from disinherit.server.gaps import Gap, find_gaps
 from disinherit.server.graph_queries import find_descendants
+from disinherit.server.graph_words import graph_words
 from disinherit.server.model_report import ModelReport
 from disinherit.server.tables import AUDIT, find_request, read_task, task_rows
 from disinherit.server.tasks import Task, TaskState
 from disinherit.v1.unlearning_pb2 import UnlearningRequest
-
-_TIMES: Mapping[AuditKind, tuple[str, bool]] = {
-    AuditKind.RECEIVED: ("received", False),
-    AuditKind.APPROVED: ("approved", False),
-    AuditKind.SENT: ("first_sent", False),
-    AuditKind.APPLIED: ("last_applied", True),
-    AuditKind.VERIFIED: ("last_verified", True),
-    AuditKind.COMPLETED: ("ended", True),
-    AuditKind.PARTIAL: ("ended", True),
-    AuditKind.ABORTED: ("ended", True),
-    AuditKind.HALT_DECIDED: ("ended", True),
-    AuditKind.ROLLBACK_COMPLETED: ("ended", True),
-    AuditKind.DESTROYED: ("last_destroyed", True),
-}
-"""Kind -> the time it stands for, and whether the last entry of the kind counts or the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +34,10 @@ class Report:
         campaign: where it stands.
         models: every affected version, ancestors first.
         fishers: root -> SHA-256 of the Fisher packets that it answered with.
-        graph_digest: `lineage_digest` of the affected versions.
+        said: what attestations say of each.
+        graph_digest: `lineage_digest` of the affected versions, when the campaign ended; of those
+            that there are, while it goes on.
+        versions: how many these were.
         edges: edges that lead to them.
         times_us: what happened -> when, in microseconds since the epoch.
         gaps: what the campaign leaves open.
@@ -59,7 +49,9 @@ class Report:
     campaign: Campaign
     models: tuple[ModelReport, ...]
     fishers: Mapping[str, tuple[str, ...]]
+    said: tuple[Mapping[str, Json], ...]
     graph_digest: str
+    versions: int
     edges: int
     times_us: Mapping[str, int]
     gaps: tuple[Gap, ...]
@@ -89,7 +81,8 @@ def make_report(db: Connection, request_id: str) -> Report:
         _model(covered, tasks.get(covered.model_id), latest)
         for covered in cover(graph, request, tasks, updated)
     )
-    ids = [model.covered.model_id for model in models]
+    said = tuple(model.words() for model in models)
+    lineage = _logged_graph(entries) or graph_words(graph, [one.covered.model_id for one in models])
     return Report(
         request=request,
         campaign=find_campaign(db, request_id),
@@ -99,10 +92,12 @@ def make_report(db: Connection, request_id: str) -> Report:
             for root in request.roots
             if (AuditKind.FISHER_RECEIVED, root.model_id) in latest
         },
-        graph_digest=lineage_digest(graph, ids),
-        edges=sum(len(graph.parents(id)) for id in ids),
-        times_us=_times(entries),
-        gaps=tuple(find_gaps(request, models)),
+        said=said,
+        graph_digest=str(lineage["sha256"]),
+        versions=int(lineage["models"]),
+        edges=int(lineage["edges"]),
+        times_us=times(entries),
+        gaps=tuple(find_gaps(method_words(request.method), said)),
         entries=len(entries),
         head=entries[-1].hash if entries else "",
     )
@@ -112,6 +107,7 @@ def _model(
     covered: Covered, task: Task | None, latest: Mapping[tuple[str, str], AuditEntry]
 ) -> ModelReport:
     told = latest.get((AuditKind.NOTIFIED, covered.model_id))
+    gone = latest.get((AuditKind.DESTROYED, covered.model_id))
     result = None if task is None or task.state is TaskState.ROLLED_BACK else task.result
     made = (AuditKind.APPLIED, AuditKind.INEFFECTIVE) if covered.successor else ()
     applied = next(
@@ -123,15 +119,13 @@ def _model(
         result=result,
         fishers=applied.event.fishers if applied is not None else (),
         told_us=told.event.time_us if told is not None else 0,
+        destroyed_us=gone.event.time_us if gone is not None else 0,
+        held_by=str(gone.event.parameters.get("held_by", "")) if gone is not None else "",
     )
 
 
-def _times(entries: Sequence[AuditEntry]) -> dict[str, int]:
-    times: dict[str, int] = {}
-    for entry in entries:
-        name, last = _TIMES.get(AuditKind(entry.event.kind), ("", False))
-        if name and (last or name not in times):
-            times[name] = entry.event.time_us
-        if entry.event.kind in (AuditKind.REOPENED, AuditKind.RESUMED, AuditKind.ROLLBACK_DECIDED):
-            times.pop("ended", None)
-    return times
+def _logged_graph(entries: Sequence[AuditEntry]) -> Mapping[str, Any] | None:
+    """Return what the log says of the graph at the end of a campaign that has ended."""
+    ended = tell(entries).ended if entries else None
+    found = None if ended is None else ended.event.parameters.get("graph")
+    return found if isinstance(found, Mapping) else None

@@ -158,10 +158,12 @@ def test_a_repeated_answer_is_told_once(world: World) -> None:
     world.coordinator.run("q")
     world.transport.twists.clear()
     world.coordinator.run("q")
-    world.coordinator.run("q", resend=True)
     told = kinds(world.store, "q")
     assert told.count("applied") == told.count("verified") == len(AFFECTED)
     assert told.count("completed") == 1
+    # Where somebody has all of them asked again, that they are verified again is told again.
+    world.coordinator.run("q", resend=True)
+    assert kinds(world.store, "q").count("verified") == 2 * len(AFFECTED)
 
 
 def test_decisions_are_told_with_who_took_them_and_only_once(store: CoordinatorStore) -> None:

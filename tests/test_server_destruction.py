@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 
 import pytest
 from agent_fixture import AgentsSide
@@ -22,10 +23,10 @@ from test_server_audit import exported
 from disinherit.client.client_app import build_client_app
 from disinherit.common.errors import RequestError
 from disinherit.common.flower_records import pack, unpack
+from disinherit.common.gaps import GapKind
 from disinherit.server import destruction_rows
 from disinherit.server.campaign_states import CampaignEvent, CampaignState
 from disinherit.server.coordinator import Coordinator
-from disinherit.server.gaps import GapKind
 from disinherit.server.late import OpenCampaigns
 from disinherit.server.store import TaskState, now_us
 from disinherit.v1 import unlearning_pb2 as pb
@@ -240,3 +241,20 @@ def test_flower_carries_it(world: World) -> None:
     reply = unpack(call(app, "train.destroy", content).content, pb.DestroyReply)
     assert reply.models[0].outcome == pb.OUTCOME_APPLIED
     assert weights_left(world) == set(AFFECTED) - {"r3"}
+
+
+def test_weights_that_another_version_keeps_are_a_gap_and_not_gone(
+    world: World, sleep: Sleep
+) -> None:
+    with world.owned("r3") as owned:
+        record, weights = owned.record("r3"), owned.weights("r3")
+        same = replace(record, id="r3-copy", fisher_digest="", provenance=None, fisher_scale=None)
+        owned.add(same, weights)
+    finish(world)
+    sleep(HOUR + 1)
+    world.coordinator.drive("kept")
+    report = world.store.report("kept")
+    assert {gap.kind: gap.models for gap in report.gaps}[GapKind.HELD_BY_ANOTHER] == ("r3",)
+    (r3,) = (model for model in report.models if model.covered.model_id == "r3")
+    assert (r3.held_by, r3.destroyed_us > 0) == ("r3-copy", True)
+    assert r3.destroyed_us == world.store.tasks("kept")["r3"].destroyed_us

@@ -3,17 +3,17 @@
 import json
 from typing import Any
 
-from campaign_fixture import AFFECTED, FORGET, World, gone, make_request
+from campaign_fixture import AFFECTED, FORGET, World, broken, gone, make_request
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from disinherit.common.attestation import DIGEST, find_fault, read_statement
+from disinherit.common.attestation import DIGEST, find_fault, not_compared, read_statement
 from disinherit.common.audit_lines import read_entry
 from disinherit.common.dsse import Signer, TrustedKeys
+from disinherit.common.gaps import GapKind
 from disinherit.common.graph_digest import lineage_digest
 from disinherit.server.attesting import attest
 from disinherit.server.audit_words import request_digest
 from disinherit.server.campaign_states import CampaignEvent
-from disinherit.server.gaps import GapKind
 
 SIGNER = Signer(Ed25519PrivateKey.from_private_bytes(bytes(32)))
 
@@ -27,7 +27,12 @@ def attested(world: World) -> Any:
     envelope = attest(world.store.report("q"), SIGNER)
     entries = [read_entry(line) for line in list(world.store.audit_lines("q"))[1:]]
     assert find_fault(envelope, TrustedKeys.from_pem(SIGNER.public_pem), entries) is None
-    return read_statement(envelope)
+    statement = read_statement(envelope)
+    late = [model for model in statement["predicate"]["models"] if model["late"]]
+    joined = ["versions that joined late"] if late else []
+    goes_on = [] if world.store.campaign("q").state.ended else ["graph"]
+    assert not_compared(statement, entries) == ["software", *goes_on, *joined]
+    return statement
 
 
 def test_a_report_says_what_was_done_to_every_version(world: World) -> None:
@@ -113,3 +118,31 @@ def test_what_was_rolled_back_is_attested_as_such(world: World) -> None:
     assert {one["name"] for one in statement["subject"]} == set(AFFECTED)
     assert statement["predicate"]["state"] == "rolled_back"
     assert "too much" not in json.dumps(statement)
+
+
+def test_an_attestation_agrees_with_the_log_whatever_went_wrong(world: World) -> None:
+    """Owners that fail, come back, hold something else and cannot put back, one after the other."""
+    world.coordinator.submit(make_request())
+    for twists, event in (
+        ({("cleo", "train.unlearn"): gone, ("ben", "train.unlearn"): broken}, None),
+        ({("ben", "train.unlearn"): broken, ("anna", "evaluate.panel"): gone}, None),
+        ({("anna", "evaluate.panel"): broken}, CampaignEvent.RESUME),
+        ({}, CampaignEvent.RESUME),
+    ):
+        world.transport.twists = dict(twists)
+        world.coordinator.run("q")
+        attested(world)
+        if event is not None and not world.store.campaign("q").state.ended:
+            world.store.transition("q", CampaignEvent.PAUSE)
+            world.store.transition("q", event)
+            attested(world)
+    world.coordinator.run("q", resend=True)
+    attested(world)
+    world.store.roll_back("q", ["r4"])
+    world.transport.twists["anna", "train.rollback"] = broken
+    world.coordinator.run("q")
+    assert attested(world)["predicate"]["state"] != "rolled_back"
+    world.transport.twists = {}
+    world.store.roll_back("q")
+    world.coordinator.run("q")
+    assert attested(world)["predicate"]["state"] == "rolled_back"

@@ -9,9 +9,9 @@ from owner_fixture import LABELS, PointsOwner
 
 from disinherit.common.audit_lines import read_entry
 from disinherit.common.errors import CampaignError, RequestError
+from disinherit.common.gaps import GapKind
 from disinherit.common.records import Inheritance, InheritanceKind
 from disinherit.server.campaign_states import CampaignEvent, CampaignState
-from disinherit.server.gaps import GapKind
 from disinherit.server.store import TaskState, now_us
 from disinherit.v1 import unlearning_pb2 as pb
 

@@ -2,9 +2,9 @@
 
 from collections import Counter
 
+from disinherit.common.gaps import SAID
 from disinherit.server.audit_words import request_digest
 from disinherit.server.coverage import Covered
-from disinherit.server.gaps import SAID
 from disinherit.server.model_report import ModelReport
 from disinherit.server.reports import Report
 from disinherit.server.standings import Standing
@@ -55,7 +55,7 @@ def summary_to_proto(report: Report) -> pb.ReportSummary:
         status=standing_to_proto(Standing(report.request, report.campaign, tasks, waves)),
         request_sha256=request_digest(report.request),
         graph_sha256=report.graph_digest,
-        models=len(report.models),
+        models=report.versions,
         edges=report.edges,
         coverage=states,
         times_us=report.times_us,

@@ -1,12 +1,13 @@
-"""What a campaign leaves open, said by itself: nobody should have to find out."""
+"""What a campaign leaves open, said by itself: nobody should have to find out.
 
-from collections.abc import Iterable, Iterator, Sequence
+It follows from what an attestation says of the method and of every version, so whoever verifies one
+can check that nothing was left out.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-
-from disinherit.server.model_report import ModelReport
-from disinherit.server.tasks import TaskState
-from disinherit.v1.unlearning_pb2 import UnlearningRequest
+from typing import Any
 
 
 class GapKind(StrEnum):
@@ -28,6 +29,7 @@ class GapKind(StrEnum):
     OUT_OF_SCOPE = "out_of_scope"
     NOT_MEASURED = "not_measured"
     OLD_KEPT = "old_kept"
+    HELD_BY_ANOTHER = "held_by_another"
     NOT_NOTIFIED = "not_notified"
 
 
@@ -51,7 +53,8 @@ SAID = {
     GapKind.NOT_VERIFIED: "The owner reported that it was done; what it holds was not checked.",
     GapKind.EXEMPT: "These versions were left as they are: another one took their place, or they "
     "are to be retired.",
-    GapKind.ROLLED_BACK: "What was done to these versions was taken back: they know again.",
+    GapKind.ROLLED_BACK: "It was decided that these versions are to be as they were before: they "
+    "know what is to be forgotten.",
     GapKind.LATE: "These versions came to be affected after the last pass: not forgotten yet.",
     GapKind.NOT_TUNED: "The owner had no tuning data: defaults decided what was dampened and how "
     "much.",
@@ -61,22 +64,24 @@ SAID = {
     "recognise what is to be forgotten: that they were dampened is all that is known.",
     GapKind.OLD_KEPT: "The owners still have these versions as they were before, to be able to put "
     "them back: they know what is to be forgotten.",
+    GapKind.HELD_BY_ANOTHER: "Their owners destroyed these versions, and have another version with "
+    "the very same weights, which they keep: it knows what is to be forgotten.",
     GapKind.NOT_NOTIFIED: "Their owners have not got word that these versions are affected.",
 }
 """What each kind means, for people to read."""
 
 _OF_STATE = {
-    TaskState.PENDING: GapKind.PENDING,
-    TaskState.SENT: GapKind.PENDING,
-    TaskState.APPLIED: GapKind.NOT_VERIFIED,
-    TaskState.HALTED: GapKind.HALTED,
-    TaskState.FAILED: GapKind.FAILED,
-    TaskState.INEFFECTIVE: GapKind.INEFFECTIVE,
-    TaskState.NOT_REACHED: GapKind.NOT_REACHED,
-    TaskState.HARMFUL: GapKind.HARMFUL,
-    TaskState.EXEMPT: GapKind.EXEMPT,
-    TaskState.ROLLING_BACK: GapKind.ROLLED_BACK,
-    TaskState.ROLLED_BACK: GapKind.ROLLED_BACK,
+    "pending": GapKind.PENDING,
+    "sent": GapKind.PENDING,
+    "applied": GapKind.NOT_VERIFIED,
+    "halted": GapKind.HALTED,
+    "failed": GapKind.FAILED,
+    "ineffective": GapKind.INEFFECTIVE,
+    "not_reached": GapKind.NOT_REACHED,
+    "harmful": GapKind.HARMFUL,
+    "exempt": GapKind.EXEMPT,
+    "rolling_back": GapKind.ROLLED_BACK,
+    "rolled_back": GapKind.ROLLED_BACK,
 }
 
 
@@ -93,41 +98,46 @@ class Gap:
     models: tuple[str, ...] = ()
 
 
-def find_gaps(request: UnlearningRequest, models: Sequence[ModelReport]) -> Iterator[Gap]:
+def find_gaps(method: Mapping[str, Any], models: Sequence[Mapping[str, Any]]) -> Iterator[Gap]:
     """Yield what a campaign leaves open.
 
     Args:
-        request: the request.
-        models: its affected versions.
+        method: the request's, as attestations and the audit log say it.
+        models: its affected versions, as attestations say them.
+
+    Raises:
+        KeyError: if something of that is missing.
     """
-    if request.method.scope == "head":
+    if method["scope"] == "head":
         yield Gap(GapKind.SUPPRESSION)
-    elif request.method.scope != "all":
+    elif method["scope"] != "all":
         yield Gap(GapKind.PARTIAL_SCOPE)
+    fixed = {"alpha", "lam", "gauge"} <= method.keys()
     found: dict[GapKind, list[str]] = {}
     for model in models:
-        for kind in _kinds(request, model):
-            found.setdefault(kind, []).append(model.covered.model_id)
+        for kind in _kinds(fixed, model):
+            found.setdefault(kind, []).append(model["id"])
     for kind in GapKind:
         if kind in found:
             yield Gap(kind, tuple(found[kind]))
 
 
-def _kinds(request: UnlearningRequest, model: ModelReport) -> Iterable[GapKind]:
-    state, method = model.covered.state, request.method
-    if not model.covered.updated_us:
+def _kinds(fixed: bool, model: Mapping[str, Any]) -> Iterable[GapKind]:
+    if model["late"]:
         yield GapKind.LATE
-    elif state in _OF_STATE:
-        yield _OF_STATE[state]
-    if model.result is not None and model.covered.successor:
-        fixed = all(method.HasField(name) for name in ("alpha", "lam", "gauge"))
-        if not fixed and not model.result.tuned:
+    elif model["state"] in _OF_STATE:
+        yield _OF_STATE[model["state"]]
+    parameters = model["parameters"]
+    if parameters is not None and model["successor"] is not None:
+        if not fixed and not parameters["tuned"]:
             yield GapKind.NOT_TUNED
-        if model.result.out_of_scope:
+        if model["out_of_scope"]:
             yield GapKind.OUT_OF_SCOPE
-        if not model.result.HasField("forget"):
+        if "forget" not in parameters:
             yield GapKind.NOT_MEASURED
-        if not model.covered.destroyed_us:
+        if not model["destroyed_us"]:
             yield GapKind.OLD_KEPT
-    if not model.told_us:
+    if model["held_by"]:
+        yield GapKind.HELD_BY_ANOTHER
+    if not model["notified_us"]:
         yield GapKind.NOT_NOTIFIED
