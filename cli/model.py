@@ -79,6 +79,21 @@ def register(
     return 0
 
 
+@app.command(epilog="Example: disinherit model withdraw r1")
+@connected
+def withdraw(
+    connection: Connection,
+    model_id: Annotated[str, typer.Argument(help="The version; its id is free again then.")],
+    form: FormatOption = Format.TABLE,
+) -> int:
+    """Take back a wrong registration, unless something descends from it or a request affects it."""
+    from disinherit.v1 import coordinator_pb2 as pb
+
+    message = pb.WithdrawModelRequest(id=model_id)
+    _show([connection.call("WithdrawModel", message).record], form)
+    return 0
+
+
 @app.command("list", epilog="Example: disinherit model list --owner anna --format json")
 @connected
 def list_models(

@@ -26,6 +26,7 @@ class AuditKind(enum.StrEnum):
 
     MODEL_REGISTERED = "model_registered"
     MODEL_COMPLETED = "model_completed"
+    MODEL_WITHDRAWN = "model_withdrawn"
     SIGNING_KEY = "signing_key"
     KEY_REVOKED = "key_revoked"
     CHECKPOINT = "checkpoint"

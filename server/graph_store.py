@@ -15,7 +15,7 @@ from disinherit.server.graph_queries import (
     graph_parts,
     page_records,
 )
-from disinherit.server.lineage import put_version, register_version
+from disinherit.server.lineage import put_version, register_version, withdraw_version
 from disinherit.v1.graph_pb2 import Graph
 
 
@@ -75,6 +75,22 @@ class GraphStore:
         """
         with self._database.writing() as db:
             return register_version(db, record, list(parents), actor)
+
+    def withdraw(self, model_id: str, owner: str, *, actor: str) -> ModelRecord:
+        """Take back the registration of a version that nothing depends on, and return its record.
+
+        Args:
+            model_id: the version.
+            owner: whose it has to be; `""` for anybody's.
+            actor: who withdraws it, for the audit log.
+
+        Raises:
+            GraphError: if there is no such version, or it is not the owner's.
+            RequestError: if something was derived from it, unlearning made it, or a request
+                affects it.
+        """
+        with self._database.writing() as db:
+            return withdraw_version(db, model_id, owner, actor)
 
     def graph(self) -> InheritanceGraph:
         """Return the whole inheritance graph, however large it is."""

@@ -7,7 +7,7 @@ and costs the same in a large graph as in a small one.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from disinherit.common.errors import GraphError, InputError, RequestError
 from disinherit.common.graph import InheritanceGraph
@@ -17,6 +17,8 @@ from disinherit.server.audit_words import COORDINATOR, AuditKind, inheritance_wo
 from disinherit.server.graph_queries import find_edges, find_records
 from disinherit.server.tables import (
     EDGES,
+    TASKS,
+    delete_record,
     find_record,
     insert_edges,
     insert_records,
@@ -108,6 +110,64 @@ def register_version(
         complete = replace(record, created_us=known.created_us, status=known.status)
     put_version(db, complete, edges, actor)
     return complete, known is None
+
+
+def withdraw_version(db: Connection, model_id: str, owner: str, actor: str) -> ModelRecord:
+    """Take back the registration of a version that nothing depends on.
+
+    Its id is free again.  The audit log keeps that it was there.
+
+    Args:
+        db: a transaction that writes.
+        model_id: the version.
+        owner: whose it has to be; `""` for anybody's.
+        actor: who withdraws it, for the audit log.
+
+    Returns:
+        The record as it was.
+
+    Raises:
+        GraphError: if there is no such version, or it is not the owner's.
+        RequestError: if something was derived from it, unlearning made it, or a request affects it.
+    """
+    record = find_record(db, model_id)
+    if record is None or owner not in (
+        "",
+        record.owner,
+    ):  # not said which: ids of others are theirs
+        whose = f" of {owner!r}" if owner else ""
+        raise GraphError(
+            f"Expected the id of a registered model{whose}, but got {model_id!r}. "
+            "`disinherit model list` shows them."
+        )
+    parents = find_edges(db, EDGES.c.child, [model_id])
+    if any(edge.kind is InheritanceKind.UNLEARNED for edge in parents):
+        raise RequestError(
+            f"Expected a model that was registered, but unlearning made {model_id!r}. Roll its "
+            "request back instead."
+        )
+    if find_edges(db, EDGES.c.parent, [model_id]):
+        raise RequestError(
+            f"Expected nothing to be derived from {model_id!r}, but something was: it stays, so "
+            "that requests reach what was derived from it."
+        )
+    query = select(TASKS.c.request_id).where(TASKS.c.model_id == model_id)
+    if (request := db.execute(query.limit(1)).scalar()) is not None:
+        raise RequestError(
+            f"Expected no request to affect {model_id!r}, but {request!r} does: what became of it "
+            "is part of that request's record."
+        )
+    delete_record(db, model_id)
+    append(
+        db,
+        AuditKind.MODEL_WITHDRAWN,
+        actor,
+        model_id=model_id,
+        owner=record.owner,
+        digest_before=record.digest,
+        parameters=inheritance_words(parents),
+    )
+    return record
 
 
 def put_back(db: Connection, model_id: str, successor_id: str) -> None:

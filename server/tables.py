@@ -297,6 +297,13 @@ def replace_record(db: Connection, record: ModelRecord) -> None:
     _insert_holdings(db, [record])
 
 
+def delete_record(db: Connection, model_id: str) -> None:
+    """Remove the row of a version, what it was trained on, and the edges that lead to it."""
+    db.execute(delete(HOLDINGS).where(HOLDINGS.c.model_id == model_id))
+    db.execute(delete(EDGES).where(EDGES.c.child == model_id))
+    db.execute(delete(MODELS).where(MODELS.c.id == model_id))
+
+
 def _put_records(db: Connection, records: Sequence[ModelRecord]) -> None:
     rows = [{"changed": record.id, "data": _record_bytes(record)} for record in records]
     if rows:

@@ -26,6 +26,7 @@ TOKENS = {
 }
 CALLS = {
     "RegisterModel",
+    "WithdrawModel",
     "ListModels",
     "GetGraph",
     "SubmitRequest",

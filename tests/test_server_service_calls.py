@@ -1,5 +1,6 @@
 """Every call of the coordinator's service, over a real gRPC server with real owners behind it."""
 
+import json
 import shutil
 import time
 from pathlib import Path
@@ -94,6 +95,52 @@ def test_an_owner_registers_and_sees_its_own_only(running: Running) -> None:
     assert [model.id for model in listed.models] == ["d", "r1", "r4"]
     other = pb.ListModelsRequest(owner="ben")
     refused(lambda: anna.ListModels(other), Code.PERMISSION_DENIED)
+
+
+def test_a_wrong_registration_is_taken_back_and_its_id_is_free_again(running: Running) -> None:
+    anna = running.client("anna")
+    before = running.world.store.graph()
+    wrong = pb.RegisterModelRequest(record=new_version(), parents=derived())
+    wrong.record.provenance.dataset = "pets"
+    wrong.record.provenance.samples_per_class["cat"] = 3
+    anna.RegisterModel(wrong)
+    withdraw = pb.WithdrawModelRequest(id="new")
+    taken = anna.WithdrawModel(withdraw).record
+    assert list(taken.labels) == list(LABELS)
+    graph = running.world.store.graph()
+    assert "new" not in graph
+    assert graph.edges() == before.edges()
+    assert "new" not in {record.id for record in running.world.store.holders(["cat"])}
+    refused(lambda: anna.WithdrawModel(withdraw), Code.NOT_FOUND)  # it is gone
+    right = pb.RegisterModelRequest(record=new_version(), parents=derived(parent="r1"))
+    anna.RegisterModel(right)
+    assert [e.parent for e in running.world.store.graph().parents("new")] == ["r1"]
+    lines = [json.loads(line) for line in running.world.store.audit_lines()]
+    kinds = [line["kind"] for line in lines if line.get("model") == "new"]
+    assert kinds == ["model_registered", "model_withdrawn", "model_registered"]
+
+
+def test_what_something_depends_on_is_not_taken_back(running: Running) -> None:
+    operator, anna = running.client("operator"), running.client("anna")
+    said = refused(
+        lambda: operator.WithdrawModel(pb.WithdrawModelRequest(id="r1")), Code.FAILED_PRECONDITION
+    )
+    assert "nothing to be derived from 'r1'" in said
+    ours = refused(lambda: anna.WithdrawModel(pb.WithdrawModelRequest(id="r2")), Code.NOT_FOUND)
+    nobody = refused(lambda: anna.WithdrawModel(pb.WithdrawModelRequest(id="xx")), Code.NOT_FOUND)
+    assert ours == nobody.replace("xx", "r2")  # whether others have such a model is not said
+    submit(running)
+    approve(running)
+    await_end(running)
+    leaf = pb.WithdrawModelRequest(id="r6")
+    said = refused(lambda: operator.WithdrawModel(leaf), Code.FAILED_PRECONDITION)
+    assert "'r6'" in said
+    made = pb.WithdrawModelRequest(id="r6~q")
+    said = refused(lambda: operator.WithdrawModel(made), Code.FAILED_PRECONDITION)
+    assert "unlearning made 'r6~q'" in said
+    assert {"r1", "r2", "r6", "r6~q"} <= {
+        model.id for model in running.world.store.graph().models()
+    }
 
 
 @pytest.mark.parametrize(

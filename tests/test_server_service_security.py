@@ -26,6 +26,7 @@ from disinherit.v1 import coordinator_pb2 as pb
 Code = grpc.StatusCode
 MESSAGES = {
     "RegisterModel": pb.RegisterModelRequest(),
+    "WithdrawModel": pb.WithdrawModelRequest(id="x"),
     "ListModels": pb.ListModelsRequest(),
     "GetGraph": pb.GetGraphRequest(),
     "SubmitRequest": pb.SubmitRequestRequest(request=make_request()),
@@ -42,14 +43,15 @@ MESSAGES = {
 }
 LOOK = {"ListModels", "GetGraph", "GetRequest", "ListRequests", "WatchRequest", "GetCoverage"}
 LOOK |= {"GetReport", "GetAttestation", "GetSigningKeys"}
-STEER = {"RegisterModel", "SubmitRequest", "PauseRequest", "ResumeRequest", "AbortRequest"}
+STEER = {"RegisterModel", "WithdrawModel"}
+STEER |= {"SubmitRequest", "PauseRequest", "ResumeRequest", "AbortRequest"}
 MAY = {
     "viewer": LOOK,
     "operator": LOOK | STEER | {"ExportAudit"},
     "approver": LOOK
     | {"ApproveRequest", "ResumeRequest", "AbortRequest", "RollBackRequest", "ExportAudit"},
-    "anna": {"RegisterModel", "ListModels"},
-    "ben": {"RegisterModel", "ListModels"},
+    "anna": {"RegisterModel", "WithdrawModel", "ListModels"},
+    "ben": {"RegisterModel", "WithdrawModel", "ListModels"},
 }
 
 

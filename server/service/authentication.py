@@ -4,11 +4,11 @@
 role           calls
 =============  ======================================================================
 viewer         all that only look
-operator       those, and RegisterModel, SubmitRequest, PauseRequest, ResumeRequest, AbortRequest,
-               ExportAudit
+operator       those, and RegisterModel, WithdrawModel, SubmitRequest, PauseRequest, ResumeRequest,
+               AbortRequest, ExportAudit
 approver       those that look, and ApproveRequest, ResumeRequest, AbortRequest, RollBackRequest,
                ExportAudit
-owner:<name>   RegisterModel and ListModels, for its own models only
+owner:<name>   RegisterModel, WithdrawModel and ListModels, for its own models only
 =============  ======================================================================
 
 What submits cannot approve: a campaign that needs an approval needs two tokens, and if it is halted
@@ -38,11 +38,18 @@ _LOOK = frozenset(
 _ALLOWED: dict[Role, frozenset[str]] = {
     Role.VIEWER: _LOOK,
     Role.OPERATOR: _LOOK
-    | {"RegisterModel", "SubmitRequest", "PauseRequest", "ResumeRequest", "AbortRequest"}
+    | {
+        "RegisterModel",
+        "WithdrawModel",
+        "SubmitRequest",
+        "PauseRequest",
+        "ResumeRequest",
+        "AbortRequest",
+    }
     | {"ExportAudit"},
     Role.APPROVER: _LOOK
     | {"ApproveRequest", "ResumeRequest", "AbortRequest", "RollBackRequest", "ExportAudit"},
-    Role.OWNER: frozenset({"RegisterModel", "ListModels"}),
+    Role.OWNER: frozenset({"RegisterModel", "WithdrawModel", "ListModels"}),
 }
 _COORDINATOR = "/disinherit.v1.Coordinator/"
 _HEALTH_CHECK = "/grpc.health.v1.Health/Check"

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import cast
 
+from disinherit.common.errors import GraphError, RequestError
 from disinherit.common.records import Inheritance, ModelRecord
 from disinherit.server.service.paging import Key, fetch_page
 from disinherit.server.service.principals import Principal, Role
-from disinherit.server.service.refusals import NotAllowedError
+from disinherit.server.service.refusals import NotAllowedError, NotFoundError, NotNowError
 from disinherit.server.store import CoordinatorStore
 from disinherit.v1.graph_pb2 import Graph
 
@@ -51,6 +52,24 @@ class Models:
         if new:
             self._changed()
         return complete
+
+    def withdraw(self, caller: Principal, model_id: str) -> ModelRecord:
+        """Take back a registration, and return the record as it was.
+
+        Args:
+            caller: who withdraws it; an owner its own versions only.
+            model_id: the version.
+
+        Raises:
+            InputError: if there is no such version, or something depends on it.
+        """
+        owner = caller.owner if caller.role is Role.OWNER else ""
+        try:
+            return self._store.withdraw(model_id, owner, actor=caller.actor)
+        except GraphError as error:
+            raise NotFoundError(str(error)) from None
+        except RequestError as error:
+            raise NotNowError(str(error)) from None
 
     def list(
         self, caller: Principal, owner: str, size: int, token: str

@@ -60,6 +60,15 @@ class CoordinatorServicer:
 
         return _answered(context, answer)
 
+    def WithdrawModel(self, request: pb.WithdrawModelRequest, context: Any) -> Any:  # noqa: N802
+        """Take back a registration."""
+
+        def answer() -> pb.WithdrawModelResponse:
+            record = self._models.withdraw(caller(), request.id)
+            return pb.WithdrawModelResponse(record=record_to_proto(record))
+
+        return _answered(context, answer)
+
     def ListModels(self, request: pb.ListModelsRequest, context: Any) -> Any:  # noqa: N802
         """List versions."""
 

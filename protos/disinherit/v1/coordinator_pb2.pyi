@@ -46,6 +46,18 @@ class RegisterModelResponse(_message.Message):
     record: _graph_pb2.ModelRecord
     def __init__(self, record: _Optional[_Union[_graph_pb2.ModelRecord, _Mapping]] = ...) -> None: ...
 
+class WithdrawModelRequest(_message.Message):
+    __slots__ = ("id",)
+    ID_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    def __init__(self, id: _Optional[str] = ...) -> None: ...
+
+class WithdrawModelResponse(_message.Message):
+    __slots__ = ("record",)
+    RECORD_FIELD_NUMBER: _ClassVar[int]
+    record: _graph_pb2.ModelRecord
+    def __init__(self, record: _Optional[_Union[_graph_pb2.ModelRecord, _Mapping]] = ...) -> None: ...
+
 class ListModelsRequest(_message.Message):
     __slots__ = ("owner", "page_size", "page_token")
     OWNER_FIELD_NUMBER: _ClassVar[int]

@@ -44,6 +44,11 @@ class CoordinatorStub:
                 request_serializer=disinherit_dot_v1_dot_coordinator__pb2.RegisterModelRequest.SerializeToString,
                 response_deserializer=disinherit_dot_v1_dot_coordinator__pb2.RegisterModelResponse.FromString,
                 _registered_method=True)
+        self.WithdrawModel = channel.unary_unary(
+                '/disinherit.v1.Coordinator/WithdrawModel',
+                request_serializer=disinherit_dot_v1_dot_coordinator__pb2.WithdrawModelRequest.SerializeToString,
+                response_deserializer=disinherit_dot_v1_dot_coordinator__pb2.WithdrawModelResponse.FromString,
+                _registered_method=True)
         self.ListModels = channel.unary_unary(
                 '/disinherit.v1.Coordinator/ListModels',
                 request_serializer=disinherit_dot_v1_dot_coordinator__pb2.ListModelsRequest.SerializeToString,
@@ -135,6 +140,14 @@ class CoordinatorServicer:
 
     def RegisterModel(self, request, context):
         """Repeating a registration changes nothing. An owner may register its own versions only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WithdrawModel(self, request, context):
+        """Takes back a registration, for one that was wrong. An owner may withdraw its own versions only.
+        FAILED_PRECONDITION once something was derived from it, or a request affects it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -257,6 +270,11 @@ def add_CoordinatorServicer_to_server(servicer, server):
                     request_deserializer=disinherit_dot_v1_dot_coordinator__pb2.RegisterModelRequest.FromString,
                     response_serializer=disinherit_dot_v1_dot_coordinator__pb2.RegisterModelResponse.SerializeToString,
             ),
+            'WithdrawModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.WithdrawModel,
+                    request_deserializer=disinherit_dot_v1_dot_coordinator__pb2.WithdrawModelRequest.FromString,
+                    response_serializer=disinherit_dot_v1_dot_coordinator__pb2.WithdrawModelResponse.SerializeToString,
+            ),
             'ListModels': grpc.unary_unary_rpc_method_handler(
                     servicer.ListModels,
                     request_deserializer=disinherit_dot_v1_dot_coordinator__pb2.ListModelsRequest.FromString,
@@ -369,6 +387,33 @@ class Coordinator:
             '/disinherit.v1.Coordinator/RegisterModel',
             disinherit_dot_v1_dot_coordinator__pb2.RegisterModelRequest.SerializeToString,
             disinherit_dot_v1_dot_coordinator__pb2.RegisterModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WithdrawModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/disinherit.v1.Coordinator/WithdrawModel',
+            disinherit_dot_v1_dot_coordinator__pb2.WithdrawModelRequest.SerializeToString,
+            disinherit_dot_v1_dot_coordinator__pb2.WithdrawModelResponse.FromString,
             options,
             channel_credentials,
             insecure,
