@@ -11,7 +11,9 @@ from disinherit.cli.output import Format, FormatOption, print_json
 if TYPE_CHECKING:
     from disinherit.common.audit_lines import Header
 
-app = typer.Typer(help="Export the audit log, and verify an export.", no_args_is_help=True)
+app = typer.Typer(
+    help="Export the audit log, and verify an export.", no_args_is_help=True, suggest_commands=False
+)
 
 
 @app.command(

@@ -14,7 +14,9 @@ RUN_EXAMPLES = (
 REPORT_EXAMPLES = "Example: disinherit bench report runs/quick --markdown docs/results.md"
 
 app = typer.Typer(
-    help="Measure methods of unlearning, always beside exact retraining.", no_args_is_help=True
+    help="Measure methods of unlearning, always beside exact retraining.",
+    no_args_is_help=True,
+    suggest_commands=False,
 )
 
 

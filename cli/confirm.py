@@ -6,7 +6,9 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(
-    help="Say that something is right which the coordinator cannot know.", no_args_is_help=True
+    help="Say that something is right which the coordinator cannot know.",
+    no_args_is_help=True,
+    suggest_commands=False,
 )
 
 ConfigOption = Annotated[Path, typer.Option(help="The configuration of `disinherit serve`.")]

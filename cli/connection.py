@@ -3,6 +3,7 @@
 import functools
 import inspect
 import ipaddress
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -153,6 +154,11 @@ class Connection:
         credentials = grpc.ssl_channel_credentials(authority, key, chain)
         return grpc.secure_channel(self.server, credentials)
 
+    def _trust(self) -> str:
+        if self.ca is None and _is_loopback(self.server):
+            return f"give --ca if it speaks TLS, with the certificate of its authority{_proxies()}"
+        return f"with --ca whom to trust{_proxies()}"
+
     def _explain(self, code: str, details: str) -> DisinheritError:
         if code == "DEADLINE_EXCEEDED":
             return StoreError(
@@ -162,7 +168,7 @@ class Connection:
         if code == "UNAVAILABLE" and not details.startswith("Expected"):
             return StoreError(
                 f"Expected a coordinator at {self.server}, but it cannot be reached: {details}. "
-                "Say where it is with --server or DISINHERIT_SERVER, and with --ca whom to trust."
+                f"Say where it is with --server or DISINHERIT_SERVER, and {self._trust()}."
             )
         if code == "UNAUTHENTICATED" and not self.token:
             return InputError(
@@ -171,6 +177,12 @@ class Connection:
         if code in ("INTERNAL", "UNKNOWN"):
             return CampaignError(f"{self.server}: {details}")
         return InputError(details)
+
+
+def _proxies() -> str:
+    """Return a hint where the environment names a proxy, which gRPC then uses."""
+    names = [name for name in ("grpc_proxy", "https_proxy", "http_proxy") if os.environ.get(name)]
+    return f"; {names[0]} is set, so a proxy is asked: no_proxy leaves it out" if names else ""
 
 
 def connected(

@@ -10,6 +10,7 @@ from disinherit.cli.output import Format, FormatOption, print_json, progress
 app = typer.Typer(
     help="Run a coordinator, a SuperLink, SuperNodes and agents on this machine.",
     no_args_is_help=True,
+    suggest_commands=False,
 )
 
 FolderOption = Annotated[

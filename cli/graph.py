@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 SHOW = "Example: disinherit graph show runs/demo --root r1"
 EXPORT = "Example: disinherit graph export runs/demo --format png --out umig.png --root r1"
 
-app = typer.Typer(help="Look at an inheritance graph, or export it.", no_args_is_help=True)
+app = typer.Typer(
+    help="Look at an inheritance graph, or export it.", no_args_is_help=True, suggest_commands=False
+)
 
 Source = Annotated[
     Path,

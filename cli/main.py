@@ -41,6 +41,7 @@ app = typer.Typer(
     help="Make a network of models that inherit from each other forget, in one parallel step.",
     epilog="Start with: disinherit demo",
     no_args_is_help=True,
+    suggest_commands=False,  # click does
     add_completion=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -13,7 +13,9 @@ from disinherit.common.errors import GraphError
 if TYPE_CHECKING:
     from disinherit.v1 import graph_pb2
 
-app = typer.Typer(help="Register model versions, and list them.", no_args_is_help=True)
+app = typer.Typer(
+    help="Register model versions, and list them.", no_args_is_help=True, suggest_commands=False
+)
 
 
 @app.command(

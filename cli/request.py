@@ -13,7 +13,11 @@ from disinherit.cli.statuses import in_words, status_dict
 if TYPE_CHECKING:
     from disinherit.v1 import coordinator_pb2
 
-app = typer.Typer(help="Ask the coordinator to forget, and follow it.", no_args_is_help=True)
+app = typer.Typer(
+    help="Ask the coordinator to forget, and follow it.",
+    no_args_is_help=True,
+    suggest_commands=False,
+)
 
 RequestId = Annotated[str, typer.Argument(metavar="REQUEST", help="Id of the request.")]
 

@@ -9,6 +9,7 @@ import typer
 app = typer.Typer(
     help="Name training samples for a request, at the owner that knows their ids.",
     no_args_is_help=True,
+    suggest_commands=False,
 )
 
 

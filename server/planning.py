@@ -6,6 +6,7 @@ inherited: one merged Fisher per group, sent only to the owners of that group.
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 
 from disinherit.common.encodings import Encoding
 from disinherit.common.errors import FisherError, GraphError, RequestError
@@ -27,6 +28,8 @@ _NOTHING: Arrivals = {}
 LONGEST_RETENTION = 100 * 366 * 24 * 3600
 MOST_REPAIR_STEPS = 10_000
 """More is retraining, and would keep an owner's machine busy at a stranger's word."""
+
+_SCOPES = ("head", "all")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,12 @@ def check_method(method: Method) -> None:
         raise RequestError(str(error)) from None
     if not method.scope:
         raise RequestError("Expected scope 'head', 'all' or parameter-name globs, but got nothing.")
+    known = method.scope in _SCOPES or not method.scope.isidentifier()
+    if not known and (meant := get_close_matches(method.scope, _SCOPES, n=1, cutoff=0.7)):
+        raise RequestError(
+            f"Expected scope 'head', 'all' or parameter-name globs, but got {method.scope!r}. "
+            f"Write {meant[0]!r} if that is meant, or '{method.scope}*' for parameters so named."
+        )
 
 
 def plan(

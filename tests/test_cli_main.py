@@ -222,3 +222,8 @@ def test_a_part_that_is_not_installed_is_named(
     printed = capsys.readouterr()
     assert "Expected the package 'mlxtend' to be installed" in printed.err
     assert "pip install '.[simulation]'" in printed.err
+
+
+def test_a_near_miss_of_a_command_is_proposed_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["request", "aprove", "x"]) == 2
+    assert the_line(capsys).count("Did you mean") == 1

@@ -122,7 +122,7 @@ CALLS: Calls = {
     "a viewer that submits": (
         lambda r: r.client("viewer").SubmitRequest(submit(make_request(request_id="w"))),
         "PERMISSION_DENIED",
-        "may call SubmitRequest",
+        "a token for operator to call SubmitRequest",
     ),
     "an owner that asks for another's models": (
         lambda r: r.client("ben").ListModels(coordinator_pb2.ListModelsRequest(owner="anna")),
@@ -137,7 +137,7 @@ CALLS: Calls = {
     "an owner that asks for the graph": (
         lambda r: r.client("ben").GetGraph(coordinator_pb2.GetGraphRequest()),
         "PERMISSION_DENIED",
-        "may call GetGraph",
+        "a token for viewer or operator or approver to call GetGraph",
     ),
     "a path as the id of a model": (
         lambda r: r.client("ben").RegisterModel(record(id=TRAVERSING)),

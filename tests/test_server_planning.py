@@ -404,3 +404,14 @@ def test_a_plan_without_any_model_to_dampen_is_refused_with_every_reason() -> No
     nothing = Plan(("m", "n"), (), {"m": "is exempt"}, {"n": "is broken"}, ())
     with pytest.raises(GraphError, match="m is exempt; n is broken"):
         check_plan(nothing)
+
+
+@pytest.mark.parametrize(("scope", "meant"), [("heed", "head"), ("haed", "head"), ("al", "all")])
+def test_a_misspelt_scope_is_refused_with_what_is_meant(scope: str, meant: str) -> None:
+    with pytest.raises(RequestError, match=f"got '{scope}'. Write '{meant}'"):
+        check_method(method(scope=scope))
+
+
+@pytest.mark.parametrize("scope", ["head", "all", "head.*", "weight", "0.*,head.bias", "*head*"])
+def test_a_scope_that_names_parameters_is_taken(scope: str) -> None:
+    check_method(method(scope=scope))

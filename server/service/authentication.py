@@ -118,9 +118,10 @@ class Authentication(grpc.ServerInterceptor):  # type: ignore[misc]
         try:
             principal = self._principal(metadata)
             if method != details.method and method not in _ALLOWED[principal.role]:
+                roles = [role.value for role in Role if method in _ALLOWED[role]]
                 raise NotAllowedError(
-                    f"Expected a role that may call {method}, but {principal.name!r} is "
-                    f"{principal.role.value}."
+                    f"Expected a token for {' or '.join(roles)} to call {method}, but that of "
+                    f"{principal.name!r} is for {principal.role.value}: show another one."
                 )
         except (NotAllowedError, NotKnownError) as refused:
             status, text = status_of(refused), str(refused)

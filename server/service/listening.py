@@ -1,6 +1,8 @@
 """Where the service listens, and how the channel is secured: TLS, mTLS, or loopback only."""
 
+import errno
 import ipaddress
+import socket
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -56,6 +58,7 @@ def listen(address: str, tls: TlsFiles | None, interceptors: Sequence[Any]) -> t
             f"Expected TLS files, or a loopback address such as 127.0.0.1:50051 for plaintext, but "
             f"got {address!r}."
         )
+    _check_free(address)
     server = grpc.server(
         ThreadPoolExecutor(_DEFAULT_THREADS, "grpc"),
         interceptors=tuple(interceptors),
@@ -70,6 +73,32 @@ def listen(address: str, tls: TlsFiles | None, interceptors: Sequence[Any]) -> t
     except RuntimeError as error:
         raise InputError(f"Expected an address to listen at, but {address!r}: {error}.") from None
     return server, port
+
+
+def _check_free(address: str) -> None:
+    """Check that nobody listens at an address yet: gRPC would print lines of its own.
+
+    Raises:
+        InputError: if somebody does, or nobody can.
+    """
+    host, _, port = address.rpartition(":")
+    try:
+        found = socket.getaddrinfo(
+            host.removeprefix("[").removesuffix("]"), int(port), type=socket.SOCK_STREAM
+        )
+        for family, kind, protocol, _, where in found:
+            with socket.socket(family, kind, protocol) as one:
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                one.bind(where)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise InputError(
+                f"Expected a free address to listen at, but another program listens at "
+                f"{address!r}. End it, or choose another address."
+            ) from None
+        raise InputError(
+            f"Expected an address of this machine to listen at, but {address!r}: {error.strerror}."
+        ) from None
 
 
 def check_address(address: str) -> str:
