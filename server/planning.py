@@ -111,8 +111,8 @@ def check_method(method: Method) -> None:
         raise RequestError(str(error)) from None
     if not method.scope:
         raise RequestError("Expected scope 'head', 'all' or parameter-name globs, but got nothing.")
-    known = method.scope in _SCOPES or not method.scope.isidentifier()
-    if not known and (meant := get_close_matches(method.scope, _SCOPES, n=1, cutoff=0.7)):
+    certain = method.scope in _SCOPES or not method.scope.isidentifier()
+    if not certain and (meant := get_close_matches(method.scope, _SCOPES, n=1, cutoff=0.7)):
         raise RequestError(
             f"Expected scope 'head', 'all' or parameter-name globs, but got {method.scope!r}. "
             f"Write {meant[0]!r} if that is meant, or '{method.scope}*' for parameters so named."
