@@ -90,11 +90,15 @@ def _model(model: "coordinator_pb2.ModelReport") -> dict[str, Any]:
     }
 
 
+def _strength(result: "unlearning_pb2.ModelResult") -> dict[str, float | None]:
+    """Return how strongly a model was dampened; `None` where that played no part."""
+    named = {"alpha": result.alpha, "lambda": result.lam, "gauge": result.gauge}
+    return {name: value if result.alpha else None for name, value in named.items()}
+
+
 def _applied(result: "unlearning_pb2.ModelResult") -> dict[str, Any]:
     return {
-        "alpha": result.alpha,
-        "lambda": result.lam,
-        "gauge": result.gauge,
+        **_strength(result),
         "tuned": result.tuned,
         "repair_steps": result.repair_steps,
         "inheritance": result.inheritance if result.HasField("inheritance") else None,
@@ -127,7 +131,8 @@ def _print(values: dict[str, Any]) -> None:
     models = Table("model", "owner", "state", "became", "alpha", "lambda", "gauge", box=None)
     for model in values["models"]:
         applied = model["applied"]
-        numbers = [f"{applied[name]:g}" for name in ("alpha", "lambda", "gauge")] if applied else []
+        strengths = [applied[name] for name in ("alpha", "lambda", "gauge")] if applied else []
+        numbers = ["-" if value is None else f"{value:g}" for value in strengths]
         models.add_row(model["model"], model["owner"], model["state"], model["successor"], *numbers)
     gaps = Table("left open", "", box=None)
     for gap in values["gaps"]:

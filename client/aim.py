@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from disinherit.client.owner import Owner
-from disinherit.client.tuning import Pinned, default_strength
+from disinherit.client.tuning import Pinned, Strength, default_strength
 from disinherit.common.errors import FisherError
 from disinherit.common.fisher import ClassFishers
+from disinherit.common.fiun import rows_end_at_bottom
 from disinherit.common.inheritance import inheritance_score
 from disinherit.common.labels import class_indices
 from disinherit.common.merging import merge_fishers
@@ -32,6 +33,7 @@ class Aim:
         head: names of the head's weight and bias; `None` if the packet names none in scope.
         rows: rows of the head to select in; `None` for all.
         only_rows: whether nothing but such rows can be selected.
+        taken_out: whether such rows are taken out of the head, whatever their Fisher information.
         pinned: what the method fixes, and the defaults of what it does not.
         kind: which classes the reference is taken over: `retain`, or `all`.
         least: how like the model's own Fisher the roots' has to be, from 0 to 1.
@@ -48,6 +50,7 @@ class Aim:
     head: tuple[str, str | None] | None
     rows: tuple[int, ...] | None
     only_rows: bool
+    taken_out: bool
     pinned: Pinned
     kind: str
     least: float
@@ -58,7 +61,12 @@ class Aim:
     @property
     def tunable(self) -> bool:
         """Whether something is left to tune, and can be weighed."""
-        return not self.pinned.complete and bool(self.forgotten)
+        return self.dampens and not self.pinned.complete and bool(self.forgotten)
+
+    @property
+    def dampens(self) -> bool:
+        """Whether anything is dampened, by comparing Fishers, and how strongly plays a part."""
+        return not (self.only_rows and self.taken_out)
 
     def reference(
         self, record: ModelRecord, fishers: ClassFishers, parameters: Mapping[str, Tensor]
@@ -96,10 +104,10 @@ class Aim:
     ) -> float:
         """Return what the model's own Fisher is multiplied by to compare it with the roots'.
 
-        Where the model has a Fisher of the forgotten classes itself, the two of the same classes
-        say it; otherwise F_ref has to.  A root's Fisher has its own scale, unless it was clipped,
-        and where only rows of forgotten classes can be selected a model's own is never scaled up,
-        which would spare them.
+        It is 1 where nothing is compared.  Where the model has a Fisher of the forgotten classes
+        itself, the two of the same classes say it; otherwise F_ref has to.  A root's Fisher has its
+        own scale, unless it was clipped, and where only rows of forgotten classes can be selected a
+        model's own is never scaled up, which would spare them.
 
         Args:
             record: the model.
@@ -107,7 +115,7 @@ class Aim:
             reference: what `reference` returned.
         """
         itself = self.sources == (record.id,) and not self.clipped
-        if not self.rescale or itself:
+        if not self.rescale or itself or not self.dampens:
             return 1.0
         factor = relative_scale(self.forget, own or reference)
         # Where nothing but forgotten rows can be selected, there is nothing to spare.
@@ -154,6 +162,11 @@ class Aim:
         apart = fishers.each(classes).values()
         return merge_fishers([{n: one.values[n] for n in self.names} for one in apart], "max")
 
+    def report(self, strength: Strength, result: pb.ModelResult) -> None:
+        """Write alpha, lambda and gauge into a result, unless they played no part."""
+        if self.dampens:
+            result.alpha, result.lam, result.gauge = strength.alpha, strength.lam, strength.gauge
+
     def under_all_names(self, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return parameters as the weights have them: on the CPU, a tied one under every name."""
         return {
@@ -195,6 +208,7 @@ def take_aim(
     head = [name for name in fisher.head if name in names]
     rows = forgotten if method.row_scoped and head and packet.classes else None
     only_rows = rows is not None and set(head) == set(names)
+    named = (packet.head_weight, packet.head_bias or None) if head else None
     first = {id(parameter): name for name, parameter in own.items()}
     aliases: dict[str, list[str]] = {}
     for name, parameter in network.named_parameters(remove_duplicate=False):
@@ -205,15 +219,17 @@ def take_aim(
         out_of_scope=out_of_scope,
         forget={name: aligned[name].to(owner.device) for name in names},
         forgotten=forgotten,
-        head=(packet.head_weight, packet.head_bias or None) if head else None,
+        head=named,
         rows=rows,
         only_rows=only_rows,
+        taken_out=rows_end_at_bottom(names, named, rows),
         pinned=Pinned(
             method.alpha if method.HasField("alpha") else None,
             method.lam if method.HasField("lam") else None,
             method.gauge if method.HasField("gauge") else None,
             otherwise=default_strength(
                 only_rows=only_rows,
+                only_head=set(names) <= set(head),
                 by_class=bool(packet.classes),
                 repaired=bool(method.repair_steps),
             ),

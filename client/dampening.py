@@ -13,7 +13,7 @@ from disinherit.client.samples import split_samples
 from disinherit.client.summaries import Summary, class_fishers, fisher_summary
 from disinherit.client.tuning import tune
 from disinherit.common.errors import FisherError, StoreError
-from disinherit.common.fiun import Sweep, unlearn_parameters
+from disinherit.common.fiun import Sweep, clear_rows, unlearn_parameters
 from disinherit.common.records import ModelRecord
 from disinherit.common.sample_digests import SampleDigests
 from disinherit.common.scaling import scaled
@@ -146,9 +146,6 @@ def dampen_model(
     result = pb.ModelResult(
         model_id=record.id,
         outcome=pb.OUTCOME_APPLIED,
-        alpha=strength.alpha,
-        lam=strength.lam,
-        gauge=strength.gauge,
         tuned=tuned is not None,
         selections=[
             pb.Selection(parameter=name, rows=rows.tolist(), total=parameters[name].numel())
@@ -158,6 +155,7 @@ def dampen_model(
         inheritance=inheritance,
         scale=scale,
     )
+    aim.report(strength, result)
     changed = outcome.parameters
     if method.repair_steps and outcome.selected_count:
         kept = _kept(owner, record, samples)
@@ -172,6 +170,8 @@ def dampen_model(
                 seed=repair_seed(request_id, record.id),
                 device=owner.device,
             )
+            if aim.taken_out:  # training on what is kept has moved what they lie below
+                clear_rows(changed, aim.head, aim.rows or ())
     weights = dict(stored)
     if outcome.selected_count:
         weights |= aim.under_all_names(changed)

@@ -210,9 +210,6 @@ class Stacking:
         result = pb.ModelResult(
             model_id=origin.record.id,
             outcome=pb.OUTCOME_APPLIED,
-            alpha=strength.alpha,
-            lam=strength.lam,
-            gauge=strength.gauge,
             selections=[
                 pb.Selection(
                     parameter=name, rows=rows.tolist(), total=outcome.parameters[name].numel()
@@ -226,6 +223,7 @@ class Stacking:
             fisher_seconds=member.seconds,
             apply_seconds=seconds,
         )
+        aim.report(strength, result)
         recorded = result.SerializeToString(deterministic=True)
         change = Change(self._task.request_id, origin, successor, changed, member.cleared, recorded)
         return result, change

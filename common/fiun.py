@@ -1,14 +1,16 @@
 """Fisher-based inheritance unlearning (FIUn, arXiv 2408.08493): merge, fix the gauge, dampen.
 
-The three steps stand in modules of their own and are available from here; this module composes the
-part that an owner runs on each of its models.
+The steps stand in modules of their own and are available from here; this module composes the part
+that an owner runs on each of its models: dampening, or for the rows of forgotten classes in a head
+the place below all others.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from disinherit.common.bottom_rows import check_rows, put_at_bottom
 from disinherit.common.dampening import Dampened, dampen, dampen_
 from disinherit.common.errors import ScopeError
 from disinherit.common.gauge import LinearHead, check_strength, fix_gauge
@@ -21,9 +23,11 @@ __all__ = [
     "Sweep",
     "check_fisher",
     "check_strength",
+    "clear_rows",
     "dampen",
     "fix_gauge",
     "merge_fishers",
+    "rows_end_at_bottom",
     "unlearn_parameters",
 ]
 
@@ -40,13 +44,20 @@ def unlearn_parameters(
     gauge: float = 1.0,
     head: tuple[str, str | None] | None = None,
     forgotten_rows: Sequence[int] | None = None,
+    cleared_rows: Sequence[int] = (),
     in_place: bool = False,
 ) -> Dampened:
-    """Unlearn in one model: fix the gauge of its head, then dampen what is in scope.
+    """Unlearn in one model: dampen what is in scope, and take forgotten rows out of its head.
 
-    The gauge is fixed when `gauge` > 0 and the head's weight is among the parameters; a bias that
-    is not among them stays where it is, which is as invisible to softmax. Fishers are the same in
-    every gauge, so those of the model as it was fit.
+    With `forgotten_rows`, nothing but these rows changes in the head.  Where weight and bias are
+    both among the parameters, the rows are taken out whatever their Fisher information says
+    (`put_at_bottom`), all of their values count as selected, and there is no gauge to fix: all
+    other rows stay bit for bit.
+
+    Without, or if the head is among the parameters in part only, it is dampened like the rest.
+    Before that, the gauge is fixed when `gauge` > 0 and the head's weight is among the parameters;
+    a bias that is not among them stays where it is, which is as invisible to softmax.  Fishers are
+    the same in every gauge, so those of the model as it was fit.
 
     Args:
         parameters: the parameters in scope: name -> floating-point tensor.
@@ -59,13 +70,15 @@ def unlearn_parameters(
         gauge: strength of the gauge shift, >= 0; 0 for the published rule.
         head: names of the linear head's weight `[C, d]` and bias `[C]` (`None` without bias), in
             scope or not; `None` for a model without such a head.
-        forgotten_rows: select in the head only in these rows, in none if empty; `None` to select
-            in all rows.
-        in_place: dampen the given tensors themselves, all but a head whose gauge is shifted. They
+        forgotten_rows: rows of the forgotten classes in the head, none if the model knows none of
+            them; `None` to select in all rows.
+        cleared_rows: rows of classes that were forgotten before.  Where something is selected they
+            go to the bottom again: what they lie below has changed.
+        in_place: change the given tensors themselves, all but a head whose gauge is shifted. They
             are as they were if nothing is selected.
 
     Returns:
-        The dampened tensors, and how much was selected. The inputs are untouched unless `in_place`.
+        The new tensors, and how much was selected. The inputs are untouched unless `in_place`.
 
     Raises:
         InputError: if a number is out of range.
@@ -73,16 +86,65 @@ def unlearn_parameters(
         ScopeError: if the head does not have the shape of one, rows are given without a head or
             do not exist, or a parameter is not floating-point.
     """
+    check_strength(gauge)
     rows = _rows(parameters, head, forgotten_rows)
-    shifted = {**parameters, **_shifted(parameters, head, gauge)}
+    bottom = rows_end_at_bottom(parameters, head, forgotten_rows)
+    if bottom:
+        rows = dict.fromkeys(rows, ())
+        shifted = dict(parameters)
+    else:
+        shifted = {**parameters, **_shifted(parameters, head, gauge)}
     if in_place:
         counts = dampen_(shifted, forget, reference, alpha, lam, exponent, bound, rows)
-        return Dampened(shifted, counts)
-    return dampen(shifted, forget, reference, alpha, lam, exponent, bound, rows)
+        outcome = Dampened(shifted, counts)
+    else:
+        outcome = dampen(shifted, forget, reference, alpha, lam, exponent, bound, rows)
+    if bottom and forgotten_rows:
+        _count_rows(outcome, head, forgotten_rows)
+    if outcome.selected_count:
+        gone = [*(forgotten_rows or () if bottom else ()), *cleared_rows]
+        clear_rows(outcome.parameters, head, gone)
+    return outcome
+
+
+def rows_end_at_bottom(
+    names: Collection[str],
+    head: tuple[str, str | None] | None,
+    forgotten_rows: Sequence[int] | None,
+) -> bool:
+    """Return whether forgotten rows are taken out of the head, and not dampened.
+
+    Args:
+        names: of the parameters in scope.
+        head: names of the head's weight and bias.
+        forgotten_rows: as in `unlearn_parameters`.
+    """
+    return forgotten_rows is not None and _complete(names, head)
+
+
+def clear_rows(
+    parameters: Mapping[str, Tensor], head: tuple[str, str | None] | None, rows: Sequence[int]
+) -> None:
+    """Put rows of a head that is completely in scope at the bottom, in place.
+
+    Args:
+        parameters: the parameters in scope.
+        head: names of the head's weight and bias.
+        rows: of forgotten classes.
+
+    Raises:
+        ScopeError: if there is no such row.
+    """
+    if head is not None and rows and _complete(parameters, head):
+        weight, bias = head
+        put_at_bottom(parameters[weight], parameters[bias] if bias else None, rows)
 
 
 class Sweep:
-    """Leads to what `unlearn_parameters` would at many strengths, computing little again.
+    """Leads to what dampening would at many strengths, computing little again.
+
+    It says how strongly to dampen, so also the rows of forgotten classes are dampened here, by the
+    Fisher information as all else.
 
     Dampening multiplies, by factors that depend on the Fishers alone, and Fishers are the same in
     every gauge.  So the factors of the head are what ones are dampened to, and the rest of the
@@ -136,8 +198,9 @@ class Sweep:
             gauges: strengths of the gauge shift.
 
         Returns:
-            Per strength what `unlearn_parameters` gives, bit for bit. All share the tensors
-            outside the head.
+            Per strength the gauge fixed and all in scope dampened: what `unlearn_parameters`
+            gives, bit for bit, but for rows that it takes out. All share the tensors outside the
+            head.
 
         Raises:
             InputError: as `unlearn_parameters`, like all that follow.
@@ -177,6 +240,21 @@ def _shifted(
     if bias and fixed.bias is not None:
         shifted[bias] = fixed.bias
     return shifted
+
+
+def _complete(names: Collection[str], head: tuple[str, str | None] | None) -> bool:
+    return head is not None and all(name in names for name in head if name)
+
+
+def _count_rows(
+    outcome: Dampened, head: tuple[str, str | None] | None, rows: Sequence[int]
+) -> None:
+    """Count all values of these rows of the head as selected."""
+    for name in (name for name in head or () if name):
+        value = outcome.parameters[name]
+        check_rows(len(value), rows)
+        for row in rows:
+            outcome.selected[name][row] = value[row].numel()
 
 
 def _rows(

@@ -129,7 +129,7 @@ def _kinds(fixed: bool, model: Mapping[str, Any]) -> Iterable[GapKind]:
         yield _OF_STATE[model["state"]]
     parameters = model["parameters"]
     if parameters is not None and model["successor"] is not None:
-        if not fixed and not parameters["tuned"]:
+        if "alpha" in parameters and not fixed and not parameters["tuned"]:
             yield GapKind.NOT_TUNED
         if model["out_of_scope"]:
             yield GapKind.OUT_OF_SCOPE

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from disinherit.common.dampening import Dampened, dampen_
 from disinherit.common.errors import FisherError
+from disinherit.common.fiun import clear_rows, rows_end_at_bottom
 from disinherit.common.gauge import check_strength, shift_rows
 
 
@@ -26,8 +27,9 @@ def unlearn_stacked(
     gauge: float = 1.0,
     head: tuple[str, str | None] | None = None,
     forgotten_rows: Sequence[int] | None = None,
+    cleared_rows: Sequence[Sequence[int]] = (),
 ) -> Dampened:
-    """Unlearn in M models: fix the gauge of their heads, then dampen what is in scope.
+    """Unlearn in M models: dampen what is in scope, and take forgotten rows out of their heads.
 
     Args:
         parameters: the parameters in scope: name -> `[M, *shape]`.
@@ -40,6 +42,7 @@ def unlearn_stacked(
         gauge: strength of the gauge shift.
         head: names of the linear heads' weight and bias.
         forgotten_rows: of a head; they exist.
+        cleared_rows: of each model's head, if any model has some.
 
     Returns:
         New tensors `[M, *shape]`, and the number of selected values per model and row of its dim 0,
@@ -60,7 +63,8 @@ def unlearn_stacked(
             )
     weight, bias = head or (None, None)
     new = dict(parameters)
-    if gauge > 0 and weight in new:
+    bottom = rows_end_at_bottom(new, head, forgotten_rows)
+    if gauge > 0 and weight in new and not bottom:
         for name in (name for name in (weight, bias) if name in new):
             new[name] = shift_rows(new[name], gauge, dim=1)
     selected = {}
@@ -68,7 +72,8 @@ def unlearn_stacked(
         models, rows = len(stack), stack.shape[1] if stack.ndim > 1 else 1
         chosen = torch.arange(rows, device=stack.device)
         if forgotten_rows is not None and name in (weight, bias):
-            chosen = torch.tensor(sorted(set(forgotten_rows)), dtype=torch.long).to(stack.device)
+            taken = () if bottom else sorted(set(forgotten_rows))
+            chosen = torch.tensor(taken, dtype=torch.long).to(stack.device)
         size = models * len(chosen), stack[0].numel() // max(rows, 1)
         tables = stack.reshape(models, rows, size[1])
         theta = tables[:, chosen].reshape(size)
@@ -87,4 +92,12 @@ def unlearn_stacked(
         new[name] = tables.view(stack.shape)
         selected[name] = counts.new_zeros(models, rows)
         selected[name][:, chosen] = counts.view(models, len(chosen))
-    return Dampened(new, selected)
+        if bottom and name in (weight, bias):
+            selected[name][:, list(forgotten_rows or ())] = size[1]
+    outcome = Dampened(new, selected)
+    models = len(next(iter(new.values()), ()))
+    for model, cleared in zip(range(models), cleared_rows or [()] * models, strict=True):
+        if any(bool(counts[model].any()) for counts in selected.values()):
+            gone = [*(forgotten_rows or () if bottom else ()), *cleared]
+            clear_rows({name: value[model] for name, value in new.items()}, head, gone)
+    return outcome

@@ -203,12 +203,10 @@ def selection_words(result: ModelResult) -> dict[str, Json]:
 
 def result_words(result: ModelResult) -> dict[str, Json]:
     """Return what decided how much of a model was dampened."""
-    words: dict[str, Json] = {
-        "alpha": repr(result.alpha),
-        "lam": repr(result.lam),
-        "gauge": repr(result.gauge),
-        "tuned": result.tuned,
-    }
+    words: dict[str, Json] = {}
+    if result.alpha:  # else nothing but rows that were taken out of the head
+        words |= {name: repr(getattr(result, name)) for name in ("alpha", "lam", "gauge")}
+        words["tuned"] = result.tuned
     if result.repair_steps:
         words["repair_steps"] = result.repair_steps
     for name in ("inheritance", "retain_before", "retain_after"):

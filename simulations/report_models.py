@@ -37,6 +37,7 @@ def model_report(
     """
     reply = task.result if task is not None else None
     before, after = evaluations["before"], evaluations["after"]
+    dampened = reply if reply is not None and reply.alpha else None
     nothing: Evaluation = {"forget_accuracy": None, "retain_accuracy": None, "confusion": []}
     return {
         "id": record.id,
@@ -57,9 +58,9 @@ def model_report(
             {"parameter": s.parameter, "rows": list(s.rows), "total": s.total}
             for s in (reply.selections if reply else ())
         ],
-        "alpha": reply.alpha if reply else None,
-        "lambda": reply.lam if reply else None,
-        "gauge": reply.gauge if reply else None,
+        "alpha": dampened.alpha if dampened else None,
+        "lambda": dampened.lam if dampened else None,
+        "gauge": dampened.gauge if dampened else None,
         "tuned": reply.tuned if reply else False,
         "scope": scope if reply else None,
         "fisher_seconds": reply.fisher_seconds if reply else None,

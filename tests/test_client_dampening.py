@@ -80,22 +80,60 @@ def mean(sums: dict[str, Tensor], classes: list[int]) -> dict[str, Tensor]:
 @pytest.mark.parametrize("reference", ["retain", "all"])
 @pytest.mark.parametrize(("alpha", "lam"), [(1.0, 1.0), (0.3, 0.5), (5.0, 0.1)])
 def test_the_rule_by_hand(owner: PointsOwner, reference: str, alpha: float, lam: float) -> None:
-    method = make_method(reference=reference, alpha=alpha, lam=lam)
+    method = make_method(reference=reference, alpha=alpha, lam=lam, row_scoped=False)
     packet = collect(owner, "m", ["cat"], method)
     done = dampen_model(owner, owner.store.record("n"), packet, method)
     forget = mean(sums_of(owner, "m", LABELS), [0])
     own = mean(sums_of(owner, "n", LABELS[:3]), [1, 2] if reference == "retain" else [0, 1, 2])
     stored = owner.store.weights("n")
     for name in HEAD:
-        expected = by_hand(stored[name], forget[name], own[name], [0], alpha, lam)
+        expected = by_hand(stored[name], forget[name], own[name], range(4), alpha, lam)
         torch.testing.assert_close(done.weights[name], expected, rtol=1e-9, atol=1e-12)
     assert all(torch.equal(done.weights[name], stored[name]) for name in stored if name not in HEAD)
     counts = {s.parameter: (list(s.rows), s.total) for s in done.result.selections}
     for name in HEAD:
         chosen = (forget[name] > alpha * own[name]).double().reshape(len(LABELS), -1).sum(1)
-        chosen[1:] = 0
         assert counts[name] == (chosen.long().tolist(), stored[name].numel())
     assert counts["2.weight"][0][0] > 0
+
+
+def taken_out(theta: Tensor, row: int) -> Tensor:
+    """The head's weight or bias with one class below all others, by hand."""
+    result = theta.clone()
+    kept = [value for place, value in enumerate(theta) if place != row]
+    result[row] = sum(kept) / len(kept) - (5.0 if theta.ndim == 1 else 0.0)
+    return result
+
+
+@pytest.mark.parametrize("changes", [{}, {"alpha": 100.0}, {"scope": "all", "reference": "all"}])
+def test_rows_of_forgotten_classes_are_taken_out(
+    owner: PointsOwner, changes: dict[str, object]
+) -> None:
+    method = make_method(**changes)
+    done = dampen_model(
+        owner, owner.store.record("n"), collect(owner, "m", ["cat"], method), method
+    )
+    stored = owner.store.weights("n")
+    for name in HEAD:
+        expected = taken_out(stored[name], 0)
+        assert torch.equal(done.weights[name][1:], stored[name][1:])
+        torch.testing.assert_close(done.weights[name], expected, rtol=1e-12, atol=1e-12)
+    counts = {s.parameter: list(s.rows) for s in done.result.selections}
+    assert (counts["2.weight"], counts["2.bias"]) == ([12, 0, 0, 0], [1, 0, 0, 0])
+    assert done.result.scale == 1
+    if "scope" not in changes:
+        assert not any((done.result.alpha, done.result.lam, done.result.gauge, done.result.tuned))
+
+
+@pytest.mark.parametrize("steps", [0, 50])
+def test_they_are_still_out_after_a_repair(owner: PointsOwner, steps: int) -> None:
+    method = make_method(repair_steps=steps)
+    packet = collect(owner, "m", ["cat"], method)
+    done = dampen_model(owner, owner.store.record("n"), packet, method)
+    assert done.result.repair_steps == steps
+    for name in HEAD:
+        expected = taken_out(done.weights[name], 0)
+        torch.testing.assert_close(done.weights[name], expected, rtol=1e-12, atol=1e-12)
 
 
 def test_several_classes_merge_by_the_maximum_and_all_rows_may_be_selected(
@@ -117,11 +155,17 @@ def test_rows_are_aligned_by_name_where_label_spaces_differ(owner: PointsOwner) 
     method = make_method()
     packet = collect(owner, "m", ["cat"], method)
     done = dampen_model(owner, owner.store.record("x"), packet, method)
+    for name in HEAD:
+        expected = taken_out(owner.store.weights("x")[name], 2)
+        torch.testing.assert_close(done.weights[name], expected, rtol=1e-12, atol=1e-12)
+    everywhere = make_method(row_scoped=False)
+    done = dampen_model(owner, owner.store.record("x"), packet, everywhere)
     forget = mean(sums_of(owner, "m", LABELS), [0])
     own = mean(sums_of(owner, "x", ("owl", "cat")), [0])
     for name in HEAD:
         aligned = forget[name][[2, 1, 0]]
-        expected = by_hand(owner.store.weights("x")[name], aligned, own[name], [2], 1.0, 1.0)
+        aligned[1] = forget[name][1]
+        expected = by_hand(owner.store.weights("x")[name], aligned, own[name], range(3), 1.0, 1.0)
         torch.testing.assert_close(done.weights[name], expected, rtol=1e-9, atol=1e-12)
 
 
@@ -290,16 +334,14 @@ def single(owner: PointsOwner) -> ModelRecord:
     return owner.train("x", ("cat",), 3, start=[owner.store.weights("m")], steps=3)
 
 
-def test_rows_are_cleared_where_there_is_nothing_to_compare_with(
+def test_rows_are_taken_out_where_there_is_nothing_to_compare_with(
     owner: PointsOwner, single: ModelRecord
 ) -> None:
     packet = collect(owner, "m", ["cat"], make_method())
     done = dampen_model(owner, single, packet, make_method())
     stored = owner.store.weights("x")
-    forget = mean(sums_of(owner, "m", LABELS), [0])
     for name in HEAD:
-        expected = stored[name] - stored[name].min(dim=0).values
-        expected[0] = torch.where(forget[name][0] > 0, 0.0, expected[0])
+        expected = taken_out(stored[name], 0)
         torch.testing.assert_close(done.weights[name], expected, rtol=1e-12, atol=1e-12)
 
 
@@ -405,47 +447,51 @@ def test_the_strength_is_the_best_on_the_tuning_split(owner: PointsOwner) -> Non
     assert score(done.weights) == scores[chosen]
 
 
-def test_without_tuning_data_the_defaults_apply_and_the_result_says_so(tmp_path: Path) -> None:
-    method = make_method(alpha=None, lam=None, gauge=None)
+@pytest.mark.parametrize(
+    ("scope", "row_scoped", "expected"),
+    [
+        ("2.weight", True, (0.3, 0.1, 1.0)),  # a part of the head: its rows are dampened
+        ("head", False, (1.0, 1.0, 1.0)),
+        ("all", True, (10.0, 1.0, 1.0)),
+        ("all", False, (10.0, 1.0, 1.0)),
+    ],
+)
+def test_without_tuning_data_the_defaults_apply_and_the_result_says_so(
+    tmp_path: Path, scope: str, row_scoped: bool, expected: tuple[float, float, float]
+) -> None:
+    method = make_method(scope=scope, row_scoped=row_scoped, alpha=None, lam=None, gauge=None)
     with PointsOwner(tmp_path, "anna", tuning=False) as owner:
         owner.train("m", LABELS, 1)
         packet = collect(owner, "m", ["cat"], method)
         done = dampen_model(owner, owner.store.record("m"), packet, method)
-        pinned = dampen_model(
-            owner, owner.store.record("m"), packet, make_method(alpha=0.3, lam=0.1)
-        )
+        alpha, lam, gauge = expected
+        method = make_method(scope=scope, row_scoped=row_scoped, alpha=alpha, lam=lam, gauge=gauge)
+        pinned = dampen_model(owner, owner.store.record("m"), packet, method)
     assert not done.result.tuned
-    assert (done.result.alpha, done.result.lam, done.result.gauge) == (0.3, 0.1, 1.0)
+    assert (done.result.alpha, done.result.lam, done.result.gauge) == expected
     assert weights_digest(done.weights) == weights_digest(pinned.weights)
-
-
-def test_where_retained_classes_can_be_hit_the_default_is_milder(tmp_path: Path) -> None:
-    method = make_method(scope="all", alpha=None, lam=None, gauge=None)
-    with PointsOwner(tmp_path, "anna", tuning=False) as owner:
-        owner.train("m", LABELS, 1)
-        packet = collect(owner, "m", ["cat"], method)
-        result = dampen_model(owner, owner.store.record("m"), packet, method).result
-    assert (result.alpha, result.lam, result.gauge) == (1.0, 1.0, 1.0)
 
 
 def test_a_tuning_split_without_forgotten_samples_chooses_nothing(owner: PointsOwner) -> None:
     record = owner.train("x", ("dog", "owl"), 3, start=[owner.store.weights("m")])
-    method = make_method(alpha=None, lam=0.5)
+    method = make_method(scope="all", alpha=None, lam=0.5)
     packet = collect(owner, "m", ["cat"], method)
     done = dampen_model(owner, record, packet, method)
     assert not done.result.tuned
-    assert (done.result.alpha, done.result.lam) == (0.3, 0.5)
+    assert (done.result.alpha, done.result.lam) == (10.0, 0.5)
 
 
 def test_pinned_values_ask_for_no_tuning_data(owner: PointsOwner, tmp_path: Path) -> None:
-    register(owner, pb.RegisterTask(scope="head"))
-    packet = collect(owner, "m", ["cat"], make_method())
+    register(owner, pb.RegisterTask(scope="all"))
+    packet = collect(owner, "m", ["cat"], make_method(scope="all"))
     owner.store.close()
     with NoData(tmp_path / "anna", "anna") as again:
-        done = dampen_model(again, again.store.record("n"), packet, make_method(alpha=3.0))
+        pinned = make_method(scope="all", alpha=3.0)
+        done = dampen_model(again, again.store.record("n"), packet, pinned)
         assert (done.result.alpha, done.result.tuned) == (3.0, False)
+        open_ = make_method(scope="all", alpha=None)
         with pytest.raises(AssertionError, match="tuning data was asked for"):
-            dampen_model(again, again.store.record("n"), packet, make_method(alpha=None))
+            dampen_model(again, again.store.record("n"), packet, open_)
 
 
 def test_head_scope_is_tuned_on_cached_features(
@@ -458,7 +504,7 @@ def test_head_scope_is_tuned_on_cached_features(
         return made[-1]
 
     monkeypatch.setattr("disinherit.client.dampening.CachedLogits", remember)
-    method = make_method(alpha=None)
+    method = make_method(alpha=None, row_scoped=False)
     packet = collect(owner, "m", ["cat"], method)
     assert dampen_model(owner, owner.store.record("n"), packet, method).result.tuned
     assert [logits.cached for logits in made] == [True]

@@ -80,7 +80,9 @@ def test_the_scale_of_the_roots_fisher_does_not_matter(tmp_path: Path, tuned: bo
     Smaller than even the reference of a descendant that is overfitted, too, which is not scaled up.
     """
     method = make_method(
-        rescale=True, **(dict.fromkeys(("alpha", "lam", "gauge")) if tuned else {})
+        row_scoped=False,
+        rescale=True,
+        **(dict.fromkeys(("alpha", "lam", "gauge")) if tuned else {}),
     )
     digests = []
     for folder, times in (("small", 2.0**-50), ("tiny", 2.0**-60)):
@@ -119,7 +121,7 @@ def test_a_root_that_was_clipped_is_compared_at_the_scale_of_what_is_left(
     tmp_path: Path, rescale: bool
 ) -> None:
     """Or it would not forget what all others do: its own reference was not clipped."""
-    method = make_method(rescale=rescale)
+    method = make_method(rescale=rescale, row_scoped=False)
     with PointsOwner(tmp_path, "anna", tuning=False) as owner:
         owner.train("root", KNOW, created_us=1)
         register(owner, pb.RegisterTask(scope="head"))

@@ -129,7 +129,7 @@ def test_what_went_together_is_put_back_by_itself(owner: PointsOwner) -> None:
 
 
 def test_models_to_tune_go_one_by_one(owner: PointsOwner) -> None:
-    method = make_method(alpha=None)
+    method = make_method(scope="all", alpha=None)
     packet = collect(owner, "m", ["cat"], method)
     reply = unlearn(owner, make_task(owner, ["m", "p"], packet, method))
     assert [result.tuned for result in reply.models] == [True, False]

@@ -264,7 +264,7 @@ def test_what_nobody_foresaw_spoils_no_other_model(
             raise error
 
     setattr(owner, hook, fail)
-    task = make_task(owner, ["m", "n", "o"], packet, make_method(alpha=None))
+    task = make_task(owner, ["m", "n", "o"], packet, make_method(alpha=None, row_scoped=False))
     first, bad, last = unlearn(owner, task).models
     assert bad.outcome == pb.OUTCOME_FAILED
     assert bad.error.startswith(
@@ -284,7 +284,7 @@ def test_what_nobody_foresaw_spoils_no_other_model(
 
 
 def test_of_two_processes_at_once_one_applies(owner: MoodyOwner, packet: pb.FisherPacket) -> None:
-    task = make_task(owner, ["n"], packet, make_method(alpha=None))
+    task = make_task(owner, ["n"], packet, make_method(alpha=None, row_scoped=False))
     faster: list[pb.UnlearnReply] = []
 
     def meanwhile(record: ModelRecord) -> None:

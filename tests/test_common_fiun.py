@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from disinherit.common.bottom_rows import MARGIN
 from disinherit.common.errors import FisherError, InputError, ScopeError
 from disinherit.common.fiun import (
     Dampened,
@@ -591,34 +592,56 @@ class TestUnlearnParameters:
             ]
             torch.testing.assert_close(composed.parameters[name].flatten(), f64(*expected))
 
-    def test_gauge_then_rows(self) -> None:
+    @pytest.mark.parametrize("gauge", [0.0, 1.0])
+    def test_forgotten_rows_are_taken_out_and_all_others_stay(self, gauge: float) -> None:
         head = random_head(1)
-        fixed = fix_gauge(head, 1.0)
-        assert fixed.bias is not None
-        result = self.unlearn(model(head), gauge=1.0, forgotten_rows=[1, 3])
+        assert head.bias is not None
+        result = self.unlearn(model(head), gauge=gauge, forgotten_rows=[1, 3])
+        weight, bias = result.parameters["out.weight"], result.parameters["out.bias"]
         keep = [0, 2, 4]
-        assert torch.equal(result.parameters["out.weight"][keep], fixed.weight[keep])
-        assert torch.equal(result.parameters["out.bias"][keep], fixed.bias[keep])
-        assert result.parameters["out.weight"][[1, 3]].count_nonzero().item() == 0
+        assert torch.equal(weight[keep], head.weight[keep])
+        assert torch.equal(bias[keep], head.bias[keep])
+        torch.testing.assert_close(weight[[1, 3]], head.weight[keep].mean(0).expand(2, -1))
+        torch.testing.assert_close(bias[[1, 3]], head.bias[keep].mean().expand(2) - MARGIN)
         assert result.selected["out.weight"].tolist() == [0, 4, 0, 4, 0]
         assert result.selected["out.bias"].tolist() == [0, 1, 0, 1, 0]
         assert result.selected["conv"].tolist() == [1, 1]  # not a head parameter: not restricted
 
+    def test_their_fisher_information_does_not_matter(self) -> None:
+        parameters = model(random_head(1))
+        zeros = {name: torch.zeros_like(value) for name, value in parameters.items()}
+        ones = {name: torch.ones_like(value) for name, value in parameters.items()}
+        made = unlearn_parameters(parameters, zeros, ones, head=self.head, forgotten_rows=[2])
+        assert equal(
+            made.parameters,
+            self.unlearn(parameters, forgotten_rows=[2]).parameters | {"conv": parameters["conv"]},
+        )
+
+    def test_what_was_taken_out_before_goes_below_what_is_left(self) -> None:
+        """Or its row would still hold a part of the row that is taken out now."""
+        weight, bias = torch.tensor([[1.0], [40.0], [-20.0], [-20.0]]), torch.zeros(4)
+        once = self.unlearn({"out.weight": weight, "out.bias": bias}, forgotten_rows=[0])
+        twice = self.unlearn(dict(once.parameters), forgotten_rows=[1], cleared_rows=[0])
+        wrong = self.unlearn(dict(once.parameters), forgotten_rows=[1])
+        logits = [
+            logits_of(made.parameters["out.weight"], made.parameters["out.bias"], torch.ones(1, 1))
+            for made in (once, twice, wrong)
+        ]
+        assert [int(one.argmax()) for one in logits] == [1, 2, 0]
+        assert twice.selected["out.weight"].tolist() == [0, 1, 0, 0]
+
     def test_forgotten_classes_are_never_predicted(self) -> None:
-        # Logits of the forgotten classes far above, all others negative: without the gauge a
-        # dampened row at logit 0 would still win everywhere.
+        # Logits of the forgotten class far above, all others negative: dampened to zero, without a
+        # gauge, it would still win everywhere; with features of either sign in any gauge.
         weight, bias = torch.full((4, 3), -1.0), torch.full((4,), -1.0)
         weight[2], weight[1] = 5.0, -0.5
-        features = torch.rand(20, 3, generator=torch.Generator().manual_seed(0)) + 0.1
+        features = torch.randn(200, 3, generator=torch.Generator().manual_seed(0))
 
-        def winners(gauge: float) -> set[int]:
-            parameters = {"out.weight": weight, "out.bias": bias}
-            new = self.unlearn(parameters, gauge=gauge, forgotten_rows=[2]).parameters
-            logits = logits_of(new["out.weight"], new["out.bias"], features)
-            return set(logits.argmax(dim=1).tolist())
-
-        assert winners(0.0) == {2}
-        assert winners(1.0) == {1}
+        new = self.unlearn({"out.weight": weight, "out.bias": bias}, forgotten_rows=[2]).parameters
+        logits = logits_of(new["out.weight"], new["out.bias"], features)
+        assert set(logits.argmax(dim=1).tolist()) == {0, 1}
+        weight[2], bias[2] = 0.0, 0.0
+        assert 2 in logits_of(weight, bias, features).argmax(dim=1)
 
     def test_head_out_of_scope(self) -> None:
         result = self.unlearn({"conv": f64(1, 2)}, gauge=1.0, forgotten_rows=[0])
@@ -639,7 +662,8 @@ class TestUnlearnParameters:
         result = self.unlearn(
             {"out.weight": head.weight}, gauge=1.0, head=("out.weight", None), forgotten_rows=[4]
         )
-        assert torch.equal(result.parameters["out.weight"][:4], fix_gauge(head, 1.0).weight[:4])
+        assert torch.equal(result.parameters["out.weight"][:4], head.weight[:4])
+        torch.testing.assert_close(result.parameters["out.weight"][4], head.weight[:4].mean(0))
         assert result.selected["out.weight"].tolist() == [0, 0, 0, 0, 4]
 
     def test_no_head(self) -> None:
@@ -695,9 +719,14 @@ class TestSweep:
         for alpha, lam in ((0.7, 0.6), (1.5, 1.0)):
             swept = sweep(alpha, lam, self.gauges)
             for gauge, found in zip(self.gauges, swept, strict=True):
-                expected = unlearn_parameters(
-                    parameters, forget, reference, alpha=alpha, lam=lam, gauge=gauge, **rule
-                )
+                shifted = dict(parameters)
+                for name in (name for name in head or () if name in parameters):
+                    own = LinearHead(parameters["out.weight"], parameters[name].flatten()[:5])
+                    fixed = fix_gauge(own, gauge)
+                    if fixed.bias is not None:
+                        shifted[name] = fixed.weight if name == "out.weight" else fixed.bias
+                where = {n: rows for n in head or () if n in shifted} if rows is not None else None
+                expected = dampen(shifted, forget, reference, alpha, lam, 0.5, 0.9, where)
                 assert equal(found, expected.parameters)
                 assert found["conv"] is swept[0]["conv"]
                 assert {value.dtype for value in found.values()} == {dtype}

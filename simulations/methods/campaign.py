@@ -109,9 +109,11 @@ def run_campaign(
                 weights[model] = owner.store.weights(made.successor.id)
             tune_seconds += made.tune_seconds
             chosen[model] = {
-                "alpha": made.alpha,
-                "lambda": made.lam,
-                "gauge": made.gauge,
+                **(
+                    {"alpha": made.alpha, "lambda": made.lam, "gauge": made.gauge}
+                    if made.alpha
+                    else {}
+                ),
                 "repair_steps": made.repair_steps,
                 "inheritance": made.inheritance if made.HasField("inheritance") else None,
                 "scale": made.scale,

@@ -6,7 +6,7 @@ from itertools import product
 
 from torch import Tensor
 
-from disinherit.client.tuning import ALPHAS, LAMBDAS
+from disinherit.client.tuning import LAMBDAS
 from disinherit.common.dampening import dampen
 from disinherit.common.fisher import fisher_diagonal
 from disinherit.simulations.methods.method import Unlearned
@@ -14,6 +14,10 @@ from disinherit.simulations.methods.tuning import Tuner
 from disinherit.simulations.subjects import MethodCase, MethodSubject, Samples, Weights
 
 _BATCH = 256
+
+ALPHAS = (0.3, 0.5, 1.0, 2.0, 5.0, 10.0)
+"""As far as it selects anything: with F over all data as reference, F_forget / F_ref is at most one
+over the share of what is to be forgotten."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,7 @@ class Dampening:
 
 
 def dampenings(alpha: float, lam: float) -> list[Dampening]:
-    """Return the candidates of methods that dampen, the default first; those of our owners."""
+    """Return the candidates of methods that dampen, the default first."""
     grid = [Dampening(*values) for values in product(ALPHAS, LAMBDAS)]
     return sorted(grid, key=lambda one: (one.alpha, one.lam) != (alpha, lam))
 
