@@ -136,6 +136,7 @@ def submit(
     from disinherit.cli.asking import make_request, make_roll_out, seconds
     from disinherit.cli.sample_files import read_samples
     from disinherit.common.encodings import Encoding
+    from disinherit.common.received import received_request
     from disinherit.v1 import coordinator_pb2 as pb
     from disinherit.v1.unlearning_pb2 import Method
 
@@ -168,6 +169,7 @@ def submit(
         ),
     )
     wait = 0 if deadline is None else seconds(deadline)
+    received_request(request)  # refused here rather than by its length on the way
     message = pb.SubmitRequestRequest(request=request, deadline_seconds=wait)
     _show(connection.call("SubmitRequest", message), form)
     return 0
@@ -322,7 +324,9 @@ def _show(status: "coordinator_pb2.RequestStatus", form: Format) -> None:
     table.add_row("models", in_words(shown["tasks"]))
     for root in shown["roots"]:
         what = ", ".join(root["classes"]) or (
-            f"{len(root['samples'])} samples" if root["samples"] else f"all of {shown['client']}"
+            f"{root['sample_count']} samples"
+            if root["sample_count"]
+            else f"all of {shown['client']}"
         )
         table.add_row("forget", f"{what} at {root['model']}")
     if shown["waves"]["of"] > 1:

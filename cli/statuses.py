@@ -9,9 +9,13 @@ if TYPE_CHECKING:
 
 
 def status_dict(status: "coordinator_pb2.RequestStatus") -> dict[str, Any]:
-    """Return how a request stands as JSON values; times as ISO 8601 in UTC, or `None`."""
+    """Return how a request stands as JSON values; times as ISO 8601 in UTC, or `None`.
+
+    Lists and watches have the number of samples and not their digests.
+    """
     from disinherit.v1 import coordinator_pb2 as pb
 
+    counts = status.sample_counts or [len(root.samples) for root in status.request.roots]
     state = pb.CampaignState.Name(status.state).removeprefix("CAMPAIGN_STATE_").lower()
     return {
         "id": status.request.id,
@@ -23,9 +27,10 @@ def status_dict(status: "coordinator_pb2.RequestStatus") -> dict[str, Any]:
                 "model": root.model_id,
                 "classes": list(root.classes),
                 "samples": list(root.samples),
+                "sample_count": count,
                 "salt": root.sample_salt or None,
             }
-            for root in status.request.roots
+            for root, count in zip(status.request.roots, counts, strict=True)
         ],
         "retention_seconds": status.request.retention_seconds or None,
         "client": status.request.client or None,

@@ -10,12 +10,13 @@ from collections.abc import Iterable, Sequence
 from google.protobuf.message import Message
 
 from disinherit.common import limits
-from disinherit.common.errors import GraphError, InputError
+from disinherit.common.errors import GraphError, InputError, RequestError
+from disinherit.common.printable import one_line
 from disinherit.common.record_proto import inheritance_from_proto, record_from_proto
 from disinherit.common.records import Inheritance, ModelRecord
 from disinherit.v1.graph_pb2 import Inheritance as InheritanceProto
 from disinherit.v1.graph_pb2 import ModelRecord as RecordProto
-from disinherit.v1.unlearning_pb2 import ModelResult, Selection
+from disinherit.v1.unlearning_pb2 import ModelResult, Selection, UnlearningRequest
 
 _FINITE = (
     "alpha",
@@ -84,6 +85,43 @@ def check_result(result: ModelResult) -> None:
         value = getattr(result, name)
         if not math.isfinite(value):
             raise InputError(f"Expected a finite {name} in {what}, but got {value}.")
+
+
+def received_request(message: UnlearningRequest) -> UnlearningRequest:
+    """Return the request that a message from outside describes; its reason is one line.
+
+    Raises:
+        RequestError: if it is larger than a request may be, or a part of it is.
+    """
+    limits.REASON.check_text(message.reason, "the reason of a request", RequestError)
+    limits.ID.check_text(message.id, "the id of a request", RequestError)
+    check_sample_count(sum(len(root.samples) for root in message.roots))
+    limits.REQUEST.check(message.ByteSize(), "a request", RequestError)
+    for root in message.roots:
+        what = f"at root {limits.shown(root.model_id)}"
+        limits.CLASSES.check_items(root.classes, f"the classes {what}", RequestError)
+        for name in root.classes:  # which is not repeated, as it may be the id of a sample
+            limits.NAME.check_text(name, f"the name of a class {what}", RequestError)
+    scope = message.method.scope
+    limits.SCOPE.check_text(scope, "the scope of a request", RequestError)
+    limits.GLOBS.check(scope.count(",") + 1, "the scope of a request", RequestError)
+    cleaned = UnlearningRequest()
+    cleaned.CopyFrom(message)
+    cleaned.reason = one_line(message.reason)
+    return cleaned
+
+
+def check_sample_count(count: int) -> None:
+    """Check how many samples a request names.
+
+    Raises:
+        RequestError: if there are too many.
+    """
+    if count > limits.SAMPLES.most:
+        raise RequestError(
+            f"Expected at most {limits.SAMPLES.most} samples in one request, but got {count}. "
+            "Split the list."
+        )
 
 
 def _check_selection(selection: Selection, what: str) -> None:

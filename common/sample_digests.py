@@ -73,7 +73,11 @@ def check_salt(salt: str) -> str:
         RequestError: if it is not.
     """
     if not _SALT.fullmatch(salt):
-        raise RequestError(f"Expected a salt of 32 hexadecimal digits, but got {salt[:80]!r}.")
+        # Not quoted: it may be an id that should not have come here.
+        raise RequestError(
+            f"Expected a salt of 32 hexadecimal digits, but got something of {len(salt)} "
+            "characters."
+        )
     return salt
 
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 from google.protobuf.message import Message
 
 from disinherit.common.errors import FisherError, GraphError
-from disinherit.common.limits import REASON
+from disinherit.common.printable import one_line
 from disinherit.common.received import received_record
 from disinherit.common.records import ModelRecord
 from disinherit.server.transport import Answer
@@ -22,18 +22,6 @@ from disinherit.v1.graph_pb2 import ModelRecord as RecordProto
 M = TypeVar("M", bound=Message)
 
 _log = logging.getLogger(__name__)
-
-
-def one_line(text: str) -> str:
-    r"""Return an owner's words as one printable line of bounded length.
-
-    Example:
-        >>> one_line("no\n  room\x1b[2J")
-        'no room [2J'
-    """
-    beginning = text[: 2 * REASON.most]  # before every character is looked at
-    printable = "".join(character if character.isprintable() else " " for character in beginning)
-    return " ".join(printable.split())[: REASON.most]
 
 
 def reply_of(answer: Answer, kind: type[M]) -> tuple[M | None, str]:

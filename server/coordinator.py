@@ -25,7 +25,8 @@ from disinherit.common.errors import (
     InputError,
     StoreError,
 )
-from disinherit.server.answers import one_line, registered_record, reply_of, unhandled
+from disinherit.common.printable import one_line
+from disinherit.server.answers import registered_record, reply_of, unhandled
 from disinherit.server.archive import Archive, NoArchive, StoredArchive
 from disinherit.server.audit_words import COORDINATOR
 from disinherit.server.campaign import CampaignResult, Timing

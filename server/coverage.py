@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from disinherit.common.errors import RequestError
 from disinherit.common.graph import InheritanceGraph
+from disinherit.common.limits import shown
 from disinherit.server.planning import plan
 from disinherit.server.tasks import Task, TaskState, cleansed
 from disinherit.v1.unlearning_pb2 import UnlearningRequest
@@ -131,7 +132,7 @@ def page(
     if page_token:
         if page_token not in graph:
             raise RequestError(
-                f"Expected the page token of an earlier answer, but got {page_token!r}."
+                f"Expected the page token of an earlier answer, but got {shown(page_token)}."
             )
         last = _position(graph, page_token)
         covered = [one for one in covered if _position(graph, one.model_id) > last]

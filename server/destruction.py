@@ -7,8 +7,9 @@ pass, and so is one that could not do it.
 from collections.abc import Iterable, Mapping
 from typing import cast
 
+from disinherit.common.printable import one_line
 from disinherit.common.records import ModelRecord
-from disinherit.server.answers import one_line, refusal_of, reply_of, unhandled
+from disinherit.server.answers import refusal_of, reply_of, unhandled
 from disinherit.server.audit_words import request_digest
 from disinherit.server.destruction_rows import DestroyedModel
 from disinherit.server.leases import Lease

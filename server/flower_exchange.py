@@ -14,7 +14,7 @@ from typing import TypeVar
 from flwr.app import Message
 from flwr.serverapp import Grid
 
-from disinherit.server.answers import one_line
+from disinherit.common.printable import one_line
 
 K = TypeVar("K", bound=Hashable)
 

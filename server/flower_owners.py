@@ -16,8 +16,8 @@ from flwr.serverapp import Grid
 
 from disinherit.common.errors import CampaignError, InputError
 from disinherit.common.flower_records import pack, unpack
+from disinherit.common.printable import one_line
 from disinherit.common.records import check_id
-from disinherit.server.answers import one_line
 from disinherit.server.flower_exchange import ALWAYS, POLL_SECONDS, error_line, exchange
 from disinherit.server.owner_keys import canonical_key
 from disinherit.v1 import unlearning_pb2 as pb

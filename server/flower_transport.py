@@ -8,7 +8,7 @@ from flwr.serverapp import Grid
 
 from disinherit.common.errors import InputError
 from disinherit.common.flower_records import as_array, pack, unpack
-from disinherit.server.answers import one_line
+from disinherit.common.printable import one_line
 from disinherit.server.flower_exchange import POLL_SECONDS, error_line, exchange
 from disinherit.server.flower_owners import Directory
 from disinherit.server.transport import ACTIONS, Answer, Ask, not_connected

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from disinherit.common.errors import InputError
+from disinherit.common.printable import one_line
 from disinherit.common.received import check_result, received_record
-from disinherit.server.answers import one_line
 from disinherit.server.tasks import Answered, Task, TaskState
 from disinherit.v1 import unlearning_pb2 as pb
 

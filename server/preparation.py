@@ -16,8 +16,9 @@ from disinherit.common.graph import InheritanceGraph
 from disinherit.common.limits import clipped
 from disinherit.common.merging import MergeRule
 from disinherit.common.packets import Decoded, decode, merge, rename_classes
+from disinherit.common.printable import one_line
 from disinherit.common.records import InheritanceKind, ModelRecord
-from disinherit.server.answers import one_line, reply_of, root_packets, unhandled
+from disinherit.server.answers import reply_of, root_packets, unhandled
 from disinherit.server.archive import Archive
 from disinherit.server.audit_words import request_digest
 from disinherit.server.planning import Group

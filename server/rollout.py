@@ -10,7 +10,8 @@ from types import MappingProxyType
 from typing import cast
 
 from disinherit.common.errors import StoreError
-from disinherit.server.answers import one_line, reply_of, unhandled
+from disinherit.common.printable import one_line
+from disinherit.server.answers import reply_of, unhandled
 from disinherit.server.evaluations import evaluations
 from disinherit.server.leases import Lease
 from disinherit.server.outcomes import refused, told

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterable
 
-from disinherit.common.errors import RequestError
+from disinherit.common.errors import LabelError, RequestError
 from disinherit.common.graph import InheritanceGraph
 from disinherit.common.labels import class_indices
 from disinherit.common.records import ModelRecord
 from disinherit.common.sample_digests import samples_of
 from disinherit.v1.unlearning_pb2 import Root, UnlearningRequest
+
+_SHOWN_CLASSES = 20
 
 
 def with_roots(
@@ -99,6 +101,16 @@ def _check_samples(root: Root) -> None:
 def _check_classes(record: ModelRecord, root: Root) -> None:
     if not root.classes:
         raise RequestError(f"Expected classes to forget at root {record.id!r}, but got none.")
+    unknown = set(root.classes).difference(record.labels)
+    if unknown:
+        # Not quoted: it may be the id of a sample that should not have come here.
+        first = next(place for place, name in enumerate(root.classes) if name in unknown)
+        known = ", ".join(repr(name) for name in record.labels[:_SHOWN_CLASSES])
+        rest = ", ..." if len(record.labels) > _SHOWN_CLASSES else ""
+        raise LabelError(
+            f"Expected classes of {record.id!r} ({known}{rest}), but class {first + 1} of the "
+            f"{len(root.classes)} named there, of {len(root.classes[first])} characters, is none."
+        )
     if set(class_indices(record.labels, root.classes)) == set(range(len(record.labels))):
         raise RequestError(
             f"Expected at least one class of {record.id!r} to remain, but all of them are to be "

@@ -5,7 +5,8 @@ or failed, because the class cannot be followed to it, or not reached, because t
 the way.  No task is sent for it, so its owner would not learn that it is affected.
 """
 
-from disinherit.server.answers import one_line, reply_of
+from disinherit.common.printable import one_line
+from disinherit.server.answers import reply_of
 from disinherit.server.leases import Lease
 from disinherit.server.preparation import Say
 from disinherit.server.store import CoordinatorStore

@@ -54,7 +54,9 @@ def test_from_submission_to_coverage(running: Running, capsys: Capture) -> None:
     request = status["id"]
     assert re.fullmatch("forget-[0-9a-f]{12}", request)
     assert status["state"] == "awaiting_approval"
-    assert status["roots"] == [{"model": "r1", "classes": ["cat"], "samples": [], "salt": None}]
+    assert status["roots"] == [
+        {"model": "r1", "classes": ["cat"], "samples": [], "sample_count": 0, "salt": None}
+    ]
     assert status["deadline"] is not None
     assert as_json(capsys, *SUBMIT, "--lambda", "0.5", "--gauge", "0.5") == status
     assert as_json(capsys, "request", "show", request) == status
@@ -243,7 +245,10 @@ def test_samples_and_clients_are_asked_for_in_the_place_of_classes(
         (("request", "submit", "--samples", "gone.json"), "gone.json"),
         (("request", "submit", "--forget", "cat@r1", "--client", "ben"), "several of these"),
         (("request", "submit", "--client", "zoe"), "'zoe' trained none"),
-        (("request", "submit", "--forget", "dodo@r1"), "'dodo'"),
+        (
+            ("request", "submit", "--forget", "dodo@r1"),
+            "of 'r1' ('cat', 'dog', 'owl', 'yak'), but class 1",
+        ),
         (("request", "submit", "--forget", "cat@nobody"), "'nobody'"),
         (("request", "submit", "--forget", "cat@r1", "--alpha", "0"), "alpha > 0"),
         (("request", "submit", "--forget", "cat@r1", "--deadline", "soon"), "'soon'"),

@@ -52,7 +52,7 @@ def test_a_message_names_samples_or_none(message: type[pb.Root]) -> None:
 @pytest.mark.parametrize(
     ("salt", "digests", "words"),
     [
-        ("", (DIGEST,), "a salt of 32 hexadecimal digits, but got ''"),
+        ("", (DIGEST,), "a salt of 32 hexadecimal digits, but got something of 0 char"),
         (SALT.upper(), (DIGEST,), "a salt of 32"),
         (SALT, ("patient-7",), "something of 9 characters"),
         (SALT, (DIGEST + "\n",), "something of 65 characters"),

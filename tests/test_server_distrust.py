@@ -21,9 +21,9 @@ from owner_fixture import LABELS, PointsOwner
 
 from disinherit.common.dsse import Signer
 from disinherit.common.packets import decode_fisher, encode_fisher
+from disinherit.common.printable import one_line
 from disinherit.common.records import Inheritance, InheritanceKind, ModelStatus
 from disinherit.server import outcomes
-from disinherit.server.answers import one_line
 from disinherit.server.attesting import attest
 from disinherit.server.campaign_states import CampaignEvent, CampaignState
 from disinherit.server.rollout import Rollout

@@ -7,9 +7,9 @@ from contextlib import ExitStack
 
 from google.protobuf.message import DecodeError
 
+from disinherit.common.printable import one_line
 from disinherit.server.agents.blobs import Blobs
 from disinherit.server.agents.hub import Hub, Reply
-from disinherit.server.answers import one_line
 from disinherit.server.transport import ACTIONS, Answer, Ask, not_connected
 
 GRACE_SECONDS = 20.0

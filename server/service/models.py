@@ -4,12 +4,14 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import cast
 
 from disinherit.common.errors import GraphError, RequestError
+from disinherit.common.record_proto import record_to_proto
 from disinherit.common.records import Inheritance, ModelRecord
 from disinherit.server.service.paging import Key, fetch_page
 from disinherit.server.service.principals import Principal, Role
 from disinherit.server.service.refusals import NotAllowedError, NotFoundError, NotNowError
 from disinherit.server.store import CoordinatorStore
 from disinherit.v1.graph_pb2 import Graph
+from disinherit.v1.graph_pb2 import ModelRecord as ModelRecordMessage
 
 
 class Models:
@@ -73,7 +75,7 @@ class Models:
 
     def list(
         self, caller: Principal, owner: str, size: int, token: str
-    ) -> tuple[Sequence[ModelRecord], str]:
+    ) -> tuple[Sequence[ModelRecordMessage], str]:
         """Return a page of the versions, the oldest first, and the token of the next page.
 
         Args:
@@ -97,7 +99,15 @@ class Models:
             return self._store.page_models(owner, cast("tuple[int, str] | None", last), count)
 
         question = f"models of {owner!r}"
-        return fetch_page(after, lambda r: (r.created_us, r.id), (int, str), size, token, question)
+        return fetch_page(
+            after,
+            lambda record: (record.created_us, record.id),
+            (int, str),
+            size,
+            token,
+            question,
+            record_to_proto,
+        )
 
     def graph(self) -> Iterator[Graph]:
         """Yield the whole inheritance graph in parts."""

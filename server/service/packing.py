@@ -27,6 +27,20 @@ def standing_to_proto(standing: Standing) -> pb.RequestStatus:
     )
 
 
+def listed_to_proto(standing: Standing) -> pb.RequestStatus:
+    """Convert how a request stands to its message, with numbers in the place of samples' digests.
+
+    Tens of thousands of digests in each request would fill a list, and each step of a watch.
+    """
+    status = standing_to_proto(standing)
+    counts = [len(root.samples) for root in status.request.roots]
+    if any(counts):
+        status.sample_counts.extend(counts)
+        for root in status.request.roots:
+            root.ClearField("samples")
+    return status
+
+
 def coverage_to_proto(covered: Covered) -> pb.ModelCoverage:
     """Convert how an affected version stands to its message."""
     return pb.ModelCoverage(
@@ -52,7 +66,7 @@ def summary_to_proto(report: Report) -> pb.ReportSummary:
     )
     waves = max((model.covered.wave for model in report.models), default=0) + 1
     return pb.ReportSummary(
-        status=standing_to_proto(Standing(report.request, report.campaign, tasks, waves)),
+        status=listed_to_proto(Standing(report.request, report.campaign, tasks, waves)),
         request_sha256=request_digest(report.request),
         graph_sha256=report.graph_digest,
         models=report.versions,

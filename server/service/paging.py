@@ -2,6 +2,8 @@
 
 A token holds the key of the last item sent, so a page is right even if items were added or removed
 since the one before; and what was asked for, so that it is not used for another question.
+
+A page ends after so many items, or so many bytes of them (`limits.PAGE`), whichever comes first.
 """
 
 import base64
@@ -10,13 +12,25 @@ import json
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from google.protobuf.message import Message
+
 from disinherit.common.errors import InputError
+from disinherit.common.limits import ID, PAGE, PAGE_ITEMS, shown
 
 DEFAULT_SIZE = 100
-LARGEST_SIZE = 1000
+LARGEST_SIZE = PAGE_ITEMS.most
+
+_BATCH = 16
+"""Items that are read at a time, as each may be large."""
+
+_LONGEST_TOKEN = 8 * ID.most
+_LARGEST_NUMBER = 2**63 - 1  # of a database
+_LENGTH_BYTES = 8
+"""What an item takes in a message beside its own bytes, at most."""
 
 Key = tuple[int | str, ...]
 T = TypeVar("T")
+M = TypeVar("M", bound=Message)
 
 
 def fetch_page(
@@ -26,7 +40,8 @@ def fetch_page(
     size: int,
     token: str,
     question: str,
-) -> tuple[Sequence[T], str]:
+    pack: Callable[[T], M],
+) -> tuple[Sequence[M], str]:
     """Return one page of a list that is not at hand, and the token of the next one.
 
     Args:
@@ -36,38 +51,70 @@ def fetch_page(
         size: items on a page at most; 0 for the default, and never more than `LARGEST_SIZE`.
         token: of this page; `""` for the first.
         question: what is listed.
+        pack: makes the message of an item.
 
     Returns:
-        The items, and the next page's token, `""` on the last page.
+        The messages, and the next page's token, `""` on the last page.
 
     Raises:
         InputError: if the token was not given for this question.
     """
     count = min(size or DEFAULT_SIZE, LARGEST_SIZE)
-    last = _read(token, question) if token else None
-    if last is not None and tuple(map(type, last)) != kinds:
-        raise _refuse(token)
-    found = after(last, count + 1)
-    chosen = found[:count]
-    return chosen, _write(key(chosen[-1]), question) if len(found) > count else ""
+    last = _read(token, question, kinds) if token else None
+    packed: list[M] = []
+    room = PAGE.most
+    while True:
+        found = after(last, min(count + 1 - len(packed), _BATCH))
+        for item in found:
+            message = pack(item)
+            room -= message.ByteSize() + _LENGTH_BYTES
+            if len(packed) == count or (packed and room < 0):
+                assert last is not None
+                return packed, _write(last, question)
+            packed.append(message)
+            last = key(item)
+        if len(found) < _BATCH:
+            return packed, ""
+
+
+def fitting(messages: Sequence[Message]) -> int:
+    """Return how many of some messages fit on a page: as many as may be, and at least one."""
+    room = PAGE.most
+    for number, message in enumerate(messages):
+        room -= message.ByteSize() + _LENGTH_BYTES
+        if room < 0:
+            return max(number, 1)
+    return len(messages)
 
 
 def _write(key: Key, question: str) -> str:
     return base64.urlsafe_b64encode(json.dumps([question, *key]).encode()).decode()
 
 
-def _read(token: str, question: str) -> Key:
-    try:
-        about, *key = json.loads(base64.b64decode(token.encode(), altchars=b"-_", validate=True))
-    except (binascii.Error, ValueError, TypeError):
-        raise _refuse(token) from None
-    if about != question:
+def _read(token: str, question: str, kinds: tuple[type, ...]) -> Key:
+    if len(token) > _LONGEST_TOKEN:
         raise _refuse(token)
-    return tuple(key)
+    try:
+        values = json.loads(base64.b64decode(token.encode(), altchars=b"-_", validate=True))
+    except (binascii.Error, ValueError, RecursionError):
+        raise _refuse(token) from None
+    if not isinstance(values, list) or values[:1] != [question]:
+        raise _refuse(token)
+    key = tuple(values[1:])
+    if tuple(map(type, key)) != kinds or not all(map(_is_sound, key)):
+        raise _refuse(token)
+    return key
+
+
+def _is_sound(part: int | str) -> bool:
+    """Return whether a database takes a part of a key, whoever made it up."""
+    if isinstance(part, str):
+        return part.isprintable()
+    return -1 <= part <= _LARGEST_NUMBER
 
 
 def _refuse(token: str) -> InputError:
     return InputError(
         f"Expected the page token that came with the page before, for the same question, but got "
-        f"{token[:80]!r}. Leave it out to start at the first page."
+        f"{shown(token)}. Leave it out to start at the first page."
     )

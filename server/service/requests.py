@@ -5,16 +5,19 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import cast
 
 from disinherit.common.errors import RequestError
-from disinherit.server.answers import one_line
+from disinherit.common.printable import one_line
+from disinherit.common.received import received_request
 from disinherit.server.campaign_rows import Campaign
 from disinherit.server.campaign_states import CampaignEvent, CampaignState
 from disinherit.server.coordinator import Coordinator
 from disinherit.server.coverage import CoveragePage
+from disinherit.server.service.packing import listed_to_proto
 from disinherit.server.service.paging import DEFAULT_SIZE, LARGEST_SIZE, Key, fetch_page
 from disinherit.server.service.principals import Principal, Role
 from disinherit.server.service.refusals import NotAllowedError, NotFoundError, NotNowError
 from disinherit.server.standings import Standing
 from disinherit.server.tables import now_us
+from disinherit.v1.coordinator_pb2 import RequestStatus
 from disinherit.v1.unlearning_pb2 import UnlearningRequest
 
 _LONGEST_DEADLINE = 100 * 366 * 24 * 3600
@@ -56,6 +59,7 @@ class Requests:
         Raises:
             InputError: if it cannot be planned, or its id was used for another one.
         """
+        request = received_request(request)
         deadline = _deadline_us(deadline_seconds)
         self._coordinator.submit(
             request, approval=self._approval, deadline_us=deadline, actor=caller.actor, notes=False
@@ -137,8 +141,8 @@ class Requests:
         except RequestError as error:
             raise NotFoundError(str(error)) from None
 
-    def list(self, size: int, token: str) -> tuple[Sequence[Standing], str]:
-        """Return a page of the requests, the oldest first, and the token of the next page.
+    def list(self, size: int, token: str) -> tuple[Sequence[RequestStatus], str]:
+        """Return a page of the requests as messages, the oldest first, and the next page's token.
 
         Args:
             size: of a page; 0 for the default.
@@ -154,7 +158,7 @@ class Requests:
         def key(standing: Standing) -> Key:
             return standing.campaign.created_us, standing.request.id
 
-        return fetch_page(after, key, (int, str), size, token, "requests")
+        return fetch_page(after, key, (int, str), size, token, "requests", listed_to_proto)
 
     def watch(self, request_id: str, wanted: Callable[[], bool]) -> Iterator[Standing]:
         """Yield how a request stands, now and after every change, until it has ended.

@@ -16,10 +16,12 @@ from disinherit.server.service.authentication import caller
 from disinherit.server.service.models import Models
 from disinherit.server.service.packing import (
     coverage_to_proto,
+    listed_to_proto,
     model_report_to_proto,
     standing_to_proto,
     summary_to_proto,
 )
+from disinherit.server.service.paging import fitting
 from disinherit.server.service.records import Records
 from disinherit.server.service.refusals import status_of
 from disinherit.server.service.requests import Requests
@@ -73,10 +75,9 @@ class CoordinatorServicer:
         """List versions."""
 
         def answer() -> pb.ListModelsResponse:
-            records, token = self._models.list(
+            models, token = self._models.list(
                 caller(), request.owner, request.page_size, request.page_token
             )
-            models = [record_to_proto(record) for record in records]
             return pb.ListModelsResponse(models=models, next_page_token=token)
 
         return _answered(context, answer)
@@ -132,8 +133,7 @@ class CoordinatorServicer:
         """List requests."""
 
         def answer() -> pb.ListRequestsResponse:
-            standings, token = self._requests.list(request.page_size, request.page_token)
-            listed = [standing_to_proto(standing) for standing in standings]
+            listed, token = self._requests.list(request.page_size, request.page_token)
             return pb.ListRequestsResponse(requests=listed, next_page_token=token)
 
         return _answered(context, answer)
@@ -143,7 +143,7 @@ class CoordinatorServicer:
     ) -> Iterator[Any]:
         """Yield how a request stands, now and after every change, until it has ended."""
         standings = self._requests.watch(request.id, context.is_active)
-        return _streamed(context, map(standing_to_proto, standings))
+        return _streamed(context, map(listed_to_proto, standings))
 
     def ExportAudit(  # noqa: N802
         self, request: pb.ExportAuditRequest, context: Any
@@ -163,10 +163,12 @@ class CoordinatorServicer:
             report, models, token = self._records.report(
                 request.id, request.page_size, request.page_token
             )
+            packed = [model_report_to_proto(model) for model in models]
+            count = fitting(packed)
+            if count < len(packed):
+                token = packed[count - 1].coverage.model_id
             return pb.GetReportResponse(
-                summary=summary_to_proto(report),
-                models=map(model_report_to_proto, models),
-                next_page_token=token,
+                summary=summary_to_proto(report), models=packed[:count], next_page_token=token
             )
 
         return _answered(context, answer)
@@ -203,7 +205,9 @@ class CoordinatorServicer:
         def answer() -> pb.GetCoverageResponse:
             page = self._requests.coverage(request.id, request.page_size, request.page_token)
             models = [coverage_to_proto(covered) for covered in page.models]
-            return pb.GetCoverageResponse(models=models, next_page_token=page.next_page_token)
+            count = fitting(models)
+            token = page.next_page_token if count == len(models) else models[count - 1].model_id
+            return pb.GetCoverageResponse(models=models[:count], next_page_token=token)
 
         return _answered(context, answer)
 

@@ -135,7 +135,7 @@ class ListRequestsResponse(_message.Message):
     def __init__(self, requests: _Optional[_Iterable[_Union[RequestStatus, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class RequestStatus(_message.Message):
-    __slots__ = ("request", "state", "tasks", "created_us", "updated_us", "deadline_us", "reason", "waves", "waves_begun")
+    __slots__ = ("request", "state", "tasks", "created_us", "updated_us", "deadline_us", "reason", "waves", "waves_begun", "sample_counts")
     class TasksEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -152,6 +152,7 @@ class RequestStatus(_message.Message):
     REASON_FIELD_NUMBER: _ClassVar[int]
     WAVES_FIELD_NUMBER: _ClassVar[int]
     WAVES_BEGUN_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_COUNTS_FIELD_NUMBER: _ClassVar[int]
     request: _unlearning_pb2.UnlearningRequest
     state: CampaignState
     tasks: _containers.ScalarMap[str, int]
@@ -161,7 +162,8 @@ class RequestStatus(_message.Message):
     reason: str
     waves: int
     waves_begun: int
-    def __init__(self, request: _Optional[_Union[_unlearning_pb2.UnlearningRequest, _Mapping]] = ..., state: _Optional[_Union[CampaignState, str]] = ..., tasks: _Optional[_Mapping[str, int]] = ..., created_us: _Optional[int] = ..., updated_us: _Optional[int] = ..., deadline_us: _Optional[int] = ..., reason: _Optional[str] = ..., waves: _Optional[int] = ..., waves_begun: _Optional[int] = ...) -> None: ...
+    sample_counts: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, request: _Optional[_Union[_unlearning_pb2.UnlearningRequest, _Mapping]] = ..., state: _Optional[_Union[CampaignState, str]] = ..., tasks: _Optional[_Mapping[str, int]] = ..., created_us: _Optional[int] = ..., updated_us: _Optional[int] = ..., deadline_us: _Optional[int] = ..., reason: _Optional[str] = ..., waves: _Optional[int] = ..., waves_begun: _Optional[int] = ..., sample_counts: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class GetCoverageRequest(_message.Message):
     __slots__ = ("id", "page_size", "page_token")
