@@ -35,8 +35,8 @@ class StoredModels:
             reason; their docstrings name only their own.
     """
 
-    def __init__(self, root: Path, owner: str) -> None:
-        self.root = root
+    def __init__(self, root: Path | str, owner: str) -> None:
+        self.root = root = Path(root)
         self.owner = check_id(owner, "owner name")
         objects = root / "objects"
         try:

@@ -17,6 +17,7 @@ EXTRAS: Mapping[str, str] = MappingProxyType(
         "grpc_health": "server",
         "grpc_reflection": "server",
         "sqlalchemy": "server",
+        "tomli_w": "server",
         "psycopg": "postgresql",
         "supervisor": "deploy",
         "jinja2": "simulation",

@@ -5,14 +5,14 @@ are.
 """
 
 import hashlib
-import json
 import os
-import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import tomli_w
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -35,7 +35,6 @@ PACKETS = "packets"
 """Name of the folder of Fisher packets where the database is no file that they could lie beside."""
 
 _SIGNING_KEY = "signing.pem"
-_QUOTED = re.compile(r"[^A-Za-z0-9_-]")
 
 ROLES = ("operator", "approver")
 """Who gets a token at first."""
@@ -185,7 +184,7 @@ def write_agent(files: FleetFiles, owner: str, factory: str) -> None:
         "state": files.agent_state(owner).name,
         "factory": factory,
     }
-    write_atomic(files.agent(owner), _toml(configuration).encode())
+    write_atomic(files.agent(owner), tomli_w.dumps(configuration).encode())
 
 
 def write_nodes(files: FleetFiles, owners: Sequence[str]) -> None:
@@ -206,7 +205,7 @@ def write_nodes(files: FleetFiles, owners: Sequence[str]) -> None:
             secret = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
             write_private(path, secret)
     known = {path.stem: f"nodes/{path.name}" for path in sorted(folder.glob("*.pub"))}
-    write_atomic(files.owners, f"[owners]\n{_toml(known)}".encode())
+    write_atomic(files.owners, tomli_w.dumps({"owners": known}).encode())
 
 
 def _write_tokens(files: FleetFiles) -> None:
@@ -219,8 +218,8 @@ def _write_tokens(files: FleetFiles) -> None:
         token = secrets.token_urlsafe(32)
         write_private(files.token_file(role), f"{token}\n".encode())
         digest = hashlib.sha256(token.encode()).hexdigest()
-        entries.append(f"[[token]]\n{_toml({'name': role, 'role': role, 'sha256': digest})}")
-    write_atomic(tokens, "\n".join(entries).encode())
+        entries.append({"name": role, "role": role, "sha256": digest})
+    write_atomic(tokens, tomli_w.dumps({"token": entries}).encode())
 
 
 def _service(files: FleetFiles, database: str, approval: bool) -> str:
@@ -232,14 +231,18 @@ def _service(files: FleetFiles, database: str, approval: bool) -> str:
     # Beside a file, packets and the signing key have a place by themselves.
     on_server = isinstance(as_place(database), str)
     packets = {"packets": PACKETS} if on_server else {}
-    return (
-        _toml({"database": database, **packets, "listen": f"{address}:{ports.service}"})
-        + f'tokens = "tokens.toml"\napproval = {json.dumps(approval)}\n'
-        + f"[tls]\n{_toml({'certificate': files.certificate.name, 'key': files.key.name})}"
-        + f"[agents]\n{_toml({'authority': files.authority.name, **listening})}"
-        + f"hosts = {json.dumps(list(files.hosts))}\n"
-        + (f"[signing]\n{_toml({'key': _SIGNING_KEY})}" if on_server else "")
-    )
+    settings: dict[str, Any] = {
+        "database": database,
+        **packets,
+        "listen": f"{address}:{ports.service}",
+        "tokens": "tokens.toml",
+        "approval": approval,
+        "tls": {"certificate": files.certificate.name, "key": files.key.name},
+        "agents": {"authority": files.authority.name, **listening, "hosts": list(files.hosts)},
+    }
+    if on_server:
+        settings["signing"] = {"key": _SIGNING_KEY}
+    return tomli_w.dumps(settings)
 
 
 def _connection(files: FleetFiles) -> str:
@@ -247,16 +250,4 @@ def _connection(files: FleetFiles) -> str:
         "address": f"{HOST}:{files.ports.superlink}",
         "root-certificates": os.fspath(files.ca),
     }
-    return f"[superlink.{CONNECTION}]\n{_toml(values)}"
-
-
-def _toml(values: Mapping[str, str]) -> str:
-    """Return lines of TOML; its texts are written as JSON's are."""
-    return "".join(
-        f"{_text(key) if _QUOTED.search(key) else key} = {_text(text)}\n"
-        for key, text in values.items()
-    )
-
-
-def _text(value: str) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    return tomli_w.dumps({"superlink": {CONNECTION: values}})

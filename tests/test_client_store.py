@@ -817,3 +817,8 @@ def test_a_crash_inside_a_commit_is_undone(store: ModelStore, root: Path, tmp_pa
         assert survivor.records() == (before,)
         assert_same_tensors(survivor.weights("m"), make_weights())
         assert_same_fishers(survivor.fishers("m"), make_fishers())
+
+
+def test_the_folder_may_be_given_as_text(tmp_path: Path) -> None:
+    with ModelStore(str(tmp_path / "store"), "anna") as store:
+        assert store.root == tmp_path / "store"
