@@ -7,7 +7,7 @@ it gets but the one that cannot be refused.
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,11 +19,19 @@ def running_for(home: Path) -> Iterator[int]:
         home: a Flower home, or a folder that holds some, as programs were told it.
     """
     wanted = f"FLWR_HOME={home}".encode()
+    return running_with(lambda setting: setting == wanted or setting.startswith(wanted + b"/"))
+
+
+def running_with(wanted: Callable[[bytes], bool]) -> Iterator[int]:
+    """Yield the other processes that were started with a setting in their environment.
+
+    Args:
+        wanted: whether `NAME=value` is such a setting.
+    """
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             settings = (entry / "environ").read_bytes().split(b"\0")
-            named = any(value == wanted or value.startswith(wanted + b"/") for value in settings)
-            if named and int(entry.name) != os.getpid():
+            if any(map(wanted, settings)) and int(entry.name) != os.getpid():
                 yield int(entry.name)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from campaign_fixture import World, build, copy
 from hypothesis import settings
+from orphan_reaper import watch_over_this_run
 from service_fixture import Running, serving
 
 from disinherit.simulations.chaos.postgres import cluster, find_binaries, fresh_database
@@ -18,6 +19,11 @@ settings.register_profile("disinherit", deadline=None)
 settings.load_profile("disinherit")
 
 _numbers = itertools.count()
+
+
+def pytest_configure() -> None:
+    """Have what the tests start end with this run, however it ends."""
+    watch_over_this_run()
 
 
 @pytest.fixture(scope="session")
