@@ -162,6 +162,34 @@ def page_records(
     return [read_record(data) for data in db.scalars(query)]
 
 
+def find_ids(db: Connection, prefix: str) -> list[str]:
+    """Return the ids of all versions that begin with a text, sorted."""
+    end = prefix[:-1] + chr(ord(prefix[-1]) + 1)
+    query = select(MODELS.c.id).where(MODELS.c.id >= prefix, MODELS.c.id < end)
+    return list(db.scalars(query.order_by(MODELS.c.id)))
+
+
+def find_by_weights(db: Connection, digest: str) -> list[ModelRecord]:
+    """Return the versions with these weights, the oldest first.
+
+    Those that another of them was derived from are left out: what holds for them holds for it.
+
+    Args:
+        db: a transaction.
+        digest: SHA-256 of the weights; none has `""`.
+
+    Raises:
+        StoreError: if one is damaged.
+    """
+    query = select(MODELS.c.record).where(MODELS.c.digest == digest, MODELS.c.digest != "")
+    found = {
+        record.id: record
+        for record in map(read_record, db.scalars(query.order_by(MODELS.c.created_us, MODELS.c.id)))
+    }
+    before = {edge.parent for edge in find_edges(db, EDGES.c.child, found)}
+    return [record for id, record in found.items() if id not in before]
+
+
 def find_holders(db: Connection, classes: Iterable[str]) -> list[ModelRecord]:
     """Return the versions that were trained directly on any of some classes, the oldest first.
 

@@ -4,13 +4,16 @@ from collections.abc import Iterable, Iterator
 
 from disinherit.common.graph import InheritanceGraph
 from disinherit.common.records import Inheritance, ModelRecord
+from disinherit.server.announcements import Announced, put_announced
 from disinherit.server.audit import last_growth
 from disinherit.server.audit_words import COORDINATOR
 from disinherit.server.database import Database
 from disinherit.server.graph_queries import (
+    find_by_weights,
     find_descendants,
     find_graph,
     find_holders,
+    find_ids,
     find_records,
     graph_parts,
     page_records,
@@ -91,6 +94,25 @@ class GraphStore:
         """
         with self._database.writing() as db:
             return withdraw_version(db, model_id, owner, actor)
+
+    def announce(self, versions: Iterable[Announced]) -> None:
+        """Note versions that owners were told to make: they start from what is said here.
+
+        Such a version has its start as parent, whenever its owner registers it, and its owner may
+        register once what it keeps, though what it sent was less.
+        """
+        with self._database.writing() as db:
+            put_announced(db, versions)
+
+    def ids_from(self, prefix: str) -> list[str]:
+        """Return the ids of all versions that begin with a text, sorted."""
+        with self._database.reading() as db:
+            return find_ids(db, prefix)
+
+    def with_weights(self, digest: str) -> list[ModelRecord]:
+        """Return the versions with these weights, without those that another of them came from."""
+        with self._database.reading() as db:
+            return find_by_weights(db, digest)
 
     def graph(self) -> InheritanceGraph:
         """Return the whole inheritance graph, however large it is."""

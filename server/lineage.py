@@ -12,6 +12,7 @@ from sqlalchemy import Connection, select
 from disinherit.common.errors import GraphError, InputError, RequestError
 from disinherit.common.graph import InheritanceGraph
 from disinherit.common.records import Inheritance, InheritanceKind, ModelRecord, ModelStatus
+from disinherit.server.announcements import Announced, drop_announced, find_announced
 from disinherit.server.audit import append
 from disinherit.server.audit_words import COORDINATOR, AuditKind, inheritance_words
 from disinherit.server.graph_queries import find_edges, find_records
@@ -36,7 +37,9 @@ def put_version(
 ) -> None:
     """Add a version with what it was derived from, or complete the record of a known one.
 
-    A known version keeps the edges it has; if it has none yet, it is given `edges`.
+    A known version keeps the edges it has; if it has none yet, it is given `edges`.  One that was
+    announced to its owner has what it started from as parent, and its owner may say once what it
+    holds, whatever it sent.
 
     Args:
         db: a transaction that writes.
@@ -50,6 +53,9 @@ def put_version(
     """
     present = find_record(db, record.id)
     known = [] if present is None else find_edges(db, EDGES.c.child, [record.id])
+    announced = None if edges else find_announced(db, record.id, record.owner)
+    if announced is not None:
+        edges = [] if known else _start(db, announced)
     if known and edges and known != sorted(edges, key=lambda edge: edge.parent):
         raise GraphError(
             f"Expected the inheritance of model {record.id!r} to stay as it is recorded, from "
@@ -63,9 +69,15 @@ def put_version(
     if present is None:
         insert_records(db, [record])
     else:
-        InheritanceGraph([present]).replace(record)
+        sent = present
+        if announced is not None:  # what was recorded is what it sent
+            held = {"architecture": record.architecture, "digest": record.digest}
+            sent = replace(present, **held)
+        InheritanceGraph([sent]).replace(record)
         replace_record(db, record)
     insert_edges(db, new)
+    if announced is not None:
+        drop_announced(db, record.id)
     if present == record and not new:
         return
     append(
@@ -78,6 +90,13 @@ def put_version(
         parameters=inheritance_words(new or known),
         fishers=(record.fisher_digest,) if record.fisher_digest else (),
     )
+
+
+def _start(db: Connection, announced: Announced) -> list[Inheritance]:
+    """Return the edge from what an announced version started from, if that is recorded."""
+    if find_record(db, announced.start) is None:
+        return []
+    return [Inheritance(announced.start, announced.model_id, InheritanceKind.INCREMENTAL)]
 
 
 def register_version(

@@ -15,6 +15,11 @@ one version for the global model and one for every update that came back.  A ver
 another by its role and round, not by its content: an update that equals the average is not its own
 parent.  Owners that failed or did not answer contributed nothing and are not in it.
 
+**Going on.**  A federation that starts from weights that the store has, bit for bit, is derived
+from them: of a run that was stopped, of another project, or of any version at all.  A project that
+is recorded already goes on where it ended: its rounds are numbered after the last one.  What was
+changed before it came here has to be said, as `parent`.
+
 **Weights** of the federated edges are the shares of `num-examples` (or what `weighted_by_key`
 says), as `FedAvg` takes them.  Strategies that choose among updates or clip them (Krum, medians,
 differential privacy) do not tell what they took from whom: every update counts as a contribution,
@@ -51,6 +56,7 @@ from disinherit.common.records import (
     check_id,
 )
 from disinherit.common.scope import architecture_fingerprint
+from disinherit.server.announcements import Announced
 from disinherit.server.flower_updates import (
     arrays_of,
     averages_only,
@@ -60,6 +66,7 @@ from disinherit.server.flower_updates import (
     tensors,
 )
 from disinherit.server.outbox import LineageSink, Outbox
+from disinherit.server.past import Memory, Past
 
 MODEL_KEY = "disinherit-model"
 """Entry of the train config: id of the version that the update will be recorded as."""
@@ -90,6 +97,7 @@ def record_lineage(
     owner_of: Callable[[int], str] = node_name,
     keep: Callable[[ModelRecord, Mapping[str, Tensor]], object] | None = None,
     announce: bool = False,
+    parent: str | Sequence[str] = (),
 ) -> S:
     """Make a strategy record every round's aggregate and its contributions.
 
@@ -103,6 +111,7 @@ def record_lineage(
         owner_of=owner_of,
         keep=keep,
         announce=announce,
+        parent=parent,
     )
     return recorder.attach(strategy)
 
@@ -114,8 +123,8 @@ class LineageRecorder:
 
     Args:
         sink: where versions and edges go.
-        project: first part of every id, new for each federation; `""` takes Flower's run,
-            `run-<id>`.
+        project: first part of every id; one that is recorded already goes on. `""` takes Flower's
+            run, `run-<id>`.
         owner: who holds the global models.
         labels: class names in the order of the head's rows; `None` numbers the rows of the last
             matrix, the head's: `"0"`, `"1"`, ...
@@ -123,10 +132,13 @@ class LineageRecorder:
         keep: given every global version and its weights, for instance `ModelStore(...).add`, so
             that requests can be served on them later.
         announce: put `disinherit-model` and `disinherit-created-us` into every train config, so
-            that an owner can keep its update as the very version that is recorded.
+            that an owner can keep its update as the very version that is recorded. One that comes
+            too late for its round has its edge all the same once its owner registers it.
+        parent: ids of versions that the first global model was derived from, where its weights do
+            not say so.
 
     Raises:
-        GraphError: if the project or the owner is no well-formed name.
+        GraphError: if the project or the owner is no well-formed name, or a parent is not there.
     """
 
     def __init__(
@@ -139,8 +151,12 @@ class LineageRecorder:
         owner_of: Callable[[int], str] = node_name,
         keep: Callable[[ModelRecord, Mapping[str, Tensor]], object] | None = None,
         announce: bool = False,
+        parent: str | Sequence[str] = (),
     ) -> None:
         self._outbox = Outbox(sink)
+        self._memory = Memory(sink, self._outbox)
+        self._given = self._memory.check([parent] if isinstance(parent, str) else list(parent))
+        self._past: Past | None = None
         self._project = check_id(project, "project name") if project else ""
         self._owner = check_id(owner, "owner name")
         self._labels = None if labels is None else tuple(labels)
@@ -150,7 +166,6 @@ class LineageRecorder:
         self._time_us = 0
         self._ids: set[str] = set()
         self._global: ModelRecord | None = None
-        self._started = False
         self._announced: dict[int, tuple[str, int]] = {}
         self._contributions: list[tuple[str, object]] = []
         self._received = 0
@@ -209,13 +224,32 @@ class LineageRecorder:
         if not self._project:
             self._project = f"run-{grid.run.run_id}"
         self._outbox.flush()
+        first = self._past is None
+        past = self._look_back()
         state = tensors(arrays)
-        previous = self._global
-        if previous is not None and weights_digest(state) == previous.digest:
+        digest = weights_digest(state)
+        if self._global is not None and digest == self._global.digest:
             return
-        parents = [] if previous is None and not self._started else [self._known_global().id]
-        self._started = True
+        alike = self._memory.with_weights(digest)
+        own = [record for record in alike if record.id in past.globals]
+        if first and own:
+            self._global = own[-1]
+            return
+        parents = [record.id for record in alike] + (self._given if first else [])
+        if not parents and (self._global is not None or not first):
+            parents = [self._known_global().id]
+        self._time_us = max([self._time_us, *(record.created_us for record in alike)])
         self._record_global(server_round - 1, state, dict.fromkeys(parents, 1.0), {})
+
+    def _look_back(self) -> Past:
+        """Return what was recorded of the project before, and go on from there."""
+        if self._past is None:
+            self._past = self._memory.past(self._project)
+            self._ids |= self._past.ids
+            self._global = self._past.latest
+            if self._global is not None:
+                self._time_us = self._global.created_us
+        return self._past
 
     def _see_updates(
         self, server_round: int, replies: Sequence[Message], strategy: Strategy
@@ -288,6 +322,9 @@ class LineageRecorder:
             content[key] = ConfigRecord({**config, MODEL_KEY: id, CREATED_KEY: created})
             message.content = content
             self._announced[node] = id, created
+        if self._global is not None:
+            start, told = self._global.id, self._announced.items()
+            self._memory.announce(Announced(id, self._name(n), start) for n, (id, _) in told)
 
     def _name(self, node: int) -> str:
         try:
@@ -298,7 +335,8 @@ class LineageRecorder:
 
     def _version(self, server_round: int, owner: str = "") -> tuple[str, int]:
         """Return an id that was not given out before, and a time later than all before."""
-        base = f"{self._project}.r{server_round}" + (f".{owner}" if owner else "")
+        number = server_round + (self._past.rounds if self._past is not None else 0)
+        base = f"{self._project}.r{number}" + (f".{owner}" if owner else "")
         id, count = base, 1
         while id in self._ids:
             count += 1

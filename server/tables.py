@@ -58,6 +58,9 @@ MODELS = Table(
     Column("owner", String(128), nullable=False),
     Column("created_us", BigInteger, nullable=False),
     Column("record", LargeBinary, nullable=False),
+    # SHA-256 of the weights.
+    Column("digest", String(64), nullable=False, server_default=""),
+    Index("ix_model_digest", "digest"),
     Index("ix_model_age", "created_us", "id"),
     Index("ix_model_owner_age", "owner", "created_us", "id"),
 )
@@ -73,6 +76,13 @@ EDGES = Table(
     Column("parent", ForeignKey("model.id"), primary_key=True),
     Column("child", ForeignKey("model.id"), primary_key=True, index=True),
     Column("edge", LargeBinary, nullable=False),
+)
+ANNOUNCED = Table(  # versions that owners were told to make, and what they start from
+    "announced",
+    METADATA,
+    Column("model_id", _text(128), primary_key=True),
+    Column("owner", String(128), nullable=False),
+    Column("start_id", _text(128), nullable=False),
 )
 REQUESTS = Table(
     "request",
@@ -277,6 +287,7 @@ def insert_records(db: Connection, records: Sequence[ModelRecord]) -> None:
             "owner": record.owner,
             "created_us": record.created_us,
             "record": _record_bytes(record),
+            "digest": record.digest,
         }
         for record in records
     ]
@@ -305,10 +316,13 @@ def delete_record(db: Connection, model_id: str) -> None:
 
 
 def _put_records(db: Connection, records: Sequence[ModelRecord]) -> None:
-    rows = [{"changed": record.id, "data": _record_bytes(record)} for record in records]
+    rows = [
+        {"changed": record.id, "data": _record_bytes(record), "weights": record.digest}
+        for record in records
+    ]
     if rows:
         query = update(MODELS).where(MODELS.c.id == bindparam("changed"))
-        db.execute(query.values(record=bindparam("data")), rows)
+        db.execute(query.values(record=bindparam("data"), digest=bindparam("weights")), rows)
 
 
 def _record_bytes(record: ModelRecord) -> bytes:

@@ -24,7 +24,16 @@ from disinherit.v1 import unlearning_pb2 as pb
 LEARNED = Provenance("animals", {"cat": 3, "dog": 0})
 RECORD = ModelRecord("r", "anna", "aa", ("cat", "dog"), "0a", 1, LEARNED)
 ENROLMENT = ("enrolment_token", "agent_key", "agent_revocation")
-OF_REVISIONS = ("alembic_version", "packet", "campaign", "audit", "holding", "clock", *ENROLMENT)
+OF_REVISIONS = (
+    "alembic_version",
+    "packet",
+    "campaign",
+    "audit",
+    "holding",
+    "clock",
+    "announced",
+    *ENROLMENT,
+)
 
 
 @pytest.fixture
@@ -67,6 +76,8 @@ def make_old(path: Path) -> None:
             f"ALTER TABLE task DROP COLUMN {name}"
             for name in ("wave", "destroy_us", "destroyed_us")
         ),
+        "DROP INDEX ix_model_digest",
+        "ALTER TABLE model DROP COLUMN digest",
         "DROP INDEX ix_model_age",
         "DROP INDEX ix_model_owner_age",
         "CREATE INDEX ix_model_owner ON model (owner)",
@@ -113,6 +124,9 @@ def test_a_database_in_which_enrolment_made_its_tables_itself_keeps_what_they_ho
         path,
         "UPDATE alembic_version SET version_num = '0007'",
         "DROP TABLE clock",
+        "DROP TABLE announced",
+        "DROP INDEX ix_model_digest",
+        "ALTER TABLE model DROP COLUMN digest",
         "ALTER TABLE campaign DROP COLUMN lease_length_us",
         "INSERT INTO agent_revocation VALUES ('zoe', 5)",
         "INSERT INTO enrolment_token VALUES ('ab', 'zoe', 0, 'cd')",
