@@ -71,8 +71,7 @@ def put_version(
     else:
         sent = present
         if announced is not None:  # what was recorded is what it sent
-            held = {"architecture": record.architecture, "digest": record.digest}
-            sent = replace(present, **held)
+            sent = replace(present, architecture=record.architecture, digest=record.digest)
         InheritanceGraph([sent]).replace(record)
         replace_record(db, record)
     insert_edges(db, new)

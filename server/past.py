@@ -101,6 +101,6 @@ def _find_past(source: LineageSource, project: str) -> Past:
     if not rounds:
         return Past(frozenset(ids))
     last = max(rounds.values())
-    found = source.records(id for id, number in rounds.items() if number == last)
-    latest = max(found.values(), key=lambda record: (record.created_us, record.id))
+    youngest = source.records(id for id, number in rounds.items() if number == last)
+    latest = max(youngest.values(), key=lambda record: (record.created_us, record.id))
     return Past(frozenset(ids), last, frozenset(rounds), latest)
