@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from disinherit.cli.connection import Connection, connected
-from disinherit.cli.output import Format, FormatOption, print_json
+from disinherit.cli.output import Format, FormatOption, print_json, print_line
 
 if TYPE_CHECKING:
     from disinherit.common.audit_lines import Header
@@ -51,8 +51,9 @@ def export(
             }
         )
     else:
-        typer.echo(f"{header.entries} entries in {out}\nhead {header.head or 'none'}")
-        typer.echo(signed(header))
+        print_line(f"{header.entries} entries in {out}")
+        print_line(f"head {header.head or 'none'}")
+        print_line(signed(header))
     return 0
 
 
@@ -84,7 +85,7 @@ def keys(
         print_json({"out": str(out), "keys": listed})
     else:
         for one in known:
-            typer.echo(f"{one.key_id} since {as_time(one.since_us)}")
+            print_line(f"{one.key_id} since {as_time(one.since_us)}")
     return 0
 
 
@@ -123,9 +124,9 @@ def attest(
             }
         )
     else:
-        typer.echo(f"{request_id} is {predicate['state']}: attested in {out}")
-        typer.echo(f"left open: {', '.join(gaps).replace('_', ' ') or 'nothing that is known'}")
-        typer.echo(f"signed by {', '.join(one.key_id for one in envelope.signatures)}")
+        print_line(f"{request_id} is {predicate['state']}: attested in {out}")
+        print_line(f"left open: {', '.join(gaps).replace('_', ' ') or 'nothing that is known'}")
+        print_line(f"signed by {', '.join(one.key_id for one in envelope.signatures)}")
     return 0
 
 

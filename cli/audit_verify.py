@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 import typer
 
 from disinherit.cli.audit import signed
-from disinherit.cli.output import Format, FormatOption, print_json
+from disinherit.cli.output import Format, FormatOption, print_json, print_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -151,12 +151,12 @@ def _show(
         )
         return
     if problem is not None:
-        typer.echo(f"not sound: entry {problem.sequence} {problem.finding}. {problem.reason}")
+        print_line(f"not sound: entry {problem.sequence} {problem.finding}. {problem.reason}")
         return
     about = f" about {header.request_id}" if header.request_id else ""
-    typer.echo(f"sound: {header.entries} entries{about}, head {header.head or 'none'}")
+    print_line(f"sound: {header.entries} entries{about}, head {header.head or 'none'}")
     unchecked = "" if checked else ", which was not checked: give the key with --key"
-    typer.echo(signed(header) + (unchecked if header.signatures else ""))
+    print_line(signed(header) + (unchecked if header.signatures else ""))
     if attested:
-        typer.echo(f"the attestation of {attested} is signed, and the log says the same")
-        typer.echo(f"not compared, as the log does not say it: {', '.join(unknown)}")
+        print_line(f"the attestation of {attested} is signed, and the log says the same")
+        print_line(f"not compared, as the log does not say it: {', '.join(unknown)}")

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from disinherit.cli.output import print_line, warn_line
+
 RUN_EXAMPLES = (
     "Examples:\n\n"
     "disinherit bench run quick --out runs/quick\n\n"
@@ -41,8 +43,8 @@ def run(
     with progress() as say:
         failures = run_suite(load_suite(suite), out, jobs or os.cpu_count() or 1, say)
     for failure in failures:
-        typer.echo(f"error: {failure}", err=True)
-    typer.echo(f"Cells: {out / 'results.jsonl'}. See them: disinherit bench report {out}")
+        warn_line(f"error: {failure}")
+    print_line(f"Cells: {out / 'results.jsonl'}. See them: disinherit bench report {out}")
     return 1 if failures else 0
 
 
@@ -68,7 +70,7 @@ def report(
     page, text = html or beside / "report.html", markdown or beside / "results.md"
     write_atomic(page, render_html(run_record, references, cells).encode())
     write_atomic(text, render_markdown(run_record, references, cells).encode())
-    typer.echo(f"Report: {page} and {text}")
+    print_line(f"Report: {page} and {text}")
     return 0
 
 
@@ -81,5 +83,5 @@ def pack(
     from disinherit.simulations.bench.records import pack_run
 
     pack_run(folder, file)
-    typer.echo(f"Packed: {file}")
+    print_line(f"Packed: {file}")
     return 0

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from disinherit.cli.output import print_line
+
 app = typer.Typer(
     help="Say that something is right which the coordinator cannot know.",
     no_args_is_help=True,
@@ -31,12 +33,12 @@ def clock(config: ConfigOption, yes: YesOption = False) -> int:
     with opened(config) as (database, _):
         with database.reading() as db:
             due = find_due(db)
-        typer.echo(f"the clock says {as_time(now_us())}")
+        print_line(f"the clock says {as_time(now_us())}")
         for request, models in due.items():
-            typer.echo(f"{request}: destroys the old weights of {', '.join(models)}")
+            print_line(f"{request}: destroys the old weights of {', '.join(models)}")
         if not yes:
             typer.confirm("Is it right?", abort=True)
         with database.writing() as db:
             confirm_clock(db, PERSON)
-    typer.echo("confirmed")
+    print_line("confirmed")
     return 0

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from disinherit.cli.output import Format, FormatOption, print_json, progress
+from disinherit.cli.output import Format, FormatOption, print_json, print_line, progress, warn_line
 
 app = typer.Typer(
     help="Run a coordinator, a SuperLink, SuperNodes and agents on this machine.",
@@ -82,19 +82,22 @@ def up(
     if form is Format.JSON:
         print_json(where)
         return 0
-    typer.echo(supervisor_of(files.root).status(), nl=False)
-    typer.echo(f"\nagents connect to {where['agents']}, and enrol at {where['enrolment']}")
-    typer.echo(f"SuperNodes connect to {where['nodes']}; logs are in {where['logs']}")
+    for line in supervisor_of(files.root).status().splitlines():
+        print_line(line)
+    print_line()
+    print_line(f"agents connect to {where['agents']}, and enrol at {where['enrolment']}")
+    print_line(f"SuperNodes connect to {where['nodes']}; logs are in {where['logs']}")
     for owner, owned in folders_without_models(files).items():
-        typer.echo(
+        print_line(
             f"{owner} has no models yet: say what opens them, --factory module:function "
             f"(--agent-factory for agents); its folder is {owned}"
         )
-    typer.echo("\nto ask the coordinator:")
-    typer.echo(f"  export DISINHERIT_SERVER={where['service']} DISINHERIT_CA={where['ca']}")
-    typer.echo(f"  export DISINHERIT_TOKEN={where['operator_token']}")
-    typer.echo("  disinherit request list")
-    typer.echo(f"to approve what was submitted: --token $(cat {where['approver_token_file']})")
+    print_line()
+    print_line("to ask the coordinator:")
+    print_line(f"  export DISINHERIT_SERVER={where['service']} DISINHERIT_CA={where['ca']}")
+    print_line(f"  export DISINHERIT_TOKEN={where['operator_token']}")
+    print_line("  disinherit request list")
+    print_line(f"to approve what was submitted: --token $(cat {where['approver_token_file']})")
     return 0
 
 
@@ -103,7 +106,7 @@ def down(folder: FolderOption = _FOLDER) -> int:
     """End everything that `up` started; keys, databases and models stay."""
     from disinherit.deploy.up import down as end
 
-    typer.echo("everything has ended" if end(folder) else "nothing was running")
+    print_line("everything has ended" if end(folder) else "nothing was running")
     return 0
 
 
@@ -114,9 +117,10 @@ def status(folder: FolderOption = _FOLDER) -> int:
 
     supervisor = supervisor_of(folder.absolute())
     if not supervisor.running():
-        typer.echo("nothing is running")
+        print_line("nothing is running")
         return 1
-    typer.echo(supervisor.status(), nl=False)
+    for line in supervisor.status().splitlines():
+        print_line(line)
     return 0
 
 
@@ -143,8 +147,8 @@ def prepare(
     from disinherit.deploy.preparing import prepare as write
 
     files = write(folder, port, host or (), database)
-    typer.echo(f"{files.root} has all that the coordinator's machine needs")
-    typer.echo(f"owners need {files.ca}")
+    print_line(f"{files.root} has all that the coordinator's machine needs")
+    print_line(f"owners need {files.ca}")
     return 0
 
 
@@ -164,7 +168,7 @@ def admit(
 
     files = prepared(folder)
     admit_node(files, owner, key)
-    typer.echo(f"the node of {owner} is let in at {files.hosts[0]}:{files.ports.nodes}")
+    print_line(f"the node of {owner} is let in at {files.hosts[0]}:{files.ports.nodes}")
     return 0
 
 
@@ -181,6 +185,6 @@ def backup(
     from disinherit.deploy.preparing import prepared
 
     for left in back_up(prepared(folder), target):
-        typer.echo(f"not in the copy: {left}", err=True)
-    typer.echo(f"{target} has the deployment as it is now")
+        warn_line(f"not in the copy: {left}")
+    print_line(f"{target} has the deployment as it is now")
     return 0

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from disinherit.cli.output import Format, FormatOption, print_json
+from disinherit.cli.output import Format, FormatOption, print_json, print_line
 
 EXAMPLES = "Example: disinherit invite anna --config serve.toml"
 
@@ -27,5 +27,5 @@ def invite(
         ca = settings.agents.authority / "ca.pem"
         print_json({"owner": owner, "token": token, "ca": str(ca)})
     else:
-        typer.echo(token)
+        print_line(token)
     return 0

@@ -31,6 +31,7 @@ from disinherit.cli import (
     serve,
     simulate,
 )
+from disinherit.cli.output import print_line, warn_line
 from disinherit.common.errors import DisinheritError
 from disinherit.common.extras import how_to_install, missing_extra
 
@@ -68,7 +69,7 @@ app.command(name="agent", epilog=agent.EXAMPLES)(agent.agent)
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"disinherit {importlib.metadata.version('disinherit')}")
+        print_line(f"disinherit {importlib.metadata.version('disinherit')}")
         raise typer.Exit
 
 
@@ -98,7 +99,8 @@ def run(arguments: list[str] | None = None) -> int:
     try:
         code = app(arguments, standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
-        typer.echo(error.format_message())
+        for line in error.format_message().splitlines():
+            print_line(line)
         return 2
     except click.ClickException as error:
         return _fail(error.format_message(), 2)
@@ -127,5 +129,5 @@ def _interrupted() -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    typer.echo(f"error: {' '.join(message.split())}", err=True)
+    warn_line(f"error: {' '.join(message.split())}")
     return code

@@ -1,15 +1,24 @@
-"""How commands speak: results to standard output, progress to standard error."""
+"""How commands speak: results to standard output, progress to standard error.
+
+Nothing else prints.  What is shown came from elsewhere in part, such as the reason of a request,
+the name of a class, what an owner says of a failure: no character of it moves a cursor, hides or
+turns text, and none is read as markup.
+"""
 
 import enum
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, Protocol
 
 import typer
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.segment import Segment
+from rich.text import Text
+
+from disinherit.common.printable import printable
 
 
 class Format(enum.StrEnum):
@@ -34,38 +43,85 @@ class Say(Protocol):
 
 def print_json(value: Any) -> None:
     """Print a value as JSON on standard output."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    typer.echo(_escaped(json.dumps(value, indent=2, ensure_ascii=False)))
+
+
+def print_json_line(value: Any) -> None:
+    """Print a value as JSON on one line of standard output."""
+    typer.echo(_escaped(json.dumps(value, ensure_ascii=False)))
+
+
+def print_line(text: str = "") -> None:
+    """Print one line on standard output."""
+    typer.echo(printable(text))
+
+
+def warn_line(text: str) -> None:
+    """Print one line on standard error."""
+    typer.echo(printable(text), err=True)
 
 
 def print_rich(*renderables: RenderableType) -> None:
-    """Print tables and text on standard output."""
-    console = Console()
+    """Print tables and text on standard output; what is a string is no markup."""
+    console = _PrintableConsole()
     for renderable in renderables:
         console.print(renderable)
+
+
+class _PrintableConsole(Console):
+    """A console on which text is nothing but text."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return a string as one line, whatever it looks like."""
+        return super().render_str(printable(text), **{**options, "markup": False, "emoji": False})
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """Render; escapes come from this program's styles only."""
+        for segment in super().render(renderable, options):
+            if segment.control or segment.text.isprintable() or segment.text == "\n":
+                yield segment
+            else:
+                lines = (printable(line) for line in segment.text.split("\n"))
+                yield Segment("\n".join(lines), segment.style)
+
+
+def _escaped(text: str) -> str:
+    """Return JSON with escapes in the place of what is not printable, which is in strings only."""
+    if text.replace("\n", "").isprintable():
+        return text
+    return "".join(
+        one if one.isprintable() or one == "\n" else json.dumps(one)[1:-1] for one in text
+    )
 
 
 @contextmanager
 def progress() -> Iterator[Say]:
     """Show what is happening, with the time it took: live on a terminal, else line by line."""
-    console = Console(stderr=True)
+    console = _PrintableConsole(stderr=True)
     started = time.monotonic()
     if not console.is_terminal:
 
         def say_line(message: str) -> None:
-            typer.echo(f"{time.monotonic() - started:6.1f} s  {message}", err=True)
+            warn_line(f"{time.monotonic() - started:6.1f} s  {message}")
 
         yield say_line
         return
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=console, transient=True) as display:
         task = display.add_task("starting")
         last: list[str] = []
 
         def say(message: str) -> None:
             if last:
+                taken = f"{time.monotonic() - started:.1f} s"
                 display.console.print(
-                    f"[green]✓[/] {last[-1]} [dim]{time.monotonic() - started:.1f} s[/]",
-                    highlight=False,
+                    Text.assemble(("✓", "green"), f" {last[-1]} ", (taken, "dim")), highlight=False
                 )
             last[:] = [message]
             display.update(task, description=message)

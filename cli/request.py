@@ -1,13 +1,19 @@
 """`disinherit request`: ask the coordinator to forget, approve it, and follow it."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from disinherit.cli.connection import Connection, connected
-from disinherit.cli.output import Format, FormatOption, print_json, print_rich
+from disinherit.cli.output import (
+    Format,
+    FormatOption,
+    print_json,
+    print_json_line,
+    print_line,
+    print_rich,
+)
 from disinherit.cli.statuses import in_words, status_dict
 
 if TYPE_CHECKING:
@@ -297,10 +303,10 @@ def watch(connection: Connection, request_id: RequestId, form: FormatOption = Fo
     for status in connection.stream("WatchRequest", pb.GetRequestRequest(id=request_id)):
         last = status_dict(status)
         if form is Format.JSON:
-            typer.echo(json.dumps(last, ensure_ascii=False))
+            print_json_line(last)
         else:
             why = f" ({last['halted']})" if last["state"] == "halted" else ""
-            typer.echo(f"{last['state']}{why}: {in_words(last['tasks'])}")
+            print_line(f"{last['state']}{why}: {in_words(last['tasks'])}")
     return 0 if last.get("state") in ("complete", "rolled_back") else 1
 
 

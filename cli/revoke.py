@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from disinherit.cli.output import print_line
+
 EXAMPLES = "Example: disinherit revoke anna --config serve.toml"
 
 
@@ -21,5 +23,5 @@ def revoke(
 
     with open_enrolment(config) as (enrolment, _):
         enrolment.revoke(owner)
-    typer.echo(f"agents of {owner} are refused until it is invited again")
+    print_line(f"agents of {owner} are refused until it is invited again")
     return 0

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from disinherit.cli.output import print_line
+
 app = typer.Typer(
     help="Name training samples for a request, at the owner that knows their ids.",
     no_args_is_help=True,
@@ -47,5 +49,7 @@ def digest(
         raise InputError(
             f"Expected the folder of an owner's models at {store}, but there is no index.db in it."
         )
-    typer.echo(digests_text(model, digest_samples(sample_key(store), chosen, listed)))
+    text = digests_text(model, digest_samples(sample_key(store), chosen, listed))
+    for line in text.splitlines():
+        print_line(line)
     return 0

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from disinherit.cli.output import warn_line
+
 EXAMPLES = (
     "Examples:\n\n"
     "disinherit serve --config serve.toml\n\n"
@@ -92,7 +94,7 @@ def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
     service.start()
-    typer.echo(f"serving on port {service.port}", err=True)
+    warn_line(f"serving on port {service.port}")
     # With an end to each wait: a signal that the kernel hands to another thread (gRPC has some)
     # wakes nobody up, and its handler runs only when this thread does something.
     while not stopped.wait(_AWAKE_SECONDS):

@@ -58,7 +58,11 @@ def test_another_salt_each_time(store: Path, tmp_path: Path, capsys: Capture) ->
         (b"\n\n", (), "a sample id on each line"),
         (b"\xff\xfe", (), "in UTF-8"),
         (None, (), "No such file"),
-        (b"a\n", ("--salt", "pepper"), "a salt of 32 hexadecimal digits, but got 'pepper'"),
+        (
+            b"a\n",
+            ("--salt", "pepper"),
+            "a salt of 32 hexadecimal digits, but got something of 6 char",
+        ),
         (b"a\n", ("--model", "../r1"), "'../r1'"),
         (b"a\n", ("--store", "nowhere"), "there is no index.db"),
     ],
