@@ -28,14 +28,15 @@ from torch import Tensor, nn
 from disinherit.client.owner import Batches
 from disinherit.client.stacking import Stacking
 from disinherit.client.store import ModelStore
+from disinherit.client.structure import Structure
 from disinherit.client.unlearning import unlearn
 from disinherit.common.checkpoints import tensor_bytes, weights_digest, write_atomic
 from disinherit.common.fisher import ClassFishers
 from disinherit.common.fiun import unlearn_parameters
 from disinherit.common.packets import encode_fisher
 from disinherit.common.records import ModelRecord, Provenance
-from disinherit.common.scope import architecture_fingerprint, find_head
-from disinherit.simulations.networks import build_network
+from disinherit.common.scope import architecture_fingerprint
+from disinherit.simulations.networks import Classifier, build_network
 from disinherit.v1 import unlearning_pb2 as pb
 
 LABELS = tuple(f"class {i}" for i in range(10))
@@ -128,7 +129,8 @@ class Case:
         self._loop = folder / "loop"
         self._network = network
         self.parameters = sum(value.numel() for value in network.parameters())
-        self._head = find_head(network)
+        assert isinstance(network, Classifier)
+        self._head = network.known_head()
         self._digests: list[tuple[str, str]] = []
         shapes = {name: network.get_parameter(name).shape for name in self._head.parameters}
         owner = PlainOwner(self._root, network)
@@ -151,6 +153,7 @@ class Case:
                     provenance=Provenance("none", dict.fromkeys(LABELS, SAMPLES)),
                 )
                 added = owner.store.add(record, weights, fishers, "head")
+                owner.store.set_structure(record.id, Structure(self._head, "", ()))
                 self._digests.append((added.digest, added.fisher_digest))
         owner.store.close()
         shutil.copy(self._root / "index.db", self._index)
@@ -158,8 +161,8 @@ class Case:
         self._packet = encode_fisher(
             self._forget,
             labels=LABELS,
-            head_weight=self._head.weight,
-            head_bias=self._head.bias or "",
+            head_weight="head.weight",
+            head_bias="head.bias",
             sources=["root"],
             classes=[LABELS[FORGOTTEN]],
             samples=SAMPLES,
@@ -240,7 +243,7 @@ class Case:
                 reference,
                 alpha=METHOD.alpha,
                 lam=METHOD.lam,
-                head=(self._head.weight, self._head.bias),
+                head=("head.weight", "head.bias"),
                 forgotten_rows=[FORGOTTEN],
             )
             saved: dict[str, Tensor] = weights | new.parameters

@@ -28,11 +28,12 @@ from many_models import FORGOTTEN, LABELS, METHOD, PlainOwner
 from measuring import Claim, Figures, arguments, report
 from torch import Tensor
 
+from disinherit.client.structure import Structure
 from disinherit.common.checkpoints import weights_digest
 from disinherit.common.dampening import dampen
 from disinherit.common.fisher import ClassFishers
 from disinherit.common.records import Inheritance, InheritanceKind, ModelRecord, Provenance
-from disinherit.common.scope import architecture_fingerprint, find_head
+from disinherit.common.scope import architecture_fingerprint
 from disinherit.server.coordinator import Coordinator
 from disinherit.server.store import CoordinatorStore
 from disinherit.server.transport import Answer, Ask
@@ -107,7 +108,7 @@ class Fleet:
         self._network = NETWORK.build(seed=0)
         self._names = [f"owner-{i}" for i in range(owners)]
         torch.manual_seed(0)
-        head = find_head(self._network)
+        head = self._network.known_head()
         shapes = {name: self._network.get_parameter(name).shape for name in head.parameters}
         state = {name: value.detach() for name, value in self._network.state_dict().items()}
         store = CoordinatorStore(folder / "coordinator.db")
@@ -129,6 +130,7 @@ class Fleet:
                         provenance=Provenance("none", dict.fromkeys(LABELS, int(counts[0]))),
                     )
                     added = owner.store.add(record, weights, ClassFishers(sums, counts), "head")
+                    owner.store.set_structure(record.id, Structure(head, "", ()))
                     parent = Inheritance("model-0", record.id, InheritanceKind.TRANSFER)
                     store.add_model(added, [parent] if number else [])
                     number += 1

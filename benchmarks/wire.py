@@ -32,7 +32,6 @@ from disinherit.common.fisher import fisher_diagonal
 from disinherit.common.fisher_codes import decode_values, encode_values
 from disinherit.common.fiun import unlearn_parameters
 from disinherit.common.packets import encode_apart
-from disinherit.common.scope import find_head
 from disinherit.server.agents.fleet import Fleet, FleetSettings
 from disinherit.server.database import Database
 from disinherit.server.transport import Ask
@@ -78,7 +77,7 @@ def main() -> None:
 def sizes(name: str, scope: str) -> Figures:
     """Return how many bytes a device downloads, per encoding."""
     network = CASES[name].build(seed=0)
-    head = find_head(network)
+    (head,) = network.known_head().layers
     names = head.parameters if scope == "head" else [n for n, _ in network.named_parameters()]
     values = {n: torch.rand(network.get_parameter(n).shape).pow(4) for n in names}
     row: Figures = {"network": name, "scope": scope}
@@ -113,7 +112,7 @@ def accuracy(data: Dataset, train: int, held_out: int) -> dict[str, dict[str, fl
         torch.nn.functional.cross_entropy(network(batch), classes).backward()
         optimizer.step()
     network.eval()
-    head = find_head(network)
+    (head,) = network.known_head().layers
     changes = {}
     for scope in SCOPES:
         fishers = fisher_diagonal(network, batches, scope=scope, per_class=True)

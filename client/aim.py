@@ -6,17 +6,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from disinherit.client.heads import find_structure
 from disinherit.client.owner import Owner
+from disinherit.client.structure import Structure
 from disinherit.client.tuning import Pinned, Strength, default_strength
-from disinherit.common.errors import FisherError
+from disinherit.common.errors import FisherError, ScopeError
 from disinherit.common.fisher import ClassFishers
 from disinherit.common.fiun import rows_end_at_bottom
+from disinherit.common.heads import Head
 from disinherit.common.inheritance import inheritance_score
 from disinherit.common.labels import class_indices
 from disinherit.common.merging import merge_fishers
-from disinherit.common.packets import align, decode
+from disinherit.common.packets import Decoded, align, decode
 from disinherit.common.records import ModelRecord
 from disinherit.common.scaling import relative_scale
+from disinherit.common.scope import is_head_scope, resolve_scope
 from disinherit.v1 import unlearning_pb2 as pb
 
 
@@ -28,6 +32,7 @@ class Aim:
         names: parameters in scope, in the network's order.
         aliases: each of them -> all names under which the weights have it.
         out_of_scope: parameters of the packet that the network does not have.
+        not_covered: parameters of the network in the request's scope that the packet does not have.
         forget: merged Fisher of the data to forget, by name, on the owner's device.
         forgotten: indices of the forgotten classes that the model knows.
         head: names of the head's weight and bias; `None` if the packet names none in scope.
@@ -45,6 +50,7 @@ class Aim:
     names: tuple[str, ...]
     aliases: Mapping[str, Sequence[str]]
     out_of_scope: tuple[str, ...]
+    not_covered: tuple[str, ...]
     forget: Mapping[str, Tensor]
     forgotten: tuple[int, ...]
     head: tuple[str, str | None] | None
@@ -192,12 +198,15 @@ def take_aim(
 
     Raises:
         FisherError: if packet, method and model do not fit together.
-        LabelError: if the packet's label space does not fit its head.
+        LabelError: if the packet's label space does not fit its head, or the model's own labels do
+            not fit the model's.
+        ScopeError: if the scope is the head, and the model has none.
         InputError: if a value of the method is out of range.
     """
     if method.reference not in ("retain", "all"):
         raise FisherError(f"Expected reference 'retain' or 'all', but got {method.reference!r}.")
-    fisher = decode(packet)
+    structure = find_structure(owner, record, network)
+    fisher = _with_verified_head(record, decode(packet), structure, method.scope)
     aligned = align(fisher, record.labels)
     own = dict(network.named_parameters())
     names = tuple(name for name in own if name in aligned)
@@ -206,9 +215,16 @@ def take_aim(
     known = [name for name in packet.classes if name in record.labels]
     forgotten = tuple(class_indices(record.labels, known))
     head = [name for name in fisher.head if name in names]
+    if head and structure.head is not None and len(structure.head.layers) > 1:
+        raise FisherError(
+            f"Expected one layer as the head of model {record.id!r}, but its logits are the sum of "
+            f"several: {structure.head}. Unlearn in the scope '{structure.head}'."
+        )
+    # The gauge is free only where softmax directly follows, and nothing else uses the weight.
+    gauge_free = structure.head is not None and structure.head.gauge_free
     rows = forgotten if method.row_scoped and head and packet.classes else None
     only_rows = rows is not None and set(head) == set(names)
-    named = (packet.head_weight, packet.head_bias or None) if head else None
+    named = (fisher.head_weight, fisher.head_bias or None) if head else None
     first = {id(parameter): name for name, parameter in own.items()}
     aliases: dict[str, list[str]] = {}
     for name, parameter in network.named_parameters(remove_duplicate=False):
@@ -217,6 +233,7 @@ def take_aim(
         names=names,
         aliases=aliases,
         out_of_scope=out_of_scope,
+        not_covered=_not_covered(network, method.scope, structure.head, names),
         forget={name: aligned[name].to(owner.device) for name in names},
         forgotten=forgotten,
         head=named,
@@ -226,7 +243,7 @@ def take_aim(
         pinned=Pinned(
             method.alpha if method.HasField("alpha") else None,
             method.lam if method.HasField("lam") else None,
-            method.gauge if method.HasField("gauge") else None,
+            (method.gauge if method.HasField("gauge") else None) if gauge_free else 0.0,
             otherwise=default_strength(
                 only_rows=only_rows,
                 only_head=set(names) <= set(head),
@@ -240,6 +257,46 @@ def take_aim(
         clipped=packet.clip_norm > 0,
         rescale=method.rescale,
     )
+
+
+def _with_verified_head(
+    record: ModelRecord, fisher: Decoded, structure: Structure, scope: str
+) -> Decoded:
+    """Return what a packet holds, with the head it names only if that is the model's own, too.
+
+    A layer of that name may be any other one in this model: then no row of it is a class.
+
+    Raises:
+        FisherError: if the model's head is another one.
+        ScopeError: if the scope is the head and the model has none.
+    """
+    roots = ", ".join(fisher.sources) or "an unknown root"
+    if is_head_scope(scope) and not fisher.head:
+        raise FisherError(f"Expected a Fisher packet of a head, but that of {roots} names none.")
+    if not any(name in fisher.values for name in fisher.head):
+        return fisher
+    if structure.head is None:
+        if is_head_scope(scope):
+            raise ScopeError(structure.reason)
+        return fisher.without_head()
+    if set(fisher.head) != set(structure.head.parameters):
+        raise FisherError(
+            f"Expected the head of model {record.id!r} to be that of {roots}, "
+            f"{', '.join(fisher.head)}, but the model's head is {structure.head}. Unlearn in a "
+            "scope without heads, or make the model a root, or retrain it."
+        )
+    return fisher
+
+
+def _not_covered(
+    network: nn.Module, scope: str, head: Head | None, covered: Sequence[str]
+) -> tuple[str, ...]:
+    """Return the parameters of a network that are in scope by themselves, but not covered."""
+    try:
+        own = resolve_scope(network, scope, head)
+    except ScopeError:  # a glob that fits the roots alone
+        return ()
+    return tuple(sorted(set(own) - set(covered)))
 
 
 def _check_fits(

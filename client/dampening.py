@@ -152,6 +152,7 @@ def dampen_model(
             for name, rows in outcome.selected.items()
         ],
         out_of_scope=aim.out_of_scope,
+        not_covered=aim.not_covered,
         inheritance=inheritance,
         scale=scale,
     )

@@ -1,6 +1,6 @@
 """Confusion counts of the owner's models on its evaluation split."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -13,6 +13,7 @@ from disinherit.client.memory import ShrinkingBatches
 from disinherit.client.owner import Batches, Owner, load_network
 from disinherit.common.checkpoints import weights_digest
 from disinherit.common.errors import DataError
+from disinherit.common.inputs import to_device
 from disinherit.common.records import ModelRecord
 from disinherit.common.sample_digests import samples_of
 from disinherit.v1 import unlearning_pb2 as pb
@@ -69,11 +70,11 @@ def confusion_counts(
     model = model.to(device).eval()
 
     @torch.inference_mode()
-    def count(fitting: Batches) -> Tensor:
+    def count(fitting: Iterable[tuple[tuple[Tensor, ...], Tensor]]) -> Tensor:
         counts = torch.zeros(classes * classes, dtype=torch.int64)
         for inputs, targets in fitting:
             if len(targets):
-                logits = model(inputs.to(device))
+                logits = model(*to_device(inputs, device))
                 _check(logits, targets, classes)
                 pairs = targets.cpu() * classes + logits.argmax(dim=1).cpu()
                 counts += torch.bincount(pairs, minlength=classes * classes)
@@ -82,8 +83,13 @@ def confusion_counts(
     return ShrinkingBatches(batches).run(count)
 
 
-def _check(logits: Tensor, targets: Tensor, classes: int) -> None:
+def _check(logits: object, targets: Tensor, classes: int) -> None:
     """Refuse what would be counted in the row of another class."""
+    if not isinstance(logits, Tensor):
+        raise DataError(
+            f"Expected logits [{len(targets)}, {classes}], one per class, but the model returned "
+            f"{type(logits).__name__}; wrap it so that it returns the logits alone."
+        )
     if logits.shape != (len(targets), classes):
         raise DataError(
             f"Expected logits [{len(targets)}, {classes}], one per class, but the model returned "

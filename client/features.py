@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from disinherit.client.memory import ShrinkingBatches
 from disinherit.client.owner import Batches
 from disinherit.common.errors import DataError, ScopeError
-from disinherit.common.scope import Head, find_head
+from disinherit.common.heads import HeadLayer, exact_layer
+from disinherit.common.inputs import to_device
 from disinherit.common.substitution import call_with
 
 _PROBED = 8
@@ -72,10 +73,11 @@ class CachedLogits:
         self._model = model.to(device).eval()
         self._device = device
         self._batches = ShrinkingBatches(batches)
-        first = next((inputs for inputs, targets in batches if len(targets)), None)
+        first = next((inputs for inputs, targets in self._batches if len(targets)), None)
         if first is None:
             raise DataError("Expected at least one sample to compute logits on, but got none.")
-        self._head = self._separate_head(names, first[:_PROBED].to(device))
+        few = to_device([tensor[:_PROBED] for tensor in first], device)
+        self._head = self._separate_head(names, few)
         self.shared = self._head is not None
         self.cached = self._head is not None and names <= set(self._head.parameters)
         if self.cached:
@@ -84,7 +86,7 @@ class CachedLogits:
             )
         else:
             # The samples themselves, so that a slow loader is asked once and not per candidate.
-            kept = [(inputs, targets) for inputs, targets in batches if len(targets)]
+            kept = [(inputs, targets) for inputs, targets in self._batches if len(targets)]
             self._batches = ShrinkingBatches(kept)
             self.targets = torch.cat([targets for _, targets in kept]).to(device)
 
@@ -100,11 +102,13 @@ class CachedLogits:
         for piece in features.split(max(1, _PIECE // len(weight))):
             yield nn.functional.linear(piece, weight, bias).view(-1, len(candidates), classes)
 
-    def _separate_head(self, names: frozenset[str], inputs: Tensor) -> Head | None:
+    def _separate_head(self, names: frozenset[str], inputs: Sequence[Tensor]) -> HeadLayer | None:
         """Return the head if logits are what it makes of features that do not depend on it."""
         try:
-            head = find_head(self._model)
+            head = exact_layer(self._model, inputs)
         except ScopeError:
+            return None
+        if head is None or not isinstance(self._model.get_submodule(head.module), nn.Linear):
             return None
         deeper = names - set(head.parameters)
         # Other weights, but not too far away: logits have to stay numbers.
@@ -119,7 +123,7 @@ class CachedLogits:
         return head if same else None
 
     def _stacked_heads(
-        self, head: Head, candidates: Sequence[Mapping[str, Tensor]]
+        self, head: HeadLayer, candidates: Sequence[Mapping[str, Tensor]]
     ) -> tuple[Tensor, Tensor | None]:
         """Return the weights `[K C, d]` and biases `[K C]` of the candidates' heads."""
         own = {name: self._model.get_parameter(name) for name in head.parameters}
@@ -131,20 +135,22 @@ class CachedLogits:
         return self._batches.run(lambda batches: self._features_and_targets(batches, parameters))[0]
 
     def _features_and_targets(
-        self, batches: Iterable[tuple[Tensor, Tensor]], parameters: Mapping[str, Tensor]
+        self,
+        batches: Iterable[tuple[Sequence[Tensor], Tensor]],
+        parameters: Mapping[str, Tensor],
     ) -> tuple[Tensor, Tensor]:
         assert self._head is not None
         features, targets = [], []
         for inputs, classes in batches:
             if len(classes):
-                found = self._features_of(self._head, inputs.to(self._device), parameters)
+                found = self._features_of(self._head, to_device(inputs, self._device), parameters)
                 assert found is not None
                 features.append(found)
                 targets.append(classes.to(self._device))
         return torch.cat(features), torch.cat(targets)
 
     def _features_of(
-        self, head: Head, inputs: Tensor, parameters: Mapping[str, Tensor]
+        self, head: HeadLayer, inputs: Sequence[Tensor], parameters: Mapping[str, Tensor]
     ) -> Tensor | None:
         """Return what the head gets, `[n, d]`; `None` unless it is called once, with a tensor."""
         calls: list[tuple[Any, ...]] = []
@@ -159,10 +165,13 @@ class CachedLogits:
     def _all_logits(self, parameters: Mapping[str, Tensor]) -> Tensor:
         return self._batches.run(
             lambda batches: torch.cat(
-                [self._outputs(inputs.to(self._device), parameters) for inputs, _ in batches]
+                [
+                    self._outputs(to_device(inputs, self._device), parameters)
+                    for inputs, _ in batches
+                ]
             )
         )
 
-    def _outputs(self, inputs: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
-        logits: Tensor = call_with(self._model, parameters, (inputs,))
+    def _outputs(self, inputs: Sequence[Tensor], parameters: Mapping[str, Tensor]) -> Tensor:
+        logits: Tensor = call_with(self._model, parameters, tuple(inputs))
         return logits

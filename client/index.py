@@ -14,15 +14,18 @@ from typing import Any
 
 from disinherit.client.ledger import Destruction, LedgerEntry, RollBack
 from disinherit.client.parts import Part
+from disinherit.client.structure import Structure
 from disinherit.common.errors import StoreError
 from disinherit.common.records import ModelRecord, ModelStatus, Provenance
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 BUSY_SECONDS = 60.0
 
 _DESTROYED = """CREATE TABLE destroyed (
     model_id TEXT PRIMARY KEY REFERENCES models, request_id TEXT NOT NULL, digest TEXT NOT NULL,
     held_by TEXT NOT NULL)"""
+_STRUCTURES = """CREATE TABLE structures (
+    model_id TEXT PRIMARY KEY REFERENCES models, structure TEXT NOT NULL)"""
 _SET_VERSION = f"PRAGMA user_version = {SCHEMA_VERSION}"
 _SCHEMA = (
     "CREATE TABLE store (owner TEXT NOT NULL)",
@@ -44,9 +47,10 @@ _SCHEMA = (
         digest TEXT PRIMARY KEY, base TEXT NOT NULL, pack TEXT NOT NULL, place INTEGER NOT NULL,
         cleared TEXT NOT NULL)""",
     _DESTROYED,
+    _STRUCTURES,
     _SET_VERSION,
 )
-_UPGRADES = {3: (_DESTROYED, _SET_VERSION)}
+_UPGRADES = {3: (_DESTROYED, _STRUCTURES, _SET_VERSION), 4: (_STRUCTURES, _SET_VERSION)}
 """Older version -> what it takes to have the present one."""
 
 _PRESENT = "id NOT IN (SELECT model_id FROM destroyed)"
@@ -166,6 +170,26 @@ class Index:
         """Return the scope of a version's Fisher summary, or `""`."""
         row = self._db.execute("SELECT fisher_scope FROM models WHERE id = ?", (model_id,))
         return str(row.fetchone()[0])
+
+    def structure(self, model_id: str) -> Structure | None:
+        """Return what is known of a version's structure, or `None`."""
+        query = "SELECT structure FROM structures WHERE model_id = ?"
+        row = self._db.execute(query, (model_id,)).fetchone()
+        return None if row is None else Structure.from_json(row[0])
+
+    def set_structure(self, model_id: str, structure: Structure) -> None:
+        """Note what is known of a version's structure."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO structures VALUES (?, ?)", (model_id, structure.to_json())
+        )
+
+    def inherit_structure(self, successor_id: str, model_id: str) -> None:
+        """Note that a version has the structure of the one it was made of, if that is known."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO structures "
+            "SELECT ?, structure FROM structures WHERE model_id = ?",
+            (successor_id, model_id),
+        )
 
     def entry(self, model_id: str) -> LedgerEntry | None:
         """Return the ledger entry of a version, or `None` if nothing was unlearned in it."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from disinherit.common.errors import DataError
+from disinherit.common.inputs import unpack_batch
 
 T = TypeVar("T")
 
@@ -18,13 +19,14 @@ class ShrinkingBatches:
     """Batches that are halved, and stay halved, when computing on them takes too much memory.
 
     Args:
-        batches: inputs `[n, ...]` and class indices `[n]`; iterating again starts again.
+        batches: inputs, a tensor `[n, ...]` or several, and class indices `[n]`; iterating again
+            starts again.
 
     Raises:
         DataError: if the batches can be iterated only once.
     """
 
-    def __init__(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+    def __init__(self, batches: Iterable[object]) -> None:
         if iter(batches) is batches:
             raise DataError(
                 "Expected batches that can be iterated again, such as a list or a DataLoader, but "
@@ -34,18 +36,26 @@ class ShrinkingBatches:
         self._limit: int | None = None
         self._largest = 0
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the batches, none larger than what was found to fit."""
+    def __iter__(self) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
+        """Yield the inputs of the batches, one or several, and the class indices.
+
+        None is larger than what was found to fit.
+
+        Raises:
+            FisherError: if a batch is no pair of inputs and targets.
+        """
         self._largest = 0
-        for inputs, targets in self._batches:
+        for index, item in enumerate(self._batches):
+            inputs, targets = unpack_batch(item, index)
             size = min(self._limit or len(targets), len(targets))
             self._largest = max(self._largest, size)
             if size == len(targets):
                 yield inputs, targets
             else:
-                yield from zip(inputs.split(size), targets.split(size), strict=True)
+                pieces = zip(*(tensor.split(size) for tensor in inputs), strict=True)
+                yield from zip(pieces, targets.split(size), strict=True)
 
-    def run(self, compute: Callable[[Iterable[tuple[Tensor, Tensor]]], T]) -> T:
+    def run(self, compute: Callable[[Iterable[tuple[tuple[Tensor, ...], Tensor]]], T]) -> T:
         """Compute on all batches, from the start again with halved ones when memory runs out.
 
         Args:

@@ -9,10 +9,14 @@ from torch import Tensor, nn
 from disinherit.client.failures import one_line
 from disinherit.client.store import ModelStore
 from disinherit.common.errors import CheckpointError
+from disinherit.common.inputs import Inputs
 from disinherit.common.records import ModelRecord
 
-Batches = Iterable[tuple[Tensor, Tensor]]
-"""Batches of (inputs `[n, ...]`, class indices `[n]`); iterating again starts again."""
+Batches = Iterable[tuple[Inputs, Tensor]]
+"""Batches of inputs and class indices `[n]`; iterating again starts again.
+
+The inputs are one tensor `[n, ...]`, or a tuple of several, in the order of the model's arguments.
+"""
 
 
 class Owner(Protocol):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from disinherit.client.failures import explain
+from disinherit.client.heads import find_structure
 from disinherit.client.noise import add_noise
 from disinherit.client.owner import Owner, load_network
 from disinherit.client.release import OPEN, ReleasePolicy, policy_of
@@ -21,7 +22,7 @@ from disinherit.common.labels import class_indices
 from disinherit.common.packets import encode_fisher
 from disinherit.common.records import ModelRecord
 from disinherit.common.sample_digests import samples_of
-from disinherit.common.scope import Head, find_head, resolve_scope
+from disinherit.common.scope import is_head_scope, resolve_scope
 from disinherit.v1 import unlearning_pb2 as pb
 
 _log = logging.getLogger(__name__)
@@ -71,9 +72,12 @@ def _packets(
     # Of a root that was destroyed, its successor has the summary, but for what was forgotten then.
     record = owner.store.standing_in(root.model_id)
     network = load_network(owner, record, owner.store.weights(record.id))
-    names = resolve_scope(network, method.scope)
+    structure = find_structure(owner, record, network)
+    if is_head_scope(method.scope) and structure.head is None:
+        raise ScopeError(structure.reason)
+    names = resolve_scope(network, method.scope, structure.head)
     fishers = _class_fishers if root.classes else _sample_fishers
-    head = _head(network)
+    first, *others = structure.head.layers if structure.head else (None,)
     packets = []
     for released in fishers(owner, record, root, network, names, policy):
         fisher = released.fisher
@@ -87,8 +91,9 @@ def _packets(
         packet = encode_fisher(
             values,
             labels=record.labels,
-            head_weight=head.weight if head else "",
-            head_bias=(head.bias or "") if head else "",
+            head_weight=first.weight if first else "",
+            head_bias=(first.bias or "") if first else "",
+            further_heads=[name for layer in others if layer for name in layer.parameters],
             sources=[root.model_id],
             classes=released.classes,
             samples=fisher.count,
@@ -167,11 +172,3 @@ def _to_release(
             "its owner's clip_norm says, but it is gone."
         )
     return class_fishers(owner, record, network, names, batches, policy.clip_norm)
-
-
-def _head(network: nn.Module) -> Head | None:
-    """Return the head, or `None`: a scope of another kind does not need one."""
-    try:
-        return find_head(network)
-    except ScopeError:
-        return None

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from disinherit.client.owner import Batches
 from disinherit.common.errors import DataError
+from disinherit.common.inputs import to_device, unpack_batch
 from disinherit.common.substitution import call_with
 
 BATCH = 64
@@ -73,7 +74,8 @@ def repair(
         for _ in range(steps):
             left = left or list(torch.randperm(len(targets), generator=generator).split(BATCH))
             chosen = left.pop()
-            logits = call_with(model, new, (inputs[chosen].to(device),))
+            arguments = to_device([tensor[chosen] for tensor in inputs], device)
+            logits = call_with(model, new, arguments)
             optimizer.zero_grad()
             F.cross_entropy(logits, targets[chosen].to(device)).backward()
             optimizer.step()
@@ -87,21 +89,30 @@ def repair(
 
 def _choice(
     batches: Batches, forgotten: Sequence[int], most: int, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
+) -> tuple[list[Tensor], Tensor]:
     """Return retained samples, chosen at random where there are more than so many."""
-    inputs, targets, keys = [], [], []
+    inputs: list[list[Tensor]] = []
+    targets: list[Tensor] = []
+    keys: list[Tensor] = []
     held = 0
-    for some, classes in batches:
+    for index, item in enumerate(batches):
+        some, classes = unpack_batch(item, index)
         kept = ~torch.isin(classes.cpu(), torch.tensor(list(forgotten), dtype=classes.dtype))
-        inputs.append(some.cpu()[kept])
+        inputs.append([tensor.cpu()[kept] for tensor in some])
         targets.append(classes.cpu()[kept])
         keys.append(torch.rand(len(targets[-1]), generator=generator, dtype=torch.float64))
         held += len(targets[-1])
         if held > 2 * most:  # the samples with the smallest keys are a uniform choice of all
             order = torch.cat(keys).argsort()[:most]
-            inputs, targets, keys = ([torch.cat(one)[order]] for one in (inputs, targets, keys))
+            inputs = [_joined(inputs, order)]
+            targets, keys = ([torch.cat(one)[order]] for one in (targets, keys))
             held = most
     if not held:
         raise DataError("Expected samples that are to be kept, to repair with, but got none.")
     order = torch.cat(keys).argsort()[:most]
-    return torch.cat(inputs)[order], torch.cat(targets)[order]
+    return _joined(inputs, order), torch.cat(targets)[order]
+
+
+def _joined(inputs: Sequence[Sequence[Tensor]], order: Tensor) -> list[Tensor]:
+    """Return each argument's rows of all batches, in this order."""
+    return [torch.cat(parts)[order] for parts in zip(*inputs, strict=True)]

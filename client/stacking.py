@@ -9,6 +9,7 @@ else there is about a model, or wrong with it, is left to the way that takes one
 other.
 """
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,18 +20,22 @@ from torch import Tensor
 from disinherit.client.aim import Aim, take_aim
 from disinherit.client.changes import Change, Origin
 from disinherit.client.dampening import find_task
-from disinherit.client.failures import explain
+from disinherit.client.failures import explain, one_line
 from disinherit.client.objects import fishers_digest, without_classes
 from disinherit.client.owner import Owner, load_network
+from disinherit.client.structure import Structure, tied_names
 from disinherit.client.successors import make_successor
 from disinherit.common.checkpoints import Manifest, make_manifest, manifest_digest
 from disinherit.common.dampening import Dampened
+from disinherit.common.errors import InputError
 from disinherit.common.labels import class_indices
 from disinherit.common.record_proto import record_to_proto
 from disinherit.common.records import ModelRecord, check_id
 from disinherit.common.scaling import scaled
 from disinherit.common.stacked import unlearn_stacked
 from disinherit.v1 import unlearning_pb2 as pb
+
+_log = logging.getLogger(__name__)
 
 BATCH_MODELS = 256
 BATCH_BYTES = 64 << 20
@@ -70,6 +75,10 @@ class _Batch:
         return len(self.models) >= BATCH_MODELS or self.bytes >= BATCH_BYTES
 
 
+_Key = tuple[str, tuple[str, ...], int, Structure]
+"""Architecture, labels, index of the packet, and what forward passes and tied names showed."""
+
+
 class Stacking:
     """Unlearns in many models of one message.
 
@@ -81,7 +90,8 @@ class Stacking:
     def __init__(self, owner: Owner, task: pb.UnlearnTask) -> None:
         self._owner = owner
         self._task = task
-        self._kinds: dict[tuple[str, tuple[str, ...], int], _Kind] = {}
+        self._kinds: dict[_Key, _Kind | None] = {}
+        self._told: set[tuple[_Kind | None, type[Exception]]] = set()
 
     def unlearn(self, models: Sequence[pb.ModelTask]) -> dict[str, pb.ModelResult]:
         """Unlearn in those of the models that can be taken together.
@@ -105,10 +115,13 @@ class Stacking:
         started = time.perf_counter()
         if model.samples or self._task.method.repair_steps or self._task.measure_retain:
             return
+        kind = None
         try:
             check_id(self._task.request_id, "request id")
             record, packet = find_task(self._owner, self._task, model)
             kind = self._kind(record, packet, model.fisher)
+            if kind is None:
+                return
             aim = kind.aim
             if aim.tunable and self._owner.tuning_data(record) is not None:
                 return
@@ -124,7 +137,9 @@ class Stacking:
             forgotten = [name for name in packet.classes if name in record.labels]
             cleared = {*origin.cleared, *class_indices(record.labels, forgotten)}
             digest = fishers_digest(without_classes(origin.fishers, sorted(cleared)))
-        except Exception:  # whatever it is, it is met again, and told of, one by one
+        except Exception as error:  # also what the owner's loaders and networks raise
+            # It is met again, and told of, one by one.
+            self._leave(kind, model.model_id, error)
             return
         member = _Member(
             origin.without_fishers(),
@@ -140,15 +155,42 @@ class Stacking:
         held = (*origin.tensors.values(), *origin.carried.values(), *reference.values())
         batch.bytes += sum(tensor.nbytes for tensor in held)
 
-    def _kind(self, record: ModelRecord, packet: pb.FisherPacket, position: int) -> _Kind:
-        key = record.architecture, record.labels, position
-        kind = self._kinds.get(key)
-        if kind is None:
+    def _kind(self, record: ModelRecord, packet: pb.FisherPacket, position: int) -> _Kind | None:
+        """Return what models like this one are dampened by; `None` if they are done one by one.
+
+        Two networks may have the same tensors and yet another head, or tie other parameters.  Of
+        a model that was registered the store knows, so that no network is made for it.
+        """
+        structure = self._owner.store.structure(record.id)
+        if structure is None:
+            return None
+        key = record.architecture, record.labels, position, structure
+        if key not in self._kinds:
             stored = self._owner.store.weights(record.id)
             network = load_network(self._owner, record, stored)
-            aim = take_aim(self._owner, record, network, packet, self._task.method)
-            kind = self._kinds[key] = _Kind(aim, _layout(make_manifest(stored)), packet)
-        return kind
+            if tied_names(network) != structure.ties:
+                return None
+            try:
+                aim = take_aim(self._owner, record, network, packet, self._task.method)
+            except InputError as error:  # as for all models of this kind
+                self._kinds[key] = None
+                self._leave(None, record.id, error)
+                return None
+            self._kinds[key] = _Kind(aim, _layout(make_manifest(stored)), packet)
+        return self._kinds[key]
+
+    def _leave(self, kind: _Kind | None, model_id: str, error: Exception) -> None:
+        """Log, once for each kind and reason, why models are not taken together."""
+        told = kind, type(error)
+        if told not in self._told:
+            self._told.add(told)
+            _log.info(
+                "request %r: model %r, and others like it, are unlearned in one by one: %s: %s",
+                self._task.request_id,
+                model_id,
+                type(error).__name__,
+                one_line(error),
+            )
 
     def _apply(self, batch: _Batch) -> dict[str, pb.ModelResult]:
         results: dict[str, pb.ModelResult] = {}
@@ -217,6 +259,7 @@ class Stacking:
                 for name, rows in outcome.selected.items()
             ],
             out_of_scope=aim.out_of_scope,
+            not_covered=aim.not_covered,
             inheritance=member.inheritance,
             scale=member.scale,
             successor=record_to_proto(successor),

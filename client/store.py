@@ -41,6 +41,7 @@ from disinherit.client.destruction import Destroyed, bury
 from disinherit.client.ledger import Application, LedgerEntry, RollBack
 from disinherit.client.parts import Part
 from disinherit.client.stored_models import StoredModels
+from disinherit.client.structure import Structure
 from disinherit.common.checkpoints import sync_folder
 from disinherit.common.errors import StoreError
 from disinherit.common.fisher import ClassFishers
@@ -115,6 +116,15 @@ class ModelStore(StoredModels):
         with self._writing():
             return self._register(self._present(model_id), fishers, scope)
 
+    def set_structure(self, model_id: str, structure: Structure) -> None:
+        """Keep what is known of a version's structure; its successors inherit it.
+
+        Raises:
+            StoreError: if there is no such model.
+        """
+        with self._writing():
+            self._index.set_structure(self._present(model_id).id, structure)
+
     def apply(self, application: Application) -> LedgerEntry:
         """Record that a version was unlearned in: its successor, and the entry in the ledger.
 
@@ -154,6 +164,7 @@ class ModelStore(StoredModels):
             else:
                 check_taken_over(application, stored)
             self._put(successor.digest, application.weights)
+            self._index.inherit_structure(successor.id, application.model_id)
             if application.fishers is not None:
                 self._register(successor, application.fishers, application.fisher_scope)
             self._index.set_status(application.model_id, ModelStatus.SUPERSEDED)
@@ -222,6 +233,7 @@ class ModelStore(StoredModels):
                 Part(successor.fisher_digest, origin.fisher_base, cleared=change.cleared)
             )
         self._index.insert(successor)
+        self._index.inherit_structure(successor.id, origin.record.id)
         self._index.set_fisher(successor.id, successor.fisher_digest, origin.fisher_scope)
         self._index.set_status(origin.record.id, ModelStatus.SUPERSEDED)
         self._index.append(

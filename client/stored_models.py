@@ -15,6 +15,7 @@ from disinherit.client.checks import check_present
 from disinherit.client.index import Index, index_errors
 from disinherit.client.ledger import Destruction, LedgerEntry, RollBack
 from disinherit.client.objects import Objects
+from disinherit.client.structure import Structure
 from disinherit.common.checkpoints import sync_folder
 from disinherit.common.errors import StoreError
 from disinherit.common.fisher import ClassFishers
@@ -101,6 +102,11 @@ class StoredModels:
             if not digest:
                 return None
             return self._fishers(digest, model_id), self._index.fisher_scope(model_id)
+
+    def structure(self, model_id: str) -> Structure | None:
+        """Return what is known of a version's structure; `None` before it was registered."""
+        with self._locked(exclusive=False):
+            return self._index.structure(model_id)
 
     def applied(
         self, request_id: str, digest: str, model_id: str | None = None

@@ -11,14 +11,16 @@ import torch
 from torch import nn
 
 from disinherit.client.failures import explain
+from disinherit.client.heads import find_structure
 from disinherit.client.memory import ShrinkingBatches
 from disinherit.client.owner import Batches, Owner, load_network
 from disinherit.client.release import OPEN, ReleasePolicy, policy_of
-from disinherit.common.errors import FisherError
+from disinherit.client.structure import tied_names
+from disinherit.common.errors import FisherError, ScopeError
 from disinherit.common.fisher import ClassFishers, fisher_diagonal
 from disinherit.common.record_proto import record_to_proto
 from disinherit.common.records import FisherScale, ModelRecord
-from disinherit.common.scope import resolve_scope
+from disinherit.common.scope import is_head_scope, resolve_scope
 from disinherit.v1 import unlearning_pb2 as pb
 
 
@@ -134,7 +136,18 @@ def _registered(
 ) -> ModelRecord:
     if owner.store.destroyed(record.id) is not None:
         return record
-    names = resolve_scope(owner.network(record), scope)
+    network = owner.network(record)
+    kept = owner.store.structure(record.id)
+    if kept is None or kept.ties != tied_names(network):
+        network = load_network(owner, record, owner.store.weights(record.id))
+        kept = find_structure(owner, record, network)
+        if kept.seen:
+            owner.store.set_structure(record.id, kept)
+    if is_head_scope(scope) and kept.head is None:
+        if not kept.seen:
+            return record
+        raise ScopeError(kept.reason)
+    names = resolve_scope(network, scope, kept.head)
     summary = _covering(owner, record, names)
     if summary is None:
         if owner.training_data(record) is None:

@@ -24,8 +24,7 @@ from disinherit.common._fisher_forward import (
 from disinherit.common._fisher_sums import Batch, Sums
 from disinherit.common._layer_fishers import Sink, needs_dims, rule_for
 from disinherit.common._residuals import residuals
-from disinherit.common.errors import FisherError, ScopeError
-from disinherit.common.scope import find_head
+from disinherit.common.errors import FisherError
 from disinherit.common.substitution import call_with
 
 _log = logging.getLogger(__name__)
@@ -97,37 +96,33 @@ class HeadMethod:
     """
 
     def __init__(self, seen: Probe) -> None:
-        try:
-            head = find_head(seen.model)
-        except ScopeError as error:
-            raise Unsupported(str(error)) from None
+        if len(seen.layers) != 1:
+            raise Unsupported(f"{sorted(seen.parameters)} do not belong to one layer")
         self._model = seen.model
-        self._head = head
-        self._layer = seen.model.get_submodule(head.module)
+        ((self._path, self._layer),) = seen.layers.items()
         self._names = tuple(seen.parameters)
-        if outside := set(self._names) - set(head.parameters):
-            raise Unsupported(f"{sorted(outside)} do not belong to the head {head.module!r}")
         if type(self._layer) is not nn.Linear:
-            raise Unsupported(f"the head {head.module!r} is a {type(self._layer).__name__}")
+            raise Unsupported(f"the layer {self._path!r} is a {type(self._layer).__name__}")
         if reused := [name for name in self._names if seen.uses[name] > 1]:
             raise Unsupported(f"{reused} are used elsewhere too")
 
     def add(self, batch: Batch, sums: Sums) -> None:
         """Add the batch by the closed form."""
-        path = self._head.module
+        path = self._path
         with torch.no_grad():
             logits, calls = observe(self._model, {path: self._layer}, batch.inputs)
             call = calls[path][0] if len(calls[path]) == 1 else None
             if call is None or not call.is_input_intact or not call.is_model_output(logits):
                 raise Unsupported(
-                    f"the model's output is not that of one call of its head {path!r}"
+                    f"the model's output is not that of one call of its layer {path!r}"
                 )
             directions, scales = residuals(logits, batch.targets)
             found = directions * scales.unsqueeze(1)
-            if self._head.weight in self._names:
-                sums.add_outer(self._head.weight, batch, found, call.input)
-            if self._head.bias in self._names:
-                sums.add(self._head.bias, batch, found, slice(None))
+            for name in self._names:
+                if name.endswith("weight"):
+                    sums.add_outer(name, batch, found, call.input)
+                else:
+                    sums.add(name, batch, found, slice(None))
 
 
 class LayersMethod:

@@ -15,8 +15,9 @@ from disinherit.common._fisher_methods import (
     SamplesMethod,
     probe,
 )
-from disinherit.common._fisher_sums import Batch, Sums, as_arguments, make_batch, to_device
+from disinherit.common._fisher_sums import Batch, Sums, make_batch
 from disinherit.common.errors import FisherError
+from disinherit.common.inputs import refused_inputs, to_device, unpack_batch
 
 Factory = Callable[[Probe], Method]
 
@@ -52,7 +53,7 @@ def run(
     sums: Sums | None = None
     with torch.inference_mode(False), prepared(model, names):
         for index, item in enumerate(batches):
-            inputs, targets = _unpack(item, index)
+            inputs, targets = unpack_batch(item, index)
             if inputs[0].shape[0] == 0:
                 continue
             try:
@@ -68,11 +69,7 @@ def run(
             except (FisherError, torch.OutOfMemoryError):
                 raise
             except (RuntimeError, TypeError, ValueError, LookupError) as error:
-                raise FisherError(
-                    f"Expected inputs that {type(model).__name__} can take and differentiate, but "
-                    f"batch {index} with inputs {[list(t.shape) for t in inputs]} on {device} got "
-                    f"{type(error).__name__}: {error}"
-                ) from error
+                raise refused_inputs(model, index, inputs, device, error) from error
     if sums is None:
         raise FisherError("Expected at least one sample, but got none in all batches.")
     return sums.results(), sums.counts
@@ -106,16 +103,6 @@ class _Choice:
         raise FisherError(
             f"Expected a model that the method can handle, but {reason}; use method 'auto'."
         )
-
-
-def _unpack(item: object, index: int) -> tuple[tuple[Tensor, ...], Tensor]:
-    if not isinstance(item, list | tuple) or len(item) != 2 or not isinstance(item[1], Tensor):
-        shown = f"{len(item)} items" if isinstance(item, list | tuple) else type(item).__name__
-        raise FisherError(
-            f"Expected batch {index} to be (inputs, targets) with a tensor of targets, but got "
-            f"{shown}."
-        )
-    return as_arguments(item[0]), item[1]
 
 
 def _check_classes(found: int, expected: int | None) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from disinherit.common._residuals import widest
 from disinherit.common.errors import FisherError
+from disinherit.common.inputs import to_device
 
 # Numbers of per-sample gradients held at once, unless a number of samples is given: at most,
 # and where a loop over few samples costs next to nothing, so that they stay in a cache.
@@ -219,33 +220,3 @@ def make_batch(
         torch.bincount(labels, minlength=num_classes),
         labels.argsort(stable=True).to(device),
     )
-
-
-def as_arguments(inputs: object) -> tuple[Tensor, ...]:
-    """Return the positional arguments of the model.
-
-    Raises:
-        FisherError: if they are not tensors with equally many rows.
-    """
-    arguments = tuple(inputs) if isinstance(inputs, list | tuple) else (inputs,)
-    if not arguments:
-        raise FisherError("Expected at least one input tensor, but got an empty sequence.")
-    for tensor in arguments:
-        if not isinstance(tensor, Tensor) or tensor.ndim == 0:
-            raise FisherError(
-                f"Expected inputs to be tensors with one row per sample, but got "
-                f"{tensor if isinstance(tensor, Tensor) else type(tensor).__name__}."
-            )
-    if len({tensor.shape[0] for tensor in arguments}) != 1:
-        raise FisherError(
-            f"Expected inputs with one row per sample each, but got shapes "
-            f"{[list(tensor.shape) for tensor in arguments]}."
-        )
-    return arguments
-
-
-def to_device(inputs: tuple[Tensor, ...], device: torch.device) -> tuple[Tensor, ...]:
-    """Return the tensors there, without a graph."""
-    moved = [tensor.detach().to(device, non_blocking=True) for tensor in inputs]
-    # Autograd refuses to save a tensor that was made in inference mode; a copy of it is fine.
-    return tuple(tensor.clone() if tensor.is_inference() else tensor for tensor in moved)

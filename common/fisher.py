@@ -19,7 +19,9 @@ from torch import Tensor, nn
 
 from disinherit.common._fisher_run import METHODS, run
 from disinherit.common.errors import FisherError
-from disinherit.common.scope import resolve_scope
+from disinherit.common.heads import find_head
+from disinherit.common.inputs import first_inputs
+from disinherit.common.scope import is_head_scope, resolve_scope
 
 # `Any` as a data loader yields lists, which no tuple type describes.
 Batches = Iterable[tuple[Tensor | Sequence[Tensor], Tensor]] | Iterable[Any]
@@ -267,7 +269,11 @@ def fisher_diagonal(
         raise FisherError(f"Expected chunk_size >= 1 or None, but got {chunk_size}.")
     if clip_norm is not None and not 0 < clip_norm < math.inf:
         raise FisherError(f"Expected clip_norm > 0 or None, but got {clip_norm}.")
-    names = resolve_scope(model, scope)
+    head = None
+    if is_head_scope(scope):
+        inputs, batches = first_inputs(batches)
+        head = find_head(model, inputs)
+    names = resolve_scope(model, scope, head)
     place = next(model.parameters()).device if device is None else torch.device(device)
     sums, counts = run(
         model, names, batches, METHODS[method], place, per_class, num_classes, chunk_size, clip_norm

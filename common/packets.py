@@ -27,6 +27,7 @@ class Decoded:
         labels: class names of the head's rows, `[C]`.
         head_weight: name of the head's weight; `""` without a linear head.
         head_bias: name of the head's bias; `""` for a head without one.
+        further_heads: weights and biases of the head's other layers, where several are summed.
         sources: ids of the root models it comes from.
         classes: the forgotten classes it stands for.
         samples: number of samples behind it.
@@ -44,11 +45,17 @@ class Decoded:
     samples: int
     clip_norm: float = 0.0
     noise: float = 0.0
+    further_heads: tuple[str, ...] = ()
 
     @property
     def head(self) -> tuple[str, ...]:
         """The parameter names of the head."""
-        return tuple(name for name in (self.head_weight, self.head_bias) if name)
+        first = tuple(name for name in (self.head_weight, self.head_bias) if name)
+        return first + self.further_heads
+
+    def without_head(self) -> "Decoded":
+        """Return the same without saying whose rows are the classes."""
+        return replace(self, head_weight="", head_bias="", further_heads=())
 
 
 def encode_apart(
@@ -61,6 +68,7 @@ def encode_apart(
     classes: Sequence[str],
     samples: int,
     encoding: Encoding = Encoding.FULL,
+    further_heads: Sequence[str] = (),
 ) -> tuple[FisherPacket, bytes]:
     """Pack a Fisher information for the wire, with its tensors beside it.
 
@@ -73,6 +81,7 @@ def encode_apart(
         classes: the forgotten classes it stands for.
         samples: number of samples behind it.
         encoding: how the values are stored.
+        further_heads: names of the weights and biases of the head's other layers.
 
     Returns:
         The packet without its tensors, but with their SHA-256, and the tensors' bytes.
@@ -88,6 +97,7 @@ def encode_apart(
         classes=classes,
         samples=samples,
         encoding=encoding.to_proto(),
+        further_heads=further_heads,
     )
     return packet, data
 
@@ -147,6 +157,7 @@ def decode(packet: FisherPacket) -> Decoded:
         samples=packet.samples,
         clip_norm=packet.clip_norm,
         noise=packet.clip_norm * packet.noise_multiplier,
+        further_heads=tuple(packet.further_heads),
     )
 
 
@@ -189,6 +200,7 @@ def merge(
         classes=list(dict.fromkeys(name for fisher in fishers for name in fisher.classes)),
         samples=sum(fisher.samples for fisher in fishers),
         encoding=encoding,
+        further_heads=first.further_heads,
     )
     packet.clip_norm = max(fisher.clip_norm for fisher in fishers)
     return packet, tensors

@@ -3,73 +3,21 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from disinherit.common.errors import ScopeError
+from disinherit.common.heads import Head, check_initialized
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
-    """The last linear layer of a classifier; its rows are the classes.
-
-    Attributes:
-        module: dotted name of the layer, `""` if the model is nothing but this layer.
-        weight: full name of its weight `[C, d]`, as `named_parameters()` gives it.
-        bias: full name of its bias `[C]`, or `None` for a head without one.
-    """
-
-    module: str
-    weight: str
-    bias: str | None
-
-    @property
-    def parameters(self) -> tuple[str, ...]:
-        """Full names of the weight and, where there is one, the bias."""
-        return (self.weight,) if self.bias is None else (self.weight, self.bias)
+def is_head_scope(scope: str) -> bool:
+    """Whether a scope is the head, so that it takes a forward pass to resolve it."""
+    return scope.strip() == "head"
 
 
-def find_head(model: nn.Module) -> Head:
-    """Find the head: the `nn.Linear` registered last.
-
-    A weight that is tied to an earlier layer has the name of the earlier one, because that is
-    the only name `named_parameters()` has for it.
-
-    Returns:
-        The head's names.
-
-    Raises:
-        ScopeError: if the model has no linear layer, or the last one computes its weight from
-            other parameters (weight norm, a parametrization).
-
-    Example:
-        >>> find_head(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)))
-        Head(module='2', weight='2.weight', bias='2.bias')
-    """
-    linears = [entry for entry in model.named_modules() if isinstance(entry[1], nn.Linear)]
-    if not linears:
-        raise ScopeError(
-            f"Expected a model with at least one linear layer as its head, but got "
-            f"{type(model).__name__} without any; give the scope as 'all' or as name globs."
-        )
-    path, module = linears[-1]
-    own = dict(module.named_parameters(recurse=False))
-    if "weight" not in own:
-        raise ScopeError(
-            f"Expected the head {path!r} to hold its weight as a parameter, but got a weight "
-            f"computed from others ({sorted(dict(module.named_parameters()))}); remove the "
-            f"parametrization, or give the scope as name globs."
-        )
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    bias = own.get("bias")
-    return Head(path, names[id(own["weight"])], None if bias is None else names[id(bias)])
-
-
-def resolve_scope(model: nn.Module, scope: str) -> tuple[str, ...]:
+def resolve_scope(model: nn.Module, scope: str, head: Head | None = None) -> tuple[str, ...]:
     """List the parameters a scope stands for.
 
     Frozen parameters (`requires_grad` is False) belong to a scope like any other: their Fisher
@@ -77,33 +25,35 @@ def resolve_scope(model: nn.Module, scope: str) -> tuple[str, ...]:
 
     Args:
         model: the model.
-        scope: `"head"` (weight and bias of the last linear layer), `"all"` (every floating-point
-            parameter), or globs over parameter names, separated by commas.
+        scope: `"head"` (weights and biases of the layers that make the logits), `"all"` (every
+            floating-point parameter), or globs over parameter names, separated by commas.
+        head: what `find_head` found; only scope `"head"` needs it.
 
     Returns:
         Full parameter names in the order of `named_parameters()`, each once.  A tied parameter
         has its first name, by whichever of its names it was asked for.
 
     Raises:
-        ScopeError: if the scope is empty, a glob matches no parameter, or the model's parameters
-            have no shape yet.
+        ScopeError: if the scope is empty, a glob matches no parameter, the model's parameters have
+            no shape yet, or the head is needed and not given.
 
     Example:
+        >>> from disinherit.common.heads import HeadLayer
         >>> model = nn.Sequential(nn.Linear(4, 8, bias=False), nn.ReLU(), nn.Linear(8, 3))
-        >>> resolve_scope(model, "head")
+        >>> resolve_scope(model, "head", Head((HeadLayer("2", "2.weight", "2.bias"),)))
         ('2.weight', '2.bias')
         >>> resolve_scope(model, "0.*, *.bias")
         ('0.weight', '2.bias')
     """
-    lazy = [name for name, p in model.named_parameters() if is_lazy(p)]
-    if lazy:
-        raise ScopeError(
-            f"Expected parameters with a shape, but got uninitialized {lazy}; run the model once "
-            f"on an example first."
-        )
-    if scope.strip() == "head":
-        return find_head(model).parameters
+    check_initialized(model)
     first = {id(p): name for name, p in model.named_parameters() if p.is_floating_point()}
+    if is_head_scope(scope):
+        if head is None:
+            raise ScopeError(
+                "Expected the head that a forward pass found with scope 'head', but got none for "
+                f"{type(model).__name__}."
+            )
+        return tuple(name for name in first.values() if name in head.parameters)
     if scope.strip() == "all":
         if not first:
             raise ScopeError(

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from disinherit.common.labels import align_rows
-from disinherit.common.scope import find_head
 from disinherit.simulations.label_spaces import LabelSpaces
+from disinherit.simulations.networks import Classifier
 from disinherit.simulations.topology import Derivation
 
 Weights = dict[str, Tensor]
@@ -17,7 +17,7 @@ def starting_weights(
     derivation: Derivation,
     spaces: LabelSpaces,
     weights: Mapping[str, Weights],
-    fresh: Callable[[int], nn.Module],
+    fresh: Callable[[int], Classifier],
 ) -> Weights | None:
     """Return the weights that a model's training starts from.
 
@@ -43,7 +43,7 @@ def starting_weights(
     if not derivation.new_head and all(classes == labels for classes in known):
         return average(parents, list(shares.values()))
     network = fresh(len(labels))
-    head = set(find_head(network).parameters)
+    head = network.known_head().parameters
     rest = [{name: w[name] for name in w if name not in head} for w in parents]
     start = average(rest, list(shares.values()))
     for name in head:

@@ -80,7 +80,7 @@ def _check(settings: Settings, data: SharedData) -> None:
     """Refuse settings that do not fit the data, the topology or this machine."""
     check_forget(settings.forget, data.dataset, settings.scenario)
     network = settings.network_spec(data.dataset).build(settings.seed)
-    resolve_scope(network, settings.method.scope)
+    resolve_scope(network, settings.method.scope, network.known_head())
     check_shares(settings, data)
     pick_device(settings.device)
     check_engine()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from disinherit.common.errors import InputError
+from disinherit.common.heads import Head, HeadLayer
 from disinherit.simulations.datasets import Dataset
 from disinherit.simulations.resnet import WIDTHS, resnet18_features
 from disinherit.simulations.text_networks import (
@@ -43,6 +44,10 @@ class Classifier(nn.Module):
         """Return logits `[n, C]`."""
         logits: Tensor = self.head(self.features(inputs))
         return logits
+
+    def known_head(self) -> Head:
+        """Return what `find_head` would find, as the network is made so."""
+        return Head((HeadLayer("head", "head.weight", "head.bias"),))
 
 
 class MeanEmbedding(nn.Module):

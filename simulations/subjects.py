@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from disinherit.common.errors import DataError, GraphError
+from disinherit.common.heads import Head, find_head
+from disinherit.common.inputs import first_inputs
 from disinherit.simulations.networks import NetworkSpec
 from disinherit.simulations.owners import TensorBatches
 
@@ -144,6 +146,17 @@ class MethodSubject:
         module = self.build()
         module.load_state_dict(weights)
         return module.eval()
+
+    def head(self) -> Head:
+        """Return the head of its network.
+
+        Raises:
+            ScopeError: if it has none.
+            FisherError: if there is no sample to run it on.
+        """
+        splits = (self.retain, self.forget, self.tuning)
+        inputs, _ = first_inputs((split.inputs, split.targets) for split in splits)
+        return find_head(self.network(self.original), inputs)
 
     def _check_targets(self, split: str) -> None:
         targets: Tensor = getattr(self, split).targets

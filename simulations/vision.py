@@ -8,11 +8,12 @@ layer taken off.
 import importlib
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from disinherit.common.errors import InputError
 from disinherit.common.extras import how_to_install
-from disinherit.common.scope import find_head
+from disinherit.common.heads import find_head
 
 PACKAGES = ("torchvision", "timm")
 
@@ -47,10 +48,15 @@ def vision_features(name: str, input_shape: tuple[int, ...]) -> tuple[nn.Module,
             f"Expected a classifier of {package} for images {list(input_shape)}, but got {name!r}: "
             f"{reason}."
         ) from error
-    head = find_head(network)
-    linear = network.get_submodule(head.module)
-    assert isinstance(linear, nn.Linear)
-    network.set_submodule(head.module, nn.Identity())
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(2, 3, *input_shape[1:], generator=generator)
+    head = find_head(network, images)
+    linear = network.get_submodule(head.layers[0].module)
+    if not head.exact or not isinstance(linear, nn.Linear):
+        raise InputError(
+            f"Expected a network with one linear layer as its head, but that of {name!r} is {head}."
+        )
+    network.set_submodule(head.layers[0].module, nn.Identity())
     return VisionFeatures(network), linear.in_features
 
 

@@ -462,25 +462,30 @@ def test_a_malformed_row_is_refused(store: ModelStore, root: Path, column: str, 
         store.records()
 
 
-def test_an_index_from_before_destructions_is_brought_up_to_date(root: Path) -> None:
+@pytest.mark.parametrize(
+    ("version", "lacking"), [(3, ["destroyed", "structures"]), (4, ["structures"])]
+)
+def test_an_older_index_is_brought_up_to_date(root: Path, version: int, lacking: list[str]) -> None:
     with ModelStore(root, "anna") as store:
         store.add(make_record(), make_weights())
     with sqlite3.connect(root / "index.db") as db:
-        db.execute("DROP TABLE destroyed")
-        db.execute("PRAGMA user_version = 3")
+        for table in lacking:
+            db.execute(f"DROP TABLE {table}")
+        db.execute(f"PRAGMA user_version = {version}")
     db.close()
     for _ in range(2):
         with ModelStore(root, "anna") as store:
             assert store.destroyed("m") is None
+            assert store.structure("m") is None
             assert store.weights("m").keys()
 
 
 @pytest.mark.parametrize(
     ("statement", "words"),
     [
-        ("PRAGMA user_version = 5", "version 4 .* got 5.*newer"),
-        ("PRAGMA user_version = 2", "version 4 .* got 2.*before the first release"),
-        ("PRAGMA user_version = 0", "version 4 .* got 0.*another program"),
+        ("PRAGMA user_version = 6", "version 5 .* got 6.*newer"),
+        ("PRAGMA user_version = 2", "version 5 .* got 2.*before the first release"),
+        ("PRAGMA user_version = 0", "version 5 .* got 0.*another program"),
         ("UPDATE store SET owner = 'bert'", r"store of 'anna' .* that of \['bert'\]"),
         ("DELETE FROM store", r"that of \[\]"),
         ("DROP TABLE models", "models"),

@@ -171,7 +171,8 @@ def test_an_owners_own_error_becomes_a_reason(
 
 
 def test_a_root_without_a_linear_head_sends_what_it_has(tmp_path: Path) -> None:
-    network = nn.Sequential(nn.Unflatten(1, (5, 1)), nn.Conv1d(5, 4, 1), nn.Flatten()).double()
+    convolution = nn.Sequential(nn.Unflatten(1, (5, 1)), nn.Conv1d(5, 4, 1), nn.Flatten())
+    network = nn.Sequential(*convolution, nn.Softplus()).double()
     weights = {name: value.detach().clone() for name, value in network.state_dict().items()}
     with WatchedOwner(tmp_path, "anna") as owner:
         trained = owner.train("t", LABELS, 1)
@@ -193,7 +194,7 @@ def test_a_root_without_a_linear_head_sends_what_it_has(tmp_path: Path) -> None:
     assert root.error == ""
     assert (root.packets[0].head_weight, root.packets[0].head_bias) == ("", "")
     assert decode_fisher(root.packets[0]).keys() == {"1.weight", "1.bias"}
-    assert "at least one linear layer as its head" in none.error
+    assert "they are no sum of the outputs of '1'. Give another scope" in none.error
 
 
 @pytest.mark.parametrize("limit", [4, 5, 24])

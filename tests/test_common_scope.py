@@ -1,10 +1,12 @@
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils.parametrizations import weight_norm
 
 from disinherit.common.errors import ScopeError
-from disinherit.common.scope import Head, architecture_fingerprint, find_head, resolve_scope
+from disinherit.common.heads import Head, HeadLayer
+from disinherit.common.scope import architecture_fingerprint, resolve_scope
+
+HEAD = Head((HeadLayer("3", "3.weight", "3.bias"),))
 
 
 def network() -> nn.Sequential:
@@ -25,37 +27,6 @@ class WithIntegers(nn.Linear):
         self.steps = nn.Parameter(torch.zeros(1, dtype=torch.int64), requires_grad=False)
 
 
-def test_the_head_is_the_last_linear_layer() -> None:
-    model = nn.ModuleDict(
-        {"first": nn.Linear(2, 2), "last": nn.Linear(2, 2), "norm": nn.LayerNorm(2)}
-    )
-    assert find_head(model) == Head("last", "last.weight", "last.bias")
-
-
-def test_a_head_without_bias_has_none() -> None:
-    head = find_head(nn.Sequential(nn.Linear(2, 3, bias=False)))
-    assert head == Head("0", "0.weight", None)
-    assert head.parameters == ("0.weight",)
-
-
-def test_a_model_can_be_its_own_head() -> None:
-    assert find_head(nn.Linear(2, 3)) == Head("", "weight", "bias")
-
-
-def test_a_tied_head_has_the_name_that_named_parameters_gives() -> None:
-    assert find_head(Tied()) == Head("head", "embed.weight", "head.bias")
-
-
-def test_no_linear_layer_is_an_error() -> None:
-    with pytest.raises(ScopeError, match=r"at least one linear layer .* Sequential"):
-        find_head(nn.Sequential(nn.Conv2d(1, 2, 3)))
-
-
-def test_a_parametrized_head_is_an_error() -> None:
-    with pytest.raises(ScopeError, match=r"head '0' .*parametrizations\.weight"):
-        find_head(nn.Sequential(weight_norm(nn.Linear(2, 3))))
-
-
 @pytest.mark.parametrize(
     ("scope", "expected"),
     [
@@ -70,18 +41,19 @@ def test_a_parametrized_head_is_an_error() -> None:
     ],
 )
 def test_scopes(scope: str, expected: tuple[str, ...]) -> None:
-    assert resolve_scope(network(), scope) == expected
+    assert resolve_scope(network(), scope, HEAD) == expected
 
 
 def test_frozen_parameters_belong_to_a_scope() -> None:
     model = network().requires_grad_(False)
     for scope in ("head", "all", "*"):
-        assert resolve_scope(model, scope) == resolve_scope(network(), scope)
+        assert resolve_scope(model, scope, HEAD) == resolve_scope(network(), scope, HEAD)
 
 
 def test_a_tied_parameter_appears_once_by_any_of_its_names() -> None:
     assert resolve_scope(Tied(), "all") == ("embed.weight", "head.bias")
-    assert resolve_scope(Tied(), "head") == ("embed.weight", "head.bias")
+    head = Head((HeadLayer("head", "embed.weight", "head.bias"),))
+    assert resolve_scope(Tied(), "head", head) == ("embed.weight", "head.bias")
     assert resolve_scope(Tied(), "head.weight") == ("embed.weight",)
 
 
@@ -95,6 +67,11 @@ def test_integer_parameters_have_no_gradient_and_are_left_out() -> None:
 def test_a_glob_without_match_lists_close_names() -> None:
     with pytest.raises(ScopeError, match=r"'3\.wieght' matches none; close names: \['3\.weight'"):
         resolve_scope(network(), "3.bias,3.wieght")
+
+
+def test_scope_head_needs_a_head() -> None:
+    with pytest.raises(ScopeError, match="head that a forward pass found"):
+        resolve_scope(network(), "head")
 
 
 def test_a_glob_like_nothing_lists_what_there_is() -> None:

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from disinherit.common.scope import find_head
 from disinherit.simulations.methods.method import NotApplicableError, Unlearned
 from disinherit.simulations.subjects import MethodCase, Weights
 
@@ -28,7 +27,12 @@ class HeadReset:
             raise NotApplicableError("the head has a row for a class, but none for samples")
         weights: dict[str, Weights] = {}
         for name, subject in case.subjects.items():
-            head = find_head(subject.build())
+            layers = subject.head().layers
+            if len(layers) > 1:
+                raise NotApplicableError(
+                    f"the logits of model {name} are the sum of several layers"
+                )
+            (head,) = layers
             if head.bias is None:
                 raise NotApplicableError(f"the head of model {name} has no bias to mask with")
             new = dict(subject.original)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from disinherit.common.merging import merge_fishers
-from disinherit.common.scope import resolve_scope
+from disinherit.common.scope import is_head_scope, resolve_scope
 from disinherit.simulations.methods.method import Unlearned
 from disinherit.simulations.methods.rows import aligned
 from disinherit.simulations.methods.ssd import Dampening, dampened
@@ -70,7 +70,9 @@ class PublishedFiun:
 
     def _importance(self, subject: MethodSubject, samples: Samples) -> dict[str, Tensor]:
         network = subject.network(subject.original)
-        names = resolve_scope(network, self.scope)
+        names = resolve_scope(
+            network, self.scope, subject.head() if is_head_scope(self.scope) else None
+        )
         return batch_importance(network, samples, names, self.batch)
 
 

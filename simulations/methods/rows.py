@@ -6,7 +6,6 @@ from torch import Tensor
 
 from disinherit.common.errors import ScopeError
 from disinherit.common.labels import align_rows
-from disinherit.common.scope import find_head
 from disinherit.simulations.subjects import MethodSubject
 
 
@@ -19,7 +18,7 @@ def aligned(
     Parameters that the target does not have, or has in another shape, are left out.
     """
     try:
-        head = find_head(source.build()).parameters
+        head = source.head().parameters
     except ScopeError:
         head = ()
     placed = {

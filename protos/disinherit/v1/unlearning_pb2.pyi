@@ -119,12 +119,13 @@ class Wave(_message.Message):
     def __init__(self, fraction: _Optional[float] = ..., count: _Optional[int] = ...) -> None: ...
 
 class FisherPacket(_message.Message):
-    __slots__ = ("tensors", "digest", "labels", "head_weight", "head_bias", "sources", "classes", "samples", "encoding", "clip_norm", "noise_multiplier", "clamped")
+    __slots__ = ("tensors", "digest", "labels", "head_weight", "head_bias", "further_heads", "sources", "classes", "samples", "encoding", "clip_norm", "noise_multiplier", "clamped")
     TENSORS_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     HEAD_WEIGHT_FIELD_NUMBER: _ClassVar[int]
     HEAD_BIAS_FIELD_NUMBER: _ClassVar[int]
+    FURTHER_HEADS_FIELD_NUMBER: _ClassVar[int]
     SOURCES_FIELD_NUMBER: _ClassVar[int]
     CLASSES_FIELD_NUMBER: _ClassVar[int]
     SAMPLES_FIELD_NUMBER: _ClassVar[int]
@@ -137,6 +138,7 @@ class FisherPacket(_message.Message):
     labels: _containers.RepeatedScalarFieldContainer[str]
     head_weight: str
     head_bias: str
+    further_heads: _containers.RepeatedScalarFieldContainer[str]
     sources: _containers.RepeatedScalarFieldContainer[str]
     classes: _containers.RepeatedScalarFieldContainer[str]
     samples: int
@@ -144,7 +146,7 @@ class FisherPacket(_message.Message):
     clip_norm: float
     noise_multiplier: float
     clamped: int
-    def __init__(self, tensors: _Optional[bytes] = ..., digest: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., head_weight: _Optional[str] = ..., head_bias: _Optional[str] = ..., sources: _Optional[_Iterable[str]] = ..., classes: _Optional[_Iterable[str]] = ..., samples: _Optional[int] = ..., encoding: _Optional[_Union[FisherEncoding, str]] = ..., clip_norm: _Optional[float] = ..., noise_multiplier: _Optional[float] = ..., clamped: _Optional[int] = ...) -> None: ...
+    def __init__(self, tensors: _Optional[bytes] = ..., digest: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., head_weight: _Optional[str] = ..., head_bias: _Optional[str] = ..., further_heads: _Optional[_Iterable[str]] = ..., sources: _Optional[_Iterable[str]] = ..., classes: _Optional[_Iterable[str]] = ..., samples: _Optional[int] = ..., encoding: _Optional[_Union[FisherEncoding, str]] = ..., clip_norm: _Optional[float] = ..., noise_multiplier: _Optional[float] = ..., clamped: _Optional[int] = ...) -> None: ...
 
 class Identity(_message.Message):
     __slots__ = ("owner",)
@@ -231,7 +233,7 @@ class Selection(_message.Message):
     def __init__(self, parameter: _Optional[str] = ..., rows: _Optional[_Iterable[int]] = ..., total: _Optional[int] = ...) -> None: ...
 
 class ModelResult(_message.Message):
-    __slots__ = ("model_id", "outcome", "successor", "alpha", "lam", "gauge", "tuned", "selections", "out_of_scope", "fisher_seconds", "tune_seconds", "apply_seconds", "error", "repair_steps", "inheritance", "scale", "retain_before", "retain_after", "forget", "retain_samples", "cleared_before", "request_digest")
+    __slots__ = ("model_id", "outcome", "successor", "alpha", "lam", "gauge", "tuned", "selections", "out_of_scope", "not_covered", "fisher_seconds", "tune_seconds", "apply_seconds", "error", "repair_steps", "inheritance", "scale", "retain_before", "retain_after", "forget", "retain_samples", "cleared_before", "request_digest")
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     SUCCESSOR_FIELD_NUMBER: _ClassVar[int]
@@ -241,6 +243,7 @@ class ModelResult(_message.Message):
     TUNED_FIELD_NUMBER: _ClassVar[int]
     SELECTIONS_FIELD_NUMBER: _ClassVar[int]
     OUT_OF_SCOPE_FIELD_NUMBER: _ClassVar[int]
+    NOT_COVERED_FIELD_NUMBER: _ClassVar[int]
     FISHER_SECONDS_FIELD_NUMBER: _ClassVar[int]
     TUNE_SECONDS_FIELD_NUMBER: _ClassVar[int]
     APPLY_SECONDS_FIELD_NUMBER: _ClassVar[int]
@@ -263,6 +266,7 @@ class ModelResult(_message.Message):
     tuned: bool
     selections: _containers.RepeatedCompositeFieldContainer[Selection]
     out_of_scope: _containers.RepeatedScalarFieldContainer[str]
+    not_covered: _containers.RepeatedScalarFieldContainer[str]
     fisher_seconds: float
     tune_seconds: float
     apply_seconds: float
@@ -276,7 +280,7 @@ class ModelResult(_message.Message):
     retain_samples: int
     cleared_before: bool
     request_digest: str
-    def __init__(self, model_id: _Optional[str] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., successor: _Optional[_Union[_graph_pb2.ModelRecord, _Mapping]] = ..., alpha: _Optional[float] = ..., lam: _Optional[float] = ..., gauge: _Optional[float] = ..., tuned: _Optional[bool] = ..., selections: _Optional[_Iterable[_Union[Selection, _Mapping]]] = ..., out_of_scope: _Optional[_Iterable[str]] = ..., fisher_seconds: _Optional[float] = ..., tune_seconds: _Optional[float] = ..., apply_seconds: _Optional[float] = ..., error: _Optional[str] = ..., repair_steps: _Optional[int] = ..., inheritance: _Optional[float] = ..., scale: _Optional[float] = ..., retain_before: _Optional[float] = ..., retain_after: _Optional[float] = ..., forget: _Optional[_Union[Recognition, _Mapping]] = ..., retain_samples: _Optional[int] = ..., cleared_before: _Optional[bool] = ..., request_digest: _Optional[str] = ...) -> None: ...
+    def __init__(self, model_id: _Optional[str] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., successor: _Optional[_Union[_graph_pb2.ModelRecord, _Mapping]] = ..., alpha: _Optional[float] = ..., lam: _Optional[float] = ..., gauge: _Optional[float] = ..., tuned: _Optional[bool] = ..., selections: _Optional[_Iterable[_Union[Selection, _Mapping]]] = ..., out_of_scope: _Optional[_Iterable[str]] = ..., not_covered: _Optional[_Iterable[str]] = ..., fisher_seconds: _Optional[float] = ..., tune_seconds: _Optional[float] = ..., apply_seconds: _Optional[float] = ..., error: _Optional[str] = ..., repair_steps: _Optional[int] = ..., inheritance: _Optional[float] = ..., scale: _Optional[float] = ..., retain_before: _Optional[float] = ..., retain_after: _Optional[float] = ..., forget: _Optional[_Union[Recognition, _Mapping]] = ..., retain_samples: _Optional[int] = ..., cleared_before: _Optional[bool] = ..., request_digest: _Optional[str] = ...) -> None: ...
 
 class Recognition(_message.Message):
     __slots__ = ("measure", "before", "after", "floor", "margin", "samples", "source")
