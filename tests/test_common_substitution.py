@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from disinherit.client.features import CachedLogits
 from disinherit.client.repairing import repair
 from disinherit.common.fisher import fisher_diagonal
+from disinherit.common.heads import find_head
 from disinherit.common.scope import resolve_scope
 from disinherit.common.substitution import call_with, unchanged
 
@@ -78,7 +79,7 @@ def test_fisher_tuning_and_repair_leave_every_parameter_as_it_was(
     inputs: Any = torch.randint(0, 6, (8, 2)) if tokens else torch.randn(8, width)
     targets = torch.arange(8) % 3
     before, values = places(model), copy.deepcopy(model.state_dict())
-    names = resolve_scope(model, scope)
+    names = resolve_scope(model, scope, find_head(model, inputs))
     start = {name: model.get_parameter(name).detach() * 0.9 for name in names}
     kept = {name: value.clone() for name, value in start.items()}
 
