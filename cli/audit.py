@@ -66,10 +66,12 @@ def keys(
 ) -> int:
     """Write the public keys of all signatures of the coordinator to a file, the oldest first.
 
-    Whoever verifies must have them from somebody that it trusts: compare the ids.
+    With each stands from when until when it signed; a key that was revoked is left out. Whoever
+    verifies must have them from somebody that it trusts: compare the ids.
     """
     from disinherit.cli.statuses import as_time
     from disinherit.common.checkpoints import write_atomic
+    from disinherit.common.dsse import key_block
     from disinherit.common.errors import AuditError
     from disinherit.v1 import coordinator_pb2 as pb
 
@@ -79,13 +81,48 @@ def keys(
             "Expected a coordinator that signs, but this one has no key. Give it one: signing.key "
             "in its configuration."
         )
-    write_atomic(out, b"".join(one.public_pem for one in known))
+    good = [one for one in known if not one.revoked_us]
+    write_atomic(
+        out, b"".join(key_block(one.public_pem, one.since_us, one.until_us) for one in good)
+    )
+    listed = [
+        {
+            "id": one.key_id,
+            "since": as_time(one.since_us),
+            "until": as_time(one.until_us),
+            "revoked": as_time(one.revoked_us),
+        }
+        for one in known
+    ]
     if form is Format.JSON:
-        listed = [{"id": one.key_id, "since": as_time(one.since_us)} for one in known]
         print_json({"out": str(out), "keys": listed})
-    else:
-        for one in known:
-            print_line(f"{one.key_id} since {as_time(one.since_us)}")
+        return 0
+    for key in listed:
+        until = f" until {key['until']}" if key["until"] else ""
+        revoked = f", revoked at {key['revoked']}: left out" if key["revoked"] else ""
+        print_line(f"{key['id']} since {key['since']}{until}{revoked}")
+    return 0
+
+
+@app.command(
+    epilog="Example: disinherit audit revoke-key "
+    "9c56cc51b374c3ba189210d5b6d4bf57790d351c96c47c02190ecf1e430635ab --config serve.toml"
+)
+def revoke_key(
+    key_id: Annotated[str, typer.Argument(metavar="KEY", help="Its id, as `audit keys` says it.")],
+    config: Annotated[Path, typer.Option(help="The configuration of `disinherit serve`.")],
+) -> int:
+    """Say that a signing key was stolen; on the coordinator's machine only.
+
+    Nothing that it signed verifies any more with the keys that `audit keys` writes from now on:
+    have exports and attestations made again. A coordinator does not start with such a key.
+    """
+    from disinherit.server.service.confirming import PERSON, opened
+    from disinherit.server.signing import revoke_key as revoke
+
+    with opened(config) as (database, _), database.writing() as db:
+        revoke(db, key_id, PERSON)
+    print_line("revoked; write the keys that are left to files anew: disinherit audit keys")
     return 0
 
 

@@ -42,3 +42,26 @@ def clock(config: ConfigOption, yes: YesOption = False) -> int:
             confirm_clock(db, PERSON)
     print_line("confirmed")
     return 0
+
+
+@app.command(epilog="Example: disinherit confirm history --config serve.toml")
+def history(config: ConfigOption, yes: YesOption = False) -> int:
+    """Say that the coordinator may go on with a log that has lost entries; on its machine only.
+
+    Submit again what was submitted since the copy, under other ids; revoke again who was revoked.
+    """
+    from disinherit.server.history import find_lost
+    from disinherit.server.service.confirming import PERSON, opened
+    from disinherit.server.signed_log import accept_log, mark_file
+    from disinherit.server.signing import key_file
+
+    with opened(config) as (database, settings):
+        with database.reading() as db:
+            lost = find_lost(db)
+        print_line(lost or "nothing is known to be lost")
+        if not yes:
+            typer.confirm("May the coordinator go on?", abort=True)
+        key = key_file(database, settings.signing_key)
+        accept_log(database, None if key is None else mark_file(key), PERSON)
+    print_line("confirmed")
+    return 0

@@ -13,6 +13,9 @@ signs the header, with the time at which it was: who has the public key knows th
 log is as it was handed out.
 """
 
+import base64
+import binascii
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -40,10 +43,14 @@ VERSION = 1
 HEADER_TYPE = "application/vnd.disinherit.audit-header+json"
 """The media type under which a header is signed."""
 
+CHECKPOINT_TYPE = "application/vnd.disinherit.audit-checkpoint+json"
+"""The media type under which a checkpoint in the log is signed."""
+
 LONGEST_LINE = 3 * 2**20
 """Bytes of a line at most, with its end."""
 
 _FORMAT = "disinherit"
+_HASH_END = len(64 * "0" + '"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +95,25 @@ def sign_header(header: Header, signer: Signer, signed_us: int) -> Header:
     """
     dated = replace(header, signed_us=signed_us, signatures=())
     return replace(dated, signatures=(signer.sign(HEADER_TYPE, header_line(dated)),))
+
+
+def checkpoint_bytes(entries: int, head: str) -> bytes:
+    """Return what a checkpoint signs: how many entries come before it, and the last one's hash."""
+    return canonical({"entries": entries, "head": head})
+
+
+def line_hash(line: bytes) -> str:
+    """Return the hash that the content of a line has, without reading it.
+
+    Args:
+        line: of an entry, in canonical form, without its end.
+
+    Example:
+        >>> line_hash(b'{"a":1,"hash":"' + 64 * b"0" + b'","kind":"sent"}')[:8]
+        '66da0a6f'
+    """
+    before, _, after = line.partition(b',"hash":"')
+    return hashlib.sha256(before + after[_HASH_END:]).hexdigest()
 
 
 def header_line(header: Header) -> bytes:
@@ -173,17 +199,20 @@ def verify_lines(
     header = read_header(_stripped(next(rest, b"")) or b"")
     count = 0
     last: AuditEntry | None = None
+    forged: Problem | None = None
 
     def entries() -> Iterator[AuditEntry | None]:
-        nonlocal count, last
+        nonlocal count, last, forged
         for line in rest:
             count += 1
             last = _entry_or_none(line)
             if last is not None:
                 look(last)
+                if last.event.kind == "checkpoint" and keys is not None and forged is None:
+                    forged = _forged_checkpoint(last, keys)
             yield last
 
-    problem = find_problem(entries(), header.request_id, head)
+    problem = find_problem(entries(), header.request_id, head) or forged
     if problem is None:
         problem = _against_header(header, count, last)
     if problem is None and keys is not None:
@@ -191,9 +220,30 @@ def verify_lines(
     return Verdict(header, problem)
 
 
+def _forged_checkpoint(entry: AuditEntry, keys: TrustedKeys) -> Problem | None:
+    """Return what is wrong with a checkpoint; one by a key that is not trusted says nothing."""
+    said = entry.event.parameters
+    try:
+        value = base64.b64decode(str(said["signature"]), validate=True)
+        signature = Signature(str(said["key_id"]), value)
+        placed = (said["entries"], said["head"]) == (entry.sequence - 1, entry.previous)
+    except (KeyError, ValueError, binascii.Error):
+        placed = False
+    if placed and not keys.knows(signature.key_id):
+        return None
+    fault = "it signs another log than the one before it."
+    if placed:
+        data = checkpoint_bytes(entry.sequence - 1, entry.previous)
+        found = keys.find_fault(CHECKPOINT_TYPE, data, [signature])
+        if found is None:
+            return None
+        fault = found
+    return Problem(entry.sequence, Finding.FORGED, f"Of checkpoint {entry.sequence}: {fault}")
+
+
 def _wrong_signature(header: Header, end: int, keys: TrustedKeys) -> Problem | None:
     unsigned = header_line(replace(header, signatures=()))
-    fault = keys.find_fault(HEADER_TYPE, unsigned, header.signatures)
+    fault = keys.find_fault(HEADER_TYPE, unsigned, header.signatures, header.signed_us)
     if fault is None:
         return None
     finding = Finding.FORGED if header.signatures else Finding.UNSIGNED

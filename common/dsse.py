@@ -25,7 +25,11 @@ from cryptography.hazmat.primitives.serialization import (
 from disinherit.common.audit_chain import canonical
 from disinherit.common.errors import AuditError
 
-_PEM = re.compile(rb"-----BEGIN PUBLIC KEY-----.+?-----END PUBLIC KEY-----", re.DOTALL)
+_PEM = re.compile(
+    rb"(?:Signs from: (\d+)\nSigns until: (\d*)\n)?"
+    rb"(-----BEGIN PUBLIC KEY-----.+?-----END PUBLIC KEY-----)",
+    re.DOTALL,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,32 +86,65 @@ class Signer:
         return Envelope(payload_type, payload, (self.sign(payload_type, payload),))
 
 
+@dataclass(frozen=True, slots=True)
+class TrustedKey:
+    """A public key, and when what it signed is worth something.
+
+    Attributes:
+        key: the key.
+        since_us: from when on it signed, in microseconds since the epoch.
+        until_us: from when on another one signed in its place; 0 if none does.
+    """
+
+    key: Ed25519PublicKey
+    since_us: int = 0
+    until_us: int = 0
+
+    def signs_at(self, time_us: int) -> bool:
+        """Whether it signed at some time."""
+        return self.since_us <= time_us and (not self.until_us or time_us < self.until_us)
+
+
+def key_block(public_pem: bytes, since_us: int, until_us: int) -> bytes:
+    """Return a public key in PEM with the lines before it that say when it signed.
+
+    Args:
+        public_pem: the key.
+        since_us: from when on, in microseconds since the epoch.
+        until_us: from when on another one signed in its place; 0 if none does.
+    """
+    until = str(until_us) if until_us else ""
+    return f"Signs from: {since_us}\nSigns until: {until}\n".encode() + public_pem
+
+
 class TrustedKeys:
     """The public keys that somebody trusts.
 
     Args:
-        keys: the keys.
+        keys: the keys; one may stand there several times, with different times.
     """
 
-    def __init__(self, keys: Iterable[Ed25519PublicKey]) -> None:
-        self._keys = {key_id(key): key for key in keys}
+    def __init__(self, keys: Iterable[TrustedKey]) -> None:
+        self._keys: dict[str, list[TrustedKey]] = {}
+        for one in keys:
+            self._keys.setdefault(key_id(one.key), []).append(one)
 
     @classmethod
     def from_pem(cls, data: bytes) -> "TrustedKeys":
-        """Read one or more public keys, one PEM block after the other.
+        """Read one or more public keys, one PEM block after the other, with times before each.
 
         Raises:
             AuditError: if there is none, or one is no Ed25519 key.
         """
         keys = []
-        for block in _PEM.findall(data):
+        for since, until, block in _PEM.findall(data):
             try:
                 key = load_pem_public_key(block)
             except (ValueError, UnsupportedAlgorithm) as error:
                 raise AuditError(f"Expected public keys in PEM, but: {error}.") from None
             if not isinstance(key, Ed25519PublicKey):
                 raise AuditError(f"Expected Ed25519 public keys, but got a {type(key).__name__}.")
-            keys.append(key)
+            keys.append(TrustedKey(key, int(since or 0), int(until or 0)))
         if not keys:
             raise AuditError(
                 "Expected a public key in PEM, but got none. Get the coordinator's with: "
@@ -115,8 +152,16 @@ class TrustedKeys:
             )
         return cls(keys)
 
+    def knows(self, key_id: str) -> bool:
+        """Whether a key is among them."""
+        return key_id in self._keys
+
     def find_fault(
-        self, payload_type: str, payload: bytes, signatures: Sequence[Signature]
+        self,
+        payload_type: str,
+        payload: bytes,
+        signatures: Sequence[Signature],
+        signed_us: int | None = None,
     ) -> str | None:
         """Return why none of the signatures is by a trusted key; `None` if one is.
 
@@ -124,6 +169,7 @@ class TrustedKeys:
             payload_type: what the payload is.
             payload: what should be signed.
             signatures: the signatures.
+            signed_us: when it was signed, as the payload says; `None` if it does not.
         """
         if not signatures:
             return "Expected a signature, but there is none."
@@ -134,11 +180,17 @@ class TrustedKeys:
             return f"Expected a signature by key {trusted}, but it is by {others}."
         data = encoded(payload_type, payload)
         for one in known:
+            ranges = self._keys[one.key_id]
             try:
-                self._keys[one.key_id].verify(one.value, data)
+                ranges[0].key.verify(one.value, data)
             except InvalidSignature:
                 continue
-            return None
+            if signed_us is None or any(key.signs_at(signed_us) for key in ranges):
+                return None
+            return (
+                f"Expected a signature by a key that signed then, but key {one.key_id} signed at "
+                f"{signed_us} us, when another one had taken its place."
+            )
         return f"Expected a signature that key {known[0].key_id} made, but it made none like this."
 
 

@@ -5,6 +5,7 @@ signed document that is handed around cannot be made to forget either.
 """
 
 import importlib.metadata
+from typing import Protocol
 
 from disinherit.common.attestation import (
     LIMITS,
@@ -17,12 +18,20 @@ from disinherit.common.attestation import (
     subjects_of,
 )
 from disinherit.common.audit_chain import Json, canonical
-from disinherit.common.dsse import Envelope, Signer
+from disinherit.common.dsse import Envelope
 from disinherit.server.audit_words import method_words, request_digest, request_kind
 from disinherit.server.reports import Report
 
 
-def attest(report: Report, signer: Signer) -> Envelope:
+class Sealer(Protocol):
+    """Puts payloads into signed envelopes; a `SignedLog` and a `Signer` do."""
+
+    def envelope(self, payload_type: str, payload: bytes) -> Envelope:
+        """Return a payload with its signature."""
+        ...
+
+
+def attest(report: Report, signer: Sealer) -> Envelope:
     """Return the signed attestation of a campaign; the same report and key give the same bytes.
 
     Raises:

@@ -6,20 +6,18 @@ excludes all others, and a sequence number is given out once, so the chain canno
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
-from sqlalchemy import Connection, Select, func, insert, select
+from sqlalchemy import ColumnElement, Connection, Select, TextClause, func, insert, select, text
 
-from disinherit.common.audit_chain import AuditEntry, AuditEvent, link
+from disinherit.common.audit_chain import AuditEntry, AuditEvent, canonical, link
 from disinherit.common.audit_lines import (
     LONGEST_LINE,
     Header,
     entry_line,
     header_line,
     read_entry,
-    sign_header,
 )
-from disinherit.common.dsse import Signer
 from disinherit.common.errors import AuditError, StoreError
 from disinherit.server.audit_words import COORDINATOR, GROWTH, AuditKind
 from disinherit.server.database import Database
@@ -121,27 +119,40 @@ def last_growth(db: Connection, since: int) -> int:
     return since if found is None else int(found)
 
 
-def find_head(db: Connection, request_id: str = "") -> Header:
-    """Return how many entries there are and the hash of the last one.
+class Seal(Protocol):
+    """Signs exports; a `SignedLog` does."""
+
+    def sign(self, header: Header) -> Header:
+        """Return a header, signed, of a log that continues what was signed before."""
+        ...
+
+    def check(self, sequence: int, line: bytes) -> None:
+        """Check that an entry is the one that the log had in its place."""
+        ...
+
+
+def entries_about(db: Connection, request_id: str) -> list[tuple[int, bytes]]:
+    """Return the entries about a request, in order: by what they say, and by nothing beside it.
 
     Args:
         db: a transaction.
-        request_id: only those about this request; `""` for all.
+        request_id: the request.
 
-    Raises:
-        RequestError: if there is no such request.
+    Returns:
+        The number and the line of each.
     """
-    chosen = select(AUDIT.c.hash).order_by(AUDIT.c.sequence.desc()).limit(1)
-    count = select(func.count()).select_from(AUDIT)
-    if request_id:
-        find_request(db, request_id)
-        about = AUDIT.c.request_id == request_id
-        chosen, count = chosen.where(about), count.where(about)
-    return Header(db.scalar(count) or 0, db.scalar(chosen) or "", request_id)
+    said = b'"request":' + canonical(request_id) + b","
+    holds: ColumnElement[bool] | TextClause = func.instr(AUDIT.c.entry, said) > 0
+    if db.dialect.name == "postgresql":
+        holds = text("position(:said in audit.entry) > 0").bindparams(said=said)
+    rows = db.execute(select(AUDIT.c.sequence, AUDIT.c.entry).where(holds).order_by("sequence"))
+    return [
+        (row.sequence, row.entry) for row in rows if _read(row.entry).event.request_id == request_id
+    ]
 
 
 def export_lines(
-    database: Database, request_id: str = "", signer: Signer | None = None
+    database: Database, request_id: str = "", seal: Seal | None = None
 ) -> Iterator[bytes]:
     """Yield the lines of an export, without their ends: the log as it is when this begins.
 
@@ -150,27 +161,46 @@ def export_lines(
     Args:
         database: the coordinator's.
         request_id: only what is about this request; `""` for all.
-        signer: signs the first line; `None` to leave it as it is.
+        seal: signs the first line; `None` to leave it as it is.
 
     Raises:
         RequestError: if there is no such request.
+        StoreError: if the log does not continue what was signed.
     """
+    if request_id:
+        yield from _part(database, request_id, seal)
+        return
     with database.reading() as db:
-        header = find_head(db, request_id)
-    yield header_line(header if signer is None else sign_header(header, signer, now_us()))
-    sent, sequence = 0, 0
-    while sent < header.entries:
+        last = _entry(db, select(AUDIT.c.entry).order_by(AUDIT.c.sequence.desc()).limit(1))
+    header = Header(0, "") if last is None else Header(last.sequence, last.hash)
+    yield header_line(header if seal is None else seal.sign(header))
+    sequence = 0
+    while sequence < header.entries:
         query = select(AUDIT.c.sequence, AUDIT.c.entry).where(AUDIT.c.sequence > sequence)
-        if request_id:
-            query = query.where(AUDIT.c.request_id == request_id)
-        left = min(_AT_A_TIME, header.entries - sent)
+        left = min(_AT_A_TIME, header.entries - sequence)
         with database.reading() as db:
             rows = db.execute(query.order_by(AUDIT.c.sequence).limit(left)).all()
         if not rows:
             return
         for row in rows:
+            if seal is not None:
+                seal.check(row.sequence, row.entry)
             yield row.entry
-        sent, sequence = sent + len(rows), rows[-1].sequence
+        sequence = rows[-1].sequence
+
+
+def _part(database: Database, request_id: str, seal: Seal | None) -> Iterator[bytes]:
+    with database.reading() as db:
+        find_request(db, request_id)
+        entries = entries_about(db, request_id)
+    header = Header(len(entries), _read(entries[-1][1]).hash if entries else "", request_id)
+    if seal is not None:
+        header = seal.sign(header)
+        for sequence, line in entries:
+            seal.check(sequence, line)
+    yield header_line(header)
+    for _, line in entries:
+        yield line
 
 
 def _alike(event: AuditEvent, other: AuditEvent) -> bool:

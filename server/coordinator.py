@@ -39,6 +39,7 @@ from disinherit.server.precedence import not_held_back
 from disinherit.server.preparation import Prepared, Say, prepare
 from disinherit.server.roll_back import roll_back
 from disinherit.server.rollout import Applied, Rollout
+from disinherit.server.showing import ShowingTransport
 from disinherit.server.staging import keep_waiting, next_wave, place
 from disinherit.server.store import CoordinatorStore
 from disinherit.server.targets import with_roots
@@ -74,7 +75,7 @@ class Coordinator:
         patience: float = 0.0,
     ) -> None:
         self.store = store
-        self._transport = transport
+        self._transport = ShowingTransport(transport, store)
         self._timeout = timeout
         self._say = say
         self._lease_seconds = lease_seconds
@@ -242,7 +243,8 @@ class Coordinator:
         return CampaignResult(request_id, self.store.tasks(request_id))
 
     def _destroy(self, lease: Lease) -> None:
-        if not self.store.campaign(lease.request_id).state.stopped:
+        stopped = self.store.campaign(lease.request_id).state.stopped
+        if not stopped and not self.store.history_lost():
             destroy_due(self.store, lease, self._transport, self._timeout, self._say)
 
     def _advance(self, request: pb.UnlearningRequest, lease: Lease, resend: bool) -> CampaignResult:
@@ -302,9 +304,15 @@ class Coordinator:
         return CampaignResult(lease.request_id, self.store.tasks(lease.request_id), changed=done)
 
     def _advances(self, request_id: str) -> bool:
-        return self.store.campaign(request_id).state.advances
+        return self.store.campaign(request_id).state.advances and not self.store.history_lost()
 
     def _check_drivable(self, request_id: str) -> None:
+        lost = self.store.history_lost()
+        if lost:
+            raise CampaignError(
+                f"Expected a coordinator that has lost no history, but {lost}. If that is known, "
+                "say on its machine that it may go on: disinherit confirm history."
+            )
         state = self.store.campaign(request_id).state
         if not state.drivable:
             raise CampaignError(

@@ -33,12 +33,16 @@ class OpenCampaigns:
 
         Returns:
             Id -> what the next pass depends on beside the owners; it changes when another
-            coordinator of the store has got on with the campaign.
+            coordinator of the store has got on with the campaign. None at all while it is not
+            confirmed that history was lost.
 
         Raises:
             StoreError: if the store cannot be used.
         """
         store = self._coordinator.store
+        store.watch_history()
+        if store.history_lost():
+            return {}
         with self._turn:
             grown = store.last_growth(-1 if self._known is None else self._known)
             if grown != self._known:

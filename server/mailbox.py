@@ -8,6 +8,7 @@ Nothing of this is durable, and need not be: a message whose answer was lost wit
 asked again, and owners answer a repeated message with what they recorded.
 """
 
+import copy
 import hashlib
 import threading
 import time
@@ -127,13 +128,13 @@ class Mailbox:
 
 
 def _key(ask: Ask) -> Hashable:
-    """Return what tells messages apart: all but the time at which they were made."""
-    task = ask.task
+    """Return what tells messages apart: all but when they were made, and where the log ended."""
+    task = copy.deepcopy(ask.task)
     if isinstance(task, pb.UnlearnTask):
-        timeless = pb.UnlearnTask()
-        timeless.CopyFrom(task)
-        timeless.ClearField("created_us")
-        task = timeless
+        task.ClearField("created_us")
+        task.ClearField("log_head")
+    if isinstance(task, pb.FisherTask):
+        task.ClearField("log_head")
     data = task.SerializeToString(deterministic=True)
     return ask.owner, ask.action, hashlib.sha256(data).digest()
 

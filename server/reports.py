@@ -8,19 +8,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from disinherit.common.audit_chain import AuditEntry, Json
 from disinherit.common.audit_lines import read_entry
 from disinherit.common.audit_story import tell, times
 from disinherit.common.gaps import Gap, find_gaps
+from disinherit.server.audit import entries_about
 from disinherit.server.audit_words import AuditKind, method_words
 from disinherit.server.campaign_rows import Campaign, find_campaign
 from disinherit.server.coverage import Covered, cover
 from disinherit.server.graph_queries import find_descendants
 from disinherit.server.graph_words import graph_words
 from disinherit.server.model_report import ModelReport
-from disinherit.server.tables import AUDIT, find_request, read_task, task_rows
+from disinherit.server.tables import find_request, read_task, task_rows
 from disinherit.server.tasks import Task, TaskState
 from disinherit.v1.unlearning_pb2 import UnlearningRequest
 
@@ -74,8 +75,7 @@ def make_report(db: Connection, request_id: str) -> Report:
     rows = task_rows(db, request_id)
     tasks = {row.model_id: read_task(row) for row in rows}
     updated = {row.model_id: row.updated_us for row in rows}
-    lines = select(AUDIT.c.entry).where(AUDIT.c.request_id == request_id)
-    entries = [read_entry(line) for line in db.scalars(lines.order_by(AUDIT.c.sequence))]
+    entries = [read_entry(line) for _, line in entries_about(db, request_id)]
     latest = {(entry.event.kind, entry.event.model_id): entry for entry in entries}
     models = tuple(
         _model(covered, tasks.get(covered.model_id), latest)

@@ -9,11 +9,10 @@ from types import MappingProxyType
 
 from sqlalchemy import func, insert, select
 
-from disinherit.common.dsse import Signer
 from disinherit.common.errors import CheckpointError, GraphError, RequestError, StoreError
 from disinherit.common.records import ModelRecord
 from disinherit.server import destruction_rows, roll_back_rows
-from disinherit.server.audit import append, export_lines
+from disinherit.server.audit import Seal, append, entries_about, export_lines
 from disinherit.server.audit_words import COORDINATOR, AuditKind, owner_actor, request_words
 from disinherit.server.audited_tasks import change_tasks
 from disinherit.server.campaign_rows import Campaign, insert_campaign, reopen
@@ -24,6 +23,7 @@ from disinherit.server.coverage import LARGEST_PAGE, CoveragePage, cover, page
 from disinherit.server.database import Database
 from disinherit.server.destruction_rows import DestroyedModel
 from disinherit.server.graph_queries import find_descendants
+from disinherit.server.history import find_lost, note_lost
 from disinherit.server.leases import Lease
 from disinherit.server.notices import find_told, record_told
 from disinherit.server.packet_files import PacketFiles, open_packet_files
@@ -31,7 +31,8 @@ from disinherit.server.packets import find_packets, put_packets
 from disinherit.server.reports import Report, make_report
 from disinherit.server.roll_back_rows import TakenBack
 from disinherit.server.schema import prepare
-from disinherit.server.signing import KnownKey, announce_key, find_keys
+from disinherit.server.signed_log import LostHistoryError, SignedLog
+from disinherit.server.signing import KnownKey, find_keys
 from disinherit.server.successors import put_successors
 from disinherit.server.tables import (
     PACKETS,
@@ -44,7 +45,7 @@ from disinherit.server.tables import (
     task_rows,
 )
 from disinherit.server.tasks import Answered, Task, TaskState
-from disinherit.v1.unlearning_pb2 import FisherPacket, UnlearningRequest
+from disinherit.v1.unlearning_pb2 import FisherPacket, LogHead, UnlearningRequest
 
 __all__ = ["CoordinatorStore", "Task", "TaskState", "now_us"]
 
@@ -58,6 +59,9 @@ class CoordinatorStore(CampaignStore):
         packets: folder of the roots' Fisher packets, or an fsspec URL; by default beside the
             SQLite file, with `.packets` after its name.
 
+    Attributes:
+        signed_log: signs what is handed out; `None` without a key.
+
     Raises:
         StoreError: if the database cannot be opened, is gone, or a later version made it; every
             method raises it if it fails or holds something damaged.
@@ -66,6 +70,7 @@ class CoordinatorStore(CampaignStore):
     def __init__(self, url: str | Path | Database, packets: str | Path | None = None) -> None:
         super().__init__(url if isinstance(url, Database) else Database(url))
         self._clock = Clock(self._database)
+        self.signed_log: SignedLog | None = None
         file = self._database.file
         if packets is None and file is not None:
             packets = file.with_name(f"{file.name}.packets")
@@ -438,22 +443,68 @@ class CoordinatorStore(CampaignStore):
         with self._database.reading() as db:
             return make_report(db, request_id)
 
-    def audit_lines(self, request_id: str = "", signer: Signer | None = None) -> Iterator[bytes]:
+    def audit_lines(self, request_id: str = "", seal: Seal | None = None) -> Iterator[bytes]:
         """Yield the lines of an export of the audit log (`disinherit.common.audit_lines`).
 
         Args:
             request_id: only what is about this request; `""` for all.
-            signer: signs its first line; `None` to leave it as it is.
+            seal: signs its first line; `None` to leave it as it is.
 
         Raises:
             RequestError: if there is no such request.
         """
-        return export_lines(self._database, request_id, signer)
+        return export_lines(self._database, request_id, seal)
 
-    def announce_key(self, signer: Signer) -> None:
-        """Note in the audit log that a key signs from now on, unless it stands there already."""
-        with self._writing() as db:
-            announce_key(db, signer)
+    def audit_entries(self, request_id: str) -> list[tuple[int, bytes]]:
+        """Return the number and the line of each audit entry about a request, in order."""
+        with self._database.reading() as db:
+            return entries_about(db, request_id)
+
+    def history_lost(self) -> str:
+        """Return why the coordinator asks no owner for anything; `""` if it does."""
+        with self._database.reading() as db:
+            return find_lost(db)
+
+    def watch_history(self) -> None:
+        """Look whether the log continues what was signed; if not, no owner is asked any more."""
+        if self.signed_log is None:
+            return
+        try:
+            self.signed_log.watch()
+        except LostHistoryError as error:
+            self._note_lost(error.why)
+
+    def shown_head(self) -> LogHead:
+        """Return where the log ends, signed, for owners to keep; empty without a key.
+
+        Raises:
+            LostHistoryError: if the log does not continue what was signed.
+        """
+        if self.signed_log is None:
+            return LogHead()
+        try:
+            return self.signed_log.head()
+        except LostHistoryError as error:
+            self._note_lost(error.why)
+            raise
+
+    def check_shown(self, owner: str, head: LogHead) -> None:
+        """Look whether the log has what an owner was shown; if not, no owner is asked any more.
+
+        Args:
+            owner: who answered.
+            head: what it says that it was shown.
+        """
+        if self.signed_log is None or not head.signature:
+            return
+        missing = self.signed_log.find_missing(owner, head)
+        if missing:
+            self._note_lost(missing)
+
+    def _note_lost(self, why: str) -> None:
+        if not self.history_lost():
+            with self._writing() as db:
+                note_lost(db, why)
 
     def signing_keys(self) -> list[KnownKey]:
         """Return all keys that sign or did, the oldest first."""

@@ -154,6 +154,13 @@ CLOCK = Table(  # one row: when the clock was last right, and when a person last
     Column("seen_us", BigInteger, nullable=False),
     Column("confirmed_us", BigInteger, nullable=False),
 )
+HISTORY = Table(  # one row: why history is known to be lost, and how often a person confirmed it
+    "history",
+    METADATA,
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("lost", Text, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+)
 ENROLMENT_TOKENS = Table(
     "enrolment_token",
     METADATA,

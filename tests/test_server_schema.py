@@ -32,6 +32,7 @@ OF_REVISIONS = (
     "holding",
     "clock",
     "announced",
+    "history",
     *ENROLMENT,
 )
 
@@ -127,6 +128,7 @@ def test_a_database_in_which_enrolment_made_its_tables_itself_keeps_what_they_ho
         "DROP TABLE announced",
         "DROP INDEX ix_model_digest",
         "ALTER TABLE model DROP COLUMN digest",
+        "DROP TABLE history",
         "ALTER TABLE campaign DROP COLUMN lease_length_us",
         "INSERT INTO agent_revocation VALUES ('zoe', 5)",
         "INSERT INTO enrolment_token VALUES ('ab', 'zoe', 0, 'cd')",

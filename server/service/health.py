@@ -17,6 +17,8 @@ from disinherit.server.database import Database
 from disinherit.server.tables import REQUESTS
 
 SERVICES = ("", "disinherit.v1.Coordinator")
+CAMPAIGNS = "disinherit.v1.Campaigns"
+"""Not served while the coordinator asks no owner for anything, as it has lost history."""
 
 
 def check_store(url: str | Path) -> None:
@@ -45,13 +47,19 @@ class HealthMonitor:
         servicer: what answers the health calls.
         check: raises if the store does not answer.
         interval: seconds between two checks, and how long one may take.
+        lost: returns why campaigns stand still; `""` if they do not.
     """
 
     def __init__(
-        self, servicer: HealthServicer, check: Callable[[], None], interval: float = 2.0
+        self,
+        servicer: HealthServicer,
+        check: Callable[[], None],
+        interval: float = 2.0,
+        lost: Callable[[], str] = lambda: "",
     ) -> None:
         self._servicer = servicer
         self._check = check
+        self._lost = lost
         self._interval = interval
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="health", daemon=True)
@@ -71,22 +79,25 @@ class HealthMonitor:
         while not self._stopped.wait(self._interval):
             self._tell(self._sound())
 
-    def _sound(self) -> bool:
+    def _sound(self) -> tuple[bool, bool]:
         """Check in a thread that may hang, since a database on a network may."""
-        found: list[bool] = []
+        found: list[tuple[bool, bool]] = []
         checking = threading.Thread(target=lambda: found.append(self._try()), daemon=True)
         checking.start()
         checking.join(self._interval)
-        return found == [True]
+        return found[0] if found else (False, False)
 
-    def _try(self) -> bool:
+    def _try(self) -> tuple[bool, bool]:
+        """Return whether the store answers, and whether campaigns go on."""
         try:
             self._check()
+            return True, not self._lost()
         except DisinheritError:
-            return False
-        return True
+            return False, False
 
-    def _tell(self, sound: bool) -> None:
+    def _tell(self, sound: tuple[bool, bool]) -> None:
         status = health_pb2.HealthCheckResponse
+        answers, goes_on = sound
         for service in SERVICES:
-            self._servicer.set(service, status.SERVING if sound else status.NOT_SERVING)
+            self._servicer.set(service, status.SERVING if answers else status.NOT_SERVING)
+        self._servicer.set(CAMPAIGNS, status.SERVING if goes_on else status.NOT_SERVING)

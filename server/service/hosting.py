@@ -8,7 +8,6 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
-from disinherit.common.dsse import Signer
 from disinherit.server.agents.fleet import Fleet
 from disinherit.server.coordinator import Coordinator
 from disinherit.server.database import Database
@@ -26,7 +25,8 @@ from disinherit.server.service.records import Records
 from disinherit.server.service.requests import Requests
 from disinherit.server.service.servicer import CoordinatorServicer
 from disinherit.server.service.settings import ServeSettings
-from disinherit.server.signing import open_signer
+from disinherit.server.signed_log import SignedLog, mark_file
+from disinherit.server.signing import key_file, open_signer
 from disinherit.server.store import CoordinatorStore
 from disinherit.v1 import coordinator_pb2_grpc
 
@@ -67,7 +67,8 @@ class Service:
         )
         self._database = Database(settings.database)
         self._store = CoordinatorStore(self._database, settings.packets)
-        signer = self._open_signer(settings.signing_key)
+        self._store.signed_log = self._open_log(settings.signing_key)
+        self._store.watch_history()
         # The driver first: an agent may arrive as soon as the fleet is there.
         self._driver = Driver(
             lambda: open_campaigns(), lambda id: coordinator.drive(id), _LOOK_SECONDS
@@ -82,25 +83,21 @@ class Service:
         servicer = CoordinatorServicer(
             Models(self._store, self._driver.poke),
             Requests(coordinator, self._driver.poke, settings.approval),
-            Records(self._store, signer),
+            Records(self._store, self._store.signed_log),
         )
         coordinator_pb2_grpc.add_CoordinatorServicer_to_server(servicer, self._server)
         health = HealthServicer(experimental_non_blocking=False)
         health_pb2_grpc.add_HealthServicer_to_server(health, self._server)
         check = functools.partial(check_store, settings.database)
-        self._monitor = HealthMonitor(health, check, health_seconds)
+        self._monitor = HealthMonitor(health, check, health_seconds, self._store.history_lost)
         shown = (*SERVICES[1:], "grpc.health.v1.Health", reflection.SERVICE_NAME)
         reflection.enable_server_reflection(shown, self._server)
 
-    def _open_signer(self, key: Path | None) -> Signer | None:
-        file = self._database.file
-        if key is None and file is not None:
-            key = file.with_name(f"{file.name}.signing.pem")
+    def _open_log(self, named: Path | None) -> SignedLog | None:
+        key = key_file(self._database, named)
         if key is None:
             return None
-        signer = open_signer(key)
-        self._store.announce_key(signer)
-        return signer
+        return SignedLog(self._database, open_signer(key), mark_file(key))
 
     def start(self) -> None:
         """Begin to serve and to drive campaigns."""

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 
-from disinherit.common.dsse import Envelope, Signer
+from disinherit.common.dsse import Envelope
 from disinherit.common.errors import InputError, RequestError
 from disinherit.server.attesting import attest
 from disinherit.server.model_report import ModelReport
 from disinherit.server.reports import Report
 from disinherit.server.service.paging import DEFAULT_SIZE, LARGEST_SIZE
 from disinherit.server.service.refusals import NotFoundError, NotNowError
+from disinherit.server.signed_log import SignedLog
 from disinherit.server.signing import KnownKey
 from disinherit.server.store import CoordinatorStore
 
@@ -18,12 +19,12 @@ class Records:
 
     Args:
         store: the coordinator's store.
-        signer: signs what is handed out; `None` to sign nothing.
+        seal: signs what is handed out; `None` to sign nothing.
     """
 
-    def __init__(self, store: CoordinatorStore, signer: Signer | None) -> None:
+    def __init__(self, store: CoordinatorStore, seal: SignedLog | None) -> None:
         self._store = store
-        self._signer = signer
+        self._seal = seal
 
     def audit_lines(self, request_id: str) -> Iterator[bytes]:
         """Yield the lines of an export of the audit log, signed if there is a key.
@@ -36,7 +37,7 @@ class Records:
         """
         if request_id:
             self._check_known(request_id)
-        return self._store.audit_lines(request_id, self._signer)
+        return self._store.audit_lines(request_id, self._seal)
 
     def signing_keys(self) -> Sequence[KnownKey]:
         """Return the public keys of all signatures there are, the oldest first."""
@@ -75,9 +76,10 @@ class Records:
         Raises:
             NotFoundError: if there is no such request.
             NotNowError: if it has not ended, or there is no key to sign with.
+            StoreError: if the log does not continue what was signed.
         """
         self._check_known(request_id)
-        if self._signer is None:
+        if self._seal is None:
             raise NotNowError(
                 "Expected a coordinator that signs, but this one has no key. Give it one: "
                 "signing.key in its configuration."
@@ -88,7 +90,10 @@ class Records:
                 f"Expected a campaign that has ended, but {request_id!r} is "
                 f"{report.campaign.state}."
             )
-        return attest(report, self._signer)
+        self._seal.follow()
+        for sequence, line in self._store.audit_entries(request_id)[: report.entries]:
+            self._seal.check(sequence, line)
+        return attest(report, self._seal)
 
     def _check_known(self, request_id: str) -> None:
         try:

@@ -192,7 +192,13 @@ class CoordinatorServicer:
 
         def answer() -> pb.GetSigningKeysResponse:
             keys = [
-                pb.SigningKey(key_id=key.key_id, public_pem=key.public_pem, since_us=key.since_us)
+                pb.SigningKey(
+                    key_id=key.key_id,
+                    public_pem=key.public_pem,
+                    since_us=key.since_us,
+                    until_us=key.until_us,
+                    revoked_us=key.revoked_us,
+                )
                 for key in self._records.signing_keys()
             ]
             return pb.GetSigningKeysResponse(keys=keys)

@@ -318,14 +318,18 @@ class GetSigningKeysRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class SigningKey(_message.Message):
-    __slots__ = ("key_id", "public_pem", "since_us")
+    __slots__ = ("key_id", "public_pem", "since_us", "until_us", "revoked_us")
     KEY_ID_FIELD_NUMBER: _ClassVar[int]
     PUBLIC_PEM_FIELD_NUMBER: _ClassVar[int]
     SINCE_US_FIELD_NUMBER: _ClassVar[int]
+    UNTIL_US_FIELD_NUMBER: _ClassVar[int]
+    REVOKED_US_FIELD_NUMBER: _ClassVar[int]
     key_id: str
     public_pem: bytes
     since_us: int
-    def __init__(self, key_id: _Optional[str] = ..., public_pem: _Optional[bytes] = ..., since_us: _Optional[int] = ...) -> None: ...
+    until_us: int
+    revoked_us: int
+    def __init__(self, key_id: _Optional[str] = ..., public_pem: _Optional[bytes] = ..., since_us: _Optional[int] = ..., until_us: _Optional[int] = ..., revoked_us: _Optional[int] = ...) -> None: ...
 
 class GetSigningKeysResponse(_message.Message):
     __slots__ = ("keys",)

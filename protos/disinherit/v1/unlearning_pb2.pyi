@@ -154,17 +154,33 @@ class Identity(_message.Message):
     owner: str
     def __init__(self, owner: _Optional[str] = ...) -> None: ...
 
+class LogHead(_message.Message):
+    __slots__ = ("entries", "hash", "epoch", "key_id", "signature")
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    HASH_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    entries: int
+    hash: str
+    epoch: int
+    key_id: str
+    signature: bytes
+    def __init__(self, entries: _Optional[int] = ..., hash: _Optional[str] = ..., epoch: _Optional[int] = ..., key_id: _Optional[str] = ..., signature: _Optional[bytes] = ...) -> None: ...
+
 class FisherTask(_message.Message):
-    __slots__ = ("request_id", "roots", "method", "request_digest")
+    __slots__ = ("request_id", "roots", "method", "request_digest", "log_head")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     ROOTS_FIELD_NUMBER: _ClassVar[int]
     METHOD_FIELD_NUMBER: _ClassVar[int]
     REQUEST_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    LOG_HEAD_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     roots: _containers.RepeatedCompositeFieldContainer[Root]
     method: Method
     request_digest: str
-    def __init__(self, request_id: _Optional[str] = ..., roots: _Optional[_Iterable[_Union[Root, _Mapping]]] = ..., method: _Optional[_Union[Method, _Mapping]] = ..., request_digest: _Optional[str] = ...) -> None: ...
+    log_head: LogHead
+    def __init__(self, request_id: _Optional[str] = ..., roots: _Optional[_Iterable[_Union[Root, _Mapping]]] = ..., method: _Optional[_Union[Method, _Mapping]] = ..., request_digest: _Optional[str] = ..., log_head: _Optional[_Union[LogHead, _Mapping]] = ...) -> None: ...
 
 class RootFisher(_message.Message):
     __slots__ = ("model_id", "packets", "seconds", "error", "withheld")
@@ -181,13 +197,15 @@ class RootFisher(_message.Message):
     def __init__(self, model_id: _Optional[str] = ..., packets: _Optional[_Iterable[_Union[FisherPacket, _Mapping]]] = ..., seconds: _Optional[float] = ..., error: _Optional[str] = ..., withheld: _Optional[bool] = ...) -> None: ...
 
 class FisherReply(_message.Message):
-    __slots__ = ("roots",)
+    __slots__ = ("roots", "log_head")
     ROOTS_FIELD_NUMBER: _ClassVar[int]
+    LOG_HEAD_FIELD_NUMBER: _ClassVar[int]
     roots: _containers.RepeatedCompositeFieldContainer[RootFisher]
-    def __init__(self, roots: _Optional[_Iterable[_Union[RootFisher, _Mapping]]] = ...) -> None: ...
+    log_head: LogHead
+    def __init__(self, roots: _Optional[_Iterable[_Union[RootFisher, _Mapping]]] = ..., log_head: _Optional[_Union[LogHead, _Mapping]] = ...) -> None: ...
 
 class UnlearnTask(_message.Message):
-    __slots__ = ("request_id", "method", "fishers", "models", "created_us", "measure_retain", "max_retain_drop", "request_digest", "roots")
+    __slots__ = ("request_id", "method", "fishers", "models", "created_us", "measure_retain", "max_retain_drop", "request_digest", "roots", "log_head")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     METHOD_FIELD_NUMBER: _ClassVar[int]
     FISHERS_FIELD_NUMBER: _ClassVar[int]
@@ -197,6 +215,7 @@ class UnlearnTask(_message.Message):
     MAX_RETAIN_DROP_FIELD_NUMBER: _ClassVar[int]
     REQUEST_DIGEST_FIELD_NUMBER: _ClassVar[int]
     ROOTS_FIELD_NUMBER: _ClassVar[int]
+    LOG_HEAD_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     method: Method
     fishers: _containers.RepeatedCompositeFieldContainer[FisherPacket]
@@ -206,7 +225,8 @@ class UnlearnTask(_message.Message):
     max_retain_drop: float
     request_digest: str
     roots: _containers.RepeatedCompositeFieldContainer[Root]
-    def __init__(self, request_id: _Optional[str] = ..., method: _Optional[_Union[Method, _Mapping]] = ..., fishers: _Optional[_Iterable[_Union[FisherPacket, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[ModelTask, _Mapping]]] = ..., created_us: _Optional[int] = ..., measure_retain: _Optional[bool] = ..., max_retain_drop: _Optional[float] = ..., request_digest: _Optional[str] = ..., roots: _Optional[_Iterable[_Union[Root, _Mapping]]] = ...) -> None: ...
+    log_head: LogHead
+    def __init__(self, request_id: _Optional[str] = ..., method: _Optional[_Union[Method, _Mapping]] = ..., fishers: _Optional[_Iterable[_Union[FisherPacket, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[ModelTask, _Mapping]]] = ..., created_us: _Optional[int] = ..., measure_retain: _Optional[bool] = ..., max_retain_drop: _Optional[float] = ..., request_digest: _Optional[str] = ..., roots: _Optional[_Iterable[_Union[Root, _Mapping]]] = ..., log_head: _Optional[_Union[LogHead, _Mapping]] = ...) -> None: ...
 
 class ModelTask(_message.Message):
     __slots__ = ("model_id", "fisher", "digest", "samples", "sample_salt")
@@ -301,10 +321,12 @@ class Recognition(_message.Message):
     def __init__(self, measure: _Optional[str] = ..., before: _Optional[float] = ..., after: _Optional[float] = ..., floor: _Optional[float] = ..., margin: _Optional[float] = ..., samples: _Optional[int] = ..., source: _Optional[str] = ...) -> None: ...
 
 class UnlearnReply(_message.Message):
-    __slots__ = ("models",)
+    __slots__ = ("models", "log_head")
     MODELS_FIELD_NUMBER: _ClassVar[int]
+    LOG_HEAD_FIELD_NUMBER: _ClassVar[int]
     models: _containers.RepeatedCompositeFieldContainer[ModelResult]
-    def __init__(self, models: _Optional[_Iterable[_Union[ModelResult, _Mapping]]] = ...) -> None: ...
+    log_head: LogHead
+    def __init__(self, models: _Optional[_Iterable[_Union[ModelResult, _Mapping]]] = ..., log_head: _Optional[_Union[LogHead, _Mapping]] = ...) -> None: ...
 
 class RollBackTask(_message.Message):
     __slots__ = ("request_id", "models", "request_digest")
