@@ -12,22 +12,33 @@ from typing import Any
 
 from disinherit.common.errors import InputError, RequestError
 from disinherit.common.records import check_id
-from disinherit.common.sample_digests import SampleDigests
+from disinherit.common.sample_digests import SampleDigests, same_id
 from disinherit.v1.unlearning_pb2 import Root
 
 _KEYS = ("models", "salt", "digests")
 
 
-def read_ids(path: Path) -> list[str]:
-    """Return the sample ids of a file; empty lines count for nothing.
+def read_ids(path: Path) -> dict[int, str]:
+    """Return the sample ids of a file with their line numbers; empty lines count for nothing.
+
+    A byte-order mark, line ends of any system, blanks around an id and the quotes of a spreadsheet
+    are no part of it.
 
     Raises:
         InputError: if it cannot be read, or has none.
     """
-    ids = [line for line in _read(path, "sample ids").split("\n") if line]
+    lines = enumerate(_read(path, "sample ids").splitlines(), start=1)
+    ids = {number: id for number, line in lines if (id := _unquoted(same_id(line)))}
     if not ids:
         raise InputError(f"Expected a sample id on each line of {path}, but got none.")
     return ids
+
+
+def _unquoted(text: str) -> str:
+    """Return what stands between the double quotes of a spreadsheet's cell, or all of it."""
+    if len(text) > 1 and text[0] == text[-1] == '"':
+        return same_id(text[1:-1].replace('""', '"'))
+    return text
 
 
 def digests_text(models: Sequence[str], named: SampleDigests) -> str:
@@ -72,7 +83,7 @@ def read_samples(path: Path) -> list[Root]:
 
 def _read(path: Path, what: str) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise InputError(f"Expected {what} in {path}, but: {error.strerror}.") from error
     except UnicodeDecodeError as error:

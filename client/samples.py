@@ -2,7 +2,7 @@
 
 import logging
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from disinherit.client.owner import Batches, Owner, ResolvesSamples
@@ -10,7 +10,7 @@ from disinherit.common.errors import DataError, StoreError
 from disinherit.common.folder_lock import FolderLock
 from disinherit.common.private_files import write_private
 from disinherit.common.records import ModelRecord
-from disinherit.common.sample_digests import KEY_BYTES, SampleDigests, digest_sample
+from disinherit.common.sample_digests import KEY_BYTES, SampleDigests, digest_sample, same_id
 
 KEY_FILE = "samples.key"
 """Name of the file in an owner's folder that has the key of its digests, and of its noise."""
@@ -62,7 +62,14 @@ def resolve_samples(owner: Owner, record: ModelRecord, listed: SampleDigests) ->
     """
     knowing = _knowing(owner, record)
     key = sample_key(owner.store.root)
-    known = {digest_sample(key, listed.salt, id): id for id in knowing.sample_ids(record)}
+    known: dict[str, str] = {}
+    for sample in knowing.sample_ids(record):
+        digest = digest_sample(key, listed.salt, sample)
+        if known.setdefault(digest, sample) != sample:
+            raise DataError(
+                f"Expected the training samples of model {record.id!r} to have different ids, but "
+                "two differ in accents or blanks alone. Give them others."
+            )
     missing = [digest for digest in listed.digests if digest not in known]
     if missing:
         raise DataError(
@@ -72,6 +79,21 @@ def resolve_samples(owner: Owner, record: ModelRecord, listed: SampleDigests) ->
             "that model's samples."
         )
     return [known[digest] for digest in listed.digests]
+
+
+def unknown_ids(owner: Owner, record: ModelRecord, ids: Iterable[str]) -> list[str]:
+    """Return those ids that are of no sample that a model was trained on directly.
+
+    Args:
+        owner: the owner of the model.
+        record: the model.
+        ids: of samples, in any spelling.
+
+    Raises:
+        DataError: if the owner does not know samples by id.
+    """
+    known = {same_id(sample) for sample in _knowing(owner, record).sample_ids(record)}
+    return [sample for sample in ids if same_id(sample) not in known]
 
 
 def split_samples(

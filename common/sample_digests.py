@@ -2,15 +2,17 @@
 
 ::
 
-    digest = HMAC-SHA256(key, "disinherit samples v1" ‖ 0x00 ‖ salt ‖ id)
+    digest = HMAC-SHA256(key, "disinherit samples v1" ‖ 0x00 ‖ salt ‖ NFC(id))
 
-The key never leaves the owner, so nobody else can try out ids, however few there may be.  The salt
-(16 bytes) is another one for each request and travels with it, so that two requests do not show
-whether they are about the same sample.
+An id is the same one however it is written down: with accents composed or not, and with blanks
+around it, as spreadsheets and file systems leave them.  The key never leaves the owner, so nobody
+else can try out ids, however few there may be.  The salt (16 bytes) is another one for each request
+and travels with it, so that two requests do not show whether they are about the same sample.
 """
 
 import hmac
 import re
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -81,8 +83,18 @@ def check_salt(salt: str) -> str:
     return salt
 
 
+def same_id(sample: str) -> str:
+    """Return the one spelling of a sample's id: no blanks around it, accents composed (NFC).
+
+    Example:
+        >>> same_id("Rene\u0301-03 ")
+        'René-03'
+    """
+    return unicodedata.normalize("NFC", sample.strip().strip("\ufeff").strip())
+
+
 def digest_sample(key: bytes, salt: str, sample: str) -> str:
-    """Return the salted digest of a sample's id.
+    """Return the salted digest of a sample's id, whichever way it is spelt.
 
     Args:
         key: the owner's.
@@ -93,7 +105,9 @@ def digest_sample(key: bytes, salt: str, sample: str) -> str:
         >>> digest_sample(bytes(32), "00" * 16, "patient-7")[:8]
         '129bb354'
     """
-    return hmac.digest(key, _CONTEXT + bytes.fromhex(salt) + sample.encode(), "sha256").hex()
+    return hmac.digest(
+        key, _CONTEXT + bytes.fromhex(salt) + same_id(sample).encode(), "sha256"
+    ).hex()
 
 
 def digest_samples(key: bytes, salt: str, samples: Iterable[str]) -> SampleDigests:

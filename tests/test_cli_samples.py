@@ -41,6 +41,60 @@ def test_digests_are_made_with_the_owners_key(store: Path, tmp_path: Path, capsy
     assert (store / "samples.key").stat().st_mode & 0o077 == 0
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"patient 7\npatient 8\n",
+        b"\xef\xbb\xbfpatient 7\r\npatient 8\r\n",
+        b"patient 7 \n\tpatient 8\npatient 7\n\n",
+        b'"patient 7"\r"patient 8"\r',
+    ],
+)
+def test_a_list_is_read_however_an_office_wrote_it(
+    content: bytes, store: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    ids = tmp_path / "ids.txt"
+    ids.write_bytes(content)
+    assert digest(store, ids, "--salt", SALT) == 0
+    found = json.loads(capsys.readouterr().out)["digests"]
+    assert (
+        tuple(found) == digest_samples(sample_key(store), SALT, ["patient 7", "patient 8"]).digests
+    )
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An agent's configuration, whose factory opens the models of `anna`."""
+    with PointsOwner(tmp_path / "anna", "anna") as owner:
+        owner.train("r1", ("cat", "dog"), 1)
+    path = tmp_path / "anna.toml"
+    path.write_text(
+        'owner = "anna"\nserver = "127.0.0.1:1"\nca = "ca.pem"\nstate = "state"\n'
+        'factory = "agent_owner_fixture:open_points"\n'
+    )
+    return path
+
+
+def test_lines_that_are_of_no_sample_are_named_at_the_owner(
+    config: Path, store: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    ids = tmp_path / "ids.txt"
+    ids.write_text("cat-0\nnobody-7\ncat-1\n")
+    assert digest(store, ids, "--config", str(config)) == 2
+    told = capsys.readouterr()
+    assert "those of 1 of 3 lines are of none: 2 ('nobody-7')" in told.err
+    assert told.out == ""
+    assert digest(store, ids, "--config", str(config), "--ignore-unknown", "--salt", SALT) == 0
+    told = capsys.readouterr()
+    assert "2 ('nobody-7')" in told.err
+    found = tuple(json.loads(told.out)["digests"])
+    assert found == digest_samples(sample_key(store), SALT, ["cat-0", "cat-1"]).digests
+    ids.write_text("nobody-7\n")
+    assert digest(store, ids, "--config", str(config), "--ignore-unknown") == 2
+    assert digest(store, ids, "--ignore-unknown") == 2
+    assert "--config with --ignore-unknown" in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_another_salt_each_time(store: Path, tmp_path: Path, capsys: Capture) -> None:
     ids = tmp_path / "ids.txt"
     ids.write_text("a\n")

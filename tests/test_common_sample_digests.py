@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from disinherit.common.errors import RequestError
-from disinherit.common.sample_digests import SampleDigests, digest_samples, samples_of
+from disinherit.common.sample_digests import SampleDigests, digest_samples, same_id, samples_of
 from disinherit.v1 import unlearning_pb2 as pb
 
 KEY = bytes(range(32))
@@ -21,7 +21,9 @@ def test_a_digest_is_an_hmac_of_salt_and_id(ids: set[str], key: bytes) -> None:
     found = digest_samples(key, SALT, ids)
     expected = {
         hmac.new(
-            key, b"disinherit samples v1\x00" + bytes.fromhex(SALT) + id.encode(), hashlib.sha256
+            key,
+            b"disinherit samples v1\x00" + bytes.fromhex(SALT) + same_id(id).encode(),
+            hashlib.sha256,
         ).hexdigest()
         for id in ids
     }
@@ -65,3 +67,12 @@ def test_what_is_no_digest_is_refused_without_being_repeated(
     with pytest.raises(RequestError, match=words) as refused:
         SampleDigests(salt, digests)
     assert "patient-7" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    ["René-03", "Rene\u0301-03", " René-03", "René-03\t", "\ufeffRené-03", "\u00a0René-03 "],
+)
+def test_an_id_has_one_digest_however_it_is_spelt(spelling: str) -> None:
+    assert same_id(spelling) == "René-03"
+    assert digest_samples(KEY, SALT, [spelling]) == digest_samples(KEY, SALT, ["René-03"])
