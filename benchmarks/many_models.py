@@ -243,7 +243,7 @@ class Case:
                 reference,
                 alpha=METHOD.alpha,
                 lam=METHOD.lam,
-                head=("head.weight", "head.bias"),
+                heads=[("head.weight", "head.bias")],
                 forgotten_rows=[FORGOTTEN],
             )
             saved: dict[str, Tensor] = weights | new.parameters

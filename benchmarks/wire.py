@@ -130,7 +130,7 @@ def accuracy(data: Dataset, train: int, held_out: int) -> dict[str, dict[str, fl
                     fishers.over(kept).values,
                     alpha=alpha,
                     lam=lam,
-                    head=(head.weight, head.bias),
+                    heads=[(head.weight, head.bias)],
                     forgotten_rows=[forgotten] if only_rows else None,
                 ).parameters
                 right = _right(network, new, inputs[train:], targets[train:])

@@ -35,7 +35,8 @@ class Aim:
         not_covered: parameters of the network in the request's scope that the packet does not have.
         forget: merged Fisher of the data to forget, by name, on the owner's device.
         forgotten: indices of the forgotten classes that the model knows.
-        head: names of the head's weight and bias; `None` if the packet names none in scope.
+        heads: names of the weight and bias of each layer of the head; none if the packet has
+            nothing of it.
         rows: rows of the head to select in; `None` for all.
         only_rows: whether nothing but such rows can be selected.
         taken_out: whether such rows are taken out of the head, whatever their Fisher information.
@@ -53,7 +54,7 @@ class Aim:
     not_covered: tuple[str, ...]
     forget: Mapping[str, Tensor]
     forgotten: tuple[int, ...]
-    head: tuple[str, str | None] | None
+    heads: tuple[tuple[str, str | None], ...]
     rows: tuple[int, ...] | None
     only_rows: bool
     taken_out: bool
@@ -143,8 +144,8 @@ class Aim:
         if own is None:
             return None
         rows = None
-        if self.rows is not None and self.head is not None:
-            rows = {name: self.rows for name in self.head if name}
+        if self.rows is not None and self.heads:
+            rows = {name: self.rows for pair in self.heads for name in pair if name}
         score = inheritance_score(self.forget, own, rows)
         if score is not None and score < self.least:
             raise FisherError(
@@ -215,16 +216,11 @@ def take_aim(
     known = [name for name in packet.classes if name in record.labels]
     forgotten = tuple(class_indices(record.labels, known))
     head = [name for name in fisher.head if name in names]
-    if head and structure.head is not None and len(structure.head.layers) > 1:
-        raise FisherError(
-            f"Expected one layer as the head of model {record.id!r}, but its logits are the sum of "
-            f"several: {structure.head}. Unlearn in the scope '{structure.head}'."
-        )
     # The gauge is free only where softmax directly follows, and nothing else uses the weight.
     gauge_free = structure.head is not None and structure.head.gauge_free
     rows = forgotten if method.row_scoped and head and packet.classes else None
     only_rows = rows is not None and set(head) == set(names)
-    named = (fisher.head_weight, fisher.head_bias or None) if head else None
+    heads = structure.head.names if head and structure.head is not None else ()
     first = {id(parameter): name for name, parameter in own.items()}
     aliases: dict[str, list[str]] = {}
     for name, parameter in network.named_parameters(remove_duplicate=False):
@@ -236,10 +232,10 @@ def take_aim(
         not_covered=_not_covered(network, method.scope, structure.head, names),
         forget={name: aligned[name].to(owner.device) for name in names},
         forgotten=forgotten,
-        head=named,
+        heads=heads,
         rows=rows,
         only_rows=only_rows,
-        taken_out=rows_end_at_bottom(names, named, rows),
+        taken_out=rows_end_at_bottom(names, heads, rows),
         pinned=Pinned(
             method.alpha if method.HasField("alpha") else None,
             method.lam if method.HasField("lam") else None,

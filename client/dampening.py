@@ -122,7 +122,7 @@ def dampen_model(
             reference,
             exponent=method.exponent,
             bound=method.bound,
-            head=aim.head,
+            heads=aim.heads,
             forgotten_rows=aim.rows,
         )
         tuned = tune(sweep, logits, aim.forgotten, aim.pinned)
@@ -139,7 +139,7 @@ def dampen_model(
         exponent=method.exponent,
         bound=method.bound,
         gauge=strength.gauge,
-        head=aim.head,
+        heads=aim.heads,
         forgotten_rows=aim.rows,
         in_place=True,  # the stored weights are not needed as they were
     )
@@ -172,7 +172,7 @@ def dampen_model(
                 device=owner.device,
             )
             if aim.taken_out:  # training on what is kept has moved what they lie below
-                clear_rows(changed, aim.head, aim.rows or ())
+                clear_rows(changed, aim.heads, aim.rows or ())
     weights = dict(stored)
     if outcome.selected_count:
         weights |= aim.under_all_names(changed)

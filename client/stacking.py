@@ -229,7 +229,7 @@ class Stacking:
             exponent=method.exponent,
             bound=method.bound,
             gauge=strength.gauge,
-            head=aim.head,
+            heads=aim.heads,
             forgotten_rows=aim.rows,
         )
         each = (time.perf_counter() - started) / len(members)

@@ -31,6 +31,9 @@ __all__ = [
     "unlearn_parameters",
 ]
 
+Heads = Sequence[tuple[str, str | None]]
+"""Names of the weight and the bias, or `None`, of each layer that makes the logits."""
+
 
 def unlearn_parameters(
     parameters: Mapping[str, Tensor],
@@ -42,7 +45,7 @@ def unlearn_parameters(
     exponent: float = 1.0,
     bound: float = 1.0,
     gauge: float = 1.0,
-    head: tuple[str, str | None] | None = None,
+    heads: Heads = (),
     forgotten_rows: Sequence[int] | None = None,
     cleared_rows: Sequence[int] = (),
     in_place: bool = False,
@@ -68,8 +71,8 @@ def unlearn_parameters(
         exponent: of the dampening factor, > 0.
         bound: largest factor, in (0, 1].
         gauge: strength of the gauge shift, >= 0; 0 for the published rule.
-        head: names of the linear head's weight `[C, d]` and bias `[C]` (`None` without bias), in
-            scope or not; `None` for a model without such a head.
+        heads: names of the weight `[C, d]` or `[C, d, ...]` and the bias `[C]` (`None` without one)
+            of each layer that makes the logits, in scope or not; none for a model without a head.
         forgotten_rows: rows of the forgotten classes in the head, none if the model knows none of
             them; `None` to select in all rows.
         cleared_rows: rows of classes that were forgotten before.  Where something is selected they
@@ -87,57 +90,53 @@ def unlearn_parameters(
             do not exist, or a parameter is not floating-point.
     """
     check_strength(gauge)
-    rows = _rows(parameters, head, forgotten_rows)
-    bottom = rows_end_at_bottom(parameters, head, forgotten_rows)
+    rows = _rows(parameters, heads, forgotten_rows)
+    bottom = rows_end_at_bottom(parameters, heads, forgotten_rows)
     if bottom:
         rows = dict.fromkeys(rows, ())
         shifted = dict(parameters)
     else:
-        shifted = {**parameters, **_shifted(parameters, head, gauge)}
+        shifted = {**parameters, **_shifted(parameters, heads, gauge)}
     if in_place:
         counts = dampen_(shifted, forget, reference, alpha, lam, exponent, bound, rows)
         outcome = Dampened(shifted, counts)
     else:
         outcome = dampen(shifted, forget, reference, alpha, lam, exponent, bound, rows)
     if bottom and forgotten_rows:
-        _count_rows(outcome, head, forgotten_rows)
+        _count_rows(outcome, heads, forgotten_rows)
     if outcome.selected_count:
         gone = [*(forgotten_rows or () if bottom else ()), *cleared_rows]
-        clear_rows(outcome.parameters, head, gone)
+        clear_rows(outcome.parameters, heads, gone)
     return outcome
 
 
 def rows_end_at_bottom(
-    names: Collection[str],
-    head: tuple[str, str | None] | None,
-    forgotten_rows: Sequence[int] | None,
+    names: Collection[str], heads: Heads, forgotten_rows: Sequence[int] | None
 ) -> bool:
     """Return whether forgotten rows are taken out of the head, and not dampened.
 
     Args:
         names: of the parameters in scope.
-        head: names of the head's weight and bias.
+        heads: names of the head's weights and biases.
         forgotten_rows: as in `unlearn_parameters`.
     """
-    return forgotten_rows is not None and _complete(names, head)
+    return forgotten_rows is not None and _complete(names, heads)
 
 
-def clear_rows(
-    parameters: Mapping[str, Tensor], head: tuple[str, str | None] | None, rows: Sequence[int]
-) -> None:
+def clear_rows(parameters: Mapping[str, Tensor], heads: Heads, rows: Sequence[int]) -> None:
     """Put rows of a head that is completely in scope at the bottom, in place.
 
     Args:
         parameters: the parameters in scope.
-        head: names of the head's weight and bias.
+        heads: names of the head's weights and biases.
         rows: of forgotten classes.
 
     Raises:
         ScopeError: if there is no such row.
     """
-    if head is not None and rows and _complete(parameters, head):
-        weight, bias = head
-        put_at_bottom(parameters[weight], parameters[bias] if bias else None, rows)
+    if rows and _complete(parameters, heads):
+        for weight, bias in heads:
+            put_at_bottom(parameters[weight], parameters[bias] if bias else None, rows)
 
 
 class Sweep:
@@ -156,7 +155,7 @@ class Sweep:
         reference: Fisher to compare with.
         exponent: of the dampening factor.
         bound: largest factor.
-        head: names of the linear head's weight and bias.
+        heads: names of the head's weights and biases.
         forgotten_rows: rows of the head to select in.
 
     Raises:
@@ -171,14 +170,14 @@ class Sweep:
         *,
         exponent: float = 1.0,
         bound: float = 1.0,
-        head: tuple[str, str | None] | None = None,
+        heads: Heads = (),
         forgotten_rows: Sequence[int] | None = None,
     ) -> None:
-        self._rows = _rows(parameters, head, forgotten_rows)
+        self._rows = _rows(parameters, heads, forgotten_rows)
         self._forget, self._reference = forget, reference
         self._exponent, self._bound = exponent, bound
-        self._head = head
-        own = {name: parameters[name] for name in head or () if name and name in parameters}
+        self._named = heads
+        own = {name: parameters[name] for name in _names(heads) if name in parameters}
         self._own_head = {name: value.detach() for name, value in own.items()}
         self._heads: dict[float, dict[str, Tensor]] = {}
         self._start = dict(parameters)
@@ -220,37 +219,39 @@ class Sweep:
         made = []
         for gauge in gauges:
             if gauge not in self._heads:
-                shifted = _shifted(self._own_head, self._head, gauge)
+                shifted = _shifted(self._own_head, self._named, gauge)
                 self._heads[gauge] = {**self._own_head, **shifted}
             head = self._heads[gauge]
             made.append(new | {n: (new[n] * value).to(value.dtype) for n, value in head.items()})
         return made
 
 
-def _shifted(
-    parameters: Mapping[str, Tensor], head: tuple[str, str | None] | None, gauge: float
-) -> dict[str, Tensor]:
+def _shifted(parameters: Mapping[str, Tensor], heads: Heads, gauge: float) -> dict[str, Tensor]:
     """Return the head's parameters in another gauge; none where that is not to be fixed."""
     check_strength(gauge)
-    if head is None or head[0] not in parameters or gauge == 0:
-        return {}
-    weight, bias = head
-    fixed = fix_gauge(LinearHead(parameters[weight], parameters.get(bias) if bias else None), gauge)
-    shifted = {weight: fixed.weight}
-    if bias and fixed.bias is not None:
-        shifted[bias] = fixed.bias
+    shifted: dict[str, Tensor] = {}
+    for weight, bias in heads if gauge else ():
+        if weight in parameters:
+            own = LinearHead(parameters[weight], parameters.get(bias) if bias else None)
+            fixed = fix_gauge(own, gauge)
+            shifted[weight] = fixed.weight
+            if bias and fixed.bias is not None:
+                shifted[bias] = fixed.bias
     return shifted
 
 
-def _complete(names: Collection[str], head: tuple[str, str | None] | None) -> bool:
-    return head is not None and all(name in names for name in head if name)
+def _names(heads: Heads) -> list[str]:
+    """Return the names of all weights and biases, each once."""
+    return list(dict.fromkeys(name for pair in heads for name in pair if name))
 
 
-def _count_rows(
-    outcome: Dampened, head: tuple[str, str | None] | None, rows: Sequence[int]
-) -> None:
+def _complete(names: Collection[str], heads: Heads) -> bool:
+    return bool(heads) and all(name in names for name in _names(heads))
+
+
+def _count_rows(outcome: Dampened, heads: Heads, rows: Sequence[int]) -> None:
     """Count all values of these rows of the head as selected."""
-    for name in (name for name in head or () if name):
+    for name in _names(heads):
         value = outcome.parameters[name]
         check_rows(len(value), rows)
         for row in rows:
@@ -258,16 +259,14 @@ def _count_rows(
 
 
 def _rows(
-    parameters: Mapping[str, Tensor],
-    head: tuple[str, str | None] | None,
-    forgotten_rows: Sequence[int] | None,
+    parameters: Mapping[str, Tensor], heads: Heads, forgotten_rows: Sequence[int] | None
 ) -> dict[str, Sequence[int]]:
     """Return the rows to select in, by the name of the head's parameters in scope."""
-    if forgotten_rows and head is None:
+    if forgotten_rows and not heads:
         raise ScopeError(
             f"Expected the names of the head's parameters with forgotten rows "
             f"{list(forgotten_rows)}, but got no head."
         )
     if forgotten_rows is None:
         return {}
-    return {name: forgotten_rows for name in head or () if name and name in parameters}
+    return {name: forgotten_rows for name in _names(heads) if name in parameters}

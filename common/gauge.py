@@ -11,10 +11,10 @@ from disinherit.common.errors import InputError, ScopeError
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LinearHead:
-    """The last linear layer of a classifier.
+    """A layer that makes logits.
 
     Attributes:
-        weight: `[C, d]`, one row per class.
+        weight: `[C, d]`, one row per class; `[C, d, ...]` of a convolution.
         bias: `[C]`, or `None` for a head without one.
 
     Raises:
@@ -25,9 +25,9 @@ class LinearHead:
     bias: Tensor | None = None
 
     def __post_init__(self) -> None:
-        if self.weight.ndim != 2 or self.weight.shape[0] == 0:
+        if self.weight.ndim < 2 or self.weight.shape[0] == 0:
             raise ScopeError(
-                "Expected a head weight [C, d] with at least one class, but got shape "
+                "Expected a head weight [C, d, ...] with at least one class, but got shape "
                 f"{list(self.weight.shape)}."
             )
         if self.bias is not None and self.bias.shape != self.weight.shape[:1]:
@@ -59,7 +59,7 @@ def fix_gauge(head: LinearHead, strength: float) -> LinearHead:
     retained row loses when it is dampened in part.
 
     Args:
-        head: weight `[C, d]` and bias `[C]`.
+        head: weight `[C, d, ...]` and bias `[C]`.
         strength: t, finite and >= 0; 0 changes nothing.
 
     Returns:

@@ -74,6 +74,11 @@ class Head:
         """Full names of all weights and biases, each once."""
         return tuple(dict.fromkeys(name for layer in self.layers for name in layer.parameters))
 
+    @property
+    def names(self) -> tuple[tuple[str, str | None], ...]:
+        """Names of each layer's weight and bias."""
+        return tuple((layer.weight, layer.bias) for layer in self.layers)
+
     def __str__(self) -> str:
         return ", ".join(f"{layer.module}.*" if layer.module else "*" for layer in self.layers)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from disinherit.common.dampening import Dampened, dampen_
 from disinherit.common.errors import FisherError
-from disinherit.common.fiun import clear_rows, rows_end_at_bottom
+from disinherit.common.fiun import Heads, clear_rows, rows_end_at_bottom
 from disinherit.common.gauge import check_strength, shift_rows
 
 
@@ -25,7 +25,7 @@ def unlearn_stacked(
     exponent: float = 1.0,
     bound: float = 1.0,
     gauge: float = 1.0,
-    head: tuple[str, str | None] | None = None,
+    heads: Heads = (),
     forgotten_rows: Sequence[int] | None = None,
     cleared_rows: Sequence[Sequence[int]] = (),
 ) -> Dampened:
@@ -40,7 +40,7 @@ def unlearn_stacked(
         exponent: of the dampening factor.
         bound: largest factor.
         gauge: strength of the gauge shift.
-        head: names of the linear heads' weight and bias.
+        heads: names of the weights and biases of a model's head.
         forgotten_rows: of a head; they exist.
         cleared_rows: of each model's head, if any model has some.
 
@@ -61,17 +61,17 @@ def unlearn_stacked(
                 f"Expected Fishers of shapes {list(stack.shape[1:])} and {list(stack.shape)} for "
                 f"{name!r}, but got {shapes}."
             )
-    weight, bias = head or (None, None)
+    named = {name for pair in heads for name in pair if name}
     new = dict(parameters)
-    bottom = rows_end_at_bottom(new, head, forgotten_rows)
-    if gauge > 0 and weight in new and not bottom:
-        for name in (name for name in (weight, bias) if name in new):
+    bottom = rows_end_at_bottom(new, heads, forgotten_rows)
+    if gauge > 0 and not bottom:
+        for name in {name for pair in heads if pair[0] in new for name in pair if name in new}:
             new[name] = shift_rows(new[name], gauge, dim=1)
     selected = {}
     for name, stack in new.items():
         models, rows = len(stack), stack.shape[1] if stack.ndim > 1 else 1
         chosen = torch.arange(rows, device=stack.device)
-        if forgotten_rows is not None and name in (weight, bias):
+        if forgotten_rows is not None and name in named:
             taken = () if bottom else sorted(set(forgotten_rows))
             chosen = torch.tensor(taken, dtype=torch.long).to(stack.device)
         size = models * len(chosen), stack[0].numel() // max(rows, 1)
@@ -92,12 +92,12 @@ def unlearn_stacked(
         new[name] = tables.view(stack.shape)
         selected[name] = counts.new_zeros(models, rows)
         selected[name][:, chosen] = counts.view(models, len(chosen))
-        if bottom and name in (weight, bias):
+        if bottom and name in named:
             selected[name][:, list(forgotten_rows or ())] = size[1]
     outcome = Dampened(new, selected)
     models = len(next(iter(new.values()), ()))
     for model, cleared in zip(range(models), cleared_rows or [()] * models, strict=True):
         if any(bool(counts[model].any()) for counts in selected.values()):
             gone = [*(forgotten_rows or () if bottom else ()), *cleared]
-            clear_rows({name: value[model] for name, value in new.items()}, head, gone)
+            clear_rows({name: value[model] for name, value in new.items()}, heads, gone)
     return outcome

@@ -530,7 +530,7 @@ class TestGauge:
 
     @pytest.mark.parametrize(
         ("weight", "bias"),
-        [((3,), None), ((0, 2), None), ((3, 2, 1), None), ((3, 2), (2,)), ((3, 2), (3, 1))],
+        [((3,), None), ((0, 2), None), ((3, 2), (2,)), ((3, 2), (3, 1))],
     )
     def test_bad_shapes(self, weight: tuple[int, ...], bias: tuple[int, ...] | None) -> None:
         with pytest.raises(ScopeError, match="head"):
@@ -543,7 +543,7 @@ def model(head: LinearHead) -> dict[str, Tensor]:
 
 
 class TestUnlearnParameters:
-    head = ("out.weight", "out.bias")
+    heads = (("out.weight", "out.bias"),)
 
     def unlearn(self, parameters: dict[str, Tensor], **changes: Any) -> Dampened:
         """Dampen everything that may be selected to zero, unless `changes` say otherwise."""
@@ -553,7 +553,7 @@ class TestUnlearnParameters:
             "exponent": 1.0,
             "bound": 1.0,
             "gauge": 0.0,
-            "head": self.head,
+            "heads": self.heads,
         }
         settings |= changes
         forget = {name: torch.ones_like(value) for name, value in parameters.items()}
@@ -578,7 +578,7 @@ class TestUnlearnParameters:
             exponent=1.0,
             bound=1.0,
             gauge=0.0,
-            head=self.head,
+            heads=self.heads,
         )
         for name, value in parameters.items():
             expected = [
@@ -611,7 +611,7 @@ class TestUnlearnParameters:
         parameters = model(random_head(1))
         zeros = {name: torch.zeros_like(value) for name, value in parameters.items()}
         ones = {name: torch.ones_like(value) for name, value in parameters.items()}
-        made = unlearn_parameters(parameters, zeros, ones, head=self.head, forgotten_rows=[2])
+        made = unlearn_parameters(parameters, zeros, ones, heads=self.heads, forgotten_rows=[2])
         assert equal(
             made.parameters,
             self.unlearn(parameters, forgotten_rows=[2]).parameters | {"conv": parameters["conv"]},
@@ -660,7 +660,7 @@ class TestUnlearnParameters:
     def test_head_without_bias(self) -> None:
         head = random_head(2)
         result = self.unlearn(
-            {"out.weight": head.weight}, gauge=1.0, head=("out.weight", None), forgotten_rows=[4]
+            {"out.weight": head.weight}, gauge=1.0, heads=[("out.weight", None)], forgotten_rows=[4]
         )
         assert torch.equal(result.parameters["out.weight"][:4], head.weight[:4])
         torch.testing.assert_close(result.parameters["out.weight"][4], head.weight[:4].mean(0))
@@ -668,13 +668,13 @@ class TestUnlearnParameters:
 
     def test_no_head(self) -> None:
         parameters = {"conv": f64(1, 2)}
-        assert self.unlearn(parameters, gauge=1.0, head=None).selected_count == 2
+        assert self.unlearn(parameters, gauge=1.0, heads=()).selected_count == 2
         with pytest.raises(ScopeError, match="no head"):
-            self.unlearn(parameters, head=None, forgotten_rows=[0])
+            self.unlearn(parameters, heads=(), forgotten_rows=[0])
 
     def test_bad_gauge_is_refused_even_when_unused(self) -> None:
         with pytest.raises(InputError, match="gauge strength"):
-            self.unlearn({"conv": f64(1)}, gauge=-1.0, head=None)
+            self.unlearn({"conv": f64(1)}, gauge=-1.0, heads=())
 
     @pytest.mark.parametrize("gauge", [0.0, 1.0])
     def test_inputs_are_untouched(self, gauge: float) -> None:
@@ -697,11 +697,17 @@ class TestSweep:
     @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
     @pytest.mark.parametrize("rows", [None, [], [1, 3]])
     @pytest.mark.parametrize(
-        "head",
-        [("out.weight", "out.bias"), ("out.weight", None), ("other", None), None],
+        "heads",
+        [
+            [("out.weight", "out.bias")],
+            [("out.weight", None)],
+            [("other", None)],
+            [("other", None), ("out.weight", "out.bias")],
+            [],
+        ],
     )
     def test_it_is_what_each_strength_by_itself_leads_to(
-        self, head: tuple[str, str | None] | None, rows: list[int] | None, dtype: torch.dtype
+        self, heads: list[tuple[str, str | None]], rows: list[int] | None, dtype: torch.dtype
     ) -> None:
         parameters = {name: value.to(dtype) for name, value in model(random_head(0)).items()}
         generator = torch.Generator().manual_seed(1)
@@ -712,20 +718,21 @@ class TestSweep:
         rule: dict[str, Any] = {
             "exponent": 0.5,
             "bound": 0.9,
-            "head": head,
-            "forgotten_rows": rows if head else None,
+            "heads": heads,
+            "forgotten_rows": rows if heads else None,
         }
         sweep = Sweep(parameters, forget, reference, **rule)
         for alpha, lam in ((0.7, 0.6), (1.5, 1.0)):
             swept = sweep(alpha, lam, self.gauges)
             for gauge, found in zip(self.gauges, swept, strict=True):
                 shifted = dict(parameters)
-                for name in (name for name in head or () if name in parameters):
+                head = [name for pair in heads for name in pair if name in parameters]
+                for name in head:
                     own = LinearHead(parameters["out.weight"], parameters[name].flatten()[:5])
                     fixed = fix_gauge(own, gauge)
                     if fixed.bias is not None:
                         shifted[name] = fixed.weight if name == "out.weight" else fixed.bias
-                where = {n: rows for n in head or () if n in shifted} if rows is not None else None
+                where = dict.fromkeys(head, rows) if rows is not None and heads else None
                 expected = dampen(shifted, forget, reference, alpha, lam, 0.5, 0.9, where)
                 assert equal(found, expected.parameters)
                 assert found["conv"] is swept[0]["conv"]

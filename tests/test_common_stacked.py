@@ -36,7 +36,7 @@ def test_every_model_comes_out_as_it_would_alone(
     generator = torch.Generator().manual_seed(seed)
     shapes = {"conv": (2, 3, 2), "scale": (), "head": (classes, width)}
     if bias:
-        shapes["bias"] = (classes,)
+        shapes |= {"bias": (classes,), "second": (classes, 2, 1)}
 
     def values(*stack: int) -> dict[str, torch.Tensor]:
         return {n: torch.rand((*stack, *shape), generator=generator) for n, shape in shapes.items()}
@@ -49,7 +49,7 @@ def test_every_model_comes_out_as_it_would_alone(
         "lam": 0.5,
         "exponent": exponent,
         "gauge": gauge,
-        "head": ("head", "bias" if bias else None),
+        "heads": [("head", "bias"), ("second", None)] if bias else [("head", None)],
         "forgotten_rows": rows,
     }
     before = {name: value.clone() for name, value in theta.items()}

@@ -73,7 +73,7 @@ def expected_weights(world: World, model: str) -> dict[str, Tensor]:
         exponent=1.0,
         bound=1.0,
         gauge=0.5,
-        head=HEAD,
+        heads=[HEAD],
     )
     assert dampened.selected_count > 0
     return {**weights, **dampened.parameters}
