@@ -155,7 +155,7 @@ def write_coordinator(files: FleetFiles, database: str, *, approval: bool) -> No
     try:
         files.root.mkdir(parents=True, exist_ok=True, mode=0o700)
         authority = CertificateAuthority.open(files.authority)
-        if not files.key.exists():
+        if not files.key.exists() or authority.is_due(files.certificate.read_bytes()):
             pair = authority.issue_server(files.hosts)
             write_atomic(files.certificate, pair.certificate)
             write_private(files.key, pair.key)

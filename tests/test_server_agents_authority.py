@@ -1,5 +1,8 @@
 """The fleet's certificate authority: kept safely, and certificates no clock can spoil."""
 
+import datetime
+import ssl
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from disinherit.common.errors import InputError, StoreError
-from disinherit.server.agents.authority import CertificateAuthority
+from disinherit.server.agents.authority import CertificateAuthority, KeyPair, fits
+from disinherit.server.service.listening import TlsFiles
+from disinherit.server.service.renewal import renew
 
 
 def request_by(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
@@ -40,13 +45,123 @@ def test_a_certificate_names_the_owner_it_is_for_and_not_the_one_asked_for(tmp_p
     assert list(usage) == [ExtendedKeyUsageOID.CLIENT_AUTH]
 
 
-def test_certificates_are_valid_whatever_a_device_takes_the_time_for(tmp_path: Path) -> None:
+HOSTS = ["localhost", "127.0.0.1", "::1"]
+
+
+def test_certificates_are_valid_for_devices_whose_clocks_are_behind(tmp_path: Path) -> None:
     authority = CertificateAuthority.open(tmp_path)
-    server = authority.issue_server(["localhost", "127.0.0.1", "::1"]).certificate
-    for data in (authority.certificate, server):
-        certificate = x509.load_pem_x509_certificate(data)
-        assert certificate.not_valid_before_utc.year == 1970
-        assert certificate.not_valid_after_utc.year == 9999
+    server, own = (
+        x509.load_pem_x509_certificate(data)
+        for data in (authority.issue_server(HOSTS).certificate, authority.certificate)
+    )
+    assert server.not_valid_before_utc.year == own.not_valid_before_utc.year == 1970
+    assert own.not_valid_after_utc.year == 9999
+    left = server.not_valid_after_utc - datetime.datetime.now(datetime.UTC)
+    assert 89 <= left.days <= 90
+
+
+def ends_in(authority: CertificateAuthority, days: float, monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """A certificate of the coordinator that ends in so many days."""
+    with monkeypatch.context() as patch:
+        patch.setattr("disinherit.server.agents.authority.SERVER_DAYS", days)
+        return authority.issue_server(HOSTS).certificate
+
+
+def test_what_ends_soon_is_due_and_so_is_what_does_not_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = CertificateAuthority.open(tmp_path / "own")
+    other = CertificateAuthority.open(tmp_path / "other")
+    assert not authority.is_due(authority.issue_server(HOSTS).certificate)
+    for days in (59, 1, -1, 365 * 1000):  # the last as the first release made them
+        assert authority.is_due(ends_in(authority, days, monkeypatch))
+        assert not authority.is_due(ends_in(other, days, monkeypatch))
+    assert not authority.is_due(b"damaged")
+
+
+def shaken(server: KeyPair, ca: bytes, folder: Path) -> None:
+    """A handshake by which a strict reader of certificates checks a server's."""
+    (folder / "chain.pem").write_bytes(server.key + server.certificate)
+    context = ssl.create_default_context(cadata=ca.decode())
+    context.verify_flags |= ssl.VERIFY_X509_STRICT  # the default from Python 3.13 on
+    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    serving.load_cert_chain(folder / "chain.pem")
+    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = context.wrap_bio(to_client, to_server, server_hostname="localhost")
+    with suppress(ssl.SSLWantReadError):
+        client.do_handshake()
+    there = serving.wrap_bio(to_server, to_client, server_side=True)
+    with suppress(ssl.SSLWantReadError):
+        there.do_handshake()
+    client.do_handshake()
+
+
+def test_strict_readers_of_certificates_accept_them(tmp_path: Path) -> None:
+    authority = CertificateAuthority.open(tmp_path)
+    shaken(authority.issue_server(HOSTS), authority.certificate, tmp_path)
+    usage = x509.load_pem_x509_certificate(authority.certificate).extensions
+    assert usage.get_extension_for_class(x509.KeyUsage).critical
+
+
+def test_an_authority_of_the_first_release_is_certified_anew_with_the_same_key(
+    tmp_path: Path,
+) -> None:
+    kept = CertificateAuthority.open(tmp_path)
+    key = kept._key
+    name = x509.Name([x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, "Disinherit fleet")])
+    former = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(datetime.datetime(1970, 1, 1))
+        .not_valid_after(datetime.datetime(9999, 12, 31))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    (tmp_path / "ca.pem").write_bytes(former.public_bytes(Encoding.PEM))
+    authority = CertificateAuthority.open(tmp_path)
+    assert authority.is_strict
+    server = authority.issue_server(HOSTS)
+    shaken(server, authority.certificate, tmp_path)
+    x509.load_pem_x509_certificate(server.certificate).verify_directly_issued_by(former)
+
+
+def test_a_former_authority_is_trusted_beside_the_present_one(tmp_path: Path) -> None:
+    former = CertificateAuthority.open(tmp_path / "former")
+    present = CertificateAuthority.open(tmp_path / "present")
+    assert present.trusted == present.certificate
+    (tmp_path / "present" / "former.pem").write_bytes(former.certificate)
+    assert present.trusted == present.certificate + former.certificate
+
+
+def test_the_service_s_certificate_is_renewed_on_the_disk_with_its_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = CertificateAuthority.open(tmp_path / "own")
+    files = TlsFiles(tmp_path / "server.pem", tmp_path / "server.key")
+    pair = authority.issue_server(HOSTS)
+    files.certificate.write_bytes(pair.certificate)
+    files.key.write_bytes(pair.key)
+    assert not renew(authority, files)
+    with monkeypatch.context() as patch:
+        patch.setattr("disinherit.server.agents.authority.SERVER_DAYS", 5)
+        pair = authority.issue_server(HOSTS)
+    files.certificate.write_bytes(pair.certificate)
+    files.key.write_bytes(pair.key)
+    assert renew(authority, files)
+    found = KeyPair(files.key.read_bytes(), files.certificate.read_bytes())
+    assert fits(found)
+    assert not fits(KeyPair(pair.key, found.certificate))
+    assert files.key.stat().st_mode & 0o777 == 0o600
+    names = x509.load_pem_x509_certificate(found.certificate).extensions
+    assert names.get_extension_for_class(x509.SubjectAlternativeName) == (
+        x509.load_pem_x509_certificate(pair.certificate).extensions.get_extension_for_class(
+            x509.SubjectAlternativeName
+        )
+    )
 
 
 def test_requests_that_cannot_be_trusted_are_not_signed(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """The certificates of a fleet: who an agent is, and who the coordinator is.
 
-A fleet has a certificate authority of its own.  Its certificates are valid from 1970 on and do not
-end (RFC 5280, 4.1.2.5), because a device whose clock is wrong must still find the coordinator; who
-may come in is decided by the coordinator, whose clock is right.
+A fleet has a certificate authority of its own.  All certificates are valid from 1970 on, because a
+device whose clock is behind must still find the coordinator.  The authority's and the agents' do
+not end (RFC 5280, 4.1.2.5): who may come in is decided by the coordinator, whose clock is right,
+and at each call.  Those of the coordinator end after ninety days, since nobody could take one back
+at a device: they are renewed long before.
 """
 
 import datetime
@@ -12,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
@@ -33,6 +36,12 @@ OWNER_URN = "urn:disinherit:owner:"
 _FLEET = "Disinherit fleet"
 _BEGIN = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _END = datetime.datetime(9999, 12, 31, 23, 59, 59, tzinfo=datetime.UTC)
+SERVER_DAYS = 90
+"""How long a certificate of the coordinator is good for."""
+
+RENEWED_DAYS = 60
+"""How many of them are left at least when it is renewed."""
+
 _COMMON_NAME_LENGTH = 64
 
 
@@ -49,12 +58,17 @@ class CertificateAuthority:
 
     Args:
         pair: the authority's own key and certificate, PEM.
+        folder: where they are kept.
+
+    Attributes:
+        folder: where they are kept.
+        certificate: its own, PEM.
 
     Raises:
         StoreError: if they are not what they should be.
     """
 
-    def __init__(self, pair: KeyPair) -> None:
+    def __init__(self, pair: KeyPair, folder: Path) -> None:
         try:
             key = load_pem_private_key(pair.key, None)
             self._certificate = x509.load_pem_x509_certificate(pair.certificate)
@@ -67,6 +81,7 @@ class CertificateAuthority:
                 f"Expected an elliptic-curve key of the authority, but got {type(key).__name__}."
             )
         self._key = key
+        self.folder = folder
         self.certificate = pair.certificate
 
     @classmethod
@@ -89,10 +104,40 @@ class CertificateAuthority:
                 # The certificate first: a key is there only once both are.
                 write_atomic(certificate, made.certificate)
                 write_private(key, made.key)
-            return cls(KeyPair(key.read_bytes(), certificate.read_bytes()))
+            authority = cls(KeyPair(key.read_bytes(), certificate.read_bytes()), folder)
+            if not authority.is_strict:
+                # The same key and name: what it signed is good by the former certificate, too.
+                write_atomic(certificate, _certify(authority._key))
+                authority = cls(KeyPair(key.read_bytes(), certificate.read_bytes()), folder)
+            return authority
         except OSError as error:
             raise StoreError(
                 f"Expected the fleet's certificate authority in {folder}, but got: {error}."
+            ) from error
+
+    @property
+    def is_strict(self) -> bool:
+        """Whether its certificate says what its key is for, as strict readers want it."""
+        try:
+            self._certificate.extensions.get_extension_for_class(x509.KeyUsage)
+        except x509.ExtensionNotFound:
+            return False
+        return True
+
+    @property
+    def trusted(self) -> bytes:
+        """Its certificate, and those in `former.pem`, by which agents are known as well, PEM.
+
+        Raises:
+            StoreError: if that file cannot be read.
+        """
+        former = self.folder / "former.pem"
+        try:
+            return self.certificate + (former.read_bytes() if former.exists() else b"")
+        except OSError as error:
+            raise StoreError(
+                f"Expected certificates of former authorities in {str(former)!r}, but: "
+                f"{error.strerror}."
             ) from error
 
     def sign(self, certificate_request: bytes, owner: str) -> bytes:
@@ -108,10 +153,10 @@ class CertificateAuthority:
         """
         public = requested_key(certificate_request)
         name = x509.UniformResourceIdentifier(OWNER_URN + check_id(owner, "owner name"))
-        return self._issue(owner, public, [name], ExtendedKeyUsageOID.CLIENT_AUTH)
+        return self._issue(owner, public, [name], ExtendedKeyUsageOID.CLIENT_AUTH, _END)
 
     def issue_server(self, hosts: Sequence[str]) -> KeyPair:
-        """Return a new key and certificate for the coordinator.
+        """Return a new key and certificate for the coordinator, good for ninety days.
 
         Args:
             hosts: names and addresses under which agents reach it.
@@ -119,7 +164,23 @@ class CertificateAuthority:
         key = ec.generate_private_key(ec.SECP256R1())
         names = [_host(host) for host in hosts]
         usage = ExtendedKeyUsageOID.SERVER_AUTH
-        return KeyPair(_pem(key), self._issue("coordinator", key.public_key(), names, usage))
+        end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=SERVER_DAYS)
+        public = key.public_key()
+        return KeyPair(_pem(key), self._issue("coordinator", public, names, usage, end))
+
+    def is_due(self, certificate: bytes) -> bool:
+        """Return whether a certificate of the coordinator should be renewed.
+
+        One of another authority, or that cannot be read, is not this one's business.
+        """
+        try:
+            found = x509.load_pem_x509_certificate(certificate)
+            found.verify_directly_issued_by(self._certificate)
+        except (ValueError, TypeError, InvalidSignature):
+            return False
+        left = found.not_valid_after_utc - datetime.datetime.now(datetime.UTC)
+        day = datetime.timedelta(days=1)
+        return not RENEWED_DAYS * day < left <= SERVER_DAYS * day
 
     def _issue(
         self,
@@ -127,10 +188,12 @@ class CertificateAuthority:
         public: ec.EllipticCurvePublicKey,
         names: Sequence[x509.GeneralName],
         usage: x509.ObjectIdentifier,
+        end: datetime.datetime,
     ) -> bytes:
         builder = (
-            _builder(common_name[:_COMMON_NAME_LENGTH], public)
+            _builder(common_name[:_COMMON_NAME_LENGTH], public, end)
             .issuer_name(self._certificate.subject)
+            .add_extension(_key_usage(digital_signature=True), critical=True)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
             .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
@@ -140,6 +203,16 @@ class CertificateAuthority:
             )
         )
         return builder.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM)
+
+
+def fits(pair: KeyPair) -> bool:
+    """Return whether a certificate is for a private key; `False` if one cannot be read."""
+    try:
+        key = load_pem_private_key(pair.key, None)
+        certificate = x509.load_pem_x509_certificate(pair.certificate)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return False
+    return bool(key.public_key() == certificate.public_key())
 
 
 def requested_key(certificate_request: bytes) -> ec.EllipticCurvePublicKey:
@@ -164,27 +237,51 @@ def requested_key(certificate_request: bytes) -> ec.EllipticCurvePublicKey:
 
 def _make_authority() -> KeyPair:
     key = ec.generate_private_key(ec.SECP256R1())
+    return KeyPair(_pem(key), _certify(key))
+
+
+def _certify(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """Return an authority's own certificate, PEM."""
     public = key.public_key()
-    builder = _builder("Disinherit fleet", public)
     certificate = (
-        builder.issuer_name(
-            x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Disinherit fleet")])
-        )
+        _builder(_FLEET, public, _END)
+        .issuer_name(_name(_FLEET))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_key_usage(key_cert_sign=True, crl_sign=True), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
         .sign(key, hashes.SHA256())
     )
-    return KeyPair(_pem(key), certificate.public_bytes(Encoding.PEM))
+    return certificate.public_bytes(Encoding.PEM)
 
 
-def _builder(common_name: str, public: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+def _key_usage(**allowed: bool) -> x509.KeyUsage:
+    nothing = dict.fromkeys(
+        (
+            "digital_signature",
+            "content_commitment",
+            "key_encipherment",
+            "data_encipherment",
+            "key_agreement",
+            "key_cert_sign",
+            "crl_sign",
+            "encipher_only",
+            "decipher_only",
+        ),
+        False,
+    )
+    return x509.KeyUsage(**{**nothing, **allowed})
+
+
+def _builder(
+    common_name: str, public: ec.EllipticCurvePublicKey, end: datetime.datetime
+) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
         .subject_name(_name(common_name))
         .public_key(public)
         .serial_number(x509.random_serial_number())
         .not_valid_before(_BEGIN)
-        .not_valid_after(_END)
+        .not_valid_after(end)
     )
 
 

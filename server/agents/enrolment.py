@@ -1,20 +1,23 @@
 """How a device becomes an owner's agent: a one-time token buys a certificate.
 
 A token is kept only as its hash, with the owner it is for and when it ends.  It is spent on one
-public key: the same key may ask again, as after a lost answer, and any other is refused.
+public key: the same key may ask again, as after a lost answer, and any other is refused.  What was
+spent and revoked stands beside the authority as well (`disinherit.server.agents.access_log`).
 """
 
 import hashlib
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from sqlalchemy import insert, or_, select, update
 
 from disinherit.common.errors import InputError
 from disinherit.common.records import check_id
-from disinherit.server.agents import revocation
+from disinherit.server.agents import access_log, revocation
+from disinherit.server.agents.access_log import AccessLog
 from disinherit.server.agents.authority import CertificateAuthority, requested_key
 from disinherit.server.database import Database
 from disinherit.server.schema import prepare
@@ -50,7 +53,8 @@ class Enrolment:
         clock: seconds since the epoch.
 
     Raises:
-        StoreError: if the database cannot be used; so may every method.
+        StoreError: if the database, or what is kept beside the authority, cannot be used; so may
+            every method.
     """
 
     def __init__(
@@ -62,7 +66,10 @@ class Enrolment:
         self._database = database
         self._authority = authority
         self._clock = clock
+        self._log = AccessLog(authority.folder / "access.jsonl")
         prepare(database)
+        with database.writing() as db:
+            self._log.enter(db)
 
     def invite(self, owner: str, seconds: float = TOKEN_SECONDS) -> str:
         """Return a new token for an owner's agent; it cannot be read back later.
@@ -93,9 +100,9 @@ class Enrolment:
             certificate_request: PEM.
 
         Raises:
-            TokenError: if the token is unknown, past its end, or was spent on another key, or the
-                key was revoked.
-            InputError: if the request cannot be signed; the token is not spent then.
+            TokenError: if the token is unknown, past its end, or was spent on another key.
+            InputError: if the request cannot be signed, or the key was revoked or is another
+                owner's; the token is not spent then.
             StoreError: if the database cannot be used.
         """
         key = revocation.key_digest(requested_key(certificate_request))
@@ -119,9 +126,12 @@ class Enrolment:
             if not keys:
                 raise InputError(f"Expected an owner that was invited, but got {owner!r}.")
             for key in filter(None, keys):  # also those that enrolled before this was noted
-                revocation.enter_key(db, owner, key, now)
+                with suppress(revocation.KeyRefusedError):
+                    revocation.enter_key(db, owner, key, now)
             db.execute(update(ENROLMENT_TOKENS).where(of_owner).values(expires_us=0))
-            revocation.revoke(db, owner, now)
+            tokens = db.scalars(select(ENROLMENT_TOKENS.c.token_sha256).where(of_owner)).all()
+            since = revocation.revoke(db, owner, now)
+            self._log.append(access_log.Revoked(owner, tuple(tokens), since))
 
     def is_revoked(self, owner: str, key: str) -> bool:
         """Return whether an agent's certificate is refused.
@@ -154,11 +164,11 @@ class Enrolment:
                 ENROLMENT_TOKENS.c.token_sha256 == token
             )
             owner = db.execute(of_token).scalar() if spent else None
-            if owner is not None and not revocation.enter_key(db, owner, key, self._now_us()):
-                raise TokenError(
-                    "Expected a key that is good, but this one was revoked. Delete agent.key in "
-                    "the agent's state folder, and enrol again with a new token."
-                )
+            if owner is not None:
+                known = revocation.is_known(db, key)
+                since = revocation.enter_key(db, owner, key, self._now_us())
+                if not known:
+                    self._log.append(access_log.Enrolled(owner, key, token, since))
         if owner is None:
             raise TokenError(
                 "Expected an enrolment token that is valid, but this one is unknown, spent or past "

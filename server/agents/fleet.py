@@ -7,6 +7,7 @@ from typing import Self
 
 from disinherit.server.agents.authority import CertificateAuthority
 from disinherit.server.agents.blobs import Blobs
+from disinherit.server.agents.credentials import OwnIdentity
 from disinherit.server.agents.enrolment import Enrolment
 from disinherit.server.agents.hub import Hub
 from disinherit.server.agents.revocation import Sweep
@@ -50,6 +51,7 @@ class Fleet:
         hub: knows who is connected.
         blobs: what agents fetch.
         server: listens.
+        authority: signs certificates.
 
     Raises:
         StoreError: if the authority or the database cannot be used.
@@ -63,16 +65,15 @@ class Fleet:
         database: Database,
         arrived: Callable[[str], None] = lambda _: None,
     ) -> None:
-        authority = CertificateAuthority.open(settings.authority)
+        self.authority = authority = CertificateAuthority.open(settings.authority)
         self.enrolment = Enrolment(database, authority)
         self.hub = Hub(arrived)
         self.blobs = Blobs()
         self.transport = AgentTransport(self.hub, self.blobs)
         self.server = AgentsServer(
             AgentsServicer(self.hub, self.blobs, self.enrolment),
-            # Made anew at every start, so that it is on no disk: agents know the authority.
-            authority.issue_server(settings.hosts),
-            authority.certificate,
+            OwnIdentity(authority, tuple(settings.hosts)),
+            authority.trusted,
             settings.listen,
             settings.enrol_listen,
             settings.agents,

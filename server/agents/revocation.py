@@ -14,13 +14,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from sqlalchemy import Connection, delete, insert, select
 
-from disinherit.common.errors import StoreError
+from disinherit.common.errors import InputError, StoreError
 from disinherit.server.agents.hub import Hub
 from disinherit.server.database import Database
 from disinherit.server.tables import AGENT_KEYS, REVOCATIONS
 
 _SWEEP_SECONDS = 2.0
 _log = logging.getLogger(__name__)
+
+
+class KeyRefusedError(InputError):
+    """A key that may not enrol: it was revoked, or is another owner's."""
 
 
 def key_digest(key: ec.EllipticCurvePublicKey) -> str:
@@ -36,23 +40,40 @@ def certified_key(certificate: bytes) -> str:
     return key_digest(key)
 
 
-def enter_key(db: Connection, owner: str, key: str, now_us: int) -> bool:
-    """Note that a key has enrolled; return whether it may: one that was revoked may not."""
+def is_known(db: Connection, key: str) -> bool:
+    """Return whether a key has enrolled."""
+    query = select(AGENT_KEYS.c.owner).where(AGENT_KEYS.c.key_sha256 == key)
+    return db.execute(query).first() is not None
+
+
+def enter_key(db: Connection, owner: str, key: str, now_us: int) -> int:
+    """Note that a key has enrolled for an owner, and return when it did.
+
+    Raises:
+        KeyRefusedError: if it was revoked, or enrolled for another owner.
+    """
     row = db.execute(select(AGENT_KEYS).where(AGENT_KEYS.c.key_sha256 == key)).first()
-    if row is not None:
-        return bool(row.enrolled_us > _revoked_us(db, row.owner))
-    # Later than any revocation, even if the clock was set back since.
-    enrolled = max(now_us, _revoked_us(db, owner) + 1)
-    db.execute(insert(AGENT_KEYS).values(key_sha256=key, owner=owner, enrolled_us=enrolled))
-    return True
+    if row is None:
+        # Later than any revocation, even if the clock was set back since.
+        enrolled = max(now_us, _revoked_us(db, owner) + 1)
+        db.execute(insert(AGENT_KEYS).values(key_sha256=key, owner=owner, enrolled_us=enrolled))
+        return enrolled
+    if row.owner == owner and row.enrolled_us > _revoked_us(db, owner):
+        return int(row.enrolled_us)
+    what = "was revoked" if row.owner == owner else "is another owner's"
+    raise KeyRefusedError(
+        f"Expected a key that is good, but this one {what}. Delete agent.key in the agent's state "
+        "folder, and enrol again with a token that was not spent."
+    )
 
 
-def revoke(db: Connection, owner: str, now_us: int) -> None:
-    """Refuse all keys that an owner's agents have enrolled with so far."""
+def revoke(db: Connection, owner: str, now_us: int) -> int:
+    """Refuse all keys that an owner's agents have enrolled with so far, and return from when on."""
     latest = select(AGENT_KEYS.c.enrolled_us).where(AGENT_KEYS.c.owner == owner)
-    revoked = max([now_us, *db.scalars(latest)])
+    revoked: int = max([now_us, *db.scalars(latest)])
     db.execute(delete(REVOCATIONS).where(REVOCATIONS.c.owner == owner))
     db.execute(insert(REVOCATIONS).values(owner=owner, revoked_us=revoked))
+    return revoked
 
 
 def is_revoked(db: Connection, owner: str, key: str) -> bool:

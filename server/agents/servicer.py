@@ -15,12 +15,13 @@ from disinherit.server.agents.admission import owner_of
 from disinherit.server.agents.blobs import Blobs, NotOnOfferError, OffsetError
 from disinherit.server.agents.enrolment import Enrolment, TokenError
 from disinherit.server.agents.hub import Hub, Session
-from disinherit.server.agents.revocation import certified_key
+from disinherit.server.agents.revocation import KeyRefusedError, certified_key
 from disinherit.server.doors import Watchdog
 from disinherit.v1 import agents_pb2 as pb
 
 _CODES: dict[type[DisinheritError], grpc.StatusCode] = {
     TokenError: grpc.StatusCode.UNAUTHENTICATED,
+    KeyRefusedError: grpc.StatusCode.UNAUTHENTICATED,
     NotOnOfferError: grpc.StatusCode.NOT_FOUND,
     OffsetError: grpc.StatusCode.OUT_OF_RANGE,
     InputError: grpc.StatusCode.INVALID_ARGUMENT,

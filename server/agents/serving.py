@@ -1,5 +1,6 @@
 """The agents' ports: gRPC servers of their own, as agents prove who they are by certificates."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -8,6 +9,7 @@ from disinherit.common.errors import CampaignError
 from disinherit.common.limits import PENDING
 from disinherit.server.agents.admission import AgentDoors, EnrolmentDoor
 from disinherit.server.agents.authority import KeyPair
+from disinherit.server.agents.credentials import renewing
 from disinherit.server.agents.servicer import AgentsServicer
 from disinherit.server.connections import connection_options
 from disinherit.server.refusal_log import RefusalLog
@@ -38,8 +40,8 @@ class AgentsServer:
 
     Args:
         servicer: does the work.
-        identity: the coordinator's key and certificate.
-        ca: certificate of the authority that signs the agents' certificates, PEM.
+        identity: returns the coordinator's key and certificate that are good now.
+        ca: certificates of the authorities that sign the agents' certificates, PEM.
         address: where agents connect, as `host:port`; port 0 for any that is free.
         enrol_address: where they enrol.
         agents: how many may be connected at once.
@@ -55,15 +57,13 @@ class AgentsServer:
     def __init__(
         self,
         servicer: AgentsServicer,
-        identity: KeyPair,
+        identity: Callable[[], KeyPair],
         ca: bytes,
         address: str,
         enrol_address: str,
         agents: int = MAX_AGENTS,
     ) -> None:
-        pair = [(identity.key, identity.certificate)]
-        known = grpc.ssl_server_credentials(pair, ca, require_client_auth=True)
-        anybody = grpc.ssl_server_credentials(pair)
+        known, anybody = renewing(identity, ca), renewing(identity)
         self._doors = AgentDoors(agents), EnrolmentDoor()
         self._servers: list[grpc.Server] = []
         self.port = self._serve(servicer, self._doors[0], _OF_DESCRIPTORS, address, known)

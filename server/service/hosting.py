@@ -22,6 +22,7 @@ from disinherit.server.service.listening import listen
 from disinherit.server.service.models import Models
 from disinherit.server.service.principals import TokenFile
 from disinherit.server.service.records import Records
+from disinherit.server.service.renewal import Renewal, renew
 from disinherit.server.service.requests import Requests
 from disinherit.server.service.servicer import CoordinatorServicer
 from disinherit.server.service.settings import ServeSettings
@@ -74,8 +75,12 @@ class Service:
             lambda: open_campaigns(), lambda id: coordinator.drive(id), _LOOK_SECONDS
         )
         self.fleet: Fleet | None = None
+        self._renewal: Renewal | None = None
         if settings.agents is not None:
             self.fleet = Fleet(settings.agents, self._database, lambda _: self._driver.poke())
+            if settings.tls is not None:
+                renew(self.fleet.authority, settings.tls)
+                self._renewal = Renewal(self.fleet.authority, settings.tls)
             transport = Mailbox(self.fleet.transport, self._driver.poke, _AGENTS_SECONDS)
             routes = [*routes, Route(transport, self.fleet.reaches)]
         coordinator = Coordinator(self._store, RoutedTransport(routes), patience=_PATIENCE_SECONDS)
@@ -118,6 +123,8 @@ class Service:
         self._monitor.stop()
         self._server.stop(grace).wait()
         self._authentication.close()
+        if self._renewal is not None:
+            self._renewal.stop()
         if self.fleet is not None:
             self.fleet.stop()
         self._driver.stop(grace)

@@ -13,6 +13,8 @@ import grpc
 
 from disinherit.common.errors import InputError
 from disinherit.common.limits import PENDING
+from disinherit.server.agents.authority import KeyPair, fits
+from disinherit.server.agents.credentials import renewing
 from disinherit.server.connections import connection_options
 
 _DEFAULT_THREADS = 1  # every call has a door with threads of its own
@@ -127,11 +129,19 @@ def _is_loopback(host: str) -> bool:
 
 
 def _credentials(tls: TlsFiles) -> Any:
-    pair = (_read(tls.key, "key"), _read(tls.certificate, "certificate"))
-    authority = None if tls.client_ca is None else _read(tls.client_ca, "certificate authority")
-    return grpc.ssl_server_credentials(
-        [pair], root_certificates=authority, require_client_auth=authority is not None
-    )
+    clients = None if tls.client_ca is None else _read(tls.client_ca, "certificate authority")
+
+    def current() -> KeyPair | None:
+        """Return what is on the disk; nothing while one of the two files is not replaced yet."""
+        try:
+            found = KeyPair(_read(tls.key, "key"), _read(tls.certificate, "certificate"))
+        except InputError:
+            return None
+        return found if fits(found) else None
+
+    begin = KeyPair(_read(tls.key, "key"), _read(tls.certificate, "certificate"))
+    shown = iter((begin,))
+    return renewing(lambda: next(shown, None) or current(), clients)
 
 
 def _read(path: Path, what: str) -> bytes:

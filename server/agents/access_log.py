@@ -1,0 +1,161 @@
+"""Who enrolled and who was revoked, beside the authority: what no database from a copy may undo.
+
+A file of JSON lines that is only appended to.  It is written before the database, and what the
+database does not know of it is entered there at the start: a restored coordinator lets nobody in
+who was revoked since the copy, and takes no token twice.
+"""
+
+import fcntl
+import json
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from sqlalchemy import Connection, insert, select, update
+
+from disinherit.common.checkpoints import sync_folder
+from disinherit.common.errors import StoreError
+from disinherit.server.tables import AGENT_KEYS, ENROLMENT_TOKENS, REVOCATIONS
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """A key that enrolled.
+
+    Attributes:
+        owner: for whom.
+        key: SHA-256 of the public key.
+        token: SHA-256 of the token that it spent.
+        at_us: when, in microseconds since the epoch; later than the owner's last revocation.
+    """
+
+    owner: str
+    key: str
+    token: str
+    at_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Revoked:
+    """The end of an owner's access.
+
+    Attributes:
+        owner: the owner.
+        tokens: SHA-256 of all tokens that it had.
+        at_us: when, in microseconds since the epoch.
+    """
+
+    owner: str
+    tokens: tuple[str, ...]
+    at_us: int
+
+
+class AccessLog:
+    """The file.
+
+    Args:
+        path: where it is; made with the first line.
+
+    Raises:
+        StoreError: by all methods, if it cannot be used or is damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def append(self, what: Enrolled | Revoked) -> None:
+        """Add a line, which is on the disk when this returns."""
+        line = json.dumps({type(what).__name__.lower(): asdict(what)}).encode() + b"\n"
+        try:
+            new = not self._path.exists()
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+            with os.fdopen(descriptor, "r+b") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                # What a loss of power cut off is no line.
+                file.seek(file.read().rfind(b"\n") + 1)
+                file.truncate()
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+            if new:
+                sync_folder(self._path.parent)
+        except OSError as error:
+            raise StoreError(
+                f"Expected to note in {str(self._path)!r} who has access, but: {error.strerror}."
+            ) from error
+
+    def enter(self, db: Connection) -> None:
+        """Enter what the database does not know, and say so.
+
+        Args:
+            db: a transaction that writes.
+        """
+        entered = [what for what in self._read() if _enter(db, what)]
+        revoked = sorted({what.owner for what in entered if isinstance(what, Revoked)})
+        if entered:
+            _LOG.warning(
+                "The database is older than %s: %d enrolments and revocations since are kept%s",
+                self._path,
+                len(entered),
+                f", and the agents of {', '.join(revoked)} stay refused" if revoked else "",
+            )
+
+    def _read(self) -> Iterator[Enrolled | Revoked]:
+        try:
+            data = self._path.read_bytes()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise StoreError(
+                f"Expected to read from {str(self._path)!r} who has access, but: {error.strerror}."
+            ) from error
+        # One that was cut off by a loss of power was not followed by anything.
+        for number, line in enumerate(data.split(b"\n")[:-1], start=1):
+            try:
+                ((kind, values),) = json.loads(line).items()
+                if kind == "enrolled":
+                    yield Enrolled(**values)
+                else:
+                    yield Revoked(values["owner"], tuple(values["tokens"]), values["at_us"])
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                raise StoreError(
+                    f"Expected who enrolled or was revoked in line {number} of "
+                    f"{str(self._path)!r}, but: {error}. Restore it from a backup."
+                ) from None
+
+
+def _enter(db: Connection, what: Enrolled | Revoked) -> bool:
+    """Enter a line, and return whether the database did not know it."""
+    if isinstance(what, Enrolled):
+        known = select(AGENT_KEYS.c.owner).where(AGENT_KEYS.c.key_sha256 == what.key)
+        if db.scalar(known) is not None:
+            return False
+        row = {"key_sha256": what.key, "owner": what.owner, "enrolled_us": what.at_us}
+        db.execute(insert(AGENT_KEYS).values(**row))
+        _spend(db, what.owner, what.token, what.key)
+        return True
+    since = select(REVOCATIONS.c.revoked_us).where(REVOCATIONS.c.owner == what.owner)
+    found = db.scalar(since)
+    if found is not None and found >= what.at_us:
+        return False
+    if found is None:
+        db.execute(insert(REVOCATIONS).values(owner=what.owner, revoked_us=what.at_us))
+    else:
+        row_of = update(REVOCATIONS).where(REVOCATIONS.c.owner == what.owner)
+        db.execute(row_of.values(revoked_us=what.at_us))
+    for token in what.tokens:
+        _spend(db, what.owner, token)
+    return True
+
+
+def _spend(db: Connection, owner: str, token: str, key: str | None = None) -> None:
+    """Have a token spent on a key, or ended."""
+    values: dict[str, str | int] = {"expires_us": 0} if key is None else {"key_sha256": key}
+    row = update(ENROLMENT_TOKENS).where(ENROLMENT_TOKENS.c.token_sha256 == token)
+    if not db.execute(row.values(**values)).rowcount:
+        values = {"token_sha256": token, "owner": owner, "expires_us": 0, "key_sha256": key or ""}
+        db.execute(insert(ENROLMENT_TOKENS).values(**values))

@@ -1,0 +1,77 @@
+"""The service's certificate on the disk, which the fleet's authority renews long before it ends.
+
+SuperLink and proxy show the same one, which they read when they start.
+"""
+
+import logging
+import threading
+
+from cryptography import x509
+
+from disinherit.common.checkpoints import write_atomic
+from disinherit.common.errors import CheckpointError
+from disinherit.common.private_files import write_private
+from disinherit.server.agents.authority import CertificateAuthority
+from disinherit.server.service.listening import TlsFiles
+
+_LOG = logging.getLogger(__name__)
+_LOOK_SECONDS = 3600.0
+
+
+def renew(authority: CertificateAuthority, files: TlsFiles) -> bool:
+    """Renew a certificate that ends soon, for the same names, and return whether it was done.
+
+    Args:
+        authority: the fleet's; what it did not sign is left as it is.
+        files: of the service.
+    """
+    try:
+        data = files.certificate.read_bytes()
+        if not authority.is_due(data):
+            return False
+        pair = authority.issue_server(_hosts(data))
+        write_private(files.key, pair.key)
+        write_atomic(files.certificate, pair.certificate)
+    except (OSError, CheckpointError) as error:
+        _LOG.warning("The certificate in %s ends soon and cannot be renewed: %s", files, error)
+        return False
+    _LOG.warning(
+        "The certificate in %s was renewed; restart SuperLink and proxy, which show it as well",
+        files.certificate,
+    )
+    return True
+
+
+class Renewal:
+    """Renews a certificate when it is due, in a thread of its own.
+
+    Args:
+        authority: the fleet's.
+        files: of the service.
+    """
+
+    def __init__(self, authority: CertificateAuthority, files: TlsFiles) -> None:
+        self._authority = authority
+        self._files = files
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="renewal", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._stopped.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(_LOOK_SECONDS):
+            renew(self._authority, self._files)
+
+
+def _hosts(certificate: bytes) -> list[str]:
+    found = x509.load_pem_x509_certificate(certificate)
+    names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    addresses = names.get_values_for_type(x509.IPAddress)
+    return [
+        *names.get_values_for_type(x509.DNSName),
+        *map(str, addresses),
+    ]
