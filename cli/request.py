@@ -1,5 +1,6 @@
 """`disinherit request`: ask the coordinator to forget, approve it, and follow it."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -181,13 +182,32 @@ def submit(
     return 0
 
 
-@app.command(epilog="Example: disinherit request approve forget-0123456789ab")
+@app.command(
+    epilog="Examples:\n\n"
+    "disinherit request show forget-0123456789ab\n\n"
+    "disinherit request approve forget-0123456789ab --plan 6b86b273ff34...\n\n"
+    "disinherit request approve forget-0123456789ab"
+)
 @connected
 def approve(
-    connection: Connection, request_id: RequestId, form: FormatOption = Format.TABLE
+    connection: Connection,
+    request_id: RequestId,
+    plan: Annotated[
+        str,
+        typer.Option(
+            metavar="DIGEST",
+            help="The plan that `request show` showed: refused if it is another now. By default "
+            "what was submitted, without what others than its owner said to descend from it since.",
+        ),
+    ] = "",
+    form: FormatOption = Format.TABLE,
 ) -> int:
     """Let a submitted request begin. It takes another token than submitting it did."""
-    return _steer(connection, "ApproveRequest", request_id, form)
+    from disinherit.v1 import coordinator_pb2 as pb
+
+    message = pb.ControlRequest(id=request_id, plan_sha256=plan)
+    _show(connection.call("ApproveRequest", message), form)
+    return 0
 
 
 @app.command(epilog="Example: disinherit request pause forget-0123456789ab")
@@ -255,10 +275,13 @@ def rollback(
 @app.command(epilog="Example: disinherit request show forget-0123456789ab --format json")
 @connected
 def show(connection: Connection, request_id: RequestId, form: FormatOption = Format.TABLE) -> int:
-    """Say how a request stands."""
+    """Say how a request stands, and all that an approver should know of it."""
+    from disinherit.cli.plans import by_owner
     from disinherit.v1 import coordinator_pb2 as pb
 
-    _show(connection.call("GetRequest", pb.GetRequestRequest(id=request_id)), form)
+    status = connection.call("GetRequest", pb.GetRequestRequest(id=request_id))
+    covered = connection.pages("GetCoverage", pb.GetCoverageRequest(id=request_id), "models")
+    _show(status, form, by_owner(covered))
     return 0
 
 
@@ -317,10 +340,18 @@ def _steer(connection: Connection, call: str, request_id: str, form: Format) -> 
     return 0
 
 
-def _show(status: "coordinator_pb2.RequestStatus", form: Format) -> None:
+def _show(
+    status: "coordinator_pb2.RequestStatus",
+    form: Format,
+    owners: Mapping[str, Sequence[str]] | None = None,
+) -> None:
     from rich.table import Table
 
+    from disinherit.cli.plans import changed_method, roll_out_words, some
+
     shown = status_dict(status)
+    if owners is not None:
+        shown["owners"] = {owner: list(models) for owner, models in sorted(owners.items())}
     if form is Format.JSON:
         print_json(shown)
         return
@@ -337,8 +368,18 @@ def _show(status: "coordinator_pb2.RequestStatus", form: Format) -> None:
         table.add_row("forget", f"{what} at {root['model']}")
     if shown["waves"]["of"] > 1:
         table.add_row("waves", "{begun} of {of} have begun".format(**shown["waves"]))
+    for owner, models in shown.get("owners", {}).items():
+        table.add_row("owner", f"{owner}: {some(models)}")
+    table.add_row("method", ", ".join(changed_method(shown["method"])) or "as by default")
+    if words := roll_out_words(shown["roll_out"]):
+        table.add_row("roll-out", "; ".join(words))
+    kept = shown["retention_seconds"]
+    table.add_row("old versions", f"destroyed {kept} s after the end" if kept else "kept")
     if shown["halted"]:
         table.add_row("halted", shown["halted"])
     for name in ("reason", "created", "updated", "deadline"):
         table.add_row(name, shown[name] or "none")
+    for name, what in (("plan_sha256", "plan"), ("approved_plan_sha256", "approved plan")):
+        if shown[name]:
+            table.add_row(what, shown[name])
     print_rich(table)

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from disinherit.cli.plans import method_dict, roll_out_dict
+
 if TYPE_CHECKING:
     from disinherit.v1 import coordinator_pb2
 
@@ -32,6 +34,8 @@ def status_dict(status: "coordinator_pb2.RequestStatus") -> dict[str, Any]:
             }
             for root, count in zip(status.request.roots, counts, strict=True)
         ],
+        "method": method_dict(status.request.method),
+        "roll_out": roll_out_dict(status.request.roll_out),
         "retention_seconds": status.request.retention_seconds or None,
         "client": status.request.client or None,
         "created": as_time(status.created_us),
@@ -39,6 +43,8 @@ def status_dict(status: "coordinator_pb2.RequestStatus") -> dict[str, Any]:
         "deadline": as_time(status.deadline_us),
         "waves": {"begun": status.waves_begun, "of": status.waves},
         "halted": status.reason or None,
+        "plan_sha256": status.plan_sha256 or None,
+        "approved_plan_sha256": status.approved_plan_sha256 or None,
     }
 
 

@@ -40,7 +40,7 @@ _CAMPAIGN: Mapping[str, frozenset[str]] = {
 }
 _GOES_ON = ("reopened", "resumed", "rollback_decided")
 _SETTLED = ("verified", "exempt", "ineffective", "not_reached", "harmful")
-_OPEN = ("sent", "failed", "halted", "applied")
+_OPEN = ("sent", "failed", "halted", "applied", "unapproved")
 _ANSWERS = ("applied", "ineffective", "not_reached", "harmful")
 _UNDOING = {"rollback_planned": "rolling_back", "rolled_back": "rolled_back"}
 _BESIDE = ("successor", "selected", "out_of_scope_sha256")

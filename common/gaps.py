@@ -25,6 +25,7 @@ class GapKind(StrEnum):
     EXEMPT = "exempt"
     ROLLED_BACK = "rolled_back"
     LATE = "late"
+    UNAPPROVED = "unapproved"
     NOT_TUNED = "not_tuned"
     OUT_OF_SCOPE = "out_of_scope"
     NOT_MEASURED = "not_measured"
@@ -56,6 +57,8 @@ SAID = {
     GapKind.ROLLED_BACK: "It was decided that these versions are to be as they were before: they "
     "know what is to be forgotten.",
     GapKind.LATE: "These versions came to be affected after the last pass: not forgotten yet.",
+    GapKind.UNAPPROVED: "Others than their owners say that these versions descend from a root, and "
+    "nobody has approved that they forget: they have not.",
     GapKind.NOT_TUNED: "The owner had no tuning data: defaults decided what was dampened and how "
     "much.",
     GapKind.OUT_OF_SCOPE: "Some parameters of the Fisher information do not exist in these "
@@ -82,6 +85,7 @@ _OF_STATE = {
     "exempt": GapKind.EXEMPT,
     "rolling_back": GapKind.ROLLED_BACK,
     "rolled_back": GapKind.ROLLED_BACK,
+    "unapproved": GapKind.UNAPPROVED,
 }
 
 

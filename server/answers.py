@@ -15,6 +15,7 @@ from disinherit.common.errors import FisherError, GraphError
 from disinherit.common.printable import one_line
 from disinherit.common.received import received_record
 from disinherit.common.records import ModelRecord
+from disinherit.server.registering import first_word
 from disinherit.server.transport import Answer
 from disinherit.v1 import unlearning_pb2 as pb
 from disinherit.v1.graph_pb2 import ModelRecord as RecordProto
@@ -75,7 +76,7 @@ def registered_record(
     """Return the version that an owner registers.
 
     What became of a known version is the coordinator's own knowledge, so its status stays; and so
-    does what was said first of the scale of the same Fisher summary.
+    does what was said first of it (`disinherit.server.registering`).
 
     Args:
         owner: who answered.
@@ -93,10 +94,9 @@ def registered_record(
     if record.id not in known:
         return record
     present = known[record.id]
-    scale = record.fisher_scale
-    if present.fisher_digest == record.fisher_digest and present.fisher_scale is not None:
-        scale = present.fisher_scale
-    return replace(record, status=present.status, fisher_scale=scale)
+    if present.owner != owner:  # and not whose it is
+        raise GraphError(f"Expected a model id that is not taken, but got {record.id!r}.")
+    return replace(first_word(present, record), status=present.status)
 
 
 def root_packets(

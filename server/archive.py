@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from disinherit.common.records import ModelRecord
 from disinherit.server.leases import Lease
 from disinherit.server.store import CoordinatorStore
 from disinherit.v1.unlearning_pb2 import FisherPacket
@@ -13,6 +14,10 @@ class Archive(Protocol):
 
     def load(self) -> Mapping[str, Sequence[FisherPacket]]:
         """Return root -> its packets, for the roots that have answered."""
+        ...
+
+    def registered(self) -> Mapping[str, ModelRecord]:
+        """Return root -> its record as it was when the request was submitted, where known."""
         ...
 
     def keep(self, root: str, packets: Sequence[FisherPacket]) -> None:
@@ -28,6 +33,10 @@ class NoArchive:
     """Remembers nothing: every root is asked."""
 
     def load(self) -> Mapping[str, Sequence[FisherPacket]]:
+        """Return nothing."""
+        return {}
+
+    def registered(self) -> Mapping[str, ModelRecord]:
         """Return nothing."""
         return {}
 
@@ -57,6 +66,10 @@ class StoredArchive:
             StoreError: if the store has no folder for packets.
         """
         return self._store.packets(self._lease.request_id)
+
+    def registered(self) -> Mapping[str, ModelRecord]:
+        """Return root -> its record as it was when the request was submitted."""
+        return self._store.planned_roots(self._lease.request_id)
 
     def keep(self, root: str, packets: Sequence[FisherPacket]) -> None:
         """Store what a root answered.

@@ -7,12 +7,13 @@ stands there by the SHA-256 of what was asked, without its reason.
 
 import enum
 import hashlib
+import math
 from collections.abc import Iterable, Mapping
 
 from disinherit.common.attestation import names_digest
 from disinherit.common.audit_chain import Json, canonical
 from disinherit.common.encodings import Encoding
-from disinherit.common.records import Inheritance
+from disinherit.common.records import Inheritance, ModelRecord
 from disinherit.server.campaign_states import CampaignEvent, CampaignState
 from disinherit.server.tasks import Task, TaskState
 from disinherit.v1.unlearning_pb2 import Method, ModelResult, Recognition, UnlearningRequest
@@ -63,6 +64,7 @@ class AuditKind(enum.StrEnum):
     ROLLBACK_PLANNED = "rollback_planned"
     ROLLBACK_REFUSED = "rollback_refused"
     ROLLED_BACK = "rolled_back"
+    UNAPPROVED = "unapproved"
     DESTROYED = "destroyed"
     DESTROY_REFUSED = "destroy_refused"
 
@@ -108,6 +110,7 @@ OF_TASK: Mapping[TaskState, AuditKind] = {
     TaskState.HALTED: AuditKind.HALTED,
     TaskState.ROLLING_BACK: AuditKind.ROLLBACK_PLANNED,
     TaskState.ROLLED_BACK: AuditKind.ROLLED_BACK,
+    TaskState.UNAPPROVED: AuditKind.UNAPPROVED,
 }
 """What became of one model."""
 
@@ -235,6 +238,14 @@ def recognition_words(found: Recognition) -> dict[str, Json]:
         "samples": found.samples,
         "source": found.source,
     }
+
+
+def scale_words(record: ModelRecord) -> dict[str, Json]:
+    """Return what is said of how large a version's Fisher summary is: its sum, and its scope."""
+    if record.fisher_scale is None:
+        return {}
+    total = math.fsum(record.fisher_scale.sums)
+    return {"fisher_scale": repr(total), "fisher_scope": record.fisher_scale.scope}
 
 
 def inheritance_words(edges: Iterable[Inheritance]) -> dict[str, Json]:

@@ -43,6 +43,8 @@ class Campaign:
         open_waves: how many waves of its roll-out have begun.
         accepted_waves: how many of them a person let pass, whatever came of them.
         halt_reason: why it was halted; `""` if it was not, or was resumed since.
+        plan: SHA-256 of the plan that was submitted for approval; `""` without four eyes.
+        approved_plan: SHA-256 of the plan that was approved; `""` as long as none was.
     """
 
     request_id: str
@@ -53,6 +55,8 @@ class Campaign:
     open_waves: int
     accepted_waves: int
     halt_reason: str
+    plan: str = ""
+    approved_plan: str = ""
 
 
 def insert_campaign(
@@ -237,4 +241,6 @@ def _read(row: Row[Any]) -> Campaign:
         row.open_waves,
         row.accepted_waves,
         row.halt_reason,
+        row.submitted_plan,
+        row.approved_plan,
     )

@@ -27,6 +27,7 @@ from disinherit.common.errors import (
 )
 from disinherit.common.printable import one_line
 from disinherit.server.answers import registered_record, reply_of, unhandled
+from disinherit.server.approvals import unapproved
 from disinherit.server.archive import Archive, NoArchive, StoredArchive
 from disinherit.server.audit_words import COORDINATOR
 from disinherit.server.campaign import CampaignResult, Timing
@@ -165,10 +166,15 @@ class Coordinator:
         if stored is None:
             check_plan(planned)
         waves = place(request, graph, planned, tasks.values())
+        waiting: dict[str, str] = {}
+        if stored is not None and self.store.campaign(request.id).plan:
+            recorders = self.store.recorders(planned.affected)
+            waiting = unapproved(graph, request, planned.affected, tasks, recorders)
         new = []
         for model in planned.affected:
             owner = graph.model(model).owner
-            task = tasks.get(model) or Task(model, owner, wave=waves.get(owner, 0))
+            late = stored is not None
+            task = tasks.get(model) or Task(model, owner, wave=waves.get(owner, 0), late=late)
             if task.successor is None:
                 if model in planned.exempt:
                     task = replace(task, state=TaskState.EXEMPT, reason=planned.exempt[model])
@@ -179,7 +185,9 @@ class Coordinator:
                     task = replace(task, state=TaskState.NOT_REACHED, reason=reason)
                 elif task.state is TaskState.EXEMPT or task.is_unreached:
                     # What took its place was rolled back, or it is reached by now.
-                    task = Task(model, task.owner, wave=task.wave)
+                    task = Task(model, task.owner, wave=task.wave, late=task.late)
+            if model in waiting and task.state in (TaskState.PENDING, TaskState.UNAPPROVED):
+                task = replace(task, state=TaskState.UNAPPROVED, reason=waiting[model])
             if task != tasks.get(model):
                 new.append(task)
         self.store.submit(
@@ -264,7 +272,8 @@ class Coordinator:
         left = [
             before[model]
             for model in planned.dampened
-            if resend or not before[model].state.answered
+            if before[model].state is not TaskState.UNAPPROVED
+            and (resend or not before[model].state.answered)
         ]
         turn = keep_waiting(self.store, lease, left)
         left = [task for task in left if task.model_id in turn]

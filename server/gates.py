@@ -6,6 +6,10 @@ nobody measured must not pass for harmless.  So do more failures than allowed; a
 and has not forgotten is one.  So does a wave in which too few models forgot and nobody is left to
 be asked.  Every wave that has begun is looked at each time, since an owner that was away may answer
 when later ones are under way.
+
+Shares are of the models that were planned when the request was submitted.  An owner may register as
+many descendants as it likes afterwards: they are dampened, and what they lose counts, but however
+many of them fail or wait, they neither halt the roll-out for the others nor hold up a wave.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -53,6 +57,7 @@ def judge(
         accepted_waves: how many of them have passed by a person's word, whatever came of them.
     """
     total = max((task.wave for task in tasks), default=0) + 1
+    tasks = [task for task in tasks if task.state is not TaskState.UNAPPROVED]
     waves = [[task for task in tasks if task.wave == number] for number in range(total)]
     for number in range(accepted_waves, min(open_waves, total)):
         halt = _halt(roll_out, waves[number], number, total)
@@ -77,7 +82,12 @@ def retain_drop(result: ModelResult) -> float | None:
     return 100 * (result.retain_before - result.retain_after)
 
 
+def _planned(wave: Iterable[Task]) -> list[Task]:
+    return [task for task in wave if not task.late]
+
+
 def _has_passed(roll_out: RollOut, wave: Sequence[Task]) -> bool:
+    wave = _planned(wave)
     share = roll_out.min_success if roll_out.HasField("min_success") else 1.0
     verified = sum(task.state is TaskState.VERIFIED for task in wave)
     return verified >= share * len(wave) - 1e-9
@@ -97,6 +107,7 @@ def _halt(roll_out: RollOut, wave: Sequence[Task], number: int, total: int) -> H
 
 def _stuck(wave: Sequence[Task], number: int, total: int) -> Halt | None:
     """Return why a campaign does not go on although nobody of a wave is left to be asked."""
+    wave = _planned(wave)
     unforgotten = [task for task in wave if task.state.unforgotten]
     if not unforgotten or not all(task.state.settled for task in wave):
         return None
@@ -137,6 +148,7 @@ def _too_much_lost(wave: Iterable[Task], limit: float) -> Halt | None:
 
 
 def _too_many_failed(wave: Sequence[Task], limit: float) -> Halt | None:
+    wave = _planned(wave)
     failed = sum(task.state is TaskState.FAILED or task.state.unforgotten for task in wave)
     if failed <= limit * len(wave) + 1e-9:
         return None

@@ -123,6 +123,20 @@ def find_edges(db: Connection, end: Column[str], ids: Iterable[str]) -> list[Inh
     ]
 
 
+def find_recorders(db: Connection, parent: str) -> dict[str, str]:
+    """Return who recorded the edges that start at a version.
+
+    Args:
+        db: a transaction.
+        parent: the version.
+
+    Returns:
+        Child -> who said so, as the audit log names them; `""` for the coordinator itself.
+    """
+    query = select(EDGES.c.child, EDGES.c.recorded_by).where(EDGES.c.parent == parent)
+    return {row.child: row.recorded_by for row in db.execute(query)}
+
+
 def find_records(db: Connection, ids: Iterable[str]) -> dict[str, ModelRecord]:
     """Return id -> record, of those that exist.
 

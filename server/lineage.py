@@ -4,8 +4,9 @@ Every rule of the graph is about a version and its parents, so a change is check
 and costs the same in a large graph as in a small one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from sqlalchemy import Connection, select
 
@@ -14,8 +15,21 @@ from disinherit.common.graph import InheritanceGraph
 from disinherit.common.records import Inheritance, InheritanceKind, ModelRecord, ModelStatus
 from disinherit.server.announcements import Announced, drop_announced, find_announced
 from disinherit.server.audit import append
-from disinherit.server.audit_words import COORDINATOR, AuditKind, inheritance_words
-from disinherit.server.graph_queries import find_edges, find_records
+from disinherit.server.audit_words import (
+    COORDINATOR,
+    AuditKind,
+    inheritance_words,
+    owner_actor,
+    scale_words,
+)
+from disinherit.server.graph_queries import find_edges, find_recorders, find_records
+from disinherit.server.registering import (
+    check_first_word,
+    check_foreign_parents,
+    check_kinds,
+    check_name_space,
+    check_new_name,
+)
 from disinherit.server.tables import (
     EDGES,
     TASKS,
@@ -52,6 +66,8 @@ def put_version(
         LabelError: if a label mapping does not fit.
     """
     present = find_record(db, record.id)
+    if present is None:
+        check_name_space(db, record)
     known = [] if present is None else find_edges(db, EDGES.c.child, [record.id])
     announced = None if edges else find_announced(db, record.id, record.owner)
     if announced is not None:
@@ -74,7 +90,8 @@ def put_version(
             sent = replace(present, architecture=record.architecture, digest=record.digest)
         InheritanceGraph([sent]).replace(record)
         replace_record(db, record)
-    insert_edges(db, new)
+    seen = actor == COORDINATOR or announced is not None
+    insert_edges(db, new, "" if seen else actor)
     if announced is not None:
         drop_announced(db, record.id)
     if present == record and not new:
@@ -86,7 +103,7 @@ def put_version(
         model_id=record.id,
         owner=record.owner,
         digest_after=record.digest,
-        parameters=inheritance_words(new or known),
+        parameters={**inheritance_words(new or known), **scale_words(record)},
         fishers=(record.fisher_digest,) if record.fisher_digest else (),
     )
 
@@ -119,13 +136,26 @@ def register_version(
     """
     present = find_records(db, [record.id, *(edge.parent for edge in edges)])
     known = present.get(record.id)
+    own = actor == owner_actor(record.owner)
     if known is None:
+        check_new_name(record.id)
         youngest = max((one.created_us for one in present.values()), default=0)
         complete = replace(record, created_us=max(now_us(), youngest + 1))
     else:
         if known.owner != record.owner:  # and not whose it is
             raise InputError(f"Expected a model id that is not taken, but got {record.id!r}.")
         complete = replace(record, created_us=known.created_us, status=known.status)
+        complete = check_first_word(known, complete)
+        if edges and not own and not find_edges(db, EDGES.c.child, [record.id]):
+            raise GraphError(
+                f"Expected the parents of model {record.id!r}, which is known without any, from "
+                f"its owner {record.owner!r}, but got them from {actor}. Have its owner register "
+                "them with its own token."
+            )
+    find = partial(_found, present)
+    if own:
+        check_foreign_parents(complete, edges, find)
+    check_kinds(complete, edges, find, own)
     put_version(db, complete, edges, actor)
     return complete, known is None
 
@@ -203,15 +233,34 @@ def put_back(db: Connection, model_id: str, successor_id: str) -> None:
         put_statuses(db, [model], ModelStatus.ACTIVE)
 
 
-def check_not_built_upon(db: Connection, model_id: str, successor_id: str) -> None:
+def _found(present: Mapping[str, ModelRecord], id: str) -> ModelRecord:
+    if id not in present:
+        raise GraphError(f"Expected the id of a known model, but got {id!r}.")
+    return present[id]
+
+
+def check_not_built_upon(db: Connection, model_id: str, successor_id: str) -> tuple[str, ...]:
     """Raise `RequestError` if something was made of a successor since, other than what is retired.
+
+    A claim of somebody else's that something was made of it does not bind its owner: what counts is
+    what the coordinator saw, and what the owner itself registered.
 
     Args:
         db: a transaction.
         model_id: the version that is to be put back.
         successor_id: what unlearning made of it.
+
+    Returns:
+        The versions that others say were made of it, and that do not count.
     """
+    successor = find_record(db, successor_id)
+    owner = owner_actor(successor.owner) if successor is not None else ""
+    recorders = find_recorders(db, successor_id)
+    claimed = []
     for edge in find_edges(db, EDGES.c.parent, [successor_id]):
+        if recorders[edge.child] not in ("", owner):
+            claimed.append(edge.child)
+            continue
         if edge.kind is not InheritanceKind.UNLEARNED:
             raise RequestError(
                 f"Expected nothing to be derived from {successor_id!r}, which takes the place of "
@@ -224,6 +273,7 @@ def check_not_built_upon(db: Connection, model_id: str, successor_id: str) -> No
                 f"latest version, but another request made {edge.child!r} of it. Roll that request "
                 "back first."
             )
+    return tuple(claimed)
 
 
 def _is_retired(db: Connection, model_id: str) -> bool:

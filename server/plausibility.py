@@ -8,11 +8,13 @@ is part of what is behind the registered summary, and no sum over it can be larg
 where c runs over the class that the packet is of, or over all classes for samples and for a
 client's whole contribution.  This binds an owner to what it said before it knew of any request.  It
 is all that can be known of the scale of one packet (and if it says that noise was added, what noise
-may add is allowed, too): a Fisher times a number is again a Fisher, of a
+may add is allowed, too, up to as much again): a Fisher times a number is again a Fisher, of a
 model that fits its data worse.
 """
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
@@ -23,6 +25,18 @@ from disinherit.v1 import unlearning_pb2 as pb
 
 SLACK = 2.0
 """How many times the bound a sum may be: short encodings round, and loaders may augment anew."""
+
+
+def bound_by(record: ModelRecord, before: ModelRecord | None) -> ModelRecord:
+    """Return a root with what its owner had said of it before it knew of the request.
+
+    Args:
+        record: the root as it is registered now.
+        before: as it was when the request was submitted; `None` if that is not known.
+    """
+    if before is None or before.fisher_scale is None:
+        return record
+    return replace(record, fisher_scale=before.fisher_scale, provenance=before.provenance)
 
 
 def check_scale(root: pb.Root, record: ModelRecord, scope: str, packets: Sequence[Decoded]) -> None:
@@ -46,17 +60,34 @@ def check_scale(root: pb.Root, record: ModelRecord, scope: str, packets: Sequenc
             f"names, but the owner of {record.id} sent that of {packets[0].samples}."
         )
     for packet in packets:
+        _check_numbers(record, packet)
         bound, names = _bound(record, packet), _comparable(record, scope, packet)
         sums = (float(packet.values[name].sum(dtype=torch.float64)) for name in names)
         total = _samples(record, packet) * sum(sums)
-        # Noise that is set to zero where it would be negative adds 0.4 deviations on average.
+        # Noise that is set to zero where it would be negative adds 0.4 deviations on average.  More
+        # noise than there is information is none that an owner would send.
         noise = packet.noise * sum(packet.values[name].numel() for name in names)
-        if bound is not None and names and total > SLACK * bound + noise:
+        if bound is not None and names and not total <= SLACK * bound + min(noise, bound):
             raise FisherError(
                 f"Expected squared gradients of {record.id} that sum to at most {bound:.3g}, as "
                 f"its owner registered, but what it sent now sums to {total:.3g}, more than "
                 f"{SLACK:g} times as much."
             )
+
+
+def _check_numbers(record: ModelRecord, packet: Decoded) -> None:
+    numbers = {"clip_norm": packet.clip_norm, "noise": packet.noise}
+    for name, value in numbers.items():
+        if not (math.isfinite(value) and value >= 0):
+            raise FisherError(
+                f"Expected a finite {name} >= 0 with the Fisher information of {record.id}, but "
+                f"its owner sent {value}."
+            )
+    if packet.samples < 1:
+        raise FisherError(
+            f"Expected Fisher information of at least one sample of {record.id}, but its owner "
+            f"sent that of {packet.samples}."
+        )
 
 
 def _samples(record: ModelRecord, packet: Decoded) -> int:

@@ -90,5 +90,6 @@ def _ahead(store: CoordinatorStore, request_id: str) -> Iterator[str]:
         return
     for model in (model for group in planned.groups for model in group.models):
         task = tasks.get(model)
-        if task is None or not (task.state.answered or task.state is TaskState.FAILED):
+        passed = (TaskState.FAILED, TaskState.UNAPPROVED)
+        if task is None or not (task.state.answered or task.state in passed):
             yield model

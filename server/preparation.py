@@ -22,7 +22,7 @@ from disinherit.server.answers import reply_of, root_packets, unhandled
 from disinherit.server.archive import Archive
 from disinherit.server.audit_words import request_digest
 from disinherit.server.planning import Group
-from disinherit.server.plausibility import check_scale
+from disinherit.server.plausibility import bound_by, check_scale
 from disinherit.server.tables import now_us
 from disinherit.server.transport import Ask, Transport
 from disinherit.v1 import unlearning_pb2 as pb
@@ -188,6 +188,7 @@ def _collect(
         )
         for owner, roots in by_owner.items()
     ]
+    registered = archive.registered() if asks else {}
     collected = _Collected(
         fishers=known,
         errors=dict.fromkeys(sorted(needed), "its owner sent no Fisher information for it"),
@@ -206,7 +207,8 @@ def _collect(
             try:
                 packets = root_packets(root, graph.model(root.model_id), fisher)
                 decoded = [decode(packet) for packet in packets]
-                check_scale(root, graph.model(root.model_id), request.method.scope, decoded)
+                record = bound_by(graph.model(root.model_id), registered.get(root.model_id))
+                check_scale(root, record, request.method.scope, decoded)
                 archive.keep(root.model_id, packets)
             except StoreError:
                 raise

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from sqlalchemy import Connection
 
 from disinherit.common.errors import RequestError
+from disinherit.common.printable import one_line
 from disinherit.server.audit_words import owner_actor
 from disinherit.server.audited_tasks import take_back_task
 from disinherit.server.campaign_rows import Campaign, find_campaign, put_event
@@ -64,9 +65,12 @@ def decide(
     campaign = put_event(db, request_id, CampaignEvent.ROLL_BACK, None, actor)
     for task in todo:
         check_kept(task)
+        why = reason
         if (made := task.successor) is not None:
-            check_not_built_upon(db, task.model_id, made.id)
-        undone = replace(task, state=TaskState.ROLLING_BACK, reason=reason)
+            claimed = check_not_built_upon(db, task.model_id, made.id)
+            if claimed:
+                why += f" (others say that they derived {', '.join(claimed)} from {made.id})"
+        undone = replace(task, state=TaskState.ROLLING_BACK, reason=one_line(why))
         take_back_task(db, request_id, undone, actor=actor)
     return campaign
 

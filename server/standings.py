@@ -20,12 +20,14 @@ class Standing:
         campaign: its execution.
         tasks: task state -> number of affected versions.
         waves: how many waves its roll-out has.
+        plan: SHA-256 of its plan as it is now, while somebody has to approve it; else `""`.
     """
 
     request: UnlearningRequest
     campaign: Campaign
     tasks: Mapping[str, int]
     waves: int
+    plan: str = ""
 
 
 def find_standing(db: Connection, request_id: str) -> Standing:

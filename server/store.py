@@ -12,6 +12,12 @@ from sqlalchemy import func, insert, select
 from disinherit.common.errors import CheckpointError, GraphError, RequestError, StoreError
 from disinherit.common.records import ModelRecord
 from disinherit.server import destruction_rows, roll_back_rows
+from disinherit.server.approvals import (
+    approve,
+    find_all_recorders,
+    find_plan_digest,
+    put_submitted_plan,
+)
 from disinherit.server.audit import Seal, append, entries_about, export_lines
 from disinherit.server.audit_words import COORDINATOR, AuditKind, owner_actor, request_words
 from disinherit.server.audited_tasks import change_tasks
@@ -37,10 +43,12 @@ from disinherit.server.successors import put_successors
 from disinherit.server.tables import (
     PACKETS,
     REQUESTS,
+    find_planned_roots,
     find_record,
     find_request,
     now_us,
     parse,
+    put_planned_roots,
     read_task,
     task_rows,
 )
@@ -143,6 +151,10 @@ class CoordinatorStore(CampaignStore):
                 said = request_words(request, deadline_us)
                 append(db, AuditKind.RECEIVED, actor, request_id=request.id, parameters=said)
             added = change_tasks(db, request.id, tasks)
+            if known is None:
+                put_planned_roots(db, request.id, [root.model_id for root in request.roots])
+                if approval:
+                    put_submitted_plan(db, request.id)
             again = [task for task in tasks if task.state is TaskState.PENDING]
             if again or any(not task.state.complete for task in added):
                 reopen(db, request.id)
@@ -405,6 +417,40 @@ class CoordinatorStore(CampaignStore):
                 continue
             complete[root] = packets
         return complete
+
+    def approve(self, request_id: str, plan: str, *, actor: str) -> Campaign:
+        """Let a campaign begin, or what waits for an approval of its own join it.
+
+        Args:
+            request_id: the request.
+            plan: SHA-256 of the plan that was looked at; `""` for the one that was submitted.
+            actor: who approves, for the audit log.
+
+        Raises:
+            RequestError: if there is no such request, it may not be approved now, or its plan is
+                another one now.
+        """
+        with self._writing() as db:
+            return approve(db, request_id, plan, actor)
+
+    def plan_digest(self, request_id: str) -> str:
+        """Return the SHA-256 of a request's plan as it is now (`disinherit.server.approvals`).
+
+        Raises:
+            RequestError: if there is no such request.
+        """
+        with self._database.reading() as db:
+            return find_plan_digest(db, request_id)
+
+    def recorders(self, models: Collection[str]) -> dict[tuple[str, str], str]:
+        """Return parent and child -> who recorded the edge, of those that lead to some versions."""
+        with self._database.reading() as db:
+            return find_all_recorders(db, models)
+
+    def planned_roots(self, request_id: str) -> dict[str, ModelRecord]:
+        """Return the roots of a request as they were registered when it was submitted."""
+        with self._database.reading() as db:
+            return find_planned_roots(db, request_id)
 
     def answered_roots(self, request_id: str) -> frozenset[str]:
         """Return the roots that have answered a request, without reading what they answered."""

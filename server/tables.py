@@ -76,6 +76,8 @@ EDGES = Table(
     Column("parent", ForeignKey("model.id"), primary_key=True),
     Column("child", ForeignKey("model.id"), primary_key=True, index=True),
     Column("edge", LargeBinary, nullable=False),
+    # Who said so, as the audit log names them; empty for the coordinator, which saw it happen.
+    Column("recorded_by", String(160), nullable=False, server_default=""),
 )
 ANNOUNCED = Table(  # versions that owners were told to make, and what they start from
     "announced",
@@ -105,6 +107,8 @@ TASKS = Table(
     # When the version that was superseded is to be destroyed, and when it was; 0 for not.
     Column("destroy_us", BigInteger, nullable=False, server_default="0"),
     Column("destroyed_us", BigInteger, nullable=False, server_default="0"),
+    # 1 if the version joined when the request had been submitted; 0 if it was planned.
+    Column("late", BigInteger, nullable=False, server_default="0"),
     Index("ix_task_destroy", "destroy_us"),
 )
 CAMPAIGNS = Table(
@@ -123,6 +127,17 @@ CAMPAIGNS = Table(
     Column("open_waves", BigInteger, nullable=False, server_default="1"),
     Column("accepted_waves", BigInteger, nullable=False, server_default="0"),
     Column("halt_reason", Text, nullable=False, server_default=""),
+    # SHA-256 of the plan (`disinherit.server.approvals`), as submitted and as it was approved;
+    # empty without four eyes.
+    Column("submitted_plan", String(64), nullable=False, server_default=""),
+    Column("approved_plan", String(64), nullable=False, server_default=""),
+)
+PLANNED_ROOTS = Table(  # a request's roots, as they were registered when it was submitted
+    "planned_root",
+    METADATA,
+    Column("request_id", ForeignKey("request.id"), primary_key=True),
+    Column("model_id", ForeignKey("model.id"), primary_key=True),
+    Column("record", LargeBinary, nullable=False),
 )
 PACKETS = Table(
     "packet",
@@ -254,6 +269,7 @@ def read_task(row: Row[Any]) -> Task:
         row.wave,
         row.destroy_us,
         row.destroyed_us,
+        bool(row.late),
     )
 
 
@@ -301,6 +317,26 @@ def insert_records(db: Connection, records: Sequence[ModelRecord]) -> None:
     if rows:
         db.execute(insert(MODELS), rows)
     _insert_holdings(db, records)
+
+
+def put_planned_roots(db: Connection, request_id: str, roots: Iterable[str]) -> None:
+    """Keep the roots of a request as they are registered now."""
+    query = select(MODELS.c.id, MODELS.c.record)
+    for root in roots:
+        for row in db.execute(query.where(MODELS.c.id == root)).all():
+            values = {"request_id": request_id, "model_id": row.id, "record": row.record}
+            db.execute(insert(PLANNED_ROOTS).values(**values))
+
+
+def find_planned_roots(db: Connection, request_id: str) -> dict[str, ModelRecord]:
+    """Return the roots of a request as they were registered when it was submitted.
+
+    Raises:
+        StoreError: if one is damaged.
+    """
+    query = select(PLANNED_ROOTS.c.record).where(PLANNED_ROOTS.c.request_id == request_id)
+    records = map(read_record, db.scalars(query).all())
+    return {record.id: record for record in records}
 
 
 def put_statuses(db: Connection, records: Sequence[ModelRecord], status: ModelStatus) -> None:
@@ -354,13 +390,20 @@ def class_digest(name: str) -> str:
     return hashlib.sha256(name.encode()).hexdigest()
 
 
-def insert_edges(db: Connection, edges: Iterable[Inheritance]) -> None:
-    """Add the rows of edges."""
+def insert_edges(db: Connection, edges: Iterable[Inheritance], recorded_by: str = "") -> None:
+    """Add the rows of edges.
+
+    Args:
+        db: a transaction that writes.
+        edges: the edges.
+        recorded_by: who says so; `""` for the coordinator, which saw it happen.
+    """
     rows = [
         {
             "parent": edge.parent,
             "child": edge.child,
             "edge": inheritance_to_proto(edge).SerializeToString(deterministic=True),
+            "recorded_by": recorded_by,
         }
         for edge in edges
     ]
@@ -404,7 +447,10 @@ def put_tasks(
         if task.model_id in known:
             changed.append({"of_request": request_id, "of_model": task.model_id, **values})
         else:
-            new.append({"request_id": request_id, "model_id": task.model_id, **values})
+            late = int(task.late)
+            new.append(
+                {"request_id": request_id, "model_id": task.model_id, "late": late, **values}
+            )
     if new:
         db.execute(insert(TASKS), new)
     if changed:

@@ -15,6 +15,7 @@ class TaskState(StrEnum):
     `VERIFIED` means that the owner's weights were read back and that the model forgot, as far as
     its owner has data that can tell.  `INEFFECTIVE`, `NOT_REACHED` and `HARMFUL` are ends, too: the
     owner answered, the model has not forgotten, and a person has to decide what to do.
+    `UNAPPROVED` is what joined an approved request by the word of others than its owner.
     """
 
     PENDING = "pending"
@@ -29,11 +30,12 @@ class TaskState(StrEnum):
     HALTED = "halted"
     ROLLING_BACK = "rolling_back"
     ROLLED_BACK = "rolled_back"
+    UNAPPROVED = "unapproved"
 
     @property
     def settled(self) -> bool:
-        """Whether there is nothing more to ask the owner for."""
-        return self.complete or self.unforgotten
+        """Whether there is nothing more to ask the owner for, unless a person decides so."""
+        return self.complete or self.unforgotten or self is TaskState.UNAPPROVED
 
     @property
     def complete(self) -> bool:
@@ -76,6 +78,7 @@ class Task:
         destroy_us: when the superseded version is to be destroyed, in microseconds since the epoch;
             0 for not.
         destroyed_us: when its owner had destroyed it; 0 for not.
+        late: whether it joined when the request had been submitted.
     """
 
     model_id: str
@@ -86,6 +89,7 @@ class Task:
     wave: int = 0
     destroy_us: int = 0
     destroyed_us: int = 0
+    late: bool = False
 
     @property
     def successor(self) -> RecordProto | None:

@@ -59,8 +59,10 @@ def test_from_submission_to_coverage(running: Running, capsys: Capture) -> None:
     ]
     assert status["deadline"] is not None
     assert as_json(capsys, *SUBMIT, "--lambda", "0.5", "--gauge", "0.5") == status
-    assert as_json(capsys, "request", "show", request) == status
-    assert as_json(capsys, "request", "list") == [status]
+    owners = {"anna": ["r1", "r4"], "ben": ["r2", "r6"], "cleo": ["r3"]}
+    assert as_json(capsys, "request", "show", request) == {**status, "owners": owners}
+    assert re.fullmatch("[0-9a-f]{64}", status["plan_sha256"])
+    assert as_json(capsys, "request", "list") == [{**status, "plan_sha256": None}]
     uncovered = as_json(capsys, "coverage", request, code=1)
     assert {one["state"] for one in uncovered} == {"pending"}
 
@@ -103,7 +105,10 @@ def test_abort_pause_and_resume(running: Running, capsys: Capture) -> None:
     running.world.transport.twists["anna", "query.fisher"] = campaign_fixture.gone
     as_json(capsys, "request", "approve", "q", "--token", secret("approver"))
     assert as_json(capsys, "request", "pause", "q")["state"] == "paused"
-    resumed = as_json(capsys, "request", "resume", "q", "--deadline", "30d")
+    assert run(["request", "resume", "q", "--deadline", "30d"]) == 2
+    assert "approver" in the_line(capsys)
+    approver = ("--token", secret("approver"))
+    resumed = as_json(capsys, "request", "resume", "q", "--deadline", "30d", *approver)
     assert resumed["state"] == "running"
     assert resumed["deadline"] is not None
     assert as_json(capsys, "request", "abort", "q")["state"] == "aborted"

@@ -172,3 +172,18 @@ def test_an_accuracy_that_is_none_counts_as_not_measured(
     measured: tuple[float | None, float | None],
 ) -> None:
     assert retain_drop(make_result(*measured)) is None
+
+
+@pytest.mark.parametrize("state", [S.FAILED, S.PENDING, S.INEFFECTIVE, S.UNAPPROVED])
+def test_what_joined_later_neither_halts_a_roll_out_nor_holds_up_a_wave(state: TaskState) -> None:
+    planned = [make_task(0, S.VERIFIED, name="a"), make_task(1, S.PENDING, name="b")]
+    late = [Task(f"junk{i}", "cleo", state, late=True) for i in range(40)]
+    verdict = judge(RollOut(max_error_rate=0.1), [*planned, *late], 1, 0)
+    assert (verdict.halt, verdict.open_waves) == (None, 2)
+
+
+def test_what_joined_later_and_lost_too_much_halts_all_the_same() -> None:
+    late = Task("late", "cleo", S.APPLIED, result=make_result(0.9, 0.1), late=True)
+    verdict = judge(RollOut(max_retain_drop=2.0), [make_task(0, S.VERIFIED), late], 1, 0)
+    assert verdict.halt is not None
+    assert "late lost 80.0 points" in verdict.halt.reason

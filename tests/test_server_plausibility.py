@@ -1,5 +1,6 @@
 """Whether a root's Fisher information can be the root's, by what was registered of its scale."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from disinherit.common.errors import FisherError
 from disinherit.common.packets import Decoded
 from disinherit.common.records import FisherScale, ModelRecord, Provenance
-from disinherit.server.plausibility import SLACK, check_scale
+from disinherit.server.plausibility import SLACK, bound_by, check_scale
 from disinherit.v1 import unlearning_pb2 as pb
 
 CLASSES = ("cat", "dog", "owl")
@@ -114,3 +115,45 @@ def test_only_what_was_registered_can_be_compared(
             check_scale(BY_CLASS, record(), scope, sent)
     else:
         check_scale(BY_CLASS, record(), scope, sent)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"clip_norm": math.nan},
+        {"clip_norm": math.inf},
+        {"clip_norm": -1.0},
+        {"noise": math.nan},
+        {"noise": -1.0},
+        {"samples": 0},
+        {"samples": -5},
+    ],
+)
+def test_numbers_that_are_none_are_refused(said: dict[str, Any]) -> None:
+    good = packet(("cat",), 1.0, 4)
+    check_scale(BY_CLASS, root(), "all", [good])
+    with pytest.raises(FisherError, match="finite clip_norm|finite noise|at least one sample"):
+        check_scale(BY_CLASS, root(), "all", [replace(good, **said)])
+
+
+def test_noise_allows_no_more_than_the_bound_again() -> None:
+    def noisy(total: float) -> Decoded:
+        return replace(packet(("cat",), total / 4 / 2, 4), clip_norm=1e308, noise=1e308)
+
+    check_scale(BY_CLASS, root(), "all", [noisy(2.9 * 8)])
+    for total in (3.1 * 8, 8e6, math.inf):
+        with pytest.raises(FisherError, match="more than 2 times"):
+            check_scale(BY_CLASS, root(), "all", [noisy(total)])
+
+
+def test_what_was_said_before_the_request_bounds_its_answer() -> None:
+    before = root()
+    now = replace(
+        before,
+        fisher_digest="1f",
+        fisher_scale=FisherScale("all", (8e6, 2e6, 3e7)),
+        provenance=None,
+    )
+    assert bound_by(now, before).fisher_scale == before.fisher_scale
+    assert bound_by(now, before).provenance == before.provenance
+    assert bound_by(now, None) == bound_by(now, replace(before, fisher_scale=None)) == now

@@ -33,6 +33,7 @@ OF_REVISIONS = (
     "clock",
     "announced",
     "history",
+    "planned_root",
     *ENROLMENT,
 )
 
@@ -75,10 +76,11 @@ def make_old(path: Path) -> None:
         "DROP INDEX ix_task_destroy",
         *(
             f"ALTER TABLE task DROP COLUMN {name}"
-            for name in ("wave", "destroy_us", "destroyed_us")
+            for name in ("wave", "destroy_us", "destroyed_us", "late")
         ),
         "DROP INDEX ix_model_digest",
         "ALTER TABLE model DROP COLUMN digest",
+        "ALTER TABLE inheritance DROP COLUMN recorded_by",
         "DROP INDEX ix_model_age",
         "DROP INDEX ix_model_owner_age",
         "CREATE INDEX ix_model_owner ON model (owner)",
@@ -129,7 +131,13 @@ def test_a_database_in_which_enrolment_made_its_tables_itself_keeps_what_they_ho
         "DROP INDEX ix_model_digest",
         "ALTER TABLE model DROP COLUMN digest",
         "DROP TABLE history",
-        "ALTER TABLE campaign DROP COLUMN lease_length_us",
+        "DROP TABLE planned_root",
+        "ALTER TABLE inheritance DROP COLUMN recorded_by",
+        "ALTER TABLE task DROP COLUMN late",
+        *(
+            f"ALTER TABLE campaign DROP COLUMN {name}"
+            for name in ("lease_length_us", "submitted_plan", "approved_plan")
+        ),
         "INSERT INTO agent_revocation VALUES ('zoe', 5)",
         "INSERT INTO enrolment_token VALUES ('ab', 'zoe', 0, 'cd')",
     )

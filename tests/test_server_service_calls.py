@@ -203,6 +203,7 @@ def test_a_campaign_from_submission_to_its_end(running: Running) -> None:
     time.sleep(0.1)
     assert not running.world.transport.asked  # nothing goes out before it is approved
     watch = running.client("viewer").WatchRequest(pb.GetRequestRequest(id="q"))
+    status.ClearField("plan_sha256")  # which is for those who look once
     assert next(watch) == status
     approve(running)
     followed = list(watch)
@@ -283,7 +284,12 @@ def test_pause_resume_and_abort(running: Running) -> None:
     running.service.poke()
     time.sleep(0.1)
     assert len(running.world.transport.asked) == asked
-    resumed = operator.ResumeRequest(pb.ResumeRequestRequest(id="q", deadline_seconds=3600))
+    # It was approved without a deadline: one person alone gives it none.
+    alone = pb.ResumeRequestRequest(id="q", deadline_seconds=1)
+    told = refused(lambda: operator.ResumeRequest(alone), Code.PERMISSION_DENIED)
+    assert "Expected an approver to change the deadline of 'q'" in told
+    second = running.client("approver")
+    resumed = second.ResumeRequest(pb.ResumeRequestRequest(id="q", deadline_seconds=3600))
     assert resumed.deadline_us - time.time_ns() / 1000 == pytest.approx(3.6e9, rel=0.01)
     assert await_end(running)[-1].state == pb.CAMPAIGN_STATE_COMPLETE
     submit(running, "r")

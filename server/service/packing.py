@@ -24,6 +24,8 @@ def standing_to_proto(standing: Standing) -> pb.RequestStatus:
         reason=campaign.halt_reason,
         waves=standing.waves,
         waves_begun=campaign.open_waves,
+        plan_sha256=standing.plan,
+        approved_plan_sha256=campaign.approved_plan,
     )
 
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import cast
 
 from disinherit.common.errors import RequestError
@@ -17,6 +18,7 @@ from disinherit.server.service.principals import Principal, Role
 from disinherit.server.service.refusals import NotAllowedError, NotFoundError, NotNowError
 from disinherit.server.standings import Standing
 from disinherit.server.tables import now_us
+from disinherit.server.tasks import TaskState
 from disinherit.v1.coordinator_pb2 import RequestStatus
 from disinherit.v1.unlearning_pb2 import UnlearningRequest
 
@@ -65,7 +67,7 @@ class Requests:
             request, approval=self._approval, deadline_us=deadline, actor=caller.actor, notes=False
         )
         self._changed()
-        return self.get(request.id)
+        return self.show(request.id)
 
     def move(
         self,
@@ -91,6 +93,7 @@ class Requests:
         self._campaign(request_id)
 
         def check(campaign: Campaign) -> None:
+            _check_deadline(campaign, deadline, caller)
             # To go on past a threshold is as large a decision as to begin.
             passes_gate = event is CampaignEvent.RESUME and campaign.state is CampaignState.HALTED
             if passes_gate and self._approval and caller.role is not Role.APPROVER:
@@ -106,6 +109,41 @@ class Requests:
             raise NotNowError(str(error)) from None
         self._changed()
         return self.get(request_id)
+
+    def approve(self, request_id: str, plan: str, caller: Principal) -> Standing:
+        """Let a campaign begin, or what joined it and needs an approval of its own.
+
+        Args:
+            request_id: the request.
+            plan: SHA-256 of the plan that was looked at; `""` for the one that was submitted.
+            caller: who approves.
+
+        Raises:
+            NotFoundError: if there is no such request.
+            NotNowError: if it may not be approved now, or its plan is another one now.
+        """
+        state = self._campaign(request_id).state
+        if state is CampaignState.AWAITING_APPROVAL or state.advances:
+            # What joined it until now is part of what is looked at.
+            self._coordinator.submit(self._store.request(request_id), notes=False)
+        try:
+            self._store.approve(request_id, plan, actor=caller.actor)
+        except RequestError as error:
+            raise NotNowError(str(error)) from None
+        self._changed()
+        return self.get(request_id)
+
+    def show(self, request_id: str) -> Standing:
+        """Return how a request stands, and its plan while somebody has to approve that.
+
+        Raises:
+            NotFoundError: if there is no such request.
+        """
+        standing = self.get(request_id)
+        waits = standing.campaign.state is CampaignState.AWAITING_APPROVAL
+        if not (waits or standing.tasks.get(TaskState.UNAPPROVED)):
+            return standing
+        return replace(standing, plan=self._store.plan_digest(request_id))
 
     def roll_back(
         self, request_id: str, reason: str, models: Sequence[str], caller: Principal
@@ -202,6 +240,20 @@ class Requests:
             return self._store.campaign(request_id)
         except RequestError as error:
             raise NotFoundError(str(error)) from None
+
+
+def _check_deadline(campaign: Campaign, deadline_us: int | None, caller: Principal) -> None:
+    """Check that nobody alone ends what was approved, or lets it go on for ever.
+
+    One that has ended may be given more time by whoever may resume it.
+    """
+    if deadline_us is None or not campaign.plan or caller.role is Role.APPROVER:
+        return
+    if campaign.state in (CampaignState.RUNNING, CampaignState.PAUSED):
+        raise NotAllowedError(
+            f"Expected an approver to change the deadline of {campaign.request_id!r}, which was "
+            f"approved with the one it has, but got the role {str(caller.role)!r}."
+        )
 
 
 def _deadline_us(seconds: int) -> int:

@@ -99,7 +99,12 @@ class CoordinatorServicer:
 
     def ApproveRequest(self, request: pb.ControlRequest, context: Any) -> Any:  # noqa: N802
         """Let a campaign begin."""
-        return self._moved(CampaignEvent.APPROVE, request, context)
+        return _answered(
+            context,
+            lambda: standing_to_proto(
+                self._requests.approve(request.id, request.plan_sha256, caller())
+            ),
+        )
 
     def PauseRequest(self, request: pb.ControlRequest, context: Any) -> Any:  # noqa: N802
         """Send nothing more for a campaign, for now."""
@@ -127,7 +132,7 @@ class CoordinatorServicer:
 
     def GetRequest(self, request: pb.GetRequestRequest, context: Any) -> Any:  # noqa: N802
         """Return how a request stands."""
-        return _answered(context, lambda: standing_to_proto(self._requests.get(request.id)))
+        return _answered(context, lambda: standing_to_proto(self._requests.show(request.id)))
 
     def ListRequests(self, request: pb.ListRequestsRequest, context: Any) -> Any:  # noqa: N802
         """List requests."""

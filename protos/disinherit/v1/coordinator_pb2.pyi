@@ -89,10 +89,12 @@ class SubmitRequestRequest(_message.Message):
     def __init__(self, request: _Optional[_Union[_unlearning_pb2.UnlearningRequest, _Mapping]] = ..., deadline_seconds: _Optional[int] = ...) -> None: ...
 
 class ControlRequest(_message.Message):
-    __slots__ = ("id",)
+    __slots__ = ("id", "plan_sha256")
     ID_FIELD_NUMBER: _ClassVar[int]
+    PLAN_SHA256_FIELD_NUMBER: _ClassVar[int]
     id: str
-    def __init__(self, id: _Optional[str] = ...) -> None: ...
+    plan_sha256: str
+    def __init__(self, id: _Optional[str] = ..., plan_sha256: _Optional[str] = ...) -> None: ...
 
 class ResumeRequestRequest(_message.Message):
     __slots__ = ("id", "deadline_seconds")
@@ -135,7 +137,7 @@ class ListRequestsResponse(_message.Message):
     def __init__(self, requests: _Optional[_Iterable[_Union[RequestStatus, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class RequestStatus(_message.Message):
-    __slots__ = ("request", "state", "tasks", "created_us", "updated_us", "deadline_us", "reason", "waves", "waves_begun", "sample_counts")
+    __slots__ = ("request", "state", "tasks", "created_us", "updated_us", "deadline_us", "reason", "waves", "waves_begun", "sample_counts", "plan_sha256", "approved_plan_sha256")
     class TasksEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -153,6 +155,8 @@ class RequestStatus(_message.Message):
     WAVES_FIELD_NUMBER: _ClassVar[int]
     WAVES_BEGUN_FIELD_NUMBER: _ClassVar[int]
     SAMPLE_COUNTS_FIELD_NUMBER: _ClassVar[int]
+    PLAN_SHA256_FIELD_NUMBER: _ClassVar[int]
+    APPROVED_PLAN_SHA256_FIELD_NUMBER: _ClassVar[int]
     request: _unlearning_pb2.UnlearningRequest
     state: CampaignState
     tasks: _containers.ScalarMap[str, int]
@@ -163,7 +167,9 @@ class RequestStatus(_message.Message):
     waves: int
     waves_begun: int
     sample_counts: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, request: _Optional[_Union[_unlearning_pb2.UnlearningRequest, _Mapping]] = ..., state: _Optional[_Union[CampaignState, str]] = ..., tasks: _Optional[_Mapping[str, int]] = ..., created_us: _Optional[int] = ..., updated_us: _Optional[int] = ..., deadline_us: _Optional[int] = ..., reason: _Optional[str] = ..., waves: _Optional[int] = ..., waves_begun: _Optional[int] = ..., sample_counts: _Optional[_Iterable[int]] = ...) -> None: ...
+    plan_sha256: str
+    approved_plan_sha256: str
+    def __init__(self, request: _Optional[_Union[_unlearning_pb2.UnlearningRequest, _Mapping]] = ..., state: _Optional[_Union[CampaignState, str]] = ..., tasks: _Optional[_Mapping[str, int]] = ..., created_us: _Optional[int] = ..., updated_us: _Optional[int] = ..., deadline_us: _Optional[int] = ..., reason: _Optional[str] = ..., waves: _Optional[int] = ..., waves_begun: _Optional[int] = ..., sample_counts: _Optional[_Iterable[int]] = ..., plan_sha256: _Optional[str] = ..., approved_plan_sha256: _Optional[str] = ...) -> None: ...
 
 class GetCoverageRequest(_message.Message):
     __slots__ = ("id", "page_size", "page_token")

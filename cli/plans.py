@@ -1,0 +1,129 @@
+"""What a request would do, as an approver should see it: all that differs from the defaults."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from disinherit.v1 import coordinator_pb2, unlearning_pb2
+
+_DEFAULTS: Mapping[str, object] = {
+    "scope": "head",
+    "reference": "retain",
+    "merge": "max",
+    "alpha": None,
+    "lambda": None,
+    "gauge": None,
+    "exponent": 1.0,
+    "bound": 1.0,
+    "row_scoped": True,
+    "encoding": "full",
+    "repair_steps": 0,
+    "min_inheritance": 0.0,
+    "rescale": True,
+}
+"""Of `disinherit request submit`; `None` is tuned by each owner."""
+
+_SHOWN = 20
+
+
+def method_dict(method: "unlearning_pb2.Method") -> dict[str, Any]:
+    """Return a method's values by name; `None` for what each owner tunes."""
+    from disinherit.common.encodings import Encoding
+    from disinherit.common.errors import FisherError
+
+    try:
+        encoding = str(Encoding.from_proto(method.encoding))
+    except FisherError:  # a later release's
+        encoding = str(method.encoding)
+    return {
+        "scope": method.scope,
+        "reference": method.reference,
+        "merge": method.merge,
+        "alpha": method.alpha if method.HasField("alpha") else None,
+        "lambda": method.lam if method.HasField("lam") else None,
+        "gauge": method.gauge if method.HasField("gauge") else None,
+        "exponent": method.exponent,
+        "bound": method.bound,
+        "row_scoped": method.row_scoped,
+        "encoding": encoding,
+        "repair_steps": method.repair_steps,
+        "min_inheritance": method.min_inheritance,
+        "rescale": method.rescale,
+    }
+
+
+def changed_method(method: Mapping[str, Any]) -> list[str]:
+    """Return what differs from the defaults, each as `name value`.
+
+    Example:
+        >>> changed_method({**_DEFAULTS, "alpha": 1e-12, "scope": "all"})
+        ['scope all', 'alpha 1e-12']
+    """
+    return [
+        f"{name} {method[name]}" for name, default in _DEFAULTS.items() if method[name] != default
+    ]
+
+
+def roll_out_dict(roll_out: "unlearning_pb2.RollOut") -> dict[str, Any]:
+    """Return who goes first and what halts a request; `None` where there is no threshold."""
+    return {
+        "canaries": list(roll_out.canaries),
+        "canary_count": roll_out.canary_count,
+        "waves": [
+            wave.fraction if wave.HasField("fraction") else wave.count for wave in roll_out.waves
+        ],
+        **{
+            name: getattr(roll_out, name) if roll_out.HasField(name) else None
+            for name in ("min_success", "max_retain_drop", "max_error_rate")
+        },
+    }
+
+
+def roll_out_words(roll_out: Mapping[str, Any]) -> list[str]:
+    """Return a roll-out that is not all at once, and its thresholds, each as a few words.
+
+    Example:
+        >>> roll_out_words({"canaries": ["anna"], "canary_count": 0, "waves": [0.1, 5],
+        ...     "min_success": None, "max_retain_drop": 100.0, "max_error_rate": None})
+        ['canaries anna', 'waves 10%, 5 owners', 'halts above max drop 100 points']
+    """
+    said = []
+    if roll_out["canaries"]:
+        said.append(f"canaries {', '.join(roll_out['canaries'])}")
+    if roll_out["canary_count"]:
+        said.append(f"{roll_out['canary_count']} canaries")
+    if roll_out["waves"]:
+        sizes = (
+            f"{100 * size:g}%" if isinstance(size, float) else f"{size} owners"
+            for size in roll_out["waves"]
+        )
+        said.append(f"waves {', '.join(sizes)}")
+    if roll_out["min_success"] is not None:
+        said.append(f"next wave at {100 * roll_out['min_success']:g}% verified")
+    if roll_out["max_retain_drop"] is not None:
+        said.append(f"halts above max drop {roll_out['max_retain_drop']:g} points")
+    if roll_out["max_error_rate"] is not None:
+        said.append(f"halts above {100 * roll_out['max_error_rate']:g}% failed")
+    return said
+
+
+def by_owner(coverage: Iterable["coordinator_pb2.ModelCoverage"]) -> dict[str, list[str]]:
+    """Return owner -> its versions that a request affects, as `id` or `id (state)`."""
+    owners: dict[str, list[str]] = {}
+    for one in coverage:
+        plain = one.state in ("pending", "sent", "applied", "verified")
+        owners.setdefault(one.owner, []).append(
+            one.model_id if plain else f"{one.model_id} ({one.state})"
+        )
+    return owners
+
+
+def some(names: Sequence[str]) -> str:
+    """Return the first of many names, and how many more there are.
+
+    Example:
+        >>> some([f"m{i}" for i in range(22)])[-14:]
+        'm19 and 2 more'
+    """
+    listed = ", ".join(names[:_SHOWN])
+    return listed if len(names) <= _SHOWN else f"{listed} and {len(names) - _SHOWN} more"
