@@ -251,7 +251,7 @@ def take_aim(
         least=method.min_inheritance,
         sources=tuple(packet.sources),
         clipped=packet.clip_norm > 0,
-        rescale=method.rescale,
+        rescale=method.rescale or not method.HasField("rescale"),
     )
 
 

@@ -44,7 +44,9 @@ def repair(
 ) -> dict[str, Tensor]:
     """Take a few steps of Adam on the cross-entropy of retained samples.
 
-    The model is in eval mode, so its buffers stay as they are.
+    The model is in eval mode, so its buffers stay as they are.  Values of half precision are
+    optimised in float32, computed with as they are, and rounded at the end: a step is often less
+    than the distance to the next number, and Adam's epsilon is 0 in float16.
 
     Args:
         model: the model; its own parameters stay as they are.
@@ -64,8 +66,11 @@ def repair(
     generator = torch.Generator().manual_seed(seed)
     inputs, targets = _choice(batches, forgotten, steps * BATCH, generator)
     model = model.to(device).eval()
+    dtypes = {name: value.dtype for name, value in parameters.items()}
     new = {
-        name: value.detach().to(device, copy=True).requires_grad_()
+        name: value.detach()
+        .to(device, torch.promote_types(value.dtype, torch.float32), copy=True)
+        .requires_grad_()
         for name, value in parameters.items()
     }
     optimizer = torch.optim.Adam(new.values(), LEARNING_RATE)
@@ -75,16 +80,19 @@ def repair(
             left = left or list(torch.randperm(len(targets), generator=generator).split(BATCH))
             chosen = left.pop()
             arguments = to_device([tensor[chosen] for tensor in inputs], device)
-            logits = call_with(model, new, arguments)
+            rounded = {name: value.to(dtypes[name]) for name, value in new.items()}
+            logits = call_with(model, rounded, arguments)
+            logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
             optimizer.zero_grad()
             F.cross_entropy(logits, targets[chosen].to(device)).backward()
             optimizer.step()
-    if not all(bool(value.isfinite().all()) for value in new.values()):
+    done = {name: value.detach().to(dtypes[name]) for name, value in new.items()}
+    if not all(bool(value.isfinite().all()) for value in done.values()):
         raise DataError(
             f"Expected {steps} steps of repair to end in finite weights, but they did not. Ask for "
             "fewer, or for none."
         )
-    return {name: value.detach() for name, value in new.items()}
+    return done
 
 
 def _choice(

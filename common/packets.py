@@ -236,13 +236,13 @@ def align(
     return values
 
 
-def rename_classes(fisher: Decoded, names: Mapping[str, str]) -> Decoded:
+def rename_classes(fisher: Decoded, names: Mapping[str, str | None]) -> Decoded:
     """Return a Fisher information whose classes carry the names they have at other models.
 
     Args:
         fisher: left as it is.
-        names: its class name -> the name there, where they differ.  A class that has, by chance,
-            the new name of another one is left out of the result.
+        names: its class name -> the name there, where they differ; `None` for a class that is to be
+            left out.  So is a class that has, by chance, the new name of another one.
 
     Raises:
         FisherError: if it names no head whose rows could be left out.
@@ -251,12 +251,13 @@ def rename_classes(fisher: Decoded, names: Mapping[str, str]) -> Decoded:
     if not names:
         return fisher
     taken = set(names.values())
-    labels = [name for name in fisher.labels if name in names or name not in taken]
+    new = {name: names.get(name, None if name in taken else name) for name in fisher.labels}
+    kept = {name: named for name, named in new.items() if named is not None}
     return replace(
         fisher,
-        values=align(fisher, labels),
-        labels=tuple(names.get(name, name) for name in labels),
-        classes=tuple(names.get(name, name) for name in fisher.classes if name in labels),
+        values=align(fisher, list(kept)),
+        labels=tuple(kept.values()),
+        classes=tuple(kept[name] for name in fisher.classes if name in kept),
     )
 
 

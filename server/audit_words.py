@@ -178,8 +178,8 @@ def method_words(method: Method) -> dict[str, Json]:
         words["repair_steps"] = method.repair_steps
     if method.min_inheritance:
         words["min_inheritance"] = repr(method.min_inheritance)
-    if method.rescale:
-        words["rescale"] = True
+    if method.HasField("rescale"):
+        words["rescale"] = method.rescale
     if method.encoding:
         words["encoding"] = str(Encoding.from_proto(method.encoding))
     return words

@@ -20,7 +20,7 @@ from disinherit.v1.unlearning_pb2 import Method, UnlearningRequest
 
 REFERENCES = ("retain", "all")
 MERGES = ("max", "mean", "sum")
-_Pairs = tuple[tuple[str, str], ...]
+_Pairs = tuple[tuple[str, str | None], ...]
 """What to rename in a root's packets."""
 _Key = frozenset[tuple[_Pairs, int]]
 """What a group has in common: what to rename -> the roots, as bits."""
@@ -43,7 +43,7 @@ class Group:
     """
 
     roots: tuple[str, ...]
-    renamings: tuple[tuple[tuple[str, str], ...], ...]
+    renamings: tuple[tuple[tuple[str, str | None], ...], ...]
     models: tuple[str, ...]
 
 

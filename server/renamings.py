@@ -131,11 +131,13 @@ def bits(number: int) -> Iterator[int]:
         number ^= lowest
 
 
-def packet_names(source: Collection[str], target: Collection[str], renaming: Renaming) -> Renaming:
+def packet_names(
+    source: Collection[str], target: Collection[str], renaming: Renaming
+) -> dict[str, str | None]:
     """Return what to rename in a root's Fisher packet before it is sent to a model.
 
     Classes correspond by name there.  So one that was lost on the way must not carry the name of a
-    class that the model came to know by itself: it gets a name that no model has.
+    class that the model came to know by itself: it is left out.
 
     Args:
         source: class names of the root.
@@ -143,11 +145,12 @@ def packet_names(source: Collection[str], target: Collection[str], renaming: Ren
         renaming: class name at the root -> class name at the model.
 
     Returns:
-        Class name at the root -> name in the packet, where they differ.
+        Class name at the root -> name in the packet, where they differ; `None` for one that is not
+        in it.
     """
-    names = {a: b for a, b in renaming.items() if a != b}
+    names: dict[str, str | None] = {a: b for a, b in renaming.items() if a != b}
     known = set(target)
-    names |= {a: f"{a} (not inherited)" for a in source if a not in renaming and a in known}
+    names |= dict.fromkeys((a for a in source if a not in renaming and a in known), None)
     return names
 
 

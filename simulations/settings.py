@@ -52,15 +52,24 @@ class MethodSettings:
         return pb.Method(**values | {"encoding": Encoding.named(self.encoding).to_proto()})
 
     def published(self) -> "MethodSettings":
-        """Return the plain published rule: F_ref over all own data as it is, no gauge, all rows."""
-        return dataclasses.replace(
-            self,
+        """Return the plain published rule in this scope, at this strength, and nothing beside it.
+
+        F_ref is over all own data as it is; no gauge, all rows, full precision, no repair, and no
+        model is spared.
+        """
+        return MethodSettings(
+            scope=self.scope,
+            alpha=self.alpha,
+            lam=self.lam,
             reference="all",
             merge="max",
             gauge=0.0,
             exponent=1.0,
             bound=1.0,
             row_scoped=False,
+            encoding="full",
+            repair_steps=0,
+            min_inheritance=0.0,
             rescale=False,
         )
 

@@ -42,7 +42,7 @@ Twist = Callable[[Ask, Callable[[], Answer]], Answer]
 
 
 def make_method(**changes: Any) -> pb.Method:
-    """A method with nothing left to tune."""
+    """A method with nothing left to tune, that compares Fishers as they are."""
     values: dict[str, Any] = {
         "scope": "head",
         "reference": "retain",
@@ -52,6 +52,7 @@ def make_method(**changes: Any) -> pb.Method:
         "gauge": 0.5,
         "exponent": 1.0,
         "bound": 1.0,
+        "rescale": False,
     }
     return pb.Method(**{**values, **changes})
 

@@ -20,7 +20,7 @@ HEAD = ("2.weight", "2.bias")
 
 
 def make_method(**changes: Any) -> pb.Method:
-    """Head scope, rows of the forgotten classes, nothing tuned."""
+    """Head scope, rows of the forgotten classes, nothing tuned, Fishers as they are."""
     values: dict[str, Any] = {
         "scope": "head",
         "reference": "retain",
@@ -31,6 +31,7 @@ def make_method(**changes: Any) -> pb.Method:
         "exponent": 1.0,
         "bound": 1.0,
         "row_scoped": True,
+        "rescale": False,
     }
     values |= changes
     return pb.Method(**{name: value for name, value in values.items() if value is not None})

@@ -9,6 +9,9 @@ from disinherit.server.renamings import packet_names
 Names = dict[str, dict[str, set[str]]]
 """Root -> class name there -> the names under which it arrives."""
 
+Pairs = tuple[tuple[str, str | None], ...]
+"""What to rename for a root."""
+
 
 def follow_naively(
     graph: InheritanceGraph,
@@ -44,9 +47,9 @@ def follow_naively(
 
 def group_naively(
     graph: InheritanceGraph, roots: Sequence[str], arrived: dict[str, Names], models: Sequence[str]
-) -> list[tuple[tuple[str, ...], tuple[tuple[tuple[str, str], ...], ...], tuple[str, ...]]]:
+) -> list[tuple[tuple[str, ...], tuple[Pairs, ...], tuple[str, ...]]]:
     """Return upstream roots, what to rename for each, and models, of every group."""
-    groups: dict[tuple[tuple[str, ...], tuple[tuple[tuple[str, str], ...], ...]], list[str]] = {}
+    groups: dict[tuple[tuple[str, ...], tuple[Pairs, ...]], list[str]] = {}
     for model in models:
         own = tuple(root for root in roots if root in arrived[model])
         changed = []

@@ -105,6 +105,22 @@ def test_the_scale_of_the_roots_fisher_does_not_matter(tmp_path: Path, tuned: bo
     assert digests[0] == digests[1]
 
 
+def test_what_is_not_set_is_the_default(tmp_path: Path) -> None:
+    """A request that leaves `rescale` open is one that sets it, not one that turns it off."""
+    digests = {}
+    for rescale in (None, True, False):
+        method = make_method(rescale=rescale, row_scoped=False)
+        with PointsOwner(tmp_path / str(rescale), "anna", tuning=False) as owner:
+            owner.train("root", KNOW, created_us=1)
+            owner.train("apart", KNOW, created_us=2, steps=3)
+            register(owner, pb.RegisterTask(scope="head"))
+            packet = collect(owner, "root", ["cat"], method)
+            (found,) = unlearn(owner, make_task(owner, ["apart"], packet, method)).models
+        digests[rescale] = found.successor.digest
+        assert (found.scale == 1) == (rescale is False)
+    assert digests[None] == digests[True] != digests[False]
+
+
 @pytest.mark.parametrize("rescale", [True, False])
 def test_a_root_is_compared_with_itself_as_it_is(tmp_path: Path, rescale: bool) -> None:
     method = make_method(rescale=rescale)

@@ -38,6 +38,32 @@ def test_steps_are_those_of_a_naive_loop_over_what_is_kept() -> None:
         assert torch.equal(start[name], make_network(3).get_parameter(name))
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_repaired_in_float32_and_rounded_once(dtype: torch.dtype) -> None:
+    inputs, targets = make_points("anna", "train", LABELS, LABELS)
+    model = make_network(3).to(dtype)
+    names = [name for name, _ in model.named_parameters()]
+    start = {name: model.get_parameter(name).detach() for name in names}
+    data = [(inputs.to(dtype), targets)]
+    found = repair(model, start, data, [1], steps=30, seed=7, device=CPU)
+    assert {value.dtype for value in found.values()} == {dtype}
+
+    wide = make_network(3).float()
+    wide.load_state_dict(start)
+    expected = repair(
+        wide,
+        {name: wide.get_parameter(name) for name in names},
+        [(inputs.to(dtype).float(), targets)],
+        [1],
+        steps=30,
+        seed=7,
+        device=CPU,
+    )
+    for name in names:
+        moved = (expected[name] - start[name].float()).abs().max()
+        assert (found[name].float() - expected[name]).abs().max() < 0.15 * moved
+
+
 def test_what_is_forgotten_is_never_looked_at() -> None:
     inputs, targets = make_points("anna", "train", LABELS, LABELS)
     model = make_network(3)

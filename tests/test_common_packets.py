@@ -217,6 +217,13 @@ def test_classes_get_the_names_they_have_elsewhere() -> None:
     assert rename_classes(packet, {}) is packet
 
 
+def test_a_class_is_left_out_and_no_other_name_stands_for_it() -> None:
+    packet = decode(make_packet(("0", "1", ""), (1.0, 2.0, 3.0), classes=("0", "")))
+    renamed = rename_classes(packet, {"0": None, "1": ""})
+    assert by_name(renamed) == {"": [2.0, 20.0]}
+    assert list(renamed.classes) == []
+
+
 def test_two_classes_may_swap_names() -> None:
     renamed = rename_classes(decode(make_packet()), {"cat": "dog", "dog": "cat"})
     assert by_name(renamed) == {"dog": [1.0, 10.0], "cat": [2.0, 20.0]}

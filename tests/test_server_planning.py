@@ -65,7 +65,7 @@ def chain(*labels: Sequence[str]) -> InheritanceGraph:
     )
 
 
-def renaming_at(planned: Plan, model: str, root: str) -> dict[str, str]:
+def renaming_at(planned: Plan, model: str, root: str) -> dict[str, str | None]:
     (group,) = [group for group in planned.groups if model in group.models]
     return dict(group.renamings[group.roots.index(root)])
 

@@ -138,11 +138,31 @@ def test_unset_method_values_travel_unset() -> None:
     assert message.row_scoped
 
 
-def test_the_published_rule_keeps_what_is_not_part_of_it() -> None:
+def test_the_published_rule_is_the_same_whatever_is_compared_with_it() -> None:
     published = MethodSettings(scope="all", alpha=2.0).published()
     assert published == MethodSettings(
         scope="all", reference="all", alpha=2.0, gauge=0.0, row_scoped=False, rescale=False
     )
+    unlike = MethodSettings(
+        scope="all",
+        reference="retain",
+        merge="sum",
+        alpha=2.0,
+        gauge=3.0,
+        exponent=0.5,
+        bound=0.5,
+        encoding="log8",
+        repair_steps=50,
+        min_inheritance=0.5,
+    )
+    default = MethodSettings()
+    same = [
+        f.name
+        for f in dataclasses.fields(default)
+        if getattr(unlike, f.name) == getattr(default, f.name)
+    ]
+    assert set(same) <= {"reference", "row_scoped", "rescale", "lam"}, "all others are tried"
+    assert unlike.published() == published
 
 
 def test_the_request_names_roots_and_classes() -> None:
