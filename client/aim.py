@@ -75,6 +75,19 @@ class Aim:
         """Whether anything is dampened, by comparing Fishers, and how strongly plays a part."""
         return not (self.only_rows and self.taken_out)
 
+    @property
+    def whole_rows(self) -> bool:
+        """Whether Fishers of single classes are compared in rows other than their own."""
+        return bool(self.forgotten) and self._own_rows is None
+
+    @property
+    def _own_rows(self) -> tuple[int, ...] | None:
+        """The rows of the head that are looked at, where each is only compared for its own class.
+
+        Where rows are taken out of the head, it does not matter what they hold.
+        """
+        return self.rows if len(self.forgotten) < 2 or self.taken_out else None
+
     def reference(
         self, record: ModelRecord, fishers: ClassFishers, parameters: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
@@ -100,7 +113,7 @@ class Aim:
                 f"compare with, but all its {int(fishers.counts.sum())} samples are of classes to "
                 "forget. Select only in the head's rows of these classes, or take reference 'all'."
             )
-        fisher = fishers.over(classes)
+        fisher = fishers.excluding(left_out, self._own_rows) if left_out else fishers.total()
         return {name: fisher.values[name].to(value.device) for name, value in parameters.items()}
 
     def scale(
@@ -166,7 +179,7 @@ class Aim:
         classes = [c for c in self.forgotten if fishers.counts[c]]
         if not classes:
             return None
-        apart = fishers.each(classes).values()
+        apart = fishers.each(classes, self._own_rows).values()
         return merge_fishers([{n: one.values[n] for n in self.names} for one in apart], "max")
 
     def report(self, strength: Strength, result: pb.ModelResult) -> None:

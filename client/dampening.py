@@ -10,7 +10,7 @@ from disinherit.client.features import CachedLogits
 from disinherit.client.owner import Batches, Owner, load_network
 from disinherit.client.repairing import repair, repair_seed
 from disinherit.client.samples import split_samples
-from disinherit.client.summaries import Summary, class_fishers, fisher_summary
+from disinherit.client.summaries import Summary, class_fishers, fisher_summary, whole_fishers
 from disinherit.client.tuning import tune
 from disinherit.common.errors import FisherError, StoreError
 from disinherit.common.fiun import Sweep, clear_rows, unlearn_parameters
@@ -104,8 +104,11 @@ def dampen_model(
         summary = Summary(fishers, ",".join(aim.names))
     else:
         summary = fisher_summary(owner, record, network, aim.names)
-    reference = aim.reference(record, summary.fishers, parameters)
-    own = aim.own(summary.fishers)
+        fishers = summary.fishers
+        if aim.whole_rows:
+            fishers = whole_fishers(owner, record, network, aim.names, fishers, aim.forgotten)
+    reference = aim.reference(record, fishers, parameters)
+    own = aim.own(fishers)
     inheritance = aim.inheritance(record, own)
     scale = aim.scale(record, own, reference)
     reference = scaled(reference, scale)

@@ -4,9 +4,9 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
-import torch
 from torch import Tensor
 
+from disinherit.common.devices import runs_out_of_memory
 from disinherit.common.errors import DataError
 from disinherit.common.inputs import unpack_batch
 
@@ -65,13 +65,13 @@ class ShrinkingBatches:
             What `compute` returned.
 
         Raises:
-            torch.OutOfMemoryError: if one sample at a time is too much.
+            RuntimeError: as torch raised it, if one sample at a time is too much.
         """
         while True:
             try:
                 return compute(self)
-            except torch.OutOfMemoryError as error:
-                if self._largest <= 1:
+            except (RuntimeError, MemoryError) as error:
+                if self._largest <= 1 or not runs_out_of_memory(error):
                     raise
                 self._limit = self._largest // 2
                 _log.warning(

@@ -5,7 +5,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from disinherit.client.parts import Part
@@ -26,6 +25,9 @@ from disinherit.common.tensor_files import TensorFile, with_manifest
 _NAME = re.compile(r"[0-9a-f]{64}\.safetensors")
 _SUM = "sum."
 _COUNTS = "counts"
+_CLASSES = "classes"
+_OTHERS = "others."
+_BEHIND = "behind"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -141,10 +143,7 @@ class Objects:
         Raises:
             CheckpointError: if a file is missing, damaged or holds something else.
         """
-        tensors = self.get(digest, what, part)
-        counts = tensors.pop(_COUNTS)
-        sums = {name.removeprefix(_SUM): value for name, value in tensors.items()}
-        return ClassFishers(sums, counts)
+        return _fishers(self.get(digest, what, part))
 
     def any(self) -> bool:
         """Return whether there are objects, whatever refers to them."""
@@ -173,23 +172,39 @@ def fishers_digest(fishers: ClassFishers) -> str:
     return weights_digest(_tensors(fishers))
 
 
-def without_classes(fishers: ClassFishers, classes: Sequence[int]) -> ClassFishers:
-    """Return Fisher sums in which some classes have no samples; the input is untouched."""
-    tensors = {name: value.clone() for name, value in _tensors(fishers).items()}
-    _clear(tensors, classes)
-    counts = tensors.pop(_COUNTS)
-    return ClassFishers({n.removeprefix(_SUM): value for n, value in tensors.items()}, counts)
-
-
-def _clear(tensors: Mapping[str, Tensor], classes: Sequence[int]) -> None:
+def _clear(tensors: dict[str, Tensor], classes: Sequence[int]) -> None:
+    """Take the samples of some classes out of a Fisher summary."""
     if classes:
-        rows = torch.tensor(classes)
-        for value in tensors.values():
-            value[rows.to(value.device)] = 0
+        tensors |= _tensors(_fishers(tensors).without(classes))
 
 
 def _tensors(fishers: ClassFishers) -> dict[str, Tensor]:
-    return {_SUM + name: value for name, value in fishers.sums.items()} | {_COUNTS: fishers.counts}
+    """Return what is kept of Fisher sums: what can be told from the rest is left out.
+
+    So a summary that has sums of every class and none by rows is kept as it was in release 0.1.0.
+    """
+    kept = {_SUM + name: value for name, value in fishers.sums.items()}
+    kept[_COUNTS] = fishers.counts
+    if len(fishers.classes) < fishers.num_classes:
+        kept[_CLASSES] = fishers.classes
+    if fishers.by_rows:
+        kept |= {_OTHERS + name: value for name, value in fishers.others.items()}
+        kept[_BEHIND] = fishers.behind
+    return kept
+
+
+def _fishers(tensors: Mapping[str, Tensor]) -> ClassFishers:
+    described = {
+        field: tensors[key]
+        for field, key in (("classes", _CLASSES), ("behind", _BEHIND))
+        if key in tensors
+    }
+    return ClassFishers(
+        {n.removeprefix(_SUM): v for n, v in tensors.items() if n.startswith(_SUM)},
+        tensors[_COUNTS],
+        others={n.removeprefix(_OTHERS): v for n, v in tensors.items() if n.startswith(_OTHERS)},
+        **described,
+    )
 
 
 def _not_made(part: Part) -> CheckpointError:

@@ -3,7 +3,7 @@
 import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from torch import nn
@@ -14,7 +14,7 @@ from disinherit.client.noise import add_noise
 from disinherit.client.owner import Owner, load_network
 from disinherit.client.release import OPEN, ReleasePolicy, policy_of
 from disinherit.client.samples import resolve_samples, sample_key, split_by_ids
-from disinherit.client.summaries import class_fishers, fisher_summary
+from disinherit.client.summaries import class_fishers, fisher_summary, whole_fishers
 from disinherit.common.encodings import Encoding
 from disinherit.common.errors import FisherError, ScopeError, WithheldError
 from disinherit.common.fisher import ClassFishers, Fisher
@@ -79,7 +79,10 @@ def _packets(
     fishers = _class_fishers if root.classes else _sample_fishers
     first, *others = structure.head.layers if structure.head else (None,)
     packets = []
-    for released in fishers(owner, record, root, network, names, policy):
+    # Where all of the head is in scope, the rows of several classes are taken out of it.
+    whole = structure.head is not None and set(structure.head.parameters) <= set(names)
+    rows = method.row_scoped and (len(root.classes) == 1 or whole)
+    for released in fishers(owner, record, root, network, names, policy, rows):
         fisher = released.fisher
         policy.check_samples(record.id, fisher.count)
         values, clamped = {name: fisher.values[name] for name in names}, 0
@@ -121,16 +124,18 @@ def _class_fishers(
     network: nn.Module,
     names: Sequence[str],
     policy: ReleasePolicy,
+    own_rows: bool,
 ) -> Iterator[_Released]:
     indices = class_indices(record.labels, root.classes)
-    all_fishers = _to_release(owner, record, network, names, policy)
+    apart = None if own_rows else indices
+    all_fishers = _to_release(owner, record, network, names, policy, apart)
     absent = [record.labels[c] for c in indices if not all_fishers.counts[c]]
     if absent:
         raise FisherError(
             f"Expected root {record.id!r} to be trained directly on what is to be forgotten, but "
             f"it has no samples of {', '.join(absent)}. Name the models that were as roots."
         )
-    fishers = all_fishers.each(indices)
+    fishers = all_fishers.each(indices, indices if own_rows else None)
     for index in indices:
         label = record.labels[index]
         yield _Released([label], fishers[index], f"class {label}")
@@ -143,6 +148,7 @@ def _sample_fishers(
     network: nn.Module,
     names: Sequence[str],
     policy: ReleasePolicy,
+    own_rows: bool,
 ) -> Iterator[_Released]:
     """Yield the Fisher information of the listed samples, or of all that it was trained on."""
     listed = samples_of(root)
@@ -161,14 +167,27 @@ def _to_release(
     network: nn.Module,
     names: Sequence[str],
     policy: ReleasePolicy,
+    apart: Collection[int] | None = None,
 ) -> ClassFishers:
-    """Return per-class sums over all training data; of clipped gradients if the policy says so."""
+    """Return per-class sums over all training data; of clipped gradients if the policy says so.
+
+    Args:
+        owner: the owner of the root.
+        record: the root.
+        network: its module.
+        names: parameters to cover.
+        policy: the conditions.
+        apart: classes of which all rows of the head are needed; `None` if none are.
+    """
     if not policy.clip_norm:
-        return fisher_summary(owner, record, network, names).fishers
+        fishers = fisher_summary(owner, record, network, names).fishers
+        if apart is None:
+            return fishers
+        return whole_fishers(owner, record, network, names, fishers, apart)
     batches = owner.training_data(record)
     if batches is None:
         raise WithheldError(
             f"Expected the training data of model {record.id!r}, to clip each sample's gradient as "
             "its owner's clip_norm says, but it is gone."
         )
-    return class_fishers(owner, record, network, names, batches, policy.clip_norm)
+    return class_fishers(owner, record, network, names, batches, policy.clip_norm, apart)

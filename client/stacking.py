@@ -21,7 +21,7 @@ from disinherit.client.aim import Aim, take_aim
 from disinherit.client.changes import Change, Origin
 from disinherit.client.dampening import find_task
 from disinherit.client.failures import explain, one_line
-from disinherit.client.objects import fishers_digest, without_classes
+from disinherit.client.objects import fishers_digest
 from disinherit.client.owner import Owner, load_network
 from disinherit.client.structure import Structure, tied_names
 from disinherit.client.successors import make_successor
@@ -136,7 +136,7 @@ class Stacking:
             scale = aim.scale(record, own, reference)
             forgotten = [name for name in packet.classes if name in record.labels]
             cleared = {*origin.cleared, *class_indices(record.labels, forgotten)}
-            digest = fishers_digest(without_classes(origin.fishers, sorted(cleared)))
+            digest = fishers_digest(origin.fishers.without(cleared))
         except Exception as error:  # also what the owner's loaders and networks raise
             # It is met again, and told of, one by one.
             self._leave(kind, model.model_id, error)

@@ -4,10 +4,9 @@ From a summary any class request is answered with no data access at all; the dat
 deleted, which is often the very reason for the request.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-import torch
 from torch import nn
 
 from disinherit.client.failures import explain
@@ -96,6 +95,7 @@ def class_fishers(
     names: Sequence[str],
     batches: Batches,
     clip_norm: float = 0.0,
+    apart: Collection[int] | None = None,
 ) -> ClassFishers:
     """Return the per-class Fisher sums of a model over some of its data, computed now.
 
@@ -106,6 +106,8 @@ def class_fishers(
         names: parameters to cover.
         batches: the data.
         clip_norm: bound on each sample's squared gradient (`fisher_diagonal`); 0 for none.
+        apart: the only classes to keep apart, with all rows of the head (`fisher_diagonal`); `None`
+            for every class.
 
     Raises:
         FisherError: if the data gives none.
@@ -116,11 +118,49 @@ def class_fishers(
             fitting,
             scope=",".join(names),
             per_class=True,
+            apart=apart,
             num_classes=len(record.labels),
             device=owner.device,
             clip_norm=clip_norm or None,
         )
     )
+
+
+def whole_fishers(
+    owner: Owner,
+    record: ModelRecord,
+    network: nn.Module,
+    names: Sequence[str],
+    fishers: ClassFishers,
+    classes: Collection[int],
+) -> ClassFishers:
+    """Return Fisher sums that have all rows of the head for some classes.
+
+    Of a head of very many classes a summary has only each class's own row; then they are computed
+    now, with these classes apart and all others together.
+
+    Args:
+        owner: the owner of the model.
+        record: the model.
+        network: its module with its weights.
+        names: parameters to cover.
+        fishers: its summary.
+        classes: the classes.
+
+    Raises:
+        FisherError: if the data is gone, or gives none.
+    """
+    if not fishers.by_rows:
+        return fishers
+    batches = owner.training_data(record)
+    if batches is None:
+        raise FisherError(
+            f"Expected all rows of {', '.join(fishers.others)} of single classes of model "
+            f"{record.id!r}, but its summary of {fishers.num_classes} classes has only each "
+            "class's own row, and its training data is gone. Select in the rows of the forgotten "
+            "classes only (row_scoped, the default)."
+        )
+    return class_fishers(owner, record, network, names, batches, apart=classes)
 
 
 def _covering(owner: Owner, record: ModelRecord, names: Sequence[str]) -> Summary | None:
@@ -163,7 +203,4 @@ def _scale(summary: Summary, policy: ReleasePolicy) -> FisherScale | None:
     fishers = summary.fishers
     if any(0 < count < policy.min_forget_samples for count in fishers.counts.tolist()):
         return None
-    sums = torch.zeros(fishers.num_classes, dtype=torch.float64)
-    for value in fishers.sums.values():
-        sums += value.flatten(1).sum(1, dtype=torch.float64).cpu()
-    return FisherScale(summary.scope, tuple(sums.tolist()))
+    return FisherScale(summary.scope, tuple(fishers.class_totals()))

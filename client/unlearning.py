@@ -12,7 +12,7 @@ from dataclasses import replace
 from disinherit.client.checks import check_not_rolled_back
 from disinherit.client.dampening import dampen_model, find_task
 from disinherit.client.failures import explain
-from disinherit.client.objects import fishers_digest, without_classes
+from disinherit.client.objects import fishers_digest
 from disinherit.client.owner import Owner
 from disinherit.client.retaining import measure_retain
 from disinherit.client.stacking import Stacking
@@ -69,7 +69,7 @@ def _apply(owner: Owner, task: pb.UnlearnTask, model: pb.ModelTask) -> pb.ModelR
     # forgotten.  The data may be gone, so there is often no other.
     known = [name for name in packet.classes if name in record.labels]
     forgotten = class_indices(record.labels, known)
-    fishers = without_classes(dampened.summary.fishers, forgotten)
+    fishers = dampened.summary.fishers.without(forgotten)
     successor = make_successor(record, task, weights_digest(dampened.weights))
     result = dampened.result
     if task.measure_retain:

@@ -1,10 +1,10 @@
 """Take all batches to the sums with the fastest method that is exact for the model."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from disinherit.common._fisher_forward import Unsupported, prepared
 from disinherit.common._fisher_methods import (
@@ -15,11 +15,15 @@ from disinherit.common._fisher_methods import (
     SamplesMethod,
     probe,
 )
-from disinherit.common._fisher_sums import Batch, Sums, make_batch
-from disinherit.common.errors import FisherError
+from disinherit.common._fisher_sums import Batch, Grouping, Results, Sums, make_batch
+from disinherit.common.errors import FisherError, ScopeError
+from disinherit.common.heads import find_head
 from disinherit.common.inputs import refused_inputs, to_device, unpack_batch
 
 Factory = Callable[[Probe], Method]
+
+WHOLE = 2**24
+"""Numbers that the per-class sums of a head have at most; of a larger one they are kept by rows."""
 
 # What each name stands for: methods to try in this order, the next where one is `Unsupported`.
 METHODS: Mapping[str, Sequence[Factory]] = {
@@ -37,20 +41,22 @@ def run(
     factories: Sequence[Factory],
     device: torch.device,
     per_class: bool,
+    apart: Collection[int] | None,
     num_classes: int | None,
     chunk_size: int | None,
     clip_norm: float | None,
-) -> tuple[dict[str, Tensor], Tensor]:
+) -> Results:
     """Sum the squared per-sample gradients of all batches and leave the model as it was.
 
     Returns:
-        The sums by parameter name, all finite, and the samples per class `[C]`, at least one.
+        The sums, all finite, of at least one sample.
 
     Raises:
         FisherError: as `fisher_diagonal` says.
     """
     choice: _Choice | None = None
     sums: Sums | None = None
+    grouping = Grouping(per_class)
     with torch.inference_mode(False), prepared(model, names):
         for index, item in enumerate(batches):
             inputs, targets = unpack_batch(item, index)
@@ -62,17 +68,55 @@ def run(
                     seen = probe(model, names, sample, inputs[0].shape[0])
                     _check_classes(seen.logits.shape[1], num_classes)
                     classes = seen.logits.shape[1]
-                    sums = Sums(seen.parameters, classes, per_class, chunk_size, clip_norm)
+                    grouping = _grouping(seen, per_class, apart)
+                    sums = Sums(seen.parameters, classes, grouping, chunk_size, clip_norm)
                     choice = _Choice(seen, factories)
-                batch = make_batch(inputs, targets, sums.counts.shape[0], device)
+                batch = make_batch(inputs, targets, sums.counts.shape[0], device, grouping.leaders)
                 choice.add(batch, sums)
             except (FisherError, torch.OutOfMemoryError):
                 raise
-            except (RuntimeError, TypeError, ValueError, LookupError) as error:
+            except (RuntimeError, TypeError, ValueError, LookupError, MemoryError) as error:
                 raise refused_inputs(model, index, inputs, device, error) from error
     if sums is None:
         raise FisherError("Expected at least one sample, but got none in all batches.")
-    return sums.results(), sums.counts
+    return sums.results()
+
+
+def _grouping(seen: Probe, per_class: bool, apart: Collection[int] | None) -> Grouping:
+    """Return which sums to keep.
+
+    Raises:
+        FisherError: if a class that is to be kept apart does not exist.
+    """
+    classes = seen.logits.shape[1]
+    if not per_class:
+        return Grouping(False)
+    if apart is None:
+        return Grouping(True, _large_head(seen))
+    if wrong := sorted(c for c in apart if not 0 <= c < classes):
+        raise FisherError(f"Expected classes in [0, {classes}), but got {wrong}.")
+    rest = [c for c in range(classes) if c not in apart]
+    leaders = torch.arange(classes)
+    leaders[rest] = rest[0] if rest else 0
+    return Grouping(True, leaders=leaders)
+
+
+def _large_head(seen: Probe) -> frozenset[str]:
+    """Return the head's parameters in scope, if C times them is very large."""
+    classes = seen.logits.shape[1]
+    large = [p.numel() for p in seen.parameters.values() if len(p.shape) and len(p) == classes]
+    if classes * sum(large) <= WHOLE:
+        return frozenset()
+    try:
+        head = find_head(seen.model, seen.inputs)
+    except (ScopeError, FisherError):
+        return frozenset()
+    names = [name for name in head.parameters if name in seen.parameters]
+    if any(seen.uses[name] > 1 for name in names):
+        return frozenset()
+    if classes * sum(seen.parameters[name].numel() for name in names) <= WHOLE:
+        return frozenset()
+    return frozenset(names)
 
 
 class _Choice:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from disinherit.common._residuals import widest
+from disinherit.common._fisher_totals import ByRows, PerClass, Pooled
 from disinherit.common.errors import FisherError
 from disinherit.common.inputs import to_device
 
@@ -16,8 +16,6 @@ from disinherit.common.inputs import to_device
 _BUDGET = 2**24
 _CACHED = 2**21
 _LARGE = 2**16
-# Sums of at most so many numbers are added up in float64.
-_FEW = 2**22
 # Powers of two that a factor of a gradient may be multiplied by, well within float32.
 _EXPONENT = 100
 
@@ -29,31 +27,58 @@ class Batch:
     Attributes:
         inputs: positional arguments of the model, each with `n` rows.
         targets: class indices, `[n]` int64.
+        groups: the class that each sample is counted as, `[n]` int64.
         counts: samples per class, `[C]` int64, on the CPU.
-        order: permutation that sorts the samples by class, `[n]`.
     """
 
     inputs: tuple[Tensor, ...]
     targets: Tensor
+    groups: Tensor
     counts: Tensor
-    order: Tensor
 
     @property
     def size(self) -> int:
         """Number of samples `n`."""
         return self.targets.shape[0]
 
-    def segments(self) -> Iterator[tuple[int, slice]]:
-        """Yield each class that occurs and where its samples stand after sorting by `order`."""
-        stop = 0
-        for label, count in enumerate(self.counts.tolist()):
-            start, stop = stop, stop + count
-            if count:
-                yield label, slice(start, stop)
+
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    """Which sums are kept.
+
+    Attributes:
+        per_class: whether each class has its own.
+        by_rows: parameters of a head with a row per class of which only the class's own row is
+            kept, and for each row the sum over all other classes.
+        leaders: the class that samples of each class are counted as, `[C]` int64, on the CPU;
+            `None` if each is counted as itself.
+    """
+
+    per_class: bool
+    by_rows: frozenset[str] = frozenset()
+    leaders: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """What was summed.
+
+    Attributes:
+        sums: parameter name -> `[*shape]`, or `[P, *shape]` for the P classes that have samples;
+            of one that is kept by rows `[P, *shape[1:]]`.
+        counts: samples per class, `[C]` int64, on the CPU.
+        classes: those that have samples, `[P]` int64, on the CPU.
+        others: name -> `[C, *shape[1:]]` of the parameters that are kept by rows.
+    """
+
+    sums: dict[str, Tensor]
+    counts: Tensor
+    classes: Tensor
+    others: dict[str, Tensor]
 
 
 class Sums:
-    """Sums of g², one tensor per parameter, `[*shape]` or `[C, *shape]`.
+    """Sums of g² of every parameter, over all samples or per class.
 
     Sums of few numbers are added up in float64, where the device has it; there they cost little,
     and over many samples rounding would show first.  All others, and all results, are in float32,
@@ -62,40 +87,40 @@ class Sums:
     Args:
         parameters: the parameters in scope.
         num_classes: number of classes C.
-        per_class: whether to keep the sums of each class.
+        grouping: whether to keep the sums of each class, and of which parameters by rows.
         chunk_size: samples whose gradients are held at once; `None` for as many as fit the budget.
         clip_norm: bound C on the L2 norm of a sample's g² of one parameter: what is added is then
             min(1, C / ‖g²‖₂) g².  `None` for no bound.
+
+    Attributes:
+        counts: samples per class, `[C]` int64, on the CPU.
     """
 
     def __init__(
         self,
         parameters: Mapping[str, nn.Parameter],
         num_classes: int,
-        per_class: bool,
+        grouping: Grouping,
         chunk_size: int | None,
         clip_norm: float | None,
     ) -> None:
-        self.per_class = per_class
+        self._parameters = parameters
         self.counts = torch.zeros(num_classes, dtype=torch.int64)
+        self._grouping = grouping
         self._dtypes = {
             name: torch.promote_types(p.dtype, torch.float32) for name, p in parameters.items()
         }
         self.dtype = max(self._dtypes.values(), key=lambda dtype: dtype.itemsize)
         self._chunk_size = chunk_size
         self._clip_norm = clip_norm
-        leading = (num_classes,) if per_class else ()
-        self._values = {
-            name: torch.zeros(
-                (*leading, *p.shape),
-                dtype=self._adding_dtype(name, math.prod(leading) * p.numel(), p.device),
-                device=p.device,
-            )
-            for name, p in parameters.items()
-        }
-
-    def _adding_dtype(self, name: str, size: int, device: torch.device) -> torch.dtype:
-        return widest(device) if size <= _FEW else self._dtypes[name]
+        self._totals: dict[str, Pooled | PerClass | ByRows] = {}
+        for name, p in parameters.items():
+            if not grouping.per_class:
+                self._totals[name] = Pooled(p.shape, self._dtypes[name], p.device)
+            elif name in grouping.by_rows:
+                self._totals[name] = ByRows(p.shape, self._dtypes[name], p.device)
+            else:
+                self._totals[name] = PerClass(num_classes, p.shape, self._dtypes[name], p.device)
 
     def chunks(self, batch: Batch, elements: int, cached: bool = False) -> Iterator[slice]:
         """Yield slices of samples that need at most the memory budget at `elements` a sample."""
@@ -106,26 +131,22 @@ class Sums:
 
     def add(self, name: str, batch: Batch, gradients: Tensor, rows: slice) -> None:
         """Add the squares of g `[m, *shape]` of the samples `rows`."""
-        total = self._values[name]
+        total, labels = self._totals[name], batch.groups[rows]
         gradients = gradients.to(total.dtype)
         if self._clip_norm is None and gradients[:1].numel() >= _LARGE:
             # A large gradient is read once here; its square would be written and read again.
-            labels = batch.targets[rows].tolist() if self.per_class else [None] * len(gradients)
-            for label, gradient in zip(labels, gradients, strict=True):
-                (total if label is None else total[label]).addcmul_(gradient, gradient)
+            for label, gradient in zip(labels.tolist(), gradients, strict=True):
+                total.add_large(label, gradient)
             return
         squares = gradients.square()
         if self._clip_norm is not None:
-            norms = squares.flatten(1).norm(dim=1)
+            norms = squares.reshape(len(squares), math.prod(squares.shape[1:])).norm(dim=1)
             squares.mul_(self._kept(norms).view(-1, *[1] * (squares.ndim - 1)))
-        if self.per_class:
-            total.index_add_(0, batch.targets[rows], squares)
-        else:
-            total += squares.sum(0)
+        total.add(labels, squares)
 
     def add_outer(self, name: str, batch: Batch, left: Tensor, right: Tensor) -> None:
         """Add g² of every sample i, with g = `left[i] right[i]ᵀ`, `[n, o]` and `[n, d]`."""
-        total = self._values[name]
+        total = self._totals[name]
         # What is small on the one side and large on the other must not vanish when it is squared.
         largest = right.abs().amax(1, keepdim=True).float()
         exponents = largest.clamp(2.0**-_EXPONENT, 2.0**_EXPONENT).log2_().round_()
@@ -133,12 +154,7 @@ class Sums:
         right = torch.ldexp(right.to(total.dtype), -exponents).square_()
         if self._clip_norm is not None:
             left.mul_(self._kept(left.norm(dim=1) * right.norm(dim=1)).unsqueeze(1))
-        if not self.per_class:
-            total.addmm_(left.T, right)
-            return
-        left, right = left[batch.order], right[batch.order]
-        for label, rows in batch.segments():
-            total[label].addmm_(left[rows].T, right[rows])
+        total.add_outer(batch.groups, left, right)
 
     def add_lookups(self, name: str, batch: Batch, places: Tensor, gradients: Tensor) -> None:
         """Add g² of single rows of a table `[V, D]`.
@@ -149,40 +165,49 @@ class Sums:
             places: `[u]`, sample * V + row, each once.
             gradients: `[u, D]`.
         """
-        total = self._values[name]
-        size = total.shape[-2]
+        total, size = self._totals[name], self._parameters[name].shape[0]
         squares = gradients.to(total.dtype).square()
         samples, rows = places // size, places % size
         if self._clip_norm is not None:
             norms = squares.new_zeros(batch.size)
             norms.index_add_(0, samples, squares.square().sum(1)).sqrt_()
             squares.mul_(self._kept(norms)[samples].unsqueeze(1))
-        if self.per_class:
-            rows = rows + size * batch.targets[samples]
-        total.view(-1, total.shape[-1]).index_add_(0, rows, squares)
+        total.add_lookups(batch.groups[samples], rows, squares)
 
     def _kept(self, norms: Tensor) -> Tensor:
         """Return the factor that is left of each sample's g², by its norm."""
         assert self._clip_norm is not None
         return self._clip_norm / norms.clamp(min=self._clip_norm)
 
-    def results(self) -> dict[str, Tensor]:
+    def results(self) -> Results:
         """Return the sums, which are used up.
 
         Raises:
             FisherError: if one is NaN or infinite.
         """
-        found = {}
+        counts = self.counts
+        if self._grouping.leaders is not None:
+            counts = torch.zeros_like(counts).index_add_(0, self._grouping.leaders, counts)
+        present = counts.nonzero().flatten()
+        sums, others = {}, {}
         for name, dtype in self._dtypes.items():
-            value = self._values.pop(name).to(dtype)
-            if not torch.isfinite(value).all():
-                raise FisherError(
-                    f"Expected finite squared gradients, but got NaN or infinity for parameter "
-                    f"{name!r}; check the model's weights and the inputs, and that the precision "
-                    f"({value.dtype} sums) suffices."
-                )
-            found[name] = value
-        return found
+            total = self._totals.pop(name)
+            match total:
+                case Pooled():
+                    sums[name] = total.value.to(dtype)
+                case PerClass():
+                    sums[name] = total.stacked(present.tolist(), dtype)
+                case ByRows():
+                    sums[name] = total.own[present.to(total.own.device)].to(dtype)
+                    others[name] = total.others.to(dtype)
+            for value in (sums[name], others.get(name)):
+                if value is not None and not torch.isfinite(value).all():
+                    raise FisherError(
+                        f"Expected finite squared gradients, but got NaN or infinity for "
+                        f"parameter {name!r}; check the model's weights and the inputs, and that "
+                        f"the precision ({value.dtype} sums) suffices."
+                    )
+        return Results(sums, counts, present, others)
 
 
 def make_batch(
@@ -190,8 +215,9 @@ def make_batch(
     targets: Tensor,
     num_classes: int,
     device: torch.device,
+    leaders: Tensor | None = None,
 ) -> Batch:
-    """Check targets that belong to `inputs`, move both to the device and sort by class.
+    """Check targets that belong to `inputs`, and move both to the device.
 
     Returns:
         The batch.
@@ -214,9 +240,10 @@ def make_batch(
             f"Expected targets in [0, {num_classes}), as the model has {num_classes} outputs, but "
             f"got {low if low < 0 else high}."
         )
+    groups = labels if leaders is None else leaders[labels]
     return Batch(
         to_device(inputs, device),
         labels.to(device),
+        groups.to(device),
         torch.bincount(labels, minlength=num_classes),
-        labels.argsort(stable=True).to(device),
     )

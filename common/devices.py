@@ -1,4 +1,7 @@
-"""Choosing where to compute, at run time."""
+"""Choosing where to compute, at run time, and how much memory there is."""
+
+import resource
+from pathlib import Path
 
 import torch
 
@@ -33,3 +36,68 @@ def pick_device(name: str = "auto") -> torch.device:
             f"{str(error).splitlines()[0].split('. ')[0]}."
         ) from None
     return device
+
+
+def memory_left(device: torch.device) -> int | None:
+    """Return how many bytes can be allocated on a device, or `None` if it does not say.
+
+    A kernel that promises more memory than there is ends the process that uses it, and no error
+    can be caught.  So what is large is to be compared with this before.
+
+    Args:
+        device: the CPU, of which the system and the process's limits are asked, or another, which
+            refuses by itself.
+    """
+    if device.type != "cpu":
+        return None
+    left = [
+        _number(line) * 1024 for line in _lines(Path("/proc/meminfo")) if "MemAvailable" in line
+    ]
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY:
+        used = [
+            _number(line) * 1024 for line in _lines(Path("/proc/self/status")) if "VmSize" in line
+        ]
+        left += [max(0, limit - value) for value in used]
+    group = Path("/sys/fs/cgroup")
+    most = [_number(line) for line in _lines(group / "memory.max") if line.strip().isdigit()]
+    held = [_number(line) for line in _lines(group / "memory.current")]
+    # What is only cached of files is given up when memory is asked for.
+    cached = [_number(x) for x in _lines(group / "memory.stat") if x.startswith("inactive_file")]
+    left += [max(0, m - h + c) for m, h, c in zip(most, held, cached or [0], strict=False)]
+    return min(left, default=None)
+
+
+def runs_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that there is not enough memory, on whatever device."""
+    text = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError)
+        and any(said in text for said in ("out of memory", "not enough memory", "allocate memory"))
+    )
+
+
+def readable_bytes(size: int) -> str:
+    """Return a number of bytes for people.
+
+    Example:
+        >>> readable_bytes(2_050_000_000), readable_bytes(1536)
+        ('2.0 GB', '1.5 kB')
+    """
+    value, unit = float(size), "bytes"
+    for unit in ("bytes", "kB", "MB", "GB", "TB"):
+        if value < 1000 or unit == "TB":
+            break
+        value /= 1000
+    return f"{value:.0f} {unit}" if unit == "bytes" else f"{value:.1f} {unit}"
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except OSError:
+        return []
+
+
+def _number(line: str) -> int:
+    return next((int(word) for word in line.split() if word.isdigit()), 0)

@@ -149,7 +149,7 @@ def _probe(model: nn.Module, inputs: Sequence[Tensor], device: torch.device) -> 
         return _Probe(model, inputs)
     except (FisherError, torch.OutOfMemoryError):
         raise
-    except (RuntimeError, TypeError, ValueError, LookupError) as error:
+    except (RuntimeError, TypeError, ValueError, LookupError, MemoryError) as error:
         raise refused_inputs(model, 0, inputs, device, error) from error
 
 

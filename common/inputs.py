@@ -6,6 +6,7 @@ from itertools import chain
 import torch
 from torch import Tensor
 
+from disinherit.common.devices import runs_out_of_memory
 from disinherit.common.errors import FisherError
 
 Inputs = Tensor | Sequence[Tensor]
@@ -82,8 +83,13 @@ def as_arguments(inputs: object) -> tuple[Tensor, ...]:
 
 def refused_inputs(
     model: object, index: int, inputs: Sequence[Tensor], device: torch.device, error: Exception
-) -> FisherError:
-    """Return what to raise where a model raised an error on the inputs of a batch."""
+) -> Exception:
+    """Return what to raise where a model raised an error on the inputs of a batch.
+
+    Memory that runs out is no fault of the inputs: there may be enough for a smaller batch.
+    """
+    if runs_out_of_memory(error):
+        return torch.OutOfMemoryError(str(error))
     return FisherError(
         f"Expected inputs that {type(model).__name__} can take and differentiate, but batch {index}"
         f" with inputs {[list(tensor.shape) for tensor in inputs]} on {device} got "

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from disinherit.common.fisher import ClassFishers
+
 CLASSES = 4
 
 
@@ -287,11 +289,27 @@ def places(model: nn.Module) -> list[tuple[str, object, int]]:
     ]
 
 
+def last_layer(model: nn.Module) -> list[str]:
+    """Names of the parameters of the linear layer registered last, be it the head or not."""
+    layer = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
+    own = {id(parameter) for parameter in layer.parameters()}
+    return [name for name, parameter in model.named_parameters() if id(parameter) in own]
+
+
 def rows(inputs: Tensor | tuple[Tensor, ...], index: Tensor) -> Tensor | tuple[Tensor, ...]:
     """Take some samples."""
     if isinstance(inputs, Tensor):
         return inputs[index]
     return tuple(tensor[index] for tensor in inputs)
+
+
+def all_sums(fishers: ClassFishers) -> dict[str, Tensor]:
+    """Return the sums of all classes, `[C, *shape]`, zero for those without samples."""
+    found = {}
+    for name, value in fishers.sums.items():
+        found[name] = value.new_zeros(fishers.num_classes, *value.shape[1:])
+        found[name][fishers.classes] = value
+    return found
 
 
 def oracle(

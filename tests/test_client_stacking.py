@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from client_tasks import collect, files_of, make_method, make_task
+from fisher_cases import all_sums
 from owner_fixture import LABELS, PointsOwner
 
 from disinherit.client import stacking
@@ -71,7 +72,7 @@ def held(store: ModelStore) -> dict[str, object]:
         fishers = store.fishers(record.id)
         assert fishers is not None
         assert weights_digest(store.weights(record.id)) == record.digest
-        sums = {name: value.tolist() for name, value in fishers[0].sums.items()}
+        sums = {name: value.tolist() for name, value in all_sums(fishers[0]).items()}
         seen[record.id] = record, sums, fishers[0].counts.tolist(), fishers[1]
     return seen
 

@@ -8,6 +8,7 @@ from typing import Self
 import pytest
 import torch
 from client_tasks import HEAD, Hungry, files_of, make_method, naive_sums
+from fisher_cases import all_sums
 from owner_fixture import LABELS, PointsOwner, make_network, make_points
 from torch import nn
 
@@ -76,8 +77,10 @@ def test_registered_summaries_are_the_sums_by_hand(owner: WatchedOwner, scope: s
         expected = expected_sums(owner, model, classes)
         names = {"head": set(HEAD), "all": set(expected), "0.*": {"0.weight", "0.bias"}}[scope]
         assert stored[0].sums.keys() == names
+        sums = all_sums(stored[0])
+        assert len(stored[0].classes) == len(classes)
         for name in names:
-            torch.testing.assert_close(stored[0].sums[name], expected[name], rtol=1e-9, atol=1e-15)
+            torch.testing.assert_close(sums[name], expected[name], rtol=1e-9, atol=1e-15)
         assert stored[0].counts.tolist() == [24 * (name in classes) for name in LABELS]
         assert stored[1] == scope
     digests = {model.id: model.fisher_digest for model in reply.models}
@@ -209,7 +212,7 @@ def test_memory_that_runs_out_changes_no_summary(
         summary = fisher_summary(owner, owner.store.record("m"), hungry, names)
     expected = expected_sums(owner, "m", CLASSES)
     for name in HEAD:
-        found = summary.fishers.sums[f"network.{name}"]
+        found = all_sums(summary.fishers)[f"network.{name}"]
         torch.testing.assert_close(found, expected[name], rtol=1e-9, atol=1e-15)
     assert summary.fishers.counts.tolist() == [24, 0, 24, 24]
     assert caplog.records[0].getMessage().startswith("Out of memory with 72 samples at once")

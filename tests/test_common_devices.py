@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from disinherit.common.devices import pick_device
+from disinherit.common.devices import memory_left, pick_device, runs_out_of_memory
 from disinherit.common.errors import InputError
 
 
@@ -38,3 +38,17 @@ def test_a_device_that_is_not_here_is_refused_in_one_line(
 def test_cuda_devices_are_found() -> None:
     assert pick_device("auto").type == "cuda"
     assert pick_device("cuda:0") == torch.device("cuda", 0)
+
+
+def test_memory_that_is_left_is_known_of_the_cpu_only() -> None:
+    left = memory_left(torch.device("cpu"))
+    assert left is None or 2**20 < left < 2**50
+    assert memory_left(torch.device("meta")) is None
+
+
+def test_memory_errors_are_told_from_others() -> None:
+    assert runs_out_of_memory(torch.OutOfMemoryError("CUDA"))
+    assert runs_out_of_memory(MemoryError())
+    assert runs_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you ..."))
+    assert not runs_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    assert not runs_out_of_memory(ValueError("not enough memory of the past"))

@@ -18,6 +18,7 @@ from campaign_fixture import (
     make_request,
     reply_lost,
 )
+from fisher_cases import all_sums
 from owner_fixture import LABELS, PointsOwner
 from torch import Tensor
 
@@ -48,7 +49,7 @@ def class_fisher(world: World, model: str, name: str) -> dict[str, Tensor]:
         registered = store.fishers(model)
     assert registered is not None
     index = LABELS.index(name)
-    sums, count = registered[0].sums, registered[0].counts[index]
+    sums, count = all_sums(registered[0]), registered[0].counts[index]
     return {parameter: sums[parameter][index] / count for parameter in HEAD}
 
 

@@ -1,0 +1,324 @@
+"""Fisher information of a set of samples, and the sums of each class from which it follows."""
+
+import math
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from disinherit.common.errors import FisherError
+
+_NOT_GIVEN = torch.empty(0, dtype=torch.int64)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fisher:
+    """Mean squared per-sample gradient.
+
+    Attributes:
+        values: parameter name -> F, of the parameter's shape, float32 or float64, >= 0.
+        count: number of samples behind it.
+
+    Raises:
+        FisherError: if `count` is not positive.
+    """
+
+    values: dict[str, Tensor]
+    count: int
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise FisherError(f"Expected a Fisher of at least one sample, but got {self.count}.")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClassFishers:
+    """Sums of squared per-sample gradients of each class.
+
+    A head `[C, d]` of very many classes is kept *by rows*: of each class only its own row, and for
+    each row the sum over the samples of all other classes, 2 C d numbers instead of C² d.  What
+    changes only the rows of some classes needs no more.
+
+    Attributes:
+        sums: parameter name -> Σ gᵢ ∘ gᵢ over the samples of each class, `[P, *shape]`; of a
+            parameter that is kept by rows the class's own row of it, `[P, *shape[1:]]`.
+        counts: samples per class, `[C]` int64, on the CPU.
+        classes: the class that each of the P rows of `sums` is of, `[P]` int64, on the CPU; if not
+            given, all C in order.
+        others: name -> per row of the parameter, Σ gᵢ ∘ gᵢ over the samples of all *other* classes,
+            `[C, *shape[1:]]`, for the parameters that are kept by rows.
+        behind: samples behind each row of `others`, `[C]` int64, on the CPU; if not given, all
+            samples of other classes.
+
+    Raises:
+        FisherError: if the shapes do not fit each other, a count is negative, or a class with
+            samples has no sums.
+
+    Example:
+        >>> fishers = ClassFishers(
+        ...     {"weight": torch.tensor([[2.0], [9.0], [0.0]])}, torch.tensor([2, 3, 0])
+        ... )
+        >>> fishers.over([0]).values["weight"].tolist()
+        [1.0]
+        >>> fishers.excluding([0]).values["weight"].tolist()
+        [3.0]
+        >>> fishers.total().count
+        5
+    """
+
+    sums: dict[str, Tensor]
+    counts: Tensor
+    classes: Tensor = _NOT_GIVEN
+    others: dict[str, Tensor] = field(default_factory=dict)
+    behind: Tensor = _NOT_GIVEN
+
+    def __post_init__(self) -> None:
+        if self.counts.ndim != 1 or self.counts.dtype != torch.int64:
+            raise FisherError(
+                f"Expected class counts [C] of torch.int64, but got {self.counts.dtype} of shape "
+                f"{list(self.counts.shape)}."
+            )
+        if (self.counts < 0).any():
+            raise FisherError(f"Expected class counts >= 0, but got {self.counts.tolist()}.")
+        if self.classes is _NOT_GIVEN:
+            object.__setattr__(self, "classes", torch.arange(self.num_classes))
+        if self.behind is _NOT_GIVEN:
+            object.__setattr__(self, "behind", self.counts.sum() - self.counts)
+        self._check_classes()
+        for name, value in self.sums.items():
+            if value.shape[:1] != self.classes.shape:
+                raise FisherError(
+                    f"Expected sums [{len(self.classes)}, ...] for parameter {name!r}, but got "
+                    f"shape {list(value.shape)}."
+                )
+        for name, value in self.others.items():
+            expected = [self.num_classes, *self.sums[name].shape[1:]] if name in self.sums else None
+            if list(value.shape) != expected:
+                raise FisherError(
+                    f"Expected sums over other classes of shape {expected} for parameter {name!r}, "
+                    f"but got {list(value.shape)}."
+                )
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes `C`, with or without samples."""
+        return self.counts.shape[0]
+
+    @property
+    def by_rows(self) -> bool:
+        """Whether the head is kept by rows."""
+        return bool(self.others)
+
+    def over(self, classes: Iterable[int]) -> Fisher:
+        """Pool some classes: the mean over all their samples, Σ n_c F_c / Σ n_c.
+
+        Args:
+            classes: class indices; repeated ones count once.
+
+        Returns:
+            The Fisher over the samples of these classes.
+
+        Raises:
+            FisherError: if a class is out of range, the classes have no sample, or it takes rows
+                that are not kept.
+        """
+        chosen = self._check(classes)
+        count = self._count(chosen)
+        whole = {c for c in range(self.num_classes) if self.counts[c]} <= set(chosen)
+        if self.by_rows and not whole:
+            raise FisherError(
+                f"Expected the Fisher information of single classes in all rows of "
+                f"{', '.join(self.others)}, but of {self.num_classes} classes only each one's own "
+                "row is kept. Select in the rows of the forgotten classes only (row_scoped), or "
+                "compute it from the data."
+            )
+        return Fisher(
+            {
+                name: self._everything(name) if name in self.others else self._mean(name, chosen)
+                for name in self.sums
+            },
+            count,
+        )
+
+    def excluding(self, classes: Iterable[int], rows: Collection[int] | None = None) -> Fisher:
+        """Pool all classes but some.
+
+        Args:
+            classes: class indices to leave out.
+            rows: where not all rows of the head are looked at, those that are, all of them of
+                classes that are left out. Of a head that is kept by rows the others are zero, and
+                each is pooled over all classes but its own, so also over others that are left out.
+
+        Returns:
+            The Fisher over the samples of the other classes.
+
+        Raises:
+            FisherError: as `over`.
+        """
+        left_out = set(self._check(classes))
+        chosen = [c for c in range(self.num_classes) if c not in left_out]
+        if not self.by_rows or rows is None:
+            return self.over(chosen)
+        count = self._count(chosen)
+        if outside := sorted(set(rows) - left_out):
+            raise FisherError(f"Expected rows of classes that are left out, but got {outside}.")
+        values = {}
+        for name in self.sums:
+            if name in self.others:
+                other = self.others[name]
+                values[name] = torch.zeros_like(other)
+                for row in rows:
+                    values[name][row] = other[row] / max(1, int(self.behind[row]))
+            else:
+                values[name] = self._mean(name, chosen)
+        return Fisher(values, count)
+
+    def each(
+        self, classes: Iterable[int], rows: Collection[int] | None = None
+    ) -> dict[int, Fisher]:
+        """Keep some classes apart.
+
+        Args:
+            classes: class indices.
+            rows: where not all rows of the head are looked at, those that are. Of a head that is
+                kept by rows all but the class's own are zero.
+
+        Returns:
+            Class -> the Fisher over its samples, in ascending order.
+
+        Raises:
+            FisherError: as `over`.
+        """
+        chosen = self._check(classes)
+        if not self.by_rows or rows is None:
+            return {c: self.over([c]) for c in chosen}
+        counts = {c: self._count([c]) for c in chosen}
+        return {c: Fisher(self._own(c, rows), count) for c, count in counts.items()}
+
+    def total(self) -> Fisher:
+        """Pool all classes.
+
+        Returns:
+            The Fisher over all samples.
+
+        Raises:
+            FisherError: if there is no sample.
+        """
+        return self.over(range(self.num_classes))
+
+    def without(self, classes: Collection[int]) -> "ClassFishers":
+        """Return the sums without the samples of some classes; the input is untouched.
+
+        What samples of these classes left in other classes' rows of a head that is kept by rows
+        stays there, pooled with that of all other classes.
+
+        Args:
+            classes: class indices; their sums become zero.
+        """
+        gone = torch.tensor(sorted(classes), dtype=torch.int64)
+        counts = self.counts.clone()
+        counts[gone] = 0
+        places = torch.isin(self.classes, gone)
+        sums = {}
+        for name, value in self.sums.items():
+            sums[name] = value.clone()
+            sums[name][places.to(value.device)] = 0
+        return replace(self, sums=sums, counts=counts)
+
+    def class_totals(self) -> list[float]:
+        """Return per class the sum over all its samples and parameters, or a bound on it.
+
+        In the gradient of a head, the own row's squares are at least as large as those of all other
+        rows together (r_y = -Σ_{k ≠ y} r_k); so of one that is kept by rows, twice its sum counts.
+        """
+        found = torch.zeros(self.num_classes, dtype=torch.float64)
+        for name, value in self.sums.items():
+            table = value.reshape(len(value), math.prod(value.shape[1:]))
+            sums = table.sum(1, dtype=torch.float64).cpu()
+            found.index_add_(0, self.classes, sums * (2 if name in self.others else 1))
+        return [float(value) for value in found]
+
+    def __add__(self, other: "ClassFishers") -> "ClassFishers":
+        """Add the sums over other samples, say of another shard, for the same model.
+
+        Raises:
+            FisherError: if classes, parameters or shapes differ.
+        """
+        mine, theirs = self._shapes(), other._shapes()
+        if mine != theirs:
+            raise FisherError(f"Expected sums of the same shapes, but got {mine} and {theirs}.")
+        classes = torch.cat([self.classes, other.classes]).unique()
+        sums = {}
+        for name, value in self.sums.items():
+            sums[name] = value.new_zeros(len(classes), *value.shape[1:])
+            for part in (self, other):
+                places = torch.searchsorted(classes, part.classes).to(value.device)
+                sums[name].index_add_(0, places, part.sums[name].to(value.device))
+        others = {n: v + other.others[n].to(v.device) for n, v in self.others.items()}
+        return ClassFishers(
+            sums,
+            self.counts + other.counts.to(self.counts.device),
+            classes,
+            others,
+            self.behind + other.behind.to(self.behind.device),
+        )
+
+    def _shapes(self) -> dict[str, list[int]]:
+        shapes = {n: [self.num_classes, *v.shape[1:]] for n, v in self.sums.items()}
+        return {"": list(self.counts.shape)} | shapes | {f"others of {n}": [] for n in self.others}
+
+    def _check(self, classes: Iterable[int]) -> list[int]:
+        chosen = sorted(set(classes))
+        if wrong := [c for c in chosen if not 0 <= c < self.num_classes]:
+            raise FisherError(f"Expected classes in [0, {self.num_classes}), but got {wrong}.")
+        return chosen
+
+    def _check_classes(self) -> None:
+        known, behind = self.classes, self.behind
+        if (
+            known.dtype != torch.int64
+            or known.ndim != 1
+            or not known.equal(known.unique())
+            or (len(known) and not 0 <= int(known[0]) <= int(known[-1]) < self.num_classes)
+            or self.counts[~torch.isin(torch.arange(self.num_classes), known)].any()
+            or behind.dtype != torch.int64
+            or behind.shape != self.counts.shape
+            or (behind < 0).any()
+        ):
+            raise FisherError(
+                f"Expected the classes of sums as ascending indices in [0, {self.num_classes}), "
+                f"each that has samples, and counts of others, but got {known.tolist()[:8]}."
+            )
+
+    def _count(self, chosen: Sequence[int]) -> int:
+        count = int(self.counts[list(chosen)].sum())
+        if not count:
+            raise FisherError(
+                f"Expected classes with at least one sample, but got {list(chosen)}, which have "
+                "none."
+            )
+        return count
+
+    def _mean(self, name: str, chosen: Sequence[int]) -> Tensor:
+        value = self.sums[name]
+        places = torch.isin(self.classes, torch.tensor(chosen)).nonzero().flatten()
+        return value[places.to(value.device)].sum(0).div_(self._count(chosen))
+
+    def _everything(self, name: str) -> Tensor:
+        """Return the mean over all samples of a head that is kept by rows."""
+        total = self.others[name].clone()
+        total.index_add_(0, self.classes.to(total.device), self.sums[name])
+        counts = (self.counts + self.behind).clamp(min=1).to(total)
+        return total / counts.view(-1, *[1] * (total.ndim - 1))
+
+    def _own(self, label: int, rows: Collection[int]) -> dict[str, Tensor]:
+        values, place = {}, int(torch.searchsorted(self.classes, label))
+        for name, value in self.sums.items():
+            if name in self.others:
+                values[name] = torch.zeros_like(self.others[name])
+                if label in rows:
+                    values[name][label] = value[place] / self._count([label])
+            else:
+                values[name] = self._mean(name, [label])
+        return values
