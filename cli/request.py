@@ -242,6 +242,13 @@ def resume(
     return 0
 
 
+@app.command(epilog="Example: disinherit request resend forget-0123456789ab")
+@connected
+def resend(connection: Connection, request_id: RequestId, form: FormatOption = Format.TABLE) -> int:
+    """Ask owners again, also those that answered: one that lost what it made makes it again."""
+    return _steer(connection, "ResendRequest", request_id, form)
+
+
 @app.command(epilog="Example: disinherit request abort forget-0123456789ab")
 @connected
 def abort(connection: Connection, request_id: RequestId, form: FormatOption = Format.TABLE) -> int:

@@ -12,7 +12,7 @@ from disinherit.client.failures import explain
 from disinherit.client.memory import ShrinkingBatches
 from disinherit.client.owner import Batches, Owner, load_network
 from disinherit.common.checkpoints import weights_digest
-from disinherit.common.errors import DataError
+from disinherit.common.errors import DataError, StoreError
 from disinherit.common.inputs import to_device
 from disinherit.common.records import ModelRecord
 from disinherit.common.sample_digests import samples_of
@@ -28,13 +28,21 @@ def evaluate(owner: Owner, task: pb.EvaluateTask) -> pb.EvaluateReply:
     """
 
     def one(model_id: str) -> pb.Evaluation:
-        record = owner.store.record(model_id)
+        record = known.get(model_id) if task.presence_only else owner.store.record(model_id)
+        if record is None:
+            raise StoreError(f"Expected a model in the store, but {model_id!r} is not there.")
+        if task.presence_only:
+            return pb.Evaluation(model_id=record.id, digest=record.digest)
         weights = owner.store.weights(record.id)
         if task.digests_only:  # the store has compared what it read with the record
             return pb.Evaluation(model_id=record.id, digest=record.digest)
         return _evaluation(owner, record, weights)
 
-    return pb.EvaluateReply(models=[_try(m, partial(one, m)) for m in task.model_ids])
+    known = {record.id: record for record in owner.store.records()}
+    reply = pb.EvaluateReply(models=[_try(m, partial(one, m)) for m in task.model_ids])
+    for found in reply.models:
+        found.missing = found.model_id not in known
+    return reply
 
 
 def preview(owner: Owner, task: pb.UnlearnTask) -> pb.EvaluateReply:

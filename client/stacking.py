@@ -90,6 +90,7 @@ class Stacking:
     def __init__(self, owner: Owner, task: pb.UnlearnTask) -> None:
         self._owner = owner
         self._task = task
+        self._made_us = {model.model_id: model.created_us for model in task.models}
         self._kinds: dict[_Key, _Kind | None] = {}
         self._told: set[tuple[_Kind | None, type[Exception]]] = set()
 
@@ -248,7 +249,8 @@ class Stacking:
             new = aim.under_all_names(outcome.parameters)
             digest = manifest_digest({**origin.manifest, **make_manifest(new)})
             changed = {**origin.carried, **new}
-        successor = make_successor(origin.record, self._task, digest, member.fisher_digest)
+        made_us = self._made_us.get(origin.record.id, 0)
+        successor = make_successor(origin.record, self._task, digest, member.fisher_digest, made_us)
         result = pb.ModelResult(
             model_id=origin.record.id,
             outcome=pb.OUTCOME_APPLIED,

@@ -70,7 +70,9 @@ def _apply(owner: Owner, task: pb.UnlearnTask, model: pb.ModelTask) -> pb.ModelR
     known = [name for name in packet.classes if name in record.labels]
     forgotten = class_indices(record.labels, known)
     fishers = dampened.summary.fishers.without(forgotten)
-    successor = make_successor(record, task, weights_digest(dampened.weights))
+    successor = make_successor(
+        record, task, weights_digest(dampened.weights), made_us=model.created_us
+    )
     result = dampened.result
     if task.measure_retain:
         # Read again: dampening may have changed in place what was read before.

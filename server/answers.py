@@ -144,7 +144,8 @@ def checked_digest(record: ModelRecord, evaluation: pb.Evaluation) -> pb.Evaluat
     digest, error = one_line(evaluation.digest), one_line(evaluation.error)
     if not digest and not error:
         error = "its owner sent no digest"
-    return pb.Evaluation(model_id=record.id, digest=digest, error=error)
+    missing = evaluation.missing and not digest
+    return pb.Evaluation(model_id=record.id, digest=digest, error=error, missing=missing)
 
 
 def checked_evaluation(record: ModelRecord, evaluation: pb.Evaluation) -> pb.Evaluation:

@@ -77,7 +77,8 @@ def append_all(db: Connection, events: Sequence[AuditEvent]) -> None:
 def append_once(db: Connection, request_id: str, events: Sequence[AuditEvent]) -> None:
     """Add entries about models, but for those that say what the latest of their kind does.
 
-    What is tried again for weeks, while an owner is away or keeps failing, stands there once.
+    What is tried again for weeks, while an owner is away or keeps failing, stands there once; and
+    once more after its owner fell back to a state from before.
 
     Args:
         db: the transaction that makes the change.
@@ -93,11 +94,17 @@ def append_once(db: Connection, request_id: str, events: Sequence[AuditEvent]) -
         latest = select(func.max(AUDIT.c.sequence)).where(
             AUDIT.c.request_id == request_id,
             AUDIT.c.model_id.in_({event.model_id for event in some}),
-            AUDIT.c.kind.in_({event.kind for event in some}),
+            AUDIT.c.kind.in_({AuditKind.FELL_BACK.value, *(event.kind for event in some)}),
         )
         latest = latest.group_by(AUDIT.c.model_id, AUDIT.c.kind)
         lines = db.scalars(select(AUDIT.c.entry).where(AUDIT.c.sequence.in_(latest)))
-        known = {(e.kind, e.model_id): e for e in (_read(line).event for line in lines)}
+        entries = {(e.event.kind, e.event.model_id): e for e in map(_read, lines)}
+        back = {m: e.sequence for (k, m), e in entries.items() if k == AuditKind.FELL_BACK}
+        known = {
+            (kind, model): entry.event
+            for (kind, model), entry in entries.items()
+            if entry.sequence >= back.get(model, 0)
+        }
         said = (known.get((event.kind, event.model_id)) for event in some)
         news = [
             e for e, last in zip(some, said, strict=True) if last is None or not _alike(e, last)

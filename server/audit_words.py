@@ -65,6 +65,8 @@ class AuditKind(enum.StrEnum):
     ROLLBACK_REFUSED = "rollback_refused"
     ROLLED_BACK = "rolled_back"
     UNAPPROVED = "unapproved"
+    FELL_BACK = "fell_back"
+    RESENT = "resent"
     DESTROYED = "destroyed"
     DESTROY_REFUSED = "destroy_refused"
 

@@ -14,9 +14,10 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import cast
 
 from disinherit.common.errors import (
     CampaignError,
@@ -105,6 +106,7 @@ class Coordinator:
                 errors.setdefault(owner, []).append(error)
                 continue
             known = self.store.records(message.id for message in reply.models)
+            self.store.record_held(owner, {message.id for message in reply.models})
             for message in reply.models:
                 try:
                     self.store.add_model(registered_record(owner, message, known))
@@ -115,6 +117,35 @@ class Coordinator:
                 except Exception as error:  # one owner's answer must not end the others
                     errors.setdefault(owner, []).append(unhandled(answer, error))
         return {owner: "; ".join(reasons) for owner, reasons in errors.items()}
+
+    def check_held(self, owners: Collection[str]) -> set[str]:
+        """Ask owners which of the versions that they made by unlearning they still hold.
+
+        A device may have fallen back to a state from before; then its campaigns are open again.
+
+        Args:
+            owners: whom to ask.
+
+        Returns:
+            Those that were asked and have not answered yet.
+        """
+        asks, waiting = [], set()
+        for owner in owners:
+            tasks = [task for _, task in self.store.made_by(owner)]
+            made = {made.id for task in tasks if (made := task.successor) is not None}
+            ids = sorted(made.union(task.model_id for task in tasks))
+            if ids:
+                ask = pb.EvaluateTask(model_ids=ids, digests_only=True, presence_only=True)
+                asks.append(Ask(owner, "evaluate.panel", ask))
+        for answer in self._transport.ask(asks, self._timeout) if asks else ():
+            reply, _ = reply_of(answer, pb.EvaluateReply)
+            if reply is not None:
+                asked = set(cast("pb.EvaluateTask", answer.ask.task).model_ids)
+                gone = {found.model_id for found in reply.models if found.missing}
+                self.store.record_held(answer.ask.owner, asked - gone)
+            elif answer.unreachable:
+                waiting.add(answer.ask.owner)
+        return waiting
 
     def submit(
         self,
@@ -295,6 +326,7 @@ class Coordinator:
                 started = time.perf_counter()
                 applied = rollout.broadcast(prepared, todo)
                 timing.broadcast_and_apply = time.perf_counter() - started
+                self._look_at_failures(request.id, todo)
         if self._advances(request.id):
             started = time.perf_counter()
             rollout.verify()
@@ -307,6 +339,18 @@ class Coordinator:
             changed=tuple(applied.changed),
             already_applied=(*earlier, *applied.already),
         )
+
+    def _look_at_failures(self, request_id: str, todo: Mapping[str, Task]) -> None:
+        """Ask owners that failed at a successor whether they still hold what they made."""
+        tasks = self.store.tasks(request_id)
+        failed = [tasks[model] for model in todo if tasks[model].state is TaskState.FAILED]
+        made = {
+            made.id
+            for owner in {task.owner for task in failed}
+            for _, task in self.store.made_by(owner)
+            if (made := task.successor) is not None
+        }
+        self.check_held({task.owner for task in failed if task.model_id in made})
 
     def _roll_back(self, lease: Lease) -> CampaignResult:
         done = roll_back(self.store, lease, self._transport, self._timeout, self._say)

@@ -17,7 +17,7 @@ from disinherit.common.limits import clipped
 from disinherit.common.merging import MergeRule
 from disinherit.common.packets import Decoded, decode, merge, rename_classes
 from disinherit.common.printable import one_line
-from disinherit.common.records import InheritanceKind, ModelRecord
+from disinherit.common.records import InheritanceKind, ModelRecord, ModelStatus
 from disinherit.server.answers import reply_of, root_packets, unhandled
 from disinherit.server.archive import Archive
 from disinherit.server.audit_words import request_digest
@@ -28,6 +28,7 @@ from disinherit.server.transport import Ask, Transport
 from disinherit.v1 import unlearning_pb2 as pb
 
 Say = Callable[[str], None]
+_UNLEARNED = InheritanceKind.UNLEARNED
 
 _log = logging.getLogger(__name__)
 
@@ -298,8 +299,18 @@ def _address(
                 digest=model.digest,
                 samples=root.samples,
                 sample_salt=root.sample_salt,
+                created_us=_made_us(graph, model.id),
             )
         )
+
+
+def _made_us(graph: InheritanceGraph, model: str) -> int:
+    """Return when a model's successor was made, if it is to be made again; 0 if there is none.
+
+    Only a successor that this request made leaves its model to be dampened.
+    """
+    made = (graph.model(e.child) for e in graph.children(model) if e.kind is _UNLEARNED)
+    return next((one.created_us for one in made if one.status is not ModelStatus.RETIRED), 0)
 
 
 def _standing_for(graph: InheritanceGraph, model: str, roots: Collection[str]) -> str:

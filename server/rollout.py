@@ -170,7 +170,11 @@ class Rollout:
 
 
 def _verified(task: Task, evaluation: pb.Evaluation) -> Task:
-    expected = made.digest if (made := task.successor) is not None else ""
+    made = task.successor
+    expected = made.digest if made is not None else ""
+    if evaluation.missing and made is not None:
+        reason = f"its owner holds {made.id} no more, which it had made"
+        return replace(task, state=TaskState.PENDING, reason=reason)
     if evaluation.error and not evaluation.digest:
         return replace(task, reason=f"not verified: {evaluation.error}")
     if evaluation.digest != expected:
@@ -193,7 +197,7 @@ def _unanswered(task: Task, answer: Answer, reason: str) -> Task:
 
 def _short_of(task: Task, state: TaskState, reason: str = "") -> Task:
     """Return a task that is sent, waits or failed; what was applied stays so, to be verified."""
-    if task.successor is not None:
+    if task.successor is not None and not task.repeated:
         if task.state.unforgotten:
             return task
         return replace(task, state=TaskState.APPLIED, reason=reason)

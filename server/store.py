@@ -25,6 +25,7 @@ from disinherit.server.campaign_rows import Campaign, insert_campaign, reopen
 from disinherit.server.campaign_states import CampaignState
 from disinherit.server.campaign_store import CampaignStore
 from disinherit.server.clock import Clock
+from disinherit.server.contact import fallen_back
 from disinherit.server.coverage import LARGEST_PAGE, CoveragePage, cover, page
 from disinherit.server.database import Database
 from disinherit.server.destruction_rows import DestroyedModel
@@ -34,6 +35,7 @@ from disinherit.server.leases import Lease
 from disinherit.server.notices import find_told, record_told
 from disinherit.server.packet_files import PacketFiles, open_packet_files
 from disinherit.server.packets import find_packets, put_packets
+from disinherit.server.repeated_tasks import find_made, put_fallen_back, resend
 from disinherit.server.reports import Report, make_report
 from disinherit.server.roll_back_rows import TakenBack
 from disinherit.server.schema import prepare
@@ -283,6 +285,40 @@ class CoordinatorStore(CampaignStore):
         tasks = {row.model_id: read_task(row) for row in rows}
         updated = {row.model_id: row.updated_us for row in rows}
         return page(graph, cover(graph, request, tasks, updated), page_size, page_token)
+
+    def resend(self, request_id: str, *, actor: str = COORDINATOR) -> Campaign:
+        """Let owners be asked again for what they did, and return the campaign as it stands then.
+
+        Args:
+            request_id: the request.
+            actor: who wants it, for the audit log.
+
+        Raises:
+            RequestError: if there is no such request, or its campaign does not go on.
+        """
+        with self._writing() as db:
+            return resend(db, request_id, actor)
+
+    def made_by(self, owner: str) -> list[tuple[str, Task]]:
+        """Return (request, task) of everything of which an owner made a successor."""
+        with self._database.reading() as db:
+            return find_made(db, owner)
+
+    def record_held(self, owner: str, held: Collection[str]) -> list[str]:
+        """Compare what an owner holds with what it did; what is gone it is asked to do again.
+
+        Args:
+            owner: the owner.
+            held: ids of the versions that it holds, of those that are recorded.
+
+        Returns:
+            The requests whose campaigns are open again.
+        """
+        found = fallen_back(self.made_by(owner), held)
+        if not found:
+            return []
+        with self._writing() as db:
+            return put_fallen_back(db, owner, found)
 
     def roll_back(
         self,

@@ -99,6 +99,11 @@ class Task:
         return self.result.successor
 
     @property
+    def repeated(self) -> bool:
+        """Whether its owner made a successor before and is asked to do so again."""
+        return self.successor is not None and self.state in (TaskState.PENDING, TaskState.SENT)
+
+    @property
     def is_unreached(self) -> bool:
         """Whether the plan, and not its owner, says that the request does not reach it."""
         return self.state is TaskState.NOT_REACHED and self.result is None

@@ -33,6 +33,7 @@ CALLS = {
     "ApproveRequest",
     "PauseRequest",
     "ResumeRequest",
+    "ResendRequest",
     "AbortRequest",
     "GetRequest",
     "ListRequests",

@@ -44,7 +44,7 @@ MESSAGES = {
 LOOK = {"ListModels", "GetGraph", "GetRequest", "ListRequests", "WatchRequest", "GetCoverage"}
 LOOK |= {"GetReport", "GetAttestation", "GetSigningKeys"}
 STEER = {"RegisterModel", "WithdrawModel"}
-STEER |= {"SubmitRequest", "PauseRequest", "ResumeRequest", "AbortRequest"}
+STEER |= {"SubmitRequest", "PauseRequest", "ResumeRequest", "ResendRequest", "AbortRequest"}
 MAY = {
     "viewer": LOOK,
     "operator": LOOK | STEER | {"ExportAudit"},

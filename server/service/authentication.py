@@ -5,7 +5,7 @@ role           calls
 =============  ======================================================================
 viewer         all that only look
 operator       those, and RegisterModel, WithdrawModel, SubmitRequest, PauseRequest, ResumeRequest,
-               AbortRequest, ExportAudit
+               ResendRequest, AbortRequest, ExportAudit
 approver       those that look, and ApproveRequest, ResumeRequest, AbortRequest, RollBackRequest,
                ExportAudit
 owner:<name>   RegisterModel, WithdrawModel and ListModels, for its own models only
@@ -44,6 +44,7 @@ _ALLOWED: dict[Role, frozenset[str]] = {
         "SubmitRequest",
         "PauseRequest",
         "ResumeRequest",
+        "ResendRequest",
         "AbortRequest",
     }
     | {"ExportAudit"},

@@ -1,7 +1,7 @@
 """The parts of a running coordinator put together: store, driver, health and gRPC server."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 
 from grpc_health.v1 import health_pb2_grpc
@@ -9,6 +9,7 @@ from grpc_health.v1.health import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
 from disinherit.server.agents.fleet import Fleet
+from disinherit.server.contact import Contacts
 from disinherit.server.coordinator import Coordinator
 from disinherit.server.database import Database
 from disinherit.server.driver import Driver
@@ -71,20 +72,19 @@ class Service:
         self._store.signed_log = self._open_log(settings.signing_key)
         self._store.watch_history()
         # The driver first: an agent may arrive as soon as the fleet is there.
-        self._driver = Driver(
-            lambda: open_campaigns(), lambda id: coordinator.drive(id), _LOOK_SECONDS
-        )
+        self._driver = Driver(self._look, lambda id: coordinator.drive(id), _LOOK_SECONDS)
+        self._contacts = Contacts(lambda owners: coordinator.check_held(owners))
         self.fleet: Fleet | None = None
         self._renewal: Renewal | None = None
         if settings.agents is not None:
-            self.fleet = Fleet(settings.agents, self._database, lambda _: self._driver.poke())
+            self.fleet = Fleet(settings.agents, self._database, self._arrived)
             if settings.tls is not None:
                 renew(self.fleet.authority, settings.tls)
                 self._renewal = Renewal(self.fleet.authority, settings.tls)
             transport = Mailbox(self.fleet.transport, self._driver.poke, _AGENTS_SECONDS)
             routes = [*routes, Route(transport, self.fleet.reaches)]
         coordinator = Coordinator(self._store, RoutedTransport(routes), patience=_PATIENCE_SECONDS)
-        open_campaigns = OpenCampaigns(coordinator)
+        self._open_campaigns = OpenCampaigns(coordinator)
         servicer = CoordinatorServicer(
             Models(self._store, self._driver.poke),
             Requests(coordinator, self._driver.poke, settings.approval),
@@ -97,6 +97,17 @@ class Service:
         self._monitor = HealthMonitor(health, check, health_seconds, self._store.history_lost)
         shown = (*SERVICES[1:], "grpc.health.v1.Health", reflection.SERVICE_NAME)
         reflection.enable_server_reflection(shown, self._server)
+
+    def _arrived(self, owner: str) -> None:
+        self._contacts.arrived(owner)
+        self._driver.poke()
+
+    def _look(self) -> Mapping[str, Hashable]:
+        """Return the campaigns to drive, and compare what owners hold that have connected."""
+        campaigns = self._open_campaigns()
+        if not self._store.history_lost():
+            self._contacts.look()
+        return campaigns
 
     def _open_log(self, named: Path | None) -> SignedLog | None:
         key = key_file(self._database, named)

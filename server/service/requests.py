@@ -133,6 +133,25 @@ class Requests:
         self._changed()
         return self.get(request_id)
 
+    def resend(self, request_id: str, caller: Principal) -> Standing:
+        """Have owners asked again for what they did.
+
+        Args:
+            request_id: the request.
+            caller: who wants it.
+
+        Raises:
+            NotFoundError: if there is no such request.
+            NotNowError: if its campaign does not go on.
+        """
+        self._campaign(request_id)
+        try:
+            self._store.resend(request_id, actor=caller.actor)
+        except RequestError as error:
+            raise NotNowError(str(error)) from None
+        self._changed()
+        return self.get(request_id)
+
     def show(self, request_id: str) -> Standing:
         """Return how a request stands, and its plan while somebody has to approve that.
 

@@ -115,6 +115,12 @@ class CoordinatorServicer:
         seconds = request.deadline_seconds if request.HasField("deadline_seconds") else None
         return self._moved(CampaignEvent.RESUME, request, context, seconds)
 
+    def ResendRequest(self, request: pb.ControlRequest, context: Any) -> Any:  # noqa: N802
+        """Ask owners again for what they did."""
+        return _answered(
+            context, lambda: standing_to_proto(self._requests.resend(request.id, caller()))
+        )
+
     def AbortRequest(self, request: pb.ControlRequest, context: Any) -> Any:  # noqa: N802
         """End a campaign as it stands."""
         return self._moved(CampaignEvent.ABORT, request, context)

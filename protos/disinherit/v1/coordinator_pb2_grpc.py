@@ -84,6 +84,11 @@ class CoordinatorStub:
                 request_serializer=disinherit_dot_v1_dot_coordinator__pb2.ControlRequest.SerializeToString,
                 response_deserializer=disinherit_dot_v1_dot_coordinator__pb2.RequestStatus.FromString,
                 _registered_method=True)
+        self.ResendRequest = channel.unary_unary(
+                '/disinherit.v1.Coordinator/ResendRequest',
+                request_serializer=disinherit_dot_v1_dot_coordinator__pb2.ControlRequest.SerializeToString,
+                response_deserializer=disinherit_dot_v1_dot_coordinator__pb2.RequestStatus.FromString,
+                _registered_method=True)
         self.RollBackRequest = channel.unary_unary(
                 '/disinherit.v1.Coordinator/RollBackRequest',
                 request_serializer=disinherit_dot_v1_dot_coordinator__pb2.RollBackRequestRequest.SerializeToString,
@@ -198,6 +203,13 @@ class CoordinatorServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ResendRequest(self, request, context):
+        """Asks the owners again, also those that have answered: one that lost what it made makes it again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RollBackRequest(self, request, context):
         """Ends the campaign and has owners put back the versions that it superseded. FAILED_PRECONDITION
         while it is running, and for a version that was built upon since.
@@ -307,6 +319,11 @@ def add_CoordinatorServicer_to_server(servicer, server):
             ),
             'AbortRequest': grpc.unary_unary_rpc_method_handler(
                     servicer.AbortRequest,
+                    request_deserializer=disinherit_dot_v1_dot_coordinator__pb2.ControlRequest.FromString,
+                    response_serializer=disinherit_dot_v1_dot_coordinator__pb2.RequestStatus.SerializeToString,
+            ),
+            'ResendRequest': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResendRequest,
                     request_deserializer=disinherit_dot_v1_dot_coordinator__pb2.ControlRequest.FromString,
                     response_serializer=disinherit_dot_v1_dot_coordinator__pb2.RequestStatus.SerializeToString,
             ),
@@ -601,6 +618,33 @@ class Coordinator:
             request,
             target,
             '/disinherit.v1.Coordinator/AbortRequest',
+            disinherit_dot_v1_dot_coordinator__pb2.ControlRequest.SerializeToString,
+            disinherit_dot_v1_dot_coordinator__pb2.RequestStatus.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResendRequest(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/disinherit.v1.Coordinator/ResendRequest',
             disinherit_dot_v1_dot_coordinator__pb2.ControlRequest.SerializeToString,
             disinherit_dot_v1_dot_coordinator__pb2.RequestStatus.FromString,
             options,

@@ -229,18 +229,20 @@ class UnlearnTask(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., method: _Optional[_Union[Method, _Mapping]] = ..., fishers: _Optional[_Iterable[_Union[FisherPacket, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[ModelTask, _Mapping]]] = ..., created_us: _Optional[int] = ..., measure_retain: _Optional[bool] = ..., max_retain_drop: _Optional[float] = ..., request_digest: _Optional[str] = ..., roots: _Optional[_Iterable[_Union[Root, _Mapping]]] = ..., log_head: _Optional[_Union[LogHead, _Mapping]] = ...) -> None: ...
 
 class ModelTask(_message.Message):
-    __slots__ = ("model_id", "fisher", "digest", "samples", "sample_salt")
+    __slots__ = ("model_id", "fisher", "digest", "samples", "sample_salt", "created_us")
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     FISHER_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     SAMPLES_FIELD_NUMBER: _ClassVar[int]
     SAMPLE_SALT_FIELD_NUMBER: _ClassVar[int]
+    CREATED_US_FIELD_NUMBER: _ClassVar[int]
     model_id: str
     fisher: int
     digest: str
     samples: _containers.RepeatedScalarFieldContainer[str]
     sample_salt: str
-    def __init__(self, model_id: _Optional[str] = ..., fisher: _Optional[int] = ..., digest: _Optional[str] = ..., samples: _Optional[_Iterable[str]] = ..., sample_salt: _Optional[str] = ...) -> None: ...
+    created_us: int
+    def __init__(self, model_id: _Optional[str] = ..., fisher: _Optional[int] = ..., digest: _Optional[str] = ..., samples: _Optional[_Iterable[str]] = ..., sample_salt: _Optional[str] = ..., created_us: _Optional[int] = ...) -> None: ...
 
 class Selection(_message.Message):
     __slots__ = ("parameter", "rows", "total")
@@ -445,26 +447,30 @@ class RegisterReply(_message.Message):
     def __init__(self, owner: _Optional[str] = ..., models: _Optional[_Iterable[_Union[_graph_pb2.ModelRecord, _Mapping]]] = ...) -> None: ...
 
 class EvaluateTask(_message.Message):
-    __slots__ = ("model_ids", "digests_only")
+    __slots__ = ("model_ids", "digests_only", "presence_only")
     MODEL_IDS_FIELD_NUMBER: _ClassVar[int]
     DIGESTS_ONLY_FIELD_NUMBER: _ClassVar[int]
+    PRESENCE_ONLY_FIELD_NUMBER: _ClassVar[int]
     model_ids: _containers.RepeatedScalarFieldContainer[str]
     digests_only: bool
-    def __init__(self, model_ids: _Optional[_Iterable[str]] = ..., digests_only: _Optional[bool] = ...) -> None: ...
+    presence_only: bool
+    def __init__(self, model_ids: _Optional[_Iterable[str]] = ..., digests_only: _Optional[bool] = ..., presence_only: _Optional[bool] = ...) -> None: ...
 
 class Evaluation(_message.Message):
-    __slots__ = ("model_id", "digest", "labels", "confusion", "error")
+    __slots__ = ("model_id", "digest", "labels", "confusion", "error", "missing")
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     CONFUSION_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
+    MISSING_FIELD_NUMBER: _ClassVar[int]
     model_id: str
     digest: str
     labels: _containers.RepeatedScalarFieldContainer[str]
     confusion: _containers.RepeatedScalarFieldContainer[int]
     error: str
-    def __init__(self, model_id: _Optional[str] = ..., digest: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., confusion: _Optional[_Iterable[int]] = ..., error: _Optional[str] = ...) -> None: ...
+    missing: bool
+    def __init__(self, model_id: _Optional[str] = ..., digest: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., confusion: _Optional[_Iterable[int]] = ..., error: _Optional[str] = ..., missing: _Optional[bool] = ...) -> None: ...
 
 class EvaluateReply(_message.Message):
     __slots__ = ("models",)
