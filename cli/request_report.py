@@ -110,6 +110,7 @@ def _applied(result: "unlearning_pb2.ModelResult") -> dict[str, Any]:
             one.parameter: {"values": sum(one.rows), "of": one.total} for one in result.selections
         },
         "out_of_scope": list(result.out_of_scope),
+        "not_covered": list(result.not_covered),
         "seconds": {
             "fisher": result.fisher_seconds,
             "tune": result.tune_seconds,

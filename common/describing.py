@@ -5,6 +5,9 @@ from collections.abc import Iterable
 from torch import nn
 
 from disinherit.common.checkpoints import weights_digest
+from disinherit.common.errors import LabelError
+from disinherit.common.heads import count_logits
+from disinherit.common.inputs import Inputs
 from disinherit.common.records import ModelRecord, Provenance
 from disinherit.common.scope import architecture_fingerprint
 
@@ -17,6 +20,7 @@ def describe_model(
     labels: Iterable[str],
     created_us: int,
     provenance: Provenance | None = None,
+    inputs: Inputs | None = None,
 ) -> ModelRecord:
     """Return the record of a model version.
 
@@ -27,20 +31,39 @@ def describe_model(
         labels: class names in the order of the head's rows.
         created_us: creation time in microseconds; later than that of its parents.
         provenance: what it was trained on directly.
+        inputs: a few samples, to see by a forward pass that there is a label for each logit.
+            Without, only labels that fit no tensor of the model are refused.
 
     Raises:
         GraphError: if a value is malformed.
+        LabelError: if there are more or fewer labels than logits.
+        FisherError: if the model does not return logits of the inputs.
 
     Example:
         >>> describe_model("m", nn.Linear(2, 2), owner="me", labels=["a", "b"], created_us=1).owner
         'me'
     """
     weights = model.state_dict()
+    labels = tuple(labels)
+    if inputs is not None:
+        count = count_logits(model, inputs)
+        if count != len(labels):
+            raise LabelError(
+                f"Expected a label for each of the {count} logits of model {id!r}, but got "
+                f"{len(labels)}: {', '.join(labels)}."
+            )
+    elif not any(len(labels) in value.shape for value in weights.values()):
+        layers = {p: m for p, m in model.named_modules() if isinstance(m, nn.Linear)}
+        rows = ", ".join(f"{path or 'itself'!s}: {len(m.weight)}" for path, m in layers.items())
+        raise LabelError(
+            f"Expected a label for each row of the head of model {id!r}, but got {len(labels)}, "
+            f"and no tensor of it has so many rows. Linear layers and their rows: {rows or 'none'}."
+        )
     return ModelRecord(
         id=id,
         owner=owner,
         architecture=architecture_fingerprint(weights),
-        labels=tuple(labels),
+        labels=labels,
         digest=weights_digest(weights),
         created_us=created_us,
         provenance=provenance,

@@ -28,6 +28,7 @@ class GapKind(StrEnum):
     UNAPPROVED = "unapproved"
     NOT_TUNED = "not_tuned"
     OUT_OF_SCOPE = "out_of_scope"
+    NOT_COVERED = "not_covered"
     NOT_MEASURED = "not_measured"
     OLD_KEPT = "old_kept"
     HELD_BY_ANOTHER = "held_by_another"
@@ -63,6 +64,8 @@ SAID = {
     "much.",
     GapKind.OUT_OF_SCOPE: "Some parameters of the Fisher information do not exist in these "
     "versions: nothing was dampened for them.",
+    GapKind.NOT_COVERED: "Some parameters in scope of these versions do not exist in the roots "
+    "and were left as they were: what is to be forgotten may have been learned there.",
     GapKind.NOT_MEASURED: "Their owners had no data that tells whether these versions still "
     "recognise what is to be forgotten: that they were dampened is all that is known.",
     GapKind.OLD_KEPT: "The owners still have these versions as they were before, to be able to put "
@@ -137,6 +140,8 @@ def _kinds(fixed: bool, model: Mapping[str, Any]) -> Iterable[GapKind]:
             yield GapKind.NOT_TUNED
         if model["out_of_scope"]:
             yield GapKind.OUT_OF_SCOPE
+        if parameters.get("not_covered"):
+            yield GapKind.NOT_COVERED
         if "forget" not in parameters:
             yield GapKind.NOT_MEASURED
         if not model["destroyed_us"]:

@@ -121,10 +121,22 @@ def find_head(model: nn.Module, inputs: Inputs) -> Head:
         (HeadLayer(module='2', weight='2.weight', bias='2.bias'),)
     """
     check_initialized(model)
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    few = to_device([tensor[:PROBED] for tensor in as_arguments(inputs)], device)
-    with _at_rest(model), torch.inference_mode(False), torch.no_grad():
-        return _probe(model, few, device).head()
+    with _probed(model, inputs) as probe:
+        return probe.head()
+
+
+def count_logits(model: nn.Module, inputs: Inputs) -> int:
+    """Return how many logits a model makes of a sample, by one forward pass.
+
+    Args:
+        model: as for `find_head`, like all that follows.
+        inputs: a few samples.
+
+    Raises:
+        FisherError: likewise.
+    """
+    with _probed(model, inputs) as probe:
+        return probe.classes
 
 
 def exact_layer(model: nn.Module, inputs: Inputs) -> HeadLayer | None:
@@ -138,19 +150,23 @@ def exact_layer(model: nn.Module, inputs: Inputs) -> HeadLayer | None:
         FisherError: likewise.
         ScopeError: if its weight is computed from others.
     """
+    with _probed(model, inputs) as probe:
+        return probe.exact()
+
+
+@contextmanager
+def _probed(model: nn.Module, inputs: Inputs) -> Iterator["_Probe"]:
+    """Observe a model at rest on a few samples; it is as it was afterwards."""
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    few = to_device(as_arguments(inputs), device)
+    few = to_device([tensor[:PROBED] for tensor in as_arguments(inputs)], device)
     with _at_rest(model), torch.inference_mode(False), torch.no_grad():
-        return _probe(model, few, device).exact()
-
-
-def _probe(model: nn.Module, inputs: Sequence[Tensor], device: torch.device) -> "_Probe":
-    try:
-        return _Probe(model, inputs)
-    except (FisherError, torch.OutOfMemoryError):
-        raise
-    except (RuntimeError, TypeError, ValueError, LookupError, MemoryError) as error:
-        raise refused_inputs(model, 0, inputs, device, error) from error
+        try:
+            probe = _Probe(model, few)
+        except (FisherError, torch.OutOfMemoryError):
+            raise
+        except (RuntimeError, TypeError, ValueError, LookupError, MemoryError) as error:
+            raise refused_inputs(model, 0, few, device, error) from error
+        yield probe
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,8 +194,8 @@ class _Probe:
             if isinstance(module, (nn.Linear, *_CONVOLUTIONS)) and module.weight.is_floating_point()
         }
         self._plain, self._calls = self._observed(layers)
-        self._classes = self._plain.shape[1]
-        self._layers = {p: m for p, m in layers.items() if len(m.weight) == self._classes}
+        self.classes = self._plain.shape[1]
+        self._layers = {p: m for p, m in layers.items() if len(m.weight) == self.classes}
         spread = float(self._plain.float().std())
         self._step = spread if 0 < spread < float("inf") else 1.0
         # The eps of the coarsest numbers on the way; what float64 computes may have been float32.
@@ -218,7 +234,7 @@ class _Probe:
             return False
         shares = []
         for _ in range(2):
-            delta = self._step * torch.randn(self._classes, generator=self._generator)
+            delta = self._step * torch.randn(self.classes, generator=self._generator)
             share = self._share(self._logits({path: self._added(path, delta)}), delta)
             if share is None:
                 return False
@@ -315,7 +331,7 @@ class _Probe:
 
     def _why_none(self) -> str:
         if not self._layers:
-            return f"no linear layer has {self._classes} rows"
+            return f"no linear layer has {self.classes} rows"
         called = [path for path in self._layers if self._calls[path]]
         if not called:
             return f"{_quoted(list(self._layers))} is not called as a layer"
@@ -325,7 +341,7 @@ class _Probe:
         globs = ",".join(f"{path}.*" if path else "*" for path in self._layers)
         scope = f"{globs!r} or 'all'" if globs else "'all'"
         return ScopeError(
-            f"Expected the {self._classes} logits of {type(self._model).__name__} to be the outputs"
+            f"Expected the {self.classes} logits of {type(self._model).__name__} to be the outputs"
             f" of linear layers, which are its head, but {reason}. Give another scope, such as "
             f"{scope}."
         )

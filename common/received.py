@@ -70,6 +70,8 @@ def check_result(result: ModelResult) -> None:
     limits.PARAMETERS.check_items(result.selections, f"the selections in {what}")
     limits.PARAMETERS.check_items(result.out_of_scope, f"the parameters out of scope in {what}")
     limits.check_names(result.out_of_scope, f"{what}: the parameter")
+    limits.PARAMETERS.check_items(result.not_covered, f"the parameters not covered in {what}")
+    limits.check_names(result.not_covered, f"{what}: the parameter")
     for selection in result.selections:
         _check_selection(selection, what)
     for counted in (

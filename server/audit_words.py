@@ -221,6 +221,8 @@ def result_words(result: ModelResult) -> dict[str, Json]:
         words["scale"] = repr(result.scale)
     if result.HasField("forget"):
         words["forget"] = recognition_words(result.forget)
+    if result.not_covered:
+        words["not_covered"] = len(result.not_covered)
     return words
 
 

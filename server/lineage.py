@@ -27,6 +27,7 @@ from disinherit.server.registering import (
     check_first_word,
     check_foreign_parents,
     check_kinds,
+    check_label_count,
     check_name_space,
     check_new_name,
 )
@@ -156,6 +157,7 @@ def register_version(
     if own:
         check_foreign_parents(complete, edges, find)
     check_kinds(complete, edges, find, own)
+    check_label_count(complete, [p for p in present.values() if p.owner == record.owner or not own])
     put_version(db, complete, edges, actor)
     return complete, known is None
 

@@ -5,7 +5,7 @@ for an owner.  None of them may take a name that unlearning is going to give to 
 claim something of another's version, or change what was said of one before a request was known.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from sqlalchemy import Connection, select
@@ -152,3 +152,23 @@ def check_foreign_parents(
                 f"{edge.parent!r}, which is no model, or its classes do not correspond to those of "
                 f"{child.id!r} as the edge says. Ask the parent's owner for its id and classes."
             ) from None
+
+
+def check_label_count(record: ModelRecord, parents: Iterable[ModelRecord]) -> None:
+    """Refuse labels that cannot fit the head, as a parent with the very same tensors shows.
+
+    Args:
+        record: the version.
+        parents: what is known of the versions it was derived from.
+
+    Raises:
+        LabelError: if a parent of its architecture has more or fewer labels.
+    """
+    for parent in parents:
+        alike = record.architecture and parent.architecture == record.architecture
+        if alike and len(parent.labels) != len(record.labels):
+            raise LabelError(
+                f"Expected as many labels of model {record.id!r} as of {parent.id!r}, which has "
+                f"the same tensors, but got {len(record.labels)} and {len(parent.labels)}. If "
+                f"those of {parent.id!r} are wrong, withdraw it and register it again."
+            )

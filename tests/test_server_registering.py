@@ -8,7 +8,7 @@ import pytest
 from campaign_fixture import World, copy
 from owner_fixture import LABELS
 
-from disinherit.common.errors import GraphError, InputError
+from disinherit.common.errors import GraphError, InputError, LabelError
 from disinherit.common.records import (
     FisherScale,
     Inheritance,
@@ -132,3 +132,18 @@ def test_what_can_be_said_of_a_summary_is_in_the_log(world: World) -> None:
     world.store.register(FIRST, [], actor=OPERATOR)
     line = list(world.store.audit_lines())[-1]
     assert b'"fisher_scale":"10.0","fisher_scope":"head"' in line
+
+
+def test_labels_have_to_be_as_many_as_a_parent_with_the_same_tensors_has(world: World) -> None:
+    parent = world.store.graph().model("r1")
+    edge = child_of("r1", "mine")
+    wrong = replace(version("mine"), labels=LABELS[:2], architecture=parent.architecture)
+    for actor in ("owner:anna", OPERATOR):
+        with pytest.raises(
+            LabelError, match=r"as many labels of model 'mine' as of 'r1'.* 2 and 4"
+        ):
+            world.store.register(wrong, [edge], actor=actor)
+    assert "mine" not in world.store.graph()
+    world.store.register(replace(wrong, labels=tuple("abcd")), [edge], actor="owner:anna")
+    other = replace(wrong, id="cut", architecture="another")
+    world.store.register(other, [child_of("r1", "cut")], actor="owner:anna")

@@ -1,6 +1,7 @@
 """Reports and attestations: what they say is what is stored, and what is left open is said."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from campaign_fixture import AFFECTED, FORGET, World, broken, gone, make_request
@@ -14,6 +15,8 @@ from disinherit.common.graph_digest import lineage_digest
 from disinherit.server.attesting import attest
 from disinherit.server.audit_words import request_digest
 from disinherit.server.campaign_states import CampaignEvent
+from disinherit.server.transport import Answer, Ask
+from disinherit.v1.unlearning_pb2 import UnlearnReply
 
 SIGNER = Signer(Ed25519PrivateKey.from_private_bytes(bytes(32)))
 
@@ -146,3 +149,19 @@ def test_an_attestation_agrees_with_the_log_whatever_went_wrong(world: World) ->
     world.store.roll_back("q")
     world.coordinator.run("q")
     assert attested(world)["predicate"]["state"] == "rolled_back"
+
+
+def test_parameters_that_the_roots_do_not_have_are_said(world: World) -> None:
+    def wider(ask: Ask, go_on: Callable[[], Answer]) -> Answer:
+        answer = go_on()
+        assert isinstance(answer.reply, UnlearnReply)
+        for result in answer.reply.models:
+            result.not_covered.extend(["adapter.weight", "adapter.bias"])
+        return answer
+
+    world.coordinator.submit(make_request(scope="all"))
+    world.transport.twists["cleo", "train.unlearn"] = wider
+    world.coordinator.run("q")
+    assert gaps(world)[GapKind.NOT_COVERED] == ("r3",)
+    (said,) = (m for m in attested(world)["predicate"]["models"] if m["id"] == "r3")
+    assert said["parameters"]["not_covered"] == 2
