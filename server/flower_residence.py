@@ -28,6 +28,7 @@ _log = logging.getLogger("flwr")  # where Flower's own messages of a run go
 _LOOK_SECONDS = 1.0
 """Between two looks at the store and at the nodes; a few short queries, and one small request."""
 
+_WITHHELD_SECONDS = 3600.0
 _POLL_SECONDS = 0.3
 """Between two looks for replies, which take seconds."""
 
@@ -53,7 +54,9 @@ def reside(
         seconds: how long to stay.
         stopped: ends it.
     """
-    mailbox = Mailbox(FlowerTransport(grid, owners, _POLL_SECONDS), lambda: driver.poke())
+    transport = FlowerTransport(grid, owners, _POLL_SECONDS)
+    # A person resumes requests in another process.
+    mailbox = Mailbox(transport, lambda: driver.poke(), withheld=_WITHHELD_SECONDS)
     coordinator = Coordinator(store, mailbox, timeout, _log.info, patience=_PATIENCE_SECONDS)
 
     def run(request_id: str) -> CampaignResult:

@@ -6,6 +6,8 @@ ends, and the next one asks the same question, to which the answer is then there
 
 Nothing of this is durable, and need not be: a message whose answer was lost with this process is
 asked again, and owners answer a repeated message with what they recorded.
+
+How often the same message goes out is `disinherit.server.pacing`'s.
 """
 
 import copy
@@ -15,6 +17,7 @@ import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from disinherit.server.pacing import Pacing
 from disinherit.server.routing import carry
 from disinherit.server.transport import Answer, Ask, Transport
 from disinherit.v1 import unlearning_pb2 as pb
@@ -39,15 +42,21 @@ class Mailbox:
         transport: carries the messages; each message is under way there at most once.
         arrived: called, from another thread, whenever an answer can be picked up.
         wait: seconds that an ask may wait for answers before it says "not yet".
+        withheld: seconds until what an owner withheld is asked for again by itself.
     """
 
     def __init__(
-        self, transport: Transport, arrived: Callable[[], None], wait: float = 0.0
+        self,
+        transport: Transport,
+        arrived: Callable[[], None],
+        wait: float = 0.0,
+        withheld: float = float("inf"),
     ) -> None:
         self._transport = transport
         self._arrived = arrived
         self._wait = wait
         self._letters: dict[Hashable, _Letter] = {}
+        self._pacing = Pacing(withheld=withheld)
         self._changed = threading.Condition()
 
     def ask(self, asks: Sequence[Ask], timeout: float) -> Iterator[Answer]:
@@ -61,6 +70,9 @@ class Mailbox:
             The answers that are there, then `awaited` ones for those that are not.
         """
         open_asks = {_key(ask): ask for ask in asks}
+        for key, answer in self._standing(open_asks).items():
+            del open_asks[key]
+            yield answer
         new, waiting = self._sort(open_asks)
         if new:
             self._send([open_asks[key] for key in new], timeout)
@@ -74,6 +86,26 @@ class Mailbox:
             yield from found
         for ask in open_asks.values():
             yield _awaited(ask)
+
+    def release(self, request_id: str) -> None:
+        """Have everything asked again for a request, as a person wishes."""
+        with self._changed:
+            self._pacing.release(request_id)
+
+    def hear(self, owner: str) -> None:
+        """Have an owner asked again that has something new to say."""
+        with self._changed:
+            self._pacing.hear(owner)
+
+    def _standing(self, asks: Mapping[Hashable, Ask]) -> dict[Hashable, Answer]:
+        """Return the last answers to what must not be asked again yet."""
+        with self._changed:
+            found = {
+                key: self._pacing.last(key, ask)
+                for key, ask in asks.items()
+                if key not in self._letters
+            }
+        return {key: answer for key, answer in found.items() if answer is not None}
 
     def _sort(self, asks: Mapping[Hashable, Ask]) -> tuple[list[Hashable], list[Hashable]]:
         """Return which messages are to go out, and which must wait until their owner is free."""
@@ -93,6 +125,7 @@ class Mailbox:
                     waiting.append(key)
                 else:
                     self._letters[key] = _Letter(ask.owner)
+                    self._pacing.sent(key, ask)
                     new.append(key)
         return new, waiting
 
@@ -108,6 +141,7 @@ class Mailbox:
         with self._changed:
             letter = self._letters[_key(answer.ask)]
             letter.answer, letter.arrived = answer, time.monotonic()
+            self._pacing.answered(_key(answer.ask), answer)
             self._changed.notify_all()
         self._arrived()
 

@@ -146,11 +146,12 @@ def prepare(
             _log.warning(
                 "Cannot merge the Fisher information of %s: %s", roots, why, exc_info=not foreseen
             )
-            reason = (
-                f"the Fisher information of {roots} cannot be merged, as names or shapes differ; "
-                "the coordinator's log says where"
-            )
-            prepared.failed.update(dict.fromkeys(group.models, reason))
+            owners = {graph.model(root).owner for root in group.roots}
+            for model in map(graph.model, group.models):
+                said = why if owners == {model.owner} else "names or shapes differ, see the log"
+                prepared.failed[model.id] = (
+                    f"the Fisher information of {roots} cannot be merged: {said}"
+                )
             archive.forget(group.roots)
             continue
         prepared.tensors[packet.digest] = tensors

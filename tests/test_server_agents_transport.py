@@ -117,7 +117,7 @@ def test_a_failure_is_told_and_is_no_reason_to_wait(world: World, side: AgentsSi
     with side.agent("anna", broken):
         answer = ask(side, "anna")
     assert not answer.unreachable
-    assert "OSError: no such disk" in answer.error
+    assert "but got OSError. The owner's log has the reason under reference" in answer.error
     with side.agent("anna", another):
         answer = ask(side, "anna")
     assert "those of 'ben'" in answer.error

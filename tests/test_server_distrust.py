@@ -357,7 +357,7 @@ FISHER_LIES = {
         fisher(float8),
         "Expected float64, float32, float16 or",
     ),
-    "other shapes": (fisher(shrink), "of r1, r2 cannot be merged, as names"),
+    "other shapes": (fisher(shrink), "of r1, r2 cannot be merged: names or shapes differ"),
     "nothing": (lambda reply: reply.ClearField("roots"), "sent no Fisher information"),
     "another root": (lambda r: setattr(r.roots[0], "model_id", "r1"), "sent no Fisher information"),
 }

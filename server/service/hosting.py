@@ -71,23 +71,27 @@ class Service:
         self._store = CoordinatorStore(self._database, settings.packets)
         self._store.signed_log = self._open_log(settings.signing_key)
         self._store.watch_history()
+        self._mailboxes = [
+            route.transport for route in routes if isinstance(route.transport, Mailbox)
+        ]
         # The driver first: an agent may arrive as soon as the fleet is there.
         self._driver = Driver(self._look, lambda id: coordinator.drive(id), _LOOK_SECONDS)
         self._contacts = Contacts(lambda owners: coordinator.check_held(owners))
         self.fleet: Fleet | None = None
         self._renewal: Renewal | None = None
         if settings.agents is not None:
-            self.fleet = Fleet(settings.agents, self._database, self._arrived)
+            self.fleet = Fleet(settings.agents, self._database, self._connected)
             if settings.tls is not None:
                 renew(self.fleet.authority, settings.tls)
                 self._renewal = Renewal(self.fleet.authority, settings.tls)
             transport = Mailbox(self.fleet.transport, self._driver.poke, _AGENTS_SECONDS)
+            self._mailboxes.append(transport)
             routes = [*routes, Route(transport, self.fleet.reaches)]
         coordinator = Coordinator(self._store, RoutedTransport(routes), patience=_PATIENCE_SECONDS)
         self._open_campaigns = OpenCampaigns(coordinator)
         servicer = CoordinatorServicer(
-            Models(self._store, self._driver.poke),
-            Requests(coordinator, self._driver.poke, settings.approval),
+            Models(self._store, self._heard_of),
+            Requests(coordinator, self._driver.poke, settings.approval, release=self._release),
             Records(self._store, self._store.signed_log),
         )
         coordinator_pb2_grpc.add_CoordinatorServicer_to_server(servicer, self._server)
@@ -97,10 +101,6 @@ class Service:
         self._monitor = HealthMonitor(health, check, health_seconds, self._store.history_lost)
         shown = (*SERVICES[1:], "grpc.health.v1.Health", reflection.SERVICE_NAME)
         reflection.enable_server_reflection(shown, self._server)
-
-    def _arrived(self, owner: str) -> None:
-        self._contacts.arrived(owner)
-        self._driver.poke()
 
     def _look(self) -> Mapping[str, Hashable]:
         """Return the campaigns to drive, and compare what owners hold that have connected."""
@@ -114,6 +114,22 @@ class Service:
         if key is None:
             return None
         return SignedLog(self._database, open_signer(key), mark_file(key))
+
+    def _connected(self, owner: str) -> None:
+        """Ask an owner anew that has connected, and look what it holds."""
+        self._contacts.arrived(owner)
+        self._heard_of(owner)
+
+    def _heard_of(self, owner: str) -> None:
+        """Ask an owner anew that has something new to say."""
+        for mailbox in self._mailboxes:
+            mailbox.hear(owner)
+        self._driver.poke()
+
+    def _release(self, request_id: str) -> None:
+        """Ask all owners anew for a request that a person lets go on."""
+        for mailbox in self._mailboxes:
+            mailbox.release(request_id)
 
     def start(self) -> None:
         """Begin to serve and to drive campaigns."""

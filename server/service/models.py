@@ -19,10 +19,10 @@ class Models:
 
     Args:
         store: the coordinator's store.
-        changed: called when a version was added, which may join a campaign.
+        changed: called with its owner when a version was added, which may join a campaign.
     """
 
-    def __init__(self, store: CoordinatorStore, changed: Callable[[], None]) -> None:
+    def __init__(self, store: CoordinatorStore, changed: Callable[[str], None]) -> None:
         self._store = store
         self._changed = changed
 
@@ -52,7 +52,7 @@ class Models:
             )
         complete, new = self._store.register(record, parents, actor=caller.actor)
         if new:
-            self._changed()
+            self._changed(record.owner)
         return complete
 
     def withdraw(self, caller: Principal, model_id: str) -> ModelRecord:

@@ -33,6 +33,7 @@ class Requests:
         changed: called when a campaign may go on.
         approval: whether a campaign waits for an approval before anything is sent.
         poll_seconds: between two looks at a watched request.
+        release: called with a request that a person lets go on: owners are asked anew for it.
     """
 
     def __init__(
@@ -41,7 +42,9 @@ class Requests:
         changed: Callable[[], None],
         approval: bool = True,
         poll_seconds: float = 0.5,
+        release: Callable[[str], None] = lambda _: None,
     ) -> None:
+        self._release = release
         self._coordinator = coordinator
         self._store = coordinator.store
         self._changed = changed
@@ -107,6 +110,8 @@ class Requests:
             self._store.transition(request_id, event, deadline, actor=caller.actor, check=check)
         except RequestError as error:
             raise NotNowError(str(error)) from None
+        if event is CampaignEvent.RESUME:
+            self._release(request_id)
         self._changed()
         return self.get(request_id)
 
