@@ -1,5 +1,6 @@
 """`disinherit deploy up|down|status|prepare|admit`: a whole fleet, or what others are to run."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -75,7 +76,7 @@ def up(
         "enrolment": f"{files.hosts[0]}:{files.ports.enrol}",
         "nodes": f"{files.hosts[0]}:{files.ports.nodes}",
         "ca": str(files.ca),
-        "operator_token": files.token_file("operator").read_text().strip(),
+        "operator_token_file": str(files.token_file("operator")),
         "approver_token_file": str(files.token_file("approver")),
         "logs": str(supervisor_of(files.root).folder),
     }
@@ -95,9 +96,11 @@ def up(
     print_line()
     print_line("to ask the coordinator:")
     print_line(f"  export DISINHERIT_SERVER={where['service']} DISINHERIT_CA={where['ca']}")
-    print_line(f"  export DISINHERIT_TOKEN={where['operator_token']}")
+    print_line(f"  export DISINHERIT_TOKEN=$(cat {shlex.quote(where['operator_token_file'])})")
     print_line("  disinherit request list")
-    print_line(f"to approve what was submitted: --token $(cat {where['approver_token_file']})")
+    print_line("to approve what was submitted:")
+    approver = shlex.quote(where["approver_token_file"])
+    print_line(f"  DISINHERIT_TOKEN=$(cat {approver}) disinherit request approve REQUEST")
     return 0
 
 

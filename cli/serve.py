@@ -1,5 +1,6 @@
 """`disinherit serve`: the coordinator as a service."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -23,7 +24,12 @@ def serve(
         Path | None, typer.Option(help="TOML with all of this, and the agents' port.")
     ] = None,
     database: Annotated[
-        str | None, typer.Option(help="An SQLite file, or an SQLAlchemy URL.")
+        str | None,
+        typer.Option(
+            envvar="DISINHERIT_DATABASE",
+            help="An SQLite file, or an SQLAlchemy URL; one with a password belongs into the "
+            "environment or the configuration.",
+        ),
     ] = None,
     packets: Annotated[
         str | None,
@@ -67,8 +73,13 @@ def serve(
     from disinherit.common.private_files import keep_private
     from disinherit.server.connections import use_descriptors
     from disinherit.server.service.hosting import Service
-    from disinherit.server.service.settings import as_place, read_settings
+    from disinherit.server.service.settings import as_place, read_settings, shows_password
 
+    if database is not None and shows_password(database, sys.argv):
+        warn_line(
+            "The password in --database can be seen by all users of this machine: put the URL into "
+            "DISINHERIT_DATABASE or the configuration, or the password into ~/.pgpass"
+        )
     settings = read_settings(
         config,
         {

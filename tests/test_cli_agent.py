@@ -1,9 +1,16 @@
-"""`disinherit agent` where it cannot begin; tests/test_client_agent_process.py is where it can."""
+"""`disinherit agent` where it cannot begin, and what others see of it where it can.
 
+What it does then is in tests/test_client_agent_process.py.
+"""
+
+import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from agent_fixture import AgentsSide, wait_for
 
 from disinherit.cli.main import run
 
@@ -30,3 +37,37 @@ def test_what_is_missing_is_said_in_one_line(
         lines, ("No such file", "has enrolled", "authority", "UNAVAILABLE"), strict=True
     ):
         assert words in line
+
+
+@pytest.mark.parametrize("way", ["argument", "environment", "standard input"])
+def test_a_token_is_not_seen_once_it_is_spent(way: str, tmp_path: Path) -> None:
+    with AgentsSide(tmp_path) as side:
+        config, token = side.config("anna"), side.enrolment.invite("anna")
+        path = tmp_path / "agent.toml"
+        path.write_text(
+            f'owner = "anna"\nserver = "{config.server}"\nenrol_server = "{config.enrol_server}"\n'
+            f'ca = "{config.ca}"\nstate = "{config.state}"\nfactory = "{config.factory}"\n'
+        )
+        program = Path(sys.executable).with_name("disinherit")
+        command = [str(program), "agent", "--config", str(path)]
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+        given = ""
+        if way == "argument":
+            command += ["--enrol", token]
+        elif way == "environment":
+            environment["DISINHERIT_ENROL_TOKEN"] = token
+        else:
+            command += ["--enrol", "-"]
+            given = token + "\n"
+        agent = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, text=True)
+        try:
+            assert agent.stdin is not None
+            agent.stdin.write(given)
+            agent.stdin.close()
+            wait_for(lambda: side.hub.owners() == ["anna"], 120)
+            shown = Path(f"/proc/{agent.pid}")
+            assert token.encode() not in (shown / "cmdline").read_bytes()
+            assert token.encode() not in (shown / "environ").read_bytes()
+        finally:
+            agent.kill()
+            agent.wait()

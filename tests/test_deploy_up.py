@@ -143,7 +143,8 @@ def forget_something(
         record = owner.train("m", LABELS, 1)
     monkeypatch.setenv("DISINHERIT_SERVER", shown["service"])
     monkeypatch.setenv("DISINHERIT_CA", shown["ca"])
-    monkeypatch.setenv("DISINHERIT_TOKEN", shown["operator_token"])
+    operator = Path(shown["operator_token_file"]).read_text().strip()
+    monkeypatch.setenv("DISINHERIT_TOKEN", operator)
     weights = folder / OWNER / "objects" / f"{record.digest}.safetensors"
     register = ["model", "register", str(weights), "--id", "m", "--owner", OWNER]
     register += [f"--label={name}" for name in LABELS]

@@ -26,10 +26,11 @@ Paths in a file are relative to its folder.
 """
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from disinherit.common.errors import InputError
 from disinherit.server.agents.fleet import FleetSettings
@@ -119,6 +120,24 @@ def as_place(text: str) -> str | Path:
         PosixPath('coordinator.db')
     """
     return text if "://" in text else Path(text)
+
+
+def shows_password(database: str, arguments: Sequence[str]) -> bool:
+    """Return whether a program was told a URL with a password where all users can see it.
+
+    Args:
+        database: a file or a URL.
+        arguments: of the program.
+
+    Example:
+        >>> shows_password("postgresql://me:secret@host/fleet", ["--database=postgresql://me:..."])
+        False
+        >>> url = "postgresql://me:secret@host/fleet"
+        >>> shows_password(url, ["serve", "--database", url])
+        True
+    """
+    secret = "://" in database and urlsplit(database).password
+    return bool(secret) and any(database in one for one in arguments)
 
 
 def _read(config: Path) -> dict[str, Any]:
