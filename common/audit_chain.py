@@ -4,7 +4,8 @@ Every entry names the hash of the one before it, and of the one before it that i
 request.  So the log is one chain, and what is said of one request is a chain by itself: a part that
 can be handed out and checked alone.
 
-A hash is SHA-256 over the canonical JSON of an entry (RFC 8785): keys sorted, no spaces, UTF-8.
+A hash is SHA-256 over the canonical JSON of an entry (RFC 8785): keys sorted by their UTF-16 units,
+no spaces, UTF-8.
 There are no fractions in it, only text that says them, since programs write these in many ways.
 
 Whoever can write the whole log can make a sound chain of lies.  A hash that was noted elsewhere in
@@ -13,10 +14,11 @@ time is what such a chain does not lead to.
 
 import enum
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+import rfc8785
 
 from disinherit.common.errors import AuditError
 
@@ -115,11 +117,9 @@ def canonical(value: Json) -> bytes:
         >>> canonical({"b": [True, "é"], "a": 1})
         b'{"a":1,"b":[true,"\xc3\xa9"]}'
     """
-    plain = _plain(value, _DEEPEST)
-    text = json.dumps(plain, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
     try:
-        return text.encode()
-    except UnicodeEncodeError as error:
+        return rfc8785.dumps(_plain(value, _DEEPEST))
+    except rfc8785.CanonicalizationError as error:
         raise AuditError(f"Expected text that is Unicode in an audit entry, but {error}.") from None
 
 

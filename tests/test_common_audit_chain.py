@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +23,8 @@ from disinherit.common.audit_chain import (
     find_problem,
     link,
 )
+from disinherit.common.audit_lines import entry_line, line_hash, read_entry, verify_lines
+from disinherit.common.dsse import TrustedKeys
 from disinherit.common.errors import AuditError
 
 REQUESTS = st.sampled_from(["", "q"])
@@ -46,6 +49,39 @@ def test_canonical_json_is_that_of_rfc_8785() -> None:
     value: Json = {"\u20ac": '\x0f\n"\\', "1": [True, False, -1], "a": {"é": "\x7f"}}
     expected = '{"1":[true,false,-1],"a":{"é":"\x7f"},"\u20ac":"\\u000f\\n\\"\\\\"}'
     assert canonical(value) == expected.encode()
+
+
+def test_keys_are_sorted_as_the_standard_says_also_beyond_the_basic_plane() -> None:
+    """RFC 8785, 3.2.3: by UTF-16 units, where U+1F600 begins with D83D and comes before U+FB33."""
+    keys: dict[str, Json] = {
+        "\u20ac": "Euro Sign",
+        "\r": "Carriage Return",
+        "\ufb33": "Hebrew Letter Dalet With Dagesh",
+        "1": "One",
+        "\U0001f600": "Emoji: Grinning Face",
+        "\u0080": "Control",
+        "\u00f6": "Latin Small Letter O With Diaeresis",
+    }
+    order = list(json.loads(canonical(keys)))
+    assert order == ["\r", "1", "\u0080", "\u00f6", "\u20ac", "\U0001f600", "\ufb33"]
+
+
+LOG = Path(__file__).parent / "data" / "log_0_1_0"
+
+
+@pytest.mark.parametrize("name", ["audit.jsonl", "part.jsonl"])
+def test_a_log_that_the_first_release_exported_verifies(name: str) -> None:
+    keys = TrustedKeys.from_pem((LOG / "coordinator.pub").read_bytes())
+    lines = (LOG / name).read_bytes().splitlines(keepends=True)
+    verdict = verify_lines(lines, keys=keys)
+    assert verdict.problem is None
+    assert verdict.header.entries == len(lines) - 1
+    assert all(line_hash(line[:-1]) == read_entry(line[:-1]).hash for line in lines[1:])
+
+
+@given(CHAINS)
+def test_the_hash_of_a_line_is_that_of_its_entry(entries: list[AuditEntry]) -> None:
+    assert [line_hash(entry_line(entry)) for entry in entries] == [one.hash for one in entries]
 
 
 @pytest.mark.parametrize(
