@@ -1,11 +1,11 @@
 """Campaigns in the database: where each stands, since when and until when."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, insert, select, tuple_, update
+from sqlalchemy import Connection, Row, Select, insert, or_, select, tuple_, update
 
 from disinherit.common.audit_chain import Json
 from disinherit.common.audit_lines import read_entry
@@ -88,9 +88,22 @@ def find_campaign(db: Connection, request_id: str) -> Campaign:
     return _read(row)
 
 
-def find_campaigns(db: Connection) -> list[Campaign]:
-    """Return all campaigns, the oldest first."""
+def find_campaigns(
+    db: Connection,
+    states: Collection[CampaignState] | None = None,
+    also: Collection[str] = (),
+) -> list[Campaign]:
+    """Return campaigns, the oldest first.
+
+    Args:
+        db: a transaction.
+        states: only those in one of these states; `None` for all.
+        also: ids of requests whose campaigns are among them in any state.
+    """
     query = _query().order_by(REQUESTS.c.created_us, REQUESTS.c.id)
+    if states is not None:
+        wanted = CAMPAIGNS.c.state.in_([state.value for state in states])
+        query = query.where(or_(wanted, REQUESTS.c.id.in_(also)))
     return [_read(row) for row in db.execute(query)]
 
 

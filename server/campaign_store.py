@@ -1,6 +1,6 @@
 """Campaigns of a store: where they stand, and who drives them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 
 from sqlalchemy import Connection
@@ -14,7 +14,7 @@ from disinherit.server.campaign_rows import (
     put_event,
     settle,
 )
-from disinherit.server.campaign_states import CampaignEvent
+from disinherit.server.campaign_states import CampaignEvent, CampaignState
 from disinherit.server.gates import Halt
 from disinherit.server.graph_store import GraphStore
 from disinherit.server.leases import Lease
@@ -38,10 +38,17 @@ class CampaignStore(GraphStore):
         with self._database.reading() as db:
             return find_campaign(db, request_id)
 
-    def campaigns(self) -> list[Campaign]:
-        """Return all campaigns, the oldest first."""
+    def campaigns(
+        self, states: Collection[CampaignState] | None = None, also: Collection[str] = ()
+    ) -> list[Campaign]:
+        """Return campaigns, the oldest first.
+
+        Args:
+            states: only those in one of these states; `None` for all.
+            also: ids of requests whose campaigns are among them in any state.
+        """
         with self._database.reading() as db:
-            return find_campaigns(db)
+            return find_campaigns(db, states, also)
 
     def standing(self, request_id: str) -> Standing:
         """Return how a request stands.

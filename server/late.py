@@ -46,9 +46,8 @@ class OpenCampaigns:
         with self._turn:
             grown = store.last_growth(-1 if self._known is None else self._known)
             if grown != self._known:
-                for campaign in store.campaigns():
-                    if campaign.state in _ENDED:
-                        self._join(campaign.request_id)
+                for campaign in store.campaigns(_ENDED):
+                    self._join(campaign.request_id)
                 self._known = grown
         due = store.due_destructions()
         return {
@@ -57,7 +56,7 @@ class OpenCampaigns:
                 store.answered_roots(campaign.request_id),
                 0 < campaign.deadline_us <= now_us(),
             )
-            for campaign in store.campaigns()
+            for campaign in store.campaigns(_DRIVEN, also=due)
             if campaign.state in _DRIVEN
             or (campaign.request_id in due and not campaign.state.stopped)
         }

@@ -38,11 +38,10 @@ def held_back(
     """
     states = {CampaignState.RUNNING, *([CampaignState.COMPLETE] if late else [])}
     waiting: dict[str, str] = {}
-    for campaign in _older(store, request_id) if models else ():
-        if campaign.state in states:
-            reason = f"waits for {campaign.request_id}, which is older and reaches it first"
-            for model in _ahead(store, campaign.request_id):
-                waiting.setdefault(model, reason)
+    for campaign in _older(store, request_id, states) if models else ():
+        reason = f"waits for {campaign.request_id}, which is older and reaches it first"
+        for model in _ahead(store, campaign.request_id):
+            waiting.setdefault(model, reason)
     return {model: waiting[model] for model in models if model in waiting}
 
 
@@ -72,8 +71,10 @@ def not_held_back(
     return set(models) - reasons.keys()
 
 
-def _older(store: CoordinatorStore, request_id: str) -> Iterator[Campaign]:
-    for campaign in store.campaigns():
+def _older(
+    store: CoordinatorStore, request_id: str, states: Collection[CampaignState]
+) -> Iterator[Campaign]:
+    for campaign in store.campaigns(states, also=[request_id]):
         if campaign.request_id == request_id:
             return
         yield campaign

@@ -15,12 +15,13 @@ from disinherit.common.errors import DisinheritError, StoreError
 from disinherit.common.graph import InheritanceGraph
 from disinherit.common.limits import clipped
 from disinherit.common.merging import MergeRule
-from disinherit.common.packets import Decoded, decode, merge, rename_classes
+from disinherit.common.packets import Decoded, decode, rename_classes
 from disinherit.common.printable import one_line
 from disinherit.common.records import InheritanceKind, ModelRecord, ModelStatus
 from disinherit.server.answers import reply_of, root_packets, unhandled
 from disinherit.server.archive import Archive
 from disinherit.server.audit_words import request_digest
+from disinherit.server.group_merges import GroupMerges
 from disinherit.server.planning import Group
 from disinherit.server.plausibility import bound_by, check_scale
 from disinherit.server.tables import now_us
@@ -124,6 +125,8 @@ def prepare(
     say("merging Fisher information per group of models")
     prepared = Prepared(fisher_seconds=answered - started)
     created = now_us()
+    encoding = Encoding.from_proto(request.method.encoding)
+    merges = GroupMerges(cast("MergeRule", request.method.merge), encoding)
     for group in groups:
         missing = [root for root in group.roots if root in collected.errors]
         if missing:
@@ -137,7 +140,7 @@ def prepare(
                 (prepared.waiting if later else prepared.failed)[model.id] = reason
             continue
         try:
-            packet, tensors = _merge(request, group, collected.fishers)
+            packet, tensors = _merge(merges, group, collected.fishers)
         except Exception as error:  # one group's roots must not end the others
             # What does not fit names one root's classes and shapes: not for the others' owners.
             roots = ", ".join(group.roots)
@@ -244,16 +247,24 @@ def _known(archive: Archive, wanted: Set[str]) -> dict[str, Sequence[Decoded]]:
     return known
 
 
+_Part = tuple[str, tuple[tuple[str, str | None], ...], int]
+"""Root, what to rename in its packets, and which of them."""
+
+
 def _merge(
-    request: pb.UnlearningRequest, group: Group, fishers: Mapping[str, Sequence[Decoded]]
+    merges: GroupMerges, group: Group, fishers: Mapping[str, Sequence[Decoded]]
 ) -> tuple[pb.FisherPacket, bytes]:
-    named = [
-        rename_classes(fisher, dict(renaming))
+    parts: list[_Part] = [
+        (root, renaming, place)
         for root, renaming in zip(group.roots, group.renamings, strict=True)
-        for fisher in fishers[root]
+        for place in range(len(fishers[root]))
     ]
-    encoding = Encoding.from_proto(request.method.encoding)
-    return merge(named, cast("MergeRule", request.method.merge), encoding)
+
+    def find(part: _Part) -> Decoded:
+        root, renaming, place = part
+        return rename_classes(fishers[root][place], dict(renaming))
+
+    return merges.merge(parts, find)
 
 
 def _address(

@@ -110,12 +110,13 @@ TASKS = Table(
     # 1 if the version joined when the request had been submitted; 0 if it was planned.
     Column("late", BigInteger, nullable=False, server_default="0"),
     Index("ix_task_destroy", "destroy_us"),
+    Index("ix_task_owner", "owner", "state"),
 )
 CAMPAIGNS = Table(
     "campaign",
     METADATA,
     Column("request_id", ForeignKey("request.id"), primary_key=True),
-    Column("state", String(24), nullable=False),
+    Column("state", String(24), nullable=False, index=True),
     Column("deadline_us", BigInteger, nullable=False),
     Column("updated_us", BigInteger, nullable=False),
     Column("lease_token", BigInteger, nullable=False),

@@ -78,6 +78,7 @@ def make_old(path: Path) -> None:
             f"ALTER TABLE task DROP COLUMN {name}"
             for name in ("wave", "destroy_us", "destroyed_us", "late")
         ),
+        "DROP INDEX ix_task_owner",
         "DROP INDEX ix_model_digest",
         "ALTER TABLE model DROP COLUMN digest",
         "ALTER TABLE inheritance DROP COLUMN recorded_by",
@@ -128,6 +129,8 @@ def test_a_database_in_which_enrolment_made_its_tables_itself_keeps_what_they_ho
         "UPDATE alembic_version SET version_num = '0007'",
         "DROP TABLE clock",
         "DROP TABLE announced",
+        "DROP INDEX ix_task_owner",
+        "DROP INDEX ix_campaign_state",
         "DROP INDEX ix_model_digest",
         "ALTER TABLE model DROP COLUMN digest",
         "DROP TABLE history",

@@ -1,4 +1,4 @@
-"""Versions by the SHA-256 of their weights, and the versions that owners were told to make."""
+"""Versions by the SHA-256 of their weights, tasks by owner, and what owners were told to make."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -15,6 +15,8 @@ def upgrade() -> None:
     digest = sa.Column("digest", sa.String(64), nullable=False, server_default="")
     op.add_column("model", digest)
     op.create_index("ix_model_digest", "model", ["digest"])
+    op.create_index("ix_task_owner", "task", ["owner", "state"])
+    op.create_index("ix_campaign_state", "campaign", ["state"])
     op.create_table(
         "announced",
         sa.Column("model_id", identifier, primary_key=True),
