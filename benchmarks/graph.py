@@ -1,8 +1,8 @@
 """Inheritance graphs of 10^4 to 10^6 versions with two edges each: in memory, and in a store.
 
-In memory: load, `affected`, `groups`, and adding a version. In an SQLite store, where a version
-inherits from others of its block of ten: opening, registering a version, and what planning a
-request reads. CPU seconds; one call each, as all sizes show the same.
+In memory: load, `affected`, planning a request at three roots, and adding a version. In an SQLite
+store, where a version inherits from others of its block of ten: opening, registering a version, and
+what planning a request reads. CPU seconds; one call each, as all sizes show the same.
 """
 
 import random
@@ -19,10 +19,13 @@ from disinherit.common.graph import InheritanceGraph
 from disinherit.common.graph_formats import inheritance_to_proto, record_to_proto
 from disinherit.common.records import Inheritance, InheritanceKind, ModelRecord
 from disinherit.server.database import Database
+from disinherit.server.planning import plan
 from disinherit.server.store import CoordinatorStore
 from disinherit.server.tables import EDGES, MODELS
+from disinherit.v1.unlearning_pb2 import Method, Root, UnlearningRequest
 
 KIND = InheritanceKind.TRANSFER
+_METHOD = Method(scope="head", reference="retain", merge="max", exponent=1, bound=1)
 
 
 def main() -> None:
@@ -61,10 +64,12 @@ def _in_memory(size: int) -> Figures:
     edges = _edges(size, lambda child: max(0, child - 1000))
     graph, load = _timed(lambda: InheritanceGraph(records, edges))
     _, affected = _timed(lambda: graph.affected(["m0"]))
-    _, groups = _timed(lambda: graph.groups(["m0", "m5", "m9"]))
+    roots = [Root(model_id=id, classes=["x"]) for id in ("m0", "m5", "m9")]
+    request = UnlearningRequest(id="q", roots=roots, method=_METHOD)
+    _, planned = _timed(lambda: plan(graph, request))
     new = Inheritance(f"m{size - 1}", f"m{size}", KIND)
     _, added = _timed(lambda: graph.add(_version(size), [new]))
-    return {"load": load, "affected": affected, "groups": groups, "add": added}
+    return {"load": load, "affected": affected, "plan": planned, "add": added}
 
 
 def _in_store(size: int) -> Figures:
@@ -79,13 +84,13 @@ def _in_store(size: int) -> Figures:
                 new = Inheritance(f"m{number - size}", f"m{number}", KIND)
                 version = _version(number)
                 taken.append(_timed(lambda v=version, e=new: store.add_model(v, [e]))[1])
-            part, plan = _timed(lambda: store.descendants([f"m{size // 20 * 10}"]))
+            part, read = _timed(lambda: store.descendants([f"m{size // 20 * 10}"]))
         finally:
             store.close()
     return {
         "open, store": opening,
         "register, store": sorted(taken)[len(taken) // 2],
-        "read a request's part": plan,
+        "read a request's part": read,
         "versions read": len(part),
     }
 

@@ -17,7 +17,7 @@ from disinherit.common.graph_checks import (
     check_same_version,
     passes_taint,
 )
-from disinherit.common.graph_walks import Step, group_by_sources, reach
+from disinherit.common.graph_walks import Step, reach
 from disinherit.common.records import Inheritance, InheritanceKind, ModelRecord, as_kind
 
 _Barrier = tuple[str, str]
@@ -29,7 +29,7 @@ class InheritanceGraph:
     """Model versions and the inheritance between them, checked at every change.
 
     A refused change leaves the graph as it was. The questions about a request (`affected`,
-    `tainted`, `groups`, `upstream_roots`) share two arguments:
+    `upstream_roots`) share two arguments:
 
     - `roots`: ids of the models trained directly on the data to forget.
     - `cleansed`: ids of the successors that *this request's* campaign made. An `unlearned` edge
@@ -54,14 +54,14 @@ class InheritanceGraph:
         >>> graph.add(version("m", 3), [Inheritance(id, "m", merged, 0.5) for id in "rs"])
         >>> graph.affected(["r"])
         ('r', 'm')
-        >>> [(sorted(roots), members) for roots, members in graph.groups(["r", "s"]).items()]
-        [(['r'], ('r',)), (['s'], ('s',)), (['r', 's'], ('m',))]
+        >>> sorted(graph.upstream_roots("m", ["r", "s"]))
+        ['r', 's']
 
         The campaign unlearns `m`; its successor is clean as far as this request goes:
 
         >>> graph.add(version("m2", 4), [Inheritance("m", "m2", InheritanceKind.UNLEARNED)])
-        >>> graph.tainted(["r"], cleansed=["m2"])
-        ('r',)
+        >>> graph.affected(["r"], cleansed=["m2"])
+        ('r', 'm')
         >>> graph.affected(["r"])  # as seen by another request
         ('r', 'm', 'm2')
     """
@@ -223,15 +223,6 @@ class InheritanceGraph:
         """
         return self._affected(*self._check_question(roots, cleansed))
 
-    def tainted(self, roots: Iterable[str], *, cleansed: Iterable[str] = ()) -> tuple[str, ...]:
-        """The affected versions that this request's campaign made no successor of.
-
-        Takes and raises the same as `affected`.
-        """
-        wanted, barriers = self._check_question(roots, cleansed)
-        succeeded = {parent for parent, _ in barriers}
-        return tuple(id for id in self._affected(wanted, barriers) if id not in succeeded)
-
     def upstream_roots(
         self, model: str, roots: Iterable[str], *, cleansed: Iterable[str] = ()
     ) -> frozenset[str]:
@@ -243,18 +234,6 @@ class InheritanceGraph:
         wanted, barriers = self._check_question(roots, cleansed)
         known = reach([self.model(model).id], self._donors(barriers))
         return frozenset(known.intersection(wanted))
-
-    def groups(
-        self, roots: Iterable[str], *, cleansed: Iterable[str] = ()
-    ) -> dict[frozenset[str], tuple[str, ...]]:
-        """The affected versions by upstream roots: one merged Fisher serves one group.
-
-        One sweep over the affected versions and the edges between them. Groups are ordered by
-        their first member, members topologically. Takes and raises the same as `affected`.
-        """
-        wanted, barriers = self._check_question(roots, cleansed)
-        affected = self._affected(wanted, barriers)
-        return group_by_sources(affected, wanted, self._donors(barriers))
 
     def _record(self, id: str) -> ModelRecord:
         record: ModelRecord = self._graph.nodes[id]["record"]

@@ -3,7 +3,6 @@
 import copy
 import dataclasses
 from collections.abc import Callable
-from time import process_time
 
 import pytest
 from hypothesis import given
@@ -105,7 +104,7 @@ def test_affected_is_reachability_in_order(
 
 
 @given(random_graphs())
-def test_upstream_roots_and_groups_are_what_depth_first_search_finds(
+def test_upstream_roots_are_what_depth_first_search_finds(
     case: tuple[InheritanceGraph, list[str], list[str]],
 ) -> None:
     graph, roots, cleansed = case
@@ -114,26 +113,6 @@ def test_upstream_roots_and_groups_are_what_depth_first_search_finds(
         found = graph.upstream_roots(record.id, roots, cleansed=cleansed)
         assert found == upstream(graph, record.id, roots, cleansed)
         assert bool(found) == (record.id in affected)
-    groups = graph.groups(roots, cleansed=cleansed)
-    members = [id for ids in groups.values() for id in ids]
-    assert sorted(members) == sorted(affected)
-    for sources, ids in groups.items():
-        assert ids == tuple(id for id in affected if id in ids)
-        for id in ids:
-            assert graph.upstream_roots(id, roots, cleansed=cleansed) == sources
-    firsts = [affected.index(ids[0]) for ids in groups.values()]
-    assert firsts == sorted(firsts)
-
-
-@given(random_graphs())
-def test_tainted_are_the_affected_without_a_cleansed_successor(
-    case: tuple[InheritanceGraph, list[str], list[str]],
-) -> None:
-    graph, roots, cleansed = case
-    done = {e.parent for e in graph.edges() if e.kind is UNLEARNED and e.child in cleansed}
-    affected = graph.affected(roots, cleansed=cleansed)
-    expected = tuple(id for id in affected if id not in done)
-    assert graph.tainted(roots, cleansed=cleansed) == expected
 
 
 @given(random_graphs())
@@ -208,12 +187,9 @@ def test_two_requests_cleanse_apart() -> None:
     graph.add(version("b", 2), [Inheritance("a", "b", UNLEARNED)])
     graph.add(version("w", 3), [Inheritance("a", "w", TRANSFER)])
     assert graph.affected(["v"], cleansed=["a"]) == ("v",)
-    assert graph.tainted(["v"], cleansed=["a"]) == ()
     # For request B the successor that A's campaign made is one more descendant.
     assert graph.affected(["v"], cleansed=["b"]) == ("v", "a", "w")
-    assert graph.tainted(["v"], cleansed=["b"]) == ("v", "w")
-    assert graph.affected(["v"]) == graph.tainted(["v"]) == ("v", "a", "b", "w")
-    assert graph.groups(["v"], cleansed=["b"]) == {frozenset("v"): ("v", "a", "w")}
+    assert graph.affected(["v"]) == ("v", "a", "b", "w")
 
 
 def test_cleansed_version_is_affected_again_through_another_parent() -> None:
@@ -221,7 +197,6 @@ def test_cleansed_version_is_affected_again_through_another_parent() -> None:
     graph.add(version("a", 1), [Inheritance("v", "a", UNLEARNED), Inheritance("r", "a", TRANSFER)])
     assert graph.affected(["v", "r"], cleansed=["a"]) == ("r", "v", "a")
     assert graph.upstream_roots("a", ["v", "r"], cleansed=["a"]) == {"r"}
-    assert graph.tainted(["v", "r"], cleansed=["a"]) == ("r", "a")
 
 
 def test_status_does_not_hide_a_version() -> None:
@@ -311,14 +286,12 @@ REFUSALS: dict[str, tuple[Callable[[InheritanceGraph], object], str]] = {
     "parents of unknown": (lambda g: g.parents("x"), "in the graph, but got 'x'"),
     "children of unknown": (lambda g: g.children("x"), "in the graph, but got 'x'"),
     "no roots": (lambda g: g.affected([]), "at least one root, but got none"),
-    "no roots to group": (lambda g: g.groups([]), "at least one root, but got none"),
     "unknown root": (lambda g: g.affected(["r", "x"]), "roots that are models .* but got 'x'"),
-    "unknown root to group": (lambda g: g.groups(["x"]), "but got 'x'"),
     "unknown root to trace": (lambda g: g.upstream_roots("m", ["x"]), "but got 'x'"),
     "unknown model to trace": (lambda g: g.upstream_roots("x", ["m"]), "but got 'x'"),
     "unknown cleansed": (lambda g: g.affected(["r"], cleansed=["x"]), "but got 'x'"),
     "cleansed by nobody": (
-        lambda g: g.tainted(["r"], cleansed=["m"]),
+        lambda g: g.affected(["r"], cleansed=["m"]),
         "made by unlearning, but no unlearned edge leads to 'm'",
     ),
 }
@@ -385,20 +358,3 @@ def test_constructor_refuses_incomplete_graphs() -> None:
         InheritanceGraph(graph.models(), graph.edges()[:1])
     with pytest.raises(GraphError, match="in the graph, but got 'm'"):
         InheritanceGraph(graph.models()[:2], graph.edges())
-
-
-def test_a_hundred_thousand_versions_are_grouped_in_one_sweep() -> None:
-    """Eight chains, of which the last two join at the end: work per ancestor would take minutes."""
-    size = 100_000
-    ids = [f"m{number:06}" for number in range(size)]
-    graph = InheritanceGraph(
-        (version(id, number) for number, id in enumerate(ids)),
-        (Inheritance(ids[number - 8], ids[number], TRANSFER) for number in range(8, size)),
-    )
-    graph.add(version("end", size), [Inheritance(id, "end", TRANSFER) for id in ids[-2:]])
-    start = process_time()
-    groups = graph.groups(ids[:8])
-    assert process_time() - start < 10
-    assert {sources: len(members) for sources, members in groups.items()} == {
-        frozenset([root]): size // 8 for root in ids[:8]
-    } | {frozenset(ids[6:8]): 1}

@@ -139,3 +139,22 @@ def test_a_client_of_a_thousand_rounds_is_planned_in_seconds() -> None:
     assert planned.groups[-1].roots == tuple(f"u{r}.0" for r in range(1000))
     assert seconds < 5
     assert peak < 500e6
+
+
+def test_a_hundred_thousand_versions_are_grouped_in_one_sweep() -> None:
+    """Eight chains, of which the last two join at the end: work per ancestor would take minutes."""
+    size = 100_000
+    ids = [f"m{number:06}" for number in range(size)]
+    labels = ("cat", "dog")
+    models = [version(id, number, labels) for number, id in enumerate(ids)]
+    edges = [Inheritance(ids[n - 8], ids[n], InheritanceKind.TRANSFER) for n in range(8, size)]
+    models.append(version("end", size, labels))
+    edges += [Inheritance(id, "end", InheritanceKind.TRANSFER) for id in ids[-2:]]
+    graph = InheritanceGraph(models, edges)
+    roots = [pb.Root(model_id=id, classes=["cat"]) for id in ids[:8]]
+    started = time.process_time()
+    planned = plan(graph, pb.UnlearningRequest(id="q", roots=roots, method=METHOD))
+    assert time.process_time() - started < 10
+    assert {group.roots: len(group.models) for group in planned.groups} == {
+        (root,): size // 8 for root in ids[:8]
+    } | {tuple(ids[6:8]): 1}
