@@ -28,6 +28,10 @@ from disinherit.v1 import unlearning_pb2 as pb
 _log = logging.getLogger(__name__)
 
 
+class _TooLargeError(FisherError):
+    """More than fits into a message."""
+
+
 def forget_fishers(
     owner: Owner, task: pb.FisherTask, policy: ReleasePolicy = OPEN
 ) -> pb.FisherReply:
@@ -36,7 +40,7 @@ def forget_fishers(
     It is given class by class, or for all samples to forget together.
 
     A root that cannot answer, or of which the owner releases nothing, is reported with the reason;
-    the others are answered all the same.
+    the others are answered all the same.  What does not fit into one answer is left for the next.
 
     Args:
         owner: the owner of the roots.
@@ -44,22 +48,42 @@ def forget_fishers(
         policy: conditions on what is released, beside the owner's own.
     """
     policy = policy.stricter(policy_of(owner))
-    roots = [_root_fisher(owner, root, task.method, policy) for root in task.roots]
-    return pb.FisherReply(roots=roots)
+    reply = pb.FisherReply()
+    size = 0
+    for root in task.roots:
+        if task.enough_bytes and size >= task.enough_bytes:
+            reply.more = True
+            break
+        answer = _root_fisher(owner, root, task, policy)
+        size += answer.ByteSize()
+        reply.roots.append(answer)
+    return reply
 
 
 def _root_fisher(
-    owner: Owner, root: pb.Root, method: pb.Method, policy: ReleasePolicy
+    owner: Owner, root: pb.Root, task: pb.FisherTask, policy: ReleasePolicy
 ) -> pb.RootFisher:
     started = time.perf_counter()
     try:
-        packets = _packets(owner, root, method, policy)
+        packets = _packets(owner, root, task.method, policy)
+        size = sum(packet.ByteSize() for packet in packets)
+        if task.most_bytes and size > task.most_bytes:
+            raise _TooLargeError(
+                f"Expected Fisher information of root {root.model_id!r} of at most "
+                f"{task.most_bytes:,} bytes, but it has {size:,}. Submit the request with a "
+                "narrower scope or with --encoding log8."
+            )
     except Exception as error:  # also what the owner's loaders and networks raise
         reason = explain(error, f"compute the Fisher information of model {root.model_id!r}")
         withheld = isinstance(error, WithheldError)
         if withheld:
             _log.warning("Withheld from request: %s", reason)
-        return pb.RootFisher(model_id=root.model_id, error=reason, withheld=withheld)
+        return pb.RootFisher(
+            model_id=root.model_id,
+            error=reason,
+            withheld=withheld,
+            permanent=isinstance(error, _TooLargeError),
+        )
     return pb.RootFisher(
         model_id=root.model_id, packets=packets, seconds=time.perf_counter() - started
     )

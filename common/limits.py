@@ -86,7 +86,10 @@ ROWS = Limit("rows", 1_000_000, "items", "rows of one parameter that a model's r
 RESULT = Limit("result", _MIB, "bytes", "what an owner answers of one model")
 ANSWER = Limit("answer", 1024 * _MIB, "bytes", "one answer of an agent")
 FISHER = Limit(
-    "fisher", 64 * _MIB, "bytes", "Fisher information of a root whose shapes nobody registered"
+    "fisher",
+    64 * _MIB,
+    "bytes",
+    "Fisher information of several roots in one answer",
 )
 REASON = Limit("reason", 1000, "characters", "the reason of a request, of a decision, of a failure")
 REQUEST = Limit("request", 3 * _MIB, "bytes", "one request")

@@ -22,6 +22,9 @@ from disinherit.server.routing import carry
 from disinherit.server.transport import Answer, Ask, Transport
 from disinherit.v1 import unlearning_pb2 as pb
 
+_IN_LINE_SECONDS = 30.0
+"""How long a question that had to wait keeps its place without being asked again."""
+
 _KEPT_SECONDS = 600.0
 """How long an answer waits to be picked up; its campaign may have been paused meanwhile."""
 
@@ -56,6 +59,7 @@ class Mailbox:
         self._arrived = arrived
         self._wait = wait
         self._letters: dict[Hashable, _Letter] = {}
+        self._lines: dict[str, dict[Hashable, float]] = {}
         self._pacing = Pacing(withheld=withheld)
         self._changed = threading.Condition()
 
@@ -122,12 +126,35 @@ class Mailbox:
                 if key in self._letters:
                     continue
                 if ask.owner in busy:
+                    self._queue(key, ask.owner)
+                    waiting.append(key)
+                elif not self._is_next(key, ask.owner):
                     waiting.append(key)
                 else:
                     self._letters[key] = _Letter(ask.owner)
                     self._pacing.sent(key, ask)
                     new.append(key)
         return new, waiting
+
+    def _is_next(self, key: Hashable, owner: str) -> bool:
+        """Return whether no other question to an owner has waited for longer; else this one waits.
+
+        A campaign with many questions to an owner, each asked as soon as the last one is answered,
+        would never let another campaign's through.
+        """
+        oldest = time.monotonic() - _IN_LINE_SECONDS
+        line = self._lines.setdefault(owner, {})
+        for other, asked in list(line.items()):
+            if asked < oldest:  # nobody asks it any more
+                del line[other]
+        if line and next(iter(line)) != key:
+            self._queue(key, owner)
+            return False
+        line.pop(key, None)
+        return True
+
+    def _queue(self, key: Hashable, owner: str) -> None:
+        self._lines.setdefault(owner, {})[key] = time.monotonic()  # keeps its place
 
     def _send(self, asks: Sequence[Ask], timeout: float) -> None:
         threading.Thread(

@@ -118,7 +118,7 @@ def _withheld(answer: Answer) -> bool:
     return (
         isinstance(reply, pb.FisherReply)
         and bool(reply.roots)
-        and all(root.withheld for root in reply.roots)
+        and all(root.withheld or root.permanent for root in reply.roots)
     )
 
 

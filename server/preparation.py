@@ -13,7 +13,7 @@ from typing import cast
 from disinherit.common.encodings import Encoding
 from disinherit.common.errors import DisinheritError, StoreError
 from disinherit.common.graph import InheritanceGraph
-from disinherit.common.limits import clipped
+from disinherit.common.limits import ANSWER, FISHER, clipped
 from disinherit.common.merging import MergeRule
 from disinherit.common.packets import Decoded, decode, rename_classes
 from disinherit.common.printable import one_line
@@ -25,7 +25,7 @@ from disinherit.server.group_merges import GroupMerges
 from disinherit.server.planning import Group
 from disinherit.server.plausibility import bound_by, check_scale
 from disinherit.server.tables import now_us
-from disinherit.server.transport import Ask, Transport
+from disinherit.server.transport import Answer, Ask, Transport
 from disinherit.v1 import unlearning_pb2 as pb
 
 Say = Callable[[str], None]
@@ -180,58 +180,78 @@ def _collect(
         if root.model_id in needed:
             owner = graph.model(root.model_id).owner
             by_owner.setdefault(owner, {})[root.model_id] = root
-    asks = [
-        Ask(
-            owner,
-            "query.fisher",
-            pb.FisherTask(
-                request_id=request.id,
-                roots=roots.values(),
-                method=request.method,
-                request_digest=request_digest(request),
-            ),
-        )
-        for owner, roots in by_owner.items()
-    ]
-    registered = archive.registered() if asks else {}
+    registered = archive.registered() if by_owner else {}
     collected = _Collected(
         fishers=known,
         errors=dict.fromkeys(sorted(needed), "its owner sent no Fisher information for it"),
     )
-    for answer in transport.ask(asks, timeout) if asks else ():
-        roots = by_owner[answer.ask.owner]
-        reply, error = reply_of(answer, pb.FisherReply)
-        if reply is None:
-            collected.errors.update(dict.fromkeys(roots, error))
-            collected.unreachable.update(roots if answer.unreachable else ())
-            continue
-        for fisher in reply.roots:
-            if fisher.model_id not in roots:
-                continue
-            root = roots.pop(fisher.model_id)
-            try:
-                packets = root_packets(root, graph.model(root.model_id), fisher)
-                decoded = [decode(packet) for packet in packets]
-                record = bound_by(graph.model(root.model_id), registered.get(root.model_id))
-                check_scale(root, record, request.method.scope, decoded)
-                archive.keep(root.model_id, packets)
-            except StoreError:
-                raise
-            except Exception as refused:  # one owner's answer must not end the others
-                foreseen = isinstance(refused, DisinheritError)
-                reason = one_line(str(refused)) if foreseen else unhandled(answer, refused)
-                collected.errors[root.model_id] = reason
-                collected.withheld.update([root.model_id] if fisher.withheld else [])
-                _log.warning(
-                    "Refused what owner %s sent for root %s: %s",
-                    answer.ask.owner,
-                    root.model_id,
-                    clipped(collected.errors[root.model_id]),
-                )
-            else:
-                collected.fishers[root.model_id] = decoded
-                del collected.errors[root.model_id]
+    asked = list(by_owner)
+    while asked:
+        asks = [_fisher_ask(owner, request, by_owner[owner]) for owner in asked]
+        asked = []
+        for answer in transport.ask(asks, timeout):
+            if _collect_answer(answer, graph, request, registered, archive, collected, by_owner):
+                asked.append(answer.ask.owner)
     return collected
+
+
+def _fisher_ask(owner: str, request: pb.UnlearningRequest, roots: Mapping[str, pb.Root]) -> Ask:
+    """Return the question for some roots, of which the owner answers as many as fit together."""
+    task = pb.FisherTask(
+        request_id=request.id,
+        roots=roots.values(),
+        method=request.method,
+        request_digest=request_digest(request),
+        enough_bytes=FISHER.most,
+        most_bytes=ANSWER.most - FISHER.most,
+    )
+    return Ask(owner, "query.fisher", task)
+
+
+def _collect_answer(
+    answer: Answer,
+    graph: InheritanceGraph,
+    request: pb.UnlearningRequest,
+    registered: Mapping[str, ModelRecord],
+    archive: Archive,
+    collected: _Collected,
+    by_owner: Mapping[str, dict[str, pb.Root]],
+) -> bool:
+    """Take what an owner answered of its roots, and return whether to ask for those it left out."""
+    roots = by_owner[answer.ask.owner]
+    reply, error = reply_of(answer, pb.FisherReply)
+    if reply is None:
+        collected.errors.update(dict.fromkeys(roots, error))
+        collected.unreachable.update(roots if answer.unreachable else ())
+        return False
+    before = len(roots)
+    for fisher in reply.roots:
+        if fisher.model_id not in roots:
+            continue
+        root = roots.pop(fisher.model_id)
+        try:
+            packets = root_packets(root, graph.model(root.model_id), fisher)
+            decoded = [decode(packet) for packet in packets]
+            record = bound_by(graph.model(root.model_id), registered.get(root.model_id))
+            check_scale(root, record, request.method.scope, decoded)
+            archive.keep(root.model_id, packets)
+        except StoreError:
+            raise
+        except Exception as refused:  # one owner's answer must not end the others
+            foreseen = isinstance(refused, DisinheritError)
+            reason = one_line(str(refused)) if foreseen else unhandled(answer, refused)
+            collected.errors[root.model_id] = reason
+            collected.withheld.update([root.model_id] if fisher.withheld else [])
+            _log.warning(
+                "Refused what owner %s sent for root %s: %s",
+                answer.ask.owner,
+                root.model_id,
+                clipped(collected.errors[root.model_id]),
+            )
+        else:
+            collected.fishers[root.model_id] = decoded
+            del collected.errors[root.model_id]
+    return reply.more and 0 < len(roots) < before
 
 
 def _known(archive: Archive, wanted: Set[str]) -> dict[str, Sequence[Decoded]]:

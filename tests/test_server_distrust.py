@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from owner_fixture import LABELS, PointsOwner
 
 from disinherit.common.dsse import Signer
+from disinherit.common.limits import ANSWER, FISHER
 from disinherit.common.packets import decode_fisher, encode_fisher
 from disinherit.common.printable import one_line
 from disinherit.common.records import Inheritance, InheritanceKind, ModelStatus
@@ -378,6 +380,44 @@ def test_fisher_information_that_was_not_asked_for_is_not_passed_on(
     assert shared or reason not in world.reason("r3")
     world.transport.twists.clear()
     assert world.coordinator.run("q").outcome == "complete"
+
+
+def test_an_owners_roots_are_asked_for_in_parts(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("disinherit.server.preparation.FISHER", replace(FISHER, most=1))
+    request = make_request({"d": ("dog",), "r1": ("cat",), "r4": ("dog",)}, "parts")
+    world.coordinator.submit(request)
+    world.store.transition("q", CampaignEvent.ABORT)
+    world.transport.asked.clear()
+    assert world.coordinator.run("parts").outcome == "complete"
+    asked = [
+        [root.model_id for root in ask.task.roots]  # type: ignore[attr-defined]
+        for ask in world.transport.asked
+        if ask.action == "query.fisher"
+    ]
+    assert asked == [["d", "r1", "r4"], ["r1", "r4"], ["r4"]]
+
+
+def test_an_owner_that_says_there_is_more_and_sends_nothing_is_asked_once(world: World) -> None:
+    def lie(reply: pb.FisherReply) -> None:
+        reply.ClearField("roots")
+        reply.more = True
+
+    world.transport.twists["ben", "query.fisher"] = lying(lie)
+    assert world.coordinator.run("q").outcome == "partial"
+    assert world.transport.actions().count(("ben", "query.fisher")) == 1
+    assert "sent no Fisher information" in world.reason("r2")
+
+
+def test_a_root_that_does_not_fit_into_an_answer_says_so(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = replace(ANSWER, most=FISHER.most + 100)
+    monkeypatch.setattr("disinherit.server.preparation.ANSWER", most)
+    assert world.coordinator.run("q").outcome == "failed"
+    said = r"of at most 100 bytes, but it has [0-9,]+\. Submit .* narrower scope .*--encoding log8"
+    assert re.search(said, world.reason("r1"))
 
 
 # --- who registers what

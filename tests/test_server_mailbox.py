@@ -81,6 +81,44 @@ def test_a_slow_owner_does_not_hold_up_the_others_answers() -> None:
     slow.gates["ben"].set()
 
 
+def test_who_waited_comes_before_who_asks_again_and_again() -> None:
+    slow, arrived = Slow("anna"), Arrivals()
+    mailbox = Mailbox(slow, arrived)
+    many = [ask("anna", action=f"part {number}") for number in range(3)]
+    small = ask("anna", action="small")
+    list(mailbox.ask(many[0], 30.0))
+    (turned_away,) = mailbox.ask(small, 30.0)
+    assert not turned_away.sent
+    slow.gates["anna"].set()
+    arrived.wait()
+    assert next(mailbox.ask(many[0], 30.0)).reply is not None
+    (first,) = mailbox.ask(many[1], 30.0)  # at once, as a pass with many parts does
+    assert not first.sent
+    list(mailbox.ask(small, 30.0))
+    arrived.wait()
+    assert [action for _, action in slow.asked] == ["part 0", "small"]
+    assert next(mailbox.ask(small, 30.0)).reply is not None
+    list(mailbox.ask(many[1], 30.0))
+    arrived.wait()
+    assert slow.asked[-1] == ("anna", "part 1")
+
+
+def test_a_place_in_line_is_lost_when_nobody_asks_any_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slow, arrived = Slow("anna"), Arrivals()
+    mailbox = Mailbox(slow, arrived)
+    list(mailbox.ask(ask("anna"), 30.0))
+    list(mailbox.ask(ask("anna", action="paused meanwhile"), 30.0))
+    slow.gates["anna"].set()
+    arrived.wait()
+    list(mailbox.ask(ask("anna"), 30.0))
+    monkeypatch.setattr("disinherit.server.mailbox._IN_LINE_SECONDS", -1.0)
+    list(mailbox.ask(ask("anna", action="next"), 30.0))
+    arrived.wait()
+    assert slow.asked[-1] == ("anna", "next")
+
+
 def test_an_owner_is_asked_one_thing_at_a_time() -> None:
     slow, arrived = Slow("anna"), Arrivals()
     mailbox = Mailbox(slow, arrived)

@@ -214,7 +214,10 @@ class Hub:
             data = session.parts.setdefault(part.task_id, bytearray())
             data += part.data
             if len(data) > self._max_answer_bytes:
-                error = f"its answer is larger than {self._max_answer_bytes} bytes"
+                error = (
+                    f"its answer is larger than {self._max_answer_bytes} bytes: submit the request "
+                    "with a narrower scope or with --encoding log8"
+                )
             elif not part.last:
                 return
             else:

@@ -169,40 +169,48 @@ class LogHead(_message.Message):
     def __init__(self, entries: _Optional[int] = ..., hash: _Optional[str] = ..., epoch: _Optional[int] = ..., key_id: _Optional[str] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class FisherTask(_message.Message):
-    __slots__ = ("request_id", "roots", "method", "request_digest", "log_head")
+    __slots__ = ("request_id", "roots", "method", "request_digest", "log_head", "enough_bytes", "most_bytes")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     ROOTS_FIELD_NUMBER: _ClassVar[int]
     METHOD_FIELD_NUMBER: _ClassVar[int]
     REQUEST_DIGEST_FIELD_NUMBER: _ClassVar[int]
     LOG_HEAD_FIELD_NUMBER: _ClassVar[int]
+    ENOUGH_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MOST_BYTES_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     roots: _containers.RepeatedCompositeFieldContainer[Root]
     method: Method
     request_digest: str
     log_head: LogHead
-    def __init__(self, request_id: _Optional[str] = ..., roots: _Optional[_Iterable[_Union[Root, _Mapping]]] = ..., method: _Optional[_Union[Method, _Mapping]] = ..., request_digest: _Optional[str] = ..., log_head: _Optional[_Union[LogHead, _Mapping]] = ...) -> None: ...
+    enough_bytes: int
+    most_bytes: int
+    def __init__(self, request_id: _Optional[str] = ..., roots: _Optional[_Iterable[_Union[Root, _Mapping]]] = ..., method: _Optional[_Union[Method, _Mapping]] = ..., request_digest: _Optional[str] = ..., log_head: _Optional[_Union[LogHead, _Mapping]] = ..., enough_bytes: _Optional[int] = ..., most_bytes: _Optional[int] = ...) -> None: ...
 
 class RootFisher(_message.Message):
-    __slots__ = ("model_id", "packets", "seconds", "error", "withheld")
+    __slots__ = ("model_id", "packets", "seconds", "error", "withheld", "permanent")
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     PACKETS_FIELD_NUMBER: _ClassVar[int]
     SECONDS_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     WITHHELD_FIELD_NUMBER: _ClassVar[int]
+    PERMANENT_FIELD_NUMBER: _ClassVar[int]
     model_id: str
     packets: _containers.RepeatedCompositeFieldContainer[FisherPacket]
     seconds: float
     error: str
     withheld: bool
-    def __init__(self, model_id: _Optional[str] = ..., packets: _Optional[_Iterable[_Union[FisherPacket, _Mapping]]] = ..., seconds: _Optional[float] = ..., error: _Optional[str] = ..., withheld: _Optional[bool] = ...) -> None: ...
+    permanent: bool
+    def __init__(self, model_id: _Optional[str] = ..., packets: _Optional[_Iterable[_Union[FisherPacket, _Mapping]]] = ..., seconds: _Optional[float] = ..., error: _Optional[str] = ..., withheld: _Optional[bool] = ..., permanent: _Optional[bool] = ...) -> None: ...
 
 class FisherReply(_message.Message):
-    __slots__ = ("roots", "log_head")
+    __slots__ = ("roots", "log_head", "more")
     ROOTS_FIELD_NUMBER: _ClassVar[int]
     LOG_HEAD_FIELD_NUMBER: _ClassVar[int]
+    MORE_FIELD_NUMBER: _ClassVar[int]
     roots: _containers.RepeatedCompositeFieldContainer[RootFisher]
     log_head: LogHead
-    def __init__(self, roots: _Optional[_Iterable[_Union[RootFisher, _Mapping]]] = ..., log_head: _Optional[_Union[LogHead, _Mapping]] = ...) -> None: ...
+    more: bool
+    def __init__(self, roots: _Optional[_Iterable[_Union[RootFisher, _Mapping]]] = ..., log_head: _Optional[_Union[LogHead, _Mapping]] = ..., more: _Optional[bool] = ...) -> None: ...
 
 class UnlearnTask(_message.Message):
     __slots__ = ("request_id", "method", "fishers", "models", "created_us", "measure_retain", "max_retain_drop", "request_digest", "roots", "log_head")
