@@ -15,7 +15,7 @@ from disinherit.cli.output import (
     print_line,
     print_rich,
 )
-from disinherit.cli.statuses import in_words, status_dict
+from disinherit.cli.statuses import exit_code, in_words, status_dict
 
 if TYPE_CHECKING:
     from disinherit.v1 import coordinator_pb2
@@ -282,14 +282,17 @@ def rollback(
 @app.command(epilog="Example: disinherit request show forget-0123456789ab --format json")
 @connected
 def show(connection: Connection, request_id: RequestId, form: FormatOption = Format.TABLE) -> int:
-    """Say how a request stands, and all that an approver should know of it."""
+    """Say how a request stands, and all that an approver should know of it.
+
+    The exit code is 1 if it has ended and is not complete or rolled back.
+    """
     from disinherit.cli.plans import by_owner
     from disinherit.v1 import coordinator_pb2 as pb
 
     status = connection.call("GetRequest", pb.GetRequestRequest(id=request_id))
     covered = connection.pages("GetCoverage", pb.GetCoverageRequest(id=request_id), "models")
     _show(status, form, by_owner(covered))
-    return 0
+    return exit_code(status_dict(status)["state"])
 
 
 @app.command("list", epilog="Example: disinherit request list")

@@ -6,7 +6,7 @@ import typer
 
 from disinherit.cli.connection import Connection, connected
 from disinherit.cli.output import Format, FormatOption, print_json, print_rich
-from disinherit.cli.statuses import as_time, in_words, status_dict
+from disinherit.cli.statuses import as_time, exit_code, in_words, status_dict
 
 if TYPE_CHECKING:
     from disinherit.v1 import coordinator_pb2, unlearning_pb2
@@ -20,7 +20,10 @@ def report(
     request_id: Annotated[str, typer.Argument(metavar="REQUEST", help="Id of the request.")],
     form: FormatOption = Format.TABLE,
 ) -> int:
-    """Say what a request did: parameters, digests, times, and what it leaves open."""
+    """Say what a request did, and what it leaves open; exit code 1 if it ended and is not complete.
+
+    Parameters, digests, accuracies before and after, times and gaps are in it.
+    """
     from disinherit.v1 import coordinator_pb2 as pb
 
     ask = pb.GetReportRequest(id=request_id)
@@ -36,7 +39,7 @@ def report(
         print_json(values)
     else:
         _print(values)
-    return 0
+    return exit_code(values["request"]["state"])
 
 
 def _summary(summary: "coordinator_pb2.ReportSummary") -> dict[str, Any]:
@@ -103,9 +106,14 @@ def _applied(result: "unlearning_pb2.ModelResult") -> dict[str, Any]:
         "repair_steps": result.repair_steps,
         "inheritance": result.inheritance if result.HasField("inheritance") else None,
         "scale": result.scale or 1.0,
-        "retain": {"before": result.retain_before, "after": result.retain_after}
+        "retain": {
+            "before": result.retain_before,
+            "after": result.retain_after,
+            "samples": result.retain_samples,
+        }
         if result.HasField("retain_before") and result.HasField("retain_after")
         else None,
+        "forget": _recognition(result.forget) if result.HasField("forget") else None,
         "dampened": {
             one.parameter: {"values": sum(one.rows), "of": one.total} for one in result.selections
         },
@@ -116,6 +124,18 @@ def _applied(result: "unlearning_pb2.ModelResult") -> dict[str, Any]:
             "tune": result.tune_seconds,
             "apply": result.apply_seconds,
         },
+    }
+
+
+def _recognition(found: "unlearning_pb2.Recognition") -> dict[str, Any]:
+    return {
+        "measure": found.measure,
+        "before": found.before,
+        "after": found.after,
+        "floor": found.floor,
+        "margin": found.margin,
+        "samples": found.samples,
+        "source": found.source,
     }
 
 

@@ -60,6 +60,16 @@ def as_time(microseconds: int) -> str | None:
     return datetime.fromtimestamp(microseconds / 1e6, UTC).isoformat(timespec="seconds")
 
 
+def exit_code(state: str) -> int:
+    """Return 1 for a request that has ended without being complete or rolled back, else 0.
+
+    Example:
+        >>> exit_code("running"), exit_code("complete"), exit_code("partial")
+        (0, 0, 1)
+    """
+    return 1 if state in ("partial", "aborted", "halted") else 0
+
+
 def in_words(tasks: Mapping[str, int]) -> str:
     """Return the numbers of models by state.
 

@@ -1,11 +1,12 @@
 """What many models of one message need to be unlearned in together, and what it changes in them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 from torch import Tensor
 
+from disinherit.client.ledger import Forgotten
 from disinherit.common.checkpoints import Manifest
 from disinherit.common.fisher import ClassFishers
 from disinherit.common.records import ModelRecord
@@ -53,6 +54,8 @@ class Change:
         changed: the tensors in which its weights differ from the origin's base.
         cleared: classes that the origin's `fisher_base` has and its Fisher summary has not.
         result: the serialised reply.
+        request_digest: SHA-256 of what the request asks for; `""` if nobody said.
+        forgotten: what the successor has forgotten by it.
     """
 
     request_id: str
@@ -61,3 +64,5 @@ class Change:
     changed: Mapping[str, Tensor]
     cleared: tuple[int, ...]
     result: bytes
+    request_digest: str = ""
+    forgotten: Forgotten = field(default_factory=Forgotten)

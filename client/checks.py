@@ -1,6 +1,6 @@
 """What a `ModelStore` refuses before it writes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
@@ -132,6 +132,28 @@ def check_not_rolled_back(roll_back: RollBack | None) -> None:
         raise StoreError(
             f"Expected a request that was not rolled back, but {roll_back.request_id!r} was in "
             f"model {roll_back.model_id!r}. Submit it again under another id."
+        )
+
+
+def check_content(request_id: str, digest: str, known: Sequence[str]) -> None:
+    """Refuse a request whose id stands for another one in the ledger.
+
+    A coordinator that was restored from a backup may give out an id a second time: what was done
+    for the first request must not pass for what is asked by the second.
+
+    Args:
+        request_id: the request.
+        digest: SHA-256 of what it asks for; `""` if its coordinator does not say.
+        known: digests under which the ledger knows its id.
+
+    Raises:
+        StoreError: if none of them is this one.
+    """
+    if digest and known and digest not in known:
+        raise StoreError(
+            f"Expected a new request id, but this owner did something else for {request_id!r}: "
+            f"that request has the digest {known[0]}, this one {digest}. Submit it under another "
+            "id."
         )
 
 

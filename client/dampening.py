@@ -8,8 +8,9 @@ from torch import Tensor
 from disinherit.client.aim import take_aim
 from disinherit.client.features import CachedLogits
 from disinherit.client.owner import Batches, Owner, load_network
+from disinherit.client.remaining import split_training_data, training_data, tuning_data
 from disinherit.client.repairing import repair, repair_seed
-from disinherit.client.samples import split_samples
+from disinherit.client.samples import resolve_samples
 from disinherit.client.summaries import Summary, class_fishers, fisher_summary, whole_fishers
 from disinherit.client.tuning import tune
 from disinherit.common.errors import FisherError, StoreError
@@ -99,7 +100,7 @@ def dampen_model(
 
     started = time.perf_counter()
     if samples is not None:
-        _, retain = split_samples(owner, record, samples)
+        _, retain = split_training_data(owner, record, resolve_samples(owner, record, samples))
         fishers = class_fishers(owner, record, network, aim.names, retain)
         summary = Summary(fishers, ",".join(aim.names))
     else:
@@ -116,7 +117,7 @@ def dampen_model(
 
     started = time.perf_counter()
     tuned = None
-    batches = owner.tuning_data(record) if aim.tunable else None
+    batches = tuning_data(owner, record, keep=aim.forgotten) if aim.tunable else None
     if batches is not None:
         logits = CachedLogits(network, batches, frozenset(aim.names), owner.device)
         sweep = Sweep(
@@ -186,7 +187,7 @@ def dampen_model(
 
 
 def _kept(owner: Owner, record: ModelRecord, samples: SampleDigests | None) -> Batches | None:
-    """Return a model's direct training data without some samples; `None` if it is gone."""
+    """Return what a repair may train on: nothing that is forgotten, now or earlier."""
     if samples is not None:
-        return split_samples(owner, record, samples)[1]
-    return owner.training_data(record)
+        return split_training_data(owner, record, resolve_samples(owner, record, samples))[1]
+    return training_data(owner, record)

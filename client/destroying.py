@@ -18,7 +18,7 @@ def destroy(owner: Owner, task: pb.DestroyTask) -> pb.DestroyReply:
         check_id(task.request_id, "request id")
         before = {model for model in models if owner.store.destroyed(model) is not None}
         expected = {model.model_id: model.digest for model in task.models}
-        found = owner.store.destroy(task.request_id, expected)
+        found = owner.store.destroy(task.request_id, expected, task.request_digest)
     except Exception as error:  # nothing is recorded then
         reason = explain(error, "destroy superseded models")
         return pb.DestroyReply(models=[_failed(model, reason) for model in models])

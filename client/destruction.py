@@ -28,7 +28,13 @@ class Destroyed:
     refused: Mapping[str, str]
 
 
-def bury(index: Index, objects: Objects, request_id: str, expected: Mapping[str, str]) -> Destroyed:
+def bury(
+    index: Index,
+    objects: Objects,
+    request_id: str,
+    expected: Mapping[str, str],
+    request_digest: str = "",
+) -> Destroyed:
     """Make versions that a request superseded tombstones, and let nothing lean on their files.
 
     Args:
@@ -36,6 +42,7 @@ def bury(index: Index, objects: Objects, request_id: str, expected: Mapping[str,
         objects: the owner's files; some may be written, and none is removed here.
         request_id: the request.
         expected: model -> its `weights_digest`.
+        request_digest: SHA-256 of what the request asks for; `""` if nobody said.
 
     Raises:
         CheckpointError: if something cannot be written out; the transaction must be given up.
@@ -43,7 +50,7 @@ def bury(index: Index, objects: Objects, request_id: str, expected: Mapping[str,
     done, refused = {}, {}
     for model_id, digest in expected.items():
         try:
-            done[model_id] = _bury_one(index, objects, request_id, model_id, digest)
+            done[model_id] = _bury_one(index, objects, request_id, model_id, digest, request_digest)
         except (StoreError, CheckpointError) as error:
             refused[model_id] = str(error)
     _write_out(index, objects)
@@ -51,7 +58,12 @@ def bury(index: Index, objects: Objects, request_id: str, expected: Mapping[str,
 
 
 def _bury_one(
-    index: Index, objects: Objects, request_id: str, model_id: str, digest: str
+    index: Index,
+    objects: Objects,
+    request_id: str,
+    model_id: str,
+    digest: str,
+    request_digest: str,
 ) -> Destruction:
     known = index.destruction(model_id)
     if known is not None and known.request_id == request_id:
@@ -65,7 +77,8 @@ def _bury_one(
         # Nothing is removed before what takes its place is known to be whole.
         what = f"weights of model {entry.successor_id!r}"
         objects.get(entry.digest_after, what, index.part(entry.digest_after))
-    made = Destruction(request_id, model_id, digest, index.other_holder(digest, model_id))
+    holder = index.other_holder(digest, model_id)
+    made = Destruction(request_id, model_id, digest, holder, request_digest)
     index.append_destruction(made)
     return made
 

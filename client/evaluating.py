@@ -83,7 +83,7 @@ def confusion_counts(
         for inputs, targets in fitting:
             if len(targets):
                 logits = model(*to_device(inputs, device))
-                _check(logits, targets, classes)
+                check_logits(logits, targets, classes)
                 pairs = targets.cpu() * classes + logits.argmax(dim=1).cpu()
                 counts += torch.bincount(pairs, minlength=classes * classes)
         return counts.view(classes, classes)
@@ -91,7 +91,7 @@ def confusion_counts(
     return ShrinkingBatches(batches).run(count)
 
 
-def _check(logits: object, targets: Tensor, classes: int) -> None:
+def check_logits(logits: object, targets: Tensor, classes: int) -> None:
     """Refuse what would be counted in the row of another class."""
     if not isinstance(logits, Tensor):
         raise DataError(

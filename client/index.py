@@ -8,17 +8,17 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
-from disinherit.client.ledger import Destruction, LedgerEntry, RollBack
+from disinherit.client.ledger import Destruction, Forgotten, LedgerEntry, RollBack
 from disinherit.client.parts import Part
 from disinherit.client.structure import Structure
 from disinherit.common.errors import StoreError
 from disinherit.common.records import ModelRecord, ModelStatus, Provenance
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 BUSY_SECONDS = 60.0
 
 _DESTROYED = """CREATE TABLE destroyed (
@@ -26,6 +26,15 @@ _DESTROYED = """CREATE TABLE destroyed (
     held_by TEXT NOT NULL)"""
 _STRUCTURES = """CREATE TABLE structures (
     model_id TEXT PRIMARY KEY REFERENCES models, structure TEXT NOT NULL)"""
+# What a request asked for, and what it made a version forget: empty where an older version wrote.
+_CONTENT = (
+    "ALTER TABLE ledger ADD COLUMN request_digest TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE ledger ADD COLUMN forgotten TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE rollbacks ADD COLUMN request_digest TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE destroyed ADD COLUMN request_digest TEXT NOT NULL DEFAULT ''",
+    "CREATE INDEX ledger_successor ON ledger (successor_id)",
+    "CREATE INDEX ledger_request ON ledger (request_id)",
+)
 _SET_VERSION = f"PRAGMA user_version = {SCHEMA_VERSION}"
 _SCHEMA = (
     "CREATE TABLE store (owner TEXT NOT NULL)",
@@ -48,9 +57,14 @@ _SCHEMA = (
         cleared TEXT NOT NULL)""",
     _DESTROYED,
     _STRUCTURES,
+    *_CONTENT,
     _SET_VERSION,
 )
-_UPGRADES = {3: (_DESTROYED, _STRUCTURES, _SET_VERSION), 4: (_STRUCTURES, _SET_VERSION)}
+_UPGRADES = {
+    3: (_DESTROYED, _STRUCTURES, *_CONTENT, _SET_VERSION),
+    4: (_STRUCTURES, *_CONTENT, _SET_VERSION),
+    5: (*_CONTENT, _SET_VERSION),
+}
 """Older version -> what it takes to have the present one."""
 
 _PRESENT = "id NOT IN (SELECT model_id FROM destroyed)"
@@ -59,7 +73,8 @@ _MODELS = (
     "FROM models"
 )
 _LEDGER = (
-    "SELECT request_id, model_id, digest_before, successor_id, digest_after, result FROM ledger"
+    "SELECT request_id, model_id, digest_before, successor_id, digest_after, result, "
+    "request_digest, forgotten FROM ledger"
 )
 
 
@@ -193,19 +208,45 @@ class Index:
 
     def entry(self, model_id: str) -> LedgerEntry | None:
         """Return the ledger entry of a version, or `None` if nothing was unlearned in it."""
-        row = self._db.execute(f"{_LEDGER} WHERE model_id = ?", (model_id,)).fetchone()
-        return None if row is None else LedgerEntry(*row)
+        return self._entry(f"{_LEDGER} WHERE model_id = ?", model_id)
+
+    def maker(self, successor_id: str) -> LedgerEntry | None:
+        """Return the ledger entry that made a version, or `None` if it was not made by one."""
+        return self._entry(f"{_LEDGER} WHERE successor_id = ? ORDER BY model_id", successor_id)
 
     def answer(self, request_id: str, digest: str) -> LedgerEntry | None:
         """Return the ledger entry of a request for a version with these weights, or `None`."""
-        row = self._db.execute(
-            f"{_LEDGER} WHERE request_id = ? AND digest_before = ?", (request_id, digest)
-        ).fetchone()
-        return None if row is None else LedgerEntry(*row)
+        return self._entry(
+            f"{_LEDGER} WHERE request_id = ? AND digest_before = ?", request_id, digest
+        )
 
     def append(self, entry: LedgerEntry) -> None:
         """Add a ledger entry."""
-        self._db.execute("INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?)", astuple(entry))
+        self._db.execute(
+            "INSERT INTO ledger (request_id, model_id, digest_before, successor_id, digest_after, "
+            "result, request_digest, forgotten) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                entry.request_id,
+                entry.model_id,
+                entry.digest_before,
+                entry.successor_id,
+                entry.digest_after,
+                entry.result,
+                entry.request_digest,
+                "" if entry.forgotten is None else entry.forgotten.to_text(),
+            ),
+        )
+
+    def contents(self, request_id: str) -> list[str]:
+        """Return the known digests of what was asked for under a request's id."""
+        rows = self._db.execute(
+            "SELECT request_digest FROM ledger WHERE request_id = :id AND request_digest != '' "
+            "UNION SELECT request_digest FROM rollbacks WHERE request_id = :id "
+            "AND request_digest != '' UNION SELECT request_digest FROM destroyed "
+            "WHERE request_id = :id AND request_digest != ''",
+            {"id": request_id},
+        )
+        return sorted(digest for (digest,) in rows)
 
     def remove(self, model_id: str) -> None:
         """Remove the ledger entry of a version."""
@@ -214,7 +255,7 @@ class Index:
     def roll_back(self, request_id: str, model_id: str) -> RollBack | None:
         """Return how a request was undone in a version, or `None` if it was not."""
         row = self._db.execute(
-            "SELECT request_id, model_id, digest, retired_id FROM rollbacks "
+            "SELECT request_id, model_id, digest, retired_id, request_digest FROM rollbacks "
             "WHERE request_id = ? AND model_id = ?",
             (request_id, model_id),
         ).fetchone()
@@ -222,12 +263,17 @@ class Index:
 
     def append_roll_back(self, roll_back: RollBack) -> None:
         """Note that a request was undone in a version."""
-        self._db.execute("INSERT INTO rollbacks VALUES (?, ?, ?, ?)", astuple(roll_back))
+        self._db.execute(
+            "INSERT INTO rollbacks (request_id, model_id, digest, retired_id, request_digest) "
+            "VALUES (?, ?, ?, ?, ?)",
+            astuple(roll_back),
+        )
 
     def destruction(self, model_id: str) -> Destruction | None:
         """Return the tombstone of a version, or `None` if its weights are there."""
         row = self._db.execute(
-            "SELECT request_id, model_id, digest, held_by FROM destroyed WHERE model_id = ?",
+            "SELECT request_id, model_id, digest, held_by, request_digest FROM destroyed "
+            "WHERE model_id = ?",
             (model_id,),
         ).fetchone()
         return None if row is None else Destruction(*row)
@@ -235,7 +281,8 @@ class Index:
     def append_destruction(self, made: Destruction) -> None:
         """Note that the weights of a version and its Fisher summary are gone."""
         self._db.execute(
-            "INSERT INTO destroyed (request_id, model_id, digest, held_by) VALUES (?, ?, ?, ?)",
+            "INSERT INTO destroyed (request_id, model_id, digest, held_by, request_digest) "
+            "VALUES (?, ?, ?, ?, ?)",
             astuple(made),
         )
 
@@ -335,6 +382,18 @@ class Index:
                 f"Expected a store of {self._owner!r} in {self._path.parent}, but got that of "
                 f"{owners}. Use another folder."
             )
+
+    def _entry(self, query: str, *values: str) -> LedgerEntry | None:
+        row = self._db.execute(query, values).fetchone()
+        if row is None:
+            return None
+        try:
+            return replace(LedgerEntry(*row[:-1]), forgotten=Forgotten.from_text(row[-1]))
+        except (TypeError, ValueError) as error:
+            raise StoreError(
+                f"Expected a sound ledger in {self._path}, but got: {error}. Restore the index and "
+                "the folder beside it from a backup."
+            ) from error
 
     def _record(self, row: tuple[Any, ...]) -> ModelRecord:
         model_id, architecture, labels, digest, created_us, provenance, fisher_digest, status = row

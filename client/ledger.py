@@ -4,13 +4,47 @@ Dampening twice is not dampening once.  So there is at most one entry per versio
 comes again finds its own, and another request has to be applied to the successor.
 """
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Self
 
 from torch import Tensor
 
 from disinherit.common.fisher import ClassFishers
 from disinherit.common.records import ModelRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """What a request made a version forget.
+
+    Attributes:
+        classes: names of classes, as the version calls them.
+        samples: digests of samples.
+        salt: of these digests.
+    """
+
+    classes: tuple[str, ...] = ()
+    samples: tuple[str, ...] = ()
+    salt: str = ""
+
+    def to_text(self) -> str:
+        """Return it as the ledger keeps it."""
+        return json.dumps([self.classes, self.samples, self.salt])
+
+    @classmethod
+    def from_text(cls, text: str) -> Self | None:
+        """Return what the ledger keeps; `None` where an older Disinherit did not say.
+
+        Example:
+            >>> Forgotten.from_text(Forgotten(("cat",)).to_text())
+            Forgotten(classes=('cat',), samples=(), salt='')
+        """
+        if not text:
+            return None
+        classes, samples, salt = json.loads(text)
+        return cls(tuple(classes), tuple(samples), salt)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,6 +60,8 @@ class Application:
         result: the serialised reply.
         fishers: per-class Fisher sums of the successor, `[C, *shape]` by parameter name.
         fisher_scope: the scope they were computed in.
+        request_digest: SHA-256 of what the request asks for; `""` if nobody said.
+        forgotten: what the successor has forgotten by it.
     """
 
     request_id: str
@@ -36,6 +72,8 @@ class Application:
     result: bytes
     fishers: ClassFishers | None = None
     fisher_scope: str = ""
+    request_digest: str = ""
+    forgotten: Forgotten = field(default_factory=Forgotten)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +87,8 @@ class LedgerEntry:
         successor_id: the version made of it.
         digest_after: `weights_digest` of that.
         result: the serialised reply, to be sent again when the message comes again.
+        request_digest: SHA-256 of what the request asked for; `""` where it is not known.
+        forgotten: what the successor has forgotten by it; `None` where it is not known.
     """
 
     request_id: str
@@ -57,6 +97,8 @@ class LedgerEntry:
     successor_id: str
     digest_after: str
     result: bytes
+    request_digest: str = ""
+    forgotten: Forgotten | None = None
 
     def answers(self, request_id: str, digest: str) -> bool:
         """Whether this is what a request did to a version with this digest."""
@@ -72,12 +114,14 @@ class Destruction:
         model_id: the version.
         digest: the `weights_digest` it had.
         held_by: another version that had the very same weights then, and kept them; `""` for none.
+        request_digest: SHA-256 of what the request asked for; `""` where it is not known.
     """
 
     request_id: str
     model_id: str
     digest: str
     held_by: str
+    request_digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +133,11 @@ class RollBack:
         model_id: the version that is current again.
         digest: its `weights_digest`.
         retired_id: the version that the request had made of it; `""` if it was not applied yet.
+        request_digest: SHA-256 of what the request asked for; `""` where it is not known.
     """
 
     request_id: str
     model_id: str
     digest: str
     retired_id: str
+    request_digest: str = ""

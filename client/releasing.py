@@ -13,10 +13,11 @@ from disinherit.client.heads import find_structure
 from disinherit.client.noise import add_noise
 from disinherit.client.owner import Owner, load_network
 from disinherit.client.release import OPEN, ReleasePolicy, policy_of
+from disinherit.client.remaining import training_data
 from disinherit.client.samples import resolve_samples, sample_key, split_by_ids
 from disinherit.client.summaries import class_fishers, fisher_summary, whole_fishers
 from disinherit.common.encodings import Encoding
-from disinherit.common.errors import FisherError, ScopeError, WithheldError
+from disinherit.common.errors import FisherError, ScopeError, StoreError, WithheldError
 from disinherit.common.fisher import ClassFishers, Fisher
 from disinherit.common.labels import class_indices
 from disinherit.common.packets import encode_fisher
@@ -48,6 +49,11 @@ def forget_fishers(
         policy: conditions on what is released, beside the owner's own.
     """
     policy = policy.stricter(policy_of(owner))
+    try:
+        owner.store.check_content(task.request_id, task.request_digest)
+    except StoreError as error:
+        refused = [pb.RootFisher(model_id=root.model_id, error=str(error)) for root in task.roots]
+        return pb.FisherReply(roots=refused)
     reply = pb.FisherReply()
     size = 0
     for root in task.roots:
@@ -208,7 +214,7 @@ def _to_release(
         if apart is None:
             return fishers
         return whole_fishers(owner, record, network, names, fishers, apart)
-    batches = owner.training_data(record)
+    batches = training_data(owner, record)
     if batches is None:
         raise WithheldError(
             f"Expected the training data of model {record.id!r}, to clip each sample's gradient as "

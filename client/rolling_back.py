@@ -16,14 +16,17 @@ def roll_back(owner: Owner, task: pb.RollBackTask) -> pb.RollBackReply:
     A model that cannot be put back is reported as failed, with the reason, and left as it is.  One
     that was put back before is left as it is too, and has what was recorded as the answer.
     """
-    return pb.RollBackReply(models=[_one(owner, task.request_id, model) for model in task.models])
+    return pb.RollBackReply(models=[_one(owner, task, model) for model in task.models])
 
 
-def _one(owner: Owner, request_id: str, model: pb.ModelRollBack) -> pb.RollBackResult:
+def _one(owner: Owner, task: pb.RollBackTask, model: pb.ModelRollBack) -> pb.RollBackResult:
     try:
-        check_id(request_id, "request id")
+        request_id = check_id(task.request_id, "request id")
+        owner.store.check_content(request_id, task.request_digest)
         known = owner.store.rolled_back(request_id, model.model_id)
-        made = known or owner.store.roll_back(request_id, model.model_id, model.digest)
+        made = known or owner.store.roll_back(
+            request_id, model.model_id, model.digest, task.request_digest
+        )
     except Exception as error:  # one model's failure must not touch another
         reason = explain(error, f"roll back model {model.model_id!r}")
         return pb.RollBackResult(model_id=model.model_id, outcome=pb.OUTCOME_FAILED, error=reason)

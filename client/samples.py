@@ -96,16 +96,32 @@ def unknown_ids(owner: Owner, record: ModelRecord, ids: Iterable[str]) -> list[s
     return [sample for sample in ids if same_id(sample) not in known]
 
 
-def split_samples(
-    owner: Owner, record: ModelRecord, listed: SampleDigests
-) -> tuple[Batches, Batches]:
-    """Return the named training samples of a model, and all others.
+def known_samples(owner: Owner, record: ModelRecord, listed: Sequence[SampleDigests]) -> list[str]:
+    """Return the ids of a model's training samples that earlier requests named.
+
+    Args:
+        owner: the owner of the model.
+        record: the model.
+        listed: what each of them named; samples that are gone from the data meanwhile are skipped.
 
     Raises:
-        DataError: if the owner does not know samples by id, or not one of these, or cannot give
-            them.
+        DataError: if the owner does not know samples by id.
     """
-    return split_by_ids(owner, record, resolve_samples(owner, record, listed))
+    if not listed:
+        return []
+    if not isinstance(owner, ResolvesSamples):
+        raise DataError(
+            f"Expected {owner.store.owner} to know its samples by id, to leave out those that were "
+            f"forgotten on the way to model {record.id!r}, but it does not. Give its owner "
+            "`sample_ids` and `split_training_data`."
+        )
+    key = sample_key(owner.store.root)
+    asked = [(one.salt, set(one.digests)) for one in listed]
+    return [
+        id
+        for id in owner.sample_ids(record)
+        if any(digest_sample(key, salt, id) in digests for salt, digests in asked)
+    ]
 
 
 def split_by_ids(owner: Owner, record: ModelRecord, ids: Sequence[str]) -> tuple[Batches, Batches]:

@@ -4,9 +4,9 @@ A request costs about as much as reading the parameters in scope and their Fishe
 else of a model is read, hashed or written.  Models are taken until they fill a batch, so memory
 does not grow with their number.
 
-Only what is plain is done here: a registered summary, and nothing to tune or measure.  Whatever
-else there is about a model, or wrong with it, is left to the way that takes one model after the
-other.
+Only what is plain is done here: a registered summary, and no data to tune or measure
+with.  Whatever else there is about a model, or wrong with it, and one in which nothing is selected,
+is left to the way that takes one model after the other.
 """
 
 import logging
@@ -21,6 +21,7 @@ from disinherit.client.aim import Aim, take_aim
 from disinherit.client.changes import Change, Origin
 from disinherit.client.dampening import find_task
 from disinherit.client.failures import explain, one_line
+from disinherit.client.ledger import Forgotten
 from disinherit.client.objects import fishers_digest
 from disinherit.client.owner import Owner, load_network
 from disinherit.client.structure import Structure, tied_names
@@ -114,18 +115,18 @@ class Stacking:
     def _take(self, batch: _Batch, model: pb.ModelTask) -> None:
         """Add a model to a batch, unless there is something about it."""
         started = time.perf_counter()
-        if model.samples or self._task.method.repair_steps or self._task.measure_retain:
+        if model.samples or self._task.method.repair_steps:
             return
         kind = None
         try:
             check_id(self._task.request_id, "request id")
             record, packet = find_task(self._owner, self._task, model)
+            if _has_data(self._owner, record):
+                return
             kind = self._kind(record, packet, model.fisher)
             if kind is None:
                 return
             aim = kind.aim
-            if aim.tunable and self._owner.tuning_data(record) is not None:
-                return
             origin = self._owner.store.origin(record.id, self._task.request_id, aim.names)
             if origin is None or not set(aim.names) <= origin.fishers.sums.keys():
                 return
@@ -235,20 +236,18 @@ class Stacking:
         )
         each = (time.perf_counter() - started) / len(members)
         return [
-            self._change(aim, member, _place(outcome, place), each)
+            self._change(kind, member, one, each)
             for place, member in enumerate(members)
+            if (one := _place(outcome, place)).selected_count
         ]
 
     def _change(
-        self, aim: Aim, member: _Member, outcome: Dampened, seconds: float
+        self, kind: _Kind, member: _Member, outcome: Dampened, seconds: float
     ) -> tuple[pb.ModelResult, Change]:
-        origin, strength = member.origin, aim.pinned.default()
-        changed: dict[str, Tensor] = {}
-        digest = origin.record.digest
-        if outcome.selected_count:
-            new = aim.under_all_names(outcome.parameters)
-            digest = manifest_digest({**origin.manifest, **make_manifest(new)})
-            changed = {**origin.carried, **new}
+        aim, origin, strength = kind.aim, member.origin, kind.aim.pinned.default()
+        new = aim.under_all_names(outcome.parameters)
+        digest = manifest_digest({**origin.manifest, **make_manifest(new)})
+        changed = {**origin.carried, **new}
         made_us = self._made_us.get(origin.record.id, 0)
         successor = make_successor(origin.record, self._task, digest, member.fisher_digest, made_us)
         result = pb.ModelResult(
@@ -267,11 +266,30 @@ class Stacking:
             successor=record_to_proto(successor),
             fisher_seconds=member.seconds,
             apply_seconds=seconds,
+            request_digest=self._task.request_digest,
         )
         aim.report(strength, result)
         recorded = result.SerializeToString(deterministic=True)
-        change = Change(self._task.request_id, origin, successor, changed, member.cleared, recorded)
+        names = [name for name in kind.packet.classes if name in origin.record.labels]
+        change = Change(
+            self._task.request_id,
+            origin,
+            successor,
+            changed,
+            member.cleared,
+            recorded,
+            self._task.request_digest,
+            Forgotten(tuple(names)),
+        )
         return result, change
+
+
+def _has_data(owner: Owner, record: ModelRecord) -> bool:
+    """Whether there may be data to tune a model with, or to measure what became of it."""
+    return any(
+        data(record) is not None
+        for data in (owner.evaluation_data, owner.tuning_data, owner.training_data)
+    )
 
 
 def _layout(manifest: Manifest) -> dict[str, str]:

@@ -28,6 +28,7 @@ from disinherit.client.changes import Change
 from disinherit.client.checks import (
     check_applicable,
     check_classes,
+    check_content,
     check_expected,
     check_last,
     check_not_rolled_back,
@@ -175,6 +176,8 @@ class ModelStore(StoredModels):
                 successor_id=successor.id,
                 digest_after=successor.digest,
                 result=application.result,
+                request_digest=application.request_digest,
+                forgotten=application.forgotten,
             )
             self._index.append(entry)
         return entry
@@ -244,10 +247,14 @@ class ModelStore(StoredModels):
                 successor_id=successor.id,
                 digest_after=successor.digest,
                 result=change.result,
+                request_digest=change.request_digest,
+                forgotten=change.forgotten,
             )
         )
 
-    def roll_back(self, request_id: str, model_id: str, expected_digest: str) -> RollBack:
+    def roll_back(
+        self, request_id: str, model_id: str, expected_digest: str, request_digest: str = ""
+    ) -> RollBack:
         """Undo a request in a version: it is `active` again, and what was made of it `retired`.
 
         Ledger and statuses change in one step, and no weights do.  A request that was not applied
@@ -258,16 +265,19 @@ class ModelStore(StoredModels):
             request_id: the request.
             model_id: the version to put back.
             expected_digest: its `weights_digest`.
+            request_digest: SHA-256 of what the request asks for; `""` if nobody said.
 
         Returns:
             What is recorded of it now.
 
         Raises:
-            StoreError: if there is no such model, it has another digest than expected, or what the
-                request made of it was unlearned in since.
+            StoreError: if the request's id is known with another digest, there is no such model, it
+                has another digest than expected, or what the request made of it was unlearned in
+                since.
             CheckpointError: if its weights are missing or damaged.
         """
         with self._writing():
+            check_content(request_id, request_digest, self._index.contents(request_id))
             known = self._index.roll_back(request_id, model_id)
             if known is not None:
                 return known
@@ -282,11 +292,13 @@ class ModelStore(StoredModels):
                 self._index.remove(model_id)
                 self._index.set_status(model_id, ModelStatus.ACTIVE)
                 self._index.set_status(retired, ModelStatus.RETIRED)
-            made = RollBack(request_id, model_id, expected_digest, retired)
+            made = RollBack(request_id, model_id, expected_digest, retired, request_digest)
             self._index.append_roll_back(made)
         return made
 
-    def destroy(self, request_id: str, expected: Mapping[str, str]) -> Destroyed:
+    def destroy(
+        self, request_id: str, expected: Mapping[str, str], request_digest: str = ""
+    ) -> Destroyed:
         """Remove the weights and the Fisher summaries of versions that a request superseded.
 
         What is made of them is written out first, and all of them are destroyed in one step.  Their
@@ -295,17 +307,20 @@ class ModelStore(StoredModels):
         Args:
             request_id: the request.
             expected: model -> its `weights_digest`.
+            request_digest: SHA-256 of what the request asks for; `""` if nobody said.
 
         Returns:
             What became of each; one that is not there, has another digest, was not superseded by
             this request, or whose successor is damaged is refused and left as it is.
 
         Raises:
+            StoreError: if the request's id is known with another digest; nothing is destroyed then.
             CheckpointError: if something cannot be written out; nothing is destroyed then.
         """
         with self._locked(exclusive=True):
             with self._index.transaction():
-                found = bury(self._index, self._objects, request_id, expected)
+                check_content(request_id, request_digest, self._index.contents(request_id))
+                found = bury(self._index, self._objects, request_id, expected, request_digest)
             self._objects.keep_only(self._index.objects())
             sync_folder(self.root / "objects")
         return found

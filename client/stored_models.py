@@ -11,7 +11,7 @@ from typing import Self
 from torch import Tensor
 
 from disinherit.client.changes import Origin
-from disinherit.client.checks import check_present
+from disinherit.client.checks import check_content, check_present
 from disinherit.client.index import Index, index_errors
 from disinherit.client.ledger import Destruction, LedgerEntry, RollBack
 from disinherit.client.objects import Objects
@@ -133,6 +133,28 @@ class StoredModels:
                     f"{len(holders)} models have it: {holders}."
                 )
             return self._index.answer(request_id, digest)
+
+    def made_by(self, model_id: str) -> tuple[LedgerEntry, ...]:
+        """Return the ledger entries that led to a version, the latest first; none for an origin."""
+        with self._locked(exclusive=False):
+            entries: list[LedgerEntry] = []
+            while (entry := self._index.maker(model_id)) is not None and entry not in entries:
+                entries.append(entry)
+                model_id = entry.model_id
+            return tuple(entries)
+
+    def check_content(self, request_id: str, digest: str) -> None:
+        """Refuse a request whose id the ledger knows with another content.
+
+        Args:
+            request_id: the request.
+            digest: SHA-256 of what it asks for; `""` if nobody said.
+
+        Raises:
+            StoreError: if it does.
+        """
+        with self._locked(exclusive=False):
+            check_content(request_id, digest, self._index.contents(request_id))
 
     def origin(self, model_id: str, request_id: str, names: Collection[str]) -> Origin | None:
         """Return what a request needs to know of a version in which nothing was unlearned yet.

@@ -14,6 +14,7 @@ from disinherit.client.heads import find_structure
 from disinherit.client.memory import ShrinkingBatches
 from disinherit.client.owner import Batches, Owner, load_network
 from disinherit.client.release import OPEN, ReleasePolicy, policy_of
+from disinherit.client.remaining import training_data, without_cleared
 from disinherit.client.structure import tied_names
 from disinherit.common.errors import FisherError, ScopeError
 from disinherit.common.fisher import ClassFishers, fisher_diagonal
@@ -78,7 +79,7 @@ def fisher_summary(
     registered = _covering(owner, record, names)
     if registered is not None:
         return registered
-    batches = owner.training_data(record)
+    batches = training_data(owner, record)
     if batches is None:
         raise FisherError(
             f"Expected a registered Fisher summary of model {record.id!r} for {', '.join(names)}, "
@@ -152,7 +153,7 @@ def whole_fishers(
     """
     if not fishers.by_rows:
         return fishers
-    batches = owner.training_data(record)
+    batches = training_data(owner, record)
     if batches is None:
         raise FisherError(
             f"Expected all rows of {', '.join(fishers.others)} of single classes of model "
@@ -168,7 +169,8 @@ def _covering(owner: Owner, record: ModelRecord, names: Sequence[str]) -> Summar
     registered = owner.store.fishers(record.id)
     if registered is None or not set(names) <= registered[0].sums.keys():
         return None
-    return Summary(*registered)
+    fishers, scope = registered
+    return Summary(without_cleared(owner, record, fishers), scope)
 
 
 def _registered(
@@ -190,7 +192,7 @@ def _registered(
     names = resolve_scope(network, scope, kept.head)
     summary = _covering(owner, record, names)
     if summary is None:
-        if owner.training_data(record) is None:
+        if training_data(owner, record) is None:
             return record
         network = load_network(owner, record, owner.store.weights(record.id))
         summary = replace(fisher_summary(owner, record, network, names), scope=scope)

@@ -1,8 +1,8 @@
 """The owner's side of FIUn: dampen the models it owns with what they inherited.
 
 For each listed model: check that it is the expected version and was not dampened before (ledger),
-dampen it, and make weights and ledger entry visible together.  One model's failure never touches
-another.
+dampen it, measure what that came to, and make weights and ledger entry visible together.  One
+model's failure never touches another.
 """
 
 import logging
@@ -13,12 +13,13 @@ from disinherit.client.checks import check_not_rolled_back
 from disinherit.client.dampening import dampen_model, find_task
 from disinherit.client.failures import explain
 from disinherit.client.objects import fishers_digest
+from disinherit.client.outcomes import Decided, decide
 from disinherit.client.owner import Owner
-from disinherit.client.retaining import measure_retain
 from disinherit.client.stacking import Stacking
 from disinherit.client.store import Application
 from disinherit.client.successors import make_successor
 from disinherit.common.checkpoints import weights_digest
+from disinherit.common.errors import StoreError
 from disinherit.common.labels import class_indices
 from disinherit.common.record_proto import record_to_proto
 from disinherit.common.records import check_id
@@ -31,10 +32,17 @@ _log = logging.getLogger(__name__)
 def unlearn(owner: Owner, task: pb.UnlearnTask) -> pb.UnlearnReply:
     """Dampen every model of a task and return what was done to each.
 
-    A model that cannot be dampened is reported as failed, with the reason, and left as it is.  One
-    that this request was applied to before is left as it is too, and has its recorded result as
-    the answer, with outcome `OUTCOME_ALREADY_APPLIED`.
+    A model that cannot be dampened is reported as failed, with the reason, and left as it is; so is
+    one that would not forget, or lose too much, with the outcome that says so.  One that this
+    request was applied to before is left as it is too, and has its recorded result as the answer,
+    with outcome `OUTCOME_ALREADY_APPLIED`.
     """
+    try:
+        owner.store.check_content(task.request_id, task.request_digest)
+    except StoreError as error:
+        return pb.UnlearnReply(
+            models=[_failed(model.model_id, str(error)) for model in task.models]
+        )
     together = Stacking(owner, task).unlearn(task.models)
 
     def result(model: pb.ModelTask) -> pb.ModelResult:
@@ -53,7 +61,11 @@ def _one(owner: Owner, task: pb.UnlearnTask, model: pb.ModelTask) -> pb.ModelRes
         _log.warning(
             "request %r was not applied to model %r: %s", task.request_id, model.model_id, reason
         )
-        return pb.ModelResult(model_id=model.model_id, outcome=pb.OUTCOME_FAILED, error=reason)
+        return _failed(model.model_id, reason)
+
+
+def _failed(model_id: str, reason: str) -> pb.ModelResult:
+    return pb.ModelResult(model_id=model_id, outcome=pb.OUTCOME_FAILED, error=reason)
 
 
 def _apply(owner: Owner, task: pb.UnlearnTask, model: pb.ModelTask) -> pb.ModelResult:
@@ -65,21 +77,18 @@ def _apply(owner: Owner, task: pb.UnlearnTask, model: pb.ModelTask) -> pb.ModelR
     check_not_rolled_back(owner.store.rolled_back(task.request_id, record.id))
     dampened = dampen_model(owner, record, packet, task.method, samples_of(model), task.request_id)
     started = time.perf_counter()
+    decided = decide(owner, task, model, record, packet, dampened)
+    result = _with(dampened.result, task, decided)
+    if not decided.stored:
+        result.apply_seconds += time.perf_counter() - started
+        return result
     # Handed on to the successor is the summary of the weights before dampening, without what was
     # forgotten.  The data may be gone, so there is often no other.
-    known = [name for name in packet.classes if name in record.labels]
-    forgotten = class_indices(record.labels, known)
+    forgotten = class_indices(record.labels, decided.forgotten.classes)
     fishers = dampened.summary.fishers.without(forgotten)
     successor = make_successor(
         record, task, weights_digest(dampened.weights), made_us=model.created_us
     )
-    result = dampened.result
-    if task.measure_retain:
-        # Read again: dampening may have changed in place what was read before.
-        before = measure_retain(owner, record, owner.store.weights(record.id), forgotten)
-        after = measure_retain(owner, record, dampened.weights, forgotten)
-        if before is not None and after is not None:
-            result.retain_before, result.retain_after = before, after
     result.successor.CopyFrom(
         record_to_proto(replace(successor, fisher_digest=fishers_digest(fishers)))
     )
@@ -92,6 +101,8 @@ def _apply(owner: Owner, task: pb.UnlearnTask, model: pb.ModelTask) -> pb.ModelR
         result=result.SerializeToString(deterministic=True),
         fishers=fishers,
         fisher_scope=dampened.summary.scope,
+        request_digest=task.request_digest,
+        forgotten=decided.forgotten,
     )
     stored = owner.store.apply(application).result
     if stored != application.result:  # another process was faster
@@ -100,7 +111,23 @@ def _apply(owner: Owner, task: pb.UnlearnTask, model: pb.ModelTask) -> pb.ModelR
     return result
 
 
+def _with(result: pb.ModelResult, task: pb.UnlearnTask, decided: Decided) -> pb.ModelResult:
+    """Return a result with what was decided and measured."""
+    measured = decided.measured
+    result.outcome, result.error = decided.outcome, decided.reason
+    result.cleared_before = decided.cleared_before
+    result.request_digest = task.request_digest
+    if measured.forget is not None:
+        result.forget.CopyFrom(measured.forget)
+    if measured.retain_before is not None and measured.retain_after is not None:
+        result.retain_before, result.retain_after = measured.retain_before, measured.retain_after
+        result.retain_samples = measured.retain_samples
+    return result
+
+
 def _recorded(result: bytes) -> pb.ModelResult:
+    """Return what was recorded: as applied already, unless it had not helped."""
     recorded = pb.ModelResult.FromString(result)
-    recorded.outcome = pb.OUTCOME_ALREADY_APPLIED
+    if recorded.outcome != pb.OUTCOME_INEFFECTIVE:
+        recorded.outcome = pb.OUTCOME_ALREADY_APPLIED
     return recorded

@@ -104,5 +104,18 @@ def to_device(inputs: Sequence[Tensor], device: torch.device) -> tuple[Tensor, .
     return tuple(tensor.clone() if tensor.is_inference() else tensor for tensor in moved)
 
 
+def take_rows(inputs: object, chosen: Tensor) -> tuple[Tensor, ...]:
+    """Return some rows of all inputs of a batch.
+
+    Args:
+        inputs: the inputs.
+        chosen: a mask `[n]`, or indices of rows.
+
+    Raises:
+        FisherError: if they are not tensors with equally many rows.
+    """
+    return tuple(tensor[chosen.to(tensor.device)] for tensor in as_arguments(inputs))
+
+
 def _keys(mapping: Mapping[object, object]) -> str:
     return f"a dict with the keys {', '.join(map(str, mapping))}"

@@ -18,6 +18,9 @@ from dataclasses import dataclass, field
 from disinherit.server.tasks import Task, TaskState
 from disinherit.v1.unlearning_pb2 import ModelResult, RollOut
 
+_ANY_DROP = 100.0
+"""Points that every model may lose: nothing need be measured to know that it did not lose more."""
+
 
 @dataclass(frozen=True, slots=True)
 class Halt:
@@ -95,7 +98,7 @@ def _has_passed(roll_out: RollOut, wave: Sequence[Task]) -> bool:
 
 def _halt(roll_out: RollOut, wave: Sequence[Task], number: int, total: int) -> Halt | None:
     found = None
-    if roll_out.HasField("max_retain_drop"):
+    if roll_out.HasField("max_retain_drop") and roll_out.max_retain_drop < _ANY_DROP:
         found = _too_much_lost(wave, roll_out.max_retain_drop)
     if found is None and roll_out.HasField("max_error_rate"):
         found = _too_many_failed(wave, roll_out.max_error_rate)

@@ -33,6 +33,8 @@ def told(task: Task, result: pb.ModelResult, fisher: str, request_digest: str) -
         fisher: SHA-256 of the Fisher packet that it was sent.
         request_digest: SHA-256 of what the request asks for.
     """
+    if task.state is TaskState.INEFFECTIVE and task.successor is not None:
+        return task  # until it is rolled back: another answer does not make it forget
     if result.outcome not in (*_APPLIED, *_UNFORGOTTEN):
         reason = one_line(result.error) or "its owner reported no outcome"
         return replace(task, state=TaskState.FAILED, reason=reason)

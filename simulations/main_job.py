@@ -146,9 +146,9 @@ def _preview_published(
 def _versions(topology: Topology, result: CampaignResult) -> dict[str, str]:
     """Return what every model has become; one that was not changed stands for itself."""
     changed = {
-        model: task.result.successor.id
+        model: made.id
         for model, task in result.tasks.items()
-        if task.result is not None
+        if (made := task.successor) is not None
     }
     return {model: changed.get(model, model) for model in topology.ids}
 

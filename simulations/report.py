@@ -211,6 +211,9 @@ def _campaign(result: CampaignResult, notes: list[str]) -> Campaign:
         "coverage": {
             "applied": outcomes.count("applied"),
             "already_applied": outcomes.count("already_applied"),
+            "ineffective": outcomes.count("ineffective"),
+            "not_reached": outcomes.count("not_reached"),
+            "harmful": outcomes.count("harmful"),
             "failed": outcomes.count("failed"),
             "pending": outcomes.count("pending"),
         },

@@ -80,10 +80,13 @@ def _check_dict(value: object, hint: Any, place: str) -> None:
         raise _refuse(place, "an object", value)
     if get_origin(hint) is dict:
         hints = dict.fromkeys(value, get_args(hint)[1])
+        optional: frozenset[str] = frozenset()
     else:
-        hints = get_type_hints(hint)
+        hints, optional = get_type_hints(hint), hint.__optional_keys__
     for key, item in hints.items():
         inner = f"{place}.{key}" if place else key
+        if key in optional and key not in value:
+            continue
         if key not in value:
             raise DataError(f"Expected the key {inner} in the report, but it is missing.")
         _check(value[key], item, inner)

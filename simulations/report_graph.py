@@ -11,7 +11,16 @@ from disinherit.simulations.report_verdict import number
 
 _BOX_WIDTH, _BOX_HEIGHT, _GAP, _ROW = 124.0, 44.0, 84.0, 60.0
 _LABEL_WIDTH, _LABEL_HEIGHT, _MARGIN = 30.0, 14.0, 8.0
-_MARKS = {"applied": "✓", "already_applied": "✓", "failed": "✕", "pending": "…", "untouched": ""}
+_MARKS = {
+    "applied": "✓",
+    "already_applied": "✓",
+    "ineffective": "!",
+    "not_reached": "!",
+    "harmful": "!",
+    "failed": "✕",
+    "pending": "…",
+    "untouched": "",
+}
 
 _Point = tuple[float, float]
 

@@ -36,6 +36,7 @@ def model_report(
         evaluations: `before`, `after`, `retrained` and `published`.
     """
     reply = task.result if task is not None else None
+    made = task.successor if task is not None else None
     before, after = evaluations["before"], evaluations["after"]
     dampened = reply if reply is not None and reply.alpha else None
     nothing: Evaluation = {"forget_accuracy": None, "retain_accuracy": None, "confusion": []}
@@ -46,7 +47,7 @@ def model_report(
         "upstream_roots": upstream,
         "forgotten": forgotten,
         "digest_before": record.digest,
-        "digest_after": reply.successor.digest if reply else record.digest,
+        "digest_after": made.digest if made is not None else record.digest,
         "outcome": outcome,
         "error": (task.reason if task is not None else "") or error,
         "before": before or nothing,
@@ -83,6 +84,13 @@ def outcome_of(model: str, task: Task | None, result: CampaignResult) -> ModelOu
         return "untouched"
     if task.state in (TaskState.APPLIED, TaskState.VERIFIED):
         return "already_applied" if model in result.already_applied else "applied"
+    unforgotten: Mapping[TaskState, ModelOutcome] = {
+        TaskState.INEFFECTIVE: "ineffective",
+        TaskState.NOT_REACHED: "not_reached",
+        TaskState.HARMFUL: "harmful",
+    }
+    if task.state in unforgotten:
+        return unforgotten[task.state]
     return "failed" if task.state is TaskState.FAILED else "pending"
 
 

@@ -4,10 +4,19 @@ Accuracies are in percent, 0 to 100; times in seconds. `None` always means "coul
 never zero.  One example: an untouched model has no forget set, so its forget accuracy is `None`.
 """
 
-from typing import Literal, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 Role = Literal["root", "affected", "untouched"]
-ModelOutcome = Literal["applied", "already_applied", "failed", "pending", "untouched"]
+ModelOutcome = Literal[
+    "applied",
+    "already_applied",
+    "ineffective",
+    "not_reached",
+    "harmful",
+    "failed",
+    "pending",
+    "untouched",
+]
 CampaignOutcome = Literal["complete", "partial", "failed", "unchanged"]
 
 # `lambda` is a keyword of Python, so this one key cannot be written in a class body.
@@ -145,10 +154,13 @@ class ModelReport(Lambda):
 
 
 class Coverage(TypedDict):
-    """How many affected models ended in which outcome."""
+    """How many affected models ended in which outcome; reports of 0.1.0 have four of them."""
 
     applied: int
     already_applied: int
+    ineffective: NotRequired[int]
+    not_reached: NotRequired[int]
+    harmful: NotRequired[int]
     failed: int
     pending: int
 

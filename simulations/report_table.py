@@ -9,6 +9,7 @@ from disinherit.simulations.report_check import check_report
 from disinherit.simulations.report_schema import ModelReport, Report
 from disinherit.simulations.report_verdict import (
     NULL_NOTE,
+    UNFINISHED,
     AccuracyKey,
     gap,
     has_forgotten,
@@ -42,9 +43,10 @@ def render_tables(report: Report) -> list[RenderableType]:
     parts += [Text(f"- {said}", style="yellow") for said in verdict.reservations]
     parts += [_accuracies(report, "forget_accuracy"), _accuracies(report, "retain_accuracy")]
     for model in report["models"]:
-        if model["outcome"] in ("failed", "pending"):
+        if model["outcome"] in UNFINISHED:
             reason = model["error"] or "no answer yet"
-            said = f"{model['id']} ({model['owner']}) {model['outcome']}: {reason}"
+            outcome = model["outcome"].replace("_", " ")
+            said = f"{model['id']} ({model['owner']}) {outcome}: {reason}"
             parts.append(Text(said, style="red"))
     parts += [Text(f"- {note}") for note in report["campaign"]["notes"]]
     parts.append(_times(report))
@@ -70,7 +72,7 @@ def _accuracies(report: Report, key: AccuracyKey) -> Table:
 
 
 def _outcome(model: ModelReport) -> Text:
-    style = "red" if model["outcome"] in ("failed", "pending") else ""
+    style = "red" if model["outcome"] in UNFINISHED else ""
     if is_done(model):
         style = {True: "green", False: "yellow", None: ""}[has_forgotten(model, model["after"])]
     return Text(model["outcome"].replace("_", " "), style=style)

@@ -14,7 +14,18 @@ TOLERANCE = 1.0
 RETAIN_LOSS = 3.0
 """Percentage points of retain accuracy below the reference that are worth a reservation."""
 
-_COVERED = ("applied", "already_applied", "failed", "pending")
+_COVERED = (
+    "applied",
+    "already_applied",
+    "ineffective",
+    "not_reached",
+    "harmful",
+    "failed",
+    "pending",
+)
+
+UNFINISHED = ("ineffective", "not_reached", "harmful", "failed", "pending")
+"""Outcomes of models that have not forgotten."""
 
 HEAD_NOTE = (
     "Scope “head” means suppression: only the last linear layer was changed. The model no longer "
@@ -165,7 +176,10 @@ def _sentence(report: Report, affected: Sequence[ModelReport]) -> str:
     for ids, word in (
         ([model for model in unmeasured if model not in without], "could not be measured"),
         (without, "derived from them, with none of the classes among the labels"),
-        ([m["id"] for m in affected if m["outcome"] == "failed"], "failed"),
+        (_having(affected, "ineffective"), "have not forgotten by their owners' data"),
+        (_having(affected, "not_reached"), "not reached: no class there corresponds"),
+        (_having(affected, "harmful"), "left as they were, since too much would be lost"),
+        (_having(affected, "failed"), "failed"),
         ([m["id"] for m in affected if m["outcome"] in ("pending", "untouched")], "pending"),
     ):
         if ids:
@@ -232,7 +246,7 @@ def _reservations(report: Report) -> list[str]:
     if alone:
         said.append(f"There is no retrained reference for {_join(alone)}.")
     counted = {key: sum(m["outcome"] == key for m in affected) for key in _COVERED}
-    if counted != report["campaign"]["coverage"]:
+    if counted != {**dict.fromkeys(_COVERED, 0), **report["campaign"]["coverage"]}:
         said.append("The coverage of the campaign disagrees with the outcomes of its models.")
     if not report["splits"]["disjoint"]:
         said.append("The splits share samples, so the accuracies are not held-out accuracies.")
@@ -240,6 +254,10 @@ def _reservations(report: Report) -> list[str]:
     if repeat is not None and repeat["changed"]:
         said.append(f"Sent a second time, the request changed {repeat['changed']} models again.")
     return said
+
+
+def _having(models: Sequence[ModelReport], outcome: str) -> list[str]:
+    return [model["id"] for model in models if model["outcome"] == outcome]
 
 
 def _mean(values: Sequence[float]) -> float:

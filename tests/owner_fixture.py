@@ -78,14 +78,22 @@ class PointsOwner:
         name: of the owner; its data follows from it.
         tuning: whether it keeps a tuning split.
         keeps_data: whether the training data is still there.
+        evaluates: whether it keeps an evaluation split.
     """
 
     def __init__(
-        self, root: Path, name: str, *, tuning: bool = True, keeps_data: bool = True
+        self,
+        root: Path,
+        name: str,
+        *,
+        tuning: bool = True,
+        keeps_data: bool = True,
+        evaluates: bool = True,
     ) -> None:
         self.name = name
         self.tuning = tuning
         self.keeps_data = keeps_data
+        self.evaluates = evaluates
         self.device = torch.device("cpu")
         self.store = ModelStore(root, name)
 
@@ -125,7 +133,13 @@ class PointsOwner:
         return [make_points(self.name, "tuning", record.labels, trained_on(record))]
 
     def evaluation_data(self, record: ModelRecord) -> Batches | None:
+        if not self.evaluates:
+            return None
         return [make_points(self.name, "evaluation", record.labels, record.labels)]
+
+    def lose_data(self) -> None:
+        """Have no data at all from now on: nothing to tune, measure or compute a summary with."""
+        self.tuning = self.keeps_data = self.evaluates = False
 
     def train(
         self,

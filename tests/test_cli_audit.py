@@ -54,7 +54,7 @@ def test_a_campaign_is_exported_and_verified(
     running: Running, tmp_path: Path, capsys: Capture
 ) -> None:
     submit = ("request", "submit", "--forget", "cat@r1", "--id", "q", "--alpha", "1")
-    assert run([*submit, "--lambda", "0.5", "--gauge", "0.5", "--token", secret("operator")]) == 0
+    assert run([*submit, "--lambda", "0.5", "--gauge", "3", "--token", secret("operator")]) == 0
     capsys.readouterr()
     first = tmp_path / "first.jsonl"
     noted = as_json(capsys, "audit", "export", "--out", str(first))
@@ -120,7 +120,7 @@ def test_tampering_is_found_offline_and_its_entry_named(
         monkeypatch.setenv("DISINHERIT_SERVER", running.address)
         monkeypatch.setenv("DISINHERIT_TOKEN", secret("operator"))
         submit = ("request", "submit", "--forget", "cat@r1", "--id", "q", "--alpha", "1")
-        assert run([*submit, "--lambda", "0.5", "--gauge", "0.5"]) == 0
+        assert run([*submit, "--lambda", "0.5", "--gauge", "3"]) == 0
         assert run(["request", "watch", "q"]) == 0
         capsys.readouterr()
         made = as_json(capsys, "audit", "attest", "q", "--out", str(attestation))

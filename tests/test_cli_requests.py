@@ -45,12 +45,12 @@ def the_line(capsys: Capture) -> str:
     return told.err
 
 
-METHOD = ("--alpha", "1", "--lambda", "0.5", "--gauge", "0.5")
+METHOD = ("--alpha", "1", "--lambda", "0.5", "--gauge", "3")
 SUBMIT = ("request", "submit", "--forget", "cat@r1", "--reason", "asked to", "--alpha", "1")
 
 
 def test_from_submission_to_coverage(running: Running, capsys: Capture) -> None:
-    status = as_json(capsys, *SUBMIT, "--lambda", "0.5", "--gauge", "0.5", "--deadline", "7d")
+    status = as_json(capsys, *SUBMIT, "--lambda", "0.5", "--gauge", "3", "--deadline", "7d")
     request = status["id"]
     assert re.fullmatch("forget-[0-9a-f]{12}", request)
     assert status["state"] == "awaiting_approval"
@@ -58,7 +58,7 @@ def test_from_submission_to_coverage(running: Running, capsys: Capture) -> None:
         {"model": "r1", "classes": ["cat"], "samples": [], "sample_count": 0, "salt": None}
     ]
     assert status["deadline"] is not None
-    assert as_json(capsys, *SUBMIT, "--lambda", "0.5", "--gauge", "0.5") == status
+    assert as_json(capsys, *SUBMIT, "--lambda", "0.5", "--gauge", "3") == status
     owners = {"anna": ["r1", "r4"], "ben": ["r2", "r6"], "cleo": ["r3"]}
     assert as_json(capsys, "request", "show", request) == {**status, "owners": owners}
     assert re.fullmatch("[0-9a-f]{64}", status["plan_sha256"])
@@ -132,11 +132,12 @@ def test_a_roll_out_halts_by_itself(running: Running, capsys: Capture) -> None:
     assert last.endswith(": 4 halted, 1 verified")
     covered = as_json(capsys, "coverage", "q", code=1)
     assert {one["model"]: one["wave"] for one in covered if one["owner"] == "cleo"} == {"r3": 1}
-    assert "halted in wave 1" in as_json(capsys, "request", "show", "q")["halted"]
+    assert "halted in wave 1" in as_json(capsys, "request", "show", "q", code=1)["halted"]
+    assert as_json(capsys, "request", "report", "q", code=1)["coverage"]["halted"] == 4
 
     assert run(["request", "resume", "q"]) == 2  # past a gate goes who may approve
     assert "an approver" in the_line(capsys)
-    assert as_json(capsys, "request", "show", "q")["state"] == "halted"
+    assert as_json(capsys, "request", "show", "q", code=1)["state"] == "halted"
     resumed = as_json(capsys, "request", "resume", "q", "--token", secret("approver"))
     assert resumed["state"] == "running"
     assert run(["request", "watch", "q"]) == 0
@@ -155,7 +156,7 @@ def test_how_long_old_versions_are_kept_is_said_when_submitting(
 
 def test_a_request_is_rolled_back(running: Running, capsys: Capture) -> None:
     digests = {one["id"]: one["digest"] for one in as_json(capsys, "model", "list")}
-    as_json(capsys, *SUBMIT, "--lambda", "0.5", "--gauge", "0.5", "--id", "q")
+    as_json(capsys, *SUBMIT, "--lambda", "0.5", "--gauge", "3", "--id", "q")
     approver = ("--token", secret("approver"))
     back = ("request", "rollback", "q", "--reason", "too much\nwas lost")
     assert run([*back, *approver]) == 2
@@ -222,7 +223,8 @@ def test_samples_and_clients_are_asked_for_in_the_place_of_classes(
     assert run(["samples", "digest", str(ids), *store, "--model", "r1", "--salt", "0f" * 16]) == 0
     named.write_text(capsys.readouterr().out)
     assert "cat-0" not in named.read_text()
-    asked = ("request", "submit", "--samples", str(named), *METHOD)
+    strength = ("--scope", "all", "--alpha", "3", "--lambda", "1", "--gauge", "0")
+    asked = ("request", "submit", "--samples", str(named), *strength)
     status = as_json(capsys, *asked)
     (root,) = status["roots"]
     assert (root["model"], root["classes"], root["salt"]) == ("r1", [], "0f" * 16)
@@ -232,8 +234,9 @@ def test_samples_and_clients_are_asked_for_in_the_place_of_classes(
     assert "2 samples at r1" in capsys.readouterr().out
     approver = ("--token", secret("approver"))
     as_json(capsys, "request", "approve", status["id"], *approver)
-    assert run(["request", "watch", status["id"]]) == 0
-    assert "complete: 5 verified" in capsys.readouterr().out
+    # The root fits these two samples perfectly: nothing there stands out, and it says so.
+    assert run(["request", "watch", status["id"]]) == 1
+    assert "partial: 1 ineffective, 4 verified" in capsys.readouterr().out
     status = as_json(capsys, "request", "submit", "--client", "ben")
     assert status["client"] == "ben"
     assert {root["model"] for root in status["roots"]} == {"s", "r2", "r6"}

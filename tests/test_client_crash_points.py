@@ -88,6 +88,8 @@ class Undisturbed:
 
     def apply(self, root: Path) -> list[pb.ModelResult]:
         with PointsOwner(root, "anna") as owner:
+            if self.together:  # where there is data, models are measured one by one
+                owner.lose_data()
             return list(unlearn(owner, self.task).models)
 
     def apply_and_tell(self, root: Path) -> None:

@@ -90,14 +90,15 @@ def test_digests_are_read_back_without_counting(owner: PickyOwner) -> None:
 
 def test_a_preview_is_what_unlearning_gives_and_stores_nothing(owner: PickyOwner) -> None:
     method = make_method(alpha=None, gauge=None)
-    task = make_task(owner, ["m", "n"], collect(owner, "m", ["cat"], method), method)
+    owner.train("k", LABELS[:3], 3, start=[owner.store.weights("m")])
+    task = make_task(owner, ["m", "k"], collect(owner, "m", ["cat"], method), method)
     task.models.append(pb.ModelTask(model_id="nobody"))
     before = files_of(owner.store.root)
     first, second, unknown = preview(owner, task).models
     assert files_of(owner.store.root) == before
     assert "got 'nobody'" in unknown.error
     unlearn(owner, task)
-    after = evaluate(owner, pb.EvaluateTask(model_ids=["m~forget", "n~forget"])).models
+    after = evaluate(owner, pb.EvaluateTask(model_ids=["m~forget", "k~forget"])).models
     for expected, found in zip((first, second), after, strict=True):
         assert list(found.confusion) == list(expected.confusion)
         assert found.digest == expected.digest

@@ -22,6 +22,8 @@ from disinherit.common.errors import FisherError
 from disinherit.v1 import unlearning_pb2 as pb
 
 METHOD = make_method(alpha=None, lam=None, gauge=None, rescale=True)
+CHANGED = (pb.OUTCOME_APPLIED, pb.OUTCOME_INEFFECTIVE)
+"""Where only this is asked, the question is what is changed, and not whether that is enough."""
 KEPT = tuple(name for name in LABELS if name != "cat")
 
 
@@ -106,7 +108,7 @@ def test_a_scope_without_heads_reaches_such_a_descendant(owner: NetworkOwner) ->
     owner.fit("n", deeper, start=owner.store.weights("m"), created_us=2)
     method = make_method(scope="0.*", row_scoped=True, alpha=2.0)
     _, child = forget(owner, ["m", "n"], method).models
-    assert child.outcome == pb.OUTCOME_APPLIED, child.error
+    assert child.outcome in CHANGED, child.error
     assert [selection.parameter for selection in child.selections] == ["0.weight", "0.bias"]
 
 
@@ -123,7 +125,7 @@ def test_a_model_without_a_head_is_unlearned_in_without_rows_and_gauge(
     packet = collect(owner, "m", ["cat"], method)
     assert packet.head_weight == ""
     (result,) = unlearn(owner, make_task(owner, ["m"], packet, method)).models
-    assert result.outcome == pb.OUTCOME_APPLIED, result.error
+    assert result.outcome in CHANGED, result.error
     rows = {s.parameter: list(s.rows) for s in result.selections}["heads.0.weight"]
     assert sum(map(bool, rows)) > 1  # of any class
     before, after = owner.store.weights("m"), owner.store.weights("m~forget")
@@ -215,6 +217,7 @@ def test_a_tied_root_and_an_untied_child_are_two_kinds(
             register(owner, pb.RegisterTask(scope="all"))
             method = make_method(scope=scope, alpha=5.0)
             packet = collect(owner, "tied", ["cat"], method)
+            owner.lose_data()
             models = ["tied", "free"] if first == "tied" else ["free", "tied"]
             with pytest.MonkeyPatch.context() as patch:
                 if not together:
@@ -255,6 +258,7 @@ def test_tied_and_untied_models_come_out_alike_together_and_one_by_one(tmp_path:
             register(owner, pb.RegisterTask(scope="all"))
             method = make_method(scope="2.*", alpha=1.0)
             packet = collect(owner, "tied", ["cat"], method)
+            owner.lose_data()
             with pytest.MonkeyPatch.context() as patch:
                 if not together:
                     patch.setattr(Stacking, "unlearn", lambda self, models: {})
@@ -276,6 +280,7 @@ def test_parameters_in_scope_that_the_packet_lacks_are_reported(
     register(owner, pb.RegisterTask(scope="all"))
     if not together:
         monkeypatch.setattr(Stacking, "unlearn", lambda self, models: {})
+    owner.lose_data()
     root, child = forget(owner, ["m", "n"], make_method(scope="all", alpha=20.0)).models
     assert (child.outcome, list(root.not_covered)) == (pb.OUTCOME_APPLIED, []), child.error
     assert list(child.not_covered) == ["heads.1.bias", "heads.1.weight"]
@@ -354,6 +359,7 @@ def test_why_models_go_one_by_one_is_logged_once_for_a_kind(
     for i in range(3):
         owner.fit(f"n{i}", deeper, start=owner.store.weights("m"), created_us=2 + i)
     register(owner, pb.RegisterTask(scope="all"))
+    owner.lose_data()
     with caplog.at_level(logging.INFO, "disinherit.client.stacking"):
         reply = forget(owner, ["m", "n0", "n1", "n2"])
     said = [r.getMessage() for r in caplog.records if r.name == "disinherit.client.stacking"]

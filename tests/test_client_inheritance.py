@@ -53,7 +53,7 @@ def test_every_model_is_compared_before_it_is_changed(tmp_path: Path, tuned: boo
 
     found = results(tmp_path, method, tuning=tuned)
 
-    assert all(result.outcome == pb.OUTCOME_APPLIED for result in found.values()), found
+    assert all(result.outcome != pb.OUTCOME_FAILED for result in found.values()), found
     assert found["root"].inheritance == pytest.approx(1.0)
     assert 0 < found["apart"].inheritance < 0.999
     assert not found["heir"].HasField("inheritance"), "it has no cats of its own to compare with"
@@ -147,7 +147,9 @@ def test_a_root_that_was_clipped_is_compared_at_the_scale_of_what_is_left(
         (found,) = unlearn(owner, make_task(owner, ["root"], packet, method)).models
     sent, own = (sum(float(v.double().sum()) for v in one.values()) for one in fishers)
     assert found.scale == pytest.approx(sent / own if rescale else 1.0, rel=1e-6)
-    assert found.outcome == pb.OUTCOME_APPLIED
+    # Without it, what was clipped is far too small for anything that matters to be selected.
+    expected = pb.OUTCOME_APPLIED if rescale else pb.OUTCOME_INEFFECTIVE
+    assert found.outcome == expected
 
 
 @pytest.mark.parametrize("row_scoped", [True, False])

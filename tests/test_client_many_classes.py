@@ -43,7 +43,8 @@ def open_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Opener:
 def unlearned(owner: PointsOwner, classes: list[str], method: pb.Method) -> pb.ModelResult:
     packet = collect(owner, "m", classes, method)
     (result,) = unlearn(owner, make_task(owner, ["m"], packet, method)).models
-    assert result.outcome == pb.OUTCOME_APPLIED, result.error
+    # What is changed is compared here, not whether it is enough.
+    assert result.outcome in (pb.OUTCOME_APPLIED, pb.OUTCOME_INEFFECTIVE), result.error
     return result
 
 

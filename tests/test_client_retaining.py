@@ -1,4 +1,4 @@
-"""Accuracy on what is to be kept: measured where it is asked for, and told apart from no data."""
+"""Accuracy on what is to be kept: measured wherever there is data, and told apart from no data."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,38 +6,28 @@ from pathlib import Path
 import pytest
 import torch
 from client_tasks import collect, make_method, make_task
-from owner_fixture import LABELS, PointsOwner, make_points
+from owner_fixture import LABELS, SAMPLES, PointsOwner, make_points
 from torch import Tensor
 
 from disinherit.client.evaluating import evaluate
-from disinherit.client.owner import Batches
+from disinherit.client.summaries import register
 from disinherit.client.unlearning import unlearn
-from disinherit.common.records import ModelRecord
 from disinherit.v1 import unlearning_pb2 as pb
 
 METHOD = make_method(scope="all", row_scoped=False, alpha=0.01, lam=0.01)
 
 
-class Choosy(PointsOwner):
-    """An owner that has an evaluation split, or a tuning split, or neither."""
-
-    evaluates = True
-
-    def evaluation_data(self, record: ModelRecord) -> Batches | None:
-        return super().evaluation_data(record) if self.evaluates else None
-
-
 @pytest.fixture
-def owner(tmp_path: Path) -> Iterator[Choosy]:
-    owner = Choosy(tmp_path / "anna", "anna")
+def owner(tmp_path: Path) -> Iterator[PointsOwner]:
+    owner = PointsOwner(tmp_path / "anna", "anna")
     with owner:
         owner.train("m", LABELS, created_us=1)
         yield owner
 
 
-def measured(owner: Choosy) -> pb.ModelResult:
+def measured(owner: PointsOwner) -> pb.ModelResult:
     task = make_task(owner, ["m"], collect(owner, "m", ["cat"], METHOD), METHOD)
-    task.measure_retain = True
+    task.max_retain_drop = 100  # the strengths of this module cost much
     (result,) = unlearn(owner, task).models
     assert result.outcome == pb.OUTCOME_APPLIED, result.error
     (again,) = unlearn(owner, task).models
@@ -47,7 +37,7 @@ def measured(owner: Choosy) -> pb.ModelResult:
     return result
 
 
-def kept(owner: Choosy, weights: dict[str, Tensor]) -> float:
+def kept(owner: PointsOwner, weights: dict[str, Tensor]) -> float:
     """Accuracy on all but cats, counted here."""
     network = owner.network(owner.store.record("m"))
     network.load_state_dict(weights)
@@ -59,7 +49,7 @@ def kept(owner: Choosy, weights: dict[str, Tensor]) -> float:
 
 
 @pytest.mark.parametrize("evaluates", [True, False])
-def test_it_is_the_accuracy_on_the_other_classes(owner: Choosy, evaluates: bool) -> None:
+def test_it_is_the_accuracy_on_the_other_classes(owner: PointsOwner, evaluates: bool) -> None:
     owner.evaluates = evaluates
     result = measured(owner)
     before, after = (owner.store.weights(model) for model in ("m", "m~forget"))
@@ -68,15 +58,24 @@ def test_it_is_the_accuracy_on_the_other_classes(owner: Choosy, evaluates: bool)
     assert result.retain_after < result.retain_before
 
 
-def test_without_data_nothing_is_said(owner: Choosy) -> None:
-    owner.evaluates = owner.tuning = False
+def test_without_data_nothing_is_said(owner: PointsOwner) -> None:
+    register(owner, pb.RegisterTask(scope="all"))
+    owner.lose_data()
     result = measured(owner)
     assert not result.HasField("retain_before")
     assert not result.HasField("retain_after")
 
 
-def test_it_is_measured_only_where_it_is_asked_for(owner: Choosy) -> None:
+def test_it_is_measured_whether_or_not_it_is_asked_for(owner: PointsOwner) -> None:
     task = make_task(owner, ["m"], collect(owner, "m", ["cat"], METHOD), METHOD)
     (result,) = unlearn(owner, task).models
-    assert not result.HasField("retain_before")
+    assert result.HasField("retain_before")
+    assert result.retain_samples == SAMPLES["evaluation"] * (len(LABELS) - 1)
+
+
+def test_training_data_tells_where_there_is_no_other(owner: PointsOwner) -> None:
+    owner.evaluates = owner.tuning = False
+    result = measured(owner)
+    assert result.forget.source == "training"
+    assert result.retain_samples == SAMPLES["train"] * (len(LABELS) - 1)
     assert evaluate(owner, pb.EvaluateTask(model_ids=["m~forget"])).models[0].digest

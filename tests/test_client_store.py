@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from disinherit.client.ledger import Forgotten
 from disinherit.client.store import Application, LedgerEntry, ModelStore
 from disinherit.common import folder_lock
 from disinherit.common.checkpoints import save_checkpoint, weights_digest
@@ -251,7 +252,13 @@ def test_apply_makes_successor_and_entry(store: ModelStore, root: Path) -> None:
     assert store.applied("forget-cats", digest) is None
     entry = store.apply(application)
     assert entry == LedgerEntry(
-        "forget-cats", "m", digest, "m~1", application.successor.digest, b"\x00reply"
+        "forget-cats",
+        "m",
+        digest,
+        "m~1",
+        application.successor.digest,
+        b"\x00reply",
+        forgotten=Forgotten(),
     )
     store.close()
     with ModelStore(root, "anna") as reopened:
@@ -463,12 +470,19 @@ def test_a_malformed_row_is_refused(store: ModelStore, root: Path, column: str, 
 
 
 @pytest.mark.parametrize(
-    ("version", "lacking"), [(3, ["destroyed", "structures"]), (4, ["structures"])]
+    ("version", "lacking"), [(3, ["destroyed", "structures"]), (4, ["structures"]), (5, [])]
 )
 def test_an_older_index_is_brought_up_to_date(root: Path, version: int, lacking: list[str]) -> None:
+    application = make_application()
     with ModelStore(root, "anna") as store:
-        store.add(make_record(), make_weights())
+        store.add(make_record(), make_weights(), make_fishers(), "head")
+        store.apply(application)
     with sqlite3.connect(root / "index.db") as db:
+        db.execute("DROP INDEX ledger_request")
+        db.execute("DROP INDEX ledger_successor")
+        for table in ("ledger", "rollbacks", "destroyed"):
+            db.execute(f"ALTER TABLE {table} DROP COLUMN request_digest")
+        db.execute("ALTER TABLE ledger DROP COLUMN forgotten")
         for table in lacking:
             db.execute(f"DROP TABLE {table}")
         db.execute(f"PRAGMA user_version = {version}")
@@ -478,14 +492,18 @@ def test_an_older_index_is_brought_up_to_date(root: Path, version: int, lacking:
             assert store.destroyed("m") is None
             assert store.structure("m") is None
             assert store.weights("m").keys()
+            (entry,) = store.made_by("m~1")
+            assert (entry.request_id, entry.request_digest) == ("forget-cats", "")
+            assert entry.forgotten is None
+            store.check_content("forget-cats", "f" * 64)
 
 
 @pytest.mark.parametrize(
     ("statement", "words"),
     [
-        ("PRAGMA user_version = 6", "version 5 .* got 6.*newer"),
-        ("PRAGMA user_version = 2", "version 5 .* got 2.*before the first release"),
-        ("PRAGMA user_version = 0", "version 5 .* got 0.*another program"),
+        ("PRAGMA user_version = 7", "version 6 .* got 7.*newer"),
+        ("PRAGMA user_version = 2", "version 6 .* got 2.*before the first release"),
+        ("PRAGMA user_version = 0", "version 6 .* got 0.*another program"),
         ("UPDATE store SET owner = 'bert'", r"store of 'anna' .* that of \['bert'\]"),
         ("DELETE FROM store", r"that of \[\]"),
         ("DROP TABLE models", "models"),
@@ -811,7 +829,8 @@ def test_a_crash_inside_a_commit_is_undone(store: ModelStore, root: Path, tmp_pa
         db.execute("UPDATE models SET digest = 'lost', fisher_digest = '', architecture = 'lost'")
         for number in range(50):
             db.execute(
-                "INSERT INTO ledger VALUES ('r', ?, 'd', 'm', 'd', zeroblob(9000))", (str(number),)
+                "INSERT INTO ledger VALUES ('r', ?, 'd', 'm', 'd', zeroblob(9000), '', '')",
+                (str(number),),
             )
         shutil.copytree(root, copy)
         db.execute("ROLLBACK")

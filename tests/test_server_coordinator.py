@@ -73,8 +73,9 @@ def expected_weights(world: World, model: str) -> dict[str, Tensor]:
         lam=0.5,
         exponent=1.0,
         bound=1.0,
-        gauge=0.5,
+        gauge=3.0,
         heads=[HEAD],
+        forgotten_rows=[LABELS.index(name) for name in forgotten],
     )
     assert dampened.selected_count > 0
     return {**weights, **dampened.parameters}

@@ -4,8 +4,10 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from campaign_fixture import AFFECTED, FORGET, World, broken, gone, make_request
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from owner_fixture import SAMPLES, PointsOwner
 
 from disinherit.common.attestation import DIGEST, find_fault, not_compared, read_statement
 from disinherit.common.audit_lines import read_entry
@@ -58,7 +60,7 @@ def test_a_report_says_what_was_done_to_every_version(world: World) -> None:
     times = [report.times_us[name] for name in ("received", "approved", "first_sent")]
     times += [report.times_us[name] for name in ("last_applied", "last_verified", "ended")]
     assert times == sorted(times)
-    assert set(gaps(world)) == {GapKind.SUPPRESSION, GapKind.NOT_MEASURED, GapKind.OLD_KEPT}
+    assert set(gaps(world)) == {GapKind.SUPPRESSION, GapKind.OLD_KEPT}
 
 
 def test_an_attestation_names_versions_before_and_after_and_nobody_s_words(world: World) -> None:
@@ -77,13 +79,19 @@ def test_an_attestation_names_versions_before_and_after_and_nobody_s_words(world
     assert predicate["request"]["sha256"] == request_digest(asked)
     assert predicate["request"]["roots"] == list(FORGET)
     assert predicate["coverage"] == {"affected": 5, "by_state": {"verified": 5}, "complete": True}
-    assert {"suppression", "not_measured", "old_kept"} == {gap["kind"] for gap in predicate["gaps"]}
-    assert predicate["models"][0]["parameters"] == {
-        "alpha": "1.0",
-        "lam": "0.5",
-        "gauge": "0.5",
-        "tuned": False,
+    assert {"suppression", "old_kept"} == {gap["kind"] for gap in predicate["gaps"]}
+    parameters = predicate["models"][0]["parameters"]
+    measured = parameters.pop("forget")
+    assert (measured["measure"], measured["samples"], measured["source"]) == (
+        "accuracy",
+        SAMPLES["evaluation"],
+        "evaluation",
+    )
+    assert float(measured["after"]) < float(measured["before"]) == 1
+    assert parameters == {
         "inheritance": "1.0",
+        "retain_before": parameters["retain_before"],
+        "retain_after": parameters["retain_after"],
     }
     said = json.dumps(statement).lower()
     assert not [word for word in ("jane", '"cat"', '"owl"') if word in said]
@@ -92,7 +100,10 @@ def test_an_attestation_names_versions_before_and_after_and_nobody_s_words(world
     assert again[0] == again[1]
 
 
-def test_what_is_left_open_is_said(world: World) -> None:
+def test_what_is_left_open_is_said(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.coordinator.register(["anna", "ben", "cleo"], "all")
+    for kind in ("tuning_data", "evaluation_data", "training_data"):
+        monkeypatch.setattr(PointsOwner, kind, lambda self, record: None)
     asked = make_request(scope="all")
     asked.method.ClearField("alpha")
     world.coordinator.submit(asked)

@@ -59,8 +59,9 @@ def config_of(world: World, **changes: bool | float | str) -> Config:
 
 
 def test_every_open_request_is_carried_out(world: World, logged: pytest.LogCaptureFixture) -> None:
-    world.coordinator.submit(make_request({"r1": ("cat",)}, "first"))
-    world.coordinator.submit(make_request({"r2": ("owl",)}, "second"))
+    tuned = dict.fromkeys(("alpha", "lam", "gauge"))
+    world.coordinator.submit(make_request({"r1": ("cat",)}, "first", **tuned))
+    world.coordinator.submit(make_request({"r2": ("owl",)}, "second", **tuned))
 
     app(make_grid(world), make_context(config_of(world)))
 

@@ -124,7 +124,7 @@ def test_a_canary_that_loses_too_much_halts_the_campaign_and_nothing_else_is_tou
 
 
 def test_a_retain_accuracy_that_nobody_measured_halts_it(world: World) -> None:
-    submit(world, max_retain_drop=100.0)
+    submit(world, max_retain_drop=99.0)
     world.transport.twists["cleo", "train.unlearn"] = lying(unmeasured)
     world.coordinator.run("staged")
     campaign = world.store.campaign("staged")

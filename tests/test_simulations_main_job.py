@@ -466,6 +466,9 @@ def test_a_checkpoint_damaged_on_the_way_costs_its_own_model_only(
     assert report["campaign"]["coverage"] == {
         "applied": 4,
         "already_applied": 0,
+        "ineffective": 0,
+        "not_reached": 0,
+        "harmful": 0,
         "failed": 1,
         "pending": 0,
     }

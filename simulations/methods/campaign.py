@@ -72,8 +72,9 @@ def run_campaign(
         release: conditions of every owner on what it lets out.
 
     Returns:
-        The weights that the owners' stores hold in the end; models that could not be unlearned in
-        are left out, with the reason among what was chosen.
+        The weights that the owners' stores hold in the end, with the state and the reason of models
+        that have not forgotten; models that could not be unlearned in are left out, with the reason
+        among what was chosen.
 
     Raises:
         CampaignError: if the owners cannot register, or no model could be unlearned in.
@@ -105,8 +106,10 @@ def run_campaign(
             if made is None:
                 chosen[model] = task.reason
                 continue
+            # One that would not have helped, or have cost too much, was left as it was.
+            version = task.successor.id if task.successor is not None else model
             with owners[case.subjects[model].owner]() as owner:
-                weights[model] = owner.store.weights(made.successor.id)
+                weights[model] = owner.store.weights(version)
             tune_seconds += made.tune_seconds
             chosen[model] = {
                 **(
@@ -118,6 +121,8 @@ def run_campaign(
                 "inheritance": made.inheritance if made.HasField("inheritance") else None,
                 "scale": made.scale,
             }
+            if task.state.unforgotten:
+                chosen[model] |= {"state": str(task.state), "reason": task.reason}
     if not weights:
         raise CampaignError(f"Expected a model to be unlearned in, but none was: {chosen}.")
     return Unlearned(weights, dict(transport.sent), setup_seconds, tune_seconds, chosen)
@@ -134,6 +139,8 @@ def request_of(
         owners: owner name -> how to open it.
     """
     request = pb.UnlearningRequest(id=_REQUEST, method=method)
+    # What a method costs is measured afterwards: no owner is to leave a model as it is for that.
+    request.roll_out.max_retain_drop = 100.0
     if case.granularity == "client":
         (request.client,) = {case.subjects[root].owner for root in case.roots}
         return request

@@ -1,0 +1,168 @@
+"""An owner's data as a version may use it: without all that was forgotten on the way to it.
+
+An owner keeps its data, and a version that unlearning made is derived from it all the same.  So
+whatever reads data for a version reads it here: Fisher summaries, references, repairs, tuning, and
+accuracies on what is kept.  The ledger says what was forgotten; nothing of it comes back, neither
+its gradients nor credit for recognising it.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from disinherit.client.ledger import Forgotten, LedgerEntry
+from disinherit.client.owner import Batches, Owner
+from disinherit.client.samples import known_samples, split_by_ids
+from disinherit.common.fisher import ClassFishers
+from disinherit.common.inputs import Inputs, take_rows
+from disinherit.common.labels import class_indices
+from disinherit.common.records import ModelRecord
+from disinherit.common.sample_digests import SampleDigests
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WithoutClasses:
+    """Batches without the samples of some classes.
+
+    Attributes:
+        batches: inputs and class indices.
+        classes: indices of the classes to leave out.
+    """
+
+    batches: Batches
+    classes: tuple[int, ...]
+
+    def __iter__(self) -> Iterator[tuple[Inputs, Tensor]]:
+        """Yield what is left of each batch; one of which nothing is left is skipped."""
+        for inputs, targets in self.batches:
+            left_out = torch.tensor(self.classes, dtype=targets.dtype, device=targets.device)
+            kept = ~torch.isin(targets, left_out)
+            if kept.all():
+                yield inputs, targets
+            elif kept.any():
+                yield take_rows(inputs, kept), targets[kept]
+
+
+def cleared_classes(owner: Owner, record: ModelRecord) -> tuple[int, ...]:
+    """Return the classes that were forgotten on the way to a version, as indices in its labels."""
+    cleared: set[int] = set()
+    for entry in owner.store.made_by(record.id):
+        if entry.forgotten is None:
+            cleared.update(_by_counts(owner, entry))
+        else:
+            known = [name for name in entry.forgotten.classes if name in record.labels]
+            cleared.update(class_indices(record.labels, known))
+    return tuple(sorted(cleared))
+
+
+def cleared_samples(owner: Owner, record: ModelRecord) -> list[str]:
+    """Return ids of the training samples that were forgotten on the way to a version.
+
+    Those which have left the owner's data meanwhile are not among them.
+
+    Raises:
+        DataError: if there were some, and the owner does not know samples by id.
+    """
+    return known_samples(owner, record, [*_listed(owner, record)])
+
+
+def training_data(owner: Owner, record: ModelRecord, keep: Iterable[int] = ()) -> Batches | None:
+    """Return what is left of the data that a version was trained on directly.
+
+    Args:
+        owner: the owner of the model.
+        record: the version.
+        keep: classes to leave in, although they were forgotten: to measure them.
+
+    Returns:
+        Batches; `None` if the data is gone, or nothing of it is left.
+
+    Raises:
+        DataError: if samples were forgotten on the way to it, and the owner cannot leave them out.
+    """
+    batches = owner.training_data(record)
+    if batches is None:
+        return None
+    samples = cleared_samples(owner, record)
+    if samples:
+        _, batches = split_by_ids(owner, record, samples)
+    return _or_none(_without(batches, cleared_classes(owner, record), keep))
+
+
+def tuning_data(owner: Owner, record: ModelRecord, keep: Iterable[int] = ()) -> Batches | None:
+    """Return the owner's tuning split for a version, without classes that were forgotten before.
+
+    Arguments are those of `training_data`.
+    """
+    batches = owner.tuning_data(record)
+    if batches is None:
+        return None
+    return _or_none(_without(batches, cleared_classes(owner, record), keep))
+
+
+def evaluation_data(owner: Owner, record: ModelRecord, keep: Iterable[int] = ()) -> Batches | None:
+    """Return the owner's evaluation split for a version, without classes forgotten before.
+
+    Arguments are those of `training_data`.
+    """
+    batches = owner.evaluation_data(record)
+    if batches is None:
+        return None
+    return _or_none(_without(batches, cleared_classes(owner, record), keep))
+
+
+def split_training_data(
+    owner: Owner, record: ModelRecord, samples: Sequence[str]
+) -> tuple[Batches, Batches]:
+    """Return some training samples of a version, and what is left to be kept beside them.
+
+    Args:
+        owner: the owner of the model.
+        record: the version.
+        samples: ids.
+
+    Raises:
+        DataError: if the owner does not know samples by id, or cannot give them.
+    """
+    forget, kept = split_by_ids(owner, record, samples)
+    earlier = set(cleared_samples(owner, record)) - set(samples)
+    if earlier:
+        _, kept = split_by_ids(owner, record, [*samples, *sorted(earlier)])
+    return forget, _without(kept, cleared_classes(owner, record))
+
+
+def without_cleared(owner: Owner, record: ModelRecord, fishers: ClassFishers) -> ClassFishers:
+    """Return a version's registered Fisher sums without classes forgotten on the way to it."""
+    left = [index for index in cleared_classes(owner, record) if fishers.counts[index]]
+    return fishers.without(left) if left else fishers
+
+
+def _without(batches: Batches, classes: Iterable[int], keep: Iterable[int] = ()) -> Batches:
+    left_out = tuple(sorted(set(classes) - set(keep)))
+    return WithoutClasses(batches, left_out) if left_out else batches
+
+
+def _or_none(batches: Batches) -> Batches | None:
+    """Return batches of which something is left, or `None`."""
+    if isinstance(batches, WithoutClasses) and next(iter(batches), None) is None:
+        return None
+    return batches
+
+
+def _listed(owner: Owner, record: ModelRecord) -> Iterator[SampleDigests]:
+    for entry in owner.store.made_by(record.id):
+        said = entry.forgotten or Forgotten()
+        if said.samples:
+            yield SampleDigests(said.salt, said.samples)
+
+
+def _by_counts(owner: Owner, entry: LedgerEntry) -> list[int]:
+    """Return what an entry of an older Disinherit cleared, by what the summaries lost by it."""
+    if owner.store.destroyed(entry.model_id) or owner.store.destroyed(entry.successor_id):
+        return []
+    before, after = owner.store.fishers(entry.model_id), owner.store.fishers(entry.successor_id)
+    if before is None or after is None:
+        return []
+    return ((before[0].counts > 0) & (after[0].counts == 0)).nonzero().flatten().tolist()
