@@ -8,6 +8,7 @@ one.  So is a file that was put in the place of another: who has it open would w
 else can see.
 """
 
+import sqlite3
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -75,6 +76,35 @@ class Database:
                 lock = text("SELECT pg_advisory_xact_lock(:key)")
                 connection.execute(lock, {"key": _WRITERS_LOCK})
             yield connection
+
+    def check_writable(self) -> None:
+        """Begin to write, and leave it at that; somebody else who writes is as good a sign.
+
+        Raises:
+            StoreError: if nothing can be written.
+        """
+        with self._errors(), self._engine.connect() as connection:
+            if connection.dialect.name == "sqlite":
+                # Past what begins a transaction here, so that it waits for nobody.
+                raw = connection.connection.driver_connection
+                assert raw is not None
+                raw.execute("PRAGMA busy_timeout=0")
+                try:
+                    raw.execute("BEGIN IMMEDIATE")
+                    # In memory only; SQLite takes the beginning alone for a reader's where it
+                    # cannot write.
+                    (version,) = raw.execute("PRAGMA user_version").fetchone()
+                    raw.execute(f"PRAGMA user_version={version}")
+                    raw.execute("ROLLBACK")
+                except sqlite3.Error as error:
+                    if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                        raise StoreError(
+                            f"Expected to be able to write to {self.name!r}, but: {error}."
+                        ) from error
+            elif connection.scalar(text("SELECT current_setting('transaction_read_only')")) == "on":
+                raise StoreError(
+                    f"Expected to be able to write to {self.name!r}, but it is read-only."
+                )
 
     @contextmanager
     def _in_turn(self) -> Iterator[None]:

@@ -1,7 +1,10 @@
 """Health that is true, and a schema that can be asked for."""
 
+import shutil
+import sqlite3
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +16,12 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from service_fixture import Running, secret, serving
 
 from disinherit.common.errors import StoreError
+from disinherit.server.database import Database
 from disinherit.server.service.health import HealthMonitor, check_store
+from disinherit.server.store import CoordinatorStore
 
 Status = health_pb2.HealthCheckResponse
+PAGES = "SELECT name, rootpage FROM sqlite_master WHERE type = 'table'"
 NAME = "disinherit.v1.Coordinator"
 VIEWER = [("authorization", f"Bearer {secret('viewer')}")]
 
@@ -109,6 +115,56 @@ def test_a_file_that_is_no_store_does_not_answer(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
         with pytest.raises(StoreError, match=name):
             check_store(tmp_path / name)
+
+
+def test_a_disk_without_room_is_not_serving(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with serving(tmp_path) as running:
+        assert status(running) == Status.SERVING
+        free = shutil.disk_usage(tmp_path)
+        with monkeypatch.context() as full:
+            full.setattr(shutil, "disk_usage", lambda _: free._replace(free=4096))
+            await_status(running, Status.NOT_SERVING)
+            assert "not serving: Expected 1048576 free bytes" in caplog.text
+        await_status(running, Status.SERVING)
+
+
+def test_a_database_that_cannot_be_written_does_not_serve_and_a_writer_does_not_matter(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "coordinator.db"
+    CoordinatorStore(path).close()
+    check_store(path)
+    writing = sqlite3.connect(path, isolation_level=None)
+    writing.execute("BEGIN IMMEDIATE")
+    started = time.monotonic()
+    check_store(path)
+    assert time.monotonic() - started < 5
+    writing.execute("ROLLBACK")
+    writing.close()
+    database = Database(f"sqlite:///file:{path}?mode=ro&uri=true")
+    try:
+        with pytest.raises(StoreError, match="readonly"):
+            database.check_writable()
+    finally:
+        database.close()
+
+
+@pytest.mark.parametrize("table", ["request", "campaign", "audit"])
+def test_a_damaged_table_does_not_serve(tmp_path: Path, table: str) -> None:
+    path = tmp_path / "coordinator.db"
+    CoordinatorStore(path).close()
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        (size,) = database.execute("PRAGMA page_size").fetchone()
+        named = dict(database.execute(PAGES))
+    (found,) = (page for name, page in named.items() if name.startswith(table))
+    with path.open("r+b") as file:
+        file.seek((found - 1) * size)
+        file.write(b"\xff" * size)
+    with pytest.raises(StoreError, match="malformed"):
+        check_store(path)
 
 
 def test_reflection_lists_the_services(tmp_path: Path) -> None:

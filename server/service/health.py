@@ -1,9 +1,11 @@
-"""A health service that says SERVING only while the store answers.
+"""A health service that says SERVING only while the store can be read and written.
 
-Whether it does is asked anew every few seconds, over a new connection: one that is held open may
+Whether it can is asked anew every few seconds, over a new connection: one that is held open may
 still read a file that is gone.
 """
 
+import logging
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -14,30 +16,50 @@ from sqlalchemy import select
 
 from disinherit.common.errors import DisinheritError, StoreError
 from disinherit.server.database import Database
-from disinherit.server.tables import REQUESTS
+from disinherit.server.tables import MODELS
+
+_LOG = logging.getLogger(__name__)
 
 SERVICES = ("", "disinherit.v1.Coordinator")
 CAMPAIGNS = "disinherit.v1.Campaigns"
 """Not served while the coordinator asks no owner for anything, as it has lost history."""
 
 
+_FREE_BYTES = 2**20
+"""On the disk of an SQLite file: what the smallest step of a campaign needs, many times over."""
+
+
 def check_store(url: str | Path) -> None:
-    """Ask the store something.
+    """Read something of every table of the store, and see whether it could be written.
+
+    Nothing is written, as that would keep a disk busy for ever.
 
     Args:
         url: as for `CoordinatorStore`.
 
     Raises:
-        StoreError: if it does not answer.
+        StoreError: if it does not answer, or nothing can be written.
     """
     database = Database(url)
-    if database.file is not None and not database.file.is_file():
-        raise StoreError(f"Expected a coordinator database at {database.name!r}, but it is gone.")
+    if database.file is not None:
+        _check_file(database.file, database.name)
     try:
         with database.reading() as db:
-            db.execute(select(REQUESTS.c.id).limit(1)).all()
+            for table in MODELS.metadata.sorted_tables:
+                db.execute(select(table).limit(1)).all()
+        database.check_writable()
     finally:
         database.close()
+
+
+def _check_file(file: Path, name: str) -> None:
+    if not file.is_file():
+        raise StoreError(f"Expected a coordinator database at {name!r}, but it is gone.")
+    free = shutil.disk_usage(file.parent).free
+    if free < _FREE_BYTES:
+        raise StoreError(
+            f"Expected {_FREE_BYTES} free bytes on the disk of {name!r}, but there are {free}."
+        )
 
 
 class HealthMonitor:
@@ -61,6 +83,7 @@ class HealthMonitor:
         self._check = check
         self._lost = lost
         self._interval = interval
+        self._problem = ""
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="health", daemon=True)
 
@@ -91,9 +114,20 @@ class HealthMonitor:
         """Return whether the store answers, and whether campaigns go on."""
         try:
             self._check()
-            return True, not self._lost()
-        except DisinheritError:
+            lost = self._lost()
+        except DisinheritError as error:
+            self._note(str(error))
             return False, False
+        self._note("")
+        return True, not lost
+
+    def _note(self, problem: str) -> None:
+        """Log what is wrong, once as long as it stays the same."""
+        if problem and problem != self._problem:
+            _LOG.error("not serving: %s", problem)
+        elif self._problem and not problem:
+            _LOG.info("serving again")
+        self._problem = problem
 
     def _tell(self, sound: tuple[bool, bool]) -> None:
         status = health_pb2.HealthCheckResponse
