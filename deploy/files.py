@@ -35,6 +35,7 @@ PACKETS = "packets"
 """Name of the folder of Fisher packets where the database is no file that they could lie beside."""
 
 _SIGNING_KEY = "signing.pem"
+"""Name of the key that signs records, beside the key of the authority."""
 
 ROLES = ("operator", "approver")
 """Who gets a token at first."""
@@ -86,6 +87,11 @@ class FleetFiles:
         return self.authority / "ca.pem"
 
     @property
+    def public_ca(self) -> Path:
+        """Copy of it, for programs that have nothing to do with the authority."""
+        return self.root / "ca.pem"
+
+    @property
     def certificate(self) -> Path:
         """Certificate of the coordinator's machine."""
         return self.root / "server.pem"
@@ -104,6 +110,11 @@ class FleetFiles:
     def owners(self) -> Path:
         """Whose Flower node has which key."""
         return self.root / "owners.toml"
+
+    @property
+    def proxy(self) -> Path:
+        """Folder of the proxy: its configuration, and copies of the certificates and the key."""
+        return self.root / "proxy"
 
     @property
     def flower_home(self) -> Path:
@@ -155,6 +166,7 @@ def write_coordinator(files: FleetFiles, database: str, *, approval: bool) -> No
     try:
         files.root.mkdir(parents=True, exist_ok=True, mode=0o700)
         authority = CertificateAuthority.open(files.authority)
+        write_atomic(files.public_ca, authority.certificate)
         if not files.key.exists() or authority.is_due(files.certificate.read_bytes()):
             pair = authority.issue_server(files.hosts)
             write_atomic(files.certificate, pair.certificate)
@@ -240,14 +252,13 @@ def _service(files: FleetFiles, database: str, approval: bool) -> str:
         "tls": {"certificate": files.certificate.name, "key": files.key.name},
         "agents": {"authority": files.authority.name, **listening, "hosts": list(files.hosts)},
     }
-    if on_server:
-        settings["signing"] = {"key": _SIGNING_KEY}
+    settings["signing"] = {"key": f"{files.authority.name}/{_SIGNING_KEY}"}
     return tomli_w.dumps(settings)
 
 
 def _connection(files: FleetFiles) -> str:
     values = {
         "address": f"{HOST}:{files.ports.superlink}",
-        "root-certificates": os.fspath(files.ca),
+        "root-certificates": os.fspath(files.public_ca),
     }
     return tomli_w.dumps({"superlink": {CONNECTION: values}})

@@ -57,7 +57,7 @@ def superlink(files: FleetFiles) -> Program:
     words = (
         "flower-superlink",
         *("--host", HOST, "--port", str(files.ports.superlink)),
-        *("--ssl-ca-certfile", str(files.ca)),
+        *("--ssl-ca-certfile", str(files.public_ca)),
         *("--ssl-certfile", str(files.certificate), "--ssl-keyfile", str(files.key)),
         *("--database", str(files.root / "superlink.db")),
         "--enable-supernode-auth",

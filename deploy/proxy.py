@@ -1,10 +1,11 @@
 """The proxy in front of the SuperLink: nginx, with the configuration in `nginx.conf`."""
 
 import shutil
+import stat
 from pathlib import Path
 
-from disinherit.common.checkpoints import write_atomic
 from disinherit.common.errors import InputError
+from disinherit.common.private_files import write_private
 from disinherit.deploy.files import FleetFiles
 from disinherit.deploy.ports import HOST
 from disinherit.deploy.programs import PROXY, Program
@@ -37,7 +38,10 @@ def require_nginx() -> str:
 
 
 def write_proxy(files: FleetFiles) -> Path:
-    """Write the proxy's configuration, and return where it is.
+    """Write the proxy's folder, and return where its configuration is.
+
+    The program that the network reaches has copies of the three files that it needs, so that it can
+    be a user that reads nothing else.
 
     Args:
         files: of the fleet; certificates are there.
@@ -45,16 +49,19 @@ def write_proxy(files: FleetFiles) -> Path:
     text = CONFIGURATION.read_text()
     text = text.replace(f"listen {_LISTEN} ", f"listen {files.address}:{files.ports.nodes} ")
     text = text.replace(f"server {_SUPERLINK};", f"server {HOST}:{files.ports.superlink};")
-    for name, path in (
-        ("server.pem", files.certificate),
-        ("server.key", files.key),
-        ("ca.pem", files.ca),
-    ):
-        text = text.replace(f" {name};", f' "{path}";')
-    folder = files.root / "proxy"
+    folder = files.proxy
     folder.mkdir(exist_ok=True)
-    configuration = folder / "nginx.conf"
-    write_atomic(configuration, text.encode())
+    # For a group of its own where its folder passes one on to what is in it.
+    mode = 0o640 if folder.stat().st_mode & stat.S_ISGID else 0o600
+    configuration = folder / CONFIGURATION.name
+    for path, content in (
+        (folder / files.certificate.name, files.certificate.read_bytes()),
+        (folder / files.key.name, files.key.read_bytes()),
+        (folder / files.ca.name, files.ca.read_bytes()),
+        (configuration, text.encode()),
+    ):
+        write_private(path, content)
+        path.chmod(mode)
     return configuration
 
 

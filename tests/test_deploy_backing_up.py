@@ -133,7 +133,7 @@ def test_a_copy_is_for_its_user_alone_and_leaves_out_what_is_made_anew(tmp_path:
     assert copied.key.read_bytes() == files.key.read_bytes()
     assert {path.name for path in copied.root.iterdir()} == {
         *("authority", "deployment.json", "flwr", "nodes", "owners.toml", "serve.toml"),
-        *("server.key", "server.pem", "tokens.toml", "operator.token", "approver.token"),
+        *("server.key", "server.pem", "tokens.toml", "operator.token", "approver.token", "ca.pem"),
     }
     with pytest.raises(InputError, match="is there already"):
         back_up(files, tmp_path / "copy")

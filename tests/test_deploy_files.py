@@ -22,7 +22,8 @@ def test_every_file_reads_back_in_a_folder_of_any_name(name: str, tmp_path: Path
     assert service["agents"]["hosts"] == list(files.hosts)
     assert tomllib.loads(files.agent("anna").read_text())["ca"] == str(files.ca)
     flower = tomllib.loads((files.flower_home / "config.toml").read_text())
-    assert flower["superlink"][CONNECTION]["root-certificates"] == str(files.ca)
+    assert flower["superlink"][CONNECTION]["root-certificates"] == str(files.public_ca)
+    assert files.public_ca.read_bytes() == files.ca.read_bytes()
     roles = [
         token["role"] for token in tomllib.loads((files.root / "tokens.toml").read_text())["token"]
     ]

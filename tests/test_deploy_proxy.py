@@ -6,6 +6,7 @@ That is the reason for the proxy, and is tried here first.
 
 import functools
 import http.client
+import socket
 import ssl
 from collections.abc import Iterator
 
@@ -120,6 +121,11 @@ def test_no_spelling_of_a_path_leads_around_it(site: Site, path: str) -> None:
     assert site.call(site.files.ports.nodes, path) in (400, 403)
 
 
+@pytest.mark.parametrize("end", ["%0a", "%0d%0a", "%0a%0a"])
+def test_a_line_feed_at_the_end_does_not_reach_the_superlink(site: Site, end: str) -> None:
+    assert site.call(site.files.ports.nodes, f"/v1/fleet/pull-messages{end}") == 403
+
+
 def test_a_path_that_ends_at_the_fleet_arrives_as_such(site: Site) -> None:
     # Not as it was written, which the SuperLink would take for a call to its Control API.
     assert site.call(site.files.ports.nodes, "/v1/control/../fleet/pull-messages") == 401
@@ -148,3 +154,27 @@ def test_a_node_works_through_the_proxy_once_its_key_is_registered(site: Site) -
     admit_node(files, OWNER, files.node_public_key(OWNER))  # the same again
     processes.restart(OWNER)
     processes.wait_for(OWNER, "be online", lambda: '"online"' in site.nodes(), 60.0)
+
+
+@pytest.mark.parametrize(
+    ("cipher", "taken"),
+    [
+        ("ECDHE-ECDSA-AES256-GCM-SHA384", True),
+        ("ECDHE-ECDSA-CHACHA20-POLY1305", True),
+        ("ECDHE-ECDSA-AES256-SHA384", False),
+        ("ECDHE-ECDSA-AES128-SHA", False),
+    ],
+)
+def test_the_proxy_takes_no_cipher_that_is_not_authenticated(
+    site: Site, cipher: str, taken: bool
+) -> None:
+    context = ssl.create_default_context(cafile=str(site.files.ca))
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(cipher)
+    with socket.create_connection((HOST, site.files.ports.nodes), 30) as plain:
+        try:
+            with context.wrap_socket(plain, server_hostname=HOST) as secured:
+                chosen = (secured.cipher() or ("",))[0]
+        except ssl.SSLError:
+            chosen = ""
+    assert (chosen == cipher) is taken

@@ -10,11 +10,16 @@ from typing import Any
 
 import pytest
 import yaml
+from agent_fixture import wait_for
+from ports_fixture import free_block
 
-from disinherit.deploy import programs, proxy
-from disinherit.deploy.files import FleetFiles, Ports
+from disinherit.common.limits import CONNECTIONS
+from disinherit.deploy import healthy, programs, proxy
+from disinherit.deploy.files import ROLES, FleetFiles, Ports
 from disinherit.deploy.preparing import FIRST_PORT, OWN_PORTS, prepare
 from disinherit.deploy.programs import Program
+from disinherit.server.service.hosting import Service
+from disinherit.server.service.settings import read_settings
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"
@@ -56,7 +61,9 @@ def expected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Progr
 def test_units_run_what_up_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, program in expected(tmp_path, monkeypatch).items():
         service = read_service(name)
-        words = shlex.split(service["ExecStart"])
+        own = f"{STATE}-proxy/"  # the same files, copied for a user of its own
+        words = [word.replace(own, f"{STATE}/proxy/") for word in shlex.split(service["ExecStart"])]
+        words = [word.replace(f"{STATE}-proxy", f"{STATE}/proxy") for word in words]
         assert [word.removeprefix(INSTALLED) for word in words] == list(program.words), name
         if name in ("superlink", "run"):
             said = shlex.split(service["Environment"])
@@ -88,6 +95,8 @@ def test_systemd_takes_a_unit_and_finds_it_hardened(path: Path, tmp_path: Path) 
     text = text.replace("/usr/sbin/nginx", f"{binaries}/nginx")
     program = read_service(path.stem.removeprefix("disinherit-"))["ExecStart"].split()[0]
     (binaries / Path(program).name).symlink_to("/bin/true")
+    if not (binaries / "python").exists():
+        (binaries / "python").symlink_to("/bin/true")
     unit = tmp_path / path.name
     unit.write_text(text)
     for words in (["verify"], ["security", "--offline=yes", "--threshold=25"]):
@@ -95,6 +104,47 @@ def test_systemd_takes_a_unit_and_finds_it_hardened(path: Path, tmp_path: Path) 
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stdout + done.stderr
         assert not done.stderr or words[0] == "security", done.stderr
+
+
+def test_the_program_that_the_network_reaches_has_three_files_and_a_user_of_its_own(
+    tmp_path: Path,
+) -> None:
+    service = read_service("proxy")
+    others = {read_service(name)["User"] for name in ("coordinator", "superlink", "run")}
+    assert service["User"] not in others
+    assert service["StateDirectory"] == "disinherit-proxy"
+    copied = service["ExecStartPre"].split()
+    assert copied[0] == "+/usr/bin/install"
+    sources = {Path(word) for word in copied if word.startswith(f"{STATE}/")}
+    made = prepare(tmp_path / "d", hosts=["fleet.example.org"])
+    written = {STATE / path.relative_to(made.root) for path in made.proxy.iterdir()}
+    assert sources == written
+    assert {path.name for path in written} == {"nginx.conf", "server.pem", "server.key", "ca.pem"}
+    assert str(made.root) not in (made.proxy / "nginx.conf").read_text()
+    assert {path.stat().st_mode & 0o777 for path in made.proxy.iterdir()} == {0o600}
+    made.proxy.chmod(0o2770)  # as of a volume that another group uses
+    again = prepare(made.root)
+    assert {path.stat().st_mode & 0o777 for path in again.proxy.iterdir()} == {0o640}
+
+
+@pytest.mark.parametrize("name", ["superlink", "run"])
+def test_what_works_on_the_database_cannot_sign(name: str, tmp_path: Path) -> None:
+    made = prepare(tmp_path / "d")
+    hidden = read_service(name)["InaccessiblePaths"].replace("-/", "/").split()
+    settings = read_settings(made.service, {}, {})
+    assert settings.signing_key is not None
+    for path in (made.authority, settings.signing_key, *map(made.token_file, ROLES)):
+        there = str(STATE / path.relative_to(made.root))
+        assert any(there == one or there.startswith(f"{one}/") for one in hidden), there
+
+
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
+def test_a_unit_has_bounds(path: Path) -> None:
+    service = read_service(path.stem.removeprefix("disinherit-"))
+    assert int(service["LimitNOFILE"]) >= 2 * CONNECTIONS.most
+    assert int(service["TasksMax"]) > 0
+    owners = path.stem in ("disinherit-agent", "disinherit-supernode")  # whose models may be large
+    assert owners or service["MemoryMax"]
 
 
 def services() -> dict[str, Any]:
@@ -120,6 +170,34 @@ def test_containers_are_hardened_and_the_superlink_is_not_published() -> None:
         assert name == "network" or "ports" not in service, name
     published = {int(pair.partition(":")[0]) for pair in made["network"]["ports"]}
     assert published == {PORTS.service, PORTS.agents, PORTS.enrol, PORTS.nodes}
+
+
+def test_containers_have_bounds_and_see_only_what_is_theirs() -> None:
+    made = services()
+    for name, service in made.items():
+        assert service["mem_limit"], name
+        assert service["pids_limit"] > 0, name
+        assert service["ulimits"]["nofile"] >= 2 * CONNECTIONS.most, name
+    mounted = {name: [one.partition(":")[0] for one in made[name]["volumes"]] for name in made}
+    assert mounted["proxy"] == ["proxy"]
+    assert made["proxy"]["user"] == "10002:10002"
+    assert [name for name in made if "authority" in mounted[name]] == ["prepare", "coordinator"]
+    check = made["coordinator"]["healthcheck"]["test"]
+    assert check[1:4] == ["python", "-m", healthy.__name__]
+
+
+def test_health_is_asked_over_tls(tmp_path: Path) -> None:
+    first = free_block(OWN_PORTS)
+    made = prepare(tmp_path / "d", first)
+    assert not healthy.is_healthy(made.public_ca, first)
+    service = Service(read_settings(made.service, {}, {}), health_seconds=0.05)
+    service.start()
+    try:
+        assert healthy.is_healthy(made.public_ca, first, 20.0)
+        (made.root / "coordinator.db").rename(made.root / "away.db")
+        wait_for(lambda: not healthy.is_healthy(made.public_ca, first))
+    finally:
+        service.stop(0.5)
 
 
 def test_the_image_installs_parts_that_there_are() -> None:
