@@ -14,6 +14,7 @@ from disinherit.client.owner import Owner
 from disinherit.client.release import OPEN, ReleasePolicy
 from disinherit.client.releasing import forget_fishers
 from disinherit.client.rolling_back import roll_back
+from disinherit.client.shown_heads import forgetting, releasing
 from disinherit.client.summaries import register
 from disinherit.client.unlearning import unlearn
 from disinherit.v1 import unlearning_pb2 as pb
@@ -46,9 +47,9 @@ def handlers(policy: ReleasePolicy = OPEN) -> Mapping[str, Handler]:
     return {
         "query.identify": Handler(pb.Identity, identify),
         "query.register": Handler(pb.RegisterTask, partial(register, policy=policy)),
-        "query.fisher": Handler(pb.FisherTask, partial(forget_fishers, policy=policy)),
+        "query.fisher": Handler(pb.FisherTask, partial(releasing(forget_fishers), policy=policy)),
         "query.notice": Handler(pb.NoticeTask, take_notice),
-        "train.unlearn": Handler(pb.UnlearnTask, unlearn),
+        "train.unlearn": Handler(pb.UnlearnTask, forgetting(unlearn)),
         "train.rollback": Handler(pb.RollBackTask, roll_back),
         "train.destroy": Handler(pb.DestroyTask, destroy),
         "evaluate.panel": Handler(pb.EvaluateTask, evaluate),
