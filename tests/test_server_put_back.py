@@ -59,7 +59,8 @@ def test_owners_that_were_shown_a_later_log_refuse_and_tell(world: World, grown:
 
     world = put_back(world, copy, keys=True)
     for number in range(40 if grown else 0):  # the log is longer than what owners were shown
-        world.store.submit(make_request({"r1": ("dog",)}, f"other-{number}"), [])
+        other = make_request({"r1": ("dog",)}, f"other-{number}")
+        world.store.submit(other, [], approval=True)
     world.coordinator.submit(make_request({"r1": ("dog",)}, "third"))
     world.coordinator.run("third")
     assert world.store.history_lost().startswith("owner ")
