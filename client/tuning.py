@@ -100,7 +100,7 @@ class Pinned:
 
     def __post_init__(self) -> None:
         for name, value in (("alpha", self.alpha), ("lambda", self.lam)):
-            if value is not None and not 0 < value < math.inf:
+            if value is not None and not 0 < value <= torch.finfo(torch.float32).max:
                 raise InputError(f"Expected a positive finite {name}, but got {value}.")
         if self.gauge is not None:
             check_strength(self.gauge)

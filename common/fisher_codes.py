@@ -4,7 +4,8 @@ Dampening compares Fishers by their ratios, and these span many orders of magnit
 matters is the *relative* error, which both short encodings bound:
 
 `bfloat16`
-    8 bits of precision: at most 2⁻⁸ = 0.4%.
+    8 bits of precision: at most 2⁻⁸ = 0.4%.  It reaches from 2⁻¹²⁶ to 3.39e38; what is larger
+    becomes the largest, and what is smaller is less precise, and zero below 2⁻¹³⁴.
 `log8`
     For each row r of a tensor (its first dimension; a vector is one row), with the largest value
     M_r, the smallest positive value m_r, and l_r = max(log₂ m_r, log₂ M_r - 32)::
@@ -14,8 +15,8 @@ matters is the *relative* error, which both short encodings bound:
         x    = 2^(l_r + (code - 1) step_r)
 
     At most 2^(step_r / 2) - 1: 4.5% for a row that spans 32 powers of two, 0.9% for one that spans
-    six.  What is smaller than 2⁻³² of the largest value of its row becomes zero, which selects
-    nothing.
+    six, also beyond the range of float32.  What is smaller than 2⁻³² of the largest value of its
+    row becomes zero, which selects nothing.
 """
 
 from collections.abc import Mapping
@@ -33,6 +34,7 @@ which it cannot compute."""
 
 _STEPS = 254
 _SPAN = 32.0
+_NORMAL = 126.0  # powers of two that float32 reaches in full precision, and 2^0.99 besides
 
 
 @torch.no_grad()
@@ -52,7 +54,7 @@ def encode_values(values: Mapping[str, Tensor], encoding: Encoding) -> dict[str,
     if encoding is Encoding.BFLOAT16:
         # Rounding up beyond the largest bfloat16 would make an infinity.
         largest = torch.finfo(torch.bfloat16).max
-        return {name: value.clamp(max=largest).bfloat16() for name, value in values.items()}
+        return {name: _wide(value).clamp(max=largest).bfloat16() for name, value in values.items()}
     stored = {}
     for name, value in values.items():
         stored[_CODES + name], stored[_SCALES + name] = _to_codes(value)
@@ -69,7 +71,8 @@ def decode_values(stored: Mapping[str, Tensor], encoding: Encoding, what: str) -
         what: what they are, for the error message.
 
     Returns:
-        Parameter name -> tensor: as it was for `full`, in float32 else.
+        Parameter name -> tensor: as it was for `full`; else in float32, or in float64 where `log8`
+        codes reach beyond its range.
 
     Raises:
         FisherError: if they are not stored so.
@@ -98,6 +101,11 @@ def decode_values(stored: Mapping[str, Tensor], encoding: Encoding, what: str) -
     }
 
 
+def _wide(value: Tensor) -> Tensor:
+    """Return values in float32 or float64."""
+    return value.to(torch.promote_types(value.dtype, torch.float32))
+
+
 def _rows(shape: torch.Size) -> int:
     return shape[0] if len(shape) > 1 else 1
 
@@ -107,7 +115,7 @@ def _to_codes(value: Tensor) -> tuple[Tensor, Tensor]:
     if not value.numel():
         empty = torch.zeros(rows, 2, dtype=torch.float32, device=value.device)
         return torch.zeros(value.shape, dtype=torch.uint8, device=value.device), empty
-    logs = value.reshape(rows, -1).float().log2()
+    logs = _wide(value).reshape(rows, -1).log2()
     zero = logs == -torch.inf
     high = logs.amax(1, keepdim=True)
     low = logs.masked_fill(zero, torch.inf).amin(1, keepdim=True)
@@ -117,7 +125,7 @@ def _to_codes(value: Tensor) -> tuple[Tensor, Tensor]:
     step = (high - low) / _STEPS
     places = logs.sub_(low).div_(step.masked_fill(step == 0, 1.0))
     codes = places.round_().clamp_(max=_STEPS).add_(1).masked_fill_(zero, 0.0).clamp_(min=0.0)
-    return codes.to(torch.uint8).view(value.shape), torch.cat([low, step], 1)
+    return codes.to(torch.uint8).view(value.shape), torch.cat([low, step], 1).float()
 
 
 def _from_codes(name: str, codes: Tensor, scales: Tensor, what: str) -> Tensor:
@@ -135,5 +143,7 @@ def _from_codes(name: str, codes: Tensor, scales: Tensor, what: str) -> Tensor:
     if not codes.numel():
         return torch.zeros(codes.shape, device=codes.device)
     flat = codes.reshape(rows, -1)
-    values = flat.float().sub_(1).mul_(step).add_(low).exp2_()
+    reach = torch.cat([low, low + _STEPS * step])
+    dtype = torch.float32 if reach.abs().max() < _NORMAL else torch.float64
+    values = flat.to(dtype).sub_(1).mul_(step).add_(low).exp2_()
     return values.masked_fill_(flat == 0, 0.0).view(codes.shape)

@@ -182,7 +182,11 @@ class Sweep:
         self._heads: dict[float, dict[str, Tensor]] = {}
         self._start = dict(parameters)
         for name, value in self._own_head.items():
+            # Factors in full: rounded once more before they are multiplied, they would differ.
             dtype = torch.promote_types(value.dtype, torch.float32)
+            for fisher in (forget, reference):
+                if name in fisher:
+                    dtype = torch.promote_types(dtype, fisher[name].dtype)
             self._start[name] = torch.ones_like(value, dtype=dtype)
 
     @torch.no_grad()

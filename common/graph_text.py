@@ -7,6 +7,7 @@ attributes beyond those of the schema are ignored.
 
 import io
 import json
+import sys
 from collections.abc import Collection, Mapping
 from enum import StrEnum
 from types import UnionType
@@ -189,8 +190,13 @@ def _scale_from_dict(data: object, where: str) -> FisherScale | None:
     inside = f"the Fisher scale of {where}"
     given = _take(data, _SCALE, dict, where)
     sums = _take(given, "sums", list, inside)
-    if not all(isinstance(value, int | float) for value in sums):
-        raise GraphError(f"Expected numbers as 'sums' of {inside}, but got {sums!r:.80}.")
+    if not all(
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and abs(value) <= sys.float_info.max
+        for value in sums
+    ):
+        raise GraphError(f"Expected finite numbers as 'sums' of {inside}, but got {sums!r:.80}.")
     return FisherScale(_take(given, "scope", str, inside), tuple(float(value) for value in sums))
 
 

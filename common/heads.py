@@ -14,6 +14,7 @@ Each row of such a layer is a class.  A layer that no sample of the batch reache
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from weakref import ref
 
 import torch
@@ -83,17 +84,33 @@ class Head:
         return ", ".join(f"{layer.module}.*" if layer.module else "*" for layer in self.layers)
 
 
-def check_initialized(model: nn.Module) -> None:
-    """Refuse a model whose lazy layers have not run yet.
+def check_differentiable(model: nn.Module) -> None:
+    """Refuse a model that no gradients can be computed of.
 
     Raises:
-        ScopeError: if a parameter has no shape.
+        ScopeError: if a parameter has no shape yet, a tensor was made in inference mode, or a part
+            of the model was compiled by TorchScript.
     """
+    scripted = [n for n, m in model.named_modules() if isinstance(m, torch.jit.ScriptModule)]
+    if scripted:
+        named = "the whole model" if scripted[0] == "" else _quoted(scripted)
+        raise ScopeError(
+            f"Expected a model of Python modules, but got {named} compiled by TorchScript, which "
+            "hides its layers. Give the module that it was made from, with its weights."
+        )
     lazy = [name for name, p in model.named_parameters() if is_lazy(p)]
     if lazy:
         raise ScopeError(
             f"Expected parameters with a shape, but got uninitialized {lazy}; run the model once "
             f"on an example first."
+        )
+    held = chain(model.named_parameters(), model.named_buffers())
+    inferred = [name for name, tensor in held if tensor.is_inference()]
+    if inferred:
+        raise ScopeError(
+            f"Expected tensors that gradients can be computed with, but got {_quoted(inferred)}, "
+            "made in inference mode. Make the model outside of torch.inference_mode(), or load its "
+            "state into one that was."
         )
 
 
@@ -112,7 +129,7 @@ def find_head(model: nn.Module, inputs: Inputs) -> Head:
 
     Raises:
         ScopeError: if the logits are not those of linear layers alone; it names the layers with C
-            rows, and a scope to take instead. Also if a parameter has no shape yet.
+            rows, and a scope to take instead. Also as `check_differentiable`.
         FisherError: if the inputs are no tensors, or the model does not return logits.
 
     Example:
@@ -120,7 +137,7 @@ def find_head(model: nn.Module, inputs: Inputs) -> Head:
         >>> find_head(model, torch.randn(2, 4)).layers
         (HeadLayer(module='2', weight='2.weight', bias='2.bias'),)
     """
-    check_initialized(model)
+    check_differentiable(model)
     with _probed(model, inputs) as probe:
         return probe.head()
 

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from torch import Tensor, nn
 
 from disinherit.common.errors import ScopeError
-from disinherit.common.heads import Head, check_initialized
+from disinherit.common.heads import Head, check_differentiable
 
 
 def is_head_scope(scope: str) -> bool:
@@ -45,7 +45,7 @@ def resolve_scope(model: nn.Module, scope: str, head: Head | None = None) -> tup
         >>> resolve_scope(model, "0.*, *.bias")
         ('0.weight', '2.bias')
     """
-    check_initialized(model)
+    check_differentiable(model)
     first = {id(p): name for name, p in model.named_parameters() if p.is_floating_point()}
     if is_head_scope(scope):
         if head is None:

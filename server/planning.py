@@ -4,6 +4,7 @@ Models are grouped by their upstream roots U(m), since a model must be dampened 
 inherited: one merged Fisher per group, sent only to the owners of that group.
 """
 
+import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -30,6 +31,8 @@ MOST_REPAIR_STEPS = 10_000
 """More is retraining, and would keep an owner's machine busy at a stranger's word."""
 
 _SCOPES = ("head", "all")
+_LARGEST = (2 - 2.0**-23) * 2.0**127
+"""Of float32, in which owners compute with what a method says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +94,12 @@ def check_method(method: Method) -> None:
     if method.HasField("lam"):
         positive["lambda"] = method.lam
     for name, number in positive.items():
-        if not 0 < number < float("inf"):
-            raise RequestError(f"Expected {name} > 0, but got {number:g}.")
+        if not 0 < number <= _LARGEST:
+            raise RequestError(f"Expected {name} > 0, but got {_shown(number)}.")
     if method.bound > 1:
         raise RequestError(f"Expected bound <= 1, but got {method.bound:g}.")
-    if method.HasField("gauge") and not 0 <= method.gauge < float("inf"):
-        raise RequestError(f"Expected gauge >= 0, but got {method.gauge:g}.")
+    if method.HasField("gauge") and not 0 <= method.gauge <= _LARGEST:
+        raise RequestError(f"Expected gauge >= 0, but got {_shown(method.gauge)}.")
     if method.repair_steps > MOST_REPAIR_STEPS:
         raise RequestError(
             f"Expected at most {MOST_REPAIR_STEPS} repair steps, but got {method.repair_steps}."
@@ -117,6 +120,11 @@ def check_method(method: Method) -> None:
             f"Expected scope 'head', 'all' or parameter-name globs, but got {method.scope!r}. "
             f"Write {meant[0]!r} if that is meant, or '{method.scope}*' for parameters so named."
         )
+
+
+def _shown(number: float) -> str:
+    beyond = _LARGEST < number < math.inf
+    return f"{number:g}" + (f", which is more than float32 holds ({_LARGEST:.3g})" * beyond)
 
 
 def plan(

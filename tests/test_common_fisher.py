@@ -1,5 +1,5 @@
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any, get_args
 
@@ -400,6 +400,41 @@ def test_models_that_are_not_classifiers_of_single_samples_are_errors(
 ) -> None:
     with pytest.raises(FisherError, match=message):
         fisher_diagonal(model, [(X, Y)])
+
+
+def inferred() -> nn.Module:
+    with torch.inference_mode():
+        return perceptron()
+
+
+def inferred_statistics() -> nn.Module:
+    model = nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, CLASSES))
+    with torch.inference_mode():
+        model[0].running_mean = torch.zeros(3)
+    return model
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("scope", ["head", "all", "*"])
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (inferred, r"got '0\.weight', .* made in inference mode"),
+        (inferred_statistics, r"got '0\.running_mean', made in inference mode"),
+        (lambda: torch.jit.script(perceptron()), "got the whole model compiled by TorchScript"),
+        (lambda: torch.jit.trace(perceptron(), X), "got the whole model compiled by TorchScript"),
+        (
+            lambda: nn.Sequential(nn.Linear(3, 3), torch.jit.script(nn.Linear(3, CLASSES))),
+            "got '1' compiled by TorchScript",
+        ),
+    ],
+)
+def test_models_without_gradients_are_errors_in_one_line(
+    build: Callable[[], nn.Module], message: str, scope: str
+) -> None:
+    with pytest.raises(ScopeError, match=message) as told:
+        fisher_diagonal(build(), [(X, Y)], scope=scope)
+    assert "\n" not in str(told.value)
 
 
 def test_wrong_options_are_errors() -> None:

@@ -82,6 +82,29 @@ def test_what_is_too_large_for_bfloat16_does_not_become_infinite() -> None:
     assert torch.isfinite(there_and_back(value, Encoding.BFLOAT16)).all()
 
 
+@pytest.mark.parametrize("encoding", [Encoding.LOG8, Encoding.BFLOAT16])
+def test_the_largest_numbers_and_half_precision_are_encoded(encoding: Encoding) -> None:
+    most = torch.finfo(torch.float32).max
+    for value in (
+        torch.tensor([[most]]),
+        torch.tensor([[most, 1e30], [1.0, 2.0]]),
+        torch.tensor([[1.0, 6e-8]], dtype=torch.float16),
+    ):
+        found = there_and_back(value, encoding)
+        assert torch.isfinite(found).all()
+        torch.testing.assert_close(found.double(), value.double(), rtol=0.05, atol=0)
+
+
+def test_log8_keeps_float64_beyond_the_range_of_float32() -> None:
+    for value in (
+        torch.tensor([[1e-60, 1e-55], [1.0, 2.0]], dtype=torch.float64),
+        torch.tensor([[1e60, 1e52], [0.0, 2.0]], dtype=torch.float64),
+        torch.tensor([[1e-44, 1e-42]]),
+    ):
+        found = there_and_back(value, Encoding.LOG8)
+        torch.testing.assert_close(found.double(), value.double(), rtol=0.05, atol=0)
+
+
 GOOD = encode_values({"w": torch.rand(3, 4)}, Encoding.LOG8)
 CODES, SCALES = GOOD["codes.w"], GOOD["scales.w"]
 

@@ -694,6 +694,7 @@ class TestUnlearnParameters:
 class TestSweep:
     gauges = (0.0, 0.5, 1.0, 3.0)
 
+    @pytest.mark.parametrize("wide", [torch.float64, torch.float32])
     @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
     @pytest.mark.parametrize("rows", [None, [], [1, 3]])
     @pytest.mark.parametrize(
@@ -707,12 +708,16 @@ class TestSweep:
         ],
     )
     def test_it_is_what_each_strength_by_itself_leads_to(
-        self, heads: list[tuple[str, str | None]], rows: list[int] | None, dtype: torch.dtype
+        self,
+        heads: list[tuple[str, str | None]],
+        rows: list[int] | None,
+        dtype: torch.dtype,
+        wide: torch.dtype,
     ) -> None:
         parameters = {name: value.to(dtype) for name, value in model(random_head(0)).items()}
         generator = torch.Generator().manual_seed(1)
         forget, reference = (
-            {n: torch.rand(v.shape, generator=generator) for n, v in parameters.items()}
+            {n: torch.rand(v.shape, generator=generator, dtype=wide) for n, v in parameters.items()}
             for _ in range(2)
         )
         rule: dict[str, Any] = {

@@ -95,6 +95,16 @@ def test_json_reader_refuses(name: str) -> None:
         from_json(json.dumps(content))
 
 
+@pytest.mark.parametrize(
+    "value", [10**400, -(10**400), float("inf"), float("nan"), True, "1"], ids="{!r:.9}".format
+)
+def test_a_fisher_scale_of_no_finite_number_is_refused(value: object) -> None:
+    content = json.loads(to_json(sample()))
+    content["models"][0]["fisher_scale"] = {"scope": "head", "sums": [1.0, value]}
+    with pytest.raises(GraphError, match=r"finite numbers as 'sums' of the Fisher scale of models"):
+        from_json(json.dumps(content))
+
+
 @pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "nonsense"])
 def test_text_that_is_no_json_is_refused(text: str) -> None:
     with pytest.raises(GraphError, match="Expected the graph to be JSON"):
