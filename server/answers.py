@@ -12,6 +12,7 @@ from typing import TypeVar
 from google.protobuf.message import Message
 
 from disinherit.common.errors import FisherError, GraphError
+from disinherit.common.limits import clipped
 from disinherit.common.printable import one_line
 from disinherit.common.received import received_record
 from disinherit.common.records import ModelRecord
@@ -127,14 +128,15 @@ def root_packets(
         raise FisherError(
             f"Expected Fisher information of {', '.join(sorted(root.classes)) or 'no class'}, but "
             f"its owner sent "
-            f"that of {', '.join(got) or 'no class'}."
+            f"that of {clipped(', '.join(got)) or 'no class'}."
         )
     for packet in packets:
         if list(packet.sources) != [record.id] or tuple(packet.labels) != record.labels:
             raise FisherError(
                 f"Expected Fisher information from {record.id} with its classes "
-                f"{list(record.labels)}, but its owner sent that of {list(packet.sources)} with "
-                f"classes {list(packet.labels)}."
+                f"{clipped(str(list(record.labels)))}, but its owner sent that of "
+                f"{clipped(str(list(packet.sources)))} with classes "
+                f"{clipped(str(list(packet.labels)))}."
             )
     return packets
 
