@@ -30,7 +30,7 @@ from disinherit.common.printable import one_line
 from disinherit.server.answers import registered_record, reply_of, unhandled
 from disinherit.server.approvals import unapproved
 from disinherit.server.archive import Archive, NoArchive, StoredArchive
-from disinherit.server.audit_words import COORDINATOR
+from disinherit.server.audit_words import COORDINATOR, owner_actor
 from disinherit.server.campaign import CampaignResult, Timing
 from disinherit.server.campaign_states import CampaignState
 from disinherit.server.destruction import destroy_due
@@ -109,7 +109,8 @@ class Coordinator:
             self.store.record_held(owner, {message.id for message in reply.models})
             for message in reply.models:
                 try:
-                    self.store.add_model(registered_record(owner, message, known))
+                    record = registered_record(owner, message, known)
+                    self.store.add_model(record, actor=owner_actor(owner))
                 except InputError as refused:
                     errors.setdefault(owner, []).append(one_line(str(refused)))
                 except StoreError:
@@ -193,7 +194,8 @@ class Coordinator:
         graph = self.store.descendants(root.model_id for root in request.roots)
         classes = [name for root in request.roots for name in root.classes if notes]
         holders = self.store.holders(classes) if classes else ()
-        planned = plan(graph, request, cleansed(tasks.values()), holders)
+        parentless = self.store.parentless() if classes else ()
+        planned = plan(graph, request, cleansed(tasks.values()), holders, parentless)
         if stored is None:
             check_plan(planned)
         waves = place(request, graph, planned, tasks.values())

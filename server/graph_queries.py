@@ -5,11 +5,14 @@ from typing import TypeVar
 
 from sqlalchemy import Column, ColumnElement, Connection, select, tuple_
 
+from disinherit.common.audit_lines import read_entry
 from disinherit.common.errors import GraphError, LabelError, StoreError
 from disinherit.common.graph import InheritanceGraph
 from disinherit.common.graph_proto import SCHEMA_VERSION
 from disinherit.common.records import Inheritance, InheritanceKind, ModelRecord
+from disinherit.server.audit_words import AuditKind, owner_actor
 from disinherit.server.tables import (
+    AUDIT,
     EDGES,
     HOLDINGS,
     MODELS,
@@ -216,6 +219,27 @@ def find_holders(db: Connection, classes: Iterable[str]) -> list[ModelRecord]:
     return [
         read_record(data) for data in db.scalars(query.order_by(MODELS.c.created_us, MODELS.c.id))
     ]
+
+
+def find_parentless(db: Connection) -> list[ModelRecord]:
+    """Return the versions that their owners registered without a parent, the oldest first.
+
+    Whoever adds a version as an operator, or records a federation, knows that it has none.
+
+    Raises:
+        StoreError: if one is damaged.
+    """
+    derived = select(EDGES.c.child).where(EDGES.c.child == MODELS.c.id).exists()
+    query = (
+        select(MODELS.c.record, AUDIT.c.entry)
+        .join(AUDIT, AUDIT.c.model_id == MODELS.c.id)
+        .where(AUDIT.c.request_id == "", AUDIT.c.kind == AuditKind.MODEL_REGISTERED.value, ~derived)
+        .order_by(MODELS.c.created_us, MODELS.c.id)
+    )
+    found = [
+        (read_record(row.record), read_entry(row.entry).event.actor) for row in db.execute(query)
+    ]
+    return [record for record, actor in found if actor == owner_actor(record.owner)]
 
 
 def _graph(records: Iterable[ModelRecord], edges: Iterable[Inheritance]) -> InheritanceGraph:

@@ -14,6 +14,7 @@ from disinherit.server.graph_queries import (
     find_graph,
     find_holders,
     find_ids,
+    find_parentless,
     find_records,
     graph_parts,
     page_records,
@@ -160,6 +161,11 @@ class GraphStore:
         """Return the versions that were trained directly on any of some classes, oldest first."""
         with self._database.reading() as db:
             return find_holders(db, classes)
+
+    def parentless(self) -> list[ModelRecord]:
+        """Return the versions that their owners registered without a parent, oldest first."""
+        with self._database.reading() as db:
+            return find_parentless(db)
 
     def last_growth(self, since: int = -1) -> int:
         """Return a number that is another one once a version or what it was derived from came in.

@@ -26,6 +26,8 @@ _Pairs = tuple[tuple[str, str | None], ...]
 _Key = frozenset[tuple[_Pairs, int]]
 """What a group has in common: what to rename -> the roots, as bits."""
 _NOTHING: Arrivals = {}
+_FEW = 5
+"""Of the versions that a note is about."""
 LONGEST_RETENTION = 100 * 366 * 24 * 3600
 MOST_REPAIR_STEPS = 10_000
 """More is retraining, and would keep an owner's machine busy at a stranger's word."""
@@ -132,6 +134,7 @@ def plan(
     request: UnlearningRequest,
     cleansed: Collection[str] = (),
     holders: Iterable[ModelRecord] | None = None,
+    parentless: Iterable[ModelRecord] = (),
 ) -> Plan:
     """Plan a request.
 
@@ -141,6 +144,7 @@ def plan(
         cleansed: versions that this very request already made; they are not affected by it.
         holders: the versions that were trained directly on a class to forget, in the whole graph;
             `None` if `graph` is the whole graph.
+        parentless: the versions in the whole graph that owners registered without a parent.
 
     Returns:
         The plan; nothing is changed.
@@ -190,6 +194,7 @@ def plan(
             *_origin_notes(origins),
             *_unreached_notes(unreached),
             *_notes(graph.models() if holders is None else holders, request, followed),
+            *_parentless_notes(parentless, request, followed),
         ),
         not_reached=unreached.models,
     )
@@ -293,6 +298,28 @@ def _notes(
         yield (
             f"{', '.join(also)} also trained directly on classes to forget; they are dampened as "
             "descendants, with the Fisher information of the given roots."
+        )
+
+
+def _parentless_notes(
+    records: Iterable[ModelRecord], request: UnlearningRequest, followed: Followed
+) -> Iterable[str]:
+    """Yield which versions may have inherited a class to forget from who knows where."""
+    everywhere = {name for names in asked_classes(request) for name in names}
+    found: dict[str, list[str]] = {}
+    for record in records:
+        if record.provenance is None or record.id in followed.arrivals:
+            continue
+        counts = record.provenance.samples_per_class
+        named = sorted(x for x in everywhere.intersection(record.labels) if not counts.get(x))
+        if named:
+            found.setdefault(", ".join(named), []).append(record.id)
+    for names, ids in found.items():
+        more = f" and {len(ids) - _FEW} more" if len(ids) > _FEW else ""
+        yield (
+            f"{', '.join(ids[:_FEW])}{more}: {names} among the classes, not trained on directly, "
+            "and registered without a parent: if they inherited that from a root, this request "
+            "does not reach it there. Register what they were derived from."
         )
 
 

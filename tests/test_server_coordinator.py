@@ -481,3 +481,21 @@ def test_a_second_request_takes_up_where_the_first_one_left(world: World) -> Non
     }
     assert world.reason("r3", "p") == "superseded by r3~q, which is unlearned in its place"
     assert world.coordinator.run("q", resend=True).outcome == "unchanged"
+
+
+def test_the_notes_name_what_owners_registered_without_a_parent(world: World) -> None:
+    """Nobody knows whether such a version was trained from scratch."""
+    before = world.coordinator.submit(make_request({"r1": ["cat"]}, "noted")).notes
+    with PointsOwner(world.root / "anna", "anna") as owner:
+        for name, classes in (("late", ["dog", "owl"]), ("own", ["cat", "dog"])):
+            owner.train(name, classes=classes, created_us=100 + len(name))
+    assert world.coordinator.register(["anna"], "head") == {}
+    after = world.coordinator.submit(make_request({"r1": ["cat"]}, "noted")).notes
+    new = [note for note in after if note not in before]
+    assert [note.partition(":")[0] for note in new if "without a parent" in note] == ["late"]
+    world.store.add_model(
+        world.store.records(["late"])["late"],
+        [Inheritance("r4", "late", InheritanceKind.TRANSFER)],
+    )
+    known = world.coordinator.submit(make_request({"r1": ["cat"]}, "noted")).notes
+    assert "without a parent" not in str(known)
