@@ -1,6 +1,5 @@
 """`disinherit report`: show a finished run again."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,6 +7,7 @@ import typer
 
 from disinherit.cli.output import Format, FormatOption, print_json, print_rich
 from disinherit.common.errors import DataError
+from disinherit.common.parsing import load_json
 
 if TYPE_CHECKING:
     from disinherit.simulations.report_schema import Report
@@ -48,7 +48,7 @@ def read_report(folder: Path) -> "Report":
 
     path = folder / "report.json"
     try:
-        return check_report(json.loads(path.read_text()))
+        return check_report(load_json(path.read_text()))
     except OSError as error:
         raise DataError(
             f"Expected a finished run with a report at {str(path)!r}, but: {error.strerror}."

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from disinherit.common.errors import InputError, RequestError
+from disinherit.common.parsing import load_json
 from disinherit.common.records import check_id
 from disinherit.common.sample_digests import SampleDigests, same_id
 from disinherit.v1.unlearning_pb2 import Root
@@ -60,7 +61,7 @@ def read_samples(path: Path) -> list[Root]:
     """
     text = _read(path, "digests of samples")
     try:
-        content = json.loads(text)
+        content = load_json(text)
     except ValueError:
         content = None
     if not isinstance(content, dict) or content.keys() != set(_KEYS):

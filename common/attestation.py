@@ -9,7 +9,6 @@ compared, what follows from it is made anew, and what cannot be compared is name
 """
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ from disinherit.common.audit_story import ModelStory, Story, tell
 from disinherit.common.dsse import Envelope, TrustedKeys
 from disinherit.common.errors import AuditError
 from disinherit.common.gaps import SAID, find_gaps
+from disinherit.common.parsing import load_json
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:disinherit:attestation:unlearning:v2"
@@ -56,7 +56,7 @@ def read_statement(envelope: Envelope) -> Statement:
             f"Expected an envelope with {PAYLOAD_TYPE}, but got one with {envelope.payload_type!r}."
         )
     try:
-        values = json.loads(envelope.payload.decode())
+        values = load_json(envelope.payload.decode())
         kinds = (values["_type"], values["predicateType"])
         sound = canonical(values) == envelope.payload
     except (TypeError, KeyError, ValueError, RecursionError):

@@ -16,7 +16,6 @@ log is as it was handed out.
 import base64
 import binascii
 import hashlib
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -38,6 +37,7 @@ from disinherit.common.dsse import (
     signature_values,
 )
 from disinherit.common.errors import AuditError
+from disinherit.common.parsing import load_json
 
 VERSION = 1
 HEADER_TYPE = "application/vnd.disinherit.audit-header+json"
@@ -321,8 +321,8 @@ def _stripped(line: bytes) -> bytes | None:
 
 def _object(line: bytes) -> Mapping[str, Any]:
     try:
-        values = json.loads(line.decode())
-    except (ValueError, RecursionError):
+        values = load_json(line.decode())
+    except ValueError:
         raise AuditError("Expected JSON, but got something else.") from None
     checked: dict[str, Any] = _typed(values, dict)
     return checked

@@ -8,7 +8,6 @@ over another kind.  A key is known by the SHA-256 of its SubjectPublicKeyInfo.
 import base64
 import binascii
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from disinherit.common.audit_chain import canonical
 from disinherit.common.errors import AuditError
+from disinherit.common.parsing import load_json
 
 _PEM = re.compile(
     rb"(?:Signs from: (\d+)\nSigns until: (\d*)\n)?"
@@ -251,7 +251,7 @@ def read_envelope(data: bytes) -> Envelope:
         AuditError: if it is none.
     """
     try:
-        values = json.loads(data.decode())
+        values = load_json(data.decode())
         payload = base64.b64decode(values["payload"], validate=True)
         kind, signatures = values["payloadType"], values["signatures"]
         if not isinstance(kind, str):

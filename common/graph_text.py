@@ -19,6 +19,7 @@ import networkx as nx
 from disinherit.common.errors import GraphError
 from disinherit.common.graph import InheritanceGraph
 from disinherit.common.graph_proto import SCHEMA_VERSION, check_version
+from disinherit.common.parsing import load_json
 from disinherit.common.records import (
     FisherScale,
     Inheritance,
@@ -222,8 +223,8 @@ def _edge_from_dict(data: object, where: str) -> Inheritance:
 
 def _parse_json(text: str, where: str) -> object:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
+        return load_json(text)
+    except ValueError as error:
         raise GraphError(f"Expected {where} to be JSON, but {error}.") from error
 
 

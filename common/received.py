@@ -13,7 +13,8 @@ from disinherit.common import limits
 from disinherit.common.errors import GraphError, InputError, RequestError
 from disinherit.common.printable import one_line
 from disinherit.common.record_proto import inheritance_from_proto, record_from_proto
-from disinherit.common.records import Inheritance, ModelRecord
+from disinherit.common.records import Inheritance, ModelRecord, check_owner
+from disinherit.common.scope_text import split_scope
 from disinherit.v1.graph_pb2 import Inheritance as InheritanceProto
 from disinherit.v1.graph_pb2 import ModelRecord as RecordProto
 from disinherit.v1.unlearning_pb2 import ModelResult, Selection, UnlearningRequest
@@ -40,6 +41,7 @@ def received_record(message: RecordProto) -> ModelRecord:
     """
     what = f"the record of model {limits.shown(message.id)}"
     limits.RECORD.check(message.ByteSize(), what, GraphError)
+    check_owner(message.owner)
     limits.check_digest(message.digest, f"the digest of {what}", GraphError)
     limits.check_digest(message.fisher_digest, f"the Fisher digest of {what}", GraphError)
     sample_set = message.provenance.sample_set_digest
@@ -104,9 +106,7 @@ def received_request(message: UnlearningRequest) -> UnlearningRequest:
         limits.CLASSES.check_items(root.classes, f"the classes {what}", RequestError)
         for name in root.classes:  # which is not repeated, as it may be the id of a sample
             limits.NAME.check_text(name, f"the name of a class {what}", RequestError)
-    scope = message.method.scope
-    limits.SCOPE.check_text(scope, "the scope of a request", RequestError)
-    limits.GLOBS.check(scope.count(",") + 1, "the scope of a request", RequestError)
+    split_scope(message.method.scope)
     cleaned = UnlearningRequest()
     cleaned.CopyFrom(message)
     cleaned.reason = one_line(message.reason)

@@ -10,6 +10,9 @@ from types import MappingProxyType
 from disinherit.common import limits
 from disinherit.common.errors import GraphError
 
+_DEVICES = {"con", "prn", "aux", "nul"} | {
+    f"{port}{number}" for port in ("com", "lpt") for number in range(10)
+}
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,127}")
 _HEX = re.compile(r"[0-9a-f]*")
 _END = 2**63  # an int64 holds what is less, on the wire and in a database
@@ -67,6 +70,28 @@ def check_id(value: str, what: str = "model id") -> str:
         raise GraphError(
             f"Expected a well-formed {what}, 1 to 128 letters, digits and . _ ~ - that start with "
             f"a letter or digit, but got {limits.shown(value)}."
+        )
+    return value
+
+
+def check_owner(value: str) -> str:
+    """Return `value` if an owner may be called so.
+
+    Names are file names on some machines: those that differ in case or in a dot at the end only, or
+    that stand for a device, would be one and the same there.
+
+    Raises:
+        GraphError: if none may.
+
+    Example:
+        >>> check_owner("clinic-7.north")
+        'clinic-7.north'
+    """
+    check_id(value, "owner name")
+    if value != value.lower() or value.endswith(".") or value.partition(".")[0] in _DEVICES:
+        raise GraphError(
+            "Expected an owner name in lower-case letters that does not end with a dot and is no "
+            f"name of a device such as con, but got {limits.shown(value)}."
         )
     return value
 

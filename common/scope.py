@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from disinherit.common.errors import ScopeError
 from disinherit.common.heads import Head, check_differentiable
+from disinherit.common.scope_text import split_scope
 
 
 def is_head_scope(scope: str) -> bool:
@@ -67,7 +68,7 @@ def resolve_scope(model: nn.Module, scope: str, head: Head | None = None) -> tup
         if id(p) in first
     }
     chosen: set[str] = set()
-    for glob in (part.strip() for part in scope.split(",")):
+    for glob in split_scope(scope):
         matched = {name for alias, name in aliases.items() if fnmatchcase(alias, glob)}
         if not matched:
             raise ScopeError(_no_match(glob, scope, list(aliases)))

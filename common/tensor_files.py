@@ -15,6 +15,7 @@ from torch import Tensor
 
 from disinherit.common.checkpoints import Manifest
 from disinherit.common.errors import CheckpointError
+from disinherit.common.parsing import load_json
 
 MANIFEST = "manifest"
 """Key of the metadata that holds the manifest of a file's tensors."""
@@ -58,7 +59,7 @@ class TensorFile:
             length = int.from_bytes(self._bytes(0, 8), "little")
             if length > _LARGEST_HEADER:
                 raise self._damaged("its header has no end")
-            header: Mapping[str, Any] = json.loads(self._bytes(8, length))
+            header: Mapping[str, Any] = load_json(self._bytes(8, length))
             self.metadata: Mapping[str, str] = header.get("__metadata__", {})
             self._entries = {n: e for n, e in header.items() if n != "__metadata__"}
         except (ValueError, AttributeError) as error:
@@ -88,7 +89,7 @@ class TensorFile:
             CheckpointError: if there is none.
         """
         try:
-            manifest: dict[str, str] = json.loads(self.metadata[MANIFEST])
+            manifest: dict[str, str] = load_json(self.metadata[MANIFEST])
         except (ValueError, TypeError, LookupError) as error:
             raise self._damaged(f"no manifest: {error}") from error
         return manifest

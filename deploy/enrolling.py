@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
 from disinherit.common.checkpoints import write_atomic
 from disinherit.common.errors import CampaignError, InputError
-from disinherit.common.records import check_id
+from disinherit.common.records import check_owner
 from disinherit.deploy.files import CONNECTION, FleetFiles, write_nodes
 from disinherit.deploy.flower_cli import flwr
 from disinherit.deploy.programs import flower_environment
@@ -56,7 +56,7 @@ def admit_node(files: FleetFiles, owner: str, key: Path) -> None:
         CampaignError: if the SuperLink refuses.
     """
     public = _read_public_key(key)
-    kept = files.node_public_key(check_id(owner, "owner name"))
+    kept = files.node_public_key(check_owner(owner))
     if kept.exists() and canonical_key(kept.read_bytes()) != canonical_key(public):
         raise InputError(
             f"Expected the key that the node of {owner!r} was admitted with, in {kept}, but got "

@@ -11,6 +11,7 @@ from typing import Any
 
 from disinherit.common.checkpoints import write_atomic
 from disinherit.common.errors import InputError, StoreError
+from disinherit.common.parsing import load_json
 from disinherit.deploy.files import FleetFiles, Ports, write_coordinator, write_nodes
 from disinherit.deploy.ports import HOST
 from disinherit.deploy.proxy import write_proxy
@@ -138,6 +139,6 @@ def _write(path: Path, settings: Mapping[str, Any]) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads(path.read_text())) if path.exists() else {}
+        return dict(load_json(path.read_text())) if path.exists() else {}
     except (OSError, ValueError) as error:
         raise StoreError(f"Expected a deployment's ports and hosts in {path}: {error}.") from error

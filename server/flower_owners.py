@@ -17,7 +17,7 @@ from flwr.serverapp import Grid
 from disinherit.common.errors import CampaignError, InputError
 from disinherit.common.flower_records import pack, unpack
 from disinherit.common.printable import one_line
-from disinherit.common.records import check_id
+from disinherit.common.records import check_owner
 from disinherit.server.flower_exchange import ALWAYS, POLL_SECONDS, error_line, exchange
 from disinherit.server.owner_keys import canonical_key
 from disinherit.v1 import unlearning_pb2 as pb
@@ -138,7 +138,7 @@ def _said_owner(reply: Message | None, timeout: float) -> str:
     if reply.has_error():
         raise InputError(error_line(reply))
     try:
-        return check_id(unpack(reply.content, pb.Identity).owner, "owner name")
+        return check_owner(unpack(reply.content, pb.Identity).owner)
     except InputError as error:
         raise InputError(
             f"it does not run Disinherit's ClientApp: {one_line(str(error))}"

@@ -7,7 +7,6 @@
     south = "ecdsa-sha2-nistp384 AAAAE2V..."    # or the key itself
 """
 
-import tomllib
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -19,7 +18,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from disinherit.common.errors import InputError
-from disinherit.common.records import check_id
+from disinherit.common.parsing import load_toml
+from disinherit.common.records import check_owner
 
 
 def read_owner_keys(path: Path) -> dict[str, bytes]:
@@ -35,7 +35,7 @@ def read_owner_keys(path: Path) -> dict[str, bytes]:
         InputError: if it is no such file, a key cannot be read, or two owners have the same.
     """
     try:
-        table = tomllib.loads(path.read_text())
+        table = load_toml(path.read_text())
     except OSError as error:
         raise InputError(f"Expected the owners' keys in {str(path)!r}: {error.strerror}.") from None
     except ValueError as error:
@@ -48,7 +48,7 @@ def read_owner_keys(path: Path) -> dict[str, bytes]:
         )
     keys: dict[str, bytes] = {}
     for owner, value in owners.items():
-        key = _read_key(path, check_id(owner, "owner name"), value)
+        key = _read_key(path, check_owner(owner), value)
         taken = next((other for other, its in keys.items() if its == key), None)
         if taken is not None:
             raise InputError(

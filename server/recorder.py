@@ -54,6 +54,7 @@ from disinherit.common.records import (
     InheritanceKind,
     ModelRecord,
     check_id,
+    check_owner,
 )
 from disinherit.common.scope import architecture_fingerprint
 from disinherit.server.announcements import Announced
@@ -158,7 +159,7 @@ class LineageRecorder:
         self._given = self._memory.check([parent] if isinstance(parent, str) else list(parent))
         self._past: Past | None = None
         self._project = check_id(project, "project name") if project else ""
-        self._owner = check_id(owner, "owner name")
+        self._owner = check_owner(owner)
         self._labels = None if labels is None else tuple(labels)
         self._owner_of = owner_of
         self._keep = keep
@@ -328,7 +329,7 @@ class LineageRecorder:
 
     def _name(self, node: int) -> str:
         try:
-            return check_id(self._owner_of(node), "owner name")
+            return check_owner(self._owner_of(node))
         except Exception as error:  # a caller's function; the update counts whoever made it
             self._outbox.lose(f"the owner of node {node} is not recorded: {error!r}")
             return node_name(node)

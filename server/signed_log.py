@@ -28,6 +28,7 @@ from disinherit.common.audit_lines import (
 )
 from disinherit.common.dsse import Signature, Signer, TrustedKeys
 from disinherit.common.errors import StoreError
+from disinherit.common.parsing import load_json
 from disinherit.common.private_files import write_private
 from disinherit.server.audit import append
 from disinherit.server.audit_words import AuditKind
@@ -88,11 +89,11 @@ def read_mark(path: Path) -> Mark | None:
         StoreError: if it cannot be read or is damaged.
     """
     try:
-        values = json.loads(path.read_bytes())
+        values = load_json(path.read_bytes())
         return Mark(int(values["entries"]), str(values["head"]), int(values["epoch"]))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise StoreError(
             f"Expected in {str(path)!r} up to where the log was signed, but: {error}. Restore it "
             "with the key beside it, or remove it and say: disinherit confirm history."
@@ -185,7 +186,7 @@ class _Chain:
                 and (sequence, self.hash(sequence - 1)) == (row.sequence, entry["previous"])
                 and found == entry["hash"]
             )
-        except (ValueError, TypeError, KeyError, RecursionError):
+        except (ValueError, TypeError, KeyError):
             sound = False
         if not sound:
             raise LostHistoryError(f"entry {sequence} does not follow the one before it")

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from disinherit.common.checkpoints import load_checkpoint, save_checkpoint, write_atomic
 from disinherit.common.errors import CheckpointError
+from disinherit.common.parsing import load_json
 from disinherit.simulations.forgetting import SampleRequest
 from disinherit.simulations.inheriting import Weights
 
@@ -100,7 +101,7 @@ def load_trained(folder: Path, declaration: Mapping[str, Any], data: str) -> Tra
     """
     path = folder / _CASE
     try:
-        content = json.loads(path.read_bytes())
+        content = load_json(path.read_bytes())
         request, digest = content["request"], content["weights"]
         seconds = float(content["train_seconds"]), float(content["retrain_seconds"])
         if request is not None:

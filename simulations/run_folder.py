@@ -14,6 +14,7 @@ from pathlib import Path
 
 from disinherit.common.checkpoints import write_atomic
 from disinherit.common.errors import CheckpointError, DisinheritError, InputError
+from disinherit.common.parsing import load_json
 from disinherit.simulations.report_check import check_report
 from disinherit.simulations.report_html import render_html
 from disinherit.simulations.report_schema import Report
@@ -132,7 +133,7 @@ def _complete(report: Report) -> bool:
 
 def _read_json(path: Path) -> dict[str, object]:
     try:
-        value = json.loads(path.read_bytes())
+        value = load_json(path.read_bytes())
     except (OSError, ValueError) as error:
         raise CheckpointError(f"Expected a readable JSON file {path}, but: {error}.") from error
     if not isinstance(value, dict):

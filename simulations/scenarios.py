@@ -20,13 +20,13 @@ folder `topologies` are the settings of arXiv 2408.08493 and can serve as exampl
 """
 
 import re
-import tomllib
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from disinherit.common.errors import GraphError, InputError
+from disinherit.common.parsing import load_toml
 from disinherit.common.records import InheritanceKind, as_kind
 from disinherit.simulations.topology import ClassChoice, Derivation, Link, Topology
 
@@ -140,9 +140,11 @@ def _embedded(name: str) -> Any:
 
 def _parse(text: str, source: str, name: str) -> Topology:
     try:
-        return topology_from_dict(tomllib.loads(text), name)
-    except tomllib.TOMLDecodeError as error:
+        values = load_toml(text)
+    except ValueError as error:
         raise InputError(f"Expected TOML in scenario {source!r}, but: {error}.") from None
+    try:
+        return topology_from_dict(values, name)
     except GraphError as error:
         raise InputError(f"Scenario {source!r}: {error}") from None
 

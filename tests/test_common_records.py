@@ -16,6 +16,7 @@ from disinherit.common.records import (
     Provenance,
     as_kind,
     check_id,
+    check_owner,
 )
 
 MODEL = ModelRecord("m", "ann", "arch", ("cat", "dog"), "0a", 1)
@@ -115,3 +116,17 @@ def test_a_kind_is_known_by_its_name() -> None:
     assert as_kind("distributed") is InheritanceKind.DISTRIBUTED
     with pytest.raises(GraphError, match=r"among federated, .*, but got 'cloned'"):
         as_kind("cloned")
+
+
+@pytest.mark.parametrize("name", ["anna", "owner-7", "clinic.north", "7", "console", "com10"])
+def test_an_owner_may_be_called_so(name: str) -> None:
+    assert check_owner(name) == name
+
+
+@pytest.mark.parametrize(
+    "name", ["ANNA", "Anna", "anna.", "con", "con.txt", "aux", "com1", "lpt9.x", "nul"]
+)
+def test_names_that_are_one_file_elsewhere_are_no_owners(name: str) -> None:
+    with pytest.raises(GraphError, match="owner name in lower-case") as refused:
+        check_owner(name)
+    assert repr(name) in str(refused.value)

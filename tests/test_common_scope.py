@@ -1,9 +1,12 @@
+import time
+
 import pytest
 import torch
 from torch import nn
 
 from disinherit.common.errors import ScopeError
 from disinherit.common.heads import Head, HeadLayer
+from disinherit.common.limits import GLOBS
 from disinherit.common.scope import architecture_fingerprint, resolve_scope
 
 HEAD = Head((HeadLayer("3", "3.weight", "3.bias"),))
@@ -119,3 +122,22 @@ def test_the_fingerprint_ignores_values_and_order() -> None:
 )
 def test_the_fingerprint_tells_architectures_apart(other: dict[str, torch.Tensor]) -> None:
     assert architecture_fingerprint({"a": torch.zeros(2, 3)}) != architecture_fingerprint(other)
+
+
+def test_a_scope_is_bounded_and_matched_fast() -> None:
+    model = nn.Sequential(*(nn.Linear(1, 1) for _ in range(1000)))
+    globs = ",".join(f"*[w{chr(0x4E00 + number)}]*" for number in range(GLOBS.most))
+    started = time.process_time()
+    assert len(resolve_scope(model, globs)) == 1000
+    assert time.process_time() - started < 5
+    assert resolve_scope(model, ",".join(["0.*"] * 1000)) == ("0.weight", "0.bias")
+    with pytest.raises(ScopeError, match="a scope to have at most 100 globs, but got 101"):
+        resolve_scope(model, ",".join(f"{number}.*" for number in range(GLOBS.most + 1)))
+    with pytest.raises(ScopeError, match="a scope to have at most 4,096 characters"):
+        resolve_scope(model, "x" * 3_000_000)
+    with pytest.raises(ScopeError, match="a glob of a scope to have at most 256 characters"):
+        resolve_scope(model, "x" * 257)
+    worst = "*a" * 100 + "b"
+    deep = nn.ModuleDict({"a" * 200: nn.Linear(1, 1)})
+    with pytest.raises(ScopeError, match="match"):
+        resolve_scope(deep, worst)

@@ -1,7 +1,6 @@
 """The agent's configuration: one TOML file, of which every key is known."""
 
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,8 @@ from disinherit.client.agent.hours import Hours, parse_hours
 from disinherit.client.factory import FUNCTION
 from disinherit.client.release import OPEN, ReleasePolicy, read_policy
 from disinherit.common.errors import InputError
-from disinherit.common.records import check_id
+from disinherit.common.parsing import load_toml
+from disinherit.common.records import check_owner
 
 _ADDRESS = re.compile(r"[^\s/]+:\d{1,5}")
 _TEXTS = ("owner", "server", "ca", "state", "factory")
@@ -54,7 +54,7 @@ def read_config(path: Path) -> AgentConfig:
         InputError: if it cannot be read, a key is missing or unknown, or a value is wrong.
     """
     try:
-        values = tomllib.loads(path.read_text())
+        values = load_toml(path.read_text())
     except OSError as error:
         raise InputError(
             f"Expected an agent's configuration at {path}, but: {error.strerror}."
@@ -87,7 +87,7 @@ def _config(values: Mapping[str, Any], path: Path) -> AgentConfig:
         )
     hours = _text(values, "hours", path, default="")
     return AgentConfig(
-        owner=check_id(texts["owner"], "owner name"),
+        owner=check_owner(texts["owner"]),
         server=texts["server"],
         ca=path.parent / texts["ca"],
         state=path.parent / texts["state"],

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, insert, select, update
 
 from disinherit.common.checkpoints import sync_folder
 from disinherit.common.errors import StoreError
+from disinherit.common.parsing import load_json
 from disinherit.server.tables import AGENT_KEYS, ENROLMENT_TOKENS, REVOCATIONS
 
 _LOG = logging.getLogger(__name__)
@@ -116,7 +117,7 @@ class AccessLog:
         # One that was cut off by a loss of power was not followed by anything.
         for number, line in enumerate(data.split(b"\n")[:-1], start=1):
             try:
-                ((kind, values),) = json.loads(line).items()
+                ((kind, values),) = load_json(line).items()
                 if kind == "enrolled":
                     yield Enrolled(**values)
                 else:

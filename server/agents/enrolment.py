@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from sqlalchemy import insert, or_, select, update
 
 from disinherit.common.errors import InputError
-from disinherit.common.records import check_id
+from disinherit.common.records import check_id, check_owner
 from disinherit.server.agents import access_log, revocation
 from disinherit.server.agents.access_log import AccessLog
 from disinherit.server.agents.authority import CertificateAuthority, requested_key
@@ -85,7 +85,7 @@ class Enrolment:
         token = secrets.token_urlsafe(32)
         row = {
             "token_sha256": _sha256(token.encode()),
-            "owner": check_id(owner, "owner name"),
+            "owner": check_owner(owner),
             "expires_us": int((self._clock() + seconds) * 1e6),
         }
         with self._database.writing() as db:

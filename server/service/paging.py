@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 
 from disinherit.common.errors import InputError
 from disinherit.common.limits import ID, PAGE, PAGE_ITEMS, shown
+from disinherit.common.parsing import load_json
 
 DEFAULT_SIZE = 100
 LARGEST_SIZE = PAGE_ITEMS.most
@@ -95,8 +96,8 @@ def _read(token: str, question: str, kinds: tuple[type, ...]) -> Key:
     if len(token) > _LONGEST_TOKEN:
         raise _refuse(token)
     try:
-        values = json.loads(base64.b64decode(token.encode(), altchars=b"-_", validate=True))
-    except (binascii.Error, ValueError, RecursionError):
+        values = load_json(base64.b64decode(token.encode(), altchars=b"-_", validate=True))
+    except (binascii.Error, ValueError):
         raise _refuse(token) from None
     if not isinstance(values, list) or values[:1] != [question]:
         raise _refuse(token)

@@ -20,7 +20,6 @@ import logging
 import re
 import threading
 import time
-import tomllib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -28,7 +27,8 @@ from pathlib import Path
 from typing import Any
 
 from disinherit.common.errors import InputError
-from disinherit.common.records import check_id
+from disinherit.common.parsing import load_toml
+from disinherit.common.records import check_owner
 from disinherit.server.service.refusals import NotKnownError
 
 _LOG = logging.getLogger(__name__)
@@ -184,7 +184,7 @@ def _version(path: Path) -> tuple[int, ...]:
 
 def _read(path: Path) -> list[Token]:
     try:
-        listed = tomllib.loads(path.read_text())
+        listed = load_toml(path.read_text())
         if unknown := set(listed) - {"token"}:
             raise InputError(f"Expected [[token]] tables only, but got {min(unknown)!r}.")
         tokens = [_token(entry) for entry in listed.get("token", [])]
@@ -242,7 +242,7 @@ def _token(entry: dict[str, Any]) -> Token:
 def _principal(name: str, role: object) -> Principal:
     kind, _, owner = str(role).partition(":")
     if kind == Role.OWNER and owner:
-        return Principal(name, Role.OWNER, check_id(owner, "owner name"))
+        return Principal(name, Role.OWNER, check_owner(owner))
     if kind in (Role.VIEWER, Role.OPERATOR, Role.APPROVER) and not owner:
         return Principal(name, Role(kind))
     raise InputError(

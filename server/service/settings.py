@@ -25,7 +25,6 @@
 Paths in a file are relative to its folder.
 """
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +32,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from disinherit.common.errors import InputError
+from disinherit.common.parsing import load_toml
 from disinherit.server.agents.fleet import FleetSettings
 from disinherit.server.service.listening import TlsFiles, check_address
 
@@ -142,7 +142,7 @@ def shows_password(database: str, arguments: Sequence[str]) -> bool:
 
 def _read(config: Path) -> dict[str, Any]:
     try:
-        values = tomllib.loads(config.read_text())
+        values = load_toml(config.read_text())
     except OSError as error:
         raise InputError(f"Expected a file {str(config)!r}, but: {error.strerror}.") from None
     except ValueError as error:

@@ -23,6 +23,7 @@ from typing import Any
 
 from disinherit.common.checkpoints import write_atomic
 from disinherit.common.errors import CheckpointError, InputError
+from disinherit.common.parsing import load_json
 from disinherit.simulations.bench.suites import Suite, declaration
 
 Record = dict[str, Any]
@@ -61,7 +62,7 @@ def read_record(path: Path) -> Record:
         CheckpointError: if it is not there, or damaged.
     """
     try:
-        record = json.loads(path.read_text("utf-8"))
+        record = load_json(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise CheckpointError(
             f"Expected a record of the bench in {path}, but: {error}. Remove it and run again."
@@ -147,7 +148,7 @@ def _unpacked(path: Path) -> tuple[Record, list[Record], list[Record]]:
     found: dict[str, list[Record]] = {"run": [], "reference": [], "cell": []}
     try:
         for line in gzip.decompress(path.read_bytes()).splitlines():
-            record = json.loads(line)
+            record = load_json(line)
             found[record.pop("kind")].append(record)
     except (
         OSError,

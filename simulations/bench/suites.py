@@ -30,7 +30,6 @@ The files in the folder `suites` are those that have a name.
 """
 
 import dataclasses
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -39,6 +38,7 @@ from pathlib import Path
 from typing import Any
 
 from disinherit.common.errors import InputError
+from disinherit.common.parsing import load_toml
 from disinherit.simulations.cases import CaseSpec
 from disinherit.simulations.datasets import Dataset, load_dataset
 from disinherit.simulations.methods.method import make_method
@@ -125,8 +125,8 @@ def load_suite(source: str) -> Suite:
                 f"{source!r}: {error}."
             ) from None
     try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        values = load_toml(text)
+    except ValueError as error:
         raise InputError(f"Expected TOML in suite {source!r}, but: {error}.") from None
     return _suite(Path(source).stem, values)
 
