@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from disinherit.client.comparing import Comparison, Own, own_fisher, read_inherited
 from disinherit.client.heads import find_structure
 from disinherit.client.owner import Owner
 from disinherit.client.structure import Structure
@@ -14,12 +15,9 @@ from disinherit.common.errors import FisherError, ScopeError
 from disinherit.common.fisher import ClassFishers
 from disinherit.common.fiun import rows_end_at_bottom
 from disinherit.common.heads import Head
-from disinherit.common.inheritance import inheritance_score
 from disinherit.common.labels import class_indices
-from disinherit.common.merging import merge_fishers
 from disinherit.common.packets import Decoded, align, decode
 from disinherit.common.records import ModelRecord
-from disinherit.common.scaling import relative_scale
 from disinherit.common.scope import is_head_scope, resolve_scope
 from disinherit.v1 import unlearning_pb2 as pb
 
@@ -33,7 +31,8 @@ class Aim:
         aliases: each of them -> all names under which the weights have it.
         out_of_scope: parameters of the packet that the network does not have.
         not_covered: parameters of the network in the request's scope that the packet does not have.
-        forget: merged Fisher of the data to forget, by name, on the owner's device.
+        comparison: the merged Fisher of the data to forget, on the owner's device, and what the
+            model's own is compared with.
         forgotten: indices of the forgotten classes that the model knows.
         heads: names of the weight and bias of each layer of the head; none if the packet has
             nothing of it.
@@ -41,6 +40,7 @@ class Aim:
         only_rows: whether nothing but such rows can be selected.
         taken_out: whether such rows are taken out of the head, whatever their Fisher information.
         pinned: what the method fixes, and the defaults of what it does not.
+        merge: how the roots' Fishers were merged.
         kind: which classes the reference is taken over: `retain`, or `all`.
         least: how like the model's own Fisher the roots' has to be, from 0 to 1.
         sources: the roots whose Fisher `forget` is.
@@ -52,18 +52,24 @@ class Aim:
     aliases: Mapping[str, Sequence[str]]
     out_of_scope: tuple[str, ...]
     not_covered: tuple[str, ...]
-    forget: Mapping[str, Tensor]
+    comparison: Comparison
     forgotten: tuple[int, ...]
     heads: tuple[tuple[str, str | None], ...]
     rows: tuple[int, ...] | None
     only_rows: bool
     taken_out: bool
     pinned: Pinned
+    merge: str
     kind: str
     least: float
     sources: tuple[str, ...]
     clipped: bool
     rescale: bool
+
+    @property
+    def forget(self) -> Mapping[str, Tensor]:
+        """The merged Fisher of the data to forget, by name."""
+        return self.comparison.forget.values
 
     @property
     def tunable(self) -> bool:
@@ -119,29 +125,34 @@ class Aim:
     def scale(
         self,
         record: ModelRecord,
-        own: Mapping[str, Tensor] | None,
+        own: Own | None,
         reference: Mapping[str, Tensor],
+        *,
+        tuned: bool = False,
     ) -> float:
         """Return what the model's own Fisher is multiplied by to compare it with the roots'.
 
-        It is 1 where nothing is compared.  Where the model has a Fisher of the forgotten classes
-        itself, the two of the same classes say it; otherwise F_ref has to.  A root's Fisher has its
-        own scale, unless it was clipped, and where only rows of forgotten classes can be selected a
-        model's own is never scaled up, which would spare them.
+        It is 1 where nothing is compared.  A root's Fisher has its own scale, unless it was
+        clipped, and where only rows of forgotten classes can be selected a model's own is never
+        scaled up, which would spare them.
 
         Args:
             record: the model.
             own: what `own` returned of it.
             reference: what `reference` returned.
+            tuned: whether the owner's data show what dampening does to what is kept.
         """
         itself = self.sources == (record.id,) and not self.clipped
         if not self.rescale or itself or not self.dampens:
             return 1.0
-        factor = relative_scale(self.forget, own or reference)
+        # Rows that are taken out of the head are compared with nothing.
+        left_out = [name for pair in self.heads for name in pair if name] if self.taken_out else []
+        spare = not tuned and not self.only_rows
+        factor = self.comparison.without(left_out).scale(own, reference, spare=spare)
         # Where nothing but forgotten rows can be selected, there is nothing to spare.
         return min(1.0, factor) if self.only_rows else factor
 
-    def inheritance(self, record: ModelRecord, own: Mapping[str, Tensor] | None) -> float | None:
+    def inheritance(self, record: ModelRecord, own: Own | None) -> float | None:
         """Return how like the roots' Fisher is to the model's own of the forgotten classes.
 
         Only what can be selected counts.  It is `None` where the model has no samples of these
@@ -154,12 +165,10 @@ class Aim:
         Raises:
             FisherError: if it is less than the method asks for; the model is left as it is.
         """
-        if own is None:
-            return None
-        rows = None
+        rows: dict[str, tuple[int, ...]] = {}
         if self.rows is not None and self.heads:
-            rows = {name: self.rows for pair in self.heads for name in pair if name}
-        score = inheritance_score(self.forget, own, rows)
+            rows = {name: self.rows for pair in self.heads for name in pair if name in self.names}
+        score = self.comparison.score(own, rows)
         if score is not None and score < self.least:
             raise FisherError(
                 f"Expected the Fisher information of the roots to be like that of model "
@@ -168,19 +177,18 @@ class Aim:
             )
         return score
 
-    def own(self, fishers: ClassFishers) -> dict[str, Tensor] | None:
+    def own(self, record: ModelRecord, fishers: ClassFishers) -> Own | None:
         """Return a model's own Fisher of the forgotten classes, merged as those of the roots are.
 
         It is `None` where the model has no samples of these classes itself.
 
         Args:
+            record: the model.
             fishers: its Fisher sums.
         """
-        classes = [c for c in self.forgotten if fishers.counts[c]]
-        if not classes:
-            return None
-        apart = fishers.each(classes, self._own_rows).values()
-        return merge_fishers([{n: one.values[n] for n in self.names} for one in apart], "max")
+        return own_fisher(
+            fishers, record.labels, self.forgotten, self.names, self.merge, self._own_rows
+        )
 
     def report(self, strength: Strength, result: pb.ModelResult) -> None:
         """Write alpha, lambda and gauge into a result, unless they played no part."""
@@ -200,6 +208,7 @@ def take_aim(
     network: nn.Module,
     packet: pb.FisherPacket,
     method: pb.Method,
+    alike: pb.FisherPacket | None = None,
 ) -> Aim:
     """Work out what a request means for a model.
 
@@ -209,6 +218,8 @@ def take_aim(
         network: its module.
         packet: the merged Fisher of its upstream roots.
         method: how to unlearn.
+        alike: the same of those of the classes only that the model was trained on itself, where
+            these are not all.
 
     Raises:
         FisherError: if packet, method and model do not fit together.
@@ -221,6 +232,9 @@ def take_aim(
         raise FisherError(f"Expected reference 'retain' or 'all', but got {method.reference!r}.")
     structure = find_structure(owner, record, network)
     fisher = _with_verified_head(record, decode(packet), structure, method.scope)
+    compared = None
+    if alike is not None:
+        compared = _with_verified_head(record, decode(alike), structure, method.scope)
     aligned = align(fisher, record.labels)
     own = dict(network.named_parameters())
     names = tuple(name for name in own if name in aligned)
@@ -243,7 +257,12 @@ def take_aim(
         aliases=aliases,
         out_of_scope=out_of_scope,
         not_covered=_not_covered(network, method.scope, structure.head, names),
-        forget={name: aligned[name].to(owner.device) for name in names},
+        comparison=Comparison(
+            read_inherited(fisher, record.labels, names, owner.device),
+            None
+            if compared is None
+            else read_inherited(compared, record.labels, names, owner.device),
+        ),
         forgotten=forgotten,
         heads=heads,
         rows=rows,
@@ -260,6 +279,7 @@ def take_aim(
                 repaired=bool(method.repair_steps),
             ),
         ),
+        merge=method.merge,
         kind=method.reference,
         least=method.min_inheritance,
         sources=tuple(packet.sources),

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -37,10 +38,23 @@ class DampenedModel:
     summary: Summary
 
 
-def find_task(
-    owner: Owner, task: pb.UnlearnTask, model: pb.ModelTask
-) -> tuple[ModelRecord, pb.FisherPacket]:
-    """Return the version that one entry of a task is about, and the packet meant for it.
+class FoundTask(NamedTuple):
+    """What one entry of a task is about.
+
+    Attributes:
+        record: the version.
+        packet: the merged Fisher of its upstream roots.
+        alike: the same of those of the classes only that it was trained on itself, where these are
+            not all.
+    """
+
+    record: ModelRecord
+    packet: pb.FisherPacket
+    alike: pb.FisherPacket | None
+
+
+def find_task(owner: Owner, task: pb.UnlearnTask, model: pb.ModelTask) -> FoundTask:
+    """Return the version that one entry of a task is about, and the packets meant for it.
 
     Raises:
         StoreError: if the owner has no such version, or with other weights.
@@ -52,12 +66,14 @@ def find_task(
             f"Expected model {record.id!r} with digest {model.digest!r}, but the owner holds "
             f"{record.digest!r}. Register the owner's models again."
         )
-    if model.fisher >= len(task.fishers):
-        raise FisherError(
-            f"Expected the index of one of {len(task.fishers)} Fisher packets for model "
-            f"{record.id!r}, but got {model.fisher}."
-        )
-    return record, task.fishers[model.fisher]
+    for index in (model.fisher, model.alike):
+        if index >= len(task.fishers):
+            raise FisherError(
+                f"Expected the index of one of {len(task.fishers)} Fisher packets for model "
+                f"{record.id!r}, but got {index}."
+            )
+    alike = task.fishers[model.alike] if model.HasField("alike") else None
+    return FoundTask(record, task.fishers[model.fisher], alike)
 
 
 def dampen_model(
@@ -67,6 +83,7 @@ def dampen_model(
     method: pb.Method,
     samples: SampleDigests | None = None,
     request_id: str = "",
+    alike: pb.FisherPacket | None = None,
 ) -> DampenedModel:
     """Compute the dampened weights of one model.
 
@@ -82,6 +99,8 @@ def dampen_model(
         method: how to unlearn.
         samples: its own training samples that are to be forgotten, if it is a root of some.
         request_id: what is random in a repair follows from it.
+        alike: the packet of those of the classes only that it was trained on itself, where these
+            are not all.
 
     Raises:
         DataError: if the owner does not know one of the samples, or the repair diverges.
@@ -94,7 +113,7 @@ def dampen_model(
     started = time.perf_counter()
     stored = owner.store.weights(record.id)
     network = load_network(owner, record, stored)
-    aim = take_aim(owner, record, network, packet, method)
+    aim = take_aim(owner, record, network, packet, method, alike)
     parameters = {name: stored[name].to(owner.device) for name in aim.names}
     load_seconds = time.perf_counter() - started
 
@@ -109,10 +128,9 @@ def dampen_model(
         if aim.whole_rows:
             fishers = whole_fishers(owner, record, network, aim.names, fishers, aim.forgotten)
     reference = aim.reference(record, fishers, parameters)
-    own = aim.own(fishers)
+    own = aim.own(record, fishers)
     inheritance = aim.inheritance(record, own)
-    scale = aim.scale(record, own, reference)
-    reference = scaled(reference, scale)
+    scale = aim.scale(record, own, reference, tuned=True)
     fisher_seconds = time.perf_counter() - started
 
     started = time.perf_counter()
@@ -123,13 +141,16 @@ def dampen_model(
         sweep = Sweep(
             parameters,
             aim.forget,
-            reference,
+            scaled(reference, scale),
             exponent=method.exponent,
             bound=method.bound,
             heads=aim.heads,
             forgotten_rows=aim.rows,
         )
         tuned = tune(sweep, logits, aim.forgotten, aim.pinned)
+    if tuned is None:
+        scale = aim.scale(record, own, reference)
+    reference = scaled(reference, scale)
     strength = tuned or aim.pinned.default()
     tune_seconds = time.perf_counter() - started
 

@@ -49,9 +49,9 @@ def preview(owner: Owner, task: pb.UnlearnTask) -> pb.EvaluateReply:
     """Return what the listed models would answer after a task; nothing is stored."""
 
     def one(model: pb.ModelTask) -> pb.Evaluation:
-        record, packet = find_task(owner, task, model)
+        record, packet, alike = find_task(owner, task, model)
         weights = dampen_model(
-            owner, record, packet, task.method, samples_of(model), task.request_id
+            owner, record, packet, task.method, samples_of(model), task.request_id, alike
         ).weights
         return _evaluation(owner, replace(record, digest=weights_digest(weights)), weights)
 

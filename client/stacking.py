@@ -19,7 +19,7 @@ from torch import Tensor
 
 from disinherit.client.aim import Aim, take_aim
 from disinherit.client.changes import Change, Origin
-from disinherit.client.dampening import find_task
+from disinherit.client.dampening import FoundTask, find_task
 from disinherit.client.failures import explain, one_line
 from disinherit.client.ledger import Forgotten
 from disinherit.client.objects import fishers_digest
@@ -76,7 +76,7 @@ class _Batch:
         return len(self.models) >= BATCH_MODELS or self.bytes >= BATCH_BYTES
 
 
-_Key = tuple[str, tuple[str, ...], int, Structure]
+_Key = tuple[str, tuple[str, ...], tuple[int, int | None], Structure]
 """Architecture, labels, index of the packet, and what forward passes and tied names showed."""
 
 
@@ -120,10 +120,11 @@ class Stacking:
         kind = None
         try:
             check_id(self._task.request_id, "request id")
-            record, packet = find_task(self._owner, self._task, model)
+            found = find_task(self._owner, self._task, model)
+            record, packet, _ = found
             if _has_data(self._owner, record):
                 return
-            kind = self._kind(record, packet, model.fisher)
+            kind = self._kind(found, model)
             if kind is None:
                 return
             aim = kind.aim
@@ -133,7 +134,7 @@ class Stacking:
             if _layout(origin.manifest) != kind.layout:
                 return
             reference = aim.reference(record, origin.fishers, origin.tensors)
-            own = aim.own(origin.fishers)
+            own = aim.own(record, origin.fishers)
             inheritance = aim.inheritance(record, own)
             scale = aim.scale(record, own, reference)
             forgotten = [name for name in packet.classes if name in record.labels]
@@ -157,23 +158,25 @@ class Stacking:
         held = (*origin.tensors.values(), *origin.carried.values(), *reference.values())
         batch.bytes += sum(tensor.nbytes for tensor in held)
 
-    def _kind(self, record: ModelRecord, packet: pb.FisherPacket, position: int) -> _Kind | None:
+    def _kind(self, found: FoundTask, model: pb.ModelTask) -> _Kind | None:
         """Return what models like this one are dampened by; `None` if they are done one by one.
 
         Two networks may have the same tensors and yet another head, or tie other parameters.  Of
         a model that was registered the store knows, so that no network is made for it.
         """
+        record, packet, alike = found
         structure = self._owner.store.structure(record.id)
         if structure is None:
             return None
-        key = record.architecture, record.labels, position, structure
+        place = model.fisher, model.alike if alike is not None else None
+        key = record.architecture, record.labels, place, structure
         if key not in self._kinds:
             stored = self._owner.store.weights(record.id)
             network = load_network(self._owner, record, stored)
             if tied_names(network) != structure.ties:
                 return None
             try:
-                aim = take_aim(self._owner, record, network, packet, self._task.method)
+                aim = take_aim(self._owner, record, network, packet, self._task.method, alike)
             except InputError as error:  # as for all models of this kind
                 self._kinds[key] = None
                 self._leave(None, record.id, error)

@@ -70,12 +70,14 @@ def _failed(model_id: str, reason: str) -> pb.ModelResult:
 
 def _apply(owner: Owner, task: pb.UnlearnTask, model: pb.ModelTask) -> pb.ModelResult:
     check_id(task.request_id, "request id")
-    record, packet = find_task(owner, task, model)
+    record, packet, alike = find_task(owner, task, model)
     entry = owner.store.applied(task.request_id, record.digest, record.id)
     if entry is not None:
         return _recorded(entry.result)
     check_not_rolled_back(owner.store.rolled_back(task.request_id, record.id))
-    dampened = dampen_model(owner, record, packet, task.method, samples_of(model), task.request_id)
+    dampened = dampen_model(
+        owner, record, packet, task.method, samples_of(model), task.request_id, alike
+    )
     started = time.perf_counter()
     decided = decide(owner, task, model, record, packet, dampened)
     result = _with(dampened.result, task, decided)

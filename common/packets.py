@@ -250,15 +250,25 @@ def rename_classes(fisher: Decoded, names: Mapping[str, str | None]) -> Decoded:
     """
     if not names:
         return fisher
-    taken = set(names.values())
-    new = {name: names.get(name, None if name in taken else name) for name in fisher.labels}
-    kept = {name: named for name, named in new.items() if named is not None}
+    kept = renamed(fisher.labels, names)
     return replace(
         fisher,
         values=align(fisher, list(kept)),
         labels=tuple(kept.values()),
         classes=tuple(kept[name] for name in fisher.classes if name in kept),
     )
+
+
+def renamed(labels: Sequence[str], names: Mapping[str, str | None]) -> dict[str, str]:
+    """Return class name -> new name of those classes that `rename_classes` does not leave out.
+
+    Example:
+        >>> renamed(["cat", "dog", "owl"], {"cat": "owl", "dog": None})
+        {'cat': 'owl'}
+    """
+    taken = set(names.values())
+    new = {name: names.get(name, None if name in taken else name) for name in labels}
+    return {name: named for name, named in new.items() if named is not None}
 
 
 def attach_tensors(task: Message, find: Callable[[str], bytes]) -> None:

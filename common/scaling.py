@@ -6,21 +6,26 @@ of a descendant it would select nothing there.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 
 @torch.no_grad()
-def relative_scale(inherited: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> float:
+def relative_scale(
+    inherited: Mapping[str, Tensor],
+    own: Mapping[str, Tensor],
+    rows: Mapping[str, Sequence[int]] | None = None,
+) -> float:
     """Return the factor that brings a model's own Fisher to the scale of an inherited one.
 
-        Σ_j F_j / Σ_j G_j        over all values of all parameters
+        Σ_j F_j / Σ_j G_j        over all values that both can have
 
     Args:
         inherited: the merged Fisher of the upstream roots, F.
-        own: Fisher of the model, G.
+        own: Fisher of the model, G, of the same parameters; others do not count.
+        rows: parameter -> the rows of it that both can have; all of one that is not in it.
 
     Returns:
         The factor, > 0; 1 where one of the two is zero everywhere, and there is nothing to compare.
@@ -29,7 +34,8 @@ def relative_scale(inherited: Mapping[str, Tensor], own: Mapping[str, Tensor]) -
         >>> relative_scale({"w": torch.tensor([1.0, 3.0])}, {"w": torch.tensor([4.0, 4.0])})
         0.5
     """
-    total, other = (_total(fisher) for fisher in (inherited, own))
+    common = {name: (rows or {}).get(name) for name in inherited if name in own}
+    total, other = (_total(fisher, common) for fisher in (inherited, own))
     factor = total / other if total and other else 1.0
     return factor if 0 < factor < math.inf else 1.0
 
@@ -41,5 +47,8 @@ def scaled(fisher: Mapping[str, Tensor], factor: float) -> dict[str, Tensor]:
     return {name: value * factor for name, value in fisher.items()}
 
 
-def _total(fisher: Mapping[str, Tensor]) -> float:
-    return math.fsum(float(value.sum(dtype=torch.float64)) for value in fisher.values())
+def _total(fisher: Mapping[str, Tensor], common: Mapping[str, Sequence[int] | None]) -> float:
+    return math.fsum(
+        float((fisher[name] if rows is None else fisher[name][list(rows)]).sum(dtype=torch.float64))
+        for name, rows in common.items()
+    )

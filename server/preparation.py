@@ -15,7 +15,7 @@ from disinherit.common.errors import DisinheritError, StoreError
 from disinherit.common.graph import InheritanceGraph
 from disinherit.common.limits import ANSWER, FISHER, clipped
 from disinherit.common.merging import MergeRule
-from disinherit.common.packets import Decoded, decode, rename_classes
+from disinherit.common.packets import Decoded, decode, rename_classes, renamed
 from disinherit.common.printable import one_line
 from disinherit.common.records import InheritanceKind, ModelRecord, ModelStatus
 from disinherit.server.answers import reply_of, root_packets, unhandled
@@ -127,6 +127,7 @@ def prepare(
     created = now_us()
     encoding = Encoding.from_proto(request.method.encoding)
     merges = GroupMerges(cast("MergeRule", request.method.merge), encoding)
+    known: dict[_Part, frozenset[str]] = {}
     for group in groups:
         missing = [root for root in group.roots if root in collected.errors]
         if missing:
@@ -140,7 +141,7 @@ def prepare(
                 (prepared.waiting if later else prepared.failed)[model.id] = reason
             continue
         try:
-            packet, tensors = _merge(merges, group, collected.fishers)
+            merged = _merge(merges, graph, group, collected.fishers, known)
         except Exception as error:  # one group's roots must not end the others
             # What does not fit names one root's classes and shapes: not for the others' owners.
             roots = ", ".join(group.roots)
@@ -157,8 +158,8 @@ def prepare(
                 )
             archive.forget(group.roots)
             continue
-        prepared.tensors[packet.digest] = tensors
-        _address(prepared.messages, graph, request, group, packet, created)
+        prepared.tensors.update(merged.tensors)
+        _address(prepared.messages, graph, request, group, merged, created)
     prepared.merge_seconds = time.perf_counter() - answered
     return prepared
 
@@ -271,20 +272,58 @@ _Part = tuple[str, tuple[tuple[str, str | None], ...], int]
 """Root, what to rename in its packets, and which of them."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Merged:
+    """What the models of a group are sent.
+
+    Attributes:
+        packet: the merged Fisher of all that is to be forgotten, without its tensors.
+        alike: model -> the same of those of the classes only that it was trained on directly, where
+            these are not all: it compares its own Fisher with that.
+        tensors: SHA-256 -> tensors of all of these.
+    """
+
+    packet: pb.FisherPacket
+    alike: Mapping[str, pb.FisherPacket]
+    tensors: Mapping[str, bytes]
+
+
 def _merge(
-    merges: GroupMerges, group: Group, fishers: Mapping[str, Sequence[Decoded]]
-) -> tuple[pb.FisherPacket, bytes]:
-    parts: list[_Part] = [
-        (root, renaming, place)
-        for root, renaming in zip(group.roots, group.renamings, strict=True)
-        for place in range(len(fishers[root]))
-    ]
+    merges: GroupMerges,
+    graph: InheritanceGraph,
+    group: Group,
+    fishers: Mapping[str, Sequence[Decoded]],
+    known: dict[_Part, frozenset[str]],
+) -> _Merged:
+    """Merge what a group inherited; `known` keeps the classes that parts are of, for all groups."""
 
     def find(part: _Part) -> Decoded:
         root, renaming, place = part
         return rename_classes(fishers[root][place], dict(renaming))
 
-    return merges.merge(parts, find)
+    classes: dict[_Part, frozenset[str]] = {}
+    for root, renaming in zip(group.roots, group.renamings, strict=True):
+        for place, fisher in enumerate(fishers[root]):
+            part = root, renaming, place
+            if part not in known:
+                names = renamed(fisher.labels, dict(renaming))
+                known[part] = frozenset(names[name] for name in fisher.classes if name in names)
+            classes[part] = known[part]
+    packet, data = merges.merge(list(classes), find)
+    tensors = {packet.digest: data}
+    alike: dict[str, pb.FisherPacket] = {}
+    made: dict[tuple[_Part, ...], pb.FisherPacket] = {}
+    distinct = set(classes.values())
+    for model in map(graph.model, group.models):
+        counts = model.provenance.samples_per_class if model.provenance is not None else {}
+        held = {name for name, count in counts.items() if count}
+        if any(names & held for names in distinct) and not all(names & held for names in distinct):
+            some = tuple(part for part, names in classes.items() if names & held)
+            if some not in made:
+                made[some], data = merges.merge(some, find)
+                tensors[made[some].digest] = data
+            alike[model.id] = made[some]
+    return _Merged(packet, alike, tensors)
 
 
 def _address(
@@ -292,11 +331,20 @@ def _address(
     graph: InheritanceGraph,
     request: pb.UnlearningRequest,
     group: Group,
-    packet: pb.FisherPacket,
+    merged: _Merged,
     created_us: int,
 ) -> None:
-    """Add a group's models and their packet to the messages of the models' owners."""
-    positions: dict[str, int] = {}
+    """Add a group's models and their packets to the messages of the models' owners."""
+    # Not shared between groups by digest: that says nothing of the classes' names.
+    positions: dict[tuple[str, int], int] = {}
+
+    def place(packet: pb.FisherPacket, owner: str, message: pb.UnlearnTask) -> int:
+        key = owner, id(packet)
+        if key not in positions:
+            positions[key] = len(message.fishers)
+            message.fishers.append(packet)
+        return positions[key]
+
     roots = {root.model_id: root for root in request.roots}
     for model in map(graph.model, group.models):
         message = messages.setdefault(
@@ -319,15 +367,13 @@ def _address(
                 ],
             ),
         )
-        if model.owner not in positions:
-            # Not shared between groups by digest: that says nothing of the classes' names.
-            positions[model.owner] = len(message.fishers)
-            message.fishers.append(packet)
+        alike = merged.alike.get(model.id)
         root = roots.get(_standing_for(graph, model.id, roots), pb.Root())
         message.models.append(
             pb.ModelTask(
                 model_id=model.id,
-                fisher=positions[model.owner],
+                fisher=place(merged.packet, model.owner, message),
+                alike=place(alike, model.owner, message) if alike is not None else None,
                 digest=model.digest,
                 samples=root.samples,
                 sample_salt=root.sample_salt,

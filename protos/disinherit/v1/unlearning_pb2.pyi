@@ -237,20 +237,22 @@ class UnlearnTask(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., method: _Optional[_Union[Method, _Mapping]] = ..., fishers: _Optional[_Iterable[_Union[FisherPacket, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[ModelTask, _Mapping]]] = ..., created_us: _Optional[int] = ..., measure_retain: _Optional[bool] = ..., max_retain_drop: _Optional[float] = ..., request_digest: _Optional[str] = ..., roots: _Optional[_Iterable[_Union[Root, _Mapping]]] = ..., log_head: _Optional[_Union[LogHead, _Mapping]] = ...) -> None: ...
 
 class ModelTask(_message.Message):
-    __slots__ = ("model_id", "fisher", "digest", "samples", "sample_salt", "created_us")
+    __slots__ = ("model_id", "fisher", "digest", "samples", "sample_salt", "created_us", "alike")
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     FISHER_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     SAMPLES_FIELD_NUMBER: _ClassVar[int]
     SAMPLE_SALT_FIELD_NUMBER: _ClassVar[int]
     CREATED_US_FIELD_NUMBER: _ClassVar[int]
+    ALIKE_FIELD_NUMBER: _ClassVar[int]
     model_id: str
     fisher: int
     digest: str
     samples: _containers.RepeatedScalarFieldContainer[str]
     sample_salt: str
     created_us: int
-    def __init__(self, model_id: _Optional[str] = ..., fisher: _Optional[int] = ..., digest: _Optional[str] = ..., samples: _Optional[_Iterable[str]] = ..., sample_salt: _Optional[str] = ..., created_us: _Optional[int] = ...) -> None: ...
+    alike: int
+    def __init__(self, model_id: _Optional[str] = ..., fisher: _Optional[int] = ..., digest: _Optional[str] = ..., samples: _Optional[_Iterable[str]] = ..., sample_salt: _Optional[str] = ..., created_us: _Optional[int] = ..., alike: _Optional[int] = ...) -> None: ...
 
 class Selection(_message.Message):
     __slots__ = ("parameter", "rows", "total")
