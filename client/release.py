@@ -18,13 +18,15 @@ class ReleasePolicy:
     """What must hold for Fisher information that an owner sends as that of a root.
 
     Attributes:
-        min_forget_samples: samples behind each packet, at least; the Fisher information of a few
-            tells of each of them.
+        min_forget_samples: samples behind each packet, at least, and in each group that all
+            packets released so far tell apart; the Fisher information of a few tells of each.
         encoding: how values are stored, at least as short as this; a request may ask for shorter.
         clip_norm: bound C on the L2 norm of each sample's squared gradient of each parameter; 0
             for none.
         noise_multiplier: Gaussian noise is added to each mean over n samples, of a standard
             deviation of this times C / n; 0 for none.
+        max_sample_share: share of a packet's sum that is of its largest sample, at most, in (0, 1];
+            1 for no bound.  A number of samples says nothing of what one of them contributes.
 
     Raises:
         InputError: if a value is out of range.
@@ -34,6 +36,7 @@ class ReleasePolicy:
     encoding: Encoding = Encoding.FULL
     clip_norm: float = 0.0
     noise_multiplier: float = 0.0
+    max_sample_share: float = 1.0
 
     def __post_init__(self) -> None:
         """Check all of it."""
@@ -43,6 +46,9 @@ class ReleasePolicy:
                 f"{self.min_forget_samples!r}."
             )
 
+        share = self.max_sample_share
+        if type(share) not in (int, float) or not 0 < share <= 1:
+            raise InputError(f"Expected max_sample_share in (0, 1], but got {share!r}.")
         for name in ("clip_norm", "noise_multiplier"):
             value = getattr(self, name)
             if type(value) not in (int, float) or not 0 <= value < math.inf:
@@ -64,6 +70,7 @@ class ReleasePolicy:
         bounds = [norm for norm in (self.clip_norm, other.clip_norm) if norm]
         return ReleasePolicy(
             min_forget_samples=max(self.min_forget_samples, other.min_forget_samples),
+            max_sample_share=min(self.max_sample_share, other.max_sample_share),
             encoding=self.encoding.shorter(other.encoding),
             clip_norm=min(bounds, default=0.0),
             noise_multiplier=max(self.noise_multiplier, other.noise_multiplier),
@@ -84,6 +91,43 @@ class ReleasePolicy:
                 f"Expected at least {self.min_forget_samples} samples behind Fisher information of "
                 f"model {model!r} that is to be released, as its owner's min_forget_samples says, "
                 "but got fewer. Forget more of them in one request, or ask the owner."
+            )
+
+    def check_cell(self, model: str, count: int | None) -> None:
+        """Refuse a release that, with those before it, would tell too few samples apart.
+
+        Args:
+            model: the root.
+            count: samples in the smallest group that all releases together would tell apart; `None`
+                if it cannot be known.
+
+        Raises:
+            WithheldError: if it is less than the policy says, or unknown.
+        """
+        if self.min_forget_samples > 1 and (count is None or count < self.min_forget_samples):
+            raise WithheldError(
+                "Expected Fisher information that, with what was released before of the same data, "
+                f"tells no fewer than {self.min_forget_samples} samples of model {model!r} apart, "
+                "as its owner's min_forget_samples says, but its difference to earlier releases "
+                "would be of fewer. Forget what was asked for before and this in one request."
+            )
+
+    def check_share(self, model: str, share: float) -> None:
+        """Refuse to release a sum that is mostly of one sample.
+
+        Args:
+            model: the root.
+            share: the largest sample's share of the sum.
+
+        Raises:
+            WithheldError: if it is more than the policy says; how much more stays here.
+        """
+        if share > self.max_sample_share:
+            raise WithheldError(
+                f"Expected no sample of model {model!r} to be more than "
+                f"{self.max_sample_share:.0%} of the Fisher information that is to be released, as "
+                "its owner's max_sample_share says, but one is. Forget more samples in one "
+                "request, or ask the owner."
             )
 
 
