@@ -11,9 +11,10 @@ from torch import nn
 from disinherit.client.failures import explain
 from disinherit.client.heads import find_structure
 from disinherit.client.noise import add_noise
-from disinherit.client.owner import Owner, load_network
+from disinherit.client.owner import Batches, Owner, load_network
 from disinherit.client.release import OPEN, ReleasePolicy, policy_of
-from disinherit.client.remaining import training_data
+from disinherit.client.released_sets import ReleasedSets, largest_share
+from disinherit.client.remaining import WithoutClasses, training_data
 from disinherit.client.samples import resolve_samples, sample_key, split_by_ids
 from disinherit.client.summaries import class_fishers, fisher_summary, whole_fishers
 from disinherit.common.encodings import Encoding
@@ -112,15 +113,24 @@ def _packets(
     # Where all of the head is in scope, the rows of several classes are taken out of it.
     whole = structure.head is not None and set(structure.head.parameters) <= set(names)
     rows = method.row_scoped and (len(root.classes) == 1 or whole)
+    sets = ReleasedSets(owner, record)
     for released in fishers(owner, record, root, network, names, policy, rows):
         fisher = released.fisher
         policy.check_samples(record.id, fisher.count)
+        if policy.max_sample_share < 1:
+            _check_share(owner, record, network, names, policy, released)
+        sampled = dict(zip(record.labels, released.counts, strict=True))
+        if released.ids is None:
+            about = sets.of_classes(sampled)
+        else:
+            about = sets.of_samples(released.ids, sampled)
+        sets.record(about, policy)
         values, clamped = {name: fisher.values[name] for name in names}, 0
         if policy.noise_multiplier:
             deviation = policy.noise_multiplier * policy.clip_norm / fisher.count
             known = (record.digest, policy.noise_multiplier, policy.clip_norm, fisher.count)
-            about = json.dumps([*known, released.about])
-            values, clamped = add_noise(values, deviation, sample_key(owner.store.root), about)
+            question = json.dumps([*known, about.name])
+            values, clamped = add_noise(values, deviation, sample_key(owner.store.root), question)
         packet = encode_fisher(
             values,
             labels=record.labels,
@@ -140,11 +150,19 @@ def _packets(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Released:
-    """Fisher information to release, of some classes or none, and what samples it is of."""
+    """Fisher information to release, and which samples it is of.
+
+    Attributes:
+        classes: the classes that it stands for; none for samples.
+        fisher: the mean over the samples.
+        counts: number of samples of each class of the model, `[C]`.
+        ids: of the samples; `None` if it is of all samples of the classes that are counted.
+    """
 
     classes: list[str]
     fisher: Fisher
-    about: str
+    counts: list[int]
+    ids: list[str] | None
 
 
 def _class_fishers(
@@ -167,8 +185,10 @@ def _class_fishers(
         )
     fishers = all_fishers.each(indices, indices if own_rows else None)
     for index in indices:
-        label = record.labels[index]
-        yield _Released([label], fishers[index], f"class {label}")
+        counts = [
+            int(all_fishers.counts[c]) if c == index else 0 for c in range(len(record.labels))
+        ]
+        yield _Released([record.labels[index]], fishers[index], counts, None)
 
 
 def _sample_fishers(
@@ -183,12 +203,38 @@ def _sample_fishers(
     """Yield the Fisher information of the listed samples, or of all that it was trained on."""
     listed = samples_of(root)
     if listed is None:
-        yield _Released([], _to_release(owner, record, network, names, policy).total(), "all")
+        everything = _to_release(owner, record, network, names, policy)
+        yield _Released([], everything.total(), everything.counts.tolist(), None)
         return
     ids = resolve_samples(owner, record, listed)
     forget, _ = split_by_ids(owner, record, ids)
     fishers = class_fishers(owner, record, network, names, forget, policy.clip_norm)
-    yield _Released([], fishers.total(), f"samples {json.dumps(sorted(ids))}")
+    yield _Released([], fishers.total(), fishers.counts.tolist(), ids)
+
+
+def _check_share(
+    owner: Owner,
+    record: ModelRecord,
+    network: nn.Module,
+    names: Sequence[str],
+    policy: ReleasePolicy,
+    released: _Released,
+) -> None:
+    """Refuse a release of which one sample is more than the policy allows."""
+    batches: Batches | None
+    if released.ids is not None:
+        batches, _ = split_by_ids(owner, record, released.ids)
+    else:
+        batches = training_data(owner, record)
+    if batches is None:
+        raise WithheldError(
+            f"Expected the training data of model {record.id!r}, to see what each sample "
+            "contributes as its owner's max_sample_share says, but it is gone."
+        )
+    others = tuple(index for index, count in enumerate(released.counts) if not count)
+    chosen = WithoutClasses(batches, others)
+    share = largest_share(owner, record, network, names, chosen, policy.clip_norm)
+    policy.check_share(record.id, share)
 
 
 def _to_release(

@@ -1,6 +1,6 @@
 """What an owner releases, and what it withholds: by its own policy and its agent's."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -25,11 +25,12 @@ class StrictOwner(PointsOwner):
     release_policy = OPEN
 
 
-@pytest.fixture(scope="module")
-def owner(tmp_path_factory: pytest.TempPathFactory) -> StrictOwner:
-    owner = StrictOwner(tmp_path_factory.mktemp("anna"), "anna")
-    owner.train("m", CLASSES, created_us=1)
-    return owner
+@pytest.fixture
+def owner(tmp_path: Path) -> Iterator[StrictOwner]:
+    owner = StrictOwner(tmp_path / "anna", "anna")
+    with owner:
+        owner.train("m", CLASSES, created_us=1)
+        yield owner
 
 
 def fisher(owner: PointsOwner, root: pb.Root, policy: ReleasePolicy = OPEN) -> pb.RootFisher:

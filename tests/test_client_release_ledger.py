@@ -86,9 +86,12 @@ def test_a_release_is_recorded_once_and_what_is_not_allowed_is_not(tmp_path: Pat
 
 
 def test_what_is_not_known_any_more_is_said_not_to_be() -> None:
-    releases = [of_samples(frozenset({"a0"})), of_classes(frozenset("a"))]
-    assert smallest_cell(releases, lambda _: None) is None
-    assert smallest_cell(releases[:1], lambda _: None) == 1
+    two, one = of_samples(frozenset({"a0", "a1"})), of_samples(frozenset({"a0"}))
+    everything = of_classes(frozenset("a"))
+    assert smallest_cell([two, one, everything], lambda _: None) is None
+    assert smallest_cell([two, one], lambda _: None) == 1
+    # Of a set that left as it is, the ledger has the classes, also when its samples are gone.
+    assert smallest_cell([two, everything], lambda _: None) == 2
 
 
 def test_one_set_has_one_name_however_it_is_asked_for() -> None:

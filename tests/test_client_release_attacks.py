@@ -1,0 +1,197 @@
+"""What can be computed from everything that an owner releases: attacks that a count does not stop.
+
+The clinic has 24 samples of three classes each, and one sample of a fourth: the one that the
+attacker is after.  For a linear head its squared gradient is its features, squared, times its
+residual, squared, so that features can be read off.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from client_tasks import make_method
+from owner_fixture import LABELS, PointsOwner, make_network, make_points, samples_root
+from torch import Tensor, nn
+
+from disinherit.client.release import ReleasePolicy
+from disinherit.client.releasing import forget_fishers
+from disinherit.common.checkpoints import weights_digest
+from disinherit.common.packets import decode_fisher
+from disinherit.common.records import ModelRecord, Provenance
+from disinherit.common.scope import architecture_fingerprint
+from disinherit.v1 import unlearning_pb2 as pb
+
+RARE = LABELS[3]
+AT_LEAST = ReleasePolicy(min_forget_samples=20)
+
+
+class Clinic(PointsOwner):
+    """An owner with 24 samples of each class but the last, of which it has one."""
+
+    def training_data(self, record: ModelRecord) -> list[tuple[Tensor, Tensor]]:
+        inputs, targets = make_points(self.name, "train", LABELS, LABELS)
+        kept = targets != LABELS.index(RARE)
+        kept[(~kept).nonzero()[0]] = True
+        return [(inputs[kept], targets[kept])]
+
+    def sample_ids(self, record: ModelRecord) -> list[str]:
+        return [f"{name}-{i}" for name in LABELS for i in range(1 if name == RARE else 24)]
+
+    def split_training_data(
+        self, record: ModelRecord, samples: Sequence[str]
+    ) -> tuple[list[tuple[Tensor, Tensor]], list[tuple[Tensor, Tensor]]]:
+        ((inputs, targets),) = self.training_data(record)
+        chosen = torch.tensor([sample in samples for sample in self.sample_ids(record)])
+        return [(inputs[chosen], targets[chosen])], [(inputs[~chosen], targets[~chosen])]
+
+
+@pytest.fixture
+def clinic(tmp_path: Path) -> Iterator[Clinic]:
+    owner = Clinic(tmp_path / "clinic", "clinic")
+    with owner:
+        network = make_network(len(LABELS))
+        counts = {name: 1 if name == RARE else 24 for name in LABELS}
+        record = ModelRecord(
+            "m", "clinic", "", LABELS, "", 1, provenance=Provenance("points", counts)
+        )
+        ((inputs, targets),) = owner.training_data(record)
+        optimizer = torch.optim.Adam(network.parameters(), 0.02)
+        for _ in range(25):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(network(inputs), targets).backward()
+            optimizer.step()
+        weights = {name: value.detach().clone() for name, value in network.state_dict().items()}
+        owner.store.add(
+            replace(
+                record,
+                architecture=architecture_fingerprint(weights),
+                digest=weights_digest(weights),
+            ),
+            weights,
+        )
+        yield owner
+
+
+def ask(owner: Clinic, policy: ReleasePolicy, root: pb.Root) -> pb.RootFisher:
+    task = pb.FisherTask(request_id="q", roots=[root], method=make_method())
+    (answer,) = forget_fishers(owner, task, policy).roots
+    return answer
+
+
+def of_classes(*classes: str) -> pb.Root:
+    return pb.Root(model_id="m", classes=classes)
+
+
+def of_samples(owner: Clinic, ids: Sequence[str]) -> pb.Root:
+    return samples_root("m", owner.store.root, list(ids))
+
+
+def total(answer: pb.RootFisher) -> Tensor:
+    """The sum of squared gradients of the head's weight over all packets."""
+    assert not answer.error, answer.error
+    return sum(
+        (decode_fisher(packet)["2.weight"].double() * packet.samples for packet in answer.packets),
+        torch.zeros(()),
+    )
+
+
+def true_gradient(owner: Clinic) -> Tensor:
+    """The squared gradient of the one sample, `[C, d]`."""
+    network = make_network(len(LABELS))
+    network.load_state_dict(owner.store.weights("m"))
+    network.double()
+    ((inputs, targets),) = owner.training_data(owner.store.record("m"))
+    one = targets == LABELS.index(RARE)
+    nn.functional.cross_entropy(network(inputs[one].double()), targets[one]).backward()
+    gradient = network[2].weight.grad
+    assert isinstance(gradient, Tensor)
+    return gradient**2
+
+
+def others(owner: Clinic) -> list[str]:
+    return [name for name in LABELS if name != RARE]
+
+
+def test_without_a_bound_the_difference_of_two_answers_is_one_persons_gradient(
+    clinic: Clinic,
+) -> None:
+    """The attack itself, which the bound is for."""
+    whole = total(ask(clinic, ReleasePolicy(), pb.Root(model_id="m")))
+    most = total(ask(clinic, ReleasePolicy(), of_classes(*others(clinic))))
+    torch.testing.assert_close(whole - most, true_gradient(clinic), rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("total_first", [True, False])
+def test_a_total_and_large_classes_do_not_leave_one_person(
+    total_first: bool, clinic: Clinic
+) -> None:
+    roots = [pb.Root(model_id="m"), of_classes(*others(clinic))]
+    first, second = roots if total_first else reversed(roots)
+    assert not ask(clinic, AT_LEAST, first).withheld
+    refused = ask(clinic, AT_LEAST, second)
+    assert refused.withheld
+    assert "tells no fewer than 20 samples of model 'm' apart" in refused.error
+    assert not refused.packets
+    assert not ask(clinic, AT_LEAST, first).withheld  # the same again tells nothing new
+
+
+def test_sets_that_differ_by_one_sample_are_not_both_released(clinic: Clinic) -> None:
+    base = [f"{LABELS[0]}-{i}" for i in range(20)]
+    assert not ask(clinic, AT_LEAST, of_samples(clinic, base)).withheld
+    assert ask(clinic, AT_LEAST, of_samples(clinic, [*base, f"{RARE}-0"])).withheld
+    assert ask(clinic, AT_LEAST, of_classes(LABELS[0])).withheld  # 4 of the class are left
+    assert not ask(clinic, AT_LEAST, of_classes(LABELS[1])).withheld
+
+
+def test_a_restart_and_another_request_do_not_forget_what_was_released(
+    clinic: Clinic, tmp_path: Path
+) -> None:
+    assert not ask(clinic, AT_LEAST, pb.Root(model_id="m")).withheld
+    again = Clinic(tmp_path / "clinic", "clinic")
+    with again:
+        assert ask(again, AT_LEAST, of_classes(*others(again))).withheld
+
+
+def test_one_sample_among_many_that_are_fitted_well_is_not_released_as_many(
+    clinic: Clinic,
+) -> None:
+    network = make_network(len(LABELS))
+    network.load_state_dict(clinic.store.weights("m"))
+    record = clinic.store.record("m")
+    ((inputs, targets),) = clinic.training_data(record)
+    with torch.inference_mode():
+        losses = nn.functional.cross_entropy(network(inputs), targets, reduction="none")
+    ids = clinic.sample_ids(record)
+    easy = [ids[i] for i in losses.argsort().tolist() if not ids[i].startswith(RARE)][:19]
+    root = of_samples(clinic, [*easy, f"{RARE}-0"])
+    packet = total(ask(clinic, ReleasePolicy(20), root))
+    assert float(true_gradient(clinic).sum() / packet.sum()) > 0.9  # a count bounds nothing
+    refused = ask(clinic, ReleasePolicy(20, max_sample_share=0.5), root)
+    assert refused.withheld
+    assert "more than 50%" in refused.error
+    assert not ask(clinic, ReleasePolicy(20, max_sample_share=0.999), root).withheld
+
+
+def test_noise_is_of_the_samples_and_not_of_how_they_were_asked_for(clinic: Clinic) -> None:
+    """Two draws for one question could be averaged."""
+    noisy = ReleasePolicy(clip_norm=0.05, noise_multiplier=2.0)
+    as_class = ask(clinic, noisy, of_classes(LABELS[0]))
+    as_samples = ask(clinic, noisy, of_samples(clinic, [f"{LABELS[0]}-{i}" for i in range(24)]))
+    assert torch.equal(total(as_class), total(as_samples))
+    other = ask(clinic, noisy, of_samples(clinic, [f"{LABELS[0]}-{i}" for i in range(23)]))
+    assert not torch.equal(total(as_class), total(other))
+
+
+def test_where_the_data_is_gone_nobody_can_see_what_one_sample_contributes(
+    clinic: Clinic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Clinic, "training_data", lambda self, record: None)
+    refused = ask(clinic, ReleasePolicy(max_sample_share=0.5), of_classes(LABELS[0]))
+    assert "training data" in refused.error
+
+
+def test_with_the_data_the_share_of_a_whole_class_is_bounded_too(clinic: Clinic) -> None:
+    assert ask(clinic, ReleasePolicy(max_sample_share=0.5), of_classes(RARE)).withheld
+    assert not ask(clinic, ReleasePolicy(max_sample_share=0.9), of_classes(LABELS[0])).withheld
