@@ -195,7 +195,7 @@ class Coordinator:
         classes = [name for root in request.roots for name in root.classes if notes]
         holders = self.store.holders(classes) if classes else ()
         parentless = self.store.parentless() if classes else ()
-        planned = plan(graph, request, cleansed(tasks.values()), holders, parentless)
+        planned = plan(graph, request, cleansed(tasks.values()), holders, parentless, tasked=tasks)
         if stored is None:
             check_plan(planned)
         waves = place(request, graph, planned, tasks.values())

@@ -77,7 +77,7 @@ def cover(
         tasks: model -> its task.
         updated_us: model -> when its task last changed.
     """
-    planned = plan(graph, request, cleansed(tasks.values()))
+    planned = plan(graph, request, cleansed(tasks.values()), tasked=tasks)
     late = {
         **dict.fromkeys(planned.affected, (TaskState.PENDING, _LATE)),
         **{model: (TaskState.FAILED, reason) for model, reason in planned.failed.items()},

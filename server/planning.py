@@ -5,7 +5,7 @@ inherited: one merged Fisher per group, sent only to the owners of that group.
 """
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
@@ -135,6 +135,7 @@ def plan(
     cleansed: Collection[str] = (),
     holders: Iterable[ModelRecord] | None = None,
     parentless: Iterable[ModelRecord] = (),
+    tasked: Container[str] = (),
 ) -> Plan:
     """Plan a request.
 
@@ -145,6 +146,8 @@ def plan(
         holders: the versions that were trained directly on a class to forget, in the whole graph;
             `None` if `graph` is the whole graph.
         parentless: the versions in the whole graph that owners registered without a parent.
+        tasked: versions that this request has tasks for: they are part of it even when they were
+            retired since.
 
     Returns:
         The plan; nothing is changed.
@@ -173,23 +176,31 @@ def plan(
     starts = dict.fromkeys([*roots, *(one for some in origins.values() for one in some)])
     affected = graph.affected(starts, cleansed=cleansed)
     exempt = {}
+    put_back = set()
     for edge in (edge for model in affected for edge in graph.children(model)):
         if edge.kind is InheritanceKind.UNLEARNED and edge.child not in cleansed:
             if graph.model(edge.child).status is ModelStatus.RETIRED:
-                exempt[edge.child] = f"retired when {edge.parent} was put back in its place"
+                if edge.child in tasked:
+                    exempt[edge.child] = f"retired when {edge.parent} was put back in its place"
+                else:
+                    put_back.add(edge.child)
             else:
                 exempt[edge.parent] = f"superseded by {edge.child}, which is unlearned in its place"
     if request.client:
         leaving = f"all that {request.client} trained it on is to be forgotten: retire it"
         exempt |= {model: leaving for model in roots if model not in exempt}
     followed = follow_classes(graph, roots, affected, cleansed, origins)
-    todo = [m for m in affected if m not in exempt and m not in followed.failed]
+    # What was retired when its parent was put back is out of use, and its owner knows: no request
+    # is about it any more, though what others derived from it may be affected.
+    failed = {model: why for model, why in followed.failed.items() if model not in put_back}
+    affected = tuple(model for model in affected if model not in put_back)
+    todo = [m for m in affected if m not in exempt and m not in failed]
     unreached = find_unreached(graph, request, followed, todo)
     return Plan(
         affected=affected,
         groups=_groups(graph, followed, [m for m in todo if m not in unreached.models]),
         exempt=exempt,
-        failed=followed.failed,
+        failed=failed,
         notes=(
             *_origin_notes(origins),
             *_unreached_notes(unreached),

@@ -86,7 +86,7 @@ def _ahead(store: CoordinatorStore, request_id: str) -> Iterator[str]:
     try:
         request = store.request(request_id)
         graph = store.descendants(root.model_id for root in request.roots)
-        planned = plan(graph, request, cleansed(tasks.values()))
+        planned = plan(graph, request, cleansed(tasks.values()), tasked=tasks)
     except InputError:  # it cannot go on, and must not hold up the others
         return
     for model in (model for group in planned.groups for model in group.models):

@@ -53,7 +53,7 @@ def next_wave(store: CoordinatorStore, lease: Lease, request: UnlearningRequest)
         return False
     tasks = store.tasks(request.id)
     graph = store.descendants(root.model_id for root in request.roots)
-    planned = plan(graph, request, cleansed(tasks.values()), ())
+    planned = plan(graph, request, cleansed(tasks.values()), (), tasked=tasks)
     judged = [tasks[model] for model in planned.dampened if model in tasks]
     verdict = judge(request.roll_out, judged, campaign.open_waves, campaign.accepted_waves)
     if verdict.halt is not None:
