@@ -43,7 +43,8 @@ class Aim:
         merge: how the roots' Fishers were merged.
         kind: which classes the reference is taken over: `retain`, or `all`.
         least: how like the model's own Fisher the roots' has to be, from 0 to 1.
-        sources: the roots whose Fisher `forget` is.
+        sources: the roots whose Fisher `forget` is; the model itself in the place of a root that it
+            was made of by unlearning, since it is that root without what was forgotten.
         clipped: whether `forget` is of gradients that were clipped.
         rescale: whether Fishers are compared whatever their scale.
     """
@@ -252,6 +253,7 @@ def take_aim(
     aliases: dict[str, list[str]] = {}
     for name, parameter in network.named_parameters(remove_duplicate=False):
         aliases.setdefault(first[id(parameter)], []).append(name)
+    origins = {entry.model_id for entry in owner.store.made_by(record.id)}
     return Aim(
         names=names,
         aliases=aliases,
@@ -282,7 +284,7 @@ def take_aim(
         merge=method.merge,
         kind=method.reference,
         least=method.min_inheritance,
-        sources=tuple(packet.sources),
+        sources=tuple(record.id if root in origins else root for root in packet.sources),
         clipped=packet.clip_norm > 0,
         rescale=method.rescale or not method.HasField("rescale"),
     )

@@ -122,7 +122,7 @@ class Stacking:
             check_id(self._task.request_id, "request id")
             found = find_task(self._owner, self._task, model)
             record, packet, _ = found
-            if _has_data(self._owner, record):
+            if _has_data(self._owner, record) or _is_heir(self._owner, record, packet):
                 return
             kind = self._kind(found, model)
             if kind is None:
@@ -285,6 +285,13 @@ class Stacking:
             Forgotten(tuple(names)),
         )
         return result, change
+
+
+def _is_heir(owner: Owner, record: ModelRecord, packet: pb.FisherPacket) -> bool:
+    """Whether unlearning made a model of one of the roots: it is compared as that root is."""
+    if record.provenance is not None:
+        return False
+    return any(entry.model_id in packet.sources for entry in owner.store.made_by(record.id))
 
 
 def _has_data(owner: Owner, record: ModelRecord) -> bool:
