@@ -40,6 +40,8 @@ def test_agents_are_invited_enrolled_and_asked(
     service.start()
     try:
         assert service.fleet is not None
+        # One queue of those that write, for tokens as for campaigns.
+        assert service.fleet.enrolment._database is service._store._database
         with (
             grpc.insecure_channel(f"127.0.0.1:{service.port}") as channel,
             ExitStack() as agents,
