@@ -51,6 +51,14 @@ def submit(
             help="Samples, as `disinherit samples digest` named them at their owner. Repeat.",
         ),
     ] = None,
+    ignore_unknown: Annotated[
+        bool,
+        typer.Option(
+            "--ignore-unknown",
+            help="With --samples: go on with those that are a model's, if some are not; the report "
+            "counts the others.",
+        ),
+    ] = False,
     client: Annotated[
         str, typer.Option(help="An owner: forget all that it trained models on, everywhere else.")
     ] = "",
@@ -143,6 +151,7 @@ def submit(
     from disinherit.cli.asking import make_request, make_roll_out, seconds
     from disinherit.cli.sample_files import read_samples
     from disinherit.common.encodings import Encoding
+    from disinherit.common.errors import InputError
     from disinherit.common.received import received_request
     from disinherit.v1 import coordinator_pb2 as pb
     from disinherit.v1.unlearning_pb2 import Method
@@ -162,7 +171,11 @@ def submit(
         min_inheritance=min_inheritance,
         rescale=rescale,
     )
+    if ignore_unknown and not samples:
+        raise InputError("Expected --samples with --ignore-unknown, but got none.")
     listed = [root for path in samples or [] for root in read_samples(path)]
+    for root in listed:
+        root.ignore_unknown = ignore_unknown
     request = make_request(
         forget or [],
         method,

@@ -114,6 +114,7 @@ def _applied(result: "unlearning_pb2.ModelResult") -> dict[str, Any]:
         if result.HasField("retain_before") and result.HasField("retain_after")
         else None,
         "forget": _recognition(result.forget) if result.HasField("forget") else None,
+        "unknown_samples": result.unknown_samples,
         "dampened": {
             one.parameter: {"values": sum(one.rows), "of": one.total} for one in result.selections
         },
@@ -149,6 +150,10 @@ def _print(values: dict[str, Any]) -> None:
         head.add_row(name.replace("_", " "), when)
     for name, seconds in values["seconds"].items():
         head.add_row(name, "not yet" if seconds is None else f"{seconds:.2f} s")
+    for model in values["models"]:
+        if model["applied"] and model["applied"]["unknown_samples"]:
+            unknown = model["applied"]["unknown_samples"]
+            head.add_row("unknown samples", f"{unknown} left out at {model['model']}")
     models = Table("model", "owner", "state", "became", "alpha", "lambda", "gauge", box=None)
     for model in values["models"]:
         applied = model["applied"]

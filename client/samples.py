@@ -55,10 +55,11 @@ def resolve_samples(owner: Owner, record: ModelRecord, listed: SampleDigests) ->
         listed: the samples.
 
     Returns:
-        One for each digest, in their order.
+        One for each digest, in their order; without those of no sample if these are to be ignored.
 
     Raises:
-        DataError: if the owner does not know samples by id, or not one of these.
+        DataError: if the owner does not know samples by id, or one of these is of no sample of the
+            model and must not be ignored, or all are.
     """
     knowing = _knowing(owner, record)
     key = sample_key(owner.store.root)
@@ -71,14 +72,15 @@ def resolve_samples(owner: Owner, record: ModelRecord, listed: SampleDigests) ->
                 "two differ in accents or blanks alone. Give them others."
             )
     missing = [digest for digest in listed.digests if digest not in known]
-    if missing:
+    if missing and (not listed.ignore_unknown or len(missing) == len(listed.digests)):
         raise DataError(
             f"Expected digests of samples that model {record.id!r} was trained on directly, but "
             f"{len(missing)} of {len(listed.digests)} are of none, the first {missing[0][:16]}.... "
             f"Make them with `disinherit samples digest` at {owner.store.owner}, from the ids of "
-            "that model's samples."
+            "that model's samples, or submit the request with --ignore-unknown to go on with the "
+            "others."
         )
-    return [known[digest] for digest in listed.digests]
+    return [known[digest] for digest in listed.digests if digest in known]
 
 
 def unknown_ids(owner: Owner, record: ModelRecord, ids: Iterable[str]) -> list[str]:

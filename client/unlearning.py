@@ -15,6 +15,7 @@ from disinherit.client.failures import explain
 from disinherit.client.objects import fishers_digest
 from disinherit.client.outcomes import Decided, decide
 from disinherit.client.owner import Owner
+from disinherit.client.samples import resolve_samples
 from disinherit.client.stacking import Stacking
 from disinherit.client.store import Application
 from disinherit.client.successors import make_successor
@@ -79,6 +80,10 @@ def _apply(owner: Owner, task: pb.UnlearnTask, model: pb.ModelTask) -> pb.ModelR
         owner, record, packet, task.method, samples_of(model), task.request_id, alike
     )
     started = time.perf_counter()
+    listed = samples_of(model)
+    if listed is not None and listed.ignore_unknown:
+        known = resolve_samples(owner, record, listed)
+        dampened.result.unknown_samples = len(listed.digests) - len(known)
     decided = decide(owner, task, model, record, packet, dampened)
     result = _with(dampened.result, task, decided)
     if not decided.stored:

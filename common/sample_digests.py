@@ -34,6 +34,7 @@ class SampleDigests:
     Attributes:
         salt: 32 lower-case hexadecimal digits.
         digests: one per sample, each 64 lower-case hexadecimal digits, all different.
+        ignore_unknown: whether those that are of no training sample of a model are left out.
 
     Raises:
         RequestError: if they are anything else, such as the ids themselves.
@@ -41,6 +42,7 @@ class SampleDigests:
 
     salt: str
     digests: tuple[str, ...]
+    ignore_unknown: bool = False
 
     def __post_init__(self) -> None:
         """Check all of it."""
@@ -65,7 +67,7 @@ def samples_of(message: Root | ModelTask) -> SampleDigests | None:
     """
     if not message.samples:
         return None
-    return SampleDigests(message.sample_salt, tuple(message.samples))
+    return SampleDigests(message.sample_salt, tuple(message.samples), message.ignore_unknown)
 
 
 def check_salt(salt: str) -> str:

@@ -377,6 +377,7 @@ def _address(
                 digest=model.digest,
                 samples=root.samples,
                 sample_salt=root.sample_salt,
+                ignore_unknown=root.ignore_unknown,
                 created_us=_made_us(graph, model.id),
             )
         )

@@ -187,6 +187,26 @@ def test_unknown_samples_are_refused_and_nothing_is_changed(owner: PointsOwner) 
     assert [record.id for record in owner.store.records()] == ["m", "n"]
 
 
+def test_unknown_samples_are_left_out_and_counted_where_the_request_says_so(
+    owner: PointsOwner,
+) -> None:
+    root = samples_root("m", owner.store.root, ["cat-0", "cat-1", "yak-0"])
+    root.ignore_unknown = True
+    answer = ask(owner, root)
+    assert not answer.error
+    alone = ask(owner, samples_root("m", owner.store.root, ["cat-0", "cat-1"]))
+    assert answer.packets == alone.packets
+    task = make_task(owner, ["m"], answer.packets[0], METHOD)
+    name_samples(owner, task, ["cat-0", "cat-1", "yak-0"])
+    task.models[0].ignore_unknown = True
+    (result,) = unlearn(owner, task).models
+    assert result.outcome in (pb.OUTCOME_APPLIED, pb.OUTCOME_INEFFECTIVE), result.error
+    assert result.unknown_samples == 1
+    nobody = samples_root("m", owner.store.root, ["yak-0"])
+    nobody.ignore_unknown = True
+    assert "1 of 1 are of none" in ask(owner, nobody).error  # not a request about nothing
+
+
 def test_digests_made_with_another_key_are_of_no_sample(owner: PointsOwner, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()

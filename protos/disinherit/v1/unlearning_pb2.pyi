@@ -65,16 +65,18 @@ class Method(_message.Message):
     def __init__(self, scope: _Optional[str] = ..., reference: _Optional[str] = ..., merge: _Optional[str] = ..., alpha: _Optional[float] = ..., lam: _Optional[float] = ..., gauge: _Optional[float] = ..., exponent: _Optional[float] = ..., bound: _Optional[float] = ..., row_scoped: _Optional[bool] = ..., encoding: _Optional[_Union[FisherEncoding, str]] = ..., repair_steps: _Optional[int] = ..., min_inheritance: _Optional[float] = ..., rescale: _Optional[bool] = ...) -> None: ...
 
 class Root(_message.Message):
-    __slots__ = ("model_id", "classes", "samples", "sample_salt")
+    __slots__ = ("model_id", "classes", "samples", "sample_salt", "ignore_unknown")
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     CLASSES_FIELD_NUMBER: _ClassVar[int]
     SAMPLES_FIELD_NUMBER: _ClassVar[int]
     SAMPLE_SALT_FIELD_NUMBER: _ClassVar[int]
+    IGNORE_UNKNOWN_FIELD_NUMBER: _ClassVar[int]
     model_id: str
     classes: _containers.RepeatedScalarFieldContainer[str]
     samples: _containers.RepeatedScalarFieldContainer[str]
     sample_salt: str
-    def __init__(self, model_id: _Optional[str] = ..., classes: _Optional[_Iterable[str]] = ..., samples: _Optional[_Iterable[str]] = ..., sample_salt: _Optional[str] = ...) -> None: ...
+    ignore_unknown: bool
+    def __init__(self, model_id: _Optional[str] = ..., classes: _Optional[_Iterable[str]] = ..., samples: _Optional[_Iterable[str]] = ..., sample_salt: _Optional[str] = ..., ignore_unknown: _Optional[bool] = ...) -> None: ...
 
 class UnlearningRequest(_message.Message):
     __slots__ = ("id", "reason", "roots", "method", "client", "roll_out", "retention_seconds")
@@ -237,7 +239,7 @@ class UnlearnTask(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., method: _Optional[_Union[Method, _Mapping]] = ..., fishers: _Optional[_Iterable[_Union[FisherPacket, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[ModelTask, _Mapping]]] = ..., created_us: _Optional[int] = ..., measure_retain: _Optional[bool] = ..., max_retain_drop: _Optional[float] = ..., request_digest: _Optional[str] = ..., roots: _Optional[_Iterable[_Union[Root, _Mapping]]] = ..., log_head: _Optional[_Union[LogHead, _Mapping]] = ...) -> None: ...
 
 class ModelTask(_message.Message):
-    __slots__ = ("model_id", "fisher", "digest", "samples", "sample_salt", "created_us", "alike")
+    __slots__ = ("model_id", "fisher", "digest", "samples", "sample_salt", "created_us", "alike", "ignore_unknown")
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     FISHER_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -245,6 +247,7 @@ class ModelTask(_message.Message):
     SAMPLE_SALT_FIELD_NUMBER: _ClassVar[int]
     CREATED_US_FIELD_NUMBER: _ClassVar[int]
     ALIKE_FIELD_NUMBER: _ClassVar[int]
+    IGNORE_UNKNOWN_FIELD_NUMBER: _ClassVar[int]
     model_id: str
     fisher: int
     digest: str
@@ -252,7 +255,8 @@ class ModelTask(_message.Message):
     sample_salt: str
     created_us: int
     alike: int
-    def __init__(self, model_id: _Optional[str] = ..., fisher: _Optional[int] = ..., digest: _Optional[str] = ..., samples: _Optional[_Iterable[str]] = ..., sample_salt: _Optional[str] = ..., created_us: _Optional[int] = ..., alike: _Optional[int] = ...) -> None: ...
+    ignore_unknown: bool
+    def __init__(self, model_id: _Optional[str] = ..., fisher: _Optional[int] = ..., digest: _Optional[str] = ..., samples: _Optional[_Iterable[str]] = ..., sample_salt: _Optional[str] = ..., created_us: _Optional[int] = ..., alike: _Optional[int] = ..., ignore_unknown: _Optional[bool] = ...) -> None: ...
 
 class Selection(_message.Message):
     __slots__ = ("parameter", "rows", "total")
@@ -265,7 +269,7 @@ class Selection(_message.Message):
     def __init__(self, parameter: _Optional[str] = ..., rows: _Optional[_Iterable[int]] = ..., total: _Optional[int] = ...) -> None: ...
 
 class ModelResult(_message.Message):
-    __slots__ = ("model_id", "outcome", "successor", "alpha", "lam", "gauge", "tuned", "selections", "out_of_scope", "not_covered", "fisher_seconds", "tune_seconds", "apply_seconds", "error", "repair_steps", "inheritance", "scale", "retain_before", "retain_after", "forget", "retain_samples", "cleared_before", "request_digest")
+    __slots__ = ("model_id", "outcome", "successor", "alpha", "lam", "gauge", "tuned", "selections", "out_of_scope", "not_covered", "fisher_seconds", "tune_seconds", "apply_seconds", "error", "repair_steps", "inheritance", "scale", "retain_before", "retain_after", "forget", "retain_samples", "cleared_before", "request_digest", "unknown_samples")
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     SUCCESSOR_FIELD_NUMBER: _ClassVar[int]
@@ -289,6 +293,7 @@ class ModelResult(_message.Message):
     RETAIN_SAMPLES_FIELD_NUMBER: _ClassVar[int]
     CLEARED_BEFORE_FIELD_NUMBER: _ClassVar[int]
     REQUEST_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    UNKNOWN_SAMPLES_FIELD_NUMBER: _ClassVar[int]
     model_id: str
     outcome: Outcome
     successor: _graph_pb2.ModelRecord
@@ -312,7 +317,8 @@ class ModelResult(_message.Message):
     retain_samples: int
     cleared_before: bool
     request_digest: str
-    def __init__(self, model_id: _Optional[str] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., successor: _Optional[_Union[_graph_pb2.ModelRecord, _Mapping]] = ..., alpha: _Optional[float] = ..., lam: _Optional[float] = ..., gauge: _Optional[float] = ..., tuned: _Optional[bool] = ..., selections: _Optional[_Iterable[_Union[Selection, _Mapping]]] = ..., out_of_scope: _Optional[_Iterable[str]] = ..., not_covered: _Optional[_Iterable[str]] = ..., fisher_seconds: _Optional[float] = ..., tune_seconds: _Optional[float] = ..., apply_seconds: _Optional[float] = ..., error: _Optional[str] = ..., repair_steps: _Optional[int] = ..., inheritance: _Optional[float] = ..., scale: _Optional[float] = ..., retain_before: _Optional[float] = ..., retain_after: _Optional[float] = ..., forget: _Optional[_Union[Recognition, _Mapping]] = ..., retain_samples: _Optional[int] = ..., cleared_before: _Optional[bool] = ..., request_digest: _Optional[str] = ...) -> None: ...
+    unknown_samples: int
+    def __init__(self, model_id: _Optional[str] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., successor: _Optional[_Union[_graph_pb2.ModelRecord, _Mapping]] = ..., alpha: _Optional[float] = ..., lam: _Optional[float] = ..., gauge: _Optional[float] = ..., tuned: _Optional[bool] = ..., selections: _Optional[_Iterable[_Union[Selection, _Mapping]]] = ..., out_of_scope: _Optional[_Iterable[str]] = ..., not_covered: _Optional[_Iterable[str]] = ..., fisher_seconds: _Optional[float] = ..., tune_seconds: _Optional[float] = ..., apply_seconds: _Optional[float] = ..., error: _Optional[str] = ..., repair_steps: _Optional[int] = ..., inheritance: _Optional[float] = ..., scale: _Optional[float] = ..., retain_before: _Optional[float] = ..., retain_after: _Optional[float] = ..., forget: _Optional[_Union[Recognition, _Mapping]] = ..., retain_samples: _Optional[int] = ..., cleared_before: _Optional[bool] = ..., request_digest: _Optional[str] = ..., unknown_samples: _Optional[int] = ...) -> None: ...
 
 class Recognition(_message.Message):
     __slots__ = ("measure", "before", "after", "floor", "margin", "samples", "source")
