@@ -1,6 +1,6 @@
 """What a request means for models of one architecture and label space, whatever their weights."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -123,9 +123,17 @@ class Aim:
         fisher = fishers.excluding(left_out, self._own_rows) if left_out else fishers.total()
         return {name: fisher.values[name].to(value.device) for name, value in parameters.items()}
 
+    def is_root(self, line: Collection[str]) -> bool:
+        """Whether a model is the root itself, or a version that unlearning made of it.
+
+        Args:
+            line: as in `scale`.
+        """
+        return set(self.sources) <= set(line)
+
     def scale(
         self,
-        record: ModelRecord,
+        line: Collection[str],
         own: Own | None,
         reference: Mapping[str, Tensor],
         *,
@@ -134,16 +142,16 @@ class Aim:
         """Return what the model's own Fisher is multiplied by to compare it with the roots'.
 
         It is 1 where nothing is compared.  A root's Fisher has its own scale, unless it was
-        clipped, and where only rows of forgotten classes can be selected a model's own is never
-        scaled up, which would spare them.
+        clipped, also in a version that unlearning made of the root.  Where only rows of forgotten
+        classes can be selected, a model's own is never scaled up, which would spare them.
 
         Args:
-            record: the model.
+            line: the model, and the versions that it was made of by unlearning only.
             own: what `own` returned of it.
             reference: what `reference` returned.
             tuned: whether the owner's data show what dampening does to what is kept.
         """
-        itself = self.sources == (record.id,) and not self.clipped
+        itself = self.is_root(line) and not self.clipped
         if not self.rescale or itself or not self.dampens:
             return 1.0
         # Rows that are taken out of the head are compared with nothing.

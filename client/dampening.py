@@ -1,15 +1,21 @@
 """Dampening one model with the merged Fisher of what it inherited; nothing is stored here."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from disinherit.client.aim import take_aim
 from disinherit.client.features import CachedLogits
 from disinherit.client.owner import Batches, Owner, load_network
-from disinherit.client.remaining import split_training_data, training_data, tuning_data
+from disinherit.client.remaining import (
+    cleared_classes,
+    split_training_data,
+    training_data,
+    tuning_data,
+)
 from disinherit.client.repairing import repair, repair_seed
 from disinherit.client.samples import resolve_samples
 from disinherit.client.summaries import Summary, class_fishers, fisher_summary, whole_fishers
@@ -118,10 +124,17 @@ def dampen_model(
     load_seconds = time.perf_counter() - started
 
     started = time.perf_counter()
+    line = (record.id, *(entry.model_id for entry in owner.store.made_by(record.id)))
     if samples is not None:
         _, retain = split_training_data(owner, record, resolve_samples(owner, record, samples))
-        fishers = class_fishers(owner, record, network, aim.names, retain)
+        # What was sent is of the root's weights.  A version that unlearning made of it is compared
+        # there: what an earlier request did to the weights says nothing of these samples.
+        there = _network_of_root(owner, record, network, aim.sources, line)
+        fishers = class_fishers(owner, record, there, aim.names, retain)
         summary = Summary(fishers, ",".join(aim.names))
+        everything = training_data(owner, record) if method.reference == "all" else None
+        if everything is not None:
+            fishers = class_fishers(owner, record, there, aim.names, everything)
     else:
         summary = fisher_summary(owner, record, network, aim.names)
         fishers = summary.fishers
@@ -130,7 +143,7 @@ def dampen_model(
     reference = aim.reference(record, fishers, parameters)
     own = aim.own(record, fishers)
     inheritance = aim.inheritance(record, own)
-    scale = aim.scale(record, own, reference, tuned=True)
+    scale = aim.scale(line, own, reference, tuned=True)
     fisher_seconds = time.perf_counter() - started
 
     started = time.perf_counter()
@@ -149,12 +162,13 @@ def dampen_model(
         )
         tuned = tune(sweep, logits, aim.forgotten, aim.pinned)
     if tuned is None:
-        scale = aim.scale(record, own, reference)
+        scale = aim.scale(line, own, reference)
     reference = scaled(reference, scale)
     strength = tuned or aim.pinned.default()
     tune_seconds = time.perf_counter() - started
 
     started = time.perf_counter()
+    cleared = cleared_classes(owner, record)
     outcome = unlearn_parameters(
         parameters,
         aim.forget,
@@ -166,6 +180,7 @@ def dampen_model(
         gauge=strength.gauge,
         heads=aim.heads,
         forgotten_rows=aim.rows,
+        cleared_rows=cleared,
         in_place=True,  # the stored weights are not needed as they were
     )
     result = pb.ModelResult(
@@ -196,8 +211,9 @@ def dampen_model(
                 seed=repair_seed(request_id, record.id),
                 device=owner.device,
             )
-            if aim.taken_out:  # training on what is kept has moved what they lie below
-                clear_rows(changed, aim.heads, aim.rows or ())
+            # Training on what is kept has moved what they lie below.
+            gone = [*(aim.rows or () if aim.taken_out else ()), *cleared]
+            clear_rows(changed, aim.heads, gone)
     weights = dict(stored)
     if outcome.selected_count:
         weights |= aim.under_all_names(changed)
@@ -205,6 +221,31 @@ def dampen_model(
     result.tune_seconds = tune_seconds
     result.apply_seconds = load_seconds + time.perf_counter() - started
     return DampenedModel(result, weights, summary)
+
+
+def _network_of_root(
+    owner: Owner,
+    record: ModelRecord,
+    network: nn.Module,
+    sources: Sequence[str],
+    line: Sequence[str],
+) -> nn.Module:
+    """Return the network with the weights of the root that a version is, or was made of.
+
+    Args:
+        owner: the owner of both.
+        record: the version.
+        network: its own.
+        sources: the roots.
+        line: the version, and those that it was made of by unlearning only.
+
+    Returns:
+        The network itself for the root, for what is none, and where the root's weights are gone.
+    """
+    for model in sources if record.id not in sources else ():
+        if model in line and owner.store.destroyed(model) is None:
+            return load_network(owner, owner.store.record(model), owner.store.weights(model))
+    return network
 
 
 def _kept(owner: Owner, record: ModelRecord, samples: SampleDigests | None) -> Batches | None:

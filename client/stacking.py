@@ -24,6 +24,7 @@ from disinherit.client.failures import explain, one_line
 from disinherit.client.ledger import Forgotten
 from disinherit.client.objects import fishers_digest
 from disinherit.client.owner import Owner, load_network
+from disinherit.client.remaining import cleared_classes
 from disinherit.client.structure import Structure, tied_names
 from disinherit.client.successors import make_successor
 from disinherit.common.checkpoints import Manifest, make_manifest, manifest_digest
@@ -61,6 +62,7 @@ class _Member:
     inheritance: float | None
     scale: float
     cleared: tuple[int, ...]
+    cleared_before: tuple[int, ...]
     fisher_digest: str
     seconds: float
 
@@ -136,7 +138,8 @@ class Stacking:
             reference = aim.reference(record, origin.fishers, origin.tensors)
             own = aim.own(record, origin.fishers)
             inheritance = aim.inheritance(record, own)
-            scale = aim.scale(record, own, reference)
+            line = (record.id, *(entry.model_id for entry in self._owner.store.made_by(record.id)))
+            scale = aim.scale(line, own, reference)
             forgotten = [name for name in packet.classes if name in record.labels]
             cleared = {*origin.cleared, *class_indices(record.labels, forgotten)}
             digest = fishers_digest(origin.fishers.without(cleared))
@@ -150,6 +153,7 @@ class Stacking:
             inheritance,
             scale,
             tuple(sorted(cleared)),
+            cleared_classes(self._owner, record),
             digest,
             time.perf_counter() - started,
         )
@@ -236,6 +240,7 @@ class Stacking:
             gauge=strength.gauge,
             heads=aim.heads,
             forgotten_rows=aim.rows,
+            cleared_rows=[member.cleared_before for member in members],
         )
         each = (time.perf_counter() - started) / len(members)
         return [

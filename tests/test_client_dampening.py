@@ -6,7 +6,7 @@ from typing import Self
 
 import pytest
 import torch
-from client_tasks import HEAD, by_hand, collect, make_method, naive_sums
+from client_tasks import HEAD, by_hand, collect, make_method, make_task, naive_sums
 from owner_fixture import FEATURES, LABELS, PointsOwner, make_network, make_points
 from torch import Tensor, nn
 
@@ -15,6 +15,7 @@ from disinherit.client.features import CachedLogits
 from disinherit.client.owner import Batches, load_network
 from disinherit.client.summaries import register
 from disinherit.client.tuning import ALPHAS, GAUGES, LAMBDAS
+from disinherit.client.unlearning import unlearn
 from disinherit.common.checkpoints import weights_digest
 from disinherit.common.errors import (
     CheckpointError,
@@ -134,6 +135,38 @@ def test_they_are_still_out_after_a_repair(owner: PointsOwner, steps: int) -> No
     for name in HEAD:
         expected = taken_out(done.weights[name], 0)
         torch.testing.assert_close(done.weights[name], expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_later_request_takes_out_again_what_lay_below_the_class_that_it_takes_out(
+    tmp_path: Path, together: bool
+) -> None:
+    """The first row is the mean of the others, so a part of it is the row that goes next."""
+    network = make_network()
+    with torch.no_grad():
+        rows = torch.tensor([1.0, 40.0, -20.0, -20.0])[:, None]
+        network.get_parameter("2.weight").copy_(rows.expand(-1, 12))
+        network.get_parameter("2.bias").zero_()
+    with Networks(tmp_path, "anna", tuning=not together) as owner:
+        owner.made = network
+        add(owner, network, "m")
+        if together:
+            owner.evaluation_data = lambda record: None  # type: ignore[method-assign]
+        register(owner, pb.RegisterTask(scope="head"))
+        for request, (model, name) in enumerate([("m", "cat"), ("m~q0", "dog")]):
+            packet = collect(owner, model, [name], make_method())
+            task = make_task(owner, [model], packet, make_method(), f"q{request}")
+            (result,) = unlearn(owner, task).models
+            assert result.outcome == pb.OUTCOME_APPLIED, result.error
+        weights = owner.store.weights("m~q0~q1")
+    for name in HEAD:
+        for row in (0, 1):
+            torch.testing.assert_close(weights[name][row], weights[name][1])
+    network.load_state_dict(weights)
+    assert set(network(make_points("anna", "train", LABELS, LABELS)[0]).argmax(1).tolist()) <= {
+        2,
+        3,
+    }
 
 
 def test_several_classes_merge_by_the_maximum_and_all_rows_may_be_selected(

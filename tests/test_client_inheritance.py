@@ -99,6 +99,7 @@ def test_the_scale_of_the_roots_fisher_does_not_matter(tmp_path: Path, tuned: bo
             found = {result.model_id: result for result in unlearn(owner, task).models}
             own = own_fisher(owner, "apart")
         assert all(result.outcome != pb.OUTCOME_FAILED for result in found.values()), found
+        assert found["apart"].outcome == pb.OUTCOME_APPLIED, found
         totals = [sum(float(v.double().sum()) for v in f.values()) for f in (smaller, own)]
         assert found["apart"].scale == pytest.approx(totals[0] / totals[1], rel=1e-6)
         # The heir has no cats of its own, and nothing to tune with: its other classes are not cats,

@@ -22,12 +22,14 @@ from torch import Tensor, nn
 
 from disinherit.client.dampening import dampen_model
 from disinherit.client.evaluating import preview
+from disinherit.client.owner import Batches
 from disinherit.client.releasing import forget_fishers
 from disinherit.client.summaries import register
 from disinherit.client.tuning import SAMPLES as SAMPLES_ALONE
 from disinherit.client.tuning import SAMPLES_REPAIRED, Strength
 from disinherit.client.unlearning import unlearn
 from disinherit.common.packets import decode_fisher
+from disinherit.common.records import ModelRecord
 from disinherit.v1 import unlearning_pb2 as pb
 
 CLASSES = ("cat", "dog", "owl")
@@ -113,6 +115,70 @@ def test_the_reference_is_the_rest_of_the_models_own_data(
             factor = (0.5 * retain[name] / forget[name]).clamp(max=1)
             expected = torch.where(forget[name] > 1.5 * retain[name], value * factor, value)
         torch.testing.assert_close(found[name], expected)
+
+
+def test_reference_all_is_all_of_the_models_own_data(owner: PointsOwner) -> None:
+    """The samples to forget included, in what is compared and not in what the successor gets."""
+    samples = [f"cat-{i}" for i in range(10)]
+    method = make_method(alpha=1.5, lam=0.5, gauge=0.0, reference="all")
+    packet, record = packet_of(owner, samples), owner.store.record("m")
+    found = dampen_model(owner, record, packet, method, named(owner.store.root, samples))
+    forget, everything = (naive_fisher(owner, "m", some) for some in (samples, IDS))
+    for name in HEAD:
+        before = owner.store.weights("m")[name]
+        factor = (0.5 * everything[name] / forget[name]).clamp(max=1)
+        selected = forget[name] > 1.5 * everything[name]
+        expected = torch.where(selected, before * factor, before)
+        torch.testing.assert_close(found.weights[name], expected)
+    assert int(found.summary.fishers.counts.sum()) == len(IDS) - len(samples)
+
+
+class Remembering(PointsOwner):
+    """An owner that gives the data of the version where it was trained on, also for later ones."""
+
+    def _origin(self, record: ModelRecord) -> ModelRecord:
+        return self.store.record(record.id.split("~")[0])
+
+    def training_data(self, record: ModelRecord) -> Batches | None:
+        return super().training_data(self._origin(record))
+
+    def sample_ids(self, record: ModelRecord) -> list[str]:
+        return super().sample_ids(self._origin(record))
+
+    def split_training_data(
+        self, record: ModelRecord, samples: Sequence[str]
+    ) -> tuple[Batches, Batches]:
+        return super().split_training_data(self._origin(record), samples)
+
+
+def test_the_second_person_is_forgotten_as_the_first(tmp_path: Path) -> None:
+    """A version that unlearning made of a root is compared as the root, at its own scale."""
+    owner = Remembering(tmp_path / "anna", "anna")
+    owner.train("m", LABELS[:3], 1)
+    first, second = [f"cat-{i}" for i in range(3)], [f"owl-{i}" for i in range(3)]
+    method = make_method(alpha=0.5, lam=0.5, gauge=0.0, rescale=True)
+
+    def ask_for(model: str, samples: list[str], request: str) -> pb.ModelResult:
+        task = make_task(owner, [model], packet_of(owner, samples), method, request)
+        name_samples(owner, task, samples)
+        (result,) = unlearn(owner, task).models
+        assert result.HasField("successor"), result.error
+        return result
+
+    alone = dampen_model(
+        owner,
+        owner.store.record("m"),
+        packet_of(owner, second),
+        method,
+        named(owner.store.root, second),
+    ).result
+    ask_for("m", first, "first")
+    after = ask_for("m~first", second, "second")
+    counts = [sum(sum(s.rows) for s in result.selections) for result in (alone, after)]
+    assert alone.scale == after.scale == 1
+    assert counts[0] > 0
+    assert counts[0] / 2 <= counts[1] <= 2 * counts[0]
+    owner.store.close()
 
 
 def test_a_descendant_compares_with_all_of_its_own_data(owner: PointsOwner) -> None:

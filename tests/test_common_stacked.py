@@ -21,6 +21,7 @@ from disinherit.common.stacked import unlearn_stacked
     exponent=st.sampled_from([1.0, 0.5]),
     rows=st.sampled_from([None, (), (0,), (0, 0)]),
     bias=st.booleans(),
+    cleared=st.lists(st.sampled_from([(), (0,)]), min_size=5, max_size=5),
 )
 def test_every_model_comes_out_as_it_would_alone(
     seed: int,
@@ -32,6 +33,7 @@ def test_every_model_comes_out_as_it_would_alone(
     exponent: float,
     rows: tuple[int, ...] | None,
     bias: bool,
+    cleared: list[tuple[int, ...]],
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
     shapes = {"conv": (2, 3, 2), "scale": (), "head": (classes, width)}
@@ -53,13 +55,20 @@ def test_every_model_comes_out_as_it_would_alone(
         "forgotten_rows": rows,
     }
     before = {name: value.clone() for name, value in theta.items()}
-    together = unlearn_stacked(theta, forget, reference, **options)  # type: ignore[arg-type]
+    together = unlearn_stacked(
+        theta,
+        forget,
+        reference,
+        **options,  # type: ignore[arg-type]
+        cleared_rows=cleared[:models],
+    )
     for model in range(models):
         alone = unlearn_parameters(
             {name: value[model] for name, value in theta.items()},
             forget,
             {name: value[model] for name, value in reference.items()},
             **options,  # type: ignore[arg-type]
+            cleared_rows=cleared[model],
         )
         for name in shapes:
             found = together.parameters[name][model]
