@@ -20,7 +20,12 @@ _SERVER = "127.0.0.1:50051"
 _OPTIONS: dict[str, tuple[Any, Any]] = {
     "server": (
         Annotated[
-            str, typer.Option(envvar="DISINHERIT_SERVER", help="The coordinator, as host:port.")
+            str,
+            typer.Option(
+                envvar="DISINHERIT_SERVER",
+                show_envvar=False,  # a narrow column would cut it, and does not cut words of a text
+                help="The coordinator, as host:port; by default what DISINHERIT_SERVER says.",
+            ),
         ],
         _SERVER,
     ),
