@@ -5,7 +5,9 @@ would be asked again at once, for ever.  The first asks are one, two, four secon
 to five minutes: at most six in the first minute.  Until the next one is due, the last answer
 stands, so that state and reason stay what they are.  What an owner's policy withholds is not asked
 for again by itself.  Something new ends the wait: a person resumes the request, or the owner
-registers a model or connects anew, as after a change of its configuration.
+registers a model or connects anew, as after a change of its configuration; then it is asked once
+at once.  A question of which a part was answered is another one, and goes out at once, too; it
+waits no less before it is repeated.
 """
 
 import time
@@ -34,14 +36,12 @@ class _Asked:
     Attributes:
         owner: who is asked.
         request_id: the request that it is about; `""` for none.
-        count: how often it went out.
         due: when it may go out again, in monotonic seconds.
         answer: the last one; `None` as long as there is none.
     """
 
     owner: str
     request_id: str
-    count: int = 0
     due: float = 0.0
     answer: Answer | None = None
 
@@ -60,6 +60,7 @@ class Pacing:
         self._clock = clock
         self._withheld = withheld
         self._asked: dict[Hashable, _Asked] = {}
+        self._counts: dict[tuple[str, str, str], int] = {}
         self._heard: dict[str, float] = {}
         self._news: set[str] = set()
 
@@ -83,15 +84,21 @@ class Pacing:
             return
         now = self._clock()
         self._asked = {k: one for k, one in self._asked.items() if one.due + _KEPT > now}
+        open_asks = {(one.owner, one.request_id) for one in self._asked.values()}
+        self._counts = {of: n for of, n in self._counts.items() if of[:2] in open_asks}
         request_id = str(getattr(ask.task, "request_id", ""))
+        of_kind = (ask.owner, request_id, ask.action)
+        count = self._counts.get(of_kind, 0)
+        self._counts[of_kind] = min(count + 1, 30)
         asked = self._asked.setdefault(key, _Asked(ask.owner, request_id))
-        asked.due = now + min(_FIRST * 2**asked.count, _LONGEST)
-        asked.count = min(asked.count + 1, 30)
+        asked.due = now + min(_FIRST * 2**count, _LONGEST)
 
     def answered(self, key: Hashable, answer: Answer) -> None:
         """Note what came back; an owner that could not be reached is asked as soon as it can be."""
         if answer.unreachable:
-            self._asked.pop(key, None)
+            asked = self._asked.pop(key, None)
+            if asked is not None:
+                self._counts.pop((asked.owner, asked.request_id, answer.ask.action), None)
         elif key in self._asked:
             asked = self._asked[key]
             asked.answer = _kept(answer)
@@ -101,6 +108,7 @@ class Pacing:
     def release(self, request_id: str) -> None:
         """Have everything asked again for a request, as a person wishes."""
         self._asked = {k: one for k, one in self._asked.items() if one.request_id != request_id}
+        self._counts = {of: n for of, n in self._counts.items() if of[1] != request_id}
 
     def hear(self, owner: str) -> None:
         """Have an owner asked again that has something new to say: now, or a minute after that."""
@@ -110,7 +118,9 @@ class Pacing:
             return
         self._heard[owner] = now
         self._news.discard(owner)
-        self._asked = {k: one for k, one in self._asked.items() if one.owner != owner}
+        for one in self._asked.values():
+            if one.owner == owner:
+                one.due = now
 
 
 def _withheld(answer: Answer) -> bool:

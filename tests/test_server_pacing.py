@@ -73,10 +73,24 @@ def test_an_owner_that_has_something_new_is_asked_at_once_but_not_all_the_time()
             times.append(second)
             pacing.sent("key", fisher())
             pacing.answered("key", Answer(fisher(), reply=REFUSED))
-    assert len([time for time in times if time < 60]) <= 6
-    assert len(times) <= 12
+    assert times == [0, 1, 3, 7, 15, 31, 60]  # once at once, and then it waits as long as before
     pacing.hear("ben")
     assert pacing.last("key", fisher()) is not None
+
+
+def test_a_question_of_which_a_part_was_answered_goes_out_at_once_and_waits_no_less() -> None:
+    clock = Clock()
+    pacing = Pacing(clock)
+    times: list[int] = []
+    for second in range(60):
+        clock.now = float(second)
+        key = "both models" if not times else "one model"
+        while pacing.last(key, fisher()) is None:
+            times.append(second)
+            pacing.sent(key, fisher())
+            pacing.answered(key, Answer(fisher(), reply=REFUSED))
+            key = "one model"
+    assert times == [0, 0, 2, 6, 14, 30]
 
 
 def test_news_that_come_too_soon_are_heard_later() -> None:
