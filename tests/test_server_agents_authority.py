@@ -1,7 +1,9 @@
 """The fleet's certificate authority: kept safely, and certificates no clock can spoil."""
 
 import datetime
+import os
 import ssl
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -77,6 +79,28 @@ def test_what_ends_soon_is_due_and_so_is_what_does_not_end(
         assert authority.is_due(ends_in(authority, days, monkeypatch))
         assert not authority.is_due(ends_in(other, days, monkeypatch))
     assert not authority.is_due(b"damaged")
+
+
+@pytest.mark.parametrize("days", [-365, 365])
+def test_a_clock_that_was_wrong_makes_no_certificates_that_have_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days: int
+) -> None:
+    """The coordinator's files tell when it was later than that, whichever way the clock jumped."""
+    authority = CertificateAuthority.open(tmp_path / "site" / "authority")
+    database = tmp_path / "site" / "coordinator.db"
+    database.touch()
+    now = datetime.datetime.now(datetime.UTC)
+    wrong = now + datetime.timedelta(days=days)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", wrong.timestamp)
+        made = authority.issue_server(HOSTS).certificate
+        assert not authority.is_due(made)
+    end = x509.load_pem_x509_certificate(made).not_valid_after_utc
+    assert (end - max(now, wrong)).days in (89, 90)
+    if days > 0:  # written while the clock was ahead: not renewed at every look from then on
+        os.utime(database, (wrong.timestamp(), wrong.timestamp()))
+        assert not authority.is_due(made)
 
 
 def shaken(server: KeyPair, ca: bytes, folder: Path) -> None:

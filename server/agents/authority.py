@@ -9,7 +9,9 @@ at a device: they are renewed long before.
 
 import datetime
 import ipaddress
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -164,7 +166,7 @@ class CertificateAuthority:
         key = ec.generate_private_key(ec.SECP256R1())
         names = [_host(host) for host in hosts]
         usage = ExtendedKeyUsageOID.SERVER_AUTH
-        end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=SERVER_DAYS)
+        end = self._now() + datetime.timedelta(days=SERVER_DAYS)
         public = key.public_key()
         return KeyPair(_pem(key), self._issue("coordinator", public, names, usage, end))
 
@@ -178,9 +180,21 @@ class CertificateAuthority:
             found.verify_directly_issued_by(self._certificate)
         except (ValueError, TypeError, InvalidSignature):
             return False
-        left = found.not_valid_after_utc - datetime.datetime.now(datetime.UTC)
+        left = found.not_valid_after_utc - self._now()
         day = datetime.timedelta(days=1)
         return not RENEWED_DAYS * day < left <= SERVER_DAYS * day
+
+    def _now(self) -> datetime.datetime:
+        """Return the time, or when a file of the coordinator was last written, if that is later.
+
+        A clock that has fallen behind must not make certificates that have ended for all others.
+        """
+        times = [time.time()]
+        for folder in (self.folder, self.folder.parent):
+            for file in folder.iterdir():
+                with suppress(OSError):  # it is gone again
+                    times.append(file.stat().st_mtime)
+        return datetime.datetime.fromtimestamp(max(times), datetime.UTC)
 
     def _issue(
         self,
