@@ -171,10 +171,12 @@ class Door:
             if not refused:
                 self._inside[caller] += 1
         if refused:
-            most = f"{self._each} of one caller" if mine >= self._each else f"{self._total}"
+            each = mine >= self._each
+            most = f"{self._each if each else self._total} {self._what}"
+            whose = " of one caller" if each else ""
             context.abort(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
-                f"Expected at most {most} {self._what} at a time. Try again later.",
+                f"Expected at most {most}{whose} at a time. Try again later.",
             )
         try:
             yield
