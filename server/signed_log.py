@@ -284,12 +284,18 @@ class SignedLog:
     def watch(self) -> None:
         """Note where the log ends, and sign a checkpoint in it if it has grown enough.
 
+        On a full disk it is not noted, and nothing is signed: a coordinator serves all the same.
+
         Raises:
             LostHistoryError: if the log does not continue what was signed.
         """
         with self._lock:
             mark = self.follow()
-            self._keep(mark)
+            try:
+                self._keep(mark)
+            except StoreError as error:
+                _LOG.error("%s", error)
+                return
             last, then = self._checkpoint
             late = time.monotonic() - then > _CHECKPOINT_SECONDS
             if mark.entries - last < (1 if late else _CHECKPOINT_ENTRIES):

@@ -1,5 +1,6 @@
 """Health that is true, and a schema that can be asked for."""
 
+import errno
 import shutil
 import sqlite3
 import threading
@@ -16,6 +17,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from service_fixture import Running, secret, serving
 
 from disinherit.common.errors import StoreError
+from disinherit.server import signed_log
 from disinherit.server.database import Database
 from disinherit.server.service.health import HealthMonitor, check_store
 from disinherit.server.store import CoordinatorStore
@@ -128,6 +130,23 @@ def test_a_disk_without_room_is_not_serving(
             await_status(running, Status.NOT_SERVING)
             assert "not serving: Expected 1048576 free bytes" in caplog.text
         await_status(running, Status.SERVING)
+
+
+def test_a_service_starts_on_a_full_disk_and_says_that_it_does_not_serve(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with serving(tmp_path):
+        pass
+    (tmp_path / "signing.pem.head").unlink(missing_ok=True)
+    monkeypatch.setattr(signed_log, "write_private", full)
+    free = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: free._replace(free=0))
+    with serving(tmp_path) as running:
+        assert status(running) == Status.NOT_SERVING
+        assert "No space left on device. Nothing was signed." in caplog.text
 
 
 def test_a_database_that_cannot_be_written_does_not_serve_and_a_writer_does_not_matter(
