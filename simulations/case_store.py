@@ -22,6 +22,10 @@ from disinherit.common.parsing import load_json
 from disinherit.simulations.forgetting import SampleRequest
 from disinherit.simulations.inheriting import Weights
 
+SCHEMA_VERSION = 2
+_STAYING_ONLY = 2
+"""From this version on a client that has left has no share in the retrained averages."""
+
 _CASE = "case.json"
 _WEIGHTS = "weights.safetensors"
 
@@ -77,7 +81,7 @@ def save_trained(folder: Path, declaration: Mapping[str, Any], trained: Trained)
     }
     digest = save_checkpoint(folder / _WEIGHTS, tensors)
     content = {
-        "schema_version": 1,
+        "schema_version": SCHEMA_VERSION,
         "declaration": declaration,
         "request": None if trained.request is None else asdict(trained.request),
         "data": trained.data,
@@ -107,6 +111,7 @@ def load_trained(folder: Path, declaration: Mapping[str, Any], data: str) -> Tra
         if request is not None:
             request = SampleRequest(**{**request, "indices": tuple(request["indices"])})
         declared, made_of = content["declaration"], content["data"]
+        version = int(content["schema_version"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"Expected a case in {path}, but it is missing or damaged: {error}. Remove its folder "
@@ -116,6 +121,11 @@ def load_trained(folder: Path, declaration: Mapping[str, Any], data: str) -> Tra
         raise CheckpointError(
             f"Expected the case that was asked for in {path}, but it is another one. Remove its "
             "folder to have it trained again."
+        )
+    if declared.get("granularity") == "client" and version < _STAYING_ONLY:
+        raise CheckpointError(
+            f"Expected in {path} a retraining without the client's share in averages, but an older "
+            "Disinherit made it, with that share. Remove its folder to have it trained again."
         )
     if made_of != data:
         raise CheckpointError(

@@ -114,7 +114,7 @@ class Fleet:
                         keep=self.keep and not replay,
                         run=self.run,
                     )
-                    start = start_of(derivation, self.forgetting, weights)
+                    start = start_of(derivation, self.forgetting, weights, replay=replay)
                     messages[derivation] = fit.message(
                         start, self._node(derivation.id), _TIMEOUT_SECONDS
                     )

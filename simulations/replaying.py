@@ -5,6 +5,7 @@ number of threads, so that both give the same weights bit for bit.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 
@@ -50,9 +51,25 @@ def fit_of(
 
 
 def start_of(
-    derivation: Derivation, forgetting: Forgetting, weights: Mapping[str, Weights]
+    derivation: Derivation,
+    forgetting: Forgetting,
+    weights: Mapping[str, Weights],
+    *,
+    replay: bool = False,
 ) -> Weights | None:
-    """Return what a model's training starts from; `None` for the common initialisation."""
+    """Return what a model's training starts from; `None` for the common initialisation.
+
+    Args:
+        derivation: the model.
+        forgetting: what is to be forgotten in the run.
+        weights: of its parents, at least.
+        replay: whether it is the exact retraining.  A federation without a client averages what
+            those who stay have sent, so parents whose owner has left have no share in it, unless
+            there are no others.
+    """
+    if replay:
+        staying = tuple(one for one in derivation.links if not forgetting.has_left(one.parent))
+        derivation = replace(derivation, links=staying or derivation.links)
     return starting_weights(
         derivation, forgetting.spaces, weights, lambda classes: _fresh(forgetting, classes)
     )
@@ -62,7 +79,7 @@ def untrained(
     derivation: Derivation, forgetting: Forgetting, weights: Mapping[str, Weights]
 ) -> Weights:
     """Return what is left of a model whose owner's whole contribution is left out: its start."""
-    start = start_of(derivation, forgetting, weights)
+    start = start_of(derivation, forgetting, weights, replay=True)
     if start is None:
         network = _fresh(forgetting, len(forgetting.spaces.labels[derivation.id]))
         start = {name: value.detach() for name, value in network.state_dict().items()}
@@ -110,7 +127,7 @@ def _retrained(
         data,
         settings.scenario.owner_of(derivation.id, settings.clients),
         fit_of(derivation, forgetting, replay=True),
-        start_of(derivation, forgetting, weights),
+        start_of(derivation, forgetting, weights, replay=True),
         pick_device(settings.device),
     )[0]
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -311,6 +312,17 @@ def test_more_samples_than_there_are_is_refused_before_training(
     with pytest.raises(DataError, match=message):
         build([SPECS["class"], spec], tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_client_that_kept_its_share_in_averages_is_trained_again(
+    folder: Path, tmp_path: Path
+) -> None:
+    spec = SPECS["client"]
+    shutil.copytree(folder / spec.name, tmp_path / spec.name)
+    path = tmp_path / spec.name / "case.json"
+    path.write_text(path.read_text().replace('"schema_version": 2', '"schema_version": 1'))
+    with pytest.raises(CheckpointError, match="without the client's share in averages"):
+        open_case(spec, tmp_path)
 
 
 def test_a_case_that_is_damaged_or_another_is_named(folder: Path, tmp_path: Path) -> None:

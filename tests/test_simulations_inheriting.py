@@ -5,9 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from disinherit.simulations.datasets import load_dataset
+from disinherit.simulations.forgetting import Forgetting, SampleRequest
 from disinherit.simulations.inheriting import Weights, starting_weights
-from disinherit.simulations.label_spaces import LabelSpaces
+from disinherit.simulations.label_spaces import LabelSpaces, label_spaces
 from disinherit.simulations.networks import Classifier
+from disinherit.simulations.replaying import start_of
+from disinherit.simulations.settings import Settings
 from disinherit.simulations.topology import Derivation, Link, Topology
 
 NAMES = tuple("abcdef")
@@ -80,3 +84,32 @@ def test_a_model_without_parents_starts_from_the_common_initialisation() -> None
     topology = Topology("t", (Derivation("a"),), ("a",))
     spaces = LabelSpaces(topology, NAMES, {"a": NAMES}, {"a": NAMES})
     assert starting_weights(topology.derivations[0], spaces, {}, fresh) is None
+
+
+def test_who_has_left_has_no_share_in_the_replayed_average() -> None:
+    """A federation without a client averages what the others send, and not its untrained start."""
+    topology = Topology(
+        "fl",
+        (
+            Derivation("w0", owner=0),
+            *(Derivation(f"w{i}", (Link("w0"),), owner=i) for i in (1, 2, 3)),
+            Derivation("u0", tuple(Link(f"w{i}", weight=i) for i in (1, 2, 3)), owner=0),
+            Derivation("alone", (Link("w1"),), owner=0),
+        ),
+        ("u0",),
+    )
+    settings = Settings("digits", {}, topology, network="mlp", clients=4)
+    spaces = label_spaces(topology, load_dataset("digits"))
+    forgetting = Forgetting(settings, spaces, SampleRequest(1, "", ()))
+    assert forgetting.roots == ("w1",)
+    weights = {f"w{i}": {"x": torch.tensor([10.0**i])} for i in range(4)}
+    u0, alone = topology.derivations[-2:]
+
+    def start(derivation: Derivation, *, replay: bool) -> float:
+        found = start_of(derivation, forgetting, weights, replay=replay)
+        assert found is not None
+        return float(found["x"])
+
+    assert start(u0, replay=False) == (10 + 2 * 100 + 3 * 1000) / 6
+    assert start(u0, replay=True) == (2 * 100 + 3 * 1000) / 5
+    assert start(alone, replay=True) == 10, "there is nobody else"
