@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from disinherit.client.owner import Batches
 from disinherit.common.errors import DataError
 from disinherit.common.inputs import to_device, unpack_batch
+from disinherit.common.norm_gradients import right_norm_gradients
 from disinherit.common.substitution import call_with
 
 BATCH = 64
@@ -75,7 +76,7 @@ def repair(
     }
     optimizer = torch.optim.Adam(new.values(), LEARNING_RATE)
     left: list[Tensor] = []
-    with torch.enable_grad():
+    with torch.enable_grad(), right_norm_gradients(model):
         for _ in range(steps):
             left = left or list(torch.randperm(len(targets), generator=generator).split(BATCH))
             chosen = left.pop()

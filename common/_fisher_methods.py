@@ -25,6 +25,7 @@ from disinherit.common._fisher_sums import Batch, Sums
 from disinherit.common._layer_fishers import Sink, needs_dims, rule_for
 from disinherit.common._residuals import residuals
 from disinherit.common.errors import FisherError
+from disinherit.common.norm_gradients import right_norm_gradients
 from disinherit.common.substitution import call_with
 
 _log = logging.getLogger(__name__)
@@ -143,7 +144,7 @@ class LayersMethod:
 
     def add(self, batch: Batch, sums: Sums) -> None:
         """Add the batch layer by layer."""
-        with torch.enable_grad():
+        with torch.enable_grad(), right_norm_gradients(self._model):
             logits, calls = observe(self._model, self._layers, batch.inputs)
             used = self._check(calls, batch.size)
             directions, scales = residuals(logits, batch.targets)
@@ -259,7 +260,7 @@ class SamplesMethod:
         parameters = list(self._parameters.values())
         for i in range(rows.start, rows.stop):
             one = slice(i, i + 1)
-            with torch.enable_grad():
+            with torch.enable_grad(), right_norm_gradients(self._model):
                 logits = check_logits(self._model(*(t[one] for t in batch.inputs)), 1)
             if not logits.requires_grad:
                 continue
