@@ -109,6 +109,12 @@ def decide(
             f"model {record.id!r} was dampened in {chosen} values and has not forgotten"
             f"{_recognised(measured)}: roll it back, and {_WHAT_TO_DO}"
         )
+    elif measured.unmoved and not before:
+        outcome = pb.OUTCOME_INEFFECTIVE
+        reason = (
+            f"model {record.id!r} was dampened in {chosen} values, and the losses of the samples "
+            f"to forget are what they were{_losses(measured)}: roll it back, and {_WHAT_TO_DO}"
+        )
     forgotten = Forgotten(tuple(known), tuple(model.samples), model.sample_salt)
     return Decided(outcome, reason, stored, measured, before, forgotten)
 
@@ -190,6 +196,14 @@ def _recognised(measured: Measured) -> str:
         f"({found.before:.3f} before; 0.5 if it had never seen them, and up to "
         f"{found.floor + found.margin:.3f} may be chance)"
     )
+
+
+def _losses(measured: Measured) -> str:
+    """Return the mean loss of the samples to forget, to be put after a comma."""
+    found = measured.forget
+    if found is None:
+        return ""
+    return f", {found.loss_before:.3f} on average before and {found.loss_after:.3f} now"
 
 
 def _harmful(record: ModelRecord, measured: Measured, bound: float) -> str:

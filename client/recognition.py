@@ -25,6 +25,9 @@ from disinherit.v1 import unlearning_pb2 as pb
 TOLERANCE = 0.05
 """Share of a class's samples that may still be named, beside what few samples show by chance."""
 
+LEAST_RISE = 0.01
+"""Nats by which the mean loss of samples to forget has to rise: from p = 1.00 to 0.99."""
+
 _ONE_SIDED = 1.645
 """Standard deviations that chance exceeds in one of twenty cases."""
 
@@ -64,6 +67,18 @@ class Measured:
         """Whether it recognises what is to be forgotten more than chance explains."""
         found = self.forget
         return found is not None and found.after > found.floor + found.margin + 1e-9
+
+    @property
+    def unmoved(self) -> bool:
+        """Whether the losses of samples to forget are what they were.
+
+        A few samples can be hidden among unseen ones by chance.  If their own losses did not rise,
+        nothing was taken from the model that an attack on them could miss.
+        """
+        found = self.forget
+        if found is None or found.measure != "auc":
+            return False
+        return found.loss_after < found.loss_before + LEAST_RISE
 
     @property
     def retain_drop(self) -> float:
@@ -264,11 +279,12 @@ def _of_samples(owner: Owner, subject: Subject, samples: Batches) -> pb.Recognit
         unseen = None if batches is None else _OfClasses(batches, frozenset(classes))
         if unseen is None or not any(True for _ in unseen):
             continue
-        aucs = []
+        aucs, means = [], []
         for weights in (subject.before, subject.after):
             forgotten = _losses(owner, subject.record, weights, samples)
             others = _losses(owner, subject.record, weights, unseen)
             aucs.append(_auc(forgotten, others))
+            means.append(float(forgotten.mean()))
         return pb.Recognition(
             measure="auc",
             before=aucs[0],
@@ -277,6 +293,8 @@ def _of_samples(owner: Owner, subject: Subject, samples: Batches) -> pb.Recognit
             margin=auc_margin(len(forgotten), len(others)),
             samples=len(forgotten),
             source=source,
+            loss_before=means[0],
+            loss_after=means[1],
         )
     return None
 

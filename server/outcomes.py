@@ -77,6 +77,9 @@ def _malformed(result: pb.ModelResult, request_digest: str) -> str:
     if result.HasField("forget"):
         found = result.forget
         numbers = (found.before, found.after, found.floor, found.margin)
+        losses = (found.loss_before, found.loss_after)
+        if not all(math.isfinite(value) and value >= 0 for value in losses):
+            return f"Expected losses of at least 0, but got {', '.join(map(str, losses))}."
         if not all(math.isfinite(value) and 0 <= value <= 1 for value in numbers):
             return f"Expected shares from 0 to 1, but got {', '.join(map(str, numbers))}."
         if found.samples < 1 or found.measure not in _MEASURES:
@@ -102,6 +105,11 @@ def _state(result: pb.ModelResult) -> tuple[TaskState, str]:
             f"by its owner's own figures it still recognises what is to be forgotten "
             f"({found.measure} {found.before:.3f} before, {found.after:.3f} after, on "
             f"{found.samples} samples of {one_line(found.source)})"
+        )
+    if found.measure == "auc" and found.loss_after <= found.loss_before:
+        return TaskState.INEFFECTIVE, (
+            f"by its owner's own figures the losses of the samples to forget did not rise "
+            f"({found.loss_before:.3f} before, {found.loss_after:.3f} after)"
         )
     return TaskState.APPLIED, ""
 

@@ -10,7 +10,7 @@ from client_tasks import collect, files_of, make_method, make_task
 from owner_fixture import LABELS, SAMPLES, PointsOwner, make_points
 from torch import nn
 
-from disinherit.client.recognition import Subject, auc_margin, chance_margin, measure
+from disinherit.client.recognition import Measured, Subject, auc_margin, chance_margin, measure
 from disinherit.client.samples import sample_key
 from disinherit.client.summaries import register
 from disinherit.client.unlearning import unlearn
@@ -175,6 +175,20 @@ def test_a_root_measures_the_samples_that_it_is_to_forget(owner: PointsOwner) ->
     root = pb.Root(model_id="m", samples=named.digests, sample_salt=named.salt)
     task.roots.append(root)
     assert done(owner, task).forget.samples == 5
+
+
+@pytest.mark.parametrize(("rise", "unmoved"), [(0.0, True), (0.005, True), (0.02, False)])
+def test_samples_whose_losses_are_what_they_were_are_not_forgotten(
+    rise: float, unmoved: bool
+) -> None:
+    """A few samples are hidden among unseen ones by chance; their own losses tell."""
+    hidden = pb.Recognition(
+        measure="auc", before=0.5, after=0.5, floor=0.5, margin=0.5, samples=1,
+        loss_before=0.1, loss_after=0.1 + rise,
+    )  # fmt: skip
+    assert not Measured(hidden).recognises
+    assert Measured(hidden).unmoved is unmoved
+    assert not Measured(pb.Recognition(measure="accuracy")).unmoved
 
 
 @pytest.mark.parametrize("samples", [1, 2, 5, 16, 100, 5000])

@@ -53,6 +53,7 @@ def test_a_packed_run_reads_as_its_folder_does(run: Path, tmp_path: Path) -> Non
         gzip.compress(b"[1]\n"),
         gzip.compress(b'{"kind": "run"}\n' * 100)[:-9],
     ],
+    ids=["not compressed", "no cell", "cut line", "another kind", "no table", "cut off"],
 )
 def test_a_damaged_packed_run_is_refused_by_name(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "damaged.jsonl.gz"

@@ -321,7 +321,7 @@ class ModelResult(_message.Message):
     def __init__(self, model_id: _Optional[str] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., successor: _Optional[_Union[_graph_pb2.ModelRecord, _Mapping]] = ..., alpha: _Optional[float] = ..., lam: _Optional[float] = ..., gauge: _Optional[float] = ..., tuned: _Optional[bool] = ..., selections: _Optional[_Iterable[_Union[Selection, _Mapping]]] = ..., out_of_scope: _Optional[_Iterable[str]] = ..., not_covered: _Optional[_Iterable[str]] = ..., fisher_seconds: _Optional[float] = ..., tune_seconds: _Optional[float] = ..., apply_seconds: _Optional[float] = ..., error: _Optional[str] = ..., repair_steps: _Optional[int] = ..., inheritance: _Optional[float] = ..., scale: _Optional[float] = ..., retain_before: _Optional[float] = ..., retain_after: _Optional[float] = ..., forget: _Optional[_Union[Recognition, _Mapping]] = ..., retain_samples: _Optional[int] = ..., cleared_before: _Optional[bool] = ..., request_digest: _Optional[str] = ..., unknown_samples: _Optional[int] = ...) -> None: ...
 
 class Recognition(_message.Message):
-    __slots__ = ("measure", "before", "after", "floor", "margin", "samples", "source")
+    __slots__ = ("measure", "before", "after", "floor", "margin", "samples", "source", "loss_before", "loss_after")
     MEASURE_FIELD_NUMBER: _ClassVar[int]
     BEFORE_FIELD_NUMBER: _ClassVar[int]
     AFTER_FIELD_NUMBER: _ClassVar[int]
@@ -329,6 +329,8 @@ class Recognition(_message.Message):
     MARGIN_FIELD_NUMBER: _ClassVar[int]
     SAMPLES_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
+    LOSS_BEFORE_FIELD_NUMBER: _ClassVar[int]
+    LOSS_AFTER_FIELD_NUMBER: _ClassVar[int]
     measure: str
     before: float
     after: float
@@ -336,7 +338,9 @@ class Recognition(_message.Message):
     margin: float
     samples: int
     source: str
-    def __init__(self, measure: _Optional[str] = ..., before: _Optional[float] = ..., after: _Optional[float] = ..., floor: _Optional[float] = ..., margin: _Optional[float] = ..., samples: _Optional[int] = ..., source: _Optional[str] = ...) -> None: ...
+    loss_before: float
+    loss_after: float
+    def __init__(self, measure: _Optional[str] = ..., before: _Optional[float] = ..., after: _Optional[float] = ..., floor: _Optional[float] = ..., margin: _Optional[float] = ..., samples: _Optional[int] = ..., source: _Optional[str] = ..., loss_before: _Optional[float] = ..., loss_after: _Optional[float] = ...) -> None: ...
 
 class UnlearnReply(_message.Message):
     __slots__ = ("models", "log_head")
