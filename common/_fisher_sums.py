@@ -80,9 +80,9 @@ class Results:
 class Sums:
     """Sums of g² of every parameter, over all samples or per class.
 
-    Sums of few numbers are added up in float64, where the device has it; there they cost little,
-    and over many samples rounding would show first.  All others, and all results, are in float32,
-    or in float64 for float64 parameters.
+    Vectors and small matrices are added up in float64, where the device has it; there it costs
+    little, and over many samples rounding would show first.  All others, and all results, are in
+    float32, or in float64 for float64 parameters.
 
     Args:
         parameters: the parameters in scope.

@@ -19,8 +19,10 @@ from disinherit.common._residuals import widest
 from disinherit.common.devices import memory_left, readable_bytes, runs_out_of_memory
 from disinherit.common.errors import FisherError
 
-# Sums of at most so many numbers are added up in float64.
-_FEW = 2**22
+# A parameter of at most so many numbers is added up in float64: vectors, and small matrices.
+_FEW = 2**14
+# The sums of all classes of at most so many numbers are held at once from the start.
+_SMALL = 2**22
 # Memory that is asked for without a look at how much there is, in bytes.
 _LITTLE = 2**24
 
@@ -78,8 +80,8 @@ class PerClass:
         self, classes: int, shape: Sequence[int], dtype: torch.dtype, device: torch.device
     ) -> None:
         self._shape, self._device = torch.Size(shape), device
-        self.dtype = _adding((classes, *shape), dtype, device)
-        self._small = classes * self._shape.numel() <= _FEW
+        self.dtype = _adding(shape, dtype, device)
+        self._small = classes * self._shape.numel() <= _SMALL
         self._dense = zeros((classes if self._small else 0, *shape), self.dtype, device)
         self._sums: dict[int, Tensor] = {}
 
