@@ -131,12 +131,12 @@ def dampen_model(
         # there: what an earlier request did to the weights says nothing of these samples.
         there = _network_of_root(owner, record, network, aim.sources, line)
         fishers = class_fishers(owner, record, there, aim.names, retain)
-        summary = Summary(fishers, ",".join(aim.names))
+        summary = Summary(fishers, method.scope)
         everything = training_data(owner, record) if method.reference == "all" else None
         if everything is not None:
             fishers = class_fishers(owner, record, there, aim.names, everything)
     else:
-        summary = fisher_summary(owner, record, network, aim.names)
+        summary = fisher_summary(owner, record, network, aim.names, method.scope)
         fishers = summary.fishers
         if aim.whole_rows:
             fishers = whole_fishers(owner, record, network, aim.names, fishers, aim.forgotten)

@@ -62,7 +62,7 @@ def register(owner: Owner, task: pb.RegisterTask, policy: ReleasePolicy = OPEN) 
 
 
 def fisher_summary(
-    owner: Owner, record: ModelRecord, network: nn.Module, names: Sequence[str]
+    owner: Owner, record: ModelRecord, network: nn.Module, names: Sequence[str], scope: str = ""
 ) -> Summary:
     """Return the per-class Fisher sums of a model: the registered ones, else computed now.
 
@@ -71,6 +71,7 @@ def fisher_summary(
         record: the model.
         network: its module with its weights.
         names: parameters that the summary must cover.
+        scope: what stands for them in a summary that is computed now.
 
     Raises:
         FisherError: if there is no summary for them and the training data is gone, or gives none.
@@ -86,7 +87,7 @@ def fisher_summary(
             "or its training data, but the owner has neither. Register the summary while the data "
             "exists."
         )
-    return Summary(class_fishers(owner, record, network, names, batches), ",".join(names))
+    return Summary(class_fishers(owner, record, network, names, batches), scope)
 
 
 def class_fishers(
@@ -117,7 +118,7 @@ def class_fishers(
         lambda fitting: fisher_diagonal(
             network.to(owner.device),
             fitting,
-            scope=",".join(names),
+            scope=names,
             per_class=True,
             apart=apart,
             num_classes=len(record.labels),
@@ -195,7 +196,7 @@ def _registered(
         if training_data(owner, record) is None:
             return record
         network = load_network(owner, record, owner.store.weights(record.id))
-        summary = replace(fisher_summary(owner, record, network, names), scope=scope)
+        summary = fisher_summary(owner, record, network, names, scope)
         record = owner.store.set_fishers(record.id, summary.fishers, scope)
     return replace(record, fisher_scale=_scale(summary, policy))
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
@@ -13,12 +13,14 @@ from disinherit.common.heads import Head, check_differentiable
 from disinherit.common.scope_text import split_scope
 
 
-def is_head_scope(scope: str) -> bool:
+def is_head_scope(scope: str | Sequence[str]) -> bool:
     """Whether a scope is the head, so that it takes a forward pass to resolve it."""
-    return scope.strip() == "head"
+    return isinstance(scope, str) and scope.strip() == "head"
 
 
-def resolve_scope(model: nn.Module, scope: str, head: Head | None = None) -> tuple[str, ...]:
+def resolve_scope(
+    model: nn.Module, scope: str | Sequence[str], head: Head | None = None
+) -> tuple[str, ...]:
     """List the parameters a scope stands for.
 
     Frozen parameters (`requires_grad` is False) belong to a scope like any other: their Fisher
@@ -27,7 +29,8 @@ def resolve_scope(model: nn.Module, scope: str, head: Head | None = None) -> tup
     Args:
         model: the model.
         scope: `"head"` (weights and biases of the layers that make the logits), `"all"` (every
-            floating-point parameter), or globs over parameter names, separated by commas.
+            floating-point parameter), or globs over parameter names, separated by commas; or a
+            sequence of names as they are, any number of them.
         head: what `find_head` found; only scope `"head"` needs it.
 
     Returns:
@@ -55,7 +58,7 @@ def resolve_scope(model: nn.Module, scope: str, head: Head | None = None) -> tup
                 f"{type(model).__name__}."
             )
         return tuple(name for name in first.values() if name in head.parameters)
-    if scope.strip() == "all":
+    if isinstance(scope, str) and scope.strip() == "all":
         if not first:
             raise ScopeError(
                 f"Expected a model with floating-point parameters, but got "
@@ -67,6 +70,15 @@ def resolve_scope(model: nn.Module, scope: str, head: Head | None = None) -> tup
         for name, p in model.named_parameters(remove_duplicate=False)
         if id(p) in first
     }
+    if not isinstance(scope, str):
+        unknown = [name for name in scope if name not in aliases]
+        if unknown:
+            raise ScopeError(
+                f"Expected floating-point parameters of {type(model).__name__}, but got unknown "
+                f"{unknown[:8]}."
+            )
+        named = {aliases[name] for name in scope}
+        return tuple(name for name in first.values() if name in named)
     chosen: set[str] = set()
     for glob in split_scope(scope):
         matched = {name for alias, name in aliases.items() if fnmatchcase(alias, glob)}

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from client_tasks import HEAD, Hungry, files_of, make_method, naive_sums
 from fisher_cases import all_sums
-from owner_fixture import LABELS, PointsOwner, make_network, make_points
+from owner_fixture import FEATURES, LABELS, PointsOwner, make_network, make_points
 from torch import nn
 
 from disinherit.client.owner import Batches
@@ -216,3 +217,27 @@ def test_memory_that_runs_out_changes_no_summary(
         torch.testing.assert_close(found, expected[name], rtol=1e-9, atol=1e-15)
     assert summary.fishers.counts.tolist() == [24, 0, 24, 24]
     assert caplog.records[0].getMessage().startswith("Out of memory with 72 samples at once")
+
+
+def test_a_model_of_very_many_parameters_is_registered_in_all_of_them(tmp_path: Path) -> None:
+    """More than a request may name globs, and more text than its scope may have."""
+    layers = [nn.Linear(FEATURES, FEATURES) for _ in range(150)]
+    network = nn.Sequential(*layers, nn.Linear(FEATURES, len(LABELS))).double()
+    weights = {name: value.detach() for name, value in network.state_dict().items()}
+    with PointsOwner(tmp_path, "anna", tuning=False) as owner:
+        record = owner.train("m", LABELS, 1)
+        owner.network = lambda record: network  # type: ignore[method-assign]
+        owner.store.add(
+            replace(
+                record,
+                id="deep",
+                architecture=architecture_fingerprint(weights),
+                digest=weights_digest(weights),
+            ),
+            weights,
+        )
+        reply = register(owner, pb.RegisterTask(scope="all", model_ids=["deep"]))
+        found = owner.store.fishers("deep")
+    assert [model.fisher_scale.scope for model in reply.models] == ["all"]
+    assert found is not None
+    assert len(found[0].sums) == 302

@@ -47,6 +47,16 @@ def test_scopes(scope: str, expected: tuple[str, ...]) -> None:
     assert resolve_scope(network(), scope, HEAD) == expected
 
 
+def test_names_as_they_are_are_no_globs_and_not_bounded() -> None:
+    """A model may have more parameters than a request may name globs, and names like globs."""
+    model = nn.ModuleDict({f"layer[{i}]": nn.Linear(1, 1) for i in range(120)})
+    names = [name for name, _ in model.named_parameters()]
+    assert resolve_scope(model, names) == tuple(names)
+    assert resolve_scope(model, names[:1:-1]) == tuple(names[2:])
+    with pytest.raises(ScopeError, match=r"unknown \['layer\*'\]"):
+        resolve_scope(model, ["layer*"])
+
+
 def test_frozen_parameters_belong_to_a_scope() -> None:
     model = network().requires_grad_(False)
     for scope in ("head", "all", "*"):
