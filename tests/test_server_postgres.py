@@ -73,7 +73,7 @@ def test_the_tables_are_made_once_and_recognised(path: str) -> None:
 
 def test_ids_sort_as_in_python_whatever_the_server_speaks(path: str) -> None:
     store = CoordinatorStore(path)
-    names = ["b", "B", "a-1", "a.1", "a_1", "a~1", "a1", "A"]
+    names = ["a", "b", "B", "a-1", "a.1", "a_1", "a~1", "a1", "A"]
     for name in names:
         store.add_model(test_server_store.version(name, 1))
     parents = sorted(names)
