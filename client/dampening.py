@@ -160,7 +160,7 @@ def dampen_model(
             heads=aim.heads,
             forgotten_rows=aim.rows,
         )
-        tuned = tune(sweep, logits, aim.forgotten, aim.pinned)
+        tuned = tune(sweep, logits, aim.forgotten, aim.pinned, rows_out=aim.taken_out)
     if tuned is None:
         scale = aim.scale(line, own, reference)
     reference = scaled(reference, scale)

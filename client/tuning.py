@@ -132,10 +132,24 @@ Outcomes = Callable[[float, float, Sequence[float]], Sequence[Mapping[str, Tenso
 """Maps alpha, lambda and gauge strengths to the parameters at each of these strengths."""
 
 
+SPENT = 0.02
+"""Accuracy on what is to be kept that dampening deeper layers may cost where the rows are out."""
+
+
 def tune(
-    sweep: Outcomes, logits: Logits, forgotten: Sequence[int], pinned: Pinned
+    sweep: Outcomes,
+    logits: Logits,
+    forgotten: Sequence[int],
+    pinned: Pinned,
+    *,
+    rows_out: bool = False,
 ) -> Strength | None:
     """Return the best strength on the tuning split.
+
+    Where the rows of the forgotten classes are taken out of the head, the classes are forgotten
+    whatever the strength, and it only decides how much of them is dampened in the layers before.
+    Then a strength may cost `SPENT` on what is to be kept, measured without these rows, against the
+    best one, and no more.
 
     Args:
         sweep: the parameters that strengths lead to; they differ in the head alone where only the
@@ -143,6 +157,7 @@ def tune(
         logits: logits of the tuning split under given parameters.
         forgotten: class indices that are to be forgotten.
         pinned: values that the request fixes.
+        rows_out: whether the rows of these classes are going to be taken out.
 
     Returns:
         The strength with the highest `(1 - forget) * retain`; `None` if the split lacks either
@@ -155,27 +170,46 @@ def tune(
     together: dict[tuple[float, float], list[Strength]] = {}
     for strength in candidates:
         together.setdefault((strength.alpha, strength.lam), []).append(strength)
-    scores: dict[Strength, float] = {}
+    found: dict[Strength, tuple[float, float]] = {}
+    hidden = list(forgotten) if rows_out else []
     for (alpha, lam), strengths in together.items():
         made = sweep(alpha, lam, [strength.gauge for strength in strengths])
-        scores |= zip(strengths, _scores(logits, made, mask), strict=True)
-    best = candidates[0]
+        found |= zip(strengths, _accuracies(logits, made, mask, hidden), strict=True)
+    least = max(retain for _, retain in found.values()) - SPENT if rows_out else 0.0
+    scores = {s: (1 - forget) * retain for s, (forget, retain) in found.items() if retain >= least}
+    best = next(strength for strength in candidates if strength in scores)
     for strength in candidates:
-        if scores[strength] > scores[best] + 1e-12:
+        if scores.get(strength, 0.0) > scores[best] + 1e-12:
             best = strength
     return best
 
 
-def _scores(
-    logits: Logits, candidates: Sequence[Mapping[str, Tensor]], mask: Tensor
-) -> list[float]:
-    """Return `(1 - forget) * retain` of each candidate."""
-    right = (
-        torch.cat([piece.argmax(dim=2) for piece in logits(candidates)]) == logits.targets[:, None]
+def _accuracies(
+    logits: Logits,
+    candidates: Sequence[Mapping[str, Tensor]],
+    mask: Tensor,
+    hidden: Sequence[int],
+) -> list[tuple[float, float]]:
+    """Return accuracies of each candidate on what is to be forgotten and on what is to be kept.
+
+    Args:
+        logits: of the tuning split.
+        candidates: parameters.
+        mask: which samples are to be forgotten, `[n]`.
+        hidden: classes that are not answered where samples are to be kept.
+    """
+    answers, kept = [], []
+    for piece in logits(candidates):
+        answers.append(piece.argmax(dim=2))
+        if hidden:
+            left_out = torch.tensor(hidden, device=piece.device)
+            piece = piece.index_fill(2, left_out, -math.inf)
+        kept.append(piece.argmax(dim=2) if hidden else answers[-1])
+    forget, retain = (
+        (torch.cat(some) == logits.targets[:, None])[chosen].double().mean(dim=0).tolist()
+        for some, chosen in ((answers, mask), (kept, ~mask))
     )
-    forget, retain = right[mask].double().mean(dim=0), right[~mask].double().mean(dim=0)
-    scores: list[float] = ((1 - forget) * retain).tolist()
-    return scores
+    return list(zip(forget, retain, strict=True))
 
 
 def _distance_to(default: Strength) -> Callable[[Strength], float]:

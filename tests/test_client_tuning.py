@@ -68,6 +68,17 @@ def test_forgetting_and_retaining_are_weighed(better: list[int], worse: list[int
     assert choose(Answers({special: worse}, better)) == PLAIN
 
 
+def test_where_rows_are_taken_out_little_is_spent_on_what_is_kept() -> None:
+    """The class is gone at every strength: half of what is kept is not given for its features."""
+    strong, mild = Strength(0.3, 0.1, 1.0), Strength(100.0, 1.0, 1.0)
+    answers = {strong: [1, 1, 1, 0, 2, 0], mild: [0, 1, 1, 0, 2, 2]}
+    otherwise = [0, 0, 1, 1, 2, 1]
+    assert tune(encode, Answers(answers, otherwise), [0], Pinned()) == strong
+    # Without row 0, a wrong answer 0 is the first of the others: right for class 1.
+    found = tune(encode, Answers(answers, otherwise), [0], Pinned(), rows_out=True)
+    assert found == mild
+
+
 def test_among_equals_the_defaults_are_preferred() -> None:
     assert choose(Answers({}, [1, 1, 1, 1, 2, 2])) == PLAIN
     near, far = Strength(1.0, 1.0, 1.5), Strength(10.0, 1.0, 0.0)
