@@ -56,7 +56,10 @@ def test_an_answer_that_is_too_large_is_an_error(side: AgentsSide) -> None:
     side.hub._max_answer_bytes = 70
     with side.agent("anna"):
         answer = ask(side)
-    assert answer.error == "owner anna: its answer is larger than 70 bytes"
+    assert answer.error == (
+        "owner anna: its answer is larger than 70 bytes: submit the request with a narrower scope "
+        "or with --encoding log8"
+    )
 
 
 def test_stopping_waits_for_the_task_under_way_and_sends_its_answer(side: AgentsSide) -> None:

@@ -13,7 +13,7 @@ import campaign_fixture
 import grpc
 import pytest
 from agent_fixture import wait_for
-from campaign_fixture import World, copy, gone, make_request
+from campaign_fixture import World, copy, gone
 from owner_fixture import PointsOwner
 from service_fixture import Client, secret, write_tokens
 
@@ -28,14 +28,22 @@ from disinherit.server.service.hosting import Service
 from disinherit.server.service.settings import ServeSettings
 from disinherit.server.store import TaskState
 from disinherit.v1 import coordinator_pb2 as pb
+from disinherit.v1.unlearning_pb2 import UnlearningRequest
 
 REQUESTS: dict[str, dict[str, list[str]]] = {
     "q1": {"r1": ["cat"]},
     "q2": {"r2": ["owl"]},
     "q3": {"r2": ["dog"]},
 }
+METHOD: dict[str, Any] = {"scope": "all", "alpha": 5.0}
+"""In the head rows are taken out, in any order with the same end; below it the order counts."""
+
 DERIVED = Inheritance("r3", "r7", InheritanceKind.INCREMENTAL)
 ACTIONS = ("query.register", "query.fisher", "train.unlearn", "evaluate.panel")
+
+
+def make_request(forget: dict[str, list[str]], request_id: str) -> UnlearningRequest:
+    return campaign_fixture.make_request(forget, request_id, **METHOD)
 
 
 def derive(root: Path) -> ModelRecord:
