@@ -122,6 +122,11 @@ def check_same_version(present: ModelRecord, record: ModelRecord) -> None:
             )
 
 
+def is_same_version(present: ModelRecord, record: ModelRecord) -> bool:
+    """Whether two records describe one version: what may change of it aside."""
+    return all(getattr(present, name) == getattr(record, name) for name in _IDENTITY)
+
+
 def check_roots(roots: Iterable[str], known: Container[str]) -> None:
     """Check that a request names roots, and that these are `known`.
 

@@ -116,7 +116,9 @@ def _state(result: pb.ModelResult) -> tuple[TaskState, str]:
 
 def _kept(task: Task, result: pb.ModelResult, state: TaskState) -> pb.ModelResult:
     """Return what is stored: what was reported first of the successor that is there already."""
-    if task.successor is not None and task.result is not None:
+    made, said = task.successor, result.successor
+    known = () if made is None else (made.digest, made.created_us)
+    if task.result is not None and known == (said.digest, said.created_us):
         return task.result
     kept = pb.ModelResult()
     kept.CopyFrom(result)

@@ -18,9 +18,11 @@ from dataclasses import replace
 
 import torch
 
+from disinherit.common import limits
 from disinherit.common.errors import FisherError
 from disinherit.common.packets import Decoded
 from disinherit.common.records import ModelRecord, ModelStatus
+from disinherit.common.scope import is_head_scope
 from disinherit.v1 import unlearning_pb2 as pb
 
 SLACK = 2.0
@@ -61,6 +63,7 @@ def check_scale(root: pb.Root, record: ModelRecord, scope: str, packets: Sequenc
         )
     for packet in packets:
         _check_numbers(record, packet)
+        _check_head(record, scope, packet)
         bound, names = _bound(record, packet), _comparable(record, scope, packet)
         sums = (float(packet.values[name].sum(dtype=torch.float64)) for name in names)
         total = _samples(record, packet) * sum(sums)
@@ -87,6 +90,16 @@ def _check_numbers(record: ModelRecord, packet: Decoded) -> None:
         raise FisherError(
             f"Expected Fisher information of at least one sample of {record.id}, but its owner "
             f"sent that of {packet.samples}."
+        )
+
+
+def _check_head(record: ModelRecord, scope: str, packet: Decoded) -> None:
+    """Refuse names of a head that are none of the parameters that were asked for."""
+    limits.check_names(packet.head, "the head's parameter", error=FisherError)
+    if is_head_scope(scope) and not packet.values.keys() >= set(packet.head):
+        raise FisherError(
+            f"Expected Fisher information of the head of {record.id}, but its owner sent that of "
+            f"other parameters than {limits.clipped(', '.join(packet.head))}."
         )
 
 

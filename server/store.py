@@ -215,7 +215,7 @@ class CoordinatorStore(CampaignStore):
         with self._writing(lease) as db:
             change_tasks(db, request_id, [task], {task.model_id: fishers})
             if successor is not None:
-                refused = put_successors(db, {task.model_id: successor})
+                refused = put_successors(db, request_id, {task.model_id: successor})
                 if refused:
                     raise GraphError(refused[task.model_id])
 
@@ -259,7 +259,8 @@ class CoordinatorStore(CampaignStore):
         """
         found = {one.task.model_id: one for one in answered}
         with self._writing(lease) as db:
-            refused = put_successors(db, {model: one.successor for model, one in found.items()})
+            made = {model: one.successor for model, one in found.items()}
+            refused = put_successors(db, request_id, made)
             accepted = [one for model, one in found.items() if model not in refused]
             fishers = {one.task.model_id: [one.fisher] for one in accepted}
             change_tasks(db, request_id, [one.task for one in accepted], fishers)

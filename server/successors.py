@@ -5,31 +5,51 @@ Owners report successors, so nothing about them is believed that can be checked.
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from disinherit.common.errors import GraphError, InputError
 from disinherit.common.graph import InheritanceGraph
+from disinherit.common.graph_checks import is_same_version
 from disinherit.common.records import Inheritance, InheritanceKind, ModelRecord, ModelStatus
+from disinherit.common.successor_ids import successor_id
+from disinherit.server.audit_words import AuditKind
 from disinherit.server.graph_queries import find_edges, find_records
-from disinherit.server.tables import EDGES, insert_edges, insert_records, now_us, put_statuses
+from disinherit.server.tables import (
+    AUDIT,
+    EDGES,
+    TASKS,
+    insert_edges,
+    insert_records,
+    now_us,
+    put_statuses,
+    replace_record,
+)
 
 _CLOCK_SLACK_US = 24 * 3600 * 1_000_000
 """How far into the future an owner may date a version: clocks that were set back, not fantasies."""
 
 
-def put_successors(db: Connection, successors: Mapping[str, ModelRecord]) -> dict[str, str]:
+def put_successors(
+    db: Connection, request_id: str, successors: Mapping[str, ModelRecord]
+) -> dict[str, str]:
     """Add the versions that unlearning made of others, and mark those as superseded.
+
+    What was reported of a successor may be put right until it has been read back as reported; after
+    that it stays as it is.
 
     Args:
         db: a transaction that writes.
+        request_id: what made them.
         successors: version that was unlearned in -> the version it became.
 
     Returns:
         Version -> why its successor is refused: it is not a version of the same model, or is known
-        as something else, or there is another one already. Nothing is stored of these.
+        as something else, or has another's name, or there is another one already. Nothing is stored
+        of these.
     """
-    surroundings = _Surroundings(db, successors)
+    surroundings = _Surroundings(db, request_id, successors)
     refused: dict[str, str] = {}
     new, edges, superseded = [], [], []
     for model_id, successor in successors.items():
@@ -39,8 +59,11 @@ def put_successors(db: Connection, successors: Mapping[str, ModelRecord]) -> dic
         except InputError as error:
             refused[model_id] = str(error)
             continue
-        if surroundings.known.get(successor.id) is None:
+        present = surroundings.known.get(successor.id)
+        if present is None:
             new.append(successor)
+        elif not is_same_version(present, successor):
+            replace_record(db, replace(successor, status=present.status))
         if not surroundings.parents[successor.id]:
             edges.append(edge)
         if model.status is ModelStatus.ACTIVE:
@@ -60,7 +83,15 @@ class _Surroundings:
         parents: successor -> the edges that lead to it.
     """
 
-    def __init__(self, db: Connection, successors: Mapping[str, ModelRecord]) -> None:
+    def __init__(
+        self, db: Connection, request_id: str, successors: Mapping[str, ModelRecord]
+    ) -> None:
+        self._db = db
+        self._request_id = request_id
+        tasks = select(TASKS.c.model_id, TASKS.c.given_us).where(
+            TASKS.c.request_id == request_id, TASKS.c.model_id.in_(successors)
+        )
+        self._given = {row.model_id: row.given_us for row in db.execute(tasks)}
         self._made = _grouped(
             (
                 edge
@@ -84,7 +115,7 @@ class _Surroundings:
         model = self.known.get(edge.parent)
         if model is None:
             raise GraphError(f"Expected the id of a known model, but got {edge.parent!r}.")
-        _check_alike(model, successor)
+        _check_alike(model, successor, self._given.get(model.id, 0))
         others = [
             other.child
             for other in self._made[model.id]
@@ -110,13 +141,29 @@ class _Surroundings:
                     f"Expected a new version as successor of {model.id!r}, but {successor.id!r} is "
                     "known, and was trained."
                 )
-            InheritanceGraph([present]).replace(successor)
+            if not parents or self._was_verified(model.id):
+                InheritanceGraph([present]).replace(successor)
+        expected = successor_id(model.id, self._request_id)
+        if successor.id != expected:
+            raise GraphError(
+                f"Expected the successor of model {model.id!r} to be {expected!r}, but got "
+                f"{successor.id!r}, which is the name of another version."
+            )
         return model
 
     def take(self, edge: Inheritance, successor: ModelRecord) -> None:
         """Note what is about to be stored: the next ones are checked against it, too."""
         self.known.setdefault(successor.id, successor)
         self.parents[successor.id] = [edge]
+
+    def _was_verified(self, model_id: str) -> bool:
+        """Whether its owner held once what it had reported of the request's successor."""
+        query = select(AUDIT.c.sequence).where(
+            AUDIT.c.request_id == self._request_id,
+            AUDIT.c.model_id == model_id,
+            AUDIT.c.kind == AuditKind.VERIFIED.value,
+        )
+        return self._db.execute(query.limit(1)).first() is not None
 
     def _is_retired(self, model_id: str) -> bool:
         record = self.known.get(model_id)
@@ -130,7 +177,17 @@ def _grouped(edges: Iterable[Inheritance], end: str) -> defaultdict[str, list[In
     return groups
 
 
-def _check_alike(model: ModelRecord, successor: ModelRecord) -> None:
+def _check_alike(model: ModelRecord, successor: ModelRecord, given_us: int) -> None:
+    """Check that a version can be what unlearning made of another one.
+
+    Args:
+        model: the version that was unlearned in.
+        successor: what it became.
+        given_us: the latest time that its owner was given by a clock that may have been ahead.
+
+    Raises:
+        GraphError: if it cannot.
+    """
     for name in ("owner", "architecture", "labels"):
         old, new = getattr(model, name), getattr(successor, name)
         if old != new:
@@ -150,7 +207,7 @@ def _check_alike(model: ModelRecord, successor: ModelRecord) -> None:
             f"Expected an active version as successor of model {model.id!r}, but got "
             f"{successor.id!r}, which is {successor.status.value}."
         )
-    latest = max(now_us(), model.created_us) + _CLOCK_SLACK_US
+    latest = max(now_us(), model.created_us, given_us) + _CLOCK_SLACK_US
     if not model.created_us < successor.created_us <= latest:
         raise GraphError(
             f"Expected a successor of model {model.id!r} created after {model.created_us} us and "

@@ -38,6 +38,7 @@ from disinherit.common.graph_formats import (
     record_from_proto,
     record_to_proto,
 )
+from disinherit.common.printable import one_line
 from disinherit.common.records import Inheritance, ModelRecord, ModelStatus
 from disinherit.server.tasks import Task, TaskState
 from disinherit.v1.graph_pb2 import Inheritance as InheritanceProto
@@ -109,6 +110,8 @@ TASKS = Table(
     Column("destroyed_us", BigInteger, nullable=False, server_default="0"),
     # 1 if the version joined when the request had been submitted; 0 if it was planned.
     Column("late", BigInteger, nullable=False, server_default="0"),
+    # The latest time by the coordinator's clock at which its owner was asked to do it; 0 for none.
+    Column("given_us", BigInteger, nullable=False, server_default="0"),
     Index("ix_task_destroy", "destroy_us"),
     Index("ix_task_owner", "owner", "state"),
 )
@@ -435,14 +438,17 @@ def put_tasks(
         tasks: at most one for a model.
         known: models that have a row.
     """
-    new, changed = [], []
+    now = now_us()
+    new, changed, sent = [], [], []
     for task in tasks:
+        if task.state is TaskState.SENT:
+            sent.append(task.model_id)
         values = {
             "owner": task.owner,
             "state": task.state.value,
-            "reason": task.reason,
+            "reason": one_line(task.reason),
             "result": task.result.SerializeToString(deterministic=True) if task.result else b"",
-            "updated_us": now_us(),
+            "updated_us": now,
             "wave": task.wave,
         }
         if task.model_id in known:
@@ -462,3 +468,7 @@ def put_tasks(
             ),
             changed,
         )
+    if sent:
+        earlier = (TASKS.c.request_id == request_id, TASKS.c.given_us < now)
+        asked = update(TASKS).where(*earlier, TASKS.c.model_id.in_(sent))
+        db.execute(asked.values(given_us=now))

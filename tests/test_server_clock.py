@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from disinherit.server.destruction_rows import check_kept
 from disinherit.server.schema import prepare
 from disinherit.server.store import CoordinatorStore, Task, TaskState
 from disinherit.server.tables import now_us
+from disinherit.server.transport import Answer, Ask
 from disinherit.v1 import unlearning_pb2 as pb
 
 HOUR = 3600 * 1_000_000
@@ -164,6 +165,30 @@ def test_a_lease_of_a_clock_that_was_a_year_ahead_has_ended(
     assert world.coordinator.run("q").outcome == "complete"
     with pytest.raises(Exception, match="given up or taken over"):
         world.store.renew_lease(dead, 30.0)
+
+
+def test_what_was_dated_by_a_clock_that_was_ahead_is_taken(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their owners made them at the time that they were given, and the clock is right by now."""
+    world.coordinator.submit(make_request())
+    for owner in ("anna", "ben", "cleo"):
+        world.transport.twists[owner, "train.unlearn"] = gone_after
+    ahead = lambda: now_us() + YEAR  # noqa: E731
+    with monkeypatch.context() as patch:
+        for module in ("preparation", "tables"):
+            patch.setattr(f"disinherit.server.{module}.now_us", ahead)
+        world.coordinator.run("q")
+    assert not any(state.complete for state in world.states().values())
+    world.transport.twists.clear()
+    world.coordinator.run("q")
+    assert set(world.states().values()) == {TaskState.VERIFIED}
+
+
+def gone_after(ask: Ask, deliver: Callable[[], Answer]) -> Answer:
+    """The owner does it, but its answer does not arrive."""
+    deliver()
+    return Answer(ask, error="no answer", unreachable=True)
 
 
 def test_requests_are_carried_out_in_the_order_they_came_in(

@@ -91,6 +91,8 @@ LIES = {
     "an untouched model": (successor(id="d"), "known, and was trained"),
     "another's model": (successor(id="r4"), "known, derived from r1, r2"),
     "another's successor": (successor(id="r4~q"), "known, derived from r4"),
+    "another's successor that is to come": (successor(id="d~q"), "to be 'r3~q'"),
+    "another request's successor": (successor(id="r3~other"), "to be 'r3~q'"),
     "a version from before": (successor(created_us=1), "created after"),
     "a version from the future": (successor(created_us=2**62), "not in the future"),
     "a version from before time": (successor(created_us=-5), "created_us"),
@@ -203,6 +205,34 @@ def test_a_pass_that_fails_does_not_keep_the_deadline_from_ending_the_campaign(
     with pytest.raises(ZeroDivisionError):
         world.coordinator.run("q")
     assert world.store.campaign("q").state is CampaignState.PARTIAL
+
+
+@pytest.mark.parametrize("values", [{"digest": "ab" * 32}, {"created_us": now_us() + 10**9}])
+def test_what_was_never_read_back_can_be_put_right(world: World, values: dict[str, Any]) -> None:
+    """A report that can be another version's is stored, and is no word that an owner is held to."""
+    world.transport.twists["cleo", "train.unlearn"] = lying(successor(**values))
+    world.transport.twists["cleo", "evaluate.panel"] = gone
+    assert world.coordinator.run("q").outcome == "partial"
+    assert world.states()["r3"] is not TaskState.VERIFIED
+    world.transport.twists.clear()
+    world.coordinator.run("q", resend=True)
+    assert world.states() == VERIFIED
+    made = world.store.tasks("q")["r3"].successor
+    assert made is not None
+    record = world.store.graph().model("r3~q")
+    assert (record.digest, record.created_us) == (made.digest, made.created_us)
+    for name, value in values.items():
+        assert getattr(record, name) != value
+
+
+def test_the_reason_at_a_task_is_one_line_that_is_no_longer_than_reasons_are(world: World) -> None:
+    def lie(e: pb.Evaluation) -> None:
+        e.digest = "ab" * 10**6
+
+    world.transport.twists["cleo", "evaluate.panel"] = lying(evaluation(lie))
+    world.coordinator.run("q")
+    assert world.states() == {**VERIFIED, "r3": TaskState.FAILED}
+    assert len(world.reason("r3")) <= 1000
 
 
 def test_two_models_cannot_become_one(world: World) -> None:

@@ -76,7 +76,7 @@ def make_old(path: Path) -> None:
         "DROP INDEX ix_task_destroy",
         *(
             f"ALTER TABLE task DROP COLUMN {name}"
-            for name in ("wave", "destroy_us", "destroyed_us", "late")
+            for name in ("wave", "destroy_us", "destroyed_us", "late", "given_us")
         ),
         "DROP INDEX ix_task_owner",
         "DROP INDEX ix_model_digest",
@@ -137,6 +137,7 @@ def test_a_database_in_which_enrolment_made_its_tables_itself_keeps_what_they_ho
         "DROP TABLE planned_root",
         "ALTER TABLE inheritance DROP COLUMN recorded_by",
         "ALTER TABLE task DROP COLUMN late",
+        "ALTER TABLE task DROP COLUMN given_us",
         *(
             f"ALTER TABLE campaign DROP COLUMN {name}"
             for name in ("lease_length_us", "submitted_plan", "approved_plan")
