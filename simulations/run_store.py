@@ -6,24 +6,33 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from disinherit.deploy.files import PACKETS
+from disinherit.server.database import Database
+from disinherit.server.signed_log import SignedLog, mark_file
+from disinherit.server.signing import open_signer
 from disinherit.server.store import CoordinatorStore
 from disinherit.simulations.run_folder import DATABASE
 
 
 @contextmanager
-def open_store(folder: Path, database: str | None = None) -> Iterator[CoordinatorStore]:
+def open_store(
+    folder: Path, database: str | None = None, key: Path | None = None
+) -> Iterator[CoordinatorStore]:
     """Open the store for the length of a block.
 
     Args:
         folder: of the run.
         database: URL of the coordinator's; `None` for the SQLite file in the folder.
+        key: file of the key that signs the log, made if there is none; `None` for no signatures.
 
     Raises:
         StoreError: if it cannot be opened.
     """
     packets = folder / (PACKETS if database else f"{DATABASE}.packets")
-    store = CoordinatorStore(database or folder / DATABASE, packets)
+    opened = Database(database or folder / DATABASE)
+    store = CoordinatorStore(opened, packets)
     try:
+        if key is not None:
+            store.signed_log = SignedLog(opened, open_signer(key), mark_file(key))
         yield store
     finally:
         store.close()

@@ -1,18 +1,27 @@
 """Faults at random points, a dozen instead of hundreds: `make chaos` is the rest."""
 
 import sqlite3
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
+from random import Random
 
 import pytest
 import torch
+from google.protobuf.message import Message
+from safetensors.torch import save
 
 from disinherit.common.errors import DisinheritError
+from disinherit.simulations.chaos.clocks import HOUR, SetClock
 from disinherit.simulations.chaos.federation import REQUESTS, World, make_request, owner_folder
+from disinherit.simulations.chaos.liars import contradicted
+from disinherit.simulations.chaos.lies import HOSTILE, LYING, Lie, changed
 from disinherit.simulations.chaos.rounds import KINDS, Rounds
 from disinherit.simulations.chaos.tally import Tally
 from disinherit.simulations.run_folder import DATABASE
+from disinherit.v1 import unlearning_pb2 as pb
+from disinherit.v1.graph_pb2 import ModelRecord
 
 SEED = 6
 
@@ -36,6 +45,13 @@ def rounds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rounds]:
         "owner killed while it writes",
         "disk full, of coordinator and owners",
         "SQLite gone",
+        "clock set to and fro",
+        "coordinator's database put back from a copy",
+        "owner's folder put back from a copy",
+        "signing key lost or revoked",
+        "owner that refuses",
+        "owner that lies",
+        "oversized or hostile field",
     ],
 )
 def test_campaigns_recover_from_it(rounds: Rounds, kind: str) -> None:
@@ -44,6 +60,56 @@ def test_campaigns_recover_from_it(rounds: Rounds, kind: str) -> None:
     assert rounds.tally.failures == []
     assert rounds.tally.injected > 0
     assert rounds.tally.lines[kind].recovered == rounds.tally.injected
+
+
+@pytest.mark.parametrize("lies", [LYING, HOSTILE])
+def test_every_lie_can_be_told_of_a_reply_of_its_kind(
+    lies: Mapping[type[Message], Sequence[Lie]],
+) -> None:
+    """Each changes the reply, and leaves the truth as it was."""
+    packet = pb.FisherPacket(tensors=save({"w": torch.ones(2, 3)}), labels=["a"])
+    replies = {
+        pb.UnlearnReply: pb.UnlearnReply(models=[pb.ModelResult(model_id="m")]),
+        pb.FisherReply: pb.FisherReply(roots=[pb.RootFisher(packets=[packet])]),
+        pb.EvaluateReply: pb.EvaluateReply(models=[pb.Evaluation(model_id="m")]),
+        pb.RegisterReply: pb.RegisterReply(models=[ModelRecord(id="m", labels=["a"])]),
+    }
+    for kind, some in lies.items():
+        truth = replies[kind].SerializeToString()
+        for lie in some:
+            told = changed(Random(0), {kind: [lie]}, replies[kind])
+            assert told.SerializeToString() != truth
+        assert replies[kind].SerializeToString() == truth
+        assert changed(Random(0), lies, kind()) is None
+    assert changed(Random(0), lies, pb.Identity(owner="o")) is None
+
+
+def test_a_clock_that_was_set_is_right_again_after_the_block() -> None:
+    random, right = Random(1), time.time_ns
+    with SetClock() as clock:
+        for _ in range(20):
+            before = clock.offset
+            clock.jump(random)
+            assert clock.offset != before
+            assert abs(time.time_ns() - right() - clock.offset) < HOUR // 60
+    assert time.time_ns is right
+
+
+def test_a_model_that_is_verified_by_a_lie_is_found(rounds: Rounds, world: World) -> None:
+    with closing(sqlite3.connect(world.folder / DATABASE, isolation_level=None)) as db:
+        (data,) = db.execute("SELECT result FROM task WHERE model_id = 'r3~first'").fetchone()
+        result = pb.ModelResult.FromString(data)
+        result.successor.digest = "ab" * 32
+        change = "UPDATE task SET result = ? WHERE model_id = 'r3~first'"
+        db.execute(change, [result.SerializeToString()])
+    (found,) = contradicted(world, "second", "owner-0", as_root=False)
+    assert found == "r3~first is verified in second, which its owner does not hold"
+
+
+def test_old_weights_that_were_destroyed_are_found(rounds: Rounds, world: World) -> None:
+    with closing(sqlite3.connect(world.folder / DATABASE, isolation_level=None)) as db:
+        db.execute("UPDATE task SET destroyed_us = 1 WHERE model_id = 'r3'")
+    assert "the old weights of r3 were destroyed in first" in rounds.find_violations(world)
 
 
 @pytest.fixture(scope="module")

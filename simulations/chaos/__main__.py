@@ -23,14 +23,14 @@ from disinherit.common.errors import DisinheritError
 from disinherit.simulations.chaos import troubles
 from disinherit.simulations.chaos.campaigns import carry_out, plan_campaigns
 from disinherit.simulations.chaos.federation import build
-from disinherit.simulations.chaos.rounds import KINDS, LONG, ON_THE_LINE, Rounds
+from disinherit.simulations.chaos.rounds import CLOCK, DISHONEST, KINDS, LONG, ON_THE_LINE, Rounds
 from disinherit.simulations.chaos.tally import Tally
 
-WANTED = 200
+WANTED = 700
 """Faults at least."""
 
 _ROUNDS = 12
-_AMONG_AGENTS = 7
+_AMONG_AGENTS = 11
 _EVERYWHERE = 3
 INSIDE, FLEET = "inside", "fleet"
 
@@ -74,7 +74,8 @@ def _inside(scratch: Path, tally: Tally) -> None:
     rounds = Rounds(scratch, tally, _say)
     for kind, trouble in KINDS.items():
         # One round has many messages, of which each may meet with something.
-        rounds.carry_out(kind, trouble, _ROUNDS // 3 if kind in ON_THE_LINE else _ROUNDS)
+        many = kind in ON_THE_LINE or kind in DISHONEST or kind == CLOCK
+        rounds.carry_out(kind, trouble, _ROUNDS // 3 if many else _ROUNDS)
         _say(f"{kind}: {tally.lines[kind].injected}")
     rounds.carry_out(LONG, troubles.lock_for_long, 1)
     if not rounds.carry_out_on_postgres(_ROUNDS):

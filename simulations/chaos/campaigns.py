@@ -9,10 +9,12 @@ from random import Random
 
 from disinherit.common.audit_lines import read_header
 from disinherit.common.errors import DisinheritError
+from disinherit.deploy.files import FleetFiles
 from disinherit.deploy.programs import COORDINATOR, SUPERLINK
 from disinherit.server.coordinator import Coordinator
 from disinherit.server.preparation import Say
 from disinherit.server.store import CoordinatorStore
+from disinherit.simulations.chaos import floods
 from disinherit.simulations.chaos.checks import violations
 from disinherit.simulations.chaos.federation import World, held_versions, make_request
 from disinherit.simulations.chaos.fleet import (
@@ -63,6 +65,26 @@ def _lock(fleet: ChaosFleet, random: Random) -> bool:
     return True
 
 
+def _revoke(fleet: ChaosFleet, random: Random) -> bool:
+    """An agent's key is revoked, and some time later another one enrols in its place."""
+    return fleet.change_key(AGENTS[0], lambda: time.sleep(random.uniform(0.0, _NETWORK_SECONDS)))
+
+
+def _flood(burst: Callable[[FleetFiles, float], None]) -> Blow:
+    def blow(fleet: ChaosFleet, random: Random) -> bool:
+        burst(fleet.files, random.uniform(1.0, _NETWORK_SECONDS))
+        return True
+
+    return blow
+
+
+FLOODS: Mapping[str, Blow] = {
+    "flood of silent connections": _flood(floods.silent_connections),
+    "flood of unfinished calls": _flood(floods.unfinished_calls),
+    "flood of another agent's idle streams": _flood(
+        lambda files, seconds: floods.idle_streams(files, AGENTS[1], seconds)
+    ),
+}
 _NETWORK: Mapping[str, Callable[[Wire], None]] = {
     "cut": Wire.cut,
     "slowed": Wire.slow_down,
@@ -79,6 +101,8 @@ AT_AGENTS: Mapping[str, Blow] = {
     "coordinator killed": KILLS["coordinator killed"],
     "agent killed": _kill(AGENTS[0]),
     "database locked": _lock,
+    "agent's key revoked": _revoke,
+    **FLOODS,
     **{f"agents' network: {name}": _network(one, "agents") for name, one in _NETWORK.items()},
 }
 EVERYWHERE: Mapping[str, Blow] = {

@@ -5,14 +5,17 @@ The folder is that of a simulated run, so that a fleet of real processes can ser
 
 import functools
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 
 from disinherit.client.owner import Owner
 from disinherit.client.store import ModelStore
 from disinherit.common.checkpoints import weights_digest
-from disinherit.common.errors import CampaignError
+from disinherit.common.errors import CampaignError, DisinheritError
 from disinherit.server.coordinator import CampaignResult, Coordinator
+from disinherit.server.database import Database
+from disinherit.server.signed_log import accept_log, mark_file
+from disinherit.server.signing import open_signer
 from disinherit.server.store import CoordinatorStore
 from disinherit.server.transport import Transport
 from disinherit.simulations.direct import DirectTransport
@@ -21,7 +24,7 @@ from disinherit.simulations.inheriting import Weights
 from disinherit.simulations.label_spaces import label_spaces
 from disinherit.simulations.owners import SimulatedOwner, owner_name, share_out
 from disinherit.simulations.replaying import fit_of, start_of
-from disinherit.simulations.run_folder import prepare_folder
+from disinherit.simulations.run_folder import DATABASE, prepare_folder
 from disinherit.simulations.run_store import copy_run, open_store
 from disinherit.simulations.settings import MethodSettings, Settings
 from disinherit.simulations.training import fit_model
@@ -39,6 +42,9 @@ SETTINGS = Settings(
 )
 """Seven models of four owners: d and r3, s and r4, r1 and r6, r2."""
 
+RETENTION_SECONDS = 30 * 24 * 3600
+"""How long what was superseded is kept: longer than any run, so that nothing may be destroyed."""
+
 LEASE_SECONDS = 0.2
 """How long a campaign stays with a coordinator that was killed: nobody wants to wait."""
 
@@ -55,6 +61,7 @@ def make_request(request_id: str, root: str, label: str) -> pb.UnlearningRequest
         reason="chaos",
         roots=[pb.Root(model_id=root, classes=[label])],
         method=SETTINGS.method.to_proto(),
+        retention_seconds=RETENTION_SECONDS,
     )
 
 
@@ -111,16 +118,26 @@ class World:
         database: URL of the coordinator's; `None` for the SQLite file in the copy.
 
     Attributes:
+        built: what it is a copy of.
         folder: of the copy.
         database: the same.
         owners: owner -> how to open it.
+        key: file of the key that signs the coordinator's log.
+        confirms: whether a person says that the coordinator may go on when it has lost history.
+        confirmed: how often one has said so.
     """
 
     def __init__(self, built: Path, folder: Path, database: str | None = None) -> None:
         copy_run(built, folder, database)
+        self.built = built
         self.folder = folder
         self.database = database
         self.owners = openers(folder)
+        self.key = folder / "keys" / "signing.pem"
+        self.key.parent.mkdir(exist_ok=True)
+        open_signer(self.key)
+        self.confirms = False
+        self.confirmed = 0
 
     @property
     def transport(self) -> DirectTransport:
@@ -128,8 +145,8 @@ class World:
         return DirectTransport(self.owners)
 
     def open_store(self) -> AbstractContextManager[CoordinatorStore]:
-        """Open the coordinator's store."""
-        return open_store(self.folder, self.database)
+        """Open the coordinator's store, with the key that signs its log."""
+        return open_store(self.folder, self.database, self.key)
 
     def submit(self, request: pb.UnlearningRequest) -> None:
         """Submit a request, whatever becomes of it."""
@@ -160,12 +177,35 @@ class World:
         Raises:
             CampaignError: if it does not come to its end.
         """
+        result = CampaignResult(request_id, {})
         for _ in range(_PASSES):
-            result = self.live(request_id, self.transport)
-            if all(task.state.settled for task in result.tasks.values()):
+            if self.confirms:
+                self.confirm_history()
+            try:
+                result = self.live(request_id, self.transport)
+            except DisinheritError:
+                if not (self.confirms and self.confirm_history()):
+                    raise
+                continue
+            if result.tasks and all(task.state.settled for task in result.tasks.values()):
                 return
         states = {model: f"{task.state}: {task.reason}" for model, task in result.tasks.items()}
         raise CampaignError(f"Expected campaign {request_id!r} to be complete, but got {states}.")
+
+    def look_again(self, owner: str) -> None:
+        """Ask an owner what it holds, as is done when it connects."""
+        with self.open_store() as store:
+            Coordinator(store, self.transport).check_held({owner})
+
+    def confirm_history(self) -> bool:
+        """Say that the coordinator may go on, and return whether it asks for that."""
+        with self.open_store() as store:
+            lost = store.history_lost()
+        if lost:
+            with closing(Database(self.database or self.folder / DATABASE)) as opened:
+                accept_log(opened, mark_file(self.key), "administrator")
+            self.confirmed += 1
+        return bool(lost)
 
 
 def held_by(folder: Path, owner: str) -> dict[str, str]:

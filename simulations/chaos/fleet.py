@@ -23,6 +23,7 @@ from disinherit.deploy.ports import free_ports, listens
 from disinherit.deploy.programs import Program
 from disinherit.deploy.stragglers import end_stragglers, running_for
 from disinherit.deploy.supervising import Supervisor
+from disinherit.server.service.inviting import open_enrolment
 from disinherit.simulations.chaos.wire import Wire
 from disinherit.simulations.run_folder import DATABASE
 from disinherit.simulations.run_store import copy_run
@@ -121,6 +122,24 @@ class ChaosFleet:
                 os.killpg(pid, signal.SIGKILL)
             return True
         return False
+
+    def change_key(self, owner: str, meanwhile: Callable[[], object]) -> bool:
+        """Revoke an agent's key, have another one enrolled for it, and start it with that.
+
+        Args:
+            owner: whose agent it is.
+            meanwhile: done before the other key enrols.
+
+        Returns:
+            Whether the agent was running.
+        """
+        with open_enrolment(self.files.service) as (enrolment, _):
+            enrolment.revoke(owner)
+        meanwhile()
+        for path in self.files.agent_state(owner).glob("agent.*"):
+            path.unlink()
+        enrol_agent(self.files, owner)
+        return self.kill(owner)
 
     def end(self) -> None:
         """End everything, also what lost its parent."""

@@ -10,10 +10,12 @@ from random import Random
 from disinherit.common.errors import DisinheritError
 from disinherit.server.preparation import Say
 from disinherit.server.transport import Answer, Ask
-from disinherit.simulations.chaos import messages, troubles
+from disinherit.simulations.chaos import backups, messages, troubles
 from disinherit.simulations.chaos.checks import violations
 from disinherit.simulations.chaos.federation import REQUESTS, World, build, held_versions
 from disinherit.simulations.chaos.killing import any_call, count_calls, writing_call
+from disinherit.simulations.chaos.liars import dishonest
+from disinherit.simulations.chaos.lies import HOSTILE, LYING
 from disinherit.simulations.chaos.messages import Unreliable
 from disinherit.simulations.chaos.obstacles import Full, small_disk
 from disinherit.simulations.chaos.postgres import Cluster, find_binaries, fresh_database
@@ -31,6 +33,14 @@ ON_THE_LINE: Mapping[str, Trouble] = {
 }
 """Kinds of which there are many in a round."""
 
+CLOCK = "clock set to and fro"
+DISHONEST: Mapping[str, Trouble] = {
+    "owner that refuses": dishonest({}),
+    "owner that lies": dishonest(LYING),
+    "oversized or hostile field": dishonest(HOSTILE),
+}
+"""Kinds of which one owner has many in a round."""
+
 KINDS: Mapping[str, Trouble] = {
     **ON_THE_LINE,
     "coordinator killed at any call": troubles.kill_coordinator,
@@ -38,6 +48,11 @@ KINDS: Mapping[str, Trouble] = {
     "disk full, of coordinator and owners": troubles.fill_disk,
     "SQLite locked": troubles.lock_database,
     "SQLite gone": troubles.remove_database,
+    CLOCK: troubles.set_clock,
+    "coordinator's database put back from a copy": backups.put_database_back,
+    "owner's folder put back from a copy": backups.put_owner_back,
+    "signing key lost or revoked": troubles.change_signing_key,
+    **DISHONEST,
 }
 """Kind -> what it does."""
 
@@ -122,15 +137,16 @@ class Rounds:
             return list(violations(world.folder, store, ids, self._expected))
 
     def _round(self, kind: str, name: str, trouble: Trouble, round: Round) -> None:
-        found = []
+        found = round.found
         try:
-            for request in REQUESTS:
-                round.world.submit(request)
-                trouble(round, request.id)
-                round.world.recover(request.id)
-            for finish in round.last:
-                finish()
-            found = self.find_violations(round.world)
+            with round.clock:
+                for request in REQUESTS:
+                    round.world.submit(request)
+                    trouble(round, request.id)
+                    round.world.recover(request.id)
+                for finish in round.last:
+                    finish()
+            found += self.find_violations(round.world)
         except DisinheritError as error:
             found.append(str(error))
         for one in found:

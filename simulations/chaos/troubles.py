@@ -1,15 +1,18 @@
 """The kinds of faults: each makes passes over a campaign and has something go wrong in them."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from disinherit.common.errors import DisinheritError
+from disinherit.common.errors import DisinheritError, StoreError
+from disinherit.server.database import Database
+from disinherit.server.signing import find_keys, revoke_key
 from disinherit.server.transport import Answer, Ask, Transport
 from disinherit.simulations.chaos import messages
-from disinherit.simulations.chaos.federation import World, owner_folder
+from disinherit.simulations.chaos.clocks import SetClock
+from disinherit.simulations.chaos.federation import LEASE_SECONDS, World, owner_folder
 from disinherit.simulations.chaos.killing import any_call, kill_at, writing_call
 from disinherit.simulations.chaos.messages import Unreliable
 from disinherit.simulations.chaos.obstacles import Full, lock, moved_away
@@ -37,6 +40,8 @@ class Round:
         cluster: where the database is; `None` for SQLite.
         injected: how many faults there were.
         last: what is done once both campaigns have recovered.
+        found: what did not hold while something was wrong.
+        clock: of this process.
     """
 
     world: World
@@ -46,6 +51,8 @@ class Round:
     cluster: Cluster | None = None
     injected: int = 0
     last: list[Callable[[], object]] = field(default_factory=list)
+    found: list[str] = field(default_factory=list)
+    clock: SetClock = field(default_factory=SetClock)
 
     def attempt(self, request_id: str, transport: Transport) -> None:
         """Make a pass that may fail."""
@@ -58,7 +65,7 @@ Trouble = Callable[[Round, str], None]
 
 
 @dataclass(slots=True)
-class _Meanwhile:
+class Meanwhile:
     """A transport on which something happens before one of the messages."""
 
     inner: Transport
@@ -141,6 +148,61 @@ def remove_database(round: Round, request_id: str) -> None:
     _for_the_rest_of_a_pass(round, request_id, lambda stack: stack.enter_context(moved_away(path)))
 
 
+def set_clock(round: Round, request_id: str) -> None:
+    """Set the coordinator's clock to and fro between messages; it stays wrong for the recovery.
+
+    A coordinator that had taken the lease by the wrong clock is dead; and whatever retention
+    windows have passed by it, nothing is due to be destroyed.
+    """
+    scratch = round.world.folder.with_name("copied")
+    line = Unreliable(round.world, _jump(round), round.random, 0.5, scratch)
+    for _ in range(2):
+        with suppress(DisinheritError), round.world.open_store() as store:
+            store.acquire_lease(request_id, "dead", LEASE_SECONDS)
+        round.attempt(request_id, line)
+        with round.world.open_store() as store:
+            if due := store.due_destructions():
+                round.found.append(f"by a clock that is wrong {due} is to be destroyed")
+    round.injected += line.injected
+
+
+def _jump(round: Round) -> messages.Fault:
+    def fault(line: Unreliable, ask: Ask) -> Answer:
+        round.clock.jump(line.random)
+        return line.deliver(ask)
+
+    return fault
+
+
+def change_signing_key(round: Round, request_id: str) -> None:
+    """Have the signing key gone, or revoked, from one of the messages on.
+
+    With one that was revoked nothing starts: a person removes its file, and another one is made.
+    """
+    world, revoked = round.world, round.random.random() < 0.5
+
+    def change() -> None:
+        if revoked:
+            with closing(Database(_database(round))) as opened, opened.writing() as db:
+                revoke_key(db, find_keys(db)[-1].key_id, "administrator")
+        else:
+            world.key.unlink()
+        round.injected += 1
+
+    before, number = round.injected, round.random.randrange(MESSAGES)
+    round.attempt(request_id, Meanwhile(world.transport, number, change))
+    if round.injected == before:  # the pass had ended before
+        change()
+    if not revoked:
+        return
+    try:
+        world.live(request_id, world.transport)
+    except StoreError:
+        world.key.unlink()
+    else:
+        round.found.append("a coordinator started with a key that was revoked")
+
+
 def stop_server(round: Round, request_id: str) -> None:
     """Have PostgreSQL crash before one of the messages, and be away for the rest of the pass."""
     cluster = round.cluster
@@ -163,7 +225,7 @@ def _for_the_rest_of_a_pass(
             round.injected += 1
 
         number = round.random.randrange(MESSAGES)
-        round.attempt(request_id, _Meanwhile(round.world.transport, number, happens))
+        round.attempt(request_id, Meanwhile(round.world.transport, number, happens))
 
 
 def _database(round: Round) -> Path:
