@@ -13,6 +13,7 @@ from torch import Tensor
 
 from disinherit.common.fisher import ClassFishers
 from disinherit.common.records import ModelRecord
+from disinherit.v1 import unlearning_pb2 as pb
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,11 @@ class LedgerEntry:
     result: bytes
     request_digest: str = ""
     forgotten: Forgotten | None = None
+
+    @property
+    def outcome(self) -> pb.Outcome:
+        """What the owner reported that it came to."""
+        return pb.ModelResult.FromString(self.result).outcome
 
     def answers(self, request_id: str, digest: str) -> bool:
         """Whether this is what a request did to a version with this digest."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from disinherit.client.dampening import DampenedModel
 from disinherit.client.ledger import Forgotten
 from disinherit.client.owner import Batches, Owner
-from disinherit.client.recognition import Measured, Subject, measure
+from disinherit.client.recognition import TRAINING, Measured, Subject, measure
 from disinherit.client.remaining import cleared_classes, cleared_samples, split_training_data
 from disinherit.client.samples import resolve_samples
 from disinherit.common.errors import DisinheritError
@@ -78,13 +78,15 @@ def decide(
     """
     known = [name for name in packet.classes if name in record.labels]
     indices = tuple(class_indices(record.labels, known))
+    forget, kept = (None, None) if packet.classes else find_samples(owner, task, model, record)
     subject = Subject(
         record,
         # Read again: dampening may have changed in place what was read before.
         owner.store.weights(record.id),
         dampened.weights,
         indices,
-        None if packet.classes else _samples(owner, task, model, record),
+        forget,
+        kept,
     )
     measured = measure(owner, subject)
     before = _cleared_before(owner, model, record, indices)
@@ -126,26 +128,41 @@ def _bound(task: pb.UnlearnTask) -> float:
 def _cleared_before(
     owner: Owner, model: pb.ModelTask, record: ModelRecord, classes: Sequence[int]
 ) -> bool:
-    """Whether all that is to be forgotten was forgotten on the way to the model."""
+    """Whether all that is to be forgotten was forgotten on the way to the model.
+
+    What a request cleared there without effect is still known.
+    """
     if classes:
-        return set(classes) <= set(cleared_classes(owner, record))
+        return set(classes) <= set(cleared_classes(owner, record, effective=True))
     listed = samples_of(model)
     if listed is None:
         return False
     asked = resolve_samples(owner, record, listed)
-    return set(asked) <= set(cleared_samples(owner, record))
+    return set(asked) <= set(cleared_samples(owner, record, effective=True))
 
 
-def _samples(
+def find_samples(
     owner: Owner, task: pb.UnlearnTask, model: pb.ModelTask, record: ModelRecord
-) -> Batches | None:
-    """Return the samples to forget, as a model numbers classes; `None` if its owner has none.
+) -> tuple[Batches, Batches] | tuple[None, None]:
+    """Return the samples to forget and those to keep, as a model numbers classes.
 
     A root has them itself; of a descendant, its owner may have them for a root of its own.
+
+    Args:
+        owner: the owner of the model.
+        task: the request's message.
+        model: its entry for the model.
+        record: the model.
+
+    Returns:
+        Batches of both; `None` twice if the owner has none to forget.
+
+    Raises:
+        DataError: if the owner cannot give those of a root.
     """
     listed = samples_of(model)
     if listed is not None:
-        return split_training_data(owner, record, resolve_samples(owner, record, listed))[0]
+        return split_training_data(owner, record, resolve_samples(owner, record, listed))
     held = {one.id for one in owner.store.records()} if task.roots else set()
     for root in task.roots:
         listed = samples_of(root)
@@ -154,11 +171,12 @@ def _samples(
         origin = owner.store.record(root.model_id)
         try:
             ids = resolve_samples(owner, origin, listed)
-            batches = split_training_data(owner, origin, ids)[0]
+            forget, kept = split_training_data(owner, origin, ids)
         except DisinheritError:  # the data is gone, and nothing can be measured
             continue
-        return _Renumbered(batches, origin.labels, record.labels)
-    return None
+        names = origin.labels, record.labels
+        return _Renumbered(forget, *names), _Renumbered(kept, *names)
+    return None, None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -190,10 +208,11 @@ def _recognised(measured: Measured) -> str:
             f"class {measured.worst!r} ({found.before:.1%} before; with its row reset it would "
             f"name none, and up to {found.margin:.1%} may be chance)"
         )
+    others = "kept training" if found.source == TRAINING else f"unseen {found.source}"
     return (
         f", and the losses of the {found.samples} samples to forget are smaller than those of "
-        f"unseen {found.source} samples of their classes with an AUC of {found.after:.3f} "
-        f"({found.before:.3f} before; 0.5 if it had never seen them, and up to "
+        f"{others} samples of their classes with an AUC of {found.after:.3f} "
+        f"({found.before:.3f} before; at most 0.5 if it had never seen them, and up to "
         f"{found.floor + found.margin:.3f} may be chance)"
     )
 

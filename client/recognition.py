@@ -3,11 +3,12 @@
 It is measured wherever the owner has data that can tell, and not only where a request asks for it:
 on the evaluation split, or the tuning split, or training data.  Classes are measured by accuracy:
 a model whose rows for them were reset names none of their samples.  Samples are measured by their
-losses: a model that never saw them treats them as other unseen samples of the same classes.
+losses: a model that never saw them treats them as other unseen samples of the same classes.  Where
+there are no unseen ones, they are compared with training samples that are kept.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -17,7 +18,12 @@ from torch.nn import functional as F
 from disinherit.client.evaluating import check_logits
 from disinherit.client.memory import ShrinkingBatches
 from disinherit.client.owner import Batches, Owner, load_network
-from disinherit.client.remaining import evaluation_data, training_data, tuning_data
+from disinherit.client.remaining import (
+    OnlyClasses,
+    evaluation_data,
+    training_data,
+    tuning_data,
+)
 from disinherit.common.inputs import Inputs, as_arguments, take_rows, to_device
 from disinherit.common.records import ModelRecord
 from disinherit.v1 import unlearning_pb2 as pb
@@ -33,6 +39,9 @@ _ONE_SIDED = 1.645
 
 _TRAINING_SAMPLES = 5_000
 """Training samples that are looked at, at most; other splits are looked at whole."""
+
+TRAINING = "training"
+"""The source of what is measured on training samples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +107,7 @@ class Subject:
         after: what is to become of them.
         forgotten: indices of the classes to forget that it knows; none for samples.
         samples: batches of the samples to forget, numbered as its own classes; `None` without any.
+        kept: batches of training samples beside these that are kept; `None` without any.
     """
 
     record: ModelRecord
@@ -105,6 +115,7 @@ class Subject:
     after: Mapping[str, Tensor]
     forgotten: tuple[int, ...] = ()
     samples: Batches | None = None
+    kept: Batches | None = None
 
 
 def measure(owner: Owner, subject: Subject) -> Measured:
@@ -272,46 +283,38 @@ def _of_classes(subject: Subject, counts: _Counts) -> tuple[pb.Recognition | Non
 
 
 def _of_samples(owner: Owner, subject: Subject, samples: Batches) -> pb.Recognition | None:
-    """Return how often a sample to forget has a smaller loss than an unseen one of its classes."""
-    classes = {int(c) for _, targets in samples for c in targets.unique()}
-    for source in ("evaluation", "tuning"):
-        batches = _split(owner, subject.record, source)
-        unseen = None if batches is None else _OfClasses(batches, frozenset(classes))
-        if unseen is None or not any(True for _ in unseen):
+    """Return how often a sample to forget has a smaller loss than an unseen one of its classes.
+
+    Without unseen ones they are compared with kept training samples: a model that never saw them
+    would have larger losses on them than on these.
+    """
+    classes = frozenset(int(c) for _, targets in samples for c in targets.unique())
+    for source in ("evaluation", "tuning", TRAINING):
+        if source == TRAINING:
+            batches, most = subject.kept, _TRAINING_SAMPLES
+        else:
+            batches, most = _split(owner, subject.record, source), None
+        others = None if batches is None else OnlyClasses(batches, classes, most)
+        if others is None or not any(True for _ in others):
             continue
         aucs, means = [], []
         for weights in (subject.before, subject.after):
             forgotten = _losses(owner, subject.record, weights, samples)
-            others = _losses(owner, subject.record, weights, unseen)
-            aucs.append(_auc(forgotten, others))
+            compared = _losses(owner, subject.record, weights, others)
+            aucs.append(_auc(forgotten, compared))
             means.append(float(forgotten.mean()))
         return pb.Recognition(
             measure="auc",
             before=aucs[0],
             after=aucs[1],
             floor=0.5,
-            margin=auc_margin(len(forgotten), len(others)),
+            margin=auc_margin(len(forgotten), len(compared)),
             samples=len(forgotten),
             source=source,
             loss_before=means[0],
             loss_after=means[1],
         )
     return None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _OfClasses:
-    """The samples of some classes among batches."""
-
-    batches: Batches
-    classes: frozenset[int]
-
-    def __iter__(self) -> Iterator[tuple[Inputs, Tensor]]:
-        wanted = torch.tensor(sorted(self.classes))
-        for inputs, targets in self.batches:
-            kept = torch.isin(targets.cpu(), wanted)
-            if kept.any():
-                yield take_rows(inputs, kept), targets[kept.to(targets.device)]
 
 
 def _losses(

@@ -20,6 +20,7 @@ from disinherit.common.inputs import Inputs, take_rows
 from disinherit.common.labels import class_indices
 from disinherit.common.records import ModelRecord
 from disinherit.common.sample_digests import SampleDigests
+from disinherit.v1 import unlearning_pb2 as pb
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,10 +46,46 @@ class WithoutClasses:
                 yield take_rows(inputs, kept), targets[kept]
 
 
-def cleared_classes(owner: Owner, record: ModelRecord) -> tuple[int, ...]:
-    """Return the classes that were forgotten on the way to a version, as indices in its labels."""
+@dataclass(frozen=True, slots=True, eq=False)
+class OnlyClasses:
+    """Batches with the samples of some classes only.
+
+    Attributes:
+        batches: inputs and class indices.
+        classes: indices of these classes.
+        most: no batch is begun after so many samples; `None` for all.
+    """
+
+    batches: Batches
+    classes: frozenset[int]
+    most: int | None = None
+
+    def __iter__(self) -> Iterator[tuple[Inputs, Tensor]]:
+        """Yield what is of these classes in each batch; one with nothing of them is skipped."""
+        wanted = torch.tensor(sorted(self.classes))
+        seen = 0
+        for inputs, targets in self.batches:
+            if self.most is not None and seen >= self.most:
+                return
+            kept = torch.isin(targets.cpu(), wanted)
+            if kept.any():
+                seen += int(kept.sum())
+                yield take_rows(inputs, kept), targets[kept.to(targets.device)]
+
+
+def cleared_classes(
+    owner: Owner, record: ModelRecord, *, effective: bool = False
+) -> tuple[int, ...]:
+    """Return the classes that were forgotten on the way to a version, as indices in its labels.
+
+    Args:
+        owner: the owner of the model.
+        record: the version.
+        effective: whether to leave out those that a request cleared and the model went on to
+            recognise.
+    """
     cleared: set[int] = set()
-    for entry in owner.store.made_by(record.id):
+    for entry in _entries(owner, record, effective):
         if entry.forgotten is None:
             cleared.update(_by_counts(owner, entry))
         else:
@@ -57,15 +94,20 @@ def cleared_classes(owner: Owner, record: ModelRecord) -> tuple[int, ...]:
     return tuple(sorted(cleared))
 
 
-def cleared_samples(owner: Owner, record: ModelRecord) -> list[str]:
+def cleared_samples(owner: Owner, record: ModelRecord, *, effective: bool = False) -> list[str]:
     """Return ids of the training samples that were forgotten on the way to a version.
 
     Those which have left the owner's data meanwhile are not among them.
 
+    Args:
+        owner: the owner of the model.
+        record: the version.
+        effective: as in `cleared_classes`.
+
     Raises:
         DataError: if there were some, and the owner does not know samples by id.
     """
-    return known_samples(owner, record, [*_listed(owner, record)])
+    return known_samples(owner, record, [*_listed(owner, record, effective)])
 
 
 def training_data(owner: Owner, record: ModelRecord, keep: Iterable[int] = ()) -> Batches | None:
@@ -151,8 +193,15 @@ def _or_none(batches: Batches) -> Batches | None:
     return batches
 
 
-def _listed(owner: Owner, record: ModelRecord) -> Iterator[SampleDigests]:
+def _entries(owner: Owner, record: ModelRecord, effective: bool) -> Iterator[LedgerEntry]:
+    """Yield the ledger entries that led to a version; if asked, without those that did not help."""
     for entry in owner.store.made_by(record.id):
+        if not effective or entry.outcome != pb.OUTCOME_INEFFECTIVE:
+            yield entry
+
+
+def _listed(owner: Owner, record: ModelRecord, effective: bool) -> Iterator[SampleDigests]:
+    for entry in _entries(owner, record, effective):
         said = entry.forgotten or Forgotten()
         if said.samples:
             yield SampleDigests(said.salt, said.samples)

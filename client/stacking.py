@@ -96,6 +96,7 @@ class Stacking:
         self._made_us = {model.model_id: model.created_us for model in task.models}
         self._kinds: dict[_Key, _Kind | None] = {}
         self._told: set[tuple[_Kind | None, type[Exception]]] = set()
+        self._has_samples = _has_samples(owner, task)
 
     def unlearn(self, models: Sequence[pb.ModelTask]) -> dict[str, pb.ModelResult]:
         """Unlearn in those of the models that can be taken together.
@@ -117,7 +118,7 @@ class Stacking:
     def _take(self, batch: _Batch, model: pb.ModelTask) -> None:
         """Add a model to a batch, unless there is something about it."""
         started = time.perf_counter()
-        if model.samples or self._task.method.repair_steps:
+        if model.samples or self._has_samples or self._task.method.repair_steps:
             return
         kind = None
         try:
@@ -305,6 +306,12 @@ def _has_data(owner: Owner, record: ModelRecord) -> bool:
         data(record) is not None
         for data in (owner.evaluation_data, owner.tuning_data, owner.training_data)
     )
+
+
+def _has_samples(owner: Owner, task: pb.UnlearnTask) -> bool:
+    """Whether there may be samples to forget, to measure what became of descendants with."""
+    held = {one.id for one in owner.store.records()} if task.roots else set()
+    return any(root.model_id in held for root in task.roots)
 
 
 def _layout(manifest: Manifest) -> dict[str, str]:

@@ -1,16 +1,19 @@
 """What unlearning in a model came to, by what was selected and what the owner's data show."""
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from client_tasks import collect, files_of, make_method, make_task
-from owner_fixture import LABELS, SAMPLES, PointsOwner, make_points
+from owner_fixture import LABELS, SAMPLES, PointsOwner, make_points, samples_root
 from torch import nn
 
+from disinherit.client.owner import Batches
 from disinherit.client.recognition import Measured, Subject, auc_margin, chance_margin, measure
+from disinherit.client.releasing import forget_fishers
 from disinherit.client.samples import sample_key
 from disinherit.client.summaries import register
 from disinherit.client.unlearning import unlearn
@@ -195,3 +198,76 @@ def test_samples_whose_losses_are_what_they_were_are_not_forgotten(
 def test_margins_shrink_to_the_tolerance(samples: int) -> None:
     assert 0.05 < chance_margin(samples) <= chance_margin(max(1, samples - 1))
     assert 0 < auc_margin(samples, samples) <= auc_margin(1, 1) == 0.5
+
+
+def test_what_a_request_cleared_without_effect_does_not_count_as_forgotten(
+    owner: PointsOwner,
+) -> None:
+    weak = make_method(scope="all", row_scoped=False, gauge=0.0, lam=1e30)
+    first = done(owner, make_task(owner, ["m"], collect(owner, "m", ["cat"], weak), weak, "one"))
+    assert first.outcome == pb.OUTCOME_INEFFECTIVE
+    nothing = make_method(alpha=1e30, scope="all", row_scoped=False)
+    packet = collect(owner, "m", ["cat"], nothing)
+    owner.lose_data()  # and nothing can tell any more
+    second = done(owner, make_task(owner, [first.successor.id], packet, nothing, "two"))
+    assert second.outcome == pb.OUTCOME_INEFFECTIVE
+    assert not second.cleared_before
+
+
+def ask_for_sample(owner: PointsOwner, model: str, request_id: str) -> pb.ModelResult:
+    """Ask to forget one sample of `m`, with dampening that changes nothing to speak of."""
+    method = make_method(scope="all", row_scoped=False, gauge=0.0, lam=1e30, alpha=0.1)
+    root = samples_root("m", owner.store.root, ["cat-3"])
+    (answer,) = forget_fishers(
+        owner, pb.FisherTask(request_id=request_id, roots=[root], method=method)
+    ).roots
+    task = make_task(owner, [model], answer.packets[0], method, request_id)
+    if model.split("~")[0] == "m":
+        task.models[0].samples.extend(root.samples)
+        task.models[0].sample_salt = root.sample_salt
+    else:
+        task.roots.append(root)
+    return done(owner, task)
+
+
+def test_samples_tell_without_unseen_ones_too(owner: PointsOwner) -> None:
+    owner.evaluates = False
+    first = ask_for_sample(owner, "m", "one")
+    assert (first.forget.measure, first.forget.source) == ("auc", "training")
+    assert first.outcome == pb.OUTCOME_INEFFECTIVE
+    assert "the losses of the samples to forget are what they were" in first.error
+
+
+def test_samples_are_not_more_forgotten_by_being_asked_again(tmp_path: Path) -> None:
+    class Remembering(PointsOwner):
+        """One that has a successor's data under its origin's id."""
+
+        def sample_ids(self, record: ModelRecord) -> list[str]:
+            return super().sample_ids(self.store.record("m"))
+
+        def split_training_data(
+            self, record: ModelRecord, samples: Sequence[str]
+        ) -> tuple[Batches, Batches]:
+            return super().split_training_data(self.store.record("m"), samples)
+
+    with Remembering(tmp_path / "anna", "anna", tuning=False) as owner:
+        owner.train("m", LABELS, 1)
+        register(owner, pb.RegisterTask(scope="all"))
+        owner.evaluates = False
+        first = ask_for_sample(owner, "m", "one")
+        again = ask_for_sample(owner, first.successor.id, "two")
+    assert again.outcome == pb.OUTCOME_INEFFECTIVE, "it is not more forgotten by being asked again"
+    assert not again.cleared_before
+
+
+def test_samples_of_a_root_tell_of_a_descendant_without_data(owner: PointsOwner) -> None:
+    record = replace(owner.store.record("m"), id="child", provenance=None, fisher_digest="")
+    summary, structure = owner.store.fishers("m"), owner.store.structure("m")
+    assert summary is not None
+    assert structure is not None
+    owner.store.add(record, owner.store.weights("m"), *summary)
+    owner.store.set_structure("child", structure)
+    owner.evaluates = False
+    found = ask_for_sample(owner, "child", "one")
+    assert found.forget.source == "training"
+    assert found.outcome == pb.OUTCOME_INEFFECTIVE
