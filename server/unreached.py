@@ -1,7 +1,7 @@
 """Affected models that no class of a request arrives at, and the names there that look alike."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from disinherit.common.graph import InheritanceGraph
 from disinherit.common.look_alikes import default_names, look_alikes, told_apart
@@ -33,13 +33,17 @@ class _Lost:
         classes: (class, the first root that is to forget it).
         arrived: whether any other class arrives.
         alike: class -> names there that look like it.
-        unnamed: whether classes there, or at the root, have the names that a tool gave them.
+        unnamed: classes there, or at the root, that have the names that a tool gave them.
+        free: classes there that none arrives under.
+        inherited: whether `unnamed` are names that nothing else explains.
     """
 
     classes: list[tuple[str, str]] = field(default_factory=list)
     arrived: bool = False
     alike: dict[str, list[str]] = field(default_factory=dict)
     unnamed: list[str] = field(default_factory=list)
+    free: list[str] = field(default_factory=list)
+    inherited: bool = False
 
 
 def find_unreached(
@@ -47,8 +51,10 @@ def find_unreached(
 ) -> Unreached:
     """Return the models that a request by class does not reach.
 
-    A model is not reached if no class of the request arrives there and the scope is the head, or if
-    a class does not arrive but a name looks like it: only a person can say what it stands for.
+    A model is not reached if no class of the request arrives there and the scope is the head; or if
+    a class does not arrive, but may be there under another name: one that looks like it, one that a
+    tool gave, or one that the model was not trained on and no parent has.  Only a person can say
+    what that stands for.
 
     Args:
         graph: the inheritance graph.
@@ -60,13 +66,19 @@ def find_unreached(
     found: dict[str, str] = {}
     below: list[str] = []
     known: dict[tuple[int, tuple[str, ...]], _Lost] = {}
+    nowhere: dict[str, frozenset[str]] = {}
     for model in models if asked else ():
         arrivals, labels = followed.arrivals[model], graph.model(model).labels
         key = (id(arrivals), labels)
         if key not in known:
             known[key] = _lost(arrivals, labels, asked, followed.roots)
         lost = known[key]
-        if not lost.classes or (lost.arrived and not lost.alike):
+        if not lost.classes:
+            continue
+        nowhere[model] = _from_nowhere(graph, model, lost.free, nowhere)
+        if lost.arrived and nowhere[model] and not (lost.alike or lost.unnamed):
+            lost = replace(lost, unnamed=sorted(nowhere[model]), inherited=True)
+        if lost.arrived and not (lost.alike or lost.unnamed):
             continue
         if lost.alike or lost.unnamed or request.method.scope == "head":
             found[model] = _reason(graph, followed, model, lost)
@@ -105,13 +117,42 @@ def _lost(
         return found
     found.classes = [(name, roots[next(bits(some))]) for name, some in sorted(missing.items())]
     taken = frozenset().union(*(naming.targets for naming in arrivals))
-    free = [label for label in labels if label not in taken]
+    found.free = free = [label for label in labels if label not in taken]
     for name in sorted(missing):
         if alike := look_alikes(name, free):
             found.alike[name] = alike
+    found.unnamed = default_names(free)
     if not found.arrived:
-        found.unnamed = default_names(free) or default_names(missing)
+        found.unnamed = found.unnamed or default_names(missing)
     return found
+
+
+def _from_nowhere(
+    graph: InheritanceGraph, model: str, free: Iterable[str], before: Mapping[str, frozenset[str]]
+) -> frozenset[str]:
+    """Return the classes of a model that it was not trained on and that no parent has.
+
+    They can only be some that it inherited under other names.
+
+    Args:
+        graph: the inheritance graph.
+        model: the model.
+        free: its classes that no class of a root arrives under.
+        before: what was returned of models before it.
+    """
+    provenance = graph.model(model).provenance
+    counts = provenance.samples_per_class if provenance is not None else {}
+    known: set[str] = set()
+    passed: set[str] = set()
+    for edge in graph.parents(model):
+        names = {label: edge.labels.get(label, label) for label in graph.model(edge.parent).labels}
+        known.update(names.values())
+        passed.update(names[name] for name in before.get(edge.parent, ()))
+    return frozenset(
+        name
+        for name in free
+        if name in passed or (provenance is not None and name not in known and not counts.get(name))
+    )
 
 
 def _reason(graph: InheritanceGraph, followed: Followed, model: str, lost: _Lost) -> str:
@@ -130,6 +171,12 @@ def _reason(graph: InheritanceGraph, followed: Followed, model: str, lost: _Lost
         return f"{said}; {alike} {verb} alike: give labels={{{mapping}}} {where}"
     if lost.unnamed:
         some = ", ".join(lost.unnamed[:_FEW])
+        if lost.inherited:
+            return (
+                f"{said}, but it may be {some}: it was not trained on it, and no parent has that "
+                f"name: say with labels={{...}} {where} which class it stands for, or ask for the "
+                "other classes by themselves"
+            )
         return (
             f"{said}; {some} are names that a tool gave: say with labels={{...}} {where} which "
             "class they stand for"

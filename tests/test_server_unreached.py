@@ -2,11 +2,12 @@
 
 import unicodedata
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 
 from disinherit.common.graph import InheritanceGraph
-from disinherit.common.records import Inheritance, InheritanceKind, ModelRecord
+from disinherit.common.records import Inheritance, InheritanceKind, ModelRecord, Provenance
 from disinherit.server.planning import Plan, plan
 from disinherit.v1 import unlearning_pb2 as pb
 
@@ -145,3 +146,37 @@ def test_samples_reach_a_model_whatever_its_classes_are() -> None:
     asked = pb.Root(model_id="base", samples=["0" * 64], sample_salt="0" * 32)
     found = plan(graph, pb.UnlearningRequest(id="q", roots=[asked], method=method))
     assert found.dampened == ("base", "child")
+
+
+def trained(record: ModelRecord, *classes: str) -> ModelRecord:
+    return replace(record, provenance=Provenance("points", dict.fromkeys(classes, 9)))
+
+
+@pytest.mark.parametrize("scope", ["head", "all"])
+def test_a_class_beside_one_that_arrives_is_looked_for_under_names_that_tools_give(
+    scope: str,
+) -> None:
+    found = planned(family(("a", "b", "c"), ("a", "LABEL_1", "c")), {"base": ["a", "b"]}, scope)
+    assert found.dampened == ("base",)
+    assert found.not_reached["child"].startswith("no class corresponds to 'b' of base; LABEL_1 ")
+
+
+def test_a_class_that_a_model_has_from_nowhere_may_be_the_one_that_does_not_arrive() -> None:
+    labels = ("a", "zebra", "c")
+    child, heir = trained(version("child", 2, labels), "c"), trained(version("heir", 3, labels))
+    graph = InheritanceGraph(
+        [version("base", 1, ("a", "b", "c")), child, heir],
+        [edge("base", "child"), edge("child", "heir")],
+    )
+    found = planned(graph, {"base": ["a", "b"]})
+    assert found.dampened == ("base",)
+    for model in ("child", "heir"):
+        assert "zebra: it was not trained on it, and no parent" in found.not_reached[model]
+    # With the mapping it is reached; and where it was trained on, it is a class of its own.
+    mapped = family(("a", "b", "c"), labels, {"b": "zebra"})
+    assert planned(mapped, {"base": ["a", "b"]}).dampened == ("base", "child")
+    known = InheritanceGraph(
+        [version("base", 1, ("a", "b", "c")), trained(child, "zebra"), heir],
+        [edge("base", "child"), edge("child", "heir")],
+    )
+    assert planned(known, {"base": ["a", "b"]}).dampened == ("base", "child", "heir")
