@@ -25,6 +25,7 @@ from disinherit.server.audited_tasks import change_tasks
 from disinherit.server.campaign_rows import Campaign, find_campaign, put_event, reopen
 from disinherit.server.campaign_states import CampaignEvent, CampaignState
 from disinherit.server.graph_queries import find_descendants
+from disinherit.server.origins import find_starts
 from disinherit.server.tables import CAMPAIGNS, EDGES, find_request, read_task, task_rows
 from disinherit.server.tasks import Task, TaskState, cleansed
 from disinherit.v1.unlearning_pb2 import UnlearningRequest
@@ -41,11 +42,12 @@ def find_plan_digest(db: Connection, request_id: str) -> str:
     made = cleansed(read_task(row) for row in task_rows(db, request_id))
     roots = [root.model_id for root in request.roots]
     graph = find_descendants(db, roots)
+    starts = find_starts(graph, roots)
     plan: Json = {
         "request_sha256": request_digest(request),
         "reason": request.reason,
         "deadline_us": campaign.deadline_us,
-        "lineage_sha256": lineage_digest(graph, graph.affected(roots, cleansed=made)),
+        "lineage_sha256": lineage_digest(graph, graph.affected(starts, cleansed=made)),
     }
     return hashlib.sha256(canonical(plan)).hexdigest()
 

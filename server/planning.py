@@ -13,6 +13,7 @@ from disinherit.common.encodings import Encoding
 from disinherit.common.errors import FisherError, GraphError, RequestError
 from disinherit.common.graph import InheritanceGraph
 from disinherit.common.records import InheritanceKind, ModelRecord, ModelStatus, check_id
+from disinherit.server.origins import find_origins, find_starts
 from disinherit.server.renamings import Arrivals, Followed, bits, follow_classes, packet_names
 from disinherit.server.targets import check_targets
 from disinherit.server.unreached import Unreached, asked_classes, find_unreached
@@ -173,8 +174,7 @@ def plan(
         raise RequestError(f"Expected every root once, but got {', '.join(roots)}.")
     check_targets(graph, request)
     origins = find_origins(graph, roots)
-    starts = dict.fromkeys([*roots, *(one for some in origins.values() for one in some)])
-    affected = graph.affected(starts, cleansed=cleansed)
+    affected = graph.affected(find_starts(graph, roots), cleansed=cleansed)
     exempt = {}
     put_back = set()
     for edge in (edge for model in affected for edge in graph.children(model)):
@@ -209,24 +209,6 @@ def plan(
         ),
         not_reached=unreached.models,
     )
-
-
-def find_origins(graph: InheritanceGraph, roots: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Return root -> the versions that it was unlearned from, of roots that were.
-
-    A successor knows what its origin knew, save what one request forgot; and so do all that
-    inherited from the origin.  So a successor named as root stands for its origin, too.
-    """
-    found: dict[str, tuple[str, ...]] = {}
-    for root in roots:
-        chain = [root]
-        for model in chain:  # which grows
-            edges = graph.parents(model)
-            before = [edge.parent for edge in edges if edge.kind is InheritanceKind.UNLEARNED]
-            chain += [origin for origin in before if origin not in chain]
-        if len(chain) > 1:
-            found[root] = tuple(chain[1:])
-    return found
 
 
 def _groups(graph: InheritanceGraph, followed: Followed, models: list[str]) -> tuple[Group, ...]:

@@ -189,3 +189,15 @@ def test_descendants_that_an_owner_adds_later_halt_no_roll_out(built: Path, tmp_
         assert {model: states[model] for model in AFFECTED} == VERIFIED
         assert {states[f"junk-{number}"] for number in range(40)} == {TaskState.FAILED}
         assert world.store.campaign("q").state is CampaignState.RUNNING
+
+
+def test_a_plan_of_a_successor_holds_what_its_origin_handed_on(built: Path, tmp_path: Path) -> None:
+    with copy(built, tmp_path / "heirs") as world:
+        world.coordinator.submit(make_request())
+        assert world.coordinator.run("q").outcome == "complete"
+        request = make_request({"r1~q": ["dog"]}, "again")
+        world.coordinator.submit(request, approval=True, actor=OPERATOR)
+        before = world.store.plan_digest("again")
+        add(world, "r1")
+        assert "X" in {one.model_id for one in world.store.coverage("again").models}
+        assert world.store.plan_digest("again") != before

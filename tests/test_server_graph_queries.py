@@ -22,7 +22,7 @@ from disinherit.server.graph_queries import (
     find_records,
     page_records,
 )
-from disinherit.server.planning import find_origins
+from disinherit.server.origins import find_origins
 from disinherit.server.renamings import follow_classes
 from disinherit.server.service.models import Models
 from disinherit.server.service.principals import Principal, Role
