@@ -76,8 +76,8 @@ class Case:
         self._rule = {
             "exponent": 1.0,
             "bound": 1.0,
-            "head": HEAD,
-            "forgotten_rows": [self._forgotten] if scope == "head" else None,
+            "heads": [HEAD],
+            "forgotten_rows": None,  # rows that are taken out are not tuned
         }
 
     def logits(self) -> CachedLogits:

@@ -411,7 +411,7 @@ def test_without_the_engine_nothing_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"Ray is not installed.*disinherit\[simulation\]"):
+    with pytest.raises(InputError, match=r"Ray is not installed.*'\.\[simulation\]'"):
         run_scenario(QUICK, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
