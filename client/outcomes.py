@@ -95,12 +95,13 @@ def decide(
     if packet.classes and not known and not chosen:
         outcome, stored = pb.OUTCOME_NOT_REACHED, False
         reason = _not_reached(record, packet.classes)
-    elif not chosen and not before:
+    elif not before and not (chosen and _changes(subject)):
         outcome, stored = pb.OUTCOME_INEFFECTIVE, False
         total = sum(one.total for one in dampened.result.selections)
+        done = f"{chosen} of {total} values were selected, and none changed"
         reason = (
-            f"nothing was selected among {total} values, so model {record.id!r} is as it was"
-            f"{_recognised(measured)}: {_WHAT_TO_DO}"
+            f"{done if chosen else f'nothing was selected among {total} values'}, so model "
+            f"{record.id!r} is as it was{_recognised(measured)}: {_WHAT_TO_DO}"
         )
     elif measured.retain_drop > _bound(task) + 1e-9:
         outcome, stored = pb.OUTCOME_HARMFUL, False
@@ -119,6 +120,11 @@ def decide(
         )
     forgotten = Forgotten(tuple(known), tuple(model.samples), model.sample_salt)
     return Decided(outcome, reason, stored, measured, before, forgotten)
+
+
+def _changes(subject: Subject) -> bool:
+    """Whether any weight became another one: a factor may be 1, and a value 0."""
+    return any(not torch.equal(subject.before[name], new) for name, new in subject.after.items())
 
 
 def _bound(task: pb.UnlearnTask) -> float:

@@ -5,7 +5,7 @@ else of a model is read, hashed or written.  Models are taken until they fill a 
 does not grow with their number.
 
 Only what is plain is done here: a registered summary, and no data to tune or measure
-with.  Whatever else there is about a model, or wrong with it, and one in which nothing is selected,
+with.  Whatever else there is about a model, or wrong with it, and one in which nothing is changed,
 is left to the way that takes one model after the other.
 """
 
@@ -247,7 +247,7 @@ class Stacking:
         return [
             self._change(kind, member, one, each)
             for place, member in enumerate(members)
-            if (one := _place(outcome, place)).selected_count
+            if _changes(member.origin, one := _place(outcome, place))
         ]
 
     def _change(
@@ -317,6 +317,14 @@ def _has_samples(owner: Owner, task: pb.UnlearnTask) -> bool:
 def _layout(manifest: Manifest) -> dict[str, str]:
     """Return what a manifest says but for the values: name, dtype and shape of every tensor."""
     return {name: line[:-_DIGEST] for name, line in manifest.items()}
+
+
+def _changes(origin: Origin, outcome: Dampened) -> bool:
+    """Whether values were selected and any became another one."""
+    return outcome.selected_count > 0 and any(
+        not torch.equal(origin.tensors[name], value.cpu())
+        for name, value in outcome.parameters.items()
+    )
 
 
 def _place(stacked: Dampened, place: int) -> Dampened:

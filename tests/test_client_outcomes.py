@@ -71,7 +71,7 @@ def test_what_is_still_recognised_is_ineffective_and_can_be_rolled_back(
     owner: PointsOwner,
 ) -> None:
     # Selects, and changes nothing to speak of.
-    method = make_method(scope="all", row_scoped=False, gauge=0.0, lam=1e30)
+    method = make_method(scope="all", row_scoped=False, gauge=0.0, bound=1 - 1e-9, lam=1e30)
     task = make_task(owner, ["m"], collect(owner, "m", ["cat"], method), method)
     result = done(owner, task)
     assert result.outcome == pb.OUTCOME_INEFFECTIVE
@@ -203,7 +203,7 @@ def test_margins_shrink_to_the_tolerance(samples: int) -> None:
 def test_what_a_request_cleared_without_effect_does_not_count_as_forgotten(
     owner: PointsOwner,
 ) -> None:
-    weak = make_method(scope="all", row_scoped=False, gauge=0.0, lam=1e30)
+    weak = make_method(scope="all", row_scoped=False, gauge=0.0, bound=1 - 1e-9, lam=1e30)
     first = done(owner, make_task(owner, ["m"], collect(owner, "m", ["cat"], weak), weak, "one"))
     assert first.outcome == pb.OUTCOME_INEFFECTIVE
     nothing = make_method(alpha=1e30, scope="all", row_scoped=False)
@@ -216,7 +216,9 @@ def test_what_a_request_cleared_without_effect_does_not_count_as_forgotten(
 
 def ask_for_sample(owner: PointsOwner, model: str, request_id: str) -> pb.ModelResult:
     """Ask to forget one sample of `m`, with dampening that changes nothing to speak of."""
-    method = make_method(scope="all", row_scoped=False, gauge=0.0, lam=1e30, alpha=0.1)
+    method = make_method(
+        scope="all", row_scoped=False, gauge=0.0, bound=1 - 1e-9, lam=1e30, alpha=0.1
+    )
     root = samples_root("m", owner.store.root, ["cat-3"])
     (answer,) = forget_fishers(
         owner, pb.FisherTask(request_id=request_id, roots=[root], method=method)
@@ -271,3 +273,18 @@ def test_samples_of_a_root_tell_of_a_descendant_without_data(owner: PointsOwner)
     found = ask_for_sample(owner, "child", "one")
     assert found.forget.source == "training"
     assert found.outcome == pb.OUTCOME_INEFFECTIVE
+
+
+def test_what_is_selected_and_not_changed_is_ineffective_without_any_data(
+    owner: PointsOwner,
+) -> None:
+    # A factor of 1: values are selected, and stay as they are.
+    method = make_method(scope="all", row_scoped=False, gauge=0.0, lam=1e30)
+    task = make_task(owner, ["m"], collect(owner, "m", ["cat"], method), method)
+    owner.lose_data()
+    before = files_of(owner.store.root)
+    result = done(owner, task)
+    assert sum(sum(one.rows) for one in result.selections) > 0
+    assert result.outcome == pb.OUTCOME_INEFFECTIVE
+    assert "values were selected, and none changed" in result.error
+    assert files_of(owner.store.root) == before
