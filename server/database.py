@@ -8,7 +8,9 @@ one.  So is a file that was put in the place of another: who has it open would w
 else can see.
 """
 
+import functools
 import sqlite3
+import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +19,7 @@ from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from disinherit.common.errors import StoreError
 from disinherit.server.turns import Turns
@@ -55,11 +58,14 @@ class Database:
             in_memory = address.database in (None, "", ":memory:")
             self.file = Path(str(address.database)) if lite and not in_memory else None
             self._engine, self._writer = _sqlite(address, self.file) if lite else _server(address)
+        self._closed = threading.Event()
+        event.listen(self._engine, "checkin", functools.partial(_close_late, self._closed))
         # A store that lives as long as its process is closed by nobody.
         weakref.finalize(self, self._engine.dispose).atexit = False
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections; those that other threads have yet, when they give them back."""
+        self._closed.set()
         self._engine.dispose()
 
     @contextmanager
@@ -130,6 +136,12 @@ class Database:
             raise StoreError(
                 f"Expected a usable coordinator database at {self.name!r}, but: {cause}."
             ) from error
+
+
+def _close_late(closed: threading.Event, connection: object, record: ConnectionPoolEntry) -> None:
+    """Close a connection that comes back to a pool which nobody empties any more."""
+    if closed.is_set():
+        record.invalidate()
 
 
 def _sqlite(address: URL, file: Path | None) -> tuple[Engine, Engine]:
