@@ -24,7 +24,9 @@ _UNFORGOTTEN: Mapping[int, TaskState] = {
 _MEASURES = ("accuracy", "auc")
 
 
-def told(task: Task, result: pb.ModelResult, fisher: str, request_digest: str) -> Answered | Task:
+def told(
+    task: Task, result: pb.ModelResult, fisher: str, request_digest: str, digest: str
+) -> Answered | Task:
     """Return what an owner says of a model: that it made a successor, or its task with the reason.
 
     Args:
@@ -32,6 +34,7 @@ def told(task: Task, result: pb.ModelResult, fisher: str, request_digest: str) -
         result: what the owner reports.
         fisher: SHA-256 of the Fisher packet that it was sent.
         request_digest: SHA-256 of what the request asks for.
+        digest: `weights_digest` of the model.
     """
     if task.state is TaskState.INEFFECTIVE and task.successor is not None:
         return task  # until it is rolled back: another answer does not make it forget
@@ -45,7 +48,7 @@ def told(task: Task, result: pb.ModelResult, fisher: str, request_digest: str) -
     wrong = _malformed(result, request_digest)
     if wrong:
         return refused(task, wrong)
-    state, reason = _state(result)
+    state, reason = _state(result, digest)
     done = replace(task, state=state, reason=reason, result=_kept(task, result, state))
     if state is not TaskState.APPLIED and not result.successor.id:
         return done
@@ -90,11 +93,16 @@ def _malformed(result: pb.ModelResult, request_digest: str) -> str:
     return ""
 
 
-def _state(result: pb.ModelResult) -> tuple[TaskState, str]:
+def _state(result: pb.ModelResult, digest: str) -> tuple[TaskState, str]:
     reason = one_line(result.error)
     if result.outcome in _UNFORGOTTEN:
         return _UNFORGOTTEN[result.outcome], reason or "its owner gave no reason"
     found = result.forget
+    if result.successor.digest == digest and not result.cleared_before:
+        return TaskState.INEFFECTIVE, (
+            "its owner made a version with the very same weights, so it knows what it knew: roll "
+            "it back, and choose a wider scope, a lower alpha or a repair, or retrain it"
+        )
     if not selected(result) and not result.cleared_before:
         return TaskState.INEFFECTIVE, (
             "its owner selected nothing to dampen, so it knows what it knew: choose a wider scope "

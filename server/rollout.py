@@ -130,12 +130,13 @@ class Rollout:
         if reply is not None:
             owner, named = answer.ask.owner, sorted(missing)
             self._store.record_told(self._lease.request_id, owner, named, lease=self._lease)
+        held = {model.model_id: model.digest for model in asked.models}
         said: dict[str, pb.ModelResult] = {}
         for result in reply.models if reply is not None else ():
             if result.model_id in missing:
                 said.setdefault(result.model_id, result)
         found = [
-            told(todo[model], result, missing.pop(model), asked.request_digest)
+            told(todo[model], result, missing.pop(model), asked.request_digest, held[model])
             for model, result in said.items()
         ]
         answered = [one for one in found if isinstance(one, Answered)]

@@ -122,7 +122,7 @@ def test_random_results_are_taken_or_become_a_reason(heard: dict[str, Any]) -> N
     states = set()
     for seed in range(REPLIES):
         result = spoilt(honest, random.Random(seed))
-        found = told(Task("r3", "cleo"), result, "0f" * 32, honest.request_digest)
+        found = told(Task("r3", "cleo"), result, "0f" * 32, honest.request_digest, "ab")
         task = found.task if isinstance(found, Answered) else found
         states.add(task.state)
         assert len(task.reason) <= 1100, seed

@@ -58,6 +58,19 @@ def test_an_applied_model_that_has_not_forgotten_is_ineffective(
     assert [gap.models for gap in report.gaps if gap.kind is GapKind.INEFFECTIVE] == [("r3",)]
 
 
+def test_a_version_with_the_very_same_weights_has_not_forgotten(world: World) -> None:
+    digest = world.store.records(["r3"])["r3"].digest
+
+    def unchanged(reply: pb.UnlearnReply) -> None:
+        for result in reply.models:
+            result.successor.digest = digest
+
+    world.transport.twists["cleo", "train.unlearn"] = lying(unchanged)
+    assert world.coordinator.run("q").outcome == "partial"
+    assert world.states()["r3"] is TaskState.INEFFECTIVE
+    assert "the very same weights" in world.reason("r3")
+
+
 def test_no_pass_verifies_it_later_and_it_can_be_rolled_back(world: World) -> None:
     world.transport.twists["cleo", "train.unlearn"] = lying(nothing_selected)
     world.coordinator.run("q")
