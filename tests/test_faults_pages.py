@@ -1,0 +1,44 @@
+"""Pages of faults and promises: every line is there, and names tests that exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+DOCS = TESTS.parent / "docs"
+CASES = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 15, 18, 20, 22)
+
+
+def test_no_fault_is_left_out() -> None:
+    found = re.findall(r"^\| ([A-Z]\d+) \|", (DOCS / "faults.md").read_text(), re.MULTILINE)
+    expected = [
+        *(f"N{number}" for number in range(1, 19)),
+        *(f"S{number}" for number in range(1, 41)),
+        *(f"P{number:02d}" for number in CASES),
+        *(f"U{number}" for number in range(1, 9)),
+        *(f"R{number}" for number in range(1, 10)),
+    ]
+    assert sorted(found) == sorted(expected)
+
+
+def test_no_promise_is_left_out() -> None:
+    found = re.findall(r"^\| (\d+) \|", (DOCS / "promises.md").read_text(), re.MULTILINE)
+    assert list(map(int, found)) == list(range(1, 44))
+
+
+@pytest.mark.parametrize("page", ["faults.md", "promises.md"])
+def test_the_tests_that_are_named_exist(page: str) -> None:
+    text = (DOCS / page).read_text()
+    modules = {path.stem for path in TESTS.glob("test_*.py")}
+    functions = set(
+        re.findall(r"def (test_\w+)", "".join(map(Path.read_text, TESTS.glob("test_*.py"))))
+    )
+    named = re.findall(r"(?<![:\w])(test_\w+)(?:::(test_\w+)(…?))?", text)
+    assert len(named) > 40
+    for module, function, cut in named:
+        assert module in modules or module == "test_x", module
+        if function and not cut:
+            assert function in functions, function
+        elif function:
+            assert any(one.startswith(function) for one in functions), function
