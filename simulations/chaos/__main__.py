@@ -25,6 +25,7 @@ from disinherit.simulations.chaos.campaigns import carry_out, plan_campaigns
 from disinherit.simulations.chaos.federation import build
 from disinherit.simulations.chaos.rounds import CLOCK, DISHONEST, KINDS, LONG, ON_THE_LINE, Rounds
 from disinherit.simulations.chaos.tally import Tally
+from disinherit.simulations.report import environment
 
 WANTED = 700
 """Faults at least."""
@@ -60,9 +61,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     options.out.mkdir(parents=True, exist_ok=True)
-    write_atomic(options.out / "chaos.json", json.dumps(tally.to_dict(), indent=2).encode())
+    seconds = round(time.perf_counter() - started)
+    figures = {**tally.to_dict(), "seconds": seconds, "environment": environment("cpu")}
+    write_atomic(options.out / "chaos.json", json.dumps(figures, indent=2).encode())
     print(tally.table())
-    print(f"{time.perf_counter() - started:.0f} s")
+    print(f"{seconds} s")
     if not options.only and tally.injected < WANTED:
         print(f"error: expected {WANTED} faults or more, but got {tally.injected}", file=sys.stderr)
         return 1

@@ -41,6 +41,9 @@ _PROGRESS_SECONDS = 90.0
 _STEPS = 8
 """Entries of the audit log that a campaign over one owner makes, and a larger one begins with."""
 
+_CLASSES = 7
+"""That are asked for, some of them again; others are left, which a model can still tell apart."""
+
 _PAUSE_SECONDS = 0.5
 _NETWORK_SECONDS = 5.0
 
@@ -146,7 +149,8 @@ def plan_campaigns(seed: int, among_agents: int, everywhere: int) -> list[Planne
                 if not drawn:
                     drawn = random.sample(sorted(blows), len(blows))
                 names.append(drawn.pop())
-            request = make_request(f"{root}-{number}", root, str(number))
+            label = str(number % _CLASSES)
+            request = make_request(f"{root}-{number}", root, label)
             planned.append(Planned(request, [(name, blows[name]) for name in names]))
     random.shuffle(planned)
     return planned
