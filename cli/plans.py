@@ -1,4 +1,4 @@
-"""What a request would do, as an approver should see it: all that differs from the defaults."""
+"""Plan of a request as an approver should see it: all that differs from the defaults."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""Which layers of an owner's model are its head: what its data shows, or was kept of it.
+"""Head of an owner's model: what its data shows, or was kept of it.
 
 Forward passes show it once, when a model is registered; the data may be gone later.
 """

@@ -1,4 +1,4 @@
-"""What unlearning in a model came to: forgotten, ineffective, not reached, or harmful.
+"""Outcome of unlearning in a model: forgotten, ineffective, not reached, or harmful.
 
 It is decided from what was selected and from what the owner's data show.  Each end that is not
 `forgotten` has a reason that says the figures and what to do; a person has to decide then.

@@ -1,4 +1,4 @@
-"""How well a model recognises what is to be forgotten, and what is to be kept, before and after.
+"""Recognition of what is to be forgotten, and of what is to be kept, before and after.
 
 It is measured wherever the owner has data that can tell, and not only where a request asks for it:
 on the evaluation split, or the tuning split, or training data.  Classes are measured by accuracy:

@@ -1,4 +1,4 @@
-"""Where the coordinator's log ended when it was last shown to an owner: a log does not go back.
+"""Last end of the coordinator's log that an owner was shown: a log does not go back.
 
 A coordinator whose database was put back from a copy does not know what it asked for since, and may
 ask for something else under the same id.  So the owner keeps the latest head, shows it with every

@@ -1,4 +1,4 @@
-"""What is known of a model's structure: the layers of its head, and its tied parameters."""
+"""Structure of a model as it is known: the layers of its head, and its tied parameters."""
 
 import json
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Where squared per-sample gradients of one parameter are added up: pooled, per class, or by rows.
+"""Totals of squared per-sample gradients of one parameter: pooled, per class, or by rows.
 
 Memory is what decides.  The sums of each of C classes take C times the parameter, and those of a
 head `[C, d]` C² d numbers, which is 2 GB for 1,000 classes and 512 features.  So

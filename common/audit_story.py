@@ -1,4 +1,4 @@
-"""What the audit log says of one request, put together: where it stands and what became of it.
+"""Story of one request, as the audit log tells it: where it stands and what became of it.
 
 What is tried again and again is logged once, so of a version that is still being worked on the log
 says only where it may stand; of one that is settled it says where.

@@ -1,4 +1,4 @@
-"""What a campaign leaves open, said by itself: nobody should have to find out.
+"""Gaps of a campaign, which it says by itself: nobody should have to find out.
 
 It follows from what an attestation says of the method and of every version, so whoever verifies one
 can check that nothing was left out.

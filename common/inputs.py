@@ -1,4 +1,4 @@
-"""What a data loader yields: the inputs of a model, one tensor or several, and class indices."""
+"""Batches of a data loader: the inputs of a model, one tensor or several, and class indices."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain

@@ -1,4 +1,4 @@
-"""What an approver approves: a plan by its digest, and nothing that was not in it.
+"""Approvals of plans by their digest, and of nothing that was not in them.
 
 The plan is what is asked, until when, and every version that is affected with the edges that lead
 to it.  An approval is of the plan that was submitted, or of one that an approver looked at, by its

@@ -1,4 +1,4 @@
-"""Whether the coordinator's clock can be believed: what is destroyed cannot be brought back.
+"""Trust in the coordinator's clock: what is destroyed cannot be brought back.
 
 The time goes on as a clock that nobody sets does (`CLOCK_BOOTTIME`, which also counts while the
 machine sleeps).  Beside it stands, in the database, when the clock was last known to be right: so a

@@ -1,4 +1,4 @@
-"""What owners hold at a later contact, compared with what is recorded of them.
+"""Comparison of what owners hold at a later contact with what is recorded of them.
 
 A device may fall back to an image from before a request: then it holds the version that was to
 forget, and no successor of it, though the record says that it has forgotten.

@@ -1,4 +1,4 @@
-"""What the audit log and attestations say of the part of the graph that a request is about."""
+"""Description of a request's part of the graph, for the audit log and attestations."""
 
 from collections.abc import Collection
 

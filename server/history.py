@@ -1,4 +1,4 @@
-"""Whether the coordinator has lost history, as a database that was put back from a copy has.
+"""Loss of history by the coordinator, as in a database that was put back from a copy.
 
 What was asked since the copy is known to owners and not to the coordinator, so a request id may be
 used for something else.  It goes on only once a person has said that it may.  Every such word

@@ -1,4 +1,4 @@
-"""What an owner's result of a model comes to: forgotten, or an end that is not.
+"""Outcomes of owners' results: forgotten, or an end that is not.
 
 An owner's word is taken for what it did, and not for what that came to: a model in which nothing
 was selected, or that by its owner's own figures still recognises what is to be forgotten, has not

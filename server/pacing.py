@@ -1,4 +1,4 @@
-"""How often an owner is asked the same again: an answer that is of no use makes the next ask wait.
+"""Intervals between asks: an answer that is of no use makes the next one wait.
 
 A pass asks for what is left, and an answer starts the next pass.  So an owner that refuses at once
 would be asked again at once, for ever.  The first asks are one, two, four seconds apart and so on

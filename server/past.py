@@ -1,4 +1,4 @@
-"""What a store already knows when a federation begins: its own rounds, and its start's weights."""
+"""Knowledge of a store when a federation begins: its own rounds, and its start's weights."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What a registration may say: whose names it may use, and what was said first.
+"""Rules for registrations: whose names they may use, and what was said first.
 
 A version is registered by its owner's agent, by whoever has its owner's token, or by an operator
 for an owner.  None of them may take a name that unlearning is going to give to another's version,

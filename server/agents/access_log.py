@@ -1,4 +1,4 @@
-"""Who enrolled and who was revoked, beside the authority: what no database from a copy may undo.
+"""Log of enrolments and revocations beside the authority, which no older database undoes.
 
 A file of JSON lines that is only appended to.  It is written before the database, and what the
 database does not know of it is entered there at the start: a restored coordinator lets nobody in

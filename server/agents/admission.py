@@ -1,4 +1,4 @@
-"""How many calls one owner's agents, or one address that enrols, may have at a time."""
+"""Numbers of calls that one owner's agents, or one address that enrols, may have at a time."""
 
 from collections.abc import Callable
 from typing import Any
