@@ -1,4 +1,4 @@
-"""Pages of faults and promises: every line is there, and names tests that exist."""
+"""Pages about the project itself: nothing is left out, and what they name exists."""
 
 import re
 from pathlib import Path
@@ -42,3 +42,12 @@ def test_the_tests_that_are_named_exist(page: str) -> None:
             assert function in functions, function
         elif function:
             assert any(one.startswith(function) for one in functions), function
+
+
+@pytest.mark.parametrize("folder", ["server", "client", "common"])
+def test_every_module_has_one_room(folder: str) -> None:
+    page = (DOCS / "architecture.md").read_text()
+    part = page.partition(f"## `{folder}/`")[2].partition("\n## ")[0].partition("\nBeside")[0]
+    named = re.findall(r"`(\w+)`", part)
+    modules = {path.stem for path in (DOCS.parent / folder).glob("*.py")} - {"__init__"}
+    assert sorted(named) == sorted(modules)
