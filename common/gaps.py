@@ -30,6 +30,7 @@ class GapKind(StrEnum):
     OUT_OF_SCOPE = "out_of_scope"
     NOT_COVERED = "not_covered"
     NOT_MEASURED = "not_measured"
+    FEW_MEASURED = "few_measured"
     OLD_KEPT = "old_kept"
     HELD_BY_ANOTHER = "held_by_another"
     NOT_NOTIFIED = "not_notified"
@@ -68,6 +69,8 @@ SAID = {
     "and were left as they were: what is to be forgotten may have been learned there.",
     GapKind.NOT_MEASURED: "Their owners had no data that tells whether these versions still "
     "recognise what is to be forgotten: that they were dampened is all that is known.",
+    GapKind.FEW_MEASURED: "Their owners measured on so few samples that chance could hide what "
+    "these versions still recognise.",
     GapKind.OLD_KEPT: "The owners still have these versions as they were before, to be able to put "
     "them back: they know what is to be forgotten.",
     GapKind.HELD_BY_ANOTHER: "Their owners destroyed these versions, and have another version with "
@@ -75,6 +78,10 @@ SAID = {
     GapKind.NOT_NOTIFIED: "Their owners have not got word that these versions are affected.",
 }
 """What each kind means, for people to read."""
+
+FEW_MARGIN = 0.2
+"""Chance from which on a measurement says little: that of fewer than 6 samples, also as an AUC
+beside very many unseen ones."""
 
 _OF_STATE = {
     "pending": GapKind.PENDING,
@@ -144,6 +151,8 @@ def _kinds(fixed: bool, model: Mapping[str, Any]) -> Iterable[GapKind]:
             yield GapKind.NOT_COVERED
         if "forget" not in parameters:
             yield GapKind.NOT_MEASURED
+        elif float(parameters["forget"]["margin"]) > FEW_MARGIN:
+            yield GapKind.FEW_MEASURED
         if not model["destroyed_us"]:
             yield GapKind.OLD_KEPT
     if model["held_by"]:

@@ -176,3 +176,18 @@ def test_parameters_that_the_roots_do_not_have_are_said(world: World) -> None:
     assert gaps(world)[GapKind.NOT_COVERED] == ("r3",)
     (said,) = (m for m in attested(world)["predicate"]["models"] if m["id"] == "r3")
     assert said["parameters"]["not_covered"] == 2
+
+
+def test_a_measurement_on_few_samples_is_said(world: World) -> None:
+    def few(ask: Ask, go_on: Callable[[], Answer]) -> Answer:
+        answer = go_on()
+        assert isinstance(answer.reply, UnlearnReply)
+        for result in answer.reply.models:
+            result.forget.samples, result.forget.margin = 3, 0.26
+        return answer
+
+    world.coordinator.submit(make_request())
+    world.transport.twists["cleo", "train.unlearn"] = few
+    world.coordinator.run("q")
+    assert gaps(world)[GapKind.FEW_MEASURED] == ("r3",)
+    assert GapKind.NOT_MEASURED not in gaps(world)
