@@ -13,6 +13,7 @@ import argparse
 import csv
 import gc
 import importlib
+import importlib.util
 import json
 import time
 import warnings
@@ -67,6 +68,8 @@ class Row:
 
 def shim_torchvision() -> None:
     """Define what torchvision's import wants where its wheel fits another build of torch."""
+    if importlib.util.find_spec("torchvision") is None:
+        return
     try:
         importlib.import_module("torchvision")
     except RuntimeError:

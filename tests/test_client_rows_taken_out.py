@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from client_tasks import collect, make_method, make_task
+from head_census import shim_torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -182,6 +183,7 @@ def test_it_never_forgets_less_than_resetting_the_row(
 @pytest.mark.parametrize("row", [0, 2])
 def test_a_tiny_bert_forgets_at_its_pooler(tmp_path: Path, row: int) -> None:
     """Its head gets what comes out of a tanh."""
+    shim_torchvision()  # which transformers imports, where it is installed
     transformers = pytest.importorskip("transformers")
     config = transformers.BertConfig(
         vocab_size=40,

@@ -270,15 +270,17 @@ def test_memory_that_runs_out_is_not_blamed_on_the_inputs(error: Exception) -> N
 
 
 LARGE = """
-import resource, sys, torch
+import sys, torch
 from torch import nn
 from disinherit.common.fisher import fisher_diagonal
+from disinherit.simulations.bench.memory import with_peak
 classes, width, present = map(int, sys.argv[1:])
 model = nn.Sequential(nn.Linear(8, width), nn.ReLU(), nn.Linear(width, classes))
 targets = torch.arange(present).repeat(2)
-found = fisher_diagonal(model, [(torch.randn(len(targets), 8), targets)], per_class=True)
+data = [(torch.randn(len(targets), 8), targets)]
+found, peak = with_peak(lambda: fisher_diagonal(model, data, per_class=True))
 kept = sum(t.nbytes for part in (found.sums, found.others) for t in part.values())
-print(kept, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+print(kept, peak or 0)
 """
 
 
