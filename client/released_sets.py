@@ -3,6 +3,7 @@
 import hmac
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 
 import torch
 from torch import nn
@@ -33,7 +34,11 @@ class ReleasedSets:
         self._owner = owner
         self._record = record
         self._key: bytes | None = None
-        self._without = self._named(cleared_samples(owner, record))
+
+    @cached_property
+    def _without(self) -> frozenset[str]:
+        """Names of the samples that were forgotten before."""
+        return self._named(cleared_samples(self._owner, self._record))
 
     def of_classes(self, counts: Sizes) -> Release:
         """Return the set of all samples of some classes.
@@ -61,8 +66,6 @@ class ReleasedSets:
     def record(self, release: Release, policy: ReleasePolicy) -> None:
         """Record a set in the ledger before its packet leaves, unless it must not leave.
 
-        Without a bound on the number of samples in the policy, nothing is recorded.
-
         Args:
             release: the set.
             policy: the conditions.
@@ -71,8 +74,6 @@ class ReleasedSets:
             WithheldError: if all releases of this data would tell too few samples apart.
             StoreError: if the ledger cannot be used.
         """
-        if policy.min_forget_samples == 1:
-            return
 
         def allows(known: Sequence[Release]) -> None:
             cell = smallest_cell([*known, release], self._classes_of)

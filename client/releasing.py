@@ -13,6 +13,7 @@ from disinherit.client.heads import find_structure
 from disinherit.client.noise import add_noise
 from disinherit.client.owner import Batches, Owner, load_network
 from disinherit.client.release import OPEN, ReleasePolicy, policy_of
+from disinherit.client.release_ledger import Release
 from disinherit.client.released_sets import ReleasedSets, largest_share
 from disinherit.client.remaining import WithoutClasses, training_data
 from disinherit.client.samples import resolve_samples, sample_key, split_by_ids
@@ -119,17 +120,13 @@ def _packets(
         policy.check_samples(record.id, fisher.count)
         if policy.max_sample_share < 1:
             _check_share(owner, record, network, names, policy, released)
-        sampled = dict(zip(record.labels, released.counts, strict=True))
-        if released.ids is None:
-            about = sets.of_classes(sampled)
-        else:
-            about = sets.of_samples(released.ids, sampled)
-        sets.record(about, policy)
+        if policy.min_forget_samples > 1:
+            sets.record(_set_of(sets, record, released), policy)
         values, clamped = {name: fisher.values[name] for name in names}, 0
         if policy.noise_multiplier:
             deviation = policy.noise_multiplier * policy.clip_norm / fisher.count
             known = (record.digest, policy.noise_multiplier, policy.clip_norm, fisher.count)
-            question = json.dumps([*known, about.name])
+            question = json.dumps([*known, _set_of(sets, record, released).name])
             values, clamped = add_noise(values, deviation, sample_key(owner.store.root), question)
         packet = encode_fisher(
             values,
@@ -210,6 +207,14 @@ def _sample_fishers(
     forget, _ = split_by_ids(owner, record, ids)
     fishers = class_fishers(owner, record, network, names, forget, policy.clip_norm)
     yield _Released([], fishers.total(), fishers.counts.tolist(), ids)
+
+
+def _set_of(sets: ReleasedSets, record: ModelRecord, released: _Released) -> Release:
+    """Return the set of samples that is released."""
+    counts = dict(zip(record.labels, released.counts, strict=True))
+    if released.ids is None:
+        return sets.of_classes(counts)
+    return sets.of_samples(released.ids, counts)
 
 
 def _check_share(
