@@ -30,7 +30,8 @@ from disinherit.client.stacking import Stacking
 from disinherit.client.store import ModelStore
 from disinherit.client.structure import Structure
 from disinherit.client.unlearning import unlearn
-from disinherit.common.checkpoints import tensor_bytes, weights_digest, write_atomic
+from disinherit.common.checkpoints import tensor_bytes, weights_digest
+from disinherit.common.files import write_atomic
 from disinherit.common.fisher import ClassFishers
 from disinherit.common.fiun import unlearn_parameters
 from disinherit.common.packets import encode_fisher

@@ -34,7 +34,7 @@ def agent(
     import logging
 
     from disinherit.client import agent as agents
-    from disinherit.common.private_files import keep_private
+    from disinherit.common.files import keep_private
 
     keep_private()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")

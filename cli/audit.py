@@ -33,7 +33,7 @@ def export(
     """Write the audit log to a file, and say its head: note it where the log cannot be changed."""
     # Imported here because torch takes seconds, which --help should not.
     from disinherit.common.audit_lines import read_header
-    from disinherit.common.checkpoints import write_atomic
+    from disinherit.common.files import write_atomic
     from disinherit.v1 import coordinator_pb2 as pb
 
     request = pb.ExportAuditRequest(request_id=request_id)
@@ -70,9 +70,9 @@ def keys(
     verifies must have them from somebody that it trusts: compare the ids.
     """
     from disinherit.cli.statuses import as_time
-    from disinherit.common.checkpoints import write_atomic
     from disinherit.common.dsse import key_block
     from disinherit.common.errors import AuditError
+    from disinherit.common.files import write_atomic
     from disinherit.v1 import coordinator_pb2 as pb
 
     known = connection.call("GetSigningKeys", pb.GetSigningKeysRequest()).keys
@@ -139,8 +139,8 @@ def attest(
     It attests the procedure, with what it leaves open, and is no proof of erasure.
     """
     from disinherit.common.attestation import read_statement
-    from disinherit.common.checkpoints import write_atomic
     from disinherit.common.dsse import read_envelope
+    from disinherit.common.files import write_atomic
     from disinherit.v1 import coordinator_pb2 as pb
 
     parts = connection.stream("GetAttestation", pb.GetAttestationRequest(id=request_id))

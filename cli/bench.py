@@ -61,7 +61,7 @@ def report(
     ] = None,
 ) -> int:
     """Make tables and plots of a run, finished or not."""
-    from disinherit.common.checkpoints import write_atomic
+    from disinherit.common.files import write_atomic
     from disinherit.simulations.bench.pages import render_html, render_markdown
     from disinherit.simulations.bench.records import read_run
 

@@ -80,7 +80,7 @@ def export(
 ) -> int:
     """Write the graph in another format; dot and png show what a request would affect."""
     # Imported here because torch takes seconds, which --help should not.
-    from disinherit.common.checkpoints import write_atomic
+    from disinherit.common.files import write_atomic
     from disinherit.common.graph_formats import dump_graph
 
     data = dump_graph(read_graph(source), form, root or [])

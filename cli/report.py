@@ -24,7 +24,7 @@ def report(
 ) -> int:
     """Print a run's report, and write its HTML page anew."""
     # Imported here because torch takes seconds, which --help should not.
-    from disinherit.common.checkpoints import write_atomic
+    from disinherit.common.files import write_atomic
     from disinherit.simulations.report_html import render_html
     from disinherit.simulations.report_table import render_tables
 

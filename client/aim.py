@@ -14,8 +14,8 @@ from disinherit.client.tuning import Pinned, Strength, default_strength
 from disinherit.common.errors import FisherError, ScopeError
 from disinherit.common.fisher import ClassFishers
 from disinherit.common.fiun import rows_end_at_bottom
+from disinherit.common.graph_labels import class_indices
 from disinherit.common.heads import Head
-from disinherit.common.labels import class_indices
 from disinherit.common.packets import Decoded, align, decode
 from disinherit.common.records import ModelRecord
 from disinherit.common.scope import is_head_scope, resolve_scope

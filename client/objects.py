@@ -9,16 +9,15 @@ from torch import Tensor
 
 from disinherit.client.parts import Part
 from disinherit.common.checkpoints import (
-    TEMPORARY_GLOB,
     Manifest,
     load_checkpoint,
     make_manifest,
     manifest_digest,
     tensor_bytes,
     weights_digest,
-    write_atomic,
 )
 from disinherit.common.errors import CheckpointError
+from disinherit.common.files import TEMPORARY_GLOB, write_atomic
 from disinherit.common.fisher import ClassFishers
 from disinherit.common.tensor_files import TensorFile, with_manifest
 

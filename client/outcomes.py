@@ -17,8 +17,8 @@ from disinherit.client.recognition import TRAINING, Measured, Subject, measure
 from disinherit.client.remaining import cleared_classes, cleared_samples, split_training_data
 from disinherit.client.samples import resolve_samples
 from disinherit.common.errors import DisinheritError
+from disinherit.common.graph_labels import class_indices
 from disinherit.common.inputs import Inputs, take_rows
-from disinherit.common.labels import class_indices
 from disinherit.common.records import ModelRecord
 from disinherit.common.sample_digests import samples_of
 from disinherit.v1 import unlearning_pb2 as pb

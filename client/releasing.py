@@ -21,7 +21,7 @@ from disinherit.client.summaries import class_fishers, fisher_summary, whole_fis
 from disinherit.common.encodings import Encoding
 from disinherit.common.errors import FisherError, ScopeError, StoreError, WithheldError
 from disinherit.common.fisher import ClassFishers, Fisher
-from disinherit.common.labels import class_indices
+from disinherit.common.graph_labels import class_indices
 from disinherit.common.packets import encode_fisher
 from disinherit.common.records import ModelRecord
 from disinherit.common.sample_digests import samples_of

@@ -16,8 +16,8 @@ from disinherit.client.ledger import Forgotten, LedgerEntry
 from disinherit.client.owner import Batches, Owner
 from disinherit.client.samples import known_samples, split_by_ids
 from disinherit.common.fisher import ClassFishers
+from disinherit.common.graph_labels import class_indices
 from disinherit.common.inputs import Inputs, take_rows
-from disinherit.common.labels import class_indices
 from disinherit.common.records import ModelRecord
 from disinherit.common.sample_digests import SampleDigests
 from disinherit.v1 import unlearning_pb2 as pb

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from disinherit.client.owner import Batches, Owner, ResolvesSamples
 from disinherit.common.errors import DataError, StoreError
-from disinherit.common.folder_lock import FolderLock
-from disinherit.common.private_files import write_private
+from disinherit.common.files import FolderLock, write_private
 from disinherit.common.records import ModelRecord
 from disinherit.common.sample_digests import KEY_BYTES, SampleDigests, digest_sample, same_id
 

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 
 from disinherit.client.owner import Owner
 from disinherit.common.errors import StoreError
-from disinherit.common.private_files import write_private
+from disinherit.common.files import write_private
 from disinherit.v1 import unlearning_pb2 as pb
 
 _NAME = "coordinator.head"

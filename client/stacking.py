@@ -30,7 +30,7 @@ from disinherit.client.successors import make_successor
 from disinherit.common.checkpoints import Manifest, make_manifest, manifest_digest
 from disinherit.common.dampening import Dampened
 from disinherit.common.errors import InputError
-from disinherit.common.labels import class_indices
+from disinherit.common.graph_labels import class_indices
 from disinherit.common.record_proto import record_to_proto
 from disinherit.common.records import ModelRecord, check_id
 from disinherit.common.scaling import scaled

@@ -43,8 +43,8 @@ from disinherit.client.ledger import Application, LedgerEntry, RollBack
 from disinherit.client.parts import Part
 from disinherit.client.stored_models import StoredModels
 from disinherit.client.structure import Structure
-from disinherit.common.checkpoints import sync_folder
 from disinherit.common.errors import StoreError
+from disinherit.common.files import sync_folder
 from disinherit.common.fisher import ClassFishers
 from disinherit.common.records import ModelRecord, ModelStatus
 

@@ -16,10 +16,9 @@ from disinherit.client.index import Index, index_errors
 from disinherit.client.ledger import Destruction, LedgerEntry, RollBack
 from disinherit.client.objects import Objects
 from disinherit.client.structure import Structure
-from disinherit.common.checkpoints import sync_folder
 from disinherit.common.errors import StoreError
+from disinherit.common.files import FolderLock, sync_folder
 from disinherit.common.fisher import ClassFishers
-from disinherit.common.folder_lock import FolderLock
 from disinherit.common.records import ModelRecord, check_id
 
 

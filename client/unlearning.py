@@ -21,7 +21,7 @@ from disinherit.client.store import Application
 from disinherit.client.successors import make_successor
 from disinherit.common.checkpoints import weights_digest
 from disinherit.common.errors import StoreError
-from disinherit.common.labels import class_indices
+from disinherit.common.graph_labels import class_indices
 from disinherit.common.record_proto import record_to_proto
 from disinherit.common.records import check_id
 from disinherit.common.sample_digests import samples_of

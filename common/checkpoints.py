@@ -1,4 +1,4 @@
-"""Weights and Fisher summaries as safetensors: digest, bytes, files that are whole or not there.
+"""Weights and Fisher summaries as safetensors: digest, bytes and files.
 
 Nothing here unpickles.  A file is read into memory before it is looked at, and not mapped: what was
 checked against a digest cannot change afterwards.
@@ -6,8 +6,6 @@ checked against a digest cannot change afterwards.
 
 import hashlib
 import json
-import os
-import secrets
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,9 +16,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from disinherit.common.errors import CheckpointError
-
-TEMPORARY_GLOB = ".disinherit-*.tmp"
-"""What `write_atomic` calls its unfinished files; a killed process can leave one behind."""
+from disinherit.common.files import write_atomic
 
 Manifest = Mapping[str, str]
 """Name -> one line that says what the tensor is, down to the last bit (`make_manifest`)."""
@@ -128,45 +124,6 @@ def tensors_from_bytes(data: bytes, what: str) -> dict[str, Tensor]:
             f"Expected {what} to be in the safetensors format, but got {len(data)} bytes that are "
             f"damaged or something else ({error}). Fetch or write it again."
         ) from error
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file so that, whatever happens, `path` holds all of `data` or is as it was before.
-
-    Args:
-        path: the file, new or to be replaced; its folder exists.
-        data: its content.
-
-    Raises:
-        CheckpointError: if it cannot be written.
-    """
-    temporary = path.with_name(TEMPORARY_GLOB.replace("*", secrets.token_hex(8)))
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        sync_folder(path.parent)
-    except OSError as error:
-        raise CheckpointError(
-            f"Expected to write {len(data)} bytes to {path}, but got: {error}. Check that the "
-            "folder exists, is writable and has room."
-        ) from error
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in `folder` durable: renames and new files survive a loss of power."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Tensor]) -> str:

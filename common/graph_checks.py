@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Collection, Container, Iterable
 
 from disinherit.common.errors import GraphError, LabelError
-from disinherit.common.labels import check_label_mapping
+from disinherit.common.graph_labels import check_label_mapping
 from disinherit.common.records import Inheritance, InheritanceKind, ModelRecord
 
 _TOLERANCE = 1e-6  # of a sum of aggregation weights

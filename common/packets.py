@@ -13,7 +13,8 @@ from disinherit.common.checkpoints import tensor_bytes, tensors_from_bytes
 from disinherit.common.encodings import Encoding
 from disinherit.common.errors import FisherError
 from disinherit.common.fisher_codes import decode_values, encode_values
-from disinherit.common.labels import align_rows, union_labels
+from disinherit.common.graph_labels import union_labels
+from disinherit.common.labels import align_rows
 from disinherit.common.merging import MergeRule, check_fisher, merge_fishers
 from disinherit.v1.unlearning_pb2 import FisherPacket, UnlearnTask
 

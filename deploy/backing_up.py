@@ -9,8 +9,8 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from disinherit.common.checkpoints import TEMPORARY_GLOB, sync_folder
 from disinherit.common.errors import InputError, StoreError
+from disinherit.common.files import TEMPORARY_GLOB, sync_folder
 from disinherit.deploy.files import FleetFiles
 from disinherit.server.service.settings import ServeSettings, read_settings
 

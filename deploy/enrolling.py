@@ -8,8 +8,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
-from disinherit.common.checkpoints import write_atomic
 from disinherit.common.errors import CampaignError, InputError
+from disinherit.common.files import write_atomic
 from disinherit.common.records import check_owner
 from disinherit.deploy.files import CONNECTION, FleetFiles, write_nodes
 from disinherit.deploy.flower_cli import flwr

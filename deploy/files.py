@@ -21,9 +21,8 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from disinherit.common.checkpoints import write_atomic
 from disinherit.common.errors import StoreError
-from disinherit.common.private_files import write_private
+from disinherit.common.files import write_atomic, write_private
 from disinherit.deploy.ports import HOST
 from disinherit.server.agents.authority import CertificateAuthority
 from disinherit.server.service.settings import as_place

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from disinherit.common.checkpoints import write_atomic
 from disinherit.common.errors import InputError, StoreError
+from disinherit.common.files import write_atomic
 from disinherit.common.parsing import load_json
 from disinherit.deploy.files import FleetFiles, Ports, write_coordinator, write_nodes
 from disinherit.deploy.ports import HOST

@@ -5,7 +5,7 @@ import stat
 from pathlib import Path
 
 from disinherit.common.errors import InputError
-from disinherit.common.private_files import write_private
+from disinherit.common.files import write_private
 from disinherit.deploy.files import FleetFiles
 from disinherit.deploy.ports import HOST
 from disinherit.deploy.programs import PROXY, Program

@@ -11,8 +11,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from disinherit.common.checkpoints import write_atomic
 from disinherit.common.errors import CampaignError, InputError
+from disinherit.common.files import write_atomic
 from disinherit.deploy.programs import BINARIES, Program
 
 _START_SECONDS = 30.0

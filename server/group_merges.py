@@ -12,7 +12,7 @@ from typing import TypeVar
 import torch
 
 from disinherit.common.encodings import Encoding
-from disinherit.common.labels import union_labels
+from disinherit.common.graph_labels import union_labels
 from disinherit.common.merging import MergeRule, merge_fishers
 from disinherit.common.packets import Decoded, align, merge
 from disinherit.v1.unlearning_pb2 import FisherPacket

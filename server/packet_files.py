@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from disinherit.common.checkpoints import TEMPORARY_GLOB, write_atomic
 from disinherit.common.errors import CheckpointError, StoreError
-from disinherit.common.folder_lock import FolderLock
+from disinherit.common.files import TEMPORARY_GLOB, FolderLock, write_atomic
 
 
 class PacketFiles(Protocol):

@@ -28,8 +28,8 @@ from disinherit.common.audit_lines import (
 )
 from disinherit.common.dsse import Signature, Signer, TrustedKeys
 from disinherit.common.errors import StoreError
+from disinherit.common.files import write_private
 from disinherit.common.parsing import load_json
-from disinherit.common.private_files import write_private
 from disinherit.server.audit import append
 from disinherit.server.audit_words import AuditKind
 from disinherit.server.database import Database

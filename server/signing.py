@@ -22,7 +22,7 @@ from sqlalchemy import Connection, select
 from disinherit.common.audit_lines import read_entry
 from disinherit.common.dsse import Signer
 from disinherit.common.errors import InputError, StoreError
-from disinherit.common.private_files import write_private
+from disinherit.common.files import write_private
 from disinherit.server.audit import append
 from disinherit.server.audit_words import AuditKind
 from disinherit.server.database import Database

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 
 from disinherit.common.errors import LabelError, RequestError
 from disinherit.common.graph import InheritanceGraph
-from disinherit.common.labels import class_indices
+from disinherit.common.graph_labels import class_indices
 from disinherit.common.records import ModelRecord
 from disinherit.common.sample_digests import samples_of
 from disinherit.v1.unlearning_pb2 import Root, UnlearningRequest

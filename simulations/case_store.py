@@ -16,8 +16,9 @@ from typing import Any
 
 from torch import Tensor
 
-from disinherit.common.checkpoints import load_checkpoint, save_checkpoint, write_atomic
+from disinherit.common.checkpoints import load_checkpoint, save_checkpoint
 from disinherit.common.errors import CheckpointError
+from disinherit.common.files import write_atomic
 from disinherit.common.parsing import load_json
 from disinherit.simulations.forgetting import SampleRequest
 from disinherit.simulations.inheriting import Weights

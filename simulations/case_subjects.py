@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from disinherit.common.devices import pick_device
-from disinherit.common.labels import class_indices
+from disinherit.common.graph_labels import class_indices
 from disinherit.simulations.backdoors import triggered
 from disinherit.simulations.case_store import Trained
 from disinherit.simulations.forgetting import Forgetting

@@ -12,7 +12,7 @@ import torch
 
 from disinherit.common.devices import pick_device
 from disinherit.common.graph import InheritanceGraph
-from disinherit.common.labels import class_indices
+from disinherit.common.graph_labels import class_indices
 from disinherit.server.coordinator import CampaignResult
 from disinherit.server.planning import Plan
 from disinherit.simulations.accuracy import evaluation

@@ -12,8 +12,8 @@ import json
 import shutil
 from pathlib import Path
 
-from disinherit.common.checkpoints import write_atomic
 from disinherit.common.errors import CheckpointError, DisinheritError, InputError
+from disinherit.common.files import write_atomic
 from disinherit.common.parsing import load_json
 from disinherit.simulations.report_check import check_report
 from disinherit.simulations.report_html import render_html

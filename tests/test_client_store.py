@@ -21,7 +21,7 @@ from torch import Tensor
 
 from disinherit.client.ledger import Forgotten
 from disinherit.client.store import Application, LedgerEntry, ModelStore
-from disinherit.common import folder_lock
+from disinherit.common import files
 from disinherit.common.checkpoints import save_checkpoint, weights_digest
 from disinherit.common.errors import CheckpointError, FisherError, GraphError, StoreError
 from disinherit.common.fisher import ClassFishers
@@ -601,7 +601,7 @@ def test_an_index_that_is_gone_does_not_make_all_models_leftovers(
 def test_opening_waits_for_a_write_of_another_store(
     store: ModelStore, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(folder_lock, "LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(files, "LOCK_SECONDS", 0.1)
     written, go_on = threading.Event(), threading.Event()
     replace_file = os.replace
 
@@ -628,7 +628,7 @@ def test_opening_waits_for_a_write_of_another_store(
 def test_readers_share_and_a_writer_waits(
     store: ModelStore, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(folder_lock, "LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(files, "LOCK_SECONDS", 0.1)
     store.add(make_record(), make_weights())
     with (root / "lock").open() as other:
         fcntl.flock(other, fcntl.LOCK_SH)

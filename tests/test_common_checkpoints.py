@@ -1,7 +1,6 @@
-"""Checkpoints: the digest against an independent one, round trips, damage, atomic writing."""
+"""Checkpoints: the digest against an independent one, round trips, damage."""
 
 import hashlib
-import os
 import pickle
 import struct
 import sys
@@ -16,14 +15,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from disinherit.common.checkpoints import (
-    TEMPORARY_GLOB,
     load_checkpoint,
     save_checkpoint,
-    sync_folder,
     tensor_bytes,
     tensors_from_bytes,
     weights_digest,
-    write_atomic,
 )
 from disinherit.common.errors import CheckpointError
 
@@ -275,65 +271,3 @@ def test_load_refuses_what_cannot_be_read(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "gone.safetensors")
     with pytest.raises(CheckpointError, match="readable file"):
         load_checkpoint(tmp_path)
-
-
-def test_write_replaces_and_respects_the_umask(tmp_path: Path) -> None:
-    path = tmp_path / ("n" * 255)
-    before = os.umask(0o027)
-    try:
-        write_atomic(path, b"old")
-        write_atomic(path, b"new")
-    finally:
-        os.umask(before)
-    assert path.read_bytes() == b"new"
-    assert path.stat().st_mode & 0o777 == 0o640
-    assert list(tmp_path.iterdir()) == [path]
-
-
-@pytest.mark.parametrize("name", ["fsync", "replace"])
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-def test_failed_write_leaves_the_old_file_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, error: BaseException
-) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(b"old")
-    found: list[bool] = []
-
-    def fail(*args: object, **kwargs: object) -> None:
-        found.append(len(list(tmp_path.glob(TEMPORARY_GLOB))) == 1)
-        raise error
-
-    monkeypatch.setattr(os, name, fail)
-    expected = CheckpointError if isinstance(error, OSError) else KeyboardInterrupt
-    with pytest.raises(expected):
-        write_atomic(path, b"new")
-    assert found == [True]
-    assert path.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_write_syncs_content_before_the_name_and_the_folder_after(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "file"
-    seen: list[tuple[str, bool]] = []
-    fsync = os.fsync
-
-    def watch(descriptor: int) -> None:
-        folder = os.path.samestat(os.fstat(descriptor), tmp_path.stat())
-        seen.append(("folder" if folder else "file", path.exists()))
-        fsync(descriptor)
-
-    monkeypatch.setattr(os, "fsync", watch)
-    write_atomic(path, b"content")
-    assert seen == [("file", False), ("folder", True)]
-
-
-def test_unwritable_places_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    for path in (tmp_path / "none" / "x", tmp_path / "file" / "x", tmp_path):
-        with pytest.raises(CheckpointError, match="Expected to write 1 bytes"):
-            write_atomic(path, b"x")
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
-    with pytest.raises(FileNotFoundError):
-        sync_folder(tmp_path / "none")

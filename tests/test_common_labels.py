@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from disinherit.common.errors import LabelError
-from disinherit.common.labels import align_rows, check_label_mapping, class_indices, union_labels
+from disinherit.common.graph_labels import check_label_mapping, class_indices, union_labels
+from disinherit.common.labels import align_rows
 
 untimed = settings(deadline=None)  # a busy machine is not a wrong result
 

@@ -13,8 +13,8 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from disinherit.common.checkpoints import sync_folder
 from disinherit.common.errors import CheckpointError, StoreError
+from disinherit.common.files import sync_folder
 from disinherit.v1 import agents_pb2 as pb
 
 Fetch = Callable[[str, int], Iterator[pb.Chunk]]

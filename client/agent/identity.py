@@ -16,9 +16,8 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import NameOID
 
 from disinherit.client.agent.config import AgentConfig
-from disinherit.common.checkpoints import write_atomic
 from disinherit.common.errors import CampaignError, InputError, StoreError
-from disinherit.common.private_files import write_private
+from disinherit.common.files import write_atomic, write_private
 from disinherit.v1 import agents_pb2 as pb
 from disinherit.v1.agents_pb2_grpc import AgentsStub
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from sqlalchemy import Connection, insert, select, update
 
-from disinherit.common.checkpoints import sync_folder
 from disinherit.common.errors import StoreError
+from disinherit.common.files import sync_folder
 from disinherit.common.parsing import load_json
 from disinherit.server.tables import AGENT_KEYS, ENROLMENT_TOKENS, REVOCATIONS
 

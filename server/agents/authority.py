@@ -27,9 +27,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from disinherit.common.checkpoints import write_atomic
 from disinherit.common.errors import InputError, StoreError
-from disinherit.common.private_files import write_private
+from disinherit.common.files import write_atomic, write_private
 from disinherit.common.records import check_id
 
 OWNER_URN = "urn:disinherit:owner:"

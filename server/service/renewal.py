@@ -8,9 +8,8 @@ import threading
 
 from cryptography import x509
 
-from disinherit.common.checkpoints import write_atomic
 from disinherit.common.errors import CheckpointError
-from disinherit.common.private_files import write_private
+from disinherit.common.files import write_atomic, write_private
 from disinherit.server.agents.authority import CertificateAuthority
 from disinherit.server.service.listening import TlsFiles
 

@@ -21,8 +21,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from disinherit.common.checkpoints import write_atomic
 from disinherit.common.errors import CheckpointError, InputError
+from disinherit.common.files import write_atomic
 from disinherit.common.parsing import load_json
 from disinherit.simulations.bench.suites import Suite, declaration
 

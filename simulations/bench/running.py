@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from disinherit.common.checkpoints import write_atomic
 from disinherit.common.errors import InputError
+from disinherit.common.files import write_atomic
 from disinherit.simulations.bench.records import (
     cell_path,
     prepare_run,

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import torch
 
-from disinherit.common.checkpoints import write_atomic
 from disinherit.common.errors import DisinheritError
+from disinherit.common.files import write_atomic
 from disinherit.simulations.chaos import troubles
 from disinherit.simulations.chaos.campaigns import carry_out, plan_campaigns
 from disinherit.simulations.chaos.federation import build

@@ -13,7 +13,7 @@ from disinherit.client.release import OPEN, ReleasePolicy
 from disinherit.client.samples import KEY_FILE
 from disinherit.client.store import ModelStore
 from disinherit.common.checkpoints import weights_digest
-from disinherit.common.private_files import write_private
+from disinherit.common.files import write_private
 from disinherit.common.records import Inheritance, InheritanceKind, ModelRecord, Provenance
 from disinherit.common.scope import architecture_fingerprint
 from disinherit.simulations.subjects import MethodCase, MethodSubject, Samples

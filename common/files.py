@@ -1,0 +1,158 @@
+"""Files that are whole or not there, files that only their owner reads, and locks on folders."""
+
+import fcntl
+import os
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from disinherit.common.errors import CheckpointError, StoreError
+
+TEMPORARY_GLOB = ".disinherit-*.tmp"
+"""What `write_atomic` calls its unfinished files; a killed process can leave one behind."""
+
+LOCK_SECONDS = 60.0
+"""How long to wait for other processes before giving up."""
+
+_POLL_SECONDS = 0.01
+
+
+def keep_private() -> None:
+    """Have this process make files that only its user can read, whatever its caller made.
+
+    For programs: databases, packets, models and summaries are written by libraries that ask nobody.
+    """
+    os.umask(0o077)
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file so that, whatever happens, `path` holds all of `data` or is as it was before.
+
+    Args:
+        path: the file, new or to be replaced; its folder exists.
+        data: its content.
+
+    Raises:
+        CheckpointError: if it cannot be written.
+    """
+    temporary = path.with_name(TEMPORARY_GLOB.replace("*", secrets.token_hex(8)))
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+    except OSError as error:
+        raise CheckpointError(
+            f"Expected to write {len(data)} bytes to {path}, but got: {error}. Check that the "
+            "folder exists, is writable and has room."
+        ) from error
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Write a file with mode 0600, whole or not at all.
+
+    Args:
+        path: the file, new or to be replaced; its folder exists.
+        data: its content.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    temporary = path.with_name(f"{path.name}.tmp")
+    descriptor = _open_locked(temporary)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.truncate()
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+            temporary.replace(path)  # while it is locked
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in `folder` durable: renames and new files survive a loss of power."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class FolderLock:
+    """`flock` on a file, held by one process to write or by several to read.
+
+    Threads of one process take turns in either case.
+
+    Args:
+        path: the lock file; created when the lock is first held, and never removed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._mutex = threading.Lock()
+
+    @contextmanager
+    def held(self, *, exclusive: bool) -> Iterator[None]:
+        """Hold the lock during the block.
+
+        Args:
+            exclusive: whether no other process may hold it too.
+
+        Raises:
+            StoreError: if it is not free within `LOCK_SECONDS`.
+            OSError: if the file cannot be opened or locked.
+        """
+        mode = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
+        # Opened anew each time: closing releases it, and nothing is left locked after `close`.
+        with self._mutex, self._path.open("ab") as file:
+            deadline = time.monotonic() + LOCK_SECONDS
+            while not _try_lock(file.fileno(), mode):
+                if time.monotonic() > deadline:
+                    raise StoreError(
+                        f"Expected {self._path} to be free, but another process has been holding "
+                        f"it for {LOCK_SECONDS:g} s. See which one it is, and try again."
+                    )
+                time.sleep(_POLL_SECONDS)
+            yield
+
+
+def _open_locked(path: Path) -> int:
+    """Return the descriptor of a private file that no other process writes to.
+
+    It always has the same name, so what a process that was killed left behind is used again.
+    """
+    while True:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            os.fchmod(descriptor, 0o600)
+            if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
+                return descriptor
+        except FileNotFoundError:
+            pass  # it has just gone
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # another process has put it in its place meanwhile
+
+
+def _try_lock(descriptor: int, mode: int) -> bool:
+    try:
+        fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
