@@ -8,7 +8,7 @@ CODE := protos/disinherit/v1 common client client/agent server server/agents ser
 SERVICES := $(shell grep -l '^service ' protos/disinherit/v1/*.proto)
 PACKAGES := disinherit.common disinherit.client disinherit.server disinherit.deploy disinherit.simulations disinherit.cli
 
-.PHONY: demo fleet-demo chaos floors up down bench performance results test lint types format protos check-protos check clean help
+.PHONY: demo fleet-demo chaos frozen floors up down bench performance results test lint types format protos check-protos check clean help
 
 help: ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ JOBS ?= 2
 test: $(INSTALLED) ## run all tests, and the examples in the documentation of the code
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder \
 		--ignore-glob='*/migrations/env.py' --pyargs tests $(PACKAGES)
+
+frozen: $(INSTALLED) ## compare the demo and the quick suite with the stored figures, bit for bit
+	$(BIN)/python benchmarks/frozen.py
 
 floors: $(INSTALLED) ## run tests on the lowest versions that pyproject.toml allows (PyTorch apart)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/lowest_versions.py
