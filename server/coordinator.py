@@ -24,7 +24,6 @@ from disinherit.common.errors import (
     DisinheritError,
     GraphError,
     InputError,
-    StoreError,
 )
 from disinherit.common.printable import one_line
 from disinherit.server.answers import registered_record, reply_of, unhandled
@@ -107,16 +106,17 @@ class Coordinator:
                 continue
             known = self.store.records(message.id for message in reply.models)
             self.store.record_held(owner, {message.id for message in reply.models})
+            records, refused = [], []
             for message in reply.models:
                 try:
-                    record = registered_record(owner, message, known)
-                    self.store.add_model(record, actor=owner_actor(owner))
-                except InputError as refused:
-                    errors.setdefault(owner, []).append(one_line(str(refused)))
-                except StoreError:
-                    raise
+                    records.append(registered_record(owner, message, known))
                 except Exception as error:  # one owner's answer must not end the others
-                    errors.setdefault(owner, []).append(unhandled(answer, error))
+                    refused.append(error)
+            refused += self.store.add_models(records, actor=owner_actor(owner))
+            for why in refused:
+                expected = isinstance(why, InputError)
+                reason = one_line(str(why)) if expected else unhandled(answer, why)
+                errors.setdefault(owner, []).append(reason)
         return {owner: "; ".join(reasons) for owner, reasons in errors.items()}
 
     def check_held(self, owners: Collection[str]) -> set[str]:

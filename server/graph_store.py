@@ -1,7 +1,10 @@
 """The inheritance graph of a store: versions, and what they were derived from."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
+from sqlalchemy.exc import SQLAlchemyError
+
+from disinherit.common.errors import StoreError
 from disinherit.common.graph import InheritanceGraph
 from disinherit.common.records import Inheritance, ModelRecord
 from disinherit.server.announcements import Announced, put_announced
@@ -21,6 +24,9 @@ from disinherit.server.graph_queries import (
 )
 from disinherit.server.lineage import put_version, register_version, withdraw_version
 from disinherit.v1.graph_pb2 import Graph
+
+_MOST_TOGETHER = 5000
+"""Versions that are added in one transaction; so many take some seconds."""
 
 
 class GraphStore:
@@ -58,6 +64,31 @@ class GraphStore:
         """
         with self._database.writing() as db:
             put_version(db, record, list(parents), actor)
+
+    def add_models(self, records: Sequence[ModelRecord], *, actor: str) -> list[Exception]:
+        """Add versions, or complete their records, in one transaction; each as `add_model` does.
+
+        Very many take several transactions, so that other writers need not wait for all of them.
+
+        Args:
+            records: the versions, in the order in which to add them.
+            actor: who registers them, for the audit log.
+
+        Returns:
+            Why versions were refused, one error for each; the others are stored all the same.
+        """
+        refused: list[Exception] = []
+        for start in range(0, len(records), _MOST_TOGETHER):
+            with self._database.writing() as db:
+                for record in records[start : start + _MOST_TOGETHER]:
+                    try:
+                        with db.begin_nested():
+                            put_version(db, record, [], actor)
+                    except (SQLAlchemyError, StoreError):
+                        raise
+                    except Exception as error:  # one version's failure must not end the others
+                        refused.append(error)
+        return refused
 
     def register(
         self, record: ModelRecord, parents: Iterable[Inheritance], *, actor: str

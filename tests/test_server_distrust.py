@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,17 +20,20 @@ from campaign_fixture import (
 )
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from owner_fixture import LABELS, PointsOwner
+from sqlalchemy import Connection, text
 
 from disinherit.common.dsse import Signer
 from disinherit.common.limits import ANSWER, FISHER
 from disinherit.common.packets import decode_fisher, encode_fisher
 from disinherit.common.printable import one_line
 from disinherit.common.records import Inheritance, InheritanceKind, ModelStatus
-from disinherit.server import outcomes
+from disinherit.server import graph_store, lineage, outcomes
 from disinherit.server.attesting import attest
 from disinherit.server.campaign_states import CampaignEvent, CampaignState
+from disinherit.server.database import Database
 from disinherit.server.rollout import Rollout
 from disinherit.server.store import Task, TaskState, now_us
+from disinherit.server.tables import insert_edges
 from disinherit.server.transport import Answer, Ask
 from disinherit.v1 import unlearning_pb2 as pb
 from disinherit.v1.graph_pb2 import ModelRecord as RecordProto
@@ -494,6 +498,56 @@ def test_one_refused_model_does_not_keep_the_owners_others_out(world: World) -> 
     world.transport.twists["ben", "query.register"] = lying(lie)
     assert world.coordinator.register(["ben"], "head").keys() == {"ben"}
     assert "new" in world.store.graph()
+
+
+@pytest.mark.parametrize(("most", "transactions"), [(5000, 1), (8, 3)])
+def test_an_owners_versions_are_registered_in_one_transaction_unless_very_many(
+    world: World, monkeypatch: pytest.MonkeyPatch, most: int, transactions: int
+) -> None:
+    def many(reply: pb.RegisterReply) -> None:
+        for number in range(20):
+            reply.models.add().CopyFrom(reply.models[1])
+            reply.models[-1].id = f"new{number}"
+            reply.models[-1].ClearField("provenance")
+        reply.models[-1].digest = "no digest"
+
+    writing = Database.writing
+    begun: list[Database] = []
+
+    def counted(database: Database) -> AbstractContextManager[Connection]:
+        begun.append(database)
+        return writing(database)
+
+    monkeypatch.setattr(graph_store, "_MOST_TOGETHER", most)
+    monkeypatch.setattr(Database, "writing", counted)
+    world.transport.twists["ben", "query.register"] = lying(many)
+    errors = world.coordinator.register(NAMES, "head")
+    assert errors.keys() == {"ben"}
+    assert "'no digest'" in errors["ben"]
+    assert len(begun) == len(NAMES) - 1 + transactions
+    assert [f"new{number}" in world.store.graph() for number in range(20)] == [True] * 19 + [False]
+
+
+def test_a_version_that_cannot_be_stored_leaves_nothing_of_it_and_keeps_no_other_out(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def two(reply: pb.RegisterReply) -> None:
+        for name in ("damaged", "sound"):
+            reply.models.add().CopyFrom(reply.models[1])
+            reply.models[-1].id = name
+
+    def fail(db: Connection, edges: list[Inheritance], recorded_by: str) -> None:
+        insert_edges(db, edges, recorded_by)
+        if db.scalar(text("SELECT count(*) FROM model WHERE id = 'damaged'")) and not failed:
+            failed.append(1)
+            raise ArithmeticError
+
+    failed: list[int] = []
+    monkeypatch.setattr(lineage, "insert_edges", fail)
+    world.transport.twists["ben", "query.register"] = lying(two)
+    assert "ArithmeticError" in world.coordinator.register(["ben"], "head")["ben"]
+    assert "damaged" not in world.store.graph()
+    assert "sound" in world.store.graph()
 
 
 def test_a_superseded_version_is_not_called_back_to_life(world: World) -> None:
