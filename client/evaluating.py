@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from disinherit.client.dampening import dampen_model, find_task
 from disinherit.client.failures import explain
-from disinherit.client.memory import ShrinkingBatches
+from disinherit.client.memory import ShrinkingBatches, check_logits
 from disinherit.client.owner import Batches, Owner, load_network
 from disinherit.common.checkpoints import weights_digest
-from disinherit.common.errors import DataError, StoreError
+from disinherit.common.errors import StoreError
 from disinherit.common.inputs import to_device
 from disinherit.common.records import ModelRecord
 from disinherit.common.sample_digests import samples_of
@@ -89,25 +89,6 @@ def confusion_counts(
         return counts.view(classes, classes)
 
     return ShrinkingBatches(batches).run(count)
-
-
-def check_logits(logits: object, targets: Tensor, classes: int) -> None:
-    """Refuse what would be counted in the row of another class."""
-    if not isinstance(logits, Tensor):
-        raise DataError(
-            f"Expected logits [{len(targets)}, {classes}], one per class, but the model returned "
-            f"{type(logits).__name__}; wrap it so that it returns the logits alone."
-        )
-    if logits.shape != (len(targets), classes):
-        raise DataError(
-            f"Expected logits [{len(targets)}, {classes}], one per class, but the model returned "
-            f"{list(logits.shape)}."
-        )
-    low, high = (int(bound) for bound in targets.aminmax())
-    if low < 0 or high >= classes:
-        raise DataError(
-            f"Expected class indices in [0, {classes}), but got {low if low < 0 else high}."
-        )
 
 
 def _try(model_id: str, evaluation: Callable[[], pb.Evaluation]) -> pb.Evaluation:

@@ -80,3 +80,22 @@ class ShrinkingBatches:
                     self._limit,
                     error,
                 )
+
+
+def check_logits(logits: object, targets: Tensor, classes: int) -> None:
+    """Refuse what would be counted in the row of another class."""
+    if not isinstance(logits, Tensor):
+        raise DataError(
+            f"Expected logits [{len(targets)}, {classes}], one per class, but the model returned "
+            f"{type(logits).__name__}; wrap it so that it returns the logits alone."
+        )
+    if logits.shape != (len(targets), classes):
+        raise DataError(
+            f"Expected logits [{len(targets)}, {classes}], one per class, but the model returned "
+            f"{list(logits.shape)}."
+        )
+    low, high = (int(bound) for bound in targets.aminmax())
+    if low < 0 or high >= classes:
+        raise DataError(
+            f"Expected class indices in [0, {classes}), but got {low if low < 0 else high}."
+        )

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from disinherit.client.evaluating import check_logits
-from disinherit.client.memory import ShrinkingBatches
+from disinherit.client.memory import ShrinkingBatches, check_logits
 from disinherit.client.owner import Batches, Owner, load_network
 from disinherit.client.remaining import (
     OnlyClasses,

@@ -16,7 +16,6 @@ from disinherit.common.limits import clipped
 from disinherit.common.printable import one_line
 from disinherit.common.received import received_record
 from disinherit.common.records import ModelRecord
-from disinherit.server.registering import first_word
 from disinherit.server.transport import Answer
 from disinherit.v1 import unlearning_pb2 as pb
 from disinherit.v1.graph_pb2 import ModelRecord as RecordProto
@@ -166,3 +165,24 @@ def checked_evaluation(record: ModelRecord, evaluation: pb.Evaluation) -> pb.Eva
         error = f"Expected confusion counts >= 0 of {record.id}, but got negative ones."
         return pb.Evaluation(model_id=record.id, error=error)
     return evaluation
+
+
+def first_word(present: ModelRecord, record: ModelRecord) -> ModelRecord:
+    """Return a known version as it is registered again: what was said first of it counts.
+
+    How large its Fisher summary is and what it was trained on bound what its owner may send when
+    something is to be forgotten.  They stay as they were said first, until there is another Fisher
+    summary; and one that is not mentioned any more is the one that there was.
+
+    Args:
+        present: the version as it is stored.
+        record: the version as it is registered now.
+    """
+    if record.fisher_digest not in ("", present.fisher_digest):
+        return record
+    return replace(
+        record,
+        fisher_digest=present.fisher_digest,
+        fisher_scale=present.fisher_scale or record.fisher_scale,
+        provenance=record.provenance if present.provenance is None else present.provenance,
+    )

@@ -6,13 +6,13 @@ claim something of another's version, or change what was said of one before a re
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 
 from sqlalchemy import Connection, select
 
 from disinherit.common.errors import GraphError, LabelError
 from disinherit.common.graph_checks import check_edge
 from disinherit.common.records import Inheritance, InheritanceKind, ModelRecord
+from disinherit.server.answers import first_word
 from disinherit.server.tables import MODELS, find_record
 
 _LONGEST = 128
@@ -60,27 +60,6 @@ def check_name_space(db: Connection, record: ModelRecord) -> None:
             f"Expected an id that is named after a model of owner {record.owner!r}, but got "
             f"{record.id!r}: what stands before '~' is the model that unlearning made it of."
         )
-
-
-def first_word(present: ModelRecord, record: ModelRecord) -> ModelRecord:
-    """Return a known version as it is registered again: what was said first of it counts.
-
-    How large its Fisher summary is and what it was trained on bound what its owner may send when
-    something is to be forgotten.  They stay as they were said first, until there is another Fisher
-    summary; and one that is not mentioned any more is the one that there was.
-
-    Args:
-        present: the version as it is stored.
-        record: the version as it is registered now.
-    """
-    if record.fisher_digest not in ("", present.fisher_digest):
-        return record
-    return replace(
-        record,
-        fisher_digest=present.fisher_digest,
-        fisher_scale=present.fisher_scale or record.fisher_scale,
-        provenance=record.provenance if present.provenance is None else present.provenance,
-    )
 
 
 def check_first_word(present: ModelRecord, record: ModelRecord) -> ModelRecord:

@@ -12,8 +12,8 @@ from disinherit.simulations.backdoors import triggered
 from disinherit.simulations.case_store import Trained
 from disinherit.simulations.forgetting import Forgetting
 from disinherit.simulations.inheriting import Weights, classes_of
-from disinherit.simulations.owners import SharedData, owner_name, share_out
 from disinherit.simulations.replaying import start_of
+from disinherit.simulations.shares import SharedData, owner_name, share_out
 from disinherit.simulations.subjects import (
     BY_CLASS,
     Case,

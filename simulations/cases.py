@@ -30,9 +30,9 @@ from disinherit.simulations.fleet import Fleet
 from disinherit.simulations.forgetting import Forgetting, SampleRequest
 from disinherit.simulations.label_spaces import label_spaces
 from disinherit.simulations.memorised import least_predictable
-from disinherit.simulations.owners import SharedData, check_shares, share_out
 from disinherit.simulations.replaying import replay
 from disinherit.simulations.settings import Settings, check_forget
+from disinherit.simulations.shares import SharedData, check_shares, share_out
 from disinherit.simulations.splits import seeded_generator
 from disinherit.simulations.subjects import BY_CLASS, Case, Granularity
 from disinherit.simulations.topology import Topology

@@ -23,12 +23,10 @@ from disinherit.common.devices import pick_device
 from disinherit.common.errors import CampaignError, InputError
 from disinherit.common.extras import how_to_install
 from disinherit.simulations.ray_start import start_ray
+from disinherit.simulations.settings import OWNER_THREADS
 
 R = TypeVar("R")
 
-OWNER_THREADS = 1
-"""Threads an owner computes with: more would split sums in other ways on another machine, and the
-same settings would no longer give the same digests."""
 
 _ENVIRONMENT = {
     "FLWR_TELEMETRY_ENABLED": "0",

@@ -13,9 +13,9 @@ from disinherit.server.flower_owners import SaidOwners
 from disinherit.server.store import now_us
 from disinherit.simulations.forgetting import Forgetting
 from disinherit.simulations.inheriting import Weights
-from disinherit.simulations.owners import owner_name
 from disinherit.simulations.replaying import fit_of, start_of, untrained
 from disinherit.simulations.settings import Settings
+from disinherit.simulations.shares import owner_name
 from disinherit.simulations.topology import Derivation
 from disinherit.simulations.training import Fitted
 

@@ -18,9 +18,9 @@ from disinherit.simulations.engine import simulate
 from disinherit.simulations.fleet import Fleet
 from disinherit.simulations.forgetting import Forgetting
 from disinherit.simulations.label_spaces import label_spaces
-from disinherit.simulations.owners import owner_name, share_out
 from disinherit.simulations.run_folder import DATABASE, prepare_folder
 from disinherit.simulations.settings import Settings
+from disinherit.simulations.shares import owner_name, share_out
 from disinherit.simulations.training import build_simulation_app
 
 _START = "start"

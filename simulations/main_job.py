@@ -28,12 +28,12 @@ from disinherit.simulations.fleet import Fleet
 from disinherit.simulations.forgetting import Forgetting
 from disinherit.simulations.inheriting import classes_of
 from disinherit.simulations.label_spaces import label_spaces
-from disinherit.simulations.owners import SharedData, check_shares, share_out
 from disinherit.simulations.repeating import repeat
 from disinherit.simulations.report import Confusions, Measured, build_report
 from disinherit.simulations.report_schema import Report
 from disinherit.simulations.run_folder import DATABASE, prepare_folder, save_report
 from disinherit.simulations.settings import Settings, check_forget
+from disinherit.simulations.shares import SharedData, check_shares, share_out
 from disinherit.simulations.topology import Topology
 from disinherit.simulations.training import build_simulation_app, confusion
 from disinherit.v1 import unlearning_pb2 as pb

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from disinherit.common.devices import pick_device
-from disinherit.simulations.engine import OWNER_THREADS
-from disinherit.simulations.owners import SharedData, TensorBatches
-from disinherit.simulations.settings import Settings
+from disinherit.simulations.settings import OWNER_THREADS, Settings
+from disinherit.simulations.shares import SharedData, TensorBatches
 from disinherit.simulations.splits import seeded_generator
 from disinherit.simulations.training import train
 

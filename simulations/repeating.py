@@ -9,10 +9,11 @@ from disinherit.common.errors import CheckpointError
 from disinherit.server.coordinator import Coordinator
 from disinherit.server.store import CoordinatorStore
 from disinherit.simulations.direct import DirectTransport
-from disinherit.simulations.owners import SimulatedOwner, owner_name
+from disinherit.simulations.owners import SimulatedOwner
 from disinherit.simulations.report_schema import Report
 from disinherit.simulations.run_folder import copy_database, load_report
 from disinherit.simulations.settings import Settings
+from disinherit.simulations.shares import owner_name
 from disinherit.v1 import unlearning_pb2 as pb
 
 

@@ -10,11 +10,11 @@ from dataclasses import replace
 import torch
 
 from disinherit.common.devices import pick_device
-from disinherit.simulations.engine import OWNER_THREADS
 from disinherit.simulations.forgetting import Forgetting
 from disinherit.simulations.inheriting import Weights, starting_weights
 from disinherit.simulations.networks import Classifier
-from disinherit.simulations.owners import SharedData, share_out
+from disinherit.simulations.settings import OWNER_THREADS
+from disinherit.simulations.shares import SharedData, share_out
 from disinherit.simulations.topology import Derivation
 from disinherit.simulations.training import Fit, fit_weights
 

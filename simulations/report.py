@@ -16,9 +16,7 @@ from disinherit.common.graph_labels import class_indices
 from disinherit.server.coordinator import CampaignResult
 from disinherit.server.planning import Plan
 from disinherit.simulations.accuracy import evaluation
-from disinherit.simulations.engine import OWNER_THREADS
 from disinherit.simulations.label_spaces import label_spaces
-from disinherit.simulations.owners import SharedData
 from disinherit.simulations.report_models import known_labels, model_report, outcome_of
 from disinherit.simulations.report_schema import (
     Campaign,
@@ -29,7 +27,8 @@ from disinherit.simulations.report_schema import (
     Split,
 )
 from disinherit.simulations.report_schema import Graph as GraphReport
-from disinherit.simulations.settings import Settings
+from disinherit.simulations.settings import OWNER_THREADS, Settings
+from disinherit.simulations.shares import SharedData
 from disinherit.simulations.splits import SplitName
 
 Confusions = dict[str, list[list[int]]]

@@ -285,3 +285,8 @@ def check_forget(forget: Mapping[str, Sequence[str]], dataset: Dataset, topology
                 f"Expected something to be left to train model {model!r} on, but all of its "
                 f"{', '.join(held)} is to be forgotten."
             )
+
+
+OWNER_THREADS = 1
+"""Threads an owner computes with: more would split sums in other ways on another machine, and the
+same settings would no longer give the same digests."""

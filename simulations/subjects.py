@@ -18,7 +18,7 @@ from disinherit.common.errors import DataError, GraphError
 from disinherit.common.heads import Head, find_head
 from disinherit.common.inputs import first_inputs
 from disinherit.simulations.networks import NetworkSpec
-from disinherit.simulations.owners import TensorBatches
+from disinherit.simulations.shares import TensorBatches
 
 Weights = dict[str, Tensor]
 

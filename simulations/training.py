@@ -27,13 +27,9 @@ from disinherit.common.records import ModelRecord, Provenance
 from disinherit.common.scope import architecture_fingerprint
 from disinherit.simulations.inheriting import Weights
 from disinherit.simulations.networks import Classifier
-from disinherit.simulations.owners import (
-    SharedData,
-    SimulatedOwner,
-    TensorBatches,
-    owner_name,
-)
+from disinherit.simulations.owners import SimulatedOwner
 from disinherit.simulations.settings import Settings
+from disinherit.simulations.shares import SharedData, TensorBatches, owner_name
 from disinherit.simulations.topology import Layers, model_seed
 from disinherit.v1.graph_pb2 import ModelRecord as RecordProto
 

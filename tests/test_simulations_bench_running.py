@@ -12,7 +12,7 @@ from disinherit.simulations import cases
 from disinherit.simulations.bench.records import read_run
 from disinherit.simulations.bench.running import run_suite
 from disinherit.simulations.bench.suites import Suite, load_suite
-from disinherit.simulations.engine import OWNER_THREADS
+from disinherit.simulations.settings import OWNER_THREADS
 
 SUITE = """
 seeds = [0]

@@ -15,11 +15,10 @@ from disinherit.common.checkpoints import weights_digest
 from disinherit.common.errors import CampaignError, CheckpointError, DataError, InputError
 from disinherit.simulations import cases, replaying
 from disinherit.simulations.cases import CaseSpec, build_cases, forgetting_of, open_case
-from disinherit.simulations.engine import OWNER_THREADS
 from disinherit.simulations.methods.head_reset import HeadReset
-from disinherit.simulations.owners import share_out
 from disinherit.simulations.scenarios import load_scenario, topology_from_dict
-from disinherit.simulations.settings import Settings
+from disinherit.simulations.settings import OWNER_THREADS, Settings
+from disinherit.simulations.shares import share_out
 from disinherit.simulations.subjects import Case, Weights
 
 FEDERATED = Settings("digits", {}, network="mlp", clients=3, limit=40, epochs=2, learning_rate=5e-3)

@@ -30,7 +30,7 @@ from disinherit.simulations.main_job import run_scenario
 from disinherit.simulations.report_check import check_report
 from disinherit.simulations.report_schema import ModelReport, Report
 from disinherit.simulations.scenarios import load_scenario
-from disinherit.simulations.settings import Settings
+from disinherit.simulations.settings import OWNER_THREADS, Settings
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -286,7 +286,7 @@ def test_the_main_job_on_the_real_engine(
 
     direct_grid.install(monkeypatch)
     before_threads = torch.get_num_threads()
-    torch.set_num_threads(engine.OWNER_THREADS)
+    torch.set_num_threads(OWNER_THREADS)
     try:
         direct = run_scenario(SMALL, tmp_path / "direct")
     finally:

@@ -9,14 +9,9 @@ from torch import Tensor
 
 from disinherit.common.errors import DataError
 from disinherit.common.records import ModelRecord, Provenance
-from disinherit.simulations.owners import (
-    SharedData,
-    SimulatedOwner,
-    check_shares,
-    owner_name,
-    share_out,
-)
+from disinherit.simulations.owners import SimulatedOwner
 from disinherit.simulations.settings import Settings
+from disinherit.simulations.shares import SharedData, check_shares, owner_name, share_out
 
 DIGITS = Settings("digits", {"r1": ("3",)}, network="mlp", clients=3, limit=20)
 

@@ -13,13 +13,13 @@ from disinherit.server.planning import plan
 from disinherit.server.tasks import Task, TaskState
 from disinherit.simulations.datasets import Dataset
 from disinherit.simulations.label_spaces import LabelSpaces
-from disinherit.simulations.owners import SharedData
 from disinherit.simulations.report import Measured, build_report
 from disinherit.simulations.report_check import check_report
 from disinherit.simulations.report_models import known_labels
 from disinherit.simulations.report_schema import Report
 from disinherit.simulations.scenarios import FEDERATED
 from disinherit.simulations.settings import Settings
+from disinherit.simulations.shares import SharedData
 from disinherit.simulations.splits import Splits
 from disinherit.simulations.topology import Derivation, Topology
 from disinherit.v1 import graph_pb2

@@ -16,8 +16,9 @@ from disinherit.common.checkpoints import weights_digest
 from disinherit.common.errors import CampaignError, DataError, StoreError
 from disinherit.server.flower_exchange import exchange
 from disinherit.simulations.inheriting import average
-from disinherit.simulations.owners import SimulatedOwner, TensorBatches
+from disinherit.simulations.owners import SimulatedOwner
 from disinherit.simulations.settings import Settings
+from disinherit.simulations.shares import TensorBatches
 from disinherit.simulations.training import (
     Fit,
     Fitted,

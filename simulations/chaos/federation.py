@@ -22,11 +22,12 @@ from disinherit.simulations.direct import DirectTransport
 from disinherit.simulations.forgetting import Forgetting
 from disinherit.simulations.inheriting import Weights
 from disinherit.simulations.label_spaces import label_spaces
-from disinherit.simulations.owners import SimulatedOwner, owner_name, share_out
+from disinherit.simulations.owners import SimulatedOwner
 from disinherit.simulations.replaying import fit_of, start_of
 from disinherit.simulations.run_folder import DATABASE, prepare_folder
 from disinherit.simulations.run_store import copy_run, open_store
 from disinherit.simulations.settings import MethodSettings, Settings
+from disinherit.simulations.shares import owner_name, share_out
 from disinherit.simulations.training import fit_model
 from disinherit.v1 import unlearning_pb2 as pb
 
