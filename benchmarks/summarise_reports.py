@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-Report = Mapping[str, Any]
+RunReport = Mapping[str, Any]
 
 STATES = ("before", "after", "retrained", "published")
 ACCURACIES = ("forget_accuracy", "retain_accuracy")
@@ -38,19 +38,19 @@ def main() -> None:
     if arguments.reduce:
         print(json.dumps([reduced(report) for report in reports], indent=1))
         return
-    groups: dict[str, list[Report]] = {}
+    groups: dict[str, list[RunReport]] = {}
     for report in reports:
         groups.setdefault(title(report), []).append(report)
     print("\n\n".join([*(accuracies(name, runs) for name, runs in groups.items()), times(groups)]))
 
 
-def read(paths: Iterable[Path]) -> Iterable[Report]:
+def read(paths: Iterable[Path]) -> Iterable[RunReport]:
     for path in paths:
         content = json.loads(path.read_text())
         yield from content if isinstance(content, list) else [content]
 
 
-def reduced(report: Report) -> Report:
+def reduced(report: RunReport) -> RunReport:
     """Keep what determines a run, its accuracies and its times."""
     models = []
     for model in report["models"]:
@@ -66,7 +66,7 @@ def reduced(report: Report) -> Report:
     }
 
 
-def title(report: Report) -> str:
+def title(report: RunReport) -> str:
     """Name what runs that differ only in their seed have in common."""
     roots = "; ".join(
         f"{', '.join(r['classes'])} at {r['model']}" for r in report["request"]["roots"]
@@ -74,7 +74,7 @@ def title(report: Report) -> str:
     return f"{report['scenario']['dataset']}, forget {roots}"
 
 
-def accuracies(name: str, runs: Sequence[Report]) -> str:
+def accuracies(name: str, runs: Sequence[RunReport]) -> str:
     """Return the accuracies of the affected models, in percent: means over the runs."""
     affected = [m["id"] for m in runs[0]["models"] if m["role"] != "untouched"]
     states = [s for s in STATES if all(model(run, m)[s] for run in runs for m in affected)]
@@ -96,7 +96,7 @@ def accuracies(name: str, runs: Sequence[Report]) -> str:
     )
 
 
-def times(groups: Mapping[str, Sequence[Report]]) -> str:
+def times(groups: Mapping[str, Sequence[RunReport]]) -> str:
     """Return the seconds of every stage: means over the runs."""
     rows = [
         [name, *(f"{mean(run['timing'][stage] for run in runs):.3f}" for stage in STAGES)]
@@ -105,7 +105,7 @@ def times(groups: Mapping[str, Sequence[Report]]) -> str:
     return "**Seconds**\n\n" + table(["request", *STAGES.values()], rows)
 
 
-def model(run: Report, id: str) -> Mapping[str, Any]:
+def model(run: RunReport, id: str) -> Mapping[str, Any]:
     return next(m for m in run["models"] if m["id"] == id)
 
 

@@ -14,8 +14,8 @@ from measuring import Claim, Figures, Times, arguments, report, side_by_side
 from torch import Tensor, nn
 
 from disinherit.client.features import CachedLogits
-from disinherit.client.tuning import ALPHAS, GAUGES, LAMBDAS, Pinned, tune
-from disinherit.common.fiun import Sweep, unlearn_parameters
+from disinherit.client.tuning import ALPHAS, GAUGES, LAMBDAS, FixedStrength, tune
+from disinherit.common.fiun import StrengthGrid, unlearn_parameters
 
 HEAD = ("head.weight", "head.bias")
 ROWS = (("cnn", "head", 1024), ("cnn", "head", 128), ("transformer", "head", 512))
@@ -87,8 +87,8 @@ class Case:
 
     def tuning(self, logits: CachedLogits | None = None) -> None:
         """Choose a strength."""
-        sweep = Sweep(self._parameters, *self._fishers, **self._rule)
-        tune(sweep, logits or self.logits(), [self._forgotten], Pinned())
+        sweep = StrengthGrid(self._parameters, *self._fishers, **self._rule)
+        tune(sweep, logits or self.logits(), [self._forgotten], FixedStrength())
 
     def one_by_one(self) -> None:
         """Try one strength after the other."""

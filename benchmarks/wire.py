@@ -26,7 +26,7 @@ from torch import Tensor
 
 from disinherit.client.agent import AgentConfig, enrol
 from disinherit.client.agent.link import Link
-from disinherit.client.agent.runner import Answer
+from disinherit.client.agent.runner import TaskAnswer
 from disinherit.common.encodings import Encoding
 from disinherit.common.fisher import fisher_diagonal
 from disinherit.common.fisher_codes import decode_values, encode_values
@@ -218,7 +218,7 @@ def _agent(config: AgentConfig, token: str) -> Iterator[None]:
         for fisher in pb.UnlearnTask.FromString(task.task).fishers:
             for _ in link.fetch(fisher.digest, 0):
                 pass
-        link.answer(Answer(task.task_id, pb.UnlearnReply().SerializeToString()))
+        link.answer(TaskAnswer(task.task_id, pb.UnlearnReply().SerializeToString()))
 
     def submit(task: agents_pb2.AgentTask) -> None:
         threading.Thread(target=partial(work, task), daemon=True).start()

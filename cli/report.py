@@ -10,7 +10,7 @@ from disinherit.common.errors import DataError
 from disinherit.common.parsing import load_json
 
 if TYPE_CHECKING:
-    from disinherit.simulations.report_schema import Report
+    from disinherit.simulations.report_schema import RunReport
 
 EXAMPLES = "Example: disinherit report runs/demo --format json"
 
@@ -38,7 +38,7 @@ def report(
     return 0
 
 
-def read_report(folder: Path) -> "Report":
+def read_report(folder: Path) -> "RunReport":
     """Return the report of a run.
 
     Raises:

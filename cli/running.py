@@ -4,7 +4,7 @@ from pathlib import Path
 
 from disinherit.cli.output import Format, print_json, print_rich, progress
 from disinherit.simulations.main_job import run_scenario
-from disinherit.simulations.report_schema import Report
+from disinherit.simulations.report_schema import RunReport
 from disinherit.simulations.report_table import render_tables
 from disinherit.simulations.settings import Settings
 
@@ -29,7 +29,7 @@ def run_and_show(settings: Settings, out: Path, form: Format) -> int:
     return 0 if report["campaign"]["outcome"] in ("complete", "unchanged") else 1
 
 
-def _closing(report: Report, out: Path) -> list[str]:
+def _closing(report: RunReport, out: Path) -> list[str]:
     lines = []
     repeat = report["repeat"]
     if report["campaign"]["outcome"] == "unchanged" and repeat is not None:

@@ -10,20 +10,20 @@ from disinherit.client.comparing import Comparison, Own, own_fisher, read_inheri
 from disinherit.client.heads import find_structure
 from disinherit.client.owner import Owner
 from disinherit.client.structure import Structure
-from disinherit.client.tuning import Pinned, Strength, default_strength
+from disinherit.client.tuning import DampeningStrength, FixedStrength, default_strength
 from disinherit.common.errors import FisherError, ScopeError
 from disinherit.common.fisher import ClassFishers
 from disinherit.common.fiun import rows_end_at_bottom
 from disinherit.common.graph_labels import class_indices
 from disinherit.common.heads import Head
-from disinherit.common.packets import Decoded, align, decode
+from disinherit.common.packets import PackedFisher, align, decode
 from disinherit.common.records import ModelRecord
 from disinherit.common.scope import is_head_scope, resolve_scope
 from disinherit.v1 import unlearning_pb2 as pb
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Aim:
+class DampeningProblem:
     """What to dampen, where and how.
 
     Attributes:
@@ -59,7 +59,7 @@ class Aim:
     rows: tuple[int, ...] | None
     only_rows: bool
     taken_out: bool
-    pinned: Pinned
+    pinned: FixedStrength
     merge: str
     kind: str
     least: float
@@ -199,7 +199,7 @@ class Aim:
             fishers, record.labels, self.forgotten, self.names, self.merge, self._own_rows
         )
 
-    def report(self, strength: Strength, result: pb.ModelResult) -> None:
+    def report(self, strength: DampeningStrength, result: pb.ModelResult) -> None:
         """Write alpha, lambda and gauge into a result, unless they played no part."""
         if self.dampens:
             result.alpha, result.lam, result.gauge = strength.alpha, strength.lam, strength.gauge
@@ -211,14 +211,14 @@ class Aim:
         }
 
 
-def take_aim(
+def resolve_problem(
     owner: Owner,
     record: ModelRecord,
     network: nn.Module,
     packet: pb.FisherPacket,
     method: pb.Method,
     alike: pb.FisherPacket | None = None,
-) -> Aim:
+) -> DampeningProblem:
     """Work out what a request means for a model.
 
     Args:
@@ -262,7 +262,7 @@ def take_aim(
     for name, parameter in network.named_parameters(remove_duplicate=False):
         aliases.setdefault(first[id(parameter)], []).append(name)
     origins = {entry.model_id for entry in owner.store.made_by(record.id)}
-    return Aim(
+    return DampeningProblem(
         names=names,
         aliases=aliases,
         out_of_scope=out_of_scope,
@@ -278,7 +278,7 @@ def take_aim(
         rows=rows,
         only_rows=only_rows,
         taken_out=rows_end_at_bottom(names, heads, rows),
-        pinned=Pinned(
+        pinned=FixedStrength(
             method.alpha if method.HasField("alpha") else None,
             method.lam if method.HasField("lam") else None,
             (method.gauge if method.HasField("gauge") else None) if gauge_free else 0.0,
@@ -299,8 +299,8 @@ def take_aim(
 
 
 def _with_verified_head(
-    record: ModelRecord, fisher: Decoded, structure: Structure, scope: str
-) -> Decoded:
+    record: ModelRecord, fisher: PackedFisher, structure: Structure, scope: str
+) -> PackedFisher:
     """Return what a packet holds, with the head it names only if that is the model's own, too.
 
     A layer of that name may be any other one in this model: then no row of it is a class.

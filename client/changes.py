@@ -13,7 +13,7 @@ from disinherit.common.records import ModelRecord
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Origin:
+class Snapshot:
     """A version in which nothing was unlearned yet; of its weights only some are read.
 
     Attributes:
@@ -44,8 +44,8 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Change:
-    """What `ModelStore.apply_changes` is to record of one version: an `Application` in brief.
+class Update:
+    """What `ModelStore.apply_changes` is to record of one version: a `Commit` in brief.
 
     Attributes:
         request_id: the request it was done for.
@@ -59,7 +59,7 @@ class Change:
     """
 
     request_id: str
-    origin: Origin
+    origin: Snapshot
     successor: ModelRecord
     changed: Mapping[str, Tensor]
     cleared: tuple[int, ...]

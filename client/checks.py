@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from disinherit.client.ledger import Application, Destruction, LedgerEntry, RollBack
+from disinherit.client.ledger import Commit, Destruction, LedgerEntry, RollBack
 from disinherit.common.checkpoints import weights_digest
 from disinherit.common.errors import FisherError, StoreError
 from disinherit.common.fisher import ClassFishers
@@ -47,7 +47,7 @@ def check_same_weights(record: ModelRecord, stored: ModelRecord) -> None:
         )
 
 
-def check_successor(owner: str, application: Application) -> None:
+def check_successor(owner: str, application: Commit) -> None:
     """Refuse a successor that is not a version of its own, yet to be completed.
 
     Args:
@@ -69,7 +69,7 @@ def check_successor(owner: str, application: Application) -> None:
         raise StoreError(f"Expected a new id for the successor of {successor.id!r}.")
 
 
-def check_taken_over(application: Application, stored: ModelRecord) -> None:
+def check_taken_over(application: Commit, stored: ModelRecord) -> None:
     """Refuse a version that is there already as the successor, unless it is the very same.
 
     Raises:
@@ -83,9 +83,7 @@ def check_taken_over(application: Application, stored: ModelRecord) -> None:
         )
 
 
-def check_applicable(
-    application: Application, model: ModelRecord, entry: LedgerEntry | None
-) -> None:
+def check_applicable(application: Commit, model: ModelRecord, entry: LedgerEntry | None) -> None:
     """Refuse to record what was made of weights that are no longer the current ones.
 
     Args:

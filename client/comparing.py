@@ -15,7 +15,7 @@ from torch import Tensor
 from disinherit.common.fisher import ClassFishers
 from disinherit.common.inheritance import inheritance_score
 from disinherit.common.merging import MergeRule, merge_fishers
-from disinherit.common.packets import Decoded, align
+from disinherit.common.packets import PackedFisher, align
 from disinherit.common.scaling import relative_scale
 
 
@@ -39,7 +39,7 @@ class Inherited:
 
 
 def read_inherited(
-    fisher: Decoded, labels: Sequence[str], names: Sequence[str], device: torch.device
+    fisher: PackedFisher, labels: Sequence[str], names: Sequence[str], device: torch.device
 ) -> Inherited:
     """Return what a packet holds, placed by class name.
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from disinherit.client.aim import take_aim
+from disinherit.client.aim import resolve_problem
 from disinherit.client.features import CachedLogits
 from disinherit.client.owner import Batches, Owner, load_network
 from disinherit.client.remaining import (
@@ -18,10 +18,10 @@ from disinherit.client.remaining import (
 )
 from disinherit.client.repairing import repair, repair_seed
 from disinherit.client.samples import resolve_samples
-from disinherit.client.summaries import Summary, class_fishers, fisher_summary, whole_fishers
+from disinherit.client.summaries import FisherSummary, class_fishers, fisher_summary, whole_fishers
 from disinherit.client.tuning import tune
 from disinherit.common.errors import FisherError, StoreError
-from disinherit.common.fiun import Sweep, clear_rows, unlearn_parameters
+from disinherit.common.fiun import StrengthGrid, clear_rows, unlearn_parameters
 from disinherit.common.records import ModelRecord
 from disinherit.common.sample_digests import SampleDigests
 from disinherit.common.scaling import scaled
@@ -41,7 +41,7 @@ class DampenedModel:
 
     result: pb.ModelResult
     weights: dict[str, Tensor]
-    summary: Summary
+    summary: FisherSummary
 
 
 class FoundTask(NamedTuple):
@@ -119,8 +119,8 @@ def dampen_model(
     started = time.perf_counter()
     stored = owner.store.weights(record.id)
     network = load_network(owner, record, stored)
-    aim = take_aim(owner, record, network, packet, method, alike)
-    parameters = {name: stored[name].to(owner.device) for name in aim.names}
+    problem = resolve_problem(owner, record, network, packet, method, alike)
+    parameters = {name: stored[name].to(owner.device) for name in problem.names}
     load_seconds = time.perf_counter() - started
 
     started = time.perf_counter()
@@ -129,57 +129,59 @@ def dampen_model(
         _, retain = split_training_data(owner, record, resolve_samples(owner, record, samples))
         # What was sent is of the root's weights.  A version that unlearning made of it is compared
         # there: what an earlier request did to the weights says nothing of these samples.
-        there = _network_of_root(owner, record, network, aim.sources, line)
-        fishers = class_fishers(owner, record, there, aim.names, retain)
-        summary = Summary(fishers, method.scope)
+        there = _network_of_root(owner, record, network, problem.sources, line)
+        fishers = class_fishers(owner, record, there, problem.names, retain)
+        summary = FisherSummary(fishers, method.scope)
         everything = training_data(owner, record) if method.reference == "all" else None
         if everything is not None:
-            fishers = class_fishers(owner, record, there, aim.names, everything)
+            fishers = class_fishers(owner, record, there, problem.names, everything)
     else:
-        summary = fisher_summary(owner, record, network, aim.names, method.scope)
+        summary = fisher_summary(owner, record, network, problem.names, method.scope)
         fishers = summary.fishers
-        if aim.whole_rows:
-            fishers = whole_fishers(owner, record, network, aim.names, fishers, aim.forgotten)
-    reference = aim.reference(record, fishers, parameters)
-    own = aim.own(record, fishers)
-    inheritance = aim.inheritance(record, own)
-    scale = aim.scale(line, own, reference, tuned=True)
+        if problem.whole_rows:
+            fishers = whole_fishers(
+                owner, record, network, problem.names, fishers, problem.forgotten
+            )
+    reference = problem.reference(record, fishers, parameters)
+    own = problem.own(record, fishers)
+    inheritance = problem.inheritance(record, own)
+    scale = problem.scale(line, own, reference, tuned=True)
     fisher_seconds = time.perf_counter() - started
 
     started = time.perf_counter()
     tuned = None
-    batches = tuning_data(owner, record, keep=aim.forgotten) if aim.tunable else None
+    batches = tuning_data(owner, record, keep=problem.forgotten) if problem.tunable else None
     if batches is not None:
-        logits = CachedLogits(network, batches, frozenset(aim.names), owner.device)
-        sweep = Sweep(
+        logits = CachedLogits(network, batches, frozenset(problem.names), owner.device)
+        sweep = StrengthGrid(
             parameters,
-            aim.forget,
+            problem.forget,
             scaled(reference, scale),
             exponent=method.exponent,
             bound=method.bound,
-            heads=aim.heads,
-            forgotten_rows=aim.rows,
+            heads=problem.heads,
+            forgotten_rows=problem.rows,
         )
-        tuned = tune(sweep, logits, aim.forgotten, aim.pinned, rows_out=aim.taken_out)
+        tuned = tune(sweep, logits, problem.forgotten, problem.pinned, rows_out=problem.taken_out)
     if tuned is None:
-        scale = aim.scale(line, own, reference)
+        scale = problem.scale(line, own, reference)
     reference = scaled(reference, scale)
-    strength = tuned or aim.pinned.default()
+    strength = tuned or problem.pinned.default()
     tune_seconds = time.perf_counter() - started
 
     started = time.perf_counter()
     cleared = cleared_classes(owner, record)
     outcome = unlearn_parameters(
         parameters,
-        aim.forget,
+        problem.forget,
         reference,
         alpha=strength.alpha,
         lam=strength.lam,
         exponent=method.exponent,
         bound=method.bound,
         gauge=strength.gauge,
-        heads=aim.heads,
-        forgotten_rows=aim.rows,
+        heads=problem.heads,
+        forgotten_rows=problem.rows,
         cleared_rows=cleared,
         in_place=True,  # the stored weights are not needed as they were
     )
@@ -191,12 +193,12 @@ def dampen_model(
             pb.Selection(parameter=name, rows=rows.tolist(), total=parameters[name].numel())
             for name, rows in outcome.selected.items()
         ],
-        out_of_scope=aim.out_of_scope,
-        not_covered=aim.not_covered,
+        out_of_scope=problem.out_of_scope,
+        not_covered=problem.not_covered,
         inheritance=inheritance,
         scale=scale,
     )
-    aim.report(strength, result)
+    problem.report(strength, result)
     changed = outcome.parameters
     if method.repair_steps and outcome.selected_count:
         kept = _kept(owner, record, samples)
@@ -206,17 +208,17 @@ def dampen_model(
                 network,
                 changed,
                 kept,
-                aim.forgotten,
+                problem.forgotten,
                 steps=method.repair_steps,
                 seed=repair_seed(request_id, record.id),
                 device=owner.device,
             )
             # Training on what is kept has moved what they lie below.
-            gone = [*(aim.rows or () if aim.taken_out else ()), *cleared]
-            clear_rows(changed, aim.heads, gone)
+            gone = [*(problem.rows or () if problem.taken_out else ()), *cleared]
+            clear_rows(changed, problem.heads, gone)
     weights = dict(stored)
     if outcome.selected_count:
-        weights |= aim.under_all_names(changed)
+        weights |= problem.under_all_names(changed)
     result.fisher_seconds = fisher_seconds
     result.tune_seconds = tune_seconds
     result.apply_seconds = load_seconds + time.perf_counter() - started

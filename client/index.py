@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from disinherit.client.ledger import Destruction, Forgotten, LedgerEntry, RollBack
-from disinherit.client.parts import Part
+from disinherit.client.parts import Delta
 from disinherit.client.structure import Structure
 from disinherit.common.errors import StoreError
 from disinherit.common.records import ModelRecord, ModelStatus, Provenance
@@ -324,7 +324,7 @@ class Index:
         )
         return self._db.execute(query, (digest, digest)).fetchone() is not None
 
-    def part(self, digest: str) -> Part | None:
+    def part(self, digest: str) -> Delta | None:
         """Return what an object is made of, or `None` if it is written out."""
         row = self._db.execute(
             "SELECT base, pack, place, cleared FROM parts WHERE digest = ?", (digest,)
@@ -332,17 +332,17 @@ class Index:
         if row is None:
             return None
         base, pack, place, cleared = row
-        return Part(digest, base, pack, place, tuple(json.loads(cleared)))
+        return Delta(digest, base, pack, place, tuple(json.loads(cleared)))
 
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[Delta]:
         """Return what all objects that are not written out are made of."""
         rows = self._db.execute("SELECT digest, base, pack, place, cleared FROM parts").fetchall()
         return [
-            Part(digest, base, pack, place, tuple(json.loads(cleared)))
+            Delta(digest, base, pack, place, tuple(json.loads(cleared)))
             for digest, base, pack, place, cleared in rows
         ]
 
-    def add_part(self, part: Part) -> None:
+    def add_part(self, part: Delta) -> None:
         """Note what an object is made of."""
         values = (part.digest, part.base, part.pack, part.place, json.dumps(part.cleared))
         self._db.execute("INSERT INTO parts VALUES (?, ?, ?, ?, ?)", values)

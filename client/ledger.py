@@ -49,7 +49,7 @@ class Forgotten:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Application:
+class Commit:
     """What `ModelStore.apply` is to record.
 
     Attributes:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from disinherit.client.parts import Part
+from disinherit.client.parts import Delta
 from disinherit.common.checkpoints import (
     Manifest,
     load_checkpoint,
@@ -47,7 +47,7 @@ class Scope:
 class Objects:
     """Content-addressed safetensors files in one folder.
 
-    An object that is described by a `Part` has no file of its own.
+    An object that is described by a `Delta` has no file of its own.
 
     Args:
         folder: the folder; it exists.
@@ -77,7 +77,7 @@ class Objects:
         self.put(digest, stacked)
         return digest
 
-    def get(self, digest: str, what: str, part: Part | None = None) -> dict[str, Tensor]:
+    def get(self, digest: str, what: str, part: Delta | None = None) -> dict[str, Tensor]:
         """Return the tensors with this digest, on the CPU.
 
         Args:
@@ -100,7 +100,7 @@ class Objects:
             raise CheckpointError(f"Cannot load the {what}. {error}") from error
         return tensors
 
-    def scope(self, digest: str, names: Collection[str], part: Part | None = None) -> Scope:
+    def scope(self, digest: str, names: Collection[str], part: Delta | None = None) -> Scope:
         """Return some of the tensors with this digest.
 
         Only what is returned is read, and compared with the digest.
@@ -131,7 +131,7 @@ class Objects:
         self.put(digest, _tensors(fishers))
         return digest
 
-    def get_fishers(self, digest: str, what: str, part: Part | None = None) -> ClassFishers:
+    def get_fishers(self, digest: str, what: str, part: Delta | None = None) -> ClassFishers:
         """Return the per-class Fisher sums with this digest, on the CPU.
 
         Args:
@@ -156,7 +156,7 @@ class Objects:
             if ours and path.name not in kept:
                 path.unlink()
 
-    def _changed(self, part: Part) -> dict[str, Tensor]:
+    def _changed(self, part: Delta) -> dict[str, Tensor]:
         if not part.pack:
             return {}
         with TensorFile(self._path(part.pack)) as file:
@@ -206,7 +206,7 @@ def _fishers(tensors: Mapping[str, Tensor]) -> ClassFishers:
     )
 
 
-def _not_made(part: Part) -> CheckpointError:
+def _not_made(part: Delta) -> CheckpointError:
     files = " and ".join(f"{digest}.safetensors" for digest in (part.base, part.pack) if digest)
     return CheckpointError(
         f"Expected tensors with digest {part.digest} of {files}, but they are others. One of the "

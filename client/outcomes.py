@@ -13,7 +13,7 @@ from torch import Tensor
 from disinherit.client.dampening import DampenedModel
 from disinherit.client.ledger import Forgotten
 from disinherit.client.owner import Batches, Owner
-from disinherit.client.recognition import TRAINING, Measured, Subject, measure
+from disinherit.client.recognition import TRAINING, BeforeAndAfter, Measured, measure
 from disinherit.client.remaining import cleared_classes, cleared_samples, split_training_data
 from disinherit.client.samples import resolve_samples
 from disinherit.common.errors import DisinheritError
@@ -79,7 +79,7 @@ def decide(
     known = [name for name in packet.classes if name in record.labels]
     indices = tuple(class_indices(record.labels, known))
     forget, kept = (None, None) if packet.classes else find_samples(owner, task, model, record)
-    subject = Subject(
+    subject = BeforeAndAfter(
         record,
         # Read again: dampening may have changed in place what was read before.
         owner.store.weights(record.id),
@@ -122,7 +122,7 @@ def decide(
     return Decided(outcome, reason, stored, measured, before, forgotten)
 
 
-def _changes(subject: Subject) -> bool:
+def _changes(subject: BeforeAndAfter) -> bool:
     """Whether any weight became another one: a factor may be 1, and a value 0."""
     return any(not torch.equal(subject.before[name], new) for name, new in subject.after.items())
 

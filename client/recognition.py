@@ -97,7 +97,7 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Subject:
+class BeforeAndAfter:
     """A model before and after.
 
     Attributes:
@@ -117,7 +117,7 @@ class Subject:
     kept: Batches | None = None
 
 
-def measure(owner: Owner, subject: Subject) -> Measured:
+def measure(owner: Owner, subject: BeforeAndAfter) -> Measured:
     """Measure a model before and after on whatever data its owner has.
 
     Args:
@@ -178,7 +178,7 @@ class _Counts:
     """Counts on the splits of an owner, each computed when it is first asked for."""
 
     owner: Owner
-    subject: Subject
+    subject: BeforeAndAfter
     known: dict[str, dict[int, ClassCount]] = field(default_factory=dict)
 
     def first(self, classes: Sequence[int]) -> tuple[str, dict[int, ClassCount]]:
@@ -255,7 +255,7 @@ def _split(
     return (evaluation_data if source == "evaluation" else tuning_data)(owner, record, keep)
 
 
-def _of_classes(subject: Subject, counts: _Counts) -> tuple[pb.Recognition | None, str]:
+def _of_classes(subject: BeforeAndAfter, counts: _Counts) -> tuple[pb.Recognition | None, str]:
     """Return the accuracy on the class to forget that is recognised best afterwards."""
     found: list[tuple[float, str, pb.Recognition]] = []
     for index in subject.forgotten:
@@ -281,7 +281,7 @@ def _of_classes(subject: Subject, counts: _Counts) -> tuple[pb.Recognition | Non
     return recognition, worst
 
 
-def _of_samples(owner: Owner, subject: Subject, samples: Batches) -> pb.Recognition | None:
+def _of_samples(owner: Owner, subject: BeforeAndAfter, samples: Batches) -> pb.Recognition | None:
     """Return how often a sample to forget has a smaller loss than an unseen one of its classes.
 
     Without unseen ones they are compared with kept training samples: a model that never saw them

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from disinherit.client.aim import Aim, take_aim
-from disinherit.client.changes import Change, Origin
+from disinherit.client.aim import DampeningProblem, resolve_problem
+from disinherit.client.changes import Snapshot, Update
 from disinherit.client.dampening import FoundTask, find_task
 from disinherit.client.failures import explain, one_line
 from disinherit.client.ledger import Forgotten
@@ -48,7 +48,7 @@ _DIGEST = 68  # of a line of a manifest: the digest and what is around it
 class _Kind:
     """Models that are dampened alike: of one architecture and label space, by one packet."""
 
-    aim: Aim
+    problem: DampeningProblem
     layout: dict[str, str]
     packet: pb.FisherPacket
 
@@ -57,7 +57,7 @@ class _Kind:
 class _Member:
     """A model of a batch, with what dampening it needs."""
 
-    origin: Origin
+    origin: Snapshot
     reference: dict[str, Tensor]
     inheritance: float | None
     scale: float
@@ -130,17 +130,17 @@ class Stacking:
             kind = self._kind(found, model)
             if kind is None:
                 return
-            aim = kind.aim
-            origin = self._owner.store.origin(record.id, self._task.request_id, aim.names)
-            if origin is None or not set(aim.names) <= origin.fishers.sums.keys():
+            problem = kind.problem
+            origin = self._owner.store.origin(record.id, self._task.request_id, problem.names)
+            if origin is None or not set(problem.names) <= origin.fishers.sums.keys():
                 return
             if _layout(origin.manifest) != kind.layout:
                 return
-            reference = aim.reference(record, origin.fishers, origin.tensors)
-            own = aim.own(record, origin.fishers)
-            inheritance = aim.inheritance(record, own)
+            reference = problem.reference(record, origin.fishers, origin.tensors)
+            own = problem.own(record, origin.fishers)
+            inheritance = problem.inheritance(record, own)
             line = (record.id, *(entry.model_id for entry in self._owner.store.made_by(record.id)))
-            scale = aim.scale(line, own, reference)
+            scale = problem.scale(line, own, reference)
             forgotten = [name for name in packet.classes if name in record.labels]
             cleared = {*origin.cleared, *class_indices(record.labels, forgotten)}
             digest = fishers_digest(origin.fishers.without(cleared))
@@ -181,12 +181,14 @@ class Stacking:
             if tied_names(network) != structure.ties:
                 return None
             try:
-                aim = take_aim(self._owner, record, network, packet, self._task.method, alike)
+                problem = resolve_problem(
+                    self._owner, record, network, packet, self._task.method, alike
+                )
             except InputError as error:  # as for all models of this kind
                 self._kinds[key] = None
                 self._leave(None, record.id, error)
                 return None
-            self._kinds[key] = _Kind(aim, _layout(make_manifest(stored)), packet)
+            self._kinds[key] = _Kind(problem, _layout(make_manifest(stored)), packet)
         return self._kinds[key]
 
     def _leave(self, kind: _Kind | None, model_id: str, error: Exception) -> None:
@@ -204,7 +206,7 @@ class Stacking:
 
     def _apply(self, batch: _Batch) -> dict[str, pb.ModelResult]:
         results: dict[str, pb.ModelResult] = {}
-        changes: list[Change] = []
+        changes: list[Update] = []
         for kind, members in batch.kinds.items():
             for result, change in self._dampened(kind, members):
                 results[result.model_id] = result
@@ -226,21 +228,24 @@ class Stacking:
 
     def _dampened(
         self, kind: _Kind, members: Sequence[_Member]
-    ) -> list[tuple[pb.ModelResult, Change]]:
+    ) -> list[tuple[pb.ModelResult, Update]]:
         started = time.perf_counter()
-        aim, method, device = kind.aim, self._task.method, self._owner.device
-        strength = aim.pinned.default()
+        problem, method, device = kind.problem, self._task.method, self._owner.device
+        strength = problem.pinned.default()
         outcome = unlearn_stacked(
-            {n: torch.stack([m.origin.tensors[n] for m in members]).to(device) for n in aim.names},
-            aim.forget,
-            {n: torch.stack([m.reference[n] for m in members]).to(device) for n in aim.names},
+            {
+                n: torch.stack([m.origin.tensors[n] for m in members]).to(device)
+                for n in problem.names
+            },
+            problem.forget,
+            {n: torch.stack([m.reference[n] for m in members]).to(device) for n in problem.names},
             alpha=strength.alpha,
             lam=strength.lam,
             exponent=method.exponent,
             bound=method.bound,
             gauge=strength.gauge,
-            heads=aim.heads,
-            forgotten_rows=aim.rows,
+            heads=problem.heads,
+            forgotten_rows=problem.rows,
             cleared_rows=[member.cleared_before for member in members],
         )
         each = (time.perf_counter() - started) / len(members)
@@ -252,9 +257,9 @@ class Stacking:
 
     def _change(
         self, kind: _Kind, member: _Member, outcome: Dampened, seconds: float
-    ) -> tuple[pb.ModelResult, Change]:
-        aim, origin, strength = kind.aim, member.origin, kind.aim.pinned.default()
-        new = aim.under_all_names(outcome.parameters)
+    ) -> tuple[pb.ModelResult, Update]:
+        problem, origin, strength = kind.problem, member.origin, kind.problem.pinned.default()
+        new = problem.under_all_names(outcome.parameters)
         digest = manifest_digest({**origin.manifest, **make_manifest(new)})
         changed = {**origin.carried, **new}
         made_us = self._made_us.get(origin.record.id, 0)
@@ -268,8 +273,8 @@ class Stacking:
                 )
                 for name, rows in outcome.selected.items()
             ],
-            out_of_scope=aim.out_of_scope,
-            not_covered=aim.not_covered,
+            out_of_scope=problem.out_of_scope,
+            not_covered=problem.not_covered,
             inheritance=member.inheritance,
             scale=member.scale,
             successor=record_to_proto(successor),
@@ -277,10 +282,10 @@ class Stacking:
             apply_seconds=seconds,
             request_digest=self._task.request_digest,
         )
-        aim.report(strength, result)
+        problem.report(strength, result)
         recorded = result.SerializeToString(deterministic=True)
         names = [name for name in kind.packet.classes if name in origin.record.labels]
-        change = Change(
+        change = Update(
             self._task.request_id,
             origin,
             successor,
@@ -319,7 +324,7 @@ def _layout(manifest: Manifest) -> dict[str, str]:
     return {name: line[:-_DIGEST] for name, line in manifest.items()}
 
 
-def _changes(origin: Origin, outcome: Dampened) -> bool:
+def _changes(origin: Snapshot, outcome: Dampened) -> bool:
     """Whether values were selected and any became another one."""
     return outcome.selected_count > 0 and any(
         not torch.equal(origin.tensors[name], value.cpu())

@@ -24,7 +24,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from disinherit.client.changes import Change
+from disinherit.client.changes import Update
 from disinherit.client.checks import (
     check_applicable,
     check_classes,
@@ -39,8 +39,8 @@ from disinherit.client.checks import (
     check_version,
 )
 from disinherit.client.destruction import Destroyed, bury
-from disinherit.client.ledger import Application, LedgerEntry, RollBack
-from disinherit.client.parts import Part
+from disinherit.client.ledger import Commit, LedgerEntry, RollBack
+from disinherit.client.parts import Delta
 from disinherit.client.stored_models import StoredModels
 from disinherit.client.structure import Structure
 from disinherit.common.errors import StoreError
@@ -48,7 +48,7 @@ from disinherit.common.files import sync_folder
 from disinherit.common.fisher import ClassFishers
 from disinherit.common.records import ModelRecord, ModelStatus
 
-__all__ = ["Application", "LedgerEntry", "ModelStore", "RollBack"]
+__all__ = ["Commit", "LedgerEntry", "ModelStore", "RollBack"]
 
 
 class ModelStore(StoredModels):
@@ -126,7 +126,7 @@ class ModelStore(StoredModels):
         with self._writing():
             self._index.set_structure(self._present(model_id).id, structure)
 
-    def apply(self, application: Application) -> LedgerEntry:
+    def apply(self, application: Commit) -> LedgerEntry:
         """Record that a version was unlearned in: its successor, and the entry in the ledger.
 
         Both become visible in one step, in which the version becomes `superseded`.  If the ledger
@@ -182,7 +182,7 @@ class ModelStore(StoredModels):
             self._index.append(entry)
         return entry
 
-    def apply_changes(self, changes: Sequence[Change]) -> frozenset[str]:
+    def apply_changes(self, changes: Sequence[Update]) -> frozenset[str]:
         """Record that many versions were unlearned in: like `apply` of each, but all in one step.
 
         What changed is written as few files, and all become visible and durable together.
@@ -199,7 +199,7 @@ class ModelStore(StoredModels):
         """
         with self._writing():
             done = [change for change in changes if self._is_open(change)]
-            stacks: dict[object, list[Change]] = {}
+            stacks: dict[object, list[Update]] = {}
             for change in done:
                 if change.changed and not self._index.holds(change.successor.digest):
                     kinds = {name: (v.shape, v.dtype) for name, v in change.changed.items()}
@@ -211,11 +211,11 @@ class ModelStore(StoredModels):
                 )
                 for place, change in enumerate(stack):
                     self._index.add_part(
-                        Part(change.successor.digest, change.origin.base, pack, place)
+                        Delta(change.successor.digest, change.origin.base, pack, place)
                     )
         return frozenset(change.origin.record.id for change in done)
 
-    def _is_open(self, change: Change) -> bool:
+    def _is_open(self, change: Update) -> bool:
         """Whether a change can be recorded as it is; `apply` knows the reason if not."""
         origin, successor = change.origin.record, change.successor
         present = self._index.find(origin.id)
@@ -228,12 +228,12 @@ class ModelStore(StoredModels):
             and self._index.roll_back(change.request_id, origin.id) is None
         )
 
-    def _insert(self, change: Change) -> None:
+    def _insert(self, change: Update) -> None:
         """Add the rows of a change, but for what its weights are made of."""
         origin, successor = change.origin, change.successor
         if not self._index.holds(successor.fisher_digest):
             self._index.add_part(
-                Part(successor.fisher_digest, origin.fisher_base, cleared=change.cleared)
+                Delta(successor.fisher_digest, origin.fisher_base, cleared=change.cleared)
             )
         self._index.insert(successor)
         self._index.inherit_structure(successor.id, origin.record.id)

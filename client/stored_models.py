@@ -10,7 +10,7 @@ from typing import Self
 
 from torch import Tensor
 
-from disinherit.client.changes import Origin
+from disinherit.client.changes import Snapshot
 from disinherit.client.checks import check_content, check_present
 from disinherit.client.index import Index, index_errors
 from disinherit.client.ledger import Destruction, LedgerEntry, RollBack
@@ -155,7 +155,7 @@ class StoredModels:
         with self._locked(exclusive=False):
             check_content(request_id, digest, self._index.contents(request_id))
 
-    def origin(self, model_id: str, request_id: str, names: Collection[str]) -> Origin | None:
+    def origin(self, model_id: str, request_id: str, names: Collection[str]) -> Snapshot | None:
         """Return what a request needs to know of a version in which nothing was unlearned yet.
 
         Args:
@@ -179,7 +179,7 @@ class StoredModels:
             part = self._index.part(record.digest)
             fisher_part = self._index.part(record.fisher_digest)
             scope = self._objects.scope(record.digest, names, part)
-            return Origin(
+            return Snapshot(
                 record=record,
                 base=part.base if part else record.digest,
                 tensors=scope.tensors,

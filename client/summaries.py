@@ -25,7 +25,7 @@ from disinherit.v1 import unlearning_pb2 as pb
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Summary:
+class FisherSummary:
     """Per-class Fisher sums of a model, and the scope they were computed in."""
 
     fishers: ClassFishers
@@ -63,7 +63,7 @@ def register(owner: Owner, task: pb.RegisterTask, policy: ReleasePolicy = OPEN) 
 
 def fisher_summary(
     owner: Owner, record: ModelRecord, network: nn.Module, names: Sequence[str], scope: str = ""
-) -> Summary:
+) -> FisherSummary:
     """Return the per-class Fisher sums of a model: the registered ones, else computed now.
 
     Args:
@@ -87,7 +87,7 @@ def fisher_summary(
             "or its training data, but the owner has neither. Register the summary while the data "
             "exists."
         )
-    return Summary(class_fishers(owner, record, network, names, batches), scope)
+    return FisherSummary(class_fishers(owner, record, network, names, batches), scope)
 
 
 def class_fishers(
@@ -165,13 +165,13 @@ def whole_fishers(
     return class_fishers(owner, record, network, names, batches, apart=classes)
 
 
-def _covering(owner: Owner, record: ModelRecord, names: Sequence[str]) -> Summary | None:
+def _covering(owner: Owner, record: ModelRecord, names: Sequence[str]) -> FisherSummary | None:
     """Return the registered summary if it has all these parameters."""
     registered = owner.store.fishers(record.id)
     if registered is None or not set(names) <= registered[0].sums.keys():
         return None
     fishers, scope = registered
-    return Summary(without_cleared(owner, record, fishers), scope)
+    return FisherSummary(without_cleared(owner, record, fishers), scope)
 
 
 def _registered(
@@ -201,7 +201,7 @@ def _registered(
     return replace(record, fisher_scale=_scale(summary, policy))
 
 
-def _scale(summary: Summary, policy: ReleasePolicy) -> FisherScale | None:
+def _scale(summary: FisherSummary, policy: ReleasePolicy) -> FisherScale | None:
     """Return how large a summary is; `None` if that would tell of too few samples."""
     fishers = summary.fishers
     if any(0 < count < policy.min_forget_samples for count in fishers.counts.tolist()):

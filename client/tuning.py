@@ -23,7 +23,7 @@ GAUGES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Strength:
+class DampeningStrength:
     """How strongly to dampen."""
 
     alpha: float
@@ -31,16 +31,16 @@ class Strength:
     gauge: float
 
 
-PLAIN = Strength(alpha=1.0, lam=1.0, gauge=1.0)
+PLAIN = DampeningStrength(alpha=1.0, lam=1.0, gauge=1.0)
 """The default in a head where the rows of retained classes can be hit, too."""
 
-DEEP = Strength(alpha=10.0, lam=1.0, gauge=1.0)
+DEEP = DampeningStrength(alpha=10.0, lam=1.0, gauge=1.0)
 """The default where layers before the head can be hit (alpha is SSD's, arXiv 2308.07707).
 
 With alpha 1 a residual network that was right on 99 % of what is to be kept fell to 15 %.
 """
 
-ROWS_ONLY = Strength(alpha=0.3, lam=0.1, gauge=1.0)
+ROWS_ONLY = DampeningStrength(alpha=0.3, lam=0.1, gauge=1.0)
 """The default where nothing but the forgotten classes' rows of the head can be selected.
 
 For a head of which a part is out of scope; one that is all in scope has its rows taken out,
@@ -49,7 +49,7 @@ strength 1 a class that the model confuses with others keeps most of its row: it
 then have alike Fishers.
 """
 
-SAMPLES = Strength(alpha=10.0, lam=1.0, gauge=0.0)
+SAMPLES = DampeningStrength(alpha=10.0, lam=1.0, gauge=0.0)
 """The default where samples are to be forgotten and their classes kept (SSD's, arXiv 2308.07707).
 
 Samples have much in common with what is kept, so only what stands out is selected; there is no
@@ -57,13 +57,13 @@ class to end below all others, so nothing is gained by a gauge.  Tuning has no h
 what is to be forgotten to go by.
 """
 
-SAMPLES_REPAIRED = Strength(alpha=1.0, lam=0.3, gauge=0.0)
+SAMPLES_REPAIRED = DampeningStrength(alpha=1.0, lam=0.3, gauge=0.0)
 """The same where a repair follows, which gives back what so much takes from what is kept."""
 
 
 def default_strength(
     *, only_rows: bool, only_head: bool, by_class: bool, repaired: bool
-) -> Strength:
+) -> DampeningStrength:
     """Return how strongly to dampen where a request leaves it open and nothing is tuned.
 
     Args:
@@ -80,7 +80,7 @@ def default_strength(
 
 
 @dataclass(frozen=True, slots=True)
-class Pinned:
+class FixedStrength:
     """The values a request fixes; `None` leaves one to tuning, or to its default.
 
     Attributes:
@@ -96,7 +96,7 @@ class Pinned:
     alpha: float | None = None
     lam: float | None = None
     gauge: float | None = None
-    otherwise: Strength = PLAIN
+    otherwise: DampeningStrength = PLAIN
 
     def __post_init__(self) -> None:
         for name, value in (("alpha", self.alpha), ("lambda", self.lam)):
@@ -105,9 +105,9 @@ class Pinned:
         if self.gauge is not None:
             check_strength(self.gauge)
 
-    def default(self) -> Strength:
+    def default(self) -> DampeningStrength:
         """Return the defaults with the fixed values in their place."""
-        return Strength(
+        return DampeningStrength(
             self.otherwise.alpha if self.alpha is None else self.alpha,
             self.otherwise.lam if self.lam is None else self.lam,
             self.otherwise.gauge if self.gauge is None else self.gauge,
@@ -118,14 +118,16 @@ class Pinned:
         """Whether nothing is left to tune."""
         return None not in (self.alpha, self.lam, self.gauge)
 
-    def candidates(self) -> list[Strength]:
+    def candidates(self) -> list[DampeningStrength]:
         """Return the grid, the strengths closest to the defaults first."""
         grid = itertools.product(
             ALPHAS if self.alpha is None else (self.alpha,),
             LAMBDAS if self.lam is None else (self.lam,),
             GAUGES if self.gauge is None else (self.gauge,),
         )
-        return sorted((Strength(*values) for values in grid), key=_distance_to(self.default()))
+        return sorted(
+            (DampeningStrength(*values) for values in grid), key=_distance_to(self.default())
+        )
 
 
 Outcomes = Callable[[float, float, Sequence[float]], Sequence[Mapping[str, Tensor]]]
@@ -140,10 +142,10 @@ def tune(
     sweep: Outcomes,
     logits: Logits,
     forgotten: Sequence[int],
-    pinned: Pinned,
+    pinned: FixedStrength,
     *,
     rows_out: bool = False,
-) -> Strength | None:
+) -> DampeningStrength | None:
     """Return the best strength on the tuning split.
 
     Where the rows of the forgotten classes are taken out of the head, the classes are forgotten
@@ -167,10 +169,10 @@ def tune(
     if mask.all() or not mask.any():
         return None
     candidates = pinned.candidates()
-    together: dict[tuple[float, float], list[Strength]] = {}
+    together: dict[tuple[float, float], list[DampeningStrength]] = {}
     for strength in candidates:
         together.setdefault((strength.alpha, strength.lam), []).append(strength)
-    found: dict[Strength, tuple[float, float]] = {}
+    found: dict[DampeningStrength, tuple[float, float]] = {}
     hidden = list(forgotten) if rows_out else []
     for (alpha, lam), strengths in together.items():
         made = sweep(alpha, lam, [strength.gauge for strength in strengths])
@@ -212,8 +214,8 @@ def _accuracies(
     return list(zip(forget, retain, strict=True))
 
 
-def _distance_to(default: Strength) -> Callable[[Strength], float]:
-    def distance(s: Strength) -> float:
+def _distance_to(default: DampeningStrength) -> Callable[[DampeningStrength], float]:
+    def distance(s: DampeningStrength) -> float:
         return (
             abs(math.log(s.alpha / default.alpha))
             + abs(math.log(s.lam / default.lam))

@@ -17,7 +17,7 @@ from disinherit.client.outcomes import Decided, decide
 from disinherit.client.owner import Owner
 from disinherit.client.samples import resolve_samples
 from disinherit.client.stacking import Stacking
-from disinherit.client.store import Application
+from disinherit.client.store import Commit
 from disinherit.client.successors import make_successor
 from disinherit.common.checkpoints import weights_digest
 from disinherit.common.errors import StoreError
@@ -99,7 +99,7 @@ def _apply(owner: Owner, task: pb.UnlearnTask, model: pb.ModelTask) -> pb.ModelR
     result.successor.CopyFrom(
         record_to_proto(replace(successor, fisher_digest=fishers_digest(fishers)))
     )
-    application = Application(
+    application = Commit(
         request_id=task.request_id,
         model_id=record.id,
         expected_digest=record.digest,

@@ -73,7 +73,7 @@ class Header:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ExportVerdict:
     """What became of verifying an export.
 
     Attributes:
@@ -183,7 +183,7 @@ def verify_lines(
     head: str = "",
     keys: TrustedKeys | None = None,
     look: Callable[[AuditEntry], None] = lambda _: None,
-) -> Verdict:
+) -> ExportVerdict:
     """Verify an export.
 
     Args:
@@ -218,7 +218,7 @@ def verify_lines(
         problem = _against_header(header, count, last)
     if problem is None and keys is not None:
         problem = _wrong_signature(header, 0 if last is None else last.sequence, keys)
-    return Verdict(header, problem)
+    return ExportVerdict(header, problem)
 
 
 def _forged_checkpoint(entry: AuditEntry, keys: TrustedKeys) -> Problem | None:

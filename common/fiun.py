@@ -20,7 +20,7 @@ __all__ = [
     "Dampened",
     "LinearHead",
     "MergeRule",
-    "Sweep",
+    "StrengthGrid",
     "check_fisher",
     "check_strength",
     "clear_rows",
@@ -139,7 +139,7 @@ def clear_rows(parameters: Mapping[str, Tensor], heads: Heads, rows: Sequence[in
             put_at_bottom(parameters[weight], parameters[bias] if bias else None, rows)
 
 
-class Sweep:
+class StrengthGrid:
     """Leads to what dampening would at many strengths, computing little again.
 
     It says how strongly to dampen, so also the rows of forgotten classes are dampened here, by the

@@ -20,7 +20,7 @@ from disinherit.v1.unlearning_pb2 import FisherPacket, UnlearnTask
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Decoded:
+class PackedFisher:
     """What a packet holds, checked.
 
     Attributes:
@@ -54,7 +54,7 @@ class Decoded:
         first = tuple(name for name in (self.head_weight, self.head_bias) if name)
         return first + self.further_heads
 
-    def without_head(self) -> "Decoded":
+    def without_head(self) -> "PackedFisher":
         """Return the same without saying whose rows are the classes."""
         return replace(self, head_weight="", head_bias="", further_heads=())
 
@@ -141,14 +141,14 @@ def decode_fisher(packet: FisherPacket) -> dict[str, Tensor]:
     return values
 
 
-def decode(packet: FisherPacket) -> Decoded:
+def decode(packet: FisherPacket) -> PackedFisher:
     """Unpack a packet after checking it.
 
     Raises:
         FisherError: as `decode_fisher` says.
         CheckpointError: if the bytes are no safetensors.
     """
-    return Decoded(
+    return PackedFisher(
         values=decode_fisher(packet),
         labels=tuple(packet.labels),
         head_weight=packet.head_weight,
@@ -163,7 +163,7 @@ def decode(packet: FisherPacket) -> Decoded:
 
 
 def merge(
-    fishers: Sequence[Decoded], rule: MergeRule, encoding: Encoding = Encoding.FULL
+    fishers: Sequence[PackedFisher], rule: MergeRule, encoding: Encoding = Encoding.FULL
 ) -> tuple[FisherPacket, bytes]:
     """Merge what several roots sent of several classes into one packet (MFIM, arXiv 2408.08493).
 
@@ -209,7 +209,7 @@ def merge(
 
 @torch.no_grad()
 def align(
-    fisher: Decoded, labels: Sequence[str], mapping: Mapping[str, str] | None = None
+    fisher: PackedFisher, labels: Sequence[str], mapping: Mapping[str, str] | None = None
 ) -> dict[str, Tensor]:
     """Return Fisher values with the head's rows placed by class name in another label space.
 
@@ -237,7 +237,7 @@ def align(
     return values
 
 
-def rename_classes(fisher: Decoded, names: Mapping[str, str | None]) -> Decoded:
+def rename_classes(fisher: PackedFisher, names: Mapping[str, str | None]) -> PackedFisher:
     """Return a Fisher information whose classes carry the names they have at other models.
 
     Args:

@@ -18,7 +18,7 @@ from disinherit.server.campaign_states import CampaignEvent, CampaignState
 from disinherit.server.gates import Halt
 from disinherit.server.graph_store import GraphStore
 from disinherit.server.leases import Lease
-from disinherit.server.standings import Standing, find_standing, page_standings
+from disinherit.server.standings import RequestStatus, find_status, page_statuses
 from disinherit.server.wave_rows import accept, begin_wave, halt, retry_unforgotten
 
 
@@ -50,16 +50,16 @@ class CampaignStore(GraphStore):
         with self._database.reading() as db:
             return find_campaigns(db, states, also)
 
-    def standing(self, request_id: str) -> Standing:
+    def status(self, request_id: str) -> RequestStatus:
         """Return how a request stands.
 
         Raises:
             RequestError: if there is none with this id.
         """
         with self._database.reading() as db:
-            return find_standing(db, request_id)
+            return find_status(db, request_id)
 
-    def page_standings(self, after: tuple[int, str] | None, count: int) -> list[Standing]:
+    def page_statuses(self, after: tuple[int, str] | None, count: int) -> list[RequestStatus]:
         """Return how requests stand, the oldest first.
 
         Args:
@@ -67,7 +67,7 @@ class CampaignStore(GraphStore):
             count: at most so many.
         """
         with self._database.reading() as db:
-            return page_standings(db, after, count)
+            return page_statuses(db, after, count)
 
     def transition(
         self,

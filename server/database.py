@@ -22,7 +22,7 @@ from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from disinherit.common.errors import StoreError
-from disinherit.server.turns import Turns
+from disinherit.server.turns import FairLock
 
 _WRITES = "disinherit_writes"
 _WRITERS_LOCK = 0x64697369  # any number, the same for all coordinators of a database
@@ -47,7 +47,7 @@ class Database:
 
     def __init__(self, url: str | Path) -> None:
         self.name = str(url)
-        self._turns = Turns()
+        self._turns = FairLock()
         with self._errors():
             if isinstance(url, Path):
                 address = URL.create("sqlite", database=str(url))

@@ -36,7 +36,7 @@ class Halt:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class WaveVerdict:
     """What follows from the answers so far.
 
     Attributes:
@@ -50,7 +50,7 @@ class Verdict:
 
 def judge(
     roll_out: RollOut, tasks: Collection[Task], open_waves: int, accepted_waves: int
-) -> Verdict:
+) -> WaveVerdict:
     """Return whether the next wave may begin, or none may.
 
     Args:
@@ -65,15 +65,15 @@ def judge(
     for number in range(accepted_waves, min(open_waves, total)):
         halt = _halt(roll_out, waves[number], number, total)
         if halt is not None:
-            return Verdict(open_waves, halt)
+            return WaveVerdict(open_waves, halt)
     passed = 0
     while passed < total and (passed < accepted_waves or _has_passed(roll_out, waves[passed])):
         passed += 1
     if passed < min(open_waves, total - 1):
         stuck = _stuck(waves[passed], passed, total)
         if stuck is not None:
-            return Verdict(open_waves, stuck)
-    return Verdict(max(open_waves, min(passed + 1, total)))
+            return WaveVerdict(open_waves, stuck)
+    return WaveVerdict(max(open_waves, min(passed + 1, total)))
 
 
 def retain_drop(result: ModelResult) -> float | None:

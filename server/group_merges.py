@@ -14,7 +14,7 @@ import torch
 from disinherit.common.encodings import Encoding
 from disinherit.common.graph_labels import union_labels
 from disinherit.common.merging import MergeRule, merge_fishers
-from disinherit.common.packets import Decoded, align, merge
+from disinherit.common.packets import PackedFisher, align, merge
 from disinherit.v1.unlearning_pb2 import FisherPacket
 
 _KEPT = 8
@@ -42,9 +42,11 @@ class GroupMerges:
         self.merged = 0
         self._rule = rule
         self._encoding = encoding
-        self._begun: OrderedDict[tuple[Hashable, ...], Decoded] = OrderedDict()
+        self._begun: OrderedDict[tuple[Hashable, ...], PackedFisher] = OrderedDict()
 
-    def merge(self, keys: Sequence[K], find: Callable[[K], Decoded]) -> tuple[FisherPacket, bytes]:
+    def merge(
+        self, keys: Sequence[K], find: Callable[[K], PackedFisher]
+    ) -> tuple[FisherPacket, bytes]:
         """Merge the Fishers of one group.
 
         Args:
@@ -80,19 +82,19 @@ class GroupMerges:
         return merge([state], self._rule, self._encoding)
 
 
-def _alike(fishers: Sequence[Decoded]) -> bool:
+def _alike(fishers: Sequence[PackedFisher]) -> bool:
     """Whether Fishers have one head and data type: then a merge may go on from any of them."""
     first = fishers[0]
     dtypes = _dtypes(first)
     return all(other.head == first.head and _dtypes(other) == dtypes for other in fishers[1:])
 
 
-def _dtypes(fisher: Decoded) -> dict[str, torch.dtype]:
+def _dtypes(fisher: PackedFisher) -> dict[str, torch.dtype]:
     """Return the types in which the values of a Fisher are merged."""
     return {n: torch.promote_types(v.dtype, torch.float32) for n, v in fisher.values.items()}
 
 
-def _combined(fishers: Sequence[Decoded], rule: MergeRule) -> Decoded:
+def _combined(fishers: Sequence[PackedFisher], rule: MergeRule) -> PackedFisher:
     labels = union_labels([fisher.labels for fisher in fishers])
     return replace(
         fishers[0],

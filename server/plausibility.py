@@ -20,7 +20,7 @@ import torch
 
 from disinherit.common import limits
 from disinherit.common.errors import FisherError
-from disinherit.common.packets import Decoded
+from disinherit.common.packets import PackedFisher
 from disinherit.common.records import ModelRecord, ModelStatus
 from disinherit.common.scope import is_head_scope
 from disinherit.v1 import unlearning_pb2 as pb
@@ -41,7 +41,9 @@ def bound_by(record: ModelRecord, before: ModelRecord | None) -> ModelRecord:
     return replace(record, fisher_scale=before.fisher_scale, provenance=before.provenance)
 
 
-def check_scale(root: pb.Root, record: ModelRecord, scope: str, packets: Sequence[Decoded]) -> None:
+def check_scale(
+    root: pb.Root, record: ModelRecord, scope: str, packets: Sequence[PackedFisher]
+) -> None:
     """Refuse packets of other samples than were asked for, or larger than they can be.
 
     An owner that registered no scale, or in a scope that tells nothing of the request's, is
@@ -78,7 +80,7 @@ def check_scale(root: pb.Root, record: ModelRecord, scope: str, packets: Sequenc
             )
 
 
-def _check_numbers(record: ModelRecord, packet: Decoded) -> None:
+def _check_numbers(record: ModelRecord, packet: PackedFisher) -> None:
     numbers = {"clip_norm": packet.clip_norm, "noise": packet.noise}
     for name, value in numbers.items():
         if not (math.isfinite(value) and value >= 0):
@@ -93,7 +95,7 @@ def _check_numbers(record: ModelRecord, packet: Decoded) -> None:
         )
 
 
-def _check_head(record: ModelRecord, scope: str, packet: Decoded) -> None:
+def _check_head(record: ModelRecord, scope: str, packet: PackedFisher) -> None:
     """Refuse names of a head that are none of the parameters that were asked for."""
     limits.check_names(packet.head, "the head's parameter", error=FisherError)
     if is_head_scope(scope) and not packet.values.keys() >= set(packet.head):
@@ -103,7 +105,7 @@ def _check_head(record: ModelRecord, scope: str, packet: Decoded) -> None:
         )
 
 
-def _samples(record: ModelRecord, packet: Decoded) -> int:
+def _samples(record: ModelRecord, packet: PackedFisher) -> int:
     """Return how many samples are behind a packet: no fewer than were registered, if it is known.
 
     An owner could say fewer, for its values to pass.
@@ -112,7 +114,7 @@ def _samples(record: ModelRecord, packet: Decoded) -> int:
     return max(packet.samples, sum(counts.get(name, 0) for name in packet.classes))
 
 
-def _bound(record: ModelRecord, packet: Decoded) -> float | None:
+def _bound(record: ModelRecord, packet: PackedFisher) -> float | None:
     if record.fisher_scale is None:
         return None
     if not packet.classes and record.status is not ModelStatus.ACTIVE:
@@ -122,7 +124,7 @@ def _bound(record: ModelRecord, packet: Decoded) -> float | None:
     return sum(sums[name] for name in packet.classes or record.labels)
 
 
-def _comparable(record: ModelRecord, scope: str, packet: Decoded) -> Sequence[str]:
+def _comparable(record: ModelRecord, scope: str, packet: PackedFisher) -> Sequence[str]:
     """Return the parameters of a packet that the registered sums are about, too."""
     registered = record.fisher_scale.scope if record.fisher_scale is not None else ""
     if registered in (scope, "all"):

@@ -15,7 +15,7 @@ from disinherit.common.errors import DisinheritError, StoreError
 from disinherit.common.graph import InheritanceGraph
 from disinherit.common.limits import ANSWER, FISHER, clipped
 from disinherit.common.merging import MergeRule
-from disinherit.common.packets import Decoded, decode, rename_classes, renamed
+from disinherit.common.packets import PackedFisher, decode, rename_classes, renamed
 from disinherit.common.printable import one_line
 from disinherit.common.records import InheritanceKind, ModelRecord, ModelStatus
 from disinherit.server.answers import reply_of, root_packets, unhandled
@@ -77,7 +77,7 @@ class _Collected:
         withheld: roots whose owners' release policies forbid it.
     """
 
-    fishers: dict[str, Sequence[Decoded]] = field(default_factory=dict)
+    fishers: dict[str, Sequence[PackedFisher]] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
     unreachable: set[str] = field(default_factory=set)
     withheld: set[str] = field(default_factory=set)
@@ -255,9 +255,9 @@ def _collect_answer(
     return reply.more and 0 < len(roots) < before
 
 
-def _known(archive: Archive, wanted: Set[str]) -> dict[str, Sequence[Decoded]]:
+def _known(archive: Archive, wanted: Set[str]) -> dict[str, Sequence[PackedFisher]]:
     """Return what roots answered before; one whose answer is of no use is asked again."""
-    known: dict[str, Sequence[Decoded]] = {}
+    known: dict[str, Sequence[PackedFisher]] = {}
     for root, packets in archive.load().items():
         if root in wanted:
             try:
@@ -292,12 +292,12 @@ def _merge(
     merges: GroupMerges,
     graph: InheritanceGraph,
     group: Group,
-    fishers: Mapping[str, Sequence[Decoded]],
+    fishers: Mapping[str, Sequence[PackedFisher]],
     known: dict[_Part, frozenset[str]],
 ) -> _Merged:
     """Merge what a group inherited; `known` keeps the classes that parts are of, for all groups."""
 
-    def find(part: _Part) -> Decoded:
+    def find(part: _Part) -> PackedFisher:
         root, renaming, place = part
         return rename_classes(fishers[root][place], dict(renaming))
 

@@ -12,7 +12,7 @@ from disinherit.v1.unlearning_pb2 import UnlearningRequest
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class RequestStatus:
     """How a request stands.
 
     Attributes:
@@ -30,17 +30,17 @@ class Standing:
     plan: str = ""
 
 
-def find_standing(db: Connection, request_id: str) -> Standing:
+def find_status(db: Connection, request_id: str) -> RequestStatus:
     """Return how a request stands.
 
     Raises:
         RequestError: if there is none with this id.
     """
-    (standing,) = _complete(db, [find_campaign(db, request_id)])
-    return standing
+    (status,) = _complete(db, [find_campaign(db, request_id)])
+    return status
 
 
-def page_standings(db: Connection, after: tuple[int, str] | None, count: int) -> list[Standing]:
+def page_statuses(db: Connection, after: tuple[int, str] | None, count: int) -> list[RequestStatus]:
     """Return how requests stand, the oldest first, with as many queries for all as for one.
 
     Args:
@@ -51,7 +51,7 @@ def page_standings(db: Connection, after: tuple[int, str] | None, count: int) ->
     return _complete(db, page_campaigns(db, after, count))
 
 
-def _complete(db: Connection, campaigns: Sequence[Campaign]) -> list[Standing]:
+def _complete(db: Connection, campaigns: Sequence[Campaign]) -> list[RequestStatus]:
     ids = [campaign.request_id for campaign in campaigns]
     query = select(REQUESTS.c.id, REQUESTS.c.request).where(REQUESTS.c.id.in_(ids))
     requests = {row.id: row.request for row in db.execute(query)}
@@ -66,6 +66,6 @@ def _complete(db: Connection, campaigns: Sequence[Campaign]) -> list[Standing]:
         counts[id][state] = number
         waves[id] = max(waves[id], wave)
     return [
-        Standing(parse(UnlearningRequest, requests[id]), campaign, counts[id], waves[id] + 1)
+        RequestStatus(parse(UnlearningRequest, requests[id]), campaign, counts[id], waves[id] + 1)
         for id, campaign in zip(ids, campaigns, strict=True)
     ]

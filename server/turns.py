@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class Turns:
+class FairLock:
     """Lets one thread go on at a time, and next the one that has waited longest.
 
     A `threading.Lock` does not: a thread that gives it back and wants it again at once, as one that

@@ -26,7 +26,7 @@ from disinherit.simulations.backdoors import Backdoor
 from disinherit.simulations.case_store import Trained, is_stored, load_trained, save_trained
 from disinherit.simulations.case_subjects import build_case
 from disinherit.simulations.engine import simulate
-from disinherit.simulations.fleet import Fleet
+from disinherit.simulations.fleet import SimulatedFleet
 from disinherit.simulations.forgetting import Forgetting, SampleRequest
 from disinherit.simulations.label_spaces import label_spaces
 from disinherit.simulations.memorised import least_predictable
@@ -211,7 +211,9 @@ def build_cases(
         for spec in missing:
             forgetting = asked[spec.name]
             say(f"training {spec.name}")
-            fleet = Fleet(forgetting.settings, grid, owners, forgetting, run=spec.name, keep=False)
+            fleet = SimulatedFleet(
+                forgetting.settings, grid, owners, forgetting, run=spec.name, keep=False
+            )
             train_seconds = fleet.train(lambda *_: None, lambda _: None)
             retrained, retrain_seconds = fleet.replay(forgetting.affected, lambda _: None)
             trained = Trained(

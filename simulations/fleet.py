@@ -25,7 +25,7 @@ _TIMEOUT_SECONDS = 3600.0
 
 
 @dataclass(slots=True)
-class Fleet:
+class SimulatedFleet:
     """The models of a run while they come to be.
 
     Attributes:

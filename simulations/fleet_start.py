@@ -15,7 +15,7 @@ from disinherit.server.flower_transport import FlowerTransport
 from disinherit.server.preparation import Say
 from disinherit.server.store import CoordinatorStore
 from disinherit.simulations.engine import simulate
-from disinherit.simulations.fleet import Fleet
+from disinherit.simulations.fleet import SimulatedFleet
 from disinherit.simulations.forgetting import Forgetting
 from disinherit.simulations.label_spaces import label_spaces
 from disinherit.simulations.run_folder import DATABASE, prepare_folder
@@ -62,7 +62,7 @@ def make_reference(settings: Settings, folder: Path, say: Say) -> Reference:
         store = CoordinatorStore(run / DATABASE)
         try:
             spaces = label_spaces(settings.scenario, share_out(settings).dataset)
-            fleet = Fleet(settings, grid, owners, Forgetting(settings, spaces))
+            fleet = SimulatedFleet(settings, grid, owners, Forgetting(settings, spaces))
             fleet.train(store.add_model, lambda model: say(f"trained {model}"))
             errors = Coordinator(store, transport).register(
                 sorted(owners.nodes), settings.method.scope

@@ -24,13 +24,13 @@ from disinherit.server.flower_transport import FlowerTransport
 from disinherit.server.planning import Plan
 from disinherit.server.store import CoordinatorStore
 from disinherit.simulations.engine import check_engine, simulate
-from disinherit.simulations.fleet import Fleet
+from disinherit.simulations.fleet import SimulatedFleet
 from disinherit.simulations.forgetting import Forgetting
 from disinherit.simulations.inheriting import classes_of
 from disinherit.simulations.label_spaces import label_spaces
 from disinherit.simulations.repeating import repeat
-from disinherit.simulations.report import Confusions, Measured, build_report
-from disinherit.simulations.report_schema import Report
+from disinherit.simulations.report import Confusions, RunMeasurements, build_report
+from disinherit.simulations.report_schema import RunReport
 from disinherit.simulations.run_folder import DATABASE, prepare_folder, save_report
 from disinherit.simulations.settings import Settings, check_forget
 from disinherit.simulations.shares import SharedData, check_shares, share_out
@@ -41,7 +41,7 @@ from disinherit.v1 import unlearning_pb2 as pb
 Say = Callable[[str], None]
 
 
-def run_scenario(settings: Settings, folder: Path, say: Say = lambda _: None) -> Report:
+def run_scenario(settings: Settings, folder: Path, say: Say = lambda _: None) -> RunReport:
     """Run a scenario and write its report.
 
     Args:
@@ -92,15 +92,15 @@ def _main(
     data: SharedData,
     folder: Path,
     say: Say,
-) -> Report:
+) -> RunReport:
     store = CoordinatorStore(folder / DATABASE)
     try:
         owners = SaidOwners(grid, expected=settings.clients)
         transport = FlowerTransport(grid, owners)
         coordinator = Coordinator(store, transport, say=say)
         forgetting = Forgetting(settings, label_spaces(settings.scenario, data.dataset))
-        fleet = Fleet(settings, grid, owners, forgetting)
-        measured = Measured()
+        fleet = SimulatedFleet(settings, grid, owners, forgetting)
+        measured = RunMeasurements()
         measured.train_seconds = fleet.train(store.add_model, lambda m: say(f"trained {m}"))
         say("registering Fisher summaries")
         graph = store.graph()
@@ -129,7 +129,7 @@ def _preview_published(
     transport: FlowerTransport,
     settings: Settings,
     planned: Plan,
-    measured: Measured,
+    measured: RunMeasurements,
 ) -> None:
     """Evaluate the plain published rule on the same models, changing none of them."""
     request = settings.request()
@@ -154,7 +154,7 @@ def _versions(topology: Topology, result: CampaignResult) -> dict[str, str]:
 
 
 def _evaluate(
-    coordinator: Coordinator, versions: dict[str, str], found: Confusions, measured: Measured
+    coordinator: Coordinator, versions: dict[str, str], found: Confusions, measured: RunMeasurements
 ) -> None:
     """Evaluate the version that each model is now."""
     evaluations = coordinator.evaluate(list(versions.values()))
@@ -162,7 +162,7 @@ def _evaluate(
 
 
 def _sort_out(
-    evaluations: Iterable[tuple[str, pb.Evaluation]], found: Confusions, measured: Measured
+    evaluations: Iterable[tuple[str, pb.Evaluation]], found: Confusions, measured: RunMeasurements
 ) -> None:
     for model, evaluation in evaluations:
         if evaluation.error:
@@ -173,7 +173,9 @@ def _sort_out(
             found[model] = [counts[i * size : (i + 1) * size] for i in range(size)]
 
 
-def _retrain(fleet: Fleet, planned: Plan, data: SharedData, measured: Measured, say: Say) -> None:
+def _retrain(
+    fleet: SimulatedFleet, planned: Plan, data: SharedData, measured: RunMeasurements, say: Say
+) -> None:
     """Retrain the affected models exactly; evaluating them is not part of the time it takes."""
     try:
         retrained, measured.retrain_seconds = fleet.replay(

@@ -10,14 +10,14 @@ from disinherit.server.coordinator import Coordinator
 from disinherit.server.store import CoordinatorStore
 from disinherit.simulations.direct import DirectTransport
 from disinherit.simulations.owners import SimulatedOwner
-from disinherit.simulations.report_schema import Report
+from disinherit.simulations.report_schema import RunReport
 from disinherit.simulations.run_folder import copy_database, load_report
 from disinherit.simulations.settings import Settings
 from disinherit.simulations.shares import owner_name
 from disinherit.v1 import unlearning_pb2 as pb
 
 
-def repeat(settings: Settings, folder: Path, say: Callable[[str], None]) -> Report:
+def repeat(settings: Settings, folder: Path, say: Callable[[str], None]) -> RunReport:
     """Repeat the request of a finished run.
 
     The coordinator works on a copy of its database, and first asks the owners for every version

@@ -19,11 +19,11 @@ from disinherit.simulations.accuracy import evaluation
 from disinherit.simulations.label_spaces import label_spaces
 from disinherit.simulations.report_models import known_labels, model_report, outcome_of
 from disinherit.simulations.report_schema import (
-    Campaign,
+    CampaignFigures,
     Evaluation,
     Repeat,
-    Report,
     Role,
+    RunReport,
     Split,
 )
 from disinherit.simulations.report_schema import Graph as GraphReport
@@ -36,7 +36,7 @@ Confusions = dict[str, list[list[int]]]
 
 
 @dataclass(slots=True)
-class Measured:
+class RunMeasurements:
     """What a run measures, and why something is missing.
 
     Attributes:
@@ -67,8 +67,8 @@ def build_report(
     planned: Plan,
     result: CampaignResult,
     repeat: CampaignResult | None,
-    measured: Measured,
-) -> Report:
+    measured: RunMeasurements,
+) -> RunReport:
     """Put a report together.
 
     Args:
@@ -203,7 +203,7 @@ def _version() -> str:
         return "not installed"
 
 
-def _campaign(result: CampaignResult, notes: list[str]) -> Campaign:
+def _campaign(result: CampaignResult, notes: list[str]) -> CampaignFigures:
     outcomes = [outcome_of(model, task, result) for model, task in result.tasks.items()]
     return {
         "outcome": result.outcome,

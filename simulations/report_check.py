@@ -5,11 +5,11 @@ import types
 from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints, is_typeddict
 
 from disinherit.common.errors import DataError
-from disinherit.simulations.report_schema import Report
+from disinherit.simulations.report_schema import RunReport
 
 
-def check_report(value: object) -> Report:
-    """Return `value` as a `Report` if it is one; keys that are not known are left alone.
+def check_report(value: object) -> RunReport:
+    """Return `value` as a `RunReport` if it is one; keys that are not known are left alone.
 
     Args:
         value: what `json.load` gave.
@@ -27,8 +27,8 @@ def check_report(value: object) -> Report:
         ...
         disinherit.common.errors.DataError: Expected 1 at schema_version of the report, but got 2.
     """
-    _check(value, Report, "")
-    report = cast("Report", value)
+    _check(value, RunReport, "")
+    report = cast("RunReport", value)
     _check_ids(report)
     for i, model in enumerate(report["models"]):
         for key in ("before", "after", "retrained", "published"):
@@ -92,7 +92,7 @@ def _check_dict(value: object, hint: Any, place: str) -> None:
         _check(value[key], item, inner)
 
 
-def _check_ids(report: Report) -> None:
+def _check_ids(report: RunReport) -> None:
     """Raise unless every model is one node and every edge joins two nodes."""
     nodes = [node["id"] for node in report["graph"]["nodes"]]
     generation = {node["id"]: node["generation"] for node in report["graph"]["nodes"]}

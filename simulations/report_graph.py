@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup, escape
 
 from disinherit.common.graph_layout import Layout, lay_out
-from disinherit.simulations.report_schema import Graph, ModelReport, Node
+from disinherit.simulations.report_schema import Graph, ModelFigures, Node
 from disinherit.simulations.report_svg import elide, rect, svg, text
 from disinherit.simulations.report_verdict import number
 
@@ -25,7 +25,7 @@ _MARKS = {
 _Point = tuple[float, float]
 
 
-def draw_graph(graph: Graph, models: Mapping[str, ModelReport]) -> Markup:
+def draw_graph(graph: Graph, models: Mapping[str, ModelFigures]) -> Markup:
     """Draw the graph.
 
     Args:
@@ -100,7 +100,7 @@ def _bezier(start: _Point, stop: _Point, bend: float, t: float) -> _Point:
     return a * x + b * (x + bend) + c * (u - bend) + d * u, (a + b) * y + (c + d) * v
 
 
-def _box(node: Node, model: ModelReport, place: _Point) -> str:
+def _box(node: Node, model: ModelFigures, place: _Point) -> str:
     x, y = place
     top = y - _BOX_HEIGHT / 2
     samples = sum(node["samples_per_class"].values())

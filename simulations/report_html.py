@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from disinherit.simulations.report_check import check_report
 from disinherit.simulations.report_graph import draw_graph
-from disinherit.simulations.report_schema import Evaluation, ModelReport, Report
+from disinherit.simulations.report_schema import Evaluation, ModelFigures, RunReport
 from disinherit.simulations.report_svg import (
     Bar,
     confusion_map,
@@ -47,7 +47,7 @@ class _Figures(TypedDict):
     strips: list[tuple[str, str, Markup]]
 
 
-def render_html(report: Report) -> str:
+def render_html(report: RunReport) -> str:
     """Turn a report into a self-contained HTML page.
 
     Args:
@@ -94,7 +94,7 @@ def render_html(report: Report) -> str:
     )
 
 
-def _bars(report: Report, key: AccuracyKey) -> Markup:
+def _bars(report: RunReport, key: AccuracyKey) -> Markup:
     """Draw one accuracy of every model, before and after and beside its references."""
     groups = []
     for model in report["models"]:
@@ -108,7 +108,7 @@ def _bars(report: Report, key: AccuracyKey) -> Markup:
     return grouped_bars(groups, f"{key.replace('_', ' ').capitalize()} per model, in percent")
 
 
-def _figures(model: ModelReport, labels: list[str]) -> _Figures:
+def _figures(model: ModelFigures, labels: list[str]) -> _Figures:
     """Draw the confusion matrices of a model, and where its values were selected."""
     evaluations: list[tuple[str, Evaluation | None]] = [("before", model["before"])]
     if model["outcome"] != "untouched":
@@ -130,7 +130,7 @@ def _figures(model: ModelReport, labels: list[str]) -> _Figures:
 
 
 def _confusion(
-    model: ModelReport, labels: list[str], when: str, counts: list[list[int]]
+    model: ModelFigures, labels: list[str], when: str, counts: list[list[int]]
 ) -> Markup | None:
     if not counts:
         return None
@@ -139,7 +139,7 @@ def _confusion(
     return confusion_map(counts, names, model["forgotten"], label)
 
 
-def _head_parameters(model: ModelReport, labels: list[str]) -> list[str]:
+def _head_parameters(model: ModelFigures, labels: list[str]) -> list[str]:
     """Names of the parameters whose rows are classes: those of the last layer with `C` rows.
 
     Under parameter-name globs the last layer listed need not be the head, so none is labelled.
@@ -151,7 +151,7 @@ def _head_parameters(model: ModelReport, labels: list[str]) -> list[str]:
     return [name for name in fitting if name.rpartition(".")[0] == layer]
 
 
-def _head(model: ModelReport, labels: list[str], head: list[str]) -> Markup | None:
+def _head(model: ModelFigures, labels: list[str], head: list[str]) -> Markup | None:
     chosen = [s for s in model["selections"] if s["parameter"] in head]
     if not chosen:
         return None
@@ -166,7 +166,7 @@ def _fractions(rows: list[int], total: int) -> list[float]:
     return [count * len(rows) / total if total else 0.0 for count in rows]
 
 
-def _first_root(report: Report) -> str:
+def _first_root(report: RunReport) -> str:
     """Id of the model whose details are open at first."""
     return next((m["id"] for m in report["models"] if m["role"] == "root"), "")
 
@@ -178,7 +178,7 @@ _STEPS = (
 )
 
 
-def _times(report: Report) -> Markup | None:
+def _times(report: RunReport) -> Markup | None:
     """Draw unlearning against retraining, if both were measured."""
     total, retrain = report["timing"]["total"], report["timing"]["retrain_all"]
     if total is None or retrain is None:
@@ -190,7 +190,7 @@ def _times(report: Report) -> Markup | None:
     return time_bars(rows, "Seconds for unlearning and for replaying the training")
 
 
-def _breakdown(report: Report) -> Markup | None:
+def _breakdown(report: RunReport) -> Markup | None:
     """Draw what the unlearning's time went into."""
     timing = report["timing"]
     seconds = {"fisher": timing["fisher"], "merge": timing["merge"]}

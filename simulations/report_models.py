@@ -7,7 +7,7 @@ from disinherit.common.records import ModelRecord
 from disinherit.server.coordinator import CampaignResult
 from disinherit.server.tasks import Task, TaskState
 from disinherit.simulations.label_spaces import LabelSpaces
-from disinherit.simulations.report_schema import Evaluation, ModelOutcome, ModelReport, Role
+from disinherit.simulations.report_schema import Evaluation, ModelFigures, ModelOutcome, Role
 from disinherit.v1.unlearning_pb2 import ModelResult
 
 
@@ -21,7 +21,7 @@ def model_report(
     scope: str,
     error: str | None,
     evaluations: Mapping[str, Evaluation | None],
-) -> ModelReport:
+) -> ModelFigures:
     """Return what happened to one model.
 
     Args:

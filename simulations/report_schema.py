@@ -101,7 +101,7 @@ class Split(TypedDict):
     digest: str
 
 
-class Splits(TypedDict):
+class SplitFigures(TypedDict):
     """The three splits and whether they were checked to share no sample."""
 
     train: Split
@@ -126,7 +126,7 @@ class Selection(TypedDict):
     total: int
 
 
-class ModelReport(Lambda):
+class ModelFigures(Lambda):
     """What happened to one model; `published` is the plain published rule beside it, if run."""
 
     id: str
@@ -165,7 +165,7 @@ class Coverage(TypedDict):
     pending: int
 
 
-class Campaign(TypedDict):
+class CampaignFigures(TypedDict):
     """The campaign as a whole."""
 
     outcome: CampaignOutcome
@@ -180,7 +180,7 @@ class Repeat(TypedDict):
     already_applied: int
 
 
-class Timing(TypedDict):
+class TimingFigures(TypedDict):
     """Seconds; `total` is the unlearning alone, `retrain_all` the replay of the training."""
 
     train: float | None
@@ -191,7 +191,7 @@ class Timing(TypedDict):
     retrain_all: float | None
 
 
-class Report(TypedDict):
+class RunReport(TypedDict):
     """Everything in `report.json`."""
 
     schema_version: Literal[1]
@@ -200,9 +200,9 @@ class Report(TypedDict):
     scenario: Scenario
     request: Request
     graph: Graph
-    splits: Splits
-    models: list[ModelReport]
-    campaign: Campaign
+    splits: SplitFigures
+    models: list[ModelFigures]
+    campaign: CampaignFigures
     repeat: Repeat | None
-    timing: Timing
+    timing: TimingFigures
     environment: dict[str, str | int]

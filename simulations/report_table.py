@@ -6,7 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from disinherit.simulations.report_check import check_report
-from disinherit.simulations.report_schema import ModelReport, Report
+from disinherit.simulations.report_schema import ModelFigures, RunReport
 from disinherit.simulations.report_verdict import (
     NULL_NOTE,
     UNFINISHED,
@@ -25,7 +25,7 @@ from disinherit.simulations.report_verdict import (
 _STYLES = {"good": "bold green", "warning": "bold yellow", "bad": "bold red", "neutral": "bold"}
 
 
-def render_tables(report: Report) -> list[RenderableType]:
+def render_tables(report: RunReport) -> list[RenderableType]:
     """Turn a report into what `rich` prints: verdict, accuracies, failures, times and notes.
 
     Args:
@@ -54,7 +54,7 @@ def render_tables(report: Report) -> list[RenderableType]:
     return parts
 
 
-def _accuracies(report: Report, key: AccuracyKey) -> Table:
+def _accuracies(report: RunReport, key: AccuracyKey) -> Table:
     """One accuracy of every model, with the published rule beside it if it was run."""
     published = any(model["published"] for model in report["models"])
     what = key.replace("_", " ").capitalize()
@@ -71,14 +71,14 @@ def _accuracies(report: Report, key: AccuracyKey) -> Table:
     return table
 
 
-def _outcome(model: ModelReport) -> Text:
+def _outcome(model: ModelFigures) -> Text:
     style = "red" if model["outcome"] in UNFINISHED else ""
     if is_done(model):
         style = {True: "green", False: "yellow", None: ""}[has_forgotten(model, model["after"])]
     return Text(model["outcome"].replace("_", " "), style=style)
 
 
-def _accuracy(model: ModelReport, key: AccuracyKey, *, published: bool) -> list[str]:
+def _accuracy(model: ModelFigures, key: AccuracyKey, *, published: bool) -> list[str]:
     after, reference = model["after"][key], reference_of(model, key)
     cells = [number(model["before"][key]), number(after), number(reference)]
     cells.append(signed(gap(after, reference)))
@@ -87,7 +87,7 @@ def _accuracy(model: ModelReport, key: AccuracyKey, *, published: bool) -> list[
     return cells
 
 
-def _times(report: Report) -> Table:
+def _times(report: RunReport) -> Table:
     """Seconds of each step, and how they compare with retraining."""
     words = speedup_words(report)
     table = Table(title="Seconds", caption=words or None, title_justify="left", box=SIMPLE_HEAD)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from disinherit.simulations.report_schema import Evaluation, ModelReport, Report
+from disinherit.simulations.report_schema import Evaluation, ModelFigures, RunReport
 
 AccuracyKey = Literal["forget_accuracy", "retain_accuracy"]
 
@@ -44,7 +44,7 @@ NULL_NOTE = "n/a (null in report.json) means “could not be computed”, never 
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class RunVerdict:
     """The sentence, how it should look, and what must be said beside it."""
 
     sentence: str
@@ -90,18 +90,18 @@ def gap(value: float | None, reference: float | None) -> float | None:
     return None if value is None or reference is None else value - reference
 
 
-def reference_of(model: ModelReport, key: AccuracyKey) -> float | None:
+def reference_of(model: ModelFigures, key: AccuracyKey) -> float | None:
     """Accuracy of the retrained model, in percent, if there is one."""
     retrained = model["retrained"]
     return None if retrained is None else retrained[key]
 
 
-def is_done(model: ModelReport) -> bool:
+def is_done(model: ModelFigures) -> bool:
     """Whether the request was applied to the model, now or earlier."""
     return model["outcome"] in ("applied", "already_applied")
 
 
-def has_forgotten(model: ModelReport, evaluation: Evaluation) -> bool | None:
+def has_forgotten(model: ModelFigures, evaluation: Evaluation) -> bool | None:
     """Whether the forget accuracy is within `TOLERANCE` of retraining; `None` if not measured."""
     accuracy = evaluation["forget_accuracy"]
     if accuracy is None:
@@ -109,18 +109,18 @@ def has_forgotten(model: ModelReport, evaluation: Evaluation) -> bool | None:
     return accuracy <= (reference_of(model, "forget_accuracy") or 0.0) + TOLERANCE
 
 
-def scope_note(report: Report) -> str:
+def scope_note(report: RunReport) -> str:
     """What the requested scope does and does not achieve."""
     scope = report["request"]["method"]["scope"]
     return HEAD_NOTE if scope == "head" else f"Scope “{scope}”. {DEEP_NOTE}"
 
 
-def affected_models(report: Report) -> list[ModelReport]:
+def affected_models(report: RunReport) -> list[ModelFigures]:
     """The models the request concerns, in the order of the report."""
     return [model for model in report["models"] if model["role"] != "untouched"]
 
 
-def speedup_words(report: Report) -> str:
+def speedup_words(report: RunReport) -> str:
     """How unlearning compares with retraining in time, or `""` if there is nothing to compare.
 
     A campaign that changed nothing has no speed; one that reached a part of the models says so.
@@ -139,13 +139,13 @@ def speedup_words(report: Report) -> str:
     return words
 
 
-def judge(report: Report) -> Verdict:
+def judge(report: RunReport) -> RunVerdict:
     """Judge a report from its figures; nothing in it is taken on trust but the outcomes."""
     affected = affected_models(report)
-    return Verdict(_sentence(report, affected), _level(report, affected), _reservations(report))
+    return RunVerdict(_sentence(report, affected), _level(report, affected), _reservations(report))
 
 
-def _sentence(report: Report, affected: Sequence[ModelReport]) -> str:
+def _sentence(report: RunReport, affected: Sequence[ModelFigures]) -> str:
     if not affected:
         return "Nothing to do: no model is affected by this request."
     outcome = report["campaign"]["outcome"]
@@ -187,7 +187,7 @@ def _sentence(report: Report, affected: Sequence[ModelReport]) -> str:
     return "; ".join([*parts, *_retain_words(done)]) + "."
 
 
-def _retain_words(done: Sequence[ModelReport]) -> list[str]:
+def _retain_words(done: Sequence[ModelFigures]) -> list[str]:
     """Mean retain accuracy, and its gap to retraining over models that have both."""
     after = [a for m in done if (a := m["after"]["retain_accuracy"]) is not None]
     if not after:
@@ -205,7 +205,7 @@ def _retain_words(done: Sequence[ModelReport]) -> list[str]:
 
 
 def _level(
-    report: Report, affected: Sequence[ModelReport]
+    report: RunReport, affected: Sequence[ModelFigures]
 ) -> Literal["good", "warning", "bad", "neutral"]:
     if not affected:
         return "neutral"
@@ -218,7 +218,7 @@ def _level(
     return "neutral" if report["campaign"]["outcome"] == "unchanged" else "good"
 
 
-def _reservations(report: Report) -> list[str]:
+def _reservations(report: RunReport) -> list[str]:
     affected = affected_models(report)
     done = [model for model in affected if is_done(model)]
     said: list[str] = []
@@ -256,7 +256,7 @@ def _reservations(report: Report) -> list[str]:
     return said
 
 
-def _having(models: Sequence[ModelReport], outcome: str) -> list[str]:
+def _having(models: Sequence[ModelFigures], outcome: str) -> list[str]:
     return [model["id"] for model in models if model["outcome"] == outcome]
 
 

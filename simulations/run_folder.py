@@ -17,7 +17,7 @@ from disinherit.common.files import write_atomic
 from disinherit.common.parsing import load_json
 from disinherit.simulations.report_check import check_report
 from disinherit.simulations.report_html import render_html
-from disinherit.simulations.report_schema import Report
+from disinherit.simulations.report_schema import RunReport
 from disinherit.simulations.settings import Settings
 
 DATABASE = "coordinator.db"
@@ -82,7 +82,7 @@ def load_settings(folder: Path) -> Settings:
         raise _damaged(path, "the settings of a run", error) from error
 
 
-def load_report(folder: Path) -> Report:
+def load_report(folder: Path) -> RunReport:
     """Return the report of the finished run in a folder.
 
     Raises:
@@ -95,7 +95,7 @@ def load_report(folder: Path) -> Report:
         raise _damaged(path, "the report of a run", error) from error
 
 
-def save_report(folder: Path, report: Report) -> None:
+def save_report(folder: Path, report: RunReport) -> None:
     """Write `report.html` and `report.json`, which marks the run as finished.
 
     Raises:
@@ -127,7 +127,7 @@ def copy_database(folder: Path, target: Path) -> Path:
     return target / DATABASE
 
 
-def _complete(report: Report) -> bool:
+def _complete(report: RunReport) -> bool:
     return report["campaign"]["outcome"] in ("complete", "unchanged")
 
 

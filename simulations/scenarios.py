@@ -28,7 +28,7 @@ from typing import Any
 from disinherit.common.errors import GraphError, InputError
 from disinherit.common.parsing import load_toml
 from disinherit.common.records import InheritanceKind, as_kind
-from disinherit.simulations.topology import ClassChoice, Derivation, Link, Topology
+from disinherit.simulations.topology import ClassChoice, Derivation, ParentEdge, Topology
 
 _NUMBERED = re.compile(r"(chain|fan-out)-([1-9]\d{0,2})")
 _KEYS = {"name", "kind", "roots", "edges", "aliases", "models"}
@@ -85,7 +85,7 @@ def topology_from_dict(values: Mapping[str, Any], name: str = "") -> Topology:
     _check_keys(values, _KEYS, "the scenario")
     kind = as_kind(_text(values.get("kind", "federated"), "kind"))
     models = _table(values.get("models", {}), "models")
-    links: dict[str, list[Link]] = {model: [] for model in models}
+    links: dict[str, list[ParentEdge]] = {model: [] for model in models}
     for number, entry in enumerate(_array(values.get("edges", []), "edges")):
         parents, child = _edge(entry, kind, f"edges[{number}]")
         for link in parents:
@@ -155,11 +155,11 @@ def _generated(shape: str, count: int) -> Topology:
     derivations = [Derivation("u0")]
     for number in range(1, count + 1):
         parent = f"u{number - 1}" if shape == "chain" else "u0"
-        derivations.append(Derivation(f"u{number}", (Link(parent, kind),)))
+        derivations.append(Derivation(f"u{number}", (ParentEdge(parent, kind),)))
     return Topology(f"{shape}-{count}", tuple(derivations), ("u0",))
 
 
-def _edge(entry: object, kind: InheritanceKind, place: str) -> tuple[list[Link], str]:
+def _edge(entry: object, kind: InheritanceKind, place: str) -> tuple[list[ParentEdge], str]:
     values = {"edge": entry} if isinstance(entry, str) else _table(entry, place)
     _check_keys(values, _EDGE_KEYS, place)
     text = _text(values.get("edge", ""), place)
@@ -176,11 +176,11 @@ def _edge(entry: object, kind: InheritanceKind, place: str) -> tuple[list[Link],
             f"{weights}."
         )
     own = as_kind(_text(values["kind"], f"kind of {place}")) if "kind" in values else kind
-    links = [Link(p, own, float(w)) for p, w in zip(parents, numbers, strict=True)]
+    links = [ParentEdge(p, own, float(w)) for p, w in zip(parents, numbers, strict=True)]
     return links, child
 
 
-def _derivation(model: str, links: tuple[Link, ...], values: Mapping[str, Any]) -> Derivation:
+def _derivation(model: str, links: tuple[ParentEdge, ...], values: Mapping[str, Any]) -> Derivation:
     what = f"model {model!r}"
     _check_keys(values, _MODEL_KEYS, what)
     head = values.get("head", "inherited")

@@ -19,7 +19,7 @@ Layers = Literal["all", "head"]
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class ParentEdge:
     """An edge to a model.
 
     Attributes:
@@ -51,7 +51,7 @@ class Derivation:
     """
 
     id: str
-    links: tuple[Link, ...] = ()
+    links: tuple[ParentEdge, ...] = ()
     classes: ClassChoice = None
     data: ClassChoice = None
     trains: Layers = "all"

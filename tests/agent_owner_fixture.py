@@ -8,7 +8,7 @@ import threading
 from owner_fixture import PointsOwner
 
 from disinherit.client.agent import AgentConfig
-from disinherit.client.store import Application, LedgerEntry
+from disinherit.client.store import Commit, LedgerEntry
 
 
 class HaltingOwner(PointsOwner):
@@ -17,7 +17,7 @@ class HaltingOwner(PointsOwner):
     def __enter__(self) -> "HaltingOwner":
         apply = self.store.apply
 
-        def halting(application: Application) -> LedgerEntry:
+        def halting(application: Commit) -> LedgerEntry:
             self._halt("before")
             entry = apply(application)
             self._halt("after")

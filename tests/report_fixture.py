@@ -3,10 +3,10 @@
 from disinherit.simulations.report_schema import (
     CampaignOutcome,
     Evaluation,
-    ModelReport,
+    ModelFigures,
     Node,
-    Report,
     Role,
+    RunReport,
     Selection,
 )
 
@@ -71,7 +71,7 @@ def evaluation(forget: int, retain: int, labels: list[str], forgotten: str | Non
     }
 
 
-def make_model(model_id: str, labels: list[str], forgotten: str = FORGOTTEN) -> ModelReport:
+def make_model(model_id: str, labels: list[str], forgotten: str = FORGOTTEN) -> ModelFigures:
     """A model as a complete campaign leaves it."""
     owner = OWNERS[sorted(GENERATION).index(model_id) % len(OWNERS)]
     if model_id not in ACCURACY:
@@ -137,7 +137,7 @@ def make_model(model_id: str, labels: list[str], forgotten: str = FORGOTTEN) -> 
     }
 
 
-def make_report(outcome: CampaignOutcome = "complete", forgotten: str = FORGOTTEN) -> Report:
+def make_report(outcome: CampaignOutcome = "complete", forgotten: str = FORGOTTEN) -> RunReport:
     """The report of one campaign that ended in `outcome`."""
     labels = [forgotten if name == FORGOTTEN else name for name in LABELS]
     models = [make_model(model_id, labels, forgotten) for model_id in GENERATION]
@@ -245,7 +245,7 @@ def make_report(outcome: CampaignOutcome = "complete", forgotten: str = FORGOTTE
     }
 
 
-def _undo(models: list[ModelReport], outcome: str, error: str | None) -> None:
+def _undo(models: list[ModelFigures], outcome: str, error: str | None) -> None:
     for model in models:
         model["outcome"] = "failed" if outcome == "failed" else "pending"
         model["error"] = error

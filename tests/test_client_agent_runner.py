@@ -12,7 +12,7 @@ from client_tasks import make_method
 from owner_fixture import LABELS, PointsOwner
 
 from disinherit.client.agent.download import Downloads
-from disinherit.client.agent.runner import Answer, Runner, Stopped
+from disinherit.client.agent.runner import Runner, Stopped, TaskAnswer
 from disinherit.client.release import ReleasePolicy
 from disinherit.v1 import agents_pb2
 from disinherit.v1 import unlearning_pb2 as pb
@@ -26,7 +26,7 @@ class Desk:
     def __init__(self, root: Path) -> None:
         with PointsOwner(root / "anna", "anna") as owner:
             owner.train("m", LABELS, 1)
-        self.answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+        self.answers: queue.SimpleQueue[TaskAnswer] = queue.SimpleQueue()
         self.opened = 0
         self.free = threading.Event()
         self.free.set()
@@ -52,7 +52,7 @@ class Desk:
     def submit(self, task_id: str, action: str = "evaluate.panel", task: bytes = PANEL) -> None:
         self.runner.submit(agents_pb2.AgentTask(task_id=task_id, action=action, task=task))
 
-    def answer(self) -> Answer:
+    def answer(self) -> TaskAnswer:
         return self.answers.get(timeout=30.0)
 
 

@@ -12,7 +12,13 @@ from owner_fixture import LABELS, SAMPLES, PointsOwner, make_points, samples_roo
 from torch import nn
 
 from disinherit.client.owner import Batches
-from disinherit.client.recognition import Measured, Subject, auc_margin, chance_margin, measure
+from disinherit.client.recognition import (
+    BeforeAndAfter,
+    Measured,
+    auc_margin,
+    chance_margin,
+    measure,
+)
 from disinherit.client.releasing import forget_fishers
 from disinherit.client.samples import sample_key
 from disinherit.client.summaries import register
@@ -148,14 +154,14 @@ def test_samples_are_told_from_unseen_ones_by_their_losses(tmp_path: Path) -> No
         knowing = {"0.weight": torch.zeros(4, 5).double(), "0.bias": torch.zeros(4).double()}
         ignorant = {name: value.clone() for name, value in knowing.items()}
         knowing["0.weight"][0] = 1.0  # the larger an input, the surer it is of class 0
-        subject = Subject(record, knowing, ignorant, samples=[(inputs, targets)])
+        subject = BeforeAndAfter(record, knowing, ignorant, samples=[(inputs, targets)])
         found = measure(owner, subject)
         assert found.forget is not None
         assert (found.forget.measure, found.forget.floor) == ("auc", 0.5)
         assert (found.forget.before, found.forget.after) == (1.0, 0.5)
         assert found.forget.margin == pytest.approx(auc_margin(16, 16))
         assert not found.recognises
-        reverse = Subject(record, ignorant, knowing, samples=[(inputs, targets)])
+        reverse = BeforeAndAfter(record, ignorant, knowing, samples=[(inputs, targets)])
         assert measure(owner, reverse).recognises
 
 

@@ -22,7 +22,7 @@ from test_client_store import (
 
 from disinherit.client.client_app import build_client_app
 from disinherit.client.rolling_back import roll_back
-from disinherit.client.store import Application, ModelStore, RollBack
+from disinherit.client.store import Commit, ModelStore, RollBack
 from disinherit.client.summaries import register
 from disinherit.client.unlearning import unlearn
 from disinherit.common.checkpoints import weights_digest
@@ -102,7 +102,7 @@ def test_a_repeated_message_changes_nothing(store: ModelStore) -> None:
     before = state_of(store)
     assert store.roll_back("forget-cats", "m", OLD) == made
     # Not even after another request.
-    second = Application("again", "m", OLD, make_record("m~2", 2), make_weights(2), b"2")
+    second = Commit("again", "m", OLD, make_record("m~2", 2), make_weights(2), b"2")
     store.apply(second)
     assert store.roll_back("forget-cats", "m", OLD) == made
     assert statuses(store) == {"m": "superseded", "m~1": "retired", "m~2": "active"}
@@ -135,7 +135,7 @@ def test_what_another_request_did_stays(store: ModelStore) -> None:
 
 
 def test_what_was_built_upon_is_refused_until_that_is_rolled_back(store: ModelStore) -> None:
-    store.apply(Application("later", "m~1", NEW, make_record("m~2", 2), make_weights(2), b"2"))
+    store.apply(Commit("later", "m~1", NEW, make_record("m~2", 2), make_weights(2), b"2"))
     before = state_of(store)
     with pytest.raises(StoreError, match="request 'later' made 'm~2' of it. Roll that"):
         store.roll_back("forget-cats", "m", OLD)

@@ -26,7 +26,7 @@ from disinherit.client.owner import Batches
 from disinherit.client.releasing import forget_fishers
 from disinherit.client.summaries import register
 from disinherit.client.tuning import SAMPLES as SAMPLES_ALONE
-from disinherit.client.tuning import SAMPLES_REPAIRED, Strength
+from disinherit.client.tuning import SAMPLES_REPAIRED, DampeningStrength
 from disinherit.client.unlearning import unlearn
 from disinherit.common.packets import decode_fisher
 from disinherit.common.records import ModelRecord
@@ -208,13 +208,13 @@ def test_a_clients_contribution_is_all_that_its_model_was_trained_on(owner: Poin
 
 @pytest.mark.parametrize(("repair", "default"), [(0, SAMPLES_ALONE), (3, SAMPLES_REPAIRED)])
 def test_the_default_strength_is_that_for_samples(
-    owner: PointsOwner, repair: int, default: Strength
+    owner: PointsOwner, repair: int, default: DampeningStrength
 ) -> None:
     packet = packet_of(owner, ["cat-0", "dog-1"])
     method = make_method(alpha=None, lam=None, gauge=None, repair_steps=repair)
     samples = named(owner.store.root, ["cat-0"])
     result = dampen_model(owner, owner.store.record("m"), packet, method, samples).result
-    assert Strength(result.alpha, result.lam, result.gauge) == default
+    assert DampeningStrength(result.alpha, result.lam, result.gauge) == default
     assert not result.tuned
 
 

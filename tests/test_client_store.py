@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from disinherit.client.ledger import Forgotten
-from disinherit.client.store import Application, LedgerEntry, ModelStore
+from disinherit.client.store import Commit, LedgerEntry, ModelStore
 from disinherit.common import files
 from disinherit.common.checkpoints import save_checkpoint, weights_digest
 from disinherit.common.errors import CheckpointError, FisherError, GraphError, StoreError
@@ -59,8 +59,8 @@ def make_fishers(value: float = 1.0) -> ClassFishers:
     )
 
 
-def make_application(**changes: Any) -> Application:
-    application = Application(
+def make_application(**changes: Any) -> Commit:
+    application = Commit(
         request_id="forget-cats",
         model_id="m",
         expected_digest=weights_digest(make_weights(0)),
@@ -299,7 +299,7 @@ def test_requests_follow_one_another_along_the_successors(store: ModelStore) -> 
     store.add(make_record(), make_weights())
     first = store.apply(make_application())
     second = store.apply(
-        Application(
+        Commit(
             "forget-dogs", "m~1", first.digest_after, make_record("m~2", 2), make_weights(2), b"2"
         )
     )
@@ -331,7 +331,7 @@ def test_unlearning_that_changes_no_weight_is_recorded_too(store: ModelStore) ->
     digest = make_record().digest
     for request, model in (("one", "m"), ("two", "m~1")):
         entry = store.apply(
-            Application(
+            Commit(
                 request, model, digest, make_record(f"{model}~1"), make_weights(), request.encode()
             )
         )

@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from disinherit.client.tuning import ALPHAS, GAUGES, LAMBDAS, PLAIN, Pinned, Strength, tune
+from disinherit.client.tuning import (
+    ALPHAS,
+    GAUGES,
+    LAMBDAS,
+    PLAIN,
+    DampeningStrength,
+    FixedStrength,
+    tune,
+)
 from disinherit.common.errors import InputError
 
 TARGETS = torch.tensor([0, 0, 1, 1, 2, 2])
@@ -20,9 +28,9 @@ def encode(alpha: float, lam: float, gauges: Sequence[float]) -> list[dict[str, 
     return [{"s": torch.tensor([alpha, lam, gauge])} for gauge in gauges]
 
 
-def decode(parameters: Mapping[str, Tensor]) -> Strength:
+def decode(parameters: Mapping[str, Tensor]) -> DampeningStrength:
     alpha, lam, gauge = (round(value, 5) for value in parameters["s"].tolist())
-    return Strength(alpha, lam, gauge)
+    return DampeningStrength(alpha, lam, gauge)
 
 
 class Answers:
@@ -30,10 +38,10 @@ class Answers:
 
     targets = TARGETS
 
-    def __init__(self, special: dict[Strength, list[int]], otherwise: list[int]) -> None:
+    def __init__(self, special: dict[DampeningStrength, list[int]], otherwise: list[int]) -> None:
         self.special = special
         self.otherwise = otherwise
-        self.asked: list[Strength] = []
+        self.asked: list[DampeningStrength] = []
 
     def __call__(self, candidates: Sequence[Mapping[str, Tensor]]) -> Iterator[Tensor]:
         strengths = [decode(parameters) for parameters in candidates]
@@ -42,12 +50,12 @@ class Answers:
         yield from torch.nn.functional.one_hot(predicted, 3).double().split(4)
 
 
-def choose(answers: Answers, pinned: Pinned | None = None) -> Strength | None:
-    return tune(encode, answers, [0], pinned or Pinned())
+def choose(answers: Answers, pinned: FixedStrength | None = None) -> DampeningStrength | None:
+    return tune(encode, answers, [0], pinned or FixedStrength())
 
 
 def test_the_best_of_the_grid_is_found() -> None:
-    best = Strength(10.0, 0.1, 3.0)  # the farthest from the defaults
+    best = DampeningStrength(10.0, 0.1, 3.0)  # the farthest from the defaults
     answers = Answers({best: [1, 1, 1, 1, 2, 2]}, otherwise=[0, 1, 1, 1, 2, 2])
     assert choose(answers) == best
     assert len(answers.asked) == len(set(answers.asked)) == 6 * 3 * 6
@@ -63,33 +71,33 @@ def test_the_best_of_the_grid_is_found() -> None:
     ],
 )
 def test_forgetting_and_retaining_are_weighed(better: list[int], worse: list[int]) -> None:
-    special = Strength(0.3, 0.1, 0.0)
+    special = DampeningStrength(0.3, 0.1, 0.0)
     assert choose(Answers({special: better}, worse)) == special
     assert choose(Answers({special: worse}, better)) == PLAIN
 
 
 def test_where_rows_are_taken_out_little_is_spent_on_what_is_kept() -> None:
     """The class is gone at every strength: half of what is kept is not given for its features."""
-    strong, mild = Strength(0.3, 0.1, 1.0), Strength(100.0, 1.0, 1.0)
+    strong, mild = DampeningStrength(0.3, 0.1, 1.0), DampeningStrength(100.0, 1.0, 1.0)
     answers = {strong: [1, 1, 1, 0, 2, 0], mild: [0, 1, 1, 0, 2, 2]}
     otherwise = [0, 0, 1, 1, 2, 1]
-    assert tune(encode, Answers(answers, otherwise), [0], Pinned()) == strong
+    assert tune(encode, Answers(answers, otherwise), [0], FixedStrength()) == strong
     # Without row 0, a wrong answer 0 is the first of the others: right for class 1.
-    found = tune(encode, Answers(answers, otherwise), [0], Pinned(), rows_out=True)
+    found = tune(encode, Answers(answers, otherwise), [0], FixedStrength(), rows_out=True)
     assert found == mild
 
 
 def test_among_equals_the_defaults_are_preferred() -> None:
     assert choose(Answers({}, [1, 1, 1, 1, 2, 2])) == PLAIN
-    near, far = Strength(1.0, 1.0, 1.5), Strength(10.0, 1.0, 0.0)
+    near, far = DampeningStrength(1.0, 1.0, 1.5), DampeningStrength(10.0, 1.0, 0.0)
     right = [1, 1, 1, 1, 2, 2]
     assert choose(Answers({far: right, near: right}, [0, 0, 1, 1, 2, 2])) == near
 
 
 def test_pinned_values_are_respected() -> None:
     answers = Answers({}, [1, 1, 1, 1, 2, 2])
-    pinned = Pinned(alpha=7.0, gauge=0.25)
-    assert choose(answers, pinned) == Strength(7.0, 1.0, 0.25)
+    pinned = FixedStrength(alpha=7.0, gauge=0.25)
+    assert choose(answers, pinned) == DampeningStrength(7.0, 1.0, 0.25)
     assert {(s.alpha, s.gauge) for s in answers.asked} == {(7.0, 0.25)}
     assert sorted(s.lam for s in answers.asked) == sorted(LAMBDAS)
 
@@ -97,7 +105,7 @@ def test_pinned_values_are_respected() -> None:
 @pytest.mark.parametrize("forgotten", [[], [0, 1, 2], [3]])
 def test_without_both_sides_nothing_is_chosen(forgotten: list[int]) -> None:
     answers = Answers({}, [1, 1, 1, 1, 2, 2])
-    assert tune(encode, answers, forgotten, Pinned()) is None
+    assert tune(encode, answers, forgotten, FixedStrength()) is None
     assert not answers.asked
 
 
@@ -108,7 +116,7 @@ values = st.one_of(st.none(), st.floats(0.01, 100.0))
 def test_candidates_are_the_grid_defaults_first(
     alpha: float | None, lam: float | None, gauge: float | None
 ) -> None:
-    pinned = Pinned(alpha, lam, gauge)
+    pinned = FixedStrength(alpha, lam, gauge)
     candidates = pinned.candidates()
     assert candidates[0] == pinned.default()
     assert len(set(candidates)) == len(candidates)
@@ -130,4 +138,4 @@ def test_candidates_are_the_grid_defaults_first(
 )
 def test_values_out_of_range_are_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        Pinned(**values)
+        FixedStrength(**values)

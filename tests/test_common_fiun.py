@@ -16,7 +16,7 @@ from disinherit.common.fiun import (
     Dampened,
     LinearHead,
     MergeRule,
-    Sweep,
+    StrengthGrid,
     dampen,
     fix_gauge,
     merge_fishers,
@@ -726,7 +726,7 @@ class TestSweep:
             "heads": heads,
             "forgotten_rows": rows if heads else None,
         }
-        sweep = Sweep(parameters, forget, reference, **rule)
+        sweep = StrengthGrid(parameters, forget, reference, **rule)
         for alpha, lam in ((0.7, 0.6), (1.5, 1.0)):
             swept = sweep(alpha, lam, self.gauges)
             for gauge, found in zip(self.gauges, swept, strict=True):
@@ -747,7 +747,7 @@ class TestSweep:
         one = {"conv": f64(1)}
         for alpha, gauge, rows in ((0.0, 1.0, None), (1.0, -1.0, None), (1.0, 1.0, [0])):
             with pytest.raises((InputError, ScopeError)):
-                Sweep(one, one, one, forgotten_rows=rows)(alpha, 1.0, [gauge])
+                StrengthGrid(one, one, one, forgotten_rows=rows)(alpha, 1.0, [gauge])
 
 
 @pytest.mark.cuda

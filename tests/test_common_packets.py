@@ -12,7 +12,7 @@ from torch import Tensor
 from disinherit.common.errors import CheckpointError, FisherError, LabelError
 from disinherit.common.merging import MergeRule
 from disinherit.common.packets import (
-    Decoded,
+    PackedFisher,
     align,
     decode,
     decode_fisher,
@@ -56,7 +56,7 @@ def make_packet(
     )
 
 
-def by_name(fisher: Decoded) -> dict[str, list[float]]:
+def by_name(fisher: PackedFisher) -> dict[str, list[float]]:
     """Class name -> its row of the head's weight."""
     weight = fisher.values[fisher.head_weight]
     return dict(zip(fisher.labels, weight.tolist(), strict=True))

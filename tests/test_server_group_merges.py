@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 from disinherit.common.encodings import Encoding
 from disinherit.common.errors import FisherError
 from disinherit.common.merging import MergeRule
-from disinherit.common.packets import Decoded, merge
+from disinherit.common.packets import PackedFisher, merge
 from disinherit.server.group_merges import GroupMerges
 
 SPACES = (("a", "b"), ("b", "a"), ("b", "c", "d"))
 
 
-def fisher(number: int) -> Decoded:
+def fisher(number: int) -> PackedFisher:
     draw = torch.Generator().manual_seed(number)
     labels = SPACES[number % len(SPACES)]
     dtype = torch.float64 if number % 7 == 6 else torch.float32
@@ -25,7 +25,7 @@ def fisher(number: int) -> Decoded:
         "head.weight": torch.rand(len(labels), 4, generator=draw).to(dtype) * scale,
         "head.bias": torch.rand(len(labels), generator=draw).to(dtype),
     }
-    return Decoded(
+    return PackedFisher(
         values, labels, "head.weight", "head.bias", (f"r{number}",), (labels[0],), number, number
     )
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from disinherit.common.errors import FisherError
-from disinherit.common.packets import Decoded
+from disinherit.common.packets import PackedFisher
 from disinherit.common.records import FisherScale, ModelRecord, Provenance
 from disinherit.server.plausibility import SLACK, bound_by, check_scale
 from disinherit.v1 import unlearning_pb2 as pb
@@ -20,9 +20,9 @@ CLASSES = ("cat", "dog", "owl")
 COUNTS = {"cat": 4, "dog": 2, "owl": 10}
 
 
-def packet(classes: tuple[str, ...], mean: float, samples: int) -> Decoded:
+def packet(classes: tuple[str, ...], mean: float, samples: int) -> PackedFisher:
     """Values of a head that sum to `mean`, beside others that sum to as much."""
-    return Decoded(
+    return PackedFisher(
         values={"head": torch.full((3, 2), mean / 6), "deep": torch.full((4,), mean / 4)},
         labels=CLASSES,
         head_weight="head",
@@ -137,7 +137,7 @@ def test_numbers_that_are_none_are_refused(said: dict[str, Any]) -> None:
 
 
 def test_noise_allows_no_more_than_the_bound_again() -> None:
-    def noisy(total: float) -> Decoded:
+    def noisy(total: float) -> PackedFisher:
         return replace(packet(("cat",), total / 4 / 2, 4), clip_norm=1e308, noise=1e308)
 
     check_scale(BY_CLASS, root(), "all", [noisy(2.9 * 8)])

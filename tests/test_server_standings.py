@@ -9,7 +9,7 @@ from sqlalchemy import event
 
 from disinherit.common.errors import RequestError
 from disinherit.server.database import Database
-from disinherit.server.standings import page_standings
+from disinherit.server.standings import page_statuses
 
 IDS = ("q", "second", "third")
 
@@ -24,26 +24,26 @@ def world(world: World) -> World:
 
 
 def test_each_is_as_its_tasks_say(world: World) -> None:
-    for standing in world.store.page_standings(None, 10):
+    for standing in world.store.page_statuses(None, 10):
         id = standing.request.id
         tasks = world.store.tasks(id).values()
         assert standing.request == world.store.request(id)
         assert standing.campaign == world.store.campaign(id)
         assert standing.tasks == Counter(task.state.value for task in tasks)
         assert standing.waves == 1 + max(task.wave for task in tasks)
-        assert standing == world.store.standing(id)
+        assert standing == world.store.status(id)
     with pytest.raises(RequestError, match="'none'"):
-        world.store.standing("none")
+        world.store.status("none")
 
 
 def test_pages_follow_each_other_from_the_oldest_on(world: World) -> None:
     found: list[str] = []
     after = None
-    while page := world.store.page_standings(after, 1):
+    while page := world.store.page_statuses(after, 1):
         found += [standing.request.id for standing in page]
         after = page[-1].campaign.created_us, page[-1].request.id
     assert found == list(IDS)
-    assert world.store.page_standings(None, 2) == world.store.page_standings(None, 10)[:2]
+    assert world.store.page_statuses(None, 2) == world.store.page_statuses(None, 10)[:2]
 
 
 def test_a_page_takes_as_many_queries_as_one(world: World) -> None:
@@ -57,7 +57,7 @@ def test_a_page_takes_as_many_queries_as_one(world: World) -> None:
     with database.reading() as db:
         event.listen(db, "before_cursor_execute", note)
         for count in (1, len(IDS)):
-            assert len(page_standings(db, None, count)) == count
+            assert len(page_statuses(db, None, count)) == count
             queries.append(len(made))
             made.clear()
     database.close()

@@ -4,11 +4,11 @@ import threading
 
 from agent_fixture import wait_for
 
-from disinherit.server.turns import Turns
+from disinherit.server.turns import FairLock
 
 
 def test_turns_come_in_the_order_in_which_they_were_asked_for() -> None:
-    turns, order = Turns(), list[str]()
+    turns, order = FairLock(), list[str]()
     threads: list[threading.Thread] = []
 
     def take(name: str) -> None:
@@ -30,7 +30,7 @@ def test_turns_come_in_the_order_in_which_they_were_asked_for() -> None:
 
 
 def test_who_waits_too_long_goes_without_and_holds_up_nobody() -> None:
-    turns = Turns()
+    turns = FairLock()
     with turns.taken(0.0), turns.taken(0.01) as late:
         assert not late
     with turns.taken(0.0) as came:
@@ -38,7 +38,7 @@ def test_who_waits_too_long_goes_without_and_holds_up_nobody() -> None:
 
 
 def test_one_at_a_time_whatever_happens() -> None:
-    turns, count = Turns(), 0
+    turns, count = FairLock(), 0
     late: list[int] = []
     failed: list[int] = []
 

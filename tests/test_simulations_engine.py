@@ -28,7 +28,7 @@ from disinherit.simulations.cases import CaseSpec, build_cases, open_case
 from disinherit.simulations.engine import check_engine, simulate
 from disinherit.simulations.main_job import run_scenario
 from disinherit.simulations.report_check import check_report
-from disinherit.simulations.report_schema import ModelReport, Report
+from disinherit.simulations.report_schema import ModelFigures, RunReport
 from disinherit.simulations.scenarios import load_scenario
 from disinherit.simulations.settings import OWNER_THREADS, Settings
 
@@ -247,7 +247,7 @@ SMALL = Settings(
 )
 
 
-def models(report: Report) -> dict[str, ModelReport]:
+def models(report: RunReport) -> dict[str, ModelFigures]:
     return {model["id"]: model for model in report["models"]}
 
 

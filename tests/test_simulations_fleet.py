@@ -14,7 +14,7 @@ from disinherit.common.errors import CampaignError
 from disinherit.common.records import Inheritance, ModelRecord
 from disinherit.server.flower_owners import SaidOwners
 from disinherit.simulations.datasets import load_dataset
-from disinherit.simulations.fleet import Fleet
+from disinherit.simulations.fleet import SimulatedFleet
 from disinherit.simulations.forgetting import Forgetting
 from disinherit.simulations.inheriting import Weights, average
 from disinherit.simulations.label_spaces import label_spaces
@@ -38,10 +38,10 @@ AFFECTED = ("r1", "r2", "r3", "r4", "r6")
 
 def fleet_in(
     folder: Path, interfere: direct_grid.Interfere = lambda _: None
-) -> tuple[Fleet, DirectGrid]:
+) -> tuple[SimulatedFleet, DirectGrid]:
     app = build_simulation_app(TWO_ROOTS, folder)
     grid = DirectGrid(app, TWO_ROOTS.clients, interfere)
-    return Fleet(TWO_ROOTS, grid, SaidOwners(grid, 3), FORGETTING), grid
+    return SimulatedFleet(TWO_ROOTS, grid, SaidOwners(grid, 3), FORGETTING), grid
 
 
 def order_of(message: Message) -> tuple[str, set[str], bool]:

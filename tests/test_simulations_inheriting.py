@@ -12,7 +12,7 @@ from disinherit.simulations.label_spaces import LabelSpaces, label_spaces
 from disinherit.simulations.networks import Classifier
 from disinherit.simulations.replaying import start_of
 from disinherit.simulations.settings import Settings
-from disinherit.simulations.topology import Derivation, Link, Topology
+from disinherit.simulations.topology import Derivation, ParentEdge, Topology
 
 NAMES = tuple("abcdef")
 
@@ -38,7 +38,7 @@ def test_a_row_is_the_average_over_the_parents_that_know_its_class(data: st.Data
     shares = [data.draw(st.integers(1, 9)) for _ in known]
     new_head = data.draw(st.booleans())
     derivation = Derivation(
-        "c", tuple(Link(f"p{i}", weight=w) for i, w in enumerate(shares)), new_head=new_head
+        "c", tuple(ParentEdge(f"p{i}", weight=w) for i, w in enumerate(shares)), new_head=new_head
     )
     topology = Topology("t", (Derivation("p0"), Derivation("p1"), derivation), ("c",))
     labels = {"c": child, "p0": known[0], "p1": known[1]}
@@ -68,7 +68,7 @@ def test_features_are_averaged_and_counters_the_first_parents() -> None:
     one, two = network(3).state_dict(), network(3).state_dict()
     one["features.weight"], two["features.weight"] = torch.ones(2), torch.full((2,), 5.0)
     one["features.num_batches_tracked"] = torch.tensor(7)
-    derivation = Derivation("c", (Link("one", weight=3), Link("two", weight=1)))
+    derivation = Derivation("c", (ParentEdge("one", weight=3), ParentEdge("two", weight=1)))
     topology = Topology("t", (Derivation("one"), Derivation("two"), derivation), ("c",))
     labels = {"one": NAMES[:3], "two": NAMES[:3], "c": NAMES[:4]}
     spaces = LabelSpaces(topology, NAMES, labels, labels)
@@ -92,9 +92,9 @@ def test_who_has_left_has_no_share_in_the_replayed_average() -> None:
         "fl",
         (
             Derivation("w0", owner=0),
-            *(Derivation(f"w{i}", (Link("w0"),), owner=i) for i in (1, 2, 3)),
-            Derivation("u0", tuple(Link(f"w{i}", weight=i) for i in (1, 2, 3)), owner=0),
-            Derivation("alone", (Link("w1"),), owner=0),
+            *(Derivation(f"w{i}", (ParentEdge("w0"),), owner=i) for i in (1, 2, 3)),
+            Derivation("u0", tuple(ParentEdge(f"w{i}", weight=i) for i in (1, 2, 3)), owner=0),
+            Derivation("alone", (ParentEdge("w1"),), owner=0),
         ),
         ("u0",),
     )

@@ -7,7 +7,7 @@ from disinherit.common.errors import DataError
 from disinherit.simulations.datasets import Dataset, load_dataset
 from disinherit.simulations.label_spaces import LabelSpaces, label_spaces
 from disinherit.simulations.scenarios import known_scenarios, load_scenario
-from disinherit.simulations.topology import ClassChoice, Derivation, Link, Topology
+from disinherit.simulations.topology import ClassChoice, Derivation, ParentEdge, Topology
 
 DIGITS = load_dataset("digits")
 
@@ -50,7 +50,7 @@ def test_ranges_that_touch_share_no_class_and_leave_none_out(count: int) -> None
 def test_what_a_model_trains_on_is_what_it_holds_and_what_entered_above_it() -> None:
     spaces = spaces_of(
         Derivation("a", classes="0-50%", data=("0", "three")),
-        Derivation("b", (Link("a"),), data=("3", "7")),
+        Derivation("b", (ParentEdge("a"),), data=("3", "7")),
         three="3",
     )
     assert spaces.held == {"a": ("0", "3"), "b": ("3", "7")}
@@ -61,7 +61,7 @@ def test_what_a_model_trains_on_is_what_it_holds_and_what_entered_above_it() -> 
 
 
 def test_a_class_that_changes_its_name_is_mapped_on_the_edge() -> None:
-    child = Derivation("b", (Link("a"),), classes=("three", "0"))
+    child = Derivation("b", (ParentEdge("a"),), classes=("three", "0"))
     spaces = spaces_of(Derivation("a", classes=("3", "0", "1")), child, three="3")
     assert [dict(edge.labels) for edge in spaces.edges(child)] == [{"3": "three"}]
     assert spaces.label_of("b", "3") == "three"

@@ -27,7 +27,7 @@ from disinherit.common.flower_records import unpack
 from disinherit.simulations import main_job
 from disinherit.simulations.main_job import run_scenario
 from disinherit.simulations.report_check import check_report
-from disinherit.simulations.report_schema import ModelReport, Report
+from disinherit.simulations.report_schema import ModelFigures, RunReport
 from disinherit.simulations.settings import MethodSettings, Settings
 from disinherit.simulations.training import build_simulation_app
 from disinherit.v1 import unlearning_pb2 as pb
@@ -50,7 +50,7 @@ AFFECTED = ("r1", "r2", "r3", "r4", "r6")
 class Run:
     settings: Settings
     folder: Path
-    report: Report
+    report: RunReport
     messages: list[Message]
     said: list[str]
 
@@ -81,7 +81,7 @@ def finished(one_root: Run, tmp_path: Path) -> Path:
     return shutil.copytree(one_root.folder, tmp_path / "run")
 
 
-def models(report: Report) -> dict[str, ModelReport]:
+def models(report: RunReport) -> dict[str, ModelFigures]:
     return {model["id"]: model for model in report["models"]}
 
 
@@ -263,7 +263,7 @@ def test_other_settings_are_refused_in_the_folder_of_a_run(one_root: Run, finish
     assert contents(finished) == before
 
 
-def weights_file(folder: Path, model: str, report: Report, *, after: bool) -> Path:
+def weights_file(folder: Path, model: str, report: RunReport, *, after: bool) -> Path:
     found = models(report)[model]
     digest = found["digest_after"] if after else found["digest_before"]
     owner = folder / "owners" / found["owner"]

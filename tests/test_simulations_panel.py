@@ -7,9 +7,9 @@ import pytest
 import torch
 from case_fixture import digits_case
 
-from disinherit.simulations.panel.exam import Exam, PanelSettings
+from disinherit.simulations.panel.exam import EvaluationContext, PanelSettings
 from disinherit.simulations.panel.gates import check_gates, overlaps, remembers
-from disinherit.simulations.panel.measuring import METRICS, Readings, measure
+from disinherit.simulations.panel.measuring import METRICS, Metrics, measure
 from disinherit.simulations.panel.shadows import Shadows, train_shadows
 from disinherit.simulations.subjects import Case, Granularity, Samples
 
@@ -35,15 +35,17 @@ def shadows(case: Case) -> Shadows:
 
 
 @pytest.fixture(scope="module")
-def panels(case: Case, shadows: Shadows) -> dict[str, dict[str, Readings]]:
-    exams = {model: Exam(case, model, SETTINGS, {"r1": shadows}) for model in case.subjects}
+def panels(case: Case, shadows: Shadows) -> dict[str, dict[str, Metrics]]:
+    exams = {
+        model: EvaluationContext(case, model, SETTINGS, {"r1": shadows}) for model in case.subjects
+    }
     return {
         "original": {m: measure(e, e.subject.original) for m, e in exams.items()},
         "retrained": {m: measure(e, e.subject.retrained) for m, e in exams.items()},
     }
 
 
-def test_every_metric_has_values_or_a_reason(panels: dict[str, dict[str, Readings]]) -> None:
+def test_every_metric_has_values_or_a_reason(panels: dict[str, dict[str, Metrics]]) -> None:
     for panel in panels.values():
         for readings in panel.values():
             found = {name.partition("/")[0] for name in readings.values}
@@ -53,7 +55,7 @@ def test_every_metric_has_values_or_a_reason(panels: dict[str, dict[str, Reading
             assert all(readings.missing.values())
 
 
-def test_retraining_is_its_own_reference(panels: dict[str, dict[str, Readings]]) -> None:
+def test_retraining_is_its_own_reference(panels: dict[str, dict[str, Metrics]]) -> None:
     for readings in panels["retrained"].values():
         assert readings.values["tug_of_war"] == 1.0
         for name, value in readings.values.items():
@@ -62,13 +64,13 @@ def test_retraining_is_its_own_reference(panels: dict[str, dict[str, Readings]])
 
 
 def test_the_gates_let_a_sound_case_through(
-    case: Case, panels: dict[str, dict[str, Readings]]
+    case: Case, panels: dict[str, dict[str, Metrics]]
 ) -> None:
     assert check_gates(case, SETTINGS, panels["original"], panels["retrained"]) == []
 
 
 def test_the_gates_stop_a_case_that_shows_nothing(
-    case: Case, panels: dict[str, dict[str, Readings]]
+    case: Case, panels: dict[str, dict[str, Metrics]]
 ) -> None:
     (wrong,) = check_gates(case, SETTINGS, panels["retrained"], panels["retrained"])
     assert wrong.startswith("The original r1 passes")
@@ -77,7 +79,7 @@ def test_the_gates_stop_a_case_that_shows_nothing(
 
 
 def test_the_attack_finds_members_of_the_original_only(
-    case: Case, panels: dict[str, dict[str, Readings]]
+    case: Case, panels: dict[str, dict[str, Metrics]]
 ) -> None:
     if case.by_class:
         pytest.skip("well-known classes have few samples that are learnt by heart")
@@ -87,14 +89,14 @@ def test_the_attack_finds_members_of_the_original_only(
 
 
 def test_what_is_known_need_not_be_relearned(
-    case: Case, panels: dict[str, dict[str, Readings]]
+    case: Case, panels: dict[str, dict[str, Metrics]]
 ) -> None:
     for name in ("relearn_steps_few_shot", "relearn_steps_retain_only"):
         assert panels["original"]["r1"].values[name] == 0
         assert panels["retrained"]["r1"].values[name] > 0
 
 
-def test_class_accuracies_add_up(case: Case, panels: dict[str, dict[str, Readings]]) -> None:
+def test_class_accuracies_add_up(case: Case, panels: dict[str, dict[str, Metrics]]) -> None:
     subject = case.subjects["r1"]
     values = panels["original"]["r1"].values
     tested = Samples.joined([subject.test_forget, subject.test_retain])
@@ -108,20 +110,20 @@ def test_class_accuracies_add_up(case: Case, panels: dict[str, dict[str, Reading
 
 
 def test_measuring_leaves_the_weights_alone(case: Case) -> None:
-    exam = Exam(case, "r1", SETTINGS)
+    exam = EvaluationContext(case, "r1", SETTINGS)
     before = {name: value.clone() for name, value in exam.subject.original.items()}
     measure(exam, exam.subject.original)
     assert all(torch.equal(before[name], exam.subject.original[name]) for name in before)
 
 
 def test_without_shadow_models_the_attack_is_missing_with_its_reason(case: Case) -> None:
-    readings = measure(Exam(case, "r1", SETTINGS), case.subjects["r1"].original)
+    readings = measure(EvaluationContext(case, "r1", SETTINGS), case.subjects["r1"].original)
     assert "no shadow models" in readings.missing["lira_tpr"]
     assert "lira_tpr" not in readings.values
 
 
 def test_outputs_that_are_not_finite_are_no_figures(case: Case) -> None:
-    exam = Exam(case, "r1", SETTINGS)
+    exam = EvaluationContext(case, "r1", SETTINGS)
     broken = {name: value * torch.nan for name, value in exam.subject.original.items()}
     readings = measure(exam, broken)
     assert "not finite" in readings.missing["js_divergence_retain"]

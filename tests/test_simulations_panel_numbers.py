@@ -15,7 +15,7 @@ from disinherit.common.errors import InputError
 from disinherit.simulations.descent import minimise, steps_of
 from disinherit.simulations.panel.attacks import area_under_curve, loss_attack, true_positive_rate
 from disinherit.simulations.panel.distances import js_divergence, logit_distance
-from disinherit.simulations.panel.exam import Candidate, some
+from disinherit.simulations.panel.exam import ModelUnderTest, some
 from disinherit.simulations.panel.gates import guess_error
 from disinherit.simulations.panel.probing import layers, ridge_classifier
 from disinherit.simulations.panel.quantisation import quantise
@@ -114,7 +114,7 @@ def test_the_loss_attack_tells_apart_what_rounds_to_a_loss_of_zero() -> None:
     exam: Any = SimpleNamespace(need=splits.__getitem__)
     network = nn.Linear(2, 2, bias=False)
     nn.init.eye_(network.weight)
-    found = loss_attack(exam, Candidate(network, splits))
+    found = loss_attack(exam, ModelUnderTest(network, splits))
     assert found["loss_attack_auc"] == pytest.approx(8 / 9)
 
 

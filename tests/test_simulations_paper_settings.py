@@ -12,7 +12,7 @@ from disinherit.client.store import ModelStore
 from disinherit.simulations.datasets import load_dataset
 from disinherit.simulations.main_job import run_scenario
 from disinherit.simulations.report_html import render_html
-from disinherit.simulations.report_schema import ModelReport, Report
+from disinherit.simulations.report_schema import ModelFigures, RunReport
 from disinherit.simulations.scenarios import load_scenario
 from disinherit.simulations.settings import Settings, parse_forget
 
@@ -32,7 +32,7 @@ mean = { owner = 1 }
 """
 
 
-def run(scenario: str, folder: Path, *tokens: str, **changes: object) -> Report:
+def run(scenario: str, folder: Path, *tokens: str, **changes: object) -> RunReport:
     topology = load_scenario(scenario)
     forget = parse_forget(tokens, DIGITS, topology)
     settings = Settings(
@@ -43,17 +43,17 @@ def run(scenario: str, folder: Path, *tokens: str, **changes: object) -> Report:
         return run_scenario(dataclasses.replace(settings, **changes), folder)  # type: ignore[arg-type]
 
 
-def models(report: Report) -> dict[str, ModelReport]:
+def models(report: RunReport) -> dict[str, ModelFigures]:
     return {model["id"]: model for model in report["models"]}
 
 
-def weights(folder: Path, report: Report, model: str) -> dict[str, Tensor]:
+def weights(folder: Path, report: RunReport, model: str) -> dict[str, Tensor]:
     owner = models(report)[model]["owner"]
     with ModelStore(folder / "owners" / owner, owner) as store:
         return store.weights(model)
 
 
-def has_forgotten(model: ModelReport) -> bool:
+def has_forgotten(model: ModelFigures) -> bool:
     before, after = model["before"]["forget_accuracy"], model["after"]["forget_accuracy"]
     assert before is not None
     assert after is not None
@@ -61,7 +61,7 @@ def has_forgotten(model: ModelReport) -> bool:
 
 
 @pytest.fixture(scope="module")
-def mixed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Report]:
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunReport]:
     folder = tmp_path_factory.mktemp("mixed")
     (folder / "mixed.toml").write_text(MIXED)
     return folder / "run", run(str(folder / "mixed.toml"), folder / "run", "3")
@@ -109,7 +109,7 @@ def test_a_growing_head_is_evaluated_on_the_classes_it_knows(tmp_path: Path) -> 
     assert {m: len(found["retrained"]["confusion"]) for m, found in models(report).items()} == sizes  # type: ignore[index]
 
 
-def test_head_only_training_leaves_the_features_bit_for_bit(mixed: tuple[Path, Report]) -> None:
+def test_head_only_training_leaves_the_features_bit_for_bit(mixed: tuple[Path, RunReport]) -> None:
     base = weights(*mixed, "base")
     for child in ("tuned", "renamed"):
         found = weights(*mixed, child)
@@ -122,7 +122,7 @@ def test_head_only_training_leaves_the_features_bit_for_bit(mixed: tuple[Path, R
         )
 
 
-def test_a_class_is_followed_under_another_name(mixed: tuple[Path, Report]) -> None:
+def test_a_class_is_followed_under_another_name(mixed: tuple[Path, RunReport]) -> None:
     found = models(mixed[1])
     assert found["base"]["forgotten"] == ["3"]
     assert found["renamed"]["forgotten"] == ["three"]
@@ -131,7 +131,7 @@ def test_a_class_is_followed_under_another_name(mixed: tuple[Path, Report]) -> N
     assert found["renamed"]["retrained"]["forget_accuracy"] == 0
 
 
-def test_a_model_that_only_inherited_a_class_forgets_it_too(mixed: tuple[Path, Report]) -> None:
+def test_a_model_that_only_inherited_a_class_forgets_it_too(mixed: tuple[Path, RunReport]) -> None:
     node = next(n for n in mixed[1]["graph"]["nodes"] if n["id"] == "tuned")
     assert node["samples_per_class"]["3"] == 0
     assert models(mixed[1])["tuned"]["forgotten"] == ["3"]

@@ -13,10 +13,10 @@ from disinherit.server.planning import plan
 from disinherit.server.tasks import Task, TaskState
 from disinherit.simulations.datasets import Dataset
 from disinherit.simulations.label_spaces import LabelSpaces
-from disinherit.simulations.report import Measured, build_report
+from disinherit.simulations.report import RunMeasurements, build_report
 from disinherit.simulations.report_check import check_report
 from disinherit.simulations.report_models import known_labels
-from disinherit.simulations.report_schema import Report
+from disinherit.simulations.report_schema import RunReport
 from disinherit.simulations.scenarios import FEDERATED
 from disinherit.simulations.settings import Settings
 from disinherit.simulations.shares import SharedData
@@ -85,15 +85,15 @@ def result_with(**tasks: Task) -> CampaignResult:
     return CampaignResult("forget-x", everyone, Timing(0.5, 0.25, 1.0, 2.0), changed=done)
 
 
-def measured() -> Measured:
-    found = Measured(train_seconds=3.0, retrain_seconds=2.0)
+def measured() -> RunMeasurements:
+    found = RunMeasurements(train_seconds=3.0, retrain_seconds=2.0)
     for model in FEDERATED.ids:
         found.before[model] = found.after[model] = CONFUSION
     found.retrained = dict.fromkeys(("r1", "r2", "r3", "r4", "r6"), CONFUSION)
     return found
 
 
-def report_of(result: CampaignResult, found: Measured) -> Report:
+def report_of(result: CampaignResult, found: RunMeasurements) -> RunReport:
     graph = fleet_graph()
     planned = plan(graph, SETTINGS.request())
     repeat = dataclasses.replace(result, changed=(), already_applied=result.changed)

@@ -16,7 +16,7 @@ from disinherit.common.errors import DataError
 from disinherit.simulations.report_check import check_report
 from disinherit.simulations.report_graph import draw_graph
 from disinherit.simulations.report_html import render_html
-from disinherit.simulations.report_schema import CampaignOutcome, Edge, Node, Report
+from disinherit.simulations.report_schema import CampaignOutcome, Edge, Node, RunReport
 from disinherit.simulations.report_svg import confusion_map, grouped_bars, row_strip, time_bars
 from disinherit.simulations.report_table import render_tables
 from disinherit.simulations.report_verdict import judge, speedup_words
@@ -62,7 +62,7 @@ def images(page: str) -> list[ET.Element]:
     return [ET.fromstring(part) for part in re.findall(r"<svg.*?</svg>", page, re.DOTALL)]
 
 
-def printed(report: Report, width: int = 80) -> str:
+def printed(report: RunReport, width: int = 80) -> str:
     out = io.StringIO()
     console = Console(width=width, file=out)
     for part in render_tables(report):

@@ -18,7 +18,7 @@ from disinherit.simulations.scenarios import (
     topology_from_dict,
     topology_to_dict,
 )
-from disinherit.simulations.topology import Derivation, Link, Topology
+from disinherit.simulations.topology import Derivation, ParentEdge, Topology
 
 DIGITS = load_dataset("digits")
 KINDS = [kind for kind in InheritanceKind if kind is not InheritanceKind.UNLEARNED]
@@ -93,10 +93,10 @@ def test_everything_a_file_can_say(tmp_path: Path) -> None:
             Derivation("e", classes=("0", "1", "three"), data=("three",), owner=2),
             Derivation("a"),
             Derivation(
-                "c", (Link("a", incremental),), classes="0-50%", trains="head", new_head=True
+                "c", (ParentEdge("a", incremental),), classes="0-50%", trains="head", new_head=True
             ),
             Derivation("b"),
-            Derivation("d", (Link("a", federated, 3.0), Link("b", federated, 1.0))),
+            Derivation("d", (ParentEdge("a", federated, 3.0), ParentEdge("b", federated, 1.0))),
         ),
         ("a", "b"),
         {"three": "3"},
@@ -165,7 +165,7 @@ def topologies(draw: st.DrawFn) -> Topology:
         merges = draw(st.booleans())
         kinds = [kind for kind in KINDS if kind.merges is merges]
         links = tuple(
-            Link(p, draw(st.sampled_from(kinds)), draw(st.floats(0.1, 10))) for p in parents
+            ParentEdge(p, draw(st.sampled_from(kinds)), draw(st.floats(0.1, 10))) for p in parents
         )
         choices = st.none() | st.just("0-50%") | st.just(("1", "2"))
         derivations.append(

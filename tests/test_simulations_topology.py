@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 from disinherit.common.errors import GraphError
 from disinherit.common.records import InheritanceKind
 from disinherit.simulations.scenarios import FEDERATED
-from disinherit.simulations.topology import Derivation, Link, Topology, model_seed
+from disinherit.simulations.topology import Derivation, ParentEdge, Topology, model_seed
 
 UNLEARNED, TRANSFER = InheritanceKind.UNLEARNED, InheritanceKind.TRANSFER
 
 
 def derived(model: str, *parents: str) -> Derivation:
-    return Derivation(model, tuple(map(Link, parents)))
+    return Derivation(model, tuple(map(ParentEdge, parents)))
 
 
 @st.composite
@@ -108,10 +108,22 @@ def test_models_are_dealt_to_owners_in_turn(owners: int) -> None:
         ((Derivation("a", owner=-1),), "a", "owner of 'a' to be 0 or more, but got -1"),
         ((Derivation("a", trains="head"),), "a", "parent of 'a', whose features"),
         ((Derivation("a", new_head=True),), "a", "parent of 'a', whose features"),
-        ((derived("a"), Derivation("b", (Link("a", weight=0),))), "a", "weight > 0 from 'a' to"),
-        ((derived("a"), Derivation("b", (Link("a", UNLEARNED),))), "a", "only a campaign makes"),
         (
-            (derived("a"), derived("b"), Derivation("c", (Link("a"), Link("b", TRANSFER)))),
+            (derived("a"), Derivation("b", (ParentEdge("a", weight=0),))),
+            "a",
+            "weight > 0 from 'a' to",
+        ),
+        (
+            (derived("a"), Derivation("b", (ParentEdge("a", UNLEARNED),))),
+            "a",
+            "only a campaign makes",
+        ),
+        (
+            (
+                derived("a"),
+                derived("b"),
+                Derivation("c", (ParentEdge("a"), ParentEdge("b", TRANSFER))),
+            ),
             "a",
             "either federated and distributed parents of 'c'",
         ),

@@ -12,7 +12,7 @@ from disinherit.client.agent.config import AgentConfig
 from disinherit.client.agent.hours import CoordinatorClock
 from disinherit.client.agent.identity import Identity
 from disinherit.client.agent.pacing import Throttle, backoff
-from disinherit.client.agent.runner import Answer, Stopped
+from disinherit.client.agent.runner import Stopped, TaskAnswer
 from disinherit.common.agent_protocol import PROTOCOL
 from disinherit.common.errors import CheckpointError
 from disinherit.v1 import agents_pb2 as pb
@@ -63,7 +63,7 @@ class Link:
         self._down = Throttle(config.bytes_per_second, stop)
         self._up = Throttle(config.bytes_per_second, stop)
         self._lock = threading.Lock()
-        self._outbox: queue.SimpleQueue[Answer | None] = queue.SimpleQueue()
+        self._outbox: queue.SimpleQueue[TaskAnswer | None] = queue.SimpleQueue()
         self._call: grpc.Call | None = None
 
     def run(self, submit: Callable[[pb.AgentTask], None]) -> None:
@@ -91,7 +91,7 @@ class Link:
             failures = 0 if time.monotonic() - began > _STABLE_SECONDS else failures + 1
             self._stop.wait(backoff(failures))
 
-    def answer(self, answer: Answer) -> None:
+    def answer(self, answer: TaskAnswer) -> None:
         """Send an answer, if there is a connection; else the coordinator will ask again."""
         with self._lock:
             self._outbox.put(answer)
@@ -153,7 +153,7 @@ class Link:
 
     def _serve(self, submit: Callable[[pb.AgentTask], None]) -> None:
         """Hold one stream until it ends."""
-        outbox: queue.SimpleQueue[Answer | None] = queue.SimpleQueue()
+        outbox: queue.SimpleQueue[TaskAnswer | None] = queue.SimpleQueue()
         with self._lock:
             # What was still in the old one is lost with its connection: it is asked for again.
             self._outbox = outbox
@@ -175,7 +175,7 @@ class Link:
             if closing is not None:
                 closing.cancel()
 
-    def _outgoing(self, outbox: queue.SimpleQueue[Answer | None]) -> Iterator[pb.FromAgent]:
+    def _outgoing(self, outbox: queue.SimpleQueue[TaskAnswer | None]) -> Iterator[pb.FromAgent]:
         yield pb.FromAgent(hello=pb.Hello(protocol=PROTOCOL, owner=self._config.owner))
         while (answer := outbox.get()) is not None:
             for start in range(0, max(1, len(answer.data)), _PART_BYTES):

@@ -30,7 +30,7 @@ class Stopped(Exception):  # noqa: N818
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class TaskAnswer:
     """What came of a task.
 
     Attributes:
@@ -63,7 +63,7 @@ class Runner:
         owner: str,
         open_owner: OpenOwner,
         downloads: Downloads,
-        answer: Callable[[Answer], None],
+        answer: Callable[[TaskAnswer], None],
         policy: ReleasePolicy = OPEN,
     ) -> None:
         self._owner = owner
@@ -74,7 +74,7 @@ class Runner:
         self._queue: queue.SimpleQueue[pb.AgentTask | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._begun: dict[str, pb.AgentTask] = {}
-        self._answers: OrderedDict[str, Answer] = OrderedDict()
+        self._answers: OrderedDict[str, TaskAnswer] = OrderedDict()
         # A daemon, as no handler minds being killed: it must not hold up the end for ever.
         self._thread = threading.Thread(target=self._run, name="tasks", daemon=True)
         self._thread.start()
@@ -112,14 +112,14 @@ class Runner:
                     self._answers.popitem(last=False)
             self._answer(answer)
 
-    def _do(self, task: pb.AgentTask) -> Answer:
+    def _do(self, task: pb.AgentTask) -> TaskAnswer:
         try:
             reply = self._handle(task)
         except Stopped:
             raise
         except Exception as error:  # also what the owner's loaders and networks raise
-            return Answer(task.task_id, error=explain(error, f"do {task.action}"))
-        return Answer(task.task_id, reply.SerializeToString(deterministic=True))
+            return TaskAnswer(task.task_id, error=explain(error, f"do {task.action}"))
+        return TaskAnswer(task.task_id, reply.SerializeToString(deterministic=True))
 
     def _handle(self, task: pb.AgentTask) -> Message:
         handler = self._handlers.get(task.action)

@@ -32,7 +32,7 @@ class TokenError(InputError):
 
 
 @dataclass(frozen=True, slots=True)
-class Enrolled:
+class IssuedCertificate:
     """What a token bought.
 
     Attributes:
@@ -92,7 +92,7 @@ class Enrolment:
             db.execute(insert(ENROLMENT_TOKENS).values(**row))
         return token
 
-    def enrol(self, token: str, certificate_request: bytes) -> Enrolled:
+    def enrol(self, token: str, certificate_request: bytes) -> IssuedCertificate:
         """Spend a token on a certificate.
 
         Args:
@@ -107,7 +107,7 @@ class Enrolment:
         """
         key = revocation.key_digest(requested_key(certificate_request))
         owner = self._spend(_sha256(token.encode()), key)
-        return Enrolled(owner, self._authority.sign(certificate_request, owner))
+        return IssuedCertificate(owner, self._authority.sign(certificate_request, owner))
 
     def revoke(self, owner: str) -> None:
         """Refuse the certificates that an owner's agents have, and its tokens, from now on.

@@ -7,40 +7,40 @@ from disinherit.server.audit_words import request_digest
 from disinherit.server.coverage import Covered
 from disinherit.server.model_report import ModelReport
 from disinherit.server.reports import Report
-from disinherit.server.standings import Standing
+from disinherit.server.standings import RequestStatus
 from disinherit.v1 import coordinator_pb2 as pb
 
 
-def standing_to_proto(standing: Standing) -> pb.RequestStatus:
+def status_to_proto(status: RequestStatus) -> pb.RequestStatus:
     """Convert how a request stands to its message."""
-    campaign = standing.campaign
+    campaign = status.campaign
     return pb.RequestStatus(
-        request=standing.request,
+        request=status.request,
         state=f"CAMPAIGN_STATE_{campaign.state.name}",
-        tasks=standing.tasks,
+        tasks=status.tasks,
         created_us=campaign.created_us,
         updated_us=campaign.updated_us,
         deadline_us=campaign.deadline_us,
         reason=campaign.halt_reason,
-        waves=standing.waves,
+        waves=status.waves,
         waves_begun=campaign.open_waves,
-        plan_sha256=standing.plan,
+        plan_sha256=status.plan,
         approved_plan_sha256=campaign.approved_plan,
     )
 
 
-def listed_to_proto(standing: Standing) -> pb.RequestStatus:
+def listed_to_proto(status: RequestStatus) -> pb.RequestStatus:
     """Convert how a request stands to its message, with numbers in the place of samples' digests.
 
     Tens of thousands of digests in each request would fill a list, and each step of a watch.
     """
-    status = standing_to_proto(standing)
-    counts = [len(root.samples) for root in status.request.roots]
+    listed = status_to_proto(status)
+    counts = [len(root.samples) for root in listed.request.roots]
     if any(counts):
-        status.sample_counts.extend(counts)
-        for root in status.request.roots:
+        listed.sample_counts.extend(counts)
+        for root in listed.request.roots:
             root.ClearField("samples")
-    return status
+    return listed
 
 
 def coverage_to_proto(covered: Covered) -> pb.ModelCoverage:
@@ -68,7 +68,7 @@ def summary_to_proto(report: Report) -> pb.ReportSummary:
     )
     waves = max((model.covered.wave for model in report.models), default=0) + 1
     return pb.ReportSummary(
-        status=listed_to_proto(Standing(report.request, report.campaign, tasks, waves)),
+        status=listed_to_proto(RequestStatus(report.request, report.campaign, tasks, waves)),
         request_sha256=request_digest(report.request),
         graph_sha256=report.graph_digest,
         models=report.versions,

@@ -16,10 +16,10 @@ from disinherit.server.service.packing import listed_to_proto
 from disinherit.server.service.paging import DEFAULT_SIZE, LARGEST_SIZE, Key, fetch_page
 from disinherit.server.service.principals import Principal, Role
 from disinherit.server.service.refusals import NotAllowedError, NotFoundError, NotNowError
-from disinherit.server.standings import Standing
+from disinherit.server.standings import RequestStatus
 from disinherit.server.tables import now_us
 from disinherit.server.tasks import TaskState
-from disinherit.v1.coordinator_pb2 import RequestStatus
+from disinherit.v1 import coordinator_pb2 as pb
 from disinherit.v1.unlearning_pb2 import UnlearningRequest
 
 _LONGEST_DEADLINE = 100 * 366 * 24 * 3600
@@ -53,7 +53,7 @@ class Requests:
 
     def submit(
         self, request: UnlearningRequest, deadline_seconds: int, caller: Principal
-    ) -> Standing:
+    ) -> RequestStatus:
         """Plan a request and store it with its campaign; the same again changes nothing.
 
         Args:
@@ -78,7 +78,7 @@ class Requests:
         request_id: str,
         caller: Principal,
         deadline_seconds: int | None = None,
-    ) -> Standing:
+    ) -> RequestStatus:
         """Let something happen to a campaign; what already happened changes nothing.
 
         Args:
@@ -115,7 +115,7 @@ class Requests:
         self._changed()
         return self.get(request_id)
 
-    def approve(self, request_id: str, plan: str, caller: Principal) -> Standing:
+    def approve(self, request_id: str, plan: str, caller: Principal) -> RequestStatus:
         """Let a campaign begin, or what joined it and needs an approval of its own.
 
         Args:
@@ -138,7 +138,7 @@ class Requests:
         self._changed()
         return self.get(request_id)
 
-    def resend(self, request_id: str, caller: Principal) -> Standing:
+    def resend(self, request_id: str, caller: Principal) -> RequestStatus:
         """Have owners asked again for what they did.
 
         Args:
@@ -157,21 +157,21 @@ class Requests:
         self._changed()
         return self.get(request_id)
 
-    def show(self, request_id: str) -> Standing:
+    def show(self, request_id: str) -> RequestStatus:
         """Return how a request stands, and its plan while somebody has to approve that.
 
         Raises:
             NotFoundError: if there is no such request.
         """
-        standing = self.get(request_id)
-        waits = standing.campaign.state is CampaignState.AWAITING_APPROVAL
-        if not (waits or standing.tasks.get(TaskState.UNAPPROVED)):
-            return standing
-        return replace(standing, plan=self._store.plan_digest(request_id))
+        status = self.get(request_id)
+        waits = status.campaign.state is CampaignState.AWAITING_APPROVAL
+        if not (waits or status.tasks.get(TaskState.UNAPPROVED)):
+            return status
+        return replace(status, plan=self._store.plan_digest(request_id))
 
     def roll_back(
         self, request_id: str, reason: str, models: Sequence[str], caller: Principal
-    ) -> Standing:
+    ) -> RequestStatus:
         """Have owners put back what a request superseded; the same again changes nothing.
 
         Args:
@@ -192,18 +192,18 @@ class Requests:
         self._changed()
         return self.get(request_id)
 
-    def get(self, request_id: str) -> Standing:
+    def get(self, request_id: str) -> RequestStatus:
         """Return how a request stands.
 
         Raises:
             NotFoundError: if there is no such request.
         """
         try:
-            return self._store.standing(request_id)
+            return self._store.status(request_id)
         except RequestError as error:
             raise NotFoundError(str(error)) from None
 
-    def list(self, size: int, token: str) -> tuple[Sequence[RequestStatus], str]:
+    def list(self, size: int, token: str) -> tuple[Sequence[pb.RequestStatus], str]:
         """Return a page of the requests as messages, the oldest first, and the next page's token.
 
         Args:
@@ -214,15 +214,15 @@ class Requests:
             InputError: if the token is none.
         """
 
-        def after(last: Key | None, count: int) -> Sequence[Standing]:
-            return self._store.page_standings(cast("tuple[int, str] | None", last), count)
+        def after(last: Key | None, count: int) -> Sequence[RequestStatus]:
+            return self._store.page_statuses(cast("tuple[int, str] | None", last), count)
 
-        def key(standing: Standing) -> Key:
-            return standing.campaign.created_us, standing.request.id
+        def key(status: RequestStatus) -> Key:
+            return status.campaign.created_us, status.request.id
 
         return fetch_page(after, key, (int, str), size, token, "requests", listed_to_proto)
 
-    def watch(self, request_id: str, wanted: Callable[[], bool]) -> Iterator[Standing]:
+    def watch(self, request_id: str, wanted: Callable[[], bool]) -> Iterator[RequestStatus]:
         """Yield how a request stands, now and after every change, until it has ended.
 
         The store is looked at again and again: another coordinator may change it.
@@ -236,11 +236,11 @@ class Requests:
         """
         last = None
         while wanted():
-            standing = self.get(request_id)
-            if standing != last:
-                yield standing
-                last = standing
-            if standing.campaign.state.ended:
+            status = self.get(request_id)
+            if status != last:
+                yield status
+                last = status
+            if status.campaign.state.ended:
                 return
             time.sleep(self._poll_seconds)
 

@@ -18,7 +18,7 @@ from disinherit.server.service.packing import (
     coverage_to_proto,
     listed_to_proto,
     model_report_to_proto,
-    standing_to_proto,
+    status_to_proto,
     summary_to_proto,
 )
 from disinherit.server.service.paging import fitting
@@ -92,7 +92,7 @@ class CoordinatorServicer:
         """Plan and store a request."""
         return _answered(
             context,
-            lambda: standing_to_proto(
+            lambda: status_to_proto(
                 self._requests.submit(request.request, request.deadline_seconds, caller())
             ),
         )
@@ -101,7 +101,7 @@ class CoordinatorServicer:
         """Let a campaign begin."""
         return _answered(
             context,
-            lambda: standing_to_proto(
+            lambda: status_to_proto(
                 self._requests.approve(request.id, request.plan_sha256, caller())
             ),
         )
@@ -118,7 +118,7 @@ class CoordinatorServicer:
     def ResendRequest(self, request: pb.ControlRequest, context: Any) -> Any:  # noqa: N802
         """Ask owners again for what they did."""
         return _answered(
-            context, lambda: standing_to_proto(self._requests.resend(request.id, caller()))
+            context, lambda: status_to_proto(self._requests.resend(request.id, caller()))
         )
 
     def AbortRequest(self, request: pb.ControlRequest, context: Any) -> Any:  # noqa: N802
@@ -131,14 +131,14 @@ class CoordinatorServicer:
         """Have owners put back what a request superseded."""
         return _answered(
             context,
-            lambda: standing_to_proto(
+            lambda: status_to_proto(
                 self._requests.roll_back(request.id, request.reason, request.model_ids, caller())
             ),
         )
 
     def GetRequest(self, request: pb.GetRequestRequest, context: Any) -> Any:  # noqa: N802
         """Return how a request stands."""
-        return _answered(context, lambda: standing_to_proto(self._requests.show(request.id)))
+        return _answered(context, lambda: status_to_proto(self._requests.show(request.id)))
 
     def ListRequests(self, request: pb.ListRequestsRequest, context: Any) -> Any:  # noqa: N802
         """List requests."""
@@ -153,8 +153,8 @@ class CoordinatorServicer:
         self, request: pb.GetRequestRequest, context: Any
     ) -> Iterator[Any]:
         """Yield how a request stands, now and after every change, until it has ended."""
-        standings = self._requests.watch(request.id, context.is_active)
-        return _streamed(context, map(listed_to_proto, standings))
+        statuses = self._requests.watch(request.id, context.is_active)
+        return _streamed(context, map(listed_to_proto, statuses))
 
     def ExportAudit(  # noqa: N802
         self, request: pb.ExportAuditRequest, context: Any
@@ -237,7 +237,7 @@ class CoordinatorServicer:
     ) -> Any:
         return _answered(
             context,
-            lambda: standing_to_proto(
+            lambda: status_to_proto(
                 self._requests.move(event, request.id, caller(), deadline_seconds)
             ),
         )

@@ -17,7 +17,7 @@ Verdict = Literal["closer", "same", "farther"]
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class MethodComparison:
     """A metric of one method beside that of another.
 
     Attributes:
@@ -37,7 +37,7 @@ class Comparison:
         return "closer" if self.difference.mean < 0 else "farther"
 
 
-def compare(cells: Iterable[Record], label: str, one: str, other: str) -> list[Comparison]:
+def compare(cells: Iterable[Record], label: str, one: str, other: str) -> list[MethodComparison]:
     """Compare two methods on all cases of a label, metric by metric.
 
     Args:
@@ -63,11 +63,11 @@ def compare(cells: Iterable[Record], label: str, one: str, other: str) -> list[C
             and (theirs := _gap(by_method[other][case], metric.name)) is not None
         ]
         if differences:
-            found.append(Comparison(metric.name, interval(differences)))
+            found.append(MethodComparison(metric.name, interval(differences)))
     return found
 
 
-def counts(comparisons: Sequence[Comparison]) -> dict[Verdict, int]:
+def counts(comparisons: Sequence[MethodComparison]) -> dict[Verdict, int]:
     """Return how many metrics have each verdict."""
     verdicts: tuple[Verdict, ...] = ("closer", "same", "farther")
     return {v: sum(one.verdict == v for one in comparisons) for v in verdicts}

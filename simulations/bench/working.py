@@ -25,9 +25,9 @@ from disinherit.simulations.bench.records import (
 from disinherit.simulations.bench.suites import MethodSpec, SuiteCase
 from disinherit.simulations.cases import open_case
 from disinherit.simulations.methods.method import NotApplicableError, make_method, unlearn
-from disinherit.simulations.panel.exam import Exam, PanelSettings
+from disinherit.simulations.panel.exam import EvaluationContext, PanelSettings
 from disinherit.simulations.panel.gates import check_gates
-from disinherit.simulations.panel.measuring import Readings, measure
+from disinherit.simulations.panel.measuring import Metrics, measure
 from disinherit.simulations.panel.shadows import Shadows, train_shadows
 from disinherit.simulations.subjects import Case, Samples, Subject
 
@@ -49,7 +49,7 @@ def make_reference(folder: Path, case: SuiteCase, panel: PanelSettings) -> None:
             if trained is not None:
                 shadows[root] = trained
     _save_shadows(_shadows_path(folder, opened), shadows)
-    exams = {model: Exam(opened, model, panel, shadows) for model in opened.subjects}
+    exams = {model: EvaluationContext(opened, model, panel, shadows) for model in opened.subjects}
     original = {m: measure(exam, exam.subject.original) for m, exam in exams.items()}
     retrained = {m: measure(exam, exam.subject.retrained) for m, exam in exams.items()}
     write_record(
@@ -115,7 +115,7 @@ def make_cell(folder: Path, case: SuiteCase, panel: PanelSettings, method: Metho
         known = reference["models"][model]
         readings = _known(opened.subjects[model], known, weights)
         if readings is None:
-            readings = measure(Exam(opened, model, panel, shadows), weights)
+            readings = measure(EvaluationContext(opened, model, panel, shadows), weights)
         models[model] = {
             **{key: known[key] for key in ("owner", "depth", "gone")},
             "metrics": compared(readings, known["retrained"], known["original"]),
@@ -138,11 +138,11 @@ def make_cell(folder: Path, case: SuiteCase, panel: PanelSettings, method: Metho
 
 def _known(
     subject: Subject, reference: Mapping[str, Any], weights: Mapping[str, Tensor]
-) -> Readings | None:
+) -> Metrics | None:
     """Return the panel of weights that were measured for the reference: it would be the same."""
     for side, measured in (("original", subject.original), ("retrained", subject.retrained)):
         if all(torch.equal(value, measured[name]) for name, value in weights.items()):
-            return Readings(**reference[side])
+            return Metrics(**reference[side])
     return None
 
 
@@ -155,7 +155,7 @@ def _warm_up() -> None:
 
 
 def compared(
-    readings: Readings, retrained: Mapping[str, Any], original: Mapping[str, Any]
+    readings: Metrics, retrained: Mapping[str, Any], original: Mapping[str, Any]
 ) -> dict[str, Record]:
     """Return every metric as value, reference and gap, or as null with the reason."""
     found: dict[str, Record] = {}

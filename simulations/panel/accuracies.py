@@ -2,21 +2,21 @@
 
 import torch
 
-from disinherit.simulations.panel.exam import Candidate, Exam, NotMeasuredError
+from disinherit.simulations.panel.exam import EvaluationContext, ModelUnderTest, NotMeasuredError
 
 
-def forget_accuracy(exam: Exam, candidate: Candidate) -> dict[str, float]:
+def forget_accuracy(exam: EvaluationContext, candidate: ModelUnderTest) -> dict[str, float]:
     """On held-out samples of what is forgotten where there are some, or on the very samples."""
     return {"forget_accuracy": split_accuracy(exam, candidate, exam.forget_split)}
 
 
-def retain_accuracy(exam: Exam, candidate: Candidate) -> dict[str, float]:
+def retain_accuracy(exam: EvaluationContext, candidate: ModelUnderTest) -> dict[str, float]:
     """On held-out samples of the other classes, or on the other training samples."""
     split = "test_retain" if exam.case.by_class else "retain"
     return {"retain_accuracy": split_accuracy(exam, candidate, split)}
 
 
-def test_accuracy(exam: Exam, candidate: Candidate) -> dict[str, float]:
+def test_accuracy(exam: EvaluationContext, candidate: ModelUnderTest) -> dict[str, float]:
     """On all held-out samples."""
     right = [
         candidate.correct(split)
@@ -28,7 +28,7 @@ def test_accuracy(exam: Exam, candidate: Candidate) -> dict[str, float]:
     return {"test_accuracy": 100.0 * torch.cat(right).double().mean().item()}
 
 
-def class_accuracy(exam: Exam, candidate: Candidate) -> dict[str, float]:
+def class_accuracy(exam: EvaluationContext, candidate: ModelUnderTest) -> dict[str, float]:
     """On the held-out samples of each class."""
     found = {}
     for split in ("test_forget", "test_retain"):
@@ -43,7 +43,7 @@ def class_accuracy(exam: Exam, candidate: Candidate) -> dict[str, float]:
     return found
 
 
-def split_accuracy(exam: Exam, candidate: Candidate, split: str) -> float:
+def split_accuracy(exam: EvaluationContext, candidate: ModelUnderTest, split: str) -> float:
     """Return the share of right answers on a split, in percent.
 
     Raises:

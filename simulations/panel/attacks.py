@@ -7,7 +7,7 @@ perfect unlearning nobody can tell them apart better than in the retrained model
 import torch
 from torch import Tensor
 
-from disinherit.simulations.panel.exam import Candidate, Exam, NotMeasuredError
+from disinherit.simulations.panel.exam import EvaluationContext, ModelUnderTest, NotMeasuredError
 from disinherit.simulations.panel.outputs import logits_of
 from disinherit.simulations.panel.shadows import confidence
 
@@ -15,7 +15,7 @@ FALSE_POSITIVES = 0.01
 """At this false positive rate the per-example attack is reported."""
 
 
-def loss_attack(exam: Exam, candidate: Candidate) -> dict[str, float]:
+def loss_attack(exam: EvaluationContext, candidate: ModelUnderTest) -> dict[str, float]:
     """Area under the ROC curve of the attack that calls low losses members (Yeom et al. 2018).
 
     arXiv 1709.01604. 0.5 is a guess. Samples are ordered by log p - log(1 - p), as by their losses;
@@ -28,7 +28,7 @@ def loss_attack(exam: Exam, candidate: Candidate) -> dict[str, float]:
     return {"loss_attack_auc": area_under_curve(*scores)}
 
 
-def lira(exam: Exam, candidate: Candidate) -> dict[str, float]:
+def lira(exam: EvaluationContext, candidate: ModelUnderTest) -> dict[str, float]:
     """The likelihood ratio attack of Carlini et al. 2022 (arXiv 2112.03570), online.
 
     True positive rate at 1% false positives, in percent, and the area under the curve.

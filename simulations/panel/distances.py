@@ -5,10 +5,10 @@ import math
 import torch
 from torch import Tensor
 
-from disinherit.simulations.panel.exam import Candidate, Exam, NotMeasuredError
+from disinherit.simulations.panel.exam import EvaluationContext, ModelUnderTest, NotMeasuredError
 
 
-def output_distances(exam: Exam, candidate: Candidate) -> dict[str, float]:
+def output_distances(exam: EvaluationContext, candidate: ModelUnderTest) -> dict[str, float]:
     """Mean Jensen-Shannon divergence and mean logit distance, where forgotten and where kept."""
     found = {}
     for name, split in (("forget", exam.forget_split), ("retain", "test_retain")):
@@ -21,7 +21,7 @@ def output_distances(exam: Exam, candidate: Candidate) -> dict[str, float]:
     return found
 
 
-def neighbour_leakage(exam: Exam, candidate: Candidate) -> dict[str, float]:
+def neighbour_leakage(exam: EvaluationContext, candidate: ModelUnderTest) -> dict[str, float]:
     """Where held-out samples of the forgotten classes go, against where retraining sends them.
 
     `neighbour_leakage` is the total variation distance of the two distributions over predicted

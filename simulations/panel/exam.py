@@ -55,7 +55,7 @@ class PanelSettings:
             raise InputError(f"Expected a learning rate > 0, but got {self.learning_rate:g}.")
 
 
-class Candidate:
+class ModelUnderTest:
     """A subject with some weights, and its logits on the splits of an exam.
 
     Args:
@@ -79,7 +79,7 @@ class Candidate:
         return self.logits(split).argmax(dim=1) == self._splits[split].targets
 
 
-class Exam:
+class EvaluationContext:
     """One subject and everything it is examined with.
 
     Args:
@@ -123,17 +123,17 @@ class Exam:
             "unseen": some(held, settings.samples, case.seed),
         }
 
-    def candidate(self, weights: Weights) -> Candidate:
+    def candidate(self, weights: Weights) -> ModelUnderTest:
         """Return the subject with given weights."""
-        return Candidate(self.subject.network(weights), self.splits)
+        return ModelUnderTest(self.subject.network(weights), self.splits)
 
     @cached_property
-    def original(self) -> Candidate:
+    def original(self) -> ModelUnderTest:
         """The subject as it was."""
         return self.candidate(self.subject.original)
 
     @cached_property
-    def retrained(self) -> Candidate:
+    def retrained(self) -> ModelUnderTest:
         """The subject as exact retraining makes it: the reference."""
         return self.candidate(self.subject.retrained)
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from disinherit.simulations.panel.exam import PanelSettings
-from disinherit.simulations.panel.measuring import Readings
+from disinherit.simulations.panel.measuring import Metrics
 from disinherit.simulations.panel.shadows import TARGETS
 from disinherit.simulations.subjects import Case, Samples, Subject
 
@@ -30,8 +30,8 @@ _ERRORS = 3.0
 def check_gates(
     case: Case,
     settings: PanelSettings,
-    original: Mapping[str, Readings],
-    retrained: Mapping[str, Readings],
+    original: Mapping[str, Metrics],
+    retrained: Mapping[str, Metrics],
 ) -> list[str]:
     """Return what is wrong with a case; nothing if its figures mean something.
 
@@ -55,7 +55,7 @@ def check_gates(
     return found
 
 
-def remembers(case: Case, settings: PanelSettings, model: str, readings: Readings) -> str:
+def remembers(case: Case, settings: PanelSettings, model: str, readings: Metrics) -> str:
     """Return how a model is found to know what is to be forgotten, or `""`.
 
     Classes and backdoors: by naming held-out samples of them.  Other samples: by a membership

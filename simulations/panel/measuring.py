@@ -12,14 +12,14 @@ from disinherit.simulations.panel.accuracies import (
 )
 from disinherit.simulations.panel.attacks import lira, loss_attack
 from disinherit.simulations.panel.distances import neighbour_leakage, output_distances
-from disinherit.simulations.panel.exam import Candidate, Exam, NotMeasuredError
+from disinherit.simulations.panel.exam import EvaluationContext, ModelUnderTest, NotMeasuredError
 from disinherit.simulations.panel.probing import linear_probe
 from disinherit.simulations.panel.quantisation import int8_accuracy
 from disinherit.simulations.panel.relearning import few_shot_relearning, retain_only_relearning
 from disinherit.simulations.panel.tug_of_war import tug_of_war
 from disinherit.simulations.subjects import Weights
 
-Metric = Callable[[Exam, Candidate], dict[str, float]]
+Metric = Callable[[EvaluationContext, ModelUnderTest], dict[str, float]]
 
 METRICS: Mapping[tuple[str, ...], Metric] = {
     ("forget_accuracy",): forget_accuracy,
@@ -45,7 +45,7 @@ METRICS: Mapping[tuple[str, ...], Metric] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Readings:
+class Metrics:
     """The panel of one model with some weights.
 
     Attributes:
@@ -57,13 +57,13 @@ class Readings:
     missing: dict[str, str]
 
 
-def measure(exam: Exam, weights: Weights) -> Readings:
+def measure(exam: EvaluationContext, weights: Weights) -> Metrics:
     """Measure everything on a subject with given weights.
 
     A metric that cannot be measured is missing, with the reason; it is never taken for a zero.
     """
     candidate = exam.candidate(weights)
-    readings = Readings({}, {})
+    readings = Metrics({}, {})
     for names, metric in METRICS.items():
         try:
             found = metric(exam, candidate)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from disinherit.simulations.panel.exam import Candidate, Exam, NotMeasuredError
+from disinherit.simulations.panel.exam import EvaluationContext, ModelUnderTest, NotMeasuredError
 from disinherit.simulations.panel.outputs import logits_of
 from disinherit.simulations.subjects import Samples
 
@@ -18,7 +18,7 @@ _RIDGE = 1e-2
 """Penalty of the probe, relative to the mean variance of its features."""
 
 
-def linear_probe(exam: Exam, candidate: Candidate) -> dict[str, float]:
+def linear_probe(exam: EvaluationContext, candidate: ModelUnderTest) -> dict[str, float]:
     """Accuracy on the forgotten classes of a linear classifier on each layer's outputs.
 
     It is fitted to training samples of all classes, those to forget among them: the attacker's

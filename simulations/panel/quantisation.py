@@ -4,12 +4,12 @@ import torch
 from torch import Tensor, nn
 
 from disinherit.simulations.panel.accuracies import forget_accuracy, retain_accuracy
-from disinherit.simulations.panel.exam import Candidate, Exam
+from disinherit.simulations.panel.exam import EvaluationContext, ModelUnderTest
 
 _LEVELS = 127
 
 
-def int8_accuracy(exam: Exam, candidate: Candidate) -> dict[str, float]:
+def int8_accuracy(exam: EvaluationContext, candidate: ModelUnderTest) -> dict[str, float]:
     """Forget and retain accuracy with all weight matrices and kernels rounded to eight bits."""
     weights = {name: value.clone() for name, value in candidate.network.state_dict().items()}
     parameters: dict[str, nn.Parameter] = dict(candidate.network.named_parameters())

@@ -8,7 +8,12 @@ import torch
 from torch.nn import functional as F
 
 from disinherit.simulations.descent import minimise
-from disinherit.simulations.panel.exam import Candidate, Exam, NotMeasuredError, some
+from disinherit.simulations.panel.exam import (
+    EvaluationContext,
+    ModelUnderTest,
+    NotMeasuredError,
+    some,
+)
 from disinherit.simulations.panel.outputs import logits_of
 from disinherit.simulations.subjects import Samples
 
@@ -18,7 +23,7 @@ TOLERANCE = 5.0
 _WATCHED = 100
 
 
-def few_shot_relearning(exam: Exam, candidate: Candidate) -> dict[str, float]:
+def few_shot_relearning(exam: EvaluationContext, candidate: ModelUnderTest) -> dict[str, float]:
     """Steps with a few samples of what was forgotten and as many of the rest."""
     few, others = _shots(exam.need("forget"), exam.settings.shots)
     watched = exam.splits["test_forget"] if exam.forget_split == "test_forget" else others
@@ -26,7 +31,7 @@ def few_shot_relearning(exam: Exam, candidate: Candidate) -> dict[str, float]:
     return {"relearn_steps_few_shot": _steps(exam, candidate, data, watched)}
 
 
-def retain_only_relearning(exam: Exam, candidate: Candidate) -> dict[str, float]:
+def retain_only_relearning(exam: EvaluationContext, candidate: ModelUnderTest) -> dict[str, float]:
     """Steps with retained data only, as when a device trains on: forgetting should last."""
     watched = exam.splits[exam.forget_split]
     return {"relearn_steps_retain_only": _steps(exam, candidate, exam.need("retain"), watched)}
@@ -41,7 +46,9 @@ def _shots(samples: Samples, most: int) -> tuple[Samples, Samples]:
     return samples[chosen], samples[~chosen]
 
 
-def _steps(exam: Exam, candidate: Candidate, data: Samples, watched: Samples) -> float:
+def _steps(
+    exam: EvaluationContext, candidate: ModelUnderTest, data: Samples, watched: Samples
+) -> float:
     if not len(watched):
         raise NotMeasuredError("no sample of what is forgotten is left to watch")
     watched = some(watched, _WATCHED, exam.case.seed)

@@ -1,10 +1,10 @@
 """The tug-of-war score: how close to retraining on all three kinds of samples at once."""
 
 from disinherit.simulations.panel.accuracies import split_accuracy
-from disinherit.simulations.panel.exam import Candidate, Exam
+from disinherit.simulations.panel.exam import EvaluationContext, ModelUnderTest
 
 
-def tug_of_war(exam: Exam, candidate: Candidate) -> dict[str, float]:
+def tug_of_war(exam: EvaluationContext, candidate: ModelUnderTest) -> dict[str, float]:
     """ToW of Zhao et al. 2024 (arXiv 2406.01257), in [0, 1]; 1 for retraining itself.
 
     The product of `1 - |accuracy - accuracy of the retrained|` over the samples to forget, the
