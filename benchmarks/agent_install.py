@@ -34,7 +34,7 @@ STARTS: Mapping[str, Sequence[str]] = {
     "start: Python alone": ("-c", "pass"),
     "start: PyTorch alone": ("-c", "import torch"),
     "start: disinherit agent --help": ("-c", lean_fixture.AGENT_HELP, "agent", "--help"),
-    "start: an agent, ready to dial": ("-c", "from disinherit.client import agent"),
+    "start: an agent, ready to dial": ("-c", "from disinherit.client.agent import agent"),
 }
 SIZES = """
 import importlib.metadata, json

@@ -34,12 +34,13 @@ def agent(
     import logging
 
     from disinherit.client import agent as agents
+    from disinherit.client.agent.agent import load_factory, run_until_signal
     from disinherit.common.files import keep_private
 
     keep_private()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     settings = agents.read_config(config)
-    open_owner = agents.load_factory(settings)
+    open_owner = load_factory(settings)
     if enrol is None:
         identity = agents.load_identity(settings)
     elif enrol == "-":
@@ -47,7 +48,7 @@ def agent(
     else:
         agents.enrol(settings, enrol)
         _begin_again_without(enrol)
-    agents.run_until_signal(settings, identity, open_owner)
+    run_until_signal(settings, identity, open_owner)
     return 0
 
 

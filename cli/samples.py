@@ -48,7 +48,7 @@ def digest(
     """Print salted digests of sample ids, to be submitted with `request submit --samples`."""
     # Imported here because torch takes seconds, which --help should not.
     from disinherit.cli.sample_files import digests_text, read_ids
-    from disinherit.client.samples import sample_key
+    from disinherit.client.sample_keys import sample_key
     from disinherit.common.errors import InputError
     from disinherit.common.records import check_id
     from disinherit.common.sample_digests import SALT_BYTES, check_salt, digest_samples

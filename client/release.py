@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Protocol, runtime_checkable
 
-from disinherit.client.owner import Owner
 from disinherit.common.encodings import Encoding
 from disinherit.common.errors import InputError, WithheldError
 
@@ -145,7 +144,7 @@ class SetsPolicy(Protocol):
         ...
 
 
-def policy_of(owner: Owner) -> ReleasePolicy:
+def policy_of(owner: object) -> ReleasePolicy:
     """Return an owner's own conditions; `OPEN` if it sets none."""
     return owner.release_policy if isinstance(owner, SetsPolicy) else OPEN
 

@@ -12,7 +12,8 @@ from disinherit.client.owner import Batches, Owner, ResolvesSamples
 from disinherit.client.release import ReleasePolicy
 from disinherit.client.release_ledger import Release, ReleaseLedger, Sizes, smallest_cell
 from disinherit.client.remaining import cleared_classes, cleared_samples
-from disinherit.client.samples import sample_key, split_by_ids
+from disinherit.client.sample_keys import sample_key
+from disinherit.client.samples import split_by_ids
 from disinherit.client.summaries import class_fishers
 from disinherit.common.inputs import take_rows
 from disinherit.common.records import ModelRecord

@@ -16,7 +16,8 @@ from disinherit.client.release import OPEN, ReleasePolicy, policy_of
 from disinherit.client.release_ledger import Release
 from disinherit.client.released_sets import ReleasedSets, largest_share
 from disinherit.client.remaining import WithoutClasses, training_data
-from disinherit.client.samples import resolve_samples, sample_key, split_by_ids
+from disinherit.client.sample_keys import sample_key
+from disinherit.client.samples import resolve_samples, split_by_ids
 from disinherit.client.summaries import class_fishers, fisher_summary, whole_fishers
 from disinherit.common.encodings import Encoding
 from disinherit.common.errors import FisherError, ScopeError, StoreError, WithheldError

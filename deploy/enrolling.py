@@ -8,6 +8,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
+from disinherit.client.agent import enrol, read_config
 from disinherit.common.errors import CampaignError, InputError
 from disinherit.common.files import write_atomic
 from disinherit.common.records import check_owner
@@ -129,15 +130,12 @@ def enrol_agent(files: FleetFiles, owner: str) -> None:
         CampaignError: if the coordinator cannot be reached.
         StoreError: if its database cannot be used.
     """
-    # Imported here because torch takes seconds, and most deployments' agents are elsewhere.
-    from disinherit.client import agent
-
-    config = agent.read_config(files.agent(owner))
+    config = read_config(files.agent(owner))
     if (config.state / "agent.pem").exists():
         return
     with open_enrolment(files.service) as (enrolment, _):
         token = enrolment.invite(owner)
-    agent.enrol(config, token)
+    enrol(config, token)
 
 
 def _note(files: FleetFiles, owner: str) -> Path:

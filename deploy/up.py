@@ -12,7 +12,7 @@ from pathlib import Path
 
 from disinherit.common.errors import CampaignError, InputError
 from disinherit.common.extras import how_to_install
-from disinherit.deploy import programs, without_models
+from disinherit.deploy import programs
 from disinherit.deploy.enrolling import enrol_agent, register_nodes, wait_for_nodes
 from disinherit.deploy.files import FleetFiles, Ports, write_agent, write_nodes
 from disinherit.deploy.ports import listens
@@ -21,6 +21,9 @@ from disinherit.deploy.programs import COORDINATOR, PROXY, SUPERLINK, Program
 from disinherit.deploy.proxy import proxy
 from disinherit.deploy.stragglers import end_stragglers
 from disinherit.deploy.supervising import Supervisor
+
+_NODES_WITHOUT_MODELS = "disinherit.deploy.without_models:open_for_node"
+_AGENTS_WITHOUT_MODELS = "disinherit.deploy.without_models:open_for_agent"
 
 _START_SECONDS = 120.0
 _POLL_SECONDS = 0.5
@@ -130,10 +133,10 @@ def folders_without_models(files: FleetFiles) -> dict[str, Path]:
     """
     fleet = _with_remembered(files.root, Wanted())
     without: dict[str, Path] = {}
-    if fleet.node_factory == without_models.FOR_NODES:
+    if fleet.node_factory == _NODES_WITHOUT_MODELS:
         owners = (f"node-{number}" for number in range(fleet.nodes))
         without |= {owner: files.root / "owners" / owner for owner in owners}
-    if fleet.agent_factory == without_models.FOR_AGENTS:
+    if fleet.agent_factory == _AGENTS_WITHOUT_MODELS:
         owners = (f"agent-{number}" for number in range(fleet.agents))
         without |= {owner: files.agent_state(owner) for owner in owners}
     return without
@@ -157,8 +160,8 @@ def down(folder: Path) -> bool:
 class _Fleet:
     """Nodes and agents of a deployment, as they are remembered from one start to the next."""
 
-    node_factory: str = without_models.FOR_NODES
-    agent_factory: str = without_models.FOR_AGENTS
+    node_factory: str = _NODES_WITHOUT_MODELS
+    agent_factory: str = _AGENTS_WITHOUT_MODELS
     nodes: int = 3
     agents: int = 0
     python_path: str = ""

@@ -14,9 +14,6 @@ from disinherit.client.store import ModelStore
 from disinherit.common.errors import DataError
 from disinherit.common.records import ModelRecord
 
-FOR_NODES = "disinherit.deploy.without_models:open_for_node"
-FOR_AGENTS = "disinherit.deploy.without_models:open_for_agent"
-
 
 class WithoutModels:
     """An owner (`disinherit.client.owner.Owner`) that knows no networks and has no data.

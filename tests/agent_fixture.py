@@ -15,7 +15,8 @@ from typing import Self
 
 from agent_owner_fixture import open_points
 
-from disinherit.client.agent import Agent, AgentConfig, Identity, enrol
+from disinherit.client.agent import AgentConfig, Identity, enrol
+from disinherit.client.agent.agent import Agent
 from disinherit.client.owner import Owner
 from disinherit.server.agents.authority import CertificateAuthority
 from disinherit.server.agents.fleet import Fleet, FleetSettings

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from disinherit.client.owner import Batches, Owner
-from disinherit.client.samples import sample_key
+from disinherit.client.sample_keys import sample_key
 from disinherit.client.store import ModelStore
 from disinherit.common.checkpoints import weights_digest
 from disinherit.common.errors import DataError

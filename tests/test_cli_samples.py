@@ -8,7 +8,7 @@ from owner_fixture import PointsOwner
 
 from disinherit.cli.main import run
 from disinherit.cli.sample_files import read_samples
-from disinherit.client.samples import sample_key
+from disinherit.client.sample_keys import sample_key
 from disinherit.common.errors import InputError
 from disinherit.common.sample_digests import digest_samples
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from disinherit.client.agent import load_factory, read_config
+from disinherit.client.agent import read_config
+from disinherit.client.agent.agent import load_factory
 from disinherit.client.agent.hours import Hours
 from disinherit.client.release import OPEN, ReleasePolicy
 from disinherit.common.encodings import Encoding

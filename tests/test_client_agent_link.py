@@ -12,7 +12,8 @@ from agent_fixture import AgentsSide, wait_for
 from agent_owner_fixture import open_points
 from owner_fixture import LABELS, PointsOwner
 
-from disinherit.client.agent import Agent, link
+from disinherit.client.agent import link
+from disinherit.client.agent.agent import Agent
 from disinherit.client.agent.hours import Hours
 from disinherit.server.transport import Answer, Ask
 from disinherit.v1 import unlearning_pb2 as pb

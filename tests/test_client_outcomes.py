@@ -20,7 +20,7 @@ from disinherit.client.recognition import (
     measure,
 )
 from disinherit.client.releasing import forget_fishers
-from disinherit.client.samples import sample_key
+from disinherit.client.sample_keys import sample_key
 from disinherit.client.summaries import register
 from disinherit.client.unlearning import unlearn
 from disinherit.common.records import ModelRecord

@@ -13,7 +13,7 @@ from owner_fixture import LABELS, SAMPLES, PointsOwner
 import disinherit.client
 from disinherit.client import remaining
 from disinherit.client.owner import Batches
-from disinherit.client.samples import sample_key
+from disinherit.client.sample_keys import sample_key
 from disinherit.client.summaries import register
 from disinherit.client.unlearning import unlearn
 from disinherit.common.errors import DataError

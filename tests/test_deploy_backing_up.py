@@ -15,7 +15,8 @@ from owner_fixture import PointsOwner
 from ports_fixture import free_block
 
 from disinherit.cli.main import run
-from disinherit.client.agent import Agent, AgentConfig, enrol, load_identity
+from disinherit.client.agent import AgentConfig, enrol, load_identity
+from disinherit.client.agent.agent import Agent
 from disinherit.client.store import ModelStore
 from disinherit.common.errors import InputError, StoreError
 from disinherit.deploy.backing_up import back_up

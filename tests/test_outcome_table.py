@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from disinherit.client.owner import Batches
-from disinherit.client.samples import sample_key
+from disinherit.client.sample_keys import sample_key
 from disinherit.client.store import ModelStore
 from disinherit.common.describing import describe_model
 from disinherit.common.records import Inheritance, InheritanceKind, ModelRecord, Provenance

@@ -15,7 +15,8 @@ from owner_fixture import PointsOwner
 from service_fixture import Client, Running, secret, write_tokens
 from test_server_service_fleet import CONFIG
 
-from disinherit.client.agent import Agent, AgentConfig, enrol
+from disinherit.client.agent import AgentConfig, enrol
+from disinherit.client.agent.agent import Agent
 from disinherit.common.audit_lines import read_entry
 from disinherit.common.records import ModelRecord, ModelStatus
 from disinherit.server.campaign_states import CampaignState

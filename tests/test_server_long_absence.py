@@ -17,7 +17,8 @@ from campaign_fixture import World, copy, gone
 from owner_fixture import PointsOwner
 from service_fixture import Client, secret, write_tokens
 
-from disinherit.client.agent import Agent, AgentConfig, enrol
+from disinherit.client.agent import AgentConfig, enrol
+from disinherit.client.agent.agent import Agent
 from disinherit.common.graph_formats import inheritance_to_proto, record_to_proto
 from disinherit.common.records import Inheritance, InheritanceKind, ModelRecord
 from disinherit.server.agents.fleet import FleetSettings

@@ -12,7 +12,8 @@ from owner_fixture import PointsOwner
 from service_fixture import Client, make_request, secret, write_tokens
 
 from disinherit.cli.main import run
-from disinherit.client.agent import Agent, AgentConfig, enrol
+from disinherit.client.agent import AgentConfig, enrol
+from disinherit.client.agent.agent import Agent
 from disinherit.server.service.hosting import Service
 from disinherit.server.service.settings import read_settings
 from disinherit.v1 import coordinator_pb2 as pb

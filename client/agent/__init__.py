@@ -5,17 +5,13 @@ It dials out and never listens.  What it does for a task is what any owner does
 its ledger, what it has downloaded is on disk, and what it has not answered is asked for again.
 """
 
-from disinherit.client.agent.agent import Agent, load_factory, run_until_signal
 from disinherit.client.agent.config import AgentConfig, read_config
 from disinherit.client.agent.identity import Identity, enrol, load_identity
 
 __all__ = [
-    "Agent",
     "AgentConfig",
     "Identity",
     "enrol",
-    "load_factory",
     "load_identity",
     "read_config",
-    "run_until_signal",
 ]

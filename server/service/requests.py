@@ -3,14 +3,13 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from disinherit.common.errors import RequestError
 from disinherit.common.printable import one_line
 from disinherit.common.received import received_request
 from disinherit.server.campaign_rows import Campaign
 from disinherit.server.campaign_states import CampaignEvent, CampaignState
-from disinherit.server.coordinator import Coordinator
 from disinherit.server.coverage import CoveragePage
 from disinherit.server.service.packing import listed_to_proto
 from disinherit.server.service.paging import DEFAULT_SIZE, LARGEST_SIZE, Key, fetch_page
@@ -21,6 +20,9 @@ from disinherit.server.tables import now_us
 from disinherit.server.tasks import TaskState
 from disinherit.v1 import coordinator_pb2 as pb
 from disinherit.v1.unlearning_pb2 import UnlearningRequest
+
+if TYPE_CHECKING:
+    from disinherit.server.coordinator import Coordinator
 
 _LONGEST_DEADLINE = 100 * 366 * 24 * 3600
 
@@ -38,7 +40,7 @@ class Requests:
 
     def __init__(
         self,
-        coordinator: Coordinator,
+        coordinator: "Coordinator",
         changed: Callable[[], None],
         approval: bool = True,
         poll_seconds: float = 0.5,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from disinherit.client.release import OPEN, ReleasePolicy
-from disinherit.client.samples import sample_key
+from disinherit.client.sample_keys import sample_key
 from disinherit.common.errors import CampaignError
 from disinherit.common.sample_digests import SALT_BYTES, digest_samples
 from disinherit.server.coordinator import Coordinator

@@ -10,7 +10,7 @@ from torch import nn
 
 from disinherit.client.owner import Batches
 from disinherit.client.release import OPEN, ReleasePolicy
-from disinherit.client.samples import KEY_FILE
+from disinherit.client.sample_keys import KEY_FILE
 from disinherit.client.store import ModelStore
 from disinherit.common.checkpoints import weights_digest
 from disinherit.common.files import write_private
