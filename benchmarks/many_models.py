@@ -37,7 +37,7 @@ from disinherit.common.fiun import unlearn_parameters
 from disinherit.common.packets import encode_fisher
 from disinherit.common.records import ModelRecord, Provenance
 from disinherit.common.scope import architecture_fingerprint
-from disinherit.simulations.networks import Classifier, build_network
+from disinherit.simulations.networks import Classifier, NetworkSpec
 from disinherit.v1 import unlearning_pb2 as pb
 
 LABELS = tuple(f"class {i}" for i in range(10))
@@ -69,7 +69,7 @@ def main() -> None:
     for network, shape, *sizes in CASES[:1] if options.reduced else CASES:
         models, few, most = (6, 3, 12) if options.reduced else sizes
         with tempfile.TemporaryDirectory(prefix="disinherit-", dir=".") as folder:
-            case = Case(Path(folder), build_network(network, shape, len(LABELS), 0), most)
+            case = Case(Path(folder), NetworkSpec(network, shape, len(LABELS)).build(0), most)
             name = f"{network}, {case.parameters:,} parameters"
             row = case.measure(models, few, 1 if options.reduced else 3)
             for loop in ("loop", "durable loop"):

@@ -193,7 +193,7 @@ def serve(pipe: Connection, folder: str, names: list[str], megabytes: int) -> No
     with Fleet(settings, database) as fleet:
         tokens = {name: fleet.enrolment.invite(name) for name in names}
         pipe.send((fleet.server.port, fleet.server.enrol_port, tokens))
-        while len(fleet.hub.owners()) < len(names):
+        while len(fleet.hub.sessions()) < len(names):
             time.sleep(0.05)
         before = memory_in_use()
         data = os.urandom(megabytes * 10**6)

@@ -43,31 +43,26 @@ def check_fisher(name: str, value: Tensor, owner: str) -> None:
 def merge_fishers(
     fishers: Sequence[Mapping[str, Tensor]],
     rule: MergeRule = "max",
-    weights: Sequence[float] | None = None,
 ) -> dict[str, Tensor]:
     r"""Merge diagonal Fisher informations element by element (MFIM, arXiv 2408.08493).
 
-    With the Fishers F_i and the weights w_i (all 1 when not given):
+    Of the Fishers F_1, ..., F_n:
 
-    - `max` (the paper's): max_i w_i F_i. What one root needs forgotten is not diluted by others.
-    - `sum`: Σ_i w_i F_i.
-    - `mean`: Σ_i w_i F_i / Σ_i w_i.
-
-    Only `mean` normalises: for `max` and `sum` the absolute size of the weights counts, and a
-    common factor of all weights is a factor of the result.
+    - `max` (the paper's): max_i F_i. What one root needs forgotten is not diluted by others.
+    - `sum`: Σ_i F_i.
+    - `mean`: Σ_i F_i / n.
 
     Args:
         fishers: at least one; parameter name -> non-negative tensor of the parameter's shape, with
             the same names and shapes everywhere.
         rule: how to merge.
-        weights: one positive finite number per Fisher.
 
     Returns:
         New tensors that share no memory with the inputs, named and ordered like the first Fisher,
         on its devices, in the widest dtype among the inputs and float32.
 
     Raises:
-        InputError: if the rule is unknown or the weights are not usable.
+        InputError: if the rule is unknown.
         FisherError: if there is no Fisher, names or shapes differ, a value is not finite or
             negative, or the merged value overflows.
 
@@ -75,8 +70,8 @@ def merge_fishers(
         >>> first, second = {"w": torch.tensor([1.0, 4.0])}, {"w": torch.tensor([3.0, 2.0])}
         >>> merge_fishers([first, second])
         {'w': tensor([3., 4.])}
-        >>> merge_fishers([first, second], "mean", weights=[3.0, 1.0])
-        {'w': tensor([1.5000, 3.5000])}
+        >>> merge_fishers([first, second], "mean")
+        {'w': tensor([2., 3.])}
     """
     if rule not in get_args(MergeRule):
         raise InputError(
@@ -85,20 +80,19 @@ def merge_fishers(
     if not fishers:
         raise FisherError("Expected at least one Fisher information to merge, but got none.")
     _check_alike(fishers)
-    scales = _scales(rule, weights, len(fishers))
     return {
-        name: _merge_one(name, [fisher[name] for fisher in fishers], rule, scales)
-        for name in fishers[0]
+        name: _merge_one(name, [fisher[name] for fisher in fishers], rule) for name in fishers[0]
     }
 
 
-def _merge_one(name: str, values: Sequence[Tensor], rule: str, scales: Sequence[float]) -> Tensor:
+def _merge_one(name: str, values: Sequence[Tensor], rule: str) -> Tensor:
     for index, value in enumerate(values):
         check_fisher(name, value, f"Fisher {index}")
     dtype = reduce(torch.promote_types, (value.dtype for value in values), torch.float32)
     device = values[0].device
-    merged = values[0].to(dtype) * scales[0]
-    for value, scale in zip(values[1:], scales[1:], strict=True):
+    scale = 1 / len(values) if rule == "mean" else 1.0
+    merged = values[0].to(dtype) * scale
+    for value in values[1:]:
         scaled = value.to(device, dtype) * scale
         if rule == "max":
             torch.maximum(merged, scaled, out=merged)
@@ -106,32 +100,10 @@ def _merge_one(name: str, values: Sequence[Tensor], rule: str, scales: Sequence[
             merged += scaled
     if not bool((merged < math.inf).all()):
         raise FisherError(
-            f"Expected merged values that fit {dtype} for {name!r}, but got an overflow; "
-            "use smaller weights."
+            f"Expected merged values that fit {dtype} for {name!r}, but got an overflow. "
+            "Merge with rule 'max' or 'mean'."
         )
     return merged
-
-
-def _scales(rule: str, weights: Sequence[float] | None, count: int) -> list[float]:
-    """Return the factor of each Fisher: its weight, normalised for the mean."""
-    if weights is None:
-        scales = [1.0] * count
-    else:
-        scales = list(weights)
-        if len(scales) != count:
-            raise InputError(
-                f"Expected one weight for each of {count} Fishers, but got {len(scales)} weights."
-            )
-        for index, scale in enumerate(scales):
-            if not 0 < scale < math.inf:
-                raise InputError(
-                    f"Expected a positive finite weight for Fisher {index}, but got {scale}."
-                )
-    if rule == "mean":
-        largest = max(scales)  # divided out first, so that huge weights do not overflow the sum
-        total = math.fsum(scale / largest for scale in scales)
-        scales = [scale / largest / total for scale in scales]
-    return scales
 
 
 def _check_alike(fishers: Sequence[Mapping[str, Tensor]]) -> None:

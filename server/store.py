@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from sqlalchemy import func, insert, select
 
-from disinherit.common.errors import CheckpointError, GraphError, RequestError, StoreError
+from disinherit.common.errors import CheckpointError, RequestError, StoreError
 from disinherit.common.records import ModelRecord
 from disinherit.server import destruction_rows, roll_back_rows
 from disinherit.server.approvals import (
@@ -190,35 +190,6 @@ class CoordinatorStore(CampaignStore):
         with self._database.reading() as db:
             return {row.model_id: read_task(row) for row in task_rows(db, request_id)}
 
-    def update(
-        self,
-        request_id: str,
-        task: Task,
-        successor: ModelRecord | None = None,
-        *,
-        fishers: Sequence[str] = (),
-        lease: Lease | None = None,
-    ) -> None:
-        """Record a task's new state and, with it, the version that unlearning made.
-
-        Args:
-            request_id: the request.
-            task: the task as it stands now.
-            successor: version to add with an `unlearned` edge from the task's model.
-            fishers: SHA-256 of the Fisher packets that it was made with.
-            lease: that of the pass this is part of.
-
-        Raises:
-            GraphError: if the graph refuses the successor; nothing is stored then.
-            StoreError: if the lease was lost; nothing is stored then.
-        """
-        with self._writing(lease) as db:
-            change_tasks(db, request_id, [task], {task.model_id: fishers})
-            if successor is not None:
-                refused = put_successors(db, request_id, {task.model_id: successor})
-                if refused:
-                    raise GraphError(refused[task.model_id])
-
     def update_all(
         self,
         request_id: str,
@@ -244,7 +215,7 @@ class CoordinatorStore(CampaignStore):
     def update_answered(
         self, request_id: str, answered: Iterable[Answered], *, lease: Lease | None = None
     ) -> dict[str, str]:
-        """Record what an owner answered of several models: as `update` does, all at once.
+        """Record what an owner answered of several models, and the versions that unlearning made.
 
         Args:
             request_id: the request.

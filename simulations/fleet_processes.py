@@ -6,7 +6,6 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -30,12 +29,6 @@ Command = Sequence[str | Path]
 """A program of this environment, and its arguments."""
 
 
-@dataclass(slots=True)
-class _Started:
-    process: subprocess.Popen[bytes]
-    command: Command
-
-
 class Processes:
     """Processes by name, each in a group of its own, with a log each.
 
@@ -50,7 +43,7 @@ class Processes:
         path = os.pathsep.join([str(BINARIES), os.environ.get("PATH", "")])
         self._environment = {**os.environ, "PATH": path, **QUIET, **environment}
         self._home = environment.get("FLWR_HOME")
-        self._started: dict[str, _Started] = {}
+        self._started: dict[str, subprocess.Popen[bytes]] = {}
         logs.mkdir(parents=True, exist_ok=True)
 
     def __enter__(self) -> Self:
@@ -62,7 +55,7 @@ class Processes:
         deadline = time.monotonic() + _END_SECONDS
         for name in reversed(self._started):
             with suppress(subprocess.TimeoutExpired):
-                self._started[name].process.wait(max(0.0, deadline - time.monotonic()))
+                self._started[name].wait(max(0.0, deadline - time.monotonic()))
             self.kill(name)  # what is left of its group
         if self._home is not None:
             end_stragglers(Path(self._home))
@@ -84,11 +77,7 @@ class Processes:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self._started[name] = _Started(process, command)
-
-    def restart(self, name: str) -> None:
-        """Start a process that has ended once more."""
-        self.start(name, self._started[name].command)
+        self._started[name] = process
 
     def run(self, command: Command, seconds: float = 60.0) -> str:
         """Run a program of this environment and return what it printed.
@@ -116,12 +105,12 @@ class Processes:
 
     def running(self, name: str) -> bool:
         """Return whether a process is running."""
-        return self._started[name].process.poll() is None
+        return self._started[name].poll() is None
 
     def kill(self, name: str) -> None:
         """Kill a process and all its children by SIGKILL, and wait until it is gone."""
         self._signal(name, signal.SIGKILL)
-        self._started[name].process.wait()
+        self._started[name].wait()
 
     def log(self, name: str) -> str:
         """Return what a process has said so far."""
@@ -148,7 +137,7 @@ class Processes:
 
     def _signal(self, name: str, number: signal.Signals) -> None:
         with suppress(ProcessLookupError):
-            os.killpg(self._started[name].process.pid, number)
+            os.killpg(self._started[name].pid, number)
 
 
 def _words(command: Command) -> list[str]:

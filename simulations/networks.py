@@ -201,13 +201,6 @@ def check_network(name: str) -> None:
         )
 
 
-def build_network(
-    name: str, input_shape: tuple[int, ...], classes: int, seed: int, vocabulary: int = 0
-) -> Classifier:
-    """Return a network; see `NetworkSpec` for the arguments and the errors."""
-    return NetworkSpec(name, input_shape, classes, vocabulary).build(seed)
-
-
 def _cnn_features(channels: int, height: int, width: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(channels, 16, 3, padding=1),

@@ -72,6 +72,9 @@ class AgentsSide:
     def enrolled(self, owner: str) -> Identity:
         return enrol(self.config(owner), self.enrolment.invite(owner))
 
+    def connected(self) -> list[str]:
+        return sorted(session.owner for session in self.hub.sessions())
+
     @contextmanager
     def agent(
         self, owner: str, open_owner: Callable[[], AbstractContextManager[Owner]] | None = None
@@ -80,7 +83,7 @@ class AgentsSide:
         config = self.config(owner)
         opening = open_owner or partial(open_points, config)
         with Agent(config, self.enrolled(owner), opening) as agent:
-            wait_for(lambda: owner in self.hub.owners())
+            wait_for(lambda: owner in self.connected())
             yield agent
 
     @contextmanager

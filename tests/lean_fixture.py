@@ -88,7 +88,7 @@ def unlearn_over_tls(python: str, folder: Path) -> pb.ModelResult:
         owner.train("m", LABELS, 1)
         task = make_task(owner, ["m"], collect(owner, "m", ["cat"], method), method)
     with AgentsSide(folder) as side, side.process("anna", python=python) as process:
-        wait_for(lambda: side.hub.owners() == ["anna"] or process.poll() is not None, 60.0)
+        wait_for(lambda: side.connected() == ["anna"] or process.poll() is not None, 60.0)
         transport = AgentTransport(side.hub, side.blobs)
         (answer,) = transport.ask([Ask("anna", "train.unlearn", *apart(task))], 60.0)
         process.terminate()

@@ -64,7 +64,7 @@ def test_a_token_is_not_seen_once_it_is_spent(way: str, tmp_path: Path) -> None:
             assert agent.stdin is not None
             agent.stdin.write(given)
             agent.stdin.close()
-            wait_for(lambda: side.hub.owners() == ["anna"], 120)
+            wait_for(lambda: side.connected() == ["anna"], 120)
             shown = Path(f"/proc/{agent.pid}")
             assert token.encode() not in (shown / "cmdline").read_bytes()
             assert token.encode() not in (shown / "environ").read_bytes()

@@ -38,9 +38,9 @@ def test_an_agent_comes_back_to_a_coordinator_that_was_started_again(side: Agent
         first = ask(side).reply
         assert isinstance(first, pb.EvaluateReply)
         side.server.stop()
-        wait_for(lambda: side.hub.owners() == [])
+        wait_for(lambda: side.connected() == [])
         with AgentsSide(side.root, side.server.port) as again:
-            wait_for(lambda: again.hub.owners() == ["anna"])
+            wait_for(lambda: again.connected() == ["anna"])
             assert ask(again).reply == first
 
 
@@ -83,7 +83,7 @@ def test_stopping_waits_for_the_task_under_way_and_sends_its_answer(side: Agents
         assert not stopping.is_alive()
         asking.join(30.0)
         assert answers[0].reply is not None
-        wait_for(lambda: side.hub.owners() == [])
+        wait_for(lambda: side.connected() == [])
 
 
 def test_outside_its_hours_an_agent_stays_away(side: AgentsSide) -> None:
@@ -93,7 +93,7 @@ def test_outside_its_hours_an_agent_stays_away(side: AgentsSide) -> None:
     config = replace(side.config("anna"), hours=later)
     with Agent(config, side.enrolled("anna"), partial(open_points, config)):
         wait_for(lambda: side.arrivals == ["anna"])
-        wait_for(lambda: side.hub.owners() == [])
+        wait_for(lambda: side.connected() == [])
         assert ask(side).unreachable
 
 
@@ -105,5 +105,5 @@ def test_an_agent_leaves_when_its_hours_end(side: AgentsSide) -> None:
     config = replace(side.config("anna"), hours=ending)
     with Agent(config, identity, partial(open_points, config)):
         wait_for(lambda: side.arrivals == ["anna"])
-        wait_for(lambda: side.hub.owners() == [])
+        wait_for(lambda: side.connected() == [])
     assert side.arrivals == ["anna"]

@@ -83,7 +83,7 @@ def test_a_killed_agent_goes_on_where_it_was_and_applies_once(
     answers: list[Answer] = []
 
     def ask() -> None:
-        wait_for(lambda: side.hub.owners() == ["anna"], 60.0)
+        wait_for(lambda: side.connected() == ["anna"], 60.0)
         answers.extend(transport.ask([Ask("anna", "train.unlearn", *apart(task))], 120.0))
 
     asking = threading.Thread(target=ask, daemon=True)
@@ -124,7 +124,7 @@ def test_what_an_agent_writes_is_its_users_alone(side: AgentsSide) -> None:
     before = os.umask(0o022)
     try:
         with side.process("anna"):
-            wait_for(lambda: "anna" in side.hub.owners(), 120)
+            wait_for(lambda: "anna" in side.connected(), 120)
             ask = Ask("anna", "evaluate.panel", pb.EvaluateTask(model_ids=["r1"]))
             assert list(side.transport.ask([ask], 60.0))
     finally:

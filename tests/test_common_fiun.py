@@ -52,24 +52,13 @@ class TestMerge:
         assert merge_fishers(fishers, "mean")["w"].tolist() == [2, 3, 0]
         assert merge_fishers(fishers, "sum")["w"].tolist() == [4, 6, 0]
 
-    def test_weights_by_hand(self) -> None:
-        fishers, weights = [{"w": f64(1, 4)}, {"w": f64(3, 2)}], [6.0, 2.0]
-        assert merge_fishers(fishers, "max", weights)["w"].tolist() == [6, 24]
-        assert merge_fishers(fishers, "mean", weights)["w"].tolist() == [1.5, 3.5]
-        assert merge_fishers(fishers, "sum", weights)["w"].tolist() == [12, 28]
-
     @untimed
     @given(fishers_of_whole, st.data())
-    def test_commutative_with_permuted_weights(
-        self, fishers: list[dict[str, Tensor]], data: st.DataObject
-    ) -> None:
-        weights = data.draw(
-            st.lists(st.integers(1, 9), min_size=len(fishers), max_size=len(fishers))
-        )
+    def test_commutative(self, fishers: list[dict[str, Tensor]], data: st.DataObject) -> None:
         order = data.draw(st.permutations(range(len(fishers))))
         for rule in RULES:
-            straight = merge_fishers(fishers, rule, weights)
-            permuted = merge_fishers([fishers[i] for i in order], rule, [weights[i] for i in order])
+            straight = merge_fishers(fishers, rule)
+            permuted = merge_fishers([fishers[i] for i in order], rule)
             for name in straight:
                 torch.testing.assert_close(permuted[name], straight[name], rtol=1e-14, atol=0)
 
@@ -94,16 +83,13 @@ class TestMerge:
     @given(
         st.lists(st.floats(0, 1e6), min_size=4, max_size=4),
         st.lists(st.floats(0, 1e6), min_size=4, max_size=4),
-        st.lists(st.floats(1e-3, 1e3), min_size=2, max_size=2),
         st.sampled_from(RULES),
     )
-    def test_monotone(
-        self, values: list[float], increases: list[float], weights: list[float], rule: MergeRule
-    ) -> None:
+    def test_monotone(self, values: list[float], increases: list[float], rule: MergeRule) -> None:
         low, other = {"w": f64(*values[:2])}, {"w": f64(*values[2:])}
         high = {"w": low["w"] + f64(*increases[:2])}
-        below = merge_fishers([low, other], rule, weights)["w"]
-        above = merge_fishers([high, other], rule, weights)["w"]
+        below = merge_fishers([low, other], rule)["w"]
+        above = merge_fishers([high, other], rule)["w"]
         assert bool((above >= below).all())
 
     @untimed
@@ -176,26 +162,14 @@ class TestMerge:
         with pytest.raises(InputError, match="'median'"):
             merge_fishers([{"w": f64(1)}], rule)
 
-    @pytest.mark.parametrize("weight", [0.0, -1.0, math.nan, math.inf])
-    @pytest.mark.parametrize("rule", RULES)
-    def test_bad_weight(self, weight: float, rule: MergeRule) -> None:
-        with pytest.raises(InputError, match="Fisher 1"):
-            merge_fishers([{"w": f64(1)}] * 2, rule, [1.0, weight])
-
-    def test_weights_must_match_in_number(self) -> None:
-        with pytest.raises(InputError, match="each of 2 Fishers, but got 1"):
-            merge_fishers([{"w": f64(1)}] * 2, weights=[1.0])
-
     def test_overflow_is_an_error_and_not_infinity(self) -> None:
         fishers = [{"w": torch.tensor([3e38, 0.0])}] * 2
         with pytest.raises(FisherError, match="overflow"):
             merge_fishers(fishers, "sum")
-        with pytest.raises(FisherError, match="overflow"):
-            merge_fishers(fishers, "max", [1e300, 1.0])
 
-    def test_mean_survives_huge_values_and_weights(self) -> None:
+    def test_mean_survives_huge_values(self) -> None:
         fishers = [{"w": torch.tensor([3e38])}] * 2
-        merged = merge_fishers(fishers, "mean", [1e308, 1e308])["w"]
+        merged = merge_fishers(fishers, "mean")["w"]
         torch.testing.assert_close(merged, fishers[0]["w"])
 
 

@@ -152,7 +152,7 @@ def test_a_node_works_through_the_proxy_once_its_key_is_registered(site: Site) -
     assert '"online"' not in site.nodes()
     admit_node(files, OWNER, files.node_public_key(OWNER))
     admit_node(files, OWNER, files.node_public_key(OWNER))  # the same again
-    processes.restart(OWNER)
+    processes.start(OWNER, program.words)
     processes.wait_for(OWNER, "be online", lambda: '"online"' in site.nodes(), 60.0)
 
 

@@ -262,7 +262,7 @@ def test_agents(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     assert refused(lambda: act(side, anna)) == status
-    assert side.hub.owners() == []
+    assert side.connected() == []
     if logged:
         (line,) = [r.getMessage() for r in caplog.records if "refused call=" in r.getMessage()]
         assert f"status={status}" in line

@@ -147,7 +147,7 @@ def test_a_revoked_agent_is_cut_off_and_only_a_new_key_is_let_in_again(
         answers.put(None)
         assert raised.value.code() is grpc.StatusCode.UNAUTHENTICATED
         assert "revoked" in str(raised.value.details())
-        assert side.hub.owners() == ["ella"]
+        assert side.connected() == ["ella"]
         assert code_of(caller.serve, hello("dora")) is grpc.StatusCode.UNAUTHENTICATED
         assert code_of(caller.fetch, "00") is grpc.StatusCode.UNAUTHENTICATED
     with pytest.raises(InputError, match="unknown, spent or past"):
@@ -183,7 +183,7 @@ def test_refused_tokens_are_unauthenticated_and_bad_requests_spend_none(side: Ag
         assert code_of(list, stub.Fetch(fetch)) is grpc.StatusCode.UNAUTHENTICATED
         serving = stub.Serve(iter([hello("anna")]))
         assert code_of(list, serving) is grpc.StatusCode.UNAUTHENTICATED
-    assert side.hub.owners() == []
+    assert side.connected() == []
 
 
 def test_a_token_for_another_owner_is_not_taken(side: AgentsSide, tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ def test_an_agent_acts_for_the_owner_of_its_certificate_alone(
 ) -> None:
     with Caller(side, anna) as caller:
         assert code_of(caller.serve, hello("ben")) is grpc.StatusCode.PERMISSION_DENIED
-        assert side.hub.owners() == []
+        assert side.connected() == []
         with side.blobs.offered("ben", {DIGEST: BLOB}):
             assert code_of(caller.fetch, DIGEST) is grpc.StatusCode.NOT_FOUND
 
@@ -262,7 +262,7 @@ def test_a_second_agent_of_an_owner_takes_over(
         assert next(stream).HasField("welcome")
         # The agent that was replaced comes back in its turn.
         wait_for(lambda: len(side.arrivals) == before + 2)
-        assert side.hub.owners() == ["anna"]
+        assert side.connected() == ["anna"]
     said = [line for line in caplog.messages if "another agent took over owner=anna" in line]
     assert said
     for line in said:

@@ -98,7 +98,8 @@ def test_a_task_waits_for_an_agent_that_was_lost_and_came_back(
         asking.start()
         assert begun.wait(30.0)
         arrivals = len(side.arrivals)
-        side.hub.close()  # as when the network is gone for a moment
+        for session in side.hub.sessions():  # as when the network is gone for a moment
+            side.hub.leave(session)
         wait_for(lambda: len(side.arrivals) > arrivals)
         held.set()
         asking.join(30.0)

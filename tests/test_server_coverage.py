@@ -14,6 +14,7 @@ from disinherit.common.graph_formats import record_to_proto
 from disinherit.common.records import Inheritance, InheritanceKind, ModelRecord
 from disinherit.server.coverage import Covered, cover
 from disinherit.server.store import CoordinatorStore, Task, TaskState
+from disinherit.server.tasks import Answered
 from disinherit.v1 import unlearning_pb2 as pb
 
 LABELS = ("cat", "dog")
@@ -51,8 +52,9 @@ def fill(store: CoordinatorStore) -> None:
         store.add_model(version(index), edges(parents, f"m{index}"))
     store.submit(request(), [Task(f"m{index}", "anna") for index in (1, 2, 3)])
     for index in (1, 2):
-        store.update("q", applied(version(index)), successor(version(index)))
-    store.update("q", Task("m3", "anna", TaskState.PENDING, "offline"))
+        done = Answered(applied(version(index)), successor(version(index)), "")
+        assert store.update_answered("q", [done]) == {}
+    store.update_all("q", [Task("m3", "anna", TaskState.PENDING, "offline")])
     store.add_model(version(4), edges(["m1"], "m4"))
 
 

@@ -55,7 +55,7 @@ def test_nothing_is_stored_with_a_lease_that_was_lost(world: World, lost: str) -
     before, campaign = world.knowledge(), world.store.campaign("q")
     task = Task("r1", "anna", TaskState.FAILED, "no")
     writes: tuple[Callable[[], object], ...] = (
-        lambda: world.store.update("q", task, lease=stale),
+        lambda: world.store.update_answered("q", [], lease=stale),
         lambda: world.store.update_all("q", [task], lease=stale),
         lambda: world.store.submit(make_request(), [task], lease=stale),
         lambda: world.store.save_packets("q", "r1", [], lease=stale),

@@ -46,7 +46,7 @@ def test_a_process_is_killed_with_its_children_and_started_again(tmp_path: Path)
         processes.kill("parent")
         assert not processes.running("parent")
         assert gone(first)
-        processes.restart("parent")
+        processes.start("parent", [PYTHON, "-c", PARENT])
         processes.wait_for(
             "parent", "be back", lambda: processes.log("parent").count("child") == 2, 30.0
         )

@@ -11,7 +11,6 @@ from disinherit.simulations.datasets import load_dataset
 from disinherit.simulations.networks import (
     MeanEmbedding,
     NetworkSpec,
-    build_network,
     known_networks,
 )
 from disinherit.simulations.resnet import BasicBlock
@@ -107,13 +106,13 @@ def test_spec_survives_json(spec: NetworkSpec) -> None:
 
 
 def test_cnn_size() -> None:
-    model = build_network("cnn", (1, 28, 28), 10, seed=0)
+    model = NetworkSpec("cnn", (1, 28, 28), 10).build(0)
 
     assert 50_000 <= sum(p.numel() for p in model.parameters()) <= 200_000
 
 
 def test_resnet18_is_the_standard_one() -> None:
-    model = build_network("resnet18", (3, 32, 32), 10, seed=0)
+    model = NetworkSpec("resnet18", (3, 32, 32), 10).build(0)
 
     # The known size of the CIFAR variant with ten classes.
     assert sum(p.numel() for p in model.parameters()) == 11_173_962
@@ -201,7 +200,7 @@ def test_spec_for_a_dataset() -> None:
 
 def test_unknown_network_lists_the_known_ones() -> None:
     with pytest.raises(InputError) as caught:
-        build_network("vgg", (1, 8, 8), 10, seed=0)
+        NetworkSpec("vgg", (1, 8, 8), 10)
 
     assert all(name in str(caught.value) for name in [*known_networks(), "'vgg'"])
 

@@ -99,11 +99,6 @@ class Hub:
         self._left: dict[str, float] = {}
         self._waiting: dict[str, _Waiting] = {}
 
-    def owners(self) -> list[str]:
-        """Return the owners whose agents are connected."""
-        with self._lock:
-            return sorted(self._sessions)
-
     def away(self, owner: str) -> float:
         """Return for how many seconds an owner's agent is gone: 0 if it is connected."""
         with self._lock:
@@ -161,11 +156,6 @@ class Hub:
         """End a session whose certificate was revoked; what it was asked stays unanswered."""
         session.refused = True
         self.leave(session)
-
-    def close(self) -> None:
-        """End all sessions."""
-        for session in self.sessions():
-            self.leave(session)
 
     def post(
         self, owner: str, action: str, task: bytes, done: Callable[[Reply], None]

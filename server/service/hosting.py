@@ -137,10 +137,6 @@ class Service:
         self._server.start()
         self._driver.start()
 
-    def poke(self) -> None:
-        """Say that something has changed: every open campaign is due now."""
-        self._driver.poke()
-
     def stop(self, grace: float = 5.0) -> None:
         """Refuse new calls, let those that are being answered end, and stop.
 

@@ -146,10 +146,6 @@ class ChaosFleet:
         self._supervisor.end()
         end_stragglers(self.files.flower_home)
 
-    def log(self, name: str) -> str:
-        """Return what a program has said."""
-        return self._supervisor.log(name).read_text(errors="replace")
-
     def _keep(self, wanted: Sequence[Program]) -> None:
         environment = {
             **programs.flower_environment(self.files),
