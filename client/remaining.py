@@ -130,7 +130,7 @@ def training_data(owner: Owner, record: ModelRecord, keep: Iterable[int] = ()) -
     samples = cleared_samples(owner, record)
     if samples:
         _, batches = split_by_ids(owner, record, samples)
-    return _or_none(_without(batches, cleared_classes(owner, record), keep))
+    return _left(owner, record, batches, keep)
 
 
 def tuning_data(owner: Owner, record: ModelRecord, keep: Iterable[int] = ()) -> Batches | None:
@@ -138,10 +138,7 @@ def tuning_data(owner: Owner, record: ModelRecord, keep: Iterable[int] = ()) -> 
 
     Arguments are those of `training_data`.
     """
-    batches = owner.tuning_data(record)
-    if batches is None:
-        return None
-    return _or_none(_without(batches, cleared_classes(owner, record), keep))
+    return _left(owner, record, owner.tuning_data(record), keep)
 
 
 def evaluation_data(owner: Owner, record: ModelRecord, keep: Iterable[int] = ()) -> Batches | None:
@@ -149,10 +146,7 @@ def evaluation_data(owner: Owner, record: ModelRecord, keep: Iterable[int] = ())
 
     Arguments are those of `training_data`.
     """
-    batches = owner.evaluation_data(record)
-    if batches is None:
-        return None
-    return _or_none(_without(batches, cleared_classes(owner, record), keep))
+    return _left(owner, record, owner.evaluation_data(record), keep)
 
 
 def split_training_data(
@@ -181,16 +175,21 @@ def without_cleared(owner: Owner, record: ModelRecord, fishers: ClassFishers) ->
     return fishers.without(left) if left else fishers
 
 
+def _left(
+    owner: Owner, record: ModelRecord, batches: Batches | None, keep: Iterable[int]
+) -> Batches | None:
+    """Return batches without the classes that were forgotten before, or `None` if none is left."""
+    if batches is None:
+        return None
+    left = _without(batches, cleared_classes(owner, record), keep)
+    if isinstance(left, WithoutClasses) and next(iter(left), None) is None:
+        return None
+    return left
+
+
 def _without(batches: Batches, classes: Iterable[int], keep: Iterable[int] = ()) -> Batches:
     left_out = tuple(sorted(set(classes) - set(keep)))
     return WithoutClasses(batches, left_out) if left_out else batches
-
-
-def _or_none(batches: Batches) -> Batches | None:
-    """Return batches of which something is left, or `None`."""
-    if isinstance(batches, WithoutClasses) and next(iter(batches), None) is None:
-        return None
-    return batches
 
 
 def _entries(owner: Owner, record: ModelRecord, effective: bool) -> Iterator[LedgerEntry]:
