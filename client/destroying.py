@@ -3,6 +3,7 @@
 from disinherit.client.failures import explain
 from disinherit.client.ledger import Destruction
 from disinherit.client.owner import Owner
+from disinherit.common.errors import RequestError
 from disinherit.common.records import check_id
 from disinherit.v1 import unlearning_pb2 as pb
 
@@ -15,7 +16,7 @@ def destroy(owner: Owner, task: pb.DestroyTask) -> pb.DestroyReply:
     """
     models = [model.model_id for model in task.models]
     try:
-        check_id(task.request_id, "request id")
+        check_id(task.request_id, "request id", RequestError)
         before = {model for model in models if owner.store.destroyed(model) is not None}
         expected = {model.model_id: model.digest for model in task.models}
         found = owner.store.destroy(task.request_id, expected, task.request_digest)

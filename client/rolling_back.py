@@ -6,6 +6,7 @@ was made of it is retired, and the ledger knows that the request is not to be ap
 
 from disinherit.client.failures import explain
 from disinherit.client.owner import Owner
+from disinherit.common.errors import RequestError
 from disinherit.common.records import check_id
 from disinherit.v1 import unlearning_pb2 as pb
 
@@ -21,7 +22,7 @@ def roll_back(owner: Owner, task: pb.RollBackTask) -> pb.RollBackReply:
 
 def _one(owner: Owner, task: pb.RollBackTask, model: pb.ModelRollBack) -> pb.RollBackResult:
     try:
-        request_id = check_id(task.request_id, "request id")
+        request_id = check_id(task.request_id, "request id", RequestError)
         owner.store.check_content(request_id, task.request_digest)
         known = owner.store.rolled_back(request_id, model.model_id)
         made = known or owner.store.roll_back(

@@ -29,7 +29,7 @@ from disinherit.client.structure import Structure, tied_names
 from disinherit.client.successors import make_successor
 from disinherit.common.checkpoints import Manifest, make_manifest, manifest_digest
 from disinherit.common.dampening import Dampened
-from disinherit.common.errors import InputError
+from disinherit.common.errors import InputError, RequestError
 from disinherit.common.graph_labels import class_indices
 from disinherit.common.record_proto import record_to_proto
 from disinherit.common.records import ModelRecord, check_id
@@ -122,7 +122,7 @@ class Stacking:
             return
         kind = None
         try:
-            check_id(self._task.request_id, "request id")
+            check_id(self._task.request_id, "request id", RequestError)
             found = find_task(self._owner, self._task, model)
             record, packet, _ = found
             if _has_data(self._owner, record) or _is_heir(self._owner, record, packet):

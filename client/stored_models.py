@@ -16,7 +16,7 @@ from disinherit.client.index import Index, index_errors
 from disinherit.client.ledger import Destruction, LedgerEntry, RollBack
 from disinherit.client.objects import Objects
 from disinherit.client.structure import Structure
-from disinherit.common.errors import StoreError
+from disinherit.common.errors import InputError, StoreError
 from disinherit.common.files import FolderLock, sync_folder
 from disinherit.common.fisher import ClassFishers
 from disinherit.common.records import ModelRecord, check_id
@@ -37,7 +37,7 @@ class StoredModels:
 
     def __init__(self, root: Path | str, owner: str) -> None:
         self.root = root = Path(root)
-        self.owner = check_id(owner, "owner name")
+        self.owner = check_id(owner, "owner name", InputError)
         objects = root / "objects"
         try:
             objects.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,7 @@ from disinherit.client.stacking import Stacking
 from disinherit.client.store import Commit
 from disinherit.client.successors import make_successor
 from disinherit.common.checkpoints import weights_digest
-from disinherit.common.errors import StoreError
+from disinherit.common.errors import RequestError, StoreError
 from disinherit.common.graph_labels import class_indices
 from disinherit.common.record_proto import record_to_proto
 from disinherit.common.records import check_id
@@ -70,7 +70,7 @@ def _failed(model_id: str, reason: str) -> pb.ModelResult:
 
 
 def _apply(owner: Owner, task: pb.UnlearnTask, model: pb.ModelTask) -> pb.ModelResult:
-    check_id(task.request_id, "request id")
+    check_id(task.request_id, "request id", RequestError)
     record, packet, alike = find_task(owner, task, model)
     entry = owner.store.applied(task.request_id, record.digest, record.id)
     if entry is not None:

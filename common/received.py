@@ -41,7 +41,7 @@ def received_record(message: RecordProto) -> ModelRecord:
     """
     what = f"the record of model {limits.shown(message.id)}"
     limits.RECORD.check(message.ByteSize(), what, GraphError)
-    check_owner(message.owner)
+    check_owner(message.owner, GraphError)
     limits.check_digest(message.digest, f"the digest of {what}", GraphError)
     limits.check_digest(message.fisher_digest, f"the Fisher digest of {what}", GraphError)
     sample_set = message.provenance.sample_set_digest

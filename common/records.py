@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from disinherit.common import limits
-from disinherit.common.errors import GraphError
+from disinherit.common.errors import GraphError, InputError
 
 _DEVICES = {"con", "prn", "aux", "nul"} | {
     f"{port}{number}" for port in ("com", "lpt") for number in range(10)
@@ -60,36 +60,45 @@ def as_kind(value: str) -> InheritanceKind:
         ) from None
 
 
-def check_id(value: str, what: str = "model id") -> str:
+def check_id(value: str, what: str = "model id", error: type[InputError] = GraphError) -> str:
     """Return `value` if it is a well-formed identifier, safe as a file name.
 
+    Args:
+        value: the identifier.
+        what: what it identifies.
+        error: class of the error.
+
     Raises:
-        GraphError: if it is not.
+        InputError: if it is not.
     """
     if not _ID.fullmatch(value):
-        raise GraphError(
+        raise error(
             f"Expected a well-formed {what}, 1 to 128 letters, digits and . _ ~ - that start with "
             f"a letter or digit, but got {limits.shown(value)}."
         )
     return value
 
 
-def check_owner(value: str) -> str:
+def check_owner(value: str, error: type[InputError] = InputError) -> str:
     """Return `value` if an owner may be called so.
 
     Names are file names on some machines: those that differ in case or in a dot at the end only, or
     that stand for a device, would be one and the same there.
 
+    Args:
+        value: the name.
+        error: class of the error.
+
     Raises:
-        GraphError: if none may.
+        InputError: if none may.
 
     Example:
         >>> check_owner("clinic-7.north")
         'clinic-7.north'
     """
-    check_id(value, "owner name")
+    check_id(value, "owner name", error)
     if value != value.lower() or value.endswith(".") or value.partition(".")[0] in _DEVICES:
-        raise GraphError(
+        raise error(
             "Expected an owner name in lower-case letters that does not end with a dot and is no "
             f"name of a device such as con, but got {limits.shown(value)}."
         )

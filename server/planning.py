@@ -159,7 +159,7 @@ def plan(
         GraphError: if a root does not exist.
         LabelError: if a root does not know a class.
     """
-    check_id(request.id, "request id")
+    check_id(request.id, "request id", RequestError)
     check_method(request.method)
     check_roll_out(request.roll_out)
     if request.retention_seconds > LONGEST_RETENTION:

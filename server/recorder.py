@@ -139,7 +139,8 @@ class LineageRecorder:
             not say so.
 
     Raises:
-        GraphError: if the project or the owner is no well-formed name, or a parent is not there.
+        GraphError: if a parent is not there.
+        InputError: if the project or the owner is no well-formed name.
     """
 
     def __init__(
@@ -158,7 +159,7 @@ class LineageRecorder:
         self._memory = Memory(sink, self._outbox)
         self._given = self._memory.check([parent] if isinstance(parent, str) else list(parent))
         self._past: Past | None = None
-        self._project = check_id(project, "project name") if project else ""
+        self._project = check_id(project, "project name", InputError) if project else ""
         self._owner = check_owner(owner)
         self._labels = None if labels is None else tuple(labels)
         self._owner_of = owner_of

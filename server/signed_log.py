@@ -27,7 +27,7 @@ from disinherit.common.audit_lines import (
     sign_header,
 )
 from disinherit.common.dsse import Signature, Signer, TrustedKeys
-from disinherit.common.errors import StoreError
+from disinherit.common.errors import LostHistoryError, StoreError
 from disinherit.common.files import write_private
 from disinherit.common.parsing import load_json
 from disinherit.server.audit import append
@@ -44,22 +44,6 @@ _AT_A_TIME = 500
 _HASH_BYTES = 32
 _CHECKPOINT_ENTRIES = 1000
 _CHECKPOINT_SECONDS = 3600.0
-
-
-class LostHistoryError(StoreError):
-    """A log that does not continue what was signed.
-
-    Args:
-        why: what is wrong with it.
-    """
-
-    def __init__(self, why: str) -> None:
-        super().__init__(
-            f"Expected an audit log that continues what was signed, but {why}. Nothing is signed. "
-            "Restore the database; or, if it was put back on purpose, say so on the coordinator's "
-            "machine: disinherit confirm history."
-        )
-        self.why = why
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from sqlalchemy import func, insert, select
 
-from disinherit.common.errors import CheckpointError, RequestError, StoreError
+from disinherit.common.errors import CheckpointError, LostHistoryError, RequestError, StoreError
 from disinherit.common.records import ModelRecord
 from disinherit.server import destruction_rows, roll_back_rows
 from disinherit.server.approvals import (
@@ -39,7 +39,7 @@ from disinherit.server.repeated_tasks import find_made, put_fallen_back, resend
 from disinherit.server.reports import Report, make_report
 from disinherit.server.roll_back_rows import TakenBack
 from disinherit.server.schema import prepare
-from disinherit.server.signed_log import LostHistoryError, SignedLog
+from disinherit.server.signed_log import SignedLog
 from disinherit.server.signing import KnownKey, find_keys
 from disinherit.server.successors import put_successors
 from disinherit.server.tables import (

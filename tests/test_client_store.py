@@ -23,7 +23,7 @@ from disinherit.client.ledger import Forgotten
 from disinherit.client.store import Commit, LedgerEntry, ModelStore
 from disinherit.common import files
 from disinherit.common.checkpoints import save_checkpoint, weights_digest
-from disinherit.common.errors import CheckpointError, FisherError, GraphError, StoreError
+from disinherit.common.errors import CheckpointError, FisherError, InputError, StoreError
 from disinherit.common.fisher import ClassFishers
 from disinherit.common.records import ModelRecord, ModelStatus, Provenance
 from disinherit.simulations.chaos.forking import exit_code, fork
@@ -531,8 +531,9 @@ def test_unusable_roots_are_refused(tmp_path: Path) -> None:
     for root in (tmp_path / "a", tmp_path / "b"):
         with pytest.raises(StoreError):
             ModelStore(root, "anna")
-    with pytest.raises(GraphError, match="owner name"):
+    with pytest.raises(InputError, match="owner name") as refused:
         ModelStore(tmp_path / "c", "../anna")
+    assert refused.type is InputError
     assert not (tmp_path / "c").exists()
 
 

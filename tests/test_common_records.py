@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from disinherit.common.errors import GraphError
+from disinherit.common.errors import GraphError, InputError
 from disinherit.common.records import (
     Inheritance,
     InheritanceKind,
@@ -127,6 +127,7 @@ def test_an_owner_may_be_called_so(name: str) -> None:
     "name", ["ANNA", "Anna", "anna.", "con", "con.txt", "aux", "com1", "lpt9.x", "nul"]
 )
 def test_names_that_are_one_file_elsewhere_are_no_owners(name: str) -> None:
-    with pytest.raises(GraphError, match="owner name in lower-case") as refused:
+    with pytest.raises(InputError, match="owner name in lower-case") as refused:
         check_owner(name)
+    assert refused.type is InputError
     assert repr(name) in str(refused.value)

@@ -9,9 +9,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from test_server_agents_authority import request_by
 
-from disinherit.common.errors import InputError, StoreError
+from disinherit.common.errors import InputError, StoreError, TokenError
 from disinherit.server.agents.authority import CertificateAuthority, requested_key
-from disinherit.server.agents.enrolment import Enrolment, TokenError
+from disinherit.server.agents.enrolment import Enrolment
 from disinherit.server.agents.revocation import key_digest
 from disinherit.server.database import Database
 

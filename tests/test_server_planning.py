@@ -139,7 +139,7 @@ def test_a_root_named_twice_is_refused() -> None:
 def test_a_request_id_must_be_safe_as_a_file_name(request_id: str) -> None:
     asked = request({"m0": ["cat"]})
     asked.id = request_id
-    with pytest.raises(GraphError, match="request id"):
+    with pytest.raises(RequestError, match="request id"):
         plan(chain(LABELS), asked)
 
 

@@ -333,8 +333,9 @@ def test_without_a_project_ids_bear_the_run() -> None:
 
 @pytest.mark.parametrize("options", [{"project": "a/b"}, {"owner": ""}])
 def test_a_bad_name_is_refused_before_training(options: dict[str, str]) -> None:
-    with pytest.raises(GraphError, match="name"):
+    with pytest.raises(InputError, match="name") as refused:
         record_lineage(FedAvg(), GraphSink(), **options)  # type: ignore[arg-type]
+    assert refused.type is InputError
 
 
 def test_a_model_without_a_head_needs_labels() -> None:

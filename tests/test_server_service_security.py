@@ -17,10 +17,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 from service_fixture import CALLS, TOKENS, Client, Running, secret, serving
 
-from disinherit.common.errors import InputError
+from disinherit.common.errors import InputError, NotKnownError
 from disinherit.server.service.listening import TlsFiles, listen
 from disinherit.server.service.principals import Principal, Role, Token, TokenBook
-from disinherit.server.service.refusals import NotKnownError
 from disinherit.v1 import coordinator_pb2 as pb
 
 Code = grpc.StatusCode

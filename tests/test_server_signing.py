@@ -23,21 +23,14 @@ from disinherit.common.audit_lines import (
     verify_lines,
 )
 from disinherit.common.dsse import TrustedKeys, key_block
-from disinherit.common.errors import CampaignError, StoreError
+from disinherit.common.errors import CampaignError, LostHistoryError, StoreError
 from disinherit.server import signed_log
 from disinherit.server.audit import append_all
 from disinherit.server.campaign_states import CampaignEvent
 from disinherit.server.coordinator import Coordinator
 from disinherit.server.late import OpenCampaigns
 from disinherit.server.routing import RoutedTransport
-from disinherit.server.signed_log import (
-    LostHistoryError,
-    Mark,
-    SignedLog,
-    accept_log,
-    mark_file,
-    read_mark,
-)
+from disinherit.server.signed_log import Mark, SignedLog, accept_log, mark_file, read_mark
 from disinherit.server.signing import open_signer
 from disinherit.server.store import CoordinatorStore
 from disinherit.server.tables import AUDIT, now_us

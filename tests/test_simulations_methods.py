@@ -11,14 +11,13 @@ from case_fixture import FORGOTTEN, digits_case
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from disinherit.common.errors import InputError
+from disinherit.common.errors import InputError, NotApplicableError
 from disinherit.common.merging import merge_fishers
 from disinherit.simulations.methods.ascent import GradientAscent
 from disinherit.simulations.methods.case_owner import trained_on
 from disinherit.simulations.methods.head_reset import HeadReset
 from disinherit.simulations.methods.method import (
     GROUP,
-    NotApplicableError,
     Unlearned,
     known_methods,
     make_method,

@@ -153,7 +153,7 @@ class CertificateAuthority:
                 the curve P-256; or if the owner's name is malformed.
         """
         public = requested_key(certificate_request)
-        name = x509.UniformResourceIdentifier(OWNER_URN + check_id(owner, "owner name"))
+        name = x509.UniformResourceIdentifier(OWNER_URN + check_id(owner, "owner name", InputError))
         return self._issue(owner, public, [name], ExtendedKeyUsageOID.CLIENT_AUTH, _END)
 
     def issue_server(self, hosts: Sequence[str]) -> KeyPair:

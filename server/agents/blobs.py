@@ -5,18 +5,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from disinherit.common.errors import InputError
+from disinherit.common.errors import NotOnOfferError, OffsetError
 from disinherit.v1 import agents_pb2 as pb
 
 CHUNK_BYTES = 64 * 1024
-
-
-class NotOnOfferError(InputError):
-    """A blob that is not on offer, or not to this owner."""
-
-
-class OffsetError(InputError):
-    """An offset beyond the end of a blob."""
 
 
 class Blobs:

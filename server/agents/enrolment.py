@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import insert, or_, select, update
 
-from disinherit.common.errors import InputError
+from disinherit.common.errors import InputError, KeyRefusedError, TokenError
 from disinherit.common.records import check_id, check_owner
 from disinherit.server.agents import access_log, revocation
 from disinherit.server.agents.access_log import AccessLog
@@ -25,10 +25,6 @@ from disinherit.server.tables import ENROLMENT_TOKENS
 
 TOKEN_SECONDS = 24 * 3600.0
 """How long a token is good for, unless told otherwise."""
-
-
-class TokenError(InputError):
-    """An enrolment token that is unknown, spent or past its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +75,7 @@ class Enrolment:
             seconds: how long it is good for.
 
         Raises:
-            GraphError: if the owner's name is malformed.
+            InputError: if the owner's name is malformed.
             StoreError: if the database cannot be used.
         """
         token = secrets.token_urlsafe(32)
@@ -121,12 +117,12 @@ class Enrolment:
         """
         now = self._now_us()
         with self._database.writing() as db:
-            of_owner = ENROLMENT_TOKENS.c.owner == check_id(owner, "owner name")
+            of_owner = ENROLMENT_TOKENS.c.owner == check_id(owner, "owner name", InputError)
             keys = db.scalars(select(ENROLMENT_TOKENS.c.key_sha256).where(of_owner)).all()
             if not keys:
                 raise InputError(f"Expected an owner that was invited, but got {owner!r}.")
             for key in filter(None, keys):  # also those that enrolled before this was noted
-                with suppress(revocation.KeyRefusedError):
+                with suppress(KeyRefusedError):
                     revocation.enter_key(db, owner, key, now)
             db.execute(update(ENROLMENT_TOKENS).where(of_owner).values(expires_us=0))
             tokens = db.scalars(select(ENROLMENT_TOKENS.c.token_sha256).where(of_owner)).all()

@@ -14,17 +14,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from sqlalchemy import Connection, delete, insert, select
 
-from disinherit.common.errors import InputError, StoreError
+from disinherit.common.errors import KeyRefusedError, StoreError
 from disinherit.server.agents.hub import Hub
 from disinherit.server.database import Database
 from disinherit.server.tables import AGENT_KEYS, REVOCATIONS
 
 _SWEEP_SECONDS = 2.0
 _log = logging.getLogger(__name__)
-
-
-class KeyRefusedError(InputError):
-    """A key that may not enrol: it was revoked, or is another owner's."""
 
 
 def key_digest(key: ec.EllipticCurvePublicKey) -> str:

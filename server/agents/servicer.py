@@ -8,14 +8,21 @@ from typing import Any, NoReturn
 import grpc
 
 from disinherit.common.agent_protocol import PROTOCOL
-from disinherit.common.errors import DisinheritError, InputError
+from disinherit.common.errors import (
+    DisinheritError,
+    InputError,
+    KeyRefusedError,
+    NotOnOfferError,
+    OffsetError,
+    TokenError,
+)
 from disinherit.common.limits import GREETING
 from disinherit.common.printable import one_line
 from disinherit.server.agents.admission import owner_of
-from disinherit.server.agents.blobs import Blobs, NotOnOfferError, OffsetError
-from disinherit.server.agents.enrolment import Enrolment, TokenError
+from disinherit.server.agents.blobs import Blobs
+from disinherit.server.agents.enrolment import Enrolment
 from disinherit.server.agents.hub import Hub, Session
-from disinherit.server.agents.revocation import KeyRefusedError, certified_key
+from disinherit.server.agents.revocation import certified_key
 from disinherit.server.doors import Watchdog
 from disinherit.v1 import agents_pb2 as pb
 

@@ -27,9 +27,10 @@ from typing import Any
 import grpc
 
 from disinherit.common import limits
+from disinherit.common.errors import NotAllowedError, NotKnownError
 from disinherit.server.doors import Door, Watchdog, host_of
 from disinherit.server.service.principals import Principal, Role, TokenFile
-from disinherit.server.service.refusals import NotAllowedError, NotKnownError, status_of
+from disinherit.server.service.refusals import status_of
 
 _LOOK = frozenset(
     {"ListModels", "GetGraph", "GetRequest", "ListRequests", "WatchRequest", "GetCoverage"}

@@ -3,12 +3,17 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import cast
 
-from disinherit.common.errors import GraphError, RequestError
+from disinherit.common.errors import (
+    GraphError,
+    NotAllowedError,
+    NotFoundError,
+    NotNowError,
+    RequestError,
+)
 from disinherit.common.record_proto import record_to_proto
 from disinherit.common.records import Inheritance, ModelRecord
 from disinherit.server.service.paging import Key, fetch_page
 from disinherit.server.service.principals import Principal, Role
-from disinherit.server.service.refusals import NotAllowedError, NotFoundError, NotNowError
 from disinherit.server.store import CoordinatorStore
 from disinherit.v1.graph_pb2 import Graph
 from disinherit.v1.graph_pb2 import ModelRecord as ModelRecordMessage

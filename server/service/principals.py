@@ -26,10 +26,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from disinherit.common.errors import InputError
+from disinherit.common.errors import InputError, NotKnownError
 from disinherit.common.parsing import load_toml
 from disinherit.common.records import check_owner
-from disinherit.server.service.refusals import NotKnownError
 
 _LOG = logging.getLogger(__name__)
 _DIGEST = re.compile(r"[0-9a-f]{64}")

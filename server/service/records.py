@@ -3,12 +3,11 @@
 from collections.abc import Iterator, Sequence
 
 from disinherit.common.dsse import Envelope
-from disinherit.common.errors import InputError, RequestError
+from disinherit.common.errors import InputError, NotFoundError, NotNowError, RequestError
 from disinherit.server.attesting import attest
 from disinherit.server.model_report import ModelReport
 from disinherit.server.reports import Report
 from disinherit.server.service.paging import DEFAULT_SIZE, LARGEST_SIZE
-from disinherit.server.service.refusals import NotFoundError, NotNowError
 from disinherit.server.signed_log import SignedLog
 from disinherit.server.signing import KnownKey
 from disinherit.server.store import CoordinatorStore

@@ -2,24 +2,15 @@
 
 import grpc
 
-from disinherit.common.errors import DisinheritError, InputError, StoreError
-
-
-class NotFoundError(InputError):
-    """There is nothing with this id."""
-
-
-class NotNowError(InputError):
-    """The present state does not allow it."""
-
-
-class NotAllowedError(InputError):
-    """The caller's role does not allow it."""
-
-
-class NotKnownError(InputError):
-    """Nobody knows who the caller is: no token, a wrong one, or one that has expired."""
-
+from disinherit.common.errors import (
+    DisinheritError,
+    InputError,
+    NotAllowedError,
+    NotFoundError,
+    NotKnownError,
+    NotNowError,
+    StoreError,
+)
 
 _STATUS = (
     (NotFoundError, grpc.StatusCode.NOT_FOUND),

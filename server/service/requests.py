@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
-from disinherit.common.errors import RequestError
+from disinherit.common.errors import NotAllowedError, NotFoundError, NotNowError, RequestError
 from disinherit.common.printable import one_line
 from disinherit.common.received import received_request
 from disinherit.server.campaign_rows import Campaign
@@ -14,7 +14,6 @@ from disinherit.server.coverage import CoveragePage
 from disinherit.server.service.packing import listed_to_proto
 from disinherit.server.service.paging import DEFAULT_SIZE, LARGEST_SIZE, Key, fetch_page
 from disinherit.server.service.principals import Principal, Role
-from disinherit.server.service.refusals import NotAllowedError, NotFoundError, NotNowError
 from disinherit.server.standings import RequestStatus
 from disinherit.server.tables import now_us
 from disinherit.server.tasks import TaskState

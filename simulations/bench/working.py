@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from disinherit.common.checkpoints import load_checkpoint, save_checkpoint
+from disinherit.common.errors import NotApplicableError
 from disinherit.simulations.bench.memory import with_peak
 from disinherit.simulations.bench.records import (
     Record,
@@ -24,7 +25,7 @@ from disinherit.simulations.bench.records import (
 )
 from disinherit.simulations.bench.suites import MethodSpec, SuiteCase
 from disinherit.simulations.cases import open_case
-from disinherit.simulations.methods.method import NotApplicableError, make_method, unlearn
+from disinherit.simulations.methods.method import make_method, unlearn
 from disinherit.simulations.panel.exam import EvaluationContext, PanelSettings
 from disinherit.simulations.panel.gates import check_gates
 from disinherit.simulations.panel.measuring import Metrics, measure

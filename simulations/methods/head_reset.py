@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from disinherit.simulations.methods.method import NotApplicableError, Unlearned
+from disinherit.common.errors import NotApplicableError
+from disinherit.simulations.methods.method import Unlearned
 from disinherit.simulations.subjects import MethodCase, Weights
 
 

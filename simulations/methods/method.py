@@ -38,10 +38,6 @@ class Unlearned:
     chosen: Mapping[str, Any] = field(default_factory=dict)
 
 
-class NotApplicableError(Exception):
-    """A method cannot answer this kind of request; the message is the reason."""
-
-
 Method = Callable[[MethodCase], Unlearned | Mapping[str, Weights]]
 """Unlearns in a view of a case; outsiders may return nothing but weights."""
 

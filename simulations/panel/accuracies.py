@@ -2,7 +2,8 @@
 
 import torch
 
-from disinherit.simulations.panel.exam import EvaluationContext, ModelUnderTest, NotMeasuredError
+from disinherit.common.errors import NotMeasuredError
+from disinherit.simulations.panel.exam import EvaluationContext, ModelUnderTest
 
 
 def forget_accuracy(exam: EvaluationContext, candidate: ModelUnderTest) -> dict[str, float]:

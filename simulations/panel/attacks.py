@@ -7,7 +7,8 @@ perfect unlearning nobody can tell them apart better than in the retrained model
 import torch
 from torch import Tensor
 
-from disinherit.simulations.panel.exam import EvaluationContext, ModelUnderTest, NotMeasuredError
+from disinherit.common.errors import NotMeasuredError
+from disinherit.simulations.panel.exam import EvaluationContext, ModelUnderTest
 from disinherit.simulations.panel.outputs import logits_of
 from disinherit.simulations.panel.shadows import confidence
 

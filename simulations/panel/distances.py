@@ -5,7 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-from disinherit.simulations.panel.exam import EvaluationContext, ModelUnderTest, NotMeasuredError
+from disinherit.common.errors import NotMeasuredError
+from disinherit.simulations.panel.exam import EvaluationContext, ModelUnderTest
 
 
 def output_distances(exam: EvaluationContext, candidate: ModelUnderTest) -> dict[str, float]:

@@ -8,14 +8,10 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from disinherit.common.errors import InputError
+from disinherit.common.errors import InputError, NotMeasuredError
 from disinherit.simulations.panel.outputs import logits_of
 from disinherit.simulations.panel.shadows import Shadows
 from disinherit.simulations.subjects import Case, Samples, Weights
-
-
-class NotMeasuredError(Exception):
-    """A metric has no value here; the message is the reason, as the report shows it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from disinherit.common.errors import NotMeasuredError
 from disinherit.simulations.panel.accuracies import (
     class_accuracy,
     forget_accuracy,
@@ -12,7 +13,7 @@ from disinherit.simulations.panel.accuracies import (
 )
 from disinherit.simulations.panel.attacks import lira, loss_attack
 from disinherit.simulations.panel.distances import neighbour_leakage, output_distances
-from disinherit.simulations.panel.exam import EvaluationContext, ModelUnderTest, NotMeasuredError
+from disinherit.simulations.panel.exam import EvaluationContext, ModelUnderTest
 from disinherit.simulations.panel.probing import linear_probe
 from disinherit.simulations.panel.quantisation import int8_accuracy
 from disinherit.simulations.panel.relearning import few_shot_relearning, retain_only_relearning

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from disinherit.simulations.panel.exam import EvaluationContext, ModelUnderTest, NotMeasuredError
+from disinherit.common.errors import NotMeasuredError
+from disinherit.simulations.panel.exam import EvaluationContext, ModelUnderTest
 from disinherit.simulations.panel.outputs import logits_of
 from disinherit.simulations.subjects import Samples
 

@@ -7,13 +7,9 @@ at the limit mean "at least".
 import torch
 from torch.nn import functional as F
 
+from disinherit.common.errors import NotMeasuredError
 from disinherit.simulations.descent import minimise
-from disinherit.simulations.panel.exam import (
-    EvaluationContext,
-    ModelUnderTest,
-    NotMeasuredError,
-    some,
-)
+from disinherit.simulations.panel.exam import EvaluationContext, ModelUnderTest, some
 from disinherit.simulations.panel.outputs import logits_of
 from disinherit.simulations.subjects import Samples
 
