@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 CODE := protos/disinherit/v1 common client client/agent server server/agents server/migrations server/migrations/versions \
 	server/service deploy simulations simulations/bench simulations/chaos simulations/methods simulations/panel cli
+GENERATOR := $(BIN)/protoc-gen-mypy_grpc
+PROTOC := $(BIN)/python -m grpc_tools.protoc -Iprotos \
+	$(foreach one,mypy mypy_grpc,--plugin=protoc-gen-$(one)=$(BIN)/protoc-gen-$(one))
 SERVICES := $(shell grep -l '^service ' protos/disinherit/v1/*.proto)
 PACKAGES := disinherit.common disinherit.client disinherit.server disinherit.deploy disinherit.simulations disinherit.cli
 
@@ -67,7 +70,7 @@ lint: $(INSTALLED) ## check style and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(INSTALLED) ## check types
+types: $(GENERATOR) ## check types
 	$(BIN)/mypy $(addprefix -p ,$(PACKAGES))
 	$(BIN)/mypy tests
 
@@ -75,16 +78,14 @@ format: $(INSTALLED) ## put the code in order
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-protos: $(INSTALLED) ## generate code from the schema
-	$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=protos --pyi_out=protos \
-		protos/disinherit/v1/*.proto
-	$(BIN)/python -m grpc_tools.protoc -Iprotos --grpc_python_out=protos $(SERVICES)
+protos: $(GENERATOR) ## generate code from the schema
+	$(PROTOC) --python_out=protos --mypy_out=quiet:protos protos/disinherit/v1/*.proto
+	$(PROTOC) --grpc_python_out=protos --mypy_grpc_out=quiet,only_sync:protos $(SERVICES)
 
-check-protos: $(INSTALLED) ## check that the generated code is what the schema says
+check-protos: $(GENERATOR) ## check that the generated code is what the schema says
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
-	$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=$$scratch --pyi_out=$$scratch \
-		protos/disinherit/v1/*.proto && \
-	$(BIN)/python -m grpc_tools.protoc -Iprotos --grpc_python_out=$$scratch $(SERVICES) && \
+	$(PROTOC) --python_out=$$scratch --mypy_out=quiet:$$scratch protos/disinherit/v1/*.proto && \
+	$(PROTOC) --grpc_python_out=$$scratch --mypy_grpc_out=quiet,only_sync:$$scratch $(SERVICES) && \
 	for made in $$scratch/disinherit/v1/*; do \
 		diff -u protos/disinherit/v1/$$(basename $$made) $$made \
 			|| { echo "Expected generated code to be up to date: run 'make protos'."; exit 1; }; \
@@ -94,6 +95,12 @@ check: lint types check-protos test ## everything but the demo
 
 clean: ## remove what was installed and built
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+
+# An environment that was made before stubs were generated lacks what generates and checks them.
+$(GENERATOR): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		mypy-protobuf types-grpcio
+	touch $@
 
 # The links that make the folders importable as `disinherit.*` are made anew whenever the set of files
 # changes: that is when the time of a folder does.

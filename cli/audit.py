@@ -37,7 +37,7 @@ def export(
     from disinherit.v1 import coordinator_pb2 as pb
 
     request = pb.ExportAuditRequest(request_id=request_id)
-    lines = [answer.line for answer in connection.stream("ExportAudit", request)]
+    lines = [answer.line for answer in connection.stream(lambda stub: stub.ExportAudit, request)]
     header = read_header(lines[0] if lines else b"")
     write_atomic(out, b"".join(line + b"\n" for line in lines))
     if form is Format.JSON:
@@ -75,7 +75,7 @@ def keys(
     from disinherit.common.files import write_atomic
     from disinherit.v1 import coordinator_pb2 as pb
 
-    known = connection.call("GetSigningKeys", pb.GetSigningKeysRequest()).keys
+    known = connection.call(lambda stub: stub.GetSigningKeys, pb.GetSigningKeysRequest()).keys
     if not known:
         raise AuditError(
             "Expected a coordinator that signs, but this one has no key. Give it one: signing.key "
@@ -143,7 +143,9 @@ def attest(
     from disinherit.common.files import write_atomic
     from disinherit.v1 import coordinator_pb2 as pb
 
-    parts = connection.stream("GetAttestation", pb.GetAttestationRequest(id=request_id))
+    parts = connection.stream(
+        lambda stub: stub.GetAttestation, pb.GetAttestationRequest(id=request_id)
+    )
     data = b"".join(part.data for part in parts)
     envelope = read_envelope(data)
     predicate = read_statement(envelope)["predicate"]

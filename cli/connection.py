@@ -8,66 +8,37 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Concatenate, ParamSpec
+from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import typer
 
 from disinherit.common.errors import CampaignError, DisinheritError, InputError, StoreError
 
-P = ParamSpec("P")
+if TYPE_CHECKING:
+    import grpc
+    from grpc import UnaryStreamMultiCallable as Streamed
+    from grpc import UnaryUnaryMultiCallable as Unary
 
-_SERVER = "127.0.0.1:50051"
-_OPTIONS: dict[str, tuple[Any, Any]] = {
-    "server": (
-        Annotated[
-            str,
-            typer.Option(
-                envvar="DISINHERIT_SERVER",
-                show_envvar=False,  # a narrow column would cut it, and does not cut words of a text
-                help="The coordinator, as host:port; by default what DISINHERIT_SERVER says.",
-            ),
-        ],
-        _SERVER,
-    ),
-    "token": (
-        Annotated[
-            str,
-            typer.Option(
-                envvar="DISINHERIT_TOKEN",
-                help="Says who you are. Better given by the environment than as an option.",
-            ),
-        ],
-        "",
-    ),
-    "ca": (
-        Annotated[
-            Path | None,
-            typer.Option(
-                envvar="DISINHERIT_CA",
-                help="PEM of the authority that signed the coordinator's certificate. Without it, "
-                "plaintext on this machine and the system's authorities elsewhere.",
-            ),
-        ],
-        None,
-    ),
-    "cert": (
-        Annotated[
-            Path | None,
-            typer.Option(envvar="DISINHERIT_CERT", help="Your certificate in PEM, for mTLS."),
-        ],
-        None,
-    ),
-    "key": (
-        Annotated[
-            Path | None, typer.Option(envvar="DISINHERIT_KEY", help="Its private key in PEM.")
-        ],
-        None,
-    ),
-    "timeout": (
-        Annotated[float, typer.Option(min=0.1, help="Seconds to wait for an answer.")],
-        30.0,
-    ),
-}
+    from disinherit.v1.coordinator_pb2_grpc import CoordinatorStub
+
+
+class _Paged(Protocol):
+    """A request for one page."""
+
+    page_token: str
+
+
+class _Page(Protocol):
+    """A page that says where the next one begins."""
+
+    next_page_token: str
+
+
+P = ParamSpec("P")
+Ask = TypeVar("Ask")
+Answer = TypeVar("Answer")
+PageAsk = TypeVar("PageAsk", bound=_Paged)
+Page = TypeVar("Page", bound=_Page)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,60 +54,98 @@ class Connection:
         timeout: seconds to wait for an answer.
     """
 
-    server: str
-    token: str
-    ca: Path | None
-    cert: Path | None
-    key: Path | None
-    timeout: float
+    server: Annotated[
+        str,
+        typer.Option(
+            envvar="DISINHERIT_SERVER",
+            show_envvar=False,  # a narrow column would cut it, and does not cut words of a text
+            help="The coordinator, as host:port; by default what DISINHERIT_SERVER says.",
+        ),
+    ] = "127.0.0.1:50051"
+    token: Annotated[
+        str,
+        typer.Option(
+            envvar="DISINHERIT_TOKEN",
+            help="Says who you are. Better given by the environment than as an option.",
+        ),
+    ] = ""
+    ca: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="DISINHERIT_CA",
+            help="PEM of the authority that signed the coordinator's certificate. Without it, "
+            "plaintext on this machine and the system's authorities elsewhere.",
+        ),
+    ] = None
+    cert: Annotated[
+        Path | None,
+        typer.Option(envvar="DISINHERIT_CERT", help="Your certificate in PEM, for mTLS."),
+    ] = None
+    key: Annotated[
+        Path | None, typer.Option(envvar="DISINHERIT_KEY", help="Its private key in PEM.")
+    ] = None
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for an answer.")] = 30.0
 
-    def call(self, name: str, request: Any) -> Any:
+    def call(
+        self, method: "Callable[[CoordinatorStub], Unary[Ask, Answer]]", request: Ask
+    ) -> Answer:
         """Make one call and return its answer.
+
+        Args:
+            method: takes it from the stub, such as `lambda stub: stub.GetRequest`.
+            request: its message.
 
         Raises:
             DisinheritError: if it fails, with what the service says.
         """
         with self._calling() as stub:
-            return getattr(stub, name)(
+            return method(stub)(
                 request, timeout=self.timeout, metadata=self._metadata(), wait_for_ready=False
             )
 
-    def stream(self, name: str, request: Any) -> Iterator[Any]:
+    def stream(
+        self, method: "Callable[[CoordinatorStub], Streamed[Ask, Answer]]", request: Ask
+    ) -> Iterator[Answer]:
         """Make a call and yield its answers, however long they take to come.
+
+        Args:
+            method: takes it from the stub.
+            request: its message.
 
         Raises:
             DisinheritError: if it fails, with what the service says.
         """
         with self._calling() as stub:
-            yield from getattr(stub, name)(request, metadata=self._metadata())
+            yield from method(stub)(request, metadata=self._metadata())
 
-    def pages(self, name: str, request: Any, field: str) -> Iterator[Any]:
-        """Yield the items of all pages.
+    def pages(
+        self, method: "Callable[[CoordinatorStub], Unary[PageAsk, Page]]", request: PageAsk
+    ) -> Iterator[Page]:
+        """Yield all pages.
 
         Args:
-            name: of the call.
+            method: takes the call from the stub.
             request: for the first page.
-            field: of the answer that holds the items.
 
         Raises:
             DisinheritError: if a call fails.
         """
         while True:
-            answer = self.call(name, request)
-            yield from getattr(answer, field)
-            request.page_token = answer.next_page_token
+            page = self.call(method, request)
+            yield page
+            request.page_token = page.next_page_token
             if not request.page_token:
                 return
 
-    def _metadata(self) -> list[tuple[str, str]]:
+    def _metadata(self) -> tuple[tuple[str, str], ...]:
         if not self.token:
-            return []
+            return ()
         if not self.token.isascii() or not self.token.isprintable():
             raise InputError("Expected a token of printable ASCII, but got something else.")
-        return [("authorization", f"Bearer {self.token}")]
+        return (("authorization", f"Bearer {self.token}"),)
 
     @contextmanager
-    def _calling(self) -> Iterator[Any]:
+    def _calling(self) -> "Iterator[CoordinatorStub]":
         # Imported here because it takes a while, which --help should not.
         import grpc
 
@@ -148,7 +157,7 @@ class Connection:
         except grpc.RpcError as error:
             raise self._explain(error.code().name, " ".join(str(error.details()).split())) from None
 
-    def _channel(self) -> Any:
+    def _channel(self) -> "grpc.Channel":
         import grpc
 
         if self.ca is None and self.cert is None and _is_loopback(self.server):
@@ -201,20 +210,17 @@ def connected(
     Returns:
         The command as Typer is to see it.
     """
+    shared = inspect.signature(Connection).parameters
     own = list(inspect.signature(command).parameters.values())[1:]
-    connection = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
-        for name, (kind, default) in _OPTIONS.items()
-    ]
 
     @functools.wraps(command)
     def run(*args: P.args, **options: P.kwargs) -> int:
-        chosen: dict[str, Any] = {name: options.pop(name) for name in _OPTIONS}
+        chosen: dict[str, Any] = {name: options.pop(name) for name in shared}
         return command(Connection(**chosen), *args, **options)
 
-    keywords = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
-    run.__signature__ = inspect.Signature([*keywords, *connection])  # type: ignore[attr-defined]
-    run.__annotations__ = {p.name: p.annotation for p in (*own, *connection)} | {"return": int}
+    seen = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (*own, *shared.values())]
+    run.__signature__ = inspect.Signature(seen)  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in seen} | {"return": int}
     return run
 
 

@@ -24,7 +24,9 @@ def coverage(
     from disinherit.cli.statuses import as_time
     from disinherit.v1 import coordinator_pb2 as pb
 
-    covered = list(connection.pages("GetCoverage", pb.GetCoverageRequest(id=request_id), "models"))
+    request = pb.GetCoverageRequest(id=request_id)
+    pages = connection.pages(lambda stub: stub.GetCoverage, request)
+    covered = [one for page in pages for one in page.models]
     if form is Format.JSON:
         print_json(
             [

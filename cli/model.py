@@ -76,7 +76,7 @@ def register(
     message = pb.RegisterModelRequest(
         record=record_to_proto(record), parents=map(inheritance_to_proto, edges)
     )
-    stored = connection.call("RegisterModel", message).record
+    stored = connection.call(lambda stub: stub.RegisterModel, message).record
     _show([stored], form)
     return 0
 
@@ -92,7 +92,7 @@ def withdraw(
     from disinherit.v1 import coordinator_pb2 as pb
 
     message = pb.WithdrawModelRequest(id=model_id)
-    _show([connection.call("WithdrawModel", message).record], form)
+    _show([connection.call(lambda stub: stub.WithdrawModel, message).record], form)
     return 0
 
 
@@ -107,7 +107,8 @@ def list_models(
     from disinherit.v1 import coordinator_pb2 as pb
 
     request = pb.ListModelsRequest(owner=owner)
-    _show(list(connection.pages("ListModels", request, "models")), form)
+    pages = connection.pages(lambda stub: stub.ListModels, request)
+    _show([record for page in pages for record in page.models], form)
     return 0
 
 

@@ -1,6 +1,6 @@
 """`disinherit request`: ask the coordinator to forget, approve it, and follow it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +18,14 @@ from disinherit.cli.output import (
 from disinherit.cli.statuses import exit_code, in_words, status_dict
 
 if TYPE_CHECKING:
+    from grpc import UnaryUnaryMultiCallable
+
     from disinherit.v1 import coordinator_pb2
+    from disinherit.v1.coordinator_pb2_grpc import CoordinatorStub
+
+    Steering = UnaryUnaryMultiCallable[
+        coordinator_pb2.ControlRequest, coordinator_pb2.RequestStatus
+    ]
 
 app = typer.Typer(
     help="Ask the coordinator to forget, and follow it.",
@@ -191,7 +198,7 @@ def submit(
     wait = 0 if deadline is None else seconds(deadline)
     received_request(request)  # refused here rather than by its length on the way
     message = pb.SubmitRequestRequest(request=request, deadline_seconds=wait)
-    _show(connection.call("SubmitRequest", message), form)
+    _show(connection.call(lambda stub: stub.SubmitRequest, message), form)
     return 0
 
 
@@ -219,7 +226,7 @@ def approve(
     from disinherit.v1 import coordinator_pb2 as pb
 
     message = pb.ControlRequest(id=request_id, plan_sha256=plan)
-    _show(connection.call("ApproveRequest", message), form)
+    _show(connection.call(lambda stub: stub.ApproveRequest, message), form)
     return 0
 
 
@@ -227,7 +234,7 @@ def approve(
 @connected
 def pause(connection: Connection, request_id: RequestId, form: FormatOption = Format.TABLE) -> int:
     """Send nothing more for a request, for now. What was applied stays applied."""
-    return _steer(connection, "PauseRequest", request_id, form)
+    return _steer(connection, lambda stub: stub.PauseRequest, request_id, form)
 
 
 @app.command(
@@ -251,7 +258,7 @@ def resume(
 
     wait = None if deadline is None else seconds(deadline)
     message = pb.ResumeRequestRequest(id=request_id, deadline_seconds=wait)
-    _show(connection.call("ResumeRequest", message), form)
+    _show(connection.call(lambda stub: stub.ResumeRequest, message), form)
     return 0
 
 
@@ -259,14 +266,14 @@ def resume(
 @connected
 def resend(connection: Connection, request_id: RequestId, form: FormatOption = Format.TABLE) -> int:
     """Ask owners again, also those that answered: one that lost what it made makes it again."""
-    return _steer(connection, "ResendRequest", request_id, form)
+    return _steer(connection, lambda stub: stub.ResendRequest, request_id, form)
 
 
 @app.command(epilog="Example: disinherit request abort forget-0123456789ab")
 @connected
 def abort(connection: Connection, request_id: RequestId, form: FormatOption = Format.TABLE) -> int:
     """End a request as it stands. What was applied stays applied."""
-    return _steer(connection, "AbortRequest", request_id, form)
+    return _steer(connection, lambda stub: stub.AbortRequest, request_id, form)
 
 
 @app.command(
@@ -288,7 +295,7 @@ def rollback(
     from disinherit.v1 import coordinator_pb2 as pb
 
     message = pb.RollBackRequestRequest(id=request_id, reason=reason, model_ids=model or [])
-    _show(connection.call("RollBackRequest", message), form)
+    _show(connection.call(lambda stub: stub.RollBackRequest, message), form)
     return 0
 
 
@@ -302,9 +309,10 @@ def show(connection: Connection, request_id: RequestId, form: FormatOption = For
     from disinherit.cli.plans import by_owner
     from disinherit.v1 import coordinator_pb2 as pb
 
-    status = connection.call("GetRequest", pb.GetRequestRequest(id=request_id))
-    covered = connection.pages("GetCoverage", pb.GetCoverageRequest(id=request_id), "models")
-    _show(status, form, by_owner(covered))
+    status = connection.call(lambda stub: stub.GetRequest, pb.GetRequestRequest(id=request_id))
+    whole = pb.GetCoverageRequest(id=request_id)
+    pages = connection.pages(lambda stub: stub.GetCoverage, whole)
+    _show(status, form, by_owner([one for page in pages for one in page.models]))
     return exit_code(status_dict(status)["state"])
 
 
@@ -318,7 +326,8 @@ def list_requests(connection: Connection, form: FormatOption = Format.TABLE) -> 
 
     statuses = [
         status_dict(status)
-        for status in connection.pages("ListRequests", pb.ListRequestsRequest(), "requests")
+        for page in connection.pages(lambda stub: stub.ListRequests, pb.ListRequestsRequest())
+        for status in page.requests
     ]
     if form is Format.JSON:
         print_json(statuses)
@@ -346,7 +355,9 @@ def watch(connection: Connection, request_id: RequestId, form: FormatOption = Fo
     from disinherit.v1 import coordinator_pb2 as pb
 
     last: dict[str, Any] = {}
-    for status in connection.stream("WatchRequest", pb.GetRequestRequest(id=request_id)):
+    for status in connection.stream(
+        lambda stub: stub.WatchRequest, pb.GetRequestRequest(id=request_id)
+    ):
         last = status_dict(status)
         if form is Format.JSON:
             print_json_line(last)
@@ -356,10 +367,15 @@ def watch(connection: Connection, request_id: RequestId, form: FormatOption = Fo
     return 0 if last.get("state") in ("complete", "rolled_back") else 1
 
 
-def _steer(connection: Connection, call: str, request_id: str, form: Format) -> int:
+def _steer(
+    connection: Connection,
+    method: "Callable[[CoordinatorStub], Steering]",
+    request_id: str,
+    form: Format,
+) -> int:
     from disinherit.v1 import coordinator_pb2 as pb
 
-    _show(connection.call(call, pb.ControlRequest(id=request_id)), form)
+    _show(connection.call(method, pb.ControlRequest(id=request_id)), form)
     return 0
 
 

@@ -28,12 +28,8 @@ def report(
 
     ask = pb.GetReportRequest(id=request_id)
     models: list[coordinator_pb2.ModelReport] = []
-    while True:
-        answer = connection.call("GetReport", ask)
+    for answer in connection.pages(lambda stub: stub.GetReport, ask):
         models += answer.models
-        ask.page_token = answer.next_page_token
-        if not ask.page_token:
-            break
     values = _summary(answer.summary) | {"models": [_model(model) for model in models]}
     if form is Format.JSON:
         print_json(values)

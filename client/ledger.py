@@ -102,7 +102,7 @@ class LedgerEntry:
     forgotten: Forgotten | None = None
 
     @property
-    def outcome(self) -> pb.Outcome:
+    def outcome(self) -> pb.Outcome.ValueType:
         """What the owner reported that it came to."""
         return pb.ModelResult.FromString(self.result).outcome
 

@@ -45,7 +45,7 @@ class Decided:
         forgotten: what the ledger is to say.
     """
 
-    outcome: pb.Outcome
+    outcome: pb.Outcome.ValueType
     reason: str
     stored: bool
     measured: Measured
@@ -91,7 +91,8 @@ def decide(
     measured = measure(owner, subject)
     before = _cleared_before(owner, model, record, indices)
     chosen = sum(sum(one.rows) for one in dampened.result.selections)
-    outcome, reason, stored = pb.OUTCOME_APPLIED, "", True
+    outcome: pb.Outcome.ValueType = pb.OUTCOME_APPLIED
+    reason, stored = "", True
     if packet.classes and not known and not chosen:
         outcome, stored = pb.OUTCOME_NOT_REACHED, False
         reason = _not_reached(record, packet.classes)

@@ -14,7 +14,7 @@ class Encoding(enum.StrEnum):
     BFLOAT16 = "bfloat16"
     LOG8 = "log8"
 
-    def to_proto(self) -> pb.FisherEncoding:
+    def to_proto(self) -> pb.FisherEncoding.ValueType:
         """Return its number on the wire."""
         return _NUMBERS[self]
 
@@ -61,7 +61,7 @@ class Encoding(enum.StrEnum):
         return max(self, other, key=list(Encoding).index)
 
 
-_NUMBERS: Mapping[Encoding, pb.FisherEncoding] = {
+_NUMBERS: Mapping[Encoding, pb.FisherEncoding.ValueType] = {
     Encoding.FULL: pb.FISHER_ENCODING_UNSPECIFIED,
     Encoding.BFLOAT16: pb.FISHER_ENCODING_BFLOAT16,
     Encoding.LOG8: pb.FISHER_ENCODING_LOG8,

@@ -38,7 +38,7 @@ def record_to_proto(record: ModelRecord) -> graph_pb2.ModelRecord:
             digest=record.digest,
             created_us=record.created_us,
             fisher_digest=record.fisher_digest,
-            status=f"MODEL_STATUS_{record.status.name}",
+            status=graph_pb2.ModelStatus.Value(f"MODEL_STATUS_{record.status.name}"),
         )
         if record.provenance is not None:
             message.provenance.dataset = record.provenance.dataset
@@ -95,7 +95,7 @@ def inheritance_to_proto(edge: Inheritance) -> graph_pb2.Inheritance:
         return graph_pb2.Inheritance(
             parent=edge.parent,
             child=edge.child,
-            kind=f"INHERITANCE_KIND_{edge.kind.name}",
+            kind=graph_pb2.InheritanceKind.Value(f"INHERITANCE_KIND_{edge.kind.name}"),
             weight=edge.weight,
             labels=edge.labels,
         )

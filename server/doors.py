@@ -14,13 +14,22 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 
 from disinherit.common.limits import Limit
 
-Behaviour = Callable[[Any, Any], Any]
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+"""What answers the calls of one method, whatever its messages are."""
+
+Continuation = Callable[[grpc.HandlerCallDetails], "Handler | None"]
+"""What returns the handler of a call to an interceptor."""
+
+Behaviour = Callable[[Any, grpc.ServicerContext], Any]
+
+Caller = Callable[[grpc.ServicerContext], Hashable]
+"""What returns who calls; it may abort the call."""
 
 _SPARE = 2
 """Threads that are left to refuse those who come when the others are taken."""
@@ -37,11 +46,11 @@ class Watchdog:
         self._seconds = seconds
         self._changed = threading.Condition()
         # In the order of their ends, as all may wait equally long.
-        self._waiting: dict[object, tuple[float, Callable[[], None]]] = {}
+        self._waiting: dict[object, tuple[float, Callable[[], object]]] = {}
         self._thread: threading.Thread | None = None
 
     @contextmanager
-    def watching(self, context: Any) -> Iterator[None]:
+    def watching(self, context: grpc.ServicerContext) -> Iterator[None]:
         """Cancel a call unless the block ends in time.
 
         Args:
@@ -65,7 +74,7 @@ class Watchdog:
         while True:
             self._next()()
 
-    def _next(self) -> Callable[[], None]:
+    def _next(self) -> Callable[[], object]:
         with self._changed:
             while True:
                 if not self._waiting:
@@ -99,25 +108,26 @@ class Door:
         self._lock = threading.Lock()
         self._inside: Counter[Hashable] = Counter()
 
-    def guard(self, handler: Any, caller: Callable[[Any], Hashable]) -> Any:
+    def guard(self, handler: Handler, caller: Caller) -> Handler:
         """Return a gRPC handler that asks here first.
 
         Args:
             handler: answers the calls; one that takes a stream waits for its messages itself.
             caller: who calls, by the call's context; it may abort the call.
         """
+        behaviour = behaviour_of(handler)
+        if not handler.request_streaming:
+            behaviour = self._first(behaviour)
         if handler.response_streaming:
-            behaviour = handler.stream_stream or self._first(handler.unary_stream)
             guarded: Behaviour = functools.partial(self._stream, behaviour, caller)
             make = grpc.stream_stream_rpc_method_handler
         else:
-            behaviour = handler.stream_unary or self._first(handler.unary_unary)
             guarded = functools.partial(self._answer, behaviour, caller)
             make = grpc.stream_unary_rpc_method_handler
         guarded.experimental_thread_pool = self._threads  # type: ignore[attr-defined]
         return make(guarded, handler.request_deserializer, handler.response_serializer)
 
-    def refuse(self, behaviour: Behaviour) -> Any:
+    def refuse(self, behaviour: Behaviour) -> Handler:
         """Return a handler of calls that are refused at once, whatever they carry.
 
         Args:
@@ -134,9 +144,9 @@ class Door:
     def _answer(
         self,
         behaviour: Behaviour,
-        caller: Callable[[Any], Hashable],
+        caller: Caller,
         messages: Iterator[Any],
-        context: Any,
+        context: grpc.ServicerContext,
     ) -> Any:
         with self._entered(caller(context), context):
             return behaviour(messages, context)
@@ -144,9 +154,9 @@ class Door:
     def _stream(
         self,
         behaviour: Behaviour,
-        caller: Callable[[Any], Hashable],
+        caller: Caller,
         messages: Iterator[Any],
-        context: Any,
+        context: grpc.ServicerContext,
     ) -> Iterator[Any]:
         with self._entered(caller(context), context):
             yield from behaviour(messages, context)
@@ -154,7 +164,7 @@ class Door:
     def _first(self, behaviour: Behaviour) -> Behaviour:
         """Return a behaviour that takes the only message out of a stream, if it comes in time."""
 
-        def taken(messages: Iterator[Any], context: Any) -> Any:
+        def taken(messages: Iterator[Any], context: grpc.ServicerContext) -> Any:
             with self._watchdog.watching(context):
                 message = next(messages, None)
             if message is None:
@@ -164,7 +174,7 @@ class Door:
         return taken
 
     @contextmanager
-    def _entered(self, caller: Hashable, context: Any) -> Iterator[None]:
+    def _entered(self, caller: Hashable, context: grpc.ServicerContext) -> Iterator[None]:
         with self._lock:
             mine, all_of_them = self._inside[caller], self._inside.total()
             refused = mine >= self._each or all_of_them >= self._total
@@ -187,12 +197,21 @@ class Door:
                     del self._inside[caller]
 
 
-def host_of(context: Any) -> str:
+def behaviour_of(handler: Handler) -> Behaviour:
+    """Return the only one of a handler's four functions that it has."""
+    unary = handler.unary_unary or handler.unary_stream
+    found = unary or handler.stream_unary or handler.stream_stream
+    if found is None:
+        raise TypeError("Expected a gRPC handler with a function, but got one without.")
+    return found
+
+
+def host_of(context: grpc.ServicerContext) -> str:
     """Return the address that a call comes from, without the port.
 
     An IPv6 host is its network of 64 bits, as anybody has as many addresses as that.
     """
-    peer: str = context.peer()
+    peer = context.peer()
     kind, _, address = peer.partition(":")
     if kind == "ipv6":
         host = address.rpartition("]")[0].removeprefix("[").removeprefix("%5B").partition("%")[0]

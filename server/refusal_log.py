@@ -12,12 +12,13 @@ authority, and a message whose length is above the limit.
 import functools
 import json
 import logging
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Protocol, cast
 
 import grpc
 
 from disinherit.common.limits import clipped
+from disinherit.server.doors import Behaviour, Continuation, Handler, behaviour_of
 
 _LOG = logging.getLogger(__name__)
 _REFUSALS = frozenset(
@@ -32,20 +33,19 @@ _REFUSALS = frozenset(
 )
 
 
-class RefusalLog(grpc.ServerInterceptor):  # type: ignore[misc]
+class RefusalLog(grpc.ServerInterceptor):
     """Logs refused calls; to be the first of a server's interceptors."""
 
-    def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
+    def intercept_service(
+        self, continuation: Continuation, details: grpc.HandlerCallDetails
+    ) -> "Handler | None":
         """Put a look at how a call ends behind its handler."""
         handler = continuation(details)
         if handler is None:
             return handler
-        answer = handler.unary_unary or handler.stream_unary
-        if answer is not None:
-            watched = functools.partial(_answer, details.method, answer)
-        else:
-            answer = handler.unary_stream or handler.stream_stream
-            watched = functools.partial(_stream, details.method, answer)
+        answer = behaviour_of(handler)
+        watching = _stream if handler.response_streaming else _answer
+        watched = functools.partial(watching, details.method, answer)
         # Which threads answer is said in an attribute.
         watched.__dict__.update(vars(answer))
         make = {
@@ -57,7 +57,7 @@ class RefusalLog(grpc.ServerInterceptor):  # type: ignore[misc]
         return make(watched, handler.request_deserializer, handler.response_serializer)
 
 
-def _answer(method: str, behaviour: Callable[[Any, Any], Any], request: Any, context: Any) -> Any:
+def _answer(method: str, behaviour: Behaviour, request: Any, context: grpc.ServicerContext) -> Any:
     try:
         return behaviour(request, context)
     except Exception:
@@ -66,7 +66,7 @@ def _answer(method: str, behaviour: Callable[[Any, Any], Any], request: Any, con
 
 
 def _stream(
-    method: str, behaviour: Callable[[Any, Any], Iterator[Any]], request: Any, context: Any
+    method: str, behaviour: Behaviour, request: Any, context: grpc.ServicerContext
 ) -> Iterator[Any]:
     try:
         yield from behaviour(request, context)
@@ -75,11 +75,24 @@ def _stream(
         raise
 
 
-def _note(method: str, context: Any) -> None:
+class _Ending(Protocol):
+    """What gRPC's context has besides, and types-grpcio leaves out."""
+
+    def code(self) -> grpc.StatusCode | None:
+        """Return the status that the call ends with, if there is one yet."""
+        ...
+
+    def details(self) -> bytes | None:
+        """Return the reason, if there is one."""
+        ...
+
+
+def _note(method: str, context: grpc.ServicerContext) -> None:
     """Log a call that ended with an error, if it was refused."""
-    code = context.code()
+    ending = cast("_Ending", context)
+    code = ending.code()
     if code in _REFUSALS:
-        reason = (context.details() or b"").decode(errors="replace")
+        reason = (ending.details() or b"").decode(errors="replace")
         _LOG.warning(
             "refused call=%s peer=%s status=%s reason=%s",
             method,

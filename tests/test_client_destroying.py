@@ -63,7 +63,7 @@ def task_for(owner: PointsOwner, *models: str, request_id: str = "forget") -> pb
     )
 
 
-def outcomes(reply: pb.DestroyReply) -> list[pb.Outcome]:
+def outcomes(reply: pb.DestroyReply) -> list[pb.Outcome.ValueType]:
     return [result.outcome for result in reply.models]
 
 

@@ -62,7 +62,7 @@ def packet(owner: MoodyOwner) -> pb.FisherPacket:
     return collect(owner, "m", ["cat"], METHOD)
 
 
-def outcomes(reply: pb.UnlearnReply) -> dict[str, pb.Outcome]:
+def outcomes(reply: pb.UnlearnReply) -> dict[str, pb.Outcome.ValueType]:
     return {result.model_id: result.outcome for result in reply.models}
 
 

@@ -22,13 +22,16 @@ from disinherit.server.audit_words import request_digest
 from disinherit.server.campaign_states import CampaignEvent
 from disinherit.server.database import Database
 from disinherit.server.store import CoordinatorStore, Task, TaskState
+from disinherit.v1 import graph_pb2
 from disinherit.v1 import unlearning_pb2 as pb
 
 APPLIED = Task(
     "r",
     "anna",
     TaskState.APPLIED,
-    result=pb.ModelResult(model_id="r", successor={"id": "r~q", "digest": "0b"}, alpha=0.5),
+    result=pb.ModelResult(
+        model_id="r", successor=graph_pb2.ModelRecord(id="r~q", digest="0b"), alpha=0.5
+    ),
 )
 
 

@@ -186,7 +186,7 @@ def test_resending_is_for_operators_and_for_campaigns_that_go_on(running: Runnin
     with pytest.raises(grpc.RpcError) as refused:
         operator.ResendRequest(pb.ControlRequest(id="q"))
     assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
-    assert "running, complete or partial" in refused.value.details()
+    assert "running, complete or partial" in (refused.value.details() or "")
     approver.ApproveRequest(pb.ControlRequest(id="q"))
     wait_for(lambda: operator.GetRequest(pb.GetRequestRequest(id="q")).tasks["verified"] == 5)
     operator.ResendRequest(pb.ControlRequest(id="q"))

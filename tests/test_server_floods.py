@@ -178,7 +178,8 @@ def silent_calls(
     calls = []
     try:
         for number in range(FLOOD):
-            method = channels[number % len(channels)].stream_stream(path)
+            channel = channels[number % len(channels)]
+            method: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(path)
             calls.append(method(nothing(), metadata=metadata))
         yield calls
     finally:

@@ -4,6 +4,7 @@ gRPC asks at every handshake whether there is another certificate; connections t
 """
 
 from collections.abc import Callable
+from typing import cast
 
 import grpc
 
@@ -59,6 +60,8 @@ def renewing(
         shown = found
         return configuration(found)
 
+    # types-grpcio leaves out that there may be nothing new.
+    fetched = cast("Callable[[], grpc.ServerCertificateConfiguration]", fetch)
     return grpc.dynamic_ssl_server_credentials(
-        configuration(shown), fetch, require_client_authentication=clients is not None
+        configuration(shown), fetched, require_client_authentication=clients is not None
     )

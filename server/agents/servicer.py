@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import grpc
 
@@ -18,13 +18,14 @@ from disinherit.common.errors import (
 )
 from disinherit.common.limits import GREETING
 from disinherit.common.printable import one_line
-from disinherit.server.agents.admission import owner_of
+from disinherit.server.agents.admission import certified, owner_of
 from disinherit.server.agents.blobs import Blobs
 from disinherit.server.agents.enrolment import Enrolment
 from disinherit.server.agents.hub import Hub, Session
 from disinherit.server.agents.revocation import certified_key
 from disinherit.server.doors import Watchdog
 from disinherit.v1 import agents_pb2 as pb
+from disinherit.v1 import agents_pb2_grpc
 
 _CODES: dict[type[DisinheritError], grpc.StatusCode] = {
     TokenError: grpc.StatusCode.UNAUTHENTICATED,
@@ -37,7 +38,7 @@ _CODES: dict[type[DisinheritError], grpc.StatusCode] = {
 """Error -> status; of several that fit, the first."""
 
 
-class AgentsServicer:
+class AgentsServicer(agents_pb2_grpc.AgentsServicer):
     """Serves `disinherit.v1.Agents`.
 
     Args:
@@ -52,7 +53,7 @@ class AgentsServicer:
         self._enrolment = enrolment
         self._greeting = Watchdog(GREETING.most)
 
-    def Enrol(self, request: pb.EnrolRequest, context: Any) -> pb.EnrolResponse:  # noqa: N802
+    def Enrol(self, request: pb.EnrolRequest, context: grpc.ServicerContext) -> pb.EnrolResponse:  # noqa: N802
         """Exchange a certificate signing request for a certificate."""
         try:
             enrolled = self._enrolment.enrol(request.token, request.certificate_request)
@@ -61,18 +62,21 @@ class AgentsServicer:
         return pb.EnrolResponse(certificate=enrolled.certificate, owner=enrolled.owner)
 
     def Serve(  # noqa: N802
-        self, incoming: Iterator[pb.FromAgent], context: Any
+        self, request_iterator: Iterator[pb.FromAgent], context: grpc.ServicerContext
     ) -> Iterator[pb.ToAgent]:
         """Send an agent its tasks and take its answers, as long as it stays connected."""
         owner, key = self._caller(context)
         with self._greeting.watching(context):
-            first = next(incoming, pb.FromAgent())
+            first = next(request_iterator, pb.FromAgent())
         _check_hello(first, owner, context)
         session = self._hub.connect(owner, key, context.peer())
         if not context.add_callback(lambda: self._hub.leave(session)):
             self._hub.leave(session)  # it is gone already
         threading.Thread(
-            target=self._receive, args=(incoming, session), name=f"from {owner}", daemon=True
+            target=self._receive,
+            args=(request_iterator, session),
+            name=f"from {owner}",
+            daemon=True,
         ).start()
         yield pb.ToAgent(welcome=pb.Welcome(time_us=time.time_ns() // 1000))
         for task in session.tasks():
@@ -82,7 +86,7 @@ class AgentsServicer:
         if session.refused:
             _refuse(context, _revoked(owner))
 
-    def Fetch(self, request: pb.FetchRequest, context: Any) -> Iterator[pb.Chunk]:  # noqa: N802
+    def Fetch(self, request: pb.FetchRequest, context: grpc.ServicerContext) -> Iterator[pb.Chunk]:  # noqa: N802
         """Send a blob from an offset on."""
         try:
             owner, _ = self._caller(context)
@@ -90,10 +94,10 @@ class AgentsServicer:
         except DisinheritError as error:
             _refuse(context, error)
 
-    def _caller(self, context: Any) -> tuple[str, str]:
+    def _caller(self, context: grpc.ServicerContext) -> tuple[str, str]:
         """Return whose agent calls and its key's SHA-256, unless its certificate was revoked."""
         owner = owner_of(context)
-        (certificate,) = context.auth_context()["x509_pem_cert"]
+        (certificate,) = certified(context, "x509_pem_cert")
         key = certified_key(certificate)
         try:
             revoked = self._enrolment.is_revoked(owner, key)
@@ -121,7 +125,7 @@ def _revoked(owner: str) -> TokenError:
     )
 
 
-def _check_hello(first: pb.FromAgent, owner: str, context: Any) -> None:
+def _check_hello(first: pb.FromAgent, owner: str, context: grpc.ServicerContext) -> None:
     if not first.HasField("hello"):
         context.abort(grpc.StatusCode.INVALID_ARGUMENT, "Expected a hello first, but got none.")
     if first.hello.protocol != PROTOCOL:
@@ -138,7 +142,6 @@ def _check_hello(first: pb.FromAgent, owner: str, context: Any) -> None:
         )
 
 
-def _refuse(context: Any, error: DisinheritError) -> NoReturn:
+def _refuse(context: grpc.ServicerContext, error: DisinheritError) -> NoReturn:
     code = next(code for kind, code in _CODES.items() if isinstance(error, kind))
     context.abort(code, one_line(str(error)))
-    raise error  # not reached: abort raises

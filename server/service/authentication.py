@@ -20,7 +20,7 @@ Who calls is known before a call has its message, and whoever is refused costs n
 who are not.  Operators and approvers share no threads with viewers and owners.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
 
@@ -28,7 +28,7 @@ import grpc
 
 from disinherit.common import limits
 from disinherit.common.errors import NotAllowedError, NotKnownError
-from disinherit.server.doors import Door, Watchdog, host_of
+from disinherit.server.doors import Continuation, Door, Handler, Watchdog, behaviour_of, host_of
 from disinherit.server.service.principals import Principal, Role, TokenFile
 from disinherit.server.service.refusals import status_of
 
@@ -81,7 +81,7 @@ class Doors:
             f"{group} exports", limits.EXPORTS, limits.CALLER_EXPORTS, watchdog, "exports"
         )
 
-    def of(self, method: str, handler: Any) -> Door:
+    def of(self, method: str, handler: Handler) -> Door:
         """Return the door of a call."""
         if not handler.response_streaming:
             return self.calls
@@ -93,7 +93,7 @@ class Doors:
             door.close()
 
 
-class Authentication(grpc.ServerInterceptor):  # type: ignore[misc]
+class Authentication(grpc.ServerInterceptor):
     """A server interceptor that lets through who may, as often as it may.
 
     Args:
@@ -108,7 +108,9 @@ class Authentication(grpc.ServerInterceptor):  # type: ignore[misc]
             "open", limits.PROBES, limits.HOST_PROBES, Watchdog(limits.GREETING.most), "probes"
         )
 
-    def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
+    def intercept_service(
+        self, continuation: Continuation, details: grpc.HandlerCallDetails
+    ) -> "Handler | None":
         """Put a door before the handler of a call; gRPC asks before the call has a thread."""
         handler = continuation(details)
         if handler is None:
@@ -141,11 +143,11 @@ class Authentication(grpc.ServerInterceptor):  # type: ignore[misc]
         self._looking.close()
         self._open.close()
 
-    def _while_known(self, handler: Any, metadata: Mapping[str, Any]) -> Any:
+    def _while_known(self, handler: Handler, metadata: Mapping[str, str | bytes]) -> Handler:
         """Answer as long as the caller is known: a stream may outlive its token."""
-        behaviour = handler.unary_stream or handler.stream_stream
+        behaviour = behaviour_of(handler)
 
-        def known(request: Any, context: Any) -> Iterator[Any]:
+        def known(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
             for answer in behaviour(request, context):
                 try:
                     self._principal(metadata)
@@ -160,7 +162,7 @@ class Authentication(grpc.ServerInterceptor):  # type: ignore[misc]
         )
         return make(known, handler.request_deserializer, handler.response_serializer)
 
-    def _principal(self, metadata: Mapping[str, Any]) -> Principal:
+    def _principal(self, metadata: Mapping[str, str | bytes]) -> Principal:
         scheme, _, token = str(metadata.get("authorization", "")).partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise NotKnownError(

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import grpc
 
@@ -42,7 +41,9 @@ class TlsFiles:
     client_ca: Path | None = None
 
 
-def listen(address: str, tls: TlsFiles | None, interceptors: Sequence[Any]) -> tuple[Any, int]:
+def listen(
+    address: str, tls: TlsFiles | None, interceptors: Sequence[grpc.ServerInterceptor]
+) -> tuple[grpc.Server, int]:
     """Return a gRPC server that listens at an address, not yet started, and its port.
 
     Args:
@@ -63,7 +64,7 @@ def listen(address: str, tls: TlsFiles | None, interceptors: Sequence[Any]) -> t
     _check_free(address)
     server = grpc.server(
         ThreadPoolExecutor(_DEFAULT_THREADS, "grpc"),
-        interceptors=tuple(interceptors),
+        interceptors=list(interceptors),
         options=(*_KEEPALIVE, *connection_options(_OF_DESCRIPTORS)),
         maximum_concurrent_rpcs=PENDING.most,
     )
@@ -128,7 +129,7 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _credentials(tls: TlsFiles) -> Any:
+def _credentials(tls: TlsFiles) -> grpc.ServerCredentials:
     clients = None if tls.client_ca is None else _read(tls.client_ca, "certificate authority")
 
     def current() -> KeyPair | None:

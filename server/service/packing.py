@@ -16,7 +16,7 @@ def status_to_proto(status: RequestStatus) -> pb.RequestStatus:
     campaign = status.campaign
     return pb.RequestStatus(
         request=status.request,
-        state=f"CAMPAIGN_STATE_{campaign.state.name}",
+        state=pb.CampaignState.Value(f"CAMPAIGN_STATE_{campaign.state.name}"),
         tasks=status.tasks,
         created_us=campaign.created_us,
         updated_us=campaign.updated_us,

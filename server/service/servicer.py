@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from typing import Any, NoReturn, TypeVar
+from typing import NoReturn, TypeVar
 
 import grpc
 
@@ -26,7 +26,7 @@ from disinherit.server.service.records import Records
 from disinherit.server.service.refusals import status_of
 from disinherit.server.service.requests import Requests
 from disinherit.v1 import coordinator_pb2 as pb
-from disinherit.v1 import graph_pb2
+from disinherit.v1 import coordinator_pb2_grpc, graph_pb2
 
 _LOG = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ _PART_BYTES = 1 << 20
 T = TypeVar("T")
 
 
-class CoordinatorServicer:
+class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServicer):
     """Answers the calls of `disinherit.v1.Coordinator`.
 
     Args:
@@ -49,7 +49,9 @@ class CoordinatorServicer:
         self._requests = requests
         self._records = records
 
-    def RegisterModel(self, request: pb.RegisterModelRequest, context: Any) -> Any:  # noqa: N802
+    def RegisterModel(  # noqa: N802
+        self, request: pb.RegisterModelRequest, context: grpc.ServicerContext
+    ) -> pb.RegisterModelResponse:
         """Add a version, or complete its record."""
 
         def answer() -> pb.RegisterModelResponse:
@@ -62,7 +64,9 @@ class CoordinatorServicer:
 
         return _answered(context, answer)
 
-    def WithdrawModel(self, request: pb.WithdrawModelRequest, context: Any) -> Any:  # noqa: N802
+    def WithdrawModel(  # noqa: N802
+        self, request: pb.WithdrawModelRequest, context: grpc.ServicerContext
+    ) -> pb.WithdrawModelResponse:
         """Take back a registration."""
 
         def answer() -> pb.WithdrawModelResponse:
@@ -71,7 +75,9 @@ class CoordinatorServicer:
 
         return _answered(context, answer)
 
-    def ListModels(self, request: pb.ListModelsRequest, context: Any) -> Any:  # noqa: N802
+    def ListModels(  # noqa: N802
+        self, request: pb.ListModelsRequest, context: grpc.ServicerContext
+    ) -> pb.ListModelsResponse:
         """List versions."""
 
         def answer() -> pb.ListModelsResponse:
@@ -83,12 +89,14 @@ class CoordinatorServicer:
         return _answered(context, answer)
 
     def GetGraph(  # noqa: N802
-        self, request: pb.GetGraphRequest, context: Any
-    ) -> Iterator[Any]:
+        self, request: pb.GetGraphRequest, context: grpc.ServicerContext
+    ) -> Iterator[graph_pb2.Graph]:
         """Yield the whole graph in parts."""
         return _streamed(context, self._models.graph())
 
-    def SubmitRequest(self, request: pb.SubmitRequestRequest, context: Any) -> Any:  # noqa: N802
+    def SubmitRequest(  # noqa: N802
+        self, request: pb.SubmitRequestRequest, context: grpc.ServicerContext
+    ) -> pb.RequestStatus:
         """Plan and store a request."""
         return _answered(
             context,
@@ -97,7 +105,9 @@ class CoordinatorServicer:
             ),
         )
 
-    def ApproveRequest(self, request: pb.ControlRequest, context: Any) -> Any:  # noqa: N802
+    def ApproveRequest(  # noqa: N802
+        self, request: pb.ControlRequest, context: grpc.ServicerContext
+    ) -> pb.RequestStatus:
         """Let a campaign begin."""
         return _answered(
             context,
@@ -106,28 +116,36 @@ class CoordinatorServicer:
             ),
         )
 
-    def PauseRequest(self, request: pb.ControlRequest, context: Any) -> Any:  # noqa: N802
+    def PauseRequest(  # noqa: N802
+        self, request: pb.ControlRequest, context: grpc.ServicerContext
+    ) -> pb.RequestStatus:
         """Send nothing more for a campaign, for now."""
         return self._moved(CampaignEvent.PAUSE, request, context)
 
-    def ResumeRequest(self, request: pb.ResumeRequestRequest, context: Any) -> Any:  # noqa: N802
+    def ResumeRequest(  # noqa: N802
+        self, request: pb.ResumeRequestRequest, context: grpc.ServicerContext
+    ) -> pb.RequestStatus:
         """Go on with a campaign that is paused, or has ended with versions left."""
         seconds = request.deadline_seconds if request.HasField("deadline_seconds") else None
         return self._moved(CampaignEvent.RESUME, request, context, seconds)
 
-    def ResendRequest(self, request: pb.ControlRequest, context: Any) -> Any:  # noqa: N802
+    def ResendRequest(  # noqa: N802
+        self, request: pb.ControlRequest, context: grpc.ServicerContext
+    ) -> pb.RequestStatus:
         """Ask owners again for what they did."""
         return _answered(
             context, lambda: status_to_proto(self._requests.resend(request.id, caller()))
         )
 
-    def AbortRequest(self, request: pb.ControlRequest, context: Any) -> Any:  # noqa: N802
+    def AbortRequest(  # noqa: N802
+        self, request: pb.ControlRequest, context: grpc.ServicerContext
+    ) -> pb.RequestStatus:
         """End a campaign as it stands."""
         return self._moved(CampaignEvent.ABORT, request, context)
 
     def RollBackRequest(  # noqa: N802
-        self, request: pb.RollBackRequestRequest, context: Any
-    ) -> Any:
+        self, request: pb.RollBackRequestRequest, context: grpc.ServicerContext
+    ) -> pb.RequestStatus:
         """Have owners put back what a request superseded."""
         return _answered(
             context,
@@ -136,11 +154,15 @@ class CoordinatorServicer:
             ),
         )
 
-    def GetRequest(self, request: pb.GetRequestRequest, context: Any) -> Any:  # noqa: N802
+    def GetRequest(  # noqa: N802
+        self, request: pb.GetRequestRequest, context: grpc.ServicerContext
+    ) -> pb.RequestStatus:
         """Return how a request stands."""
         return _answered(context, lambda: status_to_proto(self._requests.show(request.id)))
 
-    def ListRequests(self, request: pb.ListRequestsRequest, context: Any) -> Any:  # noqa: N802
+    def ListRequests(  # noqa: N802
+        self, request: pb.ListRequestsRequest, context: grpc.ServicerContext
+    ) -> pb.ListRequestsResponse:
         """List requests."""
 
         def answer() -> pb.ListRequestsResponse:
@@ -150,15 +172,15 @@ class CoordinatorServicer:
         return _answered(context, answer)
 
     def WatchRequest(  # noqa: N802
-        self, request: pb.GetRequestRequest, context: Any
-    ) -> Iterator[Any]:
+        self, request: pb.GetRequestRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.RequestStatus]:
         """Yield how a request stands, now and after every change, until it has ended."""
         statuses = self._requests.watch(request.id, context.is_active)
         return _streamed(context, map(listed_to_proto, statuses))
 
     def ExportAudit(  # noqa: N802
-        self, request: pb.ExportAuditRequest, context: Any
-    ) -> Iterator[Any]:
+        self, request: pb.ExportAuditRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.AuditLine]:
         """Yield the lines of the audit log."""
 
         def lines() -> Iterator[pb.AuditLine]:
@@ -167,7 +189,9 @@ class CoordinatorServicer:
 
         return _streamed(context, lines())
 
-    def GetReport(self, request: pb.GetReportRequest, context: Any) -> Any:  # noqa: N802
+    def GetReport(  # noqa: N802
+        self, request: pb.GetReportRequest, context: grpc.ServicerContext
+    ) -> pb.GetReportResponse:
         """Return what was done to every affected version."""
 
         def answer() -> pb.GetReportResponse:
@@ -185,8 +209,8 @@ class CoordinatorServicer:
         return _answered(context, answer)
 
     def GetAttestation(  # noqa: N802
-        self, request: pb.GetAttestationRequest, context: Any
-    ) -> Iterator[Any]:
+        self, request: pb.GetAttestationRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.AttestationPart]:
         """Yield the pieces of a signed attestation."""
 
         def parts() -> Iterator[pb.AttestationPart]:
@@ -197,8 +221,8 @@ class CoordinatorServicer:
         return _streamed(context, parts())
 
     def GetSigningKeys(  # noqa: N802
-        self, request: pb.GetSigningKeysRequest, context: Any
-    ) -> Any:
+        self, request: pb.GetSigningKeysRequest, context: grpc.ServicerContext
+    ) -> pb.GetSigningKeysResponse:
         """Return the public keys of the coordinator's signatures."""
 
         def answer() -> pb.GetSigningKeysResponse:
@@ -216,7 +240,9 @@ class CoordinatorServicer:
 
         return _answered(context, answer)
 
-    def GetCoverage(self, request: pb.GetCoverageRequest, context: Any) -> Any:  # noqa: N802
+    def GetCoverage(  # noqa: N802
+        self, request: pb.GetCoverageRequest, context: grpc.ServicerContext
+    ) -> pb.GetCoverageResponse:
         """Return how every affected version stands."""
 
         def answer() -> pb.GetCoverageResponse:
@@ -232,9 +258,9 @@ class CoordinatorServicer:
         self,
         event: CampaignEvent,
         request: pb.ControlRequest | pb.ResumeRequestRequest,
-        context: Any,
+        context: grpc.ServicerContext,
         deadline_seconds: int | None = None,
-    ) -> Any:
+    ) -> pb.RequestStatus:
         return _answered(
             context,
             lambda: status_to_proto(
@@ -243,7 +269,7 @@ class CoordinatorServicer:
         )
 
 
-def _answered(context: Any, answer: Callable[[], T]) -> T:
+def _answered(context: grpc.ServicerContext, answer: Callable[[], T]) -> T:
     """Return the answer, unless nobody waits for it any more."""
     remaining = context.time_remaining()
     if remaining is not None and remaining <= 0:
@@ -256,16 +282,15 @@ def _answered(context: Any, answer: Callable[[], T]) -> T:
         _abort(context, error)
 
 
-def _streamed(context: Any, messages: Iterator[T]) -> Iterator[T]:
+def _streamed(context: grpc.ServicerContext, messages: Iterator[T]) -> Iterator[T]:
     try:
         yield from messages
     except Exception as error:  # answered in one line, whatever it is
         _abort(context, error)
 
 
-def _abort(context: Any, error: Exception) -> NoReturn:
+def _abort(context: grpc.ServicerContext, error: Exception) -> NoReturn:
     if isinstance(error, DisinheritError):
         context.abort(status_of(error), clipped(" ".join(str(error).split()), REASON))
     _LOG.error("a call failed", exc_info=error)
     context.abort(grpc.StatusCode.INTERNAL, "The coordinator failed; its log says why.")
-    raise AssertionError("abort raises")

@@ -77,7 +77,7 @@ def _begin(stack: ExitStack, port: int, credentials: grpc.ChannelCredentials, pa
         options = [("grpc.use_local_subchannel_pool", 1), ("number", number)]
         channel = grpc.secure_channel(f"{HOST}:{port}", credentials, options)
         stack.callback(channel.close)
-        method = channel.stream_stream(path)
+        method: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(path)
         for _ in range(_CALLS // _CHANNELS):
             stack.callback(method(nothing()).cancel)
     stack.callback(ended.set)  # first of all
