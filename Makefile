@@ -70,7 +70,7 @@ lint: $(INSTALLED) ## check style and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(GENERATOR) ## check types
+types: $(INSTALLED) $(GENERATOR) ## check types
 	$(BIN)/mypy $(addprefix -p ,$(PACKAGES))
 	$(BIN)/mypy tests
 
@@ -78,11 +78,11 @@ format: $(INSTALLED) ## put the code in order
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-protos: $(GENERATOR) ## generate code from the schema
+protos: $(INSTALLED) $(GENERATOR) ## generate code from the schema
 	$(PROTOC) --python_out=protos --mypy_out=quiet:protos protos/disinherit/v1/*.proto
 	$(PROTOC) --grpc_python_out=protos --mypy_grpc_out=quiet,only_sync:protos $(SERVICES)
 
-check-protos: $(GENERATOR) ## check that the generated code is what the schema says
+check-protos: $(INSTALLED) $(GENERATOR) ## check that the generated code is what the schema says
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
 	$(PROTOC) --python_out=$$scratch --mypy_out=quiet:$$scratch protos/disinherit/v1/*.proto && \
 	$(PROTOC) --grpc_python_out=$$scratch --mypy_grpc_out=quiet,only_sync:$$scratch $(SERVICES) && \
@@ -97,10 +97,9 @@ clean: ## remove what was installed and built
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache
 
 # An environment that was made before stubs were generated lacks what generates and checks them.
-$(GENERATOR): $(INSTALLED)
+$(GENERATOR): | $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
 		mypy-protobuf types-grpcio
-	touch $@
 
 # The links that make the folders importable as `disinherit.*` are made anew whenever the set of files
 # changes: that is when the time of a folder does.
