@@ -3,7 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from disinherit.server.tasks import Task
+from disinherit.server.tasks import Task, TaskState
+
+Outcome = Literal["unchanged", "complete", "partial", "failed", "rolling_back", "rolled_back"]
 
 
 @dataclass(slots=True)
@@ -60,12 +62,19 @@ class CampaignResult:
         )
 
     @property
-    def outcome(self) -> Literal["unchanged", "complete", "partial", "failed"]:
+    def outcome(self) -> Outcome:
         """What the run came to.
 
-        `unchanged` or `complete` if every task is complete, without or with a change by this run;
-        `partial` if some models have forgotten, now or earlier, and `failed` if none has.
+        `rolling_back` if an owner still has to put a model back; `rolled_back` if models were put
+        back, all or those that were chosen: `tasks` says which.  Else `unchanged` or `complete` if
+        every task is complete, without or with a change by this run; `partial` if some models have
+        forgotten, now or earlier, and `failed` if none has.
         """
-        if all(task.state.complete for task in self.tasks.values()):
+        states = {task.state for task in self.tasks.values()}
+        if TaskState.ROLLING_BACK in states:
+            return "rolling_back"
+        if TaskState.ROLLED_BACK in states:
+            return "rolled_back"
+        if all(state.complete for state in states):
             return "complete" if self.changed else "unchanged"
-        return "partial" if any(task.state.done for task in self.tasks.values()) else "failed"
+        return "partial" if any(state.done for state in states) else "failed"

@@ -6,6 +6,8 @@ never zero.  One example: an untouched model has no forget set, so its forget ac
 
 from typing import Literal, NotRequired, TypedDict
 
+from disinherit.server.campaign import Outcome
+
 Role = Literal["root", "affected", "untouched"]
 ModelOutcome = Literal[
     "applied",
@@ -17,7 +19,7 @@ ModelOutcome = Literal[
     "pending",
     "untouched",
 ]
-CampaignOutcome = Literal["complete", "partial", "failed", "unchanged"]
+
 
 # `lambda` is a keyword of Python, so this one key cannot be written in a class body.
 Lambda = TypedDict("Lambda", {"lambda": float | None})
@@ -168,7 +170,7 @@ class Coverage(TypedDict):
 class CampaignFigures(TypedDict):
     """The campaign as a whole."""
 
-    outcome: CampaignOutcome
+    outcome: Outcome
     coverage: Coverage
     notes: list[str]
 

@@ -1,7 +1,7 @@
 """A realistic report: the seven-model federated topology, with figures made up consistently."""
 
+from disinherit.server.campaign import Outcome
 from disinherit.simulations.report_schema import (
-    CampaignOutcome,
     Evaluation,
     ModelFigures,
     Node,
@@ -137,7 +137,7 @@ def make_model(model_id: str, labels: list[str], forgotten: str = FORGOTTEN) -> 
     }
 
 
-def make_report(outcome: CampaignOutcome = "complete", forgotten: str = FORGOTTEN) -> RunReport:
+def make_report(outcome: Outcome = "complete", forgotten: str = FORGOTTEN) -> RunReport:
     """The report of one campaign that ended in `outcome`."""
     labels = [forgotten if name == FORGOTTEN else name for name in LABELS]
     models = [make_model(model_id, labels, forgotten) for model_id in GENERATION]

@@ -94,6 +94,7 @@ def test_every_model_is_as_it_was_before(world: World, before: Mapping[str, str]
     world.transport.asked.clear()
     result = world.coordinator.run("q")
     assert sorted(result.changed) == sorted(AFFECTED)
+    assert result.outcome == "rolled_back"
     assert world.transport.actions() == ASKED
     check_undone(world, before)
     covered = world.store.coverage("q").models
@@ -144,7 +145,7 @@ def test_some_models_may_be_chosen_and_others_later(
 ) -> None:
     world.store.roll_back("q", ["r4"], "asked to")
     world.transport.asked.clear()
-    world.coordinator.run("q")
+    assert world.coordinator.run("q").outcome == "rolled_back"
     assert world.transport.actions() == [("anna", "train.rollback")]
     expected = dict.fromkeys(AFFECTED, TaskState.VERIFIED) | {"r4": TaskState.ROLLED_BACK}
     assert world.states() == expected
@@ -345,7 +346,7 @@ def test_owners_that_are_away_are_served_when_they_are_back(
     world.transport.twists["ben", "train.rollback"] = reply_lost
     world.transport.asked.clear()
     for _ in range(2):
-        world.coordinator.run("q")
+        assert world.coordinator.run("q").outcome == "rolling_back"
         assert world.transport.actions()[-1] == ("cleo", "train.rollback")
         assert world.store.campaign("q").state is CampaignState.ROLLING_BACK
     waiting = {m for m, state in world.states().items() if state is TaskState.ROLLING_BACK}

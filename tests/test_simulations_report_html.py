@@ -13,16 +13,17 @@ from report_fixture import FORGOTTEN, GENERATION, make_report
 from rich.console import Console
 
 from disinherit.common.errors import DataError
+from disinherit.server.campaign import Outcome
 from disinherit.simulations.report_check import check_report
 from disinherit.simulations.report_graph import draw_graph
 from disinherit.simulations.report_html import render_html
-from disinherit.simulations.report_schema import CampaignOutcome, Edge, Node, RunReport
+from disinherit.simulations.report_schema import Edge, Node, RunReport
 from disinherit.simulations.report_svg import confusion_map, grouped_bars, row_strip, time_bars
 from disinherit.simulations.report_table import render_tables
 from disinherit.simulations.report_verdict import judge, speedup_words
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
-OUTCOMES: list[CampaignOutcome] = ["complete", "partial", "failed", "unchanged"]
+OUTCOMES: list[Outcome] = ["complete", "partial", "failed", "unchanged"]
 
 
 class Page(HTMLParser):
@@ -71,7 +72,7 @@ def printed(report: RunReport, width: int = 80) -> str:
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES)
-def test_page_is_well_formed_and_asks_nothing_of_the_network(outcome: CampaignOutcome) -> None:
+def test_page_is_well_formed_and_asks_nothing_of_the_network(outcome: Outcome) -> None:
     page = render_html(make_report(outcome))
     parsed = Page(page)
     assert not {tag for tag, _ in parsed.tags} & {"script", "link", "img", "iframe", "object"}
@@ -185,7 +186,7 @@ def test_verdict_of_a_complete_campaign_names_who_still_recognises() -> None:
         ),
     ],
 )
-def test_verdict_of_other_outcomes(outcome: CampaignOutcome, level: str, sentence: str) -> None:
+def test_verdict_of_other_outcomes(outcome: Outcome, level: str, sentence: str) -> None:
     report = make_report(outcome)
     verdict = judge(report)
     assert verdict.sentence.startswith(sentence)
