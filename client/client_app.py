@@ -1,6 +1,6 @@
 """The Flower ClientApp of an owner: unpack, call the handler, pack.
 
-Messages: those of `disinherit.client.handlers`.
+Messages: those of `disinherit.common.messages`.
 
 `app` is for nodes whose configuration names the function that opens their models:
 `flower-supernode ... --node-config 'factory="my_models:open_owner"'`.
@@ -11,11 +11,13 @@ from contextlib import AbstractContextManager
 
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
+from google.protobuf.message import Message as Task
 
 from disinherit.client.factory import load_function
 from disinherit.client.handlers import HANDLERS, Handler
 from disinherit.client.owner import Owner
 from disinherit.common.flower_records import pack, unpack
+from disinherit.common.messages import ACTIONS
 
 OpenOwner = Callable[[Context], AbstractContextManager[Owner]]
 """Opens the owner that a Flower context belongs to, for the time of one message."""
@@ -49,15 +51,17 @@ def build_client_app(open_owner: OpenOwner = open_configured) -> ClientApp:
     kinds = {"query": app.query, "train": app.train, "evaluate": app.evaluate}
     for action, handler in HANDLERS.items():
         kind, name = action.split(".")
-        kinds[kind](name)(_serving(open_owner, handler))
+        kinds[kind](name)(_serving(open_owner, ACTIONS[action].task, handler))
     return app
 
 
-def _serving(open_owner: OpenOwner, handler: Handler) -> Callable[[Message, Context], Message]:
+def _serving(
+    open_owner: OpenOwner, kind: type[Task], handler: Handler
+) -> Callable[[Message, Context], Message]:
     def serve(message: Message, context: Context) -> Message:
-        task = unpack(message.content, handler.task)
+        task = unpack(message.content, kind)
         with open_owner(context) as owner:
-            return Message(pack(handler.handle(owner, task)), reply_to=message)
+            return Message(pack(handler(owner, task)), reply_to=message)
 
     return serve
 

@@ -1,7 +1,6 @@
 """What an owner does for each message of the coordinator, whatever carries it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -19,18 +18,8 @@ from disinherit.client.summaries import register
 from disinherit.client.unlearning import unlearn
 from disinherit.v1 import unlearning_pb2 as pb
 
-
-@dataclass(frozen=True, slots=True)
-class Handler:
-    """How a message is answered.
-
-    Attributes:
-        task: type of the message.
-        handle: answers it for an owner; idempotent, so a message may come more than once.
-    """
-
-    task: type[Message]
-    handle: Callable[[Owner, Any], Message]
+Handler = Callable[[Owner, Any], Message]
+"""Answers a task for an owner; idempotent, so a task may come more than once."""
 
 
 def identify(owner: Owner, _: pb.Identity) -> pb.Identity:
@@ -45,15 +34,15 @@ def handlers(policy: ReleasePolicy = OPEN) -> Mapping[str, Handler]:
         policy: conditions on what is released of Fisher information, beside the owner's own.
     """
     return {
-        "query.identify": Handler(pb.Identity, identify),
-        "query.register": Handler(pb.RegisterTask, partial(register, policy=policy)),
-        "query.fisher": Handler(pb.FisherTask, partial(releasing(forget_fishers), policy=policy)),
-        "query.notice": Handler(pb.NoticeTask, take_notice),
-        "train.unlearn": Handler(pb.UnlearnTask, forgetting(unlearn)),
-        "train.rollback": Handler(pb.RollBackTask, roll_back),
-        "train.destroy": Handler(pb.DestroyTask, destroy),
-        "evaluate.panel": Handler(pb.EvaluateTask, evaluate),
-        "evaluate.preview": Handler(pb.UnlearnTask, preview),
+        "query.identify": identify,
+        "query.register": partial(register, policy=policy),
+        "query.fisher": partial(releasing(forget_fishers), policy=policy),
+        "query.notice": take_notice,
+        "train.unlearn": forgetting(unlearn),
+        "train.rollback": roll_back,
+        "train.destroy": destroy,
+        "evaluate.panel": evaluate,
+        "evaluate.preview": preview,
     }
 
 

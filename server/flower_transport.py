@@ -8,10 +8,11 @@ from flwr.serverapp import Grid
 
 from disinherit.common.errors import InputError
 from disinherit.common.flower_records import as_array, pack, unpack
+from disinherit.common.messages import ACTIONS
 from disinherit.common.printable import one_line
 from disinherit.server.flower_exchange import POLL_SECONDS, error_line, exchange
 from disinherit.server.flower_owners import Directory
-from disinherit.server.transport import ACTIONS, Answer, Ask, not_connected
+from disinherit.server.transport import Answer, Ask, not_connected
 
 _UNREACHABLE = frozenset({3, 5})
 """Flower's error codes for a message that expired or whose node is offline."""
@@ -71,6 +72,6 @@ def _answer(ask: Ask, reply: Message | None, timeout: float) -> Answer:
             unreachable=reply.error.code in _UNREACHABLE,
         )
     try:
-        return Answer(ask, reply=unpack(reply.content, ACTIONS[ask.action]))
+        return Answer(ask, reply=unpack(reply.content, ACTIONS[ask.action].reply))
     except InputError as error:
         return Answer(ask, error=f"owner {ask.owner} answered wrongly: {one_line(str(error))}")

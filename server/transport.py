@@ -6,21 +6,6 @@ from typing import Protocol
 
 from google.protobuf.message import Message
 
-from disinherit.v1 import unlearning_pb2 as pb
-
-ACTIONS: Mapping[str, type[Message]] = {
-    "query.identify": pb.Identity,
-    "query.register": pb.RegisterReply,
-    "query.fisher": pb.FisherReply,
-    "query.notice": pb.NoticeReply,
-    "train.unlearn": pb.UnlearnReply,
-    "train.rollback": pb.RollBackReply,
-    "train.destroy": pb.DestroyReply,
-    "evaluate.panel": pb.EvaluateReply,
-    "evaluate.preview": pb.EvaluateReply,
-}
-"""The legal actions, and the message each is answered with."""
-
 
 @dataclass(frozen=True, slots=True)
 class Ask:
@@ -28,7 +13,7 @@ class Ask:
 
     Attributes:
         owner: whom to ask.
-        action: one of `ACTIONS`.
+        action: one of `disinherit.common.messages.ACTIONS`.
         task: what to do.
         tensors: SHA-256 -> tensors of those Fisher packets in `task` that come without.  The same
             bytes stand in the messages to all owners that need them, and are never copied for one.

@@ -25,7 +25,7 @@ class Question:
     """What owners are asked about their versions.
 
     Attributes:
-        action: one of `disinherit.common.agent_protocol`'s actions.
+        action: one of `disinherit.common.messages.ACTIONS`.
         task: the message.
         reply: the answer to it.
         did: what an owner says that it did with a digest, for people to read.

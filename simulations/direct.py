@@ -34,7 +34,7 @@ class DirectTransport:
                 continue
             try:
                 with self._owners[ask.owner]() as owner:
-                    reply = HANDLERS[ask.action].handle(owner, _complete(ask))
+                    reply = HANDLERS[ask.action](owner, _complete(ask))
             except DisinheritError as error:
                 yield Answer(ask, error=f"owner {ask.owner}: {error}")
             else:

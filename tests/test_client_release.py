@@ -77,7 +77,7 @@ def test_the_stricter_of_two_policies_holds(owner: StrictOwner, tmp_path: Path) 
         assert fisher(owner, by_samples(owner, 4)).withheld
         assert fisher(owner, by_samples(owner, 9), ReleasePolicy(10)).withheld
         task = pb.FisherTask(roots=[by_samples(owner, 4)], method=make_method())
-        loose = handlers(ReleasePolicy(1))["query.fisher"].handle(owner, task)
+        loose = handlers(ReleasePolicy(1))["query.fisher"](owner, task)
         assert isinstance(loose, pb.FisherReply)
         assert loose.roots[0].withheld
         (packet,) = fisher(owner, by_samples(owner, 9)).packets

@@ -8,7 +8,8 @@ from google.protobuf.message import Message
 from owner_fixture import LABELS, PointsOwner
 
 from disinherit.common.errors import StoreError
-from disinherit.server.transport import ACTIONS, Ask
+from disinherit.common.messages import ACTIONS
+from disinherit.server.transport import Ask
 from disinherit.simulations.direct import DirectTransport
 from disinherit.v1 import unlearning_pb2 as pb
 
@@ -37,7 +38,7 @@ def test_every_action_is_answered_with_its_message(
 ) -> None:
     (answer,) = transport.ask([Ask("anna", action, task)], timeout=1.0)
     assert not answer.error
-    assert isinstance(answer.reply, ACTIONS[action])
+    assert isinstance(answer.reply, ACTIONS[action].reply)
 
 
 def test_each_message_has_one_answer_and_a_failure_is_its_owners_own(

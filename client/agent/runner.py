@@ -15,6 +15,7 @@ from disinherit.client.handlers import handlers
 from disinherit.client.owner import Owner
 from disinherit.client.release import OPEN, ReleasePolicy
 from disinherit.common.errors import InputError
+from disinherit.common.messages import ACTIONS
 from disinherit.common.packets import attach_tensors
 from disinherit.v1 import agents_pb2 as pb
 from disinherit.v1 import unlearning_pb2
@@ -128,13 +129,13 @@ class Runner:
                 f"Expected an action among {', '.join(self._handlers)}, but got {task.action!r}."
             )
         try:
-            message = handler.task.FromString(task.task)
+            message = ACTIONS[task.action].task.FromString(task.task)
         except DecodeError as error:
             raise InputError(f"Expected a well-formed task, but it is damaged: {error}.") from error
         attach_tensors(message, self._downloads.get)
         with self._open_owner() as owner:
             check_owner(owner.store.owner, self._owner)
-            reply = handler.handle(owner, message)
+            reply = handler(owner, message)
         self._downloads.keep_only(self._wanted(task.task_id))
         return reply
 
@@ -145,7 +146,7 @@ class Runner:
         return {
             packet.digest
             for task in waiting
-            if task.action in ("train.unlearn", "evaluate.preview")
+            if task.action in ACTIONS and ACTIONS[task.action].carries_packets
             for packet in unlearning_pb2.UnlearnTask.FromString(task.task).fishers
         }
 

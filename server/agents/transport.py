@@ -7,10 +7,11 @@ from contextlib import ExitStack
 
 from google.protobuf.message import DecodeError
 
+from disinherit.common.messages import ACTIONS
 from disinherit.common.printable import one_line
 from disinherit.server.agents.blobs import Blobs
 from disinherit.server.agents.hub import Hub, Reply
-from disinherit.server.transport import ACTIONS, Answer, Ask, not_connected
+from disinherit.server.transport import Answer, Ask, not_connected
 
 GRACE_SECONDS = 20.0
 """How long an agent that was lost in the middle of a task may take to come back."""
@@ -86,8 +87,8 @@ def _answer(ask: Ask, reply: Reply) -> Answer:
     if reply.error:
         return Answer(ask, error=f"owner {ask.owner}: {one_line(reply.error)}")
     try:
-        return Answer(ask, reply=ACTIONS[ask.action].FromString(reply.data))
+        return Answer(ask, reply=ACTIONS[ask.action].reply.FromString(reply.data))
     except DecodeError as error:
-        expected = ACTIONS[ask.action].DESCRIPTOR.full_name
+        expected = ACTIONS[ask.action].reply.DESCRIPTOR.full_name
         reason = f"Expected a well-formed {expected}, but it is damaged: {one_line(str(error))}"
         return Answer(ask, error=f"owner {ask.owner} answered wrongly: {reason}")

@@ -10,8 +10,9 @@ from random import Random
 from google.protobuf.message import DecodeError, Message
 
 from disinherit.client.handlers import HANDLERS
+from disinherit.common.messages import ACTIONS
 from disinherit.common.packets import attach_tensors
-from disinherit.server.transport import ACTIONS, Answer, Ask
+from disinherit.server.transport import Answer, Ask
 from disinherit.simulations.chaos.federation import World, held_by, openers, owner_folder
 from disinherit.simulations.direct import DirectTransport
 from disinherit.v1 import unlearning_pb2 as pb
@@ -112,12 +113,12 @@ def truncate(line: Unreliable, ask: Ask) -> Answer:
     """The message, or the answer to it, is cut off somewhere."""
     try:
         if line.random.random() < 0.5:
-            task = _cut(line.random, HANDLERS[ask.action].task, ask.task)
+            task = _cut(line.random, ACTIONS[ask.action].task, ask.task)
             return replace(line.deliver(replace(ask, task=task)), ask=ask)
         answer = line.deliver(ask)
         if answer.reply is None:
             return answer
-        return replace(answer, reply=_cut(line.random, ACTIONS[ask.action], answer.reply))
+        return replace(answer, reply=_cut(line.random, ACTIONS[ask.action].reply, answer.reply))
     except DecodeError as error:
         return Answer(ask, error=f"owner {ask.owner}: it is damaged: {error}")
 
@@ -135,7 +136,7 @@ def flip_any_bit(line: Unreliable, ask: Ask) -> Answer:
         task = type(ask.task).FromString(flip(line.random, ask.task.SerializeToString()))
         with openers(line.scratch)[name]() as owner:
             attach_tensors(task, ask.tensors.__getitem__)
-            HANDLERS[ask.action].handle(owner, task)
+            HANDLERS[ask.action](owner, task)
     except Exception:  # an agent answers with one line, whatever it is
         logging.getLogger(__name__).debug("refused", exc_info=True)
     held_by(line.scratch, name)

@@ -200,9 +200,7 @@ class AgentTask(_message.Message):
     TASK_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     action: _builtins.str
-    """As on Flower: query.register, query.fisher, query.notice, train.unlearn, train.rollback, train.destroy,
-    evaluate.panel, evaluate.preview.
-    """
+    """As on Flower: the name before the colon in the comment of a task in unlearning.proto."""
     task: _builtins.bytes
     """The serialised task. Fisher packets come without their tensors, which are to be fetched by
     their digests.

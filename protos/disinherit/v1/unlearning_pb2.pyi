@@ -601,7 +601,9 @@ Global___FisherReply: _TypeAlias = FisherReply  # noqa: Y015
 
 @_typing.final
 class UnlearnTask(_message.Message):
-    """train.unlearn: dampen every listed model of this owner."""
+    """train.unlearn: dampen every listed model of this owner. evaluate.preview: the same in memory only,
+    answered with an EvaluateReply.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
