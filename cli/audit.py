@@ -47,7 +47,7 @@ def export(
                 "request": header.request_id or None,
                 "entries": header.entries,
                 "head": header.head or None,
-                "signed_by": [one.key_id for one in header.signatures],
+                "signed_by": [one.keyid for one in header.signatures],
             }
         )
     else:
@@ -159,13 +159,13 @@ def attest(
                 "state": predicate["state"],
                 "coverage": predicate["coverage"],
                 "gaps": gaps,
-                "signed_by": [one.key_id for one in envelope.signatures],
+                "signed_by": list(envelope.signatures),
             }
         )
     else:
         print_line(f"{request_id} is {predicate['state']}: attested in {out}")
         print_line(f"left open: {', '.join(gaps).replace('_', ' ') or 'nothing that is known'}")
-        print_line(f"signed by {', '.join(one.key_id for one in envelope.signatures)}")
+        print_line(f"signed by {', '.join(envelope.signatures)}")
     return 0
 
 
@@ -175,5 +175,5 @@ def signed(header: "Header") -> str:
 
     if not header.signatures:
         return "not signed"
-    ids = ", ".join(one.key_id for one in header.signatures)
+    ids = ", ".join(one.keyid for one in header.signatures)
     return f"signed by {ids} at {as_time(header.signed_us)}"

@@ -11,9 +11,11 @@ from disinherit.cli.output import Format, FormatOption, print_json, print_line
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from securesystemslib.dsse import Envelope
+
     from disinherit.common.audit_chain import AuditEntry, Problem
     from disinherit.common.audit_lines import Header
-    from disinherit.common.dsse import Envelope, TrustedKeys
+    from disinherit.common.dsse import TrustedKeys
 
 EXAMPLES = (
     "Examples:\n\n"
@@ -136,7 +138,7 @@ def _show(
                 "request": header.request_id or None,
                 "entries": header.entries,
                 "head": header.head or None,
-                "signed_by": [one.key_id for one in header.signatures],
+                "signed_by": [one.keyid for one in header.signatures],
                 "signature_checked": checked,
                 "attested_request": attested or None,
                 "not_compared": unknown,

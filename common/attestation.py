@@ -12,9 +12,11 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from securesystemslib.dsse import Envelope
+
 from disinherit.common.audit_chain import AuditEntry, Finding, Json, Problem, canonical
 from disinherit.common.audit_story import ModelStory, Story, tell
-from disinherit.common.dsse import Envelope, TrustedKeys
+from disinherit.common.dsse import TrustedKeys
 from disinherit.common.errors import AuditError
 from disinherit.common.gaps import SAID, find_gaps
 from disinherit.common.parsing import load_json
@@ -101,7 +103,7 @@ def find_fault(
         AuditError: if it is no attestation, or malformed.
     """
     statement = read_statement(envelope)
-    fault = keys.find_fault(envelope.payload_type, envelope.payload, envelope.signatures)
+    fault = keys.find_fault(envelope)
     if fault is None:
         return find_contradiction(statement, entries)
     finding = Finding.FORGED if envelope.signatures else Finding.UNSIGNED

@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from securesystemslib.signer import Signature
+
 from disinherit.common.audit_chain import (
     AuditEntry,
     AuditEvent,
@@ -30,10 +32,11 @@ from disinherit.common.audit_chain import (
     find_problem,
 )
 from disinherit.common.dsse import (
-    Signature,
     Signer,
     TrustedKeys,
+    enclose,
     read_signatures,
+    signature_of,
     signature_values,
 )
 from disinherit.common.errors import AuditError
@@ -129,7 +132,7 @@ def header_line(header: Header) -> bytes:
     if header.signed_us:
         values["signed_us"] = header.signed_us
     if header.signatures:
-        values["signatures"] = signature_values(header.signatures)
+        values["signatures"] = signature_values(enclose(HEADER_TYPE, b"", header.signatures))
     return canonical(values)
 
 
@@ -226,16 +229,16 @@ def _forged_checkpoint(entry: AuditEntry, keys: TrustedKeys) -> Problem | None:
     said = entry.event.parameters
     try:
         value = base64.b64decode(str(said["signature"]), validate=True)
-        signature = Signature(str(said["key_id"]), value)
+        signature = signature_of(str(said["key_id"]), value)
         placed = (said["entries"], said["head"]) == (entry.sequence - 1, entry.previous)
     except (KeyError, ValueError, binascii.Error):
         placed = False
-    if placed and not keys.knows(signature.key_id):
+    if placed and not keys.knows(signature.keyid):
         return None
     fault = "it signs another log than the one before it."
     if placed:
         data = checkpoint_bytes(entry.sequence - 1, entry.previous)
-        found = keys.find_fault(CHECKPOINT_TYPE, data, [signature])
+        found = keys.find_fault(enclose(CHECKPOINT_TYPE, data, [signature]))
         if found is None:
             return None
         fault = found
@@ -244,7 +247,8 @@ def _forged_checkpoint(entry: AuditEntry, keys: TrustedKeys) -> Problem | None:
 
 def _wrong_signature(header: Header, end: int, keys: TrustedKeys) -> Problem | None:
     unsigned = header_line(replace(header, signatures=()))
-    fault = keys.find_fault(HEADER_TYPE, unsigned, header.signatures, header.signed_us)
+    envelope = enclose(HEADER_TYPE, unsigned, header.signatures)
+    fault = keys.find_fault(envelope, header.signed_us)
     if fault is None:
         return None
     finding = Finding.FORGED if header.signatures else Finding.UNSIGNED

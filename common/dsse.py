@@ -1,25 +1,27 @@
 """Signed statements: DSSE envelopes with Ed25519 signatures, and the keys that verify them.
 
-What is signed is not a payload alone but its pre-authentication encoding with its type
-(https://github.com/secure-systems-lab/dsse), so a signature over one kind of document is never one
-over another kind.  A key is known by the SHA-256 of its SubjectPublicKeyInfo.
+Envelopes and signatures are those of `securesystemslib`.  What is signed is not a payload alone but
+its encoding with its type (https://github.com/secure-systems-lab/dsse), so a signature over one
+kind of document is never one over another kind.  A key is known by the SHA-256 of its
+SubjectPublicKeyInfo.
 """
 
-import base64
-import binascii
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
     load_pem_public_key,
 )
+from securesystemslib.dsse import Envelope
+from securesystemslib.exceptions import VerificationError
+from securesystemslib.signer import CryptoSigner, Signature, SSlibKey
 
 from disinherit.common.audit_chain import canonical
 from disinherit.common.errors import AuditError
@@ -30,34 +32,6 @@ _PEM = re.compile(
     rb"(-----BEGIN PUBLIC KEY-----.+?-----END PUBLIC KEY-----)",
     re.DOTALL,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Signature:
-    """A signature, and by which key it says it is.
-
-    Attributes:
-        key_id: SHA-256 of the key's SubjectPublicKeyInfo, hexadecimal.
-        value: the signature, 64 bytes.
-    """
-
-    key_id: str
-    value: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Envelope:
-    """A payload with its signatures.
-
-    Attributes:
-        payload_type: what the payload is, a media type.
-        payload: the very bytes that were signed.
-        signatures: over both.
-    """
-
-    payload_type: str
-    payload: bytes
-    signatures: tuple[Signature, ...]
 
 
 class Signer:
@@ -72,18 +46,18 @@ class Signer:
     """
 
     def __init__(self, key: Ed25519PrivateKey) -> None:
-        self._key = key
         public = key.public_key()
-        self.key_id = key_id(public)
+        self._signer = CryptoSigner(key, _with_id(public))
+        self.key_id: str = self._signer.public_key.keyid
         self.public_pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
     def sign(self, payload_type: str, payload: bytes) -> Signature:
         """Return the signature over a payload of a type; the same again gives the same."""
-        return Signature(self.key_id, self._key.sign(encoded(payload_type, payload)))
+        return Envelope(payload, payload_type, {}).sign(self._signer)
 
     def envelope(self, payload_type: str, payload: bytes) -> Envelope:
         """Return a payload with its signature."""
-        return Envelope(payload_type, payload, (self.sign(payload_type, payload),))
+        return enclose(payload_type, payload, [self.sign(payload_type, payload)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +70,7 @@ class TrustedKey:
         until_us: from when on another one signed in its place; 0 if none does.
     """
 
-    key: Ed25519PublicKey
+    key: SSlibKey
     since_us: int = 0
     until_us: int = 0
 
@@ -127,7 +101,7 @@ class TrustedKeys:
     def __init__(self, keys: Iterable[TrustedKey]) -> None:
         self._keys: dict[str, list[TrustedKey]] = {}
         for one in keys:
-            self._keys.setdefault(key_id(one.key), []).append(one)
+            self._keys.setdefault(one.key.keyid, []).append(one)
 
     @classmethod
     def from_pem(cls, data: bytes) -> "TrustedKeys":
@@ -144,7 +118,7 @@ class TrustedKeys:
                 raise AuditError(f"Expected public keys in PEM, but: {error}.") from None
             if not isinstance(key, Ed25519PublicKey):
                 raise AuditError(f"Expected Ed25519 public keys, but got a {type(key).__name__}.")
-            keys.append(TrustedKey(key, int(since or 0), int(until or 0)))
+            keys.append(TrustedKey(_with_id(key), int(since or 0), int(until or 0)))
         if not keys:
             raise AuditError(
                 "Expected a public key in PEM, but got none. Get the coordinator's with: "
@@ -156,66 +130,51 @@ class TrustedKeys:
         """Whether a key is among them."""
         return key_id in self._keys
 
-    def find_fault(
-        self,
-        payload_type: str,
-        payload: bytes,
-        signatures: Sequence[Signature],
-        signed_us: int | None = None,
-    ) -> str | None:
-        """Return why none of the signatures is by a trusted key; `None` if one is.
+    def find_fault(self, envelope: Envelope, signed_us: int | None = None) -> str | None:
+        """Return why no signature in an envelope is by a trusted key; `None` if one is.
 
         Args:
-            payload_type: what the payload is.
-            payload: what should be signed.
-            signatures: the signatures.
+            envelope: the envelope.
             signed_us: when it was signed, as the payload says; `None` if it does not.
         """
-        if not signatures:
+        signers = list(envelope.signatures)
+        if not signers:
             return "Expected a signature, but there is none."
-        known = [one for one in signatures if one.key_id in self._keys]
+        known = [one for one in signers if one in self._keys]
         if not known:
-            others = ", ".join(one.key_id for one in signatures)
             trusted = ", ".join(self._keys)
-            return f"Expected a signature by key {trusted}, but it is by {others}."
-        data = encoded(payload_type, payload)
-        for one in known:
-            ranges = self._keys[one.key_id]
-            try:
-                ranges[0].key.verify(one.value, data)
-            except InvalidSignature:
-                continue
-            if signed_us is None or any(key.signs_at(signed_us) for key in ranges):
-                return None
-            return (
-                f"Expected a signature by a key that signed then, but key {one.key_id} signed at "
-                f"{signed_us} us, when another one had taken its place."
-            )
-        return f"Expected a signature that key {known[0].key_id} made, but it made none like this."
+            return f"Expected a signature by key {trusted}, but it is by {', '.join(signers)}."
+        try:
+            (found,) = envelope.verify([self._keys[one][0].key for one in known], threshold=1)
+        except VerificationError:
+            return f"Expected a signature that key {known[0]} made, but it made none like this."
+        if signed_us is None or any(key.signs_at(signed_us) for key in self._keys[found]):
+            return None
+        return (
+            f"Expected a signature by a key that signed then, but key {found} signed at "
+            f"{signed_us} us, when another one had taken its place."
+        )
 
 
-def key_id(key: Ed25519PublicKey) -> str:
-    """Return the SHA-256 of a key's SubjectPublicKeyInfo, hexadecimal."""
+def _with_id(key: Ed25519PublicKey) -> SSlibKey:
     info = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return hashlib.sha256(info).hexdigest()
+    return SSlibKey.from_crypto(key, hashlib.sha256(info).hexdigest())
 
 
-def encoded(payload_type: str, payload: bytes) -> bytes:
-    """Return what is signed: DSSE's pre-authentication encoding.
-
-    Example:
-        >>> encoded("http://example.com/HelloWorld", b"hello world")
-        b'DSSEv1 29 http://example.com/HelloWorld 11 hello world'
-    """
-    kind = payload_type.encode()
-    return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
+def enclose(payload_type: str, payload: bytes, signatures: Iterable[Signature]) -> Envelope:
+    """Return a payload of a type with signatures, whatever they are worth."""
+    return Envelope(payload, payload_type, {one.keyid: one for one in signatures})
 
 
-def signature_values(signatures: Iterable[Signature]) -> list[dict[str, str]]:
-    """Return signatures as JSON values, as an envelope has them."""
-    return [
-        {"keyid": one.key_id, "sig": base64.b64encode(one.value).decode()} for one in signatures
-    ]
+def signature_of(key_id: str, value: bytes) -> Signature:
+    """Return the signature with a value, by the key that it names."""
+    return Signature(key_id, value.hex())
+
+
+def signature_values(envelope: Envelope) -> list[dict[str, str]]:
+    """Return the signatures in an envelope as JSON values."""
+    values: list[dict[str, str]] = envelope.to_dict()["signatures"]
+    return values
 
 
 def read_signatures(values: Any) -> tuple[Signature, ...]:
@@ -225,23 +184,15 @@ def read_signatures(values: Any) -> tuple[Signature, ...]:
         AuditError: if they are none.
     """
     try:
-        return tuple(
-            Signature(str(one["keyid"]), base64.b64decode(one["sig"], validate=True))
-            for one in values
-        )
-    except (TypeError, KeyError, ValueError, binascii.Error):
+        envelope = _from_values({"payload": "", "payloadType": "", "signatures": values})
+    except _MALFORMED:
         raise AuditError("Expected signatures with keyid and sig, but got others.") from None
+    return tuple(envelope.signatures.values())
 
 
 def envelope_line(envelope: Envelope) -> bytes:
     """Return an envelope as canonical JSON."""
-    return canonical(
-        {
-            "payload": base64.b64encode(envelope.payload).decode(),
-            "payloadType": envelope.payload_type,
-            "signatures": signature_values(envelope.signatures),
-        }
-    )
+    return canonical(envelope.to_dict())
 
 
 def read_envelope(data: bytes) -> Envelope:
@@ -251,13 +202,21 @@ def read_envelope(data: bytes) -> Envelope:
         AuditError: if it is none.
     """
     try:
-        values = load_json(data.decode())
-        payload = base64.b64decode(values["payload"], validate=True)
-        kind, signatures = values["payloadType"], values["signatures"]
-        if not isinstance(kind, str):
-            raise TypeError
-    except (TypeError, KeyError, ValueError, RecursionError):
+        return _from_values(load_json(data.decode()))
+    except _MALFORMED:
         raise AuditError(
             "Expected a DSSE envelope (payload, payloadType, signatures), but got something else."
         ) from None
-    return Envelope(kind, payload, read_signatures(signatures))
+
+
+_MALFORMED = (AttributeError, KeyError, TypeError, ValueError)
+"""What the library raises at values that are no envelope, beside its own errors."""
+
+
+def _from_values(values: Any) -> Envelope:
+    """Return an envelope without what nobody signed or knows: further keys of its signatures."""
+    envelope = Envelope.from_dict(values)
+    for name in (envelope.payload_type, *envelope.signatures):
+        name.encode()  # a text that can be signed
+    known = [Signature(one.keyid, one.signature) for one in envelope.signatures.values()]
+    return enclose(envelope.payload_type, envelope.payload, known)

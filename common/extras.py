@@ -11,6 +11,7 @@ EXTRAS: Mapping[str, str] = MappingProxyType(
     {
         "cryptography": "agent",
         "grpc": "agent",
+        "securesystemslib": "agent",
         "flwr": "flower",
         "alembic": "server",
         "fsspec": "server",

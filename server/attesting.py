@@ -7,6 +7,8 @@ signed document that is handed around cannot be made to forget either.
 import importlib.metadata
 from typing import Protocol
 
+from securesystemslib.dsse import Envelope
+
 from disinherit.common.attestation import (
     LIMITS,
     NOTICE,
@@ -18,7 +20,6 @@ from disinherit.common.attestation import (
     subjects_of,
 )
 from disinherit.common.audit_chain import Json, canonical
-from disinherit.common.dsse import Envelope
 from disinherit.server.audit_words import method_words, request_digest, request_kind
 from disinherit.server.reports import Report
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from securesystemslib.dsse import Envelope
 from sqlalchemy import Connection, func, select
 
 from disinherit.common.audit_chain import Json, canonical
@@ -26,7 +27,7 @@ from disinherit.common.audit_lines import (
     line_hash,
     sign_header,
 )
-from disinherit.common.dsse import Signature, Signer, TrustedKeys
+from disinherit.common.dsse import Signer, TrustedKeys, enclose, signature_of
 from disinherit.common.errors import LostHistoryError, StoreError
 from disinherit.common.files import write_private
 from disinherit.common.parsing import load_json
@@ -238,7 +239,7 @@ class SignedLog:
             self._keep(mark)
             return sign_header(header, self._signer, self._now())
 
-    def envelope(self, payload_type: str, payload: bytes) -> Any:
+    def envelope(self, payload_type: str, payload: bytes) -> Envelope:
         """Return a payload with its signature.
 
         Raises:
@@ -300,7 +301,7 @@ class SignedLog:
             self._keep(mark)
         head = LogHead(entries=mark.entries, hash=mark.head, epoch=mark.epoch)
         signature = self._signer.sign(_HEAD_TYPE, _head_bytes(head))
-        head.key_id, head.signature = signature.key_id, signature.value
+        head.key_id, head.signature = signature.keyid, bytes.fromhex(signature.signature)
         return head
 
     def find_missing(self, owner: str, head: LogHead) -> str:
@@ -326,8 +327,8 @@ class SignedLog:
         with self._database.reading() as db:
             pems = [self._signer.public_pem, *(key.public_pem for key in find_keys(db))]
         trusted = TrustedKeys.from_pem(b"".join(pems))
-        signature = Signature(head.key_id, head.signature)
-        fault = trusted.find_fault(_HEAD_TYPE, _head_bytes(head), [signature])
+        signature = signature_of(head.key_id, head.signature)
+        fault = trusted.find_fault(enclose(_HEAD_TYPE, _head_bytes(head), [signature]))
         if fault is not None:
             _LOG.warning("A head of the log that an owner shows is not this coordinator's")
         return fault is None
@@ -345,8 +346,8 @@ class SignedLog:
         return {
             "entries": mark.entries,
             "head": mark.head,
-            "key_id": signature.key_id,
-            "signature": base64.b64encode(signature.value).decode(),
+            "key_id": signature.keyid,
+            "signature": base64.b64encode(bytes.fromhex(signature.signature)).decode(),
         }
 
     def _now(self) -> int:

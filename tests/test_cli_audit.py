@@ -17,7 +17,7 @@ from service_fixture import Running, secret, serving, speak_as
 from disinherit.cli.main import run
 from disinherit.common.audit_chain import AuditEvent, canonical
 from disinherit.common.audit_lines import Header, header_line
-from disinherit.common.dsse import Envelope, Signer, envelope_line, read_envelope
+from disinherit.common.dsse import Signer, enclose, envelope_line, read_envelope
 
 Capture = pytest.CaptureFixture[str]
 ENTRIES = chain([AuditEvent("sent", time, "coordinator") for time in range(5)])
@@ -172,7 +172,7 @@ def test_tampering_is_found_offline_and_its_entry_named(
     statement["predicate"]["gaps"] = []
     payload = canonical(statement)
     for one in (
-        Envelope(envelope.payload_type, payload, envelope.signatures),
+        enclose(envelope.payload_type, payload, envelope.signatures.values()),
         Signer(Ed25519PrivateKey.generate()).envelope(envelope.payload_type, payload),
     ):
         attestation.write_bytes(envelope_line(one))

@@ -27,7 +27,7 @@ from disinherit.common.attestation import (
     subjects_of,
 )
 from disinherit.common.audit_chain import AuditEvent, Json, canonical
-from disinherit.common.dsse import Envelope, Signature, Signer, TrustedKeys
+from disinherit.common.dsse import Signer, TrustedKeys, enclose, signature_of
 from disinherit.common.errors import AuditError
 
 PARAMETERS: dict[str, Json] = {"alpha": "1.0", "lam": "0.5", "gauge": "0.0", "tuned": True}
@@ -309,14 +309,14 @@ def test_a_log_that_ends_before_what_was_attested_is_too_short() -> None:
 def test_a_forged_signature_is_found() -> None:
     sound = SIGNER.envelope(PAYLOAD_TYPE, canonical(STATEMENT))
     assert find_fault(sound, KEYS, ENTRIES) is None
-    value = sound.signatures[0].value
+    value = bytes.fromhex(sound.signatures[SIGNER.key_id].signature)
     flipped = bytes([value[0] ^ 1]) + value[1:]
     for signatures, finding in (
-        ((Signature(SIGNER.key_id, flipped),), "forged"),
-        (OTHER.envelope(PAYLOAD_TYPE, sound.payload).signatures, "forged"),
-        ((), "not signed"),
+        ([signature_of(SIGNER.key_id, flipped)], "forged"),
+        ([OTHER.sign(PAYLOAD_TYPE, sound.payload)], "forged"),
+        ([], "not signed"),
     ):
-        forged = Envelope(PAYLOAD_TYPE, sound.payload, signatures)
+        forged = enclose(PAYLOAD_TYPE, sound.payload, signatures)
         problem = find_fault(forged, KEYS, ENTRIES)
         assert problem is not None
         assert (problem.sequence, problem.finding) == (11, finding)
@@ -337,7 +337,7 @@ def test_a_forged_signature_is_found() -> None:
 )
 def test_what_is_no_attestation_is_refused(kind: str, payload: bytes) -> None:
     with pytest.raises(AuditError, match="Expected"):
-        read_statement(Envelope(kind, payload, ()))
+        read_statement(enclose(kind, payload, []))
 
 
 def test_an_attestation_that_lacks_something_is_refused() -> None:

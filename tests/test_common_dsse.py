@@ -16,13 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from disinherit.common.dsse import (
-    Envelope,
-    Signature,
     Signer,
     TrustedKeys,
-    encoded,
+    enclose,
     envelope_line,
     read_envelope,
+    signature_of,
 )
 from disinherit.common.errors import AuditError
 
@@ -37,7 +36,7 @@ def test_an_envelope_is_verified_after_its_way_as_json(
     data = envelope_line(signer.envelope(kind, payload))
     got = read_envelope(data)
     assert (got.payload_type, got.payload) == (kind, payload)
-    assert BOTH.find_fault(got.payload_type, got.payload, got.signatures) is None
+    assert BOTH.find_fault(got) is None
     values = json.loads(data)
     assert set(values) == {"payload", "payloadType", "signatures"}
     assert base64.b64decode(values["payload"]) == payload
@@ -55,23 +54,24 @@ def test_the_id_of_a_key_is_the_digest_of_its_public_half() -> None:
 
 
 def test_a_signature_stands_for_its_type_payload_and_key_only() -> None:
-    (signature,) = OLD.envelope("a", b"b").signatures
+    (signature,) = OLD.envelope("a", b"b").signatures.values()
+    value = bytes.fromhex(signature.signature)
     for kind, payload, signatures, said in (
         ("a", b"c", [signature], "made none like this"),
         ("c", b"b", [signature], "made none like this"),
-        ("a", b"b", [Signature(OLD.key_id, bytes(64))], "made none like this"),
-        ("a", b"b", [Signature(OLD.key_id, b"")], "made none like this"),
-        ("a", b"b", [Signature(NEW.key_id, signature.value)], "made none like this"),
+        ("a", b"b", [signature_of(OLD.key_id, bytes(64))], "made none like this"),
+        ("a", b"b", [signature_of(OLD.key_id, b"")], "made none like this"),
+        ("a", b"b", [signature_of(NEW.key_id, value)], "made none like this"),
         ("a", b"b", [OTHER.sign("a", b"b")], OTHER.key_id),
         ("a", b"b", [], "there is none"),
     ):
-        fault = BOTH.find_fault(kind, payload, signatures)
+        fault = BOTH.find_fault(enclose(kind, payload, signatures))
         assert fault is not None
         assert said in fault
     # The boundary between type and payload is signed too.
-    assert encoded("a b", b"c") != encoded("a", b"b 1 c")
+    assert enclose("a b", b"c", []).pae() != enclose("a", b"b 1 c", []).pae()
     several = [OTHER.sign("a", b"b"), signature]
-    assert BOTH.find_fault("a", b"b", several) is None
+    assert BOTH.find_fault(enclose("a", b"b", several)) is None
 
 
 @pytest.mark.parametrize(
@@ -86,6 +86,11 @@ def test_a_signature_stands_for_its_type_payload_and_key_only() -> None:
         b'{"payload":"YQ==","payloadType":1,"signatures":[]}',
         b'{"payload":"YQ==","payloadType":"a","signatures":7}',
         b'{"payload":"YQ==","payloadType":"a","signatures":[{"keyid":"x","sig":"*"}]}',
+        b'{"payload":"YQ==","payloadType":"a","signatures":[{"keyid":"x","sig":1}]}',
+        b'{"payload":"YQ==","payloadType":"a","signatures":[{"sig":"YQ=="}]}',
+        b'{"payload":"YQ==","payloadType":"a","signatures":[{"keyid":[],"sig":"YQ=="}]}',
+        b'{"payload":"YQ==","payloadType":"a","signatures":[{"keyid":1,"sig":"YQ=="}]}',
+        b'{"payload":"YQ==","payloadType":"\\ud800","signatures":[]}',
     ],
 )
 def test_what_is_no_envelope_is_refused(data: bytes) -> None:
@@ -104,6 +109,23 @@ def test_what_is_no_public_key_is_refused() -> None:
 
 
 def test_an_envelope_has_one_form() -> None:
-    envelope = Envelope("a", b"b", (Signature("k", b"s"),))
+    envelope = enclose("a", b"b", [signature_of("k", b"s")])
     expected = b'{"payload":"Yg==","payloadType":"a","signatures":[{"keyid":"k","sig":"cw=="}]}'
     assert envelope_line(envelope) == expected
+
+
+def test_nothing_besides_is_carried_on() -> None:
+    """Who reads an envelope ignores keys that it does not know, as the standard says."""
+    values = json.loads(envelope_line(OLD.envelope("a", b"\xfb\xff")))
+    values["by"] = values["signatures"][0]["by"] = "mallory"
+    values["payload"] = base64.urlsafe_b64encode(b"\xfb\xff").decode()
+    read = read_envelope(json.dumps(values).encode())
+    assert BOTH.find_fault(read) is None
+    assert envelope_line(read) == envelope_line(OLD.envelope("a", b"\xfb\xff"))
+
+
+def test_a_key_signs_an_envelope_once() -> None:
+    values = json.loads(envelope_line(OLD.envelope("a", b"b")))
+    values["signatures"] *= 2
+    with pytest.raises(AuditError, match="DSSE envelope"):
+        read_envelope(json.dumps(values).encode())

@@ -7,6 +7,7 @@ key, then the second key took its place, and request p waits for an approval.
 import gzip
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from service_fixture import secret, serving
 
 from disinherit.cli.main import run
+from disinherit.common.audit_chain import canonical
 from disinherit.common.audit_lines import header_line, read_header, sign_header
 from disinherit.common.dsse import TrustedKeys, envelope_line, read_envelope
 from disinherit.common.graph_formats import dump_graph, load_graph
@@ -66,6 +68,27 @@ def test_a_key_verifies_what_it_signed_and_no_more(folder: Path, capsys: Capture
     forged.write_bytes(b"".join([header_line(late) + b"\n", *lines]))
     found = verified(capsys, str(forged), "--key", KEYS, code=1)
     assert "another one had taken its place" in found["problem"]["reason"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda one: one.update(by="mallory"),
+        lambda one: one.update(sig=one["sig"].replace("+", "-").replace("/", "_")),
+        lambda one: one.update(sig=one["sig"] + "\n"),
+    ],
+)
+def test_a_header_has_one_form(
+    change: Callable[[dict[str, str]], None], folder: Path, capsys: Capture
+) -> None:
+    header, *lines = (DATA / "second.jsonl").read_bytes().splitlines(keepends=True)
+    values = json.loads(header)
+    change(values["signatures"][0])
+    assert canonical(values) + b"\n" != header
+    forged = folder / "forged.jsonl"
+    forged.write_bytes(b"".join([canonical(values) + b"\n", *lines]))
+    assert run(["audit", "verify", str(forged), "--key", KEYS]) == 2
+    assert "first line" in capsys.readouterr().err
 
 
 def test_the_keys_sign_as_they_did(folder: Path) -> None:

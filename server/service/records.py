@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from disinherit.common.dsse import Envelope
+from securesystemslib.dsse import Envelope
+
 from disinherit.common.errors import InputError, NotFoundError, NotNowError, RequestError
 from disinherit.server.attesting import attest
 from disinherit.server.model_report import ModelReport
