@@ -16,7 +16,7 @@ from measuring import Claim, Figures, arguments, report
 from sqlalchemy import insert
 
 from disinherit.common.graph import InheritanceGraph
-from disinherit.common.graph_formats import inheritance_to_proto, record_to_proto
+from disinherit.common.graph_proto import inheritance_to_proto, record_to_proto
 from disinherit.common.records import Inheritance, InheritanceKind, ModelRecord
 from disinherit.server.database import Database
 from disinherit.server.planning import plan

@@ -51,7 +51,7 @@ def register(
     """Register a version: of its weights only digests are sent. The same again changes nothing."""
     # Imported here because torch takes seconds, which --help should not.
     from disinherit.common.checkpoints import load_checkpoint, weights_digest
-    from disinherit.common.graph_formats import inheritance_to_proto, record_to_proto
+    from disinherit.common.graph_proto import inheritance_to_proto, record_to_proto
     from disinherit.common.records import Inheritance, ModelRecord, Provenance, as_kind
     from disinherit.common.scope import architecture_fingerprint
     from disinherit.v1 import coordinator_pb2 as pb

@@ -31,7 +31,7 @@ from disinherit.common.checkpoints import Manifest, make_manifest, manifest_dige
 from disinherit.common.dampening import Dampened
 from disinherit.common.errors import InputError, RequestError
 from disinherit.common.graph_labels import class_indices
-from disinherit.common.record_proto import record_to_proto
+from disinherit.common.graph_proto import record_to_proto
 from disinherit.common.records import ModelRecord, check_id
 from disinherit.common.scaling import scaled
 from disinherit.common.stacked import unlearn_stacked

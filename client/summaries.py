@@ -18,7 +18,7 @@ from disinherit.client.remaining import training_data, without_cleared
 from disinherit.client.structure import tied_names
 from disinherit.common.errors import FisherError, ScopeError
 from disinherit.common.fisher import ClassFishers, fisher_diagonal
-from disinherit.common.record_proto import record_to_proto
+from disinherit.common.graph_proto import record_to_proto
 from disinherit.common.records import FisherScale, ModelRecord
 from disinherit.common.scope import is_head_scope, resolve_scope
 from disinherit.v1 import unlearning_pb2 as pb

@@ -22,7 +22,7 @@ from disinherit.client.successors import make_successor
 from disinherit.common.checkpoints import weights_digest
 from disinherit.common.errors import RequestError, StoreError
 from disinherit.common.graph_labels import class_indices
-from disinherit.common.record_proto import record_to_proto
+from disinherit.common.graph_proto import record_to_proto
 from disinherit.common.records import check_id
 from disinherit.common.sample_digests import samples_of
 from disinherit.v1 import unlearning_pb2 as pb

@@ -1,4 +1,4 @@
-"""The inheritance graph in every format: the public face of the modules that know one each.
+"""The inheritance graph in every format; a module of its own knows each.
 
 ============  ==========  ======================================================
 format        read back   what it is
@@ -16,39 +16,8 @@ from collections.abc import Callable, Collection
 from disinherit.common.errors import GraphError
 from disinherit.common.graph import InheritanceGraph
 from disinherit.common.graph_drawing import to_dot, to_png
-from disinherit.common.graph_proto import (
-    SCHEMA_VERSION,
-    from_protobuf,
-    graph_from_proto,
-    graph_to_proto,
-    inheritance_from_proto,
-    inheritance_to_proto,
-    record_from_proto,
-    record_to_proto,
-    to_protobuf,
-)
+from disinherit.common.graph_proto import from_protobuf, to_protobuf
 from disinherit.common.graph_text import from_graphml, from_json, to_graphml, to_json
-
-__all__ = [
-    "FORMATS",
-    "SCHEMA_VERSION",
-    "dump_graph",
-    "from_graphml",
-    "from_json",
-    "from_protobuf",
-    "graph_from_proto",
-    "graph_to_proto",
-    "inheritance_from_proto",
-    "inheritance_to_proto",
-    "load_graph",
-    "record_from_proto",
-    "record_to_proto",
-    "to_dot",
-    "to_graphml",
-    "to_json",
-    "to_png",
-    "to_protobuf",
-]
 
 _TEXT_READERS = {"json": from_json, "graphml": from_graphml}
 _WRITERS: dict[str, Callable[[InheritanceGraph], str | bytes]] = {

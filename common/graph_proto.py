@@ -1,37 +1,133 @@
-"""The inheritance graph as protobuf messages and bytes.
+"""Versions, inheritance and whole graphs as protobuf messages and bytes.
 
 What is written is ordered by age and id, so equal graphs give equal bytes. What is read is checked
 as any change of a graph is, and must be complete (`InheritanceGraph.validate`).
 """
 
+from collections.abc import Collection
+from enum import StrEnum
+from typing import TYPE_CHECKING, TypeVar
+
 from google.protobuf.message import DecodeError
 
 from disinherit.common.errors import GraphError
-from disinherit.common.graph import InheritanceGraph
-from disinherit.common.record_proto import (
-    SCHEMA_VERSION,
-    inheritance_from_proto,
-    inheritance_to_proto,
-    record_from_proto,
-    record_to_proto,
+from disinherit.common.records import (
+    FisherScale,
+    Inheritance,
+    InheritanceKind,
+    ModelRecord,
+    ModelStatus,
+    Provenance,
 )
 from disinherit.v1 import graph_pb2
 
-__all__ = [
-    "SCHEMA_VERSION",
-    "check_version",
-    "from_protobuf",
-    "graph_from_proto",
-    "graph_to_proto",
-    "inheritance_from_proto",
-    "inheritance_to_proto",
-    "record_from_proto",
-    "record_to_proto",
-    "to_protobuf",
-]
+if TYPE_CHECKING:
+    from disinherit.common.graph import InheritanceGraph
+
+SCHEMA_VERSION = 1
+
+_Enum = TypeVar("_Enum", bound=StrEnum)
 
 
-def graph_to_proto(graph: InheritanceGraph) -> graph_pb2.Graph:
+def record_to_proto(record: ModelRecord) -> graph_pb2.ModelRecord:
+    """Convert a version to its message.
+
+    Raises:
+        GraphError: if protobuf cannot hold a value, such as a lone surrogate in a class name.
+    """
+    try:
+        message = graph_pb2.ModelRecord(
+            id=record.id,
+            owner=record.owner,
+            architecture=record.architecture,
+            labels=record.labels,
+            digest=record.digest,
+            created_us=record.created_us,
+            fisher_digest=record.fisher_digest,
+            status=graph_pb2.ModelStatus.Value(f"MODEL_STATUS_{record.status.name}"),
+        )
+        if record.provenance is not None:
+            message.provenance.dataset = record.provenance.dataset
+            message.provenance.samples_per_class.update(record.provenance.samples_per_class)
+            message.provenance.sample_set_digest = record.provenance.sample_set_digest
+            message.provenance.SetInParent()
+        if record.fisher_scale is not None:
+            message.fisher_scale.scope = record.fisher_scale.scope
+            message.fisher_scale.sums.extend(record.fisher_scale.sums)
+            message.fisher_scale.SetInParent()
+    except ValueError as error:
+        raise GraphError(f"Expected model {record.id!r} to fit protobuf, but {error}.") from error
+    return message
+
+
+def record_from_proto(message: graph_pb2.ModelRecord) -> ModelRecord:
+    """Convert a message to the version it describes.
+
+    Raises:
+        GraphError: if a value is malformed, or the status is unset or unknown.
+    """
+    provenance = None
+    if message.HasField("provenance"):
+        provenance = Provenance(
+            message.provenance.dataset,
+            message.provenance.samples_per_class,
+            message.provenance.sample_set_digest,
+        )
+    scale = None
+    if message.HasField("fisher_scale"):
+        scale = FisherScale(message.fisher_scale.scope, tuple(message.fisher_scale.sums))
+    status = graph_pb2.ModelStatus.items()
+    return ModelRecord(
+        id=message.id,
+        owner=message.owner,
+        architecture=message.architecture,
+        labels=tuple(message.labels),
+        digest=message.digest,
+        created_us=message.created_us,
+        provenance=provenance,
+        fisher_digest=message.fisher_digest,
+        status=_from_number(ModelStatus, status, message.status, f"model {message.id!r}"),
+        fisher_scale=scale,
+    )
+
+
+def inheritance_to_proto(edge: Inheritance) -> graph_pb2.Inheritance:
+    """Convert an edge to its message.
+
+    Raises:
+        GraphError: if protobuf cannot hold a value, such as a lone surrogate in a class name.
+    """
+    try:
+        return graph_pb2.Inheritance(
+            parent=edge.parent,
+            child=edge.child,
+            kind=graph_pb2.InheritanceKind.Value(f"INHERITANCE_KIND_{edge.kind.name}"),
+            weight=edge.weight,
+            labels=edge.labels,
+        )
+    except ValueError as error:
+        name = f"{edge.parent!r} -> {edge.child!r}"
+        raise GraphError(f"Expected inheritance {name} to fit protobuf, but {error}.") from error
+
+
+def inheritance_from_proto(message: graph_pb2.Inheritance) -> Inheritance:
+    """Convert a message to the edge it describes.
+
+    Raises:
+        GraphError: if the kind is unset or unknown.
+    """
+    kinds = graph_pb2.InheritanceKind.items()
+    where = f"inheritance {message.parent!r} -> {message.child!r}"
+    return Inheritance(
+        parent=message.parent,
+        child=message.child,
+        kind=_from_number(InheritanceKind, kinds, message.kind, where),
+        weight=message.weight,
+        labels=message.labels,
+    )
+
+
+def graph_to_proto(graph: "InheritanceGraph") -> graph_pb2.Graph:
     """Convert a graph to its message.
 
     Raises:
@@ -44,20 +140,23 @@ def graph_to_proto(graph: InheritanceGraph) -> graph_pb2.Graph:
     )
 
 
-def graph_from_proto(message: graph_pb2.Graph) -> InheritanceGraph:
+def graph_from_proto(message: graph_pb2.Graph) -> "InheritanceGraph":
     """Convert a message to the graph it describes.
 
     Raises:
         GraphError: if the schema version is unknown, or a model or an edge is refused.
         LabelError: if a label mapping does not fit.
     """
+    # Imported here because an owner of models handles records only, and loads no networkx.
+    from disinherit.common.graph import InheritanceGraph
+
     check_version(message.schema_version)
     return InheritanceGraph(
         map(record_from_proto, message.models), map(inheritance_from_proto, message.edges)
     )
 
 
-def to_protobuf(graph: InheritanceGraph) -> bytes:
+def to_protobuf(graph: "InheritanceGraph") -> bytes:
     """Serialise a graph as `disinherit.v1.Graph`; equal graphs give equal bytes.
 
     Raises:
@@ -66,7 +165,7 @@ def to_protobuf(graph: InheritanceGraph) -> bytes:
     return bytes(graph_to_proto(graph).SerializeToString(deterministic=True))
 
 
-def from_protobuf(data: bytes) -> InheritanceGraph:
+def from_protobuf(data: bytes) -> "InheritanceGraph":
     """Read a graph from a serialised `disinherit.v1.Graph`.
 
     Raises:
@@ -91,3 +190,16 @@ def check_version(version: int) -> None:
             f"Expected an inheritance graph of schema version {SCHEMA_VERSION}, but got "
             f"{version}; use a release of Disinherit that knows it."
         )
+
+
+def _from_number(
+    kind: type[_Enum], items: Collection[tuple[str, int]], number: int, where: str
+) -> _Enum:
+    name = next((name for name, value in items if value == number), "")
+    for member in kind:
+        if name.endswith(f"_{member.name}"):
+            return member
+    raise GraphError(
+        f"Expected a {kind.__name__} that schema version {SCHEMA_VERSION} knows in {where}, but "
+        f"got number {number}."
+    )

@@ -1,6 +1,6 @@
 """Messages from outside as values: checked against the limits while they become values.
 
-What a store holds was checked when it came in, and is read by `disinherit.common.record_proto`.
+What a store holds was checked when it came in, and is read by `disinherit.common.graph_proto`.
 What comes from an owner, an agent or a caller comes in here.
 """
 
@@ -11,8 +11,8 @@ from google.protobuf.message import Message
 
 from disinherit.common import limits
 from disinherit.common.errors import GraphError, InputError, RequestError
+from disinherit.common.graph_proto import inheritance_from_proto, record_from_proto
 from disinherit.common.printable import one_line
-from disinherit.common.record_proto import inheritance_from_proto, record_from_proto
 from disinherit.common.records import Inheritance, ModelRecord, check_owner
 from disinherit.common.scope_text import split_scope
 from disinherit.v1.graph_pb2 import Inheritance as InheritanceProto

@@ -32,7 +32,7 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeEngine
 
 from disinherit.common.errors import GraphError, RequestError, StoreError
-from disinherit.common.graph_formats import (
+from disinherit.common.graph_proto import (
     inheritance_from_proto,
     inheritance_to_proto,
     record_from_proto,

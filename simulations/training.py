@@ -22,7 +22,7 @@ from disinherit.client.evaluating import confusion_counts
 from disinherit.common.checkpoints import weights_digest
 from disinherit.common.devices import pick_device
 from disinherit.common.errors import CampaignError, DataError, DisinheritError
-from disinherit.common.graph_formats import record_from_proto, record_to_proto
+from disinherit.common.graph_proto import record_from_proto, record_to_proto
 from disinherit.common.records import ModelRecord, Provenance
 from disinherit.common.scope import architecture_fingerprint
 from disinherit.simulations.inheriting import Weights

@@ -15,7 +15,7 @@ from disinherit.client.owner import Batches
 from disinherit.client.summaries import register
 from disinherit.client.unlearning import unlearn
 from disinherit.common.checkpoints import weights_digest
-from disinherit.common.graph_formats import record_from_proto
+from disinherit.common.graph_proto import record_from_proto
 from disinherit.common.packets import encode_fisher
 from disinherit.common.records import ModelRecord, ModelStatus, check_id
 from disinherit.common.successor_ids import successor_id

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from disinherit.common.errors import RequestError
 from disinherit.common.graph import InheritanceGraph
-from disinherit.common.graph_formats import record_to_proto
+from disinherit.common.graph_proto import record_to_proto
 from disinherit.common.records import Inheritance, InheritanceKind, ModelRecord
 from disinherit.server.coverage import Covered, cover
 from disinherit.server.store import CoordinatorStore, Task, TaskState

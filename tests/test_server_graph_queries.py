@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sqlalchemy import delete
 
 from disinherit.common.graph import InheritanceGraph
-from disinherit.common.record_proto import record_to_proto
+from disinherit.common.graph_proto import record_to_proto
 from disinherit.common.records import Inheritance, InheritanceKind, ModelRecord, Provenance
 from disinherit.server import graph_store
 from disinherit.server.database import Database

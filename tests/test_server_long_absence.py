@@ -19,7 +19,7 @@ from service_fixture import Client, secret, write_tokens
 
 from disinherit.client.agent import AgentConfig, enrol
 from disinherit.client.agent.agent import Agent
-from disinherit.common.graph_formats import inheritance_to_proto, record_to_proto
+from disinherit.common.graph_proto import inheritance_to_proto, record_to_proto
 from disinherit.common.records import Inheritance, InheritanceKind, ModelRecord
 from disinherit.server.agents.fleet import FleetSettings
 from disinherit.server.campaign_states import CampaignEvent, CampaignState

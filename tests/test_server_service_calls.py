@@ -12,7 +12,7 @@ import pytest
 from owner_fixture import LABELS
 from service_fixture import TIMEOUT, Running, make_request, serving
 
-from disinherit.common.graph_formats import graph_to_proto, inheritance_to_proto, record_to_proto
+from disinherit.common.graph_proto import graph_to_proto, inheritance_to_proto, record_to_proto
 from disinherit.common.limits import CALLER_WATCHES
 from disinherit.common.records import Inheritance, InheritanceKind, ModelRecord
 from disinherit.server.store import CoordinatorStore

@@ -62,7 +62,7 @@ COMPUTING = {
 PACKAGES = ("cli", "deploy", "server.agents", "server.migrations", "server.service")
 GRAPH = (
     *("graph", "graph_walks", "graph_checks", "graph_digest", "graph_formats", "graph_text"),
-    *("graph_proto", "graph_drawing", "graph_layout", "graph_labels", "records", "record_proto"),
+    *("graph_proto", "graph_drawing", "graph_layout", "graph_labels", "records"),
 )
 AUDIT = ("audit_chain", "audit_lines", "audit_story", "attestation", "gaps", "dsse")
 FILES = ("files", "errors", "extras", "parsing", "limits", "sample_digests", "encodings")

@@ -10,7 +10,7 @@ from disinherit.common.errors import (
     NotNowError,
     RequestError,
 )
-from disinherit.common.record_proto import record_to_proto
+from disinherit.common.graph_proto import record_to_proto
 from disinherit.common.records import Inheritance, ModelRecord
 from disinherit.server.service.paging import Key, fetch_page
 from disinherit.server.service.principals import Principal, Role

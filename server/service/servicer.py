@@ -8,9 +8,9 @@ import grpc
 
 from disinherit.common.dsse import envelope_line
 from disinherit.common.errors import DisinheritError
+from disinherit.common.graph_proto import record_to_proto
 from disinherit.common.limits import REASON, clipped
 from disinherit.common.received import received_edges, received_record
-from disinherit.common.record_proto import record_to_proto
 from disinherit.server.campaign_states import CampaignEvent
 from disinherit.server.service.authentication import caller
 from disinherit.server.service.models import Models
