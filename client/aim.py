@@ -16,7 +16,7 @@ from disinherit.common.fisher import ClassFishers
 from disinherit.common.fiun import rows_end_at_bottom
 from disinherit.common.graph_labels import class_indices
 from disinherit.common.heads import Head
-from disinherit.common.packets import PackedFisher, align, decode
+from disinherit.common.packets import PackedFisher, align
 from disinherit.common.records import ModelRecord
 from disinherit.common.scope import is_head_scope, resolve_scope
 from disinherit.v1 import unlearning_pb2 as pb
@@ -215,9 +215,9 @@ def resolve_problem(
     owner: Owner,
     record: ModelRecord,
     network: nn.Module,
-    packet: pb.FisherPacket,
+    packet: PackedFisher,
     method: pb.Method,
-    alike: pb.FisherPacket | None = None,
+    alike: PackedFisher | None = None,
 ) -> DampeningProblem:
     """Work out what a request means for a model.
 
@@ -240,10 +240,10 @@ def resolve_problem(
     if method.reference not in ("retain", "all"):
         raise FisherError(f"Expected reference 'retain' or 'all', but got {method.reference!r}.")
     structure = find_structure(owner, record, network)
-    fisher = _with_verified_head(record, decode(packet), structure, method.scope)
+    fisher = _with_verified_head(record, packet, structure, method.scope)
     compared = None
     if alike is not None:
-        compared = _with_verified_head(record, decode(alike), structure, method.scope)
+        compared = _with_verified_head(record, alike, structure, method.scope)
     aligned = align(fisher, record.labels)
     own = dict(network.named_parameters())
     names = tuple(name for name in own if name in aligned)
@@ -340,7 +340,7 @@ def _not_covered(
 
 def _check_fits(
     record: ModelRecord,
-    packet: pb.FisherPacket,
+    packet: PackedFisher,
     parameters: Mapping[str, Tensor],
     forget: Mapping[str, Tensor],
     out_of_scope: Sequence[str],

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from torch import Tensor, nn
 
@@ -17,13 +16,11 @@ from disinherit.client.remaining import (
     tuning_data,
 )
 from disinherit.client.repairing import repair, repair_seed
-from disinherit.client.samples import resolve_samples
 from disinherit.client.summaries import FisherSummary, class_fishers, fisher_summary, whole_fishers
 from disinherit.client.tuning import tune
-from disinherit.common.errors import FisherError, StoreError
 from disinherit.common.fiun import StrengthGrid, clear_rows, unlearn_parameters
+from disinherit.common.packets import PackedFisher
 from disinherit.common.records import ModelRecord
-from disinherit.common.sample_digests import SampleDigests
 from disinherit.common.scaling import scaled
 from disinherit.v1 import unlearning_pb2 as pb
 
@@ -44,52 +41,14 @@ class DampenedModel:
     summary: FisherSummary
 
 
-class FoundTask(NamedTuple):
-    """What one entry of a task is about.
-
-    Attributes:
-        record: the version.
-        packet: the merged Fisher of its upstream roots.
-        alike: the same of those of the classes only that it was trained on itself, where these are
-            not all.
-    """
-
-    record: ModelRecord
-    packet: pb.FisherPacket
-    alike: pb.FisherPacket | None
-
-
-def find_task(owner: Owner, task: pb.UnlearnTask, model: pb.ModelTask) -> FoundTask:
-    """Return the version that one entry of a task is about, and the packets meant for it.
-
-    Raises:
-        StoreError: if the owner has no such version, or with other weights.
-        FisherError: if there is no such packet.
-    """
-    record = owner.store.record(model.model_id)
-    if record.digest != model.digest:
-        raise StoreError(
-            f"Expected model {record.id!r} with digest {model.digest!r}, but the owner holds "
-            f"{record.digest!r}. Register the owner's models again."
-        )
-    for index in (model.fisher, model.alike):
-        if index >= len(task.fishers):
-            raise FisherError(
-                f"Expected the index of one of {len(task.fishers)} Fisher packets for model "
-                f"{record.id!r}, but got {index}."
-            )
-    alike = task.fishers[model.alike] if model.HasField("alike") else None
-    return FoundTask(record, task.fishers[model.fisher], alike)
-
-
 def dampen_model(
     owner: Owner,
     record: ModelRecord,
-    packet: pb.FisherPacket,
+    packet: PackedFisher,
     method: pb.Method,
-    samples: SampleDigests | None = None,
+    samples: Sequence[str] | None = None,
     request_id: str = "",
-    alike: pb.FisherPacket | None = None,
+    alike: PackedFisher | None = None,
 ) -> DampenedModel:
     """Compute the dampened weights of one model.
 
@@ -103,13 +62,13 @@ def dampen_model(
         record: the version to dampen.
         packet: the merged Fisher of its upstream roots.
         method: how to unlearn.
-        samples: its own training samples that are to be forgotten, if it is a root of some.
+        samples: ids of its own training samples that are to be forgotten, if it is a root of some.
         request_id: what is random in a repair follows from it.
         alike: the packet of those of the classes only that it was trained on itself, where these
             are not all.
 
     Raises:
-        DataError: if the owner does not know one of the samples, or the repair diverges.
+        DataError: if the owner does not know samples by id, or the repair diverges.
         FisherError: if packet, method and model do not fit together, or there is nothing to take
             the reference from.
         LabelError: if the packet's label space does not fit its head.
@@ -126,7 +85,7 @@ def dampen_model(
     started = time.perf_counter()
     line = (record.id, *(entry.model_id for entry in owner.store.made_by(record.id)))
     if samples is not None:
-        _, retain = split_training_data(owner, record, resolve_samples(owner, record, samples))
+        _, retain = split_training_data(owner, record, samples)
         # What was sent is of the root's weights.  A version that unlearning made of it is compared
         # there: what an earlier request did to the weights says nothing of these samples.
         there = _network_of_root(owner, record, network, problem.sources, line)
@@ -250,8 +209,8 @@ def _network_of_root(
     return network
 
 
-def _kept(owner: Owner, record: ModelRecord, samples: SampleDigests | None) -> Batches | None:
+def _kept(owner: Owner, record: ModelRecord, samples: Sequence[str] | None) -> Batches | None:
     """Return what a repair may train on: nothing that is forgotten, now or earlier."""
     if samples is not None:
-        return split_training_data(owner, record, resolve_samples(owner, record, samples))[1]
+        return split_training_data(owner, record, samples)[1]
     return training_data(owner, record)

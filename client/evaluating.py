@@ -7,15 +7,15 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from disinherit.client.dampening import dampen_model, find_task
+from disinherit.client.dampening import dampen_model
 from disinherit.client.failures import explain
 from disinherit.client.memory import ShrinkingBatches, check_logits
 from disinherit.client.owner import Batches, Owner, load_network
+from disinherit.client.task_inputs import TaskInputs
 from disinherit.common.checkpoints import weights_digest
 from disinherit.common.errors import StoreError
 from disinherit.common.inputs import to_device
 from disinherit.common.records import ModelRecord
-from disinherit.common.sample_digests import samples_of
 from disinherit.v1 import unlearning_pb2 as pb
 
 
@@ -49,12 +49,15 @@ def preview(owner: Owner, task: pb.UnlearnTask) -> pb.EvaluateReply:
     """Return what the listed models would answer after a task; nothing is stored."""
 
     def one(model: pb.ModelTask) -> pb.Evaluation:
-        record, packet, alike = find_task(owner, task, model)
+        record = inputs.record(model)
+        samples = inputs.samples(record, model)
+        packet, alike = inputs.packet(model), inputs.alike(model)
         weights = dampen_model(
-            owner, record, packet, task.method, samples_of(model), task.request_id, alike
+            owner, record, packet, task.method, samples, task.request_id, alike
         ).weights
         return _evaluation(owner, replace(record, digest=weights_digest(weights)), weights)
 
+    inputs = TaskInputs(owner, task)
     return pb.EvaluateReply(models=[_try(m.model_id, partial(one, m)) for m in task.models])
 
 

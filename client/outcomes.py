@@ -12,15 +12,15 @@ from torch import Tensor
 
 from disinherit.client.dampening import DampenedModel
 from disinherit.client.ledger import Forgotten
-from disinherit.client.owner import Batches, Owner
+from disinherit.client.owner import Batches
 from disinherit.client.recognition import TRAINING, BeforeAndAfter, Measured, measure
 from disinherit.client.remaining import cleared_classes, cleared_samples, split_training_data
-from disinherit.client.samples import resolve_samples
+from disinherit.client.task_inputs import TaskInputs
 from disinherit.common.errors import DisinheritError
 from disinherit.common.graph_labels import class_indices
 from disinherit.common.inputs import Inputs, take_rows
+from disinherit.common.packets import PackedFisher
 from disinherit.common.records import ModelRecord
-from disinherit.common.sample_digests import samples_of
 from disinherit.v1 import unlearning_pb2 as pb
 
 MOST_DROP = 20.0
@@ -54,18 +54,16 @@ class Decided:
 
 
 def decide(
-    owner: Owner,
-    task: pb.UnlearnTask,
+    inputs: TaskInputs,
     model: pb.ModelTask,
     record: ModelRecord,
-    packet: pb.FisherPacket,
+    packet: PackedFisher,
     dampened: DampenedModel,
 ) -> Decided:
     """Measure a model before and after, and decide what unlearning in it came to.
 
     Args:
-        owner: the owner of the model.
-        task: the request's message.
+        inputs: of the request's message.
         model: its entry for the model.
         record: the model.
         packet: the merged Fisher of its roots.
@@ -76,9 +74,10 @@ def decide(
         DataError: if the owner's data do not fit the model, or samples that were forgotten earlier
             cannot be left out.
     """
+    owner, task = inputs.owner, inputs.task
     known = [name for name in packet.classes if name in record.labels]
     indices = tuple(class_indices(record.labels, known))
-    forget, kept = (None, None) if packet.classes else find_samples(owner, task, model, record)
+    forget, kept = (None, None) if packet.classes else find_samples(inputs, model, record)
     subject = BeforeAndAfter(
         record,
         # Read again: dampening may have changed in place what was read before.
@@ -89,7 +88,7 @@ def decide(
         kept,
     )
     measured = measure(owner, subject)
-    before = _cleared_before(owner, model, record, indices)
+    before = _cleared_before(inputs, model, record, indices)
     chosen = sum(sum(one.rows) for one in dampened.result.selections)
     outcome: pb.Outcome.ValueType = pb.OUTCOME_APPLIED
     reason, stored = "", True
@@ -133,31 +132,29 @@ def _bound(task: pb.UnlearnTask) -> float:
 
 
 def _cleared_before(
-    owner: Owner, model: pb.ModelTask, record: ModelRecord, classes: Sequence[int]
+    inputs: TaskInputs, model: pb.ModelTask, record: ModelRecord, classes: Sequence[int]
 ) -> bool:
     """Whether all that is to be forgotten was forgotten on the way to the model.
 
     What a request cleared there without effect is still known.
     """
     if classes:
-        return set(classes) <= set(cleared_classes(owner, record, effective=True))
-    listed = samples_of(model)
-    if listed is None:
+        return set(classes) <= set(cleared_classes(inputs.owner, record, effective=True))
+    asked = inputs.samples(record, model)
+    if asked is None:
         return False
-    asked = resolve_samples(owner, record, listed)
-    return set(asked) <= set(cleared_samples(owner, record, effective=True))
+    return set(asked) <= set(cleared_samples(inputs.owner, record, effective=True))
 
 
 def find_samples(
-    owner: Owner, task: pb.UnlearnTask, model: pb.ModelTask, record: ModelRecord
+    inputs: TaskInputs, model: pb.ModelTask, record: ModelRecord
 ) -> tuple[Batches, Batches] | tuple[None, None]:
     """Return the samples to forget and those to keep, as a model numbers classes.
 
     A root has them itself; of a descendant, its owner may have them for a root of its own.
 
     Args:
-        owner: the owner of the model.
-        task: the request's message.
+        inputs: of the request's message.
         model: its entry for the model.
         record: the model.
 
@@ -167,17 +164,19 @@ def find_samples(
     Raises:
         DataError: if the owner cannot give those of a root.
     """
-    listed = samples_of(model)
-    if listed is not None:
-        return split_training_data(owner, record, resolve_samples(owner, record, listed))
+    owner, task = inputs.owner, inputs.task
+    own = inputs.samples(record, model)
+    if own is not None:
+        return split_training_data(owner, record, own)
     held = {one.id for one in owner.store.records()} if task.roots else set()
     for root in task.roots:
-        listed = samples_of(root)
-        if root.model_id not in held or listed is None:
+        if root.model_id not in held:
             continue
         origin = owner.store.record(root.model_id)
         try:
-            ids = resolve_samples(owner, origin, listed)
+            ids = inputs.samples(origin, root)
+            if ids is None:
+                continue
             forget, kept = split_training_data(owner, origin, ids)
         except DisinheritError:  # the data is gone, and nothing can be measured
             continue

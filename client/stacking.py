@@ -19,7 +19,6 @@ from torch import Tensor
 
 from disinherit.client.aim import DampeningProblem, resolve_problem
 from disinherit.client.changes import Snapshot, Update
-from disinherit.client.dampening import FoundTask, find_task
 from disinherit.client.failures import explain, one_line
 from disinherit.client.ledger import Forgotten
 from disinherit.client.objects import fishers_digest
@@ -27,11 +26,13 @@ from disinherit.client.owner import Owner, load_network
 from disinherit.client.remaining import cleared_classes
 from disinherit.client.structure import Structure, tied_names
 from disinherit.client.successors import make_successor
+from disinherit.client.task_inputs import TaskInputs
 from disinherit.common.checkpoints import Manifest, make_manifest, manifest_digest
 from disinherit.common.dampening import Dampened
 from disinherit.common.errors import InputError, RequestError
 from disinherit.common.graph_labels import class_indices
 from disinherit.common.graph_proto import record_to_proto
+from disinherit.common.packets import PackedFisher
 from disinherit.common.records import ModelRecord, check_id
 from disinherit.common.scaling import scaled
 from disinherit.common.stacked import unlearn_stacked
@@ -50,7 +51,7 @@ class _Kind:
 
     problem: DampeningProblem
     layout: dict[str, str]
-    packet: pb.FisherPacket
+    packet: PackedFisher
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,11 +87,12 @@ class Stacking:
     """Unlearns in many models of one message.
 
     Args:
-        owner: the owner of the models.
-        task: the message.
+        inputs: of the message.
     """
 
-    def __init__(self, owner: Owner, task: pb.UnlearnTask) -> None:
+    def __init__(self, inputs: TaskInputs) -> None:
+        owner, task = inputs.owner, inputs.task
+        self._inputs = inputs
         self._owner = owner
         self._task = task
         self._made_us = {model.model_id: model.created_us for model in task.models}
@@ -123,11 +125,13 @@ class Stacking:
         kind = None
         try:
             check_id(self._task.request_id, "request id", RequestError)
-            found = find_task(self._owner, self._task, model)
-            record, packet, _ = found
-            if _has_data(self._owner, record) or _is_heir(self._owner, record, packet):
+            record = self._inputs.record(model)
+            if _has_data(self._owner, record):
                 return
-            kind = self._kind(found, model)
+            packet = self._inputs.packet(model)
+            if _is_heir(self._owner, record, packet):
+                return
+            kind = self._kind(record, packet, model)
             if kind is None:
                 return
             problem = kind.problem
@@ -163,17 +167,16 @@ class Stacking:
         held = (*origin.tensors.values(), *origin.carried.values(), *reference.values())
         batch.bytes += sum(tensor.nbytes for tensor in held)
 
-    def _kind(self, found: FoundTask, model: pb.ModelTask) -> _Kind | None:
+    def _kind(self, record: ModelRecord, packet: PackedFisher, model: pb.ModelTask) -> _Kind | None:
         """Return what models like this one are dampened by; `None` if they are done one by one.
 
         Two networks may have the same tensors and yet another head, or tie other parameters.  Of
         a model that was registered the store knows, so that no network is made for it.
         """
-        record, packet, alike = found
         structure = self._owner.store.structure(record.id)
         if structure is None:
             return None
-        place = model.fisher, model.alike if alike is not None else None
+        place = model.fisher, model.alike if model.HasField("alike") else None
         key = record.architecture, record.labels, place, structure
         if key not in self._kinds:
             stored = self._owner.store.weights(record.id)
@@ -181,6 +184,7 @@ class Stacking:
             if tied_names(network) != structure.ties:
                 return None
             try:
+                alike = self._inputs.alike(model)
                 problem = resolve_problem(
                     self._owner, record, network, packet, self._task.method, alike
                 )
@@ -298,7 +302,7 @@ class Stacking:
         return result, change
 
 
-def _is_heir(owner: Owner, record: ModelRecord, packet: pb.FisherPacket) -> bool:
+def _is_heir(owner: Owner, record: ModelRecord, packet: PackedFisher) -> bool:
     """Whether unlearning made a model of one of the roots: it is compared as that root is."""
     if record.provenance is not None:
         return False

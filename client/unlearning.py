@@ -10,21 +10,20 @@ import time
 from dataclasses import replace
 
 from disinherit.client.checks import check_not_rolled_back
-from disinherit.client.dampening import dampen_model, find_task
+from disinherit.client.dampening import dampen_model
 from disinherit.client.failures import explain
 from disinherit.client.objects import fishers_digest
 from disinherit.client.outcomes import Decided, decide
 from disinherit.client.owner import Owner
-from disinherit.client.samples import resolve_samples
 from disinherit.client.stacking import Stacking
 from disinherit.client.store import Commit
 from disinherit.client.successors import make_successor
+from disinherit.client.task_inputs import TaskInputs
 from disinherit.common.checkpoints import weights_digest
 from disinherit.common.errors import RequestError, StoreError
 from disinherit.common.graph_labels import class_indices
 from disinherit.common.graph_proto import record_to_proto
 from disinherit.common.records import check_id
-from disinherit.common.sample_digests import samples_of
 from disinherit.v1 import unlearning_pb2 as pb
 
 _log = logging.getLogger(__name__)
@@ -44,23 +43,27 @@ def unlearn(owner: Owner, task: pb.UnlearnTask) -> pb.UnlearnReply:
         return pb.UnlearnReply(
             models=[_failed(model.model_id, str(error)) for model in task.models]
         )
-    together = Stacking(owner, task).unlearn(task.models)
+    inputs = TaskInputs(owner, task)
+    together = Stacking(inputs).unlearn(task.models)
 
     def result(model: pb.ModelTask) -> pb.ModelResult:
         if model.model_id in together:  # listed a second time, it finds its entry in the ledger
             return together.pop(model.model_id)
-        return _one(owner, task, model)
+        return _one(inputs, model)
 
     return pb.UnlearnReply(models=[result(model) for model in task.models])
 
 
-def _one(owner: Owner, task: pb.UnlearnTask, model: pb.ModelTask) -> pb.ModelResult:
+def _one(inputs: TaskInputs, model: pb.ModelTask) -> pb.ModelResult:
     try:
-        return _apply(owner, task, model)
+        return _apply(inputs, model)
     except Exception as error:  # also what the owner's loaders and networks raise
         reason = explain(error, f"unlearn in model {model.model_id!r}")
         _log.warning(
-            "request %r was not applied to model %r: %s", task.request_id, model.model_id, reason
+            "request %r was not applied to model %r: %s",
+            inputs.task.request_id,
+            model.model_id,
+            reason,
         )
         return _failed(model.model_id, reason)
 
@@ -69,22 +72,21 @@ def _failed(model_id: str, reason: str) -> pb.ModelResult:
     return pb.ModelResult(model_id=model_id, outcome=pb.OUTCOME_FAILED, error=reason)
 
 
-def _apply(owner: Owner, task: pb.UnlearnTask, model: pb.ModelTask) -> pb.ModelResult:
+def _apply(inputs: TaskInputs, model: pb.ModelTask) -> pb.ModelResult:
+    owner, task = inputs.owner, inputs.task
     check_id(task.request_id, "request id", RequestError)
-    record, packet, alike = find_task(owner, task, model)
+    record = inputs.record(model)
     entry = owner.store.applied(task.request_id, record.digest, record.id)
     if entry is not None:
         return _recorded(entry.result)
     check_not_rolled_back(owner.store.rolled_back(task.request_id, record.id))
-    dampened = dampen_model(
-        owner, record, packet, task.method, samples_of(model), task.request_id, alike
-    )
+    samples = inputs.samples(record, model)
+    packet, alike = inputs.packet(model), inputs.alike(model)
+    dampened = dampen_model(owner, record, packet, task.method, samples, task.request_id, alike)
     started = time.perf_counter()
-    listed = samples_of(model)
-    if listed is not None and listed.ignore_unknown:
-        known = resolve_samples(owner, record, listed)
-        dampened.result.unknown_samples = len(listed.digests) - len(known)
-    decided = decide(owner, task, model, record, packet, dampened)
+    if samples is not None:
+        dampened.result.unknown_samples = len(model.samples) - len(samples)
+    decided = decide(inputs, model, record, packet, dampened)
     result = _with(dampened.result, task, decided)
     if not decided.stored:
         result.apply_seconds += time.perf_counter() - started

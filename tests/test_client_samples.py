@@ -1,5 +1,6 @@
 """Forgetting samples and all of a model's training, on an owner: against naive gradients."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from owner_fixture import (
 )
 from torch import Tensor, nn
 
+from disinherit.client import samples
 from disinherit.client.dampening import dampen_model
 from disinherit.client.evaluating import preview
 from disinherit.client.owner import Batches
@@ -28,8 +30,9 @@ from disinherit.client.summaries import register
 from disinherit.client.tuning import SAMPLES as SAMPLES_ALONE
 from disinherit.client.tuning import SAMPLES_REPAIRED, DampeningStrength
 from disinherit.client.unlearning import unlearn
-from disinherit.common.packets import decode_fisher
+from disinherit.common.packets import decode, decode_fisher
 from disinherit.common.records import ModelRecord
+from disinherit.common.sample_digests import digest_sample
 from disinherit.v1 import unlearning_pb2 as pb
 
 CLASSES = ("cat", "dog", "owl")
@@ -106,7 +109,7 @@ def test_the_reference_is_the_rest_of_the_models_own_data(
     samples = sorted(chosen)
     packet = packet_of(owner, samples)
     record, before = owner.store.record("m"), owner.store.weights("m")
-    found = dampen_model(owner, record, packet, METHOD, named(owner.store.root, samples)).weights
+    found = dampen_model(owner, record, decode(packet), METHOD, samples).weights
     forget = naive_fisher(owner, "m", samples)
     retain = naive_fisher(owner, "m", [sample for sample in IDS if sample not in chosen])
     for name, value in before.items():
@@ -122,7 +125,7 @@ def test_reference_all_is_all_of_the_models_own_data(owner: PointsOwner) -> None
     samples = [f"cat-{i}" for i in range(10)]
     method = make_method(alpha=1.5, lam=0.5, gauge=0.0, reference="all")
     packet, record = packet_of(owner, samples), owner.store.record("m")
-    found = dampen_model(owner, record, packet, method, named(owner.store.root, samples))
+    found = dampen_model(owner, record, decode(packet), method, samples)
     forget, everything = (naive_fisher(owner, "m", some) for some in (samples, IDS))
     for name in HEAD:
         before = owner.store.weights("m")[name]
@@ -168,9 +171,9 @@ def test_the_second_person_is_forgotten_as_the_first(tmp_path: Path) -> None:
     alone = dampen_model(
         owner,
         owner.store.record("m"),
-        packet_of(owner, second),
+        decode(packet_of(owner, second)),
         method,
-        named(owner.store.root, second),
+        second,
     ).result
     ask_for("m", first, "first")
     after = ask_for("m~first", second, "second")
@@ -183,7 +186,7 @@ def test_the_second_person_is_forgotten_as_the_first(tmp_path: Path) -> None:
 
 def test_a_descendant_compares_with_all_of_its_own_data(owner: PointsOwner) -> None:
     packet = packet_of(owner, ["cat-0"])
-    with_samples = dampen_model(owner, owner.store.record("n"), packet, METHOD)
+    with_samples = dampen_model(owner, owner.store.record("n"), decode(packet), METHOD)
     forget = naive_fisher(owner, "m", ["cat-0"])
     dogs = [sample for sample in IDS if sample.startswith("dog")]
     retain = naive_fisher(owner, "n", dogs)
@@ -212,8 +215,8 @@ def test_the_default_strength_is_that_for_samples(
 ) -> None:
     packet = packet_of(owner, ["cat-0", "dog-1"])
     method = make_method(alpha=None, lam=None, gauge=None, repair_steps=repair)
-    samples = named(owner.store.root, ["cat-0"])
-    result = dampen_model(owner, owner.store.record("m"), packet, method, samples).result
+    samples = ["cat-0"]
+    result = dampen_model(owner, owner.store.record("m"), decode(packet), method, samples).result
     assert DampeningStrength(result.alpha, result.lam, result.gauge) == default
     assert not result.tuned
 
@@ -271,6 +274,32 @@ def test_unknown_samples_are_left_out_and_counted_where_the_request_says_so(
     nobody = samples_root("m", owner.store.root, ["yak-0"])
     nobody.ignore_unknown = True
     assert "1 of 1 are of none" in ask(owner, nobody).error  # not a request about nothing
+
+
+def test_a_task_resolves_its_samples_once_however_often_they_are_needed(
+    owner: PointsOwner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ["cat-0", "cat-1", "dog-0", "yak-0"]
+    root = samples_root("m", owner.store.root, asked)
+    root.ignore_unknown = True
+    (packet,) = ask(owner, root).packets
+    task = make_task(owner, ["m", "n"], packet, make_method(alpha=1.5, lam=0.5, repair_steps=2))
+    task.roots.append(root)
+    name_samples(owner, task, asked)
+    task.models[0].ignore_unknown = True
+
+    digested: Counter[str] = Counter()
+
+    def counted(key: bytes, salt: str, sample: str) -> str:
+        digested[sample] += 1
+        return digest_sample(key, salt, sample)
+
+    monkeypatch.setattr(samples, "digest_sample", counted)
+    first, second = unlearn(owner, task).models
+    assert (first.unknown_samples, first.repair_steps) == (1, 2)
+    assert first.HasField("forget")
+    assert second.HasField("forget")
+    assert digested == dict.fromkeys(IDS, 1)
 
 
 def test_digests_made_with_another_key_are_of_no_sample(owner: PointsOwner, tmp_path: Path) -> None:

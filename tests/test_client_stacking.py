@@ -15,6 +15,7 @@ from disinherit.client.rolling_back import roll_back
 from disinherit.client.stacking import Stacking
 from disinherit.client.store import ModelStore
 from disinherit.client.summaries import register
+from disinherit.client.task_inputs import TaskInputs
 from disinherit.client.unlearning import unlearn
 from disinherit.common.checkpoints import weights_digest
 from disinherit.common.errors import CheckpointError
@@ -147,7 +148,7 @@ def test_models_to_measure_go_one_by_one(owner: PointsOwner, kept: str) -> None:
     owner.lose_data()
     setattr(owner, kept, True)
     task = make_task(owner, ["m"], packet, METHOD)
-    assert not Stacking(owner, task).unlearn(task.models)
+    assert not Stacking(TaskInputs(owner, task)).unlearn(task.models)
     (result,) = unlearn(owner, task).models
     assert result.HasField("forget")
 

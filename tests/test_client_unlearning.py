@@ -8,15 +8,16 @@ import pytest
 import torch
 from client_tasks import collect, files_of, make_method, make_task
 from owner_fixture import LABELS, PointsOwner
-from torch import nn
+from torch import Tensor, nn
 
+from disinherit.client import task_inputs
 from disinherit.client.dampening import dampen_model
 from disinherit.client.owner import Batches
 from disinherit.client.summaries import register
 from disinherit.client.unlearning import unlearn
 from disinherit.common.checkpoints import weights_digest
 from disinherit.common.graph_proto import record_from_proto
-from disinherit.common.packets import encode_fisher
+from disinherit.common.packets import decode, decode_fisher, encode_fisher
 from disinherit.common.records import ModelRecord, ModelStatus, check_id
 from disinherit.common.successor_ids import successor_id
 from disinherit.v1 import unlearning_pb2 as pb
@@ -71,7 +72,8 @@ def test_every_listed_model_gets_a_successor_and_no_other_changes(
 ) -> None:
     before = files_of(owner.store.root / "objects")
     expected = {
-        m: dampen_model(owner, owner.store.record(m), packet, METHOD).weights for m in ("m", "n")
+        m: dampen_model(owner, owner.store.record(m), decode(packet), METHOD).weights
+        for m in ("m", "n")
     }
     records = {record.id: record for record in owner.store.records()}
     reply = unlearn(owner, make_task(owner, ["m", "n"], packet, METHOD))
@@ -88,6 +90,34 @@ def test_every_listed_model_gets_a_successor_and_no_other_changes(
     after = files_of(owner.store.root / "objects")
     assert before.items() <= after.items()
     assert len(owner.store.records()) == 5
+
+
+@pytest.mark.parametrize(("kept", "times"), [(task_inputs.DECODED_BYTES, 1), (0, 2)])
+@pytest.mark.parametrize("one_by_one", [False, True])
+def test_a_packet_is_decoded_once_for_all_models_of_a_task(
+    owner: MoodyOwner,
+    packet: pb.FisherPacket,
+    monkeypatch: pytest.MonkeyPatch,
+    one_by_one: bool,
+    kept: int,
+    times: int,
+) -> None:
+    """Unless packets are large and their models do not come one group after the other."""
+    decoded: list[str] = []
+
+    def counted(packet: pb.FisherPacket) -> dict[str, Tensor]:
+        decoded.append(packet.digest)
+        return decode_fisher(packet)
+
+    monkeypatch.setattr("disinherit.common.packets.decode_fisher", counted)
+    monkeypatch.setattr(task_inputs, "DECODED_BYTES", kept)
+    owner.tuning = one_by_one
+    task = make_task(owner, ["m", "n", "o"], packet, METHOD)
+    task.fishers.append(collect(owner, "m", ["dog"], METHOD))
+    task.models[1].fisher = 1
+    decoded.clear()
+    assert set(outcomes(unlearn(owner, task)).values()) == {pb.OUTCOME_APPLIED}
+    assert [decoded.count(fisher.digest) for fisher in task.fishers] == [times, 1]
 
 
 def test_a_repeated_message_changes_not_one_byte(
