@@ -31,6 +31,7 @@ class GapKind(StrEnum):
     NOT_COVERED = "not_covered"
     NOT_MEASURED = "not_measured"
     FEW_MEASURED = "few_measured"
+    CLEARED_UNRECORDED = "cleared_unrecorded"
     OLD_KEPT = "old_kept"
     HELD_BY_ANOTHER = "held_by_another"
     NOT_NOTIFIED = "not_notified"
@@ -71,6 +72,8 @@ SAID = {
     "recognise what is to be forgotten: that they were dampened is all that is known.",
     GapKind.FEW_MEASURED: "Their owners measured on so few samples that chance could hide what "
     "these versions still recognise.",
+    GapKind.CLEARED_UNRECORDED: "Nothing changed there: by their owners' word, earlier requests "
+    "had cleared it. The coordinator has no record that shows it.",
     GapKind.OLD_KEPT: "The owners still have these versions as they were before, to be able to put "
     "them back: they know what is to be forgotten.",
     GapKind.HELD_BY_ANOTHER: "Their owners destroyed these versions, and have another version with "
@@ -153,6 +156,8 @@ def _kinds(fixed: bool, model: Mapping[str, Any]) -> Iterable[GapKind]:
             yield GapKind.NOT_MEASURED
         elif float(parameters["forget"]["margin"]) > FEW_MARGIN:
             yield GapKind.FEW_MEASURED
+        if parameters.get("cleared_before") == "unrecorded":
+            yield GapKind.CLEARED_UNRECORDED
         if not model["destroyed_us"]:
             yield GapKind.OLD_KEPT
     if model["held_by"]:

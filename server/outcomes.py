@@ -6,7 +6,7 @@ forgotten, whatever the owner calls it.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from disinherit.common.errors import InputError
@@ -25,16 +25,15 @@ _MEASURES = ("accuracy", "auc")
 
 
 def told(
-    task: Task, result: pb.ModelResult, fisher: str, request_digest: str, digest: str
+    task: Task, result: pb.ModelResult, sent: pb.UnlearnTask, model: pb.ModelTask
 ) -> Answered | Task:
     """Return what an owner says of a model: that it made a successor, or its task with the reason.
 
     Args:
         task: the task as it stands.
         result: what the owner reports.
-        fisher: SHA-256 of the Fisher packet that it was sent.
-        request_digest: SHA-256 of what the request asks for.
-        digest: `weights_digest` of the model.
+        sent: the message to the owner.
+        model: its entry for the model.
     """
     if task.state is TaskState.INEFFECTIVE and task.successor is not None:
         return task  # until it is rolled back: another answer does not make it forget
@@ -45,15 +44,17 @@ def told(
         check_result(result)
     except InputError as error:
         return refused(task, str(error))
-    wrong = _malformed(result, request_digest)
+    wrong = _malformed(result, sent.request_digest)
     if wrong:
         return refused(task, wrong)
-    state, reason = _state(result, digest)
-    done = replace(task, state=state, reason=reason, result=_kept(task, result, state))
+    packet = sent.fishers[model.fisher]
+    state, reason = _state(result, model.digest)
+    kept = _kept(task, result, state, packet.classes, model.digest)
+    done = replace(task, state=state, reason=reason, result=kept)
     if state is not TaskState.APPLIED and not result.successor.id:
         return done
     try:
-        return Answered(done, received_record(result.successor), fisher)
+        return Answered(done, received_record(result.successor), packet.digest)
     except InputError as error:
         return refused(task, str(error))
 
@@ -122,7 +123,9 @@ def _state(result: pb.ModelResult, digest: str) -> tuple[TaskState, str]:
     return TaskState.APPLIED, ""
 
 
-def _kept(task: Task, result: pb.ModelResult, state: TaskState) -> pb.ModelResult:
+def _kept(
+    task: Task, result: pb.ModelResult, state: TaskState, classes: Iterable[str], digest: str
+) -> pb.ModelResult:
     """Return what is stored: what was reported first of the successor that is there already."""
     made, said = task.successor, result.successor
     known = () if made is None else (made.digest, made.created_us)
@@ -133,4 +136,10 @@ def _kept(task: Task, result: pb.ModelResult, state: TaskState) -> pb.ModelResul
     kept.error = one_line(result.error)
     if state is TaskState.INEFFECTIVE:
         kept.outcome = pb.OUTCOME_INEFFECTIVE
+    del kept.forgotten[:]
+    kept.ClearField("cleared_recorded")
+    if state is TaskState.APPLIED:
+        kept.forgotten.extend(name for name in classes if name in said.labels)
+        if result.cleared_before and (said.digest == digest or not selected(result)):
+            kept.cleared_recorded = False
     return kept

@@ -125,19 +125,17 @@ class Rollout:
     def _record(self, answer: Answer, todo: Mapping[str, Task], applied: Applied) -> None:
         """Store one owner's answer; models it says nothing of are failed, or still pending."""
         asked = cast("pb.UnlearnTask", answer.ask.task)
-        missing = {model.model_id: asked.fishers[model.fisher].digest for model in asked.models}
+        missing = {model.model_id: model for model in asked.models}
         reply, error = reply_of(answer, pb.UnlearnReply)
         if reply is not None:
             owner, named = answer.ask.owner, sorted(missing)
             self._store.record_told(self._lease.request_id, owner, named, lease=self._lease)
-        held = {model.model_id: model.digest for model in asked.models}
         said: dict[str, pb.ModelResult] = {}
         for result in reply.models if reply is not None else ():
             if result.model_id in missing:
                 said.setdefault(result.model_id, result)
         found = [
-            told(todo[model], result, missing.pop(model), asked.request_digest, held[model])
-            for model, result in said.items()
+            told(todo[model], result, asked, missing.pop(model)) for model, result in said.items()
         ]
         answered = [one for one in found if isinstance(one, Answered)]
         rejected = self._store_answered(answered)

@@ -24,6 +24,7 @@ from disinherit.server.audited_tasks import change_tasks
 from disinherit.server.campaign_rows import Campaign, insert_campaign, reopen
 from disinherit.server.campaign_states import CampaignState
 from disinherit.server.campaign_store import CampaignStore
+from disinherit.server.cleared import check_claim
 from disinherit.server.clock import Clock
 from disinherit.server.contact import fallen_back
 from disinherit.server.coverage import LARGEST_PAGE, CoveragePage, cover, page
@@ -230,6 +231,7 @@ class CoordinatorStore(CampaignStore):
         """
         found = {one.task.model_id: one for one in answered}
         with self._writing(lease) as db:
+            found = {m: check_claim(db, request_id, one) for m, one in found.items()}
             made = {model: one.successor for model, one in found.items()}
             refused = put_successors(db, request_id, made)
             accepted = [one for model, one in found.items() if model not in refused]

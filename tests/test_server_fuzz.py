@@ -119,10 +119,13 @@ def test_random_packets_are_taken_or_refused(heard: dict[str, Any]) -> None:
 
 def test_random_results_are_taken_or_become_a_reason(heard: dict[str, Any]) -> None:
     (honest,) = heard["train.unlearn"].models
+    sent = pb.UnlearnTask(
+        fishers=[pb.FisherPacket(digest="0f" * 32)], request_digest=honest.request_digest
+    )
     states = set()
     for seed in range(REPLIES):
         result = spoilt(honest, random.Random(seed))
-        found = told(Task("r3", "cleo"), result, "0f" * 32, honest.request_digest, "ab")
+        found = told(Task("r3", "cleo"), result, sent, pb.ModelTask(digest="ab"))
         task = found.task if isinstance(found, Answered) else found
         states.add(task.state)
         assert len(task.reason) <= 1100, seed

@@ -780,6 +780,8 @@ class ModelResult(_message.Message):
     CLEARED_BEFORE_FIELD_NUMBER: _builtins.int
     REQUEST_DIGEST_FIELD_NUMBER: _builtins.int
     UNKNOWN_SAMPLES_FIELD_NUMBER: _builtins.int
+    FORGOTTEN_FIELD_NUMBER: _builtins.int
+    CLEARED_RECORDED_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     outcome: Global___Outcome.ValueType
     alpha: _builtins.float
@@ -820,6 +822,10 @@ class ModelResult(_message.Message):
     """SHA-256 of what the request asked for that this was done for; empty where it is not known."""
     unknown_samples: _builtins.int
     """How many of the listed samples are none that the model was trained on, and were left out."""
+    cleared_recorded: _builtins.bool
+    """Written by the coordinator, where `cleared_before` alone explains that nothing changed: whether
+    its own records of earlier requests show the same.
+    """
     @_builtins.property
     def successor(self) -> _graph_pb2.ModelRecord:
         """The version unlearning made of `model_id`."""
@@ -839,6 +845,12 @@ class ModelResult(_message.Message):
     @_builtins.property
     def forget(self) -> Global___Recognition:
         """How well it recognises what is to be forgotten; unset where its owner has no data that can tell."""
+
+    @_builtins.property
+    def forgotten(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Written by the coordinator, whatever an owner sends: classes of the version that it was asked to
+        forget.
+        """
 
     def __init__(
         self,
@@ -867,17 +879,23 @@ class ModelResult(_message.Message):
         cleared_before: _builtins.bool = ...,
         request_digest: _builtins.str = ...,
         unknown_samples: _builtins.int = ...,
+        forgotten: _abc.Iterable[_builtins.str] | None = ...,
+        cleared_recorded: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_inheritance", b"_inheritance", "_retain_after", b"_retain_after", "_retain_before", b"_retain_before", "forget", b"forget", "inheritance", b"inheritance", "retain_after", b"retain_after", "retain_before", b"retain_before", "successor", b"successor"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cleared_recorded", b"_cleared_recorded", "_inheritance", b"_inheritance", "_retain_after", b"_retain_after", "_retain_before", b"_retain_before", "cleared_recorded", b"cleared_recorded", "forget", b"forget", "inheritance", b"inheritance", "retain_after", b"retain_after", "retain_before", b"retain_before", "successor", b"successor"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_inheritance", b"_inheritance", "_retain_after", b"_retain_after", "_retain_before", b"_retain_before", "alpha", b"alpha", "apply_seconds", b"apply_seconds", "cleared_before", b"cleared_before", "error", b"error", "fisher_seconds", b"fisher_seconds", "forget", b"forget", "gauge", b"gauge", "inheritance", b"inheritance", "lam", b"lam", "model_id", b"model_id", "not_covered", b"not_covered", "out_of_scope", b"out_of_scope", "outcome", b"outcome", "repair_steps", b"repair_steps", "request_digest", b"request_digest", "retain_after", b"retain_after", "retain_before", b"retain_before", "retain_samples", b"retain_samples", "scale", b"scale", "selections", b"selections", "successor", b"successor", "tune_seconds", b"tune_seconds", "tuned", b"tuned", "unknown_samples", b"unknown_samples"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cleared_recorded", b"_cleared_recorded", "_inheritance", b"_inheritance", "_retain_after", b"_retain_after", "_retain_before", b"_retain_before", "alpha", b"alpha", "apply_seconds", b"apply_seconds", "cleared_before", b"cleared_before", "cleared_recorded", b"cleared_recorded", "error", b"error", "fisher_seconds", b"fisher_seconds", "forget", b"forget", "forgotten", b"forgotten", "gauge", b"gauge", "inheritance", b"inheritance", "lam", b"lam", "model_id", b"model_id", "not_covered", b"not_covered", "out_of_scope", b"out_of_scope", "outcome", b"outcome", "repair_steps", b"repair_steps", "request_digest", b"request_digest", "retain_after", b"retain_after", "retain_before", b"retain_before", "retain_samples", b"retain_samples", "scale", b"scale", "selections", b"selections", "successor", b"successor", "tune_seconds", b"tune_seconds", "tuned", b"tuned", "unknown_samples", b"unknown_samples"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__cleared_recorded: _TypeAlias = _typing.Literal["cleared_recorded"]  # noqa: Y015
+    _WhichOneofArgType__cleared_recorded: _TypeAlias = _typing.Literal["_cleared_recorded", b"_cleared_recorded"]  # noqa: Y015
     _WhichOneofReturnType__inheritance: _TypeAlias = _typing.Literal["inheritance"]  # noqa: Y015
     _WhichOneofArgType__inheritance: _TypeAlias = _typing.Literal["_inheritance", b"_inheritance"]  # noqa: Y015
     _WhichOneofReturnType__retain_after: _TypeAlias = _typing.Literal["retain_after"]  # noqa: Y015
     _WhichOneofArgType__retain_after: _TypeAlias = _typing.Literal["_retain_after", b"_retain_after"]  # noqa: Y015
     _WhichOneofReturnType__retain_before: _TypeAlias = _typing.Literal["retain_before"]  # noqa: Y015
     _WhichOneofArgType__retain_before: _TypeAlias = _typing.Literal["_retain_before", b"_retain_before"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cleared_recorded) -> _WhichOneofReturnType__cleared_recorded | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__inheritance) -> _WhichOneofReturnType__inheritance | None: ...
     @_typing.overload
