@@ -1,15 +1,20 @@
 """`disinherit audit`: take the coordinator's audit log and attestations home."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from disinherit.cli.audit_verify import EXAMPLES, signed, verify
 from disinherit.cli.connection import Connection, connected
 from disinherit.cli.output import Format, FormatOption, print_json, print_line
-
-if TYPE_CHECKING:
-    from disinherit.common.audit_lines import Header
+from disinherit.cli.statuses import as_time
+from disinherit.common.attestation import read_statement
+from disinherit.common.audit_lines import read_header
+from disinherit.common.dsse import key_block, read_envelope
+from disinherit.common.errors import AuditError
+from disinherit.common.files import write_atomic
+from disinherit.v1 import coordinator_pb2 as pb
 
 app = typer.Typer(
     help="Export the audit log, and verify an export.", no_args_is_help=True, suggest_commands=False
@@ -31,11 +36,6 @@ def export(
     form: FormatOption = Format.TABLE,
 ) -> int:
     """Write the audit log to a file, and say its head: note it where the log cannot be changed."""
-    # Imported here because torch takes seconds, which --help should not.
-    from disinherit.common.audit_lines import read_header
-    from disinherit.common.files import write_atomic
-    from disinherit.v1 import coordinator_pb2 as pb
-
     request = pb.ExportAuditRequest(request_id=request_id)
     lines = [answer.line for answer in connection.stream(lambda stub: stub.ExportAudit, request)]
     header = read_header(lines[0] if lines else b"")
@@ -69,12 +69,6 @@ def keys(
     With each stands from when until when it signed; a key that was revoked is left out. Whoever
     verifies must have them from somebody that it trusts: compare the ids.
     """
-    from disinherit.cli.statuses import as_time
-    from disinherit.common.dsse import key_block
-    from disinherit.common.errors import AuditError
-    from disinherit.common.files import write_atomic
-    from disinherit.v1 import coordinator_pb2 as pb
-
     known = connection.call(lambda stub: stub.GetSigningKeys, pb.GetSigningKeysRequest()).keys
     if not known:
         raise AuditError(
@@ -117,6 +111,7 @@ def revoke_key(
     Nothing that it signed verifies any more with the keys that `audit keys` writes from now on:
     have exports and attestations made again. A coordinator does not start with such a key.
     """
+    # Imported here: the other commands need no database, nor the extra that brings it.
     from disinherit.server.service.confirming import PERSON, opened
     from disinherit.server.signing import revoke_key as revoke
 
@@ -138,11 +133,6 @@ def attest(
 
     It attests the procedure, with what it leaves open, and is no proof of erasure.
     """
-    from disinherit.common.attestation import read_statement
-    from disinherit.common.dsse import read_envelope
-    from disinherit.common.files import write_atomic
-    from disinherit.v1 import coordinator_pb2 as pb
-
     parts = connection.stream(
         lambda stub: stub.GetAttestation, pb.GetAttestationRequest(id=request_id)
     )
@@ -169,11 +159,4 @@ def attest(
     return 0
 
 
-def signed(header: "Header") -> str:
-    """Return by which keys and when an export was signed, for people to read."""
-    from disinherit.cli.statuses import as_time
-
-    if not header.signatures:
-        return "not signed"
-    ids = ", ".join(one.keyid for one in header.signatures)
-    return f"signed by {ids} at {as_time(header.signed_us)}"
+app.command(name="verify", epilog=EXAMPLES)(verify)

@@ -1,21 +1,19 @@
 """`disinherit audit verify`: check the audit log and an attestation, offline."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO
+from typing import Annotated, BinaryIO
 
 import typer
+from securesystemslib.dsse import Envelope
 
-from disinherit.cli.audit import signed
 from disinherit.cli.output import Format, FormatOption, print_json, print_line
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from securesystemslib.dsse import Envelope
-
-    from disinherit.common.audit_chain import AuditEntry, Problem
-    from disinherit.common.audit_lines import Header
-    from disinherit.common.dsse import TrustedKeys
+from disinherit.cli.statuses import as_time
+from disinherit.common.attestation import find_fault, not_compared, read_statement, request_of
+from disinherit.common.audit_chain import AuditEntry, Problem
+from disinherit.common.audit_lines import LONGEST_LINE, Header, verify_lines
+from disinherit.common.dsse import TrustedKeys, read_envelope
+from disinherit.common.errors import AuditError
 
 EXAMPLES = (
     "Examples:\n\n"
@@ -51,16 +49,6 @@ def verify(
     signature over the log up to it is forged or missing; or the one that the attestation
     contradicts.
     """
-    from disinherit.common.attestation import (
-        find_fault,
-        not_compared,
-        read_statement,
-        request_of,
-    )
-    from disinherit.common.audit_lines import verify_lines
-    from disinherit.common.dsse import read_envelope
-    from disinherit.common.errors import AuditError
-
     if head and (len(head) != 64 or set(head) - set("0123456789abcdef")):
         raise AuditError(
             f"Expected the head of a log, 64 lower-case hexadecimal digits, but got {head!r}."
@@ -76,7 +64,7 @@ def verify(
     about: list[AuditEntry] = []
     unknown: list[str] = []
 
-    def look(entry: "AuditEntry") -> None:
+    def look(entry: AuditEntry) -> None:
         if request and entry.event.request_id == request:
             about.append(entry)
 
@@ -101,31 +89,33 @@ def verify(
     return 0 if problem is None else 1
 
 
-def _trusted(key: Path) -> "TrustedKeys":
-    from disinherit.common.dsse import TrustedKeys
+def signed(header: Header) -> str:
+    """Return by which keys and when an export was signed, for people to read."""
+    if not header.signatures:
+        return "not signed"
+    ids = ", ".join(one.keyid for one in header.signatures)
+    return f"signed by {ids} at {as_time(header.signed_us)}"
 
+
+def _trusted(key: Path) -> TrustedKeys:
     return TrustedKeys.from_pem(_read(key, "public keys"))
 
 
 def _read(path: Path, what: str) -> bytes:
-    from disinherit.common.errors import AuditError
-
     try:
         return path.read_bytes()
     except OSError as error:
         raise AuditError(f"Expected {what} in {str(path)!r}, but: {error.strerror}.") from None
 
 
-def _lines(file: BinaryIO) -> "Iterator[bytes]":
-    from disinherit.common.audit_lines import LONGEST_LINE
-
+def _lines(file: BinaryIO) -> Iterator[bytes]:
     return iter(lambda: file.readline(LONGEST_LINE + 1), b"")
 
 
 def _show(
     file: Path,
-    header: "Header",
-    problem: "Problem | None",
+    header: Header,
+    problem: Problem | None,
     checked: bool,
     attested: str,
     unknown: list[str],

@@ -6,6 +6,14 @@ from typing import Annotated
 import typer
 
 from disinherit.cli.output import print_line
+from disinherit.cli.statuses import as_time
+from disinherit.server.clock import confirm_clock
+from disinherit.server.destruction_rows import find_due
+from disinherit.server.history import find_lost
+from disinherit.server.service.confirming import PERSON, opened
+from disinherit.server.signed_log import accept_log, mark_file
+from disinherit.server.signing import key_file
+from disinherit.server.tables import now_us
 
 app = typer.Typer(
     help="Say that something is right which the coordinator cannot know.",
@@ -23,13 +31,6 @@ def clock(config: ConfigOption, yes: YesOption = False) -> int:
 
     Old versions whose retention windows have passed by it are destroyed then.
     """
-    # Imported here because it takes a while, which --help should not.
-    from disinherit.cli.statuses import as_time
-    from disinherit.server.clock import confirm_clock
-    from disinherit.server.destruction_rows import find_due
-    from disinherit.server.service.confirming import PERSON, opened
-    from disinherit.server.tables import now_us
-
     with opened(config) as (database, _):
         with database.reading() as db:
             due = find_due(db)
@@ -50,11 +51,6 @@ def history(config: ConfigOption, yes: YesOption = False) -> int:
 
     Submit again what was submitted since the copy, under other ids; revoke again who was revoked.
     """
-    from disinherit.server.history import find_lost
-    from disinherit.server.service.confirming import PERSON, opened
-    from disinherit.server.signed_log import accept_log, mark_file
-    from disinherit.server.signing import key_file
-
     with opened(config) as (database, settings):
         with database.reading() as db:
             lost = find_lost(db)

@@ -146,7 +146,7 @@ class Connection:
 
     @contextmanager
     def _calling(self) -> "Iterator[CoordinatorStub]":
-        # Imported here because it takes a while, which --help should not.
+        # Imported here: `audit verify` must do without gRPC, and help and mistakes come at once.
         import grpc
 
         from disinherit.v1.coordinator_pb2_grpc import CoordinatorStub

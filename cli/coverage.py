@@ -3,9 +3,12 @@
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
 from disinherit.cli.connection import Connection, connected
 from disinherit.cli.output import Format, FormatOption, print_json, print_rich
+from disinherit.cli.statuses import as_time
+from disinherit.v1 import coordinator_pb2 as pb
 
 EXAMPLES = "Example: disinherit coverage forget-0123456789ab --format json"
 
@@ -19,11 +22,6 @@ def coverage(
     form: FormatOption = Format.TABLE,
 ) -> int:
     """List every affected version; exit code 0 if all have forgotten or are exempt, else 1."""
-    from rich.table import Table
-
-    from disinherit.cli.statuses import as_time
-    from disinherit.v1 import coordinator_pb2 as pb
-
     request = pb.GetCoverageRequest(id=request_id)
     pages = connection.pages(lambda stub: stub.GetCoverage, request)
     covered = [one for page in pages for one in page.models]

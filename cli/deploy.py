@@ -7,6 +7,14 @@ from typing import Annotated
 import typer
 
 from disinherit.cli.output import Format, FormatOption, print_json, print_line, progress, warn_line
+from disinherit.client.factory import load_function
+from disinherit.deploy.backing_up import back_up
+from disinherit.deploy.enrolling import admit_node
+from disinherit.deploy.preparing import prepare as write
+from disinherit.deploy.preparing import prepared
+from disinherit.deploy.up import Wanted, folders_without_models, supervisor_of
+from disinherit.deploy.up import down as end
+from disinherit.deploy.up import up as start
 
 app = typer.Typer(
     help="Run a coordinator, a SuperLink, SuperNodes and agents on this machine.",
@@ -54,10 +62,6 @@ def up(
     What exits is started again, until `disinherit deploy down` or the machine stops.  Then start it
     again without options: nodes, agents and factories are as they were.
     """
-    from disinherit.client.factory import load_function
-    from disinherit.deploy.up import Wanted, folders_without_models, supervisor_of
-    from disinherit.deploy.up import up as start
-
     for name in filter(None, (factory, agent_factory)):
         load_function(name)
     wanted = Wanted(
@@ -107,8 +111,6 @@ def up(
 @app.command(epilog="Example: disinherit deploy down")
 def down(folder: FolderOption = _FOLDER) -> int:
     """End everything that `up` started; keys, databases and models stay."""
-    from disinherit.deploy.up import down as end
-
     print_line("everything has ended" if end(folder) else "nothing was running")
     return 0
 
@@ -116,8 +118,6 @@ def down(folder: FolderOption = _FOLDER) -> int:
 @app.command(epilog="Example: disinherit deploy status")
 def status(folder: FolderOption = _FOLDER) -> int:
     """Say how the programs are; exit code 1 if none is running."""
-    from disinherit.deploy.up import supervisor_of
-
     supervisor = supervisor_of(folder.absolute())
     if not supervisor.running():
         print_line("nothing is running")
@@ -147,8 +147,6 @@ def prepare(
 
     What is there stays. For systemd or containers, which then run the programs.
     """
-    from disinherit.deploy.preparing import prepare as write
-
     files = write(folder, port, host or (), database)
     print_line(f"{files.root} has all that the coordinator's machine needs")
     print_line(f"owners need {files.ca}")
@@ -166,9 +164,6 @@ def admit(
     The run of the ServerApp reads who is who when it begins. Have it begin anew afterwards:
     `disinherit deploy up` again, or `systemctl restart disinherit-run`.
     """
-    from disinherit.deploy.enrolling import admit_node
-    from disinherit.deploy.preparing import prepared
-
     files = prepared(folder)
     admit_node(files, owner, key)
     print_line(f"the node of {owner} is let in at {files.hosts[0]}:{files.ports.nodes}")
@@ -184,9 +179,6 @@ def backup(
 
     Databases, Fisher packets, keys, tokens and configuration; not the owners' models.
     """
-    from disinherit.deploy.backing_up import back_up
-    from disinherit.deploy.preparing import prepared
-
     for left in back_up(prepared(folder), target):
         warn_line(f"not in the copy: {left}")
     print_line(f"{target} has the deployment as it is now")

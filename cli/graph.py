@@ -2,15 +2,17 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from rich.table import Table
 
 from disinherit.cli.output import Format, FormatOption, print_json, print_rich
 from disinherit.common.errors import GraphError
-
-if TYPE_CHECKING:
-    from disinherit.common.graph import InheritanceGraph
+from disinherit.common.files import write_atomic
+from disinherit.common.graph import InheritanceGraph
+from disinherit.common.graph_formats import dump_graph, load_graph
+from disinherit.server.store import CoordinatorStore
 
 SHOW = "Example: disinherit graph show runs/demo --root r1"
 EXPORT = "Example: disinherit graph export runs/demo --format png --out umig.png --root r1"
@@ -33,8 +35,6 @@ Roots = Annotated[
 @app.command(epilog=SHOW)
 def show(source: Source, root: Roots = None, form: FormatOption = Format.TABLE) -> int:
     """List the models, parents first, and what a request at given roots would affect."""
-    from rich.table import Table
-
     graph = read_graph(source)
     roles = _roles(graph, root or [])
     if form is Format.JSON:
@@ -79,10 +79,6 @@ def export(
     root: Roots = None,
 ) -> int:
     """Write the graph in another format; dot and png show what a request would affect."""
-    # Imported here because torch takes seconds, which --help should not.
-    from disinherit.common.files import write_atomic
-    from disinherit.common.graph_formats import dump_graph
-
     data = dump_graph(read_graph(source), form, root or [])
     content = data.encode() if isinstance(data, str) else data
     if out is not None:
@@ -93,16 +89,12 @@ def export(
     return 0
 
 
-def read_graph(source: Path) -> "InheritanceGraph":
+def read_graph(source: Path) -> InheritanceGraph:
     """Return the graph of a run's folder, a coordinator database or an exported file.
 
     Raises:
         GraphError: if there is none.
     """
-    # Imported here because torch takes seconds, which --help should not.
-    from disinherit.common.graph_formats import load_graph
-    from disinherit.server.store import CoordinatorStore
-
     path = source / "coordinator.db" if source.is_dir() else source
     if not path.is_file():
         raise GraphError(
@@ -118,7 +110,7 @@ def read_graph(source: Path) -> "InheritanceGraph":
         store.close()
 
 
-def _roles(graph: "InheritanceGraph", roots: list[str]) -> dict[str, str]:
+def _roles(graph: InheritanceGraph, roots: list[str]) -> dict[str, str]:
     if not roots:
         return {}
     affected = set(graph.affected(roots))

@@ -11,34 +11,66 @@ from typing import Annotated
 import click
 import typer
 
-from disinherit.cli import (
-    agent,
-    audit,
-    audit_verify,
-    bench,
-    confirm,
-    coverage,
-    demo,
-    deploy,
-    graph,
-    invite,
-    model,
-    report,
-    request,
-    request_report,
-    revoke,
-    samples,
-    serve,
-    simulate,
-)
+from disinherit.cli.commands import group_of
 from disinherit.cli.output import print_line, warn_line
 from disinherit.common.errors import DisinheritError
 from disinherit.common.extras import how_to_install, missing_extra
 
 _INTERRUPTED = 130
 
+COMMANDS = {
+    "demo": (
+        "demo:demo",
+        "Train seven models that inherit from each other, forget a digit in all of them, show it.",
+    ),
+    "report": ("report:report", "Print a run's report, and write its HTML page anew."),
+    "simulate": (
+        "simulate:simulate",
+        "Train a scenario's models on simulated owners, forget in all of them, and measure.",
+    ),
+    "bench": ("bench:app", "Measure methods of unlearning, always beside exact retraining."),
+    "graph": ("graph:app", "Look at an inheritance graph, or export it."),
+    "serve": (
+        "serve:serve",
+        "Serve the coordinator until SIGTERM or Ctrl-C, and drive its campaigns.",
+    ),
+    "request": ("request:app", "Ask the coordinator to forget, and follow it."),
+    "model": ("model:app", "Register model versions, and list them."),
+    "samples": (
+        "samples:app",
+        "Name training samples for a request, at the owner that knows their ids.",
+    ),
+    "coverage": (
+        "coverage:coverage",
+        "List every affected version; exit code 0 if all have forgotten or are exempt, else 1.",
+    ),
+    "audit": ("audit:app", "Export the audit log, and verify an export."),
+    "deploy": (
+        "deploy:app",
+        "Run a coordinator, a SuperLink, SuperNodes and agents on this machine.",
+    ),
+    "invite": (
+        "invite:invite",
+        "Print a token for `disinherit agent --enrol`; on the coordinator's machine only.",
+    ),
+    "revoke": (
+        "revoke:revoke",
+        "Refuse an owner's certificates and tokens; on the coordinator's machine only.",
+    ),
+    "confirm": (
+        "confirm:app",
+        "Say that something is right which the coordinator cannot know.",
+    ),
+    "agent": (
+        "agent:agent",
+        "Connect to the coordinator and do what it asks with this device's models.",
+    ),
+}
+"""Command -> where it is, and its line in the help of all."""
+
 app = typer.Typer(
     name="disinherit",
+    cls=group_of(COMMANDS),
     help="Make a network of models that inherit from each other forget, in one parallel step.",
     epilog="Start with: disinherit demo",
     no_args_is_help=True,
@@ -47,24 +79,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command(name="demo", epilog=demo.EXAMPLES)(demo.demo)
-app.command(name="report", epilog=report.EXAMPLES)(report.report)
-app.command(name="simulate", epilog=simulate.EXAMPLES)(simulate.simulate)
-app.add_typer(bench.app, name="bench")
-app.add_typer(graph.app, name="graph")
-app.command(name="serve", epilog=serve.EXAMPLES)(serve.serve)
-request.app.command(name="report", epilog=request_report.EXAMPLES)(request_report.report)
-app.add_typer(request.app, name="request")
-app.add_typer(model.app, name="model")
-app.add_typer(samples.app, name="samples")
-app.command(name="coverage", epilog=coverage.EXAMPLES)(coverage.coverage)
-audit.app.command(name="verify", epilog=audit_verify.EXAMPLES)(audit_verify.verify)
-app.add_typer(audit.app, name="audit")
-app.add_typer(deploy.app, name="deploy")
-app.command(name="invite", epilog=invite.EXAMPLES)(invite.invite)
-app.command(name="revoke", epilog=revoke.EXAMPLES)(revoke.revoke)
-app.add_typer(confirm.app, name="confirm")
-app.command(name="agent", epilog=agent.EXAMPLES)(agent.agent)
 
 
 def _version(wanted: bool) -> None:

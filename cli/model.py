@@ -1,17 +1,19 @@
 """`disinherit model`: register versions with the coordinator, and list them."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from rich.table import Table
 
 from disinherit.cli.connection import Connection, connected
 from disinherit.cli.output import Format, FormatOption, print_json, print_rich
 from disinherit.cli.statuses import as_time
 from disinherit.common.errors import GraphError
-
-if TYPE_CHECKING:
-    from disinherit.v1 import graph_pb2
+from disinherit.common.graph_proto import inheritance_to_proto, record_to_proto
+from disinherit.common.records import Inheritance, ModelRecord, Provenance, as_kind
+from disinherit.v1 import coordinator_pb2 as pb
+from disinherit.v1 import graph_pb2
 
 app = typer.Typer(
     help="Register model versions, and list them.", no_args_is_help=True, suggest_commands=False
@@ -49,12 +51,9 @@ def register(
     form: FormatOption = Format.TABLE,
 ) -> int:
     """Register a version: of its weights only digests are sent. The same again changes nothing."""
-    # Imported here because torch takes seconds, which --help should not.
+    # Imported here because torch takes seconds, which the other commands should not.
     from disinherit.common.checkpoints import load_checkpoint, weights_digest
-    from disinherit.common.graph_proto import inheritance_to_proto, record_to_proto
-    from disinherit.common.records import Inheritance, ModelRecord, Provenance, as_kind
     from disinherit.common.scope import architecture_fingerprint
-    from disinherit.v1 import coordinator_pb2 as pb
 
     if samples and dataset is None:
         raise GraphError("Expected --dataset with --samples, but got none.")
@@ -89,8 +88,6 @@ def withdraw(
     form: FormatOption = Format.TABLE,
 ) -> int:
     """Take back a wrong registration, unless something descends from it or a request affects it."""
-    from disinherit.v1 import coordinator_pb2 as pb
-
     message = pb.WithdrawModelRequest(id=model_id)
     _show([connection.call(lambda stub: stub.WithdrawModel, message).record], form)
     return 0
@@ -104,8 +101,6 @@ def list_models(
     form: FormatOption = Format.TABLE,
 ) -> int:
     """List registered versions, the oldest first. An owner's token shows that owner's only."""
-    from disinherit.v1 import coordinator_pb2 as pb
-
     request = pb.ListModelsRequest(owner=owner)
     pages = connection.pages(lambda stub: stub.ListModels, request)
     _show([record for page in pages for record in page.models], form)
@@ -125,11 +120,7 @@ def _number(text: str, number: str) -> float:
 
 
 def _show(records: "list[graph_pb2.ModelRecord]", form: Format) -> None:
-    from rich.table import Table
-
-    from disinherit.v1 import graph_pb2
-
-    def status(record: "graph_pb2.ModelRecord") -> str:
+    def status(record: graph_pb2.ModelRecord) -> str:
         return graph_pb2.ModelStatus.Name(record.status).removeprefix("MODEL_STATUS_").lower()
 
     if form is Format.JSON:

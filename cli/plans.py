@@ -1,10 +1,11 @@
 """Plan of a request as an approver should see it: all that differs from the defaults."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from disinherit.v1 import coordinator_pb2, unlearning_pb2
+from disinherit.common.encodings import Encoding
+from disinherit.common.errors import FisherError
+from disinherit.v1 import coordinator_pb2, unlearning_pb2
 
 _DEFAULTS: Mapping[str, object] = {
     "scope": "head",
@@ -26,11 +27,8 @@ _DEFAULTS: Mapping[str, object] = {
 _SHOWN = 20
 
 
-def method_dict(method: "unlearning_pb2.Method") -> dict[str, Any]:
+def method_dict(method: unlearning_pb2.Method) -> dict[str, Any]:
     """Return a method's values by name; `None` for what each owner tunes."""
-    from disinherit.common.encodings import Encoding
-    from disinherit.common.errors import FisherError
-
     try:
         encoding = str(Encoding.from_proto(method.encoding))
     except FisherError:  # a later release's
@@ -64,7 +62,7 @@ def changed_method(method: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def roll_out_dict(roll_out: "unlearning_pb2.RollOut") -> dict[str, Any]:
+def roll_out_dict(roll_out: unlearning_pb2.RollOut) -> dict[str, Any]:
     """Return who goes first and what halts a request; `None` where there is no threshold."""
     return {
         "canaries": list(roll_out.canaries),
@@ -107,7 +105,7 @@ def roll_out_words(roll_out: Mapping[str, Any]) -> list[str]:
     return said
 
 
-def by_owner(coverage: Iterable["coordinator_pb2.ModelCoverage"]) -> dict[str, list[str]]:
+def by_owner(coverage: Iterable[coordinator_pb2.ModelCoverage]) -> dict[str, list[str]]:
     """Return owner -> its versions that a request affects, as `id` or `id (state)`."""
     owners: dict[str, list[str]] = {}
     for one in coverage:

@@ -1,16 +1,18 @@
 """`disinherit report`: show a finished run again."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from disinherit.cli.output import Format, FormatOption, print_json, print_rich
 from disinherit.common.errors import DataError
+from disinherit.common.files import write_atomic
 from disinherit.common.parsing import load_json
-
-if TYPE_CHECKING:
-    from disinherit.simulations.report_schema import RunReport
+from disinherit.simulations.report_check import check_report
+from disinherit.simulations.report_html import render_html
+from disinherit.simulations.report_schema import RunReport
+from disinherit.simulations.report_table import render_tables
 
 EXAMPLES = "Example: disinherit report runs/demo --format json"
 
@@ -23,11 +25,6 @@ def report(
     form: FormatOption = Format.TABLE,
 ) -> int:
     """Print a run's report, and write its HTML page anew."""
-    # Imported here because torch takes seconds, which --help should not.
-    from disinherit.common.files import write_atomic
-    from disinherit.simulations.report_html import render_html
-    from disinherit.simulations.report_table import render_tables
-
     found = read_report(folder)
     page = html or folder / "report.html"
     write_atomic(page, render_html(found).encode())
@@ -38,14 +35,12 @@ def report(
     return 0
 
 
-def read_report(folder: Path) -> "RunReport":
+def read_report(folder: Path) -> RunReport:
     """Return the report of a run.
 
     Raises:
         DataError: if there is none, or it is damaged.
     """
-    from disinherit.simulations.report_check import check_report
-
     path = folder / "report.json"
     try:
         return check_report(load_json(path.read_text()))

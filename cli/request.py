@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.table import Table
 
+from disinherit.cli.asking import make_request, make_roll_out, seconds
 from disinherit.cli.connection import Connection, connected
 from disinherit.cli.output import (
     Format,
@@ -15,17 +17,22 @@ from disinherit.cli.output import (
     print_line,
     print_rich,
 )
+from disinherit.cli.plans import by_owner, changed_method, roll_out_words, some
+from disinherit.cli.request_report import EXAMPLES, report
+from disinherit.cli.sample_files import read_samples
 from disinherit.cli.statuses import exit_code, in_words, status_dict
+from disinherit.common.encodings import Encoding
+from disinherit.common.errors import InputError
+from disinherit.common.received import received_request
+from disinherit.v1 import coordinator_pb2 as pb
+from disinherit.v1.unlearning_pb2 import Method
 
 if TYPE_CHECKING:
     from grpc import UnaryUnaryMultiCallable
 
-    from disinherit.v1 import coordinator_pb2
     from disinherit.v1.coordinator_pb2_grpc import CoordinatorStub
 
-    Steering = UnaryUnaryMultiCallable[
-        coordinator_pb2.ControlRequest, coordinator_pb2.RequestStatus
-    ]
+    Steering = UnaryUnaryMultiCallable[pb.ControlRequest, pb.RequestStatus]
 
 app = typer.Typer(
     help="Ask the coordinator to forget, and follow it.",
@@ -155,14 +162,6 @@ def submit(
     form: FormatOption = Format.TABLE,
 ) -> int:
     """Submit a request to forget classes, samples or a client in all models derived from them."""
-    from disinherit.cli.asking import make_request, make_roll_out, seconds
-    from disinherit.cli.sample_files import read_samples
-    from disinherit.common.encodings import Encoding
-    from disinherit.common.errors import InputError
-    from disinherit.common.received import received_request
-    from disinherit.v1 import coordinator_pb2 as pb
-    from disinherit.v1.unlearning_pb2 import Method
-
     method = Method(
         scope=scope,
         reference=reference,
@@ -223,8 +222,6 @@ def approve(
     form: FormatOption = Format.TABLE,
 ) -> int:
     """Let a submitted request begin. It takes another token than submitting it did."""
-    from disinherit.v1 import coordinator_pb2 as pb
-
     message = pb.ControlRequest(id=request_id, plan_sha256=plan)
     _show(connection.call(lambda stub: stub.ApproveRequest, message), form)
     return 0
@@ -253,9 +250,6 @@ def resume(
     form: FormatOption = Format.TABLE,
 ) -> int:
     """Go on with a request that is paused or halted, or that gave up some owners."""
-    from disinherit.cli.asking import seconds
-    from disinherit.v1 import coordinator_pb2 as pb
-
     wait = None if deadline is None else seconds(deadline)
     message = pb.ResumeRequestRequest(id=request_id, deadline_seconds=wait)
     _show(connection.call(lambda stub: stub.ResumeRequest, message), form)
@@ -292,8 +286,6 @@ def rollback(
     form: FormatOption = Format.TABLE,
 ) -> int:
     """End a request and put back the models that it changed. They remember again."""
-    from disinherit.v1 import coordinator_pb2 as pb
-
     message = pb.RollBackRequestRequest(id=request_id, reason=reason, model_ids=model or [])
     _show(connection.call(lambda stub: stub.RollBackRequest, message), form)
     return 0
@@ -306,9 +298,6 @@ def show(connection: Connection, request_id: RequestId, form: FormatOption = For
 
     The exit code is 1 if it has ended and is not complete or rolled back.
     """
-    from disinherit.cli.plans import by_owner
-    from disinherit.v1 import coordinator_pb2 as pb
-
     status = connection.call(lambda stub: stub.GetRequest, pb.GetRequestRequest(id=request_id))
     whole = pb.GetCoverageRequest(id=request_id)
     pages = connection.pages(lambda stub: stub.GetCoverage, whole)
@@ -320,10 +309,6 @@ def show(connection: Connection, request_id: RequestId, form: FormatOption = For
 @connected
 def list_requests(connection: Connection, form: FormatOption = Format.TABLE) -> int:
     """List all requests, the oldest first."""
-    from rich.table import Table
-
-    from disinherit.v1 import coordinator_pb2 as pb
-
     statuses = [
         status_dict(status)
         for page in connection.pages(lambda stub: stub.ListRequests, pb.ListRequestsRequest())
@@ -352,8 +337,6 @@ def watch(connection: Connection, request_id: RequestId, form: FormatOption = Fo
 
     As JSON, one object on a line for every change.
     """
-    from disinherit.v1 import coordinator_pb2 as pb
-
     last: dict[str, Any] = {}
     for status in connection.stream(
         lambda stub: stub.WatchRequest, pb.GetRequestRequest(id=request_id)
@@ -373,20 +356,15 @@ def _steer(
     request_id: str,
     form: Format,
 ) -> int:
-    from disinherit.v1 import coordinator_pb2 as pb
-
     _show(connection.call(method, pb.ControlRequest(id=request_id)), form)
     return 0
 
 
 def _show(
-    status: "coordinator_pb2.RequestStatus",
+    status: pb.RequestStatus,
     form: Format,
     owners: Mapping[str, Sequence[str]] | None = None,
 ) -> None:
-    from rich.table import Table
-
-    from disinherit.cli.plans import changed_method, roll_out_words, some
 
     shown = status_dict(status)
     if owners is not None:
@@ -422,3 +400,6 @@ def _show(
         if shown[name]:
             table.add_row(what, shown[name])
     print_rich(table)
+
+
+app.command(name="report", epilog=EXAMPLES)(report)

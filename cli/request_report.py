@@ -1,15 +1,15 @@
 """`disinherit request report`: what was done to every affected version, and what is left open."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
+from rich.table import Table
 
 from disinherit.cli.connection import Connection, connected
 from disinherit.cli.output import Format, FormatOption, print_json, print_rich
 from disinherit.cli.statuses import as_time, exit_code, in_words, status_dict
-
-if TYPE_CHECKING:
-    from disinherit.v1 import coordinator_pb2, unlearning_pb2
+from disinherit.v1 import coordinator_pb2 as pb
+from disinherit.v1 import unlearning_pb2
 
 EXAMPLES = "Example: disinherit request report forget-0123456789ab --format json"
 
@@ -24,10 +24,8 @@ def report(
 
     Parameters, digests, accuracies before and after, times and gaps are in it.
     """
-    from disinherit.v1 import coordinator_pb2 as pb
-
     ask = pb.GetReportRequest(id=request_id)
-    models: list[coordinator_pb2.ModelReport] = []
+    models: list[pb.ModelReport] = []
     for answer in connection.pages(lambda stub: stub.GetReport, ask):
         models += answer.models
     values = _summary(answer.summary) | {"models": [_model(model) for model in models]}
@@ -38,7 +36,7 @@ def report(
     return exit_code(values["request"]["state"])
 
 
-def _summary(summary: "coordinator_pb2.ReportSummary") -> dict[str, Any]:
+def _summary(summary: pb.ReportSummary) -> dict[str, Any]:
     return {
         "request": status_dict(summary.status),
         "request_sha256": summary.request_sha256,
@@ -64,7 +62,7 @@ def _summary(summary: "coordinator_pb2.ReportSummary") -> dict[str, Any]:
     }
 
 
-def _between(summary: "coordinator_pb2.ReportSummary", first: str, last: str) -> float | None:
+def _between(summary: pb.ReportSummary, first: str, last: str) -> float | None:
     """Return the seconds between two things that happened; `None` if one has not."""
     times = summary.times_us
     if first not in times or last not in times:
@@ -72,7 +70,7 @@ def _between(summary: "coordinator_pb2.ReportSummary", first: str, last: str) ->
     return (times[last] - times[first]) / 1e6
 
 
-def _model(model: "coordinator_pb2.ModelReport") -> dict[str, Any]:
+def _model(model: pb.ModelReport) -> dict[str, Any]:
     covered = model.coverage
     return {
         "model": covered.model_id,
@@ -89,13 +87,13 @@ def _model(model: "coordinator_pb2.ModelReport") -> dict[str, Any]:
     }
 
 
-def _strength(result: "unlearning_pb2.ModelResult") -> dict[str, float | None]:
+def _strength(result: unlearning_pb2.ModelResult) -> dict[str, float | None]:
     """Return how strongly a model was dampened; `None` where that played no part."""
     named = {"alpha": result.alpha, "lambda": result.lam, "gauge": result.gauge}
     return {name: value if result.alpha else None for name, value in named.items()}
 
 
-def _applied(result: "unlearning_pb2.ModelResult") -> dict[str, Any]:
+def _applied(result: unlearning_pb2.ModelResult) -> dict[str, Any]:
     return {
         **_strength(result),
         "tuned": result.tuned,
@@ -124,7 +122,7 @@ def _applied(result: "unlearning_pb2.ModelResult") -> dict[str, Any]:
     }
 
 
-def _recognition(found: "unlearning_pb2.Recognition") -> dict[str, Any]:
+def _recognition(found: unlearning_pb2.Recognition) -> dict[str, Any]:
     return {
         "measure": found.measure,
         "before": found.before,
@@ -137,8 +135,6 @@ def _recognition(found: "unlearning_pb2.Recognition") -> dict[str, Any]:
 
 
 def _print(values: dict[str, Any]) -> None:
-    from rich.table import Table
-
     head = Table(box=None, show_header=False)
     head.add_row("request", f"{values['request']['id']}, {values['request']['state']}")
     head.add_row("models", in_words(values["coverage"]))

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from disinherit.cli.output import print_line
+from disinherit.server.service.inviting import open_enrolment
 
 EXAMPLES = "Example: disinherit revoke anna --config serve.toml"
 
@@ -18,9 +19,6 @@ def revoke(
 
     A connected agent is cut off within seconds. Invite the owner again to let in a new key.
     """
-    # Imported here because it takes a while, which --help should not.
-    from disinherit.server.service.inviting import open_enrolment
-
     with open_enrolment(config) as (enrolment, _):
         enrolment.revoke(owner)
     print_line(f"agents of {owner} are refused until it is invited again")

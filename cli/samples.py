@@ -7,6 +7,12 @@ from typing import Annotated
 import typer
 
 from disinherit.cli.output import print_line, warn_line
+from disinherit.cli.sample_files import digests_text, read_ids
+from disinherit.client.agent.config import read_config
+from disinherit.client.sample_keys import sample_key
+from disinherit.common.errors import InputError
+from disinherit.common.records import check_id
+from disinherit.common.sample_digests import SALT_BYTES, check_salt, digest_samples
 
 _SHOWN = 20
 """Lines that are named; of the others their number is said."""
@@ -46,13 +52,6 @@ def digest(
     ] = False,
 ) -> int:
     """Print salted digests of sample ids, to be submitted with `request submit --samples`."""
-    # Imported here because torch takes seconds, which --help should not.
-    from disinherit.cli.sample_files import digests_text, read_ids
-    from disinherit.client.sample_keys import sample_key
-    from disinherit.common.errors import InputError
-    from disinherit.common.records import check_id
-    from disinherit.common.sample_digests import SALT_BYTES, check_salt, digest_samples
-
     listed = read_ids(ids)
     for name in model:
         check_id(name)
@@ -77,10 +76,9 @@ def _known(
     config: Path, store: Path, models: list[str], listed: dict[int, str], ignore_unknown: bool
 ) -> dict[int, str]:
     """Return the ids that are of training samples of every model, with their line numbers."""
+    # Imported here because torch takes seconds, and only a factory opens models.
     from disinherit.client.agent.agent import load_factory
-    from disinherit.client.agent.config import read_config
     from disinherit.client.samples import unknown_ids
-    from disinherit.common.errors import InputError
 
     with load_factory(read_config(config))() as owner:
         if owner.store.root.resolve() != store.resolve():

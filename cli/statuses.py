@@ -2,21 +2,17 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from disinherit.cli.plans import method_dict, roll_out_dict
-
-if TYPE_CHECKING:
-    from disinherit.v1 import coordinator_pb2
+from disinherit.v1 import coordinator_pb2 as pb
 
 
-def status_dict(status: "coordinator_pb2.RequestStatus") -> dict[str, Any]:
+def status_dict(status: pb.RequestStatus) -> dict[str, Any]:
     """Return how a request stands as JSON values; times as ISO 8601 in UTC, or `None`.
 
     Lists and watches have the number of samples and not their digests.
     """
-    from disinherit.v1 import coordinator_pb2 as pb
-
     counts = status.sample_counts or [len(root.samples) for root in status.request.roots]
     state = pb.CampaignState.Name(status.state).removeprefix("CAMPAIGN_STATE_").lower()
     return {

@@ -9,7 +9,8 @@ from pathlib import Path
 import direct_grid
 import pytest
 
-from disinherit.cli.main import run
+from disinherit.cli.commands import LazyCommand
+from disinherit.cli.main import COMMANDS, run
 
 SMALL = ("--dataset", "digits", "--network", "mlp", "--clients", "2", "--epochs", "1")
 PINNED = ("--limit", "10", "--alpha", "1", "--lambda", "1", "--gauge", "1")
@@ -75,6 +76,14 @@ def test_help_of_a_command_has_an_example(
 ) -> None:
     assert run([*command.split(), "--help"]) == 0
     assert example in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_has_the_same_summary_in_its_own_help(name: str) -> None:
+    place, summary = COMMANDS[name]
+    help = LazyCommand(name, place, summary).load().help
+    assert help is not None
+    assert " ".join(help.partition("\n\n")[0].split()) == summary
 
 
 def test_no_command_is_help(capsys: pytest.CaptureFixture[str]) -> None:
