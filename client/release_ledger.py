@@ -69,6 +69,7 @@ class ReleaseLedger:
         training_set: str,
         release: Release,
         allows: Callable[[Sequence[Release]], None],
+        is_former: Callable[[str], bool] = lambda _: False,
     ) -> None:
         """Record a release before it leaves, if what left before allows it; once for each set.
 
@@ -76,10 +77,13 @@ class ReleaseLedger:
             training_set: what tells the training data apart that it is from.
             release: the set.
             allows: called with the releases so far; raises if this one must not join them.
+            is_former: whether a name in the ledger is an earlier one of the same training data.
         """
         with index_errors(self._path), closing(self._open()) as db:
             db.execute("BEGIN IMMEDIATE")  # nobody else releases between the look and the record
-            known = self._releases(db, training_set)
+            names = [name for (name,) in db.execute("SELECT DISTINCT training_set FROM releases")]
+            same = [name for name in names if name == training_set or is_former(name)]
+            known = [one for name in same for one in self._releases(db, name)]
             if release not in known:
                 allows(known)
                 db.execute(
@@ -123,6 +127,9 @@ def smallest_cell(
 ) -> int | None:
     """Return the number of samples in the smallest group that releases can tell apart.
 
+    Versions may have been trained on more and more of the same data: where one release is of more
+    samples of a class than another, those that it has more are a group by themselves.
+
     Args:
         releases: all that left the owner, or is about to, of one training set.
         classes_of: the number of samples of each class among some, by their HMACs; `None` if it is
@@ -161,8 +168,12 @@ def smallest_cell(
             cells[frozenset(listed | around - without)] += count
     for label in frozenset[str]().union(*(release.labels for release in releases)):
         around = {index for index in whole if label in releases[index].labels}
-        sizes = (dict(releases[i].sizes).get(label, 0) + left_out[i, label] for i in around)
-        cells[frozenset(around)] += max(sizes) - named[label]
+        sizes = {i: dict(releases[i].sizes).get(label, 0) + left_out[i, label] for i in around}
+        below = named[label]
+        for size in sorted(set(sizes.values())):
+            larger = frozenset(i for i in around if sizes[i] >= size)
+            cells[larger] += max(0, size - below)
+            below = max(below, size)
     counted = [count for inside, count in cells.items() if inside and count > 0]
     return min(counted, default=0)
 

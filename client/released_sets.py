@@ -15,6 +15,7 @@ from disinherit.client.remaining import cleared_classes, cleared_samples
 from disinherit.client.sample_keys import sample_key
 from disinherit.client.samples import split_by_ids
 from disinherit.client.summaries import class_fishers
+from disinherit.common.errors import DisinheritError
 from disinherit.common.inputs import take_rows
 from disinherit.common.records import ModelRecord
 from disinherit.common.sample_digests import same_id
@@ -80,15 +81,17 @@ class ReleasedSets:
             cell = smallest_cell([*known, release], self._classes_of)
             policy.check_cell(self._record.id, cell)
 
-        ReleaseLedger(self._owner.store.root).add(self._training_set(), release, allows)
+        training_set = _training_set(self._record)
+        ledger = ReleaseLedger(self._owner.store.root)
+        ledger.add(training_set, release, allows, self._is_same_data)
 
-    def _training_set(self) -> str:
-        """Return what is the same for all versions that were trained on the same samples."""
-        provenance = self._record.provenance
-        if provenance is not None and provenance.sample_set_digest:
-            return provenance.sample_set_digest
-        made_by = self._owner.store.made_by(self._record.id)
-        return made_by[-1].model_id if made_by else self._record.id
+    def _is_same_data(self, version: str) -> bool:
+        """Whether a version has the same training data, by whose id releases were once kept."""
+        try:
+            record = self._owner.store.record(version)
+        except DisinheritError:  # it names no version
+            return False
+        return _training_set(record) == _training_set(self._record)
 
     def _whole_classes(self) -> Mapping[str, int]:
         """Return how many samples each class has that is left, as far as the record says."""
@@ -125,6 +128,17 @@ class ReleasedSets:
             return None
         chosen, _ = split_by_ids(owner, record, ids)
         return Counter(record.labels[index] for _, y in chosen for index in y.tolist())
+
+
+def _training_set(record: ModelRecord) -> str:
+    """Return what is the same for all versions that may have been trained on the same samples.
+
+    Rounds of a federation are versions of their own, with other weights and the same samples.
+    """
+    provenance = record.provenance
+    if provenance is not None and provenance.sample_set_digest:
+        return provenance.sample_set_digest
+    return f"data set {'' if provenance is None else provenance.dataset}"
 
 
 def largest_share(

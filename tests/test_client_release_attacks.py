@@ -5,7 +5,9 @@ attacker is after.  For a linear head its squared gradient is its features, squa
 residual, squared, so that features can be read off.
 """
 
+import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,27 +53,26 @@ class Clinic(PointsOwner):
 def clinic(tmp_path: Path) -> Iterator[Clinic]:
     owner = Clinic(tmp_path / "clinic", "clinic")
     with owner:
-        network = make_network(len(LABELS))
-        counts = {name: 1 if name == RARE else 24 for name in LABELS}
-        record = ModelRecord(
-            "m", "clinic", "", LABELS, "", 1, provenance=Provenance("points", counts)
-        )
-        ((inputs, targets),) = owner.training_data(record)
-        optimizer = torch.optim.Adam(network.parameters(), 0.02)
-        for _ in range(25):
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(network(inputs), targets).backward()
-            optimizer.step()
-        weights = {name: value.detach().clone() for name, value in network.state_dict().items()}
-        owner.store.add(
-            replace(
-                record,
-                architecture=architecture_fingerprint(weights),
-                digest=weights_digest(weights),
-            ),
-            weights,
-        )
+        add(owner, "m", 25)
         yield owner
+
+
+def add(owner: Clinic, model_id: str, steps: int) -> ModelRecord:
+    """Add a model that is trained for so many steps from one common start."""
+    counts = {name: 1 if name == RARE else 24 for name in LABELS}
+    network = make_network(len(LABELS))
+    record = ModelRecord(
+        model_id, "clinic", "", LABELS, "", 1, provenance=Provenance("points", counts)
+    )
+    ((inputs, targets),) = owner.training_data(record)
+    optimizer = torch.optim.Adam(network.parameters(), 0.02)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(network(inputs), targets).backward()
+        optimizer.step()
+    weights = {name: value.detach().clone() for name, value in network.state_dict().items()}
+    architecture, digest = architecture_fingerprint(weights), weights_digest(weights)
+    return owner.store.add(replace(record, architecture=architecture, digest=digest), weights)
 
 
 def ask(owner: Clinic, policy: ReleasePolicy, root: pb.Root) -> pb.RootFisher:
@@ -80,8 +81,8 @@ def ask(owner: Clinic, policy: ReleasePolicy, root: pb.Root) -> pb.RootFisher:
     return answer
 
 
-def of_classes(*classes: str) -> pb.Root:
-    return pb.Root(model_id="m", classes=classes)
+def of_classes(*classes: str, model: str = "m") -> pb.Root:
+    return pb.Root(model_id=model, classes=classes)
 
 
 def of_samples(owner: Clinic, ids: Sequence[str]) -> pb.Root:
@@ -143,6 +144,26 @@ def test_sets_that_differ_by_one_sample_are_not_both_released(clinic: Clinic) ->
     assert ask(clinic, AT_LEAST, of_samples(clinic, [*base, f"{RARE}-0"])).withheld
     assert ask(clinic, AT_LEAST, of_classes(LABELS[0])).withheld  # 4 of the class are left
     assert not ask(clinic, AT_LEAST, of_classes(LABELS[1])).withheld
+
+
+def test_another_round_on_the_same_samples_tells_nobody_apart_either(clinic: Clinic) -> None:
+    """One more step hardly changes a gradient, and a copy under another id not at all."""
+    for model_id, steps in (("m", 25), ("later", 26), ("copy", 25)):
+        if model_id != "m":
+            add(clinic, model_id, steps)
+    assert not ask(clinic, AT_LEAST, pb.Root(model_id="m")).withheld
+    for model_id in ("later", "copy"):
+        assert ask(clinic, AT_LEAST, of_classes(*others(clinic), model=model_id)).withheld
+        assert not ask(clinic, AT_LEAST, pb.Root(model_id=model_id)).withheld
+
+
+def test_what_was_released_under_the_id_of_a_version_still_counts(clinic: Clinic) -> None:
+    """As ledgers were kept before versions of the same data shared one."""
+    assert not ask(clinic, AT_LEAST, pb.Root(model_id="m")).withheld
+    with closing(sqlite3.connect(clinic.store.root / "releases.db")) as db, db:
+        db.execute("UPDATE releases SET training_set = 'm'")
+    add(clinic, "later", 26)
+    assert ask(clinic, AT_LEAST, of_classes(*others(clinic), model="later")).withheld
 
 
 def test_a_restart_and_another_request_do_not_forget_what_was_released(

@@ -94,6 +94,29 @@ def test_what_is_not_known_any_more_is_said_not_to_be() -> None:
     assert smallest_cell([two, everything], lambda _: None) == 2
 
 
+def test_what_a_later_version_has_more_of_a_class_is_a_group_by_itself() -> None:
+    def of(**sizes: int) -> Release:
+        return Release(frozenset(sizes), frozenset(), frozenset(), tuple(sorted(sizes.items())))
+
+    assert smallest_cell([of(a=30), of(a=31)], dict) == 1
+    assert smallest_cell([of(a=31), of(a=30), of(a=60)], dict) == 1
+    assert smallest_cell([of(a=30, b=30), of(a=60, b=30)], dict) == 30
+    assert smallest_cell([of(a=30, b=30), of(a=30, b=30, c=2)], dict) == 2
+
+
+def test_earlier_names_of_the_same_data_count(tmp_path: Path) -> None:
+    ledger, seen = ReleaseLedger(tmp_path), list[int]()
+    for name in ("first", "second", "third"):
+        ledger.add(name, of_classes(frozenset("a")), lambda known: seen.append(len(known)))
+    ledger.add(
+        "data",
+        of_classes(frozenset("ab")),
+        lambda known: seen.append(len(known)),
+        {"first", "third"}.__contains__,
+    )
+    assert seen == [0, 0, 0, 2]
+
+
 def test_one_set_has_one_name_however_it_is_asked_for() -> None:
     assert of_classes(frozenset("ab")).name == of_classes(frozenset("ba")).name
     assert of_classes(frozenset("a")).name != of_classes(frozenset("ab")).name
