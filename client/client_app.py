@@ -11,11 +11,12 @@ from contextlib import AbstractContextManager
 
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
-from google.protobuf.message import Message as Task
 
 from disinherit.client.factory import load_function
+from disinherit.client.failures import explain
 from disinherit.client.handlers import HANDLERS, Handler
 from disinherit.client.owner import Owner
+from disinherit.common.errors import CampaignError, DisinheritError
 from disinherit.common.flower_records import pack, unpack
 from disinherit.common.messages import ACTIONS
 
@@ -51,17 +52,24 @@ def build_client_app(open_owner: OpenOwner = open_configured) -> ClientApp:
     kinds = {"query": app.query, "train": app.train, "evaluate": app.evaluate}
     for action, handler in HANDLERS.items():
         kind, name = action.split(".")
-        kinds[kind](name)(_serving(open_owner, ACTIONS[action].task, handler))
+        kinds[kind](name)(_serving(open_owner, action, handler))
     return app
 
 
 def _serving(
-    open_owner: OpenOwner, kind: type[Task], handler: Handler
+    open_owner: OpenOwner, action: str, handler: Handler
 ) -> Callable[[Message, Context], Message]:
+    kind = ACTIONS[action].task
+
     def serve(message: Message, context: Context) -> Message:
-        task = unpack(message.content, kind)
-        with open_owner(context) as owner:
-            return Message(pack(handler(owner, task)), reply_to=message)
+        try:
+            task = unpack(message.content, kind)
+            with open_owner(context) as owner:
+                return Message(pack(handler(owner, task)), reply_to=message)
+        except Exception as error:  # also what the owner's own code raises, of which Flower tells
+            if isinstance(error, DisinheritError) and not error.said:
+                raise
+            raise CampaignError(explain(error, f"do {action}")) from error
 
     return serve
 

@@ -31,14 +31,15 @@ def explain(error: Exception, doing: str) -> str:
         >>> explain(FisherError("Expected values >= 0, but got -1."), "unlearn in model 'm'")
         'Expected values >= 0, but got -1.'
     """
-    if isinstance(error, DisinheritError):
+    if isinstance(error, DisinheritError) and not error.said:
         return one_line(error)
     reference = secrets.token_hex(4)
     _log.error("Failed to %s (reference %s)", doing, reference, exc_info=error)
-    return (
-        f"Expected to {doing}, but got {type(error).__name__}. The owner's log has the reason "
-        f"under reference {reference}."
-    )
+    if isinstance(error, DisinheritError):
+        own = " ".join(error.own.split())
+    else:
+        own = f"Expected to {doing}, but got {type(error).__name__}"
+    return f"{own}. The owner's log has the reason under reference {reference}."
 
 
 def one_line(error: Exception) -> str:

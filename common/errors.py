@@ -33,9 +33,23 @@ got ...".  The command line prints it as one line and never a stack trace.
 
 
 class DisinheritError(Exception):
-    """Base of all errors raised on purpose; `exit_code` is what the command line returns."""
+    """Base of all errors raised on purpose; `exit_code` is what the command line returns.
+
+    Args:
+        message: what was expected, and what came.
+        said: what other code than Disinherit's said of it, which must not leave its machine.
+
+    Attributes:
+        own: the message without that.
+        said: that; `""` if there is nothing of the kind.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str = "", *, said: str = "") -> None:
+        super().__init__(f"{message}: {said}" if said else message)
+        self.own = message
+        self.said = said
 
 
 class InputError(DisinheritError, ValueError):

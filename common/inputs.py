@@ -93,7 +93,8 @@ def refused_inputs(
     return FisherError(
         f"Expected inputs that {type(model).__name__} can take and differentiate, but batch {index}"
         f" with inputs {[list(tensor.shape) for tensor in inputs]} on {device} got "
-        f"{type(error).__name__}: {error}"
+        f"{type(error).__name__}",
+        said=str(error),
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import pytest
 from client_tasks import collect, make_method, make_task
@@ -14,9 +14,10 @@ from owner_fixture import LABELS, PointsOwner
 from disinherit.client.client_app import build_client_app
 from disinherit.client.evaluating import evaluate, preview
 from disinherit.client.releasing import forget_fishers
+from disinherit.client.store import ModelStore
 from disinherit.client.summaries import register
 from disinherit.client.unlearning import unlearn
-from disinherit.common.errors import InputError
+from disinherit.common.errors import CampaignError, InputError
 from disinherit.common.flower_records import pack, unpack
 from disinherit.v1 import unlearning_pb2 as pb
 
@@ -145,6 +146,26 @@ def test_an_error_of_the_whole_message_closes_the_owner(
     with pytest.raises(Exception, match="but got 'nobody', which is not there"):
         call(app, "query.register", pack(task), owner="anna")
     assert organisation.open == 0
+
+
+@pytest.mark.parametrize("where", ["opening", "weights"])
+def test_what_an_owners_code_says_is_not_in_the_error_that_flower_sends(
+    where: str, organisation: Organisation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = FileNotFoundError(2, "No such file", "/data/patients/jane-doe-1971.png")
+
+    def fails(*_: object) -> NoReturn:
+        raise said
+
+    if where == "opening":
+        app = build_client_app(fails)
+    else:
+        app = build_client_app(organisation.owner)
+        monkeypatch.setattr(ModelStore, "records", fails)
+    with pytest.raises(CampaignError, match="got FileNotFoundError.*under reference") as caught:
+        call(app, "query.register", pack(pb.RegisterTask(scope="head")), owner="anna")
+    assert "jane" not in str(caught.value)
+    assert caught.value.__cause__ is said  # for the node's own log
 
 
 def test_an_unknown_action_is_flowers_own_error(app: ClientApp) -> None:
