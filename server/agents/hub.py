@@ -31,7 +31,7 @@ class Reply:
     """
 
     task_id: str
-    data: bytes = b""
+    data: bytes | bytearray = b""
     error: str = ""
 
 
@@ -214,4 +214,5 @@ class Hub:
                 error = part.error
             del session.parts[part.task_id]
             del self._waiting[part.task_id]
-        waiting.done(Reply(part.task_id, b"" if error else bytes(data), error))
+        # Not copied: it may be of a gigabyte.
+        waiting.done(Reply(part.task_id, b"" if error else data, error))

@@ -60,8 +60,11 @@ class AgentTransport:
                         self._hub.drop(task_id)
                         yield _unreachable(waiting.pop(task_id), reason)
                 else:
-                    if reply.task_id in waiting:
-                        yield _answer(waiting.pop(reply.task_id), reply)
+                    if reply.task_id not in waiting:
+                        continue
+                    answer = _answer(waiting.pop(reply.task_id), reply)
+                    del reply  # whose bytes may be a gigabyte that the answer has as well
+                    yield answer
 
     def _drop_all(self, waiting: dict[str, Ask]) -> None:
         for task_id in waiting:
