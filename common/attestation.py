@@ -246,9 +246,8 @@ def _model(model: Mapping[str, Any], known: ModelStory) -> Compared:
     elif "selected" in answer.event.parameters:
         logged = answer.event.parameters
         yield answer, f"what was selected in {id}", model["selected"], logged["selected"]
-        digest = names_digest(model["out_of_scope"])
-        scope = logged.get("out_of_scope_sha256")
-        yield answer, f"what of {id} was out of scope", digest, scope
+        names, scope = model["out_of_scope"], logged.get("out_of_scope_sha256", [])
+        yield answer, f"what of {id} was out of scope", names and names_digest(names), scope
     told, gone = known.notified, known.destroyed
     time = None if told is None else told.event.time_us
     yield told or last, f"when the owner of {id} got word", model["notified_us"], time
@@ -288,6 +287,7 @@ def _derived(statement: Statement, last: AuditEntry) -> Compared:
         ("a statement", statement, _STATEMENT),
         ("an attestation", predicate, _PREDICATE),
         ("a request", predicate["request"], _REQUEST),
+        ("the log", predicate["log"], _LOG),
         *(("a version", model, _MODEL) for model in models),
     ):
         yield last, f"{what} besides", sorted(set(found) - known), []
@@ -298,6 +298,7 @@ _PREDICATE = {
     *("notice", "limits", "software", "request", "state", "times_us", "graph", "fishers"),
     *("models", "coverage", "gaps", "log"),
 }
+_LOG = {"entries", "head"}
 _REQUEST = {"id", "sha256", "roots", "forgets", "method"}
 _MODEL = {
     *("id", "owner", "state", "late", "digest_before", "successor", "digest_after", "parameters"),

@@ -216,6 +216,7 @@ CHANGES: dict[str, tuple[int, Callable[[Any], object]]] = {
     "Fisher": (6, about("fishers", [])),
     "selected": (6, about("selected", {"values": 40, "of": 40})),
     "out of scope": (6, about("out_of_scope", [])),
+    "unknown what was out of scope": (6, about("out_of_scope", None)),
     "owner": (8, about("owner", "ben")),
     "a word that nobody got": (3, about("notified_us", 6, 1)),
     "another time of the word": (7, about("notified_us", 5)),
@@ -237,6 +238,7 @@ CHANGES: dict[str, tuple[int, Callable[[Any], object]]] = {
     "a proof": (11, predicate(notice="This proves erasure.")),
     "no limits": (11, predicate(limits=[])),
     "something besides": (11, predicate(erased=True)),
+    "something besides of the log": (11, lambda s: s["predicate"]["log"].update(proof="erased")),
     "fewer entries": (11, lambda s: s["predicate"]["log"].update(entries=5)),
 }
 
