@@ -28,6 +28,16 @@ def keep_private() -> None:
     os.umask(0o077)
 
 
+@contextmanager
+def kept_private() -> Iterator[None]:
+    """Do the same for the time of the block, for programs that go on with other files."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
 def write_atomic(path: Path, data: bytes) -> None:
     """Write a file so that, whatever happens, `path` holds all of `data` or is as it was before.
 

@@ -1,6 +1,8 @@
 """A campaign over agents, from the invitation to the last verified model."""
 
 import json
+import os
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -82,3 +84,23 @@ def test_nobody_is_invited_without_a_fleet(
     path.write_text(CONFIG.partition("[agents]")[0])
     assert run(["invite", "anna", "--config", str(path)]) == 2
     assert "[agents]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command", [("invite", "anna"), ("confirm", "clock", "--yes"), ("confirm", "history", "--yes")]
+)
+def test_what_is_made_beside_a_service_is_its_users_alone(
+    command: Sequence[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever invites before the service first starts makes its database."""
+    path = tmp_path / "serve.toml"
+    path.write_text(CONFIG)
+    before = os.umask(0o022)
+    try:
+        assert run([*command, "--config", str(path)]) == 0
+        assert os.umask(0o022) == 0o022  # of a program that goes on
+    finally:
+        os.umask(before)
+    made = {file.name: file.stat().st_mode for file in {*tmp_path.rglob("*")} - {path}}
+    assert "coordinator.db" in made
+    assert [name for name, mode in made.items() if mode & 0o077] == []

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from disinherit.common.files import kept_private
 from disinherit.server.database import Database
 from disinherit.server.schema import prepare
 from disinherit.server.service.settings import ServeSettings, read_settings
@@ -27,9 +28,10 @@ def opened(config: Path) -> Iterator[tuple[Database, ServeSettings]]:
         StoreError: if the database cannot be used.
     """
     settings = read_settings(config, {}, {})
-    database = Database(settings.database)
-    try:
-        prepare(database)
-        yield database, settings
-    finally:
-        database.close()
+    with kept_private():
+        database = Database(settings.database)
+        try:
+            prepare(database)
+            yield database, settings
+        finally:
+            database.close()

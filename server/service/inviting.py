@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from disinherit.common.errors import InputError
+from disinherit.common.files import kept_private
 from disinherit.server.agents.authority import CertificateAuthority
 from disinherit.server.agents.enrolment import Enrolment
 from disinherit.server.database import Database
@@ -28,9 +29,10 @@ def open_enrolment(config: Path) -> Iterator[tuple[Enrolment, ServeSettings]]:
     settings = read_settings(config, {}, {})
     if settings.agents is None:
         raise InputError(f"Expected a table [agents] in {str(config)!r}, but got none.")
-    authority = CertificateAuthority.open(settings.agents.authority)
-    database = Database(settings.database)
-    try:
-        yield Enrolment(database, authority), settings
-    finally:
-        database.close()
+    with kept_private():
+        authority = CertificateAuthority.open(settings.agents.authority)
+        database = Database(settings.database)
+        try:
+            yield Enrolment(database, authority), settings
+        finally:
+            database.close()
