@@ -31,7 +31,7 @@ class Reply:
     """
 
     task_id: str
-    data: bytes | bytearray = b""
+    data: bytes = b""
     error: str = ""
 
 
@@ -214,5 +214,6 @@ class Hub:
                 error = part.error
             del session.parts[part.task_id]
             del self._waiting[part.task_id]
-        # Not copied: it may be of a gigabyte.
-        waiting.done(Reply(part.task_id, b"" if error else data, error))
+        answer = b"" if error else bytes(data)
+        del data  # it may be of a gigabyte
+        waiting.done(Reply(part.task_id, answer, error))
