@@ -98,10 +98,10 @@ def test_what_a_later_version_has_more_of_a_class_is_a_group_by_itself() -> None
     def of(**sizes: int) -> Release:
         return Release(frozenset(sizes), frozenset(), frozenset(), tuple(sorted(sizes.items())))
 
-    assert smallest_cell([of(a=30), of(a=31)], dict) == 1
-    assert smallest_cell([of(a=31), of(a=30), of(a=60)], dict) == 1
-    assert smallest_cell([of(a=30, b=30), of(a=60, b=30)], dict) == 30
-    assert smallest_cell([of(a=30, b=30), of(a=30, b=30, c=2)], dict) == 2
+    assert smallest_cell([of(a=30), of(a=31)], classes_of) == 1
+    assert smallest_cell([of(a=31), of(a=30), of(a=60)], classes_of) == 1
+    assert smallest_cell([of(a=30, b=30), of(a=60, b=30)], classes_of) == 30
+    assert smallest_cell([of(a=30, b=30), of(a=30, b=30, c=2)], classes_of) == 2
 
 
 def test_earlier_names_of_the_same_data_count(tmp_path: Path) -> None:
