@@ -255,6 +255,11 @@ def _unreached_notes(unreached: Unreached) -> Iterable[str]:
         by_reason.setdefault(reason, []).append(model)
     for reason, models in by_reason.items():
         yield f"{', '.join(models)}: not reached, {reason}."
+    unsure: dict[str, list[str]] = {}
+    for model, why in unreached.unsure.items():
+        unsure.setdefault(why, []).append(model)
+    for why, models in unsure.items():
+        yield f"{', '.join(models)}: {why}."
     if unreached.below:
         yield (
             f"{', '.join(unreached.below)}: none of the classes corresponds to one to forget, so "

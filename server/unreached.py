@@ -19,10 +19,13 @@ class Unreached:
         models: model -> why it is not reached, and what a person can do.
         below: models that are dampened only below their heads: none of their classes corresponds to
             one of the request, and the request's scope is more than the head.
+        unsure: model that is dampened -> the class that does not arrive there, and those of its own
+            that may be it: nothing tells where it has them from.
     """
 
     models: Mapping[str, str]
     below: tuple[str, ...]
+    unsure: Mapping[str, str]
 
 
 @dataclass(slots=True)
@@ -66,7 +69,9 @@ def find_unreached(
     found: dict[str, str] = {}
     below: list[str] = []
     known: dict[tuple[int, tuple[str, ...]], _Lost] = {}
+    unsure: dict[str, str] = {}
     nowhere: dict[str, frozenset[str]] = {}
+    untold: dict[str, frozenset[str]] = {}
     for model in models if asked else ():
         arrivals, labels = followed.arrivals[model], graph.model(model).labels
         key = (id(arrivals), labels)
@@ -75,16 +80,26 @@ def find_unreached(
         lost = known[key]
         if not lost.classes:
             continue
-        nowhere[model] = _from_nowhere(graph, model, lost.free, nowhere)
+        provenance = graph.model(model).provenance
+        new = _unknown_to_parents(graph, model, lost.free)
+        passed = _passed(graph, model, lost.free, nowhere)
+        if provenance is not None:
+            passed |= {name for name in new if not provenance.samples_per_class.get(name)}
+        nowhere[model] = passed
+        untold[model] = _passed(graph, model, lost.free, untold)
+        if provenance is None:
+            untold[model] |= new
         if lost.arrived and nowhere[model] and not (lost.alike or lost.unnamed):
             lost = replace(lost, unnamed=sorted(nowhere[model]), inherited=True)
         if lost.arrived and not (lost.alike or lost.unnamed):
+            if untold[model]:
+                unsure[model] = _untold(lost, untold[model])
             continue
         if lost.alike or lost.unnamed or request.method.scope == "head":
             found[model] = _reason(graph, followed, model, lost)
         else:
             below.append(model)
-    return Unreached(found, tuple(below))
+    return Unreached(found, tuple(below), unsure)
 
 
 def asked_classes(request: UnlearningRequest) -> dict[frozenset[str], int]:
@@ -127,39 +142,58 @@ def _lost(
     return found
 
 
-def _from_nowhere(
-    graph: InheritanceGraph, model: str, free: Iterable[str], before: Mapping[str, frozenset[str]]
-) -> frozenset[str]:
-    """Return the classes of a model that it was not trained on and that no parent has.
-
-    They can only be some that it inherited under other names.
+def _unknown_to_parents(graph: InheritanceGraph, model: str, free: Iterable[str]) -> frozenset[str]:
+    """Return the classes of a model that no parent has.
 
     Args:
         graph: the inheritance graph.
         model: the model.
         free: its classes that no class of a root arrives under.
-        before: what was returned of models before it.
     """
-    provenance = graph.model(model).provenance
-    counts = provenance.samples_per_class if provenance is not None else {}
     known: set[str] = set()
-    passed: set[str] = set()
     for edge in graph.parents(model):
-        names = {label: edge.labels.get(label, label) for label in graph.model(edge.parent).labels}
-        known.update(names.values())
-        passed.update(names[name] for name in before.get(edge.parent, ()))
-    return frozenset(
-        name
-        for name in free
-        if name in passed or (provenance is not None and name not in known and not counts.get(name))
+        known.update(edge.labels.get(label, label) for label in graph.model(edge.parent).labels)
+    return frozenset(free) - known
+
+
+def _passed(
+    graph: InheritanceGraph, model: str, free: Iterable[str], before: Mapping[str, frozenset[str]]
+) -> frozenset[str]:
+    """Return the classes of a model that it has from some of its parents' `before`.
+
+    Args:
+        graph: the inheritance graph.
+        model: the model.
+        free: its classes that no class of a root arrives under.
+        before: model -> some of its classes, for models before it.
+    """
+    edges = graph.parents(model)
+    names = {edge.labels.get(name, name) for edge in edges for name in before.get(edge.parent, ())}
+    return frozenset(name for name in free if name in names)
+
+
+def _untold(lost: _Lost, untold: Iterable[str]) -> str:
+    names = sorted(untold)
+    own = f"{', '.join(map(repr, names[:_FEW]))}{_more(names)}"
+    return (
+        f"{_missing(lost)}, and nothing tells whether {own} is that: a training provenance is not "
+        "recorded. Register it, or say with labels={...} on the edge which class it stands for"
     )
 
 
-def _reason(graph: InheritanceGraph, followed: Followed, model: str, lost: _Lost) -> str:
+def _missing(lost: _Lost) -> str:
+    """Return which classes of which root no class of a model corresponds to."""
     names = ", ".join(repr(name) for name, _ in lost.classes[:_FEW])
-    more = f" and {len(lost.classes) - _FEW} more" if len(lost.classes) > _FEW else ""
     begin = "no class" if lost.arrived else "none of its classes"
-    said = f"{begin} corresponds to {names}{more} of {lost.classes[0][1]}"
+    return f"{begin} corresponds to {names}{_more(lost.classes)} of {lost.classes[0][1]}"
+
+
+def _more(things: Sequence[object]) -> str:
+    return f" and {len(things) - _FEW} more" if len(things) > _FEW else ""
+
+
+def _reason(graph: InheritanceGraph, followed: Followed, model: str, lost: _Lost) -> str:
+    said = _missing(lost)
     name, root = next((one for one in lost.classes if one[0] in lost.alike), lost.classes[0])
     given, lost_at = _where(graph, followed, model, name, root)
     where = f"on the edge from {given}" if given else f"on the edge where {lost_at} lost it"

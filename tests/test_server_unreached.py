@@ -161,6 +161,29 @@ def test_a_class_beside_one_that_arrives_is_looked_for_under_names_that_tools_gi
     assert found.not_reached["child"].startswith("no class corresponds to 'b' of base; LABEL_1 ")
 
 
+def test_a_class_of_unknown_origin_beside_one_that_does_not_arrive_is_noted() -> None:
+    labels = ("a", "zebra", "c")
+    graph = InheritanceGraph(
+        [
+            version("base", 1, ("a", "b", "c")),
+            version("child", 2, labels),
+            trained(version("heir", 3, labels), "c"),
+            trained(version("other", 4, labels), "zebra"),
+        ],
+        [edge("base", "child"), edge("child", "heir"), edge("base", "other")],
+    )
+    found = planned(graph, {"base": ["a", "b"]})
+    assert found.dampened == ("base", "child", "heir", "other")
+    assert found.notes == (
+        "child, heir: no class corresponds to 'b' of base, and nothing tells whether 'zebra' is "
+        "that: a training provenance is not recorded. Register it, or say with labels={...} on the "
+        "edge which class it stands for.",
+    )
+    mapped = family(("a", "b", "c"), labels, {"b": "zebra"})
+    assert planned(mapped, {"base": ["a", "b"]}).notes == ()
+    assert planned(graph, {"base": ["a"]}).notes == ()
+
+
 def test_a_class_that_a_model_has_from_nowhere_may_be_the_one_that_does_not_arrive() -> None:
     labels = ("a", "zebra", "c")
     child, heir = trained(version("child", 2, labels), "c"), trained(version("heir", 3, labels))
