@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 CODE := protos/disinherit/v1 common client client/agent server server/agents server/migrations server/migrations/versions \
 	server/service deploy simulations simulations/bench simulations/chaos simulations/methods simulations/panel cli
-GENERATOR := $(BIN)/protoc-gen-mypy_grpc
+COMPLETE := $(VENV)/.complete
 PROTOC := $(BIN)/python -m grpc_tools.protoc -Iprotos \
 	$(foreach one,mypy mypy_grpc,--plugin=protoc-gen-$(one)=$(BIN)/protoc-gen-$(one))
 SERVICES := $(shell grep -l '^service ' protos/disinherit/v1/*.proto)
@@ -70,7 +70,7 @@ lint: $(INSTALLED) ## check style and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(INSTALLED) $(GENERATOR) ## check types
+types: $(INSTALLED) $(COMPLETE) ## check types
 	$(BIN)/mypy $(addprefix -p ,$(PACKAGES))
 	$(BIN)/mypy tests
 
@@ -78,11 +78,11 @@ format: $(INSTALLED) ## put the code in order
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-protos: $(INSTALLED) $(GENERATOR) ## generate code from the schema
+protos: $(INSTALLED) $(COMPLETE) ## generate code from the schema
 	$(PROTOC) --python_out=protos --mypy_out=quiet:protos protos/disinherit/v1/*.proto
 	$(PROTOC) --grpc_python_out=protos --mypy_grpc_out=quiet,only_sync:protos $(SERVICES)
 
-check-protos: $(INSTALLED) $(GENERATOR) ## check that the generated code is what the schema says
+check-protos: $(INSTALLED) $(COMPLETE) ## check that the generated code is what the schema says
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
 	$(PROTOC) --python_out=$$scratch --mypy_out=quiet:$$scratch protos/disinherit/v1/*.proto && \
 	$(PROTOC) --grpc_python_out=$$scratch --mypy_grpc_out=quiet,only_sync:$$scratch $(SERVICES) && \
@@ -96,10 +96,11 @@ check: lint types check-protos test ## everything but the demo
 clean: ## remove what was installed and built
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache
 
-# An environment that was made before stubs were generated lacks what generates and checks them.
-$(GENERATOR): | $(INSTALLED)
+# All that is needed, in environments whose links were made anew without it.
+$(COMPLETE): constraints.txt | $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-		mypy-protobuf types-grpcio
+		--editable '.[dev]' --config-settings editable_mode=strict
+	touch $@
 
 # The links that make the folders importable as `disinherit.*` are made anew whenever the set of files
 # changes: that is when the time of a folder does.

@@ -4,12 +4,12 @@ The policy is the owner's own.  Nothing that a request says can loosen it.
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from disinherit.common.encodings import Encoding
 from disinherit.common.errors import InputError, WithheldError
+from disinherit.common.settings import check
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,15 +163,4 @@ def read_policy(values: object, where: str) -> ReleasePolicy:
         >>> read_policy({"min_forget_samples": 20, "encoding": "log8"}, "agent.toml").encoding
         <Encoding.LOG8: 'log8'>
     """
-    known = [field.name for field in fields(ReleasePolicy)]
-    if not isinstance(values, Mapping) or not values.keys() <= set(known):
-        raise InputError(
-            f"Expected a table with the keys {', '.join(known)} in {where}, but got {values!r}."
-        )
-    given: dict[str, Any] = dict(values)
-    try:
-        if "encoding" in given:
-            given["encoding"] = Encoding.named(given["encoding"])
-        return ReleasePolicy(**given)
-    except InputError as error:
-        raise InputError(f"In {where}: {error}") from error
+    return check(ReleasePolicy, values, where)

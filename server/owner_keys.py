@@ -8,6 +8,7 @@
 """
 
 from pathlib import Path
+from typing import Annotated
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import (
@@ -16,10 +17,19 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
     load_ssh_public_key,
 )
+from msgspec import Meta
 
 from disinherit.common.errors import InputError
-from disinherit.common.parsing import load_toml
+from disinherit.common.limits import LOG_LINE
+from disinherit.common.printable import one_line
 from disinherit.common.records import check_owner
+from disinherit.common.settings import Table, located, read
+
+
+class _File(Table):
+    owners: Annotated[
+        dict[str, str], Meta(min_length=1, description="a table with a key for each owner")
+    ]
 
 
 def read_owner_keys(path: Path) -> dict[str, bytes]:
@@ -34,21 +44,12 @@ def read_owner_keys(path: Path) -> dict[str, bytes]:
     Raises:
         InputError: if it is no such file, a key cannot be read, or two owners have the same.
     """
-    try:
-        table = load_toml(path.read_text())
-    except OSError as error:
-        raise InputError(f"Expected the owners' keys in {str(path)!r}: {error.strerror}.") from None
-    except ValueError as error:
-        raise InputError(f"Expected TOML in {str(path)!r}, but: {error}.") from None
-    owners = table.get("owners")
-    if table.keys() != {"owners"} or not isinstance(owners, dict) or not owners:
-        raise InputError(
-            f"Expected one table in {str(path)!r}, [owners] with a key for each, but got "
-            f"{', '.join(table) or 'none'}."
-        )
+    owners = read(_File, path, "the owners' keys in").owners
     keys: dict[str, bytes] = {}
     for owner, value in owners.items():
-        key = _read_key(path, check_owner(owner), value)
+        with located(f"owners in {str(path)!r}"):
+            check_owner(owner)
+        key = _read_key(path, owner, value)
         taken = next((other for other, its in keys.items() if its == key), None)
         if taken is not None:
             raise InputError(
@@ -59,16 +60,19 @@ def read_owner_keys(path: Path) -> dict[str, bytes]:
     return keys
 
 
-def _read_key(path: Path, owner: str, value: object) -> bytes:
-    text = value if isinstance(value, str) else ""
+def _read_key(path: Path, owner: str, value: str) -> bytes:
+    text = value
     try:
         if not text.startswith(("ecdsa-", "ssh-")):
             text = (path.parent / text).read_text()
         return canonical_key(text.encode())
     except (OSError, ValueError, UnsupportedAlgorithm) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        # What has lines may be a private key, and is in no error.
+        got = "something else" if "\n" in value else one_line(repr(value), LOG_LINE.most)
         raise InputError(
             f"Expected the public key of owner {owner!r} in {str(path)!r}, as OpenSSH writes it or "
-            f"the name of a file with it, but got {value!r}: {error}."
+            f"the name of a file with it, but got {got}: {reason}."
         ) from None
 
 

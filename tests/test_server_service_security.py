@@ -121,7 +121,7 @@ def test_a_token_ends() -> None:
         ('[[token]]\nname = "a"\nrole = "owner:a/b"\nsha256 = "{}"', "a/b"),
         ('[[token]]\nname = "a"\nrole = "viewer:x"\nsha256 = "{}"', "viewer:x"),
         ('[[token]]\nname = "a"\nrole = "viewer"\nsha256 = "{}"\nexpires = 2027-01-01', "zone"),
-        ('[[token]]\nname = "a"\nrole = "viewer"\nsha256 = "{}"\nends = 1', "'ends'"),
+        ('[[token]]\nname = "a"\nrole = "viewer"\nsha256 = "{}"\nends = 1', r"\['a'\]\.ends"),
     ],
 )
 def test_a_token_file_that_is_none_is_refused(text: str, named: str, tmp_path: Path) -> None:

@@ -17,21 +17,21 @@ import enum
 import hashlib
 import hmac
 import logging
-import re
 import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+from msgspec import Meta
 
 from disinherit.common.errors import InputError, NotKnownError
-from disinherit.common.parsing import load_toml
 from disinherit.common.records import check_owner
+from disinherit.common.settings import Secret, Table, located, read
 
 _LOG = logging.getLogger(__name__)
-_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class Role(enum.StrEnum):
@@ -181,22 +181,29 @@ def _version(path: Path) -> tuple[int, ...]:
     return found.st_mtime_ns, found.st_size, found.st_ino, found.st_ctime_ns
 
 
+class _Token(Table):
+    name: str
+    role: str
+    sha256: Annotated[
+        Secret,
+        Meta(
+            pattern=r"^[0-9a-f]{64}\Z",
+            description="a SHA-256 as 64 lower-case hexadecimal digits",
+        ),
+    ]
+    expires: Annotated[datetime, Meta(tz=True)] | None = None
+
+
+class _File(Table):
+    token: tuple[_Token, ...] = ()
+
+
 def _read(path: Path) -> list[Token]:
-    try:
-        listed = load_toml(path.read_text())
-        if unknown := set(listed) - {"token"}:
-            raise InputError(f"Expected [[token]] tables only, but got {min(unknown)!r}.")
-        tokens = [_token(entry) for entry in listed.get("token", [])]
+    listed = read(_File, path, "a token file").token
+    with located(str(path)):
+        tokens = [_token(entry) for entry in listed]
         _check_distinct(tokens)
-        return tokens
-    except OSError as error:
-        raise InputError(f"Expected a token file {str(path)!r}, but: {error.strerror}.") from None
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"Expected [[token]] tables with name, role and sha256 in {str(path)!r}, but: {error}."
-        ) from None
+    return tokens
 
 
 def _check_distinct(tokens: Iterable[Token]) -> None:
@@ -219,27 +226,14 @@ def _check_distinct(tokens: Iterable[Token]) -> None:
         seen.add(name)
 
 
-def _token(entry: dict[str, Any]) -> Token:
-    unknown = set(entry) - {"name", "role", "sha256", "expires"}
-    if unknown:
-        raise InputError(f"Expected name, role, sha256, expires, but got {min(unknown)!r}.")
-    name, digest, expires = entry["name"], entry["sha256"], entry.get("expires")
-    if not isinstance(name, str) or not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
-        raise InputError(
-            f"Expected a SHA-256 as 64 lower-case hexadecimal digits for token {name!r}, but got "
-            f"{digest!r}."
-        )
-    if expires is not None and (not isinstance(expires, datetime) or expires.tzinfo is None):
-        raise InputError(
-            f"Expected the end of token {name!r} as a time with its zone, such as "
-            f"2027-01-01T00:00:00Z, but got {expires}."
-        )
-    principal = _principal(name, entry["role"])
-    return Token(digest, principal, None if expires is None else expires.timestamp())
+def _token(entry: _Token) -> Token:
+    principal = _principal(entry.name, entry.role)
+    expires = None if entry.expires is None else entry.expires.timestamp()
+    return Token(entry.sha256, principal, expires)
 
 
-def _principal(name: str, role: object) -> Principal:
-    kind, _, owner = str(role).partition(":")
+def _principal(name: str, role: str) -> Principal:
+    kind, _, owner = role.partition(":")
     if kind == Role.OWNER and owner:
         return Principal(name, Role.OWNER, check_owner(owner))
     if kind in (Role.VIEWER, Role.OPERATOR, Role.APPROVER) and not owner:

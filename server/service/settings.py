@@ -28,33 +28,45 @@ Paths in a file are relative to its folder.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
+from msgspec import Meta
+from msgspec.structs import asdict
+
 from disinherit.common.errors import InputError
-from disinherit.common.parsing import load_toml
+from disinherit.common.settings import Filled, Secret, Table, located, read
 from disinherit.server.agents.fleet import FleetSettings
 from disinherit.server.service.listening import TlsFiles, check_address
 
-_KEYS: Mapping[str, type] = {
-    "database": str,
-    "packets": str,
-    "listen": str,
-    "tokens": str,
-    "approval": bool,
-    "tls": dict,
-    "signing": dict,
-    "agents": dict,
-}
-_TLS_KEYS = dict.fromkeys(("certificate", "key", "client_ca"), str)
-_SIGNING_KEYS: Mapping[str, type] = {"key": str}
-_AGENTS_KEYS: Mapping[str, type] = {
-    "authority": str,
-    "hosts": list,
-    "listen": str,
-    "enrol_listen": str,
-    "agents": int,
-}
+
+class _Tls(Table):
+    certificate: Filled | None = None  # an option may say it
+    key: Filled | None = None
+    client_ca: Filled | None = None
+
+
+class _Signing(Table):
+    key: Filled
+
+
+class _Agents(Table):
+    authority: Filled
+    hosts: Annotated[list[Filled], Meta(min_length=1)]
+    listen: str
+    enrol_listen: str
+    agents: Annotated[int, Meta(ge=1)] | None = None
+
+
+class _File(Table):
+    database: Secret | None = None  # a URL may hold a password
+    packets: Secret | None = None
+    listen: str | None = None
+    tokens: Filled | None = None
+    approval: bool | None = None
+    tls: _Tls | None = None
+    signing: _Signing | None = None
+    agents: _Agents | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,57 +153,36 @@ def shows_password(database: str, arguments: Sequence[str]) -> bool:
 
 
 def _read(config: Path) -> dict[str, Any]:
-    try:
-        values = load_toml(config.read_text())
-    except OSError as error:
-        raise InputError(f"Expected a file {str(config)!r}, but: {error.strerror}.") from None
-    except ValueError as error:
-        raise InputError(f"Expected TOML in {str(config)!r}, but: {error}.") from None
-    _check(config, "", values, _KEYS)
-    tls = values.get("tls", {})
-    _check(config, "tls.", tls, _TLS_KEYS)
+    """Return the values in a file by the names of `ServeSettings`; those of `tls` as a table."""
+    found = read(_File, config, "a file")
     folder = config.parent
-    if "tokens" in values:
-        values["tokens"] = folder / values["tokens"]
-    for key in ("database", "packets"):
-        if key in values:
-            place = as_place(values[key])
-            values[key] = folder / place if isinstance(place, Path) else place
-    signing = values.pop("signing", {})
-    _check(config, "signing.", signing, _SIGNING_KEYS)
-    if "key" in signing:
-        values["signing_key"] = folder / signing["key"]
-    if tls:
-        values["tls"] = {key: folder / path for key, path in tls.items()}
-    if "agents" in values:
-        values["agents"] = _read_agents(config, values["agents"])
-    return values
+    values: dict[str, Any] = {"listen": found.listen, "approval": found.approval}
+    for key, place in (("database", found.database), ("packets", found.packets)):
+        if place is not None:
+            at = as_place(place)
+            values[key] = folder / at if isinstance(at, Path) else at
+    values["tokens"] = None if found.tokens is None else folder / found.tokens
+    values["signing_key"] = None if found.signing is None else folder / found.signing.key
+    if found.agents is not None:
+        values["agents"] = _fleet(found.agents, config)
+    if found.listen is not None:
+        with located(f"listen in {str(config)!r}"):
+            check_address(found.listen)
+    tls = {
+        key: folder / path for key, path in asdict(found.tls or _Tls()).items() if path is not None
+    }
+    return {key: value for key, value in values.items() if value is not None} | {"tls": tls}
 
 
-def _read_agents(config: Path, values: dict[str, Any]) -> FleetSettings:
-    _check(config, "agents.", values, _AGENTS_KEYS)
-    missing = {"authority", "hosts", "listen", "enrol_listen"} - set(values)
-    if missing:
-        raise InputError(f"Expected agents.{min(missing)} in {str(config)!r}, but got none.")
-    for key in ("listen", "enrol_listen"):
-        check_address(values[key])
-    hosts = values["hosts"]
-    if not hosts or not all(isinstance(host, str) for host in hosts):
-        raise InputError(
-            f"Expected agents.hosts in {str(config)!r} to be names and addresses of this machine, "
-            f"but got {hosts}."
-        )
-    return FleetSettings(**{**values, "authority": config.parent / values["authority"]})
-
-
-def _check(config: Path, prefix: str, values: Mapping[str, Any], known: Mapping[str, type]) -> None:
-    for key, value in values.items():
-        if key not in known:
-            raise InputError(
-                f"Expected one of {', '.join(known)} in {str(config)!r}, but got {prefix}{key}."
-            )
-        if type(value) is not known[key]:
-            raise InputError(
-                f"Expected {prefix}{key} in {str(config)!r} to be a {known[key].__name__}, but got "
-                f"{value!r}."
-            )
+def _fleet(found: _Agents, config: Path) -> FleetSettings:
+    for key, address in (("listen", found.listen), ("enrol_listen", found.enrol_listen)):
+        with located(f"agents.{key} in {str(config)!r}"):
+            check_address(address)
+    most = {} if found.agents is None else {"agents": found.agents}
+    return FleetSettings(
+        authority=config.parent / found.authority,
+        hosts=found.hosts,
+        listen=found.listen,
+        enrol_listen=found.enrol_listen,
+        **most,
+    )

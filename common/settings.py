@@ -1,0 +1,281 @@
+r"""A reader of settings: TOML checked against declared tables, and one line for whatever is wrong.
+
+::
+
+    class Limits(Table):
+        rate: Annotated[int, Meta(ge=0)] = 0
+        server: Annotated[str, Meta(pattern=r"^\S+:\d+\Z", description="host:port")]
+
+    read(Limits, path, "a file of limits")
+
+Nothing is converted: `1` is not `true`, and `true` is no number.  A key that is not declared is
+refused.  What `description` says is what an error expects.  A value that is a `Secret` is in no
+error.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from msgspec import Meta, inspect
+
+from disinherit.common.errors import InputError
+from disinherit.common.limits import LOG_LINE
+from disinherit.common.parsing import load_toml
+from disinherit.common.printable import one_line
+
+T = TypeVar("T")
+
+Filled = Annotated[str, Meta(min_length=1)]
+Secret = Annotated[str, Meta(extra={"secret": True})]
+
+_OWN = (datetime,)
+"""Of these types, TOML has values; text is not converted to them."""
+
+_STEP = re.compile(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]")
+_MISSING = re.compile(r"Object missing required field `(.*?)`")
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*?)`?$", re.DOTALL)
+_SIMPLE: Mapping[type, str] = {
+    inspect.StrType: "text",
+    inspect.BoolType: "true or false",
+    inspect.ListType: "a list",
+    inspect.VarTupleType: "a list",
+    inspect.DictType: "a table",
+    inspect.StructType: "a table",
+    inspect.DataclassType: "a table",
+    inspect.TypedDictType: "a table",
+    inspect.DateTimeType: "a time with its zone (2027-01-01T00:00:00Z)",
+}
+_BOUNDS = (("ge", "of at least"), ("gt", "above"), ("le", "of at most"), ("lt", "below"))
+
+
+class Table(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """A table of which every key is declared."""
+
+
+def read(kind: type[T], path: Path, what: str) -> T:
+    """Return the settings in a file.
+
+    Args:
+        kind: what the file has to be.
+        path: of the file.
+        what: it is, for the error if it cannot be read, such as "a token file".
+
+    Raises:
+        InputError: if it cannot be read, is no TOML, or a key or value is wrong.
+    """
+    try:
+        text = path.read_text("utf-8")
+    except OSError as error:
+        raise InputError(f"Expected {what} {str(path)!r}, but: {error.strerror}.") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"Expected UTF-8 in {str(path)!r}, but: {error.reason}.") from None
+    return parse(kind, text, repr(str(path)))
+
+
+def parse(kind: type[T], text: str, where: str) -> T:
+    """Return the settings in a TOML text.
+
+    Args:
+        kind: what they have to be.
+        text: the text.
+        where: it is from, for the error.
+
+    Raises:
+        InputError: if it is no TOML, or a key or value is wrong.
+    """
+    try:
+        values = load_toml(text)
+    except ValueError as error:
+        raise InputError(f"Expected TOML in {where}, but: {error}.") from None
+    return check(kind, values, where)
+
+
+def check(kind: type[T], values: object, where: str) -> T:
+    """Return values as what they have to be.
+
+    Args:
+        kind: a `Table`, a dataclass, or another type that msgspec knows.
+        values: as TOML and JSON have them.
+        where: they are from, for the error.
+
+    Raises:
+        InputError: if a key is missing or unknown, or a value is wrong.
+
+    Example:
+        >>> class Limits(Table):
+        ...     rate: Annotated[int, Meta(ge=0)] = 0
+        >>> check(Limits, {"rate": 3}, "limits.toml").rate
+        3
+        >>> check(Limits, {"rate": True}, "limits.toml")
+        Traceback (most recent call last):
+            ...
+        disinherit.common.errors.InputError: Expected a whole number of at least 0 as rate in \
+limits.toml, but got True.
+    """
+    if is_dataclass(kind) and isinstance(values, Mapping):  # msgspec lets unknown keys pass
+        known = [field.name for field in fields(kind)]
+        if unknown := sorted(values.keys() - known):
+            raise InputError(_unknown(known, unknown[0], where))
+    try:
+        return msgspec.convert(values, kind, builtin_types=_OWN)
+    except msgspec.ValidationError as error:
+        raise InputError(_explain(error, kind, values, where)) from None
+
+
+@contextmanager
+def located(where: str) -> Iterator[None]:
+    """Have an `InputError` name the place that a value is from.
+
+    Args:
+        where: the place.
+
+    Raises:
+        InputError: as the block does, with the place in front.
+    """
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+
+
+def _explain(error: msgspec.ValidationError, kind: Any, values: object, where: str) -> str:
+    """Return what was expected, where, and what was there instead."""
+    problem, _, path = str(error).partition(" - at `$")
+    declared: inspect.Type = inspect.type_info(kind)
+    value, place = values, ""
+    for field, index in _STEP.findall(path.removesuffix("`")):
+        key = field or (_key(error, kind, values, value) if index == "..." else int(index))
+        if isinstance(value, dict) and key not in value:
+            break  # the unknown key itself reads like a path
+        declared, place = _inside(declared, key), place + _shown(key, value, place)
+        value = value[key]  # type: ignore[index]  # there, as msgspec found an error below it
+    prefix = f"{place}." if place else ""
+    if isinstance(error.__cause__, InputError):  # of a class that checks itself
+        return f"{f'{place} in ' if place else ''}{where}: {error.__cause__}"
+    if missing := _MISSING.match(problem):
+        return f"Expected the key {prefix}{missing[1]} in {where}, but got none."
+    if unknown := _UNKNOWN.match(problem):
+        known = [field.encode_name for field in _fields(declared)]
+        return _unknown(known, f"{prefix}{unknown[1]}", where)
+    as_place = f" as {place}" if place else ""
+    return f"Expected {_expected(declared)}{as_place} in {where}, but got {_got(declared, value)}."
+
+
+def _unknown(known: Sequence[str], got: str, where: str) -> str:
+    named = one_line(got, LOG_LINE.most)
+    return f"Expected one of {', '.join(known)} in {where}, but got {named}."
+
+
+def _key(error: msgspec.ValidationError, kind: Any, values: object, table: Any) -> str:
+    """Return which key of a table an error is about, as msgspec does not say it."""
+    for key in table:
+        try:
+            msgspec.convert(_swapped(values, table, {key: table[key]}), kind, builtin_types=_OWN)
+        except msgspec.ValidationError as found:
+            if str(found) == str(error):
+                return str(key)
+    raise error
+
+
+def _swapped(values: Any, old: object, new: object) -> Any:
+    """Return values with one of their tables replaced."""
+    if values is old:
+        return new
+    if isinstance(values, dict):
+        return {key: _swapped(value, old, new) for key, value in values.items()}
+    return [_swapped(value, old, new) for value in values] if isinstance(values, list) else values
+
+
+def _shown(key: str | int, value: Any, place: str) -> str:
+    """Return a step on the way to a value: entries of a list are named where they have a name."""
+    if isinstance(key, str):
+        return f".{key}" if place else key
+    entry = value[key]
+    names = [entry.get(name) for name in ("name", "label")] if isinstance(entry, dict) else []
+    return next((f"[{name!r}]" for name in names if isinstance(name, str)), f"[{key}]")
+
+
+def _options(declared: inspect.Type) -> list[inspect.Type]:
+    """Return the types that a value may have."""
+    if isinstance(declared, inspect.Metadata):
+        return _options(declared.type)
+    if isinstance(declared, inspect.UnionType):
+        return [option for one in declared.types for option in _options(one)]
+    return [] if isinstance(declared, inspect.NoneType) else [declared]
+
+
+def _metadata(declared: inspect.Type) -> Iterator[inspect.Metadata]:
+    if isinstance(declared, inspect.Metadata):
+        yield declared
+        yield from _metadata(declared.type)
+    elif isinstance(declared, inspect.UnionType):
+        for one in declared.types:
+            yield from _metadata(one)
+
+
+def _fields(declared: inspect.Type) -> tuple[inspect.Field, ...]:
+    """Return the fields of the table that a value may be."""
+    tables = (inspect.StructType, inspect.DataclassType, inspect.TypedDictType)
+    return next((one.fields for one in _options(declared) if isinstance(one, tables)), ())
+
+
+def _inside(declared: inspect.Type, key: str | int) -> inspect.Type:
+    """Return what one value inside another has to be."""
+    for field in _fields(declared):
+        if field.encode_name == key:
+            return field.type
+    for one in _options(declared):
+        if isinstance(one, inspect.DictType) and isinstance(key, str):
+            return one.value_type
+        if isinstance(one, (inspect.ListType, inspect.VarTupleType)) and isinstance(key, int):
+            return one.item_type
+    return inspect.AnyType()
+
+
+def _expected(declared: inspect.Type) -> str:
+    for one in _metadata(declared):
+        if described := (one.extra_json_schema or {}).get("description"):
+            return str(described)
+    return " or ".join(dict.fromkeys(map(_words, _options(declared))))
+
+
+def _words(declared: inspect.Type) -> str:
+    if isinstance(declared, (inspect.IntType, inspect.FloatType)):
+        whole = isinstance(declared, inspect.IntType)
+        bounds = [
+            f"{words} {getattr(declared, name):g}"
+            for name, words in _BOUNDS
+            if getattr(declared, name) is not None
+        ]
+        return " ".join(["a whole number" if whole else "a number", " and ".join(bounds)]).strip()
+    if isinstance(declared, inspect.EnumType):
+        return " or ".join(repr(one.value) for one in declared.cls)
+    if isinstance(declared, inspect.LiteralType):
+        return " or ".join(map(repr, declared.values))
+    filled = " that is not empty" if getattr(declared, "min_length", None) else ""
+    return _SIMPLE.get(type(declared), "a value") + filled
+
+
+def _got(declared: inspect.Type, value: object) -> str:
+    """Return a value as an error shows it: a table or a list may hold a secret."""
+    if isinstance(value, (dict, list)):
+        return "a table" if isinstance(value, dict) else f"a list of {len(value)}"
+    return "something else" if _is_secret(declared) else one_line(repr(value), LOG_LINE.most)
+
+
+def _is_secret(declared: inspect.Type) -> bool:
+    if any((one.extra or {}).get("secret") for one in _metadata(declared)):
+        return True
+    inner = [field.type for field in _fields(declared)]
+    for one in _options(declared):
+        if isinstance(one, inspect.DictType):
+            inner.append(one.value_type)
+        if isinstance(one, (inspect.ListType, inspect.VarTupleType)):
+            inner.append(one.item_type)
+    return any(map(_is_secret, inner))
