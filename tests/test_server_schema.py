@@ -1,6 +1,9 @@
 """Revisions of the coordinator's tables: empty, older, newer and half upgraded databases."""
 
+import sqlite3
 import threading
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,8 +15,12 @@ from sqlalchemy import Connection, event, inspect, text
 from sqlalchemy.engine import Engine
 
 import disinherit.server
+from disinherit.common.audit_lines import verify_lines
 from disinherit.common.errors import StoreError
 from disinherit.common.records import ModelRecord, Provenance
+from disinherit.common.sample_digests import SampleDigests, samples_of
+from disinherit.server.agents.authority import CertificateAuthority
+from disinherit.server.agents.enrolment import Enrolment
 from disinherit.server.campaign_states import CampaignState
 from disinherit.server.database import Database
 from disinherit.server.schema import REVISIONS
@@ -23,6 +30,7 @@ from disinherit.v1 import unlearning_pb2 as pb
 
 LEARNED = Provenance("animals", {"cat": 3, "dog": 0})
 RECORD = ModelRecord("r", "anna", "aa", ("cat", "dog"), "0a", 1, LEARNED)
+STORED = Path(__file__).parent / "data" / "database_revision_0007.sql"
 ENROLMENT = ("enrolment_token", "agent_key", "agent_revocation")
 OF_REVISIONS = (
     "alembic_version",
@@ -151,6 +159,47 @@ def test_a_database_in_which_enrolment_made_its_tables_itself_keeps_what_they_ho
         assert db.execute(text("SELECT * FROM agent_revocation")).all() == [("zoe", 5)]
         assert db.execute(text("SELECT * FROM enrolment_token")).all() == [("ab", "zoe", 0, "cd")]
         assert compare_metadata(MigrationContext.configure(db), METADATA) == []
+    database.close()
+
+
+def test_a_stored_database_of_the_seventh_revision_is_upgraded_with_all_that_it_holds(
+    path: Path,
+) -> None:
+    """Written by the code of that time: enrolment had made its tables beside the revisions."""
+    with closing(sqlite3.connect(path)) as old:
+        old.executescript(STORED.read_text())
+    store = CoordinatorStore(path)
+    learned = Provenance("animals", {"cat": 3, "dog": 4})
+    base = ModelRecord("base", "anna", "aa", ("cat", "dog"), "0a" * 32, 1, learned)
+    child = replace(
+        base,
+        id="child",
+        owner="ben",
+        digest="0b" * 32,
+        created_us=2,
+        provenance=Provenance("animals", {"dog": 5}),
+    )
+    assert store.graph().models() == (base, child)
+    assert [(edge.parent, edge.child) for edge in store.graph().edges()] == [("base", "child")]
+    assert store.with_weights(child.digest) == [child]
+    assert [(one.request_id, one.state) for one in store.campaigns()] == [
+        ("done", CampaignState.RUNNING),
+        ("samples", CampaignState.AWAITING_APPROVAL),
+    ]
+    assert store.tasks("done")["base"] == Task("base", "anna", TaskState.FAILED, "disk full")
+    (root,) = store.request("samples").roots
+    assert samples_of(root) == SampleDigests("cd" * 16, ("ab" * 32,))
+    lines = [line + b"\n" for line in store.audit_lines()]
+    assert verify_lines(lines).problem is None
+    assert len(lines) == 10
+    store.close()
+    database = Database(path)
+    with database.reading() as db:
+        assert compare_metadata(MigrationContext.configure(db), METADATA) == []
+    authority = CertificateAuthority.open(path.parent / "authority")
+    enrolment = Enrolment(database, authority)
+    enrolment.revoke("anna")  # raises if she had not been invited
+    assert enrolment.is_revoked("zoe", "no key of today")
     database.close()
 
 
