@@ -29,7 +29,7 @@ from disinherit.client.successors import make_successor
 from disinherit.client.task_inputs import TaskInputs
 from disinherit.common.checkpoints import Manifest, make_manifest, manifest_digest
 from disinherit.common.dampening import Dampened
-from disinherit.common.errors import InputError, RequestError
+from disinherit.common.errors import DisinheritError, InputError, RequestError
 from disinherit.common.graph_labels import class_indices
 from disinherit.common.graph_proto import record_to_proto
 from disinherit.common.packets import PackedFisher
@@ -196,16 +196,22 @@ class Stacking:
         return self._kinds[key]
 
     def _leave(self, kind: _Kind | None, model_id: str, error: Exception) -> None:
-        """Log, once for each kind and reason, why models are not taken together."""
+        """Log, once for each kind and reason, why models are not taken together.
+
+        What nobody foresaw is a warning with its traceback: the other way may not meet it.
+        """
         told = kind, type(error)
         if told not in self._told:
             self._told.add(told)
-            _log.info(
+            foreseen = isinstance(error, DisinheritError)
+            _log.log(
+                logging.INFO if foreseen else logging.WARNING,
                 "request %r: model %r, and others like it, are unlearned in one by one: %s: %s",
                 self._task.request_id,
                 model_id,
                 type(error).__name__,
                 one_line(error),
+                exc_info=None if foreseen else error,
             )
 
     def _apply(self, batch: _Batch) -> dict[str, pb.ModelResult]:

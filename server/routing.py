@@ -1,11 +1,14 @@
 """Several transports as one: each owner is asked the way that reaches it."""
 
+import logging
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from disinherit.server.transport import Answer, Ask, Transport, not_connected
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,7 @@ def carry(
             if open_asks.pop(id(answer.ask), None) is not None:
                 put(answer)
     except Exception as error:  # one route's failure must not end the others
+        _log.exception("a transport to owners failed")
         reason = f"its transport failed: {error}"
     for ask in open_asks.values():
         put(Answer(ask, error=f"owner {ask.owner}: {reason}", unreachable=True))

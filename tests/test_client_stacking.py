@@ -10,6 +10,7 @@ from fisher_cases import all_sums
 from owner_fixture import LABELS, PointsOwner
 
 from disinherit.client import stacking
+from disinherit.client.aim import DampeningProblem
 from disinherit.client.evaluating import evaluate
 from disinherit.client.rolling_back import roll_back
 from disinherit.client.stacking import Stacking
@@ -18,7 +19,7 @@ from disinherit.client.summaries import register
 from disinherit.client.task_inputs import TaskInputs
 from disinherit.client.unlearning import unlearn
 from disinherit.common.checkpoints import weights_digest
-from disinherit.common.errors import CheckpointError
+from disinherit.common.errors import CheckpointError, FisherError
 from disinherit.v1 import unlearning_pb2 as pb
 
 METHOD = make_method()
@@ -151,6 +152,33 @@ def test_models_to_measure_go_one_by_one(owner: PointsOwner, kept: str) -> None:
     assert not Stacking(TaskInputs(owner, task)).unlearn(task.models)
     (result,) = unlearn(owner, task).models
     assert result.HasField("forget")
+
+
+@pytest.mark.parametrize(
+    ("error", "level"),
+    [(FisherError("too large"), "INFO"), (ZeroDivisionError("a bug"), "WARNING")],
+)
+def test_why_models_go_one_by_one_is_logged_once(
+    owner: PointsOwner,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+    level: str,
+) -> None:
+    """With a traceback where nobody foresaw it: it would show only as slowness."""
+
+    def fail(*_: object) -> None:
+        raise error
+
+    owner.lose_data()
+    monkeypatch.setattr(DampeningProblem, "scale", fail)
+    task = make_task(owner, ["m", "o"], collect(owner, "m", ["cat"], METHOD), METHOD)
+    with caplog.at_level("INFO", "disinherit.client.stacking"):
+        assert not Stacking(TaskInputs(owner, task)).unlearn(task.models)
+    (logged,) = [r for r in caplog.records if r.name == "disinherit.client.stacking"]
+    assert logged.levelname == level
+    assert str(error) in logged.getMessage()
+    assert bool(logged.exc_info) == (level == "WARNING")
 
 
 def test_a_version_written_out_again_needs_nothing_else(owner: PointsOwner) -> None:

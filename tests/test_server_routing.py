@@ -56,7 +56,9 @@ def test_each_owner_is_asked_by_the_first_way_that_reaches_it() -> None:
         (Echo(forgets=["b"]), "owner b: its transport gave no answer"),
     ],
 )
-def test_a_broken_way_costs_what_it_did_not_answer(broken: Echo, reason: str) -> None:
+def test_a_broken_way_costs_what_it_did_not_answer(
+    broken: Echo, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
     good = Echo()
     transport = RoutedTransport(
         [Route(broken, {"a", "b"}.__contains__), Route(good, {"c"}.__contains__)]
@@ -66,6 +68,7 @@ def test_a_broken_way_costs_what_it_did_not_answer(broken: Echo, reason: str) ->
     assert found["c"].reply is not None
     assert found["b"].error == reason
     assert found["b"].unreachable
+    assert ("OSError: cable cut" in caplog.text) == ("failed" in reason)
 
 
 def test_nobody_is_asked_nothing() -> None:
