@@ -20,20 +20,42 @@ folder `topologies` are the settings of arXiv 2408.08493 and can serve as exampl
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from msgspec import field
 
 from disinherit.common.errors import GraphError, InputError
-from disinherit.common.parsing import load_toml
 from disinherit.common.records import InheritanceKind, as_kind
-from disinherit.simulations.topology import ClassChoice, Derivation, ParentEdge, Topology
+from disinherit.common.settings import Table, check, parse
+from disinherit.simulations.topology import ClassChoice, Derivation, Layers, ParentEdge, Topology
 
 _NUMBERED = re.compile(r"(chain|fan-out)-([1-9]\d{0,2})")
-_KEYS = {"name", "kind", "roots", "edges", "aliases", "models"}
-_MODEL_KEYS = {"classes", "data", "train", "head", "owner"}
-_EDGE_KEYS = {"edge", "kind", "weights"}
+
+
+class _Model(Table):
+    classes: str | list[str | int] | None = None
+    data: str | list[str | int] | None = None
+    train: Layers = "all"
+    head: Literal["inherited", "new"] = "inherited"
+    owner: int | None = None
+
+
+class _Edge(Table):
+    edge: str
+    kind: str | None = None
+    weights: list[float] | None = None
+
+
+class _File(Table):
+    name: str | None = None
+    kind: str = "federated"
+    roots: list[str | int] = field(default_factory=list)
+    edges: list[str | _Edge] = field(default_factory=list)
+    aliases: dict[str, str] = field(default_factory=dict)
+    models: dict[str, _Model] = field(default_factory=dict)
 
 
 def load_scenario(source: str) -> Topology:
@@ -82,26 +104,26 @@ def topology_from_dict(values: Mapping[str, Any], name: str = "") -> Topology:
     Raises:
         GraphError: if the values describe no topology.
     """
-    _check_keys(values, _KEYS, "the scenario")
-    kind = as_kind(_text(values.get("kind", "federated"), "kind"))
-    models = _table(values.get("models", {}), "models")
-    links: dict[str, list[ParentEdge]] = {model: [] for model in models}
-    for number, entry in enumerate(_array(values.get("edges", []), "edges")):
+    try:
+        found = check(_File, values, "the scenario")
+    except InputError as error:
+        raise GraphError(str(error)) from None
+    kind = as_kind(found.kind)
+    links: dict[str, list[ParentEdge]] = {model: [] for model in found.models}
+    for number, entry in enumerate(found.edges):
         parents, child = _edge(entry, kind, f"edges[{number}]")
         for link in parents:
             links.setdefault(link.parent, [])
         links.setdefault(child, []).extend(parents)
     derivations = {
-        model: _derivation(model, tuple(parents), _table(models.get(model, {}), f"model {model!r}"))
+        model: _derivation(model, tuple(parents), found.models.get(model, _Model()))
         for model, parents in links.items()
     }
-    roots = _names(values.get("roots", []), "roots")
-    aliases = _table(values.get("aliases", {}), "aliases")
     return Topology(
-        _text(values.get("name", name), "name"),
+        name if found.name is None else found.name,
         _in_order(derivations),
-        roots,
-        {alias: _text(target, f"alias {alias!r}") for alias, target in aliases.items()},
+        _names(found.roots),
+        found.aliases,
     )
 
 
@@ -139,10 +161,7 @@ def _embedded(name: str) -> Any:
 
 
 def _parse(text: str, source: str, name: str) -> Topology:
-    try:
-        values = load_toml(text)
-    except ValueError as error:
-        raise InputError(f"Expected TOML in scenario {source!r}, but: {error}.") from None
+    values = parse(dict[str, Any], text, f"scenario {source!r}")
     try:
         return topology_from_dict(values, name)
     except GraphError as error:
@@ -159,46 +178,34 @@ def _generated(shape: str, count: int) -> Topology:
     return Topology(f"{shape}-{count}", tuple(derivations), ("u0",))
 
 
-def _edge(entry: object, kind: InheritanceKind, place: str) -> tuple[list[ParentEdge], str]:
-    values = {"edge": entry} if isinstance(entry, str) else _table(entry, place)
-    _check_keys(values, _EDGE_KEYS, place)
-    text = _text(values.get("edge", ""), place)
-    left, arrow, right = text.partition("->")
+def _edge(entry: str | _Edge, kind: InheritanceKind, place: str) -> tuple[list[ParentEdge], str]:
+    edge = _Edge(edge=entry) if isinstance(entry, str) else entry
+    left, arrow, right = edge.edge.partition("->")
     parents = [parent.strip() for parent in left.split(",")]
     child = right.strip()
     if not arrow or not child or not all(parents) or "," in child or "->" in child:
-        raise GraphError(f"Expected {place} to read 'parent, parent -> child', but got {text!r}.")
-    weights = _array(values.get("weights", [1.0] * len(parents)), f"weights of {place}")
-    numbers = [w for w in weights if isinstance(w, int | float) and not isinstance(w, bool)]
-    if len(numbers) != len(weights) or len(weights) != len(parents):
+        raise GraphError(
+            f"Expected {place} to read 'parent, parent -> child', but got {edge.edge!r}."
+        )
+    weights = [1.0] * len(parents) if edge.weights is None else edge.weights
+    if len(weights) != len(parents):
         raise GraphError(
             f"Expected {len(parents)} numbers as weights of {place}, one per parent, but got "
             f"{weights}."
         )
-    own = as_kind(_text(values["kind"], f"kind of {place}")) if "kind" in values else kind
-    links = [ParentEdge(p, own, float(w)) for p, w in zip(parents, numbers, strict=True)]
-    return links, child
+    own = kind if edge.kind is None else as_kind(edge.kind)
+    return [ParentEdge(p, own, w) for p, w in zip(parents, weights, strict=True)], child
 
 
-def _derivation(model: str, links: tuple[ParentEdge, ...], values: Mapping[str, Any]) -> Derivation:
-    what = f"model {model!r}"
-    _check_keys(values, _MODEL_KEYS, what)
-    head = values.get("head", "inherited")
-    if head not in ("inherited", "new"):
-        raise GraphError(
-            f"Expected the head of {what} to be 'inherited' or 'new', but got {head!r}."
-        )
-    owner = values.get("owner")
-    if owner is not None and (not isinstance(owner, int) or isinstance(owner, bool)):
-        raise GraphError(f"Expected the owner of {what} as a whole number, but got {owner!r}.")
+def _derivation(model: str, links: tuple[ParentEdge, ...], found: _Model) -> Derivation:
     return Derivation(
         model,
         links,
-        _choice(values.get("classes"), f"classes of {what}"),
-        _choice(values.get("data"), f"data of {what}"),
-        values.get("train", "all"),
-        head == "new",
-        owner,
+        _choice(found.classes),
+        _choice(found.data),
+        found.train,
+        found.head == "new",
+        found.owner,
     )
 
 
@@ -217,48 +224,17 @@ def _in_order(derivations: Mapping[str, Derivation]) -> tuple[Derivation, ...]:
     return tuple(ordered)
 
 
-def _choice(value: object, what: str) -> ClassChoice:
-    if value is None or isinstance(value, str):
-        return value
-    return _names(value, what)
+def _choice(value: str | list[str | int] | None) -> ClassChoice:
+    return _names(value) if isinstance(value, list) else value
 
 
 def _choice_value(choice: ClassChoice) -> str | list[str] | None:
     return list(choice) if isinstance(choice, tuple) else choice
 
 
-def _names(value: object, what: str) -> tuple[str, ...]:
-    """Return a list of names; whole numbers are names, too, as of classes."""
-    names = _array(value, what)
-    if not all(isinstance(name, str) or type(name) is int for name in names):
-        raise GraphError(f"Expected {what} as a list of names, but got {names}.")
-    return tuple(str(name) for name in names)
-
-
-def _array(value: object, what: str) -> list[Any]:
-    if not isinstance(value, list):
-        raise GraphError(f"Expected {what} as a list, but got {value!r}.")
-    return value
-
-
-def _table(value: object, what: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise GraphError(f"Expected {what} as a table, but got {value!r}.")
-    return value
-
-
-def _text(value: object, what: str) -> str:
-    if not isinstance(value, str):
-        raise GraphError(f"Expected {what} as text, but got {value!r}.")
-    return value
-
-
-def _check_keys(values: Mapping[str, Any], known: set[str], what: str) -> None:
-    surplus = sorted(values.keys() - known)
-    if surplus:
-        raise GraphError(
-            f"Expected only {', '.join(sorted(known))} in {what}, but got {', '.join(surplus)}."
-        )
+def _names(names: Iterable[str | int]) -> tuple[str, ...]:
+    """Return names as text; whole numbers are names, too, as of classes."""
+    return tuple(map(str, names))
 
 
 FEDERATED = load_scenario("federated")

@@ -35,19 +35,51 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta, field
 
 from disinherit.common.errors import InputError
-from disinherit.common.parsing import load_toml
+from disinherit.common.settings import Table, check, parse
 from disinherit.simulations.cases import CaseSpec
 from disinherit.simulations.datasets import Dataset, load_dataset
 from disinherit.simulations.methods.method import make_method
 from disinherit.simulations.panel.exam import PanelSettings
 from disinherit.simulations.scenarios import load_scenario
 from disinherit.simulations.settings import Settings, parse_forget
+from disinherit.simulations.subjects import Granularity
 
-_KEYS = {"seeds", "methods", "panel", "aims", "defaults", "cases"}
-_CASE_KEYS = {"label", "scenario", "granularity", "samples", "root", "forget", "settings"}
+_LABELS = "labels of methods and of their rival"
+
+
+class _Method(Table):
+    name: str
+    label: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+class _Case(Table):
+    label: str
+    scenario: str = "federated"
+    granularity: Granularity = "class"
+    samples: int = 0
+    root: str = ""
+    forget: list[str] | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+class _Aims(Table):
+    methods: Annotated[tuple[str, ...], Meta(min_length=1, description=_LABELS)]
+    rival: Annotated[str, Meta(description=_LABELS)]
+
+
+class _File(Table):
+    seeds: Annotated[list[int], Meta(min_length=1)]
+    methods: Annotated[list[str | _Method], Meta(min_length=1)]
+    cases: Annotated[list[_Case], Meta(min_length=1)]
+    panel: dict[str, Any] = field(default_factory=dict)
+    aims: _Aims | None = None
+    defaults: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,106 +156,72 @@ def load_suite(source: str) -> Suite:
                 f"Expected a suite, one of {', '.join(known_suites())} or a TOML file, but got "
                 f"{source!r}: {error}."
             ) from None
-    try:
-        values = load_toml(text)
-    except ValueError as error:
-        raise InputError(f"Expected TOML in suite {source!r}, but: {error}.") from None
-    return _suite(Path(source).stem, values)
+    name = Path(source).stem
+    return _suite(name, parse(_File, text, f"suite {name!r}"))
 
 
-def _suite(name: str, values: Mapping[str, Any]) -> Suite:
+def _suite(name: str, found: _File) -> Suite:
     where = f"suite {name!r}"
-    _check_keys(values, _KEYS, where)
-    seeds, listed, methods = (values.get(key, []) for key in ("seeds", "cases", "methods"))
-    if not seeds or not all(type(seed) is int for seed in seeds) or len(set(seeds)) < len(seeds):
-        raise InputError(f"Expected distinct seeds in {where}, but got {seeds!r}.")
-    if not listed or not methods:
-        raise InputError(f"Expected cases and methods in {where}, but one of them is missing.")
-    try:
-        panel = PanelSettings(**values.get("panel", {}))
-    except (TypeError, InputError) as error:
-        raise InputError(f"Expected panel settings in {where}, but: {error}") from None
+    if len(set(found.seeds)) < len(found.seeds):
+        raise InputError(f"Expected distinct seeds in {where}, but got {found.seeds!r}.")
+    panel = check(PanelSettings, found.panel, f"the panel of {where}")
     load = cache(load_dataset)
     cases = tuple(
-        SuiteCase(case["label"], _case(case, values.get("defaults", {}), seed, where, load))
-        for case in map(_labelled, listed)
-        for seed in seeds
+        SuiteCase(case.label, _case(case, found.defaults, seed, where, load))
+        for case in found.cases
+        for seed in found.seeds
     )
-    methods = tuple(map(_method, methods))
-    found = Suite(name, cases, methods, panel, _aims(values.get("aims"), methods, where))
+    methods = tuple(map(_method, found.methods))
     for what, labels in (
-        ("methods", [method.label for method in found.methods]),
-        ("cases", [case["label"] for case in listed]),
+        ("methods", [method.label for method in methods]),
+        ("cases", [case.label for case in found.cases]),
     ):
         if len(set(labels)) < len(labels):
             raise InputError(f"Expected {what} with distinct labels in {where}, but got {labels}.")
-    return found
-
-
-def _labelled(case: Any) -> Mapping[str, Any]:
-    if not isinstance(case, dict) or not isinstance(case.get("label"), str):
-        raise InputError(f"Expected cases with a label, but got {case!r}.")
-    _check_keys(case, _CASE_KEYS, f"case {case['label']!r}")
-    return case
+    return Suite(name, cases, methods, panel, _aims(found.aims, methods, where))
 
 
 def _case(
-    case: Mapping[str, Any],
+    case: _Case,
     defaults: Mapping[str, Any],
     seed: int,
     where: str,
     load: Callable[[str], Dataset],
 ) -> CaseSpec:
-    settings = {"dataset": "mnist5k", **defaults, **case.get("settings", {}), "seed": seed}
-    scenario = load_scenario(case.get("scenario", "federated"))
+    settings = {"dataset": "mnist5k", **defaults, **case.settings, "seed": seed}
+    scenario = load_scenario(case.scenario)
     forget = {}
-    if "forget" in case:
-        forget = parse_forget(case["forget"], load(settings["dataset"]), scenario)
+    if case.forget is not None:
+        forget = parse_forget(case.forget, load(settings["dataset"]), scenario)
     try:
         return CaseSpec(
             Settings(scenario=scenario, forget=forget, **settings),
-            case.get("granularity", "class"),
-            case.get("samples", 0),
-            case.get("root", ""),
+            case.granularity,
+            case.samples,
+            case.root,
         )
     except (TypeError, InputError) as error:
-        raise InputError(f"In case {case['label']!r} of {where}: {error}") from None
+        raise InputError(f"In case {case.label!r} of {where}: {error}") from None
 
 
-def _method(value: Any) -> MethodSpec:
-    listed: Any = {"name": value} if isinstance(value, str) else value
-    if not isinstance(listed, dict) or not isinstance(listed.get("name"), str):
-        raise InputError(f"Expected a method by name, or a table with one, but got {value!r}.")
-    _check_keys(listed, {"name", "label", "options"}, f"method {listed['name']!r}")
-    name: str = listed["name"]
-    spec = MethodSpec(name, listed.get("label", name), listed.get("options", {}))
-    make_method(spec.name, spec.options)
-    return spec
+def _method(listed: str | _Method) -> MethodSpec:
+    found = _Method(name=listed) if isinstance(listed, str) else listed
+    make_method(found.name, found.options)
+    label = found.name if found.label is None else found.label
+    return MethodSpec(found.name, label, found.options)
 
 
-def _aims(value: Any, methods: Sequence[MethodSpec], where: str) -> Aims | None:
-    if value is None:
+def _aims(found: _Aims | None, methods: Sequence[MethodSpec], where: str) -> Aims | None:
+    if found is None:
         return None
     labels = [method.label for method in methods]
-    judged = value.get("methods") if isinstance(value, dict) else None
-    if (
-        not judged
-        or not isinstance(judged, list)
-        or value.keys() != {"methods", "rival"}
-        or any(label not in labels for label in [*judged, value["rival"]])
-    ):
-        raise InputError(
-            f"Expected aims of {where} with the labels of methods and of their rival, all among "
-            f"{', '.join(labels)}, but got {value!r}."
-        )
-    return Aims(tuple(judged), value["rival"])
-
-
-def _check_keys(values: Mapping[str, Any], known: set[str], where: str) -> None:
-    if unknown := sorted(values.keys() - known):
-        raise InputError(
-            f"Expected {', '.join(sorted(known))} in {where}, but got {unknown[0]!r} too."
-        )
+    for label in (*found.methods, found.rival):
+        if label not in labels:
+            raise InputError(
+                f"Expected {_LABELS}, all among {', '.join(labels)}, as aims in {where}, but got "
+                f"{label!r}."
+            )
+    return Aims(found.methods, found.rival)
 
 
 def declaration(suite: Suite) -> dict[str, Any]:
