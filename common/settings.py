@@ -48,7 +48,7 @@ _SIMPLE: Mapping[type, str] = {
     inspect.DictType: "a table",
     inspect.StructType: "a table",
     inspect.DataclassType: "a table",
-    inspect.TypedDictType: "a table",
+    inspect.TypedDictType: "an object",
     inspect.DateTimeType: "a time with its zone (2027-01-01T00:00:00Z)",
 }
 _BOUNDS = (("ge", "of at least"), ("gt", "above"), ("le", "of at most"), ("lt", "below"))

@@ -4,9 +4,16 @@ Accuracies are in percent, 0 to 100; times in seconds. `None` always means "coul
 never zero.  One example: an untouched model has no forget set, so its forget accuracy is `None`.
 """
 
-from typing import Literal, NotRequired, TypedDict
+import sys
+from typing import Annotated, Literal, NotRequired, TypedDict
+
+from msgspec import Meta
 
 from disinherit.server.campaign import Outcome
+
+_MOST = sys.float_info.max
+Number = Annotated[float, Meta(ge=-_MOST, le=_MOST, description="a finite number")]
+"""JSON has no other numbers."""
 
 Role = Literal["root", "affected", "untouched"]
 ModelOutcome = Literal[
@@ -22,7 +29,7 @@ ModelOutcome = Literal[
 
 
 # `lambda` is a keyword of Python, so this one key cannot be written in a class body.
-Lambda = TypedDict("Lambda", {"lambda": float | None})
+Lambda = TypedDict("Lambda", {"lambda": Number | None})
 
 
 class Scenario(TypedDict):
@@ -33,7 +40,7 @@ class Scenario(TypedDict):
     network: str
     clients: int
     partition: str
-    concentration: float | None
+    concentration: Number | None
     seed: int
 
 
@@ -50,10 +57,10 @@ class Method(Lambda):
     scope: str
     reference: str
     merge: str
-    alpha: float | None
-    gauge: float | None
-    exponent: float
-    bound: float
+    alpha: Number | None
+    gauge: Number | None
+    exponent: Number
+    bound: Number
     row_scoped: bool
 
 
@@ -83,7 +90,7 @@ class Edge(TypedDict):
     parent: str
     child: str
     kind: str
-    weight: float
+    weight: Number
 
 
 class Graph(TypedDict):
@@ -115,8 +122,8 @@ class SplitFigures(TypedDict):
 class Evaluation(TypedDict):
     """Held-out accuracies in percent; `confusion` `[C, C]` counts, row = true class."""
 
-    forget_accuracy: float | None
-    retain_accuracy: float | None
+    forget_accuracy: Number | None
+    retain_accuracy: Number | None
     confusion: list[list[int]]
 
 
@@ -144,15 +151,15 @@ class ModelFigures(Lambda):
     after: Evaluation
     retrained: Evaluation | None
     published: Evaluation | None
-    selected_fraction: float | None
+    selected_fraction: Number | None
     selections: list[Selection]
-    alpha: float | None
-    gauge: float | None
+    alpha: Number | None
+    gauge: Number | None
     tuned: bool
     scope: str | None
-    fisher_seconds: float | None
-    tune_seconds: float | None
-    apply_seconds: float | None
+    fisher_seconds: Number | None
+    tune_seconds: Number | None
+    apply_seconds: Number | None
 
 
 class Coverage(TypedDict):
@@ -185,12 +192,12 @@ class Repeat(TypedDict):
 class TimingFigures(TypedDict):
     """Seconds; `total` is the unlearning alone, `retrain_all` the replay of the training."""
 
-    train: float | None
-    fisher: float | None
-    merge: float | None
-    broadcast_and_apply: float | None
-    total: float | None
-    retrain_all: float | None
+    train: Number | None
+    fisher: Number | None
+    merge: Number | None
+    broadcast_and_apply: Number | None
+    total: Number | None
+    retrain_all: Number | None
 
 
 class RunReport(TypedDict):
