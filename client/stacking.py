@@ -198,7 +198,8 @@ class Stacking:
     def _leave(self, kind: _Kind | None, model_id: str, error: Exception) -> None:
         """Log, once for each kind and reason, why models are not taken together.
 
-        What nobody foresaw is a warning with its traceback: the other way may not meet it.
+        What nobody foresaw is a warning, as the other way may not meet it; at level debug, its
+        traceback follows.
         """
         told = kind, type(error)
         if told not in self._told:
@@ -211,8 +212,9 @@ class Stacking:
                 model_id,
                 type(error).__name__,
                 one_line(error),
-                exc_info=None if foreseen else error,
             )
+            if not foreseen:
+                _log.debug("It was raised here:", exc_info=error)
 
     def _apply(self, batch: _Batch) -> dict[str, pb.ModelResult]:
         results: dict[str, pb.ModelResult] = {}
