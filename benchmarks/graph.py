@@ -18,14 +18,13 @@ from sqlalchemy import insert
 from disinherit.common.graph import InheritanceGraph
 from disinherit.common.graph_proto import inheritance_to_proto, record_to_proto
 from disinherit.common.records import Inheritance, InheritanceKind, ModelRecord
+from disinherit.common.requests import Request
 from disinherit.server.database import Database
 from disinherit.server.planning import plan
 from disinherit.server.store import CoordinatorStore
 from disinherit.server.tables import EDGES, MODELS
-from disinherit.v1.unlearning_pb2 import Method, Root, UnlearningRequest
 
 KIND = InheritanceKind.TRANSFER
-_METHOD = Method(scope="head", reference="retain", merge="max", exponent=1, bound=1)
 
 
 def main() -> None:
@@ -64,8 +63,7 @@ def _in_memory(size: int) -> Figures:
     edges = _edges(size, lambda child: max(0, child - 1000))
     graph, load = _timed(lambda: InheritanceGraph(records, edges))
     _, affected = _timed(lambda: graph.affected(["m0"]))
-    roots = [Root(model_id=id, classes=["x"]) for id in ("m0", "m5", "m9")]
-    request = UnlearningRequest(id="q", roots=roots, method=_METHOD)
+    request = Request(id="q", forget={id: ["x"] for id in ("m0", "m5", "m9")}).to_proto()
     _, planned = _timed(lambda: plan(graph, request))
     new = Inheritance(f"m{size - 1}", f"m{size}", KIND)
     _, added = _timed(lambda: graph.add(_version(size), [new]))

@@ -34,10 +34,10 @@ import grpc
 from measuring import Figures, arguments, report
 
 from disinherit.common.audit_lines import verify_lines
+from disinherit.common.requests import Request
 from disinherit.simulations.chaos.postgres import cluster, find_binaries
 from disinherit.v1 import coordinator_pb2 as pb
 from disinherit.v1 import graph_pb2
-from disinherit.v1 import unlearning_pb2 as upb
 from disinherit.v1.coordinator_pb2_grpc import CoordinatorStub
 
 LABELS = ("ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen", "owl", "pig")
@@ -331,10 +331,9 @@ def registration(owner: int, version: int, alone: bool) -> pb.RegisterModelReque
 
 def submission(id: str, number: int, size: Size) -> pb.SubmitRequestRequest:
     """Return a request to forget a class where one owner's first version learnt it."""
-    method = upb.Method(scope="head", reference="retain", merge="max", exponent=1, bound=1)
-    root = upb.Root(model_id=f"m{number * 7 % size.owners}.0", classes=[LABELS[number % 10]])
-    request = upb.UnlearningRequest(id=id, reason="load", roots=[root], method=method)
-    return pb.SubmitRequestRequest(request=request)
+    root = f"m{number * 7 % size.owners}.0"
+    request = Request(id=id, reason="load", forget={root: [LABELS[number % 10]]})
+    return pb.SubmitRequestRequest(request=request.to_proto())
 
 
 def secret(who: str) -> str:

@@ -34,6 +34,7 @@ from disinherit.common.checkpoints import tensor_bytes, weights_digest
 from disinherit.common.files import write_atomic
 from disinherit.common.fisher import ClassFishers
 from disinherit.common.fiun import unlearn_parameters
+from disinherit.common.method import Method
 from disinherit.common.packets import encode_fisher
 from disinherit.common.records import ModelRecord, Provenance
 from disinherit.common.scope import architecture_fingerprint
@@ -43,17 +44,8 @@ from disinherit.v1 import unlearning_pb2 as pb
 LABELS = tuple(f"class {i}" for i in range(10))
 FORGOTTEN = 3
 SAMPLES = 50
-METHOD = pb.Method(
-    scope="head",
-    reference="retain",
-    merge="max",
-    alpha=0.3,
-    lam=0.1,
-    gauge=1.0,
-    exponent=1.0,
-    bound=1.0,
-    row_scoped=True,
-)
+ALPHA, LAM = 0.3, 0.1
+METHOD = Method(alpha=ALPHA, lam=LAM, gauge=1.0)
 
 CASES = (  # network, input shape, models of a message, of them one by one, and models for memory
     ("cnn", (1, 28, 28), 1000, 25, 3000),
@@ -211,7 +203,7 @@ class Case:
         with self._opened() as owner:
             task = pb.UnlearnTask(
                 request_id="forget",
-                method=METHOD,
+                method=METHOD.to_proto(),
                 fishers=[self._packet],
                 models=[
                     pb.ModelTask(model_id=f"model-{number}", digest=self._digests[number][0])
@@ -242,8 +234,8 @@ class Case:
                 {name: weights[name] for name in self._forget},
                 self._forget,
                 reference,
-                alpha=METHOD.alpha,
-                lam=METHOD.lam,
+                alpha=ALPHA,
+                lam=LAM,
                 heads=[("head.weight", "head.bias")],
                 forgotten_rows=[FORGOTTEN],
             )

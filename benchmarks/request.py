@@ -24,7 +24,7 @@ import safetensors.torch
 import torch
 from head_fisher import published, random_batches
 from layer_fisher import steps
-from many_models import FORGOTTEN, LABELS, METHOD, PlainOwner
+from many_models import ALPHA, FORGOTTEN, LABELS, LAM, METHOD, PlainOwner
 from measuring import Claim, Figures, arguments, report
 from torch import Tensor
 
@@ -33,13 +33,13 @@ from disinherit.common.checkpoints import weights_digest
 from disinherit.common.dampening import dampen
 from disinherit.common.fisher import ClassFishers
 from disinherit.common.records import Inheritance, InheritanceKind, ModelRecord, Provenance
+from disinherit.common.requests import Request
 from disinherit.common.scope import architecture_fingerprint
 from disinherit.server.coordinator import Coordinator
 from disinherit.server.store import CoordinatorStore
 from disinherit.server.transport import Answer, Ask
 from disinherit.simulations.direct import DirectTransport
 from disinherit.simulations.networks import NetworkSpec
-from disinherit.v1 import unlearning_pb2 as pb
 
 OWNERS, MODELS = 100, 10
 SAMPLES = 5000
@@ -155,8 +155,9 @@ class Fleet:
                 applied.append((time.process_time(), transport.seconds))
 
         coordinator = Coordinator(store, transport, say=say)
-        root = pb.Root(model_id="model-0", classes=[LABELS[FORGOTTEN]])
-        request = pb.UnlearningRequest(id="q", reason="measured", roots=[root], method=METHOD)
+        request = Request(
+            id="q", reason="measured", forget={"model-0": [LABELS[FORGOTTEN]]}, method=METHOD
+        )
         clock, started = time.perf_counter(), time.process_time()
         coordinator.submit(request)
         result = coordinator.run("q")
@@ -189,7 +190,7 @@ class Fleet:
             safetensors.torch.save_file(self._weights, path)
             weights = safetensors.torch.load_file(path)
             scope = {name: weights[name] for name in forget}
-            new = dampen(scope, forget, everything, METHOD.alpha, METHOD.lam).parameters
+            new = dampen(scope, forget, everything, ALPHA, LAM).parameters
             safetensors.torch.save_file(weights | new, path)
 
         return per_sample * SAMPLES + _seconds(apply)

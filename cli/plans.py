@@ -7,23 +7,6 @@ from disinherit.common.encodings import Encoding
 from disinherit.common.errors import FisherError
 from disinherit.v1 import coordinator_pb2, unlearning_pb2
 
-_DEFAULTS: Mapping[str, object] = {
-    "scope": "head",
-    "reference": "retain",
-    "merge": "max",
-    "alpha": None,
-    "lambda": None,
-    "gauge": None,
-    "exponent": 1.0,
-    "bound": 1.0,
-    "row_scoped": True,
-    "encoding": "full",
-    "repair_steps": 0,
-    "min_inheritance": 0.0,
-    "rescale": True,
-}
-"""Of `disinherit request submit`; `None` is tuned by each owner."""
-
 _SHOWN = 20
 
 
@@ -54,11 +37,15 @@ def changed_method(method: Mapping[str, Any]) -> list[str]:
     """Return what differs from the defaults, each as `name value`.
 
     Example:
-        >>> changed_method({**_DEFAULTS, "alpha": 1e-12, "scope": "all"})
+        >>> from disinherit.common.method import Method
+        >>> changed_method(method_dict(Method(scope="all", alpha=1e-12).to_proto()))
         ['scope all', 'alpha 1e-12']
     """
+    from disinherit.common.method import Method
+
+    defaults = method_dict(Method().to_proto())
     return [
-        f"{name} {method[name]}" for name, default in _DEFAULTS.items() if method[name] != default
+        f"{name} {method[name]}" for name, default in defaults.items() if method[name] != default
     ]
 
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.table import Table
 
-from disinherit.cli.asking import make_request, make_roll_out, seconds
+from disinherit.cli.asking import classes_by_model, seconds
 from disinherit.cli.connection import Connection, connected
 from disinherit.cli.output import (
     Format,
@@ -19,17 +19,18 @@ from disinherit.cli.output import (
 )
 from disinherit.cli.plans import by_owner, changed_method, roll_out_words, some
 from disinherit.cli.request_report import EXAMPLES, report
-from disinherit.cli.sample_files import read_samples
+from disinherit.cli.sample_files import read_all_samples
 from disinherit.cli.statuses import exit_code, in_words, status_dict
-from disinherit.common.encodings import Encoding
 from disinherit.common.errors import InputError
+from disinherit.common.method import Method
 from disinherit.common.received import received_request
+from disinherit.common.requests import Request, RollOut, Wave
 from disinherit.v1 import coordinator_pb2 as pb
-from disinherit.v1.unlearning_pb2 import Method
 
 if TYPE_CHECKING:
     from grpc import UnaryUnaryMultiCallable
 
+    from disinherit.common.method import MergeRule, Reference
     from disinherit.v1.coordinator_pb2_grpc import CoordinatorStub
 
     Steering = UnaryUnaryMultiCallable[pb.ControlRequest, pb.RequestStatus]
@@ -162,38 +163,38 @@ def submit(
     form: FormatOption = Format.TABLE,
 ) -> int:
     """Submit a request to forget classes, samples or a client in all models derived from them."""
-    method = Method(
-        scope=scope,
-        reference=reference,
-        merge=merge,
-        alpha=alpha,
-        lam=lam,
-        gauge=gauge,
-        exponent=1.0,
-        bound=1.0,
-        row_scoped=row_scoped,
-        encoding=Encoding.named(encoding).to_proto(),
-        repair_steps=repair_steps,
-        min_inheritance=min_inheritance,
-        rescale=rescale,
-    )
     if ignore_unknown and not samples:
         raise InputError("Expected --samples with --ignore-unknown, but got none.")
-    listed = [root for path in samples or [] for root in read_samples(path)]
-    for root in listed:
-        root.ignore_unknown = ignore_unknown
-    request = make_request(
-        forget or [],
-        method,
-        reason,
-        request_id,
-        samples=listed,
-        client=client,
-        retention_seconds=0 if retention is None else seconds(retention),
-        roll_out=make_roll_out(
-            canary or [], canary_count, wave or [], min_success, max_retain_drop, max_error_rate
-        ),
+    roll_out = RollOut(
+        canaries=canary or [],
+        canary_count=canary_count,
+        waves=[Wave.parse(size) for size in wave or []],
+        min_success=min_success,
+        max_retain_drop=max_retain_drop,
+        max_error_rate=max_error_rate,
     )
+    request = Request(
+        forget=classes_by_model(forget or []),
+        samples=read_all_samples(samples or [], ignore_unknown),
+        client=client,
+        method=Method(
+            scope=scope,
+            reference=cast("Reference", reference),
+            merge=cast("MergeRule", merge),
+            alpha=alpha,
+            lam=lam,
+            gauge=gauge,
+            row_scoped=row_scoped,
+            encoding=encoding,
+            repair_steps=repair_steps,
+            min_inheritance=min_inheritance,
+            rescale=rescale,
+        ),
+        id=request_id or "",
+        reason=reason,
+        roll_out=None if roll_out == RollOut() else roll_out,
+        retention_seconds=0 if retention is None else seconds(retention),
+    ).to_proto()
     wait = 0 if deadline is None else seconds(deadline)
     received_request(request)  # refused here rather than by its length on the way
     message = pb.SubmitRequestRequest(request=request, deadline_seconds=wait)

@@ -7,6 +7,7 @@ A file of ids has one on each line, in UTF-8.  One of digests is JSON::
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ from disinherit.common.errors import InputError, RequestError
 from disinherit.common.parsing import load_json
 from disinherit.common.records import check_id
 from disinherit.common.sample_digests import SampleDigests, same_id
-from disinherit.v1.unlearning_pb2 import Root
 
 _KEYS = ("models", "salt", "digests")
 
@@ -53,8 +53,30 @@ def digests_text(models: Sequence[str], named: SampleDigests) -> str:
     return json.dumps(content, indent=1)
 
 
-def read_samples(path: Path) -> list[Root]:
-    """Return what a file of digests says to forget, one root for each model.
+def read_all_samples(paths: Sequence[Path], ignore_unknown: bool) -> dict[str, SampleDigests]:
+    """Return model -> the samples that files of digests name there.
+
+    Args:
+        paths: the files.
+        ignore_unknown: whether samples that are not a model's are left out.
+
+    Raises:
+        InputError: if a file cannot be read, or is none, or two name the same model.
+    """
+    named: dict[str, SampleDigests] = {}
+    for path in paths:
+        for model, samples in read_samples(path).items():
+            if model in named:
+                raise RequestError(
+                    f"Expected one file of digests for each model, but {path} is a second one for "
+                    f"{model!r}. Digest all of its samples into one file."
+                )
+            named[model] = replace(samples, ignore_unknown=ignore_unknown)
+    return named
+
+
+def read_samples(path: Path) -> dict[str, SampleDigests]:
+    """Return model -> the samples that a file of digests names there.
 
     Raises:
         InputError: if it cannot be read, or is none.
@@ -76,10 +98,7 @@ def read_samples(path: Path) -> list[Root]:
         named = SampleDigests(content["salt"], tuple(digests))
     except RequestError as error:
         raise RequestError(f"In {path}: {error}") from error
-    return [
-        Root(model_id=check_id(model), samples=named.digests, sample_salt=named.salt)
-        for model in models
-    ]
+    return {check_id(model): named for model in models}
 
 
 def _read(path: Path, what: str) -> str:

@@ -1,11 +1,14 @@
 """`disinherit simulate`: any scenario, with everything adjustable."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from disinherit.cli.output import Format, FormatOption
+
+if TYPE_CHECKING:
+    from disinherit.common.method import MergeRule, Reference
 
 EXAMPLES = (
     "Examples:\n\n"
@@ -111,9 +114,10 @@ def simulate(
     """
     # Imported here because torch takes seconds, which --help should not.
     from disinherit.cli.running import run_and_show
+    from disinherit.common.method import Method
     from disinherit.simulations.datasets import load_dataset
     from disinherit.simulations.scenarios import load_scenario
-    from disinherit.simulations.settings import MethodSettings, Settings, parse_forget
+    from disinherit.simulations.settings import Settings, parse_forget
 
     topology = load_scenario(scenario)
     data = load_dataset(dataset)
@@ -131,10 +135,10 @@ def simulate(
         limit=limit,
         seed=seed,
         device=device,
-        method=MethodSettings(
+        method=Method(
             scope=scope,
-            reference=reference,
-            merge=merge,
+            reference=cast("Reference", reference),
+            merge=cast("MergeRule", merge),
             alpha=alpha,
             lam=lam,
             gauge=gauge,

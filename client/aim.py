@@ -16,6 +16,7 @@ from disinherit.common.fisher import ClassFishers
 from disinherit.common.fiun import rows_end_at_bottom
 from disinherit.common.graph_labels import class_indices
 from disinherit.common.heads import Head
+from disinherit.common.method import MergeRule, Method, Reference
 from disinherit.common.packets import PackedFisher, align
 from disinherit.common.records import ModelRecord
 from disinherit.common.scope import is_head_scope, resolve_scope
@@ -60,8 +61,8 @@ class DampeningProblem:
     only_rows: bool
     taken_out: bool
     pinned: FixedStrength
-    merge: str
-    kind: str
+    merge: MergeRule
+    kind: Reference
     least: float
     sources: tuple[str, ...]
     clipped: bool
@@ -216,7 +217,7 @@ def resolve_problem(
     record: ModelRecord,
     network: nn.Module,
     packet: PackedFisher,
-    method: pb.Method,
+    method: Method,
     alike: PackedFisher | None = None,
 ) -> DampeningProblem:
     """Work out what a request means for a model.
@@ -237,8 +238,6 @@ def resolve_problem(
         ScopeError: if the scope is the head, and the model has none.
         InputError: if a value of the method is out of range.
     """
-    if method.reference not in ("retain", "all"):
-        raise FisherError(f"Expected reference 'retain' or 'all', but got {method.reference!r}.")
     structure = find_structure(owner, record, network)
     fisher = _with_verified_head(record, packet, structure, method.scope)
     compared = None
@@ -279,9 +278,9 @@ def resolve_problem(
         only_rows=only_rows,
         taken_out=rows_end_at_bottom(names, heads, rows),
         pinned=FixedStrength(
-            method.alpha if method.HasField("alpha") else None,
-            method.lam if method.HasField("lam") else None,
-            (method.gauge if method.HasField("gauge") else None) if gauge_free else 0.0,
+            method.alpha,
+            method.lam,
+            method.gauge if gauge_free else 0.0,
             otherwise=default_strength(
                 only_rows=only_rows,
                 only_head=set(names) <= set(head),
@@ -294,7 +293,7 @@ def resolve_problem(
         least=method.min_inheritance,
         sources=tuple(record.id if root in origins else root for root in packet.sources),
         clipped=packet.clip_norm > 0,
-        rescale=method.rescale or not method.HasField("rescale"),
+        rescale=method.rescale,
     )
 
 

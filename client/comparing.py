@@ -7,14 +7,14 @@ model that is a copy of its root has scale 1 and score 1.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
 
 import torch
 from torch import Tensor
 
 from disinherit.common.fisher import ClassFishers
 from disinherit.common.inheritance import inheritance_score
-from disinherit.common.merging import MergeRule, merge_fishers
+from disinherit.common.merging import merge_fishers
+from disinherit.common.method import MergeRule
 from disinherit.common.packets import PackedFisher, align
 from disinherit.common.scaling import relative_scale
 
@@ -76,7 +76,7 @@ def own_fisher(
     labels: Sequence[str],
     forgotten: Sequence[int],
     names: Sequence[str],
-    rule: str,
+    rule: MergeRule,
     rows: Collection[int] | None = None,
 ) -> Own | None:
     """Return a model's own Fisher of the forgotten classes, merged as those of the roots are.
@@ -95,9 +95,7 @@ def own_fisher(
     if not classes:
         return None
     apart = fishers.each(classes, rows).values()
-    merged = merge_fishers(
-        [{n: one.values[n] for n in names} for one in apart], cast(MergeRule, rule)
-    )
+    merged = merge_fishers([{n: one.values[n] for n in names} for one in apart], rule)
     return Own(merged, frozenset(labels[c] for c in classes))
 
 

@@ -19,6 +19,7 @@ from disinherit.client.repairing import repair, repair_seed
 from disinherit.client.summaries import FisherSummary, class_fishers, fisher_summary, whole_fishers
 from disinherit.client.tuning import tune
 from disinherit.common.fiun import StrengthGrid, clear_rows, unlearn_parameters
+from disinherit.common.method import Method
 from disinherit.common.packets import PackedFisher
 from disinherit.common.records import ModelRecord
 from disinherit.common.scaling import scaled
@@ -45,7 +46,7 @@ def dampen_model(
     owner: Owner,
     record: ModelRecord,
     packet: PackedFisher,
-    method: pb.Method,
+    method: Method,
     samples: Sequence[str] | None = None,
     request_id: str = "",
     alike: PackedFisher | None = None,

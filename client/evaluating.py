@@ -53,7 +53,7 @@ def preview(owner: Owner, task: pb.UnlearnTask) -> pb.EvaluateReply:
         samples = inputs.samples(record, model)
         packet, alike = inputs.packet(model), inputs.alike(model)
         weights = dampen_model(
-            owner, record, packet, task.method, samples, task.request_id, alike
+            owner, record, packet, inputs.method, samples, task.request_id, alike
         ).weights
         return _evaluation(owner, replace(record, digest=weights_digest(weights)), weights)
 

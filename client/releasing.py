@@ -23,6 +23,7 @@ from disinherit.common.encodings import Encoding
 from disinherit.common.errors import FisherError, ScopeError, StoreError, WithheldError
 from disinherit.common.fisher import ClassFishers, Fisher
 from disinherit.common.graph_labels import class_indices
+from disinherit.common.method import Method
 from disinherit.common.packets import encode_fisher
 from disinherit.common.records import ModelRecord
 from disinherit.common.sample_digests import samples_of
@@ -74,7 +75,7 @@ def _root_fisher(
 ) -> pb.RootFisher:
     started = time.perf_counter()
     try:
-        packets = _packets(owner, root, task.method, policy)
+        packets = _packets(owner, root, Method.from_proto(task.method), policy)
         size = sum(packet.ByteSize() for packet in packets)
         if task.most_bytes and size > task.most_bytes:
             raise _TooLargeError(
@@ -99,7 +100,7 @@ def _root_fisher(
 
 
 def _packets(
-    owner: Owner, root: pb.Root, method: pb.Method, policy: ReleasePolicy
+    owner: Owner, root: pb.Root, method: Method, policy: ReleasePolicy
 ) -> list[pb.FisherPacket]:
     """Return one packet per class to forget, or one for all samples to forget."""
     # Of a root that was destroyed, its successor has the summary, but for what was forgotten then.
@@ -138,7 +139,7 @@ def _packets(
             sources=[root.model_id],
             classes=released.classes,
             samples=fisher.count,
-            encoding=Encoding.from_proto(method.encoding).shorter(policy.encoding),
+            encoding=Encoding.named(method.encoding).shorter(policy.encoding),
         )
         packet.clip_norm, packet.noise_multiplier = policy.clip_norm, policy.noise_multiplier
         packet.clamped = clamped

@@ -120,7 +120,7 @@ class Stacking:
     def _take(self, batch: _Batch, model: pb.ModelTask) -> None:
         """Add a model to a batch, unless there is something about it."""
         started = time.perf_counter()
-        if model.samples or self._has_samples or self._task.method.repair_steps:
+        if model.samples or self._has_samples or self._inputs.method.repair_steps:
             return
         kind = None
         try:
@@ -186,7 +186,7 @@ class Stacking:
             try:
                 alike = self._inputs.alike(model)
                 problem = resolve_problem(
-                    self._owner, record, network, packet, self._task.method, alike
+                    self._owner, record, network, packet, self._inputs.method, alike
                 )
             except InputError as error:  # as for all models of this kind
                 self._kinds[key] = None
@@ -242,7 +242,7 @@ class Stacking:
         self, kind: _Kind, members: Sequence[_Member]
     ) -> list[tuple[pb.ModelResult, Update]]:
         started = time.perf_counter()
-        problem, method, device = kind.problem, self._task.method, self._owner.device
+        problem, method, device = kind.problem, self._inputs.method, self._owner.device
         strength = problem.pinned.default()
         outcome = unlearn_stacked(
             {

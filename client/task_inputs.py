@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from disinherit.client.owner import Owner
 from disinherit.client.samples import resolve_samples
 from disinherit.common.errors import FisherError, StoreError
+from disinherit.common.method import Method
 from disinherit.common.packets import PackedFisher, decode
 from disinherit.common.records import ModelRecord
 from disinherit.common.sample_digests import SampleDigests, samples_of
@@ -29,11 +30,16 @@ class TaskInputs:
     Attributes:
         owner: the owner of the models.
         task: the message.
+        method: how to unlearn.
+
+    Raises:
+        RequestError: if a value of the method is out of range.
     """
 
     def __init__(self, owner: Owner, task: pb.UnlearnTask) -> None:
         self.owner = owner
         self.task = task
+        self.method = Method.from_proto(task.method)
         self._decoded: OrderedDict[int, PackedFisher] = OrderedDict()
         self._bytes = 0
         self._resolved: dict[tuple[str, SampleDigests], list[str]] = {}

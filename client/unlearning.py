@@ -20,7 +20,7 @@ from disinherit.client.store import Commit
 from disinherit.client.successors import make_successor
 from disinherit.client.task_inputs import TaskInputs
 from disinherit.common.checkpoints import weights_digest
-from disinherit.common.errors import RequestError, StoreError
+from disinherit.common.errors import InputError, RequestError, StoreError
 from disinherit.common.graph_labels import class_indices
 from disinherit.common.graph_proto import record_to_proto
 from disinherit.common.records import check_id
@@ -39,11 +39,11 @@ def unlearn(owner: Owner, task: pb.UnlearnTask) -> pb.UnlearnReply:
     """
     try:
         owner.store.check_content(task.request_id, task.request_digest)
-    except StoreError as error:
+        inputs = TaskInputs(owner, task)
+    except (InputError, StoreError) as error:
         return pb.UnlearnReply(
             models=[_failed(model.model_id, str(error)) for model in task.models]
         )
-    inputs = TaskInputs(owner, task)
     together = Stacking(inputs).unlearn(task.models)
 
     def result(model: pb.ModelTask) -> pb.ModelResult:
@@ -82,7 +82,7 @@ def _apply(inputs: TaskInputs, model: pb.ModelTask) -> pb.ModelResult:
     check_not_rolled_back(owner.store.rolled_back(task.request_id, record.id))
     samples = inputs.samples(record, model)
     packet, alike = inputs.packet(model), inputs.alike(model)
-    dampened = dampen_model(owner, record, packet, task.method, samples, task.request_id, alike)
+    dampened = dampen_model(owner, record, packet, inputs.method, samples, task.request_id, alike)
     started = time.perf_counter()
     if samples is not None:
         dampened.result.unknown_samples = len(model.samples) - len(samples)

@@ -14,7 +14,8 @@ from disinherit.common.bottom_rows import check_rows, put_at_bottom
 from disinherit.common.dampening import Dampened, dampen, dampen_
 from disinherit.common.errors import ScopeError
 from disinherit.common.gauge import LinearHead, check_strength, fix_gauge
-from disinherit.common.merging import MergeRule, check_fisher, merge_fishers
+from disinherit.common.merging import check_fisher, merge_fishers
+from disinherit.common.method import MergeRule
 
 __all__ = [
     "Dampened",

@@ -3,14 +3,13 @@
 import math
 from collections.abc import Mapping, Sequence
 from functools import reduce
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
 
 from disinherit.common.errors import FisherError, InputError
-
-MergeRule = Literal["max", "mean", "sum"]
+from disinherit.common.method import MergeRule
 
 
 def check_fisher(name: str, value: Tensor, owner: str) -> None:

@@ -15,7 +15,8 @@ from disinherit.common.errors import FisherError
 from disinherit.common.fisher_codes import decode_values, encode_values
 from disinherit.common.graph_labels import union_labels
 from disinherit.common.labels import align_rows
-from disinherit.common.merging import MergeRule, check_fisher, merge_fishers
+from disinherit.common.merging import check_fisher, merge_fishers
+from disinherit.common.method import MergeRule
 from disinherit.v1.unlearning_pb2 import FisherPacket, UnlearnTask
 
 

@@ -19,10 +19,10 @@ from disinherit.client.client_app import build_client_app
 from disinherit.client.store import ModelStore
 from disinherit.common.describing import describe_model
 from disinherit.common.records import Inheritance, InheritanceKind, ModelRecord, Provenance
+from disinherit.common.requests import Request
 from disinherit.server.coordinator import CampaignResult, Coordinator
 from disinherit.server.store import CoordinatorStore, now_us
 from disinherit.simulations.direct import DirectTransport
-from disinherit.v1 import unlearning_pb2 as pb
 
 LABELS = tuple("0123456789")
 HALVES = {"north": 0, "south": 1}
@@ -113,14 +113,7 @@ def main(folder: Path) -> CampaignResult:
     errors = coordinator.register(list(HALVES), scope="head")  # from here on no data is needed
     assert not errors, errors
 
-    request = pb.UnlearningRequest(
-        id="forget-three",
-        reason="consent withdrawn",
-        roots=[pb.Root(model_id="base", classes=["3"])],
-        method=pb.Method(
-            scope="head", reference="retain", merge="max", exponent=1, bound=1, row_scoped=True
-        ),
-    )
+    request = Request(id="forget-three", reason="consent withdrawn", forget={"base": ["3"]})
     plan = coordinator.submit(request)
     print("affected:", *plan.affected)
     print("\n".join(f"note: {note}" for note in plan.notes))

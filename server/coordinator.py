@@ -26,6 +26,7 @@ from disinherit.common.errors import (
     InputError,
 )
 from disinherit.common.printable import one_line
+from disinherit.common.requests import Request
 from disinherit.server.answers import registered_record, reply_of, unhandled
 from disinherit.server.approvals import unapproved
 from disinherit.server.archive import Archive, NoArchive, StoredArchive
@@ -150,7 +151,7 @@ class Coordinator:
 
     def submit(
         self,
-        request: pb.UnlearningRequest,
+        request: Request | pb.UnlearningRequest,
         *,
         approval: bool = False,
         deadline_us: int = 0,
@@ -163,7 +164,7 @@ class Coordinator:
         affected since then get their tasks, for which a campaign that had ended is open again.
 
         Args:
-            request: the request.
+            request: the request, or the message for it.
             approval: whether it must be approved before anything is done.
             deadline_us: when owners that stay away are given up, in microseconds since the epoch;
                 0 for never.
@@ -175,7 +176,7 @@ class Coordinator:
             InputError: if the request cannot be planned, or its id was used for another one;
                 nothing is stored then.
         """
-        return self._submit(request, None, approval, deadline_us, actor, notes)
+        return self._submit(_message(request), None, approval, deadline_us, actor, notes)
 
     def _submit(
         self,
@@ -375,17 +376,17 @@ class Coordinator:
                 "resume it first; what was aborted or rolled back is submitted under another id."
             )
 
-    def prepare(self, request: pb.UnlearningRequest, groups: Sequence[Group]) -> Prepared:
+    def prepare(self, request: Request | pb.UnlearningRequest, groups: Sequence[Group]) -> Prepared:
         """Collect and merge the Fisher information of a request and address it to the owners.
 
         Args:
-            request: the request; it need not be submitted.
+            request: the request, or the message for it; it need not be submitted.
             groups: the models to prepare for, as planned.
 
         Returns:
             One message per owner; nothing is sent to be applied, and nothing is stored.
         """
-        return self._prepare(request, groups, NoArchive())
+        return self._prepare(_message(request), groups, NoArchive())
 
     def _prepare(
         self, request: pb.UnlearningRequest, groups: Sequence[Group], archive: Archive
@@ -412,3 +413,7 @@ class Coordinator:
         for one in evaluations(records, self._transport, self._timeout, models):
             found.update(one)
         return found
+
+
+def _message(request: Request | pb.UnlearningRequest) -> pb.UnlearningRequest:
+    return request.to_proto() if isinstance(request, Request) else request

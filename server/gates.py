@@ -15,8 +15,9 @@ many of them fail or wait, they neither halt the roll-out for the others nor hol
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from disinherit.common.requests import RollOut
 from disinherit.server.tasks import Task, TaskState
-from disinherit.v1.unlearning_pb2 import ModelResult, RollOut
+from disinherit.v1.unlearning_pb2 import ModelResult
 
 _ANY_DROP = 100.0
 """Points that every model may lose: nothing need be measured to know that it did not lose more."""
@@ -91,16 +92,16 @@ def _planned(wave: Iterable[Task]) -> list[Task]:
 
 def _has_passed(roll_out: RollOut, wave: Sequence[Task]) -> bool:
     wave = _planned(wave)
-    share = roll_out.min_success if roll_out.HasField("min_success") else 1.0
+    share = 1.0 if roll_out.min_success is None else roll_out.min_success
     verified = sum(task.state is TaskState.VERIFIED for task in wave)
     return verified >= share * len(wave) - 1e-9
 
 
 def _halt(roll_out: RollOut, wave: Sequence[Task], number: int, total: int) -> Halt | None:
     found = None
-    if roll_out.HasField("max_retain_drop") and roll_out.max_retain_drop < _ANY_DROP:
+    if roll_out.max_retain_drop is not None and roll_out.max_retain_drop < _ANY_DROP:
         found = _too_much_lost(wave, roll_out.max_retain_drop)
-    if found is None and roll_out.HasField("max_error_rate"):
+    if found is None and roll_out.max_error_rate is not None:
         found = _too_many_failed(wave, roll_out.max_error_rate)
     if found is None:
         return None

@@ -13,7 +13,8 @@ import torch
 
 from disinherit.common.encodings import Encoding
 from disinherit.common.graph_labels import union_labels
-from disinherit.common.merging import MergeRule, merge_fishers
+from disinherit.common.merging import merge_fishers
+from disinherit.common.method import MergeRule
 from disinherit.common.packets import PackedFisher, align, merge
 from disinherit.v1.unlearning_pb2 import FisherPacket
 

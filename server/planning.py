@@ -4,24 +4,19 @@ Models are grouped by their upstream roots U(m), since a model must be dampened 
 inherited: one merged Fisher per group, sent only to the owners of that group.
 """
 
-import math
 from collections.abc import Collection, Container, Iterable, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 
-from disinherit.common.encodings import Encoding
-from disinherit.common.errors import FisherError, GraphError, RequestError
+from disinherit.common.errors import GraphError, RequestError
 from disinherit.common.graph import InheritanceGraph
-from disinherit.common.records import InheritanceKind, ModelRecord, ModelStatus, check_id
+from disinherit.common.records import InheritanceKind, ModelRecord, ModelStatus
+from disinherit.common.requests import Request
 from disinherit.server.origins import find_origins, find_starts
 from disinherit.server.renamings import Arrivals, Followed, bits, follow_classes, packet_names
 from disinherit.server.targets import check_targets
 from disinherit.server.unreached import Unreached, asked_classes, find_unreached
-from disinherit.server.waves import check_roll_out
-from disinherit.v1.unlearning_pb2 import Method, UnlearningRequest
+from disinherit.v1.unlearning_pb2 import UnlearningRequest
 
-REFERENCES = ("retain", "all")
-MERGES = ("max", "mean", "sum")
 _Pairs = tuple[tuple[str, str | None], ...]
 """What to rename in a root's packets."""
 _Key = frozenset[tuple[_Pairs, int]]
@@ -29,13 +24,6 @@ _Key = frozenset[tuple[_Pairs, int]]
 _NOTHING: Arrivals = {}
 _FEW = 5
 """Of the versions that a note is about."""
-LONGEST_RETENTION = 100 * 366 * 24 * 3600
-MOST_REPAIR_STEPS = 10_000
-"""More is retraining, and would keep an owner's machine busy at a stranger's word."""
-
-_SCOPES = ("head", "all")
-_LARGEST = (2 - 2.0**-23) * 2.0**127
-"""Of float32, in which owners compute with what a method says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,56 +68,6 @@ class Plan:
         return tuple(model for group in self.groups for model in group.models)
 
 
-def check_method(method: Method) -> None:
-    """Raise `RequestError` unless a method's values make sense."""
-    choices = (
-        ("reference", method.reference, REFERENCES),
-        ("merge", method.merge, MERGES),
-    )
-    for name, value, known in choices:
-        if value not in known:
-            raise RequestError(
-                f"Expected {name} to be one of {', '.join(known)}, but got {value!r}."
-            )
-    positive = {"exponent": method.exponent, "bound": method.bound}
-    if method.HasField("alpha"):
-        positive["alpha"] = method.alpha
-    if method.HasField("lam"):
-        positive["lambda"] = method.lam
-    for name, number in positive.items():
-        if not 0 < number <= _LARGEST:
-            raise RequestError(f"Expected {name} > 0, but got {_shown(number)}.")
-    if method.bound > 1:
-        raise RequestError(f"Expected bound <= 1, but got {method.bound:g}.")
-    if method.HasField("gauge") and not 0 <= method.gauge <= _LARGEST:
-        raise RequestError(f"Expected gauge >= 0, but got {_shown(method.gauge)}.")
-    if method.repair_steps > MOST_REPAIR_STEPS:
-        raise RequestError(
-            f"Expected at most {MOST_REPAIR_STEPS} repair steps, but got {method.repair_steps}."
-        )
-    if not 0 <= method.min_inheritance <= 1:
-        raise RequestError(
-            f"Expected a similarity from 0 to 1 at least, but got {method.min_inheritance:g}."
-        )
-    try:
-        Encoding.from_proto(method.encoding)
-    except FisherError as error:
-        raise RequestError(str(error)) from None
-    if not method.scope:
-        raise RequestError("Expected scope 'head', 'all' or parameter-name globs, but got nothing.")
-    certain = method.scope in _SCOPES or not method.scope.isidentifier()
-    if not certain and (meant := get_close_matches(method.scope, _SCOPES, n=1, cutoff=0.7)):
-        raise RequestError(
-            f"Expected scope 'head', 'all' or parameter-name globs, but got {method.scope!r}. "
-            f"Write {meant[0]!r} if that is meant, or '{method.scope}*' for parameters so named."
-        )
-
-
-def _shown(number: float) -> str:
-    beyond = _LARGEST < number < math.inf
-    return f"{number:g}" + (f", which is more than float32 holds ({_LARGEST:.3g})" * beyond)
-
-
 def plan(
     graph: InheritanceGraph,
     request: UnlearningRequest,
@@ -159,20 +97,11 @@ def plan(
         GraphError: if a root does not exist.
         LabelError: if a root does not know a class.
     """
-    check_id(request.id, "request id", RequestError)
-    check_method(request.method)
-    check_roll_out(request.roll_out)
-    if request.retention_seconds > LONGEST_RETENTION:
-        raise RequestError(
-            f"Expected a retention window of at most {LONGEST_RETENTION} seconds, a hundred years, "
-            f"but got {request.retention_seconds}."
-        )
+    asked = Request.from_proto(request)
+    check_targets(graph, asked)
     roots = [root.model_id for root in request.roots]
     if not roots:
         raise RequestError("Expected at least one root to forget at, but got none.")
-    if len(set(roots)) != len(roots):
-        raise RequestError(f"Expected every root once, but got {', '.join(roots)}.")
-    check_targets(graph, request)
     origins = find_origins(graph, roots)
     affected = graph.affected(find_starts(graph, roots), cleansed=cleansed)
     exempt = {}

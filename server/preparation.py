@@ -8,13 +8,12 @@ import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from typing import cast
 
 from disinherit.common.encodings import Encoding
 from disinherit.common.errors import DisinheritError, StoreError
 from disinherit.common.graph import InheritanceGraph
 from disinherit.common.limits import ANSWER, FISHER, clipped
-from disinherit.common.merging import MergeRule
+from disinherit.common.method import Method
 from disinherit.common.packets import PackedFisher, decode, rename_classes, renamed
 from disinherit.common.printable import one_line
 from disinherit.common.records import InheritanceKind, ModelRecord, ModelStatus
@@ -125,8 +124,8 @@ def prepare(
     say("merging Fisher information per group of models")
     prepared = Prepared(fisher_seconds=answered - started)
     created = now_us()
-    encoding = Encoding.from_proto(request.method.encoding)
-    merges = GroupMerges(cast("MergeRule", request.method.merge), encoding)
+    method = Method.from_proto(request.method)
+    merges = GroupMerges(method.merge, Encoding.named(method.encoding))
     known: dict[_Part, frozenset[str]] = {}
     for group in groups:
         missing = [root for root in group.roots if root in collected.errors]

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from disinherit.common.graph import InheritanceGraph
+from disinherit.common.requests import RollOut
 from disinherit.server.gates import judge
 from disinherit.server.leases import Lease
 from disinherit.server.planning import Plan, plan
@@ -31,7 +32,7 @@ def place(
         return {}
     placed = {task.owner: task.wave for task in known if task.state is not TaskState.EXEMPT}
     owners = {graph.model(model).owner for model in planned.dampened}
-    return assign_waves(request.roll_out, request.id, owners, placed)
+    return assign_waves(RollOut.from_proto(request.roll_out), request.id, owners, placed)
 
 
 def next_wave(store: CoordinatorStore, lease: Lease, request: UnlearningRequest) -> bool:
@@ -55,7 +56,8 @@ def next_wave(store: CoordinatorStore, lease: Lease, request: UnlearningRequest)
     graph = store.descendants(root.model_id for root in request.roots)
     planned = plan(graph, request, cleansed(tasks.values()), (), tasked=tasks)
     judged = [tasks[model] for model in planned.dampened if model in tasks]
-    verdict = judge(request.roll_out, judged, campaign.open_waves, campaign.accepted_waves)
+    roll_out = RollOut.from_proto(request.roll_out)
+    verdict = judge(roll_out, judged, campaign.open_waves, campaign.accepted_waves)
     if verdict.halt is not None:
         store.halt(request.id, verdict.halt, lease=lease)
         return False

@@ -1,12 +1,12 @@
 """What a request is to forget: classes, samples, or a client's whole contribution."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from disinherit.common.errors import LabelError, RequestError
 from disinherit.common.graph import InheritanceGraph
 from disinherit.common.graph_labels import class_indices
 from disinherit.common.records import ModelRecord
-from disinherit.common.sample_digests import samples_of
+from disinherit.common.requests import Request
 from disinherit.v1.unlearning_pb2 import Root, UnlearningRequest
 
 _SHOWN_CLASSES = 20
@@ -45,41 +45,29 @@ def with_roots(
     return resolved
 
 
-def check_targets(graph: InheritanceGraph, request: UnlearningRequest) -> None:
-    """Check what is to be forgotten at each root.
+def check_targets(graph: InheritanceGraph, request: Request) -> None:
+    """Check what is to be forgotten at each root against the graph.
 
     Args:
         graph: the inheritance graph.
         request: a request with roots.
 
     Raises:
-        RequestError: if a root lists nothing to forget, classes beside samples, all of its classes,
-            samples by anything but salted digests, or anything beside a client; or is not trained
-            by that client.
+        RequestError: if a root lists all of its classes, or is not trained by the client.
         GraphError: if a root does not exist.
         LabelError: if a root does not know a class.
     """
-    for root in request.roots:
-        record = graph.model(root.model_id)
+    for root in request.samples:
+        graph.model(root)
+    for root, classes in request.forget.items():
+        record = graph.model(root)
         if request.client:
-            _check_client(record, root, request.client)
-        elif root.samples:
-            _check_samples(root)
+            _check_client(record, request.client)
         else:
-            _check_classes(record, root)
-    if len({bool(root.samples) for root in request.roots}) > 1:
-        raise RequestError(
-            "Expected either classes or samples to forget in one request, but got both. Submit two "
-            "requests."
-        )
+            _check_classes(record, classes)
 
 
-def _check_client(record: ModelRecord, root: Root, client: str) -> None:
-    if root.classes or root.samples:
-        raise RequestError(
-            f"Expected no classes or samples beside client {client!r}, all of whose contribution "
-            f"is to be forgotten, but got some at root {record.id!r}."
-        )
+def _check_client(record: ModelRecord, client: str) -> None:
     if record.owner != client or not _trained(record):
         raise RequestError(
             f"Expected a root that {client!r} trained, but {record.id!r} of {record.owner!r} is "
@@ -87,31 +75,18 @@ def _check_client(record: ModelRecord, root: Root, client: str) -> None:
         )
 
 
-def _check_samples(root: Root) -> None:
-    if root.classes:
-        raise RequestError(
-            f"Expected either classes or samples to forget at root {root.model_id!r}, but got both."
-        )
-    try:
-        samples_of(root)
-    except RequestError as error:
-        raise RequestError(f"Of root {root.model_id!r}: {error}") from error
-
-
-def _check_classes(record: ModelRecord, root: Root) -> None:
-    if not root.classes:
-        raise RequestError(f"Expected classes to forget at root {record.id!r}, but got none.")
-    unknown = set(root.classes).difference(record.labels)
+def _check_classes(record: ModelRecord, classes: Sequence[str]) -> None:
+    unknown = set(classes).difference(record.labels)
     if unknown:
         # Not quoted: it may be the id of a sample that should not have come here.
-        first = next(place for place, name in enumerate(root.classes) if name in unknown)
+        first = next(place for place, name in enumerate(classes) if name in unknown)
         known = ", ".join(repr(name) for name in record.labels[:_SHOWN_CLASSES])
         rest = ", ..." if len(record.labels) > _SHOWN_CLASSES else ""
         raise LabelError(
             f"Expected classes of {record.id!r} ({known}{rest}), but class {first + 1} of the "
-            f"{len(root.classes)} named there, of {len(root.classes[first])} characters, is none."
+            f"{len(classes)} named there, of {len(classes[first])} characters, is none."
         )
-    if set(class_indices(record.labels, root.classes)) == set(range(len(record.labels))):
+    if set(class_indices(record.labels, classes)) == set(range(len(record.labels))):
         raise RequestError(
             f"Expected at least one class of {record.id!r} to remain, but all of them are to be "
             "forgotten. Retire the model instead."

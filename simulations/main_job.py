@@ -11,6 +11,7 @@ fails takes the report away: what could not be measured is missing from it, with
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from flwr.serverapp import Grid
@@ -132,8 +133,7 @@ def _preview_published(
     measured: RunMeasurements,
 ) -> None:
     """Evaluate the plain published rule on the same models, changing none of them."""
-    request = settings.request()
-    request.method.CopyFrom(settings.method.published().to_proto())
+    request = replace(settings.request(), method=settings.method.published())
     prepared = coordinator.prepare(request, planned.groups)
     for answer in transport.ask(prepared.asks("evaluate.preview"), timeout=600.0):
         if isinstance(answer.reply, pb.EvaluateReply):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from disinherit.common.errors import CheckpointError
+from disinherit.common.requests import Request
 from disinherit.server.coordinator import Coordinator
 from disinherit.server.store import CoordinatorStore
 from disinherit.simulations.direct import DirectTransport
@@ -14,7 +15,6 @@ from disinherit.simulations.report_schema import RunReport
 from disinherit.simulations.run_folder import copy_database, load_report
 from disinherit.simulations.settings import Settings
 from disinherit.simulations.shares import owner_name
-from disinherit.v1 import unlearning_pb2 as pb
 
 
 def repeat(settings: Settings, folder: Path, say: Callable[[str], None]) -> RunReport:
@@ -85,7 +85,7 @@ def _check_versions(coordinator: Coordinator) -> None:
             )
 
 
-def _check_summaries(coordinator: Coordinator, request: pb.UnlearningRequest) -> None:
+def _check_summaries(coordinator: Coordinator, request: Request) -> None:
     """Check that the roots can still say what is to be forgotten."""
     prepared = coordinator.prepare(request, coordinator.submit(request).groups)
     for reason in (*prepared.failed.values(), *prepared.waiting.values()):

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from disinherit.common.encodings import Encoding
 from disinherit.common.errors import InputError, RequestError
-from disinherit.server.planning import check_method
+from disinherit.common.method import Method
+from disinherit.common.requests import Request
 from disinherit.simulations.backdoors import Backdoor
 from disinherit.simulations.datasets import Dataset
 from disinherit.simulations.label_spaces import label_spaces
@@ -19,59 +19,6 @@ from disinherit.simulations.networks import NetworkSpec, check_network
 from disinherit.simulations.partitions import PARTITION_KINDS
 from disinherit.simulations.scenarios import FEDERATED, topology_from_dict, topology_to_dict
 from disinherit.simulations.topology import Topology
-from disinherit.v1 import unlearning_pb2 as pb
-
-
-@dataclass(frozen=True, slots=True)
-class MethodSettings:
-    """How to unlearn; `None` leaves a value to the owners' tuning."""
-
-    scope: str = "head"
-    reference: str = "retain"
-    merge: str = "max"
-    alpha: float | None = None
-    lam: float | None = None
-    gauge: float | None = None
-    exponent: float = 1.0
-    bound: float = 1.0
-    row_scoped: bool = True
-    encoding: str = "full"
-    repair_steps: int = 0
-    min_inheritance: float = 0.0
-    rescale: bool = True
-
-    def to_proto(self) -> pb.Method:
-        """Return the method as it travels.
-
-        Raises:
-            InputError: if there is no such encoding, or a number cannot travel.
-        """
-        if not 0 <= self.repair_steps < 2**32:
-            raise InputError(f"Expected repair_steps >= 0, but got {self.repair_steps}.")
-        values = {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
-        return pb.Method(**values | {"encoding": Encoding.named(self.encoding).to_proto()})
-
-    def published(self) -> "MethodSettings":
-        """Return the plain published rule in this scope, at this strength, and nothing beside it.
-
-        F_ref is over all own data as it is; no gauge, all rows, full precision, no repair, and no
-        model is spared.
-        """
-        return MethodSettings(
-            scope=self.scope,
-            alpha=self.alpha,
-            lam=self.lam,
-            reference="all",
-            merge="max",
-            gauge=0.0,
-            exponent=1.0,
-            bound=1.0,
-            row_scoped=False,
-            encoding="full",
-            repair_steps=0,
-            min_inheritance=0.0,
-            rescale=False,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +62,7 @@ class Settings:
     limit: int | None = None
     seed: int = 0
     device: str = "auto"
-    method: MethodSettings = field(default_factory=MethodSettings)
+    method: Method = field(default_factory=Method)
     compare_published: bool = False
     backdoor: Backdoor | None = None
 
@@ -145,7 +92,6 @@ class Settings:
                 f"Expected the owner of the backdoor from 0 to {self.clients - 1}, but got "
                 f"{self.backdoor.owner}."
             )
-        check_method(self.method.to_proto())
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON values."""
@@ -171,7 +117,7 @@ class Settings:
                     **values,
                     "forget": {root: tuple(names) for root, names in values["forget"].items()},
                     "scenario": topology_from_dict(values["scenario"]),
-                    "method": MethodSettings(**values["method"]),
+                    "method": Method(**values["method"]),
                     "backdoor": None
                     if values["backdoor"] is None
                     else Backdoor(**values["backdoor"]),
@@ -189,14 +135,14 @@ class Settings:
         """Return the network's spec for the data set, with a row per class unless given."""
         return NetworkSpec.for_dataset(self.network, dataset, classes)
 
-    def request(self) -> pb.UnlearningRequest:
+    def request(self) -> Request:
         """Return the unlearning request of this run; the same settings give the same request."""
         listed = "; ".join(f"{', '.join(names)} at {root}" for root, names in self.forget.items())
-        return pb.UnlearningRequest(
+        return Request(
             id=f"forget-{self.digest[:12]}",
             reason=f"forget {listed}",
-            roots=[pb.Root(model_id=root, classes=names) for root, names in self.forget.items()],
-            method=self.method.to_proto(),
+            forget=self.forget,
+            method=self.method,
         )
 
 

@@ -7,6 +7,7 @@ The seven models of `simulations.topology.FEDERATED` on three owners; cats enter
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,6 +17,8 @@ from torch import Tensor
 
 from disinherit.client.store import ModelStore
 from disinherit.common.errors import StoreError
+from disinherit.common.method import Method
+from disinherit.common.requests import Request
 from disinherit.server.coordinator import Coordinator
 from disinherit.server.database import Database
 from disinherit.server.store import CoordinatorStore, TaskState
@@ -41,35 +44,20 @@ Twist = Callable[[Ask, Callable[[], Answer]], Answer]
 """Answers a message; the second argument is how the owner would."""
 
 
-def make_method(**changes: Any) -> pb.Method:
+def make_method(**changes: Any) -> Method:
     """A method with nothing left to tune, that compares Fishers as they are.
 
     Every model of the federation forgets by it.
     """
-    values: dict[str, Any] = {
-        "scope": "head",
-        "reference": "retain",
-        "merge": "max",
-        "alpha": 1.0,
-        "lam": 0.5,
-        "gauge": 3.0,
-        "exponent": 1.0,
-        "bound": 1.0,
-        "rescale": False,
-        "row_scoped": True,
-    }
-    return pb.Method(**{**values, **changes})
+    return replace(Method(alpha=1.0, lam=0.5, gauge=3.0, rescale=False), **changes)
 
 
 def make_request(
     forget: Mapping[str, Sequence[str]] = FORGET, request_id: str = "q", **method: Any
 ) -> pb.UnlearningRequest:
-    return pb.UnlearningRequest(
-        id=request_id,
-        reason="asked to",
-        roots=[pb.Root(model_id=root, classes=names) for root, names in forget.items()],
-        method=make_method(**method),
-    )
+    return Request(
+        forget=forget, id=request_id, reason="asked to", method=make_method(**method)
+    ).to_proto()
 
 
 class TroubledTransport:

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from disinherit.client.owner import Owner
 from disinherit.client.release import OPEN, ReleasePolicy
 from disinherit.client.releasing import forget_fishers
+from disinherit.common.method import Method
 from disinherit.common.packets import decode, merge
 from disinherit.v1 import unlearning_pb2 as pb
 
@@ -19,34 +21,23 @@ HEAD = ("2.weight", "2.bias")
 """The head's parameters of the owners' network in `owner_fixture`."""
 
 
-def make_method(**changes: Any) -> pb.Method:
+def make_method(**changes: Any) -> Method:
     """Head scope, rows of the forgotten classes, nothing tuned, Fishers as they are."""
-    values: dict[str, Any] = {
-        "scope": "head",
-        "reference": "retain",
-        "merge": "max",
-        "alpha": 1.0,
-        "lam": 1.0,
-        "gauge": 1.0,
-        "exponent": 1.0,
-        "bound": 1.0,
-        "row_scoped": True,
-        "rescale": False,
-    }
-    values |= changes
-    return pb.Method(**{name: value for name, value in values.items() if value is not None})
+    return replace(Method(alpha=1.0, lam=1.0, gauge=1.0, rescale=False), **changes)
 
 
 def collect(
     owner: Owner,
     root: str,
     classes: Sequence[str],
-    method: pb.Method,
+    method: Method,
     policy: ReleasePolicy = OPEN,
 ) -> pb.FisherPacket:
     """Ask one root and merge what it answers."""
     fisher_task = pb.FisherTask(
-        request_id="forget", roots=[pb.Root(model_id=root, classes=classes)], method=method
+        request_id="forget",
+        roots=[pb.Root(model_id=root, classes=classes)],
+        method=method.to_proto(),
     )
     (answer,) = forget_fishers(owner, fisher_task, policy).roots
     assert not answer.error, answer.error
@@ -59,13 +50,13 @@ def make_task(
     owner: Owner,
     models: Sequence[str],
     packet: pb.FisherPacket,
-    method: pb.Method,
+    method: Method,
     request_id: str = "forget",
 ) -> pb.UnlearnTask:
     """Ask an owner to unlearn in models that it has."""
     return pb.UnlearnTask(
         request_id=request_id,
-        method=method,
+        method=method.to_proto(),
         fishers=[packet],
         models=[pb.ModelTask(model_id=m, digest=owner.store.record(m).digest) for m in models],
         created_us=1000,

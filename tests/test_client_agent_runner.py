@@ -65,7 +65,9 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 
 def test_what_the_devices_configuration_forbids_is_withheld(desk: Desk) -> None:
     """Each class has 24 samples, and the owner itself sets no policy."""
-    task = pb.FisherTask(roots=[pb.Root(model_id="m", classes=["cat"])], method=make_method())
+    task = pb.FisherTask(
+        roots=[pb.Root(model_id="m", classes=["cat"])], method=make_method().to_proto()
+    )
     desk.submit("a", "query.fisher", task.SerializeToString())
     (root,) = pb.FisherReply.FromString(desk.answer().data).roots
     assert root.withheld

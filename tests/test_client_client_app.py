@@ -77,7 +77,7 @@ def test_a_request_from_registration_to_verification(
     assert all(model.fisher_digest for model in registered.models)
 
     roots = [pb.Root(model_id="m", classes=["cat"])]
-    fisher_task = pb.FisherTask(request_id="forget", roots=roots, method=METHOD)
+    fisher_task = pb.FisherTask(request_id="forget", roots=roots, method=METHOD.to_proto())
     answer = ask(app, "query.fisher", fisher_task, pb.FisherReply)
     (packet,) = answer.roots[0].packets
 
@@ -102,7 +102,9 @@ def test_a_request_from_registration_to_verification(
 def test_replies_are_those_of_the_handlers(app: ClientApp, organisation: Organisation) -> None:
     with PointsOwner(organisation.root / "anna", "anna") as owner:
         panel = pb.EvaluateTask(model_ids=["m", "nobody"])
-        roots = pb.FisherTask(roots=[pb.Root(model_id="m", classes=["owl"])], method=METHOD)
+        roots = pb.FisherTask(
+            roots=[pb.Root(model_id="m", classes=["owl"])], method=METHOD.to_proto()
+        )
         task = make_task(owner, ["m"], collect(owner, "m", ["owl"], METHOD), METHOD)
         expected = [evaluate(owner, panel), preview(owner, task)]
         packets = forget_fishers(owner, roots).roots[0].packets

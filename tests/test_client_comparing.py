@@ -37,7 +37,7 @@ def results(
             id="q",
             reason="r",
             roots=[pb.Root(model_id="root", classes=forget)],
-            method=make_method(rescale=True, **method),
+            method=make_method(rescale=True, **method).to_proto(),
         )
         coordinator.submit(request)
         tasks = coordinator.run("q").tasks

@@ -150,7 +150,7 @@ def test_versions_in_the_middle_of_a_chain_leave_the_disk_too(owner: PointsOwner
 
 def test_a_root_that_is_destroyed_is_answered_for_by_its_successor(tmp_path: Path) -> None:
     ask = pb.FisherTask(
-        request_id="q", roots=[pb.Root(model_id="m", classes=["owl"])], method=METHOD
+        request_id="q", roots=[pb.Root(model_id="m", classes=["owl"])], method=METHOD.to_proto()
     )
     with prepare(tmp_path / "anna") as owner:
         (before,) = forget_fishers(owner, ask).roots

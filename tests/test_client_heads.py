@@ -19,6 +19,7 @@ from disinherit.client.store import ModelStore
 from disinherit.client.summaries import register
 from disinherit.client.unlearning import unlearn
 from disinherit.common.errors import FisherError
+from disinherit.common.method import Method
 from disinherit.v1 import unlearning_pb2 as pb
 
 METHOD = make_method(alpha=None, lam=None, gauge=None, rescale=True)
@@ -33,7 +34,7 @@ def owner(tmp_path: Path) -> Iterator[NetworkOwner]:
         yield owner
 
 
-def forget(owner: NetworkOwner, models: list[str], method: pb.Method = METHOD) -> pb.UnlearnReply:
+def forget(owner: NetworkOwner, models: list[str], method: Method = METHOD) -> pb.UnlearnReply:
     packet = collect(owner, models[0], ["cat"], method)
     return unlearn(owner, make_task(owner, models, packet, method))
 
@@ -119,7 +120,7 @@ def test_a_model_without_a_head_is_unlearned_in_without_rows_and_gauge(
     refused = "no sum of the outputs of 'heads.0'. Give another scope, such as 'heads.0.*' or 'all'"
     with pytest.raises(FisherError, match="Cannot register model 'm'.*" + refused.split(".")[0]):
         register(owner, pb.RegisterTask(scope="head"))
-    task = pb.FisherTask(roots=[pb.Root(model_id="m", classes=["cat"])], method=METHOD)
+    task = pb.FisherTask(roots=[pb.Root(model_id="m", classes=["cat"])], method=METHOD.to_proto())
     assert refused in forget_fishers(owner, task).roots[0].error
     method = make_method(scope="all", alpha=20.0, gauge=2.0)
     packet = collect(owner, "m", ["cat"], method)

@@ -13,6 +13,7 @@ from disinherit.client.summaries import register
 from disinherit.client.unlearning import unlearn
 from disinherit.common.checkpoints import tensor_bytes
 from disinherit.common.inheritance import inheritance_score
+from disinherit.common.method import Method
 from disinherit.common.packets import decode
 from disinherit.v1 import unlearning_pb2 as pb
 
@@ -26,7 +27,7 @@ def own_fisher(owner: PointsOwner, model: str) -> dict[str, Tensor]:
     return {name: registered[0].over([0]).values[name] for name in HEAD}
 
 
-def results(folder: Path, method: pb.Method, *, tuning: bool) -> dict[str, pb.ModelResult]:
+def results(folder: Path, method: Method, *, tuning: bool) -> dict[str, pb.ModelResult]:
     """Forget cats in a root, in a model that knows them otherwise, and in one that inherited."""
     with PointsOwner(folder, "anna", tuning=tuning) as owner:
         owner.train("root", KNOW, created_us=1)

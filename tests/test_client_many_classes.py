@@ -17,6 +17,7 @@ from disinherit.client.unlearning import unlearn
 from disinherit.common import _fisher_run
 from disinherit.common.checkpoints import weights_digest
 from disinherit.common.fisher import ClassFishers
+from disinherit.common.method import Method
 from disinherit.common.packets import decode_fisher
 from disinherit.v1 import unlearning_pb2 as pb
 
@@ -40,7 +41,7 @@ def open_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Opener:
     return opened
 
 
-def unlearned(owner: PointsOwner, classes: list[str], method: pb.Method) -> pb.ModelResult:
+def unlearned(owner: PointsOwner, classes: list[str], method: Method) -> pb.ModelResult:
     packet = collect(owner, "m", classes, method)
     (result,) = unlearn(owner, make_task(owner, ["m"], packet, method)).models
     # What is changed is compared here, not whether it is enough.
@@ -102,7 +103,7 @@ def test_all_rows_of_a_class_without_the_data_are_refused_in_one_line(open_owner
     owner.keeps_data = False
     method = make_method(row_scoped=False)
     task = pb.FisherTask(
-        request_id="r", roots=[pb.Root(model_id="m", classes=["yak"])], method=method
+        request_id="r", roots=[pb.Root(model_id="m", classes=["yak"])], method=method.to_proto()
     )
     (root,) = forget_fishers(owner, task).roots
     (result,) = unlearn(owner, make_task(owner, ["m"], packet, method)).models
@@ -121,7 +122,9 @@ def test_the_fisher_information_of_everything_needs_no_rows_of_single_classes(
         owner = open_owner(kind)
         owner.keeps_data = False
         task = pb.FisherTask(
-            request_id="r", roots=[pb.Root(model_id="m")], method=make_method(row_scoped=False)
+            request_id="r",
+            roots=[pb.Root(model_id="m")],
+            method=make_method(row_scoped=False).to_proto(),
         )
         (root,) = forget_fishers(owner, task).roots
         assert not root.error
@@ -139,7 +142,7 @@ def test_a_second_request_has_what_is_left_by_rows(open_owner: Opener) -> None:
     (result,) = unlearn(owner, make_task(owner, [first], packet, method, "second")).models
     assert result.outcome == pb.OUTCOME_APPLIED, result.error
     task = pb.FisherTask(
-        request_id="r", roots=[pb.Root(model_id=first, classes=["yak"])], method=method
+        request_id="r", roots=[pb.Root(model_id=first, classes=["yak"])], method=method.to_proto()
     )
     (root,) = forget_fishers(owner, task).roots
     assert "no samples of yak" in root.error

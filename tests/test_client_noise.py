@@ -35,7 +35,7 @@ def owner(tmp_path: Path) -> Iterator[PointsOwner]:
 def released(
     owner: PointsOwner, root: pb.Root, policy: ReleasePolicy, scope: str = "head"
 ) -> pb.FisherPacket:
-    task = pb.FisherTask(request_id="q", roots=[root], method=make_method(scope=scope))
+    task = pb.FisherTask(request_id="q", roots=[root], method=make_method(scope=scope).to_proto())
     (answer,) = forget_fishers(owner, task, policy).roots
     assert not answer.error, answer.error
     (packet,) = answer.packets
@@ -109,7 +109,7 @@ def test_without_the_data_nothing_can_be_clipped_and_nothing_is_released(
     owner: PointsOwner,
 ) -> None:
     owner.keeps_data = False
-    task = pb.FisherTask(roots=[BY_CLASS], method=make_method())
+    task = pb.FisherTask(roots=[BY_CLASS], method=make_method().to_proto())
     (answer,) = forget_fishers(owner, task, CLIPPING).roots
     assert answer.withheld
     assert "but it is gone" in answer.error

@@ -227,7 +227,7 @@ def ask_for_sample(owner: PointsOwner, model: str, request_id: str) -> pb.ModelR
     )
     root = samples_root("m", owner.store.root, ["cat-3"])
     (answer,) = forget_fishers(
-        owner, pb.FisherTask(request_id=request_id, roots=[root], method=method)
+        owner, pb.FisherTask(request_id=request_id, roots=[root], method=method.to_proto())
     ).roots
     task = make_task(owner, [model], answer.packets[0], method, request_id)
     if model.split("~")[0] == "m":

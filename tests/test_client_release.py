@@ -34,7 +34,7 @@ def owner(tmp_path: Path) -> Iterator[StrictOwner]:
 
 
 def fisher(owner: PointsOwner, root: pb.Root, policy: ReleasePolicy = OPEN) -> pb.RootFisher:
-    task = pb.FisherTask(request_id="q", roots=[root], method=make_method())
+    task = pb.FisherTask(request_id="q", roots=[root], method=make_method().to_proto())
     (answer,) = forget_fishers(owner, task, policy).roots
     return answer
 
@@ -76,7 +76,7 @@ def test_the_stricter_of_two_policies_holds(owner: StrictOwner, tmp_path: Path) 
     try:
         assert fisher(owner, by_samples(owner, 4)).withheld
         assert fisher(owner, by_samples(owner, 9), ReleasePolicy(10)).withheld
-        task = pb.FisherTask(roots=[by_samples(owner, 4)], method=make_method())
+        task = pb.FisherTask(roots=[by_samples(owner, 4)], method=make_method().to_proto())
         loose = handlers(ReleasePolicy(1))["query.fisher"](owner, task)
         assert isinstance(loose, pb.FisherReply)
         assert loose.roots[0].withheld

@@ -76,7 +76,7 @@ def add(owner: Clinic, model_id: str, steps: int) -> ModelRecord:
 
 
 def ask(owner: Clinic, policy: ReleasePolicy, root: pb.Root) -> pb.RootFisher:
-    task = pb.FisherTask(request_id="q", roots=[root], method=make_method())
+    task = pb.FisherTask(request_id="q", roots=[root], method=make_method().to_proto())
     (answer,) = forget_fishers(owner, task, policy).roots
     return answer
 

@@ -17,6 +17,7 @@ from disinherit.client.sample_keys import sample_key
 from disinherit.client.summaries import register
 from disinherit.client.unlearning import unlearn
 from disinherit.common.errors import DataError
+from disinherit.common.method import Method
 from disinherit.common.records import ModelRecord
 from disinherit.common.sample_digests import digest_samples
 from disinherit.v1 import unlearning_pb2 as pb
@@ -59,7 +60,7 @@ def owner(tmp_path: Path) -> Iterator[Forgetful]:
 
 
 def forget(
-    owner: PointsOwner, model: str, classes: Sequence[str], id: str, method: pb.Method = METHOD
+    owner: PointsOwner, model: str, classes: Sequence[str], id: str, method: Method = METHOD
 ) -> ModelRecord:
     task = make_task(owner, [model], collect(owner, "m", classes, method), method, id)
     (result,) = unlearn(owner, task).models

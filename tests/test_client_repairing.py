@@ -12,6 +12,7 @@ from disinherit.client.repairing import BATCH, LEARNING_RATE, repair, repair_see
 from disinherit.client.summaries import register
 from disinherit.client.unlearning import unlearn
 from disinherit.common.errors import DataError
+from disinherit.common.method import Method
 from disinherit.v1 import unlearning_pb2 as pb
 
 LABELS = ("cat", "dog", "owl")
@@ -104,7 +105,7 @@ def test_nothing_kept_and_divergence_are_refused() -> None:
 
 
 def unlearned(
-    folder: Path, request_id: str, method: pb.Method, *, keeps_data: bool = True
+    folder: Path, request_id: str, method: Method, *, keeps_data: bool = True
 ) -> tuple[pb.ModelResult, dict[str, Tensor], dict[str, Tensor]]:
     """Forget cats in a model; return the result, and the weights before and after."""
     with PointsOwner(folder, "anna") as owner:

@@ -68,7 +68,9 @@ def test_a_coordinator_that_says_no_content_is_answered_with_what_is_known(
 
 def test_no_fisher_information_is_released_for_another_content(owner: PointsOwner) -> None:
     root = pb.Root(model_id="n", classes=["dog"])
-    asked = pb.FisherTask(request_id="forget", roots=[root], method=METHOD, request_digest=DOGS)
+    asked = pb.FisherTask(
+        request_id="forget", roots=[root], method=METHOD.to_proto(), request_digest=DOGS
+    )
     (answer,) = forget_fishers(owner, asked).roots
     assert REFUSED in answer.error
     assert not answer.packets

@@ -65,7 +65,7 @@ def naive_fisher(owner: PointsOwner, model: str, chosen: Sequence[str]) -> dict[
 
 
 def ask(owner: PointsOwner, root: pb.Root, scope: str = "head") -> pb.RootFisher:
-    task = pb.FisherTask(request_id="q", roots=[root], method=make_method(scope=scope))
+    task = pb.FisherTask(request_id="q", roots=[root], method=make_method(scope=scope).to_proto())
     (answer,) = forget_fishers(owner, task).roots
     return answer
 

@@ -63,7 +63,7 @@ def ask(
     owner: PointsOwner, *roots: tuple[str, list[str]], scope: str = "head"
 ) -> list[pb.RootFisher]:
     listed = [pb.Root(model_id=model, classes=classes) for model, classes in roots]
-    task = pb.FisherTask(request_id="r", roots=listed, method=make_method(scope=scope))
+    task = pb.FisherTask(request_id="r", roots=listed, method=make_method(scope=scope).to_proto())
     return list(forget_fishers(owner, task).roots)
 
 

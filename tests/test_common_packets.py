@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from disinherit.common.errors import CheckpointError, FisherError, LabelError
-from disinherit.common.merging import MergeRule
+from disinherit.common.method import MergeRule
 from disinherit.common.packets import (
     PackedFisher,
     align,

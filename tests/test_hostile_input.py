@@ -93,6 +93,12 @@ def submit(request: pb.UnlearningRequest) -> coordinator_pb2.SubmitRequestReques
     return coordinator_pb2.SubmitRequestRequest(request=request)
 
 
+def renamed(request_id: str) -> pb.UnlearningRequest:
+    request = make_request()
+    request.id = request_id
+    return request
+
+
 def huge(running: Running) -> Any:
     """A message of a gigabyte, sent for real."""
     send = running.channel.unary_unary(
@@ -152,7 +158,7 @@ CALLS: Calls = {
         "etc/passwd",
     ),
     "a path as the id of a request": (
-        lambda r: r.client("operator").SubmitRequest(submit(make_request(request_id=TRAVERSING))),
+        lambda r: r.client("operator").SubmitRequest(submit(renamed(TRAVERSING))),
         "INVALID_ARGUMENT",
         "well-formed request id",
     ),
@@ -162,7 +168,7 @@ CALLS: Calls = {
                 pb.UnlearningRequest(
                     id="w",
                     roots=[pb.Root(model_id="r1", samples=["patient-7"], sample_salt="0" * 32)],
-                    method=make_method(),
+                    method=make_method().to_proto(),
                 )
             )
         ),
@@ -432,7 +438,8 @@ MESSAGES: dict[str, tuple[Callable[[PointsOwner], tuple[str, Any]], str]] = {
         lambda owner: (
             "query.fisher",
             pb.FisherTask(
-                roots=[pb.Root(model_id=TRAVERSING, classes=["cat"])], method=make_method()
+                roots=[pb.Root(model_id=TRAVERSING, classes=["cat"])],
+                method=make_method().to_proto(),
             ),
         ),
         "etc/passwd",

@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from disinherit.client.owner import Batches
 from disinherit.client.sample_keys import sample_key
 from disinherit.client.store import ModelStore
 from disinherit.common.describing import describe_model
+from disinherit.common.method import Method
 from disinherit.common.records import Inheritance, InheritanceKind, ModelRecord, Provenance
 from disinherit.common.sample_digests import digest_samples
 from disinherit.server.coordinator import Coordinator
@@ -131,12 +133,11 @@ class World:
         edges = [Inheritance(p, id, InheritanceKind.INCREMENTAL) for p in parents]
         self.coordinator.store.add_model(record, edges)
 
-    def run(self, id: str, roots: Sequence[pb.Root], **method: object) -> str:
+    def run(self, id: str, roots: Sequence[pb.Root], **method: Any) -> str:
         """Register, submit and carry out, and return the outcome."""
-        values = {"scope": "head", "reference": "retain", "merge": "max", "rescale": True}
-        values |= {"exponent": 1.0, "bound": 1.0, "row_scoped": True, **method}
-        self.coordinator.register(["owner"], str(values["scope"]))
-        request = pb.UnlearningRequest(id=id, roots=roots, method=pb.Method(**values))  # type: ignore[arg-type]
+        how = Method(**method)
+        self.coordinator.register(["owner"], how.scope)
+        request = pb.UnlearningRequest(id=id, roots=roots, method=how.to_proto())
         self.coordinator.submit(request)
         return self.coordinator.run(id).outcome
 

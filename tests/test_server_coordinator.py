@@ -160,7 +160,7 @@ def test_an_owner_is_sent_each_packet_it_needs_once(world: World) -> None:
 
 
 def test_a_merged_packet_is_encoded_once_for_all_owners(built: Path, tmp_path: Path) -> None:
-    request = make_request(encoding=Encoding.LOG8.to_proto())
+    request = make_request(encoding="log8")
     with copy(built, tmp_path / "short") as world:
         planned = world.coordinator.submit(request)
         prepared = world.coordinator.prepare(request, planned.groups)
@@ -435,9 +435,13 @@ def test_another_request_under_the_same_id_is_refused(world: World) -> None:
     assert world.knowledge() == before
 
 
-@pytest.mark.parametrize(
-    "request_", [make_request({"nobody": ("cat",)}, "p"), make_request(request_id="p", alpha=-1.0)]
-)
+def _negative_alpha() -> pb.UnlearningRequest:
+    message = make_request(request_id="p")
+    message.method.alpha = -1.0
+    return message
+
+
+@pytest.mark.parametrize("request_", [make_request({"nobody": ("cat",)}, "p"), _negative_alpha()])
 def test_a_request_that_cannot_be_planned_is_not_stored(
     world: World, request_: pb.UnlearningRequest
 ) -> None:

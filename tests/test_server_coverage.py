@@ -12,6 +12,7 @@ from disinherit.common.errors import RequestError
 from disinherit.common.graph import InheritanceGraph
 from disinherit.common.graph_proto import record_to_proto
 from disinherit.common.records import Inheritance, InheritanceKind, ModelRecord
+from disinherit.common.requests import Request
 from disinherit.server.coverage import Covered, cover
 from disinherit.server.store import CoordinatorStore, Task, TaskState
 from disinherit.server.tasks import Answered
@@ -29,11 +30,7 @@ def successor(of: ModelRecord) -> ModelRecord:
 
 
 def request() -> pb.UnlearningRequest:
-    return pb.UnlearningRequest(
-        id="q",
-        roots=[pb.Root(model_id="m1", classes=["cat"])],
-        method=pb.Method(scope="head", reference="retain", merge="max", exponent=1, bound=1),
-    )
+    return Request(id="q", forget={"m1": ["cat"]}).to_proto()
 
 
 def applied(record: ModelRecord) -> Task:

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from disinherit.common.requests import RollOut
 from disinherit.server.gates import judge, retain_drop
 from disinherit.server.tasks import Task, TaskState
-from disinherit.v1.unlearning_pb2 import ModelResult, RollOut
+from disinherit.v1.unlearning_pb2 import ModelResult
 
 S = TaskState
 DONE = (S.APPLIED, S.VERIFIED)
@@ -46,7 +47,7 @@ def campaigns(draw: st.DrawFn) -> tuple[RollOut, list[Task], int, int]:
 
 
 def passed(roll_out: RollOut, wave: list[Task]) -> bool:
-    share = roll_out.min_success if roll_out.HasField("min_success") else 1.0
+    share = 1.0 if roll_out.min_success is None else roll_out.min_success
     return sum(task.state is S.VERIFIED for task in wave) >= share * len(wave) - 1e-9
 
 
@@ -70,11 +71,11 @@ def test_no_wave_begins_over_a_threshold_that_was_passed_or_not_measured(
     verdict = judge(roll_out, tasks, opened, accepted)
     begun = [task for task in tasks if accepted <= task.wave < opened]
     lost = [retain_drop(task.result) for task in begun if task.result is not None]
-    too_much = roll_out.HasField("max_retain_drop") and any(
+    too_much = roll_out.max_retain_drop is not None and any(
         drop is None or drop > roll_out.max_retain_drop + 1e-9 for drop in lost
     )
     waves = [[task for task in begun if task.wave == number] for number in range(4)]
-    too_many = roll_out.HasField("max_error_rate") and any(
+    too_many = roll_out.max_error_rate is not None and any(
         sum(task.state is S.FAILED for task in wave) > roll_out.max_error_rate * len(wave) + 1e-9
         for wave in waves
     )
@@ -121,7 +122,7 @@ def test_a_share_may_be_enough() -> None:
 @pytest.mark.parametrize("drop", [2.0, -5.0])
 def test_as_much_as_is_allowed_may_be_lost(drop: float) -> None:
     tasks = [make_task(0, S.VERIFIED, drop), make_task(1, S.PENDING)]
-    assert judge(RollOut(max_retain_drop=2), tasks, 1, 0).open_waves == 2
+    assert judge(RollOut(max_retain_drop=2.0), tasks, 1, 0).open_waves == 2
 
 
 @pytest.mark.parametrize(
@@ -150,14 +151,14 @@ def test_the_reason_says_what_was_found_and_what_was_allowed(
     task: Task, reason: str, said: dict[str, Any]
 ) -> None:
     tasks = [task, make_task(0, S.PENDING), make_task(1, S.PENDING)]
-    halt = judge(RollOut(max_retain_drop=2, max_error_rate=0.25), tasks, 1, 0).halt
+    halt = judge(RollOut(max_retain_drop=2.0, max_error_rate=0.25), tasks, 1, 0).halt
     assert halt is not None
     assert halt.reason == reason
     assert said.items() <= halt.said.items()
 
 
 def test_an_owner_of_an_earlier_wave_that_comes_back_late_still_halts_it() -> None:
-    roll_out = RollOut(min_success=0.5, max_retain_drop=2)
+    roll_out = RollOut(min_success=0.5, max_retain_drop=2.0)
     tasks = [make_task(0, S.VERIFIED), make_task(0, S.APPLIED, 9.0), make_task(1, S.SENT)]
     halt = judge(roll_out, [*tasks, make_task(2, S.PENDING)], 2, 0).halt
     assert halt is not None

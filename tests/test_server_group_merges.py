@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from disinherit.common.encodings import Encoding
 from disinherit.common.errors import FisherError
-from disinherit.common.merging import MergeRule
+from disinherit.common.method import MergeRule
 from disinherit.common.packets import PackedFisher, merge
 from disinherit.server.group_merges import GroupMerges
 

@@ -8,6 +8,7 @@ from campaign_fixture import World, build, lying, make_request
 
 from disinherit.common.audit_lines import read_entry
 from disinherit.common.gaps import GapKind
+from disinherit.common.requests import RollOut
 from disinherit.server.campaign_states import CampaignEvent, CampaignState
 from disinherit.server.gates import judge
 from disinherit.server.tasks import Task, TaskState
@@ -127,13 +128,13 @@ def test_a_wave_that_did_not_forget_does_not_pass_and_halts() -> None:
     late = Task("c", "cleo", wave=1)
     for state in (TaskState.INEFFECTIVE, TaskState.NOT_REACHED, TaskState.HARMFUL):
         tasks = [done, Task("b", "ben", state, wave=0), late]
-        verdict = judge(pb.RollOut(), tasks, 1, 0)
+        verdict = judge(RollOut(), tasks, 1, 0)
         assert verdict.open_waves == 1
         assert verdict.halt is not None
         assert f"the first b, which is {state}" in verdict.halt.reason
-        assert judge(pb.RollOut(), tasks, 1, 1).open_waves == 2, "a person let it pass"
-        halted = judge(pb.RollOut(max_error_rate=0.4), tasks, 1, 0).halt
+        assert judge(RollOut(), tasks, 1, 1).open_waves == 2, "a person let it pass"
+        halted = judge(RollOut(max_error_rate=0.4), tasks, 1, 0).halt
         assert halted is not None
         assert "1 of them answered, and have not forgotten" in halted.reason
     waiting = [done, Task("b", "ben", TaskState.SENT, wave=0), late]
-    assert judge(pb.RollOut(), waiting, 1, 0).halt is None
+    assert judge(RollOut(), waiting, 1, 0).halt is None

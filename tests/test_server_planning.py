@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from disinherit.common.errors import GraphError, LabelError, RequestError
 from disinherit.common.graph import InheritanceGraph
+from disinherit.common.method import Method
 from disinherit.common.records import Inheritance, InheritanceKind, ModelRecord, Provenance
-from disinherit.server.planning import Plan, check_method, check_plan, plan
+from disinherit.server.planning import Plan, check_plan, plan
 from disinherit.simulations.scenarios import FEDERATED
 from disinherit.simulations.topology import Topology
 from disinherit.v1 import unlearning_pb2 as pb
@@ -19,8 +20,11 @@ LABELS = ("cat", "dog", "owl", "yak")
 
 
 def method(**changes: Any) -> pb.Method:
-    values = {"scope": "head", "reference": "retain", "merge": "max", "exponent": 1.0, "bound": 1.0}
-    return pb.Method(**{**values, **changes})
+    """A message, which may make no sense."""
+    message = Method().to_proto()
+    for name, value in changes.items():
+        setattr(message, name, value)
+    return message
 
 
 def request(roots: Mapping[str, Sequence[str]], **changes: Any) -> pb.UnlearningRequest:
@@ -99,7 +103,9 @@ def renaming_at(planned: Plan, model: str, root: str) -> dict[str, str | None]:
 )
 def test_a_method_that_makes_no_sense_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(RequestError, match=message):
-        check_method(method(**changes))
+        Method(**changes)
+    with pytest.raises(RequestError, match=message):
+        Method.from_proto(method(**changes))
     with pytest.raises(RequestError, match=message):
         plan(chain(LABELS), request({"m0": ["cat"]}, **changes))
 
@@ -108,7 +114,7 @@ def test_a_method_that_makes_no_sense_is_refused(changes: dict[str, Any], messag
     "changes", [{}, {"alpha": 0.1, "lam": 5.0, "gauge": 0.0}, {"bound": 0.5, "reference": "all"}]
 )
 def test_a_sensible_method_is_accepted(changes: dict[str, Any]) -> None:
-    check_method(method(**changes))
+    assert Method.from_proto(method(**changes)) == Method(**changes)
 
 
 def test_a_request_needs_roots_and_classes_and_leaves_some() -> None:
@@ -413,9 +419,9 @@ def test_a_plan_without_any_model_to_dampen_is_refused_with_every_reason() -> No
 @pytest.mark.parametrize(("scope", "meant"), [("heed", "head"), ("haed", "head"), ("al", "all")])
 def test_a_misspelt_scope_is_refused_with_what_is_meant(scope: str, meant: str) -> None:
     with pytest.raises(RequestError, match=f"got '{scope}'. Write '{meant}'"):
-        check_method(method(scope=scope))
+        Method(scope=scope)
 
 
 @pytest.mark.parametrize("scope", ["head", "all", "head.*", "weight", "0.*,head.bias", "*head*"])
 def test_a_scope_that_names_parameters_is_taken(scope: str) -> None:
-    check_method(method(scope=scope))
+    assert Method(scope=scope).scope == scope

@@ -9,13 +9,14 @@ from naive_following import follow_naively, group_naively
 
 from disinherit.common.errors import GraphError, LabelError
 from disinherit.common.graph import InheritanceGraph
+from disinherit.common.method import Method
 from disinherit.common.records import Inheritance, InheritanceKind, ModelRecord, Provenance
 from disinherit.server.planning import plan
 from disinherit.server.renamings import follow_classes
 from disinherit.v1 import unlearning_pb2 as pb
 
 NAMES = ("ant", "bee", "cow", "dog", "elk")
-METHOD = pb.Method(scope="all", reference="retain", merge="max", exponent=1.0, bound=1.0)
+METHOD = Method(scope="all").to_proto()
 
 
 def version(model_id: str, created_us: int, labels: tuple[str, ...]) -> ModelRecord:

@@ -43,7 +43,7 @@ def refusal(call: Any) -> tuple[str, str]:
 def samples_request(id: str, count: int) -> pb.UnlearningRequest:
     samples = [f"{number:064x}" for number in range(count)]
     root = pb.Root(model_id="r1", samples=samples, sample_salt=SALT)
-    return pb.UnlearningRequest(id=id, roots=[root], method=make_method())
+    return pb.UnlearningRequest(id=id, roots=[root], method=make_method().to_proto())
 
 
 def test_models_of_many_classes_are_listed_in_pages_of_bounded_size(

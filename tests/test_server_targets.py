@@ -21,7 +21,7 @@ def by_digests(
     *roots: str, digests: tuple[str, ...] = DIGESTS, salt: str = SALT
 ) -> pb.UnlearningRequest:
     listed = [pb.Root(model_id=root, samples=digests, sample_salt=salt) for root in roots]
-    return pb.UnlearningRequest(id="q", roots=listed, method=METHOD)
+    return pb.UnlearningRequest(id="q", roots=listed, method=METHOD.to_proto())
 
 
 def by_samples(world: World, model: str, *samples: str) -> pb.UnlearningRequest:
@@ -33,7 +33,7 @@ def by_samples(world: World, model: str, *samples: str) -> pb.UnlearningRequest:
 
 
 def by_client(client: str, request_id: str = "q") -> pb.UnlearningRequest:
-    return pb.UnlearningRequest(id=request_id, client=client, method=METHOD)
+    return pb.UnlearningRequest(id=request_id, client=client, method=METHOD.to_proto())
 
 
 def unlearn_tasks(world: World) -> dict[str, pb.ModelTask]:

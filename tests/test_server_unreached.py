@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from disinherit.common.graph import InheritanceGraph
+from disinherit.common.method import Method
 from disinherit.common.records import Inheritance, InheritanceKind, ModelRecord, Provenance
 from disinherit.server.planning import Plan, plan
 from disinherit.v1 import unlearning_pb2 as pb
@@ -26,7 +27,7 @@ def edge(parent: str, child: str, labels: Mapping[str, str] | None = None) -> In
 def planned(
     graph: InheritanceGraph, roots: Mapping[str, Sequence[str]], scope: str = "head"
 ) -> Plan:
-    method = pb.Method(scope=scope, reference="retain", merge="max", exponent=1.0, bound=1.0)
+    method = Method(scope=scope).to_proto()
     asked = [pb.Root(model_id=root, classes=names) for root, names in roots.items()]
     return plan(graph, pb.UnlearningRequest(id="q", roots=asked, method=method))
 
@@ -142,7 +143,7 @@ def test_it_is_enough_that_one_root_reaches_a_model() -> None:
 
 def test_samples_reach_a_model_whatever_its_classes_are() -> None:
     graph = family(("cat", "dog"), ("ant", "bee"))
-    method = pb.Method(scope="head", reference="retain", merge="max", exponent=1.0, bound=1.0)
+    method = Method().to_proto()
     asked = pb.Root(model_id="base", samples=["0" * 64], sample_salt="0" * 32)
     found = plan(graph, pb.UnlearningRequest(id="q", roots=[asked], method=method))
     assert found.dampened == ("base", "child")

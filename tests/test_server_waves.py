@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from disinherit.common.errors import RequestError
-from disinherit.server.waves import assign_waves, check_roll_out
-from disinherit.v1.unlearning_pb2 import RollOut, Wave
+from disinherit.common.requests import RollOut, Wave
+from disinherit.server.waves import assign_waves
+from disinherit.v1 import unlearning_pb2 as pb
 
 OWNERS = st.sets(st.text("abcdefgh", min_size=1, max_size=3), min_size=1, max_size=30)
 COUNTED = st.builds(Wave, count=st.integers(1, 8))
@@ -19,12 +20,10 @@ WAVES = st.lists(COUNTED | SHARES, max_size=5)
 @st.composite
 def staged(draw: st.DrawFn) -> tuple[RollOut, set[str]]:
     owners = draw(OWNERS)
-    roll_out = RollOut(waves=draw(WAVES))
     if draw(st.booleans()):
-        roll_out.canaries.extend(draw(st.sets(st.sampled_from(sorted(owners)))))
-    else:
-        roll_out.canary_count = draw(st.integers(0, 5))
-    return roll_out, owners
+        named = draw(st.sets(st.sampled_from(sorted(owners))))
+        return RollOut(canaries=sorted(named), waves=draw(WAVES)), owners
+    return RollOut(canary_count=draw(st.integers(0, 5)), waves=draw(WAVES)), owners
 
 
 def sizes(roll_out: RollOut, owners: int) -> list[int]:
@@ -32,8 +31,8 @@ def sizes(roll_out: RollOut, owners: int) -> list[int]:
     asked = [len(roll_out.canaries)] if roll_out.canaries else []
     asked += [roll_out.canary_count] if roll_out.canary_count else []
     for wave in roll_out.waves:
-        share = max(1, math.ceil(round(wave.fraction * owners, 6)))
-        asked.append(share if wave.HasField("fraction") else wave.count)
+        share = max(1, math.ceil(round((wave.fraction or 0) * owners, 6)))
+        asked.append(share if wave.count is None else wave.count)
     left, found = owners, []
     for size in asked:
         found.append(min(size, left))
@@ -44,7 +43,7 @@ def sizes(roll_out: RollOut, owners: int) -> list[int]:
 @given(staged())
 def test_every_owner_has_one_wave_and_every_wave_its_size(case: tuple[RollOut, set[str]]) -> None:
     roll_out, owners = case
-    check_roll_out(roll_out)
+    assert RollOut.from_proto(roll_out.to_proto()) == roll_out
     waves = assign_waves(roll_out, "q", owners, {})
     assert waves.keys() == owners
     expected = sizes(roll_out, len(owners))
@@ -87,24 +86,24 @@ def test_another_request_has_others_go_first() -> None:
 @pytest.mark.parametrize(
     ("roll_out", "message"),
     [
-        (RollOut(canaries=["a"], canary_count=1), "by name or by number"),
-        (RollOut(waves=[Wave()]), "but got 0"),
-        (RollOut(waves=[Wave(count=0)]), "but got 0"),
-        (RollOut(waves=[Wave(fraction=1.5)]), "but got 150%"),
-        (RollOut(waves=[Wave(fraction=-0.1)]), "but got -10%"),
-        (RollOut(waves=[Wave(fraction=math.nan)]), "but got nan%"),
-        (RollOut(waves=[Wave(fraction=0.6)] * 2), "together, but got 120%"),
-        (RollOut(waves=[Wave(count=1)] * 101), "at most 100 waves, but got 101"),
-        (RollOut(min_success=0), "to succeed above 0"),
-        (RollOut(min_success=1.1), "to succeed above 0"),
-        (RollOut(max_retain_drop=-1), "from 0 to 100 points"),
-        (RollOut(max_retain_drop=math.nan), "from 0 to 100 points"),
-        (RollOut(max_error_rate=2), "error rate from 0 to 1, but got 2"),
+        (pb.RollOut(canaries=["a"], canary_count=1), "by name or by number"),
+        (pb.RollOut(waves=[pb.Wave()]), "but got 0"),
+        (pb.RollOut(waves=[pb.Wave(count=0)]), "but got 0"),
+        (pb.RollOut(waves=[pb.Wave(fraction=1.5)]), "but got 150%"),
+        (pb.RollOut(waves=[pb.Wave(fraction=-0.1)]), "but got -10%"),
+        (pb.RollOut(waves=[pb.Wave(fraction=math.nan)]), "but got nan%"),
+        (pb.RollOut(waves=[pb.Wave(fraction=0.6)] * 2), "together, but got 120%"),
+        (pb.RollOut(waves=[pb.Wave(count=1)] * 101), "at most 100 waves, but got 101"),
+        (pb.RollOut(min_success=0), "to succeed above 0"),
+        (pb.RollOut(min_success=1.1), "to succeed above 0"),
+        (pb.RollOut(max_retain_drop=-1), "from 0 to 100 points"),
+        (pb.RollOut(max_retain_drop=math.nan), "from 0 to 100 points"),
+        (pb.RollOut(max_error_rate=2), "error rate from 0 to 1, but got 2"),
     ],
 )
-def test_what_makes_no_sense_is_refused(roll_out: RollOut, message: str) -> None:
+def test_what_makes_no_sense_is_refused(roll_out: pb.RollOut, message: str) -> None:
     with pytest.raises(RequestError, match=message):
-        check_roll_out(roll_out)
+        RollOut.from_proto(roll_out)
 
 
 def test_a_canary_that_owns_nothing_affected_is_refused() -> None:

@@ -9,6 +9,7 @@ from owner_fixture import LABELS, PointsOwner
 
 from disinherit.common.errors import StoreError
 from disinherit.common.messages import ACTIONS
+from disinherit.common.method import Method
 from disinherit.server.transport import Ask
 from disinherit.simulations.direct import DirectTransport
 from disinherit.v1 import unlearning_pb2 as pb
@@ -27,7 +28,7 @@ def transport(tmp_path: Path) -> DirectTransport:
     ("action", "task"),
     [
         ("query.register", pb.RegisterTask(scope="head")),
-        ("query.fisher", pb.FisherTask(method=pb.Method(scope="head"))),
+        ("query.fisher", pb.FisherTask(method=Method().to_proto())),
         ("train.unlearn", pb.UnlearnTask(request_id="r")),
         ("evaluate.panel", pb.EvaluateTask(model_ids=["m"])),
         ("evaluate.preview", pb.UnlearnTask(request_id="r")),

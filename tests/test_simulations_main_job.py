@@ -24,15 +24,16 @@ from disinherit.common.errors import (
     StoreError,
 )
 from disinherit.common.flower_records import unpack
+from disinherit.common.method import Method
 from disinherit.simulations import main_job
 from disinherit.simulations.main_job import run_scenario
 from disinherit.simulations.report_check import check_report
 from disinherit.simulations.report_schema import ModelFigures, RunReport
-from disinherit.simulations.settings import MethodSettings, Settings
+from disinherit.simulations.settings import Settings
 from disinherit.simulations.training import build_simulation_app
 from disinherit.v1 import unlearning_pb2 as pb
 
-PINNED = MethodSettings(alpha=1.0, lam=1.0, gauge=1.0)
+PINNED = Method(alpha=1.0, lam=1.0, gauge=1.0)
 LEARNED = Settings(
     "digits",
     {"r1": ("3",)},
@@ -178,8 +179,8 @@ def test_any_number_of_owners_holds_the_seven_models(clients: int, tmp_path: Pat
     [
         {"partition": "pathological", "clients": 7},
         {"partition": "dirichlet", "concentration": 0.1, "forget": {"r1": ("1",)}},
-        {"method": MethodSettings(scope="all", alpha=5.0, lam=1.0, gauge=0.0)},
-        {"method": MethodSettings(), "limit": 2},
+        {"method": Method(scope="all", alpha=5.0, lam=1.0, gauge=0.0)},
+        {"method": Method(), "limit": 2},
         {"batch_size": 1, "limit": 2},
         {"network": "cnn", "forget": {"d": ("3",), "s": ("5",)}},
     ],
@@ -380,7 +381,7 @@ def test_a_run_that_was_cut_short_is_started_again(tmp_path: Path) -> None:
         ({"dataset": "nowhere"}, DataError, "nowhere"),
         ({"clients": 5000}, DataError, "5000 clients"),
         ({"network": "text"}, InputError, "network 'text'"),
-        ({"method": MethodSettings(scope="tail.*")}, ScopeError, "'tail.*' matches none"),
+        ({"method": Method(scope="tail.*")}, ScopeError, "'tail.*' matches none"),
         ({"device": "cuda:99"}, InputError, "cuda:99"),
         ({"partition": "pathological", "clients": 2}, DataError, "classes per client"),
         (

@@ -95,7 +95,7 @@ def measured() -> RunMeasurements:
 
 def report_of(result: CampaignResult, found: RunMeasurements) -> RunReport:
     graph = fleet_graph()
-    planned = plan(graph, SETTINGS.request())
+    planned = plan(graph, SETTINGS.request().to_proto())
     repeat = dataclasses.replace(result, changed=(), already_applied=result.changed)
     return check_report(build_report(SETTINGS, DATA, graph, planned, result, repeat, found))
 

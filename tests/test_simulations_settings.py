@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from disinherit.common.errors import DataError, InputError, RequestError
+from disinherit.common.method import Method
 from disinherit.simulations.backdoors import Backdoor
 from disinherit.simulations.datasets import Dataset, load_dataset
 from disinherit.simulations.scenarios import FEDERATED, load_scenario
 from disinherit.simulations.settings import (
-    MethodSettings,
     Settings,
     check_forget,
     parse_forget,
@@ -37,7 +37,7 @@ CHANGES: dict[str, Any] = {
     "limit": 10,
     "seed": 1,
     "device": "cpu",
-    "method": MethodSettings(alpha=2.0),
+    "method": Method(alpha=2.0),
     "compare_published": True,
     "backdoor": Backdoor(1, "3", "5", 10),
 }
@@ -94,7 +94,7 @@ def test_a_method_that_makes_no_sense_is_refused_before_any_training(
     change: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(RequestError, match=message):
-        Settings("digits", {"r1": ("3",)}, method=MethodSettings(**change))
+        Settings("digits", {"r1": ("3",)}, method=Method(**change))
 
 
 def test_settings_survive_json() -> None:
@@ -130,7 +130,7 @@ def test_values_that_are_no_settings_are_refused(damage: Any) -> None:
 
 
 def test_unset_method_values_travel_unset() -> None:
-    message = MethodSettings(lam=0.5).to_proto()
+    message = Method(lam=0.5).to_proto()
     assert message.lam == 0.5
     assert not message.HasField("alpha")
     assert not message.HasField("gauge")
@@ -139,11 +139,11 @@ def test_unset_method_values_travel_unset() -> None:
 
 
 def test_the_published_rule_is_the_same_whatever_is_compared_with_it() -> None:
-    published = MethodSettings(scope="all", alpha=2.0).published()
-    assert published == MethodSettings(
+    published = Method(scope="all", alpha=2.0).published()
+    assert published == Method(
         scope="all", reference="all", alpha=2.0, gauge=0.0, row_scoped=False, rescale=False
     )
-    unlike = MethodSettings(
+    unlike = Method(
         scope="all",
         reference="retain",
         merge="sum",
@@ -155,7 +155,7 @@ def test_the_published_rule_is_the_same_whatever_is_compared_with_it() -> None:
         repair_steps=50,
         min_inheritance=0.5,
     )
-    default = MethodSettings()
+    default = Method()
     same = [
         f.name
         for f in dataclasses.fields(default)
@@ -167,10 +167,7 @@ def test_the_published_rule_is_the_same_whatever_is_compared_with_it() -> None:
 
 def test_the_request_names_roots_and_classes() -> None:
     request = Settings("digits", {"r1": ("3", "5"), "r2": ("8",)}).request()
-    assert {r.model_id: tuple(r.classes) for r in request.roots} == {
-        "r1": ("3", "5"),
-        "r2": ("8",),
-    }
+    assert request.forget == {"r1": ("3", "5"), "r2": ("8",)}
     assert request.reason == "forget 3, 5 at r1; 8 at r2"
 
 

@@ -9,6 +9,7 @@ from random import Random
 
 from disinherit.common.audit_lines import read_header
 from disinherit.common.errors import DisinheritError
+from disinherit.common.requests import Request
 from disinherit.deploy.files import FleetFiles
 from disinherit.deploy.programs import COORDINATOR, SUPERLINK
 from disinherit.server.coordinator import Coordinator
@@ -31,7 +32,6 @@ from disinherit.simulations.chaos.wire import Wire
 from disinherit.simulations.direct import DirectTransport
 from disinherit.simulations.run_folder import DATABASE
 from disinherit.simulations.run_store import open_store
-from disinherit.v1 import unlearning_pb2 as pb
 
 Blow = Callable[[ChaosFleet, Random], bool]
 """Does something to a fleet, and returns whether there was something to do it to."""
@@ -124,7 +124,7 @@ class Planned:
         blows: with their names, in order.
     """
 
-    request: pb.UnlearningRequest
+    request: Request
     blows: Sequence[tuple[str, Blow]]
 
 

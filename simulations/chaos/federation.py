@@ -12,6 +12,8 @@ from disinherit.client.owner import Owner
 from disinherit.client.store import ModelStore
 from disinherit.common.checkpoints import weights_digest
 from disinherit.common.errors import CampaignError, DisinheritError
+from disinherit.common.method import Method
+from disinherit.common.requests import Request
 from disinherit.server.coordinator import CampaignResult, Coordinator
 from disinherit.server.database import Database
 from disinherit.server.signed_log import accept_log, mark_file
@@ -26,10 +28,9 @@ from disinherit.simulations.owners import SimulatedOwner
 from disinherit.simulations.replaying import fit_of, start_of
 from disinherit.simulations.run_folder import DATABASE, prepare_folder
 from disinherit.simulations.run_store import copy_run, open_store
-from disinherit.simulations.settings import MethodSettings, Settings
+from disinherit.simulations.settings import Settings
 from disinherit.simulations.shares import owner_name, share_out
 from disinherit.simulations.training import fit_model
-from disinherit.v1 import unlearning_pb2 as pb
 
 SETTINGS = Settings(
     dataset="digits",
@@ -39,7 +40,7 @@ SETTINGS = Settings(
     limit=12,
     epochs=1,
     device="cpu",
-    method=MethodSettings(alpha=1.0, lam=0.5, gauge=0.5),
+    method=Method(alpha=1.0, lam=0.5, gauge=0.5),
 )
 """Seven models of four owners: d and r3, s and r4, r1 and r6, r2."""
 
@@ -55,13 +56,13 @@ _PATIENCE_SECONDS = 30.0
 Opener = Callable[[], AbstractContextManager[Owner]]
 
 
-def make_request(request_id: str, root: str, label: str) -> pb.UnlearningRequest:
+def make_request(request_id: str, root: str, label: str) -> Request:
     """Return a request to forget a class at a root."""
-    return pb.UnlearningRequest(
+    return Request(
         id=request_id,
         reason="chaos",
-        roots=[pb.Root(model_id=root, classes=[label])],
-        method=SETTINGS.method.to_proto(),
+        forget={root: [label]},
+        method=SETTINGS.method,
         retention_seconds=RETENTION_SECONDS,
     )
 
@@ -149,7 +150,7 @@ class World:
         """Open the coordinator's store, with the key that signs its log."""
         return open_store(self.folder, self.database, self.key)
 
-    def submit(self, request: pb.UnlearningRequest) -> None:
+    def submit(self, request: Request) -> None:
         """Submit a request, whatever becomes of it."""
         with self.open_store() as store:
             Coordinator(store, self.transport).submit(request)

@@ -9,7 +9,9 @@ from typing import Any
 from disinherit.client.release import OPEN, ReleasePolicy
 from disinherit.client.sample_keys import sample_key
 from disinherit.common.errors import CampaignError
-from disinherit.common.sample_digests import SALT_BYTES, digest_samples
+from disinherit.common.method import Method
+from disinherit.common.requests import Request, RollOut
+from disinherit.common.sample_digests import SALT_BYTES, SampleDigests, digest_samples
 from disinherit.server.coordinator import Coordinator
 from disinherit.server.store import CoordinatorStore
 from disinherit.server.transport import Answer, Ask, Transport
@@ -22,7 +24,6 @@ from disinherit.simulations.methods.case_owner import (
 )
 from disinherit.simulations.methods.method import Unlearned
 from disinherit.simulations.subjects import MethodCase, Weights
-from disinherit.v1 import unlearning_pb2 as pb
 
 _REQUEST = "bench"
 _SALT = "00" * SALT_BYTES
@@ -57,7 +58,7 @@ class CountingTransport:
 
 
 def run_campaign(
-    case: MethodCase, method: pb.Method, *, all_roots: bool = False, release: ReleasePolicy = OPEN
+    case: MethodCase, method: Method, *, all_roots: bool = False, release: ReleasePolicy = OPEN
 ) -> Unlearned:
     """Forget what a case is about with one campaign over temporary stores.
 
@@ -129,8 +130,8 @@ def run_campaign(
 
 
 def request_of(
-    case: MethodCase, method: pb.Method, owners: Mapping[str, Callable[[], CaseOwner]]
-) -> pb.UnlearningRequest:
+    case: MethodCase, method: Method, owners: Mapping[str, Callable[[], CaseOwner]]
+) -> Request:
     """Return the request that a case is about: for classes, for samples, or for a client.
 
     Args:
@@ -138,19 +139,25 @@ def request_of(
         method: how to unlearn.
         owners: owner name -> how to open it.
     """
-    request = pb.UnlearningRequest(id=_REQUEST, method=method)
-    # What a method costs is measured afterwards: no owner is to leave a model as it is for that.
-    request.roll_out.max_retain_drop = 100.0
+    client = ""
+    forget: dict[str, Sequence[str]] = {}
+    samples: dict[str, SampleDigests] = {}
     if case.granularity == "client":
-        (request.client,) = {case.subjects[root].owner for root in case.roots}
-        return request
-    for root, names in case.roots.items():
-        if case.by_class:
-            request.roots.add(model_id=root, classes=names)
-            continue
-        subject = case.subjects[root]
-        with owners[subject.owner]() as owner:
-            key = sample_key(owner.store.root)
-        named = digest_samples(key, _SALT, samples_to_forget(subject))
-        request.roots.add(model_id=root, samples=named.digests, sample_salt=named.salt)
-    return request
+        (client,) = {case.subjects[root].owner for root in case.roots}
+    elif case.by_class:
+        forget = dict(case.roots)
+    else:
+        for root in case.roots:
+            subject = case.subjects[root]
+            with owners[subject.owner]() as owner:
+                key = sample_key(owner.store.root)
+            samples[root] = digest_samples(key, _SALT, samples_to_forget(subject))
+    return Request(
+        forget=forget,
+        samples=samples,
+        client=client,
+        method=method,
+        id=_REQUEST,
+        # What a method costs is measured afterwards: no owner leaves a model as it is for that.
+        roll_out=RollOut(max_retain_drop=100.0),
+    )

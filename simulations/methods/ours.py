@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from disinherit.client.release import read_policy
-from disinherit.common.fiun import MergeRule
+from disinherit.common.method import MergeRule, Method, Reference
 from disinherit.simulations.methods.campaign import run_campaign
 from disinherit.simulations.methods.method import Unlearned
 from disinherit.simulations.subjects import MethodCase
-from disinherit.v1 import unlearning_pb2 as pb
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class FisherInheritance:
     """
 
     scope: str = "head"
-    reference: str = "retain"
+    reference: Reference = "retain"
     merge: MergeRule = "max"
     row_scoped: bool = True
     alpha: float | None = None
@@ -57,21 +56,19 @@ class FisherInheritance:
         """Unlearn in all affected models."""
         return run_campaign(
             case,
-            self._message(case),
+            self._method(case),
             all_roots=self.all_roots,
             release=read_policy(self.release, "release"),
         )
 
-    def _message(self, case: MethodCase) -> pb.Method:
-        return pb.Method(
+    def _method(self, case: MethodCase) -> Method:
+        return Method(
             scope=self.scope,
             reference=self.reference,
             merge=self.merge,
             alpha=self.alpha,
             lam=self.lam,
             gauge=self.gauge if case.by_class else None,
-            exponent=1.0,
-            bound=1.0,
             row_scoped=self.row_scoped,
             repair_steps=self.repair_steps,
             min_inheritance=self.min_inheritance,

@@ -17,6 +17,7 @@ from disinherit.client.owner import Batches
 from disinherit.client.store import ModelStore
 from disinherit.common.checkpoints import weights_digest
 from disinherit.common.records import ModelRecord, Provenance
+from disinherit.common.requests import Request
 from disinherit.common.scope import architecture_fingerprint
 from disinherit.server.coordinator import CampaignResult, Coordinator
 from disinherit.server.flower_owners import SaidOwners
@@ -25,8 +26,6 @@ from disinherit.server.recorder import CREATED_KEY, MODEL_KEY, node_name
 from disinherit.server.store import CoordinatorStore
 from disinherit.server.transport import Answer, Ask
 from disinherit.simulations.direct import DirectTransport
-from disinherit.simulations.settings import MethodSettings
-from disinherit.v1 import unlearning_pb2 as pb
 from flower_app.task import NUM_CLASSES, Net, load_data
 
 SERVER = "server"
@@ -144,15 +143,12 @@ def forget(grid: Grid, request_id: str, digit: str) -> CampaignResult:
         coordinator = Coordinator(store, Everyone(grid))
         errors = coordinator.register(sorted({m.owner for m in store.graph().models()}), "head")
         assert not errors, errors
-        roots = [
-            pb.Root(model_id=model.id, classes=[digit])
+        trained = {
+            model.id: [digit]
             for model in store.graph().models()
             if model.provenance and model.provenance.samples_per_class.get(digit)
-        ]
-        request = pb.UnlearningRequest(
-            id=request_id, reason="example", roots=roots, method=MethodSettings().to_proto()
-        )
-        coordinator.submit(request)
+        }
+        coordinator.submit(Request(forget=trained, id=request_id, reason="example"))
         return coordinator.run(request_id)
     finally:
         store.close()

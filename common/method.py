@@ -1,0 +1,191 @@
+"""Method of unlearning: its values, their defaults and what they may be."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from typing import Literal, cast, get_args
+
+from disinherit.common.encodings import Encoding
+from disinherit.common.errors import FisherError, InputError, RequestError
+from disinherit.v1 import unlearning_pb2 as pb
+
+Reference = Literal["retain", "all"]
+MergeRule = Literal["max", "mean", "sum"]
+MOST_REPAIR_STEPS = 10_000
+"""More is retraining, and would keep an owner's machine busy at a stranger's word."""
+
+_SCOPES = ("head", "all")
+_LARGEST = (2 - 2.0**-23) * 2.0**127
+"""Of float32, in which owners compute."""
+_OPTIONAL = ("alpha", "lam", "gauge")
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """How to unlearn; the defaults are those of a request without further options.
+
+    Attributes:
+        scope: parameters that may change: `head`, `all`, or parameter-name globs separated by
+            commas.
+        reference: classes over which a model's own Fisher is taken: `retain`, or `all` (the
+            paper's).
+        merge: rule by which Fishers of several roots and classes become one.
+        alpha: selection threshold; `None` to have every owner tune it.
+        lam: dampening constant; `None` to have every owner tune it.
+        gauge: strength of the head's gauge shift; `None` to have every owner tune it.
+        exponent: of the dampening factor.
+        bound: largest dampening factor, at most 1.
+        row_scoped: whether to select in the head only in the forgotten classes' rows.
+        encoding: how Fisher information travels: `full`, `bfloat16` or `log8`.
+        repair_steps: steps of training on retained samples after dampening.
+        min_inheritance: models with an own Fisher that is less like the roots' than this, from 0 to
+            1, stay as they are.
+        rescale: whether Fishers are compared whatever their scale.
+
+    Raises:
+        RequestError: if a value is out of range.
+
+    Example:
+        >>> Method(scope="all", alpha=10.0).merge
+        'max'
+    """
+
+    scope: str = "head"
+    reference: Reference = "retain"
+    merge: MergeRule = "max"
+    alpha: float | None = None
+    lam: float | None = None
+    gauge: float | None = None
+    exponent: float = 1.0
+    bound: float = 1.0
+    row_scoped: bool = True
+    encoding: str = "full"
+    repair_steps: int = 0
+    min_inheritance: float = 0.0
+    rescale: bool = True
+
+    def __post_init__(self) -> None:
+        """Check every value."""
+        _check_choice("reference", self.reference, get_args(Reference))
+        _check_choice("merge", self.merge, get_args(MergeRule))
+        _check_positive(
+            {
+                "exponent": self.exponent,
+                "bound": self.bound,
+                "alpha": self.alpha,
+                "lambda": self.lam,
+            }
+        )
+        if self.bound > 1:
+            raise RequestError(f"Expected bound <= 1, but got {self.bound:g}.")
+        if self.gauge is not None and not 0 <= self.gauge <= _LARGEST:
+            raise RequestError(f"Expected gauge >= 0, but got {_shown(self.gauge)}.")
+        if self.repair_steps < 0:
+            raise RequestError(f"Expected repair_steps >= 0, but got {self.repair_steps}.")
+        if self.repair_steps > MOST_REPAIR_STEPS:
+            raise RequestError(
+                f"Expected at most {MOST_REPAIR_STEPS} repair steps, but got {self.repair_steps}."
+            )
+        if not 0 <= self.min_inheritance <= 1:
+            raise RequestError(
+                f"Expected a similarity from 0 to 1 at least, but got {self.min_inheritance:g}."
+            )
+        try:
+            Encoding.named(self.encoding)
+        except InputError as error:
+            raise RequestError(str(error)) from None
+        _check_scope(self.scope)
+
+    def to_proto(self) -> pb.Method:
+        """Return the message for this method."""
+        message = pb.Method(
+            scope=self.scope,
+            reference=self.reference,
+            merge=self.merge,
+            exponent=self.exponent,
+            bound=self.bound,
+            row_scoped=self.row_scoped,
+            encoding=Encoding.named(self.encoding).to_proto(),
+            repair_steps=self.repair_steps,
+            min_inheritance=self.min_inheritance,
+            rescale=self.rescale,
+        )
+        for name in _OPTIONAL:
+            if getattr(self, name) is not None:
+                setattr(message, name, getattr(self, name))
+        return message
+
+    @classmethod
+    def from_proto(cls, message: pb.Method) -> "Method":
+        """Return the method of a message.
+
+        Only optional fields may be unset: alpha, lambda and gauge are tuned then, and Fishers are
+        compared whatever their scale.
+
+        Raises:
+            RequestError: if a value is missing or out of range.
+        """
+        try:
+            encoding = Encoding.from_proto(message.encoding)
+        except FisherError as error:
+            raise RequestError(str(error)) from None
+        return cls(
+            scope=message.scope,
+            reference=cast("Reference", message.reference),
+            merge=cast("MergeRule", message.merge),
+            alpha=message.alpha if message.HasField("alpha") else None,
+            lam=message.lam if message.HasField("lam") else None,
+            gauge=message.gauge if message.HasField("gauge") else None,
+            exponent=message.exponent,
+            bound=message.bound,
+            row_scoped=message.row_scoped,
+            encoding=str(encoding),
+            repair_steps=message.repair_steps,
+            min_inheritance=message.min_inheritance,
+            rescale=message.rescale or not message.HasField("rescale"),
+        )
+
+    def published(self) -> "Method":
+        """Return the rule as published, in this scope and at this strength, and nothing beside it.
+
+        The reference is over all own data as it is; no gauge, all rows, full precision, no repair,
+        and no model is spared.
+        """
+        return replace(
+            Method(),
+            scope=self.scope,
+            alpha=self.alpha,
+            lam=self.lam,
+            reference="all",
+            gauge=0.0,
+            row_scoped=False,
+            rescale=False,
+        )
+
+
+def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise RequestError(f"Expected {name} to be one of {', '.join(known)}, but got {value!r}.")
+
+
+def _check_positive(values: Mapping[str, float | None]) -> None:
+    for name, number in values.items():
+        if number is not None and not 0 < number <= _LARGEST:
+            raise RequestError(f"Expected {name} > 0, but got {_shown(number)}.")
+
+
+def _check_scope(scope: str) -> None:
+    if not scope:
+        raise RequestError("Expected scope 'head', 'all' or parameter-name globs, but got nothing.")
+    certain = scope in _SCOPES or not scope.isidentifier()
+    if not certain and (meant := get_close_matches(scope, _SCOPES, n=1, cutoff=0.7)):
+        raise RequestError(
+            f"Expected scope 'head', 'all' or parameter-name globs, but got {scope!r}. "
+            f"Write {meant[0]!r} if that is meant, or '{scope}*' for parameters so named."
+        )
+
+
+def _shown(number: float) -> str:
+    beyond = _LARGEST < number < math.inf
+    return f"{number:g}" + (f", which is more than float32 holds ({_LARGEST:.3g})" * beyond)
