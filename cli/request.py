@@ -21,7 +21,7 @@ from disinherit.cli.plans import by_owner, changed_method, roll_out_words, some
 from disinherit.cli.request_report import EXAMPLES, report
 from disinherit.cli.sample_files import read_all_samples
 from disinherit.cli.statuses import exit_code, in_words, status_dict
-from disinherit.common.errors import InputError
+from disinherit.common.errors import InputError, RequestError
 from disinherit.common.method import Method
 from disinherit.common.received import received_request
 from disinherit.common.requests import Request, RollOut, Wave
@@ -163,6 +163,12 @@ def submit(
     form: FormatOption = Format.TABLE,
 ) -> int:
     """Submit a request to forget classes, samples or a client in all models derived from them."""
+    if bool(forget) + bool(samples) + bool(client) != 1:
+        raise RequestError(
+            "Expected at least one class to forget, or samples or a client in its place, but got "
+            f"{'several of these' if forget or samples else 'none'}. Say which and where it was "
+            "learned, e.g. --forget cat@r1."
+        )
     if ignore_unknown and not samples:
         raise InputError("Expected --samples with --ignore-unknown, but got none.")
     roll_out = RollOut(

@@ -109,8 +109,8 @@ def test_no_answer_has_a_word_of_the_owners_code(
         answers = []
         for action, asked in {
             "query.fisher": pb.FisherTask(
-                request_id="q", roots=[root], method=make_method()
-            ).to_proto(),
+                request_id="q", roots=[root], method=make_method().to_proto()
+            ),
             "train.unlearn": task,
             "evaluate.panel": pb.EvaluateTask(model_ids=["m"]),
             "query.register": pb.RegisterTask(scope="head"),
