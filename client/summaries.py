@@ -15,7 +15,7 @@ from disinherit.client.memory import ShrinkingBatches
 from disinherit.client.owner import Batches, Owner, load_network
 from disinherit.client.release import OPEN, ReleasePolicy, policy_of
 from disinherit.client.remaining import training_data, without_cleared
-from disinherit.client.structure import tied_names
+from disinherit.client.structure import Structure, tied_names
 from disinherit.common.errors import FisherError, ScopeError
 from disinherit.common.fisher import ClassFishers, fisher_diagonal
 from disinherit.common.graph_proto import record_to_proto
@@ -198,12 +198,21 @@ def _registered(
         network = load_network(owner, record, owner.store.weights(record.id))
         summary = fisher_summary(owner, record, network, names, scope)
         record = owner.store.set_fishers(record.id, summary.fishers, scope)
-    return replace(record, fisher_scale=_scale(summary, policy))
+    return replace(record, fisher_scale=_scale(summary, policy, network, kept))
 
 
-def _scale(summary: FisherSummary, policy: ReleasePolicy) -> FisherScale | None:
+def _scale(
+    summary: FisherSummary, policy: ReleasePolicy, network: nn.Module, structure: Structure
+) -> FisherScale | None:
     """Return how large a summary is; `None` if that would tell of too few samples."""
     fishers = summary.fishers
     if any(0 < count < policy.min_forget_samples for count in fishers.counts.tolist()):
         return None
-    return FisherScale(summary.scope, tuple(fishers.class_totals()))
+    sizes = {name: parameter.numel() for name, parameter in network.named_parameters()}
+    head = resolve_scope(network, "head", structure.head) if structure.head is not None else ()
+    return FisherScale(
+        summary.scope,
+        tuple(fishers.class_totals()),
+        sum(sizes[name] for name in head),
+        sum(sizes[name] for name in resolve_scope(network, "all")),
+    )

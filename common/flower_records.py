@@ -47,6 +47,13 @@ def pack(message: Message, tensors: Mapping[str, Array] = MappingProxyType({})) 
     return content
 
 
+def size_of(content: RecordDict) -> int:
+    """Return how many bytes of values Flower content has."""
+    configs = (value for record in content.config_records.values() for value in record.values())
+    arrays = (array.data for record in content.array_records.values() for array in record.values())
+    return sum(len(value) for value in (*configs, *arrays) if isinstance(value, bytes))
+
+
 def unpack(content: RecordDict, kind: type[M]) -> M:
     """Return the protobuf message of type `kind` that Flower content carries, with its tensors.
 

@@ -54,6 +54,8 @@ def record_to_proto(record: ModelRecord) -> graph_pb2.ModelRecord:
         if record.fisher_scale is not None:
             message.fisher_scale.scope = record.fisher_scale.scope
             message.fisher_scale.sums.extend(record.fisher_scale.sums)
+            message.fisher_scale.head_values = record.fisher_scale.head_values
+            message.fisher_scale.values = record.fisher_scale.values
             message.fisher_scale.SetInParent()
     except ValueError as error:
         raise GraphError(f"Expected model {record.id!r} to fit protobuf, but {error}.") from error
@@ -75,7 +77,8 @@ def record_from_proto(message: graph_pb2.ModelRecord) -> ModelRecord:
         )
     scale = None
     if message.HasField("fisher_scale"):
-        scale = FisherScale(message.fisher_scale.scope, tuple(message.fisher_scale.sums))
+        said = message.fisher_scale
+        scale = FisherScale(said.scope, tuple(said.sums), said.head_values, said.values)
     status = graph_pb2.ModelStatus.items()
     return ModelRecord(
         id=message.id,

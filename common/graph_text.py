@@ -137,7 +137,7 @@ def _from_name(kind: type[_Enum], name: str, where: str) -> _Enum:
 
 def _record_to_dict(record: ModelRecord) -> dict[str, Any]:
     provenance, scale = record.provenance, record.fisher_scale
-    said = {} if scale is None else {_SCALE: {"scope": scale.scope, "sums": list(scale.sums)}}
+    said = {} if scale is None else {_SCALE: _scale_to_dict(scale)}
     return {
         "id": record.id,
         "owner": record.owner,
@@ -185,6 +185,11 @@ def _record_from_dict(data: object, where: str) -> ModelRecord:
     )
 
 
+def _scale_to_dict(scale: FisherScale) -> dict[str, Any]:
+    counts = {"head_values": scale.head_values, "values": scale.values} if scale.values else {}
+    return {"scope": scale.scope, "sums": list(scale.sums), **counts}
+
+
 def _scale_from_dict(data: object, where: str) -> FisherScale | None:
     if not isinstance(data, Mapping) or _SCALE not in data:
         return None
@@ -198,7 +203,13 @@ def _scale_from_dict(data: object, where: str) -> FisherScale | None:
         for value in sums
     ):
         raise GraphError(f"Expected finite numbers as 'sums' of {inside}, but got {sums!r:.80}.")
-    return FisherScale(_take(given, "scope", str, inside), tuple(float(value) for value in sums))
+    head_values, values = (
+        _take(given, name, int, inside) if name in given else 0
+        for name in ("head_values", "values")  # files of 0.1.0 have none
+    )
+    return FisherScale(
+        _take(given, "scope", str, inside), tuple(map(float, sums)), head_values, values
+    )
 
 
 def _edge_to_dict(edge: Inheritance) -> dict[str, Any]:

@@ -91,6 +91,12 @@ FISHER = Limit(
     "bytes",
     "Fisher information of several roots in one answer",
 )
+PACKET = Limit(
+    "packet",
+    _MIB,
+    "bytes",
+    "a Fisher packet beside its values, 9 bytes for each that is registered, and its class names",
+)
 REASON = Limit("reason", 1000, "characters", "the reason of a request, of a decision, of a failure")
 REQUEST = Limit("request", 3 * _MIB, "bytes", "one request")
 PAGE = Limit("page", _MIB, "bytes", "one page of a list, unless a single item is larger")
@@ -154,6 +160,7 @@ TABLE: tuple[Limit, ...] = (
     RESULT,
     ANSWER,
     FISHER,
+    PACKET,
     REASON,
     REQUEST,
     PAGE,

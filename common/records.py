@@ -4,7 +4,7 @@ import enum
 import re
 import sys
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from disinherit.common import limits
@@ -165,19 +165,35 @@ class FisherScale:
         scope: what it was computed in.
         sums: per class, in the order of the labels: the sum over its samples and over all
             parameters in scope of squared gradients, `[C]`.
+        head_values: how many values the parameters that make the logits have; 0 if not known.
+        values: how many values all parameters have; 0 if not known.
 
     Raises:
-        GraphError: if a sum is not finite, or negative.
+        GraphError: if a sum is not finite, or negative, or a number of values is out of range.
     """
 
     scope: str
     sums: tuple[float, ...]
+    head_values: int = 0
+    values: int = 0
 
     def __post_init__(self) -> None:
         limits.SCOPE.check_text(self.scope, "the scope of a Fisher scale", GraphError)
         for value in self.sums:
             if not 0 <= value <= sys.float_info.max:
                 raise GraphError(f"Expected finite sums >= 0 as Fisher scale, but got {value!r}.")
+        for count in (self.head_values, self.values):
+            _check_int64(count, "the number of values in a Fisher scale")
+
+    def counted_as(self, other: "FisherScale | None") -> "FisherScale":
+        """Return this with the numbers of values of another, where this has none.
+
+        Args:
+            other: what was registered of the same version.
+        """
+        if other is None or self.values:
+            return self
+        return replace(self, head_values=other.head_values, values=other.values)
 
 
 @dataclass(frozen=True, slots=True)

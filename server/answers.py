@@ -180,9 +180,12 @@ def first_word(present: ModelRecord, record: ModelRecord) -> ModelRecord:
     """
     if record.fisher_digest not in ("", present.fisher_digest):
         return record
+    scale = record.fisher_scale
+    if present.fisher_scale is not None:
+        scale = present.fisher_scale.counted_as(scale)
     return replace(
         record,
         fisher_digest=present.fisher_digest,
-        fisher_scale=present.fisher_scale or record.fisher_scale,
+        fisher_scale=scale,
         provenance=record.provenance if present.provenance is None else present.provenance,
     )

@@ -7,12 +7,12 @@ from flwr.app import Message
 from flwr.serverapp import Grid
 
 from disinherit.common.errors import InputError
-from disinherit.common.flower_records import as_array, pack, unpack
+from disinherit.common.flower_records import as_array, pack, size_of, unpack
 from disinherit.common.messages import ACTIONS
 from disinherit.common.printable import one_line
 from disinherit.server.flower_exchange import POLL_SECONDS, error_line, exchange
 from disinherit.server.flower_owners import Directory
-from disinherit.server.transport import Answer, Ask, not_connected
+from disinherit.server.transport import Answer, Ask, not_connected, too_large
 
 _UNREACHABLE = frozenset({3, 5})
 """Flower's error codes for a message that expired or whose node is offline."""
@@ -71,6 +71,8 @@ def _answer(ask: Ask, reply: Message | None, timeout: float) -> Answer:
             error=f"owner {ask.owner} could not handle {ask.action}: {error_line(reply)}",
             unreachable=reply.error.code in _UNREACHABLE,
         )
+    if size_of(reply.content) > ask.most_bytes:
+        return Answer(ask, error=f"owner {ask.owner}: {too_large(ask.most_bytes)}")
     try:
         return Answer(ask, reply=unpack(reply.content, ACTIONS[ask.action].reply))
     except InputError as error:

@@ -17,6 +17,7 @@ from disinherit.common.method import Method
 from disinherit.common.packets import PackedFisher, decode, rename_classes, renamed
 from disinherit.common.printable import one_line
 from disinherit.common.records import InheritanceKind, ModelRecord, ModelStatus
+from disinherit.server.answer_sizes import fisher_bytes
 from disinherit.server.answers import reply_of, root_packets, unhandled
 from disinherit.server.archive import Archive
 from disinherit.server.audit_words import request_digest
@@ -187,7 +188,17 @@ def _collect(
     )
     asked = list(by_owner)
     while asked:
-        asks = [_fisher_ask(owner, request, by_owner[owner]) for owner in asked]
+        asks = [
+            _fisher_ask(
+                owner,
+                request,
+                {
+                    root: (one, bound_by(graph.model(root), registered.get(root)))
+                    for root, one in by_owner[owner].items()
+                },
+            )
+            for owner in asked
+        ]
         asked = []
         for answer in transport.ask(asks, timeout):
             if _collect_answer(answer, graph, request, registered, archive, collected, by_owner):
@@ -195,17 +206,20 @@ def _collect(
     return collected
 
 
-def _fisher_ask(owner: str, request: pb.UnlearningRequest, roots: Mapping[str, pb.Root]) -> Ask:
+def _fisher_ask(
+    owner: str, request: pb.UnlearningRequest, roots: Mapping[str, tuple[pb.Root, ModelRecord]]
+) -> Ask:
     """Return the question for some roots, of which the owner answers as many as fit together."""
     task = pb.FisherTask(
         request_id=request.id,
-        roots=roots.values(),
+        roots=[root for root, _ in roots.values()],
         method=request.method,
         request_digest=request_digest(request),
         enough_bytes=FISHER.most,
         most_bytes=ANSWER.most - FISHER.most,
     )
-    return Ask(owner, "query.fisher", task)
+    most = fisher_bytes(roots.values(), request.method.scope)
+    return Ask(owner, "query.fisher", task, most_bytes=most)
 
 
 def _collect_answer(

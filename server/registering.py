@@ -69,9 +69,14 @@ def check_first_word(present: ModelRecord, record: ModelRecord) -> ModelRecord:
         GraphError: if it is.
     """
     kept = first_word(present, record)
-    for name, what in (("fisher_scale", "Fisher scale"), ("provenance", "provenance")):
-        said = getattr(record, name)
-        if said is not None and said != getattr(kept, name):
+    scale = record.fisher_scale
+    if scale is not None:
+        scale = scale.counted_as(kept.fisher_scale)  # an older agent does not count
+    for said, there, what in (
+        (scale, kept.fisher_scale, "Fisher scale"),
+        (record.provenance, kept.provenance, "provenance"),
+    ):
+        if said is not None and said != there:
             raise GraphError(
                 f"Expected the {what} of model {record.id!r} to stay as it was registered first, "
                 "but got another. It changes with a new Fisher summary only: it bounds what the "

@@ -6,6 +6,8 @@ from typing import Protocol
 
 from google.protobuf.message import Message
 
+from disinherit.common.limits import ANSWER
+
 
 @dataclass(frozen=True, slots=True)
 class Ask:
@@ -17,12 +19,14 @@ class Ask:
         task: what to do.
         tensors: SHA-256 -> tensors of those Fisher packets in `task` that come without.  The same
             bytes stand in the messages to all owners that need them, and are never copied for one.
+        most_bytes: what an answer may have; one that has more is not read.
     """
 
     owner: str
     action: str
     task: Message
     tensors: Mapping[str, bytes] = field(default_factory=dict)
+    most_bytes: int = ANSWER.most
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,23 @@ class Answer:
     unreachable: bool = False
     sent: bool = True
     awaited: bool = False
+
+
+def too_large(most: int) -> str:
+    """Return why an answer is not read that has more bytes than it may.
+
+    Args:
+        most: how many it may have.
+    """
+    if most < ANSWER.most:
+        return (
+            f"Expected an answer of at most {most:,} bytes, all that its registered models can "
+            "need, but it has more: register the models anew if they have changed"
+        )
+    return (
+        f"its answer is larger than {most:,} bytes: submit the request with a narrower scope or "
+        "with --encoding log8"
+    )
 
 
 def not_connected(ask: Ask) -> Answer:

@@ -15,7 +15,8 @@ from owner_fixture import LABELS, PointsOwner
 from disinherit.client.agent import link
 from disinherit.client.agent.agent import Agent
 from disinherit.client.agent.hours import Hours
-from disinherit.server.transport import Answer, Ask
+from disinherit.common.limits import ANSWER
+from disinherit.server.transport import Answer, Ask, too_large
 from disinherit.v1 import unlearning_pb2 as pb
 
 
@@ -54,11 +55,16 @@ def test_an_answer_travels_in_pieces(side: AgentsSide, monkeypatch: pytest.Monke
 
 
 def test_an_answer_that_is_too_large_is_an_error(side: AgentsSide) -> None:
-    side.hub._max_answer_bytes = 70
+    task = pb.EvaluateTask(model_ids=["m"])
     with side.agent("anna"):
-        answer = ask(side)
+        (answer,) = side.transport.ask([Ask("anna", "evaluate.panel", task, most_bytes=70)], 30.0)
+    assert answer.reply is None
     assert answer.error == (
-        "owner anna: its answer is larger than 70 bytes: submit the request with a narrower scope "
+        "owner anna: Expected an answer of at most 70 bytes, all that its registered models can "
+        "need, but it has more: register the models anew if they have changed"
+    )
+    assert too_large(ANSWER.most) == (
+        "its answer is larger than 1,073,741,824 bytes: submit the request with a narrower scope "
         "or with --encoding log8"
     )
 

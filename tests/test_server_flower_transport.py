@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import pytest
 from fake_grid import FakeGrid, Node, content
@@ -81,6 +82,13 @@ class SlowGrid(FakeGrid):
             return []
         self._next = time.monotonic() + self._seconds
         return super().pull_messages(message_ids)
+
+
+def test_an_answer_that_is_too_large_is_not_read() -> None:
+    transport = connect(FakeGrid({7: owner("anna")}))
+    (answer,) = transport.ask([replace(ask_for("anna", "m"), most_bytes=5)], 0.2)
+    assert answer.reply is None
+    assert answer.error.startswith("owner anna: Expected an answer of at most 5 bytes, all that")
 
 
 # --- who is there

@@ -128,6 +128,16 @@ def test_the_first_word_counts_until_there_is_another_summary(world: World, acto
     assert world.store.register(summarised, [], actor=actor)[0].fisher_scale is None
 
 
+def test_numbers_of_values_are_added_once_and_stay(world: World) -> None:
+    actor = owner_actor("anna")
+    counted, more = (replace(FIRST, fisher_scale=replace(SCALE, values=v)) for v in (60, 61))
+    world.store.register(FIRST, [], actor=actor)  # as an agent of 0.1.0 does
+    assert world.store.register(counted, [], actor=actor)[0].fisher_scale == counted.fisher_scale
+    assert world.store.register(FIRST, [], actor=actor)[0].fisher_scale == counted.fisher_scale
+    with pytest.raises(GraphError, match="to stay as it was registered first"):
+        world.store.register(more, [], actor=actor)
+
+
 def test_what_can_be_said_of_a_summary_is_in_the_log(world: World) -> None:
     world.store.register(FIRST, [], actor=OPERATOR)
     line = list(world.store.audit_lines())[-1]

@@ -13,11 +13,11 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from disinherit.common.limits import ANSWER
+from disinherit.server.transport import too_large
 from disinherit.v1 import agents_pb2 as pb
 
 _LOG = logging.getLogger(__name__)
-
-MAX_ANSWER_BYTES = 2**30
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,7 @@ class _Waiting:
     owner: str
     task: pb.AgentTask
     done: Callable[[Reply], None]
+    most_bytes: int
 
 
 class Session:
@@ -84,16 +85,10 @@ class Hub:
 
     Args:
         arrived: called with an owner's name whenever its agent has connected.
-        max_answer_bytes: what a single answer may take in memory.
     """
 
-    def __init__(
-        self,
-        arrived: Callable[[str], None] = lambda _: None,
-        max_answer_bytes: int = MAX_ANSWER_BYTES,
-    ) -> None:
+    def __init__(self, arrived: Callable[[str], None] = lambda _: None) -> None:
         self._arrived = arrived
-        self._max_answer_bytes = max_answer_bytes
         self._lock = threading.Lock()
         self._sessions: dict[str, Session] = {}
         self._left: dict[str, float] = {}
@@ -158,7 +153,12 @@ class Hub:
         self.leave(session)
 
     def post(
-        self, owner: str, action: str, task: bytes, done: Callable[[Reply], None]
+        self,
+        owner: str,
+        action: str,
+        task: bytes,
+        done: Callable[[Reply], None],
+        most_bytes: int = ANSWER.most,
     ) -> str | None:
         """Send a task to an owner's agent.
 
@@ -167,6 +167,7 @@ class Hub:
             action: what is asked.
             task: the serialised task.
             done: called once, from another thread, with the answer.
+            most_bytes: what the answer may have.
 
         Returns:
             The task's id, or `None` if the agent is not connected; nothing is kept then.
@@ -176,7 +177,7 @@ class Hub:
             session = self._sessions.get(owner)
             if session is None:
                 return None
-            self._waiting[message.task_id] = _Waiting(owner, message, done)
+            self._waiting[message.task_id] = _Waiting(owner, message, done, most_bytes)
             session.send(message)
         return message.task_id
 
@@ -203,11 +204,8 @@ class Hub:
                 return
             data = session.parts.setdefault(part.task_id, bytearray())
             data += part.data
-            if len(data) > self._max_answer_bytes:
-                error = (
-                    f"its answer is larger than {self._max_answer_bytes} bytes: submit the request "
-                    "with a narrower scope or with --encoding log8"
-                )
+            if len(data) > waiting.most_bytes:
+                error = too_large(waiting.most_bytes)
             elif not part.last:
                 return
             else:

@@ -44,7 +44,7 @@ class AgentTransport:
             for ask in asks:
                 offers.enter_context(self._blobs.offered(ask.owner, ask.tensors))
                 data = ask.task.SerializeToString(deterministic=True)
-                task_id = self._hub.post(ask.owner, ask.action, data, replies.put)
+                task_id = self._hub.post(ask.owner, ask.action, data, replies.put, ask.most_bytes)
                 if task_id is None:
                     unconnected.append(ask)
                 else:

@@ -120,8 +120,15 @@ class FisherScale(_message.Message):
 
     SCOPE_FIELD_NUMBER: _builtins.int
     SUMS_FIELD_NUMBER: _builtins.int
+    HEAD_VALUES_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
     scope: _builtins.str
     """The scope it was computed in."""
+    head_values: _builtins.int
+    """How many values the Fisher information of one class has: of the parameters that make the logits,
+    and of all. No answer of the version's owner needs more. 0 where it is not known.
+    """
+    values: _builtins.int
     @_builtins.property
     def sums(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """For each class, in the order of the labels: the sum over its samples and over all parameters in
@@ -133,10 +140,12 @@ class FisherScale(_message.Message):
         *,
         scope: _builtins.str = ...,
         sums: _abc.Iterable[_builtins.float] | None = ...,
+        head_values: _builtins.int = ...,
+        values: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["scope", b"scope", "sums", b"sums"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["head_values", b"head_values", "scope", b"scope", "sums", b"sums", "values", b"values"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
