@@ -7,13 +7,35 @@ before there was a request.
 
 from collections.abc import Iterable
 
-from disinherit.common.limits import ANSWER, FISHER, PACKET
+from disinherit.common.limits import ANSWER, FISHER, PACKET, RECORD, RESULT
 from disinherit.common.records import ModelRecord
 from disinherit.common.scope import is_head_scope
+from disinherit.server.transport import Ask
 from disinherit.v1 import unlearning_pb2 as pb
+
+_SHORT = 64 * 2**10
+"""What an answer about one version has where it is a digest, or a reason."""
 
 _VALUE_BYTES = 9
 """The most that one value takes in any encoding: as `log8` in a row of its own, with its scale."""
+
+
+def most_bytes(ask: Ask) -> int:
+    """Return how many bytes the answer to a message may have.
+
+    Args:
+        ask: the message, which may know of a bound itself.
+    """
+    task, most = ask.task, ANSWER.most
+    if ask.action == "train.unlearn" and isinstance(task, pb.UnlearnTask):
+        most = (1 + len(task.models)) * (RESULT.most + RECORD.most)
+    elif isinstance(task, pb.RollBackTask | pb.DestroyTask | pb.NoticeTask):
+        most = (1 + len(task.models)) * _SHORT
+    elif isinstance(task, pb.EvaluateTask) and task.digests_only:
+        most = (1 + len(task.model_ids)) * _SHORT
+    elif isinstance(task, pb.Identity):
+        most = _SHORT
+    return min(most, ask.most_bytes)
 
 
 def fisher_bytes(roots: Iterable[tuple[pb.Root, ModelRecord]], scope: str) -> int:

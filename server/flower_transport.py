@@ -10,6 +10,7 @@ from disinherit.common.errors import InputError
 from disinherit.common.flower_records import as_array, pack, size_of, unpack
 from disinherit.common.messages import ACTIONS
 from disinherit.common.printable import one_line
+from disinherit.server.answer_sizes import most_bytes
 from disinherit.server.flower_exchange import POLL_SECONDS, error_line, exchange
 from disinherit.server.flower_owners import Directory
 from disinherit.server.transport import Answer, Ask, not_connected, too_large
@@ -71,8 +72,9 @@ def _answer(ask: Ask, reply: Message | None, timeout: float) -> Answer:
             error=f"owner {ask.owner} could not handle {ask.action}: {error_line(reply)}",
             unreachable=reply.error.code in _UNREACHABLE,
         )
-    if size_of(reply.content) > ask.most_bytes:
-        return Answer(ask, error=f"owner {ask.owner}: {too_large(ask.most_bytes)}")
+    most = most_bytes(ask)
+    if size_of(reply.content) > most:
+        return Answer(ask, error=f"owner {ask.owner}: {too_large(most)}")
     try:
         return Answer(ask, reply=unpack(reply.content, ACTIONS[ask.action].reply))
     except InputError as error:

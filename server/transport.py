@@ -58,8 +58,8 @@ def too_large(most: int) -> str:
     """
     if most < ANSWER.most:
         return (
-            f"Expected an answer of at most {most:,} bytes, all that its registered models can "
-            "need, but it has more: register the models anew if they have changed"
+            f"Expected an answer of at most {most:,} bytes, which is all that is needed by what is "
+            "registered, but it has more: register its models anew if they have changed"
         )
     return (
         f"its answer is larger than {most:,} bytes: submit the request with a narrower scope or "

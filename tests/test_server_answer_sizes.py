@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from campaign_fixture import World, build, make_request
+from google.protobuf.message import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,7 +17,8 @@ from disinherit.common.graph_text import from_json, to_json
 from disinherit.common.limits import ANSWER, FISHER, PACKET
 from disinherit.common.packets import encode_fisher
 from disinherit.common.records import FisherScale, ModelRecord
-from disinherit.server.answer_sizes import fisher_bytes
+from disinherit.server.answer_sizes import fisher_bytes, most_bytes
+from disinherit.server.transport import Ask
 from disinherit.v1 import unlearning_pb2 as pb
 
 CLASSES = ("cat", "dog", "owl" * 80)
@@ -76,6 +78,24 @@ def test_what_was_registered_without_a_number_has_the_old_bound(old: ModelRecord
     assert fisher_bytes([(asked("cat"), old)], "head") == ANSWER.most
     known = record(head_values=1000, values=10**6)
     assert fisher_bytes([(asked("cat"), known), (asked("cat"), old)], "head") == ANSWER.most
+
+
+@pytest.mark.parametrize(
+    ("action", "task"),
+    [
+        ("train.unlearn", pb.UnlearnTask(models=[pb.ModelTask(model_id="r")])),
+        ("train.rollback", pb.RollBackTask(models=[pb.ModelRollBack(model_id="r")])),
+        ("train.destroy", pb.DestroyTask(models=[pb.ModelDestruction(model_id="r")])),
+        ("evaluate.panel", pb.EvaluateTask(model_ids=["r"], digests_only=True)),
+        ("query.notice", pb.NoticeTask()),
+        ("query.identify", pb.Identity()),
+    ],
+)
+def test_answers_about_single_versions_have_a_bound_of_their_own(
+    action: str, task: Message
+) -> None:
+    assert 0 < most_bytes(Ask("anna", action, task)) < 5 * PACKET.most
+    assert most_bytes(Ask("anna", action, task, most_bytes=7)) == 7
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from disinherit.common.messages import ACTIONS
 from disinherit.common.printable import one_line
 from disinherit.server.agents.blobs import Blobs
 from disinherit.server.agents.hub import Hub, Reply
+from disinherit.server.answer_sizes import most_bytes
 from disinherit.server.transport import Answer, Ask, not_connected
 
 GRACE_SECONDS = 20.0
@@ -44,7 +45,7 @@ class AgentTransport:
             for ask in asks:
                 offers.enter_context(self._blobs.offered(ask.owner, ask.tensors))
                 data = ask.task.SerializeToString(deterministic=True)
-                task_id = self._hub.post(ask.owner, ask.action, data, replies.put, ask.most_bytes)
+                task_id = self._hub.post(ask.owner, ask.action, data, replies.put, most_bytes(ask))
                 if task_id is None:
                     unconnected.append(ask)
                 else:
