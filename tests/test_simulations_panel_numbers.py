@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from disinherit.common.errors import InputError
@@ -77,6 +78,8 @@ def test_area_under_curve_counts_pairs(members: list[int], others: list[int]) ->
     expected = sum(1.0 if m > o else 0.5 if m == o else 0.0 for m, o in pairs) / len(pairs)
     found = area_under_curve(torch.tensor(members), torch.tensor(others))
     assert found == pytest.approx(expected)
+    labels = [1] * len(members) + [0] * len(others)
+    assert found == pytest.approx(roc_auc_score(labels, members + others), abs=1e-12)
 
 
 @given(scores, scores, st.sampled_from([0.0, 0.01, 0.1, 0.34, 0.5]))

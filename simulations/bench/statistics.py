@@ -1,9 +1,10 @@
 """Means over seeds with confidence intervals."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
+from scipy.stats import sem
 from scipy.stats import t as student
 
 CONFIDENCE = 0.95
@@ -49,9 +50,8 @@ def interval(values: Sequence[float]) -> Interval:
         (2.0, 2.484, 3)
     """
     count = len(values)
-    mean = math.fsum(values) / count
+    mean = fmean(values)
     if count < 2:
         return Interval(mean, None, count)
-    variance = math.fsum((value - mean) ** 2 for value in values) / (count - 1)
-    quantile = float(student.ppf((1 + CONFIDENCE) / 2, count - 1))
-    return Interval(mean, quantile * math.sqrt(variance / count), count)
+    quantile = student.ppf((1 + CONFIDENCE) / 2, count - 1)
+    return Interval(mean, float(quantile * sem(values)), count)

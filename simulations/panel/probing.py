@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from sklearn.linear_model import Ridge
+from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 from disinherit.common.errors import NotMeasuredError
@@ -96,15 +98,11 @@ def ridge_classifier(features: Tensor, targets: Tensor, classes: int, tested: Te
     Returns:
         Class indices `[m]`.
     """
-    wide = features.double()
-    weights = 1.0 / torch.bincount(targets, minlength=classes)[targets].double()
-    weights = (weights / weights.sum()).unsqueeze(1)
-    mean = (weights * wide).sum(dim=0)
-    spread = ((weights * (wide - mean) ** 2).sum(dim=0)).sqrt().clamp(min=1e-12)
-    x, t = (wide - mean) / spread, (tested.double() - mean) / spread
-    y = nn.functional.one_hot(targets, classes).double()
-    level = (weights * y).sum(dim=0)
-    gram = x.T @ (weights * x) + _RIDGE * torch.eye(x.shape[1], dtype=torch.float64)
-    solution = torch.linalg.solve(gram, x.T @ (weights * (y - level)))
-    scores: Tensor = t @ solution + level
-    return scores.argmax(dim=1)
+    rarity = 1.0 / torch.bincount(targets)[targets].double()
+    weights = (rarity / rarity.sum()).numpy()
+    scaler = StandardScaler()
+    scaled = scaler.fit_transform(features.double().numpy(), sample_weight=weights)
+    onehot = nn.functional.one_hot(targets, classes).double().numpy()
+    probe = Ridge(_RIDGE).fit(scaled, onehot, weights)
+    scores = probe.predict(scaler.transform(tested.double().numpy()))
+    return torch.from_numpy(scores).argmax(dim=1)
