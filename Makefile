@@ -3,8 +3,13 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-CODE := protos/disinherit/v1 common client client/agent server server/agents server/migrations server/migrations/versions \
-	server/service deploy simulations simulations/bench simulations/chaos simulations/methods simulations/panel cli
+CODE := protos/disinherit/v1 cli client client/actions client/agent client/dampening client/outcome \
+	client/owner client/privacy client/store common common/audit common/fisher common/fiun common/graph \
+	common/models common/tensors common/wire deploy server server/agents server/campaign server/flower \
+	server/planning server/ports server/recording server/reports server/service server/store \
+	server/store/migrations server/store/migrations/versions server/transport simulations simulations/bench \
+	simulations/bench/cases simulations/bench/methods simulations/bench/panel simulations/data \
+	simulations/networks simulations/report simulations/run simulations/scenario
 COMPLETE := $(VENV)/.complete
 PROTOC := $(BIN)/python -m grpc_tools.protoc -Iprotos \
 	$(foreach one,mypy mypy_grpc,--plugin=protoc-gen-$(one)=$(BIN)/protoc-gen-$(one))
@@ -20,10 +25,10 @@ demo: $(INSTALLED) ## train a network of inheriting models, forget a class in al
 	$(BIN)/disinherit demo --out runs/demo
 
 fleet-demo: $(INSTALLED) ## one campaign over real agents and SuperNodes on loopback, compared with the simulation
-	$(BIN)/python -m disinherit.simulations.fleet_demo --out runs/fleet
+	$(BIN)/python -m tests.acceptance.fleet.demo --out runs/fleet
 
 chaos: $(INSTALLED) ## inject hundreds of faults into campaigns, and check that all recover
-	$(BIN)/python -m disinherit.simulations.chaos $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m tests.acceptance.chaos $(if $(SEED),--seed $(SEED))
 
 # Where a deployment is, and what it is to be. FACTORY and AGENT_FACTORY: module:function; HOSTS: names
 # under which other machines reach this one; PORT: the first of several. What is not said is as it was
@@ -50,7 +55,7 @@ frozen: $(INSTALLED) ## compare the demo and the quick suite with the stored fig
 	$(BIN)/python benchmarks/frozen.py
 
 floors: $(INSTALLED) ## run tests on the lowest versions that pyproject.toml allows (PyTorch apart)
-	OMP_NUM_THREADS=1 $(BIN)/python tests/lowest_versions.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.support.lowest_versions
 
 bench: $(INSTALLED) ## measure what docs/performance.md is about (some 25 minutes), and render it
 	$(BIN)/python benchmarks/run.py

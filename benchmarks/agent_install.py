@@ -26,14 +26,14 @@ from measuring import Figures, arguments, report
 from disinherit.v1 import unlearning_pb2 as upb
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.append(str(ROOT / "tests"))
+sys.path.append(str(ROOT))
 
-import lean_fixture  # noqa: E402
+from tests.support import lean_install  # noqa: E402
 
 STARTS: Mapping[str, Sequence[str]] = {
     "start: Python alone": ("-c", "pass"),
     "start: PyTorch alone": ("-c", "import torch"),
-    "start: disinherit agent --help": ("-c", lean_fixture.AGENT_HELP, "agent", "--help"),
+    "start: disinherit agent --help": ("-c", lean_install.AGENT_HELP, "agent", "--help"),
     "start: an agent, ready to dial": ("-c", "from disinherit.client.agent import agent"),
 }
 SIZES = """
@@ -71,7 +71,7 @@ def main() -> None:
         folder = Path(name)
         started = time.perf_counter()
         if options.reduced:
-            python = lean_fixture.link_part(folder / "venv", "agent")
+            python = lean_install.link_part(folder / "venv", "agent")
         else:
             python = install(folder)
         seconds = time.perf_counter() - started
@@ -102,13 +102,13 @@ def install(folder: Path) -> str:
 
 def check(python: str, folder: Path) -> None:
     """Stop unless an agent works there, and nothing is there that it must do without."""
-    found = lean_fixture.installed(python, lean_fixture.NOT_FOR_AGENTS)
+    found = lean_install.installed(python, lean_install.NOT_FOR_AGENTS)
     if found:
         sys.exit(f"Expected an agent to need none of {', '.join(found)}, but they are installed.")
-    _run([python, "-c", lean_fixture.AGENT_HELP, "agent", "--help"])
+    _run([python, "-c", lean_install.AGENT_HELP, "agent", "--help"])
     home = folder / "fleet"
     home.mkdir()
-    result = lean_fixture.unlearn_over_tls(python, home)
+    result = lean_install.unlearn_over_tls(python, home)
     if result.outcome != upb.OUTCOME_APPLIED:
         sys.exit(f"Expected an agent there to unlearn, but: {result.error}")
 

@@ -11,7 +11,7 @@ import torch
 from measuring import Claim, Figures, arguments, peak_bytes, report, side_by_side
 from torch import Tensor
 
-from disinherit.common.dampening import dampen, dampen_
+from disinherit.common.fiun.dampening import dampen, dampen_
 
 ALPHA, LAM = 1.0, 0.5
 Tensors = dict[str, Tensor]

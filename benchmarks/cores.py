@@ -16,9 +16,9 @@ import torch
 from head_fisher import cases, random_batches
 from measuring import Figures, arguments, report, side_by_side
 
-from disinherit.common.dampening import dampen_
-from disinherit.common.fisher import fisher_diagonal
-from disinherit.simulations.networks import NetworkSpec
+from disinherit.common.fisher.diagonal import fisher_diagonal
+from disinherit.common.fiun.dampening import dampen_
+from disinherit.simulations.networks.networks import NetworkSpec
 
 
 def main() -> None:

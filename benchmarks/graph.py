@@ -15,14 +15,14 @@ from typing import Any
 from measuring import Claim, Figures, arguments, report
 from sqlalchemy import insert
 
-from disinherit.common.graph import InheritanceGraph
-from disinherit.common.graph_proto import inheritance_to_proto, record_to_proto
-from disinherit.common.records import Inheritance, InheritanceKind, ModelRecord
+from disinherit.common.graph.graph import InheritanceGraph
+from disinherit.common.graph.proto import inheritance_to_proto, record_to_proto
+from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord
 from disinherit.common.requests import Request
-from disinherit.server.database import Database
-from disinherit.server.planning import plan
-from disinherit.server.store import CoordinatorStore
-from disinherit.server.tables import EDGES, MODELS
+from disinherit.server.planning.plan import plan
+from disinherit.server.store.database import Database
+from disinherit.server.store.store import CoordinatorStore
+from disinherit.server.store.tables import EDGES, MODELS
 
 KIND = InheritanceKind.TRANSFER
 

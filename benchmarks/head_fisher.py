@@ -11,8 +11,8 @@ import torch
 from measuring import Claim, Figures, arguments, report, side_by_side
 from torch import Tensor, nn
 
-from disinherit.common.fisher import fisher_diagonal
-from disinherit.simulations.networks import NetworkSpec
+from disinherit.common.fisher.diagonal import fisher_diagonal
+from disinherit.simulations.networks.networks import NetworkSpec
 
 _BATCH = 64
 _FEW = 32

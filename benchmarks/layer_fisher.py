@@ -11,7 +11,7 @@ from head_fisher import cases, few_of, random_batches
 from measuring import Claim, Figures, arguments, peak_bytes, report, side_by_side
 from torch import Tensor, nn
 
-from disinherit.common.fisher import fisher_diagonal
+from disinherit.common.fisher.diagonal import fisher_diagonal
 
 _FEW = 16
 Batches = list[tuple[Tensor, Tensor]]

@@ -33,12 +33,12 @@ from typing import Any
 import grpc
 from measuring import Figures, arguments, report
 
-from disinherit.common.audit_lines import verify_lines
+from disinherit.common.audit.export import verify_lines
 from disinherit.common.requests import Request
-from disinherit.simulations.chaos.postgres import cluster, find_binaries
 from disinherit.v1 import coordinator_pb2 as pb
 from disinherit.v1 import graph_pb2
 from disinherit.v1.coordinator_pb2_grpc import CoordinatorStub
+from tests.acceptance.chaos.postgres import cluster, find_binaries
 
 LABELS = ("ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen", "owl", "pig")
 GROUP = 20

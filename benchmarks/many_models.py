@@ -25,20 +25,20 @@ import torch
 from measuring import Claim, Figures, arguments, copy_rate, peak_bytes, report
 from torch import Tensor, nn
 
-from disinherit.client.owner import Batches
-from disinherit.client.stacking import Stacking
-from disinherit.client.store import ModelStore
-from disinherit.client.structure import Structure
-from disinherit.client.unlearning import unlearn
-from disinherit.common.checkpoints import tensor_bytes, weights_digest
+from disinherit.client.actions.unlearn import unlearn
+from disinherit.client.dampening.many import Stacking
+from disinherit.client.owner.owner import Batches
+from disinherit.client.store.store import ModelStore
+from disinherit.client.store.structure import Structure
 from disinherit.common.files import write_atomic
-from disinherit.common.fisher import ClassFishers
-from disinherit.common.fiun import unlearn_parameters
+from disinherit.common.fisher.diagonal import ClassFishers
+from disinherit.common.fiun.unlearning import unlearn_parameters
+from disinherit.common.graph.records import ModelRecord, Provenance
 from disinherit.common.method import Method
-from disinherit.common.packets import encode_fisher
-from disinherit.common.records import ModelRecord, Provenance
-from disinherit.common.scope import architecture_fingerprint
-from disinherit.simulations.networks import Classifier, NetworkSpec
+from disinherit.common.models.scope import architecture_fingerprint
+from disinherit.common.tensors.checkpoints import tensor_bytes, weights_digest
+from disinherit.common.wire.packets import encode_fisher
+from disinherit.simulations.networks.networks import Classifier, NetworkSpec
 from disinherit.v1 import unlearning_pb2 as pb
 
 LABELS = tuple(f"class {i}" for i in range(10))

@@ -28,18 +28,18 @@ from many_models import ALPHA, FORGOTTEN, LABELS, LAM, METHOD, PlainOwner
 from measuring import Claim, Figures, arguments, report
 from torch import Tensor
 
-from disinherit.client.structure import Structure
-from disinherit.common.checkpoints import weights_digest
-from disinherit.common.dampening import dampen
-from disinherit.common.fisher import ClassFishers
-from disinherit.common.records import Inheritance, InheritanceKind, ModelRecord, Provenance
+from disinherit.client.store.structure import Structure
+from disinherit.common.fisher.diagonal import ClassFishers
+from disinherit.common.fiun.dampening import dampen
+from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord, Provenance
+from disinherit.common.models.scope import architecture_fingerprint
 from disinherit.common.requests import Request
-from disinherit.common.scope import architecture_fingerprint
-from disinherit.server.coordinator import Coordinator
-from disinherit.server.store import CoordinatorStore
-from disinherit.server.transport import Answer, Ask
+from disinherit.common.tensors.checkpoints import weights_digest
+from disinherit.server.campaign.coordinator import Coordinator
+from disinherit.server.store.store import CoordinatorStore
+from disinherit.server.transport.base import Answer, Ask
 from disinherit.simulations.direct import DirectTransport
-from disinherit.simulations.networks import NetworkSpec
+from disinherit.simulations.networks.networks import NetworkSpec
 
 OWNERS, MODELS = 100, 10
 SAMPLES = 5000

@@ -13,9 +13,9 @@ from head_fisher import CASES, forward, random_batches
 from measuring import Claim, Figures, Times, arguments, report, side_by_side
 from torch import Tensor, nn
 
-from disinherit.client.features import CachedLogits
-from disinherit.client.tuning import ALPHAS, GAUGES, LAMBDAS, FixedStrength, tune
-from disinherit.common.fiun import StrengthGrid, unlearn_parameters
+from disinherit.client.dampening.logits import CachedLogits
+from disinherit.client.dampening.tuning import ALPHAS, GAUGES, LAMBDAS, FixedStrength, tune
+from disinherit.common.fiun.unlearning import StrengthGrid, unlearn_parameters
 
 HEAD = ("head.weight", "head.bias")
 ROWS = (("cnn", "head", 1024), ("cnn", "head", 128), ("transformer", "head", 512))

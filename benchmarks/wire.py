@@ -27,16 +27,16 @@ from torch import Tensor
 from disinherit.client.agent import AgentConfig, enrol
 from disinherit.client.agent.link import Link
 from disinherit.client.agent.runner import TaskAnswer
-from disinherit.common.encodings import Encoding
-from disinherit.common.fisher import fisher_diagonal
-from disinherit.common.fisher_codes import decode_values, encode_values
-from disinherit.common.fiun import unlearn_parameters
-from disinherit.common.packets import encode_apart
+from disinherit.common.fisher.diagonal import fisher_diagonal
+from disinherit.common.fiun.unlearning import unlearn_parameters
+from disinherit.common.wire.encodings import Encoding
+from disinherit.common.wire.fisher_codes import decode_values, encode_values
+from disinherit.common.wire.packets import encode_apart
 from disinherit.server.agents.fleet import Fleet, FleetSettings
-from disinherit.server.database import Database
-from disinherit.server.transport import Ask
-from disinherit.simulations.datasets import Dataset, load_dataset
-from disinherit.simulations.networks import NetworkSpec
+from disinherit.server.store.database import Database
+from disinherit.server.transport.base import Ask
+from disinherit.simulations.data.datasets import Dataset, load_dataset
+from disinherit.simulations.networks.networks import NetworkSpec
 from disinherit.v1 import agents_pb2
 from disinherit.v1 import unlearning_pb2 as pb
 

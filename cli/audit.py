@@ -9,9 +9,9 @@ from disinherit.cli.audit_verify import EXAMPLES, signed, verify
 from disinherit.cli.connection import Connection, connected
 from disinherit.cli.output import Format, FormatOption, print_json, print_line
 from disinherit.cli.statuses import as_time
-from disinherit.common.attestation import read_statement
-from disinherit.common.audit_lines import read_header
-from disinherit.common.dsse import key_block, read_envelope
+from disinherit.common.audit.attestation import read_statement
+from disinherit.common.audit.dsse import key_block, read_envelope
+from disinherit.common.audit.export import read_header
 from disinherit.common.errors import AuditError
 from disinherit.common.files import write_atomic
 from disinherit.v1 import coordinator_pb2 as pb
@@ -113,7 +113,7 @@ def revoke_key(
     """
     # Imported here: the other commands need no database, nor the extra that brings it.
     from disinherit.server.service.confirming import PERSON, opened
-    from disinherit.server.signing import revoke_key as revoke
+    from disinherit.server.store.signing import revoke_key as revoke
 
     with opened(config) as (database, _), database.writing() as db:
         revoke(db, key_id, PERSON)

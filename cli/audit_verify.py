@@ -9,10 +9,15 @@ from securesystemslib.dsse import Envelope
 
 from disinherit.cli.output import Format, FormatOption, print_json, print_line
 from disinherit.cli.statuses import as_time
-from disinherit.common.attestation import find_fault, not_compared, read_statement, request_of
-from disinherit.common.audit_chain import AuditEntry, Problem
-from disinherit.common.audit_lines import LONGEST_LINE, Header, verify_lines
-from disinherit.common.dsse import TrustedKeys, read_envelope
+from disinherit.common.audit.attestation import (
+    find_fault,
+    not_compared,
+    read_statement,
+    request_of,
+)
+from disinherit.common.audit.chain import AuditEntry, Problem
+from disinherit.common.audit.dsse import TrustedKeys, read_envelope
+from disinherit.common.audit.export import LONGEST_LINE, Header, verify_lines
 from disinherit.common.errors import AuditError
 
 EXAMPLES = (

@@ -27,9 +27,9 @@ def demo(
     """
     # Imported here because torch takes seconds, which --help should not.
     from disinherit.cli.running import run_and_show
-    from disinherit.simulations.datasets import load_dataset
-    from disinherit.simulations.scenarios import FEDERATED
-    from disinherit.simulations.settings import Settings, parse_forget
+    from disinherit.simulations.data.datasets import load_dataset
+    from disinherit.simulations.scenario.scenarios import FEDERATED
+    from disinherit.simulations.scenario.settings import Settings, parse_forget
 
     settings = Settings(
         dataset="mnist5k",

@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 
 from disinherit.cli.output import Format, FormatOption, print_json, print_line, progress, warn_line
-from disinherit.client.factory import load_function
-from disinherit.deploy.backing_up import back_up
-from disinherit.deploy.enrolling import admit_node
-from disinherit.deploy.preparing import prepare as write
-from disinherit.deploy.preparing import prepared
+from disinherit.client.owner.factory import load_function
+from disinherit.deploy.backup import back_up
+from disinherit.deploy.enrolment import admit_node
+from disinherit.deploy.preparation import prepare as write
+from disinherit.deploy.preparation import prepared
 from disinherit.deploy.up import Wanted, folders_without_models, supervisor_of
 from disinherit.deploy.up import down as end
 from disinherit.deploy.up import up as start

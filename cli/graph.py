@@ -10,9 +10,9 @@ from rich.table import Table
 from disinherit.cli.output import Format, FormatOption, print_json, print_rich
 from disinherit.common.errors import GraphError
 from disinherit.common.files import write_atomic
-from disinherit.common.graph import InheritanceGraph
-from disinherit.common.graph_formats import dump_graph, load_graph
-from disinherit.server.store import CoordinatorStore
+from disinherit.common.graph.formats import dump_graph, load_graph
+from disinherit.common.graph.graph import InheritanceGraph
+from disinherit.server.store.store import CoordinatorStore
 
 SHOW = "Example: disinherit graph show runs/demo --root r1"
 EXPORT = "Example: disinherit graph export runs/demo --format png --out umig.png --root r1"

@@ -10,8 +10,8 @@ from disinherit.cli.connection import Connection, connected
 from disinherit.cli.output import Format, FormatOption, print_json, print_rich
 from disinherit.cli.statuses import as_time
 from disinherit.common.errors import GraphError
-from disinherit.common.graph_proto import inheritance_to_proto, record_to_proto
-from disinherit.common.records import Inheritance, ModelRecord, Provenance, as_kind
+from disinherit.common.graph.proto import inheritance_to_proto, record_to_proto
+from disinherit.common.graph.records import Inheritance, ModelRecord, Provenance, as_kind
 from disinherit.v1 import coordinator_pb2 as pb
 from disinherit.v1 import graph_pb2
 
@@ -52,8 +52,8 @@ def register(
 ) -> int:
     """Register a version: of its weights only digests are sent. The same again changes nothing."""
     # Imported here because torch takes seconds, which the other commands should not.
-    from disinherit.common.checkpoints import load_checkpoint, weights_digest
-    from disinherit.common.scope import architecture_fingerprint
+    from disinherit.common.models.scope import architecture_fingerprint
+    from disinherit.common.tensors.checkpoints import load_checkpoint, weights_digest
 
     if samples and dataset is None:
         raise GraphError("Expected --dataset with --samples, but got none.")

@@ -8,11 +8,11 @@ import typer
 from disinherit.cli.output import Format, FormatOption, print_json, print_rich
 from disinherit.common.errors import DataError
 from disinherit.common.files import write_atomic
-from disinherit.common.parsing import load_json
-from disinherit.simulations.report_check import check_report
-from disinherit.simulations.report_html import render_html
-from disinherit.simulations.report_schema import RunReport
-from disinherit.simulations.report_table import render_tables
+from disinherit.common.text import load_json
+from disinherit.simulations.report.check import check_report
+from disinherit.simulations.report.html import render_html
+from disinherit.simulations.report.schema import RunReport
+from disinherit.simulations.report.table import render_tables
 
 EXAMPLES = "Example: disinherit report runs/demo --format json"
 

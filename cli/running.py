@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from disinherit.cli.output import Format, print_json, print_rich, progress
-from disinherit.simulations.main_job import run_scenario
-from disinherit.simulations.report_schema import RunReport
-from disinherit.simulations.report_table import render_tables
-from disinherit.simulations.settings import Settings
+from disinherit.simulations.report.schema import RunReport
+from disinherit.simulations.report.table import render_tables
+from disinherit.simulations.run.run import run_scenario
+from disinherit.simulations.scenario.settings import Settings
 
 
 def run_and_show(settings: Settings, out: Path, form: Format) -> int:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from disinherit.common.errors import InputError, RequestError
-from disinherit.common.parsing import load_json
-from disinherit.common.records import check_id
-from disinherit.common.sample_digests import SampleDigests, same_id
+from disinherit.common.graph.records import check_id
+from disinherit.common.text import load_json
+from disinherit.common.wire.samples import SampleDigests, same_id
 
 _KEYS = ("models", "salt", "digests")
 

@@ -9,10 +9,10 @@ import typer
 from disinherit.cli.output import print_line, warn_line
 from disinherit.cli.sample_files import digests_text, read_ids
 from disinherit.client.agent.config import read_config
-from disinherit.client.sample_keys import sample_key
+from disinherit.client.privacy.sample_keys import sample_key
 from disinherit.common.errors import InputError
-from disinherit.common.records import check_id
-from disinherit.common.sample_digests import SALT_BYTES, check_salt, digest_samples
+from disinherit.common.graph.records import check_id
+from disinherit.common.wire.samples import SALT_BYTES, check_salt, digest_samples
 
 _SHOWN = 20
 """Lines that are named; of the others their number is said."""
@@ -78,7 +78,7 @@ def _known(
     """Return the ids that are of training samples of every model, with their line numbers."""
     # Imported here because torch takes seconds, and only a factory opens models.
     from disinherit.client.agent.agent import load_factory
-    from disinherit.client.samples import unknown_ids
+    from disinherit.client.privacy.samples import unknown_ids
 
     with load_factory(read_config(config))() as owner:
         if owner.store.root.resolve() != store.resolve():

@@ -115,9 +115,9 @@ def simulate(
     # Imported here because torch takes seconds, which --help should not.
     from disinherit.cli.running import run_and_show
     from disinherit.common.method import Method
-    from disinherit.simulations.datasets import load_dataset
-    from disinherit.simulations.scenarios import load_scenario
-    from disinherit.simulations.settings import Settings, parse_forget
+    from disinherit.simulations.data.datasets import load_dataset
+    from disinherit.simulations.scenario.scenarios import load_scenario
+    from disinherit.simulations.scenario.settings import Settings, parse_forget
 
     topology = load_scenario(scenario)
     data = load_dataset(dataset)

@@ -1,6 +1,6 @@
 """The Flower ClientApp of an owner: unpack, call the handler, pack.
 
-Messages: those of `disinherit.common.messages`.
+Messages: those of `disinherit.common.wire.messages`.
 
 `app` is for nodes whose configuration names the function that opens their models:
 `flower-supernode ... --node-config 'factory="my_models:open_owner"'`.
@@ -12,13 +12,13 @@ from contextlib import AbstractContextManager
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from disinherit.client.factory import load_function
-from disinherit.client.failures import explain
 from disinherit.client.handlers import HANDLERS, Handler
-from disinherit.client.owner import Owner
+from disinherit.client.owner.factory import load_function
+from disinherit.client.owner.failures import explain
+from disinherit.client.owner.owner import Owner
 from disinherit.common.errors import CampaignError, DisinheritError
-from disinherit.common.flower_records import pack, unpack
-from disinherit.common.messages import ACTIONS
+from disinherit.common.wire.flower import pack, unpack
+from disinherit.common.wire.messages import ACTIONS
 
 OpenOwner = Callable[[Context], AbstractContextManager[Owner]]
 """Opens the owner that a Flower context belongs to, for the time of one message."""

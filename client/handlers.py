@@ -6,16 +6,16 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from disinherit.client.destroying import destroy
-from disinherit.client.evaluating import evaluate, preview
-from disinherit.client.noticing import take_notice
-from disinherit.client.owner import Owner
-from disinherit.client.release import OPEN, ReleasePolicy
-from disinherit.client.releasing import forget_fishers
-from disinherit.client.rolling_back import roll_back
+from disinherit.client.actions.destroying import destroy
+from disinherit.client.actions.evaluate import evaluate, preview
+from disinherit.client.actions.fisher import forget_fishers
+from disinherit.client.actions.notice import take_notice
+from disinherit.client.actions.undo import roll_back
+from disinherit.client.actions.unlearn import unlearn
+from disinherit.client.dampening.summaries import register
+from disinherit.client.owner.owner import Owner
+from disinherit.client.privacy.policy import OPEN, ReleasePolicy
 from disinherit.client.shown_heads import forgetting, releasing
-from disinherit.client.summaries import register
-from disinherit.client.unlearning import unlearn
 from disinherit.v1 import unlearning_pb2 as pb
 
 Handler = Callable[[Owner, Any], Message]

@@ -12,7 +12,7 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from disinherit.client.owner import Owner
+from disinherit.client.owner.owner import Owner
 from disinherit.common.errors import StoreError
 from disinherit.common.files import write_private
 from disinherit.v1 import unlearning_pb2 as pb

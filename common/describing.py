@@ -4,12 +4,12 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from disinherit.common.checkpoints import weights_digest
 from disinherit.common.errors import LabelError
-from disinherit.common.heads import count_logits
-from disinherit.common.inputs import Inputs
-from disinherit.common.records import ModelRecord, Provenance
-from disinherit.common.scope import architecture_fingerprint
+from disinherit.common.graph.records import ModelRecord, Provenance
+from disinherit.common.models.heads import count_logits
+from disinherit.common.models.inputs import Inputs
+from disinherit.common.models.scope import architecture_fingerprint
+from disinherit.common.tensors.checkpoints import weights_digest
 
 
 def describe_model(

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from disinherit.common.errors import RequestError
+from disinherit.common.graph.records import check_id
 from disinherit.common.method import Method
-from disinherit.common.records import check_id
-from disinherit.common.sample_digests import SampleDigests, samples_of
+from disinherit.common.wire.samples import SampleDigests, samples_of
 from disinherit.v1 import unlearning_pb2 as pb
 
 LONGEST_RETENTION = 100 * 366 * 24 * 3600

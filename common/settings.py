@@ -26,8 +26,8 @@ from msgspec import Meta, inspect
 
 from disinherit.common.errors import InputError
 from disinherit.common.limits import LOG_LINE
-from disinherit.common.parsing import load_toml
 from disinherit.common.printable import one_line
+from disinherit.common.text import load_toml
 
 T = TypeVar("T")
 

@@ -124,7 +124,7 @@ def resident_run(files: FleetFiles, timeout: float = ANSWER_SECONDS) -> Program:
         timeout: seconds to wait for a node's answer; then it is asked again.
     """
     words = (
-        *("python", "-m", "disinherit.deploy.residence"),
+        *("python", "-m", "disinherit.deploy.run_keeper"),
         *("--connection", CONNECTION),
         *("--service", str(files.service), "--owners", str(files.owners)),
         *("--timeout", f"{timeout:g}"),

@@ -13,14 +13,14 @@ from pathlib import Path
 from disinherit.common.errors import CampaignError, InputError
 from disinherit.common.extras import how_to_install
 from disinherit.deploy import programs
-from disinherit.deploy.enrolling import enrol_agent, register_nodes, wait_for_nodes
+from disinherit.deploy.enrolment import enrol_agent, register_nodes, wait_for_nodes
 from disinherit.deploy.files import FleetFiles, Ports, write_agent, write_nodes
+from disinherit.deploy.orphans import end_stragglers
 from disinherit.deploy.ports import listens
-from disinherit.deploy.preparing import prepare, remember_programs, remembered_programs
+from disinherit.deploy.preparation import prepare, remember_programs, remembered_programs
 from disinherit.deploy.programs import COORDINATOR, PROXY, SUPERLINK, Program
 from disinherit.deploy.proxy import proxy
-from disinherit.deploy.stragglers import end_stragglers
-from disinherit.deploy.supervising import Supervisor
+from disinherit.deploy.supervision import Supervisor
 
 _NODES_WITHOUT_MODELS = "disinherit.deploy.without_models:open_for_node"
 _AGENTS_WITHOUT_MODELS = "disinherit.deploy.without_models:open_for_agent"

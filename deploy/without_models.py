@@ -10,13 +10,13 @@ from flwr.app import Context
 from torch import nn
 
 from disinherit.client.agent import AgentConfig
-from disinherit.client.store import ModelStore
+from disinherit.client.store.store import ModelStore
 from disinherit.common.errors import DataError
-from disinherit.common.records import ModelRecord
+from disinherit.common.graph.records import ModelRecord
 
 
 class WithoutModels:
-    """An owner (`disinherit.client.owner.Owner`) that knows no networks and has no data.
+    """An owner (`disinherit.client.owner.owner.Owner`) that knows no networks and has no data.
 
     Args:
         folder: of its store.

@@ -16,12 +16,12 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from disinherit.client.client_app import build_client_app
-from disinherit.client.store import ModelStore
+from disinherit.client.store.store import ModelStore
 from disinherit.common.describing import describe_model
-from disinherit.common.records import Inheritance, InheritanceKind, ModelRecord, Provenance
+from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord, Provenance
 from disinherit.common.requests import Request
-from disinherit.server.coordinator import CampaignResult, Coordinator
-from disinherit.server.store import CoordinatorStore, now_us
+from disinherit.server.campaign.coordinator import CampaignResult, Coordinator
+from disinherit.server.store.store import CoordinatorStore, now_us
 from disinherit.simulations.direct import DirectTransport
 
 LABELS = tuple("0123456789")
@@ -29,7 +29,7 @@ HALVES = {"north": 0, "south": 1}
 
 
 class DigitsOwner:
-    """Everything the handlers ask an owner for (`disinherit.client.owner.Owner`)."""
+    """Everything the handlers ask an owner for (`disinherit.client.owner.owner.Owner`)."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self.store = ModelStore(folder / name, name)

@@ -7,10 +7,10 @@ before there was a request.
 
 from collections.abc import Iterable
 
+from disinherit.common.graph.records import ModelRecord
 from disinherit.common.limits import ANSWER, FISHER, PACKET, RECORD, RESULT
-from disinherit.common.records import ModelRecord
-from disinherit.common.scope import is_head_scope
-from disinherit.server.transport import Ask
+from disinherit.common.models.scope import is_head_scope
+from disinherit.server.transport.base import Ask
 from disinherit.v1 import unlearning_pb2 as pb
 
 _SHORT = 64 * 2**10

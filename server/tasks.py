@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from disinherit.common.records import ModelRecord
+from disinherit.common.graph.records import ModelRecord
 from disinherit.v1.graph_pb2 import ModelRecord as RecordProto
 from disinherit.v1.unlearning_pb2 import ModelResult
 

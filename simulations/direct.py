@@ -10,10 +10,10 @@ from contextlib import AbstractContextManager
 from google.protobuf.message import Message
 
 from disinherit.client.handlers import HANDLERS
-from disinherit.client.owner import Owner
+from disinherit.client.owner.owner import Owner
 from disinherit.common.errors import DisinheritError
-from disinherit.common.packets import attach_tensors
-from disinherit.server.transport import Answer, Ask, not_connected
+from disinherit.common.wire.packets import attach_tensors
+from disinherit.server.transport.base import Answer, Ask, not_connected
 
 
 class DirectTransport:

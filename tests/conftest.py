@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from campaign_fixture import World, build, copy
 from hypothesis import settings
-from orphan_reaper import watch_over_this_run
-from service_fixture import Running, serving
 
-from disinherit.simulations.chaos.postgres import cluster, find_binaries, fresh_database
+from tests.acceptance.chaos.postgres import cluster, find_binaries, fresh_database
+from tests.support.campaign import World, build, copy
+from tests.support.orphan_reaper import watch_over_this_run
+from tests.support.service import Running, serving
 
 # A busy machine must not fail a property test for being slow.
 settings.register_profile("disinherit", deadline=None)

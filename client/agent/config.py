@@ -7,9 +7,9 @@ from typing import Annotated, Any
 from msgspec import Meta, field
 
 from disinherit.client.agent.hours import Hours, parse_hours
-from disinherit.client.factory import FUNCTION
-from disinherit.client.release import OPEN, ReleasePolicy, read_policy
-from disinherit.common.records import check_owner
+from disinherit.client.owner.factory import FUNCTION
+from disinherit.client.privacy.policy import OPEN, ReleasePolicy, read_policy
+from disinherit.common.graph.records import check_owner
 from disinherit.common.settings import Filled, Table, located, read
 
 _Address = Annotated[str, Meta(pattern=r"^[^\s/]+:\d{1,5}\Z", description="host:port")]
@@ -25,7 +25,7 @@ class AgentConfig:
         ca: PEM file with the certificate of the fleet's authority.
         state: folder for key, certificate and downloads; also for the models, if the factory wants.
         factory: `module:function`; called with this configuration, it returns a context manager
-            that opens the `disinherit.client.owner.Owner` for the time of one task.
+            that opens the `disinherit.client.owner.owner.Owner` for the time of one task.
         enrol_server: the coordinator's port for those without a certificate; needed to enrol.
         bytes_per_second: up and down, each; 0 for no limit.
         hours: when to take part, in the device's time zone; `None` for always.

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from google.protobuf.message import DecodeError, Message
 
 from disinherit.client.agent.download import Downloads
-from disinherit.client.failures import explain
 from disinherit.client.handlers import handlers
-from disinherit.client.owner import Owner
-from disinherit.client.release import OPEN, ReleasePolicy
+from disinherit.client.owner.failures import explain
+from disinherit.client.owner.owner import Owner
+from disinherit.client.privacy.policy import OPEN, ReleasePolicy
 from disinherit.common.errors import InputError
-from disinherit.common.messages import ACTIONS
-from disinherit.common.packets import attach_tensors
+from disinherit.common.wire.messages import ACTIONS
+from disinherit.common.wire.packets import attach_tensors
 from disinherit.v1 import agents_pb2 as pb
 from disinherit.v1 import unlearning_pb2
 

@@ -17,8 +17,8 @@ from sqlalchemy import Connection, insert, select, update
 
 from disinherit.common.errors import StoreError
 from disinherit.common.files import sync_folder
-from disinherit.common.parsing import load_json
-from disinherit.server.tables import AGENT_KEYS, ENROLMENT_TOKENS, REVOCATIONS
+from disinherit.common.text import load_json
+from disinherit.server.store.tables import AGENT_KEYS, ENROLMENT_TOKENS, REVOCATIONS
 
 _LOG = logging.getLogger(__name__)
 

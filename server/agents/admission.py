@@ -8,7 +8,7 @@ import grpc
 from disinherit.common import limits
 from disinherit.common.limits import Limit
 from disinherit.server.agents.authority import OWNER_URN
-from disinherit.server.doors import Continuation, Door, Handler, Watchdog, host_of
+from disinherit.server.ports.doors import Continuation, Door, Handler, Watchdog, host_of
 
 
 def certified(context: grpc.ServicerContext, name: str) -> tuple[bytes, ...]:

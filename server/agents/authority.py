@@ -29,7 +29,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from disinherit.common.errors import InputError, StoreError
 from disinherit.common.files import write_atomic, write_private
-from disinherit.common.records import check_id
+from disinherit.common.graph.records import check_id
 
 OWNER_URN = "urn:disinherit:owner:"
 """Begins the alternative name of an agent's certificate; the owner's name follows."""

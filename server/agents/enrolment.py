@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from sqlalchemy import insert, or_, select, update
 
 from disinherit.common.errors import InputError, KeyRefusedError, TokenError
-from disinherit.common.records import check_id, check_owner
+from disinherit.common.graph.records import check_id, check_owner
 from disinherit.server.agents import access_log, revocation
 from disinherit.server.agents.access_log import AccessLog
 from disinherit.server.agents.authority import CertificateAuthority, requested_key
-from disinherit.server.database import Database
-from disinherit.server.schema import prepare
-from disinherit.server.tables import ENROLMENT_TOKENS
+from disinherit.server.store.database import Database
+from disinherit.server.store.schema import prepare
+from disinherit.server.store.tables import ENROLMENT_TOKENS
 
 TOKEN_SECONDS = 24 * 3600.0
 """How long a token is good for, unless told otherwise."""

@@ -14,7 +14,7 @@ from disinherit.server.agents.revocation import Sweep
 from disinherit.server.agents.servicer import AgentsServicer
 from disinherit.server.agents.serving import MAX_AGENTS, AgentsServer
 from disinherit.server.agents.transport import AgentTransport
-from disinherit.server.database import Database
+from disinherit.server.store.database import Database
 
 
 @dataclass(frozen=True, slots=True)

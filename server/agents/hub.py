@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from disinherit.common.limits import ANSWER
-from disinherit.server.transport import too_large
+from disinherit.server.transport.base import too_large
 from disinherit.v1 import agents_pb2 as pb
 
 _LOG = logging.getLogger(__name__)

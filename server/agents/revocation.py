@@ -16,8 +16,8 @@ from sqlalchemy import Connection, delete, insert, select
 
 from disinherit.common.errors import KeyRefusedError, StoreError
 from disinherit.server.agents.hub import Hub
-from disinherit.server.database import Database
-from disinherit.server.tables import AGENT_KEYS, REVOCATIONS
+from disinherit.server.store.database import Database
+from disinherit.server.store.tables import AGENT_KEYS, REVOCATIONS
 
 _SWEEP_SECONDS = 2.0
 _log = logging.getLogger(__name__)

@@ -7,7 +7,6 @@ from typing import NoReturn
 
 import grpc
 
-from disinherit.common.agent_protocol import PROTOCOL
 from disinherit.common.errors import (
     DisinheritError,
     InputError,
@@ -18,12 +17,13 @@ from disinherit.common.errors import (
 )
 from disinherit.common.limits import GREETING
 from disinherit.common.printable import one_line
+from disinherit.common.wire.agent_protocol import PROTOCOL
 from disinherit.server.agents.admission import certified, owner_of
 from disinherit.server.agents.blobs import Blobs
 from disinherit.server.agents.enrolment import Enrolment
 from disinherit.server.agents.hub import Hub, Session
 from disinherit.server.agents.revocation import certified_key
-from disinherit.server.doors import Watchdog
+from disinherit.server.ports.doors import Watchdog
 from disinherit.v1 import agents_pb2 as pb
 from disinherit.v1 import agents_pb2_grpc
 

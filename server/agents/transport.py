@@ -7,12 +7,12 @@ from contextlib import ExitStack
 
 from google.protobuf.message import DecodeError
 
-from disinherit.common.messages import ACTIONS
 from disinherit.common.printable import one_line
+from disinherit.common.wire.messages import ACTIONS
 from disinherit.server.agents.blobs import Blobs
 from disinherit.server.agents.hub import Hub, Reply
 from disinherit.server.answer_sizes import most_bytes
-from disinherit.server.transport import Answer, Ask, not_connected
+from disinherit.server.transport.base import Answer, Ask, not_connected
 
 GRACE_SECONDS = 20.0
 """How long an agent that was lost in the middle of a task may take to come back."""

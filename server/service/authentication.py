@@ -28,7 +28,14 @@ import grpc
 
 from disinherit.common import limits
 from disinherit.common.errors import NotAllowedError, NotKnownError
-from disinherit.server.doors import Continuation, Door, Handler, Watchdog, behaviour_of, host_of
+from disinherit.server.ports.doors import (
+    Continuation,
+    Door,
+    Handler,
+    Watchdog,
+    behaviour_of,
+    host_of,
+)
 from disinherit.server.service.principals import Principal, Role, TokenFile
 from disinherit.server.service.refusals import status_of
 

@@ -5,9 +5,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from disinherit.common.files import kept_private
-from disinherit.server.database import Database
-from disinherit.server.schema import prepare
 from disinherit.server.service.settings import ServeSettings, read_settings
+from disinherit.server.store.database import Database
+from disinherit.server.store.schema import prepare
 
 PERSON = "administrator"
 """Who acts, in the audit log."""

@@ -15,8 +15,8 @@ from grpc_health.v1.health import HealthServicer
 from sqlalchemy import select
 
 from disinherit.common.errors import DisinheritError, StoreError
-from disinherit.server.database import Database
-from disinherit.server.tables import MODELS
+from disinherit.server.store.database import Database
+from disinherit.server.store.tables import MODELS
 
 _LOG = logging.getLogger(__name__)
 

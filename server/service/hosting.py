@@ -9,14 +9,10 @@ from grpc_health.v1.health import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
 from disinherit.server.agents.fleet import Fleet
-from disinherit.server.contact import Contacts
-from disinherit.server.coordinator import Coordinator
-from disinherit.server.database import Database
-from disinherit.server.driver import Driver
-from disinherit.server.late import OpenCampaigns
-from disinherit.server.mailbox import Mailbox
-from disinherit.server.refusal_log import RefusalLog
-from disinherit.server.routing import Route, RoutedTransport
+from disinherit.server.campaign.coordinator import Coordinator
+from disinherit.server.campaign.driver import Driver
+from disinherit.server.campaign.late import OpenCampaigns
+from disinherit.server.ports.interceptors import RefusalLog
 from disinherit.server.service.authentication import Authentication
 from disinherit.server.service.health import SERVICES, HealthMonitor, check_store
 from disinherit.server.service.listening import listen
@@ -27,9 +23,13 @@ from disinherit.server.service.renewal import Renewal, renew
 from disinherit.server.service.requests import Requests
 from disinherit.server.service.servicer import CoordinatorServicer
 from disinherit.server.service.settings import ServeSettings
-from disinherit.server.signed_log import SignedLog, mark_file
-from disinherit.server.signing import key_file, open_signer
-from disinherit.server.store import CoordinatorStore
+from disinherit.server.store.contact import Contacts
+from disinherit.server.store.database import Database
+from disinherit.server.store.signed_log import SignedLog, mark_file
+from disinherit.server.store.signing import key_file, open_signer
+from disinherit.server.store.store import CoordinatorStore
+from disinherit.server.transport.mailbox import Mailbox
+from disinherit.server.transport.routing import Route, RoutedTransport
 from disinherit.v1 import coordinator_pb2_grpc
 
 _LOOK_SECONDS = 1.0

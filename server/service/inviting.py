@@ -8,8 +8,8 @@ from disinherit.common.errors import InputError
 from disinherit.common.files import kept_private
 from disinherit.server.agents.authority import CertificateAuthority
 from disinherit.server.agents.enrolment import Enrolment
-from disinherit.server.database import Database
 from disinherit.server.service.settings import ServeSettings, read_settings
+from disinherit.server.store.database import Database
 
 
 @contextmanager

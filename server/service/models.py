@@ -10,11 +10,11 @@ from disinherit.common.errors import (
     NotNowError,
     RequestError,
 )
-from disinherit.common.graph_proto import record_to_proto
-from disinherit.common.records import Inheritance, ModelRecord
+from disinherit.common.graph.proto import record_to_proto
+from disinherit.common.graph.records import Inheritance, ModelRecord
 from disinherit.server.service.paging import Key, fetch_page
 from disinherit.server.service.principals import Principal, Role
-from disinherit.server.store import CoordinatorStore
+from disinherit.server.store.store import CoordinatorStore
 from disinherit.v1.graph_pb2 import Graph
 from disinherit.v1.graph_pb2 import ModelRecord as ModelRecordMessage
 

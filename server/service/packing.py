@@ -2,12 +2,12 @@
 
 from collections import Counter
 
-from disinherit.common.gaps import SAID
-from disinherit.server.audit_words import request_digest
-from disinherit.server.coverage import Covered
-from disinherit.server.model_report import ModelReport
-from disinherit.server.reports import Report
-from disinherit.server.standings import RequestStatus
+from disinherit.common.audit.limitations import SAID
+from disinherit.server.planning.coverage import Covered
+from disinherit.server.reports.model_report import ModelReport
+from disinherit.server.reports.report import Report
+from disinherit.server.store.audit_events import request_digest
+from disinherit.server.store.status import RequestStatus
 from disinherit.v1 import coordinator_pb2 as pb
 
 

@@ -16,7 +16,7 @@ from google.protobuf.message import Message
 
 from disinherit.common.errors import InputError
 from disinherit.common.limits import ID, PAGE, PAGE_ITEMS, shown
-from disinherit.common.parsing import load_json
+from disinherit.common.text import load_json
 
 DEFAULT_SIZE = 100
 LARGEST_SIZE = PAGE_ITEMS.most

@@ -5,13 +5,13 @@ from collections.abc import Iterator, Sequence
 from securesystemslib.dsse import Envelope
 
 from disinherit.common.errors import InputError, NotFoundError, NotNowError, RequestError
-from disinherit.server.attesting import attest
-from disinherit.server.model_report import ModelReport
-from disinherit.server.reports import Report
+from disinherit.server.reports.model_report import ModelReport
+from disinherit.server.reports.report import Report
+from disinherit.server.reports.statement import attest
 from disinherit.server.service.paging import DEFAULT_SIZE, LARGEST_SIZE
-from disinherit.server.signed_log import SignedLog
-from disinherit.server.signing import KnownKey
-from disinherit.server.store import CoordinatorStore
+from disinherit.server.store.signed_log import SignedLog
+from disinherit.server.store.signing import KnownKey
+from disinherit.server.store.store import CoordinatorStore
 
 
 class Records:

@@ -6,12 +6,11 @@ from typing import NoReturn, TypeVar
 
 import grpc
 
-from disinherit.common.dsse import envelope_line
+from disinherit.common.audit.dsse import envelope_line
 from disinherit.common.errors import DisinheritError
-from disinherit.common.graph_proto import record_to_proto
+from disinherit.common.graph.proto import record_to_proto
 from disinherit.common.limits import REASON, clipped
-from disinherit.common.received import received_edges, received_record
-from disinherit.server.campaign_states import CampaignEvent
+from disinherit.common.wire.received import received_edges, received_record
 from disinherit.server.service.authentication import caller
 from disinherit.server.service.models import Models
 from disinherit.server.service.packing import (
@@ -25,6 +24,7 @@ from disinherit.server.service.paging import fitting
 from disinherit.server.service.records import Records
 from disinherit.server.service.refusals import status_of
 from disinherit.server.service.requests import Requests
+from disinherit.server.states import CampaignEvent
 from disinherit.v1 import coordinator_pb2 as pb
 from disinherit.v1 import coordinator_pb2_grpc, graph_pb2
 

@@ -3,7 +3,7 @@
 ::
 
     suite.json                     the declaration, and where it was run
-    cases/NAME/                    trained models (`disinherit.simulations.case_store`)
+    cases/NAME/                    trained models (`disinherit.simulations.bench.cases.store`)
     shadows/NAME.safetensors       what shadow models say
     references/NAME.json           the panel of the original and of the retrained models, and gates
     cells/NAME/METHOD.json         the panel of what a method made, its clock and its traffic
@@ -23,7 +23,7 @@ from typing import Any
 
 from disinherit.common.errors import CheckpointError, InputError
 from disinherit.common.files import write_atomic
-from disinherit.common.parsing import load_json
+from disinherit.common.text import load_json
 from disinherit.simulations.bench.suites import Suite, declaration
 
 Record = dict[str, Any]

@@ -12,6 +12,7 @@ from typing import Any
 
 from disinherit.common.errors import InputError
 from disinherit.common.files import write_atomic
+from disinherit.simulations.bench.cases.cases import build_cases
 from disinherit.simulations.bench.records import (
     cell_path,
     prepare_run,
@@ -21,8 +22,7 @@ from disinherit.simulations.bench.records import (
 )
 from disinherit.simulations.bench.suites import Suite
 from disinherit.simulations.bench.working import make_cell, make_reference
-from disinherit.simulations.cases import build_cases
-from disinherit.simulations.report import environment
+from disinherit.simulations.report.build import environment
 
 Say = Callable[[str], None]
 

@@ -41,13 +41,13 @@ from msgspec import Meta, field
 
 from disinherit.common.errors import InputError
 from disinherit.common.settings import Table, check, parse
-from disinherit.simulations.cases import CaseSpec
-from disinherit.simulations.datasets import Dataset, load_dataset
-from disinherit.simulations.methods.method import make_method
-from disinherit.simulations.panel.exam import PanelSettings
-from disinherit.simulations.scenarios import load_scenario
-from disinherit.simulations.settings import Settings, parse_forget
-from disinherit.simulations.subjects import Granularity
+from disinherit.simulations.bench.cases.cases import CaseSpec
+from disinherit.simulations.bench.cases.subjects import Granularity
+from disinherit.simulations.bench.methods.method import make_method
+from disinherit.simulations.bench.panel.exam import PanelSettings
+from disinherit.simulations.data.datasets import Dataset, load_dataset
+from disinherit.simulations.scenario.scenarios import load_scenario
+from disinherit.simulations.scenario.settings import Settings, parse_forget
 
 _LABELS = "labels of methods and of their rival"
 

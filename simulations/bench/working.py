@@ -13,9 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from disinherit.common.checkpoints import load_checkpoint, save_checkpoint
 from disinherit.common.errors import NotApplicableError
+from disinherit.common.tensors.checkpoints import load_checkpoint, save_checkpoint
+from disinherit.simulations.bench.cases.cases import open_case
+from disinherit.simulations.bench.cases.subjects import Case, Samples, Subject
 from disinherit.simulations.bench.memory import with_peak
+from disinherit.simulations.bench.methods.method import make_method, unlearn
+from disinherit.simulations.bench.panel.exam import EvaluationContext, PanelSettings
+from disinherit.simulations.bench.panel.gates import check_gates
+from disinherit.simulations.bench.panel.measuring import Metrics, measure
+from disinherit.simulations.bench.panel.shadows import Shadows, train_shadows
 from disinherit.simulations.bench.records import (
     Record,
     cell_path,
@@ -24,13 +31,6 @@ from disinherit.simulations.bench.records import (
     write_record,
 )
 from disinherit.simulations.bench.suites import MethodSpec, SuiteCase
-from disinherit.simulations.cases import open_case
-from disinherit.simulations.methods.method import make_method, unlearn
-from disinherit.simulations.panel.exam import EvaluationContext, PanelSettings
-from disinherit.simulations.panel.gates import check_gates
-from disinherit.simulations.panel.measuring import Metrics, measure
-from disinherit.simulations.panel.shadows import Shadows, train_shadows
-from disinherit.simulations.subjects import Case, Samples, Subject
 
 
 def make_reference(folder: Path, case: SuiteCase, panel: PanelSettings) -> None:

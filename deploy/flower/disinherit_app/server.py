@@ -1,5 +1,5 @@
 """The coordinator."""
 
-from disinherit.server.server_app import app
+from disinherit.server.flower.server_app import app
 
 __all__ = ["app"]

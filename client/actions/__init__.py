@@ -1,0 +1,1 @@
+"""The actions of an owner: one module for each message of the protocol."""

@@ -1,0 +1,276 @@
+"""Releasing the Fisher information of what is to be forgotten, as the owner's policy allows it."""
+
+import json
+import logging
+import time
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from disinherit.client.actions.released_sets import ReleasedSets, largest_share
+from disinherit.client.dampening.known_heads import find_structure
+from disinherit.client.dampening.summaries import class_fishers, fisher_summary, whole_fishers
+from disinherit.client.owner.failures import explain
+from disinherit.client.owner.owner import Batches, Owner, load_network
+from disinherit.client.privacy.noise import add_noise
+from disinherit.client.privacy.policy import OPEN, ReleasePolicy, policy_of
+from disinherit.client.privacy.release_ledger import Release
+from disinherit.client.privacy.remaining import WithoutClasses, training_data
+from disinherit.client.privacy.sample_keys import sample_key
+from disinherit.client.privacy.samples import resolve_samples, split_by_ids
+from disinherit.common.errors import FisherError, ScopeError, StoreError, WithheldError
+from disinherit.common.fisher.diagonal import ClassFishers, Fisher
+from disinherit.common.graph.labels import class_indices
+from disinherit.common.graph.records import ModelRecord
+from disinherit.common.method import Method
+from disinherit.common.models.scope import is_head_scope, resolve_scope
+from disinherit.common.wire.encodings import Encoding
+from disinherit.common.wire.packets import encode_fisher
+from disinherit.common.wire.samples import samples_of
+from disinherit.v1 import unlearning_pb2 as pb
+
+_log = logging.getLogger(__name__)
+
+
+class _TooLargeError(FisherError):
+    """More than fits into a message."""
+
+
+def forget_fishers(
+    owner: Owner, task: pb.FisherTask, policy: ReleasePolicy = OPEN
+) -> pb.FisherReply:
+    """Return the Fisher information of the data to forget for every listed root.
+
+    It is given class by class, or for all samples to forget together.
+
+    A root that cannot answer, or of which the owner releases nothing, is reported with the reason;
+    the others are answered all the same.  What does not fit into one answer is left for the next.
+
+    Args:
+        owner: the owner of the roots.
+        task: what is asked for.
+        policy: conditions on what is released, beside the owner's own.
+    """
+    policy = policy.stricter(policy_of(owner))
+    try:
+        owner.store.check_content(task.request_id, task.request_digest)
+    except StoreError as error:
+        refused = [pb.RootFisher(model_id=root.model_id, error=str(error)) for root in task.roots]
+        return pb.FisherReply(roots=refused)
+    reply = pb.FisherReply()
+    size = 0
+    for root in task.roots:
+        if task.enough_bytes and size >= task.enough_bytes:
+            reply.more = True
+            break
+        answer = _root_fisher(owner, root, task, policy)
+        size += answer.ByteSize()
+        reply.roots.append(answer)
+    return reply
+
+
+def _root_fisher(
+    owner: Owner, root: pb.Root, task: pb.FisherTask, policy: ReleasePolicy
+) -> pb.RootFisher:
+    started = time.perf_counter()
+    try:
+        packets = _packets(owner, root, Method.from_proto(task.method), policy)
+        size = sum(packet.ByteSize() for packet in packets)
+        if task.most_bytes and size > task.most_bytes:
+            raise _TooLargeError(
+                f"Expected Fisher information of root {root.model_id!r} of at most "
+                f"{task.most_bytes:,} bytes, but it has {size:,}. Submit the request with a "
+                "narrower scope or with --encoding log8."
+            )
+    except Exception as error:  # also what the owner's loaders and networks raise
+        reason = explain(error, f"compute the Fisher information of model {root.model_id!r}")
+        withheld = isinstance(error, WithheldError)
+        if withheld:
+            _log.warning("Withheld from request: %s", reason)
+        return pb.RootFisher(
+            model_id=root.model_id,
+            error=reason,
+            withheld=withheld,
+            permanent=isinstance(error, _TooLargeError),
+        )
+    return pb.RootFisher(
+        model_id=root.model_id, packets=packets, seconds=time.perf_counter() - started
+    )
+
+
+def _packets(
+    owner: Owner, root: pb.Root, method: Method, policy: ReleasePolicy
+) -> list[pb.FisherPacket]:
+    """Return one packet per class to forget, or one for all samples to forget."""
+    # Of a root that was destroyed, its successor has the summary, but for what was forgotten then.
+    record = owner.store.standing_in(root.model_id)
+    network = load_network(owner, record, owner.store.weights(record.id))
+    structure = find_structure(owner, record, network)
+    if is_head_scope(method.scope) and structure.head is None:
+        raise ScopeError(structure.reason)
+    names = resolve_scope(network, method.scope, structure.head)
+    fishers = _class_fishers if root.classes else _sample_fishers
+    first, *others = structure.head.layers if structure.head else (None,)
+    packets = []
+    # Where all of the head is in scope, the rows of several classes are taken out of it.
+    whole = structure.head is not None and set(structure.head.parameters) <= set(names)
+    rows = method.row_scoped and (len(root.classes) == 1 or whole)
+    sets = ReleasedSets(owner, record)
+    for released in fishers(owner, record, root, network, names, policy, rows):
+        fisher = released.fisher
+        policy.check_samples(record.id, fisher.count)
+        if policy.max_sample_share < 1:
+            _check_share(owner, record, network, names, policy, released)
+        if policy.min_forget_samples > 1:
+            sets.record(_set_of(sets, record, released), policy)
+        values, clamped = {name: fisher.values[name] for name in names}, 0
+        if policy.noise_multiplier:
+            deviation = policy.noise_multiplier * policy.clip_norm / fisher.count
+            known = (record.digest, policy.noise_multiplier, policy.clip_norm, fisher.count)
+            question = json.dumps([*known, _set_of(sets, record, released).name])
+            values, clamped = add_noise(values, deviation, sample_key(owner.store.root), question)
+        packet = encode_fisher(
+            values,
+            labels=record.labels,
+            head_weight=first.weight if first else "",
+            head_bias=(first.bias or "") if first else "",
+            further_heads=[name for layer in others if layer for name in layer.parameters],
+            sources=[root.model_id],
+            classes=released.classes,
+            samples=fisher.count,
+            encoding=Encoding.named(method.encoding).shorter(policy.encoding),
+        )
+        packet.clip_norm, packet.noise_multiplier = policy.clip_norm, policy.noise_multiplier
+        packet.clamped = clamped
+        packets.append(packet)
+    return packets
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Released:
+    """Fisher information to release, and which samples it is of.
+
+    Attributes:
+        classes: the classes that it stands for; none for samples.
+        fisher: the mean over the samples.
+        counts: number of samples of each class of the model, `[C]`.
+        ids: of the samples; `None` if it is of all samples of the classes that are counted.
+    """
+
+    classes: list[str]
+    fisher: Fisher
+    counts: list[int]
+    ids: list[str] | None
+
+
+def _class_fishers(
+    owner: Owner,
+    record: ModelRecord,
+    root: pb.Root,
+    network: nn.Module,
+    names: Sequence[str],
+    policy: ReleasePolicy,
+    own_rows: bool,
+) -> Iterator[_Released]:
+    indices = class_indices(record.labels, root.classes)
+    apart = None if own_rows else indices
+    all_fishers = _to_release(owner, record, network, names, policy, apart)
+    absent = [record.labels[c] for c in indices if not all_fishers.counts[c]]
+    if absent:
+        raise FisherError(
+            f"Expected root {record.id!r} to be trained directly on what is to be forgotten, but "
+            f"it has no samples of {', '.join(absent)}. Name the models that were as roots."
+        )
+    fishers = all_fishers.each(indices, indices if own_rows else None)
+    for index in indices:
+        counts = [
+            int(all_fishers.counts[c]) if c == index else 0 for c in range(len(record.labels))
+        ]
+        yield _Released([record.labels[index]], fishers[index], counts, None)
+
+
+def _sample_fishers(
+    owner: Owner,
+    record: ModelRecord,
+    root: pb.Root,
+    network: nn.Module,
+    names: Sequence[str],
+    policy: ReleasePolicy,
+    own_rows: bool,
+) -> Iterator[_Released]:
+    """Yield the Fisher information of the listed samples, or of all that it was trained on."""
+    listed = samples_of(root)
+    if listed is None:
+        everything = _to_release(owner, record, network, names, policy)
+        yield _Released([], everything.total(), everything.counts.tolist(), None)
+        return
+    ids = resolve_samples(owner, record, listed)
+    forget, _ = split_by_ids(owner, record, ids)
+    fishers = class_fishers(owner, record, network, names, forget, policy.clip_norm)
+    yield _Released([], fishers.total(), fishers.counts.tolist(), ids)
+
+
+def _set_of(sets: ReleasedSets, record: ModelRecord, released: _Released) -> Release:
+    """Return the set of samples that is released."""
+    counts = dict(zip(record.labels, released.counts, strict=True))
+    if released.ids is None:
+        return sets.of_classes(counts)
+    return sets.of_samples(released.ids, counts)
+
+
+def _check_share(
+    owner: Owner,
+    record: ModelRecord,
+    network: nn.Module,
+    names: Sequence[str],
+    policy: ReleasePolicy,
+    released: _Released,
+) -> None:
+    """Refuse a release of which one sample is more than the policy allows."""
+    batches: Batches | None
+    if released.ids is not None:
+        batches, _ = split_by_ids(owner, record, released.ids)
+    else:
+        batches = training_data(owner, record)
+    if batches is None:
+        raise WithheldError(
+            f"Expected the training data of model {record.id!r}, to see what each sample "
+            "contributes as its owner's max_sample_share says, but it is gone."
+        )
+    others = tuple(index for index, count in enumerate(released.counts) if not count)
+    chosen = WithoutClasses(batches, others)
+    share = largest_share(owner, record, network, names, chosen, policy.clip_norm)
+    policy.check_share(record.id, share)
+
+
+def _to_release(
+    owner: Owner,
+    record: ModelRecord,
+    network: nn.Module,
+    names: Sequence[str],
+    policy: ReleasePolicy,
+    apart: Collection[int] | None = None,
+) -> ClassFishers:
+    """Return per-class sums over all training data; of clipped gradients if the policy says so.
+
+    Args:
+        owner: the owner of the root.
+        record: the root.
+        network: its module.
+        names: parameters to cover.
+        policy: the conditions.
+        apart: classes of which all rows of the head are needed; `None` if none are.
+    """
+    if not policy.clip_norm:
+        fishers = fisher_summary(owner, record, network, names).fishers
+        if apart is None:
+            return fishers
+        return whole_fishers(owner, record, network, names, fishers, apart)
+    batches = training_data(owner, record)
+    if batches is None:
+        raise WithheldError(
+            f"Expected the training data of model {record.id!r}, to clip each sample's gradient as "
+            "its owner's clip_norm says, but it is gone."
+        )
+    return class_fishers(owner, record, network, names, batches, policy.clip_norm, apart)

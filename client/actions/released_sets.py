@@ -1,0 +1,172 @@
+"""Sets of samples that an owner's Fisher packets are of, and what must hold before they leave."""
+
+import hmac
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+
+import torch
+from torch import nn
+
+from disinherit.client.dampening.summaries import class_fishers
+from disinherit.client.owner.owner import Batches, Owner, ResolvesSamples
+from disinherit.client.privacy.policy import ReleasePolicy
+from disinherit.client.privacy.release_ledger import Release, ReleaseLedger, Sizes, smallest_cell
+from disinherit.client.privacy.remaining import cleared_classes, cleared_samples
+from disinherit.client.privacy.sample_keys import sample_key
+from disinherit.client.privacy.samples import split_by_ids
+from disinherit.common.errors import DisinheritError
+from disinherit.common.graph.records import ModelRecord
+from disinherit.common.models.inputs import take_rows
+from disinherit.common.wire.samples import same_id
+
+_CONTEXT = b"disinherit releases v1\0"
+_DIGITS = 32
+
+
+class ReleasedSets:
+    """Sets of samples of one model that Fisher information may be released of.
+
+    Args:
+        owner: the owner of the model.
+        record: the version whose Fisher information it is.
+    """
+
+    def __init__(self, owner: Owner, record: ModelRecord) -> None:
+        self._owner = owner
+        self._record = record
+        self._key: bytes | None = None
+
+    @cached_property
+    def _without(self) -> frozenset[str]:
+        """Names of the samples that were forgotten before."""
+        return self._named(cleared_samples(self._owner, self._record))
+
+    def of_classes(self, counts: Sizes) -> Release:
+        """Return the set of all samples of some classes.
+
+        Args:
+            counts: class name -> number of its samples.
+        """
+        sizes = tuple(sorted((label, count) for label, count in counts.items() if count))
+        labels = frozenset(label for label, _ in sizes)
+        return Release(labels, self._without, frozenset(), sizes)
+
+    def of_samples(self, ids: Iterable[str], counts: Sizes) -> Release:
+        """Return the set of some samples; if these are whole classes, that of the classes.
+
+        Args:
+            ids: of the samples.
+            counts: class name -> number of them.
+        """
+        whole = self._whole_classes()
+        if all(whole.get(label) == count for label, count in counts.items() if count):
+            return self.of_classes(counts)
+        sizes = tuple(sorted((label, count) for label, count in counts.items() if count))
+        return Release(frozenset(), frozenset(), self._named(ids), sizes)
+
+    def record(self, release: Release, policy: ReleasePolicy) -> None:
+        """Record a set in the ledger before its packet leaves, unless it must not leave.
+
+        Args:
+            release: the set.
+            policy: the conditions.
+
+        Raises:
+            WithheldError: if all releases of this data would tell too few samples apart.
+            StoreError: if the ledger cannot be used.
+        """
+
+        def allows(known: Sequence[Release]) -> None:
+            cell = smallest_cell([*known, release], self._classes_of)
+            policy.check_cell(self._record.id, cell)
+
+        training_set = _training_set(self._record)
+        ledger = ReleaseLedger(self._owner.store.root)
+        ledger.add(training_set, release, allows, self._is_same_data)
+
+    def _is_same_data(self, version: str) -> bool:
+        """Whether a version has the same training data, by whose id releases were once kept."""
+        try:
+            record = self._owner.store.record(version)
+        except DisinheritError:  # it names no version
+            return False
+        return _training_set(record) == _training_set(self._record)
+
+    def _whole_classes(self) -> Mapping[str, int]:
+        """Return how many samples each class has that is left, as far as the record says."""
+        provenance = self._record.provenance
+        if provenance is None:
+            return {}
+        gone = {self._record.labels[index] for index in cleared_classes(self._owner, self._record)}
+        cleared = self._classes_of(self._without) if self._without else Counter[str]()
+        if cleared is None:
+            return {}
+        counts = provenance.samples_per_class
+        return {
+            label: count - cleared.get(label, 0)
+            for label, count in counts.items()
+            if label not in gone
+        }
+
+    def _named(self, ids: Iterable[str]) -> frozenset[str]:
+        """Return what samples are called in the ledger."""
+        return frozenset(map(self._name, ids))
+
+    def _name(self, sample: str) -> str:
+        key = sample_key(self._owner.store.root) if self._key is None else self._key
+        self._key = key  # made with the first sample that needs one
+        return hmac.digest(key, _CONTEXT + same_id(sample).encode(), "sha256").hex()[:_DIGITS]
+
+    def _classes_of(self, samples: frozenset[str]) -> Counter[str] | None:
+        """Return the number of samples of each class among some; `None` if some have left."""
+        owner, record = self._owner, self._record
+        if not isinstance(owner, ResolvesSamples):
+            return None
+        ids = [id for id in owner.sample_ids(record) if self._name(id) in samples]
+        if len(ids) != len(samples):
+            return None
+        chosen, _ = split_by_ids(owner, record, ids)
+        return Counter(record.labels[index] for _, y in chosen for index in y.tolist())
+
+
+def _training_set(record: ModelRecord) -> str:
+    """Return what is the same for all versions that may have been trained on the same samples.
+
+    Rounds of a federation are versions of their own, with other weights and the same samples.
+    """
+    provenance = record.provenance
+    if provenance is not None and provenance.sample_set_digest:
+        return provenance.sample_set_digest
+    return f"data set {'' if provenance is None else provenance.dataset}"
+
+
+def largest_share(
+    owner: Owner,
+    record: ModelRecord,
+    network: nn.Module,
+    names: Sequence[str],
+    batches: Batches,
+    clip_norm: float,
+) -> float:
+    """Return the largest share that one sample has of a Fisher information, from 0 to 1.
+
+    It is of the sum over all parameters in scope, and takes a pass for each sample.
+
+    Args:
+        owner: the owner of the model.
+        record: the model.
+        network: its module.
+        names: parameters in scope.
+        batches: the samples.
+        clip_norm: bound on each sample's squared gradient; 0 for none.
+    """
+    sums = []
+    for inputs, targets in batches:
+        for index in range(len(targets)):
+            row = torch.tensor([index])
+            one: Batches = [(take_rows(inputs, row), targets[row])]
+            fisher = class_fishers(owner, record, network, names, one, clip_norm).total()
+            sums.append(sum(float(value.double().sum()) for value in fisher.values.values()))
+    total = sum(sums)
+    return max(sums, default=0.0) / total if total else 0.0

@@ -1,0 +1,1 @@
+"""Dampening of models: the problem, strengths, one model, many models, repair."""

@@ -1,0 +1,72 @@
+"""Head of an owner's model: what its data shows, or was kept of it.
+
+Forward passes show it once, when a model is registered; the data may be gone later.
+"""
+
+from collections.abc import Iterable
+from itertools import chain
+
+from torch import nn
+
+from disinherit.client.owner.owner import Owner
+from disinherit.client.store.structure import Structure, tied_names
+from disinherit.common.errors import LabelError, ScopeError
+from disinherit.common.graph.records import ModelRecord
+from disinherit.common.models.heads import find_head
+from disinherit.common.models.inputs import first_inputs
+
+
+def find_structure(owner: Owner, record: ModelRecord, network: nn.Module) -> Structure:
+    """Return a model's structure: what is kept of it, else what a few of its owner's samples show.
+
+    Args:
+        owner: the owner of the model.
+        record: the model.
+        network: its module with its weights.
+
+    Raises:
+        LabelError: if the head has more or fewer rows than the model has labels.
+        FisherError: if its data is no pairs of inputs and targets, or it does not return logits.
+    """
+    ties = tied_names(network)
+    kept = owner.store.structure(record.id)
+    if kept is not None and kept.ties == ties:
+        return kept
+    batches = _any_data(owner, record)
+    if batches is None:
+        return Structure(
+            None,
+            f"Expected some data of model {record.id!r}, to see which layers make its logits, but "
+            "there is none, and it was not registered while there was. Give another scope.",
+            ties,
+            seen=False,
+        )
+    inputs, _ = first_inputs(batches)
+    try:
+        head = find_head(network, inputs)
+    except ScopeError as error:
+        return Structure(None, str(error), ties)
+    rows = len(network.get_parameter(head.layers[0].weight))
+    if rows != len(record.labels):
+        raise LabelError(
+            f"Expected a label for each of the {rows} rows of the head ({head}) of model "
+            f"{record.id!r}, but got {len(record.labels)} labels. Add the model again under a new "
+            "id, with as many labels."
+        )
+    return Structure(head, "", ties)
+
+
+def _any_data(owner: Owner, record: ModelRecord) -> Iterable[object] | None:
+    """Return batches of a model with at least one sample, if its owner has any."""
+    for find in (owner.training_data, owner.tuning_data, owner.evaluation_data):
+        batches = find(record)
+        if batches is not None:
+            iterator = iter(batches)
+            first = next((item for item in iterator if not _is_empty(item)), None)
+            if first is not None:
+                return chain([first], iterator)
+    return None
+
+
+def _is_empty(item: object) -> bool:
+    return isinstance(item, list | tuple) and len(item) == 2 and not len(item[1])

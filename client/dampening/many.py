@@ -1,0 +1,352 @@
+"""Many models of one message at once: what they have in scope is stacked, and stored in one step.
+
+A request costs about as much as reading the parameters in scope and their Fisher summaries: nothing
+else of a model is read, hashed or written.  Models are taken until they fill a batch, so memory
+does not grow with their number.
+
+Only what is plain is done here: a registered summary, and no data to tune or measure
+with.  Whatever else there is about a model, or wrong with it, and one in which nothing is changed,
+is left to the way that takes one model after the other.
+"""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from disinherit.client.dampening.problem import DampeningProblem, resolve_problem
+from disinherit.client.dampening.successors import make_successor
+from disinherit.client.dampening.task_inputs import TaskInputs
+from disinherit.client.owner.failures import explain, one_line
+from disinherit.client.owner.owner import Owner, load_network
+from disinherit.client.privacy.remaining import cleared_classes
+from disinherit.client.store.changes import Snapshot, Update
+from disinherit.client.store.ledger import Forgotten
+from disinherit.client.store.objects import fishers_digest
+from disinherit.client.store.structure import Structure, tied_names
+from disinherit.common.errors import DisinheritError, InputError, RequestError
+from disinherit.common.fiun.comparing import scaled
+from disinherit.common.fiun.dampening import Dampened
+from disinherit.common.fiun.stacked import unlearn_stacked
+from disinherit.common.graph.labels import class_indices
+from disinherit.common.graph.proto import record_to_proto
+from disinherit.common.graph.records import ModelRecord, check_id
+from disinherit.common.tensors.checkpoints import Manifest, make_manifest, manifest_digest
+from disinherit.common.wire.packets import PackedFisher
+from disinherit.v1 import unlearning_pb2 as pb
+
+_log = logging.getLogger(__name__)
+
+BATCH_MODELS = 256
+BATCH_BYTES = 64 << 20
+_DIGEST = 68  # of a line of a manifest: the digest and what is around it
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Kind:
+    """Models that are dampened alike: of one architecture and label space, by one packet."""
+
+    problem: DampeningProblem
+    layout: dict[str, str]
+    packet: PackedFisher
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Member:
+    """A model of a batch, with what dampening it needs."""
+
+    origin: Snapshot
+    reference: dict[str, Tensor]
+    inheritance: float | None
+    scale: float
+    cleared: tuple[int, ...]
+    cleared_before: tuple[int, ...]
+    fisher_digest: str
+    seconds: float
+
+
+@dataclass(slots=True, eq=False)
+class _Batch:
+    kinds: dict[_Kind, list[_Member]] = field(default_factory=dict)
+    models: set[str] = field(default_factory=set)
+    bytes: int = 0
+
+    @property
+    def full(self) -> bool:
+        return len(self.models) >= BATCH_MODELS or self.bytes >= BATCH_BYTES
+
+
+_Key = tuple[str, tuple[str, ...], tuple[int, int | None], Structure]
+"""Architecture, labels, index of the packet, and what forward passes and tied names showed."""
+
+
+class Stacking:
+    """Unlearns in many models of one message.
+
+    Args:
+        inputs: of the message.
+    """
+
+    def __init__(self, inputs: TaskInputs) -> None:
+        owner, task = inputs.owner, inputs.task
+        self._inputs = inputs
+        self._owner = owner
+        self._task = task
+        self._made_us = {model.model_id: model.created_us for model in task.models}
+        self._kinds: dict[_Key, _Kind | None] = {}
+        self._told: set[tuple[_Kind | None, type[Exception]]] = set()
+        self._has_samples = _has_samples(owner, task)
+
+    def unlearn(self, models: Sequence[pb.ModelTask]) -> dict[str, pb.ModelResult]:
+        """Unlearn in those of the models that can be taken together.
+
+        Returns:
+            Model -> what was done to it; the others are as they were, and are to be done one by
+            one.
+        """
+        results: dict[str, pb.ModelResult] = {}
+        batch = _Batch()
+        for model in models:
+            if model.model_id not in results and model.model_id not in batch.models:
+                self._take(batch, model)
+            if batch.full:
+                results |= self._apply(batch)
+                batch = _Batch()
+        return results | self._apply(batch)
+
+    def _take(self, batch: _Batch, model: pb.ModelTask) -> None:
+        """Add a model to a batch, unless there is something about it."""
+        started = time.perf_counter()
+        if model.samples or self._has_samples or self._inputs.method.repair_steps:
+            return
+        kind = None
+        try:
+            check_id(self._task.request_id, "request id", RequestError)
+            record = self._inputs.record(model)
+            if _has_data(self._owner, record):
+                return
+            packet = self._inputs.packet(model)
+            if _is_heir(self._owner, record, packet):
+                return
+            kind = self._kind(record, packet, model)
+            if kind is None:
+                return
+            problem = kind.problem
+            origin = self._owner.store.origin(record.id, self._task.request_id, problem.names)
+            if origin is None or not set(problem.names) <= origin.fishers.sums.keys():
+                return
+            if _layout(origin.manifest) != kind.layout:
+                return
+            reference = problem.reference(record, origin.fishers, origin.tensors)
+            own = problem.own(record, origin.fishers)
+            inheritance = problem.inheritance(record, own)
+            line = (record.id, *(entry.model_id for entry in self._owner.store.made_by(record.id)))
+            scale = problem.scale(line, own, reference)
+            forgotten = [name for name in packet.classes if name in record.labels]
+            cleared = {*origin.cleared, *class_indices(record.labels, forgotten)}
+            digest = fishers_digest(origin.fishers.without(cleared))
+        except Exception as error:  # also what the owner's loaders and networks raise
+            # It is met again, and told of, one by one.
+            self._leave(kind, model.model_id, error)
+            return
+        member = _Member(
+            origin.without_fishers(),
+            scaled(reference, scale),
+            inheritance,
+            scale,
+            tuple(sorted(cleared)),
+            cleared_classes(self._owner, record),
+            digest,
+            time.perf_counter() - started,
+        )
+        batch.kinds.setdefault(kind, []).append(member)
+        batch.models.add(record.id)
+        held = (*origin.tensors.values(), *origin.carried.values(), *reference.values())
+        batch.bytes += sum(tensor.nbytes for tensor in held)
+
+    def _kind(self, record: ModelRecord, packet: PackedFisher, model: pb.ModelTask) -> _Kind | None:
+        """Return what models like this one are dampened by; `None` if they are done one by one.
+
+        Two networks may have the same tensors and yet another head, or tie other parameters.  Of
+        a model that was registered the store knows, so that no network is made for it.
+        """
+        structure = self._owner.store.structure(record.id)
+        if structure is None:
+            return None
+        place = model.fisher, model.alike if model.HasField("alike") else None
+        key = record.architecture, record.labels, place, structure
+        if key not in self._kinds:
+            stored = self._owner.store.weights(record.id)
+            network = load_network(self._owner, record, stored)
+            if tied_names(network) != structure.ties:
+                return None
+            try:
+                alike = self._inputs.alike(model)
+                problem = resolve_problem(
+                    self._owner, record, network, packet, self._inputs.method, alike
+                )
+            except InputError as error:  # as for all models of this kind
+                self._kinds[key] = None
+                self._leave(None, record.id, error)
+                return None
+            self._kinds[key] = _Kind(problem, _layout(make_manifest(stored)), packet)
+        return self._kinds[key]
+
+    def _leave(self, kind: _Kind | None, model_id: str, error: Exception) -> None:
+        """Log, once for each kind and reason, why models are not taken together.
+
+        What nobody foresaw is a warning, as the other way may not meet it; at level debug, its
+        traceback follows.
+        """
+        told = kind, type(error)
+        if told not in self._told:
+            self._told.add(told)
+            foreseen = isinstance(error, DisinheritError)
+            _log.log(
+                logging.INFO if foreseen else logging.WARNING,
+                "request %r: model %r, and others like it, are unlearned in one by one: %s: %s",
+                self._task.request_id,
+                model_id,
+                type(error).__name__,
+                one_line(error),
+            )
+            if not foreseen:
+                _log.debug("It was raised here:", exc_info=error)
+
+    def _apply(self, batch: _Batch) -> dict[str, pb.ModelResult]:
+        results: dict[str, pb.ModelResult] = {}
+        changes: list[Update] = []
+        for kind, members in batch.kinds.items():
+            for result, change in self._dampened(kind, members):
+                results[result.model_id] = result
+                changes.append(change)
+        started = time.perf_counter()
+        try:
+            done = self._owner.store.apply_changes(changes) if changes else frozenset()
+        except Exception as error:
+            for model, result in results.items():
+                reason = explain(error, f"unlearn in model {model!r}")
+                result.CopyFrom(
+                    pb.ModelResult(model_id=model, outcome=pb.OUTCOME_FAILED, error=reason)
+                )
+            return results
+        each = (time.perf_counter() - started) / max(1, len(changes))
+        for result in results.values():
+            result.apply_seconds += each
+        return {model: result for model, result in results.items() if model in done}
+
+    def _dampened(
+        self, kind: _Kind, members: Sequence[_Member]
+    ) -> list[tuple[pb.ModelResult, Update]]:
+        started = time.perf_counter()
+        problem, method, device = kind.problem, self._inputs.method, self._owner.device
+        strength = problem.pinned.default()
+        outcome = unlearn_stacked(
+            {
+                n: torch.stack([m.origin.tensors[n] for m in members]).to(device)
+                for n in problem.names
+            },
+            problem.forget,
+            {n: torch.stack([m.reference[n] for m in members]).to(device) for n in problem.names},
+            alpha=strength.alpha,
+            lam=strength.lam,
+            exponent=method.exponent,
+            bound=method.bound,
+            gauge=strength.gauge,
+            heads=problem.heads,
+            forgotten_rows=problem.rows,
+            cleared_rows=[member.cleared_before for member in members],
+        )
+        each = (time.perf_counter() - started) / len(members)
+        return [
+            self._change(kind, member, one, each)
+            for place, member in enumerate(members)
+            if _changes(member.origin, one := _place(outcome, place))
+        ]
+
+    def _change(
+        self, kind: _Kind, member: _Member, outcome: Dampened, seconds: float
+    ) -> tuple[pb.ModelResult, Update]:
+        problem, origin, strength = kind.problem, member.origin, kind.problem.pinned.default()
+        new = problem.under_all_names(outcome.parameters)
+        digest = manifest_digest({**origin.manifest, **make_manifest(new)})
+        changed = {**origin.carried, **new}
+        made_us = self._made_us.get(origin.record.id, 0)
+        successor = make_successor(origin.record, self._task, digest, member.fisher_digest, made_us)
+        result = pb.ModelResult(
+            model_id=origin.record.id,
+            outcome=pb.OUTCOME_APPLIED,
+            selections=[
+                pb.Selection(
+                    parameter=name, rows=rows.tolist(), total=outcome.parameters[name].numel()
+                )
+                for name, rows in outcome.selected.items()
+            ],
+            out_of_scope=problem.out_of_scope,
+            not_covered=problem.not_covered,
+            inheritance=member.inheritance,
+            scale=member.scale,
+            successor=record_to_proto(successor),
+            fisher_seconds=member.seconds,
+            apply_seconds=seconds,
+            request_digest=self._task.request_digest,
+        )
+        problem.report(strength, result)
+        recorded = result.SerializeToString(deterministic=True)
+        names = [name for name in kind.packet.classes if name in origin.record.labels]
+        change = Update(
+            self._task.request_id,
+            origin,
+            successor,
+            changed,
+            member.cleared,
+            recorded,
+            self._task.request_digest,
+            Forgotten(tuple(names)),
+        )
+        return result, change
+
+
+def _is_heir(owner: Owner, record: ModelRecord, packet: PackedFisher) -> bool:
+    """Whether unlearning made a model of one of the roots: it is compared as that root is."""
+    if record.provenance is not None:
+        return False
+    return any(entry.model_id in packet.sources for entry in owner.store.made_by(record.id))
+
+
+def _has_data(owner: Owner, record: ModelRecord) -> bool:
+    """Whether there may be data to tune a model with, or to measure what became of it."""
+    return any(
+        data(record) is not None
+        for data in (owner.evaluation_data, owner.tuning_data, owner.training_data)
+    )
+
+
+def _has_samples(owner: Owner, task: pb.UnlearnTask) -> bool:
+    """Whether there may be samples to forget, to measure what became of descendants with."""
+    held = {one.id for one in owner.store.records()} if task.roots else set()
+    return any(root.model_id in held for root in task.roots)
+
+
+def _layout(manifest: Manifest) -> dict[str, str]:
+    """Return what a manifest says but for the values: name, dtype and shape of every tensor."""
+    return {name: line[:-_DIGEST] for name, line in manifest.items()}
+
+
+def _changes(origin: Snapshot, outcome: Dampened) -> bool:
+    """Whether values were selected and any became another one."""
+    return outcome.selected_count > 0 and any(
+        not torch.equal(origin.tensors[name], value.cpu())
+        for name, value in outcome.parameters.items()
+    )
+
+
+def _place(stacked: Dampened, place: int) -> Dampened:
+    """Return what became of one of the stacked models."""
+    return Dampened(
+        {name: value[place] for name, value in stacked.parameters.items()},
+        {name: rows[place] for name, rows in stacked.selected.items()},
+    )

@@ -1,0 +1,222 @@
+"""Dampening one model with the merged Fisher of what it inherited; nothing is stored here."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from disinherit.client.dampening.logits import CachedLogits
+from disinherit.client.dampening.problem import resolve_problem
+from disinherit.client.dampening.repair import repair, repair_seed
+from disinherit.client.dampening.summaries import (
+    FisherSummary,
+    class_fishers,
+    fisher_summary,
+    whole_fishers,
+)
+from disinherit.client.dampening.tuning import tune
+from disinherit.client.owner.owner import Batches, Owner, load_network
+from disinherit.client.privacy.remaining import (
+    cleared_classes,
+    split_training_data,
+    training_data,
+    tuning_data,
+)
+from disinherit.common.fiun.comparing import scaled
+from disinherit.common.fiun.unlearning import StrengthGrid, clear_rows, unlearn_parameters
+from disinherit.common.graph.records import ModelRecord
+from disinherit.common.method import Method
+from disinherit.common.wire.packets import PackedFisher
+from disinherit.v1 import unlearning_pb2 as pb
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DampenedModel:
+    """What became of one model.
+
+    Attributes:
+        result: what was chosen and selected; without a successor.
+        weights: the complete new weights on the CPU, dtypes as before.  Where nothing was selected
+            they are the old ones: the gauge alone is not worth a new version.
+        summary: the Fisher summary that the reference was taken from.
+    """
+
+    result: pb.ModelResult
+    weights: dict[str, Tensor]
+    summary: FisherSummary
+
+
+def dampen_model(
+    owner: Owner,
+    record: ModelRecord,
+    packet: PackedFisher,
+    method: Method,
+    samples: Sequence[str] | None = None,
+    request_id: str = "",
+    alike: PackedFisher | None = None,
+) -> DampenedModel:
+    """Compute the dampened weights of one model.
+
+    Class names say what belongs together: rows of the packet's head whose class the model does not
+    know are left out, and its rows that the packet does not know have a Fisher of zero.  With
+    `row_scoped` and no forgotten class among the model's, nothing is selected in the head; where
+    samples are to be forgotten, and no class, it does not apply.
+
+    Args:
+        owner: the owner of the model.
+        record: the version to dampen.
+        packet: the merged Fisher of its upstream roots.
+        method: how to unlearn.
+        samples: ids of its own training samples that are to be forgotten, if it is a root of some.
+        request_id: what is random in a repair follows from it.
+        alike: the packet of those of the classes only that it was trained on itself, where these
+            are not all.
+
+    Raises:
+        DataError: if the owner does not know samples by id, or the repair diverges.
+        FisherError: if packet, method and model do not fit together, or there is nothing to take
+            the reference from.
+        LabelError: if the packet's label space does not fit its head.
+        CheckpointError: if the stored weights are missing or damaged, or not the network's.
+        InputError: if a value of the method is out of range.
+    """
+    started = time.perf_counter()
+    stored = owner.store.weights(record.id)
+    network = load_network(owner, record, stored)
+    problem = resolve_problem(owner, record, network, packet, method, alike)
+    parameters = {name: stored[name].to(owner.device) for name in problem.names}
+    load_seconds = time.perf_counter() - started
+
+    started = time.perf_counter()
+    line = (record.id, *(entry.model_id for entry in owner.store.made_by(record.id)))
+    if samples is not None:
+        _, retain = split_training_data(owner, record, samples)
+        # What was sent is of the root's weights.  A version that unlearning made of it is compared
+        # there: what an earlier request did to the weights says nothing of these samples.
+        there = _network_of_root(owner, record, network, problem.sources, line)
+        fishers = class_fishers(owner, record, there, problem.names, retain)
+        summary = FisherSummary(fishers, method.scope)
+        everything = training_data(owner, record) if method.reference == "all" else None
+        if everything is not None:
+            fishers = class_fishers(owner, record, there, problem.names, everything)
+    else:
+        summary = fisher_summary(owner, record, network, problem.names, method.scope)
+        fishers = summary.fishers
+        if problem.whole_rows:
+            fishers = whole_fishers(
+                owner, record, network, problem.names, fishers, problem.forgotten
+            )
+    reference = problem.reference(record, fishers, parameters)
+    own = problem.own(record, fishers)
+    inheritance = problem.inheritance(record, own)
+    scale = problem.scale(line, own, reference, tuned=True)
+    fisher_seconds = time.perf_counter() - started
+
+    started = time.perf_counter()
+    tuned = None
+    batches = tuning_data(owner, record, keep=problem.forgotten) if problem.tunable else None
+    if batches is not None:
+        logits = CachedLogits(network, batches, frozenset(problem.names), owner.device)
+        sweep = StrengthGrid(
+            parameters,
+            problem.forget,
+            scaled(reference, scale),
+            exponent=method.exponent,
+            bound=method.bound,
+            heads=problem.heads,
+            forgotten_rows=problem.rows,
+        )
+        tuned = tune(sweep, logits, problem.forgotten, problem.pinned, rows_out=problem.taken_out)
+    if tuned is None:
+        scale = problem.scale(line, own, reference)
+    reference = scaled(reference, scale)
+    strength = tuned or problem.pinned.default()
+    tune_seconds = time.perf_counter() - started
+
+    started = time.perf_counter()
+    cleared = cleared_classes(owner, record)
+    outcome = unlearn_parameters(
+        parameters,
+        problem.forget,
+        reference,
+        alpha=strength.alpha,
+        lam=strength.lam,
+        exponent=method.exponent,
+        bound=method.bound,
+        gauge=strength.gauge,
+        heads=problem.heads,
+        forgotten_rows=problem.rows,
+        cleared_rows=cleared,
+        in_place=True,  # the stored weights are not needed as they were
+    )
+    result = pb.ModelResult(
+        model_id=record.id,
+        outcome=pb.OUTCOME_APPLIED,
+        tuned=tuned is not None,
+        selections=[
+            pb.Selection(parameter=name, rows=rows.tolist(), total=parameters[name].numel())
+            for name, rows in outcome.selected.items()
+        ],
+        out_of_scope=problem.out_of_scope,
+        not_covered=problem.not_covered,
+        inheritance=inheritance,
+        scale=scale,
+    )
+    problem.report(strength, result)
+    changed = outcome.parameters
+    if method.repair_steps and outcome.selected_count:
+        kept = _kept(owner, record, samples)
+        if kept is not None:
+            result.repair_steps = method.repair_steps
+            changed = repair(
+                network,
+                changed,
+                kept,
+                problem.forgotten,
+                steps=method.repair_steps,
+                seed=repair_seed(request_id, record.id),
+                device=owner.device,
+            )
+            # Training on what is kept has moved what they lie below.
+            gone = [*(problem.rows or () if problem.taken_out else ()), *cleared]
+            clear_rows(changed, problem.heads, gone)
+    weights = dict(stored)
+    if outcome.selected_count:
+        weights |= problem.under_all_names(changed)
+    result.fisher_seconds = fisher_seconds
+    result.tune_seconds = tune_seconds
+    result.apply_seconds = load_seconds + time.perf_counter() - started
+    return DampenedModel(result, weights, summary)
+
+
+def _network_of_root(
+    owner: Owner,
+    record: ModelRecord,
+    network: nn.Module,
+    sources: Sequence[str],
+    line: Sequence[str],
+) -> nn.Module:
+    """Return the network with the weights of the root that a version is, or was made of.
+
+    Args:
+        owner: the owner of both.
+        record: the version.
+        network: its own.
+        sources: the roots.
+        line: the version, and those that it was made of by unlearning only.
+
+    Returns:
+        The network itself for the root, for what is none, and where the root's weights are gone.
+    """
+    for model in sources if record.id not in sources else ():
+        if model in line and owner.store.destroyed(model) is None:
+            return load_network(owner, owner.store.record(model), owner.store.weights(model))
+    return network
+
+
+def _kept(owner: Owner, record: ModelRecord, samples: Sequence[str] | None) -> Batches | None:
+    """Return what a repair may train on: nothing that is forgotten, now or earlier."""
+    if samples is not None:
+        return split_training_data(owner, record, samples)[1]
+    return training_data(owner, record)

@@ -1,0 +1,218 @@
+"""Registered Fisher summaries: per-class sums of squared gradients over a model's training data.
+
+From a summary any class request is answered with no data access at all; the data may already be
+deleted, which is often the very reason for the request.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+from torch import nn
+
+from disinherit.client.dampening.known_heads import find_structure
+from disinherit.client.owner.batches import ShrinkingBatches
+from disinherit.client.owner.failures import explain
+from disinherit.client.owner.owner import Batches, Owner, load_network
+from disinherit.client.privacy.policy import OPEN, ReleasePolicy, policy_of
+from disinherit.client.privacy.remaining import training_data, without_cleared
+from disinherit.client.store.structure import Structure, tied_names
+from disinherit.common.errors import FisherError, ScopeError
+from disinherit.common.fisher.diagonal import ClassFishers, fisher_diagonal
+from disinherit.common.graph.proto import record_to_proto
+from disinherit.common.graph.records import FisherScale, ModelRecord
+from disinherit.common.models.scope import is_head_scope, resolve_scope
+from disinherit.v1 import unlearning_pb2 as pb
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FisherSummary:
+    """Per-class Fisher sums of a model, and the scope they were computed in."""
+
+    fishers: ClassFishers
+    scope: str
+
+
+def register(owner: Owner, task: pb.RegisterTask, policy: ReleasePolicy = OPEN) -> pb.RegisterReply:
+    """Make sure that the owner's models have Fisher summaries for a scope, and return the models.
+
+    A model whose training data is gone, or that was never trained, is returned without one.
+
+    Args:
+        owner: the owner of the models.
+        task: which, and the scope.
+        policy: conditions on what is released, beside the owner's own.
+
+    Raises:
+        StoreError: if a listed model does not exist.
+        FisherError: if a summary cannot be computed; it names the model, and those registered
+            before it stay so.
+    """
+    ids = list(task.model_ids) or [record.id for record in owner.store.records()]
+    policy = policy.stricter(policy_of(owner))
+    records = []
+    for record in map(owner.store.record, ids):
+        try:
+            records.append(_registered(owner, record, task.scope, policy))
+        except Exception as error:  # also what the owner's loaders and networks raise
+            reason = explain(error, f"compute the Fisher summary of model {record.id!r}")
+            raise FisherError(f"Cannot register model {record.id!r}. {reason}") from error
+    return pb.RegisterReply(
+        owner=owner.store.owner, models=[record_to_proto(record) for record in records]
+    )
+
+
+def fisher_summary(
+    owner: Owner, record: ModelRecord, network: nn.Module, names: Sequence[str], scope: str = ""
+) -> FisherSummary:
+    """Return the per-class Fisher sums of a model: the registered ones, else computed now.
+
+    Args:
+        owner: the owner of the model.
+        record: the model.
+        network: its module with its weights.
+        names: parameters that the summary must cover.
+        scope: what stands for them in a summary that is computed now.
+
+    Raises:
+        FisherError: if there is no summary for them and the training data is gone, or gives none.
+        CheckpointError: if the registered summary is missing on disk or damaged.
+    """
+    registered = _covering(owner, record, names)
+    if registered is not None:
+        return registered
+    batches = training_data(owner, record)
+    if batches is None:
+        raise FisherError(
+            f"Expected a registered Fisher summary of model {record.id!r} for {', '.join(names)}, "
+            "or its training data, but the owner has neither. Register the summary while the data "
+            "exists."
+        )
+    return FisherSummary(class_fishers(owner, record, network, names, batches), scope)
+
+
+def class_fishers(
+    owner: Owner,
+    record: ModelRecord,
+    network: nn.Module,
+    names: Sequence[str],
+    batches: Batches,
+    clip_norm: float = 0.0,
+    apart: Collection[int] | None = None,
+) -> ClassFishers:
+    """Return the per-class Fisher sums of a model over some of its data, computed now.
+
+    Args:
+        owner: the owner of the model.
+        record: the model.
+        network: its module with its weights.
+        names: parameters to cover.
+        batches: the data.
+        clip_norm: bound on each sample's squared gradient (`fisher_diagonal`); 0 for none.
+        apart: the only classes to keep apart, with all rows of the head (`fisher_diagonal`); `None`
+            for every class.
+
+    Raises:
+        FisherError: if the data gives none.
+    """
+    return ShrinkingBatches(batches).run(
+        lambda fitting: fisher_diagonal(
+            network.to(owner.device),
+            fitting,
+            scope=names,
+            per_class=True,
+            apart=apart,
+            num_classes=len(record.labels),
+            device=owner.device,
+            clip_norm=clip_norm or None,
+        )
+    )
+
+
+def whole_fishers(
+    owner: Owner,
+    record: ModelRecord,
+    network: nn.Module,
+    names: Sequence[str],
+    fishers: ClassFishers,
+    classes: Collection[int],
+) -> ClassFishers:
+    """Return Fisher sums that have all rows of the head for some classes.
+
+    Of a head of very many classes a summary has only each class's own row; then they are computed
+    now, with these classes apart and all others together.
+
+    Args:
+        owner: the owner of the model.
+        record: the model.
+        network: its module with its weights.
+        names: parameters to cover.
+        fishers: its summary.
+        classes: the classes.
+
+    Raises:
+        FisherError: if the data is gone, or gives none.
+    """
+    if not fishers.by_rows:
+        return fishers
+    batches = training_data(owner, record)
+    if batches is None:
+        raise FisherError(
+            f"Expected all rows of {', '.join(fishers.others)} of single classes of model "
+            f"{record.id!r}, but its summary of {fishers.num_classes} classes has only each "
+            "class's own row, and its training data is gone. Select in the rows of the forgotten "
+            "classes only (row_scoped, the default)."
+        )
+    return class_fishers(owner, record, network, names, batches, apart=classes)
+
+
+def _covering(owner: Owner, record: ModelRecord, names: Sequence[str]) -> FisherSummary | None:
+    """Return the registered summary if it has all these parameters."""
+    registered = owner.store.fishers(record.id)
+    if registered is None or not set(names) <= registered[0].sums.keys():
+        return None
+    fishers, scope = registered
+    return FisherSummary(without_cleared(owner, record, fishers), scope)
+
+
+def _registered(
+    owner: Owner, record: ModelRecord, scope: str, policy: ReleasePolicy
+) -> ModelRecord:
+    if owner.store.destroyed(record.id) is not None:
+        return record
+    network = owner.network(record)
+    kept = owner.store.structure(record.id)
+    if kept is None or kept.ties != tied_names(network):
+        network = load_network(owner, record, owner.store.weights(record.id))
+        kept = find_structure(owner, record, network)
+        if kept.seen:
+            owner.store.set_structure(record.id, kept)
+    if is_head_scope(scope) and kept.head is None:
+        if not kept.seen:
+            return record
+        raise ScopeError(kept.reason)
+    names = resolve_scope(network, scope, kept.head)
+    summary = _covering(owner, record, names)
+    if summary is None:
+        if training_data(owner, record) is None:
+            return record
+        network = load_network(owner, record, owner.store.weights(record.id))
+        summary = fisher_summary(owner, record, network, names, scope)
+        record = owner.store.set_fishers(record.id, summary.fishers, scope)
+    return replace(record, fisher_scale=_scale(summary, policy, network, kept))
+
+
+def _scale(
+    summary: FisherSummary, policy: ReleasePolicy, network: nn.Module, structure: Structure
+) -> FisherScale | None:
+    """Return how large a summary is; `None` if that would tell of too few samples."""
+    fishers = summary.fishers
+    if any(0 < count < policy.min_forget_samples for count in fishers.counts.tolist()):
+        return None
+    sizes = {name: parameter.numel() for name, parameter in network.named_parameters()}
+    head = resolve_scope(network, "head", structure.head) if structure.head is not None else ()
+    return FisherScale(
+        summary.scope,
+        tuple(fishers.class_totals()),
+        sum(sizes[name] for name in head),
+        sum(sizes[name] for name in resolve_scope(network, "all")),
+    )

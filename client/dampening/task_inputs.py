@@ -1,0 +1,112 @@
+"""The inputs of an unlearning task: every packet decoded once, every list of samples resolved once.
+
+A task is about many models, and most of them share both.  Packets are kept decoded while they fit
+a budget; models come group by group, so that one which was dropped is not needed again.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from disinherit.client.owner.owner import Owner
+from disinherit.client.privacy.samples import resolve_samples
+from disinherit.common.errors import FisherError, StoreError
+from disinherit.common.graph.records import ModelRecord
+from disinherit.common.method import Method
+from disinherit.common.wire.packets import PackedFisher, decode
+from disinherit.common.wire.samples import SampleDigests, samples_of
+from disinherit.v1 import unlearning_pb2 as pb
+
+DECODED_BYTES = 256 << 20
+"""Decoded packets that are kept; the latest is kept whatever its size."""
+
+
+class TaskInputs:
+    """What an unlearning task gives an owner for each of its models.
+
+    Args:
+        owner: the owner of the models.
+        task: the message.
+
+    Attributes:
+        owner: the owner of the models.
+        task: the message.
+        method: how to unlearn.
+
+    Raises:
+        RequestError: if a value of the method is out of range.
+    """
+
+    def __init__(self, owner: Owner, task: pb.UnlearnTask) -> None:
+        self.owner = owner
+        self.task = task
+        self.method = Method.from_proto(task.method)
+        self._decoded: OrderedDict[int, PackedFisher] = OrderedDict()
+        self._bytes = 0
+        self._resolved: dict[tuple[str, SampleDigests], list[str]] = {}
+
+    def record(self, model: pb.ModelTask) -> ModelRecord:
+        """Return the version that an entry of the task is about.
+
+        Raises:
+            StoreError: if the owner has no such version, or with other weights.
+        """
+        record = self.owner.store.record(model.model_id)
+        if record.digest != model.digest:
+            raise StoreError(
+                f"Expected model {record.id!r} with digest {model.digest!r}, but the owner holds "
+                f"{record.digest!r}. Register the owner's models again."
+            )
+        return record
+
+    def packet(self, model: pb.ModelTask) -> PackedFisher:
+        """Return the merged Fisher of a model's upstream roots.
+
+        Raises:
+            FisherError: if there is no such packet, or it is damaged.
+            CheckpointError: if its bytes are no safetensors.
+        """
+        return self._decode(model, model.fisher)
+
+    def alike(self, model: pb.ModelTask) -> PackedFisher | None:
+        """Return the merged Fisher of those classes only that a model was trained on itself.
+
+        It is `None` where these are all classes.  Raises what `packet` does.
+        """
+        return self._decode(model, model.alike) if model.HasField("alike") else None
+
+    def samples(self, record: ModelRecord, message: pb.Root | pb.ModelTask) -> Sequence[str] | None:
+        """Return the ids of the samples that a message lists of a model; `None` if it lists none.
+
+        Args:
+            record: a model that was trained on them directly.
+            message: lists the samples.
+
+        Raises:
+            DataError: as `resolve_samples` does.
+            RequestError: if they are not named by salted digests.
+        """
+        listed = samples_of(message)
+        if listed is None:
+            return None
+        key = record.id, listed
+        if key not in self._resolved:
+            self._resolved[key] = resolve_samples(self.owner, record, listed)
+        return self._resolved[key]
+
+    def _decode(self, model: pb.ModelTask, index: int) -> PackedFisher:
+        if index >= len(self.task.fishers):
+            raise FisherError(
+                f"Expected the index of one of {len(self.task.fishers)} Fisher packets for model "
+                f"{model.model_id!r}, but got {index}."
+            )
+        if index not in self._decoded:
+            self._decoded[index] = decode(self.task.fishers[index])
+            self._bytes += _size(self._decoded[index])
+        self._decoded.move_to_end(index)
+        while self._bytes > DECODED_BYTES and len(self._decoded) > 1:
+            self._bytes -= _size(self._decoded.popitem(last=False)[1])
+        return self._decoded[index]
+
+
+def _size(fisher: PackedFisher) -> int:
+    return sum(value.nbytes for value in fisher.values.values())

@@ -1,0 +1,1 @@
+"""Outcomes of unlearning: what a model still recognises, before and after."""

@@ -1,0 +1,258 @@
+"""Outcome of unlearning in a model: forgotten, ineffective, not reached, or harmful.
+
+It is decided from what was selected and from what the owner's data show.  Each end that is not
+`forgotten` has a reason that says the figures and what to do; a person has to decide then.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from disinherit.client.dampening.one import DampenedModel
+from disinherit.client.dampening.task_inputs import TaskInputs
+from disinherit.client.outcome.recognition import TRAINING, BeforeAndAfter, Measured, measure
+from disinherit.client.owner.owner import Batches
+from disinherit.client.privacy.remaining import (
+    cleared_classes,
+    cleared_samples,
+    split_training_data,
+)
+from disinherit.client.store.ledger import Forgotten
+from disinherit.common.errors import DisinheritError
+from disinherit.common.graph.labels import class_indices
+from disinherit.common.graph.records import ModelRecord
+from disinherit.common.models.inputs import Inputs, take_rows
+from disinherit.common.wire.packets import PackedFisher
+from disinherit.v1 import unlearning_pb2 as pb
+
+MOST_DROP = 20.0
+"""Percentage points of accuracy on what is kept that a model may lose, unless a request says."""
+
+_NAMED = 5
+"""Classes that a reason names, at most."""
+
+_WHAT_TO_DO = "ask again with a wider scope, a lower alpha or a repair, or retrain it"
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What was decided of a model.
+
+    Attributes:
+        outcome: applied, ineffective, not reached or harmful.
+        reason: why it is not applied; `""` if it is.
+        stored: whether the successor is to be kept.
+        measured: what the owner's data show.
+        cleared_before: whether all of it was forgotten there by earlier requests.
+        forgotten: what the ledger is to say.
+    """
+
+    outcome: pb.Outcome.ValueType
+    reason: str
+    stored: bool
+    measured: Measured
+    cleared_before: bool
+    forgotten: Forgotten
+
+
+def decide(
+    inputs: TaskInputs,
+    model: pb.ModelTask,
+    record: ModelRecord,
+    packet: PackedFisher,
+    dampened: DampenedModel,
+) -> Decided:
+    """Measure a model before and after, and decide what unlearning in it came to.
+
+    Args:
+        inputs: of the request's message.
+        model: its entry for the model.
+        record: the model.
+        packet: the merged Fisher of its roots.
+        dampened: what became of it.
+
+    Raises:
+        CheckpointError: if the weights do not fit the owner's network.
+        DataError: if the owner's data do not fit the model, or samples that were forgotten earlier
+            cannot be left out.
+    """
+    owner, task = inputs.owner, inputs.task
+    known = [name for name in packet.classes if name in record.labels]
+    indices = tuple(class_indices(record.labels, known))
+    forget, kept = (None, None) if packet.classes else find_samples(inputs, model, record)
+    subject = BeforeAndAfter(
+        record,
+        # Read again: dampening may have changed in place what was read before.
+        owner.store.weights(record.id),
+        dampened.weights,
+        indices,
+        forget,
+        kept,
+    )
+    measured = measure(owner, subject)
+    before = _cleared_before(inputs, model, record, indices)
+    chosen = sum(sum(one.rows) for one in dampened.result.selections)
+    outcome: pb.Outcome.ValueType = pb.OUTCOME_APPLIED
+    reason, stored = "", True
+    if packet.classes and not known and not chosen:
+        outcome, stored = pb.OUTCOME_NOT_REACHED, False
+        reason = _not_reached(record, packet.classes)
+    elif not before and not (chosen and _changes(subject)):
+        outcome, stored = pb.OUTCOME_INEFFECTIVE, False
+        total = sum(one.total for one in dampened.result.selections)
+        done = f"{chosen} of {total} values were selected, and none changed"
+        reason = (
+            f"{done if chosen else f'nothing was selected among {total} values'}, so model "
+            f"{record.id!r} is as it was{_recognised(measured)}: {_WHAT_TO_DO}"
+        )
+    elif measured.retain_drop > _bound(task) + 1e-9:
+        outcome, stored = pb.OUTCOME_HARMFUL, False
+        reason = _harmful(record, measured, _bound(task))
+    elif measured.recognises:
+        outcome = pb.OUTCOME_INEFFECTIVE
+        reason = (
+            f"model {record.id!r} was dampened in {chosen} values and has not forgotten"
+            f"{_recognised(measured)}: roll it back, and {_WHAT_TO_DO}"
+        )
+    elif measured.unmoved and not before:
+        outcome = pb.OUTCOME_INEFFECTIVE
+        reason = (
+            f"model {record.id!r} was dampened in {chosen} values, and the losses of the samples "
+            f"to forget are what they were{_losses(measured)}: roll it back, and {_WHAT_TO_DO}"
+        )
+    forgotten = Forgotten(tuple(known), tuple(model.samples), model.sample_salt)
+    return Decided(outcome, reason, stored, measured, before, forgotten)
+
+
+def _changes(subject: BeforeAndAfter) -> bool:
+    """Whether any weight became another one: a factor may be 1, and a value 0."""
+    return any(not torch.equal(subject.before[name], new) for name, new in subject.after.items())
+
+
+def _bound(task: pb.UnlearnTask) -> float:
+    return task.max_retain_drop if task.HasField("max_retain_drop") else MOST_DROP
+
+
+def _cleared_before(
+    inputs: TaskInputs, model: pb.ModelTask, record: ModelRecord, classes: Sequence[int]
+) -> bool:
+    """Whether all that is to be forgotten was forgotten on the way to the model.
+
+    What a request cleared there without effect is still known.
+    """
+    if classes:
+        return set(classes) <= set(cleared_classes(inputs.owner, record, effective=True))
+    asked = inputs.samples(record, model)
+    if asked is None:
+        return False
+    return set(asked) <= set(cleared_samples(inputs.owner, record, effective=True))
+
+
+def find_samples(
+    inputs: TaskInputs, model: pb.ModelTask, record: ModelRecord
+) -> tuple[Batches, Batches] | tuple[None, None]:
+    """Return the samples to forget and those to keep, as a model numbers classes.
+
+    A root has them itself; of a descendant, its owner may have them for a root of its own.
+
+    Args:
+        inputs: of the request's message.
+        model: its entry for the model.
+        record: the model.
+
+    Returns:
+        Batches of both; `None` twice if the owner has none to forget.
+
+    Raises:
+        DataError: if the owner cannot give those of a root.
+    """
+    owner, task = inputs.owner, inputs.task
+    own = inputs.samples(record, model)
+    if own is not None:
+        return split_training_data(owner, record, own)
+    held = {one.id for one in owner.store.records()} if task.roots else set()
+    for root in task.roots:
+        if root.model_id not in held:
+            continue
+        origin = owner.store.record(root.model_id)
+        try:
+            ids = inputs.samples(origin, root)
+            if ids is None:
+                continue
+            forget, kept = split_training_data(owner, origin, ids)
+        except DisinheritError:  # the data is gone, and nothing can be measured
+            continue
+        names = origin.labels, record.labels
+        return _Renumbered(forget, *names), _Renumbered(kept, *names)
+    return None, None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Renumbered:
+    """Batches of one label space in the numbers of another; what that does not know is left out."""
+
+    batches: Batches
+    source: tuple[str, ...]
+    target: tuple[str, ...]
+
+    def __iter__(self) -> Iterator[tuple[Inputs, Tensor]]:
+        places = {name: place for place, name in enumerate(self.target)}
+        numbers = torch.tensor([places.get(name, -1) for name in self.source])
+        for inputs, targets in self.batches:
+            renumbered = numbers[targets.cpu()]
+            kept = renumbered >= 0
+            if kept.any():
+                yield take_rows(inputs, kept), renumbered[kept]
+
+
+def _recognised(measured: Measured) -> str:
+    """Return how well a model recognises what is to be forgotten, to be put after a comma."""
+    found = measured.forget
+    if found is None:
+        return ""
+    if found.measure == "accuracy":
+        return (
+            f", and it names {found.after:.1%} of {found.samples} {found.source} samples of "
+            f"class {measured.worst!r} ({found.before:.1%} before; with its row reset it would "
+            f"name none, and up to {found.margin:.1%} may be chance)"
+        )
+    others = "kept training" if found.source == TRAINING else f"unseen {found.source}"
+    return (
+        f", and the losses of the {found.samples} samples to forget are smaller than those of "
+        f"{others} samples of their classes with an AUC of {found.after:.3f} "
+        f"({found.before:.3f} before; at most 0.5 if it had never seen them, and up to "
+        f"{found.floor + found.margin:.3f} may be chance)"
+    )
+
+
+def _losses(measured: Measured) -> str:
+    """Return the mean loss of the samples to forget, to be put after a comma."""
+    found = measured.forget
+    if found is None:
+        return ""
+    return f", {found.loss_before:.3f} on average before and {found.loss_after:.3f} now"
+
+
+def _harmful(record: ModelRecord, measured: Measured, bound: float) -> str:
+    return (
+        f"model {record.id!r} was left as it was, since what is to be kept would fall from "
+        f"{measured.retain_before:.1%} to {measured.retain_after:.1%} of {measured.retain_samples} "
+        f"samples, by {measured.retain_drop:.1f} points, more than {bound:g}: ask again with a "
+        "higher alpha or a narrower scope, give its owner tuning data, or retrain it"
+    )
+
+
+def _not_reached(record: ModelRecord, classes: Sequence[str]) -> str:
+    return (
+        f"none of the classes to forget ({_listed(classes)}) is one of model {record.id!r}, "
+        f"which knows {_listed(record.labels)}, and nothing else of it is in scope: if it knows "
+        "one under another name, say so in the edge that leads to it"
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED
+    listed = ", ".join(map(repr, names[:_NAMED]))
+    return f"{listed} and {more} more" if more > 0 else listed

@@ -1,0 +1,344 @@
+"""Recognition of what is to be forgotten, and of what is to be kept, before and after.
+
+It is measured wherever the owner has data that can tell, and not only where a request asks for it:
+on the evaluation split, or the tuning split, or training data.  Classes are measured by accuracy:
+a model whose rows for them were reset names none of their samples.  Samples are measured by their
+losses: a model that never saw them treats them as other unseen samples of the same classes.  Where
+there are no unseen ones, they are compared with training samples that are kept.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from disinherit.client.owner.batches import ShrinkingBatches, check_logits
+from disinherit.client.owner.owner import Batches, Owner, load_network
+from disinherit.client.privacy.remaining import (
+    OnlyClasses,
+    evaluation_data,
+    training_data,
+    tuning_data,
+)
+from disinherit.common.graph.records import ModelRecord
+from disinherit.common.models.inputs import Inputs, as_arguments, take_rows, to_device
+from disinherit.v1 import unlearning_pb2 as pb
+
+TOLERANCE = 0.05
+"""Share of a class's samples that may still be named, beside what few samples show by chance."""
+
+LEAST_RISE = 0.01
+"""Nats by which the mean loss of samples to forget has to rise: from p = 1.00 to 0.99."""
+
+_ONE_SIDED = 1.645
+"""Standard deviations that chance exceeds in one of twenty cases."""
+
+_TRAINING_SAMPLES = 5_000
+"""Training samples that are looked at, at most; other splits are looked at whole."""
+
+TRAINING = "training"
+"""The source of what is measured on training samples."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClassCount:
+    """How many samples of a class a model names rightly, before and after."""
+
+    samples: int
+    before: int
+    after: int
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What an owner's data say of a model before and after.
+
+    Attributes:
+        forget: how well it recognises what is to be forgotten; `None` where no data can tell.
+        worst: the class to forget that it recognises best afterwards; `""` for samples.
+        retain_before: accuracy on what is to be kept; `None` where no data can tell.
+        retain_after: the same afterwards.
+        retain_samples: samples that these were counted on.
+    """
+
+    forget: pb.Recognition | None = None
+    worst: str = ""
+    retain_before: float | None = None
+    retain_after: float | None = None
+    retain_samples: int = 0
+
+    @property
+    def recognises(self) -> bool:
+        """Whether it recognises what is to be forgotten more than chance explains."""
+        found = self.forget
+        return found is not None and found.after > found.floor + found.margin + 1e-9
+
+    @property
+    def unmoved(self) -> bool:
+        """Whether the losses of samples to forget are what they were.
+
+        A few samples can be hidden among unseen ones by chance.  If their own losses did not rise,
+        nothing was taken from the model that an attack on them could miss.
+        """
+        found = self.forget
+        if found is None or found.measure != "auc":
+            return False
+        return found.loss_after < found.loss_before + LEAST_RISE
+
+    @property
+    def retain_drop(self) -> float:
+        """Percentage points of accuracy on what is to be kept that are lost; 0 if not known."""
+        if self.retain_before is None or self.retain_after is None:
+            return 0.0
+        return 100 * (self.retain_before - self.retain_after)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BeforeAndAfter:
+    """A model before and after.
+
+    Attributes:
+        record: the version.
+        before: its weights.
+        after: what is to become of them.
+        forgotten: indices of the classes to forget that it knows; none for samples.
+        samples: batches of the samples to forget, numbered as its own classes; `None` without any.
+        kept: batches of training samples beside these that are kept; `None` without any.
+    """
+
+    record: ModelRecord
+    before: Mapping[str, Tensor]
+    after: Mapping[str, Tensor]
+    forgotten: tuple[int, ...] = ()
+    samples: Batches | None = None
+    kept: Batches | None = None
+
+
+def measure(owner: Owner, subject: BeforeAndAfter) -> Measured:
+    """Measure a model before and after on whatever data its owner has.
+
+    Args:
+        owner: the owner of the model.
+        subject: the model.
+
+    Raises:
+        CheckpointError: if the weights do not fit the owner's network.
+        DataError: if samples were forgotten earlier, and the owner cannot leave them out.
+    """
+    counts = _Counts(owner, subject)
+    kept = [c for c in range(len(subject.record.labels)) if c not in subject.forgotten]
+    retain, forget, worst = counts.first(kept), None, ""
+    if subject.forgotten:
+        forget, worst = _of_classes(subject, counts)
+    elif subject.samples is not None:
+        forget = _of_samples(owner, subject, subject.samples)
+    total = sum(one.samples for one in retain[1].values())
+    if not total:
+        return Measured(forget, worst)
+    return Measured(
+        forget,
+        worst,
+        sum(one.before for one in retain[1].values()) / total,
+        sum(one.after for one in retain[1].values()) / total,
+        total,
+    )
+
+
+def chance_margin(samples: int, tolerance: float = TOLERANCE) -> float:
+    """Return how much accuracy on a forgotten class may be above zero.
+
+    Args:
+        samples: of the class.
+        tolerance: share of samples that may be named anyway.
+
+    Example:
+        >>> round(chance_margin(1), 2), round(chance_margin(1000), 2)
+        (0.41, 0.06)
+    """
+    spread = math.sqrt(tolerance * (1 - tolerance) / samples)
+    return min(1.0, tolerance + _ONE_SIDED * spread)
+
+
+def auc_margin(forgotten: int, unseen: int) -> float:
+    """Return how much an AUC of two like sets of samples may be above one half by chance.
+
+    Example:
+        >>> auc_margin(1, 1), round(auc_margin(200, 200), 3)
+        (0.5, 0.048)
+    """
+    spread = math.sqrt((forgotten + unseen + 1) / (12 * forgotten * unseen))
+    return min(0.5, _ONE_SIDED * spread)
+
+
+@dataclass(slots=True, eq=False)
+class _Counts:
+    """Counts on the splits of an owner, each computed when it is first asked for."""
+
+    owner: Owner
+    subject: BeforeAndAfter
+    known: dict[str, dict[int, ClassCount]] = field(default_factory=dict)
+
+    def first(self, classes: Sequence[int]) -> tuple[str, dict[int, ClassCount]]:
+        """Return the first split that has samples of some classes, and the counts of these."""
+        for source in ("evaluation", "tuning", "training"):
+            if source not in self.known:
+                self.known[source] = self._count(source)
+            found = {c: one for c, one in self.known[source].items() if c in classes}
+            if found:
+                return source, found
+        return "", {}
+
+    def _count(self, source: str) -> dict[int, ClassCount]:
+        record = self.subject.record
+        batches = _split(self.owner, record, source, self.subject.forgotten)
+        if batches is None:
+            return {}
+        most = None
+        if source == "training":
+            most = max(20, _TRAINING_SAMPLES // len(record.labels))
+        before = self._right(self.subject.before, batches, most)
+        after = self._right(self.subject.after, batches, most)
+        return {
+            c: ClassCount(samples, before[c][1], after[c][1])
+            for c, (samples, _) in before.items()
+            if c in after
+        }
+
+    def _right(
+        self, weights: Mapping[str, Tensor], batches: Batches, most: int | None
+    ) -> dict[int, tuple[int, int]]:
+        """Return class -> samples, and those that are named rightly."""
+        network = load_network(self.owner, self.subject.record, weights)
+        device, classes = self.owner.device, len(self.subject.record.labels)
+
+        @torch.inference_mode()
+        def count(fitting: Iterable[tuple[Inputs, Tensor]]) -> tuple[Tensor, Tensor]:
+            seen = torch.zeros(classes, dtype=torch.int64)
+            right = torch.zeros(classes, dtype=torch.int64)
+            for inputs, targets in fitting:
+                chosen = _up_to(targets.cpu(), seen, most)
+                if not len(chosen):
+                    continue
+                logits = network(*to_device(take_rows(inputs, chosen), device))
+                wanted = targets.cpu()[chosen]
+                check_logits(logits, wanted, classes)
+                seen += torch.bincount(wanted, minlength=classes)
+                named = wanted[logits.argmax(dim=1).cpu() == wanted]
+                right += torch.bincount(named, minlength=classes)
+            return seen, right
+
+        seen, right = ShrinkingBatches(batches).run(count)
+        return {c: (int(seen[c]), int(right[c])) for c in seen.nonzero().flatten().tolist()}
+
+
+def _up_to(targets: Tensor, seen: Tensor, most: int | None) -> Tensor:
+    """Return which samples of a batch to look at, so that of no class more than `most` are."""
+    if most is None:
+        return torch.arange(len(targets))
+    left = {c: most - int(seen[c]) for c in targets.unique().tolist()}
+    chosen = []
+    for position, target in enumerate(targets.tolist()):
+        if left[target] > 0:
+            chosen.append(position)
+            left[target] -= 1
+    return torch.tensor(chosen, dtype=torch.int64)
+
+
+def _split(
+    owner: Owner, record: ModelRecord, source: str, keep: Iterable[int] = ()
+) -> Batches | None:
+    if source == "training":
+        return training_data(owner, record, keep)
+    return (evaluation_data if source == "evaluation" else tuning_data)(owner, record, keep)
+
+
+def _of_classes(subject: BeforeAndAfter, counts: _Counts) -> tuple[pb.Recognition | None, str]:
+    """Return the accuracy on the class to forget that is recognised best afterwards."""
+    found: list[tuple[float, str, pb.Recognition]] = []
+    for index in subject.forgotten:
+        source, counted = counts.first([index])
+        if not counted:
+            continue
+        one = counted[index]
+        margin = chance_margin(one.samples)
+        recognition = pb.Recognition(
+            measure="accuracy",
+            before=one.before / one.samples,
+            after=one.after / one.samples,
+            floor=0.0,
+            margin=margin,
+            samples=one.samples,
+            source=source,
+        )
+        excess = recognition.after - margin
+        found.append((excess, subject.record.labels[index], recognition))
+    if not found:
+        return None, ""
+    _, worst, recognition = max(found, key=lambda one: one[:2])
+    return recognition, worst
+
+
+def _of_samples(owner: Owner, subject: BeforeAndAfter, samples: Batches) -> pb.Recognition | None:
+    """Return how often a sample to forget has a smaller loss than an unseen one of its classes.
+
+    Without unseen ones they are compared with kept training samples: a model that never saw them
+    would have larger losses on them than on these.
+    """
+    classes = frozenset(int(c) for _, targets in samples for c in targets.unique())
+    for source in ("evaluation", "tuning", TRAINING):
+        if source == TRAINING:
+            batches, most = subject.kept, _TRAINING_SAMPLES
+        else:
+            batches, most = _split(owner, subject.record, source), None
+        others = None if batches is None else OnlyClasses(batches, classes, most)
+        if others is None or not any(True for _ in others):
+            continue
+        aucs, means = [], []
+        for weights in (subject.before, subject.after):
+            forgotten = _losses(owner, subject.record, weights, samples)
+            compared = _losses(owner, subject.record, weights, others)
+            aucs.append(_auc(forgotten, compared))
+            means.append(float(forgotten.mean()))
+        return pb.Recognition(
+            measure="auc",
+            before=aucs[0],
+            after=aucs[1],
+            floor=0.5,
+            margin=auc_margin(len(forgotten), len(compared)),
+            samples=len(forgotten),
+            source=source,
+            loss_before=means[0],
+            loss_after=means[1],
+        )
+    return None
+
+
+def _losses(
+    owner: Owner, record: ModelRecord, weights: Mapping[str, Tensor], batches: Batches
+) -> Tensor:
+    """Return the cross-entropies of samples `[n]`, in float64."""
+    network = load_network(owner, record, weights)
+
+    @torch.inference_mode()
+    def compute(fitting: Iterable[tuple[Inputs, Tensor]]) -> Tensor:
+        found = []
+        for inputs, targets in fitting:
+            logits = network(*to_device(as_arguments(inputs), owner.device))
+            check_logits(logits, targets.cpu(), len(record.labels))
+            losses = F.cross_entropy(logits.cpu().double(), targets.cpu(), reduction="none")
+            found.append(losses)
+        return torch.cat(found)
+
+    return ShrinkingBatches(batches).run(compute)
+
+
+def _auc(forgotten: Tensor, others: Tensor) -> float:
+    ordered = others.sort().values
+    larger = len(ordered) - torch.searchsorted(ordered, forgotten, right=True)
+    equal = torch.searchsorted(ordered, forgotten, right=True) - torch.searchsorted(
+        ordered, forgotten
+    )
+    return float((larger + equal / 2).double().mean() / len(ordered))

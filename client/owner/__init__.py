@@ -1,0 +1,1 @@
+"""Owners: models, data, networks and devices, and how they fail."""

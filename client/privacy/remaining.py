@@ -1,0 +1,216 @@
+"""An owner's data as a version may use it: without all that was forgotten on the way to it.
+
+An owner keeps its data, and a version that unlearning made is derived from it all the same.  So
+whatever reads data for a version reads it here: Fisher summaries, references, repairs, tuning, and
+accuracies on what is kept.  The ledger says what was forgotten; nothing of it comes back, neither
+its gradients nor credit for recognising it.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from disinherit.client.owner.owner import Batches, Owner
+from disinherit.client.privacy.samples import known_samples, split_by_ids
+from disinherit.client.store.ledger import Forgotten, LedgerEntry
+from disinherit.common.fisher.diagonal import ClassFishers
+from disinherit.common.graph.labels import class_indices
+from disinherit.common.graph.records import ModelRecord
+from disinherit.common.models.inputs import Inputs, take_rows
+from disinherit.common.wire.samples import SampleDigests
+from disinherit.v1 import unlearning_pb2 as pb
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WithoutClasses:
+    """Batches without the samples of some classes.
+
+    Attributes:
+        batches: inputs and class indices.
+        classes: indices of the classes to leave out.
+    """
+
+    batches: Batches
+    classes: tuple[int, ...]
+
+    def __iter__(self) -> Iterator[tuple[Inputs, Tensor]]:
+        """Yield what is left of each batch; one of which nothing is left is skipped."""
+        for inputs, targets in self.batches:
+            left_out = torch.tensor(self.classes, dtype=targets.dtype, device=targets.device)
+            kept = ~torch.isin(targets, left_out)
+            if kept.all():
+                yield inputs, targets
+            elif kept.any():
+                yield take_rows(inputs, kept), targets[kept]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OnlyClasses:
+    """Batches with the samples of some classes only.
+
+    Attributes:
+        batches: inputs and class indices.
+        classes: indices of these classes.
+        most: no batch is begun after so many samples; `None` for all.
+    """
+
+    batches: Batches
+    classes: frozenset[int]
+    most: int | None = None
+
+    def __iter__(self) -> Iterator[tuple[Inputs, Tensor]]:
+        """Yield what is of these classes in each batch; one with nothing of them is skipped."""
+        wanted = torch.tensor(sorted(self.classes))
+        seen = 0
+        for inputs, targets in self.batches:
+            if self.most is not None and seen >= self.most:
+                return
+            kept = torch.isin(targets.cpu(), wanted)
+            if kept.any():
+                seen += int(kept.sum())
+                yield take_rows(inputs, kept), targets[kept.to(targets.device)]
+
+
+def cleared_classes(
+    owner: Owner, record: ModelRecord, *, effective: bool = False
+) -> tuple[int, ...]:
+    """Return the classes that were forgotten on the way to a version, as indices in its labels.
+
+    Args:
+        owner: the owner of the model.
+        record: the version.
+        effective: whether to leave out those that a request cleared and the model went on to
+            recognise.
+    """
+    cleared: set[int] = set()
+    for entry in _entries(owner, record, effective):
+        if entry.forgotten is None:
+            cleared.update(_by_counts(owner, entry))
+        else:
+            known = [name for name in entry.forgotten.classes if name in record.labels]
+            cleared.update(class_indices(record.labels, known))
+    return tuple(sorted(cleared))
+
+
+def cleared_samples(owner: Owner, record: ModelRecord, *, effective: bool = False) -> list[str]:
+    """Return ids of the training samples that were forgotten on the way to a version.
+
+    Those which have left the owner's data meanwhile are not among them.
+
+    Args:
+        owner: the owner of the model.
+        record: the version.
+        effective: as in `cleared_classes`.
+
+    Raises:
+        DataError: if there were some, and the owner does not know samples by id.
+    """
+    return known_samples(owner, record, [*_listed(owner, record, effective)])
+
+
+def training_data(owner: Owner, record: ModelRecord, keep: Iterable[int] = ()) -> Batches | None:
+    """Return what is left of the data that a version was trained on directly.
+
+    Args:
+        owner: the owner of the model.
+        record: the version.
+        keep: classes to leave in, although they were forgotten: to measure them.
+
+    Returns:
+        Batches; `None` if the data is gone, or nothing of it is left.
+
+    Raises:
+        DataError: if samples were forgotten on the way to it, and the owner cannot leave them out.
+    """
+    batches = owner.training_data(record)
+    if batches is None:
+        return None
+    samples = cleared_samples(owner, record)
+    if samples:
+        _, batches = split_by_ids(owner, record, samples)
+    return _left(owner, record, batches, keep)
+
+
+def tuning_data(owner: Owner, record: ModelRecord, keep: Iterable[int] = ()) -> Batches | None:
+    """Return the owner's tuning split for a version, without classes that were forgotten before.
+
+    Arguments are those of `training_data`.
+    """
+    return _left(owner, record, owner.tuning_data(record), keep)
+
+
+def evaluation_data(owner: Owner, record: ModelRecord, keep: Iterable[int] = ()) -> Batches | None:
+    """Return the owner's evaluation split for a version, without classes forgotten before.
+
+    Arguments are those of `training_data`.
+    """
+    return _left(owner, record, owner.evaluation_data(record), keep)
+
+
+def split_training_data(
+    owner: Owner, record: ModelRecord, samples: Sequence[str]
+) -> tuple[Batches, Batches]:
+    """Return some training samples of a version, and what is left to be kept beside them.
+
+    Args:
+        owner: the owner of the model.
+        record: the version.
+        samples: ids.
+
+    Raises:
+        DataError: if the owner does not know samples by id, or cannot give them.
+    """
+    forget, kept = split_by_ids(owner, record, samples)
+    earlier = set(cleared_samples(owner, record)) - set(samples)
+    if earlier:
+        _, kept = split_by_ids(owner, record, [*samples, *sorted(earlier)])
+    return forget, _without(kept, cleared_classes(owner, record))
+
+
+def without_cleared(owner: Owner, record: ModelRecord, fishers: ClassFishers) -> ClassFishers:
+    """Return a version's registered Fisher sums without classes forgotten on the way to it."""
+    left = [index for index in cleared_classes(owner, record) if fishers.counts[index]]
+    return fishers.without(left) if left else fishers
+
+
+def _left(
+    owner: Owner, record: ModelRecord, batches: Batches | None, keep: Iterable[int]
+) -> Batches | None:
+    """Return batches without the classes that were forgotten before, or `None` if none is left."""
+    if batches is None:
+        return None
+    left = _without(batches, cleared_classes(owner, record), keep)
+    if isinstance(left, WithoutClasses) and next(iter(left), None) is None:
+        return None
+    return left
+
+
+def _without(batches: Batches, classes: Iterable[int], keep: Iterable[int] = ()) -> Batches:
+    left_out = tuple(sorted(set(classes) - set(keep)))
+    return WithoutClasses(batches, left_out) if left_out else batches
+
+
+def _entries(owner: Owner, record: ModelRecord, effective: bool) -> Iterator[LedgerEntry]:
+    """Yield the ledger entries that led to a version; if asked, without those that did not help."""
+    for entry in owner.store.made_by(record.id):
+        if not effective or entry.outcome != pb.OUTCOME_INEFFECTIVE:
+            yield entry
+
+
+def _listed(owner: Owner, record: ModelRecord, effective: bool) -> Iterator[SampleDigests]:
+    for entry in _entries(owner, record, effective):
+        said = entry.forgotten or Forgotten()
+        if said.samples:
+            yield SampleDigests(said.salt, said.samples)
+
+
+def _by_counts(owner: Owner, entry: LedgerEntry) -> list[int]:
+    """Return what an entry of an older Disinherit cleared, by what the summaries lost by it."""
+    if owner.store.destroyed(entry.model_id) or owner.store.destroyed(entry.successor_id):
+        return []
+    before, after = owner.store.fishers(entry.model_id), owner.store.fishers(entry.successor_id)
+    if before is None or after is None:
+        return []
+    return ((before[0].counts > 0) & (after[0].counts == 0)).nonzero().flatten().tolist()

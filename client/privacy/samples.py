@@ -1,0 +1,121 @@
+"""Samples to forget: named by salted digests outside, and by id in here only."""
+
+import logging
+from collections.abc import Iterable, Sequence
+
+from disinherit.client.owner.owner import Batches, Owner, ResolvesSamples
+from disinherit.client.privacy.sample_keys import sample_key
+from disinherit.common.errors import DataError
+from disinherit.common.graph.records import ModelRecord
+from disinherit.common.wire.samples import SampleDigests, digest_sample, same_id
+
+_log = logging.getLogger(__name__)
+
+
+def resolve_samples(owner: Owner, record: ModelRecord, listed: SampleDigests) -> list[str]:
+    """Return the ids of the samples that a request names.
+
+    Args:
+        owner: the owner of the model.
+        record: a model that was trained on them directly.
+        listed: the samples.
+
+    Returns:
+        One for each digest, in their order; without those of no sample if these are to be ignored.
+
+    Raises:
+        DataError: if the owner does not know samples by id, or one of these is of no sample of the
+            model and must not be ignored, or all are.
+    """
+    knowing = _knowing(owner, record)
+    key = sample_key(owner.store.root)
+    known: dict[str, str] = {}
+    for sample in knowing.sample_ids(record):
+        digest = digest_sample(key, listed.salt, sample)
+        if known.setdefault(digest, sample) != sample:
+            raise DataError(
+                f"Expected the training samples of model {record.id!r} to have different ids, but "
+                "two differ in accents or blanks alone. Give them others."
+            )
+    missing = [digest for digest in listed.digests if digest not in known]
+    if missing and (not listed.ignore_unknown or len(missing) == len(listed.digests)):
+        raise DataError(
+            f"Expected digests of samples that model {record.id!r} was trained on directly, but "
+            f"{len(missing)} of {len(listed.digests)} are of none, the first {missing[0][:16]}.... "
+            f"Make them with `disinherit samples digest` at {owner.store.owner}, from the ids of "
+            "that model's samples, or submit the request with --ignore-unknown to go on with the "
+            "others."
+        )
+    return [known[digest] for digest in listed.digests if digest in known]
+
+
+def unknown_ids(owner: Owner, record: ModelRecord, ids: Iterable[str]) -> list[str]:
+    """Return those ids that are of no sample that a model was trained on directly.
+
+    Args:
+        owner: the owner of the model.
+        record: the model.
+        ids: of samples, in any spelling.
+
+    Raises:
+        DataError: if the owner does not know samples by id.
+    """
+    known = {same_id(sample) for sample in _knowing(owner, record).sample_ids(record)}
+    return [sample for sample in ids if same_id(sample) not in known]
+
+
+def known_samples(owner: Owner, record: ModelRecord, listed: Sequence[SampleDigests]) -> list[str]:
+    """Return the ids of a model's training samples that earlier requests named.
+
+    Args:
+        owner: the owner of the model.
+        record: the model.
+        listed: what each of them named; samples that are gone from the data meanwhile are skipped.
+
+    Raises:
+        DataError: if the owner does not know samples by id.
+    """
+    if not listed:
+        return []
+    if not isinstance(owner, ResolvesSamples):
+        raise DataError(
+            f"Expected {owner.store.owner} to know its samples by id, to leave out those that were "
+            f"forgotten on the way to model {record.id!r}, but it does not. Give its owner "
+            "`sample_ids` and `split_training_data`."
+        )
+    key = sample_key(owner.store.root)
+    asked = [(one.salt, set(one.digests)) for one in listed]
+    return [
+        id
+        for id in owner.sample_ids(record)
+        if any(digest_sample(key, salt, id) in digests for salt, digests in asked)
+    ]
+
+
+def split_by_ids(owner: Owner, record: ModelRecord, ids: Sequence[str]) -> tuple[Batches, Batches]:
+    """Return some training samples of a model, as `resolve_samples` gave them, and all others.
+
+    What the owner's own code may say of ids in an error goes into the owner's log only.
+
+    Raises:
+        DataError: if the owner does not know samples by id, or cannot give them.
+    """
+    knowing = _knowing(owner, record)
+    try:
+        return knowing.split_training_data(record, ids)
+    except Exception as error:
+        _log.exception("Cannot split the training data of model %s", record.id)
+        raise DataError(
+            f"Expected the training data of model {record.id!r} in two parts, but its owner "
+            "cannot give them. The owner's log says why."
+        ) from error
+
+
+def _knowing(owner: Owner, record: ModelRecord) -> ResolvesSamples:
+    if not isinstance(owner, ResolvesSamples):
+        raise DataError(
+            f"Expected {owner.store.owner} to know its samples by id, to forget some of model "
+            f"{record.id!r}, but it does not. Give its owner `sample_ids` and "
+            "`split_training_data`, or forget whole classes."
+        )
+    return owner

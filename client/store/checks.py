@@ -1,0 +1,223 @@
+"""What a `ModelStore` refuses before it writes."""
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+from disinherit.client.store.ledger import Commit, Destruction, LedgerEntry, RollBack
+from disinherit.common.errors import FisherError, StoreError
+from disinherit.common.fisher.diagonal import ClassFishers
+from disinherit.common.graph.records import ModelRecord, ModelStatus
+from disinherit.common.tensors.checkpoints import weights_digest
+
+
+def check_version(owner: str, record: ModelRecord, weights: Mapping[str, Tensor]) -> None:
+    """Refuse a version that is another owner's, or weights that are not its own.
+
+    Args:
+        owner: whose store it is for.
+        record: the version.
+        weights: its weights by parameter name.
+
+    Raises:
+        StoreError: if they do not fit.
+    """
+    if record.owner != owner:
+        raise StoreError(
+            f"Expected a model of {owner!r}, but got {record.id!r} of {record.owner!r}."
+        )
+    digest = weights_digest(weights)
+    if digest != record.digest:
+        raise StoreError(
+            f"Expected weights with digest {record.digest} for model {record.id!r}, but got "
+            f"{digest}."
+        )
+
+
+def check_same_weights(record: ModelRecord, stored: ModelRecord) -> None:
+    """Refuse other weights for an id that is there already.
+
+    Raises:
+        StoreError: if the digests differ.
+    """
+    if record.digest != stored.digest:
+        raise StoreError(
+            f"Expected new weights under a new id, but got model {record.id!r} with digest "
+            f"{record.digest}, and the store has it with {stored.digest}."
+        )
+
+
+def check_successor(owner: str, application: Commit) -> None:
+    """Refuse a successor that is not a version of its own, yet to be completed.
+
+    Args:
+        owner: whose store it is for.
+        application: what is to be recorded.
+
+    Raises:
+        StoreError: if it is another owner's, does not fit its weights, has the id of its origin, or
+            a Fisher digest already.
+    """
+    successor = application.successor
+    check_version(owner, successor, application.weights)
+    if successor.fisher_digest:
+        raise StoreError(
+            f"Expected successor {successor.id!r} without a Fisher digest, but got "
+            f"{successor.fisher_digest}. Give its Fisher summary, if there is one."
+        )
+    if successor.id == application.model_id:
+        raise StoreError(f"Expected a new id for the successor of {successor.id!r}.")
+
+
+def check_taken_over(application: Commit, stored: ModelRecord) -> None:
+    """Refuse a version that is there already as the successor, unless it is the very same.
+
+    Raises:
+        StoreError: if it has other weights, or is not active.
+    """
+    check_same_weights(application.successor, stored)
+    if stored.status is not ModelStatus.ACTIVE:
+        raise StoreError(
+            f"Expected an active version as successor of {application.model_id!r}, but "
+            f"got {stored.id!r}, which is {stored.status.value}."
+        )
+
+
+def check_applicable(application: Commit, model: ModelRecord, entry: LedgerEntry | None) -> None:
+    """Refuse to record what was made of weights that are no longer the current ones.
+
+    Args:
+        application: what is to be recorded; not what `entry` already records.
+        model: the version it names, as it stands in the store.
+        entry: the ledger entry of that version.
+
+    Raises:
+        StoreError: if the version has another digest, or was unlearned in for another request.
+    """
+    check_expected(model, application.expected_digest)
+    if entry is not None:
+        # A second successor would not have forgotten what the first one has.
+        raise StoreError(
+            f"Expected model {model.id!r} with digest {model.digest} not to be unlearned in yet, "
+            f"but got {entry.successor_id!r} with digest {entry.digest_after}, made of it by "
+            f"request {entry.request_id!r}. Plan request {application.request_id!r} on that."
+        )
+
+
+def check_expected(model: ModelRecord, digest: str) -> None:
+    """Refuse a version with other weights than somebody expects.
+
+    Raises:
+        StoreError: if its digest is another one.
+    """
+    if model.digest != digest:
+        raise StoreError(
+            f"Expected digest {digest} of model {model.id!r}, but got {model.digest}. Plan the "
+            "request again on what the owner has."
+        )
+
+
+def check_not_rolled_back(roll_back: RollBack | None) -> None:
+    """Refuse a request that was undone in a version, as a message that was under way may ask for.
+
+    Args:
+        roll_back: how it was undone; `None` if it was not.
+
+    Raises:
+        StoreError: if it was.
+    """
+    if roll_back is not None:
+        raise StoreError(
+            f"Expected a request that was not rolled back, but {roll_back.request_id!r} was in "
+            f"model {roll_back.model_id!r}. Submit it again under another id."
+        )
+
+
+def check_content(request_id: str, digest: str, known: Sequence[str]) -> None:
+    """Refuse a request whose id stands for another one in the ledger.
+
+    A coordinator that was restored from a backup may give out an id a second time: what was done
+    for the first request must not pass for what is asked by the second.
+
+    Args:
+        request_id: the request.
+        digest: SHA-256 of what it asks for; `""` if its coordinator does not say.
+        known: digests under which the ledger knows its id.
+
+    Raises:
+        StoreError: if none of them is this one.
+    """
+    if digest and known and digest not in known:
+        raise StoreError(
+            f"Expected a new request id, but this owner did something else for {request_id!r}: "
+            f"that request has the digest {known[0]}, this one {digest}. Submit it under another "
+            "id."
+        )
+
+
+def check_last(entry: LedgerEntry, later: LedgerEntry | None) -> None:
+    """Refuse to undo what something else was built upon.
+
+    Args:
+        entry: what is to be undone.
+        later: the ledger entry of its successor.
+
+    Raises:
+        StoreError: if that was unlearned in since.
+    """
+    if later is not None:
+        raise StoreError(
+            f"Expected nothing to be built upon {entry.successor_id!r}, which request "
+            f"{entry.request_id!r} made, but request {later.request_id!r} made "
+            f"{later.successor_id!r} of it. Roll that request back first."
+        )
+
+
+def check_classes(record: ModelRecord, fishers: ClassFishers) -> None:
+    """Refuse a Fisher summary for another label space.
+
+    Raises:
+        FisherError: if it has another number of classes than the version.
+    """
+    if fishers.num_classes != len(record.labels):
+        raise FisherError(
+            f"Expected Fisher sums of {len(record.labels)} classes for model {record.id!r}, "
+            f"but got {fishers.num_classes}."
+        )
+
+
+def check_present(destruction: Destruction | None) -> None:
+    """Refuse a version whose weights and Fisher summary were destroyed.
+
+    Args:
+        destruction: its tombstone, if it has one.
+
+    Raises:
+        StoreError: if it has.
+    """
+    if destruction is not None:
+        raise StoreError(
+            f"Expected the weights of model {destruction.model_id!r}, but they were destroyed when "
+            f"the retention window of request {destruction.request_id!r} had passed. Only what the "
+            "request made of it is left."
+        )
+
+
+def check_superseded(model_id: str, request_id: str, entry: LedgerEntry | None) -> LedgerEntry:
+    """Refuse to destroy a version that a request did not supersede, or that was put back.
+
+    Args:
+        model_id: the version.
+        request_id: the request.
+        entry: the version's ledger entry.
+
+    Raises:
+        StoreError: if it is so.
+    """
+    if entry is None or entry.request_id != request_id:
+        what = "no request" if entry is None else f"request {entry.request_id!r}"
+        raise StoreError(
+            f"Expected a model that request {request_id!r} superseded, to destroy it, but "
+            f"{model_id!r} is superseded by {what}."
+        )
+    return entry

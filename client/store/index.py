@@ -1,0 +1,416 @@
+"""The SQLite index of a `ModelStore`: model records and the ledger of unlearning.
+
+Only rows: which objects exist on disk and who may write when is the store's business.  Methods
+raise `sqlite3.Error` where SQLite does; `index_errors` turns that into a `StoreError`.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import astuple, replace
+from pathlib import Path
+from typing import Any
+
+from disinherit.client.store.ledger import Destruction, Forgotten, LedgerEntry, RollBack
+from disinherit.client.store.parts import Delta
+from disinherit.client.store.structure import Structure
+from disinherit.common.errors import StoreError
+from disinherit.common.graph.records import ModelRecord, ModelStatus, Provenance
+
+SCHEMA_VERSION = 6
+BUSY_SECONDS = 60.0
+
+_DESTROYED = """CREATE TABLE destroyed (
+    model_id TEXT PRIMARY KEY REFERENCES models, request_id TEXT NOT NULL, digest TEXT NOT NULL,
+    held_by TEXT NOT NULL)"""
+_STRUCTURES = """CREATE TABLE structures (
+    model_id TEXT PRIMARY KEY REFERENCES models, structure TEXT NOT NULL)"""
+# What a request asked for, and what it made a version forget: empty where an older version wrote.
+_CONTENT = (
+    "ALTER TABLE ledger ADD COLUMN request_digest TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE ledger ADD COLUMN forgotten TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE rollbacks ADD COLUMN request_digest TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE destroyed ADD COLUMN request_digest TEXT NOT NULL DEFAULT ''",
+    "CREATE INDEX ledger_successor ON ledger (successor_id)",
+    "CREATE INDEX ledger_request ON ledger (request_id)",
+)
+_SET_VERSION = f"PRAGMA user_version = {SCHEMA_VERSION}"
+_SCHEMA = (
+    "CREATE TABLE store (owner TEXT NOT NULL)",
+    """CREATE TABLE models (
+        id TEXT PRIMARY KEY, architecture TEXT NOT NULL, labels TEXT NOT NULL,
+        digest TEXT NOT NULL, created_us INTEGER NOT NULL, provenance TEXT,
+        fisher_digest TEXT NOT NULL, fisher_scope TEXT NOT NULL, status TEXT NOT NULL)""",
+    "CREATE INDEX models_digest ON models (digest)",
+    "CREATE INDEX models_fisher_digest ON models (fisher_digest)",
+    # One entry per version: what is unlearned next is unlearned in its successor.
+    """CREATE TABLE ledger (
+        request_id TEXT NOT NULL, model_id TEXT PRIMARY KEY REFERENCES models,
+        digest_before TEXT NOT NULL, successor_id TEXT NOT NULL REFERENCES models,
+        digest_after TEXT NOT NULL, result BLOB NOT NULL)""",
+    """CREATE TABLE rollbacks (
+        request_id TEXT NOT NULL, model_id TEXT NOT NULL REFERENCES models,
+        digest TEXT NOT NULL, retired_id TEXT NOT NULL, PRIMARY KEY (request_id, model_id))""",
+    """CREATE TABLE parts (
+        digest TEXT PRIMARY KEY, base TEXT NOT NULL, pack TEXT NOT NULL, place INTEGER NOT NULL,
+        cleared TEXT NOT NULL)""",
+    _DESTROYED,
+    _STRUCTURES,
+    *_CONTENT,
+    _SET_VERSION,
+)
+_UPGRADES = {
+    3: (_DESTROYED, _STRUCTURES, *_CONTENT, _SET_VERSION),
+    4: (_STRUCTURES, *_CONTENT, _SET_VERSION),
+    5: (*_CONTENT, _SET_VERSION),
+}
+"""Older version -> what it takes to have the present one."""
+
+_PRESENT = "id NOT IN (SELECT model_id FROM destroyed)"
+_MODELS = (
+    "SELECT id, architecture, labels, digest, created_us, provenance, fisher_digest, status "
+    "FROM models"
+)
+_LEDGER = (
+    "SELECT request_id, model_id, digest_before, successor_id, digest_after, result, "
+    "request_digest, forgotten FROM ledger"
+)
+
+
+@contextmanager
+def index_errors(path: Path) -> Iterator[None]:
+    """Turn what SQLite raises into a `StoreError` that names the index at `path`.
+
+    Raises:
+        StoreError: in place of any error of SQLite, or of a value it cannot hold.
+    """
+    try:
+        yield
+    except (sqlite3.Error, OverflowError, UnicodeError) as error:
+        raise StoreError(
+            f"Expected to use the index {path}, but got: {error}. If it is damaged, restore it and "
+            "the folder beside it from a backup; if it is locked or the disk is full, try again."
+        ) from error
+
+
+class Index:
+    """Rows of one owner's index.
+
+    Args:
+        path: the database file; created, with its tables, if it does not exist.
+        owner: the client the models belong to.
+
+    Raises:
+        StoreError: if the file is damaged, was written by a newer Disinherit or by another program,
+            or belongs to another owner.
+    """
+
+    def __init__(self, path: Path, owner: str) -> None:
+        self._path = path
+        self._owner = owner
+        self._db = sqlite3.connect(
+            path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        )
+        try:
+            # EXTRA is FULL, and also syncs the folder after a commit: what was answered is not
+            # undone by a loss of power.
+            self._db.execute("PRAGMA synchronous = EXTRA")
+            self._db.execute("PRAGMA foreign_keys = ON")
+            self._prepare()
+        except BaseException:
+            self._db.close()
+            raise
+
+    def close(self) -> None:
+        """Close the database."""
+        self._db.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Make all changes of the block visible and durable at its end, or none of them."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            self._db.rollback()
+            raise
+
+    def find(self, model_id: str) -> ModelRecord | None:
+        """Return the record of a version, or `None`."""
+        row = self._db.execute(f"{_MODELS} WHERE id = ?", (model_id,)).fetchone()
+        return None if row is None else self._record(row)
+
+    def records(self) -> tuple[ModelRecord, ...]:
+        """Return all records, oldest first."""
+        rows = self._db.execute(f"{_MODELS} ORDER BY created_us, id").fetchall()
+        return tuple(self._record(row) for row in rows)
+
+    def insert(self, record: ModelRecord) -> None:
+        """Add a version, as yet without a Fisher summary."""
+        provenance = record.provenance
+        self._db.execute(
+            "INSERT INTO models VALUES (?, ?, ?, ?, ?, ?, '', '', ?)",
+            (
+                record.id,
+                record.architecture,
+                json.dumps(record.labels),
+                record.digest,
+                record.created_us,
+                provenance
+                and json.dumps(
+                    [
+                        provenance.dataset,
+                        dict(provenance.samples_per_class),
+                        provenance.sample_set_digest,
+                    ]
+                ),
+                record.status.value,
+            ),
+        )
+
+    def set_status(self, model_id: str, status: ModelStatus) -> None:
+        """Change where a version stands in its life."""
+        self._db.execute("UPDATE models SET status = ? WHERE id = ?", (status.value, model_id))
+
+    def set_fisher(self, model_id: str, digest: str, scope: str) -> None:
+        """Name the Fisher summary of a version, and the scope it was computed in."""
+        self._db.execute(
+            "UPDATE models SET fisher_digest = ?, fisher_scope = ? WHERE id = ?",
+            (digest, scope, model_id),
+        )
+
+    def fisher_scope(self, model_id: str) -> str:
+        """Return the scope of a version's Fisher summary, or `""`."""
+        row = self._db.execute("SELECT fisher_scope FROM models WHERE id = ?", (model_id,))
+        return str(row.fetchone()[0])
+
+    def structure(self, model_id: str) -> Structure | None:
+        """Return what is known of a version's structure, or `None`."""
+        query = "SELECT structure FROM structures WHERE model_id = ?"
+        row = self._db.execute(query, (model_id,)).fetchone()
+        return None if row is None else Structure.from_json(row[0])
+
+    def set_structure(self, model_id: str, structure: Structure) -> None:
+        """Note what is known of a version's structure."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO structures VALUES (?, ?)", (model_id, structure.to_json())
+        )
+
+    def inherit_structure(self, successor_id: str, model_id: str) -> None:
+        """Note that a version has the structure of the one it was made of, if that is known."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO structures "
+            "SELECT ?, structure FROM structures WHERE model_id = ?",
+            (successor_id, model_id),
+        )
+
+    def entry(self, model_id: str) -> LedgerEntry | None:
+        """Return the ledger entry of a version, or `None` if nothing was unlearned in it."""
+        return self._entry(f"{_LEDGER} WHERE model_id = ?", model_id)
+
+    def maker(self, successor_id: str) -> LedgerEntry | None:
+        """Return the ledger entry that made a version, or `None` if it was not made by one."""
+        return self._entry(f"{_LEDGER} WHERE successor_id = ? ORDER BY model_id", successor_id)
+
+    def answer(self, request_id: str, digest: str) -> LedgerEntry | None:
+        """Return the ledger entry of a request for a version with these weights, or `None`."""
+        return self._entry(
+            f"{_LEDGER} WHERE request_id = ? AND digest_before = ?", request_id, digest
+        )
+
+    def append(self, entry: LedgerEntry) -> None:
+        """Add a ledger entry."""
+        self._db.execute(
+            "INSERT INTO ledger (request_id, model_id, digest_before, successor_id, digest_after, "
+            "result, request_digest, forgotten) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                entry.request_id,
+                entry.model_id,
+                entry.digest_before,
+                entry.successor_id,
+                entry.digest_after,
+                entry.result,
+                entry.request_digest,
+                "" if entry.forgotten is None else entry.forgotten.to_text(),
+            ),
+        )
+
+    def contents(self, request_id: str) -> list[str]:
+        """Return the known digests of what was asked for under a request's id."""
+        rows = self._db.execute(
+            "SELECT request_digest FROM ledger WHERE request_id = :id AND request_digest != '' "
+            "UNION SELECT request_digest FROM rollbacks WHERE request_id = :id "
+            "AND request_digest != '' UNION SELECT request_digest FROM destroyed "
+            "WHERE request_id = :id AND request_digest != ''",
+            {"id": request_id},
+        )
+        return sorted(digest for (digest,) in rows)
+
+    def remove(self, model_id: str) -> None:
+        """Remove the ledger entry of a version."""
+        self._db.execute("DELETE FROM ledger WHERE model_id = ?", (model_id,))
+
+    def roll_back(self, request_id: str, model_id: str) -> RollBack | None:
+        """Return how a request was undone in a version, or `None` if it was not."""
+        row = self._db.execute(
+            "SELECT request_id, model_id, digest, retired_id, request_digest FROM rollbacks "
+            "WHERE request_id = ? AND model_id = ?",
+            (request_id, model_id),
+        ).fetchone()
+        return None if row is None else RollBack(*row)
+
+    def append_roll_back(self, roll_back: RollBack) -> None:
+        """Note that a request was undone in a version."""
+        self._db.execute(
+            "INSERT INTO rollbacks (request_id, model_id, digest, retired_id, request_digest) "
+            "VALUES (?, ?, ?, ?, ?)",
+            astuple(roll_back),
+        )
+
+    def destruction(self, model_id: str) -> Destruction | None:
+        """Return the tombstone of a version, or `None` if its weights are there."""
+        row = self._db.execute(
+            "SELECT request_id, model_id, digest, held_by, request_digest FROM destroyed "
+            "WHERE model_id = ?",
+            (model_id,),
+        ).fetchone()
+        return None if row is None else Destruction(*row)
+
+    def append_destruction(self, made: Destruction) -> None:
+        """Note that the weights of a version and its Fisher summary are gone."""
+        self._db.execute(
+            "INSERT INTO destroyed (request_id, model_id, digest, held_by, request_digest) "
+            "VALUES (?, ?, ?, ?, ?)",
+            astuple(made),
+        )
+
+    def other_holder(self, digest: str, model_id: str) -> str:
+        """Return the id of another version with these weights that is not destroyed, or `""`."""
+        row = self._db.execute(
+            f"SELECT id FROM models WHERE digest = ? AND id != ? AND {_PRESENT} ORDER BY id",
+            (digest, model_id),
+        ).fetchone()
+        return "" if row is None else str(row[0])
+
+    def holders(self, digest: str) -> list[str]:
+        """Return the ids of the versions with these weights.
+
+        A successor whose weights unlearning left as they were is not counted beside its origin,
+        nor is a version that was retired.
+        """
+        rows = self._db.execute(
+            "SELECT id FROM models WHERE digest = ? AND status != 'retired' AND id NOT IN "
+            "(SELECT successor_id FROM ledger WHERE digest_before = digest_after) ORDER BY id",
+            (digest,),
+        )
+        return [model_id for (model_id,) in rows]
+
+    def objects(self) -> set[str]:
+        """Return the digests of all objects that versions refer to and that are written out."""
+        rows = self._db.execute(
+            f"SELECT digest FROM (SELECT digest FROM models WHERE {_PRESENT} "
+            f"UNION SELECT fisher_digest FROM models WHERE {_PRESENT}) "
+            "WHERE digest NOT IN (SELECT digest FROM parts) "
+            "UNION SELECT base FROM parts UNION SELECT pack FROM parts WHERE pack != ''"
+        ).fetchall()
+        return {digest for (digest,) in rows}
+
+    def holds(self, digest: str) -> bool:
+        """Whether a version that is not destroyed refers to an object with this digest."""
+        query = (
+            f"SELECT 1 FROM models WHERE (digest = ? OR fisher_digest = ?) AND {_PRESENT} LIMIT 1"
+        )
+        return self._db.execute(query, (digest, digest)).fetchone() is not None
+
+    def part(self, digest: str) -> Delta | None:
+        """Return what an object is made of, or `None` if it is written out."""
+        row = self._db.execute(
+            "SELECT base, pack, place, cleared FROM parts WHERE digest = ?", (digest,)
+        ).fetchone()
+        if row is None:
+            return None
+        base, pack, place, cleared = row
+        return Delta(digest, base, pack, place, tuple(json.loads(cleared)))
+
+    def parts(self) -> list[Delta]:
+        """Return what all objects that are not written out are made of."""
+        rows = self._db.execute("SELECT digest, base, pack, place, cleared FROM parts").fetchall()
+        return [
+            Delta(digest, base, pack, place, tuple(json.loads(cleared)))
+            for digest, base, pack, place, cleared in rows
+        ]
+
+    def add_part(self, part: Delta) -> None:
+        """Note what an object is made of."""
+        values = (part.digest, part.base, part.pack, part.place, json.dumps(part.cleared))
+        self._db.execute("INSERT INTO parts VALUES (?, ?, ?, ?, ?)", values)
+
+    def written_out(self, digest: str) -> None:
+        """Note that an object has a file of its own now."""
+        self._db.execute("DELETE FROM parts WHERE digest = ?", (digest,))
+
+    def _prepare(self) -> None:
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        tables = self._db.execute("SELECT name FROM sqlite_master").fetchall()
+        if version == 0 and not tables:
+            with self.transaction():
+                for statement in _SCHEMA:
+                    self._db.execute(statement)
+                self._db.execute("INSERT INTO store VALUES (?)", (self._owner,))
+            return
+        if version in _UPGRADES:
+            with self.transaction():
+                for statement in _UPGRADES[version]:
+                    self._db.execute(statement)
+        elif version != SCHEMA_VERSION:
+            raise StoreError(
+                f"Expected schema version {SCHEMA_VERSION} in {self._path}, but got {version}. It "
+                "was written by a newer Disinherit, which can open it, by one before the first "
+                "release, whose digests are others, or by another program."
+            )
+        (verdict,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            raise StoreError(
+                f"Expected a sound index in {self._path}, but got: {verdict}. Restore it and the "
+                "folder beside it from a backup."
+            )
+        owners = [owner for (owner,) in self._db.execute("SELECT owner FROM store")]
+        if owners != [self._owner]:
+            raise StoreError(
+                f"Expected a store of {self._owner!r} in {self._path.parent}, but got that of "
+                f"{owners}. Use another folder."
+            )
+
+    def _entry(self, query: str, *values: str) -> LedgerEntry | None:
+        row = self._db.execute(query, values).fetchone()
+        if row is None:
+            return None
+        try:
+            return replace(LedgerEntry(*row[:-1]), forgotten=Forgotten.from_text(row[-1]))
+        except (TypeError, ValueError) as error:
+            raise StoreError(
+                f"Expected a sound ledger in {self._path}, but got: {error}. Restore the index and "
+                "the folder beside it from a backup."
+            ) from error
+
+    def _record(self, row: tuple[Any, ...]) -> ModelRecord:
+        model_id, architecture, labels, digest, created_us, provenance, fisher_digest, status = row
+        try:
+            return ModelRecord(
+                id=model_id,
+                owner=self._owner,
+                architecture=architecture,
+                labels=tuple(json.loads(labels)),
+                digest=digest,
+                created_us=created_us,
+                provenance=None if provenance is None else Provenance(*json.loads(provenance)),
+                fisher_digest=fisher_digest,
+                status=ModelStatus(status),
+            )
+        except (TypeError, ValueError) as error:
+            raise StoreError(
+                f"Expected a sound record of model {model_id!r} in {self._path}, but got: {error}. "
+                "Restore the index and the folder beside it from a backup."
+            ) from error

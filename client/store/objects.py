@@ -1,0 +1,214 @@
+"""Files of a `ModelStore`: weights and Fisher summaries, each named by its digest."""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from disinherit.client.store.parts import Delta
+from disinherit.common.errors import CheckpointError
+from disinherit.common.files import TEMPORARY_GLOB, write_atomic
+from disinherit.common.fisher.diagonal import ClassFishers
+from disinherit.common.tensors.checkpoints import (
+    Manifest,
+    load_checkpoint,
+    make_manifest,
+    manifest_digest,
+    tensor_bytes,
+    weights_digest,
+)
+from disinherit.common.tensors.files import TensorFile, with_manifest
+
+_NAME = re.compile(r"[0-9a-f]{64}\.safetensors")
+_SUM = "sum."
+_COUNTS = "counts"
+_CLASSES = "classes"
+_OTHERS = "others."
+_BEHIND = "behind"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scope:
+    """Some tensors of an object.
+
+    Attributes:
+        tensors: those that were asked for.
+        carried: others that its part has changed.
+        manifest: of all its tensors.
+    """
+
+    tensors: Mapping[str, Tensor]
+    carried: Mapping[str, Tensor]
+    manifest: Manifest
+
+
+class Objects:
+    """Content-addressed safetensors files in one folder.
+
+    An object that is described by a `Delta` has no file of its own.
+
+    Args:
+        folder: the folder; it exists.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def put(self, digest: str, tensors: Mapping[str, Tensor]) -> None:
+        """Write tensors whose `weights_digest` is `digest`, durably.
+
+        A file that is there already is written again, which repairs a damaged one.
+
+        Raises:
+            CheckpointError: if they cannot be written.
+        """
+        metadata = with_manifest(make_manifest(tensors))
+        write_atomic(self._path(digest), tensor_bytes(tensors, metadata))
+
+    def put_pack(self, stacked: Mapping[str, Tensor]) -> str:
+        """Write tensors of many objects, `[M, *shape]`, durably, and return their digest.
+
+        Raises:
+            CheckpointError: if they cannot be written.
+        """
+        digest = weights_digest(stacked)
+        self.put(digest, stacked)
+        return digest
+
+    def get(self, digest: str, what: str, part: Delta | None = None) -> dict[str, Tensor]:
+        """Return the tensors with this digest, on the CPU.
+
+        Args:
+            digest: their `weights_digest`.
+            what: what they are, for the error message.
+            part: what they are made of; `None` if they are written out.
+
+        Raises:
+            CheckpointError: if a file is missing, damaged or holds something else.
+        """
+        try:
+            if part is None:
+                return load_checkpoint(self._path(digest), digest)
+            tensors = load_checkpoint(self._path(part.base), part.base)
+            tensors |= self._changed(part)
+            _clear(tensors, part.cleared)
+            if weights_digest(tensors) != digest:
+                raise _not_made(part)
+        except CheckpointError as error:
+            raise CheckpointError(f"Cannot load the {what}. {error}") from error
+        return tensors
+
+    def scope(self, digest: str, names: Collection[str], part: Delta | None = None) -> Scope:
+        """Return some of the tensors with this digest.
+
+        Only what is returned is read, and compared with the digest.
+
+        Raises:
+            CheckpointError: if a file is missing, damaged or holds something else, or there is no
+                such tensor.
+        """
+        with TensorFile(self._path(part.base if part else digest)) as file:
+            changed = self._changed(part) if part else {}
+            manifest = file.manifest
+            read = file.read_all(name for name in names if name not in changed) | changed
+        manifest |= make_manifest(read)
+        if manifest_digest(manifest) != digest:
+            raise CheckpointError(
+                f"Expected tensors with digest {digest}, but the file was damaged or replaced."
+            )
+        tensors = {name: read.pop(name) for name in names}
+        return Scope(tensors, carried=read, manifest=manifest)
+
+    def put_fishers(self, fishers: ClassFishers) -> str:
+        """Write per-class Fisher sums, durably, and return their digest.
+
+        Raises:
+            CheckpointError: if they cannot be written.
+        """
+        digest = fishers_digest(fishers)
+        self.put(digest, _tensors(fishers))
+        return digest
+
+    def get_fishers(self, digest: str, what: str, part: Delta | None = None) -> ClassFishers:
+        """Return the per-class Fisher sums with this digest, on the CPU.
+
+        Args:
+            digest: as `put_fishers` returned it.
+            what: what they are, for the error message.
+            part: what they are made of; `None` if they are written out.
+
+        Raises:
+            CheckpointError: if a file is missing, damaged or holds something else.
+        """
+        return _fishers(self.get(digest, what, part))
+
+    def any(self) -> bool:
+        """Return whether there are objects, whatever refers to them."""
+        return any(_NAME.fullmatch(path.name) for path in self._folder.iterdir())
+
+    def keep_only(self, digests: Collection[str]) -> None:
+        """Remove all other objects and unfinished files; what is not an object's stays."""
+        kept = {self._path(digest).name for digest in digests}
+        for path in list(self._folder.iterdir()):
+            ours = _NAME.fullmatch(path.name) or path.match(TEMPORARY_GLOB)
+            if ours and path.name not in kept:
+                path.unlink()
+
+    def _changed(self, part: Delta) -> dict[str, Tensor]:
+        if not part.pack:
+            return {}
+        with TensorFile(self._path(part.pack)) as file:
+            return file.read_all(file.names, part.place)
+
+    def _path(self, digest: str) -> Path:
+        return self._folder / f"{digest}.safetensors"
+
+
+def fishers_digest(fishers: ClassFishers) -> str:
+    """Return the digest under which per-class Fisher sums are kept."""
+    return weights_digest(_tensors(fishers))
+
+
+def _clear(tensors: dict[str, Tensor], classes: Sequence[int]) -> None:
+    """Take the samples of some classes out of a Fisher summary."""
+    if classes:
+        tensors |= _tensors(_fishers(tensors).without(classes))
+
+
+def _tensors(fishers: ClassFishers) -> dict[str, Tensor]:
+    """Return what is kept of Fisher sums: what can be told from the rest is left out.
+
+    So a summary that has sums of every class and none by rows is kept as it was in release 0.1.0.
+    """
+    kept = {_SUM + name: value for name, value in fishers.sums.items()}
+    kept[_COUNTS] = fishers.counts
+    if len(fishers.classes) < fishers.num_classes:
+        kept[_CLASSES] = fishers.classes
+    if fishers.by_rows:
+        kept |= {_OTHERS + name: value for name, value in fishers.others.items()}
+        kept[_BEHIND] = fishers.behind
+    return kept
+
+
+def _fishers(tensors: Mapping[str, Tensor]) -> ClassFishers:
+    described = {
+        field: tensors[key]
+        for field, key in (("classes", _CLASSES), ("behind", _BEHIND))
+        if key in tensors
+    }
+    return ClassFishers(
+        {n.removeprefix(_SUM): v for n, v in tensors.items() if n.startswith(_SUM)},
+        tensors[_COUNTS],
+        others={n.removeprefix(_OTHERS): v for n, v in tensors.items() if n.startswith(_OTHERS)},
+        **described,
+    )
+
+
+def _not_made(part: Delta) -> CheckpointError:
+    files = " and ".join(f"{digest}.safetensors" for digest in (part.base, part.pack) if digest)
+    return CheckpointError(
+        f"Expected tensors with digest {part.digest} of {files}, but they are others. One of the "
+        "files was damaged or replaced; restore it."
+    )

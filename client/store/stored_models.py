@@ -1,0 +1,263 @@
+"""What an owner keeps, read: versions of models, their Fisher summaries, and the ledger.
+
+`disinherit.client.store.store` says how it is laid out, committed and locked.
+"""
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+from torch import Tensor
+
+from disinherit.client.store.changes import Snapshot
+from disinherit.client.store.checks import check_content, check_present
+from disinherit.client.store.index import Index, index_errors
+from disinherit.client.store.ledger import Destruction, LedgerEntry, RollBack
+from disinherit.client.store.objects import Objects
+from disinherit.client.store.structure import Structure
+from disinherit.common.errors import InputError, StoreError
+from disinherit.common.files import FolderLock, sync_folder
+from disinherit.common.fisher.diagonal import ClassFishers
+from disinherit.common.graph.records import ModelRecord, check_id
+
+
+class StoredModels:
+    """Model versions and ledger of one owner, in one folder.
+
+    Args:
+        root: the folder; created if it does not exist.
+        owner: the client the models belong to.
+
+    Raises:
+        StoreError: if the folder or its lock cannot be had, or the index is gone, damaged, written
+            by a newer Disinherit or another owner's. Every method may raise it for such a
+            reason; their docstrings name only their own.
+    """
+
+    def __init__(self, root: Path | str, owner: str) -> None:
+        self.root = root = Path(root)
+        self.owner = check_id(owner, "owner name", InputError)
+        objects = root / "objects"
+        try:
+            objects.mkdir(parents=True, exist_ok=True)
+            sync_folder(root)
+        except OSError as error:
+            raise self._unusable(error) from error
+        self._lock = FolderLock(root / "lock")
+        self._objects = Objects(objects)
+        with self._locked(exclusive=True):
+            self._check_index()
+            self._index = Index(root / "index.db", owner)
+            try:
+                self._objects.keep_only(self._index.objects())
+            except BaseException:
+                self._index.close()
+                raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the index; every later operation is refused."""
+        self._index.close()
+
+    def record(self, model_id: str) -> ModelRecord:
+        """Return the record of a version.
+
+        Raises:
+            StoreError: if there is no such model.
+        """
+        with self._locked(exclusive=False):
+            return self._get(model_id)
+
+    def records(self) -> tuple[ModelRecord, ...]:
+        """Return all records, oldest first."""
+        with self._locked(exclusive=False):
+            return self._index.records()
+
+    def weights(self, model_id: str) -> dict[str, Tensor]:
+        """Return the weights of a version, on the CPU; they are what its digest says.
+
+        Raises:
+            StoreError: if there is no such model.
+            CheckpointError: if their file is missing or damaged.
+        """
+        with self._locked(exclusive=False):
+            return self._weights(self._present(model_id).digest, model_id)
+
+    def fishers(self, model_id: str) -> tuple[ClassFishers, str] | None:
+        """Return the registered Fisher summary of a version and its scope, or `None`.
+
+        Raises:
+            StoreError: if there is no such model.
+            CheckpointError: if its file is missing or damaged.
+        """
+        with self._locked(exclusive=False):
+            digest = self._present(model_id).fisher_digest
+            if not digest:
+                return None
+            return self._fishers(digest, model_id), self._index.fisher_scope(model_id)
+
+    def structure(self, model_id: str) -> Structure | None:
+        """Return what is known of a version's structure; `None` before it was registered."""
+        with self._locked(exclusive=False):
+            return self._index.structure(model_id)
+
+    def applied(
+        self, request_id: str, digest: str, model_id: str | None = None
+    ) -> LedgerEntry | None:
+        """Return the ledger entry of a request for weights, or `None` if it was not applied.
+
+        Args:
+            request_id: the request.
+            digest: `weights_digest` of the version before.
+            model_id: that version. Needed where several versions hold the same weights, as the
+                members of a federation do after a round: each of them has its own entry.
+
+        Raises:
+            StoreError: if `model_id` is not given and several versions hold these weights.
+        """
+        with self._locked(exclusive=False):
+            if model_id is not None:
+                entry = self._index.entry(model_id)
+                return entry if entry and entry.answers(request_id, digest) else None
+            holders = self._index.holders(digest)
+            if len(holders) > 1:
+                raise StoreError(
+                    f"Expected the id of one model with digest {digest}, but got none and "
+                    f"{len(holders)} models have it: {holders}."
+                )
+            return self._index.answer(request_id, digest)
+
+    def made_by(self, model_id: str) -> tuple[LedgerEntry, ...]:
+        """Return the ledger entries that led to a version, the latest first; none for an origin."""
+        with self._locked(exclusive=False):
+            entries: list[LedgerEntry] = []
+            while (entry := self._index.maker(model_id)) is not None and entry not in entries:
+                entries.append(entry)
+                model_id = entry.model_id
+            return tuple(entries)
+
+    def check_content(self, request_id: str, digest: str) -> None:
+        """Refuse a request whose id the ledger knows with another content.
+
+        Args:
+            request_id: the request.
+            digest: SHA-256 of what it asks for; `""` if nobody said.
+
+        Raises:
+            StoreError: if it does.
+        """
+        with self._locked(exclusive=False):
+            check_content(request_id, digest, self._index.contents(request_id))
+
+    def origin(self, model_id: str, request_id: str, names: Collection[str]) -> Snapshot | None:
+        """Return what a request needs to know of a version in which nothing was unlearned yet.
+
+        Args:
+            model_id: the version.
+            request_id: the request.
+            names: parameters in scope.
+
+        Returns:
+            The version, or `None` if it was unlearned in, the request was rolled back in it, or it
+            has no Fisher summary.
+
+        Raises:
+            StoreError: if there is no such model.
+            CheckpointError: if a file is missing or damaged, or lacks a parameter.
+        """
+        with self._locked(exclusive=False):
+            record = self._get(model_id)
+            fresh = self._index.entry(model_id) is None
+            if not fresh or self._index.roll_back(request_id, model_id) or not record.fisher_digest:
+                return None
+            part = self._index.part(record.digest)
+            fisher_part = self._index.part(record.fisher_digest)
+            scope = self._objects.scope(record.digest, names, part)
+            return Snapshot(
+                record=record,
+                base=part.base if part else record.digest,
+                tensors=scope.tensors,
+                carried=scope.carried,
+                manifest=scope.manifest,
+                fishers=self._fishers(record.fisher_digest, model_id),
+                fisher_scope=self._index.fisher_scope(model_id),
+                fisher_base=fisher_part.base if fisher_part else record.fisher_digest,
+                cleared=fisher_part.cleared if fisher_part else (),
+            )
+
+    def destroyed(self, model_id: str) -> Destruction | None:
+        """Return the tombstone of a version, or `None` if its weights are there."""
+        with self._locked(exclusive=False):
+            return self._index.destruction(model_id)
+
+    def standing_in(self, model_id: str) -> ModelRecord:
+        """Return a version, or of one that was destroyed the first successor that was not.
+
+        Raises:
+            StoreError: if there is no such model.
+        """
+        with self._locked(exclusive=False):
+            record = self._get(model_id)
+            while self._index.destruction(record.id) is not None:
+                entry = self._index.entry(record.id)
+                if entry is None:
+                    break
+                record = self._get(entry.successor_id)
+            return record
+
+    def rolled_back(self, request_id: str, model_id: str) -> RollBack | None:
+        """Return how a request was undone in a version, or `None` if it was not."""
+        with self._locked(exclusive=False):
+            return self._index.roll_back(request_id, model_id)
+
+    def _check_index(self) -> None:
+        """Refuse to begin a new index beside objects: it would take all of them for leftovers."""
+        index = self.root / "index.db"
+        if (not index.exists() or not index.stat().st_size) and self._objects.any():
+            raise StoreError(
+                f"Expected the index {index} beside the models of {self.owner!r}, but it is gone. "
+                "Restore it, or the whole folder, from a backup."
+            )
+
+    def _weights(self, digest: str, model_id: str) -> dict[str, Tensor]:
+        what = f"weights of model {model_id!r}"
+        return self._objects.get(digest, what, self._index.part(digest))
+
+    def _fishers(self, digest: str, model_id: str) -> ClassFishers:
+        what = f"Fisher summary of model {model_id!r}"
+        return self._objects.get_fishers(digest, what, self._index.part(digest))
+
+    def _get(self, model_id: str) -> ModelRecord:
+        record = self._index.find(model_id)
+        if record is None:
+            raise StoreError(
+                f"Expected a model in the store of {self.owner!r}, but got {model_id!r}, which is "
+                "not there. Register it first."
+            )
+        return record
+
+    def _present(self, model_id: str) -> ModelRecord:
+        record = self._get(model_id)
+        check_present(self._index.destruction(model_id))
+        return record
+
+    @contextmanager
+    def _locked(self, *, exclusive: bool) -> Iterator[None]:
+        """Hold the lock, and let no error of SQLite or the file system out as it is."""
+        try:
+            with index_errors(self.root / "index.db"), self._lock.held(exclusive=exclusive):
+                yield
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: OSError) -> StoreError:
+        return StoreError(
+            f"Expected a folder for the models of {self.owner!r} that can be written to at "
+            f"{self.root}, but got: {error}."
+        )

@@ -1,0 +1,352 @@
+"""Attestations: in-toto statements about how a request was carried out, checked against the log.
+
+A statement (https://in-toto.io/Statement/v1) names the versions before and after as its subjects
+and says in its predicate what was done to each.  It is signed as a DSSE envelope and attests a
+*procedure*: that these steps were taken and recorded, never that anything was erased.
+
+Whoever has the audit log, too, can check that both say the same: everything that the log knows is
+compared, what follows from it is made anew, and what cannot be compared is named.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from securesystemslib.dsse import Envelope
+
+from disinherit.common.audit.chain import AuditEntry, Finding, Json, Problem, canonical
+from disinherit.common.audit.dsse import TrustedKeys
+from disinherit.common.audit.limitations import SAID, find_gaps
+from disinherit.common.audit.story import ModelStory, Story, tell
+from disinherit.common.errors import AuditError
+from disinherit.common.text import load_json
+
+STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+PREDICATE_TYPE = "urn:disinherit:attestation:unlearning:v2"
+_FIRST = "urn:disinherit:attestation:unlearning:v1"
+PAYLOAD_TYPE = "application/vnd.in-toto+json"
+DIGEST = "disinheritWeightsSha256"
+"""What a subject's digest is called: not SHA-256 of a file but `weights_digest` of the tensors."""
+
+NOTICE = (
+    "This attests the procedure: which steps were taken and recorded for this request. It is no "
+    "proof that anything was erased, from a model or elsewhere."
+)
+
+LIMITS = (
+    "Digests, parameters and counts are what owners reported. That an owner holds what it says, or "
+    "nothing besides, is not shown.",
+    "Copies of a version that were made outside the inheritance graph are not covered.",
+    "Who has a version of before and after can compare them, and may learn from the difference "
+    "what was forgotten.",
+)
+"""What no attestation shows, however complete the campaign was."""
+
+Statement = Mapping[str, Any]
+Compared = Iterator[tuple[AuditEntry, str, object, object]]
+"""Entry that says it, what it is about, what the attestation says of that, what the log says."""
+
+
+def read_statement(envelope: Envelope) -> Statement:
+    """Return the statement in an envelope, whatever its signatures are worth.
+
+    Raises:
+        AuditError: if it is no attestation of this kind, or not in canonical form.
+    """
+    if envelope.payload_type != PAYLOAD_TYPE:
+        raise AuditError(
+            f"Expected an envelope with {PAYLOAD_TYPE}, but got one with {envelope.payload_type!r}."
+        )
+    try:
+        values = load_json(envelope.payload.decode())
+        kinds = (values["_type"], values["predicateType"])
+        sound = canonical(values) == envelope.payload
+    except (TypeError, KeyError, ValueError, RecursionError):
+        kinds, sound = ("", ""), False
+    if kinds == (STATEMENT_TYPE, _FIRST):
+        raise AuditError(
+            f"Expected an attestation of kind {PREDICATE_TYPE}, but got one of {_FIRST}, which was "
+            "not compared with all of the log. Have a new one made: disinherit audit attest."
+        )
+    if kinds != (STATEMENT_TYPE, PREDICATE_TYPE) or not sound:
+        raise AuditError(
+            f"Expected an in-toto statement with predicate {PREDICATE_TYPE} in canonical form, but "
+            "got something else."
+        )
+    checked: Statement = values
+    return checked
+
+
+def request_of(statement: Statement) -> str:
+    """Return the id of the request that a statement is about.
+
+    Raises:
+        AuditError: if it says none.
+    """
+    try:
+        return str(statement["predicate"]["request"]["id"])
+    except (KeyError, TypeError):
+        raise AuditError("Expected an attestation of a request, but it names none.") from None
+
+
+def find_fault(
+    envelope: Envelope, keys: TrustedKeys, entries: Sequence[AuditEntry]
+) -> Problem | None:
+    """Return what is wrong with an attestation; `None` if it is signed and the log says the same.
+
+    Args:
+        envelope: the attestation.
+        keys: one of them must have signed it.
+        entries: those about its request, of a log that is sound.
+
+    Raises:
+        AuditError: if it is no attestation, or malformed.
+    """
+    statement = read_statement(envelope)
+    fault = keys.find_fault(envelope)
+    if fault is None:
+        return find_contradiction(statement, entries)
+    finding = Finding.FORGED if envelope.signatures else Finding.UNSIGNED
+    end = entries[-1].sequence if entries else 0
+    return Problem(end, finding, f"Of the attestation of {request_of(statement)!r}: {fault}")
+
+
+def find_contradiction(statement: Statement, entries: Sequence[AuditEntry]) -> Problem | None:
+    """Return the first thing in which a statement and the audit log differ; `None` if they agree.
+
+    The log may go on after what was attested.
+
+    Args:
+        statement: the statement.
+        entries: those about its request, of a log that is sound.
+
+    Raises:
+        AuditError: if the statement is malformed.
+    """
+    try:
+        return _find_contradiction(statement, entries)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise AuditError(f"Expected a complete attestation, but: {error!r}.") from None
+
+
+def not_compared(statement: Statement, entries: Sequence[AuditEntry]) -> list[str]:
+    """Return what of a statement that the log does not contradict was compared with nothing.
+
+    Args:
+        statement: the statement.
+        entries: those about its request, of a log that is sound.
+    """
+    story = tell(_attested(statement, entries) or entries)
+    open_ = ["software"]
+    if "forgets" not in story.received.event.parameters:
+        open_.append("request.forgets")
+    if _graph(story) is None:
+        open_.append("graph")
+    answers = [m.answer.event.parameters for m in story.models.values() if m.answer is not None]
+    if any("selected" not in said for said in answers):
+        open_ += ["models.selected", "models.out_of_scope"]
+    if any(model["late"] for model in statement["predicate"]["models"]):
+        open_.append("versions that joined late")
+    return open_
+
+
+def _attested(statement: Statement, entries: Sequence[AuditEntry]) -> list[AuditEntry] | None:
+    """Return the entries up to the one that a statement names; `None` if there is none like it."""
+    head = statement["predicate"]["log"]["head"]
+    for count, entry in enumerate(entries, start=1):
+        if entry.hash == head:
+            return list(entries[:count])
+    return None
+
+
+def _find_contradiction(statement: Statement, entries: Sequence[AuditEntry]) -> Problem | None:
+    predicate = statement["predicate"]
+    attested = _attested(statement, entries)
+    if attested is None:
+        end = entries[-1].sequence if entries else 0
+        return Problem(
+            end,
+            Finding.TRUNCATED,
+            f"Expected the log to lead to {predicate['log']['head']}, which the attestation names, "
+            f"but it ends with entry {end}.",
+        )
+    story, last = tell(attested), attested[-1]
+    for compared in (
+        _whole(statement, attested, story),
+        _models(predicate["models"], story, last),
+        _derived(statement, last),
+    ):
+        for entry, what, said, logged in compared:
+            if said != logged:
+                return _differs(entry, what, said, logged)
+    return None
+
+
+def _whole(statement: Statement, attested: Sequence[AuditEntry], story: Story) -> Compared:
+    """Compare what is said of the request and of the campaign."""
+    predicate, last = statement["predicate"], attested[-1]
+    request, asked = predicate["request"], story.received.event.parameters
+    yield last, "entries about the request", predicate["log"]["entries"], len(attested)
+    yield story.received, "the request", request["id"], story.received.event.request_id
+    yield story.received, "the request's digest", request["sha256"], asked.get("request_sha256")
+    for name in ("roots", "method", "forgets"):
+        if name in asked or name != "forgets":
+            yield story.received, f"the request's {name}", request[name], asked.get(name)
+    fishers = predicate["fishers"]
+    for root, entry in story.fishers.items():
+        yield entry, "Fisher digests", fishers.get(root), list(entry.event.fishers)
+    yield last, "roots that answered", sorted(fishers), sorted(story.fishers)
+    if predicate["state"] not in story.states:
+        yield story.decided, "the state", predicate["state"], sorted(story.states)
+    yield last, "the times", predicate["times_us"], dict(story.times_us)
+    graph = _graph(story)
+    if graph is not None and story.ended is not None:
+        yield story.ended, "the graph", predicate["graph"], graph
+
+
+def _graph(story: Story) -> Json:
+    return None if story.ended is None else story.ended.event.parameters.get("graph")
+
+
+def _models(models: Sequence[Mapping[str, Any]], story: Story, last: AuditEntry) -> Compared:
+    """Compare what is said of every version."""
+    said = {model["id"]: model for model in models}
+    yield last, "the number of versions", len(models), len(said)
+    for id, known in story.models.items():
+        if id not in said:
+            yield known.last, f"what became of {id}", "nothing", sorted(known.states)
+            continue
+        yield from _model(said[id], known)
+    for id, model in said.items():
+        if id not in story.models:
+            yield last, f"{id}, which joined late", dict(model), _late(model)
+
+
+def _model(model: Mapping[str, Any], known: ModelStory) -> Compared:
+    last, made, answer = known.last, known.made, known.answer
+    id = model["id"]
+    if model["state"] not in known.states:
+        yield last, f"the state of {id}", model["state"], sorted(known.states)
+    yield last, f"whether {id} joined late", model["late"], False
+    yield last, f"the owner of {id}", model["owner"], known.owner
+    if known.digest_before is not None:
+        yield last, f"the digest before of {id}", model["digest_before"], known.digest_before
+    event = None if made is None else made.event
+    successor = None if event is None else event.parameters["successor"]
+    yield made or last, f"the successor of {id}", model["successor"], successor
+    after = None if event is None else event.digest_after
+    yield made or last, f"the digest after of {id}", model["digest_after"], after
+    fishers = [] if event is None else list(event.fishers)
+    yield made or last, f"the Fisher digests of {id}", model["fishers"], fishers
+    parameters = None if known.parameters is None else dict(known.parameters)
+    yield answer or last, f"the parameters of {id}", model["parameters"], parameters
+    if answer is None or parameters is None:
+        yield last, f"what was selected in {id}", model["selected"], None
+        yield last, f"what of {id} was out of scope", model["out_of_scope"], None
+    elif "selected" in answer.event.parameters:
+        logged = answer.event.parameters
+        yield answer, f"what was selected in {id}", model["selected"], logged["selected"]
+        names, scope = model["out_of_scope"], logged.get("out_of_scope_sha256", [])
+        yield answer, f"what of {id} was out of scope", names and names_digest(names), scope
+    told, gone = known.notified, known.destroyed
+    time = None if told is None else told.event.time_us
+    yield told or last, f"when the owner of {id} got word", model["notified_us"], time
+    time = None if gone is None else gone.event.time_us
+    yield gone or last, f"the destruction of {id}", model["destroyed_us"], time
+    held = None if gone is None else gone.event.parameters.get("held_by")
+    yield gone or last, f"who holds the weights of {id}", model["held_by"], held
+
+
+def _late(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all that can be said of a version of which the log says nothing yet."""
+    return {
+        **dict.fromkeys(model),
+        "id": model["id"],
+        "owner": model["owner"],
+        "state": model["state"] if model["state"] in _WITHOUT_TASK else "pending",
+        "digest_before": model["digest_before"],
+        "fishers": [],
+        "late": True,
+    }
+
+
+_WITHOUT_TASK = ("pending", "failed", "exempt", "not_reached")
+
+
+def _derived(statement: Statement, last: AuditEntry) -> Compared:
+    """Compare what follows from the rest, and what every attestation says."""
+    predicate = statement["predicate"]
+    models = predicate["models"]
+    yield last, "the subjects", list(statement["subject"]), subjects_of(models)
+    yield last, "the coverage", predicate["coverage"], coverage_of(models)
+    gaps = gaps_of(predicate["request"]["method"], models)
+    yield last, "what is left open", list(predicate["gaps"]), gaps
+    yield last, "the notice", predicate["notice"], NOTICE
+    yield last, "the limits", list(predicate["limits"]), list(LIMITS)
+    for what, found, known in (
+        ("a statement", statement, _STATEMENT),
+        ("an attestation", predicate, _PREDICATE),
+        ("a request", predicate["request"], _REQUEST),
+        ("the log", predicate["log"], _LOG),
+        *(("a version", model, _MODEL) for model in models),
+    ):
+        yield last, f"{what} besides", sorted(set(found) - known), []
+
+
+_STATEMENT = {"_type", "subject", "predicateType", "predicate"}
+_PREDICATE = {
+    *("notice", "limits", "software", "request", "state", "times_us", "graph", "fishers"),
+    *("models", "coverage", "gaps", "log"),
+}
+_LOG = {"entries", "head"}
+_REQUEST = {"id", "sha256", "roots", "forgets", "method"}
+_MODEL = {
+    *("id", "owner", "state", "late", "digest_before", "successor", "digest_after", "parameters"),
+    *("fishers", "selected", "out_of_scope", "notified_us", "destroyed_us", "held_by"),
+}
+
+
+def subjects_of(models: Sequence[Mapping[str, Any]]) -> list[Json]:
+    """Return the subjects of a statement: the versions before and after."""
+    subjects = []
+    for model in models:
+        subjects.append(_subject(model["id"], model["digest_before"], "before"))
+        if model["successor"] is not None:
+            subjects.append(_subject(model["successor"], model["digest_after"], "after"))
+    return subjects
+
+
+def coverage_of(models: Sequence[Mapping[str, Any]]) -> dict[str, Json]:
+    """Return how many versions are in which state, and whether nothing is left open of them."""
+    states = [model["state"] for model in models]
+    return {
+        "affected": len(states),
+        "by_state": {state: states.count(state) for state in sorted(set(states))},
+        "complete": all(state in ("verified", "exempt") for state in states),
+    }
+
+
+def gaps_of(method: Mapping[str, Any], models: Sequence[Mapping[str, Any]]) -> list[Json]:
+    """Return what a campaign leaves open, and what that means."""
+    return [
+        {"kind": gap.kind.value, "models": list(gap.models), "said": SAID[gap.kind]}
+        for gap in find_gaps(method, models)
+    ]
+
+
+def names_digest(names: Sequence[str]) -> str | None:
+    """Return the SHA-256 of names as canonical JSON; `None` if there are none."""
+    return hashlib.sha256(canonical(list(names))).hexdigest() if names else None
+
+
+def _subject(name: str, digest: str, role: str) -> Json:
+    return {"name": name, "digest": {DIGEST: digest}, "annotations": {"role": role}}
+
+
+def _differs(entry: AuditEntry, what: str, attested: object, logged: object) -> Problem:
+    return Problem(
+        entry.sequence,
+        Finding.CONTRADICTED,
+        f"The attestation says of {what} {attested!r:.300}, but by entry {entry.sequence} it is "
+        f"{logged!r:.300}.",
+    )

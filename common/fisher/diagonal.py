@@ -1,0 +1,148 @@
+"""The diagonal per-sample empirical Fisher information of a classifier.
+
+For samples S, with gᵢ the gradient of sample i's cross-entropy and the model in eval mode::
+
+    F(S) = 1/|S| Σ_{i ∈ S} gᵢ ∘ gᵢ
+
+Squares are taken per sample, not of the mean gradient of a batch, so the result does not depend on
+how the samples are batched.  Sums are kept per class, because the Fisher information of any set of
+classes follows from them without access to the data (FIUn, arXiv 2408.08493).
+"""
+
+import math
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, Literal, overload
+
+import torch
+from torch import Tensor, nn
+
+from disinherit.common.errors import FisherError
+from disinherit.common.fisher.classes import ClassFishers, Fisher
+from disinherit.common.fisher.run import METHODS, run
+from disinherit.common.models.heads import find_head
+from disinherit.common.models.inputs import first_inputs
+from disinherit.common.models.scope import is_head_scope, resolve_scope
+
+__all__ = ["Batches", "ClassFishers", "Fisher", "MethodName", "fisher_diagonal"]
+
+# `Any` as a data loader yields lists, which no tuple type describes.
+Batches = Iterable[tuple[Tensor | Sequence[Tensor], Tensor]] | Iterable[Any]
+MethodName = Literal["auto", "head", "layers", "vmap"]
+
+
+@overload
+def fisher_diagonal(
+    model: nn.Module,
+    batches: Batches,
+    *,
+    scope: str | Sequence[str] = ...,
+    per_class: Literal[False] = ...,
+    num_classes: int | None = ...,
+    device: torch.device | str | None = ...,
+    method: MethodName = ...,
+    chunk_size: int | None = ...,
+    clip_norm: float | None = ...,
+) -> Fisher: ...
+
+
+@overload
+def fisher_diagonal(
+    model: nn.Module,
+    batches: Batches,
+    *,
+    scope: str | Sequence[str] = ...,
+    per_class: Literal[True],
+    apart: Collection[int] | None = ...,
+    num_classes: int | None = ...,
+    device: torch.device | str | None = ...,
+    method: MethodName = ...,
+    chunk_size: int | None = ...,
+    clip_norm: float | None = ...,
+) -> ClassFishers: ...
+
+
+def fisher_diagonal(
+    model: nn.Module,
+    batches: Batches,
+    *,
+    scope: str | Sequence[str] = "head",
+    per_class: bool = False,
+    apart: Collection[int] | None = None,
+    num_classes: int | None = None,
+    device: torch.device | str | None = None,
+    method: MethodName = "auto",
+    chunk_size: int | None = None,
+    clip_norm: float | None = None,
+) -> Fisher | ClassFishers:
+    """Compute the diagonal empirical Fisher information exactly, from per-sample gradients.
+
+    The model runs in eval mode and is left as it was: modes, `requires_grad` and `.grad`.  Each
+    sample must be classified independently of the others in its batch.  A parameter without a
+    gradient path to the logits has Fisher 0.
+
+    Args:
+        model: maps inputs to logits `[n, C]`, in any floating-point precision.
+        batches: yields `(inputs, targets)`: inputs a tensor `[n, ...]` or several, passed as
+            positional arguments; targets `[n]` class indices.
+        scope: which parameters, see `resolve_scope`; frozen ones included.
+        per_class: whether to keep the sums of each class; of a head with more than 2²⁴ numbers over
+            all classes they are kept by rows (`ClassFishers`).
+        apart: with `per_class`, the only classes to keep apart, with all their rows: all others are
+            counted as the first of them. `None` for every class.
+        num_classes: number of classes `C` the model is expected to have; `None` takes the model's.
+        device: where the inputs are moved to; `None` for the device of the first parameter.
+        method: `"head"` is the closed form of a linear head from one forward pass; `"layers"` adds
+            one backward pass and knows linear, convolution, normalisation and embedding layers;
+            `"vmap"` is general.  `"auto"` takes the first that is exact for the model, and where
+            vmap cannot handle it one backward pass per sample.
+        chunk_size: samples whose gradients are held at once by the last two; `None` bounds them by
+            2²⁴ numbers.
+        clip_norm: bound C on the L2 norm of a sample's *squared* gradient of each parameter: what
+            is larger is scaled down to it, and the result is no Fisher any more. `None` for no
+            bound.
+
+    Returns:
+        A `Fisher`, or `ClassFishers` with `per_class`.
+
+    Raises:
+        FisherError: if there are no samples, inputs or targets do not fit the model, the method
+            asked for cannot handle it, a result is not finite, or the sums take more memory than
+            there is.
+        torch.OutOfMemoryError: if a batch takes more memory than there is, on whatever device.
+        ScopeError: if the scope cannot be resolved.
+
+    Example:
+        >>> model = nn.Linear(2, 3)
+        >>> batch = torch.randn(5, 2), torch.tensor([0, 0, 1, 2, 1])
+        >>> fishers = fisher_diagonal(model, [batch], per_class=True)
+        >>> fishers.counts.tolist(), fishers.sums["weight"].shape
+        ([2, 2, 1], torch.Size([3, 3, 2]))
+    """
+    if method not in METHODS:
+        raise FisherError(f"Expected a method in {list(METHODS)}, but got {method!r}.")
+    if chunk_size is not None and chunk_size < 1:
+        raise FisherError(f"Expected chunk_size >= 1 or None, but got {chunk_size}.")
+    if clip_norm is not None and not 0 < clip_norm < math.inf:
+        raise FisherError(f"Expected clip_norm > 0 or None, but got {clip_norm}.")
+    head = None
+    if is_head_scope(scope):
+        inputs, batches = first_inputs(batches)
+        head = find_head(model, inputs)
+    names = resolve_scope(model, scope, head)
+    place = next(model.parameters()).device if device is None else torch.device(device)
+    found = run(
+        model,
+        names,
+        batches,
+        METHODS[method],
+        place,
+        per_class,
+        apart,
+        num_classes,
+        chunk_size,
+        clip_norm,
+    )
+    if per_class:
+        return ClassFishers(found.sums, found.counts, found.classes, found.others)
+    count = int(found.counts.sum())
+    return Fisher({name: value.div_(count) for name, value in found.sums.items()}, count)

@@ -1,0 +1,249 @@
+"""Running sums of squared per-sample gradients, for all samples together or per class."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from disinherit.common.errors import FisherError
+from disinherit.common.fisher.totals import ByRows, PerClass, Pooled
+from disinherit.common.models.inputs import to_device
+
+# Numbers of per-sample gradients held at once, unless a number of samples is given: at most,
+# and where a loop over few samples costs next to nothing, so that they stay in a cache.
+_BUDGET = 2**24
+_CACHED = 2**21
+_LARGE = 2**16
+# Powers of two that a factor of a gradient may be multiplied by, well within float32.
+_EXPONENT = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A checked batch on the model's device.
+
+    Attributes:
+        inputs: positional arguments of the model, each with `n` rows.
+        targets: class indices, `[n]` int64.
+        groups: the class that each sample is counted as, `[n]` int64.
+        counts: samples per class, `[C]` int64, on the CPU.
+    """
+
+    inputs: tuple[Tensor, ...]
+    targets: Tensor
+    groups: Tensor
+    counts: Tensor
+
+    @property
+    def size(self) -> int:
+        """Number of samples `n`."""
+        return self.targets.shape[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    """Which sums are kept.
+
+    Attributes:
+        per_class: whether each class has its own.
+        by_rows: parameters of a head with a row per class of which only the class's own row is
+            kept, and for each row the sum over all other classes.
+        leaders: the class that samples of each class are counted as, `[C]` int64, on the CPU;
+            `None` if each is counted as itself.
+    """
+
+    per_class: bool
+    by_rows: frozenset[str] = frozenset()
+    leaders: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """What was summed.
+
+    Attributes:
+        sums: parameter name -> `[*shape]`, or `[P, *shape]` for the P classes that have samples;
+            of one that is kept by rows `[P, *shape[1:]]`.
+        counts: samples per class, `[C]` int64, on the CPU.
+        classes: those that have samples, `[P]` int64, on the CPU.
+        others: name -> `[C, *shape[1:]]` of the parameters that are kept by rows.
+    """
+
+    sums: dict[str, Tensor]
+    counts: Tensor
+    classes: Tensor
+    others: dict[str, Tensor]
+
+
+class Sums:
+    """Sums of g² of every parameter, over all samples or per class.
+
+    Vectors and small matrices are added up in float64, where the device has it; there it costs
+    little, and over many samples rounding would show first.  All others, and all results, are in
+    float32, or in float64 for float64 parameters.
+
+    Args:
+        parameters: the parameters in scope.
+        num_classes: number of classes C.
+        grouping: whether to keep the sums of each class, and of which parameters by rows.
+        chunk_size: samples whose gradients are held at once; `None` for as many as fit the budget.
+        clip_norm: bound C on the L2 norm of a sample's g² of one parameter: what is added is then
+            min(1, C / ‖g²‖₂) g².  `None` for no bound.
+
+    Attributes:
+        counts: samples per class, `[C]` int64, on the CPU.
+    """
+
+    def __init__(
+        self,
+        parameters: Mapping[str, nn.Parameter],
+        num_classes: int,
+        grouping: Grouping,
+        chunk_size: int | None,
+        clip_norm: float | None,
+    ) -> None:
+        self._parameters = parameters
+        self.counts = torch.zeros(num_classes, dtype=torch.int64)
+        self._grouping = grouping
+        self._dtypes = {
+            name: torch.promote_types(p.dtype, torch.float32) for name, p in parameters.items()
+        }
+        self.dtype = max(self._dtypes.values(), key=lambda dtype: dtype.itemsize)
+        self._chunk_size = chunk_size
+        self._clip_norm = clip_norm
+        self._totals: dict[str, Pooled | PerClass | ByRows] = {}
+        for name, p in parameters.items():
+            if not grouping.per_class:
+                self._totals[name] = Pooled(p.shape, self._dtypes[name], p.device)
+            elif name in grouping.by_rows:
+                self._totals[name] = ByRows(p.shape, self._dtypes[name], p.device)
+            else:
+                self._totals[name] = PerClass(num_classes, p.shape, self._dtypes[name], p.device)
+
+    def chunks(self, batch: Batch, elements: int, cached: bool = False) -> Iterator[slice]:
+        """Yield slices of samples that need at most the memory budget at `elements` a sample."""
+        budget = _CACHED if cached else _BUDGET
+        size = self._chunk_size or max(1, budget // max(1, elements))
+        for start in range(0, batch.size, size):
+            yield slice(start, min(start + size, batch.size))
+
+    def add(self, name: str, batch: Batch, gradients: Tensor, rows: slice) -> None:
+        """Add the squares of g `[m, *shape]` of the samples `rows`."""
+        total, labels = self._totals[name], batch.groups[rows]
+        gradients = gradients.to(total.dtype)
+        if self._clip_norm is None and gradients[:1].numel() >= _LARGE:
+            # A large gradient is read once here; its square would be written and read again.
+            for label, gradient in zip(labels.tolist(), gradients, strict=True):
+                total.add_large(label, gradient)
+            return
+        squares = gradients.square()
+        if self._clip_norm is not None:
+            norms = squares.reshape(len(squares), math.prod(squares.shape[1:])).norm(dim=1)
+            squares.mul_(self._kept(norms).view(-1, *[1] * (squares.ndim - 1)))
+        total.add(labels, squares)
+
+    def add_outer(self, name: str, batch: Batch, left: Tensor, right: Tensor) -> None:
+        """Add g² of every sample i, with g = `left[i] right[i]ᵀ`, `[n, o]` and `[n, d]`."""
+        total = self._totals[name]
+        # What is small on the one side and large on the other must not vanish when it is squared.
+        largest = right.abs().amax(1, keepdim=True).float()
+        exponents = largest.clamp(2.0**-_EXPONENT, 2.0**_EXPONENT).log2_().round_()
+        left = torch.ldexp(left, exponents).to(total.dtype).square_()
+        right = torch.ldexp(right.to(total.dtype), -exponents).square_()
+        if self._clip_norm is not None:
+            left.mul_(self._kept(left.norm(dim=1) * right.norm(dim=1)).unsqueeze(1))
+        total.add_outer(batch.groups, left, right)
+
+    def add_lookups(self, name: str, batch: Batch, places: Tensor, gradients: Tensor) -> None:
+        """Add g² of single rows of a table `[V, D]`.
+
+        Args:
+            name: the table.
+            batch: the batch.
+            places: `[u]`, sample * V + row, each once.
+            gradients: `[u, D]`.
+        """
+        total, size = self._totals[name], self._parameters[name].shape[0]
+        squares = gradients.to(total.dtype).square()
+        samples, rows = places // size, places % size
+        if self._clip_norm is not None:
+            norms = squares.new_zeros(batch.size)
+            norms.index_add_(0, samples, squares.square().sum(1)).sqrt_()
+            squares.mul_(self._kept(norms)[samples].unsqueeze(1))
+        total.add_lookups(batch.groups[samples], rows, squares)
+
+    def _kept(self, norms: Tensor) -> Tensor:
+        """Return the factor that is left of each sample's g², by its norm."""
+        assert self._clip_norm is not None
+        return self._clip_norm / norms.clamp(min=self._clip_norm)
+
+    def results(self) -> Results:
+        """Return the sums, which are used up.
+
+        Raises:
+            FisherError: if one is NaN or infinite.
+        """
+        counts = self.counts
+        if self._grouping.leaders is not None:
+            counts = torch.zeros_like(counts).index_add_(0, self._grouping.leaders, counts)
+        present = counts.nonzero().flatten()
+        sums, others = {}, {}
+        for name, dtype in self._dtypes.items():
+            total = self._totals.pop(name)
+            match total:
+                case Pooled():
+                    sums[name] = total.value.to(dtype)
+                case PerClass():
+                    sums[name] = total.stacked(present.tolist(), dtype)
+                case ByRows():
+                    sums[name] = total.own[present.to(total.own.device)].to(dtype)
+                    others[name] = total.others.to(dtype)
+            for value in (sums[name], others.get(name)):
+                if value is not None and not torch.isfinite(value).all():
+                    raise FisherError(
+                        f"Expected finite squared gradients, but got NaN or infinity for "
+                        f"parameter {name!r}; check the model's weights and the inputs, and that "
+                        f"the precision ({value.dtype} sums) suffices."
+                    )
+        return Results(sums, counts, present, others)
+
+
+def make_batch(
+    inputs: tuple[Tensor, ...],
+    targets: Tensor,
+    num_classes: int,
+    device: torch.device,
+    leaders: Tensor | None = None,
+) -> Batch:
+    """Check targets that belong to `inputs`, and move both to the device.
+
+    Returns:
+        The batch.
+
+    Raises:
+        FisherError: if the targets are not `n` integers in `[0, num_classes)`.
+    """
+    size = inputs[0].shape[0]
+    if targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool:
+        raise FisherError(f"Expected integer class indices as targets, but got {targets.dtype}.")
+    if targets.shape != (size,):
+        raise FisherError(
+            f"Expected targets of shape [{size}] for {size} inputs, but got {list(targets.shape)}."
+        )
+    # On the CPU, so that a wrong index is an error message and not a device-side assertion.
+    labels = targets.to("cpu", torch.int64)
+    low, high = (int(bound) for bound in labels.aminmax())
+    if low < 0 or high >= num_classes:
+        raise FisherError(
+            f"Expected targets in [0, {num_classes}), as the model has {num_classes} outputs, but "
+            f"got {low if low < 0 else high}."
+        )
+    groups = labels if leaders is None else leaders[labels]
+    return Batch(
+        to_device(inputs, device),
+        labels.to(device),
+        groups.to(device),
+        torch.bincount(labels, minlength=num_classes),
+    )

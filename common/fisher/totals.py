@@ -1,0 +1,191 @@
+"""Totals of squared per-sample gradients of one parameter: pooled, per class, or by rows.
+
+Memory is what decides.  The sums of each of C classes take C times the parameter, and those of a
+head `[C, d]` C² d numbers, which is 2 GB for 1,000 classes and 512 features.  So
+
+- a class takes memory when its first sample comes, and not before;
+- of a head whose sums would be too large, each class keeps its own row, and each row the sum over
+  the samples of all *other* classes: 2 C d numbers.  That is all that a request needs which changes
+  nothing in the head but the rows of what is to be forgotten.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from disinherit.common.errors import FisherError
+from disinherit.common.fisher.gradients import widest
+from disinherit.common.models.devices import memory_left, readable_bytes, runs_out_of_memory
+
+# A parameter of at most so many numbers is added up in float64: vectors, and small matrices.
+_FEW = 2**14
+# The sums of all classes of at most so many numbers are held at once from the start.
+_SMALL = 2**22
+# Memory that is asked for without a look at how much there is, in bytes.
+_LITTLE = 2**24
+
+
+class Total(Protocol):
+    """Sums of one parameter over samples.
+
+    Attributes:
+        dtype: what they are added up in.
+    """
+
+    dtype: torch.dtype
+
+    def add(self, labels: Tensor, squares: Tensor) -> None:
+        """Add g² `[m, *shape]` of samples of the classes `labels` `[m]`; g² may be used up."""
+
+    def add_large(self, label: int, gradient: Tensor) -> None:
+        """Add the square of g `[*shape]` of one sample."""
+
+    def add_outer(self, labels: Tensor, left: Tensor, right: Tensor) -> None:
+        """Add `left[i] right[i]ᵀ`, `[n, o]` and `[n, d]`; `left` may be used up."""
+
+    def add_lookups(self, labels: Tensor, rows: Tensor, squares: Tensor) -> None:
+        """Add g² `[u, D]` of rows `[u]` of a table, each of a sample of the class in `labels`."""
+
+
+class Pooled:
+    """One sum over all samples."""
+
+    def __init__(self, shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> None:
+        self.value = zeros(shape, _adding(shape, dtype, device), device)
+        self.dtype = self.value.dtype
+
+    def add(self, labels: Tensor, squares: Tensor) -> None:
+        """Add as `Total` says."""
+        self.value += squares.sum(0)
+
+    def add_large(self, label: int, gradient: Tensor) -> None:
+        """Add as `Total` says."""
+        self.value.addcmul_(gradient, gradient)
+
+    def add_outer(self, labels: Tensor, left: Tensor, right: Tensor) -> None:
+        """Add as `Total` says."""
+        self.value.addmm_(left.T, right)
+
+    def add_lookups(self, labels: Tensor, rows: Tensor, squares: Tensor) -> None:
+        """Add as `Total` says."""
+        self.value.index_add_(0, rows, squares)
+
+
+class PerClass:
+    """The sums of each class, which take memory once it has a sample."""
+
+    def __init__(
+        self, classes: int, shape: Sequence[int], dtype: torch.dtype, device: torch.device
+    ) -> None:
+        self._shape, self._device = torch.Size(shape), device
+        self.dtype = _adding(shape, dtype, device)
+        self._small = classes * self._shape.numel() <= _SMALL
+        self._dense = zeros((classes if self._small else 0, *shape), self.dtype, device)
+        self._sums: dict[int, Tensor] = {}
+
+    def add(self, labels: Tensor, squares: Tensor) -> None:
+        """Add as `Total` says."""
+        if self._small:
+            self._dense.index_add_(0, labels, squares)
+            return
+        for label in labels.unique().tolist():
+            self._of(label).add_(squares[labels == label].sum(0))
+
+    def add_large(self, label: int, gradient: Tensor) -> None:
+        """Add as `Total` says."""
+        self._of(label).addcmul_(gradient, gradient)
+
+    def add_outer(self, labels: Tensor, left: Tensor, right: Tensor) -> None:
+        """Add as `Total` says."""
+        for label in labels.unique().tolist():
+            chosen = labels == label
+            self._of(label).addmm_(left[chosen].T, right[chosen])
+
+    def add_lookups(self, labels: Tensor, rows: Tensor, squares: Tensor) -> None:
+        """Add as `Total` says."""
+        for label in labels.unique().tolist():
+            chosen = labels == label
+            self._of(label).index_add_(0, rows[chosen], squares[chosen])
+
+    def stacked(self, classes: Sequence[int], dtype: torch.dtype) -> Tensor:
+        """Return the sums of classes that have samples, `[P, *shape]`; they are used up."""
+        if self._small:
+            return self._dense[torch.tensor(classes, device=self._device)].to(dtype)
+        found = zeros((len(classes), *self._shape), dtype, self._device)
+        for place, label in enumerate(classes):
+            found[place] = self._sums.pop(label)
+        return found
+
+    def _of(self, label: int) -> Tensor:
+        if self._small:
+            return self._dense[label]
+        if label not in self._sums:
+            self._sums[label] = zeros(self._shape, self.dtype, self._device)
+        return self._sums[label]
+
+
+class ByRows:
+    """Of the sums of a head with a row per class: the class's own row, and all others' per row.
+
+    Args:
+        shape: `[C, ...]` of the parameter.
+        dtype: of the results.
+        device: where they are.
+    """
+
+    def __init__(self, shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> None:
+        self.dtype = _adding(shape, dtype, device)
+        self.own = zeros(shape, self.dtype, device)
+        self.others = zeros(shape, self.dtype, device)
+
+    def add(self, labels: Tensor, squares: Tensor) -> None:
+        """Add as `Total` says."""
+        samples = torch.arange(len(labels), device=labels.device)
+        self.own.index_add_(0, labels, squares[samples, labels])
+        squares[samples, labels] = 0
+        self.others += squares.sum(0)
+
+    def add_large(self, label: int, gradient: Tensor) -> None:
+        """Add as `Total` says."""
+        for rows in (slice(None, label), slice(label + 1, None)):
+            self.others[rows].addcmul_(gradient[rows], gradient[rows])
+        self.own[label].addcmul_(gradient[label], gradient[label])
+
+    def add_outer(self, labels: Tensor, left: Tensor, right: Tensor) -> None:
+        """Add as `Total` says."""
+        samples = torch.arange(len(labels), device=labels.device)
+        self.own.index_add_(0, labels, left[samples, labels].unsqueeze(1) * right)
+        left[samples, labels] = 0
+        self.others.addmm_(left.T, right)
+
+    def add_lookups(self, labels: Tensor, rows: Tensor, squares: Tensor) -> None:
+        """Refuse: a table that is looked up is no head."""
+        raise AssertionError("a head is no table")
+
+
+def zeros(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return memory to add up in.
+
+    Raises:
+        FisherError: if there is not so much.
+    """
+    size = torch.Size(shape).numel() * dtype.itemsize
+    left = memory_left(device) if size > _LITTLE else None
+    try:
+        if left is None or size <= 0.9 * left:
+            return torch.zeros(tuple(shape), dtype=dtype, device=device)
+    except (RuntimeError, MemoryError) as error:
+        if not runs_out_of_memory(error):
+            raise
+    known = "less" if left is None else f"{readable_bytes(left)}"
+    raise FisherError(
+        f"Expected {readable_bytes(size)} of memory on {device} for another {list(shape)} sums of "
+        f"squared gradients, but there is {known}. Sums are kept per class: take a narrower scope, "
+        "such as 'head', or forget on a machine with more memory."
+    )
+
+
+def _adding(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> torch.dtype:
+    return widest(device) if torch.Size(shape).numel() <= _FEW else dtype

@@ -1,0 +1,1 @@
+"""The method: merge Fisher information, select, dampen (FIUn, arXiv 2408.08493)."""

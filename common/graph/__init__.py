@@ -1,0 +1,1 @@
+"""The inheritance graph: records, rules, class names and formats. No torch."""

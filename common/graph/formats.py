@@ -1,0 +1,106 @@
+"""The inheritance graph in every format; a module of its own knows each.
+
+============  ==========  ======================================================
+format        read back   what it is
+============  ==========  ======================================================
+`json`        yes         node-link JSON, for programs and version control
+`graphml`     yes         GraphML, for Gephi, yEd and networkx
+`protobuf`    yes         `disinherit.v1.Graph`, what stores and services exchange
+`dot`         no          Graphviz source, roots and affected versions coloured
+`png`         no          a drawing with the same colours
+============  ==========  ======================================================
+"""
+
+from collections.abc import Callable, Collection
+
+from disinherit.common.errors import GraphError
+from disinherit.common.graph.drawing import to_dot, to_png
+from disinherit.common.graph.graph import InheritanceGraph
+from disinherit.common.graph.json_text import from_graphml, from_json, to_graphml, to_json
+from disinherit.common.graph.proto import from_protobuf, to_protobuf
+
+_TEXT_READERS = {"json": from_json, "graphml": from_graphml}
+_WRITERS: dict[str, Callable[[InheritanceGraph], str | bytes]] = {
+    "json": to_json,
+    "graphml": to_graphml,
+    "protobuf": to_protobuf,
+}
+_DRAWERS: dict[str, Callable[..., str | bytes]] = {"dot": to_dot, "png": to_png}
+
+FORMATS = (*_WRITERS, *_DRAWERS)
+
+
+def load_graph(data: str | bytes, format: str) -> InheritanceGraph:
+    """Read a graph that `dump_graph` wrote.
+
+    Args:
+        data: what was written; text formats may come as UTF-8 bytes.
+        format: `json`, `graphml` or `protobuf`.
+
+    Raises:
+        GraphError: if the format is unknown or only a drawing, the data is not in it, or a model
+            or an edge is refused.
+        LabelError: if a label mapping does not fit.
+
+    Example:
+        >>> load_graph(dump_graph(InheritanceGraph(), "json"), "json")
+        InheritanceGraph(0 models, 0 edges)
+    """
+    if format not in _WRITERS:
+        _check_format(format)
+        raise GraphError(
+            f"Expected a graph in one of the formats {', '.join(_WRITERS)}, but got {format}, "
+            f"which is a drawing; export the graph in one of the others."
+        )
+    if format in _TEXT_READERS:
+        return _TEXT_READERS[format](_text(data, format))
+    if isinstance(data, str):
+        raise GraphError(f"Expected bytes to read as {format}, but got text.")
+    return from_protobuf(data)
+
+
+def dump_graph(
+    graph: InheritanceGraph,
+    format: str,
+    roots: Collection[str] = (),
+    *,
+    cleansed: Collection[str] = (),
+) -> str | bytes:
+    """Write a graph in one of `FORMATS`.
+
+    Args:
+        graph: the graph to write.
+        format: `json`, `graphml`, `protobuf`, `dot` or `png`.
+        roots: roots of a request, coloured in a drawing; the other formats hold the graph alone.
+        cleansed: successors the request's campaign made, as in `InheritanceGraph.affected`.
+
+    Returns:
+        Text for `json`, `graphml` and `dot`, bytes for `protobuf` and `png`.
+
+    Raises:
+        GraphError: if the format is unknown, the graph refuses the roots or the cleansed versions,
+            the format cannot hold a value, or matplotlib is needed but not installed.
+    """
+    _check_format(format)
+    if roots:
+        graph.affected(roots, cleansed=cleansed)  # a typing error is one in every format
+    if format in _DRAWERS:
+        return _DRAWERS[format](graph, roots, cleansed=cleansed)
+    return _WRITERS[format](graph)
+
+
+def _check_format(format: str) -> None:
+    if format not in FORMATS:
+        raise GraphError(
+            f"Expected a graph format among {', '.join(FORMATS)}, but got {format!r}; choose one "
+            f"of these."
+        )
+
+
+def _text(data: str | bytes, format: str) -> str:
+    if isinstance(data, str):
+        return data
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise GraphError(f"Expected {format} as UTF-8 text, but {error}.") from error

@@ -1,0 +1,307 @@
+"""The Unified Model Inheritance Graph (UMIG): who was derived from whom, and who is affected.
+
+Children are strictly younger than their parents, so the graph is acyclic by construction and
+`(created_us, id)` is a topological order of it: every sequence returned here is in that order.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
+
+import networkx as nx
+
+from disinherit.common.errors import GraphError
+from disinherit.common.graph.graph_walks import Step, reach
+from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord, as_kind
+from disinherit.common.graph.rules import (
+    check_cleansed,
+    check_complete,
+    check_parents,
+    check_roots,
+    check_same_version,
+    passes_taint,
+)
+
+_Barrier = tuple[str, str]
+"""Parent and child of an edge that passes no taint on."""
+_FEW = 8
+
+
+class InheritanceGraph:
+    """Model versions and the inheritance between them, checked at every change.
+
+    A refused change leaves the graph as it was. The questions about a request (`affected`,
+    `upstream_roots`) share two arguments:
+
+    - `roots`: ids of the models trained directly on the data to forget.
+    - `cleansed`: ids of the successors that *this request's* campaign made. An `unlearned` edge
+      into one of them passes no taint on. Every other `unlearned` edge is ordinary derivation,
+      because a successor keeps all its parent knew except what *its* request forgot. A cleansed
+      version that inherits from an affected one along another edge is affected again.
+      Status does not matter: a superseded or retired version may still be deployed.
+
+    Args:
+        models: the versions to start with, in any order.
+        edges: the inheritance between them, in any order; complete as `validate` demands.
+
+    Raises:
+        GraphError: if a model or an edge is refused.
+        LabelError: if an edge's label mapping does not fit its two label spaces.
+
+    Example:
+        >>> def version(id: str, created_us: int) -> ModelRecord:
+        ...     return ModelRecord(id, "owner", "arch", ("cat", "dog"), "", created_us)
+        >>> graph = InheritanceGraph([version("r", 1), version("s", 2)])
+        >>> merged = InheritanceKind.FEDERATED
+        >>> graph.add(version("m", 3), [Inheritance(id, "m", merged, 0.5) for id in "rs"])
+        >>> graph.affected(["r"])
+        ('r', 'm')
+        >>> sorted(graph.upstream_roots("m", ["r", "s"]))
+        ['r', 's']
+
+        The campaign unlearns `m`; its successor is clean as far as this request goes:
+
+        >>> graph.add(version("m2", 4), [Inheritance("m", "m2", InheritanceKind.UNLEARNED)])
+        >>> graph.affected(["r"], cleansed=["m2"])
+        ('r', 'm')
+        >>> graph.affected(["r"])  # as seen by another request
+        ('r', 'm', 'm2')
+    """
+
+    def __init__(
+        self, models: Iterable[ModelRecord] = (), edges: Iterable[Inheritance] = ()
+    ) -> None:
+        self._graph = nx.DiGraph()
+        self._by_age: tuple[str, ...] | None = None  # all ids, until a version is added
+        for record in models:
+            self._insert(record, ())
+        by_child: dict[str, list[Inheritance]] = {}
+        for edge in edges:
+            by_child.setdefault(edge.child, []).append(edge)
+        for child, parents in by_child.items():
+            self._attach(self.model(child), parents)
+        self.validate()
+
+    def __len__(self) -> int:
+        return len(self._graph)
+
+    def __contains__(self, id: object) -> bool:
+        return id in self._graph
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, InheritanceGraph):
+            return NotImplemented
+        return self.models() == other.models() and self.edges() == other.edges()
+
+    __hash__ = None  # type: ignore[assignment]  # the graph is mutable
+
+    def __repr__(self) -> str:
+        return f"InheritanceGraph({len(self)} models, {self._graph.number_of_edges()} edges)"
+
+    def add_model(self, record: ModelRecord) -> None:
+        """Add a version that has no parents yet.
+
+        Raises:
+            GraphError: if its id is taken.
+        """
+        self.add(record, ())
+
+    def add_inheritance(
+        self,
+        parent: str,
+        child: str,
+        kind: InheritanceKind | str = InheritanceKind.FEDERATED,
+        weight: float = 1.0,
+        labels: Mapping[str, str] | None = None,
+    ) -> None:
+        """Add one edge between two versions that are there.
+
+        A merge is incomplete until all its parents are there: prefer `add`; `validate` finds what
+        was left incomplete.
+
+        Args:
+            parent: id of the version derived from.
+            child: id of the version derived.
+            kind: how, as an `InheritanceKind` or its name.
+            weight: aggregation coefficient in (0, 1].
+            labels: parent class name -> child class name where they differ.
+
+        Raises:
+            GraphError: if an id is unknown or `check_parents` refuses the edge.
+            LabelError: if the label mapping does not fit the two label spaces.
+        """
+        edge = Inheritance(parent, child, as_kind(kind), weight, labels or {})
+        self._attach(self.model(child), [edge])
+
+    def add(self, record: ModelRecord, parents: Iterable[Inheritance]) -> None:
+        """Add a version with all its parents, or nothing at all.
+
+        Raises:
+            GraphError: if the id is taken, an edge is refused as in `add_inheritance`, leads to
+                another child, or the weights of a merge do not sum to 1.
+            LabelError: if a label mapping does not fit the two label spaces.
+        """
+        edges = tuple(parents)
+        check_parents(record, edges, (), self.model)
+        check_complete(record.id, edges)
+        self._insert(record, edges)
+
+    def replace(self, record: ModelRecord) -> None:
+        """Put `record` in the place of the version with the same id.
+
+        Status, Fisher digest and provenance may change; what the version *is* may not.
+
+        Raises:
+            GraphError: if the id is unknown or anything else differs.
+        """
+        check_same_version(self.model(record.id), record)
+        self._graph.nodes[record.id]["record"] = record
+
+    def model(self, id: str) -> ModelRecord:
+        """The version with this id.
+
+        Raises:
+            GraphError: if there is none.
+        """
+        if id not in self:
+            raise GraphError(
+                f"Expected the id of a model in the graph, but got {id!r}; add the model first or "
+                f"correct the id."
+            )
+        return self._record(id)
+
+    def models(self) -> tuple[ModelRecord, ...]:
+        """All versions in topological order."""
+        return tuple(map(self._record, self._all()))
+
+    def edges(self) -> tuple[Inheritance, ...]:
+        """All edges, ordered by child, then by parent."""
+        return tuple(edge for id in self._all() for edge in self.parents(id))
+
+    def parents(self, id: str) -> tuple[Inheritance, ...]:
+        """The edges that lead to this version.
+
+        Raises:
+            GraphError: if the id is unknown.
+        """
+        self.model(id)
+        return tuple(sorted(self._incoming(id), key=lambda edge: self._age(edge.parent)))
+
+    def children(self, id: str) -> tuple[Inheritance, ...]:
+        """The edges that start at this version.
+
+        Raises:
+            GraphError: if the id is unknown.
+        """
+        self.model(id)
+        return tuple(sorted(self._outgoing(id), key=lambda edge: self._age(edge.child)))
+
+    def generations(self) -> list[tuple[str, ...]]:
+        """The versions by length of the longest path that leads to them."""
+        return [self._ordered(set(ids)) for ids in nx.topological_generations(self._graph)]
+
+    def validate(self) -> None:
+        """Check that no merge was left incomplete.
+
+        The federated and distributed parents' weights of each child must sum to 1, within 1e-6.
+        The questions about a request do not need it: weights do not decide who is affected.
+
+        Raises:
+            GraphError: if a sum is not 1.
+        """
+        for id in self._all():
+            check_complete(id, self._incoming(id))
+
+    def affected(self, roots: Iterable[str], *, cleansed: Iterable[str] = ()) -> tuple[str, ...]:
+        """The roots and all that inherited from them, in topological order.
+
+        Args:
+            roots: ids of the models trained directly on the data to forget; always affected.
+            cleansed: ids of the successors this request's campaign made.
+
+        Raises:
+            GraphError: if there are no roots, a root or a cleansed version is unknown, or a
+                cleansed version has no `unlearned` edge that leads to it.
+        """
+        return self._affected(*self._check_question(roots, cleansed))
+
+    def upstream_roots(
+        self, model: str, roots: Iterable[str], *, cleansed: Iterable[str] = ()
+    ) -> frozenset[str]:
+        """U(m): the roots among `model` and its ancestors; empty if it is not affected.
+
+        Raises:
+            GraphError: if the model is unknown, or for the reasons of `affected`.
+        """
+        wanted, barriers = self._check_question(roots, cleansed)
+        known = reach([self.model(model).id], self._donors(barriers))
+        return frozenset(known.intersection(wanted))
+
+    def _record(self, id: str) -> ModelRecord:
+        record: ModelRecord = self._graph.nodes[id]["record"]
+        return record
+
+    def _outgoing(self, id: str) -> Iterator[Inheritance]:
+        return (data["edge"] for data in self._graph.succ[id].values())
+
+    def _incoming(self, id: str) -> Iterator[Inheritance]:
+        return (data["edge"] for data in self._graph.pred[id].values())
+
+    def _age(self, id: str) -> tuple[int, str]:
+        return self._record(id).created_us, id
+
+    def _all(self) -> tuple[str, ...]:
+        if self._by_age is None:
+            self._by_age = tuple(sorted(self._graph, key=self._age))
+        return self._by_age
+
+    def _ordered(self, ids: Set[str]) -> tuple[str, ...]:
+        # Many are faster picked from all, which are sorted once, than sorted themselves.
+        if len(ids) * _FEW > len(self):
+            return tuple(id for id in self._all() if id in ids)
+        return tuple(sorted(ids, key=self._age))
+
+    def _attach(self, child: ModelRecord, edges: Collection[Inheritance]) -> None:
+        check_parents(child, edges, self._incoming(child.id), self.model)
+        self._connect(edges)
+
+    def _insert(self, record: ModelRecord, edges: Iterable[Inheritance]) -> None:
+        if record.id in self:
+            raise GraphError(
+                f"Expected a model id that is not taken, but got {record.id!r}; a new version "
+                f"needs a new id, and a new status is set with replace()."
+            )
+        self._graph.add_node(record.id, record=record)
+        self._by_age = None
+        self._connect(edges)
+
+    def _connect(self, edges: Iterable[Inheritance]) -> None:
+        self._graph.add_edges_from((edge.parent, edge.child, {"edge": edge}) for edge in edges)
+
+    def _check_question(
+        self, roots: Iterable[str], cleansed: Iterable[str]
+    ) -> tuple[tuple[str, ...], frozenset[_Barrier]]:
+        """Return the distinct roots, and the edges that pass no taint on."""
+        wanted, stops = tuple(dict.fromkeys(roots)), frozenset(cleansed)
+        check_roots(wanted, self)
+        for id in sorted(stops):
+            check_cleansed(self.model(id), self._incoming(id))
+        return wanted, frozenset(
+            (edge.parent, edge.child)
+            for id in stops
+            for edge in self._incoming(id)
+            if not passes_taint(edge, stops)
+        )
+
+    def _affected(self, roots: Iterable[str], barriers: Collection[_Barrier]) -> tuple[str, ...]:
+        return self._ordered(reach(roots, self._heirs(barriers)))
+
+    def _heirs(self, barriers: Collection[_Barrier]) -> Step:
+        heirs: Step = self._graph.successors
+        if not barriers:
+            return heirs
+        return lambda id: (heir for heir in heirs(id) if (id, heir) not in barriers)
+
+    def _donors(self, barriers: Collection[_Barrier]) -> Step:
+        donors: Step = self._graph.predecessors
+        if not barriers:
+            return donors
+        return lambda id: (donor for donor in donors(id) if (donor, id) not in barriers)

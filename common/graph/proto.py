@@ -1,0 +1,208 @@
+"""Versions, inheritance and whole graphs as protobuf messages and bytes.
+
+What is written is ordered by age and id, so equal graphs give equal bytes. What is read is checked
+as any change of a graph is, and must be complete (`InheritanceGraph.validate`).
+"""
+
+from collections.abc import Collection
+from enum import StrEnum
+from typing import TYPE_CHECKING, TypeVar
+
+from google.protobuf.message import DecodeError
+
+from disinherit.common.errors import GraphError
+from disinherit.common.graph.records import (
+    FisherScale,
+    Inheritance,
+    InheritanceKind,
+    ModelRecord,
+    ModelStatus,
+    Provenance,
+)
+from disinherit.v1 import graph_pb2
+
+if TYPE_CHECKING:
+    from disinherit.common.graph.graph import InheritanceGraph
+
+SCHEMA_VERSION = 1
+
+_Enum = TypeVar("_Enum", bound=StrEnum)
+
+
+def record_to_proto(record: ModelRecord) -> graph_pb2.ModelRecord:
+    """Convert a version to its message.
+
+    Raises:
+        GraphError: if protobuf cannot hold a value, such as a lone surrogate in a class name.
+    """
+    try:
+        message = graph_pb2.ModelRecord(
+            id=record.id,
+            owner=record.owner,
+            architecture=record.architecture,
+            labels=record.labels,
+            digest=record.digest,
+            created_us=record.created_us,
+            fisher_digest=record.fisher_digest,
+            status=graph_pb2.ModelStatus.Value(f"MODEL_STATUS_{record.status.name}"),
+        )
+        if record.provenance is not None:
+            message.provenance.dataset = record.provenance.dataset
+            message.provenance.samples_per_class.update(record.provenance.samples_per_class)
+            message.provenance.sample_set_digest = record.provenance.sample_set_digest
+            message.provenance.SetInParent()
+        if record.fisher_scale is not None:
+            message.fisher_scale.scope = record.fisher_scale.scope
+            message.fisher_scale.sums.extend(record.fisher_scale.sums)
+            message.fisher_scale.head_values = record.fisher_scale.head_values
+            message.fisher_scale.values = record.fisher_scale.values
+            message.fisher_scale.SetInParent()
+    except ValueError as error:
+        raise GraphError(f"Expected model {record.id!r} to fit protobuf, but {error}.") from error
+    return message
+
+
+def record_from_proto(message: graph_pb2.ModelRecord) -> ModelRecord:
+    """Convert a message to the version it describes.
+
+    Raises:
+        GraphError: if a value is malformed, or the status is unset or unknown.
+    """
+    provenance = None
+    if message.HasField("provenance"):
+        provenance = Provenance(
+            message.provenance.dataset,
+            message.provenance.samples_per_class,
+            message.provenance.sample_set_digest,
+        )
+    scale = None
+    if message.HasField("fisher_scale"):
+        said = message.fisher_scale
+        scale = FisherScale(said.scope, tuple(said.sums), said.head_values, said.values)
+    status = graph_pb2.ModelStatus.items()
+    return ModelRecord(
+        id=message.id,
+        owner=message.owner,
+        architecture=message.architecture,
+        labels=tuple(message.labels),
+        digest=message.digest,
+        created_us=message.created_us,
+        provenance=provenance,
+        fisher_digest=message.fisher_digest,
+        status=_from_number(ModelStatus, status, message.status, f"model {message.id!r}"),
+        fisher_scale=scale,
+    )
+
+
+def inheritance_to_proto(edge: Inheritance) -> graph_pb2.Inheritance:
+    """Convert an edge to its message.
+
+    Raises:
+        GraphError: if protobuf cannot hold a value, such as a lone surrogate in a class name.
+    """
+    try:
+        return graph_pb2.Inheritance(
+            parent=edge.parent,
+            child=edge.child,
+            kind=graph_pb2.InheritanceKind.Value(f"INHERITANCE_KIND_{edge.kind.name}"),
+            weight=edge.weight,
+            labels=edge.labels,
+        )
+    except ValueError as error:
+        name = f"{edge.parent!r} -> {edge.child!r}"
+        raise GraphError(f"Expected inheritance {name} to fit protobuf, but {error}.") from error
+
+
+def inheritance_from_proto(message: graph_pb2.Inheritance) -> Inheritance:
+    """Convert a message to the edge it describes.
+
+    Raises:
+        GraphError: if the kind is unset or unknown.
+    """
+    kinds = graph_pb2.InheritanceKind.items()
+    where = f"inheritance {message.parent!r} -> {message.child!r}"
+    return Inheritance(
+        parent=message.parent,
+        child=message.child,
+        kind=_from_number(InheritanceKind, kinds, message.kind, where),
+        weight=message.weight,
+        labels=message.labels,
+    )
+
+
+def graph_to_proto(graph: "InheritanceGraph") -> graph_pb2.Graph:
+    """Convert a graph to its message.
+
+    Raises:
+        GraphError: if protobuf cannot hold a value.
+    """
+    return graph_pb2.Graph(
+        schema_version=SCHEMA_VERSION,
+        models=map(record_to_proto, graph.models()),
+        edges=map(inheritance_to_proto, graph.edges()),
+    )
+
+
+def graph_from_proto(message: graph_pb2.Graph) -> "InheritanceGraph":
+    """Convert a message to the graph it describes.
+
+    Raises:
+        GraphError: if the schema version is unknown, or a model or an edge is refused.
+        LabelError: if a label mapping does not fit.
+    """
+    # Imported here because an owner of models handles records only, and loads no networkx.
+    from disinherit.common.graph.graph import InheritanceGraph
+
+    check_version(message.schema_version)
+    return InheritanceGraph(
+        map(record_from_proto, message.models), map(inheritance_from_proto, message.edges)
+    )
+
+
+def to_protobuf(graph: "InheritanceGraph") -> bytes:
+    """Serialise a graph as `disinherit.v1.Graph`; equal graphs give equal bytes.
+
+    Raises:
+        GraphError: if protobuf cannot hold a value.
+    """
+    return bytes(graph_to_proto(graph).SerializeToString(deterministic=True))
+
+
+def from_protobuf(data: bytes) -> "InheritanceGraph":
+    """Read a graph from a serialised `disinherit.v1.Graph`.
+
+    Raises:
+        GraphError: if the bytes are no such message, or `graph_from_proto` refuses it.
+        LabelError: if a label mapping does not fit.
+    """
+    try:
+        message = graph_pb2.Graph.FromString(data)
+    except DecodeError as error:
+        raise GraphError(f"Expected a serialised inheritance graph, but {error}.") from error
+    return graph_from_proto(message)
+
+
+def check_version(version: int) -> None:
+    """Check that a graph was written with the schema that is read here, in whatever format.
+
+    Raises:
+        GraphError: if it was not.
+    """
+    if version != SCHEMA_VERSION:
+        raise GraphError(
+            f"Expected an inheritance graph of schema version {SCHEMA_VERSION}, but got "
+            f"{version}; use a release of Disinherit that knows it."
+        )
+
+
+def _from_number(
+    kind: type[_Enum], items: Collection[tuple[str, int]], number: int, where: str
+) -> _Enum:
+    name = next((name for name, value in items if value == number), "")
+    for member in kind:
+        if name.endswith(f"_{member.name}"):
+            return member
+    raise GraphError(
+        f"Expected a {kind.__name__} that schema version {SCHEMA_VERSION} knows in {where}, but "
+        f"got number {number}."
+    )

@@ -1,0 +1,165 @@
+"""What the inheritance graph demands of edges, of a replaced record and of a request.
+
+Pure checks: they look at records and edges, and leave where these are kept to the graph.
+"""
+
+import math
+from collections.abc import Callable, Collection, Container, Iterable
+
+from disinherit.common.errors import GraphError, LabelError
+from disinherit.common.graph.labels import check_label_mapping
+from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord
+
+_TOLERANCE = 1e-6  # of a sum of aggregation weights
+_IDENTITY = ("owner", "architecture", "labels", "digest", "created_us")
+
+
+def check_parents(
+    child: ModelRecord,
+    edges: Iterable[Inheritance],
+    present: Iterable[Inheritance],
+    find: Callable[[str], ModelRecord],
+) -> None:
+    """Check that `edges` can become further parents of `child`.
+
+    Args:
+        child: the version derived, which need not be in the graph yet.
+        edges: the edges to add.
+        present: the edges that lead to it already.
+        find: returns the version with an id, or raises `GraphError`.
+
+    Raises:
+        GraphError: if an edge leads elsewhere, is there already, joins a version with itself or
+            with one that is not older, has a weight outside (0, 1], or the merging weights sum to
+            more than 1.
+        LabelError: if a label mapping does not fit the two label spaces.
+    """
+    known = list(present)
+    taken = {edge.parent for edge in known}
+    for edge in edges:
+        check_edge(edge, child, find)
+        if edge.parent in taken:
+            raise GraphError(
+                f"Expected one edge from {edge.parent!r} to {child.id!r}, but got another; "
+                f"leave it out."
+            )
+        taken.add(edge.parent)
+        known.append(edge)
+    total = merged_weight(known)
+    if total is not None and total > 1 + _TOLERANCE:
+        raise GraphError(
+            f"Expected the weights of the parents of {child.id!r} to sum to at most 1, but "
+            f"got {total:.9g}; give each parent its share of the merge."
+        )
+
+
+def check_edge(edge: Inheritance, child: ModelRecord, find: Callable[[str], ModelRecord]) -> None:
+    """Check one edge that leads to `child`, whatever else does; takes and raises as above."""
+    name = f"inheritance {edge.parent!r} -> {edge.child!r}"
+    if edge.child != child.id:
+        raise GraphError(f"Expected edges that lead to {child.id!r}, but got {name}.")
+    if edge.parent == edge.child:
+        raise GraphError(
+            f"Expected a parent other than the child, but got {name}; a changed model is a "
+            f"new version with a new id."
+        )
+    parent = find(edge.parent)
+    if child.created_us <= parent.created_us:
+        raise GraphError(
+            f"Expected the child of {name} to be younger than its parent, created at "
+            f"{parent.created_us} us, but got {child.created_us} us; correct created_us or "
+            f"the direction."
+        )
+    if not 0 < edge.weight <= 1:
+        raise GraphError(
+            f"Expected a weight in (0, 1] for {name}, but got {edge.weight}; a parent that "
+            f"contributed nothing has no edge."
+        )
+    try:
+        check_label_mapping(parent.labels, child.labels, edge.labels)
+    except LabelError as error:
+        raise LabelError(f"For {name}: {error}") from error
+
+
+def merged_weight(edges: Iterable[Inheritance]) -> float | None:
+    """Return the sum of the merging edges' weights; `None` without such edges.
+
+    Example:
+        >>> merged_weight([Inheritance("r", "m", InheritanceKind.FEDERATED, 0.25)])
+        0.25
+        >>> merged_weight([Inheritance("r", "t", InheritanceKind.TRANSFER)])
+    """
+    weights = [edge.weight for edge in edges if edge.kind.merges]
+    return math.fsum(weights) if weights else None
+
+
+def check_complete(child: str, parents: Iterable[Inheritance]) -> None:
+    """Check that no parent of a merge is missing.
+
+    Raises:
+        GraphError: if the weights of the merging parents do not sum to 1, within 1e-6.
+    """
+    total = merged_weight(parents)
+    if total is not None and abs(total - 1) > _TOLERANCE:
+        raise GraphError(
+            f"Expected the weights of the federated and distributed parents of {child!r} to sum "
+            f"to 1, but got {total:.9g}; add the parents that are missing or correct the weights."
+        )
+
+
+def check_same_version(present: ModelRecord, record: ModelRecord) -> None:
+    """Check that `record` describes the version that `present` does.
+
+    Raises:
+        GraphError: if owner, architecture, labels, digest or creation time differ.
+    """
+    for name in _IDENTITY:
+        old, new = getattr(present, name), getattr(record, name)
+        if old != new:
+            raise GraphError(
+                f"Expected {name} of model {record.id!r} to stay {old!r}, but got {new!r}; "
+                f"add a new version instead."
+            )
+
+
+def is_same_version(present: ModelRecord, record: ModelRecord) -> bool:
+    """Whether two records describe one version: what may change of it aside."""
+    return all(getattr(present, name) == getattr(record, name) for name in _IDENTITY)
+
+
+def check_roots(roots: Iterable[str], known: Container[str]) -> None:
+    """Check that a request names roots, and that these are `known`.
+
+    Raises:
+        GraphError: if there are none, or one is unknown.
+    """
+    wanted = list(roots)
+    if not wanted:
+        raise GraphError(
+            "Expected at least one root, but got none; name the models that were trained "
+            "directly on the data to forget."
+        )
+    for root in wanted:
+        if root not in known:
+            raise GraphError(
+                f"Expected roots that are models in the graph, but got {root!r}; add the model "
+                f"first or correct the id."
+            )
+
+
+def check_cleansed(record: ModelRecord, parents: Iterable[Inheritance]) -> None:
+    """Check that a version said to be cleansed was made by unlearning.
+
+    Raises:
+        GraphError: if none of the edges that lead to it is `unlearned`.
+    """
+    if all(edge.kind is not InheritanceKind.UNLEARNED for edge in parents):
+        raise GraphError(
+            f"Expected cleansed versions to be made by unlearning, but no unlearned edge "
+            f"leads to {record.id!r}; name the successors the campaign made."
+        )
+
+
+def passes_taint(edge: Inheritance, cleansed: Collection[str]) -> bool:
+    """Return whether taint passes along an edge: all pass it on but those that cleansed a child."""
+    return edge.kind is not InheritanceKind.UNLEARNED or edge.child not in cleansed

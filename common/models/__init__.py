@@ -1,0 +1,1 @@
+"""Models as unlearning sees them: heads, scopes, inputs and devices."""

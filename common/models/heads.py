@@ -1,0 +1,395 @@
+"""The head of a classifier: the linear layers whose outputs are its logits, seen in forward passes.
+
+Neither a layer's name nor its place among the others says that it is the head, so a small batch
+does.  The head is
+
+- the one layer whose output *is* what the model returns, or
+- several layers of which the logits are a sum with fixed positive coefficients, such as the mean
+  of two heads or of an ensemble's members, also over positions or after a temperature.  With their
+  outputs replaced by zeros all logits are equal, so nothing else takes part.
+
+Each row of such a layer is a class.  A layer that no sample of the batch reaches is not seen.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from weakref import ref
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from disinherit.common.errors import FisherError, ScopeError
+from disinherit.common.models.forward import check_logits
+from disinherit.common.models.inputs import Inputs, as_arguments, refused_inputs, to_device
+from disinherit.common.models.substitution import call_with, unchanged
+
+PROBED = 8
+"""Samples that are looked at."""
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_SHARES_AGREE = 1e-2
+_Change = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class HeadLayer:
+    """A layer of the head; its rows are the classes.
+
+    Attributes:
+        module: dotted name of the layer, `""` if the model is nothing but this layer.
+        weight: full name of its weight `[C, d]`, or `[C, d, ...]` of a convolution, as
+            `named_parameters()` gives it.
+        bias: full name of its bias `[C]`, or `None` for a layer without one.
+    """
+
+    module: str
+    weight: str
+    bias: str | None
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Full names of the weight and, where there is one, the bias."""
+        return (self.weight,) if self.bias is None else (self.weight, self.bias)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The layers that make the logits.
+
+    Attributes:
+        layers: one, or several whose outputs are summed.
+        exact: whether the model returns the very output of its one layer.
+        gauge_free: whether softmax stays the same when all rows of a layer move by one vector. Not
+            so where a weight is used elsewhere, too.
+    """
+
+    layers: tuple[HeadLayer, ...]
+    exact: bool = True
+    gauge_free: bool = True
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Full names of all weights and biases, each once."""
+        return tuple(dict.fromkeys(name for layer in self.layers for name in layer.parameters))
+
+    @property
+    def names(self) -> tuple[tuple[str, str | None], ...]:
+        """Names of each layer's weight and bias."""
+        return tuple((layer.weight, layer.bias) for layer in self.layers)
+
+    def __str__(self) -> str:
+        return ", ".join(f"{layer.module}.*" if layer.module else "*" for layer in self.layers)
+
+
+def check_differentiable(model: nn.Module) -> None:
+    """Refuse a model that no gradients can be computed of.
+
+    Raises:
+        ScopeError: if a parameter has no shape yet, a tensor was made in inference mode, or a part
+            of the model was compiled by TorchScript.
+    """
+    scripted = [n for n, m in model.named_modules() if isinstance(m, torch.jit.ScriptModule)]
+    if scripted:
+        named = "the whole model" if scripted[0] == "" else _quoted(scripted)
+        raise ScopeError(
+            f"Expected a model of Python modules, but got {named} compiled by TorchScript, which "
+            "hides its layers. Give the module that it was made from, with its weights."
+        )
+    lazy = [name for name, p in model.named_parameters() if is_lazy(p)]
+    if lazy:
+        raise ScopeError(
+            f"Expected parameters with a shape, but got uninitialized {lazy}; run the model once "
+            f"on an example first."
+        )
+    held = chain(model.named_parameters(), model.named_buffers())
+    inferred = [name for name, tensor in held if tensor.is_inference()]
+    if inferred:
+        raise ScopeError(
+            f"Expected tensors that gradients can be computed with, but got {_quoted(inferred)}, "
+            "made in inference mode. Make the model outside of torch.inference_mode(), or load its "
+            "state into one that was."
+        )
+
+
+def find_head(model: nn.Module, inputs: Inputs) -> Head:
+    """Find the layers that make a classifier's logits, by forward passes on a few samples.
+
+    The model runs in eval mode and is left as it was.  A weight that is tied to an earlier layer
+    has the name of the earlier one, because that is the only name `named_parameters()` has for it.
+
+    Args:
+        model: maps inputs to logits `[n, C]`.
+        inputs: a tensor `[n, ...]`, or several, passed as positional arguments.
+
+    Returns:
+        The head.
+
+    Raises:
+        ScopeError: if the logits are not those of linear layers alone; it names the layers with C
+            rows, and a scope to take instead. Also as `check_differentiable`.
+        FisherError: if the inputs are no tensors, or the model does not return logits.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+        >>> find_head(model, torch.randn(2, 4)).layers
+        (HeadLayer(module='2', weight='2.weight', bias='2.bias'),)
+    """
+    check_differentiable(model)
+    with _probed(model, inputs) as probe:
+        return probe.head()
+
+
+def count_logits(model: nn.Module, inputs: Inputs) -> int:
+    """Return how many logits a model makes of a sample, by one forward pass.
+
+    Args:
+        model: as for `find_head`, like all that follows.
+        inputs: a few samples.
+
+    Raises:
+        FisherError: likewise.
+    """
+    with _probed(model, inputs) as probe:
+        return probe.classes
+
+
+def exact_layer(model: nn.Module, inputs: Inputs) -> HeadLayer | None:
+    """Return the layer whose output is what a model returns, by one forward pass; else `None`.
+
+    Args:
+        model: as for `find_head`, like all that follows.
+        inputs: a few samples.
+
+    Raises:
+        FisherError: likewise.
+        ScopeError: if its weight is computed from others.
+    """
+    with _probed(model, inputs) as probe:
+        return probe.exact()
+
+
+@contextmanager
+def _probed(model: nn.Module, inputs: Inputs) -> Iterator["_Probe"]:
+    """Observe a model at rest on a few samples; it is as it was afterwards."""
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    few = to_device([tensor[:PROBED] for tensor in as_arguments(inputs)], device)
+    with _at_rest(model), torch.inference_mode(False), torch.no_grad():
+        try:
+            probe = _Probe(model, few)
+        except (FisherError, torch.OutOfMemoryError):
+            raise
+        except (RuntimeError, TypeError, ValueError, LookupError, MemoryError) as error:
+            raise refused_inputs(model, 0, few, device, error) from error
+        yield probe
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One call of a layer; its output is not kept alive."""
+
+    output: ref[Tensor]
+    version: int
+    dtype: torch.dtype
+
+    def returned(self, logits: Tensor) -> bool:
+        """Whether the layer's output is what the model returned, unchanged."""
+        return self.output() is logits and logits._version == self.version
+
+
+class _Probe:
+    """A model at rest, a few samples of it, and what their logits answer to."""
+
+    def __init__(self, model: nn.Module, inputs: Sequence[Tensor]) -> None:
+        self._model = model
+        self._inputs = inputs
+        layers = {
+            path: module
+            for path, module in model.named_modules()
+            if isinstance(module, (nn.Linear, *_CONVOLUTIONS)) and module.weight.is_floating_point()
+        }
+        self._plain, self._calls = self._observed(layers)
+        self.classes = self._plain.shape[1]
+        self._layers = {p: m for p, m in layers.items() if len(m.weight) == self.classes}
+        spread = float(self._plain.float().std())
+        self._step = spread if 0 < spread < float("inf") else 1.0
+        # The eps of the coarsest numbers on the way; what float64 computes may have been float32.
+        dtypes = {call.dtype for path in self._layers for call in self._calls[path]}
+        eps = max(torch.finfo(dtype).eps for dtype in dtypes | {self._plain.dtype, torch.float32})
+        half = eps > torch.finfo(torch.float32).eps
+        self._relative = (4 if half else 100) * eps
+        if half:
+            self._step *= 8  # to rise above rounding
+        self._generator = torch.Generator().manual_seed(0)
+
+    def head(self) -> Head:
+        """Return the head, or raise why there is none."""
+        exact = self.exact()
+        if exact is not None:
+            return Head((exact,), gauge_free=self._is_gauge_free([exact]))
+        found = [path for path in self._layers if self._is_summand(path)]
+        if not found:
+            raise self._error(self._why_none())
+        if not self._is_constant(self._logits(dict.fromkeys(found, _zeros))):
+            raise self._error(f"they are not those of {_quoted(found)} alone")
+        layers = tuple(self._named(path) for path in found)
+        return Head(layers, exact=False, gauge_free=self._is_gauge_free(layers))
+
+    def exact(self) -> HeadLayer | None:
+        """Return the layer whose output is what the model returns."""
+        for path in self._layers:
+            calls = self._calls[path]
+            if len(calls) == 1 and calls[0].returned(self._plain):
+                return self._named(path)
+        return None
+
+    def _is_summand(self, path: str) -> bool:
+        """Whether each output of a layer adds to its own logit alone, by one positive share."""
+        if not self._calls[path]:
+            return False
+        shares = []
+        for _ in range(2):
+            delta = self._step * torch.randn(self.classes, generator=self._generator)
+            share = self._share(self._logits({path: self._added(path, delta)}), delta)
+            if share is None:
+                return False
+            shares.append(share)
+        share = torch.cat(shares)
+        least, most = float(share.min()), float(share.max())
+        return least > 0 and most - least <= max(_SHARES_AGREE, 4 * self._relative) * most
+
+    def _share(self, logits: Tensor, delta: Tensor) -> Tensor | None:
+        """Return by how much of `delta` each sample's logits moved, `[n]`; `None` if otherwise."""
+        moved = (logits - self._plain).double().cpu()
+        moved, delta = moved - moved.mean(1, keepdim=True), (delta - delta.mean()).double()
+        share = moved @ delta / delta.square().sum()
+        off = (moved - share[:, None] * delta).abs().max()
+        tolerance = self._tolerance(logits)
+        # What does not rise above rounding is no answer.
+        if not off <= tolerance or not (share * delta.abs().max() > 3 * tolerance).all():
+            return None
+        return share
+
+    def _is_gauge_free(self, layers: Sequence[HeadLayer]) -> bool:
+        """Whether logits move together when all rows of a layer do, whatever its weights are."""
+        own = {
+            name: self._model.get_parameter(name) for layer in layers for name in layer.parameters
+        }
+        noisy = {name: value + self._noise(value, value.shape) for name, value in own.items()}
+        shifted = {
+            name: value + self._noise(value, (1, *value.shape[1:])) for name, value in noisy.items()
+        }
+        before, after = self._run(noisy), self._run(shifted)
+        return self._is_constant(after - before, self._tolerance(before, after))
+
+    def _noise(self, like: Tensor, shape: Sequence[int]) -> Tensor:
+        scale = float(like.float().std()) if like.numel() > 1 else 0.0
+        noise = torch.randn(list(shape), generator=self._generator) * (scale or 0.1)
+        return noise.to(like.device, like.dtype)
+
+    def _is_constant(self, logits: Tensor, tolerance: float | None = None) -> bool:
+        """Whether the logits of each sample are equal for all classes."""
+        spread = (logits.amax(1) - logits.amin(1)).max()
+        return bool(spread <= (self._tolerance(logits) if tolerance is None else tolerance))
+
+    def _tolerance(self, *logits: Tensor) -> float:
+        return self._relative * max(float(value.abs().max()) for value in (self._plain, *logits))
+
+    def _added(self, path: str, delta: Tensor) -> _Change:
+        dim = _class_dim(self._layers[path])
+        shaped = delta.view(-1, *[1] * (-1 - dim))
+        return lambda output: output + shaped.to(output.device, output.dtype)
+
+    def _observed(self, layers: Mapping[str, nn.Module]) -> tuple[Tensor, dict[str, list[_Call]]]:
+        """Return the logits, and the calls of some layers."""
+        calls: dict[str, list[_Call]] = {path: [] for path in layers}
+
+        def noting(path: str) -> Callable[..., None]:
+            def note(_: nn.Module, __: object, output: object) -> None:
+                if isinstance(output, Tensor) and output.is_floating_point():
+                    calls[path].append(_Call(ref(output), output._version, output.dtype))
+
+            return note
+
+        with ExitStack() as hooks:
+            for path, layer in layers.items():
+                hooks.callback(layer.register_forward_hook(noting(path), prepend=True).remove)
+            return self._run(), calls
+
+    def _logits(self, changes: Mapping[str, _Change] | None = None) -> Tensor:
+        """Return the logits with some layers' outputs changed."""
+        with ExitStack() as hooks:
+            for path, change in (changes or {}).items():
+                hook = _changing(change)
+                layer = self._layers[path]
+                hooks.callback(layer.register_forward_hook(hook, prepend=True).remove)
+            return self._run()
+
+    def _run(self, parameters: Mapping[str, Tensor] | None = None) -> Tensor:
+        # A model may change its inputs in place.
+        inputs = [tensor.clone() for tensor in self._inputs]
+        if parameters is None:
+            return check_logits(self._model(*inputs), len(inputs[0]))
+        return check_logits(call_with(self._model, parameters, inputs), len(inputs[0]))
+
+    def _named(self, path: str) -> HeadLayer:
+        own = dict(self._layers[path].named_parameters(recurse=False))
+        if "weight" not in own:
+            computed = sorted(dict(self._layers[path].named_parameters()))
+            raise self._error(
+                f"the weight of {path!r} is computed from {', '.join(computed)}: remove the "
+                "parametrization to unlearn in it"
+            )
+        names = {id(parameter): name for name, parameter in self._model.named_parameters()}
+        bias = own.get("bias")
+        return HeadLayer(path, names[id(own["weight"])], None if bias is None else names[id(bias)])
+
+    def _why_none(self) -> str:
+        if not self._layers:
+            return f"no linear layer has {self.classes} rows"
+        called = [path for path in self._layers if self._calls[path]]
+        if not called:
+            return f"{_quoted(list(self._layers))} is not called as a layer"
+        return f"they are no sum of the outputs of {_quoted(called)}"
+
+    def _error(self, reason: str) -> ScopeError:
+        globs = ",".join(f"{path}.*" if path else "*" for path in self._layers)
+        scope = f"{globs!r} or 'all'" if globs else "'all'"
+        return ScopeError(
+            f"Expected the {self.classes} logits of {type(self._model).__name__} to be the outputs"
+            f" of linear layers, which are its head, but {reason}. Give another scope, such as "
+            f"{scope}."
+        )
+
+
+def _class_dim(layer: nn.Module) -> int:
+    """Return which dimension of a layer's output is that of its rows, counted from the end."""
+    return -1 if isinstance(layer, nn.Linear) else -len(layer.kernel_size) - 1  # type: ignore[arg-type]
+
+
+def _changing(change: _Change) -> Callable[..., Tensor]:
+    return lambda _module, _args, output: change(output)
+
+
+def _zeros(output: Tensor) -> Tensor:
+    return torch.zeros_like(output)
+
+
+def _quoted(paths: Sequence[str]) -> str:
+    shown = ", ".join(repr(path) for path in paths[:8])
+    return f"{shown} and {len(paths) - 8} more" if len(paths) > 8 else shown
+
+
+@contextmanager
+def _at_rest(model: nn.Module) -> Iterator[None]:
+    """Put the model in eval mode, uncompiled, so that hooks are called; restore it afterwards."""
+    modes = {module: module.training for module in model.modules()}
+    try:
+        model.eval()
+        with unchanged(model), torch.compiler.set_stance("force_eager"):
+            yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode

@@ -1,0 +1,126 @@
+"""Which parameters of a model unlearning may touch, and what makes two models comparable."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+
+from torch import Tensor, nn
+
+from disinherit.common.errors import ScopeError
+from disinherit.common.models.heads import Head, check_differentiable
+from disinherit.common.models.scope_text import split_scope
+
+
+def is_head_scope(scope: str | Sequence[str]) -> bool:
+    """Whether a scope is the head, so that it takes a forward pass to resolve it."""
+    return isinstance(scope, str) and scope.strip() == "head"
+
+
+def resolve_scope(
+    model: nn.Module, scope: str | Sequence[str], head: Head | None = None
+) -> tuple[str, ...]:
+    """List the parameters a scope stands for.
+
+    Frozen parameters (`requires_grad` is False) belong to a scope like any other: their Fisher
+    information is well-defined, and what they know may have to be forgotten too.
+
+    Args:
+        model: the model.
+        scope: `"head"` (weights and biases of the layers that make the logits), `"all"` (every
+            floating-point parameter), or globs over parameter names, separated by commas; or a
+            sequence of names as they are, any number of them.
+        head: what `find_head` found; only scope `"head"` needs it.
+
+    Returns:
+        Full parameter names in the order of `named_parameters()`, each once.  A tied parameter
+        has its first name, by whichever of its names it was asked for.
+
+    Raises:
+        ScopeError: if the scope is empty, a glob matches no parameter, the model's parameters have
+            no shape yet, or the head is needed and not given.
+
+    Example:
+        >>> from disinherit.common.models.heads import HeadLayer
+        >>> model = nn.Sequential(nn.Linear(4, 8, bias=False), nn.ReLU(), nn.Linear(8, 3))
+        >>> resolve_scope(model, "head", Head((HeadLayer("2", "2.weight", "2.bias"),)))
+        ('2.weight', '2.bias')
+        >>> resolve_scope(model, "0.*, *.bias")
+        ('0.weight', '2.bias')
+    """
+    check_differentiable(model)
+    first = {id(p): name for name, p in model.named_parameters() if p.is_floating_point()}
+    if is_head_scope(scope):
+        if head is None:
+            raise ScopeError(
+                "Expected the head that a forward pass found with scope 'head', but got none for "
+                f"{type(model).__name__}."
+            )
+        return tuple(name for name in first.values() if name in head.parameters)
+    if isinstance(scope, str) and scope.strip() == "all":
+        if not first:
+            raise ScopeError(
+                f"Expected a model with floating-point parameters, but got "
+                f"{type(model).__name__} without any."
+            )
+        return tuple(first.values())
+    aliases = {
+        name: first[id(p)]
+        for name, p in model.named_parameters(remove_duplicate=False)
+        if id(p) in first
+    }
+    if not isinstance(scope, str):
+        unknown = [name for name in scope if name not in aliases]
+        if unknown:
+            raise ScopeError(
+                f"Expected floating-point parameters of {type(model).__name__}, but got unknown "
+                f"{unknown[:8]}."
+            )
+        named = {aliases[name] for name in scope}
+        return tuple(name for name in first.values() if name in named)
+    chosen: set[str] = set()
+    for glob in split_scope(scope):
+        matched = {name for alias, name in aliases.items() if fnmatchcase(alias, glob)}
+        if not matched:
+            raise ScopeError(_no_match(glob, scope, list(aliases)))
+        chosen |= matched
+    return tuple(name for name in first.values() if name in chosen)
+
+
+def architecture_fingerprint(state: Mapping[str, Tensor]) -> str:
+    """Digest what must be equal for two models to exchange weights: names, shapes and dtypes.
+
+    Entries are ordered by name, so that it does not matter in which order a file format keeps
+    them.
+
+    Args:
+        state: name -> tensor, such as a `state_dict()`; the values play no part.
+
+    Returns:
+        SHA-256 in hexadecimal.
+
+    Example:
+        >>> layer = nn.Linear(4, 3)
+        >>> same, other = nn.Linear(4, 3), nn.Linear(4, 2)
+        >>> fingerprint = architecture_fingerprint(layer.state_dict())
+        >>> fingerprint == architecture_fingerprint(same.state_dict())
+        True
+        >>> fingerprint == architecture_fingerprint(other.state_dict())
+        False
+    """
+    entries = [
+        [name, list(tensor.shape), str(tensor.dtype).removeprefix("torch.")]
+        for name, tensor in sorted(state.items())
+    ]
+    return hashlib.sha256(json.dumps(entries, separators=(",", ":")).encode()).hexdigest()
+
+
+def _no_match(glob: str, scope: str, names: list[str]) -> str:
+    near = get_close_matches(glob, names, n=3, cutoff=0.5)
+    hint = f"close names: {near}" if near else f"the model has {names[:8]}"
+    more = "" if near or len(names) <= 8 else f" and {len(names) - 8} more"
+    return (
+        f"Expected every glob of scope {scope!r} to match a floating-point parameter, but "
+        f"{glob!r} matches none; {hint}{more}."
+    )

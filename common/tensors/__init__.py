@@ -1,0 +1,1 @@
+"""Tensors in files: weights and Fisher summaries as safetensors."""

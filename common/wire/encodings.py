@@ -1,0 +1,68 @@
+"""The names of the ways in which Fisher values are stored (`disinherit.common.wire.fisher_codes`)."""
+
+import enum
+from collections.abc import Mapping
+
+from disinherit.common.errors import FisherError, InputError
+from disinherit.v1 import unlearning_pb2 as pb
+
+
+class Encoding(enum.StrEnum):
+    """How Fisher values are stored; the later, the shorter."""
+
+    FULL = "full"
+    BFLOAT16 = "bfloat16"
+    LOG8 = "log8"
+
+    def to_proto(self) -> pb.FisherEncoding.ValueType:
+        """Return its number on the wire."""
+        return _NUMBERS[self]
+
+    @classmethod
+    def from_proto(cls, number: int) -> "Encoding":
+        """Return the encoding with a number on the wire.
+
+        Raises:
+            FisherError: if there is none.
+        """
+        for encoding, known in _NUMBERS.items():
+            if known == number:
+                return encoding
+        raise FisherError(
+            f"Expected a Fisher encoding among {', '.join(cls)}, but got number {number}. Its "
+            "sender may have a newer release of Disinherit."
+        )
+
+    @classmethod
+    def named(cls, name: str) -> "Encoding":
+        """Return the encoding that a person names.
+
+        Raises:
+            InputError: if there is none.
+
+        Example:
+            >>> Encoding.named("log8")
+            <Encoding.LOG8: 'log8'>
+        """
+        try:
+            return cls(name)
+        except ValueError:
+            raise InputError(
+                f"Expected an encoding among {', '.join(cls)}, but got {name!r}."
+            ) from None
+
+    def shorter(self, other: "Encoding") -> "Encoding":
+        """Return the shorter of two.
+
+        Example:
+            >>> Encoding.FULL.shorter(Encoding.BFLOAT16)
+            <Encoding.BFLOAT16: 'bfloat16'>
+        """
+        return max(self, other, key=list(Encoding).index)
+
+
+_NUMBERS: Mapping[Encoding, pb.FisherEncoding.ValueType] = {
+    Encoding.FULL: pb.FISHER_ENCODING_UNSPECIFIED,
+    Encoding.BFLOAT16: pb.FISHER_ENCODING_BFLOAT16,
+    Encoding.LOG8: pb.FISHER_ENCODING_LOG8,
+}

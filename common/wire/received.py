@@ -1,0 +1,145 @@
+"""Messages from outside as values: checked against the limits while they become values.
+
+What a store holds was checked when it came in, and is read by `disinherit.common.graph.proto`.
+What comes from an owner, an agent or a caller comes in here.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+
+from google.protobuf.message import Message
+
+from disinherit.common import limits
+from disinherit.common.errors import GraphError, InputError, RequestError
+from disinherit.common.graph.proto import inheritance_from_proto, record_from_proto
+from disinherit.common.graph.records import Inheritance, ModelRecord, check_owner
+from disinherit.common.models.scope_text import split_scope
+from disinherit.common.printable import one_line
+from disinherit.v1.graph_pb2 import Inheritance as InheritanceProto
+from disinherit.v1.graph_pb2 import ModelRecord as RecordProto
+from disinherit.v1.unlearning_pb2 import ModelResult, Selection, UnlearningRequest
+
+_FINITE = (
+    "alpha",
+    "lam",
+    "gauge",
+    "scale",
+    "inheritance",
+    "retain_before",
+    "retain_after",
+    "fisher_seconds",
+    "tune_seconds",
+    "apply_seconds",
+)
+
+
+def received_record(message: RecordProto) -> ModelRecord:
+    """Return the version that a message from outside describes.
+
+    Raises:
+        GraphError: if it is larger than a record may be, or a value is malformed.
+    """
+    what = f"the record of model {limits.shown(message.id)}"
+    limits.RECORD.check(message.ByteSize(), what, GraphError)
+    check_owner(message.owner, GraphError)
+    limits.check_digest(message.digest, f"the digest of {what}", GraphError)
+    limits.check_digest(message.fisher_digest, f"the Fisher digest of {what}", GraphError)
+    sample_set = message.provenance.sample_set_digest
+    limits.check_digest(sample_set, f"the sample set digest of {what}", GraphError)
+    return record_from_proto(message)
+
+
+def received_edges(messages: Sequence[InheritanceProto]) -> list[Inheritance]:
+    """Return the edges that messages from outside describe.
+
+    Raises:
+        GraphError: if there are too many, or a value is malformed.
+    """
+    limits.PARENTS.check_items(messages, "the parents of a model", GraphError)
+    limits.RECORD.check(_bytes(messages), "the edges that lead to a model", GraphError)
+    return [inheritance_from_proto(message) for message in messages]
+
+
+def check_result(result: ModelResult) -> None:
+    """Check what an owner reports of a model, but for the successor (`received_record`).
+
+    Raises:
+        InputError: if it is larger than allowed, a number is not finite, or a count is negative or
+            more than every reader of JSON keeps.
+    """
+    what = f"the result of model {limits.shown(result.model_id)}"
+    limits.RESULT.check(result.ByteSize(), what)
+    limits.PARAMETERS.check_items(result.selections, f"the selections in {what}")
+    limits.PARAMETERS.check_items(result.out_of_scope, f"the parameters out of scope in {what}")
+    limits.check_names(result.out_of_scope, f"{what}: the parameter")
+    limits.PARAMETERS.check_items(result.not_covered, f"the parameters not covered in {what}")
+    limits.check_names(result.not_covered, f"{what}: the parameter")
+    for selection in result.selections:
+        _check_selection(selection, what)
+    for counted in (
+        sum(sum(selection.rows) for selection in result.selections),
+        sum(selection.total for selection in result.selections),
+    ):
+        _check_count(counted, what)
+    for count in (result.retain_samples, result.forget.samples):
+        _check_count(count, what)
+    limits.check_digest(result.request_digest, f"the request's digest in {what}")
+    limits.check_names([result.forget.measure, result.forget.source], f"{what}: the measure")
+    for name in _FINITE:
+        value = getattr(result, name)
+        if not math.isfinite(value):
+            raise InputError(f"Expected a finite {name} in {what}, but got {value}.")
+
+
+def received_request(message: UnlearningRequest) -> UnlearningRequest:
+    """Return the request that a message from outside describes; its reason is one line.
+
+    Raises:
+        RequestError: if it is larger than a request may be, or a part of it is.
+    """
+    limits.REASON.check_text(message.reason, "the reason of a request", RequestError)
+    limits.ID.check_text(message.id, "the id of a request", RequestError)
+    check_sample_count(sum(len(root.samples) for root in message.roots))
+    limits.REQUEST.check(message.ByteSize(), "a request", RequestError)
+    for root in message.roots:
+        what = f"at root {limits.shown(root.model_id)}"
+        limits.CLASSES.check_items(root.classes, f"the classes {what}", RequestError)
+        for name in root.classes:  # which is not repeated, as it may be the id of a sample
+            limits.NAME.check_text(name, f"the name of a class {what}", RequestError)
+    split_scope(message.method.scope)
+    cleaned = UnlearningRequest()
+    cleaned.CopyFrom(message)
+    cleaned.reason = one_line(message.reason)
+    return cleaned
+
+
+def check_sample_count(count: int) -> None:
+    """Check how many samples a request names.
+
+    Raises:
+        RequestError: if there are too many.
+    """
+    if count > limits.SAMPLES.most:
+        raise RequestError(
+            f"Expected at most {limits.SAMPLES.most} samples in one request, but got {count}. "
+            "Split the list."
+        )
+
+
+def _check_selection(selection: Selection, what: str) -> None:
+    limits.check_names([selection.parameter], f"{what}: the parameter")
+    where = f"{what}, parameter {limits.shown(selection.parameter)}"
+    limits.ROWS.check_items(selection.rows, f"the rows in {where}")
+    for count in (min(selection.rows, default=0), max(selection.rows, default=0), selection.total):
+        _check_count(count, where)
+
+
+def _check_count(count: int, where: str) -> None:
+    if not 0 <= count <= limits.NUMBER.most:
+        raise InputError(
+            f"Expected counts of values from 0 to 2**53 - 1 in {where}, but got {count}."
+        )
+
+
+def _bytes(messages: Iterable[Message]) -> int:
+    return sum(message.ByteSize() for message in messages)

@@ -1,0 +1,143 @@
+"""Letting owners in: SuperNodes by their public keys, agents by certificates."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_ssh_public_key
+
+from disinherit.client.agent import enrol, read_config
+from disinherit.common.errors import CampaignError, InputError
+from disinherit.common.files import write_atomic
+from disinherit.common.graph.records import check_owner
+from disinherit.deploy.files import CONNECTION, FleetFiles, write_nodes
+from disinherit.deploy.flower_cli import flwr
+from disinherit.deploy.programs import flower_environment
+from disinherit.server.flower.owner_keys import canonical_key
+from disinherit.server.service.inviting import open_enrolment
+
+_ONLINE_SECONDS = 150.0
+"""A node that was killed is taken for online for a minute, and refused as long as that."""
+
+_POLL_SECONDS = 3.0
+
+
+def register_nodes(files: FleetFiles, owners: Sequence[str]) -> None:
+    """Make the keys of SuperNodes known to the SuperLink, once.
+
+    Args:
+        files: of the fleet; its SuperLink runs.
+        owners: of the nodes.
+
+    Raises:
+        CampaignError: if the SuperLink refuses.
+    """
+    for owner in owners:
+        note = _note(files, owner)
+        if note.exists():
+            continue
+        key = str(files.node_public_key(owner))
+        words = ("supernode", "register", key, CONNECTION, "--name", owner)
+        answer = flwr(*words, environment=flower_environment(files))
+        write_atomic(note, str(answer["node-id"]).encode())
+
+
+def admit_node(files: FleetFiles, owner: str, key: Path) -> None:
+    """Let in the SuperNode of an owner that keeps its private key elsewhere.
+
+    Args:
+        files: of the fleet; its SuperLink runs.
+        owner: whose models the node serves.
+        key: file with its public key, as `ssh-keygen -t ecdsa -b 384` writes it.
+
+    Raises:
+        InputError: if the key cannot be used, or the owner's node has another one.
+        CampaignError: if the SuperLink refuses.
+    """
+    public = _read_public_key(key)
+    kept = files.node_public_key(check_owner(owner))
+    if kept.exists() and canonical_key(kept.read_bytes()) != canonical_key(public):
+        raise InputError(
+            f"Expected the key that the node of {owner!r} was admitted with, in {kept}, but got "
+            "another one. To put a new key in its place: `flwr supernode unregister`, remove that "
+            "file and the one beside it that ends in .id, and admit the node again."
+        )
+    if not kept.exists():
+        write_atomic(kept, public)
+    try:
+        register_nodes(files, [owner])
+    except CampaignError:
+        kept.unlink()
+        raise
+    write_nodes(files, ())
+
+
+def _read_public_key(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+        known = load_ssh_public_key(data)
+    except (OSError, ValueError, UnsupportedAlgorithm) as error:
+        raise InputError(
+            f"Expected the public key of a node in {str(path)!r}, as OpenSSH writes it, but: "
+            f"{error}."
+        ) from error
+    if not isinstance(known, ec.EllipticCurvePublicKey):
+        raise InputError(
+            f"Expected a key that Flower can use in {str(path)!r}, such as `ssh-keygen -t ecdsa "
+            f"-b 384` makes, but got {data.split()[0].decode()}."
+        )
+    return data
+
+
+def wait_for_nodes(files: FleetFiles, owners: Sequence[str], logs: Path) -> None:
+    """Wait until SuperNodes are online.
+
+    Args:
+        files: of the fleet.
+        owners: of the nodes.
+        logs: folder of their logs, for people to look at.
+
+    Raises:
+        CampaignError: if they are not within some time.
+    """
+    ids = {_note(files, owner).read_text(): owner for owner in owners}
+    deadline = time.monotonic() + _ONLINE_SECONDS
+    while ids:
+        environment = flower_environment(files)
+        listed = flwr("supernode", "list", CONNECTION, environment=environment)
+        for node in listed["nodes"]:
+            if node["status"] == "online":
+                ids.pop(node["node-id"], None)
+        if ids and time.monotonic() > deadline:
+            raise CampaignError(
+                f"Expected all SuperNodes to be online within {_ONLINE_SECONDS:g} s, but "
+                f"{', '.join(sorted(ids.values()))} are not; see their logs in {logs}."
+            )
+        if ids:
+            time.sleep(_POLL_SECONDS)
+
+
+def enrol_agent(files: FleetFiles, owner: str) -> None:
+    """Have an agent make its key and get its certificate, unless it has one.
+
+    Args:
+        files: of the fleet; its coordinator runs, and the agent's configuration is there.
+        owner: whose agent it is.
+
+    Raises:
+        CampaignError: if the coordinator cannot be reached.
+        StoreError: if its database cannot be used.
+    """
+    config = read_config(files.agent(owner))
+    if (config.state / "agent.pem").exists():
+        return
+    with open_enrolment(files.service) as (enrolment, _):
+        token = enrolment.invite(owner)
+    enrol(config, token)
+
+
+def _note(files: FleetFiles, owner: str) -> Path:
+    """Return the file with the id that the SuperLink gave to an owner's node."""
+    return files.nodes / f"{owner}.id"

@@ -1,0 +1,144 @@
+"""What a deployment is before anything runs: where it listens, keys, certificates, configuration.
+
+`disinherit deploy up` runs it under a supervisor of its own; `disinherit deploy prepare` leaves
+that to systemd or to containers (`systemd/`, `compose.yaml`), which find all in the same places.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from disinherit.common.errors import InputError, StoreError
+from disinherit.common.files import write_atomic
+from disinherit.common.text import load_json
+from disinherit.deploy.files import FleetFiles, Ports, write_coordinator, write_nodes
+from disinherit.deploy.ports import HOST
+from disinherit.deploy.proxy import write_proxy
+
+FIRST_PORT = 50051
+OWN_PORTS = 5
+"""Of the coordinator's machine: service, agents, enrolment, nodes, SuperLink."""
+
+_ANYWHERE = "0.0.0.0"
+_DATABASE = "coordinator.db"
+_SETTINGS = "deployment.json"
+_PROGRAMS = "programs"
+
+
+def prepare(
+    folder: Path,
+    first_port: int | None = None,
+    hosts: Sequence[str] = (),
+    database: str = _DATABASE,
+    *,
+    more_ports: int = 0,
+) -> FleetFiles:
+    """Write what is not there yet: keys, certificates, tokens, configuration of every program.
+
+    Args:
+        folder: of the deployment; made at first.
+        first_port: of those that follow each other; `None` for what the deployment has, 50051 for
+            a new one.
+        hosts: names and addresses under which other machines reach this one; empty for what the
+            deployment has, a new one listens on loopback only.
+        database: of a new deployment's coordinator: a file in the folder, or an SQLAlchemy URL.
+        more_ports: that are needed after the coordinator's.
+
+    Returns:
+        Where everything is.
+
+    Raises:
+        InputError: if the ports cannot be, or the deployment was made with others.
+        StoreError: if the folder cannot be used.
+    """
+    folder = folder.absolute()
+    path = folder / _SETTINGS
+    known = _read(path)
+    first = first_port or known.get("first_port", FIRST_PORT)
+    names = list(hosts) or known.get("hosts", [])
+    if not 1024 <= first <= 65535 - OWN_PORTS - more_ports:
+        raise InputError(f"Expected a first port between 1024 and 65000, but got {first}.")
+    settled = {"first_port": first, "hosts": names}
+    if known and settled != {key: known.get(key) for key in settled}:
+        raise InputError(
+            f"Expected the ports from {known['first_port']} on and the hosts {known['hosts']}, "
+            f"with which the deployment in {folder} was made, but got {first} and {names}. They "
+            "stand in certificates and configurations: make another one in another folder."
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise StoreError(f"Expected a folder for the deployment, but: {error}.") from error
+    if not known:
+        _write(path, settled)
+    ports = Ports(*range(first, first + OWN_PORTS))
+    address = _ANYWHERE if names else HOST
+    files = FleetFiles(folder, ports, address, [*names, HOST, "localhost"])
+    write_coordinator(files, database, approval=True)
+    write_nodes(files, ())
+    write_proxy(files)
+    return files
+
+
+def prepared(folder: Path) -> FleetFiles:
+    """Return where everything of a deployment is that was made before.
+
+    Args:
+        folder: of the deployment.
+
+    Raises:
+        InputError: if there is none.
+        StoreError: if the folder cannot be used.
+    """
+    if not (folder / _SETTINGS).exists():
+        raise InputError(
+            f"Expected a deployment in {str(folder)!r}, but there is none. Make one: disinherit "
+            "deploy prepare --folder FOLDER."
+        )
+    return prepare(folder)
+
+
+def remembered_programs(folder: Path) -> dict[str, Any]:
+    """Return which nodes and agents a deployment ran last, as `remember_programs` wrote them.
+
+    Args:
+        folder: of the deployment.
+
+    Returns:
+        Name of a setting -> its value; empty where nothing ran yet.
+
+    Raises:
+        StoreError: if the folder cannot be used.
+    """
+    return dict(_read(folder / _SETTINGS).get(_PROGRAMS, {}))
+
+
+def remember_programs(folder: Path, programs: Mapping[str, Any]) -> None:
+    """Write down which nodes and agents a deployment runs, for the next start after a stop.
+
+    Args:
+        folder: of the deployment, which is prepared.
+        programs: name of a setting -> its value.
+
+    Raises:
+        StoreError: if the folder cannot be used.
+    """
+    path = folder / _SETTINGS
+    known = _read(path)
+    if known.get(_PROGRAMS) != dict(programs):
+        _write(path, known | {_PROGRAMS: dict(programs)})
+
+
+def _write(path: Path, settings: Mapping[str, Any]) -> None:
+    try:
+        write_atomic(path, json.dumps(settings).encode())
+    except OSError as error:
+        raise StoreError(f"Expected to write a deployment's settings: {error}.") from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return dict(load_json(path.read_text())) if path.exists() else {}
+    except (OSError, ValueError) as error:
+        raise StoreError(f"Expected a deployment's ports and hosts in {path}: {error}.") from error

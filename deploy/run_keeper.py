@@ -1,0 +1,145 @@
+"""Keeps a run of the ServerApp going: `python -m disinherit.deploy.run_keeper`.
+
+A run that stays ends when its time is up, when it fails, and with the SuperLink.  This program
+starts one, ends when it has ended, and is then started again by whatever supervises it
+(`deploy/systemd/`, `disinherit deploy up`).  A run that an earlier one of its kind left behind is
+stopped first, and at SIGTERM its own is: there is one at a time.
+"""
+
+import argparse
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from disinherit.common.errors import DisinheritError
+from disinherit.deploy.flower_cli import flwr, flwr_words
+from disinherit.deploy.programs import ANSWER_SECONDS, run_configuration
+
+APP = Path(__file__).resolve().parent / "flower"
+"""The Flower app that is nothing but Disinherit's two ends."""
+
+_log = logging.getLogger(__name__)
+
+_POLL_SECONDS = 0.5
+_NAME = "disinherit-app"
+_ENDED = "finished"
+
+
+class Residence:
+    """One run of the ServerApp.
+
+    Args:
+        app: folder of the Flower app.
+        connection: to the SuperLink, in Flower's configuration.
+        run_config: of the run.
+    """
+
+    def __init__(self, app: Path, connection: str, run_config: str) -> None:
+        self._app = app
+        self._connection = connection
+        self._run_config = run_config
+
+    def stop_others(self) -> None:
+        """Stop the runs that are left of earlier ones.
+
+        Raises:
+            CampaignError: if the SuperLink cannot be asked.
+        """
+        for run, status in self._runs().items():
+            if not status.startswith(_ENDED):
+                _log.info("stopping run %s of before, which is %s", run, status)
+                self.stop(run)
+
+    def start(self) -> str:
+        """Start a run and return its id.
+
+        Raises:
+            CampaignError: if it cannot be started.
+        """
+        words = (str(self._app), self._connection, "--run-config", self._run_config)
+        return str(flwr("run", *words)["run-id"])
+
+    def watch(self, run: str, stopped: threading.Event) -> bool:
+        """Print what a run says, and return when it has ended or the event is set.
+
+        Args:
+            run: its id.
+            stopped: ends it.
+
+        Returns:
+            Whether it has ended.
+
+        Raises:
+            CampaignError: if the SuperLink cannot be asked.
+        """
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        while True:
+            words = flwr_words("log", run, self._connection, "--stream")
+            with subprocess.Popen(words, env=environment) as log:
+                # With an end to each wait, as a signal may have gone to another thread.
+                while log.poll() is None and not stopped.wait(_POLL_SECONDS):
+                    pass
+                log.terminate()
+            if stopped.is_set():
+                return False
+            if self._runs().get(run, _ENDED).startswith(_ENDED):
+                return True
+
+    def stop(self, run: str) -> None:
+        """Stop a run.
+
+        Raises:
+            CampaignError: if the SuperLink cannot be asked.
+        """
+        flwr("stop", run, self._connection)
+
+    def _runs(self) -> dict[str, str]:
+        """Return the status of every run of the app."""
+        listed = flwr("list", self._connection)
+        return {
+            str(run["run-id"]): str(run["status"])
+            for run in listed["runs"]
+            if str(run["fab-id"]).endswith(f"/{_NAME}")
+        }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Keep one run going until it ends (exit code 1) or until SIGTERM (exit code 0)."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--app", type=Path, default=APP, help="folder of the Flower app")
+    parser.add_argument("--connection", required=True, help="to the SuperLink, loopback only")
+    parser.add_argument("--service", type=Path, required=True, help="its configuration, TOML")
+    parser.add_argument("--owners", type=Path, required=True, help="whose node has which key, TOML")
+    parser.add_argument(
+        "--timeout", type=float, default=ANSWER_SECONDS, help="seconds to wait for a node's answer"
+    )
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    try:
+        configuration = run_configuration(
+            options.service.absolute(), options.owners.absolute(), options.timeout
+        )
+        residence = Residence(options.app, options.connection, configuration)
+        residence.stop_others()
+        run = residence.start()
+        _log.info("run %s", run)
+        if residence.watch(run, stopped):
+            _log.warning("run %s has ended", run)
+            return 1
+        residence.stop(run)
+    except DisinheritError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Campaigns: passes over affected models with their owners."""

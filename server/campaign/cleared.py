@@ -1,0 +1,89 @@
+"""Claims that earlier requests had cleared a model, compared with the records of these requests.
+
+Nothing need change in a version in which all was forgotten before.  Its owner reports that, by its
+own ledger; the coordinator has the tasks of the versions that it was unlearned from.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from sqlalchemy import Connection, select
+
+from disinherit.common.graph.records import InheritanceKind
+from disinherit.server.store.graph import find_edges, find_records
+from disinherit.server.store.tables import EDGES, TASKS, find_request, read_task
+from disinherit.server.tasks import Answered, Task, TaskState
+from disinherit.v1 import unlearning_pb2 as pb
+
+_Forgotten = frozenset[tuple[str, ...]]
+"""Classes by name, and samples by salt and digest."""
+
+
+def check_claim(db: Connection, request_id: str, answered: Answered) -> Answered:
+    """Return an answer with what the records show of its claim.
+
+    The claim is recorded if the requests that led to the version forgot all that this one asks for.
+    It is refused if they did not, and no record can be missing: all these requests are known, and
+    the first version was trained by its owner.
+
+    Args:
+        db: a transaction.
+        request_id: the request.
+        answered: what an owner answered of one model.
+
+    Raises:
+        StoreError: if a row is damaged.
+    """
+    task = answered.task
+    if task.result is None or not task.result.HasField("cleared_recorded"):
+        return answered
+    links = dict(_links(db, task.model_id))
+    asked = _forgotten(db, request_id, task)
+    before: _Forgotten = frozenset().union(*links.values())
+    result = pb.ModelResult()
+    result.CopyFrom(task.result)
+    if asked and asked <= before:
+        result.cleared_recorded = True
+        return replace(answered, task=replace(task, result=result))
+    origin = next(reversed(links), task.model_id)
+    trained = find_records(db, [origin])[origin].provenance is not None
+    if not (asked and trained and all(links.values())):
+        return answered  # `gaps` tells that only its owner knows
+    result.outcome = pb.OUTCOME_INEFFECTIVE
+    result.ClearField("forgotten")
+    reason = (
+        "its owner changed nothing and reports that earlier requests had cleared it, but by the "
+        "coordinator's records they had not: choose a wider scope or a lower alpha, or retrain it"
+    )
+    refused = replace(task, state=TaskState.INEFFECTIVE, reason=reason, result=result)
+    return replace(answered, task=refused)
+
+
+def _links(db: Connection, model: str) -> Iterator[tuple[str, _Forgotten]]:
+    """Yield the versions that a version was unlearned from, and what was forgotten there."""
+    while True:
+        edges = find_edges(db, EDGES.c.child, [model])
+        made = [edge.parent for edge in edges if edge.kind is InheritanceKind.UNLEARNED]
+        if not made:
+            return
+        (origin,) = made
+        forgotten: _Forgotten = frozenset()
+        for row in db.execute(select(TASKS).where(TASKS.c.model_id == origin)):
+            task = read_task(row)
+            if task.state.done and task.successor is not None and task.successor.id == model:
+                forgotten = _forgotten(db, row.request_id, task)
+        yield origin, forgotten
+        model = origin
+
+
+def _forgotten(db: Connection, request_id: str, task: Task) -> _Forgotten:
+    """Return what a request was to make one model forget; nothing where it is not known."""
+    if task.result is not None and task.result.forgotten:
+        return frozenset((name,) for name in task.result.forgotten)
+    roots = find_request(db, request_id).roots
+    return frozenset(
+        (root.sample_salt, sample)
+        for root in roots
+        if root.model_id == task.model_id
+        for sample in root.samples
+    )

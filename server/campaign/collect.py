@@ -1,0 +1,415 @@
+"""From roots to messages: collect Fisher information, merge it per group (MFIM), address it.
+
+What the roots answer is given to an archive before anything else happens, and those that it knows
+are not asked.  Nothing is sent that would change a model.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
+from dataclasses import dataclass, field
+
+from disinherit.common.errors import DisinheritError, StoreError
+from disinherit.common.graph.graph import InheritanceGraph
+from disinherit.common.graph.records import InheritanceKind, ModelRecord, ModelStatus
+from disinherit.common.limits import ANSWER, FISHER, clipped
+from disinherit.common.method import Method
+from disinherit.common.printable import one_line
+from disinherit.common.wire.encodings import Encoding
+from disinherit.common.wire.packets import PackedFisher, decode, rename_classes, renamed
+from disinherit.server.answer_sizes import fisher_bytes
+from disinherit.server.campaign.archive import Archive
+from disinherit.server.campaign.fisher_checks import bound_by, check_scale
+from disinherit.server.campaign.group_merges import GroupMerges
+from disinherit.server.planning.plan import Group
+from disinherit.server.store.audit_events import request_digest
+from disinherit.server.store.tables import now_us
+from disinherit.server.transport.answers import reply_of, root_packets, unhandled
+from disinherit.server.transport.base import Answer, Ask, Transport
+from disinherit.v1 import unlearning_pb2 as pb
+
+Say = Callable[[str], None]
+_UNLEARNED = InheritanceKind.UNLEARNED
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Prepared:
+    """What is ready to be sent.
+
+    Attributes:
+        messages: owner -> its models and the merged Fishers they need, without their tensors.
+        tensors: SHA-256 -> tensors of a merged Fisher: one for all owners that it is for.
+        failed: model -> why there is nothing for it.
+        waiting: model -> which root's owner could not be reached; a later try may succeed.
+        fisher_seconds: time until all roots had answered.
+        merge_seconds: time to merge and address.
+    """
+
+    messages: dict[str, pb.UnlearnTask] = field(default_factory=dict)
+    tensors: dict[str, bytes] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    waiting: dict[str, str] = field(default_factory=dict)
+    fisher_seconds: float = 0.0
+    merge_seconds: float = 0.0
+
+    def asks(self, action: str) -> list[Ask]:
+        """Return the messages, to be sent.
+
+        Args:
+            action: what is asked with them.
+        """
+        return [
+            Ask(owner, action, task, {f.digest: self.tensors[f.digest] for f in task.fishers})
+            for owner, task in self.messages.items()
+        ]
+
+
+@dataclass(slots=True)
+class _Collected:
+    """What the roots' owners answered.
+
+    Attributes:
+        fishers: root -> what it sent, one for each class, or one for all samples.
+        errors: root -> why there are none.
+        unreachable: roots among those with an error whose owners may answer later.
+        withheld: roots whose owners' release policies forbid it.
+    """
+
+    fishers: dict[str, Sequence[PackedFisher]] = field(default_factory=dict)
+    errors: dict[str, str] = field(default_factory=dict)
+    unreachable: set[str] = field(default_factory=set)
+    withheld: set[str] = field(default_factory=set)
+
+    def reason(self, root: ModelRecord, owner: str) -> str:
+        """Return why there is none of a root, as an owner of its heirs may read it.
+
+        What a root's owner answered is for itself and for those who may see all coverage: its own
+        models say it.  The owners of others get to know that there is nothing, and no word of it.
+        """
+        if owner == root.owner or root.id in self.unreachable:
+            return self.errors[root.id]
+        if root.id in self.withheld:
+            return f"withheld by owner {root.owner}"
+        return f"owner {root.owner} cannot give it; the coverage of {root.id} says why"
+
+
+def prepare(
+    graph: InheritanceGraph,
+    transport: Transport,
+    timeout: float,
+    request: pb.UnlearningRequest,
+    groups: Sequence[Group],
+    say: Say,
+    archive: Archive,
+) -> Prepared:
+    """Collect and merge the Fisher information of a request and address it to the owners.
+
+    Args:
+        graph: the inheritance graph.
+        transport: the way to the roots' owners.
+        timeout: seconds to wait for their answers.
+        request: the request.
+        groups: the models to prepare for, as planned.
+        say: told what is happening.
+        archive: what the roots answered before, and takes what they answer now.
+
+    Returns:
+        One message per owner, and why there is none for some models.
+    """
+    started = time.perf_counter()
+    say("Fisher information of the data to forget, from the roots")
+    collected = _collect(graph, transport, timeout, request, groups, archive)
+    answered = time.perf_counter()
+    say("merging Fisher information per group of models")
+    prepared = Prepared(fisher_seconds=answered - started)
+    created = now_us()
+    method = Method.from_proto(request.method)
+    merges = GroupMerges(method.merge, Encoding.named(method.encoding))
+    known: dict[_Part, frozenset[str]] = {}
+    for group in groups:
+        missing = [root for root in group.roots if root in collected.errors]
+        if missing:
+            later = collected.unreachable.issuperset(missing)
+            for model in map(graph.model, group.models):
+                reasons = "; ".join(
+                    f"{root}: {collected.reason(graph.model(root), model.owner)}"
+                    for root in missing
+                )
+                reason = f"no Fisher information from upstream root {reasons}"
+                (prepared.waiting if later else prepared.failed)[model.id] = reason
+            continue
+        try:
+            merged = _merge(merges, graph, group, collected.fishers, known)
+        except Exception as error:  # one group's roots must not end the others
+            # What does not fit names one root's classes and shapes: not for the others' owners.
+            roots = ", ".join(group.roots)
+            foreseen = isinstance(error, DisinheritError)
+            why = clipped(one_line(str(error))) if foreseen else type(error).__name__
+            _log.warning(
+                "Cannot merge the Fisher information of %s: %s", roots, why, exc_info=not foreseen
+            )
+            owners = {graph.model(root).owner for root in group.roots}
+            for model in map(graph.model, group.models):
+                said = why if owners == {model.owner} else "names or shapes differ, see the log"
+                prepared.failed[model.id] = (
+                    f"the Fisher information of {roots} cannot be merged: {said}"
+                )
+            archive.forget(group.roots)
+            continue
+        prepared.tensors.update(merged.tensors)
+        _address(prepared.messages, graph, request, group, merged, created)
+    prepared.merge_seconds = time.perf_counter() - answered
+    return prepared
+
+
+def _collect(
+    graph: InheritanceGraph,
+    transport: Transport,
+    timeout: float,
+    request: pb.UnlearningRequest,
+    groups: Sequence[Group],
+    archive: Archive,
+) -> _Collected:
+    """Ask the owners of roots that have not answered for the Fisher information to forget."""
+    wanted = {root for group in groups for root in group.roots}
+    known = _known(archive, wanted)
+    needed = wanted - known.keys()
+    by_owner: dict[str, dict[str, pb.Root]] = {}
+    for root in request.roots:
+        if root.model_id in needed:
+            owner = graph.model(root.model_id).owner
+            by_owner.setdefault(owner, {})[root.model_id] = root
+    registered = archive.registered() if by_owner else {}
+    collected = _Collected(
+        fishers=known,
+        errors=dict.fromkeys(sorted(needed), "its owner sent no Fisher information for it"),
+    )
+    asked = list(by_owner)
+    while asked:
+        asks = [
+            _fisher_ask(
+                owner,
+                request,
+                {
+                    root: (one, bound_by(graph.model(root), registered.get(root)))
+                    for root, one in by_owner[owner].items()
+                },
+            )
+            for owner in asked
+        ]
+        asked = []
+        for answer in transport.ask(asks, timeout):
+            if _collect_answer(answer, graph, request, registered, archive, collected, by_owner):
+                asked.append(answer.ask.owner)
+    return collected
+
+
+def _fisher_ask(
+    owner: str, request: pb.UnlearningRequest, roots: Mapping[str, tuple[pb.Root, ModelRecord]]
+) -> Ask:
+    """Return the question for some roots, of which the owner answers as many as fit together."""
+    task = pb.FisherTask(
+        request_id=request.id,
+        roots=[root for root, _ in roots.values()],
+        method=request.method,
+        request_digest=request_digest(request),
+        enough_bytes=FISHER.most,
+        most_bytes=ANSWER.most - FISHER.most,
+    )
+    most = fisher_bytes(roots.values(), request.method.scope)
+    return Ask(owner, "query.fisher", task, most_bytes=most)
+
+
+def _collect_answer(
+    answer: Answer,
+    graph: InheritanceGraph,
+    request: pb.UnlearningRequest,
+    registered: Mapping[str, ModelRecord],
+    archive: Archive,
+    collected: _Collected,
+    by_owner: Mapping[str, dict[str, pb.Root]],
+) -> bool:
+    """Take what an owner answered of its roots, and return whether to ask for those it left out."""
+    roots = by_owner[answer.ask.owner]
+    reply, error = reply_of(answer, pb.FisherReply)
+    if reply is None:
+        collected.errors.update(dict.fromkeys(roots, error))
+        collected.unreachable.update(roots if answer.unreachable else ())
+        return False
+    before = len(roots)
+    for fisher in reply.roots:
+        if fisher.model_id not in roots:
+            continue
+        root = roots.pop(fisher.model_id)
+        try:
+            packets = root_packets(root, graph.model(root.model_id), fisher)
+            decoded = [decode(packet) for packet in packets]
+            record = bound_by(graph.model(root.model_id), registered.get(root.model_id))
+            check_scale(root, record, request.method.scope, decoded)
+            archive.keep(root.model_id, packets)
+        except StoreError:
+            raise
+        except Exception as refused:  # one owner's answer must not end the others
+            foreseen = isinstance(refused, DisinheritError)
+            reason = one_line(str(refused)) if foreseen else unhandled(answer, refused)
+            collected.errors[root.model_id] = reason
+            collected.withheld.update([root.model_id] if fisher.withheld else [])
+            _log.warning(
+                "Refused what owner %s sent for root %s: %s",
+                answer.ask.owner,
+                root.model_id,
+                clipped(collected.errors[root.model_id]),
+            )
+        else:
+            collected.fishers[root.model_id] = decoded
+            del collected.errors[root.model_id]
+    return reply.more and 0 < len(roots) < before
+
+
+def _known(archive: Archive, wanted: Set[str]) -> dict[str, Sequence[PackedFisher]]:
+    """Return what roots answered before; one whose answer is of no use is asked again."""
+    known: dict[str, Sequence[PackedFisher]] = {}
+    for root, packets in archive.load().items():
+        if root in wanted:
+            try:
+                known[root] = [decode(packet) for packet in packets]
+            except Exception:  # whatever is wrong with it, the root is asked again
+                _log.exception("cannot read what root %s answered before; it is asked again", root)
+                archive.forget([root])
+    return known
+
+
+_Part = tuple[str, tuple[tuple[str, str | None], ...], int]
+"""Root, what to rename in its packets, and which of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Merged:
+    """What the models of a group are sent.
+
+    Attributes:
+        packet: the merged Fisher of all that is to be forgotten, without its tensors.
+        alike: model -> the same of those of the classes only that it was trained on directly, where
+            these are not all: it compares its own Fisher with that.
+        tensors: SHA-256 -> tensors of all of these.
+    """
+
+    packet: pb.FisherPacket
+    alike: Mapping[str, pb.FisherPacket]
+    tensors: Mapping[str, bytes]
+
+
+def _merge(
+    merges: GroupMerges,
+    graph: InheritanceGraph,
+    group: Group,
+    fishers: Mapping[str, Sequence[PackedFisher]],
+    known: dict[_Part, frozenset[str]],
+) -> _Merged:
+    """Merge what a group inherited; `known` keeps the classes that parts are of, for all groups."""
+
+    def find(part: _Part) -> PackedFisher:
+        root, renaming, place = part
+        return rename_classes(fishers[root][place], dict(renaming))
+
+    classes: dict[_Part, frozenset[str]] = {}
+    for root, renaming in zip(group.roots, group.renamings, strict=True):
+        for place, fisher in enumerate(fishers[root]):
+            part = root, renaming, place
+            if part not in known:
+                names = renamed(fisher.labels, dict(renaming))
+                known[part] = frozenset(names[name] for name in fisher.classes if name in names)
+            classes[part] = known[part]
+    packet, data = merges.merge(list(classes), find)
+    tensors = {packet.digest: data}
+    alike: dict[str, pb.FisherPacket] = {}
+    made: dict[tuple[_Part, ...], pb.FisherPacket] = {}
+    distinct = set(classes.values())
+    for model in map(graph.model, group.models):
+        counts = model.provenance.samples_per_class if model.provenance is not None else {}
+        held = {name for name, count in counts.items() if count}
+        if any(names & held for names in distinct) and not all(names & held for names in distinct):
+            some = tuple(part for part, names in classes.items() if names & held)
+            if some not in made:
+                made[some], data = merges.merge(some, find)
+                tensors[made[some].digest] = data
+            alike[model.id] = made[some]
+    return _Merged(packet, alike, tensors)
+
+
+def _address(
+    messages: dict[str, pb.UnlearnTask],
+    graph: InheritanceGraph,
+    request: pb.UnlearningRequest,
+    group: Group,
+    merged: _Merged,
+    created_us: int,
+) -> None:
+    """Add a group's models and their packets to the messages of the models' owners."""
+    # Not shared between groups by digest: that says nothing of the classes' names.
+    positions: dict[tuple[str, int], int] = {}
+
+    def place(packet: pb.FisherPacket, owner: str, message: pb.UnlearnTask) -> int:
+        key = owner, id(packet)
+        if key not in positions:
+            positions[key] = len(message.fishers)
+            message.fishers.append(packet)
+        return positions[key]
+
+    roots = {root.model_id: root for root in request.roots}
+    for model in map(graph.model, group.models):
+        message = messages.setdefault(
+            model.owner,
+            pb.UnlearnTask(
+                request_id=request.id,
+                method=request.method,
+                created_us=created_us,
+                measure_retain=request.roll_out.HasField("max_retain_drop"),
+                max_retain_drop=(
+                    request.roll_out.max_retain_drop
+                    if request.roll_out.HasField("max_retain_drop")
+                    else None
+                ),
+                request_digest=request_digest(request),
+                roots=[
+                    root
+                    for root in request.roots
+                    if root.samples and graph.model(root.model_id).owner == model.owner
+                ],
+            ),
+        )
+        alike = merged.alike.get(model.id)
+        root = roots.get(_standing_for(graph, model.id, roots), pb.Root())
+        message.models.append(
+            pb.ModelTask(
+                model_id=model.id,
+                fisher=place(merged.packet, model.owner, message),
+                alike=place(alike, model.owner, message) if alike is not None else None,
+                digest=model.digest,
+                samples=root.samples,
+                sample_salt=root.sample_salt,
+                ignore_unknown=root.ignore_unknown,
+                created_us=_made_us(graph, model.id),
+            )
+        )
+
+
+def _made_us(graph: InheritanceGraph, model: str) -> int:
+    """Return when a model's successor was made, if it is to be made again; 0 if there is none.
+
+    Only a successor that this request made leaves its model to be dampened.
+    """
+    made = (graph.model(e.child) for e in graph.children(model) if e.kind is _UNLEARNED)
+    return next((one.created_us for one in made if one.status is not ModelStatus.RETIRED), 0)
+
+
+def _standing_for(graph: InheritanceGraph, model: str, roots: Collection[str]) -> str:
+    """Return the root that a version took the place of, by unlearning only; else its own id."""
+    while model not in roots:
+        before = [e for e in graph.parents(model) if e.kind is InheritanceKind.UNLEARNED]
+        if not before:
+            break
+        model = before[0].parent
+    return model

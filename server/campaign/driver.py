@@ -1,0 +1,149 @@
+"""The loop that keeps open campaigns going: one pass over each, again and again until it has ended.
+
+A pass is idempotent and asks only for what is left, so it can be made whenever something may have
+changed: an owner is back, a campaign was approved, or simply time has passed.
+"""
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+
+from disinherit.common.errors import CampaignError, DisinheritError
+from disinherit.server.campaign.result import CampaignResult
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Turn:
+    """A campaign's last pass, and when the next one is due.
+
+    Attributes:
+        due: the time of the next pass, in monotonic seconds.
+        delay: how long it waits for it.
+        seen: what the last pass depended on.
+        failed: whether the last pass ended with an error.
+    """
+
+    due: float
+    delay: float
+    seen: Hashable
+    failed: bool = False
+
+    def waits(self, seen: Hashable, changed: bool) -> bool:
+        """Return whether the next pass is not due yet.
+
+        What failed does not fare better because something happened elsewhere: it waits its time,
+        unless what it depends on is another now.
+        """
+        if self.due <= time.monotonic() or self.seen != seen:
+            return False
+        return self.failed or not changed
+
+
+class Driver:
+    """Makes passes over open campaigns in a thread of its own, one at a time.
+
+    Two campaigns may dampen the same model, so they take turns.  One that gets nowhere, or fails,
+    waits longer every time, until something has changed: `poke` says so, or the store does, or an
+    older one gets on, for which it may have waited.  One whose pass failed waits until its own
+    store says so, however often it is poked: else an answer that a pass fails of would be asked for
+    again at once.
+
+    Args:
+        open_campaigns: the campaigns that are to be driven now, the oldest first, each with
+            something that changes whenever its next pass may fare better than the last.
+        run: makes one pass over a campaign.
+        interval: seconds between passes at least.
+        longest: seconds that a campaign which gets nowhere waits at most.
+    """
+
+    def __init__(
+        self,
+        open_campaigns: Callable[[], Mapping[str, Hashable]],
+        run: Callable[[str], CampaignResult],
+        interval: float = 5.0,
+        longest: float = 300.0,
+    ) -> None:
+        self._open = open_campaigns
+        self._run = run
+        self._interval = interval
+        self._longest = longest
+        self._turns: dict[str, _Turn] = {}
+        self._wake = threading.Event()
+        self._poked = threading.Event()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="driver", daemon=True)
+
+    def start(self) -> None:
+        """Begin to drive."""
+        self._thread.start()
+
+    def poke(self) -> None:
+        """Say that something has changed: every open campaign is due now."""
+        self._poked.set()
+        self._wake.set()
+
+    def stop(self, timeout: float = 10.0) -> bool:
+        """Stop after the pass that is being made.
+
+        Args:
+            timeout: seconds to wait for it.  A pass that is cut off later loses nothing: what it
+                did is stored, and the rest is done by the next one.
+
+        Returns:
+            Whether it has stopped.
+        """
+        self._stopping.set()
+        self._wake.set()
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _loop(self) -> None:
+        while not self._stopping.is_set():
+            if self._poked.is_set():
+                self._poked.clear()
+                self._turns = {id: turn for id, turn in self._turns.items() if turn.failed}
+            try:
+                self._drive()
+            except Exception:  # whatever it was, the next pass may fare better
+                _LOG.exception("the open campaigns cannot be driven")
+            self._wake.wait(self._interval)
+            self._wake.clear()
+
+    def _drive(self) -> None:
+        campaigns = self._open()
+        self._turns = {id: turn for id, turn in self._turns.items() if id in campaigns}
+        changed = False
+        for id, seen in campaigns.items():
+            turn = self._turns.get(id)
+            if self._stopping.is_set():
+                return
+            if turn is not None and turn.waits(seen, changed):
+                continue
+            onwards = self._pass(id)
+            changed |= bool(onwards)
+            delay = self._interval
+            if not onwards and turn is not None and turn.seen == seen:
+                delay = min(2 * turn.delay, self._longest)
+            # Jitter, so that coordinators and campaigns do not keep step.
+            due = time.monotonic() + delay * random.uniform(0.5, 1.0)
+            self._turns[id] = _Turn(due, delay, seen, failed=onwards is None)
+
+    def _pass(self, id: str) -> bool | None:
+        """Make one pass, and return whether it got on; `None` if it failed."""
+        try:
+            result = self._run(id)
+        except CampaignError as error:  # somebody stopped it, or another coordinator drives it
+            _LOG.warning("campaign %s: %s", id, error)
+            return False
+        except DisinheritError as error:
+            _LOG.warning("campaign %s: %s", id, error)
+            return None
+        except Exception:  # one campaign's failure must not end the others
+            _LOG.exception("campaign %s failed", id)
+            return None
+        return bool(result.changed)

@@ -1,0 +1,145 @@
+"""Outcomes of owners' results: forgotten, or an end that is not.
+
+An owner's word is taken for what it did, and not for what that came to: a model in which nothing
+was selected, or that by its owner's own figures still recognises what is to be forgotten, has not
+forgotten, whatever the owner calls it.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from disinherit.common.errors import InputError
+from disinherit.common.printable import one_line
+from disinherit.common.wire.received import check_result, received_record
+from disinherit.server.tasks import Answered, Task, TaskState
+from disinherit.v1 import unlearning_pb2 as pb
+
+_APPLIED = (pb.OUTCOME_APPLIED, pb.OUTCOME_ALREADY_APPLIED)
+_UNFORGOTTEN: Mapping[int, TaskState] = {
+    pb.OUTCOME_INEFFECTIVE: TaskState.INEFFECTIVE,
+    pb.OUTCOME_NOT_REACHED: TaskState.NOT_REACHED,
+    pb.OUTCOME_HARMFUL: TaskState.HARMFUL,
+}
+_MEASURES = ("accuracy", "auc")
+
+
+def told(
+    task: Task, result: pb.ModelResult, sent: pb.UnlearnTask, model: pb.ModelTask
+) -> Answered | Task:
+    """Return what an owner says of a model: that it made a successor, or its task with the reason.
+
+    Args:
+        task: the task as it stands.
+        result: what the owner reports.
+        sent: the message to the owner.
+        model: its entry for the model.
+    """
+    if task.state is TaskState.INEFFECTIVE and task.successor is not None:
+        return task  # until it is rolled back: another answer does not make it forget
+    if result.outcome not in (*_APPLIED, *_UNFORGOTTEN):
+        reason = one_line(result.error) or "its owner reported no outcome"
+        return replace(task, state=TaskState.FAILED, reason=reason)
+    try:
+        check_result(result)
+    except InputError as error:
+        return refused(task, str(error))
+    wrong = _malformed(result, sent.request_digest)
+    if wrong:
+        return refused(task, wrong)
+    packet = sent.fishers[model.fisher]
+    state, reason = _state(result, model.digest)
+    kept = _kept(task, result, state, packet.classes, model.digest)
+    done = replace(task, state=state, reason=reason, result=kept)
+    if state is not TaskState.APPLIED and not result.successor.id:
+        return done
+    try:
+        return Answered(done, received_record(result.successor), packet.digest)
+    except InputError as error:
+        return refused(task, str(error))
+
+
+def refused(task: Task, why: str) -> Task:
+    """Return a task whose owner's report cannot be believed."""
+    reason = f"its owner's report was refused: {one_line(why)}"
+    return replace(task, state=TaskState.FAILED, reason=reason)
+
+
+def selected(result: pb.ModelResult) -> int:
+    """Return how many values were dampened."""
+    return sum(sum(selection.rows) for selection in result.selections)
+
+
+def _malformed(result: pb.ModelResult, request_digest: str) -> str:
+    """Return why a report makes no sense, or `""`."""
+    if result.request_digest not in ("", request_digest):
+        return (
+            f"Expected what was done for the request with digest {request_digest}, but its owner's "
+            f"ledger has another one under this id, with digest {one_line(result.request_digest)}. "
+            "Submit it under an id that was not used before."
+        )
+    if result.HasField("forget"):
+        found = result.forget
+        numbers = (found.before, found.after, found.floor, found.margin)
+        losses = (found.loss_before, found.loss_after)
+        if not all(math.isfinite(value) and value >= 0 for value in losses):
+            return f"Expected losses of at least 0, but got {', '.join(map(str, losses))}."
+        if not all(math.isfinite(value) and 0 <= value <= 1 for value in numbers):
+            return f"Expected shares from 0 to 1, but got {', '.join(map(str, numbers))}."
+        if found.samples < 1 or found.measure not in _MEASURES:
+            return (
+                f"Expected accuracy or auc of at least one sample, but got "
+                f"{one_line(found.measure)!r} of {found.samples}."
+            )
+    return ""
+
+
+def _state(result: pb.ModelResult, digest: str) -> tuple[TaskState, str]:
+    reason = one_line(result.error)
+    if result.outcome in _UNFORGOTTEN:
+        return _UNFORGOTTEN[result.outcome], reason or "its owner gave no reason"
+    found = result.forget
+    if result.successor.digest == digest and not result.cleared_before:
+        return TaskState.INEFFECTIVE, (
+            "its owner made a version with the very same weights, so it knows what it knew: roll "
+            "it back, and choose a wider scope, a lower alpha or a repair, or retrain it"
+        )
+    if not selected(result) and not result.cleared_before:
+        return TaskState.INEFFECTIVE, (
+            "its owner selected nothing to dampen, so it knows what it knew: choose a wider scope "
+            "or a lower alpha, or retrain it"
+        )
+    if result.HasField("forget") and found.after > found.floor + found.margin + 1e-9:
+        return TaskState.INEFFECTIVE, (
+            f"by its owner's own figures it still recognises what is to be forgotten "
+            f"({found.measure} {found.before:.3f} before, {found.after:.3f} after, on "
+            f"{found.samples} samples of {one_line(found.source)})"
+        )
+    if found.measure == "auc" and found.loss_after <= found.loss_before:
+        return TaskState.INEFFECTIVE, (
+            f"by its owner's own figures the losses of the samples to forget did not rise "
+            f"({found.loss_before:.3f} before, {found.loss_after:.3f} after)"
+        )
+    return TaskState.APPLIED, ""
+
+
+def _kept(
+    task: Task, result: pb.ModelResult, state: TaskState, classes: Iterable[str], digest: str
+) -> pb.ModelResult:
+    """Return what is stored: what was reported first of the successor that is there already."""
+    made, said = task.successor, result.successor
+    known = () if made is None else (made.digest, made.created_us)
+    if task.result is not None and known == (said.digest, said.created_us):
+        return task.result
+    kept = pb.ModelResult()
+    kept.CopyFrom(result)
+    kept.error = one_line(result.error)
+    if state is TaskState.INEFFECTIVE:
+        kept.outcome = pb.OUTCOME_INEFFECTIVE
+    del kept.forgotten[:]
+    kept.ClearField("cleared_recorded")
+    if state is TaskState.APPLIED:
+        kept.forgotten.extend(name for name in classes if name in said.labels)
+        if result.cleared_before and (said.digest == digest or not selected(result)):
+            kept.cleared_recorded = False
+    return kept

@@ -1,0 +1,117 @@
+"""Rounds over owners that are asked about versions they hold: to put back, or to destroy.
+
+Each owner gets one message.  Owners that cannot be reached are asked again by the next pass.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from disinherit.common.printable import one_line
+from disinherit.server.campaign.collect import Say
+from disinherit.server.store.audit_events import request_digest
+from disinherit.server.store.store import CoordinatorStore
+from disinherit.server.transport.answers import refusal_of, reply_of, unhandled
+from disinherit.server.transport.base import Answer, Ask, Transport
+from disinherit.v1 import unlearning_pb2 as pb
+
+_Task = pb.RollBackTask | pb.DestroyTask
+_Reply = pb.RollBackReply | pb.DestroyReply
+_Result = pb.RollBackResult | pb.DestroyResult
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What owners are asked about their versions.
+
+    Attributes:
+        action: one of `disinherit.common.wire.messages.ACTIONS`.
+        task: the message.
+        reply: the answer to it.
+        did: what an owner says that it did with a digest, for people to read.
+    """
+
+    action: str
+    task: type[_Task]
+    reply: type[_Reply]
+    did: str
+
+
+ROLL_BACK = Question("train.rollback", pb.RollBackTask, pb.RollBackReply, "holds")
+DESTROY = Question("train.destroy", pb.DestroyTask, pb.DestroyReply, "destroyed")
+
+
+@dataclass(frozen=True, slots=True)
+class VersionAnswer:
+    """What an owner answered about one version.
+
+    Attributes:
+        model_id: the version.
+        digest: its `weights_digest`, as registered.
+        refusal: why it was not done; `""` if it was.
+        held_by: another version of the owner with the very same weights; `""` for none.
+    """
+
+    model_id: str
+    digest: str
+    refusal: str
+    held_by: str = ""
+
+
+def ask_about(
+    store: CoordinatorStore,
+    request_id: str,
+    models: Sequence[str],
+    question: Question,
+    transport: Transport,
+    timeout: float,
+    say: Say,
+) -> Iterator[list[VersionAnswer]]:
+    """Yield what each owner that could be reached answers, as it arrives.
+
+    Args:
+        store: where versions and request are registered.
+        request_id: the request.
+        models: the versions.
+        question: what their owners are asked.
+        transport: the way to the owners.
+        timeout: seconds to wait for an owner's answer.
+        say: receives a line for each answer.
+    """
+    records = store.records(models)
+    digest = request_digest(store.request(request_id))
+    messages: dict[str, _Task] = {}
+    for model in models:
+        owner = records[model].owner
+        message = messages.setdefault(
+            owner, question.task(request_id=request_id, request_digest=digest)
+        )
+        message.models.add(model_id=model, digest=records[model].digest)
+    asks = [Ask(owner, question.action, message) for owner, message in messages.items()]
+    for answer in transport.ask(asks, timeout) if asks else ():
+        if not answer.unreachable:
+            yield _answers(question, answer)
+        say(one_line(answer.error) or f"{answer.ask.owner} answered")
+
+
+def _answers(question: Question, answer: Answer) -> list[VersionAnswer]:
+    asked = {one.model_id: one.digest for one in cast("_Task", answer.ask.task).models}
+    try:
+        return _read(question, answer, asked)
+    except Exception as error:  # one owner's answer must not end the others
+        reason = unhandled(answer, error)
+        return [VersionAnswer(model, digest, reason) for model, digest in asked.items()]
+
+
+def _read(question: Question, answer: Answer, asked: Mapping[str, str]) -> list[VersionAnswer]:
+    reply, error = reply_of(answer, question.reply)
+    results: dict[str, _Result] = {}
+    if reply is not None:
+        results = {result.model_id: result for result in reply.models}
+    found = []
+    for model, digest in asked.items():
+        result = results.get(model)
+        refusal = error or refusal_of(result, digest, question.did)
+        held_by = one_line(result.held_by)[:128] if isinstance(result, pb.DestroyResult) else ""
+        found.append(VersionAnswer(model, digest, refusal, held_by))
+    return found

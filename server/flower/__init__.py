@@ -1,0 +1,1 @@
+"""Flower: transport, owners and the ServerApp of the coordinator."""

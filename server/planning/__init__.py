@@ -1,0 +1,1 @@
+"""Planning: from a request and the graph to tasks of owners. No I/O."""

@@ -1,0 +1,146 @@
+"""The claim of a campaign that can be checked: every affected version, with its state and reason.
+
+It is answered from the graph as it is now, not from what was planned: a version that came to be
+affected since then is in it, before any coordinator has taken notice.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from disinherit.common.errors import RequestError
+from disinherit.common.graph.graph import InheritanceGraph
+from disinherit.common.limits import shown
+from disinherit.server.planning.plan import plan
+from disinherit.server.tasks import Task, TaskState, cleansed
+from disinherit.v1.unlearning_pb2 import UnlearningRequest
+
+LARGEST_PAGE = 1000
+_LATE = "joins the campaign with the next pass over it"
+
+
+@dataclass(frozen=True, slots=True)
+class Covered:
+    """One affected version.
+
+    Attributes:
+        model_id: the version.
+        owner: who holds it.
+        state: where the work on it stands.
+        reason: why it is anything but verified.
+        successor: id of the version that takes its place; `""` while there is none.
+        digest_before: SHA-256 of its weights.
+        digest_after: SHA-256 of the successor's weights, as its owner reported.
+        updated_us: when its state last changed, in microseconds since the epoch; 0 for a version
+            that has no task yet.
+        wave: in which wave of the roll-out its owner is; the first is 0.
+        destroy_us: when the version itself is to be destroyed; 0 for not.
+        destroyed_us: when its owner had destroyed it; 0 for not.
+    """
+
+    model_id: str
+    owner: str
+    state: TaskState
+    reason: str
+    successor: str
+    digest_before: str
+    digest_after: str
+    updated_us: int
+    wave: int
+    destroy_us: int = 0
+    destroyed_us: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CoveragePage:
+    """A part of a campaign's coverage.
+
+    Attributes:
+        models: affected versions, ancestors first.
+        next_page_token: what to ask for the next part with; `""` on the last one.
+    """
+
+    models: tuple[Covered, ...]
+    next_page_token: str
+
+
+def cover(
+    graph: InheritanceGraph,
+    request: UnlearningRequest,
+    tasks: Mapping[str, Task],
+    updated_us: Mapping[str, int],
+) -> list[Covered]:
+    """Return every version that a request affects, ancestors first.
+
+    Args:
+        graph: the inheritance graph as it is now.
+        request: a submitted request.
+        tasks: model -> its task.
+        updated_us: model -> when its task last changed.
+    """
+    planned = plan(graph, request, cleansed(tasks.values()), tasked=tasks)
+    late = {
+        **dict.fromkeys(planned.affected, (TaskState.PENDING, _LATE)),
+        **{model: (TaskState.FAILED, reason) for model, reason in planned.failed.items()},
+        **{model: (TaskState.NOT_REACHED, reason) for model, reason in planned.not_reached.items()},
+        **{model: (TaskState.EXEMPT, reason) for model, reason in planned.exempt.items()},
+    }
+    covered = []
+    for model in {*planned.affected, *tasks}:
+        record = graph.model(model)
+        task = tasks.get(model)
+        if task is None:
+            task = Task(model, record.owner, *late[model])
+        # What was rolled back is as it was before.
+        undone = task.state is TaskState.ROLLED_BACK
+        after = None if undone else task.successor
+        covered.append(
+            Covered(
+                model_id=model,
+                owner=task.owner,
+                state=task.state,
+                reason=task.reason,
+                successor=after.id if after is not None else "",
+                digest_before=record.digest,
+                digest_after=after.digest if after is not None else "",
+                updated_us=updated_us.get(model, 0),
+                wave=task.wave,
+                destroy_us=task.destroy_us,
+                destroyed_us=task.destroyed_us,
+            )
+        )
+    return sorted(covered, key=lambda one: _position(graph, one.model_id))
+
+
+def page(
+    graph: InheritanceGraph, covered: list[Covered], page_size: int, page_token: str
+) -> CoveragePage:
+    """Return one part of a campaign's coverage.
+
+    Pages are cut at versions and not at counts: one that joins between two calls moves no other.
+
+    Args:
+        graph: the inheritance graph.
+        covered: all of it, as `cover` gives it.
+        page_size: at most so many versions.
+        page_token: `""` for the first part, then what the part before says.
+
+    Raises:
+        RequestError: if the size or the token is none.
+    """
+    if not 1 <= page_size <= LARGEST_PAGE:
+        raise RequestError(f"Expected page_size from 1 to {LARGEST_PAGE}, but got {page_size}.")
+    if page_token:
+        if page_token not in graph:
+            raise RequestError(
+                f"Expected the page token of an earlier answer, but got {shown(page_token)}."
+            )
+        last = _position(graph, page_token)
+        covered = [one for one in covered if _position(graph, one.model_id) > last]
+    models = tuple(covered[:page_size])
+    more = len(covered) > page_size
+    return CoveragePage(models, models[-1].model_id if more else "")
+
+
+def _position(graph: InheritanceGraph, model: str) -> tuple[int, str]:
+    """Children are younger than their parents, so this puts ancestors first."""
+    return graph.model(model).created_us, model

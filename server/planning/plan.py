@@ -1,0 +1,278 @@
+"""From a request to a plan: which models are affected, by which roots, and whom to ask.
+
+Models are grouped by their upstream roots U(m), since a model must be dampened only with what it
+inherited: one merged Fisher per group, sent only to the owners of that group.
+"""
+
+from collections.abc import Collection, Container, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from disinherit.common.errors import GraphError, RequestError
+from disinherit.common.graph.graph import InheritanceGraph
+from disinherit.common.graph.records import InheritanceKind, ModelRecord, ModelStatus
+from disinherit.common.requests import Request
+from disinherit.server.planning.class_names import (
+    Arrivals,
+    Followed,
+    bits,
+    follow_classes,
+    packet_names,
+)
+from disinherit.server.planning.origins import find_origins, find_starts
+from disinherit.server.planning.targets import check_targets
+from disinherit.server.planning.unreached import Unreached, asked_classes, find_unreached
+from disinherit.v1.unlearning_pb2 import UnlearningRequest
+
+_Pairs = tuple[tuple[str, str | None], ...]
+"""What to rename in a root's packets."""
+_Key = frozenset[tuple[_Pairs, int]]
+"""What a group has in common: what to rename -> the roots, as bits."""
+_NOTHING: Arrivals = {}
+_FEW = 5
+"""Of the versions that a note is about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Affected models that inherit from the same roots under the same class names.
+
+    Attributes:
+        roots: their upstream roots, in the order of the request.
+        renamings: per root, what to rename in its Fisher packets (`packet_names`).
+        models: model ids in topological order.
+    """
+
+    roots: tuple[str, ...]
+    renamings: tuple[tuple[tuple[str, str | None], ...], ...]
+    models: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a request means for the graph as it is now.
+
+    Attributes:
+        affected: roots and descendants in topological order.
+        groups: the affected models that are to be dampened.
+        exempt: affected models that are not, with the reason.
+        failed: affected models that cannot be, with the reason.
+        not_reached: affected models that no class to forget arrives at, with the reason; they stay
+            as they are, and a person has to decide.
+        notes: what a person should know before approving.
+    """
+
+    affected: tuple[str, ...]
+    groups: tuple[Group, ...]
+    exempt: Mapping[str, str]
+    failed: Mapping[str, str]
+    notes: tuple[str, ...]
+    not_reached: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def dampened(self) -> tuple[str, ...]:
+        """The affected models that are to be dampened."""
+        return tuple(model for group in self.groups for model in group.models)
+
+
+def plan(
+    graph: InheritanceGraph,
+    request: UnlearningRequest,
+    cleansed: Collection[str] = (),
+    holders: Iterable[ModelRecord] | None = None,
+    parentless: Iterable[ModelRecord] = (),
+    tasked: Container[str] = (),
+) -> Plan:
+    """Plan a request.
+
+    Args:
+        graph: the inheritance graph, or the part of it that descends from the roots.
+        request: roots and what to forget there; for a client, with its roots filled in.
+        cleansed: versions that this very request already made; they are not affected by it.
+        holders: the versions that were trained directly on a class to forget, in the whole graph;
+            `None` if `graph` is the whole graph.
+        parentless: the versions in the whole graph that owners registered without a parent.
+        tasked: versions that this request has tasks for: they are part of it even when they were
+            retired since.
+
+    Returns:
+        The plan; nothing is changed.
+
+    Raises:
+        RequestError: if there is nothing to forget, nothing would be left, a root is listed twice,
+            or what is to be forgotten is of several kinds.
+        GraphError: if a root does not exist.
+        LabelError: if a root does not know a class.
+    """
+    asked = Request.from_proto(request)
+    check_targets(graph, asked)
+    roots = [root.model_id for root in request.roots]
+    if not roots:
+        raise RequestError("Expected at least one root to forget at, but got none.")
+    origins = find_origins(graph, roots)
+    affected = graph.affected(find_starts(graph, roots), cleansed=cleansed)
+    exempt = {}
+    put_back = set()
+    for edge in (edge for model in affected for edge in graph.children(model)):
+        if edge.kind is InheritanceKind.UNLEARNED and edge.child not in cleansed:
+            if graph.model(edge.child).status is ModelStatus.RETIRED:
+                if edge.child in tasked:
+                    exempt[edge.child] = f"retired when {edge.parent} was put back in its place"
+                else:
+                    put_back.add(edge.child)
+            else:
+                exempt[edge.parent] = f"superseded by {edge.child}, which is unlearned in its place"
+    if request.client:
+        leaving = f"all that {request.client} trained it on is to be forgotten: retire it"
+        exempt |= {model: leaving for model in roots if model not in exempt}
+    followed = follow_classes(graph, roots, affected, cleansed, origins)
+    # What was retired when its parent was put back is out of use, and its owner knows: no request
+    # is about it any more, though what others derived from it may be affected.
+    failed = {model: why for model, why in followed.failed.items() if model not in put_back}
+    affected = tuple(model for model in affected if model not in put_back)
+    todo = [m for m in affected if m not in exempt and m not in failed]
+    unreached = find_unreached(graph, request, followed, todo)
+    return Plan(
+        affected=affected,
+        groups=_groups(graph, followed, [m for m in todo if m not in unreached.models]),
+        exempt=exempt,
+        failed=failed,
+        notes=(
+            *_origin_notes(origins),
+            *_unreached_notes(unreached),
+            *_notes(graph.models() if holders is None else holders, request, followed),
+            *_parentless_notes(parentless, request, followed),
+        ),
+        not_reached=unreached.models,
+    )
+
+
+def _groups(graph: InheritanceGraph, followed: Followed, models: list[str]) -> tuple[Group, ...]:
+    groups: dict[_Key, list[str]] = {}
+    known: dict[tuple[int, tuple[str, ...]], _Key] = {}
+    for model in models:
+        arrivals, labels = followed.arrivals[model], graph.model(model).labels
+        key = (id(arrivals), labels)
+        if key not in known:
+            known[key] = _group_key(arrivals, labels)
+        groups.setdefault(known[key], []).append(model)
+    return tuple(
+        Group(*_in_order(key, followed.roots), tuple(models)) for key, models in groups.items()
+    )
+
+
+def _group_key(arrivals: Arrivals, labels: tuple[str, ...]) -> _Key:
+    changed: dict[_Pairs, int] = {}
+    for naming, some in arrivals.items():
+        names = packet_names(naming.source, labels, naming.renaming)
+        pairs = tuple(sorted(names.items()))
+        changed[pairs] = changed.get(pairs, 0) | some
+    return frozenset(changed.items())
+
+
+def _in_order(key: _Key, roots: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[_Pairs, ...]]:
+    """Return the roots of a group in the order of the request, and what to rename for each."""
+    of_root = {position: pairs for pairs, some in key for position in bits(some)}
+    positions = sorted(of_root)
+    return tuple(roots[p] for p in positions), tuple(of_root[p] for p in positions)
+
+
+def _origin_notes(origins: Mapping[str, tuple[str, ...]]) -> Iterable[str]:
+    for root, chain in origins.items():
+        yield (
+            f"{root} was unlearned from {', '.join(chain)}: what was derived from there knows what "
+            f"{root} knows, so it is affected, too."
+        )
+
+
+def _unreached_notes(unreached: Unreached) -> Iterable[str]:
+    by_reason: dict[str, list[str]] = {}
+    for model, reason in unreached.models.items():
+        by_reason.setdefault(reason, []).append(model)
+    for reason, models in by_reason.items():
+        yield f"{', '.join(models)}: not reached, {reason}."
+    unsure: dict[str, list[str]] = {}
+    for model, why in unreached.unsure.items():
+        unsure.setdefault(why, []).append(model)
+    for why, models in unsure.items():
+        yield f"{', '.join(models)}: {why}."
+    if unreached.below:
+        yield (
+            f"{', '.join(unreached.below)}: none of the classes corresponds to one to forget, so "
+            "nothing is dampened in the head there, only below it."
+        )
+
+
+def _notes(
+    holders: Iterable[ModelRecord], request: UnlearningRequest, followed: Followed
+) -> Iterable[str]:
+    """Yield what the given roots leave open, by training provenance."""
+    asked = asked_classes(request)
+    of_root = {root.model_id: set(root.classes) for root in request.roots}
+    everywhere = {name for names in asked for name in names}
+    inherited: dict[int, set[str]] = {}
+    also: list[str] = []
+    for record in holders:
+        arrivals = followed.arrivals.get(record.id, _NOTHING)
+        if id(arrivals) not in inherited:
+            inherited[id(arrivals)] = _inherited(arrivals, asked)
+        names = inherited[id(arrivals)]
+        counts = record.provenance.samples_per_class if record.provenance else {}
+        held = {name for name, count in counts.items() if count}
+        missed = sorted((held & everywhere) - names)
+        if missed:
+            yield (
+                f"{record.id} was trained directly on {', '.join(missed)}, and no root that it "
+                "inherits from is to forget that: this request does not reach it there. Add it as "
+                "a root to include it."
+            )
+        if held & names - of_root.get(record.id, set()):
+            also.append(record.id)
+    if also:
+        yield (
+            f"{', '.join(also)} also trained directly on classes to forget; they are dampened as "
+            "descendants, with the Fisher information of the given roots."
+        )
+
+
+def _parentless_notes(
+    records: Iterable[ModelRecord], request: UnlearningRequest, followed: Followed
+) -> Iterable[str]:
+    """Yield which versions may have inherited a class to forget from who knows where."""
+    everywhere = {name for names in asked_classes(request) for name in names}
+    found: dict[str, list[str]] = {}
+    for record in records:
+        if record.provenance is None or record.id in followed.arrivals:
+            continue
+        counts = record.provenance.samples_per_class
+        named = sorted(x for x in everywhere.intersection(record.labels) if not counts.get(x))
+        if named:
+            found.setdefault(", ".join(named), []).append(record.id)
+    for names, ids in found.items():
+        more = f" and {len(ids) - _FEW} more" if len(ids) > _FEW else ""
+        yield (
+            f"{', '.join(ids[:_FEW])}{more}: {names} among the classes, not trained on directly, "
+            "and registered without a parent: if they inherited that from a root, this request "
+            "does not reach it there. Register what they were derived from."
+        )
+
+
+def _inherited(arrivals: Arrivals, asked: Mapping[frozenset[str], int]) -> set[str]:
+    """Return what a model calls the classes that its roots are to forget."""
+    return {
+        naming.renaming[name]
+        for naming, present in arrivals.items()
+        for classes, some in asked.items()
+        if some & present
+        for name in classes
+        if name in naming.renaming
+    }
+
+
+def check_plan(planned: Plan) -> None:
+    """Raise `GraphError` if no affected model can be dampened."""
+    if not planned.groups:
+        reasons = {**planned.exempt, **planned.failed, **planned.not_reached}
+        raise GraphError(
+            "Expected at least one model to unlearn in, but: "
+            + "; ".join(f"{model} {reason}" for model, reason in reasons.items())
+        )

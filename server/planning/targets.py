@@ -1,0 +1,98 @@
+"""What a request is to forget: classes, samples, or a client's whole contribution."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from disinherit.common.errors import LabelError, RequestError
+from disinherit.common.graph.graph import InheritanceGraph
+from disinherit.common.graph.labels import class_indices
+from disinherit.common.graph.records import ModelRecord
+from disinherit.common.requests import Request
+from disinherit.v1.unlearning_pb2 import Root, UnlearningRequest
+
+_SHOWN_CLASSES = 20
+
+
+def with_roots(
+    request: UnlearningRequest,
+    models_of: Callable[[str], Iterable[ModelRecord]],
+    stored: UnlearningRequest | None = None,
+) -> UnlearningRequest:
+    """Return a request with its roots: for a client, all models that it trained directly.
+
+    Args:
+        request: the request; left as it is. One that names its roots is returned unchanged.
+        models_of: returns the models of an owner, the oldest first.
+        stored: what was submitted with its id before; a request for the same client keeps the
+            roots that were found then, so that the same again is the same.
+
+    Raises:
+        RequestError: if the client trained no model.
+    """
+    if not request.client or request.roots:
+        return request
+    if stored is not None and stored.client == request.client:
+        trained = [root.model_id for root in stored.roots]
+    else:
+        trained = [record.id for record in models_of(request.client) if _trained(record)]
+    if not trained:
+        raise RequestError(
+            f"Expected a client that trained a model, but {request.client!r} trained none that is "
+            "registered."
+        )
+    resolved = UnlearningRequest()
+    resolved.CopyFrom(request)
+    resolved.roots.extend(Root(model_id=model) for model in trained)
+    return resolved
+
+
+def check_targets(graph: InheritanceGraph, request: Request) -> None:
+    """Check what is to be forgotten at each root against the graph.
+
+    Args:
+        graph: the inheritance graph.
+        request: a request with roots.
+
+    Raises:
+        RequestError: if a root lists all of its classes, or is not trained by the client.
+        GraphError: if a root does not exist.
+        LabelError: if a root does not know a class.
+    """
+    for root in request.samples:
+        graph.model(root)
+    for root, classes in request.forget.items():
+        record = graph.model(root)
+        if request.client:
+            _check_client(record, request.client)
+        else:
+            _check_classes(record, classes)
+
+
+def _check_client(record: ModelRecord, client: str) -> None:
+    if record.owner != client or not _trained(record):
+        raise RequestError(
+            f"Expected a root that {client!r} trained, but {record.id!r} of {record.owner!r} is "
+            "none. Leave the roots out to have them filled in."
+        )
+
+
+def _check_classes(record: ModelRecord, classes: Sequence[str]) -> None:
+    unknown = set(classes).difference(record.labels)
+    if unknown:
+        # Not quoted: it may be the id of a sample that should not have come here.
+        first = next(place for place, name in enumerate(classes) if name in unknown)
+        known = ", ".join(repr(name) for name in record.labels[:_SHOWN_CLASSES])
+        rest = ", ..." if len(record.labels) > _SHOWN_CLASSES else ""
+        raise LabelError(
+            f"Expected classes of {record.id!r} ({known}{rest}), but class {first + 1} of the "
+            f"{len(classes)} named there, of {len(classes[first])} characters, is none."
+        )
+    if set(class_indices(record.labels, classes)) == set(range(len(record.labels))):
+        raise RequestError(
+            f"Expected at least one class of {record.id!r} to remain, but all of them are to be "
+            "forgotten. Retire the model instead."
+        )
+
+
+def _trained(record: ModelRecord) -> bool:
+    """Whether a model was trained on data of its owner."""
+    return record.provenance is not None and any(record.provenance.samples_per_class.values())

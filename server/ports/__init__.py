@@ -1,0 +1,1 @@
+"""The gRPC ports of the coordinator: bounds on connections and calls."""

@@ -1,0 +1,1 @@
+"""Recording of lineage while a Flower federation trains."""

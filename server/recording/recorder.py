@@ -1,0 +1,371 @@
+"""Lineage recorded as training happens: a Flower strategy that leaves its inheritance graph behind.
+
+Three lines of an existing ServerApp change: two imports, and the line that makes the strategy::
+
+    from disinherit.server.recording.recorder import record_lineage
+    from disinherit.server.store.store import CoordinatorStore
+
+    strategy = record_lineage(FedAvg(), CoordinatorStore("sqlite:///lineage.db"))
+
+A round r of a federation becomes::
+
+    <project>.r<r-1> --incremental--> <project>.r<r>.<owner> --federated--> <project>.r<r>
+
+one version for the global model and one for every update that came back.  A version is told from
+another by its role and round, not by its content: an update that equals the average is not its own
+parent.  Owners that failed or did not answer contributed nothing and are not in it.
+
+**Going on.**  A federation that starts from weights that the store has, bit for bit, is derived
+from them: of a run that was stopped, of another project, or of any version at all.  A project that
+is recorded already goes on where it ended: its rounds are numbered after the last one.  What was
+changed before it came here has to be said, as `parent`.
+
+**Weights** of the federated edges are the shares of `num-examples` (or what `weighted_by_key`
+says), as `FedAvg` takes them.  Strategies that choose among updates or clip them (Krum, medians,
+differential privacy) do not tell what they took from whom: every update counts as a contribution,
+so that the graph shows rather too much inheritance than too little.
+
+**More than a mean.**  An aggregate that is not the weighted mean itself (server momentum, Adam,
+Yogi, Adagrad, medians, noise, any strategy not known here) also has an incremental edge from the
+previous global model, which it was computed from.
+
+**Provenance** of an update is recorded if the reply says, under `samples-per-class` in a
+ConfigRecord or in its MetricRecord, how many training samples of each class it has seen, in the
+order of the labels, and under `dataset` of which data set.  Otherwise it is unknown (`None`), not
+"none": of the number of samples alone only the edge's weight remains.
+
+**Training comes first.**  Messages, arrays and metrics are what they would be without a recorder.
+What cannot be recorded is logged once as a warning and listed in `LineageRecorder.errors`.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
+
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy
+from torch import Tensor
+
+from disinherit.common.errors import InputError
+from disinherit.common.graph.records import (
+    Inheritance,
+    InheritanceKind,
+    ModelRecord,
+    check_id,
+    check_owner,
+)
+from disinherit.common.models.scope import architecture_fingerprint
+from disinherit.common.tensors.checkpoints import weights_digest
+from disinherit.server.recording.flower_updates import (
+    arrays_of,
+    averages_only,
+    class_names,
+    provenance_of,
+    shares,
+    tensors,
+)
+from disinherit.server.recording.outbox import LineageSink, Outbox
+from disinherit.server.recording.past import Memory, Past
+from disinherit.server.store.announcements import Announced
+
+MODEL_KEY = "disinherit-model"
+"""Entry of the train config: id of the version that the update will be recorded as."""
+
+CREATED_KEY = "disinherit-created-us"
+"""Entry of the train config: creation time of that version, in microseconds."""
+
+S = TypeVar("S", bound=Strategy)
+
+
+def node_name(node: int) -> str:
+    """Return the name of an owner of whom only the Flower node is known.
+
+    Example:
+        >>> node_name(7)
+        'node-7'
+    """
+    return f"node-{node}"
+
+
+def record_lineage(
+    strategy: S,
+    sink: LineageSink,
+    *,
+    project: str = "",
+    owner: str = "server",
+    labels: Sequence[str] | None = None,
+    owner_of: Callable[[int], str] = node_name,
+    keep: Callable[[ModelRecord, Mapping[str, Tensor]], object] | None = None,
+    announce: bool = False,
+    parent: str | Sequence[str] = (),
+) -> S:
+    """Make a strategy record every round's aggregate and its contributions.
+
+    Shorthand for `LineageRecorder(sink, ...).attach(strategy)`; takes and raises the same.
+    """
+    recorder = LineageRecorder(
+        sink,
+        project=project,
+        owner=owner,
+        labels=labels,
+        owner_of=owner_of,
+        keep=keep,
+        announce=announce,
+        parent=parent,
+    )
+    return recorder.attach(strategy)
+
+
+class LineageRecorder:
+    """Records one federation.
+
+    Global arrays that it did not see come to be count as derived from the last aggregate.
+
+    Args:
+        sink: where versions and edges go.
+        project: first part of every id; one that is recorded already goes on. `""` takes Flower's
+            run, `run-<id>`.
+        owner: who holds the global models.
+        labels: class names in the order of the head's rows; `None` numbers the rows of the last
+            matrix, the head's: `"0"`, `"1"`, ...
+        owner_of: Flower node id -> name of its owner.
+        keep: given every global version and its weights, for instance `ModelStore(...).add`, so
+            that requests can be served on them later.
+        announce: put `disinherit-model` and `disinherit-created-us` into every train config, so
+            that an owner can keep its update as the very version that is recorded. One that comes
+            too late for its round has its edge all the same once its owner registers it.
+        parent: ids of versions that the first global model was derived from, where its weights do
+            not say so.
+
+    Raises:
+        GraphError: if a parent is not there.
+        InputError: if the project or the owner is no well-formed name.
+    """
+
+    def __init__(
+        self,
+        sink: LineageSink,
+        *,
+        project: str = "",
+        owner: str = "server",
+        labels: Sequence[str] | None = None,
+        owner_of: Callable[[int], str] = node_name,
+        keep: Callable[[ModelRecord, Mapping[str, Tensor]], object] | None = None,
+        announce: bool = False,
+        parent: str | Sequence[str] = (),
+    ) -> None:
+        self._outbox = Outbox(sink)
+        self._memory = Memory(sink, self._outbox)
+        self._given = self._memory.check([parent] if isinstance(parent, str) else list(parent))
+        self._past: Past | None = None
+        self._project = check_id(project, "project name", InputError) if project else ""
+        self._owner = check_owner(owner)
+        self._labels = None if labels is None else tuple(labels)
+        self._owner_of = owner_of
+        self._keep = keep
+        self._announce = announce
+        self._time_us = 0
+        self._ids: set[str] = set()
+        self._global: ModelRecord | None = None
+        self._announced: dict[int, tuple[str, int]] = {}
+        self._contributions: list[tuple[str, object]] = []
+        self._received = 0
+
+    @property
+    def errors(self) -> list[str]:
+        """What the record lacks, and why; empty while it is complete."""
+        return self._outbox.errors
+
+    def attach(self, strategy: S) -> S:
+        """Record what `strategy` does from now on.
+
+        Returns:
+            The same strategy; only its `configure_train` and `aggregate_train` are wrapped.
+        """
+        configure, aggregate = strategy.configure_train, strategy.aggregate_train
+
+        def configure_train(
+            server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+        ) -> Iterable[Message]:
+            with self._outbox.guard(f"the global model before round {server_round}"):
+                self._see_global(server_round, arrays, grid)
+            messages = configure(server_round, arrays, config, grid)
+            if not self._announce:
+                return messages
+            announced = list(messages)
+            with self._outbox.guard(f"what round {server_round} announces"):
+                self._tell(server_round, announced)
+            return announced
+
+        def aggregate_train(
+            server_round: int, replies: Iterable[Message]
+        ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+            received = list(replies)
+            # Before the strategy sees them: some take the replies' arrays apart.
+            with self._outbox.guard(f"the updates of round {server_round}"):
+                self._see_updates(server_round, received, strategy)
+            arrays, metrics = aggregate(server_round, received)
+            if arrays is not None:
+                with self._outbox.guard(f"the aggregate of round {server_round}"):
+                    self._see_aggregate(server_round, arrays, strategy)
+            return arrays, metrics
+
+        vars(strategy).update(configure_train=configure_train, aggregate_train=aggregate_train)
+        return strategy
+
+    def flush(self) -> bool:
+        """Offer what the sink has not taken yet once more; the next round does so by itself.
+
+        Returns:
+            Whether nothing is left.
+        """
+        return self._outbox.flush()
+
+    def _see_global(self, server_round: int, arrays: ArrayRecord, grid: Grid) -> None:
+        if not self._project:
+            self._project = f"run-{grid.run.run_id}"
+        self._outbox.flush()
+        first = self._past is None
+        past = self._look_back()
+        state = tensors(arrays)
+        digest = weights_digest(state)
+        if self._global is not None and digest == self._global.digest:
+            return
+        alike = self._memory.with_weights(digest)
+        own = [record for record in alike if record.id in past.globals]
+        if first and own:
+            self._global = own[-1]
+            return
+        parents = [record.id for record in alike] + (self._given if first else [])
+        if not parents and (self._global is not None or not first):
+            parents = [self._known_global().id]
+        self._time_us = max([self._time_us, *(record.created_us for record in alike)])
+        self._record_global(server_round - 1, state, dict.fromkeys(parents, 1.0), {})
+
+    def _look_back(self) -> Past:
+        """Return what was recorded of the project before, and go on from there."""
+        if self._past is None:
+            self._past = self._memory.past(self._project)
+            self._ids |= self._past.ids
+            self._global = self._past.latest
+            if self._global is not None:
+                self._time_us = self._global.created_us
+        return self._past
+
+    def _see_updates(
+        self, server_round: int, replies: Sequence[Message], strategy: Strategy
+    ) -> None:
+        self._contributions, self._received = [], 0
+        announced, self._announced = self._announced, {}
+        start = self._known_global().id
+        for reply in replies:
+            if reply.has_error() or (found := arrays_of(reply.content, strategy)) is None:
+                continue
+            self._received += 1
+            arrays, weight = found
+            node = reply.metadata.src_node_id
+            with self._outbox.guard(f"the update of node {node} in round {server_round}"):
+                name = self._name(node)
+                version = announced.pop(node, None) or self._version(server_round, name)
+                record = self._describe(version, name, tensors(arrays), reply.content)
+                edge = Inheritance(start, record.id, InheritanceKind.INCREMENTAL)
+                if self._outbox.submit(record, [edge]):
+                    self._contributions.append((record.id, weight))
+
+    def _see_aggregate(self, server_round: int, arrays: ArrayRecord, strategy: Strategy) -> None:
+        contributions, self._contributions = self._contributions, []
+        previous = self._known_global().id
+        parts = shares([weight for _, weight in contributions], strategy)
+        merged = {id: part for (id, _), part in zip(contributions, parts, strict=True) if part > 0}
+        # An update that could not be recorded came from the previous global model, at least.
+        whole = len(contributions) == self._received
+        derived = {} if merged and whole and averages_only(strategy) else {previous: 1.0}
+        self._record_global(server_round, tensors(arrays), derived, merged)
+
+    def _record_global(
+        self,
+        server_round: int,
+        state: dict[str, Tensor],
+        derived: Mapping[str, float],
+        merged: Mapping[str, float],
+    ) -> None:
+        record = self._describe(self._version(server_round), self._owner, state)
+        edges = [
+            Inheritance(parent, record.id, kind, weight)
+            for kind, parents in (
+                (InheritanceKind.INCREMENTAL, derived),
+                (InheritanceKind.FEDERATED, merged),
+            )
+            for parent, weight in parents.items()
+        ]
+        if self._outbox.submit(record, edges):
+            self._global = record
+            if self._keep is not None:
+                self._keep(record, state)
+
+    def _known_global(self) -> ModelRecord:
+        if self._global is None:
+            raise InputError("Expected the global model before it to be recorded, but it was lost.")
+        return self._global
+
+    def _tell(self, server_round: int, messages: Iterable[Message]) -> None:
+        """Put into each node's train config as which version its update will be recorded."""
+        self._announced = {}
+        for message in messages:
+            node = message.metadata.dst_node_id
+            configs = message.content.config_records
+            if not configs or node in self._announced:
+                continue
+            id, created = self._version(server_round, self._name(node))
+            key, config = next(iter(configs.items()))
+            # The strategy's messages share their content: this one needs its own.
+            content = RecordDict(dict(message.content))
+            content[key] = ConfigRecord({**config, MODEL_KEY: id, CREATED_KEY: created})
+            message.content = content
+            self._announced[node] = id, created
+        if self._global is not None:
+            start, told = self._global.id, self._announced.items()
+            self._memory.announce(Announced(id, self._name(n), start) for n, (id, _) in told)
+
+    def _name(self, node: int) -> str:
+        try:
+            return check_owner(self._owner_of(node))
+        except Exception as error:  # a caller's function; the update counts whoever made it
+            self._outbox.lose(f"the owner of node {node} is not recorded: {error!r}")
+            return node_name(node)
+
+    def _version(self, server_round: int, owner: str = "") -> tuple[str, int]:
+        """Return an id that was not given out before, and a time later than all before."""
+        number = server_round + (self._past.rounds if self._past is not None else 0)
+        base = f"{self._project}.r{number}" + (f".{owner}" if owner else "")
+        id, count = base, 1
+        while id in self._ids:
+            count += 1
+            id = f"{base}-{count}"
+        self._ids.add(id)
+        self._time_us = max(time.time_ns() // 1000, self._time_us + 1)
+        return id, self._time_us
+
+    def _describe(
+        self,
+        version: tuple[str, int],
+        owner: str,
+        state: Mapping[str, Tensor],
+        reply: RecordDict | None = None,
+    ) -> ModelRecord:
+        id, created_us = version
+        labels = class_names(state) if self._labels is None else self._labels
+        provenance = None
+        if reply is not None:
+            with self._outbox.guard(f"the provenance of {id}"):
+                provenance = provenance_of(reply, labels)
+        return ModelRecord(
+            id=id,
+            owner=owner,
+            architecture=architecture_fingerprint(state),
+            labels=labels,
+            digest=weights_digest(state),
+            created_us=created_us,
+            provenance=provenance,
+        )

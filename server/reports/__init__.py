@@ -1,0 +1,1 @@
+"""Reports and attestations of campaigns, and the signing key."""

@@ -1,0 +1,131 @@
+"""The report of a campaign: what was done to every affected version, when, and what is left open.
+
+It is read in one transaction from what is stored, so the same records give the same report; the
+attestation is made from it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection
+
+from disinherit.common.audit.chain import AuditEntry, Json
+from disinherit.common.audit.export import read_entry
+from disinherit.common.audit.limitations import Gap, find_gaps
+from disinherit.common.audit.story import tell, times
+from disinherit.server.planning.coverage import Covered, cover
+from disinherit.server.reports.model_report import ModelReport
+from disinherit.server.store.audit import entries_about
+from disinherit.server.store.audit_events import AuditKind, method_words
+from disinherit.server.store.campaigns import Campaign, find_campaign
+from disinherit.server.store.graph import find_descendants
+from disinherit.server.store.graph_words import graph_words
+from disinherit.server.store.tables import find_request, read_task, task_rows
+from disinherit.server.tasks import Task, TaskState
+from disinherit.v1.unlearning_pb2 import UnlearningRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What is known of a campaign.
+
+    Attributes:
+        request: the request.
+        campaign: where it stands.
+        models: every affected version, ancestors first.
+        fishers: root -> SHA-256 of the Fisher packets that it answered with.
+        said: what attestations say of each.
+        graph_digest: `lineage_digest` of the affected versions, when the campaign ended; of those
+            that there are, while it goes on.
+        versions: how many these were.
+        edges: edges that lead to them.
+        times_us: what happened -> when, in microseconds since the epoch.
+        gaps: what the campaign leaves open.
+        entries: entries of the audit log about the request.
+        head: hash of the last of them.
+    """
+
+    request: UnlearningRequest
+    campaign: Campaign
+    models: tuple[ModelReport, ...]
+    fishers: Mapping[str, tuple[str, ...]]
+    said: tuple[Mapping[str, Json], ...]
+    graph_digest: str
+    versions: int
+    edges: int
+    times_us: Mapping[str, int]
+    gaps: tuple[Gap, ...]
+    entries: int
+    head: str
+
+
+def make_report(db: Connection, request_id: str) -> Report:
+    """Return the report of a campaign as it stands.
+
+    Args:
+        db: a transaction.
+        request_id: the request.
+
+    Raises:
+        RequestError: if there is no such request.
+    """
+    request = find_request(db, request_id)
+    graph = find_descendants(db, [root.model_id for root in request.roots])
+    rows = task_rows(db, request_id)
+    tasks = {row.model_id: read_task(row) for row in rows}
+    updated = {row.model_id: row.updated_us for row in rows}
+    entries = [read_entry(line) for _, line in entries_about(db, request_id)]
+    latest = {(entry.event.kind, entry.event.model_id): entry for entry in entries}
+    models = tuple(
+        _model(covered, tasks.get(covered.model_id), latest)
+        for covered in cover(graph, request, tasks, updated)
+    )
+    said = tuple(model.words() for model in models)
+    lineage = _logged_graph(entries) or graph_words(graph, [one.covered.model_id for one in models])
+    return Report(
+        request=request,
+        campaign=find_campaign(db, request_id),
+        models=models,
+        fishers={
+            root.model_id: latest[AuditKind.FISHER_RECEIVED, root.model_id].event.fishers
+            for root in request.roots
+            if (AuditKind.FISHER_RECEIVED, root.model_id) in latest
+        },
+        said=said,
+        graph_digest=str(lineage["sha256"]),
+        versions=int(lineage["models"]),
+        edges=int(lineage["edges"]),
+        times_us=times(entries),
+        gaps=tuple(find_gaps(method_words(request.method), said)),
+        entries=len(entries),
+        head=entries[-1].hash if entries else "",
+    )
+
+
+def _model(
+    covered: Covered, task: Task | None, latest: Mapping[tuple[str, str], AuditEntry]
+) -> ModelReport:
+    told = latest.get((AuditKind.NOTIFIED, covered.model_id))
+    gone = latest.get((AuditKind.DESTROYED, covered.model_id))
+    result = None if task is None or task.state is TaskState.ROLLED_BACK else task.result
+    made = (AuditKind.APPLIED, AuditKind.INEFFECTIVE) if covered.successor else ()
+    applied = next(
+        (latest[kind, covered.model_id] for kind in made if (kind, covered.model_id) in latest),
+        None,
+    )
+    return ModelReport(
+        covered=covered,
+        result=result,
+        fishers=applied.event.fishers if applied is not None else (),
+        told_us=told.event.time_us if told is not None else 0,
+        destroyed_us=gone.event.time_us if gone is not None else 0,
+        held_by=str(gone.event.parameters.get("held_by", "")) if gone is not None else "",
+    )
+
+
+def _logged_graph(entries: Sequence[AuditEntry]) -> Mapping[str, Any] | None:
+    """Return what the log says of the graph at the end of a campaign that has ended."""
+    ended = tell(entries).ended if entries else None
+    found = None if ended is None else ended.event.parameters.get("graph")
+    return found if isinstance(found, Mapping) else None

@@ -1,0 +1,50 @@
+"""Messages with where the coordinator's log ends, and answers with what owners were shown before.
+
+So a coordinator whose database was put back from a copy is refused by owners that were shown a
+later end, learns of it from the others' answers, and asks nobody any more.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from disinherit.common.errors import CampaignError
+from disinherit.server.store.store import CoordinatorStore
+from disinherit.server.transport.base import Answer, Ask, Transport
+from disinherit.v1 import unlearning_pb2 as pb
+
+_CHANGING = ("query.fisher", "train.unlearn", "train.rollback", "train.destroy")
+
+
+class ShowingTransport:
+    """A transport that shows owners the head of the log, and looks at what they show.
+
+    Args:
+        transport: carries the messages.
+        store: has the log.
+    """
+
+    def __init__(self, transport: Transport, store: CoordinatorStore) -> None:
+        self._transport = transport
+        self._store = store
+
+    def ask(self, asks: Sequence[Ask], timeout: float) -> Iterator[Answer]:
+        """Send all messages in parallel and yield exactly one answer for each.
+
+        Raises:
+            CampaignError: if history was lost, and the messages are for owners to change something.
+            StoreError: if the log does not continue what was signed.
+        """
+        if any(ask.action in _CHANGING for ask in asks):
+            self._check()
+        if any(isinstance(ask.task, pb.FisherTask | pb.UnlearnTask) for ask in asks):
+            head = self._store.shown_head()
+            for ask in asks:
+                if isinstance(ask.task, pb.FisherTask | pb.UnlearnTask):
+                    ask.task.log_head.CopyFrom(head)
+        for answer in self._transport.ask(asks, timeout):
+            if isinstance(answer.reply, pb.FisherReply | pb.UnlearnReply):
+                self._store.check_shown(answer.ask.owner, answer.reply.log_head)
+            yield answer
+
+    def _check(self) -> None:
+        if lost := self._store.history_lost():
+            raise CampaignError(f"Expected a coordinator that has lost no history, but {lost}")

@@ -1,0 +1,76 @@
+"""From a report to the statement that is signed.
+
+People's own words, class names and sample ids are not in it, as they are not in the audit log: a
+signed document that is handed around cannot be made to forget either.
+"""
+
+import importlib.metadata
+from typing import Protocol
+
+from securesystemslib.dsse import Envelope
+
+from disinherit.common.audit.attestation import (
+    LIMITS,
+    NOTICE,
+    PAYLOAD_TYPE,
+    PREDICATE_TYPE,
+    STATEMENT_TYPE,
+    coverage_of,
+    gaps_of,
+    subjects_of,
+)
+from disinherit.common.audit.chain import Json, canonical
+from disinherit.server.reports.report import Report
+from disinherit.server.store.audit_events import method_words, request_digest, request_kind
+
+
+class Sealer(Protocol):
+    """Puts payloads into signed envelopes; a `SignedLog` and a `Signer` do."""
+
+    def envelope(self, payload_type: str, payload: bytes) -> Envelope:
+        """Return a payload with its signature."""
+        ...
+
+
+def attest(report: Report, signer: Sealer) -> Envelope:
+    """Return the signed attestation of a campaign; the same report and key give the same bytes.
+
+    Raises:
+        AuditError: if the report holds something that has no canonical form.
+    """
+    statement: dict[str, Json] = {
+        "_type": STATEMENT_TYPE,
+        "subject": subjects_of(report.said),
+        "predicateType": PREDICATE_TYPE,
+        "predicate": _predicate(report),
+    }
+    return signer.envelope(PAYLOAD_TYPE, canonical(statement))
+
+
+def _predicate(report: Report) -> Json:
+    request = report.request
+    method = method_words(request.method)
+    return {
+        "notice": NOTICE,
+        "limits": list(LIMITS),
+        "software": {"name": "disinherit", "version": importlib.metadata.version("disinherit")},
+        "request": {
+            "id": request.id,
+            "sha256": request_digest(request),
+            "roots": [root.model_id for root in request.roots],
+            "forgets": request_kind(request),
+            "method": method,
+        },
+        "state": report.campaign.state.value,
+        "times_us": dict(report.times_us),
+        "graph": {
+            "sha256": report.graph_digest,
+            "models": report.versions,
+            "edges": report.edges,
+        },
+        "fishers": {root: list(digests) for root, digests in report.fishers.items()},
+        "models": list(report.said),
+        "coverage": coverage_of(report.said),
+        "gaps": gaps_of(method, report.said),
+        "log": {"entries": report.entries, "head": report.head},
+    }

@@ -1,0 +1,1 @@
+"""The store of the coordinator: tables, transactions and the audit log."""

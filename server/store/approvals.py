@@ -1,0 +1,162 @@
+"""Approvals of plans by their digest, and of nothing that was not in them.
+
+The plan is what is asked, until when, and every version that is affected with the edges that lead
+to it.  An approval is of the plan that was submitted, or of one that an approver looked at, by its
+digest; so what came in between is not approved with it.  Nor is what joins later: a version that
+others than its owner put below a root waits for an approval of its own.  One that its owner itself
+registered as a descendant goes on, as does what the coordinator saw being derived: descendants of
+what is to be forgotten are what a request is about.
+"""
+
+import hashlib
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+
+from sqlalchemy import Connection, select, update
+
+from disinherit.common.audit.chain import Json, canonical
+from disinherit.common.errors import RequestError
+from disinherit.common.graph.graph import InheritanceGraph
+from disinherit.common.graph.graph_digest import lineage_digest
+from disinherit.common.limits import shown
+from disinherit.server.planning.origins import find_starts
+from disinherit.server.states import CampaignEvent, CampaignState
+from disinherit.server.store.audit import append
+from disinherit.server.store.audit_events import AuditKind, owner_actor, request_digest
+from disinherit.server.store.campaigns import Campaign, find_campaign, put_event, reopen
+from disinherit.server.store.graph import find_descendants
+from disinherit.server.store.tables import CAMPAIGNS, EDGES, find_request, read_task, task_rows
+from disinherit.server.store.tasks import change_tasks
+from disinherit.server.tasks import Task, TaskState, cleansed
+from disinherit.v1.unlearning_pb2 import UnlearningRequest
+
+
+def find_plan_digest(db: Connection, request_id: str) -> str:
+    """Return the SHA-256 of a request's plan as it is now.
+
+    Raises:
+        RequestError: if there is no such request.
+    """
+    request = find_request(db, request_id)
+    campaign = find_campaign(db, request_id)
+    made = cleansed(read_task(row) for row in task_rows(db, request_id))
+    roots = [root.model_id for root in request.roots]
+    graph = find_descendants(db, roots)
+    starts = find_starts(graph, roots)
+    plan: Json = {
+        "request_sha256": request_digest(request),
+        "reason": request.reason,
+        "deadline_us": campaign.deadline_us,
+        "lineage_sha256": lineage_digest(graph, graph.affected(starts, cleansed=made)),
+    }
+    return hashlib.sha256(canonical(plan)).hexdigest()
+
+
+def put_submitted_plan(db: Connection, request_id: str) -> None:
+    """Note the plan of a request that was submitted just now, for approval."""
+    plan = find_plan_digest(db, request_id)
+    row = CAMPAIGNS.c.request_id == request_id
+    db.execute(update(CAMPAIGNS).where(row).values(submitted_plan=plan))
+
+
+def approve(db: Connection, request_id: str, plan: str, actor: str) -> Campaign:
+    """Let a campaign begin, or what waits for an approval of its own join it.
+
+    Args:
+        db: a transaction that writes, so that nothing comes in between.
+        request_id: the request.
+        plan: SHA-256 of the plan that was looked at, all of which is approved; `""` for the one
+            that was submitted, without what others put below a root since.
+        actor: who approves.
+
+    Returns:
+        The campaign as it stands then.
+
+    Raises:
+        RequestError: if there is no such request, it may not be approved now, or its plan is
+            another one now.
+    """
+    campaign = find_campaign(db, request_id)
+    tasks = map(read_task, task_rows(db, request_id))
+    waiting = [task for task in tasks if task.state is TaskState.UNAPPROVED]
+    begins = campaign.state is CampaignState.AWAITING_APPROVAL
+    if not begins and not (waiting and campaign.state.advances):
+        return put_event(db, request_id, CampaignEvent.APPROVE, None, actor)
+    if plan or not begins:
+        _check_plan(campaign, plan, find_plan_digest(db, request_id))
+    said: dict[str, Json] = {"plan_sha256": plan or campaign.plan}
+    row = CAMPAIGNS.c.request_id == request_id
+    db.execute(update(CAMPAIGNS).where(row).values(approved_plan=plan or campaign.plan))
+    if begins:
+        put_event(db, request_id, CampaignEvent.APPROVE, None, actor, said)
+    else:
+        said["models"] = [task.model_id for task in waiting]
+        append(db, AuditKind.APPROVED, actor, request_id=request_id, parameters=said)
+    if plan:
+        freed = [replace(task, state=TaskState.PENDING, reason="") for task in waiting]
+        change_tasks(db, request_id, freed)
+        reopen(db, request_id)
+    return find_campaign(db, request_id)
+
+
+def _check_plan(campaign: Campaign, plan: str, now: str) -> None:
+    look = f"`disinherit request show {campaign.request_id}`"
+    if not plan:
+        raise RequestError(
+            f"Expected the plan that is approved, as models joined request {campaign.request_id!r} "
+            f"that need an approval of their own, but got none. Look at it with {look}, and "
+            f"approve it with --plan {now}."
+        )
+    if plan != now:
+        raise RequestError(
+            f"Expected the plan of request {campaign.request_id!r} as it is now, {now}, but got "
+            f"{shown(plan)}: it was changed, or a model has joined. Look at it again with {look}."
+        )
+
+
+def unapproved(
+    graph: InheritanceGraph,
+    request: UnlearningRequest,
+    affected: Collection[str],
+    tasks: Mapping[str, Task],
+    recorders: Mapping[tuple[str, str], str],
+) -> dict[str, str]:
+    """Return which affected versions wait for an approval of their own, with the reason.
+
+    Args:
+        graph: the inheritance graph.
+        request: an approved request.
+        affected: roots and descendants in topological order.
+        tasks: those of the request so far.
+        recorders: edge -> who recorded it (`find_recorders`).
+    """
+    allowed = {root.model_id for root in request.roots}
+    allowed |= {id for id, task in tasks.items() if task.state is not TaskState.UNAPPROVED}
+    waiting: dict[str, str] = {}
+    for model in affected:
+        if model in allowed:
+            continue
+        record = graph.model(model)
+        above = [edge.parent for edge in graph.parents(model) if edge.parent in affected]
+        said = {recorders.get((parent, model), "") for parent in above if parent in allowed}
+        if said & {"", owner_actor(record.owner)}:
+            allowed.add(model)
+            continue
+        by = ", ".join(sorted(said)) or "others"
+        waiting[model] = (
+            f"joined after the approval by the word of {by} and not of its owner: an approver must "
+            "approve the request anew"
+        )
+    return waiting
+
+
+def find_all_recorders(db: Connection, children: Collection[str]) -> dict[tuple[str, str], str]:
+    """Return who recorded the edges that lead to some versions, by parent and child."""
+    found: dict[tuple[str, str], str] = {}
+    listed = list(children)
+    for start in range(0, len(listed), 500):
+        some = listed[start : start + 500]
+        query = select(EDGES.c.parent, EDGES.c.child, EDGES.c.recorded_by)
+        for row in db.execute(query.where(EDGES.c.child.in_(some))):
+            found[row.parent, row.child] = row.recorded_by
+    return found

@@ -1,0 +1,246 @@
+"""The audit log in the database: entries are added by the transactions that they tell of.
+
+So log and state never disagree: either both are committed or none is.  A transaction that writes
+excludes all others, and a sequence number is given out once, so the chain cannot fork.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+from sqlalchemy import ColumnElement, Connection, Select, TextClause, func, insert, select, text
+
+from disinherit.common.audit.chain import AuditEntry, AuditEvent, canonical, link
+from disinherit.common.audit.export import (
+    LONGEST_LINE,
+    Header,
+    entry_line,
+    header_line,
+    read_entry,
+)
+from disinherit.common.errors import AuditError, StoreError
+from disinherit.server.store.audit_events import COORDINATOR, GROWTH, AuditKind
+from disinherit.server.store.database import Database
+from disinherit.server.store.tables import AUDIT, find_request, now_us
+
+_AT_A_TIME = 500
+
+
+def make_event(kind: AuditKind, actor: str = COORDINATOR, **said: Any) -> AuditEvent:
+    """Return what happens now.
+
+    Args:
+        kind: what happens.
+        actor: who does it.
+        **said: the other fields of `AuditEvent`.
+    """
+    return AuditEvent(kind.value, now_us(), actor, **said)
+
+
+def append(db: Connection, kind: AuditKind, actor: str = COORDINATOR, **said: Any) -> None:
+    """Add an entry to the log.
+
+    Args:
+        db: the transaction that makes the change, which it also commits.
+        kind: as for `make_event`, like all that follow.
+        actor: who did it.
+        **said: the other fields.
+
+    Raises:
+        AuditError: if it holds something that has no canonical form, or too much.
+        StoreError: if the log is damaged.
+    """
+    append_all(db, [make_event(kind, actor, **said)])
+
+
+def append_all(db: Connection, events: Sequence[AuditEvent]) -> None:
+    """Add an entry for each event, in this order; arguments and errors as for `append`."""
+    newest = select(AUDIT.c.entry).order_by(AUDIT.c.sequence.desc()).limit(1)
+    last = _entry(db, newest) if events else None
+    of_requests: dict[str, AuditEntry | None] = {"": None}
+    rows = []
+    for event in events:
+        request = event.request_id
+        if request not in of_requests:
+            if last is not None and last.event.request_id == request:
+                of_requests[request] = last
+            else:
+                of_requests[request] = _entry(db, newest.where(AUDIT.c.request_id == request))
+        last = link(event, last, of_requests[request])
+        if request:
+            of_requests[request] = last
+        rows.append(_row(last))
+    if rows:
+        db.execute(insert(AUDIT), rows)
+
+
+def append_once(db: Connection, request_id: str, events: Sequence[AuditEvent]) -> None:
+    """Add entries about models, but for those that say what the latest of their kind does.
+
+    What is tried again for weeks, while an owner is away or keeps failing, stands there once; and
+    once more after its owner fell back to a state from before.
+
+    Args:
+        db: the transaction that makes the change.
+        request_id: the request of all of them.
+        events: at most one of a kind about a model.
+
+    Raises:
+        AuditError: as `append`.
+        StoreError: likewise.
+    """
+    for start in range(0, len(events), _AT_A_TIME):
+        some = events[start : start + _AT_A_TIME]
+        latest = select(func.max(AUDIT.c.sequence)).where(
+            AUDIT.c.request_id == request_id,
+            AUDIT.c.model_id.in_({event.model_id for event in some}),
+            AUDIT.c.kind.in_({AuditKind.FELL_BACK.value, *(event.kind for event in some)}),
+        )
+        latest = latest.group_by(AUDIT.c.model_id, AUDIT.c.kind)
+        lines = db.scalars(select(AUDIT.c.entry).where(AUDIT.c.sequence.in_(latest)))
+        entries = {(e.event.kind, e.event.model_id): e for e in map(_read, lines)}
+        back = {m: e.sequence for (k, m), e in entries.items() if k == AuditKind.FELL_BACK}
+        known = {
+            (kind, model): entry.event
+            for (kind, model), entry in entries.items()
+            if entry.sequence >= back.get(model, 0)
+        }
+        said = (known.get((event.kind, event.model_id)) for event in some)
+        news = [
+            e for e, last in zip(some, said, strict=True) if last is None or not _alike(e, last)
+        ]
+        append_all(db, news)
+
+
+def last_growth(db: Connection, since: int) -> int:
+    """Return the number of the last entry by which the graph grew.
+
+    Args:
+        db: a transaction.
+        since: the number of an earlier one, which is returned if there is none after it.
+    """
+    query = select(func.max(AUDIT.c.sequence)).where(
+        AUDIT.c.sequence > since, AUDIT.c.kind.in_([kind.value for kind in GROWTH])
+    )
+    found = db.scalar(query)
+    return since if found is None else int(found)
+
+
+class Seal(Protocol):
+    """Signs exports; a `SignedLog` does."""
+
+    def sign(self, header: Header) -> Header:
+        """Return a header, signed, of a log that continues what was signed before."""
+        ...
+
+    def check(self, sequence: int, line: bytes) -> None:
+        """Check that an entry is the one that the log had in its place."""
+        ...
+
+
+def entries_about(db: Connection, request_id: str) -> list[tuple[int, bytes]]:
+    """Return the entries about a request, in order: by what they say, and by nothing beside it.
+
+    Args:
+        db: a transaction.
+        request_id: the request.
+
+    Returns:
+        The number and the line of each.
+    """
+    said = b'"request":' + canonical(request_id) + b","
+    holds: ColumnElement[bool] | TextClause = func.instr(AUDIT.c.entry, said) > 0
+    if db.dialect.name == "postgresql":
+        holds = text("position(:said in audit.entry) > 0").bindparams(said=said)
+    rows = db.execute(select(AUDIT.c.sequence, AUDIT.c.entry).where(holds).order_by("sequence"))
+    return [
+        (row.sequence, row.entry) for row in rows if _read(row.entry).event.request_id == request_id
+    ]
+
+
+def export_lines(
+    database: Database, request_id: str = "", seal: Seal | None = None
+) -> Iterator[bytes]:
+    """Yield the lines of an export, without their ends: the log as it is when this begins.
+
+    No transaction is open between two lines: whoever reads them may be slow.
+
+    Args:
+        database: the coordinator's.
+        request_id: only what is about this request; `""` for all.
+        seal: signs the first line; `None` to leave it as it is.
+
+    Raises:
+        RequestError: if there is no such request.
+        StoreError: if the log does not continue what was signed.
+    """
+    if request_id:
+        yield from _part(database, request_id, seal)
+        return
+    with database.reading() as db:
+        last = _entry(db, select(AUDIT.c.entry).order_by(AUDIT.c.sequence.desc()).limit(1))
+    header = Header(0, "") if last is None else Header(last.sequence, last.hash)
+    yield header_line(header if seal is None else seal.sign(header))
+    sequence = 0
+    while sequence < header.entries:
+        query = select(AUDIT.c.sequence, AUDIT.c.entry).where(AUDIT.c.sequence > sequence)
+        left = min(_AT_A_TIME, header.entries - sequence)
+        with database.reading() as db:
+            rows = db.execute(query.order_by(AUDIT.c.sequence).limit(left)).all()
+        if not rows:
+            return
+        for row in rows:
+            if seal is not None:
+                seal.check(row.sequence, row.entry)
+            yield row.entry
+        sequence = rows[-1].sequence
+
+
+def _part(database: Database, request_id: str, seal: Seal | None) -> Iterator[bytes]:
+    with database.reading() as db:
+        find_request(db, request_id)
+        entries = entries_about(db, request_id)
+    header = Header(len(entries), _read(entries[-1][1]).hash if entries else "", request_id)
+    if seal is not None:
+        header = seal.sign(header)
+        for sequence, line in entries:
+            seal.check(sequence, line)
+    yield header_line(header)
+    for _, line in entries:
+        yield line
+
+
+def _alike(event: AuditEvent, other: AuditEvent) -> bool:
+    return replace(event, time_us=other.time_us) == other
+
+
+def _row(entry: AuditEntry) -> dict[str, Any]:
+    event, line = entry.event, entry_line(entry)
+    if len(line) >= LONGEST_LINE:
+        raise AuditError(
+            f"Expected an audit entry of less than {LONGEST_LINE} bytes, but {event.kind} of "
+            f"{event.model_id or event.request_id} has {len(line)}. Ask for less at a time."
+        )
+    return {
+        "sequence": entry.sequence,
+        "kind": event.kind,
+        "request_id": event.request_id,
+        "model_id": event.model_id,
+        "hash": entry.hash,
+        "entry": line,
+    }
+
+
+def _entry(db: Connection, query: Select[Any]) -> AuditEntry | None:
+    line = db.execute(query).scalar()
+    return None if line is None else _read(line)
+
+
+def _read(line: bytes) -> AuditEntry:
+    try:
+        return read_entry(line)
+    except AuditError as error:
+        raise StoreError(
+            f"Expected a sound audit log in the database, but: {error} Restore the database from "
+            "a backup."
+        ) from None

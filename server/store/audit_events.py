@@ -1,0 +1,269 @@
+"""What the audit log says: the kinds of its entries, and which change each of them records.
+
+Nothing goes in that somebody may have a right to have erased, since a chain cannot forget: no
+reason and no error text, which are people's own words, no class name and no sample id.  A request
+stands there by the SHA-256 of what was asked, without its reason.
+"""
+
+import enum
+import hashlib
+import math
+from collections.abc import Iterable, Mapping
+
+from disinherit.common.audit.attestation import names_digest
+from disinherit.common.audit.chain import Json, canonical
+from disinherit.common.graph.records import Inheritance, ModelRecord
+from disinherit.common.wire.encodings import Encoding
+from disinherit.server.states import CampaignEvent, CampaignState
+from disinherit.server.tasks import Task, TaskState
+from disinherit.v1.unlearning_pb2 import Method, ModelResult, Recognition, UnlearningRequest
+
+COORDINATOR = "coordinator"
+"""Who acts where no caller does."""
+
+
+class AuditKind(enum.StrEnum):
+    """What an entry of the audit log records."""
+
+    MODEL_REGISTERED = "model_registered"
+    MODEL_COMPLETED = "model_completed"
+    MODEL_WITHDRAWN = "model_withdrawn"
+    SIGNING_KEY = "signing_key"
+    KEY_REVOKED = "key_revoked"
+    CHECKPOINT = "checkpoint"
+    CLOCK_CONFIRMED = "clock_confirmed"
+    HISTORY_CONFIRMED = "history_confirmed"
+
+    RECEIVED = "received"
+    APPROVED = "approved"
+    PAUSED = "paused"
+    RESUMED = "resumed"
+    ABORTED = "aborted"
+    REOPENED = "reopened"
+    WAVE_DECIDED = "wave_decided"
+    HALT_DECIDED = "halt_decided"
+    COMPLETED = "completed"
+    PARTIAL = "partial"
+    ROLLBACK_DECIDED = "rollback_decided"
+    ROLLBACK_COMPLETED = "rollback_completed"
+
+    PLANNED = "planned"
+    EXEMPT = "exempt"
+    HALTED = "halted"
+    FISHER_RECEIVED = "fisher_received"
+    FISHER_DISCARDED = "fisher_discarded"
+    SENT = "sent"
+    APPLIED = "applied"
+    VERIFIED = "verified"
+    INEFFECTIVE = "ineffective"
+    NOT_REACHED = "not_reached"
+    HARMFUL = "harmful"
+    FAILED = "failed"
+    NOTIFIED = "notified"
+    NOT_NOTIFIED = "not_notified"
+    ROLLBACK_PLANNED = "rollback_planned"
+    ROLLBACK_REFUSED = "rollback_refused"
+    ROLLED_BACK = "rolled_back"
+    UNAPPROVED = "unapproved"
+    FELL_BACK = "fell_back"
+    RESENT = "resent"
+    DESTROYED = "destroyed"
+    DESTROY_REFUSED = "destroy_refused"
+
+
+GROWTH = (
+    AuditKind.MODEL_REGISTERED,
+    AuditKind.MODEL_COMPLETED,
+    AuditKind.APPLIED,
+    AuditKind.INEFFECTIVE,
+)
+"""With what a version comes in, or what it was derived from."""
+
+OF_EVENT: Mapping[CampaignEvent, AuditKind] = {
+    CampaignEvent.APPROVE: AuditKind.APPROVED,
+    CampaignEvent.PAUSE: AuditKind.PAUSED,
+    CampaignEvent.HALT: AuditKind.HALT_DECIDED,
+    CampaignEvent.RESUME: AuditKind.RESUMED,
+    CampaignEvent.ABORT: AuditKind.ABORTED,
+    CampaignEvent.REOPEN: AuditKind.REOPENED,
+    CampaignEvent.ROLL_BACK: AuditKind.ROLLBACK_DECIDED,
+}
+"""What a person, a late descendant or a threshold made happen to a campaign."""
+
+OF_OUTCOME: Mapping[CampaignState, AuditKind] = {
+    CampaignState.RUNNING: AuditKind.REOPENED,
+    CampaignState.COMPLETE: AuditKind.COMPLETED,
+    CampaignState.PARTIAL: AuditKind.PARTIAL,
+    CampaignState.ROLLING_BACK: AuditKind.ROLLBACK_DECIDED,
+    CampaignState.ROLLED_BACK: AuditKind.ROLLBACK_COMPLETED,
+}
+"""Where a pass over a campaign has led."""
+
+OF_TASK: Mapping[TaskState, AuditKind] = {
+    TaskState.PENDING: AuditKind.PLANNED,
+    TaskState.SENT: AuditKind.SENT,
+    TaskState.APPLIED: AuditKind.APPLIED,
+    TaskState.VERIFIED: AuditKind.VERIFIED,
+    TaskState.INEFFECTIVE: AuditKind.INEFFECTIVE,
+    TaskState.NOT_REACHED: AuditKind.NOT_REACHED,
+    TaskState.HARMFUL: AuditKind.HARMFUL,
+    TaskState.FAILED: AuditKind.FAILED,
+    TaskState.EXEMPT: AuditKind.EXEMPT,
+    TaskState.HALTED: AuditKind.HALTED,
+    TaskState.ROLLING_BACK: AuditKind.ROLLBACK_PLANNED,
+    TaskState.ROLLED_BACK: AuditKind.ROLLED_BACK,
+    TaskState.UNAPPROVED: AuditKind.UNAPPROVED,
+}
+"""What became of one model."""
+
+
+def owner_actor(owner: str) -> str:
+    """Return how an owner that acts is named.
+
+    Example:
+        >>> owner_actor("anna")
+        'owner:anna'
+    """
+    return f"owner:{owner}"
+
+
+def request_words(request: UnlearningRequest, deadline_us: int) -> dict[str, Json]:
+    """Return what is said of a request that was received.
+
+    Args:
+        request: the request.
+        deadline_us: when owners that stay away are given up; 0 for never.
+    """
+    return {
+        "request_sha256": request_digest(request),
+        "roots": [root.model_id for root in request.roots],
+        "method": method_words(request.method),
+        "forgets": request_kind(request),
+        "deadline_us": deadline_us,
+    }
+
+
+def request_kind(request: UnlearningRequest) -> str:
+    """Return what a request is to make models forget: `client`, `samples` or `classes`."""
+    if request.client:
+        return "client"
+    return "samples" if any(root.samples for root in request.roots) else "classes"
+
+
+def request_digest(request: UnlearningRequest) -> str:
+    """Return the SHA-256 of what a request asks for, without the reason, as protobuf bytes."""
+    asked = UnlearningRequest()
+    asked.CopyFrom(request)
+    asked.ClearField("reason")
+    return hashlib.sha256(asked.SerializeToString(deterministic=True)).hexdigest()
+
+
+def method_words(method: Method) -> dict[str, Json]:
+    """Return a method; what owners tune themselves is left out.
+
+    Example:
+        >>> method_words(Method(scope="head", alpha=0.5))["alpha"]
+        '0.5'
+    """
+    words: dict[str, Json] = {
+        "scope": method.scope,
+        "reference": method.reference,
+        "merge": method.merge,
+        "exponent": repr(method.exponent),
+        "bound": repr(method.bound),
+        "row_scoped": method.row_scoped,
+    }
+    for name in ("alpha", "lam", "gauge"):
+        if method.HasField(name):
+            words[name] = repr(getattr(method, name))
+    if method.repair_steps:
+        words["repair_steps"] = method.repair_steps
+    if method.min_inheritance:
+        words["min_inheritance"] = repr(method.min_inheritance)
+    if method.HasField("rescale"):
+        words["rescale"] = method.rescale
+    if method.encoding:
+        words["encoding"] = str(Encoding.from_proto(method.encoding))
+    return words
+
+
+def task_words(task: Task) -> dict[str, Json]:
+    """Return what is said of a task as it stands now."""
+    if task.result is None or not (task.state is TaskState.APPLIED or task.state.unforgotten):
+        return {}
+    made = task.successor
+    words = result_words(task.result) | {"selected": selection_words(task.result)}
+    if names := names_digest(task.result.out_of_scope):
+        words["out_of_scope_sha256"] = names
+    return words if made is None else {"successor": made.id, **words}
+
+
+def selection_words(result: ModelResult) -> dict[str, Json]:
+    """Return how many values were dampened, and of how many."""
+    return {
+        "values": sum(sum(one.rows) for one in result.selections),
+        "of": sum(one.total for one in result.selections),
+    }
+
+
+def result_words(result: ModelResult) -> dict[str, Json]:
+    """Return what decided how much of a model was dampened."""
+    words: dict[str, Json] = {}
+    if result.alpha:  # else nothing but rows that were taken out of the head
+        words |= {name: repr(getattr(result, name)) for name in ("alpha", "lam", "gauge")}
+        words["tuned"] = result.tuned
+    if result.repair_steps:
+        words["repair_steps"] = result.repair_steps
+    for name in ("inheritance", "retain_before", "retain_after"):
+        if result.HasField(name):
+            words[name] = repr(getattr(result, name))
+    if result.scale not in (0, 1):
+        words["scale"] = repr(result.scale)
+    if result.HasField("forget"):
+        words["forget"] = recognition_words(result.forget)
+    if result.not_covered:
+        words["not_covered"] = len(result.not_covered)
+    if result.HasField("cleared_recorded"):
+        words["cleared_before"] = "recorded" if result.cleared_recorded else "unrecorded"
+    return words
+
+
+def recognition_words(found: Recognition) -> dict[str, Json]:
+    """Return how well a model recognises what is to be forgotten.
+
+    Example:
+        >>> recognition_words(Recognition(measure="accuracy", before=0.9, samples=40))["before"]
+        '0.9'
+    """
+    return {
+        "measure": found.measure,
+        "before": repr(found.before),
+        "after": repr(found.after),
+        "floor": repr(found.floor),
+        "margin": repr(found.margin),
+        "samples": found.samples,
+        "source": found.source,
+    }
+
+
+def scale_words(record: ModelRecord) -> dict[str, Json]:
+    """Return what is said of how large a version's Fisher summary is: its sum, and its scope."""
+    if record.fisher_scale is None:
+        return {}
+    total = math.fsum(record.fisher_scale.sums)
+    return {"fisher_scale": repr(total), "fisher_scope": record.fisher_scale.scope}
+
+
+def inheritance_words(edges: Iterable[Inheritance]) -> dict[str, Json]:
+    """Return what is said of the edges that lead to a version: how many, and their SHA-256.
+
+    A merge may have thousands of parents, so they are not listed; whoever has the graph can check.
+    """
+    listed: list[Json] = [
+        [edge.parent, edge.kind.value, repr(float(edge.weight)), dict(edge.labels)]
+        for edge in sorted(edges, key=lambda edge: edge.parent)
+    ]
+    if not listed:
+        return {"parents": 0}
+    digest = hashlib.sha256(canonical(listed)).hexdigest()
+    return {"parents": len(listed), "inheritance_sha256": digest}

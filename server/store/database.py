@@ -1,0 +1,213 @@
+"""One database and its transactions: SQLite in WAL mode by default, PostgreSQL by URL.
+
+A transaction that writes excludes all others that write from its beginning, on either, so what it
+checked still holds when it is committed.  One that only reads sees one state of the database.
+
+An SQLite file that is gone is an error, and not a new database: only the first connection may make
+one.  So is a file that was put in the place of another: who has it open would write to what nobody
+else can see.
+"""
+
+import functools
+import sqlite3
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from disinherit.common.errors import StoreError
+from disinherit.server.store.turns import FairLock
+
+_WRITES = "disinherit_writes"
+_WRITERS_LOCK = 0x64697369  # any number, the same for all coordinators of a database
+_FILE = "disinherit_file"
+_WAIT_SECONDS = 30
+"""How long one that writes waits for its turn."""
+
+
+class Database:
+    """Transactions on one database; what goes wrong in them is a `StoreError`.
+
+    Args:
+        url: an SQLAlchemy URL, or the path of an SQLite file.
+
+    Attributes:
+        name: the database in messages; without its password.
+        file: the SQLite file; `None` for any other database.
+
+    Raises:
+        StoreError: if the URL is malformed or its driver is not installed.
+    """
+
+    def __init__(self, url: str | Path) -> None:
+        self.name = str(url)
+        self._turns = FairLock()
+        with self._errors():
+            if isinstance(url, Path):
+                address = URL.create("sqlite", database=str(url))
+            else:
+                address = make_url(url)
+                self.name = address.render_as_string(hide_password=True)
+            lite = address.get_backend_name() == "sqlite"
+            in_memory = address.database in (None, "", ":memory:")
+            self.file = Path(str(address.database)) if lite and not in_memory else None
+            self._engine, self._writer = _sqlite(address, self.file) if lite else _server(address)
+        self._closed = threading.Event()
+        event.listen(self._engine, "checkin", functools.partial(_close_late, self._closed))
+        # A store that lives as long as its process is closed by nobody.
+        weakref.finalize(self, self._engine.dispose).atexit = False
+
+    def close(self) -> None:
+        """Close all connections; those that other threads have yet, when they give them back."""
+        self._closed.set()
+        self._engine.dispose()
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Begin a transaction that only reads."""
+        with self._errors(), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """Begin a transaction that excludes all others that write."""
+        with self._errors(), self._in_turn(), self._writer.begin() as connection:
+            if connection.dialect.name == "postgresql":
+                lock = text("SELECT pg_advisory_xact_lock(:key)")
+                connection.execute(lock, {"key": _WRITERS_LOCK})
+            yield connection
+
+    def check_writable(self) -> None:
+        """Begin to write, and leave it at that; somebody else who writes is as good a sign.
+
+        Raises:
+            StoreError: if nothing can be written.
+        """
+        with self._errors(), self._engine.connect() as connection:
+            if connection.dialect.name == "sqlite":
+                # Past what begins a transaction here, so that it waits for nobody.
+                raw = connection.connection.driver_connection
+                assert raw is not None
+                raw.execute("PRAGMA busy_timeout=0")
+                try:
+                    raw.execute("BEGIN IMMEDIATE")
+                    # In memory only; SQLite takes the beginning alone for a reader's where it
+                    # cannot write.
+                    (version,) = raw.execute("PRAGMA user_version").fetchone()
+                    raw.execute(f"PRAGMA user_version={version}")
+                    raw.execute("ROLLBACK")
+                except sqlite3.Error as error:
+                    if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                        raise StoreError(
+                            f"Expected to be able to write to {self.name!r}, but: {error}."
+                        ) from error
+            elif connection.scalar(text("SELECT current_setting('transaction_read_only')")) == "on":
+                raise StoreError(
+                    f"Expected to be able to write to {self.name!r}, but it is read-only."
+                )
+
+    @contextmanager
+    def _in_turn(self) -> Iterator[None]:
+        """Let this process's threads write one after the other, without a connection meanwhile.
+
+        SQLite lets those that wait ask again and again, and some wait very long then; elsewhere
+        they would hold connections that readers need.
+        """
+        with self._turns.taken(_WAIT_SECONDS) as came:
+            if not came:
+                raise StoreError(
+                    f"Expected to write to {self.name!r} within {_WAIT_SECONDS} s, but another "
+                    "thread is still writing. Try again."
+                )
+            yield
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (SQLAlchemyError, ImportError) as error:  # a driver that is not installed, too
+            cause = str(getattr(error, "orig", None) or error).partition("\n")[0]
+            raise StoreError(
+                f"Expected a usable coordinator database at {self.name!r}, but: {cause}."
+            ) from error
+
+
+def _close_late(closed: threading.Event, connection: object, record: ConnectionPoolEntry) -> None:
+    """Close a connection that comes back to a pool which nobody empties any more."""
+    if closed.is_set():
+        record.invalidate()
+
+
+def _sqlite(address: URL, file: Path | None) -> tuple[Engine, Engine]:
+    engine = create_engine(address)
+    if file is not None:
+        _hold_on_to(engine, file)
+    event.listen(engine, "connect", _configure_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine, engine.execution_options(**{_WRITES: True})
+
+
+def _server(address: URL) -> tuple[Engine, Engine]:
+    engine = create_engine(address, pool_pre_ping=True)
+    # One that writes must see what was committed while it waited for its turn.
+    return (
+        engine.execution_options(isolation_level="REPEATABLE READ"),
+        engine.execution_options(isolation_level="READ COMMITTED"),
+    )
+
+
+def _hold_on_to(engine: Engine, file: Path) -> None:
+    """Have connections be to the file of this name, and made only as long as there is one."""
+    made = False
+
+    def connect(_: object, __: object, arguments: list[Any], options: dict[str, Any]) -> None:
+        if made:
+            arguments[0] = f"{file.absolute().as_uri()}?mode=rw"
+            options["uri"] = True
+
+    def connected(_: object, record: Any) -> None:
+        nonlocal made
+        made = True
+        record.info[_FILE] = _identity(file)
+
+    def checked_out(_: object, record: Any, __: object) -> None:
+        if record.info[_FILE] != _identity(file):
+            raise DisconnectionError(f"{file} is gone, or another file")
+
+    event.listen(engine, "do_connect", connect)
+    event.listen(engine, "connect", connected)
+    event.listen(engine, "checkout", checked_out)
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _configure_sqlite(connection: Any, _: object) -> None:
+    # Left to itself, the driver begins only before the first write: what was read until then may
+    # be outdated by it.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in (
+        f"busy_timeout={1000 * _WAIT_SECONDS}",
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get(_WRITES)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

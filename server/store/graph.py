@@ -1,0 +1,257 @@
+"""Parts of the stored graph, read without the rest: they cost what they are, not what there is."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
+
+from sqlalchemy import Column, ColumnElement, Connection, select, tuple_
+
+from disinherit.common.audit.export import read_entry
+from disinherit.common.errors import GraphError, LabelError, StoreError
+from disinherit.common.graph.graph import InheritanceGraph
+from disinherit.common.graph.proto import SCHEMA_VERSION
+from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord
+from disinherit.server.store.audit_events import AuditKind, owner_actor
+from disinherit.server.store.tables import (
+    AUDIT,
+    EDGES,
+    HOLDINGS,
+    MODELS,
+    class_digest,
+    parse,
+    read_edge,
+    read_record,
+)
+from disinherit.v1.graph_pb2 import Graph as GraphProto
+from disinherit.v1.graph_pb2 import Inheritance as InheritanceProto
+from disinherit.v1.graph_pb2 import ModelRecord as RecordProto
+
+T = TypeVar("T")
+
+_PART = 1000
+"""Models or edges in one message."""
+
+_AT_A_TIME = 500
+"""Values in one query; SQLite takes 32,766 of them, older ones 999."""
+
+
+def find_graph(db: Connection) -> InheritanceGraph:
+    """Return the whole inheritance graph.
+
+    Raises:
+        StoreError: if it is damaged.
+    """
+    records = db.execute(select(MODELS.c.record)).scalars().all()
+    edges = db.execute(select(EDGES.c.edge)).scalars().all()
+    return _graph(map(read_record, records), map(read_edge, edges))
+
+
+def graph_parts(db: Connection) -> Iterator[GraphProto]:
+    """Yield the whole inheritance graph as messages, without making a graph of it.
+
+    All rows are read at once, as they are stored, so that the parts are of one moment; they become
+    messages one part at a time.
+
+    Args:
+        db: a transaction, in which all is read before this returns.
+
+    Raises:
+        StoreError: if a row is damaged.
+    """
+    age = (MODELS.c.created_us, MODELS.c.id)
+    records = db.scalars(select(MODELS.c.record).order_by(*age)).all()
+    edges = db.scalars(select(EDGES.c.edge).order_by(EDGES.c.child, EDGES.c.parent)).all()
+    return _parts(records, edges)
+
+
+def _parts(records: Sequence[bytes], edges: Sequence[bytes]) -> Iterator[GraphProto]:
+    for some in _batches(records, _PART):
+        models = [parse(RecordProto, data) for data in some]
+        yield GraphProto(schema_version=SCHEMA_VERSION, models=models)
+    for some in _batches(edges, _PART):
+        found = [parse(InheritanceProto, data) for data in some]
+        yield GraphProto(schema_version=SCHEMA_VERSION, edges=found)
+
+
+def find_descendants(db: Connection, roots: Sequence[str]) -> InheritanceGraph:
+    """Return roots, all that was derived from them, and the parents of these.
+
+    A root that was unlearned from another version stands for that one, too: what was derived from
+    there is part of the answer.  Every question about a request that starts at these roots has the
+    same answer as in the whole graph.  Roots that do not exist are not in it; a parent that does
+    not descend from a root is there without its own parents.
+
+    Raises:
+        StoreError: if the graph is damaged.
+    """
+    seen = set(roots) | _find_origins(db, roots)
+    frontier = list(seen)
+    while frontier:
+        children = {
+            child
+            for some in _batches(frontier)
+            for child in db.scalars(select(EDGES.c.child).where(EDGES.c.parent.in_(some)))
+        }
+        frontier = list(children - seen)
+        seen |= children
+    edges = find_edges(db, EDGES.c.child, seen)
+    known = find_records(db, seen.union(edge.parent for edge in edges))
+    return _graph(known.values(), edges)
+
+
+def _find_origins(db: Connection, roots: Sequence[str]) -> set[str]:
+    """Return the versions that roots were unlearned from, step by step."""
+    found: set[str] = set()
+    frontier = set(roots)
+    while frontier:
+        edges = find_edges(db, EDGES.c.child, frontier)
+        frontier = {edge.parent for edge in edges if edge.kind is InheritanceKind.UNLEARNED} - found
+        found |= frontier
+    return found
+
+
+def find_edges(db: Connection, end: Column[str], ids: Iterable[str]) -> list[Inheritance]:
+    """Return the edges that start at some versions, or lead to them, by parent, then child.
+
+    Args:
+        db: a transaction.
+        end: `EDGES.c.parent` for those that start there, `EDGES.c.child` for those that lead there.
+        ids: the versions.
+
+    Raises:
+        StoreError: if one is damaged.
+    """
+    query = select(EDGES.c.edge).order_by(EDGES.c.parent, EDGES.c.child)
+    return [
+        read_edge(data) for some in _batches(ids) for data in db.scalars(query.where(end.in_(some)))
+    ]
+
+
+def find_recorders(db: Connection, parent: str) -> dict[str, str]:
+    """Return who recorded the edges that start at a version.
+
+    Args:
+        db: a transaction.
+        parent: the version.
+
+    Returns:
+        Child -> who said so, as the audit log names them; `""` for the coordinator itself.
+    """
+    query = select(EDGES.c.child, EDGES.c.recorded_by).where(EDGES.c.parent == parent)
+    return {row.child: row.recorded_by for row in db.execute(query)}
+
+
+def find_records(db: Connection, ids: Iterable[str]) -> dict[str, ModelRecord]:
+    """Return id -> record, of those that exist.
+
+    Raises:
+        StoreError: if one is damaged.
+    """
+    query = select(MODELS.c.record)
+    found = (
+        read_record(data)
+        for some in _batches(set(ids))
+        for data in db.scalars(query.where(MODELS.c.id.in_(some)))
+    )
+    return {record.id: record for record in found}
+
+
+def page_records(
+    db: Connection, owner: str, after: tuple[int, str] | None = None, count: int | None = None
+) -> list[ModelRecord]:
+    """Return versions, the oldest first.
+
+    Args:
+        db: a transaction.
+        owner: whose; `""` for all.
+        after: `(created_us, id)` of the version to go on after; `None` for the first ones.
+        count: at most so many; `None` for all.
+
+    Raises:
+        StoreError: if one is damaged.
+    """
+    age = (MODELS.c.created_us, MODELS.c.id)
+    conditions: list[ColumnElement[bool]] = []
+    if owner:
+        conditions.append(MODELS.c.owner == owner)
+    if after is not None:
+        conditions.append(tuple_(*age) > tuple_(*after))
+    query = select(MODELS.c.record).where(*conditions).order_by(*age).limit(count)
+    return [read_record(data) for data in db.scalars(query)]
+
+
+def find_ids(db: Connection, prefix: str) -> list[str]:
+    """Return the ids of all versions that begin with a text, sorted."""
+    end = prefix[:-1] + chr(ord(prefix[-1]) + 1)
+    query = select(MODELS.c.id).where(MODELS.c.id >= prefix, MODELS.c.id < end)
+    return list(db.scalars(query.order_by(MODELS.c.id)))
+
+
+def find_by_weights(db: Connection, digest: str) -> list[ModelRecord]:
+    """Return the versions with these weights, the oldest first.
+
+    Those that another of them was derived from are left out: what holds for them holds for it.
+
+    Args:
+        db: a transaction.
+        digest: SHA-256 of the weights; none has `""`.
+
+    Raises:
+        StoreError: if one is damaged.
+    """
+    query = select(MODELS.c.record).where(MODELS.c.digest == digest, MODELS.c.digest != "")
+    found = {
+        record.id: record
+        for record in map(read_record, db.scalars(query.order_by(MODELS.c.created_us, MODELS.c.id)))
+    }
+    before = {edge.parent for edge in find_edges(db, EDGES.c.child, found)}
+    return [record for id, record in found.items() if id not in before]
+
+
+def find_holders(db: Connection, classes: Iterable[str]) -> list[ModelRecord]:
+    """Return the versions that were trained directly on any of some classes, the oldest first.
+
+    Raises:
+        StoreError: if one is damaged.
+    """
+    digests = {class_digest(name) for name in classes}
+    held = select(HOLDINGS.c.model_id).where(HOLDINGS.c.class_digest.in_(digests))
+    query = select(MODELS.c.record).where(MODELS.c.id.in_(held))
+    return [
+        read_record(data) for data in db.scalars(query.order_by(MODELS.c.created_us, MODELS.c.id))
+    ]
+
+
+def find_parentless(db: Connection) -> list[ModelRecord]:
+    """Return the versions that their owners registered without a parent, the oldest first.
+
+    Whoever adds a version as an operator, or records a federation, knows that it has none.
+
+    Raises:
+        StoreError: if one is damaged.
+    """
+    derived = select(EDGES.c.child).where(EDGES.c.child == MODELS.c.id).exists()
+    query = (
+        select(MODELS.c.record, AUDIT.c.entry)
+        .join(AUDIT, AUDIT.c.model_id == MODELS.c.id)
+        .where(AUDIT.c.request_id == "", AUDIT.c.kind == AuditKind.MODEL_REGISTERED.value, ~derived)
+        .order_by(MODELS.c.created_us, MODELS.c.id)
+    )
+    found = [
+        (read_record(row.record), read_entry(row.entry).event.actor) for row in db.execute(query)
+    ]
+    return [record for record, actor in found if actor == owner_actor(record.owner)]
+
+
+def _graph(records: Iterable[ModelRecord], edges: Iterable[Inheritance]) -> InheritanceGraph:
+    try:
+        return InheritanceGraph(records, edges)
+    except (GraphError, LabelError) as error:
+        raise StoreError(
+            f"Expected a sound inheritance graph in the database, but: {error}"
+        ) from error
+
+
+def _batches(values: Iterable[T], size: int = _AT_A_TIME) -> Iterator[list[T]]:
+    rest = list(values)
+    for start in range(0, len(rest), size):
+        yield rest[start : start + size]

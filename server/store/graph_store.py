@@ -1,0 +1,210 @@
+"""The inheritance graph of a store: versions, and what they were derived from."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from disinherit.common.errors import StoreError
+from disinherit.common.graph.graph import InheritanceGraph
+from disinherit.common.graph.records import Inheritance, ModelRecord
+from disinherit.server.store.announcements import Announced, put_announced
+from disinherit.server.store.audit import last_growth
+from disinherit.server.store.audit_events import COORDINATOR
+from disinherit.server.store.database import Database
+from disinherit.server.store.graph import (
+    find_by_weights,
+    find_descendants,
+    find_graph,
+    find_holders,
+    find_ids,
+    find_parentless,
+    find_records,
+    graph_parts,
+    page_records,
+)
+from disinherit.server.store.lineage import put_version, register_version, withdraw_version
+from disinherit.v1.graph_pb2 import Graph
+
+_MOST_TOGETHER = 5000
+"""Versions that are added in one transaction; so many take some seconds."""
+
+
+class GraphStore:
+    """The inheritance graph in one database.
+
+    Every method raises `StoreError` if the database fails or holds something damaged.
+
+    Args:
+        database: the database.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add_model(
+        self,
+        record: ModelRecord,
+        parents: Iterable[Inheritance] = (),
+        *,
+        actor: str = COORDINATOR,
+    ) -> None:
+        """Add a version and what it was derived from, or complete the record of a known version.
+
+        Adding the same again changes nothing.  A known version that has no parents yet is given
+        `parents`; one that has some keeps them.
+
+        Args:
+            record: the version.
+            parents: what it was derived from.
+            actor: who registers it, for the audit log.
+
+        Raises:
+            GraphError: if the graph refuses it; nothing is stored then.
+            LabelError: if a label mapping does not fit; nothing is stored then.
+        """
+        with self._database.writing() as db:
+            put_version(db, record, list(parents), actor)
+
+    def add_models(self, records: Sequence[ModelRecord], *, actor: str) -> list[Exception]:
+        """Add versions, or complete their records, in one transaction; each as `add_model` does.
+
+        Very many take several transactions, so that other writers need not wait for all of them.
+
+        Args:
+            records: the versions, in the order in which to add them.
+            actor: who registers them, for the audit log.
+
+        Returns:
+            Why versions were refused, one error for each; the others are stored all the same.
+        """
+        refused: list[Exception] = []
+        for start in range(0, len(records), _MOST_TOGETHER):
+            with self._database.writing() as db:
+                for record in records[start : start + _MOST_TOGETHER]:
+                    try:
+                        with db.begin_nested():
+                            put_version(db, record, [], actor)
+                    except (SQLAlchemyError, StoreError):
+                        raise
+                    except Exception as error:  # one version's failure must not end the others
+                        refused.append(error)
+        return refused
+
+    def register(
+        self, record: ModelRecord, parents: Iterable[Inheritance], *, actor: str
+    ) -> tuple[ModelRecord, bool]:
+        """Add a version as of now, or complete the record of a known one, which keeps its state.
+
+        Args:
+            record: the version, with any time and status.
+            parents: what it was derived from; none to leave those of a known version as they are.
+            actor: who registers it, for the audit log.
+
+        Returns:
+            The record as it is stored, and whether the version is new.
+
+        Raises:
+            InputError: if another owner has a version with this id; nothing is stored then.
+            GraphError: if the graph refuses it; nothing is stored then.
+            LabelError: if a label mapping does not fit; nothing is stored then.
+        """
+        with self._database.writing() as db:
+            return register_version(db, record, list(parents), actor)
+
+    def withdraw(self, model_id: str, owner: str, *, actor: str) -> ModelRecord:
+        """Take back the registration of a version that nothing depends on, and return its record.
+
+        Args:
+            model_id: the version.
+            owner: whose it has to be; `""` for anybody's.
+            actor: who withdraws it, for the audit log.
+
+        Raises:
+            GraphError: if there is no such version, or it is not the owner's.
+            RequestError: if something was derived from it, unlearning made it, or a request
+                affects it.
+        """
+        with self._database.writing() as db:
+            return withdraw_version(db, model_id, owner, actor)
+
+    def announce(self, versions: Iterable[Announced]) -> None:
+        """Note versions that owners were told to make: they start from what is said here.
+
+        Such a version has its start as parent, whenever its owner registers it, and its owner may
+        register once what it keeps, though what it sent was less.
+        """
+        with self._database.writing() as db:
+            put_announced(db, versions)
+
+    def ids_from(self, prefix: str) -> list[str]:
+        """Return the ids of all versions that begin with a text, sorted."""
+        with self._database.reading() as db:
+            return find_ids(db, prefix)
+
+    def with_weights(self, digest: str) -> list[ModelRecord]:
+        """Return the versions with these weights, without those that another of them came from."""
+        with self._database.reading() as db:
+            return find_by_weights(db, digest)
+
+    def graph(self) -> InheritanceGraph:
+        """Return the whole inheritance graph, however large it is."""
+        with self._database.reading() as db:
+            return find_graph(db)
+
+    def graph_parts(self) -> Iterator[Graph]:
+        """Return the whole inheritance graph as messages, in parts that are of one moment."""
+        with self._database.reading() as db:
+            return graph_parts(db)
+
+    def descendants(self, roots: Iterable[str]) -> InheritanceGraph:
+        """Return roots, what was derived from them, and the parents of these.
+
+        A question about a request that starts at these roots has the same answer as in the whole
+        graph.
+        """
+        with self._database.reading() as db:
+            return find_descendants(db, list(roots))
+
+    def records(self, ids: Iterable[str]) -> dict[str, ModelRecord]:
+        """Return id -> version, of those that exist."""
+        with self._database.reading() as db:
+            return find_records(db, ids)
+
+    def page_models(
+        self, owner: str, after: tuple[int, str] | None, count: int
+    ) -> list[ModelRecord]:
+        """Return versions, the oldest first.
+
+        Args:
+            owner: whose; `""` for all.
+            after: `(created_us, id)` of the version to go on after; `None` for the first ones.
+            count: at most so many.
+        """
+        with self._database.reading() as db:
+            return page_records(db, owner, after, count)
+
+    def models_of(self, owner: str) -> list[ModelRecord]:
+        """Return the versions of an owner, the oldest first."""
+        with self._database.reading() as db:
+            return page_records(db, owner)
+
+    def holders(self, classes: Iterable[str]) -> list[ModelRecord]:
+        """Return the versions that were trained directly on any of some classes, oldest first."""
+        with self._database.reading() as db:
+            return find_holders(db, classes)
+
+    def parentless(self) -> list[ModelRecord]:
+        """Return the versions that their owners registered without a parent, oldest first."""
+        with self._database.reading() as db:
+            return find_parentless(db)
+
+    def last_growth(self, since: int = -1) -> int:
+        """Return a number that is another one once a version or what it was derived from came in.
+
+        It costs what has happened since the last look, and not what there is.
+
+        Args:
+            since: what was returned last; -1 at first.
+        """
+        with self._database.reading() as db:
+            return last_growth(db, since)

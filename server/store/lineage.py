@@ -1,0 +1,283 @@
+"""What the stored graph accepts: checked against a version's own neighbours, in one transaction.
+
+Every rule of the graph is about a version and its parents, so a change is checked on these alone
+and costs the same in a large graph as in a small one.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+
+from sqlalchemy import Connection, select
+
+from disinherit.common.errors import GraphError, InputError, RequestError
+from disinherit.common.graph.graph import InheritanceGraph
+from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord, ModelStatus
+from disinherit.server.store.announcements import Announced, drop_announced, find_announced
+from disinherit.server.store.audit import append
+from disinherit.server.store.audit_events import (
+    COORDINATOR,
+    AuditKind,
+    inheritance_words,
+    owner_actor,
+    scale_words,
+)
+from disinherit.server.store.graph import find_edges, find_recorders, find_records
+from disinherit.server.store.registering import (
+    check_first_word,
+    check_foreign_parents,
+    check_kinds,
+    check_label_count,
+    check_name_space,
+    check_new_name,
+)
+from disinherit.server.store.tables import (
+    EDGES,
+    TASKS,
+    delete_record,
+    find_record,
+    insert_edges,
+    insert_records,
+    now_us,
+    put_statuses,
+    replace_record,
+)
+
+
+def put_version(
+    db: Connection,
+    record: ModelRecord,
+    edges: Sequence[Inheritance],
+    actor: str = COORDINATOR,
+) -> None:
+    """Add a version with what it was derived from, or complete the record of a known one.
+
+    A known version keeps the edges it has; if it has none yet, it is given `edges`.  One that was
+    announced to its owner has what it started from as parent, and its owner may say once what it
+    holds, whatever it sent.
+
+    Args:
+        db: a transaction that writes.
+        record: the version.
+        edges: what it was derived from.
+        actor: who registers it, for the audit log.
+
+    Raises:
+        GraphError: if the graph refuses the version or an edge, or a known version has other edges.
+        LabelError: if a label mapping does not fit.
+    """
+    present = find_record(db, record.id)
+    if present is None:
+        check_name_space(db, record)
+    known = [] if present is None else find_edges(db, EDGES.c.child, [record.id])
+    announced = None if edges else find_announced(db, record.id, record.owner)
+    if announced is not None:
+        edges = [] if known else _start(db, announced)
+    if known and edges and known != sorted(edges, key=lambda edge: edge.parent):
+        raise GraphError(
+            f"Expected the inheritance of model {record.id!r} to stay as it is recorded, from "
+            f"{', '.join(edge.parent for edge in known)}, but got another, from "
+            f"{', '.join(edge.parent for edge in edges)}."
+        )
+    new = [] if known else list(edges)
+    parents = [find_record(db, parent) for parent in dict.fromkeys(edge.parent for edge in new)]
+    neighbours = InheritanceGraph([parent for parent in parents if parent is not None])
+    neighbours.add(record, new)
+    if present is None:
+        insert_records(db, [record])
+    else:
+        sent = present
+        if announced is not None:  # what was recorded is what it sent
+            sent = replace(present, architecture=record.architecture, digest=record.digest)
+        InheritanceGraph([sent]).replace(record)
+        replace_record(db, record)
+    seen = actor == COORDINATOR or announced is not None
+    insert_edges(db, new, "" if seen else actor)
+    if announced is not None:
+        drop_announced(db, record.id)
+    if present == record and not new:
+        return
+    append(
+        db,
+        AuditKind.MODEL_REGISTERED if present is None else AuditKind.MODEL_COMPLETED,
+        actor,
+        model_id=record.id,
+        owner=record.owner,
+        digest_after=record.digest,
+        parameters={**inheritance_words(new or known), **scale_words(record)},
+        fishers=(record.fisher_digest,) if record.fisher_digest else (),
+    )
+
+
+def _start(db: Connection, announced: Announced) -> list[Inheritance]:
+    """Return the edge from what an announced version started from, if that is recorded."""
+    if find_record(db, announced.start) is None:
+        return []
+    return [Inheritance(announced.start, announced.model_id, InheritanceKind.INCREMENTAL)]
+
+
+def register_version(
+    db: Connection, record: ModelRecord, edges: Sequence[Inheritance], actor: str
+) -> tuple[ModelRecord, bool]:
+    """Add a version as of now, or complete the record of a known one, which keeps its state.
+
+    Args:
+        db: a transaction that writes, so that no version comes in between.
+        record: the version, with any time and status.
+        edges: what it was derived from.
+        actor: who registers it, for the audit log.
+
+    Returns:
+        The record as it is stored, and whether the version is new.
+
+    Raises:
+        InputError: if another owner has a version with this id.
+        GraphError: if the graph refuses the version or an edge, or a known version has other edges.
+        LabelError: if a label mapping does not fit.
+    """
+    present = find_records(db, [record.id, *(edge.parent for edge in edges)])
+    known = present.get(record.id)
+    own = actor == owner_actor(record.owner)
+    if known is None:
+        check_new_name(record.id)
+        youngest = max((one.created_us for one in present.values()), default=0)
+        complete = replace(record, created_us=max(now_us(), youngest + 1))
+    else:
+        if known.owner != record.owner:  # and not whose it is
+            raise InputError(f"Expected a model id that is not taken, but got {record.id!r}.")
+        complete = replace(record, created_us=known.created_us, status=known.status)
+        complete = check_first_word(known, complete)
+        if edges and not own and not find_edges(db, EDGES.c.child, [record.id]):
+            raise GraphError(
+                f"Expected the parents of model {record.id!r}, which is known without any, from "
+                f"its owner {record.owner!r}, but got them from {actor}. Have its owner register "
+                "them with its own token."
+            )
+    find = partial(_found, present)
+    if own:
+        check_foreign_parents(complete, edges, find)
+    check_kinds(complete, edges, find, own)
+    check_label_count(complete, [p for p in present.values() if p.owner == record.owner or not own])
+    put_version(db, complete, edges, actor)
+    return complete, known is None
+
+
+def withdraw_version(db: Connection, model_id: str, owner: str, actor: str) -> ModelRecord:
+    """Take back the registration of a version that nothing depends on.
+
+    Its id is free again.  The audit log keeps that it was there.
+
+    Args:
+        db: a transaction that writes.
+        model_id: the version.
+        owner: whose it has to be; `""` for anybody's.
+        actor: who withdraws it, for the audit log.
+
+    Returns:
+        The record as it was.
+
+    Raises:
+        GraphError: if there is no such version, or it is not the owner's.
+        RequestError: if something was derived from it, unlearning made it, or a request affects it.
+    """
+    record = find_record(db, model_id)
+    if record is None or owner not in (
+        "",
+        record.owner,
+    ):  # not said which: ids of others are theirs
+        whose = f" of {owner!r}" if owner else ""
+        raise GraphError(
+            f"Expected the id of a registered model{whose}, but got {model_id!r}. "
+            "`disinherit model list` shows them."
+        )
+    parents = find_edges(db, EDGES.c.child, [model_id])
+    if any(edge.kind is InheritanceKind.UNLEARNED for edge in parents):
+        raise RequestError(
+            f"Expected a model that was registered, but unlearning made {model_id!r}. Roll its "
+            "request back instead."
+        )
+    if find_edges(db, EDGES.c.parent, [model_id]):
+        raise RequestError(
+            f"Expected nothing to be derived from {model_id!r}, but something was: it stays, so "
+            "that requests reach what was derived from it."
+        )
+    query = select(TASKS.c.request_id).where(TASKS.c.model_id == model_id)
+    if (request := db.execute(query.limit(1)).scalar()) is not None:
+        raise RequestError(
+            f"Expected no request to affect {model_id!r}, but {request!r} does: what became of it "
+            "is part of that request's record."
+        )
+    delete_record(db, model_id)
+    append(
+        db,
+        AuditKind.MODEL_WITHDRAWN,
+        actor,
+        model_id=model_id,
+        owner=record.owner,
+        digest_before=record.digest,
+        parameters=inheritance_words(parents),
+    )
+    return record
+
+
+def put_back(db: Connection, model_id: str, successor_id: str) -> None:
+    """Make a version current again, and retire the one that unlearning made of it.
+
+    Args:
+        db: a transaction that writes.
+        model_id: the version.
+        successor_id: what was made of it; one that is not known is none.
+    """
+    model, successor = find_record(db, model_id), find_record(db, successor_id)
+    if successor is not None:
+        put_statuses(db, [successor], ModelStatus.RETIRED)
+    if model is not None and model.status is ModelStatus.SUPERSEDED:
+        put_statuses(db, [model], ModelStatus.ACTIVE)
+
+
+def _found(present: Mapping[str, ModelRecord], id: str) -> ModelRecord:
+    if id not in present:
+        raise GraphError(f"Expected the id of a known model, but got {id!r}.")
+    return present[id]
+
+
+def check_not_built_upon(db: Connection, model_id: str, successor_id: str) -> tuple[str, ...]:
+    """Raise `RequestError` if something was made of a successor since, other than what is retired.
+
+    A claim of somebody else's that something was made of it does not bind its owner: what counts is
+    what the coordinator saw, and what the owner itself registered.
+
+    Args:
+        db: a transaction.
+        model_id: the version that is to be put back.
+        successor_id: what unlearning made of it.
+
+    Returns:
+        The versions that others say were made of it, and that do not count.
+    """
+    successor = find_record(db, successor_id)
+    owner = owner_actor(successor.owner) if successor is not None else ""
+    recorders = find_recorders(db, successor_id)
+    claimed = []
+    for edge in find_edges(db, EDGES.c.parent, [successor_id]):
+        if recorders[edge.child] not in ("", owner):
+            claimed.append(edge.child)
+            continue
+        if edge.kind is not InheritanceKind.UNLEARNED:
+            raise RequestError(
+                f"Expected nothing to be derived from {successor_id!r}, which takes the place of "
+                f"{model_id!r}, but {edge.child!r} was. Forget anew instead, or leave "
+                f"{model_id!r} out."
+            )
+        if not _is_retired(db, edge.child):
+            raise RequestError(
+                f"Expected {successor_id!r}, which takes the place of {model_id!r}, to be the "
+                f"latest version, but another request made {edge.child!r} of it. Roll that request "
+                "back first."
+            )
+    return tuple(claimed)
+
+
+def _is_retired(db: Connection, model_id: str) -> bool:
+    record = find_record(db, model_id)
+    return record is not None and record.status is ModelStatus.RETIRED

@@ -1,0 +1,100 @@
+"""Tasks that were done and are to be done again, and their campaigns, open again."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from sqlalchemy import Connection, select, update
+
+from disinherit.common.audit.chain import AuditEvent
+from disinherit.common.errors import RequestError
+from disinherit.server.states import CampaignState
+from disinherit.server.store.audit import append_all, make_event
+from disinherit.server.store.audit_events import AuditKind, owner_actor
+from disinherit.server.store.campaigns import Campaign, find_campaign, reopen
+from disinherit.server.store.tables import TASKS, find_tasks, put_tasks, read_task, task_rows
+from disinherit.server.tasks import Task, TaskState
+
+_MADE = (TaskState.APPLIED, TaskState.VERIFIED, TaskState.INEFFECTIVE)
+
+
+def find_made(db: Connection, owner: str) -> list[tuple[str, Task]]:
+    """Return (request, task) of everything of which an owner made a successor."""
+    query = select(TASKS).where(
+        TASKS.c.owner == owner, TASKS.c.state.in_([state.value for state in _MADE])
+    )
+    found = [(row.request_id, read_task(row)) for row in db.execute(query)]
+    return [(request_id, task) for request_id, task in found if task.successor is not None]
+
+
+def put_fallen_back(
+    db: Connection, owner: str, found: Iterable[tuple[str, Task, str]]
+) -> list[str]:
+    """Let an owner do again what it holds no result of any more, and return the requests.
+
+    Args:
+        db: a transaction that writes.
+        owner: the owner.
+        found: (request, task, reason), as `fallen_back` says; what has changed since is left out.
+    """
+    events: list[AuditEvent] = []
+    requests: dict[str, None] = {}
+    for request_id, task, reason in found:
+        if find_tasks(db, request_id, [task.model_id]).get(task.model_id) != task:
+            continue
+        _open(db, request_id, [replace(task, reason=reason)])
+        made = task.successor
+        if made is not None:
+            said = {"request_id": request_id, "model_id": task.model_id, "owner": owner}
+            event = make_event(
+                AuditKind.FELL_BACK,
+                owner_actor(owner),
+                digest_before=made.digest,
+                parameters={"missing": made.id},
+                **said,
+            )
+            events.append(event)
+        requests[request_id] = None
+    append_all(db, events)
+    for request_id in requests:
+        reopen(db, request_id)
+    return list(requests)
+
+
+def resend(db: Connection, request_id: str, actor: str) -> Campaign:
+    """Let every owner be asked again for what it did; whoever holds the result answers with that.
+
+    Args:
+        db: a transaction that writes.
+        request_id: the request.
+        actor: who wants it.
+
+    Raises:
+        RequestError: if there is no such request, or its campaign does not go on.
+    """
+    campaign = find_campaign(db, request_id)
+    if campaign.state not in (
+        CampaignState.RUNNING,
+        CampaignState.COMPLETE,
+        CampaignState.PARTIAL,
+    ):
+        raise RequestError(
+            f"Expected campaign {request_id!r} to be running, complete or partial, to send it "
+            f"again, but it is {campaign.state}."
+        )
+    tasks = [read_task(row) for row in task_rows(db, request_id)]
+    made = [task for task in tasks if task.state in _MADE and task.successor is not None]
+    if made:
+        _open(db, request_id, [replace(task, reason="sent again") for task in made])
+        events = [make_event(AuditKind.RESENT, actor, request_id=request_id)]
+        append_all(db, events)
+        reopen(db, request_id)
+    return find_campaign(db, request_id)
+
+
+def _open(db: Connection, request_id: str, tasks: Sequence[Task]) -> None:
+    """Put tasks back to pending; what was destroyed before may be there again."""
+    models = [task.model_id for task in tasks]
+    put_tasks(db, request_id, [replace(task, state=TaskState.PENDING) for task in tasks], models)
+    for model in models:
+        row = update(TASKS).where(TASKS.c.request_id == request_id, TASKS.c.model_id == model)
+        db.execute(row.values(destroy_us=0, destroyed_us=0))

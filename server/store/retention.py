@@ -1,0 +1,123 @@
+"""The end of retention windows in the database: what is due, and what owners answered to it.
+
+A window runs from the end of the campaign, by the coordinator's clock; of a version that is done
+later, from the next end.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy import Connection, select, update
+
+from disinherit.common.errors import RequestError
+from disinherit.server.store.audit import append_all, append_once, make_event
+from disinherit.server.store.audit_events import AuditKind, owner_actor
+from disinherit.server.store.tables import TASKS, find_request, find_tasks, now_us
+from disinherit.server.tasks import Task, TaskState
+
+_REFUSED = "the old weights are not destroyed: "
+
+
+@dataclass(frozen=True, slots=True)
+class DestroyedModel:
+    """What an owner answered for one version that it was to destroy.
+
+    Attributes:
+        model_id: the version.
+        digest: SHA-256 of the weights that it had.
+        held_by: another version of the owner with the very same weights; `""` for none.
+        refusal: why it was not destroyed; `""` if it was.
+    """
+
+    model_id: str
+    digest: str = ""
+    held_by: str = ""
+    refusal: str = ""
+
+
+def schedule(db: Connection, request_id: str) -> None:
+    """Let the windows of what is verified begin, now that a campaign has ended.
+
+    Args:
+        db: a transaction that writes.
+        request_id: the request.
+    """
+    seconds = find_request(db, request_id).retention_seconds
+    if seconds:
+        done = update(TASKS).where(
+            TASKS.c.request_id == request_id,
+            TASKS.c.state == TaskState.VERIFIED,
+            TASKS.c.destroy_us == 0,
+            TASKS.c.destroyed_us == 0,
+        )
+        db.execute(done.values(destroy_us=now_us() + seconds * 1_000_000))
+
+
+def find_due(db: Connection, request_id: str = "") -> dict[str, list[str]]:
+    """Return request -> the versions whose windows have passed and that are not destroyed.
+
+    Args:
+        db: a transaction.
+        request_id: only this request; `""` for all.
+    """
+    query = select(TASKS.c.request_id, TASKS.c.model_id).where(
+        TASKS.c.destroy_us > 0,
+        TASKS.c.destroy_us <= now_us(),
+        TASKS.c.state == TaskState.VERIFIED,
+    )
+    if request_id:
+        query = query.where(TASKS.c.request_id == request_id)
+    found: dict[str, list[str]] = {}
+    for row in db.execute(query.order_by(TASKS.c.model_id)):
+        found.setdefault(row.request_id, []).append(row.model_id)
+    return found
+
+
+def record(db: Connection, request_id: str, answers: Iterable[DestroyedModel]) -> None:
+    """Store and log what an owner answered.
+
+    Args:
+        db: a transaction that writes.
+        request_id: the request.
+        answers: what was answered, of versions that are due.
+    """
+    for answer in answers:
+        task = find_tasks(db, request_id, [answer.model_id]).get(answer.model_id)
+        if task is None or task.destroyed_us:
+            continue
+        said = {"request_id": request_id, "model_id": task.model_id, "owner": task.owner}
+        if answer.refusal:
+            values: dict[str, str | int] = {"reason": _REFUSED + answer.refusal}
+            append_once(db, request_id, [make_event(AuditKind.DESTROY_REFUSED, **said)])
+        else:
+            event = make_event(
+                AuditKind.DESTROYED,
+                owner_actor(task.owner),
+                digest_before=answer.digest,
+                parameters={"held_by": answer.held_by} if answer.held_by else {},
+                **said,
+            )
+            values = {"reason": "", "destroy_us": 0, "destroyed_us": event.time_us}
+            append_all(db, [event])
+        row = update(TASKS).where(
+            TASKS.c.request_id == request_id, TASKS.c.model_id == task.model_id
+        )
+        db.execute(row.values(**values))
+
+
+def check_kept(task: Task) -> None:
+    """Refuse to put a version back whose old weights are gone; no clock decides that.
+
+    Args:
+        task: its task.
+
+    Raises:
+        RequestError: if they are.
+    """
+    if task.destroyed_us:
+        time = datetime.fromtimestamp(task.destroyed_us / 1e6, UTC).isoformat(timespec="seconds")
+        raise RequestError(
+            f"Expected a model within its retention window, but {task.model_id!r} cannot be put "
+            f"back: its old weights were destroyed at {time}. Choose others with --model."
+        )

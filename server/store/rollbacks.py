@@ -1,0 +1,103 @@
+"""Rolling back in the database: what is decided, and what owners answered to it."""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+
+from sqlalchemy import Connection
+
+from disinherit.common.errors import RequestError
+from disinherit.common.printable import one_line
+from disinherit.server.states import CampaignEvent
+from disinherit.server.store.audit_events import owner_actor
+from disinherit.server.store.campaigns import Campaign, find_campaign, put_event
+from disinherit.server.store.lineage import check_not_built_upon, put_back
+from disinherit.server.store.retention import check_kept
+from disinherit.server.store.tables import find_tasks, read_task, task_rows
+from disinherit.server.store.tasks import take_back_task
+from disinherit.server.tasks import Task, TaskState
+from disinherit.v1.unlearning_pb2 import OUTCOME_INEFFECTIVE
+
+
+@dataclass(frozen=True, slots=True)
+class TakenBack:
+    """What an owner answered for one model that it was to put back.
+
+    Attributes:
+        model_id: the model.
+        digest: SHA-256 of the weights that it holds now.
+        refusal: why it was not put back; `""` if it was.
+    """
+
+    model_id: str
+    digest: str = ""
+    refusal: str = ""
+
+
+def decide(
+    db: Connection, request_id: str, models: Collection[str], reason: str, actor: str
+) -> Campaign:
+    """Have a campaign rolled back; what was decided already stays as it is.
+
+    Args:
+        db: a transaction that writes.
+        request_id: the request.
+        models: only these; none for all that are affected and not exempt.
+        reason: for people to read.
+        actor: who decides it.
+
+    Raises:
+        RequestError: if there is no such request, it may not be rolled back now, or a model is
+            none of its own, is exempt, was built upon since, or its retention window has passed.
+    """
+    campaign = find_campaign(db, request_id)
+    tasks = {row.model_id: read_task(row) for row in task_rows(db, request_id)}
+    chosen = list(dict.fromkeys(models)) or [
+        model for model, task in tasks.items() if task.state is not TaskState.EXEMPT
+    ]
+    for model in chosen:
+        if model not in tasks or tasks[model].state is TaskState.EXEMPT:
+            raise RequestError(
+                f"Expected models that request {request_id!r} is to change, but got {model!r}."
+            )
+    todo = [tasks[model] for model in chosen if not tasks[model].state.undone]
+    if chosen and not todo:
+        return campaign
+    campaign = put_event(db, request_id, CampaignEvent.ROLL_BACK, None, actor)
+    for task in todo:
+        check_kept(task)
+        why = reason
+        if (made := task.successor) is not None:
+            claimed = check_not_built_upon(db, task.model_id, made.id)
+            if claimed:
+                why += f" (others say that they derived {', '.join(claimed)} from {made.id})"
+        undone = replace(task, state=TaskState.ROLLING_BACK, reason=one_line(why))
+        take_back_task(db, request_id, undone, actor=actor)
+    return campaign
+
+
+def record(db: Connection, request_id: str, answers: Iterable[TakenBack]) -> None:
+    """Store what an owner answered: models are as they were before, or stay as they are.
+
+    Args:
+        db: a transaction that writes.
+        request_id: the request.
+        answers: what was answered, of models that are to be put back.
+    """
+    for answer in answers:
+        task = find_tasks(db, request_id, [answer.model_id]).get(answer.model_id)
+        if task is None or task.state is not TaskState.ROLLING_BACK:
+            continue
+        if answer.refusal:
+            take_back_task(db, request_id, _left(task, answer.refusal))
+            continue
+        if (made := task.successor) is not None:
+            put_back(db, task.model_id, made.id)
+        done = replace(task, state=TaskState.ROLLED_BACK)
+        take_back_task(db, request_id, done, answer.digest, owner_actor(task.owner))
+
+
+def _left(task: Task, refusal: str) -> Task:
+    state = TaskState.FAILED if task.successor is None else TaskState.APPLIED
+    if task.result is not None and task.result.outcome == OUTCOME_INEFFECTIVE:
+        state = TaskState.INEFFECTIVE
+    return replace(task, state=state, reason=f"not rolled back: {refusal}")

@@ -1,0 +1,72 @@
+"""Which revision of the tables a database has, and how it gets the latest one."""
+
+from pathlib import Path
+
+from sqlalchemy import Connection, inspect, text
+
+from disinherit.common.errors import StoreError
+from disinherit.server.store.database import Database
+
+REVISIONS = ("0001", "0002", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011", "0012")
+"""The revisions in `migrations/versions`, the oldest first."""
+
+_VERSION_TABLE = "alembic_version"
+
+
+def is_current(db: Connection) -> bool:
+    """Return whether a database has the latest tables.
+
+    Raises:
+        StoreError: if a later version of Disinherit made them.
+    """
+    revision = _revision(db)
+    if revision is not None and revision not in REVISIONS:
+        raise StoreError(
+            f"Expected tables of revision {REVISIONS[-1]} or older, but got {revision!r}, made by "
+            "a later version of Disinherit. Use that version, or another database."
+        )
+    return revision == REVISIONS[-1]
+
+
+def upgrade(db: Connection) -> None:
+    """Give an empty or older database the latest tables, all in one transaction.
+
+    Args:
+        db: a transaction that writes.
+
+    Raises:
+        StoreError: if a later version of Disinherit made the tables.
+    """
+    if is_current(db):
+        return
+    # Imported here because it takes a second, and a database is upgraded once.
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    folder = str(Path(__file__).with_name("migrations"))
+    config.set_main_option("script_location", folder.replace("%", "%%"))
+    config.attributes["connection"] = db
+    if _revision(db) is None and inspect(db).has_table("model"):
+        # Made before there were revisions, with the tables of the first.
+        command.stamp(config, REVISIONS[0])
+    command.upgrade(config, REVISIONS[-1])
+
+
+def prepare(database: Database) -> None:
+    """Give a database the latest tables, if it has others or none.
+
+    Raises:
+        StoreError: if it cannot be used, or a later version of Disinherit made its tables.
+    """
+    with database.reading() as db:
+        current = is_current(db)
+    if not current:
+        with database.writing() as db:
+            upgrade(db)
+
+
+def _revision(db: Connection) -> str | None:
+    if not inspect(db).has_table(_VERSION_TABLE):
+        return None
+    return db.execute(text(f"SELECT version_num FROM {_VERSION_TABLE}")).scalar()

@@ -1,0 +1,366 @@
+"""The audit log as far as it was signed: nothing is signed that does not continue it.
+
+Who can write the database, but has not the key, could write the log anew and have the coordinator
+sign what stands there.  So the number and the hash of the last entry are kept beside the key, and
+every entry since is checked before anything is signed.  Signed checkpoints in the log say the same
+to those who have the public keys only, and signed heads to owners, who show them again: a
+coordinator whose database was put back from a copy learns of what it has lost.
+"""
+
+import base64
+import json
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from securesystemslib.dsse import Envelope
+from sqlalchemy import Connection, func, select
+
+from disinherit.common.audit.chain import Json, canonical
+from disinherit.common.audit.dsse import Signer, TrustedKeys, enclose, signature_of
+from disinherit.common.audit.export import (
+    CHECKPOINT_TYPE,
+    Header,
+    checkpoint_bytes,
+    line_hash,
+    sign_header,
+)
+from disinherit.common.errors import LostHistoryError, StoreError
+from disinherit.common.files import write_private
+from disinherit.common.text import load_json
+from disinherit.server.store.audit import append
+from disinherit.server.store.audit_events import AuditKind
+from disinherit.server.store.database import Database
+from disinherit.server.store.history import confirm_history, find_epoch
+from disinherit.server.store.signing import announce_key, find_keys
+from disinherit.server.store.tables import AUDIT, now_us
+from disinherit.v1.unlearning_pb2 import LogHead
+
+_LOG = logging.getLogger(__name__)
+_HEAD_TYPE = "application/vnd.disinherit.log-head+json"
+_AT_A_TIME = 500
+_HASH_BYTES = 32
+_CHECKPOINT_ENTRIES = 1000
+_CHECKPOINT_SECONDS = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Up to where a log was signed.
+
+    Attributes:
+        entries: how many.
+        head: hash of the last one; `""` if there is none.
+        epoch: how often a person had said then that the coordinator may go on.
+    """
+
+    entries: int
+    head: str
+    epoch: int = 0
+
+
+def mark_file(key: Path) -> Path:
+    """Return where it is kept up to where a key has signed: beside the key."""
+    return key.with_name(f"{key.name}.head")
+
+
+def read_mark(path: Path) -> Mark | None:
+    """Return what is kept in a file; `None` if there is none.
+
+    Raises:
+        StoreError: if it cannot be read or is damaged.
+    """
+    try:
+        values = load_json(path.read_bytes())
+        return Mark(int(values["entries"]), str(values["head"]), int(values["epoch"]))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise StoreError(
+            f"Expected in {str(path)!r} up to where the log was signed, but: {error}. Restore it "
+            "with the key beside it, or remove it and say: disinherit confirm history."
+        ) from None
+
+
+def write_mark(path: Path, mark: Mark) -> None:
+    """Keep up to where a log was signed.
+
+    Raises:
+        StoreError: if it cannot be kept.
+    """
+    values: dict[str, Json] = {"entries": mark.entries, "head": mark.head, "epoch": mark.epoch}
+    try:
+        write_private(path, canonical(values))
+    except OSError as error:
+        raise StoreError(
+            f"Expected to keep in {str(path)!r} up to where the log was signed, but: "
+            f"{error.strerror}. Nothing was signed."
+        ) from error
+
+
+def accept_log(database: Database, path: Path | None, actor: str) -> None:
+    """Go on with the log as it is, since a person says so; it must be one chain all the same.
+
+    Args:
+        database: the coordinator's.
+        path: where it is kept up to where it was signed; `None` if nothing is signed.
+        actor: who says so.
+
+    Raises:
+        LostHistoryError: if it is not.
+    """
+    chain = _Chain()
+    with database.writing() as db:
+        chain.extend(db)
+        mark = None if path is None else read_mark(path)
+        epoch = confirm_history(db, actor, 0 if mark is None else mark.epoch)
+        chain.extend(db)
+        if path is not None:
+            write_mark(path, Mark(chain.count, chain.hash(chain.count), epoch))
+
+
+class _Chain:
+    """The hashes of the entries of a log, as far as they were looked at."""
+
+    def __init__(self) -> None:
+        self._hashes = bytearray()
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._hashes) // _HASH_BYTES
+
+    def hash(self, sequence: int) -> str:
+        """Return the hash of an entry; `""` for number 0."""
+        end = _HASH_BYTES * sequence
+        return self._hashes[end - _HASH_BYTES : end].hex() if sequence else ""
+
+    def clear(self) -> None:
+        """Look at all entries anew."""
+        self._hashes.clear()
+
+    def extend(self, db: Connection) -> None:
+        """Take in the entries that follow, each of which must fit; the last one must be there.
+
+        Raises:
+            LostHistoryError: if one does not fit, or the last one is another.
+        """
+        if end := self.count:
+            line = db.scalar(select(AUDIT.c.entry).where(AUDIT.c.sequence == end))
+            if line is None or line_hash(line) != self.hash(end):
+                raise LostHistoryError(
+                    f"entry {end} is {'gone' if line is None else 'another one'}"
+                )
+        query = select(AUDIT).order_by(AUDIT.c.sequence).limit(_AT_A_TIME)
+        while rows := db.execute(query.where(AUDIT.c.sequence > self.count)).all():
+            for row in rows:
+                self._take(row)
+
+    def _take(self, row: Any) -> None:
+        sequence = self.count + 1
+        try:
+            entry = json.loads(row.entry)
+            found = line_hash(row.entry)
+            columns = (row.sequence, row.kind, row.request_id, row.model_id, row.hash)
+            named = ("sequence", "kind", "request", "model", "hash")
+            sound = (
+                columns == tuple(entry[name] for name in named)
+                and (sequence, self.hash(sequence - 1)) == (row.sequence, entry["previous"])
+                and found == entry["hash"]
+            )
+        except (ValueError, TypeError, KeyError):
+            sound = False
+        if not sound:
+            raise LostHistoryError(f"entry {sequence} does not follow the one before it")
+        self._hashes += bytes.fromhex(found)
+
+
+class SignedLog:
+    """The log of a coordinator that signs; its methods may be called from any thread.
+
+    Args:
+        database: the coordinator's.
+        signer: has the key.
+        path: where it is kept up to where it signed.
+
+    Raises:
+        StoreError: if the database or the file cannot be used, or the key was revoked; so may every
+            method.
+    """
+
+    def __init__(self, database: Database, signer: Signer, path: Path) -> None:
+        self._database = database
+        self._signer = signer
+        self._path = path
+        self._lock = threading.RLock()
+        self._chain = _Chain()
+        self._epoch = 0
+        self._written: Mark | None = None
+        self._checkpoint = (0, time.monotonic())
+        self._announce()
+
+    def follow(self) -> Mark:
+        """Check what was added to the log since the last time, and return where it ends.
+
+        Raises:
+            LostHistoryError: if the log does not continue what was signed.
+        """
+        with self._lock:
+            mark = read_mark(self._path)
+            with self._database.reading() as db:
+                epoch = max(find_epoch(db), 0 if mark is None else mark.epoch)
+                if epoch > self._epoch:  # a person has said that what is there may be gone on with
+                    self._chain.clear()
+                    self._epoch = epoch
+                self._chain.extend(db)
+            end = self._chain.count
+            if mark is not None and mark.entries > end:
+                raise LostHistoryError(
+                    f"entry {mark.entries} was signed, and the log ends with entry {end}"
+                )
+            if mark is not None and self._chain.hash(mark.entries) != mark.head:
+                raise LostHistoryError(f"entry {mark.entries} is not the one that was signed")
+            return Mark(end, self._chain.hash(end), epoch)
+
+    def sign(self, header: Header) -> Header:
+        """Return the header of an export, signed; its entries are those of the log as it was.
+
+        Raises:
+            LostHistoryError: if the log does not continue what was signed.
+        """
+        with self._lock:
+            self._announce()
+            mark = self.follow()
+            if not header.request_id and self._chain.hash(header.entries) != header.head:
+                raise LostHistoryError(f"entry {header.entries} has another hash than a moment ago")
+            self._keep(mark)
+            return sign_header(header, self._signer, self._now())
+
+    def envelope(self, payload_type: str, payload: bytes) -> Envelope:
+        """Return a payload with its signature.
+
+        Raises:
+            LostHistoryError: if the log does not continue what was signed.
+        """
+        with self._lock:
+            self._announce()
+            self._keep(self.follow())
+            return self._signer.envelope(payload_type, payload)
+
+    def check(self, sequence: int, line: bytes) -> None:
+        """Check that an entry is the one that the log had in its place.
+
+        Args:
+            sequence: its number; `follow` has seen it.
+            line: the whole of it.
+
+        Raises:
+            LostHistoryError: if it is not.
+        """
+        with self._lock:
+            if not 0 < sequence <= self._chain.count or self._chain.hash(sequence) != line_hash(
+                line
+            ):
+                raise LostHistoryError(f"entry {sequence} is not what it was")
+
+    def watch(self) -> None:
+        """Note where the log ends, and sign a checkpoint in it if it has grown enough.
+
+        On a full disk it is not noted, and nothing is signed: a coordinator serves all the same.
+
+        Raises:
+            LostHistoryError: if the log does not continue what was signed.
+        """
+        with self._lock:
+            mark = self.follow()
+            try:
+                self._keep(mark)
+            except StoreError as error:
+                _LOG.error("%s", error)
+                return
+            last, then = self._checkpoint
+            late = time.monotonic() - then > _CHECKPOINT_SECONDS
+            if mark.entries - last < (1 if late else _CHECKPOINT_ENTRIES):
+                return
+            with self._database.writing() as db:
+                if db.scalar(select(func.max(AUDIT.c.sequence))) == mark.entries:
+                    append(db, AuditKind.CHECKPOINT, parameters=self._signed(mark))
+                    self._checkpoint = (mark.entries + 1, time.monotonic())
+
+    def head(self) -> LogHead:
+        """Return where the log ends, signed, to be shown to owners.
+
+        Raises:
+            LostHistoryError: if the log does not continue what was signed.
+        """
+        with self._lock:
+            mark = self.follow()
+            self._keep(mark)
+        head = LogHead(entries=mark.entries, hash=mark.head, epoch=mark.epoch)
+        signature = self._signer.sign(_HEAD_TYPE, _head_bytes(head))
+        head.key_id, head.signature = signature.keyid, bytes.fromhex(signature.signature)
+        return head
+
+    def find_missing(self, owner: str, head: LogHead) -> str:
+        """Return what the log lacks by what an owner was shown once; `""` if it lacks nothing.
+
+        A head that this coordinator did not sign, or signed before a person said that it may go on,
+        says nothing.
+
+        Args:
+            owner: who shows it.
+            head: what it shows.
+        """
+        with self._lock:
+            mark = self.follow()
+            if not head.signature or head.epoch < mark.epoch:
+                return ""
+            known = 0 < head.entries <= mark.entries and self._chain.hash(head.entries) == head.hash
+        if (known and head.epoch == mark.epoch) or not self._is_own(head):
+            return ""
+        return f"owner {owner} was shown entry {head.entries} with hash {head.hash}"
+
+    def _is_own(self, head: LogHead) -> bool:
+        with self._database.reading() as db:
+            pems = [self._signer.public_pem, *(key.public_pem for key in find_keys(db))]
+        trusted = TrustedKeys.from_pem(b"".join(pems))
+        signature = signature_of(head.key_id, head.signature)
+        fault = trusted.find_fault(enclose(_HEAD_TYPE, _head_bytes(head), [signature]))
+        if fault is not None:
+            _LOG.warning("A head of the log that an owner shows is not this coordinator's")
+        return fault is None
+
+    def _announce(self) -> None:
+        with self._database.reading() as db:
+            keys = find_keys(db)
+        if not keys or keys[-1].key_id != self._signer.key_id or keys[-1].revoked_us:
+            with self._database.writing() as db:
+                announce_key(db, self._signer)
+
+    def _signed(self, mark: Mark) -> dict[str, str | int]:
+        data = checkpoint_bytes(mark.entries, mark.head)
+        signature = self._signer.sign(CHECKPOINT_TYPE, data)
+        return {
+            "entries": mark.entries,
+            "head": mark.head,
+            "key_id": signature.keyid,
+            "signature": base64.b64encode(bytes.fromhex(signature.signature)).decode(),
+        }
+
+    def _now(self) -> int:
+        """Return the time, but not one before the key signs."""
+        with self._database.reading() as db:
+            keys = find_keys(db)
+        return max(now_us(), keys[-1].since_us if keys else 0)
+
+    def _keep(self, mark: Mark) -> None:
+        if mark != self._written:
+            write_mark(self._path, mark)
+            self._written = mark
+
+
+def _head_bytes(head: LogHead) -> bytes:
+    return canonical({"entries": head.entries, "hash": head.hash, "epoch": head.epoch})

@@ -1,0 +1,475 @@
+"""The coordinator's tables, and their rows as values.
+
+Records, edges, requests and results are kept as the protobuf messages of the schema; columns of
+their own have only what is searched or sorted by.
+"""
+
+import hashlib
+import time
+from collections.abc import Collection, Container, Iterable, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from google.protobuf.message import DecodeError, Message
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    MetaData,
+    Row,
+    String,
+    Table,
+    Text,
+    bindparam,
+    delete,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.types import TypeEngine
+
+from disinherit.common.errors import GraphError, RequestError, StoreError
+from disinherit.common.graph.proto import (
+    inheritance_from_proto,
+    inheritance_to_proto,
+    record_from_proto,
+    record_to_proto,
+)
+from disinherit.common.graph.records import Inheritance, ModelRecord, ModelStatus
+from disinherit.common.printable import one_line
+from disinherit.server.tasks import Task, TaskState
+from disinherit.v1.graph_pb2 import Inheritance as InheritanceProto
+from disinherit.v1.graph_pb2 import ModelRecord as RecordProto
+from disinherit.v1.unlearning_pb2 import ModelResult, UnlearningRequest
+
+
+def _text(length: int) -> TypeEngine[str]:
+    # Sorted by code point everywhere, as Python does, and not by a server's language.
+    return String(length).with_variant(String(length, collation="C"), "postgresql")
+
+
+METADATA = MetaData()
+MODELS = Table(
+    "model",
+    METADATA,
+    Column("id", _text(128), primary_key=True),
+    Column("owner", String(128), nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Column("record", LargeBinary, nullable=False),
+    # SHA-256 of the weights.
+    Column("digest", String(64), nullable=False, server_default=""),
+    Index("ix_model_digest", "digest"),
+    Index("ix_model_age", "created_us", "id"),
+    Index("ix_model_owner_age", "owner", "created_us", "id"),
+)
+HOLDINGS = Table(  # which versions were trained directly on a class
+    "holding",
+    METADATA,
+    Column("class_digest", String(64), primary_key=True),
+    Column("model_id", ForeignKey("model.id"), primary_key=True, index=True),
+)
+EDGES = Table(
+    "inheritance",
+    METADATA,
+    Column("parent", ForeignKey("model.id"), primary_key=True),
+    Column("child", ForeignKey("model.id"), primary_key=True, index=True),
+    Column("edge", LargeBinary, nullable=False),
+    # Who said so, as the audit log names them; empty for the coordinator, which saw it happen.
+    Column("recorded_by", String(160), nullable=False, server_default=""),
+)
+ANNOUNCED = Table(  # versions that owners were told to make, and what they start from
+    "announced",
+    METADATA,
+    Column("model_id", _text(128), primary_key=True),
+    Column("owner", String(128), nullable=False),
+    Column("start_id", _text(128), nullable=False),
+)
+REQUESTS = Table(
+    "request",
+    METADATA,
+    Column("id", _text(128), primary_key=True),
+    Column("created_us", BigInteger, nullable=False),
+    Column("request", LargeBinary, nullable=False),
+)
+TASKS = Table(
+    "task",
+    METADATA,
+    Column("request_id", ForeignKey("request.id"), primary_key=True),
+    Column("model_id", ForeignKey("model.id"), primary_key=True),
+    Column("owner", String(128), nullable=False),
+    Column("state", String(16), nullable=False, index=True),
+    Column("reason", Text, nullable=False, default=""),
+    Column("result", LargeBinary, nullable=False, default=b""),
+    Column("updated_us", BigInteger, nullable=False),
+    Column("wave", BigInteger, nullable=False, server_default="0"),
+    # When the version that was superseded is to be destroyed, and when it was; 0 for not.
+    Column("destroy_us", BigInteger, nullable=False, server_default="0"),
+    Column("destroyed_us", BigInteger, nullable=False, server_default="0"),
+    # 1 if the version joined when the request had been submitted; 0 if it was planned.
+    Column("late", BigInteger, nullable=False, server_default="0"),
+    # The latest time by the coordinator's clock at which its owner was asked to do it; 0 for none.
+    Column("given_us", BigInteger, nullable=False, server_default="0"),
+    Index("ix_task_destroy", "destroy_us"),
+    Index("ix_task_owner", "owner", "state"),
+)
+CAMPAIGNS = Table(
+    "campaign",
+    METADATA,
+    Column("request_id", ForeignKey("request.id"), primary_key=True),
+    Column("state", String(24), nullable=False, index=True),
+    Column("deadline_us", BigInteger, nullable=False),
+    Column("updated_us", BigInteger, nullable=False),
+    Column("lease_token", BigInteger, nullable=False),
+    Column("lease_holder", Text, nullable=False),
+    Column("lease_until_us", BigInteger, nullable=False),
+    # Of the lease, from when it was last renewed.
+    Column("lease_length_us", BigInteger, nullable=False, server_default="0"),
+    # Of the roll-out: how many waves have begun, how many a person let pass, why it was halted.
+    Column("open_waves", BigInteger, nullable=False, server_default="1"),
+    Column("accepted_waves", BigInteger, nullable=False, server_default="0"),
+    Column("halt_reason", Text, nullable=False, server_default=""),
+    # SHA-256 of the plan (`disinherit.server.store.approvals`), as submitted and as it was
+    # approved;
+    # empty without four eyes.
+    Column("submitted_plan", String(64), nullable=False, server_default=""),
+    Column("approved_plan", String(64), nullable=False, server_default=""),
+)
+PLANNED_ROOTS = Table(  # a request's roots, as they were registered when it was submitted
+    "planned_root",
+    METADATA,
+    Column("request_id", ForeignKey("request.id"), primary_key=True),
+    Column("model_id", ForeignKey("model.id"), primary_key=True),
+    Column("record", LargeBinary, nullable=False),
+)
+PACKETS = Table(
+    "packet",
+    METADATA,
+    Column("request_id", ForeignKey("request.id"), primary_key=True),
+    Column("root", ForeignKey("model.id"), primary_key=True),
+    Column("position", BigInteger, primary_key=True, autoincrement=False),
+    Column("digest", String(64), nullable=False, index=True),
+    Column("packet", LargeBinary, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+)
+AUDIT = Table(
+    "audit",
+    METADATA,
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("kind", String(32), nullable=False),
+    Column("request_id", _text(128), nullable=False),
+    Column("model_id", _text(128), nullable=False),
+    Column("hash", String(64), nullable=False),
+    # The whole of it, as it is exported.
+    Column("entry", LargeBinary, nullable=False),
+    Index("ix_audit_request", "request_id", "sequence"),
+    Index("ix_audit_model", "request_id", "model_id", "kind"),
+)
+CLOCK = Table(  # one row: when the clock was last right, and when a person last said so
+    "clock",
+    METADATA,
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("seen_us", BigInteger, nullable=False),
+    Column("confirmed_us", BigInteger, nullable=False),
+)
+HISTORY = Table(  # one row: why history is known to be lost, and how often a person confirmed it
+    "history",
+    METADATA,
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("lost", Text, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+)
+ENROLMENT_TOKENS = Table(
+    "enrolment_token",
+    METADATA,
+    Column("token_sha256", String(64), primary_key=True),
+    Column("owner", String(128), nullable=False),
+    Column("expires_us", BigInteger, nullable=False),
+    # SHA-256 of the public key it was spent on; empty as long as it was not.
+    Column("key_sha256", String(64), nullable=False, default=""),
+)
+AGENT_KEYS = Table(
+    "agent_key",
+    METADATA,
+    # SHA-256 of the public key, DER.
+    Column("key_sha256", String(64), primary_key=True),
+    Column("owner", String(128), nullable=False),
+    Column("enrolled_us", BigInteger, nullable=False),
+)
+REVOCATIONS = Table(
+    "agent_revocation",
+    METADATA,
+    Column("owner", String(128), primary_key=True),
+    Column("revoked_us", BigInteger, nullable=False),
+)
+
+M = TypeVar("M", bound=Message)
+
+
+def now_us() -> int:
+    """Return the coordinator's time in microseconds since the epoch."""
+    return time.time_ns() // 1000
+
+
+def parse(kind: type[M], data: bytes) -> M:
+    """Return the message that a row holds.
+
+    Raises:
+        StoreError: if it is damaged.
+    """
+    try:
+        return kind.FromString(data)
+    except DecodeError as error:
+        raise StoreError(
+            f"Expected a {kind.DESCRIPTOR.full_name} in the coordinator's database, but a row is "
+            f"damaged: {error}. Restore the database from a backup."
+        ) from None
+
+
+def read_record(data: bytes) -> ModelRecord:
+    """Return the version that a row holds.
+
+    Raises:
+        StoreError: if it is damaged.
+    """
+    message = parse(RecordProto, data)
+    try:
+        return record_from_proto(message)
+    except GraphError as error:
+        raise StoreError(f"Expected a sound record in the database, but: {error}") from error
+
+
+def read_edge(data: bytes) -> Inheritance:
+    """Return the edge that a row holds.
+
+    Raises:
+        StoreError: if it is damaged.
+    """
+    message = parse(InheritanceProto, data)
+    try:
+        return inheritance_from_proto(message)
+    except GraphError as error:
+        raise StoreError(f"Expected a sound edge in the database, but: {error}") from error
+
+
+def read_task(row: Row[Any]) -> Task:
+    """Return the task that a row holds.
+
+    Raises:
+        StoreError: if it is damaged, or of a state that this version does not know.
+    """
+    try:
+        state = TaskState(row.state)
+    except ValueError as error:
+        raise StoreError(f"Expected a known task state in the database, but: {error}.") from None
+    result = parse(ModelResult, row.result) if row.result else None
+    return Task(
+        row.model_id,
+        row.owner,
+        state,
+        row.reason,
+        result,
+        row.wave,
+        row.destroy_us,
+        row.destroyed_us,
+        bool(row.late),
+    )
+
+
+def find_request(db: Connection, request_id: str) -> UnlearningRequest:
+    """Return a submitted request.
+
+    Raises:
+        RequestError: if there is none with this id.
+    """
+    data = db.execute(select(REQUESTS.c.request).where(REQUESTS.c.id == request_id)).scalar()
+    if data is None:
+        raise RequestError(f"Expected the id of a submitted request, but got {request_id!r}.")
+    return parse(UnlearningRequest, data)
+
+
+def task_rows(db: Connection, request_id: str) -> Sequence[Row[Any]]:
+    """Return the rows of a request's tasks, ancestors first."""
+    query = (
+        select(TASKS)
+        .join(MODELS, MODELS.c.id == TASKS.c.model_id)
+        .where(TASKS.c.request_id == request_id)
+        .order_by(MODELS.c.created_us, MODELS.c.id)
+    )
+    return db.execute(query).all()
+
+
+def find_record(db: Connection, model_id: str) -> ModelRecord | None:
+    """Return the record of a version, or `None`."""
+    data = db.execute(select(MODELS.c.record).where(MODELS.c.id == model_id)).scalar()
+    return None if data is None else read_record(data)
+
+
+def insert_records(db: Connection, records: Sequence[ModelRecord]) -> None:
+    """Add the rows of versions, and what they were trained on."""
+    rows = [
+        {
+            "id": record.id,
+            "owner": record.owner,
+            "created_us": record.created_us,
+            "record": _record_bytes(record),
+            "digest": record.digest,
+        }
+        for record in records
+    ]
+    if rows:
+        db.execute(insert(MODELS), rows)
+    _insert_holdings(db, records)
+
+
+def put_planned_roots(db: Connection, request_id: str, roots: Iterable[str]) -> None:
+    """Keep the roots of a request as they are registered now."""
+    query = select(MODELS.c.id, MODELS.c.record)
+    for root in roots:
+        for row in db.execute(query.where(MODELS.c.id == root)).all():
+            values = {"request_id": request_id, "model_id": row.id, "record": row.record}
+            db.execute(insert(PLANNED_ROOTS).values(**values))
+
+
+def find_planned_roots(db: Connection, request_id: str) -> dict[str, ModelRecord]:
+    """Return the roots of a request as they were registered when it was submitted.
+
+    Raises:
+        StoreError: if one is damaged.
+    """
+    query = select(PLANNED_ROOTS.c.record).where(PLANNED_ROOTS.c.request_id == request_id)
+    records = map(read_record, db.scalars(query).all())
+    return {record.id: record for record in records}
+
+
+def put_statuses(db: Connection, records: Sequence[ModelRecord], status: ModelStatus) -> None:
+    """Change the status of versions, and nothing else of their rows."""
+    _put_records(db, [replace(record, status=status) for record in records])
+
+
+def replace_record(db: Connection, record: ModelRecord) -> None:
+    """Change the row of a version, and what it was trained on."""
+    _put_records(db, [record])
+    db.execute(delete(HOLDINGS).where(HOLDINGS.c.model_id == record.id))
+    _insert_holdings(db, [record])
+
+
+def delete_record(db: Connection, model_id: str) -> None:
+    """Remove the row of a version, what it was trained on, and the edges that lead to it."""
+    db.execute(delete(HOLDINGS).where(HOLDINGS.c.model_id == model_id))
+    db.execute(delete(EDGES).where(EDGES.c.child == model_id))
+    db.execute(delete(MODELS).where(MODELS.c.id == model_id))
+
+
+def _put_records(db: Connection, records: Sequence[ModelRecord]) -> None:
+    rows = [
+        {"changed": record.id, "data": _record_bytes(record), "weights": record.digest}
+        for record in records
+    ]
+    if rows:
+        query = update(MODELS).where(MODELS.c.id == bindparam("changed"))
+        db.execute(query.values(record=bindparam("data"), digest=bindparam("weights")), rows)
+
+
+def _record_bytes(record: ModelRecord) -> bytes:
+    return record_to_proto(record).SerializeToString(deterministic=True)
+
+
+def _insert_holdings(db: Connection, records: Sequence[ModelRecord]) -> None:
+    rows = [
+        {"class_digest": class_digest(name), "model_id": record.id}
+        for record in records
+        for name, count in (
+            record.provenance.samples_per_class if record.provenance else {}
+        ).items()
+        if count
+    ]
+    if rows:
+        db.execute(insert(HOLDINGS), rows)
+
+
+def class_digest(name: str) -> str:
+    """Return what a class is searched by: a name may be too long, and sorts in many ways."""
+    return hashlib.sha256(name.encode()).hexdigest()
+
+
+def insert_edges(db: Connection, edges: Iterable[Inheritance], recorded_by: str = "") -> None:
+    """Add the rows of edges.
+
+    Args:
+        db: a transaction that writes.
+        edges: the edges.
+        recorded_by: who says so; `""` for the coordinator, which saw it happen.
+    """
+    rows = [
+        {
+            "parent": edge.parent,
+            "child": edge.child,
+            "edge": inheritance_to_proto(edge).SerializeToString(deterministic=True),
+            "recorded_by": recorded_by,
+        }
+        for edge in edges
+    ]
+    if rows:
+        db.execute(insert(EDGES), rows)
+
+
+def find_tasks(db: Connection, request_id: str, models: Collection[str]) -> dict[str, Task]:
+    """Return model -> task of a request, of those that have one.
+
+    Raises:
+        StoreError: if one is damaged.
+    """
+    query = select(TASKS).where(TASKS.c.request_id == request_id, TASKS.c.model_id.in_(models))
+    return {row.model_id: read_task(row) for row in db.execute(query).all()}
+
+
+def put_tasks(
+    db: Connection, request_id: str, tasks: Iterable[Task], known: Container[str]
+) -> None:
+    """Add or change the rows of tasks.
+
+    When old versions are destroyed is left as it is: a pass may hold a task from before.
+
+    Args:
+        db: a transaction that writes.
+        request_id: the request.
+        tasks: at most one for a model.
+        known: models that have a row.
+    """
+    now = now_us()
+    new, changed, sent = [], [], []
+    for task in tasks:
+        if task.state is TaskState.SENT:
+            sent.append(task.model_id)
+        values = {
+            "owner": task.owner,
+            "state": task.state.value,
+            "reason": one_line(task.reason),
+            "result": task.result.SerializeToString(deterministic=True) if task.result else b"",
+            "updated_us": now,
+            "wave": task.wave,
+        }
+        if task.model_id in known:
+            changed.append({"of_request": request_id, "of_model": task.model_id, **values})
+        else:
+            late = int(task.late)
+            new.append(
+                {"request_id": request_id, "model_id": task.model_id, "late": late, **values}
+            )
+    if new:
+        db.execute(insert(TASKS), new)
+    if changed:
+        db.execute(
+            update(TASKS).where(
+                TASKS.c.request_id == bindparam("of_request"),
+                TASKS.c.model_id == bindparam("of_model"),
+            ),
+            changed,
+        )
+    if sent:
+        earlier = (TASKS.c.request_id == request_id, TASKS.c.given_us < now)
+        asked = update(TASKS).where(*earlier, TASKS.c.model_id.in_(sent))
+        db.execute(asked.values(given_us=now))

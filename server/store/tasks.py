@@ -1,0 +1,141 @@
+"""Tasks and what the audit log says of them, changed together."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+
+from sqlalchemy import Connection
+
+from disinherit.common.audit.chain import AuditEvent
+from disinherit.common.graph.records import ModelRecord
+from disinherit.server.store.audit import append, append_all, append_once, make_event
+from disinherit.server.store.audit_events import (
+    COORDINATOR,
+    OF_TASK,
+    AuditKind,
+    owner_actor,
+    task_words,
+)
+from disinherit.server.store.graph import find_records
+from disinherit.server.store.tables import find_tasks, put_tasks
+from disinherit.server.tasks import Task, TaskState
+
+_AT_ONCE = 500
+"""Tasks that are looked up by one statement."""
+
+
+def change_tasks(
+    db: Connection,
+    request_id: str,
+    tasks: Sequence[Task],
+    fishers: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> list[Task]:
+    """Add or change tasks, and log those whose state is another one.
+
+    A task that waits again is not logged, since nothing has happened to its model, and what is
+    tried again and again is logged once; the end of the work on a model, and that it begins anew,
+    is logged each time.  One that is rolled
+    back stays so, whatever a pass that was under way has to say; what its owner applied meanwhile
+    is kept, so that it is taken back.
+
+    Args:
+        db: a transaction that writes.
+        request_id: the request.
+        tasks: the tasks as they stand now, at most one for a model.
+        fishers: model -> SHA-256 of the Fisher packets it is dampened with, as far as this is about
+            them.
+
+    Returns:
+        The tasks that are new.
+
+    Raises:
+        AuditError: if a task holds something that cannot be logged.
+    """
+    new = []
+    for start in range(0, len(tasks), _AT_ONCE):
+        some = tasks[start : start + _AT_ONCE]
+        before = find_tasks(db, request_id, [task.model_id for task in some])
+        put_tasks(db, request_id, [_kept(task, before) for task in some], before)
+        news = [task for task in some if _is_news(task, before.get(task.model_id))]
+        records = find_records(db, [task.model_id for task in news])
+        events = {
+            task.model_id: _event(
+                request_id, task, records[task.model_id], fishers.get(task.model_id, ())
+            )
+            for task in news
+        }
+        ends = {task.model_id for task in news if _is_end(task, before.get(task.model_id))}
+        append_once(db, request_id, [one for id, one in events.items() if id not in ends])
+        append_all(db, [one for id, one in events.items() if id in ends])
+        new += [task for task in some if task.model_id not in before]
+    return new
+
+
+def _kept(task: Task, before: Mapping[str, Task]) -> Task:
+    """Return a task as it is to be stored."""
+    known = before.get(task.model_id)
+    if known is None or not known.state.undone:
+        return task
+    return replace(known, result=known.result or task.result)
+
+
+def _is_news(task: Task, before: Task | None) -> bool:
+    if before is None:
+        return True
+    if before.state.undone:
+        return task.successor is not None and before.successor is None
+    if task.state is TaskState.PENDING:
+        return before.state.settled
+    return task.state is not before.state
+
+
+def _is_end(task: Task, before: Task | None) -> bool:
+    """Whether the work on a model ends or begins anew: what is logged each time, and not once."""
+    return task.state.settled or (before is not None and before.state.settled)
+
+
+def _event(request_id: str, task: Task, record: ModelRecord, fishers: Sequence[str]) -> AuditEvent:
+    after = task.successor if task.state.answered else None
+    return make_event(
+        OF_TASK[task.state],
+        owner_actor(task.owner) if _is_owners_word(task) else COORDINATOR,
+        request_id=request_id,
+        model_id=task.model_id,
+        owner=task.owner,
+        digest_before=record.digest,
+        digest_after=after.digest if after is not None else "",
+        parameters=task_words(task),
+        fishers=tuple(fishers),
+    )
+
+
+def _is_owners_word(task: Task) -> bool:
+    """Whether its owner said so, and not a plan or a look at what the owner holds."""
+    return task.result is not None and (task.state is TaskState.APPLIED or task.state.unforgotten)
+
+
+def take_back_task(
+    db: Connection, request_id: str, task: Task, digest_after: str = "", actor: str = COORDINATOR
+) -> None:
+    """Change a task as rolling it back demands, and log it.
+
+    Args:
+        db: a transaction that writes.
+        request_id: the request.
+        task: the task as it stands now: to be rolled back, rolled back, or left as it was.
+        digest_after: SHA-256 of the weights that its owner holds now.
+        actor: who did it.
+    """
+    put_tasks(db, request_id, [task], [task.model_id])
+    made = task.successor
+    append(
+        db,
+        OF_TASK[task.state] if task.state.undone else AuditKind.ROLLBACK_REFUSED,
+        actor,
+        request_id=request_id,
+        model_id=task.model_id,
+        owner=task.owner,
+        digest_before=made.digest if made is not None else "",
+        digest_after=digest_after,
+        parameters={"retired": made.id} if made is not None and digest_after else {},
+    )

@@ -1,0 +1,1 @@
+"""Transports to owners: messages, checked answers, routes and intervals."""

@@ -1,0 +1,1 @@
+"""Cases of the bench: trained networks with what is to be forgotten."""

@@ -1,0 +1,201 @@
+"""The affected models of a case as methods and metrics see them, from weights and indices."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from disinherit.common.graph.labels import class_indices
+from disinherit.common.models.devices import pick_device
+from disinherit.simulations.bench.cases.store import Trained
+from disinherit.simulations.bench.cases.subjects import (
+    BY_CLASS,
+    Case,
+    Granularity,
+    NetworkBuild,
+    Samples,
+    Subject,
+)
+from disinherit.simulations.data.backdoors import triggered
+from disinherit.simulations.run.replaying import start_of
+from disinherit.simulations.run.training import fit_batches
+from disinherit.simulations.scenario.forgetting import Forgetting
+from disinherit.simulations.scenario.inheriting import Weights, classes_of
+from disinherit.simulations.scenario.shares import SharedData, owner_name, share_out
+
+_Known = dict[str, set[str]]
+
+
+def build_case(
+    name: str,
+    granularity: Granularity,
+    forgetting: Forgetting,
+    trained: Trained,
+    replay: Callable[[Mapping[str, Weights]], dict[str, Weights]],
+) -> Case:
+    """Return a case; its labels are the data set's classes, whatever the scenario calls them.
+
+    So every method, also one from elsewhere, may match classes by name.
+
+    Args:
+        name: of the case.
+        granularity: of the request.
+        forgetting: what is to be forgotten in the run.
+        trained: its weights.
+        replay: does the exact retraining again, given the unaffected models' weights.
+    """
+    data = share_out(forgetting.settings)
+    samples = _SampleSets(data, forgetting, granularity)
+    asked = forgetting.spaces.sensitive(forgetting.settings.forget)
+    derivations = {d.id: d for d in forgetting.settings.scenario.derivations}
+    subjects = {
+        model: samples.subject(model, derivations[model].parents, trained)
+        for model in forgetting.affected
+    }
+    unaffected = {
+        parent: trained.original[parent]
+        for subject in subjects.values()
+        for parent in subject.parents
+        if parent not in subjects
+    }
+    return Case(
+        name=name,
+        seed=forgetting.settings.seed,
+        granularity=granularity,
+        subjects=subjects,
+        unaffected=unaffected,
+        roots={root: asked[root] if granularity in BY_CLASS else () for root in forgetting.roots},
+        forget_at_root={
+            root: subjects[root].forget.of(class_indices(subjects[root].labels, asked[root]))
+            if granularity in BY_CLASS
+            else subjects[root].forget
+            for root in forgetting.roots
+        },
+        replay=lambda: replay(unaffected),
+        train_seconds=trained.train_seconds,
+        retrain_seconds=trained.retrain_seconds,
+        refit=partial(_refit, forgetting, trained.original, subjects),
+    )
+
+
+def _refit(
+    forgetting: Forgetting,
+    weights: Mapping[str, Weights],
+    subjects: Mapping[str, Subject],
+    root: str,
+    samples: Samples,
+    seed: int,
+) -> Weights:
+    """Train a root from its own start on given samples."""
+    settings = forgetting.settings
+    derivation = next(d for d in settings.scenario.derivations if d.id == root)
+    start = start_of(derivation, forgetting, weights)
+    return fit_batches(
+        settings,
+        settings.network_spec(share_out(settings).dataset, len(subjects[root].labels)).build(
+            settings.seed
+        ),
+        samples.batches(settings.batch_size),
+        start,
+        derivation.trains,
+        seed,
+        pick_device(settings.device),
+    )
+
+
+class _SampleSets:
+    """Which samples are what to which model."""
+
+    def __init__(self, data: SharedData, forgetting: Forgetting, granularity: Granularity) -> None:
+        self._data = data
+        self._forgetting = forgetting
+        self._granularity = granularity
+        self._known = _known_classes(data, forgetting)
+        self._made: dict[tuple[object, ...], Samples] = {}
+
+    def subject(self, model: str, parents: tuple[str, ...], trained: Trained) -> Subject:
+        forgetting, settings = self._forgetting, self._forgetting.settings
+        spaces, splits = forgetting.spaces, self._data.splits
+        owner = settings.scenario.owner_of(model, settings.clients)
+        space = classes_of(spaces, model)
+        out = forgetting.classes_left_out(model, replay=False)
+        held = [c for c in space if c not in out]
+        direct = self._data.chosen(
+            self._data.train[owner], held, forgetting.samples_left_out(model, replay=False)
+        )
+        asked = torch.isin(direct, torch.tensor(forgetting.samples_left_out(model, replay=True)))
+        forgotten: list[str] = []
+        if self._granularity in BY_CLASS:
+            sensitive = {c for names in spaces.sensitive(settings.forget).values() for c in names}
+            forgotten = [c for c in space if c in self._inherited(model) & sensitive]
+            asked = torch.isin(self._data.dataset.targets[direct], self._numbers(forgotten))
+        kept = [c for c in space if c in self._known[model] and c not in forgotten]
+        test_forget = self._samples("test", self._of(splits.evaluation, forgotten), space)
+        if self._granularity == "backdoor":
+            test_forget = self._attack(space)
+        return Subject(
+            id=model,
+            owner=owner_name(owner),
+            labels=tuple(space),
+            parents=parents,
+            build=NetworkBuild(
+                settings.network_spec(self._data.dataset, len(space)), settings.seed
+            ),
+            original=trained.original[model],
+            forget=self._samples("train", direct[asked], space),
+            retain=self._samples("train", direct[~asked], space),
+            tuning=self._samples("tuning", self._of(self._data.tuning[owner], held), space),
+            retrained=trained.retrained[model],
+            test_forget=test_forget,
+            test_retain=self._samples("test", self._of(splits.evaluation, kept), space),
+        )
+
+    def _inherited(self, model: str) -> set[str]:
+        """Return the classes that are to be forgotten in a model: those of the roots above it."""
+        forgetting = self._forgetting
+        topology, sensitive = forgetting.settings.scenario, forgetting.spaces
+        asked = sensitive.sensitive(forgetting.settings.forget)
+        return {
+            name
+            for root, names in asked.items()
+            if model in topology.descendants(root)
+            for name in names
+        }
+
+    def _numbers(self, classes: list[str]) -> Tensor:
+        names = self._data.dataset.classes
+        return torch.tensor([names.index(name) for name in classes], dtype=torch.int64)
+
+    def _of(self, indices: Tensor, classes: list[str]) -> Tensor:
+        return self._data.chosen(indices, classes)
+
+    def _samples(self, split: str, indices: Tensor, space: list[str]) -> Samples:
+        """Return samples in a label space; the same ones only once in memory."""
+        key = (split, tuple(space), indices.numpy().tobytes())
+        if key not in self._made:
+            batches = self._data.owned(indices, space, max(len(indices), 1), space)
+            self._made[key] = Samples(batches.inputs, batches.targets)
+        return self._made[key]
+
+    def _attack(self, space: list[str]) -> Samples:
+        """Return held-out samples with the trigger, labelled as the backdoor wants them."""
+        backdoor = self._forgetting.settings.backdoor
+        assert backdoor is not None
+        if backdoor.target not in space:
+            return self._samples("test", torch.empty(0, dtype=torch.int64), space)
+        indices = self._data.chosen(self._data.splits.evaluation, [backdoor.source])
+        inputs = triggered(self._data.dataset, self._data.dataset.inputs[indices])
+        return Samples(inputs, torch.full((len(indices),), space.index(backdoor.target)))
+
+
+def _known_classes(data: SharedData, forgetting: Forgetting) -> _Known:
+    """Return the classes that each model or one of its ancestors was trained on."""
+    settings = forgetting.settings
+    known: _Known = {}
+    for derivation in settings.scenario.derivations:
+        owner = settings.scenario.owner_of(derivation.id, settings.clients)
+        out = forgetting.classes_left_out(derivation.id, replay=False)
+        own = {name for name in data.held(owner) if name not in out}
+        known[derivation.id] = own.union(*(known[parent] for parent in derivation.parents))
+    return known

@@ -1,0 +1,84 @@
+"""Gradient ascent at the roots; descendants get the difference that it made."""
+
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from disinherit.simulations.bench.cases.subjects import MethodCase, MethodSubject, Weights
+from disinherit.simulations.bench.methods.method import Unlearned
+from disinherit.simulations.bench.methods.rows import aligned
+from disinherit.simulations.bench.methods.traffic import broadcast
+from disinherit.simulations.bench.methods.tuning import Tuner
+from disinherit.simulations.run.descent import minimise
+
+RATES = (3e-4, 1e-4, 1e-3)
+STEPS = (10, 3, 30, 100)
+
+
+@dataclass(frozen=True)
+class Climb:
+    """How far to climb, and how fast."""
+
+    learning_rate: float
+    steps: int
+
+
+@dataclass(frozen=True)
+class GradientAscent:
+    """Raises the loss on the samples to forget at each root, and adds the change everywhere.
+
+    Attributes:
+        scale: of the difference when it is added to a descendant.
+    """
+
+    scale: float = 1.0
+
+    def __call__(self, case: MethodCase) -> Unlearned:
+        """Climb at the roots, then propagate."""
+        tuner = Tuner(case, [Climb(rate, steps) for steps, rate in product(STEPS, RATES)])
+        changes: dict[str, Weights] = {}
+        for root in case.roots:
+            subject = case.subjects[root]
+            new = tuner.best(root, partial(_climbed, case, subject))
+            changes[root] = {
+                name: value - subject.original[name]
+                for name, value in new.items()
+                if value.is_floating_point()
+            }
+        weights = {name: self._added(case, name, changes) for name in case.subjects}
+        return Unlearned(
+            weights,
+            sent=broadcast(case, changes),
+            tune_seconds=tuner.seconds,
+            chosen=tuner.record(),
+        )
+
+    def _added(self, case: MethodCase, model: str, changes: dict[str, Weights]) -> Weights:
+        subject = case.subjects[model]
+        weights = dict(subject.original)
+        for root in case.upstream(model):
+            scale = 1.0 if root == model else self.scale
+            for name, change in aligned(changes[root], case.subjects[root], subject).items():
+                weights[name] = weights[name] + scale * change
+        return weights
+
+
+def _climbed(case: MethodCase, subject: MethodSubject, climb: Climb) -> Weights:
+    data = case.forget_at_root[subject.id]
+    network = subject.network(subject.original)
+
+    def loss(chosen: Tensor) -> Tensor:
+        return -F.cross_entropy(network(data.inputs[chosen]), data.targets[chosen])
+
+    minimise(
+        network,
+        loss,
+        len(data),
+        steps=climb.steps,
+        learning_rate=climb.learning_rate,
+        seed=case.seed,
+    )
+    return {name: value.detach().clone() for name, value in network.state_dict().items()}

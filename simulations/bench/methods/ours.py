@@ -1,0 +1,76 @@
+"""Ours: Fisher inheritance unlearning as this package has it.
+
+A campaign of the deployment's own code: what is measured is the product.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from disinherit.client.privacy.policy import read_policy
+from disinherit.common.method import MergeRule, Method, Reference
+from disinherit.simulations.bench.cases.subjects import MethodCase
+from disinherit.simulations.bench.methods.campaign import run_campaign
+from disinherit.simulations.bench.methods.method import Unlearned
+
+
+@dataclass(frozen=True)
+class FisherInheritance:
+    """Fisher inheritance unlearning.
+
+    Attributes:
+        scope: parameters that may change.
+        reference: Fisher to compare with: `retain` or `all`.
+        merge: how roots and classes are merged: `max`, `mean` or `sum`.
+        row_scoped: whether to select in the head only in the forgotten classes' rows.
+        alpha: selection threshold; `None` to have every owner tune it.
+        lam: dampening constant; `None` to have every owner tune it.
+        gauge: strength of the head's gauge shift where classes are forgotten; `None` to have every
+            owner tune it too, with six times the candidates that other methods have.
+        repair_steps: steps of training on retained samples after dampening.
+        min_inheritance: models whose own Fisher is less like the roots' stay as they are.
+        rescale: whether Fishers are compared whatever their scale.
+        all_roots: whether every descendant gets the Fisher of all roots, as published, and not only
+            that of those it comes from.
+        release: owners' conditions on what they let out: fields of `client.release.ReleasePolicy`.
+    """
+
+    scope: str = "head"
+    reference: Reference = "retain"
+    merge: MergeRule = "max"
+    row_scoped: bool = True
+    alpha: float | None = None
+    lam: float | None = None
+    gauge: float | None = 1.0
+    repair_steps: int = 0
+    min_inheritance: float = 0.0
+    rescale: bool = True
+    all_roots: bool = False
+    release: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check the conditions."""
+        read_policy(self.release, "release")
+
+    def __call__(self, case: MethodCase) -> Unlearned:
+        """Unlearn in all affected models."""
+        return run_campaign(
+            case,
+            self._method(case),
+            all_roots=self.all_roots,
+            release=read_policy(self.release, "release"),
+        )
+
+    def _method(self, case: MethodCase) -> Method:
+        return Method(
+            scope=self.scope,
+            reference=self.reference,
+            merge=self.merge,
+            alpha=self.alpha,
+            lam=self.lam,
+            gauge=self.gauge if case.by_class else None,
+            row_scoped=self.row_scoped,
+            repair_steps=self.repair_steps,
+            min_inheritance=self.min_inheritance,
+            rescale=self.rescale,
+        )

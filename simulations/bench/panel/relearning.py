@@ -1,0 +1,67 @@
+"""How fast the forgotten comes back: steps until forget accuracy is what it was before.
+
+What does not come back within the steps that are spent counts as that number of steps, so figures
+at the limit mean "at least".
+"""
+
+import torch
+from torch.nn import functional as F
+
+from disinherit.common.errors import NotMeasuredError
+from disinherit.simulations.bench.cases.subjects import Samples
+from disinherit.simulations.bench.panel.exam import EvaluationContext, ModelUnderTest, some
+from disinherit.simulations.bench.panel.outputs import logits_of
+from disinherit.simulations.run.descent import minimise
+
+TOLERANCE = 5.0
+"""Percent points below the original's forget accuracy at which it counts as back."""
+
+_WATCHED = 100
+
+
+def few_shot_relearning(exam: EvaluationContext, candidate: ModelUnderTest) -> dict[str, float]:
+    """Steps with a few samples of what was forgotten and as many of the rest."""
+    few, others = _shots(exam.need("forget"), exam.settings.shots)
+    watched = exam.splits["test_forget"] if exam.forget_split == "test_forget" else others
+    data = Samples.joined([few, exam.splits["retain"][: len(few)]])
+    return {"relearn_steps_few_shot": _steps(exam, candidate, data, watched)}
+
+
+def retain_only_relearning(exam: EvaluationContext, candidate: ModelUnderTest) -> dict[str, float]:
+    """Steps with retained data only, as when a device trains on: forgetting should last."""
+    watched = exam.splits[exam.forget_split]
+    return {"relearn_steps_retain_only": _steps(exam, candidate, exam.need("retain"), watched)}
+
+
+def _shots(samples: Samples, most: int) -> tuple[Samples, Samples]:
+    """Return a few samples of each class, no more than a half of them, and the others."""
+    chosen = torch.zeros(len(samples), dtype=torch.bool)
+    for index in samples.targets.unique().tolist():
+        positions = (samples.targets == index).nonzero().flatten()
+        chosen[positions[: min(most, (len(positions) + 1) // 2)]] = True
+    return samples[chosen], samples[~chosen]
+
+
+def _steps(
+    exam: EvaluationContext, candidate: ModelUnderTest, data: Samples, watched: Samples
+) -> float:
+    if not len(watched):
+        raise NotMeasuredError("no sample of what is forgotten is left to watch")
+    watched = some(watched, _WATCHED, exam.case.seed)
+
+    def accuracy(logits: torch.Tensor) -> float:
+        return 100.0 * (logits.argmax(dim=1) == watched.targets).double().mean().item()
+
+    goal = accuracy(logits_of(exam.original.network, watched)) - TOLERANCE
+    network = exam.candidate(candidate.network.state_dict()).network
+    return float(
+        minimise(
+            network,
+            lambda chosen: F.cross_entropy(network(data.inputs[chosen]), data.targets[chosen]),
+            len(data),
+            steps=exam.settings.relearn_steps,
+            learning_rate=exam.settings.learning_rate,
+            seed=exam.case.seed,
+            enough=lambda: accuracy(logits_of(network, watched)) >= goal,
+        )
+    )

@@ -1,0 +1,258 @@
+"""The content of `report.json`, from what a run measured."""
+
+import datetime
+import importlib.metadata
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import flwr
+import torch
+
+from disinherit.common.graph.graph import InheritanceGraph
+from disinherit.common.graph.labels import class_indices
+from disinherit.common.models.devices import pick_device
+from disinherit.server.campaign.coordinator import CampaignResult
+from disinherit.server.planning.plan import Plan
+from disinherit.simulations.data.splits import SplitName
+from disinherit.simulations.report.accuracy import evaluation
+from disinherit.simulations.report.models import known_labels, model_report, outcome_of
+from disinherit.simulations.report.schema import (
+    CampaignFigures,
+    Evaluation,
+    Repeat,
+    Role,
+    RunReport,
+    Split,
+)
+from disinherit.simulations.report.schema import Graph as GraphReport
+from disinherit.simulations.scenario.label_spaces import label_spaces
+from disinherit.simulations.scenario.settings import OWNER_THREADS, Settings
+from disinherit.simulations.scenario.shares import SharedData
+
+Confusions = dict[str, list[list[int]]]
+"""Model id -> confusion counts `[C, C]`; a model is missing if it could not be evaluated."""
+
+
+@dataclass(slots=True)
+class RunMeasurements:
+    """What a run measures, and why something is missing.
+
+    Attributes:
+        before: confusion of every model before the campaign.
+        after: confusion of every model after it.
+        retrained: confusion of every affected model retrained exactly.
+        published: confusion under the plain published rule, if it was compared.
+        errors: model id -> why it could not be evaluated.
+        notes: what else a reader should know.
+        train_seconds: training of all models.
+        retrain_seconds: replay of all affected models, measured in the same way.
+    """
+
+    before: Confusions = field(default_factory=dict)
+    after: Confusions = field(default_factory=dict)
+    retrained: Confusions = field(default_factory=dict)
+    published: Confusions = field(default_factory=dict)
+    errors: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    train_seconds: float | None = None
+    retrain_seconds: float | None = None
+
+
+def build_report(
+    settings: Settings,
+    data: SharedData,
+    graph: InheritanceGraph,
+    planned: Plan,
+    result: CampaignResult,
+    repeat: CampaignResult | None,
+    measured: RunMeasurements,
+) -> RunReport:
+    """Put a report together.
+
+    Args:
+        settings: of the run.
+        data: the data set and its splits.
+        graph: the inheritance graph when the request was planned.
+        planned: the plan.
+        result: the campaign.
+        repeat: the same request sent once more.
+        measured: accuracies and times.
+
+    Returns:
+        What goes into `report.json`.
+    """
+    ids = [record.id for record in graph.models()]
+    spaces = label_spaces(settings.scenario, data.dataset)
+    known = {m: known_labels(graph, spaces, m) for m in ids}
+    roots = list(settings.forget)
+    upstream = {m: [r for r in roots if r in graph.upstream_roots(m, roots)] for m in ids}
+    sensitive = spaces.sensitive(settings.forget)
+    forgotten = {
+        m: [
+            label
+            for root in upstream[m]
+            for name in sensitive[root]
+            if (label := spaces.label_of(m, name)) is not None
+        ]
+        for m in ids
+    }
+    roles: dict[str, Role] = {
+        m: "root" if m in roots else "affected" if m in planned.affected else "untouched"
+        for m in ids
+    }
+
+    def evaluated(confusions: Confusions, model: str) -> Evaluation | None:
+        if model not in confusions:
+            return None
+        labels = spaces.labels[model]
+        return evaluation(
+            confusions[model],
+            class_indices(labels, forgotten[model]),
+            class_indices(labels, known[model]),
+        )
+
+    timing = result.timing
+    return {
+        "schema_version": 1,
+        "disinherit": _version(),
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "scenario": {
+            "name": settings.scenario.name,
+            "dataset": data.dataset.name,
+            "network": settings.network,
+            "clients": settings.clients,
+            "partition": settings.partition,
+            "concentration": settings.concentration if settings.partition == "dirichlet" else None,
+            "seed": settings.seed,
+        },
+        "request": {
+            "id": result.request_id,
+            "reason": settings.request().reason,
+            "roots": [{"model": r, "classes": list(c)} for r, c in settings.forget.items()],
+            "method": {
+                "scope": settings.method.scope,
+                "reference": settings.method.reference,
+                "merge": settings.method.merge,
+                "alpha": settings.method.alpha,
+                "lambda": settings.method.lam,
+                "gauge": settings.method.gauge,
+                "exponent": settings.method.exponent,
+                "bound": settings.method.bound,
+                "row_scoped": settings.method.row_scoped,
+            },
+        },
+        "graph": _graph(graph, roles, roots, planned),
+        "splits": {
+            "train": _split(data, "train"),
+            "tuning": _split(data, "tuning"),
+            "evaluation": _split(data, "evaluation"),
+            "disjoint": True,  # checked when the splits were made; overlapping ones are refused
+        },
+        "models": [
+            model_report(
+                graph.model(m),
+                roles[m],
+                upstream[m],
+                forgotten[m],
+                outcome_of(m, result.tasks.get(m), result),
+                result.tasks.get(m),
+                settings.method.scope,
+                measured.errors.get(m),
+                {
+                    "before": evaluated(measured.before, m),
+                    "after": evaluated(measured.after, m),
+                    "retrained": evaluated(measured.retrained, m),
+                    "published": evaluated(measured.published, m),
+                },
+            )
+            for m in ids
+        ],
+        "campaign": _campaign(result, [*planned.notes, *measured.notes]),
+        "repeat": _repeat(repeat),
+        "timing": {
+            "train": measured.train_seconds,
+            "fisher": timing.fisher,
+            "merge": timing.merge,
+            "broadcast_and_apply": timing.broadcast_and_apply,
+            "total": timing.total,
+            "retrain_all": measured.retrain_seconds,
+        },
+        "environment": environment(settings.device),
+    }
+
+
+def environment(device: str) -> dict[str, str | int]:
+    """Return what a figure depends on besides the code."""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "flwr": flwr.__version__,
+        "platform": platform.platform(),
+        "cpus": os.cpu_count() or 1,
+        "device": str(pick_device(device)),
+        "threads": OWNER_THREADS,
+    }
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("disinherit")
+    except importlib.metadata.PackageNotFoundError:  # a source tree on the path
+        return "not installed"
+
+
+def _campaign(result: CampaignResult, notes: list[str]) -> CampaignFigures:
+    outcomes = [outcome_of(model, task, result) for model, task in result.tasks.items()]
+    return {
+        "outcome": result.outcome,
+        "coverage": {
+            "applied": outcomes.count("applied"),
+            "already_applied": outcomes.count("already_applied"),
+            "ineffective": outcomes.count("ineffective"),
+            "not_reached": outcomes.count("not_reached"),
+            "harmful": outcomes.count("harmful"),
+            "failed": outcomes.count("failed"),
+            "pending": outcomes.count("pending"),
+        },
+        "notes": notes,
+    }
+
+
+def _repeat(repeat: CampaignResult | None) -> Repeat | None:
+    if repeat is None:
+        return None
+    return {"changed": len(repeat.changed), "already_applied": len(repeat.already_applied)}
+
+
+def _graph(
+    graph: InheritanceGraph, roles: Mapping[str, Role], roots: list[str], planned: Plan
+) -> GraphReport:
+    generation = {m: i for i, level in enumerate(graph.generations()) for m in level}
+    return {
+        "nodes": [
+            {
+                "id": record.id,
+                "owner": record.owner,
+                "role": roles[record.id],
+                "labels": list(record.labels),
+                "samples_per_class": dict(record.provenance.samples_per_class)
+                if record.provenance
+                else {},
+                "generation": generation[record.id],
+            }
+            for record in graph.models()
+        ],
+        "edges": [
+            {"parent": e.parent, "child": e.child, "kind": e.kind.value, "weight": e.weight}
+            for e in graph.edges()
+        ],
+        "roots": roots,
+        "affected": list(planned.affected),
+        "untouched": [m for m, role in roles.items() if role == "untouched"],
+    }
+
+
+def _split(data: SharedData, name: SplitName) -> Split:
+    return {"size": len(getattr(data.splits, name)), "digest": data.splits.digest(name)}

@@ -1,0 +1,1 @@
+"""Scenarios: topology, settings, label spaces and what is forgotten."""

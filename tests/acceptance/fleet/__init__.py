@@ -1,0 +1,1 @@
+"""A campaign over real agents and SuperNodes on loopback."""

@@ -1,0 +1,74 @@
+"""`disinherit agent` where it cannot begin, and what others see of it where it can.
+
+What it does then is in tests/client/agent/test_process.py.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from disinherit.cli.main import run
+from tests import ROOT
+from tests.support.agent import AgentsSide, wait_for
+
+
+def test_what_is_missing_is_said_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "agent.toml"
+    assert run(["agent", "--config", str(path)]) == 2
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and nobody listens there
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        path.write_text(
+            f'owner = "anna"\nserver = "{address}"\nenrol_server = "{address}"\nca = "ca.pem"\n'
+            'state = "state"\nfactory = "tests.support.agent_owner:open_points"\n'
+        )
+        assert run(["agent", "--config", str(path)]) == 2
+        assert run(["agent", "--config", str(path), "--enrol", "token"]) == 2
+        (tmp_path / "ca.pem").write_text("no certificate")
+        assert run(["agent", "--config", str(path), "--enrol", "token"]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["error"] * 4
+    for line, words in zip(
+        lines, ("No such file", "has enrolled", "authority", "UNAVAILABLE"), strict=True
+    ):
+        assert words in line
+
+
+@pytest.mark.parametrize("way", ["argument", "environment", "standard input"])
+def test_a_token_is_not_seen_once_it_is_spent(way: str, tmp_path: Path) -> None:
+    with AgentsSide(tmp_path) as side:
+        config, token = side.config("anna"), side.enrolment.invite("anna")
+        path = tmp_path / "agent.toml"
+        path.write_text(
+            f'owner = "anna"\nserver = "{config.server}"\nenrol_server = "{config.enrol_server}"\n'
+            f'ca = "{config.ca}"\nstate = "{config.state}"\nfactory = "{config.factory}"\n'
+        )
+        program = Path(sys.executable).with_name("disinherit")
+        command = [str(program), "agent", "--config", str(path)]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        given = ""
+        if way == "argument":
+            command += ["--enrol", token]
+        elif way == "environment":
+            environment["DISINHERIT_ENROL_TOKEN"] = token
+        else:
+            command += ["--enrol", "-"]
+            given = token + "\n"
+        agent = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, text=True)
+        try:
+            assert agent.stdin is not None
+            agent.stdin.write(given)
+            agent.stdin.close()
+            wait_for(lambda: side.connected() == ["anna"], 120)
+            shown = Path(f"/proc/{agent.pid}")
+            assert token.encode() not in (shown / "cmdline").read_bytes()
+            assert token.encode() not in (shown / "environ").read_bytes()
+        finally:
+            agent.kill()
+            agent.wait()

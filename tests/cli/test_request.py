@@ -1,0 +1,368 @@
+"""The command line as the service's client: submit, steer, watch, list, and one line of trouble."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from disinherit.cli.main import run
+from disinherit.common.tensors.checkpoints import save_checkpoint
+from disinherit.v1 import unlearning_pb2
+from tests.support import campaign as campaign_fixture
+from tests.support.service import Running, secret, speak_as, write_tokens
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def running(running: Running, monkeypatch: pytest.MonkeyPatch) -> Running:
+    speak_as("operator", running, monkeypatch)
+    return running
+
+
+def as_json(capsys: Capture, *arguments: str, code: int = 0) -> Any:
+    """What a command prints as JSON."""
+    assert run([*arguments, "--format", "json"]) == code
+    told = capsys.readouterr()
+    assert told.err == ""
+    return json.loads(told.out)
+
+
+def the_line(capsys: Capture) -> str:
+    """The one line that says what is wrong."""
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.count("\n") == 1
+    assert told.err.startswith("error: ")
+    return told.err
+
+
+METHOD = ("--alpha", "1", "--lambda", "0.5", "--gauge", "3")
+SUBMIT = ("request", "submit", "--forget", "cat@r1", "--reason", "asked to", "--alpha", "1")
+
+
+def test_from_submission_to_coverage(running: Running, capsys: Capture) -> None:
+    status = as_json(capsys, *SUBMIT, "--lambda", "0.5", "--gauge", "3", "--deadline", "7d")
+    request = status["id"]
+    assert re.fullmatch("forget-[0-9a-f]{12}", request)
+    assert status["state"] == "awaiting_approval"
+    assert status["roots"] == [
+        {"model": "r1", "classes": ["cat"], "samples": [], "sample_count": 0, "salt": None}
+    ]
+    assert status["deadline"] is not None
+    assert as_json(capsys, *SUBMIT, "--lambda", "0.5", "--gauge", "3") == status
+    owners = {"anna": ["r1", "r4"], "ben": ["r2", "r6"], "cleo": ["r3"]}
+    assert as_json(capsys, "request", "show", request) == {**status, "owners": owners}
+    assert re.fullmatch("[0-9a-f]{64}", status["plan_sha256"])
+    assert as_json(capsys, "request", "list") == [{**status, "plan_sha256": None}]
+    uncovered = as_json(capsys, "coverage", request, code=1)
+    assert {one["state"] for one in uncovered} == {"pending"}
+
+    assert run(["request", "approve", request]) == 2  # an operator is no approver
+    assert "ApproveRequest" in the_line(capsys)
+    approver = ("--token", secret("approver"))
+    assert as_json(capsys, "request", "approve", request, *approver)["state"] == "running"
+
+    assert run(["request", "watch", request, "--format", "json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert lines[-1]["state"] == "complete"
+    assert lines[-1]["tasks"] == {"verified": 5}
+
+    covered = as_json(capsys, "coverage", request)
+    assert [one["model"] for one in covered] == list(campaign_fixture.AFFECTED)
+    assert all(one["successor"].startswith(one["model"]) for one in covered)
+    models = {one["id"]: one for one in as_json(capsys, "model", "list")}
+    assert models["r1"]["status"] == "superseded"
+    assert models[covered[0]["successor"]]["digest"] == covered[0]["digest_after"]
+
+
+def test_tables_for_people(running: Running, capsys: Capture) -> None:
+    assert run([*SUBMIT, "--id", "q"]) == 0
+    assert "cat at r1" in capsys.readouterr().out
+    for command in (["request", "list"], ["request", "show", "q"]):
+        assert run(command) == 0
+        out = capsys.readouterr().out
+        assert "awaiting_approval" in out
+        assert "5 pending" in out
+    assert run(["coverage", "q"]) == 1
+    assert "cleo" in capsys.readouterr().out
+    assert run(["model", "list", "--owner", "ben"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 4
+
+
+def test_abort_pause_and_resume(running: Running, capsys: Capture) -> None:
+    as_json(capsys, *SUBMIT, "--id", "q")
+    assert run(["request", "pause", "q"]) == 2
+    assert "awaiting_approval" in the_line(capsys)
+    running.world.transport.twists["anna", "query.fisher"] = campaign_fixture.gone
+    as_json(capsys, "request", "approve", "q", "--token", secret("approver"))
+    assert as_json(capsys, "request", "pause", "q")["state"] == "paused"
+    assert run(["request", "resume", "q", "--deadline", "30d"]) == 2
+    assert "approver" in the_line(capsys)
+    approver = ("--token", secret("approver"))
+    resumed = as_json(capsys, "request", "resume", "q", "--deadline", "30d", *approver)
+    assert resumed["state"] == "running"
+    assert resumed["deadline"] is not None
+    assert as_json(capsys, "request", "abort", "q")["state"] == "aborted"
+    assert run(["request", "watch", "q"]) == 1
+    assert capsys.readouterr().out.startswith("aborted: ")
+
+
+def test_a_roll_out_halts_by_itself(running: Running, capsys: Capture) -> None:
+    def loses(reply: unlearning_pb2.UnlearnReply) -> None:
+        for model in reply.models:
+            model.retain_after = model.retain_before - 0.09
+
+    running.world.transport.twists["cleo", "train.unlearn"] = campaign_fixture.lying(loses)
+    staged = ("--canary", "cleo", "--wave", "50%", "--max-drop", "2")
+    status = as_json(capsys, *SUBMIT, *staged, "--id", "q")
+    assert status["waves"] == {"begun": 1, "of": 2}
+    as_json(capsys, "request", "approve", "q", "--token", secret("approver"))
+    assert run(["request", "watch", "q"]) == 1
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("halted (halted in wave 1 of 2: r3 lost 9.0 points of retain accuracy")
+    assert last.endswith(": 4 halted, 1 verified")
+    covered = as_json(capsys, "coverage", "q", code=1)
+    assert {one["model"]: one["wave"] for one in covered if one["owner"] == "cleo"} == {"r3": 1}
+    assert "halted in wave 1" in as_json(capsys, "request", "show", "q", code=1)["halted"]
+    assert as_json(capsys, "request", "report", "q", code=1)["coverage"]["halted"] == 4
+
+    assert run(["request", "resume", "q"]) == 2  # past a gate goes who may approve
+    assert "an approver" in the_line(capsys)
+    assert as_json(capsys, "request", "show", "q", code=1)["state"] == "halted"
+    resumed = as_json(capsys, "request", "resume", "q", "--token", secret("approver"))
+    assert resumed["state"] == "running"
+    assert run(["request", "watch", "q"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "complete: 5 verified"
+
+
+def test_how_long_old_versions_are_kept_is_said_when_submitting(
+    running: Running, capsys: Capture
+) -> None:
+    assert as_json(capsys, *SUBMIT, "--id", "q", "--retention", "12h")["retention_seconds"] == 43200
+    assert as_json(capsys, *SUBMIT, "--id", "r")["retention_seconds"] is None
+    assert running.world.store.request("q").retention_seconds == 43200
+    assert run([*SUBMIT, "--id", "s", "--retention", "long"]) == 2
+    assert "'long'" in the_line(capsys)
+
+
+def test_a_request_is_rolled_back(running: Running, capsys: Capture) -> None:
+    digests = {one["id"]: one["digest"] for one in as_json(capsys, "model", "list")}
+    as_json(capsys, *SUBMIT, "--lambda", "0.5", "--gauge", "3", "--id", "q")
+    approver = ("--token", secret("approver"))
+    back = ("request", "rollback", "q", "--reason", "too much\nwas lost")
+    assert run([*back, *approver]) == 2
+    assert "awaiting_approval" in the_line(capsys)
+    as_json(capsys, "request", "approve", "q", *approver)
+    assert run(["request", "watch", "q"]) == 0
+    capsys.readouterr()
+    assert run([*back]) == 2  # an operator is no approver
+    assert "RollBackRequest" in the_line(capsys)
+    assert run([*back, "--model", "d", *approver]) == 2
+    assert "'d'" in the_line(capsys)
+    assert as_json(capsys, *back, "--model", "r4", *approver)["state"] in (
+        "rolling_back",
+        "rolled_back",
+    )
+    assert run(["request", "watch", "q"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "rolled_back: 1 rolled_back, 4 verified"
+    as_json(capsys, *back, *approver)
+    assert run(["request", "watch", "q"]) == 0
+    capsys.readouterr()
+    covered = as_json(capsys, "coverage", "q", code=1)
+    assert {(one["state"], one["reason"]) for one in covered} == {
+        ("rolled_back", "too much was lost")
+    }
+    models = {one["id"]: one for one in as_json(capsys, "model", "list")}
+    current = {id: one["digest"] for id, one in models.items() if one["status"] == "active"}
+    assert current == digests
+    assert models["r4~q"]["status"] == "retired"
+    assert run(["request", "rollback", "nobody", "--reason", "x", *approver]) == 2
+    assert "'nobody'" in the_line(capsys)
+
+
+def test_registering_a_version_by_its_checkpoint(
+    running: Running, tmp_path: Path, capsys: Capture
+) -> None:
+    path = tmp_path / "new.safetensors"
+    digest = save_checkpoint(path, running.world.weights("r4"))
+    old = running.world.store.graph().model("r4")
+    register = ["model", "register", str(path), "--id", "new", "--owner", "anna"]
+    register += [f"--label={name}" for name in old.labels]
+    register += ["--parent", "r4", "--kind", "incremental", "--dataset", "x", "--samples", "cat=3"]
+    (shown,) = as_json(capsys, *register)
+    assert shown["digest"] == digest
+    assert shown["architecture"] == old.architecture
+    graph = running.world.store.graph()
+    provenance = graph.model("new").provenance
+    assert provenance is not None
+    assert dict(provenance.samples_per_class) == {"cat": 3}
+    assert [(edge.parent, edge.weight) for edge in graph.parents("new")] == [("r4", 1.0)]
+    assert as_json(capsys, *register) == [shown]
+    merge = [*register[:3], "--id", "merged", "--owner", "anna", *register[7:-8]]
+    assert run([*merge, "--parent", "r1=0.6", "--parent", "r2=0.3"]) == 2
+    assert "sum to 1" in the_line(capsys)
+    assert run([*merge, "--parent", "r1=most"]) == 2
+    assert "'r1=most'" in the_line(capsys)
+
+
+def test_samples_and_clients_are_asked_for_in_the_place_of_classes(
+    running: Running, tmp_path: Path, capsys: Capture
+) -> None:
+    ids, named = tmp_path / "ids.txt", tmp_path / "erased.json"
+    ids.write_text("cat-0\ndog-3\n\ncat-0\n")
+    store = ("--store", str(running.world.root / "anna"))
+    assert run(["samples", "digest", str(ids), *store, "--model", "r1", "--salt", "0f" * 16]) == 0
+    named.write_text(capsys.readouterr().out)
+    assert "cat-0" not in named.read_text()
+    strength = ("--scope", "all", "--alpha", "3", "--lambda", "1", "--gauge", "0")
+    asked = ("request", "submit", "--samples", str(named), *strength)
+    status = as_json(capsys, *asked)
+    (root,) = status["roots"]
+    assert (root["model"], root["classes"], root["salt"]) == ("r1", [], "0f" * 16)
+    assert root["samples"] == json.loads(named.read_text())["digests"]
+    assert status["client"] is None
+    assert run([*asked]) == 0
+    assert "2 samples at r1" in capsys.readouterr().out
+    approver = ("--token", secret("approver"))
+    as_json(capsys, "request", "approve", status["id"], *approver)
+    # The root fits these two samples perfectly: nothing there stands out, and it says so; so does
+    # another model of its owner, where their losses did not rise.
+    assert run(["request", "watch", status["id"]]) == 1
+    assert "partial: 2 ineffective, 3 verified" in capsys.readouterr().out
+    status = as_json(capsys, "request", "submit", "--client", "ben")
+    assert status["client"] == "ben"
+    assert {root["model"] for root in status["roots"]} == {"s", "r2", "r6"}
+    assert as_json(capsys, "request", "submit", "--client", "ben") == status
+    assert run(["request", "submit", "--client", "ben"]) == 0
+    assert "all of ben at r2" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("request", "submit"), "--forget cat@r1"),
+        (("request", "submit", "--forget", "cat"), "'cat'"),
+        (("request", "submit", "--samples", "gone.json"), "gone.json"),
+        (("request", "submit", "--forget", "cat@r1", "--client", "ben"), "several of these"),
+        (("request", "submit", "--client", "zoe"), "'zoe' trained none"),
+        (
+            ("request", "submit", "--forget", "dodo@r1"),
+            "of 'r1' ('cat', 'dog', 'owl', 'yak'), but class 1",
+        ),
+        (("request", "submit", "--forget", "cat@nobody"), "'nobody'"),
+        (("request", "submit", "--forget", "cat@r1", "--alpha", "0"), "alpha > 0"),
+        (("request", "submit", "--forget", "cat@r1", "--deadline", "soon"), "'soon'"),
+        (
+            ("request", "submit", "--forget", "cat@r1", "--wave", "some"),
+            "10% or 25, but got 'some'",
+        ),
+        (("request", "submit", "--forget", "cat@r1", "--canary", "zoe"), "'zoe'"),
+        (("request", "submit", "--forget", "cat@r1", "--max-drop", "-1"), "got -1"),
+        (("request", "show", "nothing"), "'nothing'"),
+        (("request", "watch", "nothing"), "'nothing'"),
+        (("coverage", "nothing"), "'nothing'"),
+        (("request", "list", "--token", "wrong"), "token"),
+        (("request", "list", "--token", ""), "DISINHERIT_TOKEN"),
+        (("request", "list", "--ca", "gone.pem"), "gone.pem"),
+    ],
+)
+def test_what_is_wrong_is_one_line(
+    arguments: tuple[str, ...], named: str, running: Running, capsys: Capture
+) -> None:
+    assert run(list(arguments)) == 2
+    assert named in the_line(capsys)
+    assert running.world.store.requests() == []
+
+
+def test_nobody_there_is_one_clear_line(capsys: Capture) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    for command in (["request", "list"], ["request", "watch", "q"]):
+        assert run([*command, "--server", address]) == 2
+        line = the_line(capsys)
+        assert f"a coordinator at {address}" in line
+        assert "refused" in line
+        assert "--server" in line
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["serve", "coverage", "model register", "model list", "audit export"]
+    + [
+        f"request {name}"
+        for name in (
+            "submit",
+            "approve",
+            "list",
+            "show",
+            "watch",
+            "abort",
+            "pause",
+            "resume",
+            "rollback",
+        )
+    ],
+)
+def test_help_has_examples_and_all_options(command: str, capsys: Capture) -> None:
+    assert run([*command.split(), "--help"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert f"disinherit {command}" in out.partition("Example")[2]
+    if command != "serve":
+        assert "DISINHERIT_SERVER" in out
+        assert "--format" in out
+
+
+# The service itself
+
+
+def test_a_service_in_a_process_of_its_own(built: Path, tmp_path: Path, capsys: Capture) -> None:
+    root = shutil.copytree(built, tmp_path / "copy")
+    write_tokens(root / "tokens.toml")
+    (root / "serve.toml").write_text(
+        'database = "coordinator.db"\ntokens = "tokens.toml"\nlisten = "127.0.0.1:0"\n'
+    )
+    code = "import sys; from disinherit.cli.main import main; main()"
+    command = [sys.executable, "-c", code, "serve", "--config", str(root / "serve.toml")]
+    with subprocess.Popen(
+        [*command, "--plaintext"], stderr=subprocess.PIPE, text=True, env=dict(os.environ)
+    ) as process:
+        try:
+            assert process.stderr is not None
+            port = re.search("serving on port ([0-9]+)", process.stderr.readline())
+            assert port is not None
+            server = ("--server", f"127.0.0.1:{port[1]}", "--token", secret("viewer"))
+            assert len(as_json(capsys, "model", "list", *server)) == 7
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ("", "--database"),
+        ("--database {}/c.db", "--tokens"),
+        ("--database {}/c.db --tokens {}/tokens.toml", "--plaintext"),
+        ("--database {}/c.db --tokens {}/gone --plaintext", "gone"),
+        ("--database {}/no/c.db --tokens {}/tokens.toml --plaintext --listen 127.0.0.1:0", "c.db"),
+        ("--database {}/c.db --tokens {}/tokens.toml --plaintext --listen 0.0.0.0:0", "loopback"),
+    ],
+)
+def test_a_service_that_cannot_start_says_why(
+    arguments: str, named: str, tmp_path: Path, capsys: Capture
+) -> None:
+    write_tokens(tmp_path / "tokens.toml")
+    assert run(["serve", *arguments.replace("{}", str(tmp_path)).split()]) == 2
+    assert named in the_line(capsys)
+    assert [path.name for path in tmp_path.iterdir()] == ["tokens.toml"]

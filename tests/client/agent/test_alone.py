@@ -1,0 +1,44 @@
+"""An agent works where nothing is installed but what it needs."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from disinherit.v1 import unlearning_pb2 as pb
+from tests.support.lean_install import (
+    AGENT_HELP,
+    NOT_FOR_AGENTS,
+    installed,
+    link_part,
+    unlearn_over_tls,
+)
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return link_part(tmp_path_factory.mktemp("lean") / "venv", "agent")
+
+
+def test_no_flower_ray_database_or_web_stack_is_there(python: str) -> None:
+    assert installed(python, ["torch", "grpc", *NOT_FOR_AGENTS]) == ["torch", "grpc"]
+
+
+def test_the_command_explains_itself(python: str) -> None:
+    command = [python, "-c", AGENT_HELP, "agent", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert "--enrol" in done.stdout
+
+
+def test_a_command_of_another_part_says_what_to_install(python: str, tmp_path: Path) -> None:
+    command = [python, "-c", AGENT_HELP, "serve", "--tokens", str(tmp_path / "tokens.toml")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 2
+    assert "pip install '.[server]'" in done.stderr
+
+
+@pytest.mark.slow
+def test_it_enrols_connects_and_unlearns(python: str, tmp_path: Path) -> None:
+    result = unlearn_over_tls(python, tmp_path)
+    assert result.outcome == pb.OUTCOME_APPLIED, result.error

@@ -1,0 +1,223 @@
+"""A class request at head scope never forgets less than resetting the rows, whatever the model.
+
+Through an owner with a real store, on held-out data: perfect fits, classes from 1:1 to 1:3000,
+features of either sign, renamed classes, clients of one class, every precision.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from disinherit.client.actions.unlearn import unlearn
+from disinherit.client.dampening.summaries import register
+from disinherit.client.owner.owner import Batches
+from disinherit.client.store.store import ModelStore
+from disinherit.common.describing import describe_model
+from disinherit.common.graph.records import ModelRecord, Provenance
+from disinherit.common.wire.packets import decode, merge, rename_classes
+from disinherit.v1 import unlearning_pb2 as pb
+from tests.support.client_tasks import collect, make_method, make_task
+from tests.support.head_census import shim_torchvision
+
+INPUTS, WIDTH = 6, 12
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "gelu": nn.GELU,
+    "norm": lambda: nn.LayerNorm(WIDTH),
+    "none": nn.Identity,
+}
+
+
+def points(counts: list[int], seed: int, spread: float = 0.5) -> tuple[Tensor, Tensor]:
+    """Points around one corner for each class."""
+    generator = torch.Generator().manual_seed(seed)
+    targets = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    centres = 3 * torch.eye(INPUTS)[torch.arange(len(counts)) % INPUTS]
+    noise = torch.randn(len(targets), INPUTS, generator=generator)
+    return centres[targets] + spread * noise, targets
+
+
+class Owner:
+    """An owner of models of one architecture, each with a training split of its own."""
+
+    device = torch.device("cpu")
+
+    def __init__(
+        self, root: Path, build: Callable[[], nn.Module], dtype: torch.dtype, *, tuning: bool
+    ) -> None:
+        self.store = ModelStore(root, "anna")
+        self.build, self.dtype, self.tuning = build, dtype, tuning
+        self.train: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def add(self, name: str, counts: list[int], labels: list[str], start: Any = None) -> None:
+        """Train a model in float32 and store it in the owner's precision."""
+        network = self.build().float()
+        if start is not None:
+            network.load_state_dict(start)
+        inputs, targets = points(counts, seed=1)
+        inputs = inputs.to(self.dtype).float()
+        optimizer = torch.optim.Adam(network.parameters(), 0.02)
+        for _ in range(150 if start is None else 10):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(network(inputs), targets).backward()
+            optimizer.step()
+        self.train[name] = inputs.to(self.dtype), targets
+        network = network.to(self.dtype)
+        record = describe_model(
+            name,
+            network,
+            owner="anna",
+            labels=labels,
+            created_us=1 + len(self.train),
+            provenance=Provenance("points", dict(zip(labels, counts, strict=True))),
+        )
+        self.store.add(record, network.state_dict())
+
+    def network(self, record: ModelRecord) -> nn.Module:
+        return self.build().to(self.dtype)
+
+    def training_data(self, record: ModelRecord) -> Batches | None:
+        return [self.train[record.id.split("~")[0]]]
+
+    def tuning_data(self, record: ModelRecord) -> Batches | None:
+        inputs, targets = points([20] * len(record.labels), seed=2)
+        return [(inputs.to(self.dtype), targets)] if self.tuning else None
+
+    def evaluation_data(self, record: ModelRecord) -> Batches | None:
+        return None
+
+
+def outputs(network: nn.Module, weights: dict[str, Tensor], inputs: Tensor) -> Tensor:
+    network.load_state_dict(weights)
+    with torch.no_grad():
+        logits: Tensor = network.eval()(inputs)
+    return logits.double()
+
+
+def reset(weights: dict[str, Tensor], head: tuple[str, str | None], row: int) -> dict[str, Tensor]:
+    """The weights with the row zero, and masked by its bias where there is one."""
+    new = {name: value.clone() for name, value in weights.items()}
+    new[head[0]][row] = 0
+    if head[1] is not None:
+        new[head[1]][row] = new[head[1]].min() - 30
+    return new
+
+
+def check(owner: Owner, name: str, head: tuple[str, str | None], row: int, inputs: Tensor) -> None:
+    """Compare what a model was, what it became, and what a reset row would have made of it."""
+    classes = len(owner.store.record(name).labels)
+    network = owner.network(owner.store.record(name))
+    before, after = (owner.store.weights(model) for model in (name, f"{name}~forget"))
+    kept = [c for c in range(classes) if c != row]
+    was, found = (outputs(network, weights, inputs) for weights in (before, after))
+    assert torch.equal(was[:, kept].argmax(1), found[:, kept].argmax(1))
+    beside = outputs(network, reset(before, head, row), inputs)
+    assert (found.argmax(1) == row).sum() <= (beside.argmax(1) == row).sum()
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    activation=st.sampled_from(sorted(ACTIVATIONS)),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.float16]),
+    counts=st.sampled_from(
+        [[30, 30, 30], [300, 30, 30], [1000, 50, 50], [3000, 1, 30], [1, 300, 300], [30] * 5]
+    ),
+    row=st.integers(0, 2),
+    child=st.sampled_from([None, "all", "one class", "renamed"]),
+    spread=st.sampled_from([0.05, 0.8]),
+    tuning=st.booleans(),
+)
+def test_it_never_forgets_less_than_resetting_the_row(
+    tmp_path_factory: pytest.TempPathFactory,
+    activation: str,
+    dtype: torch.dtype,
+    counts: list[int],
+    row: int,
+    child: str | None,
+    spread: float,
+    tuning: bool,
+) -> None:
+    labels = [f"c{i}" for i in range(len(counts))]
+
+    def build() -> nn.Sequential:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return nn.Sequential(
+                nn.Linear(INPUTS, WIDTH),
+                ACTIVATIONS[activation](),
+                nn.Linear(WIDTH, len(counts)),
+            )
+
+    owner = Owner(tmp_path_factory.mktemp("rows"), build, dtype, tuning=tuning)
+    owner.add("root", counts, labels)
+    named = list(labels)
+    if child == "renamed":
+        named[row] = "otherwise"
+    if child is not None:
+        start = {n: v.float() for n, v in owner.store.weights("root").items()}
+        own = [(20 if i == row else 0) if child == "one class" else 20 for i in range(len(counts))]
+        owner.add("child", own, named, start)
+    register(owner, pb.RegisterTask(scope="head"))
+    method = make_method(alpha=None, lam=None, gauge=None, rescale=True)
+    packet = collect(owner, "root", [labels[row]], method)
+    models = [("root", packet)]
+    if child is not None:
+        renamed, tensors = merge([rename_classes(decode(packet), {labels[row]: named[row]})], "max")
+        renamed.tensors = tensors
+        models.append(("child", renamed))
+    inputs = points([60] * len(counts), seed=3, spread=spread)[0].to(dtype)
+    for model, sent in models:
+        (result,) = unlearn(owner, make_task(owner, [model], sent, method)).models
+        assert result.outcome == pb.OUTCOME_APPLIED, result.error
+        check(owner, model, ("2.weight", "2.bias"), row, inputs)
+    owner.store.close()
+
+
+@pytest.mark.parametrize("row", [0, 2])
+def test_a_tiny_bert_forgets_at_its_pooler(tmp_path: Path, row: int) -> None:
+    """Its head gets what comes out of a tanh."""
+    shim_torchvision()  # which transformers imports, where it is installed
+    transformers = pytest.importorskip("transformers")
+    config = transformers.BertConfig(
+        vocab_size=40,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        num_labels=3,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
+
+    class Logits(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.bert = transformers.BertForSequenceClassification(config)
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            words = inputs.abs().mul(4).long().clamp(max=39)
+            logits: Tensor = self.bert(input_ids=words).logits
+            return logits
+
+    owner = Owner(tmp_path, Logits, torch.float32, tuning=False)
+    owner.add("root", [40, 40, 40], ["a", "b", "c"])
+    register(owner, pb.RegisterTask(scope="head"))
+    method = make_method(alpha=None, lam=None, gauge=None)
+    packet = collect(owner, "root", ["abc"[row]], method)
+    (result,) = unlearn(owner, make_task(owner, ["root"], packet, method)).models
+    assert result.outcome == pb.OUTCOME_APPLIED, result.error
+    head = ("bert.classifier.weight", "bert.classifier.bias")
+    inputs, targets = points([40, 40, 40], seed=3)
+    network = owner.network(owner.store.record("root"))
+    was = outputs(network, owner.store.weights("root"), inputs).argmax(1)
+    assert (was[targets == row] == row).double().mean() > 0.5, "it knew the class"
+    check(owner, "root", head, row, inputs)
+    owner.store.close()

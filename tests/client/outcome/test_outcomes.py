@@ -1,0 +1,296 @@
+"""What unlearning in a model came to, by what was selected and what the owner's data show."""
+
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from disinherit.client.actions.fisher import forget_fishers
+from disinherit.client.actions.unlearn import unlearn
+from disinherit.client.dampening.summaries import register
+from disinherit.client.outcome.recognition import (
+    BeforeAndAfter,
+    Measured,
+    auc_margin,
+    chance_margin,
+    measure,
+)
+from disinherit.client.owner.owner import Batches
+from disinherit.client.privacy.sample_keys import sample_key
+from disinherit.common.graph.records import ModelRecord
+from disinherit.common.wire.samples import digest_samples
+from disinherit.v1 import unlearning_pb2 as pb
+from tests.support.client_tasks import collect, files_of, make_method, make_task
+from tests.support.owner import LABELS, SAMPLES, PointsOwner, make_points, samples_root
+
+METHOD = make_method(gauge=3.0)
+
+
+@pytest.fixture
+def owner(tmp_path: Path) -> Iterator[PointsOwner]:
+    with PointsOwner(tmp_path / "anna", "anna", tuning=False) as owner:
+        owner.train("m", LABELS, 1)
+        owner.train("n", ("dog", "yak"), 2, labels=("dog", "yak"))
+        register(owner, pb.RegisterTask(scope="all"))
+        yield owner
+
+
+def done(owner: PointsOwner, task: pb.UnlearnTask) -> pb.ModelResult:
+    (result,) = unlearn(owner, task).models
+    return result
+
+
+def test_a_class_that_is_forgotten_is_applied_with_the_figures(owner: PointsOwner) -> None:
+    result = done(owner, make_task(owner, ["m"], collect(owner, "m", ["cat"], METHOD), METHOD))
+    assert (result.outcome, result.error) == (pb.OUTCOME_APPLIED, "")
+    found = result.forget
+    assert (found.measure, found.source, found.samples) == ("accuracy", "evaluation", 16)
+    assert (found.before, found.after, found.floor) == (1.0, 0.0, 0.0)
+    assert found.margin == pytest.approx(chance_margin(16))
+    assert (result.retain_before, result.retain_samples) == (1.0, 48)
+
+
+@pytest.mark.parametrize("data", [True, False])
+def test_where_nothing_is_selected_it_is_ineffective_and_nothing_is_stored(
+    owner: PointsOwner, data: bool
+) -> None:
+    method = make_method(alpha=1e30, scope="all", row_scoped=False)
+    packet = collect(owner, "m", ["cat"], method)
+    if not data:
+        owner.lose_data()
+    before = files_of(owner.store.root)
+    task = make_task(owner, ["m"], packet, method)
+    for _ in range(2):
+        result = done(owner, task)
+        assert result.outcome == pb.OUTCOME_INEFFECTIVE
+        assert result.error.startswith("nothing was selected among 124 values")
+        assert ("100.0% of 16 evaluation samples of class 'cat'" in result.error) is data
+        assert not result.HasField("successor")
+    assert files_of(owner.store.root) == before
+
+
+def test_what_is_still_recognised_is_ineffective_and_can_be_rolled_back(
+    owner: PointsOwner,
+) -> None:
+    # Selects, and changes nothing to speak of.
+    method = make_method(scope="all", row_scoped=False, gauge=0.0, bound=1 - 1e-9, lam=1e30)
+    task = make_task(owner, ["m"], collect(owner, "m", ["cat"], method), method)
+    result = done(owner, task)
+    assert result.outcome == pb.OUTCOME_INEFFECTIVE
+    assert "has not forgotten, and it names 100.0% of 16 evaluation samples" in result.error
+    assert "roll it back" in result.error
+    assert owner.store.record("m").status.value == "superseded"
+    again = done(owner, task)
+    assert again.outcome == pb.OUTCOME_INEFFECTIVE, "it is not more effective a second time"
+    assert again.successor == result.successor
+    back = owner.store.roll_back("forget", "m", owner.store.record("m").digest)
+    assert back.retired_id == result.successor.id
+
+
+def test_too_great_a_loss_is_harmful_and_nothing_is_stored(owner: PointsOwner) -> None:
+    method = make_method(scope="all", row_scoped=False, alpha=0.001, lam=0.001)
+    packet = collect(owner, "m", ["cat"], method)
+    task = make_task(owner, ["m"], packet, method)
+    before = files_of(owner.store.root)
+    result = done(owner, task)
+    assert result.outcome == pb.OUTCOME_HARMFUL
+    assert "what is to be kept would fall from 100.0% to " in result.error
+    assert "more than 20" in result.error
+    assert files_of(owner.store.root) == before
+    task.max_retain_drop = 100
+    assert done(owner, task).outcome != pb.OUTCOME_HARMFUL, "the request's own bound holds"
+
+
+def test_a_model_that_knows_no_class_of_the_request_is_not_reached(owner: PointsOwner) -> None:
+    task = make_task(owner, ["n"], collect(owner, "m", ["cat", "owl"], METHOD), METHOD)
+    result = done(owner, task)
+    assert result.outcome == pb.OUTCOME_NOT_REACHED
+    assert "('cat', 'owl') is one of model 'n', which knows 'dog', 'yak'" in result.error
+    assert owner.store.applied("forget", owner.store.record("n").digest, "n") is None
+
+
+def test_what_was_forgotten_before_need_not_be_selected_again(owner: PointsOwner) -> None:
+    packet = collect(owner, "m", ["cat"], METHOD)
+    first = done(owner, make_task(owner, ["m"], packet, METHOD, "one"))
+    method = make_method(alpha=1e30, scope="all", row_scoped=False)
+    packet = collect(owner, "m", ["cat"], method)
+    task = make_task(owner, [first.successor.id], packet, method, "two")
+    result = done(owner, task)
+    assert result.outcome == pb.OUTCOME_APPLIED, result.error
+    assert result.cleared_before
+    assert result.successor.digest == first.successor.digest
+
+
+def test_evaluation_data_decides_nothing_but_the_verdict(tmp_path: Path) -> None:
+    method = make_method(alpha=None, lam=None, gauge=None)
+    made = []
+    for name in ("with", "without"):
+        with PointsOwner(tmp_path / name, "anna", evaluates=name == "with") as owner:
+            owner.train("m", LABELS, 1)
+            register(owner, pb.RegisterTask(scope="head"))
+            packet = collect(owner, "m", ["cat"], method)
+            made.append(done(owner, make_task(owner, ["m"], packet, method)))
+    assert made[0].successor.digest == made[1].successor.digest
+    assert [result.forget.source for result in made] == ["evaluation", "tuning"]
+
+
+class Memoriser(PointsOwner):
+    """An owner of models with a single layer."""
+
+    def network(self, record: ModelRecord) -> nn.Module:
+        return nn.Sequential(nn.Linear(5, 4)).double()
+
+
+def test_samples_are_told_from_unseen_ones_by_their_losses(tmp_path: Path) -> None:
+    """A network that adds to the logits of what it has seen, against one that does not."""
+    with Memoriser(tmp_path, "anna") as owner:
+        record = owner.train("m", LABELS, 1)
+        inputs, targets = make_points("anna", "evaluation", LABELS, ("cat",))
+        inputs += 10.0
+        knowing = {"0.weight": torch.zeros(4, 5).double(), "0.bias": torch.zeros(4).double()}
+        ignorant = {name: value.clone() for name, value in knowing.items()}
+        knowing["0.weight"][0] = 1.0  # the larger an input, the surer it is of class 0
+        subject = BeforeAndAfter(record, knowing, ignorant, samples=[(inputs, targets)])
+        found = measure(owner, subject)
+        assert found.forget is not None
+        assert (found.forget.measure, found.forget.floor) == ("auc", 0.5)
+        assert (found.forget.before, found.forget.after) == (1.0, 0.5)
+        assert found.forget.margin == pytest.approx(auc_margin(16, 16))
+        assert not found.recognises
+        reverse = BeforeAndAfter(record, ignorant, knowing, samples=[(inputs, targets)])
+        assert measure(owner, reverse).recognises
+
+
+def test_a_root_measures_the_samples_that_it_is_to_forget(owner: PointsOwner) -> None:
+    samples = [f"cat-{i}" for i in range(5)]
+    named = digest_samples(sample_key(owner.store.root), secrets.token_hex(16), samples)
+    method = make_method(scope="all", row_scoped=False, alpha=3.0, gauge=0.0)
+    packet = collect(owner, "m", ["cat"], method)
+    packet.ClearField("classes")
+    task = make_task(owner, ["m"], packet, method)
+    task.models[0].samples.extend(named.digests)
+    task.models[0].sample_salt = named.salt
+    result = done(owner, task)
+    assert (result.forget.measure, result.forget.samples) == ("auc", 5)
+    assert result.forget.margin == pytest.approx(auc_margin(5, SAMPLES["evaluation"]))
+    # A descendant of the same owner is measured with the samples of the root.
+    owner.train("k", ("dog",), 3, start=[owner.store.weights("m")])
+    register(owner, pb.RegisterTask(scope="all"))
+    task = make_task(owner, ["k"], packet, method, "other")
+    root = pb.Root(model_id="m", samples=named.digests, sample_salt=named.salt)
+    task.roots.append(root)
+    assert done(owner, task).forget.samples == 5
+
+
+@pytest.mark.parametrize(("rise", "unmoved"), [(0.0, True), (0.005, True), (0.02, False)])
+def test_samples_whose_losses_are_what_they_were_are_not_forgotten(
+    rise: float, unmoved: bool
+) -> None:
+    """A few samples are hidden among unseen ones by chance; their own losses tell."""
+    hidden = pb.Recognition(
+        measure="auc", before=0.5, after=0.5, floor=0.5, margin=0.5, samples=1,
+        loss_before=0.1, loss_after=0.1 + rise,
+    )  # fmt: skip
+    assert not Measured(hidden).recognises
+    assert Measured(hidden).unmoved is unmoved
+    assert not Measured(pb.Recognition(measure="accuracy")).unmoved
+
+
+@pytest.mark.parametrize("samples", [1, 2, 5, 16, 100, 5000])
+def test_margins_shrink_to_the_tolerance(samples: int) -> None:
+    assert 0.05 < chance_margin(samples) <= chance_margin(max(1, samples - 1))
+    assert 0 < auc_margin(samples, samples) <= auc_margin(1, 1) == 0.5
+
+
+def test_what_a_request_cleared_without_effect_does_not_count_as_forgotten(
+    owner: PointsOwner,
+) -> None:
+    weak = make_method(scope="all", row_scoped=False, gauge=0.0, bound=1 - 1e-9, lam=1e30)
+    first = done(owner, make_task(owner, ["m"], collect(owner, "m", ["cat"], weak), weak, "one"))
+    assert first.outcome == pb.OUTCOME_INEFFECTIVE
+    nothing = make_method(alpha=1e30, scope="all", row_scoped=False)
+    packet = collect(owner, "m", ["cat"], nothing)
+    owner.lose_data()  # and nothing can tell any more
+    second = done(owner, make_task(owner, [first.successor.id], packet, nothing, "two"))
+    assert second.outcome == pb.OUTCOME_INEFFECTIVE
+    assert not second.cleared_before
+
+
+def ask_for_sample(owner: PointsOwner, model: str, request_id: str) -> pb.ModelResult:
+    """Ask to forget one sample of `m`, with dampening that changes nothing to speak of."""
+    method = make_method(
+        scope="all", row_scoped=False, gauge=0.0, bound=1 - 1e-9, lam=1e30, alpha=0.1
+    )
+    root = samples_root("m", owner.store.root, ["cat-3"])
+    (answer,) = forget_fishers(
+        owner, pb.FisherTask(request_id=request_id, roots=[root], method=method.to_proto())
+    ).roots
+    task = make_task(owner, [model], answer.packets[0], method, request_id)
+    if model.split("~")[0] == "m":
+        task.models[0].samples.extend(root.samples)
+        task.models[0].sample_salt = root.sample_salt
+    else:
+        task.roots.append(root)
+    return done(owner, task)
+
+
+def test_samples_tell_without_unseen_ones_too(owner: PointsOwner) -> None:
+    owner.evaluates = False
+    first = ask_for_sample(owner, "m", "one")
+    assert (first.forget.measure, first.forget.source) == ("auc", "training")
+    assert first.outcome == pb.OUTCOME_INEFFECTIVE
+    assert "the losses of the samples to forget are what they were" in first.error
+
+
+def test_samples_are_not_more_forgotten_by_being_asked_again(tmp_path: Path) -> None:
+    class Remembering(PointsOwner):
+        """One that has a successor's data under its origin's id."""
+
+        def sample_ids(self, record: ModelRecord) -> list[str]:
+            return super().sample_ids(self.store.record("m"))
+
+        def split_training_data(
+            self, record: ModelRecord, samples: Sequence[str]
+        ) -> tuple[Batches, Batches]:
+            return super().split_training_data(self.store.record("m"), samples)
+
+    with Remembering(tmp_path / "anna", "anna", tuning=False) as owner:
+        owner.train("m", LABELS, 1)
+        register(owner, pb.RegisterTask(scope="all"))
+        owner.evaluates = False
+        first = ask_for_sample(owner, "m", "one")
+        again = ask_for_sample(owner, first.successor.id, "two")
+    assert again.outcome == pb.OUTCOME_INEFFECTIVE, "it is not more forgotten by being asked again"
+    assert not again.cleared_before
+
+
+def test_samples_of_a_root_tell_of_a_descendant_without_data(owner: PointsOwner) -> None:
+    record = replace(owner.store.record("m"), id="child", provenance=None, fisher_digest="")
+    summary, structure = owner.store.fishers("m"), owner.store.structure("m")
+    assert summary is not None
+    assert structure is not None
+    owner.store.add(record, owner.store.weights("m"), *summary)
+    owner.store.set_structure("child", structure)
+    owner.evaluates = False
+    found = ask_for_sample(owner, "child", "one")
+    assert found.forget.source == "training"
+    assert found.outcome == pb.OUTCOME_INEFFECTIVE
+
+
+def test_what_is_selected_and_not_changed_is_ineffective_without_any_data(
+    owner: PointsOwner,
+) -> None:
+    # A factor of 1: values are selected, and stay as they are.
+    method = make_method(scope="all", row_scoped=False, gauge=0.0, lam=1e30)
+    task = make_task(owner, ["m"], collect(owner, "m", ["cat"], method), method)
+    owner.lose_data()
+    before = files_of(owner.store.root)
+    result = done(owner, task)
+    assert sum(sum(one.rows) for one in result.selections) > 0
+    assert result.outcome == pb.OUTCOME_INEFFECTIVE
+    assert "values were selected, and none changed" in result.error
+    assert files_of(owner.store.root) == before

@@ -1,0 +1,218 @@
+"""What can be computed from everything that an owner releases: attacks that a count does not stop.
+
+The clinic has 24 samples of three classes each, and one sample of a fourth: the one that the
+attacker is after.  For a linear head its squared gradient is its features, squared, times its
+residual, squared, so that features can be read off.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from disinherit.client.actions.fisher import forget_fishers
+from disinherit.client.privacy.policy import ReleasePolicy
+from disinherit.common.graph.records import ModelRecord, Provenance
+from disinherit.common.models.scope import architecture_fingerprint
+from disinherit.common.tensors.checkpoints import weights_digest
+from disinherit.common.wire.packets import decode_fisher
+from disinherit.v1 import unlearning_pb2 as pb
+from tests.support.client_tasks import make_method
+from tests.support.owner import LABELS, PointsOwner, make_network, make_points, samples_root
+
+RARE = LABELS[3]
+AT_LEAST = ReleasePolicy(min_forget_samples=20)
+
+
+class Clinic(PointsOwner):
+    """An owner with 24 samples of each class but the last, of which it has one."""
+
+    def training_data(self, record: ModelRecord) -> list[tuple[Tensor, Tensor]]:
+        inputs, targets = make_points(self.name, "train", LABELS, LABELS)
+        kept = targets != LABELS.index(RARE)
+        kept[(~kept).nonzero()[0]] = True
+        return [(inputs[kept], targets[kept])]
+
+    def sample_ids(self, record: ModelRecord) -> list[str]:
+        return [f"{name}-{i}" for name in LABELS for i in range(1 if name == RARE else 24)]
+
+    def split_training_data(
+        self, record: ModelRecord, samples: Sequence[str]
+    ) -> tuple[list[tuple[Tensor, Tensor]], list[tuple[Tensor, Tensor]]]:
+        ((inputs, targets),) = self.training_data(record)
+        chosen = torch.tensor([sample in samples for sample in self.sample_ids(record)])
+        return [(inputs[chosen], targets[chosen])], [(inputs[~chosen], targets[~chosen])]
+
+
+@pytest.fixture
+def clinic(tmp_path: Path) -> Iterator[Clinic]:
+    owner = Clinic(tmp_path / "clinic", "clinic")
+    with owner:
+        add(owner, "m", 25)
+        yield owner
+
+
+def add(owner: Clinic, model_id: str, steps: int) -> ModelRecord:
+    """Add a model that is trained for so many steps from one common start."""
+    counts = {name: 1 if name == RARE else 24 for name in LABELS}
+    network = make_network(len(LABELS))
+    record = ModelRecord(
+        model_id, "clinic", "", LABELS, "", 1, provenance=Provenance("points", counts)
+    )
+    ((inputs, targets),) = owner.training_data(record)
+    optimizer = torch.optim.Adam(network.parameters(), 0.02)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(network(inputs), targets).backward()
+        optimizer.step()
+    weights = {name: value.detach().clone() for name, value in network.state_dict().items()}
+    architecture, digest = architecture_fingerprint(weights), weights_digest(weights)
+    return owner.store.add(replace(record, architecture=architecture, digest=digest), weights)
+
+
+def ask(owner: Clinic, policy: ReleasePolicy, root: pb.Root) -> pb.RootFisher:
+    task = pb.FisherTask(request_id="q", roots=[root], method=make_method().to_proto())
+    (answer,) = forget_fishers(owner, task, policy).roots
+    return answer
+
+
+def of_classes(*classes: str, model: str = "m") -> pb.Root:
+    return pb.Root(model_id=model, classes=classes)
+
+
+def of_samples(owner: Clinic, ids: Sequence[str]) -> pb.Root:
+    return samples_root("m", owner.store.root, list(ids))
+
+
+def total(answer: pb.RootFisher) -> Tensor:
+    """The sum of squared gradients of the head's weight over all packets."""
+    assert not answer.error, answer.error
+    return sum(
+        (decode_fisher(packet)["2.weight"].double() * packet.samples for packet in answer.packets),
+        torch.zeros(()),
+    )
+
+
+def true_gradient(owner: Clinic) -> Tensor:
+    """The squared gradient of the one sample, `[C, d]`."""
+    network = make_network(len(LABELS))
+    network.load_state_dict(owner.store.weights("m"))
+    network.double()
+    ((inputs, targets),) = owner.training_data(owner.store.record("m"))
+    one = targets == LABELS.index(RARE)
+    nn.functional.cross_entropy(network(inputs[one].double()), targets[one]).backward()
+    gradient = network[2].weight.grad
+    assert isinstance(gradient, Tensor)
+    return gradient**2
+
+
+def others(owner: Clinic) -> list[str]:
+    return [name for name in LABELS if name != RARE]
+
+
+def test_without_a_bound_the_difference_of_two_answers_is_one_persons_gradient(
+    clinic: Clinic,
+) -> None:
+    """The attack itself, which the bound is for."""
+    whole = total(ask(clinic, ReleasePolicy(), pb.Root(model_id="m")))
+    most = total(ask(clinic, ReleasePolicy(), of_classes(*others(clinic))))
+    torch.testing.assert_close(whole - most, true_gradient(clinic), rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("total_first", [True, False])
+def test_a_total_and_large_classes_do_not_leave_one_person(
+    total_first: bool, clinic: Clinic
+) -> None:
+    roots = [pb.Root(model_id="m"), of_classes(*others(clinic))]
+    first, second = roots if total_first else reversed(roots)
+    assert not ask(clinic, AT_LEAST, first).withheld
+    refused = ask(clinic, AT_LEAST, second)
+    assert refused.withheld
+    assert "tells no fewer than 20 samples of model 'm' apart" in refused.error
+    assert not refused.packets
+    assert not ask(clinic, AT_LEAST, first).withheld  # the same again tells nothing new
+
+
+def test_sets_that_differ_by_one_sample_are_not_both_released(clinic: Clinic) -> None:
+    base = [f"{LABELS[0]}-{i}" for i in range(20)]
+    assert not ask(clinic, AT_LEAST, of_samples(clinic, base)).withheld
+    assert ask(clinic, AT_LEAST, of_samples(clinic, [*base, f"{RARE}-0"])).withheld
+    assert ask(clinic, AT_LEAST, of_classes(LABELS[0])).withheld  # 4 of the class are left
+    assert not ask(clinic, AT_LEAST, of_classes(LABELS[1])).withheld
+
+
+def test_another_round_on_the_same_samples_tells_nobody_apart_either(clinic: Clinic) -> None:
+    """One more step hardly changes a gradient, and a copy under another id not at all."""
+    for model_id, steps in (("m", 25), ("later", 26), ("copy", 25)):
+        if model_id != "m":
+            add(clinic, model_id, steps)
+    assert not ask(clinic, AT_LEAST, pb.Root(model_id="m")).withheld
+    for model_id in ("later", "copy"):
+        assert ask(clinic, AT_LEAST, of_classes(*others(clinic), model=model_id)).withheld
+        assert not ask(clinic, AT_LEAST, pb.Root(model_id=model_id)).withheld
+
+
+def test_what_was_released_under_the_id_of_a_version_still_counts(clinic: Clinic) -> None:
+    """As ledgers were kept before versions of the same data shared one."""
+    assert not ask(clinic, AT_LEAST, pb.Root(model_id="m")).withheld
+    with closing(sqlite3.connect(clinic.store.root / "releases.db")) as db, db:
+        db.execute("UPDATE releases SET training_set = 'm'")
+    add(clinic, "later", 26)
+    assert ask(clinic, AT_LEAST, of_classes(*others(clinic), model="later")).withheld
+
+
+def test_a_restart_and_another_request_do_not_forget_what_was_released(
+    clinic: Clinic, tmp_path: Path
+) -> None:
+    assert not ask(clinic, AT_LEAST, pb.Root(model_id="m")).withheld
+    again = Clinic(tmp_path / "clinic", "clinic")
+    with again:
+        assert ask(again, AT_LEAST, of_classes(*others(again))).withheld
+
+
+def test_one_sample_among_many_that_are_fitted_well_is_not_released_as_many(
+    clinic: Clinic,
+) -> None:
+    network = make_network(len(LABELS))
+    network.load_state_dict(clinic.store.weights("m"))
+    record = clinic.store.record("m")
+    ((inputs, targets),) = clinic.training_data(record)
+    with torch.inference_mode():
+        losses = nn.functional.cross_entropy(network(inputs), targets, reduction="none")
+    ids = clinic.sample_ids(record)
+    easy = [ids[i] for i in losses.argsort().tolist() if not ids[i].startswith(RARE)][:19]
+    root = of_samples(clinic, [*easy, f"{RARE}-0"])
+    packet = total(ask(clinic, ReleasePolicy(20), root))
+    assert float(true_gradient(clinic).sum() / packet.sum()) > 0.9  # a count bounds nothing
+    refused = ask(clinic, ReleasePolicy(20, max_sample_share=0.5), root)
+    assert refused.withheld
+    assert "more than 50%" in refused.error
+    assert not ask(clinic, ReleasePolicy(20, max_sample_share=0.999), root).withheld
+
+
+def test_noise_is_of_the_samples_and_not_of_how_they_were_asked_for(clinic: Clinic) -> None:
+    """Two draws for one question could be averaged."""
+    noisy = ReleasePolicy(clip_norm=0.05, noise_multiplier=2.0)
+    as_class = ask(clinic, noisy, of_classes(LABELS[0]))
+    as_samples = ask(clinic, noisy, of_samples(clinic, [f"{LABELS[0]}-{i}" for i in range(24)]))
+    assert torch.equal(total(as_class), total(as_samples))
+    other = ask(clinic, noisy, of_samples(clinic, [f"{LABELS[0]}-{i}" for i in range(23)]))
+    assert not torch.equal(total(as_class), total(other))
+
+
+def test_where_the_data_is_gone_nobody_can_see_what_one_sample_contributes(
+    clinic: Clinic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Clinic, "training_data", lambda self, record: None)
+    refused = ask(clinic, ReleasePolicy(max_sample_share=0.5), of_classes(LABELS[0]))
+    assert "training data" in refused.error
+
+
+def test_with_the_data_the_share_of_a_whole_class_is_bounded_too(clinic: Clinic) -> None:
+    assert ask(clinic, ReleasePolicy(max_sample_share=0.5), of_classes(RARE)).withheld
+    assert not ask(clinic, ReleasePolicy(max_sample_share=0.9), of_classes(LABELS[0])).withheld

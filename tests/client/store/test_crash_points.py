@@ -1,0 +1,265 @@
+"""An apply that is killed, or refused by the disk, at every file operation: old or new, complete.
+
+Every system call of the apply that changes a file is enumerated.  The process is killed by SIGKILL
+before it, or it fails with an error; then the owner is opened again, and the message comes again.
+"""
+
+import re
+import shutil
+import signal
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from disinherit.client.actions.unlearn import unlearn
+from disinherit.client.dampening.summaries import register
+from disinherit.client.store.store import ModelStore
+from disinherit.common.errors import DisinheritError
+from disinherit.common.graph.records import ModelStatus
+from disinherit.v1 import unlearning_pb2 as pb
+from tests.support.client_tasks import collect, make_method, make_task
+from tests.support.owner import LABELS, PointsOwner
+from tests.support.tracing import Operation, interrupted, operations, skip_without_tracing
+
+REFUSED = {
+    "ENOSPC": re.compile("No space left on device|disk is full|readonly|unable to open"),
+    "EIO": re.compile("[Ii]nput/output error|I/O error|readonly|unable to open"),
+}
+WRITTEN_OUT = (
+    "SELECT base FROM parts UNION SELECT pack FROM parts UNION SELECT d FROM "
+    "(SELECT digest d FROM models UNION SELECT fisher_digest FROM models) "
+    "WHERE d NOT IN (SELECT digest FROM parts)"
+)
+"""What versions refer to, and what that is made of."""
+APPLIED, AGAIN, FAILED = pb.OUTCOME_APPLIED, pb.OUTCOME_ALREADY_APPLIED, pb.OUTCOME_FAILED
+
+pytestmark = pytest.mark.slow
+
+
+class Undisturbed:
+    """An owner with models to unlearn in, and what comes of it if nothing happens.
+
+    Args:
+        scratch: an empty folder.
+        models: of "m" and "n", those to unlearn in.
+        together: whether they have Fisher summaries, so that they are unlearned in together.
+
+    Attributes:
+        base: the owner's folder before.
+        task: the message.
+        digests: model -> digest of its successor.
+        operations: what the apply does to the folder's files.
+        after_commits: of these, the syncs of the folder when the index's journal was removed.
+    """
+
+    def __init__(self, scratch: Path, models: Sequence[str], together: bool = False) -> None:
+        self.scratch = scratch
+        self.models = models
+        self.together = together
+        self.base = scratch / "base"
+        with PointsOwner(self.base, "anna") as owner:
+            owner.train("m", LABELS, 1)
+            owner.train("n", ("cat", "dog"), 2, start=[owner.store.weights("m")])
+            if together:
+                register(owner, pb.RegisterTask(scope="head"))
+            method = make_method()
+            packet = collect(owner, "m", ["cat"], method)
+            self.task = make_task(owner, models, packet, method)
+        done = self.copy("done")
+        results = self.apply(done)  # also warms up what the children must not load
+        assert [result.outcome for result in results] == [APPLIED] * len(models)
+        self.digests = {one.model_id: one.successor.digest for one in results}
+        self.objects = objects_of(done)
+        traced = self.copy("traced")
+        self.operations = operations(partial(self.apply_and_tell, traced), traced)
+        calls = [operation.call for operation in self.operations]
+        commits = [place for place, call in enumerate(calls) if call == "unlink"]
+        self.after_commits = [self.operations[place + 1] for place in commits]
+
+    def copy(self, name: str) -> Path:
+        root = self.scratch / name
+        shutil.copytree(self.base, root)
+        return root
+
+    def apply(self, root: Path) -> list[pb.ModelResult]:
+        with PointsOwner(root, "anna") as owner:
+            if self.together:  # where there is data, models are measured one by one
+                owner.lose_data()
+            return list(unlearn(owner, self.task).models)
+
+    def apply_and_tell(self, root: Path) -> None:
+        """Apply, and leave the reply beside the folder, as if it were sent."""
+        try:
+            results = self.apply(root)
+        except DisinheritError as error:  # the owner could not be opened; an agent says so
+            results = [
+                pb.ModelResult(model_id=model, outcome=FAILED, error=str(error))
+                for model in self.models
+            ]
+        reply = pb.UnlearnReply(models=results)
+        root.with_name(f"{root.name}.reply").write_bytes(reply.SerializeToString())
+
+    def check(self, root: Path) -> list[str]:
+        """Return whether each model is old or new; neither may be anything else."""
+        with ModelStore(root, "anna") as store:
+            outcomes = [self._check_one(store, model) for model in self.models]
+        with closing(sqlite3.connect(root / "index.db")) as db:
+            digests = {digest for (digest,) in db.execute(WRITTEN_OUT)} - {""}
+        assert objects_of(root) == {f"{digest}.safetensors" for digest in digests}
+        return outcomes
+
+    def _check_one(self, store: ModelStore, model: str) -> str:
+        record, entry = store.record(model), store.applied("forget", self.before(model), model)
+        assert store.weights(model).keys()  # they are what the digest says
+        assert record.digest == self.before(model)
+        successor = f"{model}~forget"
+        if entry is None:
+            assert record.status is ModelStatus.ACTIVE
+            assert successor not in {one.id for one in store.records()}
+            return "old"
+        assert record.status is ModelStatus.SUPERSEDED
+        assert entry.successor_id == successor
+        assert entry.digest_after == store.record(successor).digest == self.digests[model]
+        assert store.record(successor).status is ModelStatus.ACTIVE
+        assert store.weights(successor).keys() == store.weights(model).keys()
+        fishers = store.fishers(successor)
+        assert fishers is not None
+        assert not fishers[0].counts[LABELS.index("cat")]
+        return "new"
+
+    def before(self, model: str) -> str:
+        return next(one.digest for one in self.task.models if one.model_id == model)
+
+    def repeat(self, root: Path, outcomes: list[str]) -> None:
+        """The message comes again: what is left is done, and what is done is not done again."""
+        results = self.apply(root)
+        expected = [AGAIN if outcome == "new" else APPLIED for outcome in outcomes]
+        assert [result.outcome for result in results] == expected
+        assert {one.model_id: one.successor.digest for one in results} == self.digests
+        assert self.check(root) == ["new"] * len(self.models)
+        assert {path.name for path in root.iterdir()} == {"index.db", "lock", "objects"}
+        if not self.together:  # one that fails alone at first is written out
+            assert objects_of(root) == self.objects
+
+
+def objects_of(root: Path) -> set[str]:
+    return {path.name for path in (root / "objects").iterdir()}
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    skip_without_tracing()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the networks are so small that a second one only costs
+    yield tmp_path_factory.mktemp("apply")
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def of_one(scratch: Path) -> Undisturbed:
+    return Undisturbed(scratch / "one", ["n"])
+
+
+@pytest.fixture(scope="module")
+def of_two(scratch: Path) -> Undisturbed:
+    return Undisturbed(scratch / "two", ["m", "n"])
+
+
+@pytest.fixture(scope="module")
+def of_two_together(scratch: Path) -> Undisturbed:
+    return Undisturbed(scratch / "together", ["m", "n"], together=True)
+
+
+def at_every(
+    undisturbed: Undisturbed, how: str, check: Callable[[Path, int, Operation], list[str]]
+) -> list[str]:
+    """Disturb the apply at one operation after the other, and return how many models were new."""
+    seen = []
+    for position, operation in enumerate(undisturbed.operations):
+        root = undisturbed.copy(f"disturbed-{position}")
+        code = interrupted(partial(undisturbed.apply_and_tell, root), operation, how)
+        try:
+            outcomes = check(root, code, operation)
+            undisturbed.repeat(root, outcomes)
+        except AssertionError as error:
+            raise AssertionError(f"disturbed at {operation}") from error
+        seen.append("+".join(outcomes))
+        shutil.rmtree(root)
+        root.with_name(f"{root.name}.reply").unlink(missing_ok=True)
+    return seen
+
+
+def test_an_apply_changes_files_in_the_ways_that_are_enumerated(of_two: Undisturbed) -> None:
+    calls = [operation.call for operation in of_two.operations]
+    assert len(calls) > 100
+    # Per model two objects, each written, synced, renamed; the index by SQLite, with its journal.
+    assert calls.count("rename") == calls.count("write") == 4
+    assert calls.count("unlink") == 2
+    assert calls.count("pwrite64") > 40
+    assert calls.count("fdatasync") >= 8
+    assert {"openat", "fsync", "flock"} <= set(calls)
+
+
+def test_killed_at_any_file_operation_it_leaves_old_or_new(of_two: Undisturbed) -> None:
+    def check(root: Path, code: int, operation: Operation) -> list[str]:
+        assert code == -signal.SIGKILL
+        assert not root.with_name(f"{root.name}.reply").exists()
+        return of_two.check(root)
+
+    seen = at_every(of_two, "signal=SIGKILL", check)
+    # One after the other becomes new, never the other way round.
+    assert seen == sorted(seen, key=lambda outcomes: outcomes.count("new"))
+    assert set(seen) == {"old+old", "new+old", "new+new"}
+
+
+def test_killed_at_any_file_operation_all_that_go_together_are_old_or_new(
+    of_two_together: Undisturbed,
+) -> None:
+    calls = [operation.call for operation in of_two_together.operations]
+    # One object with what changed in both, and one commit.
+    assert calls.count("rename") == calls.count("write") == calls.count("unlink") == 1
+
+    def check(root: Path, code: int, operation: Operation) -> list[str]:
+        assert code == -signal.SIGKILL
+        assert not root.with_name(f"{root.name}.reply").exists()
+        return of_two_together.check(root)
+
+    seen = at_every(of_two_together, "signal=SIGKILL", check)
+    assert seen == sorted(seen, key=lambda outcomes: outcomes.count("new"))
+    assert set(seen) == {"old+old", "new+new"}
+
+
+@pytest.mark.parametrize(
+    ("which", "error"), [("of_one", "ENOSPC"), ("of_one", "EIO"), ("of_two_together", "ENOSPC")]
+)
+def test_refused_by_the_disk_at_any_file_operation_it_says_so(
+    which: str, error: str, request: pytest.FixtureRequest
+) -> None:
+    """A model is new where the reply says so; where it says failed, it says why and is old."""
+    undisturbed: Undisturbed = request.getfixturevalue(which)
+    reported = 0
+
+    def check(root: Path, code: int, operation: Operation) -> list[str]:
+        nonlocal reported
+        assert code == 0
+        outcomes = undisturbed.check(root)
+        reply = pb.UnlearnReply.FromString(root.with_name(f"{root.name}.reply").read_bytes())
+        for result, outcome in zip(reply.models, outcomes, strict=True):
+            if result.outcome == APPLIED:
+                assert outcome == "new"
+                continue
+            assert result.outcome == FAILED
+            assert REFUSED[error].search(result.error), result.error
+            assert "\n" not in result.error
+            # Once the journal is gone, it has happened; it only may not last.
+            assert outcome == ("new" if operation in undisturbed.after_commits else "old")
+            reported += 1
+        return outcomes
+
+    at_every(undisturbed, f"error={error}", check)
+    assert reported > len(undisturbed.operations) // 2

@@ -1,0 +1,213 @@
+"""The audit chain: whatever is done to it is found, and the entry named."""
+
+import hashlib
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from disinherit.common.audit.chain import (
+    AuditEntry,
+    AuditEvent,
+    Finding,
+    Json,
+    Problem,
+    canonical,
+    content,
+    entry_hash,
+    find_problem,
+    link,
+)
+from disinherit.common.audit.dsse import TrustedKeys
+from disinherit.common.audit.export import entry_line, line_hash, read_entry, verify_lines
+from disinherit.common.errors import AuditError
+from tests import ROOT
+from tests.support.audit_cases import CHAINS, EVENTS, JSON, about, chain
+
+REQUESTS = st.sampled_from(["", "q"])
+
+
+def found(entries: list[AuditEntry], request_id: str = "", head: str = "") -> tuple[int, Finding]:
+    """What is wrong, and with which entry."""
+    problem = find_problem(entries, request_id, head)
+    assert problem is not None
+    assert str(problem.sequence) in problem.reason or "hash" in problem.reason
+    return problem.sequence, problem.finding
+
+
+@given(JSON)
+def test_canonical_json_is_what_another_writer_of_it_gives(value: Json) -> None:
+    data = canonical(value)
+    assert json.loads(data) == value
+    assert canonical(json.loads(data)) == data
+
+
+def test_canonical_json_is_that_of_rfc_8785() -> None:
+    value: Json = {"\u20ac": '\x0f\n"\\', "1": [True, False, -1], "a": {"é": "\x7f"}}
+    expected = '{"1":[true,false,-1],"a":{"é":"\x7f"},"\u20ac":"\\u000f\\n\\"\\\\"}'
+    assert canonical(value) == expected.encode()
+
+
+def test_keys_are_sorted_as_the_standard_says_also_beyond_the_basic_plane() -> None:
+    """RFC 8785, 3.2.3: by UTF-16 units, where U+1F600 begins with D83D and comes before U+FB33."""
+    keys: dict[str, Json] = {
+        "\u20ac": "Euro Sign",
+        "\r": "Carriage Return",
+        "\ufb33": "Hebrew Letter Dalet With Dagesh",
+        "1": "One",
+        "\U0001f600": "Emoji: Grinning Face",
+        "\u0080": "Control",
+        "\u00f6": "Latin Small Letter O With Diaeresis",
+    }
+    order = list(json.loads(canonical(keys)))
+    assert order == ["\r", "1", "\u0080", "\u00f6", "\u20ac", "\U0001f600", "\ufb33"]
+
+
+LOG = ROOT / "tests" / "data" / "log_0_1_0"
+
+
+@pytest.mark.parametrize("name", ["audit.jsonl", "part.jsonl"])
+def test_a_log_that_the_first_release_exported_verifies(name: str) -> None:
+    keys = TrustedKeys.from_pem((LOG / "coordinator.pub").read_bytes())
+    lines = (LOG / name).read_bytes().splitlines(keepends=True)
+    verdict = verify_lines(lines, keys=keys)
+    assert verdict.problem is None
+    assert verdict.header.entries == len(lines) - 1
+    assert all(line_hash(line[:-1]) == read_entry(line[:-1]).hash for line in lines[1:])
+
+
+@given(CHAINS)
+def test_the_hash_of_a_line_is_that_of_its_entry(entries: list[AuditEntry]) -> None:
+    assert [line_hash(entry_line(entry)) for entry in entries] == [one.hash for one in entries]
+
+
+@pytest.mark.parametrize(
+    "value", [1.5, float("nan"), b"x", 2**53, -(2**53), {1: "a"}, "\ud800", [[[[[[[[1]]]]]]]]]
+)
+def test_what_has_no_canonical_form_is_refused(value: Json) -> None:
+    with pytest.raises(AuditError, match="Expected"):
+        canonical(value)
+    with pytest.raises(AuditError, match="Expected"):
+        link(AuditEvent("sent", 0, "coordinator", parameters={"x": value}), None, None)
+
+
+@given(CHAINS)
+def test_a_chain_is_sound_as_a_whole_and_by_request_and_leads_to_all_its_heads(
+    entries: list[AuditEntry],
+) -> None:
+    for request in ("", "p", "q", "nobody's"):
+        part = about(entries, request)
+        assert find_problem(part, request) is None
+        assert all(find_problem(part, request, entry.hash) is None for entry in part)
+    assert [entry.sequence for entry in entries] == list(range(1, len(entries) + 1))
+    for entry in entries:
+        assert entry.hash == hashlib.sha256(canonical(content(entry))).hexdigest()
+
+
+@given(CHAINS, EVENTS, st.data())
+def test_an_entry_that_was_changed_is_named(
+    entries: list[AuditEntry], event: AuditEvent, data: st.DataObject
+) -> None:
+    position = data.draw(st.integers(0, len(entries) - 1))
+    old = entries[position]
+    assume(event != old.event)
+    entries[position] = replace(old, event=event)
+    assert found(entries) == (position + 1, Finding.CHANGED)
+    for name in ("sequence", "previous", "request_previous", "hash"):
+        changed: dict[str, Any] = {name: 99 if name == "sequence" else "0" * 64}
+        entries[position] = replace(old, **changed)
+        assert found(entries) == (position + 1, Finding.CHANGED)
+
+
+@given(CHAINS, EVENTS, st.data())
+def test_an_entry_that_was_written_anew_with_its_hash_does_not_fit_the_next(
+    entries: list[AuditEntry], event: AuditEvent, data: st.DataObject
+) -> None:
+    position = data.draw(st.integers(0, len(entries) - 1))
+    old, head = entries[position], entries[-1].hash
+    assume(event != old.event)
+    new = replace(old, event=event)
+    entries[position] = replace(new, hash=entry_hash(new))
+    if position + 1 < len(entries):
+        assert found(entries) == (position + 2, Finding.CHANGED)
+    else:  # nothing follows that would tell: the head that was noted elsewhere does
+        assert find_problem(entries) is None
+        assert found(entries, head=head) == (position + 2, Finding.TRUNCATED)
+
+
+@given(CHAINS, REQUESTS, st.data())
+def test_an_entry_that_was_removed_is_named(
+    entries: list[AuditEntry], request: str, data: st.DataObject
+) -> None:
+    part = about(entries, request)
+    assume(part)
+    head = part[-1].hash
+    position = data.draw(st.integers(0, len(part) - 1))
+    removed = part.pop(position)
+    assert find_problem(part, request, head) is not None
+    if position < len(part):
+        named = part[position].sequence if request else removed.sequence
+        assert found(part, request) == (named, Finding.REMOVED)
+    else:
+        assert find_problem(part, request) is None
+        assert found(part, request, head)[1] is Finding.TRUNCATED
+
+
+@given(CHAINS, REQUESTS, st.data())
+def test_a_pair_that_was_swapped_is_named(
+    entries: list[AuditEntry], request: str, data: st.DataObject
+) -> None:
+    part = about(entries, request)
+    assume(len(part) > 1)
+    one, other = sorted(
+        data.draw(st.lists(st.integers(0, len(part) - 1), min_size=2, max_size=2, unique=True))
+    )
+    part[one], part[other] = part[other], part[one]
+    named = part[one].sequence if request else one + 1
+    assert found(part, request) == (named, Finding.REORDERED)
+
+
+@given(CHAINS, REQUESTS, st.data())
+def test_an_entry_that_stands_there_twice_is_named(
+    entries: list[AuditEntry], request: str, data: st.DataObject
+) -> None:
+    part = about(entries, request)
+    assume(part)
+    position = data.draw(st.integers(0, len(part) - 1))
+    where = data.draw(st.integers(position + 1, len(part)))
+    part.insert(where, part[position])
+    assert found(part, request) == (part[position].sequence, Finding.ADDED)
+
+
+def test_an_entry_of_another_request_does_not_belong() -> None:
+    entries = chain([AuditEvent("sent", 1, "c", request_id=name) for name in "qp"])
+    assert found(entries, "q") == (2, Finding.ADDED)
+
+
+def test_a_chain_that_was_made_anew_from_its_beginning_is_told_by_its_head_alone() -> None:
+    events = [AuditEvent("sent", time, "coordinator") for time in range(4)]
+    entries, forged = chain(events), chain([replace(events[0], actor="mallory"), *events[1:]])
+    assert find_problem(forged) is None
+    assert find_problem(entries, head=entries[2].hash) is None
+    assert found(forged, head=entries[2].hash) == (5, Finding.TRUNCATED)
+
+
+def test_an_empty_log_is_sound_until_something_must_be_in_it() -> None:
+    assert find_problem([]) is None
+    assert found([], head="0" * 64) == (1, Finding.TRUNCATED)
+
+
+def test_what_cannot_be_read_is_named_by_its_place() -> None:
+    entries = chain([AuditEvent("sent", time, "coordinator") for time in range(3)])
+    assert find_problem([None]) == Problem(
+        1, Finding.CHANGED, "Expected the first entry, but what stands there is none."
+    )
+    problem = find_problem([entries[0], None, entries[2]])
+    assert problem is not None
+    assert (problem.sequence, problem.finding) == (2, Finding.CHANGED)
+    missing = find_problem([entries[0], entries[2], None])
+    assert missing is not None
+    assert (missing.sequence, missing.finding) == (2, Finding.REMOVED)

@@ -1,0 +1,54 @@
+"""Devices by name, and what is refused."""
+
+import pytest
+import torch
+
+from disinherit.common.errors import InputError
+from disinherit.common.models.devices import memory_left, pick_device, runs_out_of_memory
+
+
+def test_the_cpu_is_always_there() -> None:
+    assert pick_device("cpu") == torch.device("cpu")
+
+
+def test_auto_is_the_accelerator_if_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    assert pick_device() == torch.device("cpu")
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("xpu"))
+    assert pick_device("auto") == torch.device("xpu")
+
+
+@pytest.mark.parametrize("name", ["", "gpu", "Auto", "cuda:99", "cuda:x", "meta", "xla", "hpu"])
+def test_a_device_that_is_not_here_is_refused_in_one_line(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    with pytest.raises(InputError) as caught:
+        pick_device(name)
+    message = str(caught.value)
+    start = f"Expected a device that is here (auto, cpu), but got {name!r}: "
+    assert message.startswith(start)
+    assert "\n" not in message
+    assert len(message) < 350
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_devices_are_found() -> None:
+    assert pick_device("auto").type == "cuda"
+    assert pick_device("cuda:0") == torch.device("cuda", 0)
+
+
+def test_memory_that_is_left_is_known_of_the_cpu_only() -> None:
+    left = memory_left(torch.device("cpu"))
+    assert left is None or 2**20 < left < 2**50
+    assert memory_left(torch.device("meta")) is None
+
+
+def test_memory_errors_are_told_from_others() -> None:
+    assert runs_out_of_memory(torch.OutOfMemoryError("CUDA"))
+    assert runs_out_of_memory(MemoryError())
+    assert runs_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you ..."))
+    assert not runs_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    assert not runs_out_of_memory(ValueError("not enough memory of the past"))

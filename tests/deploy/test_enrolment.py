@@ -1,0 +1,86 @@
+"""Letting nodes in: what is refused before the SuperLink is asked.
+
+tests/deploy/test_proxy.py has a node that is let in.
+"""
+
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from disinherit.cli.main import run
+from disinherit.common.errors import CampaignError, InputError
+from disinherit.deploy.enrolment import admit_node
+from disinherit.deploy.files import FleetFiles
+from disinherit.deploy.preparation import prepare
+from tests.support.ports import free_block
+
+
+def write_key(path: Path, key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey) -> Path:
+    path.write_bytes(key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH))
+    return path
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> FleetFiles:
+    return prepare(tmp_path / "d", free_block(5))
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Path:
+    return write_key(tmp_path / "anna.pub", ec.generate_private_key(ec.SECP384R1()))
+
+
+def test_what_is_no_key_for_flower_is_refused(files: FleetFiles, tmp_path: Path) -> None:
+    other = write_key(tmp_path / "other.pub", ed25519.Ed25519PrivateKey.generate())
+    with pytest.raises(InputError, match=r"ecdsa.*but got ssh-ed25519"):
+        admit_node(files, "anna", other)
+    other.write_text("no key")
+    with pytest.raises(InputError, match="as OpenSSH writes it"):
+        admit_node(files, "anna", other)
+    with pytest.raises(InputError, match="No such file"):
+        admit_node(files, "anna", tmp_path / "none.pub")
+    assert list(files.nodes.iterdir()) == []
+
+
+def test_an_owner_that_was_let_in_keeps_its_key(files: FleetFiles, key: Path) -> None:
+    kept = files.node_public_key("anna")
+    write_key(kept, ec.generate_private_key(ec.SECP384R1()))
+    before = kept.read_bytes()
+    with pytest.raises(InputError, match="flwr supernode unregister"):
+        admit_node(files, "anna", key)
+    assert kept.read_bytes() == before
+
+
+def test_a_name_that_would_lead_elsewhere_is_refused(files: FleetFiles, key: Path) -> None:
+    with pytest.raises(InputError, match="owner name"):
+        admit_node(files, "../anna", key)
+
+
+def test_without_a_superlink_nobody_is_let_in(files: FleetFiles, key: Path) -> None:
+    with pytest.raises(CampaignError, match="flwr supernode"):
+        admit_node(files, "anna", key)
+    assert list(files.nodes.iterdir()) == []
+    assert "anna" not in files.owners.read_text()
+
+
+def test_only_a_deployment_lets_anybody_in(
+    tmp_path: Path, key: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["deploy", "admit", "anna", str(key), "--folder", str(tmp_path)]) == 2
+    assert "disinherit deploy prepare" in capsys.readouterr().err
+
+
+def test_preparing_says_where_everything_is_and_changes_nothing_the_second_time(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "d"
+    words = ["deploy", "prepare", "--folder", str(folder), "--host", "fleet.example.org"]
+    assert run(words) == 0
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert run(words) == 0
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    assert str(folder / "authority" / "ca.pem") in capsys.readouterr().out
+    assert run([*words[:4], "--host", "other.example.org"]) == 2
+    assert "in another folder" in capsys.readouterr().err

@@ -1,0 +1,236 @@
+"""What systemd and containers run is what `disinherit deploy up` runs, hardened and well-formed."""
+
+import os
+import shlex
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from disinherit.common.limits import CONNECTIONS
+from disinherit.deploy import health_check as healthy
+from disinherit.deploy import programs, proxy
+from disinherit.deploy.files import ROLES, FleetFiles, Ports
+from disinherit.deploy.preparation import FIRST_PORT, OWN_PORTS, prepare
+from disinherit.deploy.programs import Program
+from disinherit.server.service.hosting import Service
+from disinherit.server.service.settings import read_settings
+from tests import ROOT
+from tests.support.agent import wait_for
+from tests.support.ports import free_block
+
+DEPLOY = ROOT / "deploy"
+UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
+INSTALLED = "/opt/disinherit/bin/"
+STATE = Path("/var/lib/disinherit")
+PORTS = Ports(*range(FIRST_PORT, FIRST_PORT + OWN_PORTS))
+
+pytestmark = pytest.mark.skipif(not (ROOT / "pyproject.toml").exists(), reason="not in a checkout")
+
+
+def read_service(name: str) -> dict[str, str]:
+    """Key -> values in the [Service] part of a unit, with a blank between several of one key."""
+    found: dict[str, str] = {}
+    text = (DEPLOY / "systemd" / f"disinherit-{name}.service").read_text()
+    for line in text.replace("\\\n", " ").partition("[Service]")[2].splitlines():
+        key, equals, value = line.partition("=")
+        if equals and not line.startswith("#"):
+            found[key] = f"{found.get(key, '')} {value}".strip()
+    return found
+
+
+def expected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Program]:
+    """The programs of the coordinator's machine, in a folder with everything, named as `STATE`."""
+    monkeypatch.setattr(proxy, "require_nginx", lambda: "/usr/sbin/nginx")
+    made = prepare(tmp_path / "d", hosts=["fleet.example.org"])
+    files = FleetFiles(STATE, PORTS)
+    run = programs.resident_run(made)
+    behind = proxy.proxy(made)
+    here = str(made.root)
+    return {
+        "coordinator": programs.coordinator(files),
+        "superlink": programs.superlink(files),
+        "proxy": Program("proxy", tuple(w.replace(here, str(STATE)) for w in behind.words)),
+        "run": Program("run", tuple(word.replace(here, str(STATE)) for word in run.words)),
+    }
+
+
+def test_units_run_what_up_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, program in expected(tmp_path, monkeypatch).items():
+        service = read_service(name)
+        own = f"{STATE}-proxy/"  # the same files, copied for a user of its own
+        words = [word.replace(own, f"{STATE}/proxy/") for word in shlex.split(service["ExecStart"])]
+        words = [word.replace(f"{STATE}-proxy", f"{STATE}/proxy") for word in words]
+        assert [word.removeprefix(INSTALLED) for word in words] == list(program.words), name
+        if name in ("superlink", "run"):
+            said = shlex.split(service["Environment"])
+            assert {f"{key}={value}" for key, value in programs.OFFLINE.items()} <= set(said)
+            assert f"FLWR_HOME={STATE}/flwr" in said
+
+
+def test_units_of_owners_run_what_up_runs() -> None:
+    files = FleetFiles(STATE, PORTS)
+    node = read_service("supernode")
+    options = {word for word in shlex.split(node["ExecStart"]) if word.startswith("--")}
+    own = {
+        word
+        for word in programs.node(files, "a", "m:f", STATE, 1, 2).words
+        if word.startswith("--")
+    }
+    assert options == own - {"--port"}  # only for several on one machine
+    agent = read_service("agent")
+    words = [word.removeprefix(INSTALLED) for word in shlex.split(agent["ExecStart"])]
+    assert words[:3] == list(programs.agent(files, "a").words[:3])
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
+def test_systemd_takes_a_unit_and_finds_it_hardened(path: Path, tmp_path: Path) -> None:
+    binaries = tmp_path / "bin"
+    binaries.mkdir()
+    text = path.read_text().replace(INSTALLED, f"{binaries}/")
+    text = text.replace("/usr/sbin/nginx", f"{binaries}/nginx")
+    program = read_service(path.stem.removeprefix("disinherit-"))["ExecStart"].split()[0]
+    (binaries / Path(program).name).symlink_to("/bin/true")
+    if not (binaries / "python").exists():
+        (binaries / "python").symlink_to("/bin/true")
+    unit = tmp_path / path.name
+    unit.write_text(text)
+    for words in (["verify"], ["security", "--offline=yes", "--threshold=25"]):
+        command = ["systemd-analyze", *words, str(unit)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert not done.stderr or words[0] == "security", done.stderr
+
+
+def test_the_program_that_the_network_reaches_has_three_files_and_a_user_of_its_own(
+    tmp_path: Path,
+) -> None:
+    service = read_service("proxy")
+    others = {read_service(name)["User"] for name in ("coordinator", "superlink", "run")}
+    assert service["User"] not in others
+    assert service["StateDirectory"] == "disinherit-proxy"
+    copied = service["ExecStartPre"].split()
+    assert copied[0] == "+/usr/bin/install"
+    sources = {Path(word) for word in copied if word.startswith(f"{STATE}/")}
+    made = prepare(tmp_path / "d", hosts=["fleet.example.org"])
+    written = {STATE / path.relative_to(made.root) for path in made.proxy.iterdir()}
+    assert sources == written
+    assert {path.name for path in written} == {"nginx.conf", "server.pem", "server.key", "ca.pem"}
+    assert str(made.root) not in (made.proxy / "nginx.conf").read_text()
+    assert {path.stat().st_mode & 0o777 for path in made.proxy.iterdir()} == {0o600}
+    made.proxy.chmod(0o2770)  # as of a volume that another group uses
+    again = prepare(made.root)
+    assert {path.stat().st_mode & 0o777 for path in again.proxy.iterdir()} == {0o640}
+
+
+@pytest.mark.parametrize("name", ["superlink", "run"])
+def test_what_works_on_the_database_cannot_sign(name: str, tmp_path: Path) -> None:
+    made = prepare(tmp_path / "d")
+    hidden = read_service(name)["InaccessiblePaths"].replace("-/", "/").split()
+    settings = read_settings(made.service, {}, {})
+    assert settings.signing_key is not None
+    for path in (made.authority, settings.signing_key, *map(made.token_file, ROLES)):
+        there = str(STATE / path.relative_to(made.root))
+        assert any(there == one or there.startswith(f"{one}/") for one in hidden), there
+
+
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
+def test_a_unit_has_bounds(path: Path) -> None:
+    service = read_service(path.stem.removeprefix("disinherit-"))
+    assert int(service["LimitNOFILE"]) >= 2 * CONNECTIONS.most
+    assert int(service["TasksMax"]) > 0
+    owners = path.stem in ("disinherit-agent", "disinherit-supernode")  # whose models may be large
+    assert owners or service["MemoryMax"]
+
+
+def services() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    return found
+
+
+def test_containers_run_what_up_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    programs_of = expected(tmp_path, monkeypatch)
+    made = services()
+    assert set(made) == {*programs_of, "network", "prepare"}
+    for name, program in programs_of.items():
+        assert made[name]["command"] == list(program.words), name
+        assert made[name]["network_mode"] == "service:network"
+
+
+def test_containers_are_hardened_and_the_superlink_is_not_published() -> None:
+    made = services()
+    for name, service in made.items():
+        assert service["read_only"], name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert name == "network" or "ports" not in service, name
+    published = {int(pair.partition(":")[0]) for pair in made["network"]["ports"]}
+    assert published == {PORTS.service, PORTS.agents, PORTS.enrol, PORTS.nodes}
+
+
+def test_containers_have_bounds_and_see_only_what_is_theirs() -> None:
+    made = services()
+    for name, service in made.items():
+        assert service["mem_limit"], name
+        assert service["pids_limit"] > 0, name
+        assert service["ulimits"]["nofile"] >= 2 * CONNECTIONS.most, name
+    mounted = {name: [one.partition(":")[0] for one in made[name]["volumes"]] for name in made}
+    assert mounted["proxy"] == ["proxy"]
+    assert made["proxy"]["user"] == "10002:10002"
+    assert [name for name in made if "authority" in mounted[name]] == ["prepare", "coordinator"]
+    check = made["coordinator"]["healthcheck"]["test"]
+    assert check[1:4] == ["python", "-m", healthy.__name__]
+
+
+def test_health_is_asked_over_tls(tmp_path: Path) -> None:
+    first = free_block(OWN_PORTS)
+    made = prepare(tmp_path / "d", first)
+    assert not healthy.is_healthy(made.public_ca, first)
+    service = Service(read_settings(made.service, {}, {}), health_seconds=0.05)
+    service.start()
+    try:
+        assert healthy.is_healthy(made.public_ca, first, 20.0)
+        (made.root / "coordinator.db").rename(made.root / "away.db")
+        wait_for(lambda: not healthy.is_healthy(made.public_ca, first))
+    finally:
+        service.stop(0.5)
+
+
+def test_the_image_installs_parts_that_there_are() -> None:
+    text = (DEPLOY / "Dockerfile").read_text()
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    named = [
+        line.partition("EXTRAS=")[2].split()[0] for line in text.splitlines() if "EXTRAS=" in line
+    ]
+    assert len(named) == 3
+    assert {one for names in named for one in names.split(",")} <= set(
+        extras["optional-dependencies"]
+    )
+
+
+def compose() -> list[str] | None:
+    """The command line of Compose, if it is installed; it needs no engine to check a file."""
+    plugin = ["docker", "compose"]
+    if (
+        shutil.which("docker")
+        and subprocess.run([*plugin, "version"], capture_output=True).returncode == 0
+    ):
+        return plugin
+    return ["docker-compose"] if shutil.which("docker-compose") else None
+
+
+@pytest.mark.skipif(compose() is None, reason="Compose is not installed")
+def test_compose_takes_the_file_and_asks_for_the_name_of_the_machine() -> None:
+    command = [*(compose() or ()), "-f", str(DEPLOY / "compose.yaml"), "config", "--quiet"]
+    named = {**os.environ, "DISINHERIT_HOST": "fleet.example.org"}
+    done = subprocess.run(command, env=named, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    unnamed = {key: value for key, value in named.items() if key != "DISINHERIT_HOST"}
+    done = subprocess.run(command, env=unnamed, capture_output=True, text=True, timeout=60)
+    assert done.returncode != 0
+    assert "DISINHERIT_HOST" in done.stderr

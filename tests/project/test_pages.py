@@ -1,0 +1,56 @@
+"""Pages about the project itself: nothing is left out, and what they name exists."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests import ROOT
+
+TESTS = ROOT / "tests"
+DOCS = ROOT / "docs"
+CASES = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 15, 18, 20, 22)
+
+
+def test_no_fault_is_left_out() -> None:
+    found = re.findall(r"^\| ([A-Z]\d+) \|", (DOCS / "faults.md").read_text(), re.MULTILINE)
+    expected = [
+        *(f"N{number}" for number in range(1, 19)),
+        *(f"S{number}" for number in range(1, 41)),
+        *(f"P{number:02d}" for number in CASES),
+        *(f"U{number}" for number in range(1, 9)),
+        *(f"R{number}" for number in range(1, 10)),
+    ]
+    assert sorted(found) == sorted(expected)
+
+
+def test_no_promise_is_left_out() -> None:
+    found = re.findall(r"^\| (\d+) \|", (DOCS / "promises.md").read_text(), re.MULTILINE)
+    assert list(map(int, found)) == list(range(1, 44))
+
+
+@pytest.mark.parametrize("page", ["faults.md", "promises.md"])
+def test_the_tests_that_are_named_exist(page: str) -> None:
+    text = (DOCS / page).read_text()
+    files = list(TESTS.glob("**/test_*.py"))
+    modules = {path.relative_to(TESTS).with_suffix("").as_posix() for path in files}
+    functions = set(re.findall(r"def (test_\w+)", "".join(map(Path.read_text, files))))
+    named = re.findall(r"(?<![:\w])((?:\w+/)*test_\w+)(?:::(test_\w+)(…?))?", text)
+    assert len(named) > 40
+    for module, function, cut in named:
+        assert module in modules or module.endswith("a/test_x"), module
+        if function and not cut:
+            assert function in functions, function
+        elif function:
+            assert any(one.startswith(function) for one in functions), function
+
+
+@pytest.mark.parametrize("folder", ["server", "client", "common"])
+def test_every_module_has_one_room(folder: str) -> None:
+    page = (DOCS / "architecture.md").read_text()
+    part = page.partition(f"## `{folder}/`")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `([\w/]+)` \|.*\| (.*) \|$", part, re.MULTILINE)
+    named = [f"{room}/{name}" for room, names in rows for name in re.findall(r"`(\w+)`", names)]
+    modules = [path for path in (ROOT / folder).glob("**/*.py") if path.stem != "__init__"]
+    found = [path.relative_to(ROOT).with_suffix("").as_posix() for path in modules]
+    assert sorted(named) == sorted(one for one in found if "/versions/" not in one)

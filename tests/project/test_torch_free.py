@@ -1,0 +1,228 @@
+"""The control plane without torch: what computes nothing imports it in no way."""
+
+import importlib
+import json
+import os
+import pkgutil
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer.main
+from click import Command, Group
+
+from disinherit.cli.commands import LazyCommand
+from disinherit.cli.main import app
+from disinherit.client.store.store import ModelStore
+from disinherit.common.audit.chain import AuditEvent
+from disinherit.v1 import coordinator_pb2 as pb
+from tests.support import campaign as campaign_fixture
+from tests.support import report as report_fixture
+from tests.support.audit_cases import chain, export
+from tests.support.service import Running, make_request, secret, write_tokens
+
+REFUSE = """
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "safetensors"):
+            raise AssertionError(f"{name} is imported")
+sys.meta_path.insert(0, Refuse())
+"""
+"""Begins a program in which whatever imports torch fails, and the traceback says who does."""
+
+IMPORT = f"""{REFUSE}
+import importlib
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+"""
+RUN = f"""{REFUSE}
+from disinherit.cli.main import run
+sys.exit(run())
+"""
+LIMIT_SECONDS = 1.0
+"""CPU time of a command that computes nothing, at most, in the best of three tries."""
+
+HELP = f"""{REFUSE}
+import json
+from disinherit.cli.main import run
+for words in json.loads(sys.argv[1]):
+    if run([*words, "--help"]):
+        sys.exit(f"{{words}} failed")
+"""
+
+COMPUTING = {
+    *("server.service.hosting", "deploy.without_models"),
+    *("cli.running",),
+}
+"""Modules of the packages below that belong to programs which compute."""
+
+PACKAGES = ("cli", "deploy", "server.agents", "server.migrations", "server.service")
+GRAPH = (
+    *("graph", "graph_walks", "graph_checks", "graph_digest", "graph_formats", "graph_text"),
+    *("graph_proto", "graph_drawing", "graph_layout", "graph_labels", "records"),
+)
+AUDIT = ("audit_chain", "audit_lines", "audit_story", "attestation", "gaps", "dsse")
+FILES = ("files", "errors", "extras", "parsing", "limits", "sample_digests", "encodings")
+PLANNING = (
+    *("planning", "targets", "renamings", "origins", "unreached", "waves", "staging", "gates"),
+    *("precedence", "coverage", "tasks", "campaign", "campaign_states"),
+)
+STORE = (
+    *("store", "database", "schema", "tables", "leases", "packets", "packet_files", "audit"),
+    *("graph_queries", "lineage", "successors", "standings", "reports", "attesting", "signing"),
+)
+CLIENT = ("sample_keys", "agent.config", "agent.identity", "agent.download")
+
+
+def modules_of(package: str) -> Iterator[str]:
+    """The names of a package's modules; its entry points for alembic are not to be imported."""
+    found = importlib.import_module(f"disinherit.{package}")
+    for one in pkgutil.walk_packages(found.__path__, f"{found.__name__}."):
+        if one.name.removeprefix("disinherit.") not in {*COMPUTING, "server.migrations.env"}:
+            yield one.name
+
+
+def fresh(program: str, *arguments: str, **environment: str) -> str:
+    """What a program prints, in an interpreter of its own; it must end well."""
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_imports_no_torch(package: str) -> None:
+    fresh(IMPORT, *modules_of(package))
+
+
+@pytest.mark.parametrize(
+    ("package", "names"),
+    [
+        ("common", GRAPH),
+        ("common", AUDIT),
+        ("common", FILES),
+        ("server", PLANNING),
+        ("server", STORE),
+        ("client", CLIENT),
+    ],
+)
+def test_a_room_imports_no_torch(package: str, names: tuple[str, ...]) -> None:
+    fresh(IMPORT, *(f"disinherit.{package}.{name}" for name in names))
+
+
+def test_what_computes_is_noticed() -> None:
+    with pytest.raises(AssertionError, match="torch is imported"):
+        fresh(IMPORT, "disinherit.common.fiun.dampening")
+
+
+def commands(command: Command, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    yield words
+    if isinstance(command, LazyCommand):
+        command = command.load()
+    if isinstance(command, Group):
+        for name, one in command.commands.items():
+            yield from commands(one, (*words, name))
+
+
+def test_help_of_every_command_needs_no_torch() -> None:
+    words = list(commands(typer.main.get_command(app)))
+    assert ("request", "submit") in words
+    fresh(HELP, json.dumps(words))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "request submit --forget cat@r1 --id q --alpha 1 --lambda 0.5 --gauge 3",
+        "request list",
+        "model list",
+        "audit export --out {folder}/audit.jsonl",
+        "audit keys --out {folder}/keys.pem",
+    ],
+)
+def test_calls_of_the_service_need_no_torch(running: Running, tmp_path: Path, words: str) -> None:
+    arguments = [word.format(folder=tmp_path) for word in words.split()]
+    token = secret("operator")
+    fresh(RUN, *arguments, DISINHERIT_SERVER=running.address, DISINHERIT_TOKEN=token)
+
+
+def test_what_became_of_a_request_is_shown_without_torch(running: Running, tmp_path: Path) -> None:
+    running.client("operator").SubmitRequest(pb.SubmitRequestRequest(request=make_request()))
+    server = {"DISINHERIT_SERVER": running.address, "DISINHERIT_TOKEN": secret("approver")}
+    for command in ("show", "report", "approve"):
+        fresh(RUN, "request", command, "q", **server)
+
+
+CONFIG = """
+database = "coordinator.db"
+tokens = "tokens.toml"
+[agents]
+authority = "authority"
+hosts = ["127.0.0.1"]
+listen = "127.0.0.1:0"
+enrol_listen = "127.0.0.1:0"
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """The configuration of a service that serves agents."""
+    write_tokens(tmp_path / "tokens.toml")
+    path = tmp_path / "serve.toml"
+    path.write_text(CONFIG)
+    return path
+
+
+def test_what_an_administrator_says_needs_no_torch(config: Path) -> None:
+    for words in ("invite anna", "revoke anna", "confirm clock --yes", "confirm history --yes"):
+        fresh(RUN, *words.split(), "--config", str(config))
+
+
+CPU = f"""
+import resource, subprocess, sys
+code = "from disinherit.cli.main import run; sys.exit(run())"
+for _ in range(3):
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-c", "import sys; " + code, *sys.argv[1:]], check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    if used < {LIMIT_SECONDS}:
+        sys.exit()
+sys.exit(f"{{used:.2f}} s of CPU time")
+"""
+
+
+def test_commands_start_at_once(config: Path, running: Running) -> None:
+    fresh(CPU, "invite", "anna", "--config", str(config))
+    server = {"DISINHERIT_SERVER": running.address, "DISINHERIT_TOKEN": secret("operator")}
+    fresh(CPU, "request", "list", **server)
+
+
+def test_files_are_looked_at_without_torch(tmp_path: Path, built: Path) -> None:
+    (tmp_path / "audit.jsonl").write_bytes(
+        b"".join(export(chain([AuditEvent("sent", 0, "coordinator")])))
+    )
+    fresh(RUN, "audit", "verify", str(tmp_path / "audit.jsonl"))
+    with campaign_fixture.copy(built, tmp_path / "run") as world:
+        fresh(RUN, "graph", "show", str(world.place))
+    (tmp_path / "report.json").write_text(json.dumps(report_fixture.make_report()))
+    fresh(RUN, "report", str(tmp_path))
+
+
+def test_samples_are_named_without_torch(tmp_path: Path) -> None:
+    ModelStore(tmp_path / "models", "anna").close()
+    (tmp_path / "ids.txt").write_text("patient 7\n")
+    listed = fresh(
+        *(RUN, "samples", "digest", str(tmp_path / "ids.txt")),
+        *("--store", str(tmp_path / "models"), "--model", "r1"),
+    )
+    assert re.search("[0-9a-f]{64}", listed)

@@ -1,0 +1,321 @@
+"""Who may come in, as whom, and what is fetched: over real TLS."""
+
+import hashlib
+import queue
+import re
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from disinherit.client.agent import AgentConfig, Identity, enrol, load_identity
+from disinherit.common.errors import CampaignError, DisinheritError, InputError
+from disinherit.common.wire.agent_protocol import PROTOCOL
+from disinherit.server.agents.authority import CertificateAuthority
+from disinherit.server.agents.blobs import CHUNK_BYTES
+from disinherit.server.agents.enrolment import Enrolment
+from disinherit.server.transport.base import Ask
+from disinherit.v1 import agents_pb2 as pb
+from disinherit.v1 import unlearning_pb2
+from disinherit.v1.agents_pb2_grpc import AgentsStub
+from tests.support.agent import AgentsSide, wait_for
+
+BLOB = bytes(range(256)) * 1000
+DIGEST = hashlib.sha256(BLOB).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def side(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AgentsSide]:
+    with AgentsSide(tmp_path_factory.mktemp("side")) as side:
+        yield side
+
+
+@pytest.fixture(scope="module")
+def anna(side: AgentsSide) -> Identity:
+    return side.enrolled("anna")
+
+
+class Caller:
+    """A client of the service with some identity."""
+
+    def __init__(self, side: AgentsSide, identity: Identity) -> None:
+        address = f"127.0.0.1:{side.server.port}"
+        self.channel = grpc.secure_channel(address, identity.credentials())
+        self.stub = AgentsStub(self.channel)
+
+    def __enter__(self) -> "Caller":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.channel.close()
+
+    def serve(self, *messages: pb.FromAgent) -> list[pb.ToAgent]:
+        return list(self.stub.Serve(iter(messages), timeout=20.0))
+
+    def fetch(self, digest: str, offset: int = 0) -> bytes:
+        chunks = self.stub.Fetch(pb.FetchRequest(digest=digest, offset=offset), timeout=20.0)
+        return b"".join(chunk.data for chunk in chunks)
+
+
+def hello(owner: str, protocol: int = PROTOCOL) -> pb.FromAgent:
+    return pb.FromAgent(hello=pb.Hello(protocol=protocol, owner=owner))
+
+
+def certificate_request() -> bytes:
+    key = ec.generate_private_key(ec.SECP256R1())
+    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
+
+
+def code_of(call: Any, *args: Any) -> grpc.StatusCode:
+    with pytest.raises(grpc.RpcError) as raised:
+        call(*args)
+    code: grpc.StatusCode = raised.value.code()
+    return code
+
+
+def test_a_token_buys_an_identity_that_is_kept_for_its_user_alone(
+    side: AgentsSide, tmp_path: Path
+) -> None:
+    config = replace(side.config("dora"), state=tmp_path / "state")
+    with pytest.raises(InputError, match="has enrolled"):
+        load_identity(config)
+    identity = enrol(config, side.enrolment.invite("dora"))
+    assert load_identity(config) == identity
+    assert (config.state / "agent.key").stat().st_mode & 0o777 == 0o600
+    with Caller(side, identity) as caller:
+        (welcome,) = caller.serve(hello("dora"))
+    assert welcome.HasField("welcome")
+
+
+def elsewhere(side: AgentsSide, tmp_path: Path, owner: str = "dora") -> AgentConfig:
+    return replace(side.config(owner), state=tmp_path / "elsewhere")
+
+
+def test_a_token_is_good_for_one_key_and_for_that_one_again(
+    side: AgentsSide, tmp_path: Path
+) -> None:
+    config = replace(side.config("dora"), state=tmp_path / "state")
+    token = side.enrolment.invite("dora")
+    first = enrol(config, token)
+    again = enrol(config, token)  # as after an answer that was lost
+    assert again.key == first.key
+    with pytest.raises(InputError, match="unknown, spent or past"):
+        enrol(elsewhere(side, tmp_path), token)
+
+
+def test_a_token_that_is_unknown_or_past_its_end_is_refused(
+    side: AgentsSide, tmp_path: Path
+) -> None:
+    config = elsewhere(side, tmp_path)
+    with pytest.raises(InputError, match="unknown, spent or past"):
+        enrol(config, "no-such-token")
+    past = Enrolment(side.database, side.authority, clock=lambda: time.time() - 3600.0)
+    with pytest.raises(InputError, match="unknown, spent or past"):
+        enrol(config, past.invite("dora", seconds=3599.0))
+    token = past.invite("dora", seconds=3700.0)
+    assert enrol(config, token).certificate
+    files = list(side.root.glob("tokens.db*"))
+    assert files
+    assert not any(token.encode() in path.read_bytes() for path in files)
+
+
+def test_a_revoked_agent_is_cut_off_and_only_a_new_key_is_let_in_again(
+    side: AgentsSide, tmp_path: Path
+) -> None:
+    config = replace(side.config("dora"), state=tmp_path / "state")
+    identity = enrol(config, side.enrolment.invite("dora"))
+    spare = side.enrolment.invite("dora")
+    other = side.enrolled("ella")
+    answers: queue.SimpleQueue[pb.FromAgent | None] = queue.SimpleQueue()
+    answers.put(hello("dora"))
+    with Caller(side, identity) as caller, side.agent("ella"):
+        stream = caller.stub.Serve(iter(answers.get, None), timeout=60.0)
+        assert next(stream).HasField("welcome")
+        side.enrolment.revoke("dora")
+        with pytest.raises(grpc.RpcError) as raised:  # without another word from the agent
+            next(stream)
+        answers.put(None)
+        assert raised.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        assert "revoked" in str(raised.value.details())
+        assert side.connected() == ["ella"]
+        assert code_of(caller.serve, hello("dora")) is grpc.StatusCode.UNAUTHENTICATED
+        assert code_of(caller.fetch, "00") is grpc.StatusCode.UNAUTHENTICATED
+    with pytest.raises(InputError, match="unknown, spent or past"):
+        enrol(elsewhere(side, tmp_path), spare)
+    token = side.enrolment.invite("dora")
+    with pytest.raises(InputError, match="key that is good, but this one was revoked"):
+        enrol(config, token)  # with the key that was lost
+    again = enrol(elsewhere(side, tmp_path), token)
+    with Caller(side, again) as caller:
+        assert caller.serve(hello("dora"))
+    with Caller(side, identity) as caller:
+        assert code_of(caller.serve, hello("dora")) is grpc.StatusCode.UNAUTHENTICATED
+    with Caller(side, other) as caller:
+        assert caller.serve(hello("ella"))
+    with pytest.raises(InputError, match="that was invited, but got 'nobody'"):
+        side.enrolment.revoke("nobody")
+
+
+def test_refused_tokens_are_unauthenticated_and_bad_requests_spend_none(side: AgentsSide) -> None:
+    address = f"127.0.0.1:{side.server.enrol_port}"
+    credentials = grpc.ssl_channel_credentials(side.authority.certificate)
+    with grpc.secure_channel(address, credentials) as channel:
+        stub = AgentsStub(channel)
+        token = side.enrolment.invite("dora")
+        bad = pb.EnrolRequest(token=token, certificate_request=b"give me one")
+        assert code_of(stub.Enrol, bad) is grpc.StatusCode.INVALID_ARGUMENT
+        unknown = pb.EnrolRequest(token="unknown", certificate_request=certificate_request())
+        assert code_of(stub.Enrol, unknown) is grpc.StatusCode.UNAUTHENTICATED
+        good = pb.EnrolRequest(token=token, certificate_request=certificate_request())
+        assert stub.Enrol(good).owner == "dora"
+        # There is no way in beside a certificate.
+        fetch = pb.FetchRequest(digest=DIGEST)
+        assert code_of(list, stub.Fetch(fetch)) is grpc.StatusCode.UNAUTHENTICATED
+        serving = stub.Serve(iter([hello("anna")]))
+        assert code_of(list, serving) is grpc.StatusCode.UNAUTHENTICATED
+    assert side.connected() == []
+
+
+def test_a_token_for_another_owner_is_not_taken(side: AgentsSide, tmp_path: Path) -> None:
+    config = elsewhere(side, tmp_path, "emil")
+    with pytest.raises(InputError, match="one for 'dora'"):
+        enrol(config, side.enrolment.invite("dora"))
+    assert not (config.state / "agent.pem").exists()
+
+
+def test_the_coordinator_is_known_by_its_authority(side: AgentsSide, tmp_path: Path) -> None:
+    false = CertificateAuthority.open(tmp_path / "false")
+    assert false.certificate != side.authority.certificate
+    config = replace(elsewhere(side, tmp_path), ca=tmp_path / "false" / "ca.pem")
+    with pytest.raises(CampaignError, match="UNAVAILABLE"):
+        enrol(config, side.enrolment.invite("dora"))
+
+
+def test_a_certificate_of_another_authority_opens_nothing(
+    side: AgentsSide, anna: Identity, tmp_path: Path
+) -> None:
+    other = CertificateAuthority.open(tmp_path / "other")
+    pair = other.issue_server(["127.0.0.1"])
+    with Caller(side, Identity(pair.key, pair.certificate, anna.ca)) as caller:
+        assert code_of(caller.serve, hello("anna")) is grpc.StatusCode.UNAVAILABLE
+
+
+def test_the_coordinators_own_certificate_is_no_agents(side: AgentsSide, anna: Identity) -> None:
+    pair = side.authority.issue_server(["127.0.0.1"])
+    server = Identity(pair.key, pair.certificate, anna.ca)
+    with Caller(side, server) as caller:
+        code = code_of(caller.serve, hello("anna"))
+    assert code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNAUTHENTICATED)
+
+
+def test_an_agent_acts_for_the_owner_of_its_certificate_alone(
+    side: AgentsSide, anna: Identity
+) -> None:
+    with Caller(side, anna) as caller:
+        assert code_of(caller.serve, hello("ben")) is grpc.StatusCode.PERMISSION_DENIED
+        assert side.connected() == []
+        with side.blobs.offered("ben", {DIGEST: BLOB}):
+            assert code_of(caller.fetch, DIGEST) is grpc.StatusCode.NOT_FOUND
+
+
+def test_one_owners_agent_cannot_answer_what_another_was_asked(
+    side: AgentsSide, anna: Identity
+) -> None:
+    session = side.hub.connect("ben")
+    replies: list[object] = []
+    task_id = side.hub.post("ben", "query.identify", b"", replies.append)
+    assert task_id is not None
+    forged = pb.FromAgent(answer=pb.AnswerPart(task_id=task_id, data=b"forged", last=True))
+    with Caller(side, anna) as caller:
+        caller.serve(hello("anna"), forged)
+    assert replies == []
+    side.hub.receive(session, pb.AnswerPart(task_id=task_id, data=b"own", last=True))
+    assert len(replies) == 1
+    side.hub.leave(session)
+
+
+def test_an_agent_that_cannot_be_understood_is_told(side: AgentsSide, anna: Identity) -> None:
+    with Caller(side, anna) as caller:
+        wrong = hello("anna", PROTOCOL + 1)
+        assert code_of(caller.serve, wrong) is grpc.StatusCode.FAILED_PRECONDITION
+        answer = pb.FromAgent(answer=pb.AnswerPart(task_id="x"))
+        assert code_of(caller.serve, answer) is grpc.StatusCode.INVALID_ARGUMENT
+        assert code_of(caller.serve) is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_a_second_agent_of_an_owner_takes_over(
+    side: AgentsSide, anna: Identity, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Caller(side, anna) as caller, side.agent("anna"):
+        before = len(side.arrivals)
+        stream = caller.stub.Serve(iter([hello("anna")]), timeout=20.0)
+        assert next(stream).HasField("welcome")
+        # The agent that was replaced comes back in its turn.
+        wait_for(lambda: len(side.arrivals) == before + 2)
+        assert side.connected() == ["anna"]
+    said = [line for line in caplog.messages if "another agent took over owner=anna" in line]
+    assert said
+    for line in said:
+        assert re.search(r" peer=ipv4:\S+ before=ipv4:\S+ key_sha256=[0-9a-f]{64}$", line)
+
+
+def test_a_blob_is_fetched_from_any_offset_while_it_is_on_offer(
+    side: AgentsSide, anna: Identity
+) -> None:
+    with Caller(side, anna) as caller:
+        with side.blobs.offered("anna", {DIGEST: BLOB}):
+            assert len(BLOB) > 3 * CHUNK_BYTES
+            for offset in (0, 1, CHUNK_BYTES, len(BLOB) - 1, len(BLOB)):
+                assert caller.fetch(DIGEST, offset) == BLOB[offset:]
+            beyond = code_of(caller.fetch, DIGEST, len(BLOB) + 1)
+            assert beyond is grpc.StatusCode.OUT_OF_RANGE
+            with side.blobs.offered("anna", {DIGEST: BLOB}):
+                pass
+            assert caller.fetch(DIGEST) == BLOB  # the other offer still stands
+        assert code_of(caller.fetch, DIGEST) is grpc.StatusCode.NOT_FOUND
+
+
+def test_a_task_goes_out_without_tensors_and_an_answer_that_is_damaged_is_refused(
+    side: AgentsSide, anna: Identity
+) -> None:
+    task = unlearning_pb2.UnlearnTask(
+        request_id="q",
+        fishers=[unlearning_pb2.FisherPacket(digest=DIGEST, sources=["r1"])],
+    )
+    session = side.hub.connect("anna")
+    answers = side.transport.ask([Ask("anna", "train.unlearn", task, {DIGEST: BLOB})], 20.0)
+
+    def agent() -> None:
+        sent = next(session.tasks())
+        light = unlearning_pb2.UnlearnTask.FromString(sent.task)
+        assert light.fishers[0].digest == DIGEST
+        assert light.fishers[0].sources == ["r1"]
+        assert not light.fishers[0].tensors
+        with Caller(side, anna) as caller:
+            assert caller.fetch(DIGEST) == BLOB
+        for data, last in ((b"\xff", False), (b"\xff", True)):
+            part = pb.AnswerPart(task_id=sent.task_id, data=data, last=last)
+            side.hub.receive(session, part)
+
+    thread = threading.Thread(target=agent)
+    thread.start()
+    (answer,) = answers
+    thread.join()
+    side.hub.leave(session)
+    assert answer.error.startswith("owner anna answered wrongly: Expected a well-formed")
+    assert not answer.unreachable
+
+
+def test_what_cannot_be_served_is_an_error_of_ours(side: AgentsSide) -> None:
+    with pytest.raises(DisinheritError, match="serve agents at"):
+        AgentsSide(side.root, port=side.server.port)

@@ -1,0 +1,85 @@
+"""An owner's claim that earlier requests had cleared a model is compared with the records."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select, update
+
+from disinherit.common.audit.limitations import GapKind
+from disinherit.server.store.tables import TASKS
+from disinherit.server.tasks import TaskState
+from disinherit.v1 import unlearning_pb2 as pb
+from tests.support.campaign import World, build, lying, make_request
+
+MADE = ("r1~q", "r2~q", "r3~q", "r6~q")
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    build(tmp_path)
+    with World(tmp_path) as world:
+        world.coordinator.submit(make_request({"r1": ("cat",)}))
+        yield world
+
+
+def claimed(reply: pb.UnlearnReply) -> None:
+    for result in reply.models:
+        result.outcome, result.error = pb.OUTCOME_APPLIED, ""
+        result.ClearField("forget")
+        result.cleared_before = result.cleared_recorded = True
+        result.forgotten.append("cat")
+        for selection in result.selections:
+            selection.rows[:] = [0] * len(selection.rows)
+
+
+def ask_again(world: World, *classes: str) -> None:
+    """Ask for classes once more, with a strength at which nothing is selected."""
+    world.coordinator.submit(make_request({"r1": classes}, "again", alpha=1e30, row_scoped=False))
+    world.coordinator.run("again")
+
+
+def unrecorded(world: World, request_id: str = "again") -> tuple[str, ...]:
+    gaps = world.store.report(request_id).gaps
+    return next((gap.models for gap in gaps if gap.kind is GapKind.CLEARED_UNRECORDED), ())
+
+
+def test_a_trained_model_that_nothing_was_forgotten_in_is_ineffective(world: World) -> None:
+    world.transport.twists["cleo", "train.unlearn"] = lying(claimed)
+    assert world.coordinator.run("q").outcome == "partial"
+    assert world.states()["r3"] is TaskState.INEFFECTIVE
+    assert "by the coordinator's records they had not" in world.reason("r3")
+    world.store.roll_back("q", ["r3"], actor="tests")
+    world.coordinator.run("q")
+    assert world.states()["r3"] is TaskState.ROLLED_BACK
+
+
+def test_what_the_records_show_is_verified_without_reservation(world: World) -> None:
+    world.coordinator.run("q")
+    ask_again(world, "cat")
+    tasks = world.store.tasks("again")
+    assert {task.state for model, task in tasks.items() if model in MADE} == {TaskState.VERIFIED}
+    results = [task.result for model, task in tasks.items() if model in MADE]
+    assert all(one is not None and one.cleared_before for one in results)
+    assert unrecorded(world) == ()
+
+
+def test_what_the_records_do_not_tell_is_a_gap(world: World) -> None:
+    world.coordinator.run("q")
+    with world.store._database.writing() as db:  # as an older coordinator left its tasks
+        for row in db.execute(select(TASKS.c.model_id, TASKS.c.result)).all():
+            result = pb.ModelResult.FromString(row.result)
+            del result.forgotten[:]
+            older = update(TASKS).where(TASKS.c.model_id == row.model_id)
+            db.execute(older.values(result=result.SerializeToString()))
+    ask_again(world, "cat")
+    assert world.states("again")["r3~q"] is TaskState.VERIFIED
+    assert unrecorded(world) == MADE
+
+
+def test_another_class_was_not_cleared_by_an_earlier_request(world: World) -> None:
+    world.coordinator.run("q")
+    world.transport.twists["cleo", "train.unlearn"] = lying(claimed)
+    ask_again(world, "dog")
+    assert world.states("again")["r3~q"] is TaskState.INEFFECTIVE
+    assert "by the coordinator's records they had not" in world.reason("r3~q", "again")

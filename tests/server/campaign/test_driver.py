@@ -1,0 +1,145 @@
+"""The driver: it goes on, whatever a campaign does, and hurries when something has changed."""
+
+import threading
+import time
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from disinherit.common.errors import StoreError
+from disinherit.server.campaign.driver import Driver
+from disinherit.server.campaign.result import CampaignResult
+
+
+class Runs:
+    """Campaigns whose passes are counted, and may fail."""
+
+    def __init__(self, *ids: str) -> None:
+        self.open = list(ids)
+        self.seen = 0
+        self.passes: list[str] = []
+        self.moved = threading.Condition()
+        self.trouble: dict[str, Exception] = {}
+        self.moving: set[str] = set()
+
+    def run(self, id: str) -> CampaignResult:
+        with self.moved:
+            self.passes.append(id)
+            self.moved.notify_all()
+        if id in self.trouble:
+            raise self.trouble[id]
+        return CampaignResult(id, {}, changed=("m",) if id in self.moving else ())
+
+    def wait_for(self, id: str, times: int) -> None:
+        with self.moved:
+            assert self.moved.wait_for(lambda: self.passes.count(id) >= times, 10.0)
+
+
+@contextmanager
+def driving(runs: Runs, interval: float = 0.01, longest: float = 0.02) -> Iterator[Driver]:
+    driver = Driver(lambda: dict.fromkeys(runs.open, runs.seen), runs.run, interval, longest)
+    driver.start()
+    try:
+        yield driver
+    finally:
+        assert driver.stop()
+
+
+def test_an_open_campaign_is_passed_over_until_it_ends() -> None:
+    runs = Runs("a", "b")
+    with driving(runs):
+        runs.wait_for("a", 3)
+        runs.wait_for("b", 3)
+        runs.open = ["b"]
+        before = runs.passes.count("b")
+        runs.wait_for("b", before + 3)
+        ended = runs.passes.count("a")
+        runs.wait_for("b", before + 6)
+    assert runs.passes.count("a") == ended
+
+
+@pytest.mark.parametrize("error", [StoreError("locked"), ZeroDivisionError()])
+def test_a_campaign_that_fails_holds_up_no_other(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    runs = Runs("bad", "good")
+    runs.trouble["bad"] = error
+    with driving(runs):
+        runs.wait_for("good", 3)
+        runs.wait_for("bad", 3)
+    assert "campaign bad" in caplog.text
+
+
+def test_a_store_that_is_gone_for_a_while_is_survived(caplog: pytest.LogCaptureFixture) -> None:
+    runs = Runs("a")
+    failures = iter([StoreError("gone"), StoreError("gone")])
+
+    def open_campaigns() -> dict[str, Hashable]:
+        for failure in failures:
+            raise failure
+        return dict.fromkeys(runs.open)
+
+    driver = Driver(open_campaigns, runs.run, interval=0.01)
+    driver.start()
+    runs.wait_for("a", 1)
+    assert driver.stop()
+    assert caplog.text.count("cannot be driven") == 2
+
+
+def test_one_that_gets_nowhere_waits_until_it_is_poked() -> None:
+    runs = Runs("a")
+    with driving(runs, interval=60.0) as driver:
+        runs.wait_for("a", 1)
+        time.sleep(0.05)
+        assert runs.passes == ["a"]
+        driver.poke()
+        runs.wait_for("a", 2)
+
+
+def test_one_that_failed_is_not_hurried_by_what_happens_elsewhere() -> None:
+    runs = Runs("bad", "good")
+    runs.trouble["bad"] = ZeroDivisionError()
+    runs.moving = {"good"}
+    with driving(runs, interval=60.0, longest=60.0) as driver:
+        for times in range(1, 20):
+            driver.poke()
+            runs.wait_for("good", times)
+    assert runs.passes.count("bad") == 1
+    driver = Driver(lambda: dict.fromkeys(runs.open, runs.seen), runs.run, interval=60.0)
+    for runs.seen in (0, 0, 1, 1):  # what it depends on is another
+        driver._drive()
+    assert runs.passes.count("bad") == 3
+
+
+def test_the_wait_grows_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("random.uniform", lambda low, high: high)
+    now = [0.0]
+    monkeypatch.setattr("disinherit.server.campaign.driver.time.monotonic", lambda: now[0])
+    runs = Runs("a")
+    driver = Driver(
+        lambda: dict.fromkeys(runs.open, runs.seen), runs.run, interval=1.0, longest=6.0
+    )
+    times = []
+    for now[0] in (float(second) for second in range(26)):
+        before = len(runs.passes)
+        driver._drive()
+        if len(runs.passes) > before:
+            times.append(now[0])
+    assert times == [0.0, 1.0, 3.0, 7.0, 13.0, 19.0, 25.0]
+
+
+def test_one_that_gets_nowhere_is_due_again_when_the_store_has_changed() -> None:
+    runs = Runs("a")
+    driver = Driver(lambda: dict.fromkeys(runs.open, runs.seen), runs.run, interval=60.0)
+    for runs.seen in (0, 0, 1, 1, 2):
+        driver._drive()
+    assert len(runs.passes) == 3
+
+
+def test_a_campaign_that_may_have_waited_for_an_older_one_gets_its_turn_after_it() -> None:
+    runs = Runs("older", "younger")
+    runs.moving = {"older"}
+    with driving(runs, interval=0.01, longest=600.0):
+        # By itself it would wait twice as long every time.
+        runs.wait_for("younger", 30)

@@ -1,0 +1,427 @@
+"""Every call of the coordinator's service, over a real gRPC server with real owners behind it."""
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from disinherit.common.graph.proto import graph_to_proto, inheritance_to_proto, record_to_proto
+from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord
+from disinherit.common.limits import CALLER_WATCHES
+from disinherit.server.store.store import CoordinatorStore
+from disinherit.server.transport.base import Ask
+from disinherit.v1 import coordinator_pb2 as pb
+from disinherit.v1 import graph_pb2
+from tests.support import campaign as campaign_fixture
+from tests.support.owner import LABELS
+from tests.support.service import TIMEOUT, Running, make_request, serving
+
+Code = grpc.StatusCode
+
+
+def refused(call: Any, code: grpc.StatusCode) -> str:
+    """The details of a call that is refused with this code, in one line."""
+    with pytest.raises(grpc.RpcError) as caught:
+        call()
+    error: Any = caught.value
+    assert error.code() is code
+    details = str(error.details())
+    assert "\n" not in details
+    assert "Traceback" not in details
+    return details
+
+
+def submit(running: Running, request_id: str = "q") -> pb.RequestStatus:
+    message = pb.SubmitRequestRequest(request=make_request(request_id))
+    status = running.client("operator").SubmitRequest(message)
+    assert isinstance(status, pb.RequestStatus)
+    return status
+
+
+def approve(running: Running, request_id: str = "q") -> None:
+    running.client("approver").ApproveRequest(pb.ControlRequest(id=request_id))
+
+
+def await_end(running: Running, request_id: str = "q") -> list[pb.RequestStatus]:
+    return list(running.client("viewer").WatchRequest(pb.GetRequestRequest(id=request_id)))
+
+
+# Models
+
+
+def new_version(owner: str = "anna", id: str = "new") -> graph_pb2.ModelRecord:
+    return record_to_proto(ModelRecord(id, owner, "a", LABELS, "ab" * 32, 7))
+
+
+def derived(id: str = "new", parent: str = "r4") -> list[graph_pb2.Inheritance]:
+    return [inheritance_to_proto(Inheritance(parent, id, InheritanceKind.INCREMENTAL))]
+
+
+def test_the_coordinator_says_when_a_version_was_created(running: Running) -> None:
+    before = time.time_ns() // 1000
+    message = pb.RegisterModelRequest(record=new_version(), parents=derived())
+    record = running.client("anna").RegisterModel(message).record
+    assert before <= record.created_us <= time.time_ns() // 1000
+    graph = running.world.store.graph()
+    assert graph.model("new").created_us == record.created_us
+    assert [edge.parent for edge in graph.parents("new")] == ["r4"]
+    assert running.client("operator").RegisterModel(message).record == record  # and not again
+
+
+def test_a_registration_does_not_bring_a_superseded_version_back(running: Running) -> None:
+    submit(running)
+    approve(running)
+    await_end(running)
+    record = record_to_proto(running.world.store.graph().model("r1"))
+    assert record.status == graph_pb2.MODEL_STATUS_SUPERSEDED
+    record.status = graph_pb2.MODEL_STATUS_ACTIVE
+    answer = running.client("anna").RegisterModel(pb.RegisterModelRequest(record=record))
+    assert answer.record.status == graph_pb2.MODEL_STATUS_SUPERSEDED
+
+
+def test_an_owner_registers_and_sees_its_own_only(running: Running) -> None:
+    anna = running.client("anna")
+    message = pb.RegisterModelRequest(record=new_version("ben"))
+    assert "'anna'" in refused(lambda: anna.RegisterModel(message), Code.PERMISSION_DENIED)
+    message = pb.RegisterModelRequest(record=new_version(id="r2"))  # which is ben's
+    told = refused(lambda: anna.RegisterModel(message), Code.INVALID_ARGUMENT)
+    assert "ben" not in told
+    assert "new" not in running.world.store.graph()
+    listed = anna.ListModels(pb.ListModelsRequest())
+    assert [model.id for model in listed.models] == ["d", "r1", "r4"]
+    other = pb.ListModelsRequest(owner="ben")
+    refused(lambda: anna.ListModels(other), Code.PERMISSION_DENIED)
+
+
+def test_a_wrong_registration_is_taken_back_and_its_id_is_free_again(running: Running) -> None:
+    anna = running.client("anna")
+    before = running.world.store.graph()
+    wrong = pb.RegisterModelRequest(record=new_version(), parents=derived())
+    wrong.record.provenance.dataset = "pets"
+    wrong.record.provenance.samples_per_class["cat"] = 3
+    anna.RegisterModel(wrong)
+    withdraw = pb.WithdrawModelRequest(id="new")
+    taken = anna.WithdrawModel(withdraw).record
+    assert list(taken.labels) == list(LABELS)
+    graph = running.world.store.graph()
+    assert "new" not in graph
+    assert graph.edges() == before.edges()
+    assert "new" not in {record.id for record in running.world.store.holders(["cat"])}
+    refused(lambda: anna.WithdrawModel(withdraw), Code.NOT_FOUND)  # it is gone
+    right = pb.RegisterModelRequest(record=new_version(), parents=derived(parent="r1"))
+    anna.RegisterModel(right)
+    assert [e.parent for e in running.world.store.graph().parents("new")] == ["r1"]
+    lines = [json.loads(line) for line in running.world.store.audit_lines()]
+    kinds = [line["kind"] for line in lines if line.get("model") == "new"]
+    assert kinds == ["model_registered", "model_withdrawn", "model_registered"]
+
+
+def test_what_something_depends_on_is_not_taken_back(running: Running) -> None:
+    operator, anna = running.client("operator"), running.client("anna")
+    said = refused(
+        lambda: operator.WithdrawModel(pb.WithdrawModelRequest(id="r1")), Code.FAILED_PRECONDITION
+    )
+    assert "nothing to be derived from 'r1'" in said
+    ours = refused(lambda: anna.WithdrawModel(pb.WithdrawModelRequest(id="r2")), Code.NOT_FOUND)
+    nobody = refused(lambda: anna.WithdrawModel(pb.WithdrawModelRequest(id="xx")), Code.NOT_FOUND)
+    assert ours == nobody.replace("xx", "r2")  # whether others have such a model is not said
+    submit(running)
+    approve(running)
+    await_end(running)
+    leaf = pb.WithdrawModelRequest(id="r6")
+    said = refused(lambda: operator.WithdrawModel(leaf), Code.FAILED_PRECONDITION)
+    assert "'r6'" in said
+    made = pb.WithdrawModelRequest(id="r6~q")
+    said = refused(lambda: operator.WithdrawModel(made), Code.FAILED_PRECONDITION)
+    assert "unlearning made 'r6~q'" in said
+    assert {"r1", "r2", "r6", "r6~q"} <= {
+        model.id for model in running.world.store.graph().models()
+    }
+
+
+@pytest.mark.parametrize(
+    ("record", "parents"),
+    [
+        (graph_pb2.ModelRecord(), []),
+        (graph_pb2.ModelRecord(id="x/y", owner="anna"), []),
+        (new_version(), derived(parent="nobody")),
+        (new_version(), derived(id="other")),
+        (new_version(), [graph_pb2.Inheritance(parent="r4", child="new", weight=1.0)]),
+    ],
+)
+def test_a_version_that_the_graph_refuses_is_not_stored(
+    record: graph_pb2.ModelRecord, parents: list[graph_pb2.Inheritance], running: Running
+) -> None:
+    before = running.world.knowledge()
+    message = pb.RegisterModelRequest(record=record, parents=parents)
+    refused(lambda: running.client("operator").RegisterModel(message), Code.INVALID_ARGUMENT)
+    assert running.world.knowledge() == before
+
+
+def test_pages_of_models(running: Running) -> None:
+    viewer = running.client("viewer")
+    everything = [model.id for model in viewer.ListModels(pb.ListModelsRequest()).models]
+    found: list[str] = []
+    sizes: list[int] = []
+    token = ""
+    while not sizes or token:
+        page = viewer.ListModels(pb.ListModelsRequest(page_size=3, page_token=token))
+        found += [model.id for model in page.models]
+        sizes.append(len(page.models))
+        token = page.next_page_token
+    assert found == everything == list(campaign_fixture.OWNERS)
+    assert sizes == [3, 3, 1]
+    mine = viewer.ListModels(pb.ListModelsRequest(owner="ben", page_size=1))
+    for wrong in ("x", "!", mine.next_page_token, mine.next_page_token[:-3]):
+        message = pb.ListModelsRequest(page_token=wrong)
+        told = refused(lambda m=message: viewer.ListModels(m), Code.INVALID_ARGUMENT)
+        assert "page token" in told
+
+
+def test_the_graph(running: Running) -> None:
+    graph = graph_pb2.Graph()
+    for part in running.client("viewer").GetGraph(pb.GetGraphRequest()):
+        graph.MergeFrom(part)
+    expected = graph_to_proto(running.world.store.graph())
+    expected.models.sort(key=lambda model: (model.created_us, model.id))
+    expected.edges.sort(key=lambda edge: (edge.child, edge.parent))
+    assert graph == expected
+
+
+# Requests
+
+
+def test_a_campaign_from_submission_to_its_end(running: Running) -> None:
+    status = submit(running)
+    assert status.state == pb.CAMPAIGN_STATE_AWAITING_APPROVAL
+    assert status.request == make_request()
+    assert status.tasks == {"pending": 5}
+    time.sleep(0.1)
+    assert not running.world.transport.asked  # nothing goes out before it is approved
+    watch = running.client("viewer").WatchRequest(pb.GetRequestRequest(id="q"))
+    status.ClearField("plan_sha256")  # which is for those who look once
+    assert next(watch) == status
+    approve(running)
+    followed = list(watch)
+    assert followed[-1].state == pb.CAMPAIGN_STATE_COMPLETE
+    assert followed[-1].tasks == {"verified": 5}
+    assert running.client("viewer").GetRequest(pb.GetRequestRequest(id="q")) == followed[-1]
+    assert await_end(running) == [followed[-1]]
+
+
+def test_a_repeated_submission_changes_nothing(running: Running) -> None:
+    first = submit(running)
+    assert submit(running) == first
+    other = make_request()
+    other.reason = "another"
+    message = pb.SubmitRequestRequest(request=other)
+    told = refused(lambda: running.client("operator").SubmitRequest(message), Code.INVALID_ARGUMENT)
+    assert "already used" in told
+    approve(running)
+    end = await_end(running)[-1]
+    assert submit(running) == end
+
+
+def test_without_approval_a_campaign_runs_at_once(built: Path, tmp_path: Path) -> None:
+    with serving(shutil.copytree(built, tmp_path / "copy"), approval=False) as running:
+        submit(running)
+        assert await_end(running)[-1].state == pb.CAMPAIGN_STATE_COMPLETE
+
+
+def test_a_request_that_cannot_be_planned_is_not_stored(running: Running) -> None:
+    operator = running.client("operator")
+    for request in (
+        campaign_fixture.make_request({}),
+        campaign_fixture.make_request({"r1": ["cat"]}, "x/y"),
+        campaign_fixture.make_request({"nobody": ["cat"]}),
+        campaign_fixture.make_request({"r1": ["dodo"]}),
+        campaign_fixture.make_request({"r1": ["cat"]}, alpha=-1.0),
+    ):
+        message = pb.SubmitRequestRequest(request=request)
+        refused(lambda m=message: operator.SubmitRequest(m), Code.INVALID_ARGUMENT)
+    message = pb.SubmitRequestRequest(request=make_request(), deadline_seconds=2**63)
+    refused(lambda: operator.SubmitRequest(message), Code.INVALID_ARGUMENT)
+    assert list(operator.ListRequests(pb.ListRequestsRequest()).requests) == []
+
+
+def test_an_unknown_request_is_not_found(running: Running) -> None:
+    operator, approver = running.client("operator"), running.client("approver")
+    for call, message in (
+        (operator.GetRequest, pb.GetRequestRequest(id="x")),
+        (operator.GetCoverage, pb.GetCoverageRequest(id="x")),
+        (operator.GetReport, pb.GetReportRequest(id="x")),
+        (lambda m: list(operator.GetAttestation(m)), pb.GetAttestationRequest(id="x")),
+        (operator.PauseRequest, pb.ControlRequest(id="x")),
+        (operator.ResumeRequest, pb.ResumeRequestRequest(id="x")),
+        (operator.AbortRequest, pb.ControlRequest(id="x")),
+        (approver.ApproveRequest, pb.ControlRequest(id="x")),
+        (lambda m: list(operator.WatchRequest(m)), pb.GetRequestRequest(id="x")),
+        (lambda m: list(operator.ExportAudit(m)), pb.ExportAuditRequest(request_id="x")),
+    ):
+        assert "'x'" in refused(lambda c=call, m=message: c(m), Code.NOT_FOUND)
+
+
+def test_pause_resume_and_abort(running: Running) -> None:
+    operator = running.client("operator")
+    submit(running)
+    message = pb.ControlRequest(id="q")
+    told = refused(lambda: operator.PauseRequest(message), Code.FAILED_PRECONDITION)
+    assert "awaiting_approval" in told
+    # An owner stays away, so that the campaign stays open.
+    running.world.transport.twists["cleo", "train.unlearn"] = campaign_fixture.gone
+    approve(running)
+    watch = operator.WatchRequest(pb.GetRequestRequest(id="q"))
+    next(status for status in watch if dict(status.tasks) == {"verified": 4, "pending": 1})
+    watch.cancel()
+    assert operator.PauseRequest(message).state == pb.CAMPAIGN_STATE_PAUSED
+    assert operator.PauseRequest(message).state == pb.CAMPAIGN_STATE_PAUSED
+    running.world.transport.twists.clear()
+    asked = len(running.world.transport.asked)
+    submit(running)  # the same again: the driver looks
+    time.sleep(0.1)
+    assert len(running.world.transport.asked) == asked
+    # It was approved without a deadline: one person alone gives it none.
+    alone = pb.ResumeRequestRequest(id="q", deadline_seconds=1)
+    told = refused(lambda: operator.ResumeRequest(alone), Code.PERMISSION_DENIED)
+    assert "Expected an approver to change the deadline of 'q'" in told
+    second = running.client("approver")
+    resumed = second.ResumeRequest(pb.ResumeRequestRequest(id="q", deadline_seconds=3600))
+    assert resumed.deadline_us - time.time_ns() / 1000 == pytest.approx(3.6e9, rel=0.01)
+    assert await_end(running)[-1].state == pb.CAMPAIGN_STATE_COMPLETE
+    submit(running, "r")
+    assert operator.AbortRequest(pb.ControlRequest(id="r")).state == pb.CAMPAIGN_STATE_ABORTED
+    refused(lambda: approve(running, "r"), Code.FAILED_PRECONDITION)
+
+
+def test_pages_of_requests(running: Running) -> None:
+    for name in ("b", "a", "c"):
+        submit(running, name)
+    viewer = running.client("viewer")
+    first = viewer.ListRequests(pb.ListRequestsRequest(page_size=2))
+    assert [status.request.id for status in first.requests] == ["b", "a"]
+    token = first.next_page_token
+    second = viewer.ListRequests(pb.ListRequestsRequest(page_size=2, page_token=token))
+    assert [status.request.id for status in second.requests] == ["c"]
+    assert second.next_page_token == ""
+
+
+def test_coverage_says_what_every_affected_version_became(running: Running) -> None:
+    submit(running)
+    approve(running)
+    await_end(running)
+    viewer = running.client("viewer")
+    found: list[pb.ModelCoverage] = []
+    token = ""
+    while token or not found:
+        page = viewer.GetCoverage(pb.GetCoverageRequest(id="q", page_size=2, page_token=token))
+        found += page.models
+        token = page.next_page_token
+    graph = running.world.store.graph()
+    assert [one.model_id for one in found] == list(campaign_fixture.AFFECTED)
+    for one in found:
+        assert (one.state, one.reason) == ("verified", "")
+        assert one.owner == campaign_fixture.OWNERS[one.model_id]
+        assert one.digest_before == graph.model(one.model_id).digest
+        assert one.digest_after == graph.model(one.successor_id).digest
+        assert one.updated_us > 0
+    message = pb.GetCoverageRequest(id="q", page_token="x")
+    refused(lambda: viewer.GetCoverage(message), Code.INVALID_ARGUMENT)
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_late_descendant_opens_an_ended_campaign_again(running: Running, at_once: bool) -> None:
+    submit(running)
+    approve(running)
+    await_end(running)
+    anna = running.client("anna")
+    if not at_once:  # what it was derived from comes later
+        anna.RegisterModel(pb.RegisterModelRequest(record=new_version()))
+        time.sleep(0.5)
+        assert "new" not in running.world.store.tasks("q")
+    anna.RegisterModel(pb.RegisterModelRequest(record=new_version(), parents=derived()))
+    deadline = time.monotonic() + TIMEOUT
+    while "new" not in running.world.store.tasks("q"):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    watch = running.client("viewer").WatchRequest(pb.GetRequestRequest(id="q"))
+    assert sum(next(watch).tasks.values()) == 6
+    watch.cancel()
+
+
+# What goes wrong
+
+
+def test_a_watcher_that_leaves_frees_its_place(running: Running) -> None:
+    submit(running)
+    viewer = running.client("viewer")
+    message = pb.GetRequestRequest(id="q")
+    watches = [viewer.WatchRequest(message) for _ in range(CALLER_WATCHES.most)]
+    for watch in watches:
+        next(watch)
+    told = refused(lambda: next(viewer.WatchRequest(message)), Code.RESOURCE_EXHAUSTED)
+    assert "Try again later" in told
+    viewer.GetRequest(message)  # others are served all the same
+    for watch in watches:
+        watch.cancel()
+    deadline = time.monotonic() + TIMEOUT
+    while True:
+        try:
+            next(viewer.WatchRequest(message))
+            break
+        except grpc.RpcError:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+
+def test_a_watch_ends_at_its_deadline(running: Running) -> None:
+    submit(running)
+    watch = running.client("viewer").WatchRequest(pb.GetRequestRequest(id="q"), timeout=0.3)
+    refused(lambda: list(watch), Code.DEADLINE_EXCEEDED)
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_store_that_fails_is_unavailable(running: Running) -> None:
+    running.world.store.close()
+    path = running.world.root / "coordinator.db"
+    for name in ("", "-wal", "-shm"):
+        path.with_name(path.name + name).write_bytes(b"not a database" * 1000)
+    viewer = running.client("viewer")
+    told = refused(lambda: list(viewer.GetGraph(pb.GetGraphRequest())), Code.UNAVAILABLE)
+    assert "coordinator.db" in told
+
+
+def test_what_nobody_expected_is_told_in_the_log_only(
+    running: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def explode(_: object) -> None:
+        raise ZeroDivisionError("internal detail")
+
+    monkeypatch.setattr(CoordinatorStore, "graph_parts", explode)
+    viewer = running.client("viewer")
+    told = refused(lambda: list(viewer.GetGraph(pb.GetGraphRequest())), Code.INTERNAL)
+    assert "internal detail" not in told
+    assert "internal detail" in caplog.text
+
+
+def test_a_slow_owner_does_not_hold_up_the_service(running: Running) -> None:
+    held: list[Ask] = []
+
+    def slow(ask: Ask, honest: Any) -> Any:
+        held.append(ask)
+        time.sleep(1.0)
+        return honest()
+
+    running.world.transport.twists["anna", "train.unlearn"] = slow
+    submit(running)
+    approve(running)
+    while not held:
+        time.sleep(0.01)
+    started = time.monotonic()
+    status = running.client("viewer").GetRequest(pb.GetRequestRequest(id="q"))
+    assert time.monotonic() - started < 0.5
+    assert status.state == pb.CAMPAIGN_STATE_RUNNING
+    assert await_end(running)[-1].state == pb.CAMPAIGN_STATE_COMPLETE

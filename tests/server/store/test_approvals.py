@@ -1,0 +1,203 @@
+"""Four eyes: what is approved is a plan, and what others put below its roots is not in it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from disinherit.common.errors import RequestError
+from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord, ModelStatus
+from disinherit.server.campaign.late import OpenCampaigns
+from disinherit.server.states import CampaignState
+from disinherit.server.store.store import TaskState
+from disinherit.server.store.tables import now_us
+from disinherit.v1 import unlearning_pb2 as pb
+from tests.support.campaign import AFFECTED, World, copy, make_request
+from tests.support.owner import LABELS, PointsOwner
+
+VERIFIED = dict.fromkeys(AFFECTED, TaskState.VERIFIED)
+OPERATOR, APPROVER = "operator:op", "approver:ap"
+TRANSFER = InheritanceKind.TRANSFER
+
+
+@pytest.fixture
+def world(built: Path, tmp_path: Path) -> Iterator[World]:
+    with copy(built, tmp_path / "world") as world:
+        world.coordinator.submit(make_request(), approval=True, actor=OPERATOR)
+        yield world
+
+
+def approve(world: World, plan: str = "") -> CampaignState:
+    world.coordinator.submit(world.store.request("q"))
+    return world.store.approve("q", plan, actor=APPROVER).state
+
+
+def add(world: World, parent: str, id: str = "X", owner: str = "ben", actor: str = OPERATOR) -> str:
+    """Register a version of an owner, that it has, below another."""
+    with PointsOwner(world.root / owner, owner) as points:
+        record = points.train(id, classes=LABELS, created_us=1, start=[])
+    edge = Inheritance(parent, id, TRANSFER)
+    stored, _ = world.store.register(record, [edge], actor=actor)
+    with PointsOwner(world.root / owner, owner) as points:
+        return points.store.record(stored.id).digest
+
+
+def drive(world: World) -> None:
+    for id in OpenCampaigns(world.coordinator)():
+        world.coordinator.drive(id)
+
+
+def audit(world: World, kind: str) -> list[bytes]:
+    return [line for line in world.store.audit_lines("q") if f'"kind":"{kind}"'.encode() in line]
+
+
+def test_an_operator_alone_cannot_extend_an_approved_campaign(world: World) -> None:
+    assert approve(world) is CampaignState.RUNNING
+    drive(world)
+    assert world.store.campaign("q").state is CampaignState.COMPLETE
+    digest = add(world, "r1")
+    add(world, "X", "Y")
+    drive(world)
+    assert world.states() == {**VERIFIED, "X": TaskState.UNAPPROVED, "Y": TaskState.UNAPPROVED}
+    assert "by the word of operator:op and not of its owner" in world.reason("X")
+    assert world.store.campaign("q").state is CampaignState.PARTIAL
+    graph = world.store.graph()
+    assert (graph.model("X").status, graph.model("X").digest) == (ModelStatus.ACTIVE, digest)
+    assert not graph.children("Y")
+    (gap,) = [gap for gap in world.store.report("q").gaps if gap.kind == "unapproved"]
+    assert gap.models == ("X", "Y")
+
+    # An approver who has looked lets them join.
+    with pytest.raises(RequestError, match="need an approval of their own, but got none"):
+        approve(world)
+    plan = world.store.plan_digest("q")
+    assert approve(world, plan) is CampaignState.RUNNING
+    assert plan.encode() in audit(world, "approved")[-1]
+    assert world.states()["X"] is TaskState.PENDING
+
+
+@pytest.mark.parametrize("actor", ["owner:ben", "coordinator"])
+def test_what_its_owner_or_the_coordinator_put_there_joins_by_itself(
+    world: World, actor: str
+) -> None:
+    approve(world)
+    drive(world)
+    add(world, "r1", actor=actor)
+    drive(world)
+    assert world.states()["X"] is not TaskState.UNAPPROVED
+
+
+def test_an_owners_version_below_one_that_is_not_approved_waits_with_it(world: World) -> None:
+    approve(world)
+    add(world, "r1")
+    add(world, "X", "Y", actor="owner:ben")
+    drive(world)
+    assert world.states()["Y"] is TaskState.UNAPPROVED
+
+
+def test_what_comes_between_looking_and_approving_is_not_approved(world: World) -> None:
+    looked_at = world.store.plan_digest("q")
+    add(world, "r1")
+    with pytest.raises(RequestError, match="a model has joined. Look at it again"):
+        approve(world, looked_at)
+    assert world.store.campaign("q").state is CampaignState.AWAITING_APPROVAL
+    # Without a plan it is what was submitted.
+    assert approve(world) is CampaignState.RUNNING
+    assert world.store.campaign("q").approved_plan == looked_at
+    drive(world)
+    assert world.states() == {**VERIFIED, "X": TaskState.UNAPPROVED}
+
+
+def test_what_was_looked_at_is_approved_with_all_that_joined_before(world: World) -> None:
+    add(world, "r1")
+    world.coordinator.submit(world.store.request("q"))
+    assert world.states()["X"] is TaskState.UNAPPROVED
+    assert approve(world, world.store.plan_digest("q")) is CampaignState.RUNNING
+    assert world.states()["X"] is TaskState.PENDING
+
+
+def test_the_plan_is_all_that_is_asked(world: World) -> None:
+    first = world.store.plan_digest("q")
+    assert world.store.plan_digest("q") == first
+    other = make_request(request_id="q2")
+    digests = {first}
+    changed = [pb.UnlearningRequest() for _ in range(5)]
+    for number, request in enumerate(changed):
+        request.CopyFrom(other)
+        request.id = f"q{number + 2}"
+    changed[0].reason = "another"
+    changed[1].retention_seconds = 1
+    changed[2].method.alpha = 1e-12
+    changed[3].roll_out.max_retain_drop = 100.0
+    for request in changed:
+        world.coordinator.submit(request, approval=True, actor=OPERATOR)
+        digests.add(world.store.plan_digest(request.id))
+    world.coordinator.submit(
+        make_request(request_id="q9"), approval=True, deadline_us=now_us() + 10**9
+    )
+    digests.add(world.store.plan_digest("q9"))
+    assert len(digests) == 7
+
+
+def test_without_four_eyes_everything_joins(built: Path, tmp_path: Path) -> None:
+    with copy(built, tmp_path / "other") as world:
+        world.coordinator.submit(make_request())
+        add(world, "r1")
+        drive(world)
+        assert world.states()["X"] is not TaskState.UNAPPROVED
+
+
+# Others than the owner cannot keep a campaign from going back, or halt it
+
+
+def test_a_claim_of_others_does_not_keep_a_campaign_from_being_rolled_back(world: World) -> None:
+    approve(world)
+    drive(world)
+    for id, owner, actor in (("c", "cleo", "owner:cleo"), ("o", "ben", OPERATOR)):
+        record = ModelRecord(id, owner, "x", LABELS, "0a", 1)
+        world.store.register(record, [Inheritance("r2~q", id, TRANSFER)], actor=actor)
+    world.store.roll_back("q", ["r2"], "too much was lost", actor=APPROVER)
+    said = "too much was lost (others say that they derived c, o from r2~q)"
+    assert world.reason("r2") == said
+    world.coordinator.run("q")
+    assert world.states()["r2"] is TaskState.ROLLED_BACK
+
+
+def test_its_owners_own_word_does(world: World) -> None:
+    approve(world)
+    drive(world)
+    record = ModelRecord("b", "ben", "x", LABELS, "0a", 1)
+    world.store.register(record, [Inheritance("r2~q", "b", TRANSFER)], actor="owner:ben")
+    with pytest.raises(RequestError, match="Expected nothing to be derived from 'r2~q'"):
+        world.store.roll_back("q", ["r2"], actor=APPROVER)
+
+
+def test_descendants_that_an_owner_adds_later_halt_no_roll_out(built: Path, tmp_path: Path) -> None:
+    with copy(built, tmp_path / "other") as world:
+        roll_out = pb.RollOut(max_error_rate=0.1, canary_count=1)
+        request = make_request()
+        request.roll_out.CopyFrom(roll_out)
+        world.coordinator.submit(request, approval=True, actor=OPERATOR)
+        for number in range(40):
+            junk = ModelRecord(f"junk-{number}", "cleo", "x", LABELS, "0a", 1)
+            edge = Inheritance("r1", junk.id, TRANSFER)
+            world.store.register(junk, [edge], actor="owner:cleo")
+        approve(world)
+        for _ in range(4):
+            drive(world)
+        states = world.states()
+        assert {model: states[model] for model in AFFECTED} == VERIFIED
+        assert {states[f"junk-{number}"] for number in range(40)} == {TaskState.FAILED}
+        assert world.store.campaign("q").state is CampaignState.RUNNING
+
+
+def test_a_plan_of_a_successor_holds_what_its_origin_handed_on(built: Path, tmp_path: Path) -> None:
+    with copy(built, tmp_path / "heirs") as world:
+        world.coordinator.submit(make_request())
+        assert world.coordinator.run("q").outcome == "complete"
+        request = make_request({"r1~q": ["dog"]}, "again")
+        world.coordinator.submit(request, approval=True, actor=OPERATOR)
+        before = world.store.plan_digest("again")
+        add(world, "r1")
+        assert "X" in {one.model_id for one in world.store.coverage("again").models}
+        assert world.store.plan_digest("again") != before

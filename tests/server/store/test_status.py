@@ -1,0 +1,64 @@
+"""How requests stand: each as its tasks say, and a page of them with as few queries as one."""
+
+from collections import Counter
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+
+from disinherit.common.errors import RequestError
+from disinherit.server.store.database import Database
+from disinherit.server.store.status import page_statuses
+from tests.support.campaign import FORGET, World, make_request
+
+IDS = ("q", "second", "third")
+
+
+@pytest.fixture
+def world(world: World) -> World:
+    """With three requests, of which the first is complete."""
+    for number, id in enumerate(IDS):
+        world.coordinator.submit(make_request(dict([list(FORGET.items())[number % 2]]), id))
+    world.coordinator.run("q")
+    return world
+
+
+def test_each_is_as_its_tasks_say(world: World) -> None:
+    for standing in world.store.page_statuses(None, 10):
+        id = standing.request.id
+        tasks = world.store.tasks(id).values()
+        assert standing.request == world.store.request(id)
+        assert standing.campaign == world.store.campaign(id)
+        assert standing.tasks == Counter(task.state.value for task in tasks)
+        assert standing.waves == 1 + max(task.wave for task in tasks)
+        assert standing == world.store.status(id)
+    with pytest.raises(RequestError, match="'none'"):
+        world.store.status("none")
+
+
+def test_pages_follow_each_other_from_the_oldest_on(world: World) -> None:
+    found: list[str] = []
+    after = None
+    while page := world.store.page_statuses(after, 1):
+        found += [standing.request.id for standing in page]
+        after = page[-1].campaign.created_us, page[-1].request.id
+    assert found == list(IDS)
+    assert world.store.page_statuses(None, 2) == world.store.page_statuses(None, 10)[:2]
+
+
+def test_a_page_takes_as_many_queries_as_one(world: World) -> None:
+    database = Database(world.database or world.root / "coordinator.db")
+    made: list[str] = []
+
+    def note(_: Any, __: Any, statement: str, *___: Any) -> None:
+        made.append(statement)
+
+    queries = []
+    with database.reading() as db:
+        event.listen(db, "before_cursor_execute", note)
+        for count in (1, len(IDS)):
+            assert len(page_statuses(db, None, count)) == count
+            queries.append(len(made))
+            made.clear()
+    database.close()
+    assert queries[0] == queries[1] > 0

@@ -1,0 +1,79 @@
+"""The report of a run: figures are shown as they are, and what is missing is said."""
+
+import pytest
+
+from disinherit.simulations.bench.pages import render_html, render_markdown
+from tests.support.bench import Record, cell, entry, reference, run_record
+
+AIMS = {"methods": ["ours"], "rival": "head-reset"}
+
+
+@pytest.fixture
+def cells() -> list[Record]:
+    return [
+        cell(
+            method,
+            seed,
+            {
+                "forget_accuracy": entry(forget + seed),
+                "retain_accuracy": entry(88.0, 90.0),
+                "lira_tpr": entry(None),
+            },
+            seconds=seconds,
+        )
+        for seed in (0, 1)
+        for method, forget, seconds in (
+            ("retraining", 0.0, 60.0),
+            ("head-reset", 1.0, 0.1),
+            ("ours", 0.25, 0.5),
+        )
+    ]
+
+
+def test_markdown_has_every_figure_beside_the_retrained_one(cells: list[Record]) -> None:
+    run = run_record("retraining", "head-reset", "ours", aims=AIMS)
+
+    text = render_markdown(run, [reference("one class-0")], cells)
+
+    assert "|  | retrained | retraining | head-reset | ours |" in text
+    assert "| forget accuracy, % | 0.0 ± 0.0 | 0.5 ± 6.4 | 1.5 ± 6.4 | 0.8 ± 6.4 |" in text
+    assert "| one class | forget accuracy at most 0.5 % | 0.75 ± 6.35 % | **no** |" in text
+    assert "120 times | yes |" in text
+    assert "- lira_tpr: there was nothing to measure (one class)" in text
+    assert "All passed" in text
+
+
+def test_gates_that_were_not_passed_stand_before_the_figures(cells: list[Record]) -> None:
+    references = [reference("one class-0", ["The retrained r1 fails the panel: 50%."])]
+
+    text = render_markdown(run_record("ours"), references, cells)
+
+    assert text.index("The retrained r1 fails") < text.index("| forget accuracy, %")
+    assert "All passed" not in text
+    assert "## Aims" not in text
+
+
+def test_a_method_that_does_not_apply_is_named_with_the_reason(cells: list[Record]) -> None:
+    cells = [
+        one | {"not_applicable": "samples have no row"} if one["method"] == "head-reset" else one
+        for one in cells
+    ]
+
+    text = render_markdown(run_record("ours"), [reference("one class-0")], cells)
+
+    assert "- head-reset: samples have no row (one class)" in text
+    assert "| retraining | ours |" in text
+
+
+def test_the_page_is_whole_and_nothing_in_it_is_taken_for_markup(cells: list[Record]) -> None:
+    cells = [one | {"label": "<script>alert(1)</script>"} for one in cells]
+    run = run_record("retraining", "head-reset", "ours", aims=AIMS)
+
+    page = render_html(run, [reference(f"one class-{seed}") for seed in (0, 1)], cells)
+
+    assert page.startswith("<!doctype html>")
+    assert page.rstrip().endswith("</html>")
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+    assert page.count("<svg") >= 3
+    assert "Aims: ours" in page
