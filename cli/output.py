@@ -18,7 +18,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.segment import Segment
 from rich.text import Text
 
-from disinherit.common.printable import printable
+from disinherit.common.text import printable
 
 
 class Format(enum.StrEnum):

@@ -71,7 +71,7 @@ def serve(
 
     from disinherit.common.errors import InputError
     from disinherit.common.files import keep_private
-    from disinherit.server.ports.connections import use_descriptors
+    from disinherit.server.ports.doors import use_descriptors
     from disinherit.server.service.hosting import Service
     from disinherit.server.service.settings import as_place, read_settings, shows_password
 

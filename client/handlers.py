@@ -6,11 +6,10 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from disinherit.client.actions.destroying import destroy
 from disinherit.client.actions.evaluate import evaluate, preview
 from disinherit.client.actions.fisher import forget_fishers
 from disinherit.client.actions.notice import take_notice
-from disinherit.client.actions.undo import roll_back
+from disinherit.client.actions.undo import destroy, roll_back
 from disinherit.client.actions.unlearn import unlearn
 from disinherit.client.dampening.summaries import register
 from disinherit.client.owner.owner import Owner

@@ -26,8 +26,7 @@ from msgspec import Meta, inspect
 
 from disinherit.common.errors import InputError
 from disinherit.common.limits import LOG_LINE
-from disinherit.common.printable import one_line
-from disinherit.common.text import load_toml
+from disinherit.common.text import load_toml, one_line
 
 T = TypeVar("T")
 

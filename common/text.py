@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Callable
 from typing import Any
 
-from disinherit.common.limits import NESTING
+from disinherit.common.limits import NESTING, REASON
 
 
 def load_json(text: str | bytes) -> Any:
@@ -57,3 +57,35 @@ def _inside(value: Any) -> list[Any]:
 
 
 _TOO_DEEP = f"its values are nested in each other more than {NESTING.most} times"
+
+
+def one_line(text: str, most: int = REASON.most) -> str:
+    r"""Return a text as one printable line of bounded length.
+
+    What moves a cursor, hides or reverses text (control characters, C1, bidirectional marks, zero
+    widths, lone surrogates) becomes a blank, and so do line breaks.
+
+    Args:
+        text: the text.
+        most: characters at most.
+
+    Example:
+        >>> one_line("no\n  room\x1b[2J")
+        'no room [2J'
+    """
+    beginning = text[: 2 * most]  # before every character is looked at
+    return " ".join(_printable(beginning).split())[:most]
+
+
+def printable(text: str) -> str:
+    r"""Return a text with a blank in the place of every character that is not printable.
+
+    Example:
+        >>> printable("a\x1b[2J  b")
+        'a [2J  b'
+    """
+    return text if text.isprintable() else _printable(text)
+
+
+def _printable(text: str) -> str:
+    return "".join(character if character.isprintable() else " " for character in text)

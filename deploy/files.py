@@ -7,6 +7,7 @@ are.
 import hashlib
 import os
 import secrets
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +24,32 @@ from cryptography.hazmat.primitives.serialization import (
 
 from disinherit.common.errors import StoreError
 from disinherit.common.files import write_atomic, write_private
-from disinherit.deploy.ports import HOST
 from disinherit.server.agents.authority import CertificateAuthority
 from disinherit.server.service.settings import as_place
+
+HOST = "127.0.0.1"
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports on loopback that nobody uses now."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind((HOST, 0))
+        return [int(one.getsockname()[1]) for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
+
+
+def listens(port: int) -> bool:
+    """Return whether somebody listens at a port on loopback."""
+    try:
+        with socket.create_connection((HOST, port), timeout=1.0):
+            return True
+    except OSError:
+        return False
+
 
 CONNECTION = "fleet"
 """Name of the connection to the SuperLink in Flower's configuration."""

@@ -14,7 +14,7 @@ from pathlib import Path
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from disinherit.deploy.ports import HOST
+from disinherit.deploy.files import HOST
 
 _CALL_SECONDS = 5.0
 _PAUSE_SECONDS = 0.5

@@ -12,8 +12,7 @@ from typing import Any
 from disinherit.common.errors import InputError, StoreError
 from disinherit.common.files import write_atomic
 from disinherit.common.text import load_json
-from disinherit.deploy.files import FleetFiles, Ports, write_coordinator, write_nodes
-from disinherit.deploy.ports import HOST
+from disinherit.deploy.files import HOST, FleetFiles, Ports, write_coordinator, write_nodes
 from disinherit.deploy.proxy import write_proxy
 
 FIRST_PORT = 50051

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from disinherit.deploy.files import CONNECTION, FleetFiles
-from disinherit.deploy.ports import HOST
+from disinherit.deploy.files import CONNECTION, HOST, FleetFiles
 from disinherit.server.service.settings import read_settings
 
 BINARIES = Path(sys.executable).parent

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from disinherit.common.errors import InputError
 from disinherit.common.files import write_private
-from disinherit.deploy.files import FleetFiles
-from disinherit.deploy.ports import HOST
+from disinherit.deploy.files import HOST, FleetFiles
 from disinherit.deploy.programs import PROXY, Program
 
 CONFIGURATION = Path(__file__).resolve().parent / "nginx.conf"

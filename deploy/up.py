@@ -14,9 +14,8 @@ from disinherit.common.errors import CampaignError, InputError
 from disinherit.common.extras import how_to_install
 from disinherit.deploy import programs
 from disinherit.deploy.enrolment import enrol_agent, register_nodes, wait_for_nodes
-from disinherit.deploy.files import FleetFiles, Ports, write_agent, write_nodes
+from disinherit.deploy.files import FleetFiles, Ports, listens, write_agent, write_nodes
 from disinherit.deploy.orphans import end_stragglers
-from disinherit.deploy.ports import listens
 from disinherit.deploy.preparation import prepare, remember_programs, remembered_programs
 from disinherit.deploy.programs import COORDINATOR, PROXY, SUPERLINK, Program
 from disinherit.deploy.proxy import proxy

@@ -13,12 +13,10 @@ from disinherit.client.dampening.known_heads import find_structure
 from disinherit.client.dampening.summaries import class_fishers, fisher_summary, whole_fishers
 from disinherit.client.owner.failures import explain
 from disinherit.client.owner.owner import Batches, Owner, load_network
-from disinherit.client.privacy.noise import add_noise
-from disinherit.client.privacy.policy import OPEN, ReleasePolicy, policy_of
+from disinherit.client.privacy.policy import OPEN, ReleasePolicy, add_noise, policy_of
 from disinherit.client.privacy.release_ledger import Release
 from disinherit.client.privacy.remaining import WithoutClasses, training_data
-from disinherit.client.privacy.sample_keys import sample_key
-from disinherit.client.privacy.samples import resolve_samples, split_by_ids
+from disinherit.client.privacy.samples import resolve_samples, sample_key, split_by_ids
 from disinherit.common.errors import FisherError, ScopeError, StoreError, WithheldError
 from disinherit.common.fisher.diagonal import ClassFishers, Fisher
 from disinherit.common.graph.labels import class_indices

@@ -10,8 +10,7 @@ import time
 from dataclasses import replace
 
 from disinherit.client.dampening.many import Stacking
-from disinherit.client.dampening.one import dampen_model
-from disinherit.client.dampening.successors import make_successor
+from disinherit.client.dampening.one import dampen_model, make_successor
 from disinherit.client.dampening.task_inputs import TaskInputs
 from disinherit.client.outcome.outcomes import Decided, decide
 from disinherit.client.owner.failures import explain

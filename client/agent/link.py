@@ -14,7 +14,7 @@ from disinherit.client.agent.identity import Identity
 from disinherit.client.agent.pacing import Throttle, backoff
 from disinherit.client.agent.runner import Stopped, TaskAnswer
 from disinherit.common.errors import CheckpointError
-from disinherit.common.wire.agent_protocol import PROTOCOL
+from disinherit.common.wire.messages import PROTOCOL
 from disinherit.v1 import agents_pb2 as pb
 from disinherit.v1.agents_pb2_grpc import AgentsStub
 

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from disinherit.common.fisher.diagonal import ClassFishers
-from disinherit.common.fiun.comparing import relative_scale
-from disinherit.common.fiun.inheritance import inheritance_score
+from disinherit.common.fiun.comparing import inheritance_score, relative_scale
 from disinherit.common.fiun.merging import merge_fishers
 from disinherit.common.method import MergeRule
 from disinherit.common.wire.packets import PackedFisher, align

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
@@ -25,7 +25,7 @@ from disinherit.client.privacy.remaining import (
 )
 from disinherit.common.fiun.comparing import scaled
 from disinherit.common.fiun.unlearning import StrengthGrid, clear_rows, unlearn_parameters
-from disinherit.common.graph.records import ModelRecord
+from disinherit.common.graph.records import ModelRecord, ModelStatus, successor_id
 from disinherit.common.method import Method
 from disinherit.common.wire.packets import PackedFisher
 from disinherit.v1 import unlearning_pb2 as pb
@@ -220,3 +220,31 @@ def _kept(owner: Owner, record: ModelRecord, samples: Sequence[str] | None) -> B
     if samples is not None:
         return split_training_data(owner, record, samples)[1]
     return training_data(owner, record)
+
+
+def make_successor(
+    record: ModelRecord,
+    task: pb.UnlearnTask,
+    digest: str,
+    fisher_digest: str = "",
+    made_us: int = 0,
+) -> ModelRecord:
+    """Return the record of what a request makes of a model.
+
+    Args:
+        record: the model.
+        task: the request's message.
+        digest: `weights_digest` of the new weights.
+        fisher_digest: that of their Fisher summary.
+        made_us: when it was made before, if it is made again.
+    """
+    created_us = made_us or task.created_us
+    return replace(
+        record,
+        id=successor_id(record.id, task.request_id),
+        digest=digest,
+        created_us=max(created_us, record.created_us + 1),
+        provenance=None,
+        fisher_digest=fisher_digest,
+        status=ModelStatus.ACTIVE,
+    )

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from disinherit.client.owner.owner import Batches
 from disinherit.common.errors import DataError
-from disinherit.common.fisher.norm_gradients import right_norm_gradients
+from disinherit.common.fisher.gradients import right_norm_gradients
 from disinherit.common.models.inputs import to_device, unpack_batch
 from disinherit.common.models.substitution import call_with
 

@@ -2,7 +2,7 @@
 
 A version that is destroyed keeps its record and its digests, as a tombstone, and loses its weights
 and its Fisher summary.  Successors may have only what unlearning changed in files of their own
-(`disinherit.client.store.parts`) and lean on those very files, so each of them is written out
+(`disinherit.client.store.objects`) and lean on those very files, so each of them is written out
 before.
 """
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from disinherit.client.store.ledger import Destruction, Forgotten, LedgerEntry, RollBack
-from disinherit.client.store.parts import Delta
+from disinherit.client.store.objects import Delta
 from disinherit.client.store.structure import Structure
 from disinherit.common.errors import StoreError
 from disinherit.common.graph.records import ModelRecord, ModelStatus, Provenance

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from torch import Tensor
 
-from disinherit.client.store.parts import Delta
 from disinherit.common.errors import CheckpointError
 from disinherit.common.files import TEMPORARY_GLOB, write_atomic
 from disinherit.common.fisher.diagonal import ClassFishers
@@ -20,6 +19,26 @@ from disinherit.common.tensors.checkpoints import (
     weights_digest,
 )
 from disinherit.common.tensors.files import TensorFile, with_manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """What an object is made of.
+
+    Attributes:
+        digest: of the object.
+        base: digest of the object, which is written out, that has all other tensors.
+        pack: digest of the object with the changed tensors, stacked `[M, *shape]`; `""` for none.
+        place: which of the stacked ones are its own.
+        cleared: classes whose rows of all tensors are zero instead: of a Fisher summary.
+    """
+
+    digest: str
+    base: str
+    pack: str = ""
+    place: int = 0
+    cleared: tuple[int, ...] = ()
+
 
 _NAME = re.compile(r"[0-9a-f]{64}\.safetensors")
 _SUM = "sum."

@@ -5,7 +5,7 @@ Layout of the folder::
     lock                          locked while a process reads or writes
     index.db                      model records and ledger (`disinherit.client.store.index`)
     objects/<digest>.safetensors  weights and Fisher summaries, named by `weights_digest`, and what
-                                  changed in many models at once (`disinherit.client.store.parts`)
+                                  changed in many models at once (`disinherit.client.store.objects`)
 
 **Commit.**  A write takes the lock, makes its objects durable, and changes the index in one
 transaction.  The transaction is the commit point: a version and its ledger entry become visible
@@ -40,7 +40,7 @@ from disinherit.client.store.checks import (
 )
 from disinherit.client.store.destruction import Destroyed, bury
 from disinherit.client.store.ledger import Commit, LedgerEntry, RollBack
-from disinherit.client.store.parts import Delta
+from disinherit.client.store.objects import Delta
 from disinherit.client.store.stored_models import StoredModels
 from disinherit.client.store.structure import Structure
 from disinherit.common.errors import StoreError

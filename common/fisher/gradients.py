@@ -11,8 +11,11 @@ s has no bound below but that of the number format, and q - onehot(y) has entrie
 that it can be propagated backward in half precision and be multiplied by s afterwards.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def widest(device: torch.device) -> torch.dtype:
@@ -40,3 +43,32 @@ def residuals(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     alone = others.amax(1, keepdim=True) == -torch.inf
     directions = torch.where(alone, 0, others.softmax(1))
     return torch.where(true, -1, directions), scales
+
+
+@contextmanager
+def right_norm_gradients(model: nn.Module) -> Iterator[None]:
+    """Give gradients of batch norms the layout of their outputs, in passes made within."""
+    handles = [
+        module.register_forward_hook(_watch)
+        for module in model.modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm)
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _watch(_: nn.Module, __: object, output: Tensor) -> None:
+    if isinstance(output, Tensor) and output.requires_grad:
+        shape, strides = output.shape, output.stride()
+
+        def laid_out(gradient: Tensor) -> Tensor:
+            if gradient.stride() == strides:
+                return gradient
+            return torch.empty_strided(
+                shape, strides, dtype=gradient.dtype, device=gradient.device
+            ).copy_(gradient)
+
+        output.register_hook(laid_out)

@@ -14,9 +14,8 @@ from torch import Tensor, nn
 from torch.func import grad, vmap
 
 from disinherit.common.errors import FisherError
-from disinherit.common.fisher.gradients import residuals
+from disinherit.common.fisher.gradients import residuals, right_norm_gradients
 from disinherit.common.fisher.layers import Sink, needs_dims, rule_for
-from disinherit.common.fisher.norm_gradients import right_norm_gradients
 from disinherit.common.fisher.sums import Batch, Sums
 from disinherit.common.models.forward import (
     Call,

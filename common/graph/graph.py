@@ -4,12 +4,11 @@ Children are strictly younger than their parents, so the graph is acyclic by con
 `(created_us, id)` is a topological order of it: every sequence returned here is in that order.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Set
 
 import networkx as nx
 
 from disinherit.common.errors import GraphError
-from disinherit.common.graph.graph_walks import Step, reach
 from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord, as_kind
 from disinherit.common.graph.rules import (
     check_cleansed,
@@ -19,6 +18,34 @@ from disinherit.common.graph.rules import (
     check_same_version,
     passes_taint,
 )
+
+Step = Callable[[str], Iterable[str]]
+"""The ids one edge away from an id."""
+
+
+def reach(starts: Iterable[str], step: Step) -> set[str]:
+    """Return `starts` and all that repeated steps lead to.
+
+    Args:
+        starts: ids to start from.
+        step: the ids one edge away from an id.
+
+    Returns:
+        The ids reached; every one was asked for its step once.
+
+    Example:
+        >>> sorted(reach("a", {"a": "bc", "b": "c", "c": "", "d": "a"}.__getitem__))
+        ['a', 'b', 'c']
+    """
+    pending = list(starts)
+    seen = set(pending)
+    while pending:
+        for id in step(pending.pop()):
+            if id not in seen:
+                seen.add(id)
+                pending.append(id)
+    return seen
+
 
 _Barrier = tuple[str, str]
 """Parent and child of an edge that passes no taint on."""

@@ -1,6 +1,7 @@
 """The nodes and edges of the Unified Model Inheritance Graph as plain immutable values."""
 
 import enum
+import hashlib
 import re
 import sys
 from collections.abc import Collection, Mapping
@@ -287,3 +288,26 @@ class Inheritance:
 
     def __reduce__(self) -> tuple[object, ...]:
         return Inheritance, (self.parent, self.child, self.kind, self.weight, dict(self.labels))
+
+
+_LENGTH = 128
+"""Of a model id, at most."""
+
+
+def successor_id(model_id: str, request_id: str) -> str:
+    """Return the id of the version that a request makes of a model.
+
+    It names both.  Where that is too long for an id, as after many requests, its beginning stands
+    with a digest of the whole.
+
+    Example:
+        >>> successor_id("r6", "forget-cats")
+        'r6~forget-cats'
+        >>> len(successor_id("m" * 128, "forget-cats"))
+        128
+    """
+    full = f"{model_id}~{request_id}"
+    if len(full) <= _LENGTH:
+        return full
+    digest = hashlib.sha256(full.encode()).hexdigest()[:32]
+    return f"{full[: _LENGTH - len(digest) - 1]}~{digest}"

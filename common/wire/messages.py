@@ -42,3 +42,7 @@ ACTIONS: Mapping[str, Action] = {
     "evaluate.preview": Action(pb.UnlearnTask, pb.EvaluateReply),
 }
 """Name of the action -> its messages; the part before the dot is Flower's type of message."""
+
+
+PROTOCOL = 1
+"""Version of the protocol; an agent that speaks another is refused."""

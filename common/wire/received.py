@@ -14,7 +14,7 @@ from disinherit.common.errors import GraphError, InputError, RequestError
 from disinherit.common.graph.proto import inheritance_from_proto, record_from_proto
 from disinherit.common.graph.records import Inheritance, ModelRecord, check_owner
 from disinherit.common.models.scope_text import split_scope
-from disinherit.common.printable import one_line
+from disinherit.common.text import one_line
 from disinherit.v1.graph_pb2 import Inheritance as InheritanceProto
 from disinherit.v1.graph_pb2 import ModelRecord as RecordProto
 from disinherit.v1.unlearning_pb2 import ModelResult, Selection, UnlearningRequest

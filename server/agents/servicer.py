@@ -16,8 +16,8 @@ from disinherit.common.errors import (
     TokenError,
 )
 from disinherit.common.limits import GREETING
-from disinherit.common.printable import one_line
-from disinherit.common.wire.agent_protocol import PROTOCOL
+from disinherit.common.text import one_line
+from disinherit.common.wire.messages import PROTOCOL
 from disinherit.server.agents.admission import certified, owner_of
 from disinherit.server.agents.blobs import Blobs
 from disinherit.server.agents.enrolment import Enrolment

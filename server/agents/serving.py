@@ -11,7 +11,7 @@ from disinherit.server.agents.admission import AgentDoors, EnrolmentDoor
 from disinherit.server.agents.authority import KeyPair
 from disinherit.server.agents.credentials import renewing
 from disinherit.server.agents.servicer import AgentsServicer
-from disinherit.server.ports.connections import connection_options
+from disinherit.server.ports.doors import connection_options
 from disinherit.server.ports.interceptors import RefusalLog
 from disinherit.v1.agents_pb2_grpc import add_AgentsServicer_to_server
 

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 from google.protobuf.message import DecodeError
 
-from disinherit.common.printable import one_line
+from disinherit.common.text import one_line
 from disinherit.common.wire.messages import ACTIONS
 from disinherit.server.agents.blobs import Blobs
 from disinherit.server.agents.hub import Hub, Reply

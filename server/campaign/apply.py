@@ -10,13 +10,13 @@ from types import MappingProxyType
 from typing import cast
 
 from disinherit.common.errors import StoreError
-from disinherit.common.printable import one_line
+from disinherit.common.text import one_line
 from disinherit.server.campaign.collect import Prepared, Say
 from disinherit.server.campaign.evaluations import evaluations
 from disinherit.server.campaign.outcomes import refused, told
+from disinherit.server.states import Answered, Task, TaskState
 from disinherit.server.store.leases import Lease
 from disinherit.server.store.store import CoordinatorStore
-from disinherit.server.tasks import Answered, Task, TaskState
 from disinherit.server.transport.answers import reply_of, unhandled
 from disinherit.server.transport.base import Answer, Transport
 from disinherit.v1 import unlearning_pb2 as pb

@@ -10,9 +10,9 @@ from dataclasses import replace
 from sqlalchemy import Connection, select
 
 from disinherit.common.graph.records import InheritanceKind
+from disinherit.server.states import Answered, Task, TaskState
 from disinherit.server.store.graph import find_edges, find_records
 from disinherit.server.store.tables import EDGES, TASKS, find_request, read_task
-from disinherit.server.tasks import Answered, Task, TaskState
 from disinherit.v1 import unlearning_pb2 as pb
 
 _Forgotten = frozenset[tuple[str, ...]]

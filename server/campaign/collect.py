@@ -14,7 +14,7 @@ from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.records import InheritanceKind, ModelRecord, ModelStatus
 from disinherit.common.limits import ANSWER, FISHER, clipped
 from disinherit.common.method import Method
-from disinherit.common.printable import one_line
+from disinherit.common.text import one_line
 from disinherit.common.wire.encodings import Encoding
 from disinherit.common.wire.packets import PackedFisher, decode, rename_classes, renamed
 from disinherit.server.answer_sizes import fisher_bytes

@@ -25,27 +25,25 @@ from disinherit.common.errors import (
     GraphError,
     InputError,
 )
-from disinherit.common.printable import one_line
 from disinherit.common.requests import Request
+from disinherit.common.text import one_line
 from disinherit.server.campaign.apply import Applied, Rollout
 from disinherit.server.campaign.archive import Archive, NoArchive, StoredArchive
 from disinherit.server.campaign.collect import Prepared, Say, prepare
-from disinherit.server.campaign.destruction import destroy_due
 from disinherit.server.campaign.evaluations import evaluations
 from disinherit.server.campaign.notify import tell_owners
 from disinherit.server.campaign.order import not_held_back
 from disinherit.server.campaign.result import CampaignResult, Timing
 from disinherit.server.campaign.staging import keep_waiting, next_wave, place
-from disinherit.server.campaign.undo import roll_back
+from disinherit.server.campaign.undo import destroy_due, roll_back
 from disinherit.server.planning.plan import Group, Plan, check_plan, plan
 from disinherit.server.planning.targets import with_roots
 from disinherit.server.reports.showing import ShowingTransport
-from disinherit.server.states import CampaignState
+from disinherit.server.states import CampaignState, Task, TaskState, cleansed
 from disinherit.server.store.approvals import unapproved
 from disinherit.server.store.audit_events import COORDINATOR, owner_actor
 from disinherit.server.store.leases import Lease, held
 from disinherit.server.store.store import CoordinatorStore
-from disinherit.server.tasks import Task, TaskState, cleansed
 from disinherit.server.transport.answers import registered_record, reply_of, unhandled
 from disinherit.server.transport.base import Ask, Transport
 from disinherit.v1 import unlearning_pb2 as pb

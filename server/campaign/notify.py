@@ -5,11 +5,11 @@ or failed, because the class cannot be followed to it, or not reached, because t
 the way.  No task is sent for it, so its owner would not learn that it is affected.
 """
 
-from disinherit.common.printable import one_line
+from disinherit.common.text import one_line
 from disinherit.server.campaign.collect import Say
+from disinherit.server.states import TaskState
 from disinherit.server.store.leases import Lease
 from disinherit.server.store.store import CoordinatorStore
-from disinherit.server.tasks import TaskState
 from disinherit.server.transport.answers import reply_of
 from disinherit.server.transport.base import Ask, Transport
 from disinherit.v1 import unlearning_pb2 as pb

@@ -14,11 +14,10 @@ from dataclasses import replace
 
 from disinherit.common.errors import InputError
 from disinherit.server.planning.plan import plan
-from disinherit.server.states import CampaignState
+from disinherit.server.states import CampaignState, Task, TaskState, cleansed
 from disinherit.server.store.campaigns import Campaign
 from disinherit.server.store.leases import Lease
 from disinherit.server.store.store import CoordinatorStore
-from disinherit.server.tasks import Task, TaskState, cleansed
 
 
 def held_back(

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from disinherit.common.errors import InputError
-from disinherit.common.printable import one_line
+from disinherit.common.text import one_line
 from disinherit.common.wire.received import check_result, received_record
-from disinherit.server.tasks import Answered, Task, TaskState
+from disinherit.server.states import Answered, Task, TaskState
 from disinherit.v1 import unlearning_pb2 as pb
 
 _APPLIED = (pb.OUTCOME_APPLIED, pb.OUTCOME_ALREADY_APPLIED)

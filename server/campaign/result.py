@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from disinherit.server.tasks import Task, TaskState
+from disinherit.server.states import Task, TaskState
 
 Outcome = Literal["unchanged", "complete", "partial", "failed", "rolling_back", "rolled_back"]
 

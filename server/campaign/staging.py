@@ -8,9 +8,9 @@ from disinherit.common.requests import RollOut
 from disinherit.server.planning.gates import judge
 from disinherit.server.planning.plan import Plan, plan
 from disinherit.server.planning.roll_out import assign_waves
+from disinherit.server.states import Task, TaskState, cleansed
 from disinherit.server.store.leases import Lease
 from disinherit.server.store.store import CoordinatorStore
-from disinherit.server.tasks import Task, TaskState, cleansed
 from disinherit.v1.unlearning_pb2 import UnlearningRequest
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from disinherit.common.printable import one_line
+from disinherit.common.text import one_line
 from disinherit.server.campaign.collect import Say
 from disinherit.server.store.audit_events import request_digest
 from disinherit.server.store.store import CoordinatorStore

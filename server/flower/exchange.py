@@ -14,7 +14,7 @@ from typing import TypeVar
 from flwr.app import Message
 from flwr.serverapp import Grid
 
-from disinherit.common.printable import one_line
+from disinherit.common.text import one_line
 
 K = TypeVar("K", bound=Hashable)
 

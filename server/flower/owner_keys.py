@@ -22,8 +22,8 @@ from msgspec import Meta
 from disinherit.common.errors import InputError
 from disinherit.common.graph.records import check_owner
 from disinherit.common.limits import LOG_LINE
-from disinherit.common.printable import one_line
 from disinherit.common.settings import Table, located, read
+from disinherit.common.text import one_line
 
 
 class _File(Table):

@@ -15,8 +15,7 @@ from contextlib import contextmanager
 from flwr.serverapp import Grid
 
 from disinherit.server.campaign.coordinator import Coordinator
-from disinherit.server.campaign.driver import Driver
-from disinherit.server.campaign.late import OpenCampaigns
+from disinherit.server.campaign.driver import Driver, OpenCampaigns
 from disinherit.server.campaign.result import CampaignResult
 from disinherit.server.flower.owners import RegisteredOwners
 from disinherit.server.flower.transport import FlowerTransport

@@ -7,7 +7,7 @@ from flwr.app import Message
 from flwr.serverapp import Grid
 
 from disinherit.common.errors import InputError
-from disinherit.common.printable import one_line
+from disinherit.common.text import one_line
 from disinherit.common.wire.flower import as_array, pack, size_of, unpack
 from disinherit.common.wire.messages import ACTIONS
 from disinherit.server.answer_sizes import most_bytes

@@ -11,7 +11,7 @@ from disinherit.common.errors import RequestError
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.limits import shown
 from disinherit.server.planning.plan import plan
-from disinherit.server.tasks import Task, TaskState, cleansed
+from disinherit.server.states import Task, TaskState, cleansed
 from disinherit.v1.unlearning_pb2 import UnlearningRequest
 
 LARGEST_PAGE = 1000

@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from disinherit.common.requests import RollOut
-from disinherit.server.tasks import Task, TaskState
+from disinherit.server.states import Task, TaskState
 from disinherit.v1.unlearning_pb2 import ModelResult
 
 _ANY_DROP = 100.0

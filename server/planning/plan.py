@@ -18,8 +18,7 @@ from disinherit.server.planning.class_names import (
     follow_classes,
     packet_names,
 )
-from disinherit.server.planning.origins import find_origins, find_starts
-from disinherit.server.planning.targets import check_targets
+from disinherit.server.planning.targets import check_targets, find_origins, find_starts
 from disinherit.server.planning.unreached import Unreached, asked_classes, find_unreached
 from disinherit.v1.unlearning_pb2 import UnlearningRequest
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from disinherit.common.errors import LabelError, RequestError
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.labels import class_indices
-from disinherit.common.graph.records import ModelRecord
+from disinherit.common.graph.records import InheritanceKind, ModelRecord
 from disinherit.common.requests import Request
 from disinherit.v1.unlearning_pb2 import Root, UnlearningRequest
 
@@ -96,3 +96,28 @@ def _check_classes(record: ModelRecord, classes: Sequence[str]) -> None:
 def _trained(record: ModelRecord) -> bool:
     """Whether a model was trained on data of its owner."""
     return record.provenance is not None and any(record.provenance.samples_per_class.values())
+
+
+def find_origins(graph: InheritanceGraph, roots: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Return root -> the versions that it was unlearned from, of roots that were.
+
+    A successor knows what its origin knew, save what one request forgot; and so do all that
+    inherited from the origin.  So a successor named as root stands for its origin, too.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for root in roots:
+        chain = [root]
+        for model in chain:  # which grows
+            edges = graph.parents(model)
+            before = [edge.parent for edge in edges if edge.kind is InheritanceKind.UNLEARNED]
+            chain += [origin for origin in before if origin not in chain]
+        if len(chain) > 1:
+            found[root] = tuple(chain[1:])
+    return found
+
+
+def find_starts(graph: InheritanceGraph, roots: Iterable[str]) -> tuple[str, ...]:
+    """Return roots and the versions that they were unlearned from, each once: all derive thence."""
+    roots = list(roots)
+    origins = find_origins(graph, roots).values()
+    return tuple(dict.fromkeys([*roots, *(one for some in origins for one in some)]))

@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 from disinherit.common.errors import GraphError
 from disinherit.common.graph.records import ModelRecord
 from disinherit.server.recording.outbox import Outbox
-from disinherit.server.store.announcements import Announced
+from disinherit.server.store.registering import Announced
 
 
 @runtime_checkable

@@ -67,7 +67,7 @@ from disinherit.server.recording.flower_updates import (
 )
 from disinherit.server.recording.outbox import LineageSink, Outbox
 from disinherit.server.recording.past import Memory, Past
-from disinherit.server.store.announcements import Announced
+from disinherit.server.store.registering import Announced
 
 MODEL_KEY = "disinherit-model"
 """Entry of the train config: id of the version that the update will be recorded as."""

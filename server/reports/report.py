@@ -15,15 +15,63 @@ from disinherit.common.audit.export import read_entry
 from disinherit.common.audit.limitations import Gap, find_gaps
 from disinherit.common.audit.story import tell, times
 from disinherit.server.planning.coverage import Covered, cover
-from disinherit.server.reports.model_report import ModelReport
+from disinherit.server.states import Task, TaskState
 from disinherit.server.store.audit import entries_about
-from disinherit.server.store.audit_events import AuditKind, method_words
+from disinherit.server.store.audit_events import (
+    AuditKind,
+    graph_words,
+    method_words,
+    result_words,
+    selection_words,
+)
 from disinherit.server.store.campaigns import Campaign, find_campaign
 from disinherit.server.store.graph import find_descendants
-from disinherit.server.store.graph_words import graph_words
 from disinherit.server.store.tables import find_request, read_task, task_rows
-from disinherit.server.tasks import Task, TaskState
-from disinherit.v1.unlearning_pb2 import UnlearningRequest
+from disinherit.v1.unlearning_pb2 import ModelResult, UnlearningRequest
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReport:
+    """What was done to one affected version.
+
+    Attributes:
+        covered: where it stands.
+        result: what its owner reported when it applied the request, or found that it would not
+            help; `None` if it has not, or if that was taken back.
+        fishers: SHA-256 of the merged Fisher packets that it was dampened with.
+        told_us: when its owner was known to have got word, in microseconds since the epoch; 0 if
+            it was not.
+        destroyed_us: when the log says that its owner destroyed it; 0 for not.
+        held_by: a version of the same owner with the very same weights, which kept them then;
+            `""` for none.
+    """
+
+    covered: Covered
+    result: ModelResult | None
+    fishers: tuple[str, ...]
+    told_us: int
+    destroyed_us: int = 0
+    held_by: str = ""
+
+    def words(self) -> dict[str, Json]:
+        """Return what attestations say of it."""
+        covered, result = self.covered, self.result
+        return {
+            "id": covered.model_id,
+            "owner": covered.owner,
+            "state": covered.state.value,
+            "late": not covered.updated_us,
+            "digest_before": covered.digest_before,
+            "successor": covered.successor or None,
+            "digest_after": covered.digest_after or None,
+            "parameters": None if result is None else result_words(result),
+            "fishers": list(self.fishers),
+            "selected": None if result is None else selection_words(result),
+            "out_of_scope": None if result is None else list(result.out_of_scope),
+            "notified_us": self.told_us or None,
+            "destroyed_us": self.destroyed_us or None,
+            "held_by": self.held_by or None,
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,7 @@ from grpc_reflection.v1alpha import reflection
 
 from disinherit.server.agents.fleet import Fleet
 from disinherit.server.campaign.coordinator import Coordinator
-from disinherit.server.campaign.driver import Driver
-from disinherit.server.campaign.late import OpenCampaigns
+from disinherit.server.campaign.driver import Driver, OpenCampaigns
 from disinherit.server.ports.interceptors import RefusalLog
 from disinherit.server.service.authentication import Authentication
 from disinherit.server.service.health import SERVICES, HealthMonitor, check_store

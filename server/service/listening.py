@@ -14,7 +14,7 @@ from disinherit.common.errors import InputError
 from disinherit.common.limits import PENDING
 from disinherit.server.agents.authority import KeyPair, fits
 from disinherit.server.agents.credentials import renewing
-from disinherit.server.ports.connections import connection_options
+from disinherit.server.ports.doors import connection_options
 
 _DEFAULT_THREADS = 1  # every call has a door with threads of its own
 # Callers keep quiet streams open through routers that forget them after minutes.

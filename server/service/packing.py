@@ -4,8 +4,7 @@ from collections import Counter
 
 from disinherit.common.audit.limitations import SAID
 from disinherit.server.planning.coverage import Covered
-from disinherit.server.reports.model_report import ModelReport
-from disinherit.server.reports.report import Report
+from disinherit.server.reports.report import ModelReport, Report
 from disinherit.server.store.audit_events import request_digest
 from disinherit.server.store.status import RequestStatus
 from disinherit.v1 import coordinator_pb2 as pb

@@ -5,8 +5,7 @@ from collections.abc import Iterator, Sequence
 from securesystemslib.dsse import Envelope
 
 from disinherit.common.errors import InputError, NotFoundError, NotNowError, RequestError
-from disinherit.server.reports.model_report import ModelReport
-from disinherit.server.reports.report import Report
+from disinherit.server.reports.report import ModelReport, Report
 from disinherit.server.reports.statement import attest
 from disinherit.server.service.paging import DEFAULT_SIZE, LARGEST_SIZE
 from disinherit.server.store.signed_log import SignedLog

@@ -16,18 +16,17 @@ from sqlalchemy import Connection, select, update
 
 from disinherit.common.audit.chain import Json, canonical
 from disinherit.common.errors import RequestError
+from disinherit.common.graph.formats import lineage_digest
 from disinherit.common.graph.graph import InheritanceGraph
-from disinherit.common.graph.graph_digest import lineage_digest
 from disinherit.common.limits import shown
-from disinherit.server.planning.origins import find_starts
-from disinherit.server.states import CampaignEvent, CampaignState
+from disinherit.server.planning.targets import find_starts
+from disinherit.server.states import CampaignEvent, CampaignState, Task, TaskState, cleansed
 from disinherit.server.store.audit import append
 from disinherit.server.store.audit_events import AuditKind, owner_actor, request_digest
 from disinherit.server.store.campaigns import Campaign, find_campaign, put_event, reopen
 from disinherit.server.store.graph import find_descendants
 from disinherit.server.store.tables import CAMPAIGNS, EDGES, find_request, read_task, task_rows
 from disinherit.server.store.tasks import change_tasks
-from disinherit.server.tasks import Task, TaskState, cleansed
 from disinherit.v1.unlearning_pb2 import UnlearningRequest
 
 

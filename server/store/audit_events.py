@@ -8,14 +8,15 @@ stands there by the SHA-256 of what was asked, without its reason.
 import enum
 import hashlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from disinherit.common.audit.attestation import names_digest
 from disinherit.common.audit.chain import Json, canonical
+from disinherit.common.graph.formats import lineage_digest
+from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.records import Inheritance, ModelRecord
 from disinherit.common.wire.encodings import Encoding
-from disinherit.server.states import CampaignEvent, CampaignState
-from disinherit.server.tasks import Task, TaskState
+from disinherit.server.states import CampaignEvent, CampaignState, Task, TaskState
 from disinherit.v1.unlearning_pb2 import Method, ModelResult, Recognition, UnlearningRequest
 
 COORDINATOR = "coordinator"
@@ -267,3 +268,20 @@ def inheritance_words(edges: Iterable[Inheritance]) -> dict[str, Json]:
         return {"parents": 0}
     digest = hashlib.sha256(canonical(listed)).hexdigest()
     return {"parents": len(listed), "inheritance_sha256": digest}
+
+
+def graph_words(graph: InheritanceGraph, models: Collection[str]) -> dict[str, str | int]:
+    """Return the digest of some versions with the edges that lead to them, and how many there are.
+
+    Args:
+        graph: holds the versions and their parents.
+        models: ids of the versions.
+
+    Raises:
+        GraphError: if a version is unknown.
+    """
+    return {
+        "sha256": lineage_digest(graph, models),
+        "models": len(models),
+        "edges": sum(len(graph.parents(model)) for model in models),
+    }

@@ -13,18 +13,23 @@ from disinherit.common.errors import RequestError, StoreError
 from disinherit.server.states import (
     CampaignEvent,
     CampaignState,
+    TaskState,
     next_state,
     state_after_pass,
     state_after_roll_back,
 )
 from disinherit.server.store.audit import append
-from disinherit.server.store.audit_events import COORDINATOR, OF_EVENT, OF_OUTCOME, AuditKind
+from disinherit.server.store.audit_events import (
+    COORDINATOR,
+    OF_EVENT,
+    OF_OUTCOME,
+    AuditKind,
+    graph_words,
+)
 from disinherit.server.store.graph import find_descendants
-from disinherit.server.store.graph_words import graph_words
 from disinherit.server.store.notices import record_untold
 from disinherit.server.store.retention import schedule
 from disinherit.server.store.tables import AUDIT, CAMPAIGNS, REQUESTS, TASKS, find_request, now_us
-from disinherit.server.tasks import TaskState
 
 _ENDED = (CampaignState.COMPLETE, CampaignState.PARTIAL, CampaignState.ABORTED)
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
-from disinherit.server.tasks import Task
+from disinherit.server.states import Task
 
 _LEAST_SECONDS = 60.0
 """Between two checks of an owner, however often it connects."""

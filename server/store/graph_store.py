@@ -7,7 +7,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from disinherit.common.errors import StoreError
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.records import Inheritance, ModelRecord
-from disinherit.server.store.announcements import Announced, put_announced
 from disinherit.server.store.audit import last_growth
 from disinherit.server.store.audit_events import COORDINATOR
 from disinherit.server.store.database import Database
@@ -23,6 +22,7 @@ from disinherit.server.store.graph import (
     page_records,
 )
 from disinherit.server.store.lineage import put_version, register_version, withdraw_version
+from disinherit.server.store.registering import Announced, put_announced
 from disinherit.v1.graph_pb2 import Graph
 
 _MOST_TOGETHER = 5000

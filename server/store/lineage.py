@@ -13,7 +13,6 @@ from sqlalchemy import Connection, select
 from disinherit.common.errors import GraphError, InputError, RequestError
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord, ModelStatus
-from disinherit.server.store.announcements import Announced, drop_announced, find_announced
 from disinherit.server.store.audit import append
 from disinherit.server.store.audit_events import (
     COORDINATOR,
@@ -24,12 +23,15 @@ from disinherit.server.store.audit_events import (
 )
 from disinherit.server.store.graph import find_edges, find_recorders, find_records
 from disinherit.server.store.registering import (
+    Announced,
     check_first_word,
     check_foreign_parents,
     check_kinds,
     check_label_count,
     check_name_space,
     check_new_name,
+    drop_announced,
+    find_announced,
 )
 from disinherit.server.store.tables import (
     EDGES,

@@ -5,12 +5,17 @@ one that was not written to its end is as good as not there.
 """
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from sqlalchemy import Connection, delete, insert, select
+
 from disinherit.common.errors import CheckpointError, StoreError
 from disinherit.common.files import TEMPORARY_GLOB, FolderLock, write_atomic
+from disinherit.server.store.tables import PACKETS, now_us, parse
+from disinherit.v1.unlearning_pb2 import FisherPacket
 
 
 class PacketFiles(Protocol):
@@ -252,3 +257,37 @@ def _holds(files: PacketFiles, digest: str) -> bool:
     except CheckpointError:
         return False
     return True
+
+
+def put_packets(
+    db: Connection, request_id: str, root: str, packets: Sequence[FisherPacket]
+) -> None:
+    """Note what a root answered, in the place of what it answered before."""
+    db.execute(delete(PACKETS).where(PACKETS.c.request_id == request_id, PACKETS.c.root == root))
+    for position, packet in enumerate(packets):
+        described = FisherPacket()
+        described.CopyFrom(packet)
+        described.ClearField("tensors")
+        db.execute(
+            insert(PACKETS).values(
+                request_id=request_id,
+                root=root,
+                position=position,
+                digest=packet.digest,
+                packet=described.SerializeToString(deterministic=True),
+                created_us=now_us(),
+            )
+        )
+
+
+def find_packets(db: Connection, request_id: str) -> Mapping[str, list[FisherPacket]]:
+    """Return root -> what it answered a request with, without the tensors."""
+    found: dict[str, list[FisherPacket]] = {}
+    query = (
+        select(PACKETS)
+        .where(PACKETS.c.request_id == request_id)
+        .order_by(PACKETS.c.root, PACKETS.c.position)
+    )
+    for row in db.execute(query):
+        found.setdefault(row.root, []).append(parse(FisherPacket, row.packet))
+    return found

@@ -6,18 +6,19 @@ claim something of another's version, or change what was said of one before a re
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, delete, insert, select
 
 from disinherit.common.errors import GraphError, LabelError
 from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord
 from disinherit.common.graph.rules import check_edge
-from disinherit.server.store.tables import MODELS, find_record
+from disinherit.server.store.tables import ANNOUNCED, MODELS, find_record
 from disinherit.server.transport.answers import first_word
 
 _LONGEST = 128
 _TAIL = 33
-"""Of an id that was cut to fit (`disinherit.client.dampening.successors`): a tilde and 32 digits."""
+"""Of an id that was cut to fit (`disinherit.client.dampening.one`): a tilde and 32 digits."""
 
 
 def check_new_name(model_id: str) -> None:
@@ -156,3 +157,42 @@ def check_label_count(record: ModelRecord, parents: Iterable[ModelRecord]) -> No
                 f"the same tensors, but got {len(record.labels)} and {len(parent.labels)}. If "
                 f"those of {parent.id!r} are wrong, withdraw it and register it again."
             )
+
+
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """A version that an owner was told to make.
+
+    Attributes:
+        model_id: its id.
+        owner: whose it will be.
+        start: id of the version that it is trained from.
+    """
+
+    model_id: str
+    owner: str
+    start: str
+
+
+def put_announced(db: Connection, versions: Iterable[Announced]) -> None:
+    """Note versions that owners were told to make; what was noted of the same ids is gone."""
+    rows = {
+        one.model_id: {"model_id": one.model_id, "owner": one.owner, "start_id": one.start}
+        for one in versions
+    }
+    for model_id in rows:
+        db.execute(delete(ANNOUNCED).where(ANNOUNCED.c.model_id == model_id))
+    if rows:
+        db.execute(insert(ANNOUNCED), list(rows.values()))
+
+
+def find_announced(db: Connection, model_id: str, owner: str) -> Announced | None:
+    """Return what was announced of a version of an owner, unless its owner has registered it."""
+    query = select(ANNOUNCED).where(ANNOUNCED.c.model_id == model_id, ANNOUNCED.c.owner == owner)
+    row = db.execute(query).one_or_none()
+    return None if row is None else Announced(row.model_id, row.owner, row.start_id)
+
+
+def drop_announced(db: Connection, model_id: str) -> None:
+    """Forget what was announced: its owner has said what it holds."""
+    db.execute(delete(ANNOUNCED).where(ANNOUNCED.c.model_id == model_id))

@@ -7,12 +7,11 @@ from sqlalchemy import Connection, select, update
 
 from disinherit.common.audit.chain import AuditEvent
 from disinherit.common.errors import RequestError
-from disinherit.server.states import CampaignState
+from disinherit.server.states import CampaignState, Task, TaskState
 from disinherit.server.store.audit import append_all, make_event
 from disinherit.server.store.audit_events import AuditKind, owner_actor
 from disinherit.server.store.campaigns import Campaign, find_campaign, reopen
 from disinherit.server.store.tables import TASKS, find_tasks, put_tasks, read_task, task_rows
-from disinherit.server.tasks import Task, TaskState
 
 _MADE = (TaskState.APPLIED, TaskState.VERIFIED, TaskState.INEFFECTIVE)
 

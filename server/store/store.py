@@ -14,7 +14,7 @@ from disinherit.common.graph.records import ModelRecord
 from disinherit.server.campaign.cleared import check_claim
 from disinherit.server.planning.coverage import LARGEST_PAGE, CoveragePage, cover, page
 from disinherit.server.reports.report import Report, make_report
-from disinherit.server.states import CampaignState
+from disinherit.server.states import Answered, CampaignState, Task, TaskState
 from disinherit.server.store import retention as destruction_rows
 from disinherit.server.store import rollbacks as roll_back_rows
 from disinherit.server.store.approvals import (
@@ -34,8 +34,12 @@ from disinherit.server.store.graph import find_descendants
 from disinherit.server.store.history import find_lost, note_lost
 from disinherit.server.store.leases import Lease
 from disinherit.server.store.notices import find_told, record_told
-from disinherit.server.store.packets import PacketFiles, open_packet_files
-from disinherit.server.store.packets_rest import find_packets, put_packets
+from disinherit.server.store.packets import (
+    PacketFiles,
+    find_packets,
+    open_packet_files,
+    put_packets,
+)
 from disinherit.server.store.repeated_tasks import find_made, put_fallen_back, resend
 from disinherit.server.store.retention import DestroyedModel
 from disinherit.server.store.rollbacks import TakenBack
@@ -56,7 +60,6 @@ from disinherit.server.store.tables import (
     task_rows,
 )
 from disinherit.server.store.tasks import change_tasks
-from disinherit.server.tasks import Answered, Task, TaskState
 from disinherit.v1.unlearning_pb2 import FisherPacket, LogHead, UnlearningRequest
 
 __all__ = ["CoordinatorStore", "Task", "TaskState", "now_us"]

@@ -11,9 +11,14 @@ from sqlalchemy import Connection, select
 
 from disinherit.common.errors import GraphError, InputError
 from disinherit.common.graph.graph import InheritanceGraph
-from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord, ModelStatus
+from disinherit.common.graph.records import (
+    Inheritance,
+    InheritanceKind,
+    ModelRecord,
+    ModelStatus,
+    successor_id,
+)
 from disinherit.common.graph.rules import is_same_version
-from disinherit.common.graph.successor_ids import successor_id
 from disinherit.server.store.audit_events import AuditKind
 from disinherit.server.store.graph import find_edges, find_records
 from disinherit.server.store.tables import (

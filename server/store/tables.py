@@ -39,8 +39,8 @@ from disinherit.common.graph.proto import (
     record_to_proto,
 )
 from disinherit.common.graph.records import Inheritance, ModelRecord, ModelStatus
-from disinherit.common.printable import one_line
-from disinherit.server.tasks import Task, TaskState
+from disinherit.common.text import one_line
+from disinherit.server.states import Task, TaskState
 from disinherit.v1.graph_pb2 import Inheritance as InheritanceProto
 from disinherit.v1.graph_pb2 import ModelRecord as RecordProto
 from disinherit.v1.unlearning_pb2 import ModelResult, UnlearningRequest

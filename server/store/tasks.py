@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 
 from disinherit.common.audit.chain import AuditEvent
 from disinherit.common.graph.records import ModelRecord
+from disinherit.server.states import Task, TaskState
 from disinherit.server.store.audit import append, append_all, append_once, make_event
 from disinherit.server.store.audit_events import (
     COORDINATOR,
@@ -18,7 +19,6 @@ from disinherit.server.store.audit_events import (
 )
 from disinherit.server.store.graph import find_records
 from disinherit.server.store.tables import find_tasks, put_tasks
-from disinherit.server.tasks import Task, TaskState
 
 _AT_ONCE = 500
 """Tasks that are looked up by one statement."""

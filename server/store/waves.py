@@ -5,13 +5,12 @@ from dataclasses import replace
 from sqlalchemy import Connection, update
 
 from disinherit.server.planning.gates import Halt
-from disinherit.server.states import CampaignEvent, CampaignState
+from disinherit.server.states import CampaignEvent, CampaignState, TaskState
 from disinherit.server.store.audit import append
 from disinherit.server.store.audit_events import AuditKind
 from disinherit.server.store.campaigns import find_campaign, put_event
 from disinherit.server.store.tables import CAMPAIGNS, read_task, task_rows
 from disinherit.server.store.tasks import change_tasks
-from disinherit.server.tasks import TaskState
 
 _NOT_APPLIED = (TaskState.PENDING, TaskState.SENT)
 _MAYBE = "; it had been sent before, so its owner may have applied it all the same"

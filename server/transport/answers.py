@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 from disinherit.common.errors import FisherError, GraphError
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.limits import clipped
-from disinherit.common.printable import one_line
+from disinherit.common.text import one_line
 from disinherit.common.wire.received import received_record
 from disinherit.server.transport.base import Answer
 from disinherit.v1 import unlearning_pb2 as pb

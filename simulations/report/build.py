@@ -4,7 +4,7 @@ import datetime
 import importlib.metadata
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import flwr
@@ -16,7 +16,6 @@ from disinherit.common.models.devices import pick_device
 from disinherit.server.campaign.coordinator import CampaignResult
 from disinherit.server.planning.plan import Plan
 from disinherit.simulations.data.splits import SplitName
-from disinherit.simulations.report.accuracy import evaluation
 from disinherit.simulations.report.models import known_labels, model_report, outcome_of
 from disinherit.simulations.report.schema import (
     CampaignFigures,
@@ -30,6 +29,43 @@ from disinherit.simulations.report.schema import Graph as GraphReport
 from disinherit.simulations.scenario.label_spaces import label_spaces
 from disinherit.simulations.scenario.settings import OWNER_THREADS, Settings
 from disinherit.simulations.scenario.shares import SharedData
+
+
+def accuracy(confusion: Sequence[Sequence[int]], classes: Collection[int]) -> float | None:
+    """Return the share of right answers on the samples of some classes.
+
+    Args:
+        confusion: counts `[C, C]`; row = true class, column = predicted class.
+        classes: true classes to look at.
+
+    Returns:
+        Percent, 0 to 100; `None` if there is no sample of these classes.
+
+    Example:
+        >>> accuracy([[3, 1], [0, 4]], [0])
+        75.0
+    """
+    samples = sum(sum(confusion[c]) for c in classes)
+    return 100.0 * sum(confusion[c][c] for c in classes) / samples if samples else None
+
+
+def evaluation(
+    confusion: list[list[int]], forgotten: Collection[int], known: Collection[int]
+) -> Evaluation:
+    """Return forget and retain accuracy with the counts they come from.
+
+    Args:
+        confusion: counts `[C, C]`.
+        forgotten: classes that the model is to forget.
+        known: classes that the model or its ancestors were trained on; classes it never met count
+            neither as forgotten nor as retained.
+    """
+    return {
+        "forget_accuracy": accuracy(confusion, forgotten),
+        "retain_accuracy": accuracy(confusion, [c for c in known if c not in forgotten]),
+        "confusion": confusion,
+    }
+
 
 Confusions = dict[str, list[list[int]]]
 """Model id -> confusion counts `[C, C]`; a model is missing if it could not be evaluated."""

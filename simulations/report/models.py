@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.records import ModelRecord
 from disinherit.server.campaign.coordinator import CampaignResult
-from disinherit.server.tasks import Task, TaskState
+from disinherit.server.states import Task, TaskState
 from disinherit.simulations.report.schema import Evaluation, ModelFigures, ModelOutcome, Role
 from disinherit.simulations.scenario.label_spaces import LabelSpaces
 from disinherit.v1.unlearning_pb2 import ModelResult

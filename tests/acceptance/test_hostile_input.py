@@ -24,7 +24,7 @@ from disinherit.common.wire.flower import pack, unpack
 from disinherit.common.wire.packets import decode_fisher, encode_fisher
 from disinherit.server.agents.authority import CertificateAuthority
 from disinherit.server.agents.enrolment import Enrolment
-from disinherit.server.tasks import TaskState
+from disinherit.server.states import TaskState
 from disinherit.v1 import agents_pb2, coordinator_pb2
 from disinherit.v1 import graph_pb2 as graph
 from disinherit.v1 import unlearning_pb2 as pb

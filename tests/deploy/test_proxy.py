@@ -23,8 +23,16 @@ from disinherit.common.errors import CampaignError
 from disinherit.deploy import programs, proxy
 from disinherit.deploy import run_keeper as residence
 from disinherit.deploy.enrolment import admit_node
-from disinherit.deploy.files import CONNECTION, FleetFiles, Ports, write_coordinator, write_nodes
-from disinherit.deploy.ports import HOST, free_ports, listens
+from disinherit.deploy.files import (
+    CONNECTION,
+    HOST,
+    FleetFiles,
+    Ports,
+    free_ports,
+    listens,
+    write_coordinator,
+    write_nodes,
+)
 from disinherit.deploy.programs import PROXY
 from tests.acceptance.fleet.processes import Processes
 

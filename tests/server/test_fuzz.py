@@ -16,8 +16,7 @@ from disinherit.common.wire.received import received_edges, received_record
 from disinherit.server.campaign.fisher_checks import check_scale
 from disinherit.server.campaign.outcomes import told
 from disinherit.server.reports.statement import attest
-from disinherit.server.states import CampaignState
-from disinherit.server.tasks import Answered, Task, TaskState
+from disinherit.server.states import Answered, CampaignState, Task, TaskState
 from disinherit.server.transport.answers import root_packets
 from disinherit.v1 import graph_pb2
 from disinherit.v1 import unlearning_pb2 as pb

@@ -22,8 +22,7 @@ from flwr.serverapp import Grid
 
 from disinherit.common.errors import DataError, InputError
 from disinherit.server.flower.owners import SaidOwners
-from disinherit.simulations.bench.cases.making import build_case
-from disinherit.simulations.bench.cases.memorised import least_predictable
+from disinherit.simulations.bench.cases.making import build_case, least_predictable
 from disinherit.simulations.bench.cases.store import Trained, is_stored, load_trained, save_trained
 from disinherit.simulations.bench.cases.subjects import BY_CLASS, Case, Granularity
 from disinherit.simulations.data.backdoors import Backdoor

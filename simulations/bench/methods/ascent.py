@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from disinherit.simulations.bench.cases.subjects import MethodCase, MethodSubject, Weights
+from disinherit.simulations.bench.methods.campaign import broadcast
+from disinherit.simulations.bench.methods.head_reset import aligned
 from disinherit.simulations.bench.methods.method import Unlearned
-from disinherit.simulations.bench.methods.rows import aligned
-from disinherit.simulations.bench.methods.traffic import broadcast
 from disinherit.simulations.bench.methods.tuning import Tuner
 from disinherit.simulations.run.descent import minimise
 

@@ -2,12 +2,14 @@
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from disinherit.client.privacy.policy import OPEN, ReleasePolicy
-from disinherit.client.privacy.sample_keys import sample_key
+from disinherit.client.privacy.samples import sample_key
 from disinherit.common.errors import CampaignError
 from disinherit.common.method import Method
 from disinherit.common.requests import Request, RollOut
@@ -161,3 +163,43 @@ def request_of(
         # What a method costs is measured afterwards: no owner leaves a model as it is for that.
         roll_out=RollOut(max_retain_drop=100.0),
     )
+
+
+def size(tensors: Iterable[Tensor]) -> int:
+    """Return the bytes of tensors."""
+    return sum(value.numel() * value.element_size() for value in tensors)
+
+
+def replayed(case: MethodCase) -> dict[str, int]:
+    """Return the traffic of deriving all affected models again.
+
+    Every owner receives the weights of a model's parents and sends what it made of them to the
+    owners of its children, through the coordinator: parents that it holds itself cost nothing.
+    """
+    sent = {subject.owner: 0 for subject in case.subjects.values()}
+    for subject in case.subjects.values():
+        for parent in subject.parents:
+            known = case.subjects.get(parent)
+            if known is None or known.owner != subject.owner:
+                weights = case.unaffected[parent] if known is None else known.original
+                sent[subject.owner] += size(weights.values())
+                if known is not None:
+                    sent[known.owner] += size(weights.values())
+    return sent
+
+
+def broadcast(case: MethodCase, packets: dict[str, Weights]) -> dict[str, int]:
+    """Return the traffic of sending what each root found to the coordinator, and on to the owners.
+
+    An owner receives one packet for each of the roots upstream of its models, its own not.
+    """
+    sent = {subject.owner: 0 for subject in case.subjects.values()}
+    for root, packet in packets.items():
+        home = case.subjects[root].owner
+        sent[home] += size(packet.values())
+        owners = {
+            subject.owner for name, subject in case.subjects.items() if root in case.upstream(name)
+        }
+        for owner in owners - {home}:
+            sent[owner] += size(packet.values())
+    return sent

@@ -17,10 +17,10 @@ from torch.nn import functional as F
 from disinherit.common.fiun.merging import merge_fishers
 from disinherit.common.models.scope import is_head_scope, resolve_scope
 from disinherit.simulations.bench.cases.subjects import MethodCase, MethodSubject, Samples, Weights
+from disinherit.simulations.bench.methods.campaign import broadcast
+from disinherit.simulations.bench.methods.head_reset import aligned
 from disinherit.simulations.bench.methods.method import Unlearned
-from disinherit.simulations.bench.methods.rows import aligned
 from disinherit.simulations.bench.methods.ssd import Dampening, dampened
-from disinherit.simulations.bench.methods.traffic import broadcast
 
 
 @dataclass(frozen=True)

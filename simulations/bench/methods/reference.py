@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from disinherit.simulations.bench.cases.subjects import MethodCase
+from disinherit.simulations.bench.methods.campaign import replayed
 from disinherit.simulations.bench.methods.method import Unlearned
-from disinherit.simulations.bench.methods.traffic import replayed
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,7 @@ from disinherit.server.campaign.collect import Say
 from disinherit.server.campaign.coordinator import Coordinator
 from disinherit.server.store.store import CoordinatorStore
 from disinherit.simulations.direct import DirectTransport
-from disinherit.simulations.run.folder import DATABASE
-from disinherit.simulations.run.run_store import open_store
+from disinherit.simulations.run.folder import DATABASE, open_store
 from tests.acceptance.chaos import floods
 from tests.acceptance.chaos.checks import violations
 from tests.acceptance.chaos.federation import World, held_versions, make_request

@@ -8,10 +8,9 @@ from disinherit.common.audit.chain import AuditEntry
 from disinherit.common.audit.export import verify_lines
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.deploy.files import PACKETS
-from disinherit.server.states import CampaignState
+from disinherit.server.states import CampaignState, TaskState
 from disinherit.server.store.audit_events import AuditKind
 from disinherit.server.store.store import CoordinatorStore
-from disinherit.server.tasks import TaskState
 from disinherit.simulations.run.folder import DATABASE
 from tests.acceptance.chaos.federation import held_versions
 

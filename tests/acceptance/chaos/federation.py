@@ -21,10 +21,9 @@ from disinherit.server.store.signing import open_signer
 from disinherit.server.store.store import CoordinatorStore
 from disinherit.server.transport.base import Transport
 from disinherit.simulations.direct import DirectTransport
-from disinherit.simulations.run.folder import DATABASE, prepare_folder
+from disinherit.simulations.run.folder import DATABASE, copy_run, open_store, prepare_folder
 from disinherit.simulations.run.owners import SimulatedOwner
 from disinherit.simulations.run.replaying import fit_of, start_of
-from disinherit.simulations.run.run_store import copy_run, open_store
 from disinherit.simulations.run.training import fit_model
 from disinherit.simulations.scenario.forgetting import Forgetting
 from disinherit.simulations.scenario.inheriting import Weights

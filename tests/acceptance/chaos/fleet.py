@@ -18,14 +18,20 @@ from random import Random
 from disinherit.common.errors import CampaignError
 from disinherit.deploy import programs, proxy
 from disinherit.deploy.enrolment import enrol_agent, register_nodes, wait_for_nodes
-from disinherit.deploy.files import FleetFiles, Ports, write_agent, write_coordinator, write_nodes
+from disinherit.deploy.files import (
+    FleetFiles,
+    Ports,
+    free_ports,
+    listens,
+    write_agent,
+    write_coordinator,
+    write_nodes,
+)
 from disinherit.deploy.orphans import end_stragglers, running_for
-from disinherit.deploy.ports import free_ports, listens
 from disinherit.deploy.programs import Program
 from disinherit.deploy.supervision import Supervisor
 from disinherit.server.service.inviting import open_enrolment
-from disinherit.simulations.run.folder import DATABASE
-from disinherit.simulations.run.run_store import copy_run
+from disinherit.simulations.run.folder import DATABASE, copy_run
 from tests.acceptance.chaos.wire import Wire
 
 AGENTS = ("owner-2", "owner-3")

@@ -9,8 +9,7 @@ from contextlib import ExitStack
 import grpc
 
 from disinherit.client.agent import load_identity, read_config
-from disinherit.deploy.files import FleetFiles
-from disinherit.deploy.ports import HOST
+from disinherit.deploy.files import HOST, FleetFiles
 
 _CONNECTIONS = 300
 _CALLS = 160

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from disinherit.deploy.ports import HOST
+from disinherit.deploy.files import HOST
 from tests.acceptance.chaos.wire import Wire
 
 SAID = b"what was said"

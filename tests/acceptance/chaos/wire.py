@@ -7,7 +7,7 @@ from contextlib import suppress
 from random import Random
 from typing import Self
 
-from disinherit.deploy.ports import HOST
+from disinherit.deploy.files import HOST
 from tests.acceptance.chaos.messages import flip
 
 _CHUNK = 2**14

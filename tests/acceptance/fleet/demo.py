@@ -15,10 +15,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from disinherit.common.errors import DisinheritError
-from disinherit.deploy.files import FleetFiles
-from disinherit.deploy.ports import HOST
+from disinherit.deploy.files import HOST, FleetFiles
 from disinherit.server.store.store import CoordinatorStore
-from disinherit.simulations.run.run_store import open_store
+from disinherit.simulations.run.folder import open_store
 from disinherit.simulations.scenario.settings import Settings
 from tests.acceptance.fleet.files import write_files
 from tests.acceptance.fleet.processes import Processes

@@ -6,13 +6,12 @@ from pathlib import Path
 from disinherit.deploy.files import (
     FleetFiles,
     Ports,
+    free_ports,
     write_agent,
     write_coordinator,
     write_nodes,
 )
-from disinherit.deploy.ports import free_ports
-from disinherit.simulations.run.folder import DATABASE
-from disinherit.simulations.run.run_store import copy_run
+from disinherit.simulations.run.folder import DATABASE, copy_run
 
 _AGENT_FACTORY = "tests.acceptance.fleet.owners:open_for_agent"
 

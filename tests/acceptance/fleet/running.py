@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from disinherit.deploy import programs, proxy
-from disinherit.deploy.files import CONNECTION, FleetFiles
-from disinherit.deploy.ports import free_ports, listens
+from disinherit.deploy.files import CONNECTION, FleetFiles, free_ports, listens
 from disinherit.deploy.programs import COORDINATOR, PROXY, SUPERLINK, Program
 from tests.acceptance.fleet.processes import Processes
 

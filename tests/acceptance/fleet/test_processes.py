@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from disinherit.common.errors import CampaignError
-from disinherit.deploy.ports import free_ports, listens
+from disinherit.deploy.files import free_ports, listens
 from tests.acceptance.fleet.processes import Processes
 
 PYTHON = Path(sys.executable).name

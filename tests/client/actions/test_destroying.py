@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 from torch import Tensor
 
-from disinherit.client.actions.destroying import destroy
 from disinherit.client.actions.evaluate import evaluate
 from disinherit.client.actions.fisher import forget_fishers
-from disinherit.client.actions.undo import roll_back
+from disinherit.client.actions.undo import destroy, roll_back
 from disinherit.client.actions.unlearn import unlearn
 from disinherit.client.dampening.summaries import register
 from disinherit.client.store.store import ModelStore

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from disinherit.client.actions.destroying import destroy
 from disinherit.client.actions.fisher import forget_fishers
-from disinherit.client.actions.undo import roll_back
+from disinherit.client.actions.undo import destroy, roll_back
 from disinherit.client.actions.unlearn import unlearn
 from disinherit.client.dampening.summaries import register
 from disinherit.v1 import unlearning_pb2 as pb

@@ -9,7 +9,7 @@ from torch import Tensor
 from disinherit.client.actions.unlearn import unlearn
 from disinherit.client.dampening.summaries import register
 from disinherit.client.privacy.policy import ReleasePolicy
-from disinherit.common.fiun.inheritance import inheritance_score
+from disinherit.common.fiun.comparing import inheritance_score
 from disinherit.common.method import Method
 from disinherit.common.tensors.checkpoints import tensor_bytes
 from disinherit.common.wire.packets import decode

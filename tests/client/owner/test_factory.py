@@ -2,12 +2,12 @@
 
 import pytest
 
-from disinherit.client.owner.factory import load_function
+from disinherit.client.owner.owner import load_function
 from disinherit.common.errors import InputError
 
 
 def test_a_function_is_found_by_its_name() -> None:
-    assert load_function("disinherit.client.owner.factory:load_function") is load_function
+    assert load_function("disinherit.client.owner.owner:load_function") is load_function
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from disinherit.client.handlers import handlers
 from disinherit.client.privacy.policy import OPEN, ReleasePolicy, policy_of, read_policy
 from disinherit.common.errors import InputError
 from disinherit.common.wire.encodings import Encoding
-from disinherit.server.tasks import TaskState
+from disinherit.server.states import TaskState
 from disinherit.v1 import unlearning_pb2 as pb
 from tests.support.campaign import World, build, make_request
 from tests.support.client_tasks import make_method

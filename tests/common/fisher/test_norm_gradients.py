@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from disinherit.client.dampening.repair import repair
 from disinherit.common.fisher.diagonal import MethodName, fisher_diagonal
-from disinherit.common.fisher.norm_gradients import right_norm_gradients
+from disinherit.common.fisher.gradients import right_norm_gradients
 
 CPU = torch.device("cpu")
 

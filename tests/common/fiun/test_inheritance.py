@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from disinherit.common.errors import FisherError
-from disinherit.common.fiun.inheritance import inheritance_score
+from disinherit.common.fiun.comparing import inheritance_score
 
 
 def naive(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from disinherit.client.agent import AgentConfig, Identity, enrol, load_identity
 from disinherit.common.errors import CampaignError, DisinheritError, InputError
-from disinherit.common.wire.agent_protocol import PROTOCOL
+from disinherit.common.wire.messages import PROTOCOL
 from disinherit.server.agents.authority import CertificateAuthority
 from disinherit.server.agents.blobs import CHUNK_BYTES
 from disinherit.server.agents.enrolment import Enrolment

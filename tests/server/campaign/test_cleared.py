@@ -7,8 +7,8 @@ import pytest
 from sqlalchemy import select, update
 
 from disinherit.common.audit.limitations import GapKind
+from disinherit.server.states import TaskState
 from disinherit.server.store.tables import TASKS
-from disinherit.server.tasks import TaskState
 from disinherit.v1 import unlearning_pb2 as pb
 from tests.support.campaign import World, build, lying, make_request
 

@@ -11,7 +11,7 @@ from disinherit.common.audit.limitations import GapKind
 from disinherit.common.errors import RequestError
 from disinherit.common.wire.flower import pack, unpack
 from disinherit.server.campaign.coordinator import Coordinator
-from disinherit.server.campaign.late import OpenCampaigns
+from disinherit.server.campaign.driver import OpenCampaigns
 from disinherit.server.states import CampaignEvent, CampaignState
 from disinherit.server.store import retention as destruction_rows
 from disinherit.server.store.store import TaskState, now_us

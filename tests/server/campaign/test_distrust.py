@@ -15,7 +15,7 @@ from sqlalchemy import Connection, text
 from disinherit.common.audit.dsse import Signer
 from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelStatus
 from disinherit.common.limits import ANSWER, FISHER
-from disinherit.common.printable import one_line
+from disinherit.common.text import one_line
 from disinherit.common.wire.packets import decode_fisher, encode_fisher
 from disinherit.server.campaign import outcomes
 from disinherit.server.campaign.apply import Rollout

@@ -17,8 +17,7 @@ from disinherit.client.agent.agent import Agent
 from disinherit.common.graph.proto import inheritance_to_proto, record_to_proto
 from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord
 from disinherit.server.agents.fleet import FleetSettings
-from disinherit.server.campaign.driver import Driver
-from disinherit.server.campaign.late import OpenCampaigns
+from disinherit.server.campaign.driver import Driver, OpenCampaigns
 from disinherit.server.service.hosting import Service
 from disinherit.server.service.settings import ServeSettings
 from disinherit.server.states import CampaignEvent, CampaignState

@@ -9,8 +9,7 @@ from disinherit.common.audit.export import read_entry
 from disinherit.common.audit.limitations import GapKind
 from disinherit.common.requests import RollOut
 from disinherit.server.planning.gates import judge
-from disinherit.server.states import CampaignEvent, CampaignState
-from disinherit.server.tasks import Task, TaskState
+from disinherit.server.states import CampaignEvent, CampaignState, Task, TaskState
 from disinherit.v1 import unlearning_pb2 as pb
 from tests.support.campaign import World, build, lying, make_request
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from disinherit.common.errors import CampaignError
-from disinherit.server.campaign.late import OpenCampaigns
+from disinherit.server.campaign.driver import OpenCampaigns
 from disinherit.server.states import CampaignEvent, CampaignState
 from disinherit.server.store.signed_log import SignedLog, accept_log, mark_file
 from disinherit.server.store.signing import open_signer

@@ -12,7 +12,7 @@ import pytest
 from disinherit.common.errors import CampaignError, RequestError
 from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord, ModelStatus
 from disinherit.server.campaign.coordinator import Coordinator
-from disinherit.server.campaign.late import OpenCampaigns
+from disinherit.server.campaign.driver import OpenCampaigns
 from disinherit.server.states import CampaignEvent, CampaignState
 from disinherit.server.store.store import TaskState
 from disinherit.server.transport.base import Answer, Ask, Transport

@@ -14,8 +14,8 @@ from disinherit.common.graph.proto import record_to_proto
 from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord
 from disinherit.common.requests import Request
 from disinherit.server.planning.coverage import Covered, cover
+from disinherit.server.states import Answered
 from disinherit.server.store.store import CoordinatorStore, Task, TaskState
-from disinherit.server.tasks import Answered
 from disinherit.v1 import unlearning_pb2 as pb
 
 LABELS = ("cat", "dog")

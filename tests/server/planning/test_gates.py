@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from disinherit.common.requests import RollOut
 from disinherit.server.planning.gates import judge, retain_drop
-from disinherit.server.tasks import Task, TaskState
+from disinherit.server.states import Task, TaskState
 from disinherit.v1.unlearning_pb2 import ModelResult
 
 S = TaskState

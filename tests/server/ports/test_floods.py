@@ -21,7 +21,7 @@ import pytest
 
 from disinherit.client.agent import AgentConfig, Identity, enrol
 from disinherit.common import limits
-from disinherit.common.wire.agent_protocol import PROTOCOL
+from disinherit.common.wire.messages import PROTOCOL
 from disinherit.server.service.inviting import open_enrolment
 from disinherit.v1 import agents_pb2
 from disinherit.v1 import coordinator_pb2 as pb

@@ -16,7 +16,7 @@ from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelR
 from disinherit.common.tensors.checkpoints import weights_digest
 from disinherit.server.recording.flower_updates import tensors
 from disinherit.server.recording.recorder import CREATED_KEY, MODEL_KEY, LineageRecorder
-from disinherit.server.store.announcements import Announced
+from disinherit.server.store.registering import Announced
 from disinherit.server.store.store import CoordinatorStore
 from tests.support import flower_rounds as rounds
 from tests.support.flower_rounds import CallingGrid, client, initial_arrays

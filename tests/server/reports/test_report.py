@@ -11,7 +11,7 @@ from disinherit.common.audit.attestation import DIGEST, find_fault, not_compared
 from disinherit.common.audit.dsse import Signer, TrustedKeys
 from disinherit.common.audit.export import read_entry
 from disinherit.common.audit.limitations import GapKind
-from disinherit.common.graph.graph_digest import lineage_digest
+from disinherit.common.graph.formats import lineage_digest
 from disinherit.server.reports.statement import attest
 from disinherit.server.states import CampaignEvent
 from disinherit.server.store.audit_events import request_digest

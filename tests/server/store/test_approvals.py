@@ -7,7 +7,7 @@ import pytest
 
 from disinherit.common.errors import RequestError
 from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord, ModelStatus
-from disinherit.server.campaign.late import OpenCampaigns
+from disinherit.server.campaign.driver import OpenCampaigns
 from disinherit.server.states import CampaignState
 from disinherit.server.store.store import TaskState
 from disinherit.server.store.tables import now_us

@@ -13,7 +13,7 @@ from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.proto import record_to_proto
 from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord, Provenance
 from disinherit.server.planning.class_names import follow_classes
-from disinherit.server.planning.origins import find_origins
+from disinherit.server.planning.targets import find_origins
 from disinherit.server.service.models import Models
 from disinherit.server.service.principals import Principal, Role
 from disinherit.server.store import graph_store

@@ -24,7 +24,7 @@ from disinherit.common.audit.export import (
 )
 from disinherit.common.errors import CampaignError, LostHistoryError, StoreError
 from disinherit.server.campaign.coordinator import Coordinator
-from disinherit.server.campaign.late import OpenCampaigns
+from disinherit.server.campaign.driver import OpenCampaigns
 from disinherit.server.states import CampaignEvent
 from disinherit.server.store import signed_log
 from disinherit.server.store.audit import append_all

@@ -22,8 +22,8 @@ from disinherit.common.graph.records import (
     ModelStatus,
     Provenance,
 )
+from disinherit.server.states import Answered
 from disinherit.server.store.store import CoordinatorStore, Task, TaskState, now_us
-from disinherit.server.tasks import Answered
 from disinherit.v1 import unlearning_pb2 as pb
 
 LABELS = ("cat", "dog")

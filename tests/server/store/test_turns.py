@@ -2,7 +2,7 @@
 
 import threading
 
-from disinherit.server.store.turns import FairLock
+from disinherit.server.store.database import FairLock
 from tests.support.agent import wait_for
 
 

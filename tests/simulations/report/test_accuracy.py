@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from disinherit.simulations.report.accuracy import accuracy, evaluation
+from disinherit.simulations.report.build import accuracy, evaluation
 
 CLASSES = 4
 answers = st.lists(st.tuples(st.integers(0, CLASSES - 1), st.integers(0, CLASSES - 1)))

@@ -9,7 +9,7 @@ from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord, Provenance
 from disinherit.server.campaign.coordinator import CampaignResult, Timing
 from disinherit.server.planning.plan import plan
-from disinherit.server.tasks import Task, TaskState
+from disinherit.server.states import Task, TaskState
 from disinherit.simulations.data.datasets import Dataset
 from disinherit.simulations.data.splits import Splits
 from disinherit.simulations.report.build import RunMeasurements, build_report

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from disinherit.common.errors import CampaignError
-from disinherit.simulations.run.ray_start import start_ray
+from disinherit.simulations.run.engine import start_ray
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

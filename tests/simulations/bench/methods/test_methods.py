@@ -14,6 +14,7 @@ from disinherit.common.errors import InputError, NotApplicableError
 from disinherit.common.fiun.merging import merge_fishers
 from disinherit.simulations.bench.cases.subjects import MethodCase, Samples, Weights
 from disinherit.simulations.bench.methods.ascent import GradientAscent
+from disinherit.simulations.bench.methods.campaign import replayed, size
 from disinherit.simulations.bench.methods.case_owner import trained_on
 from disinherit.simulations.bench.methods.head_reset import HeadReset
 from disinherit.simulations.bench.methods.method import (
@@ -27,7 +28,6 @@ from disinherit.simulations.bench.methods.ours import FisherInheritance
 from disinherit.simulations.bench.methods.published import PublishedFiun, batch_importance
 from disinherit.simulations.bench.methods.reference import Retraining
 from disinherit.simulations.bench.methods.ssd import Dampening, dampened, fisher
-from disinherit.simulations.bench.methods.traffic import replayed, size
 from disinherit.simulations.bench.methods.training import FineTuning
 from disinherit.simulations.bench.methods.tuning import BUDGET, Tuner, score_of
 from tests.support.case import FORGOTTEN, digits_case
