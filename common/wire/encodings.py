@@ -1,4 +1,4 @@
-"""The names of the ways in which Fisher values are stored (`disinherit.common.wire.fisher_codes`)."""
+"""Names of the ways in which Fisher values are stored (`disinherit.common.wire.fisher_codes`)."""
 
 import enum
 from collections.abc import Mapping
