@@ -130,6 +130,9 @@ def run(arguments: list[str] | None = None) -> int:
             f"{how_to_install(extra)}.",
             2,
         )
+    except OSError as error:  # of a path that no system call takes, or a disk that is full
+        what = f"to use {error.filename!r}" if error.filename else "the system to go along"
+        return _fail(f"Expected {what}, but: {error.strerror or error}.", 2)
     except click.Abort:
         return _interrupted()
     # Typer makes this exit code of a KeyboardInterrupt, and says nothing.

@@ -211,6 +211,17 @@ def test_a_run_is_done_then_unchanged_then_refused_when_it_is_damaged(
     assert contents(tmp_path) == damaged
 
 
+def test_what_the_system_refuses_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["graph", "show", "a" * 300]) == 2
+    (error,) = capsys.readouterr().err.splitlines()
+    assert error == f"error: Expected to use {'a' * 300!r}, but: File name too long."
+    program = Path(sys.executable).with_name("disinherit")
+    with Path("/dev/full").open("w") as full:
+        shown = subprocess.run([program, "--help"], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert shown.returncode == 2
+    assert shown.stderr == "error: Expected the system to go along, but: No space left on device.\n"
+
+
 def test_interrupted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
