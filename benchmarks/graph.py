@@ -18,7 +18,7 @@ from sqlalchemy import insert
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.proto import inheritance_to_proto, record_to_proto
 from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord
-from disinherit.common.requests import Request
+from disinherit.common.wire.requests import Request
 from disinherit.server.planning.plan import plan
 from disinherit.server.store.database import Database
 from disinherit.server.store.store import CoordinatorStore

@@ -34,7 +34,7 @@ import grpc
 from measuring import Figures, arguments, report
 
 from disinherit.common.audit.export import verify_lines
-from disinherit.common.requests import Request
+from disinherit.common.wire.requests import Request
 from disinherit.v1 import coordinator_pb2 as pb
 from disinherit.v1 import graph_pb2
 from disinherit.v1.coordinator_pb2_grpc import CoordinatorStub

@@ -33,8 +33,8 @@ from disinherit.common.fisher.diagonal import ClassFishers
 from disinherit.common.fiun.dampening import dampen
 from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord, Provenance
 from disinherit.common.models.scope import architecture_fingerprint
-from disinherit.common.requests import Request
 from disinherit.common.tensors.checkpoints import weights_digest
+from disinherit.common.wire.requests import Request
 from disinherit.server.campaign.coordinator import Coordinator
 from disinherit.server.store.store import CoordinatorStore
 from disinherit.server.transport.base import Answer, Ask

@@ -27,9 +27,9 @@ from torch import Tensor
 from disinherit.client.agent import AgentConfig, enrol
 from disinherit.client.agent.link import Link
 from disinherit.client.agent.runner import TaskAnswer
+from disinherit.common.encodings import Encoding
 from disinherit.common.fisher.diagonal import fisher_diagonal
 from disinherit.common.fiun.unlearning import unlearn_parameters
-from disinherit.common.wire.encodings import Encoding
 from disinherit.common.wire.fisher_codes import decode_values, encode_values
 from disinherit.common.wire.packets import encode_apart
 from disinherit.server.agents.fleet import Fleet, FleetSettings

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from disinherit.common.encodings import Encoding
 from disinherit.common.errors import FisherError
-from disinherit.common.wire.encodings import Encoding
 from disinherit.v1 import coordinator_pb2, unlearning_pb2
 
 _SHOWN = 20

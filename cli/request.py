@@ -23,8 +23,8 @@ from disinherit.cli.sample_files import read_all_samples
 from disinherit.cli.statuses import exit_code, in_words, status_dict
 from disinherit.common.errors import InputError, RequestError
 from disinherit.common.method import Method
-from disinherit.common.requests import Request, RollOut, Wave
 from disinherit.common.wire.received import received_request
+from disinherit.common.wire.requests import Request, RollOut, Wave
 from disinherit.v1 import coordinator_pb2 as pb
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import typer
 from disinherit.cli.output import print_line, warn_line
 from disinherit.cli.sample_files import digests_text, read_ids
 from disinherit.client.agent.config import read_config
-from disinherit.client.privacy.samples import sample_key
+from disinherit.client.privacy.sample_keys import sample_key
 from disinherit.common.errors import InputError
 from disinherit.common.graph.records import check_id
 from disinherit.common.wire.samples import SALT_BYTES, check_salt, digest_samples

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Literal, cast, get_args
 
+from disinherit.common.encodings import Encoding
 from disinherit.common.errors import FisherError, InputError, RequestError
-from disinherit.common.wire.encodings import Encoding
 from disinherit.v1 import unlearning_pb2 as pb
 
 Reference = Literal["retain", "all"]

@@ -19,7 +19,7 @@ from disinherit.client.client_app import build_client_app
 from disinherit.client.store.store import ModelStore
 from disinherit.common.describing import describe_model
 from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord, Provenance
-from disinherit.common.requests import Request
+from disinherit.common.wire.requests import Request
 from disinherit.server.campaign.coordinator import CampaignResult, Coordinator
 from disinherit.server.store.store import CoordinatorStore, now_us
 from disinherit.simulations.direct import DirectTransport

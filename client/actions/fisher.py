@@ -16,14 +16,15 @@ from disinherit.client.owner.owner import Batches, Owner, load_network
 from disinherit.client.privacy.policy import OPEN, ReleasePolicy, add_noise, policy_of
 from disinherit.client.privacy.release_ledger import Release
 from disinherit.client.privacy.remaining import WithoutClasses, training_data
-from disinherit.client.privacy.samples import resolve_samples, sample_key, split_by_ids
+from disinherit.client.privacy.sample_keys import sample_key
+from disinherit.client.privacy.samples import resolve_samples, split_by_ids
+from disinherit.common.encodings import Encoding
 from disinherit.common.errors import FisherError, ScopeError, StoreError, WithheldError
 from disinherit.common.fisher.diagonal import ClassFishers, Fisher
 from disinherit.common.graph.labels import class_indices
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.method import Method
 from disinherit.common.models.scope import is_head_scope, resolve_scope
-from disinherit.common.wire.encodings import Encoding
 from disinherit.common.wire.packets import encode_fisher
 from disinherit.common.wire.samples import samples_of
 from disinherit.v1 import unlearning_pb2 as pb

@@ -13,7 +13,8 @@ from disinherit.client.owner.owner import Batches, Owner, ResolvesSamples
 from disinherit.client.privacy.policy import ReleasePolicy
 from disinherit.client.privacy.release_ledger import Release, ReleaseLedger, Sizes, smallest_cell
 from disinherit.client.privacy.remaining import cleared_classes, cleared_samples
-from disinherit.client.privacy.samples import sample_key, split_by_ids
+from disinherit.client.privacy.sample_keys import sample_key
+from disinherit.client.privacy.samples import split_by_ids
 from disinherit.common.errors import DisinheritError
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.models.inputs import take_rows

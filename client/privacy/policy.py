@@ -12,9 +12,9 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from disinherit.common.encodings import Encoding
 from disinherit.common.errors import InputError, WithheldError
 from disinherit.common.settings import check
-from disinherit.common.wire.encodings import Encoding
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,47 +1,13 @@
 """Samples to forget: named by salted digests outside, and by id in here only."""
 
 import logging
-import secrets
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from disinherit.client.owner.owner import Batches, Owner, ResolvesSamples
-from disinherit.common.errors import DataError, StoreError
-from disinherit.common.files import FolderLock, write_private
+from disinherit.client.privacy.sample_keys import sample_key
+from disinherit.common.errors import DataError
 from disinherit.common.graph.records import ModelRecord
-from disinherit.common.wire.samples import KEY_BYTES, SampleDigests, digest_sample, same_id
-
-KEY_FILE = "samples.key"
-"""Name of the file in an owner's folder that has the key of its digests, and of its noise."""
-
-
-def sample_key(folder: Path) -> bytes:
-    """Return the key of an owner's sample digests; one that is not there yet is made.
-
-    Args:
-        folder: of the owner's `ModelStore`.
-
-    Raises:
-        StoreError: if the folder cannot be used, or the file holds something else.
-    """
-    path = folder / KEY_FILE
-    try:
-        with FolderLock(folder / "lock").held(exclusive=True):
-            if not path.exists():
-                write_private(path, secrets.token_bytes(KEY_BYTES))
-            key = path.read_bytes()
-    except OSError as error:
-        raise StoreError(
-            f"Expected the folder of an owner's models at {folder}, with a key for digests of "
-            f"samples or room for one, but: {error.strerror}."
-        ) from error
-    if len(key) != KEY_BYTES:
-        raise StoreError(
-            f"Expected a key of {KEY_BYTES} bytes in {path}, but got {len(key)}. Restore it; "
-            "without it, digests that were made with it are those of no sample."
-        )
-    return key
-
+from disinherit.common.wire.samples import SampleDigests, digest_sample, same_id
 
 _log = logging.getLogger(__name__)
 

@@ -24,8 +24,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from disinherit.common.encodings import Encoding
 from disinherit.common.errors import FisherError
-from disinherit.common.wire.encodings import Encoding
 
 _CODES, _SCALES = "codes.", "scales."
 _DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)

@@ -9,13 +9,13 @@ import torch
 from google.protobuf.message import Message
 from torch import Tensor
 
+from disinherit.common.encodings import Encoding
 from disinherit.common.errors import FisherError
 from disinherit.common.fiun.alignment import align_rows
 from disinherit.common.fiun.merging import check_fisher, merge_fishers
 from disinherit.common.graph.labels import union_labels
 from disinherit.common.method import MergeRule
 from disinherit.common.tensors.checkpoints import tensor_bytes, tensors_from_bytes
-from disinherit.common.wire.encodings import Encoding
 from disinherit.common.wire.fisher_codes import decode_values, encode_values
 from disinherit.v1.unlearning_pb2 import FisherPacket, UnlearnTask
 

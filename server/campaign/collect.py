@@ -9,13 +9,13 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
+from disinherit.common.encodings import Encoding
 from disinherit.common.errors import DisinheritError, StoreError
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.records import InheritanceKind, ModelRecord, ModelStatus
 from disinherit.common.limits import ANSWER, FISHER, clipped
 from disinherit.common.method import Method
 from disinherit.common.text import one_line
-from disinherit.common.wire.encodings import Encoding
 from disinherit.common.wire.packets import PackedFisher, decode, rename_classes, renamed
 from disinherit.server.answer_sizes import fisher_bytes
 from disinherit.server.campaign.archive import Archive

@@ -25,8 +25,8 @@ from disinherit.common.errors import (
     GraphError,
     InputError,
 )
-from disinherit.common.requests import Request
 from disinherit.common.text import one_line
+from disinherit.common.wire.requests import Request
 from disinherit.server.campaign.apply import Applied, Rollout
 from disinherit.server.campaign.archive import Archive, NoArchive, StoredArchive
 from disinherit.server.campaign.collect import Prepared, Say, prepare

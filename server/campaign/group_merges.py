@@ -11,10 +11,10 @@ from typing import TypeVar
 
 import torch
 
+from disinherit.common.encodings import Encoding
 from disinherit.common.fiun.merging import merge_fishers
 from disinherit.common.graph.labels import union_labels
 from disinherit.common.method import MergeRule
-from disinherit.common.wire.encodings import Encoding
 from disinherit.common.wire.packets import PackedFisher, align, merge
 from disinherit.v1.unlearning_pb2 import FisherPacket
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from disinherit.common.graph.graph import InheritanceGraph
-from disinherit.common.requests import RollOut
+from disinherit.common.wire.requests import RollOut
 from disinherit.server.planning.gates import judge
 from disinherit.server.planning.plan import Plan, plan
 from disinherit.server.planning.roll_out import assign_waves

@@ -15,7 +15,7 @@ many of them fail or wait, they neither halt the roll-out for the others nor hol
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from disinherit.common.requests import RollOut
+from disinherit.common.wire.requests import RollOut
 from disinherit.server.states import Task, TaskState
 from disinherit.v1.unlearning_pb2 import ModelResult
 

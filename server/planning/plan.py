@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from disinherit.common.errors import GraphError, RequestError
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.records import InheritanceKind, ModelRecord, ModelStatus
-from disinherit.common.requests import Request
+from disinherit.common.wire.requests import Request
 from disinherit.server.planning.class_names import (
     Arrivals,
     Followed,

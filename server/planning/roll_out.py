@@ -5,7 +5,7 @@ import math
 from collections.abc import Collection, Mapping
 
 from disinherit.common.errors import RequestError
-from disinherit.common.requests import RollOut
+from disinherit.common.wire.requests import RollOut
 
 
 def assign_waves(
@@ -27,7 +27,7 @@ def assign_waves(
         RequestError: if a canary is none of the owners.
 
     Example:
-        >>> from disinherit.common.requests import Wave
+        >>> from disinherit.common.wire.requests import Wave
         >>> roll_out = RollOut(canaries=["zoe"], waves=[Wave(fraction=0.5)])
         >>> sorted(assign_waves(roll_out, "q", ["ann", "ben", "zoe", "cleo"], {}).values())
         [0, 1, 1, 2]

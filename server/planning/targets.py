@@ -6,7 +6,7 @@ from disinherit.common.errors import LabelError, RequestError
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.labels import class_indices
 from disinherit.common.graph.records import InheritanceKind, ModelRecord
-from disinherit.common.requests import Request
+from disinherit.common.wire.requests import Request
 from disinherit.v1.unlearning_pb2 import Root, UnlearningRequest
 
 _SHOWN_CLASSES = 20

@@ -12,10 +12,10 @@ from collections.abc import Collection, Iterable, Mapping
 
 from disinherit.common.audit.attestation import names_digest
 from disinherit.common.audit.chain import Json, canonical
+from disinherit.common.encodings import Encoding
 from disinherit.common.graph.formats import lineage_digest
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.records import Inheritance, ModelRecord
-from disinherit.common.wire.encodings import Encoding
 from disinherit.server.states import CampaignEvent, CampaignState, Task, TaskState
 from disinherit.v1.unlearning_pb2 import Method, ModelResult, Recognition, UnlearningRequest
 

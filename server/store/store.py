@@ -11,7 +11,6 @@ from sqlalchemy import func, insert, select
 
 from disinherit.common.errors import CheckpointError, LostHistoryError, RequestError, StoreError
 from disinherit.common.graph.records import ModelRecord
-from disinherit.server.campaign.cleared import check_claim
 from disinherit.server.planning.coverage import LARGEST_PAGE, CoveragePage, cover, page
 from disinherit.server.reports.report import Report, make_report
 from disinherit.server.states import Answered, CampaignState, Task, TaskState
@@ -27,6 +26,7 @@ from disinherit.server.store.audit import Seal, append, entries_about, export_li
 from disinherit.server.store.audit_events import COORDINATOR, AuditKind, owner_actor, request_words
 from disinherit.server.store.campaign_store import CampaignStore
 from disinherit.server.store.campaigns import Campaign, insert_campaign, reopen
+from disinherit.server.store.cleared import check_claim
 from disinherit.server.store.clock import Clock
 from disinherit.server.store.contact import fallen_back
 from disinherit.server.store.database import Database

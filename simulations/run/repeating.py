@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from disinherit.common.errors import CheckpointError
-from disinherit.common.requests import Request
+from disinherit.common.wire.requests import Request
 from disinherit.server.campaign.coordinator import Coordinator
 from disinherit.server.store.store import CoordinatorStore
 from disinherit.simulations.direct import DirectTransport

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from disinherit.common.errors import InputError, RequestError
 from disinherit.common.method import Method
-from disinherit.common.requests import Request
+from disinherit.common.wire.requests import Request
 from disinherit.simulations.data.backdoors import Backdoor
 from disinherit.simulations.data.datasets import Dataset
 from disinherit.simulations.data.partitions import PARTITION_KINDS

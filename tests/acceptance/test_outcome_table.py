@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from disinherit.client.owner.owner import Batches
-from disinherit.client.privacy.samples import sample_key
+from disinherit.client.privacy.sample_keys import sample_key
 from disinherit.client.store.store import ModelStore
 from disinherit.common.describing import describe_model
 from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord, Provenance

@@ -7,7 +7,7 @@ import pytest
 
 from disinherit.cli.main import run
 from disinherit.cli.sample_files import read_samples
-from disinherit.client.privacy.samples import sample_key
+from disinherit.client.privacy.sample_keys import sample_key
 from disinherit.common.errors import InputError
 from disinherit.common.wire.samples import digest_samples
 from tests.support.owner import PointsOwner

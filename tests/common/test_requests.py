@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from disinherit.common.errors import RequestError
 from disinherit.common.method import Method
-from disinherit.common.requests import Request, RollOut, Wave
+from disinherit.common.wire.requests import Request, RollOut, Wave
 from disinherit.common.wire.samples import SampleDigests
 from disinherit.v1 import unlearning_pb2 as pb
 
@@ -121,5 +121,5 @@ def test_a_wave_has_one_size() -> None:
 
 
 def test_requests_load_no_torch() -> None:
-    code = "import sys, disinherit.common.requests; sys.exit('torch' in sys.modules)"
+    code = "import sys, disinherit.common.wire.requests; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

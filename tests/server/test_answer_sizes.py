@@ -10,11 +10,11 @@ from google.protobuf.message import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
+from disinherit.common.encodings import Encoding
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.json_text import from_json, to_json
 from disinherit.common.graph.records import FisherScale, ModelRecord
 from disinherit.common.limits import ANSWER, FISHER, PACKET
-from disinherit.common.wire.encodings import Encoding
 from disinherit.common.wire.packets import encode_fisher
 from disinherit.server.answer_sizes import fisher_bytes, most_bytes
 from disinherit.server.transport.base import Ask

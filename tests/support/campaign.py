@@ -17,7 +17,7 @@ from torch import Tensor
 from disinherit.client.store.store import ModelStore
 from disinherit.common.errors import StoreError
 from disinherit.common.method import Method
-from disinherit.common.requests import Request
+from disinherit.common.wire.requests import Request
 from disinherit.server.campaign.coordinator import Coordinator
 from disinherit.server.store.database import Database
 from disinherit.server.store.store import CoordinatorStore, TaskState

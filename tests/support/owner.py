@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from disinherit.client.owner.owner import Batches, Owner
-from disinherit.client.privacy.samples import sample_key
+from disinherit.client.privacy.sample_keys import sample_key
 from disinherit.client.store.store import ModelStore
 from disinherit.common.errors import DataError
 from disinherit.common.graph.records import ModelRecord, Provenance

@@ -17,8 +17,8 @@ from disinherit.client.owner.owner import Batches
 from disinherit.client.store.store import ModelStore
 from disinherit.common.graph.records import ModelRecord, Provenance
 from disinherit.common.models.scope import architecture_fingerprint
-from disinherit.common.requests import Request
 from disinherit.common.tensors.checkpoints import weights_digest
+from disinherit.common.wire.requests import Request
 from disinherit.server.campaign.coordinator import CampaignResult, Coordinator
 from disinherit.server.flower.owners import SaidOwners
 from disinherit.server.flower.transport import FlowerTransport

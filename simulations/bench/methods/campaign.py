@@ -9,10 +9,10 @@ from typing import Any
 from torch import Tensor
 
 from disinherit.client.privacy.policy import OPEN, ReleasePolicy
-from disinherit.client.privacy.samples import sample_key
+from disinherit.client.privacy.sample_keys import sample_key
 from disinherit.common.errors import CampaignError
 from disinherit.common.method import Method
-from disinherit.common.requests import Request, RollOut
+from disinherit.common.wire.requests import Request, RollOut
 from disinherit.common.wire.samples import SALT_BYTES, SampleDigests, digest_samples
 from disinherit.server.campaign.coordinator import Coordinator
 from disinherit.server.store.store import CoordinatorStore

@@ -10,7 +10,7 @@ from torch import nn
 
 from disinherit.client.owner.owner import Batches
 from disinherit.client.privacy.policy import OPEN, ReleasePolicy
-from disinherit.client.privacy.samples import KEY_FILE
+from disinherit.client.privacy.sample_keys import KEY_FILE
 from disinherit.client.store.store import ModelStore
 from disinherit.common.files import write_private
 from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord, Provenance

@@ -9,7 +9,7 @@ from random import Random
 
 from disinherit.common.audit.export import read_header
 from disinherit.common.errors import DisinheritError
-from disinherit.common.requests import Request
+from disinherit.common.wire.requests import Request
 from disinherit.deploy.files import FleetFiles
 from disinherit.deploy.programs import COORDINATOR, SUPERLINK
 from disinherit.server.campaign.collect import Say

@@ -12,8 +12,8 @@ from disinherit.client.owner.owner import Owner
 from disinherit.client.store.store import ModelStore
 from disinherit.common.errors import CampaignError, DisinheritError
 from disinherit.common.method import Method
-from disinherit.common.requests import Request
 from disinherit.common.tensors.checkpoints import weights_digest
+from disinherit.common.wire.requests import Request
 from disinherit.server.campaign.coordinator import CampaignResult, Coordinator
 from disinherit.server.store.database import Database
 from disinherit.server.store.signed_log import accept_log, mark_file

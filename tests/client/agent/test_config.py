@@ -8,8 +8,8 @@ from disinherit.client.agent import read_config
 from disinherit.client.agent.agent import load_factory
 from disinherit.client.agent.hours import Hours
 from disinherit.client.privacy.policy import OPEN, ReleasePolicy
+from disinherit.common.encodings import Encoding
 from disinherit.common.errors import InputError
-from disinherit.common.wire.encodings import Encoding
 
 SOUND = {
     "owner": '"anna"',

@@ -20,7 +20,7 @@ from disinherit.client.outcome.recognition import (
     measure,
 )
 from disinherit.client.owner.owner import Batches
-from disinherit.client.privacy.samples import sample_key
+from disinherit.client.privacy.sample_keys import sample_key
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.wire.samples import digest_samples
 from disinherit.v1 import unlearning_pb2 as pb

@@ -8,8 +8,8 @@ import pytest
 from disinherit.client.actions.fisher import forget_fishers
 from disinherit.client.handlers import handlers
 from disinherit.client.privacy.policy import OPEN, ReleasePolicy, policy_of, read_policy
+from disinherit.common.encodings import Encoding
 from disinherit.common.errors import InputError
-from disinherit.common.wire.encodings import Encoding
 from disinherit.server.states import TaskState
 from disinherit.v1 import unlearning_pb2 as pb
 from tests.support.campaign import World, build, make_request

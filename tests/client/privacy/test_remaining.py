@@ -13,7 +13,7 @@ from disinherit.client.actions.unlearn import unlearn
 from disinherit.client.dampening.summaries import register
 from disinherit.client.owner.owner import Batches
 from disinherit.client.privacy import remaining
-from disinherit.client.privacy.samples import sample_key
+from disinherit.client.privacy.sample_keys import sample_key
 from disinherit.common.errors import DataError
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.method import Method

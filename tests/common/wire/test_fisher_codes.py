@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from disinherit.common.encodings import Encoding
 from disinherit.common.errors import FisherError, InputError
-from disinherit.common.wire.encodings import Encoding
 from disinherit.common.wire.fisher_codes import decode_values, encode_values
 from disinherit.common.wire.packets import decode, encode_fisher, merge
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from disinherit.common.encodings import Encoding
 from disinherit.common.errors import InputError, RequestError
 from disinherit.common.fiun.unlearning import unlearn_parameters
 from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelStatus
-from disinherit.common.wire.encodings import Encoding
 from disinherit.server.campaign.coordinator import Coordinator
 from disinherit.server.states import CampaignEvent
 from disinherit.server.store.store import TaskState, now_us

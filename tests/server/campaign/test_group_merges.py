@@ -5,9 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from disinherit.common.encodings import Encoding
 from disinherit.common.errors import FisherError
 from disinherit.common.method import MergeRule
-from disinherit.common.wire.encodings import Encoding
 from disinherit.common.wire.packets import PackedFisher, merge
 from disinherit.server.campaign.group_merges import GroupMerges
 

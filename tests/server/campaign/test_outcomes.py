@@ -7,7 +7,7 @@ import pytest
 
 from disinherit.common.audit.export import read_entry
 from disinherit.common.audit.limitations import GapKind
-from disinherit.common.requests import RollOut
+from disinherit.common.wire.requests import RollOut
 from disinherit.server.planning.gates import judge
 from disinherit.server.states import CampaignEvent, CampaignState, Task, TaskState
 from disinherit.v1 import unlearning_pb2 as pb

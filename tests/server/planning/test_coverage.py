@@ -12,7 +12,7 @@ from disinherit.common.errors import RequestError
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.proto import record_to_proto
 from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord
-from disinherit.common.requests import Request
+from disinherit.common.wire.requests import Request
 from disinherit.server.planning.coverage import Covered, cover
 from disinherit.server.states import Answered
 from disinherit.server.store.store import CoordinatorStore, Task, TaskState
