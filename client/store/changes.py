@@ -6,7 +6,7 @@ from typing import Self
 
 from torch import Tensor
 
-from disinherit.client.store.ledger import Forgotten
+from disinherit.client.store.ledger import Forgotten, LedgerEntry
 from disinherit.common.fisher.diagonal import ClassFishers
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.tensors.checkpoints import Manifest
@@ -66,3 +66,17 @@ class Update:
     result: bytes
     request_digest: str = ""
     forgotten: Forgotten = field(default_factory=Forgotten)
+
+    @property
+    def entry(self) -> LedgerEntry:
+        """The entry in the ledger."""
+        return LedgerEntry(
+            request_id=self.request_id,
+            model_id=self.origin.record.id,
+            digest_before=self.origin.record.digest,
+            successor_id=self.successor.id,
+            digest_after=self.successor.digest,
+            result=self.result,
+            request_digest=self.request_digest,
+            forgotten=self.forgotten,
+        )

@@ -48,35 +48,6 @@ class Forgotten:
         return cls(tuple(classes), tuple(samples), salt)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Commit:
-    """What `ModelStore.apply` is to record.
-
-    Attributes:
-        request_id: the request it was done for.
-        model_id: the version that was dampened.
-        expected_digest: the `weights_digest` it had when it was dampened.
-        successor: the version made of it; without a Fisher digest, which the store fills in.
-        weights: weights of the successor by parameter name.
-        result: the serialised reply.
-        fishers: per-class Fisher sums of the successor, `[C, *shape]` by parameter name.
-        fisher_scope: the scope they were computed in.
-        request_digest: SHA-256 of what the request asks for; `""` if nobody said.
-        forgotten: what the successor has forgotten by it.
-    """
-
-    request_id: str
-    model_id: str
-    expected_digest: str
-    successor: ModelRecord
-    weights: Mapping[str, Tensor]
-    result: bytes
-    fishers: ClassFishers | None = None
-    fisher_scope: str = ""
-    request_digest: str = ""
-    forgotten: Forgotten = field(default_factory=Forgotten)
-
-
 @dataclass(frozen=True, slots=True)
 class LedgerEntry:
     """One version that was unlearned in.
@@ -109,6 +80,49 @@ class LedgerEntry:
     def answers(self, request_id: str, digest: str) -> bool:
         """Whether this is what a request did to a version with this digest."""
         return (self.request_id, self.digest_before) == (request_id, digest)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Commit:
+    """What `ModelStore.apply` is to record.
+
+    Attributes:
+        request_id: the request it was done for.
+        model_id: the version that was dampened.
+        expected_digest: the `weights_digest` it had when it was dampened.
+        successor: the version made of it; without a Fisher digest, which the store fills in.
+        weights: weights of the successor by parameter name.
+        result: the serialised reply.
+        fishers: per-class Fisher sums of the successor, `[C, *shape]` by parameter name.
+        fisher_scope: the scope they were computed in.
+        request_digest: SHA-256 of what the request asks for; `""` if nobody said.
+        forgotten: what the successor has forgotten by it.
+    """
+
+    request_id: str
+    model_id: str
+    expected_digest: str
+    successor: ModelRecord
+    weights: Mapping[str, Tensor]
+    result: bytes
+    fishers: ClassFishers | None = None
+    fisher_scope: str = ""
+    request_digest: str = ""
+    forgotten: Forgotten = field(default_factory=Forgotten)
+
+    @property
+    def entry(self) -> LedgerEntry:
+        """The entry in the ledger."""
+        return LedgerEntry(
+            request_id=self.request_id,
+            model_id=self.model_id,
+            digest_before=self.expected_digest,
+            successor_id=self.successor.id,
+            digest_after=self.successor.digest,
+            result=self.result,
+            request_digest=self.request_digest,
+            forgotten=self.forgotten,
+        )
 
 
 @dataclass(frozen=True, slots=True)

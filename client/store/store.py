@@ -165,22 +165,10 @@ class ModelStore(StoredModels):
             else:
                 check_taken_over(application, stored)
             self._put(successor.digest, application.weights)
-            self._index.inherit_structure(successor.id, application.model_id)
             if application.fishers is not None:
                 self._register(successor, application.fishers, application.fisher_scope)
-            self._index.set_status(application.model_id, ModelStatus.SUPERSEDED)
-            entry = LedgerEntry(
-                request_id=application.request_id,
-                model_id=application.model_id,
-                digest_before=application.expected_digest,
-                successor_id=successor.id,
-                digest_after=successor.digest,
-                result=application.result,
-                request_digest=application.request_digest,
-                forgotten=application.forgotten,
-            )
-            self._index.append(entry)
-        return entry
+            self._supersede(application.entry)
+        return application.entry
 
     def apply_changes(self, changes: Sequence[Update]) -> frozenset[str]:
         """Record that many versions were unlearned in: like `apply` of each, but all in one step.
@@ -236,21 +224,14 @@ class ModelStore(StoredModels):
                 Delta(successor.fisher_digest, origin.fisher_base, cleared=change.cleared)
             )
         self._index.insert(successor)
-        self._index.inherit_structure(successor.id, origin.record.id)
         self._index.set_fisher(successor.id, successor.fisher_digest, origin.fisher_scope)
-        self._index.set_status(origin.record.id, ModelStatus.SUPERSEDED)
-        self._index.append(
-            LedgerEntry(
-                request_id=change.request_id,
-                model_id=origin.record.id,
-                digest_before=origin.record.digest,
-                successor_id=successor.id,
-                digest_after=successor.digest,
-                result=change.result,
-                request_digest=change.request_digest,
-                forgotten=change.forgotten,
-            )
-        )
+        self._supersede(change.entry)
+
+    def _supersede(self, entry: LedgerEntry) -> None:
+        """Put the successor of a version, which is in the index, in its place."""
+        self._index.inherit_structure(entry.successor_id, entry.model_id)
+        self._index.set_status(entry.model_id, ModelStatus.SUPERSEDED)
+        self._index.append(entry)
 
     def roll_back(
         self, request_id: str, model_id: str, expected_digest: str, request_digest: str = ""
