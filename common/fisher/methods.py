@@ -81,7 +81,7 @@ def probe(
     return Probe(model, parameters, layers, size, few, logits.detach(), calls, uses)
 
 
-class Method(Protocol):
+class FisherMethod(Protocol):
     """One way to add a batch to the sums."""
 
     def add(self, batch: Batch, sums: Sums) -> None:

@@ -8,9 +8,9 @@ from torch import nn
 
 from disinherit.common.errors import FisherError, ScopeError
 from disinherit.common.fisher.methods import (
+    FisherMethod,
     HeadMethod,
     LayersMethod,
-    Method,
     Probe,
     SamplesMethod,
     probe,
@@ -20,7 +20,7 @@ from disinherit.common.models.forward import Unsupported, prepared
 from disinherit.common.models.heads import find_head
 from disinherit.common.models.inputs import refused_inputs, to_device, unpack_batch
 
-Factory = Callable[[Probe], Method]
+Factory = Callable[[Probe], FisherMethod]
 
 WHOLE = 2**24
 """Numbers that the per-class sums of a head have at most; of a larger one they are kept by rows."""
@@ -138,7 +138,7 @@ class _Choice:
                 sums.counts += batch.counts
                 return
 
-    def _next(self, reason: Unsupported | None = None) -> Method:
+    def _next(self, reason: Unsupported | None = None) -> FisherMethod:
         while self._left:
             try:
                 return self._left.pop(0)(self._seen)

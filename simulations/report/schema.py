@@ -51,7 +51,7 @@ class RootRequest(TypedDict):
     classes: list[str]
 
 
-class Method(Lambda):
+class MethodFigures(Lambda):
     """How the request asked to unlearn; `None` leaves a value to the owner's tuning."""
 
     scope: str
@@ -64,13 +64,13 @@ class Method(Lambda):
     row_scoped: bool
 
 
-class Request(TypedDict):
+class RequestFigures(TypedDict):
     """The unlearning request."""
 
     id: str
     reason: str
     roots: list[RootRequest]
-    method: Method
+    method: MethodFigures
 
 
 class Node(TypedDict):
@@ -207,7 +207,7 @@ class RunReport(TypedDict):
     disinherit: str
     created: str
     scenario: Scenario
-    request: Request
+    request: RequestFigures
     graph: Graph
     splits: SplitFigures
     models: list[ModelFigures]

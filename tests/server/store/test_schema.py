@@ -14,7 +14,6 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, event, inspect, text
 from sqlalchemy.engine import Engine
 
-import disinherit.server
 from disinherit.common.audit.export import verify_lines
 from disinherit.common.errors import StoreError
 from disinherit.common.graph.records import ModelRecord, Provenance
@@ -22,6 +21,7 @@ from disinherit.common.wire.samples import SampleDigests, samples_of
 from disinherit.server.agents.authority import CertificateAuthority
 from disinherit.server.agents.enrolment import Enrolment
 from disinherit.server.states import CampaignState
+from disinherit.server.store import migrations
 from disinherit.server.store.database import Database
 from disinherit.server.store.schema import REVISIONS
 from disinherit.server.store.store import CoordinatorStore, Task, TaskState
@@ -99,7 +99,7 @@ def make_old(path: Path) -> None:
 
 def test_the_revisions_are_those_that_there_are() -> None:
     config = Config()
-    folder = Path(disinherit.server.__path__[0]) / "migrations"
+    folder = Path(migrations.__path__[0])
     config.set_main_option("script_location", str(folder))
     scripts = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
     assert tuple(reversed(scripts)) == REVISIONS
