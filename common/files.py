@@ -51,16 +51,7 @@ def write_atomic(path: Path, data: bytes) -> None:
     temporary = path.with_name(TEMPORARY_GLOB.replace("*", secrets.token_hex(8)))
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        sync_folder(path.parent)
+        _put_in_place(temporary, descriptor, path, data)
     except OSError as error:
         raise CheckpointError(
             f"Expected to write {len(data)} bytes to {path}, but got: {error}. Check that the "
@@ -79,18 +70,7 @@ def write_private(path: Path, data: bytes) -> None:
         OSError: if it cannot be written.
     """
     temporary = path.with_name(f"{path.name}.tmp")
-    descriptor = _open_locked(temporary)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.truncate()
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-            temporary.replace(path)  # while it is locked
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
+    _put_in_place(temporary, _open_locked(temporary), path, data)
 
 
 def sync_folder(folder: Path) -> None:
@@ -138,6 +118,21 @@ class FolderLock:
                     )
                 time.sleep(_POLL_SECONDS)
             yield
+
+
+def _put_in_place(temporary: Path, descriptor: int, path: Path, data: bytes) -> None:
+    """Write data to an open temporary file and move it to `path`; what fails is removed."""
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.truncate()
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+            temporary.replace(path)  # while it is locked, if it is
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
 
 
 def _open_locked(path: Path) -> int:
