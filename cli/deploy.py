@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from disinherit.cli.output import Format, FormatOption, print_json, print_line, progress, warn_line
-from disinherit.client.owner.owner import load_function
+from disinherit.client.owner.factory import load_function
 from disinherit.deploy.backup import back_up
 from disinherit.deploy.enrolment import admit_node
 from disinherit.deploy.preparation import prepare as write

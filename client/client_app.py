@@ -13,8 +13,9 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from disinherit.client.handlers import HANDLERS, Handler
+from disinherit.client.owner.factory import load_function
 from disinherit.client.owner.failures import explain
-from disinherit.client.owner.owner import Owner, load_function
+from disinherit.client.owner.owner import Owner
 from disinherit.common.errors import CampaignError, DisinheritError
 from disinherit.common.wire.flower import pack, unpack
 from disinherit.common.wire.messages import ACTIONS

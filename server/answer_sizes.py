@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.limits import ANSWER, FISHER, PACKET, RECORD, RESULT
-from disinherit.common.models.scope import is_head_scope
+from disinherit.common.models.scope_text import is_head_scope
 from disinherit.server.transport.base import Ask
 from disinherit.v1 import unlearning_pb2 as pb
 

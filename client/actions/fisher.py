@@ -13,7 +13,8 @@ from disinherit.client.dampening.known_heads import find_structure
 from disinherit.client.dampening.summaries import class_fishers, fisher_summary, whole_fishers
 from disinherit.client.owner.failures import explain
 from disinherit.client.owner.owner import Batches, Owner, load_network
-from disinherit.client.privacy.policy import OPEN, ReleasePolicy, add_noise, policy_of
+from disinherit.client.privacy.noise import add_noise
+from disinherit.client.privacy.policy import OPEN, ReleasePolicy, policy_of
 from disinherit.client.privacy.release_ledger import Release
 from disinherit.client.privacy.remaining import WithoutClasses, training_data
 from disinherit.client.privacy.sample_keys import sample_key
@@ -24,7 +25,8 @@ from disinherit.common.fisher.diagonal import ClassFishers, Fisher
 from disinherit.common.graph.labels import class_indices
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.method import Method
-from disinherit.common.models.scope import is_head_scope, resolve_scope
+from disinherit.common.models.scope import resolve_scope
+from disinherit.common.models.scope_text import is_head_scope
 from disinherit.common.wire.packets import encode_fisher
 from disinherit.common.wire.samples import samples_of
 from disinherit.v1 import unlearning_pb2 as pb

@@ -12,8 +12,8 @@ from disinherit.client.agent.download import Downloads
 from disinherit.client.agent.identity import Identity
 from disinherit.client.agent.link import Link
 from disinherit.client.agent.runner import OpenOwner, Runner, check_owner
+from disinherit.client.owner.factory import load_function
 from disinherit.client.owner.failures import explain
-from disinherit.client.owner.owner import load_function
 
 _log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from msgspec import Meta, field
 
 from disinherit.client.agent.hours import Hours, parse_hours
-from disinherit.client.owner.owner import FUNCTION
+from disinherit.client.owner.factory import FUNCTION
 from disinherit.client.privacy.policy import OPEN, ReleasePolicy, read_policy
 from disinherit.common.graph.records import check_owner
 from disinherit.common.settings import Filled, Table, located, read

@@ -18,7 +18,8 @@ from disinherit.common.graph.labels import class_indices
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.method import MergeRule, Method, Reference
 from disinherit.common.models.heads import Head
-from disinherit.common.models.scope import is_head_scope, resolve_scope
+from disinherit.common.models.scope import resolve_scope
+from disinherit.common.models.scope_text import is_head_scope
 from disinherit.common.wire.packets import PackedFisher, align
 from disinherit.v1 import unlearning_pb2 as pb
 

@@ -20,7 +20,8 @@ from disinherit.common.errors import FisherError, ScopeError
 from disinherit.common.fisher.diagonal import ClassFishers, fisher_diagonal
 from disinherit.common.graph.proto import record_to_proto
 from disinherit.common.graph.records import FisherScale, ModelRecord
-from disinherit.common.models.scope import is_head_scope, resolve_scope
+from disinherit.common.models.scope import resolve_scope
+from disinherit.common.models.scope_text import is_head_scope
 from disinherit.v1 import unlearning_pb2 as pb
 
 

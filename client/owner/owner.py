@@ -1,16 +1,14 @@
 """What the handlers need to know of the owner they work for."""
 
-import importlib
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from disinherit.client.owner.failures import one_line
 from disinherit.client.store.store import ModelStore
-from disinherit.common.errors import CheckpointError, InputError
+from disinherit.common.errors import CheckpointError
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.models.inputs import Inputs
 
@@ -98,30 +96,3 @@ def load_network(owner: Owner, record: ModelRecord, weights: Mapping[str, Tensor
             said=one_line(error),
         ) from error
     return network.to(owner.device).eval()
-
-
-FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
-"""What `module:function` looks like."""
-
-
-def load_function(name: str) -> Callable[..., Any]:
-    """Return a function that is named as `module:function`.
-
-    Raises:
-        InputError: if there is no such module or function.
-
-    Example:
-        >>> load_function("math:sqrt")(9.0)
-        3.0
-    """
-    if not FUNCTION.fullmatch(name):
-        raise InputError(f"Expected an owner factory as module:function, but got {name!r}.")
-    module, function = name.split(":")
-    try:
-        loaded: Callable[..., Any] = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise InputError(
-            f"Expected an owner factory {name!r} that can be imported, but: {one_line(error)}. "
-            "Install its module, or name its folder in PYTHONPATH."
-        ) from error
-    return loaded

@@ -3,14 +3,9 @@
 The policy is the owner's own.  Nothing that a request says can loosen it.
 """
 
-import hmac
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
-
-import torch
-from torch import Tensor
 
 from disinherit.common.encodings import Encoding
 from disinherit.common.errors import InputError, WithheldError
@@ -169,32 +164,3 @@ def read_policy(values: object, where: str) -> ReleasePolicy:
         <Encoding.LOG8: 'log8'>
     """
     return check(ReleasePolicy, values, where)
-
-
-_CONTEXT = b"disinherit noise v1\0"
-
-
-def add_noise(
-    values: Mapping[str, Tensor], deviation: float, key: bytes, about: str
-) -> tuple[dict[str, Tensor], int]:
-    """Add noise to a Fisher information, and set what is negative then to zero.
-
-    Args:
-        values: parameter name -> values.
-        deviation: standard deviation of the noise.
-        key: the owner's.
-        about: what the values are of, but for the parameter.
-
-    Returns:
-        The new values, and how many of them were set to zero.
-    """
-    noisy: dict[str, Tensor] = {}
-    clamped = 0
-    for name, value in values.items():
-        seed = hmac.digest(key, _CONTEXT + f"{about}\0{name}".encode(), "sha256")
-        generator = torch.Generator().manual_seed(int.from_bytes(seed[:8]) >> 1)
-        noise = torch.randn(value.shape, dtype=torch.float64, generator=generator)
-        moved = value + (noise * deviation).to(value.device, value.dtype)
-        clamped += int((moved < 0).sum())
-        noisy[name] = moved.clamp_(min=0)
-    return noisy, clamped

@@ -21,7 +21,8 @@ from disinherit.common.fisher.classes import ClassFishers, Fisher
 from disinherit.common.fisher.run import METHODS, run
 from disinherit.common.models.heads import find_head
 from disinherit.common.models.inputs import first_inputs
-from disinherit.common.models.scope import is_head_scope, resolve_scope
+from disinherit.common.models.scope import resolve_scope
+from disinherit.common.models.scope_text import is_head_scope
 
 __all__ = ["Batches", "ClassFishers", "Fisher", "MethodName", "fisher_diagonal"]
 

@@ -10,12 +10,7 @@ from torch import Tensor, nn
 
 from disinherit.common.errors import ScopeError
 from disinherit.common.models.heads import Head, check_differentiable
-from disinherit.common.models.scope_text import split_scope
-
-
-def is_head_scope(scope: str | Sequence[str]) -> bool:
-    """Whether a scope is the head, so that it takes a forward pass to resolve it."""
-    return isinstance(scope, str) and scope.strip() == "head"
+from disinherit.common.models.scope_text import is_head_scope, split_scope
 
 
 def resolve_scope(

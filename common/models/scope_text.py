@@ -1,7 +1,14 @@
 """A scope as text: `head`, `all`, or globs separated by commas."""
 
+from collections.abc import Sequence
+
 from disinherit.common.errors import ScopeError
 from disinherit.common.limits import GLOB, GLOBS, SCOPE
+
+
+def is_head_scope(scope: str | Sequence[str]) -> bool:
+    """Whether a scope is the head, so that it takes a forward pass to resolve it."""
+    return isinstance(scope, str) and scope.strip() == "head"
 
 
 def split_scope(scope: str) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ import torch
 from disinherit.common import limits
 from disinherit.common.errors import FisherError
 from disinherit.common.graph.records import ModelRecord, ModelStatus
-from disinherit.common.models.scope import is_head_scope
+from disinherit.common.models.scope_text import is_head_scope
 from disinherit.common.wire.packets import PackedFisher
 from disinherit.v1 import unlearning_pb2 as pb
 

@@ -62,13 +62,16 @@ COMPUTING = {
 
 PACKAGES = (
     *("cli", "common.audit", "common.graph", "deploy"),
-    *("server.agents", "server.planning", "server.reports", "server.service", "server.store"),
+    *("server.agents", "server.planning", "server.ports", "server.reports", "server.service"),
+    *("server.store", "server.transport"),
 )
 MODULES = (
     *("common.encodings", "common.errors", "common.extras", "common.files", "common.limits"),
-    *("common.method", "common.settings", "common.text", "common.wire.samples"),
-    *("server.states", "server.campaign.order", "server.campaign.result"),
-    *("server.campaign.staging", "client.privacy.sample_keys"),
+    *("common.method", "common.settings", "common.text", "common.wire.messages"),
+    *("common.wire.received", "common.wire.requests", "common.wire.samples"),
+    *("server.answer_sizes", "server.states", "server.campaign.order", "server.campaign.result"),
+    *("server.campaign.staging", "client.owner.factory"),
+    *("client.privacy.policy", "client.privacy.sample_keys"),
     *("client.agent.config", "client.agent.download", "client.agent.identity"),
 )
 

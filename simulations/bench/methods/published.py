@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from disinherit.common.fiun.merging import merge_fishers
-from disinherit.common.models.scope import is_head_scope, resolve_scope
+from disinherit.common.models.scope import resolve_scope
+from disinherit.common.models.scope_text import is_head_scope
 from disinherit.simulations.bench.cases.subjects import MethodCase, MethodSubject, Samples, Weights
 from disinherit.simulations.bench.methods.campaign import broadcast
 from disinherit.simulations.bench.methods.head_reset import aligned

@@ -2,7 +2,7 @@
 
 import pytest
 
-from disinherit.client.owner.owner import load_function
+from disinherit.client.owner.factory import load_function
 from disinherit.common.errors import InputError
 
 

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from disinherit.client.actions.fisher import forget_fishers
 from disinherit.client.dampening.summaries import register
-from disinherit.client.privacy.policy import ReleasePolicy, add_noise
+from disinherit.client.privacy.noise import add_noise
+from disinherit.client.privacy.policy import ReleasePolicy
 from disinherit.common.errors import InputError
 from disinherit.common.wire.packets import decode_fisher
 from disinherit.v1 import unlearning_pb2 as pb
