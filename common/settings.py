@@ -125,6 +125,11 @@ limits.toml, but got True.
         return msgspec.convert(values, kind, builtin_types=_OWN)
     except msgspec.ValidationError as error:
         raise InputError(_explain(error, kind, values, where)) from None
+    except UnicodeEncodeError as error:  # JSON may escape half a character
+        got = error.object[error.start : error.end]
+        raise InputError(
+            f"Expected text that UTF-8 can hold in {where}, but got {got!r}."
+        ) from None
 
 
 @contextmanager
@@ -176,7 +181,7 @@ def _key(error: msgspec.ValidationError, kind: Any, values: object, table: Any) 
     for key in table:
         try:
             msgspec.convert(_swapped(values, table, {key: table[key]}), kind, builtin_types=_OWN)
-        except msgspec.ValidationError as found:
+        except (msgspec.ValidationError, UnicodeEncodeError) as found:
             if str(found) == str(error):
                 return str(key)
     raise error

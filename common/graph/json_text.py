@@ -9,14 +9,13 @@ import io
 import json
 import sys
 from collections.abc import Collection, Mapping
-from enum import StrEnum
-from types import UnionType
-from typing import Any, TypeVar
+from typing import Annotated, Any, NotRequired, TypedDict, TypeVar
 from xml.etree.ElementTree import ParseError
 
 import networkx as nx
+from msgspec import Meta
 
-from disinherit.common.errors import GraphError
+from disinherit.common.errors import GraphError, InputError
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.proto import SCHEMA_VERSION, check_version
 from disinherit.common.graph.records import (
@@ -27,12 +26,57 @@ from disinherit.common.graph.records import (
     ModelStatus,
     Provenance,
 )
+from disinherit.common.settings import check
 from disinherit.common.text import load_json
 
-_SCALE = "fisher_scale"
-_NESTED = ("labels", "provenance", _SCALE)
+_NESTED = ("labels", "provenance", "fisher_scale")
+_MOST = sys.float_info.max
+_Finite = Annotated[float, Meta(ge=-_MOST, le=_MOST, description="a finite number")]
 
-_Enum = TypeVar("_Enum", bound=StrEnum)
+T = TypeVar("T")
+
+
+class _Provenance(TypedDict):
+    dataset: str
+    samples_per_class: dict[str, int]
+    sample_set_digest: str
+
+
+class _Scale(TypedDict):
+    scope: str
+    sums: list[_Finite]
+    head_values: NotRequired[int]  # files of 0.1.0 have none
+    values: NotRequired[int]
+
+
+class _Record(TypedDict):
+    id: str
+    owner: str
+    architecture: str
+    labels: list[str]
+    digest: str
+    created_us: int
+    provenance: _Provenance | None
+    fisher_digest: str
+    status: ModelStatus
+    fisher_scale: NotRequired[_Scale]
+
+
+class _Edge(TypedDict):
+    parent: str
+    child: str
+    kind: InheritanceKind
+    weight: _Finite
+    labels: dict[str, str]
+
+
+class _Versioned(TypedDict):
+    schema_version: int
+
+
+class _Graph(TypedDict):
+    models: list[_Record]
+    edges: list[_Edge]
 
 
 def to_json(graph: InheritanceGraph) -> str:
@@ -57,12 +101,10 @@ def from_json(text: str) -> InheritanceGraph:
         LabelError: if a label mapping does not fit.
     """
     content = _parse_json(text, "the graph")
-    check_version(_take(content, "schema_version", int, "the graph"))
-    models = enumerate(_take(content, "models", list, "the graph"))
-    edges = enumerate(_take(content, "edges", list, "the graph"))
+    check_version(_checked(_Versioned, content, "the graph")["schema_version"])
+    graph = _checked(_Graph, content, "the graph")
     return InheritanceGraph(
-        [_record_from_dict(data, f"models[{index}]") for index, data in models],
-        [_edge_from_dict(data, f"edges[{index}]") for index, data in edges],
+        map(_record_from_dict, graph["models"]), (Inheritance(**edge) for edge in graph["edges"])
     )
 
 
@@ -112,32 +154,22 @@ def from_graphml(text: str) -> InheritanceGraph:
         raise GraphError(f"Expected an inheritance graph as GraphML, but {error}.") from error
     if not plain.is_directed():
         raise GraphError("Expected a directed GraphML graph, but got an undirected one.")
-    check_version(_take(plain.graph, "schema_version", int, "the graph"))
+    check_version(_checked(_Versioned, plain.graph, "the graph")["schema_version"])
     models, edges = [], []
     for id, data in plain.nodes(data=True):
         where = f"node {id!r}"
-        keys = [key for key in _NESTED if key in data or key != _SCALE]
-        nested = _nested({**data, "id": id}, keys, where)
-        models.append(_record_from_dict(nested, where))
+        nested = _nested({**data, "id": id}, where)
+        models.append(_record_from_dict(_checked(_Record, nested, where)))
     for parent, child, data in plain.edges(data=True):
         where = f"edge {parent!r} -> {child!r}"
-        nested = _nested({**data, "parent": parent, "child": child}, ("labels",), where)
-        edges.append(_edge_from_dict(nested, where))
+        nested = _nested({**data, "parent": parent, "child": child}, where)
+        edges.append(Inheritance(**_checked(_Edge, nested, where)))
     return InheritanceGraph(models, edges)
-
-
-def _from_name(kind: type[_Enum], name: str, where: str) -> _Enum:
-    try:
-        return kind(name)
-    except ValueError as error:
-        raise GraphError(
-            f"Expected one of {[member.value for member in kind]} in {where}, but got {name!r}."
-        ) from error
 
 
 def _record_to_dict(record: ModelRecord) -> dict[str, Any]:
     provenance, scale = record.provenance, record.fisher_scale
-    said = {} if scale is None else {_SCALE: _scale_to_dict(scale)}
+    said = {} if scale is None else {"fisher_scale": _scale_to_dict(scale)}
     return {
         "id": record.id,
         "owner": record.owner,
@@ -158,30 +190,19 @@ def _record_to_dict(record: ModelRecord) -> dict[str, Any]:
     }
 
 
-def _record_from_dict(data: object, where: str) -> ModelRecord:
-    provenance = None
-    given = _take(data, "provenance", dict | None, where)
-    if given is not None:
-        inside = f"the provenance of {where}"
-        provenance = Provenance(
-            _take(given, "dataset", str, inside),
-            _take_map(given, "samples_per_class", int, inside),
-            _take(given, "sample_set_digest", str, inside),
-        )
-    labels = _take(data, "labels", list, where)
-    if not all(isinstance(label, str) for label in labels):
-        raise GraphError(f"Expected class names in 'labels' of {where}, but got {labels!r:.80}.")
+def _record_from_dict(data: _Record) -> ModelRecord:
+    provenance, scale = data["provenance"], data.get("fisher_scale")
     return ModelRecord(
-        id=_take(data, "id", str, where),
-        owner=_take(data, "owner", str, where),
-        architecture=_take(data, "architecture", str, where),
-        labels=tuple(labels),
-        digest=_take(data, "digest", str, where),
-        created_us=_take(data, "created_us", int, where),
-        provenance=provenance,
-        fisher_digest=_take(data, "fisher_digest", str, where),
-        status=_from_name(ModelStatus, _take(data, "status", str, where), where),
-        fisher_scale=_scale_from_dict(data, where),
+        id=data["id"],
+        owner=data["owner"],
+        architecture=data["architecture"],
+        labels=tuple(data["labels"]),
+        digest=data["digest"],
+        created_us=data["created_us"],
+        provenance=None if provenance is None else Provenance(**provenance),
+        fisher_digest=data["fisher_digest"],
+        status=data["status"],
+        fisher_scale=None if scale is None else _scale_from_dict(scale),
     )
 
 
@@ -190,26 +211,9 @@ def _scale_to_dict(scale: FisherScale) -> dict[str, Any]:
     return {"scope": scale.scope, "sums": list(scale.sums), **counts}
 
 
-def _scale_from_dict(data: object, where: str) -> FisherScale | None:
-    if not isinstance(data, Mapping) or _SCALE not in data:
-        return None
-    inside = f"the Fisher scale of {where}"
-    given = _take(data, _SCALE, dict, where)
-    sums = _take(given, "sums", list, inside)
-    if not all(
-        isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and abs(value) <= sys.float_info.max
-        for value in sums
-    ):
-        raise GraphError(f"Expected finite numbers as 'sums' of {inside}, but got {sums!r:.80}.")
-    head_values, values = (
-        _take(given, name, int, inside) if name in given else 0
-        for name in ("head_values", "values")  # files of 0.1.0 have none
-    )
-    return FisherScale(
-        _take(given, "scope", str, inside), tuple(map(float, sums)), head_values, values
-    )
+def _scale_from_dict(data: _Scale) -> FisherScale:
+    counts = data.get("head_values", 0), data.get("values", 0)
+    return FisherScale(data["scope"], tuple(data["sums"]), *counts)
 
 
 def _edge_to_dict(edge: Inheritance) -> dict[str, Any]:
@@ -222,16 +226,6 @@ def _edge_to_dict(edge: Inheritance) -> dict[str, Any]:
     }
 
 
-def _edge_from_dict(data: object, where: str) -> Inheritance:
-    return Inheritance(
-        parent=_take(data, "parent", str, where),
-        child=_take(data, "child", str, where),
-        kind=_from_name(InheritanceKind, _take(data, "kind", str, where), where),
-        weight=_take(data, "weight", int | float, where),
-        labels=_take_map(data, "labels", str, where),
-    )
-
-
 def _parse_json(text: str, where: str) -> object:
     try:
         return load_json(text)
@@ -239,22 +233,11 @@ def _parse_json(text: str, where: str) -> object:
         raise GraphError(f"Expected {where} to be JSON, but {error}.") from error
 
 
-def _take(data: object, key: str, kind: type | UnionType, where: str) -> Any:
-    """Return `data[key]`, if `data` is an object with it and it is of this kind."""
-    if not isinstance(data, Mapping):
-        raise GraphError(f"Expected {where} to be an object, but got {data!r:.80}.")
-    if key not in data:
-        raise GraphError(f"Expected key {key!r} in {where}, but got only {list(data)!r:.120}.")
-    value = data[key]
-    if not isinstance(value, kind) or isinstance(value, bool):
-        name = getattr(kind, "__name__", str(kind))
-        raise GraphError(f"Expected {key!r} of {where} to be {name}, but got {value!r:.80}.")
-    return value
-
-
-def _take_map(data: object, key: str, kind: type, where: str) -> dict[str, Any]:
-    values = _take(data, key, dict, where)
-    return {name: _take(values, name, kind, f"{key!r} of {where}") for name in values}
+def _checked(kind: type[T], values: object, where: str) -> T:
+    try:
+        return check(kind, values, where)
+    except InputError as error:
+        raise GraphError(str(error)) from None
 
 
 def _flat(data: Mapping[str, Any], nested: Collection[str]) -> dict[str, Any]:
@@ -267,8 +250,7 @@ def _flat(data: Mapping[str, Any], nested: Collection[str]) -> dict[str, Any]:
     }
 
 
-def _nested(data: Mapping[str, Any], nested: Collection[str], where: str) -> dict[str, Any]:
-    parsed = {
-        key: _parse_json(_take(data, key, str, where), f"{key!r} of {where}") for key in nested
-    }
+def _nested(data: Mapping[str, Any], where: str) -> dict[str, Any]:
+    texts = {key: data[key] for key in _NESTED if isinstance(data.get(key), str)}
+    parsed = {key: _parse_json(text, f"{key!r} of {where}") for key, text in texts.items()}
     return {**data, **parsed}

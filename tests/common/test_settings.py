@@ -143,6 +143,12 @@ def test_a_value_is_checked_wherever_it_is_from(value: Any) -> None:
         check(list[Entry] if value == {} else Whole, value, "w.toml")
 
 
+def test_half_a_character_is_one_line_without_what_is_around_it() -> None:
+    """JSON may escape it; TOML cannot."""
+    with pytest.raises(InputError, match=r"UTF-8 can hold in r\.json, but got '\\ud800'\.$"):
+        check(list[int], [f"{SECRET}\ud800"], "r.json")
+
+
 @pytest.mark.parametrize(
     ("name", "text", "reads"),
     [
