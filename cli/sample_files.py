@@ -9,14 +9,21 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+from msgspec import Meta
 
 from disinherit.common.errors import InputError, RequestError
 from disinherit.common.graph.records import check_id
+from disinherit.common.settings import Secret, Table, check
 from disinherit.common.text import load_json
 from disinherit.common.wire.samples import SampleDigests, same_id
 
-_KEYS = ("models", "salt", "digests")
+
+class _Named(Table):
+    models: Annotated[tuple[str, ...], Meta(min_length=1)]
+    salt: Secret
+    digests: Annotated[tuple[Secret, ...], Meta(min_length=1)]  # where ids are, they name people
 
 
 def read_ids(path: Path) -> dict[int, str]:
@@ -86,19 +93,12 @@ def read_samples(path: Path) -> dict[str, SampleDigests]:
         content = load_json(text)
     except ValueError:
         content = None
-    if not isinstance(content, dict) or content.keys() != set(_KEYS):
-        raise InputError(
-            f"Expected JSON with {', '.join(_KEYS)} in {path}, as `disinherit samples digest` "
-            "writes it, but got something else."
-        )
-    models, digests = (_texts(content, key, path) for key in ("models", "digests"))
-    if not isinstance(content["salt"], str):
-        raise InputError(f"Expected text as salt in {path}, but got {content['salt']!r}.")
+    found = check(_Named, content, f"{path}, as `disinherit samples digest` writes it")
     try:
-        named = SampleDigests(content["salt"], tuple(digests))
+        named = SampleDigests(found.salt, found.digests)
     except RequestError as error:
         raise RequestError(f"In {path}: {error}") from error
-    return {check_id(model): named for model in models}
+    return {check_id(model): named for model in found.models}
 
 
 def _read(path: Path, what: str) -> str:
@@ -108,10 +108,3 @@ def _read(path: Path, what: str) -> str:
         raise InputError(f"Expected {what} in {path}, but: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise InputError(f"Expected {what} in UTF-8 in {path}, but: {error}.") from error
-
-
-def _texts(content: dict[str, Any], key: str, path: Path) -> list[str]:
-    values = content[key]
-    if not isinstance(values, list) or not values or not all(isinstance(v, str) for v in values):
-        raise InputError(f"Expected a list of texts as {key} in {path}, but got something else.")
-    return values

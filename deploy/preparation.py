@@ -9,8 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from msgspec import field
+from msgspec.structs import asdict
+
 from disinherit.common.errors import InputError, StoreError
 from disinherit.common.files import write_atomic
+from disinherit.common.settings import Table, check
 from disinherit.common.text import load_json
 from disinherit.deploy.files import HOST, FleetFiles, Ports, write_coordinator, write_nodes
 from disinherit.deploy.proxy import write_proxy
@@ -22,7 +26,12 @@ OWN_PORTS = 5
 _ANYWHERE = "0.0.0.0"
 _DATABASE = "coordinator.db"
 _SETTINGS = "deployment.json"
-_PROGRAMS = "programs"
+
+
+class _Deployment(Table):
+    first_port: int
+    hosts: list[str]
+    programs: dict[str, Any] = field(default_factory=dict)
 
 
 def prepare(
@@ -54,14 +63,13 @@ def prepare(
     folder = folder.absolute()
     path = folder / _SETTINGS
     known = _read(path)
-    first = first_port or known.get("first_port", FIRST_PORT)
-    names = list(hosts) or known.get("hosts", [])
+    first = first_port or (FIRST_PORT if known is None else known.first_port)
+    names = list(hosts) or ([] if known is None else known.hosts)
     if not 1024 <= first <= 65535 - OWN_PORTS - more_ports:
         raise InputError(f"Expected a first port between 1024 and 65000, but got {first}.")
-    settled = {"first_port": first, "hosts": names}
-    if known and settled != {key: known.get(key) for key in settled}:
+    if known is not None and (first, names) != (known.first_port, known.hosts):
         raise InputError(
-            f"Expected the ports from {known['first_port']} on and the hosts {known['hosts']}, "
+            f"Expected the ports from {known.first_port} on and the hosts {known.hosts}, "
             f"with which the deployment in {folder} was made, but got {first} and {names}. They "
             "stand in certificates and configurations: make another one in another folder."
         )
@@ -69,8 +77,8 @@ def prepare(
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise StoreError(f"Expected a folder for the deployment, but: {error}.") from error
-    if not known:
-        _write(path, settled)
+    if known is None:
+        _write(path, {"first_port": first, "hosts": names})
     ports = Ports(*range(first, first + OWN_PORTS))
     address = _ANYWHERE if names else HOST
     files = FleetFiles(folder, ports, address, [*names, HOST, "localhost"])
@@ -110,7 +118,8 @@ def remembered_programs(folder: Path) -> dict[str, Any]:
     Raises:
         StoreError: if the folder cannot be used.
     """
-    return dict(_read(folder / _SETTINGS).get(_PROGRAMS, {}))
+    known = _read(folder / _SETTINGS)
+    return {} if known is None else known.programs
 
 
 def remember_programs(folder: Path, programs: Mapping[str, Any]) -> None:
@@ -125,8 +134,9 @@ def remember_programs(folder: Path, programs: Mapping[str, Any]) -> None:
     """
     path = folder / _SETTINGS
     known = _read(path)
-    if known.get(_PROGRAMS) != dict(programs):
-        _write(path, known | {_PROGRAMS: dict(programs)})
+    if known is not None and known.programs != dict(programs):
+        known.programs = dict(programs)
+        _write(path, asdict(known))
 
 
 def _write(path: Path, settings: Mapping[str, Any]) -> None:
@@ -136,8 +146,9 @@ def _write(path: Path, settings: Mapping[str, Any]) -> None:
         raise StoreError(f"Expected to write a deployment's settings: {error}.") from error
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> _Deployment | None:
+    """Return what is written down of a deployment; `None` if there is none yet."""
     try:
-        return dict(load_json(path.read_text())) if path.exists() else {}
+        return check(_Deployment, load_json(path.read_text()), str(path)) if path.exists() else None
     except (OSError, ValueError) as error:
         raise StoreError(f"Expected a deployment's ports and hosts in {path}: {error}.") from error

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from disinherit.cli.main import run
-from disinherit.common.errors import CampaignError, InputError
+from disinherit.common.errors import CampaignError, InputError, StoreError
 from disinherit.deploy.enrolment import admit_node
 from disinherit.deploy.files import FleetFiles
 from disinherit.deploy.preparation import prepare
@@ -70,6 +70,25 @@ def test_only_a_deployment_lets_anybody_in(
 ) -> None:
     assert run(["deploy", "admit", "anna", str(key), "--folder", str(tmp_path)]) == 2
     assert "disinherit deploy prepare" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("{", "deployment.json"),
+        ("[]", "a table in"),
+        ('{"first_port": "50051", "hosts": []}', "a whole number as first_port"),
+        ('{"first_port": 50051}', "the key hosts"),
+        ('{"first_port": 50051, "hosts": [3]}', r"text as hosts\[0\]"),
+    ],
+)
+def test_a_deployment_that_was_written_down_wrongly_is_refused(
+    text: str, named: str, tmp_path: Path
+) -> None:
+    (tmp_path / "deployment.json").write_text(text)
+    with pytest.raises(StoreError, match=named) as caught:
+        prepare(tmp_path)
+    assert str(tmp_path / "deployment.json") in str(caught.value)
 
 
 def test_preparing_says_where_everything_is_and_changes_nothing_the_second_time(
