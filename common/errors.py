@@ -24,6 +24,7 @@
     ├── StoreError            the store cannot do what was asked (exit code 2)
     │   └── LostHistoryError  ... as the audit log does not continue what was signed
     ├── CampaignError         a campaign could not be carried out (exit code 1)
+    │   └── HeldError         another coordinator drives it
     ├── NotApplicableError    a method of the benchmark cannot answer this kind of request
     └── NotMeasuredError      a metric of the benchmark has no value
 
@@ -152,6 +153,10 @@ class LostHistoryError(StoreError):
 
 class CampaignError(DisinheritError):
     """A campaign could not be carried out."""
+
+
+class HeldError(CampaignError):
+    """A campaign that another coordinator drives."""
 
 
 class NotApplicableError(DisinheritError):

@@ -1,171 +1,186 @@
 """From messages to verified models: broadcast what is prepared, record, verify.
 
-Every answer is stored as it arrives, with the token of the pass's lease: a coordinator that lost
-its campaign to another one can store nothing of it any more.
+What an owner answers is stored as it arrives, in one transaction with the token of the pass's
+lease: a coordinator that lost its campaign to another one can store nothing of it any more.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from types import MappingProxyType
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import cast
 
 from disinherit.common.errors import StoreError
 from disinherit.common.text import one_line
-from disinherit.server.campaign.collect import Prepared, Say
-from disinherit.server.campaign.evaluations import evaluations
+from disinherit.server.campaign.campaign_pass import Pass, Prepared
+from disinherit.server.campaign.contact import check_held
 from disinherit.server.campaign.outcomes import refused, told
 from disinherit.server.states import Answered, Task, TaskState
-from disinherit.server.store.leases import Lease
-from disinherit.server.store.store import CoordinatorStore
-from disinherit.server.transport.answers import reply_of, unhandled
-from disinherit.server.transport.base import Answer, Transport
+from disinherit.server.store.repeated_tasks import find_made
+from disinherit.server.transport.answers import checked_digest, reply_of, unhandled
+from disinherit.server.transport.base import Answer, Ask
 from disinherit.v1 import unlearning_pb2 as pb
 
-_NONE: Mapping[str, Sequence[str]] = MappingProxyType({})
-_AT_ONCE = 100
+_AT_ONCE = 1000
 """Models that one transaction is about: others who write wait for its end."""
 
 
-@dataclass(slots=True)
-class Applied:
-    """Models that owners answered for, by whether they were changed just now."""
+def apply(one: Pass) -> None:
+    """Send every owner its message, all at once; store every answer as it arrives.
 
-    changed: list[str] = field(default_factory=list)
-    already: list[str] = field(default_factory=list)
+    Raises:
+        StoreError: if the lease was lost.
+    """
+    started = time.perf_counter()
+    one.say("dampening in every affected model, all owners at once")
+    prepared, todo = one.prepared, one.todo
+    one.prepared = Prepared()
+    tasks = [_short_of(todo[m], TaskState.FAILED, r) for m, r in prepared.failed.items()]
+    tasks += [_short_of(todo[m], TaskState.PENDING, r) for m, r in prepared.waiting.items()]
+    fishers: dict[str, Sequence[str]] = {}
+    for message in prepared.messages.values():
+        for model in message.models:
+            tasks.append(_short_of(todo[model.model_id], TaskState.SENT))
+            fishers[model.model_id] = [message.fishers[model.fisher].digest]
+    with one.writing([task.model_id for task in tasks]) as change:
+        if not one.advances:
+            return
+        change.put(tasks, fishers)
+    for answer in one.ask(prepared.asks("train.unlearn")):
+        try:
+            _record(one, answer)
+        except StoreError:
+            raise
+        except Exception as error:  # one owner's answer must not end the others
+            _give_up(one, answer, unhandled(answer, error))
+    one.timing.broadcast_and_apply += time.perf_counter() - started
+    _look_at_failures(one)
 
 
-class Rollout:
-    """One pass's broadcast and verification.
+def verify(one: Pass) -> None:
+    """Ask the owners what is on their disks, and settle the tasks for which it is right.
+
+    Raises:
+        StoreError: if the lease was lost.
+    """
+    started = time.perf_counter()
+    applied = {
+        made.id: task
+        for task in one.tasks.values()
+        if task.state is TaskState.APPLIED and (made := task.successor) is not None
+    }
+    if not applied:
+        return
+    one.say("verifying what the owners hold")
+    by_owner: dict[str, list[str]] = {}
+    for id, task in applied.items():
+        by_owner.setdefault(task.owner, []).append(id)
+    for found in evaluations(one.ask, by_owner, checked_digest, digests_only=True):
+        tasks = [_verified(applied[made], evaluation) for made, evaluation in found.items()]
+        with one.writing([task.model_id for task in tasks]) as change:
+            before = change.driven.tasks
+            # One that somebody had opened again meanwhile is not what its owner was asked about.
+            change.put([t for t in tasks if before[t.model_id].state is TaskState.APPLIED])
+    one.timing.verify += time.perf_counter() - started
+
+
+Check = Callable[[str, pb.Evaluation], pb.Evaluation]
+
+
+def evaluations(
+    ask: Callable[[Sequence[Ask]], Iterator[Answer]],
+    models: Mapping[str, Sequence[str]],
+    check: Check,
+    *,
+    digests_only: bool = False,
+) -> Iterator[dict[str, pb.Evaluation]]:
+    """Ask the owners of models for confusion counts on their evaluation splits.
 
     Args:
-        store: graph, requests and tasks.
-        lease: the right to drive the campaign.
-        transport: the way to the owners.
-        timeout: seconds to wait for an owner's answer.
-        say: told what is happening.
+        ask: sends messages to owners, and yields their answers.
+        models: owner -> ids of versions that it has.
+        check: returns what an owner sent of a version, or why that cannot be.
+        digests_only: whether the digests of what the owners hold are enough.
+
+    Yields:
+        For each owner, as it answers, an evaluation of each of its models; with `error` set where
+        there is none.
     """
+    asks = [
+        Ask(owner, "evaluate.panel", pb.EvaluateTask(model_ids=ids, digests_only=digests_only))
+        for owner, ids in models.items()
+    ]
+    for answer in ask(asks):
+        named = models[answer.ask.owner]
+        try:
+            reply, error = reply_of(answer, pb.EvaluateReply)
+            sent = {e.model_id: e for e in reply.models} if reply is not None else {}
+            missing = pb.Evaluation(error=error or "its owner did not mention it")
+            found = {model: check(model, sent.get(model, missing)) for model in named}
+        except Exception as error:  # one owner's answer must not end the others
+            reason = unhandled(answer, error)
+            found = {model: pb.Evaluation(model_id=model, error=reason) for model in named}
+        yield found
 
-    def __init__(
-        self,
-        store: CoordinatorStore,
-        lease: Lease,
-        transport: Transport,
-        timeout: float,
-        say: Say,
-    ) -> None:
-        self._store = store
-        self._lease = lease
-        self._transport = transport
-        self._timeout = timeout
-        self._say = say
 
-    def broadcast(self, prepared: Prepared, todo: Mapping[str, Task]) -> Applied:
-        """Send every owner its message, all at once; store every answer as it arrives.
+def _record(one: Pass, answer: Answer) -> None:
+    """Store one owner's answer; models it says nothing of are failed, or still pending."""
+    asked = cast("pb.UnlearnTask", answer.ask.task)
+    reply, error = reply_of(answer, pb.UnlearnReply)
+    for start in range(0, len(asked.models), _AT_ONCE):
+        _record_some(one, answer, reply, error, asked.models[start : start + _AT_ONCE])
+    one.say(error or f"{answer.ask.owner} answered")
 
-        Args:
-            prepared: the messages, and why there is none for some models.
-            todo: model -> its task as it stands.
 
-        Returns:
-            What the owners answered for.
-
-        Raises:
-            StoreError: if the lease was lost.
-        """
-        self._say("dampening in every affected model, all owners at once")
-        settled = [_short_of(todo[m], TaskState.FAILED, r) for m, r in prepared.failed.items()]
-        settled += [_short_of(todo[m], TaskState.PENDING, r) for m, r in prepared.waiting.items()]
-        settled += [
-            _short_of(todo[model.model_id], TaskState.SENT)
-            for message in prepared.messages.values()
-            for model in message.models
-        ]
-        fishers = {
-            model.model_id: [message.fishers[model.fisher].digest]
-            for message in prepared.messages.values()
-            for model in message.models
-        }
-        self._put(*settled, fishers=fishers)
-        applied = Applied()
-        for answer in self._transport.ask(prepared.asks("train.unlearn"), self._timeout):
-            try:
-                self._record(answer, todo, applied)
-            except StoreError:
-                raise
-            except Exception as error:  # one owner's answer must not end the others
-                self._give_up(answer, unhandled(answer, error))
-        return applied
-
-    def verify(self) -> None:
-        """Ask the owners what is on their disks, and settle the tasks for which it is right.
-
-        Raises:
-            StoreError: if the lease was lost.
-        """
-        applied = {
-            made.id: task
-            for task in self._store.tasks(self._lease.request_id).values()
-            if task.state is TaskState.APPLIED and (made := task.successor) is not None
-        }
-        if not applied:
-            return
-        self._say("verifying what the owners hold")
-        asked = evaluations(
-            self._store.records(applied),
-            self._transport,
-            self._timeout,
-            list(applied),
-            digests_only=True,
-        )
-        for found in asked:
-            self._put(
-                *(_verified(applied[model], evaluation) for model, evaluation in found.items())
-            )
-
-    def _record(self, answer: Answer, todo: Mapping[str, Task], applied: Applied) -> None:
-        """Store one owner's answer; models it says nothing of are failed, or still pending."""
-        asked = cast("pb.UnlearnTask", answer.ask.task)
-        missing = {model.model_id: model for model in asked.models}
-        reply, error = reply_of(answer, pb.UnlearnReply)
+def _record_some(
+    one: Pass,
+    answer: Answer,
+    reply: pb.UnlearnReply | None,
+    error: str,
+    models: Sequence[pb.ModelTask],
+) -> None:
+    asked, todo = cast("pb.UnlearnTask", answer.ask.task), one.todo
+    named = {model.model_id: model for model in models}
+    results: dict[str, pb.ModelResult] = {}
+    for result in reply.models if reply is not None else ():
+        if result.model_id in named:
+            results.setdefault(result.model_id, result)
+    found = [told(todo[id], result, asked, named[id]) for id, result in results.items()]
+    reason = error or "its owner did not mention it"
+    silent = [_unanswered(todo[m], answer, reason) for m in named if m not in results]
+    if reply is None and all(task == one.tasks[task.model_id] for task in silent):
+        return
+    answered = [o for o in found if isinstance(o, Answered)]
+    with one.writing(list(named)) as change:
         if reply is not None:
-            owner, named = answer.ask.owner, sorted(missing)
-            self._store.record_told(self._lease.request_id, owner, named, lease=self._lease)
-        said: dict[str, pb.ModelResult] = {}
-        for result in reply.models if reply is not None else ():
-            if result.model_id in missing:
-                said.setdefault(result.model_id, result)
-        found = [
-            told(todo[model], result, asked, missing.pop(model)) for model, result in said.items()
-        ]
-        answered = [one for one in found if isinstance(one, Answered)]
-        rejected = self._store_answered(answered)
-        for model in (one.task.model_id for one in answered if one.task.model_id not in rejected):
-            new = said[model].outcome != pb.OUTCOME_ALREADY_APPLIED
-            (applied.changed if new else applied.already).append(model)
-        reason = error or "its owner did not mention it"
-        self._put(
-            *(one for one in found if isinstance(one, Task)),
-            *(refused(todo[model], why) for model, why in rejected.items()),
-            *(_unanswered(todo[model], answer, reason) for model in missing),
-        )
-        self._say(error or f"{answer.ask.owner} answered")
+            change.tell(answer.ask.owner, sorted(named))
+        rejected = change.put_answered(answered) if answered else {}
+        tasks = [o for o in found if isinstance(o, Task)]
+        tasks += [refused(todo[model], why) for model, why in rejected.items()]
+        change.put([*tasks, *silent])
+    for model in (o.task.model_id for o in answered if o.task.model_id not in rejected):
+        new = results[model].outcome != pb.OUTCOME_ALREADY_APPLIED
+        (one.changed if new else one.already).append(model)
 
-    def _give_up(self, answer: Answer, reason: str) -> None:
-        """Fail the models of an answer that cannot be handled, but those that are stored by now."""
-        tasks = self._store.tasks(self._lease.request_id)
-        asked = cast("pb.UnlearnTask", answer.ask.task).models
-        self._put(*(_short_of(tasks[one.model_id], TaskState.FAILED, reason) for one in asked))
 
-    def _store_answered(self, answered: Sequence[Answered]) -> dict[str, str]:
-        """Store what an owner applied, and return why the graph refuses some of it."""
-        rejected: dict[str, str] = {}
-        for start in range(0, len(answered), _AT_ONCE):
-            part = answered[start : start + _AT_ONCE]
-            rejected |= self._store.update_answered(self._lease.request_id, part, lease=self._lease)
-        return rejected
+def _give_up(one: Pass, answer: Answer, reason: str) -> None:
+    """Fail the models of an answer that cannot be handled, but those that are stored by now."""
+    asked = cast("pb.UnlearnTask", answer.ask.task).models
+    one.put(_short_of(one.tasks[model.model_id], TaskState.FAILED, reason) for model in asked)
 
-    def _put(self, *tasks: Task, fishers: Mapping[str, Sequence[str]] = _NONE) -> None:
-        self._store.update_all(self._lease.request_id, tasks, fishers=fishers, lease=self._lease)
+
+def _look_at_failures(one: Pass) -> None:
+    """Ask owners that failed at a successor whether they still hold what they made."""
+    failed = [one.tasks[model] for model in one.todo if one.tasks[model].state is TaskState.FAILED]
+    owners = {task.owner for task in failed}
+    if not owners:
+        return
+    with one.store.reading() as db:
+        done = [task for owner in owners for _, task in find_made(db, owner)]
+    made = {successor.id for task in done if (successor := task.successor) is not None}
+    asked = {task.owner for task in failed if task.model_id in made}
+    if asked:
+        check_held(one.store, one.ask, asked)
+        one.look(None)
 
 
 def _verified(task: Task, evaluation: pb.Evaluation) -> Task:

@@ -1,134 +1,75 @@
 """From roots to messages: collect Fisher information, merge it per group (MFIM), address it.
 
-What the roots answer is given to an archive before anything else happens, and those that it knows
-are not asked.  Nothing is sent that would change a model.
+What the roots answer is kept before anything else happens, and those that answered before are not
+asked.  Nothing is sent that would change a model.
 """
 
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence, Set
+from dataclasses import dataclass
 
 from disinherit.common.encodings import Encoding
-from disinherit.common.errors import DisinheritError, StoreError
+from disinherit.common.errors import CheckpointError, DisinheritError, StoreError
 from disinherit.common.graph.graph import InheritanceGraph
-from disinherit.common.graph.records import InheritanceKind, ModelRecord, ModelStatus
+from disinherit.common.graph.records import InheritanceKind, ModelStatus
 from disinherit.common.limits import ANSWER, FISHER, clipped
 from disinherit.common.method import Method
 from disinherit.common.text import one_line
 from disinherit.common.wire.packets import PackedFisher, decode, rename_classes, renamed
 from disinherit.server.answer_sizes import fisher_bytes
-from disinherit.server.campaign.archive import Archive
-from disinherit.server.campaign.fisher_checks import bound_by, check_scale
+from disinherit.server.campaign.campaign_pass import Collected, DryPass, Prepared
+from disinherit.server.campaign.fisher_checks import check_scale
 from disinherit.server.campaign.group_merges import GroupMerges
 from disinherit.server.planning.plan import Group
 from disinherit.server.store.audit_events import request_digest
 from disinherit.server.store.tables import now_us
 from disinherit.server.transport.answers import reply_of, root_packets, unhandled
-from disinherit.server.transport.base import Answer, Ask, Transport
+from disinherit.server.transport.base import Answer, Ask
 from disinherit.v1 import unlearning_pb2 as pb
 
-Say = Callable[[str], None]
 _UNLEARNED = InheritanceKind.UNLEARNED
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
-class Prepared:
-    """What is ready to be sent.
-
-    Attributes:
-        messages: owner -> its models and the merged Fishers they need, without their tensors.
-        tensors: SHA-256 -> tensors of a merged Fisher: one for all owners that it is for.
-        failed: model -> why there is nothing for it.
-        waiting: model -> which root's owner could not be reached; a later try may succeed.
-        fisher_seconds: time until all roots had answered.
-        merge_seconds: time to merge and address.
-    """
-
-    messages: dict[str, pb.UnlearnTask] = field(default_factory=dict)
-    tensors: dict[str, bytes] = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)
-    waiting: dict[str, str] = field(default_factory=dict)
-    fisher_seconds: float = 0.0
-    merge_seconds: float = 0.0
-
-    def asks(self, action: str) -> list[Ask]:
-        """Return the messages, to be sent.
-
-        Args:
-            action: what is asked with them.
-        """
-        return [
-            Ask(owner, action, task, {f.digest: self.tensors[f.digest] for f in task.fishers})
-            for owner, task in self.messages.items()
-        ]
-
-
-@dataclass(slots=True)
-class _Collected:
-    """What the roots' owners answered.
-
-    Attributes:
-        fishers: root -> what it sent, one for each class, or one for all samples.
-        errors: root -> why there are none.
-        unreachable: roots among those with an error whose owners may answer later.
-        withheld: roots whose owners' release policies forbid it.
-    """
-
-    fishers: dict[str, Sequence[PackedFisher]] = field(default_factory=dict)
-    errors: dict[str, str] = field(default_factory=dict)
-    unreachable: set[str] = field(default_factory=set)
-    withheld: set[str] = field(default_factory=set)
-
-    def reason(self, root: ModelRecord, owner: str) -> str:
-        """Return why there is none of a root, as an owner of its heirs may read it.
-
-        What a root's owner answered is for itself and for those who may see all coverage: its own
-        models say it.  The owners of others get to know that there is nothing, and no word of it.
-        """
-        if owner == root.owner or root.id in self.unreachable:
-            return self.errors[root.id]
-        if root.id in self.withheld:
-            return f"withheld by owner {root.owner}"
-        return f"owner {root.owner} cannot give it; the coverage of {root.id} says why"
-
-
-def prepare(
-    graph: InheritanceGraph,
-    transport: Transport,
-    timeout: float,
-    request: pb.UnlearningRequest,
-    groups: Sequence[Group],
-    say: Say,
-    archive: Archive,
-) -> Prepared:
-    """Collect and merge the Fisher information of a request and address it to the owners.
-
-    Args:
-        graph: the inheritance graph.
-        transport: the way to the roots' owners.
-        timeout: seconds to wait for their answers.
-        request: the request.
-        groups: the models to prepare for, as planned.
-        say: told what is happening.
-        archive: what the roots answered before, and takes what they answer now.
-
-    Returns:
-        One message per owner, and why there is none for some models.
-    """
+def collect(one: DryPass) -> None:
+    """Ask the owners of roots that have not answered for the Fisher information to forget."""
     started = time.perf_counter()
-    say("Fisher information of the data to forget, from the roots")
-    collected = _collect(graph, transport, timeout, request, groups, archive)
-    answered = time.perf_counter()
-    say("merging Fisher information per group of models")
-    prepared = Prepared(fisher_seconds=answered - started)
+    one.say("Fisher information of the data to forget, from the roots")
+    wanted = {root for group in one.groups for root in group.roots}
+    known = _known(one, wanted)
+    needed = wanted - known.keys()
+    by_owner: dict[str, dict[str, pb.Root]] = {}
+    for root in one.request.roots:
+        if root.model_id in needed:
+            owner = one.graph.model(root.model_id).owner
+            by_owner.setdefault(owner, {})[root.model_id] = root
+    one.collected = Collected(
+        fishers=known,
+        errors=dict.fromkeys(sorted(needed), "its owner sent no Fisher information for it"),
+    )
+    asked = list(by_owner)
+    while asked and one.goes_on():
+        asks = [_fisher_ask(one, owner, by_owner[owner]) for owner in asked]
+        asked = []
+        for answer in one.ask(asks):
+            if _take(one, answer, by_owner[answer.ask.owner]):
+                asked.append(answer.ask.owner)
+    one.prepared = Prepared(fisher_seconds=time.perf_counter() - started)
+
+
+def merge(one: DryPass) -> None:
+    """Merge what the roots answered per group of models, and address it to the owners."""
+    started = time.perf_counter()
+    one.say("merging Fisher information per group of models")
+    prepared, collected, graph = one.prepared, one.collected, one.graph
+    one.collected = Collected()
     created = now_us()
-    method = Method.from_proto(request.method)
+    method = Method.from_proto(one.request.method)
     merges = GroupMerges(method.merge, Encoding.named(method.encoding))
     known: dict[_Part, frozenset[str]] = {}
-    for group in groups:
+    for group in one.groups:
         missing = [root for root in group.roots if root in collected.errors]
         if missing:
             later = collected.unreachable.issuperset(missing)
@@ -156,101 +97,47 @@ def prepare(
                 prepared.failed[model.id] = (
                     f"the Fisher information of {roots} cannot be merged: {said}"
                 )
-            archive.forget(group.roots)
+            one.discard(group.roots)
             continue
         prepared.tensors.update(merged.tensors)
-        _address(prepared.messages, graph, request, group, merged, created)
-    prepared.merge_seconds = time.perf_counter() - answered
-    return prepared
+        _address(prepared.messages, graph, one.request, group, merged, created)
+    prepared.merge_seconds = time.perf_counter() - started
 
 
-def _collect(
-    graph: InheritanceGraph,
-    transport: Transport,
-    timeout: float,
-    request: pb.UnlearningRequest,
-    groups: Sequence[Group],
-    archive: Archive,
-) -> _Collected:
-    """Ask the owners of roots that have not answered for the Fisher information to forget."""
-    wanted = {root for group in groups for root in group.roots}
-    known = _known(archive, wanted)
-    needed = wanted - known.keys()
-    by_owner: dict[str, dict[str, pb.Root]] = {}
-    for root in request.roots:
-        if root.model_id in needed:
-            owner = graph.model(root.model_id).owner
-            by_owner.setdefault(owner, {})[root.model_id] = root
-    registered = archive.registered() if by_owner else {}
-    collected = _Collected(
-        fishers=known,
-        errors=dict.fromkeys(sorted(needed), "its owner sent no Fisher information for it"),
-    )
-    asked = list(by_owner)
-    while asked:
-        asks = [
-            _fisher_ask(
-                owner,
-                request,
-                {
-                    root: (one, bound_by(graph.model(root), registered.get(root)))
-                    for root, one in by_owner[owner].items()
-                },
-            )
-            for owner in asked
-        ]
-        asked = []
-        for answer in transport.ask(asks, timeout):
-            if _collect_answer(answer, graph, request, registered, archive, collected, by_owner):
-                asked.append(answer.ask.owner)
-    return collected
-
-
-def _fisher_ask(
-    owner: str, request: pb.UnlearningRequest, roots: Mapping[str, tuple[pb.Root, ModelRecord]]
-) -> Ask:
+def _fisher_ask(one: DryPass, owner: str, roots: Mapping[str, pb.Root]) -> Ask:
     """Return the question for some roots, of which the owner answers as many as fit together."""
     task = pb.FisherTask(
-        request_id=request.id,
-        roots=[root for root, _ in roots.values()],
-        method=request.method,
-        request_digest=request_digest(request),
+        request_id=one.request.id,
+        roots=roots.values(),
+        method=one.request.method,
+        request_digest=request_digest(one.request),
         enough_bytes=FISHER.most,
         most_bytes=ANSWER.most - FISHER.most,
     )
-    most = fisher_bytes(roots.values(), request.method.scope)
+    bounds = [(root, one.bound_by(id)) for id, root in roots.items()]
+    most = fisher_bytes(bounds, one.request.method.scope)
     return Ask(owner, "query.fisher", task, most_bytes=most)
 
 
-def _collect_answer(
-    answer: Answer,
-    graph: InheritanceGraph,
-    request: pb.UnlearningRequest,
-    registered: Mapping[str, ModelRecord],
-    archive: Archive,
-    collected: _Collected,
-    by_owner: Mapping[str, dict[str, pb.Root]],
-) -> bool:
+def _take(one: DryPass, answer: Answer, roots: dict[str, pb.Root]) -> bool:
     """Take what an owner answered of its roots, and return whether to ask for those it left out."""
-    roots = by_owner[answer.ask.owner]
+    collected, owner = one.collected, answer.ask.owner
     reply, error = reply_of(answer, pb.FisherReply)
     if reply is None:
         collected.errors.update(dict.fromkeys(roots, error))
         collected.unreachable.update(roots if answer.unreachable else ())
         return False
     before = len(roots)
+    sound: dict[str, Sequence[pb.FisherPacket]] = {}
+    fishers: dict[str, Sequence[PackedFisher]] = {}
     for fisher in reply.roots:
         if fisher.model_id not in roots:
             continue
         root = roots.pop(fisher.model_id)
         try:
-            packets = root_packets(root, graph.model(root.model_id), fisher)
+            packets = root_packets(root, one.graph.model(root.model_id), fisher)
             decoded = [decode(packet) for packet in packets]
-            record = bound_by(graph.model(root.model_id), registered.get(root.model_id))
-            check_scale(root, record, request.method.scope, decoded)
-            archive.keep(root.model_id, packets)
-        except StoreError:
-            raise
+            check_scale(root, one.bound_by(root.model_id), one.request.method.scope, decoded)
         except Exception as refused:  # one owner's answer must not end the others
             foreseen = isinstance(refused, DisinheritError)
             reason = one_line(str(refused)) if foreseen else unhandled(answer, refused)
@@ -258,26 +145,38 @@ def _collect_answer(
             collected.withheld.update([root.model_id] if fisher.withheld else [])
             _log.warning(
                 "Refused what owner %s sent for root %s: %s",
-                answer.ask.owner,
+                owner,
                 root.model_id,
                 clipped(collected.errors[root.model_id]),
             )
         else:
-            collected.fishers[root.model_id] = decoded
-            del collected.errors[root.model_id]
+            sound[root.model_id], fishers[root.model_id] = packets, decoded
+    try:
+        one.keep(owner, sound)
+    except StoreError:
+        raise
+    except Exception as error:
+        collected.errors.update(dict.fromkeys(sound, unhandled(answer, error)))
+    else:
+        collected.fishers.update(fishers)
+        for taken in fishers:
+            del collected.errors[taken]
     return reply.more and 0 < len(roots) < before
 
 
-def _known(archive: Archive, wanted: Set[str]) -> dict[str, Sequence[PackedFisher]]:
+def _known(one: DryPass, wanted: Set[str]) -> dict[str, Sequence[PackedFisher]]:
     """Return what roots answered before; one whose answer is of no use is asked again."""
     known: dict[str, Sequence[PackedFisher]] = {}
-    for root, packets in archive.load().items():
-        if root in wanted:
-            try:
-                known[root] = [decode(packet) for packet in packets]
-            except Exception:  # whatever is wrong with it, the root is asked again
-                _log.exception("cannot read what root %s answered before; it is asked again", root)
-                archive.forget([root])
+    for root in sorted(wanted & one.packets.keys()):
+        try:
+            known[root] = [decode(packet) for packet in one.known_packets(root)]
+        except StoreError:
+            raise
+        except CheckpointError:  # its files are missing or damaged
+            continue
+        except Exception:  # whatever is wrong with it, the root is asked again
+            _log.exception("cannot read what root %s answered before; it is asked again", root)
+            one.discard([root])
     return known
 
 

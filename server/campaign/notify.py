@@ -6,49 +6,43 @@ the way.  No task is sent for it, so its owner would not learn that it is affect
 """
 
 from disinherit.common.text import one_line
-from disinherit.server.campaign.collect import Say
+from disinherit.server.campaign.campaign_pass import Pass
 from disinherit.server.states import TaskState
-from disinherit.server.store.leases import Lease
-from disinherit.server.store.store import CoordinatorStore
+from disinherit.server.store.notices import find_told
 from disinherit.server.transport.answers import reply_of
-from disinherit.server.transport.base import Ask, Transport
+from disinherit.server.transport.base import Ask
 from disinherit.v1 import unlearning_pb2 as pb
 
 _AS_IT_IS = (TaskState.EXEMPT, TaskState.FAILED, TaskState.NOT_REACHED)
 
 
-def tell_owners(
-    store: CoordinatorStore, lease: Lease, transport: Transport, timeout: float, say: Say
-) -> None:
+def notify(one: Pass) -> None:
     """Send notices about versions that stay as they are, to owners who have not got word yet.
 
     Who cannot be reached is told by the next pass, if there is one; the log says who was not.
 
-    Args:
-        store: graph, requests and tasks.
-        lease: the right to drive the campaign.
-        transport: the way to the owners.
-        timeout: seconds to wait for an owner's answer.
-        say: told what is happening.
-
     Raises:
         StoreError: if the lease was lost.
     """
-    told = store.told(lease.request_id)
+    tasks = [task for task in one.tasks.values() if task.state in _AS_IT_IS]
+    if not tasks:
+        return
+    with one.store.reading() as db:
+        told = find_told(db, one.request.id)
     notices: dict[str, pb.NoticeTask] = {}
-    for model, task in store.tasks(lease.request_id).items():
-        if task.state in _AS_IT_IS and model not in told:
-            notice = notices.setdefault(task.owner, pb.NoticeTask(request_id=lease.request_id))
-            notice.models.add(model_id=model, state=task.state.value, reason=task.reason)
+    for task in tasks:
+        if task.model_id not in told:
+            notice = notices.setdefault(task.owner, pb.NoticeTask(request_id=one.request.id))
+            notice.models.add(model_id=task.model_id, state=task.state.value, reason=task.reason)
     if not notices:
         return
-    say("telling owners of affected versions that stay as they are")
+    one.say("telling owners of affected versions that stay as they are")
     asks = [Ask(owner, "query.notice", notice) for owner, notice in notices.items()]
-    for answer in transport.ask(asks, timeout):
+    for answer in one.ask(asks):
         owner = answer.ask.owner
         reply, error = reply_of(answer, pb.NoticeReply)
         if reply is not None:
             named = {notice.model_id for notice in notices[owner].models}
-            models = sorted(named.intersection(reply.model_ids))
-            store.record_told(lease.request_id, owner, models, lease=lease)
-        say(one_line(error) or f"{owner} was told")
+            with one.writing() as change:
+                change.tell(owner, sorted(named.intersection(reply.model_ids)))
+        one.say(one_line(error) or f"{owner} was told")

@@ -9,83 +9,66 @@ that it failed at, lest an owner that cannot do one request never does any, nor 
 a person has stopped it or its deadline has passed.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
 from disinherit.common.errors import InputError
+from disinherit.server.campaign.campaign_pass import Pass
 from disinherit.server.planning.plan import plan
-from disinherit.server.states import CampaignState, Task, TaskState, cleansed
-from disinherit.server.store.campaigns import Campaign
-from disinherit.server.store.leases import Lease
+from disinherit.server.states import CampaignState, TaskState, cleansed
+from disinherit.server.store.campaigns import Campaign, find_driven, find_older
+from disinherit.server.store.graph import find_descendants
 from disinherit.server.store.store import CoordinatorStore
+from disinherit.server.store.tables import find_request
 
 
-def held_back(
-    store: CoordinatorStore,
-    request_id: str,
-    models: Collection[str],
-    late: bool,
-) -> dict[str, str]:
-    """Return which models of a campaign have to wait for older ones, with the reason.
-
-    Args:
-        store: requests and tasks.
-        request_id: the campaign's request.
-        models: what the campaign would dampen now.
-        late: whether some of them are new to it.  They may be new to campaigns that are complete,
-            too, which will be open again for them.
-    """
-    states = {CampaignState.RUNNING, *([CampaignState.COMPLETE] if late else [])}
-    waiting: dict[str, str] = {}
-    for campaign in _older(store, request_id, states) if models else ():
-        reason = f"waits for {campaign.request_id}, which is older and reaches it first"
-        for model in _ahead(store, campaign.request_id):
-            waiting.setdefault(model, reason)
-    return {model: waiting[model] for model in models if model in waiting}
-
-
-def not_held_back(
-    store: CoordinatorStore, lease: Lease, tasks: Sequence[Task], *, late: bool
-) -> set[str]:
-    """Return the models that no older campaign has to reach first; note why others wait.
-
-    Args:
-        store: requests and tasks.
-        lease: the right to drive the campaign.
-        tasks: what the campaign would do now.
-        late: whether some of them are new to it.
+def order(one: Pass) -> None:
+    """Leave the models that no older campaign has to reach first; note why others wait.
 
     Raises:
         StoreError: if the lease was lost.
     """
-    models = [task.model_id for task in tasks]
-    reasons = held_back(store, lease.request_id, models, late)
-    waiting = [
+    reasons: dict[str, str] = {}
+    for campaign in _older(one) if one.left else ():
+        reason = f"waits for {campaign.request_id}, which is older and reaches it first"
+        for model in _ahead(one.store, campaign.request_id):
+            reasons.setdefault(model, reason)
+    one.put(
         replace(task, state=TaskState.PENDING, reason=reasons[task.model_id])
-        for task in tasks
+        for task in one.left
         if task.model_id in reasons
+    )
+    ready = {task.model_id for task in one.left} - reasons.keys()
+    one.groups = [
+        replace(group, models=models)
+        for group in one.plan.groups
+        if (models := tuple(model for model in group.models if model in ready))
     ]
-    new = [task for task in waiting if task not in tasks]
-    store.update_all(lease.request_id, new, lease=lease)
-    return set(models) - reasons.keys()
+    one.todo = {model: one.tasks[model] for group in one.groups for model in group.models}
+    one.attempted |= one.todo.keys()
 
 
-def _older(
-    store: CoordinatorStore, request_id: str, states: Collection[CampaignState]
-) -> Iterator[Campaign]:
-    for campaign in store.campaigns(states, also=[request_id]):
-        if campaign.request_id == request_id:
-            return
-        yield campaign
+def _older(one: Pass) -> list[Campaign]:
+    """Return the older campaigns that may have to go first.
+
+    What is new to this campaign may be new to those that are complete, too, which will be open
+    again for it.
+    """
+    if not one.late:
+        return one.older
+    states = {CampaignState.RUNNING, CampaignState.COMPLETE}
+    with one.store.reading() as db:
+        return find_older(db, one.campaign, states)
 
 
 def _ahead(store: CoordinatorStore, request_id: str) -> Iterator[str]:
     """Yield the models that a campaign is still going to reach, as the graph is now."""
-    tasks = store.tasks(request_id)
+    with store.reading() as db:
+        tasks = find_driven(db, request_id, None).tasks
+        request = find_request(db, request_id)
+        graph = find_descendants(db, [root.model_id for root in request.roots])
     try:
-        request = store.request(request_id)
-        graph = store.descendants(root.model_id for root in request.roots)
-        planned = plan(graph, request, cleansed(tasks.values()), tasked=tasks)
+        planned = plan(graph, request, cleansed(tasks.values()), (), tasked=tasks)
     except InputError:  # it cannot go on, and must not hold up the others
         return
     for model in (model for group in planned.groups for model in group.models):

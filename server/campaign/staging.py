@@ -1,17 +1,23 @@
-"""The steps of a staged roll-out: whose turn it is now, and whether more owners' turn comes."""
+"""Steps of a pass that settle who is asked now: tasks for who is affected, and waves of owners."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.wire.requests import RollOut
+from disinherit.server.campaign.campaign_pass import Pass
 from disinherit.server.planning.gates import judge
 from disinherit.server.planning.plan import Plan, plan
 from disinherit.server.planning.roll_out import assign_waves
 from disinherit.server.states import Task, TaskState, cleansed
-from disinherit.server.store.leases import Lease
+from disinherit.server.store.approvals import find_all_recorders, unapproved
 from disinherit.server.store.store import CoordinatorStore
+from disinherit.server.store.tasks import add_tasks
+from disinherit.server.store.waves import begin_wave, halt
 from disinherit.v1.unlearning_pb2 import UnlearningRequest
+
+_WAITING = (TaskState.PENDING, TaskState.UNAPPROVED)
+_NONE: Mapping[str, str] = {}
 
 
 def place(
@@ -35,13 +41,83 @@ def place(
     return assign_waves(RollOut.from_proto(request.roll_out), request.id, owners, placed)
 
 
-def next_wave(store: CoordinatorStore, lease: Lease, request: UnlearningRequest) -> bool:
-    """Let the next wave of a campaign begin, or halt it, as the answers so far demand.
+def find_new_tasks(
+    request: UnlearningRequest,
+    graph: InheritanceGraph,
+    planned: Plan,
+    tasks: Mapping[str, Task],
+    unapproved: Mapping[str, str] = _NONE,
+    *,
+    late: bool,
+) -> list[Task]:
+    """Return the tasks that a plan adds to those of a request, or changes.
 
     Args:
-        store: graph, requests and tasks.
-        lease: the right to drive the campaign.
-        request: its request.
+        request: the request.
+        graph: the inheritance graph.
+        planned: the request's plan.
+        tasks: model -> its task so far.
+        unapproved: model -> why it waits for an approval of its own.
+        late: whether the request had been submitted before.
+
+    Raises:
+        RequestError: if a canary owns none of the models.
+    """
+    waves = place(request, graph, planned, tasks.values())
+    new = []
+    for model in planned.affected:
+        owner = graph.model(model).owner
+        task = tasks.get(model) or Task(model, owner, wave=waves.get(owner, 0), late=late)
+        if task.successor is None:
+            if model in planned.exempt:
+                task = replace(task, state=TaskState.EXEMPT, reason=planned.exempt[model])
+            elif model in planned.failed:
+                task = replace(task, state=TaskState.FAILED, reason=planned.failed[model])
+            elif model in planned.not_reached:
+                reason = planned.not_reached[model]
+                task = replace(task, state=TaskState.NOT_REACHED, reason=reason)
+            elif task.state is TaskState.EXEMPT or task.is_unreached:
+                # What took its place was rolled back, or it is reached by now.
+                task = Task(model, task.owner, wave=task.wave, late=task.late)
+        if model in unapproved and task.state in _WAITING:
+            task = replace(task, state=TaskState.UNAPPROVED, reason=unapproved[model])
+        if task != tasks.get(model):
+            new.append(task)
+    return new
+
+
+def find_unapproved(
+    store: CoordinatorStore,
+    request: UnlearningRequest,
+    graph: InheritanceGraph,
+    planned: Plan,
+    tasks: Mapping[str, Task],
+) -> dict[str, str]:
+    """Return which affected versions wait for an approval of their own, with the reason."""
+    with store.reading() as db:
+        recorders = find_all_recorders(db, planned.affected)
+    return unapproved(graph, request, planned.affected, tasks, recorders)
+
+
+def enlist(one: Pass) -> None:
+    """Plan the request, and give tasks to the versions that have joined the campaign."""
+    request, graph, tasks = one.request, one.graph, one.tasks
+    one.plan = plan(graph, request, cleansed(tasks.values()), (), tasked=tasks)
+    waiting: Mapping[str, str] = {}
+    if one.campaign.plan:
+        waiting = find_unapproved(one.store, request, graph, one.plan, tasks)
+    new = find_new_tasks(request, graph, one.plan, tasks, waiting, late=True)
+    if not new:
+        return
+    one.late = any(task.model_id not in tasks for task in new)
+    with one.writing() as change:
+        if one.advances:
+            add_tasks(change.db, request.id, new)
+    one.look(None)
+
+
+def open_wave(one: Pass) -> bool:
+    """Let the next wave of the campaign begin, or halt it, as the answers so far demand.
 
     Returns:
         Whether another wave has begun.
@@ -49,44 +125,36 @@ def next_wave(store: CoordinatorStore, lease: Lease, request: UnlearningRequest)
     Raises:
         StoreError: if the lease was lost.
     """
-    campaign = store.campaign(request.id)
-    if not request.HasField("roll_out") or not campaign.state.advances:
+    if not one.request.HasField("roll_out"):
         return False
-    tasks = store.tasks(request.id)
-    graph = store.descendants(root.model_id for root in request.roots)
-    planned = plan(graph, request, cleansed(tasks.values()), (), tasked=tasks)
-    judged = [tasks[model] for model in planned.dampened if model in tasks]
-    roll_out = RollOut.from_proto(request.roll_out)
+    campaign = one.campaign
+    judged = [one.tasks[model] for model in one.plan.dampened]
+    roll_out = RollOut.from_proto(one.request.roll_out)
     verdict = judge(roll_out, judged, campaign.open_waves, campaign.accepted_waves)
     if verdict.halt is not None:
-        store.halt(request.id, verdict.halt, lease=lease)
+        with one.writing() as change:
+            halt(change.db, one.request.id, verdict.halt)
+        one.look(None)
         return False
     if verdict.open_waves == campaign.open_waves:
         return False
-    store.begin_wave(request.id, verdict.open_waves, lease=lease)
+    with one.writing() as change:
+        begin_wave(change.db, one.request.id, verdict.open_waves)
+    one.campaign = replace(one.campaign, open_waves=verdict.open_waves)
     return True
 
 
-def keep_waiting(store: CoordinatorStore, lease: Lease, tasks: Iterable[Task]) -> set[str]:
-    """Return the models whose owners' turn has come; note of the others why they wait.
-
-    Args:
-        store: campaigns and tasks.
-        lease: the right to drive the campaign.
-        tasks: what is left to do.
-
-    Raises:
-        StoreError: if the lease was lost.
-    """
-    open_waves = store.campaign(lease.request_id).open_waves
-    turn, waiting = set(), []
-    for task in tasks:
-        if task.wave < open_waves:
-            turn.add(task.model_id)
+def stage(one: Pass) -> None:
+    """Leave the models that are to be dampened and their owners' turn has come."""
+    left, waiting = [], []
+    for task in (one.tasks[model] for model in one.plan.dampened):
+        again = one.resend and task.model_id not in one.attempted
+        if task.state is TaskState.UNAPPROVED or (task.state.answered and not again):
             continue
-        reason = f"waits for wave {task.wave + 1} of the roll-out to begin"
-        held = replace(task, state=TaskState.PENDING, reason=reason)
-        if held != task:
-            waiting.append(held)
-    store.update_all(lease.request_id, waiting, lease=lease)
-    return turn
+        if task.wave < one.campaign.open_waves:
+            left.append(task)
+        else:
+            reason = f"waits for wave {task.wave + 1} of the roll-out to begin"
+            waiting.append(replace(task, state=TaskState.PENDING, reason=reason))
+    one.put(waiting)
+    one.left = left

@@ -1,72 +1,53 @@
-"""One pass over a campaign that is rolled back: ask owners to put back what it superseded.
+"""Steps of a pass that go back: put back what a request superseded, or destroy it for good.
 
 Every answer is stored as it arrives.  Owners that cannot be reached are asked again by the next
-pass; one that refuses is not, and its model stays as it is, with the reason.
+pass.  One that refuses to put a model back is not, and its model stays as it is, with the reason;
+one that could not destroy it is.
 """
 
-from disinherit.server.campaign.collect import Say
+from disinherit.server.campaign.campaign_pass import Pass
 from disinherit.server.campaign.version_rounds import DESTROY, ROLL_BACK, ask_about
 from disinherit.server.states import TaskState
-from disinherit.server.store.leases import Lease
+from disinherit.server.store import retention as destruction_rows
+from disinherit.server.store import rollbacks as roll_back_rows
 from disinherit.server.store.retention import DestroyedModel
 from disinherit.server.store.rollbacks import TakenBack
-from disinherit.server.store.store import CoordinatorStore
-from disinherit.server.transport.base import Transport
 
 
-def roll_back(
-    store: CoordinatorStore, lease: Lease, transport: Transport, timeout: float, say: Say
-) -> tuple[str, ...]:
-    """Ask the owners of models that are to be put back, and return those that were.
-
-    Args:
-        store: graph, requests and tasks.
-        lease: the right to drive the campaign.
-        transport: the way to the owners.
-        timeout: seconds to wait for an owner's answer.
-        say: told what is happening.
+def take_back(one: Pass) -> None:
+    """Ask the owners of models that are to be put back.
 
     Raises:
         StoreError: if the lease was lost.
     """
-    tasks = store.tasks(lease.request_id)
-    models = [model for model, task in tasks.items() if task.state is TaskState.ROLLING_BACK]
-    say("putting back what was superseded, all owners at once")
-    done: list[str] = []
-    for answers in ask_about(store, lease.request_id, models, ROLL_BACK, transport, timeout, say):
+    models = [model for model, task in one.tasks.items() if task.state is TaskState.ROLLING_BACK]
+    one.say("putting back what was superseded, all owners at once")
+    for answers in ask_about(one, models, ROLL_BACK):
         found = [
-            TakenBack(one.model_id, "" if one.refusal else one.digest, one.refusal)
-            for one in answers
+            TakenBack(answer.model_id, "" if answer.refusal else answer.digest, answer.refusal)
+            for answer in answers
         ]
-        store.record_roll_back(lease.request_id, found, lease=lease)
-        done += [one.model_id for one in found if not one.refusal]
-    return tuple(done)
+        with one.writing() as change:
+            roll_back_rows.record(change.db, one.request.id, found)
+        one.changed += [taken.model_id for taken in found if not taken.refusal]
 
 
-def destroy_due(
-    store: CoordinatorStore, lease: Lease, transport: Transport, timeout: float, say: Say
-) -> None:
-    """Ask the owners of versions whose windows have passed to destroy them.
-
-    Args:
-        store: graph, requests and tasks.
-        lease: the right to drive the campaign.
-        transport: the way to the owners.
-        timeout: seconds to wait for an owner's answer.
-        say: told what is happening.
+def destroy(one: Pass) -> None:
+    """Ask the owners of versions with a retention window that has passed to destroy them.
 
     Raises:
         StoreError: if the lease was lost.
     """
-    due = store.due_destructions(lease.request_id).get(lease.request_id, [])
+    due = one.store.due_destructions(one.request.id).get(one.request.id, [])
     if not due:
         return
-    say("the retention window has passed: destroying what was superseded")
-    for answers in ask_about(store, lease.request_id, due, DESTROY, transport, timeout, say):
+    one.say("the retention window has passed: destroying what was superseded")
+    for answers in ask_about(one, due, DESTROY):
         found = [
-            DestroyedModel(one.model_id, refusal=one.refusal)
-            if one.refusal
-            else DestroyedModel(one.model_id, one.digest, one.held_by)
-            for one in answers
+            DestroyedModel(answer.model_id, refusal=answer.refusal)
+            if answer.refusal
+            else DestroyedModel(answer.model_id, answer.digest, answer.held_by)
+            for answer in answers
         ]
-        store.record_destruction(lease.request_id, found, lease=lease)
+        with one.writing() as change:
+            destruction_rows.record(change.db, one.request.id, found)

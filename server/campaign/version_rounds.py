@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from typing import cast
 
 from disinherit.common.text import one_line
-from disinherit.server.campaign.collect import Say
+from disinherit.server.campaign.campaign_pass import Pass
 from disinherit.server.store.audit_events import request_digest
-from disinherit.server.store.store import CoordinatorStore
 from disinherit.server.transport.answers import refusal_of, reply_of, unhandled
-from disinherit.server.transport.base import Answer, Ask, Transport
+from disinherit.server.transport.base import Answer, Ask
 from disinherit.v1 import unlearning_pb2 as pb
 
 _Task = pb.RollBackTask | pb.DestroyTask
@@ -59,39 +58,27 @@ class VersionAnswer:
 
 
 def ask_about(
-    store: CoordinatorStore,
-    request_id: str,
-    models: Sequence[str],
-    question: Question,
-    transport: Transport,
-    timeout: float,
-    say: Say,
+    one: Pass, models: Sequence[str], question: Question
 ) -> Iterator[list[VersionAnswer]]:
     """Yield what each owner that could be reached answers, as it arrives.
 
     Args:
-        store: where versions and request are registered.
-        request_id: the request.
+        one: the pass.
         models: the versions.
         question: what their owners are asked.
-        transport: the way to the owners.
-        timeout: seconds to wait for an owner's answer.
-        say: receives a line for each answer.
     """
-    records = store.records(models)
-    digest = request_digest(store.request(request_id))
+    id, digest = one.request.id, request_digest(one.request)
     messages: dict[str, _Task] = {}
-    for model in models:
-        owner = records[model].owner
+    for record in map(one.graph.model, models):
         message = messages.setdefault(
-            owner, question.task(request_id=request_id, request_digest=digest)
+            record.owner, question.task(request_id=id, request_digest=digest)
         )
-        message.models.add(model_id=model, digest=records[model].digest)
+        message.models.add(model_id=record.id, digest=record.digest)
     asks = [Ask(owner, question.action, message) for owner, message in messages.items()]
-    for answer in transport.ask(asks, timeout) if asks else ():
+    for answer in one.ask(asks) if asks else ():
         if not answer.unreachable:
             yield _answers(question, answer)
-        say(one_line(answer.error) or f"{answer.ask.owner} answered")
+        one.say(one_line(answer.error) or f"{answer.ask.owner} answered")
 
 
 def _answers(question: Question, answer: Answer) -> list[VersionAnswer]:

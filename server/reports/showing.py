@@ -6,12 +6,9 @@ later end, learns of it from the others' answers, and asks nobody any more.
 
 from collections.abc import Iterator, Sequence
 
-from disinherit.common.errors import CampaignError
 from disinherit.server.store.store import CoordinatorStore
 from disinherit.server.transport.base import Answer, Ask, Transport
 from disinherit.v1 import unlearning_pb2 as pb
-
-_CHANGING = ("query.fisher", "train.unlearn", "train.rollback", "train.destroy")
 
 
 class ShowingTransport:
@@ -30,11 +27,8 @@ class ShowingTransport:
         """Send all messages in parallel and yield exactly one answer for each.
 
         Raises:
-            CampaignError: if history was lost, and the messages are for owners to change something.
             StoreError: if the log does not continue what was signed.
         """
-        if any(ask.action in _CHANGING for ask in asks):
-            self._check()
         if any(isinstance(ask.task, pb.FisherTask | pb.UnlearnTask) for ask in asks):
             head = self._store.shown_head()
             for ask in asks:
@@ -44,7 +38,3 @@ class ShowingTransport:
             if isinstance(answer.reply, pb.FisherReply | pb.UnlearnReply):
                 self._store.check_shown(answer.ask.owner, answer.reply.log_head)
             yield answer
-
-    def _check(self) -> None:
-        if lost := self._store.history_lost():
-            raise CampaignError(f"Expected a coordinator that has lost no history, but {lost}")

@@ -9,6 +9,7 @@ from grpc_health.v1.health import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
 from disinherit.server.agents.fleet import Fleet
+from disinherit.server.campaign.contact import Contacts
 from disinherit.server.campaign.coordinator import Coordinator
 from disinherit.server.campaign.driver import Driver, OpenCampaigns
 from disinherit.server.ports.interceptors import RefusalLog
@@ -22,7 +23,6 @@ from disinherit.server.service.renewal import Renewal, renew
 from disinherit.server.service.requests import Requests
 from disinherit.server.service.servicer import CoordinatorServicer
 from disinherit.server.service.settings import ServeSettings
-from disinherit.server.store.contact import Contacts
 from disinherit.server.store.database import Database
 from disinherit.server.store.signed_log import SignedLog, mark_file
 from disinherit.server.store.signing import key_file, open_signer

@@ -4,11 +4,21 @@ So log and state never disagree: either both are committed or none is.  A transa
 excludes all others, and a sequence number is given out once, so the chain cannot fork.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from sqlalchemy import ColumnElement, Connection, Select, TextClause, func, insert, select, text
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    TextClause,
+    func,
+    insert,
+    select,
+    text,
+    union_all,
+)
 
 from disinherit.common.audit.chain import AuditEntry, AuditEvent, canonical, link
 from disinherit.common.audit.export import (
@@ -55,35 +65,26 @@ def append(db: Connection, kind: AuditKind, actor: str = COORDINATOR, **said: An
 
 def append_all(db: Connection, events: Sequence[AuditEvent]) -> None:
     """Add an entry for each event, in this order; arguments and errors as for `append`."""
-    newest = select(AUDIT.c.entry).order_by(AUDIT.c.sequence.desc()).limit(1)
-    last = _entry(db, newest) if events else None
-    of_requests: dict[str, AuditEntry | None] = {"": None}
-    rows = []
-    for event in events:
-        request = event.request_id
-        if request not in of_requests:
-            if last is not None and last.event.request_id == request:
-                of_requests[request] = last
-            else:
-                of_requests[request] = _entry(db, newest.where(AUDIT.c.request_id == request))
-        last = link(event, last, of_requests[request])
-        if request:
-            of_requests[request] = last
-        rows.append(_row(last))
-    if rows:
-        db.execute(insert(AUDIT), rows)
+    if events:
+        _append(db, events, _entries(db, _newest({event.request_id for event in events})))
 
 
 def append_once(db: Connection, request_id: str, events: Sequence[AuditEvent]) -> None:
-    """Add entries about models, but for those that say what the latest of their kind does.
+    """Add entries about models as `append_news` does, each unless the latest of its kind agrees."""
+    append_news(db, request_id, [(event, True) for event in events])
 
-    What is tried again for weeks, while an owner is away or keeps failing, stands there once; and
-    once more after its owner fell back to a state from before.
+
+def append_news(db: Connection, request_id: str, events: Sequence[tuple[AuditEvent, bool]]) -> None:
+    """Add entries about one request, with a single look at the log for up to 500 of them.
+
+    What is tried again for weeks, while an owner is away or keeps failing, is logged once; and once
+    more after its owner fell back to a state from before.
 
     Args:
-        db: the transaction that makes the change.
+        db: the transaction that makes the change, which it also commits.
         request_id: the request of all of them.
-        events: at most one of a kind about a model.
+        events: event, and whether it is left out if the latest entry of its kind about its model
+            says the same; of these at most one of a kind about a model.
 
     Raises:
         AuditError: as `append`.
@@ -91,25 +92,58 @@ def append_once(db: Connection, request_id: str, events: Sequence[AuditEvent]) -
     """
     for start in range(0, len(events), _AT_A_TIME):
         some = events[start : start + _AT_A_TIME]
-        latest = select(func.max(AUDIT.c.sequence)).where(
-            AUDIT.c.request_id == request_id,
-            AUDIT.c.model_id.in_({event.model_id for event in some}),
-            AUDIT.c.kind.in_({AuditKind.FELL_BACK.value, *(event.kind for event in some)}),
-        )
-        latest = latest.group_by(AUDIT.c.model_id, AUDIT.c.kind)
-        lines = db.scalars(select(AUDIT.c.entry).where(AUDIT.c.sequence.in_(latest)))
-        entries = {(e.event.kind, e.event.model_id): e for e in map(_read, lines)}
-        back = {m: e.sequence for (k, m), e in entries.items() if k == AuditKind.FELL_BACK}
-        known = {
-            (kind, model): entry.event
-            for (kind, model), entry in entries.items()
-            if entry.sequence >= back.get(model, 0)
-        }
-        said = (known.get((event.kind, event.model_id)) for event in some)
-        news = [
-            e for e, last in zip(some, said, strict=True) if last is None or not _alike(e, last)
-        ]
-        append_all(db, news)
+        once = [event for event, is_once in some if is_once]
+        latest = _newest({request_id})
+        if once:
+            of_kinds = select(func.max(AUDIT.c.sequence)).where(
+                AUDIT.c.request_id == request_id,
+                AUDIT.c.model_id.in_({event.model_id for event in once}),
+                AUDIT.c.kind.in_({AuditKind.FELL_BACK.value, *(event.kind for event in once)}),
+            )
+            latest.append(of_kinds.group_by(AUDIT.c.model_id, AUDIT.c.kind))
+        entries = _entries(db, latest)
+        known: dict[tuple[str, str], AuditEntry] = {}
+        for entry in entries:
+            if entry.event.request_id == request_id:
+                known[entry.event.kind, entry.event.model_id] = entry
+        news = [event for event, is_once in some if not (is_once and _is_known(event, known))]
+        if news:
+            _append(db, news, entries)
+
+
+def _newest(requests: Collection[str]) -> list[Select[tuple[int]]]:
+    """Return queries for the number of the last entry of all, and of those about requests."""
+    newest = select(func.max(AUDIT.c.sequence))
+    about = newest.where(AUDIT.c.request_id.in_(set(requests) - {""}))
+    return [newest, about.group_by(AUDIT.c.request_id)]
+
+
+def _entries(db: Connection, numbers: Sequence[Select[tuple[int]]]) -> list[AuditEntry]:
+    """Return the entries with the numbers that queries find, in their order."""
+    query = select(AUDIT.c.entry).where(AUDIT.c.sequence.in_(union_all(*numbers)))
+    return [_read(line) for line in db.scalars(query.order_by(AUDIT.c.sequence))]
+
+
+def _append(db: Connection, events: Sequence[AuditEvent], entries: Sequence[AuditEntry]) -> None:
+    """Add an entry for each event; `entries` has the last of all and of each request, if any."""
+    last = entries[-1] if entries else None
+    of_requests = {entry.event.request_id: entry for entry in entries}
+    rows = []
+    for event in events:
+        request = event.request_id
+        last = link(event, last, of_requests.get(request) if request else None)
+        of_requests[request] = last
+        rows.append(_row(last))
+    db.execute(insert(AUDIT), rows)
+
+
+def _is_known(event: AuditEvent, known: Mapping[tuple[str, str], AuditEntry]) -> bool:
+    """Whether the latest entry of its kind says the same, and its owner did not fall back since."""
+    last = known.get((event.kind, event.model_id))
+    back = known.get((AuditKind.FELL_BACK.value, event.model_id))
+    if last is None or (back is not None and last.sequence < back.sequence):
+        return False
+    return _alike(event, last.event)
 
 
 def last_growth(db: Connection, since: int) -> int:

@@ -5,21 +5,21 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection
 
-from disinherit.server.planning.gates import Halt
 from disinherit.server.states import CampaignEvent, CampaignState
 from disinherit.server.store import leases
 from disinherit.server.store.audit_events import COORDINATOR
 from disinherit.server.store.campaigns import (
     Campaign,
+    Driven,
     find_campaign,
     find_campaigns,
+    find_driven,
     put_event,
-    settle,
 )
 from disinherit.server.store.graph_store import GraphStore
 from disinherit.server.store.leases import Lease
 from disinherit.server.store.status import RequestStatus, find_status, page_statuses
-from disinherit.server.store.waves import accept, begin_wave, halt, retry_unforgotten
+from disinherit.server.store.waves import accept, retry_unforgotten
 
 
 class CampaignStore(GraphStore):
@@ -35,7 +35,7 @@ class CampaignStore(GraphStore):
         Raises:
             RequestError: if there is no such request.
         """
-        with self._database.reading() as db:
+        with self.reading() as db:
             return find_campaign(db, request_id)
 
     def campaigns(
@@ -47,7 +47,7 @@ class CampaignStore(GraphStore):
             states: only those in one of these states; `None` for all.
             also: ids of requests whose campaigns are among them in any state.
         """
-        with self._database.reading() as db:
+        with self.reading() as db:
             return find_campaigns(db, states, also)
 
     def status(self, request_id: str) -> RequestStatus:
@@ -56,7 +56,7 @@ class CampaignStore(GraphStore):
         Raises:
             RequestError: if there is none with this id.
         """
-        with self._database.reading() as db:
+        with self.reading() as db:
             return find_status(db, request_id)
 
     def page_statuses(self, after: tuple[int, str] | None, count: int) -> list[RequestStatus]:
@@ -66,7 +66,7 @@ class CampaignStore(GraphStore):
             after: `(created_us, id)` of the request to go on after; `None` for the first ones.
             count: at most so many.
         """
-        with self._database.reading() as db:
+        with self.reading() as db:
             return page_statuses(db, after, count)
 
     def transition(
@@ -93,7 +93,7 @@ class CampaignStore(GraphStore):
         Raises:
             RequestError: if there is no such request, or this may not happen to it now.
         """
-        with self._writing() as db:
+        with self.writing() as db:
             if event is CampaignEvent.RESUME:
                 accept(db, request_id)
             campaign = put_event(db, request_id, event, deadline_us, actor, check=check)
@@ -101,66 +101,29 @@ class CampaignStore(GraphStore):
                 retry_unforgotten(db, request_id)
             return campaign
 
-    def begin_wave(self, request_id: str, open_waves: int, *, lease: Lease | None = None) -> None:
-        """Let a campaign go on with its next wave.
-
-        Args:
-            request_id: the request.
-            open_waves: how many waves have begun then.
-            lease: that of the pass this is part of.
-
-        Raises:
-            StoreError: if the lease was lost; nothing is stored then.
-        """
-        with self._writing(lease) as db:
-            begin_wave(db, request_id, open_waves)
-
-    def halt(self, request_id: str, why: Halt, *, lease: Lease | None = None) -> None:
-        """Halt a campaign, and everything of it that was not applied.
-
-        Args:
-            request_id: the request.
-            why: the threshold that was passed.
-            lease: that of the pass this is part of.
-
-        Raises:
-            StoreError: if the lease was lost; nothing is stored then.
-        """
-        with self._writing(lease) as db:
-            halt(db, request_id, why)
-
-    def settle(self, request_id: str, *, lease: Lease | None = None) -> Campaign:
-        """Bring the state of a campaign in line with its tasks, unless a person stopped it.
-
-        Args:
-            request_id: the request.
-            lease: that of the pass that has ended.
-
-        Returns:
-            The campaign as it stands then.
-
-        Raises:
-            RequestError: if there is no such request.
-            StoreError: if the lease was lost.
-        """
-        with self._writing(lease) as db:
-            return settle(db, request_id)
-
-    def acquire_lease(self, request_id: str, holder: str, seconds: float) -> Lease:
+    def acquire_lease(
+        self,
+        request_id: str,
+        holder: str,
+        seconds: float,
+        check: Callable[[Driven], None] = lambda _: None,
+    ) -> Lease:
         """Give `holder`, and nobody else, the right to drive a campaign.
 
         Args:
             request_id: the request.
             holder: who asks, for people to read.
             seconds: when it ends unless it is renewed.
+            check: raises if the campaign, as it is, is not to be driven.
 
         Raises:
             RequestError: if there is no such request.
-            CampaignError: if somebody has it, `holder` included.
+            HeldError: if somebody has it, `holder` included.
         """
-        with self._writing() as db:
-            find_campaign(db, request_id)
-            return leases.take(db, request_id, holder, seconds)
+        with self.writing() as db:
+            driven = find_driven(db, request_id)
+            check(driven)
+            return leases.take(db, request_id, driven.holding, holder, seconds)
 
     def renew_lease(self, lease: Lease, seconds: float) -> None:
         """Let a lease run `seconds` from now; also one that ran out and nobody took.
@@ -168,7 +131,7 @@ class CampaignStore(GraphStore):
         Raises:
             StoreError: if it was lost.
         """
-        with self._writing() as db:
+        with self.writing() as db:
             leases.renew(db, lease, seconds)
 
     def release_lease(self, lease: Lease) -> None:
@@ -177,11 +140,26 @@ class CampaignStore(GraphStore):
         Raises:
             StoreError: if it was lost.
         """
-        with self._writing() as db:
+        with self.writing() as db:
+            leases.check(db, lease)
             leases.release(db, lease)
 
     @contextmanager
-    def _writing(self, lease: Lease | None = None) -> Iterator[Connection]:
+    def reading(self) -> Iterator[Connection]:
+        """Begin a transaction that only reads: all of one moment."""
+        with self._database.reading() as db:
+            yield db
+
+    @contextmanager
+    def writing(self, lease: Lease | None = None) -> Iterator[Connection]:
+        """Begin a transaction that excludes all others that write.
+
+        Args:
+            lease: that of the pass it is part of.
+
+        Raises:
+            StoreError: if the lease was lost; nothing is stored then.
+        """
         with self._database.writing() as db:
             if lease is not None:
                 leases.check(db, lease)

@@ -1,11 +1,11 @@
 """Campaigns in the database: where each stands, since when and until when."""
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, insert, or_, select, tuple_, update
+from sqlalchemy import Connection, Row, Select, insert, literal, or_, select, tuple_, update
 
 from disinherit.common.audit.chain import Json
 from disinherit.common.audit.export import read_entry
@@ -13,7 +13,7 @@ from disinherit.common.errors import RequestError, StoreError
 from disinherit.server.states import (
     CampaignEvent,
     CampaignState,
-    TaskState,
+    Task,
     next_state,
     state_after_pass,
     state_after_roll_back,
@@ -27,11 +27,28 @@ from disinherit.server.store.audit_events import (
     graph_words,
 )
 from disinherit.server.store.graph import find_descendants
+from disinherit.server.store.leases import Holding, read_holding
 from disinherit.server.store.notices import record_untold
 from disinherit.server.store.retention import schedule
-from disinherit.server.store.tables import AUDIT, CAMPAIGNS, REQUESTS, TASKS, find_request, now_us
+from disinherit.server.store.tables import (
+    AUDIT,
+    CAMPAIGNS,
+    HISTORY,
+    MODELS,
+    REQUESTS,
+    TASKS,
+    find_request,
+    now_us,
+    read_task,
+    some_task_rows,
+    task_rows,
+)
+from disinherit.v1.unlearning_pb2 import UnlearningRequest
 
 _ENDED = (CampaignState.COMPLETE, CampaignState.PARTIAL, CampaignState.ABORTED)
+_MINE = "campaign_"
+_AT_ONCE = 500
+"""Tasks that are looked up by one statement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +81,26 @@ class Campaign:
     approved_plan: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Driven:
+    """A campaign as whoever drives it needs to know it, all of one moment.
+
+    Attributes:
+        campaign: its state.
+        lost: why history is known to be lost; `""` if it is not.
+        holding: who has its lease.
+        tasks: model -> its task, of those that were asked for, ancestors first if all were.
+        given: model -> the latest time at which its owner was asked, in microseconds since the
+            epoch; 0 for none.
+    """
+
+    campaign: Campaign
+    lost: str
+    holding: Holding
+    tasks: dict[str, Task]
+    given: dict[str, int]
+
+
 def insert_campaign(
     db: Connection, request_id: str, state: CampaignState, deadline_us: int
 ) -> None:
@@ -89,8 +126,51 @@ def find_campaign(db: Connection, request_id: str) -> Campaign:
     """
     row = db.execute(_query().where(REQUESTS.c.id == request_id)).one_or_none()
     if row is None:
-        raise RequestError(f"Expected the id of a submitted request, but got {request_id!r}.")
+        raise _unknown(request_id)
     return _read(row)
+
+
+def find_driven(db: Connection, request_id: str, models: Collection[str] | None = ()) -> Driven:
+    """Return a campaign with its lease and some of its tasks, by one statement if they are few.
+
+    Args:
+        db: a transaction.
+        request_id: the request.
+        models: whose tasks; `None` for all.
+
+    Raises:
+        RequestError: if there is no such request.
+        StoreError: if its state, or that of a task, is none that this version knows.
+    """
+    named = None if models is None else list(models)
+    lost = select(HISTORY.c.lost).limit(1).scalar_subquery()
+    mine = [column.label(f"{_MINE}{column.name}") for column in CAMPAIGNS.c]
+    query = select(*mine, REQUESTS.c.created_us.label(f"{_MINE}created_us"), lost.label("lost"))
+    start = CAMPAIGNS.join(REQUESTS, REQUESTS.c.id == CAMPAIGNS.c.request_id)
+    if named is None or named:
+        of_request = TASKS.c.request_id == CAMPAIGNS.c.request_id
+        if named is not None:
+            of_request &= TASKS.c.model_id.in_(named[:_AT_ONCE])
+        start = start.outerjoin(TASKS, of_request)
+        query = query.add_columns(*TASKS.c)
+    if named is None:
+        start = start.outerjoin(MODELS, MODELS.c.id == TASKS.c.model_id)
+        query = query.order_by(MODELS.c.created_us, MODELS.c.id)
+    query = query.select_from(start).where(CAMPAIGNS.c.request_id == request_id)
+    found: list[Row[Any]] = list(db.execute(query))
+    if not found:
+        raise _unknown(request_id)
+    rows = [row for row in found if getattr(row, "model_id", None) is not None]
+    for begin in range(_AT_ONCE, len(named or ()), _AT_ONCE):
+        rows += some_task_rows(db, request_id, (named or [])[begin : begin + _AT_ONCE])
+    first = found[0]
+    return Driven(
+        _read(first, _MINE),
+        first.lost or "",
+        read_holding(first, _MINE),
+        {row.model_id: read_task(row) for row in rows},
+        {row.model_id: row.given_us for row in rows},
+    )
 
 
 def find_campaigns(
@@ -110,6 +190,18 @@ def find_campaigns(
         wanted = CAMPAIGNS.c.state.in_([state.value for state in states])
         query = query.where(or_(wanted, REQUESTS.c.id.in_(also)))
     return [_read(row) for row in db.execute(query)]
+
+
+def find_older(
+    db: Connection, campaign: Campaign, states: Collection[CampaignState]
+) -> list[Campaign]:
+    """Return the campaigns in some states that were submitted before another, oldest first."""
+    age = (REQUESTS.c.created_us, REQUESTS.c.id)
+    query = _query().where(
+        CAMPAIGNS.c.state.in_([state.value for state in states]),
+        tuple_(*age) < tuple_(literal(campaign.created_us), literal(campaign.request_id)),
+    )
+    return [_read(row) for row in db.execute(query.order_by(*age))]
 
 
 def page_campaigns(db: Connection, after: tuple[int, str] | None, count: int) -> list[Campaign]:
@@ -164,13 +256,8 @@ def reopen(db: Connection, request_id: str) -> None:
     if campaign.state in (CampaignState.COMPLETE, CampaignState.PARTIAL):
         span = campaign.deadline_us - _received_us(db, campaign)
         deadline = now_us() + span if campaign.deadline_us else 0
-        _put(
-            db,
-            campaign,
-            next_state(campaign.state, CampaignEvent.REOPEN),
-            deadline,
-            AuditKind.REOPENED,
-        )
+        target = next_state(campaign.state, CampaignEvent.REOPEN)
+        _put(db, campaign, target, deadline, AuditKind.REOPENED)
 
 
 def _received_us(db: Connection, campaign: Campaign) -> int:
@@ -183,25 +270,27 @@ def _received_us(db: Connection, campaign: Campaign) -> int:
     return campaign.created_us if line is None else read_entry(line).event.time_us
 
 
-def settle(db: Connection, request_id: str) -> Campaign:
-    """Bring a campaign's state in line with its tasks after a pass, unless a person stopped it."""
-    campaign = find_campaign(db, request_id)
+def settle(db: Connection, driven: Driven, request: UnlearningRequest) -> Campaign:
+    """Bring a campaign's state in line with its tasks after a pass, unless a person stopped it.
+
+    Args:
+        db: a transaction that writes.
+        driven: the campaign with all of its tasks, as this transaction found them.
+        request: its request.
+    """
+    campaign = driven.campaign
+    states = [task.state for task in driven.tasks.values()]
     if campaign.state.drivable:
-        campaign = _settle(db, campaign)
+        if campaign.state is CampaignState.ROLLING_BACK:
+            target = state_after_roll_back(states)
+        else:
+            target = state_after_pass(states, campaign.deadline_us, now_us())
+        known = request, driven.tasks
+        deadline = campaign.deadline_us
+        campaign = _put(db, campaign, target, deadline, OF_OUTCOME[target], known=known)
     if campaign.state in _ENDED:
-        schedule(db, request_id)
+        schedule(db, campaign.request_id, request.retention_seconds)
     return campaign
-
-
-def _settle(db: Connection, campaign: Campaign) -> Campaign:
-    request_id = campaign.request_id
-    rows = db.execute(select(TASKS.c.state).where(TASKS.c.request_id == request_id)).scalars()
-    states = [TaskState(state) for state in rows]
-    if campaign.state is CampaignState.ROLLING_BACK:
-        target = state_after_roll_back(states)
-    else:
-        target = state_after_pass(states, campaign.deadline_us, now_us())
-    return _put(db, campaign, target, campaign.deadline_us, OF_OUTCOME[target])
 
 
 def _put(
@@ -212,29 +301,31 @@ def _put(
     kind: AuditKind,
     actor: str = COORDINATOR,
     said: Mapping[str, Json] = MappingProxyType({}),
+    known: tuple[UnlearningRequest, Mapping[str, Task]] | None = None,
 ) -> Campaign:
+    """Change a campaign's row and log it; `known`: its request and tasks, if they were read."""
     if (state, deadline_us) == (campaign.state, campaign.deadline_us):
         return campaign
+    id = campaign.request_id
     values = {"state": state.value, "deadline_us": deadline_us, "updated_us": now_us()}
-    row = CAMPAIGNS.c.request_id == campaign.request_id
-    db.execute(update(CAMPAIGNS).where(row).values(**values))
-    if state in _ENDED and campaign.state is not CampaignState.AWAITING_APPROVAL:
-        record_untold(db, campaign.request_id)
-        schedule(db, campaign.request_id)
+    db.execute(update(CAMPAIGNS).where(CAMPAIGNS.c.request_id == id).values(**values))
     said = dict(said)
     if deadline_us != campaign.deadline_us:
         said["deadline_us"] = deadline_us
     if state.ended:
-        said["graph"] = _graph(db, campaign.request_id)
-    append(db, kind, actor, request_id=campaign.request_id, parameters=said)
-    return find_campaign(db, campaign.request_id)
-
-
-def _graph(db: Connection, request_id: str) -> Mapping[str, Json]:
-    """Return what is said of the versions that a campaign is about when it ends."""
-    models = db.scalars(select(TASKS.c.model_id).where(TASKS.c.request_id == request_id)).all()
-    roots = [root.model_id for root in find_request(db, request_id).roots]
-    return graph_words(find_descendants(db, [*roots, *models]), models)
+        if known is None:
+            rows = task_rows(db, id)
+            known = find_request(db, id), {row.model_id: read_task(row) for row in rows}
+        request, tasks = known
+        if state in _ENDED and campaign.state is not CampaignState.AWAITING_APPROVAL:
+            record_untold(db, id, tasks.values())
+            schedule(db, id, request.retention_seconds)
+        roots = [root.model_id for root in request.roots]
+        said["graph"] = graph_words(find_descendants(db, [*roots, *tasks]), list(tasks))
+    append(db, kind, actor, request_id=id, parameters=said)
+    return replace(
+        campaign, state=state, deadline_us=deadline_us, updated_us=int(values["updated_us"])
+    )
 
 
 def _query() -> Select[Any]:
@@ -243,22 +334,29 @@ def _query() -> Select[Any]:
     )
 
 
-def _read(row: Row[Any]) -> Campaign:
+def _read(row: Row[Any], prefix: str = "") -> Campaign:
+    def value(name: str) -> Any:
+        return getattr(row, f"{prefix}{name}")
+
     try:
-        state = CampaignState(row.state)
+        state = CampaignState(value("state"))
     except ValueError as error:
         raise StoreError(
             f"Expected a known campaign state in the database, but: {error}."
         ) from None
     return Campaign(
-        row.request_id,
+        value("request_id"),
         state,
-        row.deadline_us,
-        row.created_us,
-        row.updated_us,
-        row.open_waves,
-        row.accepted_waves,
-        row.halt_reason,
-        row.submitted_plan,
-        row.approved_plan,
+        value("deadline_us"),
+        value("created_us"),
+        value("updated_us"),
+        value("open_waves"),
+        value("accepted_waves"),
+        value("halt_reason"),
+        value("submitted_plan"),
+        value("approved_plan"),
     )
+
+
+def _unknown(request_id: str) -> RequestError:
+    return RequestError(f"Expected the id of a submitted request, but got {request_id!r}.")

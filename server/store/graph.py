@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
-from sqlalchemy import Column, ColumnElement, Connection, select, tuple_
+from sqlalchemy import Column, ColumnElement, Connection, select, tuple_, union_all
 
 from disinherit.common.audit.export import read_entry
 from disinherit.common.errors import GraphError, LabelError, StoreError
@@ -32,6 +32,9 @@ _PART = 1000
 
 _AT_A_TIME = 500
 """Values in one query; SQLite takes 32,766 of them, older ones 999."""
+
+_STARTS = 30_000
+"""The same where each query costs as much as all that was derived from its values."""
 
 
 def find_graph(db: Connection) -> InheritanceGraph:
@@ -83,19 +86,21 @@ def find_descendants(db: Connection, roots: Sequence[str]) -> InheritanceGraph:
     Raises:
         StoreError: if the graph is damaged.
     """
-    seen = set(roots) | _find_origins(db, roots)
-    frontier = list(seen)
-    while frontier:
-        children = {
-            child
-            for some in _batches(frontier)
-            for child in db.scalars(select(EDGES.c.child).where(EDGES.c.parent.in_(some)))
-        }
-        frontier = list(children - seen)
-        seen |= children
-    edges = find_edges(db, EDGES.c.child, seen)
-    known = find_records(db, seen.union(edge.parent for edge in edges))
-    return _graph(known.values(), edges)
+    edges: dict[tuple[str, str], Inheritance] = {}
+    known: dict[str, ModelRecord] = {}
+    for some in _batches(set(roots) | _find_origins(db, roots), _STARTS):
+        reached = select(MODELS.c.id).where(MODELS.c.id.in_(some)).cte("reached", recursive=True)
+        derived = select(EDGES.c.child).join(reached, EDGES.c.parent == reached.c.id)
+        ids = select(reached.union(derived).c.id)
+        to_these = EDGES.c.child.in_(ids)
+        query = select(EDGES.c.edge).where(to_these).order_by(EDGES.c.parent, EDGES.c.child)
+        for edge in map(read_edge, db.scalars(query)):
+            edges[edge.parent, edge.child] = edge
+        both = union_all(ids, select(EDGES.c.parent).where(to_these))
+        for data in db.scalars(select(MODELS.c.record).where(MODELS.c.id.in_(both))):
+            record = read_record(data)
+            known[record.id] = record
+    return _graph(known.values(), edges.values())
 
 
 def _find_origins(db: Connection, roots: Sequence[str]) -> set[str]:

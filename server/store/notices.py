@@ -10,9 +10,11 @@ from collections.abc import Iterable
 
 from sqlalchemy import Connection, select
 
+from disinherit.common.audit.chain import AuditEvent
+from disinherit.server.states import Task
 from disinherit.server.store.audit import append_once, make_event
 from disinherit.server.store.audit_events import AuditKind, owner_actor
-from disinherit.server.store.tables import AUDIT, TASKS
+from disinherit.server.store.tables import AUDIT
 
 
 def find_told(db: Connection, request_id: str) -> set[str]:
@@ -23,43 +25,39 @@ def find_told(db: Connection, request_id: str) -> set[str]:
     return set(db.scalars(query))
 
 
-def record_told(db: Connection, request_id: str, owner: str, models: Iterable[str]) -> None:
-    """Log that an owner has got word of a request about some of its versions, each once.
+def told_events(request_id: str, owner: str, models: Iterable[str]) -> list[AuditEvent]:
+    """Return what the log says once: that an owner has got word of a request about some versions.
 
     Args:
-        db: a transaction that writes.
         request_id: the request.
         owner: who answered.
         models: the versions that its message named.
     """
-    events = [
-        make_event(
-            AuditKind.NOTIFIED, owner_actor(owner), request_id=request_id, model_id=m, owner=owner
-        )
+    actor = owner_actor(owner)
+    return [
+        make_event(AuditKind.NOTIFIED, actor, request_id=request_id, model_id=m, owner=owner)
         for m in models
     ]
-    append_once(db, request_id, events)
 
 
-def record_untold(db: Connection, request_id: str) -> None:
+def record_untold(db: Connection, request_id: str, tasks: Iterable[Task]) -> None:
     """Log of which affected versions nobody has got word, now that a campaign has ended.
 
     Args:
         db: a transaction that writes.
         request_id: the request.
+        tasks: its tasks.
     """
     told = find_told(db, request_id)
-    tasks = select(TASKS.c.model_id, TASKS.c.owner, TASKS.c.state)
-    rows = db.execute(tasks.where(TASKS.c.request_id == request_id).order_by(TASKS.c.model_id))
     events = [
         make_event(
             AuditKind.NOT_NOTIFIED,
             request_id=request_id,
-            model_id=row.model_id,
-            owner=row.owner,
-            parameters={"state": row.state},
+            model_id=task.model_id,
+            owner=task.owner,
+            parameters={"state": task.state.value},
         )
-        for row in rows
-        if row.model_id not in told
+        for task in sorted(tasks, key=lambda task: task.model_id)
+        if task.model_id not in told
     ]
     append_once(db, request_id, events)

@@ -260,27 +260,36 @@ def _holds(files: PacketFiles, digest: str) -> bool:
 
 
 def put_packets(
-    db: Connection, request_id: str, root: str, packets: Sequence[FisherPacket]
+    db: Connection, request_id: str, answered: Mapping[str, Sequence[FisherPacket]]
 ) -> None:
-    """Note what a root answered, in the place of what it answered before."""
-    db.execute(delete(PACKETS).where(PACKETS.c.request_id == request_id, PACKETS.c.root == root))
-    for position, packet in enumerate(packets):
-        described = FisherPacket()
-        described.CopyFrom(packet)
-        described.ClearField("tensors")
-        db.execute(
-            insert(PACKETS).values(
-                request_id=request_id,
-                root=root,
-                position=position,
-                digest=packet.digest,
-                packet=described.SerializeToString(deterministic=True),
-                created_us=now_us(),
-            )
-        )
+    """Note what roots answered, in the place of what they answered before."""
+    here = (PACKETS.c.request_id == request_id, PACKETS.c.root.in_(answered))
+    db.execute(delete(PACKETS).where(*here))
+    rows = [
+        {
+            "request_id": request_id,
+            "root": root,
+            "position": position,
+            "digest": packet.digest,
+            "packet": without_tensors(packet).SerializeToString(deterministic=True),
+            "created_us": now_us(),
+        }
+        for root, packets in answered.items()
+        for position, packet in enumerate(packets)
+    ]
+    if rows:
+        db.execute(insert(PACKETS), rows)
 
 
-def find_packets(db: Connection, request_id: str) -> Mapping[str, list[FisherPacket]]:
+def without_tensors(packet: FisherPacket) -> FisherPacket:
+    """Return all of a packet but its tensors."""
+    described = FisherPacket()
+    described.CopyFrom(packet)
+    described.ClearField("tensors")
+    return described
+
+
+def find_packets(db: Connection, request_id: str) -> dict[str, list[FisherPacket]]:
     """Return root -> what it answered a request with, without the tensors."""
     found: dict[str, list[FisherPacket]] = {}
     query = (

@@ -14,7 +14,7 @@ from disinherit.common.errors import RequestError
 from disinherit.server.states import Task, TaskState
 from disinherit.server.store.audit import append_all, append_once, make_event
 from disinherit.server.store.audit_events import AuditKind, owner_actor
-from disinherit.server.store.tables import TASKS, find_request, find_tasks, now_us
+from disinherit.server.store.tables import TASKS, find_tasks, now_us
 
 _REFUSED = "the old weights are not destroyed: "
 
@@ -36,14 +36,14 @@ class DestroyedModel:
     refusal: str = ""
 
 
-def schedule(db: Connection, request_id: str) -> None:
+def schedule(db: Connection, request_id: str, seconds: int) -> None:
     """Let the windows of what is verified begin, now that a campaign has ended.
 
     Args:
         db: a transaction that writes.
         request_id: the request.
+        seconds: its retention window; 0 to destroy nothing.
     """
-    seconds = find_request(db, request_id).retention_seconds
     if seconds:
         done = update(TASKS).where(
             TASKS.c.request_id == request_id,

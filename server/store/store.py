@@ -3,63 +3,45 @@
 SQLAlchemy Core over SQLite by default, any other database by URL; every method is one transaction.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from types import MappingProxyType
 
 from sqlalchemy import func, insert, select
 
-from disinherit.common.errors import CheckpointError, LostHistoryError, RequestError, StoreError
-from disinherit.common.graph.records import ModelRecord
+from disinherit.common.errors import CheckpointError, LostHistoryError, StoreError
 from disinherit.server.planning.coverage import LARGEST_PAGE, CoveragePage, cover, page
 from disinherit.server.reports.report import Report, make_report
-from disinherit.server.states import Answered, CampaignState, Task, TaskState
+from disinherit.server.states import CampaignState, Task, TaskState
 from disinherit.server.store import retention as destruction_rows
 from disinherit.server.store import rollbacks as roll_back_rows
-from disinherit.server.store.approvals import (
-    approve,
-    find_all_recorders,
-    find_plan_digest,
-    put_submitted_plan,
-)
+from disinherit.server.store.approvals import approve, find_plan_digest, put_submitted_plan
 from disinherit.server.store.audit import Seal, append, entries_about, export_lines
-from disinherit.server.store.audit_events import COORDINATOR, AuditKind, owner_actor, request_words
+from disinherit.server.store.audit_events import COORDINATOR, AuditKind, request_words
 from disinherit.server.store.campaign_store import CampaignStore
-from disinherit.server.store.campaigns import Campaign, insert_campaign, reopen
-from disinherit.server.store.cleared import check_claim
+from disinherit.server.store.campaigns import Campaign, insert_campaign
 from disinherit.server.store.clock import Clock
-from disinherit.server.store.contact import fallen_back
 from disinherit.server.store.database import Database
 from disinherit.server.store.graph import find_descendants
 from disinherit.server.store.history import find_lost, note_lost
 from disinherit.server.store.leases import Lease
-from disinherit.server.store.notices import find_told, record_told
-from disinherit.server.store.packets import (
-    PacketFiles,
-    find_packets,
-    open_packet_files,
-    put_packets,
-)
-from disinherit.server.store.repeated_tasks import find_made, put_fallen_back, resend
-from disinherit.server.store.retention import DestroyedModel
-from disinherit.server.store.rollbacks import TakenBack
+from disinherit.server.store.notices import find_told
+from disinherit.server.store.packets import PacketFiles, find_packets, open_packet_files
+from disinherit.server.store.repeated_tasks import resend
 from disinherit.server.store.schema import prepare
 from disinherit.server.store.signed_log import SignedLog
 from disinherit.server.store.signing import KnownKey, find_keys
-from disinherit.server.store.successors import put_successors
 from disinherit.server.store.tables import (
     PACKETS,
     REQUESTS,
-    find_planned_roots,
-    find_record,
+    check_same,
     find_request,
+    find_submitted,
     now_us,
-    parse,
     put_planned_roots,
     read_task,
     task_rows,
 )
-from disinherit.server.store.tasks import change_tasks
+from disinherit.server.store.tasks import add_tasks
 from disinherit.v1.unlearning_pb2 import FisherPacket, LogHead, UnlearningRequest
 
 __all__ = ["CoordinatorStore", "Task", "TaskState", "now_us"]
@@ -138,42 +120,26 @@ class CoordinatorStore(CampaignStore):
         Raises:
             RequestError: if another request has this id; nothing is stored then.
         """
-        data = request.SerializeToString(deterministic=True)
-        with self._writing(lease) as db:
-            query = select(REQUESTS.c.request).where(REQUESTS.c.id == request.id)
-            known = db.execute(query).scalar()
-            if known is not None and known != data:
-                raise RequestError(
-                    f"Expected a new request id, but {request.id!r} was already used for another "
-                    "request. Submit it under another id."
-                )
-            if known is None:
+        with self.writing(lease) as db:
+            stored = find_submitted(db, request.id)
+            check_same(request, stored)
+            if stored is None:
                 # Later than all others, whatever the clock says: that is the order they go in.
                 latest = db.scalar(select(func.max(REQUESTS.c.created_us))) or 0
                 created = max(now_us(), latest + 1)
+                data = request.SerializeToString(deterministic=True)
                 values = {"id": request.id, "created_us": created, "request": data}
                 db.execute(insert(REQUESTS).values(**values))
                 state = CampaignState.AWAITING_APPROVAL if approval else CampaignState.RUNNING
                 insert_campaign(db, request.id, state, deadline_us)
                 said = request_words(request, deadline_us)
                 append(db, AuditKind.RECEIVED, actor, request_id=request.id, parameters=said)
-            added = change_tasks(db, request.id, tasks)
-            if known is None:
+            add_tasks(db, request.id, tasks)
+            if stored is None:
                 put_planned_roots(db, request.id, [root.model_id for root in request.roots])
                 if approval:
                     put_submitted_plan(db, request.id)
-            again = [task for task in tasks if task.state is TaskState.PENDING]
-            if again or any(not task.state.complete for task in added):
-                reopen(db, request.id)
-        return known is None
-
-    def find_request(self, request_id: str) -> UnlearningRequest | None:
-        """Return a submitted request, or `None`."""
-        with self._database.reading() as db:
-            data = db.execute(
-                select(REQUESTS.c.request).where(REQUESTS.c.id == request_id)
-            ).scalar()
-        return None if data is None else parse(UnlearningRequest, data)
+        return stored is None
 
     def request(self, request_id: str) -> UnlearningRequest:
         """Return a submitted request.
@@ -181,67 +147,19 @@ class CoordinatorStore(CampaignStore):
         Raises:
             RequestError: if there is none with this id.
         """
-        with self._database.reading() as db:
+        with self.reading() as db:
             return find_request(db, request_id)
 
     def requests(self) -> list[str]:
         """Return the ids of all requests, the oldest first."""
-        with self._database.reading() as db:
+        with self.reading() as db:
             query = select(REQUESTS.c.id).order_by(REQUESTS.c.created_us, REQUESTS.c.id)
             return list(db.execute(query).scalars())
 
     def tasks(self, request_id: str) -> dict[str, Task]:
         """Return the tasks of a request by model id, ancestors first."""
-        with self._database.reading() as db:
+        with self.reading() as db:
             return {row.model_id: read_task(row) for row in task_rows(db, request_id)}
-
-    def update_all(
-        self,
-        request_id: str,
-        tasks: Iterable[Task],
-        *,
-        fishers: Mapping[str, Sequence[str]] = MappingProxyType({}),
-        lease: Lease | None = None,
-    ) -> None:
-        """Record the new states of several tasks, all or none.
-
-        Args:
-            request_id: the request.
-            tasks: the tasks as they stand now.
-            fishers: model -> SHA-256 of the Fisher packets that it is sent.
-            lease: that of the pass this is part of.
-
-        Raises:
-            StoreError: if the lease was lost; nothing is stored then.
-        """
-        with self._writing(lease) as db:
-            change_tasks(db, request_id, list(tasks), fishers)
-
-    def update_answered(
-        self, request_id: str, answered: Iterable[Answered], *, lease: Lease | None = None
-    ) -> dict[str, str]:
-        """Record what an owner answered of several models, and the versions that unlearning made.
-
-        Args:
-            request_id: the request.
-            answered: what it answered.
-            lease: that of the pass this is part of.
-
-        Returns:
-            Model -> why the graph refuses its successor; nothing is stored of these.
-
-        Raises:
-            StoreError: if the lease was lost; nothing is stored then.
-        """
-        found = {one.task.model_id: one for one in answered}
-        with self._writing(lease) as db:
-            found = {m: check_claim(db, request_id, one) for m, one in found.items()}
-            made = {model: one.successor for model, one in found.items()}
-            refused = put_successors(db, request_id, made)
-            accepted = [one for model, one in found.items() if model not in refused]
-            fishers = {one.task.model_id: [one.fisher] for one in accepted}
-            change_tasks(db, request_id, [one.task for one in accepted], fishers)
-        return refused
 
     def coverage(
         self, request_id: str, page_size: int = LARGEST_PAGE, page_token: str = ""
@@ -256,7 +174,7 @@ class CoordinatorStore(CampaignStore):
         Raises:
             RequestError: if there is no such request, or the size or the token is none.
         """
-        with self._database.reading() as db:
+        with self.reading() as db:
             request = find_request(db, request_id)
             graph = find_descendants(db, [root.model_id for root in request.roots])
             rows = task_rows(db, request_id)
@@ -274,29 +192,8 @@ class CoordinatorStore(CampaignStore):
         Raises:
             RequestError: if there is no such request, or its campaign does not go on.
         """
-        with self._writing() as db:
+        with self.writing() as db:
             return resend(db, request_id, actor)
-
-    def made_by(self, owner: str) -> list[tuple[str, Task]]:
-        """Return (request, task) of everything of which an owner made a successor."""
-        with self._database.reading() as db:
-            return find_made(db, owner)
-
-    def record_held(self, owner: str, held: Collection[str]) -> list[str]:
-        """Compare what an owner holds with what it did; what is gone it is asked to do again.
-
-        Args:
-            owner: the owner.
-            held: ids of the versions that it holds, of those that are recorded.
-
-        Returns:
-            The requests whose campaigns are open again.
-        """
-        found = fallen_back(self.made_by(owner), held)
-        if not found:
-            return []
-        with self._writing() as db:
-            return put_fallen_back(db, owner, found)
 
     def roll_back(
         self,
@@ -321,24 +218,8 @@ class CoordinatorStore(CampaignStore):
             RequestError: if there is no such request, it may not be rolled back now, or a model is
                 none of its own, is exempt, or was built upon since; nothing is stored then.
         """
-        with self._writing() as db:
+        with self.writing() as db:
             return roll_back_rows.decide(db, request_id, models, reason, actor)
-
-    def record_roll_back(
-        self, request_id: str, answers: Iterable[TakenBack], *, lease: Lease | None = None
-    ) -> None:
-        """Store what an owner answered of models that it was to put back.
-
-        Args:
-            request_id: the request.
-            answers: what it answered.
-            lease: that of the pass this is part of.
-
-        Raises:
-            StoreError: if the lease was lost; nothing is stored then.
-        """
-        with self._writing(lease) as db:
-            roll_back_rows.record(db, request_id, answers)
 
     def due_destructions(self, request_id: str = "") -> dict[str, list[str]]:
         """Return request -> the versions whose retention windows have passed.
@@ -349,67 +230,12 @@ class CoordinatorStore(CampaignStore):
             request_id: only this request; `""` for all.
         """
         believed = self._clock.believed()
-        with self._database.reading() as db:
+        with self.reading() as db:
             due = destruction_rows.find_due(db, request_id)
         if due and not believed:
             self._clock.warn()
             return {}
         return due
-
-    def record_destruction(
-        self, request_id: str, answers: Iterable[DestroyedModel], *, lease: Lease | None = None
-    ) -> None:
-        """Store what an owner answered of versions that it was to destroy.
-
-        Args:
-            request_id: the request.
-            answers: what it answered.
-            lease: that of the pass this is part of.
-
-        Raises:
-            StoreError: if the lease was lost; nothing is stored then.
-        """
-        with self._writing(lease) as db:
-            destruction_rows.record(db, request_id, answers)
-
-    def save_packets(
-        self,
-        request_id: str,
-        root: str,
-        packets: Sequence[FisherPacket],
-        *,
-        lease: Lease | None = None,
-    ) -> None:
-        """Keep what a root answered, in the place of what it answered before.
-
-        Args:
-            request_id: the request.
-            root: id of the root.
-            packets: its Fisher packets.
-            lease: that of the pass this is part of.
-
-        Raises:
-            StoreError: if there is no folder for them, they cannot be written, or the lease was
-                lost.
-        """
-        files = self.packet_files
-        for packet in packets:
-            files.write(packet.tensors, packet.digest)
-        with self._writing(lease) as db:
-            put_packets(db, request_id, root, packets)
-            record = find_record(db, root)
-            owner = record.owner if record is not None else ""
-            append(
-                db,
-                AuditKind.FISHER_RECEIVED if packets else AuditKind.FISHER_DISCARDED,
-                owner_actor(owner) if packets else COORDINATOR,
-                request_id=request_id,
-                model_id=root,
-                owner=owner,
-                fishers=tuple(packet.digest for packet in packets),
-            )
-            if packets:
-                record_told(db, request_id, owner, [root])
 
     def packets(self, request_id: str) -> dict[str, list[FisherPacket]]:
         """Return root -> what it answered a request with.
@@ -420,7 +246,7 @@ class CoordinatorStore(CampaignStore):
             StoreError: if there is no folder for them.
         """
         files = self.packet_files
-        with self._database.reading() as db:
+        with self.reading() as db:
             found = find_packets(db, request_id)
         complete = {}
         for root, packets in found.items():
@@ -444,7 +270,7 @@ class CoordinatorStore(CampaignStore):
             RequestError: if there is no such request, it may not be approved now, or its plan is
                 another one now.
         """
-        with self._writing() as db:
+        with self.writing() as db:
             return approve(db, request_id, plan, actor)
 
     def plan_digest(self, request_id: str) -> str:
@@ -453,46 +279,19 @@ class CoordinatorStore(CampaignStore):
         Raises:
             RequestError: if there is no such request.
         """
-        with self._database.reading() as db:
+        with self.reading() as db:
             return find_plan_digest(db, request_id)
-
-    def recorders(self, models: Collection[str]) -> dict[tuple[str, str], str]:
-        """Return parent and child -> who recorded the edge, of those that lead to some versions."""
-        with self._database.reading() as db:
-            return find_all_recorders(db, models)
-
-    def planned_roots(self, request_id: str) -> dict[str, ModelRecord]:
-        """Return the roots of a request as they were registered when it was submitted."""
-        with self._database.reading() as db:
-            return find_planned_roots(db, request_id)
 
     def answered_roots(self, request_id: str) -> frozenset[str]:
         """Return the roots that have answered a request, without reading what they answered."""
-        with self._database.reading() as db:
+        with self.reading() as db:
             query = select(PACKETS.c.root).where(PACKETS.c.request_id == request_id).distinct()
             return frozenset(db.scalars(query))
 
     def told(self, request_id: str) -> set[str]:
         """Return the versions whose owners have got word of a request."""
-        with self._database.reading() as db:
+        with self.reading() as db:
             return find_told(db, request_id)
-
-    def record_told(
-        self, request_id: str, owner: str, models: Iterable[str], *, lease: Lease | None = None
-    ) -> None:
-        """Note that an owner has got word of a request about some of its versions.
-
-        Args:
-            request_id: the request.
-            owner: who answered.
-            models: the versions that its message named.
-            lease: that of the pass this is part of.
-
-        Raises:
-            StoreError: if the lease was lost.
-        """
-        with self._writing(lease) as db:
-            record_told(db, request_id, owner, models)
 
     def report(self, request_id: str) -> Report:
         """Return the report of a campaign as it stands.
@@ -500,7 +299,7 @@ class CoordinatorStore(CampaignStore):
         Raises:
             RequestError: if there is no such request.
         """
-        with self._database.reading() as db:
+        with self.reading() as db:
             return make_report(db, request_id)
 
     def audit_lines(self, request_id: str = "", seal: Seal | None = None) -> Iterator[bytes]:
@@ -517,12 +316,12 @@ class CoordinatorStore(CampaignStore):
 
     def audit_entries(self, request_id: str) -> list[tuple[int, bytes]]:
         """Return the number and the line of each audit entry about a request, in order."""
-        with self._database.reading() as db:
+        with self.reading() as db:
             return entries_about(db, request_id)
 
     def history_lost(self) -> str:
         """Return why the coordinator asks no owner for anything; `""` if it does."""
-        with self._database.reading() as db:
+        with self.reading() as db:
             return find_lost(db)
 
     def watch_history(self) -> None:
@@ -563,12 +362,12 @@ class CoordinatorStore(CampaignStore):
 
     def _note_lost(self, why: str) -> None:
         if not self.history_lost():
-            with self._writing() as db:
+            with self.writing() as db:
                 note_lost(db, why)
 
     def signing_keys(self) -> list[KnownKey]:
         """Return all keys that sign or did, the oldest first."""
-        with self._database.reading() as db:
+        with self.reading() as db:
             return find_keys(db)
 
     @property

@@ -24,7 +24,6 @@ from disinherit.server.store.graph import find_edges, find_records
 from disinherit.server.store.tables import (
     AUDIT,
     EDGES,
-    TASKS,
     insert_edges,
     insert_records,
     now_us,
@@ -37,7 +36,10 @@ _CLOCK_SLACK_US = 24 * 3600 * 1_000_000
 
 
 def put_successors(
-    db: Connection, request_id: str, successors: Mapping[str, ModelRecord]
+    db: Connection,
+    request_id: str,
+    successors: Mapping[str, ModelRecord],
+    given: Mapping[str, int],
 ) -> dict[str, str]:
     """Add the versions that unlearning made of others, and mark those as superseded.
 
@@ -48,13 +50,15 @@ def put_successors(
         db: a transaction that writes.
         request_id: what made them.
         successors: version that was unlearned in -> the version it became.
+        given: version that was unlearned in -> the latest time at which its owner was asked, by a
+            clock that may have been ahead.
 
     Returns:
         Version -> why its successor is refused: it is not a version of the same model, or is known
         as something else, or has another's name, or there is another one already. Nothing is stored
         of these.
     """
-    surroundings = _Surroundings(db, request_id, successors)
+    surroundings = _Surroundings(db, request_id, successors, given)
     refused: dict[str, str] = {}
     new, edges, superseded = [], [], []
     for model_id, successor in successors.items():
@@ -89,14 +93,15 @@ class _Surroundings:
     """
 
     def __init__(
-        self, db: Connection, request_id: str, successors: Mapping[str, ModelRecord]
+        self,
+        db: Connection,
+        request_id: str,
+        successors: Mapping[str, ModelRecord],
+        given: Mapping[str, int],
     ) -> None:
         self._db = db
         self._request_id = request_id
-        tasks = select(TASKS.c.model_id, TASKS.c.given_us).where(
-            TASKS.c.request_id == request_id, TASKS.c.model_id.in_(successors)
-        )
-        self._given = {row.model_id: row.given_us for row in db.execute(tasks)}
+        self._given = given
         self._made = _grouped(
             (
                 edge

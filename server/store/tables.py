@@ -278,16 +278,33 @@ def read_task(row: Row[Any]) -> Task:
     )
 
 
+def find_submitted(db: Connection, request_id: str) -> UnlearningRequest | None:
+    """Return a submitted request, or `None`."""
+    data = db.execute(select(REQUESTS.c.request).where(REQUESTS.c.id == request_id)).scalar()
+    return None if data is None else parse(UnlearningRequest, data)
+
+
+def check_same(request: UnlearningRequest, stored: UnlearningRequest | None) -> None:
+    """Raise `RequestError` if another request was submitted under the id of one."""
+    if stored is not None and request.SerializeToString(
+        deterministic=True
+    ) != stored.SerializeToString(deterministic=True):
+        raise RequestError(
+            f"Expected a new request id, but {request.id!r} was already used for another "
+            "request. Submit it under another id."
+        )
+
+
 def find_request(db: Connection, request_id: str) -> UnlearningRequest:
     """Return a submitted request.
 
     Raises:
         RequestError: if there is none with this id.
     """
-    data = db.execute(select(REQUESTS.c.request).where(REQUESTS.c.id == request_id)).scalar()
-    if data is None:
+    request = find_submitted(db, request_id)
+    if request is None:
         raise RequestError(f"Expected the id of a submitted request, but got {request_id!r}.")
-    return parse(UnlearningRequest, data)
+    return request
 
 
 def task_rows(db: Connection, request_id: str) -> Sequence[Row[Any]]:
@@ -422,8 +439,13 @@ def find_tasks(db: Connection, request_id: str, models: Collection[str]) -> dict
     Raises:
         StoreError: if one is damaged.
     """
+    return {row.model_id: read_task(row) for row in some_task_rows(db, request_id, models)}
+
+
+def some_task_rows(db: Connection, request_id: str, models: Collection[str]) -> Sequence[Row[Any]]:
+    """Return the rows of a request's tasks for some models, in no order."""
     query = select(TASKS).where(TASKS.c.request_id == request_id, TASKS.c.model_id.in_(models))
-    return {row.model_id: read_task(row) for row in db.execute(query).all()}
+    return db.execute(query).all()
 
 
 def put_tasks(

@@ -1,15 +1,14 @@
 """Tasks and what the audit log says of them, changed together."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
 from sqlalchemy import Connection
 
 from disinherit.common.audit.chain import AuditEvent
-from disinherit.common.graph.records import ModelRecord
 from disinherit.server.states import Task, TaskState
-from disinherit.server.store.audit import append, append_all, append_once, make_event
+from disinherit.server.store.audit import append, append_news, make_event
 from disinherit.server.store.audit_events import (
     COORDINATOR,
     OF_TASK,
@@ -17,6 +16,7 @@ from disinherit.server.store.audit_events import (
     owner_actor,
     task_words,
 )
+from disinherit.server.store.campaigns import reopen
 from disinherit.server.store.graph import find_records
 from disinherit.server.store.tables import find_tasks, put_tasks
 
@@ -30,13 +30,7 @@ def change_tasks(
     tasks: Sequence[Task],
     fishers: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> list[Task]:
-    """Add or change tasks, and log those whose state is another one.
-
-    A task that waits again is not logged, since nothing has happened to its model, and what is
-    tried again and again is logged once; the end of the work on a model, and that it begins anew,
-    is logged each time.  One that is rolled
-    back stays so, whatever a pass that was under way has to say; what its owner applied meanwhile
-    is kept, so that it is taken back.
+    """Add or change tasks and log it, as `put_found_tasks` does, whatever is stored of them.
 
     Args:
         db: a transaction that writes.
@@ -51,27 +45,77 @@ def change_tasks(
     Raises:
         AuditError: if a task holds something that cannot be logged.
     """
+
+    def find_digests(models: Collection[str]) -> dict[str, str]:
+        return {model: record.digest for model, record in find_records(db, models).items()}
+
     new = []
     for start in range(0, len(tasks), _AT_ONCE):
         some = tasks[start : start + _AT_ONCE]
         before = find_tasks(db, request_id, [task.model_id for task in some])
-        put_tasks(db, request_id, [_kept(task, before) for task in some], before)
-        news = [task for task in some if _is_news(task, before.get(task.model_id))]
-        records = find_records(db, [task.model_id for task in news])
-        events = {
-            task.model_id: _event(
-                request_id, task, records[task.model_id], fishers.get(task.model_id, ())
-            )
-            for task in news
-        }
-        ends = {task.model_id for task in news if _is_end(task, before.get(task.model_id))}
-        append_once(db, request_id, [one for id, one in events.items() if id not in ends])
-        append_all(db, [one for id, one in events.items() if id in ends])
+        append_news(
+            db, request_id, put_found_tasks(db, request_id, some, before, find_digests, fishers)
+        )
         new += [task for task in some if task.model_id not in before]
     return new
 
 
-def _kept(task: Task, before: Mapping[str, Task]) -> Task:
+def add_tasks(db: Connection, request_id: str, tasks: Sequence[Task]) -> None:
+    """Add or change tasks as a plan demands, and open a campaign again that had ended.
+
+    It is open again if a task is added that is not complete, or one is to be carried out again.
+
+    Args:
+        db: a transaction that writes.
+        request_id: the request.
+        tasks: the tasks as they stand now, at most one for a model.
+
+    Raises:
+        AuditError: if a task holds something that cannot be logged.
+    """
+    added = change_tasks(db, request_id, tasks)
+    again = any(task.state is TaskState.PENDING for task in tasks)
+    if again or any(not task.state.complete for task in added):
+        reopen(db, request_id)
+
+
+def put_found_tasks(
+    db: Connection,
+    request_id: str,
+    tasks: Sequence[Task],
+    before: Mapping[str, Task],
+    find_digests: Callable[[Collection[str]], Mapping[str, str]],
+    fishers: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> list[tuple[AuditEvent, bool]]:
+    """Add or change tasks, and return what the log is to say, for `append_news`.
+
+    A task that waits again is not logged, since nothing has happened to its model, and what is
+    tried again and again is logged once; the end of the work on a model, and that it begins anew,
+    is logged each time.  One that is rolled back stays so, whatever a pass that was under way
+    reports; what its owner applied meanwhile is kept, so that it is taken back.
+
+    Args:
+        db: a transaction that writes.
+        request_id: the request.
+        tasks: the tasks as they stand now, at most one for a model.
+        before: model -> its task as this transaction found it.
+        find_digests: returns model -> SHA-256 of its weights.
+        fishers: as for `change_tasks`.
+    """
+    put_tasks(db, request_id, [kept_task(task, before) for task in tasks], before)
+    news = [task for task in tasks if _is_news(task, before.get(task.model_id))]
+    digests = find_digests([task.model_id for task in news])
+    events = [
+        (
+            _event(request_id, task, digests[task.model_id], fishers.get(task.model_id, ())),
+            not _is_end(task, before.get(task.model_id)),
+        )
+        for task in news
+    ]
+    return sorted(events, key=lambda event: not event[1])
+
+
+def kept_task(task: Task, before: Mapping[str, Task]) -> Task:
     """Return a task as it is to be stored."""
     known = before.get(task.model_id)
     if known is None or not known.state.undone:
@@ -94,7 +138,7 @@ def _is_end(task: Task, before: Task | None) -> bool:
     return task.state.settled or (before is not None and before.state.settled)
 
 
-def _event(request_id: str, task: Task, record: ModelRecord, fishers: Sequence[str]) -> AuditEvent:
+def _event(request_id: str, task: Task, digest: str, fishers: Sequence[str]) -> AuditEvent:
     after = task.successor if task.state.answered else None
     return make_event(
         OF_TASK[task.state],
@@ -102,7 +146,7 @@ def _event(request_id: str, task: Task, record: ModelRecord, fishers: Sequence[s
         request_id=request_id,
         model_id=task.model_id,
         owner=task.owner,
-        digest_before=record.digest,
+        digest_before=digest,
         digest_after=after.digest if after is not None else "",
         parameters=task_words(task),
         fishers=tuple(fishers),

@@ -140,13 +140,13 @@ def root_packets(
     return packets
 
 
-def checked_digest(record: ModelRecord, evaluation: pb.Evaluation) -> pb.Evaluation:
+def checked_digest(model_id: str, evaluation: pb.Evaluation) -> pb.Evaluation:
     """Return what an owner holds of a model by its own words: a digest, or why there is none."""
     digest, error = one_line(evaluation.digest), one_line(evaluation.error)
     if not digest and not error:
         error = "its owner sent no digest"
     missing = evaluation.missing and not digest
-    return pb.Evaluation(model_id=record.id, digest=digest, error=error, missing=missing)
+    return pb.Evaluation(model_id=model_id, digest=digest, error=error, missing=missing)
 
 
 def checked_evaluation(record: ModelRecord, evaluation: pb.Evaluation) -> pb.Evaluation:

@@ -12,7 +12,7 @@ from disinherit.common.errors import DisinheritError
 from disinherit.common.wire.requests import Request
 from disinherit.deploy.files import FleetFiles
 from disinherit.deploy.programs import COORDINATOR, SUPERLINK
-from disinherit.server.campaign.collect import Say
+from disinherit.server.campaign.campaign_pass import Say
 from disinherit.server.campaign.coordinator import Coordinator
 from disinherit.server.store.store import CoordinatorStore
 from disinherit.simulations.direct import DirectTransport

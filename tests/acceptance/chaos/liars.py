@@ -134,8 +134,7 @@ def _honest_again(world: World, request_id: str) -> None:
     """Have all owners register the truth; a person sends again what is held to be ineffective."""
     with world.open_store() as store:
         for request in REQUESTS:
-            tasks = store.tasks(request.id).values() if store.find_request(request.id) else ()
-            if any(task.state.unforgotten for task in tasks):
+            if any(task.state.unforgotten for task in store.tasks(request.id).values()):
                 store.resend(request.id)
     for request in REQUESTS:
         world.recover(request.id)

@@ -18,7 +18,6 @@ from disinherit.common.limits import ANSWER, FISHER
 from disinherit.common.text import one_line
 from disinherit.common.wire.packets import decode_fisher, encode_fisher
 from disinherit.server.campaign import outcomes
-from disinherit.server.campaign.apply import Rollout
 from disinherit.server.reports.statement import attest
 from disinherit.server.states import CampaignEvent, CampaignState
 from disinherit.server.store import graph_store, lineage
@@ -198,7 +197,7 @@ def test_a_pass_that_fails_does_not_keep_the_deadline_from_ending_the_campaign(
     def fails(*_: Any) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(Rollout, "broadcast", fails)
+    monkeypatch.setattr("disinherit.server.campaign.apply._short_of", fails)
     with pytest.raises(ZeroDivisionError):
         world.coordinator.run("q")
     assert world.store.campaign("q").state is CampaignState.PARTIAL

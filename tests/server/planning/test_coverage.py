@@ -17,6 +17,7 @@ from disinherit.server.planning.coverage import Covered, cover
 from disinherit.server.states import Answered
 from disinherit.server.store.store import CoordinatorStore, Task, TaskState
 from disinherit.v1 import unlearning_pb2 as pb
+from tests.support.changes import update_all, update_answered
 
 LABELS = ("cat", "dog")
 
@@ -50,8 +51,8 @@ def fill(store: CoordinatorStore) -> None:
     store.submit(request(), [Task(f"m{index}", "anna") for index in (1, 2, 3)])
     for index in (1, 2):
         done = Answered(applied(version(index)), successor(version(index)), "")
-        assert store.update_answered("q", [done]) == {}
-    store.update_all("q", [Task("m3", "anna", TaskState.PENDING, "offline")])
+        assert update_answered(store, "q", [done]) == {}
+    update_all(store, "q", [Task("m3", "anna", TaskState.PENDING, "offline")])
     store.add_model(version(4), edges(["m1"], "m4"))
 
 

@@ -24,6 +24,7 @@ from disinherit.v1 import graph_pb2
 from disinherit.v1 import unlearning_pb2 as pb
 from tests.server.store.test_store import answered, contents, edge, request, successor, version
 from tests.support.campaign import AFFECTED, World, broken, gone, make_request, reply_lost
+from tests.support.changes import save_packets, settle_campaign, update_all
 
 APPLIED = Task(
     "r",
@@ -189,7 +190,7 @@ def test_a_new_deadline_is_told(store: CoordinatorStore) -> None:
     fill(store)
     store.transition("q", CampaignEvent.APPROVE)
     store.transition("q", CampaignEvent.RESUME, deadline_us=7)
-    assert store.settle("q").state == "partial"
+    assert settle_campaign(store, "q").state == "partial"
     told = [entry for entry in exported(store, "q") if entry.event.kind != "not_notified"][-2:]
     assert [entry.event.kind for entry in told] == ["resumed", "partial"]
     assert told[0].event.parameters == {"deadline_us": 7}
@@ -222,10 +223,10 @@ CHANGES: dict[str, Callable[[CoordinatorStore], object]] = {
     "submit": lambda store: store.submit(request("p"), [Task("r", "anna")]),
     "transition": moved,
     "update_answered": lambda store: answered(store, APPLIED, successor()),
-    "update_all": lambda store: store.update_all(
-        "q", [Task(model, "anna", TaskState.SENT) for model in "rm"]
+    "update_all": lambda store: update_all(
+        store, "q", [Task(model, "anna", TaskState.SENT) for model in "rm"]
     ),
-    "save_packets": lambda store: store.save_packets("q", "r", []),
+    "save_packets": lambda store: save_packets(store, "q", "r", []),
 }
 
 

@@ -1,21 +1,31 @@
 """Leases: one coordinator drives a campaign at a time, and one that lost it stores nothing."""
 
+import functools
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import pytest
 
 from disinherit.common.errors import CampaignError, RequestError, StoreError
 from disinherit.server.campaign.coordinator import Coordinator
 from disinherit.server.states import CampaignState
-from disinherit.server.store.leases import held
+from disinherit.server.store.leases import Lease, held
 from disinherit.server.store.store import Task, TaskState
 from disinherit.server.transport.base import Answer, Ask
 from tests.support.campaign import AFFECTED, World, make_request
+from tests.support.changes import save_packets, settle_campaign, update_all, update_answered
 
 SOON = 0.05
 LONG = 600.0
+
+
+def hold(
+    world: World, holder: str, seconds: float, patience: float = 0.0
+) -> AbstractContextManager[Lease]:
+    acquire = functools.partial(world.store.acquire_lease, "q", holder, seconds)
+    return held(world.store, acquire, seconds, patience)
 
 
 @pytest.fixture
@@ -55,11 +65,11 @@ def test_nothing_is_stored_with_a_lease_that_was_lost(world: World, lost: str) -
     before, campaign = world.knowledge(), world.store.campaign("q")
     task = Task("r1", "anna", TaskState.FAILED, "no")
     writes: tuple[Callable[[], object], ...] = (
-        lambda: world.store.update_answered("q", [], lease=stale),
-        lambda: world.store.update_all("q", [task], lease=stale),
+        lambda: update_answered(world.store, "q", [], lease=stale),
+        lambda: update_all(world.store, "q", [task], lease=stale),
         lambda: world.store.submit(make_request(), [task], lease=stale),
-        lambda: world.store.save_packets("q", "r1", [], lease=stale),
-        lambda: world.store.settle("q", lease=stale),
+        lambda: save_packets(world.store, "q", "r1", [], lease=stale),
+        lambda: settle_campaign(world.store, "q", lease=stale),
         lambda: world.store.renew_lease(stale, LONG),
         lambda: world.store.release_lease(stale),
     )
@@ -79,7 +89,7 @@ def test_a_lease_that_ran_out_and_nobody_took_goes_on(world: World) -> None:
 
 
 def test_a_lease_is_renewed_while_it_is_held_and_given_back_after(world: World) -> None:
-    with held(world.store, "q", "one", 0.3):
+    with hold(world, "one", 0.3):
         time.sleep(0.6)
         with pytest.raises(CampaignError):
             world.store.acquire_lease("q", "two", LONG)
@@ -88,9 +98,9 @@ def test_a_lease_is_renewed_while_it_is_held_and_given_back_after(world: World) 
 
 def test_a_lease_that_runs_out_is_waited_for_as_long_as_there_is_patience(world: World) -> None:
     world.store.acquire_lease("q", "dead", 0.3)
-    with pytest.raises(CampaignError), held(world.store, "q", "quick", LONG):
+    with pytest.raises(CampaignError), hold(world, "quick", LONG):
         pass
-    with held(world.store, "q", "patient", LONG, patience=30.0) as lease:
+    with hold(world, "patient", LONG, patience=30.0) as lease:
         assert lease.holder == "patient"
 
 

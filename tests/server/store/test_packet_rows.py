@@ -7,12 +7,13 @@ import pytest
 import torch
 from google.protobuf.message import Message
 
-from disinherit.common.errors import StoreError
+from disinherit.common.errors import RequestError, StoreError
 from disinherit.common.wire.packets import encode_fisher
 from disinherit.server.campaign.coordinator import Coordinator
 from disinherit.server.store.store import CoordinatorStore, TaskState
 from disinherit.v1 import unlearning_pb2 as pb
 from tests.support.campaign import AFFECTED, NAMES, World, gone, lying, make_request
+from tests.support.changes import save_packets
 
 
 @pytest.fixture
@@ -38,24 +39,24 @@ def packet(value: float, name: str = "cat") -> pb.FisherPacket:
 
 def test_packets_come_back_in_order_after_reopening(world: World) -> None:
     sent = [packet(2.0, "dog"), packet(1.0), packet(1.0, "owl")]
-    world.store.save_packets("q", "r1", sent)
+    save_packets(world.store, "q", "r1", sent)
     with world.again() as again:
         assert again.store.packets("q") == {"r1": sent}
         assert again.store.packets("other") == {}
 
 
 def test_a_later_answer_takes_the_place_of_an_earlier_one(world: World) -> None:
-    world.store.save_packets("q", "r1", [packet(1.0), packet(2.0, "dog")])
-    world.store.save_packets("q", "r1", [packet(3.0)])
+    save_packets(world.store, "q", "r1", [packet(1.0), packet(2.0, "dog")])
+    save_packets(world.store, "q", "r1", [packet(3.0)])
     assert world.store.packets("q") == {"r1": [packet(3.0)]}
-    world.store.save_packets("q", "r1", [])
+    save_packets(world.store, "q", "r1", [])
     assert world.store.packets("q") == {}
 
 
 def test_a_root_with_a_damaged_file_has_not_answered(world: World) -> None:
     good, bad = packet(1.0), packet(2.0)
-    world.store.save_packets("q", "r1", [good])
-    world.store.save_packets("q", "r2", [good, bad])
+    save_packets(world.store, "q", "r1", [good])
+    save_packets(world.store, "q", "r2", [good, bad])
     (world.packets / f"{bad.digest}.safetensors").write_bytes(b"")
     assert list(world.store.packets("q")) == ["r1"]
 
@@ -64,15 +65,15 @@ def test_packets_are_kept_at_a_url_where_the_store_is_given_one(world: World) ->
     url = f"memory://{world.root.name}-of-packets"
     with closing(CoordinatorStore(world.place, url)) as store:
         assert store.packets("q") == {}
-        store.save_packets("q", "r1", [packet(1.0)])
+        save_packets(store, "q", "r1", [packet(1.0)])
     with closing(CoordinatorStore(world.place, url)) as store:
         assert store.packets("q") == {"r1": [packet(1.0)]}
     assert not world.packets.exists()
 
 
 def test_packets_of_an_unknown_request_are_refused(world: World) -> None:
-    with pytest.raises(StoreError):
-        world.store.save_packets("nothing", "r1", [packet(1.0)])
+    with pytest.raises(RequestError, match="nothing"):
+        save_packets(world.store, "nothing", "r1", [packet(1.0)])
 
 
 def test_a_store_without_a_folder_says_so(tmp_path: Path) -> None:

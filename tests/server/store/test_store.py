@@ -25,6 +25,7 @@ from disinherit.common.graph.records import (
 from disinherit.server.states import Answered
 from disinherit.server.store.store import CoordinatorStore, Task, TaskState, now_us
 from disinherit.v1 import unlearning_pb2 as pb
+from tests.support.changes import update_all, update_answered
 
 LABELS = ("cat", "dog")
 
@@ -52,7 +53,7 @@ def request(request_id: str = "q", model_id: str = "r") -> pb.UnlearningRequest:
 
 def answered(store: CoordinatorStore, task: Task, made: ModelRecord) -> str:
     """Store one answer, and return why the graph refuses its successor, or `""`."""
-    return store.update_answered("q", [Answered(task, made, "")]).get(task.model_id, "")
+    return update_answered(store, "q", [Answered(task, made, "")]).get(task.model_id, "")
 
 
 def contents(store: CoordinatorStore) -> object:
@@ -226,7 +227,7 @@ def test_several_threads_may_add_at_once(path: Path, store: CoordinatorStore) ->
 def test_a_request_and_its_tasks_come_back(campaign: CoordinatorStore, path: Path) -> None:
     result = pb.ModelResult(model_id="m", outcome=pb.OUTCOME_APPLIED, alpha=0.5)
     done = Task("m", "anna", TaskState.APPLIED, "because", result)
-    campaign.update_all("q", [done])
+    update_all(campaign, "q", [done])
     campaign.close()
 
     again = CoordinatorStore(path)
@@ -242,7 +243,7 @@ def test_tasks_come_ancestors_first(campaign: CoordinatorStore) -> None:
 
 def test_tasks_of_other_requests_stay_apart(campaign: CoordinatorStore) -> None:
     campaign.submit(request("p"), [Task("r", "anna", TaskState.FAILED, "no")])
-    campaign.update_all("q", [Task("r", "anna", TaskState.SENT)])
+    update_all(campaign, "q", [Task("r", "anna", TaskState.SENT)])
     assert campaign.tasks("p") == {"r": Task("r", "anna", TaskState.FAILED, "no")}
     assert campaign.tasks("nothing") == {}
 
@@ -281,9 +282,9 @@ def test_several_tasks_change_together_or_not_at_all(campaign: CoordinatorStore)
     before = contents(campaign)
     tasks = [Task("r", "anna", TaskState.SENT), Task("nobody", "anna", TaskState.SENT)]
     with pytest.raises(StoreError):
-        campaign.update_all("q", tasks)
+        update_all(campaign, "q", tasks)
     assert contents(campaign) == before
-    campaign.update_all("q", [replace(t, model_id=m) for t, m in zip(tasks, "rm", strict=True)])
+    update_all(campaign, "q", [replace(t, model_id=m) for t, m in zip(tasks, "rm", strict=True)])
     assert {task.state for task in campaign.tasks("q").values()} == {TaskState.SENT}
 
 
@@ -369,9 +370,9 @@ def test_what_an_owner_answered_is_stored_as_one_by_one(
         Answered(APPLIED, successor(), "aa"),
         Answered(replace(APPLIED, model_id="m"), successor("m~q"), "bb"),
     ]
-    assert campaign.update_answered("q", answers) == {}
+    assert update_answered(campaign, "q", answers) == {}
     for one in answers:
-        assert other.update_answered("q", [one]) == {}
+        assert update_answered(other, "q", [one]) == {}
     assert contents(campaign) == contents(other)
     told = [
         [what_happened(line) for line in list(s.audit_lines("q"))[1:]] for s in (campaign, other)
@@ -383,7 +384,7 @@ def test_what_an_owner_answered_is_stored_as_one_by_one(
 def test_a_successor_that_is_refused_spoils_no_other(campaign: CoordinatorStore) -> None:
     twin = replace(APPLIED, model_id="m")
     answers = [Answered(twin, successor(owner="ben"), ""), Answered(APPLIED, successor(), "")]
-    refused = campaign.update_answered("q", answers)
+    refused = update_answered(campaign, "q", answers)
     assert list(refused) == ["m"]
     assert "to have its owner 'anna', but got 'ben'" in refused["m"]
     assert {m: t.state for m, t in campaign.tasks("q").items()} == {

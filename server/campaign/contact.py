@@ -6,10 +6,16 @@ forget, and no successor of it, though the record says that it has forgotten.
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from disinherit.server.states import Task
+from disinherit.server.store.repeated_tasks import find_made, put_fallen_back
+from disinherit.server.store.store import CoordinatorStore
+from disinherit.server.transport.answers import reply_of
+from disinherit.server.transport.base import Answer, Ask
+from disinherit.v1 import unlearning_pb2 as pb
 
 _LEAST_SECONDS = 60.0
 """Between two checks of an owner, however often it connects."""
@@ -50,6 +56,62 @@ def fallen_back(
 def _age(done: tuple[str, Task]) -> tuple[int, str]:
     made = done[1].successor
     return (0, "") if made is None else (made.created_us, made.id)
+
+
+def record_held(store: CoordinatorStore, owner: str, held: Collection[str]) -> list[str]:
+    """Compare what an owner holds with what it did; what is gone it is asked to do again.
+
+    Args:
+        store: requests and tasks.
+        owner: the owner.
+        held: ids of the versions that it holds, of those that are recorded.
+
+    Returns:
+        The requests whose campaigns are open again.
+    """
+    with store.reading() as db:
+        found = fallen_back(find_made(db, owner), held)
+    if not found:
+        return []
+    with store.writing() as db:
+        return put_fallen_back(db, owner, found)
+
+
+def check_held(
+    store: CoordinatorStore,
+    ask: Callable[[Sequence[Ask]], Iterator[Answer]],
+    owners: Collection[str],
+) -> set[str]:
+    """Ask owners which of the versions that they made by unlearning they still hold.
+
+    A device may have fallen back to a state from before; then its campaigns are open again.
+
+    Args:
+        store: requests and tasks.
+        ask: sends messages to owners, and yields their answers.
+        owners: whom to ask.
+
+    Returns:
+        Those that were asked and have not answered yet.
+    """
+    asks, waiting = [], set()
+    with store.reading() as db:
+        done = {owner: [task for _, task in find_made(db, owner)] for owner in owners}
+    for owner, tasks in done.items():
+        made = {made.id for task in tasks if (made := task.successor) is not None}
+        ids = sorted(made.union(task.model_id for task in tasks))
+        if ids:
+            task = pb.EvaluateTask(model_ids=ids, digests_only=True, presence_only=True)
+            asks.append(Ask(owner, "evaluate.panel", task))
+    for answer in ask(asks) if asks else ():
+        reply, _ = reply_of(answer, pb.EvaluateReply)
+        if reply is not None:
+            asked = set(cast("pb.EvaluateTask", answer.ask.task).model_ids)
+            gone = {found.model_id for found in reply.models if found.missing}
+            record_held(store, answer.ask.owner, asked - gone)
+        elif answer.unreachable:
+            waiting.add(answer.ask.owner)
+    return waiting
 
 
 @dataclass(slots=True)

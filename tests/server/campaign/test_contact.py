@@ -13,10 +13,10 @@ from disinherit.client.agent import AgentConfig, enrol
 from disinherit.client.agent.agent import Agent
 from disinherit.common.audit.export import read_entry
 from disinherit.common.graph.records import ModelRecord, ModelStatus
+from disinherit.server.campaign.contact import Contacts, fallen_back
 from disinherit.server.service.hosting import Service
 from disinherit.server.service.settings import read_settings
 from disinherit.server.states import CampaignState, Task, TaskState
-from disinherit.server.store.contact import Contacts, fallen_back
 from disinherit.v1 import coordinator_pb2 as pb
 from disinherit.v1.graph_pb2 import ModelRecord as RecordProto
 from disinherit.v1.unlearning_pb2 import ModelResult

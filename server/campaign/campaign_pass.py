@@ -1,0 +1,348 @@
+"""One pass over a campaign: what it knows, read once, and the transactions in which it writes.
+
+A pass reads request, graph, tasks and state of its campaign when it begins, and keeps them in step
+with what it writes.  Each owner's answer is one transaction: the tasks, the successors, who got
+word, and the log entries of all that.  Every transaction checks the token of the pass's lease and
+sees whether somebody has paused or aborted the campaign meanwhile.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from disinherit.common.graph.graph import InheritanceGraph
+from disinherit.common.graph.records import ModelRecord
+from disinherit.common.wire.packets import PackedFisher
+from disinherit.server.campaign.changes import Change, changing
+from disinherit.server.campaign.fisher_checks import bound_by
+from disinherit.server.campaign.result import CampaignResult, Timing
+from disinherit.server.planning.plan import Group, Plan
+from disinherit.server.states import CampaignState, Task
+from disinherit.server.store.campaigns import Driven, find_driven, find_older, settle
+from disinherit.server.store.graph import find_descendants
+from disinherit.server.store.leases import Lease, release
+from disinherit.server.store.packets import find_packets, without_tensors
+from disinherit.server.store.store import CoordinatorStore
+from disinherit.server.store.tables import find_planned_roots, find_request
+from disinherit.server.transport.base import Answer, Ask, Transport
+from disinherit.v1 import unlearning_pb2 as pb
+
+Say = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class Prepared:
+    """What is ready to be sent.
+
+    Attributes:
+        messages: owner -> its models and the merged Fishers they need, without their tensors.
+        tensors: SHA-256 -> tensors of a merged Fisher: one for all owners that it is for.
+        failed: model -> why there is nothing for it.
+        waiting: model -> which root's owner could not be reached; a later try may succeed.
+        fisher_seconds: time until all roots had answered.
+        merge_seconds: time to merge and address.
+    """
+
+    messages: dict[str, pb.UnlearnTask] = field(default_factory=dict)
+    tensors: dict[str, bytes] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    waiting: dict[str, str] = field(default_factory=dict)
+    fisher_seconds: float = 0.0
+    merge_seconds: float = 0.0
+
+    def asks(self, action: str) -> list[Ask]:
+        """Return the messages, to be sent.
+
+        Args:
+            action: what is asked with them.
+        """
+        return [
+            Ask(owner, action, task, {f.digest: self.tensors[f.digest] for f in task.fishers})
+            for owner, task in self.messages.items()
+        ]
+
+
+@dataclass(slots=True)
+class Collected:
+    """What the roots' owners answered.
+
+    Attributes:
+        fishers: root -> what it sent, one for each class, or one for all samples.
+        errors: root -> why there are none.
+        unreachable: roots among those with an error whose owners may answer later.
+        withheld: roots whose owners' release policies forbid it.
+    """
+
+    fishers: dict[str, Sequence[PackedFisher]] = field(default_factory=dict)
+    errors: dict[str, str] = field(default_factory=dict)
+    unreachable: set[str] = field(default_factory=set)
+    withheld: set[str] = field(default_factory=set)
+
+    def reason(self, root: ModelRecord, owner: str) -> str:
+        """Return why there is none of a root, as an owner of its heirs may read it.
+
+        What a root's owner answered is for itself and for those who may see all coverage: its own
+        models say it.  The owners of others get to know that there is nothing, and no word of it.
+        """
+        if owner == root.owner or root.id in self.unreachable:
+            return self.errors[root.id]
+        if root.id in self.withheld:
+            return f"withheld by owner {root.owner}"
+        return f"owner {root.owner} cannot give it; the coverage of {root.id} says why"
+
+
+class DryPass:
+    """A pass that collects and merges for some models, and neither stores nor changes anything.
+
+    Args:
+        transport: the way to the owners.
+        timeout: seconds to wait for an owner's answer.
+        say: gets what is happening, for people to read.
+        request: the request.
+        graph: the part of the inheritance graph that descends from its roots.
+
+    Attributes:
+        groups: the models to prepare for, as planned.
+        packets: root -> what it answered before, without the tensors.
+        registered: root -> its record as it was when the request was submitted, where known.
+        collected: what the roots' owners answered; emptied once it is merged.
+        prepared: the messages that came of it.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        timeout: float,
+        say: Say,
+        request: pb.UnlearningRequest,
+        graph: InheritanceGraph,
+    ) -> None:
+        self.transport = transport
+        self.timeout = timeout
+        self.say = say
+        self.request = request
+        self.graph = graph
+        self.groups: Sequence[Group] = ()
+        self.packets: dict[str, list[pb.FisherPacket]] = {}
+        self.registered: Mapping[str, ModelRecord] = {}
+        self.collected = Collected()
+        self.prepared = Prepared()
+
+    def ask(self, asks: Sequence[Ask]) -> Iterator[Answer]:
+        """Send messages to owners, all at once, and yield their answers as they arrive."""
+        yield from self.transport.ask(asks, self.timeout)
+
+    def bound_by(self, root: str) -> ModelRecord:
+        """Return what bounds the answer of a root: its record, first and last."""
+        return bound_by(self.graph.model(root), self.registered.get(root))
+
+    def goes_on(self) -> bool:
+        """Return whether owners may be asked for more."""
+        return True
+
+    def known_packets(self, root: str) -> Sequence[pb.FisherPacket]:
+        """Return what a root answered before, with its tensors; nothing if it is to be asked."""
+        return ()
+
+    def keep(self, owner: str, answered: Mapping[str, Sequence[pb.FisherPacket]]) -> None:
+        """Have what an owner's roots answered and was found sound outlive the pass."""
+
+    def discard(self, roots: Collection[str]) -> None:
+        """Have roots asked again, as what they answered is of no use."""
+
+
+class Pass(DryPass):
+    """A pass over a campaign whose lease is held.
+
+    Args:
+        store: graph, requests and tasks.
+        lease: the right to drive the campaign.
+        transport: as for `DryPass`, like all that follow.
+        timeout: likewise.
+        say: likewise.
+        resend: whether owners that answered are asked again; what they applied stays as it is.
+
+    Attributes:
+        campaign: its state, as the last transaction of the pass found it.
+        tasks: model -> its task, ancestors first, as the last transaction about it found it or left
+            it.
+        older: the campaigns that go on and are older.
+        plan: the request's plan; made by the first step.
+        late: whether some versions are new to the campaign.
+        left: the tasks of models that this pass may dampen.
+        todo: model -> its task when the pass set out to dampen it.
+        attempted: all models that were to be dampened.
+        timing: seconds spent.
+        changed: models that owners changed.
+        already: models that owners had changed before.
+
+    Raises:
+        RequestError: if there is no such request.
+        StoreError: if the store cannot be used; so may every method.
+    """
+
+    def __init__(
+        self,
+        store: CoordinatorStore,
+        lease: Lease,
+        transport: Transport,
+        timeout: float,
+        say: Say,
+        *,
+        resend: bool = False,
+    ) -> None:
+        self.store = store
+        self.lease = lease
+        self.resend = resend
+        with store.reading() as db:
+            driven = find_driven(db, lease.request_id, None)
+            request = find_request(db, lease.request_id)
+            roots = [root.model_id for root in request.roots]
+            super().__init__(transport, timeout, say, request, find_descendants(db, roots))
+            if driven.campaign.state.advances:
+                self.packets = find_packets(db, lease.request_id)
+                if not all(root in self.packets for root in roots):
+                    self.registered = find_planned_roots(db, lease.request_id)
+            self.older = find_older(db, driven.campaign, {CampaignState.RUNNING})
+        self.campaign, self._lost = driven.campaign, driven.lost
+        self.tasks = dict(driven.tasks)
+        self._before = driven.tasks
+        self._fresh = True
+        self.plan = Plan((), (), {}, {}, ())
+        self.late = False
+        self.left: Sequence[Task] = ()
+        self.todo: dict[str, Task] = {}
+        self.attempted: set[str] = set()
+        self.timing = Timing()
+        self.changed: list[str] = []
+        self.already: list[str] = []
+
+    @property
+    def advances(self) -> bool:
+        """Whether the campaign went on when the pass last looked."""
+        return self.campaign.state.advances and not self._lost
+
+    def goes_on(self) -> bool:
+        """Return whether the campaign goes on, as of the last answer or later."""
+        if not self._fresh:
+            self.look()
+        return self.advances
+
+    def look(self, models: Collection[str] | None = ()) -> None:
+        """Read the campaign's state anew.
+
+        Args:
+            models: whose tasks as well; `None` for all.
+        """
+        with self.store.reading() as db:
+            driven = find_driven(db, self.request.id, models)
+        self._saw(driven, models is None)
+
+    def ask(self, asks: Sequence[Ask]) -> Iterator[Answer]:
+        """Send messages to owners, all at once, and yield their answers as they arrive."""
+        self._fresh = False
+        for answer in super().ask(asks):
+            self._fresh = False
+            yield answer
+
+    @contextmanager
+    def writing(self, models: Collection[str] | None = ()) -> Iterator[Change]:
+        """Begin a transaction that writes.
+
+        Args:
+            models: whose tasks it changes; `None` for all.
+
+        Raises:
+            StoreError: if the lease was lost; nothing is stored then.
+        """
+        changes = changing(self.store, self.request.id, models, self.lease, self.graph)
+        with changes as change:
+            self._saw(change.driven, models is None)
+            yield change
+        self.tasks.update(change.tasks)
+
+    def put(self, tasks: Iterable[Task]) -> None:
+        """Change tasks that are not yet as given, if any."""
+        new = [task for task in tasks if task != self.tasks.get(task.model_id)]
+        if new:
+            with self.writing([task.model_id for task in new]) as change:
+                change.put(new)
+
+    def known_packets(self, root: str) -> Sequence[pb.FisherPacket]:
+        """Return what a root answered before, with its tensors.
+
+        Raises:
+            CheckpointError: if a file of them is missing or damaged.
+        """
+        files = self.store.packet_files
+        packets = []
+        for described in self.packets.get(root, ()):
+            packet = pb.FisherPacket()
+            packet.CopyFrom(described)
+            packet.tensors = files.read(packet.digest)
+            packets.append(packet)
+        return packets
+
+    def keep(self, owner: str, answered: Mapping[str, Sequence[pb.FisherPacket]]) -> None:
+        """Store what an owner's roots answered; when this returns, it is durable."""
+        if not answered:
+            return
+        files = self.store.packet_files
+        for packet in (packet for packets in answered.values() for packet in packets):
+            files.write(packet.tensors, packet.digest)
+        with self.writing() as change:
+            change.put_packets(answered)
+            change.tell(owner, answered)
+        for root, packets in answered.items():
+            self.packets[root] = [without_tensors(packet) for packet in packets]
+
+    def discard(self, roots: Collection[str]) -> None:
+        """Have roots asked again, as what they answered is of no use."""
+        with self.writing() as change:
+            change.put_packets(dict.fromkeys(roots, ()))
+        for root in roots:
+            self.packets.pop(root, None)
+
+    @property
+    def may_destroy(self) -> bool:
+        """Whether there may be old versions to destroy, and owners may be asked to."""
+        retains = self.request.retention_seconds > 0
+        return retains and not self.campaign.state.stopped and not self._lost
+
+    def settle(self) -> bool:
+        """Bring the campaign's state in line with its tasks, unless a person stopped it.
+
+        Returns:
+            Whether there may be something to destroy; if not, the lease is given back.
+        """
+        with self.writing(None) as change:
+            campaign = settle(change.db, change.driven, self.request)
+            self.campaign = campaign
+            goes_on = self.may_destroy
+            if not goes_on:
+                release(change.db, self.lease)
+        if not goes_on:
+            self.lease.ended.set()
+        return goes_on
+
+    def result(self) -> CampaignResult:
+        """Return what the pass came to."""
+        earlier = [
+            model
+            for model, task in self._before.items()
+            if task.successor is not None and model not in self.attempted
+        ]
+        return CampaignResult(
+            self.request.id,
+            dict(self.tasks),
+            self.timing,
+            changed=tuple(self.changed),
+            already_applied=(*earlier, *self.already),
+        )
+
+    def _saw(self, driven: Driven, everything: bool) -> None:
+        self.campaign, self._lost, self._fresh = driven.campaign, driven.lost, True
+        if everything:
+            self.tasks = dict(driven.tasks)
+        else:
+            self.tasks.update(driven.tasks)

@@ -1,0 +1,145 @@
+"""One transaction about a campaign: tasks, successors, packets, notices, and the log of them."""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from types import MappingProxyType
+
+from sqlalchemy import Connection
+
+from disinherit.common.audit.chain import AuditEvent
+from disinherit.common.graph.graph import InheritanceGraph
+from disinherit.common.graph.records import ModelRecord
+from disinherit.common.text import one_line
+from disinherit.server.states import Answered, Task
+from disinherit.server.store.audit import append_news, make_event
+from disinherit.server.store.audit_events import COORDINATOR, AuditKind, owner_actor
+from disinherit.server.store.campaigns import Driven, find_driven
+from disinherit.server.store.cleared import check_claim
+from disinherit.server.store.graph import find_records
+from disinherit.server.store.leases import Lease
+from disinherit.server.store.notices import told_events
+from disinherit.server.store.packets import put_packets
+from disinherit.server.store.store import CoordinatorStore
+from disinherit.server.store.successors import put_successors
+from disinherit.server.store.tasks import kept_task, put_found_tasks
+from disinherit.v1.unlearning_pb2 import FisherPacket
+
+_NONE: Mapping[str, Sequence[str]] = MappingProxyType({})
+
+
+@contextmanager
+def changing(
+    store: CoordinatorStore,
+    request_id: str,
+    models: Collection[str] | None = (),
+    lease: Lease | None = None,
+    graph: InheritanceGraph | None = None,
+) -> Iterator["Change"]:
+    """Begin a transaction about a campaign; what it changed is logged at its end.
+
+    Args:
+        store: the store.
+        request_id: the request.
+        models: whose tasks it changes; `None` for all.
+        lease: that of the pass it is part of.
+        graph: holds the versions that it is about, if it was read already.
+
+    Yields:
+        What is to be changed.
+
+    Raises:
+        RequestError: if there is no such request.
+        StoreError: if the lease was lost; nothing is stored then.
+    """
+    with store.writing() as db:
+        driven = find_driven(db, request_id, models)
+        if lease is not None:
+            driven.holding.check(lease)
+        change = Change(db, driven, InheritanceGraph() if graph is None else graph)
+        yield change
+        change.log()
+
+
+class Change:
+    """What one transaction changes of a campaign.
+
+    Args:
+        db: the transaction.
+        driven: what it found of the campaign.
+        graph: versions that were read already.
+
+    Attributes:
+        tasks: model -> its task as it is stored then, of those that were changed.
+    """
+
+    def __init__(self, db: Connection, driven: Driven, graph: InheritanceGraph) -> None:
+        self.db = db
+        self.driven = driven
+        self.tasks: dict[str, Task] = {}
+        self._id = driven.campaign.request_id
+        self._graph = graph
+        self._events: list[tuple[AuditEvent, bool]] = []
+
+    def put(self, tasks: Sequence[Task], fishers: Mapping[str, Sequence[str]] = _NONE) -> None:
+        """Add or change tasks, at most one for a model.
+
+        Args:
+            tasks: the tasks as they are from now on.
+            fishers: model -> SHA-256 of the Fisher packets it is dampened with.
+        """
+        before = {**self.driven.tasks, **self.tasks}
+        self._events += put_found_tasks(self.db, self._id, tasks, before, self._digests, fishers)
+        for task in tasks:
+            kept = kept_task(task, before)
+            self.tasks[task.model_id] = replace(kept, reason=one_line(kept.reason))
+
+    def put_answered(self, answered: Sequence[Answered]) -> dict[str, str]:
+        """Store successors with the tasks that they are of.
+
+        Returns:
+            Model -> why the graph refuses its successor; nothing is stored of these.
+        """
+        answered = [check_claim(self.db, self._id, one) for one in answered]
+        made = {one.task.model_id: one.successor for one in answered}
+        refused = put_successors(self.db, self._id, made, self.driven.given)
+        accepted = [one for one in answered if one.task.model_id not in refused]
+        fishers = {one.task.model_id: [one.fisher] for one in accepted}
+        self.put([one.task for one in accepted], fishers)
+        return refused
+
+    def put_packets(self, answered: Mapping[str, Sequence[FisherPacket]]) -> None:
+        """Note what roots answered, in the place of what they answered before; nothing discards it.
+
+        Args:
+            answered: root -> its Fisher packets, of which the files are stored.
+        """
+        put_packets(self.db, self._id, answered)
+        owners = {root: record.owner for root, record in self._records(answered).items()}
+        for root, packets in answered.items():
+            owner = owners.get(root, "")
+            event = make_event(
+                AuditKind.FISHER_RECEIVED if packets else AuditKind.FISHER_DISCARDED,
+                owner_actor(owner) if packets else COORDINATOR,
+                request_id=self._id,
+                model_id=root,
+                owner=owner,
+                fishers=tuple(packet.digest for packet in packets),
+            )
+            self._events.append((event, False))
+
+    def tell(self, owner: str, models: Iterable[str]) -> None:
+        """Note that an owner has got word of the request about some of its versions."""
+        self._events += [(event, True) for event in told_events(self._id, owner, models)]
+
+    def log(self) -> None:
+        """Add what was changed until now to the log."""
+        append_news(self.db, self._id, self._events)
+        self._events = []
+
+    def _records(self, models: Collection[str]) -> dict[str, ModelRecord]:
+        found = {model: self._graph.model(model) for model in models if model in self._graph}
+        return found | find_records(self.db, set(models) - found.keys())
+
+    def _digests(self, models: Collection[str]) -> dict[str, str]:
+        return {model: record.digest for model, record in self._records(models).items()}

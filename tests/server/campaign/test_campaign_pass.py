@@ -1,0 +1,148 @@
+"""What a pass costs the store, and what it sees of others between two messages."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from disinherit.common.errors import CampaignError
+from disinherit.server.campaign import order as precedence
+from disinherit.server.campaign import staging
+from disinherit.server.planning import plan as planning
+from disinherit.server.states import TRANSITIONS, CampaignEvent, CampaignState
+from disinherit.server.store.history import note_lost
+from disinherit.server.store.store import TaskState
+from disinherit.server.transport.base import Answer, Ask
+from disinherit.v1 import unlearning_pb2 as pb
+from tests.support.campaign import AFFECTED, NAMES, World, gone, make_request
+from tests.support.counting import counting
+
+
+@pytest.fixture
+def plans(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The requests that passes plan, each time they do."""
+    made: list[str] = []
+
+    def plan(graph: Any, request: pb.UnlearningRequest, *rest: Any, **named: Any) -> planning.Plan:
+        made.append(request.id)
+        return planning.plan(graph, request, *rest, **named)
+
+    for module in (precedence, staging):
+        monkeypatch.setattr(module, "plan", plan)
+    return made
+
+
+def test_a_happy_pass_makes_one_transaction_for_each_answer(world: World, plans: list[str]) -> None:
+    world.coordinator.submit(make_request())
+    with counting() as counted:
+        assert world.coordinator.run("q").outcome == "complete"
+    # The lease, all that is read, two Fisher answers, what is sent, three that are applied, three
+    # that are verified, the end.
+    assert len(counted.transactions) == 12
+    assert counted.empty == []
+    assert counted.selects <= 40
+    assert plans == ["q"]
+
+
+def test_a_pass_with_nothing_to_do_makes_three_transactions(world: World, plans: list[str]) -> None:
+    world.coordinator.submit(make_request())
+    world.coordinator.run("q")
+    with counting() as counted:
+        assert world.coordinator.run("q").outcome == "unchanged"
+    assert len(counted.transactions) == 3
+    assert counted.empty == []
+    assert plans == ["q", "q"]
+
+
+def test_waves_are_planned_once(world: World, plans: list[str]) -> None:
+    request = make_request()
+    request.roll_out.canaries.append("cleo")
+    request.roll_out.waves.add(count=1)
+    world.coordinator.submit(request)
+    with counting() as counted:
+        assert world.coordinator.run("q").outcome == "complete"
+    assert counted.empty == []
+    assert plans == ["q"]
+
+
+def test_a_later_wave_does_not_ask_the_roots_again(world: World) -> None:
+    request = make_request()
+    request.roll_out.canaries.append("cleo")
+    world.coordinator.submit(request)
+    world.coordinator.run("q")
+    asked = [action for _, action in world.transport.actions()]
+    assert asked.count("query.fisher") == 2
+
+
+def test_submitting_a_request_makes_two_transactions_and_the_same_again_one(world: World) -> None:
+    with counting() as counted:
+        world.coordinator.submit(make_request(), notes=False)
+    assert len(counted.transactions) == 2
+    with counting() as counted:
+        world.coordinator.submit(make_request(), notes=False)
+    assert len(counted.transactions) == 1
+    assert counted.empty == []
+
+
+@pytest.mark.parametrize("event", [CampaignEvent.PAUSE, CampaignEvent.ABORT])
+@pytest.mark.parametrize("action", ["query.fisher", "train.unlearn"])
+@pytest.mark.parametrize("answers", [True, False])
+def test_what_a_person_stops_during_an_answer_is_stopped_before_the_next_kind_of_message(
+    world: World, event: CampaignEvent, action: str, answers: bool
+) -> None:
+    world.coordinator.submit(make_request())
+
+    def stop(ask: Ask, honest: Callable[[], Answer]) -> Answer:
+        world.store.transition("q", event)
+        return honest() if answers else gone(ask, honest)
+
+    world.transport.twists["ben", action] = stop
+    world.coordinator.run("q")
+    following = {"query.fisher": "train.unlearn", "train.unlearn": "evaluate.panel"}[action]
+    assert following not in {asked for _, asked in world.transport.actions()}
+    assert world.store.campaign("q").state is TRANSITIONS[event][1]
+
+
+def test_what_was_opened_again_while_it_was_verified_stays_open(world: World) -> None:
+    world.coordinator.submit(make_request())
+
+    def resend(_: Ask, honest: Callable[[], Answer]) -> Answer:
+        world.store.resend("q")
+        return honest()
+
+    world.transport.twists["cleo", "evaluate.panel"] = resend
+    world.coordinator.run("q")
+    assert world.states()["r3"] is TaskState.PENDING
+    world.transport.twists.clear()
+    assert world.coordinator.run("q").outcome == "unchanged"
+    assert world.states() == dict.fromkeys(AFFECTED, TaskState.VERIFIED)
+
+
+def test_nobody_is_asked_for_anything_once_history_is_known_to_be_lost(world: World) -> None:
+    planned = world.coordinator.submit(make_request())
+
+    def lose(_: Ask, honest: Callable[[], Answer]) -> Answer:
+        with world.store.writing() as db:
+            note_lost(db, "an entry is missing")
+        return honest()
+
+    world.transport.twists["ben", "query.fisher"] = lose
+    world.coordinator.run("q")
+    assert {action for _, action in world.transport.actions()} == {"query.fisher"}
+    with pytest.raises(CampaignError, match="an entry is missing"):
+        world.coordinator.run("q")
+    with pytest.raises(CampaignError, match="an entry is missing"):
+        world.coordinator.prepare(make_request(), planned.groups)
+    assert world.transport.actions() == []
+    assert set(world.states().values()) == {TaskState.PENDING}
+
+
+def test_who_is_away_costs_no_transaction_that_changes_nothing(world: World) -> None:
+    world.coordinator.submit(make_request())
+    for name in NAMES:
+        world.transport.twists[name, "query.fisher"] = gone
+    world.coordinator.run("q")
+    with counting() as counted:
+        world.coordinator.run("q")
+    assert counted.empty == []
+    assert world.store.campaign("q").state is CampaignState.RUNNING
