@@ -11,8 +11,8 @@ from disinherit.common.text import one_line
 from disinherit.common.wire.messages import ACTIONS
 from disinherit.server.agents.blobs import Blobs
 from disinherit.server.agents.hub import Hub, Reply
-from disinherit.server.answer_sizes import most_bytes
 from disinherit.server.transport.base import Answer, Ask, not_connected
+from disinherit.server.transport.sizes import most_bytes
 
 GRACE_SECONDS = 20.0
 """How long an agent that was lost in the middle of a task may take to come back."""

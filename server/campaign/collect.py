@@ -17,7 +17,6 @@ from disinherit.common.limits import ANSWER, FISHER, clipped
 from disinherit.common.method import Method
 from disinherit.common.text import one_line
 from disinherit.common.wire.packets import PackedFisher, decode, rename_classes, renamed
-from disinherit.server.answer_sizes import fisher_bytes
 from disinherit.server.campaign.campaign_pass import Collected, DryPass, Prepared
 from disinherit.server.campaign.fisher_checks import check_scale
 from disinherit.server.campaign.group_merges import GroupMerges
@@ -26,6 +25,7 @@ from disinherit.server.store.audit_events import request_digest
 from disinherit.server.store.tables import now_us
 from disinherit.server.transport.answers import reply_of, root_packets, unhandled
 from disinherit.server.transport.base import Answer, Ask
+from disinherit.server.transport.sizes import fisher_bytes
 from disinherit.v1 import unlearning_pb2 as pb
 
 _UNLEARNED = InheritanceKind.UNLEARNED

@@ -10,10 +10,10 @@ from disinherit.common.errors import InputError
 from disinherit.common.text import one_line
 from disinherit.common.wire.flower import as_array, pack, size_of, unpack
 from disinherit.common.wire.messages import ACTIONS
-from disinherit.server.answer_sizes import most_bytes
 from disinherit.server.flower.exchange import POLL_SECONDS, error_line, exchange
 from disinherit.server.flower.owners import Directory
 from disinherit.server.transport.base import Answer, Ask, not_connected, too_large
+from disinherit.server.transport.sizes import most_bytes
 
 _UNREACHABLE = frozenset({3, 5})
 """Flower's error codes for a message that expired or whose node is offline."""

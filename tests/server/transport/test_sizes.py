@@ -16,8 +16,8 @@ from disinherit.common.graph.json_text import from_json, to_json
 from disinherit.common.graph.records import FisherScale, ModelRecord
 from disinherit.common.limits import ANSWER, FISHER, PACKET
 from disinherit.common.wire.packets import encode_fisher
-from disinherit.server.answer_sizes import fisher_bytes, most_bytes
 from disinherit.server.transport.base import Ask
+from disinherit.server.transport.sizes import fisher_bytes, most_bytes
 from disinherit.v1 import unlearning_pb2 as pb
 from tests.support.campaign import World, build, make_request
 
