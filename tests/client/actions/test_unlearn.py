@@ -103,10 +103,12 @@ def test_a_packet_is_decoded_once_for_all_models_of_a_task(
 ) -> None:
     """Unless packets are large and their models do not come one group after the other."""
     decoded: list[str] = []
+    found: list[dict[str, Tensor]] = []
 
     def counted(packet: pb.FisherPacket) -> dict[str, Tensor]:
         decoded.append(packet.digest)
-        return decode_fisher(packet)
+        found.append(decode_fisher(packet))
+        return found[-1]
 
     monkeypatch.setattr("disinherit.common.wire.packets.decode_fisher", counted)
     monkeypatch.setattr(task_inputs, "DECODED_BYTES", kept)
@@ -115,8 +117,12 @@ def test_a_packet_is_decoded_once_for_all_models_of_a_task(
     task.fishers.append(collect(owner, "m", ["dog"], METHOD))
     task.models[1].fisher = 1
     decoded.clear()
+    found.clear()
     assert set(outcomes(unlearn(owner, task)).values()) == {pb.OUTCOME_APPLIED}
     assert [decoded.count(fisher.digest) for fisher in task.fishers] == [times, 1]
+    fresh = {fisher.digest: decode_fisher(fisher) for fisher in task.fishers}
+    for digest, values in zip(decoded, found, strict=True):  # no model changed what others share
+        assert all(torch.equal(value, values[name]) for name, value in fresh[digest].items())
 
 
 def test_a_repeated_message_changes_not_one_byte(
