@@ -15,7 +15,7 @@ from disinherit.common.fisher.diagonal import ClassFishers
 from disinherit.common.fiun.comparing import inheritance_score, relative_scale
 from disinherit.common.fiun.merging import merge_fishers
 from disinherit.common.method import MergeRule
-from disinherit.common.wire.packets import PackedFisher, align
+from disinherit.common.wire.packets import PackedFisher
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,7 +48,7 @@ def read_inherited(
         names: parameters in scope; those that the packet does not have are left out.
         device: where to compare.
     """
-    aligned = align(fisher, labels)
+    aligned = fisher.aligned(labels)
     common = [row for row, name in enumerate(labels) if name in fisher.labels]
     return Inherited(
         {name: aligned[name].to(device) for name in names if name in aligned},

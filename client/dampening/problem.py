@@ -20,7 +20,7 @@ from disinherit.common.method import MergeRule, Method, Reference
 from disinherit.common.models.heads import Head
 from disinherit.common.models.scope import resolve_scope
 from disinherit.common.models.scope_text import is_head_scope
-from disinherit.common.wire.packets import PackedFisher, align
+from disinherit.common.wire.packets import PackedFisher
 from disinherit.v1 import unlearning_pb2 as pb
 
 
@@ -244,7 +244,7 @@ def resolve_problem(
     compared = None
     if alike is not None:
         compared = _with_verified_head(record, alike, structure, method.scope)
-    aligned = align(fisher, record.labels)
+    aligned = fisher.aligned(record.labels)
     own = dict(network.named_parameters())
     names = tuple(name for name in own if name in aligned)
     out_of_scope = tuple(sorted(aligned.keys() - set(names)))

@@ -12,7 +12,7 @@ from disinherit.client.privacy.samples import resolve_samples
 from disinherit.common.errors import FisherError, StoreError
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.method import Method
-from disinherit.common.wire.packets import PackedFisher, decode
+from disinherit.common.wire.packets import PackedFisher
 from disinherit.common.wire.samples import SampleDigests, samples_of
 from disinherit.v1 import unlearning_pb2 as pb
 
@@ -100,7 +100,7 @@ class TaskInputs:
                 f"{model.model_id!r}, but got {index}."
             )
         if index not in self._decoded:
-            self._decoded[index] = decode(self.task.fishers[index])
+            self._decoded[index] = PackedFisher.from_packet(self.task.fishers[index])
             self._bytes += _size(self._decoded[index])
         self._decoded.move_to_end(index)
         while self._bytes > DECODED_BYTES and len(self._decoded) > 1:

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 from google.protobuf.message import Message
@@ -55,9 +55,79 @@ class PackedFisher:
         first = tuple(name for name in (self.head_weight, self.head_bias) if name)
         return first + self.further_heads
 
-    def without_head(self) -> "PackedFisher":
+    @classmethod
+    def from_packet(cls, packet: FisherPacket) -> Self:
+        """Unpack a packet after checking it.
+
+        Raises:
+            FisherError: as `decode_fisher` says.
+            CheckpointError: if the bytes are no safetensors.
+        """
+        return cls(
+            values=decode_fisher(packet),
+            labels=tuple(packet.labels),
+            head_weight=packet.head_weight,
+            head_bias=packet.head_bias,
+            sources=tuple(packet.sources),
+            classes=tuple(packet.classes),
+            samples=packet.samples,
+            clip_norm=packet.clip_norm,
+            noise=packet.clip_norm * packet.noise_multiplier,
+            further_heads=tuple(packet.further_heads),
+        )
+
+    def without_head(self) -> Self:
         """Return the same without saying whose rows are the classes."""
         return replace(self, head_weight="", head_bias="", further_heads=())
+
+    @torch.no_grad()
+    def aligned(
+        self, labels: Sequence[str], mapping: Mapping[str, str] | None = None
+    ) -> dict[str, Tensor]:
+        """Return Fisher values with the head's rows placed by class name in another label space.
+
+        Args:
+            labels: class names of the target head's rows, `[C']`.
+            mapping: the Fisher's class name -> target class name where they differ.
+
+        Returns:
+            Parameter name -> tensor; head rows without a counterpart are zero.
+
+        Raises:
+            FisherError: if it names no head whose rows could be placed.
+            LabelError: if its label space does not fit its head.
+        """
+        values = dict(self.values)
+        if not self.head_weight and (mapping or list(self.labels) != list(labels)):
+            raise FisherError(
+                f"Expected the classes {list(self.labels)} everywhere, as the Fisher packet of "
+                f"{', '.join(self.sources)} names no linear head, but got {list(labels)}."
+            )
+        for name in self.head:
+            if name in values:
+                values[name] = align_rows(values[name], self.labels, labels, mapping)
+        return values
+
+    def renamed(self, names: Mapping[str, str | None]) -> Self:
+        """Return a Fisher information whose classes carry the names they have at other models.
+
+        Args:
+            names: its class name -> the name there, where they differ; `None` for a class that is
+                to be left out.  So is a class that has, by chance, the new name of another one.
+
+        Raises:
+            FisherError: if it names no head whose rows could be left out.
+            LabelError: if its label space does not fit its head.
+        """
+        if not names:
+            return self
+        kept = renamed_labels(self.labels, names)
+        return replace(
+            self,
+            values=self.aligned(list(kept)),
+            labels=tuple(kept.values()),
+            classes=tuple(kept[name] for name in self.classes if name in kept),
+        )
 
 
 def encode_apart(
@@ -142,27 +212,6 @@ def decode_fisher(packet: FisherPacket) -> dict[str, Tensor]:
     return values
 
 
-def decode(packet: FisherPacket) -> PackedFisher:
-    """Unpack a packet after checking it.
-
-    Raises:
-        FisherError: as `decode_fisher` says.
-        CheckpointError: if the bytes are no safetensors.
-    """
-    return PackedFisher(
-        values=decode_fisher(packet),
-        labels=tuple(packet.labels),
-        head_weight=packet.head_weight,
-        head_bias=packet.head_bias,
-        sources=tuple(packet.sources),
-        classes=tuple(packet.classes),
-        samples=packet.samples,
-        clip_norm=packet.clip_norm,
-        noise=packet.clip_norm * packet.noise_multiplier,
-        further_heads=tuple(packet.further_heads),
-    )
-
-
 def merge(
     fishers: Sequence[PackedFisher], rule: MergeRule, encoding: Encoding = Encoding.FULL
 ) -> tuple[FisherPacket, bytes]:
@@ -194,7 +243,7 @@ def merge(
             )
     labels = union_labels([fisher.labels for fisher in fishers])
     packet, tensors = encode_apart(
-        merge_fishers([align(fisher, labels) for fisher in fishers], rule),
+        merge_fishers([fisher.aligned(labels) for fisher in fishers], rule),
         labels=labels,
         head_weight=first.head_weight,
         head_bias=first.head_bias,
@@ -208,64 +257,11 @@ def merge(
     return packet, tensors
 
 
-@torch.no_grad()
-def align(
-    fisher: PackedFisher, labels: Sequence[str], mapping: Mapping[str, str] | None = None
-) -> dict[str, Tensor]:
-    """Return Fisher values with the head's rows placed by class name in another label space.
-
-    Args:
-        fisher: the values and their label space.
-        labels: class names of the target head's rows, `[C']`.
-        mapping: the Fisher's class name -> target class name where they differ.
-
-    Returns:
-        Parameter name -> tensor; head rows without a counterpart are zero.
-
-    Raises:
-        FisherError: if it names no head whose rows could be placed.
-        LabelError: if its label space does not fit its head.
-    """
-    values = dict(fisher.values)
-    if not fisher.head_weight and (mapping or list(fisher.labels) != list(labels)):
-        raise FisherError(
-            f"Expected the classes {list(fisher.labels)} everywhere, as the Fisher packet of "
-            f"{', '.join(fisher.sources)} names no linear head, but got {list(labels)}."
-        )
-    for name in fisher.head:
-        if name in values:
-            values[name] = align_rows(values[name], fisher.labels, labels, mapping)
-    return values
-
-
-def rename_classes(fisher: PackedFisher, names: Mapping[str, str | None]) -> PackedFisher:
-    """Return a Fisher information whose classes carry the names they have at other models.
-
-    Args:
-        fisher: left as it is.
-        names: its class name -> the name there, where they differ; `None` for a class that is to be
-            left out.  So is a class that has, by chance, the new name of another one.
-
-    Raises:
-        FisherError: if it names no head whose rows could be left out.
-        LabelError: if its label space does not fit its head.
-    """
-    if not names:
-        return fisher
-    kept = renamed(fisher.labels, names)
-    return replace(
-        fisher,
-        values=align(fisher, list(kept)),
-        labels=tuple(kept.values()),
-        classes=tuple(kept[name] for name in fisher.classes if name in kept),
-    )
-
-
-def renamed(labels: Sequence[str], names: Mapping[str, str | None]) -> dict[str, str]:
-    """Return class name -> new name of those classes that `rename_classes` does not leave out.
+def renamed_labels(labels: Sequence[str], names: Mapping[str, str | None]) -> dict[str, str]:
+    """Return class name -> new name of those classes that `PackedFisher.renamed` keeps.
 
     Example:
-        >>> renamed(["cat", "dog", "owl"], {"cat": "owl", "dog": None})
+        >>> renamed_labels(["cat", "dog", "owl"], {"cat": "owl", "dog": None})
         {'cat': 'owl'}
     """
     taken = set(names.values())

@@ -16,7 +16,7 @@ from disinherit.common.graph.records import InheritanceKind, ModelStatus
 from disinherit.common.limits import ANSWER, FISHER, clipped
 from disinherit.common.method import Method
 from disinherit.common.text import one_line
-from disinherit.common.wire.packets import PackedFisher, decode, rename_classes, renamed
+from disinherit.common.wire.packets import PackedFisher, renamed_labels
 from disinherit.server.campaign.campaign_pass import Collected, DryPass, Prepared
 from disinherit.server.campaign.fisher_checks import check_scale
 from disinherit.server.campaign.group_merges import GroupMerges
@@ -136,7 +136,7 @@ def _take(one: DryPass, answer: Answer, roots: dict[str, pb.Root]) -> bool:
         root = roots.pop(fisher.model_id)
         try:
             packets = root_packets(root, one.graph.model(root.model_id), fisher)
-            decoded = [decode(packet) for packet in packets]
+            decoded = [PackedFisher.from_packet(packet) for packet in packets]
             check_scale(root, one.bound_by(root.model_id), one.request.method.scope, decoded)
         except Exception as refused:  # one owner's answer must not end the others
             foreseen = isinstance(refused, DisinheritError)
@@ -169,7 +169,7 @@ def _known(one: DryPass, wanted: Set[str]) -> dict[str, Sequence[PackedFisher]]:
     known: dict[str, Sequence[PackedFisher]] = {}
     for root in sorted(wanted & one.packets.keys()):
         try:
-            known[root] = [decode(packet) for packet in one.known_packets(root)]
+            known[root] = [PackedFisher.from_packet(packet) for packet in one.known_packets(root)]
         except StoreError:
             raise
         except CheckpointError:  # its files are missing or damaged
@@ -211,14 +211,14 @@ def _merge(
 
     def find(part: _Part) -> PackedFisher:
         root, renaming, place = part
-        return rename_classes(fishers[root][place], dict(renaming))
+        return fishers[root][place].renamed(dict(renaming))
 
     classes: dict[_Part, frozenset[str]] = {}
     for root, renaming in zip(group.roots, group.renamings, strict=True):
         for place, fisher in enumerate(fishers[root]):
             part = root, renaming, place
             if part not in known:
-                names = renamed(fisher.labels, dict(renaming))
+                names = renamed_labels(fisher.labels, dict(renaming))
                 known[part] = frozenset(names[name] for name in fisher.classes if name in names)
             classes[part] = known[part]
     packet, data = merges.merge(list(classes), find)

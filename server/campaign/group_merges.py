@@ -15,7 +15,7 @@ from disinherit.common.encodings import Encoding
 from disinherit.common.fiun.merging import merge_fishers
 from disinherit.common.graph.labels import union_labels
 from disinherit.common.method import MergeRule
-from disinherit.common.wire.packets import PackedFisher, align, merge
+from disinherit.common.wire.packets import PackedFisher, merge
 from disinherit.v1.unlearning_pb2 import FisherPacket
 
 _KEPT = 8
@@ -99,7 +99,7 @@ def _combined(fishers: Sequence[PackedFisher], rule: MergeRule) -> PackedFisher:
     labels = union_labels([fisher.labels for fisher in fishers])
     return replace(
         fishers[0],
-        values=merge_fishers([align(fisher, labels) for fisher in fishers], rule),
+        values=merge_fishers([fisher.aligned(labels) for fisher in fishers], rule),
         labels=labels,
         sources=tuple(dict.fromkeys(s for fisher in fishers for s in fisher.sources)),
         classes=tuple(dict.fromkeys(name for fisher in fishers for name in fisher.classes)),

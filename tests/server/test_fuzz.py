@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 
 from disinherit.common.audit.dsse import Signer
 from disinherit.common.errors import DisinheritError
-from disinherit.common.wire.packets import decode
+from disinherit.common.wire.packets import PackedFisher
 from disinherit.common.wire.received import received_edges, received_record
 from disinherit.server.campaign.fisher_checks import check_scale
 from disinherit.server.campaign.outcomes import told
@@ -107,7 +107,7 @@ def test_random_packets_are_taken_or_refused(heard: dict[str, Any]) -> None:
         fisher = spoilt(honest, random.Random(seed))
         try:
             packets = root_packets(root, heard["r1"], fisher)
-            decoded = [decode(packet) for packet in packets]
+            decoded = [PackedFisher.from_packet(packet) for packet in packets]
             check_scale(root, heard["r1"], "head", decoded)
             taken += 1
         except DisinheritError as refused:

@@ -14,7 +14,7 @@ from disinherit.client.actions.fisher import forget_fishers
 from disinherit.client.owner.owner import Owner
 from disinherit.client.privacy.policy import OPEN, ReleasePolicy
 from disinherit.common.method import Method
-from disinherit.common.wire.packets import decode, merge
+from disinherit.common.wire.packets import PackedFisher, merge
 from disinherit.v1 import unlearning_pb2 as pb
 
 HEAD = ("2.weight", "2.bias")
@@ -41,7 +41,7 @@ def collect(
     )
     (answer,) = forget_fishers(owner, fisher_task, policy).roots
     assert not answer.error, answer.error
-    packet, tensors = merge([decode(packet) for packet in answer.packets], "max")
+    packet, tensors = merge([PackedFisher.from_packet(packet) for packet in answer.packets], "max")
     packet.tensors = tensors
     return packet
 

@@ -16,7 +16,7 @@ from disinherit.client.owner.owner import Batches
 from disinherit.common.graph.proto import record_from_proto
 from disinherit.common.graph.records import ModelRecord, ModelStatus, check_id, successor_id
 from disinherit.common.tensors.checkpoints import weights_digest
-from disinherit.common.wire.packets import decode, decode_fisher, encode_fisher
+from disinherit.common.wire.packets import PackedFisher, decode_fisher, encode_fisher
 from disinherit.v1 import unlearning_pb2 as pb
 from tests.support.client_tasks import collect, files_of, make_method, make_task
 from tests.support.owner import LABELS, PointsOwner
@@ -71,7 +71,9 @@ def test_every_listed_model_gets_a_successor_and_no_other_changes(
 ) -> None:
     before = files_of(owner.store.root / "objects")
     expected = {
-        m: dampen_model(owner, owner.store.record(m), decode(packet), METHOD).weights
+        m: dampen_model(
+            owner, owner.store.record(m), PackedFisher.from_packet(packet), METHOD
+        ).weights
         for m in ("m", "n")
     }
     records = {record.id: record for record in owner.store.records()}

@@ -12,7 +12,7 @@ from disinherit.client.privacy.policy import ReleasePolicy
 from disinherit.common.fiun.comparing import inheritance_score
 from disinherit.common.method import Method
 from disinherit.common.tensors.checkpoints import tensor_bytes
-from disinherit.common.wire.packets import decode
+from disinherit.common.wire.packets import PackedFisher
 from disinherit.v1 import unlearning_pb2 as pb
 from tests.support.client_tasks import HEAD, collect, make_method, make_task
 from tests.support.owner import PointsOwner
@@ -93,7 +93,9 @@ def test_the_scale_of_the_roots_fisher_does_not_matter(tmp_path: Path, tuned: bo
             owner.train("heir", ("dog", "owl"), created_us=3, start=[owner.store.weights("root")])
             register(owner, pb.RegisterTask(scope="head"))
             packet = collect(owner, "root", ["cat"], method)
-            smaller = {n: value * times for n, value in decode(packet).values.items()}
+            smaller = {
+                n: value * times for n, value in PackedFisher.from_packet(packet).values.items()
+            }
             packet.tensors = tensor_bytes(smaller)
             packet.digest = hashlib.sha256(packet.tensors).hexdigest()
             task = make_task(owner, ["apart", "heir"], packet, method)
@@ -148,7 +150,7 @@ def test_a_root_that_was_clipped_is_compared_at_the_scale_of_what_is_left(
         register(owner, pb.RegisterTask(scope="head"))
         packet = collect(owner, "root", ["cat"], method, ReleasePolicy(clip_norm=1e-9))
         assert packet.clip_norm == 1e-9
-        fishers = decode(packet).values, own_fisher(owner, "root")
+        fishers = PackedFisher.from_packet(packet).values, own_fisher(owner, "root")
         (found,) = unlearn(owner, make_task(owner, ["root"], packet, method)).models
     sent, own = (sum(float(v.double().sum()) for v in one.values()) for one in fishers)
     assert found.scale == pytest.approx(sent / own if rescale else 1.0, rel=1e-6)

@@ -24,7 +24,7 @@ from disinherit.common.errors import (
 from disinherit.common.graph.records import ModelRecord, Provenance
 from disinherit.common.models.scope import architecture_fingerprint
 from disinherit.common.tensors.checkpoints import weights_digest
-from disinherit.common.wire.packets import decode, encode_fisher
+from disinherit.common.wire.packets import PackedFisher, encode_fisher
 from disinherit.v1 import unlearning_pb2 as pb
 from tests.support.client_tasks import HEAD, by_hand, collect, make_method, make_task, naive_sums
 from tests.support.owner import FEATURES, LABELS, PointsOwner, make_network, make_points
@@ -83,7 +83,7 @@ def mean(sums: dict[str, Tensor], classes: list[int]) -> dict[str, Tensor]:
 def test_the_rule_by_hand(owner: PointsOwner, reference: str, alpha: float, lam: float) -> None:
     method = make_method(reference=reference, alpha=alpha, lam=lam, row_scoped=False)
     packet = collect(owner, "m", ["cat"], method)
-    done = dampen_model(owner, owner.store.record("n"), decode(packet), method)
+    done = dampen_model(owner, owner.store.record("n"), PackedFisher.from_packet(packet), method)
     forget = mean(sums_of(owner, "m", LABELS), [0])
     own = mean(sums_of(owner, "n", LABELS[:3]), [1, 2] if reference == "retain" else [0, 1, 2])
     stored = owner.store.weights("n")
@@ -111,7 +111,7 @@ def test_rows_of_forgotten_classes_are_taken_out(
     owner: PointsOwner, changes: dict[str, object]
 ) -> None:
     method = make_method(**changes)
-    packet = decode(collect(owner, "m", ["cat"], method))
+    packet = PackedFisher.from_packet(collect(owner, "m", ["cat"], method))
     done = dampen_model(owner, owner.store.record("n"), packet, method)
     stored = owner.store.weights("n")
     for name in HEAD:
@@ -129,7 +129,7 @@ def test_rows_of_forgotten_classes_are_taken_out(
 def test_they_are_still_out_after_a_repair(owner: PointsOwner, steps: int) -> None:
     method = make_method(repair_steps=steps)
     packet = collect(owner, "m", ["cat"], method)
-    done = dampen_model(owner, owner.store.record("n"), decode(packet), method)
+    done = dampen_model(owner, owner.store.record("n"), PackedFisher.from_packet(packet), method)
     assert done.result.repair_steps == steps
     for name in HEAD:
         expected = taken_out(done.weights[name], 0)
@@ -173,7 +173,7 @@ def test_several_classes_merge_by_the_maximum_and_all_rows_may_be_selected(
 ) -> None:
     method = make_method(row_scoped=False, alpha=2.0)
     packet = collect(owner, "m", ["cat", "owl"], method)
-    done = dampen_model(owner, owner.store.record("n"), decode(packet), method)
+    done = dampen_model(owner, owner.store.record("n"), PackedFisher.from_packet(packet), method)
     sums = sums_of(owner, "m", LABELS)
     own = mean(sums_of(owner, "n", LABELS[:3]), [1])
     for name in HEAD:
@@ -186,12 +186,14 @@ def test_rows_are_aligned_by_name_where_label_spaces_differ(owner: PointsOwner) 
     owner.train("x", ("owl", "cat"), 3, labels=("owl", "dog", "cat"))
     method = make_method()
     packet = collect(owner, "m", ["cat"], method)
-    done = dampen_model(owner, owner.store.record("x"), decode(packet), method)
+    done = dampen_model(owner, owner.store.record("x"), PackedFisher.from_packet(packet), method)
     for name in HEAD:
         expected = taken_out(owner.store.weights("x")[name], 2)
         torch.testing.assert_close(done.weights[name], expected, rtol=1e-12, atol=1e-12)
     everywhere = make_method(row_scoped=False)
-    done = dampen_model(owner, owner.store.record("x"), decode(packet), everywhere)
+    done = dampen_model(
+        owner, owner.store.record("x"), PackedFisher.from_packet(packet), everywhere
+    )
     forget = mean(sums_of(owner, "m", LABELS), [0])
     own = mean(sums_of(owner, "x", ("owl", "cat")), [0])
     for name in HEAD:
@@ -205,19 +207,19 @@ def test_a_class_the_model_does_not_know_selects_nothing(owner: PointsOwner) -> 
     record = owner.train("x", ("dog", "owl"), 3, labels=("dog", "owl"))
     method = make_method(gauge=None, alpha=None)
     packet = collect(owner, "m", ["cat"], method)
-    done = dampen_model(owner, record, decode(packet), method)
+    done = dampen_model(owner, record, PackedFisher.from_packet(packet), method)
     assert not any(row for selection in done.result.selections for row in selection.rows)
     assert weights_digest(done.weights) == record.digest
     assert not done.result.tuned
     everywhere = make_method(row_scoped=False)
-    changed = dampen_model(owner, record, decode(packet), everywhere)
+    changed = dampen_model(owner, record, PackedFisher.from_packet(packet), everywhere)
     assert weights_digest(changed.weights) != record.digest
 
 
 def test_deeper_scopes_dampen_all_layers(owner: PointsOwner) -> None:
     method = make_method(scope="all", alpha=2.0)
     packet = collect(owner, "m", ["cat"], method)
-    done = dampen_model(owner, owner.store.record("n"), decode(packet), method)
+    done = dampen_model(owner, owner.store.record("n"), PackedFisher.from_packet(packet), method)
     forget = mean(sums_of(owner, "m", LABELS), [0])
     own = mean(sums_of(owner, "n", LABELS[:3]), [1, 2])
     stored = owner.store.weights("n")
@@ -238,7 +240,9 @@ def test_parameters_the_model_does_not_have_are_out_of_scope(tmp_path: Path) -> 
         add(owner, network)
         method = make_method(scope="all")
         packet = collect(owner, "m", ["cat"], method)
-        done = dampen_model(owner, owner.store.record("x"), decode(packet), method)
+        done = dampen_model(
+            owner, owner.store.record("x"), PackedFisher.from_packet(packet), method
+        )
     assert list(done.result.out_of_scope) == ["0.bias"]
     assert [s.parameter for s in done.result.selections] == ["0.weight", "2.weight", "2.bias"]
 
@@ -253,7 +257,7 @@ def test_packets_that_do_not_fit_name_both_sides(tmp_path: Path) -> None:
         packet = collect(owner, "m", ["cat"], method)
         shape = r"shape \[4, 20\] for parameter '2.weight' as in model 'x', but that of m has "
         with pytest.raises(FisherError, match=shape + r"\[4, 12\]"):
-            dampen_model(owner, record, decode(packet), method)
+            dampen_model(owner, record, PackedFisher.from_packet(packet), method)
         strange = encode_fisher(
             {"fc.weight": torch.ones(4, 12)},
             labels=LABELS,
@@ -266,10 +270,10 @@ def test_packets_that_do_not_fit_name_both_sides(tmp_path: Path) -> None:
         with pytest.raises(
             FisherError, match=r"of r1, r2, fc\.weight, but the model's head is 2\.\*"
         ):
-            dampen_model(owner, record, decode(strange), method)
+            dampen_model(owner, record, PackedFisher.from_packet(strange), method)
         packet.labels.append("bee")
         with pytest.raises(LabelError, match="5 rows in dimension 0"):
-            dampen_model(owner, record, decode(packet), method)
+            dampen_model(owner, record, PackedFisher.from_packet(packet), method)
 
 
 def test_a_network_of_another_kind_is_refused(tmp_path: Path) -> None:
@@ -279,7 +283,9 @@ def test_a_network_of_another_kind_is_refused(tmp_path: Path) -> None:
         add(owner, nn.Linear(FEATURES, len(LABELS)))
         packet = collect(owner, "m", ["cat"], make_method())
         with pytest.raises(CheckpointError, match="names and shapes of model 'x'") as caught:
-            dampen_model(owner, owner.store.record("x"), decode(packet), make_method())
+            dampen_model(
+                owner, owner.store.record("x"), PackedFisher.from_packet(packet), make_method()
+            )
     assert "\n" not in str(caught.value)
     assert "0.weight" in str(caught.value)
 
@@ -297,7 +303,9 @@ def test_buffers_and_dtypes_are_preserved(tmp_path: Path) -> None:
         before = owner.store.weights("x")
         method = make_method(scope="all", row_scoped=False, alpha=1.5)
         packet = collect(owner, "x", ["cat"], method)
-        after = dampen_model(owner, owner.store.record("x"), decode(packet), method).weights
+        after = dampen_model(
+            owner, owner.store.record("x"), PackedFisher.from_packet(packet), method
+        ).weights
     parameters = dict(network.named_parameters())
     assert after.keys() == before.keys()
     assert before["1.num_batches_tracked"].item() == 1
@@ -330,7 +338,9 @@ def test_tied_weights_change_under_every_name(tmp_path: Path) -> None:
         before = owner.store.weights("x")
         method = make_method(row_scoped=False, alpha=1.5)
         packet = collect(owner, "x", ["cat"], method)
-        done = dampen_model(owner, owner.store.record("x"), decode(packet), method)
+        done = dampen_model(
+            owner, owner.store.record("x"), PackedFisher.from_packet(packet), method
+        )
         assert [s.parameter for s in done.result.selections] == ["first.weight", "head.bias"]
         assert not torch.equal(done.weights["head.weight"], before["head.weight"])
         assert torch.equal(done.weights["head.weight"], done.weights["first.weight"])
@@ -356,7 +366,9 @@ def test_stored_half_precision_stays_half_precision(tmp_path: Path) -> None:
         owner.training_data = lambda record: [  # type: ignore[method-assign]
             (x.float(), y) for x, y in [make_points("anna", "train", LABELS, LABELS)]
         ]
-        done = dampen_model(owner, owner.store.record("x"), decode(packet), make_method())
+        done = dampen_model(
+            owner, owner.store.record("x"), PackedFisher.from_packet(packet), make_method()
+        )
     assert {value.dtype for value in done.weights.values()} == {torch.bfloat16}
 
 
@@ -372,7 +384,7 @@ def test_rows_are_taken_out_where_there_is_nothing_to_compare_with(
     owner: PointsOwner, single: ModelRecord
 ) -> None:
     packet = collect(owner, "m", ["cat"], make_method())
-    done = dampen_model(owner, single, decode(packet), make_method())
+    done = dampen_model(owner, single, PackedFisher.from_packet(packet), make_method())
     stored = owner.store.weights("x")
     for name in HEAD:
         expected = taken_out(stored[name], 0)
@@ -387,9 +399,12 @@ def test_nothing_else_is_cleared(
     packet = collect(owner, "m", ["cat"], method)
     message = "model 'x' to be trained on something that is to be kept.* all its 24 samples"
     with pytest.raises(FisherError, match=message):
-        dampen_model(owner, single, decode(packet), method)
+        dampen_model(owner, single, PackedFisher.from_packet(packet), method)
     method = replace(method, reference="all")
-    assert dampen_model(owner, single, decode(packet), method).result.outcome == pb.OUTCOME_APPLIED
+    assert (
+        dampen_model(owner, single, PackedFisher.from_packet(packet), method).result.outcome
+        == pb.OUTCOME_APPLIED
+    )
 
 
 # --- what the reference is taken from, and what is never looked at
@@ -411,12 +426,16 @@ class NoData(PointsOwner):
 def test_registered_summaries_need_no_data(owner: PointsOwner, tmp_path: Path) -> None:
     method = make_method()
     packet = collect(owner, "m", ["cat"], method)
-    afresh = dampen_model(owner, owner.store.record("n"), decode(packet), method).weights
+    afresh = dampen_model(
+        owner, owner.store.record("n"), PackedFisher.from_packet(packet), method
+    ).weights
     register(owner, pb.RegisterTask(scope="head"))
     owner.store.close()
     with NoData(tmp_path / "anna", "anna") as again:
         packet_again = collect(again, "m", ["cat"], method)
-        done = dampen_model(again, again.store.record("n"), decode(packet_again), method)
+        done = dampen_model(
+            again, again.store.record("n"), PackedFisher.from_packet(packet_again), method
+        )
     assert packet_again == packet
     assert weights_digest(done.weights) == weights_digest(afresh)
 
@@ -427,7 +446,9 @@ def test_without_summary_and_data_there_is_no_reference(tmp_path: Path) -> None:
         packet = collect(owner, "m", ["cat"], make_method())
         owner.keeps_data = False
         with pytest.raises(FisherError, match=r"'m' for 2\.weight, 2\.bias, .* has neither"):
-            dampen_model(owner, owner.store.record("m"), decode(packet), make_method())
+            dampen_model(
+                owner, owner.store.record("m"), PackedFisher.from_packet(packet), make_method()
+            )
 
 
 @pytest.mark.parametrize(
@@ -479,10 +500,12 @@ def test_the_strength_is_the_best_on_the_tuning_split(owner: PointsOwner) -> Non
         for lam in LAMBDAS:
             for gauge in GAUGES:
                 pinned = make_method(alpha=alpha, lam=lam, gauge=gauge, row_scoped=False)
-                weights = dampen_model(owner, record, decode(packet), pinned).weights
+                weights = dampen_model(
+                    owner, record, PackedFisher.from_packet(packet), pinned
+                ).weights
                 scores[alpha, lam, gauge] = score(weights)
     assert len(set(scores.values())) > 3
-    done = dampen_model(owner, record, decode(packet), method)
+    done = dampen_model(owner, record, PackedFisher.from_packet(packet), method)
     chosen = done.result.alpha, done.result.lam, done.result.gauge
     assert done.result.tuned
     assert scores[chosen] == max(scores.values()) > scores[1.0, 1.0, 1.0]
@@ -505,10 +528,14 @@ def test_without_tuning_data_the_defaults_apply_and_the_result_says_so(
     with PointsOwner(tmp_path, "anna", tuning=False) as owner:
         owner.train("m", LABELS, 1)
         packet = collect(owner, "m", ["cat"], method)
-        done = dampen_model(owner, owner.store.record("m"), decode(packet), method)
+        done = dampen_model(
+            owner, owner.store.record("m"), PackedFisher.from_packet(packet), method
+        )
         alpha, lam, gauge = expected
         method = make_method(scope=scope, row_scoped=row_scoped, alpha=alpha, lam=lam, gauge=gauge)
-        pinned = dampen_model(owner, owner.store.record("m"), decode(packet), method)
+        pinned = dampen_model(
+            owner, owner.store.record("m"), PackedFisher.from_packet(packet), method
+        )
     assert not done.result.tuned
     assert (done.result.alpha, done.result.lam, done.result.gauge) == expected
     assert weights_digest(done.weights) == weights_digest(pinned.weights)
@@ -518,7 +545,7 @@ def test_a_tuning_split_without_forgotten_samples_chooses_nothing(owner: PointsO
     record = owner.train("x", ("dog", "owl"), 3, start=[owner.store.weights("m")])
     method = make_method(scope="all", alpha=None, lam=0.5)
     packet = collect(owner, "m", ["cat"], method)
-    done = dampen_model(owner, record, decode(packet), method)
+    done = dampen_model(owner, record, PackedFisher.from_packet(packet), method)
     assert not done.result.tuned
     assert (done.result.alpha, done.result.lam) == (10.0, 0.5)
 
@@ -529,11 +556,13 @@ def test_pinned_values_ask_for_no_tuning_data(owner: PointsOwner, tmp_path: Path
     owner.store.close()
     with NoData(tmp_path / "anna", "anna") as again:
         pinned = make_method(scope="all", alpha=3.0)
-        done = dampen_model(again, again.store.record("n"), decode(packet), pinned)
+        done = dampen_model(
+            again, again.store.record("n"), PackedFisher.from_packet(packet), pinned
+        )
         assert (done.result.alpha, done.result.tuned) == (3.0, False)
         open_ = make_method(scope="all", alpha=None)
         with pytest.raises(AssertionError, match="tuning data was asked for"):
-            dampen_model(again, again.store.record("n"), decode(packet), open_)
+            dampen_model(again, again.store.record("n"), PackedFisher.from_packet(packet), open_)
 
 
 def test_head_scope_is_tuned_on_cached_features(
@@ -548,7 +577,9 @@ def test_head_scope_is_tuned_on_cached_features(
     monkeypatch.setattr("disinherit.client.dampening.one.CachedLogits", remember)
     method = make_method(alpha=None, row_scoped=False)
     packet = collect(owner, "m", ["cat"], method)
-    assert dampen_model(owner, owner.store.record("n"), decode(packet), method).result.tuned
+    assert dampen_model(
+        owner, owner.store.record("n"), PackedFisher.from_packet(packet), method
+    ).result.tuned
     assert [logits.cached for logits in made] == [True]
 
 
@@ -557,9 +588,13 @@ def test_head_scope_is_tuned_on_cached_features(
 def test_an_accelerator_gives_what_the_cpu_gives(owner: PointsOwner) -> None:
     method = make_method(scope="all", alpha=None)
     packet = collect(owner, "m", ["cat"], method)
-    expected = dampen_model(owner, owner.store.record("n"), decode(packet), method).weights
+    expected = dampen_model(
+        owner, owner.store.record("n"), PackedFisher.from_packet(packet), method
+    ).weights
     owner.device = torch.device("cuda")
-    found = dampen_model(owner, owner.store.record("n"), decode(packet), method).weights
+    found = dampen_model(
+        owner, owner.store.record("n"), PackedFisher.from_packet(packet), method
+    ).weights
     for name, value in found.items():
         assert value.device.type == "cpu"
         torch.testing.assert_close(value, expected[name], rtol=1e-9, atol=1e-12)

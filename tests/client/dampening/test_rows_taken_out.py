@@ -20,7 +20,7 @@ from disinherit.client.owner.owner import Batches
 from disinherit.client.store.store import ModelStore
 from disinherit.common.describing import describe_model
 from disinherit.common.graph.records import ModelRecord, Provenance
-from disinherit.common.wire.packets import decode, merge, rename_classes
+from disinherit.common.wire.packets import PackedFisher, merge
 from disinherit.v1 import unlearning_pb2 as pb
 from tests.support.client_tasks import collect, make_method, make_task
 from tests.support.head_census import shim_torchvision
@@ -169,7 +169,9 @@ def test_it_never_forgets_less_than_resetting_the_row(
     packet = collect(owner, "root", [labels[row]], method)
     models = [("root", packet)]
     if child is not None:
-        renamed, tensors = merge([rename_classes(decode(packet), {labels[row]: named[row]})], "max")
+        renamed, tensors = merge(
+            [PackedFisher.from_packet(packet).renamed({labels[row]: named[row]})], "max"
+        )
         renamed.tensors = tensors
         models.append(("child", renamed))
     inputs = points([60] * len(counts), seed=3, spread=spread)[0].to(dtype)

@@ -20,7 +20,7 @@ from disinherit.client.dampening.tuning import SAMPLES_REPAIRED, DampeningStreng
 from disinherit.client.owner.owner import Batches
 from disinherit.client.privacy import samples
 from disinherit.common.graph.records import ModelRecord
-from disinherit.common.wire.packets import decode, decode_fisher
+from disinherit.common.wire.packets import PackedFisher, decode_fisher
 from disinherit.common.wire.samples import digest_sample
 from disinherit.v1 import unlearning_pb2 as pb
 from tests.support.client_tasks import HEAD, make_method, make_task
@@ -109,7 +109,7 @@ def test_the_reference_is_the_rest_of_the_models_own_data(
     samples = sorted(chosen)
     packet = packet_of(owner, samples)
     record, before = owner.store.record("m"), owner.store.weights("m")
-    found = dampen_model(owner, record, decode(packet), METHOD, samples).weights
+    found = dampen_model(owner, record, PackedFisher.from_packet(packet), METHOD, samples).weights
     forget = naive_fisher(owner, "m", samples)
     retain = naive_fisher(owner, "m", [sample for sample in IDS if sample not in chosen])
     for name, value in before.items():
@@ -125,7 +125,7 @@ def test_reference_all_is_all_of_the_models_own_data(owner: PointsOwner) -> None
     samples = [f"cat-{i}" for i in range(10)]
     method = make_method(alpha=1.5, lam=0.5, gauge=0.0, reference="all")
     packet, record = packet_of(owner, samples), owner.store.record("m")
-    found = dampen_model(owner, record, decode(packet), method, samples)
+    found = dampen_model(owner, record, PackedFisher.from_packet(packet), method, samples)
     forget, everything = (naive_fisher(owner, "m", some) for some in (samples, IDS))
     for name in HEAD:
         before = owner.store.weights("m")[name]
@@ -171,7 +171,7 @@ def test_the_second_person_is_forgotten_as_the_first(tmp_path: Path) -> None:
     alone = dampen_model(
         owner,
         owner.store.record("m"),
-        decode(packet_of(owner, second)),
+        PackedFisher.from_packet(packet_of(owner, second)),
         method,
         second,
     ).result
@@ -186,7 +186,9 @@ def test_the_second_person_is_forgotten_as_the_first(tmp_path: Path) -> None:
 
 def test_a_descendant_compares_with_all_of_its_own_data(owner: PointsOwner) -> None:
     packet = packet_of(owner, ["cat-0"])
-    with_samples = dampen_model(owner, owner.store.record("n"), decode(packet), METHOD)
+    with_samples = dampen_model(
+        owner, owner.store.record("n"), PackedFisher.from_packet(packet), METHOD
+    )
     forget = naive_fisher(owner, "m", ["cat-0"])
     dogs = [sample for sample in IDS if sample.startswith("dog")]
     retain = naive_fisher(owner, "n", dogs)
@@ -216,7 +218,9 @@ def test_the_default_strength_is_that_for_samples(
     packet = packet_of(owner, ["cat-0", "dog-1"])
     method = make_method(alpha=None, lam=None, gauge=None, repair_steps=repair)
     samples = ["cat-0"]
-    result = dampen_model(owner, owner.store.record("m"), decode(packet), method, samples).result
+    result = dampen_model(
+        owner, owner.store.record("m"), PackedFisher.from_packet(packet), method, samples
+    ).result
     assert DampeningStrength(result.alpha, result.lam, result.gauge) == default
     assert not result.tuned
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from disinherit.common.encodings import Encoding
 from disinherit.common.errors import FisherError, InputError
 from disinherit.common.wire.fisher_codes import decode_values, encode_values
-from disinherit.common.wire.packets import decode, encode_fisher, merge
+from disinherit.common.wire.packets import PackedFisher, encode_fisher, merge
 
 SHAPES = st.sampled_from([(7,), (1,), (3, 5), (2, 3, 2), (0, 4), (4, 0), ()])
 VALUES = st.one_of(st.just(0.0), st.floats(-100, 80).map(lambda power: 2.0**power))
@@ -140,19 +140,19 @@ def test_a_packet_is_read_as_it_says_and_not_otherwise() -> None:
             samples=3,
             encoding=encoding,
         )
-        found = decode(packet).values["head.weight"]
+        found = PackedFisher.from_packet(packet).values["head.weight"]
         torch.testing.assert_close(found, values["head.weight"], rtol=0.06, atol=0)
-        merged, tensors = merge([decode(packet)], "max", Encoding.LOG8)
+        merged, tensors = merge([PackedFisher.from_packet(packet)], "max", Encoding.LOG8)
         assert merged.encoding == Encoding.LOG8.to_proto()
         assert not merged.tensors
         assert b"codes.head.weight" in tensors
         for other in {Encoding.BFLOAT16, Encoding.LOG8} - {encoding}:
             packet.encoding = other.to_proto()
             with pytest.raises(FisherError, match="the Fisher packet of r"):
-                decode(packet)
+                PackedFisher.from_packet(packet)
         packet.encoding = 99  # type: ignore[assignment]
         with pytest.raises(FisherError, match="number 99"):
-            decode(packet)
+            PackedFisher.from_packet(packet)
 
 
 def test_codes_are_no_values() -> None:
@@ -169,7 +169,7 @@ def test_codes_are_no_values() -> None:
     )
     packet.encoding = Encoding.FULL.to_proto()
     with pytest.raises(FisherError, match="Expected float64, float32"):
-        decode(packet)
+        PackedFisher.from_packet(packet)
 
 
 def test_an_encoding_that_is_none_is_named() -> None:

@@ -11,15 +11,7 @@ from torch import Tensor
 
 from disinherit.common.errors import CheckpointError, FisherError, LabelError
 from disinherit.common.method import MergeRule
-from disinherit.common.wire.packets import (
-    PackedFisher,
-    align,
-    decode,
-    decode_fisher,
-    encode_fisher,
-    merge,
-    rename_classes,
-)
+from disinherit.common.wire.packets import PackedFisher, decode_fisher, encode_fisher, merge
 from disinherit.v1.unlearning_pb2 import FisherPacket
 
 NAMES = ("cat", "dog", "owl", "yak")
@@ -64,7 +56,7 @@ def by_name(fisher: PackedFisher) -> dict[str, list[float]]:
 
 def merge_packets(packets: Sequence[FisherPacket], rule: MergeRule) -> FisherPacket:
     """What is sent to owners, tensors and all."""
-    merged, tensors = merge([decode(packet) for packet in packets], rule)
+    merged, tensors = merge([PackedFisher.from_packet(packet) for packet in packets], rule)
     merged.tensors = tensors
     return merged
 
@@ -134,7 +126,7 @@ def test_values_that_no_fisher_has_are_refused(value: float) -> None:
 def test_head_names_leave_out_what_is_not_there(
     head: tuple[str, str], names: tuple[str, ...]
 ) -> None:
-    assert decode(make_packet(head=head)).head == names
+    assert PackedFisher.from_packet(make_packet(head=head)).head == names
 
 
 # --- rows by name
@@ -146,7 +138,7 @@ label_spaces = st.lists(st.sampled_from(NAMES), min_size=1, max_size=4, unique=T
 def test_rows_go_where_their_class_is(source: list[str], target: list[str]) -> None:
     value = {name: float(NAMES.index(name) + 1) for name in NAMES}
     packet = make_packet(source, [value[name] for name in source])
-    aligned = align(decode(packet), target)
+    aligned = PackedFisher.from_packet(packet).aligned(target)
     expected = [value[name] if name in source else 0.0 for name in target]
     assert torch.equal(aligned["head.weight"], rows(*expected))
     assert torch.equal(aligned["head.bias"], rows(*expected)[:, 0])
@@ -154,7 +146,7 @@ def test_rows_go_where_their_class_is(source: list[str], target: list[str]) -> N
 
 
 def test_a_mapping_renames_on_the_way() -> None:
-    aligned = align(decode(make_packet()), ["kitten", "dog"], {"cat": "kitten"})
+    aligned = PackedFisher.from_packet(make_packet()).aligned(["kitten", "dog"], {"cat": "kitten"})
     assert torch.equal(aligned["head.weight"], rows(1.0, 2.0))
 
 
@@ -163,14 +155,14 @@ def test_a_label_space_that_does_not_fit_the_head_is_refused() -> None:
     packet.labels.append("owl")
     for labels in (["cat", "dog", "owl"], ["cat"]):
         with pytest.raises(LabelError, match="Expected 3 rows in dimension 0"):
-            align(decode(packet), labels)
+            PackedFisher.from_packet(packet).aligned(labels)
 
 
 def test_without_a_head_rows_cannot_be_placed() -> None:
     packet = make_packet(head=("", ""))
-    assert torch.equal(align(decode(packet), ["cat", "dog"])["body"], BODY)
+    assert torch.equal(PackedFisher.from_packet(packet).aligned(["cat", "dog"])["body"], BODY)
     with pytest.raises(FisherError, match=r"of r names no linear head, but got \['dog', 'cat'\]"):
-        align(decode(packet), ["dog", "cat"])
+        PackedFisher.from_packet(packet).aligned(["dog", "cat"])
 
 
 # --- merging
@@ -182,7 +174,7 @@ def test_roots_with_different_classes_merge_by_name(rule: MergeRule, dog: float)
     right = make_packet(("dog", "owl"), (5.0, 4.0), root="b", classes=("owl", "cat"), samples=4)
     merged = merge_packets([left, right], rule)
     halved = 2 if rule == "mean" else 1
-    found = {name: row[0] for name, row in by_name(decode(merged)).items()}
+    found = {name: row[0] for name, row in by_name(PackedFisher.from_packet(merged)).items()}
     assert found == {"cat": 1.0 / halved, "dog": dog, "owl": 4.0 / halved}
     assert list(merged.sources) == ["a", "b"]
     assert list(merged.classes) == ["cat", "owl"]
@@ -210,22 +202,26 @@ def test_packets_that_do_not_fit_together_are_refused() -> None:
 
 
 def test_classes_get_the_names_they_have_elsewhere() -> None:
-    packet = decode(make_packet(("cat", "dog", "owl"), (1.0, 2.0, 3.0), classes=("cat", "owl")))
-    renamed = rename_classes(packet, {"cat": "kitten"})
+    packet = PackedFisher.from_packet(
+        make_packet(("cat", "dog", "owl"), (1.0, 2.0, 3.0), classes=("cat", "owl"))
+    )
+    renamed = packet.renamed({"cat": "kitten"})
     assert by_name(renamed) == {"kitten": [1.0, 10.0], "dog": [2.0, 20.0], "owl": [3.0, 30.0]}
     assert list(renamed.classes) == ["kitten", "owl"]
-    assert rename_classes(packet, {}) is packet
+    assert packet.renamed({}) is packet
 
 
 def test_a_class_is_left_out_and_no_other_name_stands_for_it() -> None:
-    packet = decode(make_packet(("0", "1", ""), (1.0, 2.0, 3.0), classes=("0", "")))
-    renamed = rename_classes(packet, {"0": None, "1": ""})
+    packet = PackedFisher.from_packet(
+        make_packet(("0", "1", ""), (1.0, 2.0, 3.0), classes=("0", ""))
+    )
+    renamed = packet.renamed({"0": None, "1": ""})
     assert by_name(renamed) == {"": [2.0, 20.0]}
     assert list(renamed.classes) == []
 
 
 def test_two_classes_may_swap_names() -> None:
-    renamed = rename_classes(decode(make_packet()), {"cat": "dog", "dog": "cat"})
+    renamed = PackedFisher.from_packet(make_packet()).renamed({"cat": "dog", "dog": "cat"})
     assert by_name(renamed) == {"dog": [1.0, 10.0], "cat": [2.0, 20.0]}
     assert list(renamed.classes) == ["dog"]
 
@@ -233,7 +229,7 @@ def test_two_classes_may_swap_names() -> None:
 def test_a_class_that_lost_its_name_to_another_is_left_out_everywhere() -> None:
     # "cat" does not reach a model that calls the root's "dog" "cat": nothing of it may be
     # forgotten there, least of all what is called "cat" now.
-    packet = decode(make_packet(("cat", "dog"), (1.0, 2.0), classes=("cat",)))
-    renamed = rename_classes(packet, {"dog": "cat"})
+    packet = PackedFisher.from_packet(make_packet(("cat", "dog"), (1.0, 2.0), classes=("cat",)))
+    renamed = packet.renamed({"dog": "cat"})
     assert by_name(renamed) == {"cat": [2.0, 20.0]}
     assert list(renamed.classes) == []
