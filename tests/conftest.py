@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import settings
 
 from tests.acceptance.chaos.postgres import cluster, find_binaries, fresh_database
@@ -24,6 +25,12 @@ _numbers = itertools.count()
 def pytest_configure() -> None:
     """Have what the tests start end with this run, however it ends."""
     watch_over_this_run()
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """Start every test from the same random numbers: what fails once fails again."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")
