@@ -1,4 +1,4 @@
-"""How commands reach the coordinator's service: options, environment, and errors in one line."""
+"""Connection of commands to the coordinator's service: options, environment, errors in one line."""
 
 import functools
 import inspect

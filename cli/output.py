@@ -1,4 +1,4 @@
-"""How commands speak: results to standard output, progress to standard error.
+"""Output of commands: results on standard output, progress on standard error.
 
 Nothing else prints.  What is shown came from elsewhere in part, such as the reason of a request,
 the name of a class, what an owner says of a failure: no character of it moves a cursor, hides or

@@ -1,4 +1,4 @@
-"""What `demo` and `simulate` share: run a scenario, show it, say where it is."""
+"""Runs of `demo` and `simulate`: a scenario, its report, and progress."""
 
 from pathlib import Path
 

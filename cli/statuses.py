@@ -1,4 +1,4 @@
-"""How a request stands, as JSON and in words."""
+"""Status of a request, as JSON and as text."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""What an owner does for each message of the coordinator, whatever carries it."""
+"""Handlers of an owner: one for each message of the coordinator, whatever carries it."""
 
 from collections.abc import Callable, Mapping
 from functools import partial

@@ -1,4 +1,4 @@
-"""From a module to its record in the inheritance graph."""
+"""Description of a module as a record of the inheritance graph."""
 
 from collections.abc import Iterable
 

@@ -1,4 +1,4 @@
-"""Every error a user of Disinherit can meet.
+"""Errors that a user of Disinherit can meet.
 
 ::
 

@@ -1,4 +1,4 @@
-"""A copy of a deployment from which it can be started again elsewhere, made while it runs.
+"""Backup of a running deployment, from which it can be started elsewhere.
 
 Databases are copied as they are at one moment, whatever is being written meanwhile.  Fisher packets
 come after the database that refers to them: they are written before it does, and never changed.

@@ -1,4 +1,4 @@
-"""A check of a coordinator's health, for containers and units: exit code 0 if it is serving.
+"""Health check of a coordinator for containers and units: exit code 0 if it is serving.
 
 ::
 

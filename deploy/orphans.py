@@ -1,4 +1,4 @@
-"""What Flower started on its own, and leaves behind when it is ended.
+"""Processes that Flower started, and leaves behind when it ends.
 
 A SuperLink starts a program for each run in a session of its own, and that starts the ServerApp.
 One that was just being started when the SuperLink was ended asks for it for ever, whatever signal

@@ -1,4 +1,4 @@
-"""What a deployment is before anything runs: where it listens, keys, certificates, configuration.
+"""Preparation of a deployment: addresses, keys, certificates and configuration.
 
 `disinherit deploy up` runs it under a supervisor of its own; `disinherit deploy prepare` leaves
 that to systemd or to containers (`systemd/`, `compose.yaml`), which find all in the same places.

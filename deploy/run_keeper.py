@@ -1,4 +1,4 @@
-"""Keeps a run of the ServerApp going: `python -m disinherit.deploy.run_keeper`.
+"""Keeper of a ServerApp run: `python -m disinherit.deploy.run_keeper`.
 
 A run that stays ends when its time is up, when it fails, and with the SuperLink.  This program
 starts one, ends when it has ended, and is then started again by whatever supervises it

@@ -1,4 +1,4 @@
-"""Keeping programs running, without systemd: supervisord, told by a file and asked over a socket.
+"""Supervision of programs without systemd: supervisord, with a file and a socket.
 
 A SuperNode that was killed and started again within a minute is refused by the SuperLink, which
 takes it for online still, and exits; a run of the ServerApp ends with the SuperLink.  So whatever

@@ -1,4 +1,4 @@
-"""A whole fleet on one machine, started and ended: what `disinherit deploy up` and `down` do.
+"""Start and end of a whole fleet on one machine: `disinherit deploy up` and `down`.
 
 Everything is in one folder: keys, certificates, tokens, configuration, databases, models of the
 owners, logs.  Starting is idempotent: what is there stays, what runs as told is left alone.

@@ -1,4 +1,4 @@
-"""An owner without models: what nodes and agents serve until they are told where theirs are.
+"""An owner without models: the default of nodes and agents until they are configured.
 
 It answers that it holds none, so a fleet can be set up, and looked at, before there are models.
 """

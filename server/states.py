@@ -1,4 +1,4 @@
-"""Where a campaign stands, and what may happen to it then: one table.
+"""States of tasks and campaigns, and their transitions: one table.
 
 ::
 

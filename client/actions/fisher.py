@@ -1,4 +1,4 @@
-"""Releasing the Fisher information of what is to be forgotten, as the owner's policy allows it."""
+"""Fisher information of what is to be forgotten, released as the owner's policy allows."""
 
 import json
 import logging

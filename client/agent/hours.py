@@ -1,4 +1,4 @@
-"""When an agent takes part, by the coordinator's clock: the device's own may be wrong."""
+"""Hours in which an agent takes part, by the coordinator's clock: the device's own may be wrong."""
 
 import datetime
 import re

@@ -1,4 +1,4 @@
-"""Who the agent is: a key that never leaves the device, and the certificate for it."""
+"""Identity of an agent: a key that never leaves the device, and its certificate."""
 
 from dataclasses import dataclass
 from pathlib import Path

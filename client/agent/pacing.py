@@ -1,4 +1,4 @@
-"""How fast to send and how long to wait; by clocks that never jump."""
+"""Rates and waits of an agent, by clocks that never jump."""
 
 import random
 import threading

@@ -1,4 +1,4 @@
-"""A model's own Fisher information beside that of its roots, like compared with like.
+"""Comparison of a model's own Fisher information with that of its roots.
 
 How large gradients are, and where, says something about two models only where these are of the same
 classes, merged by the same rule, over the parameters and rows of the head that both can have.  So a

@@ -1,4 +1,4 @@
-"""Many models of one message at once: what they have in scope is stacked, and stored in one step.
+"""Unlearning in many models of one task at once: stacked, and stored in one step.
 
 A request costs about as much as reading the parameters in scope and their Fisher summaries: nothing
 else of a model is read, hashed or written.  Models are taken until they fill a batch, so memory

@@ -1,4 +1,4 @@
-"""Dampening one model with the merged Fisher of what it inherited; nothing is stored here."""
+"""Dampening of one model with the merged Fisher of what it inherited. Nothing is stored."""
 
 import time
 from collections.abc import Sequence

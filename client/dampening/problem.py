@@ -1,4 +1,4 @@
-"""What a request means for models of one architecture and label space, whatever their weights."""
+"""The dampening problem: a request for models of one architecture and label space."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass

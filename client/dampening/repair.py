@@ -1,4 +1,4 @@
-"""A short repair after dampening: a few steps of training on what is kept, within the scope.
+"""Repair after dampening: a few steps of training on retained data, within the scope.
 
 Dampening weakens parameters that what is kept needs, too; a few steps on retained samples give some
 of it back, and cannot give back what is to be forgotten, which they never see.  This is the only

@@ -1,4 +1,4 @@
-"""Choosing alpha, lambda and the gauge strength on the owner's tuning split.
+"""Choice of alpha, lambda and the gauge strength on the owner's tuning split.
 
 The tuning split is disjoint from what training, Fisher information and evaluation use.  The choice
 maximises the tug-of-war between forgetting and retaining, `(1 - forget) * retain` with both

@@ -1,4 +1,4 @@
-"""The function that opens an owner's models, named in a configuration."""
+"""The factory of a configuration: the function that opens an owner's models."""
 
 import importlib
 import re

@@ -1,4 +1,4 @@
-"""Why something failed, as one line for whoever asked.
+"""Failures as one line for the coordinator.
 
 What an owner's own code raises (a data loader, a network) can be of any type.  It must not spoil
 the other models of a message, so handlers catch it per model, say it here, and go on.

@@ -1,4 +1,4 @@
-"""What the handlers need to know of the owner they work for."""
+"""The interface of an owner: store, networks, data and device."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol, runtime_checkable

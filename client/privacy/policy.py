@@ -1,4 +1,4 @@
-"""What an owner lets out: the conditions on Fisher information that leaves it.
+"""The release policy: conditions on Fisher information that leaves an owner.
 
 The policy is the owner's own.  Nothing that a request says can loosen it.
 """

@@ -1,4 +1,4 @@
-"""An owner's data as a version may use it: without all that was forgotten on the way to it.
+"""Remaining data of an owner: without all that was forgotten on the way to a version.
 
 An owner keeps its data, and a version that unlearning made is derived from it all the same.  So
 whatever reads data for a version reads it here: Fisher summaries, references, repairs, tuning, and

@@ -1,4 +1,4 @@
-"""What many models of one message need to be unlearned in together, and what it changes in them."""
+"""Changes of many models by one task: what they share, and what becomes different."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace

@@ -1,4 +1,4 @@
-"""What a `ModelStore` refuses before it writes."""
+"""Checks of a `ModelStore` before it writes."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""Removing superseded versions from the disk for good; what is made of them is written out first.
+"""Destruction of superseded versions on disk. Successors are written out first.
 
 A version that is destroyed keeps its record and its digests, as a tombstone, and loses its weights
 and its Fisher summary.  Successors may have only what unlearning changed in files of their own

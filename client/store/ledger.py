@@ -1,4 +1,4 @@
-"""What the ledger of unlearning records.
+"""Entries of the ledger of unlearning.
 
 Dampening twice is not dampening once.  So there is at most one entry per version: a message that
 comes again finds its own, and another request has to be applied to the successor.

@@ -1,4 +1,4 @@
-"""What an owner keeps: versions of models, their Fisher summaries, and the ledger of unlearning.
+"""The store of an owner: versions of models, their Fisher summaries, and the ledger of unlearning.
 
 Layout of the folder::
 

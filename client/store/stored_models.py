@@ -1,4 +1,4 @@
-"""What an owner keeps, read: versions of models, their Fisher summaries, and the ledger.
+"""Reading of an owner's store: versions, Fisher summaries and the ledger.
 
 `disinherit.client.store.store` says how it is laid out, committed and locked.
 """

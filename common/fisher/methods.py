@@ -1,4 +1,4 @@
-"""Three ways to the same sums, from the fastest and narrowest to the general one.
+"""Three methods with the same sums, from the fastest and narrowest to the general one.
 
 A method looks at the model once (`Probe`) and then takes one batch at a time.  It raises
 `Unsupported` where its formula would be wrong, before it has added anything of that batch.

@@ -1,4 +1,4 @@
-"""Take all batches to the sums with the fastest method that is exact for the model."""
+"""Summation over all batches, by the fastest method that is exact for the model."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial

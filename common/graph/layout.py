@@ -1,4 +1,4 @@
-"""Where a drawing puts the models: generations left to right, long edges led between the boxes.
+"""Layout of a drawing: generations from left to right, long edges between the boxes.
 
 A small layered layout (Sugiyama et al. 1981): an edge that spans several generations gets a way
 point in each one it passes; way points and models are ordered by the mean rank of their neighbours

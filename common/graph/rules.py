@@ -1,4 +1,4 @@
-"""What the inheritance graph demands of edges, of a replaced record and of a request.
+"""Rules of the inheritance graph for edges, replaced records and requests.
 
 Pure checks: they look at records and edges, and leave where these are kept to the graph.
 """

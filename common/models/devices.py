@@ -1,4 +1,4 @@
-"""Choosing where to compute, at run time, and how much memory there is."""
+"""Devices: their choice at run time, and their memory."""
 
 import resource
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""One observed forward pass: which layers were called with what, and which parameters were used."""
+"""One observed forward pass: the inputs of every layer, and the parameters that were used."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager

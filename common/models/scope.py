@@ -1,4 +1,4 @@
-"""Which parameters of a model unlearning may touch, and what makes two models comparable."""
+"""Scope: the parameters that unlearning may change, and when two models are comparable."""
 
 import hashlib
 import json

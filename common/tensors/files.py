@@ -1,4 +1,4 @@
-"""Some tensors of a safetensors file, read without the rest.
+"""Single tensors of a safetensors file, read without the rest.
 
 What is read is copied, and not mapped: it cannot change once it was compared with its manifest.
 """

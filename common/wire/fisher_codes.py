@@ -1,4 +1,4 @@
-"""How Fisher values are stored: as computed, in half the bits, or as a byte of their logarithm.
+"""Codes of Fisher values: as computed, in half the bits, or as a byte of their logarithm.
 
 Dampening compares Fishers by their ratios, and these span many orders of magnitude.  So what
 matters is the *relative* error, which both short encodings bound:

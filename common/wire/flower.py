@@ -1,4 +1,4 @@
-"""Our protobuf messages inside Flower messages: one schema, whatever carries it.
+"""Protobuf messages inside Flower messages: one schema for every carrier.
 
 The tensors of Fisher packets travel beside the message, as arrays by their SHA-256.  Flower knows
 objects by their content: what many messages of one push have in common it uploads once.

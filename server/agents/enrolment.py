@@ -1,4 +1,4 @@
-"""How a device becomes an owner's agent: a one-time token buys a certificate.
+"""Enrolment of agents: a one-time token buys a certificate.
 
 A token is kept only as its hash, with the owner it is for and when it ends.  It is spent on one
 public key: the same key may ask again, as after a lost answer, and any other is refused.  What was

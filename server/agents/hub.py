@@ -1,4 +1,4 @@
-"""Who is connected, what each is asked, and which answer belongs to what.
+"""Connected agents: their tasks, and the answers that belong to them.
 
 A task is kept until it is answered or dropped, whatever happens to the connection meanwhile: an
 agent that comes back gets what it has not answered once more.  Handlers are idempotent, so that is

@@ -1,4 +1,4 @@
-"""Whose certificates are no longer good, and which of an owner's keys came after that.
+"""Revocation of certificates, and keys that enrolled after it.
 
 Agents' certificates do not end (`disinherit.server.agents.authority`), so one that is lost has to
 be refused by name.  Once an owner's access was revoked, only keys that enrolled afterwards are let

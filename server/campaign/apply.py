@@ -1,4 +1,4 @@
-"""From messages to verified models: broadcast what is prepared, record, verify.
+"""Application of a pass: broadcast of tasks, results, and reading back.
 
 What an owner answers is stored as it arrives, in one transaction with the token of the pass's
 lease: a coordinator that lost its campaign to another one can store nothing of it any more.

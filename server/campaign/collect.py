@@ -1,4 +1,4 @@
-"""From roots to messages: collect Fisher information, merge it per group (MFIM), address it.
+"""Collection of Fisher information from roots, merged per group (MFIM) and addressed to owners.
 
 What the roots answer is kept before anything else happens, and those that answered before are not
 asked.  Nothing is sent that would change a model.

@@ -1,4 +1,4 @@
-"""Whether Fisher information that a root's owner sends can be that of the root.
+"""Checks that Fisher information can be that of the root whose owner sent it.
 
 A diagonal Fisher is a mean of squares.  So what is behind a packet, its values times its samples,
 is part of what is behind the registered summary, and no sum over it can be larger::

@@ -1,4 +1,4 @@
-"""One round of notices: tell owners of affected versions for which there is nothing to do.
+"""Notices to owners of affected versions for which there is nothing to do.
 
 A version may be exempt, because its owner's contribution is to be forgotten and it must be retired,
 or failed, because the class cannot be followed to it, or not reached, because the class is lost on

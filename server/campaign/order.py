@@ -1,4 +1,4 @@
-"""In which order campaigns reach a model that several of them affect: the older one first.
+"""Order of campaigns that affect the same model: the older one first.
 
 An owner that was away while several campaigns ran finds all of them waiting.  Dampening for one
 request and then for another is not the same as the other way round, so each model is taken through

@@ -1,4 +1,4 @@
-"""How a campaign stands: the execution of one request over all affected models."""
+"""Result of a campaign: the execution of one request over all affected models."""
 
 from dataclasses import dataclass, field
 from typing import Literal

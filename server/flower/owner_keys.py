@@ -1,4 +1,4 @@
-"""Whose Flower node has which key: a file that the coordinator's operator keeps.
+"""Keys of owners' Flower nodes: a file that the coordinator's operator keeps.
 
 ::
 

@@ -1,4 +1,4 @@
-"""Which Flower node an owner is: by the key that was registered for it, or by what it says.
+"""Owners of Flower nodes: by registered key, or by the name that a node gives.
 
 In a deployment a node's name and configuration are its own claims, and only its key is proven: the
 SuperLink lets in nodes with registered keys (`--enable-supernode-auth`), and keeps their ids.  The

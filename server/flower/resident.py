@@ -1,4 +1,4 @@
-"""A ServerApp run that stays: it drives whatever is open in the store, as far as Flower reaches.
+"""Resident run of a ServerApp: it drives what is open in the store, as far as Flower reaches.
 
 It shares the store with a coordinator's service, and each of the two reaches owners of its own.  A
 pass lasts no longer than it takes to send and to record, so neither waits for the other's owners.

@@ -1,4 +1,4 @@
-"""Follow class names from the roots of a request along the inheritance.
+"""Class names, followed from the roots of a request along edges.
 
 A class has a name at the root where it is to be forgotten, and perhaps another at a descendant.
 Roots whose classes arrive at a model under the same names are kept together: a model costs what its

@@ -1,4 +1,4 @@
-"""What must hold of a wave before the next one begins, and what halts a campaign.
+"""Gates of a roll-out: conditions for the next wave, and thresholds that halt a campaign.
 
 A wave has passed once enough of its models are verified.  A model that lost more accuracy on what
 is to be kept than allowed halts the campaign, and so does one of which that was not measured: what

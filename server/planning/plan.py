@@ -1,4 +1,4 @@
-"""From a request to a plan: which models are affected, by which roots, and whom to ask.
+"""The plan of a request: affected models, their upstream roots, and owners to ask.
 
 Models are grouped by their upstream roots U(m), since a model must be dampened only with what it
 inherited: one merged Fisher per group, sent only to the owners of that group.

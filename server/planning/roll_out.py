@@ -1,4 +1,4 @@
-"""Which owner is asked in which wave of a roll-out: canaries first, then waves, then all others."""
+"""Waves of a roll-out: canaries first, then waves, then all other owners."""
 
 import hashlib
 import math

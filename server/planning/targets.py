@@ -1,4 +1,4 @@
-"""What a request is to forget: classes, samples, or a client's whole contribution."""
+"""Targets of a request: classes, samples, or a client's whole contribution."""
 
 from collections.abc import Callable, Iterable, Sequence
 

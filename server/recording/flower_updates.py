@@ -1,4 +1,4 @@
-"""What the records of a Flower round tell: arrays as tensors, contributions, shares, provenance."""
+"""Updates of a Flower round: arrays as tensors, contributions, shares and provenance."""
 
 import math
 from collections.abc import Mapping, Sequence

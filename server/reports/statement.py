@@ -1,4 +1,4 @@
-"""From a report to the statement that is signed.
+"""The statement of an attestation, made from a report.
 
 People's own words, class names and sample ids are not in it, as they are not in the audit log: a
 signed document that is handed around cannot be made to forget either.

@@ -1,4 +1,4 @@
-"""Who may call what: an interceptor in front of the servicer.
+"""Authentication of callers: an interceptor in front of the servicer.
 
 =============  ======================================================================
 role           calls

@@ -1,4 +1,4 @@
-"""A health service that says SERVING only while the store can be read and written.
+"""Health service: SERVING only while the store can be read and written.
 
 Whether it can is asked anew every few seconds, over a new connection: one that is held open may
 still read a file that is gone.

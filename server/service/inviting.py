@@ -1,4 +1,4 @@
-"""Who may become an agent, as a service's configuration file says."""
+"""Invitations of agents, as a service's configuration file allows."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

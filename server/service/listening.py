@@ -1,4 +1,4 @@
-"""Where the service listens, and how the channel is secured: TLS, mTLS, or loopback only."""
+"""Addresses and channels of the service: TLS, mTLS, or loopback only."""
 
 import errno
 import ipaddress

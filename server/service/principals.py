@@ -1,4 +1,4 @@
-"""Who calls, by the token shown: a file lists the SHA-256 digests of tokens with their roles.
+"""Principals: callers by the SHA-256 digests of their tokens, with their roles.
 
 ::
 

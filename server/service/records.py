@@ -1,4 +1,4 @@
-"""What is handed out about the past: reports, attestations, the audit log, the keys that sign."""
+"""Records for callers: reports, attestations, the audit log, and signing keys."""
 
 from collections.abc import Iterator, Sequence
 

@@ -1,4 +1,4 @@
-"""What the service refuses, and the gRPC status that says so."""
+"""Refusals of the service, and their gRPC status."""
 
 import grpc
 

@@ -1,4 +1,4 @@
-"""What `disinherit serve` is told, by a file and by options.
+"""Settings of `disinherit serve`, from a file and from options.
 
 ::
 

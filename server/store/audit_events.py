@@ -1,4 +1,4 @@
-"""What the audit log says: the kinds of its entries, and which change each of them records.
+"""Events of the audit log: kinds of entries, and the changes that they record.
 
 Nothing goes in that somebody may have a right to have erased, since a chain cannot forget: no
 reason and no error text, which are people's own words, no class name and no sample id.  A request

@@ -1,4 +1,4 @@
-"""One database and its transactions: SQLite in WAL mode by default, PostgreSQL by URL.
+"""The database and its transactions: SQLite in WAL mode by default, PostgreSQL by URL.
 
 A transaction that writes excludes all others that write from its beginning, on either, so what it
 checked still holds when it is committed.  One that only reads sees one state of the database.

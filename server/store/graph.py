@@ -1,4 +1,4 @@
-"""Parts of the stored graph, read without the rest: they cost what they are, not what there is."""
+"""Queries on parts of the stored graph, which cost what they return."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar

@@ -1,4 +1,4 @@
-"""Who drives a campaign: a lease with a fencing token.
+"""Leases of campaigns, with fencing tokens.
 
 A lease runs out unless it is renewed, so a coordinator that died is followed by another one.  One
 that only slept, or whose clock is wrong, may still believe it holds the lease: every lease has a

@@ -1,4 +1,4 @@
-"""What the stored graph accepts: checked against a version's own neighbours, in one transaction.
+"""Registration of versions and edges, checked against their own neighbours in one transaction.
 
 Every rule of the graph is about a version and its parents, so a change is checked on these alone
 and costs the same in a large graph as in a small one.

@@ -1,4 +1,4 @@
-"""Who has got word that a version it holds is affected, and who has not.
+"""Notices to owners in the audit log.
 
 The owners of affected versions are those to whom the data to forget was passed on, in a model.
 Each is to be told (GDPR, article 19), whatever becomes of its version.  An owner counts as told

@@ -1,4 +1,4 @@
-"""Where the tensors of Fisher packets are kept: a folder, or any place that fsspec can name.
+"""Packets: tensors in a folder, or any place that fsspec can name, and their rows.
 
 Contents are safetensors files named by their SHA-256, and checked against it when they are read:
 one that was not written to its end is as good as not there.

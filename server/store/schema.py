@@ -1,4 +1,4 @@
-"""Which revision of the tables a database has, and how it gets the latest one."""
+"""The schema of a database: its revision, and how it gets the latest one."""
 
 from pathlib import Path
 

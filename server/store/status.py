@@ -1,4 +1,4 @@
-"""How requests stand: what was asked for, its campaign, and how many versions have come how far."""
+"""Status of requests: target, campaign, and counts of versions by state."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What owners answer, checked before it is believed.
+"""Answers of owners, checked before they are believed.
 
 An owner speaks for its own models only.  Whatever else an answer holds becomes a reason that is
 recorded for the models concerned, and never a change of anyone else's.

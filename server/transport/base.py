@@ -1,4 +1,4 @@
-"""How the coordinator reaches owners, whatever carries the messages."""
+"""The interface of transports to owners, whatever carries the messages."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

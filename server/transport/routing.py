@@ -1,4 +1,4 @@
-"""Several transports as one: each owner is asked the way that reaches it."""
+"""Routing: several transports as one, chosen by owner."""
 
 import logging
 import queue

@@ -1,4 +1,4 @@
-"""What a suite is to show of a method, judged from the figures: every aim is met, or it is not.
+"""Aims of a suite, judged from the figures: met, or not.
 
 Which methods, and against which rival, the suite declares.  The thresholds are those of
 `docs/evaluation.md`.

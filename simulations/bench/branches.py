@@ -1,4 +1,4 @@
-"""Who is damaged by whose Fisher information: figures of every model beside the roots above it."""
+"""Branches of a network: figures of every model beside the roots above it."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""One method against another: which of them is closer to exact retraining, beyond noise?
+"""Comparison of two methods: which is closer to exact retraining, beyond noise.
 
 Both are run on the same cases, so they are compared seed by seed.  The distance of a method is the
 absolute gap of its figure to that of the retrained models; the difference of two distances is taken

@@ -1,4 +1,4 @@
-"""How much memory a call took, by the kernel's own high-water mark.
+"""Peak memory of a call, by the kernel's high-water mark.
 
 Neither Python's allocator nor torch's sees the other's memory.  The kernel sees both: the peak of
 the process's resident set is reset before the call and read after it (Linux); what was resident

@@ -1,4 +1,4 @@
-"""How far a root's Fisher information reaches: figures by depth.
+"""Figures by depth: how far a root's Fisher information reaches.
 
 The *inheritance score* says how like the roots' Fisher is to a model's own.  It is judged by what
 came of it: does a low score say beforehand that a model will not forget?

@@ -1,4 +1,4 @@
-"""What a run leaves behind: one line of JSON for each cell, in a file of its own.
+"""Records of a run: one line of JSON for each cell.
 
 ::
 

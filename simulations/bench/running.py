@@ -1,4 +1,4 @@
-"""Running a suite: train what is missing, then references, then cells, many at the same time."""
+"""Runs of a suite: training of what is missing, then references, then cells, many at a time."""
 
 import json
 import multiprocessing

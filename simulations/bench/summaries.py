@@ -1,4 +1,4 @@
-"""From cells to figures: over the models of a case, then over the seeds of a label.
+"""Summaries of cells: over the models of a case, then over the seeds of a label.
 
 A metric of a cell is the mean over the affected models whose owner is still there; `worst_...` is
 over owners what the worst of them has.  Where a metric is missing in a model it is left out of the

@@ -1,4 +1,4 @@
-"""What a process of its own does: the reference of a case, or one cell.
+"""Work of one process: the reference of a case, or one cell.
 
 Every process computes with one thread.  The clock is around the call of the method; reading the
 case and measuring what was made of it are not on it, for all methods alike.

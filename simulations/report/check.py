@@ -1,4 +1,4 @@
-"""Check that a dict read from a file is a report, with messages that name the place."""
+"""Check of a dict that was read from a file, with messages that name the place."""
 
 from typing import cast
 

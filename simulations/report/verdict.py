@@ -1,4 +1,4 @@
-"""What a report says in plain words: one sentence, and the reservations it has to make."""
+"""The verdict of a report: one sentence, and its reservations."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

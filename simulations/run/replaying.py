@@ -1,4 +1,4 @@
-"""How one model's training is ordered, and the exact retraining replayed in this process.
+"""Replay of one model's training, and the exact retraining in this process.
 
 The same orders go to simulated owners over Flower (`fleet`) and to `replay` here, with the same
 number of threads, so that both give the same weights bit for bit.

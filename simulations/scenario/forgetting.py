@@ -1,4 +1,4 @@
-"""What is to be forgotten in a simulated run, and how each model is trained with and without it.
+"""Training with and without what is to be forgotten, for each model of a run.
 
 Classes and samples *enter* at a root: that model and its descendants are trained on them, nobody
 else is.  A client's whole contribution is what all of its models were trained on.

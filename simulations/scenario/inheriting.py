@@ -1,4 +1,4 @@
-"""What a model's training starts from: its parents' average, head rows placed by class."""
+"""Start of a model's training: its parents' average, head rows placed by class."""
 
 from collections.abc import Callable, Mapping, Sequence
 

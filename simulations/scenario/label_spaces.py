@@ -1,4 +1,4 @@
-"""What the models of a scenario know of a data set's classes: their labels, and what they train on.
+"""Label spaces of a scenario: labels of each model, and the classes that it is trained on.
 
 A class has one name in a data set and perhaps another in a scenario (an alias).  Labels are the
 scenario's names; classes are the data set's.

@@ -1,4 +1,4 @@
-"""Everything that determines a simulated run: the same settings give the same run."""
+"""Settings of a simulated run: the same settings give the same run."""
 
 import dataclasses
 import hashlib

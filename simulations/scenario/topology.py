@@ -1,4 +1,4 @@
-"""Which model is derived from which, and how: the shape of a scenario, before anything is trained.
+"""Topology of a scenario: which model is derived from which, and how.
 
 A topology does not know the data set.  What it says of classes (`ClassChoice`) is resolved against
 one by `disinherit.simulations.scenario.label_spaces`.

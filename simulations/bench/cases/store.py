@@ -1,4 +1,4 @@
-"""What training a case cost, on disk: weights before and after the exact retraining.
+"""Storage of cases: weights before and after the exact retraining.
 
 Samples are not stored: they follow from the declaration, and a digest says whether they still do.
 

@@ -1,4 +1,4 @@
-"""What is measured: one request on one trained network of models, as methods and metrics see it.
+"""Subjects of measurement: one request on one trained network, as methods and metrics see it.
 
     Case      one request: scenario x data set x seed x granularity
     Subject   one affected model, with the exact retraining of it and with held-out samples

@@ -1,4 +1,4 @@
-"""A request in this process: the deployment's coordinator, owners and messages."""
+"""A campaign in this process: the deployment's coordinator, owners and messages."""
 
 import tempfile
 import time

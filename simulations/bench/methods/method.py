@@ -1,4 +1,4 @@
-"""What a method of unlearning is to the bench, and where methods come from.
+"""The interface of unlearning methods in the bench, and their entry points.
 
 A method is made by a factory with options and called with a view of a case; it returns new weights
 for the affected models.  Factories are entry points of the group `disinherit.methods`, so another

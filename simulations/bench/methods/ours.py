@@ -1,4 +1,4 @@
-"""Ours: Fisher inheritance unlearning as this package has it.
+"""Fisher inheritance unlearning as this package has it.
 
 A campaign of the deployment's own code: what is measured is the product.
 """

@@ -1,4 +1,4 @@
-"""Choosing hyper-parameters on the tuning split: the same score and budget for every method."""
+"""Choice of hyper-parameters on the tuning split: one score and budget for every method."""
 
 import time
 from collections.abc import Callable, Sequence

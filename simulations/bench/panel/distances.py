@@ -1,4 +1,4 @@
-"""How far the outputs are from those of the exact retraining."""
+"""Distances of outputs from those of the exact retraining."""
 
 import math
 

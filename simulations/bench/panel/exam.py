@@ -1,4 +1,4 @@
-"""What a metric is given: one subject, the samples it is examined on, and a candidate's outputs."""
+"""The exam of a metric: one subject, its samples, and a candidate's outputs."""
 
 import math
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""All metrics of the panel, and measuring them on one model."""
+"""The panel: all metrics, measured on one model."""
 
 import math
 from collections.abc import Callable, Mapping

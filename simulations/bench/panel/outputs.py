@@ -1,4 +1,4 @@
-"""What a network says of samples."""
+"""Outputs of a network on samples."""
 
 import torch
 from torch import Tensor, nn

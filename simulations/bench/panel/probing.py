@@ -1,4 +1,4 @@
-"""A linear probe per layer: is the forgotten class still there for whoever asks the features?"""
+"""A linear probe of each layer: whether features still tell the forgotten class."""
 
 import hashlib
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What edge devices do to weights: eight bits. Forgetting must survive it."""
+"""Quantisation to eight bits, as edge devices do: forgetting must survive it."""
 
 import torch
 from torch import Tensor, nn

@@ -1,4 +1,4 @@
-"""How fast the forgotten comes back: steps until forget accuracy is what it was before.
+"""Speed of relearning: steps until forget accuracy is what it was before.
 
 What does not come back within the steps that are spent counts as that number of steps, so figures
 at the limit mean "at least".
