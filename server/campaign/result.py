@@ -22,15 +22,6 @@ class Timing:
         """All stages that change or prepare models; verification is not part of it."""
         return self.fisher + self.merge + self.broadcast_and_apply
 
-    def plus(self, other: "Timing") -> "Timing":
-        """Return the sums of both."""
-        return Timing(
-            self.fisher + other.fisher,
-            self.merge + other.merge,
-            self.broadcast_and_apply + other.broadcast_and_apply,
-            self.verify + other.verify,
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class CampaignResult:
@@ -49,17 +40,6 @@ class CampaignResult:
     timing: Timing = field(default_factory=Timing)
     changed: tuple[str, ...] = ()
     already_applied: tuple[str, ...] = ()
-
-    def followed_by(self, other: "CampaignResult") -> "CampaignResult":
-        """Return what this and the pass after it came to together."""
-        earlier = (*self.already_applied, *other.already_applied)
-        return CampaignResult(
-            self.request_id,
-            other.tasks,
-            self.timing.plus(other.timing),
-            (*self.changed, *other.changed),
-            tuple(model for model in dict.fromkeys(earlier) if model not in self.changed),
-        )
 
     @property
     def outcome(self) -> Outcome:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sqlalchemy import func, insert, select
 
-from disinherit.common.errors import CheckpointError, LostHistoryError, StoreError
+from disinherit.common.errors import LostHistoryError, StoreError
 from disinherit.server.planning.coverage import LARGEST_PAGE, CoveragePage, cover, page
 from disinherit.server.reports.report import Report, make_report
 from disinherit.server.states import CampaignState, Task, TaskState
@@ -24,8 +24,7 @@ from disinherit.server.store.database import Database
 from disinherit.server.store.graph import find_descendants
 from disinherit.server.store.history import find_lost, note_lost
 from disinherit.server.store.leases import Lease
-from disinherit.server.store.notices import find_told
-from disinherit.server.store.packets import PacketFiles, find_packets, open_packet_files
+from disinherit.server.store.packets import PacketFiles, open_packet_files
 from disinherit.server.store.repeated_tasks import resend
 from disinherit.server.store.schema import prepare
 from disinherit.server.store.signed_log import SignedLog
@@ -42,7 +41,7 @@ from disinherit.server.store.tables import (
     task_rows,
 )
 from disinherit.server.store.tasks import add_tasks
-from disinherit.v1.unlearning_pb2 import FisherPacket, LogHead, UnlearningRequest
+from disinherit.v1.unlearning_pb2 import LogHead, UnlearningRequest
 
 __all__ = ["CoordinatorStore", "Task", "TaskState", "now_us"]
 
@@ -237,27 +236,6 @@ class CoordinatorStore(CampaignStore):
             return {}
         return due
 
-    def packets(self, request_id: str) -> dict[str, list[FisherPacket]]:
-        """Return root -> what it answered a request with.
-
-        A root whose files are missing or damaged is left out: it must be asked again.
-
-        Raises:
-            StoreError: if there is no folder for them.
-        """
-        files = self.packet_files
-        with self.reading() as db:
-            found = find_packets(db, request_id)
-        complete = {}
-        for root, packets in found.items():
-            try:
-                for packet in packets:
-                    packet.tensors = files.read(packet.digest)
-            except CheckpointError:
-                continue
-            complete[root] = packets
-        return complete
-
     def approve(self, request_id: str, plan: str, *, actor: str) -> Campaign:
         """Let a campaign begin, or what waits for an approval of its own join it.
 
@@ -287,11 +265,6 @@ class CoordinatorStore(CampaignStore):
         with self.reading() as db:
             query = select(PACKETS.c.root).where(PACKETS.c.request_id == request_id).distinct()
             return frozenset(db.scalars(query))
-
-    def told(self, request_id: str) -> set[str]:
-        """Return the versions whose owners have got word of a request."""
-        with self.reading() as db:
-            return find_told(db, request_id)
 
     def report(self, request_id: str) -> Report:
         """Return the report of a campaign as it stands.

@@ -28,13 +28,13 @@ from disinherit.deploy.files import (
     HOST,
     FleetFiles,
     Ports,
-    free_ports,
     listens,
     write_coordinator,
     write_nodes,
 )
 from disinherit.deploy.programs import PROXY
 from tests.acceptance.fleet.processes import Processes
+from tests.support.ports import free_ports
 
 pytestmark = [
     pytest.mark.slow,

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from disinherit.common.errors import CheckpointError
 from disinherit.server.campaign.changes import changing
 from disinherit.server.states import Answered, Task
 from disinherit.server.store.campaigns import Campaign, find_driven, settle
 from disinherit.server.store.leases import Lease
+from disinherit.server.store.packets import find_packets
 from disinherit.server.store.store import CoordinatorStore
 from disinherit.server.store.tables import find_request
 from disinherit.v1.unlearning_pb2 import FisherPacket
@@ -43,6 +45,22 @@ def save_packets(
         store.packet_files.write(packet.tensors, packet.digest)
     with changing(store, request_id, (), lease) as change:
         change.put_packets({root: packets})
+
+
+def kept_packets(store: CoordinatorStore, request_id: str) -> dict[str, list[FisherPacket]]:
+    """Return root -> what it answered, of roots all of which is sound on disk."""
+    files = store.packet_files
+    with store.reading() as db:
+        found = find_packets(db, request_id)
+    kept = {}
+    for root, packets in found.items():
+        try:
+            for packet in packets:
+                packet.tensors = files.read(packet.digest)
+        except CheckpointError:
+            continue
+        kept[root] = packets
+    return kept
 
 
 def settle_campaign(

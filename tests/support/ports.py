@@ -1,6 +1,20 @@
-"""Ports that follow each other, as a deployment wants them."""
+"""Ports on loopback that are free, and blocks of them, as a deployment wants them."""
 
 import socket
+
+from disinherit.deploy.files import HOST
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports on loopback that nobody uses now."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind((HOST, 0))
+        return [int(one.getsockname()[1]) for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
 
 
 def free_block(length: int) -> int:

@@ -21,7 +21,7 @@ from disinherit.server.store.signing import open_signer
 from disinherit.server.store.store import CoordinatorStore
 from disinherit.server.transport.base import Transport
 from disinherit.simulations.direct import DirectTransport
-from disinherit.simulations.run.folder import DATABASE, copy_run, open_store, prepare_folder
+from disinherit.simulations.run.folder import DATABASE, open_store, prepare_folder
 from disinherit.simulations.run.owners import SimulatedOwner
 from disinherit.simulations.run.replaying import fit_of, start_of
 from disinherit.simulations.run.training import fit_model
@@ -30,6 +30,7 @@ from disinherit.simulations.scenario.inheriting import Weights
 from disinherit.simulations.scenario.label_spaces import label_spaces
 from disinherit.simulations.scenario.settings import Settings
 from disinherit.simulations.scenario.shares import owner_name, share_out
+from tests.support.runs import copy_run
 
 SETTINGS = Settings(
     dataset="digits",

@@ -21,7 +21,6 @@ from disinherit.deploy.enrolment import enrol_agent, register_nodes, wait_for_no
 from disinherit.deploy.files import (
     FleetFiles,
     Ports,
-    free_ports,
     listens,
     write_agent,
     write_coordinator,
@@ -31,8 +30,10 @@ from disinherit.deploy.orphans import end_stragglers, running_for
 from disinherit.deploy.programs import Program
 from disinherit.deploy.supervision import Supervisor
 from disinherit.server.service.inviting import open_enrolment
-from disinherit.simulations.run.folder import DATABASE, copy_run
+from disinherit.simulations.run.folder import DATABASE
 from tests.acceptance.chaos.wire import Wire
+from tests.support.ports import free_ports
+from tests.support.runs import copy_run
 
 AGENTS = ("owner-2", "owner-3")
 """The owners of r1 and r6, and of r2."""

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from sqlalchemy import create_engine, text
 
-from disinherit.deploy.files import HOST, free_ports
+from disinherit.deploy.files import HOST
+from tests.support.ports import free_ports
 
 _ROOT_RUNS_AS = "postgres"
 _SECONDS = 60

@@ -6,12 +6,13 @@ from pathlib import Path
 from disinherit.deploy.files import (
     FleetFiles,
     Ports,
-    free_ports,
     write_agent,
     write_coordinator,
     write_nodes,
 )
-from disinherit.simulations.run.folder import DATABASE, copy_run
+from disinherit.simulations.run.folder import DATABASE
+from tests.support.ports import free_ports
+from tests.support.runs import copy_run
 
 _AGENT_FACTORY = "tests.acceptance.fleet.owners:open_for_agent"
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from disinherit.deploy import programs, proxy
-from disinherit.deploy.files import CONNECTION, FleetFiles, free_ports, listens
+from disinherit.deploy.files import CONNECTION, FleetFiles, listens
 from disinherit.deploy.programs import COORDINATOR, PROXY, SUPERLINK, Program
 from tests.acceptance.fleet.processes import Processes
+from tests.support.ports import free_ports
 
 _NODE_FACTORY = "tests.acceptance.fleet.owners:open_for_node"
 _START_SECONDS = 90.0

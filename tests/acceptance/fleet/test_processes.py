@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from disinherit.common.errors import CampaignError
-from disinherit.deploy.files import free_ports, listens
+from disinherit.deploy.files import listens
 from tests.acceptance.fleet.processes import Processes
+from tests.support.ports import free_ports
 
 PYTHON = Path(sys.executable).name
 PARENT = (

@@ -29,6 +29,7 @@ from tests.support.campaign import (
     make_request,
     reply_lost,
 )
+from tests.support.changes import kept_packets
 from tests.support.fisher_cases import all_sums
 from tests.support.owner import LABELS, PointsOwner
 
@@ -172,7 +173,7 @@ def test_a_merged_packet_is_encoded_once_for_all_owners(built: Path, tmp_path: P
         assert hashlib.sha256(asks["cleo"].tensors[digest]).hexdigest() == digest
         assert asks["anna"].tensors[digest] is asks["cleo"].tensors[digest]
         assert world.coordinator.run("q").outcome == "complete"
-        roots = world.store.packets("q")
+        roots = kept_packets(world.store, "q")
     assert {packet.encoding for packets in roots.values() for packet in packets} == {
         Encoding.LOG8.to_proto()
     }

@@ -18,6 +18,7 @@ from disinherit.server.store.audit_events import request_digest
 from disinherit.server.transport.base import Answer, Ask
 from disinherit.v1.unlearning_pb2 import UnlearnReply
 from tests.support.campaign import AFFECTED, FORGET, World, broken, gone, make_request
+from tests.support.changes import kept_packets
 from tests.support.owner import SAMPLES, PointsOwner
 
 SIGNER = Signer(Ed25519PrivateKey.from_private_bytes(bytes(32)))
@@ -55,7 +56,7 @@ def test_a_report_says_what_was_done_to_every_version(world: World) -> None:
         assert len(model.fishers) == 1
     assert report.fishers == {
         root: tuple(packet.digest for packet in packets)
-        for root, packets in world.store.packets("q").items()
+        for root, packets in kept_packets(world.store, "q").items()
     }
     times = [report.times_us[name] for name in ("received", "approved", "first_sent")]
     times += [report.times_us[name] for name in ("last_applied", "last_verified", "ended")]

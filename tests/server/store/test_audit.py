@@ -24,7 +24,7 @@ from disinherit.v1 import graph_pb2
 from disinherit.v1 import unlearning_pb2 as pb
 from tests.server.store.test_store import answered, contents, edge, request, successor, version
 from tests.support.campaign import AFFECTED, World, broken, gone, make_request, reply_lost
-from tests.support.changes import save_packets, settle_campaign, update_all
+from tests.support.changes import kept_packets, save_packets, settle_campaign, update_all
 
 APPLIED = Task(
     "r",
@@ -108,7 +108,7 @@ def test_a_campaign_is_told_from_its_submission_to_its_end(world: World) -> None
     packets = {root: events["fisher_received", root].fishers for root in ("r1", "r2")}
     assert packets == {
         root: tuple(packet.digest for packet in sent)
-        for root, sent in world.store.packets("q").items()
+        for root, sent in kept_packets(world.store, "q").items()
     }
     for model, task in world.store.tasks("q").items():
         assert task.result is not None
