@@ -168,7 +168,7 @@ class Pass(DryPass):
             it.
         older: the campaigns that go on and are older.
         plan: the request's plan; made by the first step.
-        late: whether some versions are new to the campaign.
+        late: the versions that are new to the campaign.
         left: the tasks of models that this pass may dampen.
         todo: model -> its task when the pass set out to dampen it.
         attempted: all models that were to be dampened.
@@ -203,13 +203,13 @@ class Pass(DryPass):
                 self.packets = find_packets(db, lease.request_id)
                 if not all(root in self.packets for root in roots):
                     self.registered = find_planned_roots(db, lease.request_id)
-            self.older = find_older(db, driven.campaign, {CampaignState.RUNNING})
+            self.older = find_older(db, driven.campaign, CampaignState.RUNNING)
         self.campaign, self._lost = driven.campaign, driven.lost
         self.tasks = dict(driven.tasks)
         self._before = driven.tasks
         self._fresh = True
         self.plan = Plan((), (), {}, {}, ())
-        self.late = False
+        self.late: Sequence[str] = ()
         self.left: Sequence[Task] = ()
         self.todo: dict[str, Task] = {}
         self.attempted: set[str] = set()

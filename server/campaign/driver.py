@@ -15,6 +15,8 @@ from disinherit.common.errors import CampaignError, DisinheritError, InputError
 from disinherit.server.campaign.coordinator import Coordinator
 from disinherit.server.campaign.result import CampaignResult
 from disinherit.server.states import CampaignState
+from disinherit.server.store.audit import last_growth
+from disinherit.server.store.campaigns import find_joinable
 from disinherit.server.store.tables import now_us
 
 _LOG = logging.getLogger(__name__)
@@ -153,7 +155,6 @@ class Driver:
 
 
 _DRIVEN = (CampaignState.RUNNING, CampaignState.ROLLING_BACK)
-_ENDED = (CampaignState.COMPLETE, CampaignState.PARTIAL)
 
 
 class OpenCampaigns:
@@ -186,11 +187,13 @@ class OpenCampaigns:
         if store.history_lost():
             return {}
         with self._turn:
-            grown = store.last_growth(-1 if self._known is None else self._known)
-            if grown != self._known:
-                for campaign in store.campaigns(_ENDED):
-                    self._join(campaign.request_id)
-                self._known = grown
+            since = -1 if self._known is None else self._known
+            with store.reading() as db:
+                grown = last_growth(db, since)
+                joinable = find_joinable(db, since) if grown != self._known else []
+            for request_id in joinable:
+                self._join(request_id)
+            self._known = grown
         due = store.due_destructions()
         return {
             campaign.request_id: (

@@ -17,7 +17,7 @@ from disinherit.server.campaign.campaign_pass import Pass
 from disinherit.server.planning.plan import plan
 from disinherit.server.states import CampaignState, TaskState, cleansed
 from disinherit.server.store.campaigns import Campaign, find_driven, find_older
-from disinherit.server.store.graph import find_descendants
+from disinherit.server.store.graph import find_descendants, find_kin
 from disinherit.server.store.store import CoordinatorStore
 from disinherit.server.store.tables import find_request
 
@@ -56,9 +56,11 @@ def _older(one: Pass) -> list[Campaign]:
     """
     if not one.late:
         return one.older
-    states = {CampaignState.RUNNING, CampaignState.COMPLETE}
     with one.store.reading() as db:
-        return find_older(db, one.campaign, states)
+        kin = find_kin(db, one.late)
+        complete = find_older(db, one.campaign, CampaignState.COMPLETE, kin)
+    older = [*one.older, *complete]
+    return sorted(older, key=lambda campaign: (campaign.created_us, campaign.request_id))
 
 
 def _ahead(store: CoordinatorStore, request_id: str) -> Iterator[str]:

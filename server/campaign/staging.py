@@ -109,7 +109,7 @@ def enlist(one: Pass) -> None:
     new = find_new_tasks(request, graph, one.plan, tasks, waiting, late=True)
     if not new:
         return
-    one.late = any(task.model_id not in tasks for task in new)
+    one.late = [task.model_id for task in new if task.model_id not in tasks]
     with one.writing() as change:
         if one.advances:
             add_tasks(change.db, request.id, new)

@@ -111,14 +111,14 @@ def append_news(db: Connection, request_id: str, events: Sequence[tuple[AuditEve
             _append(db, news, entries)
 
 
-def _newest(requests: Collection[str]) -> list[Select[tuple[int]]]:
+def _newest(requests: Collection[str]) -> list[Select[Any]]:
     """Return queries for the number of the last entry of all, and of those about requests."""
     newest = select(func.max(AUDIT.c.sequence))
     about = newest.where(AUDIT.c.request_id.in_(set(requests) - {""}))
     return [newest, about.group_by(AUDIT.c.request_id)]
 
 
-def _entries(db: Connection, numbers: Sequence[Select[tuple[int]]]) -> list[AuditEntry]:
+def _entries(db: Connection, numbers: Sequence[Select[Any]]) -> list[AuditEntry]:
     """Return the entries with the numbers that queries find, in their order."""
     query = select(AUDIT.c.entry).where(AUDIT.c.sequence.in_(union_all(*numbers)))
     return [_read(line) for line in db.scalars(query.order_by(AUDIT.c.sequence))]

@@ -77,8 +77,9 @@ GROWTH = (
     AuditKind.MODEL_COMPLETED,
     AuditKind.APPLIED,
     AuditKind.INEFFECTIVE,
+    AuditKind.ROLLED_BACK,
 )
-"""With what a version comes in, or what it was derived from."""
+"""Events that add a version or an edge, or put a version back into use."""
 
 OF_EVENT: Mapping[CampaignEvent, AuditKind] = {
     CampaignEvent.APPROVE: AuditKind.APPROVED,

@@ -21,12 +21,13 @@ from disinherit.server.states import (
 from disinherit.server.store.audit import append
 from disinherit.server.store.audit_events import (
     COORDINATOR,
+    GROWTH,
     OF_EVENT,
     OF_OUTCOME,
     AuditKind,
     graph_words,
 )
-from disinherit.server.store.graph import find_descendants
+from disinherit.server.store.graph import find_descendants, find_line
 from disinherit.server.store.leases import Holding, read_holding
 from disinherit.server.store.notices import record_untold
 from disinherit.server.store.retention import schedule
@@ -193,15 +194,46 @@ def find_campaigns(
 
 
 def find_older(
-    db: Connection, campaign: Campaign, states: Collection[CampaignState]
+    db: Connection,
+    campaign: Campaign,
+    state: CampaignState,
+    models: Collection[str] | None = None,
 ) -> list[Campaign]:
-    """Return the campaigns in some states that were submitted before another, oldest first."""
+    """Return the campaigns in a state that were submitted before another, oldest first.
+
+    Args:
+        db: a transaction.
+        campaign: the other one.
+        state: the state.
+        models: only campaigns with a task for one of these; `None` for all.
+    """
     age = (REQUESTS.c.created_us, REQUESTS.c.id)
-    query = _query().where(
-        CAMPAIGNS.c.state.in_([state.value for state in states]),
-        tuple_(*age) < tuple_(literal(campaign.created_us), literal(campaign.request_id)),
-    )
+    mine = tuple_(literal(campaign.created_us), literal(campaign.request_id))
+    query = _query().where(CAMPAIGNS.c.state == state.value, tuple_(*age) < mine)
+    if models is not None:
+        tasked = select(TASKS.c.request_id).where(TASKS.c.model_id.in_(models))
+        query = query.where(CAMPAIGNS.c.request_id.in_(tasked))
     return [_read(row) for row in db.execute(query.order_by(*age))]
+
+
+def find_joinable(db: Connection, since: int) -> list[str]:
+    """Return the requests whose campaigns have ended, and which versions may have joined since.
+
+    A version joins a campaign below one that the campaign has a task for.  So only campaigns with a
+    task for a version that is new or was changed, or for one of its ancestors, are among them.
+
+    Args:
+        db: a transaction.
+        since: the number of the last entry of the audit log by which the graph had grown; -1 for
+            all that there is.
+    """
+    grown = select(AUDIT.c.model_id).where(AUDIT.c.sequence > since, AUDIT.c.kind.in_(GROWTH))
+    line = find_line(grown)
+    tasked = select(TASKS.c.request_id).where(TASKS.c.model_id.in_(line))
+    query = select(REQUESTS.c.id).join(CAMPAIGNS, CAMPAIGNS.c.request_id == REQUESTS.c.id)
+    ended = (CampaignState.COMPLETE.value, CampaignState.PARTIAL.value)
+    query = query.where(CAMPAIGNS.c.state.in_(ended), REQUESTS.c.id.in_(tasked))
+    return list(db.scalars(query.order_by(REQUESTS.c.created_us, REQUESTS.c.id)))
 
 
 def page_campaigns(db: Connection, after: tuple[int, str] | None, count: int) -> list[Campaign]:

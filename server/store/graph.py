@@ -1,9 +1,9 @@
 """Queries on parts of the stored graph, which cost what they return."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from sqlalchemy import Column, ColumnElement, Connection, select, tuple_, union_all
+from sqlalchemy import Column, ColumnElement, Connection, Select, select, tuple_, union_all
 
 from disinherit.common.audit.export import read_entry
 from disinherit.common.errors import GraphError, LabelError, StoreError
@@ -101,6 +101,29 @@ def find_descendants(db: Connection, roots: Sequence[str]) -> InheritanceGraph:
             record = read_record(data)
             known[record.id] = record
     return _graph(known.values(), edges.values())
+
+
+def find_line(versions: Select[Any]) -> Select[Any]:
+    """Return a query for the ids of versions and of all that these were derived from."""
+    line = select(MODELS.c.id).where(MODELS.c.id.in_(versions)).cte("line", recursive=True)
+    parents = select(EDGES.c.parent).join(line, EDGES.c.child == line.c.id)
+    return select(line.union(parents).c.id)
+
+
+def find_kin(db: Connection, versions: Iterable[str]) -> set[str]:
+    """Return versions, all that they were derived from, and what was unlearned in any of these.
+
+    A request that affects a version from now on, and did not before, has a task for one of these.
+    """
+    kin: set[str] = set()
+    frontier = set(versions)
+    while frontier:
+        line = find_line(select(MODELS.c.id).where(MODELS.c.id.in_(frontier)))
+        found = set(db.scalars(line)) - kin
+        kin |= found
+        edges = find_edges(db, EDGES.c.parent, found)
+        frontier = {e.child for e in edges if e.kind is InheritanceKind.UNLEARNED} - kin
+    return kin
 
 
 def _find_origins(db: Connection, roots: Sequence[str]) -> set[str]:

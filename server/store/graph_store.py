@@ -7,7 +7,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from disinherit.common.errors import StoreError
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.records import Inheritance, ModelRecord
-from disinherit.server.store.audit import last_growth
 from disinherit.server.store.audit_events import COORDINATOR
 from disinherit.server.store.database import Database
 from disinherit.server.store.graph import (
@@ -197,14 +196,3 @@ class GraphStore:
         """Return the versions that their owners registered without a parent, oldest first."""
         with self._database.reading() as db:
             return find_parentless(db)
-
-    def last_growth(self, since: int = -1) -> int:
-        """Return a number that is another one once a version or what it was derived from came in.
-
-        It costs what has happened since the last look, and not what there is.
-
-        Args:
-            since: what was returned last; -1 at first.
-        """
-        with self._database.reading() as db:
-            return last_growth(db, since)

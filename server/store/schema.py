@@ -7,7 +7,20 @@ from sqlalchemy import Connection, inspect, text
 from disinherit.common.errors import StoreError
 from disinherit.server.store.database import Database
 
-REVISIONS = ("0001", "0002", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011", "0012")
+REVISIONS = (
+    "0001",
+    "0002",
+    "0004",
+    "0005",
+    "0006",
+    "0007",
+    "0008",
+    "0009",
+    "0010",
+    "0011",
+    "0012",
+    "0013",
+)
 """The revisions in `migrations/versions`, the oldest first."""
 
 _VERSION_TABLE = "alembic_version"

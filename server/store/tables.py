@@ -93,6 +93,7 @@ REQUESTS = Table(
     Column("id", _text(128), primary_key=True),
     Column("created_us", BigInteger, nullable=False),
     Column("request", LargeBinary, nullable=False),
+    Index("ix_request_age", "created_us", "id"),
 )
 TASKS = Table(
     "task",
@@ -113,6 +114,7 @@ TASKS = Table(
     # The latest time by the coordinator's clock at which its owner was asked to do it; 0 for none.
     Column("given_us", BigInteger, nullable=False, server_default="0"),
     Index("ix_task_destroy", "destroy_us"),
+    Index("ix_task_model", "model_id"),
     Index("ix_task_owner", "owner", "state"),
 )
 CAMPAIGNS = Table(

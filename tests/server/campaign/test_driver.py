@@ -4,12 +4,20 @@ import threading
 import time
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from disinherit.common.errors import StoreError
-from disinherit.server.campaign.driver import Driver
+from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelStatus
+from disinherit.server.campaign.driver import Driver, OpenCampaigns
 from disinherit.server.campaign.result import CampaignResult
+from disinherit.server.planning.plan import Plan
+from disinherit.server.states import CampaignEvent, CampaignState, TaskState
+from disinherit.server.store.tables import now_us
+from disinherit.v1 import unlearning_pb2 as pb
+from tests.support.campaign import World, broken, make_request
 
 
 class Runs:
@@ -143,3 +151,98 @@ def test_a_campaign_that_may_have_waited_for_an_older_one_gets_its_turn_after_it
     with driving(runs, interval=0.01, longest=600.0):
         # By itself it would wait twice as long every time.
         runs.wait_for("younger", 30)
+
+
+# Which campaigns are open
+
+
+@pytest.fixture
+def planned(world: World, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The requests that are planned anew for versions that may have joined, in order."""
+    found: list[str] = []
+    submit = world.coordinator.submit
+
+    def noted(request: pb.UnlearningRequest, **options: Any) -> Plan:
+        found.append(request.id)
+        return submit(request, **options)
+
+    monkeypatch.setattr(world.coordinator, "submit", noted)
+    return found
+
+
+def add(world: World, name: str, *parents: str) -> None:
+    record = replace(
+        world.store.graph().model("r1"),
+        id=name,
+        created_us=now_us(),
+        digest=f"{len(name):064x}",
+        fisher_digest="",
+        fisher_scale=None,
+        provenance=None,
+        status=ModelStatus.ACTIVE,
+    )
+    kind = InheritanceKind.TRANSFER
+    world.store.add_model(record, [Inheritance(parent, name, kind) for parent in parents])
+
+
+def test_only_campaigns_that_a_new_version_may_join_are_planned_anew(
+    world: World, planned: list[str]
+) -> None:
+    for id, root in (("wide", "r1"), ("narrow", "r4")):
+        world.coordinator.submit(make_request({root: ("dog",)}, id))
+        world.coordinator.run(id)
+    open_campaigns = OpenCampaigns(world.coordinator)
+    assert open_campaigns() == {}
+    planned.clear()
+
+    add(world, "apart")
+    add(world, "below-s", "s")
+    assert open_campaigns() == {}
+    assert planned == []
+    add(world, "below-r3", "r3")
+    assert list(open_campaigns()) == ["wide"]
+    assert planned == ["wide"]
+    planned.clear()
+    assert list(open_campaigns()) == ["wide"]
+    assert planned == []
+
+
+def test_a_version_that_joins_below_another_that_is_new_is_found(
+    world: World, planned: list[str]
+) -> None:
+    world.coordinator.submit(make_request({"r4": ("dog",)}, "narrow"))
+    world.coordinator.run("narrow")
+    open_campaigns = OpenCampaigns(world.coordinator)
+    open_campaigns()
+    planned.clear()
+    add(world, "child", "r4")
+    add(world, "grandchild", "child")
+    assert list(open_campaigns()) == ["narrow"]
+    assert planned == ["narrow"]
+    assert {"child", "grandchild"} <= world.store.tasks("narrow").keys()
+
+
+def test_what_is_put_back_is_planned_anew_for_campaigns_that_had_come_to_late(
+    world: World, planned: list[str]
+) -> None:
+    def fail_at(request_id: str) -> None:
+        world.transport.twists["anna", "train.unlearn"] = broken
+        world.store.transition(request_id, CampaignEvent.RESUME, now_us() - 1)
+        world.coordinator.run(request_id)
+        assert world.store.campaign(request_id).state is CampaignState.PARTIAL
+        world.transport.twists.clear()
+
+    world.coordinator.submit(make_request({"r4": ("dog",)}, "older"))
+    fail_at("older")
+    world.coordinator.submit(make_request({"r4": ("cat",)}, "younger"))
+    world.coordinator.run("younger")
+    fail_at("older")
+    assert world.states("older") == {"r4": TaskState.EXEMPT, "r4~younger": TaskState.FAILED}
+    open_campaigns = OpenCampaigns(world.coordinator)
+    open_campaigns()
+    planned.clear()
+    world.store.roll_back("younger")
+    world.coordinator.run("younger")
+    assert list(open_campaigns()) == ["older"]
+    assert planned == ["older"]
+    assert world.states("older")["r4"] is TaskState.PENDING

@@ -88,6 +88,8 @@ def make_old(path: Path) -> None:
             for name in ("wave", "destroy_us", "destroyed_us", "late", "given_us")
         ),
         "DROP INDEX ix_task_owner",
+        "DROP INDEX ix_task_model",
+        "DROP INDEX ix_request_age",
         "DROP INDEX ix_model_digest",
         "ALTER TABLE model DROP COLUMN digest",
         "ALTER TABLE inheritance DROP COLUMN recorded_by",
@@ -139,6 +141,8 @@ def test_a_database_in_which_enrolment_made_its_tables_itself_keeps_what_they_ho
         "DROP TABLE clock",
         "DROP TABLE announced",
         "DROP INDEX ix_task_owner",
+        "DROP INDEX ix_task_model",
+        "DROP INDEX ix_request_age",
         "DROP INDEX ix_campaign_state",
         "DROP INDEX ix_model_digest",
         "ALTER TABLE model DROP COLUMN digest",

@@ -23,6 +23,7 @@ from disinherit.common.graph.records import (
     Provenance,
 )
 from disinherit.server.states import Answered
+from disinherit.server.store.audit import last_growth
 from disinherit.server.store.store import CoordinatorStore, Task, TaskState, now_us
 from disinherit.v1 import unlearning_pb2 as pb
 from tests.support.changes import update_all, update_answered
@@ -182,18 +183,23 @@ def test_lineage_may_arrive_after_the_version(store: CoordinatorStore) -> None:
     assert store.graph().affected(["r"]) == ("r", "m")
 
 
+def growth(store: CoordinatorStore, since: int = -1) -> int:
+    with store.reading() as db:
+        return last_growth(db, since)
+
+
 def test_growth_of_the_graph_is_noticed_and_nothing_else(store: CoordinatorStore) -> None:
-    seen = [store.last_growth()]
+    seen = [growth(store)]
     store.add_model(version("r", 1))
-    seen.append(store.last_growth(seen[-1]))
+    seen.append(growth(store, seen[-1]))
     store.add_model(version("m", 2))
-    seen.append(store.last_growth(seen[-1]))
+    seen.append(growth(store, seen[-1]))
     store.add_model(version("m", 2), [edge("r", "m")])  # what it came from is known only now
-    seen.append(store.last_growth(seen[-1]))
+    seen.append(growth(store, seen[-1]))
     assert seen == sorted(set(seen))
     store.add_model(version("m", 2))
     store.submit(request("q"), [])
-    assert store.last_growth(seen[-1]) == store.last_growth() == seen[-1]
+    assert growth(store, seen[-1]) == growth(store) == seen[-1]
 
 
 def test_several_threads_may_add_at_once(path: Path, store: CoordinatorStore) -> None:
