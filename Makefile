@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-CODE := protos/disinherit/v1 cli client client/actions client/agent client/dampening client/outcome \
+CODE := protos/disinherit/v1 api cli client client/actions client/agent client/dampening client/outcome \
 	client/owner client/privacy client/store common common/audit common/fisher common/fiun common/graph \
 	common/models common/tensors common/wire deploy server server/agents server/campaign server/flower \
 	server/planning server/ports server/recording server/reports server/service server/store \
@@ -14,9 +14,9 @@ COMPLETE := $(VENV)/.complete
 PROTOC := $(BIN)/python -m grpc_tools.protoc -Iprotos \
 	$(foreach one,mypy mypy_grpc,--plugin=protoc-gen-$(one)=$(BIN)/protoc-gen-$(one))
 SERVICES := $(shell grep -l '^service ' protos/disinherit/v1/*.proto)
-PACKAGES := disinherit.common disinherit.client disinherit.server disinherit.deploy disinherit.simulations disinherit.cli
+PACKAGES := disinherit
 
-.PHONY: demo fleet-demo chaos frozen floors up down bench performance results test lint types format protos check-protos check clean help
+.PHONY: demo fleet-demo chaos frozen floors up down bench reference performance results test lint types format protos check-protos check clean help
 
 help: ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ results: $(INSTALLED) ## render docs/results*.md from the stored figures of the 
 	$(BIN)/disinherit bench report docs/figures/depth.jsonl.gz --html runs/results/depth.html --markdown docs/results-depth.md
 	$(BIN)/disinherit bench report docs/figures/roots.jsonl.gz --html runs/results/roots.html --markdown docs/results-roots.md
 	$(BIN)/disinherit bench report docs/figures/privacy.jsonl.gz --html runs/results/privacy.html --markdown docs/results-privacy.md
+
+reference: $(INSTALLED) ## render docs/api.md from the public names
+	$(BIN)/python -m tests.support.api_page
 
 performance: $(INSTALLED) ## render docs/performance.md from the stored figures
 	$(BIN)/python benchmarks/render.py

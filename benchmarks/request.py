@@ -35,10 +35,10 @@ from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelR
 from disinherit.common.models.scope import architecture_fingerprint
 from disinherit.common.tensors.checkpoints import weights_digest
 from disinherit.common.wire.requests import Request
+from disinherit.direct import DirectTransport
 from disinherit.server.campaign.coordinator import Coordinator
 from disinherit.server.store.store import CoordinatorStore
 from disinherit.server.transport.base import Answer, Ask
-from disinherit.simulations.direct import DirectTransport
 from disinherit.simulations.networks.networks import NetworkSpec
 
 OWNERS, MODELS = 100, 10

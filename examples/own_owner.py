@@ -15,21 +15,27 @@ from flwr.app import Context
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from disinherit.client.client_app import build_client_app
-from disinherit.client.store.store import ModelStore
-from disinherit.common.describing import describe_model
-from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord, Provenance
-from disinherit.common.wire.requests import Request
-from disinherit.server.campaign.coordinator import CampaignResult, Coordinator
-from disinherit.server.store.store import CoordinatorStore, now_us
-from disinherit.simulations.direct import DirectTransport
+from disinherit import (
+    Coordinator,
+    CoordinatorStore,
+    DirectTransport,
+    Inheritance,
+    InheritanceKind,
+    ModelRecord,
+    ModelStore,
+    Provenance,
+    Request,
+    build_client_app,
+    describe_model,
+)
+from disinherit.server.campaign.coordinator import CampaignResult
 
 LABELS = tuple("0123456789")
 HALVES = {"north": 0, "south": 1}
 
 
 class DigitsOwner:
-    """Everything the handlers ask an owner for (`disinherit.client.owner.owner.Owner`)."""
+    """Everything the handlers ask an owner for (`disinherit.Owner`)."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self.store = ModelStore(folder / name, name)
@@ -82,7 +88,6 @@ class DigitsOwner:
             model,
             owner=self.store.owner,
             labels=LABELS,
-            created_us=now_us(),
             provenance=Provenance("digits", counts),
         )
         return self.store.add(record, model.state_dict())

@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from disinherit.client.owner.owner import Batches
 from disinherit.client.privacy.sample_keys import sample_key
 from disinherit.client.store.store import ModelStore
-from disinherit.common.describing import describe_model
 from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord, Provenance
 from disinherit.common.method import Method
 from disinherit.common.wire.samples import digest_samples
+from disinherit.describing import describe_model
+from disinherit.direct import DirectTransport
 from disinherit.server.campaign.coordinator import Coordinator
 from disinherit.server.states import TaskState
 from disinherit.server.store.store import CoordinatorStore
-from disinherit.simulations.direct import DirectTransport
 from disinherit.v1 import unlearning_pb2 as pb
 
 NAMES = ("a", "b", "c")

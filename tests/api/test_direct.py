@@ -9,8 +9,8 @@ from google.protobuf.message import Message
 from disinherit.common.errors import StoreError
 from disinherit.common.method import Method
 from disinherit.common.wire.messages import ACTIONS
+from disinherit.direct import DirectTransport
 from disinherit.server.transport.base import Ask
-from disinherit.simulations.direct import DirectTransport
 from disinherit.v1 import unlearning_pb2 as pb
 from tests.support.owner import LABELS, PointsOwner
 
@@ -31,7 +31,7 @@ def transport(tmp_path: Path) -> DirectTransport:
         ("query.fisher", pb.FisherTask(method=Method().to_proto())),
         ("train.unlearn", pb.UnlearnTask(request_id="r")),
         ("evaluate.panel", pb.EvaluateTask(model_ids=["m"])),
-        ("evaluate.preview", pb.UnlearnTask(request_id="r")),
+        ("evaluate.preview", pb.UnlearnTask(request_id="r", method=Method().to_proto())),
     ],
 )
 def test_every_action_is_answered_with_its_message(

@@ -7,8 +7,8 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor, nn
 
-from disinherit.common.describing import describe_model
 from disinherit.common.graph.records import ModelRecord, Provenance
+from disinherit.describing import describe_model
 from tests.support.owner import FEATURES, LABELS, SAMPLES, PointsOwner, make_points, trained_on
 
 CLASSES = len(LABELS)

@@ -27,7 +27,7 @@ from disinherit.common.graph.records import ModelRecord, Provenance
 from disinherit.common.models.scope import architecture_fingerprint
 from disinherit.common.tensors.checkpoints import weights_digest
 from disinherit.common.wire.samples import SampleDigests, digest_samples
-from disinherit.simulations.direct import DirectTransport
+from disinherit.direct import DirectTransport
 from disinherit.v1 import unlearning_pb2 as pb
 
 LABELS = ("cat", "dog", "owl", "yak")

@@ -3,7 +3,7 @@
 import torch
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 
-from disinherit.client.client_app import build_client_app  # (a)
+from disinherit import build_client_app  # (a)
 from flower_app.serving import keep_update, open_owner  # (a)
 from flower_app.task import Net, load_data
 from flower_app.task import test as test_fn

@@ -5,7 +5,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, MetricRecord
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
 
-from disinherit.server.recording.recorder import record_lineage  # (1)
+from disinherit import record_lineage  # (1)
 from flower_app.serving import keep_global, open_lineage  # (2)
 from flower_app.task import Net, load_data, test
 

@@ -13,19 +13,23 @@ from flwr.app import Context, Message
 from flwr.serverapp import Grid
 from torch import Tensor, nn
 
+from disinherit import (
+    Coordinator,
+    CoordinatorStore,
+    DirectTransport,
+    FlowerTransport,
+    ModelRecord,
+    ModelStore,
+    Provenance,
+    Request,
+)
 from disinherit.client.owner.owner import Batches
-from disinherit.client.store.store import ModelStore
-from disinherit.common.graph.records import ModelRecord, Provenance
 from disinherit.common.models.scope import architecture_fingerprint
 from disinherit.common.tensors.checkpoints import weights_digest
-from disinherit.common.wire.requests import Request
-from disinherit.server.campaign.coordinator import CampaignResult, Coordinator
+from disinherit.server.campaign.coordinator import CampaignResult
 from disinherit.server.flower.owners import SaidOwners
-from disinherit.server.flower.transport import FlowerTransport
 from disinherit.server.recording.recorder import CREATED_KEY, MODEL_KEY, node_name
-from disinherit.server.store.store import CoordinatorStore
 from disinherit.server.transport.base import Answer, Ask
-from disinherit.simulations.direct import DirectTransport
 from flower_app.task import NUM_CLASSES, Net, load_data
 
 SERVER = "server"

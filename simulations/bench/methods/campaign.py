@@ -14,6 +14,7 @@ from disinherit.common.errors import CampaignError
 from disinherit.common.method import Method
 from disinherit.common.wire.requests import Request, RollOut
 from disinherit.common.wire.samples import SALT_BYTES, SampleDigests, digest_samples
+from disinherit.direct import DirectTransport
 from disinherit.server.campaign.coordinator import Coordinator
 from disinherit.server.store.store import CoordinatorStore
 from disinherit.server.transport.base import Answer, Ask, Transport
@@ -25,7 +26,6 @@ from disinherit.simulations.bench.methods.case_owner import (
     samples_to_forget,
 )
 from disinherit.simulations.bench.methods.method import Unlearned
-from disinherit.simulations.direct import DirectTransport
 
 _REQUEST = "bench"
 _SALT = "00" * SALT_BYTES

@@ -14,13 +14,13 @@ from disinherit.common.errors import CampaignError, DisinheritError
 from disinherit.common.method import Method
 from disinherit.common.tensors.checkpoints import weights_digest
 from disinherit.common.wire.requests import Request
+from disinherit.direct import DirectTransport
 from disinherit.server.campaign.coordinator import CampaignResult, Coordinator
 from disinherit.server.store.database import Database
 from disinherit.server.store.signed_log import accept_log, mark_file
 from disinherit.server.store.signing import open_signer
 from disinherit.server.store.store import CoordinatorStore
 from disinherit.server.transport.base import Transport
-from disinherit.simulations.direct import DirectTransport
 from disinherit.simulations.run.folder import DATABASE, open_store, prepare_folder
 from disinherit.simulations.run.owners import SimulatedOwner
 from disinherit.simulations.run.replaying import fit_of, start_of

@@ -7,10 +7,10 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from disinherit.direct import DirectTransport
 from disinherit.server.campaign.coordinator import Coordinator
 from disinherit.server.store.store import TaskState
 from disinherit.server.transport.base import Answer, Ask
-from disinherit.simulations.direct import DirectTransport
 from disinherit.v1 import unlearning_pb2 as pb
 from tests.acceptance.chaos.federation import REQUESTS, World, held_by
 from tests.acceptance.chaos.lies import Lie, changed

@@ -12,8 +12,8 @@ from google.protobuf.message import DecodeError, Message
 from disinherit.client.handlers import HANDLERS
 from disinherit.common.wire.messages import ACTIONS
 from disinherit.common.wire.packets import attach_tensors
+from disinherit.direct import DirectTransport
 from disinherit.server.transport.base import Answer, Ask
-from disinherit.simulations.direct import DirectTransport
 from disinherit.v1 import unlearning_pb2 as pb
 from tests.acceptance.chaos.federation import World, held_by, openers, owner_folder
 

@@ -18,9 +18,9 @@ from disinherit.client.actions.unlearn import unlearn
 from disinherit.client.dampening.summaries import register
 from disinherit.client.owner.owner import Batches
 from disinherit.client.store.store import ModelStore
-from disinherit.common.describing import describe_model
 from disinherit.common.graph.records import ModelRecord, Provenance
 from disinherit.common.wire.packets import PackedFisher, merge
+from disinherit.describing import describe_model
 from disinherit.v1 import unlearning_pb2 as pb
 from tests.support.client_tasks import collect, make_method, make_task
 from tests.support.head_census import shim_torchvision

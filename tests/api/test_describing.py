@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from disinherit.common.describing import describe_model
 from disinherit.common.errors import FisherError, LabelError
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.models.scope import architecture_fingerprint
+from disinherit.describing import describe_model
 
 
 def network() -> nn.Module:

@@ -1,5 +1,6 @@
 """Description of a module as a record of the inheritance graph."""
 
+import time
 from collections.abc import Iterable
 
 from torch import nn
@@ -18,7 +19,7 @@ def describe_model(
     *,
     owner: str,
     labels: Iterable[str],
-    created_us: int,
+    created_us: int | None = None,
     provenance: Provenance | None = None,
     inputs: Inputs | None = None,
 ) -> ModelRecord:
@@ -29,7 +30,7 @@ def describe_model(
         model: the module; its weights are hashed.
         owner: who holds it.
         labels: class names in the order of the head's rows.
-        created_us: creation time in microseconds; later than that of its parents.
+        created_us: creation time in microseconds, later than that of its parents; now by default.
         provenance: what it was trained on directly.
         inputs: a few samples, to see by a forward pass that there is a label for each logit.
             Without, only labels that fit no tensor of the model are refused.
@@ -40,7 +41,7 @@ def describe_model(
         FisherError: if the model does not return logits of the inputs.
 
     Example:
-        >>> describe_model("m", nn.Linear(2, 2), owner="me", labels=["a", "b"], created_us=1).owner
+        >>> describe_model("m", nn.Linear(2, 2), owner="me", labels=["a", "b"]).owner
         'me'
     """
     weights = model.state_dict()
@@ -65,6 +66,6 @@ def describe_model(
         architecture=architecture_fingerprint(weights),
         labels=labels,
         digest=weights_digest(weights),
-        created_us=created_us,
+        created_us=time.time_ns() // 1000 if created_us is None else created_us,
         provenance=provenance,
     )

@@ -1,0 +1,219 @@
+"""Public names of Disinherit; everything else may move between releases.
+
+A name is loaded when it is first used, so that ``import disinherit`` costs nothing, PyTorch
+included.
+"""
+
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from disinherit.client.client_app import build_client_app
+    from disinherit.client.owner.owner import Owner
+    from disinherit.client.privacy.policy import ReleasePolicy
+    from disinherit.client.store.store import ModelStore
+    from disinherit.common.errors import (
+        AuditError,
+        CampaignError,
+        CheckpointError,
+        DataError,
+        DisinheritError,
+        FisherError,
+        GraphError,
+        HeldError,
+        InputError,
+        KeyRefusedError,
+        LabelError,
+        LostHistoryError,
+        NotAllowedError,
+        NotApplicableError,
+        NotFoundError,
+        NotKnownError,
+        NotMeasuredError,
+        NotNowError,
+        NotOnOfferError,
+        OffsetError,
+        RequestError,
+        ScopeError,
+        StoreError,
+        TokenError,
+        WithheldError,
+    )
+    from disinherit.common.fisher.diagonal import fisher_diagonal
+    from disinherit.common.fiun.unlearning import merge_fishers, unlearn_parameters
+    from disinherit.common.graph.graph import InheritanceGraph
+    from disinherit.common.graph.records import (
+        Inheritance,
+        InheritanceKind,
+        ModelRecord,
+        Provenance,
+    )
+    from disinherit.common.method import Method
+    from disinherit.common.models.heads import find_head
+    from disinherit.common.wire.requests import Request, RollOut, Wave
+    from disinherit.describing import describe_model
+    from disinherit.direct import DirectTransport
+    from disinherit.server.campaign.coordinator import Coordinator
+    from disinherit.server.flower.owners import RegisteredOwners
+    from disinherit.server.flower.server_app import build_server_app
+    from disinherit.server.flower.transport import FlowerTransport
+    from disinherit.server.recording.recorder import record_lineage
+    from disinherit.server.store.store import CoordinatorStore
+
+    __version__: str
+
+__all__ = [  # noqa: RUF022  # grouped as docs/api.md is
+    # A request
+    "Request",
+    "Method",
+    "RollOut",
+    "Wave",
+    # The graph
+    "InheritanceGraph",
+    "ModelRecord",
+    "Inheritance",
+    "InheritanceKind",
+    "Provenance",
+    "describe_model",
+    # The method, by itself
+    "find_head",
+    "fisher_diagonal",
+    "merge_fishers",
+    "unlearn_parameters",
+    # A federation
+    "Owner",
+    "ModelStore",
+    "ReleasePolicy",
+    "build_client_app",
+    "Coordinator",
+    "CoordinatorStore",
+    "DirectTransport",
+    "FlowerTransport",
+    "RegisteredOwners",
+    "build_server_app",
+    "record_lineage",
+    # Errors
+    "DisinheritError",
+    "InputError",
+    "GraphError",
+    "ScopeError",
+    "FisherError",
+    "LabelError",
+    "RequestError",
+    "WithheldError",
+    "DataError",
+    "AuditError",
+    "TokenError",
+    "KeyRefusedError",
+    "NotOnOfferError",
+    "OffsetError",
+    "NotFoundError",
+    "NotNowError",
+    "NotAllowedError",
+    "NotKnownError",
+    "CheckpointError",
+    "StoreError",
+    "LostHistoryError",
+    "CampaignError",
+    "HeldError",
+    "NotApplicableError",
+    "NotMeasuredError",
+    "__version__",
+]
+
+_MODULES = {
+    "client.client_app": ("build_client_app",),
+    "client.owner.owner": ("Owner",),
+    "client.privacy.policy": ("ReleasePolicy",),
+    "client.store.store": ("ModelStore",),
+    "common.errors": (
+        "AuditError",
+        "CampaignError",
+        "CheckpointError",
+        "DataError",
+        "DisinheritError",
+        "FisherError",
+        "GraphError",
+        "HeldError",
+        "InputError",
+        "KeyRefusedError",
+        "LabelError",
+        "LostHistoryError",
+        "NotAllowedError",
+        "NotApplicableError",
+        "NotFoundError",
+        "NotKnownError",
+        "NotMeasuredError",
+        "NotNowError",
+        "NotOnOfferError",
+        "OffsetError",
+        "RequestError",
+        "ScopeError",
+        "StoreError",
+        "TokenError",
+        "WithheldError",
+    ),
+    "common.fisher.diagonal": ("fisher_diagonal",),
+    "common.fiun.unlearning": (
+        "merge_fishers",
+        "unlearn_parameters",
+    ),
+    "common.graph.graph": ("InheritanceGraph",),
+    "common.graph.records": (
+        "Inheritance",
+        "InheritanceKind",
+        "ModelRecord",
+        "Provenance",
+    ),
+    "common.method": ("Method",),
+    "common.models.heads": ("find_head",),
+    "common.wire.requests": (
+        "Request",
+        "RollOut",
+        "Wave",
+    ),
+    "describing": ("describe_model",),
+    "direct": ("DirectTransport",),
+    "server.campaign.coordinator": ("Coordinator",),
+    "server.flower.owners": ("RegisteredOwners",),
+    "server.flower.server_app": ("build_server_app",),
+    "server.flower.transport": ("FlowerTransport",),
+    "server.recording.recorder": ("record_lineage",),
+    "server.store.store": ("CoordinatorStore",),
+}
+_HOMES = {name: f"{__name__}.{module}" for module, names in _MODULES.items() for name in names}
+
+
+def _load(name: str) -> ModuleType:
+    """Return the module of a name, or say what to install for it."""
+    try:
+        return import_module(_HOMES[name])
+    except ModuleNotFoundError as error:
+        from disinherit.common.extras import how_to_install, missing_extra
+
+        package = error.name or ""
+        extra = missing_extra(package, "")
+        if extra is None:
+            raise
+        message = f"Expected the package {package} for disinherit.{name}: {how_to_install(extra)}."
+        raise ModuleNotFoundError(message, name=package) from None
+
+
+if not TYPE_CHECKING:  # or a name that is not there would pass as any
+
+    def __getattr__(name: str) -> object:
+        if name == "__version__":
+            from importlib.metadata import version
+
+            value: object = version("disinherit")
+        elif name in _HOMES:
+            value = getattr(_load(name), name)
+        else:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
