@@ -57,7 +57,7 @@ def test_the_reference_has_every_name_once() -> None:
     assert [name for names in groups().values() for name in names] == disinherit.__all__
 
 
-@pytest.mark.parametrize("page", ["docs/federation.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/federation.md"])
 def test_what_pages_import_from_the_front_door_is_there(page: str) -> None:
     text = (ROOT / page).read_text()
     named = set(re.findall(r"\bdisinherit\.([A-Z]\w+|__\w+__)", text))

@@ -1,0 +1,185 @@
+"""Loaders of models that live in one process: checked, counted, and taken apart by sample.
+
+A sample is known by its values: its id is a SHA-256 over its inputs and its target.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from disinherit.client.owner.owner import Batches
+from disinherit.common.errors import DataError
+from disinherit.common.models.inputs import Inputs, as_arguments, take_rows, unpack_batch
+
+_AT_ONCE = 64
+"""Samples of a batch that is made here."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoaderCount:
+    """What one look at all batches of a loader shows.
+
+    Attributes:
+        inputs: those of the first batch with samples.
+        samples: number of samples per class index, without trailing zeros.
+    """
+
+    inputs: Inputs
+    samples: tuple[int, ...]
+
+
+def count(loader: Iterable[object], what: str) -> LoaderCount:
+    """Look at all batches of a loader once.
+
+    Args:
+        loader: yields pairs of inputs and class indices.
+        what: what it is, for an error.
+
+    Raises:
+        DataError: if it yields nothing, cannot be iterated again, or its targets are no class
+            indices.
+        FisherError: if a batch is no pair of inputs and a tensor of targets.
+    """
+    if iter(loader) is loader:
+        raise DataError(
+            f"Expected {what} to be a list of batches or a DataLoader, which can be iterated "
+            f"again, but got a {type(loader).__name__}."
+        )
+    first: tuple[Tensor, ...] | None = None
+    found = torch.zeros(0, dtype=torch.int64)
+    for index, item in enumerate(loader):
+        inputs, targets = unpack_batch(item, index)
+        if not len(targets):
+            continue
+        if targets.ndim != 1 or targets.is_floating_point() or int(targets.min()) < 0:
+            raise DataError(
+                f"Expected class indices [n] from 0 on as targets of {what}, but batch {index} has "
+                f"{targets.dtype} of shape {list(targets.shape)}"
+                + (f" and minimum {targets.min().item()}." if targets.numel() else ".")
+            )
+        first = inputs if first is None else first
+        more = torch.bincount(targets.cpu(), minlength=len(found))
+        more[: len(found)] += found
+        found = more
+    if first is None:
+        raise DataError(f"Expected {what} to have at least one sample, but it yields nothing.")
+    return LoaderCount(first, tuple(found.tolist()))
+
+
+def sample_ids(inputs: Inputs, targets: Tensor) -> list[str]:
+    """Return the ids of a batch's samples.
+
+    Args:
+        inputs: one tensor `[n, ...]` or several.
+        targets: class indices `[n]`.
+    """
+    arguments = [tensor.detach().cpu().contiguous() for tensor in as_arguments(inputs)]
+    ids = []
+    for row, target in enumerate(targets.tolist()):
+        digest = hashlib.sha256(str(target).encode())
+        for tensor in arguments:
+            digest.update(f"|{tensor.dtype}{list(tensor.shape[1:])}|".encode())
+            digest.update(tensor[row].reshape(-1).view(torch.uint8).numpy().tobytes())
+        ids.append(digest.hexdigest())
+    return ids
+
+
+def all_sample_ids(batches: Batches) -> list[str]:
+    """Return the ids of all samples, each once, in the order in which they come."""
+    return list(dict.fromkeys(id for batch in batches for id in sample_ids(*batch)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SomeSamples:
+    """The samples of batches that are among some, or that are not.
+
+    Attributes:
+        batches: inputs and class indices.
+        ids: of the samples.
+        among: whether these are taken, or all others.
+    """
+
+    batches: Batches
+    ids: frozenset[str]
+    among: bool
+
+    def __iter__(self) -> Iterator[tuple[Inputs, Tensor]]:
+        """Yield what is taken of each batch; one with nothing of it is skipped."""
+        for inputs, targets in self.batches:
+            found = [(id in self.ids) is self.among for id in sample_ids(inputs, targets)]
+            taken = torch.tensor(found, dtype=torch.bool)
+            if taken.any():
+                yield take_rows(inputs, taken), targets[taken.to(targets.device)]
+
+
+def named_samples(samples: object, loader: Iterable[object], model: str) -> list[str]:
+    """Return the ids of samples that a person names.
+
+    Args:
+        samples: indices into the loader's data set, a data set of samples, or batches of them.
+        loader: what the model was trained on.
+        model: its name, for an error.
+
+    Raises:
+        DataError: if there is none, one is not among the loader's, or they cannot be read.
+    """
+    known = set(all_sample_ids(_pairs(loader)))
+    ids = all_sample_ids(_pairs(_batches(samples, loader, model)))
+    missing = sum(id not in known for id in ids)
+    if not ids or missing:
+        raise DataError(
+            f"Expected samples that model {model!r} was trained on, but "
+            + (
+                f"{missing} of {len(ids)} are not among what its loader yields. They are compared "
+                "value by value: leave out random augmentation."
+                if ids
+                else "got none."
+            )
+        )
+    return ids
+
+
+def _pairs(batches: Iterable[object]) -> Iterator[tuple[Inputs, Tensor]]:
+    for index, item in enumerate(batches):
+        yield unpack_batch(item, index)
+
+
+def _batches(samples: object, loader: Iterable[object], model: str) -> Iterable[object]:
+    collate: Callable[[list[Any]], Any] | None = getattr(loader, "collate_fn", None)
+    indices = _indices(samples)
+    if indices is not None:
+        data = getattr(loader, "dataset", None)
+        if data is None or not hasattr(data, "__getitem__") or not hasattr(data, "__len__"):
+            raise DataError(
+                f"Expected the loader of model {model!r} to have a data set, to look up samples by "
+                f"index, but got a {type(loader).__name__}. Give the samples themselves."
+            )
+        beyond = [index for index in indices if not 0 <= index < len(data)]
+        if beyond:
+            raise DataError(
+                f"Expected indices from 0 to {len(data) - 1} into the data set of model "
+                f"{model!r}, but got {beyond[0]}."
+            )
+        return DataLoader(Subset(data, indices), _AT_ONCE, collate_fn=collate)
+    if isinstance(samples, Dataset):
+        return DataLoader(samples, _AT_ONCE, collate_fn=collate)
+    if isinstance(samples, Iterable):
+        return samples
+    raise DataError(
+        f"Expected indices, a data set or batches as samples of model {model!r}, but got "
+        f"{type(samples).__name__}."
+    )
+
+
+def _indices(samples: object) -> Sequence[int] | None:
+    """Return samples that are given as indices; `None` if they are given otherwise."""
+    if isinstance(samples, Tensor):
+        samples = samples.tolist()
+    if isinstance(samples, Sequence) and all(isinstance(one, int) for one in samples):
+        return samples
+    return None

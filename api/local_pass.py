@@ -1,0 +1,62 @@
+"""One pass over models in one process: the steps of a campaign, without a store."""
+
+from contextlib import nullcontext
+from typing import cast
+
+from disinherit.common.graph.graph import InheritanceGraph
+from disinherit.common.graph.records import ModelRecord
+from disinherit.direct import DirectTransport
+from disinherit.members import LoaderOwner
+from disinherit.server.campaign.campaign_pass import DryPass
+from disinherit.server.campaign.collect import collect, merge
+from disinherit.server.campaign.outcomes import told
+from disinherit.server.planning.plan import Plan
+from disinherit.server.states import Answered, Task, TaskState
+from disinherit.v1 import unlearning_pb2 as pb
+
+_TIMEOUT_SECONDS = 0.0
+"""An owner in the same process is called, so nobody waits for it."""
+
+
+def forget_locally(
+    graph: InheritanceGraph, owner: LoaderOwner, message: pb.UnlearningRequest, planned: Plan
+) -> tuple[dict[str, Task], dict[str, ModelRecord]]:
+    """Unlearn in all affected models of one owner; nothing but its store changes.
+
+    Args:
+        graph: the inheritance graph.
+        owner: the owner of all models.
+        message: the request.
+        planned: its plan.
+
+    Returns:
+        Version -> what became of it, and version -> the successor that was made of it.
+    """
+    name = owner.store.owner
+    transport = DirectTransport({name: lambda: nullcontext(owner)})
+    tasks = {
+        version: Task(version, name, state, reason)
+        for state, found in (
+            (TaskState.EXEMPT, planned.exempt),
+            (TaskState.FAILED, planned.failed),
+            (TaskState.NOT_REACHED, planned.not_reached),
+        )
+        for version, reason in found.items()
+    }
+    one = DryPass(transport, _TIMEOUT_SECONDS, lambda _: None, message, graph)
+    one.groups = planned.groups
+    collect(one)
+    merge(one)
+    for version, reason in (one.prepared.failed | one.prepared.waiting).items():
+        tasks[version] = Task(version, name, TaskState.FAILED, reason)
+    made = {}
+    for answer in transport.ask(one.prepared.asks("train.unlearn"), _TIMEOUT_SECONDS):
+        sent = cast("pb.UnlearnTask", answer.ask.task)
+        reply = cast("pb.UnlearnReply", answer.reply)
+        for entry, result in zip(sent.models, reply.models, strict=True):
+            judged = told(Task(entry.model_id, name), result, sent, entry)
+            if isinstance(judged, Answered):
+                made[entry.model_id] = judged.successor
+                judged = judged.task
+            tasks[entry.model_id] = judged
+    return tasks, made

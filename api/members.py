@@ -1,0 +1,94 @@
+"""Models of a network in one process, and the owner that answers for all of them."""
+
+import copy
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import nn
+
+from disinherit.client.owner.owner import Batches
+from disinherit.client.store.store import ModelStore
+from disinherit.common.graph.records import ModelRecord
+from disinherit.loaders import SomeSamples, all_sample_ids
+
+
+@dataclass(slots=True, eq=False)
+class Member:
+    """A model that was added to a network.
+
+    Attributes:
+        module: the user's own.
+        loader: what it was trained on directly.
+        evaluate: held-out data, if any.
+        tune: other held-out data to choose strengths by, if any.
+        trained: class name -> training samples.
+        held_out: `evaluation` and `tuning` -> number of classes with samples there.
+        record: its version as it is now.
+    """
+
+    module: nn.Module
+    loader: Iterable[object]
+    evaluate: Iterable[object] | None
+    tune: Iterable[object] | None
+    trained: dict[str, int]
+    held_out: dict[str, int]
+    record: ModelRecord
+
+    def retain_source(self, forgotten: int) -> str | None:
+        """Return on which held-out data all but some classes are measured; `None` for none.
+
+        Args:
+            forgotten: number of classes to forget, at most.
+        """
+        for source, classes in self.held_out.items():
+            return source if classes > forgotten else None
+        return None
+
+
+class LoaderOwner:
+    """The owner of all models of a network.
+
+    Args:
+        store: keeps the versions.
+        members: name -> model.
+
+    Attributes:
+        device: where to compute.
+    """
+
+    def __init__(self, store: ModelStore, members: dict[str, Member]) -> None:
+        self.store = store
+        self.device = torch.device("cpu")
+        self._members = members
+
+    def network(self, record: ModelRecord) -> nn.Module:
+        """Return a copy of the model's module; its weights are overwritten."""
+        return copy.deepcopy(self._member(record).module)
+
+    def training_data(self, record: ModelRecord) -> Batches:
+        """Return what the model was trained on directly."""
+        return cast("Batches", self._member(record).loader)
+
+    def tuning_data(self, record: ModelRecord) -> Batches | None:
+        """Return held-out data to choose strengths by."""
+        return cast("Batches | None", self._member(record).tune)
+
+    def evaluation_data(self, record: ModelRecord) -> Batches | None:
+        """Return held-out data to measure by."""
+        return cast("Batches | None", self._member(record).evaluate)
+
+    def sample_ids(self, record: ModelRecord) -> list[str]:
+        """Return the ids of all training samples: digests of their values."""
+        return all_sample_ids(self.training_data(record))
+
+    def split_training_data(
+        self, record: ModelRecord, samples: Sequence[str]
+    ) -> tuple[Batches, Batches]:
+        """Return some training samples, and all others."""
+        batches, ids = self.training_data(record), frozenset(samples)
+        return SomeSamples(batches, ids, among=True), SomeSamples(batches, ids, among=False)
+
+    def _member(self, record: ModelRecord) -> Member:
+        return self._members[record.id.partition("~")[0]]

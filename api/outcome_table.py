@@ -1,0 +1,227 @@
+"""Result of forgetting in one process: what became of each model, and what is left open."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from torch import nn
+
+from disinherit.common.audit.limitations import SAID, GapKind, find_gaps
+from disinherit.common.wire.requests import Request
+from disinherit.members import Member
+from disinherit.server.states import Task
+from disinherit.server.store.audit_events import method_words, result_words
+
+HELD_OUT = ("evaluation", "tuning")
+NOT_MEASURED = "not measured"
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A figure before and after.
+
+    Attributes:
+        measure: `accuracy`, or `auc`: how often a sample to forget has a smaller loss than an
+            unseen one of its class; 0.5 is chance.
+        before: the figure before.
+        after: the figure after.
+        samples: how many it is of.
+        source: the samples: `evaluation`, `tuning`, or `training`.
+    """
+
+    measure: str
+    before: float
+    after: float
+    samples: int
+    source: str = "evaluation"
+
+    def __str__(self) -> str:
+        """Return both figures."""
+        if self.measure == "auc":
+            shown = f"AUC {self.before:.3f} -> {self.after:.3f}"
+        else:
+            shown = f"{self.before:.1%} -> {self.after:.1%}"
+        return shown if self.source == "evaluation" else f"{shown} ({self.source})"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOutcome:
+    """What became of one affected model.
+
+    Attributes:
+        model: its name.
+        state: `verified` if it forgot and has the new weights; `ineffective`, `not_reached`,
+            `harmful` or `failed` if it is as it was; `reason` says why.
+        reason: why it is anything but verified.
+        scope: parameters that might change.
+        selected: values that were dampened.
+        total: values in scope.
+        forget: on what is to be forgotten; `None` where held-out data does not tell.
+        retain: accuracy on everything else; `None` likewise.
+        trained: whether training samples were looked at to tell whether it forgot.
+    """
+
+    model: str
+    state: str
+    reason: str
+    scope: str
+    selected: int = 0
+    total: int = 0
+    forget: Figure | None = None
+    retain: Figure | None = None
+    trained: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ForgetResult:
+    """What a request came to; its text is a table.
+
+    Attributes:
+        what: what was to be forgotten, and where it was learned.
+        outcomes: of every affected model, parents first.
+        reservations: what is left open, for people to read.
+        models: name -> module of every affected model: the very ones that were added, or copies.
+    """
+
+    what: str
+    outcomes: tuple[ModelOutcome, ...]
+    reservations: tuple[str, ...]
+    models: Mapping[str, nn.Module] = field(repr=False)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every affected model forgot."""
+        return all(outcome.state == "verified" for outcome in self.outcomes)
+
+    def __getitem__(self, model: str) -> ModelOutcome:
+        """Return what became of a model.
+
+        Raises:
+            KeyError: if it was not affected.
+        """
+        for outcome in self.outcomes:
+            if outcome.model == model:
+                return outcome
+        raise KeyError(model)
+
+    def __str__(self) -> str:
+        """Return a table of all affected models, the reasons, and the reservations."""
+        done = sum(outcome.state == "verified" for outcome in self.outcomes)
+        lines = [f"forget {self.what}: {done} of {len(self.outcomes)} affected models forgot", ""]
+        rows: list[tuple[str, ...]] = [("model", "state", "scope", "selected", "forget", "retain")]
+        rows += [_row(outcome) for outcome in self.outcomes]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for row in rows:
+            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            lines.append("  ".join(cells).rstrip())
+        reasons = [f"{one.model}: {one.reason}" for one in self.outcomes if one.reason]
+        notes = [*reasons, *self.reservations]
+        return "\n".join([*lines, "", *(f"- {note}" for note in notes)] if notes else lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all of it but the modules, as JSON values."""
+        return {
+            "what": self.what,
+            "complete": self.complete,
+            "models": [asdict(outcome) for outcome in self.outcomes],
+            "reservations": list(self.reservations),
+        }
+
+
+def _row(outcome: ModelOutcome) -> tuple[str, ...]:
+    selected = f"{outcome.selected:,} of {outcome.total:,}" if outcome.total else "-"
+    figures = (
+        NOT_MEASURED if one is None else str(one) for one in (outcome.forget, outcome.retain)
+    )
+    return (outcome.model, outcome.state, outcome.scope, selected, *figures)
+
+
+_PLAIN = {
+    GapKind.NOT_TUNED: "No tuning data (tune=) was given: default strengths decided how much was "
+    "dampened.",
+    GapKind.NOT_MEASURED: "No data tells whether these models still recognise what is to be "
+    "forgotten: that they were dampened is all that is known.",
+    GapKind.FEW_MEASURED: "It was measured on so few samples that chance could hide what these "
+    "models still recognise.",
+}
+"""Kinds of limitations in the words of one process, where there are no owners."""
+
+_SHOWN_BY_STATE = {
+    GapKind.FAILED,
+    GapKind.INEFFECTIVE,
+    GapKind.NOT_REACHED,
+    GapKind.HARMFUL,
+    GapKind.EXEMPT,
+}
+
+
+def outcome_of(member: Member, name: str, task: Task, request: Request) -> ModelOutcome:
+    """Return what became of a model.
+
+    Args:
+        member: the model.
+        name: what it is called.
+        task: the work on it as it stands in the end.
+        request: the request.
+    """
+    outcome = ModelOutcome(name, str(task.state), task.reason, request.method.scope)
+    result = task.result
+    if result is None:
+        return outcome
+    found = result.forget if result.HasField("forget") else None
+    forget = retain = None
+    if found is not None and found.source in HELD_OUT:
+        forget = Figure(found.measure, found.before, found.after, found.samples, found.source)
+    source = member.retain_source(len({c for names in request.forget.values() for c in names}))
+    if source is not None and result.HasField("retain_before"):
+        before, after = result.retain_before, result.retain_after
+        retain = Figure("accuracy", before, after, result.retain_samples, source)
+    return replace(
+        outcome,
+        selected=sum(sum(one.rows) for one in result.selections),
+        total=sum(one.total for one in result.selections),
+        forget=forget,
+        retain=retain,
+        trained=found is not None and found.source not in HELD_OUT,
+    )
+
+
+def reservations(
+    request: Request,
+    outcomes: Sequence[ModelOutcome],
+    tasks: Mapping[str, Task],
+    notes: Iterable[str],
+) -> Iterator[str]:
+    """Yield what is left open, for people to read.
+
+    Args:
+        request: the request.
+        outcomes: of the affected models.
+        tasks: version -> the work on it as it stands in the end.
+        notes: of the plan.
+    """
+    yield from notes
+    words = [
+        {
+            "id": version.partition("~")[0],
+            "late": False,
+            "state": str(task.state),
+            "parameters": None if task.result is None else result_words(task.result),
+            "successor": None if task.successor is None else task.successor.id,
+            "out_of_scope": [] if task.result is None else list(task.result.out_of_scope),
+            "destroyed_us": 1,
+            "held_by": "",
+            "notified_us": 1,
+        }
+        for version, task in tasks.items()
+    ]
+    for gap in find_gaps(method_words(request.method.to_proto()), words):
+        if gap.kind not in _SHOWN_BY_STATE:
+            about = f"{', '.join(gap.models)}: " if gap.models else ""
+            yield about + _PLAIN.get(gap.kind, SAID[gap.kind])
+    trained = [outcome.model for outcome in outcomes if outcome.trained]
+    if trained:
+        yield (
+            f"{', '.join(trained)}: no held-out data (evaluate=) tells whether they forgot; the "
+            "state is by training samples only."
+        )

@@ -1,0 +1,316 @@
+"""A network of models in one process: real training, real forgetting, and errors of one line."""
+
+import copy
+import gc
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Subset
+
+from disinherit import DisinheritError, Method, ModelOutcome, Network
+from disinherit.common.tensors.checkpoints import weights_digest
+from tests.support.blobs import accuracy, blobs, trained
+
+LABELS = ["cat", "dog", "owl"]
+ALL = [0, 1, 2]
+
+
+def loader(classes: list[int], seed: int, **options: Any) -> DataLoader[tuple[Tensor, ...]]:
+    return DataLoader(blobs(classes, seed), 32, **options)
+
+
+@pytest.fixture(scope="module")
+def family() -> dict[str, nn.Module]:
+    """A base, its child, the child's child, and a stranger."""
+    base = trained(blobs(ALL, 1))
+    child = trained(blobs([1, 2], 2), base)
+    return {
+        "base": base,
+        "child": child,
+        "grandchild": trained(blobs([1, 2], 3), child),
+        "stranger": trained(blobs(ALL, 4)),
+    }
+
+
+@pytest.fixture
+def network(family: dict[str, nn.Module]) -> Network:
+    models = {name: copy.deepcopy(model) for name, model in family.items()}
+    network = Network(labels=LABELS)
+    held_out = loader(ALL, 99)
+    network.add("base", models["base"], loader(ALL, 1, shuffle=True), evaluate=held_out)
+    network.add("child", models["child"], loader([1, 2], 2), parents=["base"], evaluate=held_out)
+    network.add("grandchild", models["grandchild"], loader([1, 2], 3), parents=["child"])
+    network.add("stranger", models["stranger"], loader(ALL, 4), evaluate=held_out)
+    return network
+
+
+def added(network: Network, name: str) -> nn.Module:
+    return network._members[name].module
+
+
+def shown(outcome: ModelOutcome) -> tuple[str, str]:
+    return str(outcome.forget or "not measured"), str(outcome.retain or "not measured")
+
+
+def test_all_that_inherited_a_class_forget_it_and_nobody_else(network: Network) -> None:
+    stranger = weights_digest(added(network, "stranger").state_dict())
+    added(network, "base").train()
+    added(network, "child").eval()
+    result = network.forget("cat", root="base")
+
+    assert added(network, "base").training
+    assert not added(network, "child").training
+    assert result.complete
+    assert [one.model for one in result.outcomes] == ["base", "child", "grandchild"]
+    assert {one.state for one in result.outcomes} == {"verified"}
+    for name in ("base", "child", "grandchild"):
+        assert result.models[name] is added(network, name)
+        assert accuracy(added(network, name), [0]) == 0
+        assert accuracy(added(network, name), [1, 2]) > 0.85
+    assert weights_digest(added(network, "stranger").state_dict()) == stranger
+    assert accuracy(added(network, "stranger"), [0]) > 0.85
+
+
+def test_the_figures_are_of_held_out_data_or_there_are_none(network: Network) -> None:
+    result = network.forget("cat", root="base")
+    base = result["base"]
+    assert base.forget is not None
+    assert base.retain is not None
+    assert base.forget.after == accuracy(added(network, "base"), [0])
+    assert base.retain.after == pytest.approx(accuracy(added(network, "base"), [1, 2]))
+    assert base.forget.before > 0.85
+    assert shown(result["grandchild"]) == ("not measured", "not measured")
+    text = str(result)
+    assert "forget cat at base: 3 of 3 affected models forgot" in text
+    assert "not measured" in text
+    assert "suppression" in text
+    assert "grandchild: No data tells" in text
+    assert json.loads(json.dumps(result.to_dict()))["models"][0]["forget"]["after"] == 0
+
+
+def test_training_data_that_decided_is_named(network: Network) -> None:
+    """The stranger's twin was trained on cats, and has no other data."""
+    network.add("twin", copy.deepcopy(added(network, "stranger")), loader(ALL, 4))
+    result = network.forget("cat", root="twin")
+    assert result["twin"].trained
+    assert shown(result["twin"]) == ("not measured", "not measured")
+    assert any("twin: " in one and "training samples only" in one for one in result.reservations)
+
+
+def test_copies_forget_and_the_modules_stay(network: Network) -> None:
+    before = {name: weights_digest(added(network, name).state_dict()) for name in ("base", "child")}
+    graph = network.graph.models()
+    result = network.forget("cat", root="base", inplace=False)
+    assert result.complete
+    assert accuracy(result.models["child"], [0]) == 0
+    for name, digest in before.items():
+        assert weights_digest(added(network, name).state_dict()) == digest
+        assert result.models[name] is not added(network, name)
+    assert network.graph.models() == graph
+
+    again = network.forget("cat", root="base", inplace=False)
+    for name, model in again.models.items():
+        expected = weights_digest(result.models[name].state_dict())
+        assert weights_digest(model.state_dict()) == expected
+    changed = network.forget("cat", root="base")
+    assert weights_digest(added(network, "base").state_dict()) == weights_digest(
+        result.models["base"].state_dict()
+    )
+    assert changed.complete
+
+
+def test_one_class_after_another(network: Network) -> None:
+    network.forget("cat", root="base")
+    result = network.forget("dog", root="base")
+    assert result.complete
+    for name in ("base", "child", "grandchild"):
+        assert accuracy(added(network, name), [0]) == accuracy(added(network, name), [1]) == 0
+        assert accuracy(added(network, name), [2]) > 0.85
+    assert len(network.graph) == 4 + 6
+    assert not any("~" in note for note in result.reservations)
+
+
+def test_without_a_root_all_that_were_trained_on_it_are(network: Network) -> None:
+    result = network.forget(["cat"])
+    assert result.what == "cat at base; cat at stranger"
+    assert accuracy(added(network, "stranger"), [0]) == 0
+    assert result.complete
+
+
+def test_a_class_under_another_name_is_followed(family: dict[str, nn.Module]) -> None:
+    network = Network(labels=LABELS)
+    base, child = copy.deepcopy(family["base"]), copy.deepcopy(family["child"])
+    network.add("base", base, loader(ALL, 1))
+    network.add(
+        "child",
+        child,
+        loader([1, 2], 2),
+        parents={"base": {"cat": "tabby"}},
+        labels=["tabby", "dog", "owl"],
+        evaluate=loader(ALL, 99),
+    )
+    result = network.forget("cat")
+    assert result["child"].state == "verified"
+    assert result["child"].forget is not None
+    assert result["child"].forget.after == accuracy(child, [0]) == 0
+
+
+def test_what_does_not_arrive_is_left_as_it_was(family: dict[str, nn.Module]) -> None:
+    network = Network(labels=LABELS)
+    base, child = copy.deepcopy(family["base"]), trained(blobs([0, 1], 5), classes=2)
+    network.add("base", base, loader(ALL, 1))
+    network.add("child", child, loader([0, 1], 5), parents=["base"], labels=["dog", "owl"])
+    before = weights_digest(child.state_dict())
+    result = network.forget("cat")
+    assert result["child"].state == "not_reached"
+    assert result["child"].reason
+    assert not result.complete
+    assert weights_digest(child.state_dict()) == before
+
+
+def test_what_has_not_helped_is_put_back(network: Network) -> None:
+    before = weights_digest(added(network, "child").state_dict())
+    method = Method(alpha=1e30, row_scoped=False)
+    result = network.forget("cat", root="base", method=method)
+    assert result["child"].state == "ineffective"
+    assert "has not forgotten" in result["child"].reason
+    assert "it was put back; ask again" in result["child"].reason
+    assert weights_digest(added(network, "child").state_dict()) == before
+
+
+def test_an_average_inherits_from_all(family: dict[str, nn.Module]) -> None:
+    network = Network(labels=LABELS, scope="all")
+    models = {name: copy.deepcopy(family[name]) for name in ("base", "stranger")}
+    merged = copy.deepcopy(models["base"])
+    states = [model.state_dict() for model in models.values()]
+    merged.load_state_dict({n: (states[0][n] + states[1][n]) / 2 for n in states[0]})
+    merged = trained(blobs([1, 2], 6), merged)
+    network.add("base", models["base"], loader(ALL, 1))
+    network.add("stranger", models["stranger"], loader([1, 2], 4))
+    network.add("merged", merged, loader([1, 2], 6), parents=["base", "stranger"])
+    result = network.forget("cat", method=Method(scope="all", alpha=5.0, lam=1.0))
+    assert {one.model for one in result.outcomes} == {"base", "merged"}
+    assert result.what == "cat at base"
+
+
+# --- samples
+
+
+def test_samples_are_forgotten_at_the_root_and_it_says_what_became_of_others(
+    network: Network,
+) -> None:
+    data = blobs(ALL, 1)
+    result = network.forget(samples=[0, 3, 6], root="base")
+    assert result.what == "3 samples at base"
+    assert [one.model for one in result.outcomes] == ["base", "child", "grandchild"]
+    for outcome in result.outcomes:
+        assert outcome.state in ("verified", "ineffective")
+        assert bool(outcome.reason) == (outcome.state == "ineffective")
+    assert result["base"].forget is None or result["base"].forget.measure == "auc"
+    copies = network.forget(samples=Subset(data, [0, 3]), root="base", inplace=False)
+    assert copies.what == "2 samples at base"
+    batches = [(data.tensors[0][:2], data.tensors[1][:2])]
+    assert network.forget(samples=batches, root="base", inplace=False).what == "2 samples at base"
+
+
+@pytest.mark.parametrize(
+    ("samples", "root", "message"),
+    [
+        ([], "base", "samples that model 'base' was trained on, but got none"),
+        ([180], "base", "indices from 0 to 179 .* 'base', but got 180"),
+        ([-1], "base", "but got -1"),
+        (blobs(ALL, 7), "base", "180 of 180 are not among"),
+        (7, "base", "indices, a data set or batches .* but got int"),
+        ([0], None, "one root with samples=.* but got none"),
+        ([0], ["base", "child"], "but got base, child"),
+    ],
+)
+def test_samples_that_are_not_there_are_refused(
+    network: Network, samples: object, root: Any, message: str
+) -> None:
+    with pytest.raises(DisinheritError, match=message):
+        network.forget(samples=samples, root=root)
+
+
+# --- errors
+
+
+def batches() -> Iterator[tuple[Tensor, Tensor]]:
+    yield torch.zeros(2, 4), torch.zeros(2, dtype=torch.int64)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "base"}, "a model 'base' was added before"),
+        ({"name": "a~b"}, "without '~', but got 'a~b'"),
+        ({"name": ""}, "well-formed model name"),
+        ({"parents": ["bas"]}, r"a parent that was added before \(base, .*, but got 'bas'"),
+        ({"loader": []}, "the data of model 'new' to have at least one sample, but it yields noth"),
+        ({"evaluate": []}, "the evaluation data of model 'new' to have at least one sample"),
+        ({"loader": batches()}, "can be iterated again, but got a generator"),
+        ({"loader": [torch.zeros(2, 4)]}, r"batch 0 to be \(inputs, targets\)"),
+        ({"loader": [(torch.zeros(2, 4), torch.zeros(2))]}, "class indices .* torch.float32"),
+        ({"loader": loader([0, 3], 1)}, "class index 3 and there are 3 labels: cat, dog, owl"),
+        ({"labels": ["cat", "dog", "owl", "yak"]}, "label for each of the 3 logits .* but got 4"),
+        ({"labels": ["cat", "cat", "owl"]}, "distinct class names"),
+        ({"loader": [(torch.zeros(2, 5), torch.zeros(2, dtype=torch.int64))]}, "can take"),
+    ],
+)
+def test_what_cannot_be_added_is_refused_in_one_line(
+    network: Network, family: dict[str, nn.Module], changes: dict[str, Any], message: str
+) -> None:
+    graph = network.graph.models()
+    values = {"name": "new", "model": copy.deepcopy(family["base"]), "loader": loader(ALL, 1)}
+    with pytest.raises(DisinheritError, match=message) as error:
+        network.add(**{**values, **changes})
+    assert "\n" not in str(error.value)
+    assert network.graph.models() == graph
+    network.add("new", family["base"], loader(ALL, 1))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"classes": "wolf"},
+            r"a class that a model was trained on \(cat, dog, owl\), but got",
+        ),
+        ({"classes": "cat", "root": "child"}, r"directly \(base, stranger\), but got 'child'"),
+        ({"classes": "cat", "root": "bas"}, "a root that was added before"),
+        ({"classes": LABELS, "root": "base"}, "at least one class of 'base' to remain"),
+        ({}, "either classes or samples to forget, but got none"),
+        ({"classes": "cat", "samples": [0]}, "but got both"),
+        ({"classes": "cat", "method": Method(scope="all")}, "scope 'head', .* but got 'all'"),
+    ],
+)
+def test_what_cannot_be_forgotten_is_refused(
+    network: Network, values: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(DisinheritError, match=message) as error:
+        network.forget(**values)
+    assert "\n" not in str(error.value)
+
+
+def test_a_model_that_was_changed_since_is_refused(network: Network) -> None:
+    with torch.no_grad():
+        next(added(network, "child").parameters()).add_(1)
+    with pytest.raises(DisinheritError, match="model 'child' as it was added"):
+        network.forget("cat", root="base")
+    network.forget("cat", root="stranger")
+
+
+def test_nothing_is_left_on_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    network = Network(labels=LABELS)
+    network.add("base", trained(blobs(ALL, 1)), loader(ALL, 1))
+    assert any(tmp_path.iterdir())
+    del network
+    gc.collect()
+    assert not any(tmp_path.iterdir())
