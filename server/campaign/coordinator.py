@@ -186,7 +186,7 @@ class Coordinator:
             driven = None if stored is None else find_driven(db, asked.id, None)
             classes = [name for root in asked.roots for name in root.classes if notes]
             holders = find_holders(db, classes) if classes else ()
-            parentless = find_parentless(db) if classes else ()
+            parentless = find_parentless(db, classes) if classes else ()
         tasks = {} if driven is None else driven.tasks
         planned = plan(graph, asked, cleansed(tasks.values()), holders, parentless, tasked=tasks)
         if stored is None:

@@ -89,7 +89,8 @@ def plan(
         cleansed: versions that this very request already made; they are not affected by it.
         holders: the versions that were trained directly on a class to forget, in the whole graph;
             `None` if `graph` is the whole graph.
-        parentless: the versions in the whole graph that owners registered without a parent.
+        parentless: the versions in the whole graph that owners registered without a parent, and
+            that know a class of the request's roots.
         tasked: versions that this request has tasks for: they are part of it even when they were
             retired since.
 

@@ -249,10 +249,15 @@ def find_holders(db: Connection, classes: Iterable[str]) -> list[ModelRecord]:
     ]
 
 
-def find_parentless(db: Connection) -> list[ModelRecord]:
-    """Return the versions that their owners registered without a parent, the oldest first.
+def find_parentless(db: Connection, classes: Iterable[str]) -> list[ModelRecord]:
+    """Return the versions with any of some classes that owners registered without a parent.
 
-    Whoever adds a version as an operator, or records a federation, knows that it has none.
+    The oldest come first.  Whoever adds a version as an operator, or records a federation, knows
+    that it has none.
+
+    Args:
+        db: a transaction.
+        classes: names of classes.
 
     Raises:
         StoreError: if one is damaged.
@@ -264,10 +269,18 @@ def find_parentless(db: Connection) -> list[ModelRecord]:
         .where(AUDIT.c.request_id == "", AUDIT.c.kind == AuditKind.MODEL_REGISTERED.value, ~derived)
         .order_by(MODELS.c.created_us, MODELS.c.id)
     )
+    names = {name: name.encode() for name in classes}
     found = [
-        (read_record(row.record), read_entry(row.entry).event.actor) for row in db.execute(query)
+        (read_record(row.record), read_entry(row.entry).event.actor)
+        for row in db.execute(query)
+        # Of the others nothing is read: an owner may register any number of long ones.
+        if any(name in row.record for name in names.values())
     ]
-    return [record for record, actor in found if actor == owner_actor(record.owner)]
+    return [
+        record
+        for record, actor in found
+        if actor == owner_actor(record.owner) and not names.keys().isdisjoint(record.labels)
+    ]
 
 
 def _graph(records: Iterable[ModelRecord], edges: Iterable[Inheritance]) -> InheritanceGraph:

@@ -15,7 +15,6 @@ from disinherit.server.store.graph import (
     find_graph,
     find_holders,
     find_ids,
-    find_parentless,
     find_records,
     graph_parts,
     page_records,
@@ -191,8 +190,3 @@ class GraphStore:
         """Return the versions that were trained directly on any of some classes, oldest first."""
         with self._database.reading() as db:
             return find_holders(db, classes)
-
-    def parentless(self) -> list[ModelRecord]:
-        """Return the versions that their owners registered without a parent, oldest first."""
-        with self._database.reading() as db:
-            return find_parentless(db)

@@ -16,12 +16,13 @@ from disinherit.server.planning.class_names import follow_classes
 from disinherit.server.planning.targets import find_origins
 from disinherit.server.service.models import Models
 from disinherit.server.service.principals import Principal, Role
-from disinherit.server.store import graph_store
+from disinherit.server.store import graph, graph_store
 from disinherit.server.store.database import Database
 from disinherit.server.store.graph import (
     find_descendants,
     find_graph,
     find_holders,
+    find_parentless,
     find_records,
     page_records,
 )
@@ -33,6 +34,7 @@ from disinherit.server.store.tables import (
     MODELS,
     insert_edges,
     insert_records,
+    read_record,
 )
 from tests.support.graph_cases import random_graphs
 
@@ -162,3 +164,30 @@ def test_registering_and_listing_do_not_read_the_whole_graph(
     with pytest.raises(AssertionError, match="whole graph"):
         store.graph()
     store.close()
+
+
+def test_of_versions_without_a_parent_only_those_that_know_a_class_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any owner may register long records, and everybody's submissions ask for them."""
+    store = CoordinatorStore(tmp_path / "store.db")
+    models = Models(store, lambda _: None)
+    anna = Principal("anna", Role.OWNER, "anna")
+    for name, labels in (("a", ("cat", "dog")), ("b", ("category", "dog")), ("c", ("owl",))):
+        models.register(anna, ModelRecord(name, "anna", "aa", labels, "", 0), [])
+    store.close()
+    read: list[bytes] = []
+
+    def counting(data: bytes) -> ModelRecord:
+        read.append(data)
+        return read_record(data)
+
+    monkeypatch.setattr(graph, "read_record", counting)
+    database = Database(tmp_path / "store.db")
+    with database.reading() as db:
+        assert [one.id for one in find_parentless(db, ["cat"])] == ["a"]
+        assert len(read) == 2  # "category" has the same letters
+        assert [one.id for one in find_parentless(db, ["owl", "yak"])] == ["c"]
+        assert find_parentless(db, ["yak"]) == []
+        assert len(read) == 3
+    database.close()
