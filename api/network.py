@@ -356,8 +356,9 @@ class Network:
     def _check_unchanged(self, versions: Iterable[str]) -> None:
         affected = set(versions)
         for name, member in self._members.items():
-            changed = weights_digest(member.module.state_dict()) != member.record.digest
-            if member.record.id in affected and changed:
+            if member.record.id not in affected:
+                continue
+            if weights_digest(member.module.state_dict()) != member.record.digest:
                 raise InputError(
                     f"Expected model {name!r} as it was added, but its weights are others now. Add "
                     f"what it has become under another name, with parents=[{name!r}]."

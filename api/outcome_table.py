@@ -58,7 +58,7 @@ class ModelOutcome:
         total: values in scope.
         forget: on what is to be forgotten; `None` where held-out data does not tell.
         retain: accuracy on everything else; `None` likewise.
-        trained: whether training samples were looked at to tell whether it forgot.
+        trained: whether it was measured on training samples, for want of held-out ones.
     """
 
     model: str
@@ -137,8 +137,8 @@ def _row(outcome: ModelOutcome) -> tuple[str, ...]:
 
 
 _PLAIN = {
-    GapKind.NOT_TUNED: "No tuning data (tune=) was given: default strengths decided how much was "
-    "dampened.",
+    GapKind.NOT_TUNED: "Default strengths decided how much was dampened; for classes, they can be "
+    "chosen on tuning data (tune=).",
     GapKind.NOT_MEASURED: "No data tells whether these models still recognise what is to be "
     "forgotten: that they were dampened is all that is known.",
     GapKind.FEW_MEASURED: "It was measured on so few samples that chance could hide what these "
@@ -182,7 +182,8 @@ def outcome_of(member: Member, name: str, task: Task, request: Request) -> Model
         total=sum(one.total for one in result.selections),
         forget=forget,
         retain=retain,
-        trained=found is not None and found.source not in HELD_OUT,
+        trained=(found is not None and found.source not in HELD_OUT)
+        or (source is None and result.HasField("retain_before")),
     )
 
 
@@ -222,6 +223,6 @@ def reservations(
     trained = [outcome.model for outcome in outcomes if outcome.trained]
     if trained:
         yield (
-            f"{', '.join(trained)}: no held-out data (evaluate=) tells whether they forgot; the "
-            "state is by training samples only."
+            f"{', '.join(trained)}: no held-out data (evaluate=) was given, so that states were "
+            "decided by training samples."
         )

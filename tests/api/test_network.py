@@ -5,6 +5,7 @@ import gc
 import json
 import tempfile
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
-from disinherit import DisinheritError, Method, ModelOutcome, Network
+from disinherit import (
+    Coordinator,
+    CoordinatorStore,
+    DirectTransport,
+    DisinheritError,
+    Method,
+    ModelOutcome,
+    Network,
+    Request,
+)
 from disinherit.common.tensors.checkpoints import weights_digest
 from tests.support.blobs import accuracy, blobs, trained
 
@@ -99,8 +109,44 @@ def test_training_data_that_decided_is_named(network: Network) -> None:
     network.add("twin", copy.deepcopy(added(network, "stranger")), loader(ALL, 4))
     result = network.forget("cat", root="twin")
     assert result["twin"].trained
+    assert not result["twin"].reason
     assert shown(result["twin"]) == ("not measured", "not measured")
-    assert any("twin: " in one and "training samples only" in one for one in result.reservations)
+    assert any(
+        "twin: " in one and "decided by training samples" in one for one in result.reservations
+    )
+
+
+@pytest.mark.parametrize("scope", ["head", "all"])
+def test_the_new_weights_are_those_of_a_campaign(
+    family: dict[str, nn.Module], tmp_path: Path, scope: str
+) -> None:
+    def build() -> Network:
+        network = Network(labels=LABELS, scope=scope)
+        network.add("base", copy.deepcopy(family["base"]), loader(ALL, 1), evaluate=loader(ALL, 99))
+        child = copy.deepcopy(family["child"])
+        network.add("child", child, loader([1, 2], 2), parents=["base"])
+        return network
+
+    there, here = build(), build()
+    method = Method(scope=scope, alpha=2.0, lam=0.5, gauge=0.5)
+    owner = there._owner
+    coordinator = Coordinator(
+        CoordinatorStore(tmp_path / "coordinator.db"),
+        DirectTransport({"network": lambda: nullcontext(owner)}),
+    )
+    for record in there.graph.models():
+        coordinator.store.add_model(record, there.graph.parents(record.id))
+    coordinator.submit(Request(forget={"base": ["cat"]}, method=method, id="forget-1"))
+    tasks = coordinator.run("forget-1").tasks
+    coordinator.store.close()
+
+    result = here.forget("cat", root="base", method=method)
+    assert {name: task.state.value for name, task in tasks.items()} == {
+        one.model: one.state for one in result.outcomes
+    }
+    for name, task in tasks.items():
+        assert task.successor is not None
+        assert weights_digest(added(here, name).state_dict()) == task.successor.digest
 
 
 def test_copies_forget_and_the_modules_stay(network: Network) -> None:
@@ -182,6 +228,29 @@ def test_what_has_not_helped_is_put_back(network: Network) -> None:
     assert "has not forgotten" in result["child"].reason
     assert "it was put back; ask again" in result["child"].reason
     assert weights_digest(added(network, "child").state_dict()) == before
+
+
+def test_what_would_cost_too_much_is_left_and_it_says_by_which_data(network: Network) -> None:
+    before = weights_digest(added(network, "grandchild").state_dict())
+    method = Method(alpha=0.01, lam=0.01, row_scoped=False)
+    result = network.forget("cat", root="base", method=method)
+    assert result["grandchild"].state == "harmful"
+    assert result["grandchild"].trained
+    assert shown(result["grandchild"]) == ("not measured", "not measured")
+    assert weights_digest(added(network, "grandchild").state_dict()) == before
+    assert any(one.startswith("grandchild: no held-out data") for one in result.reservations)
+
+
+@pytest.mark.parametrize("tuned", [False, True])
+def test_strengths_are_chosen_where_there_is_data_for_it(tuned: bool) -> None:
+    network = Network(labels=LABELS, scope="all")
+    tune = loader(ALL, 98) if tuned else None
+    held_out = loader(ALL, 99)
+    network.add("base", trained(blobs(ALL, 1)), loader(ALL, 1), evaluate=held_out, tune=tune)
+    result = network.forget("cat")
+    assert any("Default strengths" in one for one in result.reservations) is not tuned
+    assert (result["base"].state == "verified") or not tuned
+    assert result["base"].forget is not None
 
 
 def test_an_average_inherits_from_all(family: dict[str, nn.Module]) -> None:
