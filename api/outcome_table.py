@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from disinherit.common.audit.limitations import SAID, GapKind, find_gaps
+from disinherit.common.audit.gaps import SAID, GapKind, find_gaps
 from disinherit.common.wire.requests import Request
 from disinherit.members import Member
 from disinherit.server.states import Task

@@ -1,1 +1,1 @@
-"""The audit log and attestations: chain, export, signatures and limitations. No torch."""
+"""The audit log and attestations: chain, export, signatures and gaps. No torch."""

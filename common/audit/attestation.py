@@ -16,7 +16,7 @@ from securesystemslib.dsse import Envelope
 
 from disinherit.common.audit.chain import AuditEntry, Finding, Json, Problem, canonical
 from disinherit.common.audit.dsse import TrustedKeys
-from disinherit.common.audit.limitations import SAID, find_gaps
+from disinherit.common.audit.gaps import SAID, find_gaps
 from disinherit.common.audit.story import ModelStory, Story, tell
 from disinherit.common.errors import AuditError
 from disinherit.common.text import load_json

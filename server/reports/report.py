@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from disinherit.common.audit.chain import AuditEntry, Json
 from disinherit.common.audit.export import read_entry
-from disinherit.common.audit.limitations import Gap, find_gaps
+from disinherit.common.audit.gaps import Gap, find_gaps
 from disinherit.common.audit.story import tell, times
 from disinherit.server.planning.coverage import Covered, cover
 from disinherit.server.states import Task, TaskState

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from disinherit.common.audit.limitations import SAID
+from disinherit.common.audit.gaps import SAID
 from disinherit.server.planning.coverage import Covered
 from disinherit.server.reports.report import ModelReport, Report
 from disinherit.server.store.audit_events import request_digest

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, update
 
-from disinherit.common.audit.limitations import GapKind
+from disinherit.common.audit.gaps import GapKind
 from disinherit.server.states import TaskState
 from disinherit.server.store.tables import TASKS
 from disinherit.v1 import unlearning_pb2 as pb

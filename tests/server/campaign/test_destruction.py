@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from disinherit.client.client_app import build_client_app
-from disinherit.common.audit.limitations import GapKind
+from disinherit.common.audit.gaps import GapKind
 from disinherit.common.errors import RequestError
 from disinherit.common.wire.flower import pack, unpack
 from disinherit.server.campaign.coordinator import Coordinator

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from disinherit.common.audit.export import read_entry
-from disinherit.common.audit.limitations import GapKind
+from disinherit.common.audit.gaps import GapKind
 from disinherit.common.wire.requests import RollOut
 from disinherit.server.planning.gates import judge
 from disinherit.server.states import CampaignEvent, CampaignState, Task, TaskState

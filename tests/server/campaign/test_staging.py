@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from disinherit.common.audit.export import read_entry
-from disinherit.common.audit.limitations import GapKind
+from disinherit.common.audit.gaps import GapKind
 from disinherit.common.errors import CampaignError, RequestError
 from disinherit.common.graph.records import Inheritance, InheritanceKind
 from disinherit.server.states import CampaignEvent, CampaignState

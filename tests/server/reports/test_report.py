@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from disinherit.common.audit.attestation import DIGEST, find_fault, not_compared, read_statement
 from disinherit.common.audit.dsse import Signer, TrustedKeys
 from disinherit.common.audit.export import read_entry
-from disinherit.common.audit.limitations import GapKind
+from disinherit.common.audit.gaps import GapKind
 from disinherit.common.graph.formats import lineage_digest
 from disinherit.server.reports.statement import attest
 from disinherit.server.states import CampaignEvent
