@@ -49,7 +49,8 @@ down: $(INSTALLED) ## end that fleet; its keys, databases and models stay
 JOBS ?= 2
 test: $(INSTALLED) ## run all tests, and the examples in the documentation of the code
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder \
-		--ignore-glob='*/migrations/env.py' --pyargs tests $(PACKAGES)
+		--ignore-glob='*/migrations/env.py' $(if $(COVERAGE),--cov --cov-report=) --pyargs tests $(PACKAGES)
+	$(if $(COVERAGE),$(BIN)/coverage report --format=markdown --skip-covered | tail -1)
 
 frozen: $(INSTALLED) ## compare the demo and the quick suite with the stored figures, bit for bit
 	$(BIN)/python benchmarks/frozen.py

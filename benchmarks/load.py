@@ -38,6 +38,9 @@ from disinherit.common.wire.requests import Request
 from disinherit.v1 import coordinator_pb2 as pb
 from disinherit.v1 import graph_pb2
 from disinherit.v1.coordinator_pb2_grpc import CoordinatorStub
+
+sys.path.append(str(Path(__file__).resolve().parent.parent))
+
 from tests.acceptance.chaos.postgres import cluster, find_binaries
 
 LABELS = ("ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen", "owl", "pig")
