@@ -1,1 +1,1 @@
-"""Owners on edge devices: their agents dial in, hold a stream, and are asked over it."""
+"""Agents on edge devices: enrolment, certificates, streams and the transport over them."""

@@ -1,8 +1,8 @@
-"""Log of enrolments and revocations beside the authority, which no older database undoes.
+"""Append-only log of enrolments and revocations, kept beside the authority.
 
-A file of JSON lines that is only appended to.  It is written before the database, and what the
-database does not know of it is entered there at the start: a restored coordinator lets nobody in
-who was revoked since the copy, and takes no token twice.
+A file of JSON lines, written before the database.  At the start, the database gets the entries that
+it lacks.  So a coordinator restored from a backup still refuses agents that were revoked since, and
+accepts no token twice.
 """
 
 import fcntl
@@ -25,13 +25,13 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Enrolled:
-    """A key that enrolled.
+    """The enrolment of a key.
 
     Attributes:
-        owner: for whom.
+        owner: the owner of the agent.
         key: SHA-256 of the public key.
         token: SHA-256 of the token that it spent.
-        at_us: when, in microseconds since the epoch; later than the owner's last revocation.
+        at_us: time in microseconds since the epoch; later than the owner's last revocation.
     """
 
     owner: str
@@ -46,8 +46,8 @@ class Revoked:
 
     Attributes:
         owner: the owner.
-        tokens: SHA-256 of all tokens that it had.
-        at_us: when, in microseconds since the epoch.
+        tokens: SHA-256 of all its tokens.
+        at_us: time in microseconds since the epoch.
     """
 
     owner: str
@@ -56,27 +56,27 @@ class Revoked:
 
 
 class AccessLog:
-    """The file.
+    """The log file.
 
     Args:
-        path: where it is; made with the first line.
+        path: the file; the first entry creates it.
 
     Raises:
-        StoreError: by all methods, if it cannot be used or is damaged.
+        StoreError: from every method, if the file cannot be used or is damaged.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def append(self, what: Enrolled | Revoked) -> None:
-        """Add a line, which is on the disk when this returns."""
+        """Append an entry and sync it to disk."""
         line = json.dumps({type(what).__name__.lower(): asdict(what)}).encode() + b"\n"
         try:
             new = not self._path.exists()
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
             with os.fdopen(descriptor, "r+b") as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
-                # What a loss of power cut off is no line.
+                # A power failure may have left a partial line.
                 file.seek(file.read().rfind(b"\n") + 1)
                 file.truncate()
                 file.write(line)
@@ -86,20 +86,20 @@ class AccessLog:
                 sync_folder(self._path.parent)
         except OSError as error:
             raise StoreError(
-                f"Expected to note in {str(self._path)!r} who has access, but: {error.strerror}."
+                f"Expected to write the access log {str(self._path)!r}, but: {error.strerror}."
             ) from error
 
     def enter(self, db: Connection) -> None:
-        """Enter what the database does not know, and say so.
+        """Add entries that the database lacks, and log a warning if there were any.
 
         Args:
-            db: a transaction that writes.
+            db: a write transaction.
         """
         entered = [what for what in self._read() if _enter(db, what)]
         revoked = sorted({what.owner for what in entered if isinstance(what, Revoked)})
         if entered:
             _LOG.warning(
-                "The database is older than %s: %d enrolments and revocations since are kept%s",
+                "The database is older than %s: added %d enrolments and revocations from it%s",
                 self._path,
                 len(entered),
                 f", and the agents of {', '.join(revoked)} stay refused" if revoked else "",
@@ -112,9 +112,9 @@ class AccessLog:
             return
         except OSError as error:
             raise StoreError(
-                f"Expected to read from {str(self._path)!r} who has access, but: {error.strerror}."
+                f"Expected to read the access log {str(self._path)!r}, but: {error.strerror}."
             ) from error
-        # One that was cut off by a loss of power was not followed by anything.
+        # Only the last line can be partial, after a power failure.
         for number, line in enumerate(data.split(b"\n")[:-1], start=1):
             try:
                 ((kind, values),) = load_json(line).items()
@@ -124,13 +124,13 @@ class AccessLog:
                     yield Revoked(values["owner"], tuple(values["tokens"]), values["at_us"])
             except (ValueError, TypeError, KeyError, AttributeError) as error:
                 raise StoreError(
-                    f"Expected who enrolled or was revoked in line {number} of "
-                    f"{str(self._path)!r}, but: {error}. Restore it from a backup."
+                    f"Expected an enrolment or a revocation in line {number} of "
+                    f"{str(self._path)!r}, but: {error}. Restore the file from a backup."
                 ) from None
 
 
 def _enter(db: Connection, what: Enrolled | Revoked) -> bool:
-    """Enter a line, and return whether the database did not know it."""
+    """Add an entry, and return whether the database lacked it."""
     if isinstance(what, Enrolled):
         known = select(AGENT_KEYS.c.owner).where(AGENT_KEYS.c.key_sha256 == what.key)
         if db.scalar(known) is not None:
@@ -154,7 +154,7 @@ def _enter(db: Connection, what: Enrolled | Revoked) -> bool:
 
 
 def _spend(db: Connection, owner: str, token: str, key: str | None = None) -> None:
-    """Have a token spent on a key, or ended."""
+    """Mark a token as spent on a key, or as expired."""
     values: dict[str, str | int] = {"expires_us": 0} if key is None else {"key_sha256": key}
     row = update(ENROLMENT_TOKENS).where(ENROLMENT_TOKENS.c.token_sha256 == token)
     if not db.execute(row.values(**values)).rowcount:

@@ -1,4 +1,4 @@
-"""Numbers of calls that one owner's agents, or one address that enrols, may have at a time."""
+"""Limits on concurrent calls: per owner for agents, per address for enrolment."""
 
 from collections.abc import Iterable, Mapping
 from typing import cast
@@ -12,24 +12,24 @@ from disinherit.server.ports.doors import Continuation, Door, Handler, Watchdog,
 
 
 def certified(context: grpc.ServicerContext, name: str) -> tuple[bytes, ...]:
-    """Return what a caller's certificate says.
+    """Return a property of a caller's certificate.
 
     Args:
-        context: of the call.
-        name: of the property, as gRPC names it.
+        context: the call's context.
+        name: gRPC's name of the property.
     """
-    # types-grpcio has it as bytes; gRPC returns several.
+    # types-grpcio declares bytes; gRPC returns several values.
     properties = cast("Mapping[str, Iterable[bytes]]", context.auth_context())
     return tuple(properties.get(name, ()))
 
 
 def owner_of(context: grpc.ServicerContext) -> str:
-    """Return whose agent calls: what its certificate says, and nothing else.
+    """Return the owner named in the caller's certificate.
 
-    A call without an agent's certificate is ended.
+    Aborts a call without an agent's certificate.
 
     Args:
-        context: of the call.
+        context: the call's context.
     """
     names = certified(context, "x509_subject_alternative_name")
     owners = [name.decode() for name in names if name.startswith(OWNER_URN.encode())]
@@ -42,10 +42,10 @@ def owner_of(context: grpc.ServicerContext) -> str:
 
 
 class AgentDoors(grpc.ServerInterceptor):
-    """Counts by owner: the streams that serve agents, and what they download.
+    """Limits per owner: streams of agents, and their downloads.
 
     Args:
-        agents: how many may be connected at once.
+        agents: maximum number of connected agents.
     """
 
     def __init__(self, agents: int) -> None:
@@ -71,7 +71,7 @@ class AgentDoors(grpc.ServerInterceptor):
 
 
 class EnrolmentDoor(grpc.ServerInterceptor):
-    """Counts by address, as nobody says yet who calls."""
+    """Limits per address: callers have no certificate yet."""
 
     def __init__(self) -> None:
         watchdog = Watchdog(limits.GREETING.most)

@@ -1,10 +1,9 @@
-"""The certificates of a fleet: who an agent is, and who the coordinator is.
+"""Certificate authority of a fleet: certificates of the agents and of the coordinator.
 
-A fleet has a certificate authority of its own.  All certificates are valid from 1970 on, because a
-device whose clock is behind must still find the coordinator.  The authority's and the agents' do
-not end (RFC 5280, 4.1.2.5): who may come in is decided by the coordinator, whose clock is right,
-and at each call.  Those of the coordinator end after ninety days, since nobody could take one back
-at a device: they are renewed long before.
+All certificates are valid from 1970 on: a device with a slow clock must still reach the
+coordinator.  Certificates of the authority and of agents do not expire (RFC 5280, 4.1.2.5): the
+coordinator, with a correct clock, decides on access at each call.  Certificates of the coordinator
+expire after ninety days, since devices check no revocations; they are renewed long before.
 """
 
 import datetime
@@ -32,16 +31,16 @@ from disinherit.common.files import write_atomic, write_private
 from disinherit.common.graph.records import check_id
 
 OWNER_URN = "urn:disinherit:owner:"
-"""Begins the alternative name of an agent's certificate; the owner's name follows."""
+"""Prefix of the alternative name in an agent's certificate, before the owner's name."""
 
 _FLEET = "Disinherit fleet"
 _BEGIN = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _END = datetime.datetime(9999, 12, 31, 23, 59, 59, tzinfo=datetime.UTC)
 SERVER_DAYS = 90
-"""How long a certificate of the coordinator is good for."""
+"""Validity of a certificate of the coordinator."""
 
 RENEWED_DAYS = 60
-"""How many of them are left at least when it is renewed."""
+"""Remaining days below which it is renewed."""
 
 _COMMON_NAME_LENGTH = 64
 
@@ -59,14 +58,14 @@ class CertificateAuthority:
 
     Args:
         pair: the authority's own key and certificate, PEM.
-        folder: where they are kept.
+        folder: the folder of both files.
 
     Attributes:
-        folder: where they are kept.
-        certificate: its own, PEM.
+        folder: the folder of both files.
+        certificate: the authority's own certificate, PEM.
 
     Raises:
-        StoreError: if they are not what they should be.
+        StoreError: if the key or the certificate is malformed.
     """
 
     def __init__(self, pair: KeyPair, folder: Path) -> None:
@@ -87,14 +86,14 @@ class CertificateAuthority:
 
     @classmethod
     def open(cls, folder: Path) -> "CertificateAuthority":
-        """Return the authority that is kept in a folder; a new one if there is none.
+        """Return the authority in a folder; create it if missing.
 
         Args:
-            folder: holds `ca.key`, which nobody else may read, and `ca.pem`, which every agent
-                needs.
+            folder: holds `ca.key`, readable only by the service's user, and `ca.pem`, which every
+                agent needs.
 
         Raises:
-            StoreError: if only half of it is there, or it is damaged.
+            StoreError: if one of the two files is missing or damaged.
             CheckpointError: if the folder cannot be written to.
         """
         key, certificate = folder / "ca.key", folder / "ca.pem"
@@ -102,12 +101,12 @@ class CertificateAuthority:
             folder.mkdir(parents=True, exist_ok=True)
             if not key.exists():
                 made = _make_authority()
-                # The certificate first: a key is there only once both are.
+                # Write the certificate first: if the key exists, both do.
                 write_atomic(certificate, made.certificate)
                 write_private(key, made.key)
             authority = cls(KeyPair(key.read_bytes(), certificate.read_bytes()), folder)
             if not authority.is_strict:
-                # The same key and name: what it signed is good by the former certificate, too.
+                # Same key and name: both certificates verify what the key signed.
                 write_atomic(certificate, _certify(authority._key))
                 authority = cls(KeyPair(key.read_bytes(), certificate.read_bytes()), folder)
             return authority
@@ -118,7 +117,7 @@ class CertificateAuthority:
 
     @property
     def is_strict(self) -> bool:
-        """Whether its certificate says what its key is for, as strict readers want it."""
+        """Whether its certificate has the key usage extension, which strict readers require."""
         try:
             self._certificate.extensions.get_extension_for_class(x509.KeyUsage)
         except x509.ExtensionNotFound:
@@ -127,7 +126,7 @@ class CertificateAuthority:
 
     @property
     def trusted(self) -> bytes:
-        """Its certificate, and those in `former.pem`, by which agents are known as well, PEM.
+        """Its certificate and those in `former.pem`, which agents may still use, PEM.
 
         Raises:
             StoreError: if that file cannot be read.
@@ -145,8 +144,8 @@ class CertificateAuthority:
         """Return a client certificate for an owner's agent, PEM.
 
         Args:
-            certificate_request: PEM; only its public key is taken over.
-            owner: whose agent it is.
+            certificate_request: PEM; only its public key is used.
+            owner: the owner of the agent.
 
         Raises:
             InputError: if the request is malformed, not signed by its key, or its key is not on
@@ -157,10 +156,10 @@ class CertificateAuthority:
         return self._issue(owner, public, [name], ExtendedKeyUsageOID.CLIENT_AUTH, _END)
 
     def issue_server(self, hosts: Sequence[str]) -> KeyPair:
-        """Return a new key and certificate for the coordinator, good for ninety days.
+        """Return a new key and certificate for the coordinator, valid for ninety days.
 
         Args:
-            hosts: names and addresses under which agents reach it.
+            hosts: host names and addresses of the coordinator.
         """
         key = ec.generate_private_key(ec.SECP256R1())
         names = [_host(host) for host in hosts]
@@ -172,7 +171,7 @@ class CertificateAuthority:
     def is_due(self, certificate: bytes) -> bool:
         """Return whether a certificate of the coordinator should be renewed.
 
-        One of another authority, or that cannot be read, is not this one's business.
+        Returns `False` for a certificate of another authority, or an unreadable one.
         """
         try:
             found = x509.load_pem_x509_certificate(certificate)
@@ -184,14 +183,14 @@ class CertificateAuthority:
         return not RENEWED_DAYS * day < left <= SERVER_DAYS * day
 
     def _now(self) -> datetime.datetime:
-        """Return the time, or when a file of the coordinator was last written, if that is later.
+        """Return the time, or the latest write time of the coordinator's files if that is later.
 
-        A clock that has fallen behind must not make certificates that have ended for all others.
+        A slow clock must not issue certificates that are already expired for all others.
         """
         times = [time.time()]
         for folder in (self.folder, self.folder.parent):
             for file in folder.iterdir():
-                with suppress(OSError):  # it is gone again
+                with suppress(OSError):  # deleted meanwhile
                     times.append(file.stat().st_mtime)
         return datetime.datetime.fromtimestamp(max(times), datetime.UTC)
 
@@ -219,7 +218,7 @@ class CertificateAuthority:
 
 
 def fits(pair: KeyPair) -> bool:
-    """Return whether a certificate is for a private key; `False` if one cannot be read."""
+    """Return whether a certificate belongs to a private key; `False` if one is unreadable."""
     try:
         key = load_pem_private_key(pair.key, None)
         certificate = x509.load_pem_x509_certificate(pair.certificate)
@@ -237,7 +236,7 @@ def requested_key(certificate_request: bytes) -> ec.EllipticCurvePublicKey:
     try:
         request = x509.load_pem_x509_csr(certificate_request)
         key, sound = request.public_key(), request.is_signature_valid
-    except Exception as error:  # of many types, for bytes from anybody
+    except Exception as error:  # untrusted bytes raise many types
         raise InputError(f"Expected a certificate signing request in PEM, but: {error}.") from error
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise InputError(

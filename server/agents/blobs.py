@@ -1,4 +1,4 @@
-"""Fisher packets on offer: by the hash of their content, to those they are addressed to."""
+"""Fisher packets for download, by content hash, for the owners they are addressed to."""
 
 import threading
 from collections import Counter
@@ -12,7 +12,7 @@ CHUNK_BYTES = 64 * 1024
 
 
 class Blobs:
-    """Blobs in memory, each there as long as somebody is asked to fetch it."""
+    """Blobs in memory; each is kept while it is offered to an owner."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -25,7 +25,7 @@ class Blobs:
         """Offer blobs to an owner during the block.
 
         Args:
-            owner: who may fetch them.
+            owner: the owner that may fetch them.
             blobs: SHA-256 -> content.
         """
         with self._lock:
@@ -42,16 +42,16 @@ class Blobs:
                     self._holders[digest] -= 1
                     if not self._holders[digest]:
                         del self._data[digest]
-                self._offers += Counter()  # forgets what counts zero
+                self._offers += Counter()  # drops zero counts
                 self._holders += Counter()
 
     def chunks(self, owner: str, digest: str, offset: int) -> Iterator[pb.Chunk]:
-        """Yield a blob from an offset on, in pieces; at least one, which may be empty.
+        """Yield a blob from an offset on, in chunks; at least one, which may be empty.
 
         Args:
-            owner: who asks.
+            owner: the owner that downloads it.
             digest: SHA-256 of the blob.
-            offset: bytes to leave out.
+            offset: bytes to skip.
 
         Raises:
             NotOnOfferError: if the blob is not on offer to the owner.

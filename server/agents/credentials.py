@@ -1,6 +1,6 @@
-"""Credentials of servers whose certificates are renewed while they listen.
+"""Server credentials with certificates that are renewed while the server listens.
 
-gRPC asks at every handshake whether there is another certificate; connections that are open go on.
+gRPC fetches the certificate at every handshake; open connections continue.
 """
 
 from collections.abc import Callable
@@ -12,11 +12,11 @@ from disinherit.server.agents.authority import CertificateAuthority, KeyPair
 
 
 class OwnIdentity:
-    """The coordinator's key and certificate in memory, on no disk: made anew before they end.
+    """The coordinator's key and certificate, only in memory and renewed before they expire.
 
     Args:
         authority: signs them.
-        hosts: names and addresses under which agents reach the coordinator.
+        hosts: host names and addresses of the coordinator.
     """
 
     def __init__(self, authority: CertificateAuthority, hosts: tuple[str, ...]) -> None:
@@ -25,7 +25,7 @@ class OwnIdentity:
         self._pair = authority.issue_server(hosts)
 
     def __call__(self) -> KeyPair:
-        """Return what is good now."""
+        """Return the current pair."""
         if self._authority.is_due(self._pair.certificate):
             self._pair = self._authority.issue_server(self._hosts)
         return self._pair
@@ -37,12 +37,12 @@ def renewing(
     """Return credentials that follow a pair as it changes.
 
     Args:
-        pair: returns the key and certificate that are good now; `None` to go on with the last.
-        clients: certificates of the authorities that sign clients' certificates, PEM; with them,
-            clients must show one.
+        pair: returns the current key and certificate; `None` to keep the last ones.
+        clients: certificates of the authorities that sign clients' certificates, PEM; if given,
+            clients must present a certificate.
 
     Raises:
-        ValueError: if there is no pair to begin with.
+        ValueError: if the first call returns no pair.
     """
     shown = pair()
     if shown is None:
@@ -60,7 +60,7 @@ def renewing(
         shown = found
         return configuration(found)
 
-    # types-grpcio leaves out that there may be nothing new.
+    # types-grpcio omits `None`, which means no change.
     fetched = cast("Callable[[], grpc.ServerCertificateConfiguration]", fetch)
     return grpc.dynamic_ssl_server_credentials(
         configuration(shown), fetched, require_client_authentication=clients is not None

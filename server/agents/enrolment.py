@@ -1,8 +1,8 @@
-"""Enrolment of agents: a one-time token buys a certificate.
+"""Enrolment of agents: a certificate in exchange for a one-time token.
 
-A token is kept only as its hash, with the owner it is for and when it ends.  It is spent on one
-public key: the same key may ask again, as after a lost answer, and any other is refused.  What was
-spent and revoked stands beside the authority as well (`disinherit.server.agents.access_log`).
+The database has only the hash of a token, with its owner and expiry time.  A token is spent on one
+public key: the same key may enrol again, for instance after a lost answer; any other is refused.
+Enrolments and revocations are also recorded in `disinherit.server.agents.access_log`.
 """
 
 import hashlib
@@ -24,15 +24,15 @@ from disinherit.server.store.schema import prepare
 from disinherit.server.store.tables import ENROLMENT_TOKENS
 
 TOKEN_SECONDS = 24 * 3600.0
-"""How long a token is good for, unless told otherwise."""
+"""Default validity of a token."""
 
 
 @dataclass(frozen=True, slots=True)
 class IssuedCertificate:
-    """What a token bought.
+    """The certificate issued for a token.
 
     Attributes:
-        owner: whose agent it is.
+        owner: the owner of the agent.
         certificate: PEM.
     """
 
@@ -41,16 +41,15 @@ class IssuedCertificate:
 
 
 class Enrolment:
-    """Gives out tokens, and certificates for them.
+    """Issues tokens, and certificates for them.
 
     Args:
-        database: the coordinator's.
+        database: the coordinator's database.
         authority: signs the certificates.
         clock: seconds since the epoch.
 
     Raises:
-        StoreError: if the database, or what is kept beside the authority, cannot be used; so may
-            every method.
+        StoreError: from every method, if the database or the access log cannot be used.
     """
 
     def __init__(
@@ -72,7 +71,7 @@ class Enrolment:
 
         Args:
             owner: the owner.
-            seconds: how long it is good for.
+            seconds: its validity.
 
         Raises:
             InputError: if the owner's name is malformed.
@@ -92,13 +91,13 @@ class Enrolment:
         """Spend a token on a certificate.
 
         Args:
-            token: as `invite` returned it.
+            token: a token from `invite`.
             certificate_request: PEM.
 
         Raises:
-            TokenError: if the token is unknown, past its end, or was spent on another key.
-            InputError: if the request cannot be signed, or the key was revoked or is another
-                owner's; the token is not spent then.
+            TokenError: if the token is unknown, expired, or spent on another key.
+            InputError: if the request cannot be signed, or the key was revoked or belongs to
+                another owner; the token remains valid.
             StoreError: if the database cannot be used.
         """
         key = revocation.key_digest(requested_key(certificate_request))
@@ -106,7 +105,7 @@ class Enrolment:
         return IssuedCertificate(owner, self._authority.sign(certificate_request, owner))
 
     def revoke(self, owner: str) -> None:
-        """Refuse the certificates that an owner's agents have, and its tokens, from now on.
+        """Refuse the current certificates and tokens of an owner from now on.
 
         Args:
             owner: the owner; it may be invited again, for a new key.
@@ -121,7 +120,7 @@ class Enrolment:
             keys = db.scalars(select(ENROLMENT_TOKENS.c.key_sha256).where(of_owner)).all()
             if not keys:
                 raise InputError(f"Expected an owner that was invited, but got {owner!r}.")
-            for key in filter(None, keys):  # also those that enrolled before this was noted
+            for key in filter(None, keys):  # older releases did not record enrolled keys
                 with suppress(KeyRefusedError):
                     revocation.enter_key(db, owner, key, now)
             db.execute(update(ENROLMENT_TOKENS).where(of_owner).values(expires_us=0))
@@ -133,7 +132,7 @@ class Enrolment:
         """Return whether an agent's certificate is refused.
 
         Args:
-            owner: whose agent it is, as the certificate says.
+            owner: the owner named in the certificate.
             key: SHA-256 of its public key.
 
         Raises:
@@ -167,8 +166,8 @@ class Enrolment:
                     self._log.append(access_log.Enrolled(owner, key, token, since))
         if owner is None:
             raise TokenError(
-                "Expected an enrolment token that is valid, but this one is unknown, spent or past "
-                "its end. Ask the coordinator's operator for a new one."
+                "Expected a valid enrolment token, but this one is unknown, spent or expired. Ask "
+                "the coordinator's operator for a new one."
             )
         return str(owner)
 

@@ -1,4 +1,4 @@
-"""The agents' side of a coordinator put together: authority, enrolment, hub and server."""
+"""Assembly of the coordinator's agent side: authority, enrolment, hub and server."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,15 +19,15 @@ from disinherit.server.store.database import Database
 
 @dataclass(frozen=True, slots=True)
 class FleetSettings:
-    """What the agents' side needs to know.
+    """Settings of the agent side.
 
     Attributes:
-        authority: folder of the fleet's certificate authority; made if there is none. Its
-            `ca.pem` is what every agent needs.
-        hosts: names and addresses under which agents reach the coordinator.
-        listen: where agents connect, as `host:port`; port 0 for any that is free.
-        enrol_listen: where they enrol.
-        agents: how many may be connected at once.
+        authority: folder of the fleet's certificate authority, created if missing. Every agent
+            needs its `ca.pem`.
+        hosts: host names and addresses of the coordinator.
+        listen: address for connections, `host:port`; port 0 for any free port.
+        enrol_listen: address for enrolment.
+        agents: maximum number of connected agents.
     """
 
     authority: Path
@@ -38,25 +38,25 @@ class FleetSettings:
 
 
 class Fleet:
-    """Serves agents from now on, until it is stopped.
+    """A running server for agents; `stop` ends it.
 
     Args:
-        settings: what it is told.
+        settings: its settings.
         database: holds the tokens.
-        arrived: called with an owner's name whenever its agent has connected.
+        arrived: called with the owner's name whenever its agent connects.
 
     Attributes:
-        enrolment: gives out tokens.
-        transport: the way to the owners whose agents are connected.
-        hub: knows who is connected.
-        blobs: what agents fetch.
-        server: listens.
+        enrolment: issues tokens.
+        transport: carries messages to connected agents.
+        hub: the connected agents.
+        blobs: packets for download.
+        server: the gRPC servers.
         authority: signs certificates.
 
     Raises:
         StoreError: if the authority or the database cannot be used.
         CheckpointError: if the authority's folder cannot be written to.
-        CampaignError: if an address cannot be had.
+        CampaignError: if an address cannot be bound.
     """
 
     def __init__(
@@ -91,6 +91,6 @@ class Fleet:
         return self.hub.away(owner) == 0.0
 
     def stop(self) -> None:
-        """End all connections and stop; what was not answered is asked again later."""
+        """End all connections and stop; unanswered tasks are sent again later."""
         self._sweep.stop()
         self.server.stop()

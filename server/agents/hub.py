@@ -1,8 +1,7 @@
-"""Connected agents: their tasks, and the answers that belong to them.
+"""Connected agents, their open tasks, and the answers to them.
 
-A task is kept until it is answered or dropped, whatever happens to the connection meanwhile: an
-agent that comes back gets what it has not answered once more.  Handlers are idempotent, so that is
-harmless.
+A task is kept until it is answered or dropped, even if the connection is lost: an agent that
+reconnects gets its open tasks again.  Handlers are idempotent, so repetition is harmless.
 """
 
 import logging
@@ -22,12 +21,12 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What an agent answered.
+    """An agent's answer.
 
     Attributes:
-        task_id: to what.
+        task_id: the task answered.
         data: the serialised reply.
-        error: why there is none; empty when there is.
+        error: the reason for a missing reply; empty with a reply.
     """
 
     task_id: str
@@ -47,12 +46,12 @@ class Session:
     """One agent on one connection.
 
     Args:
-        owner: whose agent it is.
+        owner: the owner of the agent.
         key: SHA-256 of its public key.
         peer: its address, for the log.
 
     Attributes:
-        parts: what has come of each answer so far.
+        parts: task id -> data received so far.
         replaced: whether another connection of the same owner took over.
         refused: whether its certificate was revoked.
     """
@@ -67,7 +66,7 @@ class Session:
         self.refused = False
 
     def send(self, task: pb.AgentTask) -> None:
-        """Have a task sent."""
+        """Queue a task."""
         self._outgoing.put(task)
 
     def close(self) -> None:
@@ -75,16 +74,16 @@ class Session:
         self._outgoing.put(None)
 
     def tasks(self) -> Iterator[pb.AgentTask]:
-        """Yield what is to be sent, as it comes, until the session is closed."""
+        """Yield queued tasks until the session is closed."""
         while (task := self._outgoing.get()) is not None:
             yield task
 
 
 class Hub:
-    """Connects those who ask with the agents; its methods may be called from any thread.
+    """Sessions of connected agents, and their open tasks; thread-safe.
 
     Args:
-        arrived: called with an owner's name whenever its agent has connected.
+        arrived: called with the owner's name whenever its agent connects.
     """
 
     def __init__(self, arrived: Callable[[str], None] = lambda _: None) -> None:
@@ -95,7 +94,7 @@ class Hub:
         self._waiting: dict[str, _Waiting] = {}
 
     def away(self, owner: str) -> float:
-        """Return for how many seconds an owner's agent is gone: 0 if it is connected."""
+        """Return the seconds since an owner's agent disconnected; 0 if it is connected."""
         with self._lock:
             if owner in self._sessions:
                 return 0.0
@@ -103,20 +102,20 @@ class Hub:
             return float("inf") if left is None else time.monotonic() - left
 
     def sessions(self) -> list[Session]:
-        """Return the sessions of those who are connected."""
+        """Return the open sessions."""
         with self._lock:
             return list(self._sessions.values())
 
     def connect(self, owner: str, key: str = "", peer: str = "") -> Session:
-        """Open a session for an owner's agent, in place of the one it may have had.
+        """Open a session for an owner's agent; it replaces an earlier one.
 
         Args:
-            owner: as its certificate says.
+            owner: the owner named in its certificate.
             key: SHA-256 of its public key.
             peer: its address, for the log.
 
         Returns:
-            The session; what the agent has not answered is on its way again.
+            The session, with the agent's open tasks queued again.
         """
         session = Session(owner, key, peer)
         with self._lock:
@@ -128,7 +127,7 @@ class Hub:
         if old is not None:
             old.replaced = True
             old.close()
-            # An agent that lost its connection looks the same, once; two agents do it for ever.
+            # One agent that reconnects logs this once; two competing agents log it for ever.
             _LOG.warning(
                 "another agent took over owner=%s peer=%s before=%s key_sha256=%s",
                 owner,
@@ -140,7 +139,7 @@ class Hub:
         return session
 
     def leave(self, session: Session) -> None:
-        """End a session; one that was replaced takes nothing with it."""
+        """End a session; if it was replaced, the new one stays."""
         with self._lock:
             if self._sessions.get(session.owner) is session:
                 del self._sessions[session.owner]
@@ -148,7 +147,7 @@ class Hub:
         session.close()
 
     def refuse(self, session: Session) -> None:
-        """End a session whose certificate was revoked; what it was asked stays unanswered."""
+        """End a session with a revoked certificate; its tasks stay open."""
         session.refused = True
         self.leave(session)
 
@@ -164,13 +163,13 @@ class Hub:
 
         Args:
             owner: the owner.
-            action: what is asked.
+            action: the action.
             task: the serialised task.
             done: called once, from another thread, with the answer.
-            most_bytes: what the answer may have.
+            most_bytes: maximum size of the answer.
 
         Returns:
-            The task's id, or `None` if the agent is not connected; nothing is kept then.
+            The task's id, or `None` if the agent is not connected; the task is then not kept.
         """
         message = pb.AgentTask(task_id=uuid.uuid4().hex, action=action, task=task)
         with self._lock:
@@ -182,16 +181,16 @@ class Hub:
         return message.task_id
 
     def drop(self, task_id: str) -> None:
-        """Give up waiting for an answer; one that comes later is ignored."""
+        """Drop an open task; a later answer is ignored."""
         with self._lock:
             self._waiting.pop(task_id, None)
 
     def receive(self, session: Session, part: pb.AnswerPart) -> None:
-        """Take a piece of an answer; what nobody waits for from this owner is ignored.
+        """Take a part of an answer; parts of unknown tasks, or from other owners, are ignored.
 
         Args:
-            session: where it came from.
-            part: the piece.
+            session: the agent's session.
+            part: the part.
         """
         with self._lock:
             waiting = self._waiting.get(part.task_id)
@@ -213,5 +212,5 @@ class Hub:
             del session.parts[part.task_id]
             del self._waiting[part.task_id]
         answer = b"" if error else bytes(data)
-        del data  # it may be of a gigabyte
+        del data  # may be a gigabyte
         waiting.done(Reply(part.task_id, answer, error))

@@ -1,8 +1,8 @@
-"""Revocation of certificates, and keys that enrolled after it.
+"""Revocation of agents' certificates, by owner.
 
-Agents' certificates do not end (`disinherit.server.agents.authority`), so one that is lost has to
-be refused by name.  Once an owner's access was revoked, only keys that enrolled afterwards are let
-in: also one of which nothing is known, as after a restored backup, is refused then.
+Agents' certificates do not expire (`disinherit.server.agents.authority`), so a lost one has to be
+revoked.  After a revocation, every key of the owner that enrolled before it, or is unknown, is
+refused.  A key may be unknown after a restored backup.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ def key_digest(key: ec.EllipticCurvePublicKey) -> str:
 
 
 def certified_key(certificate: bytes) -> str:
-    """Return the SHA-256 of the public key in a certificate, PEM, that TLS has verified."""
+    """Return the SHA-256 of the public key in a certificate (PEM) verified by TLS."""
     key = x509.load_pem_x509_certificate(certificate).public_key()
     assert isinstance(key, ec.EllipticCurvePublicKey), type(key)  # the authority signs no other
     return key_digest(key)
@@ -43,14 +43,14 @@ def is_known(db: Connection, key: str) -> bool:
 
 
 def enter_key(db: Connection, owner: str, key: str, now_us: int) -> int:
-    """Note that a key has enrolled for an owner, and return when it did.
+    """Record the enrolment of a key for an owner, and return its time.
 
     Raises:
-        KeyRefusedError: if it was revoked, or enrolled for another owner.
+        KeyRefusedError: if the key was revoked, or enrolled for another owner.
     """
     row = db.execute(select(AGENT_KEYS).where(AGENT_KEYS.c.key_sha256 == key)).first()
     if row is None:
-        # Later than any revocation, even if the clock was set back since.
+        # Later than any revocation, even if the clock was set back.
         enrolled = max(now_us, _revoked_us(db, owner) + 1)
         db.execute(insert(AGENT_KEYS).values(key_sha256=key, owner=owner, enrolled_us=enrolled))
         return enrolled
@@ -58,13 +58,13 @@ def enter_key(db: Connection, owner: str, key: str, now_us: int) -> int:
         return int(row.enrolled_us)
     what = "was revoked" if row.owner == owner else "is another owner's"
     raise KeyRefusedError(
-        f"Expected a key that is good, but this one {what}. Delete agent.key in the agent's state "
-        "folder, and enrol again with a token that was not spent."
+        f"Expected a valid key, but this one {what}. Delete agent.key in the agent's state folder, "
+        "and enrol again with an unspent token."
     )
 
 
 def revoke(db: Connection, owner: str, now_us: int) -> int:
-    """Refuse all keys that an owner's agents have enrolled with so far, and return from when on."""
+    """Revoke all enrolled keys of an owner, and return the time of the revocation."""
     latest = select(AGENT_KEYS.c.enrolled_us).where(AGENT_KEYS.c.owner == owner)
     revoked: int = max([now_us, *db.scalars(latest)])
     db.execute(delete(REVOCATIONS).where(REVOCATIONS.c.owner == owner))
@@ -91,12 +91,12 @@ def _revoked_us(db: Connection, owner: str) -> int:
 
 
 class Sweep:
-    """Ends the connections of agents that are refused by now, in a thread of its own.
+    """A thread that ends the connections of revoked agents.
 
     Args:
-        database: the coordinator's.
-        hub: knows who is connected.
-        seconds: between two looks.
+        database: the coordinator's database.
+        hub: the connected agents.
+        seconds: interval between checks.
     """
 
     def __init__(self, database: Database, hub: Hub, seconds: float = _SWEEP_SECONDS) -> None:
@@ -108,7 +108,7 @@ class Sweep:
         self._thread.start()
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop the thread."""
         self._stopped.set()
         self._thread.join()
 
@@ -117,7 +117,7 @@ class Sweep:
             try:
                 self._look()
             except StoreError as error:
-                _log.warning("who is refused by now cannot be seen: %s", error)
+                _log.warning("cannot check for revoked agents: %s", error)
 
     def _look(self) -> None:
         sessions = self._hub.sessions()
@@ -127,5 +127,5 @@ class Sweep:
             refused = set(db.scalars(select(REVOCATIONS.c.owner)))
             for session in sessions:
                 if session.owner in refused and is_revoked(db, session.owner, session.key):
-                    _log.info("the agent of %s is refused from now on", session.owner)
+                    _log.info("disconnected the revoked agent of %s", session.owner)
                     self._hub.refuse(session)

@@ -1,4 +1,4 @@
-"""The gRPC face of the hub: unpack, call, pack."""
+"""gRPC servicer of the agents' service, over the hub."""
 
 import threading
 import time
@@ -35,16 +35,16 @@ _CODES: dict[type[DisinheritError], grpc.StatusCode] = {
     InputError: grpc.StatusCode.INVALID_ARGUMENT,
     DisinheritError: grpc.StatusCode.UNAVAILABLE,
 }
-"""Error -> status; of several that fit, the first."""
+"""Error -> status; the first match counts."""
 
 
 class AgentsServicer(agents_pb2_grpc.AgentsServicer):
     """Serves `disinherit.v1.Agents`.
 
     Args:
-        hub: knows who is connected.
-        blobs: what agents fetch.
-        enrolment: gives certificates for tokens.
+        hub: the connected agents.
+        blobs: packets for download.
+        enrolment: exchanges tokens for certificates.
     """
 
     def __init__(self, hub: Hub, blobs: Blobs, enrolment: Enrolment) -> None:
@@ -64,14 +64,14 @@ class AgentsServicer(agents_pb2_grpc.AgentsServicer):
     def Serve(  # noqa: N802
         self, request_iterator: Iterator[pb.FromAgent], context: grpc.ServicerContext
     ) -> Iterator[pb.ToAgent]:
-        """Send an agent its tasks and take its answers, as long as it stays connected."""
+        """Send an agent its tasks and receive its answers while it is connected."""
         owner, key = self._caller(context)
         with self._greeting.watching(context):
             first = next(request_iterator, pb.FromAgent())
         _check_hello(first, owner, context)
         session = self._hub.connect(owner, key, context.peer())
         if not context.add_callback(lambda: self._hub.leave(session)):
-            self._hub.leave(session)  # it is gone already
+            self._hub.leave(session)  # already disconnected
         threading.Thread(
             target=self._receive,
             args=(request_iterator, session),
@@ -95,7 +95,7 @@ class AgentsServicer(agents_pb2_grpc.AgentsServicer):
             _refuse(context, error)
 
     def _caller(self, context: grpc.ServicerContext) -> tuple[str, str]:
-        """Return whose agent calls and its key's SHA-256, unless its certificate was revoked."""
+        """Return the caller's owner and its key's SHA-256; abort if its certificate was revoked."""
         owner = owner_of(context)
         (certificate,) = certified(context, "x509_pem_cert")
         key = certified_key(certificate)
@@ -113,14 +113,14 @@ class AgentsServicer(agents_pb2_grpc.AgentsServicer):
                 if message.HasField("answer"):
                     self._hub.receive(session, message.answer)
         except grpc.RpcError:
-            pass  # the connection was lost
+            pass  # connection lost
         finally:
             self._hub.leave(session)
 
 
 def _revoked(owner: str) -> TokenError:
     return TokenError(
-        f"Expected a certificate that is good, but this one of owner {owner} was revoked. Delete "
+        f"Expected a valid certificate, but this one of owner {owner} was revoked. Delete "
         "agent.key in the agent's state folder, and enrol again with a new token."
     )
 
@@ -137,8 +137,8 @@ def _check_hello(first: pb.FromAgent, owner: str, context: grpc.ServicerContext)
     if first.hello.owner != owner:
         context.abort(
             grpc.StatusCode.PERMISSION_DENIED,
-            f"Expected an agent of owner {owner}, as its certificate says, but got one that takes "
-            f"itself for {one_line(first.hello.owner)!r}. Correct `owner` in its configuration.",
+            f"Expected an agent of owner {owner}, named in its certificate, but it is configured "
+            f"for {one_line(first.hello.owner)!r}. Correct `owner` in its configuration.",
         )
 
 

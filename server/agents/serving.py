@@ -1,4 +1,4 @@
-"""The agents' ports: gRPC servers of their own, as agents prove who they are by certificates."""
+"""gRPC servers for agents: one port with client certificates, one for enrolment."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,42 +16,42 @@ from disinherit.server.ports.interceptors import RefusalLog
 from disinherit.v1.agents_pb2_grpc import add_AgentsServicer_to_server
 
 MAX_AGENTS = 512
-"""Connected at once: each takes two threads, which are idle nearly always."""
+"""Default limit of connected agents; each takes two threads, which are mostly idle."""
 
-_DEFAULT_THREADS = 1  # every call has a door with threads of its own
+_DEFAULT_THREADS = 1  # every call has a door with its own threads
 _KEEPALIVE = (
     # Agents behind address translation keep their connections alive with pings.
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
-    # And one that was switched off is found out.
+    # Detect agents that were switched off.
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
 )
 _OF_DESCRIPTORS, _ENROL_OF_DESCRIPTORS = 2, 16
-"""One part of so many of the process's descriptors is for agents; for those who enrol."""
+"""Share of the process's descriptors, as 1/n: for agents; for enrolment."""
 
 
 class AgentsServer:
-    """Serves agents on two ports: with a client's certificate, and, to enrol, without.
+    """Serves agents on two ports: one requires a client certificate, one is for enrolment.
 
-    Each port has a server of its own, so that those who have no certificate take nothing from those
-    who have one.
+    Each port has its own server: callers without a certificate cannot exhaust the resources of
+    agents.
 
     Args:
-        servicer: does the work.
-        identity: returns the coordinator's key and certificate that are good now.
+        servicer: handles the calls.
+        identity: returns the coordinator's current key and certificate.
         ca: certificates of the authorities that sign the agents' certificates, PEM.
-        address: where agents connect, as `host:port`; port 0 for any that is free.
-        enrol_address: where they enrol.
-        agents: how many may be connected at once.
+        address: address for connections, `host:port`; port 0 for any free port.
+        enrol_address: address for enrolment.
+        agents: maximum number of connected agents.
 
     Attributes:
-        port: where agents connect.
-        enrol_port: where they enrol.
+        port: port for connections.
+        enrol_port: port for enrolment.
 
     Raises:
-        CampaignError: if an address cannot be had.
+        CampaignError: if an address cannot be bound.
     """
 
     def __init__(
@@ -74,10 +74,10 @@ class AgentsServer:
             server.start()
 
     def stop(self, grace: float = 0.0) -> None:
-        """Stop and wait until it is done.
+        """Stop, and wait for the end.
 
         Args:
-            grace: seconds that calls under way may take; agents' streams never end by themselves.
+            grace: seconds for open calls; agents' streams never end by themselves.
         """
         for ended in [server.stop(grace) for server in self._servers]:
             ended.wait()
@@ -92,7 +92,7 @@ class AgentsServer:
         address: str,
         credentials: grpc.ServerCredentials,
     ) -> int:
-        """Add a server that listens at an address, and return the port."""
+        """Add a server at an address, and return its port."""
         server = grpc.server(
             ThreadPoolExecutor(_DEFAULT_THREADS, "agents"),
             interceptors=[RefusalLog(), doors],

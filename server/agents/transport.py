@@ -1,4 +1,4 @@
-"""Owners reached through their agents: tasks go out on the agents' own streams, all at once."""
+"""Transport to owners over the streams of their agents."""
 
 import queue
 import time
@@ -15,18 +15,18 @@ from disinherit.server.transport.base import Answer, Ask, not_connected
 from disinherit.server.transport.sizes import most_bytes
 
 GRACE_SECONDS = 20.0
-"""How long an agent that was lost in the middle of a task may take to come back."""
+"""Time for an agent that disconnected during a task to reconnect."""
 
 _POLL_SECONDS = 0.1
 
 
 class AgentTransport:
-    """Carries the coordinator's messages to owners whose agents are connected.
+    """Carries the coordinator's messages to connected agents.
 
     Args:
-        hub: where the agents are.
-        blobs: where they fetch Fisher packets from.
-        grace: seconds that an agent lost in the middle may take to come back.
+        hub: the connected agents.
+        blobs: Fisher packets for download.
+        grace: seconds for an agent that disconnected during a task to reconnect.
     """
 
     def __init__(self, hub: Hub, blobs: Blobs, grace: float = GRACE_SECONDS) -> None:
@@ -64,7 +64,7 @@ class AgentTransport:
                     if reply.task_id not in waiting:
                         continue
                     answer = _answer(waiting.pop(reply.task_id), reply)
-                    del reply  # whose bytes may be a gigabyte that the answer has as well
+                    del reply  # may be a gigabyte, also held by the answer
                     yield answer
 
     def _drop_all(self, waiting: dict[str, Ask]) -> None:

@@ -252,7 +252,7 @@ AGENTS = {
     # Where TLS ends a connection, there is no call, and no line of ours.
     "no certificate": (without_certificate, "UNAVAILABLE", ""),
     "a certificate of another authority": (wrong_certificate, "UNAVAILABLE", ""),
-    "an expired enrolment token": (expired_enrolment, "UNAUTHENTICATED", "past its end"),
+    "an expired enrolment token": (expired_enrolment, "UNAUTHENTICATED", "expired"),
     "an agent that takes itself for another": (as_another, "PERMISSION_DENIED", "'ben'"),
     "a Fisher packet meant for another": (another_ones_packet, "NOT_FOUND", "ab"),
 }

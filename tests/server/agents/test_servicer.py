@@ -109,7 +109,7 @@ def test_a_token_is_good_for_one_key_and_for_that_one_again(
     first = enrol(config, token)
     again = enrol(config, token)  # as after an answer that was lost
     assert again.key == first.key
-    with pytest.raises(InputError, match="unknown, spent or past"):
+    with pytest.raises(InputError, match="unknown, spent or expired"):
         enrol(elsewhere(side, tmp_path), token)
 
 
@@ -117,10 +117,10 @@ def test_a_token_that_is_unknown_or_past_its_end_is_refused(
     side: AgentsSide, tmp_path: Path
 ) -> None:
     config = elsewhere(side, tmp_path)
-    with pytest.raises(InputError, match="unknown, spent or past"):
+    with pytest.raises(InputError, match="unknown, spent or expired"):
         enrol(config, "no-such-token")
     past = Enrolment(side.database, side.authority, clock=lambda: time.time() - 3600.0)
-    with pytest.raises(InputError, match="unknown, spent or past"):
+    with pytest.raises(InputError, match="unknown, spent or expired"):
         enrol(config, past.invite("dora", seconds=3599.0))
     token = past.invite("dora", seconds=3700.0)
     assert enrol(config, token).certificate
@@ -150,10 +150,10 @@ def test_a_revoked_agent_is_cut_off_and_only_a_new_key_is_let_in_again(
         assert side.connected() == ["ella"]
         assert code_of(caller.serve, hello("dora")) is grpc.StatusCode.UNAUTHENTICATED
         assert code_of(caller.fetch, "00") is grpc.StatusCode.UNAUTHENTICATED
-    with pytest.raises(InputError, match="unknown, spent or past"):
+    with pytest.raises(InputError, match="unknown, spent or expired"):
         enrol(elsewhere(side, tmp_path), spare)
     token = side.enrolment.invite("dora")
-    with pytest.raises(InputError, match="key that is good, but this one was revoked"):
+    with pytest.raises(InputError, match="valid key, but this one was revoked"):
         enrol(config, token)  # with the key that was lost
     again = enrol(elsewhere(side, tmp_path), token)
     with Caller(side, again) as caller:
