@@ -23,6 +23,7 @@ _NOT_LOWERED = {"torch", "torchvision", "timm", "disinherit", "flwr"}
 
 _EXTRAS = ("agent", "server", "postgresql", "simulation", "hub")
 _DEFAULT_TESTS = (
+    "tests/common/test_settings.py",
     "tests/common/audit/test_dsse.py",
     "tests/common/wire/test_packets.py",
     "tests/common/graph/test_formats.py",
