@@ -75,9 +75,10 @@ reference: $(INSTALLED) ## render docs/api.md from the public names
 performance: $(INSTALLED) ## render docs/performance.md from the stored figures
 	$(BIN)/python benchmarks/render.py
 
-lint: $(INSTALLED) ## check style and format
+lint: $(INSTALLED) ## check style, format, and what imports what
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
 
 types: $(INSTALLED) $(COMPLETE) ## check types
 	$(BIN)/mypy $(addprefix -p ,$(PACKAGES))

@@ -26,6 +26,7 @@ from disinherit.server.store.audit_events import (
 )
 from disinherit.server.store.campaigns import Campaign, find_campaign
 from disinherit.server.store.graph import find_descendants
+from disinherit.server.store.store import CoordinatorStore
 from disinherit.server.store.tables import find_request, read_task, task_rows
 from disinherit.v1.unlearning_pb2 import ModelResult, UnlearningRequest
 
@@ -106,6 +107,16 @@ class Report:
     gaps: tuple[Gap, ...]
     entries: int
     head: str
+
+
+def report_of(store: CoordinatorStore, request_id: str) -> Report:
+    """Return the report of a campaign from a store, read in one transaction.
+
+    Raises:
+        RequestError: if there is no such request.
+    """
+    with store.reading() as db:
+        return make_report(db, request_id)
 
 
 def make_report(db: Connection, request_id: str) -> Report:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from securesystemslib.dsse import Envelope
 
 from disinherit.common.errors import InputError, NotFoundError, NotNowError, RequestError
-from disinherit.server.reports.report import ModelReport, Report
+from disinherit.server.reports.report import ModelReport, Report, report_of
 from disinherit.server.reports.statement import attest
 from disinherit.server.service.paging import DEFAULT_SIZE, LARGEST_SIZE
 from disinherit.server.store.signed_log import SignedLog
@@ -57,7 +57,7 @@ class Records:
             InputError: if the token is none.
         """
         self._check_known(request_id)
-        report = self._store.report(request_id)
+        report = report_of(self._store, request_id)
         ids = [model.covered.model_id for model in report.models]
         if token and token not in ids:
             raise InputError(
@@ -83,7 +83,7 @@ class Records:
                 "Expected a coordinator that signs, but this one has no key. Give it one: "
                 "signing.key in its configuration."
             )
-        report = self._store.report(request_id)
+        report = report_of(self._store, request_id)
         if not report.campaign.state.ended:
             raise NotNowError(
                 f"Expected a campaign that has ended, but {request_id!r} is "

@@ -10,7 +10,6 @@ from sqlalchemy import func, insert, select
 
 from disinherit.common.errors import LostHistoryError, StoreError
 from disinherit.server.planning.coverage import LARGEST_PAGE, CoveragePage, cover, page
-from disinherit.server.reports.report import Report, make_report
 from disinherit.server.states import CampaignState, Task, TaskState
 from disinherit.server.store import retention as destruction_rows
 from disinherit.server.store import rollbacks as roll_back_rows
@@ -265,15 +264,6 @@ class CoordinatorStore(CampaignStore):
         with self.reading() as db:
             query = select(PACKETS.c.root).where(PACKETS.c.request_id == request_id).distinct()
             return frozenset(db.scalars(query))
-
-    def report(self, request_id: str) -> Report:
-        """Return the report of a campaign as it stands.
-
-        Raises:
-            RequestError: if there is no such request.
-        """
-        with self.reading() as db:
-            return make_report(db, request_id)
 
     def audit_lines(self, request_id: str = "", seal: Seal | None = None) -> Iterator[bytes]:
         """Yield the lines of an export of the audit log (`disinherit.common.audit.export`).

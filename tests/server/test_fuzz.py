@@ -15,6 +15,7 @@ from disinherit.common.wire.packets import PackedFisher
 from disinherit.common.wire.received import received_edges, received_record
 from disinherit.server.campaign.fisher_checks import check_scale
 from disinherit.server.campaign.outcomes import told
+from disinherit.server.reports.report import report_of
 from disinherit.server.reports.statement import attest
 from disinherit.server.states import Answered, CampaignState, Task, TaskState
 from disinherit.server.transport.answers import root_packets
@@ -175,7 +176,7 @@ def test_an_owner_that_answers_at_random_touches_nobody_else(
             CampaignState.COMPLETE,
             CampaignState.PARTIAL,
         )
-        report = world.store.report("q")
+        report = report_of(world.store, "q")
         assert len(report.models) == len(AFFECTED)
         attest(report, Signer(Ed25519PrivateKey.generate()))
         world.transport.twists.clear()

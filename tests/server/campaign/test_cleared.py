@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import select, update
 
 from disinherit.common.audit.gaps import GapKind
+from disinherit.server.reports.report import report_of
 from disinherit.server.states import TaskState
 from disinherit.server.store.tables import TASKS
 from disinherit.v1 import unlearning_pb2 as pb
@@ -40,7 +41,7 @@ def ask_again(world: World, *classes: str) -> None:
 
 
 def unrecorded(world: World, request_id: str = "again") -> tuple[str, ...]:
-    gaps = world.store.report(request_id).gaps
+    gaps = report_of(world.store, request_id).gaps
     return next((gap.models for gap in gaps if gap.kind is GapKind.CLEARED_UNRECORDED), ())
 
 

@@ -12,6 +12,7 @@ from disinherit.common.errors import RequestError
 from disinherit.common.wire.flower import pack, unpack
 from disinherit.server.campaign.coordinator import Coordinator
 from disinherit.server.campaign.driver import OpenCampaigns
+from disinherit.server.reports.report import report_of
 from disinherit.server.states import CampaignEvent, CampaignState
 from disinherit.server.store import retention as destruction_rows
 from disinherit.server.store.store import TaskState, now_us
@@ -80,7 +81,7 @@ def test_after_the_window_the_old_weights_are_gone_and_the_log_says_so(
     world.coordinator.drive("kept")
     assert world.transport.actions() == []
     assert weights_left(world) == set(AFFECTED)
-    assert GapKind.OLD_KEPT in {gap.kind for gap in world.store.report("kept").gaps}
+    assert GapKind.OLD_KEPT in {gap.kind for gap in report_of(world.store, "kept").gaps}
     assert all(one.destroy_us for one in world.store.coverage("kept").models)
 
     sleep(HOUR + 1)
@@ -93,7 +94,7 @@ def test_after_the_window_the_old_weights_are_gone_and_the_log_says_so(
     events = {e.event.model_id: e.event for e in exported(world.store, "kept")}
     assert events["r1"].actor == "owner:anna"
     assert events["r1"].digest_before == world.store.graph().model("r1").digest
-    report = world.store.report("kept")
+    report = report_of(world.store, "kept")
     assert all(model.covered.destroyed_us for model in report.models)
     assert GapKind.OLD_KEPT not in {gap.kind for gap in report.gaps}
     assert report.times_us["last_destroyed"] >= report.times_us["ended"]
@@ -253,7 +254,7 @@ def test_weights_that_another_version_keeps_are_a_gap_and_not_gone(
     finish(world)
     sleep(HOUR + 1)
     world.coordinator.drive("kept")
-    report = world.store.report("kept")
+    report = report_of(world.store, "kept")
     assert {gap.kind: gap.models for gap in report.gaps}[GapKind.HELD_BY_ANOTHER] == ("r3",)
     (r3,) = (model for model in report.models if model.covered.model_id == "r3")
     assert (r3.held_by, r3.destroyed_us > 0) == ("r3-copy", True)

@@ -18,6 +18,7 @@ from disinherit.common.limits import ANSWER, FISHER
 from disinherit.common.text import one_line
 from disinherit.common.wire.packets import decode_fisher, encode_fisher
 from disinherit.server.campaign import outcomes
+from disinherit.server.reports.report import report_of
 from disinherit.server.reports.statement import attest
 from disinherit.server.states import CampaignEvent, CampaignState
 from disinherit.server.store import graph_store, lineage
@@ -167,7 +168,7 @@ def test_what_cannot_be_reported_is_a_reason_at_its_own_model(
     assert world.states() == {**VERIFIED, "r3": TaskState.FAILED}
     assert re.search(reason, world.reason("r3"))
     assert len(world.reason("r3")) <= 1000
-    attest(world.store.report("q"), Signer(Ed25519PrivateKey.generate()))
+    attest(report_of(world.store, "q"), Signer(Ed25519PrivateKey.generate()))
 
 
 def test_an_answer_that_cannot_be_handled_is_a_reason_at_its_own_models(

@@ -9,6 +9,7 @@ from disinherit.common.audit.export import read_entry
 from disinherit.common.audit.gaps import GapKind
 from disinherit.common.errors import CampaignError, RequestError
 from disinherit.common.graph.records import Inheritance, InheritanceKind
+from disinherit.server.reports.report import report_of
 from disinherit.server.states import CampaignEvent, CampaignState
 from disinherit.server.store.store import TaskState, now_us
 from disinherit.v1 import unlearning_pb2 as pb
@@ -118,7 +119,7 @@ def test_a_canary_that_loses_too_much_halts_the_campaign_and_nothing_else_is_tou
     ]
     with pytest.raises(CampaignError, match="to be running, but it is halted"):
         world.coordinator.run("staged")
-    report = world.store.report("staged")
+    report = report_of(world.store, "staged")
     (gap,) = (gap for gap in report.gaps if gap.kind is GapKind.HALTED)
     assert gap.models == ("r1", "r2", "r4", "r6")
 

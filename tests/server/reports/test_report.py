@@ -12,6 +12,7 @@ from disinherit.common.audit.dsse import Signer, TrustedKeys
 from disinherit.common.audit.export import read_entry
 from disinherit.common.audit.gaps import GapKind
 from disinherit.common.graph.formats import lineage_digest
+from disinherit.server.reports.report import report_of
 from disinherit.server.reports.statement import attest
 from disinherit.server.states import CampaignEvent
 from disinherit.server.store.audit_events import request_digest
@@ -25,12 +26,12 @@ SIGNER = Signer(Ed25519PrivateKey.from_private_bytes(bytes(32)))
 
 
 def gaps(world: World) -> dict[GapKind, tuple[str, ...]]:
-    return {gap.kind: gap.models for gap in world.store.report("q").gaps}
+    return {gap.kind: gap.models for gap in report_of(world.store, "q").gaps}
 
 
 def attested(world: World) -> Any:
     """The statement about a campaign, which the log does not contradict."""
-    envelope = attest(world.store.report("q"), SIGNER)
+    envelope = attest(report_of(world.store, "q"), SIGNER)
     entries = [read_entry(line) for line in list(world.store.audit_lines("q"))[1:]]
     assert find_fault(envelope, TrustedKeys.from_pem(SIGNER.public_pem), entries) is None
     statement = read_statement(envelope)
@@ -45,7 +46,7 @@ def test_a_report_says_what_was_done_to_every_version(world: World) -> None:
     world.coordinator.submit(make_request(), approval=True)
     world.store.transition("q", CampaignEvent.APPROVE)
     world.coordinator.run("q")
-    report, tasks = world.store.report("q"), world.store.tasks("q")
+    report, tasks = report_of(world.store, "q"), world.store.tasks("q")
     assert tuple(model.covered.model_id for model in report.models) == AFFECTED
     graph = world.store.graph()
     assert report.graph_digest == lineage_digest(graph, AFFECTED)
@@ -97,7 +98,7 @@ def test_an_attestation_names_versions_before_and_after_and_nobody_s_words(world
     said = json.dumps(statement).lower()
     assert not [word for word in ("jane", '"cat"', '"owl"') if word in said]
     # The same records and the same key: the same bytes.
-    again = [attest(world.store.report("q"), SIGNER) for _ in range(2)]
+    again = [attest(report_of(world.store, "q"), SIGNER) for _ in range(2)]
     assert again[0] == again[1]
 
 

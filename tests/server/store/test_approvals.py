@@ -8,6 +8,7 @@ import pytest
 from disinherit.common.errors import RequestError
 from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord, ModelStatus
 from disinherit.server.campaign.driver import OpenCampaigns
+from disinherit.server.reports.report import report_of
 from disinherit.server.states import CampaignState
 from disinherit.server.store.store import TaskState
 from disinherit.server.store.tables import now_us
@@ -64,7 +65,7 @@ def test_an_operator_alone_cannot_extend_an_approved_campaign(world: World) -> N
     graph = world.store.graph()
     assert (graph.model("X").status, graph.model("X").digest) == (ModelStatus.ACTIVE, digest)
     assert not graph.children("Y")
-    (gap,) = [gap for gap in world.store.report("q").gaps if gap.kind == "unapproved"]
+    (gap,) = [gap for gap in report_of(world.store, "q").gaps if gap.kind == "unapproved"]
     assert gap.models == ("X", "Y")
 
     # An approver who has looked lets them join.
