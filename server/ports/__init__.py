@@ -1,1 +1,1 @@
-"""The gRPC ports of the coordinator: bounds on connections and calls."""
+"""gRPC ports of the coordinator: bounds on connections and calls."""

@@ -1,9 +1,8 @@
-"""Doors of a gRPC server: how many calls each caller may have, and how long one may say nothing.
+"""Admission control of a gRPC server: limits on concurrent and silent calls, per caller.
 
-gRPC's threads are taken before a call's message has come, and a call whose message never comes
-keeps its thread for ever.  Behind a door, calls of one kind share threads of their own, so that
-they hold up no other kind; a caller has a bounded number of them; and what waits for a message is
-ended after some seconds.
+gRPC assigns a thread before the message of a call has arrived; a call without a message would keep
+it for ever.  A door gives each kind of call its own threads, so that kinds do not block each other.
+It bounds the concurrent calls of each caller, and cancels calls whose message does not arrive.
 """
 
 import functools
@@ -23,40 +22,40 @@ from disinherit.common import limits
 from disinherit.common.limits import Limit
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
-"""What answers the calls of one method, whatever its messages are."""
+"""The handler of one method, for any types of messages."""
 
 Continuation = Callable[[grpc.HandlerCallDetails], "Handler | None"]
-"""What returns the handler of a call to an interceptor."""
+"""The function that returns the handler of a call to an interceptor."""
 
 Behaviour = Callable[[Any, grpc.ServicerContext], Any]
 
 Caller = Callable[[grpc.ServicerContext], Hashable]
-"""What returns who calls; it may abort the call."""
+"""The function that identifies the caller; it may abort the call."""
 
 _SPARE = 2
-"""Threads that are left to refuse those who come when the others are taken."""
+"""Extra threads, to refuse calls while all others are busy."""
 
 
 class Watchdog:
-    """Cancels calls that wait too long for a message; one thread for all of them.
+    """One thread that cancels all calls that wait too long for a message.
 
     Args:
-        seconds: how long is too long.
+        seconds: maximum wait for a message.
     """
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._changed = threading.Condition()
-        # In the order of their ends, as all may wait equally long.
+        # In the order of their deadlines: all waits have the same length.
         self._waiting: dict[object, tuple[float, Callable[[], object]]] = {}
         self._thread: threading.Thread | None = None
 
     @contextmanager
     def watching(self, context: grpc.ServicerContext) -> Iterator[None]:
-        """Cancel a call unless the block ends in time.
+        """Cancel a call if the block takes too long.
 
         Args:
-            context: of the call.
+            context: the call's context.
         """
         ticket = object()
         with self._changed:
@@ -91,14 +90,14 @@ class Watchdog:
 
 
 class Door:
-    """Lets calls of one kind in.
+    """Admission of one kind of calls.
 
     Args:
-        name: of its threads.
-        total: calls at a time.
-        each: calls of one caller at a time.
-        watchdog: ends those whose message does not come.
-        what: the calls in messages, such as "calls".
+        name: name of its threads.
+        total: limit of concurrent calls.
+        each: limit of concurrent calls of one caller.
+        watchdog: cancels calls without a message.
+        what: plural noun for error messages, such as "calls".
     """
 
     def __init__(
@@ -111,11 +110,11 @@ class Door:
         self._inside: Counter[Hashable] = Counter()
 
     def guard(self, handler: Handler, caller: Caller) -> Handler:
-        """Return a gRPC handler that asks here first.
+        """Return a gRPC handler that passes admission before the given one.
 
         Args:
-            handler: answers the calls; one that takes a stream waits for its messages itself.
-            caller: who calls, by the call's context; it may abort the call.
+            handler: answers the calls; a streaming handler waits for its messages itself.
+            caller: identifies the caller by the call's context; may abort the call.
         """
         behaviour = behaviour_of(handler)
         if not handler.request_streaming:
@@ -130,17 +129,17 @@ class Door:
         return make(guarded, handler.request_deserializer, handler.response_serializer)
 
     def refuse(self, behaviour: Behaviour) -> Handler:
-        """Return a handler of calls that are refused at once, whatever they carry.
+        """Return a handler that refuses calls at once, without waiting for a message.
 
         Args:
-            behaviour: aborts the call; its message is not waited for.
+            behaviour: aborts the call.
         """
         refusal = functools.partial(behaviour)
         refusal.experimental_thread_pool = self._threads  # type: ignore[attr-defined]
         return grpc.stream_unary_rpc_method_handler(refusal)
 
     def close(self) -> None:
-        """Let the threads end; to be called when the server has stopped."""
+        """Shut the threads down; call it after the server has stopped."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _answer(
@@ -164,7 +163,7 @@ class Door:
             yield from behaviour(messages, context)
 
     def _first(self, behaviour: Behaviour) -> Behaviour:
-        """Return a behaviour that takes the only message out of a stream, if it comes in time."""
+        """Return a behaviour that reads the only message of a stream, within the time limit."""
 
         def taken(messages: Iterator[Any], context: grpc.ServicerContext) -> Any:
             with self._watchdog.watching(context):
@@ -200,7 +199,7 @@ class Door:
 
 
 def behaviour_of(handler: Handler) -> Behaviour:
-    """Return the only one of a handler's four functions that it has."""
+    """Return the one function, of four possible, that a handler has."""
     unary = handler.unary_unary or handler.unary_stream
     found = unary or handler.stream_unary or handler.stream_stream
     if found is None:
@@ -209,9 +208,9 @@ def behaviour_of(handler: Handler) -> Behaviour:
 
 
 def host_of(context: grpc.ServicerContext) -> str:
-    """Return the address that a call comes from, without the port.
+    """Return the address of a caller, without the port.
 
-    An IPv6 host is its network of 64 bits, as anybody has as many addresses as that.
+    For IPv6 it is the /64 network, since one host can use all addresses of its network.
     """
     peer = context.peer()
     kind, _, address = peer.partition(":")
@@ -225,9 +224,9 @@ def host_of(context: grpc.ServicerContext) -> str:
 
 
 def use_descriptors() -> int:
-    """Let this process have as many open files and connections as it may, and return how many.
+    """Raise this process's limit of open files to the maximum, and return it.
 
-    A service starts with 1,024 where nobody asks for more, and each connection takes one.
+    The default is often 1,024, and each connection takes one descriptor.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
@@ -239,8 +238,8 @@ def connection_options(part: int) -> tuple[tuple[str, int], ...]:
     """Return gRPC's options for a port.
 
     Args:
-        part: connections to it may take one of so many parts of the process's descriptors, so that
-            those who fill one port leave some to the others.
+        part: the port's share of the process's descriptors, as 1/part; a full port leaves the rest
+            to other ports.
 
     Example:
         >>> dict(connection_options(4))["grpc.server_handshake_timeout_ms"]
@@ -255,6 +254,6 @@ def connection_options(part: int) -> tuple[tuple[str, int], ...]:
         ("grpc.max_concurrent_streams", limits.CONNECTION_CALLS.most),
         ("grpc.server_handshake_timeout_ms", 1000 * limits.HANDSHAKE.most),
         ("grpc.max_connection_idle_ms", 1000 * limits.IDLE.most),
-        # Two coordinators on one port would each know half of those who connect.
+        # Two coordinators on one port would each get half of the connections.
         ("grpc.so_reuseport", 0),
     )

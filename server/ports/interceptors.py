@@ -1,12 +1,12 @@
-"""An interceptor that logs every call that is refused, whoever refused it.
+"""gRPC interceptor that logs every refused call.
 
-One line each, as `key=value`::
+One line for each, as `key=value`::
 
     refused call=/disinherit.v1.Coordinator/ListModels peer=ipv4:10.0.0.7:51034
-    status=UNAUTHENTICATED reason="Expected a valid token, but nobody has ..."
+    status=UNAUTHENTICATED reason="Expected a valid token, but this one is unknown."
 
-What gRPC itself turns away, before there is a call, is not in it: a certificate of another
-authority, and a message whose length is above the limit.
+It does not log what gRPC refuses before a call: certificates of other authorities, and messages
+above the size limit.
 """
 
 import functools
@@ -34,19 +34,19 @@ _REFUSALS = frozenset(
 
 
 class RefusalLog(grpc.ServerInterceptor):
-    """Logs refused calls; to be the first of a server's interceptors."""
+    """Logs refused calls; must be the first interceptor of a server."""
 
     def intercept_service(
         self, continuation: Continuation, details: grpc.HandlerCallDetails
     ) -> "Handler | None":
-        """Put a look at how a call ends behind its handler."""
+        """Wrap the handler of a call to observe how the call ends."""
         handler = continuation(details)
         if handler is None:
             return handler
         answer = behaviour_of(handler)
         watching = _stream if handler.response_streaming else _answer
         watched = functools.partial(watching, details.method, answer)
-        # Which threads answer is said in an attribute.
+        # An attribute names the threads that answer.
         watched.__dict__.update(vars(answer))
         make = {
             (False, False): grpc.unary_unary_rpc_method_handler,
@@ -76,19 +76,19 @@ def _stream(
 
 
 class _Ending(Protocol):
-    """What gRPC's context has besides, and types-grpcio leaves out."""
+    """Methods of gRPC's context that types-grpcio omits."""
 
     def code(self) -> grpc.StatusCode | None:
-        """Return the status that the call ends with, if there is one yet."""
+        """Return the call's status, or `None` while it has none."""
         ...
 
     def details(self) -> bytes | None:
-        """Return the reason, if there is one."""
+        """Return the reason, or `None`."""
         ...
 
 
 def _note(method: str, context: grpc.ServicerContext) -> None:
-    """Log a call that ended with an error, if it was refused."""
+    """Log a failed call if it was refused."""
     ending = cast("_Ending", context)
     code = ending.code()
     if code in _REFUSALS:

@@ -1,1 +1,1 @@
-"""The coordinator as a gRPC service: a thin servicer over plain handlers."""
+"""gRPC service of the coordinator: a thin servicer over plain handlers."""

@@ -1,23 +1,23 @@
-"""Authentication of callers: an interceptor in front of the servicer.
+"""Authentication and authorisation of callers: an interceptor in front of the servicer.
 
 =============  ======================================================================
 role           calls
 =============  ======================================================================
-viewer         all that only look
+viewer         read-only calls, except ExportAudit
 operator       those, and RegisterModel, WithdrawModel, SubmitRequest, PauseRequest, ResumeRequest,
                ResendRequest, AbortRequest, ExportAudit
-approver       those that look, and ApproveRequest, ResumeRequest, AbortRequest, RollBackRequest,
+approver       those of a viewer, and ApproveRequest, ResumeRequest, AbortRequest, RollBackRequest,
                ExportAudit
 owner:<name>   RegisterModel, WithdrawModel and ListModels, for its own models only
 =============  ======================================================================
 
-What submits cannot approve: a campaign that needs an approval needs two tokens, and if it is halted
-an approver lets it go on.  The audit log says who did what, which is for those who answer for it
-and not for every viewer.  Whether the service is healthy anybody may ask; to watch its health, and
-for reflection, any token will do.  The agents' service knows its callers by their certificates.
+A role that submits cannot approve: a campaign that needs an approval needs two tokens.  Only an
+approver resumes it after a halt.  The audit log names actors, so viewers may not export it.  Health
+checks need no token; watching health, and reflection, take any token.  The agents' service
+identifies its callers by their certificates.
 
-Who calls is known before a call has its message, and whoever is refused costs no thread of those
-who are not.  Operators and approvers share no threads with viewers and owners.
+A caller is authenticated before its message is read, and a refused call takes no thread of others.
+Operators and approvers share no threads with viewers and owners.
 """
 
 from collections.abc import Iterator, Mapping
@@ -67,7 +67,7 @@ _CALLER: ContextVar[Principal] = ContextVar("caller")
 
 
 def caller() -> Principal:
-    """Return who makes the call that is being answered."""
+    """Return the caller of the current call."""
     return _CALLER.get()
 
 
@@ -75,8 +75,8 @@ class Doors:
     """The doors of one group of callers.
 
     Args:
-        group: for the names of threads.
-        watchdog: ends calls whose message does not come.
+        group: prefix of the names of threads.
+        watchdog: cancels calls without a message.
     """
 
     def __init__(self, group: str, watchdog: Watchdog) -> None:
@@ -95,16 +95,16 @@ class Doors:
         return self.exports if method in _EXPORTS else self.watches
 
     def close(self) -> None:
-        """Let all threads end."""
+        """Shut all threads down."""
         for door in (self.calls, self.watches, self.exports):
             door.close()
 
 
 class Authentication(grpc.ServerInterceptor):
-    """A server interceptor that lets through who may, as often as it may.
+    """Server interceptor that authenticates callers and limits their calls.
 
     Args:
-        tokens: knows the callers.
+        tokens: the accepted tokens.
     """
 
     def __init__(self, tokens: TokenFile) -> None:
@@ -118,7 +118,7 @@ class Authentication(grpc.ServerInterceptor):
     def intercept_service(
         self, continuation: Continuation, details: grpc.HandlerCallDetails
     ) -> "Handler | None":
-        """Put a door before the handler of a call; gRPC asks before the call has a thread."""
+        """Put a door before the handler of a call; gRPC calls this before it assigns a thread."""
         handler = continuation(details)
         if handler is None:
             return None
@@ -132,7 +132,7 @@ class Authentication(grpc.ServerInterceptor):
                 roles = [role.value for role in Role if method in _ALLOWED[role]]
                 raise NotAllowedError(
                     f"Expected a token for {' or '.join(roles)} to call {method}, but that of "
-                    f"{principal.name!r} is for {principal.role.value}: show another one."
+                    f"{principal.name!r} is for {principal.role.value}: use another one."
                 )
         except (NotAllowedError, NotKnownError) as refused:
             status, text = status_of(refused), str(refused)
@@ -145,13 +145,13 @@ class Authentication(grpc.ServerInterceptor):
         return door.guard(handler, lambda _: principal)
 
     def close(self) -> None:
-        """Let all threads end; to be called when the server has stopped."""
+        """Shut all threads down; call it after the server has stopped."""
         self._steering.close()
         self._looking.close()
         self._open.close()
 
     def _while_known(self, handler: Handler, metadata: Mapping[str, str | bytes]) -> Handler:
-        """Answer as long as the caller is known: a stream may outlive its token."""
+        """Check the token before each answer: a stream may outlive its token."""
         behaviour = behaviour_of(handler)
 
         def known(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:

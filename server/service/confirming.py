@@ -1,4 +1,4 @@
-"""The database of a service, for what a person says on its machine."""
+"""Access to a service's database for confirmations by an administrator on its machine."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,18 +10,18 @@ from disinherit.server.store.database import Database
 from disinherit.server.store.schema import prepare
 
 PERSON = "administrator"
-"""Who acts, in the audit log."""
+"""The actor in the audit log."""
 
 
 @contextmanager
 def opened(config: Path) -> Iterator[tuple[Database, ServeSettings]]:
-    """Open the database that a service's configuration names, for the time of the block.
+    """Open the database of a service's configuration during the block.
 
     Args:
         config: the configuration of `disinherit serve`; the service may run.
 
     Yields:
-        The database, with the latest tables, and the settings.
+        The migrated database and the settings.
 
     Raises:
         InputError: if the configuration cannot be used.

@@ -1,7 +1,6 @@
 """Health service: SERVING only while the store can be read and written.
 
-Whether it can is asked anew every few seconds, over a new connection: one that is held open may
-still read a file that is gone.
+A check runs every few seconds over a new connection: an open one may still read a deleted file.
 """
 
 import logging
@@ -22,23 +21,23 @@ _LOG = logging.getLogger(__name__)
 
 SERVICES = ("", "disinherit.v1.Coordinator")
 CAMPAIGNS = "disinherit.v1.Campaigns"
-"""Not served while the coordinator asks no owner for anything, as it has lost history."""
+"""NOT_SERVING while campaigns are stopped because the log has lost entries."""
 
 
 _FREE_BYTES = 2**20
-"""On the disk of an SQLite file: what the smallest step of a campaign needs, many times over."""
+"""Required free space for an SQLite file: many times the smallest step of a campaign."""
 
 
 def check_store(url: str | Path) -> None:
-    """Read something of every table of the store, and see whether it could be written.
+    """Read from every table of the store, and check that it is writable.
 
-    Nothing is written, as that would keep a disk busy for ever.
+    The check writes nothing, to keep the disk idle.
 
     Args:
-        url: as for `CoordinatorStore`.
+        url: a URL or file, as for `CoordinatorStore`.
 
     Raises:
-        StoreError: if it does not answer, or nothing can be written.
+        StoreError: if the store does not answer or is not writable.
     """
     database = Database(url)
     if database.file is not None:
@@ -63,13 +62,13 @@ def _check_file(file: Path, name: str) -> None:
 
 
 class HealthMonitor:
-    """Keeps a health servicer truthful, in a thread of its own.
+    """A thread that keeps the status of a health servicer up to date.
 
     Args:
-        servicer: what answers the health calls.
+        servicer: answers the health calls.
         check: raises if the store does not answer.
-        interval: seconds between two checks, and how long one may take.
-        lost: returns why campaigns stand still; `""` if they do not.
+        interval: seconds between checks, and the timeout of one.
+        lost: returns why campaigns are stopped; `""` if they are not.
     """
 
     def __init__(
@@ -88,50 +87,50 @@ class HealthMonitor:
         self._thread = threading.Thread(target=self._watch, name="health", daemon=True)
 
     def start(self) -> None:
-        """Check once, and from then on again and again."""
-        self._tell(self._sound())
+        """Check once, then periodically."""
+        self._publish(self._measure())
         self._thread.start()
 
     def stop(self) -> None:
-        """Say NOT_SERVING from now on, and stop."""
+        """Report NOT_SERVING from now on, and stop."""
         self._stopped.set()
         self._thread.join(2 * self._interval)
         self._servicer.enter_graceful_shutdown()
 
     def _watch(self) -> None:
         while not self._stopped.wait(self._interval):
-            self._tell(self._sound())
+            self._publish(self._measure())
 
-    def _sound(self) -> tuple[bool, bool]:
-        """Check in a thread that may hang, since a database on a network may."""
+    def _measure(self) -> tuple[bool, bool]:
+        """Check in a separate thread, since a database on a network may hang."""
         found: list[tuple[bool, bool]] = []
-        checking = threading.Thread(target=lambda: found.append(self._try()), daemon=True)
+        checking = threading.Thread(target=lambda: found.append(self._probe()), daemon=True)
         checking.start()
         checking.join(self._interval)
         return found[0] if found else (False, False)
 
-    def _try(self) -> tuple[bool, bool]:
-        """Return whether the store answers, and whether campaigns go on."""
+    def _probe(self) -> tuple[bool, bool]:
+        """Return whether the store answers, and whether campaigns advance."""
         try:
             self._check()
             lost = self._lost()
         except DisinheritError as error:
-            self._note(str(error))
+            self._log_problem(str(error))
             return False, False
-        self._note("")
+        self._log_problem("")
         return True, not lost
 
-    def _note(self, problem: str) -> None:
-        """Log what is wrong, once as long as it stays the same."""
+    def _log_problem(self, problem: str) -> None:
+        """Log a problem when it changes."""
         if problem and problem != self._problem:
             _LOG.error("not serving: %s", problem)
         elif self._problem and not problem:
             _LOG.info("serving again")
         self._problem = problem
 
-    def _tell(self, sound: tuple[bool, bool]) -> None:
+    def _publish(self, sound: tuple[bool, bool]) -> None:
         status = health_pb2.HealthCheckResponse
-        answers, goes_on = sound
+        answers, advances = sound
         for service in SERVICES:
             self._servicer.set(service, status.SERVING if answers else status.NOT_SERVING)
-        self._servicer.set(CAMPAIGNS, status.SERVING if goes_on else status.NOT_SERVING)
+        self._servicer.set(CAMPAIGNS, status.SERVING if advances else status.NOT_SERVING)

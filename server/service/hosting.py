@@ -1,4 +1,4 @@
-"""The parts of a running coordinator put together: store, driver, health and gRPC server."""
+"""Assembly of a running coordinator: store, driver, health and gRPC server."""
 
 import functools
 from collections.abc import Hashable, Mapping, Sequence
@@ -32,7 +32,7 @@ from disinherit.server.transport.routing import Route, RoutedTransport
 from disinherit.v1 import coordinator_pb2_grpc
 
 _LOOK_SECONDS = 1.0
-"""Between two looks at what other coordinators of the store have done; a few short queries."""
+"""Interval of polling the store for changes by other coordinators; a few short queries."""
 
 _AGENTS_SECONDS = 1.0
 """How long a pass waits for agents: most have answered by then, and the others hold up nobody."""
@@ -42,16 +42,16 @@ _PATIENCE_SECONDS = 2.0
 
 
 class Service:
-    """A coordinator that serves until it is stopped.
+    """A running coordinator.
 
     Args:
-        settings: what it is told.
-        routes: ways to the owners.
-        health_seconds: between two checks of the store.
+        settings: its settings.
+        routes: routes to the owners.
+        health_seconds: seconds between checks of the store.
 
     Attributes:
-        port: where it listens.
-        fleet: the agents' side; `None` if no agents are served.
+        port: its port.
+        fleet: the agent side; `None` if it serves no agents.
 
     Raises:
         InputError: if a setting cannot be used.
@@ -73,7 +73,7 @@ class Service:
         self._mailboxes = [
             route.transport for route in routes if isinstance(route.transport, Mailbox)
         ]
-        # The driver first: an agent may arrive as soon as the fleet is there.
+        # The driver first: an agent may connect as soon as the fleet listens.
         self._driver = Driver(self._look, lambda id: coordinator.drive(id), _LOOK_SECONDS)
         self._contacts = Contacts(lambda owners: coordinator.check_held(owners))
         self.fleet: Fleet | None = None
@@ -102,7 +102,7 @@ class Service:
         reflection.enable_server_reflection(shown, self._server)
 
     def _look(self) -> Mapping[str, Hashable]:
-        """Return the campaigns to drive, and compare what owners hold that have connected."""
+        """Return the campaigns to drive, and check the models of newly connected owners."""
         campaigns = self._open_campaigns()
         if not self._store.history_lost():
             self._contacts.look()
@@ -115,32 +115,32 @@ class Service:
         return SignedLog(self._database, open_signer(key), mark_file(key))
 
     def _connected(self, owner: str) -> None:
-        """Ask an owner anew that has connected, and look what it holds."""
+        """Schedule new asks to a connected owner, and a check of its models."""
         self._contacts.arrived(owner)
         self._heard_of(owner)
 
     def _heard_of(self, owner: str) -> None:
-        """Ask an owner anew that has something new to say."""
+        """Schedule new asks to an owner with news."""
         for mailbox in self._mailboxes:
             mailbox.hear(owner)
         self._driver.poke()
 
     def _release(self, request_id: str) -> None:
-        """Ask all owners anew for a request that a person lets go on."""
+        """Schedule new asks to all owners for a resumed request."""
         for mailbox in self._mailboxes:
             mailbox.release(request_id)
 
     def start(self) -> None:
-        """Begin to serve and to drive campaigns."""
+        """Start to serve and to drive campaigns."""
         self._monitor.start()
         self._server.start()
         self._driver.start()
 
     def stop(self, grace: float = 5.0) -> None:
-        """Refuse new calls, let those that are being answered end, and stop.
+        """Refuse new calls, wait for open ones, and stop.
 
         Args:
-            grace: seconds for calls, and again for the pass that is being made.
+            grace: seconds for open calls, and again for the current pass.
         """
         self._monitor.stop()
         self._server.stop(grace).wait()

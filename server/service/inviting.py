@@ -1,4 +1,4 @@
-"""Invitations of agents, as a service's configuration file allows."""
+"""Access to the enrolment of a service, through its configuration file."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,16 +14,16 @@ from disinherit.server.store.database import Database
 
 @contextmanager
 def open_enrolment(config: Path) -> Iterator[tuple[Enrolment, ServeSettings]]:
-    """Open what gives out tokens and takes certificates back, for the time of the block.
+    """Open the enrolment of a service during the block.
 
     Args:
         config: the configuration of `disinherit serve`; the service need not run.
 
     Yields:
-        It, and the settings.
+        The enrolment and the settings.
 
     Raises:
-        InputError: if the configuration cannot be used, or serves no agents.
+        InputError: if the configuration cannot be used, or has no agents.
         StoreError: if the database or the authority cannot be used.
     """
     settings = read_settings(config, {}, {})

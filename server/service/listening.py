@@ -1,4 +1,4 @@
-"""Addresses and channels of the service: TLS, mTLS, or loopback only."""
+"""Address and channel of the service: TLS, mTLS, or plaintext on loopback only."""
 
 import errno
 import ipaddress
@@ -16,24 +16,25 @@ from disinherit.server.agents.authority import KeyPair, fits
 from disinherit.server.agents.credentials import renewing
 from disinherit.server.ports.doors import connection_options
 
-_DEFAULT_THREADS = 1  # every call has a door with threads of its own
-# Callers keep quiet streams open through routers that forget them after minutes.
+_DEFAULT_THREADS = 1  # every call has a door with its own threads
+# Keeps idle streams open through routers that drop them after minutes.
 _KEEPALIVE = (
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.http2.min_ping_interval_without_data_ms", 20_000),
 )
 _OF_DESCRIPTORS = 4
-"""One part of this many of the descriptors that the process may have is for operators."""
+"""The operators' share of the process's descriptors, as 1/n."""
 
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """Files in PEM that secure the channel.
+    """PEM files of a TLS channel.
 
     Attributes:
-        certificate: of the service, with its chain.
-        key: of the service.
-        client_ca: authority of the clients' certificates; with it, clients must show one (mTLS).
+        certificate: the service's certificate, with its chain.
+        key: the service's key.
+        client_ca: authority of the clients' certificates; if given, clients must present one
+            (mTLS).
     """
 
     certificate: Path
@@ -44,12 +45,12 @@ class TlsFiles:
 def listen(
     address: str, tls: TlsFiles | None, interceptors: Sequence[grpc.ServerInterceptor]
 ) -> tuple[grpc.Server, int]:
-    """Return a gRPC server that listens at an address, not yet started, and its port.
+    """Return a gRPC server bound to an address, not yet started, and its port.
 
     Args:
-        address: `host:port`; port 0 for a free one.
+        address: `host:port`; port 0 for any free port.
         tls: secures the channel; `None` for plaintext, on a loopback address only.
-        interceptors: in front of every call.
+        interceptors: called before every handler.
 
     Raises:
         InputError: if the address is malformed or taken, plaintext would leave this machine, or a
@@ -79,10 +80,10 @@ def listen(
 
 
 def _check_free(address: str) -> None:
-    """Check that nobody listens at an address yet: gRPC would print lines of its own.
+    """Check that an address is free, since gRPC would print its own lines otherwise.
 
     Raises:
-        InputError: if somebody does, or nobody can.
+        InputError: if the address is taken, or is not one of this machine.
     """
     host, _, port = address.rpartition(":")
     try:
@@ -133,7 +134,7 @@ def _credentials(tls: TlsFiles) -> grpc.ServerCredentials:
     clients = None if tls.client_ca is None else _read(tls.client_ca, "certificate authority")
 
     def current() -> KeyPair | None:
-        """Return what is on the disk; nothing while one of the two files is not replaced yet."""
+        """Return the pair on disk; `None` while only one of the two files is replaced."""
         try:
             found = KeyPair(_read(tls.key, "key"), _read(tls.certificate, "certificate"))
         except InputError:

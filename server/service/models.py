@@ -1,4 +1,4 @@
-"""Registering and listing model versions."""
+"""Registration and listing of model versions."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import cast
@@ -20,11 +20,11 @@ from disinherit.v1.graph_pb2 import ModelRecord as ModelRecordMessage
 
 
 class Models:
-    """What callers may do with model versions.
+    """Handlers of calls about model versions.
 
     Args:
         store: the coordinator's store.
-        changed: called with its owner when a version was added, which may join a campaign.
+        changed: called with the owner of each added version, which may join a campaign.
     """
 
     def __init__(self, store: CoordinatorStore, changed: Callable[[str], None]) -> None:
@@ -34,25 +34,25 @@ class Models:
     def register(
         self, caller: Principal, record: ModelRecord, parents: Sequence[Inheritance]
     ) -> ModelRecord:
-        """Add a version with what it was derived from, or complete the record of a known one.
+        """Add a version with its parents, or complete the record of a known version.
 
-        When a version was created and what its status is, the coordinator knows better: a new one
-        is younger than its parents whatever a device's clock says, a known one stays as it is.
+        The coordinator sets creation time and status: a new version is younger than its parents
+        regardless of the device's clock; a known version keeps both.
 
         Args:
-            caller: who registers it.
+            caller: the caller.
             record: the version.
-            parents: the edges that lead to it; all of them, or none to leave them as they are.
+            parents: all edges that lead to it, or none to keep the known edges.
 
         Returns:
-            The record as it is stored.
+            The stored record.
 
         Raises:
-            InputError: if it is another owner's, or the graph refuses it; nothing is stored then.
+            InputError: if it belongs to another owner, or the graph refuses it; nothing is stored.
         """
         if caller.role is Role.OWNER and record.owner != caller.owner:
             raise NotAllowedError(
-                f"Expected a model of owner {caller.owner!r}, whose token was shown, but got one "
+                f"Expected a model of owner {caller.owner!r}, who holds this token, but got one "
                 f"of {record.owner!r}."
             )
         complete, new = self._store.register(record, parents, actor=caller.actor)
@@ -61,14 +61,14 @@ class Models:
         return complete
 
     def withdraw(self, caller: Principal, model_id: str) -> ModelRecord:
-        """Take back a registration, and return the record as it was.
+        """Withdraw a registration, and return its last record.
 
         Args:
-            caller: who withdraws it; an owner its own versions only.
+            caller: the caller; an owner may withdraw only its own versions.
             model_id: the version.
 
         Raises:
-            InputError: if there is no such version, or something depends on it.
+            InputError: if the version is unknown, or something depends on it.
         """
         owner = caller.owner if caller.role is Role.OWNER else ""
         try:
@@ -84,19 +84,18 @@ class Models:
         """Return a page of the versions, the oldest first, and the token of the next page.
 
         Args:
-            caller: who asks; an owner sees its own only.
-            owner: whose; `""` for all.
-            size: of a page; 0 for the default.
-            token: of the page; `""` for the first.
+            caller: the caller; an owner sees only its own versions.
+            owner: the owner of the versions; `""` for all.
+            size: page size; 0 for the default.
+            token: page token; `""` for the first page.
 
         Raises:
-            InputError: if the token is none, or the caller may not see this owner's.
+            InputError: if the token is invalid, or the caller may not see this owner's versions.
         """
         if caller.role is Role.OWNER:
             if owner not in ("", caller.owner):
                 raise NotAllowedError(
-                    f"Expected the owner {caller.owner!r}, whose token was shown, but got "
-                    f"{owner!r}."
+                    f"Expected the owner {caller.owner!r}, who holds this token, but got {owner!r}."
                 )
             owner = caller.owner
 

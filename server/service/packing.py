@@ -1,4 +1,4 @@
-"""Requests, coverage and reports as protobuf messages."""
+"""Conversion of requests, coverage and reports to protobuf messages."""
 
 from collections import Counter
 
@@ -11,7 +11,7 @@ from disinherit.v1 import coordinator_pb2 as pb
 
 
 def status_to_proto(status: RequestStatus) -> pb.RequestStatus:
-    """Convert how a request stands to its message."""
+    """Convert the status of a request."""
     campaign = status.campaign
     return pb.RequestStatus(
         request=status.request,
@@ -29,9 +29,9 @@ def status_to_proto(status: RequestStatus) -> pb.RequestStatus:
 
 
 def listed_to_proto(status: RequestStatus) -> pb.RequestStatus:
-    """Convert how a request stands to its message, with numbers in the place of samples' digests.
+    """Convert the status of a request, with the number of samples instead of their digests.
 
-    Tens of thousands of digests in each request would fill a list, and each step of a watch.
+    Tens of thousands of digests per request would bloat lists and watches.
     """
     listed = status_to_proto(status)
     counts = [len(root.samples) for root in listed.request.roots]
@@ -43,7 +43,7 @@ def listed_to_proto(status: RequestStatus) -> pb.RequestStatus:
 
 
 def coverage_to_proto(covered: Covered) -> pb.ModelCoverage:
-    """Convert how an affected version stands to its message."""
+    """Convert the coverage of an affected version."""
     return pb.ModelCoverage(
         model_id=covered.model_id,
         owner=covered.owner,
@@ -60,7 +60,7 @@ def coverage_to_proto(covered: Covered) -> pb.ModelCoverage:
 
 
 def summary_to_proto(report: Report) -> pb.ReportSummary:
-    """Convert what a report says of a campaign as a whole to its message."""
+    """Convert the summary of a report."""
     states = Counter(model.covered.state.value for model in report.models)
     tasks = Counter(
         model.covered.state.value for model in report.models if model.covered.updated_us
@@ -84,7 +84,7 @@ def summary_to_proto(report: Report) -> pb.ReportSummary:
 
 
 def model_report_to_proto(model: ModelReport) -> pb.ModelReport:
-    """Convert what was done to one version to its message."""
+    """Convert the report on one version."""
     return pb.ModelReport(
         coverage=coverage_to_proto(model.covered),
         result=model.result,

@@ -1,9 +1,9 @@
-"""Pages of a sorted list, with tokens that callers hand back without looking into them.
+"""Pages of a sorted list, with opaque tokens.
 
-A token holds the key of the last item sent, so a page is right even if items were added or removed
-since the one before; and what was asked for, so that it is not used for another question.
+A token has the key of the last item sent, so pages stay correct when items are added or removed.
+It also has the query, so that it cannot be used for another one.
 
-A page ends after so many items, or so many bytes of them (`limits.PAGE`), whichever comes first.
+A page is limited in items and in bytes (`limits.PAGE`).
 """
 
 import base64
@@ -22,12 +22,12 @@ DEFAULT_SIZE = 100
 LARGEST_SIZE = PAGE_ITEMS.most
 
 _BATCH = 16
-"""Items that are read at a time, as each may be large."""
+"""Items read at a time; each may be large."""
 
 _LONGEST_TOKEN = 8 * ID.most
-_LARGEST_NUMBER = 2**63 - 1  # of a database
+_LARGEST_NUMBER = 2**63 - 1  # a database's largest integer
 _LENGTH_BYTES = 8
-"""What an item takes in a message beside its own bytes, at most."""
+"""Upper bound of an item's overhead in a message."""
 
 Key = tuple[int | str, ...]
 T = TypeVar("T")
@@ -43,22 +43,22 @@ def fetch_page(
     question: str,
     pack: Callable[[T], M],
 ) -> tuple[Sequence[M], str]:
-    """Return one page of a list that is not at hand, and the token of the next one.
+    """Fetch one page of a list, and return it with the token of the next page.
 
     Args:
-        after: returns at most so many items after a key, or from the first one.
-        key: distinct for every item.
+        after: returns up to that many items after a key, or from the start for `None`.
+        key: returns the unique key of an item.
         kinds: types of a key's parts.
-        size: items on a page at most; 0 for the default, and never more than `LARGEST_SIZE`.
-        token: of this page; `""` for the first.
-        question: what is listed.
-        pack: makes the message of an item.
+        size: maximum number of items; 0 for the default, and at most `LARGEST_SIZE`.
+        token: page token; `""` for the first page.
+        question: the query, which the token must match.
+        pack: converts an item to its message.
 
     Returns:
         The messages, and the next page's token, `""` on the last page.
 
     Raises:
-        InputError: if the token was not given for this question.
+        InputError: if the token belongs to another query.
     """
     count = min(size or DEFAULT_SIZE, LARGEST_SIZE)
     last = _read(token, question, kinds) if token else None
@@ -79,7 +79,7 @@ def fetch_page(
 
 
 def fitting(messages: Sequence[Message]) -> int:
-    """Return how many of some messages fit on a page: as many as may be, and at least one."""
+    """Return how many messages fit on a page; at least one."""
     room = PAGE.most
     for number, message in enumerate(messages):
         room -= message.ByteSize() + _LENGTH_BYTES
@@ -108,7 +108,7 @@ def _read(token: str, question: str, kinds: tuple[type, ...]) -> Key:
 
 
 def _is_sound(part: int | str) -> bool:
-    """Return whether a database takes a part of a key, whoever made it up."""
+    """Return whether a database accepts a part of an untrusted key."""
     if isinstance(part, str):
         return part.isprintable()
     return -1 <= part <= _LARGEST_NUMBER
@@ -116,6 +116,6 @@ def _is_sound(part: int | str) -> bool:
 
 def _refuse(token: str) -> InputError:
     return InputError(
-        f"Expected the page token that came with the page before, for the same question, but got "
+        f"Expected the page token of the previous answer to the same query, but got "
         f"{shown(token)}. Leave it out to start at the first page."
     )

@@ -1,16 +1,16 @@
-"""Principals: callers by the SHA-256 digests of their tokens, with their roles.
+"""Principals: callers with their roles, identified by SHA-256 digests of their tokens.
 
 ::
 
     [[token]]
-    name = "nightly job"           # for the logs, which keep it
+    name = "nightly job"           # appears in the logs
     role = "operator"              # viewer, operator, approver, or owner:<name>
     sha256 = "9f86d081884c7d65..." # printf %s "$TOKEN" | sha256sum
     expires = 2027-01-01T00:00:00Z # optional
 
-The file may be changed at any time: it is read again at the next call.
+The file may change at any time: the next call reads it again.
 
-A token must be random, 128 bits or more: a plain digest protects nothing that can be guessed.
+A token must be random, with 128 bits or more: a plain digest does not protect a guessable secret.
 """
 
 import enum
@@ -48,9 +48,9 @@ class Principal:
     """A caller.
 
     Attributes:
-        name: for the logs; that of a role or a program rather than of a person.
-        role: what it may do.
-        owner: whose models these are, for the role `owner`, else `""`.
+        name: its name in the logs; better a role or a program than a person.
+        role: its role.
+        owner: the owner, for the role `owner`; else `""`.
     """
 
     name: str
@@ -59,18 +59,18 @@ class Principal:
 
     @property
     def actor(self) -> str:
-        """How the audit log names it."""
+        """Its name in the audit log."""
         return f"{self.role}:{self.owner or self.name}"
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token that is accepted.
+    """An accepted token.
 
     Attributes:
         digest: its SHA-256.
-        principal: who shows it.
-        expires: seconds since the epoch after which it is not accepted; `None` for never.
+        principal: its holder.
+        expires: expiry time in seconds since the epoch; `None` for never.
     """
 
     digest: str
@@ -79,10 +79,10 @@ class Token:
 
 
 class TokenBook:
-    """Knows callers by their tokens.
+    """The accepted tokens.
 
     Args:
-        tokens: those accepted.
+        tokens: the tokens.
         clock: seconds since the epoch.
 
     Example:
@@ -97,10 +97,10 @@ class TokenBook:
 
     @classmethod
     def read(cls, path: Path) -> "TokenBook":
-        """Return the book in a file, as the file is now.
+        """Read the tokens in a file.
 
         Raises:
-            InputError: if it cannot be read, or is not such a file.
+            InputError: if the file cannot be read, or is not a token file.
         """
         return cls(_read(path))
 
@@ -112,11 +112,11 @@ class TokenBook:
         """
         digest = hashlib.sha256(token.encode(errors="surrogateescape")).hexdigest()
         found = None
-        for known in self._tokens:  # all of them: the time tells nothing
+        for known in self._tokens:  # all of them: constant time
             if hmac.compare_digest(known.digest, digest):
                 found = known
         if found is None:
-            raise NotKnownError("Expected a valid token, but nobody has the one that was shown.")
+            raise NotKnownError("Expected a valid token, but this one is unknown.")
         if found.expires is not None and self._clock() >= found.expires:
             raise NotKnownError(
                 f"Expected a valid token, but that of {found.principal.name!r} expired."
@@ -125,23 +125,22 @@ class TokenBook:
 
 
 class TokenFile:
-    """The book in a file, read again whenever the file has changed.
+    """The tokens in a file, read again whenever the file changes.
 
-    A token that is taken out of the file is refused from the next call on: the last one, too, and
-    all of them once the file is gone.  What is there and cannot be read, as a file that is just
-    being edited, changes nothing, and is logged once.
+    A token removed from the file is refused from the next call on; without a file, all are refused.
+    A file that cannot be parsed, for instance during an edit, changes nothing and is logged once.
 
     Args:
         path: the file.
 
     Raises:
-        InputError: if it cannot be read, or is not such a file.
+        InputError: if the file cannot be read, or is not a token file.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
-        # Before it is read: what changes meanwhile is then seen.
+        # Before reading: a change during the read is noticed later.
         self._version = _version(path)
         self._book = TokenBook.read(path)
 
@@ -162,18 +161,18 @@ class TokenFile:
     def _read_again(self) -> None:
         if not self._version:
             self._book = TokenBook([])
-            _LOG.error("all tokens are refused: there is no token file %s any more", self._path)
+            _LOG.error("all tokens are refused: the token file %s is gone", self._path)
             return
         try:
             self._book = TokenBook.read(self._path)
         except InputError as error:
-            _LOG.error("the tokens stay as they were: %s", error)
+            _LOG.error("the former tokens stay valid: %s", error)
         else:
             _LOG.info("read the tokens in %s again", self._path)
 
 
 def _version(path: Path) -> tuple[int, ...]:
-    """Return what changes with a file: when it was written, or put in the place of another."""
+    """Return values that change whenever a file is written or replaced."""
     try:
         found = path.stat()
     except OSError:
@@ -207,20 +206,20 @@ def _read(path: Path) -> list[Token]:
 
 
 def _check_distinct(tokens: Iterable[Token]) -> None:
-    """Raise `InputError` if two tokens have one secret or one name: who shows it is not known."""
+    """Raise `InputError` if two tokens share a secret or a name."""
     names: dict[str, str] = {}
     seen: set[str] = set()
     for token in tokens:
         name = token.principal.name
         if token.digest in names:
             raise InputError(
-                f"Expected a secret of its own for every token, but {names[token.digest]!r} and "
+                f"Expected a different secret for every token, but {names[token.digest]!r} and "
                 f"{name!r} have the same sha256; make another secret for one of them."
             )
         if name in seen:
             raise InputError(
-                f"Expected a name of its own for every token, but two are named {name!r}; the "
-                "audit log would not tell them apart."
+                f"Expected a different name for every token, but two are named {name!r}; the "
+                "audit log could not distinguish them."
             )
         names[token.digest] = name
         seen.add(name)

@@ -1,4 +1,4 @@
-"""Records for callers: reports, attestations, the audit log, and signing keys."""
+"""Handlers for reports, attestations, the audit log, and signing keys."""
 
 from collections.abc import Iterator, Sequence
 
@@ -14,11 +14,11 @@ from disinherit.server.store.store import CoordinatorStore
 
 
 class Records:
-    """What callers may have of the coordinator's records.
+    """Handlers of calls about the coordinator's records.
 
     Args:
         store: the coordinator's store.
-        seal: signs what is handed out; `None` to sign nothing.
+        seal: signs exports and attestations; `None` to sign nothing.
     """
 
     def __init__(self, store: CoordinatorStore, seal: SignedLog | None) -> None:
@@ -29,17 +29,17 @@ class Records:
         """Yield the lines of an export of the audit log, signed if there is a key.
 
         Args:
-            request_id: only what is about this request; `""` for all.
+            request_id: export only entries about this request; `""` for all.
 
         Raises:
-            NotFoundError: if there is no such request.
+            NotFoundError: if the request is unknown.
         """
         if request_id:
             self._check_known(request_id)
         return self._store.audit_lines(request_id, self._seal)
 
     def signing_keys(self) -> Sequence[KnownKey]:
-        """Return the public keys of all signatures there are, the oldest first."""
+        """Return the public keys of all signatures, the oldest first."""
         return self._store.signing_keys()
 
     def report(
@@ -49,12 +49,12 @@ class Records:
 
         Args:
             request_id: the request.
-            size: of a page; 0 for the default.
-            token: of the page; `""` for the first.
+            size: page size; 0 for the default.
+            token: page token; `""` for the first page.
 
         Raises:
-            NotFoundError: if there is no such request.
-            InputError: if the token is none.
+            NotFoundError: if the request is unknown.
+            InputError: if the token is invalid.
         """
         self._check_known(request_id)
         report = report_of(self._store, request_id)
@@ -63,19 +63,19 @@ class Records:
             raise InputError(
                 f"Expected the page token of an earlier answer, but got {token[:80]!r}."
             )
-        # Cut at versions and not at counts: one that joins between two calls moves no other.
+        # The token is a version, not an offset: one that joins between two calls moves no other.
         start = ids.index(token) + 1 if token else 0
         end = start + min(size or DEFAULT_SIZE, LARGEST_SIZE)
         following = ids[end - 1] if end < len(ids) else ""
         return report, report.models[start:end], following
 
     def attestation(self, request_id: str) -> Envelope:
-        """Return the signed attestation of a campaign that has ended.
+        """Return the signed attestation of an ended campaign.
 
         Raises:
-            NotFoundError: if there is no such request.
-            NotNowError: if it has not ended, or there is no key to sign with.
-            StoreError: if the log does not continue what was signed.
+            NotFoundError: if the request is unknown.
+            NotNowError: if the campaign has not ended, or there is no signing key.
+            StoreError: if the log does not continue the signed one.
         """
         self._check_known(request_id)
         if self._seal is None:

@@ -1,4 +1,4 @@
-"""Refusals of the service, and their gRPC status."""
+"""gRPC status codes of errors."""
 
 import grpc
 

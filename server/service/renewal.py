@@ -1,6 +1,6 @@
-"""The service's certificate on the disk, which the fleet's authority renews long before it ends.
+"""Renewal of the service's certificate on disk by the fleet's authority, long before its expiry.
 
-SuperLink and proxy show the same one, which they read when they start.
+SuperLink and proxy use the same certificate, which they read at their start.
 """
 
 import logging
@@ -18,11 +18,11 @@ _LOOK_SECONDS = 3600.0
 
 
 def renew(authority: CertificateAuthority, files: TlsFiles) -> bool:
-    """Renew a certificate that ends soon, for the same names, and return whether it was done.
+    """Renew a certificate that expires soon, for the same names, and return whether it did.
 
     Args:
-        authority: the fleet's; what it did not sign is left as it is.
-        files: of the service.
+        authority: the fleet's authority; certificates of other authorities are not renewed.
+        files: files of the service.
     """
     try:
         data = files.certificate.read_bytes()
@@ -32,21 +32,21 @@ def renew(authority: CertificateAuthority, files: TlsFiles) -> bool:
         write_private(files.key, pair.key)
         write_atomic(files.certificate, pair.certificate)
     except (OSError, CheckpointError) as error:
-        _LOG.warning("The certificate in %s ends soon and cannot be renewed: %s", files, error)
+        _LOG.warning("The certificate in %s expires soon and cannot be renewed: %s", files, error)
         return False
     _LOG.warning(
-        "The certificate in %s was renewed; restart SuperLink and proxy, which show it as well",
+        "The certificate in %s was renewed; restart SuperLink and proxy, which use it as well",
         files.certificate,
     )
     return True
 
 
 class Renewal:
-    """Renews a certificate when it is due, in a thread of its own.
+    """A thread that renews a certificate when it is due.
 
     Args:
-        authority: the fleet's.
-        files: of the service.
+        authority: the fleet's authority.
+        files: files of the service.
     """
 
     def __init__(self, authority: CertificateAuthority, files: TlsFiles) -> None:
@@ -57,7 +57,7 @@ class Renewal:
         self._thread.start()
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop the thread."""
         self._stopped.set()
         self._thread.join()
 

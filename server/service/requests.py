@@ -1,4 +1,4 @@
-"""Submitting, steering and following unlearning requests."""
+"""Submission, control and status of unlearning requests."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,14 +26,14 @@ _LONGEST_DEADLINE = 100 * 366 * 24 * 3600
 
 
 class Requests:
-    """What callers may do with requests.
+    """Handlers of calls about requests.
 
     Args:
-        coordinator: plans requests and knows the store; the driver runs them.
-        changed: called when a campaign may go on.
+        coordinator: plans requests; the driver runs them.
+        changed: called when a campaign may advance.
         approval: whether a campaign waits for an approval before anything is sent.
-        poll_seconds: between two looks at a watched request.
-        release: called with a request that a person lets go on: owners are asked anew for it.
+        poll_seconds: interval of polling a watched request.
+        release: called with a resumed request, so that its owners are asked anew.
     """
 
     def __init__(
@@ -54,15 +54,15 @@ class Requests:
     def submit(
         self, request: UnlearningRequest, deadline_seconds: int, caller: Principal
     ) -> RequestStatus:
-        """Plan a request and store it with its campaign; the same again changes nothing.
+        """Plan a request and store it with its campaign; idempotent.
 
         Args:
             request: the request.
-            deadline_seconds: from now until owners that stay away are given up; 0 for never.
-            caller: who submits it.
+            deadline_seconds: time after which the campaign gives up absent owners; 0 for never.
+            caller: the caller.
 
         Raises:
-            InputError: if it cannot be planned, or its id was used for another one.
+            InputError: if it cannot be planned, or another request has its id.
         """
         request = received_request(request)
         deadline = _deadline_us(deadline_seconds)
@@ -79,30 +79,30 @@ class Requests:
         caller: Principal,
         deadline_seconds: int | None = None,
     ) -> RequestStatus:
-        """Let something happen to a campaign; what already happened changes nothing.
+        """Apply an event to a campaign; idempotent.
 
         Args:
-            event: what happens.
+            event: the event.
             request_id: the request.
-            caller: who makes it happen.
-            deadline_seconds: from now until owners that stay away are given up, 0 for never;
-                `None` leaves it as it is.
+            caller: the caller.
+            deadline_seconds: time after which the campaign gives up absent owners, 0 for never;
+                `None` keeps the deadline.
 
         Raises:
-            NotFoundError: if there is no such request.
-            NotNowError: if this may not happen to it now.
+            NotFoundError: if the request is unknown.
+            NotNowError: if the campaign's state does not allow the event.
             NotAllowedError: if it takes an approver.
         """
         self._campaign(request_id)
 
         def check(campaign: Campaign) -> None:
             _check_deadline(campaign, deadline, caller)
-            # To go on past a threshold is as large a decision as to begin.
+            # Passing a threshold takes the same authority as the first approval.
             passes_gate = event is CampaignEvent.RESUME and campaign.state is CampaignState.HALTED
             if passes_gate and self._approval and caller.role is not Role.APPROVER:
                 raise NotAllowedError(
-                    f"Expected an approver to let {request_id!r} go on, as it was halted, but got "
-                    f"the role {str(caller.role)!r}."
+                    f"Expected an approver to resume {request_id!r}, as it was halted, but got the "
+                    f"role {str(caller.role)!r}."
                 )
 
         deadline = None if deadline_seconds is None else _deadline_us(deadline_seconds)
@@ -116,20 +116,20 @@ class Requests:
         return self.get(request_id)
 
     def approve(self, request_id: str, plan: str, caller: Principal) -> RequestStatus:
-        """Let a campaign begin, or what joined it and needs an approval of its own.
+        """Approve a campaign, or versions that joined it and need their own approval.
 
         Args:
             request_id: the request.
-            plan: SHA-256 of the plan that was looked at; `""` for the one that was submitted.
-            caller: who approves.
+            plan: SHA-256 of the plan to approve; `""` for the submitted one.
+            caller: the approver.
 
         Raises:
-            NotFoundError: if there is no such request.
-            NotNowError: if it may not be approved now, or its plan is another one now.
+            NotFoundError: if the request is unknown.
+            NotNowError: if it may not be approved now, or its plan has changed.
         """
         state = self._campaign(request_id).state
         if state is CampaignState.AWAITING_APPROVAL or state.advances:
-            # What joined it until now is part of what is looked at.
+            # The plan to approve includes all versions that joined until now.
             self._coordinator.submit(self._store.request(request_id), notes=False)
         try:
             self._store.approve(request_id, plan, actor=caller.actor)
@@ -139,15 +139,15 @@ class Requests:
         return self.get(request_id)
 
     def resend(self, request_id: str, caller: Principal) -> RequestStatus:
-        """Have owners asked again for what they did.
+        """Send all tasks of a request again, also those that were answered.
 
         Args:
             request_id: the request.
-            caller: who wants it.
+            caller: the caller.
 
         Raises:
-            NotFoundError: if there is no such request.
-            NotNowError: if its campaign does not go on.
+            NotFoundError: if the request is unknown.
+            NotNowError: if its campaign cannot advance.
         """
         self._campaign(request_id)
         try:
@@ -158,10 +158,10 @@ class Requests:
         return self.get(request_id)
 
     def show(self, request_id: str) -> RequestStatus:
-        """Return how a request stands, and its plan while somebody has to approve that.
+        """Return the status of a request, with its plan's digest while it waits for approval.
 
         Raises:
-            NotFoundError: if there is no such request.
+            NotFoundError: if the request is unknown.
         """
         status = self.get(request_id)
         waits = status.campaign.state is CampaignState.AWAITING_APPROVAL
@@ -172,17 +172,18 @@ class Requests:
     def roll_back(
         self, request_id: str, reason: str, models: Sequence[str], caller: Principal
     ) -> RequestStatus:
-        """Have owners put back what a request superseded; the same again changes nothing.
+        """Restore the versions that a request superseded; idempotent.
 
         Args:
             request_id: the request.
-            reason: for people to read.
-            models: only these; none for all that are affected.
-            caller: who decides it.
+            reason: free text.
+            models: the models to roll back; empty for all affected models.
+            caller: the caller.
 
         Raises:
-            NotFoundError: if there is no such request.
-            NotNowError: if it may not be rolled back now, or what it made was built upon since.
+            NotFoundError: if the request is unknown.
+            NotNowError: if it may not be rolled back now, or something was derived from its
+                successors.
         """
         self._campaign(request_id)
         try:
@@ -193,10 +194,10 @@ class Requests:
         return self.get(request_id)
 
     def get(self, request_id: str) -> RequestStatus:
-        """Return how a request stands.
+        """Return the status of a request.
 
         Raises:
-            NotFoundError: if there is no such request.
+            NotFoundError: if the request is unknown.
         """
         try:
             return self._store.status(request_id)
@@ -207,11 +208,11 @@ class Requests:
         """Return a page of the requests as messages, the oldest first, and the next page's token.
 
         Args:
-            size: of a page; 0 for the default.
-            token: of the page; `""` for the first.
+            size: page size; 0 for the default.
+            token: page token; `""` for the first page.
 
         Raises:
-            InputError: if the token is none.
+            InputError: if the token is invalid.
         """
 
         def after(last: Key | None, count: int) -> Sequence[RequestStatus]:
@@ -223,16 +224,16 @@ class Requests:
         return fetch_page(after, key, (int, str), size, token, "requests", listed_to_proto)
 
     def watch(self, request_id: str, wanted: Callable[[], bool]) -> Iterator[RequestStatus]:
-        """Yield how a request stands, now and after every change, until it has ended.
+        """Yield the status of a request, now and after every change, until its campaign ends.
 
-        The store is looked at again and again: another coordinator may change it.
+        It polls the store, since another coordinator may change it.
 
         Args:
             request_id: the request.
-            wanted: whether somebody still listens.
+            wanted: whether the caller still listens.
 
         Raises:
-            NotFoundError: if there is no such request.
+            NotFoundError: if the request is unknown.
         """
         last = None
         while wanted():
@@ -249,12 +250,12 @@ class Requests:
 
         Args:
             request_id: the request.
-            size: of a page; 0 for the default.
-            token: of the page; `""` for the first.
+            size: page size; 0 for the default.
+            token: page token; `""` for the first page.
 
         Raises:
-            NotFoundError: if there is no such request.
-            InputError: if the token is none.
+            NotFoundError: if the request is unknown.
+            InputError: if the token is invalid.
         """
         self._campaign(request_id)
         return self._store.coverage(request_id, min(size or DEFAULT_SIZE, LARGEST_SIZE), token)
@@ -267,9 +268,9 @@ class Requests:
 
 
 def _check_deadline(campaign: Campaign, deadline_us: int | None, caller: Principal) -> None:
-    """Check that nobody alone ends what was approved, or lets it go on for ever.
+    """Check that only an approver changes the deadline of an approved campaign.
 
-    One that has ended may be given more time by whoever may resume it.
+    Once it has ended, every role that may resume it may set a new deadline.
     """
     if deadline_us is None or not campaign.plan or caller.role is Role.APPROVER:
         return
@@ -281,7 +282,7 @@ def _check_deadline(campaign: Campaign, deadline_us: int | None, caller: Princip
 
 
 def _deadline_us(seconds: int) -> int:
-    """Return the time in so many seconds, in microseconds since the epoch; 0 for never."""
+    """Return a deadline as microseconds since the epoch; 0 for never."""
     if not 0 <= seconds <= _LONGEST_DEADLINE:
         raise RequestError(
             f"Expected a deadline in at most {_LONGEST_DEADLINE} seconds, a hundred years, but "

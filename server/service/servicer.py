@@ -1,4 +1,4 @@
-"""The gRPC face of the coordinator: unpacks messages, calls a handler, packs what it returns."""
+"""gRPC servicer of the coordinator: unpacks messages, calls handlers, packs results."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -39,9 +39,9 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServicer):
     """Answers the calls of `disinherit.v1.Coordinator`.
 
     Args:
-        models: handles those about models.
-        requests: handles those about requests.
-        records: handles those about the past.
+        models: handles calls about models.
+        requests: handles calls about requests.
+        records: handles calls about records.
     """
 
     def __init__(self, models: Models, requests: Requests, records: Records) -> None:
@@ -67,7 +67,7 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServicer):
     def WithdrawModel(  # noqa: N802
         self, request: pb.WithdrawModelRequest, context: grpc.ServicerContext
     ) -> pb.WithdrawModelResponse:
-        """Take back a registration."""
+        """Withdraw a registration."""
 
         def answer() -> pb.WithdrawModelResponse:
             record = self._models.withdraw(caller(), request.id)
@@ -108,7 +108,7 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServicer):
     def ApproveRequest(  # noqa: N802
         self, request: pb.ControlRequest, context: grpc.ServicerContext
     ) -> pb.RequestStatus:
-        """Let a campaign begin."""
+        """Approve a campaign."""
         return _answered(
             context,
             lambda: status_to_proto(
@@ -119,20 +119,20 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServicer):
     def PauseRequest(  # noqa: N802
         self, request: pb.ControlRequest, context: grpc.ServicerContext
     ) -> pb.RequestStatus:
-        """Send nothing more for a campaign, for now."""
+        """Pause a campaign."""
         return self._moved(CampaignEvent.PAUSE, request, context)
 
     def ResumeRequest(  # noqa: N802
         self, request: pb.ResumeRequestRequest, context: grpc.ServicerContext
     ) -> pb.RequestStatus:
-        """Go on with a campaign that is paused, or has ended with versions left."""
+        """Resume a campaign that is paused, halted or partial."""
         seconds = request.deadline_seconds if request.HasField("deadline_seconds") else None
         return self._moved(CampaignEvent.RESUME, request, context, seconds)
 
     def ResendRequest(  # noqa: N802
         self, request: pb.ControlRequest, context: grpc.ServicerContext
     ) -> pb.RequestStatus:
-        """Ask owners again for what they did."""
+        """Send all tasks of a request again."""
         return _answered(
             context, lambda: status_to_proto(self._requests.resend(request.id, caller()))
         )
@@ -140,13 +140,13 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServicer):
     def AbortRequest(  # noqa: N802
         self, request: pb.ControlRequest, context: grpc.ServicerContext
     ) -> pb.RequestStatus:
-        """End a campaign as it stands."""
+        """Abort a campaign."""
         return self._moved(CampaignEvent.ABORT, request, context)
 
     def RollBackRequest(  # noqa: N802
         self, request: pb.RollBackRequestRequest, context: grpc.ServicerContext
     ) -> pb.RequestStatus:
-        """Have owners put back what a request superseded."""
+        """Restore the versions that a request superseded."""
         return _answered(
             context,
             lambda: status_to_proto(
@@ -157,7 +157,7 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServicer):
     def GetRequest(  # noqa: N802
         self, request: pb.GetRequestRequest, context: grpc.ServicerContext
     ) -> pb.RequestStatus:
-        """Return how a request stands."""
+        """Return the status of a request."""
         return _answered(context, lambda: status_to_proto(self._requests.show(request.id)))
 
     def ListRequests(  # noqa: N802
@@ -174,7 +174,7 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServicer):
     def WatchRequest(  # noqa: N802
         self, request: pb.GetRequestRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.RequestStatus]:
-        """Yield how a request stands, now and after every change, until it has ended."""
+        """Yield the status of a request, now and after every change, until its campaign ends."""
         statuses = self._requests.watch(request.id, context.is_active)
         return _streamed(context, map(listed_to_proto, statuses))
 
@@ -192,7 +192,7 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServicer):
     def GetReport(  # noqa: N802
         self, request: pb.GetReportRequest, context: grpc.ServicerContext
     ) -> pb.GetReportResponse:
-        """Return what was done to every affected version."""
+        """Return a page of a campaign's report."""
 
         def answer() -> pb.GetReportResponse:
             report, models, token = self._records.report(
@@ -211,7 +211,7 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServicer):
     def GetAttestation(  # noqa: N802
         self, request: pb.GetAttestationRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.AttestationPart]:
-        """Yield the pieces of a signed attestation."""
+        """Yield the parts of a signed attestation."""
 
         def parts() -> Iterator[pb.AttestationPart]:
             data = envelope_line(self._records.attestation(request.id))
@@ -243,7 +243,7 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServicer):
     def GetCoverage(  # noqa: N802
         self, request: pb.GetCoverageRequest, context: grpc.ServicerContext
     ) -> pb.GetCoverageResponse:
-        """Return how every affected version stands."""
+        """Return a page of a campaign's coverage."""
 
         def answer() -> pb.GetCoverageResponse:
             page = self._requests.coverage(request.id, request.page_size, request.page_token)
@@ -270,7 +270,7 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServicer):
 
 
 def _answered(context: grpc.ServicerContext, answer: Callable[[], T]) -> T:
-    """Return the answer, unless nobody waits for it any more."""
+    """Return the answer, unless the call's deadline has passed."""
     remaining = context.time_remaining()
     if remaining is not None and remaining <= 0:
         context.abort(

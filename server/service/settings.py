@@ -1,4 +1,4 @@
-"""Settings of `disinherit serve`, from a file and from options.
+"""Settings of `disinherit serve`, from a file and options.
 
 ::
 
@@ -11,14 +11,14 @@
     [tls]
     certificate = "server.pem"
     key = "server.key"
-    client_ca = "ca.pem"          # optional: clients must show a certificate
+    client_ca = "ca.pem"          # optional: clients must present a certificate
 
-    [signing]                     # optional: what is handed out is signed
-    key = "signing.pem"           # made on first use; beside an SQLite file by default
+    [signing]                     # optional: sign exports and attestations
+    key = "signing.pem"           # created on first use; beside an SQLite file by default
 
     [agents]                      # optional: serve agents on ports of their own
     authority = "authority"       # folder of the fleet's certificate authority
-    hosts = ["fleet.example.org"] # under which agents reach this machine
+    hosts = ["fleet.example.org"] # host names of this machine for agents
     listen = "0.0.0.0:50052"
     enrol_listen = "0.0.0.0:50053"
 
@@ -41,7 +41,7 @@ from disinherit.server.service.listening import TlsFiles, check_address
 
 
 class _Tls(Table):
-    certificate: Filled | None = None  # an option may say it
+    certificate: Filled | None = None  # may come from an option
     key: Filled | None = None
     client_ca: Filled | None = None
 
@@ -59,7 +59,7 @@ class _Agents(Table):
 
 
 class _File(Table):
-    database: Secret | None = None  # a URL may hold a password
+    database: Secret | None = None  # a URL may contain a password
     packets: Secret | None = None
     listen: str | None = None
     tokens: Filled | None = None
@@ -71,18 +71,18 @@ class _File(Table):
 
 @dataclass(frozen=True, slots=True)
 class ServeSettings:
-    """What a service needs to know.
+    """Settings of a service.
 
     Attributes:
         database: the coordinator's store: an SQLite file, or an SQLAlchemy URL.
         packets: folder of Fisher packets, or an fsspec URL; `None` for the store's default.
         listen: `host:port`.
-        tokens: file of the tokens accepted.
-        tls: secures the channel; `None` for plaintext, which must be asked for.
+        tokens: the token file.
+        tls: secures the channel; `None` for plaintext.
         approval: whether campaigns wait for an approval.
-        agents: the agents' side; `None` to serve none.
-        signing_key: file of the key that signs what is handed out; `None` for one beside an SQLite
-            file, and to sign nothing with any other database.
+        agents: settings of the agent side; `None` to serve no agents.
+        signing_key: file of the signing key; `None` for the default, which is beside an SQLite
+            file. With another database, the default is not to sign.
     """
 
     database: str | Path
@@ -98,15 +98,15 @@ class ServeSettings:
 def read_settings(
     config: Path | None, options: Mapping[str, Any], tls_options: Mapping[str, Path | None]
 ) -> ServeSettings:
-    """Put a file and options together; options win.
+    """Merge a file and options; options win.
 
     Args:
-        config: the file, if there is one.
+        config: the file, or `None`.
         options: values by key, `None` where not given.
         tls_options: the same for the table `tls`.
 
     Raises:
-        InputError: if the file is not such a file, or something is missing.
+        InputError: if the file is malformed, or a setting is missing.
     """
     values: dict[str, Any] = {} if config is None else _read(config)
     given = {key: value for key, value in options.items() if value is not None}
@@ -123,7 +123,7 @@ def read_settings(
 
 
 def as_place(text: str) -> str | Path:
-    """Return a URL as it is, and anything else as a path.
+    """Return a URL unchanged, and other text as a path.
 
     Example:
         >>> as_place("postgresql+psycopg://host/fleet")
@@ -135,11 +135,11 @@ def as_place(text: str) -> str | Path:
 
 
 def shows_password(database: str, arguments: Sequence[str]) -> bool:
-    """Return whether a program was told a URL with a password where all users can see it.
+    """Return whether a program's arguments reveal the password of a URL to other users.
 
     Args:
         database: a file or a URL.
-        arguments: of the program.
+        arguments: the program's arguments.
 
     Example:
         >>> shows_password("postgresql://me:secret@host/fleet", ["--database=postgresql://me:..."])

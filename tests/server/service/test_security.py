@@ -142,7 +142,7 @@ def test_a_token_taken_out_of_the_file_is_refused_from_then_on(
         kept = tokens.read_text()
         tokens.write_text("half a line, as of an edi")
         assert code_of(client, "ListRequests") is Code.OK
-        assert "the tokens stay as they were" in caplog.text
+        assert "the former tokens stay valid" in caplog.text
         tables = kept.split("[[token]]")
         others = [table for table in tables if 'name = "viewer"' not in table]
         tokens.write_text("[[token]]".join(others))
