@@ -65,6 +65,7 @@ results: $(INSTALLED) ## render docs/results*.md from the stored figures of the 
 	@mkdir -p runs/results
 	$(BIN)/disinherit bench report docs/figures/standard.jsonl.gz --html runs/results/standard.html --markdown docs/results.md
 	$(BIN)/disinherit bench report docs/figures/classes.jsonl.gz --html runs/results/classes.html --markdown docs/results-classes.md
+	$(BIN)/disinherit bench report docs/figures/samples.jsonl.gz --html runs/results/samples.html --markdown docs/results-samples.md
 	$(BIN)/disinherit bench report docs/figures/depth.jsonl.gz --html runs/results/depth.html --markdown docs/results-depth.md
 	$(BIN)/disinherit bench report docs/figures/roots.jsonl.gz --html runs/results/roots.html --markdown docs/results-roots.md
 	$(BIN)/disinherit bench report docs/figures/privacy.jsonl.gz --html runs/results/privacy.html --markdown docs/results-privacy.md
