@@ -8,13 +8,12 @@ sees whether somebody has paused or aborted the campaign meanwhile.
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.records import ModelRecord
-from disinherit.common.wire.packets import PackedFisher
 from disinherit.server.campaign.changes import Change, changing
-from disinherit.server.campaign.fisher_checks import bound_by
 from disinherit.server.campaign.result import CampaignResult, Timing
 from disinherit.server.planning.plan import Group, Plan
 from disinherit.server.states import CampaignState, Task
@@ -26,6 +25,9 @@ from disinherit.server.store.store import CoordinatorStore
 from disinherit.server.store.tables import find_planned_roots, find_request
 from disinherit.server.transport.base import Answer, Ask, Transport
 from disinherit.v1 import unlearning_pb2 as pb
+
+if TYPE_CHECKING:
+    from disinherit.common.wire.packets import PackedFisher
 
 Say = Callable[[str], None]
 
@@ -73,7 +75,7 @@ class Collected:
         withheld: roots whose owners' release policies forbid it.
     """
 
-    fishers: dict[str, Sequence[PackedFisher]] = field(default_factory=dict)
+    fishers: dict[str, Sequence["PackedFisher"]] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
     unreachable: set[str] = field(default_factory=set)
     withheld: set[str] = field(default_factory=set)
@@ -346,3 +348,15 @@ class Pass(DryPass):
             self.tasks = dict(driven.tasks)
         else:
             self.tasks.update(driven.tasks)
+
+
+def bound_by(record: ModelRecord, before: ModelRecord | None) -> ModelRecord:
+    """Return a root with what its owner had said of it before it knew of the request.
+
+    Args:
+        record: the root as it is registered now.
+        before: as it was when the request was submitted; `None` if that is not known.
+    """
+    if before is None or before.fisher_scale is None:
+        return record
+    return replace(record, fisher_scale=before.fisher_scale, provenance=before.provenance)

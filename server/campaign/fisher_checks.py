@@ -14,7 +14,6 @@ model that fits its data worse.
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 
@@ -27,18 +26,6 @@ from disinherit.v1 import unlearning_pb2 as pb
 
 SLACK = 2.0
 """How many times the bound a sum may be: short encodings round, and loaders may augment anew."""
-
-
-def bound_by(record: ModelRecord, before: ModelRecord | None) -> ModelRecord:
-    """Return a root with what its owner had said of it before it knew of the request.
-
-    Args:
-        record: the root as it is registered now.
-        before: as it was when the request was submitted; `None` if that is not known.
-    """
-    if before is None or before.fisher_scale is None:
-        return record
-    return replace(record, fisher_scale=before.fisher_scale, provenance=before.provenance)
 
 
 def check_scale(

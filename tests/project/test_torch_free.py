@@ -55,24 +55,23 @@ for words in json.loads(sys.argv[1]):
 """
 
 COMPUTING = {
-    *("server.service.hosting", "deploy.without_models"),
-    *("cli.running",),
+    *("server.service.hosting", "deploy.without_models", "cli.running"),
+    *("server.campaign.collect", "server.campaign.fisher_checks", "server.campaign.group_merges"),
+    *("server.campaign.coordinator", "server.campaign.driver"),  # which collect
 }
 """Modules of the packages below that belong to programs which compute."""
 
 PACKAGES = (
     *("cli", "common.audit", "common.graph", "deploy"),
-    *("server.agents", "server.planning", "server.ports", "server.reports", "server.service"),
-    *("server.store", "server.transport"),
+    *("server.agents", "server.campaign", "server.planning", "server.ports", "server.reports"),
+    *("server.service", "server.store", "server.transport"),
 )
 MODULES = (
     *("common.encodings", "common.errors", "common.extras", "common.files", "common.limits"),
     *("common.method", "common.settings", "common.text", "common.wire.messages"),
     *("common.wire.received", "common.wire.requests", "common.wire.samples"),
-    *("server.answer_sizes", "server.states", "server.campaign.order", "server.campaign.result"),
-    *("server.campaign.staging", "client.owner.factory"),
-    *("client.privacy.policy", "client.privacy.sample_keys"),
-    *("client.agent.config", "client.agent.download", "client.agent.identity"),
+    *("client.owner.factory", "client.privacy.policy", "client.privacy.sample_keys"),
+    *("client.agent.config", "client.agent.download", "client.agent.identity", "server.states"),
 )
 
 
