@@ -1,4 +1,4 @@
-"""Names of the ways in which Fisher values are stored (`disinherit.common.wire.fisher_codes`)."""
+"""Names of the encodings of Fisher values (`disinherit.common.wire.fisher_codes`)."""
 
 import enum
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from disinherit.v1 import unlearning_pb2 as pb
 
 
 class Encoding(enum.StrEnum):
-    """How Fisher values are stored; the later, the shorter."""
+    """Encoding of Fisher values, from the longest to the shortest."""
 
     FULL = "full"
     BFLOAT16 = "bfloat16"
@@ -23,7 +23,7 @@ class Encoding(enum.StrEnum):
         """Return the encoding with a number on the wire.
 
         Raises:
-            FisherError: if there is none.
+            FisherError: if the number is unknown.
         """
         for encoding, known in _NUMBERS.items():
             if known == number:
@@ -35,10 +35,10 @@ class Encoding(enum.StrEnum):
 
     @classmethod
     def named(cls, name: str) -> "Encoding":
-        """Return the encoding that a person names.
+        """Return the encoding with this name.
 
         Raises:
-            InputError: if there is none.
+            InputError: if the name is unknown.
 
         Example:
             >>> Encoding.named("log8")

@@ -3,28 +3,28 @@
 ::
 
     DisinheritError
-    ├── InputError            a value given by a person or a program is wrong (exit code 2)
+    ├── InputError            a value from a person or a program is wrong (exit code 2)
     │   ├── GraphError        ... about the inheritance graph
     │   ├── ScopeError        ... about parameters in scope
     │   ├── FisherError       ... about Fisher information: shapes, names, values
     │   ├── LabelError        ... about class names and label spaces
     │   ├── RequestError      ... about an unlearning request
-    │   ├── WithheldError     ... as what is asked for is more than an owner releases
+    │   ├── WithheldError     ... asking for more than an owner releases
     │   ├── DataError         ... about a data set, split or partition
     │   ├── AuditError        ... about an audit log
     │   ├── TokenError        ... about an enrolment token
-    │   ├── KeyRefusedError   ... as a key may not enrol
-    │   ├── NotOnOfferError   ... as a blob is not on offer to an owner
-    │   ├── OffsetError       ... as an offset is beyond the end of a blob
-    │   ├── NotFoundError     ... as the service has nothing with this id
-    │   ├── NotNowError       ... as the present state does not allow it
-    │   ├── NotAllowedError   ... as the caller's role does not allow it
-    │   └── NotKnownError     ... as the service does not know the caller
-    ├── CheckpointError       a stored file is missing, damaged or not what it says (exit code 2)
+    │   ├── KeyRefusedError   ... about a key that may not enrol
+    │   ├── NotOnOfferError   ... about a blob that is not on offer to an owner
+    │   ├── OffsetError       ... about an offset beyond the end of a blob
+    │   ├── NotFoundError     ... about an id that the service does not have
+    │   ├── NotNowError       ... about a call that the present state does not allow
+    │   ├── NotAllowedError   ... about a call that the caller's role does not allow
+    │   └── NotKnownError     ... about a caller that the service does not know
+    ├── CheckpointError       a stored file is missing, damaged or does not match (exit code 2)
     ├── StoreError            the store cannot do what was asked (exit code 2)
-    │   └── LostHistoryError  ... as the audit log does not continue what was signed
+    │   └── LostHistoryError  ... since the audit log does not continue what was signed
     ├── CampaignError         a campaign could not be carried out (exit code 1)
-    │   └── HeldError         another coordinator drives it
+    │   └── HeldError         ... since another coordinator drives it
     ├── NotApplicableError    a method of the benchmark cannot answer this kind of request
     └── NotMeasuredError      a metric of the benchmark has no value
 
@@ -37,12 +37,12 @@ class DisinheritError(Exception):
     """Base of all errors raised on purpose; `exit_code` is what the command line returns.
 
     Args:
-        message: what was expected, and what came.
-        said: what other code than Disinherit's said of it, which must not leave its machine.
+        message: what was expected, and what was found.
+        said: message of foreign code, such as a network's; it must not leave its machine.
 
     Attributes:
-        own: the message without that.
-        said: that; `""` if there is nothing of the kind.
+        own: the message without `said`.
+        said: the message of foreign code; `""` without one.
     """
 
     exit_code = 1
@@ -54,7 +54,7 @@ class DisinheritError(Exception):
 
 
 class InputError(DisinheritError, ValueError):
-    """A given value is wrong; nothing was changed."""
+    """A value from a person or a program is wrong; nothing was changed."""
 
     exit_code = 2
 
@@ -64,7 +64,7 @@ class GraphError(InputError):
 
 
 class ScopeError(InputError):
-    """The parameters to unlearn in cannot be determined, or cannot be handled."""
+    """The parameters in scope cannot be determined, or cannot be handled."""
 
 
 class FisherError(InputError):
@@ -88,15 +88,15 @@ class DataError(InputError):
 
 
 class AuditError(InputError):
-    """Something that is no audit log, or cannot be part of one."""
+    """Data that is no audit log, or cannot be part of one."""
 
 
 class TokenError(InputError):
-    """An enrolment token that is unknown, spent or past its end."""
+    """An enrolment token that is unknown, spent or expired."""
 
 
 class KeyRefusedError(InputError):
-    """A key that may not enrol: it was revoked, or is another owner's."""
+    """A key that may not enrol: it was revoked, or belongs to another owner."""
 
 
 class NotOnOfferError(InputError):
@@ -108,23 +108,23 @@ class OffsetError(InputError):
 
 
 class NotFoundError(InputError):
-    """There is nothing with this id."""
+    """An id that does not exist."""
 
 
 class NotNowError(InputError):
-    """The present state does not allow it."""
+    """A call that the present state does not allow."""
 
 
 class NotAllowedError(InputError):
-    """The caller's role does not allow it."""
+    """A call that the caller's role does not allow."""
 
 
 class NotKnownError(InputError):
-    """Nobody knows who the caller is: no token, a wrong one, or one that has expired."""
+    """A caller with no token, a wrong one, or an expired one."""
 
 
 class CheckpointError(DisinheritError):
-    """A stored file is missing, damaged, or not what its name or digest says."""
+    """A stored file is missing, damaged, or does not match its name or digest."""
 
     exit_code = 2
 
@@ -139,13 +139,13 @@ class LostHistoryError(StoreError):
     """A log that does not continue what was signed.
 
     Args:
-        why: what is wrong with it.
+        why: the fault of the log.
     """
 
     def __init__(self, why: str) -> None:
         super().__init__(
             f"Expected an audit log that continues what was signed, but {why}. Nothing is signed. "
-            "Restore the database; or, if it was put back on purpose, say so on the coordinator's "
+            "Restore the database; or, if that was on purpose, confirm it on the coordinator's "
             "machine: disinherit confirm history."
         )
         self.why = why

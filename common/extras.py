@@ -1,7 +1,7 @@
 """Optional packages of Disinherit: which extra brings which, and how to install it.
 
 Disinherit is installed from a checkout.  It has no name on a package index, so no message may
-advise to install one from there: whoever took that name would have their code run.
+advise to install it from there: anyone could take that name and have their code run.
 """
 
 from collections.abc import Mapping
@@ -56,21 +56,21 @@ _OF_COMMANDS: Mapping[str, str] = MappingProxyType(
         "simulate": "simulation",
     }
 )
-"""Command of `disinherit` -> the extra that has all it needs, whatever it is used for."""
+"""Command of `disinherit` -> the extra that covers all its uses."""
 
 _BY_CHOICE = frozenset({"postgresql", "hub", "vision"})
-"""Extras that a command needs only for what its user chose."""
+"""Extras that a command needs only for some of its options."""
 
 
 def missing_extra(package: str, command: str) -> str | None:
-    """Return the extra to install for a command that did not find a package.
+    """Return the extra to install when a command does not find a package.
 
     Args:
         package: import name of the package.
         command: first word after `disinherit`.
 
     Returns:
-        Its name; `None` if no extra has the package.
+        Name of the extra; `None` if no extra has the package.
 
     Example:
         >>> missing_extra("flwr", "deploy"), missing_extra("psycopg", "serve")
@@ -86,7 +86,7 @@ def how_to_install(extra: str) -> str:
     """Return the command that installs an extra.
 
     Args:
-        extra: of Disinherit, such as `simulation`.
+        extra: name of the extra, such as `simulation`.
 
     Example:
         >>> how_to_install("hub")

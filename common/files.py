@@ -1,4 +1,4 @@
-"""Files that are whole or not there, files that only their owner reads, and locks on folders."""
+"""Atomic files, private files, and locks on folders."""
 
 import fcntl
 import os
@@ -12,25 +12,25 @@ from pathlib import Path
 from disinherit.common.errors import CheckpointError, StoreError
 
 TEMPORARY_GLOB = ".disinherit-*.tmp"
-"""What `write_atomic` calls its unfinished files; a killed process can leave one behind."""
+"""Ending of unfinished files of `write_atomic`; a killed process can leave one behind."""
 
 LOCK_SECONDS = 60.0
-"""How long to wait for other processes before giving up."""
+"""Longest wait for other processes."""
 
 _POLL_SECONDS = 0.01
 
 
 def keep_private() -> None:
-    """Have this process make files that only its user can read, whatever its caller made.
+    """Make this process create files that only its user can read, whatever the umask was.
 
-    For programs: databases, packets, models and summaries are written by libraries that ask nobody.
+    For programs: libraries write databases, packets, models and summaries without setting modes.
     """
     os.umask(0o077)
 
 
 @contextmanager
 def kept_private() -> Iterator[None]:
-    """Do the same for the time of the block, for programs that go on with other files."""
+    """Create private files within the block; the umask is restored afterwards."""
     before = os.umask(0o077)
     try:
         yield
@@ -39,7 +39,7 @@ def kept_private() -> Iterator[None]:
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file so that, whatever happens, `path` holds all of `data` or is as it was before.
+    """Write a file atomically: `path` holds all of `data`, or is unchanged.
 
     Args:
         path: the file, new or to be replaced; its folder exists.
@@ -60,7 +60,7 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Write a file with mode 0600, whole or not at all.
+    """Write a file with mode 0600, atomically.
 
     Args:
         path: the file, new or to be replaced; its folder exists.
@@ -74,7 +74,7 @@ def write_private(path: Path, data: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in `folder` durable: renames and new files survive a loss of power."""
+    """Make the names in `folder` durable: renames and new files survive a power loss."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -83,9 +83,9 @@ def sync_folder(folder: Path) -> None:
 
 
 class FolderLock:
-    """`flock` on a file, held by one process to write or by several to read.
+    """`flock` on a file: one process holds it to write, or several to read.
 
-    Threads of one process take turns in either case.
+    Threads of one process take turns in both cases.
 
     Args:
         path: the lock file; created when the lock is first held, and never removed.
@@ -100,14 +100,14 @@ class FolderLock:
         """Hold the lock during the block.
 
         Args:
-            exclusive: whether no other process may hold it too.
+            exclusive: whether to exclude all other processes.
 
         Raises:
-            StoreError: if it is not free within `LOCK_SECONDS`.
+            StoreError: if the lock is not free within `LOCK_SECONDS`.
             OSError: if the file cannot be opened or locked.
         """
         mode = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
-        # Opened anew each time: closing releases it, and nothing is left locked after `close`.
+        # Opened anew each time: closing releases the lock, and no lock is left after `close`.
         with self._mutex, self._path.open("ab") as file:
             deadline = time.monotonic() + LOCK_SECONDS
             while not _try_lock(file.fileno(), mode):
@@ -121,14 +121,14 @@ class FolderLock:
 
 
 def _put_in_place(temporary: Path, descriptor: int, path: Path, data: bytes) -> None:
-    """Write data to an open temporary file and move it to `path`; what fails is removed."""
+    """Write data to an open temporary file and move it to `path`; remove it on failure."""
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.truncate()
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-            temporary.replace(path)  # while it is locked, if it is
+            temporary.replace(path)  # still locked, where there is a lock
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -138,7 +138,7 @@ def _put_in_place(temporary: Path, descriptor: int, path: Path, data: bytes) -> 
 def _open_locked(path: Path) -> int:
     """Return the descriptor of a private file that no other process writes to.
 
-    It always has the same name, so what a process that was killed left behind is used again.
+    Its name is fixed, so the file of a killed process is used again.
     """
     while True:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
@@ -148,11 +148,11 @@ def _open_locked(path: Path) -> int:
             if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
                 return descriptor
         except FileNotFoundError:
-            pass  # it has just gone
+            pass  # it was removed meanwhile
         except BaseException:
             os.close(descriptor)
             raise
-        os.close(descriptor)  # another process has put it in its place meanwhile
+        os.close(descriptor)  # another process has moved it into place meanwhile
 
 
 def _try_lock(descriptor: int, mode: int) -> bool:

@@ -1,9 +1,8 @@
-"""The bounds of everything that comes from outside: one table, and the checks against it.
+"""The bounds of all values from outside: one table, and the checks against it.
 
-Whoever has a valid credential may send what these bounds allow and nothing above.  A bound is
-checked where a message becomes a value, before anything is stored, logged or passed on, so that one
-party's values can neither fill the memory of the coordinator nor make a page, a report or an entry
-of the audit log that nobody can read any more.
+A caller with a valid credential may send what these bounds allow and nothing above.  A bound is
+checked where a message becomes a value, before anything is stored, logged or passed on.  So no
+caller can fill the coordinator's memory, or make a page, report or log entry too large to read.
 
 `docs/limits.md` shows the same table; a test compares them.
 """
@@ -21,13 +20,13 @@ _KIB, _MIB = 2**10, 2**20
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """The most that one kind of value may have.
+    """The largest size of one kind of value.
 
     Attributes:
-        name: how the table calls it.
-        most: the largest size that is accepted.
-        unit: what `most` counts: characters, bytes, items, seconds or whatever is counted.
-        what: the values that it bounds.
+        name: name in the table.
+        most: largest accepted size.
+        unit: unit of `most`: characters, bytes, items, seconds.
+        what: the bounded values.
     """
 
     name: str
@@ -39,12 +38,12 @@ class Limit:
         """Check a size against the limit.
 
         Args:
-            size: what the value has.
-            what: the value, for the message.
-            error: what is raised.
+            size: size of the value.
+            what: name of the value, for the message.
+            error: class of the error.
 
         Raises:
-            InputError: as `error`, if it is larger.
+            InputError: as `error`, if the value is larger.
 
         Example:
             >>> NAME.check(3, "class name 'cat'")
@@ -56,20 +55,20 @@ class Limit:
             )
 
     def check_text(self, text: str, what: str, error: type[InputError] = InputError) -> None:
-        """Check the length of a text, which the message does not repeat.
+        """Check the length of a text; the message does not repeat the text.
 
         Raises:
-            InputError: as `error`, if it is longer.
+            InputError: as `error`, if the text is longer.
         """
         self.check(len(text), what, error)
 
     def check_items(
         self, items: Collection[object], what: str, error: type[InputError] = InputError
     ) -> None:
-        """Check how many items there are.
+        """Check the number of items.
 
         Raises:
-            InputError: as `error`, if there are more.
+            InputError: as `error`, if there are more items.
         """
         self.check(len(items), what, error)
 
@@ -200,11 +199,11 @@ def check_digest(value: str, what: str, error: type[InputError] = InputError) ->
 
     Args:
         value: the digest.
-        what: what it is the digest of, for the message.
-        error: what is raised.
+        what: name of the hashed thing, for the message.
+        error: class of the error.
 
     Raises:
-        InputError: as `error`, if it is neither.
+        InputError: as `error`, if the value is neither.
     """
     if value and not _HEX.fullmatch(value):
         raise error(
@@ -216,17 +215,17 @@ def check_digest(value: str, what: str, error: type[InputError] = InputError) ->
 def check_names(
     names: Iterable[str], what: str, limit: Limit = NAME, error: type[InputError] = InputError
 ) -> None:
-    """Check that each of several names is short enough, and say which is the first that is not.
+    """Check the length of several names, and name the first that is too long.
 
     Raises:
-        InputError: as `error`, if one is longer.
+        InputError: as `error`, if a name is too long.
     """
     for name in names:
         limit.check(len(name), f"{what} {shown(name)}", error)
 
 
 def shown(value: str) -> str:
-    r"""Return the beginning of a value from outside, quoted, for a message.
+    r"""Return the beginning of an outside value, quoted, for a message.
 
     Example:
         >>> print(shown("cat\n"))
@@ -236,7 +235,7 @@ def shown(value: str) -> str:
 
 
 def clipped(text: str, limit: Limit = LOG_LINE) -> str:
-    """Return a text with its end left out where it is longer than a limit.
+    """Return a text, cut to a limit.
 
     Example:
         >>> len(clipped("x" * 1000))

@@ -1,4 +1,4 @@
-"""Method of unlearning: its values, their defaults and what they may be."""
+"""The unlearning method: its values, defaults and checks."""
 
 import math
 from collections.abc import Mapping
@@ -13,11 +13,11 @@ from disinherit.v1 import unlearning_pb2 as pb
 Reference = Literal["retain", "all"]
 MergeRule = Literal["max", "mean", "sum"]
 MOST_REPAIR_STEPS = 10_000
-"""More is retraining, and would keep an owner's machine busy at a stranger's word."""
+"""Bound on repair: more steps would be retraining, on an owner's machine at another's request."""
 
 _SCOPES = ("head", "all")
 _LARGEST = (2 - 2.0**-23) * 2.0**127
-"""Of float32, in which owners compute."""
+"""Largest float32; owners compute in float32."""
 _OPTIONAL = ("alpha", "lam", "gauge")
 
 
@@ -26,22 +26,21 @@ class Method:
     """How to unlearn; the defaults are those of a request without further options.
 
     Attributes:
-        scope: parameters that may change: `head`, `all`, or parameter-name globs separated by
+        scope: parameters that may change: `head`, `all`, or globs of parameter names, separated by
             commas.
-        reference: classes over which a model's own Fisher is taken: `retain`, or `all` (the
-            paper's).
-        merge: rule by which Fishers of several roots and classes become one.
-        alpha: selection threshold; `None` to have every owner tune it.
-        lam: dampening constant; `None` to have every owner tune it.
-        gauge: strength of the head's gauge shift; `None` to have every owner tune it.
-        exponent: of the dampening factor.
+        reference: classes of the model's own Fisher information: `retain`, or `all` (as published).
+        merge: rule that merges the Fisher information of several roots and classes.
+        alpha: selection threshold; `None` lets every owner tune it.
+        lam: dampening constant; `None` lets every owner tune it.
+        gauge: strength of the head's gauge shift; `None` lets every owner tune it.
+        exponent: exponent of the dampening factor.
         bound: largest dampening factor, at most 1.
-        row_scoped: whether to select in the head only in the forgotten classes' rows.
-        encoding: how Fisher information travels: `full`, `bfloat16` or `log8`.
-        repair_steps: steps of training on retained samples after dampening.
-        min_inheritance: models with an own Fisher that is less like the roots' than this, from 0 to
-            1, stay as they are.
-        rescale: whether Fishers are compared whatever their scale.
+        row_scoped: whether selection in the head is limited to the rows of forgotten classes.
+        encoding: encoding of Fisher information in transit: `full`, `bfloat16` or `log8`.
+        repair_steps: training steps on retained samples after dampening.
+        min_inheritance: least similarity, from 0 to 1, of a model's own Fisher information and the
+            roots'; less similar models are left unchanged.
+        rescale: whether Fisher information is brought to one scale before it is compared.
 
     Raises:
         RequestError: if a value is out of range.
@@ -89,7 +88,7 @@ class Method:
             )
         if not 0 <= self.min_inheritance <= 1:
             raise RequestError(
-                f"Expected a similarity from 0 to 1 at least, but got {self.min_inheritance:g}."
+                f"Expected a least similarity from 0 to 1, but got {self.min_inheritance:g}."
             )
         try:
             Encoding.named(self.encoding)
@@ -120,8 +119,8 @@ class Method:
     def from_proto(cls, message: pb.Method) -> "Method":
         """Return the method of a message.
 
-        Only optional fields may be unset: alpha, lambda and gauge are tuned then, and Fishers are
-        compared whatever their scale.
+        Only optional fields may be unset: owners then tune alpha, lambda and gauge, and Fisher
+        information is rescaled.
 
         Raises:
             RequestError: if a value is missing or out of range.
@@ -147,10 +146,10 @@ class Method:
         )
 
     def published(self) -> "Method":
-        """Return the rule as published, in this scope and at this strength, and nothing beside it.
+        """Return the published rule with this scope and strength, without our extensions.
 
-        The reference is over all own data as it is; no gauge, all rows, full precision, no repair,
-        and no model is spared.
+        The reference is the Fisher information over all own data; no gauge, all rows, full
+        precision, no repair, and no model is skipped.
         """
         return replace(
             Method(),

@@ -1,4 +1,4 @@
-r"""A reader of settings: TOML checked against declared tables, and one line for whatever is wrong.
+r"""A reader of settings: TOML checked against declared tables, with one line for any error.
 
 ::
 
@@ -8,9 +8,8 @@ r"""A reader of settings: TOML checked against declared tables, and one line for
 
     read(Limits, path, "a file of limits")
 
-Nothing is converted: `1` is not `true`, and `true` is no number.  A key that is not declared is
-refused.  What `description` says is what an error expects.  A value that is a `Secret` is in no
-error.
+Values are not converted: `1` is not `true`, and `true` is no number.  Undeclared keys are refused.
+An error names the `description` as what was expected.  A `Secret` never appears in an error.
 """
 
 import re
@@ -34,7 +33,7 @@ Filled = Annotated[str, Meta(min_length=1)]
 Secret = Annotated[str, Meta(extra={"secret": True})]
 
 _OWN = (datetime,)
-"""Of these types, TOML has values; text is not converted to them."""
+"""Types with native TOML values; text is not converted to them."""
 
 _STEP = re.compile(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]")
 _MISSING = re.compile(r"Object missing required field `(.*?)`")
@@ -54,19 +53,19 @@ _BOUNDS = (("ge", "of at least"), ("gt", "above"), ("le", "of at most"), ("lt", 
 
 
 class Table(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """A table of which every key is declared."""
+    """A table that declares all its keys."""
 
 
 def read(kind: type[T], path: Path, what: str) -> T:
     """Return the settings in a file.
 
     Args:
-        kind: what the file has to be.
-        path: of the file.
-        what: it is, for the error if it cannot be read, such as "a token file".
+        kind: expected type of the table.
+        path: the file.
+        what: description of the file for errors, such as "a token file".
 
     Raises:
-        InputError: if it cannot be read, is no TOML, or a key or value is wrong.
+        InputError: if the file cannot be read or is no TOML, or a key or value is wrong.
     """
     try:
         text = path.read_text("utf-8")
@@ -81,12 +80,12 @@ def parse(kind: type[T], text: str, where: str) -> T:
     """Return the settings in a TOML text.
 
     Args:
-        kind: what they have to be.
+        kind: expected type of the table.
         text: the text.
-        where: it is from, for the error.
+        where: origin of the text, for errors.
 
     Raises:
-        InputError: if it is no TOML, or a key or value is wrong.
+        InputError: if the text is no TOML, or a key or value is wrong.
     """
     try:
         values = load_toml(text)
@@ -96,12 +95,12 @@ def parse(kind: type[T], text: str, where: str) -> T:
 
 
 def check(kind: type[T], values: object, where: str) -> T:
-    """Return values as what they have to be.
+    """Return values converted to a declared type.
 
     Args:
         kind: a `Table`, a dataclass, or another type that msgspec knows.
-        values: as TOML and JSON have them.
-        where: they are from, for the error.
+        values: values as in TOML and JSON.
+        where: origin of the values, for errors.
 
     Raises:
         InputError: if a key is missing or unknown, or a value is wrong.
@@ -134,13 +133,13 @@ limits.toml, but got True.
 
 @contextmanager
 def located(where: str) -> Iterator[None]:
-    """Have an `InputError` name the place that a value is from.
+    """Prefix every `InputError` of the block with a place.
 
     Args:
         where: the place.
 
     Raises:
-        InputError: as the block does, with the place in front.
+        InputError: the block's error, with the place in front.
     """
     try:
         yield
@@ -149,7 +148,7 @@ def located(where: str) -> Iterator[None]:
 
 
 def _explain(error: msgspec.ValidationError, kind: Any, values: object, where: str) -> str:
-    """Return what was expected, where, and what was there instead."""
+    """Return what was expected, where, and what was found."""
     problem, _, path = str(error).partition(" - at `$")
     declared: inspect.Type = inspect.type_info(kind)
     value, place = values, ""
@@ -158,9 +157,9 @@ def _explain(error: msgspec.ValidationError, kind: Any, values: object, where: s
         if isinstance(value, dict) and key not in value:
             break  # the unknown key itself reads like a path
         declared, place = _inside(declared, key), place + _shown(key, value, place)
-        value = value[key]  # type: ignore[index]  # there, as msgspec found an error below it
+        value = value[key]  # type: ignore[index]  # exists, as msgspec found an error below it
     prefix = f"{place}." if place else ""
-    if isinstance(error.__cause__, InputError):  # of a class that checks itself
+    if isinstance(error.__cause__, InputError):  # from a class with its own checks
         return f"{f'{place} in ' if place else ''}{where}: {error.__cause__}"
     if missing := _MISSING.match(problem):
         return f"Expected the key {prefix}{missing[1]} in {where}, but got none."
@@ -177,7 +176,7 @@ def _unknown(known: Sequence[str], got: str, where: str) -> str:
 
 
 def _key(error: msgspec.ValidationError, kind: Any, values: object, table: Any) -> str:
-    """Return which key of a table an error is about, as msgspec does not say it."""
+    """Return the key of a table that an error is about, since msgspec does not name it."""
     for key in table:
         try:
             msgspec.convert(_swapped(values, table, {key: table[key]}), kind, builtin_types=_OWN)
@@ -197,7 +196,7 @@ def _swapped(values: Any, old: object, new: object) -> Any:
 
 
 def _shown(key: str | int, value: Any, place: str) -> str:
-    """Return a step on the way to a value: entries of a list are named where they have a name."""
+    """Return one step of the path to a value; list entries with a name are shown by name."""
     if isinstance(key, str):
         return f".{key}" if place else key
     entry = value[key]
@@ -206,7 +205,7 @@ def _shown(key: str | int, value: Any, place: str) -> str:
 
 
 def _options(declared: inspect.Type) -> list[inspect.Type]:
-    """Return the types that a value may have."""
+    """Return the possible types of a value."""
     if isinstance(declared, inspect.Metadata):
         return _options(declared.type)
     if isinstance(declared, inspect.UnionType):
@@ -224,13 +223,13 @@ def _metadata(declared: inspect.Type) -> Iterator[inspect.Metadata]:
 
 
 def _fields(declared: inspect.Type) -> tuple[inspect.Field, ...]:
-    """Return the fields of the table that a value may be."""
+    """Return the fields of a table type."""
     tables = (inspect.StructType, inspect.DataclassType, inspect.TypedDictType)
     return next((one.fields for one in _options(declared) if isinstance(one, tables)), ())
 
 
 def _inside(declared: inspect.Type, key: str | int) -> inspect.Type:
-    """Return what one value inside another has to be."""
+    """Return the declared type of a value inside another."""
     for field in _fields(declared):
         if field.encode_name == key:
             return field.type
@@ -267,7 +266,7 @@ def _words(declared: inspect.Type) -> str:
 
 
 def _got(declared: inspect.Type, value: object) -> str:
-    """Return a value as an error shows it: a table or a list may hold a secret."""
+    """Return a value as shown in an error; tables and lists may hold secrets."""
     if isinstance(value, (dict, list)):
         return "a table" if isinstance(value, dict) else f"a list of {len(value)}"
     return "something else" if _is_secret(declared) else one_line(repr(value), LOG_LINE.most)

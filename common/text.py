@@ -1,7 +1,7 @@
-"""JSON and TOML from outside: what is nested too deeply is no more than wrong input.
+"""Safe text from outside: JSON and TOML with bounded nesting, and printable lines.
 
-The parsers of the standard library, and all that walks through what they return, fail in ways of
-their own where values are nested thousands of times, which takes a few kilobytes.
+The standard parsers, and all code that walks their values, fail in various ways at values nested
+thousands of times.  A few kilobytes suffice for that.
 """
 
 import json
@@ -13,10 +13,10 @@ from disinherit.common.limits import NESTING, REASON
 
 
 def load_json(text: str | bytes) -> Any:
-    """Return the value that a JSON text stands for.
+    """Return the value of a JSON text.
 
     Raises:
-        ValueError: if it is no JSON, or its values are nested too deeply.
+        ValueError: if the text is no JSON, or its values are nested too deeply.
 
     Example:
         >>> load_json('{"a": [1]}')
@@ -26,10 +26,10 @@ def load_json(text: str | bytes) -> Any:
 
 
 def load_toml(text: str) -> dict[str, Any]:
-    """Return the table that a TOML text stands for.
+    """Return the table of a TOML text.
 
     Raises:
-        ValueError: if it is no TOML, or its values are nested too deeply.
+        ValueError: if the text is no TOML, or its values are nested too deeply.
     """
     table: dict[str, Any] = _loaded(tomllib.loads, text)
     return table
@@ -62,23 +62,23 @@ _TOO_DEEP = f"its values are nested in each other more than {NESTING.most} times
 def one_line(text: str, most: int = REASON.most) -> str:
     r"""Return a text as one printable line of bounded length.
 
-    What moves a cursor, hides or reverses text (control characters, C1, bidirectional marks, zero
-    widths, lone surrogates) becomes a blank, and so do line breaks.
+    Characters that move the cursor, hide or reverse text become blanks, and so do line breaks.
+    They are control characters, C1, bidirectional marks, zero widths and lone surrogates.
 
     Args:
         text: the text.
-        most: characters at most.
+        most: most characters.
 
     Example:
         >>> one_line("no\n  room\x1b[2J")
         'no room [2J'
     """
-    beginning = text[: 2 * most]  # before every character is looked at
+    beginning = text[: 2 * most]  # bounds the work
     return " ".join(_printable(beginning).split())[:most]
 
 
 def printable(text: str) -> str:
-    r"""Return a text with a blank in the place of every character that is not printable.
+    r"""Return a text with blanks in place of characters that are not printable.
 
     Example:
         >>> printable("a\x1b[2J  b")

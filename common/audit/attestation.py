@@ -1,11 +1,11 @@
-"""Attestations: in-toto statements about how a request was carried out, checked against the log.
+"""Attestations: in-toto statements about a campaign, compared with the audit log.
 
-A statement (https://in-toto.io/Statement/v1) names the versions before and after as its subjects
-and says in its predicate what was done to each.  It is signed as a DSSE envelope and attests a
-*procedure*: that these steps were taken and recorded, never that anything was erased.
+A statement (https://in-toto.io/Statement/v1) has the versions before and after as its subjects.
+Its predicate records what was done to each.  It is signed as a DSSE envelope and attests a
+*procedure*: these steps were taken and recorded.  It never attests that anything was erased.
 
-Whoever has the audit log, too, can check that both say the same: everything that the log knows is
-compared, what follows from it is made anew, and what cannot be compared is named.
+With the audit log, a verifier compares the statement with every logged fact, recomputes all
+derived fields, and lists the fields that cannot be compared.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ PREDICATE_TYPE = "urn:disinherit:attestation:unlearning:v2"
 _FIRST = "urn:disinherit:attestation:unlearning:v1"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 DIGEST = "disinheritWeightsSha256"
-"""What a subject's digest is called: not SHA-256 of a file but `weights_digest` of the tensors."""
+"""Name of a subject's digest: `weights_digest` of the tensors, not SHA-256 of a file."""
 
 NOTICE = (
     "This attests the procedure: which steps were taken and recorded for this request. It is no "
@@ -40,18 +40,18 @@ LIMITS = (
     "Who has a version of before and after can compare them, and may learn from the difference "
     "what was forgotten.",
 )
-"""What no attestation shows, however complete the campaign was."""
+"""Limits of every attestation, also of a complete campaign.  Verification compares this text."""
 
 Statement = Mapping[str, Any]
 Compared = Iterator[tuple[AuditEntry, str, object, object]]
-"""Entry that says it, what it is about, what the attestation says of that, what the log says."""
+"""Log entry, name of the fact, value in the attestation, value in the log."""
 
 
 def read_statement(envelope: Envelope) -> Statement:
-    """Return the statement in an envelope, whatever its signatures are worth.
+    """Return the statement in an envelope, without verifying its signatures.
 
     Raises:
-        AuditError: if it is no attestation of this kind, or not in canonical form.
+        AuditError: if the payload is no attestation of this kind, or not in canonical form.
     """
     if envelope.payload_type != PAYLOAD_TYPE:
         raise AuditError(
@@ -81,7 +81,7 @@ def request_of(statement: Statement) -> str:
     """Return the id of the request that a statement is about.
 
     Raises:
-        AuditError: if it says none.
+        AuditError: if the statement names no request.
     """
     try:
         return str(statement["predicate"]["request"]["id"])
@@ -92,15 +92,15 @@ def request_of(statement: Statement) -> str:
 def find_fault(
     envelope: Envelope, keys: TrustedKeys, entries: Sequence[AuditEntry]
 ) -> Problem | None:
-    """Return what is wrong with an attestation; `None` if it is signed and the log says the same.
+    """Return the first fault of an attestation; `None` if it is signed and agrees with the log.
 
     Args:
         envelope: the attestation.
-        keys: one of them must have signed it.
-        entries: those about its request, of a log that is sound.
+        keys: trusted keys; one of them must have signed the envelope.
+        entries: the entries about its request, from a sound log.
 
     Raises:
-        AuditError: if it is no attestation, or malformed.
+        AuditError: if the envelope holds no attestation, or a malformed one.
     """
     statement = read_statement(envelope)
     fault = keys.find_fault(envelope)
@@ -112,13 +112,13 @@ def find_fault(
 
 
 def find_contradiction(statement: Statement, entries: Sequence[AuditEntry]) -> Problem | None:
-    """Return the first thing in which a statement and the audit log differ; `None` if they agree.
+    """Return the first difference between a statement and the audit log; `None` if they agree.
 
-    The log may go on after what was attested.
+    The log may continue after the attested head.
 
     Args:
         statement: the statement.
-        entries: those about its request, of a log that is sound.
+        entries: the entries about its request, from a sound log.
 
     Raises:
         AuditError: if the statement is malformed.
@@ -130,11 +130,11 @@ def find_contradiction(statement: Statement, entries: Sequence[AuditEntry]) -> P
 
 
 def not_compared(statement: Statement, entries: Sequence[AuditEntry]) -> list[str]:
-    """Return what of a statement that the log does not contradict was compared with nothing.
+    """Return the fields of a statement that the log cannot confirm or contradict.
 
     Args:
-        statement: the statement.
-        entries: those about its request, of a log that is sound.
+        statement: a statement that the log does not contradict.
+        entries: the entries about its request, from a sound log.
     """
     story = tell(_attested(statement, entries) or entries)
     open_ = ["software"]
@@ -151,7 +151,7 @@ def not_compared(statement: Statement, entries: Sequence[AuditEntry]) -> list[st
 
 
 def _attested(statement: Statement, entries: Sequence[AuditEntry]) -> list[AuditEntry] | None:
-    """Return the entries up to the one that a statement names; `None` if there is none like it."""
+    """Return the entries up to the attested head; `None` if the log does not contain it."""
     head = statement["predicate"]["log"]["head"]
     for count, entry in enumerate(entries, start=1):
         if entry.hash == head:
@@ -183,7 +183,7 @@ def _find_contradiction(statement: Statement, entries: Sequence[AuditEntry]) -> 
 
 
 def _whole(statement: Statement, attested: Sequence[AuditEntry], story: Story) -> Compared:
-    """Compare what is said of the request and of the campaign."""
+    """Compare the fields of the request and of the campaign."""
     predicate, last = statement["predicate"], attested[-1]
     request, asked = predicate["request"], story.received.event.parameters
     yield last, "entries about the request", predicate["log"]["entries"], len(attested)
@@ -209,7 +209,7 @@ def _graph(story: Story) -> Json:
 
 
 def _models(models: Sequence[Mapping[str, Any]], story: Story, last: AuditEntry) -> Compared:
-    """Compare what is said of every version."""
+    """Compare the fields of every version."""
     said = {model["id"]: model for model in models}
     yield last, "the number of versions", len(models), len(said)
     for id, known in story.models.items():
@@ -258,7 +258,7 @@ def _model(model: Mapping[str, Any], known: ModelStory) -> Compared:
 
 
 def _late(model: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all that can be said of a version of which the log says nothing yet."""
+    """Return the only possible fields of a version that the log does not mention yet."""
     return {
         **dict.fromkeys(model),
         "id": model["id"],
@@ -274,7 +274,7 @@ _WITHOUT_TASK = ("pending", "failed", "exempt", "not_reached")
 
 
 def _derived(statement: Statement, last: AuditEntry) -> Compared:
-    """Compare what follows from the rest, and what every attestation says."""
+    """Compare the fields that follow from others, and the fixed texts."""
     predicate = statement["predicate"]
     models = predicate["models"]
     yield last, "the subjects", list(statement["subject"]), subjects_of(models)
@@ -317,7 +317,7 @@ def subjects_of(models: Sequence[Mapping[str, Any]]) -> list[Json]:
 
 
 def coverage_of(models: Sequence[Mapping[str, Any]]) -> dict[str, Json]:
-    """Return how many versions are in which state, and whether nothing is left open of them."""
+    """Return the number of versions in each state, and whether all are settled."""
     states = [model["state"] for model in models]
     return {
         "affected": len(states),
@@ -327,7 +327,7 @@ def coverage_of(models: Sequence[Mapping[str, Any]]) -> dict[str, Json]:
 
 
 def gaps_of(method: Mapping[str, Any], models: Sequence[Mapping[str, Any]]) -> list[Json]:
-    """Return what a campaign leaves open, and what that means."""
+    """Return the gaps of a campaign with their descriptions."""
     return [
         {"kind": gap.kind.value, "models": list(gap.models), "said": SAID[gap.kind]}
         for gap in find_gaps(method, models)
@@ -335,7 +335,7 @@ def gaps_of(method: Mapping[str, Any], models: Sequence[Mapping[str, Any]]) -> l
 
 
 def names_digest(names: Sequence[str]) -> str | None:
-    """Return the SHA-256 of names as canonical JSON; `None` if there are none."""
+    """Return the SHA-256 of names as canonical JSON; `None` without names."""
     return hashlib.sha256(canonical(list(names))).hexdigest() if names else None
 
 

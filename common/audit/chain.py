@@ -1,15 +1,14 @@
-"""The chain of an audit log: what its entries are, what their hashes cover, what is wrong with it.
+"""The hash chain of an audit log: entries, their hashes, and the first fault of a chain.
 
-Every entry names the hash of the one before it, and of the one before it that is about the same
-request.  So the log is one chain, and what is said of one request is a chain by itself: a part that
-can be handed out and checked alone.
+Every entry holds the hash of the entry before it, and that of the previous entry about the same
+request.  The log is one chain, and the entries about one request form a chain of their own.  That
+part can be exported and verified alone.
 
 A hash is SHA-256 over the canonical JSON of an entry (RFC 8785): keys sorted by their UTF-16 units,
-no spaces, UTF-8.
-There are no fractions in it, only text that says them, since programs write these in many ways.
+no spaces, UTF-8.  Fractions are written as text, because programs format numbers differently.
 
-Whoever can write the whole log can make a sound chain of lies.  A hash that was noted elsewhere in
-time is what such a chain does not lead to.
+An attacker who can write the whole log can forge a sound chain.  Only a head hash recorded
+elsewhere exposes a rewritten chain.
 """
 
 import enum
@@ -23,7 +22,7 @@ import rfc8785
 from disinherit.common.errors import AuditError
 
 Json = str | int | bool | None | Sequence["Json"] | Mapping[str, "Json"]
-"""What parameters may hold; whole numbers below 2**53 in size, which every JSON reader keeps."""
+"""Values of parameters; whole numbers are below 2**53 in size, which every JSON reader keeps."""
 
 _LARGEST = 2**53
 _DEEPEST = 8
@@ -31,18 +30,18 @@ _DEEPEST = 8
 
 @dataclass(frozen=True, slots=True)
 class AuditEvent:
-    """Something that happened.
+    """An audit event.
 
     Attributes:
-        kind: what.
-        time_us: when it was recorded, in microseconds since the epoch.
-        actor: who did it.
-        request_id: the unlearning request it is about; `""` for none.
-        model_id: the version it is about; `""` for none.
-        owner: who holds that; `""` for none.
-        digest_before: SHA-256 of the weights before; `""` for none.
-        digest_after: SHA-256 of the weights after; `""` for none.
-        parameters: what else there is to say.
+        kind: kind of the event.
+        time_us: time of recording, in microseconds since the epoch.
+        actor: who caused it.
+        request_id: id of the unlearning request; `""` for an event about no request.
+        model_id: id of the version; `""` for an event about no version.
+        owner: owner of that version; `""` without a version.
+        digest_before: SHA-256 of the weights before; `""` if unknown.
+        digest_after: SHA-256 of the weights after; `""` if unknown.
+        parameters: further details of the event.
         fishers: SHA-256 of the Fisher packets that were used or received.
     """
 
@@ -60,15 +59,15 @@ class AuditEvent:
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """An event in its place.
+    """An event with its place in the chain.
 
     Attributes:
-        sequence: 1 for the first entry of a log, and one more for every next one.
-        event: what happened.
+        sequence: 1 for the first entry of a log, then increasing by 1.
+        event: the event.
         previous: hash of the entry before; `""` for the first.
-        request_previous: hash of the entry before about the same request; `""` for the first of a
-            request, and for an event that is about none.
-        hash: SHA-256 of all that.
+        request_previous: hash of the previous entry about the same request; `""` for the first of a
+            request, and for an event about no request.
+        hash: SHA-256 over all of the above.
     """
 
     sequence: int
@@ -79,7 +78,7 @@ class AuditEntry:
 
 
 class Finding(enum.StrEnum):
-    """What is wrong with a log."""
+    """Kind of a fault in a log."""
 
     CHANGED = "changed"
     REMOVED = "removed"
@@ -93,13 +92,13 @@ class Finding(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """The first thing that is wrong with a log.
+    """The first fault of a log.
 
     Attributes:
-        sequence: of the entry that is wrong or missing; where an entry of a single request's
-            export is missing, of the next one that is there.
-        finding: what happened to it.
-        reason: for people to read.
+        sequence: number of the wrong or missing entry; in the export of a single request, of the
+            entry after a missing one.
+        finding: kind of the fault.
+        reason: explanation for people.
     """
 
     sequence: int
@@ -111,7 +110,7 @@ def canonical(value: Json) -> bytes:
     r"""Return a value as canonical JSON.
 
     Raises:
-        AuditError: if it holds something that has no canonical form.
+        AuditError: if the value has no canonical form.
 
     Example:
         >>> canonical({"b": [True, "é"], "a": 1})
@@ -126,15 +125,15 @@ def canonical(value: Json) -> bytes:
 def link(
     event: AuditEvent, last: AuditEntry | None, last_of_request: AuditEntry | None
 ) -> AuditEntry:
-    """Return the entry with which an event continues a chain.
+    """Return the entry that appends an event to a chain.
 
     Args:
-        event: what happened.
+        event: the event.
         last: the chain's last entry; `None` to begin one.
-        last_of_request: the last entry about the event's request; `None` if there is none.
+        last_of_request: the last entry about the event's request; `None` if this is the first.
 
     Raises:
-        AuditError: if the event holds something that has no canonical form.
+        AuditError: if the event has no canonical form.
 
     Example:
         >>> first = link(AuditEvent("received", 1, "operator:ci", request_id="q"), None, None)
@@ -152,10 +151,10 @@ def link(
 
 
 def entry_hash(entry: AuditEntry) -> str:
-    """Return the hash that an entry should have.
+    """Return the hash of an entry's content.
 
     Raises:
-        AuditError: if it holds something that has no canonical form.
+        AuditError: if the entry has no canonical form.
     """
     return hashlib.sha256(canonical(content(entry))).hexdigest()
 
@@ -183,13 +182,13 @@ def content(entry: AuditEntry) -> dict[str, Any]:
 def find_problem(
     entries: Iterable[AuditEntry | None], request_id: str = "", head: str = ""
 ) -> Problem | None:
-    """Return the first thing that is wrong with a chain, or `None` if it is sound.
+    """Return the first fault of a chain; `None` if it is sound.
 
     Args:
-        entries: all of a log, or all of it that is about one request, in order; `None` for one
-            that cannot be read.
+        entries: all entries of a log, or all about one request, in order; `None` for an unreadable
+            entry.
         request_id: that request; `""` for the whole log.
-        head: hash that the last entry had once: it must be there, and more may follow.
+        head: a head hash recorded earlier: the chain must contain it, and may continue after it.
 
     Example:
         >>> first = link(AuditEvent("received", 1, "operator:ci"), None, None)
@@ -229,9 +228,9 @@ def _unreadable(last: AuditEntry | None) -> Problem:
     return Problem(
         end + 1,
         Finding.CHANGED,
-        f"Expected another entry after entry {end}, but what stands there is none."
+        f"Expected another entry after entry {end}, but got something else."
         if end
-        else "Expected the first entry, but what stands there is none.",
+        else "Expected the first entry, but got something else.",
     )
 
 
@@ -250,12 +249,12 @@ def _wrong_hash(entry: AuditEntry, last: AuditEntry | None, request_id: str) -> 
     found = entry_hash(entry)
     if found == entry.hash:
         return None
-    # Its number may be what was changed; in a whole log its place is known all the same.
+    # The changed field may be the number itself; in a whole log the place is known regardless.
     sequence = entry.sequence if request_id else 1 + (0 if last is None else last.sequence)
     return Problem(
         sequence,
         Finding.CHANGED,
-        f"Expected entry {sequence} to have the hash of its content, {found}, but it says "
+        f"Expected entry {sequence} to have the hash of its content, {found}, but it has "
         f"{entry.hash}.",
     )
 
@@ -270,8 +269,8 @@ def _wrong_place(
         return Problem(
             wanted,
             Finding.CHANGED,
-            f"Expected entry {wanted} to follow one with hash {before or 'nothing'}, but it says "
-            f"{entry.previous or 'nothing'}: it, or the one before it, was written anew.",
+            f"Expected entry {wanted} to follow one with hash {before or 'nothing'}, but it has "
+            f"{entry.previous or 'nothing'}: it, or the one before it, was rewritten.",
         )
     got = f"Expected entry {wanted}, but got entry {entry.sequence}"
     if entry.sequence < wanted:
@@ -297,14 +296,14 @@ def _wrong_place_in_request(
         f"Expected entry {entry.sequence} to follow the one with hash {entry.request_previous}, "
         if entry.request_previous
         else f"Expected entry {entry.sequence} to be the first about its request, "
-    ) + f"but entry {end or 'none'} stands before it"
+    ) + f"but entry {end or 'none'} comes before it"
     if any(later is not None and later.hash == entry.request_previous for later in rest):
         return Problem(entry.sequence, Finding.REORDERED, f"{got}; that one comes later.")
     return Problem(entry.sequence, Finding.REMOVED, f"{got}; that one is missing.")
 
 
 def _plain(value: Json, depth: int) -> Any:
-    """Return a value with no types but those that `json` knows."""
+    """Return a value with the types of `json` only."""
     if depth == 0:
         raise AuditError(f"Expected an audit entry nested less than {_DEEPEST} levels deep.")
     if value is None or isinstance(value, str | bool):

@@ -1,9 +1,8 @@
 """Signed statements: DSSE envelopes with Ed25519 signatures, and the keys that verify them.
 
-Envelopes and signatures are those of `securesystemslib`.  What is signed is not a payload alone but
-its encoding with its type (https://github.com/secure-systems-lab/dsse), so a signature over one
-kind of document is never one over another kind.  A key is known by the SHA-256 of its
-SubjectPublicKeyInfo.
+Envelopes and signatures are those of `securesystemslib`.  A signature covers the payload together
+with its type (https://github.com/secure-systems-lab/dsse), so it is never valid for another kind of
+document.  A key's id is the SHA-256 of its SubjectPublicKeyInfo.
 """
 
 import hashlib
@@ -35,13 +34,13 @@ _PEM = re.compile(
 
 
 class Signer:
-    """Signs with one private key.
+    """A signer with one private key.
 
     Args:
         key: the key.
 
     Attributes:
-        key_id: by which its signatures name it.
+        key_id: id of the key in its signatures.
         public_pem: the public half, PEM.
     """
 
@@ -52,7 +51,7 @@ class Signer:
         self.public_pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
     def sign(self, payload_type: str, payload: bytes) -> Signature:
-        """Return the signature over a payload of a type; the same again gives the same."""
+        """Return the signature over a payload of a type; signing is deterministic."""
         return Envelope(payload, payload_type, {}).sign(self._signer)
 
     def envelope(self, payload_type: str, payload: bytes) -> Envelope:
@@ -62,12 +61,12 @@ class Signer:
 
 @dataclass(frozen=True, slots=True)
 class TrustedKey:
-    """A public key, and when what it signed is worth something.
+    """A public key with the period in which it signs.
 
     Attributes:
         key: the key.
-        since_us: from when on it signed, in microseconds since the epoch.
-        until_us: from when on another one signed in its place; 0 if none does.
+        since_us: start of the period, in microseconds since the epoch.
+        until_us: end of the period, when another key replaces it; 0 if none does.
     """
 
     key: SSlibKey
@@ -75,27 +74,27 @@ class TrustedKey:
     until_us: int = 0
 
     def signs_at(self, time_us: int) -> bool:
-        """Whether it signed at some time."""
+        """Whether the key signs at this time."""
         return self.since_us <= time_us and (not self.until_us or time_us < self.until_us)
 
 
 def key_block(public_pem: bytes, since_us: int, until_us: int) -> bytes:
-    """Return a public key in PEM with the lines before it that say when it signed.
+    """Return a public key in PEM, after lines with the period in which it signs.
 
     Args:
         public_pem: the key.
-        since_us: from when on, in microseconds since the epoch.
-        until_us: from when on another one signed in its place; 0 if none does.
+        since_us: start of the period, in microseconds since the epoch.
+        until_us: end of the period, when another key replaces it; 0 if none does.
     """
     until = str(until_us) if until_us else ""
     return f"Signs from: {since_us}\nSigns until: {until}\n".encode() + public_pem
 
 
 class TrustedKeys:
-    """The public keys that somebody trusts.
+    """The public keys that a verifier trusts.
 
     Args:
-        keys: the keys; one may stand there several times, with different times.
+        keys: the keys; one may occur several times, with different periods.
     """
 
     def __init__(self, keys: Iterable[TrustedKey]) -> None:
@@ -105,10 +104,10 @@ class TrustedKeys:
 
     @classmethod
     def from_pem(cls, data: bytes) -> "TrustedKeys":
-        """Read one or more public keys, one PEM block after the other, with times before each.
+        """Read one or more public keys in PEM, each after the lines with its period.
 
         Raises:
-            AuditError: if there is none, or one is no Ed25519 key.
+            AuditError: if the data holds no key, or a key that is not Ed25519.
         """
         keys = []
         for since, until, block in _PEM.findall(data):
@@ -131,11 +130,11 @@ class TrustedKeys:
         return key_id in self._keys
 
     def find_fault(self, envelope: Envelope, signed_us: int | None = None) -> str | None:
-        """Return why no signature in an envelope is by a trusted key; `None` if one is.
+        """Return why no trusted key signed an envelope; `None` if one did.
 
         Args:
             envelope: the envelope.
-            signed_us: when it was signed, as the payload says; `None` if it does not.
+            signed_us: time of signing according to the payload; `None` without one.
         """
         signers = list(envelope.signatures)
         if not signers:
@@ -162,12 +161,12 @@ def _with_id(key: Ed25519PublicKey) -> SSlibKey:
 
 
 def enclose(payload_type: str, payload: bytes, signatures: Iterable[Signature]) -> Envelope:
-    """Return a payload of a type with signatures, whatever they are worth."""
+    """Return a payload of a type with signatures, which are not verified."""
     return Envelope(payload, payload_type, {one.keyid: one for one in signatures})
 
 
 def signature_of(key_id: str, value: bytes) -> Signature:
-    """Return the signature with a value, by the key that it names."""
+    """Return the signature with this value and key id."""
     return Signature(key_id, value.hex())
 
 
@@ -178,10 +177,10 @@ def signature_values(envelope: Envelope) -> list[dict[str, str]]:
 
 
 def read_signatures(values: Any) -> tuple[Signature, ...]:
-    """Return the signatures that JSON values stand for.
+    """Return the signatures in JSON values.
 
     Raises:
-        AuditError: if they are none.
+        AuditError: if the values are no signatures.
     """
     try:
         envelope = _from_values({"payload": "", "payloadType": "", "signatures": values})
@@ -196,10 +195,10 @@ def envelope_line(envelope: Envelope) -> bytes:
 
 
 def read_envelope(data: bytes) -> Envelope:
-    """Return the envelope that JSON stands for, whatever its signatures are worth.
+    """Return the envelope in a JSON text, without verifying its signatures.
 
     Raises:
-        AuditError: if it is none.
+        AuditError: if the text is no envelope.
     """
     try:
         return _from_values(load_json(data.decode()))
@@ -210,11 +209,11 @@ def read_envelope(data: bytes) -> Envelope:
 
 
 _MALFORMED = (AttributeError, KeyError, TypeError, ValueError)
-"""What the library raises at values that are no envelope, beside its own errors."""
+"""Errors of the library at values that are no envelope, besides its own."""
 
 
 def _from_values(values: Any) -> Envelope:
-    """Return an envelope without what nobody signed or knows: further keys of its signatures."""
+    """Return an envelope without unsigned or unknown keys of its signatures."""
     envelope = Envelope.from_dict(values)
     for name in (envelope.payload_type, *envelope.signatures):
         name.encode()  # a text that can be signed

@@ -1,4 +1,4 @@
-"""An audit log as a file of JSON lines: a header, then an entry on every line.
+"""The export of an audit log: JSON lines, a header and then one entry on each line.
 
 ::
 
@@ -6,11 +6,10 @@
     {"actor":"operator:ci","digest_after":"",...,"hash":"5891...","sequence":1,"time_us":...}
     {"actor":"approver:eve","digest_after":"",...,"hash":"9c56...","sequence":2,"time_us":...}
 
-Every line is canonical JSON (`disinherit.common.audit.chain`), so a byte that was changed is found
-wherever it is.  The header says how many entries there are and the hash of the last one; with
-`request` it is an export of the entries about that request alone.  A coordinator that has a key
-signs the header, with the time at which it was: who has the public key knows then that the whole
-log is as it was handed out.
+Every line is canonical JSON (`disinherit.common.audit.chain`), so any changed byte is detected.
+The header holds the number of entries and the hash of the last one.  With `request`, the export
+holds only the entries about that request.  A coordinator with a key signs the header together with
+the time.  The public key then proves that the whole log is as it was exported.
 """
 
 import base64
@@ -44,13 +43,13 @@ from disinherit.common.text import load_json
 
 VERSION = 1
 HEADER_TYPE = "application/vnd.disinherit.audit-header+json"
-"""The media type under which a header is signed."""
+"""Media type of a signed header."""
 
 CHECKPOINT_TYPE = "application/vnd.disinherit.audit-checkpoint+json"
-"""The media type under which a checkpoint in the log is signed."""
+"""Media type of a signed checkpoint in the log."""
 
 LONGEST_LINE = 3 * 2**20
-"""Bytes of a line at most, with its end."""
+"""Most bytes of a line, with its end."""
 
 _FORMAT = "disinherit"
 _HASH_END = len(64 * "0" + '"')
@@ -58,14 +57,14 @@ _HASH_END = len(64 * "0" + '"')
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The first line.
+    """The header of an export, on its first line.
 
     Attributes:
-        entries: how many follow.
-        head: hash of the last one; `""` if there is none.
-        request_id: the request that all of them are about; `""` if this is the whole log.
-        signed_us: when it was signed, in microseconds since the epoch; 0 if it was not.
-        signatures: over all of that.
+        entries: number of entries that follow.
+        head: hash of the last entry; `""` for an empty log.
+        request_id: the request of all entries; `""` for the whole log.
+        signed_us: time of signing, in microseconds since the epoch; 0 if unsigned.
+        signatures: signatures over the other fields.
     """
 
     entries: int
@@ -77,11 +76,11 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class ExportVerdict:
-    """What became of verifying an export.
+    """The result of verifying an export.
 
     Attributes:
-        header: what the file says of itself.
-        problem: the first thing that is wrong; `None` if nothing is.
+        header: the header of the file.
+        problem: the first fault; `None` for a sound export.
     """
 
     header: Header
@@ -89,11 +88,11 @@ class ExportVerdict:
 
 
 def sign_header(header: Header, signer: Signer, signed_us: int) -> Header:
-    """Return a header with a signature over what it says.
+    """Return a header with a signature over its fields.
 
     Args:
         header: the header.
-        signer: has the key.
+        signer: signer with the coordinator's key.
         signed_us: the time now, in microseconds since the epoch.
     """
     dated = replace(header, signed_us=signed_us, signatures=())
@@ -101,15 +100,15 @@ def sign_header(header: Header, signer: Signer, signed_us: int) -> Header:
 
 
 def checkpoint_bytes(entries: int, head: str) -> bytes:
-    """Return what a checkpoint signs: how many entries come before it, and the last one's hash."""
+    """Return the signed content of a checkpoint: number of entries before it, and the last hash."""
     return canonical({"entries": entries, "head": head})
 
 
 def line_hash(line: bytes) -> str:
-    """Return the hash that the content of a line has, without reading it.
+    """Return the hash of a line's content, without parsing it.
 
     Args:
-        line: of an entry, in canonical form, without its end.
+        line: the line of an entry, in canonical form, without its end.
 
     Example:
         >>> line = b'{"a":1,"hash":"' + 64 * b"0" + b'","kind":"sent"}'
@@ -121,7 +120,7 @@ def line_hash(line: bytes) -> str:
 
 
 def header_line(header: Header) -> bytes:
-    """Return the first line, without its end; that of one without signatures is what is signed."""
+    """Return the first line, without its end; the header without signatures is what is signed."""
     values: dict[str, Any] = {
         "audit": _FORMAT,
         "version": VERSION,
@@ -140,19 +139,19 @@ def entry_line(entry: AuditEntry) -> bytes:
     """Return an entry's line, without its end.
 
     Raises:
-        AuditError: if it holds something that has no canonical form.
+        AuditError: if the entry has no canonical form.
     """
     return canonical({**content(entry), "hash": entry.hash})
 
 
 def read_entry(line: bytes) -> AuditEntry:
-    """Return the entry on a line, whatever its hash is.
+    """Return the entry on a line, without verifying its hash.
 
     Args:
         line: the line, without its end.
 
     Raises:
-        AuditError: if it is no entry, or not written canonically.
+        AuditError: if the line is no entry, or not in canonical form.
     """
     values = _object(line)
     try:
@@ -190,14 +189,13 @@ def verify_lines(
     """Verify an export.
 
     Args:
-        lines: of the file, with their ends.
-        head: hash that the last entry had once, as noted elsewhere: it must be there, and more may
-            follow.
-        keys: one of them must have signed the header; `None` asks for no signature.
-        look: given every entry before it is known whether it is sound.
+        lines: lines of the file, with their ends.
+        head: a head hash recorded earlier: the log must contain it, and may continue after it.
+        keys: trusted keys; one of them must have signed the header. `None` requires no signature.
+        look: called with every entry, before it is verified.
 
     Raises:
-        AuditError: if it is no export of an audit log.
+        AuditError: if the file is no export of an audit log.
     """
     rest = iter(lines)
     header = read_header(_stripped(next(rest, b"")) or b"")
@@ -225,7 +223,7 @@ def verify_lines(
 
 
 def _forged_checkpoint(entry: AuditEntry, keys: TrustedKeys) -> Problem | None:
-    """Return what is wrong with a checkpoint; one by a key that is not trusted says nothing."""
+    """Return the fault of a checkpoint; one by a key that is not trusted is ignored."""
     said = entry.event.parameters
     try:
         value = base64.b64decode(str(said["signature"]), validate=True)
@@ -274,13 +272,13 @@ def _against_header(header: Header, count: int, last: AuditEntry | None) -> Prob
 
 
 def read_header(line: bytes) -> Header:
-    """Return what the first line says.
+    """Return the header on the first line.
 
     Args:
         line: the line, without its end.
 
     Raises:
-        AuditError: if it is not that of an export.
+        AuditError: if the line is no header of an export.
     """
     try:
         values = _object(line)

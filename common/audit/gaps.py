@@ -1,7 +1,7 @@
-"""Gaps of a campaign, which it says by itself: nobody should have to find out.
+"""Gaps of a campaign: what it did not reach or does not show.
 
-It follows from what an attestation says of the method and of every version, so whoever verifies one
-can check that nothing was left out.
+Gaps follow from the method and the versions in an attestation, so a verifier can recompute them and
+detect an omission.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ from typing import Any
 
 
 class GapKind(StrEnum):
-    """What is left open."""
+    """Kind of a gap."""
 
     SUPPRESSION = "suppression"
     PARTIAL_SCOPE = "partial_scope"
@@ -80,11 +80,11 @@ SAID = {
     "the very same weights, which they keep: it knows what is to be forgotten.",
     GapKind.NOT_NOTIFIED: "Their owners have not got word that these versions are affected.",
 }
-"""What each kind means, for people to read."""
+"""Description of each kind.  Attestations contain these texts and verification compares them."""
 
 FEW_MARGIN = 0.2
-"""Chance from which on a measurement says little: that of fewer than 6 samples, also as an AUC
-beside very many unseen ones."""
+"""Margin above which a measurement is weak: that of fewer than 6 samples, also for an AUC
+against very many unseen ones."""
 
 _OF_STATE = {
     "pending": GapKind.PENDING,
@@ -104,11 +104,11 @@ _OF_STATE = {
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Something that is left open.
+    """A gap of a campaign.
 
     Attributes:
-        kind: what.
-        models: the versions concerned; none if it is about all that have forgotten.
+        kind: kind of the gap.
+        models: the versions concerned; empty for a gap of all versions that have forgotten.
     """
 
     kind: GapKind
@@ -116,14 +116,14 @@ class Gap:
 
 
 def find_gaps(method: Mapping[str, Any], models: Sequence[Mapping[str, Any]]) -> Iterator[Gap]:
-    """Yield what a campaign leaves open.
+    """Yield the gaps of a campaign.
 
     Args:
-        method: the request's, as attestations and the audit log say it.
-        models: its affected versions, as attestations say them.
+        method: the request's method, as in attestations and the audit log.
+        models: its affected versions, as in attestations.
 
     Raises:
-        KeyError: if something of that is missing.
+        KeyError: if a field is missing.
     """
     if method["scope"] == "head":
         yield Gap(GapKind.SUPPRESSION)

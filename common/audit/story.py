@@ -1,7 +1,7 @@
-"""Story of one request, as the audit log tells it: where it stands and what became of it.
+"""The history of one request in the audit log: state of the campaign and of every version.
 
-What is tried again and again is logged once, so of a version that is still being worked on the log
-says only where it may stand; of one that is settled it says where.
+Repeated attempts are logged once.  For a version in work the log therefore gives only its possible
+states; for a settled version it gives the state.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +23,7 @@ TIMES: Mapping[str, tuple[str, bool]] = {
     "rollback_completed": ("ended", True),
     "destroyed": ("last_destroyed", True),
 }
-"""Kind -> the time it stands for, and whether the last entry of the kind counts or the first."""
+"""Event kind -> (name of its time, whether the last entry of the kind counts)."""
 
 _CAMPAIGN: Mapping[str, frozenset[str]] = {
     "received": frozenset({"awaiting_approval", "running"}),
@@ -44,21 +44,21 @@ _OPEN = ("sent", "failed", "halted", "applied", "unapproved")
 _ANSWERS = ("applied", "ineffective", "not_reached", "harmful")
 _UNDOING = {"rollback_planned": "rolling_back", "rolled_back": "rolled_back"}
 _BESIDE = ("successor", "selected", "out_of_scope_sha256")
-"""What an answer's entry says beside the parameters."""
+"""Details in the entry of an answer besides the parameters."""
 
 
 @dataclass(slots=True)
 class ModelStory:
-    """What became of one version.
+    """History of one version.
 
     Attributes:
-        states: where the work on it may stand.
+        states: possible states of its task.
         last: the last entry about it.
-        owner: who holds it.
-        digest_before: SHA-256 of its weights; `None` if no entry says it.
-        answer: the entry of what its owner answered; `None` if it has not, or is asked again.
-        notified: of the word that its owner got.
-        destroyed: of its destruction.
+        owner: its owner.
+        digest_before: SHA-256 of its weights; `None` if no entry has it.
+        answer: the entry of its owner's answer; `None` before it, or once the owner is asked again.
+        notified: the entry of the notification of its owner.
+        destroyed: the entry of its destruction.
     """
 
     states: frozenset[str]
@@ -72,14 +72,14 @@ class ModelStory:
 
     @property
     def made(self) -> AuditEntry | None:
-        """The entry of the successor that is there; `None` if there is none, or it was retired."""
+        """The entry of its present successor; `None` without one, or if it was retired."""
         if self.answer is None or "successor" not in self.answer.event.parameters:
             return None
         return None if self.states == {"rolled_back"} else self.answer
 
     @property
     def parameters(self) -> Mapping[str, Any] | None:
-        """With which it was dampened, or not; `None` if its owner has not answered."""
+        """Parameters of the dampening; `None` if its owner has not answered."""
         if self.answer is None or self.states == {"rolled_back"}:
             return None
         said = self.answer.event.parameters
@@ -88,16 +88,16 @@ class ModelStory:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """What became of one request.
+    """History of one request.
 
     Attributes:
         received: its first entry.
-        states: where its campaign may stand.
-        decided: the entry that says so.
-        times_us: what happened -> when, in microseconds since the epoch.
-        fishers: root -> the entry of what it answered.
-        ended: the entry with which it ended last; `None` while it goes on.
-        models: version -> what became of it.
+        states: possible states of its campaign.
+        decided: the entry that determined the state.
+        times_us: name -> time, in microseconds since the epoch.
+        fishers: root -> the entry of its Fisher information.
+        ended: the last entry that ended it; `None` while it is running.
+        models: version -> its history.
     """
 
     received: AuditEntry
@@ -110,10 +110,10 @@ class Story:
 
 
 def tell(entries: Sequence[AuditEntry]) -> Story:
-    """Return what the entries about a request say.
+    """Return the history of a request.
 
     Args:
-        entries: all of them, from the first on; at least one.
+        entries: all entries about it, in order; at least one.
     """
     decided, ended = entries[0], None
     fishers: dict[str, AuditEntry] = {}
@@ -140,7 +140,7 @@ def tell(entries: Sequence[AuditEntry]) -> Story:
 
 
 def times(entries: Iterable[AuditEntry]) -> dict[str, int]:
-    """Return what happened -> when, in microseconds since the epoch."""
+    """Return name -> time, in microseconds since the epoch."""
     found: dict[str, int] = {}
     for entry in entries:
         name, last = TIMES.get(entry.event.kind, ("", False))
@@ -171,11 +171,11 @@ def _follow(models: dict[str, ModelStory], entry: AuditEntry) -> None:
 
 
 def _step(model: ModelStory, kind: str, entry: AuditEntry) -> None:
-    """Follow one step of the work on a version."""
+    """Update the history of a version with one entry."""
     if kind in _ANSWERS:
         model.answer = entry
     if model.states <= {"rolling_back", "rolled_back"} and model.states:
-        return  # its owner had done it before it heard that it is taken back
+        return  # its owner applied it before it received the withdrawal
     if kind in _SETTLED:
         _settle(model, kind)
         return
@@ -183,11 +183,11 @@ def _step(model: ModelStory, kind: str, entry: AuditEntry) -> None:
         if model.states and "successor" not in (
             model.answer.event.parameters if model.answer else {}
         ):
-            model.answer = None  # it is asked again
+            model.answer = None  # the owner is asked again
         model._open = set()
     else:
         model._open.add(kind)
-    # Waiting again is not logged; what an owner has applied does not wait any more.
+    # A return to pending is not logged; an applied task is no longer pending.
     waits = "applied" if model.made is not None else "pending"
     allowed = model._open & {"applied", "failed"} if model.made is not None else model._open
     model.states = frozenset({waits, *allowed})
@@ -199,7 +199,7 @@ def _settle(model: ModelStory, state: str) -> None:
 
 
 def _left(model: ModelStory, digest: str) -> str:
-    """Return where a version stands that its owner could not put back."""
+    """Return the state of a version that its owner could not put back."""
     if model.answer is not None and model.answer.event.kind == "ineffective":
         return "ineffective"
     return "applied" if digest else "failed"

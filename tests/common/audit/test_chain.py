@@ -203,7 +203,7 @@ def test_an_empty_log_is_sound_until_something_must_be_in_it() -> None:
 def test_what_cannot_be_read_is_named_by_its_place() -> None:
     entries = chain([AuditEvent("sent", time, "coordinator") for time in range(3)])
     assert find_problem([None]) == Problem(
-        1, Finding.CHANGED, "Expected the first entry, but what stands there is none."
+        1, Finding.CHANGED, "Expected the first entry, but got something else."
     )
     problem = find_problem([entries[0], None, entries[2]])
     assert problem is not None

@@ -97,7 +97,7 @@ def renaming_at(planned: Plan, model: str, root: str) -> dict[str, str | None]:
         ({"gauge": float("inf")}, "gauge >= 0, but got inf"),
         ({"gauge": 1e39}, r"gauge >= 0, but got 1e\+39, which is more than float32 holds"),
         ({"repair_steps": 10_001}, "at most 10000 repair steps, but got 10001"),
-        ({"min_inheritance": 1.5}, "similarity from 0 to 1 at least, but got 1.5"),
+        ({"min_inheritance": 1.5}, "least similarity from 0 to 1, but got 1.5"),
         ({"scope": ""}, "scope 'head', 'all' or parameter-name globs, but got nothing"),
     ],
 )
