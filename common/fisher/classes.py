@@ -1,4 +1,4 @@
-"""Fisher information of a set of samples, and the sums of each class from which it follows."""
+"""The Fisher information of a set of samples, and the sums per class that it is computed from."""
 
 import math
 from collections.abc import Collection, Iterable, Sequence
@@ -18,7 +18,7 @@ class Fisher:
 
     Attributes:
         values: parameter name -> F, of the parameter's shape, float32 or float64, >= 0.
-        count: number of samples behind it.
+        count: number of samples in the mean.
 
     Raises:
         FisherError: if `count` is not positive.
@@ -36,23 +36,23 @@ class Fisher:
 class ClassFishers:
     """Sums of squared per-sample gradients of each class.
 
-    A head `[C, d]` of very many classes is kept *by rows*: of each class only its own row, and for
-    each row the sum over the samples of all other classes, 2 C d numbers instead of C² d.  What
-    changes only the rows of some classes needs no more.
+    A head `[C, d]` with very many classes is kept *by rows*: each class keeps only its own row, and
+    each row the sum over the samples of all other classes.  That is 2 C d numbers instead of C² d,
+    and enough to change only the rows of some classes.
 
     Attributes:
-        sums: parameter name -> Σ gᵢ ∘ gᵢ over the samples of each class, `[P, *shape]`; of a
-            parameter that is kept by rows the class's own row of it, `[P, *shape[1:]]`.
+        sums: parameter name -> Σ gᵢ ∘ gᵢ over the samples of each class, `[P, *shape]`; for a
+            parameter kept by rows only the class's own row, `[P, *shape[1:]]`.
         counts: samples per class, `[C]` int64, on the CPU.
-        classes: the class that each of the P rows of `sums` is of, `[P]` int64, on the CPU; if not
-            given, all C in order.
-        others: name -> per row of the parameter, Σ gᵢ ∘ gᵢ over the samples of all *other* classes,
-            `[C, *shape[1:]]`, for the parameters that are kept by rows.
-        behind: samples behind each row of `others`, `[C]` int64, on the CPU; if not given, all
-            samples of other classes.
+        classes: class of each of the P rows of `sums`, `[P]` int64, on the CPU; all C in order by
+            default.
+        others: for parameters kept by rows: name -> per row Σ gᵢ ∘ gᵢ over the samples of all
+            *other* classes, `[C, *shape[1:]]`.
+        behind: number of samples in each row of `others`, `[C]` int64, on the CPU; all samples of
+            other classes by default.
 
     Raises:
-        FisherError: if the shapes do not fit each other, a count is negative, or a class with
+        FisherError: if the shapes do not match, a count is negative, or a class with
             samples has no sums.
 
     Example:
@@ -120,8 +120,8 @@ class ClassFishers:
             The Fisher over the samples of these classes.
 
         Raises:
-            FisherError: if a class is out of range, the classes have no sample, or it takes rows
-                that are not kept.
+            FisherError: if a class is out of range, the classes have no sample, or the result
+                needs rows that are not kept.
         """
         chosen = self._check(classes)
         count = self._count(chosen)
@@ -142,13 +142,13 @@ class ClassFishers:
         )
 
     def excluding(self, classes: Iterable[int], rows: Collection[int] | None = None) -> Fisher:
-        """Pool all classes but some.
+        """Pool all classes except some.
 
         Args:
             classes: class indices to leave out.
-            rows: where not all rows of the head are looked at, those that are, all of them of
-                classes that are left out. Of a head that is kept by rows the others are zero, and
-                each is pooled over all classes but its own, so also over others that are left out.
+            rows: the rows of the head in use, all of left-out classes; `None` for all rows. In a
+                head kept by rows all other rows are zero. Each row is then pooled over all classes
+                but its own, which includes other left-out classes.
 
         Returns:
             The Fisher over the samples of the other classes.
@@ -177,12 +177,12 @@ class ClassFishers:
     def each(
         self, classes: Iterable[int], rows: Collection[int] | None = None
     ) -> dict[int, Fisher]:
-        """Keep some classes apart.
+        """Return the Fisher information of single classes.
 
         Args:
             classes: class indices.
-            rows: where not all rows of the head are looked at, those that are. Of a head that is
-                kept by rows all but the class's own are zero.
+            rows: the rows of the head in use; `None` for all. In a head kept by rows only the
+                class's own row is not zero.
 
         Returns:
             Class -> the Fisher over its samples, in ascending order.
@@ -203,15 +203,15 @@ class ClassFishers:
             The Fisher over all samples.
 
         Raises:
-            FisherError: if there is no sample.
+            FisherError: if there are no samples.
         """
         return self.over(range(self.num_classes))
 
     def without(self, classes: Collection[int]) -> "ClassFishers":
         """Return the sums without the samples of some classes; the input is untouched.
 
-        What samples of these classes left in other classes' rows of a head that is kept by rows
-        stays there, pooled with that of all other classes.
+        In a head kept by rows, the contribution of these classes to other classes' rows remains: it
+        is pooled with that of all other classes.
 
         Args:
             classes: class indices; their sums become zero.
@@ -227,10 +227,11 @@ class ClassFishers:
         return replace(self, sums=sums, counts=counts)
 
     def class_totals(self) -> list[float]:
-        """Return per class the sum over all its samples and parameters, or a bound on it.
+        """Return per class the sum over all its samples and parameters, or an upper bound.
 
-        In the gradient of a head, the own row's squares are at least as large as those of all other
-        rows together (r_y = -Σ_{k ≠ y} r_k); so of one that is kept by rows, twice its sum counts.
+        In the gradient of a head, the square of the own row is at least the sum of the squares of
+        all other rows (r_y = -Σ_{k ≠ y} r_k).  For a head kept by rows, twice the own row's sum is
+        the bound.
         """
         found = torch.zeros(self.num_classes, dtype=torch.float64)
         for name, value in self.sums.items():
@@ -240,7 +241,7 @@ class ClassFishers:
         return [float(value) for value in found]
 
     def __add__(self, other: "ClassFishers") -> "ClassFishers":
-        """Add the sums over other samples, say of another shard, for the same model.
+        """Add the sums over other samples, such as another shard, for the same model.
 
         Raises:
             FisherError: if classes, parameters or shapes differ.
@@ -288,7 +289,7 @@ class ClassFishers:
         ):
             raise FisherError(
                 f"Expected the classes of sums as ascending indices in [0, {self.num_classes}), "
-                f"each that has samples, and counts of others, but got {known.tolist()[:8]}."
+                f"including each with samples, and counts of others, but got {known.tolist()[:8]}."
             )
 
     def _count(self, chosen: Sequence[int]) -> int:
@@ -306,7 +307,7 @@ class ClassFishers:
         return value[places.to(value.device)].sum(0).div_(self._count(chosen))
 
     def _everything(self, name: str) -> Tensor:
-        """Return the mean over all samples of a head that is kept by rows."""
+        """Return the mean over all samples of a head kept by rows."""
         total = self.others[name].clone()
         total.index_add_(0, self.classes.to(total.device), self.sums[name])
         counts = (self.counts + self.behind).clamp(min=1).to(total)

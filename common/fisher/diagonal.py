@@ -4,9 +4,13 @@ For samples S, with gᵢ the gradient of sample i's cross-entropy and the model 
 
     F(S) = 1/|S| Σ_{i ∈ S} gᵢ ∘ gᵢ
 
-Squares are taken per sample, not of the mean gradient of a batch, so the result does not depend on
-how the samples are batched.  Sums are kept per class, because the Fisher information of any set of
-classes follows from them without access to the data (FIUn, arXiv 2408.08493).
+Squares are taken per sample, not of a batch's mean gradient, so batching does not affect the
+result. Sums are kept per class: the Fisher information of any set of classes follows from them
+without the data (FIUn, arXiv 2408.08493).
+
+This is the *empirical* Fisher: gradients are those of the observed labels, not of labels drawn from
+the model's own distribution.  It is not the true Fisher and may differ from the curvature of the
+loss (Kunstner et al. 2019, arXiv 1905.12558).  Here it only ranks parameters by importance.
 """
 
 import math
@@ -26,7 +30,7 @@ from disinherit.common.models.scope_text import is_head_scope
 
 __all__ = ["Batches", "ClassFishers", "Fisher", "MethodName", "fisher_diagonal"]
 
-# `Any` as a data loader yields lists, which no tuple type describes.
+# `Any`, because a data loader yields lists, which no tuple type describes.
 Batches = Iterable[tuple[Tensor | Sequence[Tensor], Tensor]] | Iterable[Any]
 MethodName = Literal["auto", "head", "layers", "vmap"]
 
@@ -77,39 +81,38 @@ def fisher_diagonal(
 ) -> Fisher | ClassFishers:
     """Compute the diagonal empirical Fisher information exactly, from per-sample gradients.
 
-    The model runs in eval mode and is left as it was: modes, `requires_grad` and `.grad`.  Each
-    sample must be classified independently of the others in its batch.  A parameter without a
-    gradient path to the logits has Fisher 0.
+    The model runs in eval mode; modes, `requires_grad` and `.grad` are restored.  Each sample must
+    be classified independently of the others in its batch.  A parameter without a gradient path to
+    the logits has Fisher information 0.
 
     Args:
         model: maps inputs to logits `[n, C]`, in any floating-point precision.
         batches: yields `(inputs, targets)`: inputs a tensor `[n, ...]` or several, passed as
             positional arguments; targets `[n]` class indices.
-        scope: which parameters, see `resolve_scope`; frozen ones included.
-        per_class: whether to keep the sums of each class; of a head with more than 2²⁴ numbers over
-            all classes they are kept by rows (`ClassFishers`).
+        scope: parameters, see `resolve_scope`; frozen ones included.
+        per_class: whether to keep sums per class; a head with more than 2²⁴ numbers over all
+            classes is kept by rows (`ClassFishers`).
         apart: with `per_class`, the only classes to keep apart, with all their rows: all others are
             counted as the first of them. `None` for every class.
-        num_classes: number of classes `C` the model is expected to have; `None` takes the model's.
-        device: where the inputs are moved to; `None` for the device of the first parameter.
+        num_classes: expected number of classes `C`; `None` takes the model's.
+        device: device for the inputs; `None` for that of the first parameter.
         method: `"head"` is the closed form of a linear head from one forward pass; `"layers"` adds
-            one backward pass and knows linear, convolution, normalisation and embedding layers;
-            `"vmap"` is general.  `"auto"` takes the first that is exact for the model, and where
-            vmap cannot handle it one backward pass per sample.
-        chunk_size: samples whose gradients are held at once by the last two; `None` bounds them by
-            2²⁴ numbers.
-        clip_norm: bound C on the L2 norm of a sample's *squared* gradient of each parameter: what
-            is larger is scaled down to it, and the result is no Fisher any more. `None` for no
-            bound.
+            one backward pass and supports linear, convolution, normalisation and embedding layers;
+            `"vmap"` is general.  `"auto"` takes the first that is exact for the model, or one
+            backward pass per sample where vmap fails.
+        chunk_size: number of per-sample gradients in memory at once, for the last two methods;
+            `None` bounds them by 2²⁴ numbers.
+        clip_norm: bound C on the L2 norm of a sample's *squared* gradient of each parameter: larger
+            ones are scaled down to it, and the result is no longer a Fisher. `None` for no bound.
 
     Returns:
         A `Fisher`, or `ClassFishers` with `per_class`.
 
     Raises:
-        FisherError: if there are no samples, inputs or targets do not fit the model, the method
-            asked for cannot handle it, a result is not finite, or the sums take more memory than
-            there is.
-        torch.OutOfMemoryError: if a batch takes more memory than there is, on whatever device.
+        FisherError: if there are no samples, inputs or targets do not fit the model, the chosen
+            method cannot handle the model, a result is not finite, or the sums do not fit into
+            memory.
+        torch.OutOfMemoryError: if a batch does not fit into memory, on any device.
         ScopeError: if the scope cannot be resolved.
 
     Example:

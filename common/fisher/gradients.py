@@ -1,14 +1,13 @@
 """Gradients of cross-entropy with respect to logits, without cancellation.
 
-With p = softmax(z) and y the true class, the gradient is r = p - onehot(y).  Its entry p_y - 1 must
-not be computed so: for a sample that is fitted well, p_y is 1 up to rounding and the difference 0,
-in float32 from a margin of 17 on.  It is Σ_{k ≠ y} p_k, with its sign changed.  With q the softmax
-over all classes but y and s = 1 - p_y::
+With p = softmax(z) and y the true class, the gradient is r = p - onehot(y).  Its entry p_y - 1
+cancels: for a well-fitted sample p_y rounds to 1 and the difference to 0, in float32 from a margin
+of 17 on.  It equals -Σ_{k ≠ y} p_k.  With q the softmax over all classes but y and s = 1 - p_y::
 
     r = s (q - onehot(y)),    s = σ(log Σ_{k ≠ y} exp z_k - z_y)
 
-s has no bound below but that of the number format, and q - onehot(y) has entries of order 1, so
-that it can be propagated backward in half precision and be multiplied by s afterwards.
+s can be as small as the number format allows, and q - onehot(y) has entries of order 1.  So the
+latter can be propagated backward in half precision and multiplied by s afterwards.
 """
 
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 
 
 def widest(device: torch.device) -> torch.dtype:
-    """Return the most precise dtype that a device computes in."""
+    """Return the most precise dtype of a device."""
     return torch.float32 if device.type == "mps" else torch.float64
 
 
@@ -32,14 +31,14 @@ def residuals(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 
     Returns:
         q - onehot, `[n, C]`, and s, `[n]`, in the most precise dtype of the device.  Their product
-        is the gradient; both are NaN where a logit is NaN or the largest is infinite.
+        is the gradient; both are NaN if a logit is NaN or the largest is infinite.
     """
     z = logits.detach().to(widest(logits.device))
     true = torch.arange(z.shape[1], device=z.device) == targets.unsqueeze(1)
-    z = z - z.amax(1, keepdim=True)  # infinity less infinity is NaN, which must not get lost
+    z = z - z.amax(1, keepdim=True)  # infinity - infinity is NaN, which must propagate
     others = z.masked_fill(true, -torch.inf)
     scales = torch.sigmoid(others.logsumexp(1) - torch.where(true, z, 0).sum(1))
-    # Without another class, or with none that the model does not rule out, there is no gradient.
+    # Without another class, or if the model rules out all others, there is no gradient.
     alone = others.amax(1, keepdim=True) == -torch.inf
     directions = torch.where(alone, 0, others.softmax(1))
     return torch.where(true, -1, directions), scales
@@ -47,7 +46,7 @@ def residuals(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 
 @contextmanager
 def right_norm_gradients(model: nn.Module) -> Iterator[None]:
-    """Give gradients of batch norms the layout of their outputs, in passes made within."""
+    """Give gradients of batch norms the layout of their outputs, within the block."""
     handles = [
         module.register_forward_hook(_watch)
         for module in model.modules()

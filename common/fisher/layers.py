@@ -1,7 +1,8 @@
 """Squared per-sample gradients of single layers, from their inputs and output gradients.
 
-Every rule gets the layer, its input `x` `[n, ...]`, the gradient `g` `[n, ...]` of the summed loss
-with respect to its output (row i depends on sample i only), and a sink for the parameters in scope.
+Every rule receives the layer, its input `x` `[n, ...]`, the gradient `g` `[n, ...]` of the summed
+loss with respect to its output (row i depends on sample i only), and a sink for the parameters in
+scope.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -19,12 +20,12 @@ _PADDING_MODES = {"zeros": "constant"}
 
 @dataclass(frozen=True, slots=True)
 class Sink:
-    """Takes a layer's squared gradients to the sums.
+    """Adds a layer's squared gradients to the sums.
 
     Attributes:
         names: the layer's own parameter name -> full name, of the parameters in scope.
-        batch: the batch the gradients belong to.
-        sums: where they are added up.
+        batch: the batch of the gradients.
+        sums: the sums to add to.
     """
 
     names: Mapping[str, str]
@@ -32,7 +33,7 @@ class Sink:
     sums: Sums
 
     def chunks(self, elements: int) -> Iterator[slice]:
-        """Yield slices of samples to handle at once, at `elements` numbers a sample."""
+        """Yield slices of samples that fit the memory budget, at `elements` numbers a sample."""
         return self.sums.chunks(self.batch, elements, cached=True)
 
     def add(self, name: str, gradients: Tensor, rows: slice = slice(None)) -> None:
@@ -57,7 +58,7 @@ def linear(layer: nn.Linear, x: Tensor, g: Tensor, sink: Sink) -> None:
 
 
 def convolution(layer: nn.Conv1d | nn.Conv2d, x: Tensor, g: Tensor, sink: Sink) -> None:
-    """A convolution is a linear layer on unfolded patches, summed over positions."""
+    """A convolution as a linear layer on unfolded patches, summed over positions."""
     if "bias" in sink.names:
         sink.add("bias", g.flatten(2).sum(2))
     if "weight" not in sink.names:
@@ -124,7 +125,7 @@ def _affine_channels(normal: Tensor, g: Tensor, sink: Sink) -> None:
 
 
 def _padding(layer: nn.Conv1d | nn.Conv2d) -> list[int]:
-    """Return the padding as `F.pad` wants it: last dimension first, before and after."""
+    """Return the padding in the order of `F.pad`: last dimension first, before and after."""
     pads: list[int] = []
     for axis in reversed(range(len(layer.kernel_size))):
         if layer.padding == "same":
@@ -138,14 +139,14 @@ def _padding(layer: nn.Conv1d | nn.Conv2d) -> list[int]:
 
 
 def rule_for(layer: nn.Module) -> Callable[[Any, Tensor, Tensor, Sink], None] | None:
-    """Return the rule for exactly this type of layer: a subclass may compute something else."""
+    """Return the rule for exactly this type of layer; a subclass may compute something else."""
     if isinstance(layer, nn.Embedding) and (layer.max_norm is not None or layer.scale_grad_by_freq):
         return None
     return _RULES.get(type(layer))
 
 
 def needs_dims(layer: nn.Module) -> int:
-    """Return how many dimensions the layer's input has at least when its first is the batch."""
+    """Return the least number of dimensions of the layer's input, with the batch first."""
     match layer:
         case nn.Conv2d():
             return 4

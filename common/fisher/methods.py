@@ -1,7 +1,7 @@
-"""Three methods with the same sums, from the fastest and narrowest to the general one.
+"""Three methods with equal sums, from the fastest and narrowest to the general one.
 
-A method looks at the model once (`Probe`) and then takes one batch at a time.  It raises
-`Unsupported` where its formula would be wrong, before it has added anything of that batch.
+A method inspects the model once (`Probe`), then adds one batch at a time.  Where its formula would
+be wrong it raises `Unsupported`, before it adds anything of that batch.
 """
 
 import logging
@@ -32,18 +32,18 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What one small forward pass tells about a model.
+    """Observations of one small forward pass.
 
     Attributes:
         model: the model, in eval mode, with gradients for `parameters` only.
         parameters: the parameters in scope.
-        layers: the layers that hold them, by dotted name.
-        size: number of samples probed, unlike that of the first batch.  So a layer whose first
-            dimension is this size here and the batch's there has the samples in that dimension.
+        layers: the layers of these parameters, by dotted name.
+        size: number of samples probed; it differs from the size of the first batch.  So a layer
+            with this first dimension here and the batch's there has the samples in that dimension.
         inputs: the samples.
-        logits: what the model made of them, `[size, C]`.
+        logits: the model's output for them, `[size, C]`.
         calls: the calls of `layers`.
-        uses: how often each parameter entered the computation.
+        uses: number of uses of each parameter in the computation.
     """
 
     model: nn.Module
@@ -65,10 +65,10 @@ def probe(
         model: the model, in eval mode.
         names: the parameters in scope.
         sample: the first row of every input.
-        batch_size: of the first batch.
+        batch_size: size of the first batch.
 
     Returns:
-        What was seen.
+        The observations.
     """
     parameters = {name: model.get_parameter(name) for name in names}
     paths = dict.fromkeys(name.rpartition(".")[0] for name in names)
@@ -82,7 +82,7 @@ def probe(
 
 
 class FisherMethod(Protocol):
-    """One way to add a batch to the sums."""
+    """A way to add a batch to the sums."""
 
     def add(self, batch: Batch, sums: Sums) -> None:
         """Add the batch, or raise `Unsupported` and add nothing."""
@@ -169,7 +169,7 @@ class LayersMethod:
                 self._add_layer(path, reached[path].input, g, batch, sums)
 
     def _check(self, calls: Calls, size: int) -> dict[str, Call]:
-        """Return the one call of each layer that was called, with samples in dimension 0."""
+        """Return the single call of each called layer, with samples in dimension 0."""
         used: dict[str, Call] = {}
         for path, made in calls.items():
             if not made:
@@ -214,9 +214,9 @@ class SamplesMethod:
         with torch.enable_grad():
             logits = call_with(seen.model, self._detached, seen.inputs)
         if count_uses(check_logits(logits, seen.size), scoped) != seen.uses:
-            # The model holds on to parameters by other ways than its attributes; a substitute
-            # would silently not be used, and its gradient be zero.
-            self._give_up_vmap("it does not use the parameters that it is given")
+            # The model refers to parameters in other ways than by its attributes; a substitute
+            # would silently be ignored, with a gradient of zero.
+            self._give_up_vmap("it does not use the substituted parameters")
 
     def add(self, batch: Batch, sums: Sums) -> None:
         """Add the batch in chunks."""
@@ -230,7 +230,7 @@ class SamplesMethod:
                 sums.add(name, batch, _scaled(gradient, scales, sums.dtype), rows)
 
     def _vmapped(self, batch: Batch, rows: slice) -> tuple[dict[str, Tensor], Tensor] | None:
-        """Return what residuals' directions lead to, `[m, *shape]`, and their scales, `[m]`."""
+        """Return the gradients along the residuals, `[m, *shape]`, and their scales, `[m]`."""
         scoped = {name: self._detached[name].detach() for name in self._parameters}
         fixed = {n: p.detach() for n, p in self._detached.items() if n not in scoped}
 
@@ -250,7 +250,7 @@ class SamplesMethod:
                 )(scoped, inputs, batch.targets[rows])
         except (torch.OutOfMemoryError, FisherError):
             raise
-        except Exception as error:  # what vmap cannot do shows in any type
+        except Exception as error:  # vmap fails with any type of error
             self._give_up_vmap(f"{type(error).__name__}: {error}")
             return None
         return found
@@ -276,10 +276,10 @@ class SamplesMethod:
     def _give_up_vmap(self, reason: str) -> None:
         if self._vmap_only:
             raise Unsupported(f"vmap cannot handle it: {reason}")
-        _log.info("One backward pass per sample, as vmap cannot handle the model: %s", reason)
+        _log.info("One backward pass per sample: vmap cannot handle the model (%s)", reason)
         self._vmap = False
 
 
 def _scaled(gradients: Tensor, scales: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return gradients `[n, ...]` times the factors `[n]` that residuals were divided by."""
+    """Return gradients `[n, ...]` times the factors `[n]` that were split off the residuals."""
     return gradients.to(dtype) * scales.to(dtype).view(-1, *[1] * (gradients.ndim - 1))

@@ -23,9 +23,9 @@ from disinherit.common.models.inputs import refused_inputs, to_device, unpack_ba
 Factory = Callable[[Probe], FisherMethod]
 
 WHOLE = 2**24
-"""Numbers that the per-class sums of a head have at most; of a larger one they are kept by rows."""
+"""Most numbers of a head's per-class sums; a larger head is kept by rows."""
 
-# What each name stands for: methods to try in this order, the next where one is `Unsupported`.
+# Name -> methods to try in this order; the next one follows on `Unsupported`.
 METHODS: Mapping[str, Sequence[Factory]] = {
     "auto": (HeadMethod, LayersMethod, partial(SamplesMethod, vmap_only=False)),
     "head": (HeadMethod,),
@@ -46,13 +46,13 @@ def run(
     chunk_size: int | None,
     clip_norm: float | None,
 ) -> Results:
-    """Sum the squared per-sample gradients of all batches and leave the model as it was.
+    """Sum the squared per-sample gradients of all batches; the model's state is restored.
 
     Returns:
         The sums, all finite, of at least one sample.
 
     Raises:
-        FisherError: as `fisher_diagonal` says.
+        FisherError: as in `fisher_diagonal`.
     """
     choice: _Choice | None = None
     sums: Sums | None = None
@@ -83,10 +83,10 @@ def run(
 
 
 def _grouping(seen: Probe, per_class: bool, apart: Collection[int] | None) -> Grouping:
-    """Return which sums to keep.
+    """Return the grouping of the sums.
 
     Raises:
-        FisherError: if a class that is to be kept apart does not exist.
+        FisherError: if a class to keep apart does not exist.
     """
     classes = seen.logits.shape[1]
     if not per_class:
@@ -102,7 +102,7 @@ def _grouping(seen: Probe, per_class: bool, apart: Collection[int] | None) -> Gr
 
 
 def _large_head(seen: Probe) -> frozenset[str]:
-    """Return the head's parameters in scope, if C times them is very large."""
+    """Return the head's parameters in scope, if their per-class sums are very large."""
     classes = seen.logits.shape[1]
     large = [p.numel() for p in seen.parameters.values() if len(p.shape) and len(p) == classes]
     if classes * sum(large) <= WHOLE:
@@ -120,7 +120,7 @@ def _large_head(seen: Probe) -> frozenset[str]:
 
 
 class _Choice:
-    """The method in use; it changes where a batch shows that it would be wrong."""
+    """The method in use; it is replaced when a batch is unsupported."""
 
     def __init__(self, seen: Probe, factories: Sequence[Factory]) -> None:
         self._seen = seen
@@ -128,7 +128,7 @@ class _Choice:
         self._method = self._next()
 
     def add(self, batch: Batch, sums: Sums) -> None:
-        """Add a batch by the first method left that can."""
+        """Add a batch by the first remaining method that supports it."""
         while True:
             try:
                 self._method.add(batch, sums)

@@ -11,12 +11,12 @@ from disinherit.common.errors import FisherError
 from disinherit.common.fisher.totals import ByRows, PerClass, Pooled
 from disinherit.common.models.inputs import to_device
 
-# Numbers of per-sample gradients held at once, unless a number of samples is given: at most,
-# and where a loop over few samples costs next to nothing, so that they stay in a cache.
+# Numbers of per-sample gradients in memory at once, unless a number of samples is given: the most,
+# and the number that stays in a cache, for loops with little overhead.
 _BUDGET = 2**24
 _CACHED = 2**21
 _LARGE = 2**16
-# Powers of two that a factor of a gradient may be multiplied by, well within float32.
+# Range of powers of two for scaling a factor of a gradient, well within float32.
 _EXPONENT = 100
 
 
@@ -27,7 +27,7 @@ class Batch:
     Attributes:
         inputs: positional arguments of the model, each with `n` rows.
         targets: class indices, `[n]` int64.
-        groups: the class that each sample is counted as, `[n]` int64.
+        groups: the class that counts each sample, `[n]` int64.
         counts: samples per class, `[C]` int64, on the CPU.
     """
 
@@ -44,14 +44,14 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Grouping:
-    """Which sums are kept.
+    """The sums to keep.
 
     Attributes:
-        per_class: whether each class has its own.
-        by_rows: parameters of a head with a row per class of which only the class's own row is
-            kept, and for each row the sum over all other classes.
-        leaders: the class that samples of each class are counted as, `[C]` int64, on the CPU;
-            `None` if each is counted as itself.
+        per_class: whether to keep sums per class.
+        by_rows: parameters of a head with a row per class that are kept by rows: the class's own
+            row, and for each row the sum over all other classes.
+        leaders: the class that counts the samples of each class, `[C]` int64, on the CPU; `None` if
+            each class counts its own.
     """
 
     per_class: bool
@@ -61,14 +61,14 @@ class Grouping:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """What was summed.
+    """The final sums.
 
     Attributes:
-        sums: parameter name -> `[*shape]`, or `[P, *shape]` for the P classes that have samples;
-            of one that is kept by rows `[P, *shape[1:]]`.
+        sums: parameter name -> `[*shape]`, or `[P, *shape]` for the P classes with samples;
+            `[P, *shape[1:]]` for one kept by rows.
         counts: samples per class, `[C]` int64, on the CPU.
-        classes: those that have samples, `[P]` int64, on the CPU.
-        others: name -> `[C, *shape[1:]]` of the parameters that are kept by rows.
+        classes: the classes with samples, `[P]` int64, on the CPU.
+        others: name -> `[C, *shape[1:]]` for parameters kept by rows.
     """
 
     sums: dict[str, Tensor]
@@ -80,16 +80,16 @@ class Results:
 class Sums:
     """Sums of g² of every parameter, over all samples or per class.
 
-    Vectors and small matrices are added up in float64, where the device has it; there it costs
-    little, and over many samples rounding would show first.  All others, and all results, are in
+    Vectors and small matrices are summed in float64 if the device supports it: the cost is small,
+    and rounding over many samples would show there first.  All others, and all results, are in
     float32, or in float64 for float64 parameters.
 
     Args:
         parameters: the parameters in scope.
         num_classes: number of classes C.
-        grouping: whether to keep the sums of each class, and of which parameters by rows.
-        chunk_size: samples whose gradients are held at once; `None` for as many as fit the budget.
-        clip_norm: bound C on the L2 norm of a sample's g² of one parameter: what is added is then
+        grouping: which sums to keep.
+        chunk_size: number of per-sample gradients in memory at once; `None` for the budget.
+        clip_norm: bound C on the L2 norm of a sample's g² of one parameter: the added term is then
             min(1, C / ‖g²‖₂) g².  `None` for no bound.
 
     Attributes:
@@ -123,7 +123,7 @@ class Sums:
                 self._totals[name] = PerClass(num_classes, p.shape, self._dtypes[name], p.device)
 
     def chunks(self, batch: Batch, elements: int, cached: bool = False) -> Iterator[slice]:
-        """Yield slices of samples that need at most the memory budget at `elements` a sample."""
+        """Yield slices of samples that fit the memory budget, at `elements` numbers a sample."""
         budget = _CACHED if cached else _BUDGET
         size = self._chunk_size or max(1, budget // max(1, elements))
         for start in range(0, batch.size, size):
@@ -134,7 +134,7 @@ class Sums:
         total, labels = self._totals[name], batch.groups[rows]
         gradients = gradients.to(total.dtype)
         if self._clip_norm is None and gradients[:1].numel() >= _LARGE:
-            # A large gradient is read once here; its square would be written and read again.
+            # Reads a large gradient once; its square would be written and read again.
             for label, gradient in zip(labels.tolist(), gradients, strict=True):
                 total.add_large(label, gradient)
             return
@@ -147,7 +147,7 @@ class Sums:
     def add_outer(self, name: str, batch: Batch, left: Tensor, right: Tensor) -> None:
         """Add g² of every sample i, with g = `left[i] right[i]ᵀ`, `[n, o]` and `[n, d]`."""
         total = self._totals[name]
-        # What is small on the one side and large on the other must not vanish when it is squared.
+        # A small factor times a large one must not underflow when it is squared.
         largest = right.abs().amax(1, keepdim=True).float()
         exponents = largest.clamp(2.0**-_EXPONENT, 2.0**_EXPONENT).log2_().round_()
         left = torch.ldexp(left, exponents).to(total.dtype).square_()
@@ -160,7 +160,7 @@ class Sums:
         """Add g² of single rows of a table `[V, D]`.
 
         Args:
-            name: the table.
+            name: name of the table.
             batch: the batch.
             places: `[u]`, sample * V + row, each once.
             gradients: `[u, D]`.
@@ -175,15 +175,15 @@ class Sums:
         total.add_lookups(batch.groups[samples], rows, squares)
 
     def _kept(self, norms: Tensor) -> Tensor:
-        """Return the factor that is left of each sample's g², by its norm."""
+        """Return the clipping factor of each sample's g², from its norm."""
         assert self._clip_norm is not None
         return self._clip_norm / norms.clamp(min=self._clip_norm)
 
     def results(self) -> Results:
-        """Return the sums, which are used up.
+        """Return the sums; this object cannot be used afterwards.
 
         Raises:
-            FisherError: if one is NaN or infinite.
+            FisherError: if a sum is NaN or infinite.
         """
         counts = self.counts
         if self._grouping.leaders is not None:

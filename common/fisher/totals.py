@@ -1,12 +1,12 @@
 """Totals of squared per-sample gradients of one parameter: pooled, per class, or by rows.
 
-Memory is what decides.  The sums of each of C classes take C times the parameter, and those of a
-head `[C, d]` C² d numbers, which is 2 GB for 1,000 classes and 512 features.  So
+Memory decides.  The sums of C classes take C times the parameter: for a head `[C, d]` C² d numbers,
+which is 2 GB for 1,000 classes and 512 features.  Therefore:
 
-- a class takes memory when its first sample comes, and not before;
-- of a head whose sums would be too large, each class keeps its own row, and each row the sum over
-  the samples of all *other* classes: 2 C d numbers.  That is all that a request needs which changes
-  nothing in the head but the rows of what is to be forgotten.
+- a class takes memory only once it has a sample;
+- in a very large head each class keeps its own row, and each row the sum over the samples of all
+  *other* classes: 2 C d numbers.  That suffices for a request that changes nothing in the head but
+  the rows of forgotten classes.
 """
 
 from collections.abc import Sequence
@@ -19,11 +19,11 @@ from disinherit.common.errors import FisherError
 from disinherit.common.fisher.gradients import widest
 from disinherit.common.models.devices import memory_left, readable_bytes, runs_out_of_memory
 
-# A parameter of at most so many numbers is added up in float64: vectors, and small matrices.
+# Largest parameter that is summed in float64: vectors, and small matrices.
 _FEW = 2**14
-# The sums of all classes of at most so many numbers are held at once from the start.
+# Largest sums over all classes that are allocated at once from the start.
 _SMALL = 2**22
-# Memory that is asked for without a look at how much there is, in bytes.
+# Bytes that are allocated without checking the available memory.
 _LITTLE = 2**24
 
 
@@ -31,22 +31,22 @@ class Total(Protocol):
     """Sums of one parameter over samples.
 
     Attributes:
-        dtype: what they are added up in.
+        dtype: dtype of the sum.
     """
 
     dtype: torch.dtype
 
     def add(self, labels: Tensor, squares: Tensor) -> None:
-        """Add g² `[m, *shape]` of samples of the classes `labels` `[m]`; g² may be used up."""
+        """Add g² `[m, *shape]` of samples of the classes `labels` `[m]`; may overwrite g²."""
 
     def add_large(self, label: int, gradient: Tensor) -> None:
         """Add the square of g `[*shape]` of one sample."""
 
     def add_outer(self, labels: Tensor, left: Tensor, right: Tensor) -> None:
-        """Add `left[i] right[i]ᵀ`, `[n, o]` and `[n, d]`; `left` may be used up."""
+        """Add `left[i] right[i]ᵀ`, `[n, o]` and `[n, d]`; may overwrite `left`."""
 
     def add_lookups(self, labels: Tensor, rows: Tensor, squares: Tensor) -> None:
-        """Add g² `[u, D]` of rows `[u]` of a table, each of a sample of the class in `labels`."""
+        """Add g² `[u, D]` of the table's rows `rows` `[u]`, each for the class in `labels`."""
 
 
 class Pooled:
@@ -57,24 +57,24 @@ class Pooled:
         self.dtype = self.value.dtype
 
     def add(self, labels: Tensor, squares: Tensor) -> None:
-        """Add as `Total` says."""
+        """Add as in `Total`."""
         self.value += squares.sum(0)
 
     def add_large(self, label: int, gradient: Tensor) -> None:
-        """Add as `Total` says."""
+        """Add as in `Total`."""
         self.value.addcmul_(gradient, gradient)
 
     def add_outer(self, labels: Tensor, left: Tensor, right: Tensor) -> None:
-        """Add as `Total` says."""
+        """Add as in `Total`."""
         self.value.addmm_(left.T, right)
 
     def add_lookups(self, labels: Tensor, rows: Tensor, squares: Tensor) -> None:
-        """Add as `Total` says."""
+        """Add as in `Total`."""
         self.value.index_add_(0, rows, squares)
 
 
 class PerClass:
-    """The sums of each class, which take memory once it has a sample."""
+    """The sums of each class, allocated once it has a sample."""
 
     def __init__(
         self, classes: int, shape: Sequence[int], dtype: torch.dtype, device: torch.device
@@ -86,7 +86,7 @@ class PerClass:
         self._sums: dict[int, Tensor] = {}
 
     def add(self, labels: Tensor, squares: Tensor) -> None:
-        """Add as `Total` says."""
+        """Add as in `Total`."""
         if self._small:
             self._dense.index_add_(0, labels, squares)
             return
@@ -94,23 +94,23 @@ class PerClass:
             self._of(label).add_(squares[labels == label].sum(0))
 
     def add_large(self, label: int, gradient: Tensor) -> None:
-        """Add as `Total` says."""
+        """Add as in `Total`."""
         self._of(label).addcmul_(gradient, gradient)
 
     def add_outer(self, labels: Tensor, left: Tensor, right: Tensor) -> None:
-        """Add as `Total` says."""
+        """Add as in `Total`."""
         for label in labels.unique().tolist():
             chosen = labels == label
             self._of(label).addmm_(left[chosen].T, right[chosen])
 
     def add_lookups(self, labels: Tensor, rows: Tensor, squares: Tensor) -> None:
-        """Add as `Total` says."""
+        """Add as in `Total`."""
         for label in labels.unique().tolist():
             chosen = labels == label
             self._of(label).index_add_(0, rows[chosen], squares[chosen])
 
     def stacked(self, classes: Sequence[int], dtype: torch.dtype) -> Tensor:
-        """Return the sums of classes that have samples, `[P, *shape]`; they are used up."""
+        """Return the sums of classes with samples, `[P, *shape]`; the object is used up."""
         if self._small:
             return self._dense[torch.tensor(classes, device=self._device)].to(dtype)
         found = zeros((len(classes), *self._shape), dtype, self._device)
@@ -127,12 +127,12 @@ class PerClass:
 
 
 class ByRows:
-    """Of the sums of a head with a row per class: the class's own row, and all others' per row.
+    """The sums of a head with a row per class: each class's own row, and all others' per row.
 
     Args:
         shape: `[C, ...]` of the parameter.
-        dtype: of the results.
-        device: where they are.
+        dtype: dtype of the results.
+        device: device of the results.
     """
 
     def __init__(self, shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> None:
@@ -141,35 +141,35 @@ class ByRows:
         self.others = zeros(shape, self.dtype, device)
 
     def add(self, labels: Tensor, squares: Tensor) -> None:
-        """Add as `Total` says."""
+        """Add as in `Total`."""
         samples = torch.arange(len(labels), device=labels.device)
         self.own.index_add_(0, labels, squares[samples, labels])
         squares[samples, labels] = 0
         self.others += squares.sum(0)
 
     def add_large(self, label: int, gradient: Tensor) -> None:
-        """Add as `Total` says."""
+        """Add as in `Total`."""
         for rows in (slice(None, label), slice(label + 1, None)):
             self.others[rows].addcmul_(gradient[rows], gradient[rows])
         self.own[label].addcmul_(gradient[label], gradient[label])
 
     def add_outer(self, labels: Tensor, left: Tensor, right: Tensor) -> None:
-        """Add as `Total` says."""
+        """Add as in `Total`."""
         samples = torch.arange(len(labels), device=labels.device)
         self.own.index_add_(0, labels, left[samples, labels].unsqueeze(1) * right)
         left[samples, labels] = 0
         self.others.addmm_(left.T, right)
 
     def add_lookups(self, labels: Tensor, rows: Tensor, squares: Tensor) -> None:
-        """Refuse: a table that is looked up is no head."""
+        """Refuse: a looked-up table is no head."""
         raise AssertionError("a head is no table")
 
 
 def zeros(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return memory to add up in.
+    """Return zeros to sum into.
 
     Raises:
-        FisherError: if there is not so much.
+        FisherError: if there is not enough memory.
     """
     size = torch.Size(shape).numel() * dtype.itemsize
     left = memory_left(device) if size > _LITTLE else None

@@ -1,4 +1,4 @@
-"""Tensors across models that have different label spaces: rows are aligned by class name."""
+"""Row alignment of tensors by class name, across models with different label spaces."""
 
 from collections.abc import Mapping, Sequence
 
@@ -20,20 +20,20 @@ def align_rows(
     """Rearrange the rows of a tensor from one label space to another, by class name.
 
     Args:
-        tensor: `len(source)` rows in dimension `dim`.
-        source: distinct class names of the rows given.
-        target: distinct class names of the rows wanted.
+        tensor: tensor with `len(source)` rows in dimension `dim`.
+        source: distinct class names of the given rows.
+        target: distinct class names of the resulting rows.
         mapping: source class name -> target class name, where they differ.
-        fill: value of target rows that have no counterpart in the source.
-        dim: the dimension of the rows.
+        fill: value of target rows without a counterpart in the source.
+        dim: dimension of the rows.
 
     Returns:
         A new detached tensor with `len(target)` rows in dimension `dim`. Source rows without a
         counterpart in the target are left out.
 
     Raises:
-        LabelError: if the number of rows is not that of the names, or the label spaces and the
-            mapping do not fit, as in `check_label_mapping`.
+        LabelError: if the numbers of rows and names differ, or the mapping does not fit the label
+            spaces, as in `check_label_mapping`.
 
     Example:
         >>> align_rows(torch.tensor([1.0, 2.0]), ["cat", "dog"], ["owl", "dog"])

@@ -1,14 +1,14 @@
-"""Rows of a softmax head that never win: what the rows of forgotten classes become.
+"""Rows of a softmax head that never win: they replace the rows of forgotten classes.
 
-A class has a row of its own in the head, so where only such rows may change there is nothing to
-weigh: the row is not weakened by what its Fisher information says, it is taken out.  It becomes
+A class has its own row in the head.  If only such rows may change, nothing has to be weighed: the
+row is not dampened by its Fisher information, it is taken out.  It becomes
 
     W_f = mean of the kept rows        b_f = mean of the kept biases - MARGIN
 
-The mean of some logits is never above the largest of them, so the class never is the prediction,
-whatever the features are, of either sign, and its probability is at most e^-MARGIN / K with K kept
-classes (Jensen's inequality).  Kept rows stay bit for bit: what the model says among the kept
-classes does not change.
+The mean of logits never exceeds the largest one, so the class is never predicted, for features of
+either sign.  Its probability is at most e^-MARGIN / K with K kept classes (Jensen's inequality).
+Kept rows stay bit for bit, so the ranking of the kept classes does not change.  This rule is our
+own; it is not part of FIUn.
 """
 
 from collections.abc import Sequence
@@ -19,11 +19,11 @@ from torch import Tensor
 from disinherit.common.errors import ScopeError
 
 MARGIN = 5.0
-"""How far the bias of a forgotten class lies below the mean of the kept ones.
+"""Distance of a forgotten class's bias below the mean of the kept ones.
 
-Beside exact retraining on digits and MNIST, with ReLU, tanh, GELU, LayerNorm and no activation
-before the head, of the margins from 0 to 30 it is the closest or next to it in Jensen-Shannon
-divergence and in logits (docs/adr/0018-rows-taken-out.md).
+Compared with exact retraining, by Jensen-Shannon divergence and by logits, this margin is the best
+or second best of those from 0 to 30.  Heads followed ReLU, tanh, GELU, LayerNorm and no activation,
+on digits and MNIST (docs/adr/0018-rows-taken-out.md).
 """
 
 
@@ -31,17 +31,17 @@ divergence and in logits (docs/adr/0018-rows-taken-out.md).
 def put_at_bottom(weight: Tensor, bias: Tensor | None, rows: Sequence[int]) -> None:
     """Put rows of a head below all others, in place.
 
-    Without a bias the class ties with the kept ones where these all have the same logit.  If one
-    class only is kept besides, no row lies below its row for features of either sign; then it is
-    below on features that are not negative.  Where no class is kept, all logits become 0.
+    Without a bias the class ties with the kept ones where all of these have the same logit.
+    Besides a single kept class no row is lower for features of either sign; it is then lower for
+    non-negative features.  Without a kept class, all logits become 0.
 
     Args:
         weight: `[C, ...]`, a row of any shape per class.
         bias: `[C]`, or `None` for a head without one.
-        rows: of the forgotten classes.
+        rows: rows of the forgotten classes.
 
     Raises:
-        ScopeError: if there is no such row.
+        ScopeError: if a row does not exist.
 
     Example:
         >>> weight, bias = torch.tensor([[9.0, -9.0], [2.0, 0.0], [0.0, 4.0]]), torch.zeros(3)
@@ -68,14 +68,14 @@ def put_at_bottom(weight: Tensor, bias: Tensor | None, rows: Sequence[int]) -> N
 
 
 def check_rows(count: int, rows: Sequence[int]) -> None:
-    """Check that a head has some rows.
+    """Check that rows exist in a head.
 
     Args:
         count: number of its rows.
         rows: their indices.
 
     Raises:
-        ScopeError: if there is no such row.
+        ScopeError: if a row does not exist.
     """
     for row in rows:
         if not 0 <= row < count:

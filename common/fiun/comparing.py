@@ -1,8 +1,8 @@
-"""The scale of a Fisher information: what differs between models that keep the same things alike.
+"""Scale and similarity of Fisher information across models.  Both measures are our own.
 
-How large a model's gradients are depends on how well it fits its data: a root that fits the samples
-to forget perfectly has hardly any Fisher information of them left, and compared as it is with that
-of a descendant it would select nothing there.
+The size of a model's gradients depends on its fit: a root that fits the samples to forget perfectly
+has hardly any Fisher information of them.  Without rescaling, it would select nothing in a
+descendant.
 """
 
 import math
@@ -22,15 +22,17 @@ def relative_scale(
 ) -> float:
     """Return the factor that brings a model's own Fisher to the scale of an inherited one.
 
-        Σ_j F_j / Σ_j G_j        over all values that both can have
+        Σ_j F_j / Σ_j G_j        over the values that both have
+
+    Our own measure; FIUn compares the values without rescaling.
 
     Args:
-        inherited: the merged Fisher of the upstream roots, F.
-        own: Fisher of the model, G, of the same parameters; others do not count.
-        rows: parameter -> the rows of it that both can have; all of one that is not in it.
+        inherited: F, the merged Fisher of the upstream roots.
+        own: G, the model's own Fisher, for the same parameters; others are ignored.
+        rows: parameter -> the rows that both have; all rows of a parameter without an entry.
 
     Returns:
-        The factor, > 0; 1 where one of the two is zero everywhere, and there is nothing to compare.
+        The factor, > 0; 1 if one of the two is zero everywhere.
 
     Example:
         >>> relative_scale({"w": torch.tensor([1.0, 3.0])}, {"w": torch.tensor([4.0, 4.0])})
@@ -43,7 +45,7 @@ def relative_scale(
 
 
 def scaled(fisher: Mapping[str, Tensor], factor: float) -> dict[str, Tensor]:
-    """Return a Fisher times a factor; the same tensors where that is 1."""
+    """Return a Fisher times a factor; the same tensors for factor 1."""
     if factor == 1:
         return dict(fisher)
     return {name: value * factor for name, value in fisher.items()}
@@ -62,18 +64,18 @@ def inheritance_score(
     own: Mapping[str, Tensor],
     rows: Mapping[str, Sequence[int]] | None = None,
 ) -> float | None:
-    r"""Return the cosine similarity of two diagonal Fishers, taken as one vector each.
+    r"""Return the cosine similarity of two diagonal Fishers, each taken as one vector.
 
         Σ_j F_j G_j / sqrt(Σ_j F_j² Σ_j G_j²)
 
-    Both are non-negative, so it is in [0, 1]: 1 where one is a multiple of the other, as dampening
-    needs, which compares values within a model only; 0 where they have nothing in common.  Large
-    values weigh most, and these are what is selected.
+    This is our own score.  Both Fishers are non-negative, so it is in [0, 1].  It is 1 where one is
+    a multiple of the other, since dampening compares values within one model; it is 0 where they
+    have nothing in common.  Large values weigh most, and they are the ones selected.
 
     Args:
-        inherited: the merged Fisher of the upstream roots, F.
-        own: the model's own Fisher of the same classes, G: the same names and shapes.
-        rows: parameter -> the rows of it that count; all of a parameter that is not in it.
+        inherited: F, the merged Fisher of the upstream roots.
+        own: G, the model's own Fisher of the same classes: the same names and shapes.
+        rows: parameter -> the rows that count; all rows of a parameter without an entry.
 
     Returns:
         The similarity; `None` if one of the two is zero everywhere.

@@ -1,4 +1,4 @@
-"""Selective dampening: weaken the parameters that matter more to what is to be forgotten."""
+"""Selective dampening: shrink the parameters that matter more to the forget set."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,8 +11,8 @@ from disinherit.common.errors import FisherError, InputError, ScopeError
 from disinherit.common.fiun.merging import check_fisher
 
 _PIECE = 7 * 2**14
-"""Values that are handled at once on a CPU: what is computed of them stays in its cache, and is
-less than a tenth of a convolution of 512 x 512 x 3 x 3."""
+"""Values handled at once on a CPU: intermediate results stay in its cache, and take less than a
+tenth of a convolution of 512 x 512 x 3 x 3."""
 _DEVICE_PIECE = 2**24
 
 
@@ -51,30 +51,30 @@ def dampen(
     bound: float = 1.0,
     rows: Mapping[str, Sequence[int]] | None = None,
 ) -> Dampened:
-    r"""Dampen parameters where the Fisher of the data to forget dominates (SSD, FIUn).
+    r"""Dampen parameters where the Fisher of the forget set dominates (SSD, FIUn).
 
-    A value θ is selected where F_forget > α F_ref, and there becomes
-    θ · min(bound, (λ F_ref / F_forget)^exponent); all others stay bit for bit. With F_ref over
-    *all* training data, exponent 1, bound 1 and no `rows` this is the published rule (Foster et
-    al. 2024; arXiv 2408.08493), including that a selected value whose factor would exceed the
-    bound is multiplied by the bound, so with bound 1 it counts as selected and does not change.
+    A value θ is selected where F_forget > α F_ref, and becomes
+    θ · min(bound, (λ F_ref / F_forget)^exponent). All other values stay bit for bit.
 
-    Where F_forget is 0 nothing is selected; where F_ref is 0 and F_forget is not, the value is
-    selected and becomes 0. Factors are computed in float32 or wider.
+    With F_ref over *all* training data, exponent 1, bound 1 and no `rows`, this is the published
+    rule (Foster et al. 2024; arXiv 2408.08493). As published, a factor above the bound becomes the
+    bound, so with bound 1 such a value counts as selected and does not change. Where F_forget is 0,
+    nothing is selected; where only F_ref is 0, the value becomes 0. Factors are computed in float32
+    or wider.
 
     Args:
         parameters: parameter name -> floating-point tensor.
-        forget: Fisher of the data to forget; names and shapes of `parameters`.
+        forget: Fisher of the forget set; names and shapes of `parameters`.
         reference: Fisher to compare with; names and shapes of `parameters`.
         alpha: selection threshold, > 0; higher selects less.
         lam: dampening constant, > 0; lower dampens more.
-        exponent: of the dampening factor, > 0.
+        exponent: exponent of the dampening factor, > 0.
         bound: largest factor, in (0, 1].
-        rows: for the named parameters select only in these rows of dim 0; an empty sequence
-            selects nothing there. Parameters that are not named are not restricted.
+        rows: parameter -> the only rows of dim 0 to select in; an empty sequence selects nothing.
+            Parameters without an entry are not restricted.
 
     Returns:
-        New tensors, and how much was selected. The inputs are untouched.
+        New tensors, and the numbers of selected values. The inputs are untouched.
 
     Raises:
         InputError: if alpha, lam, exponent or bound is out of range.
@@ -105,9 +105,9 @@ def dampen_(
     bound: float = 1.0,
     rows: Mapping[str, Sequence[int]] | None = None,
 ) -> dict[str, Tensor]:
-    """Dampen parameters in place, with next to no memory besides.
+    """Dampen parameters in place, with almost no further memory.
 
-    Takes and raises the same as `dampen`; where it raises, nothing has changed.
+    Same arguments and errors as `dampen`; after an error nothing has changed.
 
     Returns:
         Parameter name -> int64 number of selected values per row of dim 0, as in `Dampened`.
@@ -138,17 +138,17 @@ def dampen_(
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    """The rule of `dampen`, a piece of a tensor at a time."""
+    """The rule of `dampen`, applied to a piece of a tensor at a time."""
 
     alpha: float
     lam: float
     exponent: float
     bound: float
     largest: int
-    """Values of the largest tensor that it is for."""
+    """Size of the largest tensor."""
 
     scratch: dict[tuple[torch.device, torch.dtype], Tensor] = field(default_factory=dict)
-    """What is computed in, the same memory for all tensors."""
+    """Scratch memory, shared by all tensors."""
 
     def apply(
         self, theta: Tensor, forget: Tensor, reference: Tensor, rows: Sequence[int] | None
@@ -173,12 +173,12 @@ class _Rule:
             torch.mul(compared, self.lam, out=factor).div_(fisher)
             if self.exponent != 1:
                 factor.pow_(self.exponent)
-            # 0 / 0 is NaN only where nothing is selected.  A factor is at most 1, so the larger of
-            # it and `kept` (1 or 0) is 1 where a value is kept: far faster than a mask.
+            # 0 / 0 is NaN only where nothing is selected.  A factor is at most 1, so the maximum
+            # of the factor and `kept` (1 or 0) is 1 where a value is kept: far faster than a mask.
             factor.clamp_(max=self.bound).nan_to_num_(nan=1.0)
             piece.mul_(torch.maximum(factor, kept, out=factor))
             selected[place[0]] += piece.shape[1] - kept.sum(dim=1).long()
-        if table.data_ptr() != theta.data_ptr():  # the memory was not in order
+        if table.data_ptr() != theta.data_ptr():  # the tensor was not contiguous
             theta.copy_(table.view(theta.shape))
         return selected
 

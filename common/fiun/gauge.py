@@ -1,4 +1,9 @@
-"""The gauge freedom of a softmax head, used so that a dampened class ends at the bottom."""
+"""The gauge freedom of a softmax head, fixed so that a dampened class ends at the bottom.
+
+Softmax does not change when all logits of a sample move by the same number:
+softmax(z + c 1) = softmax(z) (Goodfellow et al. 2016, Deep Learning, section 4.1).  So all rows
+of a head may move by one vector.  FIUn does not use this freedom; the shift here is our own.
+"""
 
 import math
 from dataclasses import dataclass
@@ -11,14 +16,14 @@ from disinherit.common.errors import InputError, ScopeError
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LinearHead:
-    """A layer that makes logits.
+    """A linear layer that makes logits.
 
     Attributes:
         weight: `[C, d]`, one row per class; `[C, d, ...]` of a convolution.
         bias: `[C]`, or `None` for a head without one.
 
     Raises:
-        ScopeError: if the shapes are not these, or there is no class.
+        ScopeError: if the shapes differ, or there is no class.
     """
 
     weight: Tensor
@@ -41,7 +46,7 @@ def check_strength(strength: float) -> None:
     """Check the strength of a gauge shift.
 
     Raises:
-        InputError: if it is negative or not finite.
+        InputError: if the strength is negative or not finite.
     """
     if not 0 <= strength < math.inf:
         raise InputError(f"Expected a finite gauge strength >= 0, but got {strength}.")
@@ -54,9 +59,9 @@ def fix_gauge(head: LinearHead, strength: float) -> LinearHead:
     W' = W - t · min_c W_c (one vector `[d]` from all rows), b' = b - t · min_c b_c. All logits of
     a sample move by the same number, so softmax outputs and Fisher information are the same for
     every t, up to rounding. Dampening is not: it pulls towards zero, so a fully dampened row ends
-    at logit 0, often *above* the others. With t = 1 and non-negative features (after a ReLU) all
-    logits are >= 0, and it ends at the bottom. With t > 1 the margin is larger, and so is what a
-    retained row loses when it is dampened in part.
+    at logit 0, often *above* the others. With t = 1 and non-negative features (after a ReLU), all
+    logits are >= 0 and that row ends at the bottom. A larger t gives a larger margin, and costs a
+    partly dampened retained row more.
 
     Args:
         head: weight `[C, d, ...]` and bias `[C]`.
@@ -79,12 +84,12 @@ def fix_gauge(head: LinearHead, strength: float) -> LinearHead:
 
 
 def shift_rows(values: Tensor, strength: float, dim: int = 0) -> Tensor:
-    """Return values of a head less `strength` times their minimum over the classes.
+    """Return values of a head minus `strength` times their minimum over the classes.
 
     Args:
         values: weights or biases, also of many heads at once.
-        strength: of the shift.
-        dim: the dimension of the classes.
+        strength: strength t of the shift.
+        dim: dimension of the classes.
     """
     # One rounding instead of two matters in half precision: the shift must be equal in all rows.
     wide = values.to(torch.promote_types(values.dtype, torch.float32))

@@ -1,4 +1,4 @@
-"""Merging of Fisher informations (MFIM, arXiv 2408.08493): many roots become one selection."""
+"""Merging of Fisher information from several roots (MFIM, arXiv 2408.08493)."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,9 +16,9 @@ def check_fisher(name: str, value: Tensor, owner: str) -> None:
     """Check that `value` can be a diagonal Fisher information: floating, finite, non-negative.
 
     Args:
-        name: the parameter it belongs to, for the message.
-        value: any shape.
-        owner: whose Fisher information it is, for the message.
+        name: name of its parameter, for the message.
+        value: a tensor of any shape.
+        owner: origin of the Fisher information, for the message.
 
     Raises:
         FisherError: if it cannot.
@@ -43,18 +43,18 @@ def merge_fishers(
     fishers: Sequence[Mapping[str, Tensor]],
     rule: MergeRule = "max",
 ) -> dict[str, Tensor]:
-    r"""Merge diagonal Fisher informations element by element (MFIM, arXiv 2408.08493).
+    r"""Merge diagonal Fisher information element by element (MFIM, arXiv 2408.08493).
 
-    Of the Fishers F_1, ..., F_n:
+    For Fishers F_1, ..., F_n:
 
-    - `max` (the paper's): max_i F_i. What one root needs forgotten is not diluted by others.
+    - `max` (as published): max_i F_i. One root's importance is not diluted by others.
     - `sum`: Σ_i F_i.
     - `mean`: Σ_i F_i / n.
 
     Args:
         fishers: at least one; parameter name -> non-negative tensor of the parameter's shape, with
             the same names and shapes everywhere.
-        rule: how to merge.
+        rule: rule of merging.
 
     Returns:
         New tensors that share no memory with the inputs, named and ordered like the first Fisher,

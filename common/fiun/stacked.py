@@ -1,6 +1,6 @@
-"""Unlearning in many models with equal scope shape at once: their parameters are stacked.
+"""Unlearning in many models with equal shapes in scope at once, on stacked parameters.
 
-Every value comes out as `unlearn_parameters` would leave it in the model by itself, bit for bit.
+Every value equals that of `unlearn_parameters` on the model alone, bit for bit.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,20 +29,20 @@ def unlearn_stacked(
     forgotten_rows: Sequence[int] | None = None,
     cleared_rows: Sequence[Sequence[int]] = (),
 ) -> Dampened:
-    """Unlearn in M models: dampen what is in scope, and take forgotten rows out of their heads.
+    """Unlearn in M models: dampen the scope, and take forgotten rows out of their heads.
 
     Args:
         parameters: the parameters in scope: name -> `[M, *shape]`.
-        forget: merged Fisher of the data to forget: name -> `[*shape]`, the same for all.
+        forget: merged Fisher of the forget set: name -> `[*shape]`, the same for all.
         reference: Fisher to compare with: name -> `[M, *shape]`.
         alpha: as in `unlearn_parameters`, like all that follow.
         lam: dampening constant.
-        exponent: of the dampening factor.
+        exponent: exponent of the dampening factor.
         bound: largest factor.
         gauge: strength of the gauge shift.
         heads: names of the weights and biases of a model's head.
-        forgotten_rows: of a head; they exist.
-        cleared_rows: of each model's head, if any model has some.
+        forgotten_rows: existing rows of a head.
+        cleared_rows: rows of each model's head that earlier requests forgot, if any.
 
     Returns:
         New tensors `[M, *shape]`, and the number of selected values per model and row of its dim 0,

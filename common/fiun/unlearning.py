@@ -1,8 +1,7 @@
 """Fisher-based inheritance unlearning (FIUn, arXiv 2408.08493): merge, fix the gauge, dampen.
 
-The steps stand in modules of their own and are available from here; this module composes the part
-that an owner runs on each of its models: dampening, or for the rows of forgotten classes in a head
-the place below all others.
+Each step has its own module and is exported here.  This module composes the part that an owner runs
+on each of its models: dampening, or taking the rows of forgotten classes out of the head.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -33,7 +32,7 @@ __all__ = [
 ]
 
 Heads = Sequence[tuple[str, str | None]]
-"""Names of the weight and the bias, or `None`, of each layer that makes the logits."""
+"""Names of the weight and the bias (or `None`) of each layer that makes the logits."""
 
 
 def unlearn_parameters(
@@ -51,44 +50,45 @@ def unlearn_parameters(
     cleared_rows: Sequence[int] = (),
     in_place: bool = False,
 ) -> Dampened:
-    """Unlearn in one model: dampen what is in scope, and take forgotten rows out of its head.
+    """Unlearn in one model: dampen the scope, and take forgotten rows out of its head.
 
-    With `forgotten_rows`, nothing but these rows changes in the head.  Where weight and bias are
-    both among the parameters, the rows are taken out whatever their Fisher information says
-    (`put_at_bottom`), all of their values count as selected, and there is no gauge to fix: all
-    other rows stay bit for bit.
+    With `forgotten_rows`, only these rows of the head change.  If weight and bias are both among
+    the parameters, the rows are taken out regardless of their Fisher information
+    (`put_at_bottom`).  All of their values count as selected, no gauge is fixed, and all other rows
+    stay bit for bit.
 
-    Without, or if the head is among the parameters in part only, it is dampened like the rest.
-    Before that, the gauge is fixed when `gauge` > 0 and the head's weight is among the parameters;
-    a bias that is not among them stays where it is, which is as invisible to softmax.  Fishers are
-    the same in every gauge, so those of the model as it was fit.
+    Otherwise, or if only a part of the head is among the parameters, it is dampened like the rest.
+    Before that, the gauge is fixed if `gauge` > 0 and the head's weight is among the parameters; a
+    bias that is not among them does not move, which softmax does not see either.  Fisher
+    information is the same in every gauge, so that of the original model is valid.
 
     Args:
         parameters: the parameters in scope: name -> floating-point tensor.
-        forget: merged Fisher of the data to forget; names and shapes of `parameters`.
+        forget: merged Fisher of the forget set; names and shapes of `parameters`.
         reference: Fisher to compare with; names and shapes of `parameters`.
         alpha: selection threshold, > 0.
         lam: dampening constant, > 0.
-        exponent: of the dampening factor, > 0.
+        exponent: exponent of the dampening factor, > 0.
         bound: largest factor, in (0, 1].
         gauge: strength of the gauge shift, >= 0; 0 for the published rule.
         heads: names of the weight `[C, d]` or `[C, d, ...]` and the bias `[C]` (`None` without one)
             of each layer that makes the logits, in scope or not; none for a model without a head.
-        forgotten_rows: rows of the forgotten classes in the head, none if the model knows none of
+        forgotten_rows: rows of the forgotten classes in the head, empty if the model has none of
             them; `None` to select in all rows.
-        cleared_rows: rows of classes that were forgotten before.  Where something is selected they
-            go to the bottom again: what they lie below has changed.
-        in_place: change the given tensors themselves, all but a head whose gauge is shifted. They
-            are as they were if nothing is selected.
+        cleared_rows: rows of classes that were forgotten before.  If anything is selected they are
+            put at the bottom again, as the rows above them have changed.
+        in_place: change the given tensors themselves, except a head with a shifted gauge. They are
+            unchanged if nothing is selected.
 
     Returns:
-        The new tensors, and how much was selected. The inputs are untouched unless `in_place`.
+        The new tensors, and the numbers of selected values. The inputs are untouched unless
+            `in_place`.
 
     Raises:
         InputError: if a number is out of range.
         FisherError: if names or shapes differ, or a Fisher value is not finite or negative.
-        ScopeError: if the head does not have the shape of one, rows are given without a head or
-            do not exist, or a parameter is not floating-point.
+        ScopeError: if the head has another shape, rows are given without a head or do not exist, or
+            a parameter is not floating-point.
     """
     check_strength(gauge)
     rows = _rows(parameters, heads, forgotten_rows)
@@ -117,7 +117,7 @@ def rows_end_at_bottom(
     """Return whether forgotten rows are taken out of the head, and not dampened.
 
     Args:
-        names: of the parameters in scope.
+        names: names of the parameters in scope.
         heads: names of the head's weights and biases.
         forgotten_rows: as in `unlearn_parameters`.
     """
@@ -125,15 +125,15 @@ def rows_end_at_bottom(
 
 
 def clear_rows(parameters: Mapping[str, Tensor], heads: Heads, rows: Sequence[int]) -> None:
-    """Put rows of a head that is completely in scope at the bottom, in place.
+    """Put rows at the bottom of a head that is completely in scope, in place.
 
     Args:
         parameters: the parameters in scope.
         heads: names of the head's weights and biases.
-        rows: of forgotten classes.
+        rows: rows of forgotten classes.
 
     Raises:
-        ScopeError: if there is no such row.
+        ScopeError: if a row does not exist.
     """
     if rows and _complete(parameters, heads):
         for weight, bias in heads:
@@ -141,20 +141,20 @@ def clear_rows(parameters: Mapping[str, Tensor], heads: Heads, rows: Sequence[in
 
 
 class StrengthGrid:
-    """Leads to what dampening would at many strengths, computing little again.
+    """Results of dampening at many strengths, with shared computation.
 
-    It says how strongly to dampen, so also the rows of forgotten classes are dampened here, by the
-    Fisher information as all else.
+    It chooses a strength, so it dampens the rows of forgotten classes like all others, by their
+    Fisher information.
 
-    Dampening multiplies, by factors that depend on the Fishers alone, and Fishers are the same in
-    every gauge.  So the factors of the head are what ones are dampened to, and the rest of the
-    model is the same at every strength of the gauge.
+    Dampening multiplies by factors that depend only on the Fishers, and these are the same in every
+    gauge.  So the factors of the head are the result of dampening ones, and the rest of the model
+    is the same at every gauge strength.
 
     Args:
         parameters: as in `unlearn_parameters`, like all that follow.
-        forget: merged Fisher of the data to forget.
+        forget: merged Fisher of the forget set.
         reference: Fisher to compare with.
-        exponent: of the dampening factor.
+        exponent: exponent of the dampening factor.
         bound: largest factor.
         heads: names of the head's weights and biases.
         forgotten_rows: rows of the head to select in.
@@ -183,7 +183,7 @@ class StrengthGrid:
         self._heads: dict[float, dict[str, Tensor]] = {}
         self._start = dict(parameters)
         for name, value in self._own_head.items():
-            # Factors in full: rounded once more before they are multiplied, they would differ.
+            # Factors in full precision: rounding them before the product would change results.
             dtype = torch.promote_types(value.dtype, torch.float32)
             for fisher in (forget, reference):
                 if name in fisher:
@@ -202,9 +202,8 @@ class StrengthGrid:
             gauges: strengths of the gauge shift.
 
         Returns:
-            Per strength the gauge fixed and all in scope dampened: what `unlearn_parameters`
-            gives, bit for bit, but for rows that it takes out. All share the tensors outside the
-            head.
+            Per strength the parameters of `unlearn_parameters`, bit for bit, except that rows are
+            dampened and not taken out. All share the tensors outside the head.
 
         Raises:
             InputError: as `unlearn_parameters`, like all that follow.
@@ -232,7 +231,7 @@ class StrengthGrid:
 
 
 def _shifted(parameters: Mapping[str, Tensor], heads: Heads, gauge: float) -> dict[str, Tensor]:
-    """Return the head's parameters in another gauge; none where that is not to be fixed."""
+    """Return the head's parameters in another gauge; empty if the gauge is not fixed."""
     check_strength(gauge)
     shifted: dict[str, Tensor] = {}
     for weight, bias in heads if gauge else ():

@@ -1,4 +1,4 @@
-"""Devices: their choice at run time, and their memory."""
+"""Devices: choice at run time, and free memory."""
 
 import resource
 from pathlib import Path
@@ -9,13 +9,13 @@ from disinherit.common.errors import InputError
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """Return the device a name stands for.
+    """Return the device with this name.
 
     Args:
         name: `auto` for the accelerator that PyTorch finds, else the CPU; or `cpu`, `cuda:1`, ...
 
     Raises:
-        InputError: if there is no such device here.
+        InputError: if the device does not exist here.
 
     Example:
         >>> pick_device("cpu")
@@ -28,7 +28,7 @@ def pick_device(name: str = "auto") -> torch.device:
         return accelerator or torch.device("cpu")
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device).item()  # "meta" is a device, but there are no values on it
+        torch.zeros(1, device=device).item()  # "meta" is a device, but holds no values
     except (RuntimeError, AssertionError, ImportError) as error:
         available = "cpu" if accelerator is None else f"cpu, {accelerator.type}"
         raise InputError(
@@ -39,14 +39,14 @@ def pick_device(name: str = "auto") -> torch.device:
 
 
 def memory_left(device: torch.device) -> int | None:
-    """Return how many bytes can be allocated on a device, or `None` if it does not say.
+    """Return how many bytes can be allocated on a device; `None` if unknown.
 
-    A kernel that promises more memory than there is ends the process that uses it, and no error
-    can be caught.  So what is large is to be compared with this before.
+    A kernel that overcommits memory kills the process, and no error can be caught.  So large
+    allocations are compared with this value first.
 
     Args:
-        device: the CPU, of which the system and the process's limits are asked, or another, which
-            refuses by itself.
+        device: the CPU, for which the system and the process's limits are read, or another device,
+            which refuses by itself.
     """
     if device.type != "cpu":
         return None
@@ -62,14 +62,14 @@ def memory_left(device: torch.device) -> int | None:
     group = Path("/sys/fs/cgroup")
     most = [_number(line) for line in _lines(group / "memory.max") if line.strip().isdigit()]
     held = [_number(line) for line in _lines(group / "memory.current")]
-    # What is only cached of files is given up when memory is asked for.
+    # The page cache is released when memory is needed.
     cached = [_number(x) for x in _lines(group / "memory.stat") if x.startswith("inactive_file")]
     left += [max(0, m - h + c) for m, h, c in zip(most, held, cached or [0], strict=False)]
     return min(left, default=None)
 
 
 def runs_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error says that there is not enough memory, on whatever device."""
+    """Return whether an error reports too little memory, on any device."""
     text = str(error).lower()
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
         isinstance(error, RuntimeError)
@@ -78,7 +78,7 @@ def runs_out_of_memory(error: BaseException) -> bool:
 
 
 def readable_bytes(size: int) -> str:
-    """Return a number of bytes for people.
+    """Return a number of bytes in readable form.
 
     Example:
         >>> readable_bytes(2_050_000_000), readable_bytes(1536)

@@ -1,4 +1,4 @@
-"""One observed forward pass: the inputs of every layer, and the parameters that were used."""
+"""One observed forward pass: inputs of every layer, and uses of every parameter."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,20 +14,20 @@ from disinherit.common.models.substitution import unchanged
 
 
 class Unsupported(Exception):  # noqa: N818 - a reason to take another method, not an error
-    """This method would be wrong for this model; another one may do.  Nothing was summed."""
+    """This method would be wrong for this model; another one may work.  Nothing was summed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of a layer with one tensor that returned one tensor.
+    """One call of a layer with one input tensor and one output tensor.
 
     Attributes:
-        input: what the layer got.
-        output: what it returned, before any hook of the user's.
-        edge: where autograd knows the gradient of `output`: unlike the tensor itself it still
-            means the layer's output after a later in-place operation such as
-            `nn.ReLU(inplace=True)`.  `None` without a graph.
-        input_version: to see an in-place change of `input` after the call.
+        input: input of the layer.
+        output: its output, before any user hook.
+        edge: the place of `output` in the autograd graph: unlike the tensor itself it still refers
+            to the layer's output after a later in-place operation such as `nn.ReLU(inplace=True)`.
+            `None` without a graph.
+        input_version: version of `input`, to detect a later change in place.
         output_version: the same for `output`.
     """
 
@@ -39,7 +39,7 @@ class Call:
 
     @property
     def is_input_intact(self) -> bool:
-        """Whether `input` still has the values the layer saw."""
+        """Whether `input` still has the values that the layer received."""
         return self.input._version == self.input_version
 
     def is_model_output(self, logits: Tensor) -> bool:
@@ -49,14 +49,14 @@ class Call:
         return self.output is logits or torch.equal(self.output.to(logits.dtype), logits)
 
 
-# A call that does not look like `Call` is None: it happened, but only a general method can use it.
+# A call of another form than `Call` is None: only a general method can handle it.
 Calls = Mapping[str, Sequence[Call | None]]
 
 
 def observe(
     model: nn.Module, layers: Mapping[str, nn.Module], inputs: Sequence[Tensor]
 ) -> tuple[Tensor, Calls]:
-    """Run the model once and note the calls of some of its layers.
+    """Run the model once and record the calls of some of its layers.
 
     Returns:
         The logits `[n, C]`, and the calls of each layer in order.
@@ -65,7 +65,7 @@ def observe(
     handles = []
     try:
         for path, layer in layers.items():
-            # First of all hooks: one of the user's may replace the output.
+            # Before all other hooks: a user hook may replace the output.
             handles.append(
                 layer.register_forward_hook(_Recorder(calls[path]), prepend=True, with_kwargs=True)
             )
@@ -92,10 +92,10 @@ class _Recorder:
 
 
 def check_logits(logits: object, size: int) -> Tensor:
-    """Return the model's output if it is one row of logits per sample.
+    """Return the model's output, checked to be one row of logits per sample.
 
     Raises:
-        FisherError: if it is not.
+        FisherError: if it is anything else.
     """
     if not isinstance(logits, Tensor):
         raise FisherError(
@@ -115,7 +115,7 @@ def count_uses(logits: Tensor, parameters: Mapping[str, Tensor]) -> dict[str, in
 
     Returns:
         Name -> number of edges in the autograd graph that end in the parameter: 0 for one without
-        a gradient path, more than 1 for one that is tied or whose layer is called repeatedly.
+        a gradient path, more than 1 for one that is tied or in a layer that is called repeatedly.
     """
     names = {id(parameter): name for name, parameter in parameters.items()}
     uses = dict.fromkeys(parameters, 0)
@@ -142,7 +142,7 @@ def prepared(model: nn.Module, names: Sequence[str]) -> Iterator[None]:
     """Put the model in eval mode with gradients for `names` only; restore every flag afterwards.
 
     Yields:
-        Nothing; the model is as it was afterwards, whatever happens within.
+        Nothing; the model is restored afterwards, also after an error.
 
     Raises:
         FisherError: if a layer normalises by statistics of the batch even in eval mode.

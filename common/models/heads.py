@@ -1,14 +1,13 @@
-"""The head of a classifier: the linear layers whose outputs are its logits, seen in forward passes.
+"""The head of a classifier: the linear layers that make its logits, found by forward passes.
 
-Neither a layer's name nor its place among the others says that it is the head, so a small batch
-does.  The head is
+A layer's name or position does not identify the head, so a small batch does.  The head is
 
-- the one layer whose output *is* what the model returns, or
-- several layers of which the logits are a sum with fixed positive coefficients, such as the mean
-  of two heads or of an ensemble's members, also over positions or after a temperature.  With their
-  outputs replaced by zeros all logits are equal, so nothing else takes part.
+- the one layer with the model's output as its *own* output, or
+- several layers, if the logits are a sum of their outputs with fixed positive coefficients, such as
+  the mean of two heads or of an ensemble's members, also over positions or after a temperature.
+  With their outputs replaced by zeros all logits are equal, so nothing else contributes.
 
-Each row of such a layer is a class.  A layer that no sample of the batch reaches is not seen.
+Each row of such a layer is a class.  A layer that no sample of the batch reaches is not found.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,7 +26,7 @@ from disinherit.common.models.inputs import Inputs, as_arguments, refused_inputs
 from disinherit.common.models.substitution import call_with, unchanged
 
 PROBED = 8
-"""Samples that are looked at."""
+"""Number of samples in the forward passes."""
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _SHARES_AGREE = 1e-2
@@ -36,12 +35,12 @@ _Change = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, slots=True)
 class HeadLayer:
-    """A layer of the head; its rows are the classes.
+    """A layer of the head, with one row per class.
 
     Attributes:
-        module: dotted name of the layer, `""` if the model is nothing but this layer.
-        weight: full name of its weight `[C, d]`, or `[C, d, ...]` of a convolution, as
-            `named_parameters()` gives it.
+        module: dotted name of the layer, `""` if the model is this layer.
+        weight: full name of its weight `[C, d]`, or `[C, d, ...]` of a convolution, as in
+            `named_parameters()`.
         bias: full name of its bias `[C]`, or `None` for a layer without one.
     """
 
@@ -51,7 +50,7 @@ class HeadLayer:
 
     @property
     def parameters(self) -> tuple[str, ...]:
-        """Full names of the weight and, where there is one, the bias."""
+        """Full names of the weight and, if present, the bias."""
         return (self.weight,) if self.bias is None else (self.weight, self.bias)
 
 
@@ -60,10 +59,10 @@ class Head:
     """The layers that make the logits.
 
     Attributes:
-        layers: one, or several whose outputs are summed.
-        exact: whether the model returns the very output of its one layer.
-        gauge_free: whether softmax stays the same when all rows of a layer move by one vector. Not
-            so where a weight is used elsewhere, too.
+        layers: one, or several with summed outputs.
+        exact: whether the model returns the unchanged output of its one layer.
+        gauge_free: whether softmax does not change when all rows of a layer move by one vector;
+            false if a weight is also used elsewhere.
     """
 
     layers: tuple[HeadLayer, ...]
@@ -85,7 +84,7 @@ class Head:
 
 
 def check_differentiable(model: nn.Module) -> None:
-    """Refuse a model that no gradients can be computed of.
+    """Refuse a model without computable gradients.
 
     Raises:
         ScopeError: if a parameter has no shape yet, a tensor was made in inference mode, or a part
@@ -117,8 +116,8 @@ def check_differentiable(model: nn.Module) -> None:
 def find_head(model: nn.Module, inputs: Inputs) -> Head:
     """Find the layers that make a classifier's logits, by forward passes on a few samples.
 
-    The model runs in eval mode and is left as it was.  A weight that is tied to an earlier layer
-    has the name of the earlier one, because that is the only name `named_parameters()` has for it.
+    The model runs in eval mode and is restored.  A weight that is tied to an earlier layer has the
+    name of the earlier one, because `named_parameters()` lists only that name.
 
     Args:
         model: maps inputs to logits `[n, C]`.
@@ -128,8 +127,8 @@ def find_head(model: nn.Module, inputs: Inputs) -> Head:
         The head.
 
     Raises:
-        ScopeError: if the logits are not those of linear layers alone; it names the layers with C
-            rows, and a scope to take instead. Also as `check_differentiable`.
+        ScopeError: if linear layers alone do not make the logits; the message lists the layers with
+            C rows, and a scope to use instead. Also as `check_differentiable`.
         FisherError: if the inputs are no tensors, or the model does not return logits.
 
     Example:
@@ -143,7 +142,7 @@ def find_head(model: nn.Module, inputs: Inputs) -> Head:
 
 
 def count_logits(model: nn.Module, inputs: Inputs) -> int:
-    """Return how many logits a model makes of a sample, by one forward pass.
+    """Return the number of logits per sample, by one forward pass.
 
     Args:
         model: as for `find_head`, like all that follows.
@@ -157,7 +156,7 @@ def count_logits(model: nn.Module, inputs: Inputs) -> int:
 
 
 def exact_layer(model: nn.Module, inputs: Inputs) -> HeadLayer | None:
-    """Return the layer whose output is what a model returns, by one forward pass; else `None`.
+    """Return the layer with the model's output as its own, by one forward pass; else `None`.
 
     Args:
         model: as for `find_head`, like all that follows.
@@ -173,7 +172,7 @@ def exact_layer(model: nn.Module, inputs: Inputs) -> HeadLayer | None:
 
 @contextmanager
 def _probed(model: nn.Module, inputs: Inputs) -> Iterator["_Probe"]:
-    """Observe a model at rest on a few samples; it is as it was afterwards."""
+    """Observe a model in eval mode on a few samples, and restore it afterwards."""
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     few = to_device([tensor[:PROBED] for tensor in as_arguments(inputs)], device)
     with _at_rest(model), torch.inference_mode(False), torch.no_grad():
@@ -188,7 +187,7 @@ def _probed(model: nn.Module, inputs: Inputs) -> Iterator["_Probe"]:
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """One call of a layer; its output is not kept alive."""
+    """One call of a layer, without keeping its output alive."""
 
     output: ref[Tensor]
     version: int
@@ -200,7 +199,7 @@ class _Call:
 
 
 class _Probe:
-    """A model at rest, a few samples of it, and what their logits answer to."""
+    """A model in eval mode, a few samples, and the responses of its logits."""
 
     def __init__(self, model: nn.Module, inputs: Sequence[Tensor]) -> None:
         self._model = model
@@ -215,17 +214,17 @@ class _Probe:
         self._layers = {p: m for p, m in layers.items() if len(m.weight) == self.classes}
         spread = float(self._plain.float().std())
         self._step = spread if 0 < spread < float("inf") else 1.0
-        # The eps of the coarsest numbers on the way; what float64 computes may have been float32.
+        # The eps of the coarsest dtype involved; a float64 result may have been float32 before.
         dtypes = {call.dtype for path in self._layers for call in self._calls[path]}
         eps = max(torch.finfo(dtype).eps for dtype in dtypes | {self._plain.dtype, torch.float32})
         half = eps > torch.finfo(torch.float32).eps
         self._relative = (4 if half else 100) * eps
         if half:
-            self._step *= 8  # to rise above rounding
+            self._step *= 8  # to exceed rounding errors
         self._generator = torch.Generator().manual_seed(0)
 
     def head(self) -> Head:
-        """Return the head, or raise why there is none."""
+        """Return the head, or raise the reason why there is none."""
         exact = self.exact()
         if exact is not None:
             return Head((exact,), gauge_free=self._is_gauge_free([exact]))
@@ -238,7 +237,7 @@ class _Probe:
         return Head(layers, exact=False, gauge_free=self._is_gauge_free(layers))
 
     def exact(self) -> HeadLayer | None:
-        """Return the layer whose output is what the model returns."""
+        """Return the layer with the model's output as its own."""
         for path in self._layers:
             calls = self._calls[path]
             if len(calls) == 1 and calls[0].returned(self._plain):
@@ -246,7 +245,7 @@ class _Probe:
         return None
 
     def _is_summand(self, path: str) -> bool:
-        """Whether each output of a layer adds to its own logit alone, by one positive share."""
+        """Whether each output of a layer adds to its own logit only, with a positive weight."""
         if not self._calls[path]:
             return False
         shares = []
@@ -261,19 +260,19 @@ class _Probe:
         return least > 0 and most - least <= max(_SHARES_AGREE, 4 * self._relative) * most
 
     def _share(self, logits: Tensor, delta: Tensor) -> Tensor | None:
-        """Return by how much of `delta` each sample's logits moved, `[n]`; `None` if otherwise."""
+        """Return the factor of `delta` in each sample's logits, `[n]`; `None` if not linear."""
         moved = (logits - self._plain).double().cpu()
         moved, delta = moved - moved.mean(1, keepdim=True), (delta - delta.mean()).double()
         share = moved @ delta / delta.square().sum()
         off = (moved - share[:, None] * delta).abs().max()
         tolerance = self._tolerance(logits)
-        # What does not rise above rounding is no answer.
+        # Responses below the rounding error do not count.
         if not off <= tolerance or not (share * delta.abs().max() > 3 * tolerance).all():
             return None
         return share
 
     def _is_gauge_free(self, layers: Sequence[HeadLayer]) -> bool:
-        """Whether logits move together when all rows of a layer do, whatever its weights are."""
+        """Whether logits move together when all rows of a layer do, for any weights."""
         own = {
             name: self._model.get_parameter(name) for layer in layers for name in layer.parameters
         }
@@ -328,7 +327,7 @@ class _Probe:
             return self._run()
 
     def _run(self, parameters: Mapping[str, Tensor] | None = None) -> Tensor:
-        # A model may change its inputs in place.
+        # Copies: a model may change its inputs in place.
         inputs = [tensor.clone() for tensor in self._inputs]
         if parameters is None:
             return check_logits(self._model(*inputs), len(inputs[0]))
@@ -365,7 +364,7 @@ class _Probe:
 
 
 def _class_dim(layer: nn.Module) -> int:
-    """Return which dimension of a layer's output is that of its rows, counted from the end."""
+    """Return the class dimension of a layer's output, counted from the end."""
     return -1 if isinstance(layer, nn.Linear) else -len(layer.kernel_size) - 1  # type: ignore[arg-type]
 
 
@@ -384,7 +383,7 @@ def _quoted(paths: Sequence[str]) -> str:
 
 @contextmanager
 def _at_rest(model: nn.Module) -> Iterator[None]:
-    """Put the model in eval mode, uncompiled, so that hooks are called; restore it afterwards."""
+    """Put the model in eval mode, uncompiled so that hooks are called; restore it afterwards."""
     modes = {module: module.training for module in model.modules()}
     try:
         model.eval()

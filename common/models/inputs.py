@@ -10,18 +10,18 @@ from disinherit.common.errors import FisherError
 from disinherit.common.models.devices import runs_out_of_memory
 
 Inputs = Tensor | Sequence[Tensor]
-"""A tensor `[n, ...]`, or several, which a model takes as positional arguments."""
+"""A tensor `[n, ...]`, or several: the positional arguments of a model."""
 
 
 def unpack_batch(item: object, index: int) -> tuple[tuple[Tensor, ...], Tensor]:
     """Return the positional arguments of the model, and the targets.
 
     Args:
-        item: what a loader yielded.
-        index: as which of its batches.
+        item: item of a loader.
+        index: index of the batch.
 
     Raises:
-        FisherError: if it is no pair of inputs and a tensor of targets.
+        FisherError: if the item is no pair of inputs and a tensor of targets.
     """
     if isinstance(item, Mapping):
         raise FisherError(
@@ -38,10 +38,10 @@ def unpack_batch(item: object, index: int) -> tuple[tuple[Tensor, ...], Tensor]:
 
 
 def first_inputs(batches: Iterable[object]) -> tuple[tuple[Tensor, ...], Iterable[object]]:
-    """Return the inputs of the first batch with samples, and all batches, none used up.
+    """Return the inputs of the first batch with samples, and an iterable of all batches.
 
     Raises:
-        FisherError: if there is no sample, or a batch is none.
+        FisherError: if there is no sample, or an item is no batch.
     """
     taken: list[object] = []
     iterator = iter(batches)
@@ -84,9 +84,9 @@ def as_arguments(inputs: object) -> tuple[Tensor, ...]:
 def refused_inputs(
     model: object, index: int, inputs: Sequence[Tensor], device: torch.device, error: Exception
 ) -> Exception:
-    """Return what to raise where a model raised an error on the inputs of a batch.
+    """Return the error to raise when a model fails on the inputs of a batch.
 
-    Memory that runs out is no fault of the inputs: there may be enough for a smaller batch.
+    Running out of memory is not a fault of the inputs: a smaller batch may fit.
     """
     if runs_out_of_memory(error):
         return torch.OutOfMemoryError(str(error))
@@ -99,9 +99,9 @@ def refused_inputs(
 
 
 def to_device(inputs: Sequence[Tensor], device: torch.device) -> tuple[Tensor, ...]:
-    """Return the tensors there, without a graph."""
+    """Return the tensors on the device, without a graph."""
     moved = [tensor.detach().to(device, non_blocking=True) for tensor in inputs]
-    # Autograd refuses to save a tensor that was made in inference mode; a copy of it is fine.
+    # Autograd cannot save a tensor made in inference mode, but it can save a copy.
     return tuple(tensor.clone() if tensor.is_inference() else tensor for tensor in moved)
 
 
@@ -113,7 +113,7 @@ def take_rows(inputs: object, chosen: Tensor) -> tuple[Tensor, ...]:
         chosen: a mask `[n]`, or indices of rows.
 
     Raises:
-        FisherError: if they are not tensors with equally many rows.
+        FisherError: if they are not tensors with the same number of rows.
     """
     return tuple(tensor[chosen.to(tensor.device)] for tensor in as_arguments(inputs))
 

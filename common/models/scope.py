@@ -1,4 +1,4 @@
-"""Scope: the parameters that unlearning may change, and when two models are comparable."""
+"""Scope: the parameters that unlearning may change, and the fingerprint of an architecture."""
 
 import hashlib
 import json
@@ -16,21 +16,21 @@ from disinherit.common.models.scope_text import is_head_scope, split_scope
 def resolve_scope(
     model: nn.Module, scope: str | Sequence[str], head: Head | None = None
 ) -> tuple[str, ...]:
-    """List the parameters a scope stands for.
+    """List the parameters of a scope.
 
     Frozen parameters (`requires_grad` is False) belong to a scope like any other: their Fisher
-    information is well-defined, and what they know may have to be forgotten too.
+    information is well-defined, and they may hold what is to be forgotten.
 
     Args:
         model: the model.
         scope: `"head"` (weights and biases of the layers that make the logits), `"all"` (every
             floating-point parameter), or globs over parameter names, separated by commas; or a
-            sequence of names as they are, any number of them.
-        head: what `find_head` found; only scope `"head"` needs it.
+            sequence of any number of literal names.
+        head: result of `find_head`; needed only for scope `"head"`.
 
     Returns:
         Full parameter names in the order of `named_parameters()`, each once.  A tied parameter
-        has its first name, by whichever of its names it was asked for.
+        is listed under its first name, whichever of its names was given.
 
     Raises:
         ScopeError: if the scope is empty, a glob matches no parameter, the model's parameters have
@@ -84,13 +84,12 @@ def resolve_scope(
 
 
 def architecture_fingerprint(state: Mapping[str, Tensor]) -> str:
-    """Digest what must be equal for two models to exchange weights: names, shapes and dtypes.
+    """Hash the names, shapes and dtypes, which two models must share to exchange weights.
 
-    Entries are ordered by name, so that it does not matter in which order a file format keeps
-    them.
+    Entries are sorted by name, so the order in a file format does not matter.
 
     Args:
-        state: name -> tensor, such as a `state_dict()`; the values play no part.
+        state: name -> tensor, such as a `state_dict()`; the values are ignored.
 
     Returns:
         SHA-256 in hexadecimal.

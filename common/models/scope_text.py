@@ -7,7 +7,7 @@ from disinherit.common.limits import GLOB, GLOBS, SCOPE
 
 
 def is_head_scope(scope: str | Sequence[str]) -> bool:
-    """Whether a scope is the head, so that it takes a forward pass to resolve it."""
+    """Whether a scope is the head, which needs a forward pass to resolve."""
     return isinstance(scope, str) and scope.strip() == "head"
 
 

@@ -1,4 +1,4 @@
-"""Calls of a model with other tensors in the place of its parameters, which stay as they are."""
+"""Calls of a model with substituted parameters; its own parameters are untouched."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,16 +10,16 @@ from torch.func import functional_call
 
 
 def call_with(model: nn.Module, parameters: Mapping[str, Tensor], inputs: Sequence[Tensor]) -> Any:
-    """Return what a model makes of inputs with some of its parameters replaced.
+    """Return the model's output for inputs, with some of its parameters replaced.
 
-    A replacement stands in every place of the model that holds the parameter: in other layers that
-    are tied to it, and once in a layer that the model has under several names.
-    `torch.func.functional_call` puts back such a layer's replacement, and not its parameter, so it
-    is told one name for each place.  Afterwards every place holds the object it held before.
+    A replacement applies wherever the model uses the parameter: in tied layers, and once in a layer
+    with several names.  `torch.func.functional_call` would restore such a layer's replacement
+    instead of its parameter, so it gets one name per place.  Afterwards every place holds its
+    original object again.
 
     Args:
         model: the model.
-        parameters: replacements, by the names that `named_parameters()` gives.
+        parameters: replacements, by their names in `named_parameters()`.
         inputs: positional arguments.
 
     Returns:
@@ -38,7 +38,7 @@ def call_with(model: nn.Module, parameters: Mapping[str, Tensor], inputs: Sequen
         if names[id(parameter)] in parameters
     }
     if limited := _limited(model):
-        # Such a layer shortens rows of its weight in place.
+        # Such a layer renormalises rows of its weight in place.
         for place, (module, attribute, parameter) in places.items():
             if attribute == "weight" and module in limited:
                 replaced[place] = replaced.get(place, parameter).clone()
@@ -51,9 +51,9 @@ def call_with(model: nn.Module, parameters: Mapping[str, Tensor], inputs: Sequen
 
 @contextmanager
 def unchanged(model: nn.Module) -> Iterator[None]:
-    """Undo what forward passes within change of a model's parameters.
+    """Restore parameters that forward passes change.
 
-    These are embeddings with a `max_norm`: they shorten the rows that are looked up, for good.
+    Embeddings with a `max_norm` renormalise the rows that are looked up, permanently.
     """
     kept = [(layer.weight, layer.weight.detach().clone()) for layer in _limited(model)]
     try:

@@ -1,7 +1,7 @@
 """Weights and Fisher summaries as safetensors: digest, bytes and files.
 
-Nothing here unpickles.  A file is read into memory before it is looked at, and not mapped: what was
-checked against a digest cannot change afterwards.
+Nothing here unpickles.  A file is read into memory and not mapped: content that was checked against
+a digest cannot change afterwards.
 """
 
 import hashlib
@@ -19,17 +19,16 @@ from disinherit.common.errors import CheckpointError
 from disinherit.common.files import write_atomic
 
 Manifest = Mapping[str, str]
-"""Name -> one line that says what the tensor is, down to the last bit (`make_manifest`)."""
+"""Name -> one line with dtype, shape and digest of the tensor (`make_manifest`)."""
 
 _PICKLE_STARTS = (b"PK\x03\x04", *(bytes((0x80, protocol)) for protocol in range(2, 6)))
 
 
 def weights_digest(state: Mapping[str, Tensor]) -> str:
-    r"""SHA-256 of what the tensors *are*, however they are stored.
+    r"""SHA-256 of the tensors' *content*, independent of how they are stored.
 
-    Hashed are the lines of their manifest, in the order of the sorted names.  Device, memory
-    layout, order of the names and file layout make no difference; one bit of one value, a dtype or
-    a shape does.
+    The digest covers the lines of their manifest, sorted by name.  Device, memory layout, order of
+    names and file layout do not affect it; a single bit of a value, a dtype or a shape does.
 
     Args:
         state: tensors by name, of any shape and dtype.
@@ -50,8 +49,8 @@ def weights_digest(state: Mapping[str, Tensor]) -> str:
 def make_manifest(state: Mapping[str, Tensor]) -> Manifest:
     """Return a line for each tensor: JSON `[name, dtype, shape, digest]`.
 
-    The digest is the SHA-256 of the little-endian bytes in row-major order.  Where only some
-    tensors change, only their lines do, so that the digest of the whole needs no other tensor.
+    The digest is the SHA-256 of the little-endian bytes in row-major order.  If some tensors
+    change, only their lines do, so the new total digest needs no other tensor.
     """
     manifest = {}
     for name, value in state.items():
@@ -73,8 +72,8 @@ def tensor_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | No
 
     Args:
         tensors: tensors by name; views, and names that share storage, are written out in full.
-        metadata: text to store in the header.  More than one entry comes in no fixed order, so the
-            bytes of two calls may differ then; `weights_digest` does not.
+        metadata: text for the header.  The order of several entries is not fixed, so the bytes of
+            two calls may differ; `weights_digest` does not.
 
     Returns:
         The content of a safetensors file.
@@ -103,7 +102,7 @@ def tensors_from_bytes(data: bytes, what: str) -> dict[str, Tensor]:
 
     Args:
         data: the content.
-        what: what it is, for the error message.
+        what: name of the source, for the error message.
 
     Returns:
         Tensors by name, on the CPU.
@@ -114,7 +113,7 @@ def tensors_from_bytes(data: bytes, what: str) -> dict[str, Tensor]:
     try:
         return safetensors.torch.load(data)
     except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError, OverflowError) as error:
-        # Only now: a sound safetensors file may begin with these very bytes, its header's length.
+        # Checked only now: a sound safetensors file may begin with the same bytes.
         if data.startswith(_PICKLE_STARTS):
             raise CheckpointError(
                 f"Expected {what} to be in the safetensors format, but it looks like a pickle; "
@@ -154,8 +153,8 @@ def load_checkpoint(path: Path, expected_digest: str | None = None) -> dict[str,
         Tensors by name, on the CPU.
 
     Raises:
-        CheckpointError: if the file is missing, unreadable, damaged, a pickle, or does not hold
-            what `expected_digest` says.
+        CheckpointError: if the file is missing, unreadable, damaged, a pickle, or does not match
+            `expected_digest`.
     """
     try:
         data = path.read_bytes()
@@ -183,13 +182,13 @@ def _plain(name: str, value: object) -> Tensor:
             f"Expected a dense tensor with data for {name!r}, but got layout {value.layout}, dtype "
             f"{value.dtype} on device {value.device}."
         )
-    # safetensors would write the stored bytes and forget the lazy conjugation and sign.
+    # safetensors would write the stored bytes without the lazy conjugation and sign.
     return value.detach().cpu().resolve_conj().resolve_neg().contiguous()
 
 
 def _little_endian(tensor: Tensor) -> Tensor:
     """Return the bytes `[n]` of a contiguous tensor, least significant byte of a number first."""
-    # Not `reshape(-1)`: a single value may keep a stride other than 1, which cannot be viewed.
+    # Not `reshape(-1)`: a single value may have a stride other than 1, which cannot be viewed.
     flat = tensor.as_strided((tensor.numel(),), (1,))
     raw = flat.view(torch.uint8)
     if sys.byteorder == "little":

@@ -1,6 +1,6 @@
-"""Single tensors of a safetensors file, read without the rest.
+"""Partial reads of safetensors files: single tensors without the rest.
 
-What is read is copied, and not mapped: it cannot change once it was compared with its manifest.
+Data is copied and not mapped: it cannot change after the comparison with its manifest.
 """
 
 import json
@@ -18,7 +18,7 @@ from disinherit.common.tensors.checkpoints import Manifest
 from disinherit.common.text import load_json
 
 MANIFEST = "manifest"
-"""Key of the metadata that holds the manifest of a file's tensors."""
+"""Metadata key of the manifest of a file's tensors."""
 
 _DTYPES = {
     "F64": torch.float64,
@@ -27,7 +27,7 @@ _DTYPES = {
     "BF16": torch.bfloat16,
     "I64": torch.int64,
 }
-_LARGEST_HEADER = 100_000_000  # what safetensors itself accepts
+_LARGEST_HEADER = 100_000_000  # the limit of safetensors itself
 
 
 def with_manifest(manifest: Manifest) -> dict[str, str]:
@@ -42,8 +42,8 @@ class TensorFile:
         path: the file.
 
     Attributes:
-        metadata: the text in its header.
-        names: of its tensors.
+        metadata: text in the header.
+        names: names of the tensors.
 
     Raises:
         CheckpointError: if it cannot be read, or is no safetensors file.
@@ -83,10 +83,10 @@ class TensorFile:
 
     @property
     def manifest(self) -> dict[str, str]:
-        """The manifest that was stored with the tensors, unchecked: compare its digest.
+        """The stored manifest, unchecked: compare its digest.
 
         Raises:
-            CheckpointError: if there is none.
+            CheckpointError: if the file has no manifest.
         """
         try:
             manifest: dict[str, str] = load_json(self.metadata[MANIFEST])
@@ -95,15 +95,15 @@ class TensorFile:
         return manifest
 
     def read(self, name: str, place: int | None = None) -> Tensor:
-        """Return a tensor, or one of those that are stacked in it.
+        """Return a tensor, or one slice of it along its first dimension.
 
         Args:
-            name: of the tensor.
-            place: index into its first dimension; `None` for all of it.
+            name: name of the tensor.
+            place: index into the first dimension; `None` for the whole tensor.
 
         Raises:
-            CheckpointError: if it is not there, of a dtype other than float and int64, or the file
-                is damaged.
+            CheckpointError: if the tensor is missing or has a dtype other than float and int64, or
+                the file is damaged.
         """
         try:
             entry = self._entries[name]
@@ -129,7 +129,7 @@ class TensorFile:
         return torch.frombuffer(data, dtype=dtype).view(shape)
 
     def read_all(self, names: Iterable[str], place: int | None = None) -> dict[str, Tensor]:
-        """Return several tensors by name; takes and raises the same as `read`."""
+        """Return several tensors by name; arguments and errors as in `read`."""
         return {name: self.read(name, place) for name in names}
 
     def _bytes(self, start: int, length: int) -> bytes:

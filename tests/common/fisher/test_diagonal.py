@@ -231,7 +231,7 @@ def test_what_vmap_cannot_do_is_logged(caplog: pytest.LogCaptureFixture) -> None
     model, inputs, targets = make("branching", 3)
     with caplog.at_level(logging.INFO):
         fisher_diagonal(model, [(inputs, targets)], scope="all")
-    assert "One backward pass per sample, as vmap cannot handle the model" in caplog.text
+    assert "One backward pass per sample: vmap cannot handle the model" in caplog.text
 
 
 @settings(max_examples=25, deadline=None)
