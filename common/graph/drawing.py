@@ -1,4 +1,4 @@
-"""The inheritance graph as pictures: Graphviz's DOT and PNG.
+"""Drawings of the inheritance graph: Graphviz's DOT and PNG.
 
 Roots, affected and untouched versions differ in colour (Okabe and Ito's, distinct without colour
 vision) and in the width of their border.
@@ -19,7 +19,7 @@ from disinherit.common.graph.rules import passes_taint
 
 @dataclass(frozen=True, slots=True)
 class _Style:
-    """How a version is drawn: colours, and width of the border in points."""
+    """Style of a version in a drawing: colours, and width of the border in points."""
 
     fill: str
     border: str
@@ -35,7 +35,7 @@ _INK, _MUTED, _LINE = "#1d2430", "#4d5763", "#8b939e"
 
 # Inches: box, gap between generations, distance of rows, margin, strip of the legend.
 _BOX_WIDTH, _BOX_HEIGHT, _GAP, _ROW, _MARGIN, _LEGEND = 1.45, 0.52, 0.95, 0.78, 0.25, 0.45
-_MAX_INCHES = 60.0  # the raster has limits: a very large graph is drawn small, not refused
+_MAX_INCHES = 60.0  # the raster has limits: a very large graph is scaled down, not refused
 _DPI = 150
 
 _Point = tuple[float, float]
@@ -49,7 +49,7 @@ def to_dot(
     Args:
         graph: the graph to draw.
         roots: roots of a request; without them nothing is coloured.
-        cleansed: successors the request's campaign made, as in `InheritanceGraph.affected`.
+        cleansed: successors that the request's campaign made, as in `InheritanceGraph.affected`.
 
     Raises:
         GraphError: if the graph refuses the roots or the cleansed versions.
@@ -85,7 +85,7 @@ def to_png(
     Args:
         graph: the graph to draw.
         roots: roots of a request; without them nothing is coloured.
-        cleansed: successors the request's campaign made, as in `InheritanceGraph.affected`.
+        cleansed: successors that the request's campaign made, as in `InheritanceGraph.affected`.
 
     Raises:
         GraphError: if matplotlib is not installed, or the graph refuses the roots or the cleansed
@@ -170,7 +170,7 @@ def _draw_edge(
     scale: float,
     taken: list[_Point],
 ) -> None:
-    """Draw an edge past its way points; `taken` holds where weights stand and gets one more."""
+    """Draw an edge along its way points; `taken` holds the places of weights and gets one more."""
     from matplotlib.patches import FancyArrowPatch
     from matplotlib.path import Path
 
@@ -205,7 +205,7 @@ def _draw_edge(
 
 
 def _curve(places: Sequence[_Point]) -> tuple[list[_Point], list[str], list[_Point]]:
-    """Return points and codes of a curve past `places`, and where its weight could stand."""
+    """Return points and codes of a curve along `places`, and possible places of its weight."""
     x, y = places[0][0] + _BOX_WIDTH, places[0][1]
     points, codes, spots = [(x, y)], ["MOVETO"], []
     for u, v in places[1:]:
@@ -230,7 +230,7 @@ def _on_curve(start: _Point, stop: _Point, t: float) -> _Point:
 
 
 def _legend(roles: dict[str, str], edges: Sequence[Inheritance]) -> list[Any]:
-    """Return an entry for each role and kind of line that there is."""
+    """Return an entry for each role and kind of line in the drawing."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -268,7 +268,7 @@ def _elide(text: str, length: int) -> str:
 
 
 def _escape(text: str) -> str:
-    """Text as it must stand in a DOT label to be shown literally."""
+    """Escape a text for a DOT label, so that it is shown literally."""
     shown = "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
     )

@@ -1,11 +1,11 @@
-"""The inheritance graph in every format; a module of its own knows each.
+"""Formats of the inheritance graph; each has its own module.
 
 ============  ==========  ======================================================
-format        read back   what it is
+format        read back   description
 ============  ==========  ======================================================
 `json`        yes         node-link JSON, for programs and version control
 `graphml`     yes         GraphML, for Gephi, yEd and networkx
-`protobuf`    yes         `disinherit.v1.Graph`, what stores and services exchange
+`protobuf`    yes         `disinherit.v1.Graph`, for stores and services
 `dot`         no          Graphviz source, roots and affected versions coloured
 `png`         no          a drawing with the same colours
 ============  ==========  ======================================================
@@ -33,15 +33,15 @@ FORMATS = (*_WRITERS, *_DRAWERS)
 
 
 def load_graph(data: str | bytes, format: str) -> InheritanceGraph:
-    """Read a graph that `dump_graph` wrote.
+    """Read a graph written by `dump_graph`.
 
     Args:
-        data: what was written; text formats may come as UTF-8 bytes.
+        data: the graph; text formats also as UTF-8 bytes.
         format: `json`, `graphml` or `protobuf`.
 
     Raises:
-        GraphError: if the format is unknown or only a drawing, the data is not in it, or a model
-            or an edge is refused.
+        GraphError: if the format is unknown or only a drawing, the data does not fit the format, or
+            a model or an edge is refused.
         LabelError: if a label mapping does not fit.
 
     Example:
@@ -74,7 +74,7 @@ def dump_graph(
         graph: the graph to write.
         format: `json`, `graphml`, `protobuf`, `dot` or `png`.
         roots: roots of a request, coloured in a drawing; the other formats hold the graph alone.
-        cleansed: successors the request's campaign made, as in `InheritanceGraph.affected`.
+        cleansed: successors that the request's campaign made, as in `InheritanceGraph.affected`.
 
     Returns:
         Text for `json`, `graphml` and `dot`, bytes for `protobuf` and `png`.
@@ -85,7 +85,7 @@ def dump_graph(
     """
     _check_format(format)
     if roots:
-        graph.affected(roots, cleansed=cleansed)  # a typing error is one in every format
+        graph.affected(roots, cleansed=cleansed)  # refuses a mistyped id in every format
     if format in _DRAWERS:
         return _DRAWERS[format](graph, roots, cleansed=cleansed)
     return _WRITERS[format](graph)
@@ -111,13 +111,12 @@ def _text(data: str | bytes, format: str) -> str:
 def lineage_digest(graph: InheritanceGraph, models: Collection[str]) -> str:
     """Return the SHA-256 of some versions and all edges that lead to them.
 
-    Hashed is canonical JSON `{"edges": [[parent, child, kind, weight, labels], ...], "models":
-    [[id, owner, architecture, digest], ...]}`, both sorted, with the weight as text.  What may
-    change later without changing where a version came from (its status, its Fisher summary) is
-    not in it.
+    It covers canonical JSON `{"edges": [[parent, child, kind, weight, labels], ...], "models":
+    [[id, owner, architecture, digest], ...]}`, both sorted, with the weight as text.  Fields that
+    may change later without a change of lineage (status, Fisher summary) are not covered.
 
     Args:
-        graph: holds the versions and their parents.
+        graph: graph with the versions and their parents.
         models: ids of the versions.
 
     Returns:

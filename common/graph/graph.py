@@ -1,7 +1,7 @@
-"""The Unified Model Inheritance Graph (UMIG): who was derived from whom, and who is affected.
+"""The Unified Model Inheritance Graph (UMIG): derivation of versions, and affected versions.
 
 Children are strictly younger than their parents, so the graph is acyclic by construction and
-`(created_us, id)` is a topological order of it: every sequence returned here is in that order.
+`(created_us, id)` is a topological order.  Every sequence returned here is in that order.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Set
@@ -20,18 +20,18 @@ from disinherit.common.graph.rules import (
 )
 
 Step = Callable[[str], Iterable[str]]
-"""The ids one edge away from an id."""
+"""Function from an id to the ids one edge away."""
 
 
 def reach(starts: Iterable[str], step: Step) -> set[str]:
-    """Return `starts` and all that repeated steps lead to.
+    """Return `starts` and all ids that repeated steps reach.
 
     Args:
         starts: ids to start from.
-        step: the ids one edge away from an id.
+        step: function from an id to the ids one edge away.
 
     Returns:
-        The ids reached; every one was asked for its step once.
+        The ids reached; `step` is called once for each.
 
     Example:
         >>> sorted(reach("a", {"a": "bc", "b": "c", "c": "", "d": "a"}.__getitem__))
@@ -48,26 +48,27 @@ def reach(starts: Iterable[str], step: Step) -> set[str]:
 
 
 _Barrier = tuple[str, str]
-"""Parent and child of an edge that passes no taint on."""
+"""Parent and child of an edge that does not pass taint on."""
 _FEW = 8
 
 
 class InheritanceGraph:
     """Model versions and the inheritance between them, checked at every change.
 
-    A refused change leaves the graph as it was. The questions about a request (`affected`,
+    A refused change leaves the graph unchanged. The questions about a request (`affected`,
     `upstream_roots`) share two arguments:
 
     - `roots`: ids of the models trained directly on the data to forget.
-    - `cleansed`: ids of the successors that *this request's* campaign made. An `unlearned` edge
-      into one of them passes no taint on. Every other `unlearned` edge is ordinary derivation,
-      because a successor keeps all its parent knew except what *its* request forgot. A cleansed
-      version that inherits from an affected one along another edge is affected again.
-      Status does not matter: a superseded or retired version may still be deployed.
+    - `cleansed`: ids of the successors made by *this request's* campaign. An `unlearned` edge
+      into one of them does not pass taint on. Every other `unlearned` edge is ordinary derivation:
+      a successor keeps all its parent knew except what *its* request forgot. A cleansed version
+      that inherits from an affected one along another edge is affected again.
+
+    Status is ignored: a superseded or retired version may still be deployed.
 
     Args:
         models: the versions to start with, in any order.
-        edges: the inheritance between them, in any order; complete as `validate` demands.
+        edges: the inheritance between them, in any order; complete as for `validate`.
 
     Raises:
         GraphError: if a model or an edge is refused.
@@ -84,12 +85,12 @@ class InheritanceGraph:
         >>> sorted(graph.upstream_roots("m", ["r", "s"]))
         ['r', 's']
 
-        The campaign unlearns `m`; its successor is clean as far as this request goes:
+        The campaign unlearns `m`; its successor is clean for this request:
 
         >>> graph.add(version("m2", 4), [Inheritance("m", "m2", InheritanceKind.UNLEARNED)])
         >>> graph.affected(["r"], cleansed=["m2"])
         ('r', 'm')
-        >>> graph.affected(["r"])  # as seen by another request
+        >>> graph.affected(["r"])  # for another request
         ('r', 'm', 'm2')
     """
 
@@ -124,7 +125,7 @@ class InheritanceGraph:
         return f"InheritanceGraph({len(self)} models, {self._graph.number_of_edges()} edges)"
 
     def add_model(self, record: ModelRecord) -> None:
-        """Add a version that has no parents yet.
+        """Add a version without parents.
 
         Raises:
             GraphError: if its id is taken.
@@ -139,15 +140,15 @@ class InheritanceGraph:
         weight: float = 1.0,
         labels: Mapping[str, str] | None = None,
     ) -> None:
-        """Add one edge between two versions that are there.
+        """Add one edge between two versions of the graph.
 
-        A merge is incomplete until all its parents are there: prefer `add`; `validate` finds what
-        was left incomplete.
+        A merge is incomplete until it has all its parents: prefer `add`; `validate` finds
+        incomplete merges.
 
         Args:
-            parent: id of the version derived from.
-            child: id of the version derived.
-            kind: how, as an `InheritanceKind` or its name.
+            parent: id of the parent.
+            child: id of the derived version.
+            kind: kind of inheritance, as an `InheritanceKind` or its name.
             weight: aggregation coefficient in (0, 1].
             labels: parent class name -> child class name where they differ.
 
@@ -159,7 +160,7 @@ class InheritanceGraph:
         self._attach(self.model(child), [edge])
 
     def add(self, record: ModelRecord, parents: Iterable[Inheritance]) -> None:
-        """Add a version with all its parents, or nothing at all.
+        """Add a version with all its parents, or nothing.
 
         Raises:
             GraphError: if the id is taken, an edge is refused as in `add_inheritance`, leads to
@@ -172,21 +173,21 @@ class InheritanceGraph:
         self._insert(record, edges)
 
     def replace(self, record: ModelRecord) -> None:
-        """Put `record` in the place of the version with the same id.
+        """Replace the record of a version, by its id.
 
-        Status, Fisher digest and provenance may change; what the version *is* may not.
+        Status, Fisher digest and provenance may change; the identity of the version may not.
 
         Raises:
-            GraphError: if the id is unknown or anything else differs.
+            GraphError: if the id is unknown or another field differs.
         """
         check_same_version(self.model(record.id), record)
         self._graph.nodes[record.id]["record"] = record
 
     def model(self, id: str) -> ModelRecord:
-        """The version with this id.
+        """Return the version with this id.
 
         Raises:
-            GraphError: if there is none.
+            GraphError: if the id is unknown.
         """
         if id not in self:
             raise GraphError(
@@ -222,14 +223,14 @@ class InheritanceGraph:
         return tuple(sorted(self._outgoing(id), key=lambda edge: self._age(edge.child)))
 
     def generations(self) -> list[tuple[str, ...]]:
-        """The versions by length of the longest path that leads to them."""
+        """Return the versions by length of the longest path to them."""
         return [self._ordered(set(ids)) for ids in nx.topological_generations(self._graph)]
 
     def validate(self) -> None:
-        """Check that no merge was left incomplete.
+        """Check that every merge is complete.
 
         The federated and distributed parents' weights of each child must sum to 1, within 1e-6.
-        The questions about a request do not need it: weights do not decide who is affected.
+        The questions about a request do not need this: weights do not decide who is affected.
 
         Raises:
             GraphError: if a sum is not 1.
@@ -238,25 +239,25 @@ class InheritanceGraph:
             check_complete(id, self._incoming(id))
 
     def affected(self, roots: Iterable[str], *, cleansed: Iterable[str] = ()) -> tuple[str, ...]:
-        """The roots and all that inherited from them, in topological order.
+        """Return the roots and all that inherited from them, in topological order.
 
         Args:
             roots: ids of the models trained directly on the data to forget; always affected.
-            cleansed: ids of the successors this request's campaign made.
+            cleansed: ids of the successors made by this request's campaign.
 
         Raises:
             GraphError: if there are no roots, a root or a cleansed version is unknown, or a
-                cleansed version has no `unlearned` edge that leads to it.
+                cleansed version has no `unlearned` edge into it.
         """
         return self._affected(*self._check_question(roots, cleansed))
 
     def upstream_roots(
         self, model: str, roots: Iterable[str], *, cleansed: Iterable[str] = ()
     ) -> frozenset[str]:
-        """U(m): the roots among `model` and its ancestors; empty if it is not affected.
+        """Return U(m): the roots among `model` and its ancestors; empty if it is not affected.
 
         Raises:
-            GraphError: if the model is unknown, or for the reasons of `affected`.
+            GraphError: if the model is unknown, or as in `affected`.
         """
         wanted, barriers = self._check_question(roots, cleansed)
         known = reach([self.model(model).id], self._donors(barriers))
@@ -281,7 +282,7 @@ class InheritanceGraph:
         return self._by_age
 
     def _ordered(self, ids: Set[str]) -> tuple[str, ...]:
-        # Many are faster picked from all, which are sorted once, than sorted themselves.
+        # Picking many ids from the sorted whole is faster than sorting them.
         if len(ids) * _FEW > len(self):
             return tuple(id for id in self._all() if id in ids)
         return tuple(sorted(ids, key=self._age))
@@ -306,7 +307,7 @@ class InheritanceGraph:
     def _check_question(
         self, roots: Iterable[str], cleansed: Iterable[str]
     ) -> tuple[tuple[str, ...], frozenset[_Barrier]]:
-        """Return the distinct roots, and the edges that pass no taint on."""
+        """Return the distinct roots, and the edges that do not pass taint on."""
         wanted, stops = tuple(dict.fromkeys(roots)), frozenset(cleansed)
         check_roots(wanted, self)
         for id in sorted(stops):

@@ -1,7 +1,7 @@
 """The inheritance graph as node-link JSON and GraphML.
 
-What is written is ordered by age and id, so equal graphs give equal text. What is read is checked
-as any change of a graph is, and must be complete (`InheritanceGraph.validate`). Keys and
+Output is ordered by age and id, so equal graphs give equal text. Input is checked like any change
+of a graph, and must be complete (`InheritanceGraph.validate`). Keys and
 attributes beyond those of the schema are ignored.
 """
 
@@ -93,11 +93,11 @@ def to_json(graph: InheritanceGraph) -> str:
 
 
 def from_json(text: str) -> InheritanceGraph:
-    """Read a graph that `to_json` wrote.
+    """Read a graph written by `to_json`.
 
     Raises:
-        GraphError: if the text is no JSON, a key is missing, a value has another type than
-            expected, the schema version is unknown, or a model or an edge is refused.
+        GraphError: if the text is no JSON, a key is missing, a value has a wrong type, the schema
+            version is unknown, or a model or an edge is refused.
         LabelError: if a label mapping does not fit.
     """
     content = _parse_json(text, "the graph")
@@ -132,7 +132,7 @@ def to_graphml(graph: InheritanceGraph) -> str:
 
 
 def from_graphml(text: str) -> InheritanceGraph:
-    """Read a graph that `to_graphml` wrote.
+    """Read a graph written by `to_graphml`.
 
     Raises:
         GraphError: if the text is no directed GraphML, an attribute is missing or malformed, the
@@ -141,7 +141,7 @@ def from_graphml(text: str) -> InheritanceGraph:
     """
     try:
         plain = nx.read_graphml(io.BytesIO(text.encode()))
-    # networkx does not check what it reads: malformed files surface as any of these.
+    # networkx does not check its input: malformed files raise any of these.
     except (
         ParseError,
         nx.NetworkXError,
@@ -241,7 +241,7 @@ def _checked(kind: type[T], values: object, where: str) -> T:
 
 
 def _flat(data: Mapping[str, Any], nested: Collection[str]) -> dict[str, Any]:
-    """GraphML attributes of a model or an edge: its ends are given elsewhere, the rest is flat."""
+    """Return the GraphML attributes of a model or an edge, without its ends, with flat values."""
     ends = ("id", "parent", "child")
     return {
         key: json.dumps(value) if key in nested else value

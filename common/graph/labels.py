@@ -1,4 +1,4 @@
-"""Class names across models that have different label spaces: matched by name, never by index."""
+"""Class names across models with different label spaces: matched by name, never by index."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
@@ -37,13 +37,13 @@ def union_labels(spaces: Iterable[Sequence[str]]) -> tuple[str, ...]:
 def check_label_mapping(
     source: Sequence[str], target: Sequence[str], mapping: Mapping[str, str]
 ) -> None:
-    """Check that `mapping` says without ambiguity which source class is which target class.
+    """Check that `mapping` assigns source classes to target classes without ambiguity.
 
-    Classes that `mapping` does not list correspond to those of the same name, if there are any.
+    Classes that are not in `mapping` correspond to those of the same name, if any.
 
     Args:
-        source: distinct class names of the model inherited from.
-        target: distinct class names of the model that inherits.
+        source: distinct class names of the parent.
+        target: distinct class names of the child.
         mapping: source class name -> target class name, where they differ.
 
     Raises:

@@ -1,8 +1,8 @@
 """Layout of a drawing: generations from left to right, long edges between the boxes.
 
 A small layered layout (Sugiyama et al. 1981): an edge that spans several generations gets a way
-point in each one it passes; way points and models are ordered by the mean rank of their neighbours
-and then pulled towards them as far as the room they need allows.
+point in each of them.  Way points and models are ordered by the mean rank of their neighbours, then
+moved towards them as far as space allows.
 """
 
 import math
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 _SWEEPS = 12
-_ROOM, _WAY_ROOM = 0.5, 0.3  # half of the distance that a model, or a passing edge, keeps
+_ROOM, _WAY_ROOM = 0.5, 0.3  # half of the least distance of a model, or of a passing edge
 
 Key = str | tuple[int, int]  # a model id, or (edge index, generation) of a way point
 
@@ -22,7 +22,7 @@ class Layout:
 
     Attributes:
         places: model id or way point -> (x, y).
-        ways: for every edge the keys it passes, from parent to child.
+        ways: for every edge its keys, from parent to child.
         rows: distance between the first and the last row.
     """
 
@@ -33,7 +33,7 @@ class Layout:
 
 @dataclass(slots=True)
 class _Layers:
-    """Keys per generation, in vertical order, and who is joined with whom on either side."""
+    """Keys per generation, in vertical order, and their neighbours on either side."""
 
     order: list[list[Key]]
     left: dict[Key, list[Key]] = field(default_factory=dict)
@@ -78,7 +78,7 @@ def lay_out(generations: Sequence[Sequence[str]], edges: Sequence[tuple[str, str
 
 
 def _untangle(layers: _Layers) -> None:
-    """Order each generation by the mean rank of its neighbours, sweeping to and fro."""
+    """Order each generation by the mean rank of its neighbours, sweeping back and forth."""
     rank = {key: float(y) for keys in layers.order for y, key in enumerate(keys)}
     for sweep in range(_SWEEPS):
         forward = sweep % 2 == 0
@@ -90,7 +90,7 @@ def _untangle(layers: _Layers) -> None:
 
 
 def _relax(layers: _Layers) -> dict[Key, float]:
-    """Return heights close to the mean of the neighbours, with room for each."""
+    """Return heights close to the mean of the neighbours, with the least distances."""
     height = {key: y - (len(keys) - 1) / 2 for keys in layers.order for y, key in enumerate(keys)}
     for _ in range(_SWEEPS):
         for keys in layers.order:

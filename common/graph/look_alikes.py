@@ -1,7 +1,7 @@
 """Class names that look alike: one text in two encodings, cases or number formats.
 
-Classes correspond by their exact names.  A name that only looks alike is never taken for the same
-class: it is proposed to a person, who can say so with a label mapping.
+Classes correspond by their exact names.  A similar name is never matched automatically: it is
+proposed to a person, who can confirm it with a label mapping.
 """
 
 import re
@@ -16,8 +16,7 @@ _DEFAULT = re.compile(r"(?:label|class)[ _-]?[0-9]+")
 def comparable(name: str) -> str:
     r"""Return a form of a class name that is equal for names that look alike.
 
-    Numbers are compared as numbers; other names after NFC, case folding and without the spaces
-    around them.
+    Numbers are compared by value; other names after NFC, case folding and stripping.
 
     Example:
         >>> comparable("cafe\u0301") == comparable("Caf\u00e9")
@@ -32,7 +31,7 @@ def comparable(name: str) -> str:
 
 
 def look_alikes(name: str, others: Iterable[str]) -> list[str]:
-    """Return the names among `others` that look like `name` and are not the same.
+    """Return the names among `others` that look like `name` but differ.
 
     Example:
         >>> look_alikes("Cat", ["dog", "cat", "Cat"])
@@ -43,7 +42,7 @@ def look_alikes(name: str, others: Iterable[str]) -> list[str]:
 
 
 def default_names(labels: Iterable[str]) -> list[str]:
-    """Return the names that a tool gave to classes that nobody named, such as `LABEL_0`.
+    """Return the default names that a tool gave to unnamed classes, such as `LABEL_0`.
 
     Example:
         >>> default_names(["LABEL_0", "label 1", "cat"])
@@ -53,7 +52,7 @@ def default_names(labels: Iterable[str]) -> list[str]:
 
 
 def told_apart(name: str, other: str) -> tuple[str, str]:
-    r"""Return two names quoted so that a reader can see how they differ.
+    r"""Return two names quoted so that their difference is visible.
 
     Example:
         >>> told_apart("Cat", "cat")

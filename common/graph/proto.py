@@ -1,7 +1,7 @@
 """Versions, inheritance and whole graphs as protobuf messages and bytes.
 
-What is written is ordered by age and id, so equal graphs give equal bytes. What is read is checked
-as any change of a graph is, and must be complete (`InheritanceGraph.validate`).
+Output is ordered by age and id, so equal graphs give equal bytes. Input is checked like any change
+of a graph, and must be complete (`InheritanceGraph.validate`).
 """
 
 from collections.abc import Collection
@@ -63,7 +63,7 @@ def record_to_proto(record: ModelRecord) -> graph_pb2.ModelRecord:
 
 
 def record_from_proto(message: graph_pb2.ModelRecord) -> ModelRecord:
-    """Convert a message to the version it describes.
+    """Convert a message to its version.
 
     Raises:
         GraphError: if a value is malformed, or the status is unset or unknown.
@@ -114,7 +114,7 @@ def inheritance_to_proto(edge: Inheritance) -> graph_pb2.Inheritance:
 
 
 def inheritance_from_proto(message: graph_pb2.Inheritance) -> Inheritance:
-    """Convert a message to the edge it describes.
+    """Convert a message to its edge.
 
     Raises:
         GraphError: if the kind is unset or unknown.
@@ -144,13 +144,13 @@ def graph_to_proto(graph: "InheritanceGraph") -> graph_pb2.Graph:
 
 
 def graph_from_proto(message: graph_pb2.Graph) -> "InheritanceGraph":
-    """Convert a message to the graph it describes.
+    """Convert a message to its graph.
 
     Raises:
         GraphError: if the schema version is unknown, or a model or an edge is refused.
         LabelError: if a label mapping does not fit.
     """
-    # Imported here because an owner of models handles records only, and loads no networkx.
+    # Imported here: an owner of models handles records only, and loads no networkx.
     from disinherit.common.graph.graph import InheritanceGraph
 
     check_version(message.schema_version)
@@ -183,15 +183,15 @@ def from_protobuf(data: bytes) -> "InheritanceGraph":
 
 
 def check_version(version: int) -> None:
-    """Check that a graph was written with the schema that is read here, in whatever format.
+    """Check that a graph has the schema version of this release, in any format.
 
     Raises:
-        GraphError: if it was not.
+        GraphError: if it has another one.
     """
     if version != SCHEMA_VERSION:
         raise GraphError(
             f"Expected an inheritance graph of schema version {SCHEMA_VERSION}, but got "
-            f"{version}; use a release of Disinherit that knows it."
+            f"{version}; use a release of Disinherit that supports it."
         )
 
 
@@ -203,6 +203,6 @@ def _from_number(
         if name.endswith(f"_{member.name}"):
             return member
     raise GraphError(
-        f"Expected a {kind.__name__} that schema version {SCHEMA_VERSION} knows in {where}, but "
+        f"Expected a {kind.__name__} of schema version {SCHEMA_VERSION} in {where}, but "
         f"got number {number}."
     )

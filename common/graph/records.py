@@ -16,11 +16,11 @@ _DEVICES = {"con", "prn", "aux", "nul"} | {
 }
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,127}")
 _HEX = re.compile(r"[0-9a-f]*")
-_END = 2**63  # an int64 holds what is less, on the wire and in a database
+_END = 2**63  # the first number beyond int64, on the wire and in a database
 
 
 class ModelStatus(enum.StrEnum):
-    """Where a model version stands in its life."""
+    """Status of a model version in its life."""
 
     ACTIVE = "active"
     SUPERSEDED = "superseded"
@@ -28,7 +28,7 @@ class ModelStatus(enum.StrEnum):
 
 
 class InheritanceKind(enum.StrEnum):
-    """How a child was derived from its parent."""
+    """Kind of a derivation from a parent."""
 
     FEDERATED = "federated"
     DISTRIBUTED = "distributed"
@@ -43,10 +43,10 @@ class InheritanceKind(enum.StrEnum):
 
 
 def as_kind(value: str) -> InheritanceKind:
-    """Return the kind that a name stands for.
+    """Return the kind with this name.
 
     Raises:
-        GraphError: if there is no such kind.
+        GraphError: if the name is unknown.
 
     Example:
         >>> as_kind("transfer")
@@ -70,7 +70,7 @@ def check_id(value: str, what: str = "model id", error: type[InputError] = Graph
         error: class of the error.
 
     Raises:
-        InputError: if it is not.
+        InputError: as `error`, if the value is malformed.
     """
     if not _ID.fullmatch(value):
         raise error(
@@ -81,17 +81,17 @@ def check_id(value: str, what: str = "model id", error: type[InputError] = Graph
 
 
 def check_owner(value: str, error: type[InputError] = InputError) -> str:
-    """Return `value` if an owner may be called so.
+    """Return `value` if it is a valid name of an owner.
 
-    Names are file names on some machines: those that differ in case or in a dot at the end only, or
-    that stand for a device, would be one and the same there.
+    Names are file names on some machines.  There, names that differ only in case or in a final dot
+    would be the same, and names of devices are reserved.
 
     Args:
         value: the name.
         error: class of the error.
 
     Raises:
-        InputError: if none may.
+        InputError: as `error`, if the name is not valid.
 
     Example:
         >>> check_owner("clinic-7.north")
@@ -128,7 +128,7 @@ def _check_int64(value: int, what: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """What a model was trained on *directly*, not what it inherited.
+    """The data on which a model was trained *directly*, without what it inherited.
 
     Attributes:
         dataset: name of the data set.
@@ -160,14 +160,14 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class FisherScale:
-    """How large the registered Fisher summary of a version is.
+    """The size of the registered Fisher summary of a version.
 
     Attributes:
-        scope: what it was computed in.
-        sums: per class, in the order of the labels: the sum over its samples and over all
-            parameters in scope of squared gradients, `[C]`.
-        head_values: how many values the parameters that make the logits have; 0 if not known.
-        values: how many values all parameters have; 0 if not known.
+        scope: scope of the summary.
+        sums: per class, in the order of the labels: sum of squared gradients over its samples and
+            all parameters in scope, `[C]`.
+        head_values: number of values of the parameters that make the logits; 0 if unknown.
+        values: number of values of all parameters; 0 if unknown.
 
     Raises:
         GraphError: if a sum is not finite, or negative, or a number of values is out of range.
@@ -187,10 +187,10 @@ class FisherScale:
             _check_int64(count, "the number of values in a Fisher scale")
 
     def counted_as(self, other: "FisherScale | None") -> "FisherScale":
-        """Return this with the numbers of values of another, where this has none.
+        """Return this scale with unknown numbers of values taken from another.
 
         Args:
-            other: what was registered of the same version.
+            other: the registered scale of the same version.
         """
         if other is None or self.values:
             return self
@@ -203,17 +203,17 @@ class ModelRecord:
 
     Attributes:
         id: unique identifier, safe as a file name.
-        owner: the client that holds the model.
+        owner: the owner of the model.
         architecture: SHA-256 over the ordered parameter names, shapes and dtypes.
         labels: class names in the order of the head's rows, `[C]`.
         digest: SHA-256 of the weights as lower-case hexadecimal digits, or `""`.
-        created_us: microseconds since the epoch, less than 2**63, given out by the coordinator so
-            that a device's clock does not matter.
-        provenance: what the model was trained on directly; `None` if it was not trained (a mere
-            average) or if it is unknown.
+        created_us: microseconds since the epoch, less than 2**63, assigned by the coordinator, so
+            that devices' clocks do not matter.
+        provenance: the data of its direct training; `None` if it was not trained (a mere average)
+            or if it is unknown.
         fisher_digest: SHA-256 of the registered per-class Fisher summary, or `""`.
-        status: where the version stands in its life.
-        fisher_scale: how large that summary is; `None` if there is none or its owner does not say.
+        status: status of the version.
+        fisher_scale: size of that summary; `None` without one, or if its owner does not report it.
 
     Raises:
         GraphError: if a value is malformed.
@@ -256,11 +256,11 @@ class Inheritance:
     """An edge: `child` was derived from `parent`.
 
     Attributes:
-        parent: id of the version derived from.
-        child: id of the version derived.
-        kind: how.
-        weight: aggregation coefficient in (0, 1]; here it need only be finite, the graph knows
-            the rest.
+        parent: id of the parent.
+        child: id of the derived version.
+        kind: kind of the derivation.
+        weight: aggregation coefficient in (0, 1]; only finiteness is checked here, the rest by the
+            graph.
         labels: parent class name -> child class name where they differ; classes with the same name
             correspond without being listed.
 
@@ -291,13 +291,13 @@ class Inheritance:
 
 
 _LENGTH = 128
-"""Of a model id, at most."""
+"""Most characters of a model id."""
 
 
 def successor_id(model_id: str, request_id: str) -> str:
-    """Return the id of the version that a request makes of a model.
+    """Return the id of the successor that a request makes of a model.
 
-    It names both.  Where that is too long for an id, as after many requests, its beginning stands
+    It joins both ids.  If that is too long for an id, as after many requests, it is cut and ends
     with a digest of the whole.
 
     Example:

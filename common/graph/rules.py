@@ -1,6 +1,6 @@
 """Rules of the inheritance graph for edges, replaced records and requests.
 
-Pure checks: they look at records and edges, and leave where these are kept to the graph.
+Pure checks of records and edges; the graph itself stores them.
 """
 
 import math
@@ -10,7 +10,7 @@ from disinherit.common.errors import GraphError, LabelError
 from disinherit.common.graph.labels import check_label_mapping
 from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord
 
-_TOLERANCE = 1e-6  # of a sum of aggregation weights
+_TOLERANCE = 1e-6  # for a sum of aggregation weights
 _IDENTITY = ("owner", "architecture", "labels", "digest", "created_us")
 
 
@@ -23,15 +23,15 @@ def check_parents(
     """Check that `edges` can become further parents of `child`.
 
     Args:
-        child: the version derived, which need not be in the graph yet.
+        child: the derived version; it need not be in the graph yet.
         edges: the edges to add.
         present: the edges that lead to it already.
         find: returns the version with an id, or raises `GraphError`.
 
     Raises:
-        GraphError: if an edge leads elsewhere, is there already, joins a version with itself or
-            with one that is not older, has a weight outside (0, 1], or the merging weights sum to
-            more than 1.
+        GraphError: if an edge leads to another child, exists already, joins a version with itself
+            or with one that is not older, has a weight outside (0, 1], or the weights of the merge
+            sum to more than 1.
         LabelError: if a label mapping does not fit the two label spaces.
     """
     known = list(present)
@@ -54,7 +54,7 @@ def check_parents(
 
 
 def check_edge(edge: Inheritance, child: ModelRecord, find: Callable[[str], ModelRecord]) -> None:
-    """Check one edge that leads to `child`, whatever else does; takes and raises as above."""
+    """Check one edge into `child`, independent of others; arguments and errors as above."""
     name = f"inheritance {edge.parent!r} -> {edge.child!r}"
     if edge.child != child.id:
         raise GraphError(f"Expected edges that lead to {child.id!r}, but got {name}.")
@@ -82,7 +82,7 @@ def check_edge(edge: Inheritance, child: ModelRecord, find: Callable[[str], Mode
 
 
 def merged_weight(edges: Iterable[Inheritance]) -> float | None:
-    """Return the sum of the merging edges' weights; `None` without such edges.
+    """Return the sum of the weights of merging edges; `None` without such edges.
 
     Example:
         >>> merged_weight([Inheritance("r", "m", InheritanceKind.FEDERATED, 0.25)])
@@ -94,7 +94,7 @@ def merged_weight(edges: Iterable[Inheritance]) -> float | None:
 
 
 def check_complete(child: str, parents: Iterable[Inheritance]) -> None:
-    """Check that no parent of a merge is missing.
+    """Check that a merge has all its parents.
 
     Raises:
         GraphError: if the weights of the merging parents do not sum to 1, within 1e-6.
@@ -108,7 +108,7 @@ def check_complete(child: str, parents: Iterable[Inheritance]) -> None:
 
 
 def check_same_version(present: ModelRecord, record: ModelRecord) -> None:
-    """Check that `record` describes the version that `present` does.
+    """Check that two records describe the same version.
 
     Raises:
         GraphError: if owner, architecture, labels, digest or creation time differ.
@@ -123,15 +123,15 @@ def check_same_version(present: ModelRecord, record: ModelRecord) -> None:
 
 
 def is_same_version(present: ModelRecord, record: ModelRecord) -> bool:
-    """Whether two records describe one version: what may change of it aside."""
+    """Whether two records describe the same version; fields that may change are ignored."""
     return all(getattr(present, name) == getattr(record, name) for name in _IDENTITY)
 
 
 def check_roots(roots: Iterable[str], known: Container[str]) -> None:
-    """Check that a request names roots, and that these are `known`.
+    """Check the roots of a request against the `known` models.
 
     Raises:
-        GraphError: if there are none, or one is unknown.
+        GraphError: if there are no roots, or one is unknown.
     """
     wanted = list(roots)
     if not wanted:
@@ -148,10 +148,10 @@ def check_roots(roots: Iterable[str], known: Container[str]) -> None:
 
 
 def check_cleansed(record: ModelRecord, parents: Iterable[Inheritance]) -> None:
-    """Check that a version said to be cleansed was made by unlearning.
+    """Check that a cleansed version was made by unlearning.
 
     Raises:
-        GraphError: if none of the edges that lead to it is `unlearned`.
+        GraphError: if it has no `unlearned` edge into it.
     """
     if all(edge.kind is not InheritanceKind.UNLEARNED for edge in parents):
         raise GraphError(
@@ -161,5 +161,5 @@ def check_cleansed(record: ModelRecord, parents: Iterable[Inheritance]) -> None:
 
 
 def passes_taint(edge: Inheritance, cleansed: Collection[str]) -> bool:
-    """Return whether taint passes along an edge: all pass it on but those that cleansed a child."""
+    """Return whether taint passes along an edge: always, unless it cleansed its child."""
     return edge.kind is not InheritanceKind.UNLEARNED or edge.child not in cleansed

@@ -1,1 +1,1 @@
-"""What travels between coordinator and owners: messages, packets and their encodings."""
+"""The wire between coordinator and owners: messages, packets and their encodings."""

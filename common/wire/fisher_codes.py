@@ -1,11 +1,11 @@
-"""Codes of Fisher values: as computed, in half the bits, or as a byte of their logarithm.
+"""Encodings of Fisher values: as computed, in half the bits, or as one byte of their logarithm.
 
-Dampening compares Fishers by their ratios, and these span many orders of magnitude.  So what
-matters is the *relative* error, which both short encodings bound:
+Dampening compares Fishers by their ratios, which span many orders of magnitude.  So the *relative*
+error matters, and both short encodings bound it:
 
 `bfloat16`
-    8 bits of precision: at most 2⁻⁸ = 0.4%.  It reaches from 2⁻¹²⁶ to 3.39e38; what is larger
-    becomes the largest, and what is smaller is less precise, and zero below 2⁻¹³⁴.
+    8 bits of precision: at most 2⁻⁸ = 0.4%.  It reaches from 2⁻¹²⁶ to 3.39e38; larger values become
+    the largest, smaller ones are less precise, and zero below 2⁻¹³⁴.
 `log8`
     For each row r of a tensor (its first dimension; a vector is one row), with the largest value
     M_r, the smallest positive value m_r, and l_r = max(log₂ m_r, log₂ M_r - 32)::
@@ -15,8 +15,8 @@ matters is the *relative* error, which both short encodings bound:
         x    = 2^(l_r + (code - 1) step_r)
 
     At most 2^(step_r / 2) - 1: 4.5% for a row that spans 32 powers of two, 0.9% for one that spans
-    six, also beyond the range of float32.  What is smaller than 2⁻³² of the largest value of its
-    row becomes zero, which selects nothing.
+    six, also beyond the range of float32.  Values below 2⁻³² of the largest value of their row
+    become zero, which selects nothing.
 """
 
 from collections.abc import Mapping
@@ -29,21 +29,21 @@ from disinherit.common.errors import FisherError
 
 _CODES, _SCALES = "codes.", "scales."
 _DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
-"""What values may be stored in as they were computed: torch has other floats, and adds some, in
-which it cannot compute."""
+"""Dtypes of values stored as computed: torch has other floats, and adds some, in which it cannot
+compute."""
 
 _STEPS = 254
 _SPAN = 32.0
-_NORMAL = 126.0  # powers of two that float32 reaches in full precision, and 2^0.99 besides
+_NORMAL = 126.0  # powers of two in full float32 precision, besides 2^0.99
 
 
 @torch.no_grad()
 def encode_values(values: Mapping[str, Tensor], encoding: Encoding) -> dict[str, Tensor]:
-    """Return tensors to store for Fisher values.
+    """Return the stored form of Fisher values.
 
     Args:
         values: parameter name -> floating-point tensor, finite and >= 0.
-        encoding: how to store them.
+        encoding: encoding of the values.
 
     Returns:
         Tensors by name; for `log8`, two for each parameter: codes in uint8 of its shape, and per
@@ -52,7 +52,7 @@ def encode_values(values: Mapping[str, Tensor], encoding: Encoding) -> dict[str,
     if encoding is Encoding.FULL:
         return dict(values)
     if encoding is Encoding.BFLOAT16:
-        # Rounding up beyond the largest bfloat16 would make an infinity.
+        # Rounding up beyond the largest bfloat16 would give infinity.
         largest = torch.finfo(torch.bfloat16).max
         return {name: _wide(value).clamp(max=largest).bfloat16() for name, value in values.items()}
     stored = {}
@@ -63,19 +63,19 @@ def encode_values(values: Mapping[str, Tensor], encoding: Encoding) -> dict[str,
 
 @torch.no_grad()
 def decode_values(stored: Mapping[str, Tensor], encoding: Encoding, what: str) -> dict[str, Tensor]:
-    """Return the Fisher values that tensors stand for.
+    """Return the Fisher values of stored tensors.
 
     Args:
-        stored: as `encode_values` returned them; not trusted.
-        encoding: how they are stored.
-        what: what they are, for the error message.
+        stored: tensors from `encode_values`; not trusted.
+        encoding: encoding of the values.
+        what: name of the source, for the error message.
 
     Returns:
-        Parameter name -> tensor: as it was for `full`; else in float32, or in float64 where `log8`
-        codes reach beyond its range.
+        Parameter name -> tensor: unchanged for `full`; else in float32, or in float64 where `log8`
+        codes exceed its range.
 
     Raises:
-        FisherError: if they are not stored so.
+        FisherError: if the tensors do not fit the encoding.
     """
     if encoding is not Encoding.LOG8:
         full = encoding is Encoding.FULL
@@ -84,16 +84,16 @@ def decode_values(stored: Mapping[str, Tensor], encoding: Encoding, what: str) -
             if value.dtype not in allowed:
                 known = "float64, float32, float16 or bfloat16" if full else "bfloat16"
                 raise FisherError(
-                    f"Expected {known} for {name!r} in {what}, as its encoding {encoding.value} "
-                    f"says, but got {value.dtype}."
+                    f"Expected {known} for {name!r} in {what}, for its encoding {encoding.value}, "
+                    f"but got {value.dtype}."
                 )
         return dict(stored) if full else {name: value.float() for name, value in stored.items()}
     names = [name.removeprefix(_CODES) for name in stored if name.startswith(_CODES)]
     expected = {prefix + name for name in names for prefix in (_CODES, _SCALES)}
     if expected != stored.keys():
         raise FisherError(
-            f"Expected codes and scales for each parameter in {what}, as its encoding log8 says, "
-            f"but got {sorted(expected ^ stored.keys())[0]!r} without the other, or besides."
+            f"Expected codes and scales for each parameter in {what}, for its encoding log8, "
+            f"but got {sorted(expected ^ stored.keys())[0]!r} alone or unexpected."
         )
     return {
         name: _from_codes(name, stored[_CODES + name], stored[_SCALES + name], what)

@@ -1,7 +1,7 @@
 """Protobuf messages inside Flower messages: one schema for every carrier.
 
-The tensors of Fisher packets travel beside the message, as arrays by their SHA-256.  Flower knows
-objects by their content: what many messages of one push have in common it uploads once.
+The tensors of Fisher packets travel beside the message, as arrays keyed by their SHA-256.  Flower
+identifies objects by content: it uploads once what several messages of one push share.
 """
 
 from collections.abc import Mapping
@@ -21,16 +21,16 @@ M = TypeVar("M", bound=Message)
 
 
 def as_array(data: bytes) -> Array:
-    """Return bytes as Flower carries them; the same array may stand in many messages."""
+    """Return bytes as a Flower array; several messages may share the array."""
     return Array("uint8", (len(data),), _STYPE, data)
 
 
 def pack(message: Message, tensors: Mapping[str, Array] = MappingProxyType({})) -> RecordDict:
-    """Return Flower content that carries one protobuf message.
+    """Return Flower content with one protobuf message.
 
     Args:
         message: the message.
-        tensors: SHA-256 -> tensors of those of its Fisher packets that come without.
+        tensors: SHA-256 -> tensors of its Fisher packets without own tensors.
     """
     content = RecordDict(
         {
@@ -48,17 +48,17 @@ def pack(message: Message, tensors: Mapping[str, Array] = MappingProxyType({})) 
 
 
 def size_of(content: RecordDict) -> int:
-    """Return how many bytes of values Flower content has."""
+    """Return the number of bytes of the values in Flower content."""
     configs = (value for record in content.config_records.values() for value in record.values())
     arrays = (array.data for record in content.array_records.values() for array in record.values())
     return sum(len(value) for value in (*configs, *arrays) if isinstance(value, bytes))
 
 
 def unpack(content: RecordDict, kind: type[M]) -> M:
-    """Return the protobuf message of type `kind` that Flower content carries, with its tensors.
+    """Return the protobuf message of type `kind` in Flower content, with its tensors.
 
     Raises:
-        InputError: if there is none, it is of another type, damaged, or without some tensors.
+        InputError: if the message is missing, damaged or of another type, or tensors are missing.
     """
     record = content.get(_KEY)
     expected = kind.DESCRIPTOR.full_name

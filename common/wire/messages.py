@@ -1,7 +1,7 @@
 """The messages between coordinator and owners: every action with its task and its reply.
 
-The coordinator sends the task and the owner answers with the reply, whichever transport carries
-them.  Owners send nothing else.
+The coordinator sends the task and the owner answers with the reply, over any transport.  Owners
+send nothing else.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from disinherit.v1 import unlearning_pb2 as pb
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One kind of message to an owner.
+    """An action that the coordinator asks of an owner.
 
     Attributes:
         task: message type of the task.
@@ -26,7 +26,7 @@ class Action:
 
     @property
     def carries_packets(self) -> bool:
-        """Whether a task has Fisher packets, which may travel without their tensors."""
+        """Whether a task contains Fisher packets, which may travel without their tensors."""
         return self.task is pb.UnlearnTask
 
 
@@ -45,4 +45,4 @@ ACTIONS: Mapping[str, Action] = {
 
 
 PROTOCOL = 1
-"""Version of the protocol; an agent that speaks another is refused."""
+"""Version of the protocol; an agent with another version is refused."""

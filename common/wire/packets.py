@@ -1,4 +1,4 @@
-"""Fisher information as it travels: tensors, where they belong and their digest."""
+"""Fisher packets: tensors with their labels, head, sources and digest."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +22,7 @@ from disinherit.v1.unlearning_pb2 import FisherPacket, UnlearnTask
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PackedFisher:
-    """What a packet holds, checked.
+    """The checked content of a packet.
 
     Attributes:
         values: parameter name -> non-negative tensor of the parameter's shape.
@@ -31,11 +31,11 @@ class PackedFisher:
         head_bias: name of the head's bias; `""` for a head without one.
         further_heads: weights and biases of the head's other layers, where several are summed.
         sources: ids of the root models it comes from.
-        classes: the forgotten classes it stands for.
-        samples: number of samples behind it.
-        clip_norm: bound on the L2 norm of each sample's squared gradient of each parameter, as the
-            roots' owners say; 0 for none.
-        noise: standard deviation of the noise on the sum over its samples, likewise.
+        classes: the forgotten classes of the values.
+        samples: number of samples in the values.
+        clip_norm: bound on the L2 norm of each sample's squared gradient of each parameter, as
+            reported by the roots' owners; 0 for no bound.
+        noise: standard deviation of the noise on the sum over its samples, as reported.
     """
 
     values: Mapping[str, Tensor]
@@ -57,10 +57,10 @@ class PackedFisher:
 
     @classmethod
     def from_packet(cls, packet: FisherPacket) -> Self:
-        """Unpack a packet after checking it.
+        """Check and unpack a packet.
 
         Raises:
-            FisherError: as `decode_fisher` says.
+            FisherError: as in `decode_fisher`.
             CheckpointError: if the bytes are no safetensors.
         """
         return cls(
@@ -77,14 +77,14 @@ class PackedFisher:
         )
 
     def without_head(self) -> Self:
-        """Return the same without saying whose rows are the classes."""
+        """Return the same values without a head."""
         return replace(self, head_weight="", head_bias="", further_heads=())
 
     @torch.no_grad()
     def aligned(
         self, labels: Sequence[str], mapping: Mapping[str, str] | None = None
     ) -> dict[str, Tensor]:
-        """Return Fisher values with the head's rows placed by class name in another label space.
+        """Return Fisher values with the head's rows aligned by class name to another label space.
 
         Args:
             labels: class names of the target head's rows, `[C']`.
@@ -94,7 +94,7 @@ class PackedFisher:
             Parameter name -> tensor; head rows without a counterpart are zero.
 
         Raises:
-            FisherError: if it names no head whose rows could be placed.
+            FisherError: if the packet has no head to align.
             LabelError: if its label space does not fit its head.
         """
         values = dict(self.values)
@@ -109,14 +109,14 @@ class PackedFisher:
         return values
 
     def renamed(self, names: Mapping[str, str | None]) -> Self:
-        """Return a Fisher information whose classes carry the names they have at other models.
+        """Return the Fisher information with class names of other models.
 
         Args:
-            names: its class name -> the name there, where they differ; `None` for a class that is
-                to be left out.  So is a class that has, by chance, the new name of another one.
+            names: class name -> new name, where they differ; `None` for a class to leave out. A
+                class with the new name of another one is left out, too.
 
         Raises:
-            FisherError: if it names no head whose rows could be left out.
+            FisherError: if the packet has no head with rows to leave out.
             LabelError: if its label space does not fit its head.
         """
         if not names:
@@ -142,7 +142,7 @@ def encode_apart(
     encoding: Encoding = Encoding.FULL,
     further_heads: Sequence[str] = (),
 ) -> tuple[FisherPacket, bytes]:
-    """Pack a Fisher information for the wire, with its tensors beside it.
+    """Pack Fisher information for the wire, with its tensors beside it.
 
     Args:
         values: parameter name -> non-negative tensor of the parameter's shape.
@@ -150,9 +150,9 @@ def encode_apart(
         head_weight: name of the head's weight.
         head_bias: name of the head's bias, `""` for a head without one.
         sources: ids of the root models it comes from.
-        classes: the forgotten classes it stands for.
-        samples: number of samples behind it.
-        encoding: how the values are stored.
+        classes: the forgotten classes of the values.
+        samples: number of samples in the values.
+        encoding: encoding of the values.
         further_heads: names of the weights and biases of the head's other layers.
 
     Returns:
@@ -175,11 +175,11 @@ def encode_apart(
 
 
 def encode_fisher(values: Mapping[str, Tensor], **described: Any) -> FisherPacket:
-    """Pack a Fisher information for the wire, with its tensors in it.
+    """Pack Fisher information for the wire, with its tensors in it.
 
     Args:
-        values: as for `encode_apart`.
-        **described: as for `encode_apart`.
+        values: as in `encode_apart`.
+        **described: as in `encode_apart`.
     """
     packet, data = encode_apart(values, **described)
     packet.tensors = data
@@ -187,14 +187,14 @@ def encode_fisher(values: Mapping[str, Tensor], **described: Any) -> FisherPacke
 
 
 def decode_fisher(packet: FisherPacket) -> dict[str, Tensor]:
-    """Unpack the tensors of a packet after checking them.
+    """Check and unpack the tensors of a packet.
 
     Returns:
         Parameter name -> non-negative tensor.
 
     Raises:
-        FisherError: if the digest does not fit, the tensors are not encoded as it says, or a value
-            is negative, NaN or infinite.
+        FisherError: if the digest differs, the tensors do not fit the encoding, or a value is
+            negative, NaN or infinite.
         CheckpointError: if the bytes are no safetensors.
     """
     what = f"the Fisher packet of {', '.join(packet.sources) or 'an unknown root'}"
@@ -215,18 +215,18 @@ def decode_fisher(packet: FisherPacket) -> dict[str, Tensor]:
 def merge(
     fishers: Sequence[PackedFisher], rule: MergeRule, encoding: Encoding = Encoding.FULL
 ) -> tuple[FisherPacket, bytes]:
-    """Merge what several roots sent of several classes into one packet (MFIM, arXiv 2408.08493).
+    """Merge the Fisher information of several roots and classes into one packet.
 
-    Head rows are aligned by class *name* in the union of the label spaces; a class one root does
-    not know contributes zero, which selects nothing.
+    This is MFIM (arXiv 2408.08493).  Head rows are aligned by class *name* in the union of the
+    label spaces; a class that a root does not have contributes zero, which selects nothing.
 
     Args:
         fishers: at least one.
-        rule: `max` (the paper's), `mean` or `sum`.
-        encoding: how the merged values are stored.
+        rule: `max` (as published), `mean` or `sum`.
+        encoding: encoding of the merged values.
 
     Returns:
-        One packet that names all sources and classes, without its tensors, and these.
+        One packet with all sources and classes, without its tensors, and the tensors.
 
     Raises:
         FisherError: if there is no Fisher, or names or shapes do not fit together.
@@ -258,7 +258,7 @@ def merge(
 
 
 def renamed_labels(labels: Sequence[str], names: Mapping[str, str | None]) -> dict[str, str]:
-    """Return class name -> new name of those classes that `PackedFisher.renamed` keeps.
+    """Return class name -> new name of the classes that `PackedFisher.renamed` keeps.
 
     Example:
         >>> renamed_labels(["cat", "dog", "owl"], {"cat": "owl", "dog": None})
@@ -270,7 +270,7 @@ def renamed_labels(labels: Sequence[str], names: Mapping[str, str | None]) -> di
 
 
 def attach_tensors(task: Message, find: Callable[[str], bytes]) -> None:
-    """Put the tensors into the packets of a message that came without, if it carries packets.
+    """Add the missing tensors to the packets of a message, if it carries packets.
 
     Args:
         task: any message; changed in place.

@@ -1,7 +1,7 @@
-"""Messages from outside as values: checked against the limits while they become values.
+"""Conversion of outside messages to values, checked against the limits.
 
-What a store holds was checked when it came in, and is read by `disinherit.common.graph.proto`.
-What comes from an owner, an agent or a caller comes in here.
+Content of a store was checked on arrival, and is read by `disinherit.common.graph.proto`.  Messages
+from an owner, an agent or a caller are converted here.
 """
 
 import math
@@ -34,10 +34,10 @@ _FINITE = (
 
 
 def received_record(message: RecordProto) -> ModelRecord:
-    """Return the version that a message from outside describes.
+    """Return the version in a message from outside.
 
     Raises:
-        GraphError: if it is larger than a record may be, or a value is malformed.
+        GraphError: if it exceeds the limits of a record, or a value is malformed.
     """
     what = f"the record of model {limits.shown(message.id)}"
     limits.RECORD.check(message.ByteSize(), what, GraphError)
@@ -50,7 +50,7 @@ def received_record(message: RecordProto) -> ModelRecord:
 
 
 def received_edges(messages: Sequence[InheritanceProto]) -> list[Inheritance]:
-    """Return the edges that messages from outside describe.
+    """Return the edges in messages from outside.
 
     Raises:
         GraphError: if there are too many, or a value is malformed.
@@ -61,11 +61,11 @@ def received_edges(messages: Sequence[InheritanceProto]) -> list[Inheritance]:
 
 
 def check_result(result: ModelResult) -> None:
-    """Check what an owner reports of a model, but for the successor (`received_record`).
+    """Check an owner's result for a model, except the successor (`received_record`).
 
     Raises:
-        InputError: if it is larger than allowed, a number is not finite, or a count is negative or
-            more than every reader of JSON keeps.
+        InputError: if it exceeds a limit, a number is not finite, or a count is negative or above
+            what every JSON reader keeps.
     """
     what = f"the result of model {limits.shown(result.model_id)}"
     limits.RESULT.check(result.ByteSize(), what)
@@ -92,10 +92,10 @@ def check_result(result: ModelResult) -> None:
 
 
 def received_request(message: UnlearningRequest) -> UnlearningRequest:
-    """Return the request that a message from outside describes; its reason is one line.
+    """Return the request in a message from outside; its reason is one line.
 
     Raises:
-        RequestError: if it is larger than a request may be, or a part of it is.
+        RequestError: if it exceeds a limit.
     """
     limits.REASON.check_text(message.reason, "the reason of a request", RequestError)
     limits.ID.check_text(message.id, "the id of a request", RequestError)
@@ -104,7 +104,7 @@ def received_request(message: UnlearningRequest) -> UnlearningRequest:
     for root in message.roots:
         what = f"at root {limits.shown(root.model_id)}"
         limits.CLASSES.check_items(root.classes, f"the classes {what}", RequestError)
-        for name in root.classes:  # which is not repeated, as it may be the id of a sample
+        for name in root.classes:  # not quoted: it may be the id of a sample
             limits.NAME.check_text(name, f"the name of a class {what}", RequestError)
     split_scope(message.method.scope)
     cleaned = UnlearningRequest()
@@ -114,7 +114,7 @@ def received_request(message: UnlearningRequest) -> UnlearningRequest:
 
 
 def check_sample_count(count: int) -> None:
-    """Check how many samples a request names.
+    """Check the number of samples in a request.
 
     Raises:
         RequestError: if there are too many.

@@ -1,4 +1,4 @@
-"""Unlearning request: what to forget and where, how, and in which order owners are asked."""
+"""Unlearning request: what to forget, at which roots, by which method, in which order of owners."""
 
 import hashlib
 import math
@@ -23,11 +23,11 @@ class Wave:
     """Size of one wave of a staged roll-out: a share of all owners, or a number of them.
 
     Attributes:
-        fraction: of all owners that are asked, in (0, 1].
-        count: owners.
+        fraction: share of all owners, in (0, 1].
+        count: number of owners.
 
     Raises:
-        RequestError: if no owner can be in it, or both are given.
+        RequestError: if the wave would be empty, or both are given.
     """
 
     fraction: float | None = None
@@ -45,7 +45,7 @@ class Wave:
             )
 
     def __str__(self) -> str:
-        """Return the size as `parse` reads it."""
+        """Return the size in the form that `parse` reads."""
         return str(self.count or 0) if self.fraction is None else f"{100 * self.fraction:g}%"
 
     def to_proto(self) -> pb.Wave:
@@ -56,10 +56,10 @@ class Wave:
 
     @classmethod
     def parse(cls, size: str) -> "Wave":
-        """Return the wave that a person writes.
+        """Return the wave in a text.
 
         Raises:
-            RequestError: if it is neither a share nor a number.
+            RequestError: if the text is neither a share nor a number.
 
         Example:
             >>> Wave.parse("10%")
@@ -73,14 +73,14 @@ class Wave:
 
 @dataclass(frozen=True, slots=True)
 class RollOut:
-    """Order in which owners are asked to apply a request, and what halts it.
+    """Order in which owners are asked to apply a request, and the gates between waves.
 
-    Canary owners come first, then the waves, then everybody else.
+    Canary owners come first, then the waves, then all others.
 
     Attributes:
-        canaries: owners that go first, by name.
-        canary_count: how many go first, in the place of names; 0 for none.
-        waves: owners that follow.
+        canaries: owners in the first wave, by name.
+        canary_count: number of owners in the first wave, instead of names; 0 for none.
+        waves: further waves.
         min_success: share of a wave's models that must be verified before the next wave begins;
             `None` for all.
         max_retain_drop: points of accuracy on kept data that a model may lose; `None` for no limit.
@@ -169,24 +169,24 @@ class RollOut:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to forget, and how: classes, or samples, or all that a client contributed.
+    """What to forget, and how: classes, samples, or a client's whole contribution.
 
     Attributes:
-        forget: model -> classes to forget there; a root each: a model trained directly on them.
-            With a client, its roots, and no classes.
+        forget: root -> classes to forget there; a root is a model trained directly on them. With a
+            client: its roots, without classes.
         samples: root -> its training samples to forget.
-        client: an owner; its whole contribution is to be forgotten. Without roots in `forget` the
-            coordinator fills in the models that it trained.
-        method: how to unlearn.
-        id: for ever that of this request; made from the rest by default, so that the same again is
-            the same request.
-        reason: for people to read.
-        roll_out: in which order owners are asked; `None` for all at once.
-        retention_seconds: how long owners keep the superseded versions after the end; 0 for good.
+        client: an owner whose whole contribution is to be forgotten. Without roots in `forget` the
+            coordinator adds the models that it trained.
+        method: method of unlearning.
+        id: permanent id; by default derived from the content, so that the same request submitted
+            again is one request.
+        reason: explanation for people.
+        roll_out: order in which owners are asked; `None` for all at once.
+        retention_seconds: time for which owners keep superseded versions after the end; 0 for ever.
 
     Raises:
-        RequestError: if there is nothing to forget, or things of several kinds, or a value is out
-            of range.
+        RequestError: if there is nothing to forget, more than one kind of it, or a value is out of
+            range.
 
     Example:
         >>> request = Request(forget={"base": ["cat", "dog"]})
@@ -204,7 +204,7 @@ class Request:
     retention_seconds: int = 0
 
     def __post_init__(self) -> None:
-        """Check every value, and make an id if there is none."""
+        """Check every value, and make an id if it is empty."""
         classes = {
             root: (names,) if isinstance(names, str) else tuple(names)
             for root, names in self.forget.items()
@@ -229,8 +229,8 @@ class Request:
             return
         if not self.forget and not self.samples:
             raise RequestError(
-                "Expected at least one class to forget, or samples or a client in its place, but "
-                "got none. Say which, and at which model they were learned."
+                "Expected at least one class to forget, or samples or a client instead, but "
+                "got none. Name classes and the model that learned them."
             )
         for root, names in self.forget.items():
             if root in self.samples:
@@ -306,7 +306,7 @@ class Request:
 
 
 def _check_client(client: str, roots: Sequence[str]) -> None:
-    """Check that nothing is named at a root beside a client."""
+    """Check that a request about a client names nothing at its roots."""
     if roots:
         raise RequestError(
             f"Expected no classes or samples beside client {client!r}, all of whose contribution "

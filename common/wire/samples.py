@@ -1,13 +1,13 @@
-"""Training samples named by salted digests, so that their ids stay with their owner.
+"""Training samples named by salted digests, so that their ids do not leave their owner.
 
 ::
 
     digest = HMAC-SHA256(key, "disinherit samples v1" ‖ 0x00 ‖ salt ‖ NFC(id))
 
-An id is the same one however it is written down: with accents composed or not, and with blanks
-around it, as spreadsheets and file systems leave them.  The key never leaves the owner, so nobody
-else can try out ids, however few there may be.  The salt (16 bytes) is another one for each request
-and travels with it, so that two requests do not show whether they are about the same sample.
+An id has one normal form: accents composed, and without blanks around it, which spreadsheets and
+file systems may add.  The key never leaves the owner, so others cannot test ids, even if there are
+few.  The salt (16 bytes) differs for each request and travels with it, so two requests do not
+reveal whether they name the same sample.
 """
 
 import hmac
@@ -29,15 +29,15 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class SampleDigests:
-    """Some samples, as a request names them.
+    """Samples as named in a request.
 
     Attributes:
         salt: 32 lower-case hexadecimal digits.
         digests: one per sample, each 64 lower-case hexadecimal digits, all different.
-        ignore_unknown: whether those that are of no training sample of a model are left out.
+        ignore_unknown: whether digests that match no training sample of a model are ignored.
 
     Raises:
-        RequestError: if they are anything else, such as the ids themselves.
+        RequestError: if the values have another form, such as the ids themselves.
     """
 
     salt: str
@@ -60,10 +60,10 @@ class SampleDigests:
 
 
 def samples_of(message: Root | ModelTask) -> SampleDigests | None:
-    """Return the samples that a message names; `None` without any.
+    """Return the samples in a message; `None` without any.
 
     Raises:
-        RequestError: if they are not named by salted digests.
+        RequestError: if they are no salted digests.
     """
     if not message.samples:
         return None
@@ -71,10 +71,10 @@ def samples_of(message: Root | ModelTask) -> SampleDigests | None:
 
 
 def check_salt(salt: str) -> str:
-    """Return a salt if it is one.
+    """Return a salt after checking it.
 
     Raises:
-        RequestError: if it is not.
+        RequestError: if it is malformed.
     """
     if not _SALT.fullmatch(salt):
         # Not quoted: it may be an id that should not have come here.
@@ -86,7 +86,7 @@ def check_salt(salt: str) -> str:
 
 
 def same_id(sample: str) -> str:
-    """Return the one spelling of a sample's id: no blanks around it, accents composed (NFC).
+    """Return the normal form of a sample's id: no blanks around it, accents composed (NFC).
 
     Example:
         >>> same_id("Rene\u0301-03 ")
@@ -96,12 +96,12 @@ def same_id(sample: str) -> str:
 
 
 def digest_sample(key: bytes, salt: str, sample: str) -> str:
-    """Return the salted digest of a sample's id, whichever way it is spelt.
+    """Return the salted digest of a sample's id, independent of its spelling.
 
     Args:
-        key: the owner's.
-        salt: of the request.
-        sample: the id.
+        key: key of the owner.
+        salt: salt of the request.
+        sample: id of the sample.
 
     Example:
         >>> digest_sample(bytes(32), "00" * 16, "patient-7")[:8]
@@ -113,15 +113,15 @@ def digest_sample(key: bytes, salt: str, sample: str) -> str:
 
 
 def digest_samples(key: bytes, salt: str, samples: Iterable[str]) -> SampleDigests:
-    """Return the salted digests of samples, in an order that tells nothing of theirs.
+    """Return the salted digests of samples, in an order that does not reveal theirs.
 
     Args:
-        key: the owner's.
-        salt: of the request, 32 lower-case hexadecimal digits.
-        samples: their ids; one that comes twice counts once.
+        key: key of the owner.
+        salt: salt of the request, 32 lower-case hexadecimal digits.
+        samples: ids of the samples; duplicates count once.
 
     Raises:
-        RequestError: if the salt is none.
+        RequestError: if the salt is malformed.
     """
     check_salt(salt)
     return SampleDigests(

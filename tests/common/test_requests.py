@@ -93,7 +93,7 @@ def test_a_request_gets_its_id_from_what_it_asks_for() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({}, "at least one class to forget, or samples or a client in its place, but got none"),
+        ({}, "at least one class to forget, or samples or a client instead, but got none"),
         ({"forget": {"a": []}}, "Expected classes to forget at root 'a', but got none"),
         ({"forget": {"a": ["cat"]}, "client": "zoe"}, "beside client 'zoe'.* at root 'a'"),
         ({"samples": {"a": SAMPLES}, "client": "zoe"}, "beside client 'zoe'.* at root 'a'"),
