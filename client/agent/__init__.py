@@ -1,8 +1,8 @@
-"""`disinherit agent`: an owner of models on an edge device, reached over a stream that it holds.
+"""`disinherit agent`: an owner of models on an edge device, reached over an outgoing stream.
 
-It dials out and never listens.  What it does for a task is what any owner does
-(`disinherit.client.handlers`), so it may be switched off at any moment: what it has applied is in
-its ledger, what it has downloaded is on disk, and what it has not answered is asked for again.
+It dials out and never listens.  It carries out tasks with the handlers of any owner
+(`disinherit.client.handlers`), and may be switched off at any moment.  Applied tasks are in its
+ledger, downloads are on disk, and unanswered tasks are sent again.
 """
 
 from disinherit.client.agent.config import AgentConfig, read_config

@@ -18,18 +18,18 @@ from disinherit.client.owner.failures import explain
 _log = logging.getLogger(__name__)
 
 TASK_SECONDS = 60.0
-"""How long a task under way may take to end when the agent is stopped."""
+"""Time for the current task to end when the agent is stopped."""
 
 _LINK_SECONDS = 5.0
 
 
 class Agent:
-    """Serves the models of an owner from now on, until it is stopped.
+    """A running agent: it serves an owner's models until it is stopped.
 
     Args:
-        config: what it was told.
-        identity: who it is.
-        open_owner: opens the owner for the time of one task.
+        config: the agent's configuration.
+        identity: the agent's key and certificate.
+        open_owner: opens the owner for one task.
 
     Raises:
         StoreError: if the state folder cannot be used.
@@ -54,7 +54,7 @@ class Agent:
         self.stop()
 
     def stop(self, seconds: float = TASK_SECONDS) -> None:
-        """Stop: the task under way may end and is answered, if it does within some seconds."""
+        """Stop; the current task is answered if it ends within some seconds."""
         self._stop.set()
         self._runner.stop(seconds)
         self._link.close(self._ended, _LINK_SECONDS)
@@ -65,16 +65,16 @@ class Agent:
 
 
 def load_factory(config: AgentConfig) -> OpenOwner:
-    """Return what opens the owner, as the configuration names it.
+    """Return the owner factory of the configuration.
 
     Raises:
-        InputError: if there is no such module or function.
+        InputError: if the module or function does not exist.
     """
     return partial(load_function(config.factory), config)
 
 
 def _warm_up(config: AgentConfig, open_owner: OpenOwner) -> None:
-    """Open the owner once: what is slow only the first time is not slow in a task then.
+    """Open the owner once, so that no task waits for a slow first start.
 
     Raises:
         InputError: if the factory opens another owner's models.
@@ -82,25 +82,25 @@ def _warm_up(config: AgentConfig, open_owner: OpenOwner) -> None:
     try:
         with open_owner() as owner:
             found = owner.store.owner
-    except Exception as error:  # also what the owner's loaders raise; they may recover
+    except Exception as error:  # includes errors of the owner's loaders; they may recover
         _log.warning("%s", explain(error, "open the models"))
     else:
         check_owner(found, config.owner)
 
 
 def run_until_signal(config: AgentConfig, identity: Identity, open_owner: OpenOwner) -> None:
-    """Serve until SIGTERM or SIGINT, then stop in good order.
+    """Serve until SIGTERM or SIGINT, then stop cleanly.
 
     Args:
-        config: what the agent was told.
-        identity: who it is.
-        open_owner: opens the owner for the time of one task.
+        config: the agent's configuration.
+        identity: the agent's key and certificate.
+        open_owner: opens the owner for one task.
 
     Raises:
         InputError: if the factory opens another owner's models.
         StoreError: if the state folder cannot be used.
     """
-    # A pipe, because a handler must not touch locks that the interrupted code may hold.
+    # A pipe: a signal handler must not touch locks that the interrupted code may hold.
     reading, writing = os.pipe()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os.write(writing, b"."))

@@ -1,4 +1,4 @@
-"""The agent's configuration: one TOML file, of which every key is known."""
+"""The agent's configuration: one TOML file without unknown keys."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,20 +17,20 @@ _Address = Annotated[str, Meta(pattern=r"^[^\s/]+:\d{1,5}\Z", description="host:
 
 @dataclass(frozen=True, slots=True)
 class AgentConfig:
-    """What an agent is told by the person who sets it up.
+    """The settings of an agent.
 
     Attributes:
-        owner: whose models are on this device.
+        owner: name of the owner of the models on this device.
         server: the coordinator's port for agents, as `host:port`.
         ca: PEM file with the certificate of the fleet's authority.
-        state: folder for key, certificate and downloads; also for the models, if the factory wants.
+        state: folder for key, certificate and downloads; the factory may keep the models there.
         factory: `module:function`; called with this configuration, it returns a context manager
-            that opens the `disinherit.client.owner.owner.Owner` for the time of one task.
-        enrol_server: the coordinator's port for those without a certificate; needed to enrol.
-        bytes_per_second: up and down, each; 0 for no limit.
-        hours: when to take part, in the device's time zone; `None` for always.
-        release: conditions on the Fisher information that leaves the device, beside those that the
-            owner of the factory sets itself.
+            that opens the `disinherit.client.owner.owner.Owner` for one task.
+        enrol_server: the coordinator's port for enrolment; needed only to enrol.
+        bytes_per_second: limit for each direction; 0 for no limit.
+        hours: hours of participation, in the device's time zone; `None` for always.
+        release: conditions on the Fisher information that leaves the device, in addition to those
+            of the factory's owner.
     """
 
     owner: str
@@ -59,10 +59,10 @@ class _File(Table):
 
 
 def read_config(path: Path) -> AgentConfig:
-    """Read a configuration; relative paths in it start at its own folder.
+    """Read a configuration; relative paths start at its own folder.
 
     Raises:
-        InputError: if it cannot be read, a key is missing or unknown, or a value is wrong.
+        InputError: if the file cannot be read, a key is missing or unknown, or a value is wrong.
     """
     found = read(_File, path, "an agent's configuration at")
     with located(f"owner in {str(path)!r}"):

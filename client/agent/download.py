@@ -1,8 +1,8 @@
-"""Blobs by the hash of their content, piece by piece, going on where a killed process ended.
+"""Resumable downloads of blobs, addressed by the SHA-256 of their content.
 
 Layout of the folder::
 
-    <sha256>.part   what has arrived so far
+    <sha256>.part   partial content
     <sha256>        complete and checked
 """
 
@@ -18,7 +18,7 @@ from disinherit.common.files import sync_folder
 from disinherit.v1 import agents_pb2 as pb
 
 Fetch = Callable[[str, int], Iterator[pb.Chunk]]
-"""Digest and offset -> the pieces from there on, to the end.
+"""Digest and offset -> the pieces from the offset to the end.
 
 Raises CheckpointError if the digest, or the offset, does not exist.
 """
@@ -28,11 +28,11 @@ class Downloads:
     """Downloads in one folder.
 
     Args:
-        folder: created if it does not exist.
-        fetch: gets the pieces.
+        folder: folder of the downloads; created if it does not exist.
+        fetch: fetches the pieces.
 
     Raises:
-        StoreError: if the folder cannot be used; so may every method.
+        StoreError: if the folder cannot be used; every method may raise it.
     """
 
     def __init__(self, folder: Path, fetch: Fetch) -> None:
@@ -44,14 +44,14 @@ class Downloads:
             raise self._unusable(error) from error
 
     def get(self, digest: str) -> bytes:
-        """Return a blob; what is on disk of it is not fetched again.
+        """Return a blob; only missing bytes are fetched.
 
         Args:
-            digest: its SHA-256, hexadecimal.
+            digest: SHA-256 of the blob, hexadecimal.
 
         Raises:
-            StoreError: if the folder cannot be used, or has no room.
-            CheckpointError: if what is sent under this digest is something else.
+            StoreError: if the folder cannot be used, or has no space.
+            CheckpointError: if the received content has another digest.
         """
         try:
             return self._get(digest)
@@ -59,7 +59,7 @@ class Downloads:
             raise self._unusable(error) from error
 
     def keep_only(self, digests: Collection[str]) -> None:
-        """Remove all others, complete or not; what cannot be removed now is so later."""
+        """Remove all other files; those that cannot be removed now are removed later."""
         with suppress(OSError):
             for path in list(self._folder.iterdir()):
                 if path.name.removesuffix(".part") not in digests:
@@ -67,7 +67,7 @@ class Downloads:
 
     def _get(self, digest: str) -> bytes:
         if len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
-            # It becomes the name of a file.
+            # The digest becomes a file name.
             raise CheckpointError(f"Expected a SHA-256 to download, but got {digest!r}.")
         whole, part = self._folder / digest, self._folder / f"{digest}.part"
         if whole.exists():
@@ -76,13 +76,13 @@ class Downloads:
                 return data
             whole.unlink()
         if part.exists() and part.stat().st_size:
-            # A loss of power may have damaged what was there.
+            # A power loss may have damaged the partial file.
             with suppress(CheckpointError):
                 return self._complete(digest, part, whole)
         return self._complete(digest, part, whole)
 
     def _complete(self, digest: str, part: Path, whole: Path) -> bytes:
-        """Fetch what is missing and check all of it; what is wrong is removed."""
+        """Fetch the missing bytes and verify the whole; wrong content is removed."""
         try:
             data = self._fill(digest, part)
             found = hashlib.sha256(data).hexdigest()
@@ -99,7 +99,7 @@ class Downloads:
         return data
 
     def _fill(self, digest: str, part: Path) -> bytes:
-        """Fetch what is missing and return what is there then."""
+        """Fetch the missing bytes and return the whole content."""
         with part.open("ab") as file:
             for chunk in self._fetch(digest, file.tell()):
                 missing = chunk.total - file.tell()

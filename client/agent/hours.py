@@ -1,4 +1,4 @@
-"""Hours in which an agent takes part, by the coordinator's clock: the device's own may be wrong."""
+"""Hours of participation of an agent, by the coordinator's clock: the device's may be wrong."""
 
 import datetime
 import re
@@ -13,30 +13,30 @@ _DAY = 24 * 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Hours:
-    """A window of each day.
+    """A daily window.
 
     Attributes:
-        start: seconds after midnight at which it opens.
-        end: seconds after midnight at which it closes; before `start` for one over midnight.
+        start: opening time, in seconds after midnight.
+        end: closing time, in seconds after midnight; before `start` for a window over midnight.
     """
 
     start: float
     end: float
 
     def until_open(self, second: float) -> float:
-        """Return the seconds until the window is open: 0 within it.
+        """Return the seconds until the window opens; 0 within it.
 
         Args:
-            second: after midnight.
+            second: time in seconds after midnight.
         """
         wait = (self.start - second) % _DAY
         return 0.0 if self.until_closed(second) <= (self.end - self.start) % _DAY else wait
 
     def until_closed(self, second: float) -> float:
-        """Return the seconds until the window closes next.
+        """Return the seconds until the window closes.
 
         Args:
-            second: after midnight.
+            second: time in seconds after midnight.
         """
         return (self.end - second) % _DAY or _DAY
 
@@ -45,7 +45,7 @@ def parse_hours(text: str) -> Hours:
     """Read a window such as `22:00-06:00`.
 
     Raises:
-        InputError: if it is none, or empty.
+        InputError: if the text is no window, or an empty one.
 
     Example:
         >>> hours = parse_hours("22:00-06:00")
@@ -59,21 +59,21 @@ def parse_hours(text: str) -> Hours:
     hours = Hours(*(60.0 * (60 * h + m) for h, m in (numbers[:2], numbers[2:])))
     if hours.start == hours.end:
         raise InputError(
-            f"Expected hours that end when they have begun some time ago, but got {text!r}. Leave "
+            f"Expected hours with different start and end, but got {text!r}. Leave "
             "them out to take part always."
         )
     return hours
 
 
 class CoordinatorClock:
-    """Time as the coordinator has told it last, carried on by a clock that never jumps."""
+    """The coordinator's time: its last message, continued by a monotonic clock."""
 
     def __init__(self) -> None:
         self._told_us: int | None = None
         self._at = 0.0
 
     def set(self, time_us: int) -> None:
-        """Take over the coordinator's time, in microseconds since the epoch."""
+        """Set the coordinator's time, in microseconds since the epoch."""
         self._told_us, self._at = time_us, time.monotonic()
 
     def second_of_day(self) -> float | None:

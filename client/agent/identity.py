@@ -26,12 +26,12 @@ _ENROL_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What proves who is who, all PEM.
+    """The credentials of an agent, all PEM.
 
     Attributes:
         key: the agent's private key.
-        certificate: what the coordinator made of it.
-        ca: by which the coordinator is known.
+        certificate: its certificate from the coordinator.
+        ca: certificate of the authority that certifies the coordinator.
     """
 
     key: bytes
@@ -39,12 +39,12 @@ class Identity:
     ca: bytes
 
     def credentials(self) -> grpc.ChannelCredentials:
-        """Return them as gRPC wants them."""
+        """Return the credentials for gRPC."""
         return grpc.ssl_channel_credentials(self.ca, self.key, self.certificate)
 
 
 def load_identity(config: AgentConfig) -> Identity:
-    """Return the identity that `enrol` stored.
+    """Return the identity stored by `enrol`.
 
     Raises:
         InputError: if the agent has not enrolled yet, or the authority's certificate is missing.
@@ -63,16 +63,16 @@ def load_identity(config: AgentConfig) -> Identity:
 def enrol(config: AgentConfig, token: str) -> Identity:
     """Make a key, have it certified, and store both.
 
-    An earlier attempt's key is used again, so that an answer that was lost can be asked for again
-    with the same token.
+    The key of an earlier attempt is used again.  So a lost answer can be requested again with the
+    same token.
 
     Args:
-        config: of the agent.
-        token: from the coordinator's operator; good for one key.
+        config: the agent's configuration.
+        token: token from the coordinator's operator; valid for one key.
 
     Raises:
-        InputError: if the configuration names no server to enrol at, or the coordinator refuses
-            the token, or it is one for another owner.
+        InputError: if the configuration names no server for enrolment, the coordinator refuses the
+            token, or it belongs to another owner.
         CampaignError: if the coordinator cannot be reached.
         StoreError: if the state folder cannot be written to.
     """
@@ -122,7 +122,7 @@ def _read_ca(config: AgentConfig) -> bytes:
 
 
 def _own_key(config: AgentConfig) -> bytes:
-    """Return the agent's key; make one if there is none."""
+    """Return the agent's key, created on first use."""
     path = _key_path(config)
     try:
         config.state.mkdir(parents=True, exist_ok=True, mode=0o700)

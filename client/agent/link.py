@@ -1,4 +1,4 @@
-"""The agent's connection: dialled out, held open, and dialled again whenever it is lost."""
+"""The agent's connection: an outgoing stream, held open and reconnected when lost."""
 
 import logging
 import queue
@@ -20,15 +20,15 @@ from disinherit.v1.agents_pb2_grpc import AgentsStub
 
 _PART_BYTES = 64 * 1024
 _STABLE_SECONDS = 10.0
-_LONGEST_SLEEP = 3600.0  # the coordinator's time is learnt anew after it
+_LONGEST_SLEEP = 3600.0  # then the agent fetches the coordinator's time again
 _OPTIONS = (
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
-    # Our own back-off decides; this one must not come on top.
+    # Our own back-off decides; gRPC's must not add to it.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 5_000),  # what a single attempt may take
+    ("grpc.min_reconnect_backoff_ms", 5_000),  # time for a single attempt
     ("grpc.max_reconnect_backoff_ms", 1_000),
 )
 _FINAL = frozenset(
@@ -40,18 +40,18 @@ _FINAL = frozenset(
         grpc.StatusCode.UNIMPLEMENTED,
     }
 )
-"""Answers to a fetch that are no different when it is tried again."""
+"""Final answers to a fetch; trying again does not change them."""
 
 _log = logging.getLogger(__name__)
 
 
 class Link:
-    """The way to the coordinator.
+    """The agent's link to the coordinator.
 
     Args:
-        config: of the agent.
-        identity: who it is.
-        stop: set when no connection shall be made any more.
+        config: the agent's configuration.
+        identity: the agent's credentials.
+        stop: set to make no further connections.
     """
 
     def __init__(self, config: AgentConfig, identity: Identity, stop: threading.Event) -> None:
@@ -67,10 +67,10 @@ class Link:
         self._call: grpc.Call | None = None
 
     def run(self, submit: Callable[[pb.AgentTask], None]) -> None:
-        """Stay connected and hand on what is asked, until `stop` is set and the stream ends.
+        """Stay connected and pass on tasks, until `stop` is set and the stream ends.
 
         Args:
-            submit: takes a task, at once.
+            submit: accepts a task and returns at once.
         """
         failures = 0
         while not self._stop.is_set():
@@ -80,8 +80,8 @@ class Link:
             except grpc.RpcError as error:
                 if error.code() is not grpc.StatusCode.CANCELLED:
                     _log.warning("Not connected: %s: %s", error.code().name, error.details())
-            except Exception:  # an agent that has lost its link for good would serve nobody
-                _log.exception("Not connected, for a reason that nobody foresaw")
+            except Exception:  # an agent without a link would be useless
+                _log.exception("Not connected, for an unexpected reason")
             closed = self._closed_for()
             if closed:
                 _log.info("Outside the hours to take part; back in %.0f s at the latest", closed)
@@ -92,16 +92,16 @@ class Link:
             self._stop.wait(backoff(failures))
 
     def answer(self, answer: TaskAnswer) -> None:
-        """Send an answer, if there is a connection; else the coordinator will ask again."""
+        """Send an answer over the present connection; without one the coordinator asks again."""
         with self._lock:
             self._outbox.put(answer)
 
     def close(self, ended: Callable[[float], bool], seconds: float) -> None:
-        """Send what is left to be sent and end the connection.
+        """Send the remaining answers and end the connection.
 
         Args:
-            ended: waits some seconds for `run` to end and says whether it has.
-            seconds: how long to wait before what is left is given up.
+            ended: waits some seconds for `run` to end and returns whether it has.
+            seconds: longest wait before the remaining answers are dropped.
         """
         self._outbox.put(None)
         if not ended(seconds):
@@ -112,11 +112,11 @@ class Link:
         self._channel.close()
 
     def fetch(self, digest: str, offset: int) -> Iterator[pb.Chunk]:
-        """Yield a blob from an offset to its end, over as many connections as it takes.
+        """Yield a blob from an offset to its end, over several connections if necessary.
 
         Args:
-            digest: its SHA-256.
-            offset: bytes to leave out.
+            digest: SHA-256 of the blob.
+            offset: number of bytes to skip.
 
         Raises:
             CheckpointError: if the coordinator does not offer it.
@@ -155,7 +155,7 @@ class Link:
         """Hold one stream until it ends."""
         outbox: queue.SimpleQueue[TaskAnswer | None] = queue.SimpleQueue()
         with self._lock:
-            # What was still in the old one is lost with its connection: it is asked for again.
+            # Unsent answers of the last connection are dropped: the coordinator asks again.
             self._outbox = outbox
             self._call = call = self._stub.Serve(self._outgoing(outbox))
         closing: threading.Timer | None = None
@@ -187,7 +187,7 @@ class Link:
                 yield pb.FromAgent(answer=part)
 
     def _closing(self, call: grpc.Call) -> threading.Timer | None:
-        """Have a stream end when the hours to take part do."""
+        """End a stream when the hours of participation end."""
         second = self._clock.second_of_day()
         if self._config.hours is None or second is None:
             return None
@@ -197,7 +197,7 @@ class Link:
         return timer
 
     def _closed_for(self) -> float:
-        """Return the seconds until the hours to take part begin; 0 within them."""
+        """Return the seconds until the hours of participation begin; 0 within them."""
         second = self._clock.second_of_day()
         if self._config.hours is None or second is None:
             return 0.0

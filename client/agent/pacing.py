@@ -1,4 +1,4 @@
-"""Rates and waits of an agent, by clocks that never jump."""
+"""Rates and waits of an agent, by monotonic clocks."""
 
 import random
 import threading
@@ -9,13 +9,13 @@ LONGEST_WAIT = 60.0
 
 
 def backoff(failures: int) -> float:
-    """Return seconds to wait after a number of failures in a row.
+    """Return seconds to wait after a number of consecutive failures.
 
-    Anything up to a bound that doubles (full jitter), so that a fleet that lost its coordinator
-    does not come back all at once.
+    The wait is random up to a bound that doubles (full jitter).  So the agents of a fleet that lost
+    its coordinator do not all reconnect at once.
 
     Args:
-        failures: at least 0.
+        failures: number of failures, at least 0.
 
     Example:
         >>> 0 <= backoff(0) <= FIRST_WAIT, 0 <= backoff(1000) <= LONGEST_WAIT
@@ -26,11 +26,11 @@ def backoff(failures: int) -> float:
 
 
 class Throttle:
-    """Keeps a transfer below a number of bytes per second, on average.
+    """Limits a transfer to an average number of bytes per second.
 
     Args:
         bytes_per_second: the limit; 0 for none.
-        stop: ends all waiting when it is set.
+        stop: ends all waits when it is set.
     """
 
     def __init__(self, bytes_per_second: int, stop: threading.Event) -> None:

@@ -1,4 +1,4 @@
-"""Does the tasks, one after the other, in a thread of its own: with the handlers of any owner."""
+"""The runner of an agent: carries out one task at a time, in its own thread, by handlers."""
 
 import queue
 import threading
@@ -21,23 +21,23 @@ from disinherit.v1 import agents_pb2 as pb
 from disinherit.v1 import unlearning_pb2
 
 OpenOwner = Callable[[], AbstractContextManager[Owner]]
-"""Opens the owner for the time of one task."""
+"""Opens the owner for one task."""
 
 _REMEMBERED = 2  # answers may be large
 
 
 class Stopped(Exception):  # noqa: N818
-    """The agent is being stopped: what was begun is not answered, and will be asked for again."""
+    """The agent is being stopped: the current task is not answered, and will be sent again."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaskAnswer:
-    """What came of a task.
+    """The answer to a task.
 
     Attributes:
-        task_id: which.
+        task_id: id of the task.
         data: the serialised reply.
-        error: why there is none; empty when there is.
+        error: reason of a missing reply; empty with a reply.
     """
 
     task_id: str
@@ -46,17 +46,17 @@ class TaskAnswer:
 
 
 class Runner:
-    """Answers tasks.
+    """Carries out tasks and answers them.
 
-    A task that comes again while it is being done, as after a lost connection, is not done twice,
-    and the last answers are remembered.
+    A task that is sent again while it is running, as after a lost connection, is not run twice.
+    The last answers are kept.
 
     Args:
-        owner: whose models are on this device.
-        open_owner: opens them.
-        downloads: gets the Fisher packets.
+        owner: name of the owner of the models on this device.
+        open_owner: opens the owner.
+        downloads: fetches the Fisher packets.
         answer: called with every answer, from the runner's thread.
-        policy: conditions on what is released, beside the owner's own.
+        policy: conditions on released Fisher information, in addition to the owner's own.
     """
 
     def __init__(
@@ -76,12 +76,12 @@ class Runner:
         self._lock = threading.Lock()
         self._begun: dict[str, pb.AgentTask] = {}
         self._answers: OrderedDict[str, TaskAnswer] = OrderedDict()
-        # A daemon, as no handler minds being killed: it must not hold up the end for ever.
+        # A daemon thread: handlers may be killed at any time, so it must not delay the exit.
         self._thread = threading.Thread(target=self._run, name="tasks", daemon=True)
         self._thread.start()
 
     def submit(self, task: pb.AgentTask) -> None:
-        """Have a task done; returns at once."""
+        """Queue a task and return at once."""
         with self._lock:
             answer = self._answers.get(task.task_id)
             if answer is None:
@@ -92,7 +92,7 @@ class Runner:
         self._answer(answer)
 
     def stop(self, seconds: float) -> None:
-        """Let the task under way end, if it does within some seconds, and begin no other."""
+        """Let the current task end within some seconds, and begin no other."""
         with self._lock:
             self._begun.clear()
         self._queue.put(None)
@@ -118,7 +118,7 @@ class Runner:
             reply = self._handle(task)
         except Stopped:
             raise
-        except Exception as error:  # also what the owner's loaders and networks raise
+        except Exception as error:  # includes errors of the owner's loaders and networks
             return TaskAnswer(task.task_id, error=explain(error, f"do {task.action}"))
         return TaskAnswer(task.task_id, reply.SerializeToString(deterministic=True))
 
@@ -140,7 +140,7 @@ class Runner:
         return reply
 
     def _wanted(self, done: str) -> set[str]:
-        """Return the digests of what tasks that wait will need."""
+        """Return the digests that waiting tasks will need."""
         with self._lock:
             waiting = [task for id, task in self._begun.items() if id != done]
         return {
@@ -152,14 +152,14 @@ class Runner:
 
 
 def check_owner(opened: str, name: str) -> None:
-    """Check that the factory opened the models it was asked for.
+    """Check that the factory opened the models of the configured owner.
 
     Args:
-        opened: whose models they are.
-        name: whose they should be.
+        opened: name of their owner.
+        name: the configured name.
 
     Raises:
-        InputError: if they are another owner's.
+        InputError: if the names differ.
     """
     if opened != name:
         raise InputError(

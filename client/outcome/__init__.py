@@ -1,1 +1,1 @@
-"""Outcomes of unlearning: what a model still recognises, before and after."""
+"""Outcomes of unlearning: recognition by a model, before and after."""

@@ -1,7 +1,7 @@
 """Outcome of unlearning in a model: forgotten, ineffective, not reached, or harmful.
 
-It is decided from what was selected and from what the owner's data show.  Each end that is not
-`forgotten` has a reason that says the figures and what to do; a person has to decide then.
+The decision uses the selection and the owner's data.  Each outcome except `forgotten` has a reason
+with the figures and advice; a person then has to decide.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,25 +28,25 @@ from disinherit.common.wire.packets import PackedFisher
 from disinherit.v1 import unlearning_pb2 as pb
 
 MOST_DROP = 20.0
-"""Percentage points of accuracy on what is kept that a model may lose, unless a request says."""
+"""Accuracy on retained data that a model may lose by default, in percentage points."""
 
 _NAMED = 5
-"""Classes that a reason names, at most."""
+"""Most classes that a reason lists."""
 
 _WHAT_TO_DO = "ask again with a wider scope, a lower alpha or a repair, or retrain it"
 
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """What was decided of a model.
+    """The decision about a model.
 
     Attributes:
         outcome: applied, ineffective, not reached or harmful.
         reason: why it is not applied; `""` if it is.
-        stored: whether the successor is to be kept.
-        measured: what the owner's data show.
-        cleared_before: whether all of it was forgotten there by earlier requests.
-        forgotten: what the ledger is to say.
+        stored: whether to keep the successor.
+        measured: measurement on the owner's data.
+        cleared_before: whether earlier requests already made the model forget all of it.
+        forgotten: content of the ledger entry.
     """
 
     outcome: pb.Outcome.ValueType
@@ -64,19 +64,19 @@ def decide(
     packet: PackedFisher,
     dampened: DampenedModel,
 ) -> Decided:
-    """Measure a model before and after, and decide what unlearning in it came to.
+    """Measure a model before and after, and decide the outcome of unlearning.
 
     Args:
-        inputs: of the request's message.
-        model: its entry for the model.
+        inputs: inputs from the request's message.
+        model: the message's entry for the model.
         record: the model.
         packet: the merged Fisher of its roots.
-        dampened: what became of it.
+        dampened: result of the dampening.
 
     Raises:
         CheckpointError: if the weights do not fit the owner's network.
-        DataError: if the owner's data do not fit the model, or samples that were forgotten earlier
-            cannot be left out.
+        DataError: if the owner's data do not fit the model, or earlier forgotten samples cannot be
+            left out.
     """
     owner, task = inputs.owner, inputs.task
     known = [name for name in packet.classes if name in record.labels]
@@ -84,7 +84,7 @@ def decide(
     forget, kept = (None, None) if packet.classes else find_samples(inputs, model, record)
     subject = BeforeAndAfter(
         record,
-        # Read again: dampening may have changed in place what was read before.
+        # Read again: dampening may have changed the first copy in place.
         owner.store.weights(record.id),
         dampened.weights,
         indices,
@@ -105,7 +105,7 @@ def decide(
         done = f"{chosen} of {total} values were selected, and none changed"
         reason = (
             f"{done if chosen else f'nothing was selected among {total} values'}, so model "
-            f"{record.id!r} is as it was{_recognised(measured)}: {_WHAT_TO_DO}"
+            f"{record.id!r} is unchanged{_recognised(measured)}: {_WHAT_TO_DO}"
         )
     elif measured.retain_drop > _bound(task) + 1e-9:
         outcome, stored = pb.OUTCOME_HARMFUL, False
@@ -120,14 +120,14 @@ def decide(
         outcome = pb.OUTCOME_INEFFECTIVE
         reason = (
             f"model {record.id!r} was dampened in {chosen} values, and the losses of the samples "
-            f"to forget are what they were{_losses(measured)}: roll it back, and {_WHAT_TO_DO}"
+            f"to forget are unchanged{_losses(measured)}: roll it back, and {_WHAT_TO_DO}"
         )
     forgotten = Forgotten(tuple(known), tuple(model.samples), model.sample_salt)
     return Decided(outcome, reason, stored, measured, before, forgotten)
 
 
 def _changes(subject: BeforeAndAfter) -> bool:
-    """Whether any weight became another one: a factor may be 1, and a value 0."""
+    """Whether any weight changed: a factor may be 1, and a value 0."""
     return any(not torch.equal(subject.before[name], new) for name, new in subject.after.items())
 
 
@@ -138,9 +138,9 @@ def _bound(task: pb.UnlearnTask) -> float:
 def _cleared_before(
     inputs: TaskInputs, model: pb.ModelTask, record: ModelRecord, classes: Sequence[int]
 ) -> bool:
-    """Whether all that is to be forgotten was forgotten on the way to the model.
+    """Whether all that is to be forgotten was already forgotten on the way to the model.
 
-    What a request cleared there without effect is still known.
+    What an earlier request cleared without effect is still known.
     """
     if classes:
         return set(classes) <= set(cleared_classes(inputs.owner, record, effective=True))
@@ -153,20 +153,20 @@ def _cleared_before(
 def find_samples(
     inputs: TaskInputs, model: pb.ModelTask, record: ModelRecord
 ) -> tuple[Batches, Batches] | tuple[None, None]:
-    """Return the samples to forget and those to keep, as a model numbers classes.
+    """Return the samples to forget and those to keep, with the model's own class indices.
 
-    A root has them itself; of a descendant, its owner may have them for a root of its own.
+    The owner of a root has them; the owner of a descendant may have them for a root of its own.
 
     Args:
-        inputs: of the request's message.
-        model: its entry for the model.
+        inputs: inputs from the request's message.
+        model: the message's entry for the model.
         record: the model.
 
     Returns:
-        Batches of both; `None` twice if the owner has none to forget.
+        Batches of both; `None` twice if the owner has no samples to forget.
 
     Raises:
-        DataError: if the owner cannot give those of a root.
+        DataError: if the owner of a root cannot provide them.
     """
     owner, task = inputs.owner, inputs.task
     own = inputs.samples(record, model)
@@ -182,7 +182,7 @@ def find_samples(
             if ids is None:
                 continue
             forget, kept = split_training_data(owner, origin, ids)
-        except DisinheritError:  # the data is gone, and nothing can be measured
+        except DisinheritError:  # the data is gone, so nothing can be measured
             continue
         names = origin.labels, record.labels
         return _Renumbered(forget, *names), _Renumbered(kept, *names)
@@ -191,7 +191,7 @@ def find_samples(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Renumbered:
-    """Batches of one label space in the numbers of another; what that does not know is left out."""
+    """Batches with class indices of another label space; samples of other classes are left out."""
 
     batches: Batches
     source: tuple[str, ...]
@@ -208,7 +208,7 @@ class _Renumbered:
 
 
 def _recognised(measured: Measured) -> str:
-    """Return how well a model recognises what is to be forgotten, to be put after a comma."""
+    """Return the recognition of what is to be forgotten, as the end of a sentence."""
     found = measured.forget
     if found is None:
         return ""
@@ -228,7 +228,7 @@ def _recognised(measured: Measured) -> str:
 
 
 def _losses(measured: Measured) -> str:
-    """Return the mean loss of the samples to forget, to be put after a comma."""
+    """Return the mean loss of the samples to forget, as the end of a sentence."""
     found = measured.forget
     if found is None:
         return ""
@@ -237,7 +237,7 @@ def _losses(measured: Measured) -> str:
 
 def _harmful(record: ModelRecord, measured: Measured, bound: float) -> str:
     return (
-        f"model {record.id!r} was left as it was, since what is to be kept would fall from "
+        f"model {record.id!r} was left unchanged: its retain accuracy would fall from "
         f"{measured.retain_before:.1%} to {measured.retain_after:.1%} of {measured.retain_samples} "
         f"samples, by {measured.retain_drop:.1f} points, more than {bound:g}: ask again with a "
         "higher alpha or a narrower scope, give its owner tuning data, or retrain it"
@@ -246,9 +246,9 @@ def _harmful(record: ModelRecord, measured: Measured, bound: float) -> str:
 
 def _not_reached(record: ModelRecord, classes: Sequence[str]) -> str:
     return (
-        f"none of the classes to forget ({_listed(classes)}) is one of model {record.id!r}, "
-        f"which knows {_listed(record.labels)}, and nothing else of it is in scope: if it knows "
-        "one under another name, say so in the edge that leads to it"
+        f"none of the classes to forget ({_listed(classes)}) is a class of model {record.id!r}, "
+        f"which has {_listed(record.labels)}, and nothing else of it is in scope: if it knows "
+        "one under another name, add it to the mapping of the edge that leads to it"
     )
 
 

@@ -1,10 +1,10 @@
 """Recognition of what is to be forgotten, and of what is to be kept, before and after.
 
-It is measured wherever the owner has data that can tell, and not only where a request asks for it:
-on the evaluation split, or the tuning split, or training data.  Classes are measured by accuracy:
-a model whose rows for them were reset names none of their samples.  Samples are measured by their
-losses: a model that never saw them treats them as other unseen samples of the same classes.  Where
-there are no unseen ones, they are compared with training samples that are kept.
+It is measured whenever the owner has suitable data, also if the request does not ask for it: on the
+evaluation split, the tuning split, or training data.  Classes are measured by accuracy: a model
+with reset rows for them classifies none of their samples correctly.  Samples are measured by their
+losses: a model that never saw them treats them like other unseen samples of the same classes.
+Without unseen samples, they are compared with retained training samples.
 """
 
 import math
@@ -28,24 +28,24 @@ from disinherit.common.models.inputs import Inputs, as_arguments, take_rows, to_
 from disinherit.v1 import unlearning_pb2 as pb
 
 TOLERANCE = 0.05
-"""Share of a class's samples that may still be named, beside what few samples show by chance."""
+"""Share of a class's samples that may still be classified correctly, beyond chance."""
 
 LEAST_RISE = 0.01
-"""Nats by which the mean loss of samples to forget has to rise: from p = 1.00 to 0.99."""
+"""Least rise of the mean loss of samples to forget, in nats: from p = 1.00 to 0.99."""
 
 _ONE_SIDED = 1.645
 """Standard deviations that chance exceeds in one of twenty cases."""
 
 _TRAINING_SAMPLES = 5_000
-"""Training samples that are looked at, at most; other splits are looked at whole."""
+"""Most training samples to measure on; other splits are used whole."""
 
 TRAINING = "training"
-"""The source of what is measured on training samples."""
+"""Name of the source if training samples are measured."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClassCount:
-    """How many samples of a class a model names rightly, before and after."""
+    """Number of a class's samples classified correctly, before and after."""
 
     samples: int
     before: int
@@ -54,14 +54,14 @@ class ClassCount:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What an owner's data say of a model before and after.
+    """Measurement of a model before and after, on the owner's data.
 
     Attributes:
-        forget: how well it recognises what is to be forgotten; `None` where no data can tell.
-        worst: the class to forget that it recognises best afterwards; `""` for samples.
-        retain_before: accuracy on what is to be kept; `None` where no data can tell.
-        retain_after: the same afterwards.
-        retain_samples: samples that these were counted on.
+        forget: recognition of what is to be forgotten; `None` without suitable data.
+        worst: the class to forget with the best recognition afterwards; `""` for samples.
+        retain_before: accuracy on retained data before; `None` without suitable data.
+        retain_after: accuracy on retained data after.
+        retain_samples: number of samples of both accuracies.
     """
 
     forget: pb.Recognition | None = None
@@ -72,16 +72,16 @@ class Measured:
 
     @property
     def recognises(self) -> bool:
-        """Whether it recognises what is to be forgotten more than chance explains."""
+        """Whether the model recognises what is to be forgotten beyond chance."""
         found = self.forget
         return found is not None and found.after > found.floor + found.margin + 1e-9
 
     @property
     def unmoved(self) -> bool:
-        """Whether the losses of samples to forget are what they were.
+        """Whether the losses of samples to forget did not change.
 
-        A few samples can be hidden among unseen ones by chance.  If their own losses did not rise,
-        nothing was taken from the model that an attack on them could miss.
+        A few samples can look unseen by chance.  If their own losses did not rise, nothing was
+        taken from the model that an attack on them would miss.
         """
         found = self.forget
         if found is None or found.measure != "auc":
@@ -90,7 +90,7 @@ class Measured:
 
     @property
     def retain_drop(self) -> float:
-        """Percentage points of accuracy on what is to be kept that are lost; 0 if not known."""
+        """Lost accuracy on retained data, in percentage points; 0 if unknown."""
         if self.retain_before is None or self.retain_after is None:
             return 0.0
         return 100 * (self.retain_before - self.retain_after)
@@ -103,10 +103,10 @@ class BeforeAndAfter:
     Attributes:
         record: the version.
         before: its weights.
-        after: what is to become of them.
-        forgotten: indices of the classes to forget that it knows; none for samples.
-        samples: batches of the samples to forget, numbered as its own classes; `None` without any.
-        kept: batches of training samples beside these that are kept; `None` without any.
+        after: its new weights.
+        forgotten: indices of the model's classes to forget; empty for samples.
+        samples: batches of the samples to forget, with its own class indices; `None` without any.
+        kept: batches of retained training samples; `None` without any.
     """
 
     record: ModelRecord
@@ -118,7 +118,7 @@ class BeforeAndAfter:
 
 
 def measure(owner: Owner, subject: BeforeAndAfter) -> Measured:
-    """Measure a model before and after on whatever data its owner has.
+    """Measure a model before and after on its owner's data.
 
     Args:
         owner: the owner of the model.
@@ -126,7 +126,7 @@ def measure(owner: Owner, subject: BeforeAndAfter) -> Measured:
 
     Raises:
         CheckpointError: if the weights do not fit the owner's network.
-        DataError: if samples were forgotten earlier, and the owner cannot leave them out.
+        DataError: if the owner cannot leave out samples that were forgotten earlier.
     """
     counts = _Counts(owner, subject)
     kept = [c for c in range(len(subject.record.labels)) if c not in subject.forgotten]
@@ -148,11 +148,11 @@ def measure(owner: Owner, subject: BeforeAndAfter) -> Measured:
 
 
 def chance_margin(samples: int, tolerance: float = TOLERANCE) -> float:
-    """Return how much accuracy on a forgotten class may be above zero.
+    """Return the accuracy on a forgotten class that chance and tolerance explain.
 
     Args:
-        samples: of the class.
-        tolerance: share of samples that may be named anyway.
+        samples: number of samples of the class.
+        tolerance: share of samples that may be classified correctly anyway.
 
     Example:
         >>> round(chance_margin(1), 2), round(chance_margin(1000), 2)
@@ -163,7 +163,7 @@ def chance_margin(samples: int, tolerance: float = TOLERANCE) -> float:
 
 
 def auc_margin(forgotten: int, unseen: int) -> float:
-    """Return how much an AUC of two like sets of samples may be above one half by chance.
+    """Return how far chance may raise the AUC of two equal distributions above one half.
 
     Example:
         >>> auc_margin(1, 1), round(auc_margin(200, 200), 3)
@@ -175,14 +175,14 @@ def auc_margin(forgotten: int, unseen: int) -> float:
 
 @dataclass(slots=True, eq=False)
 class _Counts:
-    """Counts on the splits of an owner, each computed when it is first asked for."""
+    """Counts on the splits of an owner, computed on first use."""
 
     owner: Owner
     subject: BeforeAndAfter
     known: dict[str, dict[int, ClassCount]] = field(default_factory=dict)
 
     def first(self, classes: Sequence[int]) -> tuple[str, dict[int, ClassCount]]:
-        """Return the first split that has samples of some classes, and the counts of these."""
+        """Return the first split with samples of the given classes, and its counts."""
         for source in ("evaluation", "tuning", "training"):
             if source not in self.known:
                 self.known[source] = self._count(source)
@@ -210,7 +210,7 @@ class _Counts:
     def _right(
         self, weights: Mapping[str, Tensor], batches: Batches, most: int | None
     ) -> dict[int, tuple[int, int]]:
-        """Return class -> samples, and those that are named rightly."""
+        """Return class -> number of samples, and number classified correctly."""
         network = load_network(self.owner, self.subject.record, weights)
         device, classes = self.owner.device, len(self.subject.record.labels)
 
@@ -235,7 +235,7 @@ class _Counts:
 
 
 def _up_to(targets: Tensor, seen: Tensor, most: int | None) -> Tensor:
-    """Return which samples of a batch to look at, so that of no class more than `most` are."""
+    """Return a mask of the samples to use: at most `most` of each class."""
     if most is None:
         return torch.arange(len(targets))
     left = {c: most - int(seen[c]) for c in targets.unique().tolist()}
@@ -256,7 +256,7 @@ def _split(
 
 
 def _of_classes(subject: BeforeAndAfter, counts: _Counts) -> tuple[pb.Recognition | None, str]:
-    """Return the accuracy on the class to forget that is recognised best afterwards."""
+    """Return the accuracy on the class to forget with the best recognition afterwards."""
     found: list[tuple[float, str, pb.Recognition]] = []
     for index in subject.forgotten:
         source, counted = counts.first([index])
@@ -282,10 +282,10 @@ def _of_classes(subject: BeforeAndAfter, counts: _Counts) -> tuple[pb.Recognitio
 
 
 def _of_samples(owner: Owner, subject: BeforeAndAfter, samples: Batches) -> pb.Recognition | None:
-    """Return how often a sample to forget has a smaller loss than an unseen one of its classes.
+    """Return the AUC: how often a sample to forget has a smaller loss than an unseen one.
 
-    Without unseen ones they are compared with kept training samples: a model that never saw them
-    would have larger losses on them than on these.
+    Both are of the same class.  Without unseen samples, retained training samples take their place:
+    a model that never saw the samples to forget would have larger losses on them than on these.
     """
     classes = frozenset(int(c) for _, targets in samples for c in targets.unique())
     for source in ("evaluation", "tuning", TRAINING):

@@ -1,1 +1,1 @@
-"""Owners: models, data, networks and devices, and how they fail."""
+"""Owners: models, data, networks, devices and failures."""

@@ -1,4 +1,4 @@
-"""Smaller batches where a device runs out of memory."""
+"""Batches that shrink when a device runs out of memory."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
@@ -16,10 +16,10 @@ _log = logging.getLogger(__name__)
 
 
 class ShrinkingBatches:
-    """Batches that are halved, and stay halved, when computing on them takes too much memory.
+    """Batches that are halved, and stay halved, when a computation runs out of memory.
 
     Args:
-        batches: inputs, a tensor `[n, ...]` or several, and class indices `[n]`; iterating again
+        batches: inputs, a tensor `[n, ...]` or several, and class indices `[n]`; each iteration
             starts again.
 
     Raises:
@@ -39,7 +39,7 @@ class ShrinkingBatches:
     def __iter__(self) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
         """Yield the inputs of the batches, one or several, and the class indices.
 
-        None is larger than what was found to fit.
+        No batch is larger than the size known to fit.
 
         Raises:
             FisherError: if a batch is no pair of inputs and targets.
@@ -56,16 +56,16 @@ class ShrinkingBatches:
                 yield from zip(pieces, targets.split(size), strict=True)
 
     def run(self, compute: Callable[[Iterable[tuple[tuple[Tensor, ...], Tensor]]], T]) -> T:
-        """Compute on all batches, from the start again with halved ones when memory runs out.
+        """Compute on all batches; after running out of memory, start again with halved ones.
 
         Args:
-            compute: what to compute; called again, so it must not keep what it did before.
+            compute: the computation; it may be called again, so it must not keep earlier results.
 
         Returns:
-            What `compute` returned.
+            The result of `compute`.
 
         Raises:
-            RuntimeError: as torch raised it, if one sample at a time is too much.
+            RuntimeError: torch's error, if a single sample does not fit.
         """
         while True:
             try:
@@ -83,7 +83,7 @@ class ShrinkingBatches:
 
 
 def check_logits(logits: object, targets: Tensor, classes: int) -> None:
-    """Refuse what would be counted in the row of another class."""
+    """Refuse logits or targets that do not fit the classes."""
     if not isinstance(logits, Tensor):
         raise DataError(
             f"Expected logits [{len(targets)}, {classes}], one per class, but the model returned "

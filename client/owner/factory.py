@@ -1,4 +1,4 @@
-"""The factory of a configuration: the function that opens an owner's models."""
+"""The owner factory of a configuration: the function that opens an owner's models."""
 
 import importlib
 import re
@@ -9,14 +9,14 @@ from disinherit.client.owner.failures import one_line
 from disinherit.common.errors import InputError
 
 FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
-"""What `module:function` looks like."""
+"""Form of `module:function`."""
 
 
 def load_function(name: str) -> Callable[..., Any]:
-    """Return a function that is named as `module:function`.
+    """Return the function named as `module:function`.
 
     Raises:
-        InputError: if there is no such module or function.
+        InputError: if the module or function does not exist.
 
     Example:
         >>> load_function("math:sqrt")(9.0)

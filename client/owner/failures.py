@@ -1,11 +1,11 @@
 """Failures as one line for the coordinator.
 
-What an owner's own code raises (a data loader, a network) can be of any type.  It must not spoil
-the other models of a message, so handlers catch it per model, say it here, and go on.
+An owner's own code (a data loader, a network) can raise any type of error.  One model's error must
+not affect the others in a message, so handlers catch it per model and report it.
 
-Nor must it leave the owner: what a loader says may name a file, and a file's name a person.  So
-whoever asked gets the type of such an error and a reference, under which the owner's log has all of
-it.  Only what Disinherit itself says is answered as it is.
+It must not leave the owner either: its message may contain a file name, and that a person's name.
+So the coordinator receives only the error's type and a reference; the owner's log has the details.
+Messages of Disinherit itself are sent unchanged.
 """
 
 import logging
@@ -17,14 +17,14 @@ _log = logging.getLogger(__name__)
 
 
 def explain(error: Exception, doing: str) -> str:
-    """Return the reason of a failure for whoever asked, and log all of one that nobody foresaw.
+    """Return the reason of a failure for the coordinator, and log unexpected errors in full.
 
     Args:
-        error: what was raised.
-        doing: what was tried, to follow "Expected to".
+        error: the error.
+        doing: the attempted action, to follow "Expected to".
 
     Returns:
-        One line, without a word of what other code than Disinherit's said.
+        One line, without any message of foreign code.
 
     Example:
         >>> from disinherit.common.errors import FisherError

@@ -13,14 +13,14 @@ from disinherit.common.graph.records import ModelRecord
 from disinherit.common.models.inputs import Inputs
 
 Batches = Iterable[tuple[Inputs, Tensor]]
-"""Batches of inputs and class indices `[n]`; iterating again starts again.
+"""Batches of inputs and class indices `[n]`; each iteration starts again.
 
 The inputs are one tensor `[n, ...]`, or a tuple of several, in the order of the model's arguments.
 """
 
 
 class Owner(Protocol):
-    """An owner of models: its store, its networks and its data, all of which stay with it."""
+    """An owner of models: its store, networks and data, which never leave it."""
 
     @property
     def store(self) -> ModelStore:
@@ -29,7 +29,7 @@ class Owner(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where to compute."""
+        """Device of computations."""
         ...
 
     def network(self, record: ModelRecord) -> nn.Module:
@@ -37,7 +37,7 @@ class Owner(Protocol):
         ...
 
     def training_data(self, record: ModelRecord) -> Batches | None:
-        """Return exactly the data the model was trained on directly; `None` if it is gone."""
+        """Return exactly the data of the model's direct training; `None` if it is gone."""
         ...
 
     def tuning_data(self, record: ModelRecord) -> Batches | None:
@@ -45,25 +45,26 @@ class Owner(Protocol):
         ...
 
     def evaluation_data(self, record: ModelRecord) -> Batches | None:
-        """Return data that neither training, Fisher nor tuning has seen; `None` without any."""
+        """Return data unseen by training, Fisher and tuning; `None` without any."""
         ...
 
 
 @runtime_checkable
 class ResolvesSamples(Owner, Protocol):
-    """An owner that knows its training samples by id: what it takes to forget single samples.
+    """An owner with ids of its training samples, as needed to forget single samples.
 
-    Ids stay here: a request names samples by salted digests (`disinherit.client.privacy.samples`).
+    Ids never leave it: requests name samples by salted digests
+    (`disinherit.client.privacy.samples`).
     """
 
     def sample_ids(self, record: ModelRecord) -> Iterable[str]:
-        """Return the ids of all samples that the model was trained on directly; none if gone."""
+        """Return the ids of all samples of the model's direct training; empty if they are gone."""
         ...
 
     def split_training_data(
         self, record: ModelRecord, samples: Sequence[str]
     ) -> tuple[Batches, Batches]:
-        """Return the model's direct training data in two parts: some samples, and all others.
+        """Split the model's direct training data into some samples and all others.
 
         Args:
             record: the model.
@@ -81,7 +82,7 @@ def load_network(owner: Owner, record: ModelRecord, weights: Mapping[str, Tensor
     Args:
         owner: the owner of the model.
         record: the model.
-        weights: its weights, or what is to become of them.
+        weights: present or intended weights.
 
     Raises:
         CheckpointError: if the owner's network has other names or shapes.

@@ -1,9 +1,9 @@
-"""Gaussian noise on Fisher information that is released, the same for the same question.
+"""Gaussian noise on released Fisher information, equal for equal questions.
 
-Whoever could ask again and again would average the noise away.  So it is drawn from a generator
-that is seeded by an HMAC, under the owner's key, of what it is about: the model, the samples, the
-policy and the parameter.  Each parameter is clipped and noised by itself, so that what is said of
-it does not depend on the scope, and asking with other scopes tells nothing new.
+A caller that repeats a question could average fresh noise away.  So the generator is seeded by an
+HMAC, under the owner's key, of the subject: model, samples, policy and parameter.  Each parameter
+is clipped and noised by itself.  Its noise does not depend on the scope, and asking with other
+scopes reveals nothing new.
 """
 
 import hmac
@@ -18,16 +18,16 @@ _CONTEXT = b"disinherit noise v1\0"
 def add_noise(
     values: Mapping[str, Tensor], deviation: float, key: bytes, about: str
 ) -> tuple[dict[str, Tensor], int]:
-    """Add noise to a Fisher information, and set what is negative then to zero.
+    """Add noise to Fisher information, and set negative results to zero.
 
     Args:
         values: parameter name -> values.
         deviation: standard deviation of the noise.
-        key: the owner's.
-        about: what the values are of, but for the parameter.
+        key: key of the owner.
+        about: subject of the values, without the parameter.
 
     Returns:
-        The new values, and how many of them were set to zero.
+        The new values, and the number of values set to zero.
     """
     noisy: dict[str, Tensor] = {}
     clamped = 0

@@ -1,6 +1,6 @@
 """The release policy: conditions on Fisher information that leaves an owner.
 
-The policy is the owner's own.  Nothing that a request says can loosen it.
+The policy belongs to the owner.  No request can loosen it.
 """
 
 import math
@@ -14,18 +14,18 @@ from disinherit.common.settings import check
 
 @dataclass(frozen=True, slots=True)
 class ReleasePolicy:
-    """What must hold for Fisher information that an owner sends as that of a root.
+    """Conditions on Fisher information that an owner sends for a root.
 
     Attributes:
-        min_forget_samples: samples behind each packet, at least, and in each group that all
-            packets released so far tell apart; the Fisher information of a few tells of each.
-        encoding: how values are stored, at least as short as this; a request may ask for shorter.
+        min_forget_samples: least number of samples in each packet, and in each group that all
+            releases together separate; the Fisher information of a few samples reveals each.
+        encoding: longest encoding of released values; a request may ask for a shorter one.
         clip_norm: bound C on the L2 norm of each sample's squared gradient of each parameter; 0
             for none.
-        noise_multiplier: Gaussian noise is added to each mean over n samples, of a standard
-            deviation of this times C / n; 0 for none.
-        max_sample_share: share of a packet's sum that is of its largest sample, at most, in (0, 1];
-            1 for no bound.  A number of samples says nothing of what one of them contributes.
+        noise_multiplier: Gaussian noise on each mean over n samples has a standard deviation of
+            this times C / n; 0 for none.
+        max_sample_share: largest share of a packet's sum from a single sample, in (0, 1]; 1 for no
+            bound.  A number of samples does not bound the contribution of one.
 
     Raises:
         InputError: if a value is out of range.
@@ -38,7 +38,7 @@ class ReleasePolicy:
     max_sample_share: float = 1.0
 
     def __post_init__(self) -> None:
-        """Check all of it."""
+        """Check every value."""
         if type(self.min_forget_samples) is not int or self.min_forget_samples < 1:
             raise InputError(
                 "Expected a whole number of at least 1 as min_forget_samples, but got "
@@ -59,7 +59,7 @@ class ReleasePolicy:
             )
 
     def stricter(self, other: "ReleasePolicy") -> "ReleasePolicy":
-        """Return what holds where both do.
+        """Return the policy that satisfies both.
 
         Example:
             >>> both = ReleasePolicy(20).stricter(ReleasePolicy(5, Encoding.LOG8))
@@ -76,14 +76,14 @@ class ReleasePolicy:
         )
 
     def check_samples(self, model: str, count: int) -> None:
-        """Refuse to release what too few samples are behind.
+        """Refuse the release of Fisher information of too few samples.
 
         Args:
             model: the root.
-            count: samples behind a packet of it.
+            count: number of samples in a packet of it.
 
         Raises:
-            WithheldError: if it is less than the policy says; how much less stays here.
+            WithheldError: if the number is below the policy's; the message does not contain it.
         """
         if count < self.min_forget_samples:
             raise WithheldError(
@@ -93,15 +93,15 @@ class ReleasePolicy:
             )
 
     def check_cell(self, model: str, count: int | None) -> None:
-        """Refuse a release that, with those before it, would tell too few samples apart.
+        """Refuse a release that would, together with earlier ones, separate too few samples.
 
         Args:
             model: the root.
-            count: samples in the smallest group that all releases together would tell apart; `None`
-                if it cannot be known.
+            count: number of samples in the smallest group that all releases together separate;
+                `None` if unknown.
 
         Raises:
-            WithheldError: if it is less than the policy says, or unknown.
+            WithheldError: if the number is below the policy's, or unknown.
         """
         if self.min_forget_samples > 1 and (count is None or count < self.min_forget_samples):
             raise WithheldError(
@@ -112,14 +112,14 @@ class ReleasePolicy:
             )
 
     def check_share(self, model: str, share: float) -> None:
-        """Refuse to release a sum that is mostly of one sample.
+        """Refuse the release of a sum that is dominated by one sample.
 
         Args:
             model: the root.
-            share: the largest sample's share of the sum.
+            share: share of the largest sample in the sum.
 
         Raises:
-            WithheldError: if it is more than the policy says; how much more stays here.
+            WithheldError: if the share exceeds the policy's; the message does not contain it.
         """
         if share > self.max_sample_share:
             raise WithheldError(
@@ -131,33 +131,33 @@ class ReleasePolicy:
 
 
 OPEN = ReleasePolicy()
-"""Conditions that are always met."""
+"""A policy without conditions."""
 
 
 @runtime_checkable
 class SetsPolicy(Protocol):
-    """An owner with conditions of its own on what is released."""
+    """An owner with its own release policy."""
 
     @property
     def release_policy(self) -> ReleasePolicy:
-        """The conditions."""
+        """The owner's release policy."""
         ...
 
 
 def policy_of(owner: object) -> ReleasePolicy:
-    """Return an owner's own conditions; `OPEN` if it sets none."""
+    """Return an owner's release policy; `OPEN` without one."""
     return owner.release_policy if isinstance(owner, SetsPolicy) else OPEN
 
 
 def read_policy(values: object, where: str) -> ReleasePolicy:
-    """Return the conditions that a configuration sets.
+    """Return the release policy of a configuration.
 
     Args:
-        values: a table of the fields of `ReleasePolicy`; what is left out has its default.
-        where: what it is, for the error message.
+        values: a table of the fields of `ReleasePolicy`; missing ones have their default.
+        where: name of the source, for the error message.
 
     Raises:
-        InputError: if there is an unknown key, or a value is wrong.
+        InputError: if a key is unknown, or a value is wrong.
 
     Example:
         >>> read_policy({"min_forget_samples": 20, "encoding": "log8"}, "agent.toml").encoding

@@ -1,12 +1,12 @@
-"""Ledger of released Fisher information: which samples each packet that left the owner is a sum of.
+"""The release ledger: the samples of each sum of Fisher information that left the owner.
 
-Sums can be subtracted.  Each of two releases may be of many samples and their difference of one, so
-a count of the samples behind one packet bounds nothing.  What all releases together can tell apart
-are *cells*: samples that were in exactly the same releases.  Whatever is computed from released
-sums is a function of the cells' sums.  So no group of fewer than `k` samples can be told apart as
-long as every cell has at least `k`, and that is what the ledger keeps.
+Sums can be subtracted: two releases of many samples each may differ in one sample.  So counting the
+samples of each packet bounds nothing.  All releases together separate *cells*: samples that were in
+exactly the same releases.  Any result computed from released sums is a function of the cells' sums.
+So no group of fewer than `k` samples can be separated as long as every cell has at least `k`, and
+the ledger enforces that.
 
-Samples stand in it by an HMAC of their id under the owner's key, and classes by name.
+It names samples by an HMAC of their id under the owner's key, and classes by name.
 """
 
 import json
@@ -20,7 +20,7 @@ from pathlib import Path
 from disinherit.client.store.index import BUSY_SECONDS, index_errors
 
 LEDGER_FILE = "releases.db"
-"""Name of the file in an owner's folder that has the ledger."""
+"""File name of the ledger in an owner's folder."""
 
 _SCHEMA = """CREATE TABLE IF NOT EXISTS releases (
     training_set TEXT NOT NULL, labels TEXT NOT NULL, without TEXT NOT NULL, samples TEXT NOT NULL,
@@ -32,13 +32,13 @@ Sizes = Mapping[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """A set of samples that a released sum is of.
+    """The set of samples in a released sum.
 
     Attributes:
-        labels: classes of which it is all samples, but for `without`; none if it is of `samples`.
-        without: HMACs of samples of these classes that it is not of: they were forgotten before.
-        samples: HMACs of the samples; none if it is of whole classes.
-        sizes: how many samples of each class it is of.
+        labels: classes with all their samples, except `without`; empty for a set of `samples`.
+        without: HMACs of samples of these classes that are not in the set: forgotten earlier.
+        samples: HMACs of the samples; empty for whole classes.
+        sizes: number of samples of each class in the set.
     """
 
     labels: frozenset[str]
@@ -48,17 +48,17 @@ class Release:
 
     @property
     def name(self) -> str:
-        """A text that is the same for the same set, however it was asked for."""
+        """A text that is equal for equal sets, however they were requested."""
         return json.dumps([sorted(self.labels), sorted(self.without), sorted(self.samples)])
 
 
 class ReleaseLedger:
-    """Releases of one owner, on disk.
+    """The releases of one owner, on disk.
 
     Every method raises `StoreError` if the file cannot be used.
 
     Args:
-        folder: of the owner's `ModelStore`.
+        folder: folder of the owner's `ModelStore`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -71,16 +71,16 @@ class ReleaseLedger:
         allows: Callable[[Sequence[Release]], None],
         is_former: Callable[[str], bool] = lambda _: False,
     ) -> None:
-        """Record a release before it leaves, if what left before allows it; once for each set.
+        """Record a release before it leaves, if earlier ones allow it; once for each set.
 
         Args:
-            training_set: what tells the training data apart that it is from.
-            release: the set.
-            allows: called with the releases so far; raises if this one must not join them.
-            is_former: whether a name in the ledger is an earlier one of the same training data.
+            training_set: key of the training data.
+            release: the set of samples.
+            allows: called with the earlier releases; raises if this one must not be added.
+            is_former: whether a key in the ledger is an earlier one of the same training data.
         """
         with index_errors(self._path), closing(self._open()) as db:
-            db.execute("BEGIN IMMEDIATE")  # nobody else releases between the look and the record
+            db.execute("BEGIN IMMEDIATE")  # no other release between the check and the record
             names = [name for (name,) in db.execute("SELECT DISTINCT training_set FROM releases")]
             same = [name for name in names if name == training_set or is_former(name)]
             known = [one for name in same for one in self._releases(db, name)]
@@ -125,18 +125,17 @@ class ReleaseLedger:
 def smallest_cell(
     releases: Sequence[Release], classes_of: Callable[[frozenset[str]], Sizes | None]
 ) -> int | None:
-    """Return the number of samples in the smallest group that releases can tell apart.
+    """Return the size of the smallest group of samples that the releases separate.
 
-    Versions may have been trained on more and more of the same data: where one release is of more
-    samples of a class than another, those that it has more are a group by themselves.
+    Versions may have been trained on growing sets of the same data.  If one release has more
+    samples of a class than another, the additional ones are a group of their own.
 
     Args:
-        releases: all that left the owner, or is about to, of one training set.
-        classes_of: the number of samples of each class among some, by their HMACs; `None` if it is
-            not known any more.
+        releases: all earlier releases of one training set, and the new one.
+        classes_of: returns the number of samples per class among some HMACs; `None` if unknown.
 
     Returns:
-        The number; `None` if it cannot be known.
+        The size; `None` if it cannot be determined.
 
     Example:
         >>> everything = Release(frozenset("abc"), frozenset(), frozenset(), (("a", 9), ("b", 9),
@@ -147,15 +146,15 @@ def smallest_cell(
     """
     whole = {index for index, release in enumerate(releases) if release.labels}
     cells: Counter[frozenset[int]] = Counter()
-    named: Counter[str] = Counter()  # samples of a class that are named somewhere
-    left_out: Counter[tuple[int, str]] = Counter()  # of a release and a class
+    named: Counter[str] = Counter()  # samples of a class that some release names
+    left_out: Counter[tuple[int, str]] = Counter()  # by release and class
     for samples in _alike(releases):
         some = next(iter(samples))
         listed = {index for index, release in enumerate(releases) if some in release.samples}
         if not whole:
             cells[frozenset(listed)] += len(samples)
             continue
-        # Of a set that was released as it is, the ledger knows; also when the samples have left.
+        # The ledger knows the sizes of a set released as such, even if its samples are gone.
         as_released = (dict(one.sizes) for one in releases if one.samples == samples)
         counts = next(as_released, None) or classes_of(samples)
         if counts is None:
@@ -179,7 +178,7 @@ def smallest_cell(
 
 
 def _alike(releases: Sequence[Release]) -> Iterator[frozenset[str]]:
-    """Yield the samples that releases name, in groups that no release tells apart by name."""
+    """Yield the named samples in groups that no release separates by name."""
     groups: dict[frozenset[int], set[str]] = {}
     parts = [part for release in releases for part in (release.samples, release.without)]
     for sample in frozenset[str]().union(*parts):

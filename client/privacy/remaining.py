@@ -1,9 +1,9 @@
-"""Remaining data of an owner: without all that was forgotten on the way to a version.
+"""The remaining data of an owner: data for a version, without all that it has forgotten.
 
-An owner keeps its data, and a version that unlearning made is derived from it all the same.  So
-whatever reads data for a version reads it here: Fisher summaries, references, repairs, tuning, and
-accuracies on what is kept.  The ledger says what was forgotten; nothing of it comes back, neither
-its gradients nor credit for recognising it.
+An owner keeps its data, and an unlearned version is derived from it.  So all reads of data for a
+version are made here: Fisher summaries, references, repairs, tuning and retain accuracy.  The
+ledger records what was forgotten.  None of it returns, neither as gradients nor as credit for
+recognition.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -36,7 +36,7 @@ class WithoutClasses:
     classes: tuple[int, ...]
 
     def __iter__(self) -> Iterator[tuple[Inputs, Tensor]]:
-        """Yield what is left of each batch; one of which nothing is left is skipped."""
+        """Yield each batch without these samples; empty batches are skipped."""
         for inputs, targets in self.batches:
             left_out = torch.tensor(self.classes, dtype=targets.dtype, device=targets.device)
             kept = ~torch.isin(targets, left_out)
@@ -48,12 +48,12 @@ class WithoutClasses:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OnlyClasses:
-    """Batches with the samples of some classes only.
+    """Batches with only the samples of some classes.
 
     Attributes:
         batches: inputs and class indices.
         classes: indices of these classes.
-        most: no batch is begun after so many samples; `None` for all.
+        most: number of samples after which no further batch is read; `None` for all.
     """
 
     batches: Batches
@@ -61,7 +61,7 @@ class OnlyClasses:
     most: int | None = None
 
     def __iter__(self) -> Iterator[tuple[Inputs, Tensor]]:
-        """Yield what is of these classes in each batch; one with nothing of them is skipped."""
+        """Yield the samples of these classes in each batch; empty batches are skipped."""
         wanted = torch.tensor(sorted(self.classes))
         seen = 0
         for inputs, targets in self.batches:
@@ -76,13 +76,12 @@ class OnlyClasses:
 def cleared_classes(
     owner: Owner, record: ModelRecord, *, effective: bool = False
 ) -> tuple[int, ...]:
-    """Return the classes that were forgotten on the way to a version, as indices in its labels.
+    """Return the classes forgotten on the way to a version, as indices in its labels.
 
     Args:
         owner: the owner of the model.
         record: the version.
-        effective: whether to leave out those that a request cleared and the model went on to
-            recognise.
+        effective: whether to omit classes that a request cleared but the model still recognised.
     """
     cleared: set[int] = set()
     for entry in _entries(owner, record, effective):
@@ -95,9 +94,9 @@ def cleared_classes(
 
 
 def cleared_samples(owner: Owner, record: ModelRecord, *, effective: bool = False) -> list[str]:
-    """Return ids of the training samples that were forgotten on the way to a version.
+    """Return the ids of training samples forgotten on the way to a version.
 
-    Those which have left the owner's data meanwhile are not among them.
+    Samples that are no longer in the owner's data are omitted.
 
     Args:
         owner: the owner of the model.
@@ -105,24 +104,24 @@ def cleared_samples(owner: Owner, record: ModelRecord, *, effective: bool = Fals
         effective: as in `cleared_classes`.
 
     Raises:
-        DataError: if there were some, and the owner does not know samples by id.
+        DataError: if there are any, and the owner has no sample ids.
     """
     return known_samples(owner, record, [*_listed(owner, record, effective)])
 
 
 def training_data(owner: Owner, record: ModelRecord, keep: Iterable[int] = ()) -> Batches | None:
-    """Return what is left of the data that a version was trained on directly.
+    """Return the remaining data of a version's direct training.
 
     Args:
         owner: the owner of the model.
         record: the version.
-        keep: classes to leave in, although they were forgotten: to measure them.
+        keep: forgotten classes to include nevertheless, to measure them.
 
     Returns:
-        Batches; `None` if the data is gone, or nothing of it is left.
+        Batches; `None` if the data is gone, or none remains.
 
     Raises:
-        DataError: if samples were forgotten on the way to it, and the owner cannot leave them out.
+        DataError: if the owner cannot leave out samples forgotten on the way to the version.
     """
     batches = owner.training_data(record)
     if batches is None:
@@ -134,9 +133,9 @@ def training_data(owner: Owner, record: ModelRecord, keep: Iterable[int] = ()) -
 
 
 def tuning_data(owner: Owner, record: ModelRecord, keep: Iterable[int] = ()) -> Batches | None:
-    """Return the owner's tuning split for a version, without classes that were forgotten before.
+    """Return the owner's tuning split for a version, without classes forgotten before.
 
-    Arguments are those of `training_data`.
+    The arguments are those of `training_data`.
     """
     return _left(owner, record, owner.tuning_data(record), keep)
 
@@ -144,7 +143,7 @@ def tuning_data(owner: Owner, record: ModelRecord, keep: Iterable[int] = ()) -> 
 def evaluation_data(owner: Owner, record: ModelRecord, keep: Iterable[int] = ()) -> Batches | None:
     """Return the owner's evaluation split for a version, without classes forgotten before.
 
-    Arguments are those of `training_data`.
+    The arguments are those of `training_data`.
     """
     return _left(owner, record, owner.evaluation_data(record), keep)
 
@@ -152,15 +151,15 @@ def evaluation_data(owner: Owner, record: ModelRecord, keep: Iterable[int] = ())
 def split_training_data(
     owner: Owner, record: ModelRecord, samples: Sequence[str]
 ) -> tuple[Batches, Batches]:
-    """Return some training samples of a version, and what is left to be kept beside them.
+    """Return some training samples of a version, and the remaining ones.
 
     Args:
         owner: the owner of the model.
         record: the version.
-        samples: ids.
+        samples: ids of the samples.
 
     Raises:
-        DataError: if the owner does not know samples by id, or cannot give them.
+        DataError: if the owner has no sample ids, or cannot provide the samples.
     """
     forget, kept = split_by_ids(owner, record, samples)
     earlier = set(cleared_samples(owner, record)) - set(samples)
@@ -170,7 +169,7 @@ def split_training_data(
 
 
 def without_cleared(owner: Owner, record: ModelRecord, fishers: ClassFishers) -> ClassFishers:
-    """Return a version's registered Fisher sums without classes forgotten on the way to it."""
+    """Return a version's registered Fisher sums, without classes forgotten on the way to it."""
     left = [index for index in cleared_classes(owner, record) if fishers.counts[index]]
     return fishers.without(left) if left else fishers
 
@@ -178,7 +177,7 @@ def without_cleared(owner: Owner, record: ModelRecord, fishers: ClassFishers) ->
 def _left(
     owner: Owner, record: ModelRecord, batches: Batches | None, keep: Iterable[int]
 ) -> Batches | None:
-    """Return batches without the classes that were forgotten before, or `None` if none is left."""
+    """Return batches without classes that were forgotten before; `None` if none remain."""
     if batches is None:
         return None
     left = _without(batches, cleared_classes(owner, record), keep)
@@ -193,7 +192,7 @@ def _without(batches: Batches, classes: Iterable[int], keep: Iterable[int] = ())
 
 
 def _entries(owner: Owner, record: ModelRecord, effective: bool) -> Iterator[LedgerEntry]:
-    """Yield the ledger entries that led to a version; if asked, without those that did not help."""
+    """Yield the ledger entries that led to a version; if `effective`, only those with effect."""
     for entry in owner.store.made_by(record.id):
         if not effective or entry.outcome != pb.OUTCOME_INEFFECTIVE:
             yield entry
@@ -207,7 +206,7 @@ def _listed(owner: Owner, record: ModelRecord, effective: bool) -> Iterator[Samp
 
 
 def _by_counts(owner: Owner, entry: LedgerEntry) -> list[int]:
-    """Return what an entry of an older Disinherit cleared, by what the summaries lost by it."""
+    """Return the classes that an entry of an older release cleared, from the lost counts."""
     if owner.store.destroyed(entry.model_id) or owner.store.destroyed(entry.successor_id):
         return []
     before, after = owner.store.fishers(entry.model_id), owner.store.fishers(entry.successor_id)

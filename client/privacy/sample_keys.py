@@ -1,4 +1,4 @@
-"""The key of an owner's sample digests, and of its noise: in its folder, made when first needed."""
+"""The key of an owner's sample digests and noise: a file in its folder, created on first use."""
 
 import secrets
 from pathlib import Path
@@ -8,14 +8,14 @@ from disinherit.common.files import FolderLock, write_private
 from disinherit.common.wire.samples import KEY_BYTES
 
 KEY_FILE = "samples.key"
-"""Name of the file in an owner's folder that has the key of its digests, and of its noise."""
+"""File name of the key of sample digests and noise in an owner's folder."""
 
 
 def sample_key(folder: Path) -> bytes:
-    """Return the key of an owner's sample digests; one that is not there yet is made.
+    """Return the key of an owner's sample digests, created on first use.
 
     Args:
-        folder: of the owner's `ModelStore`.
+        folder: folder of the owner's `ModelStore`.
 
     Raises:
         StoreError: if the folder cannot be used, or the file holds something else.
@@ -34,6 +34,6 @@ def sample_key(folder: Path) -> bytes:
     if len(key) != KEY_BYTES:
         raise StoreError(
             f"Expected a key of {KEY_BYTES} bytes in {path}, but got {len(key)}. Restore it; "
-            "without it, digests that were made with it are those of no sample."
+            "without it, digests made with it match no sample."
         )
     return key

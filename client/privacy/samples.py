@@ -1,4 +1,4 @@
-"""Samples to forget: named by salted digests outside, and by id in here only."""
+"""Samples to forget: salted digests outside the owner, ids inside."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -13,19 +13,19 @@ _log = logging.getLogger(__name__)
 
 
 def resolve_samples(owner: Owner, record: ModelRecord, listed: SampleDigests) -> list[str]:
-    """Return the ids of the samples that a request names.
+    """Return the ids of the samples in a request.
 
     Args:
         owner: the owner of the model.
-        record: a model that was trained on them directly.
+        record: a model trained on them directly.
         listed: the samples.
 
     Returns:
-        One for each digest, in their order; without those of no sample if these are to be ignored.
+        One id per digest, in order; unmatched digests are skipped if they are to be ignored.
 
     Raises:
-        DataError: if the owner does not know samples by id, or one of these is of no sample of the
-            model and must not be ignored, or all are.
+        DataError: if the owner has no sample ids, a digest matches no sample of the model and must
+            not be ignored, or no digest matches.
     """
     knowing = _knowing(owner, record)
     key = sample_key(owner.store.root)
@@ -50,15 +50,15 @@ def resolve_samples(owner: Owner, record: ModelRecord, listed: SampleDigests) ->
 
 
 def unknown_ids(owner: Owner, record: ModelRecord, ids: Iterable[str]) -> list[str]:
-    """Return those ids that are of no sample that a model was trained on directly.
+    """Return the ids that belong to no sample of a model's direct training.
 
     Args:
         owner: the owner of the model.
         record: the model.
-        ids: of samples, in any spelling.
+        ids: ids of samples, in any spelling.
 
     Raises:
-        DataError: if the owner does not know samples by id.
+        DataError: if the owner has no sample ids.
     """
     known = {same_id(sample) for sample in _knowing(owner, record).sample_ids(record)}
     return [sample for sample in ids if same_id(sample) not in known]
@@ -70,10 +70,10 @@ def known_samples(owner: Owner, record: ModelRecord, listed: Sequence[SampleDige
     Args:
         owner: the owner of the model.
         record: the model.
-        listed: what each of them named; samples that are gone from the data meanwhile are skipped.
+        listed: the samples of each request; samples no longer in the data are skipped.
 
     Raises:
-        DataError: if the owner does not know samples by id.
+        DataError: if the owner has no sample ids.
     """
     if not listed:
         return []
@@ -93,12 +93,12 @@ def known_samples(owner: Owner, record: ModelRecord, listed: Sequence[SampleDige
 
 
 def split_by_ids(owner: Owner, record: ModelRecord, ids: Sequence[str]) -> tuple[Batches, Batches]:
-    """Return some training samples of a model, as `resolve_samples` gave them, and all others.
+    """Return some training samples of a model, by ids from `resolve_samples`, and all others.
 
-    What the owner's own code may say of ids in an error goes into the owner's log only.
+    Errors of the owner's code may contain ids, so they go to the owner's log only.
 
     Raises:
-        DataError: if the owner does not know samples by id, or cannot give them.
+        DataError: if the owner has no sample ids, or cannot provide the samples.
     """
     knowing = _knowing(owner, record)
     try:

@@ -233,7 +233,7 @@ def test_a_second_person_is_forgotten_or_is_said_not_to_be(tmp_path: Path) -> No
         else:
             assert task.state is TaskState.INEFFECTIVE
             assert outcome != "complete"
-            assert "samples to forget are" in task.reason  # smaller, or what they were
+            assert "samples to forget are" in task.reason  # smaller, or unchanged
 
 
 def test_a_class_that_the_child_names_in_another_spelling(tmp_path: Path) -> None:
