@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from disinherit.common.errors import InputError
+from disinherit.common.limits import clipped
 from disinherit.common.text import one_line
 from disinherit.common.wire.received import check_result, received_record
 from disinherit.server.states import Answered, Task, TaskState
@@ -22,6 +23,8 @@ _UNFORGOTTEN: Mapping[int, TaskState] = {
     pb.OUTCOME_HARMFUL: TaskState.HARMFUL,
 }
 _MEASURES = ("accuracy", "auc")
+_SOURCES = ("", "evaluation", "tuning", "training")
+"""Words that stand in the log for ever, so they are not an owner's own."""
 
 
 def told(
@@ -90,6 +93,11 @@ def _malformed(result: pb.ModelResult, request_digest: str) -> str:
             return (
                 f"Expected accuracy or auc of at least one sample, but got "
                 f"{one_line(found.measure)!r} of {found.samples}."
+            )
+        if found.source not in _SOURCES:
+            return (
+                "Expected what was measured to be on evaluation, tuning or training samples, but "
+                f"got {clipped(one_line(found.source))!r}."
             )
     return ""
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
+from disinherit.common.errors import GraphError
+from disinherit.common.graph.records import check_id
 from disinherit.common.text import one_line
 from disinherit.server.campaign.campaign_pass import Pass
 from disinherit.server.store.audit_events import request_digest
@@ -99,6 +101,11 @@ def _read(question: Question, answer: Answer, asked: Mapping[str, str]) -> list[
     for model, digest in asked.items():
         result = results.get(model)
         refusal = error or refusal_of(result, digest, question.did)
-        held_by = one_line(result.held_by)[:128] if isinstance(result, pb.DestroyResult) else ""
+        held_by = result.held_by if isinstance(result, pb.DestroyResult) else ""
+        try:
+            if held_by:  # which stands in the log for ever
+                check_id(held_by, "id of the version that holds its weights")
+        except GraphError as wrong:
+            refusal, held_by = refusal or str(wrong), ""
         found.append(VersionAnswer(model, digest, refusal, held_by))
     return found

@@ -259,3 +259,20 @@ def test_weights_that_another_version_keeps_are_a_gap_and_not_gone(
     (r3,) = (model for model in report.models if model.covered.model_id == "r3")
     assert (r3.held_by, r3.destroyed_us > 0) == ("r3-copy", True)
     assert r3.destroyed_us == world.store.tasks("kept")["r3"].destroyed_us
+
+
+def test_what_holds_the_weights_is_a_version_and_no_words_of_its_owner(
+    world: World, sleep: Sleep
+) -> None:
+    def lie(reply: pb.DestroyReply) -> None:
+        reply.models[0].held_by = "Jane Doe, 1971"
+
+    finish(world)
+    sleep(HOUR + 1)
+    world.transport.twists["cleo", "train.destroy"] = lying(lie)
+    world.coordinator.drive("kept")
+    assert not world.store.tasks("kept")["r3"].destroyed_us
+    assert b"Jane" not in b"".join(world.store.audit_lines("kept"))
+    world.transport.twists.clear()
+    world.coordinator.drive("kept")
+    assert world.store.tasks("kept")["r3"].destroyed_us

@@ -156,6 +156,10 @@ UNREPORTABLE = {
         "at most 1,048,576 bytes",
     ),
     "no number": (unreportable(retain_before=float("nan")), "Expected a finite retain_before"),
+    "words of its own for what it measured on": (
+        lambda reply: setattr(reply.models[0].forget, "source", "Jane Doe, 1971"),
+        "on evaluation, tuning or training samples, but got 'Jane Doe, 1971'",
+    ),
 }
 
 
@@ -168,6 +172,7 @@ def test_what_cannot_be_reported_is_a_reason_at_its_own_model(
     assert world.states() == {**VERIFIED, "r3": TaskState.FAILED}
     assert re.search(reason, world.reason("r3"))
     assert len(world.reason("r3")) <= 1000
+    assert b"Jane" not in b"".join(world.store.audit_lines("q"))
     attest(report_of(world.store, "q"), Signer(Ed25519PrivateKey.generate()))
 
 
