@@ -1,1 +1,1 @@
-"""Flower: transport, owners and the ServerApp of the coordinator."""
+"""Flower integration: transport, owners and the ServerApp of the coordinator."""

@@ -1,9 +1,9 @@
-"""Messages to Flower nodes and the replies to them, for grids that lose messages.
+"""Exchange of messages and replies with Flower nodes, over grids that lose messages.
 
-Flower delivers at most once and makes some errors itself, so replies are matched to messages by the
-id they reply to.  A node that is offline when its reply is looked for loses the message: so nobody
-looks then, and the message waits for the node.  One that has been away since it got a message may
-have died over it: its message is given up at once, to be sent again.
+Flower delivers at most once and creates some error replies itself, so replies are matched by the id
+of their message.  Flower drops a message if its reply is pulled while the node is offline: replies
+are therefore pulled only for online nodes.  A node that went offline after it got a message may
+have crashed over it: the exchange gives the message up at once, so that it is sent again.
 """
 
 import time
@@ -21,16 +21,16 @@ K = TypeVar("K", bound=Hashable)
 POLL_SECONDS = 0.05
 
 ALWAYS = "always"
-"""The presence of a node that is there as long as the run is."""
+"""The presence of a node that stays connected during the whole run."""
 
 _NO_TURN = nullcontext()
 
 
 def error_line(reply: Message) -> str:
-    """Return what a reply with an error says, in one line: Flower's code and its last words.
+    """Return a reply's error as one line: Flower's code and the last line of the reason.
 
     Args:
-        reply: a message that has an error.
+        reply: a message with an error.
     """
     lines = (reply.error.reason or "").strip().splitlines() or ["no reason given"]
     return f"Flower error {reply.error.code}: {one_line(lines[-1])}"
@@ -47,25 +47,24 @@ def exchange(
     """Push messages and yield each one's reply as it arrives.
 
     Args:
-        grid: the way to the nodes.
-        messages: what to send, by a key of the caller's.
-        timeout: seconds without any reply after which missing ones are given up.  While replies
-            come in, a slow machine makes progress, and the others may be waiting for their turn.
+        grid: Flower's grid.
+        messages: key of the caller's choice -> message.
+        timeout: seconds without any reply after which missing replies are given up.  Each reply
+            restarts it, since a slow machine serves nodes one after the other.
         presence: as in a `Directory`.
-        poll_seconds: between two looks for replies.
-        turn: entered whenever the grid is used.
+        poll_seconds: interval of polling for replies.
+        turn: entered for each use of the grid.
 
     Yields:
-        Key and reply, or key and `None` for a message that could not be sent, or whose reply did
-        not come.
+        Key and reply; key and `None` for a message that was not sent or not answered.
     """
     if not messages:
         return
     given = {key: presence(message.metadata.dst_node_id) for key, message in messages.items()}
     with turn:
         sent = set(grid.push_messages(list(messages.values())))
-    # A grid leaves out, or leaves empty, the ids of messages to nodes that are gone.  It gives
-    # every message its id first, so that is what tells them apart.
+    # For nodes that are gone, a grid returns no id or an empty one.  It assigns every message its
+    # id before that, so the messages' own ids identify them.
     ids = {key: message.metadata.message_id for key, message in messages.items()}
     waiting = {message_id: key for key, message_id in ids.items() if message_id in sent}
     for key, message_id in ids.items():
@@ -85,7 +84,7 @@ def exchange(
                 deadline = time.monotonic() + timeout
                 yield waiting.pop(answered), reply
         for id in present:
-            # One that was away when the message was sent gets it now.
+            # A node that was offline at sending time gets the message now.
             if id in waiting and (given[waiting[id]] or there[id]) != there[id]:
                 yield waiting.pop(id), None
             elif id in waiting:

@@ -1,4 +1,4 @@
-"""Keys of owners' Flower nodes: a file that the coordinator's operator keeps.
+"""Public keys of owners' Flower nodes, in a file of the coordinator's operator.
 
 ::
 
@@ -33,7 +33,7 @@ class _File(Table):
 
 
 def read_owner_keys(path: Path) -> dict[str, bytes]:
-    """Read whose node has which key.
+    """Read the public keys of owners' nodes.
 
     Args:
         path: TOML with a table `owners`: owner -> OpenSSH public key, or a file with one.
@@ -42,7 +42,7 @@ def read_owner_keys(path: Path) -> dict[str, bytes]:
         Owner -> public key, DER.
 
     Raises:
-        InputError: if it is no such file, a key cannot be read, or two owners have the same.
+        InputError: if the file is malformed, a key cannot be read, or two owners share a key.
     """
     owners = read(_File, path, "the owners' keys in").owners
     keys: dict[str, bytes] = {}
@@ -53,7 +53,7 @@ def read_owner_keys(path: Path) -> dict[str, bytes]:
         taken = next((other for other, its in keys.items() if its == key), None)
         if taken is not None:
             raise InputError(
-                f"Expected a key of its own for each owner in {str(path)!r}, but {taken!r} and "
+                f"Expected a different key for each owner in {str(path)!r}, but {taken!r} and "
                 f"{owner!r} have the same."
             )
         keys[owner] = key
@@ -68,7 +68,7 @@ def _read_key(path: Path, owner: str, value: str) -> bytes:
         return canonical_key(text.encode())
     except (OSError, ValueError, UnsupportedAlgorithm) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        # What has lines may be a private key, and is in no error.
+        # A text with several lines may be a private key, so the error omits it.
         got = "something else" if "\n" in value else one_line(repr(value), LOG_LINE.most)
         raise InputError(
             f"Expected the public key of owner {owner!r} in {str(path)!r}, as OpenSSH writes it or "
@@ -77,10 +77,10 @@ def _read_key(path: Path, owner: str, value: str) -> bytes:
 
 
 def canonical_key(key: bytes) -> bytes:
-    """Return a public key as DER, whether it comes from OpenSSH or from Flower; `b""` for none.
+    """Return a public key in OpenSSH's or Flower's format as DER; `b""` for an empty one.
 
     Raises:
-        ValueError: if it is neither.
+        ValueError: if it has another format.
     """
     if not key:
         return b""

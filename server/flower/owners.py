@@ -1,8 +1,8 @@
-"""Owners of Flower nodes: by registered key, or by the name that a node gives.
+"""Owners of Flower nodes: identified by registered keys, or by names that nodes report.
 
-In a deployment a node's name and configuration are its own claims, and only its key is proven: the
-SuperLink lets in nodes with registered keys (`--enable-supernode-auth`), and keeps their ids.  The
-simulation engine knows no keys; there, nodes are asked for their names.
+In a deployment, a node's name and configuration are unverified claims; only its key is proven.  The
+SuperLink admits nodes with registered keys (`--enable-supernode-auth`), and their ids are stable.
+The simulation engine has no keys; there, nodes report their owners' names.
 """
 
 import threading
@@ -24,30 +24,30 @@ from disinherit.v1 import unlearning_pb2 as pb
 
 
 class Directory(Protocol):
-    """Knows the nodes of owners, and which of them are there."""
+    """Nodes of owners, and their presence."""
 
     def node(self, owner: str) -> int | None:
-        """Return the Flower id of an owner's node, also when it is away; `None` if unknown."""
+        """Return the Flower id of an owner's node, even while offline; `None` if unknown."""
         ...
 
     def presence(self, node: int) -> str | None:
-        """Return what changes whenever a node has been away; `None` while it is away."""
+        """Return a value that changes after each absence of a node; `None` while offline."""
         ...
 
 
 class RegisteredOwners:
     """Owners by the registered public keys of their nodes.
 
-    The SuperLink lists only nodes that are online, so one that was never seen is not known; those
-    that were seen keep their ids.
+    The SuperLink lists only online nodes: a node that was never online is unknown; a node that was
+    keeps its id.
 
     Args:
         grid: Flower's grid of the run.
-        keys: owner -> public key, as `read_owner_keys` returns them.
-        fresh_seconds: how long a list of nodes is taken to be true.
+        keys: owner -> public key, from `read_owner_keys`.
+        fresh_seconds: how long a list of nodes is cached.
 
     Raises:
-        CampaignError: by all methods, if nodes are connected and none of them has a key.
+        CampaignError: from every method, if nodes are connected and none of them has a key.
     """
 
     def __init__(self, grid: Grid, keys: Mapping[str, bytes], fresh_seconds: float = 0.5) -> None:
@@ -60,37 +60,37 @@ class RegisteredOwners:
         self._present: dict[int, str] = {}
 
     def node(self, owner: str) -> int | None:
-        """Return the Flower id of an owner's node, also when it is away; `None` if unknown."""
+        """Return the Flower id of an owner's node, even while offline; `None` if unknown."""
         with self._looking():
             return self._nodes.get(owner)
 
     def presence(self, node: int) -> str | None:
-        """Return when a node came up; `None` while it is away."""
+        """Return when a node was last activated; `None` while offline."""
         with self._looking():
             return self._present.get(node)
 
     def connected(self) -> list[str]:
-        """Return the owners whose nodes are there."""
+        """Return the owners of online nodes."""
         with self._looking():
             return sorted(o for o, node in self._nodes.items() if node in self._present)
 
     def wait(self, expected: int, timeout: float) -> list[str]:
-        """Wait for the nodes of some owners, and return the owners whose nodes are there.
+        """Wait for the nodes of some owners, and return the owners of online nodes.
 
         Args:
-            expected: for how many.
-            timeout: seconds after which those that are there are enough.
+            expected: number of owners.
+            timeout: seconds after which fewer owners are enough.
 
         Raises:
-            CampaignError: if there is none.
+            CampaignError: if no known node is online.
         """
         deadline = time.monotonic() + timeout
         while len(found := self.connected()) < expected and time.monotonic() < deadline:
             time.sleep(POLL_SECONDS)
         if not found:
             raise CampaignError(
-                f"Expected owners' nodes to be connected, but none of {len(self._owners)} known "
-                "keys is a connected node's. Check the file of the owners' keys."
+                f"Expected owners' nodes to be connected, but no connected node has one of the "
+                f"{len(self._owners)} known keys. Check the file of the owners' keys."
             )
         return found
 
@@ -118,7 +118,7 @@ class RegisteredOwners:
 
 
 def _wait_for_nodes(grid: Grid, expected: int, timeout: float) -> list[int]:
-    """Return the nodes once there are enough, or for `timeout` seconds no more than before."""
+    """Return the nodes once there are enough, or none has been added for `timeout` seconds."""
     found: list[int] = []
     deadline = time.monotonic() + timeout
     while len(found) < expected and time.monotonic() < deadline:
@@ -131,8 +131,8 @@ def _wait_for_nodes(grid: Grid, expected: int, timeout: float) -> list[int]:
     return found
 
 
-def _said_owner(reply: Message | None, timeout: float) -> str:
-    """Return the owner that a node says; raise `InputError` with the reason where it does not."""
+def _reported_owner(reply: Message | None, timeout: float) -> str:
+    """Return the owner that a node reports; raise `InputError` with the reason if it fails."""
     if reply is None:
         raise InputError(f"it did not answer, and no other node did for {timeout:g} s")
     if reply.has_error():
@@ -146,21 +146,19 @@ def _said_owner(reply: Message | None, timeout: float) -> str:
 
 
 class SaidOwners:
-    """Owners by the names that their nodes say, for the simulation engine; looked up once.
+    """Owners by the names that their nodes report, for the simulation engine; looked up once.
 
     Args:
         grid: Flower's grid of the run.
-        expected: number of nodes to wait for before owners are looked up.
-        timeout: seconds without a new node or a new answer after which those that are there are
-            enough.
+        expected: number of nodes to wait for.
+        timeout: seconds without a new node or answer after which fewer nodes are enough.
 
     Attributes:
-        nodes: owner name -> Flower node id; nodes that do not say whose models they hold are left
-            out.
-        errors: Flower node id -> why it is left out.
+        nodes: owner -> Flower node id, of the nodes that reported an owner.
+        errors: Flower node id -> reason, of the other nodes.
 
     Raises:
-        CampaignError: if no node answers, or two nodes claim the same owner.
+        CampaignError: if no node reports an owner, or two nodes claim the same owner.
     """
 
     def __init__(self, grid: Grid, expected: int = 1, timeout: float = 600.0) -> None:
@@ -173,7 +171,7 @@ class SaidOwners:
         self.errors: dict[int, str] = {}
         for node, reply in exchange(grid, messages, timeout):
             try:
-                owner = _said_owner(reply, timeout)
+                owner = _reported_owner(reply, timeout)
             except InputError as error:
                 self.errors[node] = str(error)
                 continue
@@ -184,16 +182,16 @@ class SaidOwners:
                 )
             self.nodes[owner] = node
         if not self.nodes:
-            said = "".join(f"; node {node}: {why}" for node, why in sorted(self.errors.items()))
+            reasons = "".join(f"; node {node}: {why}" for node, why in sorted(self.errors.items()))
             raise CampaignError(
-                f"Expected owners' nodes to be connected, but of {len(found)} none said whose "
-                f"models it holds{said}."
+                f"Expected owners' nodes to be connected, but of {len(found)} none reported its "
+                f"owner{reasons}."
             )
 
     def node(self, owner: str) -> int | None:
-        """Return the Flower id of an owner's node; `None` if no node said that it is there."""
+        """Return the Flower id of an owner's node; `None` if no node reported the owner."""
         return self.nodes.get(owner)
 
     def presence(self, node: int) -> str | None:
-        """Return that a node is there: the engine's nodes never leave."""
+        """Return `ALWAYS`: the engine's nodes never leave."""
         return ALWAYS

@@ -1,8 +1,8 @@
-"""Resident run of a ServerApp: it drives what is open in the store, as far as Flower reaches.
+"""Resident run of a ServerApp: drives the open campaigns of a store, for owners on Flower.
 
-It shares the store with a coordinator's service, and each of the two reaches owners of its own.  A
-pass lasts no longer than it takes to send and to record, so neither waits for the other's owners.
-What is to be sent is stored before it is sent: a run that is killed is followed by another one.
+It shares the store with a coordinator's service; each of the two reaches different owners.  A pass
+only sends and records, so neither waits for the other's owners.  State is stored before messages
+are sent, so another run can follow one that was killed.
 """
 
 import logging
@@ -25,11 +25,11 @@ from disinherit.server.transport.mailbox import Mailbox
 _log = logging.getLogger("flwr")  # where Flower's own messages of a run go
 
 _LOOK_SECONDS = 1.0
-"""Between two looks at the store and at the nodes; a few short queries, and one small request."""
+"""Interval of polling store and nodes; a few short queries and one small request."""
 
 _WITHHELD_SECONDS = 3600.0
 _POLL_SECONDS = 0.3
-"""Between two looks for replies, which take seconds."""
+"""Interval of polling for replies, which take seconds."""
 
 _PATIENCE_SECONDS = 5.0
 """Longer than a pass of another coordinator that does not wait for its owners."""
@@ -48,10 +48,10 @@ def reside(
     Args:
         grid: Flower's grid of the run.
         store: the coordinator's store.
-        owners: knows the owners' nodes.
+        owners: the owners' nodes.
         timeout: seconds to wait for an owner's answer; then it is asked again.
-        seconds: how long to stay.
-        stopped: ends it.
+        seconds: maximum duration.
+        stopped: ends the run.
     """
     transport = FlowerTransport(grid, owners, _POLL_SECONDS)
     # A person resumes requests in another process.
@@ -74,7 +74,7 @@ def reside(
 
 @contextmanager
 def until_signal() -> Iterator[threading.Event]:
-    """Give an event that SIGTERM and SIGINT set during the block, if it is in the main thread."""
+    """Yield an event that SIGTERM and SIGINT set during the block, if in the main thread."""
     stopped = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stopped
@@ -91,7 +91,7 @@ def until_signal() -> Iterator[threading.Event]:
 def _watch(
     owners: RegisteredOwners, driver: Driver, stopped: threading.Event, until: float
 ) -> None:
-    """Poke the driver whenever an owner has come, until it is time to go."""
+    """Wake the driver whenever an owner connects, until the time is up or the event is set."""
     known: set[str] = set()
     while (left := until - time.monotonic()) > 0 and not stopped.wait(min(left, _LOOK_SECONDS)):
         try:

@@ -1,25 +1,24 @@
-"""The coordinator as a Flower ServerApp: one run carries out every open request, or one of them.
+"""Flower ServerApp of the coordinator: a run carries out all open requests, or one of them.
 
 Configuration (`flwr run . --run-config 'database="..." owners="owners.toml"'`):
 
     database         path of the coordinator's SQLite file, or an SQLAlchemy URL
     packets          folder of the roots' Fisher packets, or an fsspec URL; empty or not given:
                      beside the SQLite file
-    owners           file of the owners' public keys, see `disinherit.server.flower.owner_keys`; in
-    a
-                     simulation, which knows no keys, none: nodes are asked for their names
+    owners           file of the owners' public keys, see `disinherit.server.flower.owner_keys`;
+                     empty in a simulation, which has no keys: nodes report their owners' names
     timeout          seconds to wait for an owner's answer (600)
 
-A run ends when all reachable owners have answered or their time is up:
+A run ends when all reachable owners have answered or timed out:
 
     request          id of one request; empty or not given: all open ones, the oldest first
     expected-owners  number of nodes to wait for (1)
 
-Or it stays, and drives whatever is open, beside a coordinator's service if there is one:
+Or it stays and drives all open campaigns, beside a coordinator's service if there is one:
 
-    stay-seconds     how long (0: it does not stay)
+    stay-seconds     duration (0: it does not stay)
 
-What is left is taken up by a later run: everything is in the store.
+A later run continues open campaigns: their state is in the store.
 """
 
 import logging
@@ -40,7 +39,7 @@ from disinherit.server.store.store import CoordinatorStore
 _log = logging.getLogger("flwr")  # where Flower's own messages of a run go
 
 _PATIENCE_SECONDS = 45.0
-"""Longer than a coordinator's lease outlives it: a run that was killed may just have begun anew."""
+"""Longer than the lease of a killed coordinator: this run may follow one that was killed."""
 
 
 OpenStore = Callable[[Context], CoordinatorStore]
@@ -51,8 +50,8 @@ def store_from_config(context: Context) -> CoordinatorStore:
     """Open the store that the run's configuration names.
 
     Raises:
-        InputError: if it names none, or the place of the packets is not a text.
-        StoreError: if it cannot be opened.
+        InputError: if the database is missing, or `packets` is not a text.
+        StoreError: if the store cannot be opened.
     """
     packets = context.run_config.get("packets", "")
     if not isinstance(packets, str):
@@ -73,10 +72,10 @@ def build_server_app(open_store: OpenStore = store_from_config) -> ServerApp:
     """Return a ServerApp that carries out the requests of a store.
 
     Args:
-        open_store: gives the store for a run's Flower context.
+        open_store: opens the store for a run's Flower context.
 
     Returns:
-        An app; calling it raises `CampaignError` if no owner can be found.
+        An app; a run raises `CampaignError` if it finds no owner.
     """
     app = ServerApp()
 
@@ -93,8 +92,8 @@ def build_server_app(open_store: OpenStore = store_from_config) -> ServerApp:
         store = open_store(context)
         try:
             if keys is None:
-                said = SaidOwners(grid, _expected(context), timeout)
-                _run_once(grid, context, store, said, sorted(said.nodes), timeout)
+                named = SaidOwners(grid, _expected(context), timeout)
+                _run_once(grid, context, store, named, sorted(named.nodes), timeout)
                 return
             registered = RegisteredOwners(grid, keys)
             if seconds:
@@ -117,7 +116,7 @@ def _run_once(
     names: list[str],
     timeout: float,
 ) -> None:
-    """Carry out what is open now."""
+    """Carry out the open requests."""
     transport = FlowerTransport(grid, owners)
     coordinator = Coordinator(store, transport, timeout, _log.info, patience=_PATIENCE_SECONDS)
     request = context.run_config.get("request")
@@ -127,7 +126,7 @@ def _run_once(
 
 
 def _carry_out(coordinator: Coordinator, owners: list[str], request_id: str) -> None:
-    """Carry out one request and log how it stands; one that is refused stops no other."""
+    """Carry out one request and log its outcome; a refused request does not stop the others."""
     try:
         scope = coordinator.store.request(request_id).method.scope
         for owner, reason in coordinator.register(owners, scope).items():

@@ -1,4 +1,4 @@
-"""Owners reached over Flower's message API: few, full messages, answers taken as they arrive."""
+"""Transport to owners over Flower's message API: few large messages, answers as they arrive."""
 
 import threading
 from collections.abc import Iterator, Sequence
@@ -16,18 +16,16 @@ from disinherit.server.transport.base import Answer, Ask, not_connected, too_lar
 from disinherit.server.transport.sizes import most_bytes
 
 _UNREACHABLE = frozenset({3, 5})
-"""Flower's error codes for a message that expired or whose node is offline."""
+"""Flower's error codes for an expired message and for an offline node."""
 
 
 class FlowerTransport:
-    """Carries the coordinator's messages to the nodes that hold the owners' models.
-
-    Its method may be called from several threads.
+    """Carries the coordinator's messages to the nodes of owners; thread-safe.
 
     Args:
         grid: Flower's grid of the run.
-        owners: knows their nodes.
-        poll_seconds: between two looks for replies.
+        owners: the owners' nodes.
+        poll_seconds: interval of polling for replies.
     """
 
     def __init__(self, grid: Grid, owners: Directory, poll_seconds: float = POLL_SECONDS) -> None:

@@ -1,1 +1,1 @@
-"""Transports to owners: messages, checked answers, routes and intervals."""
+"""Transports to owners: messages, validated answers, routes and intervals."""

@@ -1,7 +1,7 @@
-"""Answers of owners, checked before they are believed.
+"""Validation of owners' answers.
 
-An owner speaks for its own models only.  Whatever else an answer holds becomes a reason that is
-recorded for the models concerned, and never a change of anyone else's.
+An answer counts only for the owner's own models.  Anything else in it becomes a recorded reason for
+the models concerned, and never changes another owner's models.
 """
 
 import logging
@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 
 def reply_of(answer: Answer, kind: type[M]) -> tuple[M | None, str]:
-    """Return the reply and `""`, or `None` and the reason why there is none."""
+    """Return the reply and `""`, or `None` and the reason."""
     if isinstance(answer.reply, kind):
         return answer.reply, ""
     reason = one_line(answer.error) or (
@@ -36,10 +36,10 @@ def reply_of(answer: Answer, kind: type[M]) -> tuple[M | None, str]:
 
 
 def unhandled(answer: Answer, error: Exception) -> str:
-    """Return why an answer has no effect that made the coordinator fail, and log the traceback.
+    """Return the reason for an answer that made the coordinator fail, and log the traceback.
 
-    Whatever an owner sends, it must not end what is done for the others: it is a reason at its own
-    models.  Errors of the store are not an owner's doing and are not for here.
+    No answer of one owner may stop the work for others: it becomes a reason at its own models.
+    Errors of the store do not belong here: no owner causes them.
     """
     _log.error(
         "cannot handle what owner %s answered to %s",
@@ -54,12 +54,12 @@ def unhandled(answer: Answer, error: Exception) -> str:
 
 
 def refusal_of(result: pb.RollBackResult | pb.DestroyResult | None, expected: str, did: str) -> str:
-    """Return why what an owner says of a version is not what was asked of it, or `""`.
+    """Return why an owner's result for a version is not the requested one, or `""`.
 
     Args:
-        result: what it says; `None` if it does not mention the version.
+        result: the result; `None` if the answer has none for the version.
         expected: the version's digest.
-        did: what it says that it did with a digest, for people to read.
+        did: the verb phrase before the reported digest, such as "put back".
     """
     if result is None:
         return "its owner did not mention it"
@@ -73,28 +73,29 @@ def refusal_of(result: pb.RollBackResult | pb.DestroyResult | None, expected: st
 def registered_record(
     owner: str, message: RecordProto, known: Mapping[str, ModelRecord]
 ) -> ModelRecord:
-    """Return the version that an owner registers.
+    """Return the record of a version that an owner registers.
 
-    What became of a known version is the coordinator's own knowledge, so its status stays; and so
-    does what was said first of it (`disinherit.server.store.registering`).
+    A known version keeps its status, which only the coordinator sets, and the values of its first
+    registration (`disinherit.server.store.registering`).
 
     Args:
-        owner: who answered.
+        owner: the owner that answered.
         message: the version.
-        known: id -> version, of those that are registered already.
+        known: id -> record, of registered versions.
 
     Raises:
-        GraphError: if it is malformed or another owner's.
+        GraphError: if it is malformed or belongs to another owner.
     """
     record = received_record(message)
     if record.owner != owner:
         raise GraphError(
-            f"Expected models of {owner!r} from it, but got {record.id!r} of {record.owner!r}."
+            f"Expected models of {owner!r} from this owner, but got {record.id!r} of "
+            f"{record.owner!r}."
         )
     if record.id not in known:
         return record
     present = known[record.id]
-    if present.owner != owner:  # and not whose it is
+    if present.owner != owner:  # without naming its owner
         raise GraphError(f"Expected a model id that is not taken, but got {record.id!r}.")
     return replace(first_word(present, record), status=present.status)
 
@@ -105,13 +106,13 @@ def root_packets(
     """Return the Fisher packets that an owner sent for a root.
 
     Args:
-        root: what was asked for.
-        record: the root.
-        fisher: what was answered.
+        root: the root in the request.
+        record: the root's record.
+        fisher: the owner's answer.
 
     Raises:
-        FisherError: if the owner could not tell, or they are not those of exactly the classes to
-            forget at this root.
+        FisherError: if the owner reports an error, or the packets do not have exactly the classes
+            to forget at this root.
     """
     if fisher.error:
         withheld = f"withheld by owner {record.owner}: " if fisher.withheld else ""
@@ -126,8 +127,7 @@ def root_packets(
     if got != sorted(root.classes):
         raise FisherError(
             f"Expected Fisher information of {', '.join(sorted(root.classes)) or 'no class'}, but "
-            f"its owner sent "
-            f"that of {clipped(', '.join(got)) or 'no class'}."
+            f"its owner sent that of {clipped(', '.join(got)) or 'no class'}."
         )
     for packet in packets:
         if list(packet.sources) != [record.id] or tuple(packet.labels) != record.labels:
@@ -141,7 +141,7 @@ def root_packets(
 
 
 def checked_digest(model_id: str, evaluation: pb.Evaluation) -> pb.Evaluation:
-    """Return what an owner holds of a model by its own words: a digest, or why there is none."""
+    """Return the digest that an owner reports for a model, or the reason for its absence."""
     digest, error = one_line(evaluation.digest), one_line(evaluation.error)
     if not digest and not error:
         error = "its owner sent no digest"
@@ -150,7 +150,7 @@ def checked_digest(model_id: str, evaluation: pb.Evaluation) -> pb.Evaluation:
 
 
 def checked_evaluation(record: ModelRecord, evaluation: pb.Evaluation) -> pb.Evaluation:
-    """Return an owner's evaluation of a model, or one that says why it is none."""
+    """Return an owner's evaluation of a model; if it is invalid, one with the reason."""
     if evaluation.error:
         reason, digest = one_line(evaluation.error), one_line(evaluation.digest)
         return pb.Evaluation(model_id=record.id, digest=digest, error=reason)
@@ -168,15 +168,15 @@ def checked_evaluation(record: ModelRecord, evaluation: pb.Evaluation) -> pb.Eva
 
 
 def first_word(present: ModelRecord, record: ModelRecord) -> ModelRecord:
-    """Return a known version as it is registered again: what was said first of it counts.
+    """Return the record of a version that is registered again: its first values count.
 
-    How large its Fisher summary is and what it was trained on bound what its owner may send when
-    something is to be forgotten.  They stay as they were said first, until there is another Fisher
-    summary; and one that is not mentioned any more is the one that there was.
+    The size of its Fisher summary and its provenance bound what its owner may send.  Both keep
+    their first values until the Fisher summary changes.  Without a new Fisher summary, the known
+    one stays.
 
     Args:
-        present: the version as it is stored.
-        record: the version as it is registered now.
+        present: the stored record.
+        record: the new record.
     """
     if record.fisher_digest not in ("", present.fisher_digest):
         return record

@@ -1,4 +1,4 @@
-"""The interface of transports to owners, whatever carries the messages."""
+"""Interface of transports to owners, with asks and answers."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,12 +14,12 @@ class Ask:
     """A message to one owner.
 
     Attributes:
-        owner: whom to ask.
+        owner: the owner to ask.
         action: one of `disinherit.common.wire.messages.ACTIONS`.
-        task: what to do.
-        tensors: SHA-256 -> tensors of those Fisher packets in `task` that come without.  The same
-            bytes stand in the messages to all owners that need them, and are never copied for one.
-        most_bytes: what an answer may have; one that has more is not read.
+        task: the message.
+        tensors: SHA-256 -> tensors of the Fisher packets in `task` that lack them.  The messages to
+            all owners share these bytes without copies.
+        most_bytes: maximum size of the answer; a larger one is not read.
     """
 
     owner: str
@@ -31,15 +31,15 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back for an `Ask`: a reply, or the reason why there is none.
+    """The answer to an `Ask`: a reply, or the reason for a missing one.
 
     Attributes:
-        ask: the message answered.
+        ask: the ask.
         reply: the owner's reply; `None` with an error.
-        error: why there is no reply; `""` with a reply.
+        error: the reason for a missing reply; `""` with a reply.
         unreachable: whether the owner may answer later (offline, timed out) rather than failed.
-        sent: whether the message has gone out; if not, the owner cannot have acted on it.
-        awaited: whether it has gone out and its answer will be there for a later, equal ask.
+        sent: whether the message was sent; if not, the owner cannot have acted on it.
+        awaited: whether it was sent, and a later, equal ask will get its answer.
     """
 
     ask: Ask
@@ -51,15 +51,15 @@ class Answer:
 
 
 def too_large(most: int) -> str:
-    """Return why an answer is not read that has more bytes than it may.
+    """Return the error for an answer above its size limit.
 
     Args:
-        most: how many it may have.
+        most: the limit in bytes.
     """
     if most < ANSWER.most:
         return (
-            f"Expected an answer of at most {most:,} bytes, which is all that is needed by what is "
-            "registered, but it has more: register its models anew if they have changed"
+            f"Expected an answer of at most {most:,} bytes, the limit for the registered models, "
+            "but it has more: register its models anew if they have changed"
         )
     return (
         f"its answer is larger than {most:,} bytes: submit the request with a narrower scope or "
@@ -68,12 +68,12 @@ def too_large(most: int) -> str:
 
 
 def not_connected(ask: Ask) -> Answer:
-    """Return the answer for an owner that cannot be reached now."""
+    """Return the answer for an owner that is not connected."""
     return Answer(ask, error=f"owner {ask.owner} is not connected", unreachable=True, sent=False)
 
 
 class Transport(Protocol):
-    """Carries messages to owners, all at once, and yields answers as they arrive."""
+    """Carries messages to owners in parallel, and yields answers as they arrive."""
 
     def ask(self, asks: Sequence[Ask], timeout: float) -> Iterator[Answer]:
         """Send all messages in parallel and yield exactly one answer for each.

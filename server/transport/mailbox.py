@@ -1,13 +1,13 @@
-"""Messages whose answers may take long: asked once, and picked up by a later pass.
+"""Transport for slow owners: a message is sent once, and a later pass picks its answer up.
 
-A pass over a campaign holds its lease, and other coordinators of the store reach other owners of
-the same campaign.  So a pass does not wait for slow owners: it is told that the answer is awaited,
-ends, and the next one asks the same question, to which the answer is then there.
+A pass holds the lease of its campaign, while other coordinators of the store reach other owners of
+it.  So a pass does not wait for slow owners: it gets an "awaited" answer and ends.  The next pass
+sends an equal ask, and gets the answer that has arrived meanwhile.
 
-Nothing of this is durable, and need not be: a message whose answer was lost with this process is
-asked again, and owners answer a repeated message with what they recorded.
+The mailbox is not durable: if an answer is lost with this process, the message is sent again, and
+owners answer a repeated message from their records.
 
-How often the same message goes out is `disinherit.server.transport.pacing`'s.
+`disinherit.server.transport.pacing` sets the intervals between equal messages.
 """
 
 import copy
@@ -23,15 +23,15 @@ from disinherit.server.transport.routing import carry
 from disinherit.v1 import unlearning_pb2 as pb
 
 _IN_LINE_SECONDS = 30.0
-"""How long a question that had to wait keeps its place without being asked again."""
+"""How long a waiting ask keeps its place in line without being repeated."""
 
 _KEPT_SECONDS = 600.0
-"""How long an answer waits to be picked up; its campaign may have been paused meanwhile."""
+"""How long an answer is kept; its campaign may be paused meanwhile."""
 
 
 @dataclass(slots=True)
 class _Letter:
-    """A message under way, or its answer."""
+    """A sent message, or its answer."""
 
     owner: str
     answer: Answer | None = None
@@ -39,13 +39,13 @@ class _Letter:
 
 
 class Mailbox:
-    """A transport that answers at once, where need be with "not yet".
+    """A transport that answers at once, if necessary with "awaited".
 
     Args:
-        transport: carries the messages; each message is under way there at most once.
-        arrived: called, from another thread, whenever an answer can be picked up.
-        wait: seconds that an ask may wait for answers before it says "not yet".
-        withheld: seconds until what an owner withheld is asked for again by itself.
+        transport: carries the messages; each message is open there at most once.
+        arrived: called from another thread whenever an answer has arrived.
+        wait: seconds to wait for answers before an "awaited" one.
+        withheld: seconds until withheld Fisher information is requested again automatically.
     """
 
     def __init__(
@@ -64,17 +64,17 @@ class Mailbox:
         self._changed = threading.Condition()
 
     def ask(self, asks: Sequence[Ask], timeout: float) -> Iterator[Answer]:
-        """Send what is not under way yet, and yield exactly one answer for each message.
+        """Send messages that are not open yet, and yield exactly one answer for each.
 
         Args:
             asks: at most one message to an owner at a time.
             timeout: seconds after which a missing answer becomes an error.
 
         Yields:
-            The answers that are there, then `awaited` ones for those that are not.
+            The answers that have arrived, then `awaited` ones for the rest.
         """
         open_asks = {_key(ask): ask for ask in asks}
-        for key, answer in self._standing(open_asks).items():
+        for key, answer in self._last_answers(open_asks).items():
             del open_asks[key]
             yield answer
         new, waiting = self._sort(open_asks)
@@ -92,17 +92,17 @@ class Mailbox:
             yield _awaited(ask)
 
     def release(self, request_id: str) -> None:
-        """Have everything asked again for a request, as a person wishes."""
+        """Allow all asks of a request at once, after a person resumed it."""
         with self._changed:
             self._pacing.release(request_id)
 
     def hear(self, owner: str) -> None:
-        """Have an owner asked again that has something new to say."""
+        """Allow all asks to an owner at once, after news from it."""
         with self._changed:
             self._pacing.hear(owner)
 
-    def _standing(self, asks: Mapping[Hashable, Ask]) -> dict[Hashable, Answer]:
-        """Return the last answers to what must not be asked again yet."""
+    def _last_answers(self, asks: Mapping[Hashable, Ask]) -> dict[Hashable, Answer]:
+        """Return the last answers to asks that are not due yet."""
         with self._changed:
             found = {
                 key: self._pacing.last(key, ask)
@@ -112,7 +112,7 @@ class Mailbox:
         return {key: answer for key, answer in found.items() if answer is not None}
 
     def _sort(self, asks: Mapping[Hashable, Ask]) -> tuple[list[Hashable], list[Hashable]]:
-        """Return which messages are to go out, and which must wait until their owner is free."""
+        """Return the messages to send, and those that must wait for an open one to their owner."""
         oldest = time.monotonic() - _KEPT_SECONDS
         new, waiting = [], []
         with self._changed:
@@ -137,15 +137,15 @@ class Mailbox:
         return new, waiting
 
     def _is_next(self, key: Hashable, owner: str) -> bool:
-        """Return whether no other question to an owner has waited for longer; else this one waits.
+        """Return whether no other ask to an owner has waited longer; otherwise queue this one.
 
-        A campaign with many questions to an owner, each asked as soon as the last one is answered,
-        would never let another campaign's through.
+        Without the queue, a campaign that asks an owner again after each answer would block all
+        other campaigns.
         """
         oldest = time.monotonic() - _IN_LINE_SECONDS
         line = self._lines.setdefault(owner, {})
         for other, asked in list(line.items()):
-            if asked < oldest:  # nobody asks it any more
+            if asked < oldest:  # abandoned
                 del line[other]
         if line and next(iter(line)) != key:
             self._queue(key, owner)
@@ -173,7 +173,7 @@ class Mailbox:
         self._arrived()
 
     def _take(self, open_asks: dict[Hashable, Ask], deadline: float) -> list[Answer]:
-        """Return what has arrived for some asks, and strike them out; nothing once it is late."""
+        """Wait for answers until the deadline; return them, and remove their asks."""
         found = []
         with self._changed:
             self._changed.wait_for(
@@ -189,7 +189,7 @@ class Mailbox:
 
 
 def _key(ask: Ask) -> Hashable:
-    """Return what tells messages apart: all but when they were made, and where the log ended."""
+    """Return the identity of a message: everything except creation time and log head."""
     task = copy.deepcopy(ask.task)
     if isinstance(task, pb.UnlearnTask):
         task.ClearField("created_us")

@@ -1,13 +1,12 @@
-"""Intervals between asks: an answer that is of no use makes the next one wait.
+"""Intervals between equal asks: exponential backoff after answers without progress.
 
-A pass asks for what is left, and an answer starts the next pass.  So an owner that refuses at once
-would be asked again at once, for ever.  The first asks are one, two, four seconds apart and so on
-to five minutes: at most six in the first minute.  Until the next one is due, the last answer
-stands, so that state and reason stay what they are.  What an owner's policy withholds is not asked
-for again by itself.  Something new ends the wait: a person resumes the request, or the owner
-registers a model or connects anew, as after a change of its configuration; then it is asked once
-at once.  A question of which a part was answered is another one, and goes out at once, too; it
-waits no less before it is repeated.
+A pass asks for open tasks, and an answer starts the next pass.  Without intervals, an owner that
+refuses at once would be asked in an endless loop.  Intervals double from one second to five
+minutes: at most six asks in the first minute.  Until the next ask is due, the last answer counts,
+so that state and reason do not change.  Withheld Fisher information is not requested again
+automatically.  Three events allow one ask at once: a person resumes the request, or the owner
+registers a model or reconnects, for instance after a change of its configuration.  After a partial
+answer, the remaining ask is a different one and is sent at once; its interval keeps growing.
 """
 
 import time
@@ -19,25 +18,25 @@ from disinherit.v1 import unlearning_pb2 as pb
 
 _FIRST, _LONGEST = 1.0, 300.0
 _KEPT = 600.0
-"""Seconds after which an ask that was due is forgotten."""
+"""Seconds after which an overdue ask is forgotten."""
 
 _SPARED = 60.0
-"""Seconds between two times that an owner's news are listened to."""
+"""Minimum seconds between two news of an owner that take effect."""
 
 _KEPT_BYTES = 64 * 1024
 _BY_HAND = ("query.identify", "query.register", "evaluate.preview")
-"""What a person or a start asks for, and no pass."""
+"""Actions outside passes: at a start, or by a person."""
 
 
 @dataclass(slots=True)
 class _Asked:
-    """The same ask, so far.
+    """The history of equal asks.
 
     Attributes:
-        owner: who is asked.
-        request_id: the request that it is about; `""` for none.
-        due: when it may go out again, in monotonic seconds.
-        answer: the last one; `None` as long as there is none.
+        owner: the owner.
+        request_id: the request; `""` without one.
+        due: time of the next ask, in monotonic seconds.
+        answer: the last answer, if any.
     """
 
     owner: str
@@ -47,11 +46,11 @@ class _Asked:
 
 
 class Pacing:
-    """Knows which asks went out, and when they may again.  To be used by one thread at a time.
+    """Sent asks and their next due times; not thread-safe.
 
     Args:
         clock: monotonic seconds.
-        withheld: seconds until what was withheld is asked for again by itself.
+        withheld: seconds until withheld Fisher information is requested again automatically.
     """
 
     def __init__(
@@ -65,10 +64,10 @@ class Pacing:
         self._news: set[str] = set()
 
     def last(self, key: Hashable, ask: Ask) -> Answer | None:
-        """Return the answer that stands for an ask that is not due yet, or `None` if it may go out.
+        """Return the last answer to an ask that is not due yet; `None` if it may be sent.
 
         Args:
-            key: the same for the same ask.
+            key: identity of the ask.
             ask: the ask.
         """
         if ask.owner in self._news:
@@ -79,7 +78,7 @@ class Pacing:
         return replace(asked.answer, ask=ask)
 
     def sent(self, key: Hashable, ask: Ask) -> None:
-        """Note that an ask goes out."""
+        """Record a sent ask."""
         if ask.action in _BY_HAND:
             return
         now = self._clock()
@@ -94,7 +93,7 @@ class Pacing:
         asked.due = now + min(_FIRST * 2**count, _LONGEST)
 
     def answered(self, key: Hashable, answer: Answer) -> None:
-        """Note what came back; an owner that could not be reached is asked as soon as it can be."""
+        """Record an answer; an unreachable owner is asked again as soon as it is reachable."""
         if answer.unreachable:
             asked = self._asked.pop(key, None)
             if asked is not None:
@@ -106,12 +105,12 @@ class Pacing:
                 asked.due = self._clock() + self._withheld
 
     def release(self, request_id: str) -> None:
-        """Have everything asked again for a request, as a person wishes."""
+        """Allow all asks of a request at once, after a person resumed it."""
         self._asked = {k: one for k, one in self._asked.items() if one.request_id != request_id}
         self._counts = {of: n for of, n in self._counts.items() if of[1] != request_id}
 
     def hear(self, owner: str) -> None:
-        """Have an owner asked again that has something new to say: now, or a minute after that."""
+        """Allow all asks to an owner after news from it: now, or a minute after the last news."""
         now = self._clock()
         if now - self._heard.get(owner, -_SPARED) < _SPARED:
             self._news.add(owner)
@@ -133,12 +132,12 @@ def _withheld(answer: Answer) -> bool:
 
 
 def _kept(answer: Answer) -> Answer:
-    """Return an answer as it is kept: not with megabytes that nobody has a use for."""
+    """Return an answer to keep, without megabytes of useless content."""
     reply = answer.reply
     if reply is None or reply.ByteSize() <= _KEPT_BYTES:
         return replace(answer, ask=replace(answer.ask, tensors={}))
     error = (
-        f"owner {answer.ask.owner}: its last answer, of {reply.ByteSize():,} bytes, was of no use, "
-        "as the coordinator's log says; it is asked again later"
+        f"owner {answer.ask.owner}: its last answer, of {reply.ByteSize():,} bytes, was not usable "
+        "(see the coordinator's log); it is asked again later"
     )
     return Answer(replace(answer.ask, tensors={}), error=error)

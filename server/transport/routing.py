@@ -1,4 +1,4 @@
-"""Routing: several transports as one, chosen by owner."""
+"""Routing of messages over several transports, by owner."""
 
 import logging
 import queue
@@ -13,11 +13,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A way to some owners.
+    """A transport and the owners it reaches.
 
     Attributes:
         transport: carries the messages.
-        reaches: whether an owner can be reached this way, now.
+        reaches: returns whether the transport reaches an owner now.
     """
 
     transport: Transport
@@ -25,13 +25,13 @@ class Route:
 
 
 class RoutedTransport:
-    """Sends every message by the first route that reaches its owner, by all routes at once.
+    """Sends every message by the first route that reaches its owner; all routes in parallel.
 
-    An owner that none reaches is unreachable for now; so is one whose route breaks down or forgets
-    it, because whether the message arrived is not known then.
+    An owner without a route is unreachable for now.  So is an owner on a route that fails or gives
+    no answer, since the message may or may not have arrived.
 
     Args:
-        routes: the ways there are, the preferred one first.
+        routes: the routes, the preferred one first.
     """
 
     def __init__(self, routes: Sequence[Route]) -> None:
@@ -73,13 +73,13 @@ class RoutedTransport:
 def carry(
     transport: Transport, asks: Sequence[Ask], timeout: float, put: Callable[[Answer], None]
 ) -> None:
-    """Hand over exactly one answer for every ask, whatever the transport does.
+    """Hand over exactly one answer for every ask, even if the transport fails.
 
     Args:
         transport: carries the messages.
         asks: at most one message to an owner at a time.
         timeout: seconds after which a missing answer becomes an error.
-        put: given the answers, as they arrive.
+        put: receives the answers as they arrive.
     """
     open_asks = {id(ask): ask for ask in asks}
     reason = "its transport gave no answer"

@@ -1,8 +1,7 @@
-"""Sizes that answers of owners may have, by what is registered of their models.
+"""Size limits of owners' answers, from the registered sizes of their models.
 
-A Fisher packet has one value for each value of the parameters in scope, and a root answers with one
-packet for each class to forget.  How many values there are was registered with the Fisher summary,
-before there was a request.
+A Fisher packet has one value per parameter value in scope, and a root answers with one packet per
+class to forget.  The number of values was registered with the Fisher summary, before the request.
 """
 
 from collections.abc import Iterable
@@ -14,17 +13,17 @@ from disinherit.server.transport.base import Ask
 from disinherit.v1 import unlearning_pb2 as pb
 
 _SHORT = 64 * 2**10
-"""What an answer about one version has where it is a digest, or a reason."""
+"""Maximum size of an answer about one version that has only a digest or a reason."""
 
 _VALUE_BYTES = 9
-"""The most that one value takes in any encoding: as `log8` in a row of its own, with its scale."""
+"""Maximum size of a value in any encoding: `log8` in its own row, with its scale."""
 
 
 def most_bytes(ask: Ask) -> int:
-    """Return how many bytes the answer to a message may have.
+    """Return the maximum size of the answer to a message, in bytes.
 
     Args:
-        ask: the message, which may know of a bound itself.
+        ask: the message, which may have its own limit.
     """
     task, most = ask.task, ANSWER.most
     if ask.action == "train.unlearn" and isinstance(task, pb.UnlearnTask):
@@ -39,13 +38,13 @@ def most_bytes(ask: Ask) -> int:
 
 
 def fisher_bytes(roots: Iterable[tuple[pb.Root, ModelRecord]], scope: str) -> int:
-    """Return how many bytes an answer with the Fisher information of some roots may have.
+    """Return the maximum size of an answer with Fisher information of roots, in bytes.
 
-    An owner sends one root after the other until there are `FISHER.most` bytes.
+    An owner adds one root after the other until there are `FISHER.most` bytes.
 
     Args:
-        roots: what is asked for at each root, and what is registered of it.
-        scope: of the request.
+        roots: each root of the message, and its record.
+        scope: the request's scope.
     """
     sizes = [_root_bytes(root, record, scope) for root, record in roots]
     return min(sum(sizes), FISHER.most + max(sizes, default=0), ANSWER.most)
@@ -57,7 +56,7 @@ def _root_bytes(root: pb.Root, record: ModelRecord, scope: str) -> int:
     if scale is not None:
         values = (is_head_scope(scope) and scale.head_values) or scale.values
     if not values:
-        return ANSWER.most  # its owner, or an older release, registered no number
+        return ANSWER.most  # the number was not registered, for instance by an older release
     names = sum(len(name.encode()) for name in record.labels)
     packets = max(1, len(root.classes))
     return packets * (values * _VALUE_BYTES + 2 * names + PACKET.most)

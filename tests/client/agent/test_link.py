@@ -60,8 +60,8 @@ def test_an_answer_that_is_too_large_is_an_error(side: AgentsSide) -> None:
         (answer,) = side.transport.ask([Ask("anna", "evaluate.panel", task, most_bytes=70)], 30.0)
     assert answer.reply is None
     assert answer.error == (
-        "owner anna: Expected an answer of at most 70 bytes, which is all that is needed by what "
-        "is registered, but it has more: register its models anew if they have changed"
+        "owner anna: Expected an answer of at most 70 bytes, the limit for the registered models, "
+        "but it has more: register its models anew if they have changed"
     )
     assert too_large(ANSWER.most) == (
         "its answer is larger than 1,073,741,824 bytes: submit the request with a narrower scope "

@@ -156,7 +156,7 @@ def test_an_unknown_request_is_logged(world: World, logged: pytest.LogCaptureFix
 
 def test_without_owners_the_run_fails(world: World) -> None:
     world.coordinator.submit(make_request())
-    with pytest.raises(CampaignError, match="none said whose"):
+    with pytest.raises(CampaignError, match="none reported its owner"):
         app(FakeGrid({}), make_context(config_of(world, timeout=0.1)))
     assert set(world.states().values()) == {TaskState.PENDING}
 

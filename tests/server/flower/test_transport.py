@@ -125,7 +125,7 @@ def test_two_nodes_of_one_owner_are_refused() -> None:
 
 @pytest.mark.parametrize(("nodes", "found"), [({}, 0), ({1: fails(2), 2: silent}, 2)])
 def test_without_any_owner_there_is_no_campaign(nodes: dict[int, Node], found: int) -> None:
-    with pytest.raises(CampaignError, match=f"of {found} none said whose models"):
+    with pytest.raises(CampaignError, match=f"of {found} none reported its owner"):
         SaidOwners(FakeGrid(nodes), timeout=0.1)
 
 
@@ -139,7 +139,7 @@ def test_the_reason_of_every_node_is_said_where_no_owner_is_found() -> None:
     with pytest.raises(CampaignError) as raised:
         SaidOwners(FakeGrid(nodes), expected=4, timeout=0.1)
     message = str(raised.value)
-    assert "of 4 none said whose models it holds" in message
+    assert "of 4 none reported its owner" in message
     assert "node 1: Flower error 2: " in message
     assert "node 2: it did not answer, and no other node did for 0.1 s" in message
     assert "node 3: it does not run Disinherit's ClientApp: " in message
