@@ -37,7 +37,7 @@ def run(
     """
     # Imported here because torch takes seconds, which --help should not.
     from disinherit.cli.output import progress
-    from disinherit.simulations.bench.running import run_suite
+    from disinherit.simulations.bench.runner import run_suite
     from disinherit.simulations.bench.suites import load_suite
 
     with progress() as say:
@@ -62,8 +62,8 @@ def report(
 ) -> int:
     """Make tables and plots of a run, finished or not."""
     from disinherit.common.files import write_atomic
+    from disinherit.simulations.bench.cells import read_run
     from disinherit.simulations.bench.pages import render_html, render_markdown
-    from disinherit.simulations.bench.records import read_run
 
     run_record, references, cells = read_run(folder)
     beside = folder.parent if folder.is_file() else folder
@@ -80,7 +80,7 @@ def pack(
     file: Annotated[Path, typer.Argument(help="What to write, .jsonl.gz.")],
 ) -> int:
     """Put all figures of a run into one file, from which reports can be made again."""
-    from disinherit.simulations.bench.records import pack_run
+    from disinherit.simulations.bench.cells import pack_run
 
     pack_run(folder, file)
     print_line(f"Packed: {file}")

@@ -10,8 +10,8 @@ from disinherit.common.errors import DataError
 from disinherit.common.files import write_atomic
 from disinherit.common.text import load_json
 from disinherit.simulations.report.check import check_report
+from disinherit.simulations.report.document import RunReport
 from disinherit.simulations.report.html import render_html
-from disinherit.simulations.report.schema import RunReport
 from disinherit.simulations.report.table import render_tables
 
 EXAMPLES = "Example: disinherit report runs/demo --format json"

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from disinherit.cli.output import Format, print_json, print_rich, progress
-from disinherit.simulations.report.schema import RunReport
+from disinherit.simulations.report.document import RunReport
 from disinherit.simulations.report.table import render_tables
 from disinherit.simulations.run.run import run_scenario
 from disinherit.simulations.scenario.settings import Settings

@@ -23,10 +23,10 @@ from disinherit.client.dampening.task_inputs import TaskInputs
 from disinherit.client.owner.failures import explain, one_line
 from disinherit.client.owner.owner import Owner, load_network
 from disinherit.client.privacy.remaining import cleared_classes
-from disinherit.client.store.changes import Snapshot, Update
 from disinherit.client.store.ledger import Forgotten
 from disinherit.client.store.objects import fishers_digest
 from disinherit.client.store.structure import Structure, tied_names
+from disinherit.client.store.updates import Snapshot, Update
 from disinherit.common.errors import DisinheritError, InputError, RequestError
 from disinherit.common.fiun.comparing import scaled
 from disinherit.common.fiun.dampening import Dampened

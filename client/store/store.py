@@ -24,7 +24,6 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from disinherit.client.store.changes import Update
 from disinherit.client.store.checks import (
     check_applicable,
     check_classes,
@@ -43,6 +42,7 @@ from disinherit.client.store.ledger import Commit, LedgerEntry, RollBack
 from disinherit.client.store.objects import Delta
 from disinherit.client.store.stored_models import StoredModels
 from disinherit.client.store.structure import Structure
+from disinherit.client.store.updates import Update
 from disinherit.common.errors import StoreError
 from disinherit.common.files import sync_folder
 from disinherit.common.fisher.diagonal import ClassFishers

@@ -10,12 +10,12 @@ from typing import Self
 
 from torch import Tensor
 
-from disinherit.client.store.changes import Snapshot
 from disinherit.client.store.checks import check_content, check_present
 from disinherit.client.store.index import Index, index_errors
 from disinherit.client.store.ledger import Destruction, LedgerEntry, RollBack
 from disinherit.client.store.objects import Objects
 from disinherit.client.store.structure import Structure
+from disinherit.client.store.updates import Snapshot
 from disinherit.common.errors import InputError, StoreError
 from disinherit.common.files import FolderLock, sync_folder
 from disinherit.common.fisher.diagonal import ClassFishers

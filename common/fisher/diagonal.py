@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from disinherit.common.errors import FisherError
 from disinherit.common.fisher.classes import ClassFishers, Fisher
-from disinherit.common.fisher.run import METHODS, run
+from disinherit.common.fisher.summation import METHODS, run
 from disinherit.common.models.heads import find_head
 from disinherit.common.models.inputs import first_inputs
 from disinherit.common.models.scope import resolve_scope

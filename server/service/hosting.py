@@ -14,11 +14,11 @@ from disinherit.server.campaign.coordinator import Coordinator
 from disinherit.server.campaign.driver import Driver, OpenCampaigns
 from disinherit.server.ports.interceptors import RefusalLog
 from disinherit.server.service.authentication import Authentication
+from disinherit.server.service.documents import Records
 from disinherit.server.service.health import SERVICES, HealthMonitor, check_store
 from disinherit.server.service.listening import listen
 from disinherit.server.service.models import Models
 from disinherit.server.service.principals import TokenFile
-from disinherit.server.service.records import Records
 from disinherit.server.service.renewal import Renewal, renew
 from disinherit.server.service.requests import Requests
 from disinherit.server.service.servicer import CoordinatorServicer

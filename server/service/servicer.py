@@ -12,6 +12,7 @@ from disinherit.common.graph.proto import record_to_proto
 from disinherit.common.limits import REASON, clipped
 from disinherit.common.wire.received import received_edges, received_record
 from disinherit.server.service.authentication import caller
+from disinherit.server.service.documents import Records
 from disinherit.server.service.models import Models
 from disinherit.server.service.packing import (
     coverage_to_proto,
@@ -21,7 +22,6 @@ from disinherit.server.service.packing import (
     summary_to_proto,
 )
 from disinherit.server.service.paging import fitting
-from disinherit.server.service.records import Records
 from disinherit.server.service.refusals import status_of
 from disinherit.server.service.requests import Requests
 from disinherit.server.states import CampaignEvent

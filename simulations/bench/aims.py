@@ -7,11 +7,11 @@ Which methods, and against which rival, the suite declares.  The thresholds are 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from disinherit.simulations.bench.cells import Record
 from disinherit.simulations.bench.comparisons import compare
-from disinherit.simulations.bench.records import Record
+from disinherit.simulations.bench.markdown import number
+from disinherit.simulations.bench.means import PANEL, RETRAINING, Summary, Table, summarise
 from disinherit.simulations.bench.statistics import Interval
-from disinherit.simulations.bench.summaries import PANEL, RETRAINING, Summary, Table, summarise
-from disinherit.simulations.bench.tables import number
 
 FORGET_AT_MOST = 0.5
 """Percent of held-out samples of a forgotten class that may still be named so."""

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 
 import networkx as nx
 
-from disinherit.simulations.bench.records import Record
+from disinherit.simulations.bench.cells import Record
+from disinherit.simulations.bench.markdown import NO_FIGURE, TextTable, number
+from disinherit.simulations.bench.means import Side, panel_of
 from disinherit.simulations.bench.statistics import interval
-from disinherit.simulations.bench.summaries import Side, panel_of
-from disinherit.simulations.bench.tables import NO_FIGURE, TextTable, number
 
 
 def branch_labels(references: Iterable[Record]) -> list[str]:

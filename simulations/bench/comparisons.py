@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from disinherit.simulations.bench.records import Record
+from disinherit.simulations.bench.cells import Record
+from disinherit.simulations.bench.means import PANEL, panel_of
 from disinherit.simulations.bench.statistics import Interval, interval
-from disinherit.simulations.bench.summaries import PANEL, panel_of
 
 Verdict = Literal["closer", "same", "farther"]
 

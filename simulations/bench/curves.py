@@ -3,9 +3,9 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
-from disinherit.simulations.bench.records import Record
+from disinherit.simulations.bench.cells import Record
+from disinherit.simulations.bench.means import Side, panel_of
 from disinherit.simulations.bench.statistics import Interval, interval
-from disinherit.simulations.bench.summaries import Side, panel_of
 
 Curve = list[tuple[float, Interval]]
 """Points: where, and what over the seeds."""

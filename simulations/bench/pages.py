@@ -7,13 +7,13 @@ from markupsafe import Markup
 
 from disinherit.simulations.bench.aims import judge
 from disinherit.simulations.bench.branches import branch_labels, branch_table
+from disinherit.simulations.bench.cells import Record
 from disinherit.simulations.bench.comparisons import compare, counts
 from disinherit.simulations.bench.curves import deep_labels, depth_curves, skew_curves
+from disinherit.simulations.bench.markdown import NO_FIGURE, TextTable, cost_table, panel_table
+from disinherit.simulations.bench.means import Side, summarise
 from disinherit.simulations.bench.plots import curves, heat_map, pareto, times
 from disinherit.simulations.bench.reach import MISSED, depth_table, prediction_table, predictions
-from disinherit.simulations.bench.records import Record
-from disinherit.simulations.bench.summaries import Side, summarise
-from disinherit.simulations.bench.tables import NO_FIGURE, TextTable, cost_table, panel_table
 
 _FOLLOWED: tuple[tuple[str, Side, str], ...] = (
     ("forget_accuracy", "value", "forget accuracy, %"),

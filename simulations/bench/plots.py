@@ -9,8 +9,8 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from disinherit.simulations.bench.curves import Curve
-from disinherit.simulations.bench.summaries import COSTS, PANEL, Summary, Table
-from disinherit.simulations.bench.tables import NO_FIGURE
+from disinherit.simulations.bench.markdown import NO_FIGURE
+from disinherit.simulations.bench.means import COSTS, PANEL, Summary, Table
 
 _STYLE: Any = {"svg.fonttype": "none", "svg.hashsalt": "disinherit", "font.size": 8}
 _COLOURS = mpl.colormaps["tab20"]

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import torch
 
+from disinherit.simulations.bench.cells import Record
 from disinherit.simulations.bench.curves import depth_curves
+from disinherit.simulations.bench.markdown import NO_FIGURE, TextTable, number
+from disinherit.simulations.bench.means import Side
 from disinherit.simulations.bench.panel.attacks import area_under_curve
-from disinherit.simulations.bench.records import Record
 from disinherit.simulations.bench.statistics import interval
-from disinherit.simulations.bench.summaries import Side
-from disinherit.simulations.bench.tables import NO_FIGURE, TextTable, number
 
 MISSED = 5.0
 """A model did not forget if it names so many points more of what was to be forgotten than the

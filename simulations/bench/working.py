@@ -17,19 +17,19 @@ from disinherit.common.errors import NotApplicableError
 from disinherit.common.tensors.checkpoints import load_checkpoint, save_checkpoint
 from disinherit.simulations.bench.cases.cases import open_case
 from disinherit.simulations.bench.cases.subjects import Case, Samples, Subject
-from disinherit.simulations.bench.memory import with_peak
-from disinherit.simulations.bench.methods.method import make_method, unlearn
-from disinherit.simulations.bench.panel.exam import EvaluationContext, PanelSettings
-from disinherit.simulations.bench.panel.gates import check_gates
-from disinherit.simulations.bench.panel.measuring import Metrics, measure
-from disinherit.simulations.bench.panel.shadows import Shadows, train_shadows
-from disinherit.simulations.bench.records import (
+from disinherit.simulations.bench.cells import (
     Record,
     cell_path,
     read_record,
     reference_path,
     write_record,
 )
+from disinherit.simulations.bench.memory import with_peak
+from disinherit.simulations.bench.methods.method import make_method, unlearn
+from disinherit.simulations.bench.panel.exam import EvaluationContext, PanelSettings
+from disinherit.simulations.bench.panel.measuring import Metrics, measure
+from disinherit.simulations.bench.panel.sanity import check_gates
+from disinherit.simulations.bench.panel.shadows import Shadows, train_shadows
 from disinherit.simulations.bench.suites import MethodSpec, SuiteCase
 
 

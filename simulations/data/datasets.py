@@ -30,9 +30,15 @@ from torch import Tensor
 from disinherit.common.errors import DataError
 from disinherit.common.extras import how_to_install
 from disinherit.simulations.data.fortunes import SYSTEM_FOLDER, read_fortunes
-from disinherit.simulations.data.hub import HUB, Pool, is_folder_of_samples, load_hub, read_folder
+from disinherit.simulations.data.hugging_face import (
+    HUB,
+    Pool,
+    is_folder_of_samples,
+    load_hub,
+    read_folder,
+)
 from disinherit.simulations.data.idx import read_idx_folder
-from disinherit.simulations.data.text import (
+from disinherit.simulations.data.texts import (
     TEXT_SUFFIXES,
     VOCABULARY,
     encode_texts,

@@ -16,8 +16,7 @@ from disinherit.common.models.devices import pick_device
 from disinherit.server.campaign.coordinator import CampaignResult
 from disinherit.server.planning.plan import Plan
 from disinherit.simulations.data.splits import SplitName
-from disinherit.simulations.report.models import known_labels, model_report, outcome_of
-from disinherit.simulations.report.schema import (
+from disinherit.simulations.report.document import (
     CampaignFigures,
     Evaluation,
     Repeat,
@@ -25,7 +24,8 @@ from disinherit.simulations.report.schema import (
     RunReport,
     Split,
 )
-from disinherit.simulations.report.schema import Graph as GraphReport
+from disinherit.simulations.report.document import Graph as GraphReport
+from disinherit.simulations.report.models import known_labels, model_report, outcome_of
 from disinherit.simulations.scenario.label_spaces import label_spaces
 from disinherit.simulations.scenario.settings import OWNER_THREADS, Settings
 from disinherit.simulations.scenario.shares import SharedData

@@ -4,7 +4,7 @@ from typing import cast
 
 from disinherit.common.errors import DataError, InputError
 from disinherit.common.settings import check
-from disinherit.simulations.report.schema import RunReport
+from disinherit.simulations.report.document import RunReport
 
 
 def check_report(value: object) -> RunReport:

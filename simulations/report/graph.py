@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup, escape
 
 from disinherit.common.graph.layout import Layout, lay_out
-from disinherit.simulations.report.schema import Graph, ModelFigures, Node
+from disinherit.simulations.report.document import Graph, ModelFigures, Node
 from disinherit.simulations.report.svg import elide, rect, svg, text
 from disinherit.simulations.report.verdict import number
 

@@ -11,8 +11,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from disinherit.simulations.report.check import check_report
+from disinherit.simulations.report.document import Evaluation, ModelFigures, RunReport
 from disinherit.simulations.report.graph import draw_graph
-from disinherit.simulations.report.schema import Evaluation, ModelFigures, RunReport
 from disinherit.simulations.report.svg import (
     Bar,
     confusion_map,

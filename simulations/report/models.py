@@ -6,7 +6,7 @@ from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.records import ModelRecord
 from disinherit.server.campaign.coordinator import CampaignResult
 from disinherit.server.states import Task, TaskState
-from disinherit.simulations.report.schema import Evaluation, ModelFigures, ModelOutcome, Role
+from disinherit.simulations.report.document import Evaluation, ModelFigures, ModelOutcome, Role
 from disinherit.simulations.scenario.label_spaces import LabelSpaces
 from disinherit.v1.unlearning_pb2 import ModelResult
 

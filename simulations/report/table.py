@@ -6,7 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from disinherit.simulations.report.check import check_report
-from disinherit.simulations.report.schema import ModelFigures, RunReport
+from disinherit.simulations.report.document import ModelFigures, RunReport
 from disinherit.simulations.report.verdict import (
     NULL_NOTE,
     UNFINISHED,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from disinherit.simulations.report.schema import Evaluation, ModelFigures, RunReport
+from disinherit.simulations.report.document import Evaluation, ModelFigures, RunReport
 
 AccuracyKey = Literal["forget_accuracy", "retain_accuracy"]
 

@@ -23,8 +23,8 @@ from disinherit.server.store.signed_log import SignedLog, mark_file
 from disinherit.server.store.signing import open_signer
 from disinherit.server.store.store import CoordinatorStore
 from disinherit.simulations.report.check import check_report
+from disinherit.simulations.report.document import RunReport
 from disinherit.simulations.report.html import render_html
-from disinherit.simulations.report.schema import RunReport
 from disinherit.simulations.scenario.settings import Settings
 
 DATABASE = "coordinator.db"

@@ -10,7 +10,7 @@ from disinherit.common.wire.requests import Request
 from disinherit.direct import DirectTransport
 from disinherit.server.campaign.coordinator import Coordinator
 from disinherit.server.store.store import CoordinatorStore
-from disinherit.simulations.report.schema import RunReport
+from disinherit.simulations.report.document import RunReport
 from disinherit.simulations.run.folder import copy_database, load_report
 from disinherit.simulations.run.owners import SimulatedOwner
 from disinherit.simulations.scenario.settings import Settings

@@ -25,7 +25,7 @@ from disinherit.server.flower.transport import FlowerTransport
 from disinherit.server.planning.plan import Plan
 from disinherit.server.store.store import CoordinatorStore
 from disinherit.simulations.report.build import Confusions, RunMeasurements, build_report
-from disinherit.simulations.report.schema import RunReport
+from disinherit.simulations.report.document import RunReport
 from disinherit.simulations.run.engine import check_engine, simulate
 from disinherit.simulations.run.folder import DATABASE, prepare_folder, save_report
 from disinherit.simulations.run.repeating import repeat

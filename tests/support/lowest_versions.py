@@ -30,7 +30,7 @@ _DEFAULT_TESTS = (
     "tests/common/graph/test_drawing.py",
     "tests/server/store/test_schema.py",
     "tests/server/agents/test_authority.py",
-    "tests/simulations/data/test_hub.py",
+    "tests/simulations/data/test_hugging_face.py",
     "tests/simulations/data/test_datasets.py",
     "tests/simulations/report/test_html.py",
     "tests/cli/test_main.py",

@@ -1,7 +1,7 @@
 """A realistic report: the seven-model federated topology, with figures made up consistently."""
 
 from disinherit.server.campaign.result import Outcome
-from disinherit.simulations.report.schema import (
+from disinherit.simulations.report.document import (
     Evaluation,
     ModelFigures,
     Node,

@@ -12,7 +12,7 @@ from disinherit.client.actions.fisher import forget_fishers
 from disinherit.client.actions.unlearn import unlearn
 from disinherit.client.dampening.summaries import register
 from disinherit.client.store.objects import Objects, fishers_digest
-from disinherit.common.fisher import run as _fisher_run
+from disinherit.common.fisher import summation as _fisher_run
 from disinherit.common.fisher.diagonal import ClassFishers
 from disinherit.common.method import Method
 from disinherit.common.tensors.checkpoints import weights_digest

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from disinherit.common.errors import FisherError
-from disinherit.common.fisher import run as _fisher_run
+from disinherit.common.fisher import summation as _fisher_run
 from disinherit.common.fisher import totals as _fisher_totals
 from disinherit.common.fisher.diagonal import ClassFishers, MethodName, fisher_diagonal
 from tests.support.fisher_cases import CASES, CLASSES, all_sums, last_layer, make, oracle, rows

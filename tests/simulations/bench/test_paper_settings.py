@@ -9,8 +9,8 @@ from torch import Tensor
 
 from disinherit.client.store.store import ModelStore
 from disinherit.simulations.data.datasets import load_dataset
+from disinherit.simulations.report.document import ModelFigures, RunReport
 from disinherit.simulations.report.html import render_html
-from disinherit.simulations.report.schema import ModelFigures, RunReport
 from disinherit.simulations.run.run import run_scenario
 from disinherit.simulations.scenario.scenarios import load_scenario
 from disinherit.simulations.scenario.settings import Settings, parse_forget

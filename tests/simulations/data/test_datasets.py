@@ -18,7 +18,7 @@ from disinherit.simulations.data.datasets import (
     load_dataset,
 )
 from disinherit.simulations.data.fortunes import CATEGORIES
-from disinherit.simulations.data.text import LENGTH, VOCABULARY, encode_texts, sort_labels
+from disinherit.simulations.data.texts import LENGTH, VOCABULARY, encode_texts, sort_labels
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 5, 4), dtype=np.uint8)
 LABELS = np.array([0, 1, 2, 0, 1, 2], dtype=np.uint8)
@@ -382,7 +382,7 @@ def test_encoding_has_fixed_length_and_padding_only_at_the_end() -> None:
 def test_encoding_is_the_same_in_another_process() -> None:
     text = "Straße, naïve café"
     code = (
-        "from disinherit.simulations.data.text import encode_texts;"
+        "from disinherit.simulations.data.texts import encode_texts;"
         f"print(encode_texts([{text!r}])[0].tolist())"
     )
     environment = {**os.environ, "PYTHONHASHSEED": "123", "PYTHONUTF8": "1"}

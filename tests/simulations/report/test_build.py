@@ -14,8 +14,8 @@ from disinherit.simulations.data.datasets import Dataset
 from disinherit.simulations.data.splits import Splits
 from disinherit.simulations.report.build import RunMeasurements, build_report
 from disinherit.simulations.report.check import check_report
+from disinherit.simulations.report.document import RunReport
 from disinherit.simulations.report.models import known_labels
-from disinherit.simulations.report.schema import RunReport
 from disinherit.simulations.scenario.label_spaces import LabelSpaces
 from disinherit.simulations.scenario.scenarios import FEDERATED
 from disinherit.simulations.scenario.settings import Settings

@@ -23,7 +23,7 @@ from flwr.serverapp import Grid, ServerApp
 from disinherit.common.errors import CampaignError, InputError, RequestError
 from disinherit.simulations.bench.cases.cases import CaseSpec, build_cases, open_case
 from disinherit.simulations.report.check import check_report
-from disinherit.simulations.report.schema import ModelFigures, RunReport
+from disinherit.simulations.report.document import ModelFigures, RunReport
 from disinherit.simulations.run import engine
 from disinherit.simulations.run.engine import check_engine, simulate
 from disinherit.simulations.run.run import run_scenario

@@ -25,7 +25,7 @@ from disinherit.common.errors import (
 from disinherit.common.method import Method
 from disinherit.common.wire.flower import unpack
 from disinherit.simulations.report.check import check_report
-from disinherit.simulations.report.schema import ModelFigures, RunReport
+from disinherit.simulations.report.document import ModelFigures, RunReport
 from disinherit.simulations.run import run as main_job
 from disinherit.simulations.run.run import run_scenario
 from disinherit.simulations.run.training import build_simulation_app

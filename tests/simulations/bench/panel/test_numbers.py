@@ -21,9 +21,9 @@ from disinherit.simulations.bench.panel.attacks import (
 )
 from disinherit.simulations.bench.panel.distances import js_divergence, logit_distance
 from disinherit.simulations.bench.panel.exam import ModelUnderTest, some
-from disinherit.simulations.bench.panel.gates import guess_error
 from disinherit.simulations.bench.panel.probing import layers, ridge_classifier
 from disinherit.simulations.bench.panel.quantisation import quantise
+from disinherit.simulations.bench.panel.sanity import guess_error
 from disinherit.simulations.bench.panel.shadows import (
     Shadows,
     confidence,

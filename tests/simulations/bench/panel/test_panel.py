@@ -8,8 +8,8 @@ import torch
 
 from disinherit.simulations.bench.cases.subjects import Case, Granularity, Samples
 from disinherit.simulations.bench.panel.exam import EvaluationContext, PanelSettings
-from disinherit.simulations.bench.panel.gates import check_gates, overlaps, remembers
 from disinherit.simulations.bench.panel.measuring import METRICS, Metrics, measure
+from disinherit.simulations.bench.panel.sanity import check_gates, overlaps, remembers
 from disinherit.simulations.bench.panel.shadows import Shadows, train_shadows
 from tests.support.case import digits_case
 

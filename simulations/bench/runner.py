@@ -13,7 +13,7 @@ from typing import Any
 from disinherit.common.errors import InputError
 from disinherit.common.files import write_atomic
 from disinherit.simulations.bench.cases.cases import build_cases
-from disinherit.simulations.bench.records import (
+from disinherit.simulations.bench.cells import (
     cell_path,
     prepare_run,
     read_record,

@@ -8,8 +8,8 @@ import torch
 
 from disinherit.common.errors import InputError
 from disinherit.simulations.bench.cases import cases
-from disinherit.simulations.bench.records import read_run
-from disinherit.simulations.bench.running import run_suite
+from disinherit.simulations.bench.cells import read_run
+from disinherit.simulations.bench.runner import run_suite
 from disinherit.simulations.bench.suites import Suite, load_suite
 from disinherit.simulations.scenario.settings import OWNER_THREADS
 from tests.support import direct_grid

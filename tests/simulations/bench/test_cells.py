@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from disinherit.common.errors import CheckpointError, InputError
-from disinherit.simulations.bench.records import (
+from disinherit.simulations.bench.cells import (
     cell_path,
     pack_run,
     read_run,

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from disinherit.common.errors import DataError
 from disinherit.common.extras import how_to_install
-from disinherit.simulations.data.text import VOCABULARY, encode_texts, sort_labels
+from disinherit.simulations.data.texts import VOCABULARY, encode_texts, sort_labels
 
 EVALUATION_SPLITS = ("test", "valid", "validation")
 """Names of the split that figures are reported on."""

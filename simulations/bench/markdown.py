@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from disinherit.simulations.bench.means import COSTS, PANEL, MetricInfo, Summary, Table
 from disinherit.simulations.bench.statistics import Interval
-from disinherit.simulations.bench.summaries import COSTS, PANEL, MetricInfo, Summary, Table
 
 NO_FIGURE = "—"
 """Stands where there is none."""

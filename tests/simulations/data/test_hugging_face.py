@@ -13,7 +13,7 @@ from PIL import Image
 
 from disinherit.common.errors import DataError
 from disinherit.simulations.data.datasets import DATA_VARIABLE, load_dataset
-from disinherit.simulations.data.hub import HUB
+from disinherit.simulations.data.hugging_face import HUB
 from disinherit.simulations.data.splits import make_splits
 
 datasets = pytest.importorskip("datasets")
@@ -92,7 +92,7 @@ def test_texts_of_several_columns_are_joined_and_empty_ones_left_out(local: Path
     data = load_dataset("yahoo-answers")
     assert (data.kind, data.classes) == ("text", ("Science", "Sports"))
     assert data.official_evaluation == range(4, 8)
-    from disinherit.simulations.data.text import encode_texts
+    from disinherit.simulations.data.texts import encode_texts
 
     assert torch.equal(data.inputs[0], encode_texts(["train why 0 because"])[0])
     assert torch.equal(data.inputs[5], encode_texts(["test why 1 so because"])[0])

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from disinherit.simulations.bench.records import Record
+from disinherit.simulations.bench.cells import Record
 from disinherit.simulations.bench.statistics import Interval, interval
 
 Side = Literal["value", "reference", "gap"]
