@@ -17,6 +17,7 @@ from disinherit.common.errors import DisinheritError
 from disinherit.common.extras import how_to_install, missing_extra
 
 _INTERRUPTED = 130
+_SHOWN = 200
 
 COMMANDS = {
     "demo": (
@@ -133,6 +134,8 @@ def run(arguments: list[str] | None = None) -> int:
     except OSError as error:  # of a path that no system call takes, or a disk that is full
         what = f"to use {error.filename!r}" if error.filename else "the system to go along"
         return _fail(f"Expected {what}, but: {error.strerror or error}.", 2)
+    except UnicodeEncodeError as error:  # of a path, which may be any bytes
+        return _fail(f"Expected names in UTF-8, but got {error.object[:_SHOWN]!r}.", 2)
     except click.Abort:
         return _interrupted()
     # Typer makes this exit code of a KeyboardInterrupt, and says nothing.

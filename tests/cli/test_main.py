@@ -215,6 +215,9 @@ def test_what_the_system_refuses_is_one_line(capsys: pytest.CaptureFixture[str])
     assert run(["graph", "show", "a" * 300]) == 2
     (error,) = capsys.readouterr().err.splitlines()
     assert error == f"error: Expected to use {'a' * 300!r}, but: File name too long."
+    assert run(["deploy", "down", "--folder", "/no-\udcff"]) == 2
+    (error,) = capsys.readouterr().err.splitlines()
+    assert error == r"error: Expected names in UTF-8, but got 'FLWR_HOME=/no-\udcff'."
     program = Path(sys.executable).with_name("disinherit")
     with Path("/dev/full").open("w") as full:
         shown = subprocess.run([program, "--help"], stdout=full, stderr=subprocess.PIPE, text=True)
