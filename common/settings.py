@@ -151,13 +151,14 @@ def _explain(error: msgspec.ValidationError, kind: Any, values: object, where: s
     """Return what was expected, where, and what was found."""
     problem, _, path = str(error).partition(" - at `$")
     declared: inspect.Type = inspect.type_info(kind)
-    value, place = values, ""
+    value: Any = values
+    place = ""
     for field, index in _STEP.findall(path.removesuffix("`")):
         key = field or (_key(error, kind, values, value) if index == "..." else int(index))
         if isinstance(value, dict) and key not in value:
             break  # the unknown key itself reads like a path
         declared, place = _inside(declared, key), place + _shown(key, value, place)
-        value = value[key]  # type: ignore[index]  # exists, as msgspec found an error below it
+        value = value[key]
     prefix = f"{place}." if place else ""
     if isinstance(error.__cause__, InputError):  # from a class with its own checks
         return f"{f'{place} in ' if place else ''}{where}: {error.__cause__}"
