@@ -10,7 +10,6 @@ CODE := protos/disinherit/v1 api cli client client/actions client/agent client/d
 	server/store/migrations server/store/migrations/versions server/transport simulations simulations/bench \
 	simulations/bench/cases simulations/bench/methods simulations/bench/panel simulations/data \
 	simulations/networks simulations/report simulations/run simulations/scenario
-COMPLETE := $(VENV)/.complete
 PROTOC := $(BIN)/python -m grpc_tools.protoc -Iprotos \
 	$(foreach one,mypy mypy_grpc,--plugin=protoc-gen-$(one)=$(BIN)/protoc-gen-$(one))
 SERVICES := $(shell grep -l '^service ' protos/disinherit/v1/*.proto)
@@ -81,7 +80,7 @@ lint: $(INSTALLED) ## check style, format, and what imports what
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo
 
-types: $(INSTALLED) $(COMPLETE) ## check types
+types: $(INSTALLED) ## check types
 	$(BIN)/mypy $(addprefix -p ,$(PACKAGES))
 	$(BIN)/mypy tests
 
@@ -89,11 +88,11 @@ format: $(INSTALLED) ## put the code in order
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-protos: $(INSTALLED) $(COMPLETE) ## generate code from the schema
+protos: $(INSTALLED) ## generate code from the schema
 	$(PROTOC) --python_out=protos --mypy_out=quiet:protos protos/disinherit/v1/*.proto
 	$(PROTOC) --grpc_python_out=protos --mypy_grpc_out=quiet,only_sync:protos $(SERVICES)
 
-check-protos: $(INSTALLED) $(COMPLETE) ## check that the generated code is what the schema says
+check-protos: $(INSTALLED) ## check that the generated code is what the schema says
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
 	$(PROTOC) --python_out=$$scratch --mypy_out=quiet:$$scratch protos/disinherit/v1/*.proto && \
 	$(PROTOC) --grpc_python_out=$$scratch --mypy_grpc_out=quiet,only_sync:$$scratch $(SERVICES) && \
@@ -106,12 +105,6 @@ check: lint types check-protos test ## everything but the demo
 
 clean: ## remove what was installed and built
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache
-
-# All that is needed, in environments whose links were made anew without it.
-$(COMPLETE): constraints.txt | $(INSTALLED)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-		--editable '.[dev]' --config-settings editable_mode=strict
-	touch $@
 
 # The links that make the folders importable as `disinherit.*` are made anew whenever the set of files
 # changes: that is when the time of a folder does.
