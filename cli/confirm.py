@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from disinherit.cli.output import print_line
-from disinherit.cli.statuses import as_time
+from disinherit.cli.output import as_time, print_line
 from disinherit.server.service.confirming import PERSON, opened
 from disinherit.server.store.clock import confirm_clock
 from disinherit.server.store.history import find_lost

@@ -6,8 +6,7 @@ import typer
 from rich.table import Table
 
 from disinherit.cli.connection import Connection, connected
-from disinherit.cli.output import Format, FormatOption, print_json, print_rich
-from disinherit.cli.statuses import as_time
+from disinherit.cli.output import Format, FormatOption, as_time, print_json, print_rich
 from disinherit.v1 import coordinator_pb2 as pb
 
 EXAMPLES = "Example: disinherit coverage forget-0123456789ab --format json"

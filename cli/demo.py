@@ -26,7 +26,7 @@ def demo(
     report.html and report.json.
     """
     # Imported here because torch takes seconds, which --help should not.
-    from disinherit.cli.running import run_and_show
+    from disinherit.cli.simulate import run_and_show
     from disinherit.simulations.data.datasets import load_dataset
     from disinherit.simulations.scenario.scenarios import FEDERATED
     from disinherit.simulations.scenario.settings import Settings, parse_forget

@@ -35,7 +35,7 @@ COMMANDS = {
         "serve:serve",
         "Serve the coordinator until SIGTERM or Ctrl-C, and drive its campaigns.",
     ),
-    "request": ("request:app", "Ask the coordinator to forget, and follow it."),
+    "request": ("request.app:app", "Ask the coordinator to forget, and follow it."),
     "model": ("model:app", "Register model versions, and list them."),
     "samples": (
         "samples:app",

@@ -7,8 +7,7 @@ import typer
 from rich.table import Table
 
 from disinherit.cli.connection import Connection, connected
-from disinherit.cli.output import Format, FormatOption, print_json, print_rich
-from disinherit.cli.statuses import as_time
+from disinherit.cli.output import Format, FormatOption, as_time, print_json, print_rich
 from disinherit.common.errors import GraphError
 from disinherit.common.graph.proto import inheritance_to_proto, record_to_proto
 from disinherit.common.graph.records import Inheritance, ModelRecord, Provenance, as_kind

@@ -240,7 +240,7 @@ def test_a_part_that_is_not_installed_is_named(
     def missing(*_: object) -> None:
         raise ModuleNotFoundError("No module named 'mlxtend'", name="mlxtend")
 
-    monkeypatch.setattr("disinherit.cli.running.run_and_show", missing)
+    monkeypatch.setattr("disinherit.cli.simulate.run_and_show", missing)
     assert run(["demo", "--out", "never-made"]) == 2
     printed = capsys.readouterr()
     assert "Expected the package 'mlxtend' to be installed" in printed.err

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from disinherit.cli.main import run
-from disinherit.cli.sample_files import read_samples
+from disinherit.cli.samples import read_samples
 from disinherit.client.privacy.sample_keys import sample_key
 from disinherit.common.errors import InputError
 from disinherit.common.wire.samples import digest_samples

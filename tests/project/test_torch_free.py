@@ -55,7 +55,7 @@ for words in json.loads(sys.argv[1]):
 """
 
 COMPUTING = {
-    *("server.service.hosting", "deploy.without_models", "cli.running"),
+    *("server.service.hosting", "deploy.without_models"),
     *("server.campaign.collect", "server.campaign.fisher_checks", "server.campaign.group_merges"),
     *("server.campaign.coordinator", "server.campaign.driver"),  # which collect
 }

@@ -1,10 +1,18 @@
 """Status of a request, as JSON and as text."""
 
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from disinherit.cli.plans import method_dict, roll_out_dict
+from rich.table import Table
+
+from disinherit.cli.output import Format, as_time, print_json, print_rich
+from disinherit.cli.request.plan import (
+    changed_method,
+    method_dict,
+    roll_out_dict,
+    roll_out_words,
+    some,
+)
 from disinherit.v1 import coordinator_pb2 as pb
 
 
@@ -44,18 +52,6 @@ def status_dict(status: pb.RequestStatus) -> dict[str, Any]:
     }
 
 
-def as_time(microseconds: int) -> str | None:
-    """Return a time as ISO 8601 in UTC; `None` for 0.
-
-    Example:
-        >>> as_time(1_000_000)
-        '1970-01-01T00:00:01+00:00'
-    """
-    if not microseconds:
-        return None
-    return datetime.fromtimestamp(microseconds / 1e6, UTC).isoformat(timespec="seconds")
-
-
 def exit_code(state: str) -> int:
     """Return 1 for a request that has ended without being complete or rolled back, else 0.
 
@@ -74,3 +70,51 @@ def in_words(tasks: Mapping[str, int]) -> str:
         '4 verified, 1 pending'
     """
     return ", ".join(f"{count} {state}" for state, count in tasks.items()) or "none"
+
+
+def show_status(
+    status: pb.RequestStatus,
+    form: Format,
+    owners: Mapping[str, Sequence[str]] | None = None,
+) -> None:
+    """Print the status of a request.
+
+    Args:
+        status: as the coordinator sent it.
+        form: for people or for programs.
+        owners: owner -> its affected models, where they are known.
+    """
+    shown = status_dict(status)
+    if owners is not None:
+        shown["owners"] = {owner: list(models) for owner, models in sorted(owners.items())}
+    if form is Format.JSON:
+        print_json(shown)
+        return
+    table = Table(box=None, show_header=False)
+    for name in ("id", "state"):
+        table.add_row(name, shown[name])
+    table.add_row("models", in_words(shown["tasks"]))
+    for root in shown["roots"]:
+        what = ", ".join(root["classes"]) or (
+            f"{root['sample_count']} samples"
+            if root["sample_count"]
+            else f"all of {shown['client']}"
+        )
+        table.add_row("forget", f"{what} at {root['model']}")
+    if shown["waves"]["of"] > 1:
+        table.add_row("waves", "{begun} of {of} have begun".format(**shown["waves"]))
+    for owner, models in shown.get("owners", {}).items():
+        table.add_row("owner", f"{owner}: {some(models)}")
+    table.add_row("method", ", ".join(changed_method(shown["method"])) or "as by default")
+    if words := roll_out_words(shown["roll_out"]):
+        table.add_row("roll-out", "; ".join(words))
+    kept = shown["retention_seconds"]
+    table.add_row("old versions", f"destroyed {kept} s after the end" if kept else "kept")
+    if shown["halted"]:
+        table.add_row("halted", shown["halted"])
+    for name in ("reason", "created", "updated", "deadline"):
+        table.add_row(name, shown[name] or "none")
+    for name, what in (("plan_sha256", "plan"), ("approved_plan_sha256", "approved plan")):
+        if shown[name]:
+            table.add_row(what, shown[name])
+    print_rich(table)

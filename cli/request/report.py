@@ -6,8 +6,8 @@ import typer
 from rich.table import Table
 
 from disinherit.cli.connection import Connection, connected
-from disinherit.cli.output import Format, FormatOption, print_json, print_rich
-from disinherit.cli.statuses import as_time, exit_code, in_words, status_dict
+from disinherit.cli.output import Format, FormatOption, as_time, print_json, print_rich
+from disinherit.cli.request.status import exit_code, in_words, status_dict
 from disinherit.v1 import coordinator_pb2 as pb
 from disinherit.v1 import unlearning_pb2
 

@@ -1,0 +1,1 @@
+"""`disinherit request`: a command for each call of the coordinator about requests."""

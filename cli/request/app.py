@@ -1,0 +1,204 @@
+"""`disinherit request`: ask the coordinator to forget, approve it, and follow it."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from disinherit.cli.connection import Connection, connected
+from disinherit.cli.output import (
+    Format,
+    FormatOption,
+    print_json,
+    print_json_line,
+    print_line,
+    print_rich,
+)
+from disinherit.cli.request.plan import by_owner
+from disinherit.cli.request.report import EXAMPLES as REPORT_EXAMPLES
+from disinherit.cli.request.report import report
+from disinherit.cli.request.status import exit_code, in_words, show_status, status_dict
+from disinherit.cli.request.submission import EXAMPLES as SUBMIT_EXAMPLES
+from disinherit.cli.request.submission import seconds, submit
+from disinherit.v1 import coordinator_pb2 as pb
+
+if TYPE_CHECKING:
+    from grpc import UnaryUnaryMultiCallable
+
+    from disinherit.v1.coordinator_pb2_grpc import CoordinatorStub
+
+    Steering = UnaryUnaryMultiCallable[pb.ControlRequest, pb.RequestStatus]
+
+app = typer.Typer(
+    help="Ask the coordinator to forget, and follow it.",
+    no_args_is_help=True,
+    suggest_commands=False,
+)
+
+RequestId = Annotated[str, typer.Argument(metavar="REQUEST", help="Id of the request.")]
+
+
+app.command(epilog=SUBMIT_EXAMPLES)(submit)
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "disinherit request show forget-0123456789ab\n\n"
+    "disinherit request approve forget-0123456789ab --plan 6b86b273ff34...\n\n"
+    "disinherit request approve forget-0123456789ab"
+)
+@connected
+def approve(
+    connection: Connection,
+    request_id: RequestId,
+    plan: Annotated[
+        str,
+        typer.Option(
+            metavar="DIGEST",
+            help="The plan that `request show` showed: refused if it is another now. By default "
+            "what was submitted, without what others than its owner said to descend from it since.",
+        ),
+    ] = "",
+    form: FormatOption = Format.TABLE,
+) -> int:
+    """Let a submitted request begin. It takes another token than submitting it did."""
+    message = pb.ControlRequest(id=request_id, plan_sha256=plan)
+    show_status(connection.call(lambda stub: stub.ApproveRequest, message), form)
+    return 0
+
+
+@app.command(epilog="Example: disinherit request pause forget-0123456789ab")
+@connected
+def pause(connection: Connection, request_id: RequestId, form: FormatOption = Format.TABLE) -> int:
+    """Send nothing more for a request, for now. What was applied stays applied."""
+    return _steer(connection, lambda stub: stub.PauseRequest, request_id, form)
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "disinherit request resume forget-0123456789ab\n\n"
+    "disinherit request resume forget-0123456789ab --deadline 7d"
+)
+@connected
+def resume(
+    connection: Connection,
+    request_id: RequestId,
+    deadline: Annotated[
+        str | None,
+        typer.Option(help="A new deadline from now: 90s, 45m, 12h, 30d, or 0s for none."),
+    ] = None,
+    form: FormatOption = Format.TABLE,
+) -> int:
+    """Go on with a request that is paused or halted, or that gave up some owners."""
+    wait = None if deadline is None else seconds(deadline)
+    message = pb.ResumeRequestRequest(id=request_id, deadline_seconds=wait)
+    show_status(connection.call(lambda stub: stub.ResumeRequest, message), form)
+    return 0
+
+
+@app.command(epilog="Example: disinherit request resend forget-0123456789ab")
+@connected
+def resend(connection: Connection, request_id: RequestId, form: FormatOption = Format.TABLE) -> int:
+    """Ask owners again, also those that answered: one that lost what it made makes it again."""
+    return _steer(connection, lambda stub: stub.ResendRequest, request_id, form)
+
+
+@app.command(epilog="Example: disinherit request abort forget-0123456789ab")
+@connected
+def abort(connection: Connection, request_id: RequestId, form: FormatOption = Format.TABLE) -> int:
+    """End a request as it stands. What was applied stays applied."""
+    return _steer(connection, lambda stub: stub.AbortRequest, request_id, form)
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "disinherit request rollback forget-0123456789ab --reason 'too much was lost'\n\n"
+    "disinherit request rollback forget-0123456789ab --model r4 --model r6 --reason 'asked again'"
+)
+@connected
+def rollback(
+    connection: Connection,
+    request_id: RequestId,
+    reason: Annotated[str, typer.Option(help="For people to read.")],
+    model: Annotated[
+        list[str] | None, typer.Option(help="Only this affected model. Repeat.")
+    ] = None,
+    form: FormatOption = Format.TABLE,
+) -> int:
+    """End a request and put back the models that it changed. They remember again."""
+    message = pb.RollBackRequestRequest(id=request_id, reason=reason, model_ids=model or [])
+    show_status(connection.call(lambda stub: stub.RollBackRequest, message), form)
+    return 0
+
+
+@app.command(epilog="Example: disinherit request show forget-0123456789ab --format json")
+@connected
+def show(connection: Connection, request_id: RequestId, form: FormatOption = Format.TABLE) -> int:
+    """Say how a request stands, and all that an approver should know of it.
+
+    The exit code is 1 if it has ended and is not complete or rolled back.
+    """
+    status = connection.call(lambda stub: stub.GetRequest, pb.GetRequestRequest(id=request_id))
+    whole = pb.GetCoverageRequest(id=request_id)
+    pages = connection.pages(lambda stub: stub.GetCoverage, whole)
+    show_status(status, form, by_owner([one for page in pages for one in page.models]))
+    return exit_code(status_dict(status)["state"])
+
+
+@app.command("list", epilog="Example: disinherit request list")
+@connected
+def list_requests(connection: Connection, form: FormatOption = Format.TABLE) -> int:
+    """List all requests, the oldest first."""
+    statuses = [
+        status_dict(status)
+        for page in connection.pages(lambda stub: stub.ListRequests, pb.ListRequestsRequest())
+        for status in page.requests
+    ]
+    if form is Format.JSON:
+        print_json(statuses)
+        return 0
+    table = Table("request", "state", "models", "submitted", "reason", box=None)
+    for status in statuses:
+        table.add_row(
+            status["id"],
+            status["state"],
+            in_words(status["tasks"]),
+            status["created"],
+            status["reason"],
+        )
+    print_rich(table)
+    return 0
+
+
+@app.command(epilog="Example: disinherit request watch forget-0123456789ab")
+@connected
+def watch(connection: Connection, request_id: RequestId, form: FormatOption = Format.TABLE) -> int:
+    """Follow a request until it has ended: 0 if it is complete or rolled back, else 1.
+
+    As JSON, one object on a line for every change.
+    """
+    last: dict[str, Any] = {}
+    for status in connection.stream(
+        lambda stub: stub.WatchRequest, pb.GetRequestRequest(id=request_id)
+    ):
+        last = status_dict(status)
+        if form is Format.JSON:
+            print_json_line(last)
+        else:
+            why = f" ({last['halted']})" if last["state"] == "halted" else ""
+            print_line(f"{last['state']}{why}: {in_words(last['tasks'])}")
+    return 0 if last.get("state") in ("complete", "rolled_back") else 1
+
+
+def _steer(
+    connection: Connection,
+    method: "Callable[[CoordinatorStub], Steering]",
+    request_id: str,
+    form: Format,
+) -> int:
+    show_status(connection.call(method, pb.ControlRequest(id=request_id)), form)
+    return 0
+
+
+app.command(name="report", epilog=REPORT_EXAMPLES)(report)
