@@ -1,11 +1,11 @@
-"""States of tasks and campaigns, and their transitions: one table.
+"""States of tasks and campaigns, with a table of their transitions.
 
 ::
 
     awaiting_approval --approve--> running <--pause/resume--> paused
     running --end of a pass--> running | complete | partial
     complete, partial --a late descendant, or resumed--> running
-    running, complete, partial --a threshold was passed--> halted --resume--> running
+    running, complete, partial --a threshold was exceeded--> halted --resume--> running
     awaiting_approval, running, paused, halted, partial --abort--> aborted
     complete, partial, aborted, paused, halted, rolled_back --roll back--> rolling_back
     rolling_back --end of a pass--> rolling_back | rolled_back | partial (nothing was put back)
@@ -24,10 +24,10 @@ from disinherit.v1.unlearning_pb2 import ModelResult
 class TaskState(StrEnum):
     """The state of the work on one affected model.
 
-    `VERIFIED` means that the owner's weights were read back and that the model forgot, as far as
-    its owner has data that can tell.  `INEFFECTIVE`, `NOT_REACHED` and `HARMFUL` are ends, too: the
-    owner answered, the model has not forgotten, and a person has to decide what to do.
-    `UNAPPROVED` is what joined an approved request by the word of others than its owner.
+    `VERIFIED` means that the owner's weights were read back, and that the model forgot as far as
+    its owner has data to measure it.  `INEFFECTIVE`, `NOT_REACHED` and `HARMFUL` are final, too:
+    the owner answered, the model has not forgotten, and a person has to decide.  An `UNAPPROVED`
+    model joined an approved request through a registration by somebody other than its owner.
     """
 
     PENDING = "pending"
@@ -46,32 +46,32 @@ class TaskState(StrEnum):
 
     @property
     def settled(self) -> bool:
-        """Whether there is nothing more to ask the owner for, unless a person decides so."""
+        """Whether the owner is not asked again unless a person decides so."""
         return self.complete or self.unforgotten or self is TaskState.UNAPPROVED
 
     @property
     def complete(self) -> bool:
-        """Whether nothing is left open: the model forgot, or need not."""
+        """Whether the work is complete: the model forgot, or need not."""
         return self in (TaskState.VERIFIED, TaskState.EXEMPT, TaskState.ROLLED_BACK)
 
     @property
     def unforgotten(self) -> bool:
-        """Whether the owner answered, and the model has not forgotten: a person has to decide."""
+        """Whether the owner answered and the model has not forgotten: a person has to decide."""
         return self in (TaskState.INEFFECTIVE, TaskState.NOT_REACHED, TaskState.HARMFUL)
 
     @property
     def undone(self) -> bool:
-        """Whether the model is to be as it was before, or is already: no pass changes that."""
+        """Whether the model is or will be rolled back: no pass changes that."""
         return self in (TaskState.ROLLING_BACK, TaskState.ROLLED_BACK)
 
     @property
     def done(self) -> bool:
-        """Whether the owner has made the model forget, as far as it says."""
+        """Whether the owner reported that the model has forgotten."""
         return self in (TaskState.APPLIED, TaskState.VERIFIED)
 
     @property
     def answered(self) -> bool:
-        """Whether its owner has said what it did, so that it is not asked again by itself."""
+        """Whether its owner reported a result, so that it is not asked again automatically."""
         return self.done or self.unforgotten
 
 
@@ -81,16 +81,15 @@ class Task:
 
     Attributes:
         model_id: the version to dampen.
-        owner: who holds it.
-        state: where it stands.
-        reason: why it is anything but verified.
-        result: what the owner reported once it applied the request, or found that it would not
-            help; kept when it is rolled back.
-        wave: in which wave of the roll-out its owner is; the first is 0.
+        owner: its owner.
+        state: its state.
+        reason: why it is not verified.
+        result: the owner's result, also without a successor; kept after a roll-back.
+        wave: its owner's wave of the roll-out, from 0.
         destroy_us: when the superseded version is to be destroyed, in microseconds since the epoch;
-            0 for not.
-        destroyed_us: when its owner had destroyed it; 0 for not.
-        late: whether it joined when the request had been submitted.
+            0 for never.
+        destroyed_us: when its owner destroyed it; 0 if it did not.
+        late: whether it joined after the submission.
     """
 
     model_id: str
@@ -105,30 +104,30 @@ class Task:
 
     @property
     def successor(self) -> RecordProto | None:
-        """The version that its owner made, as it reported; `None` if it made none."""
+        """The successor that its owner reported, if any."""
         if self.result is None or not self.result.successor.id:
             return None
         return self.result.successor
 
     @property
     def repeated(self) -> bool:
-        """Whether its owner made a successor before and is asked to do so again."""
+        """Whether its owner made a successor and is asked to make it again."""
         return self.successor is not None and self.state in (TaskState.PENDING, TaskState.SENT)
 
     @property
     def is_unreached(self) -> bool:
-        """Whether the plan, and not its owner, says that the request does not reach it."""
+        """Whether the plan, not its owner, found that the request does not reach it."""
         return self.state is TaskState.NOT_REACHED and self.result is None
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What an owner answered of a model of which it made a successor.
+    """An owner's answer with a successor.
 
     Attributes:
-        task: the task as it stands then.
-        successor: the version that unlearning made.
-        fisher: SHA-256 of the Fisher packet that it was made with.
+        task: the task after the answer.
+        successor: the successor.
+        fisher: SHA-256 of the Fisher packet used.
     """
 
     task: Task
@@ -137,12 +136,12 @@ class Answered:
 
 
 def cleansed(tasks: Iterable[Task]) -> set[str]:
-    """Return the ids of the versions that a campaign's owners made, as they reported."""
+    """Return the ids of the successors that a campaign's owners reported."""
     return {made.id for task in tasks if (made := task.successor) is not None}
 
 
 class CampaignState(StrEnum):
-    """Where a campaign stands."""
+    """The state of a campaign."""
 
     AWAITING_APPROVAL = "awaiting_approval"
     RUNNING = "running"
@@ -156,12 +155,12 @@ class CampaignState(StrEnum):
 
     @property
     def advances(self) -> bool:
-        """Whether a coordinator may carry it out, or what of it was left or came later."""
+        """Whether a coordinator may work on it, including failed and late models."""
         return self in (CampaignState.RUNNING, CampaignState.COMPLETE, CampaignState.PARTIAL)
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more is to be done unless something joins, or somebody decides anew."""
+        """Whether it is over unless a version joins or a person decides so."""
         return self in (
             CampaignState.COMPLETE,
             CampaignState.PARTIAL,
@@ -172,7 +171,7 @@ class CampaignState(StrEnum):
 
     @property
     def stopped(self) -> bool:
-        """Whether owners are asked for nothing at all, until a person says so."""
+        """Whether it asks no owner until a person decides so."""
         return self in (
             CampaignState.AWAITING_APPROVAL,
             CampaignState.PAUSED,
@@ -181,12 +180,12 @@ class CampaignState(StrEnum):
 
     @property
     def drivable(self) -> bool:
-        """Whether a coordinator may ask owners for anything: to go on, or to go back."""
+        """Whether a coordinator may ask owners, to advance or to roll back."""
         return self.advances or self is CampaignState.ROLLING_BACK
 
 
 class CampaignEvent(StrEnum):
-    """What a person, a late descendant or a threshold makes happen to a campaign."""
+    """An event of a campaign, caused by a person, a late descendant or a threshold."""
 
     APPROVE = "approve"
     PAUSE = "pause"
@@ -213,18 +212,18 @@ TRANSITIONS: Mapping[CampaignEvent, tuple[frozenset[CampaignState], CampaignStat
         _S.ROLLING_BACK,
     ),
 }
-"""Event -> the states it may happen in, and the state it leads to."""
+"""Event -> allowed states, and the next state."""
 
 
 def next_state(state: CampaignState, event: CampaignEvent) -> CampaignState:
-    """Return the state an event leads to; one that is repeated changes nothing.
+    """Return the state after an event; a repeated event changes nothing.
 
     Args:
-        state: where the campaign stands.
-        event: what is to happen.
+        state: the campaign's state.
+        event: the event.
 
     Raises:
-        RequestError: if it may not happen then.
+        RequestError: if the state does not allow the event.
 
     Example:
         >>> str(next_state(CampaignState.PAUSED, CampaignEvent.RESUME))
@@ -240,11 +239,11 @@ def next_state(state: CampaignState, event: CampaignEvent) -> CampaignState:
 
 
 def state_after_pass(tasks: Iterable[TaskState], deadline_us: int, now_us: int) -> CampaignState:
-    """Return where a campaign stands once a pass over it has ended.
+    """Return the state of a campaign after a pass.
 
     Args:
         tasks: the states of its tasks.
-        deadline_us: when owners that stay away are given up; 0 for never.
+        deadline_us: when the campaign gives up absent owners; 0 for never.
         now_us: the time.
 
     Example:
@@ -264,7 +263,7 @@ def state_after_pass(tasks: Iterable[TaskState], deadline_us: int, now_us: int) 
 
 
 def state_after_roll_back(tasks: Iterable[TaskState]) -> CampaignState:
-    """Return where a campaign that is rolled back stands once a pass over it has ended.
+    """Return the state of a campaign after a pass of its roll-back.
 
     Args:
         tasks: the states of its tasks.
@@ -272,7 +271,7 @@ def state_after_roll_back(tasks: Iterable[TaskState]) -> CampaignState:
     Example:
         >>> str(state_after_roll_back([TaskState.ROLLED_BACK, TaskState.VERIFIED]))
         'rolled_back'
-        >>> str(state_after_roll_back([TaskState.APPLIED]))  # its owner could not
+        >>> str(state_after_roll_back([TaskState.APPLIED]))  # its owner refused
         'partial'
     """
     states = set(tasks)

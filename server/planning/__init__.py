@@ -1,1 +1,1 @@
-"""Planning: from a request and the graph to tasks of owners. No I/O."""
+"""Planning of requests: from a request and the graph to tasks of owners. No I/O."""

@@ -1,8 +1,8 @@
-"""Class names, followed from the roots of a request along edges.
+"""Propagation of class names from the roots of a request along edges.
 
-A class has a name at the root where it is to be forgotten, and perhaps another at a descendant.
-Roots whose classes arrive at a model under the same names are kept together: a model costs what its
-names differ in, and not what its roots or classes are.
+A class to forget may have one name at the root and another at a descendant.  Roots are grouped if
+their classes arrive at a model under the same names: the cost per model grows with the number of
+different namings, not with the number of roots or classes.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -17,9 +17,9 @@ Renaming = Mapping[str, str]
 
 Labels = tuple[str, ...]
 Arrivals = Mapping["Naming", int]
-"""How classes arrive at a model -> the roots whose classes do: bit i is the request's root i.
+"""Naming at a model -> its roots as bits: bit i is the request's root i.
 
-Every root is in at most one of them.
+Every root has at most one naming.
 """
 
 
@@ -27,12 +27,12 @@ Every root is in at most one of them.
 class Naming:
     """The names under which the classes of roots of one label space arrive at a model.
 
-    Equal ones are the same object, made by one `_Namings`.
+    Equal namings are the same object, made by one `_Namings`.
 
     Attributes:
         source: class names of the roots, `[C]`.
-        names: class name there -> the names under which it arrives, of which there should be one;
-            in the order of `source`, without classes that are lost on the way.
+        names: class name at the root -> names at the model, normally one; in the order of
+            `source`, without lost classes.
     """
 
     source: Labels
@@ -45,12 +45,12 @@ class Naming:
 
     @cached_property
     def targets(self) -> frozenset[str]:
-        """The class names at the model that some class of the root arrives under."""
+        """The class names at the model that correspond to a class of the root."""
         return frozenset().union(*self.names.values())
 
     @cached_property
     def contradiction(self) -> tuple[str, str] | None:
-        """Which classes cannot be followed, and why; `None` if all can."""
+        """The classes with contradictory names, and the reason, if any."""
         origins: dict[str, str] = {}
         for source, targets in self.names.items():
             if len(targets) > 1:
@@ -65,12 +65,12 @@ class Naming:
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """How every root's classes are called at every affected model.
+    """The names of every root's classes at every affected model.
 
     Attributes:
-        roots: ids of the roots; bit i of an arrival stands for root i.
-        arrivals: model -> how classes arrive there; equal ones are the same object.
-        failed: model -> reason where names contradict each other.
+        roots: ids of the roots; bit i of an arrival is root i.
+        arrivals: model -> its arrivals; equal ones are the same object.
+        failed: model -> reason, where names contradict each other.
     """
 
     roots: tuple[str, ...]
@@ -85,14 +85,14 @@ def follow_classes(
     cleansed: Collection[str] = (),
     origins: Mapping[str, Collection[str]] | None = None,
 ) -> Followed:
-    """Return how every root's classes are called at every affected model.
+    """Return the names of every root's classes at every affected model.
 
     Args:
         graph: the inheritance graph.
         roots: ids of the roots, each once.
         affected: ids of the roots and their descendants, in topological order.
-        cleansed: versions that this very request already made; nothing reaches them through that.
-        origins: root -> versions that it stands for, too: its classes are followed from there.
+        cleansed: successors made by this request; no class passes along their `unlearned` edges.
+        origins: root -> versions that it was unlearned from; its classes start there, too.
     """
     starts: dict[str, int] = {}
     for position, root in enumerate(roots):
@@ -134,10 +134,10 @@ def bits(number: int) -> Iterator[int]:
 def packet_names(
     source: Collection[str], target: Collection[str], renaming: Renaming
 ) -> dict[str, str | None]:
-    """Return what to rename in a root's Fisher packet before it is sent to a model.
+    """Return the changes of class names in a root's Fisher packet for a model.
 
-    Classes correspond by name there.  So one that was lost on the way must not carry the name of a
-    class that the model came to know by itself: it is left out.
+    Packets match classes by name.  A lost class must not have the name of a class that the model
+    learned independently, so the packet omits it.
 
     Args:
         source: class names of the root.
@@ -145,8 +145,7 @@ def packet_names(
         renaming: class name at the root -> class name at the model.
 
     Returns:
-        Class name at the root -> name in the packet, where they differ; `None` for one that is not
-        in it.
+        Class name at the root -> name in the packet, where they differ; `None` for an omitted one.
     """
     names: dict[str, str | None] = {a: b for a, b in renaming.items() if a != b}
     known = set(target)
@@ -156,7 +155,7 @@ def packet_names(
 
 @dataclass(slots=True)
 class _Namings:
-    """The namings of one plan, each made once and kept with what was found out about it."""
+    """The namings of one plan, interned, with cached results."""
 
     _labels: dict[Labels, Labels] = field(default_factory=dict)
     _sets: dict[int, frozenset[str]] = field(default_factory=dict)
@@ -171,28 +170,28 @@ class _Namings:
     _arrivals: dict[frozenset[tuple[Naming, int]], Arrivals] = field(default_factory=dict)
 
     def intern_labels(self, labels: Labels) -> Labels:
-        """Return the one object of a label space, so that it can be told by its identity."""
+        """Return the shared object of equal label spaces, so that its `id` identifies it."""
         one = self._labels.setdefault(labels, labels)
         if one is labels:
             self._sets[id(one)] = frozenset(one)
         return one
 
     def intern_arrivals(self, arrivals: Arrivals) -> Arrivals:
-        """Return the one object of equal arrivals."""
+        """Return the shared object of equal arrivals."""
         return self._arrivals.setdefault(frozenset(arrivals.items()), arrivals)
 
     def identity(self, labels: Labels) -> Naming:
-        """Return the names of a root's classes at itself."""
+        """Return the naming of a root's classes at the root itself."""
         if id(labels) not in self._identities:
             names = {name: frozenset((name,)) for name in labels}
             self._identities[id(labels)] = self._make(labels, names)
         return self._identities[id(labels)]
 
     def pass_on(self, arrivals: Arrivals, edge: Inheritance, labels: Labels) -> Arrivals:
-        """Return how classes arrive at a child of a model, along one edge.
+        """Return the arrivals at a child along one edge.
 
         Args:
-            arrivals: how they arrive at the parent.
+            arrivals: arrivals at the parent.
             edge: the edge to the child.
             labels: class names of the child, interned.
         """
@@ -207,7 +206,7 @@ class _Namings:
         return arrivals if changed == arrivals else changed
 
     def unite(self, one: Arrivals, other: Arrivals) -> Arrivals:
-        """Return the arrivals along several edges: a class may arrive under several names."""
+        """Merge arrivals along several edges: a class may arrive under several names."""
         if not one or one is other:
             return other
         if not other:
@@ -270,7 +269,7 @@ def _any(arrivals: Arrivals) -> int:
 
 
 def _contradiction(arrivals: Arrivals, roots: Sequence[str]) -> str:
-    """Return the contradiction at the first root that has one."""
+    """Return the contradiction at the first root with one, or `""`."""
     wrong = [
         (next(bits(some)), naming.contradiction)
         for naming, some in arrivals.items()

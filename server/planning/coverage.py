@@ -1,7 +1,7 @@
-"""The claim of a campaign that can be checked: every affected version, with its state and reason.
+"""Coverage of a campaign: every affected version, with its state and reason.
 
-It is answered from the graph as it is now, not from what was planned: a version that came to be
-affected since then is in it, before any coordinator has taken notice.
+It is computed from the current graph, not from the plan: it has newly affected versions before a
+coordinator has made tasks for them.
 """
 
 from collections.abc import Mapping
@@ -24,17 +24,16 @@ class Covered:
 
     Attributes:
         model_id: the version.
-        owner: who holds it.
-        state: where the work on it stands.
-        reason: why it is anything but verified.
-        successor: id of the version that takes its place; `""` while there is none.
+        owner: its owner.
+        state: the state of its task.
+        reason: why it is not verified.
+        successor: id of its successor; `""` without one.
         digest_before: SHA-256 of its weights.
         digest_after: SHA-256 of the successor's weights, as its owner reported.
-        updated_us: when its state last changed, in microseconds since the epoch; 0 for a version
-            that has no task yet.
-        wave: in which wave of the roll-out its owner is; the first is 0.
-        destroy_us: when the version itself is to be destroyed; 0 for not.
-        destroyed_us: when its owner had destroyed it; 0 for not.
+        updated_us: when its state last changed, in microseconds since the epoch; 0 without a task.
+        wave: its owner's wave of the roll-out, from 0.
+        destroy_us: when the version itself is to be destroyed; 0 for never.
+        destroyed_us: when its owner destroyed it; 0 if it did not.
     """
 
     model_id: str
@@ -52,11 +51,11 @@ class Covered:
 
 @dataclass(frozen=True, slots=True)
 class CoveragePage:
-    """A part of a campaign's coverage.
+    """A page of a campaign's coverage.
 
     Attributes:
         models: affected versions, ancestors first.
-        next_page_token: what to ask for the next part with; `""` on the last one.
+        next_page_token: token of the next page; `""` on the last one.
     """
 
     models: tuple[Covered, ...]
@@ -72,7 +71,7 @@ def cover(
     """Return every version that a request affects, ancestors first.
 
     Args:
-        graph: the inheritance graph as it is now.
+        graph: the current inheritance graph.
         request: a submitted request.
         tasks: model -> its task.
         updated_us: model -> when its task last changed.
@@ -90,7 +89,7 @@ def cover(
         task = tasks.get(model)
         if task is None:
             task = Task(model, record.owner, *late[model])
-        # What was rolled back is as it was before.
+        # A version that was rolled back has no successor any more.
         undone = task.state is TaskState.ROLLED_BACK
         after = None if undone else task.successor
         covered.append(
@@ -114,18 +113,18 @@ def cover(
 def page(
     graph: InheritanceGraph, covered: list[Covered], page_size: int, page_token: str
 ) -> CoveragePage:
-    """Return one part of a campaign's coverage.
+    """Return one page of a campaign's coverage.
 
-    Pages are cut at versions and not at counts: one that joins between two calls moves no other.
+    The token is a version, not an offset: one that joins between two calls moves no other.
 
     Args:
         graph: the inheritance graph.
-        covered: all of it, as `cover` gives it.
-        page_size: at most so many versions.
-        page_token: `""` for the first part, then what the part before says.
+        covered: the result of `cover`.
+        page_size: maximum number of versions.
+        page_token: `""` for the first page, then the `next_page_token` of the previous one.
 
     Raises:
-        RequestError: if the size or the token is none.
+        RequestError: if the size or the token is invalid.
     """
     if not 1 <= page_size <= LARGEST_PAGE:
         raise RequestError(f"Expected page_size from 1 to {LARGEST_PAGE}, but got {page_size}.")
@@ -142,5 +141,5 @@ def page(
 
 
 def _position(graph: InheritanceGraph, model: str) -> tuple[int, str]:
-    """Children are younger than their parents, so this puts ancestors first."""
+    """Return a sort key that puts ancestors first, as children are younger than parents."""
     return graph.model(model).created_us, model

@@ -1,15 +1,16 @@
 """Gates of a roll-out: conditions for the next wave, and thresholds that halt a campaign.
 
-A wave has passed once enough of its models are verified.  A model that lost more accuracy on what
-is to be kept than allowed halts the campaign, and so does one of which that was not measured: what
-nobody measured must not pass for harmless.  So do more failures than allowed; a model that answered
-and has not forgotten is one.  So does a wave in which too few models forgot and nobody is left to
-be asked.  Every wave that has begun is looked at each time, since an owner that was away may answer
-when later ones are under way.
+A wave passes once enough of its models are verified.  Three things halt the campaign:
 
-Shares are of the models that were planned when the request was submitted.  An owner may register as
-many descendants as it likes afterwards: they are dampened, and what they lose counts, but however
-many of them fail or wait, they neither halt the roll-out for the others nor hold up a wave.
+- a model lost more retain accuracy than allowed, or its loss was not measured;
+- more models failed than allowed; a model that answered and has not forgotten counts as failed;
+- too few models of a wave forgot, and no owner of the wave is left to ask.
+
+Every begun wave is judged each time, since an absent owner may answer during later waves.
+
+Shares refer to the models planned at submission.  Descendants that are registered later are
+dampened, and their accuracy loss counts.  Their failures and delays neither halt the roll-out nor
+delay a wave, so no owner can block others by registering models.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -20,29 +21,29 @@ from disinherit.server.states import Task, TaskState
 from disinherit.v1.unlearning_pb2 import ModelResult
 
 _ANY_DROP = 100.0
-"""Points that every model may lose: nothing need be measured to know that it did not lose more."""
+"""The largest possible loss in points: with this limit, no measurement is needed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Halt:
-    """Why a campaign is halted.
+    """The reason to halt a campaign.
 
     Attributes:
-        reason: for people to read.
-        said: the threshold and what was found, as numbers, for the audit log.
+        reason: as text.
+        details: threshold and measured values, as numbers for the audit log.
     """
 
     reason: str
-    said: Mapping[str, str | int] = field(default_factory=dict)
+    details: Mapping[str, str | int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class WaveVerdict:
-    """What follows from the answers so far.
+    """The decision about waves after the answers so far.
 
     Attributes:
-        open_waves: how many waves may be sent, the first ones.
-        halt: why nothing more may be sent; `None` if it may.
+        open_waves: number of waves that may be sent.
+        halt: the reason to halt, if any.
     """
 
     open_waves: int
@@ -52,13 +53,13 @@ class WaveVerdict:
 def judge(
     roll_out: RollOut, tasks: Collection[Task], open_waves: int, accepted_waves: int
 ) -> WaveVerdict:
-    """Return whether the next wave may begin, or none may.
+    """Decide whether the next wave may begin, or the campaign halts.
 
     Args:
         roll_out: the thresholds.
-        tasks: those of all models that are to be dampened.
-        open_waves: how many waves have begun.
-        accepted_waves: how many of them have passed by a person's word, whatever came of them.
+        tasks: the tasks of all models to dampen.
+        open_waves: number of begun waves.
+        accepted_waves: number of waves that a person let pass, regardless of their results.
     """
     total = max((task.wave for task in tasks), default=0) + 1
     tasks = [task for task in tasks if task.state is not TaskState.UNAPPROVED]
@@ -78,7 +79,7 @@ def judge(
 
 
 def retain_drop(result: ModelResult) -> float | None:
-    """Return how many points of accuracy on what is kept a model lost, or `None` if unknown."""
+    """Return a model's loss of retain accuracy in percentage points; `None` if unknown."""
     if not (result.HasField("retain_before") and result.HasField("retain_after")):
         return None
     if not (0 <= result.retain_before <= 1 and 0 <= result.retain_after <= 1):
@@ -106,11 +107,11 @@ def _halt(roll_out: RollOut, wave: Sequence[Task], number: int, total: int) -> H
     if found is None:
         return None
     reason = f"halted in wave {number + 1} of {total}: {found.reason}"
-    return Halt(reason, {"wave": number + 1, "waves": total, **found.said})
+    return Halt(reason, {"wave": number + 1, "waves": total, **found.details})
 
 
 def _stuck(wave: Sequence[Task], number: int, total: int) -> Halt | None:
-    """Return why a campaign does not go on although nobody of a wave is left to be asked."""
+    """Return a halt if a wave cannot pass and none of its owners is left to ask."""
     wave = _planned(wave)
     unforgotten = [task for task in wave if task.state.unforgotten]
     if not unforgotten or not all(task.state.settled for task in wave):
@@ -129,7 +130,7 @@ def _stuck(wave: Sequence[Task], number: int, total: int) -> Halt | None:
 
 
 def _too_much_lost(wave: Iterable[Task], limit: float) -> Halt | None:
-    said: dict[str, str | int] = {"max_retain_drop": repr(limit)}
+    details: dict[str, str | int] = {"max_retain_drop": repr(limit)}
     for task in wave:
         if task.result is None:
             continue
@@ -138,7 +139,7 @@ def _too_much_lost(wave: Iterable[Task], limit: float) -> Halt | None:
             return Halt(
                 f"the retain accuracy of {task.model_id} was not measured, so it is not known "
                 f"whether it lost more than {limit:g} points",
-                {**said, "model": task.model_id, "measured": False},
+                {**details, "model": task.model_id, "measured": False},
             )
         if drop > limit + 1e-9:
             lost = "would lose" if task.state is TaskState.HARMFUL else "lost"
@@ -146,7 +147,7 @@ def _too_much_lost(wave: Iterable[Task], limit: float) -> Halt | None:
                 f"{task.model_id} {lost} {drop:.1f} points of retain accuracy "
                 f"({100 * task.result.retain_before:.1f}% before, "
                 f"{100 * task.result.retain_after:.1f}% after), more than {limit:g}",
-                {**said, "model": task.model_id, "retain_drop": repr(drop)},
+                {**details, "model": task.model_id, "retain_drop": repr(drop)},
             )
     return None
 

@@ -1,7 +1,7 @@
-"""The plan of a request: affected models, their upstream roots, and owners to ask.
+"""Plan of a request: affected models, grouped by their upstream roots.
 
-Models are grouped by their upstream roots U(m), since a model must be dampened only with what it
-inherited: one merged Fisher per group, sent only to the owners of that group.
+A model must be dampened only with what it inherited.  So each group of models with the same
+upstream roots U(m) gets its own merged Fisher information.
 """
 
 from collections.abc import Collection, Container, Iterable, Mapping
@@ -23,12 +23,12 @@ from disinherit.server.planning.unreached import Unreached, asked_classes, find_
 from disinherit.v1.unlearning_pb2 import UnlearningRequest
 
 _Pairs = tuple[tuple[str, str | None], ...]
-"""What to rename in a root's packets."""
+"""Changes of class names in a root's packets."""
 _Key = frozenset[tuple[_Pairs, int]]
-"""What a group has in common: what to rename -> the roots, as bits."""
+"""Identity of a group: changes of class names, each with its roots as bits."""
 _NOTHING: Arrivals = {}
 _FEW = 5
-"""Of the versions that a note is about."""
+"""Maximum number of versions listed in a note."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Group:
 
     Attributes:
         roots: their upstream roots, in the order of the request.
-        renamings: per root, what to rename in its Fisher packets (`packet_names`).
+        renamings: per root, changes of class names in its Fisher packets (`packet_names`).
         models: model ids in topological order.
     """
 
@@ -48,16 +48,16 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a request means for the graph as it is now.
+    """The plan of a request for the current graph.
 
     Attributes:
         affected: roots and descendants in topological order.
-        groups: the affected models that are to be dampened.
-        exempt: affected models that are not, with the reason.
-        failed: affected models that cannot be, with the reason.
-        not_reached: affected models that no class to forget arrives at, with the reason; they stay
-            as they are, and a person has to decide.
-        notes: what a person should know before approving.
+        groups: the affected models to dampen.
+        exempt: affected models that need no dampening -> reason.
+        failed: affected models that cannot be dampened -> reason.
+        not_reached: affected models that no class to forget arrives at -> reason; they do not
+            change, and a person has to decide.
+        notes: information for the approver.
     """
 
     affected: tuple[str, ...]
@@ -69,7 +69,7 @@ class Plan:
 
     @property
     def dampened(self) -> tuple[str, ...]:
-        """The affected models that are to be dampened."""
+        """The affected models to dampen."""
         return tuple(model for group in self.groups for model in group.models)
 
 
@@ -84,22 +84,21 @@ def plan(
     """Plan a request.
 
     Args:
-        graph: the inheritance graph, or the part of it that descends from the roots.
+        graph: the inheritance graph, or the subgraph of the roots' descendants.
         request: roots and what to forget there; for a client, with its roots filled in.
-        cleansed: versions that this very request already made; they are not affected by it.
-        holders: the versions that were trained directly on a class to forget, in the whole graph;
+        cleansed: successors made by this request; it does not affect them.
+        holders: the versions in the whole graph that were trained directly on a class to forget;
             `None` if `graph` is the whole graph.
         parentless: the versions in the whole graph that owners registered without a parent, and
-            that know a class of the request's roots.
-        tasked: versions that this request has tasks for: they are part of it even when they were
-            retired since.
+            that have a class of the request's roots.
+        tasked: versions with tasks of this request: they belong to it even if retired since.
 
     Returns:
         The plan; nothing is changed.
 
     Raises:
         RequestError: if there is nothing to forget, nothing would be left, a root is listed twice,
-            or what is to be forgotten is of several kinds.
+            or the request mixes classes, samples and clients.
         GraphError: if a root does not exist.
         LabelError: if a root does not know a class.
     """
@@ -125,8 +124,8 @@ def plan(
         leaving = f"all that {request.client} trained it on is to be forgotten: retire it"
         exempt |= {model: leaving for model in roots if model not in exempt}
     followed = follow_classes(graph, roots, affected, cleansed, origins)
-    # What was retired when its parent was put back is out of use, and its owner knows: no request
-    # is about it any more, though what others derived from it may be affected.
+    # A successor that was retired by a roll-back is out of use, so no request concerns it.
+    # Versions derived from it may still be affected.
     failed = {model: why for model, why in followed.failed.items() if model not in put_back}
     affected = tuple(model for model in affected if model not in put_back)
     todo = [m for m in affected if m not in exempt and m not in failed]
@@ -170,7 +169,7 @@ def _group_key(arrivals: Arrivals, labels: tuple[str, ...]) -> _Key:
 
 
 def _in_order(key: _Key, roots: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[_Pairs, ...]]:
-    """Return the roots of a group in the order of the request, and what to rename for each."""
+    """Return the roots of a group in the order of the request, and each one's renamings."""
     of_root = {position: pairs for pairs, some in key for position in bits(some)}
     positions = sorted(of_root)
     return tuple(roots[p] for p in positions), tuple(of_root[p] for p in positions)
@@ -205,7 +204,7 @@ def _unreached_notes(unreached: Unreached) -> Iterable[str]:
 def _notes(
     holders: Iterable[ModelRecord], request: UnlearningRequest, followed: Followed
 ) -> Iterable[str]:
-    """Yield what the given roots leave open, by training provenance."""
+    """Yield notes on versions, by training provenance, that the roots may miss."""
     asked = asked_classes(request)
     of_root = {root.model_id: set(root.classes) for root in request.roots}
     everywhere = {name for names in asked for name in names}
@@ -237,7 +236,7 @@ def _notes(
 def _parentless_notes(
     records: Iterable[ModelRecord], request: UnlearningRequest, followed: Followed
 ) -> Iterable[str]:
-    """Yield which versions may have inherited a class to forget from who knows where."""
+    """Yield notes on versions that may have inherited a class to forget from an unknown parent."""
     everywhere = {name for names in asked_classes(request) for name in names}
     found: dict[str, list[str]] = {}
     for record in records:
@@ -257,7 +256,7 @@ def _parentless_notes(
 
 
 def _inherited(arrivals: Arrivals, asked: Mapping[frozenset[str], int]) -> set[str]:
-    """Return what a model calls the classes that its roots are to forget."""
+    """Return a model's names of the classes that its roots are to forget."""
     return {
         naming.renaming[name]
         for naming, present in arrivals.items()

@@ -1,4 +1,4 @@
-"""Waves of a roll-out: canaries first, then waves, then all other owners."""
+"""Assignment of owners to the waves of a roll-out."""
 
 import hashlib
 import math
@@ -13,18 +13,18 @@ def assign_waves(
 ) -> dict[str, int]:
     """Return the wave of every owner.
 
-    Who goes first among owners that are not named is decided by a hash of request and owner, so it
-    is the same every time, and other owners' turn with another request.
+    Canaries come first, then the waves, then all other owners.  A hash of request and owner orders
+    unnamed owners: the order is stable, and differs between requests.
 
     Args:
         roll_out: the roll-out.
         request_id: the request.
-        owners: who is to be asked.
-        known: owner -> wave, of those that have one: it stays. If there are any, all others come
-            with the last wave, as they joined late.
+        owners: the owners to ask.
+        known: owner -> wave, of owners with a wave, which they keep. If there are any, all others
+            joined late and are in the last wave.
 
     Raises:
-        RequestError: if a canary is none of the owners.
+        RequestError: if a canary is not one of the owners.
 
     Example:
         >>> from disinherit.common.wire.requests import Wave

@@ -20,10 +20,10 @@ def with_roots(
     """Return a request with its roots: for a client, all models that it trained directly.
 
     Args:
-        request: the request; left as it is. One that names its roots is returned unchanged.
+        request: the request, which is not modified. One with roots is returned unchanged.
         models_of: returns the models of an owner, the oldest first.
-        stored: what was submitted with its id before; a request for the same client keeps the
-            roots that were found then, so that the same again is the same.
+        stored: the stored request with the same id, if any; for the same client, its roots are
+            kept, so that a repeated submission is equal.
 
     Raises:
         RequestError: if the client trained no model.
@@ -46,14 +46,14 @@ def with_roots(
 
 
 def check_targets(graph: InheritanceGraph, request: Request) -> None:
-    """Check what is to be forgotten at each root against the graph.
+    """Check the targets at each root against the graph.
 
     Args:
         graph: the inheritance graph.
         request: a request with roots.
 
     Raises:
-        RequestError: if a root lists all of its classes, or is not trained by the client.
+        RequestError: if a root lists all of its classes, or was not trained by the client.
         GraphError: if a root does not exist.
         LabelError: if a root does not know a class.
     """
@@ -70,21 +70,21 @@ def check_targets(graph: InheritanceGraph, request: Request) -> None:
 def _check_client(record: ModelRecord, client: str) -> None:
     if record.owner != client or not _trained(record):
         raise RequestError(
-            f"Expected a root that {client!r} trained, but {record.id!r} of {record.owner!r} is "
-            "none. Leave the roots out to have them filled in."
+            f"Expected a root that {client!r} trained, but {record.id!r} of {record.owner!r} was "
+            "not. Omit the roots to have them filled in."
         )
 
 
 def _check_classes(record: ModelRecord, classes: Sequence[str]) -> None:
     unknown = set(classes).difference(record.labels)
     if unknown:
-        # Not quoted: it may be the id of a sample that should not have come here.
+        # Not quoted: it may be a sample id, sent by mistake.
         first = next(place for place, name in enumerate(classes) if name in unknown)
         known = ", ".join(repr(name) for name in record.labels[:_SHOWN_CLASSES])
         rest = ", ..." if len(record.labels) > _SHOWN_CLASSES else ""
         raise LabelError(
             f"Expected classes of {record.id!r} ({known}{rest}), but class {first + 1} of the "
-            f"{len(classes)} named there, of {len(classes[first])} characters, is none."
+            f"{len(classes)} given ones, of {len(classes[first])} characters, is unknown."
         )
     if set(class_indices(record.labels, classes)) == set(range(len(record.labels))):
         raise RequestError(
@@ -99,15 +99,15 @@ def _trained(record: ModelRecord) -> bool:
 
 
 def find_origins(graph: InheritanceGraph, roots: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Return root -> the versions that it was unlearned from, of roots that were.
+    """Return root -> the versions that it was unlearned from, of roots that are successors.
 
-    A successor knows what its origin knew, save what one request forgot; and so do all that
-    inherited from the origin.  So a successor named as root stands for its origin, too.
+    A successor knows what its origin knew, except what was forgotten; so do all descendants of the
+    origin.  So a successor as root includes its origin.
     """
     found: dict[str, tuple[str, ...]] = {}
     for root in roots:
         chain = [root]
-        for model in chain:  # which grows
+        for model in chain:  # grows during the loop
             edges = graph.parents(model)
             before = [edge.parent for edge in edges if edge.kind is InheritanceKind.UNLEARNED]
             chain += [origin for origin in before if origin not in chain]
@@ -117,7 +117,7 @@ def find_origins(graph: InheritanceGraph, roots: Iterable[str]) -> dict[str, tup
 
 
 def find_starts(graph: InheritanceGraph, roots: Iterable[str]) -> tuple[str, ...]:
-    """Return roots and the versions that they were unlearned from, each once: all derive thence."""
+    """Return roots and the versions that they were unlearned from, each once."""
     roots = list(roots)
     origins = find_origins(graph, roots).values()
     return tuple(dict.fromkeys([*roots, *(one for some in origins for one in some)]))

@@ -1,4 +1,4 @@
-"""Affected models that no class of a request arrives at, and the names there that look alike."""
+"""Affected models that no class of a request arrives at, with look-alike class names there."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,14 +13,14 @@ _FEW = 3
 
 @dataclass(frozen=True, slots=True)
 class Unreached:
-    """What of a request does not arrive where.
+    """Models that a request does not reach, or not completely.
 
     Attributes:
-        models: model -> why it is not reached, and what a person can do.
-        below: models that are dampened only below their heads: none of their classes corresponds to
-            one of the request, and the request's scope is more than the head.
-        unsure: model that is dampened -> the class that does not arrive there, and those of its own
-            that may be it: nothing tells where it has them from.
+        models: model -> why the request does not reach it, and what a person can do.
+        below: models that are dampened only below their heads: no class corresponds to one of the
+            request, and the request's scope is more than the head.
+        unsure: dampened model -> note on a class that does not arrive there, and on classes of
+            unknown origin that may be the same one.
     """
 
     models: Mapping[str, str]
@@ -33,12 +33,12 @@ class _Lost:
     """The classes of a request that do not arrive at some models of one label space.
 
     Attributes:
-        classes: (class, the first root that is to forget it).
+        classes: pairs of a class and the first root that is to forget it.
         arrived: whether any other class arrives.
-        alike: class -> names there that look like it.
-        unnamed: classes there, or at the root, that have the names that a tool gave them.
-        free: classes there that none arrives under.
-        inherited: whether `unnamed` are names that nothing else explains.
+        alike: class -> look-alike names at the model.
+        unnamed: classes, at the model or the root, with default names of a tool.
+        free: classes at the model that correspond to no class of a root.
+        inherited: whether `unnamed` are instead classes of unexplained origin.
     """
 
     classes: list[tuple[str, str]] = field(default_factory=list)
@@ -54,16 +54,16 @@ def find_unreached(
 ) -> Unreached:
     """Return the models that a request by class does not reach.
 
-    A model is not reached if no class of the request arrives there and the scope is the head; or if
-    a class does not arrive, but may be there under another name: one that looks like it, one that a
-    tool gave, or one that the model was not trained on and no parent has.  Only a person can say
-    what that stands for.
+    A model is not reached if no class of the request arrives there and the scope is the head.  Nor
+    is it reached if a class does not arrive but may have another name there: a look-alike, a
+    default name of a tool, or a class that the model was not trained on and no parent has.  Only a
+    person can decide what such a name means.
 
     Args:
         graph: the inheritance graph.
         request: the request.
-        followed: how its roots' classes are called at every affected model.
-        models: the models to look at, in topological order.
+        followed: names of the roots' classes at every affected model.
+        models: the models to check, in topological order.
     """
     asked = asked_classes(request)
     found: dict[str, str] = {}
@@ -71,7 +71,7 @@ def find_unreached(
     known: dict[tuple[int, tuple[str, ...]], _Lost] = {}
     unsure: dict[str, str] = {}
     nowhere: dict[str, frozenset[str]] = {}
-    untold: dict[str, frozenset[str]] = {}
+    unrecorded: dict[str, frozenset[str]] = {}
     for model in models if asked else ():
         arrivals, labels = followed.arrivals[model], graph.model(model).labels
         key = (id(arrivals), labels)
@@ -86,14 +86,14 @@ def find_unreached(
         if provenance is not None:
             passed |= {name for name in new if not provenance.samples_per_class.get(name)}
         nowhere[model] = passed
-        untold[model] = _passed(graph, model, lost.free, untold)
+        unrecorded[model] = _passed(graph, model, lost.free, unrecorded)
         if provenance is None:
-            untold[model] |= new
+            unrecorded[model] |= new
         if lost.arrived and nowhere[model] and not (lost.alike or lost.unnamed):
             lost = replace(lost, unnamed=sorted(nowhere[model]), inherited=True)
         if lost.arrived and not (lost.alike or lost.unnamed):
-            if untold[model]:
-                unsure[model] = _untold(lost, untold[model])
+            if unrecorded[model]:
+                unsure[model] = _unsure_note(lost, unrecorded[model])
             continue
         if lost.alike or lost.unnamed or request.method.scope == "head":
             found[model] = _reason(graph, followed, model, lost)
@@ -103,7 +103,7 @@ def find_unreached(
 
 
 def asked_classes(request: UnlearningRequest) -> dict[frozenset[str], int]:
-    """Return classes to forget -> the roots that are to forget just these, as bits."""
+    """Return set of classes to forget -> the roots that are to forget exactly these, as bits."""
     asked: dict[frozenset[str], int] = {}
     for position, root in enumerate(request.roots):
         if root.classes:
@@ -148,7 +148,7 @@ def _unknown_to_parents(graph: InheritanceGraph, model: str, free: Iterable[str]
     Args:
         graph: the inheritance graph.
         model: the model.
-        free: its classes that no class of a root arrives under.
+        free: its classes that correspond to no class of a root.
     """
     known: set[str] = set()
     for edge in graph.parents(model):
@@ -159,30 +159,30 @@ def _unknown_to_parents(graph: InheritanceGraph, model: str, free: Iterable[str]
 def _passed(
     graph: InheritanceGraph, model: str, free: Iterable[str], before: Mapping[str, frozenset[str]]
 ) -> frozenset[str]:
-    """Return the classes of a model that it has from some of its parents' `before`.
+    """Return the classes of a model that it inherited from classes in `before`.
 
     Args:
         graph: the inheritance graph.
         model: the model.
-        free: its classes that no class of a root arrives under.
-        before: model -> some of its classes, for models before it.
+        free: its classes that correspond to no class of a root.
+        before: model -> some of its classes, for its ancestors.
     """
     edges = graph.parents(model)
     names = {edge.labels.get(name, name) for edge in edges for name in before.get(edge.parent, ())}
     return frozenset(name for name in free if name in names)
 
 
-def _untold(lost: _Lost, untold: Iterable[str]) -> str:
-    names = sorted(untold)
+def _unsure_note(lost: _Lost, unrecorded: Iterable[str]) -> str:
+    names = sorted(unrecorded)
     own = f"{', '.join(map(repr, names[:_FEW]))}{_more(names)}"
     return (
-        f"{_missing(lost)}, and nothing tells whether {own} is that: a training provenance is not "
-        "recorded. Register it, or say with labels={...} on the edge which class it stands for"
+        f"{_missing(lost)}, and {own} may be the same class: no training provenance is recorded. "
+        "Register it, or give labels={...} on the edge to map the class"
     )
 
 
 def _missing(lost: _Lost) -> str:
-    """Return which classes of which root no class of a model corresponds to."""
+    """Describe the classes of a root that correspond to no class of a model."""
     names = ", ".join(repr(name) for name, _ in lost.classes[:_FEW])
     begin = "no class" if lost.arrived else "none of its classes"
     return f"{begin} corresponds to {names}{_more(lost.classes)} of {lost.classes[0][1]}"
@@ -193,7 +193,7 @@ def _more(things: Sequence[object]) -> str:
 
 
 def _reason(graph: InheritanceGraph, followed: Followed, model: str, lost: _Lost) -> str:
-    said = _missing(lost)
+    missing = _missing(lost)
     name, root = next((one for one in lost.classes if one[0] in lost.alike), lost.classes[0])
     given, lost_at = _where(graph, followed, model, name, root)
     where = f"on the edge from {given}" if given else f"on the edge where {lost_at} lost it"
@@ -202,30 +202,29 @@ def _reason(graph: InheritanceGraph, followed: Followed, model: str, lost: _Lost
         alike = ", ".join(other for _, other in proposed)
         mapping = ", ".join(f"{one}: {other}" for one, other in proposed)
         verb = "looks" if len(proposed) == 1 else "look"
-        return f"{said}; {alike} {verb} alike: give labels={{{mapping}}} {where}"
+        return f"{missing}; {alike} {verb} alike: give labels={{{mapping}}} {where}"
     if lost.unnamed:
         some = ", ".join(lost.unnamed[:_FEW])
         if lost.inherited:
             return (
-                f"{said}, but it may be {some}: it was not trained on it, and no parent has that "
-                f"name: say with labels={{...}} {where} which class it stands for, or ask for the "
-                "other classes by themselves"
+                f"{missing}, but it may be {some}: it was not trained on it, and no parent has "
+                f"that name: map it with labels={{...}} {where}, or submit the other classes as a "
+                "request of their own"
             )
         return (
-            f"{said}; {some} are names that a tool gave: say with labels={{...}} {where} which "
-            "class they stand for"
+            f"{missing}; {some} are default names of a tool: map them with labels={{...}} {where}"
         )
     if name in graph.model(model).labels:
-        return f"{said}, which {lost_at} already lost: its own {name!r} counts as learned anew"
+        return f"{missing}, which {lost_at} already lost: its own {name!r} counts as learned anew"
     if lost_at:
-        return f"{said}, which {lost_at} already lost: there is nothing to forget in its head"
-    return f"{said}: its label space has other classes, there is nothing to forget in its head"
+        return f"{missing}, which {lost_at} already lost: there is nothing to forget in its head"
+    return f"{missing}: its label space has other classes, there is nothing to forget in its head"
 
 
 def _where(
     graph: InheritanceGraph, followed: Followed, model: str, name: str, root: str
 ) -> tuple[str, str]:
-    """Return a parent at which a class still arrives, or one at which it had been lost already."""
+    """Return a parent at which a class still arrives, or one that had already lost it."""
     bit = 1 << followed.roots.index(root)
     lost_at = ""
     for edge in graph.parents(model):

@@ -1,1 +1,1 @@
-"""Recording of lineage while a Flower federation trains."""
+"""Recording of lineage during the training of a Flower federation."""

@@ -1,4 +1,4 @@
-"""Updates of a Flower round: arrays as tensors, contributions, shares and provenance."""
+"""Updates of a Flower round: tensors, contributions, shares and provenance."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -28,20 +28,20 @@ _WEIGHTED = (FedAvg, FedAvgM, FedAdam, FedAdagrad, FedYogi)
 
 
 def tensors(arrays: ArrayRecord) -> dict[str, Tensor]:
-    """Return arrays as a state dict, in their order; nothing is shared with them.
+    """Copy arrays to a state dict, in their order.
 
     Raises:
-        TypeError: if there is an array that PyTorch has no data type for.
+        TypeError: if PyTorch has no data type for an array.
     """
     return {name: torch.from_numpy(array.numpy()) for name, array in arrays.items()}
 
 
 def arrays_of(reply: RecordDict, strategy: Strategy) -> tuple[ArrayRecord, object] | None:
-    """Return an update's arrays and its weight in the average; `None` if it has no arrays.
+    """Return an update's arrays and its weight in the average; `None` without arrays.
 
     Args:
         reply: content of a train reply.
-        strategy: the strategy; it says under which keys they are.
+        strategy: the strategy, which defines the keys.
     """
     inner = _innermost(strategy)
     key = getattr(inner, "arrayrecord_key", "arrays")
@@ -56,8 +56,8 @@ def arrays_of(reply: RecordDict, strategy: Strategy) -> tuple[ArrayRecord, objec
 def shares(weights: Sequence[object], strategy: Strategy) -> list[float]:
     """Return each contribution's share of an aggregate; the shares sum to 1.
 
-    Weights that are missing or that no mean can be taken with give equal shares.  So does a weight
-    of 0, unless the strategy is known to take nothing from such an update: then its share is 0.
+    Missing or invalid weights give equal shares.  So does a weight of 0, unless the strategy is
+    known to ignore such an update: then its share is 0.
 
     Example:
         >>> shares([30, 10], FedAvg())
@@ -73,7 +73,7 @@ def shares(weights: Sequence[object], strategy: Strategy) -> list[float]:
 
 
 def averages_only(strategy: Strategy) -> bool:
-    """Return whether a strategy's aggregate is known to be the weighted mean and nothing else.
+    """Return whether a strategy's aggregate is known to be exactly the weighted mean.
 
     Example:
         >>> from flwr.serverapp.strategy import FedMedian
@@ -86,13 +86,13 @@ def averages_only(strategy: Strategy) -> bool:
 
 
 def class_names(state: Mapping[str, Tensor]) -> tuple[str, ...]:
-    """Return `"0"`, `"1"`, ... for the rows of the head, which is taken to be the last matrix.
+    """Return `"0"`, `"1"`, ... for the rows of the last matrix, assumed to be the head.
 
     Args:
         state: tensors by name, in the order of the layers.
 
     Raises:
-        LabelError: if there is no matrix.
+        LabelError: if no tensor is a matrix.
 
     Example:
         >>> class_names({"head.weight": torch.zeros(3, 8), "head.bias": torch.zeros(3)})
@@ -108,14 +108,14 @@ def class_names(state: Mapping[str, Tensor]) -> tuple[str, ...]:
 
 
 def provenance_of(reply: RecordDict, labels: Sequence[str]) -> Provenance | None:
-    """Return what an update says it was trained on; `None` if it does not say.
+    """Return the training provenance that an update reports; `None` if it reports none.
 
     Args:
         reply: content of a train reply.
         labels: class names in the order of the counts.
 
     Raises:
-        InputError: if what it says does not fit the labels.
+        InputError: if the counts do not fit the labels.
     """
     records: list[ConfigRecord | MetricRecord] = [*reply.config_records.values()]
     for record in [*records, *reply.metric_records.values()]:
@@ -135,7 +135,7 @@ def provenance_of(reply: RecordDict, labels: Sequence[str]) -> Provenance | None
 
 
 def _innermost(strategy: Strategy) -> Strategy:
-    """Return the strategy that a wrapper such as differential privacy hands its work to."""
+    """Return the innermost strategy of wrappers such as differential privacy."""
     while isinstance(inner := getattr(strategy, "strategy", None), Strategy):
         strategy = inner
     return strategy

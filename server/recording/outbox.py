@@ -1,4 +1,4 @@
-"""Versions on their way into the lineage, handed over in order and never at training's expense."""
+"""Queue of versions for the lineage, delivered in order; its failures never stop training."""
 
 import logging
 from collections.abc import Iterable, Iterator
@@ -12,22 +12,21 @@ _log = logging.getLogger(__name__)
 
 
 class LineageSink(Protocol):
-    """Takes versions and what they were derived from, parents first; a `CoordinatorStore` does."""
+    """Destination of versions and their edges, parents first, such as a `CoordinatorStore`."""
 
     def add_model(self, record: ModelRecord, parents: Iterable[Inheritance]) -> object:
         """Add a version with all its parents.
 
-        An `InputError` says that it is refused for good; any other error, that it may be offered
-        again later.
+        An `InputError` means a permanent refusal; after any other error the outbox tries again.
         """
         ...
 
 
 class Outbox:
-    """Hands versions to a sink, keeps those it cannot take yet, and notes those it never will.
+    """Delivers versions to a sink, retries failed deliveries, and records permanent losses.
 
     Args:
-        sink: where they go.
+        sink: the destination.
     """
 
     def __init__(self, sink: LineageSink) -> None:
@@ -39,27 +38,27 @@ class Outbox:
 
     @property
     def errors(self) -> list[str]:
-        """What is missing, and why; empty while nothing is."""
+        """The missing versions with reasons."""
         waiting = [
             f"{record.id} is not recorded yet: {self._stalled}" for record, _ in self._waiting
         ]
         return self._lost + waiting
 
     def submit(self, record: ModelRecord, edges: Iterable[Inheritance]) -> bool:
-        """Hand over a version after those that wait; return whether it is there or waits."""
+        """Deliver a version after the waiting ones; return whether it is delivered or waits."""
         self._waiting.append((record, list(edges)))
         lost = len(self._lost)
         return not self.flush() or len(self._lost) == lost
 
     def flush(self) -> bool:
-        """Offer what the sink has not taken yet once more; return whether nothing is left."""
+        """Try to deliver all waiting versions; return whether none is left."""
         while self._waiting:
             record, edges = self._waiting[0]
             try:
                 self._sink.add_model(record, edges)
             except InputError as error:
                 self.lose(f"{record.id} was refused: {error}")
-            except Exception as error:  # a sink is not ours, and training goes on whatever it does
+            except Exception as error:  # no error of a sink may stop training
                 self._stalled = f"{type(error).__name__}: {error}"
                 self._warn(f"{record.id} is not recorded yet: {self._stalled}")
                 return False
@@ -67,22 +66,22 @@ class Outbox:
         return True
 
     def lose(self, what: str) -> None:
-        """Note what will never be there."""
+        """Record a permanent loss."""
         self._lost.append(what)
         self._warn(what)
 
     @contextmanager
     def guard(self, what: str) -> Iterator[None]:
-        """Note what goes wrong in the block, and go on."""
+        """Record an error in the block as a loss, and continue."""
         try:
             yield
-        except Exception as error:  # whatever it is, training matters more
+        except Exception as error:  # no error may stop training
             self.lose(f"{what} is not recorded: {error or type(error).__name__}")
 
     def _warn(self, what: str) -> None:
         if not self._warned:
             _log.warning(
-                "The recorded lineage is incomplete and training goes on; `errors` of the recorder "
+                "The recorded lineage is incomplete; training continues. `errors` of the recorder "
                 "lists all that is missing. First: %s",
                 what,
             )

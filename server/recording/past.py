@@ -1,4 +1,4 @@
-"""Knowledge of a store when a federation begins: its own rounds, and its start's weights."""
+"""Earlier records of a project: its rounds, and versions with the weights of its start."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,34 +13,34 @@ from disinherit.server.store.registering import Announced
 
 @runtime_checkable
 class LineageSource(Protocol):
-    """Answers what it holds already; a `CoordinatorStore` does."""
+    """Source of recorded versions, such as a `CoordinatorStore`."""
 
     def ids_from(self, prefix: str) -> Sequence[str]:
-        """Return the ids of all versions that begin with a text."""
+        """Return the ids of all versions that begin with a prefix."""
         ...
 
     def records(self, ids: Iterable[str]) -> Mapping[str, ModelRecord]:
-        """Return id -> version, of those that exist."""
+        """Return id -> record, of the versions that exist."""
         ...
 
     def with_weights(self, digest: str) -> Sequence[ModelRecord]:
-        """Return the versions with these weights, without those that another of them came from."""
+        """Return the versions with these weights, except ancestors of another such version."""
         ...
 
     def announce(self, versions: Iterable[Announced]) -> None:
-        """Note the versions that owners are told to make."""
+        """Record the ids announced to owners for their updates."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """What is recorded of a project.
+    """The recorded versions of a project.
 
     Attributes:
-        ids: all ids that were given out.
+        ids: all used ids.
         rounds: number of the last round.
         globals: ids of its global models.
-        latest: the youngest of those of the last round; `None` if there is none.
+        latest: the youngest global model of the last round, if any.
     """
 
     ids: frozenset[str] = frozenset()
@@ -50,11 +50,11 @@ class Past:
 
 
 class Memory:
-    """What can be asked of the place where a lineage is kept, at no expense of training.
+    """Queries about the recorded lineage; their failures never stop training.
 
     Args:
-        sink: the place; one that is no `LineageSource` knows nothing.
-        outbox: notes what could not be asked.
+        sink: the lineage; queries find nothing if it is not a `LineageSource`.
+        outbox: records failed queries.
     """
 
     def __init__(self, sink: object, outbox: Outbox) -> None:
@@ -62,10 +62,10 @@ class Memory:
         self._outbox = outbox
 
     def check(self, ids: list[str]) -> list[str]:
-        """Return ids of versions that are recorded, as far as can be asked.
+        """Return ids unchanged, after a check that they are recorded if the sink can tell.
 
         Raises:
-            GraphError: if one is not.
+            GraphError: if a version is not recorded.
         """
         there = ids if self._source is None else self._source.records(ids)
         for id in ids:
@@ -74,27 +74,27 @@ class Memory:
         return ids
 
     def past(self, project: str) -> Past:
-        """Return what is recorded of a project."""
+        """Return the recorded versions of a project."""
         if self._source is not None:
-            with self._outbox.guard(f"what there was of {project} before"):
+            with self._outbox.guard(f"the earlier lineage of {project}"):
                 return _find_past(self._source, project)
         return Past()
 
     def with_weights(self, digest: str) -> Sequence[ModelRecord]:
-        """Return the versions with these weights, without those that another of them came from."""
+        """Return the versions with these weights, except ancestors of another such version."""
         if self._source is not None:
-            with self._outbox.guard("which version has the weights of the global model"):
+            with self._outbox.guard("the version with the weights of the global model"):
                 return self._source.with_weights(digest)
         return ()
 
     def announce(self, versions: Iterable[Announced]) -> None:
-        """Note the versions that owners are told to make."""
+        """Record the ids announced to owners for their updates."""
         if self._source is not None:
             self._source.announce(versions)
 
 
 def _find_past(source: LineageSource, project: str) -> Past:
-    """Return what a store holds of a project."""
+    """Return the versions of a project in a store."""
     ids = source.ids_from(f"{project}.r")
     global_id = re.compile(rf"{re.escape(project)}\.r([0-9]+)(?:-[0-9]+)?")
     rounds = {id: int(found[1]) for id in ids if (found := global_id.fullmatch(id))}

@@ -1,6 +1,6 @@
-"""Lineage recorded as training happens: a Flower strategy that leaves its inheritance graph behind.
+"""Recorder of lineage: makes a Flower strategy record its inheritance graph during training.
 
-Three lines of an existing ServerApp change: two imports, and the line that makes the strategy::
+It takes three lines in an existing ServerApp: two imports, and the line that makes the strategy::
 
     from disinherit.server.recording.recorder import record_lineage
     from disinherit.server.store.store import CoordinatorStore
@@ -11,31 +11,31 @@ A round r of a federation becomes::
 
     <project>.r<r-1> --incremental--> <project>.r<r>.<owner> --federated--> <project>.r<r>
 
-one version for the global model and one for every update that came back.  A version is told from
-another by its role and round, not by its content: an update that equals the average is not its own
-parent.  Owners that failed or did not answer contributed nothing and are not in it.
+one version for the global model and one for every received update.  Versions are distinguished by
+role and round, not by content: an update that equals the average is not its own parent.  Owners
+that failed or did not answer contributed nothing and are not in the graph.
 
-**Going on.**  A federation that starts from weights that the store has, bit for bit, is derived
-from them: of a run that was stopped, of another project, or of any version at all.  A project that
-is recorded already goes on where it ended: its rounds are numbered after the last one.  What was
-changed before it came here has to be said, as `parent`.
+**Continuation.**  A federation that starts from weights in the store, bit for bit, is derived from
+their version: of a stopped run, of another project, or any other version.  A recorded project
+continues after its last round.  If the weights were changed before the start, name their origin as
+`parent`.
 
-**Weights** of the federated edges are the shares of `num-examples` (or what `weighted_by_key`
-says), as `FedAvg` takes them.  Strategies that choose among updates or clip them (Krum, medians,
-differential privacy) do not tell what they took from whom: every update counts as a contribution,
-so that the graph shows rather too much inheritance than too little.
+**Weights** of the federated edges are the shares of `num-examples` (or of `weighted_by_key`), as
+in `FedAvg`.  Strategies that select or clip updates (Krum, medians, differential privacy) do not
+report what they used: every update counts as a contribution, so the graph shows too much
+inheritance rather than too little.
 
-**More than a mean.**  An aggregate that is not the weighted mean itself (server momentum, Adam,
-Yogi, Adagrad, medians, noise, any strategy not known here) also has an incremental edge from the
-previous global model, which it was computed from.
+**Other aggregates.**  An aggregate that is not exactly the weighted mean (server momentum, Adam,
+Yogi, Adagrad, medians, noise, any unknown strategy) also has an incremental edge from the previous
+global model, since it was computed from it.
 
-**Provenance** of an update is recorded if the reply says, under `samples-per-class` in a
-ConfigRecord or in its MetricRecord, how many training samples of each class it has seen, in the
-order of the labels, and under `dataset` of which data set.  Otherwise it is unknown (`None`), not
-"none": of the number of samples alone only the edge's weight remains.
+**Provenance** of an update is recorded if the reply has, in a ConfigRecord or in its MetricRecord,
+`samples-per-class`: the number of training samples of each class, in the order of the labels.
+`dataset` names the data set.  Otherwise the provenance is unknown (`None`), not empty: a total
+number of samples gives only the edge's weight.
 
-**Training comes first.**  Messages, arrays and metrics are what they would be without a recorder.
-What cannot be recorded is logged once as a warning and listed in `LineageRecorder.errors`.
+**Training comes first.**  Messages, arrays and metrics are the same as without a recorder.  What
+cannot be recorded is logged once as a warning and listed in `LineageRecorder.errors`.
 """
 
 import time
@@ -70,7 +70,7 @@ from disinherit.server.recording.past import Memory, Past
 from disinherit.server.store.registering import Announced
 
 MODEL_KEY = "disinherit-model"
-"""Entry of the train config: id of the version that the update will be recorded as."""
+"""Entry of the train config: the update's version id."""
 
 CREATED_KEY = "disinherit-created-us"
 """Entry of the train config: creation time of that version, in microseconds."""
@@ -79,7 +79,7 @@ S = TypeVar("S", bound=Strategy)
 
 
 def node_name(node: int) -> str:
-    """Return the name of an owner of whom only the Flower node is known.
+    """Return the default owner name of a Flower node.
 
     Example:
         >>> node_name(7)
@@ -102,7 +102,7 @@ def record_lineage(
 ) -> S:
     """Make a strategy record every round's aggregate and its contributions.
 
-    Shorthand for `LineageRecorder(sink, ...).attach(strategy)`; takes and raises the same.
+    Shorthand for `LineageRecorder(sink, ...).attach(strategy)`, with the same arguments and errors.
     """
     recorder = LineageRecorder(
         sink,
@@ -118,29 +118,30 @@ def record_lineage(
 
 
 class LineageRecorder:
-    """Records one federation.
+    """Records the lineage of one federation.
 
-    Global arrays that it did not see come to be count as derived from the last aggregate.
+    If the global arrays changed outside the strategy, the new version is recorded as derived from
+    the last aggregate.
 
     Args:
-        sink: where versions and edges go.
-        project: first part of every id; one that is recorded already goes on. `""` takes Flower's
-            run, `run-<id>`.
-        owner: who holds the global models.
+        sink: destination of versions and edges.
+        project: prefix of every id; a recorded project is continued. `""` uses Flower's run,
+            `run-<id>`.
+        owner: the owner of the global models.
         labels: class names in the order of the head's rows; `None` numbers the rows of the last
             matrix, the head's: `"0"`, `"1"`, ...
         owner_of: Flower node id -> name of its owner.
-        keep: given every global version and its weights, for instance `ModelStore(...).add`, so
-            that requests can be served on them later.
+        keep: called with every global version and its weights, for instance `ModelStore(...).add`,
+            so that later requests can unlearn in them.
         announce: put `disinherit-model` and `disinherit-created-us` into every train config, so
-            that an owner can keep its update as the very version that is recorded. One that comes
-            too late for its round has its edge all the same once its owner registers it.
-        parent: ids of versions that the first global model was derived from, where its weights do
-            not say so.
+            that an owner can store its update under the recorded id. An update that is too late
+            for its round gets its edge when its owner registers it.
+        parent: ids of versions that the first global model was derived from, if the weights do not
+            show it.
 
     Raises:
-        GraphError: if a parent is not there.
-        InputError: if the project or the owner is no well-formed name.
+        GraphError: if a parent is not recorded.
+        InputError: if the project's or the owner's name is malformed.
     """
 
     def __init__(
@@ -174,11 +175,11 @@ class LineageRecorder:
 
     @property
     def errors(self) -> list[str]:
-        """What the record lacks, and why; empty while it is complete."""
+        """The missing parts of the record, with reasons."""
         return self._outbox.errors
 
     def attach(self, strategy: S) -> S:
-        """Record what `strategy` does from now on.
+        """Record the rounds of `strategy` from now on.
 
         Returns:
             The same strategy; only its `configure_train` and `aggregate_train` are wrapped.
@@ -194,7 +195,7 @@ class LineageRecorder:
             if not self._announce:
                 return messages
             announced = list(messages)
-            with self._outbox.guard(f"what round {server_round} announces"):
+            with self._outbox.guard(f"the announcements of round {server_round}"):
                 self._tell(server_round, announced)
             return announced
 
@@ -202,7 +203,7 @@ class LineageRecorder:
             server_round: int, replies: Iterable[Message]
         ) -> tuple[ArrayRecord | None, MetricRecord | None]:
             received = list(replies)
-            # Before the strategy sees them: some take the replies' arrays apart.
+            # Before the strategy: some strategies modify the replies' arrays.
             with self._outbox.guard(f"the updates of round {server_round}"):
                 self._see_updates(server_round, received, strategy)
             arrays, metrics = aggregate(server_round, received)
@@ -215,10 +216,10 @@ class LineageRecorder:
         return strategy
 
     def flush(self) -> bool:
-        """Offer what the sink has not taken yet once more; the next round does so by itself.
+        """Try to deliver all waiting versions; the next round does so automatically.
 
         Returns:
-            Whether nothing is left.
+            Whether none is left.
         """
         return self._outbox.flush()
 
@@ -244,7 +245,7 @@ class LineageRecorder:
         self._record_global(server_round - 1, state, dict.fromkeys(parents, 1.0), {})
 
     def _look_back(self) -> Past:
-        """Return what was recorded of the project before, and go on from there."""
+        """Return the earlier records of the project, and continue from them."""
         if self._past is None:
             self._past = self._memory.past(self._project)
             self._ids |= self._past.ids
@@ -278,7 +279,7 @@ class LineageRecorder:
         previous = self._known_global().id
         parts = shares([weight for _, weight in contributions], strategy)
         merged = {id: part for (id, _), part in zip(contributions, parts, strict=True) if part > 0}
-        # An update that could not be recorded came from the previous global model, at least.
+        # An update that could not be recorded was derived from the previous global model.
         whole = len(contributions) == self._received
         derived = {} if merged and whole and averages_only(strategy) else {previous: 1.0}
         self._record_global(server_round, tensors(arrays), derived, merged)
@@ -306,11 +307,11 @@ class LineageRecorder:
 
     def _known_global(self) -> ModelRecord:
         if self._global is None:
-            raise InputError("Expected the global model before it to be recorded, but it was lost.")
+            raise InputError("Expected a record of the previous global model, but it was lost.")
         return self._global
 
     def _tell(self, server_round: int, messages: Iterable[Message]) -> None:
-        """Put into each node's train config as which version its update will be recorded."""
+        """Announce to each node, in its train config, the version id of its update."""
         self._announced = {}
         for message in messages:
             node = message.metadata.dst_node_id
@@ -319,24 +320,24 @@ class LineageRecorder:
                 continue
             id, created = self._version(server_round, self._name(node))
             key, config = next(iter(configs.items()))
-            # The strategy's messages share their content: this one needs its own.
+            # The strategy's messages share their content: copy it for this one.
             content = RecordDict(dict(message.content))
             content[key] = ConfigRecord({**config, MODEL_KEY: id, CREATED_KEY: created})
             message.content = content
             self._announced[node] = id, created
         if self._global is not None:
-            start, told = self._global.id, self._announced.items()
-            self._memory.announce(Announced(id, self._name(n), start) for n, (id, _) in told)
+            start, announced = self._global.id, self._announced.items()
+            self._memory.announce(Announced(id, self._name(n), start) for n, (id, _) in announced)
 
     def _name(self, node: int) -> str:
         try:
             return check_owner(self._owner_of(node))
-        except Exception as error:  # a caller's function; the update counts whoever made it
+        except Exception as error:  # a caller's function; the update counts anyway
             self._outbox.lose(f"the owner of node {node} is not recorded: {error!r}")
             return node_name(node)
 
     def _version(self, server_round: int, owner: str = "") -> tuple[str, int]:
-        """Return an id that was not given out before, and a time later than all before."""
+        """Return an unused id, and a time later than all earlier ones."""
         number = server_round + (self._past.rounds if self._past is not None else 0)
         base = f"{self._project}.r{number}" + (f".{owner}" if owner else "")
         id, count = base, 1

@@ -1,7 +1,7 @@
-"""The report of a campaign: what was done to every affected version, when, and what is left open.
+"""Report of a campaign: the results for every affected version, times, and open gaps.
 
-It is read in one transaction from what is stored, so the same records give the same report; the
-attestation is made from it.
+A report is read in one transaction, and equal records give equal reports.  Attestations are made
+from reports.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,29 +33,27 @@ from disinherit.v1.unlearning_pb2 import ModelResult, UnlearningRequest
 
 @dataclass(frozen=True, slots=True)
 class ModelReport:
-    """What was done to one affected version.
+    """The results for one affected version.
 
     Attributes:
-        covered: where it stands.
-        result: what its owner reported when it applied the request, or found that it would not
-            help; `None` if it has not, or if that was taken back.
-        fishers: SHA-256 of the merged Fisher packets that it was dampened with.
-        told_us: when its owner was known to have got word, in microseconds since the epoch; 0 if
-            it was not.
-        destroyed_us: when the log says that its owner destroyed it; 0 for not.
-        held_by: a version of the same owner with the very same weights, which kept them then;
-            `""` for none.
+        covered: its coverage.
+        result: its owner's result; `None` without one, and after a roll-back.
+        fishers: SHA-256 of the merged Fisher packets that dampened it.
+        notified_us: when its owner was notified, in microseconds since the epoch; 0 if it was not.
+        destroyed_us: when its owner destroyed it, by the audit log; 0 if it did not.
+        held_by: a version of the same owner with identical weights, which kept them; `""` without
+            one.
     """
 
     covered: Covered
     result: ModelResult | None
     fishers: tuple[str, ...]
-    told_us: int
+    notified_us: int
     destroyed_us: int = 0
     held_by: str = ""
 
-    def words(self) -> dict[str, Json]:
-        """Return what attestations say of it."""
+    def statement_entry(self) -> dict[str, Json]:
+        """Return its entry in attestations."""
         covered, result = self.covered, self.result
         return {
             "id": covered.model_id,
@@ -69,7 +67,7 @@ class ModelReport:
             "fishers": list(self.fishers),
             "selected": None if result is None else selection_words(result),
             "out_of_scope": None if result is None else list(result.out_of_scope),
-            "notified_us": self.told_us or None,
+            "notified_us": self.notified_us or None,
             "destroyed_us": self.destroyed_us or None,
             "held_by": self.held_by or None,
         }
@@ -77,29 +75,29 @@ class ModelReport:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What is known of a campaign.
+    """The report of a campaign.
 
     Attributes:
         request: the request.
-        campaign: where it stands.
+        campaign: the campaign.
         models: every affected version, ancestors first.
         fishers: root -> SHA-256 of the Fisher packets that it answered with.
-        said: what attestations say of each.
-        graph_digest: `lineage_digest` of the affected versions, when the campaign ended; of those
-            that there are, while it goes on.
-        versions: how many these were.
-        edges: edges that lead to them.
-        times_us: what happened -> when, in microseconds since the epoch.
-        gaps: what the campaign leaves open.
-        entries: entries of the audit log about the request.
-        head: hash of the last of them.
+        statement_models: the entries of `models` in attestations.
+        graph_digest: `lineage_digest` of the affected versions at the end of the campaign; of the
+            current ones before that.
+        versions: number of these versions.
+        edges: number of edges that lead to them.
+        times_us: event -> time, in microseconds since the epoch.
+        gaps: open gaps of the campaign.
+        entries: number of audit entries about the request.
+        head: hash of the last of these entries.
     """
 
     request: UnlearningRequest
     campaign: Campaign
     models: tuple[ModelReport, ...]
     fishers: Mapping[str, tuple[str, ...]]
-    said: tuple[Mapping[str, Json], ...]
+    statement_models: tuple[Mapping[str, Json], ...]
     graph_digest: str
     versions: int
     edges: int
@@ -120,14 +118,14 @@ def report_of(store: CoordinatorStore, request_id: str) -> Report:
 
 
 def make_report(db: Connection, request_id: str) -> Report:
-    """Return the report of a campaign as it stands.
+    """Return the current report of a campaign.
 
     Args:
         db: a transaction.
         request_id: the request.
 
     Raises:
-        RequestError: if there is no such request.
+        RequestError: if the request is unknown.
     """
     request = find_request(db, request_id)
     graph = find_descendants(db, [root.model_id for root in request.roots])
@@ -140,7 +138,7 @@ def make_report(db: Connection, request_id: str) -> Report:
         _model(covered, tasks.get(covered.model_id), latest)
         for covered in cover(graph, request, tasks, updated)
     )
-    said = tuple(model.words() for model in models)
+    statement_models = tuple(model.statement_entry() for model in models)
     lineage = _logged_graph(entries) or graph_words(graph, [one.covered.model_id for one in models])
     return Report(
         request=request,
@@ -151,12 +149,12 @@ def make_report(db: Connection, request_id: str) -> Report:
             for root in request.roots
             if (AuditKind.FISHER_RECEIVED, root.model_id) in latest
         },
-        said=said,
+        statement_models=statement_models,
         graph_digest=str(lineage["sha256"]),
         versions=int(lineage["models"]),
         edges=int(lineage["edges"]),
         times_us=times(entries),
-        gaps=tuple(find_gaps(method_words(request.method), said)),
+        gaps=tuple(find_gaps(method_words(request.method), statement_models)),
         entries=len(entries),
         head=entries[-1].hash if entries else "",
     )
@@ -165,7 +163,7 @@ def make_report(db: Connection, request_id: str) -> Report:
 def _model(
     covered: Covered, task: Task | None, latest: Mapping[tuple[str, str], AuditEntry]
 ) -> ModelReport:
-    told = latest.get((AuditKind.NOTIFIED, covered.model_id))
+    notified = latest.get((AuditKind.NOTIFIED, covered.model_id))
     gone = latest.get((AuditKind.DESTROYED, covered.model_id))
     result = None if task is None or task.state is TaskState.ROLLED_BACK else task.result
     made = (AuditKind.APPLIED, AuditKind.INEFFECTIVE) if covered.successor else ()
@@ -177,14 +175,14 @@ def _model(
         covered=covered,
         result=result,
         fishers=applied.event.fishers if applied is not None else (),
-        told_us=told.event.time_us if told is not None else 0,
+        notified_us=notified.event.time_us if notified is not None else 0,
         destroyed_us=gone.event.time_us if gone is not None else 0,
         held_by=str(gone.event.parameters.get("held_by", "")) if gone is not None else "",
     )
 
 
 def _logged_graph(entries: Sequence[AuditEntry]) -> Mapping[str, Any] | None:
-    """Return what the log says of the graph at the end of a campaign that has ended."""
+    """Return the graph summary in the log entry that ended the campaign, if any."""
     ended = tell(entries).ended if entries else None
     found = None if ended is None else ended.event.parameters.get("graph")
     return found if isinstance(found, Mapping) else None

@@ -1,7 +1,7 @@
-"""Messages with where the coordinator's log ends, and answers with what owners were shown before.
+"""Transport that exchanges heads of the audit log with owners, to detect lost history.
 
-So a coordinator whose database was put back from a copy is refused by owners that were shown a
-later end, learns of it from the others' answers, and asks nobody any more.
+A coordinator restored from a backup shows an old head.  Owners that have seen a later one refuse
+it, and their answers show the later one.  The coordinator then asks no owner any more.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,11 +12,11 @@ from disinherit.v1 import unlearning_pb2 as pb
 
 
 class ShowingTransport:
-    """A transport that shows owners the head of the log, and looks at what they show.
+    """A transport that shows owners the head of the log, and checks the head that they show.
 
     Args:
         transport: carries the messages.
-        store: has the log.
+        store: the store with the log.
     """
 
     def __init__(self, transport: Transport, store: CoordinatorStore) -> None:
@@ -27,7 +27,7 @@ class ShowingTransport:
         """Send all messages in parallel and yield exactly one answer for each.
 
         Raises:
-            StoreError: if the log does not continue what was signed.
+            StoreError: if the log does not continue the signed one.
         """
         if any(isinstance(ask.task, pb.FisherTask | pb.UnlearnTask) for ask in asks):
             head = self._store.shown_head()

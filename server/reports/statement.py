@@ -1,7 +1,7 @@
-"""The statement of an attestation, made from a report.
+"""Statement of an attestation, made from a report.
 
-People's own words, class names and sample ids are not in it, as they are not in the audit log: a
-signed document that is handed around cannot be made to forget either.
+Like the audit log, it has no free text, class names or sample ids: a signed and distributed
+document cannot be erased.
 """
 
 import importlib.metadata
@@ -25,22 +25,22 @@ from disinherit.server.store.audit_events import method_words, request_digest, r
 
 
 class Sealer(Protocol):
-    """Puts payloads into signed envelopes; a `SignedLog` and a `Signer` do."""
+    """Signer of payloads, such as a `SignedLog` or a `Signer`."""
 
     def envelope(self, payload_type: str, payload: bytes) -> Envelope:
-        """Return a payload with its signature."""
+        """Return a signed envelope of a payload."""
         ...
 
 
 def attest(report: Report, signer: Sealer) -> Envelope:
-    """Return the signed attestation of a campaign; the same report and key give the same bytes.
+    """Return the signed attestation of a campaign; equal reports and keys give equal bytes.
 
     Raises:
-        AuditError: if the report holds something that has no canonical form.
+        AuditError: if the report has a value without a canonical form.
     """
     statement: dict[str, Json] = {
         "_type": STATEMENT_TYPE,
-        "subject": subjects_of(report.said),
+        "subject": subjects_of(report.statement_models),
         "predicateType": PREDICATE_TYPE,
         "predicate": _predicate(report),
     }
@@ -69,8 +69,8 @@ def _predicate(report: Report) -> Json:
             "edges": report.edges,
         },
         "fishers": {root: list(digests) for root, digests in report.fishers.items()},
-        "models": list(report.said),
-        "coverage": coverage_of(report.said),
-        "gaps": gaps_of(method, report.said),
+        "models": list(report.statement_models),
+        "coverage": coverage_of(report.statement_models),
+        "gaps": gaps_of(method, report.statement_models),
         "log": {"entries": report.entries, "head": report.head},
     }

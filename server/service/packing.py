@@ -89,5 +89,5 @@ def model_report_to_proto(model: ModelReport) -> pb.ModelReport:
         coverage=coverage_to_proto(model.covered),
         result=model.result,
         fishers=model.fishers,
-        notified_us=model.told_us,
+        notified_us=model.notified_us,
     )

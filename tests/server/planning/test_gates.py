@@ -129,7 +129,7 @@ def test_as_much_as_is_allowed_may_be_lost(drop: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("task", "reason", "said"),
+    ("task", "reason", "details"),
     [
         (
             make_task(0, S.VERIFIED, 12.34, "r1"),
@@ -151,13 +151,13 @@ def test_as_much_as_is_allowed_may_be_lost(drop: float) -> None:
     ],
 )
 def test_the_reason_says_what_was_found_and_what_was_allowed(
-    task: Task, reason: str, said: dict[str, Any]
+    task: Task, reason: str, details: dict[str, Any]
 ) -> None:
     tasks = [task, make_task(0, S.PENDING), make_task(1, S.PENDING)]
     halt = judge(RollOut(max_retain_drop=2.0, max_error_rate=0.25), tasks, 1, 0).halt
     assert halt is not None
     assert halt.reason == reason
-    assert said.items() <= halt.said.items()
+    assert details.items() <= halt.details.items()
 
 
 def test_an_owner_of_an_earlier_wave_that_comes_back_late_still_halts_it() -> None:

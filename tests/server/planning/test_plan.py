@@ -130,7 +130,7 @@ def test_a_request_needs_roots_and_classes_and_leaves_some() -> None:
 def test_an_unknown_root_or_class_is_refused() -> None:
     with pytest.raises(GraphError, match="'m7'"):
         plan(chain(LABELS), request({"m7": ["cat"]}))
-    with pytest.raises(LabelError, match="class 1 of the 1 named there, of 3 char"):
+    with pytest.raises(LabelError, match="class 1 of the 1 given ones, of 3 char"):
         plan(chain(LABELS), request({"m0": ["ant"]}))
 
 

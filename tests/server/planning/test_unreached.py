@@ -52,7 +52,7 @@ def family(
         (("3", "4"), ("3.0", "4.0"), "'3.0' looks alike: give labels={'3': '3.0'}"),
         (("Cat", "dog"), ("cat", "dog"), "'cat' looks alike: give labels={'Cat': 'cat'}"),
         (("cat ", "dog"), ("cat", "dog"), "'cat' looks alike: give labels={'cat ': 'cat'}"),
-        (("cat", "dog"), ("LABEL_0", "LABEL_1"), "LABEL_0, LABEL_1 are names that a tool gave"),
+        (("cat", "dog"), ("LABEL_0", "LABEL_1"), "LABEL_0, LABEL_1 are default names of a tool"),
     ],
 )
 def test_a_name_that_looks_alike_is_proposed_and_not_taken(
@@ -176,9 +176,9 @@ def test_a_class_of_unknown_origin_beside_one_that_does_not_arrive_is_noted() ->
     found = planned(graph, {"base": ["a", "b"]})
     assert found.dampened == ("base", "child", "heir", "other")
     assert found.notes == (
-        "child, heir: no class corresponds to 'b' of base, and nothing tells whether 'zebra' is "
-        "that: a training provenance is not recorded. Register it, or say with labels={...} on the "
-        "edge which class it stands for.",
+        "child, heir: no class corresponds to 'b' of base, and 'zebra' may be the "
+        "same class: no training provenance is recorded. Register it, or give labels={...} on the "
+        "edge to map the class.",
     )
     mapped = family(("a", "b", "c"), labels, {"b": "zebra"})
     assert planned(mapped, {"base": ["a", "b"]}).notes == ()

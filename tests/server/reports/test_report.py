@@ -53,7 +53,7 @@ def test_a_report_says_what_was_done_to_every_version(world: World) -> None:
     assert report.graph_digest != lineage_digest(graph, AFFECTED[1:])
     for model in report.models:
         assert model.result == tasks[model.covered.model_id].result
-        assert model.told_us > 0
+        assert model.notified_us > 0
         assert len(model.fishers) == 1
     assert report.fishers == {
         root: tuple(packet.digest for packet in packets)
