@@ -98,7 +98,7 @@ def test_too_great_a_loss_is_harmful_and_nothing_is_stored(owner: PointsOwner) -
     before = files_of(owner.store.root)
     result = done(owner, task)
     assert result.outcome == pb.OUTCOME_HARMFUL
-    assert "what is to be kept would fall from 100.0% to " in result.error
+    assert "retain accuracy would fall from 100.0% to " in result.error
     assert "more than 20" in result.error
     assert files_of(owner.store.root) == before
     task.max_retain_drop = 100
