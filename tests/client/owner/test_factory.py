@@ -7,7 +7,7 @@ from disinherit.common.errors import InputError
 
 
 def test_a_function_is_found_by_its_name() -> None:
-    assert load_function("disinherit.client.owner.owner:load_function") is load_function
+    assert load_function("disinherit.client.owner.factory:load_function") is load_function
 
 
 @pytest.mark.parametrize(
