@@ -11,7 +11,7 @@ from disinherit.common.errors import CheckpointError
 from disinherit.common.files import TEMPORARY_GLOB, sync_folder, write_atomic, write_private
 
 
-def test_what_a_killed_process_left_behind_is_used_again(
+def test_the_file_of_a_killed_process_is_used_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "head"
@@ -28,7 +28,7 @@ def test_what_a_killed_process_left_behind_is_used_again(
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_those_who_write_at_the_same_time_leave_one_whole_file(tmp_path: Path) -> None:
+def test_concurrent_writers_leave_one_whole_file(tmp_path: Path) -> None:
     path = tmp_path / "head"
     contents = [bytes([number]) * 100_000 for number in range(8)]
 
@@ -45,7 +45,7 @@ def test_those_who_write_at_the_same_time_leave_one_whole_file(tmp_path: Path) -
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_link_that_somebody_put_in_its_place_is_not_followed(tmp_path: Path) -> None:
+def test_a_symbolic_link_in_its_place_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "key.tmp").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(OSError, match="symbolic"):
         write_private(tmp_path / "key", b"secret")

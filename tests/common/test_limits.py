@@ -19,14 +19,14 @@ from tests import ROOT
 DOCS = (ROOT / "docs" / "limits.md").read_text()
 
 
-def test_the_docs_show_the_table_that_is_checked() -> None:
+def test_the_docs_show_the_table_of_limits() -> None:
     rows = re.findall(r"^\| (.+?) \| (.+?) \| (.+?) \|$", DOCS, re.MULTILINE)[2:]
     limits = [(one.name, f"{one.most:,} {one.unit}".strip(), one.what) for one in TABLE]
     assert rows == limits
     assert len({one.name for one in TABLE}) == len(TABLE)
 
 
-def test_what_is_at_the_limit_passes_and_what_is_above_is_named() -> None:
+def test_values_at_the_limit_pass_and_larger_ones_are_named() -> None:
     NAME.check_text("x" * 256, "a class name")
     with pytest.raises(GraphError, match=r"Expected a class name to have at most 256 char.* 257;"):
         NAME.check_text("x" * 257, "a class name", GraphError)

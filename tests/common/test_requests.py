@@ -48,7 +48,7 @@ def test_a_method_is_the_same_after_its_message(method: Method) -> None:
     assert Method.from_proto(pb.Method.FromString(method.to_proto().SerializeToString())) == method
 
 
-def test_of_a_method_only_optional_values_may_be_missing() -> None:
+def test_only_optional_values_of_a_method_may_be_missing() -> None:
     six = {"scope": "all", "reference": "all", "merge": "sum", "exponent": 2.0, "bound": 0.5}
     message = pb.Method(**six)  # type: ignore[arg-type]
     expected = Method(**six, row_scoped=False)  # type: ignore[arg-type]
@@ -76,7 +76,7 @@ def test_a_request_is_the_same_after_its_message(request_: Request) -> None:
     assert again.to_proto() == message
 
 
-def test_a_request_gets_its_id_from_what_it_asks_for() -> None:
+def test_a_request_derives_its_id_from_its_content() -> None:
     base = Request(forget={"a": ["cat"]})
     assert base.id == Request(forget={"a": "cat"}).id
     changes: list[dict[str, Any]] = [
@@ -103,7 +103,7 @@ def test_a_request_gets_its_id_from_what_it_asks_for() -> None:
         ({"client": "zoe", "retention_seconds": -1}, "but got -1"),
     ],
 )
-def test_a_request_that_makes_no_sense_is_refused(values: dict[str, Any], message: str) -> None:
+def test_an_invalid_request_is_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(RequestError, match=message):
         Request(**values)
 

@@ -48,7 +48,7 @@ class Whole(Table):
     password: Secret | None = None
 
 
-def test_what_is_declared_is_read(tmp_path: Path) -> None:
+def test_declared_settings_are_read(tmp_path: Path) -> None:
     path = tmp_path / "whole.toml"
     path.write_text(
         'text = "t"\nflag = true\ncount = 9\nshare = 2\nwhen = 2027-01-01T00:00:00Z\n'
@@ -112,7 +112,7 @@ def test_what_is_declared_is_read(tmp_path: Path) -> None:
         (f"password = ['{SECRET}']", "Expected text as password in w.toml, but got a list of 1."),
     ],
 )
-def test_what_is_wrong_is_one_line_that_names_it(text: str, message: str) -> None:
+def test_a_wrong_setting_is_one_line_with_its_name(text: str, message: str) -> None:
     with pytest.raises(InputError) as caught:
         parse(Whole, text, "w.toml")
     assert message in str(caught.value)
@@ -137,13 +137,13 @@ def test_an_error_names_the_place_of_a_value_that_is_checked_later() -> None:
 
 
 @pytest.mark.parametrize("value", [{}, "text", 3, [1]])
-def test_a_value_is_checked_wherever_it_is_from(value: Any) -> None:
+def test_values_from_any_source_are_checked(value: Any) -> None:
     assert check(Whole, {}, "w.toml") == Whole()
     with pytest.raises(InputError, match=r"Expected a list|Expected a table"):
         check(list[Entry] if value == {} else Whole, value, "w.toml")
 
 
-def test_half_a_character_is_one_line_without_what_is_around_it() -> None:
+def test_half_a_character_is_one_line_without_its_context() -> None:
     """JSON may escape it; TOML cannot."""
     with pytest.raises(InputError, match=r"UTF-8 can hold in r\.json, but got '\\ud800'\.$"):
         check(list[int], [f"{SECRET}\ud800"], "r.json")

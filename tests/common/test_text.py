@@ -39,7 +39,7 @@ def deep(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", DEEP)
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS.keys())
-def test_commands_say_it_in_one_line(
+def test_commands_report_deep_nesting_in_one_line(
     command: Sequence[str],
     name: str,
     deep: Path,
@@ -56,7 +56,7 @@ def test_commands_say_it_in_one_line(
     assert len(said.err) < 1000
 
 
-def test_what_is_nested_as_deep_as_may_be_is_read() -> None:
+def test_the_deepest_allowed_nesting_is_read() -> None:
     depth = NESTING.most
     assert load_json("[" * depth + "]" * depth)
     assert load_toml("a = " + "[" * (depth - 1) + "]" * (depth - 1))

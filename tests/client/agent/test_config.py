@@ -35,7 +35,7 @@ def test_a_short_configuration_is_enough(tmp_path: Path) -> None:
     assert config.release == OPEN
 
 
-def test_everything_can_be_said(tmp_path: Path) -> None:
+def test_every_setting_is_read(tmp_path: Path) -> None:
     config = read_config(
         write(
             tmp_path,
@@ -75,7 +75,7 @@ def test_everything_can_be_said(tmp_path: Path) -> None:
         ({"owner": "anna"}, "TOML"),
     ],
 )
-def test_what_is_wrong_is_refused_by_name(
+def test_a_wrong_setting_is_refused_by_name(
     changes: dict[str, str | None], words: str, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match="Expected") as refused:
@@ -83,7 +83,7 @@ def test_what_is_wrong_is_refused_by_name(
     assert words in str(refused.value)
 
 
-def test_a_configuration_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_a_missing_configuration_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="No such file"):
         read_config(tmp_path / "agent.toml")
 

@@ -33,7 +33,7 @@ class Source:
             yield pb.Chunk(data=self.data[start : start + 100], total=len(self.data))
 
 
-def test_what_is_whole_is_not_fetched_again(tmp_path: Path) -> None:
+def test_a_complete_download_is_not_fetched_again(tmp_path: Path) -> None:
     source = Source()
     assert Downloads(tmp_path, source.fetch).get(DIGEST) == DATA
     assert Downloads(tmp_path, source.fetch).get(DIGEST) == DATA
@@ -41,7 +41,7 @@ def test_what_is_whole_is_not_fetched_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("breaks_after", [1, 2])
-def test_a_download_goes_on_where_it_was_broken_off(breaks_after: int, tmp_path: Path) -> None:
+def test_an_interrupted_download_is_resumed(breaks_after: int, tmp_path: Path) -> None:
     source = Source()
     source.breaks_after = breaks_after
     with pytest.raises(KeyboardInterrupt):
@@ -52,19 +52,19 @@ def test_a_download_goes_on_where_it_was_broken_off(breaks_after: int, tmp_path:
 
 
 @pytest.mark.parametrize("before", [b"\0" * 100, b"\0" * 250, b"\0" * 300], ids=len)
-def test_what_a_loss_of_power_has_damaged_is_fetched_anew(before: bytes, tmp_path: Path) -> None:
+def test_a_part_damaged_by_power_loss_is_fetched_again(before: bytes, tmp_path: Path) -> None:
     source = Source()
     (tmp_path / f"{DIGEST}.part").write_bytes(before)
     assert Downloads(tmp_path, source.fetch).get(DIGEST) == DATA
     assert source.offsets == [len(before), 0]
 
 
-def test_what_was_whole_and_is_damaged_is_fetched_anew(tmp_path: Path) -> None:
+def test_a_damaged_complete_download_is_fetched_again(tmp_path: Path) -> None:
     (tmp_path / DIGEST).write_bytes(b"damaged")
     assert Downloads(tmp_path, Source().fetch).get(DIGEST) == DATA
 
 
-def test_another_content_than_its_hash_says_is_refused_and_not_kept(tmp_path: Path) -> None:
+def test_content_with_another_hash_is_refused_and_removed(tmp_path: Path) -> None:
     source = Source(DATA[:-1] + b"x")
     with pytest.raises(CheckpointError, match="sends something else"):
         Downloads(tmp_path, source.fetch).get(DIGEST)
@@ -73,27 +73,27 @@ def test_another_content_than_its_hash_says_is_refused_and_not_kept(tmp_path: Pa
 
 
 @pytest.mark.parametrize("digest", ["../../etc/passwd", "", "A" * 64, "0" * 63])
-def test_what_is_no_hash_becomes_no_file(digest: str, tmp_path: Path) -> None:
+def test_a_malformed_hash_becomes_no_file(digest: str, tmp_path: Path) -> None:
     source = Source()
     with pytest.raises(CheckpointError, match="SHA-256"):
         Downloads(tmp_path, source.fetch).get(digest)
     assert source.offsets == []
 
 
-def test_a_full_disk_is_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     full = shutil.disk_usage(tmp_path)._replace(free=249)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
     with pytest.raises(StoreError, match="room for 250 bytes"):
         Downloads(tmp_path, Source().fetch).get(DIGEST)
 
 
-def test_a_folder_that_cannot_be_used_is_said_so(tmp_path: Path) -> None:
+def test_an_unusable_folder_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="can be written to"):
         Downloads(tmp_path / "file" / "downloads", Source().fetch)
 
 
-def test_what_is_needed_no_more_is_removed(tmp_path: Path) -> None:
+def test_unneeded_downloads_are_removed(tmp_path: Path) -> None:
     downloads = Downloads(tmp_path, Source().fetch)
     downloads.get(DIGEST)
     (tmp_path / f"{'0' * 64}.part").touch()

@@ -14,7 +14,7 @@ MINUTES = st.integers(0, DAY - 1)
 
 
 @given(MINUTES, MINUTES, MINUTES)
-def test_waiting_is_to_the_minute_that_counting_finds(start: int, end: int, now: int) -> None:
+def test_waits_match_a_count_by_minutes(start: int, end: int, now: int) -> None:
     if start == end:
         end = (end + 1) % DAY
     length = (end - start) % DAY
@@ -26,11 +26,11 @@ def test_waiting_is_to_the_minute_that_counting_finds(start: int, end: int, now:
     assert window.until_closed(now * 60.0) == left * 60.0
 
 
-def test_hours_read_as_written() -> None:
+def test_hours_are_parsed() -> None:
     assert parse_hours("06:05-23:59") == Hours(6 * 3600 + 300.0, 23 * 3600 + 59 * 60.0)
 
 
-def test_the_coordinators_time_is_carried_on_whatever_the_device_believes(
+def test_the_coordinators_time_continues_without_the_devices_clock(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clock = CoordinatorClock()

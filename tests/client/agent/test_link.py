@@ -34,7 +34,7 @@ def ask(side: AgentsSide, timeout: float = 30.0) -> Answer:
     return answer
 
 
-def test_an_agent_comes_back_to_a_coordinator_that_was_started_again(side: AgentsSide) -> None:
+def test_an_agent_reconnects_to_a_restarted_coordinator(side: AgentsSide) -> None:
     with side.agent("anna"):
         first = ask(side).reply
         assert isinstance(first, pb.EvaluateReply)
@@ -69,7 +69,7 @@ def test_an_answer_that_is_too_large_is_an_error(side: AgentsSide) -> None:
     )
 
 
-def test_stopping_waits_for_the_task_under_way_and_sends_its_answer(side: AgentsSide) -> None:
+def test_stopping_waits_for_the_current_task_and_sends_its_answer(side: AgentsSide) -> None:
     begun, held = threading.Event(), threading.Event()
 
     def slowly() -> PointsOwner:
@@ -92,7 +92,7 @@ def test_stopping_waits_for_the_task_under_way_and_sends_its_answer(side: Agents
         wait_for(lambda: side.connected() == [])
 
 
-def test_outside_its_hours_an_agent_stays_away(side: AgentsSide) -> None:
+def test_outside_its_hours_an_agent_does_not_connect(side: AgentsSide) -> None:
     now = datetime.datetime.now()
     second = now.hour * 3600.0 + now.minute * 60.0
     later = Hours((second + 7200.0) % 86400.0, (second + 10800.0) % 86400.0)
@@ -103,7 +103,7 @@ def test_outside_its_hours_an_agent_stays_away(side: AgentsSide) -> None:
         assert ask(side).unreachable
 
 
-def test_an_agent_leaves_when_its_hours_end(side: AgentsSide) -> None:
+def test_an_agent_disconnects_when_its_hours_end(side: AgentsSide) -> None:
     identity = side.enrolled("anna")
     now = datetime.datetime.now()
     second = now.hour * 3600.0 + now.minute * 60.0 + now.second

@@ -26,14 +26,14 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def test_a_transfer_keeps_to_its_rate(clock: Clock) -> None:
+def test_a_transfer_keeps_its_rate(clock: Clock) -> None:
     throttle = Throttle(1000, clock)
     for _ in range(20):
         throttle.spend(500)
     assert clock.now == pytest.approx(110.0)
 
 
-def test_time_in_which_nothing_was_sent_is_not_made_up_for(clock: Clock) -> None:
+def test_idle_time_does_not_raise_the_rate(clock: Clock) -> None:
     throttle = Throttle(1000, clock)
     clock.now += 3600.0
     began = clock.now
@@ -42,12 +42,12 @@ def test_time_in_which_nothing_was_sent_is_not_made_up_for(clock: Clock) -> None
     assert clock.now - began == pytest.approx(2.0)
 
 
-def test_no_limit_is_no_waiting(clock: Clock) -> None:
+def test_without_a_limit_there_is_no_wait(clock: Clock) -> None:
     Throttle(0, clock).spend(10**12)
     assert clock.now == 100.0
 
 
-def test_waits_grow_to_a_bound_and_are_spread_over_it() -> None:
+def test_waits_grow_to_a_bound_and_are_random() -> None:
     first = [backoff(0) for _ in range(200)]
     late = [backoff(50) for _ in range(200)]
     assert max(first) <= 0.5

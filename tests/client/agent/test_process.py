@@ -69,9 +69,7 @@ def stored(root: Path) -> dict[str, str]:
 
 
 @pytest.mark.slow
-def test_a_killed_agent_goes_on_where_it_was_and_applies_once(
-    side: AgentsSide, offsets: list[int]
-) -> None:
+def test_a_killed_agent_resumes_and_applies_once(side: AgentsSide, offsets: list[int]) -> None:
     """Killed while it downloads, before what it made is stored, and before it has answered."""
     home = side.root / "anna"
     downloads = side.root / "state-anna" / "downloads"
@@ -120,7 +118,7 @@ def test_a_killed_agent_goes_on_where_it_was_and_applies_once(
     assert list(downloads.iterdir()) == []
 
 
-def test_what_an_agent_writes_is_its_users_alone(side: AgentsSide) -> None:
+def test_what_an_agent_writes_only_its_user_reads(side: AgentsSide) -> None:
     before = os.umask(0o022)
     try:
         with side.process("anna"):

@@ -63,7 +63,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
     desk.runner.stop(30.0)
 
 
-def test_what_the_devices_configuration_forbids_is_withheld(desk: Desk) -> None:
+def test_the_devices_release_policy_is_enforced(desk: Desk) -> None:
     """Each class has 24 samples, and the owner itself sets no policy."""
     task = pb.FisherTask(
         roots=[pb.Root(model_id="m", classes=["cat"])], method=make_method().to_proto()
@@ -74,7 +74,7 @@ def test_what_the_devices_configuration_forbids_is_withheld(desk: Desk) -> None:
     assert "at least 25 samples" in root.error
 
 
-def test_a_task_that_comes_again_while_it_is_done_is_done_once(desk: Desk) -> None:
+def test_a_task_sent_again_while_running_runs_once(desk: Desk) -> None:
     desk.free.clear()
     desk.submit("a")
     assert desk.busy.wait(30.0)
@@ -85,7 +85,7 @@ def test_a_task_that_comes_again_while_it_is_done_is_done_once(desk: Desk) -> No
     assert desk.opened == 2
 
 
-def test_the_last_answers_are_given_again_and_older_tasks_are_done_again(desk: Desk) -> None:
+def test_last_answers_are_repeated_and_older_tasks_run_again(desk: Desk) -> None:
     answers = []
     for task_id in ("a", "b", "c"):
         desk.submit(task_id)
@@ -107,7 +107,7 @@ def test_the_last_answers_are_given_again_and_older_tasks_are_done_again(desk: D
         ("query.register", pb.RegisterTask(model_ids=["x"]).SerializeToString(), "'x'"),
     ],
 )
-def test_what_cannot_be_done_is_answered_with_the_reason(
+def test_a_failed_task_is_answered_with_the_reason(
     action: str, task: bytes, words: str, desk: Desk
 ) -> None:
     desk.submit("a", action, task)
@@ -118,7 +118,7 @@ def test_what_cannot_be_done_is_answered_with_the_reason(
     assert not desk.answer().error
 
 
-def test_stopping_ends_the_task_under_way_and_begins_no_other(desk: Desk) -> None:
+def test_stopping_finishes_the_current_task_and_begins_no_other(desk: Desk) -> None:
     desk.free.clear()
     desk.submit("a")
     desk.submit("b")
@@ -139,7 +139,7 @@ def test_stopping_leaves_a_download_without_an_answer(desk: Desk) -> None:
     assert desk.opened == 0
 
 
-def test_an_agent_needs_nothing_heavy() -> None:
+def test_an_agent_imports_no_heavy_packages() -> None:
     heavy = "flwr", "ray", "sqlalchemy", "networkx", "rich", "typer", "matplotlib"
     code = (
         "import sys, disinherit.client.agent\n"

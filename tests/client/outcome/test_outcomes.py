@@ -44,7 +44,7 @@ def done(owner: PointsOwner, task: pb.UnlearnTask) -> pb.ModelResult:
     return result
 
 
-def test_a_class_that_is_forgotten_is_applied_with_the_figures(owner: PointsOwner) -> None:
+def test_a_forgotten_class_is_applied_with_figures(owner: PointsOwner) -> None:
     result = done(owner, make_task(owner, ["m"], collect(owner, "m", ["cat"], METHOD), METHOD))
     assert (result.outcome, result.error) == (pb.OUTCOME_APPLIED, "")
     found = result.forget
@@ -55,9 +55,7 @@ def test_a_class_that_is_forgotten_is_applied_with_the_figures(owner: PointsOwne
 
 
 @pytest.mark.parametrize("data", [True, False])
-def test_where_nothing_is_selected_it_is_ineffective_and_nothing_is_stored(
-    owner: PointsOwner, data: bool
-) -> None:
+def test_an_empty_selection_is_ineffective_and_not_stored(owner: PointsOwner, data: bool) -> None:
     method = make_method(alpha=1e30, scope="all", row_scoped=False)
     packet = collect(owner, "m", ["cat"], method)
     if not data:
@@ -73,7 +71,7 @@ def test_where_nothing_is_selected_it_is_ineffective_and_nothing_is_stored(
     assert files_of(owner.store.root) == before
 
 
-def test_what_is_still_recognised_is_ineffective_and_can_be_rolled_back(
+def test_a_recognised_class_is_ineffective_and_can_be_rolled_back(
     owner: PointsOwner,
 ) -> None:
     # Selects, and changes nothing to speak of.
@@ -91,7 +89,7 @@ def test_what_is_still_recognised_is_ineffective_and_can_be_rolled_back(
     assert back.retired_id == result.successor.id
 
 
-def test_too_great_a_loss_is_harmful_and_nothing_is_stored(owner: PointsOwner) -> None:
+def test_a_large_loss_is_harmful_and_not_stored(owner: PointsOwner) -> None:
     method = make_method(scope="all", row_scoped=False, alpha=0.001, lam=0.001)
     packet = collect(owner, "m", ["cat"], method)
     task = make_task(owner, ["m"], packet, method)
@@ -105,7 +103,7 @@ def test_too_great_a_loss_is_harmful_and_nothing_is_stored(owner: PointsOwner) -
     assert done(owner, task).outcome != pb.OUTCOME_HARMFUL, "the request's own bound holds"
 
 
-def test_a_model_that_knows_no_class_of_the_request_is_not_reached(owner: PointsOwner) -> None:
+def test_a_model_without_a_class_of_the_request_is_not_reached(owner: PointsOwner) -> None:
     task = make_task(owner, ["n"], collect(owner, "m", ["cat", "owl"], METHOD), METHOD)
     result = done(owner, task)
     assert result.outcome == pb.OUTCOME_NOT_REACHED
@@ -113,7 +111,7 @@ def test_a_model_that_knows_no_class_of_the_request_is_not_reached(owner: Points
     assert owner.store.applied("forget", owner.store.record("n").digest, "n") is None
 
 
-def test_what_was_forgotten_before_need_not_be_selected_again(owner: PointsOwner) -> None:
+def test_classes_forgotten_before_need_no_new_selection(owner: PointsOwner) -> None:
     packet = collect(owner, "m", ["cat"], METHOD)
     first = done(owner, make_task(owner, ["m"], packet, METHOD, "one"))
     method = make_method(alpha=1e30, scope="all", row_scoped=False)
@@ -125,7 +123,7 @@ def test_what_was_forgotten_before_need_not_be_selected_again(owner: PointsOwner
     assert result.successor.digest == first.successor.digest
 
 
-def test_evaluation_data_decides_nothing_but_the_verdict(tmp_path: Path) -> None:
+def test_evaluation_data_affects_only_the_outcome(tmp_path: Path) -> None:
     method = make_method(alpha=None, lam=None, gauge=None)
     made = []
     for name in ("with", "without"):
@@ -145,7 +143,7 @@ class Memoriser(PointsOwner):
         return nn.Sequential(nn.Linear(5, 4)).double()
 
 
-def test_samples_are_told_from_unseen_ones_by_their_losses(tmp_path: Path) -> None:
+def test_samples_are_compared_with_unseen_ones_by_loss(tmp_path: Path) -> None:
     """A network that adds to the logits of what it has seen, against one that does not."""
     with Memoriser(tmp_path, "anna") as owner:
         record = owner.train("m", LABELS, 1)
@@ -165,7 +163,7 @@ def test_samples_are_told_from_unseen_ones_by_their_losses(tmp_path: Path) -> No
         assert measure(owner, reverse).recognises
 
 
-def test_a_root_measures_the_samples_that_it_is_to_forget(owner: PointsOwner) -> None:
+def test_a_root_measures_its_samples_to_forget(owner: PointsOwner) -> None:
     samples = [f"cat-{i}" for i in range(5)]
     named = digest_samples(sample_key(owner.store.root), secrets.token_hex(16), samples)
     method = make_method(scope="all", row_scoped=False, alpha=3.0, gauge=0.0)
@@ -187,9 +185,7 @@ def test_a_root_measures_the_samples_that_it_is_to_forget(owner: PointsOwner) ->
 
 
 @pytest.mark.parametrize(("rise", "unmoved"), [(0.0, True), (0.005, True), (0.02, False)])
-def test_samples_whose_losses_are_what_they_were_are_not_forgotten(
-    rise: float, unmoved: bool
-) -> None:
+def test_samples_with_unchanged_losses_are_not_forgotten(rise: float, unmoved: bool) -> None:
     """A few samples are hidden among unseen ones by chance; their own losses tell."""
     hidden = pb.Recognition(
         measure="auc", before=0.5, after=0.5, floor=0.5, margin=0.5, samples=1,
@@ -201,12 +197,12 @@ def test_samples_whose_losses_are_what_they_were_are_not_forgotten(
 
 
 @pytest.mark.parametrize("samples", [1, 2, 5, 16, 100, 5000])
-def test_margins_shrink_to_the_tolerance(samples: int) -> None:
+def test_margins_shrink_to_the_tolerance_with_more_samples(samples: int) -> None:
     assert 0.05 < chance_margin(samples) <= chance_margin(max(1, samples - 1))
     assert 0 < auc_margin(samples, samples) <= auc_margin(1, 1) == 0.5
 
 
-def test_what_a_request_cleared_without_effect_does_not_count_as_forgotten(
+def test_classes_cleared_without_effect_do_not_count_as_forgotten(
     owner: PointsOwner,
 ) -> None:
     weak = make_method(scope="all", row_scoped=False, gauge=0.0, bound=1 - 1e-9, lam=1e30)
@@ -238,7 +234,7 @@ def ask_for_sample(owner: PointsOwner, model: str, request_id: str) -> pb.ModelR
     return done(owner, task)
 
 
-def test_samples_tell_without_unseen_ones_too(owner: PointsOwner) -> None:
+def test_samples_are_measured_without_unseen_ones(owner: PointsOwner) -> None:
     owner.evaluates = False
     first = ask_for_sample(owner, "m", "one")
     assert (first.forget.measure, first.forget.source) == ("auc", "training")
@@ -246,7 +242,7 @@ def test_samples_tell_without_unseen_ones_too(owner: PointsOwner) -> None:
     assert "the losses of the samples to forget are unchanged" in first.error
 
 
-def test_samples_are_not_more_forgotten_by_being_asked_again(tmp_path: Path) -> None:
+def test_asking_again_does_not_make_samples_forgotten(tmp_path: Path) -> None:
     class Remembering(PointsOwner):
         """One that has a successor's data under its origin's id."""
 
@@ -268,7 +264,7 @@ def test_samples_are_not_more_forgotten_by_being_asked_again(tmp_path: Path) -> 
     assert not again.cleared_before
 
 
-def test_samples_of_a_root_tell_of_a_descendant_without_data(owner: PointsOwner) -> None:
+def test_samples_of_a_root_measure_a_descendant_without_data(owner: PointsOwner) -> None:
     record = replace(owner.store.record("m"), id="child", provenance=None, fisher_digest="")
     summary, structure = owner.store.fishers("m"), owner.store.structure("m")
     assert summary is not None
@@ -281,7 +277,7 @@ def test_samples_of_a_root_tell_of_a_descendant_without_data(owner: PointsOwner)
     assert found.outcome == pb.OUTCOME_INEFFECTIVE
 
 
-def test_what_is_selected_and_not_changed_is_ineffective_without_any_data(
+def test_an_unchanged_selection_is_ineffective_without_data(
     owner: PointsOwner,
 ) -> None:
     # A factor of 1: values are selected, and stay as they are.

@@ -39,11 +39,11 @@ class Device:
 
 
 @given(sizes=st.lists(st.integers(0, 40), min_size=1, max_size=5), room=st.integers(1, 50))
-def test_every_sample_is_seen_once_and_in_order(sizes: list[int], room: int) -> None:
+def test_every_sample_is_yielded_once_in_order(sizes: list[int], room: int) -> None:
     assert ShrinkingBatches(make_batches(sizes)).run(Device(room)) == list(range(sum(sizes)))
 
 
-def test_what_fits_is_left_as_it_is() -> None:
+def test_fitting_batches_are_not_halved() -> None:
     batches = make_batches([5, 3])
     for (x, _), ((y,), _) in zip(batches, ShrinkingBatches(batches), strict=True):
         assert x is y
@@ -52,7 +52,7 @@ def test_what_fits_is_left_as_it_is() -> None:
     assert device.passes == 1
 
 
-def test_a_limit_once_found_is_kept_and_said(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_found_limit_is_kept_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     batches = ShrinkingBatches(make_batches([16, 10]))
     device = Device(4)
     with caplog.at_level(logging.WARNING):
@@ -66,7 +66,7 @@ def test_a_limit_once_found_is_kept_and_said(caplog: pytest.LogCaptureFixture) -
     assert device.passes == 4
 
 
-def test_one_sample_too_many_is_the_devices_own_error() -> None:
+def test_one_sample_that_does_not_fit_raises_the_devices_error() -> None:
     with pytest.raises(torch.OutOfMemoryError, match="full"):
         ShrinkingBatches(make_batches([4])).run(Device(0))
 
@@ -79,6 +79,6 @@ def test_other_errors_pass() -> None:
         ShrinkingBatches(make_batches([4])).run(fail)
 
 
-def test_batches_that_are_used_up_are_refused() -> None:
+def test_batches_that_iterate_once_are_refused() -> None:
     with pytest.raises(DataError, match="iterated again, such as a list or a DataLoader, but got"):
         ShrinkingBatches(iter(make_batches([4])))

@@ -20,6 +20,6 @@ def test_a_function_is_found_by_its_name() -> None:
         ("math:nothing", "'math:nothing'.*nothing"),
     ],
 )
-def test_what_is_no_such_function_is_refused(name: str, reason: str) -> None:
+def test_a_missing_function_is_refused(name: str, reason: str) -> None:
     with pytest.raises(InputError, match=reason):
         load_function(name)

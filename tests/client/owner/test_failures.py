@@ -17,7 +17,7 @@ from tests.support.client_tasks import collect, make_method, make_task
 from tests.support.owner import LABELS, PointsOwner, make_network
 
 
-def test_foreseen_errors_are_their_own_reason(caplog: pytest.LogCaptureFixture) -> None:
+def test_expected_errors_are_their_own_reason(caplog: pytest.LogCaptureFixture) -> None:
     assert explain(FisherError("Expected a,\n  but got b."), "x") == "Expected a, but got b."
     assert not caplog.records
 
@@ -31,7 +31,7 @@ def test_foreseen_errors_are_their_own_reason(caplog: pytest.LogCaptureFixture) 
         MemoryError(),
     ],
 )
-def test_what_other_code_said_stays_in_the_owners_log_under_a_reference(
+def test_messages_of_foreign_code_stay_in_the_owners_log(
     error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     try:
@@ -51,7 +51,7 @@ def test_what_other_code_said_stays_in_the_owners_log_under_a_reference(
     assert record.exc_info[1] is error
 
 
-def test_what_disinherit_repeats_of_other_code_stays_there_too(
+def test_quoted_messages_of_foreign_code_stay_there_too(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     error = FisherError("Expected inputs that\n Net can take, but got KeyError", said="'jane-doe'")
@@ -86,7 +86,7 @@ class Telling(nn.Sequential):
 
 
 @pytest.mark.parametrize("where", ["forward", "load_state_dict", "training_data"])
-def test_no_answer_has_a_word_of_the_owners_code(
+def test_no_answer_contains_messages_of_the_owners_code(
     where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with PointsOwner(tmp_path / "anna", "anna") as owner:

@@ -73,7 +73,7 @@ def test_each_samples_square_is_clipped_parameter_by_parameter(
     assert any(unclipped[name].norm() > expected[name].norm() for name in HEAD)
 
 
-def test_noise_has_the_deviation_that_it_should_and_is_never_negative() -> None:
+def test_noise_has_its_deviation_and_results_are_never_negative() -> None:
     values = {"w": torch.full((200, 200), 10.0), "zero": torch.zeros(200, 200)}
     noisy, clamped = add_noise(values, 0.5, bytes(32), "m")
     assert abs(float(noisy["w"].mean()) - 10.0) < 0.02
@@ -83,7 +83,7 @@ def test_noise_has_the_deviation_that_it_should_and_is_never_negative() -> None:
     assert not torch.equal(noisy["w"] - 10, noisy["zero"])
 
 
-def test_the_same_question_has_the_same_noise_and_another_one_another(owner: PointsOwner) -> None:
+def test_equal_questions_have_equal_noise_and_others_do_not(owner: PointsOwner) -> None:
     first = decode_fisher(released(owner, BY_CLASS, NOISY))
     again = decode_fisher(released(owner, BY_CLASS, NOISY))
     wider = decode_fisher(released(owner, BY_CLASS, NOISY, "all"))
@@ -97,7 +97,7 @@ def test_the_same_question_has_the_same_noise_and_another_one_another(owner: Poi
         assert not torch.equal(first[name], other[name])
 
 
-def test_the_packet_says_what_was_done(owner: PointsOwner) -> None:
+def test_the_packet_reports_clipping_and_noise(owner: PointsOwner) -> None:
     root = samples_root("m", owner.store.root, [f"cat-{i}" for i in range(5)])
     packet = released(owner, root, NOISY)
     assert (packet.clip_norm, packet.noise_multiplier) == (CLIP, 2.0)
@@ -105,7 +105,7 @@ def test_the_packet_says_what_was_done(owner: PointsOwner) -> None:
     assert packet.clamped == zeros > 0
 
 
-def test_without_the_data_nothing_can_be_clipped_and_nothing_is_released(
+def test_without_data_a_clipping_owner_releases_nothing(
     owner: PointsOwner,
 ) -> None:
     owner.keeps_data = False
@@ -125,6 +125,6 @@ def test_without_the_data_nothing_can_be_clipped_and_nothing_is_released(
         ({"noise_multiplier": 1.0}, "clip_norm > 0 with noise_multiplier"),
     ],
 )
-def test_what_makes_no_sense_is_refused(values: dict[str, float], words: str) -> None:
+def test_invalid_policies_are_refused(values: dict[str, float], words: str) -> None:
     with pytest.raises(InputError, match=words):
         ReleasePolicy(**values)  # type: ignore[arg-type]

@@ -64,7 +64,7 @@ def test_classes_and_clients_count_too(classes: Sequence[str], owner: StrictOwne
     assert fisher(owner, root, ReleasePolicy(behind + 1)).withheld
 
 
-def test_what_was_merely_impossible_is_not_called_withheld(owner: StrictOwner) -> None:
+def test_an_impossible_release_is_not_reported_as_withheld(owner: StrictOwner) -> None:
     answer = fisher(owner, pb.Root(model_id="m", classes=["owl"]), ReleasePolicy(5))
     assert "no samples of owl" in answer.error
     assert not answer.withheld
@@ -88,7 +88,9 @@ def test_the_stricter_of_two_policies_holds(owner: StrictOwner, tmp_path: Path) 
         owner.release_policy = OPEN
 
 
-def test_coverage_says_who_withholds_what(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_coverage_reports_withheld_fisher_information(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     build(tmp_path)
     monkeypatch.setattr(PointsOwner, "release_policy", ReleasePolicy(25), raising=False)
     with World(tmp_path) as world:
@@ -117,7 +119,7 @@ def test_coverage_says_who_withholds_what(tmp_path: Path, monkeypatch: pytest.Mo
         ("open", "a table"),
     ],
 )
-def test_a_policy_that_makes_no_sense_is_refused(values: object, words: str) -> None:
+def test_an_invalid_policy_is_refused(values: object, words: str) -> None:
     with pytest.raises(InputError, match="agent.toml") as refused:
         read_policy(values, "agent.toml")
     assert words in str(refused.value)

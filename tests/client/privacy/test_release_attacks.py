@@ -146,7 +146,7 @@ def test_sets_that_differ_by_one_sample_are_not_both_released(clinic: Clinic) ->
     assert not ask(clinic, AT_LEAST, of_classes(LABELS[1])).withheld
 
 
-def test_another_round_on_the_same_samples_tells_nobody_apart_either(clinic: Clinic) -> None:
+def test_another_round_on_the_same_samples_separates_no_person(clinic: Clinic) -> None:
     """One more step hardly changes a gradient, and a copy under another id not at all."""
     for model_id, steps in (("m", 25), ("later", 26), ("copy", 25)):
         if model_id != "m":
@@ -157,7 +157,7 @@ def test_another_round_on_the_same_samples_tells_nobody_apart_either(clinic: Cli
         assert not ask(clinic, AT_LEAST, pb.Root(model_id=model_id)).withheld
 
 
-def test_what_was_released_under_the_id_of_a_version_still_counts(clinic: Clinic) -> None:
+def test_releases_under_the_id_of_a_version_still_count(clinic: Clinic) -> None:
     """As ledgers were kept before versions of the same data shared one."""
     assert not ask(clinic, AT_LEAST, pb.Root(model_id="m")).withheld
     with closing(sqlite3.connect(clinic.store.root / "releases.db")) as db, db:
@@ -166,7 +166,7 @@ def test_what_was_released_under_the_id_of_a_version_still_counts(clinic: Clinic
     assert ask(clinic, AT_LEAST, of_classes(*others(clinic), model="later")).withheld
 
 
-def test_a_restart_and_another_request_do_not_forget_what_was_released(
+def test_earlier_releases_count_after_a_restart_and_in_other_requests(
     clinic: Clinic, tmp_path: Path
 ) -> None:
     assert not ask(clinic, AT_LEAST, pb.Root(model_id="m")).withheld
@@ -175,7 +175,7 @@ def test_a_restart_and_another_request_do_not_forget_what_was_released(
         assert ask(again, AT_LEAST, of_classes(*others(again))).withheld
 
 
-def test_one_sample_among_many_that_are_fitted_well_is_not_released_as_many(
+def test_a_dominant_sample_among_many_is_not_released(
     clinic: Clinic,
 ) -> None:
     network = make_network(len(LABELS))
@@ -195,7 +195,7 @@ def test_one_sample_among_many_that_are_fitted_well_is_not_released_as_many(
     assert not ask(clinic, ReleasePolicy(20, max_sample_share=0.999), root).withheld
 
 
-def test_noise_is_of_the_samples_and_not_of_how_they_were_asked_for(clinic: Clinic) -> None:
+def test_noise_depends_on_the_samples_and_not_on_the_request(clinic: Clinic) -> None:
     """Two draws for one question could be averaged."""
     noisy = ReleasePolicy(clip_norm=0.05, noise_multiplier=2.0)
     as_class = ask(clinic, noisy, of_classes(LABELS[0]))
@@ -205,7 +205,7 @@ def test_noise_is_of_the_samples_and_not_of_how_they_were_asked_for(clinic: Clin
     assert not torch.equal(total(as_class), total(other))
 
 
-def test_where_the_data_is_gone_nobody_can_see_what_one_sample_contributes(
+def test_without_data_a_bounded_share_is_refused(
     clinic: Clinic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Clinic, "training_data", lambda self, record: None)
@@ -213,6 +213,6 @@ def test_where_the_data_is_gone_nobody_can_see_what_one_sample_contributes(
     assert "training data" in refused.error
 
 
-def test_with_the_data_the_share_of_a_whole_class_is_bounded_too(clinic: Clinic) -> None:
+def test_with_data_the_share_of_a_whole_class_is_bounded(clinic: Clinic) -> None:
     assert ask(clinic, ReleasePolicy(max_sample_share=0.5), of_classes(RARE)).withheld
     assert not ask(clinic, ReleasePolicy(max_sample_share=0.9), of_classes(LABELS[0])).withheld

@@ -68,7 +68,7 @@ def test_cells_are_the_finest_groups_that_unions_and_differences_give(
     assert all(len(group) >= found for group in apart | together)
 
 
-def test_a_release_is_recorded_once_and_what_is_not_allowed_is_not(tmp_path: Path) -> None:
+def test_a_release_is_recorded_once_and_a_refused_one_never(tmp_path: Path) -> None:
     ledger = ReleaseLedger(tmp_path)
     seen: list[int] = []
     for _ in range(2):  # the same again asks nobody
@@ -85,7 +85,7 @@ def test_a_release_is_recorded_once_and_what_is_not_allowed_is_not(tmp_path: Pat
     assert seen == [0, 1, 0]
 
 
-def test_what_is_not_known_any_more_is_said_not_to_be() -> None:
+def test_the_smallest_cell_is_none_if_it_cannot_be_known() -> None:
     two, one = of_samples(frozenset({"a0", "a1"})), of_samples(frozenset({"a0"}))
     everything = of_classes(frozenset("a"))
     assert smallest_cell([two, one, everything], lambda _: None) is None
@@ -94,7 +94,7 @@ def test_what_is_not_known_any_more_is_said_not_to_be() -> None:
     assert smallest_cell([two, everything], lambda _: None) == 2
 
 
-def test_what_a_later_version_has_more_of_a_class_is_a_group_by_itself() -> None:
+def test_additional_samples_of_a_later_version_are_a_cell() -> None:
     def of(**sizes: int) -> Release:
         return Release(frozenset(sizes), frozenset(), frozenset(), tuple(sorted(sizes.items())))
 
@@ -117,7 +117,7 @@ def test_earlier_names_of_the_same_data_count(tmp_path: Path) -> None:
     assert seen == [0, 0, 0, 2]
 
 
-def test_one_set_has_one_name_however_it_is_asked_for() -> None:
+def test_equal_sets_have_equal_names() -> None:
     assert of_classes(frozenset("ab")).name == of_classes(frozenset("ba")).name
     assert of_classes(frozenset("a")).name != of_classes(frozenset("ab")).name
     assert of_samples(frozenset({"a0"})).name != of_classes(frozenset("a")).name

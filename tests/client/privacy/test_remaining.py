@@ -107,7 +107,7 @@ def test_a_forgotten_class_is_in_no_data_of_a_successor_or_of_its_successors(
         assert classes_in(read(owner, second, keep=[2])) == {"dog", "owl", "yak"}
 
 
-def test_a_summary_that_is_registered_again_has_none_of_it(owner: Forgetful) -> None:
+def test_a_summary_registered_again_excludes_forgotten_classes(owner: Forgetful) -> None:
     made = forget(owner, "m", ["cat"], "one")
     register(owner, pb.RegisterTask(scope="all"))
     summary = owner.store.fishers(made.id)
@@ -118,7 +118,7 @@ def test_a_summary_that_is_registered_again_has_none_of_it(owner: Forgetful) -> 
     assert fishers.class_totals()[0] == 0
 
 
-def test_a_later_repair_does_not_teach_it_again(owner: Forgetful) -> None:
+def test_a_later_repair_does_not_train_on_forgotten_classes(owner: Forgetful) -> None:
     made = forget(owner, "m", ["cat"], "one")
     method = make_method(**STRONG, repair_steps=400)
     last = forget(owner, made.id, ["owl"], "two", method)
@@ -147,7 +147,7 @@ def test_forgotten_samples_are_left_out_of_data_and_of_later_splits(owner: Forge
     assert summary[0].counts.tolist() == [23, 23, 24, 24]
 
 
-def test_without_ids_data_from_which_samples_were_forgotten_is_refused(owner: Forgetful) -> None:
+def test_data_with_forgotten_samples_is_refused_without_ids(owner: Forgetful) -> None:
     made = forget_samples(owner, ["cat-1"])
     owner.store.close()
     with (
@@ -157,13 +157,13 @@ def test_without_ids_data_from_which_samples_were_forgotten_is_refused(owner: Fo
         remaining.training_data(anonymous, made)
 
 
-def test_what_an_older_ledger_does_not_say_is_seen_from_the_summaries(owner: Forgetful) -> None:
+def test_classes_missing_in_an_older_ledger_follow_from_summaries(owner: Forgetful) -> None:
     made = forget(owner, "m", ["cat"], "one")
     owner.store._index._db.execute("UPDATE ledger SET forgotten = ''")
     assert remaining.cleared_classes(owner, made) == (0,)
 
 
-def test_nothing_else_of_the_client_reads_data_for_a_version() -> None:
+def test_no_other_client_module_reads_data_for_a_version() -> None:
     """But evaluation, which says what a version knows, the owner's own code, and the look whether
     there is any."""
     allowed = {

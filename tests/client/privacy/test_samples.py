@@ -154,7 +154,7 @@ class Remembering(PointsOwner):
         return super().split_training_data(self._origin(record), samples)
 
 
-def test_the_second_person_is_forgotten_as_the_first(tmp_path: Path) -> None:
+def test_a_second_request_for_samples_forgets_like_the_first(tmp_path: Path) -> None:
     """A version that unlearning made of a root is compared as the root, at its own scale."""
     owner = Remembering(tmp_path / "anna", "anna")
     owner.train("m", LABELS[:3], 1)
@@ -225,7 +225,7 @@ def test_the_default_strength_is_that_for_samples(
     assert not result.tuned
 
 
-def test_a_preview_is_what_would_be_stored(owner: PointsOwner) -> None:
+def test_a_preview_equals_the_stored_successor(owner: PointsOwner) -> None:
     samples = ["cat-0", "owl-5", "dog-7"]
     task = make_task(owner, ["m"], packet_of(owner, samples), METHOD)
     name_samples(owner, task, samples)
@@ -237,7 +237,7 @@ def test_a_preview_is_what_would_be_stored(owner: PointsOwner) -> None:
     assert again.successor == result.successor
 
 
-def test_what_is_handed_on_to_the_successor_is_without_the_samples(owner: PointsOwner) -> None:
+def test_a_successors_summary_is_without_the_samples(owner: PointsOwner) -> None:
     samples = [f"cat-{i}" for i in range(10)]
     task = make_task(owner, ["m"], packet_of(owner, samples), METHOD)
     name_samples(owner, task, samples)
@@ -260,7 +260,7 @@ def test_unknown_samples_are_refused_and_nothing_is_changed(owner: PointsOwner) 
     assert [record.id for record in owner.store.records()] == ["m", "n"]
 
 
-def test_unknown_samples_are_left_out_and_counted_where_the_request_says_so(
+def test_unknown_samples_are_skipped_and_counted_on_request(
     owner: PointsOwner,
 ) -> None:
     root = samples_root("m", owner.store.root, ["cat-0", "cat-1", "yak-0"])
@@ -280,7 +280,7 @@ def test_unknown_samples_are_left_out_and_counted_where_the_request_says_so(
     assert "1 of 1 are of none" in ask(owner, nobody).error  # not a request about nothing
 
 
-def test_a_task_resolves_its_samples_once_however_often_they_are_needed(
+def test_a_task_resolves_its_samples_once(
     owner: PointsOwner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = ["cat-0", "cat-1", "dog-0", "yak-0"]
@@ -306,7 +306,7 @@ def test_a_task_resolves_its_samples_once_however_often_they_are_needed(
     assert digested == dict.fromkeys(IDS, 1)
 
 
-def test_digests_made_with_another_key_are_of_no_sample(owner: PointsOwner, tmp_path: Path) -> None:
+def test_digests_made_with_another_key_match_no_sample(owner: PointsOwner, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
     assert "1 of 1 are of none" in ask(owner, samples_root("m", other, ["cat-0"])).error
@@ -318,7 +318,7 @@ def test_ids_in_place_of_digests_are_refused(owner: PointsOwner) -> None:
     assert "cat-0" not in error
 
 
-def test_what_an_owner_says_of_ids_stays_in_its_log(
+def test_an_owners_messages_about_ids_stay_in_its_log(
     owner: PointsOwner, caplog: pytest.LogCaptureFixture
 ) -> None:
     owner.keeps_data = False
@@ -334,7 +334,7 @@ class NamelessOwner(PointsOwner):
     split_training_data = None  # type: ignore[assignment]
 
 
-def test_an_owner_that_does_not_know_its_samples_says_so(tmp_path: Path) -> None:
+def test_an_owner_without_sample_ids_reports_it(tmp_path: Path) -> None:
     with NamelessOwner(tmp_path, "ben") as owner:
         owner.train("m", CLASSES, created_us=1)
         error = ask(owner, samples_root("m", owner.store.root, ["cat-0"])).error

@@ -243,14 +243,14 @@ CHANGES: dict[str, tuple[int, Callable[[Any], object]]] = {
 }
 
 
-def test_a_statement_that_says_what_the_log_says_is_not_contradicted() -> None:
+def test_a_statement_that_agrees_with_the_log_has_no_contradiction() -> None:
     assert find_contradiction(STATEMENT, ENTRIES) is None
     later = chain([entry.event for entry in ENTRIES] + [AuditEvent("reopened", 7, "c", "q")])
     assert find_contradiction(STATEMENT, later) is None
     assert not_compared(STATEMENT, later) == ["software"]
 
 
-def test_what_an_older_log_does_not_say_is_named() -> None:
+def test_fields_missing_in_an_older_log_are_listed() -> None:
     events = [entry.event for entry in ENTRIES]
     older = chain(
         [
@@ -277,7 +277,7 @@ def test_what_an_older_log_does_not_say_is_named() -> None:
     ]
 
 
-def test_a_version_that_joined_late_has_no_entry_and_says_nothing_more() -> None:
+def test_a_late_version_has_no_entry_and_no_further_fields() -> None:
     statement = copy.deepcopy(STATEMENT)
     late = {**model(statement, 1), "id": "t", "late": True}
     statement["predicate"]["models"].append(late)
@@ -337,12 +337,12 @@ def test_a_forged_signature_is_found() -> None:
         (PAYLOAD_TYPE, b"[" * 100_000),
     ],
 )
-def test_what_is_no_attestation_is_refused(kind: str, payload: bytes) -> None:
+def test_other_documents_are_refused_as_attestations(kind: str, payload: bytes) -> None:
     with pytest.raises(AuditError, match="Expected"):
         read_statement(enclose(kind, payload, []))
 
 
-def test_an_attestation_that_lacks_something_is_refused() -> None:
+def test_an_incomplete_attestation_is_refused() -> None:
     with pytest.raises(AuditError, match="complete"):
         find_contradiction({"subject": [], "predicate": {"log": {}}}, ENTRIES)
     with pytest.raises(AuditError, match="names none"):

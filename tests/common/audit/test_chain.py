@@ -39,7 +39,7 @@ def found(entries: list[AuditEntry], request_id: str = "", head: str = "") -> tu
 
 
 @given(JSON)
-def test_canonical_json_is_what_another_writer_of_it_gives(value: Json) -> None:
+def test_canonical_json_equals_another_writers(value: Json) -> None:
     data = canonical(value)
     assert json.loads(data) == value
     assert canonical(json.loads(data)) == data
@@ -87,7 +87,7 @@ def test_the_hash_of_a_line_is_that_of_its_entry(entries: list[AuditEntry]) -> N
 @pytest.mark.parametrize(
     "value", [1.5, float("nan"), b"x", 2**53, -(2**53), {1: "a"}, "\ud800", [[[[[[[[1]]]]]]]]]
 )
-def test_what_has_no_canonical_form_is_refused(value: Json) -> None:
+def test_values_without_canonical_form_are_refused(value: Json) -> None:
     with pytest.raises(AuditError, match="Expected"):
         canonical(value)
     with pytest.raises(AuditError, match="Expected"):
@@ -95,7 +95,7 @@ def test_what_has_no_canonical_form_is_refused(value: Json) -> None:
 
 
 @given(CHAINS)
-def test_a_chain_is_sound_as_a_whole_and_by_request_and_leads_to_all_its_heads(
+def test_a_chain_is_sound_as_a_whole_and_per_request_from_any_head(
     entries: list[AuditEntry],
 ) -> None:
     for request in ("", "p", "q", "nobody's"):
@@ -108,7 +108,7 @@ def test_a_chain_is_sound_as_a_whole_and_by_request_and_leads_to_all_its_heads(
 
 
 @given(CHAINS, EVENTS, st.data())
-def test_an_entry_that_was_changed_is_named(
+def test_a_changed_entry_is_named(
     entries: list[AuditEntry], event: AuditEvent, data: st.DataObject
 ) -> None:
     position = data.draw(st.integers(0, len(entries) - 1))
@@ -123,7 +123,7 @@ def test_an_entry_that_was_changed_is_named(
 
 
 @given(CHAINS, EVENTS, st.data())
-def test_an_entry_that_was_written_anew_with_its_hash_does_not_fit_the_next(
+def test_a_rewritten_entry_does_not_match_the_next(
     entries: list[AuditEntry], event: AuditEvent, data: st.DataObject
 ) -> None:
     position = data.draw(st.integers(0, len(entries) - 1))
@@ -139,7 +139,7 @@ def test_an_entry_that_was_written_anew_with_its_hash_does_not_fit_the_next(
 
 
 @given(CHAINS, REQUESTS, st.data())
-def test_an_entry_that_was_removed_is_named(
+def test_a_removed_entry_is_named(
     entries: list[AuditEntry], request: str, data: st.DataObject
 ) -> None:
     part = about(entries, request)
@@ -157,7 +157,7 @@ def test_an_entry_that_was_removed_is_named(
 
 
 @given(CHAINS, REQUESTS, st.data())
-def test_a_pair_that_was_swapped_is_named(
+def test_a_swapped_pair_is_named(
     entries: list[AuditEntry], request: str, data: st.DataObject
 ) -> None:
     part = about(entries, request)
@@ -171,7 +171,7 @@ def test_a_pair_that_was_swapped_is_named(
 
 
 @given(CHAINS, REQUESTS, st.data())
-def test_an_entry_that_stands_there_twice_is_named(
+def test_a_repeated_entry_is_named(
     entries: list[AuditEntry], request: str, data: st.DataObject
 ) -> None:
     part = about(entries, request)
@@ -182,12 +182,12 @@ def test_an_entry_that_stands_there_twice_is_named(
     assert found(part, request) == (part[position].sequence, Finding.ADDED)
 
 
-def test_an_entry_of_another_request_does_not_belong() -> None:
+def test_an_entry_of_another_request_is_named() -> None:
     entries = chain([AuditEvent("sent", 1, "c", request_id=name) for name in "qp"])
     assert found(entries, "q") == (2, Finding.ADDED)
 
 
-def test_a_chain_that_was_made_anew_from_its_beginning_is_told_by_its_head_alone() -> None:
+def test_only_a_recorded_head_exposes_a_rewritten_chain() -> None:
     events = [AuditEvent("sent", time, "coordinator") for time in range(4)]
     entries, forged = chain(events), chain([replace(events[0], actor="mallory"), *events[1:]])
     assert find_problem(forged) is None
@@ -195,12 +195,12 @@ def test_a_chain_that_was_made_anew_from_its_beginning_is_told_by_its_head_alone
     assert found(forged, head=entries[2].hash) == (5, Finding.TRUNCATED)
 
 
-def test_an_empty_log_is_sound_until_something_must_be_in_it() -> None:
+def test_an_empty_log_is_sound_without_a_recorded_head() -> None:
     assert find_problem([]) is None
     assert found([], head="0" * 64) == (1, Finding.TRUNCATED)
 
 
-def test_what_cannot_be_read_is_named_by_its_place() -> None:
+def test_an_unreadable_entry_is_named_by_its_place() -> None:
     entries = chain([AuditEvent("sent", time, "coordinator") for time in range(3)])
     assert find_problem([None]) == Problem(
         1, Finding.CHANGED, "Expected the first entry, but got something else."

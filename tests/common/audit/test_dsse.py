@@ -30,7 +30,7 @@ BOTH = TrustedKeys.from_pem(b"the coordinator's keys\n" + OLD.public_pem + NEW.p
 
 
 @given(st.text(max_size=20), st.binary(max_size=40), st.sampled_from([OLD, NEW]))
-def test_an_envelope_is_verified_after_its_way_as_json(
+def test_an_envelope_is_verified_after_a_json_round_trip(
     kind: str, payload: bytes, signer: Signer
 ) -> None:
     data = envelope_line(signer.envelope(kind, payload))
@@ -53,7 +53,7 @@ def test_the_id_of_a_key_is_the_digest_of_its_public_half() -> None:
     assert OLD.key_id == hashlib.sha256(der).hexdigest()
 
 
-def test_a_signature_stands_for_its_type_payload_and_key_only() -> None:
+def test_a_signature_is_valid_for_its_type_payload_and_key_only() -> None:
     (signature,) = OLD.envelope("a", b"b").signatures.values()
     value = bytes.fromhex(signature.signature)
     for kind, payload, signatures, said in (
@@ -93,12 +93,12 @@ def test_a_signature_stands_for_its_type_payload_and_key_only() -> None:
         b'{"payload":"YQ==","payloadType":"\\ud800","signatures":[]}',
     ],
 )
-def test_what_is_no_envelope_is_refused(data: bytes) -> None:
+def test_malformed_envelopes_are_refused(data: bytes) -> None:
     with pytest.raises(AuditError, match="Expected"):
         read_envelope(data)
 
 
-def test_what_is_no_public_key_is_refused() -> None:
+def test_malformed_public_keys_are_refused() -> None:
     with pytest.raises(AuditError, match="audit keys"):
         TrustedKeys.from_pem(b"nothing")
     with pytest.raises(AuditError, match="PEM"):
@@ -114,7 +114,7 @@ def test_an_envelope_has_one_form() -> None:
     assert envelope_line(envelope) == expected
 
 
-def test_nothing_besides_is_carried_on() -> None:
+def test_unsigned_fields_are_dropped() -> None:
     """Who reads an envelope ignores keys that it does not know, as the standard says."""
     values = json.loads(envelope_line(OLD.envelope("a", b"\xfb\xff")))
     values["by"] = values["signatures"][0]["by"] = "mallory"

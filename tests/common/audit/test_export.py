@@ -92,7 +92,7 @@ def test_lines_that_are_removed_or_swapped_are_found(
         assert finding([lines[0], lines[2], lines[1], *lines[3:]]) is not None
 
 
-def test_what_the_first_line_says_is_held_against_the_rest() -> None:
+def test_the_header_is_compared_with_the_entries() -> None:
     first, *rest = export(ENTRIES)
     head = ENTRIES[-1].hash
     for header, expected in (
@@ -125,7 +125,7 @@ def test_what_the_first_line_says_is_held_against_the_rest() -> None:
         lambda line: b"\n",
     ],
 )
-def test_an_entry_in_any_other_form_is_changed(change: Callable[[bytes], bytes]) -> None:
+def test_an_entry_in_another_form_counts_as_changed(change: Callable[[bytes], bytes]) -> None:
     lines = export(ENTRIES)
     changed = change(lines[2])
     assert changed != lines[2]
@@ -145,6 +145,6 @@ def test_an_entry_in_any_other_form_is_changed(change: Callable[[bytes], bytes])
         (entry_line(ENTRIES[0]) + b"\n", "its first line is not"),
     ],
 )
-def test_what_is_no_export_is_refused(first: bytes, named: str) -> None:
+def test_malformed_exports_are_refused(first: bytes, named: str) -> None:
     with pytest.raises(AuditError, match=named):
         verify_lines([first])

@@ -57,7 +57,7 @@ def check_rows(found: ClassFishers, whole: dict[str, Tensor]) -> None:
 
 @pytest.mark.parametrize(("case", "method"), HEADS)
 @pytest.mark.parametrize("clip_norm", [None, 1e-3])
-def test_a_head_by_rows_is_that_in_full(
+def test_a_head_by_rows_equals_the_full_head(
     case: str, method: MethodName, clip_norm: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, inputs, targets = make(case, 9)
@@ -118,7 +118,7 @@ def test_a_head_of_several_layers_is_kept_by_rows(by_rows: None) -> None:
     check_rows(found, oracle(model, inputs, targets))
 
 
-def test_what_rows_of_forgotten_classes_need_follows_from_a_head_by_rows(by_rows: None) -> None:
+def test_a_head_by_rows_suffices_for_rows_of_forgotten_classes(by_rows: None) -> None:
     model, inputs, targets, whole = head_of("perceptron")
     found = fisher_diagonal(model, [(inputs, targets)], per_class=True)
     full = ClassFishers(whole, found.counts)
@@ -149,7 +149,7 @@ def test_other_rows_of_single_classes_are_refused(by_rows: None) -> None:
         found.each([PRESENT], [PRESENT])
 
 
-def test_a_class_that_is_forgotten_leaves_a_head_by_rows(by_rows: None) -> None:
+def test_a_forgotten_class_is_removed_from_a_head_by_rows(by_rows: None) -> None:
     model, inputs, targets, _ = head_of("perceptron")
     found = fisher_diagonal(model, [(inputs, targets)], per_class=True)
     before = {name: value.clone() for name, value in found.sums.items()}
@@ -196,7 +196,7 @@ def test_scalar_parameters_have_totals_and_can_be_clipped() -> None:
     assert clipped.sums["scale"].tolist() == pytest.approx([2e-6, 2e-6, 1e-6])
 
 
-def test_shards_by_rows_add_up_whatever_classes_they_have(by_rows: None) -> None:
+def test_shards_by_rows_with_different_classes_add_up(by_rows: None) -> None:
     model, inputs, targets, whole = head_of("perceptron")
     order = targets.argsort()
     shards = [

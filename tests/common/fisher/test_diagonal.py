@@ -101,7 +101,7 @@ def test_a_method_refuses_a_model_it_would_be_wrong_for(
 
 @pytest.mark.filterwarnings("ignore:There is a performance drop")
 @pytest.mark.parametrize("method", ["auto", "vmap"])
-def test_attention(method: MethodName) -> None:
+def test_attention_matches_one_backward_pass_per_sample(method: MethodName) -> None:
     encoder = nn.TransformerEncoderLayer(4, 2, 6, batch_first=True)
     model = nn.Sequential(encoder, nn.Flatten(), nn.Linear(12, CLASSES)).double()
     inputs, targets = torch.randn(4, 3, 4, dtype=torch.float64), torch.tensor([0, 1, 1, 3])
@@ -119,7 +119,7 @@ def test_one_parameter_of_a_layer_is_enough() -> None:
             assert_equal(all_sums(found), expected)
 
 
-def test_a_sparse_embedding_without_vmap() -> None:
+def test_a_sparse_embedding_works_without_vmap() -> None:
     model = nn.Sequential(nn.EmbeddingBag(6, 5, sparse=True), nn.Linear(5, CLASSES)).double()
     inputs, targets = torch.randint(0, 6, (4, 3)), torch.tensor([0, 1, 1, 3])
     dense = nn.Sequential(nn.EmbeddingBag(6, 5), nn.Linear(5, CLASSES)).double()
@@ -155,7 +155,7 @@ def test_a_subclass_may_compute_something_else() -> None:
     assert_equal(all_sums(found), oracle(model, inputs, targets))
 
 
-def test_a_hook_of_the_users_is_part_of_the_model() -> None:
+def test_user_hooks_are_part_of_the_model() -> None:
     model, inputs, targets = make("perceptron", 4)
     for layer in model.children():
         layer.register_forward_hook(lambda module, args, output: output * 3)
@@ -182,7 +182,7 @@ def test_a_head_may_be_called_with_keywords() -> None:
 
 
 @pytest.mark.parametrize("method", get_args(MethodName))
-def test_an_input_changed_in_place_has_no_gradient_and_no_silent_answer(method: MethodName) -> None:
+def test_an_input_changed_in_place_is_not_used_silently(method: MethodName) -> None:
     class Overwriting(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -198,7 +198,7 @@ def test_an_input_changed_in_place_has_no_gradient_and_no_silent_answer(method: 
         fisher_diagonal(Overwriting(), [(X, Y)], method=method)
 
 
-def test_padding_to_the_same_size_may_be_lopsided() -> None:
+def test_padding_to_the_same_size_may_be_asymmetric() -> None:
     convolution = nn.Conv2d(1, 2, (4, 3), padding="same", padding_mode="circular")
     model = nn.Sequential(convolution, nn.Tanh(), nn.Flatten(), nn.Linear(32, CLASSES)).double()
     inputs, targets = torch.randn(3, 1, 4, 4, dtype=torch.float64), torch.tensor([0, 1, 1])
@@ -206,7 +206,7 @@ def test_padding_to_the_same_size_may_be_lopsided() -> None:
     assert_equal(all_sums(found), oracle(model, inputs, targets))
 
 
-def test_the_method_changes_when_a_later_batch_shows_that_it_must() -> None:
+def test_the_method_changes_when_a_later_batch_is_unsupported() -> None:
     class Sometimes(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -227,7 +227,7 @@ def test_the_method_changes_when_a_later_batch_shows_that_it_must() -> None:
         fisher_diagonal(model, batches, method="head")
 
 
-def test_what_vmap_cannot_do_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_fallback_from_vmap_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     model, inputs, targets = make("branching", 3)
     with caplog.at_level(logging.INFO):
         fisher_diagonal(model, [(inputs, targets)], scope="all")
@@ -285,7 +285,7 @@ def test_precision_of_the_sums_follows_the_model() -> None:
 
 
 @pytest.mark.parametrize("method", get_args(MethodName))
-def test_the_model_is_left_as_it_was(method: MethodName) -> None:
+def test_the_model_is_restored(method: MethodName) -> None:
     model, inputs, targets = make("conv2d", 3)
     model.train()
     model.get_submodule("1").eval()
@@ -327,7 +327,7 @@ def test_frozen_parameters_have_a_fisher_like_any_other(scope: str) -> None:
     assert_equal(fisher_diagonal(model, [(inputs, targets)], scope=scope).values, expected.values)
 
 
-def test_it_works_within_no_grad_and_inference_mode() -> None:
+def test_fisher_works_within_no_grad_and_inference_mode() -> None:
     model, inputs, targets = make("perceptron", 4)
     expected = oracle(model, inputs, targets)
     with torch.inference_mode():
@@ -340,13 +340,13 @@ def test_it_works_within_no_grad_and_inference_mode() -> None:
     assert_equal(all_sums(found), expected)
 
 
-def test_lists_as_a_data_loader_makes_them_and_small_integers() -> None:
+def test_lists_of_a_data_loader_and_small_integers_are_accepted() -> None:
     model, inputs, targets = make("two inputs", 4)
     found = fisher_diagonal(model, [[list(inputs), targets.to(torch.uint8)]], per_class=True)
     assert_equal(all_sums(found), oracle(model, inputs, targets))
 
 
-def test_empty_batches_are_passed_over() -> None:
+def test_empty_batches_are_skipped() -> None:
     model, inputs, targets = make("perceptron", 4)
     none = rows(inputs, torch.tensor([], dtype=torch.int64)), targets[:0]
     found = fisher_diagonal(model, [none, (inputs, targets), none])
@@ -453,7 +453,7 @@ def test_wrong_options_are_errors() -> None:
     assert list(METHODS) == list(get_args(MethodName))
 
 
-def test_out_of_memory_is_the_callers_to_handle() -> None:
+def test_out_of_memory_is_raised_to_the_caller() -> None:
     class Full(nn.Linear):
         def forward(self, x: Tensor) -> Any:
             raise torch.OutOfMemoryError("device is full")
@@ -490,7 +490,7 @@ def test_classes_pool_by_their_numbers_of_samples(counts: list[int], chosen: set
         torch.testing.assert_close(pool(chosen).values["w"], expected)
 
 
-def test_each_class_apart() -> None:
+def test_single_classes_are_kept_apart() -> None:
     classes = fishers([2, 0, 3])
     parts = classes.each([2, 0, 2])
     assert list(parts) == [0, 2]
@@ -500,7 +500,7 @@ def test_each_class_apart() -> None:
         classes.each([0, 1])
 
 
-def test_pooling_leaves_the_sums_alone() -> None:
+def test_pooling_does_not_change_the_sums() -> None:
     classes = fishers([2, 1, 3])
     before = {name: value.clone() for name, value in classes.sums.items()}
     classes.over([1])

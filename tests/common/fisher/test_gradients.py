@@ -102,7 +102,7 @@ def close(found: Tensor, expected: Tensor, dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("margin", MARGINS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_one_backward_pass_per_sample_does_not_round_it_either(
+def test_one_backward_pass_per_sample_does_not_round_to_zero(
     dtype: torch.dtype, margin: int
 ) -> None:
     model = Unvectorised().to(dtype)
@@ -126,7 +126,7 @@ def test_a_small_residual_times_large_features_is_not_lost(method: MethodName) -
     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=0)
 
 
-def test_residuals_where_logits_are_extreme() -> None:
+def test_residuals_of_extreme_logits_are_exact() -> None:
     inf, nan = float("inf"), float("nan")
     expected = {
         (0.0, -inf, -inf): [0.0, 0.0, 0.0],
@@ -178,7 +178,7 @@ def test_every_method_clips_each_sample_and_parameter(case: str, method: MethodN
         torch.testing.assert_close(value, expected[name].double(), rtol=1e-9, atol=1e-12)
 
 
-def test_sums_over_millions_of_samples_do_not_stagnate() -> None:
+def test_sums_over_millions_of_samples_keep_growing() -> None:
     """0.1 added up in float32 one by one is 4 % off after 2²⁵ samples."""
     count, steps = 2**22, 8
     layer = nn.Linear(1, 2)

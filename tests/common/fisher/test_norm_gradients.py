@@ -65,7 +65,7 @@ def make(**options: bool) -> tuple[Tokens, Tensor, Tensor]:
     ("method", "branching"),
     [("layers", False), ("vmap", False), ("auto", False), ("auto", True)],
 )
-def test_fisher_information_below_a_batch_norm_is_that_of_finite_differences(
+def test_fisher_below_a_batch_norm_matches_finite_differences(
     method: MethodName, branching: bool, layout: torch.memory_format, inplace: bool
 ) -> None:
     model, inputs, targets = make(branching=branching, inplace=inplace)
@@ -84,7 +84,7 @@ def test_fisher_information_below_a_batch_norm_is_that_of_finite_differences(
         torch.testing.assert_close(found[name], expected / 3, rtol=1e-5, atol=1e-9)
 
 
-def test_repair_steps_go_down_hill_below_a_batch_norm() -> None:
+def test_repair_steps_below_a_batch_norm_reduce_the_loss() -> None:
     model, inputs, targets = make()
     inputs, targets = inputs[:1], targets[:1]
     start = {"norm.weight": model.norm.weight.detach().clone()}

@@ -27,13 +27,13 @@ def rows_for(labels: list[str] | tuple[str, ...], width: int = 3) -> Tensor:
 class TestAlignRows:
     @untimed
     @given(spaces)
-    def test_to_itself_is_identity(self, space: list[str]) -> None:
+    def test_aligning_to_the_same_labels_is_identity(self, space: list[str]) -> None:
         rows = rows_for(space)
         assert torch.equal(align_rows(rows, space, space), rows)
 
     @untimed
     @given(spaces, st.lists(spaces, max_size=3))
-    def test_to_a_union_and_back_is_identity(
+    def test_aligning_to_a_union_and_back_is_identity(
         self, space: list[str], others: list[list[str]]
     ) -> None:
         union = union_labels([*others, space])
@@ -43,7 +43,7 @@ class TestAlignRows:
 
     @untimed
     @given(spaces, spaces)
-    def test_every_row_is_its_namesake_or_filled(
+    def test_every_row_is_aligned_by_name_or_filled(
         self, source: list[str], target: list[str]
     ) -> None:
         rows = rows_for(source)
@@ -86,7 +86,7 @@ class TestAlignRows:
         assert aligned.tolist() == [2.0, 1.0]
 
     @pytest.mark.parametrize("dim", [1, -1])
-    def test_other_dimension(self, dim: int) -> None:
+    def test_rows_may_be_in_another_dimension(self, dim: int) -> None:
         aligned = align_rows(torch.tensor([[1.0, 2.0]]), ["a", "b"], ["b", "c", "a"], dim=dim)
         assert aligned.tolist() == [[2.0, 0.0, 1.0]]
 
@@ -102,16 +102,16 @@ class TestAlignRows:
         rows = torch.ones(1, 2, requires_grad=True)
         assert not align_rows(rows, ["a"], ["a"]).requires_grad
 
-    def test_number_of_rows(self) -> None:
+    def test_a_wrong_number_of_rows_is_refused(self) -> None:
         with pytest.raises(LabelError, match=r"Expected 2 rows.*\[3\]"):
             align_rows(torch.ones(3), ["a", "b"], ["a"])
 
     @pytest.mark.parametrize(("tensor", "dim"), [(torch.ones(()), 0), (torch.ones(1), 1)])
-    def test_dimension_that_does_not_exist(self, tensor: Tensor, dim: int) -> None:
+    def test_a_missing_dimension_is_refused(self, tensor: Tensor, dim: int) -> None:
         with pytest.raises(LabelError, match=f"in dimension {dim}"):
             align_rows(tensor, ["a"], ["a"], dim=dim)
 
-    def test_ambiguous_mapping(self) -> None:
+    def test_an_ambiguous_mapping_is_refused(self) -> None:
         with pytest.raises(LabelError, match="'a' and 'b'"):
             align_rows(torch.ones(2), ["a", "b"], ["b"], {"a": "b"})
 
@@ -156,23 +156,23 @@ class TestClassIndices:
         wanted = data.draw(st.lists(st.sampled_from(space), max_size=5)) if space else []
         assert [space[index] for index in class_indices(space, wanted)] == wanted
 
-    def test_unknown_are_named_with_what_exists(self) -> None:
+    def test_unknown_classes_are_named_with_the_known_ones(self) -> None:
         with pytest.raises(LabelError, match=r"among \['cat', 'dog'\], but got unknown \['fox'\]"):
             class_indices(["cat", "dog"], ["cat", "fox"])
 
-    def test_ambiguous_label_space(self) -> None:
+    def test_an_ambiguous_label_space_is_refused(self) -> None:
         with pytest.raises(LabelError, match="distinct"):
             class_indices(["cat", "cat"], ["cat"])
 
 
 class TestUnionLabels:
-    def test_order_of_first_appearance(self) -> None:
+    def test_a_union_keeps_the_order_of_first_appearance(self) -> None:
         assert union_labels([["b", "a"], [], ["c", "a"], ["d"]]) == ("b", "a", "c", "d")
         assert union_labels([]) == ()
 
     @untimed
     @given(st.lists(spaces, max_size=4))
-    def test_each_name_once_and_none_lost(self, drawn: list[list[str]]) -> None:
+    def test_a_union_has_each_name_once(self, drawn: list[list[str]]) -> None:
         union = union_labels(drawn)
         assert len(set(union)) == len(union)
         assert set(union) == {name for space in drawn for name in space}

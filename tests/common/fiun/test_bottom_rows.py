@@ -40,7 +40,7 @@ def features_of(kind: str, count: int, width: int, seed: int) -> Tensor:
     bias=st.booleans(),
     seed=st.integers(0, 1000),
 )
-def test_they_are_never_predicted_and_nothing_else_changes(
+def test_bottom_rows_are_never_predicted_and_other_rows_stay(
     kind: str,
     dtype: torch.dtype,
     classes: int,
@@ -85,7 +85,7 @@ def test_by_hand() -> None:
     assert bias.tolist() == [1.0 - MARGIN, 3.0, -1.0]
 
 
-def test_done_again_it_changes_nothing() -> None:
+def test_putting_rows_at_the_bottom_is_idempotent() -> None:
     weight, bias = torch.randn(5, 3), torch.randn(5)
     put_at_bottom(weight, bias, [1, 4])
     again = weight.clone(), bias.clone()
@@ -101,14 +101,14 @@ def test_convolutions_have_rows_too() -> None:
     torch.testing.assert_close(weight[0], expected)
 
 
-def test_one_kept_class_without_a_bias_is_above_on_features_that_are_not_negative() -> None:
+def test_a_single_kept_class_without_a_bias_wins_on_non_negative_features() -> None:
     weight = torch.tensor([[3.0, 3.0], [1.0, -2.0]])
     put_at_bottom(weight, None, [0])
     features = torch.rand(50, 2) + 0.01
     assert bool(((features @ weight.T).argmax(dim=1) == 1).all())
 
 
-def test_where_nothing_is_kept_all_logits_are_alike() -> None:
+def test_without_kept_classes_all_logits_are_equal() -> None:
     weight, bias = torch.randn(3, 2), torch.randn(3)
     put_at_bottom(weight, bias, [0, 1, 2])
     assert not weight.any()

@@ -50,7 +50,7 @@ def whole(
     bound=st.sampled_from([1.0, 0.3]),
     seed=st.integers(0, 999),
 )
-def test_pieces_give_the_whole(
+def test_dampening_in_pieces_equals_the_whole(
     shape: tuple[int, ...],
     piece: int,
     dtype: torch.dtype,
@@ -95,7 +95,7 @@ def test_pieces_give_the_whole(
     assert result.selected["w"].tolist() == counts["w"].tolist()
 
 
-def test_what_is_refused_changes_nothing() -> None:
+def test_a_refused_call_changes_nothing() -> None:
     theta = {"a": torch.ones(3), "b": torch.ones(3)}
     forget = {"a": torch.ones(3), "b": torch.tensor([1.0, math.nan, 1.0])}
     reference = {"a": torch.full((3,), 0.1), "b": torch.ones(3)}
@@ -104,7 +104,7 @@ def test_what_is_refused_changes_nothing() -> None:
     assert torch.equal(theta["a"], torch.ones(3))
 
 
-def test_what_is_not_selected_keeps_its_bits() -> None:
+def test_unselected_values_stay_bit_for_bit() -> None:
     theta = torch.tensor([-0.0, math.inf, math.nan, 1e-45])
     before = theta.clone().view(torch.int32)
     dampen_({"w": theta}, {"w": torch.zeros(4)}, {"w": torch.zeros(4)}, 1.0, 1.0)

@@ -30,7 +30,7 @@ def fisher(seed: int, rows: int, columns: int) -> dict[str, Tensor]:
 
 
 @given(st.integers(0, 10**6), st.integers(1, 5), st.integers(1, 7), st.floats(1e-6, 1e6))
-def test_it_is_the_cosine_whatever_the_scale(
+def test_the_score_is_the_cosine_at_any_scale(
     seed: int, rows: int, columns: int, factor: float
 ) -> None:
     one, other = fisher(seed, rows, columns), fisher(seed + 1, rows, columns)
@@ -46,7 +46,7 @@ def test_it_is_the_cosine_whatever_the_scale(
     assert inheritance_score(one, one) == pytest.approx(1.0)
 
 
-def test_only_the_rows_that_count_do() -> None:
+def test_only_the_given_rows_count() -> None:
     one, other = fisher(1, 3, 4), fisher(2, 3, 4)
     rows = {"weight": [1], "bias": [1]}
 
@@ -65,7 +65,7 @@ def test_half_precision_is_summed_in_double() -> None:
     assert inheritance_score(one, one) == pytest.approx(1.0)
 
 
-def test_nothing_is_like_a_fisher_of_zeros() -> None:
+def test_a_fisher_of_zeros_has_no_score() -> None:
     assert inheritance_score({"w": torch.zeros(2)}, {"w": torch.ones(2)}) is None
 
 

@@ -23,7 +23,7 @@ from disinherit.common.fiun.unlearning import unlearn_parameters
     bias=st.booleans(),
     cleared=st.lists(st.sampled_from([(), (0,)]), min_size=5, max_size=5),
 )
-def test_every_model_comes_out_as_it_would_alone(
+def test_stacked_models_equal_single_ones(
     seed: int,
     models: int,
     classes: int,

@@ -94,7 +94,7 @@ class TestMerge:
 
     @untimed
     @given(fishers_of_whole)
-    def test_mean_lies_between_and_max_below_sum(self, fishers: list[dict[str, Tensor]]) -> None:
+    def test_the_mean_is_between_and_max_below_sum(self, fishers: list[dict[str, Tensor]]) -> None:
         largest = merge_fishers(fishers, "max")["w"]
         mean = merge_fishers(fishers, "mean")["w"]
         total = merge_fishers(fishers, "sum")["w"]
@@ -429,7 +429,9 @@ def closed_form_fisher(head: LinearHead, features: Tensor, labels: Tensor) -> li
 class TestGauge:
     @untimed
     @given(st.integers(0, 100), st.floats(0, 10))
-    def test_softmax_and_fisher_do_not_see_it(self, seed: int, strength: float) -> None:
+    def test_softmax_and_fisher_do_not_depend_on_the_gauge(
+        self, seed: int, strength: float
+    ) -> None:
         head = random_head(seed)
         fixed = fix_gauge(head, strength)
         generator = torch.Generator().manual_seed(seed + 1)
@@ -581,7 +583,7 @@ class TestUnlearnParameters:
         assert result.selected["out.bias"].tolist() == [0, 1, 0, 1, 0]
         assert result.selected["conv"].tolist() == [1, 1]  # not a head parameter: not restricted
 
-    def test_their_fisher_information_does_not_matter(self) -> None:
+    def test_rows_are_taken_out_regardless_of_fisher_information(self) -> None:
         parameters = model(random_head(1))
         zeros = {name: torch.zeros_like(value) for name, value in parameters.items()}
         ones = {name: torch.ones_like(value) for name, value in parameters.items()}
@@ -591,7 +593,7 @@ class TestUnlearnParameters:
             self.unlearn(parameters, forgotten_rows=[2]).parameters | {"conv": parameters["conv"]},
         )
 
-    def test_what_was_taken_out_before_goes_below_what_is_left(self) -> None:
+    def test_cleared_rows_go_below_the_remaining_ones(self) -> None:
         """Or its row would still hold a part of the row that is taken out now."""
         weight, bias = torch.tensor([[1.0], [40.0], [-20.0], [-20.0]]), torch.zeros(4)
         once = self.unlearn({"out.weight": weight, "out.bias": bias}, forgotten_rows=[0])
@@ -646,7 +648,7 @@ class TestUnlearnParameters:
         with pytest.raises(ScopeError, match="no head"):
             self.unlearn(parameters, heads=(), forgotten_rows=[0])
 
-    def test_bad_gauge_is_refused_even_when_unused(self) -> None:
+    def test_a_bad_gauge_is_refused_even_if_unused(self) -> None:
         with pytest.raises(InputError, match="gauge strength"):
             self.unlearn({"conv": f64(1)}, gauge=-1.0, heads=())
 
@@ -681,7 +683,7 @@ class TestSweep:
             [],
         ],
     )
-    def test_it_is_what_each_strength_by_itself_leads_to(
+    def test_a_strength_grid_equals_single_strengths(
         self,
         heads: list[tuple[str, str | None]],
         rows: list[int] | None,

@@ -65,7 +65,7 @@ def test_png_is_drawn_with_the_colours_of_the_request() -> None:
     assert not {ROOT, AFFECTED} & plain
 
 
-def test_png_of_the_empty_graph_is_blank() -> None:
+def test_a_png_of_the_empty_graph_is_blank() -> None:
     assert pixels(to_png(InheritanceGraph()))[2] == {"#ffffff"}
 
 
@@ -85,7 +85,7 @@ def test_png_of_a_long_chain_stays_within_the_raster() -> None:
     assert pixels(to_png(InheritanceGraph(records, edges)))[0] == 60 * 150
 
 
-def test_png_without_matplotlib_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_png_without_matplotlib_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(GraphError, match=r"`pip install '\.\[simulation\]'`"):
         to_png(sample())

@@ -17,7 +17,7 @@ def test_there_are_five_formats() -> None:
 
 
 @pytest.mark.parametrize("format", READABLE)
-def test_what_was_written_is_read(format: str) -> None:
+def test_a_written_graph_is_read_back(format: str) -> None:
     written = dump_graph(sample(), format)
     assert load_graph(written, format) == sample()
     assert load_graph(written.encode() if isinstance(written, str) else written, format) == sample()
@@ -55,7 +55,7 @@ def test_unknown_roots_are_refused_in_every_format(format: str) -> None:
 
 
 @pytest.mark.parametrize("format", ["", "JSON", "xml"])
-def test_unknown_formats_are_refused_with_the_known(format: str) -> None:
+def test_unknown_formats_are_refused_with_a_list(format: str) -> None:
     known = "among json, graphml, protobuf, dot, png, but got"
     with pytest.raises(GraphError, match=f"{known} '{format}'"):
         dump_graph(sample(), format)

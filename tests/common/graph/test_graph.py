@@ -104,7 +104,7 @@ def test_affected_is_reachability_in_order(
 
 
 @given(random_graphs())
-def test_upstream_roots_are_what_depth_first_search_finds(
+def test_upstream_roots_match_depth_first_search(
     case: tuple[InheritanceGraph, list[str], list[str]],
 ) -> None:
     graph, roots, cleansed = case
@@ -148,7 +148,7 @@ def test_order_of_construction_does_not_matter(
     assert one_by_one == graph
 
 
-def test_looks_up_what_was_added() -> None:
+def test_added_versions_and_edges_are_found() -> None:
     graph = family()
     assert len(graph) == 5
     assert "m" in graph
@@ -180,7 +180,7 @@ def test_ties_in_age_are_broken_by_id() -> None:
     assert graph.affected(["r"]) == ("r", "a", "b")
 
 
-def test_two_requests_cleanse_apart() -> None:
+def test_two_requests_cleanse_independently() -> None:
     """v -> a (unlearned for request A) -> b (unlearned for request B); w was derived from a."""
     graph = InheritanceGraph([version("v", 0)])
     graph.add(version("a", 1), [Inheritance("v", "a", UNLEARNED)])
@@ -207,7 +207,7 @@ def test_status_does_not_hide_a_version() -> None:
     assert graph.upstream_roots("t", ["r", "s"]) == {"r", "s"}
 
 
-def test_replace_changes_what_may_change() -> None:
+def test_replace_changes_mutable_fields() -> None:
     graph = family()
     record = dataclasses.replace(
         graph.model("m"),
@@ -230,7 +230,7 @@ def test_replace_changes_what_may_change() -> None:
         ("created_us", 7),
     ],
 )
-def test_replace_keeps_what_a_version_is(field: str, value: object) -> None:
+def test_replace_refuses_a_changed_identity(field: str, value: object) -> None:
     graph = family()
     changed = dataclasses.replace(graph.model("m"), **{field: value})  # type: ignore[arg-type]
     with pytest.raises(GraphError, match=rf"{field} of model 'm' to stay .* add a new version"):

@@ -126,7 +126,7 @@ def test_json_reader_refuses(name: str) -> None:
 @pytest.mark.parametrize(
     "value", [10**400, -(10**400), float("inf"), float("nan"), True, "1"], ids="{!r:.9}".format
 )
-def test_a_fisher_scale_of_no_finite_number_is_refused(value: object) -> None:
+def test_a_fisher_scale_that_is_not_finite_is_refused(value: object) -> None:
     content = json.loads(to_json(sample()))
     content["models"][0]["fisher_scale"] = {"scope": "head", "sums": [1.0, value]}
     with pytest.raises(
@@ -177,7 +177,7 @@ def test_graphml_reader_refuses(old: str, new: str, reason: str) -> None:
         from_graphml(text.replace(old, new))
 
 
-def test_graphml_keeps_what_xml_cannot_hold_out() -> None:
+def test_graphml_refuses_characters_that_xml_cannot_hold() -> None:
     graph = InheritanceGraph([ModelRecord("m", "ann", "a\x00", (), "", 0)])
     with pytest.raises(GraphError, match=r"architecture of model 'm' .* but got 'a\\x00'"):
         to_graphml(graph)

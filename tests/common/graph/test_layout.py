@@ -24,7 +24,7 @@ def layered(draw: st.DrawFn) -> tuple[list[list[str]], list[tuple[str, str]]]:
 
 
 @given(layered())
-def test_models_and_passing_edges_have_room(
+def test_models_and_passing_edges_keep_their_distance(
     case: tuple[list[list[str]], list[tuple[str, str]]],
 ) -> None:
     generations, edges = case
@@ -53,7 +53,7 @@ def test_every_edge_goes_from_generation_to_generation(
         assert all(layout.places[b][0] - layout.places[a][0] == 1 for a, b in pairwise(way))
 
 
-def test_crossing_that_can_be_avoided_is_avoided() -> None:
+def test_avoidable_crossings_are_avoided() -> None:
     layout = lay_out([["a", "b"], ["c", "d"]], [("a", "d"), ("b", "c")])
     height = {key: y for key, (_, y) in layout.places.items()}
     assert (height["a"] < height["b"]) == (height["d"] < height["c"])

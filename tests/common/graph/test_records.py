@@ -70,7 +70,7 @@ def test_refusal_names_the_thing_and_the_value(name: str) -> None:
         make()
 
 
-def test_the_limits_themselves_are_kept() -> None:
+def test_values_at_the_limits_are_accepted() -> None:
     assert model(created_us=0).created_us == 0
     assert model(created_us=END - 1).created_us == END - 1
     assert Provenance("set", {"cat": END - 1, "dog": 0}).samples_per_class["cat"] == END - 1
@@ -112,21 +112,21 @@ def test_only_averages_merge() -> None:
     assert merging == {InheritanceKind.FEDERATED, InheritanceKind.DISTRIBUTED}
 
 
-def test_a_kind_is_known_by_its_name() -> None:
+def test_a_kind_is_found_by_its_name() -> None:
     assert as_kind("distributed") is InheritanceKind.DISTRIBUTED
     with pytest.raises(GraphError, match=r"among federated, .*, but got 'cloned'"):
         as_kind("cloned")
 
 
 @pytest.mark.parametrize("name", ["anna", "owner-7", "clinic.north", "7", "console", "com10"])
-def test_an_owner_may_be_called_so(name: str) -> None:
+def test_valid_owner_names_are_accepted(name: str) -> None:
     assert check_owner(name) == name
 
 
 @pytest.mark.parametrize(
     "name", ["ANNA", "Anna", "anna.", "con", "con.txt", "aux", "com1", "lpt9.x", "nul"]
 )
-def test_names_that_are_one_file_elsewhere_are_no_owners(name: str) -> None:
+def test_names_that_are_one_file_elsewhere_are_refused_as_owners(name: str) -> None:
     with pytest.raises(InputError, match="owner name in lower-case") as refused:
         check_owner(name)
     assert refused.type is InputError

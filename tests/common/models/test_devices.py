@@ -7,7 +7,7 @@ from disinherit.common.errors import InputError
 from disinherit.common.models.devices import memory_left, pick_device, runs_out_of_memory
 
 
-def test_the_cpu_is_always_there() -> None:
+def test_the_cpu_is_always_available() -> None:
     assert pick_device("cpu") == torch.device("cpu")
 
 
@@ -20,7 +20,7 @@ def test_auto_is_the_accelerator_if_there_is_one(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("name", ["", "gpu", "Auto", "cuda:99", "cuda:x", "meta", "xla", "hpu"])
-def test_a_device_that_is_not_here_is_refused_in_one_line(
+def test_a_missing_device_is_refused_in_one_line(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
@@ -40,13 +40,13 @@ def test_cuda_devices_are_found() -> None:
     assert pick_device("cuda:0") == torch.device("cuda", 0)
 
 
-def test_memory_that_is_left_is_known_of_the_cpu_only() -> None:
+def test_free_memory_is_known_for_the_cpu_only() -> None:
     left = memory_left(torch.device("cpu"))
     assert left is None or 2**20 < left < 2**50
     assert memory_left(torch.device("meta")) is None
 
 
-def test_memory_errors_are_told_from_others() -> None:
+def test_memory_errors_are_recognised() -> None:
     assert runs_out_of_memory(torch.OutOfMemoryError("CUDA"))
     assert runs_out_of_memory(MemoryError())
     assert runs_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you ..."))

@@ -45,7 +45,7 @@ def modules(head: Head) -> list[str]:
     return [layer.module for layer in head.layers]
 
 
-def test_the_head_is_the_layer_whose_output_is_the_logits() -> None:
+def test_the_layer_that_outputs_the_logits_is_the_head() -> None:
     model = nn.Sequential(nn.Linear(WIDTH, CLASSES), nn.ReLU(), nn.Linear(CLASSES, CLASSES))
     head = find_head(model, inputs())
     assert head == Head((HeadLayer("2", "2.weight", "2.bias"),))
@@ -91,7 +91,7 @@ SUMS: dict[str, tuple[Callable[[Any, Tensor], Tensor], list[str]]] = {
 
 @pytest.mark.parametrize("case", SUMS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
-def test_layers_that_are_summed_are_the_head_together(case: str, dtype: torch.dtype) -> None:
+def test_summed_layers_are_the_head_together(case: str, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     forward, expected = SUMS[case]
     model = Body(forward, a=linear(), b=linear(), c=linear()).to(dtype)
@@ -117,7 +117,7 @@ NO_HEADS: dict[str, Callable[[Any, Tensor], Tensor]] = {
 
 
 @pytest.mark.parametrize("case", NO_HEADS)
-def test_what_is_no_head_is_refused_with_a_scope_to_take(case: str) -> None:
+def test_a_model_without_a_head_is_refused_with_another_scope(case: str) -> None:
     torch.manual_seed(0)
     layers = {"a": linear(), "b": linear(), "square": linear(width=CLASSES)}
     model = Body(NO_HEADS[case], lookup=nn.Embedding(CLASSES, WIDTH), **layers)
@@ -129,7 +129,7 @@ def test_what_is_no_head_is_refused_with_a_scope_to_take(case: str) -> None:
     assert fisher_diagonal(model, [(x, torch.arange(5) % 4)], scope=scope).values
 
 
-def test_no_layer_with_enough_rows_is_said() -> None:
+def test_a_missing_layer_with_enough_rows_is_reported() -> None:
     with pytest.raises(ScopeError, match=r"no linear layer has 6 rows\. .* such as 'all'"):
         find_head(
             nn.Sequential(
@@ -212,7 +212,7 @@ def test_a_head_over_positions_is_a_head() -> None:
     assert modules(find_head(last, inputs())) == ["head"]
 
 
-def test_a_weight_that_is_used_elsewhere_is_not_free_to_move() -> None:
+def test_a_weight_used_elsewhere_has_no_free_gauge() -> None:
     tied = Body(lambda m, x: m.head(torch.relu(m.first(x))), first=nn.Linear(6, 6), head=linear(6))
     tied.head.weight = tied.first.weight
     head = find_head(tied, inputs())
@@ -220,14 +220,14 @@ def test_a_weight_that_is_used_elsewhere_is_not_free_to_move() -> None:
     assert not head.gauge_free
 
 
-def test_a_tied_weight_that_nothing_else_uses_is_free_to_move() -> None:
+def test_a_tied_weight_without_other_use_has_a_free_gauge() -> None:
     tied = Body(lambda m, x: m.head(x), label=nn.Embedding(CLASSES, WIDTH), head=linear())
     tied.head.weight = tied.label.weight
     head = find_head(tied, inputs())
     assert head == Head((HeadLayer("head", "label.weight", "head.bias"),))
 
 
-def test_weights_of_zero_are_no_evidence() -> None:
+def test_zero_weights_do_not_mislead_the_search_for_a_head() -> None:
     class Cosine(nn.Linear):
         def forward(self, x: Tensor) -> Tensor:
             weight = nn.functional.normalize(self.weight)
@@ -243,21 +243,21 @@ def test_weights_of_zero_are_no_evidence() -> None:
     assert modules(find_head(two, inputs())) == ["a"]
 
 
-def test_two_classes() -> None:
+def test_a_head_of_two_classes_is_found() -> None:
     model = Body(lambda m, x: (m.a(x) + m.b(x)) / 2, a=linear(2), b=linear(2), c=linear(2))
     assert modules(find_head(model, inputs())) == ["a", "b"]
     with pytest.raises(ScopeError):
         find_head(Body(lambda m, x: m.a(x).flip(1), a=linear(2)), inputs())
 
 
-def test_a_compiled_model_is_looked_into() -> None:
+def test_the_head_of_a_compiled_model_is_found() -> None:
     layers = nn.Linear(WIDTH, 3), nn.ReLU(), nn.Linear(3, 3)
     model: Any = torch.compile(nn.Sequential(*layers), backend="eager")
     model(inputs())
     assert modules(find_head(model, inputs())) == ["_orig_mod.2"]
 
 
-def test_the_model_is_left_as_it_was() -> None:
+def test_the_model_is_restored() -> None:
     model = Body(
         lambda m, x: (m.a(x) + m.b(x.detach())) / 2, a=linear(), b=linear(), drop=nn.Dropout()
     )

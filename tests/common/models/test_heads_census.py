@@ -55,13 +55,13 @@ def same(row: Row) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("row", PICKED, ids=[row.name for row in PICKED])
-def test_one_of_each_family_is_as_the_table_says(row: Row) -> None:
+def test_one_of_each_family_matches_the_table(row: Row) -> None:
     same(row)
 
 
 @pytest.mark.census
 @pytest.mark.parametrize("row", ROWS.values(), ids=list(ROWS))
-def test_every_architecture_is_as_the_table_says(row: Row) -> None:
+def test_every_architecture_matches_the_table(row: Row) -> None:
     if row.outcome == "not built":
         pytest.skip(row.reason)
     if row.outcome != "like":

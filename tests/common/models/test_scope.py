@@ -47,7 +47,7 @@ def test_scopes(scope: str, expected: tuple[str, ...]) -> None:
     assert resolve_scope(network(), scope, HEAD) == expected
 
 
-def test_names_as_they_are_are_no_globs_and_not_bounded() -> None:
+def test_literal_names_are_no_globs_and_not_bounded() -> None:
     """A model may have more parameters than a request may name globs, and names like globs."""
     model = nn.ModuleDict({f"layer[{i}]": nn.Linear(1, 1) for i in range(120)})
     names = [name for name, _ in model.named_parameters()]
@@ -87,7 +87,7 @@ def test_scope_head_needs_a_head() -> None:
         resolve_scope(network(), "head")
 
 
-def test_a_glob_like_nothing_lists_what_there_is() -> None:
+def test_a_glob_without_close_names_lists_existing_ones() -> None:
     with pytest.raises(ScopeError, match=r"'zzz' matches none; the model has \['weight', 'bias'\]"):
         resolve_scope(nn.Linear(2, 2), "zzz")
     deep = nn.Sequential(*[nn.Linear(1, 1) for _ in range(5)])
@@ -101,7 +101,7 @@ def test_an_empty_glob_is_an_error(scope: str) -> None:
         resolve_scope(network(), scope)
 
 
-def test_nothing_to_take_is_an_error() -> None:
+def test_a_model_without_parameters_is_an_error() -> None:
     with pytest.raises(ScopeError, match="ReLU without any"):
         resolve_scope(nn.ReLU(), "all")
 

@@ -43,7 +43,7 @@ def test_replaced_parameters_are_used_wherever_the_model_has_them(case: str) -> 
 
 
 @pytest.mark.parametrize("build", [shared_net, Tied])
-def test_a_call_that_fails_leaves_the_model_as_it_was(build: Callable[[], nn.Module]) -> None:
+def test_a_failed_call_restores_the_model(build: Callable[[], nn.Module]) -> None:
     model = build()
     before = places(model)
     other = {name: p.detach() + 1 for name, p in model.named_parameters()}
@@ -52,7 +52,7 @@ def test_a_call_that_fails_leaves_the_model_as_it_was(build: Callable[[], nn.Mod
     assert places(model) == before
 
 
-def test_a_model_with_a_shared_layer_goes_on_learning_in_all_its_parts() -> None:
+def test_a_model_with_a_shared_layer_keeps_training_in_all_parts() -> None:
     torch.manual_seed(0)
     model = shared_net()
     inputs, targets = torch.randn(6, 3), torch.randint(0, CLASSES, (6,))
@@ -70,7 +70,7 @@ def test_a_model_with_a_shared_layer_goes_on_learning_in_all_its_parts() -> None
 @pytest.mark.parametrize(
     ("build", "tokens"), [(shared_net, False), (Tied, False), (limited_net, True)]
 )
-def test_fisher_tuning_and_repair_leave_every_parameter_as_it_was(
+def test_fisher_tuning_and_repair_restore_every_parameter(
     build: Callable[[], nn.Module], tokens: bool, scope: str
 ) -> None:
     torch.manual_seed(0)
@@ -98,7 +98,7 @@ def test_fisher_tuning_and_repair_leave_every_parameter_as_it_was(
     assert all(value.equal(kept[name]) for name, value in start.items())
 
 
-def test_a_forward_pass_that_shortens_embeddings_is_undone() -> None:
+def test_renormalised_embeddings_are_restored_after_a_forward_pass() -> None:
     model = limited_net()
     before = copy.deepcopy(model.state_dict())
     with unchanged(model):

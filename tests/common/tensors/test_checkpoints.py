@@ -112,7 +112,7 @@ def test_digest_ignores_order_layout_and_gradient() -> None:
         {"more": torch.empty(0)},
     ],
 )
-def test_digest_sees_every_change(change: dict[str, Tensor]) -> None:
+def test_every_change_changes_the_digest(change: dict[str, Tensor]) -> None:
     state = example_state()
     assert weights_digest(state | change) != weights_digest(state)
 
@@ -175,7 +175,7 @@ def test_metadata_is_in_the_header_and_not_in_the_digest() -> None:
         ({"\ud800": torch.ones(1)}, "surrogates"),
     ],
 )
-def test_what_cannot_be_stored_is_refused(state: dict[str, Tensor], words: str) -> None:
+def test_tensors_that_cannot_be_stored_are_refused(state: dict[str, Tensor], words: str) -> None:
     with pytest.raises(CheckpointError, match=words):
         tensor_bytes(state)
 
@@ -188,7 +188,7 @@ def test_damaged_bytes_are_refused_by_name() -> None:
 
 
 @pytest.mark.parametrize("shape", ["[0,18446744073709551615]", "[-1]", "[0,99999999999999999]"])
-def test_absurd_shapes_raise_nothing_else(shape: str) -> None:
+def test_absurd_shapes_raise_only_checkpoint_errors(shape: str) -> None:
     header = f'{{"x":{{"dtype":"F32","shape":{shape},"data_offsets":[0,0]}}}}'.encode()
     data = struct.pack("<Q", len(header)) + header
     try:
@@ -200,7 +200,7 @@ def test_absurd_shapes_raise_nothing_else(shape: str) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(st.data())
-def test_any_damage_is_refused_or_seen_by_the_digest(data: st.DataObject) -> None:
+def test_any_damage_is_refused_or_changes_the_digest(data: st.DataObject) -> None:
     state = {"a": torch.arange(4, dtype=torch.int32), "b": torch.ones(2, 2)}
     content = bytearray(tensor_bytes(state))
     position = data.draw(st.integers(0, len(content) - 1))
@@ -266,7 +266,7 @@ def test_load_names_both_digests(tmp_path: Path) -> None:
         load_checkpoint(path, other)
 
 
-def test_load_refuses_what_cannot_be_read(tmp_path: Path) -> None:
+def test_load_refuses_unreadable_files(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"gone\.safetensors"):
         load_checkpoint(tmp_path / "gone.safetensors")
     with pytest.raises(CheckpointError, match="readable file"):

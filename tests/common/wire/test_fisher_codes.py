@@ -33,7 +33,7 @@ def there_and_back(value: Tensor, encoding: Encoding) -> Tensor:
 
 
 @given(value=fishers())
-def test_full_is_bit_for_bit(value: Tensor) -> None:
+def test_the_full_encoding_is_bit_for_bit(value: Tensor) -> None:
     assert there_and_back(value, Encoding.FULL) is value
 
 
@@ -66,7 +66,7 @@ def test_log8_is_within_half_a_step_of_each_row(value: Tensor) -> None:
                 assert abs(math.log2(y) - math.log2(x)) <= half + 1e-4
 
 
-def test_a_byte_a_value_and_eight_a_row() -> None:
+def test_log8_takes_a_byte_a_value_and_eight_a_row() -> None:
     value = torch.rand(10, 640)
     sizes = {
         encoding: sum(
@@ -77,7 +77,7 @@ def test_a_byte_a_value_and_eight_a_row() -> None:
     assert sizes == {Encoding.FULL: 25600, Encoding.BFLOAT16: 12800, Encoding.LOG8: 6400 + 80}
 
 
-def test_what_is_too_large_for_bfloat16_does_not_become_infinite() -> None:
+def test_values_too_large_for_bfloat16_do_not_become_infinite() -> None:
     value = torch.full((3,), torch.finfo(torch.float32).max)
     assert torch.isfinite(there_and_back(value, Encoding.BFLOAT16)).all()
 
@@ -122,12 +122,12 @@ CODES, SCALES = GOOD["codes.w"], GOOD["scales.w"]
         ({**GOOD, "scales.w": -SCALES.abs() - 1}, "steps >= 0"),
     ],
 )
-def test_codes_that_stand_for_nothing_are_refused(stored: dict[str, Tensor], named: str) -> None:
+def test_invalid_codes_are_refused(stored: dict[str, Tensor], named: str) -> None:
     with pytest.raises(FisherError, match=named):
         decode_values(stored, Encoding.LOG8, "it")
 
 
-def test_a_packet_is_read_as_it_says_and_not_otherwise() -> None:
+def test_a_packet_is_read_by_its_encoding_only() -> None:
     values = {"head.weight": torch.rand(2, 3)}
     for encoding in Encoding:
         packet = encode_fisher(
@@ -172,6 +172,6 @@ def test_codes_are_no_values() -> None:
         PackedFisher.from_packet(packet)
 
 
-def test_an_encoding_that_is_none_is_named() -> None:
+def test_an_unknown_encoding_is_named() -> None:
     with pytest.raises(InputError, match="full, bfloat16, log8, but got 'gzip'"):
         Encoding.named("gzip")

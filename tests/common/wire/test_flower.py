@@ -14,7 +14,7 @@ from tests.support.flower_messages import RecordDict
 
 
 @given(request_id=st.text(), tensors=st.binary(), ids=st.lists(st.text(), max_size=3))
-def test_a_message_comes_back_as_it_was(request_id: str, tensors: bytes, ids: list[str]) -> None:
+def test_a_message_survives_a_round_trip(request_id: str, tensors: bytes, ids: list[str]) -> None:
     task = pb.UnlearnTask(
         request_id=request_id,
         fishers=[pb.FisherPacket(tensors=tensors)],
@@ -24,7 +24,7 @@ def test_a_message_comes_back_as_it_was(request_id: str, tensors: bytes, ids: li
 
 
 @given(tensors=st.lists(st.binary(max_size=40), min_size=1, max_size=3))
-def test_tensors_beside_a_message_come_back_in_it(tensors: list[bytes]) -> None:
+def test_tensors_beside_a_message_are_put_into_it(tensors: list[bytes]) -> None:
     digests = {hashlib.sha256(data).hexdigest(): data for data in tensors}
     task = pb.UnlearnTask(fishers=[pb.FisherPacket(digest=digest) for digest in digests])
     arrays = {digest: as_array(data) for digest, data in digests.items()}
@@ -32,13 +32,13 @@ def test_tensors_beside_a_message_come_back_in_it(tensors: list[bytes]) -> None:
     assert {packet.digest: packet.tensors for packet in found.fishers} == digests
 
 
-def test_tensors_that_are_not_there_are_named() -> None:
+def test_missing_tensors_are_named() -> None:
     task = pb.UnlearnTask(fishers=[pb.FisherPacket(digest="ab" * 32)])
     with pytest.raises(InputError, match="the tensors 'abab"):
         unpack(pack(task), pb.UnlearnTask)
 
 
-def test_an_empty_message_comes_back() -> None:
+def test_an_empty_message_survives_a_round_trip() -> None:
     assert unpack(pack(pb.Identity()), pb.Identity) == pb.Identity()
 
 

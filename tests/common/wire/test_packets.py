@@ -90,7 +90,7 @@ def test_tensors_come_back_bit_for_bit(
     assert sent.digest == hashlib.sha256(sent.tensors).hexdigest()
 
 
-def test_every_flipped_byte_is_noticed() -> None:
+def test_every_flipped_byte_is_detected() -> None:
     packet = make_packet()
     for place in range(0, len(packet.tensors), 7):
         forged = FisherPacket()
@@ -123,9 +123,7 @@ def test_values_that_no_fisher_has_are_refused(value: float) -> None:
         (("", ""), ()),
     ],
 )
-def test_head_names_leave_out_what_is_not_there(
-    head: tuple[str, str], names: tuple[str, ...]
-) -> None:
+def test_head_names_omit_missing_parameters(head: tuple[str, str], names: tuple[str, ...]) -> None:
     assert PackedFisher.from_packet(make_packet(head=head)).head == names
 
 
@@ -135,7 +133,7 @@ label_spaces = st.lists(st.sampled_from(NAMES), min_size=1, max_size=4, unique=T
 
 
 @given(source=label_spaces, target=label_spaces)
-def test_rows_go_where_their_class_is(source: list[str], target: list[str]) -> None:
+def test_rows_are_aligned_by_class(source: list[str], target: list[str]) -> None:
     value = {name: float(NAMES.index(name) + 1) for name in NAMES}
     packet = make_packet(source, [value[name] for name in source])
     aligned = PackedFisher.from_packet(packet).aligned(target)
@@ -145,7 +143,7 @@ def test_rows_go_where_their_class_is(source: list[str], target: list[str]) -> N
     assert torch.equal(aligned["body"], BODY)
 
 
-def test_a_mapping_renames_on_the_way() -> None:
+def test_rows_are_aligned_through_a_mapping() -> None:
     aligned = PackedFisher.from_packet(make_packet()).aligned(["kitten", "dog"], {"cat": "kitten"})
     assert torch.equal(aligned["head.weight"], rows(1.0, 2.0))
 
@@ -158,7 +156,7 @@ def test_a_label_space_that_does_not_fit_the_head_is_refused() -> None:
             PackedFisher.from_packet(packet).aligned(labels)
 
 
-def test_without_a_head_rows_cannot_be_placed() -> None:
+def test_without_a_head_rows_cannot_be_aligned() -> None:
     packet = make_packet(head=("", ""))
     assert torch.equal(PackedFisher.from_packet(packet).aligned(["cat", "dog"])["body"], BODY)
     with pytest.raises(FisherError, match=r"of r names no linear head, but got \['dog', 'cat'\]"):
@@ -201,7 +199,7 @@ def test_packets_that_do_not_fit_together_are_refused() -> None:
 # --- names that change along edges
 
 
-def test_classes_get_the_names_they_have_elsewhere() -> None:
+def test_classes_are_renamed_for_other_models() -> None:
     packet = PackedFisher.from_packet(
         make_packet(("cat", "dog", "owl"), (1.0, 2.0, 3.0), classes=("cat", "owl"))
     )
@@ -211,7 +209,7 @@ def test_classes_get_the_names_they_have_elsewhere() -> None:
     assert packet.renamed({}) is packet
 
 
-def test_a_class_is_left_out_and_no_other_name_stands_for_it() -> None:
+def test_a_left_out_class_gets_no_other_name() -> None:
     packet = PackedFisher.from_packet(
         make_packet(("0", "1", ""), (1.0, 2.0, 3.0), classes=("0", ""))
     )

@@ -103,7 +103,7 @@ RESULTS: dict[str, Callable[[pb.ModelResult], None]] = {
 
 
 @pytest.mark.parametrize("spoil", RESULTS.values(), ids=RESULTS)
-def test_a_result_that_no_report_can_show_is_refused(spoil: Callable[[Any], None]) -> None:
+def test_a_result_beyond_the_range_of_reports_is_refused(spoil: Callable[[Any], None]) -> None:
     result = pb.ModelResult(model_id="m", alpha=1.0)
     result.selections.add(parameter="2.weight", rows=[0, 3], total=8)
     check_result(result)

@@ -40,7 +40,7 @@ def test_no_two_salts_keys_or_ids_have_a_digest_in_common() -> None:
     assert len(set(made)) == len(made)
 
 
-def test_neither_order_nor_repetition_of_ids_shows() -> None:
+def test_order_and_repetition_of_ids_do_not_show() -> None:
     assert digest_samples(KEY, SALT, ["a", "b", "a"]) == digest_samples(KEY, SALT, ["b", "a"])
 
 
@@ -61,7 +61,7 @@ def test_a_message_names_samples_or_none(message: type[pb.Root]) -> None:
         (SALT, (DIGEST, DIGEST), "every sample once"),
     ],
 )
-def test_what_is_no_digest_is_refused_without_being_repeated(
+def test_a_malformed_digest_is_refused_without_repeating_it(
     salt: str, digests: tuple[str, ...], words: str
 ) -> None:
     with pytest.raises(RequestError, match=words) as refused:
@@ -73,6 +73,6 @@ def test_what_is_no_digest_is_refused_without_being_repeated(
     "spelling",
     ["René-03", "Rene\u0301-03", " René-03", "René-03\t", "\ufeffRené-03", "\u00a0René-03 "],
 )
-def test_an_id_has_one_digest_however_it_is_spelt(spelling: str) -> None:
+def test_all_spellings_of_an_id_have_one_digest(spelling: str) -> None:
     assert same_id(spelling) == "René-03"
     assert digest_samples(KEY, SALT, [spelling]) == digest_samples(KEY, SALT, ["René-03"])
