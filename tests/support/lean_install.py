@@ -58,7 +58,11 @@ def link_part(folder: Path, extra: str) -> str:
     own.mkdir()
     folders = tomllib.loads((ROOT / "pyproject.toml").read_text())
     for package, path in folders["tool"]["setuptools"]["package-dir"].items():
-        (own / package.partition(".")[2]).symlink_to(ROOT / path)
+        if name := package.partition(".")[2]:
+            (own / name).symlink_to(ROOT / path)
+        else:  # the package itself, which has the others as folders
+            for module in (ROOT / path).glob("*.py"):
+                (own / module.name).symlink_to(module)
     return str(folder / "bin" / "python")
 
 
