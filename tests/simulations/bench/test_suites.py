@@ -96,7 +96,8 @@ def test_what_makes_no_sense_is_refused_by_name(
 
 
 def test_a_suite_that_is_not_there_names_those_that_are() -> None:
-    with pytest.raises(InputError, match=r"depth, paper, privacy, quick, roots, skew, standard"):
+    names = "classes, depth, paper, privacy, quick, roots, samples, skew, standard"
+    with pytest.raises(InputError, match=names):
         load_suite("no-such-suite")
 
 
