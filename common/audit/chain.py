@@ -13,6 +13,7 @@ elsewhere exposes a rewritten chain.
 
 import enum
 import hashlib
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -26,6 +27,11 @@ Json = str | int | bool | None | Sequence["Json"] | Mapping[str, "Json"]
 
 _LARGEST = 2**53
 _DEEPEST = 8
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+"""Writes what `rfc8785` does, many times as fast, where all names are ASCII.
+
+It sorts others by code point, and not by UTF-16 as the standard demands.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +122,13 @@ def canonical(value: Json) -> bytes:
         >>> canonical({"b": [True, "é"], "a": 1})
         b'{"a":1,"b":[true,"\xc3\xa9"]}'
     """
+    names: set[str] = set()
+    plain = _plain(value, _DEEPEST, names)
     try:
-        return rfc8785.dumps(_plain(value, _DEEPEST))
-    except rfc8785.CanonicalizationError as error:
+        if "".join(names).isascii():
+            return _ENCODER.encode(plain).encode()
+        return rfc8785.dumps(plain)
+    except (UnicodeEncodeError, rfc8785.CanonicalizationError) as error:
         raise AuditError(f"Expected text that is Unicode in an audit entry, but {error}.") from None
 
 
@@ -141,13 +151,28 @@ def link(
         >>> second.sequence, second.previous == first.hash
         (2, True)
     """
+    return link_line(event, last, last_of_request)[0]
+
+
+def link_line(
+    event: AuditEvent, last: AuditEntry | None, last_of_request: AuditEntry | None
+) -> tuple[AuditEntry, bytes]:
+    """Return the entry with which an event continues a chain, and its line in an export.
+
+    Arguments and errors are those of `link`.
+    """
     entry = AuditEntry(
         sequence=1 if last is None else last.sequence + 1,
         event=event,
         previous="" if last is None else last.hash,
         request_previous="" if last_of_request is None else last_of_request.hash,
     )
-    return replace(entry, hash=entry_hash(entry))
+    data = canonical(content(entry))
+    hash = hashlib.sha256(data).hexdigest()
+    # The names are sorted, and a quotation mark in a text has a backslash before it.
+    before, kind, after = data.partition(b',"kind":')
+    line = b"".join((before, b',"hash":"', hash.encode(), b'"', kind, after))
+    return replace(entry, hash=hash), line
 
 
 def entry_hash(entry: AuditEntry) -> str:
@@ -302,8 +327,8 @@ def _wrong_place_in_request(
     return Problem(entry.sequence, Finding.REMOVED, f"{got}; that one is missing.")
 
 
-def _plain(value: Json, depth: int) -> Any:
-    """Return a value with the types of `json` only."""
+def _plain(value: Json, depth: int, names: set[str]) -> Any:
+    """Return a value with the types of `json` only, and add to all names in it."""
     if depth == 0:
         raise AuditError(f"Expected an audit entry nested less than {_DEEPEST} levels deep.")
     if value is None or isinstance(value, str | bool):
@@ -311,9 +336,10 @@ def _plain(value: Json, depth: int) -> Any:
     if isinstance(value, int) and abs(value) < _LARGEST:
         return value
     if isinstance(value, Mapping) and all(isinstance(name, str) for name in value):
-        return {name: _plain(one, depth - 1) for name, one in value.items()}
+        names.update(value)
+        return {name: _plain(one, depth - 1, names) for name, one in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, bytes):
-        return [_plain(one, depth - 1) for one in value]
+        return [_plain(one, depth - 1, names) for one in value]
     raise AuditError(
         "Expected text, whole numbers below 2**53, true, false, null, lists and objects in an "
         f"audit entry, but got {value!r}."

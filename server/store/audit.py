@@ -13,6 +13,7 @@ from sqlalchemy import (
     Connection,
     Select,
     TextClause,
+    bindparam,
     func,
     insert,
     select,
@@ -20,11 +21,10 @@ from sqlalchemy import (
     union_all,
 )
 
-from disinherit.common.audit.chain import AuditEntry, AuditEvent, canonical, link
+from disinherit.common.audit.chain import AuditEntry, AuditEvent, canonical, link_line
 from disinherit.common.audit.export import (
     LONGEST_LINE,
     Header,
-    entry_line,
     header_line,
     read_entry,
 )
@@ -34,6 +34,26 @@ from disinherit.server.store.database import Database
 from disinherit.server.store.tables import AUDIT, find_request, now_us
 
 _AT_A_TIME = 500
+
+# Made once: to make such a statement anew takes longer than to execute it.
+_INSERT = insert(AUDIT)
+_OF_ALL = select(func.max(AUDIT.c.sequence))
+_ABOUT = _OF_ALL.where(AUDIT.c.request_id.in_(bindparam("requests", expanding=True)))
+_OF_KINDS = _ABOUT.where(
+    AUDIT.c.model_id.in_(bindparam("models", expanding=True)),
+    AUDIT.c.kind.in_(bindparam("kinds", expanding=True)),
+)
+_OF_REQUESTS = _ABOUT.group_by(AUDIT.c.request_id)
+
+
+def _numbered(*numbers: Select[Any]) -> Select[Any]:
+    """Return a query for the entries with the numbers that queries find, in their order."""
+    query = select(AUDIT.c.entry).where(AUDIT.c.sequence.in_(union_all(*numbers)))
+    return query.order_by(AUDIT.c.sequence)
+
+
+_LAST = _numbered(_OF_ALL, _OF_REQUESTS)
+_LATEST = _numbered(_OF_ALL, _OF_REQUESTS, _OF_KINDS.group_by(AUDIT.c.model_id, AUDIT.c.kind))
 
 
 def make_event(kind: AuditKind, actor: str = COORDINATOR, **said: Any) -> AuditEvent:
@@ -66,7 +86,7 @@ def append(db: Connection, kind: AuditKind, actor: str = COORDINATOR, **said: An
 def append_all(db: Connection, events: Sequence[AuditEvent]) -> None:
     """Add an entry for each event, in this order; arguments and errors as for `append`."""
     if events:
-        _append(db, events, _entries(db, _newest({event.request_id for event in events})))
+        _append(db, events, _latest(db, {event.request_id for event in events}))
 
 
 def append_once(db: Connection, request_id: str, events: Sequence[AuditEvent]) -> None:
@@ -93,15 +113,12 @@ def append_news(db: Connection, request_id: str, events: Sequence[tuple[AuditEve
     for start in range(0, len(events), _AT_A_TIME):
         some = events[start : start + _AT_A_TIME]
         once = [event for event, is_once in some if is_once]
-        latest = _newest({request_id})
-        if once:
-            of_kinds = select(func.max(AUDIT.c.sequence)).where(
-                AUDIT.c.request_id == request_id,
-                AUDIT.c.model_id.in_({event.model_id for event in once}),
-                AUDIT.c.kind.in_({AuditKind.FELL_BACK.value, *(event.kind for event in once)}),
-            )
-            latest.append(of_kinds.group_by(AUDIT.c.model_id, AUDIT.c.kind))
-        entries = _entries(db, latest)
+        entries = _latest(
+            db,
+            [request_id],
+            [event.model_id for event in once],
+            [AuditKind.FELL_BACK.value, *(event.kind for event in once)],
+        )
         known: dict[tuple[str, str], AuditEntry] = {}
         for entry in entries:
             if entry.event.request_id == request_id:
@@ -111,17 +128,26 @@ def append_news(db: Connection, request_id: str, events: Sequence[tuple[AuditEve
             _append(db, news, entries)
 
 
-def _newest(requests: Collection[str]) -> list[Select[Any]]:
-    """Return queries for the number of the last entry of all, and of those about requests."""
-    newest = select(func.max(AUDIT.c.sequence))
-    about = newest.where(AUDIT.c.request_id.in_(set(requests) - {""}))
-    return [newest, about.group_by(AUDIT.c.request_id)]
+def _latest(
+    db: Connection,
+    requests: Collection[str],
+    models: Collection[str] = (),
+    kinds: Collection[str] = (),
+) -> list[AuditEntry]:
+    """Return the last entry of all, of each request, and of each kind about each model, in order.
 
-
-def _entries(db: Connection, numbers: Sequence[Select[Any]]) -> list[AuditEntry]:
-    """Return the entries with the numbers that queries find, in their order."""
-    query = select(AUDIT.c.entry).where(AUDIT.c.sequence.in_(union_all(*numbers)))
-    return [_read(line) for line in db.scalars(query.order_by(AUDIT.c.sequence))]
+    Args:
+        db: a transaction.
+        requests: the requests; with models, one.
+        models: the models.
+        kinds: the kinds of the entries about them.
+    """
+    values = {"requests": sorted({*requests} - {""})}
+    query = _LAST
+    if models:
+        values |= {"models": sorted({*models}), "kinds": sorted({*kinds})}
+        query = _LATEST
+    return [_read(line) for line in db.scalars(query, values)]
 
 
 def _append(db: Connection, events: Sequence[AuditEvent], entries: Sequence[AuditEntry]) -> None:
@@ -131,10 +157,10 @@ def _append(db: Connection, events: Sequence[AuditEvent], entries: Sequence[Audi
     rows = []
     for event in events:
         request = event.request_id
-        last = link(event, last, of_requests.get(request) if request else None)
+        last, line = link_line(event, last, of_requests.get(request) if request else None)
         of_requests[request] = last
-        rows.append(_row(last))
-    db.execute(insert(AUDIT), rows)
+        rows.append(_row(last, line))
+    db.execute(_INSERT, rows)
 
 
 def _is_known(event: AuditEvent, known: Mapping[tuple[str, str], AuditEntry]) -> bool:
@@ -248,8 +274,8 @@ def _alike(event: AuditEvent, other: AuditEvent) -> bool:
     return replace(event, time_us=other.time_us) == other
 
 
-def _row(entry: AuditEntry) -> dict[str, Any]:
-    event, line = entry.event, entry_line(entry)
+def _row(entry: AuditEntry, line: bytes) -> dict[str, Any]:
+    event = entry.event
     if len(line) >= LONGEST_LINE:
         raise AuditError(
             f"Expected an audit entry of less than {LONGEST_LINE} bytes, but {event.kind} of "

@@ -5,7 +5,20 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, insert, literal, or_, select, tuple_, update
+from sqlalchemy import (
+    Connection,
+    Row,
+    Select,
+    and_,
+    bindparam,
+    insert,
+    literal,
+    or_,
+    select,
+    true,
+    tuple_,
+    update,
+)
 
 from disinherit.common.audit.chain import Json
 from disinherit.common.audit.export import read_entry
@@ -27,7 +40,7 @@ from disinherit.server.store.audit_events import (
     AuditKind,
     graph_words,
 )
-from disinherit.server.store.graph import find_descendants, find_line
+from disinherit.server.store.graph import find_line, find_lineage
 from disinherit.server.store.leases import Holding, read_holding
 from disinherit.server.store.notices import record_untold
 from disinherit.server.store.retention import schedule
@@ -102,6 +115,25 @@ class Driven:
     given: dict[str, int]
 
 
+def _driven(*tasks: Any) -> Select[Any]:
+    """Return a query for a campaign, whether history was lost, and its tasks with a condition."""
+    lost = select(HISTORY.c.lost).limit(1).scalar_subquery().label("lost")
+    mine = [column.label(f"{_MINE}{column.name}") for column in CAMPAIGNS.c]
+    query = select(*mine, REQUESTS.c.created_us.label(f"{_MINE}created_us"), lost)
+    start = CAMPAIGNS.join(REQUESTS, REQUESTS.c.id == CAMPAIGNS.c.request_id)
+    if tasks:
+        start = start.outerjoin(TASKS, and_(TASKS.c.request_id == CAMPAIGNS.c.request_id, *tasks))
+        start = start.outerjoin(MODELS, MODELS.c.id == TASKS.c.model_id)
+        query = query.add_columns(*TASKS.c).order_by(MODELS.c.created_us, MODELS.c.id)
+    return query.select_from(start).where(CAMPAIGNS.c.request_id == bindparam("request"))
+
+
+# Made once: to make such a statement anew takes longer than to execute it.
+_DRIVEN = _driven()
+_DRIVEN_ALL = _driven(true())
+_DRIVEN_SOME = _driven(TASKS.c.model_id.in_(bindparam("models", expanding=True)))
+
+
 def insert_campaign(
     db: Connection, request_id: str, state: CampaignState, deadline_us: int
 ) -> None:
@@ -144,21 +176,9 @@ def find_driven(db: Connection, request_id: str, models: Collection[str] | None 
         StoreError: if its state, or that of a task, is none that this version knows.
     """
     named = None if models is None else list(models)
-    lost = select(HISTORY.c.lost).limit(1).scalar_subquery()
-    mine = [column.label(f"{_MINE}{column.name}") for column in CAMPAIGNS.c]
-    query = select(*mine, REQUESTS.c.created_us.label(f"{_MINE}created_us"), lost.label("lost"))
-    start = CAMPAIGNS.join(REQUESTS, REQUESTS.c.id == CAMPAIGNS.c.request_id)
-    if named is None or named:
-        of_request = TASKS.c.request_id == CAMPAIGNS.c.request_id
-        if named is not None:
-            of_request &= TASKS.c.model_id.in_(named[:_AT_ONCE])
-        start = start.outerjoin(TASKS, of_request)
-        query = query.add_columns(*TASKS.c)
-    if named is None:
-        start = start.outerjoin(MODELS, MODELS.c.id == TASKS.c.model_id)
-        query = query.order_by(MODELS.c.created_us, MODELS.c.id)
-    query = query.select_from(start).where(CAMPAIGNS.c.request_id == request_id)
-    found: list[Row[Any]] = list(db.execute(query))
+    query = _DRIVEN_ALL if named is None else _DRIVEN_SOME if named else _DRIVEN
+    values = {"request": request_id, "models": (named or [])[:_AT_ONCE]}
+    found: list[Row[Any]] = list(db.execute(query, values))
     if not found:
         raise _unknown(request_id)
     rows = [row for row in found if getattr(row, "model_id", None) is not None]
@@ -352,8 +372,7 @@ def _put(
         if state in _ENDED and campaign.state is not CampaignState.AWAITING_APPROVAL:
             record_untold(db, id, tasks.values())
             schedule(db, id, request.retention_seconds)
-        roots = [root.model_id for root in request.roots]
-        said["graph"] = graph_words(find_descendants(db, [*roots, *tasks]), list(tasks))
+        said["graph"] = graph_words(find_lineage(db, tasks), list(tasks))
     append(db, kind, actor, request_id=id, parameters=said)
     return replace(
         campaign, state=state, deadline_us=deadline_us, updated_us=int(values["updated_us"])

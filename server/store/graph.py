@@ -3,7 +3,17 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import Column, ColumnElement, Connection, Select, select, tuple_, union_all
+from sqlalchemy import (
+    BindParameter,
+    Column,
+    ColumnElement,
+    Connection,
+    Select,
+    bindparam,
+    select,
+    tuple_,
+    union_all,
+)
 
 from disinherit.common.audit.export import read_entry
 from disinherit.common.errors import GraphError, LabelError, StoreError
@@ -35,6 +45,13 @@ _AT_A_TIME = 500
 
 _STARTS = 30_000
 """The same where each query costs as much as all that was derived from its values."""
+
+_IDS: BindParameter[Any] = bindparam("ids", expanding=True)
+_RECORDS = select(MODELS.c.record).where(MODELS.c.id.in_(_IDS))
+_EDGES = {
+    end.name: select(EDGES.c.edge).where(end.in_(_IDS)).order_by(EDGES.c.parent, EDGES.c.child)
+    for end in (EDGES.c.parent, EDGES.c.child)
+}
 
 
 def find_graph(db: Connection) -> InheritanceGraph:
@@ -103,6 +120,18 @@ def find_descendants(db: Connection, roots: Sequence[str]) -> InheritanceGraph:
     return _graph(known.values(), edges.values())
 
 
+def find_lineage(db: Connection, models: Iterable[str]) -> InheritanceGraph:
+    """Return versions and their parents, with the edges that lead to the versions.
+
+    Raises:
+        StoreError: if the graph is damaged.
+    """
+    seen = set(models)
+    edges = find_edges(db, EDGES.c.child, seen)
+    known = find_records(db, seen.union(edge.parent for edge in edges))
+    return _graph(known.values(), edges)
+
+
 def find_line(versions: Select[Any]) -> Select[Any]:
     """Return a query for the ids of versions and of all that these were derived from."""
     line = select(MODELS.c.id).where(MODELS.c.id.in_(versions)).cte("line", recursive=True)
@@ -148,10 +177,8 @@ def find_edges(db: Connection, end: Column[str], ids: Iterable[str]) -> list[Inh
     Raises:
         StoreError: if one is damaged.
     """
-    query = select(EDGES.c.edge).order_by(EDGES.c.parent, EDGES.c.child)
-    return [
-        read_edge(data) for some in _batches(ids) for data in db.scalars(query.where(end.in_(some)))
-    ]
+    query = _EDGES[end.name]
+    return [read_edge(data) for some in _batches(ids) for data in db.scalars(query, {"ids": some})]
 
 
 def find_recorders(db: Connection, parent: str) -> dict[str, str]:
@@ -174,11 +201,10 @@ def find_records(db: Connection, ids: Iterable[str]) -> dict[str, ModelRecord]:
     Raises:
         StoreError: if one is damaged.
     """
-    query = select(MODELS.c.record)
     found = (
         read_record(data)
         for some in _batches(set(ids))
-        for data in db.scalars(query.where(MODELS.c.id.in_(some)))
+        for data in db.scalars(_RECORDS, {"ids": some})
     )
     return {record.id: record for record in found}
 

@@ -209,6 +209,32 @@ REVOCATIONS = Table(
 
 M = TypeVar("M", bound=Message)
 
+# Made once: to make such a statement anew takes longer than to execute it.
+_SOME_TASKS = select(TASKS).where(
+    TASKS.c.request_id == bindparam("request"),
+    TASKS.c.model_id.in_(bindparam("models", expanding=True)),
+)
+_INSERT_TASKS = insert(TASKS)
+_UPDATE_TASKS = update(TASKS).where(
+    TASKS.c.request_id == bindparam("of_request"), TASKS.c.model_id == bindparam("of_model")
+)
+_UPDATE_GIVEN = (
+    update(TASKS)
+    .where(
+        TASKS.c.request_id == bindparam("of_request"),
+        TASKS.c.given_us < bindparam("now"),
+        TASKS.c.model_id.in_(bindparam("models", expanding=True)),
+    )
+    .values(given_us=bindparam("now"))
+)
+_INSERT_MODELS = insert(MODELS)
+_UPDATE_MODELS = (
+    update(MODELS)
+    .where(MODELS.c.id == bindparam("changed"))
+    .values(record=bindparam("data"), digest=bindparam("weights"))
+)
+_INSERT_EDGES = insert(EDGES)
+
 
 def now_us() -> int:
     """Return the coordinator's time in microseconds since the epoch."""
@@ -339,7 +365,7 @@ def insert_records(db: Connection, records: Sequence[ModelRecord]) -> None:
         for record in records
     ]
     if rows:
-        db.execute(insert(MODELS), rows)
+        db.execute(_INSERT_MODELS, rows)
     _insert_holdings(db, records)
 
 
@@ -388,8 +414,7 @@ def _put_records(db: Connection, records: Sequence[ModelRecord]) -> None:
         for record in records
     ]
     if rows:
-        query = update(MODELS).where(MODELS.c.id == bindparam("changed"))
-        db.execute(query.values(record=bindparam("data"), digest=bindparam("weights")), rows)
+        db.execute(_UPDATE_MODELS, rows)
 
 
 def _record_bytes(record: ModelRecord) -> bytes:
@@ -432,7 +457,7 @@ def insert_edges(db: Connection, edges: Iterable[Inheritance], recorded_by: str 
         for edge in edges
     ]
     if rows:
-        db.execute(insert(EDGES), rows)
+        db.execute(_INSERT_EDGES, rows)
 
 
 def find_tasks(db: Connection, request_id: str, models: Collection[str]) -> dict[str, Task]:
@@ -446,8 +471,7 @@ def find_tasks(db: Connection, request_id: str, models: Collection[str]) -> dict
 
 def some_task_rows(db: Connection, request_id: str, models: Collection[str]) -> Sequence[Row[Any]]:
     """Return the rows of a request's tasks for some models, in no order."""
-    query = select(TASKS).where(TASKS.c.request_id == request_id, TASKS.c.model_id.in_(models))
-    return db.execute(query).all()
+    return db.execute(_SOME_TASKS, {"request": request_id, "models": list(models)}).all()
 
 
 def put_tasks(
@@ -484,16 +508,8 @@ def put_tasks(
                 {"request_id": request_id, "model_id": task.model_id, "late": late, **values}
             )
     if new:
-        db.execute(insert(TASKS), new)
+        db.execute(_INSERT_TASKS, new)
     if changed:
-        db.execute(
-            update(TASKS).where(
-                TASKS.c.request_id == bindparam("of_request"),
-                TASKS.c.model_id == bindparam("of_model"),
-            ),
-            changed,
-        )
+        db.execute(_UPDATE_TASKS, changed)
     if sent:
-        earlier = (TASKS.c.request_id == request_id, TASKS.c.given_us < now)
-        asked = update(TASKS).where(*earlier, TASKS.c.model_id.in_(sent))
-        db.execute(asked.values(given_us=now))
+        db.execute(_UPDATE_GIVEN, {"of_request": request_id, "models": sent, "now": now})

@@ -3,9 +3,10 @@
 import hashlib
 import json
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
+import rfc8785
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -20,6 +21,7 @@ from disinherit.common.audit.chain import (
     entry_hash,
     find_problem,
     link,
+    link_line,
 )
 from disinherit.common.audit.dsse import TrustedKeys
 from disinherit.common.audit.export import entry_line, line_hash, read_entry, verify_lines
@@ -43,6 +45,22 @@ def test_canonical_json_equals_another_writers(value: Json) -> None:
     data = canonical(value)
     assert json.loads(data) == value
     assert canonical(json.loads(data)) == data
+    assert data == rfc8785.dumps(cast("Any", value))
+
+
+@given(EVENTS)
+def test_an_entry_that_continues_a_chain_comes_with_its_line(event: AuditEvent) -> None:
+    first, line = link_line(event, None, None)
+    assert line == entry_line(first)
+    assert first.hash == entry_hash(first) == line_hash(line)
+    second, line = link_line(event, first, first)
+    assert line == entry_line(second)
+
+
+@pytest.mark.parametrize("name", ["name", "\u00e4"])
+def test_text_that_is_not_unicode_has_no_canonical_form(name: str) -> None:
+    with pytest.raises(AuditError, match="text that is Unicode"):
+        canonical({name: "\ud800"})
 
 
 def test_canonical_json_is_that_of_rfc_8785() -> None:

@@ -122,7 +122,7 @@ def test_nothing_is_destroyed_while_the_clock_is_ahead(
 ) -> None:
     ended(world)
     ahead = lambda: now_us() + 40 * DAY  # noqa: E731
-    for module in ("clock", "destruction_rows"):
+    for module in ("store.clock", "store.retention"):
         monkeypatch.setattr(f"disinherit.server.{module}.now_us", ahead)
     world.store._clock = Clock(world.store._database, ahead)
     with caplog.at_level(logging.ERROR):
@@ -176,7 +176,7 @@ def test_what_was_dated_by_a_clock_that_was_ahead_is_taken(
         world.transport.twists[owner, "train.unlearn"] = gone_after
     ahead = lambda: now_us() + YEAR  # noqa: E731
     with monkeypatch.context() as patch:
-        for module in ("preparation", "tables"):
+        for module in ("campaign.collect", "store.tables"):
             patch.setattr(f"disinherit.server.{module}.now_us", ahead)
         world.coordinator.run("q")
     assert not any(state.complete for state in world.states().values())
@@ -214,7 +214,7 @@ def test_the_command_line_says_what_is_destroyed_then_and_asks(
     config = tmp_path / "serve.toml"
     place = json.dumps(str(world.place))
     config.write_text(f'database = {place}\ntokens = "tokens.toml"\n')
-    for module in ("clock", "destruction_rows"):
+    for module in ("store.clock", "store.retention"):
         monkeypatch.setattr(f"disinherit.server.{module}.now_us", lambda: now_us() + 40 * DAY)
     assert run(["confirm", "clock", "--config", str(config), "--yes"]) == 0
     said = capsys.readouterr().out
