@@ -1,11 +1,11 @@
 """One state of the code, made to submit requests and carry them out, for `coordinator_pass.py`.
 
-It imports what that state has, wherever it is, and is told what to do line by line::
+It imports what that state has, wherever it is, and reads what to do from its standard input::
 
-    python pass_worker.py FOLDER     # then "OWNERS MODELS measure|count" on the standard input
+    python pass_worker.py FOLDER     # then lines of "OWNERS MODELS measure" or "... count"
 
-Owners are answered for by a transport that knows what they would say, so that all that is left is
-the coordinator: CPU seconds, without those of the answers, and seconds on the clock.
+A transport that knows what owners would say answers in their place.  All that is left is the
+coordinator: CPU seconds, without those of the answers, and seconds on the clock.
 """
 
 import hashlib

@@ -20,6 +20,7 @@ BENCHMARKS = (
     "apply",
     "many_models",
     "request",
+    "coordinator_pass",
     "parallel",
     "cores",
     "wire",
