@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from disinherit.common.audit.gaps import SAID, GapKind, find_gaps
+from disinherit.common.audit.gaps import DESCRIPTIONS, GapKind, find_gaps
 from disinherit.common.wire.requests import Request
 from disinherit.members import Member
 from disinherit.server.states import Task
@@ -219,7 +219,7 @@ def reservations(
     for gap in find_gaps(method_words(request.method.to_proto()), words):
         if gap.kind not in _SHOWN_BY_STATE:
             about = f"{', '.join(gap.models)}: " if gap.models else ""
-            yield about + _PLAIN.get(gap.kind, SAID[gap.kind])
+            yield about + _PLAIN.get(gap.kind, DESCRIPTIONS[gap.kind])
     trained = [outcome.model for outcome in outcomes if outcome.trained]
     if trained:
         yield (

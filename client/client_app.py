@@ -67,7 +67,7 @@ def _serving(
             with open_owner(context) as owner:
                 return Message(pack(handler(owner, task)), reply_to=message)
         except Exception as error:  # also what the owner's own code raises, of which Flower tells
-            if isinstance(error, DisinheritError) and not error.said:
+            if isinstance(error, DisinheritError) and not error.foreign:
                 raise
             raise CampaignError(explain(error, f"do {action}")) from error
 

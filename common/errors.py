@@ -38,19 +38,19 @@ class DisinheritError(Exception):
 
     Args:
         message: what was expected, and what was found.
-        said: message of foreign code, such as a network's; it must not leave its machine.
+        foreign: message of foreign code, such as a network's; it must not leave its machine.
 
     Attributes:
-        own: the message without `said`.
-        said: the message of foreign code; `""` without one.
+        own: the message without `foreign`.
+        foreign: the message of foreign code; `""` without one.
     """
 
     exit_code = 1
 
-    def __init__(self, message: str = "", *, said: str = "") -> None:
-        super().__init__(f"{message}: {said}" if said else message)
+    def __init__(self, message: str = "", *, foreign: str = "") -> None:
+        super().__init__(f"{message}: {foreign}" if foreign else message)
         self.own = message
-        self.said = said
+        self.foreign = foreign
 
 
 class InputError(DisinheritError, ValueError):

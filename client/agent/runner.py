@@ -136,10 +136,10 @@ class Runner:
         with self._open_owner() as owner:
             check_owner(owner.store.owner, self._owner)
             reply = handler(owner, message)
-        self._downloads.keep_only(self._wanted(task.task_id))
+        self._downloads.keep_only(self._needed_digests(task.task_id))
         return reply
 
-    def _wanted(self, done: str) -> set[str]:
+    def _needed_digests(self, done: str) -> set[str]:
         """Return the digests that waiting tasks will need."""
         with self._lock:
             waiting = [task for id, task in self._begun.items() if id != done]

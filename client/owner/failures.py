@@ -31,7 +31,7 @@ def explain(error: Exception, doing: str) -> str:
         >>> explain(FisherError("Expected values >= 0, but got -1."), "unlearn in model 'm'")
         'Expected values >= 0, but got -1.'
     """
-    if isinstance(error, DisinheritError) and not error.said:
+    if isinstance(error, DisinheritError) and not error.foreign:
         return one_line(error)
     reference = secrets.token_hex(4)
     _log.error("Failed to %s (reference %s)", doing, reference, exc_info=error)

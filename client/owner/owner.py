@@ -94,6 +94,6 @@ def load_network(owner: Owner, record: ModelRecord, weights: Mapping[str, Tensor
         raise CheckpointError(
             f"Expected a network with the names and shapes of model {record.id!r}, but the owner's "
             f"{type(network).__name__} is another",
-            said=one_line(error),
+            foreign=one_line(error),
         ) from error
     return network.to(owner.device).eval()

@@ -86,7 +86,7 @@ def cleared_classes(
     cleared: set[int] = set()
     for entry in _entries(owner, record, effective):
         if entry.forgotten is None:
-            cleared.update(_by_counts(owner, entry))
+            cleared.update(_classes_from_counts(owner, entry))
         else:
             known = [name for name in entry.forgotten.classes if name in record.labels]
             cleared.update(class_indices(record.labels, known))
@@ -106,7 +106,7 @@ def cleared_samples(owner: Owner, record: ModelRecord, *, effective: bool = Fals
     Raises:
         DataError: if there are any, and the owner has no sample ids.
     """
-    return known_samples(owner, record, [*_listed(owner, record, effective)])
+    return known_samples(owner, record, [*_forgotten_samples(owner, record, effective)])
 
 
 def training_data(owner: Owner, record: ModelRecord, keep: Iterable[int] = ()) -> Batches | None:
@@ -129,7 +129,7 @@ def training_data(owner: Owner, record: ModelRecord, keep: Iterable[int] = ()) -
     samples = cleared_samples(owner, record)
     if samples:
         _, batches = split_by_ids(owner, record, samples)
-    return _left(owner, record, batches, keep)
+    return _remaining(owner, record, batches, keep)
 
 
 def tuning_data(owner: Owner, record: ModelRecord, keep: Iterable[int] = ()) -> Batches | None:
@@ -137,7 +137,7 @@ def tuning_data(owner: Owner, record: ModelRecord, keep: Iterable[int] = ()) -> 
 
     The arguments are those of `training_data`.
     """
-    return _left(owner, record, owner.tuning_data(record), keep)
+    return _remaining(owner, record, owner.tuning_data(record), keep)
 
 
 def evaluation_data(owner: Owner, record: ModelRecord, keep: Iterable[int] = ()) -> Batches | None:
@@ -145,7 +145,7 @@ def evaluation_data(owner: Owner, record: ModelRecord, keep: Iterable[int] = ())
 
     The arguments are those of `training_data`.
     """
-    return _left(owner, record, owner.evaluation_data(record), keep)
+    return _remaining(owner, record, owner.evaluation_data(record), keep)
 
 
 def split_training_data(
@@ -174,7 +174,7 @@ def without_cleared(owner: Owner, record: ModelRecord, fishers: ClassFishers) ->
     return fishers.without(left) if left else fishers
 
 
-def _left(
+def _remaining(
     owner: Owner, record: ModelRecord, batches: Batches | None, keep: Iterable[int]
 ) -> Batches | None:
     """Return batches without classes that were forgotten before; `None` if none remain."""
@@ -198,14 +198,16 @@ def _entries(owner: Owner, record: ModelRecord, effective: bool) -> Iterator[Led
             yield entry
 
 
-def _listed(owner: Owner, record: ModelRecord, effective: bool) -> Iterator[SampleDigests]:
+def _forgotten_samples(
+    owner: Owner, record: ModelRecord, effective: bool
+) -> Iterator[SampleDigests]:
     for entry in _entries(owner, record, effective):
-        said = entry.forgotten or Forgotten()
-        if said.samples:
-            yield SampleDigests(said.salt, said.samples)
+        forgotten = entry.forgotten or Forgotten()
+        if forgotten.samples:
+            yield SampleDigests(forgotten.salt, forgotten.samples)
 
 
-def _by_counts(owner: Owner, entry: LedgerEntry) -> list[int]:
+def _classes_from_counts(owner: Owner, entry: LedgerEntry) -> list[int]:
     """Return the classes that an entry of an older release cleared, from the lost counts."""
     if owner.store.destroyed(entry.model_id) or owner.store.destroyed(entry.successor_id):
         return []

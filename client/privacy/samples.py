@@ -27,7 +27,7 @@ def resolve_samples(owner: Owner, record: ModelRecord, listed: SampleDigests) ->
         DataError: if the owner has no sample ids, a digest matches no sample of the model and must
             not be ignored, or no digest matches.
     """
-    knowing = _knowing(owner, record)
+    knowing = _with_sample_ids(owner, record)
     key = sample_key(owner.store.root)
     known: dict[str, str] = {}
     for sample in knowing.sample_ids(record):
@@ -60,7 +60,7 @@ def unknown_ids(owner: Owner, record: ModelRecord, ids: Iterable[str]) -> list[s
     Raises:
         DataError: if the owner has no sample ids.
     """
-    known = {same_id(sample) for sample in _knowing(owner, record).sample_ids(record)}
+    known = {same_id(sample) for sample in _with_sample_ids(owner, record).sample_ids(record)}
     return [sample for sample in ids if same_id(sample) not in known]
 
 
@@ -100,7 +100,7 @@ def split_by_ids(owner: Owner, record: ModelRecord, ids: Sequence[str]) -> tuple
     Raises:
         DataError: if the owner has no sample ids, or cannot provide the samples.
     """
-    knowing = _knowing(owner, record)
+    knowing = _with_sample_ids(owner, record)
     try:
         return knowing.split_training_data(record, ids)
     except Exception as error:
@@ -111,7 +111,7 @@ def split_by_ids(owner: Owner, record: ModelRecord, ids: Sequence[str]) -> tuple
         ) from error
 
 
-def _knowing(owner: Owner, record: ModelRecord) -> ResolvesSamples:
+def _with_sample_ids(owner: Owner, record: ModelRecord) -> ResolvesSamples:
     if not isinstance(owner, ResolvesSamples):
         raise DataError(
             f"Expected {owner.store.owner} to know its samples by id, to forget some of model "

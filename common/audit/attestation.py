@@ -16,8 +16,8 @@ from securesystemslib.dsse import Envelope
 
 from disinherit.common.audit.chain import AuditEntry, Finding, Json, Problem, canonical
 from disinherit.common.audit.dsse import TrustedKeys
-from disinherit.common.audit.gaps import SAID, find_gaps
-from disinherit.common.audit.story import ModelStory, Story, tell
+from disinherit.common.audit.gaps import DESCRIPTIONS, find_gaps
+from disinherit.common.audit.story import ModelStory, Story, read_story
 from disinherit.common.errors import AuditError
 from disinherit.common.text import load_json
 
@@ -136,14 +136,14 @@ def not_compared(statement: Statement, entries: Sequence[AuditEntry]) -> list[st
         statement: a statement that the log does not contradict.
         entries: the entries about its request, from a sound log.
     """
-    story = tell(_attested(statement, entries) or entries)
+    story = read_story(_attested(statement, entries) or entries)
     open_ = ["software"]
     if "forgets" not in story.received.event.parameters:
         open_.append("request.forgets")
     if _graph(story) is None:
         open_.append("graph")
     answers = [m.answer.event.parameters for m in story.models.values() if m.answer is not None]
-    if any("selected" not in said for said in answers):
+    if any("selected" not in details for details in answers):
         open_ += ["models.selected", "models.out_of_scope"]
     if any(model["late"] for model in statement["predicate"]["models"]):
         open_.append("versions that joined late")
@@ -170,19 +170,21 @@ def _find_contradiction(statement: Statement, entries: Sequence[AuditEntry]) -> 
             f"Expected the log to lead to {predicate['log']['head']}, which the attestation names, "
             f"but it ends with entry {end}.",
         )
-    story, last = tell(attested), attested[-1]
+    story, last = read_story(attested), attested[-1]
     for compared in (
-        _whole(statement, attested, story),
-        _models(predicate["models"], story, last),
-        _derived(statement, last),
+        _compare_request(statement, attested, story),
+        _compare_models(predicate["models"], story, last),
+        _compare_derived(statement, last),
     ):
-        for entry, what, said, logged in compared:
-            if said != logged:
-                return _differs(entry, what, said, logged)
+        for entry, what, claimed, logged in compared:
+            if claimed != logged:
+                return _difference(entry, what, claimed, logged)
     return None
 
 
-def _whole(statement: Statement, attested: Sequence[AuditEntry], story: Story) -> Compared:
+def _compare_request(
+    statement: Statement, attested: Sequence[AuditEntry], story: Story
+) -> Compared:
     """Compare the fields of the request and of the campaign."""
     predicate, last = statement["predicate"], attested[-1]
     request, asked = predicate["request"], story.received.event.parameters
@@ -208,26 +210,28 @@ def _graph(story: Story) -> Json:
     return None if story.ended is None else story.ended.event.parameters.get("graph")
 
 
-def _models(models: Sequence[Mapping[str, Any]], story: Story, last: AuditEntry) -> Compared:
+def _compare_models(
+    models: Sequence[Mapping[str, Any]], story: Story, last: AuditEntry
+) -> Compared:
     """Compare the fields of every version."""
-    said = {model["id"]: model for model in models}
-    yield last, "the number of versions", len(models), len(said)
+    listed = {model["id"]: model for model in models}
+    yield last, "the number of versions", len(models), len(listed)
     for id, known in story.models.items():
-        if id not in said:
-            yield known.last, f"what became of {id}", "nothing", sorted(known.states)
+        if id not in listed:
+            yield known.last, f"the state of {id}", "nothing", sorted(known.states)
             continue
-        yield from _model(said[id], known)
-    for id, model in said.items():
+        yield from _compare_model(listed[id], known)
+    for id, model in listed.items():
         if id not in story.models:
-            yield last, f"{id}, which joined late", dict(model), _late(model)
+            yield last, f"{id}, which joined late", dict(model), _late_fields(model)
 
 
-def _model(model: Mapping[str, Any], known: ModelStory) -> Compared:
+def _compare_model(model: Mapping[str, Any], known: ModelStory) -> Compared:
     last, made, answer = known.last, known.made, known.answer
     id = model["id"]
     if model["state"] not in known.states:
         yield last, f"the state of {id}", model["state"], sorted(known.states)
-    yield last, f"whether {id} joined late", model["late"], False
+    yield last, f"the late joining of {id}", model["late"], False
     yield last, f"the owner of {id}", model["owner"], known.owner
     if known.digest_before is not None:
         yield last, f"the digest before of {id}", model["digest_before"], known.digest_before
@@ -241,23 +245,23 @@ def _model(model: Mapping[str, Any], known: ModelStory) -> Compared:
     parameters = None if known.parameters is None else dict(known.parameters)
     yield answer or last, f"the parameters of {id}", model["parameters"], parameters
     if answer is None or parameters is None:
-        yield last, f"what was selected in {id}", model["selected"], None
-        yield last, f"what of {id} was out of scope", model["out_of_scope"], None
+        yield last, f"the selection in {id}", model["selected"], None
+        yield last, f"the parameters out of scope in {id}", model["out_of_scope"], None
     elif "selected" in answer.event.parameters:
         logged = answer.event.parameters
-        yield answer, f"what was selected in {id}", model["selected"], logged["selected"]
+        yield answer, f"the selection in {id}", model["selected"], logged["selected"]
         names, scope = model["out_of_scope"], logged.get("out_of_scope_sha256", [])
-        yield answer, f"what of {id} was out of scope", names and names_digest(names), scope
-    told, gone = known.notified, known.destroyed
-    time = None if told is None else told.event.time_us
-    yield told or last, f"when the owner of {id} got word", model["notified_us"], time
-    time = None if gone is None else gone.event.time_us
-    yield gone or last, f"the destruction of {id}", model["destroyed_us"], time
-    held = None if gone is None else gone.event.parameters.get("held_by")
-    yield gone or last, f"who holds the weights of {id}", model["held_by"], held
+        yield answer, f"the parameters out of scope in {id}", names and names_digest(names), scope
+    notified, destroyed = known.notified, known.destroyed
+    time = None if notified is None else notified.event.time_us
+    yield notified or last, f"the notification of the owner of {id}", model["notified_us"], time
+    time = None if destroyed is None else destroyed.event.time_us
+    yield destroyed or last, f"the destruction of {id}", model["destroyed_us"], time
+    held = None if destroyed is None else destroyed.event.parameters.get("held_by")
+    yield destroyed or last, f"the holder of the weights of {id}", model["held_by"], held
 
 
-def _late(model: Mapping[str, Any]) -> dict[str, Any]:
+def _late_fields(model: Mapping[str, Any]) -> dict[str, Any]:
     """Return the only possible fields of a version that the log does not mention yet."""
     return {
         **dict.fromkeys(model),
@@ -273,14 +277,14 @@ def _late(model: Mapping[str, Any]) -> dict[str, Any]:
 _WITHOUT_TASK = ("pending", "failed", "exempt", "not_reached")
 
 
-def _derived(statement: Statement, last: AuditEntry) -> Compared:
+def _compare_derived(statement: Statement, last: AuditEntry) -> Compared:
     """Compare the fields that follow from others, and the fixed texts."""
     predicate = statement["predicate"]
     models = predicate["models"]
     yield last, "the subjects", list(statement["subject"]), subjects_of(models)
     yield last, "the coverage", predicate["coverage"], coverage_of(models)
     gaps = gaps_of(predicate["request"]["method"], models)
-    yield last, "what is left open", list(predicate["gaps"]), gaps
+    yield last, "the gaps", list(predicate["gaps"]), gaps
     yield last, "the notice", predicate["notice"], NOTICE
     yield last, "the limits", list(predicate["limits"]), list(LIMITS)
     for what, found, known in (
@@ -290,7 +294,7 @@ def _derived(statement: Statement, last: AuditEntry) -> Compared:
         ("the log", predicate["log"], _LOG),
         *(("a version", model, _MODEL) for model in models),
     ):
-        yield last, f"{what} besides", sorted(set(found) - known), []
+        yield last, f"further fields of {what}", sorted(set(found) - known), []
 
 
 _STATEMENT = {"_type", "subject", "predicateType", "predicate"}
@@ -329,7 +333,7 @@ def coverage_of(models: Sequence[Mapping[str, Any]]) -> dict[str, Json]:
 def gaps_of(method: Mapping[str, Any], models: Sequence[Mapping[str, Any]]) -> list[Json]:
     """Return the gaps of a campaign with their descriptions."""
     return [
-        {"kind": gap.kind.value, "models": list(gap.models), "said": SAID[gap.kind]}
+        {"kind": gap.kind.value, "models": list(gap.models), "said": DESCRIPTIONS[gap.kind]}
         for gap in find_gaps(method, models)
     ]
 
@@ -343,10 +347,10 @@ def _subject(name: str, digest: str, role: str) -> Json:
     return {"name": name, "digest": {DIGEST: digest}, "annotations": {"role": role}}
 
 
-def _differs(entry: AuditEntry, what: str, attested: object, logged: object) -> Problem:
+def _difference(entry: AuditEntry, what: str, attested: object, logged: object) -> Problem:
     return Problem(
         entry.sequence,
         Finding.CONTRADICTED,
-        f"The attestation says of {what} {attested!r:.300}, but by entry {entry.sequence} it is "
-        f"{logged!r:.300}.",
+        f"Expected {what} as in entry {entry.sequence}, {logged!r:.300}, but the attestation has "
+        f"{attested!r:.300}.",
     )

@@ -224,11 +224,11 @@ def verify_lines(
 
 def _forged_checkpoint(entry: AuditEntry, keys: TrustedKeys) -> Problem | None:
     """Return the fault of a checkpoint; one by a key that is not trusted is ignored."""
-    said = entry.event.parameters
+    details = entry.event.parameters
     try:
-        value = base64.b64decode(str(said["signature"]), validate=True)
-        signature = signature_of(str(said["key_id"]), value)
-        placed = (said["entries"], said["head"]) == (entry.sequence - 1, entry.previous)
+        value = base64.b64decode(str(details["signature"]), validate=True)
+        signature = signature_of(str(details["key_id"]), value)
+        placed = (details["entries"], details["head"]) == (entry.sequence - 1, entry.previous)
     except (KeyError, ValueError, binascii.Error):
         placed = False
     if placed and not keys.knows(signature.keyid):
@@ -255,11 +255,11 @@ def _wrong_signature(header: Header, end: int, keys: TrustedKeys) -> Problem | N
 
 def _against_header(header: Header, count: int, last: AuditEntry | None) -> Problem | None:
     end = 0 if last is None else last.sequence
-    said = f"Expected {header.entries} entries, as the first line says, but got {count}"
+    reason = f"Expected {header.entries} entries, as the first line says, but got {count}"
     if count < header.entries:
-        return Problem(end + 1, Finding.TRUNCATED, f"{said}: the rest is missing.")
+        return Problem(end + 1, Finding.TRUNCATED, f"{reason}: the rest is missing.")
     if count > header.entries:
-        return Problem(end, Finding.ADDED, f"{said}.")
+        return Problem(end, Finding.ADDED, f"{reason}.")
     found = "" if last is None else last.hash
     if found != header.head:
         return Problem(

@@ -37,7 +37,7 @@ class GapKind(StrEnum):
     NOT_NOTIFIED = "not_notified"
 
 
-SAID = {
+DESCRIPTIONS = {
     GapKind.SUPPRESSION: "Only the last layer was changed. The features below it may still tell "
     "apart what was forgotten, and a new head on them can learn it again: suppression.",
     GapKind.PARTIAL_SCOPE: "Only the parameters that the request names were changed.",

@@ -82,8 +82,8 @@ class ModelStory:
         """Parameters of the dampening; `None` if its owner has not answered."""
         if self.answer is None or self.states == {"rolled_back"}:
             return None
-        said = self.answer.event.parameters
-        return {name: one for name, one in said.items() if name not in _BESIDE} or None
+        details = self.answer.event.parameters
+        return {name: one for name, one in details.items() if name not in _BESIDE} or None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ class Story:
     models: Mapping[str, ModelStory]
 
 
-def tell(entries: Sequence[AuditEntry]) -> Story:
+def read_story(entries: Sequence[AuditEntry]) -> Story:
     """Return the history of a request.
 
     Args:
@@ -163,7 +163,7 @@ def _follow(models: dict[str, ModelStory], entry: AuditEntry) -> None:
         model.states = frozenset({_UNDOING[kind]})
         model.last = entry
     elif kind == "rollback_refused":
-        _settle(model, _left(model, event.digest_before))
+        _settle(model, _state_not_put_back(model, event.digest_before))
         model.last = entry
     elif kind == "planned" or kind in _SETTLED or kind in _OPEN:
         _step(model, kind, entry)
@@ -198,7 +198,7 @@ def _settle(model: ModelStory, state: str) -> None:
     model._open = set()
 
 
-def _left(model: ModelStory, digest: str) -> str:
+def _state_not_put_back(model: ModelStory, digest: str) -> str:
     """Return the state of a version that its owner could not put back."""
     if model.answer is not None and model.answer.event.kind == "ineffective":
         return "ineffective"

@@ -135,7 +135,7 @@ class ClassFishers:
             )
         return Fisher(
             {
-                name: self._everything(name) if name in self.others else self._mean(name, chosen)
+                name: self._mean_by_rows(name) if name in self.others else self._mean(name, chosen)
                 for name in self.sums
             },
             count,
@@ -194,7 +194,7 @@ class ClassFishers:
         if not self.by_rows or rows is None:
             return {c: self.over([c]) for c in chosen}
         counts = {c: self._count([c]) for c in chosen}
-        return {c: Fisher(self._own(c, rows), count) for c, count in counts.items()}
+        return {c: Fisher(self._own_row(c, rows), count) for c, count in counts.items()}
 
     def total(self) -> Fisher:
         """Pool all classes.
@@ -306,14 +306,14 @@ class ClassFishers:
         places = torch.isin(self.classes, torch.tensor(chosen)).nonzero().flatten()
         return value[places.to(value.device)].sum(0).div_(self._count(chosen))
 
-    def _everything(self, name: str) -> Tensor:
+    def _mean_by_rows(self, name: str) -> Tensor:
         """Return the mean over all samples of a head kept by rows."""
         total = self.others[name].clone()
         total.index_add_(0, self.classes.to(total.device), self.sums[name])
         counts = (self.counts + self.behind).clamp(min=1).to(total)
         return total / counts.view(-1, *[1] * (total.ndim - 1))
 
-    def _own(self, label: int, rows: Collection[int]) -> dict[str, Tensor]:
+    def _own_row(self, label: int, rows: Collection[int]) -> dict[str, Tensor]:
         values, place = {}, int(torch.searchsorted(self.classes, label))
         for name, value in self.sums.items():
             if name in self.others:

@@ -169,7 +169,7 @@ def from_graphml(text: str) -> InheritanceGraph:
 
 def _record_to_dict(record: ModelRecord) -> dict[str, Any]:
     provenance, scale = record.provenance, record.fisher_scale
-    said = {} if scale is None else {"fisher_scale": _scale_to_dict(scale)}
+    scaled = {} if scale is None else {"fisher_scale": _scale_to_dict(scale)}
     return {
         "id": record.id,
         "owner": record.owner,
@@ -186,7 +186,7 @@ def _record_to_dict(record: ModelRecord) -> dict[str, Any]:
         },
         "fisher_digest": record.fisher_digest,
         "status": record.status.value,
-        **said,
+        **scaled,
     }
 
 

@@ -51,13 +51,13 @@ def default_names(labels: Iterable[str]) -> list[str]:
     return [name for name in labels if _DEFAULT.fullmatch(name.strip().casefold())]
 
 
-def told_apart(name: str, other: str) -> tuple[str, str]:
+def quote_distinctly(name: str, other: str) -> tuple[str, str]:
     r"""Return two names quoted so that their difference is visible.
 
     Example:
-        >>> told_apart("Cat", "cat")
+        >>> quote_distinctly("Cat", "cat")
         ("'Cat'", "'cat'")
-        >>> told_apart("caf\u00e9", "cafe\u0301")
+        >>> quote_distinctly("caf\u00e9", "cafe\u0301")
         ("'caf\\xe9'", "'cafe\\u0301'")
     """
     same = unicodedata.normalize("NFC", name) == unicodedata.normalize("NFC", other)

@@ -77,8 +77,8 @@ def record_from_proto(message: graph_pb2.ModelRecord) -> ModelRecord:
         )
     scale = None
     if message.HasField("fisher_scale"):
-        said = message.fisher_scale
-        scale = FisherScale(said.scope, tuple(said.sums), said.head_values, said.values)
+        stored = message.fisher_scale
+        scale = FisherScale(stored.scope, tuple(stored.sums), stored.head_values, stored.values)
     status = graph_pb2.ModelStatus.items()
     return ModelRecord(
         id=message.id,

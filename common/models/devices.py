@@ -73,7 +73,9 @@ def runs_out_of_memory(error: BaseException) -> bool:
     text = str(error).lower()
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
         isinstance(error, RuntimeError)
-        and any(said in text for said in ("out of memory", "not enough memory", "allocate memory"))
+        and any(
+            phrase in text for phrase in ("out of memory", "not enough memory", "allocate memory")
+        )
     )
 
 

@@ -230,10 +230,10 @@ class _Probe:
             return Head((exact,), gauge_free=self._is_gauge_free([exact]))
         found = [path for path in self._layers if self._is_summand(path)]
         if not found:
-            raise self._error(self._why_none())
+            raise self._error(self._why_no_head())
         if not self._is_constant(self._logits(dict.fromkeys(found, _zeros))):
             raise self._error(f"they are not those of {_quoted(found)} alone")
-        layers = tuple(self._named(path) for path in found)
+        layers = tuple(self._head_layer(path) for path in found)
         return Head(layers, exact=False, gauge_free=self._is_gauge_free(layers))
 
     def exact(self) -> HeadLayer | None:
@@ -241,7 +241,7 @@ class _Probe:
         for path in self._layers:
             calls = self._calls[path]
             if len(calls) == 1 and calls[0].returned(self._plain):
-                return self._named(path)
+                return self._head_layer(path)
         return None
 
     def _is_summand(self, path: str) -> bool:
@@ -333,7 +333,7 @@ class _Probe:
             return check_logits(self._model(*inputs), len(inputs[0]))
         return check_logits(call_with(self._model, parameters, inputs), len(inputs[0]))
 
-    def _named(self, path: str) -> HeadLayer:
+    def _head_layer(self, path: str) -> HeadLayer:
         own = dict(self._layers[path].named_parameters(recurse=False))
         if "weight" not in own:
             computed = sorted(dict(self._layers[path].named_parameters()))
@@ -345,7 +345,7 @@ class _Probe:
         bias = own.get("bias")
         return HeadLayer(path, names[id(own["weight"])], None if bias is None else names[id(bias)])
 
-    def _why_none(self) -> str:
+    def _why_no_head(self) -> str:
         if not self._layers:
             return f"no linear layer has {self.classes} rows"
         called = [path for path in self._layers if self._calls[path]]

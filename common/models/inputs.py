@@ -94,7 +94,7 @@ def refused_inputs(
         f"Expected inputs that {type(model).__name__} can take and differentiate, but batch {index}"
         f" with inputs {[list(tensor.shape) for tensor in inputs]} on {device} got "
         f"{type(error).__name__}",
-        said=str(error),
+        foreign=str(error),
     )
 
 

@@ -54,7 +54,9 @@ def encode_values(values: Mapping[str, Tensor], encoding: Encoding) -> dict[str,
     if encoding is Encoding.BFLOAT16:
         # Rounding up beyond the largest bfloat16 would give infinity.
         largest = torch.finfo(torch.bfloat16).max
-        return {name: _wide(value).clamp(max=largest).bfloat16() for name, value in values.items()}
+        return {
+            name: _widened(value).clamp(max=largest).bfloat16() for name, value in values.items()
+        }
     stored = {}
     for name, value in values.items():
         stored[_CODES + name], stored[_SCALES + name] = _to_codes(value)
@@ -101,7 +103,7 @@ def decode_values(stored: Mapping[str, Tensor], encoding: Encoding, what: str) -
     }
 
 
-def _wide(value: Tensor) -> Tensor:
+def _widened(value: Tensor) -> Tensor:
     """Return values in float32 or float64."""
     return value.to(torch.promote_types(value.dtype, torch.float32))
 
@@ -115,7 +117,7 @@ def _to_codes(value: Tensor) -> tuple[Tensor, Tensor]:
     if not value.numel():
         empty = torch.zeros(rows, 2, dtype=torch.float32, device=value.device)
         return torch.zeros(value.shape, dtype=torch.uint8, device=value.device), empty
-    logs = _wide(value).reshape(rows, -1).log2()
+    logs = _widened(value).reshape(rows, -1).log2()
     zero = logs == -torch.inf
     high = logs.amax(1, keepdim=True)
     low = logs.masked_fill(zero, torch.inf).amin(1, keepdim=True)

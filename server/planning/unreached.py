@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from disinherit.common.graph.graph import InheritanceGraph
-from disinherit.common.graph.look_alikes import default_names, look_alikes, told_apart
+from disinherit.common.graph.look_alikes import default_names, look_alikes, quote_distinctly
 from disinherit.server.planning.class_names import Arrivals, Followed, Naming, bits
 from disinherit.v1.unlearning_pb2 import UnlearningRequest
 
@@ -198,7 +198,7 @@ def _reason(graph: InheritanceGraph, followed: Followed, model: str, lost: _Lost
     given, lost_at = _where(graph, followed, model, name, root)
     where = f"on the edge from {given}" if given else f"on the edge where {lost_at} lost it"
     if lost.alike:
-        proposed = [told_apart(one, lost.alike[one][0]) for one in lost.alike]
+        proposed = [quote_distinctly(one, lost.alike[one][0]) for one in lost.alike]
         alike = ", ".join(other for _, other in proposed)
         mapping = ", ".join(f"{one}: {other}" for one, other in proposed)
         verb = "looks" if len(proposed) == 1 else "look"

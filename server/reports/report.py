@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from disinherit.common.audit.chain import AuditEntry, Json
 from disinherit.common.audit.export import read_entry
 from disinherit.common.audit.gaps import Gap, find_gaps
-from disinherit.common.audit.story import tell, times
+from disinherit.common.audit.story import read_story, times
 from disinherit.server.planning.coverage import Covered, cover
 from disinherit.server.states import Task, TaskState
 from disinherit.server.store.audit import entries_about
@@ -183,6 +183,6 @@ def _model(
 
 def _logged_graph(entries: Sequence[AuditEntry]) -> Mapping[str, Any] | None:
     """Return the graph summary in the log entry that ended the campaign, if any."""
-    ended = tell(entries).ended if entries else None
+    ended = read_story(entries).ended if entries else None
     found = None if ended is None else ended.event.parameters.get("graph")
     return found if isinstance(found, Mapping) else None

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from disinherit.common.audit.gaps import SAID
+from disinherit.common.audit.gaps import DESCRIPTIONS
 from disinherit.server.planning.coverage import Covered
 from disinherit.server.reports.report import ModelReport, Report
 from disinherit.server.store.audit_events import request_digest
@@ -75,7 +75,7 @@ def summary_to_proto(report: Report) -> pb.ReportSummary:
         coverage=states,
         times_us=report.times_us,
         gaps=[
-            pb.Gap(kind=gap.kind.value, model_ids=gap.models, text=SAID[gap.kind])
+            pb.Gap(kind=gap.kind.value, model_ids=gap.models, text=DESCRIPTIONS[gap.kind])
             for gap in report.gaps
         ],
         audit_entries=report.entries,

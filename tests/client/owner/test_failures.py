@@ -54,7 +54,9 @@ def test_messages_of_foreign_code_stay_in_the_owners_log(
 def test_quoted_messages_of_foreign_code_stay_there_too(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    error = FisherError("Expected inputs that\n Net can take, but got KeyError", said="'jane-doe'")
+    error = FisherError(
+        "Expected inputs that\n Net can take, but got KeyError", foreign="'jane-doe'"
+    )
     assert str(error) == "Expected inputs that\n Net can take, but got KeyError: 'jane-doe'"
     with caplog.at_level(logging.ERROR):
         said = explain(error, "evaluate model 'm'")
