@@ -1,11 +1,10 @@
-"""Approvals of plans by their digest, and of nothing that was not in them.
+"""Approvals of plans, by their digests.
 
-The plan is what is asked, until when, and every version that is affected with the edges that lead
-to it.  An approval is of the plan that was submitted, or of one that an approver looked at, by its
-digest; so what came in between is not approved with it.  Nor is what joins later: a version that
-others than its owner put below a root waits for an approval of its own.  One that its owner itself
-registered as a descendant goes on, as does what the coordinator saw being derived: descendants of
-what is to be forgotten are what a request is about.
+A plan is the request, its deadline, and every affected version with the edges that lead to it.  An
+approval names the digest of the submitted plan, or of one that the approver looked at; it never
+covers a later change.  If somebody other than its owner registers a version below a root later, the
+version waits for an approval of its own.  It needs none if its owner registered the edge, or the
+coordinator observed the derivation.
 """
 
 import hashlib
@@ -31,7 +30,7 @@ from disinherit.v1.unlearning_pb2 import UnlearningRequest
 
 
 def find_plan_digest(db: Connection, request_id: str) -> str:
-    """Return the SHA-256 of a request's plan as it is now.
+    """Return the SHA-256 of a request's current plan.
 
     Raises:
         RequestError: if there is no such request.
@@ -52,28 +51,27 @@ def find_plan_digest(db: Connection, request_id: str) -> str:
 
 
 def put_submitted_plan(db: Connection, request_id: str) -> None:
-    """Note the plan of a request that was submitted just now, for approval."""
+    """Store the digest of a new request's plan, for approval."""
     plan = find_plan_digest(db, request_id)
     row = CAMPAIGNS.c.request_id == request_id
     db.execute(update(CAMPAIGNS).where(row).values(submitted_plan=plan))
 
 
 def approve(db: Connection, request_id: str, plan: str, actor: str) -> Campaign:
-    """Let a campaign begin, or what waits for an approval of its own join it.
+    """Approve a plan: start its campaign, or add the versions that wait for an approval.
 
     Args:
-        db: a transaction that writes, so that nothing comes in between.
+        db: a transaction that writes, so that the plan cannot change meanwhile.
         request_id: the request.
-        plan: SHA-256 of the plan that was looked at, all of which is approved; `""` for the one
-            that was submitted, without what others put below a root since.
-        actor: who approves.
+        plan: SHA-256 of the plan that the approver looked at, all of which is approved; `""` for
+            the submitted plan, without the versions that others registered below a root since.
+        actor: the approver.
 
     Returns:
-        The campaign as it stands then.
+        The campaign after the approval.
 
     Raises:
-        RequestError: if there is no such request, it may not be approved now, or its plan is
-            another one now.
+        RequestError: if the request is unknown, cannot be approved now, or its plan has changed.
     """
     campaign = find_campaign(db, request_id)
     tasks = map(read_task, task_rows(db, request_id))
@@ -83,14 +81,14 @@ def approve(db: Connection, request_id: str, plan: str, actor: str) -> Campaign:
         return put_event(db, request_id, CampaignEvent.APPROVE, None, actor)
     if plan or not begins:
         _check_plan(campaign, plan, find_plan_digest(db, request_id))
-    said: dict[str, Json] = {"plan_sha256": plan or campaign.plan}
+    details: dict[str, Json] = {"plan_sha256": plan or campaign.plan}
     row = CAMPAIGNS.c.request_id == request_id
     db.execute(update(CAMPAIGNS).where(row).values(approved_plan=plan or campaign.plan))
     if begins:
-        put_event(db, request_id, CampaignEvent.APPROVE, None, actor, said)
+        put_event(db, request_id, CampaignEvent.APPROVE, None, actor, details)
     else:
-        said["models"] = [task.model_id for task in waiting]
-        append(db, AuditKind.APPROVED, actor, request_id=request_id, parameters=said)
+        details["models"] = [task.model_id for task in waiting]
+        append(db, AuditKind.APPROVED, actor, request_id=request_id, parameters=details)
     if plan:
         freed = [replace(task, state=TaskState.PENDING, reason="") for task in waiting]
         change_tasks(db, request_id, freed)
@@ -120,13 +118,13 @@ def unapproved(
     tasks: Mapping[str, Task],
     recorders: Mapping[tuple[str, str], str],
 ) -> dict[str, str]:
-    """Return which affected versions wait for an approval of their own, with the reason.
+    """Return the affected versions that wait for an approval of their own, with the reason.
 
     Args:
         graph: the inheritance graph.
         request: an approved request.
         affected: roots and descendants in topological order.
-        tasks: those of the request so far.
+        tasks: the request's tasks so far.
         recorders: edge -> who recorded it (`find_recorders`).
     """
     allowed = {root.model_id for root in request.roots}
@@ -137,11 +135,11 @@ def unapproved(
             continue
         record = graph.model(model)
         above = [edge.parent for edge in graph.parents(model) if edge.parent in affected]
-        said = {recorders.get((parent, model), "") for parent in above if parent in allowed}
-        if said & {"", owner_actor(record.owner)}:
+        recorded_by = {recorders.get((parent, model), "") for parent in above if parent in allowed}
+        if recorded_by & {"", owner_actor(record.owner)}:
             allowed.add(model)
             continue
-        by = ", ".join(sorted(said)) or "others"
+        by = ", ".join(sorted(recorded_by)) or "others"
         waiting[model] = (
             f"joined after the approval by the word of {by} and not of its owner: an approver must "
             "approve the request anew"

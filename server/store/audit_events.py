@@ -1,8 +1,8 @@
-"""Events of the audit log: kinds of entries, and the changes that they record.
+"""Events of the audit log: kinds of entries and their parameters.
 
-Nothing goes in that somebody may have a right to have erased, since a chain cannot forget: no
-reason and no error text, which are people's own words, no class name and no sample id.  A request
-stands there by the SHA-256 of what was asked, without its reason.
+Entries hold nothing that somebody may have a right to have erased, since a hash chain cannot forget:
+no reasons or error texts, which people wrote, no class names and no sample ids.  A request appears
+as the SHA-256 of its message without the reason.
 """
 
 import enum
@@ -20,7 +20,7 @@ from disinherit.server.states import CampaignEvent, CampaignState, Task, TaskSta
 from disinherit.v1.unlearning_pb2 import Method, ModelResult, Recognition, UnlearningRequest
 
 COORDINATOR = "coordinator"
-"""Who acts where no caller does."""
+"""The actor of entries that no caller caused."""
 
 
 class AuditKind(enum.StrEnum):
@@ -90,7 +90,7 @@ OF_EVENT: Mapping[CampaignEvent, AuditKind] = {
     CampaignEvent.REOPEN: AuditKind.REOPENED,
     CampaignEvent.ROLL_BACK: AuditKind.ROLLBACK_DECIDED,
 }
-"""What a person, a late descendant or a threshold made happen to a campaign."""
+"""Events that a person, a late descendant or a threshold causes in a campaign."""
 
 OF_OUTCOME: Mapping[CampaignState, AuditKind] = {
     CampaignState.RUNNING: AuditKind.REOPENED,
@@ -99,7 +99,7 @@ OF_OUTCOME: Mapping[CampaignState, AuditKind] = {
     CampaignState.ROLLING_BACK: AuditKind.ROLLBACK_DECIDED,
     CampaignState.ROLLED_BACK: AuditKind.ROLLBACK_COMPLETED,
 }
-"""Where a pass over a campaign has led."""
+"""State of a campaign after a pass."""
 
 OF_TASK: Mapping[TaskState, AuditKind] = {
     TaskState.PENDING: AuditKind.PLANNED,
@@ -116,11 +116,11 @@ OF_TASK: Mapping[TaskState, AuditKind] = {
     TaskState.ROLLED_BACK: AuditKind.ROLLED_BACK,
     TaskState.UNAPPROVED: AuditKind.UNAPPROVED,
 }
-"""What became of one model."""
+"""State of a model's task."""
 
 
 def owner_actor(owner: str) -> str:
-    """Return how an owner that acts is named.
+    """Return the actor name of an owner.
 
     Example:
         >>> owner_actor("anna")
@@ -130,11 +130,11 @@ def owner_actor(owner: str) -> str:
 
 
 def request_words(request: UnlearningRequest, deadline_us: int) -> dict[str, Json]:
-    """Return what is said of a request that was received.
+    """Return the parameters of an entry about a submitted request.
 
     Args:
         request: the request.
-        deadline_us: when owners that stay away are given up; 0 for never.
+        deadline_us: when unreachable owners are given up; 0 for never.
     """
     return {
         "request_sha256": request_digest(request),
@@ -146,14 +146,14 @@ def request_words(request: UnlearningRequest, deadline_us: int) -> dict[str, Jso
 
 
 def request_kind(request: UnlearningRequest) -> str:
-    """Return what a request is to make models forget: `client`, `samples` or `classes`."""
+    """Return the kind of a request: `client`, `samples` or `classes`."""
     if request.client:
         return "client"
     return "samples" if any(root.samples for root in request.roots) else "classes"
 
 
 def request_digest(request: UnlearningRequest) -> str:
-    """Return the SHA-256 of what a request asks for, without the reason, as protobuf bytes."""
+    """Return the SHA-256 of a request without its reason, as deterministic protobuf bytes."""
     asked = UnlearningRequest()
     asked.CopyFrom(request)
     asked.ClearField("reason")
@@ -161,7 +161,7 @@ def request_digest(request: UnlearningRequest) -> str:
 
 
 def method_words(method: Method) -> dict[str, Json]:
-    """Return a method; what owners tune themselves is left out.
+    """Return the parameters of a method, without those that owners tune themselves.
 
     Example:
         >>> method_words(Method(scope="head", alpha=0.5))["alpha"]
@@ -190,7 +190,7 @@ def method_words(method: Method) -> dict[str, Json]:
 
 
 def task_words(task: Task) -> dict[str, Json]:
-    """Return what is said of a task as it stands now."""
+    """Return the parameters of an entry about a task; empty unless its owner applied it."""
     if task.result is None or not (task.state is TaskState.APPLIED or task.state.unforgotten):
         return {}
     made = task.successor
@@ -201,7 +201,7 @@ def task_words(task: Task) -> dict[str, Json]:
 
 
 def selection_words(result: ModelResult) -> dict[str, Json]:
-    """Return how many values were dampened, and of how many."""
+    """Return the number of dampened values, and the number of all values."""
     return {
         "values": sum(sum(one.rows) for one in result.selections),
         "of": sum(one.total for one in result.selections),
@@ -209,9 +209,9 @@ def selection_words(result: ModelResult) -> dict[str, Json]:
 
 
 def result_words(result: ModelResult) -> dict[str, Json]:
-    """Return what decided how much of a model was dampened."""
+    """Return the strength of a dampening and its measurements."""
     words: dict[str, Json] = {}
-    if result.alpha:  # else nothing but rows that were taken out of the head
+    if result.alpha:  # zero if only rows of the head were taken out
         words |= {name: repr(getattr(result, name)) for name in ("alpha", "lam", "gauge")}
         words["tuned"] = result.tuned
     if result.repair_steps:
@@ -231,7 +231,7 @@ def result_words(result: ModelResult) -> dict[str, Json]:
 
 
 def recognition_words(found: Recognition) -> dict[str, Json]:
-    """Return how well a model recognises what is to be forgotten.
+    """Return the measurement of how well a model recognises the forget set.
 
     Example:
         >>> recognition_words(Recognition(measure="accuracy", before=0.9, samples=40))["before"]
@@ -249,7 +249,7 @@ def recognition_words(found: Recognition) -> dict[str, Json]:
 
 
 def scale_words(record: ModelRecord) -> dict[str, Json]:
-    """Return what is said of how large a version's Fisher summary is: its sum, and its scope."""
+    """Return the sum and the scope of a version's Fisher summary."""
     if record.fisher_scale is None:
         return {}
     total = math.fsum(record.fisher_scale.sums)
@@ -257,9 +257,9 @@ def scale_words(record: ModelRecord) -> dict[str, Json]:
 
 
 def inheritance_words(edges: Iterable[Inheritance]) -> dict[str, Json]:
-    """Return what is said of the edges that lead to a version: how many, and their SHA-256.
+    """Return the number and the SHA-256 of the edges that lead to a version.
 
-    A merge may have thousands of parents, so they are not listed; whoever has the graph can check.
+    A merge may have thousands of parents, so they are not listed; the graph has them.
     """
     listed: list[Json] = [
         [edge.parent, edge.kind.value, repr(float(edge.weight)), dict(edge.labels)]
@@ -272,7 +272,7 @@ def inheritance_words(edges: Iterable[Inheritance]) -> dict[str, Json]:
 
 
 def graph_words(graph: InheritanceGraph, models: Collection[str]) -> dict[str, str | int]:
-    """Return the digest of some versions with the edges that lead to them, and how many there are.
+    """Return the digest and the numbers of some versions and the edges that lead to them.
 
     Args:
         graph: holds the versions and their parents.

@@ -1,4 +1,4 @@
-"""Campaigns of a store: where they stand, and who drives them."""
+"""Campaigns of a store: their states and leases."""
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -23,14 +23,14 @@ from disinherit.server.store.waves import accept, retry_unforgotten
 
 
 class CampaignStore(GraphStore):
-    """States and leases of the campaigns in one database, beside the graph they are about.
+    """States and leases of the campaigns in one database, beside its graph.
 
     Args:
         database: the database.
     """
 
     def campaign(self, request_id: str) -> Campaign:
-        """Return how the campaign of a request stands.
+        """Return the campaign of a request.
 
         Raises:
             RequestError: if there is no such request.
@@ -44,27 +44,27 @@ class CampaignStore(GraphStore):
         """Return campaigns, the oldest first.
 
         Args:
-            states: only those in one of these states; `None` for all.
-            also: ids of requests whose campaigns are among them in any state.
+            states: only campaigns in one of these states; `None` for all.
+            also: ids of requests, to return their campaigns in any state.
         """
         with self.reading() as db:
             return find_campaigns(db, states, also)
 
     def status(self, request_id: str) -> RequestStatus:
-        """Return how a request stands.
+        """Return the status of a request.
 
         Raises:
-            RequestError: if there is none with this id.
+            RequestError: if there is no such request.
         """
         with self.reading() as db:
             return find_status(db, request_id)
 
     def page_statuses(self, after: tuple[int, str] | None, count: int) -> list[RequestStatus]:
-        """Return how requests stand, the oldest first.
+        """Return a page of the status of requests, the oldest first.
 
         Args:
-            after: `(created_us, id)` of the request to go on after; `None` for the first ones.
-            count: at most so many.
+            after: `(created_us, id)` of the last request of the page before; `None` for the first.
+            count: the largest number of requests.
         """
         with self.reading() as db:
             return page_statuses(db, after, count)
@@ -78,20 +78,20 @@ class CampaignStore(GraphStore):
         actor: str = COORDINATOR,
         check: Callable[[Campaign], None] = lambda _: None,
     ) -> Campaign:
-        """Let something happen to a campaign; what already happened changes nothing.
+        """Apply an event to a campaign; a repeated event changes nothing.
 
         Args:
             request_id: the request.
-            event: what happens.
-            deadline_us: a new deadline; `None` leaves it as it is.
-            actor: who makes it happen, for the audit log.
-            check: raises if it may not happen to the campaign as it stands; nothing is stored then.
+            event: the event.
+            deadline_us: a new deadline; `None` to keep the present one.
+            actor: the cause of the event, for the audit log.
+            check: raises if the event must not be applied to the campaign; nothing is stored then.
 
         Returns:
-            The campaign as it stands then.
+            The campaign after the event.
 
         Raises:
-            RequestError: if there is no such request, or this may not happen to it now.
+            RequestError: if there is no such request, or its state does not allow the event.
         """
         with self.writing() as db:
             if event is CampaignEvent.RESUME:
@@ -108,17 +108,17 @@ class CampaignStore(GraphStore):
         seconds: float,
         check: Callable[[Driven], None] = lambda _: None,
     ) -> Lease:
-        """Give `holder`, and nobody else, the right to drive a campaign.
+        """Give `holder` the exclusive right to drive a campaign.
 
         Args:
             request_id: the request.
-            holder: who asks, for people to read.
-            seconds: when it ends unless it is renewed.
-            check: raises if the campaign, as it is, is not to be driven.
+            holder: the name of the caller, for people to read.
+            seconds: how long the lease runs unless it is renewed.
+            check: raises if the campaign must not be driven.
 
         Raises:
             RequestError: if there is no such request.
-            HeldError: if somebody has it, `holder` included.
+            HeldError: if the lease is held, even by `holder`.
         """
         with self.writing() as db:
             driven = find_driven(db, request_id)
@@ -126,19 +126,19 @@ class CampaignStore(GraphStore):
             return leases.take(db, request_id, driven.holding, holder, seconds)
 
     def renew_lease(self, lease: Lease, seconds: float) -> None:
-        """Let a lease run `seconds` from now; also one that ran out and nobody took.
+        """Extend a lease to `seconds` from now; it may have run out if nobody took it.
 
         Raises:
-            StoreError: if it was lost.
+            StoreError: if the lease was lost.
         """
         with self.writing() as db:
             leases.renew(db, lease, seconds)
 
     def release_lease(self, lease: Lease) -> None:
-        """Give a lease back; nothing can be written with it any more.
+        """Give a lease back; later writes with it are refused.
 
         Raises:
-            StoreError: if it was lost.
+            StoreError: if the lease was lost.
         """
         with self.writing() as db:
             leases.check(db, lease)
@@ -146,16 +146,16 @@ class CampaignStore(GraphStore):
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """Begin a transaction that only reads: all of one moment."""
+        """Begin a transaction that only reads, from one snapshot."""
         with self._database.reading() as db:
             yield db
 
     @contextmanager
     def writing(self, lease: Lease | None = None) -> Iterator[Connection]:
-        """Begin a transaction that excludes all others that write.
+        """Begin a transaction that excludes all other writers.
 
         Args:
-            lease: that of the pass it is part of.
+            lease: the lease of the pass that writes.
 
         Raises:
             StoreError: if the lease was lost; nothing is stored then.

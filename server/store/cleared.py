@@ -1,7 +1,7 @@
-"""Claims that earlier requests had cleared a model, compared with the records of these requests.
+"""Claims that earlier requests had cleared a model, checked against their records.
 
-Nothing need change in a version in which all was forgotten before.  Its owner reports that, by its
-own ledger; the coordinator has the tasks of the versions that it was unlearned from.
+If earlier requests made a model forget all that a request asks for, nothing need change.  The owner
+reports that from its ledger; the coordinator has the tasks of the versions that came before.
 """
 
 from collections.abc import Iterator
@@ -20,16 +20,19 @@ _Forgotten = frozenset[tuple[str, ...]]
 
 
 def check_claim(db: Connection, request_id: str, answered: Answered) -> Answered:
-    """Return an answer with what the records show of its claim.
+    """Confirm or refuse the claim in an answer by the coordinator's records.
 
-    The claim is recorded if the requests that led to the version forgot all that this one asks for.
-    It is refused if they did not, and no record can be missing: all these requests are known, and
-    the first version was trained by its owner.
+    The claim is confirmed if the requests that led to the version forgot all that this one asks for.
+    It is refused if they did not and no record can be missing: all these requests are known, and the
+    owner trained the first version.
 
     Args:
         db: a transaction.
         request_id: the request.
-        answered: what an owner answered of one model.
+        answered: an owner's answer about one model.
+
+    Returns:
+        The answer, with the claim confirmed, refused or unchanged.
 
     Raises:
         StoreError: if a row is damaged.
@@ -48,7 +51,7 @@ def check_claim(db: Connection, request_id: str, answered: Answered) -> Answered
     origin = next(reversed(links), task.model_id)
     trained = find_records(db, [origin])[origin].provenance is not None
     if not (asked and trained and all(links.values())):
-        return answered  # `gaps` tells that only its owner knows
+        return answered  # `gaps` reports that only the owner's word supports it
     result.outcome = pb.OUTCOME_INEFFECTIVE
     result.ClearField("forgotten")
     reason = (
@@ -60,7 +63,7 @@ def check_claim(db: Connection, request_id: str, answered: Answered) -> Answered
 
 
 def _links(db: Connection, model: str) -> Iterator[tuple[str, _Forgotten]]:
-    """Yield the versions that a version was unlearned from, and what was forgotten there."""
+    """Yield each version that a version was unlearned from, with what was forgotten in it."""
     while True:
         edges = find_edges(db, EDGES.c.child, [model])
         made = [edge.parent for edge in edges if edge.kind is InheritanceKind.UNLEARNED]
@@ -77,7 +80,7 @@ def _links(db: Connection, model: str) -> Iterator[tuple[str, _Forgotten]]:
 
 
 def _forgotten(db: Connection, request_id: str, task: Task) -> _Forgotten:
-    """Return what a request was to make one model forget; nothing where it is not known."""
+    """Return what a request made one model forget; empty if unknown."""
     if task.result is not None and task.result.forgotten:
         return frozenset((name,) for name in task.result.forgotten)
     roots = find_request(db, request_id).roots

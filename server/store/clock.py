@@ -1,8 +1,8 @@
-"""Trust in the coordinator's clock: what is destroyed cannot be brought back.
+"""Plausibility check of the coordinator's clock, before weights are destroyed for good.
 
-The time goes on as a clock that nobody sets does (`CLOCK_BOOTTIME`, which also counts while the
-machine sleeps).  Beside it stands, in the database, when the clock was last known to be right: so a
-clock that was set while the coordinator was stopped is noticed as well.
+The clock is compared with `CLOCK_BOOTTIME`, which nobody sets and which also counts while the
+machine sleeps.  The database keeps the last time at which the clock was right, so a change of the
+clock while the coordinator is stopped is detected, too.
 """
 
 import logging
@@ -20,26 +20,26 @@ from disinherit.server.store.tables import AUDIT, CLOCK, now_us
 
 _LOG = logging.getLogger(__name__)
 _TOLERANCE_US = 3600 * 1_000_000
-"""How far the clock and the time that has passed may be apart."""
+"""Largest accepted difference between the clock and the elapsed time."""
 
 _NOTED_US = 60 * 1_000_000
-"""How old what the database knows may be."""
+"""Largest age of the time in the database."""
 
 _BOOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def passed_us() -> int:
-    """Return the microseconds that have passed since some moment, whatever anybody sets."""
+    """Return microseconds of a monotonic clock that also counts while the machine sleeps."""
     return time.clock_gettime_ns(_BOOT) // 1000
 
 
 class Clock:
-    """Compares the clock with the time that has passed since it was right.
+    """Compares the clock with the time elapsed since it was last right.
 
     Args:
-        database: the coordinator's.
+        database: the coordinator's database.
         now: the clock, in microseconds since the epoch.
-        passed: as `passed_us`.
+        passed: a monotonic clock, as `passed_us`.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Clock:
         self._ahead = 0
 
     def believed(self) -> bool:
-        """Return whether the clock shows what it should.
+        """Return whether the clock is plausible.
 
         Raises:
             StoreError: if the database cannot be used.
@@ -76,18 +76,18 @@ class Clock:
             return True
 
     def warn(self) -> None:
-        """Say in the log of the process that nothing is destroyed, once for each time it is so."""
+        """Log that nothing is destroyed, once for each time that the clock goes wrong."""
         if not self._warned:
             _LOG.error(
                 "The clock is %.1f hours %s of what it should show: nothing is destroyed until it "
-                "is right again, or somebody says that it is: disinherit confirm clock",
+                "is right again, or a person confirms it with: disinherit confirm clock",
                 abs(self._ahead) / 3.6e9,
                 "ahead" if self._ahead > 0 else "behind",
             )
             self._warned = True
 
     def _expected(self, now: int, passed: int) -> int:
-        """Return what the clock should show."""
+        """Return the expected time of the clock."""
         if self._right is None:
             with self._database.reading() as db:
                 known = _last_known(db)
@@ -102,11 +102,11 @@ class Clock:
 
 
 def confirm_clock(db: Connection, actor: str) -> None:
-    """Note that a person says that the clock is right.
+    """Record a person's confirmation that the clock is right.
 
     Args:
         db: a transaction that writes.
-        actor: who says so.
+        actor: the person.
     """
     now = now_us()
     _note(db, now)
@@ -120,7 +120,7 @@ def _note(db: Connection, now: int) -> None:
 
 
 def _last_known(db: Connection) -> int | None:
-    """Return when the clock was last right, as far as known; `None` for a new database."""
+    """Return the last time at which the clock was known to be right; `None` if there is none."""
     seen = db.scalar(select(func.max(CLOCK.c.seen_us)))
     if seen:
         return int(seen)

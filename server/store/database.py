@@ -1,11 +1,10 @@
 """The database and its transactions: SQLite in WAL mode by default, PostgreSQL by URL.
 
-A transaction that writes excludes all others that write from its beginning, on either, so what it
-checked still holds when it is committed.  One that only reads sees one state of the database.
+On both, a transaction that writes excludes all other writers from its beginning, so its checks still
+hold when it commits.  A transaction that only reads sees one snapshot.
 
-An SQLite file that is gone is an error, and not a new database: only the first connection may make
-one.  So is a file that was put in the place of another: who has it open would write to what nobody
-else can see.
+Only the first connection may create an SQLite file.  A file that is missing later is an error, and
+so is one that was replaced: the open one would take writes that nobody else can see.
 """
 
 import functools
@@ -26,10 +25,10 @@ from disinherit.common.errors import StoreError
 
 
 class FairLock:
-    """Lets one thread go on at a time, and next the one that has waited longest.
+    """A first-in, first-out lock for threads.
 
-    A `threading.Lock` does not: a thread that gives it back and wants it again at once, as one that
-    drives campaigns does with every state it stores, has it before those that wait have woken up.
+    A plain `threading.Lock` starves waiters: a thread that re-acquires immediately wins every time,
+    and one that drives campaigns does so for every state that it stores.
     """
 
     def __init__(self) -> None:
@@ -39,19 +38,19 @@ class FairLock:
 
     @contextmanager
     def taken(self, seconds: float) -> Iterator[bool]:
-        """Have the turn during the block.
+        """Hold the lock during the block.
 
         Args:
             seconds: how long to wait for it.
 
         Yields:
-            Whether it came in time.
+            Whether it was acquired within that time.
         """
-        came = self._take(seconds)
+        acquired = self._take(seconds)
         try:
-            yield came
+            yield acquired
         finally:
-            if came:
+            if acquired:
                 self._give()
 
     def _take(self, seconds: float) -> bool:
@@ -64,7 +63,7 @@ class FairLock:
         if called.wait(seconds):
             return True
         with self._lock:
-            if called.is_set():  # just now
+            if called.is_set():  # handed over after the timeout
                 return True
             self._waiting.remove(called)
             return False
@@ -72,7 +71,7 @@ class FairLock:
     def _give(self) -> None:
         with self._lock:
             if self._waiting:
-                self._waiting.popleft().set()  # it stays taken: nobody comes in between
+                self._waiting.popleft().set()  # it stays taken, so no other thread cuts in
             else:
                 self._taken = False
 
@@ -81,17 +80,17 @@ _WRITES = "disinherit_writes"
 _WRITERS_LOCK = 0x64697369  # any number, the same for all coordinators of a database
 _FILE = "disinherit_file"
 _WAIT_SECONDS = 30
-"""How long one that writes waits for its turn."""
+"""How long a writer waits for others."""
 
 
 class Database:
-    """Transactions on one database; what goes wrong in them is a `StoreError`.
+    """Transactions on one database; errors in them become `StoreError`.
 
     Args:
         url: an SQLAlchemy URL, or the path of an SQLite file.
 
     Attributes:
-        name: the database in messages; without its password.
+        name: the database in messages, without its password.
         file: the SQLite file; `None` for any other database.
 
     Raises:
@@ -113,11 +112,11 @@ class Database:
             self._engine, self._writer = _sqlite(address, self.file) if lite else _server(address)
         self._closed = threading.Event()
         event.listen(self._engine, "checkin", functools.partial(_close_late, self._closed))
-        # A store that lives as long as its process is closed by nobody.
+        # Not at exit: a store that lives as long as its process is never closed.
         weakref.finalize(self, self._engine.dispose).atexit = False
 
     def close(self) -> None:
-        """Close all connections; those that other threads have yet, when they give them back."""
+        """Close all connections; those in use by other threads close when they are returned."""
         self._closed.set()
         self._engine.dispose()
 
@@ -129,7 +128,7 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """Begin a transaction that excludes all others that write."""
+        """Begin a transaction that excludes all other writers."""
         with self._errors(), self._in_turn(), self._writer.begin() as connection:
             if connection.dialect.name == "postgresql":
                 lock = text("SELECT pg_advisory_xact_lock(:key)")
@@ -137,21 +136,20 @@ class Database:
             yield connection
 
     def check_writable(self) -> None:
-        """Begin to write, and leave it at that; somebody else who writes is as good a sign.
+        """Check that the database accepts writes, without writing; another writer proves it, too.
 
         Raises:
-            StoreError: if nothing can be written.
+            StoreError: if it does not.
         """
         with self._errors(), self._engine.connect() as connection:
             if connection.dialect.name == "sqlite":
-                # Past what begins a transaction here, so that it waits for nobody.
+                # On the driver's connection, past `_begin_sqlite`, so that it does not wait.
                 raw = connection.connection.driver_connection
                 assert raw is not None
                 raw.execute("PRAGMA busy_timeout=0")
                 try:
                     raw.execute("BEGIN IMMEDIATE")
-                    # In memory only; SQLite takes the beginning alone for a reader's where it
-                    # cannot write.
+                    # Writes in memory only. BEGIN IMMEDIATE alone succeeds on a read-only file.
                     (version,) = raw.execute("PRAGMA user_version").fetchone()
                     raw.execute(f"PRAGMA user_version={version}")
                     raw.execute("ROLLBACK")
@@ -167,13 +165,13 @@ class Database:
 
     @contextmanager
     def _in_turn(self) -> Iterator[None]:
-        """Let this process's threads write one after the other, without a connection meanwhile.
+        """Let this process's threads write one by one, and wait without holding a connection.
 
-        SQLite lets those that wait ask again and again, and some wait very long then; elsewhere
-        they would hold connections that readers need.
+        SQLite's waiters poll, which is unfair; on a server they would hold connections that readers
+        need.
         """
-        with self._turns.taken(_WAIT_SECONDS) as came:
-            if not came:
+        with self._turns.taken(_WAIT_SECONDS) as acquired:
+            if not acquired:
                 raise StoreError(
                     f"Expected to write to {self.name!r} within {_WAIT_SECONDS} s, but another "
                     "thread is still writing. Try again."
@@ -192,7 +190,7 @@ class Database:
 
 
 def _close_late(closed: threading.Event, connection: object, record: ConnectionPoolEntry) -> None:
-    """Close a connection that comes back to a pool which nobody empties any more."""
+    """Close a connection that is returned after the pool was disposed of."""
     if closed.is_set():
         record.invalidate()
 
@@ -208,7 +206,7 @@ def _sqlite(address: URL, file: Path | None) -> tuple[Engine, Engine]:
 
 def _server(address: URL) -> tuple[Engine, Engine]:
     engine = create_engine(address, pool_pre_ping=True)
-    # One that writes must see what was committed while it waited for its turn.
+    # A writer must see what was committed while it waited.
     return (
         engine.execution_options(isolation_level="REPEATABLE READ"),
         engine.execution_options(isolation_level="READ COMMITTED"),
@@ -216,7 +214,7 @@ def _server(address: URL) -> tuple[Engine, Engine]:
 
 
 def _hold_on_to(engine: Engine, file: Path) -> None:
-    """Have connections be to the file of this name, and made only as long as there is one."""
+    """Keep all connections on the same file: refuse to create it again, or to use another."""
     made = False
 
     def connect(_: object, __: object, arguments: list[Any], options: dict[str, Any]) -> None:
@@ -247,8 +245,8 @@ def _identity(file: Path) -> tuple[int, int] | None:
 
 
 def _configure_sqlite(connection: Any, _: object) -> None:
-    # Left to itself, the driver begins only before the first write: what was read until then may
-    # be outdated by it.
+    # By default the driver begins a transaction only before the first write, so that earlier reads
+    # may be outdated.
     connection.isolation_level = None
     cursor = connection.cursor()
     for pragma in (

@@ -1,4 +1,4 @@
-"""The inheritance graph of a store: versions, and what they were derived from."""
+"""The inheritance graph of a store: versions and their edges."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -24,7 +24,7 @@ from disinherit.server.store.registering import Announced, put_announced
 from disinherit.v1.graph_pb2 import Graph
 
 _MOST_TOGETHER = 5000
-"""Versions that are added in one transaction; so many take some seconds."""
+"""Versions added in one transaction, which takes some seconds."""
 
 
 class GraphStore:
@@ -46,14 +46,14 @@ class GraphStore:
         *,
         actor: str = COORDINATOR,
     ) -> None:
-        """Add a version and what it was derived from, or complete the record of a known version.
+        """Add a version and its edges, or complete the record of a known version.
 
-        Adding the same again changes nothing.  A known version that has no parents yet is given
-        `parents`; one that has some keeps them.
+        Adding it again changes nothing.  A known version without parents gets `parents`; one that
+        has parents keeps them.
 
         Args:
             record: the version.
-            parents: what it was derived from.
+            parents: the edges that lead to it.
             actor: who registers it, for the audit log.
 
         Raises:
@@ -66,14 +66,14 @@ class GraphStore:
     def add_models(self, records: Sequence[ModelRecord], *, actor: str) -> list[Exception]:
         """Add versions, or complete their records, in one transaction; each as `add_model` does.
 
-        Very many take several transactions, so that other writers need not wait for all of them.
+        Large numbers take several transactions, so that other writers need not wait for all.
 
         Args:
             records: the versions, in the order in which to add them.
             actor: who registers them, for the audit log.
 
         Returns:
-            Why versions were refused, one error for each; the others are stored all the same.
+            One error for each refused version; the others are stored.
         """
         refused: list[Exception] = []
         for start in range(0, len(records), _MOST_TOGETHER):
@@ -84,22 +84,22 @@ class GraphStore:
                             put_version(db, record, [], actor)
                     except (SQLAlchemyError, StoreError):
                         raise
-                    except Exception as error:  # one version's failure must not end the others
+                    except Exception as error:  # one failure must not stop the others
                         refused.append(error)
         return refused
 
     def register(
         self, record: ModelRecord, parents: Iterable[Inheritance], *, actor: str
     ) -> tuple[ModelRecord, bool]:
-        """Add a version as of now, or complete the record of a known one, which keeps its state.
+        """Add a version as of now, or complete the record of a known one, which keeps its status.
 
         Args:
             record: the version, with any time and status.
-            parents: what it was derived from; none to leave those of a known version as they are.
+            parents: the edges that lead to it; empty to keep those of a known version.
             actor: who registers it, for the audit log.
 
         Returns:
-            The record as it is stored, and whether the version is new.
+            The stored record, and whether the version is new.
 
         Raises:
             InputError: if another owner has a version with this id; nothing is stored then.
@@ -114,11 +114,11 @@ class GraphStore:
 
         Args:
             model_id: the version.
-            owner: whose it has to be; `""` for anybody's.
+            owner: the owner that the version must have; `""` for any.
             actor: who withdraws it, for the audit log.
 
         Raises:
-            GraphError: if there is no such version, or it is not the owner's.
+            GraphError: if there is no such version, or it has another owner.
             RequestError: if something was derived from it, unlearning made it, or a request
                 affects it.
         """
@@ -126,10 +126,10 @@ class GraphStore:
             return withdraw_version(db, model_id, owner, actor)
 
     def announce(self, versions: Iterable[Announced]) -> None:
-        """Note versions that owners were told to make: they start from what is said here.
+        """Store announced versions, which owners are about to make from a known start.
 
-        Such a version has its start as parent, whenever its owner registers it, and its owner may
-        register once what it keeps, though what it sent was less.
+        An announced version gets its start as parent whenever its owner registers it.  The owner may
+        register once the weights that it keeps, even if it sent fewer.
         """
         with self._database.writing() as db:
             put_announced(db, versions)
@@ -140,31 +140,30 @@ class GraphStore:
             return find_ids(db, prefix)
 
     def with_weights(self, digest: str) -> list[ModelRecord]:
-        """Return the versions with these weights, without those that another of them came from."""
+        """Return the latest versions with these weights (`find_by_weights`)."""
         with self._database.reading() as db:
             return find_by_weights(db, digest)
 
     def graph(self) -> InheritanceGraph:
-        """Return the whole inheritance graph, however large it is."""
+        """Return the whole inheritance graph, of any size."""
         with self._database.reading() as db:
             return find_graph(db)
 
     def graph_parts(self) -> Iterator[Graph]:
-        """Return the whole inheritance graph as messages, in parts that are of one moment."""
+        """Return the whole inheritance graph as messages, in parts from one snapshot."""
         with self._database.reading() as db:
             return graph_parts(db)
 
     def descendants(self, roots: Iterable[str]) -> InheritanceGraph:
-        """Return roots, what was derived from them, and the parents of these.
+        """Return roots, their descendants, and the parents of these.
 
-        A question about a request that starts at these roots has the same answer as in the whole
-        graph.
+        Queries about a request with these roots have the same answer as in the whole graph.
         """
         with self._database.reading() as db:
             return find_descendants(db, list(roots))
 
     def records(self, ids: Iterable[str]) -> dict[str, ModelRecord]:
-        """Return id -> version, of those that exist."""
+        """Return id -> record of the versions that exist."""
         with self._database.reading() as db:
             return find_records(db, ids)
 
@@ -174,9 +173,9 @@ class GraphStore:
         """Return versions, the oldest first.
 
         Args:
-            owner: whose; `""` for all.
-            after: `(created_us, id)` of the version to go on after; `None` for the first ones.
-            count: at most so many.
+            owner: the owner; `""` for all.
+            after: `(created_us, id)` of the last version of the page before; `None` for the first.
+            count: the largest number of versions.
         """
         with self._database.reading() as db:
             return page_records(db, owner, after, count)

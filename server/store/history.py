@@ -1,8 +1,8 @@
-"""Loss of history by the coordinator, as in a database that was put back from a copy.
+"""Loss of the coordinator's history, as after a restored backup.
 
-What was asked since the copy is known to owners and not to the coordinator, so a request id may be
-used for something else.  It goes on only once a person has said that it may.  Every such word
-begins an epoch: heads of the log that were shown to owners in earlier ones are not missed any more.
+Owners then know requests that the coordinator does not, so a request id may be used again for
+something else.  The coordinator stops until a person confirms that it may continue.  Each
+confirmation begins an epoch; log heads that owners saw in earlier epochs are no longer required.
 """
 
 import logging
@@ -17,17 +17,17 @@ _LOG = logging.getLogger(__name__)
 
 
 def find_lost(db: Connection) -> str:
-    """Return why history is known to be lost; `""` if it is not."""
+    """Return what history is missing; `""` if none."""
     return db.scalar(select(HISTORY.c.lost)) or ""
 
 
 def find_epoch(db: Connection) -> int:
-    """Return how often a person has said that the coordinator may go on."""
+    """Return the current epoch: the number of confirmations so far."""
     return db.scalar(select(HISTORY.c.epoch)) or 0
 
 
 def note_lost(db: Connection, why: str) -> None:
-    """Note that history was lost, unless that is known.
+    """Record a loss of history, unless one is recorded already.
 
     Args:
         db: a transaction that writes.
@@ -36,7 +36,7 @@ def note_lost(db: Connection, why: str) -> None:
     if find_lost(db):
         return
     _LOG.error(
-        "The audit log has lost entries: %s. No owner is asked for anything until a person says "
+        "The audit log has lost entries: %s. No owner is asked for anything until a person confirms "
         "that the coordinator may go on: disinherit confirm history",
         why,
     )
@@ -44,12 +44,12 @@ def note_lost(db: Connection, why: str) -> None:
 
 
 def confirm_history(db: Connection, actor: str, epoch: int = 0) -> int:
-    """Note that a person says that the coordinator may go on, and return the epoch that begins.
+    """Record that a person lets the coordinator continue, and return the new epoch.
 
     Args:
         db: a transaction that writes.
-        actor: who says so.
-        epoch: the latest that is known from elsewhere.
+        actor: the person.
+        epoch: the latest epoch known from elsewhere.
     """
     epoch = max(epoch, find_epoch(db)) + 1
     append(db, AuditKind.HISTORY_CONFIRMED, actor, parameters={"epoch": epoch})

@@ -1,10 +1,10 @@
 """Leases of campaigns, with fencing tokens.
 
-A lease runs out unless it is renewed, so a coordinator that died is followed by another one.  One
-that only slept, or whose clock is wrong, may still believe it holds the lease: every lease has a
-higher token than the one before, and what is written with any other token than the latest is
-refused.  So a lease may also be taken too early: one that would run longer than it was given for
-was given by a clock that has been set back since, and has ended.
+A lease expires unless it is renewed, so another coordinator can take over from a dead one.  A
+coordinator that only slept, or has a wrong clock, may still believe that it holds the lease.  So
+every lease has a higher token than the one before, and writes with an older token are refused.  That
+also makes it safe to take a lease too early: one with more time left than its length was granted
+before the clock was set back, and counts as expired.
 """
 
 import threading
@@ -21,7 +21,7 @@ from disinherit.server.store.tables import CAMPAIGNS, now_us
 
 _POLL_SECONDS = 0.1
 _LONGEST_US = 3600 * 1_000_000
-"""Of a lease that was given before lengths were kept."""
+"""Assumed length of a lease that was granted before lengths were stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +31,8 @@ class Lease:
     Attributes:
         request_id: the campaign's request.
         holder: who has it.
-        token: higher than that of every lease of this campaign before.
-        ended: set once it was given back.
+        token: higher than the token of every earlier lease of this campaign.
+        ended: set when the lease is given back.
     """
 
     request_id: str
@@ -43,13 +43,13 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """Who has the lease of a campaign, as it is stored.
+    """The stored lease of a campaign.
 
     Attributes:
-        token: of the latest lease.
-        holder: who has it; `""` for nobody.
-        until_us: when it ends unless it is renewed, in microseconds since the epoch.
-        length_us: for how long it was given.
+        token: token of the latest lease.
+        holder: who has it; `""` if it is free.
+        until_us: when it expires unless it is renewed, in microseconds since the epoch.
+        length_us: the length for which it was granted.
     """
 
     token: int
@@ -68,7 +68,7 @@ class Holding:
 
 
 def read_holding(row: Row[Any], prefix: str = "") -> Holding:
-    """Return the lease that a row of a campaign holds; `prefix` begins its columns' names."""
+    """Return the lease in a campaign's row; `prefix` begins the names of the columns."""
     names = ("token", "holder", "until_us", "length_us")
     return Holding(*(getattr(row, f"{prefix}lease_{name}") for name in names))
 
@@ -77,7 +77,7 @@ class Leases(Protocol):
     """Keeps leases; a `CoordinatorStore` does."""
 
     def renew_lease(self, lease: Lease, seconds: float) -> None:
-        """Let a lease run from now."""
+        """Extend a lease to `seconds` from now."""
         ...
 
     def release_lease(self, lease: Lease) -> None:
@@ -89,26 +89,26 @@ class Leases(Protocol):
 def held(
     leases: Leases, acquire: Callable[[], Lease], seconds: float, patience: float = 0.0
 ) -> Iterator[Lease]:
-    """Hold a lease for the length of a block, however long that takes.
+    """Hold a lease during a block, and renew it from a thread.
 
     Args:
-        leases: where it is kept.
-        acquire: takes it.
-        seconds: how long it outlives this process; it is renewed three times in that time.
-        patience: seconds to wait for one that another holds, which may have died.
+        leases: the store of leases.
+        acquire: takes the lease.
+        seconds: how long the lease outlives this process; it is renewed three times in that time.
+        patience: seconds to wait for another holder, which may have died.
 
     Yields:
         The lease; a transaction of the block may give it back.
 
     Raises:
-        CampaignError: if another one holds it.
+        CampaignError: if another process holds it.
         RequestError: if there is no such request.
     """
     lease = _wait_for(acquire, time.monotonic() + patience)
 
     def renew() -> None:
         while not lease.ended.wait(seconds / 3):
-            # If it is lost, the next write says so; if the database is away, it may come back.
+            # A lost lease fails at the next write; an unreachable database may come back.
             with suppress(StoreError):
                 leases.renew_lease(lease, seconds)
 
@@ -137,10 +137,10 @@ def _wait_for(acquire: Callable[[], Lease], until: float) -> Lease:
 
 
 def take(db: Connection, request_id: str, found: Holding, holder: str, seconds: float) -> Lease:
-    """Give a campaign's lease to `holder`, in a transaction that writes and has found `found`.
+    """Give a campaign's lease to `holder`, in the writing transaction that read `found`.
 
     Raises:
-        HeldError: if it is held.
+        HeldError: if the lease is held.
     """
     now = now_us()
     if now < found.until_us <= now + (found.length_us or _LONGEST_US):
@@ -154,22 +154,22 @@ def take(db: Connection, request_id: str, found: Holding, holder: str, seconds: 
 
 
 def renew(db: Connection, lease: Lease, seconds: float) -> None:
-    """Let a lease run `seconds` from now.
+    """Extend a lease to `seconds` from now.
 
     Raises:
-        StoreError: if it was lost.
+        StoreError: if the lease was lost.
     """
     check(db, lease)
     _put(db, lease, now_us(), seconds)
 
 
 def release(db: Connection, lease: Lease) -> None:
-    """Give back a lease that was checked; nothing can be written with it any more."""
+    """Give back a checked lease; later writes with it are refused."""
     _put(db, Lease(lease.request_id, "", lease.token + 1), 0, 0.0)
 
 
 def check(db: Connection, lease: Lease) -> None:
-    """Raise `StoreError` unless a lease is its campaign's latest."""
+    """Raise `StoreError` unless a lease is the latest of its campaign."""
     row = db.execute(select(CAMPAIGNS).where(CAMPAIGNS.c.request_id == lease.request_id)).one()
     read_holding(row).check(lease)
 
