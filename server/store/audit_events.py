@@ -1,8 +1,8 @@
 """Events of the audit log: kinds of entries and their parameters.
 
-Entries hold nothing that somebody may have a right to have erased, since a hash chain cannot forget:
-no reasons or error texts, which people wrote, no class names and no sample ids.  A request appears
-as the SHA-256 of its message without the reason.
+Entries hold nothing that somebody may have a right to have erased, since a hash chain cannot
+forget: no reasons or error texts, which people wrote, no class names and no sample ids.  A request
+appears as the SHA-256 of its message without the reason.
 """
 
 import enum

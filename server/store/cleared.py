@@ -22,9 +22,9 @@ _Forgotten = frozenset[tuple[str, ...]]
 def check_claim(db: Connection, request_id: str, answered: Answered) -> Answered:
     """Confirm or refuse the claim in an answer by the coordinator's records.
 
-    The claim is confirmed if the requests that led to the version forgot all that this one asks for.
-    It is refused if they did not and no record can be missing: all these requests are known, and the
-    owner trained the first version.
+    The claim is confirmed if the requests that led to the version forgot all that this one asks
+    for.  It is refused if they did not and no record can be missing: all these requests are known,
+    and the owner trained the first version.
 
     Args:
         db: a transaction.

@@ -1,7 +1,7 @@
 """The database and its transactions: SQLite in WAL mode by default, PostgreSQL by URL.
 
-On both, a transaction that writes excludes all other writers from its beginning, so its checks still
-hold when it commits.  A transaction that only reads sees one snapshot.
+On both, a transaction that writes excludes all other writers from its beginning, so its checks
+still hold when it commits.  A transaction that only reads sees one snapshot.
 
 Only the first connection may create an SQLite file.  A file that is missing later is an error, and
 so is one that was replaced: the open one would take writes that nobody else can see.

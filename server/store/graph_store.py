@@ -128,8 +128,8 @@ class GraphStore:
     def announce(self, versions: Iterable[Announced]) -> None:
         """Store announced versions, which owners are about to make from a known start.
 
-        An announced version gets its start as parent whenever its owner registers it.  The owner may
-        register once the weights that it keeps, even if it sent fewer.
+        An announced version gets its start as parent whenever its owner registers it.  The owner
+        may register once the weights that it keeps, even if it sent fewer.
         """
         with self._database.writing() as db:
             put_announced(db, versions)

@@ -2,9 +2,9 @@
 
 A lease expires unless it is renewed, so another coordinator can take over from a dead one.  A
 coordinator that only slept, or has a wrong clock, may still believe that it holds the lease.  So
-every lease has a higher token than the one before, and writes with an older token are refused.  That
-also makes it safe to take a lease too early: one with more time left than its length was granted
-before the clock was set back, and counts as expired.
+every lease has a higher token than the one before, and writes with an older token are refused.
+That also makes it safe to take a lease too early: one with more time left than its length was
+granted before the clock was set back, and counts as expired.
 """
 
 import threading

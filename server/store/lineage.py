@@ -1,7 +1,7 @@
-"""Registration of versions and edges, checked against their own neighbours in one transaction.
+"""Registration of versions and edges, each in one transaction.
 
-Every rule of the graph is about a version and its parents, so a change is checked on these alone
-and costs the same in a large graph as in a small one.
+Every rule of the graph concerns a version and its parents only.  So a change is checked against
+these, and its cost does not depend on the size of the graph.
 """
 
 from collections.abc import Mapping, Sequence
@@ -52,16 +52,16 @@ def put_version(
     edges: Sequence[Inheritance],
     actor: str = COORDINATOR,
 ) -> None:
-    """Add a version with what it was derived from, or complete the record of a known one.
+    """Add a version with its edges, or complete the record of a known one.
 
-    A known version keeps the edges it has; if it has none yet, it is given `edges`.  One that was
-    announced to its owner has what it started from as parent, and its owner may say once what it
-    holds, whatever it sent.
+    A known version keeps its edges; if it has none yet, it gets `edges`.  An announced version gets
+    its start as parent.  Its owner may register once the weights that it keeps, which may differ
+    from what it sent.
 
     Args:
         db: a transaction that writes.
         record: the version.
-        edges: what it was derived from.
+        edges: the edges that lead to it.
         actor: who registers it, for the audit log.
 
     Raises:
@@ -77,7 +77,7 @@ def put_version(
         edges = [] if known else _start(db, announced)
     if known and edges and known != sorted(edges, key=lambda edge: edge.parent):
         raise GraphError(
-            f"Expected the inheritance of model {record.id!r} to stay as it is recorded, from "
+            f"Expected the inheritance of model {record.id!r} to stay as recorded, from "
             f"{', '.join(edge.parent for edge in known)}, but got another, from "
             f"{', '.join(edge.parent for edge in edges)}."
         )
@@ -89,7 +89,7 @@ def put_version(
         insert_records(db, [record])
     else:
         sent = present
-        if announced is not None:  # what was recorded is what it sent
+        if announced is not None:  # the record describes what the owner sent
             sent = replace(present, architecture=record.architecture, digest=record.digest)
         InheritanceGraph([sent]).replace(record)
         replace_record(db, record)
@@ -112,7 +112,7 @@ def put_version(
 
 
 def _start(db: Connection, announced: Announced) -> list[Inheritance]:
-    """Return the edge from what an announced version started from, if that is recorded."""
+    """Return the edge from an announced version's start, if the start is recorded."""
     if find_record(db, announced.start) is None:
         return []
     return [Inheritance(announced.start, announced.model_id, InheritanceKind.INCREMENTAL)]
@@ -121,16 +121,16 @@ def _start(db: Connection, announced: Announced) -> list[Inheritance]:
 def register_version(
     db: Connection, record: ModelRecord, edges: Sequence[Inheritance], actor: str
 ) -> tuple[ModelRecord, bool]:
-    """Add a version as of now, or complete the record of a known one, which keeps its state.
+    """Add a version as of now, or complete the record of a known one, which keeps its status.
 
     Args:
-        db: a transaction that writes, so that no version comes in between.
+        db: a transaction that writes, so that no other version is added meanwhile.
         record: the version, with any time and status.
-        edges: what it was derived from.
+        edges: the edges that lead to it.
         actor: who registers it, for the audit log.
 
     Returns:
-        The record as it is stored, and whether the version is new.
+        The stored record, and whether the version is new.
 
     Raises:
         InputError: if another owner has a version with this id.
@@ -145,7 +145,7 @@ def register_version(
         youngest = max((one.created_us for one in present.values()), default=0)
         complete = replace(record, created_us=max(now_us(), youngest + 1))
     else:
-        if known.owner != record.owner:  # and not whose it is
+        if known.owner != record.owner:  # the message must not name the other owner
             raise InputError(f"Expected a model id that is not taken, but got {record.id!r}.")
         complete = replace(record, created_us=known.created_us, status=known.status)
         complete = check_first_word(known, complete)
@@ -167,26 +167,24 @@ def register_version(
 def withdraw_version(db: Connection, model_id: str, owner: str, actor: str) -> ModelRecord:
     """Take back the registration of a version that nothing depends on.
 
-    Its id is free again.  The audit log keeps that it was there.
+    Its id is free again.  The audit log keeps the entries about it.
 
     Args:
         db: a transaction that writes.
         model_id: the version.
-        owner: whose it has to be; `""` for anybody's.
+        owner: the owner that the version must have; `""` for any.
         actor: who withdraws it, for the audit log.
 
     Returns:
-        The record as it was.
+        The withdrawn record.
 
     Raises:
-        GraphError: if there is no such version, or it is not the owner's.
+        GraphError: if there is no such version, or it has another owner.
         RequestError: if something was derived from it, unlearning made it, or a request affects it.
     """
     record = find_record(db, model_id)
-    if record is None or owner not in (
-        "",
-        record.owner,
-    ):  # not said which: ids of others are theirs
+    # One message for both: whether an id of another owner exists is not the caller's to know.
+    if record is None or owner not in ("", record.owner):
         whose = f" of {owner!r}" if owner else ""
         raise GraphError(
             f"Expected the id of a registered model{whose}, but got {model_id!r}. "
@@ -223,12 +221,12 @@ def withdraw_version(db: Connection, model_id: str, owner: str, actor: str) -> M
 
 
 def put_back(db: Connection, model_id: str, successor_id: str) -> None:
-    """Make a version current again, and retire the one that unlearning made of it.
+    """Make a version current again, and retire its successor.
 
     Args:
         db: a transaction that writes.
         model_id: the version.
-        successor_id: what was made of it; one that is not known is none.
+        successor_id: its successor, which may be unknown.
     """
     model, successor = find_record(db, model_id), find_record(db, successor_id)
     if successor is not None:
@@ -244,18 +242,18 @@ def _found(present: Mapping[str, ModelRecord], id: str) -> ModelRecord:
 
 
 def check_not_built_upon(db: Connection, model_id: str, successor_id: str) -> tuple[str, ...]:
-    """Raise `RequestError` if something was made of a successor since, other than what is retired.
+    """Raise `RequestError` if a successor has a child that is not retired.
 
-    A claim of somebody else's that something was made of it does not bind its owner: what counts is
-    what the coordinator saw, and what the owner itself registered.
+    Only edges count that the coordinator observed, or that the successor's owner registered.
+    Claims of others do not bind the owner.
 
     Args:
         db: a transaction.
-        model_id: the version that is to be put back.
-        successor_id: what unlearning made of it.
+        model_id: the version to put back.
+        successor_id: its successor.
 
     Returns:
-        The versions that others say were made of it, and that do not count.
+        The children that only others claim, which do not count.
     """
     successor = find_record(db, successor_id)
     owner = owner_actor(successor.owner) if successor is not None else ""

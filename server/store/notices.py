@@ -1,9 +1,9 @@
-"""Notices to owners in the audit log.
+"""Notifications of owners, in the audit log.
 
-The owners of affected versions are those to whom the data to forget was passed on, in a model.
-Each is to be told (GDPR, article 19), whatever becomes of its version.  An owner counts as told
-about a version once it has answered a message that names the request and the version: a task to
-unlearn, a question for Fisher information, or, where there is nothing for it to do, a notice.
+The owners of affected versions received the data to forget, inside a model.  So each is notified
+(GDPR, article 19), even if its version stays as it is.  An owner counts as notified about a version
+once it has answered a message that names the request and the version: a task to unlearn, a query
+for Fisher information, or a notice if it has nothing to do.
 """
 
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ from disinherit.server.store.tables import AUDIT
 
 
 def find_told(db: Connection, request_id: str) -> set[str]:
-    """Return the versions whose owners have got word of a request."""
+    """Return the versions about which owners were notified of a request."""
     query = select(AUDIT.c.model_id).where(
         AUDIT.c.request_id == request_id, AUDIT.c.kind == AuditKind.NOTIFIED
     )
@@ -26,12 +26,12 @@ def find_told(db: Connection, request_id: str) -> set[str]:
 
 
 def told_events(request_id: str, owner: str, models: Iterable[str]) -> list[AuditEvent]:
-    """Return what the log says once: that an owner has got word of a request about some versions.
+    """Return events for `append_once`: an owner was notified about some versions.
 
     Args:
         request_id: the request.
-        owner: who answered.
-        models: the versions that its message named.
+        owner: the owner that answered.
+        models: the versions that the message to it named.
     """
     actor = owner_actor(owner)
     return [
@@ -41,7 +41,7 @@ def told_events(request_id: str, owner: str, models: Iterable[str]) -> list[Audi
 
 
 def record_untold(db: Connection, request_id: str, tasks: Iterable[Task]) -> None:
-    """Log of which affected versions nobody has got word, now that a campaign has ended.
+    """Log the affected versions about which nobody was notified, at the end of a campaign.
 
     Args:
         db: a transaction that writes.

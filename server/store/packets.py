@@ -1,7 +1,8 @@
-"""Packets: tensors in a folder, or any place that fsspec can name, and their rows.
+"""Packets that roots answered, kept so that no root is asked twice: rows, and files of tensors.
 
-Contents are safetensors files named by their SHA-256, and checked against it when they are read:
-one that was not written to its end is as good as not there.
+The database has all of a packet but its tensors.  These are safetensors files in a folder, or at
+any fsspec URL, named by their SHA-256 and checked against it when read.  A file that was not
+written completely counts as missing.
 """
 
 import hashlib
@@ -19,25 +20,25 @@ from disinherit.v1.unlearning_pb2 import FisherPacket
 
 
 class PacketFiles(Protocol):
-    """Contents that are found by their SHA-256."""
+    """Contents, addressed by their SHA-256."""
 
     def any(self) -> bool:
-        """Return whether there is anything.
+        """Return whether there is any content.
 
         Raises:
-            StoreError: if nobody can say.
+            StoreError: if it cannot be reached.
         """
         ...
 
     def write(self, data: bytes, digest: str) -> None:
-        """Keep content; when this returns, it stays.
+        """Store content durably.
 
         Args:
             data: the content.
             digest: its SHA-256.
 
         Raises:
-            StoreError: if the digest is another one, or the content cannot be written.
+            StoreError: if the digest does not match, or the content cannot be written.
         """
         ...
 
@@ -46,16 +47,16 @@ class PacketFiles(Protocol):
 
         Raises:
             CheckpointError: if it is missing or damaged.
-            StoreError: if it cannot be reached now.
+            StoreError: if it cannot be reached.
         """
         ...
 
 
 def open_packet_files(where: str | Path) -> PacketFiles:
-    """Open the files of a folder, or at an fsspec URL such as `s3://bucket/packets`.
+    """Open the files in a folder, or at an fsspec URL such as `s3://bucket/packets`.
 
     Args:
-        where: which; made when the first one is written.
+        where: the folder or URL; created by the first write.
 
     Raises:
         StoreError: if it cannot be used.
@@ -69,13 +70,13 @@ def open_packet_files(where: str | Path) -> PacketFiles:
 
 
 class PacketFolder:
-    """Contents in a folder of this machine, each written completely or not at all.
+    """Contents in a local folder, each written atomically.
 
-    Several processes may have it open: `lock` in it is held while one of them writes, and to remove
-    what one that was killed left unfinished.
+    Several processes may use it.  A process holds the file `lock` in it while it writes, or removes
+    the unfinished files of a killed process.
 
     Args:
-        folder: made when the first one is written.
+        folder: the folder; created by the first write.
 
     Raises:
         StoreError: if it cannot be used.
@@ -90,22 +91,22 @@ class PacketFolder:
             raise StoreError(f"Expected a folder for Fisher packets, but: {error}.") from error
 
     def any(self) -> bool:
-        """Return whether there is anything in it."""
+        """Return whether there is any content."""
         return any(self._folder.glob("*.safetensors"))
 
     def path(self, digest: str) -> Path:
-        """Return where the content with this SHA-256 is, if it is there."""
+        """Return the path of the content with this SHA-256, which need not exist."""
         return self._folder / _file_name(digest)
 
     def write(self, data: bytes, digest: str) -> None:
-        """Keep content; when this returns, it survives a loss of power.
+        """Store content; it survives a loss of power once this returns.
 
         Args:
             data: the content.
             digest: its SHA-256.
 
         Raises:
-            StoreError: if the digest is another one, or the content cannot be written.
+            StoreError: if the digest does not match, or the content cannot be written.
         """
         _check_to_store(data, digest)
         try:
@@ -135,40 +136,40 @@ class PacketFolder:
     def _remove_unfinished(self) -> None:
         unfinished = list(self._folder.glob(TEMPORARY_GLOB))
         if unfinished:
-            with self._lock.held(exclusive=True):  # who is still writing has finished then
+            with self._lock.held(exclusive=True):  # all writers have finished by then
                 for path in unfinished:
                     path.unlink(missing_ok=True)
 
 
 class PacketUrl:
-    """Contents at a URL, reached by the package that fsspec names for its scheme.
+    """Contents at a URL, through the fsspec package for its scheme.
 
-    What object stores take in is complete or not there.  On others, a process that is killed may
-    leave a file that is cut off: it is no content with its digest, and is written anew.
+    Object stores write atomically.  Elsewhere a killed process may leave a truncated file, whose
+    digest does not match; it is written again.
 
     Args:
-        url: such as `s3://bucket/packets`; who may use it, the package finds out in its own way.
+        url: such as `s3://bucket/packets`; the package finds its credentials itself.
 
     Raises:
-        StoreError: if there is no package for it, or no such place can be meant.
+        StoreError: if the package is missing, or refuses the URL.
     """
 
     def __init__(self, url: str) -> None:
-        # Imported here because hardly anybody needs it.
+        # Imported here because few coordinators need it.
         import fsspec
 
         try:
             self._files, root = fsspec.url_to_fs(url)
-        except Exception as error:  # which ones, each package decides for itself
+        except Exception as error:  # each package raises its own
             raise StoreError(
                 f"Expected a URL that fsspec can open for Fisher packets, with scheme "
                 f"{urlsplit(url).scheme!r}, but: {error}."
             ) from error
         self._root = root.rstrip("/")
-        self._name = self._files.unstrip_protocol(self._root)  # without a password, if there is one
+        self._name = self._files.unstrip_protocol(self._root)  # without any password
 
     def any(self) -> bool:
-        """Return whether there is anything.
+        """Return whether there is any content.
 
         Raises:
             StoreError: if it cannot be reached.
@@ -182,14 +183,14 @@ class PacketUrl:
         return any(str(name).endswith(".safetensors") for name in names)
 
     def write(self, data: bytes, digest: str) -> None:
-        """Keep content.
+        """Store content.
 
         Args:
             data: the content.
             digest: its SHA-256.
 
         Raises:
-            StoreError: if the digest is another one, or the content cannot be written.
+            StoreError: if the digest does not match, or the content cannot be written.
         """
         _check_to_store(data, digest)
         if _holds(self, digest):
@@ -245,7 +246,7 @@ def _checked(data: bytes, digest: str, where: str) -> bytes:
     found = hashlib.sha256(data).hexdigest()
     if found != digest:
         raise CheckpointError(
-            f"Expected the content of {where} to be what its name says, but its bytes have digest "
+            f"Expected the content of {where} to have the digest in its name, but its bytes have "
             f"{found}. Its owner must be asked for it again."
         )
     return data
@@ -262,7 +263,7 @@ def _holds(files: PacketFiles, digest: str) -> bool:
 def put_packets(
     db: Connection, request_id: str, answered: Mapping[str, Sequence[FisherPacket]]
 ) -> None:
-    """Note what roots answered, in the place of what they answered before."""
+    """Store the packets that roots answered, and replace their earlier ones."""
     here = (PACKETS.c.request_id == request_id, PACKETS.c.root.in_(answered))
     db.execute(delete(PACKETS).where(*here))
     rows = [
@@ -282,7 +283,7 @@ def put_packets(
 
 
 def without_tensors(packet: FisherPacket) -> FisherPacket:
-    """Return all of a packet but its tensors."""
+    """Return a copy of a packet without its tensors."""
     described = FisherPacket()
     described.CopyFrom(packet)
     described.ClearField("tensors")
@@ -290,7 +291,7 @@ def without_tensors(packet: FisherPacket) -> FisherPacket:
 
 
 def find_packets(db: Connection, request_id: str) -> dict[str, list[FisherPacket]]:
-    """Return root -> what it answered a request with, without the tensors."""
+    """Return root -> the packets that it answered, without their tensors."""
     found: dict[str, list[FisherPacket]] = {}
     query = (
         select(PACKETS)

@@ -1,8 +1,8 @@
-"""Rules for registrations: whose names they may use, and what was said first.
+"""Rules for registrations: names, foreign parents, and what stays as first registered.
 
-A version is registered by its owner's agent, by whoever has its owner's token, or by an operator
-for an owner.  None of them may take a name that unlearning is going to give to another's version,
-claim something of another's version, or change what was said of one before a request was known.
+An owner's agent, a caller with the owner's token or an operator registers a version.  None of them
+may take a name that unlearning will give to another owner's version, make claims about another
+owner's version, or change facts that were registered before a request was known.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -18,40 +18,40 @@ from disinherit.server.transport.answers import first_word
 
 _LONGEST = 128
 _TAIL = 33
-"""Of an id that was cut to fit (`disinherit.client.dampening.one`): a tilde and 32 digits."""
+"""Length of the end of a cut id (`disinherit.client.dampening.one`): a tilde and 32 digits."""
 
 
 def check_new_name(model_id: str) -> None:
-    """Check that a caller may give this name to a new version.
+    """Check that a caller may register a new version with this id.
 
     Raises:
-        GraphError: if only unlearning makes such names.
+        GraphError: if the id is reserved for successors.
     """
     if "~" in model_id:
         raise GraphError(
-            f"Expected an id without '~' for a new model, but got {model_id!r}: ids with it are "
-            "those that unlearning gives to what it makes of a model. Choose another."
+            f"Expected an id without '~' for a new model, but got {model_id!r}: ids with '~' are "
+            "reserved for the successors that unlearning makes. Choose another."
         )
 
 
 def check_name_space(db: Connection, record: ModelRecord) -> None:
-    """Check that a new version is in its own owner's name space.
+    """Check that a new version is in the name space of its owner.
 
-    An agent registers what unlearning made at its owner, which may be before its answer came
-    through.  Such a version is named after the one that it was made of, and that is its owner's.
+    An agent registers a successor at its owner, perhaps before its answer arrives.  A successor is
+    named after its original, which must have the same owner.
 
     Args:
         db: a transaction.
         record: the new version.
 
     Raises:
-        GraphError: if it is named after a version of another owner, or of none.
+        GraphError: if it is named after an unknown version, or one of another owner.
     """
     base, tilde, _ = record.id.partition("~")
     if not tilde:
         return
     found = find_record(db, base)
-    if found is None and len(record.id) == _LONGEST:  # named after one whose name was cut
+    if found is None and len(record.id) == _LONGEST:  # named after a cut id
         start = record.id[: _LONGEST - _TAIL]
         query = select(MODELS.c.id).where(MODELS.c.owner == record.owner)
         longer = db.scalar(query.where(MODELS.c.id.startswith(start, autoescape=True)).limit(1))
@@ -59,25 +59,25 @@ def check_name_space(db: Connection, record: ModelRecord) -> None:
     if found is None or found.owner != record.owner:
         raise GraphError(
             f"Expected an id that is named after a model of owner {record.owner!r}, but got "
-            f"{record.id!r}: what stands before '~' is the model that unlearning made it of."
+            f"{record.id!r}: the part before '~' is the model that unlearning made it of."
         )
 
 
 def check_first_word(present: ModelRecord, record: ModelRecord) -> ModelRecord:
-    """Return what `first_word` does, unless something else is said of what was said before.
+    """Return the result of `first_word`, unless the record contradicts what was registered first.
 
     Raises:
-        GraphError: if it is.
+        GraphError: if the Fisher scale or the provenance differs.
     """
     kept = first_word(present, record)
     scale = record.fisher_scale
     if scale is not None:
-        scale = scale.counted_as(kept.fisher_scale)  # an older agent does not count
-    for said, there, what in (
+        scale = scale.counted_as(kept.fisher_scale)  # older agents do not count samples
+    for new, first, what in (
         (scale, kept.fisher_scale, "Fisher scale"),
         (record.provenance, kept.provenance, "provenance"),
     ):
-        if said is not None and said != there:
+        if new is not None and new != first:
             raise GraphError(
                 f"Expected the {what} of model {record.id!r} to stay as it was registered first, "
                 "but got another. It changes with a new Fisher summary only: it bounds what the "
@@ -89,42 +89,42 @@ def check_first_word(present: ModelRecord, record: ModelRecord) -> ModelRecord:
 def check_kinds(
     child: ModelRecord, edges: Sequence[Inheritance], find: Callable[[str], ModelRecord], own: bool
 ) -> None:
-    """Check that nobody says of another's version that it was unlearned, which would exempt it.
+    """Check that only owners register `unlearned` edges, since these exempt a version.
 
     Args:
         child: the version that the edges lead to.
         edges: the edges.
         find: returns the version with an id, or raises `GraphError`.
-        own: whether the child's owner says so.
+        own: whether the child's owner registers them.
 
     Raises:
-        GraphError: if an edge says so.
+        GraphError: if somebody else registers one, or the parent has another owner.
     """
     for edge in edges:
         unlearned = edge.kind is InheritanceKind.UNLEARNED
         if unlearned and not (own and find(edge.parent).owner == child.owner):
             raise GraphError(
                 f"Expected federated, distributed, incremental or transfer as the kind of the edge "
-                f"{edge.parent!r} -> {child.id!r}, but got unlearned: what was unlearned in a "
-                "model its own owner says."
+                f"{edge.parent!r} -> {child.id!r}, but got unlearned: only a model's own owner "
+                "registers what was unlearned in it."
             )
 
 
 def check_foreign_parents(
     child: ModelRecord, edges: Sequence[Inheritance], find: Callable[[str], ModelRecord]
 ) -> None:
-    """Check the edges from other owners' versions that an owner claims.
+    """Check the edges that an owner registers from other owners' versions.
 
-    Whatever is wrong with one, the answer is the same: neither whether an id exists nor what its
-    classes are called is for another owner to know.
+    All faults have the same message, since another owner must learn neither whether an id exists
+    nor the names of its classes.
 
     Args:
         child: the owner's version.
-        edges: those that lead to it.
+        edges: the edges that lead to it.
         find: returns the version with an id, or raises `GraphError`.
 
     Raises:
-        GraphError: if one cannot be.
+        GraphError: if the parent is unknown or the edge does not fit.
     """
     for edge in edges:
         try:
@@ -140,11 +140,11 @@ def check_foreign_parents(
 
 
 def check_label_count(record: ModelRecord, parents: Iterable[ModelRecord]) -> None:
-    """Refuse labels that cannot fit the head, as a parent with the very same tensors shows.
+    """Check the number of labels against parents of the same architecture, which have equal heads.
 
     Args:
         record: the version.
-        parents: what is known of the versions it was derived from.
+        parents: its known parents.
 
     Raises:
         LabelError: if a parent of its architecture has more or fewer labels.
@@ -161,11 +161,14 @@ def check_label_count(record: ModelRecord, parents: Iterable[ModelRecord]) -> No
 
 @dataclass(frozen=True, slots=True)
 class Announced:
-    """A version that an owner was told to make.
+    """A version that a federation asked a node to make, until its owner registers it.
+
+    Its update may miss the round, or be only a part of what the node keeps, or have fewer bits.
+    Its start is known all the same.
 
     Attributes:
         model_id: its id.
-        owner: whose it will be.
+        owner: its future owner.
         start: id of the version that it is trained from.
     """
 
@@ -175,7 +178,7 @@ class Announced:
 
 
 def put_announced(db: Connection, versions: Iterable[Announced]) -> None:
-    """Note versions that owners were told to make; what was noted of the same ids is gone."""
+    """Store announced versions, and replace earlier ones with the same ids."""
     rows = {
         one.model_id: {"model_id": one.model_id, "owner": one.owner, "start_id": one.start}
         for one in versions
@@ -187,12 +190,12 @@ def put_announced(db: Connection, versions: Iterable[Announced]) -> None:
 
 
 def find_announced(db: Connection, model_id: str, owner: str) -> Announced | None:
-    """Return what was announced of a version of an owner, unless its owner has registered it."""
+    """Return an owner's announced version, or `None` if it is unknown or registered."""
     query = select(ANNOUNCED).where(ANNOUNCED.c.model_id == model_id, ANNOUNCED.c.owner == owner)
     row = db.execute(query).one_or_none()
     return None if row is None else Announced(row.model_id, row.owner, row.start_id)
 
 
 def drop_announced(db: Connection, model_id: str) -> None:
-    """Forget what was announced: its owner has said what it holds."""
+    """Remove an announced version, which its owner has registered."""
     db.execute(delete(ANNOUNCED).where(ANNOUNCED.c.model_id == model_id))

@@ -1,4 +1,4 @@
-"""Tasks that were done and are to be done again, and their campaigns, open again."""
+"""Repetition of finished tasks, which reopens their campaigns."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -17,7 +17,7 @@ _MADE = (TaskState.APPLIED, TaskState.VERIFIED, TaskState.INEFFECTIVE)
 
 
 def find_made(db: Connection, owner: str) -> list[tuple[str, Task]]:
-    """Return (request, task) of everything of which an owner made a successor."""
+    """Return (request, task) of all tasks for which an owner made a successor."""
     query = select(TASKS).where(
         TASKS.c.owner == owner, TASKS.c.state.in_([state.value for state in _MADE])
     )
@@ -28,12 +28,12 @@ def find_made(db: Connection, owner: str) -> list[tuple[str, Task]]:
 def put_fallen_back(
     db: Connection, owner: str, found: Iterable[tuple[str, Task, str]]
 ) -> list[str]:
-    """Let an owner do again what it holds no result of any more, and return the requests.
+    """Repeat tasks of which an owner has lost the results, and return their requests.
 
     Args:
         db: a transaction that writes.
         owner: the owner.
-        found: (request, task, reason), as `fallen_back` says; what has changed since is left out.
+        found: (request, task, reason) from `fallen_back`; tasks that changed since are skipped.
     """
     events: list[AuditEvent] = []
     requests: dict[str, None] = {}
@@ -43,13 +43,13 @@ def put_fallen_back(
         _open(db, request_id, [replace(task, reason=reason)])
         made = task.successor
         if made is not None:
-            said = {"request_id": request_id, "model_id": task.model_id, "owner": owner}
+            subject = {"request_id": request_id, "model_id": task.model_id, "owner": owner}
             event = make_event(
                 AuditKind.FELL_BACK,
                 owner_actor(owner),
                 digest_before=made.digest,
                 parameters={"missing": made.id},
-                **said,
+                **subject,
             )
             events.append(event)
         requests[request_id] = None
@@ -60,15 +60,15 @@ def put_fallen_back(
 
 
 def resend(db: Connection, request_id: str, actor: str) -> Campaign:
-    """Let every owner be asked again for what it did; whoever holds the result answers with that.
+    """Send all finished tasks again; an owner that holds the result answers with it.
 
     Args:
         db: a transaction that writes.
         request_id: the request.
-        actor: who wants it.
+        actor: who decides it.
 
     Raises:
-        RequestError: if there is no such request, or its campaign does not go on.
+        RequestError: if there is no such request, or the state of its campaign does not allow it.
     """
     campaign = find_campaign(db, request_id)
     if campaign.state not in (
@@ -91,7 +91,7 @@ def resend(db: Connection, request_id: str, actor: str) -> Campaign:
 
 
 def _open(db: Connection, request_id: str, tasks: Sequence[Task]) -> None:
-    """Put tasks back to pending; what was destroyed before may be there again."""
+    """Put tasks back to pending; destroyed weights may exist again."""
     models = [task.model_id for task in tasks]
     put_tasks(db, request_id, [replace(task, state=TaskState.PENDING) for task in tasks], models)
     for model in models:

@@ -1,7 +1,7 @@
-"""The end of retention windows in the database: what is due, and what owners answered to it.
+"""Retention windows in the database: due versions, and what owners answered.
 
-A window runs from the end of the campaign, by the coordinator's clock; of a version that is done
-later, from the next end.
+A window begins at the end of the campaign, by the coordinator's clock.  For a version that is
+verified later, it begins at the next end.
 """
 
 from collections.abc import Iterable
@@ -21,12 +21,12 @@ _REFUSED = "the old weights are not destroyed: "
 
 @dataclass(frozen=True, slots=True)
 class DestroyedModel:
-    """What an owner answered for one version that it was to destroy.
+    """An owner's answer about one version to destroy.
 
     Attributes:
         model_id: the version.
-        digest: SHA-256 of the weights that it had.
-        held_by: another version of the owner with the very same weights; `""` for none.
+        digest: SHA-256 of its weights.
+        held_by: another version of the owner with identical weights; `""` for none.
         refusal: why it was not destroyed; `""` if it was.
     """
 
@@ -37,7 +37,7 @@ class DestroyedModel:
 
 
 def schedule(db: Connection, request_id: str, seconds: int) -> None:
-    """Let the windows of what is verified begin, now that a campaign has ended.
+    """Begin the retention windows of verified tasks, at the end of a campaign.
 
     Args:
         db: a transaction that writes.
@@ -55,7 +55,7 @@ def schedule(db: Connection, request_id: str, seconds: int) -> None:
 
 
 def find_due(db: Connection, request_id: str = "") -> dict[str, list[str]]:
-    """Return request -> the versions whose windows have passed and that are not destroyed.
+    """Return request -> the versions that are due: their windows have passed.
 
     Args:
         db: a transaction.
@@ -75,28 +75,28 @@ def find_due(db: Connection, request_id: str = "") -> dict[str, list[str]]:
 
 
 def record(db: Connection, request_id: str, answers: Iterable[DestroyedModel]) -> None:
-    """Store and log what an owner answered.
+    """Store and log an owner's answers.
 
     Args:
         db: a transaction that writes.
         request_id: the request.
-        answers: what was answered, of versions that are due.
+        answers: answers about versions that are due.
     """
     for answer in answers:
         task = find_tasks(db, request_id, [answer.model_id]).get(answer.model_id)
         if task is None or task.destroyed_us:
             continue
-        said = {"request_id": request_id, "model_id": task.model_id, "owner": task.owner}
+        subject = {"request_id": request_id, "model_id": task.model_id, "owner": task.owner}
         if answer.refusal:
             values: dict[str, str | int] = {"reason": _REFUSED + answer.refusal}
-            append_once(db, request_id, [make_event(AuditKind.DESTROY_REFUSED, **said)])
+            append_once(db, request_id, [make_event(AuditKind.DESTROY_REFUSED, **subject)])
         else:
             event = make_event(
                 AuditKind.DESTROYED,
                 owner_actor(task.owner),
                 digest_before=answer.digest,
                 parameters={"held_by": answer.held_by} if answer.held_by else {},
-                **said,
+                **subject,
             )
             values = {"reason": "", "destroy_us": 0, "destroyed_us": event.time_us}
             append_all(db, [event])
@@ -107,13 +107,13 @@ def record(db: Connection, request_id: str, answers: Iterable[DestroyedModel]) -
 
 
 def check_kept(task: Task) -> None:
-    """Refuse to put a version back whose old weights are gone; no clock decides that.
+    """Check that a version's old weights were not destroyed, so that it can be put back.
 
     Args:
-        task: its task.
+        task: the version's task.
 
     Raises:
-        RequestError: if they are.
+        RequestError: if they were, whatever the clock shows.
     """
     if task.destroyed_us:
         time = datetime.fromtimestamp(task.destroyed_us / 1e6, UTC).isoformat(timespec="seconds")

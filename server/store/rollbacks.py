@@ -1,4 +1,4 @@
-"""Rolling back in the database: what is decided, and what owners answered to it."""
+"""Rollbacks in the database: decisions, and what owners answered."""
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
@@ -19,11 +19,11 @@ from disinherit.v1.unlearning_pb2 import OUTCOME_INEFFECTIVE
 
 @dataclass(frozen=True, slots=True)
 class TakenBack:
-    """What an owner answered for one model that it was to put back.
+    """An owner's answer about one model to put back.
 
     Attributes:
         model_id: the model.
-        digest: SHA-256 of the weights that it holds now.
+        digest: SHA-256 of its weights now.
         refusal: why it was not put back; `""` if it was.
     """
 
@@ -35,18 +35,18 @@ class TakenBack:
 def decide(
     db: Connection, request_id: str, models: Collection[str], reason: str, actor: str
 ) -> Campaign:
-    """Have a campaign rolled back; what was decided already stays as it is.
+    """Decide to roll a campaign back; repeating a decision changes nothing.
 
     Args:
         db: a transaction that writes.
         request_id: the request.
-        models: only these; none for all that are affected and not exempt.
+        models: only these models; empty for all that are affected and not exempt.
         reason: for people to read.
         actor: who decides it.
 
     Raises:
-        RequestError: if there is no such request, it may not be rolled back now, or a model is
-            none of its own, is exempt, was built upon since, or its retention window has passed.
+        RequestError: if there is no such request, it cannot be rolled back now, or a model is not
+            affected, is exempt, has descendants since, or had its old weights destroyed.
     """
     campaign = find_campaign(db, request_id)
     tasks = {row.model_id: read_task(row) for row in task_rows(db, request_id)}
@@ -75,12 +75,12 @@ def decide(
 
 
 def record(db: Connection, request_id: str, answers: Iterable[TakenBack]) -> None:
-    """Store what an owner answered: models are as they were before, or stay as they are.
+    """Store an owner's answers: each model is put back, or its owner refused.
 
     Args:
         db: a transaction that writes.
         request_id: the request.
-        answers: what was answered, of models that are to be put back.
+        answers: answers about models that are being rolled back.
     """
     for answer in answers:
         task = find_tasks(db, request_id, [answer.model_id]).get(answer.model_id)

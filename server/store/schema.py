@@ -1,4 +1,4 @@
-"""The schema of a database: its revision, and how it gets the latest one."""
+"""Schema revisions of the database, and upgrades to the latest."""
 
 from pathlib import Path
 
@@ -27,10 +27,10 @@ _VERSION_TABLE = "alembic_version"
 
 
 def is_current(db: Connection) -> bool:
-    """Return whether a database has the latest tables.
+    """Return whether a database has the latest schema.
 
     Raises:
-        StoreError: if a later version of Disinherit made them.
+        StoreError: if a later version of Disinherit made its tables.
     """
     revision = _revision(db)
     if revision is not None and revision not in REVISIONS:
@@ -42,7 +42,7 @@ def is_current(db: Connection) -> bool:
 
 
 def upgrade(db: Connection) -> None:
-    """Give an empty or older database the latest tables, all in one transaction.
+    """Upgrade an empty or older database to the latest schema, in one transaction.
 
     Args:
         db: a transaction that writes.
@@ -61,13 +61,13 @@ def upgrade(db: Connection) -> None:
     config.set_main_option("script_location", folder.replace("%", "%%"))
     config.attributes["connection"] = db
     if _revision(db) is None and inspect(db).has_table("model"):
-        # Made before there were revisions, with the tables of the first.
+        # From before there were revisions: its tables are those of the first.
         command.stamp(config, REVISIONS[0])
     command.upgrade(config, REVISIONS[-1])
 
 
 def prepare(database: Database) -> None:
-    """Give a database the latest tables, if it has others or none.
+    """Upgrade a database to the latest schema unless it has it.
 
     Raises:
         StoreError: if it cannot be used, or a later version of Disinherit made its tables.
