@@ -1,10 +1,10 @@
-"""The audit log as far as it was signed: nothing is signed that does not continue it.
+"""Signatures over the audit log, which must continue what was signed before.
 
-Who can write the database, but has not the key, could write the log anew and have the coordinator
-sign what stands there.  So the number and the hash of the last entry are kept beside the key, and
-every entry since is checked before anything is signed.  Signed checkpoints in the log say the same
-to those who have the public keys only, and signed heads to owners, who show them again: a
-coordinator whose database was put back from a copy learns of what it has lost.
+An attacker who can write the database but has no key could rewrite the log and let the coordinator
+sign it.  So the number and the hash of the last signed entry are kept beside the key, and every
+later entry is checked before anything is signed.  Signed checkpoints in the log prove the same to
+readers with the public keys.  Owners keep signed heads and show them again, so a coordinator whose
+database was restored from a backup detects the loss.
 """
 
 import base64
@@ -49,12 +49,12 @@ _CHECKPOINT_SECONDS = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Up to where a log was signed.
+    """The signed part of a log.
 
     Attributes:
-        entries: how many.
-        head: hash of the last one; `""` if there is none.
-        epoch: how often a person had said then that the coordinator may go on.
+        entries: the number of its entries.
+        head: hash of the last entry; `""` if empty.
+        epoch: the epoch of the history (`disinherit.server.store.history`).
     """
 
     entries: int
@@ -63,12 +63,12 @@ class Mark:
 
 
 def mark_file(key: Path) -> Path:
-    """Return where it is kept up to where a key has signed: beside the key."""
+    """Return the file of a key's mark, beside the key."""
     return key.with_name(f"{key.name}.head")
 
 
 def read_mark(path: Path) -> Mark | None:
-    """Return what is kept in a file; `None` if there is none.
+    """Return the mark in a file; `None` if there is no file.
 
     Raises:
         StoreError: if it cannot be read or is damaged.
@@ -81,15 +81,15 @@ def read_mark(path: Path) -> Mark | None:
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise StoreError(
             f"Expected in {str(path)!r} up to where the log was signed, but: {error}. Restore it "
-            "with the key beside it, or remove it and say: disinherit confirm history."
+            "with the key beside it, or remove it and run: disinherit confirm history."
         ) from None
 
 
 def write_mark(path: Path, mark: Mark) -> None:
-    """Keep up to where a log was signed.
+    """Write a mark to a file.
 
     Raises:
-        StoreError: if it cannot be kept.
+        StoreError: if it cannot be written.
     """
     values: dict[str, Json] = {"entries": mark.entries, "head": mark.head, "epoch": mark.epoch}
     try:
@@ -102,15 +102,15 @@ def write_mark(path: Path, mark: Mark) -> None:
 
 
 def accept_log(database: Database, path: Path | None, actor: str) -> None:
-    """Go on with the log as it is, since a person says so; it must be one chain all the same.
+    """Continue with the present log on a person's word; it must still be one sound chain.
 
     Args:
-        database: the coordinator's.
-        path: where it is kept up to where it was signed; `None` if nothing is signed.
-        actor: who says so.
+        database: the coordinator's database.
+        path: the file of the mark; `None` if nothing is signed.
+        actor: the person.
 
     Raises:
-        LostHistoryError: if it is not.
+        LostHistoryError: if the chain is broken.
     """
     chain = _Chain()
     with database.writing() as db:
@@ -123,14 +123,14 @@ def accept_log(database: Database, path: Path | None, actor: str) -> None:
 
 
 class _Chain:
-    """The hashes of the entries of a log, as far as they were looked at."""
+    """The hashes of the entries of a log that were checked so far."""
 
     def __init__(self) -> None:
         self._hashes = bytearray()
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """The number of checked entries."""
         return len(self._hashes) // _HASH_BYTES
 
     def hash(self, sequence: int) -> str:
@@ -139,14 +139,14 @@ class _Chain:
         return self._hashes[end - _HASH_BYTES : end].hex() if sequence else ""
 
     def clear(self) -> None:
-        """Look at all entries anew."""
+        """Forget all hashes, so that all entries are checked again."""
         self._hashes.clear()
 
     def extend(self, db: Connection) -> None:
-        """Take in the entries that follow, each of which must fit; the last one must be there.
+        """Check the entries after the last checked one, which must still be there.
 
         Raises:
-            LostHistoryError: if one does not fit, or the last one is another.
+            LostHistoryError: if the last checked entry changed, or a later one does not follow.
         """
         if end := self.count:
             line = db.scalar(select(AUDIT.c.entry).where(AUDIT.c.sequence == end))
@@ -183,12 +183,12 @@ class SignedLog:
 
     Args:
         database: the coordinator's.
-        signer: has the key.
-        path: where it is kept up to where it signed.
+        signer: the key.
+        path: the file of its mark.
 
     Raises:
-        StoreError: if the database or the file cannot be used, or the key was revoked; so may every
-            method.
+        StoreError: if the database or the file cannot be used, or the key was revoked; every method
+            may raise it, too.
     """
 
     def __init__(self, database: Database, signer: Signer, path: Path) -> None:
@@ -203,7 +203,7 @@ class SignedLog:
         self._announce()
 
     def follow(self) -> Mark:
-        """Check what was added to the log since the last time, and return where it ends.
+        """Check the entries since the last call, and return the end of the log.
 
         Raises:
             LostHistoryError: if the log does not continue what was signed.
@@ -212,7 +212,7 @@ class SignedLog:
             mark = read_mark(self._path)
             with self._database.reading() as db:
                 epoch = max(find_epoch(db), 0 if mark is None else mark.epoch)
-                if epoch > self._epoch:  # a person has said that what is there may be gone on with
+                if epoch > self._epoch:  # a person accepted the present log
                     self._chain.clear()
                     self._epoch = epoch
                 self._chain.extend(db)
@@ -226,7 +226,7 @@ class SignedLog:
             return Mark(end, self._chain.hash(end), epoch)
 
     def sign(self, header: Header) -> Header:
-        """Return the header of an export, signed; its entries are those of the log as it was.
+        """Return the header of an export, signed after a check of the log.
 
         Raises:
             LostHistoryError: if the log does not continue what was signed.
@@ -240,7 +240,7 @@ class SignedLog:
             return sign_header(header, self._signer, self._now())
 
     def envelope(self, payload_type: str, payload: bytes) -> Envelope:
-        """Return a payload with its signature.
+        """Return a payload with its signature, made after a check of the log.
 
         Raises:
             LostHistoryError: if the log does not continue what was signed.
@@ -251,14 +251,14 @@ class SignedLog:
             return self._signer.envelope(payload_type, payload)
 
     def check(self, sequence: int, line: bytes) -> None:
-        """Check that an entry is the one that the log had in its place.
+        """Check that an entry is unchanged since `follow` checked it.
 
         Args:
-            sequence: its number; `follow` has seen it.
-            line: the whole of it.
+            sequence: its number.
+            line: its complete line.
 
         Raises:
-            LostHistoryError: if it is not.
+            LostHistoryError: if it changed or was not checked.
         """
         with self._lock:
             if not 0 < sequence <= self._chain.count or self._chain.hash(sequence) != line_hash(
@@ -267,9 +267,10 @@ class SignedLog:
                 raise LostHistoryError(f"entry {sequence} is not what it was")
 
     def watch(self) -> None:
-        """Note where the log ends, and sign a checkpoint in it if it has grown enough.
+        """Update the mark, and sign a checkpoint in the log if it has grown enough.
 
-        On a full disk it is not noted, and nothing is signed: a coordinator serves all the same.
+        If the mark cannot be written, as on a full disk, nothing is signed; the coordinator still
+        serves.
 
         Raises:
             LostHistoryError: if the log does not continue what was signed.
@@ -291,7 +292,7 @@ class SignedLog:
                     self._checkpoint = (mark.entries + 1, time.monotonic())
 
     def head(self) -> LogHead:
-        """Return where the log ends, signed, to be shown to owners.
+        """Return the signed head of the log, for owners to keep.
 
         Raises:
             LostHistoryError: if the log does not continue what was signed.
@@ -305,14 +306,13 @@ class SignedLog:
         return head
 
     def find_missing(self, owner: str, head: LogHead) -> str:
-        """Return what the log lacks by what an owner was shown once; `""` if it lacks nothing.
+        """Return what the log has lost since an owner got a head; `""` if nothing.
 
-        A head that this coordinator did not sign, or signed before a person said that it may go on,
-        says nothing.
+        A head that this coordinator did not sign, or signed in an earlier epoch, is ignored.
 
         Args:
-            owner: who shows it.
-            head: what it shows.
+            owner: the owner that shows the head.
+            head: the head.
         """
         with self._lock:
             mark = self.follow()
@@ -330,7 +330,7 @@ class SignedLog:
         signature = signature_of(head.key_id, head.signature)
         fault = trusted.find_fault(enclose(_HEAD_TYPE, _head_bytes(head), [signature]))
         if fault is not None:
-            _LOG.warning("A head of the log that an owner shows is not this coordinator's")
+            _LOG.warning("An owner showed a head of the log that this coordinator did not sign")
         return fault is None
 
     def _announce(self) -> None:
@@ -351,7 +351,7 @@ class SignedLog:
         }
 
     def _now(self) -> int:
-        """Return the time, but not one before the key signs."""
+        """Return the time, at the earliest that since which the key signs."""
         with self._database.reading() as db:
             keys = find_keys(db)
         return max(now_us(), keys[-1].since_us if keys else 0)

@@ -1,7 +1,6 @@
-"""The coordinator's signing key, and the log's memory of every key that signed.
+"""The coordinator's signing key, and the record of all its keys in the audit log.
 
-Which keys there were stands in the audit log itself, so what an old key signed can be verified as
-long as the log is kept.
+The log holds every public key, so signatures by old keys can be verified as long as the log exists.
 """
 
 import logging
@@ -33,14 +32,14 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class KnownKey:
-    """A key that signs, or did.
+    """A present or former signing key.
 
     Attributes:
         key_id: SHA-256 of its SubjectPublicKeyInfo.
         public_pem: its public half, PEM.
-        since_us: from when on it did, in microseconds since the epoch.
-        until_us: from when on another one did in its place; 0 if none does.
-        revoked_us: when a person said that nothing it signed is worth anything; 0 if nobody did.
+        since_us: when it began to sign, in microseconds since the epoch.
+        until_us: when another key replaced it; 0 if it is current.
+        revoked_us: when a person revoked it, with all that it signed; 0 if never.
     """
 
     key_id: str
@@ -51,11 +50,11 @@ class KnownKey:
 
 
 def key_file(database: Database, named: Path | None) -> Path | None:
-    """Return where a coordinator's key is: beside an SQLite file, unless it is named.
+    """Return the file of a coordinator's key: by default beside its SQLite file.
 
     Args:
-        database: the coordinator's.
-        named: as its configuration says.
+        database: the coordinator's database.
+        named: the file in its configuration, if any.
     """
     if named is None and database.file is not None:
         return database.file.with_name(f"{database.file.name}.signing.pem")
@@ -63,13 +62,14 @@ def key_file(database: Database, named: Path | None) -> Path | None:
 
 
 def open_signer(path: Path) -> Signer:
-    """Return the key in a file; a new one, which only its owner may read, if there is no file.
+    """Return the key in a file; create the file, readable by its user only, if it is missing.
 
     Args:
         path: the file, an Ed25519 private key in PEM without a password.
 
     Raises:
-        StoreError: if it cannot be read or made, is another kind of key, or others may read it.
+        StoreError: if it cannot be read or created, holds another kind of key, or other users may
+            read it.
     """
     try:
         if not path.exists():
@@ -86,7 +86,7 @@ def open_signer(path: Path) -> Signer:
     if mode & 0o077:
         raise StoreError(
             f"Expected a signing key that nobody else may read in {str(path)!r}, but its mode is "
-            f"{mode:o}. Say: chmod 600 {path}."
+            f"{mode:o}. Run: chmod 600 {path}."
         )
     try:
         loaded = load_pem_private_key(data, None)
@@ -101,11 +101,11 @@ def open_signer(path: Path) -> Signer:
 
 
 def announce_key(db: Connection, signer: Signer) -> None:
-    """Note in the log that a key signs from now on, unless it does already.
+    """Log that a key signs from now on, unless it is the current key.
 
     Args:
         db: a transaction that writes.
-        signer: has the key.
+        signer: the key.
 
     Raises:
         StoreError: if the key was revoked.
@@ -120,25 +120,25 @@ def announce_key(db: Connection, signer: Signer) -> None:
         return
     if keys:
         _LOG.warning(
-            "Another key signs from now on: %s, and not %s. If nobody meant that, the key's file "
-            "is gone: restore it",
+            "Another key signs from now on: %s, not %s. If nobody intended that, the file of the "
+            "key is gone: restore it",
             signer.key_id,
             keys[-1].key_id,
         )
-    said = {"key_id": signer.key_id, "public_key": signer.public_pem.decode()}
-    append(db, AuditKind.SIGNING_KEY, parameters=said)
+    details = {"key_id": signer.key_id, "public_key": signer.public_pem.decode()}
+    append(db, AuditKind.SIGNING_KEY, parameters=details)
 
 
 def revoke_key(db: Connection, key_id: str, actor: str) -> None:
-    """Note in the log that nothing that a key signed is worth anything.
+    """Log the revocation of a key, with all that it signed.
 
     Args:
         db: a transaction that writes.
         key_id: the key.
-        actor: who says so.
+        actor: who revokes it.
 
     Raises:
-        InputError: if no such key signed.
+        InputError: if no key with this id ever signed.
     """
     keys = {known.key_id: known for known in find_keys(db)}
     if key_id not in keys:
@@ -150,7 +150,7 @@ def revoke_key(db: Connection, key_id: str, actor: str) -> None:
 
 
 def find_keys(db: Connection) -> list[KnownKey]:
-    """Return all keys that sign or did, the oldest first; one that did again stands there again."""
+    """Return present and former keys, the oldest first; a key that was used twice appears twice."""
     query = select(AUDIT.c.entry).where(
         AUDIT.c.request_id == "",
         AUDIT.c.model_id == "",

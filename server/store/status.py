@@ -13,14 +13,14 @@ from disinherit.v1.unlearning_pb2 import UnlearningRequest
 
 @dataclass(frozen=True, slots=True)
 class RequestStatus:
-    """How a request stands.
+    """The status of a request.
 
     Attributes:
         request: the request.
         campaign: its execution.
         tasks: task state -> number of affected versions.
-        waves: how many waves its roll-out has.
-        plan: SHA-256 of its plan as it is now, while somebody has to approve it; else `""`.
+        waves: the number of waves in its roll-out.
+        plan: SHA-256 of its current plan while it needs an approval; else `""`.
     """
 
     request: UnlearningRequest
@@ -31,22 +31,22 @@ class RequestStatus:
 
 
 def find_status(db: Connection, request_id: str) -> RequestStatus:
-    """Return how a request stands.
+    """Return the status of a request.
 
     Raises:
-        RequestError: if there is none with this id.
+        RequestError: if there is no such request.
     """
     (status,) = _complete(db, [find_campaign(db, request_id)])
     return status
 
 
 def page_statuses(db: Connection, after: tuple[int, str] | None, count: int) -> list[RequestStatus]:
-    """Return how requests stand, the oldest first, with as many queries for all as for one.
+    """Return a page of the status of requests, the oldest first, with a fixed number of queries.
 
     Args:
         db: a transaction.
-        after: `(created_us, id)` of the request to go on after; `None` for the first ones.
-        count: at most so many.
+        after: `(created_us, id)` of the last request of the page before; `None` for the first.
+        count: the largest number of requests.
     """
     return _complete(db, page_campaigns(db, after, count))
 

@@ -1,6 +1,6 @@
-"""The coordinator's durable state: graph, requests and the task of every affected model.
+"""The coordinator's durable state: graph, requests and tasks, in SQLite or any database by URL.
 
-SQLAlchemy Core over SQLite by default, any other database by URL; every method is one transaction.
+Every method is one transaction.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -49,17 +49,17 @@ class CoordinatorStore(CampaignStore):
     """Graph, requests and tasks in one database.
 
     Args:
-        url: an SQLAlchemy URL, the path of an SQLite file, or a database that is open; its
-            transactions that write wait in one queue, so a process opens it once.
+        url: an SQLAlchemy URL, the path of an SQLite file, or an open database. Its writers share
+            one queue, so a process opens it once.
         packets: folder of the roots' Fisher packets, or an fsspec URL; by default beside the
             SQLite file, with `.packets` after its name.
 
     Attributes:
-        signed_log: signs what is handed out; `None` without a key.
+        signed_log: signs exports and attestations; `None` without a key.
 
     Raises:
         StoreError: if the database cannot be opened, is gone, or a later version made it; every
-            method raises it if it fails or holds something damaged.
+            method raises it if the database fails or is damaged.
     """
 
     def __init__(self, url: str | Path | Database, packets: str | Path | None = None) -> None:
@@ -82,7 +82,7 @@ class CoordinatorStore(CampaignStore):
         self._database.close()
 
     def _check_there(self, file: Path | None) -> None:
-        """Refuse to begin a new database beside what roots answered the one that is gone."""
+        """Refuse to create a database beside the packets of one that is gone."""
         if file is None or self._packets is None or file.exists():
             return
         if self._packets.any():
@@ -103,17 +103,17 @@ class CoordinatorStore(CampaignStore):
     ) -> bool:
         """Store a request with its tasks, and return whether it is new.
 
-        The campaign of a new one begins with it.  One that had ended is open again if a task is
-        added that is not complete, or one is to be carried out again.
+        A new request begins its campaign.  An ended campaign reopens if a new task is not complete,
+        or a known one is pending again.
 
         Args:
             request: the request.
-            tasks: tasks to add, or to put in the place of those of the same models.
-            approval: whether a new request must be approved before anything is done.
-            deadline_us: when owners that stay away from a new one are given up, in microseconds
-                since the epoch; 0 for never.
+            tasks: tasks to add, or to replace those of the same models.
+            approval: whether a new request needs an approval before anything is done.
+            deadline_us: when unreachable owners are given up, in microseconds since the epoch; 0
+                for never. Known requests keep theirs.
             actor: who submits it, for the audit log.
-            lease: that of the pass this is part of.
+            lease: the lease of the pass that writes.
 
         Raises:
             RequestError: if another request has this id; nothing is stored then.
@@ -122,7 +122,7 @@ class CoordinatorStore(CampaignStore):
             stored = find_submitted(db, request.id)
             check_same(request, stored)
             if stored is None:
-                # Later than all others, whatever the clock says: that is the order they go in.
+                # Later than all others, even if the clock was set back: requests run in this order.
                 latest = db.scalar(select(func.max(REQUESTS.c.created_us))) or 0
                 created = max(now_us(), latest + 1)
                 data = request.SerializeToString(deterministic=True)
@@ -130,8 +130,8 @@ class CoordinatorStore(CampaignStore):
                 db.execute(insert(REQUESTS).values(**values))
                 state = CampaignState.AWAITING_APPROVAL if approval else CampaignState.RUNNING
                 insert_campaign(db, request.id, state, deadline_us)
-                said = request_words(request, deadline_us)
-                append(db, AuditKind.RECEIVED, actor, request_id=request.id, parameters=said)
+                details = request_words(request, deadline_us)
+                append(db, AuditKind.RECEIVED, actor, request_id=request.id, parameters=details)
             add_tasks(db, request.id, tasks)
             if stored is None:
                 put_planned_roots(db, request.id, [root.model_id for root in request.roots])
@@ -143,7 +143,7 @@ class CoordinatorStore(CampaignStore):
         """Return a submitted request.
 
         Raises:
-            RequestError: if there is none with this id.
+            RequestError: if there is no such request.
         """
         with self.reading() as db:
             return find_request(db, request_id)
@@ -162,15 +162,15 @@ class CoordinatorStore(CampaignStore):
     def coverage(
         self, request_id: str, page_size: int = LARGEST_PAGE, page_token: str = ""
     ) -> CoveragePage:
-        """Return every version that a request affects now, in parts.
+        """Return a page of the versions that a request affects now.
 
         Args:
             request_id: the request.
-            page_size: at most so many versions.
-            page_token: `""` for the first part, then the `next_page_token` of the part before.
+            page_size: the largest number of versions.
+            page_token: `""` for the first page, then the `next_page_token` of the page before.
 
         Raises:
-            RequestError: if there is no such request, or the size or the token is none.
+            RequestError: if there is no such request, or the size or the token is invalid.
         """
         with self.reading() as db:
             request = find_request(db, request_id)
@@ -181,14 +181,15 @@ class CoordinatorStore(CampaignStore):
         return page(graph, cover(graph, request, tasks, updated), page_size, page_token)
 
     def resend(self, request_id: str, *, actor: str = COORDINATOR) -> Campaign:
-        """Let owners be asked again for what they did, and return the campaign as it stands then.
+        """Send all finished tasks of a request again, and return its campaign.
 
         Args:
             request_id: the request.
-            actor: who wants it, for the audit log.
+            actor: who decides it, for the audit log.
 
         Raises:
-            RequestError: if there is no such request, or its campaign does not go on.
+            RequestError: if there is no such request, or the state of its campaign does not allow
+                it.
         """
         with self.writing() as db:
             return resend(db, request_id, actor)
@@ -201,20 +202,20 @@ class CoordinatorStore(CampaignStore):
         *,
         actor: str = COORDINATOR,
     ) -> Campaign:
-        """Decide that what a request superseded is put back; the same again changes nothing.
+        """Decide to put back the versions that a request superseded; repeating changes nothing.
 
         Args:
             request_id: the request.
-            models: only these; none for all that are affected and not exempt.
+            models: only these models; empty for all that are affected and not exempt.
             reason: for people to read.
             actor: who decides it, for the audit log.
 
         Returns:
-            The campaign as it stands then.
+            The campaign after the decision.
 
         Raises:
-            RequestError: if there is no such request, it may not be rolled back now, or a model is
-                none of its own, is exempt, or was built upon since; nothing is stored then.
+            RequestError: if there is no such request, it cannot be rolled back now, or a model is
+                not affected, is exempt, or has descendants since; nothing is stored then.
         """
         with self.writing() as db:
             return roll_back_rows.decide(db, request_id, models, reason, actor)
@@ -222,7 +223,7 @@ class CoordinatorStore(CampaignStore):
     def due_destructions(self, request_id: str = "") -> dict[str, list[str]]:
         """Return request -> the versions whose retention windows have passed.
 
-        There is none as long as the clock shows what it should not: nobody can take it back.
+        The result is empty while the clock is implausible, since destruction is final.
 
         Args:
             request_id: only this request; `""` for all.
@@ -236,22 +237,22 @@ class CoordinatorStore(CampaignStore):
         return due
 
     def approve(self, request_id: str, plan: str, *, actor: str) -> Campaign:
-        """Let a campaign begin, or what waits for an approval of its own join it.
+        """Approve a plan: start its campaign, or add the versions that wait for an approval.
 
         Args:
             request_id: the request.
-            plan: SHA-256 of the plan that was looked at; `""` for the one that was submitted.
-            actor: who approves, for the audit log.
+            plan: SHA-256 of the plan that the approver looked at; `""` for the submitted plan.
+            actor: the approver, for the audit log.
 
         Raises:
-            RequestError: if there is no such request, it may not be approved now, or its plan is
-                another one now.
+            RequestError: if the request is unknown, cannot be approved now, or its plan has
+                changed.
         """
         with self.writing() as db:
             return approve(db, request_id, plan, actor)
 
     def plan_digest(self, request_id: str) -> str:
-        """Return the SHA-256 of a request's plan as it is now.
+        """Return the SHA-256 of a request's current plan.
 
         Raises:
             RequestError: if there is no such request.
@@ -260,7 +261,7 @@ class CoordinatorStore(CampaignStore):
             return find_plan_digest(db, request_id)
 
     def answered_roots(self, request_id: str) -> frozenset[str]:
-        """Return the roots that have answered a request, without reading what they answered."""
+        """Return the roots that have answered a request, without reading their packets."""
         with self.reading() as db:
             query = select(PACKETS.c.root).where(PACKETS.c.request_id == request_id).distinct()
             return frozenset(db.scalars(query))
@@ -269,8 +270,8 @@ class CoordinatorStore(CampaignStore):
         """Yield the lines of an export of the audit log (`disinherit.common.audit.export`).
 
         Args:
-            request_id: only what is about this request; `""` for all.
-            seal: signs its first line; `None` to leave it as it is.
+            request_id: only entries about this request; `""` for all.
+            seal: signs the first line; `None` for no signature.
 
         Raises:
             RequestError: if there is no such request.
@@ -283,12 +284,12 @@ class CoordinatorStore(CampaignStore):
             return entries_about(db, request_id)
 
     def history_lost(self) -> str:
-        """Return why the coordinator asks no owner for anything; `""` if it does."""
+        """Return what history is missing, which stops the coordinator; `""` if none."""
         with self.reading() as db:
             return find_lost(db)
 
     def watch_history(self) -> None:
-        """Look whether the log continues what was signed; if not, no owner is asked any more."""
+        """Check that the log continues what was signed; otherwise stop asking owners."""
         if self.signed_log is None:
             return
         try:
@@ -297,7 +298,7 @@ class CoordinatorStore(CampaignStore):
             self._note_lost(error.why)
 
     def shown_head(self) -> LogHead:
-        """Return where the log ends, signed, for owners to keep; empty without a key.
+        """Return the signed head of the log, for owners to keep; empty without a key.
 
         Raises:
             LostHistoryError: if the log does not continue what was signed.
@@ -311,11 +312,11 @@ class CoordinatorStore(CampaignStore):
             raise
 
     def check_shown(self, owner: str, head: LogHead) -> None:
-        """Look whether the log has what an owner was shown; if not, no owner is asked any more.
+        """Check that the log has the head that an owner was shown; otherwise stop asking owners.
 
         Args:
-            owner: who answered.
-            head: what it says that it was shown.
+            owner: the owner that answered.
+            head: the head that it was shown.
         """
         if self.signed_log is None or not head.signature:
             return
@@ -329,16 +330,16 @@ class CoordinatorStore(CampaignStore):
                 note_lost(db, why)
 
     def signing_keys(self) -> list[KnownKey]:
-        """Return all keys that sign or did, the oldest first."""
+        """Return present and former signing keys, the oldest first."""
         with self.reading() as db:
             return find_keys(db)
 
     @property
     def packet_files(self) -> PacketFiles:
-        """Where the tensors of Fisher packets are.
+        """The files of tensors of Fisher packets.
 
         Raises:
-            StoreError: if there is none.
+            StoreError: if the store has no place for them.
         """
         if self._packets is None:
             raise StoreError(

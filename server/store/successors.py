@@ -1,6 +1,6 @@
-"""Versions that unlearning made of others: checked and stored with a few statements for all.
+"""Checks and storage of successors, with a few statements for any number.
 
-Owners report successors, so nothing about them is believed that can be checked.
+Owners report successors, so whatever can be checked about them is checked.
 """
 
 from collections import defaultdict
@@ -32,7 +32,7 @@ from disinherit.server.store.tables import (
 )
 
 _CLOCK_SLACK_US = 24 * 3600 * 1_000_000
-"""How far into the future an owner may date a version: clocks that were set back, not fantasies."""
+"""How far in the future an owner may date a version, since clocks may be set back."""
 
 
 def put_successors(
@@ -41,22 +41,21 @@ def put_successors(
     successors: Mapping[str, ModelRecord],
     given: Mapping[str, int],
 ) -> dict[str, str]:
-    """Add the versions that unlearning made of others, and mark those as superseded.
+    """Add the successors of versions, and mark the versions as superseded.
 
-    What was reported of a successor may be put right until it has been read back as reported; after
-    that it stays as it is.
+    An owner may correct its report of a successor until the successor was read back as reported.
 
     Args:
         db: a transaction that writes.
-        request_id: what made them.
-        successors: version that was unlearned in -> the version it became.
-        given: version that was unlearned in -> the latest time at which its owner was asked, by a
-            clock that may have been ahead.
+        request_id: the request that made them.
+        successors: version -> its successor.
+        given: version -> the latest time at which its owner was asked, by a clock that may have
+            been ahead.
 
     Returns:
-        Version -> why its successor is refused: it is not a version of the same model, or is known
-        as something else, or has another's name, or there is another one already. Nothing is stored
-        of these.
+        Version -> why its successor is refused: it is no version of the same model, is known as
+        something else, has a wrong id, or the version has another successor. Nothing of these is
+        stored.
     """
     surroundings = _Surroundings(db, request_id, successors, given)
     refused: dict[str, str] = {}
@@ -85,10 +84,10 @@ def put_successors(
 
 
 class _Surroundings:
-    """What is stored around some successors, and what is about to be.
+    """The stored neighbours of some successors, and those about to be stored.
 
     Attributes:
-        known: id -> version, of those that were unlearned in and that they became.
+        known: id -> record of the versions and their successors.
         parents: successor -> the edges that lead to it.
     """
 
@@ -117,10 +116,10 @@ class _Surroundings:
         self.parents = _grouped(find_edges(db, EDGES.c.child, there), "child")
 
     def check(self, edge: Inheritance, successor: ModelRecord) -> ModelRecord:
-        """Return the version that was unlearned in, if its successor can be taken.
+        """Return the original of a successor, if the successor is acceptable.
 
         Raises:
-            GraphError: if it cannot.
+            GraphError: if it is not.
         """
         model = self.known.get(edge.parent)
         if model is None:
@@ -139,7 +138,7 @@ class _Surroundings:
             )
         present = self.known.get(successor.id)
         if present is not None:
-            # The owner may have registered it before its answer came through: then without parents.
+            # The owner may have registered it before its answer arrived: then without parents.
             parents = self.parents[successor.id]
             if parents not in ([], [edge]):
                 raise GraphError(
@@ -162,12 +161,12 @@ class _Surroundings:
         return model
 
     def take(self, edge: Inheritance, successor: ModelRecord) -> None:
-        """Note what is about to be stored: the next ones are checked against it, too."""
+        """Add what is about to be stored, so that the next successors are checked against it."""
         self.known.setdefault(successor.id, successor)
         self.parents[successor.id] = [edge]
 
     def _was_verified(self, model_id: str) -> bool:
-        """Whether its owner held once what it had reported of the request's successor."""
+        """Return whether the request's successor of a model was ever read back as reported."""
         query = select(AUDIT.c.sequence).where(
             AUDIT.c.request_id == self._request_id,
             AUDIT.c.model_id == model_id,
@@ -188,15 +187,15 @@ def _grouped(edges: Iterable[Inheritance], end: str) -> defaultdict[str, list[In
 
 
 def _check_alike(model: ModelRecord, successor: ModelRecord, given_us: int) -> None:
-    """Check that a version can be what unlearning made of another one.
+    """Check that a record can be the successor of a version.
 
     Args:
-        model: the version that was unlearned in.
-        successor: what it became.
-        given_us: the latest time that its owner was given by a clock that may have been ahead.
+        model: the version.
+        successor: the reported successor.
+        given_us: the latest time at which its owner was asked, by a clock that may have been ahead.
 
     Raises:
-        GraphError: if it cannot.
+        GraphError: if it cannot be.
     """
     for name in ("owner", "architecture", "labels"):
         old, new = getattr(model, name), getattr(successor, name)

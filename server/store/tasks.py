@@ -1,4 +1,4 @@
-"""Tasks and what the audit log says of them, changed together."""
+"""Tasks, stored together with their audit entries."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
@@ -21,7 +21,7 @@ from disinherit.server.store.graph import find_records
 from disinherit.server.store.tables import find_tasks, put_tasks
 
 _AT_ONCE = 500
-"""Tasks that are looked up by one statement."""
+"""Tasks in one query."""
 
 
 def change_tasks(
@@ -30,17 +30,16 @@ def change_tasks(
     tasks: Sequence[Task],
     fishers: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> list[Task]:
-    """Add or change tasks and log it, as `put_found_tasks` does, whatever is stored of them.
+    """Add or change tasks and log it, as `put_found_tasks` does, after reading their rows.
 
     Args:
         db: a transaction that writes.
         request_id: the request.
-        tasks: the tasks as they stand now, at most one for a model.
-        fishers: model -> SHA-256 of the Fisher packets it is dampened with, as far as this is about
-            them.
+        tasks: the new tasks, at most one for a model.
+        fishers: model -> SHA-256 of the Fisher packets it is dampened with, if this concerns them.
 
     Returns:
-        The tasks that are new.
+        The tasks without a row before.
 
     Raises:
         AuditError: if a task holds something that cannot be logged.
@@ -61,14 +60,14 @@ def change_tasks(
 
 
 def add_tasks(db: Connection, request_id: str, tasks: Sequence[Task]) -> None:
-    """Add or change tasks as a plan demands, and open a campaign again that had ended.
+    """Add or change the tasks of a plan, and reopen an ended campaign if there is work again.
 
-    It is open again if a task is added that is not complete, or one is to be carried out again.
+    That is so if a new task is not complete, or a known one is pending again.
 
     Args:
         db: a transaction that writes.
         request_id: the request.
-        tasks: the tasks as they stand now, at most one for a model.
+        tasks: the new tasks, at most one for a model.
 
     Raises:
         AuditError: if a task holds something that cannot be logged.
@@ -87,20 +86,23 @@ def put_found_tasks(
     find_digests: Callable[[Collection[str]], Mapping[str, str]],
     fishers: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> list[tuple[AuditEvent, bool]]:
-    """Add or change tasks, and return what the log is to say, for `append_news`.
+    """Add or change tasks, and return the events to log, for `append_news`.
 
-    A task that waits again is not logged, since nothing has happened to its model, and what is
-    tried again and again is logged once; the end of the work on a model, and that it begins anew,
-    is logged each time.  One that is rolled back stays so, whatever a pass that was under way
-    reports; what its owner applied meanwhile is kept, so that it is taken back.
+    A task that returns to waiting is not logged, since nothing happened to its model.  Repeated
+    attempts are logged once; a final state, or a new start after one, is logged each time.  A task
+    that is being rolled back stays so, even if a running pass reports a result; the result is kept,
+    so that it is undone, too.
 
     Args:
         db: a transaction that writes.
         request_id: the request.
-        tasks: the tasks as they stand now, at most one for a model.
-        before: model -> its task as this transaction found it.
+        tasks: the new tasks, at most one for a model.
+        before: model -> its task as this transaction read it.
         find_digests: returns model -> SHA-256 of its weights.
         fishers: as for `change_tasks`.
+
+    Returns:
+        Event, and whether it is left out if the log has the same already.
     """
     put_tasks(db, request_id, [kept_task(task, before) for task in tasks], before)
     news = [task for task in tasks if _is_news(task, before.get(task.model_id))]
@@ -116,7 +118,7 @@ def put_found_tasks(
 
 
 def kept_task(task: Task, before: Mapping[str, Task]) -> Task:
-    """Return a task as it is to be stored."""
+    """Return the task to store: a rollback wins over a pass."""
     known = before.get(task.model_id)
     if known is None or not known.state.undone:
         return task
@@ -134,7 +136,7 @@ def _is_news(task: Task, before: Task | None) -> bool:
 
 
 def _is_end(task: Task, before: Task | None) -> bool:
-    """Whether the work on a model ends or begins anew: what is logged each time, and not once."""
+    """Return whether the work on a model ends or restarts, which is logged each time."""
     return task.state.settled or (before is not None and before.state.settled)
 
 
@@ -154,19 +156,19 @@ def _event(request_id: str, task: Task, digest: str, fishers: Sequence[str]) -> 
 
 
 def _is_owners_word(task: Task) -> bool:
-    """Whether its owner said so, and not a plan or a look at what the owner holds."""
+    """Return whether the state comes from its owner's answer, not from a plan or a check."""
     return task.result is not None and (task.state is TaskState.APPLIED or task.state.unforgotten)
 
 
 def take_back_task(
     db: Connection, request_id: str, task: Task, digest_after: str = "", actor: str = COORDINATOR
 ) -> None:
-    """Change a task as rolling it back demands, and log it.
+    """Store a step of rolling a task back, and log it.
 
     Args:
         db: a transaction that writes.
         request_id: the request.
-        task: the task as it stands now: to be rolled back, rolled back, or left as it was.
+        task: the new task: rolling back, rolled back, or its former state after a refusal.
         digest_after: SHA-256 of the weights that its owner holds now.
         actor: who did it.
     """

@@ -1,4 +1,4 @@
-"""Waves in the database: the next one begins, a campaign is halted, a person lets it go on."""
+"""Waves in the database: their begin, the halt of a campaign, and its resumption by a person."""
 
 from dataclasses import replace
 
@@ -17,27 +17,27 @@ _MAYBE = "; it had been sent before, so its owner may have applied it all the sa
 
 
 def begin_wave(db: Connection, request_id: str, open_waves: int) -> None:
-    """Let a campaign go on with its next wave.
+    """Begin the next wave of a campaign.
 
     Args:
         db: a transaction that writes.
         request_id: the request.
-        open_waves: how many waves have begun then.
+        open_waves: the number of begun waves, with this one.
     """
     _put(db, request_id, open_waves=open_waves)
-    said = {"wave": open_waves}
-    append(db, AuditKind.WAVE_DECIDED, request_id=request_id, parameters=said)
+    details = {"wave": open_waves}
+    append(db, AuditKind.WAVE_DECIDED, request_id=request_id, parameters=details)
 
 
 def halt(db: Connection, request_id: str, why: Halt) -> None:
-    """Halt a campaign: what was not applied stays as it is. One that is stopped already is left.
+    """Halt a campaign and its tasks that are not applied yet, unless it is stopped already.
 
-    What failed stays failed, with its own reason.
+    Failed tasks keep their state and reason.
 
     Args:
         db: a transaction that writes.
         request_id: the request.
-        why: the threshold that was passed.
+        why: the threshold that was exceeded.
     """
     if not find_campaign(db, request_id).state.advances:
         return
@@ -57,7 +57,7 @@ def halt(db: Connection, request_id: str, why: Halt) -> None:
 
 
 def accept(db: Connection, request_id: str) -> None:
-    """Let the waves that have begun pass, whatever came of them, if a campaign is halted.
+    """Accept the begun waves of a halted campaign, whatever their results.
 
     Args:
         db: a transaction that writes, and resumes the campaign.
@@ -75,10 +75,10 @@ def accept(db: Connection, request_id: str) -> None:
 
 
 def retry_unforgotten(db: Connection, request_id: str) -> None:
-    """Let owners be asked again for models that they answered for and that have not forgotten.
+    """Repeat tasks whose owners answered, but whose models have not forgotten.
 
-    One of which there is a successor is left: it has to be rolled back first, since what is done
-    to it a second time is not what would have been done at once.
+    A task with a successor is left out.  It must be rolled back first: dampening twice differs from
+    dampening once.
 
     Args:
         db: a transaction that writes, and resumes the campaign.
