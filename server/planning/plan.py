@@ -178,8 +178,8 @@ def _in_order(key: _Key, roots: tuple[str, ...]) -> tuple[tuple[str, ...], tuple
 def _origin_notes(origins: Mapping[str, tuple[str, ...]]) -> Iterable[str]:
     for root, chain in origins.items():
         yield (
-            f"{root} was unlearned from {', '.join(chain)}: what was derived from there knows what "
-            f"{root} knows, so it is affected, too."
+            f"{root} was unlearned from {', '.join(chain)}: models derived from those know what "
+            f"{root} knows, so they are affected, too."
         )
 
 

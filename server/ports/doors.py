@@ -184,10 +184,10 @@ class Door:
         if refused:
             each = mine >= self._each
             most = f"{self._each if each else self._total} {self._what}"
-            whose = " of one caller" if each else ""
+            scope = " of one caller" if each else ""
             context.abort(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
-                f"Expected at most {most}{whose} at a time. Try again later.",
+                f"Expected at most {most}{scope} at a time. Try again later.",
             )
         try:
             yield

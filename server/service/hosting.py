@@ -35,7 +35,7 @@ _LOOK_SECONDS = 1.0
 """Interval of polling the store for changes by other coordinators; a few short queries."""
 
 _AGENTS_SECONDS = 1.0
-"""How long a pass waits for agents: most have answered by then, and the others hold up nobody."""
+"""How long a pass waits for agents: most answer within it, and slow ones do not block others."""
 
 _PATIENCE_SECONDS = 2.0
 """Longer than a pass of another coordinator that does not wait for its owners."""

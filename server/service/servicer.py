@@ -278,14 +278,14 @@ def _answered(context: grpc.ServicerContext, answer: Callable[[], T]) -> T:
         )
     try:
         return answer()
-    except Exception as error:  # answered in one line, whatever it is
+    except Exception as error:  # every error gets a one-line answer
         _abort(context, error)
 
 
 def _streamed(context: grpc.ServicerContext, messages: Iterator[T]) -> Iterator[T]:
     try:
         yield from messages
-    except Exception as error:  # answered in one line, whatever it is
+    except Exception as error:  # every error gets a one-line answer
         _abort(context, error)
 
 
@@ -293,4 +293,4 @@ def _abort(context: grpc.ServicerContext, error: Exception) -> NoReturn:
     if isinstance(error, DisinheritError):
         context.abort(status_of(error), clipped(" ".join(str(error).split()), REASON))
     _LOG.error("a call failed", exc_info=error)
-    context.abort(grpc.StatusCode.INTERNAL, "The coordinator failed; its log says why.")
+    context.abort(grpc.StatusCode.INTERNAL, "The coordinator failed; see its log.")

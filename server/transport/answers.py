@@ -49,7 +49,7 @@ def unhandled(answer: Answer, error: Exception) -> str:
     )
     return (
         f"the coordinator cannot handle what owner {answer.ask.owner} answered "
-        f"({type(error).__name__}); its log says why"
+        f"({type(error).__name__}); see its log"
     )
 
 

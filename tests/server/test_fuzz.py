@@ -1,4 +1,4 @@
-"""Random packets and replies, seeded: each is taken, or is a reason at its own models."""
+"""Random packets and replies, seeded: each is accepted, or becomes a reason at its own models."""
 
 import random
 from pathlib import Path
@@ -100,7 +100,7 @@ def heard(built: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, An
         return replies
 
 
-def test_random_packets_are_taken_or_refused(heard: dict[str, Any]) -> None:
+def test_random_packets_are_accepted_or_refused(heard: dict[str, Any]) -> None:
     root = pb.Root(model_id="r1", classes=["cat"])
     (honest,) = heard["query.fisher"].roots
     taken = longest = 0
@@ -117,7 +117,7 @@ def test_random_packets_are_taken_or_refused(heard: dict[str, Any]) -> None:
     assert 0 < longest < 3000
 
 
-def test_random_results_are_taken_or_become_a_reason(heard: dict[str, Any]) -> None:
+def test_random_results_are_accepted_or_become_a_reason(heard: dict[str, Any]) -> None:
     (honest,) = heard["train.unlearn"].models
     sent = pb.UnlearnTask(
         fishers=[pb.FisherPacket(digest="0f" * 32)], request_digest=honest.request_digest
@@ -137,7 +137,7 @@ def test_random_results_are_taken_or_become_a_reason(heard: dict[str, Any]) -> N
     assert {TaskState.APPLIED, TaskState.FAILED} <= states
 
 
-def test_random_records_are_taken_or_refused(heard: dict[str, Any]) -> None:
+def test_random_records_are_accepted_or_refused(heard: dict[str, Any]) -> None:
     longest = 0
     edge = graph_pb2.Inheritance(
         parent="r1", child="m", kind=graph_pb2.INHERITANCE_KIND_TRANSFER, weight=1
@@ -156,7 +156,7 @@ def test_random_records_are_taken_or_refused(heard: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("seed", range(CAMPAIGNS))
-def test_an_owner_that_answers_at_random_touches_nobody_else(
+def test_random_answers_of_one_owner_do_not_affect_others(
     seed: int, built: Path, tmp_path: Path
 ) -> None:
     chance = random.Random(seed)

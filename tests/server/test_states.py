@@ -1,4 +1,4 @@
-"""The states of a campaign: the table, what is stored, and what a coordinator makes of it."""
+"""States of a campaign: the table, the stored state, and the coordinator."""
 
 from collections.abc import Callable
 from itertools import product
@@ -55,7 +55,7 @@ def state(world: World) -> CampaignState:
 
 
 @pytest.mark.parametrize(("before", "event"), list(product(S, E)))
-def test_every_event_in_every_state_leads_where_it_should_or_is_refused(
+def test_every_event_in_every_state_follows_the_table_or_is_refused(
     before: CampaignState, event: CampaignEvent
 ) -> None:
     if (before, event) in ALLOWED:
@@ -98,7 +98,7 @@ def test_a_campaign_comes_back_after_reopening(world: World) -> None:
     assert before <= campaign.created_us <= campaign.updated_us <= now_us()
 
 
-def test_submitting_again_leaves_the_campaign_as_it_stands(world: World) -> None:
+def test_submitting_again_does_not_change_the_campaign(world: World) -> None:
     world.coordinator.submit(make_request(), approval=True, deadline_us=7)
     world.store.transition("q", E.APPROVE)
     before = world.store.campaign("q")
@@ -125,7 +125,7 @@ def test_a_refused_or_repeated_transition_changes_nothing(world: World) -> None:
 
 
 @pytest.mark.parametrize("events", [(), (E.APPROVE, E.PAUSE), (E.ABORT,)])
-def test_what_is_not_running_is_not_run(world: World, events: tuple[CampaignEvent, ...]) -> None:
+def test_a_stopped_campaign_is_not_run(world: World, events: tuple[CampaignEvent, ...]) -> None:
     world.coordinator.submit(make_request(), approval=True)
     for event in events:
         world.store.transition("q", event)
@@ -158,7 +158,7 @@ def test_after_its_deadline_a_campaign_is_partial_and_can_still_be_completed(wor
     assert state(world) is S.COMPLETE
 
 
-def test_a_pause_while_roots_answer_keeps_the_answers_and_sends_nothing_more(
+def test_a_pause_keeps_the_roots_answers_and_sends_nothing_more(
     world: World,
 ) -> None:
     def paused(_: Ask, honest: Callable[[], Answer]) -> Answer:
@@ -179,7 +179,7 @@ def test_a_pause_while_roots_answer_keeps_the_answers_and_sends_nothing_more(
     assert "query.fisher" not in {action for _, action in world.transport.actions()}
 
 
-def test_what_is_applied_while_a_campaign_is_aborted_is_recorded(world: World) -> None:
+def test_a_late_application_after_an_abort_is_recorded(world: World) -> None:
     def aborted(_: Ask, honest: Callable[[], Answer]) -> Answer:
         world.store.transition("q", E.ABORT)
         return honest()

@@ -1,4 +1,4 @@
-"""What is kept beside the authority: a database from a copy lets nobody in who was revoked."""
+"""Access log beside the authority: revocations and spent tokens survive a restored database."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -52,7 +52,7 @@ def root(tmp_path: Path) -> Path:
     return root
 
 
-def test_who_was_revoked_since_the_copy_stays_so(
+def test_revocations_survive_a_restored_database(
     root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     stolen, later = a_request(), a_request()
@@ -81,7 +81,7 @@ def test_who_was_revoked_since_the_copy_stays_so(
         assert caplog.text == ""
 
 
-def test_a_token_that_was_spent_since_the_copy_is_not_taken_again(root: Path) -> None:
+def test_spent_tokens_stay_spent_after_a_restored_database(root: Path) -> None:
     request = a_request()
     with enrolling(root) as enrolment:
         token = enrolment.invite("anna")
@@ -106,7 +106,7 @@ def test_a_key_of_another_owner_is_refused_before_the_token_is_spent(root: Path)
             assert enrolment.enrol(token, a_request()).owner == "cleo"
 
 
-def test_the_same_key_asks_again_and_is_noted_once(root: Path) -> None:
+def test_a_repeated_enrolment_is_logged_once(root: Path) -> None:
     request = a_request()
     with enrolling(root) as enrolment:
         token = enrolment.invite("anna")
@@ -117,7 +117,7 @@ def test_the_same_key_asks_again_and_is_noted_once(root: Path) -> None:
     assert file.stat().st_mode & 0o777 == 0o600
 
 
-def test_what_was_cut_off_is_left_and_what_is_damaged_is_said(root: Path) -> None:
+def test_a_partial_line_is_dropped_and_a_damaged_log_is_refused(root: Path) -> None:
     with enrolling(root) as enrolment:
         enrolment.enrol(enrolment.invite("anna"), a_request())
     file = root / "authority" / "access.jsonl"

@@ -1,4 +1,4 @@
-"""The fleet's certificate authority: kept safely, and certificates no clock can spoil."""
+"""The fleet's certificate authority: private files, and certificates despite wrong clocks."""
 
 import datetime
 import os
@@ -26,14 +26,14 @@ def request_by(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
     return request.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
 
 
-def test_an_authority_is_made_once_and_kept_for_its_user_alone(tmp_path: Path) -> None:
+def test_an_authority_is_created_once_with_private_files(tmp_path: Path) -> None:
     first = CertificateAuthority.open(tmp_path / "ca")
     assert CertificateAuthority.open(tmp_path / "ca").certificate == first.certificate
     assert (tmp_path / "ca" / "ca.key").stat().st_mode & 0o777 == 0o600
     assert sorted(path.name for path in (tmp_path / "ca").iterdir()) == ["ca.key", "ca.pem"]
 
 
-def test_a_certificate_names_the_owner_it_is_for_and_not_the_one_asked_for(tmp_path: Path) -> None:
+def test_a_certificate_names_the_owner_of_the_token(tmp_path: Path) -> None:
     authority = CertificateAuthority.open(tmp_path)
     owner = "a" * 128  # longer than a common name may be
     key = ec.generate_private_key(ec.SECP256R1())
@@ -69,7 +69,7 @@ def ends_in(authority: CertificateAuthority, days: float, monkeypatch: pytest.Mo
         return authority.issue_server(HOSTS).certificate
 
 
-def test_what_ends_soon_is_due_and_so_is_what_does_not_end(
+def test_expiring_and_unlimited_certificates_are_due(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     authority = CertificateAuthority.open(tmp_path / "own")
@@ -82,10 +82,10 @@ def test_what_ends_soon_is_due_and_so_is_what_does_not_end(
 
 
 @pytest.mark.parametrize("days", [-365, 365])
-def test_a_clock_that_was_wrong_makes_no_certificates_that_have_ended(
+def test_a_wrong_clock_issues_no_expired_certificates(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days: int
 ) -> None:
-    """The coordinator's files tell when it was later than that, whichever way the clock jumped."""
+    """The coordinator's files show a later time, in whichever direction the clock jumped."""
     authority = CertificateAuthority.open(tmp_path / "site" / "authority")
     database = tmp_path / "site" / "coordinator.db"
     database.touch()
@@ -161,7 +161,7 @@ def test_a_former_authority_is_trusted_beside_the_present_one(tmp_path: Path) ->
     assert present.trusted == present.certificate + former.certificate
 
 
-def test_the_service_s_certificate_is_renewed_on_the_disk_with_its_names(
+def test_the_service_certificate_is_renewed_on_disk_with_its_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     authority = CertificateAuthority.open(tmp_path / "own")
@@ -188,7 +188,7 @@ def test_the_service_s_certificate_is_renewed_on_the_disk_with_its_names(
     )
 
 
-def test_requests_that_cannot_be_trusted_are_not_signed(tmp_path: Path) -> None:
+def test_untrusted_certificate_requests_are_refused(tmp_path: Path) -> None:
     authority = CertificateAuthority.open(tmp_path)
     sound = request_by(ec.generate_private_key(ec.SECP256R1()))
     der = x509.load_pem_x509_csr(sound).public_bytes(Encoding.DER)
@@ -207,7 +207,7 @@ def test_requests_that_cannot_be_trusted_are_not_signed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [b"", b"damaged"])
-def test_a_damaged_authority_is_said_so(damage: bytes, tmp_path: Path) -> None:
+def test_a_damaged_authority_is_refused(damage: bytes, tmp_path: Path) -> None:
     CertificateAuthority.open(tmp_path)
     for name in ("ca.pem", "ca.key"):
         kept = (tmp_path / name).read_bytes()

@@ -1,4 +1,4 @@
-"""Who may come in, as whom, and what is fetched: over real TLS."""
+"""Enrolment, admission, revocation and downloads of agents, over real TLS."""
 
 import hashlib
 import queue
@@ -83,9 +83,7 @@ def code_of(call: Any, *args: Any) -> grpc.StatusCode:
     return code
 
 
-def test_a_token_buys_an_identity_that_is_kept_for_its_user_alone(
-    side: AgentsSide, tmp_path: Path
-) -> None:
+def test_enrolment_returns_an_identity_in_private_files(side: AgentsSide, tmp_path: Path) -> None:
     config = replace(side.config("dora"), state=tmp_path / "state")
     with pytest.raises(InputError, match="has enrolled"):
         load_identity(config)
@@ -101,7 +99,7 @@ def elsewhere(side: AgentsSide, tmp_path: Path, owner: str = "dora") -> AgentCon
     return replace(side.config(owner), state=tmp_path / "elsewhere")
 
 
-def test_a_token_is_good_for_one_key_and_for_that_one_again(
+def test_a_token_is_valid_for_one_key_only_also_repeatedly(
     side: AgentsSide, tmp_path: Path
 ) -> None:
     config = replace(side.config("dora"), state=tmp_path / "state")
@@ -113,9 +111,7 @@ def test_a_token_is_good_for_one_key_and_for_that_one_again(
         enrol(elsewhere(side, tmp_path), token)
 
 
-def test_a_token_that_is_unknown_or_past_its_end_is_refused(
-    side: AgentsSide, tmp_path: Path
-) -> None:
+def test_an_unknown_or_expired_token_is_refused(side: AgentsSide, tmp_path: Path) -> None:
     config = elsewhere(side, tmp_path)
     with pytest.raises(InputError, match="unknown, spent or expired"):
         enrol(config, "no-such-token")
@@ -129,7 +125,7 @@ def test_a_token_that_is_unknown_or_past_its_end_is_refused(
     assert not any(token.encode() in path.read_bytes() for path in files)
 
 
-def test_a_revoked_agent_is_cut_off_and_only_a_new_key_is_let_in_again(
+def test_a_revoked_agent_is_disconnected_and_only_a_new_key_is_admitted(
     side: AgentsSide, tmp_path: Path
 ) -> None:
     config = replace(side.config("dora"), state=tmp_path / "state")
@@ -186,14 +182,14 @@ def test_refused_tokens_are_unauthenticated_and_bad_requests_spend_none(side: Ag
     assert side.connected() == []
 
 
-def test_a_token_for_another_owner_is_not_taken(side: AgentsSide, tmp_path: Path) -> None:
+def test_a_token_of_another_owner_is_refused(side: AgentsSide, tmp_path: Path) -> None:
     config = elsewhere(side, tmp_path, "emil")
     with pytest.raises(InputError, match="one for 'dora'"):
         enrol(config, side.enrolment.invite("dora"))
     assert not (config.state / "agent.pem").exists()
 
 
-def test_the_coordinator_is_known_by_its_authority(side: AgentsSide, tmp_path: Path) -> None:
+def test_agents_verify_the_coordinators_authority(side: AgentsSide, tmp_path: Path) -> None:
     false = CertificateAuthority.open(tmp_path / "false")
     assert false.certificate != side.authority.certificate
     config = replace(elsewhere(side, tmp_path), ca=tmp_path / "false" / "ca.pem")
@@ -201,7 +197,7 @@ def test_the_coordinator_is_known_by_its_authority(side: AgentsSide, tmp_path: P
         enrol(config, side.enrolment.invite("dora"))
 
 
-def test_a_certificate_of_another_authority_opens_nothing(
+def test_a_certificate_of_another_authority_is_refused(
     side: AgentsSide, anna: Identity, tmp_path: Path
 ) -> None:
     other = CertificateAuthority.open(tmp_path / "other")
@@ -210,7 +206,9 @@ def test_a_certificate_of_another_authority_opens_nothing(
         assert code_of(caller.serve, hello("anna")) is grpc.StatusCode.UNAVAILABLE
 
 
-def test_the_coordinators_own_certificate_is_no_agents(side: AgentsSide, anna: Identity) -> None:
+def test_the_coordinators_certificate_is_refused_for_an_agent(
+    side: AgentsSide, anna: Identity
+) -> None:
     pair = side.authority.issue_server(["127.0.0.1"])
     server = Identity(pair.key, pair.certificate, anna.ca)
     with Caller(side, server) as caller:
@@ -228,9 +226,7 @@ def test_an_agent_acts_for_the_owner_of_its_certificate_alone(
             assert code_of(caller.fetch, DIGEST) is grpc.StatusCode.NOT_FOUND
 
 
-def test_one_owners_agent_cannot_answer_what_another_was_asked(
-    side: AgentsSide, anna: Identity
-) -> None:
+def test_an_agent_cannot_answer_tasks_of_another_owner(side: AgentsSide, anna: Identity) -> None:
     session = side.hub.connect("ben")
     replies: list[object] = []
     task_id = side.hub.post("ben", "query.identify", b"", replies.append)
@@ -244,7 +240,7 @@ def test_one_owners_agent_cannot_answer_what_another_was_asked(
     side.hub.leave(session)
 
 
-def test_an_agent_that_cannot_be_understood_is_told(side: AgentsSide, anna: Identity) -> None:
+def test_an_agent_with_a_wrong_hello_gets_an_error(side: AgentsSide, anna: Identity) -> None:
     with Caller(side, anna) as caller:
         wrong = hello("anna", PROTOCOL + 1)
         assert code_of(caller.serve, wrong) is grpc.StatusCode.FAILED_PRECONDITION
@@ -269,9 +265,7 @@ def test_a_second_agent_of_an_owner_takes_over(
         assert re.search(r" peer=ipv4:\S+ before=ipv4:\S+ key_sha256=[0-9a-f]{64}$", line)
 
 
-def test_a_blob_is_fetched_from_any_offset_while_it_is_on_offer(
-    side: AgentsSide, anna: Identity
-) -> None:
+def test_a_blob_is_fetched_from_any_offset_while_offered(side: AgentsSide, anna: Identity) -> None:
     with Caller(side, anna) as caller:
         with side.blobs.offered("anna", {DIGEST: BLOB}):
             assert len(BLOB) > 3 * CHUNK_BYTES
@@ -285,7 +279,7 @@ def test_a_blob_is_fetched_from_any_offset_while_it_is_on_offer(
         assert code_of(caller.fetch, DIGEST) is grpc.StatusCode.NOT_FOUND
 
 
-def test_a_task_goes_out_without_tensors_and_an_answer_that_is_damaged_is_refused(
+def test_a_task_is_sent_without_tensors_and_a_damaged_answer_is_refused(
     side: AgentsSide, anna: Identity
 ) -> None:
     task = unlearning_pb2.UnlearnTask(
@@ -316,6 +310,6 @@ def test_a_task_goes_out_without_tensors_and_an_answer_that_is_damaged_is_refuse
     assert not answer.unreachable
 
 
-def test_what_cannot_be_served_is_an_error_of_ours(side: AgentsSide) -> None:
+def test_an_unusable_address_is_a_campaign_error(side: AgentsSide) -> None:
     with pytest.raises(DisinheritError, match="serve agents at"):
         AgentsSide(side.root, port=side.server.port)

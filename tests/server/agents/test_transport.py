@@ -1,4 +1,4 @@
-"""Campaigns over real agents: as with owners in this process, and pending while they are away."""
+"""Campaigns over real agents: equal to campaigns in process, and pending while agents are away."""
 
 import threading
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ def ask(side: AgentsSide, owner: str, timeout: float = 30.0) -> Answer:
 
 
 def digests(world: World) -> dict[str, tuple[str, str]]:
-    """Model -> digest of what was made of it, and of its Fisher summary."""
+    """Model -> digests of its successor and of its Fisher summary."""
     results = {m: task.result for m, task in world.store.tasks("q").items()}
     return {
         m: (result.successor.digest, result.successor.fisher_digest)
@@ -39,7 +39,7 @@ def digests(world: World) -> dict[str, tuple[str, str]]:
     }
 
 
-def test_a_campaign_over_agents_ends_as_one_over_owners_in_this_process(
+def test_a_campaign_over_agents_equals_one_in_process(
     built: Path, tmp_path: Path, world: World, side: AgentsSide
 ) -> None:
     with copy(built, tmp_path / "direct") as direct:
@@ -81,9 +81,7 @@ def test_models_of_an_agent_that_is_away_are_pending_until_it_comes(
     assert world.states()["r3"] is TaskState.VERIFIED
 
 
-def test_a_task_waits_for_an_agent_that_was_lost_and_came_back(
-    world: World, side: AgentsSide
-) -> None:
+def test_a_task_waits_for_an_agent_that_reconnects(world: World, side: AgentsSide) -> None:
     begun = threading.Event()
     held = threading.Event()
 
@@ -108,7 +106,7 @@ def test_a_task_waits_for_an_agent_that_was_lost_and_came_back(
     assert answer.reply.models[0].digest
 
 
-def test_a_failure_is_told_and_is_no_reason_to_wait(world: World, side: AgentsSide) -> None:
+def test_a_failure_is_reported_without_a_wait(world: World, side: AgentsSide) -> None:
     def broken() -> PointsOwner:
         raise OSError("no such disk")
 
@@ -124,9 +122,7 @@ def test_a_failure_is_told_and_is_no_reason_to_wait(world: World, side: AgentsSi
     assert "those of 'ben'" in answer.error
 
 
-def test_an_agent_that_takes_too_long_or_stays_away_may_answer_later(
-    world: World, side: AgentsSide
-) -> None:
+def test_a_slow_or_absent_agent_may_answer_later(world: World, side: AgentsSide) -> None:
     begun = threading.Event()
     held = threading.Event()
 

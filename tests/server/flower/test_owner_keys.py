@@ -1,4 +1,4 @@
-"""The file of the owners' keys: both ways to give one, and every way to get it wrong."""
+"""The file of owners' keys: both ways to give a key, and errors."""
 
 from pathlib import Path
 
@@ -50,13 +50,13 @@ KEY = openssh(make_key())
         (f'[owners]\nnorth = "{KEY}"\nsouth = "{KEY}"\n', "'north' and 'south' have the same"),
     ],
 )
-def test_what_is_no_such_file_is_refused(tmp_path: Path, text: str, reason: str) -> None:
+def test_a_malformed_key_file_is_refused(tmp_path: Path, text: str, reason: str) -> None:
     path = tmp_path / "owners.toml"
     path.write_text(text)
     with pytest.raises(InputError, match=reason):
         read_owner_keys(path)
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_key_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none\.toml"):
         read_owner_keys(tmp_path / "none.toml")

@@ -1,4 +1,4 @@
-"""Owners by their nodes' registered keys, on nodes that come, go and claim to be others."""
+"""Owners by registered keys, on nodes that join, leave and claim wrong names."""
 
 import threading
 
@@ -43,7 +43,7 @@ def make_owners(grid: FakeGrid) -> RegisteredOwners:
     return RegisteredOwners(grid, KEYS, fresh_seconds=0.0)
 
 
-def test_whose_node_it_is_says_its_key_and_not_the_node() -> None:
+def test_a_nodes_key_identifies_its_owner() -> None:
     grid = FakeGrid({7: says("ben"), 8: says("anna"), 9: says("anna")})
     grid.keys = {7: ANNA, 8: BEN, 9: STRANGER}
     owners = make_owners(grid)
@@ -52,12 +52,12 @@ def test_whose_node_it_is_says_its_key_and_not_the_node() -> None:
     assert grid.pushed == []
 
 
-def test_nodes_without_keys_stop_everything() -> None:
+def test_nodes_without_keys_are_an_error() -> None:
     with pytest.raises(CampaignError, match="none of 1 has one. Start the SuperLink with"):
         make_owners(FakeGrid({7: says("anna")})).connected()
 
 
-def test_a_node_that_was_seen_is_known_while_it_is_away() -> None:
+def test_a_seen_node_stays_known_while_offline() -> None:
     grid = make_grid()
     owners = make_owners(grid)
     first = owners.presence(7)
@@ -67,7 +67,7 @@ def test_a_node_that_was_seen_is_known_while_it_is_away() -> None:
     assert owners.presence(7) not in (None, first)
 
 
-def test_some_owners_are_waited_for() -> None:
+def test_wait_ends_with_the_expected_owners() -> None:
     grid = make_grid()
     grid.leave(8)
     owners = make_owners(grid)
@@ -85,7 +85,7 @@ def identify(*owners: str) -> list[Ask]:
     return [Ask(owner, "query.identify", pb.Identity()) for owner in owners]
 
 
-def test_a_message_waits_for_a_node_that_is_away() -> None:
+def test_a_message_waits_for_an_offline_node() -> None:
     # Looking for its reply meanwhile would lose it.
     grid = make_grid()
     transport = FlowerTransport(grid, make_owners(grid))
@@ -111,7 +111,7 @@ def test_a_node_that_stays_away_may_answer_later() -> None:
 
 
 @pytest.mark.parametrize("answered", [False, True])
-def test_a_node_that_died_over_a_message_is_given_up_when_it_is_back(answered: bool) -> None:
+def test_a_message_is_given_up_when_its_node_comes_back_without_an_answer(answered: bool) -> None:
     grid = make_grid(anna=says("anna") if answered else lambda _: None)
     owners = make_owners(grid)
     message = Message(pack(pb.Identity()), 7, "query.identify", ttl=60.0)

@@ -75,7 +75,7 @@ def types(grid: FakeGrid) -> list[tuple[int, str]]:
     return [(m.metadata.dst_node_id, m.metadata.message_type) for m in grid.pushed]
 
 
-def test_what_is_submitted_meanwhile_is_carried_out_and_nobody_asked_twice(world: World) -> None:
+def test_later_submissions_are_carried_out_without_repeated_asks(world: World) -> None:
     grid = make_grid(world)
     with residing(world, grid):
         world.coordinator.submit(make_request({"r1": ("cat",)}, "first"))
@@ -91,7 +91,7 @@ def test_what_is_submitted_meanwhile_is_carried_out_and_nobody_asked_twice(world
         wait_for(lambda: all(state.settled for state in world.states("second").values()))
 
 
-def test_another_coordinator_reaches_the_others_meanwhile(world: World) -> None:
+def test_another_coordinator_reaches_other_owners_of_the_campaign(world: World) -> None:
     # anna, who holds the root, is no Flower owner here: as if her agent dialled in at a service.
     grid = make_grid(world, ("ben", "cleo"))
     service = Coordinator(world.store, direct_transport(world.root, ("anna",)), patience=10.0)
@@ -102,7 +102,7 @@ def test_another_coordinator_reaches_the_others_meanwhile(world: World) -> None:
     assert not [pair for pair in types(grid) if pair[1] == "query.fisher"]
 
 
-def test_an_answer_that_takes_long_leaves_the_campaign_to_others(world: World) -> None:
+def test_a_slow_answer_does_not_hold_the_campaign(world: World) -> None:
     grid = make_grid(world, ("ben", "cleo"))
     gate = threading.Event()
     honest = grid.nodes[100]
@@ -138,7 +138,7 @@ def test_an_owner_that_comes_back_is_served(world: World) -> None:
         wait_for(lambda: world.states() == VERIFIED)
 
 
-def test_a_run_that_comes_after_one_that_ended_goes_on(world: World) -> None:
+def test_a_later_run_continues_after_one_that_ended(world: World) -> None:
     grid = make_grid(world)
     silent = grid.nodes[102]
     grid.nodes[102] = lambda _: None
@@ -154,7 +154,7 @@ def test_a_run_that_comes_after_one_that_ended_goes_on(world: World) -> None:
     assert {m: world.store.tasks("q")[m].result for m in digests} == digests
 
 
-def test_the_app_stays_as_long_as_it_is_told(
+def test_the_app_stays_for_the_configured_time(
     world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     lines = []
@@ -197,7 +197,7 @@ def test_a_configuration_that_makes_no_sense_is_refused(
         app(make_grid(world), make_context({"database": database, **config}))
 
 
-def test_a_signal_ends_the_stay_and_leaves_the_handlers_as_they_were() -> None:
+def test_a_signal_ends_the_run_and_restores_the_handlers() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with until_signal() as stopped:
         assert not stopped.is_set()

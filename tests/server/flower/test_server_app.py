@@ -1,4 +1,4 @@
-"""The ServerApp on a grid of the owners' real ClientApp: the whole way, messages included."""
+"""The ServerApp on a grid of the owners' real ClientApp, including all messages."""
 
 import logging
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ def make_context(run_config: Config) -> Context:
 
 
 def make_node(root: Path, name: str) -> Node:
-    """An owner behind the deployment's ClientApp; what it raises is an error, as in Flower."""
+    """An owner behind the deployment's ClientApp; its exceptions become errors, as in Flower."""
     client_app = build_client_app(lambda _: PointsOwner(root / name, name))
 
     def node(message: Message) -> Message:
@@ -46,7 +46,7 @@ def make_grid(world: World, names: tuple[str, ...] = NAMES) -> FakeGrid:
 
 @pytest.fixture
 def logged(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
-    """What Flower's logger says; it passes nothing on."""
+    """Records of Flower's logger, which does not propagate."""
     logger = logging.getLogger("flwr")
     logger.addHandler(caplog.handler)
     yield caplog
@@ -104,9 +104,7 @@ def test_summaries_are_registered_in_the_scope_of_the_request(world: World) -> N
     assert world.states() == VERIFIED
 
 
-def test_what_one_run_leaves_the_next_one_takes_up(
-    world: World, logged: pytest.LogCaptureFixture
-) -> None:
+def test_the_next_run_continues_open_tasks(world: World, logged: pytest.LogCaptureFixture) -> None:
     world.coordinator.submit(make_request())
     grid = make_grid(world, ("anna", "ben"))
     app(grid, make_context(config_of(world, **{"expected-owners": 2})))
@@ -131,7 +129,7 @@ def test_a_finished_request_is_reported_as_unchanged(
     assert "request q: unchanged, 5 of 5 models settled, 0 changed" in logged.messages
 
 
-def test_an_owner_that_cannot_register_is_named_and_stops_nobody(
+def test_a_failed_registration_is_named_and_does_not_stop_others(
     world: World, logged: pytest.LogCaptureFixture
 ) -> None:
     world.coordinator.submit(make_request())
@@ -187,7 +185,7 @@ def test_a_database_may_be_a_url(world: World) -> None:
     assert world.states() == VERIFIED
 
 
-def test_packets_may_be_elsewhere(world: World) -> None:
+def test_packets_may_be_in_another_folder(world: World) -> None:
     world.coordinator.submit(make_request())
     app(make_grid(world), make_context(config_of(world, packets=str(world.root / "elsewhere"))))
     assert world.states() == VERIFIED

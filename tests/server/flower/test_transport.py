@@ -1,4 +1,4 @@
-"""The Flower transport on a grid that loses, delays, mixes up and makes up messages."""
+"""The Flower transport on a grid that loses, delays, mixes up and invents messages."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -21,7 +21,7 @@ REPLY = pb.EvaluateReply.DESCRIPTOR.full_name
 
 
 def owner(name: str, then: Node | None = None) -> Node:
-    """A node that says its owner's name, and answers everything else as `then` does."""
+    """A node that reports its owner's name, and answers other messages with `then`."""
 
     def node(message: Message) -> Message | None:
         if message.metadata.message_type == "query.identify":
@@ -94,7 +94,7 @@ def test_an_answer_that_is_too_large_is_not_read() -> None:
 # --- who is there
 
 
-def test_owners_are_found_by_the_names_their_nodes_say() -> None:
+def test_owners_are_found_by_reported_names() -> None:
     grid = FakeGrid({7: owner("anna"), 3: owner("ben")})
     assert SaidOwners(grid, expected=2, timeout=1.0).nodes == {"anna": 7, "ben": 3}
 
@@ -112,7 +112,7 @@ def test_owners_are_found_by_the_names_their_nodes_say() -> None:
         says(pack(pb.Identity(owner="../anna"))),
     ],
 )
-def test_a_node_that_does_not_say_whose_it_is_is_left_out(other: Node) -> None:
+def test_a_node_without_an_owners_name_is_left_out(other: Node) -> None:
     grid = FakeGrid({1: other, 7: owner("anna")})
     assert SaidOwners(grid, expected=2, timeout=0.2).nodes == {"anna": 7}
 
@@ -129,7 +129,7 @@ def test_without_any_owner_there_is_no_campaign(nodes: dict[int, Node], found: i
         SaidOwners(FakeGrid(nodes), timeout=0.1)
 
 
-def test_the_reason_of_every_node_is_said_where_no_owner_is_found() -> None:
+def test_the_error_without_owners_has_every_nodes_reason() -> None:
     nodes = {
         1: fails(2),
         2: silent,
@@ -147,7 +147,7 @@ def test_the_reason_of_every_node_is_said_where_no_owner_is_found() -> None:
     assert len(message.splitlines()) == 1
 
 
-def test_nobody_is_given_up_while_answers_come_in() -> None:
+def test_no_node_is_given_up_while_answers_arrive() -> None:
     """A slow machine answers one node after the other: each answer gives the others more time."""
     grid = SlowGrid({n: owner(f"owner-{n}") for n in range(6)}, seconds=0.5)
     started = time.monotonic()
@@ -155,7 +155,7 @@ def test_nobody_is_given_up_while_answers_come_in() -> None:
     assert time.monotonic() - started > 2.0  # longer than any single wait may take
 
 
-def test_nodes_that_come_up_late_are_waited_for() -> None:
+def test_late_nodes_are_waited_for() -> None:
     class Growing(FakeGrid):
         looks = 0
 
@@ -167,7 +167,7 @@ def test_nodes_that_come_up_late_are_waited_for() -> None:
     assert SaidOwners(grid, expected=3, timeout=5.0).nodes.keys() == {"anna", "ben", "cleo"}
 
 
-def test_nodes_that_do_not_come_up_are_not_waited_for_longer_than_said() -> None:
+def test_missing_nodes_are_waited_for_until_the_timeout() -> None:
     started = time.monotonic()
     owners = SaidOwners(FakeGrid({7: owner("anna")}), expected=5, timeout=0.2)
     assert owners.nodes == {"anna": 7}
@@ -204,7 +204,7 @@ def test_every_message_is_answered_by_its_own_reply() -> None:
         assert answer.reply.models[0] == pb.Evaluation(model_id=f"model-of-{name}", digest=name)
 
 
-def test_a_message_says_what_to_do_whom_and_for_how_long() -> None:
+def test_a_message_has_action_node_and_time_to_live() -> None:
     grid = FakeGrid({7: owner("anna")})
     list(connect(grid).ask([ask_for("anna", "m")], 12.0))
     metadata = grid.pushed[-1].metadata
@@ -224,7 +224,7 @@ def test_answers_come_as_they_arrive() -> None:
 @pytest.mark.parametrize(
     ("code", "unreachable"), [(0, False), (2, False), (3, True), (5, True), (7, False), (8, False)]
 )
-def test_an_error_of_flower_says_whether_the_owner_may_answer_later(
+def test_flower_errors_decide_whether_the_owner_may_answer_later(
     code: int, unreachable: bool
 ) -> None:
     answer = only_answer(fails(code, "Traceback:\n  line 1\nValueError: no room\x1b[2J\n"))
@@ -236,7 +236,7 @@ def test_an_error_of_flower_says_whether_the_owner_may_answer_later(
 
 
 @pytest.mark.parametrize("reason", ["", None, "  \n "])
-def test_an_error_without_a_reason_says_so(reason: str | None) -> None:
+def test_an_error_without_a_reason_is_reported_as_such(reason: str | None) -> None:
     assert only_answer(fails(2, reason)).error.endswith("Flower error 2: no reason given")
 
 
@@ -265,8 +265,8 @@ def test_an_owner_that_is_not_connected_is_not_asked() -> None:
 
 
 @pytest.mark.parametrize("missing", [(), ("",), (None,)])
-def test_a_node_that_went_away_is_not_waited_for(missing: tuple[str | None, ...]) -> None:
-    # What Flower's simulation and its deployment answer to a message that they cannot deliver.
+def test_a_node_that_is_gone_is_not_waited_for(missing: tuple[str | None, ...]) -> None:
+    # Answers of Flower's simulation and deployment to an undeliverable message.
     grid = FakeGrid({7: owner("anna"), 8: owner("ben")}, missing)
     transport = connect(grid, 2)
     del grid.nodes[7]
@@ -323,5 +323,5 @@ def test_there_is_exactly_one_answer_to_each_question(kind: Callable[[Message], 
     assert all((answer.reply is None) == bool(answer.error) for answer in answers)
 
 
-def test_nothing_to_ask_is_nothing_to_wait_for() -> None:
+def test_no_asks_give_no_answers() -> None:
     assert list(exchange(FakeGrid({}), {}, 60.0)) == []

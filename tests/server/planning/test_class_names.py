@@ -1,4 +1,4 @@
-"""Following class names: equal to the plain way on any graph, and cheap for many roots."""
+"""Propagation of class names: equal to the naive algorithm, and cheap for many roots."""
 
 import time
 import tracemalloc
@@ -25,7 +25,7 @@ def version(model_id: str, created_us: int, labels: tuple[str, ...]) -> ModelRec
 
 @st.composite
 def graphs(draw: st.DrawFn) -> tuple[InheritanceGraph, list[str], list[str]]:
-    """A graph whose label spaces and mappings are any that it accepts, roots, cleansed versions."""
+    """A graph with arbitrary valid label spaces and mappings, roots, and cleansed versions."""
     size = draw(st.integers(1, 9))
     graph = InheritanceGraph()
     cleansed = []
@@ -54,7 +54,7 @@ def graphs(draw: st.DrawFn) -> tuple[InheritanceGraph, list[str], list[str]]:
 
 @settings(max_examples=400, deadline=None)
 @given(graphs())
-def test_names_are_followed_as_the_plain_way_does(
+def test_names_equal_those_of_the_naive_algorithm(
     drawn: tuple[InheritanceGraph, list[str], list[str]],
 ) -> None:
     graph, roots, cleansed = drawn
@@ -76,12 +76,12 @@ def test_names_are_followed_as_the_plain_way_does(
 
 @settings(max_examples=200, deadline=None)
 @given(graphs(), st.data())
-def test_groups_are_those_of_the_plain_way(
+def test_groups_equal_those_of_the_naive_algorithm(
     drawn: tuple[InheritanceGraph, list[str], list[str]], data: st.DataObject
 ) -> None:
     graph, roots, _ = drawn
     roots = [root for root in roots if len(graph.model(root).labels) > 1]
-    # Roots that stand for their origins are another matter.
+    # Roots that are successors are tested elsewhere.
     roots = [
         r for r in roots if all(e.kind is not InheritanceKind.UNLEARNED for e in graph.parents(r))
     ]

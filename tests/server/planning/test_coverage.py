@@ -1,4 +1,4 @@
-"""Coverage: every affected version is in it, checked by brute force on random graphs."""
+"""Coverage: complete, checked by brute force on random graphs."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -64,7 +64,7 @@ def store(tmp_path: Path) -> Iterator[CoordinatorStore]:
     store.close()
 
 
-def test_a_version_is_covered_with_all_that_is_known_of_it(store: CoordinatorStore) -> None:
+def test_coverage_has_all_fields_of_a_version(store: CoordinatorStore) -> None:
     first, second, third, late = store.coverage("q").models
     assert replace(first, updated_us=0) == Covered(
         "m1", "anna", TaskState.APPLIED, "", "m1~q", "0001", "ff0001", 0, 0
@@ -84,12 +84,12 @@ def test_a_version_is_covered_with_all_that_is_known_of_it(store: CoordinatorSto
     )
 
 
-def test_what_a_clean_successor_passed_on_is_not_affected(store: CoordinatorStore) -> None:
+def test_descendants_of_a_successor_are_not_affected(store: CoordinatorStore) -> None:
     store.add_model(version(6), edges(["m1~q"], "m6"))
     assert [one.model_id for one in store.coverage("q").models] == ["m1", "m2", "m3", "m4"]
 
 
-def test_pages_put_together_are_the_whole(store: CoordinatorStore) -> None:
+def test_pages_together_are_complete(store: CoordinatorStore) -> None:
     whole = store.coverage("q")
     assert whole.next_page_token == ""
     for size in (1, 2, 3, 4):
@@ -112,7 +112,7 @@ def test_a_version_that_joins_between_two_pages_moves_no_other(store: Coordinato
 
 
 @pytest.mark.parametrize(("size", "token"), [(0, ""), (1001, ""), (-1, ""), (1, "nonsense")])
-def test_a_page_that_is_none_is_refused(store: CoordinatorStore, size: int, token: str) -> None:
+def test_an_invalid_page_is_refused(store: CoordinatorStore, size: int, token: str) -> None:
     with pytest.raises(RequestError, match="page"):
         store.coverage("q", size, token)
 
@@ -135,7 +135,7 @@ def histories(draw: st.DrawFn) -> tuple[dict[int, set[int]], set[int]]:
 
 @settings(max_examples=60)
 @given(histories(), st.data())
-def test_coverage_is_what_brute_force_finds(
+def test_coverage_equals_brute_force(
     history: tuple[dict[int, set[int]], set[int]], data: st.DataObject
 ) -> None:
     parents, unlearned = history
@@ -143,7 +143,7 @@ def test_coverage_is_what_brute_force_finds(
     affected: set[str] = {"m1"}
     tasks: dict[str, Task] = {}
     for child, ancestors in parents.items():
-        # A parent is the version itself or, once it is there, what unlearning made of it.
+        # A parent is the version itself or, once it is there, its successor.
         clean = {
             parent for parent in ancestors if f"m{parent}" in tasks and data.draw(st.booleans())
         }

@@ -1,4 +1,4 @@
-"""When the next wave begins and what halts a campaign: properties, and each threshold by itself."""
+"""Gates of a roll-out: properties, and each threshold separately."""
 
 import math
 from typing import Any
@@ -23,7 +23,7 @@ def make_result(before: float | None, after: float | None) -> ModelResult:
 
 
 def make_task(wave: int, state: TaskState, drop: float | None = 0.0, name: str = "m") -> Task:
-    """A task; one that is done lost `drop` points, or nobody knows how many."""
+    """A task; a done one lost `drop` points, or an unknown number."""
     measured = (None, None) if drop is None else (0.9, 0.9 - drop / 100)
     result = make_result(*measured) if state in DONE else None
     return Task(name, "anna", state, result=result, wave=wave)
@@ -52,7 +52,7 @@ def passed(roll_out: RollOut, wave: list[Task]) -> bool:
 
 
 @given(campaigns())
-def test_no_wave_begins_before_all_that_are_before_it_have_passed(
+def test_no_wave_begins_before_all_earlier_ones_have_passed(
     case: tuple[RollOut, list[Task], int, int],
 ) -> None:
     roll_out, tasks, opened, accepted = case
@@ -64,7 +64,7 @@ def test_no_wave_begins_before_all_that_are_before_it_have_passed(
 
 
 @given(campaigns())
-def test_no_wave_begins_over_a_threshold_that_was_passed_or_not_measured(
+def test_no_wave_begins_after_an_exceeded_or_unmeasured_threshold(
     case: tuple[RollOut, list[Task], int, int],
 ) -> None:
     roll_out, tasks, opened, accepted = case
@@ -88,7 +88,7 @@ def test_no_wave_begins_over_a_threshold_that_was_passed_or_not_measured(
 
 
 @given(campaigns())
-def test_what_a_person_let_pass_does_not_halt_it_again(
+def test_an_accepted_wave_does_not_halt_again(
     case: tuple[RollOut, list[Task], int, int],
 ) -> None:
     roll_out, tasks, opened, _ = case
@@ -115,7 +115,7 @@ def test_without_a_threshold_all_must_be_verified(canary: list[TaskState], opene
     assert (verdict.open_waves, verdict.halt) == (opened, None)
 
 
-def test_a_share_may_be_enough() -> None:
+def test_a_share_of_verified_models_may_suffice() -> None:
     tasks = [*(make_task(0, S.VERIFIED) for _ in range(9)), make_task(0, S.PENDING)]
     tasks.append(make_task(1, S.PENDING))
     assert judge(RollOut(min_success=0.9), tasks, 1, 0).open_waves == 2
@@ -123,7 +123,7 @@ def test_a_share_may_be_enough() -> None:
 
 
 @pytest.mark.parametrize("drop", [2.0, -5.0])
-def test_as_much_as_is_allowed_may_be_lost(drop: float) -> None:
+def test_the_allowed_loss_does_not_halt(drop: float) -> None:
     tasks = [make_task(0, S.VERIFIED, drop), make_task(1, S.PENDING)]
     assert judge(RollOut(max_retain_drop=2.0), tasks, 1, 0).open_waves == 2
 
@@ -150,7 +150,7 @@ def test_as_much_as_is_allowed_may_be_lost(drop: float) -> None:
         ),
     ],
 )
-def test_the_reason_says_what_was_found_and_what_was_allowed(
+def test_the_reason_has_measured_and_allowed_values(
     task: Task, reason: str, details: dict[str, Any]
 ) -> None:
     tasks = [task, make_task(0, S.PENDING), make_task(1, S.PENDING)]
@@ -160,7 +160,7 @@ def test_the_reason_says_what_was_found_and_what_was_allowed(
     assert details.items() <= halt.details.items()
 
 
-def test_an_owner_of_an_earlier_wave_that_comes_back_late_still_halts_it() -> None:
+def test_a_late_owner_of_an_earlier_wave_still_halts() -> None:
     roll_out = RollOut(min_success=0.5, max_retain_drop=2.0)
     tasks = [make_task(0, S.VERIFIED), make_task(0, S.APPLIED, 9.0), make_task(1, S.SENT)]
     halt = judge(roll_out, [*tasks, make_task(2, S.PENDING)], 2, 0).halt
@@ -172,21 +172,21 @@ def test_an_owner_of_an_earlier_wave_that_comes_back_late_still_halts_it() -> No
     "measured",
     [(math.nan, 0.5), (0.5, math.nan), (1.5, 0.5), (0.5, -0.1), (None, 0.5), (0.5, None)],
 )
-def test_an_accuracy_that_is_none_counts_as_not_measured(
+def test_an_invalid_accuracy_counts_as_not_measured(
     measured: tuple[float | None, float | None],
 ) -> None:
     assert retain_drop(make_result(*measured)) is None
 
 
 @pytest.mark.parametrize("state", [S.FAILED, S.PENDING, S.INEFFECTIVE, S.UNAPPROVED])
-def test_what_joined_later_neither_halts_a_roll_out_nor_holds_up_a_wave(state: TaskState) -> None:
+def test_late_models_neither_halt_a_roll_out_nor_delay_a_wave(state: TaskState) -> None:
     planned = [make_task(0, S.VERIFIED, name="a"), make_task(1, S.PENDING, name="b")]
     late = [Task(f"junk{i}", "cleo", state, late=True) for i in range(40)]
     verdict = judge(RollOut(max_error_rate=0.1), [*planned, *late], 1, 0)
     assert (verdict.halt, verdict.open_waves) == (None, 2)
 
 
-def test_what_joined_later_and_lost_too_much_halts_all_the_same() -> None:
+def test_a_late_model_with_too_much_loss_still_halts() -> None:
     late = Task("late", "cleo", S.APPLIED, result=make_result(0.9, 0.1), late=True)
     verdict = judge(RollOut(max_retain_drop=2.0), [make_task(0, S.VERIFIED), late], 1, 0)
     assert verdict.halt is not None

@@ -1,4 +1,4 @@
-"""From a request to a plan: refusals, upstream roots, class names along edges, notes."""
+"""Plans of requests: refusals, upstream roots, class names along edges, notes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -117,7 +117,7 @@ def test_a_sensible_method_is_accepted(changes: dict[str, Any]) -> None:
     assert Method.from_proto(method(**changes)) == Method(**changes)
 
 
-def test_a_request_needs_roots_and_classes_and_leaves_some() -> None:
+def test_a_request_needs_roots_and_classes_and_must_leave_some() -> None:
     graph = chain(LABELS)
     with pytest.raises(RequestError, match="at least one root"):
         plan(graph, request({}))
@@ -164,7 +164,7 @@ def test_each_model_gets_exactly_its_own_upstream_roots() -> None:
     assert not planned.failed
 
 
-def test_a_descendant_of_one_root_only_does_not_wait_for_the_other() -> None:
+def test_a_descendant_of_one_root_does_not_wait_for_the_other() -> None:
     planned = plan(graph_of(FEDERATED, {}), request({"s": ["cat"], "r3": ["dog"]}))
     assert {group.roots: group.models for group in planned.groups} == {
         ("s",): ("s", "r1", "r2", "r4"),
@@ -196,7 +196,7 @@ def test_groups_cover_the_affected_models_once_with_their_upstream_roots(
 # --- versions that unlearning made
 
 
-def test_a_superseded_version_is_exempt_and_its_successor_is_unlearned_in_its_place() -> None:
+def test_a_superseded_version_is_exempt_and_its_successor_is_planned() -> None:
     graph = InheritanceGraph(
         [version("r", 1), version("m", 2), version("r~old", 3)],
         [transfer("r", "m"), unlearned("r", "r~old")],
@@ -208,7 +208,7 @@ def test_a_superseded_version_is_exempt_and_its_successor_is_unlearned_in_its_pl
     assert (group.roots, group.models) == (("r",), ("m", "r~old"))
 
 
-def test_a_successor_named_as_root_stands_for_what_its_origin_left_behind() -> None:
+def test_a_successor_as_root_includes_descendants_of_its_origin() -> None:
     graph = InheritanceGraph(
         [
             version("base", 1),
@@ -231,7 +231,7 @@ def test_a_successor_named_as_root_stands_for_what_its_origin_left_behind() -> N
     assert planned.exempt.keys() == {"base", "child", "base~a"}
     (group,) = planned.groups
     assert (group.roots, group.models) == (("base~a~b",), ("child~a", "base~a~b", "new"))
-    assert planned.notes[0].startswith("base~a~b was unlearned from base~a, base: what was derived")
+    assert planned.notes[0].startswith("base~a~b was unlearned from base~a, base: models derived")
 
     made = graph.children("child~a")
     assert made == ()
@@ -240,7 +240,7 @@ def test_a_successor_named_as_root_stands_for_what_its_origin_left_behind() -> N
     assert again.affected == planned.affected
 
 
-def test_what_the_request_made_itself_is_not_affected_and_its_origin_is_not_exempt() -> None:
+def test_successors_of_the_request_are_not_affected_and_their_origins_not_exempt() -> None:
     graph = InheritanceGraph(
         [version("r", 1), version("m", 2), version("r~forget", 3), version("n", 4)],
         [transfer("r", "m"), unlearned("r", "r~forget"), transfer("r~forget", "n")],
@@ -250,7 +250,7 @@ def test_what_the_request_made_itself_is_not_affected_and_its_origin_is_not_exem
     assert not planned.exempt
 
 
-def test_nothing_arrives_through_the_edge_that_this_request_made() -> None:
+def test_no_class_passes_along_an_edge_of_the_same_request() -> None:
     # r~forget is clean of r, and inherits from m, which knows the class under another name.
     other = ("kitten", "cat")
     graph = InheritanceGraph(
@@ -323,7 +323,7 @@ def test_a_class_that_arrives_under_two_names_cannot_be_unlearned() -> None:
     assert renaming_at(planned, "o", "r") == {"cat": "kitten"}
 
 
-def test_what_contradicts_itself_upstream_contradicts_itself_downstream() -> None:
+def test_contradictory_names_upstream_fail_downstream_too() -> None:
     graph = InheritanceGraph(
         [
             version("r", 1, ("cat", "dog")),
@@ -341,7 +341,7 @@ def test_what_contradicts_itself_upstream_contradicts_itself_downstream() -> Non
     assert plan(graph, request({"r": ["cat"]})).failed.keys() == {"n", "o"}
 
 
-def test_two_classes_that_arrive_under_one_name_cannot_be_told_apart() -> None:
+def test_two_classes_under_one_name_cannot_be_unlearned() -> None:
     graph = InheritanceGraph(
         [
             version("r", 1, ("cat", "dog")),
@@ -362,7 +362,7 @@ def test_two_classes_that_arrive_under_one_name_cannot_be_told_apart() -> None:
     }
 
 
-def test_a_class_learned_anew_under_a_lost_name_is_not_taken_for_the_lost_one() -> None:
+def test_a_class_learned_anew_is_not_the_lost_class_of_its_name() -> None:
     graph = chain(("cat", "dog"), ("dog", "owl"), ("cat", "dog"))
     planned = plan(graph, request({"m0": ["cat"]}, scope="all"))
     assert renaming_at(planned, "m1", "m0") == {}
@@ -373,7 +373,7 @@ def test_a_class_learned_anew_under_a_lost_name_is_not_taken_for_the_lost_one() 
 # --- notes
 
 
-def test_the_notes_name_who_was_trained_on_it_directly_and_is_not_reached() -> None:
+def test_the_notes_name_directly_trained_models_that_are_not_reached() -> None:
     graph = graph_of(FEDERATED, {"d": ["cat", "owl"], "r1": ["cat"], "r4": ["cat"], "r6": ["owl"]})
     notes = plan(graph, request({"r1": ["cat"]})).notes
     assert len(notes) == 2
@@ -381,7 +381,7 @@ def test_the_notes_name_who_was_trained_on_it_directly_and_is_not_reached() -> N
     assert notes[1].startswith("r4 also trained directly on classes to forget")
 
 
-def test_the_notes_name_a_descendant_whose_roots_are_to_forget_something_else() -> None:
+def test_the_notes_name_a_descendant_of_roots_with_other_targets() -> None:
     # r1 is to forget cats only, and knows dogs from its own data: r2's dogs are not those.
     graph = graph_of(FEDERATED, {"r1": ["cat", "dog"], "r2": ["dog"]})
     notes = plan(graph, request({"r1": ["cat"], "r2": ["dog"]})).notes
@@ -401,7 +401,7 @@ def test_the_notes_follow_a_renamed_class() -> None:
     assert note.startswith("m also trained directly")
 
 
-def test_there_is_nothing_to_note_where_only_the_roots_knew_it() -> None:
+def test_there_are_no_notes_if_only_the_roots_know_the_class() -> None:
     graph = graph_of(FEDERATED, {"r1": ["cat"], "r2": ["owl"]})
     assert plan(graph, request({"r1": ["cat"]})).notes == ()
 
@@ -417,11 +417,11 @@ def test_a_plan_without_any_model_to_dampen_is_refused_with_every_reason() -> No
 
 
 @pytest.mark.parametrize(("scope", "meant"), [("heed", "head"), ("haed", "head"), ("al", "all")])
-def test_a_misspelt_scope_is_refused_with_what_is_meant(scope: str, meant: str) -> None:
+def test_a_misspelt_scope_is_refused_with_a_suggestion(scope: str, meant: str) -> None:
     with pytest.raises(RequestError, match=f"got '{scope}'. Write '{meant}'"):
         Method(scope=scope)
 
 
 @pytest.mark.parametrize("scope", ["head", "all", "head.*", "weight", "0.*,head.bias", "*head*"])
-def test_a_scope_that_names_parameters_is_taken(scope: str) -> None:
+def test_a_scope_with_parameter_names_is_accepted(scope: str) -> None:
     assert Method(scope=scope).scope == scope

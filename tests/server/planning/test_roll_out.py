@@ -1,4 +1,4 @@
-"""Who is asked in which wave, against what the roll-out says."""
+"""Assignment of owners to waves."""
 
 import math
 
@@ -62,7 +62,7 @@ def test_the_order_in_which_owners_are_known_does_not_matter(
 
 
 @given(staged(), OWNERS)
-def test_who_joins_late_comes_last_and_moves_nobody(
+def test_late_owners_come_last_and_move_no_other(
     case: tuple[RollOut, set[str]], late: set[str]
 ) -> None:
     roll_out, owners = case
@@ -72,7 +72,7 @@ def test_who_joins_late_comes_last_and_moves_nobody(
     assert {after[owner] for owner in late - owners} <= {max(before.values())}
 
 
-def test_another_request_has_others_go_first() -> None:
+def test_another_request_starts_with_other_owners() -> None:
     owners = [f"owner-{number}" for number in range(50)]
     first = {
         owner
@@ -106,6 +106,6 @@ def test_what_makes_no_sense_is_refused(roll_out: pb.RollOut, message: str) -> N
         RollOut.from_proto(roll_out)
 
 
-def test_a_canary_that_owns_nothing_affected_is_refused() -> None:
+def test_a_canary_without_affected_models_is_refused() -> None:
     with pytest.raises(RequestError, match=r"but got 'zoe'. Choose among anna, ben\."):
         assign_waves(RollOut(canaries=["zoe"]), "q", {"ben", "anna"}, {})

@@ -1,4 +1,4 @@
-"""Requests to forget samples or a client: planned, sent, refused, and done to real owners."""
+"""Requests to forget samples or a client: planned, sent, refused, and applied by real owners."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.support.owner import SALT, samples_root
 IDS = ("cat-0", "dog-3", "owl-5")
 DIGESTS = ("ab" * 32, "cd" * 32)
 METHOD = make_method(scope="all", alpha=10.0, lam=1.0, gauge=0.0, rescale=True)
-"""By which the models forget samples, and keep what is to be kept."""
+"""Settings with which the models forget samples and keep the rest."""
 
 
 def by_digests(
@@ -25,7 +25,7 @@ def by_digests(
 
 
 def by_samples(world: World, model: str, *samples: str) -> pb.UnlearningRequest:
-    """A request as it is made with the digests that the model's owner makes."""
+    """A request with the digests made by the model's owner."""
     folder = world.root / OWNERS[model]
     request = by_digests()
     request.roots.append(samples_root(model, folder, samples or IDS))
@@ -45,7 +45,7 @@ def unlearn_tasks(world: World) -> dict[str, pb.ModelTask]:
     }
 
 
-def test_samples_are_forgotten_in_the_root_and_everything_below(world: World) -> None:
+def test_samples_are_forgotten_in_the_root_and_all_descendants(world: World) -> None:
     before = {model: world.weights(model) for model in ("d", "s")}
     request = by_samples(world, "r2")
     world.coordinator.submit(request)
@@ -71,7 +71,7 @@ def test_samples_are_forgotten_in_the_root_and_everything_below(world: World) ->
     assert not again.changed
 
 
-def test_a_client_that_leaves_is_forgotten_by_everyone_else(world: World) -> None:
+def test_a_leaving_client_is_forgotten_by_all_other_owners(world: World) -> None:
     planned = world.coordinator.submit(by_client("ben"))
     mine = {model for model, owner in OWNERS.items() if owner == "ben"}
     assert set(planned.exempt) == mine
@@ -155,9 +155,7 @@ def test_samples_that_the_owner_does_not_know_fail_with_its_reason(world: World)
 
 
 @pytest.mark.parametrize("count", [0, 2])
-def test_an_owner_that_sends_other_than_one_packet_is_not_believed(
-    count: int, world: World
-) -> None:
+def test_an_owner_must_send_exactly_one_packet_of_samples(count: int, world: World) -> None:
     def other(reply: pb.FisherReply) -> None:
         packet = reply.roots[0].packets[0]
         del reply.roots[0].packets[:]

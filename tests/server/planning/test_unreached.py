@@ -1,4 +1,4 @@
-"""Models that no class of a request arrives at: said in the plan, with names that look alike."""
+"""Models that no class of a request arrives at: their reasons, and look-alike names."""
 
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -55,7 +55,7 @@ def family(
         (("cat", "dog"), ("LABEL_0", "LABEL_1"), "LABEL_0, LABEL_1 are default names of a tool"),
     ],
 )
-def test_a_name_that_looks_alike_is_proposed_and_not_taken(
+def test_a_look_alike_name_is_proposed_and_not_used(
     parent: Sequence[str], child: Sequence[str], proposed: str, scope: str
 ) -> None:
     found = planned(family(parent, child), {"base": [parent[0]]}, scope)
@@ -68,7 +68,7 @@ def test_a_name_that_looks_alike_is_proposed_and_not_taken(
     assert found.notes == (f"child: not reached, {reason}.",)
 
 
-def test_a_mapping_reaches_it() -> None:
+def test_a_mapping_reaches_a_renamed_class() -> None:
     found = planned(family((NFC, "bar"), (NFD, "bar"), {NFC: NFD}), {"base": [NFC]})
     assert found.dampened == ("base", "child")
     assert not found.not_reached
@@ -82,7 +82,7 @@ def test_a_name_that_another_class_arrives_under_is_not_proposed() -> None:
     assert "there is nothing to forget in its head" in found.not_reached["child"]
 
 
-def test_one_class_of_two_that_is_called_nearly_the_same_is_enough() -> None:
+def test_one_look_alike_of_two_classes_is_enough() -> None:
     # Half of it would be forgotten, and the model counted as one that forgot.
     found = planned(family(("Cat", "dog", "owl"), ("cat", "dog", "owl")), {"base": ["Cat", "dog"]})
     assert found.not_reached["child"].startswith(
@@ -90,7 +90,7 @@ def test_one_class_of_two_that_is_called_nearly_the_same_is_enough() -> None:
     )
 
 
-def test_one_class_of_two_that_the_child_dropped_is_no_matter() -> None:
+def test_a_dropped_class_of_two_is_ignored() -> None:
     found = planned(family(("cat", "dog", "owl"), ("dog", "owl")), {"base": ["cat", "dog"]})
     assert not found.not_reached
     assert found.dampened == ("base", "child")
@@ -110,7 +110,7 @@ def test_other_classes_in_a_new_head_leave_nothing_to_forget_there() -> None:
     assert note.startswith("child: none of the classes corresponds to one to forget, so nothing is")
 
 
-def test_what_was_lost_before_says_where() -> None:
+def test_the_reason_names_the_model_that_lost_the_class() -> None:
     graph = InheritanceGraph(
         [
             version("base", 1, (NFC, "bar")),
@@ -128,7 +128,7 @@ def test_what_was_lost_before_says_where() -> None:
     )
 
 
-def test_it_is_enough_that_one_root_reaches_a_model() -> None:
+def test_one_reaching_root_is_enough() -> None:
     graph = InheritanceGraph(
         [
             version("r", 1, ("cat", "dog")),
@@ -141,7 +141,7 @@ def test_it_is_enough_that_one_root_reaches_a_model() -> None:
     assert found.dampened == ("r", "s", "m")
 
 
-def test_samples_reach_a_model_whatever_its_classes_are() -> None:
+def test_samples_reach_a_model_with_any_classes() -> None:
     graph = family(("cat", "dog"), ("ant", "bee"))
     method = Method().to_proto()
     asked = pb.Root(model_id="base", samples=["0" * 64], sample_salt="0" * 32)
@@ -154,7 +154,7 @@ def trained(record: ModelRecord, *classes: str) -> ModelRecord:
 
 
 @pytest.mark.parametrize("scope", ["head", "all"])
-def test_a_class_beside_one_that_arrives_is_looked_for_under_names_that_tools_give(
+def test_a_missing_class_may_have_a_default_name_of_a_tool(
     scope: str,
 ) -> None:
     found = planned(family(("a", "b", "c"), ("a", "LABEL_1", "c")), {"base": ["a", "b"]}, scope)
@@ -162,7 +162,7 @@ def test_a_class_beside_one_that_arrives_is_looked_for_under_names_that_tools_gi
     assert found.not_reached["child"].startswith("no class corresponds to 'b' of base; LABEL_1 ")
 
 
-def test_a_class_of_unknown_origin_beside_one_that_does_not_arrive_is_noted() -> None:
+def test_a_class_of_unknown_origin_is_noted_for_a_missing_class() -> None:
     labels = ("a", "zebra", "c")
     graph = InheritanceGraph(
         [
@@ -185,7 +185,7 @@ def test_a_class_of_unknown_origin_beside_one_that_does_not_arrive_is_noted() ->
     assert planned(graph, {"base": ["a"]}).notes == ()
 
 
-def test_a_class_that_a_model_has_from_nowhere_may_be_the_one_that_does_not_arrive() -> None:
+def test_a_class_of_unexplained_origin_may_be_the_missing_class() -> None:
     labels = ("a", "zebra", "c")
     child, heir = trained(version("child", 2, labels), "c"), trained(version("heir", 3, labels))
     graph = InheritanceGraph(

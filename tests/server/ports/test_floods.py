@@ -1,8 +1,7 @@
-"""Floods of each port by those who may little or nothing: operators and other agents go on, and all
-that a flood took comes back.
+"""Floods of each port by callers with few or no rights: others are served, and resources recover.
 
-The service is a process of its own, so that its threads, its memory and its descriptors are known,
-with as few descriptors as a service gets where nobody asks for more.
+The service runs in its own process, so that its threads, memory and descriptors can be counted,
+with the default limit of descriptors.
 """
 
 import os
@@ -96,7 +95,7 @@ class Site:
         return int(said["Threads"]), len(list((folder / "fd").iterdir())), megabytes
 
     def operator(self) -> grpc.StatusCode:
-        """What becomes of an operator's call, over a new connection."""
+        """Call as an operator, over a new connection."""
         with self.channel() as channel:
             return code_of(
                 lambda: Client(channel, secret("operator")).ListModels(
@@ -105,7 +104,7 @@ class Site:
             )
 
     def agent(self, identity: Identity, owner: str) -> grpc.StatusCode:
-        """What becomes of an agent that says hello, over a new connection."""
+        """Connect as an agent, over a new connection."""
         hello = agents_pb2.FromAgent(hello=agents_pb2.Hello(protocol=PROTOCOL, owner=owner))
         outgoing: queue.SimpleQueue[Any] = queue.SimpleQueue()
         outgoing.put(hello)
@@ -168,7 +167,7 @@ def ben(site: Site) -> Identity:
 def silent_calls(
     channels: list[grpc.Channel], path: str, metadata: Any = None
 ) -> Iterator[list[Any]]:
-    """Calls, `FLOOD` in all, whose message never comes."""
+    """Calls, `FLOOD` in all, without a message."""
     stop = threading.Event()
 
     def nothing() -> Iterator[bytes]:
@@ -191,7 +190,7 @@ def silent_calls(
 
 
 def returns(site: Site, before: tuple[int, int, float]) -> None:
-    """Wait until what a flood took has come back, but for threads that wait for the next call."""
+    """Wait until the resources of a flood are free, except threads that wait for the next call."""
     doors = 2 * (limits.CALLS.most + limits.WATCHES.most + limits.EXPORTS.most)
     idle = doors + limits.PROBES.most + limits.ENROLMENTS.most + 20
     wait_for(lambda: site.usage()[1] <= before[1] + 16, 60)
@@ -210,7 +209,7 @@ def returns(site: Site, before: tuple[int, int, float]) -> None:
         "/grpc.health.v1.Health/Watch",
     ],
 )
-def test_calls_without_token_and_message_lock_nobody_out(site: Site, path: str) -> None:
+def test_calls_without_token_and_message_do_not_block_others(site: Site, path: str) -> None:
     before = site.usage()
     with silent_calls([site.channel(number) for number in range(20)], path) as calls:
         wait_for(lambda: sum(call.done() for call in calls) > FLOOD // 2, 60)
@@ -218,7 +217,7 @@ def test_calls_without_token_and_message_lock_nobody_out(site: Site, path: str) 
     returns(site, before)
 
 
-def test_calls_of_a_viewer_without_message_lock_nobody_out(site: Site) -> None:
+def test_silent_calls_of_a_viewer_do_not_block_others(site: Site) -> None:
     before = site.usage()
     path = "/disinherit.v1.Coordinator/ListModels"
     metadata = [("authorization", f"Bearer {secret('viewer')}")]
@@ -250,7 +249,7 @@ def test_watchers_of_a_viewer_leave_room_for_other_callers_and_for_exports(site:
         assert code_of(lambda: next(operator.WatchRequest(message))) is Code.OK
 
 
-def test_calls_at_the_port_to_enrol_lock_out_no_agent(site: Site, ben: Identity) -> None:
+def test_enrolment_calls_do_not_block_agents(site: Site, ben: Identity) -> None:
     before = site.usage()
     credentials = grpc.ssl_channel_credentials(ben.ca)
     channels = [
@@ -267,7 +266,7 @@ def test_calls_at_the_port_to_enrol_lock_out_no_agent(site: Site, ben: Identity)
     returns(site, before)
 
 
-def test_streams_of_one_agent_lock_out_no_other(site: Site, ben: Identity) -> None:
+def test_streams_of_one_agent_do_not_block_others(site: Site, ben: Identity) -> None:
     before = site.usage()
     anna = site.enrolled("anna")
     channels = [site.agents_channel(anna) for _ in range(20)]
@@ -282,7 +281,7 @@ def test_streams_of_one_agent_lock_out_no_other(site: Site, ben: Identity) -> No
 
 
 @pytest.mark.parametrize("port", [0, 1, 2])
-def test_connections_that_say_nothing_end_and_fill_no_other_port(
+def test_silent_connections_end_and_do_not_fill_other_ports(
     site: Site, ben: Identity, port: int
 ) -> None:
     before = site.usage()
@@ -302,7 +301,7 @@ def test_connections_that_say_nothing_end_and_fill_no_other_port(
     returns(site, before)
 
 
-def test_what_a_service_writes_is_its_users_alone(tmp_path: Path) -> None:
+def test_files_written_by_a_service_are_private(tmp_path: Path) -> None:
     before = os.umask(0o022)
     try:
         mine = {write_tokens(tmp_path / "tokens.toml")}

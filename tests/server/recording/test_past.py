@@ -1,4 +1,4 @@
-"""Federations that go on from what a store holds, and updates that are not what came back."""
+"""Federations that continue from stored versions, and late or partial updates."""
 
 import random
 from collections.abc import Callable, Iterable, Iterator
@@ -57,7 +57,7 @@ def other_arrays() -> ArrayRecord:
     return ArrayRecord([array.numpy() + np.float32(7) for array in initial_arrays().values()])
 
 
-def test_a_run_that_goes_on_from_saved_weights_descends_from_what_they_were(
+def test_a_run_from_saved_weights_descends_from_their_version(
     store: CoordinatorStore,
 ) -> None:
     saved = federate(store, initial_arrays(), project="monday")
@@ -66,7 +66,7 @@ def test_a_run_that_goes_on_from_saved_weights_descends_from_what_they_were(
     assert "tuesday.r2" in store.graph().affected(["monday.r1.node-1"])
 
 
-def test_of_versions_with_the_same_weights_the_last_of_a_line_counts(
+def test_the_last_version_with_the_same_weights_is_the_parent(
     store: CoordinatorStore,
 ) -> None:
     # With a single node, the aggregate is the update.
@@ -79,7 +79,7 @@ def test_of_versions_with_the_same_weights_the_last_of_a_line_counts(
     assert parents(store, "tuesday.r0") == ["copy", "monday.r2"]
 
 
-def test_a_project_that_is_recorded_goes_on(store: CoordinatorStore) -> None:
+def test_a_recorded_project_is_continued(store: CoordinatorStore) -> None:
     saved = federate(store, initial_arrays(), project="ward")
     federate(store, saved, project="ward", nodes=[2, 3])
     ids = {m.id for m in store.graph().models()}
@@ -89,7 +89,7 @@ def test_a_project_that_is_recorded_goes_on(store: CoordinatorStore) -> None:
     assert "ward.r4" in store.graph().affected(["ward.r1.node-1"])
 
 
-def test_a_project_goes_on_from_an_earlier_round_too(store: CoordinatorStore) -> None:
+def test_a_project_continues_from_an_earlier_round_too(store: CoordinatorStore) -> None:
     states: dict[str, ArrayRecord] = {}
 
     def keep(record: ModelRecord, weights: Any) -> None:
@@ -100,7 +100,7 @@ def test_a_project_goes_on_from_an_earlier_round_too(store: CoordinatorStore) ->
     assert parents(store, "ward.r3.node-3") == ["ward.r1"]
 
 
-def test_a_project_that_starts_from_other_weights_counts_as_derived_from_its_last_round(
+def test_a_project_with_unknown_start_weights_derives_from_its_last_round(
     store: CoordinatorStore,
 ) -> None:
     federate(store, initial_arrays(), project="ward")
@@ -109,7 +109,7 @@ def test_a_project_that_starts_from_other_weights_counts_as_derived_from_its_las
     assert parents(store, "ward.r3.node-1") == ["ward.r2-2"]
 
 
-def test_a_project_that_starts_from_an_unlearned_version_descends_from_that_alone(
+def test_a_project_started_from_a_successor_descends_from_it_alone(
     store: CoordinatorStore,
 ) -> None:
     federate(store, initial_arrays(), project="ward")
@@ -127,7 +127,7 @@ def _digest(arrays: ArrayRecord) -> str:
     return weights_digest(tensors(arrays))
 
 
-def test_a_start_that_was_changed_has_the_parents_that_are_given(store: CoordinatorStore) -> None:
+def test_a_changed_start_has_the_given_parents(store: CoordinatorStore) -> None:
     federate(store, initial_arrays(), project="monday")
     federate(store, other_arrays(), project="tuesday", parent="monday.r2")
     assert parents(store, "tuesday.r0") == ["monday.r2"]
@@ -135,7 +135,7 @@ def test_a_start_that_was_changed_has_the_parents_that_are_given(store: Coordina
         LineageRecorder(store, parent=["monday.r2", "sunday.r2"])
 
 
-def test_a_store_that_cannot_be_asked_costs_a_note_and_no_training(
+def test_a_failing_store_is_recorded_and_does_not_stop_training(
     store: CoordinatorStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
@@ -170,11 +170,11 @@ def kept_by(found: dict[str, int], answers: Callable[[str], bool]) -> rounds.Cli
 
 
 def held(id: str, created_us: int, owner: str = "node-2") -> ModelRecord:
-    """What an owner keeps: another architecture than what it sends."""
+    """An owner's own model, of another architecture than its update."""
     return ModelRecord(id, owner, "ab", ("0", "1", "2"), "cd", created_us)
 
 
-def test_an_update_that_comes_too_late_keeps_what_it_started_from(store: CoordinatorStore) -> None:
+def test_a_late_update_keeps_its_parent(store: CoordinatorStore) -> None:
     found: dict[str, int] = {}
     call = kept_by(found, lambda id: id != "fed.r2.node-2")
     federate(store, initial_arrays(), project="fed", announce=True, call=call)
@@ -186,7 +186,7 @@ def test_an_update_that_comes_too_late_keeps_what_it_started_from(store: Coordin
     assert "fed.r2.node-2" in store.graph().affected(["fed.r1.node-1"])
 
 
-def test_a_node_registers_once_what_it_keeps_of_what_it_sent(store: CoordinatorStore) -> None:
+def test_a_node_registers_its_own_version_once(store: CoordinatorStore) -> None:
     found: dict[str, int] = {}
     federate(
         store,
@@ -216,7 +216,7 @@ def test_a_node_registers_once_what_it_keeps_of_what_it_sent(store: CoordinatorS
         store.add_model(replace(mine, digest="ef"))
 
 
-def test_what_was_announced_to_one_owner_is_no_edge_of_another(store: CoordinatorStore) -> None:
+def test_an_announcement_adds_no_edge_for_another_owner(store: CoordinatorStore) -> None:
     store.add_model(ModelRecord("start", "server", "ab", ("0", "1", "2"), "aa", 1))
     store.announce([Announced("a", "node-1", "start"), Announced("b", "node-2", "gone")])
     store.add_model(held("a", 5, "node-2"))

@@ -110,7 +110,7 @@ def torch_state(arrays: ArrayRecord) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_training_is_bit_identical_and_every_round_is_there(name: str) -> None:
+def test_training_is_bit_identical_and_every_round_is_recorded(name: str) -> None:
     make, mean = STRATEGIES[name]
     expected = run(make())
     strategy = make()
@@ -166,7 +166,7 @@ def test_order_of_time_is_strict() -> None:
     assert all(earlier < later for earlier, later in itertools.pairwise(times))
 
 
-def test_time_goes_on_when_the_clock_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recorded_times_increase_with_a_stopped_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(10_000_000, 0, -1000))
     monkeypatch.setattr("disinherit.server.recording.recorder.time.time_ns", lambda: next(clock))
     sink, recorder = record(strategy := FedAvg())
@@ -190,7 +190,7 @@ def test_an_update_that_equals_the_average_is_not_its_own_parent() -> None:
     assert sink.order == ["p.r0", "p.r1.node-2", "p.r1", "p.r2.node-2", "p.r2"]
 
 
-def test_who_failed_or_kept_silent_contributed_nothing() -> None:
+def test_failed_and_silent_owners_contribute_nothing() -> None:
     def partly(message: Message) -> RecordDict | Error | None:
         if message.metadata.message_type == "train":
             if message.metadata.dst_node_id == 1:
@@ -206,7 +206,7 @@ def test_who_failed_or_kept_silent_contributed_nothing() -> None:
     assert edges(sink.graph, "p.r1") == {"p.r1.node-3": (FEDERATED, 1.0)}
 
 
-def test_after_a_round_that_came_to_nothing_training_starts_from_the_same_version() -> None:
+def test_after_a_failed_round_training_starts_from_the_same_version() -> None:
     def silent_first(message: Message) -> RecordDict | None:
         config = cast(ConfigRecord, message.content["config"])
         train = message.metadata.message_type == "train"
@@ -262,7 +262,7 @@ def test_only_training_is_wrapped_and_own_loops_and_attributes_stay() -> None:
 
 
 @pytest.mark.parametrize("error", [RuntimeError("disk on fire"), GraphError("no"), KeyError()])
-def test_a_broken_sink_costs_one_warning_and_no_training(
+def test_a_broken_sink_logs_one_warning_and_does_not_stop_training(
     error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     expected = run(FedAvg())
@@ -276,7 +276,7 @@ def test_a_broken_sink_costs_one_warning_and_no_training(
     assert recorder.errors
 
 
-def test_what_a_sink_could_not_take_for_a_while_is_there_in_the_end() -> None:
+def test_a_sink_that_recovers_gets_all_versions() -> None:
     whole, _ = record(strategy := FedAvg())
     run(strategy)
     sink = BrokenSink(OSError("busy"), lambda call: call % 3 != 0)
@@ -291,7 +291,7 @@ def test_what_a_sink_could_not_take_for_a_while_is_there_in_the_end() -> None:
     sink.graph.validate()
 
 
-def test_a_refused_update_is_left_out_and_what_follows_is_recorded() -> None:
+def test_a_refused_update_is_left_out_and_later_ones_are_recorded() -> None:
     sink = BrokenSink(InputError("not this one"), lambda call: call == 1)
     recorder = LineageRecorder(sink, project="p")
     run(recorder.attach(FedAvg()), rounds=2)
@@ -301,7 +301,7 @@ def test_a_refused_update_is_left_out_and_what_follows_is_recorded() -> None:
     sink.graph.validate()
 
 
-def test_after_a_refused_aggregate_the_next_round_is_tied_to_what_is_known() -> None:
+def test_after_a_refused_aggregate_the_next_round_has_the_known_parent() -> None:
     sink = BrokenSink(InputError("no"), lambda call: call == 4)  # p.r1
     recorder = LineageRecorder(sink, project="p")
     run(recorder.attach(FedAvg()), rounds=2)
@@ -332,7 +332,7 @@ def test_owners_are_named_by_the_caller() -> None:
     assert "not a name" in recorder.errors[0]
 
 
-def test_without_a_project_ids_bear_the_run() -> None:
+def test_without_a_project_ids_have_the_run() -> None:
     sink = GraphSink()
     run(record_lineage(FedAvg(), sink), rounds=1)
     assert sink.order[0] == f"run-{rounds.RUN}.r0"
@@ -380,7 +380,7 @@ def test_a_model_without_a_head_needs_labels() -> None:
         ),
     ],
 )
-def test_provenance_is_what_the_reply_says(
+def test_provenance_comes_from_the_reply(
     name: str, entry: ConfigRecord | MetricRecord, expected: str
 ) -> None:
     def telling(message: Message) -> RecordDict:
@@ -478,7 +478,7 @@ def test_the_coordinators_store_is_a_sink(tmp_path: Path) -> None:
     ]
 
 
-def test_shares_are_what_the_strategy_takes() -> None:
+def test_shares_equal_the_strategys_weights() -> None:
     assert shares([1, 3], FedAvg()) == [0.25, 0.75]
     assert shares([0, 3], FedAvg()) == [0.0, 1.0]
     assert shares([0, 3], FedMedian()) == [0.5, 0.5]
@@ -503,8 +503,8 @@ quiet = pytest.fixture(autouse=True)(_quiet)
 
 @settings(max_examples=30)
 @given(answers)
-def test_whatever_comes_back_the_graph_is_sound(given_rounds: list[dict[int, float]]) -> None:
-    """Rounds of arbitrary answers: by node, how many examples it says it has."""
+def test_the_graph_is_sound_for_any_replies(given_rounds: list[dict[int, float]]) -> None:
+    """Rounds of arbitrary answers: node -> reported number of examples."""
     sink, recorder = record(strategy := FedAvg())
     arrays = initial_arrays()
     grid = CallingGrid(range(1, 6), client)

@@ -1,4 +1,4 @@
-"""Reports and attestations: what they say is what is stored, and what is left open is said."""
+"""Reports and attestations: equal to the stored records, with all open gaps."""
 
 import json
 from collections.abc import Callable
@@ -42,7 +42,7 @@ def attested(world: World) -> Any:
     return statement
 
 
-def test_a_report_says_what_was_done_to_every_version(world: World) -> None:
+def test_a_report_has_the_result_of_every_version(world: World) -> None:
     world.coordinator.submit(make_request(), approval=True)
     world.store.transition("q", CampaignEvent.APPROVE)
     world.coordinator.run("q")
@@ -65,7 +65,7 @@ def test_a_report_says_what_was_done_to_every_version(world: World) -> None:
     assert set(gaps(world)) == {GapKind.SUPPRESSION, GapKind.OLD_KEPT}
 
 
-def test_an_attestation_names_versions_before_and_after_and_nobody_s_words(world: World) -> None:
+def test_an_attestation_names_both_versions_and_has_no_free_text(world: World) -> None:
     asked = make_request()
     asked.reason = "Jane Roe has moved away"
     world.coordinator.submit(asked)
@@ -102,7 +102,7 @@ def test_an_attestation_names_versions_before_and_after_and_nobody_s_words(world
     assert again[0] == again[1]
 
 
-def test_what_is_left_open_is_said(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_open_gaps_are_reported(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.coordinator.register(["anna", "ben", "cleo"], "all")
     for kind in ("tuning_data", "evaluation_data", "training_data"):
         monkeypatch.setattr(PointsOwner, kind, lambda self, record: None)
@@ -124,7 +124,7 @@ def test_what_is_left_open_is_said(world: World, monkeypatch: pytest.MonkeyPatch
     assert "r3~q" not in {one["name"] for one in statement["subject"]}
 
 
-def test_what_was_rolled_back_is_attested_as_such(world: World) -> None:
+def test_a_roll_back_is_attested(world: World) -> None:
     world.coordinator.submit(make_request())
     world.coordinator.run("q")
     world.store.roll_back("q", reason="too much was lost")
@@ -136,7 +136,7 @@ def test_what_was_rolled_back_is_attested_as_such(world: World) -> None:
     assert "too much" not in json.dumps(statement)
 
 
-def test_an_attestation_agrees_with_the_log_whatever_went_wrong(world: World) -> None:
+def test_an_attestation_agrees_with_the_log_after_failures(world: World) -> None:
     """Owners that fail, come back, hold something else and cannot put back, one after the other."""
     world.coordinator.submit(make_request())
     for twists, event in (
@@ -164,7 +164,7 @@ def test_an_attestation_agrees_with_the_log_whatever_went_wrong(world: World) ->
     assert attested(world)["predicate"]["state"] == "rolled_back"
 
 
-def test_parameters_that_the_roots_do_not_have_are_said(world: World) -> None:
+def test_parameters_missing_at_the_roots_are_reported(world: World) -> None:
     def wider(ask: Ask, go_on: Callable[[], Answer]) -> Answer:
         answer = go_on()
         assert isinstance(answer.reply, UnlearnReply)
@@ -180,7 +180,7 @@ def test_parameters_that_the_roots_do_not_have_are_said(world: World) -> None:
     assert said["parameters"]["not_covered"] == 2
 
 
-def test_a_measurement_on_few_samples_is_said(world: World) -> None:
+def test_a_measurement_on_few_samples_is_reported(world: World) -> None:
     def few(ask: Ask, go_on: Callable[[], Answer]) -> Answer:
         answer = go_on()
         assert isinstance(answer.reply, UnlearnReply)

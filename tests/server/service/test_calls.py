@@ -61,7 +61,7 @@ def derived(id: str = "new", parent: str = "r4") -> list[graph_pb2.Inheritance]:
     return [inheritance_to_proto(Inheritance(parent, id, InheritanceKind.INCREMENTAL))]
 
 
-def test_the_coordinator_says_when_a_version_was_created(running: Running) -> None:
+def test_the_coordinator_sets_the_creation_time(running: Running) -> None:
     before = time.time_ns() // 1000
     message = pb.RegisterModelRequest(record=new_version(), parents=derived())
     record = running.client("anna").RegisterModel(message).record
@@ -72,7 +72,7 @@ def test_the_coordinator_says_when_a_version_was_created(running: Running) -> No
     assert running.client("operator").RegisterModel(message).record == record  # and not again
 
 
-def test_a_registration_does_not_bring_a_superseded_version_back(running: Running) -> None:
+def test_a_repeated_registration_keeps_a_version_superseded(running: Running) -> None:
     submit(running)
     approve(running)
     await_end(running)
@@ -83,7 +83,7 @@ def test_a_registration_does_not_bring_a_superseded_version_back(running: Runnin
     assert answer.record.status == graph_pb2.MODEL_STATUS_SUPERSEDED
 
 
-def test_an_owner_registers_and_sees_its_own_only(running: Running) -> None:
+def test_an_owner_registers_and_lists_only_its_own_models(running: Running) -> None:
     anna = running.client("anna")
     message = pb.RegisterModelRequest(record=new_version("ben"))
     assert "'anna'" in refused(lambda: anna.RegisterModel(message), Code.PERMISSION_DENIED)
@@ -97,7 +97,7 @@ def test_an_owner_registers_and_sees_its_own_only(running: Running) -> None:
     refused(lambda: anna.ListModels(other), Code.PERMISSION_DENIED)
 
 
-def test_a_wrong_registration_is_taken_back_and_its_id_is_free_again(running: Running) -> None:
+def test_a_withdrawn_registration_frees_its_id(running: Running) -> None:
     anna = running.client("anna")
     before = running.world.store.graph()
     wrong = pb.RegisterModelRequest(record=new_version(), parents=derived())
@@ -120,7 +120,7 @@ def test_a_wrong_registration_is_taken_back_and_its_id_is_free_again(running: Ru
     assert kinds == ["model_registered", "model_withdrawn", "model_registered"]
 
 
-def test_what_something_depends_on_is_not_taken_back(running: Running) -> None:
+def test_a_version_with_dependents_is_not_withdrawn(running: Running) -> None:
     operator, anna = running.client("operator"), running.client("anna")
     said = refused(
         lambda: operator.WithdrawModel(pb.WithdrawModelRequest(id="r1")), Code.FAILED_PRECONDITION
@@ -309,7 +309,7 @@ def test_pages_of_requests(running: Running) -> None:
     assert second.next_page_token == ""
 
 
-def test_coverage_says_what_every_affected_version_became(running: Running) -> None:
+def test_coverage_has_the_successor_of_every_affected_version(running: Running) -> None:
     submit(running)
     approve(running)
     await_end(running)
@@ -352,10 +352,10 @@ def test_a_late_descendant_opens_an_ended_campaign_again(running: Running, at_on
     watch.cancel()
 
 
-# What goes wrong
+# Failures
 
 
-def test_a_watcher_that_leaves_frees_its_place(running: Running) -> None:
+def test_a_cancelled_watch_frees_its_slot(running: Running) -> None:
     submit(running)
     viewer = running.client("viewer")
     message = pb.GetRequestRequest(id="q")
@@ -394,7 +394,7 @@ def test_a_store_that_fails_is_unavailable(running: Running) -> None:
     assert "coordinator.db" in told
 
 
-def test_what_nobody_expected_is_told_in_the_log_only(
+def test_an_unexpected_error_appears_only_in_the_log(
     running: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def explode(_: object) -> None:

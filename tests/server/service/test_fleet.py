@@ -77,9 +77,7 @@ def test_agents_are_invited_enrolled_and_asked(
         service.stop(grace=0.5)
 
 
-def test_nobody_is_invited_without_a_fleet(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_invitations_need_a_fleet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "serve.toml"
     path.write_text(CONFIG.partition("[agents]")[0])
     assert run(["invite", "anna", "--config", str(path)]) == 2
@@ -89,7 +87,7 @@ def test_nobody_is_invited_without_a_fleet(
 @pytest.mark.parametrize(
     "command", [("invite", "anna"), ("confirm", "clock", "--yes"), ("confirm", "history", "--yes")]
 )
-def test_what_is_made_beside_a_service_is_its_users_alone(
+def test_files_beside_a_service_are_private(
     command: Sequence[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Whoever invites before the service first starts makes its database."""

@@ -1,4 +1,4 @@
-"""Health that is true, and a schema that can be asked for."""
+"""The health service, and reflection of the schema."""
 
 import errno
 import shutil
@@ -41,7 +41,7 @@ def await_status(running: Running, wanted: int) -> None:
         time.sleep(0.02)
 
 
-def test_it_serves_as_long_as_the_database_is_there(tmp_path: Path) -> None:
+def test_health_follows_the_database(tmp_path: Path) -> None:
     with serving(tmp_path) as running:  # no token: a probe has none
         assert status(running) == status(running, NAME) == Status.SERVING
         path = tmp_path / "coordinator.db"
@@ -52,7 +52,7 @@ def test_it_serves_as_long_as_the_database_is_there(tmp_path: Path) -> None:
         await_status(running, Status.SERVING)
 
 
-def test_a_watch_is_told_of_the_change(tmp_path: Path) -> None:
+def test_a_watch_of_health_gets_the_change(tmp_path: Path) -> None:
     with serving(tmp_path) as running:
         stub = health_pb2_grpc.HealthStub(running.channel)
         with pytest.raises(grpc.RpcError, match="UNAUTHENTICATED"):
@@ -103,7 +103,7 @@ def test_a_store_that_hangs_is_not_serving() -> None:
     monitor.stop()
 
 
-def test_a_stopped_service_says_so() -> None:
+def test_a_stopped_service_reports_not_serving() -> None:
     servicer = HealthServicer()
     monitor = HealthMonitor(servicer, lambda: None, interval=0.05)
     monitor.start()
@@ -112,14 +112,14 @@ def test_a_stopped_service_says_so() -> None:
     assert found.status == Status.NOT_SERVING
 
 
-def test_a_file_that_is_no_store_does_not_answer(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_store_fails_the_check(tmp_path: Path) -> None:
     for name, content in (("empty.db", b""), ("other.db", b"something else" * 1000)):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(StoreError, match=name):
             check_store(tmp_path / name)
 
 
-def test_a_disk_without_room_is_not_serving(
+def test_a_full_disk_is_not_serving(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with serving(tmp_path) as running:
@@ -132,7 +132,7 @@ def test_a_disk_without_room_is_not_serving(
         await_status(running, Status.SERVING)
 
 
-def test_a_service_starts_on_a_full_disk_and_says_that_it_does_not_serve(
+def test_a_service_starts_on_a_full_disk_and_reports_not_serving(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def full(*_: object) -> None:
@@ -149,7 +149,7 @@ def test_a_service_starts_on_a_full_disk_and_says_that_it_does_not_serve(
         assert "No space left on device. Nothing was signed." in caplog.text
 
 
-def test_a_database_that_cannot_be_written_does_not_serve_and_a_writer_does_not_matter(
+def test_a_read_only_database_is_not_serving_and_a_busy_one_is(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "coordinator.db"
@@ -171,7 +171,7 @@ def test_a_database_that_cannot_be_written_does_not_serve_and_a_writer_does_not_
 
 
 @pytest.mark.parametrize("table", ["request", "campaign", "audit"])
-def test_a_damaged_table_does_not_serve(tmp_path: Path, table: str) -> None:
+def test_a_damaged_table_is_not_serving(tmp_path: Path, table: str) -> None:
     path = tmp_path / "coordinator.db"
     CoordinatorStore(path).close()
     with closing(sqlite3.connect(path)) as database:

@@ -1,4 +1,4 @@
-"""Pages that end by bytes, tokens that anybody made up, and requests as large as may be."""
+"""Pages limited in bytes, forged page tokens, and the largest requests."""
 
 import base64
 import json
@@ -22,7 +22,7 @@ from tests.support.service import Running, serving, speak_as
 SALT = "0" * 32
 DAILY = 25_000
 MESSAGE_BYTES = 4 * 2**20
-"""What a client of gRPC takes unless told otherwise."""
+"""Default size limit of a gRPC client."""
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_models_of_many_classes_are_listed_in_pages_of_bounded_size(
     assert "wide-19" in capsys.readouterr().out
 
 
-def test_requests_of_many_samples_are_listed_with_their_numbers(
+def test_requests_of_many_samples_are_listed_with_sample_counts(
     running: Running, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     operator = running.client("operator")
@@ -97,7 +97,7 @@ def test_requests_of_many_samples_are_listed_with_their_numbers(
     assert f"{DAILY} samples at r1" in capsys.readouterr().out
 
 
-def test_too_many_samples_are_refused_with_what_to_do(
+def test_too_many_samples_are_refused_with_advice(
     running: Running,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -124,7 +124,7 @@ def encoded(text: bytes) -> str:
 
 
 def about(*values: object) -> Callable[[str], str]:
-    """What makes a token for a question out of the rest."""
+    """Forge a page token from the rest of a query."""
     return lambda question: encoded(json.dumps([question, *values]).encode())
 
 
@@ -151,7 +151,7 @@ TOKENS: dict[str, Callable[[str], str]] = {
 
 
 @pytest.mark.parametrize("token", TOKENS.values(), ids=TOKENS.keys())
-def test_a_token_that_was_made_up_is_refused_in_one_line(
+def test_a_forged_page_token_is_refused_in_one_line(
     running: Running, token: Callable[[str], str], caplog: pytest.LogCaptureFixture
 ) -> None:
     anna, viewer = running.client("anna"), running.client("viewer")
@@ -168,9 +168,7 @@ def test_a_token_that_was_made_up_is_refused_in_one_line(
 
 
 @pytest.mark.parametrize("token", ["nobody", "\x00", "A" * 3_000_000])
-def test_a_token_of_coverage_or_report_that_was_made_up_is_refused(
-    running: Running, token: str
-) -> None:
+def test_a_forged_page_token_of_coverage_or_report_is_refused(running: Running, token: str) -> None:
     request = cpb.SubmitRequestRequest(request=make_request({"r1": ("cat",)}, "covered"))
     running.client("operator").SubmitRequest(request)
     viewer = running.client("viewer")
@@ -183,7 +181,7 @@ def test_a_token_of_coverage_or_report_that_was_made_up_is_refused(
         assert len(text) < 400
 
 
-def test_ids_of_samples_in_the_wrong_place_are_neither_repeated_nor_logged(
+def test_misplaced_sample_ids_are_neither_echoed_nor_logged(
     running: Running, caplog: pytest.LogCaptureFixture
 ) -> None:
     operator = running.client("operator")
@@ -201,7 +199,7 @@ def test_ids_of_samples_in_the_wrong_place_are_neither_repeated_nor_logged(
     assert "patient" not in caplog.text
 
 
-def test_a_reason_is_one_printable_line_from_its_submission_on(running: Running) -> None:
+def test_a_reason_becomes_one_printable_line_at_submission(running: Running) -> None:
     operator = running.client("operator")
     request = make_request({"r1": ("cat",)}, "worded")
     request.reason = "one\x1b[2J\n two\x9b31m \u202ethree [ticket-117]"

@@ -1,4 +1,4 @@
-"""Who may come in, and who may do what."""
+"""Authentication, authorisation, and TLS of the service."""
 
 import datetime
 import hashlib
@@ -79,26 +79,26 @@ def test_every_call_of_the_schema_is_tried_here() -> None:
 
 
 @pytest.mark.parametrize("who", TOKENS)
-def test_a_role_may_do_what_it_may_and_nothing_else(who: str, running: Running) -> None:
+def test_a_role_may_make_exactly_its_calls(who: str, running: Running) -> None:
     client = running.client(who)
     denied = {call for call in CALLS if code_of(client, call) is Code.PERMISSION_DENIED}
     assert denied == CALLS - MAY[who]
 
 
 @pytest.mark.parametrize("token", ["", "wrong", secret("viewer")[:-1], secret("viewer") + "x"])
-def test_nobody_comes_in_without_a_valid_token(token: str, running: Running) -> None:
+def test_a_call_without_a_valid_token_is_refused(token: str, running: Running) -> None:
     client = Client(running.channel, token)
     assert {code_of(client, call) for call in CALLS} == {Code.UNAUTHENTICATED}
 
 
-def test_a_token_in_another_scheme_is_none(running: Running) -> None:
+def test_a_token_in_another_scheme_is_refused(running: Running) -> None:
     call = running.channel.unary_unary("/disinherit.v1.Coordinator/ListModels")
     metadata = [("authorization", f"Basic {secret('viewer')}")]
     with pytest.raises(grpc.RpcError, match="UNAUTHENTICATED"):
         call(b"", metadata=metadata, timeout=10)
 
 
-def test_a_token_ends() -> None:
+def test_a_token_expires() -> None:
     now = [100.0]
     digest = hashlib.sha256(b"t").hexdigest()
     book = TokenBook([Token(digest, Principal("ci", Role.VIEWER), 200.0)], lambda: now[0])
@@ -124,7 +124,7 @@ def test_a_token_ends() -> None:
         ('[[token]]\nname = "a"\nrole = "viewer"\nsha256 = "{}"\nends = 1', r"\['a'\]\.ends"),
     ],
 )
-def test_a_token_file_that_is_none_is_refused(text: str, named: str, tmp_path: Path) -> None:
+def test_a_malformed_token_file_is_refused(text: str, named: str, tmp_path: Path) -> None:
     path = tmp_path / "tokens.toml"
     path.write_text(text.replace("{}", "ab" * 32))
     with pytest.raises(InputError, match=named) as caught:
@@ -132,7 +132,7 @@ def test_a_token_file_that_is_none_is_refused(text: str, named: str, tmp_path: P
     assert "tokens.toml" in str(caught.value)
 
 
-def test_a_token_taken_out_of_the_file_is_refused_from_then_on(
+def test_a_token_removed_from_the_file_is_refused_from_then_on(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with serving(tmp_path) as running:
@@ -153,7 +153,7 @@ def test_a_token_taken_out_of_the_file_is_refused_from_then_on(
 
 
 @pytest.mark.parametrize("emptied", ["", "# no token any more\n", "token = []\n", None])
-def test_the_last_token_can_be_taken_out_too(
+def test_the_last_token_can_be_removed_too(
     emptied: str | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with serving(tmp_path) as running:
@@ -177,7 +177,7 @@ TWO = (
 )
 
 
-def test_two_tokens_have_two_secrets_and_two_names(tmp_path: Path) -> None:
+def test_tokens_need_different_secrets_and_names(tmp_path: Path) -> None:
     path = tmp_path / "tokens.toml"
     path.write_text(TWO.replace("{}", "ab" * 32).replace("{other}", "cd" * 32))
     assert TokenBook.read(path)
@@ -191,7 +191,7 @@ def test_two_tokens_have_two_secrets_and_two_names(tmp_path: Path) -> None:
         TokenBook.read(path)
 
 
-def test_a_watcher_whose_token_was_taken_out_sees_nothing_more(tmp_path: Path) -> None:
+def test_a_watch_ends_when_its_token_is_removed(tmp_path: Path) -> None:
     build(tmp_path)
     with serving(tmp_path) as running:
         operator = running.client("operator")
@@ -226,12 +226,12 @@ def test_the_secrets_are_not_in_the_token_file(running: Running) -> None:
         (":50051", "host:port"),
     ],
 )
-def test_plaintext_stays_on_this_machine(address: str, named: str) -> None:
+def test_plaintext_is_allowed_only_on_loopback(address: str, named: str) -> None:
     with pytest.raises(InputError, match=named):
         listen(address, None, [])
 
 
-def test_a_port_that_is_taken_is_named_in_one_line(
+def test_a_port_in_use_is_named_in_one_line(
     running: Running, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(InputError, match=f"another program listens at '{running.address}'"):
@@ -309,7 +309,7 @@ def test_mutual_tls(tmp_path: Path) -> None:
             assert code_of(client, "ListModels") is Code.UNAVAILABLE
 
 
-def test_tls_files_that_are_none_are_named(tmp_path: Path) -> None:
+def test_malformed_tls_files_are_named(tmp_path: Path) -> None:
     authority = Authority(tmp_path, "ours")
     certificate, key = authority.issue("server")
     (tmp_path / "empty").write_bytes(b"")

@@ -1,4 +1,4 @@
-"""What `serve` is told: a file, options over it, and one line for what is wrong with either."""
+"""Settings of `serve`: the file, options over it, and one-line errors."""
 
 from pathlib import Path
 
@@ -51,7 +51,7 @@ def test_paths_in_a_file_are_relative_to_it(tmp_path: Path) -> None:
     )
 
 
-def test_places_may_be_urls(tmp_path: Path) -> None:
+def test_database_and_packets_may_be_urls(tmp_path: Path) -> None:
     urls = 'database = "postgresql+psycopg://host/fleet"\npackets = "s3://bucket/packets"\n'
     (tmp_path / "serve.toml").write_text(f'{urls}tokens = "tokens.toml"\n')
     settings = read_settings(tmp_path / "serve.toml", {}, {})
@@ -89,7 +89,7 @@ def test_options_win(tmp_path: Path) -> None:
         ("database = 'x'\ntokens = 'y'\n[tls]\nkey = 'k'", "certificate and key"),
     ],
 )
-def test_what_is_wrong_is_named(text: str | None, named: str, tmp_path: Path) -> None:
+def test_a_wrong_setting_is_named(text: str | None, named: str, tmp_path: Path) -> None:
     if text is not None:
         (tmp_path / "serve.toml").write_text(text)
     with pytest.raises(InputError, match=named):

@@ -1,4 +1,4 @@
-"""The mailbox: every question has exactly one answer, and slow owners hold up nobody."""
+"""The mailbox: one answer per ask, and slow owners do not block others."""
 
 import threading
 import time
@@ -27,7 +27,7 @@ class Slow:
 
 
 class Arrivals:
-    """Counts what has arrived."""
+    """Counts arrived answers."""
 
     def __init__(self) -> None:
         self._count = threading.Semaphore(0)
@@ -44,7 +44,7 @@ def ask(*owners: str, action: str = "query.identify") -> list[Ask]:
     return [Ask(owner, action, pb.Identity()) for owner in owners]
 
 
-def test_an_answer_that_takes_long_is_there_for_the_next_equal_question() -> None:
+def test_a_late_answer_is_returned_to_the_next_equal_ask() -> None:
     slow, arrived = Slow("anna"), Arrivals()
     mailbox = Mailbox(slow, arrived)
     for _ in range(3):
@@ -60,7 +60,7 @@ def test_an_answer_that_takes_long_is_there_for_the_next_equal_question() -> Non
     assert slow.asked == [("anna", "query.identify")]
 
 
-def test_what_was_picked_up_is_asked_again() -> None:
+def test_an_ask_is_sent_again_after_its_answer_was_picked_up() -> None:
     slow, arrived = Slow("anna"), Arrivals()
     slow.gates["anna"].set()
     mailbox = Mailbox(slow, arrived, wait=20.0)
@@ -81,7 +81,7 @@ def test_a_slow_owner_does_not_hold_up_the_others_answers() -> None:
     slow.gates["ben"].set()
 
 
-def test_who_waited_comes_before_who_asks_again_and_again() -> None:
+def test_a_waiting_ask_comes_before_repeated_ones() -> None:
     slow, arrived = Slow("anna"), Arrivals()
     mailbox = Mailbox(slow, arrived)
     many = [ask("anna", action=f"part {number}") for number in range(3)]
@@ -103,7 +103,7 @@ def test_who_waited_comes_before_who_asks_again_and_again() -> None:
     assert slow.asked[-1] == ("anna", "part 1")
 
 
-def test_a_place_in_line_is_lost_when_nobody_asks_any_more(
+def test_an_abandoned_ask_loses_its_place_in_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     slow, arrived = Slow("anna"), Arrivals()
@@ -119,7 +119,7 @@ def test_a_place_in_line_is_lost_when_nobody_asks_any_more(
     assert slow.asked[-1] == ("anna", "next")
 
 
-def test_an_owner_is_asked_one_thing_at_a_time() -> None:
+def test_an_owner_has_one_open_ask_at_a_time() -> None:
     slow, arrived = Slow("anna"), Arrivals()
     mailbox = Mailbox(slow, arrived)
     list(mailbox.ask(ask("anna"), 30.0))
@@ -135,7 +135,7 @@ def test_an_owner_is_asked_one_thing_at_a_time() -> None:
     assert slow.asked == [("anna", "query.identify"), ("anna", "query.register")]
 
 
-def test_the_time_at_which_a_message_was_made_makes_no_other_message() -> None:
+def test_the_creation_time_does_not_identify_a_message() -> None:
     slow, arrived = Slow("anna"), Arrivals()
     mailbox = Mailbox(slow, arrived)
     for created in (1, 2):
@@ -150,7 +150,7 @@ def test_the_time_at_which_a_message_was_made_makes_no_other_message() -> None:
     slow.gates["anna"].set()
 
 
-def test_a_transport_that_breaks_down_answers_for_everybody() -> None:
+def test_a_failed_transport_answers_every_ask() -> None:
     class Broken:
         def ask(self, asks: Sequence[Ask], timeout: float) -> Iterator[Answer]:
             for _ in asks:
@@ -162,7 +162,7 @@ def test_a_transport_that_breaks_down_answers_for_everybody() -> None:
     assert all(answer.unreachable and "cable cut" in answer.error for answer in found)
 
 
-def test_answers_that_nobody_picks_up_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_abandoned_answers_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     slow, arrived = Slow("anna"), Arrivals()
     slow.gates["anna"].set()
     mailbox = Mailbox(slow, arrived)

@@ -1,4 +1,4 @@
-"""How often the same is asked: six times in the first minute at most, then every five minutes."""
+"""Intervals between equal asks: at most six in the first minute, then every five minutes."""
 
 import itertools
 import threading
@@ -51,7 +51,7 @@ def test_the_wait_doubles_to_five_minutes() -> None:
     assert {later - time for time, later in itertools.pairwise(times[9:])} == {300}
 
 
-def test_what_is_withheld_waits_for_a_person_or_for_something_new() -> None:
+def test_withheld_information_waits_for_a_person_or_news() -> None:
     clock = Clock()
     pacing = Pacing(clock)
     assert asked_at(pacing, clock, WITHHELD, 5000) == [0]
@@ -62,7 +62,7 @@ def test_what_is_withheld_waits_for_a_person_or_for_something_new() -> None:
     assert asked_at(Pacing(clock, withheld=60.0), clock, WITHHELD, 150) == [0, 60, 120]
 
 
-def test_an_owner_that_has_something_new_is_asked_at_once_but_not_all_the_time() -> None:
+def test_an_owner_with_news_is_asked_at_once_but_at_a_limited_rate() -> None:
     clock = Clock()
     pacing = Pacing(clock)
     times = []
@@ -78,7 +78,7 @@ def test_an_owner_that_has_something_new_is_asked_at_once_but_not_all_the_time()
     assert pacing.last("key", fisher()) is not None
 
 
-def test_a_question_of_which_a_part_was_answered_goes_out_at_once_and_waits_no_less() -> None:
+def test_a_partly_answered_ask_is_sent_at_once_and_keeps_its_interval() -> None:
     clock = Clock()
     pacing = Pacing(clock)
     times: list[int] = []
@@ -93,7 +93,7 @@ def test_a_question_of_which_a_part_was_answered_goes_out_at_once_and_waits_no_l
     assert times == [0, 0, 2, 6, 14, 30]
 
 
-def test_news_that_come_too_soon_are_heard_later() -> None:
+def test_early_news_take_effect_later() -> None:
     clock = Clock()
     pacing = Pacing(clock)
     pacing.hear("anna")
@@ -106,7 +106,7 @@ def test_news_that_come_too_soon_are_heard_later() -> None:
     assert pacing.last("key", fisher()) is None
 
 
-def test_who_could_not_be_reached_is_asked_when_it_is_back() -> None:
+def test_an_unreachable_owner_is_asked_when_it_is_back() -> None:
     pacing = Pacing(Clock())
     for _ in range(5):
         assert pacing.last("key", fisher()) is None
@@ -114,7 +114,7 @@ def test_who_could_not_be_reached_is_asked_when_it_is_back() -> None:
         pacing.answered("key", Answer(fisher(), error="not connected", unreachable=True))
 
 
-def test_what_a_person_asks_for_goes_out() -> None:
+def test_asks_by_a_person_are_not_delayed() -> None:
     pacing = Pacing(Clock())
     register = Ask("anna", "query.register", pb.RegisterTask())
     for _ in range(5):
@@ -123,7 +123,7 @@ def test_what_a_person_asks_for_goes_out() -> None:
         pacing.answered("key", Answer(register, error="owner anna: no"))
 
 
-def test_large_answers_of_no_use_are_not_kept() -> None:
+def test_large_useless_answers_are_not_kept() -> None:
     pacing = Pacing(Clock())
     reply = pb.FisherReply(roots=[pb.RootFisher(packets=[pb.FisherPacket(tensors=bytes(10**6))])])
     pacing.sent("key", fisher())
@@ -135,7 +135,7 @@ def test_large_answers_of_no_use_are_not_kept() -> None:
 
 
 @pytest.mark.parametrize("reply", [REFUSED, None])
-def test_a_pass_that_every_answer_starts_does_not_ask_without_end(
+def test_passes_started_by_answers_do_not_ask_endlessly(
     reply: pb.FisherReply | None,
 ) -> None:
     """As the driver does: each answer that arrives makes the next pass at once."""

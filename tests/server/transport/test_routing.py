@@ -1,4 +1,4 @@
-"""Several transports as one: exactly one answer to every message, whatever becomes of a route."""
+"""Routing over several transports: one answer to every message, even if a route fails."""
 
 from collections.abc import Iterator, Sequence
 
@@ -36,7 +36,7 @@ def answers(transport: RoutedTransport, asks: list[Ask]) -> dict[str, Answer]:
     return {answer.ask.owner: answer for answer in found}
 
 
-def test_each_owner_is_asked_by_the_first_way_that_reaches_it() -> None:
+def test_each_owner_is_asked_over_its_first_route() -> None:
     first, second = Echo(), Echo()
     transport = RoutedTransport(
         [Route(first, {"a", "b"}.__contains__), Route(second, {"b", "c"}.__contains__)]
@@ -56,7 +56,7 @@ def test_each_owner_is_asked_by_the_first_way_that_reaches_it() -> None:
         (Echo(forgets=["b"]), "owner b: its transport gave no answer"),
     ],
 )
-def test_a_broken_way_costs_what_it_did_not_answer(
+def test_a_failed_route_loses_only_its_open_asks(
     broken: Echo, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     good = Echo()
@@ -71,5 +71,5 @@ def test_a_broken_way_costs_what_it_did_not_answer(
     assert ("OSError: cable cut" in caplog.text) == ("failed" in reason)
 
 
-def test_nobody_is_asked_nothing() -> None:
+def test_no_asks_yield_no_answers() -> None:
     assert answers(RoutedTransport([]), []) == {}

@@ -1,4 +1,4 @@
-"""What an answer with Fisher information may weigh follows from what was registered."""
+"""Size limits of answers with Fisher information, from registered sizes."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -38,7 +38,7 @@ def asked(*classes: str) -> pb.Root:
     st.sampled_from(Encoding),
     st.sampled_from([torch.float32, torch.float64]),
 )
-def test_what_is_honest_fits(
+def test_honest_answers_fit(
     shapes: list[list[int]], encoding: Encoding, dtype: torch.dtype
 ) -> None:
     values = {f"{i}": torch.rand(shape, dtype=dtype) for i, shape in enumerate(shapes)}
@@ -61,7 +61,7 @@ def test_what_is_honest_fits(
     assert reply.ByteSize() <= most < 3 * PACKET.most
 
 
-def test_the_scope_and_the_classes_decide() -> None:
+def test_the_limit_depends_on_scope_and_classes() -> None:
     known = record(head_values=1000, values=10**6)
     head = fisher_bytes([(asked("cat"), known)], "head")
     assert PACKET.most < head < PACKET.most + 20_000
@@ -74,7 +74,7 @@ def test_the_scope_and_the_classes_decide() -> None:
 
 
 @pytest.mark.parametrize("old", [record(), replace(record(), fisher_scale=None)])
-def test_what_was_registered_without_a_number_has_the_old_bound(old: ModelRecord) -> None:
+def test_a_registration_without_a_size_has_the_old_limit(old: ModelRecord) -> None:
     assert fisher_bytes([(asked("cat"), old)], "head") == ANSWER.most
     known = record(head_values=1000, values=10**6)
     assert fisher_bytes([(asked("cat"), known), (asked("cat"), old)], "head") == ANSWER.most
@@ -91,9 +91,7 @@ def test_what_was_registered_without_a_number_has_the_old_bound(old: ModelRecord
         ("query.identify", pb.Identity()),
     ],
 )
-def test_answers_about_single_versions_have_a_bound_of_their_own(
-    action: str, task: Message
-) -> None:
+def test_answers_about_single_versions_have_their_own_limit(action: str, task: Message) -> None:
     assert 0 < most_bytes(Ask("anna", action, task)) < 5 * PACKET.most
     assert most_bytes(Ask("anna", action, task, most_bytes=7)) == 7
 
@@ -106,7 +104,7 @@ def world(tmp_path: Path) -> Iterator[World]:
         yield world
 
 
-def test_owners_register_it_and_the_coordinator_asks_with_it(world: World) -> None:
+def test_registered_sizes_limit_the_coordinators_asks(world: World) -> None:
     for model in world.store.graph().models():
         if model.fisher_scale is not None:
             assert 0 < model.fisher_scale.head_values <= model.fisher_scale.values
@@ -116,6 +114,6 @@ def test_owners_register_it_and_the_coordinator_asks_with_it(world: World) -> No
     assert all(ask.most_bytes < 2 * PACKET.most for ask in asks)
 
 
-def test_it_is_kept_in_files() -> None:
+def test_sizes_are_stored_in_files() -> None:
     graph = InheritanceGraph([record(5, 9)])
     assert from_json(to_json(graph)) == graph
