@@ -7,8 +7,8 @@ from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.records import ModelRecord
 from disinherit.direct import DirectTransport
 from disinherit.members import LoaderOwner
-from disinherit.server.campaign.campaign_pass import DryPass
 from disinherit.server.campaign.collect import collect, merge
+from disinherit.server.campaign.dry_pass import DryPass
 from disinherit.server.campaign.outcomes import told
 from disinherit.server.planning.plan import Plan
 from disinherit.server.states import Answered, Task, TaskState

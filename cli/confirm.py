@@ -6,13 +6,13 @@ from typing import Annotated
 import typer
 
 from disinherit.cli.output import as_time, print_line
+from disinherit.server.now import now_us
 from disinherit.server.service.confirming import PERSON, opened
 from disinherit.server.store.clock import confirm_clock
 from disinherit.server.store.history import find_lost
 from disinherit.server.store.retention import find_due
 from disinherit.server.store.signed_log import accept_log, mark_file
 from disinherit.server.store.signing import key_file
-from disinherit.server.store.tables import now_us
 
 app = typer.Typer(
     help="Say that something is right which the coordinator cannot know.",

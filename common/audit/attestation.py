@@ -8,13 +8,19 @@ With the audit log, a verifier compares the statement with every logged fact, re
 derived fields, and lists the fields that cannot be compared.
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from securesystemslib.dsse import Envelope
 
-from disinherit.common.audit.chain import AuditEntry, Finding, Json, Problem, canonical
+from disinherit.common.audit.chain import (
+    AuditEntry,
+    Finding,
+    Json,
+    Problem,
+    canonical,
+    names_digest,
+)
 from disinherit.common.audit.dsse import TrustedKeys
 from disinherit.common.audit.gaps import DESCRIPTIONS, find_gaps
 from disinherit.common.audit.story import ModelStory, Story, read_story
@@ -336,11 +342,6 @@ def gaps_of(method: Mapping[str, Any], models: Sequence[Mapping[str, Any]]) -> l
         {"kind": gap.kind.value, "models": list(gap.models), "said": DESCRIPTIONS[gap.kind]}
         for gap in find_gaps(method, models)
     ]
-
-
-def names_digest(names: Sequence[str]) -> str | None:
-    """Return the SHA-256 of names as canonical JSON; `None` without names."""
-    return hashlib.sha256(canonical(list(names))).hexdigest() if names else None
 
 
 def _subject(name: str, digest: str, role: str) -> Json:

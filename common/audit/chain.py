@@ -132,6 +132,11 @@ def canonical(value: Json) -> bytes:
         raise AuditError(f"Expected text that is Unicode in an audit entry, but {error}.") from None
 
 
+def names_digest(names: Sequence[str]) -> str | None:
+    """Return the SHA-256 of names as canonical JSON; `None` without names."""
+    return hashlib.sha256(canonical(list(names))).hexdigest() if names else None
+
+
 def link(
     event: AuditEvent, last: AuditEntry | None, last_of_request: AuditEntry | None
 ) -> AuditEntry:

@@ -11,8 +11,9 @@ from typing import cast
 
 from disinherit.common.errors import StoreError
 from disinherit.common.text import one_line
-from disinherit.server.campaign.campaign_pass import Pass, Prepared
+from disinherit.server.campaign.campaign_pass import Pass
 from disinherit.server.campaign.contact import check_held
+from disinherit.server.campaign.dry_pass import Prepared
 from disinherit.server.campaign.outcomes import refused, told
 from disinherit.server.states import Answered, Task, TaskState
 from disinherit.server.store.repeated_tasks import find_made

@@ -17,12 +17,12 @@ from disinherit.common.limits import ANSWER, FISHER, clipped
 from disinherit.common.method import Method
 from disinherit.common.text import one_line
 from disinherit.common.wire.packets import PackedFisher, renamed_labels
-from disinherit.server.campaign.campaign_pass import Collected, DryPass, Prepared
+from disinherit.server.campaign.dry_pass import Collected, DryPass, Prepared
 from disinherit.server.campaign.fisher_checks import check_scale
 from disinherit.server.campaign.group_merges import GroupMerges
+from disinherit.server.now import now_us
 from disinherit.server.planning.plan import Group
 from disinherit.server.store.audit_events import request_digest
-from disinherit.server.store.tables import now_us
 from disinherit.server.transport.answers import reply_of, root_packets, unhandled
 from disinherit.server.transport.base import Answer, Ask
 from disinherit.server.transport.sizes import fisher_bytes

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from disinherit.common.errors import CampaignError, DisinheritError, InputError
 from disinherit.server.campaign.coordinator import Coordinator
 from disinherit.server.campaign.result import CampaignResult
+from disinherit.server.now import now_us
 from disinherit.server.states import CampaignState
 from disinherit.server.store.audit import last_growth
 from disinherit.server.store.campaigns import find_joinable
-from disinherit.server.store.tables import now_us
 
 _LOG = logging.getLogger(__name__)
 

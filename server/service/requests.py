@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 from disinherit.common.errors import NotAllowedError, NotFoundError, NotNowError, RequestError
 from disinherit.common.text import one_line
 from disinherit.common.wire.received import received_request
+from disinherit.server.now import now_us
 from disinherit.server.planning.coverage import CoveragePage
 from disinherit.server.service.packing import listed_to_proto
 from disinherit.server.service.paging import DEFAULT_SIZE, LARGEST_SIZE, Key, fetch_page
@@ -15,7 +16,6 @@ from disinherit.server.service.principals import Principal, Role
 from disinherit.server.states import CampaignEvent, CampaignState, TaskState
 from disinherit.server.store.campaigns import Campaign
 from disinherit.server.store.status import RequestStatus
-from disinherit.server.store.tables import now_us
 from disinherit.v1 import coordinator_pb2 as pb
 from disinherit.v1.unlearning_pb2 import UnlearningRequest
 

@@ -29,9 +29,10 @@ from disinherit.common.audit.export import (
     read_entry,
 )
 from disinherit.common.errors import AuditError, StoreError
+from disinherit.server.now import now_us
 from disinherit.server.store.audit_events import COORDINATOR, GROWTH, AuditKind
 from disinherit.server.store.database import Database
-from disinherit.server.store.tables import AUDIT, find_request, now_us
+from disinherit.server.store.tables import AUDIT, find_request
 
 _AT_A_TIME = 500
 

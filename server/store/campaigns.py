@@ -23,6 +23,7 @@ from sqlalchemy import (
 from disinherit.common.audit.chain import Json
 from disinherit.common.audit.export import read_entry
 from disinherit.common.errors import RequestError, StoreError
+from disinherit.server.now import now_us
 from disinherit.server.states import (
     CampaignEvent,
     CampaignState,
@@ -52,7 +53,6 @@ from disinherit.server.store.tables import (
     REQUESTS,
     TASKS,
     find_request,
-    now_us,
     read_task,
     some_task_rows,
     task_rows,

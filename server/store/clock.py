@@ -13,10 +13,11 @@ from collections.abc import Callable
 from sqlalchemy import Connection, func, insert, select, update
 
 from disinherit.common.audit.export import read_entry
+from disinherit.server.now import now_us
 from disinherit.server.store.audit import append
 from disinherit.server.store.audit_events import AuditKind
 from disinherit.server.store.database import Database
-from disinherit.server.store.tables import AUDIT, CLOCK, now_us
+from disinherit.server.store.tables import AUDIT, CLOCK
 
 _LOG = logging.getLogger(__name__)
 _TOLERANCE_US = 3600 * 1_000_000

@@ -17,7 +17,8 @@ from typing import Any, Protocol
 from sqlalchemy import Connection, Row, select, update
 
 from disinherit.common.errors import HeldError, StoreError
-from disinherit.server.store.tables import CAMPAIGNS, now_us
+from disinherit.server.now import now_us
+from disinherit.server.store.tables import CAMPAIGNS
 
 _POLL_SECONDS = 0.1
 _LONGEST_US = 3600 * 1_000_000

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, select
 from disinherit.common.errors import GraphError, InputError, RequestError
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord, ModelStatus
+from disinherit.server.now import now_us
 from disinherit.server.store.audit import append
 from disinherit.server.store.audit_events import (
     COORDINATOR,
@@ -40,7 +41,6 @@ from disinherit.server.store.tables import (
     find_record,
     insert_edges,
     insert_records,
-    now_us,
     put_statuses,
     replace_record,
 )

@@ -15,7 +15,8 @@ from sqlalchemy import Connection, delete, insert, select
 
 from disinherit.common.errors import CheckpointError, StoreError
 from disinherit.common.files import TEMPORARY_GLOB, FolderLock, write_atomic
-from disinherit.server.store.tables import PACKETS, now_us, parse
+from disinherit.server.now import now_us
+from disinherit.server.store.tables import PACKETS, parse
 from disinherit.v1.unlearning_pb2 import FisherPacket
 
 

@@ -11,10 +11,11 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, select, update
 
 from disinherit.common.errors import RequestError
+from disinherit.server.now import now_us
 from disinherit.server.states import Task, TaskState
 from disinherit.server.store.audit import append_all, append_once, make_event
 from disinherit.server.store.audit_events import AuditKind, owner_actor
-from disinherit.server.store.tables import TASKS, find_tasks, now_us
+from disinherit.server.store.tables import TASKS, find_tasks
 
 _REFUSED = "the old weights are not destroyed: "
 

@@ -31,12 +31,13 @@ from disinherit.common.audit.export import (
 from disinherit.common.errors import LostHistoryError, StoreError
 from disinherit.common.files import write_private
 from disinherit.common.text import load_json
+from disinherit.server.now import now_us
 from disinherit.server.store.audit import append
 from disinherit.server.store.audit_events import AuditKind
 from disinherit.server.store.database import Database
 from disinherit.server.store.history import confirm_history, find_epoch
 from disinherit.server.store.signing import announce_key, find_keys
-from disinherit.server.store.tables import AUDIT, now_us
+from disinherit.server.store.tables import AUDIT
 from disinherit.v1.unlearning_pb2 import LogHead
 
 _LOG = logging.getLogger(__name__)

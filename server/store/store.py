@@ -9,6 +9,7 @@ from pathlib import Path
 from sqlalchemy import func, insert, select
 
 from disinherit.common.errors import LostHistoryError, StoreError
+from disinherit.server.now import now_us
 from disinherit.server.planning.coverage import LARGEST_PAGE, CoveragePage, cover, page
 from disinherit.server.states import CampaignState, Task, TaskState
 from disinherit.server.store import retention as destruction_rows
@@ -34,7 +35,6 @@ from disinherit.server.store.tables import (
     check_same,
     find_request,
     find_submitted,
-    now_us,
     put_planned_roots,
     read_task,
     task_rows,
@@ -42,7 +42,7 @@ from disinherit.server.store.tables import (
 from disinherit.server.store.tasks import add_tasks
 from disinherit.v1.unlearning_pb2 import LogHead, UnlearningRequest
 
-__all__ = ["CoordinatorStore", "Task", "TaskState", "now_us"]
+__all__ = ["CoordinatorStore", "Task", "TaskState"]
 
 
 class CoordinatorStore(CampaignStore):

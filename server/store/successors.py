@@ -19,6 +19,7 @@ from disinherit.common.graph.records import (
     successor_id,
 )
 from disinherit.common.graph.rules import is_same_version
+from disinherit.server.now import now_us
 from disinherit.server.store.audit_events import AuditKind
 from disinherit.server.store.graph import find_edges, find_records
 from disinherit.server.store.tables import (
@@ -26,7 +27,6 @@ from disinherit.server.store.tables import (
     EDGES,
     insert_edges,
     insert_records,
-    now_us,
     put_statuses,
     replace_record,
 )

@@ -5,7 +5,6 @@ their own have only what is searched or sorted by.
 """
 
 import hashlib
-import time
 from collections.abc import Collection, Container, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -40,6 +39,7 @@ from disinherit.common.graph.proto import (
 )
 from disinherit.common.graph.records import Inheritance, ModelRecord, ModelStatus
 from disinherit.common.text import one_line
+from disinherit.server.now import now_us
 from disinherit.server.states import Task, TaskState
 from disinherit.v1.graph_pb2 import Inheritance as InheritanceProto
 from disinherit.v1.graph_pb2 import ModelRecord as RecordProto
@@ -234,11 +234,6 @@ _UPDATE_MODELS = (
     .values(record=bindparam("data"), digest=bindparam("weights"))
 )
 _INSERT_EDGES = insert(EDGES)
-
-
-def now_us() -> int:
-    """Return the coordinator's time in microseconds since the epoch."""
-    return time.time_ns() // 1000
 
 
 def parse(kind: type[M], data: bytes) -> M:

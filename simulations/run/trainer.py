@@ -10,7 +10,7 @@ from disinherit.common.errors import CampaignError
 from disinherit.common.graph.records import Inheritance, ModelRecord
 from disinherit.server.flower.exchange import exchange
 from disinherit.server.flower.owners import SaidOwners
-from disinherit.server.store.store import now_us
+from disinherit.server.now import now_us
 from disinherit.simulations.run.replaying import fit_of, start_of, untrained
 from disinherit.simulations.run.training import Fitted
 from disinherit.simulations.scenario.forgetting import Forgetting

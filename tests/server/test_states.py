@@ -7,6 +7,7 @@ import pytest
 
 from disinherit.common.errors import CampaignError, RequestError
 from disinherit.common.graph.records import Inheritance, InheritanceKind
+from disinherit.server.now import now_us
 from disinherit.server.states import (
     TRANSITIONS,
     CampaignEvent,
@@ -14,7 +15,7 @@ from disinherit.server.states import (
     next_state,
     state_after_pass,
 )
-from disinherit.server.store.store import TaskState, now_us
+from disinherit.server.store.store import TaskState
 from disinherit.server.transport.base import Answer, Ask
 from tests.support.campaign import AFFECTED, World, broken, gone, make_request
 from tests.support.changes import kept_packets

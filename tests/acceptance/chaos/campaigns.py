@@ -13,8 +13,8 @@ from disinherit.common.wire.requests import Request
 from disinherit.deploy.files import FleetFiles
 from disinherit.deploy.programs import COORDINATOR, SUPERLINK
 from disinherit.direct import DirectTransport
-from disinherit.server.campaign.campaign_pass import Say
 from disinherit.server.campaign.coordinator import Coordinator
+from disinherit.server.campaign.dry_pass import Say
 from disinherit.server.store.store import CoordinatorStore
 from disinherit.simulations.run.folder import DATABASE, open_store
 from tests.acceptance.chaos import floods

@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 
 from disinherit.common.errors import DisinheritError
-from disinherit.server.campaign.campaign_pass import Say
+from disinherit.server.campaign.dry_pass import Say
 from disinherit.server.transport.base import Answer, Ask
 from tests.acceptance.chaos import backups, messages, troubles
 from tests.acceptance.chaos.checks import violations

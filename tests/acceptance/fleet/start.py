@@ -9,8 +9,8 @@ from flwr.serverapp import Grid
 from disinherit.client.store.store import ModelStore
 from disinherit.common.errors import CampaignError
 from disinherit.common.tensors.checkpoints import weights_digest
-from disinherit.server.campaign.campaign_pass import Say
 from disinherit.server.campaign.coordinator import Coordinator
+from disinherit.server.campaign.dry_pass import Say
 from disinherit.server.flower.owners import SaidOwners
 from disinherit.server.flower.transport import FlowerTransport
 from disinherit.server.store.store import CoordinatorStore

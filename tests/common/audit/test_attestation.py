@@ -19,13 +19,12 @@ from disinherit.common.audit.attestation import (
     find_contradiction,
     find_fault,
     gaps_of,
-    names_digest,
     not_compared,
     read_statement,
     request_of,
     subjects_of,
 )
-from disinherit.common.audit.chain import AuditEvent, Json, canonical
+from disinherit.common.audit.chain import AuditEvent, Json, canonical, names_digest
 from disinherit.common.audit.dsse import Signer, TrustedKeys, enclose, signature_of
 from disinherit.common.errors import AuditError
 from tests.support.audit_cases import chain

@@ -13,9 +13,9 @@ from disinherit.common.errors import StoreError
 from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelStatus
 from disinherit.server.campaign.driver import Driver, OpenCampaigns
 from disinherit.server.campaign.result import CampaignResult
+from disinherit.server.now import now_us
 from disinherit.server.planning.plan import Plan
 from disinherit.server.states import CampaignEvent, CampaignState, TaskState
-from disinherit.server.store.tables import now_us
 from disinherit.v1 import unlearning_pb2 as pb
 from tests.support.campaign import World, broken, make_request
 

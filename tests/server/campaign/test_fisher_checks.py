@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from disinherit.common.errors import FisherError
 from disinherit.common.graph.records import FisherScale, ModelRecord, Provenance
 from disinherit.common.wire.packets import PackedFisher
-from disinherit.server.campaign.campaign_pass import bound_by
+from disinherit.server.campaign.dry_pass import bound_by
 from disinherit.server.campaign.fisher_checks import SLACK, check_scale
 from disinherit.v1 import unlearning_pb2 as pb
 

@@ -9,9 +9,10 @@ from disinherit.common.audit.export import read_entry
 from disinherit.common.audit.gaps import GapKind
 from disinherit.common.errors import CampaignError, RequestError
 from disinherit.common.graph.records import Inheritance, InheritanceKind
+from disinherit.server.now import now_us
 from disinherit.server.reports.report import report_of
 from disinherit.server.states import CampaignEvent, CampaignState
-from disinherit.server.store.store import TaskState, now_us
+from disinherit.server.store.store import TaskState
 from disinherit.v1 import unlearning_pb2 as pb
 from tests.support.campaign import AFFECTED, OWNERS, World, broken, copy, gone, lying, make_request
 from tests.support.owner import LABELS, PointsOwner

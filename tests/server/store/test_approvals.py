@@ -8,10 +8,10 @@ import pytest
 from disinherit.common.errors import RequestError
 from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord, ModelStatus
 from disinherit.server.campaign.driver import OpenCampaigns
+from disinherit.server.now import now_us
 from disinherit.server.reports.report import report_of
 from disinherit.server.states import CampaignState
 from disinherit.server.store.store import TaskState
-from disinherit.server.store.tables import now_us
 from disinherit.v1 import unlearning_pb2 as pb
 from tests.support.campaign import AFFECTED, World, copy, make_request
 from tests.support.owner import LABELS, PointsOwner

@@ -25,13 +25,14 @@ from disinherit.common.audit.export import (
 from disinherit.common.errors import CampaignError, LostHistoryError, StoreError
 from disinherit.server.campaign.coordinator import Coordinator
 from disinherit.server.campaign.driver import OpenCampaigns
+from disinherit.server.now import now_us
 from disinherit.server.states import CampaignEvent
 from disinherit.server.store import signed_log
 from disinherit.server.store.audit import append_all
 from disinherit.server.store.signed_log import Mark, SignedLog, accept_log, mark_file, read_mark
 from disinherit.server.store.signing import open_signer
 from disinherit.server.store.store import CoordinatorStore
-from disinherit.server.store.tables import AUDIT, now_us
+from disinherit.server.store.tables import AUDIT
 from disinherit.server.transport.routing import RoutedTransport
 from disinherit.v1 import unlearning_pb2 as pb
 from tests.support.audit_cases import chain, export
