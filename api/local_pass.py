@@ -9,7 +9,7 @@ from disinherit.direct import DirectTransport
 from disinherit.members import LoaderOwner
 from disinherit.server.campaign.collect import collect, merge
 from disinherit.server.campaign.dry_pass import DryPass
-from disinherit.server.campaign.outcomes import told
+from disinherit.server.campaign.outcomes import outcome_of
 from disinherit.server.planning.plan import Plan
 from disinherit.server.states import Answered, Task, TaskState
 from disinherit.v1 import unlearning_pb2 as pb
@@ -54,7 +54,7 @@ def forget_locally(
         sent = cast("pb.UnlearnTask", answer.ask.task)
         reply = cast("pb.UnlearnReply", answer.reply)
         for entry, result in zip(sent.models, reply.models, strict=True):
-            judged = told(Task(entry.model_id, name), result, sent, entry)
+            judged = outcome_of(Task(entry.model_id, name), result, sent, entry)
             if isinstance(judged, Answered):
                 made[entry.model_id] = judged.successor
                 judged = judged.task

@@ -14,7 +14,7 @@ from disinherit.common.text import one_line
 from disinherit.server.campaign.campaign_pass import Pass
 from disinherit.server.campaign.contact import check_held
 from disinherit.server.campaign.dry_pass import Prepared
-from disinherit.server.campaign.outcomes import refused, told
+from disinherit.server.campaign.outcomes import outcome_of, refused
 from disinherit.server.states import Answered, Task, TaskState
 from disinherit.server.store.repeated_tasks import find_made
 from disinherit.server.transport.answers import checked_digest, reply_of, unhandled
@@ -145,7 +145,7 @@ def _record_some(
     for result in reply.models if reply is not None else ():
         if result.model_id in named:
             results.setdefault(result.model_id, result)
-    found = [told(todo[id], result, asked, named[id]) for id, result in results.items()]
+    found = [outcome_of(todo[id], result, asked, named[id]) for id, result in results.items()]
     reason = error or "its owner did not mention it"
     silent = [_unanswered(todo[m], answer, reason) for m in named if m not in results]
     if reply is None and all(task == one.tasks[task.model_id] for task in silent):
@@ -153,7 +153,7 @@ def _record_some(
     answered = [o for o in found if isinstance(o, Answered)]
     with one.writing(list(named)) as change:
         if reply is not None:
-            change.tell(answer.ask.owner, sorted(named))
+            change.notified(answer.ask.owner, sorted(named))
         rejected = change.put_answered(answered) if answered else {}
         tasks = [o for o in found if isinstance(o, Task)]
         tasks += [refused(todo[model], why) for model, why in rejected.items()]

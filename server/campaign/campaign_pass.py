@@ -165,7 +165,7 @@ class Pass(DryPass):
             files.write(packet.tensors, packet.digest)
         with self.writing() as change:
             change.put_packets(answered)
-            change.tell(owner, answered)
+            change.notified(owner, answered)
         for root, packets in answered.items():
             self.packets[root] = [without_tensors(packet) for packet in packets]
 

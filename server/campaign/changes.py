@@ -18,7 +18,7 @@ from disinherit.server.store.campaigns import Driven, find_driven
 from disinherit.server.store.cleared import check_claim
 from disinherit.server.store.graph import find_records
 from disinherit.server.store.leases import Lease
-from disinherit.server.store.notices import told_events
+from disinherit.server.store.notifications import notified_events
 from disinherit.server.store.packets import put_packets
 from disinherit.server.store.store import CoordinatorStore
 from disinherit.server.store.successors import put_successors
@@ -128,9 +128,9 @@ class Change:
             )
             self._events.append((event, False))
 
-    def tell(self, owner: str, models: Iterable[str]) -> None:
+    def notified(self, owner: str, models: Iterable[str]) -> None:
         """Note that an owner has got word of the request about some of its versions."""
-        self._events += [(event, True) for event in told_events(self._id, owner, models)]
+        self._events += [(event, True) for event in notified_events(self._id, owner, models)]
 
     def log(self) -> None:
         """Add what was changed until now to the log."""

@@ -93,9 +93,9 @@ def merge(one: DryPass) -> None:
             )
             owners = {graph.model(root).owner for root in group.roots}
             for model in map(graph.model, group.models):
-                said = why if owners == {model.owner} else "names or shapes differ, see the log"
+                cause = why if owners == {model.owner} else "names or shapes differ, see the log"
                 prepared.failed[model.id] = (
-                    f"the Fisher information of {roots} cannot be merged: {said}"
+                    f"the Fisher information of {roots} cannot be merged: {cause}"
                 )
             one.discard(group.roots)
             continue

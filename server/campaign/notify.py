@@ -8,7 +8,7 @@ the way.  No task is sent for it, so its owner would not learn that it is affect
 from disinherit.common.text import one_line
 from disinherit.server.campaign.campaign_pass import Pass
 from disinherit.server.states import TaskState
-from disinherit.server.store.notices import find_told
+from disinherit.server.store.notifications import find_notified
 from disinherit.server.transport.answers import reply_of
 from disinherit.server.transport.base import Ask
 from disinherit.v1 import unlearning_pb2 as pb
@@ -28,7 +28,7 @@ def notify(one: Pass) -> None:
     if not tasks:
         return
     with one.store.reading() as db:
-        told = find_told(db, one.request.id)
+        told = find_notified(db, one.request.id)
     notices: dict[str, pb.NoticeTask] = {}
     for task in tasks:
         if task.model_id not in told:
@@ -44,5 +44,5 @@ def notify(one: Pass) -> None:
         if reply is not None:
             named = {notice.model_id for notice in notices[owner].models}
             with one.writing() as change:
-                change.tell(owner, sorted(named.intersection(reply.model_ids)))
+                change.notified(owner, sorted(named.intersection(reply.model_ids)))
         one.say(one_line(error) or f"{owner} was told")

@@ -27,7 +27,7 @@ _SOURCES = ("", "evaluation", "tuning", "training")
 """Words that stand in the log for ever, so they are not an owner's own."""
 
 
-def told(
+def outcome_of(
     task: Task, result: pb.ModelResult, sent: pb.UnlearnTask, model: pb.ModelTask
 ) -> Answered | Task:
     """Return what an owner says of a model: that it made a successor, or its task with the reason.
@@ -135,9 +135,9 @@ def _kept(
     task: Task, result: pb.ModelResult, state: TaskState, classes: Iterable[str], digest: str
 ) -> pb.ModelResult:
     """Return what is stored: what was reported first of the successor that is there already."""
-    made, said = task.successor, result.successor
+    made, successor = task.successor, result.successor
     known = () if made is None else (made.digest, made.created_us)
-    if task.result is not None and known == (said.digest, said.created_us):
+    if task.result is not None and known == (successor.digest, successor.created_us):
         return task.result
     kept = pb.ModelResult()
     kept.CopyFrom(result)
@@ -147,7 +147,7 @@ def _kept(
     del kept.forgotten[:]
     kept.ClearField("cleared_recorded")
     if state is TaskState.APPLIED:
-        kept.forgotten.extend(name for name in classes if name in said.labels)
-        if result.cleared_before and (said.digest == digest or not selected(result)):
+        kept.forgotten.extend(name for name in classes if name in successor.labels)
+        if result.cleared_before and (successor.digest == digest or not selected(result)):
             kept.cleared_recorded = False
     return kept

@@ -57,31 +57,31 @@ _LAST = _numbered(_OF_ALL, _OF_REQUESTS)
 _LATEST = _numbered(_OF_ALL, _OF_REQUESTS, _OF_KINDS.group_by(AUDIT.c.model_id, AUDIT.c.kind))
 
 
-def make_event(kind: AuditKind, actor: str = COORDINATOR, **said: Any) -> AuditEvent:
+def make_event(kind: AuditKind, actor: str = COORDINATOR, **fields: Any) -> AuditEvent:
     """Return what happens now.
 
     Args:
         kind: what happens.
         actor: who does it.
-        **said: the other fields of `AuditEvent`.
+        **fields: the other fields of `AuditEvent`.
     """
-    return AuditEvent(kind.value, now_us(), actor, **said)
+    return AuditEvent(kind.value, now_us(), actor, **fields)
 
 
-def append(db: Connection, kind: AuditKind, actor: str = COORDINATOR, **said: Any) -> None:
+def append(db: Connection, kind: AuditKind, actor: str = COORDINATOR, **fields: Any) -> None:
     """Add an entry to the log.
 
     Args:
         db: the transaction that makes the change, which it also commits.
         kind: as for `make_event`, like all that follow.
         actor: who did it.
-        **said: the other fields.
+        **fields: the other fields.
 
     Raises:
         AuditError: if it holds something that has no canonical form, or too much.
         StoreError: if the log is damaged.
     """
-    append_all(db, [make_event(kind, actor, **said)])
+    append_all(db, [make_event(kind, actor, **fields)])
 
 
 def append_all(db: Connection, events: Sequence[AuditEvent]) -> None:
@@ -209,10 +209,10 @@ def entries_about(db: Connection, request_id: str) -> list[tuple[int, bytes]]:
     Returns:
         The number and the line of each.
     """
-    said = b'"request":' + canonical(request_id) + b","
-    holds: ColumnElement[bool] | TextClause = func.instr(AUDIT.c.entry, said) > 0
+    field = b'"request":' + canonical(request_id) + b","
+    holds: ColumnElement[bool] | TextClause = func.instr(AUDIT.c.entry, field) > 0
     if db.dialect.name == "postgresql":
-        holds = text("position(:said in audit.entry) > 0").bindparams(said=said)
+        holds = text("position(:field in audit.entry) > 0").bindparams(field=field)
     rows = db.execute(select(AUDIT.c.sequence, AUDIT.c.entry).where(holds).order_by("sequence"))
     return [
         (row.sequence, row.entry) for row in rows if _read(row.entry).event.request_id == request_id

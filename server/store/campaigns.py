@@ -43,7 +43,7 @@ from disinherit.server.store.audit_events import (
 )
 from disinherit.server.store.graph import find_line, find_lineage
 from disinherit.server.store.leases import Holding, read_holding
-from disinherit.server.store.notices import record_untold
+from disinherit.server.store.notifications import record_not_notified
 from disinherit.server.store.retention import schedule
 from disinherit.server.store.tables import (
     AUDIT,
@@ -277,7 +277,7 @@ def put_event(
     event: CampaignEvent,
     deadline_us: int | None,
     actor: str = COORDINATOR,
-    said: Mapping[str, Json] = MappingProxyType({}),
+    details: Mapping[str, Json] = MappingProxyType({}),
     check: Callable[[Campaign], None] = lambda _: None,
 ) -> Campaign:
     """Let something happen to a campaign, and return it as it stands then.
@@ -288,7 +288,7 @@ def put_event(
         event: what happens.
         deadline_us: a new deadline; `None` leaves it as it is.
         actor: who makes it happen.
-        said: what the audit log says of it beside that.
+        details: further parameters of the audit entry.
         check: raises if it may not happen to the campaign as it stands.
 
     Raises:
@@ -299,7 +299,7 @@ def put_event(
     target = next_state(campaign.state, event)
     if deadline_us is None:
         deadline_us = campaign.deadline_us
-    return _put(db, campaign, target, deadline_us, OF_EVENT[event], actor, said)
+    return _put(db, campaign, target, deadline_us, OF_EVENT[event], actor, details)
 
 
 def reopen(db: Connection, request_id: str) -> None:
@@ -352,7 +352,7 @@ def _put(
     deadline_us: int,
     kind: AuditKind,
     actor: str = COORDINATOR,
-    said: Mapping[str, Json] = MappingProxyType({}),
+    details: Mapping[str, Json] = MappingProxyType({}),
     known: tuple[UnlearningRequest, Mapping[str, Task]] | None = None,
 ) -> Campaign:
     """Change a campaign's row and log it; `known`: its request and tasks, if they were read."""
@@ -361,19 +361,19 @@ def _put(
     id = campaign.request_id
     values = {"state": state.value, "deadline_us": deadline_us, "updated_us": now_us()}
     db.execute(update(CAMPAIGNS).where(CAMPAIGNS.c.request_id == id).values(**values))
-    said = dict(said)
+    parameters = dict(details)
     if deadline_us != campaign.deadline_us:
-        said["deadline_us"] = deadline_us
+        parameters["deadline_us"] = deadline_us
     if state.ended:
         if known is None:
             rows = task_rows(db, id)
             known = find_request(db, id), {row.model_id: read_task(row) for row in rows}
         request, tasks = known
         if state in _ENDED and campaign.state is not CampaignState.AWAITING_APPROVAL:
-            record_untold(db, id, tasks.values())
+            record_not_notified(db, id, tasks.values())
             schedule(db, id, request.retention_seconds)
-        said["graph"] = graph_words(find_lineage(db, tasks), list(tasks))
-    append(db, kind, actor, request_id=id, parameters=said)
+        parameters["graph"] = graph_words(find_lineage(db, tasks), list(tasks))
+    append(db, kind, actor, request_id=id, parameters=parameters)
     return replace(
         campaign, state=state, deadline_us=deadline_us, updated_us=int(values["updated_us"])
     )

@@ -41,7 +41,7 @@ def halt(db: Connection, request_id: str, why: Halt) -> None:
     """
     if not find_campaign(db, request_id).state.advances:
         return
-    put_event(db, request_id, CampaignEvent.HALT, None, said=dict(why.details))
+    put_event(db, request_id, CampaignEvent.HALT, None, details=dict(why.details))
     _put(db, request_id, halt_reason=why.reason)
     tasks = [read_task(row) for row in task_rows(db, request_id)]
     halted = [

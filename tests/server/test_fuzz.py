@@ -14,7 +14,7 @@ from disinherit.common.errors import DisinheritError
 from disinherit.common.wire.packets import PackedFisher
 from disinherit.common.wire.received import received_edges, received_record
 from disinherit.server.campaign.fisher_checks import check_scale
-from disinherit.server.campaign.outcomes import told
+from disinherit.server.campaign.outcomes import outcome_of
 from disinherit.server.reports.report import report_of
 from disinherit.server.reports.statement import attest
 from disinherit.server.states import Answered, CampaignState, Task, TaskState
@@ -125,7 +125,7 @@ def test_random_results_are_accepted_or_become_a_reason(heard: dict[str, Any]) -
     states = set()
     for seed in range(REPLIES):
         result = spoilt(honest, random.Random(seed))
-        found = told(Task("r3", "cleo"), result, sent, pb.ModelTask(digest="ab"))
+        found = outcome_of(Task("r3", "cleo"), result, sent, pb.ModelTask(digest="ab"))
         task = found.task if isinstance(found, Answered) else found
         states.add(task.state)
         assert len(task.reason) <= 1100, seed

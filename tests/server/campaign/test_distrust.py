@@ -180,14 +180,14 @@ def test_what_cannot_be_reported_is_a_reason_at_its_own_model(
 def test_an_answer_that_cannot_be_handled_is_a_reason_at_its_own_models(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = outcomes.told
+    outcome_of = outcomes.outcome_of
 
     def fails(task: Task, *rest: Any) -> Any:
         if task.owner == "ben":
             raise ZeroDivisionError
-        return told(task, *rest)
+        return outcome_of(task, *rest)
 
-    monkeypatch.setattr("disinherit.server.campaign.apply.told", fails)
+    monkeypatch.setattr("disinherit.server.campaign.apply.outcome_of", fails)
     world.coordinator.run("q")
     failed = {"r2": TaskState.FAILED, "r6": TaskState.FAILED}
     assert world.states() == {**VERIFIED, **failed}

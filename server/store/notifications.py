@@ -17,7 +17,7 @@ from disinherit.server.store.audit_events import AuditKind, owner_actor
 from disinherit.server.store.tables import AUDIT
 
 
-def find_told(db: Connection, request_id: str) -> set[str]:
+def find_notified(db: Connection, request_id: str) -> set[str]:
     """Return the versions about which owners were notified of a request."""
     query = select(AUDIT.c.model_id).where(
         AUDIT.c.request_id == request_id, AUDIT.c.kind == AuditKind.NOTIFIED
@@ -25,7 +25,7 @@ def find_told(db: Connection, request_id: str) -> set[str]:
     return set(db.scalars(query))
 
 
-def told_events(request_id: str, owner: str, models: Iterable[str]) -> list[AuditEvent]:
+def notified_events(request_id: str, owner: str, models: Iterable[str]) -> list[AuditEvent]:
     """Return events for `append_once`: an owner was notified about some versions.
 
     Args:
@@ -40,7 +40,7 @@ def told_events(request_id: str, owner: str, models: Iterable[str]) -> list[Audi
     ]
 
 
-def record_untold(db: Connection, request_id: str, tasks: Iterable[Task]) -> None:
+def record_not_notified(db: Connection, request_id: str, tasks: Iterable[Task]) -> None:
     """Log the affected versions about which nobody was notified, at the end of a campaign.
 
     Args:
@@ -48,7 +48,7 @@ def record_untold(db: Connection, request_id: str, tasks: Iterable[Task]) -> Non
         request_id: the request.
         tasks: its tasks.
     """
-    told = find_told(db, request_id)
+    notified = find_notified(db, request_id)
     events = [
         make_event(
             AuditKind.NOT_NOTIFIED,
@@ -58,6 +58,6 @@ def record_untold(db: Connection, request_id: str, tasks: Iterable[Task]) -> Non
             parameters={"state": task.state.value},
         )
         for task in sorted(tasks, key=lambda task: task.model_id)
-        if task.model_id not in told
+        if task.model_id not in notified
     ]
     append_once(db, request_id, events)
