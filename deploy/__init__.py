@@ -1,1 +1,1 @@
-"""A whole fleet on one machine: its files, its programs, and what keeps them running."""
+"""Deployment of a fleet on one machine: files, programs and supervision."""

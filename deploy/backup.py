@@ -1,7 +1,7 @@
-"""Backup of a running deployment, from which it can be started elsewhere.
+"""Backup of a running deployment, which can be started elsewhere.
 
-Databases are copied as they are at one moment, whatever is being written meanwhile.  Fisher packets
-come after the database that refers to them: they are written before it does, and never changed.
+Each database is copied consistently, even during writes.  Fisher packets are copied after the
+database that refers to them: they are written before it and never change.
 """
 
 import shutil
@@ -25,29 +25,29 @@ _NOT_KEPT = (
     "*-wal",
     "*-shm",
 )
-"""Logs, what is the owners' own, and what is made anew."""
+"""Logs, files of owners, and files that are recreated."""
 
 
 def back_up(files: FleetFiles, target: Path) -> list[str]:
-    """Copy what the coordinator's machine needs: databases, packets, keys, configuration.
+    """Copy the data of the coordinator's machine: databases, packets, keys, configuration.
 
     Args:
-        files: of the deployment, which may be running.
-        target: folder to make; only its user may read it, as it has all keys.
+        files: files of the deployment, which may be running.
+        target: folder to create; only its user may read it, as it has all keys.
 
     Returns:
-        What is not in the copy, as it is kept elsewhere: to be copied by other means.
+        Data stored elsewhere, which needs a backup by other means.
 
     Raises:
-        InputError: if the folder is there already, or the service's configuration cannot be used.
-        StoreError: if something cannot be copied; the folder is removed then.
+        InputError: if the folder exists, or the service's configuration cannot be used.
+        StoreError: if something cannot be copied; the folder is then removed.
     """
     settings = read_settings(files.service, {}, {})
     try:
         target.mkdir(parents=True, mode=0o700)
     except FileExistsError:
         raise InputError(
-            f"Expected a folder that is new for the copy, but {str(target)!r} is there already."
+            f"Expected a new folder for the copy, but {str(target)!r} exists."
         ) from None
     except OSError as error:
         raise StoreError(f"Expected a folder for the copy, but: {error}.") from error

@@ -1,4 +1,4 @@
-"""Letting owners in: SuperNodes by their public keys, agents by certificates."""
+"""Admission of owners: SuperNodes by public keys, agents by certificates."""
 
 import time
 from collections.abc import Sequence
@@ -19,17 +19,17 @@ from disinherit.server.flower.owner_keys import canonical_key
 from disinherit.server.service.inviting import open_enrolment
 
 _ONLINE_SECONDS = 150.0
-"""A node that was killed is taken for online for a minute, and refused as long as that."""
+"""Longer than a killed node counts as online, a minute during which it is refused."""
 
 _POLL_SECONDS = 3.0
 
 
 def register_nodes(files: FleetFiles, owners: Sequence[str]) -> None:
-    """Make the keys of SuperNodes known to the SuperLink, once.
+    """Register keys of SuperNodes with the SuperLink, once each.
 
     Args:
-        files: of the fleet; its SuperLink runs.
-        owners: of the nodes.
+        files: files of the fleet, whose SuperLink must run.
+        owners: owners of the nodes.
 
     Raises:
         CampaignError: if the SuperLink refuses.
@@ -45,12 +45,12 @@ def register_nodes(files: FleetFiles, owners: Sequence[str]) -> None:
 
 
 def admit_node(files: FleetFiles, owner: str, key: Path) -> None:
-    """Let in the SuperNode of an owner that keeps its private key elsewhere.
+    """Admit the SuperNode of an owner that keeps its private key elsewhere.
 
     Args:
-        files: of the fleet; its SuperLink runs.
-        owner: whose models the node serves.
-        key: file with its public key, as `ssh-keygen -t ecdsa -b 384` writes it.
+        files: files of the fleet, whose SuperLink must run.
+        owner: the node's owner.
+        key: file with the public key, in the format of `ssh-keygen -t ecdsa -b 384`.
 
     Raises:
         InputError: if the key cannot be used, or the owner's node has another one.
@@ -95,12 +95,12 @@ def wait_for_nodes(files: FleetFiles, owners: Sequence[str], logs: Path) -> None
     """Wait until SuperNodes are online.
 
     Args:
-        files: of the fleet.
-        owners: of the nodes.
-        logs: folder of their logs, for people to look at.
+        files: files of the fleet.
+        owners: owners of the nodes.
+        logs: folder of their logs, for error messages.
 
     Raises:
-        CampaignError: if they are not within some time.
+        CampaignError: if a node is not online in time.
     """
     ids = {_note(files, owner).read_text(): owner for owner in owners}
     deadline = time.monotonic() + _ONLINE_SECONDS
@@ -120,11 +120,11 @@ def wait_for_nodes(files: FleetFiles, owners: Sequence[str], logs: Path) -> None
 
 
 def enrol_agent(files: FleetFiles, owner: str) -> None:
-    """Have an agent make its key and get its certificate, unless it has one.
+    """Create an agent's key and get its certificate, unless it has one.
 
     Args:
-        files: of the fleet; its coordinator runs, and the agent's configuration is there.
-        owner: whose agent it is.
+        files: files of the fleet, with the agent's configuration; the coordinator must run.
+        owner: the agent's owner.
 
     Raises:
         CampaignError: if the coordinator cannot be reached.
@@ -139,5 +139,5 @@ def enrol_agent(files: FleetFiles, owner: str) -> None:
 
 
 def _note(files: FleetFiles, owner: str) -> Path:
-    """Return the file with the id that the SuperLink gave to an owner's node."""
+    """Return the file with the SuperLink's id of an owner's node."""
     return files.nodes / f"{owner}.id"

@@ -1,7 +1,6 @@
-"""The files of a fleet: keys, certificates, and the configuration of every process.
+"""Files of a fleet: keys, certificates, and the configuration of every process.
 
-What is there already is left as it is, so that an operator may change it, and keys stay what they
-are.
+Existing files are not changed: an operator may edit them, and keys stay the same.
 """
 
 import hashlib
@@ -31,7 +30,7 @@ HOST = "127.0.0.1"
 
 
 def listens(port: int) -> bool:
-    """Return whether somebody listens at a port on loopback."""
+    """Return whether a program listens at a port on loopback."""
     try:
         with socket.create_connection((HOST, port), timeout=1.0):
             return True
@@ -43,25 +42,25 @@ CONNECTION = "fleet"
 """Name of the connection to the SuperLink in Flower's configuration."""
 
 PACKETS = "packets"
-"""Name of the folder of Fisher packets where the database is no file that they could lie beside."""
+"""Name of the folder of Fisher packets for a database that is not a file."""
 
 _SIGNING_KEY = "signing.pem"
-"""Name of the key that signs records, beside the key of the authority."""
+"""File name of the signing key, beside the authority's key."""
 
 ROLES = ("operator", "approver")
-"""Who gets a token at first."""
+"""Roles with an initial token."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Where the coordinator's machine listens.
+    """Ports of the coordinator's machine.
 
     Attributes:
         service: for operators.
         agents: for agents.
-        enrol: for agents that have no certificate yet.
+        enrol: for agents without a certificate.
         nodes: for SuperNodes, at the proxy.
-        superlink: on loopback; not for others, as its Control API asks nobody who they are.
+        superlink: on loopback only, as its Control API has no authentication.
     """
 
     service: int
@@ -73,13 +72,13 @@ class Ports:
 
 @dataclass(frozen=True, slots=True)
 class FleetFiles:
-    """Where a fleet's files are.
+    """Paths of a fleet's files.
 
     Attributes:
-        root: the folder of all of them.
-        ports: where the coordinator's processes listen.
-        address: on which; the SuperLink listens on loopback whatever it is.
-        hosts: names and addresses under which others reach the coordinator's machine.
+        root: the folder of all files.
+        ports: ports of the coordinator's processes.
+        address: their address; the SuperLink always listens on loopback.
+        hosts: host names and addresses of the coordinator's machine.
     """
 
     root: Path
@@ -99,7 +98,7 @@ class FleetFiles:
 
     @property
     def public_ca(self) -> Path:
-        """Copy of it, for programs that have nothing to do with the authority."""
+        """Copy of the authority's certificate, for programs without access to its folder."""
         return self.root / "ca.pem"
 
     @property
@@ -119,7 +118,7 @@ class FleetFiles:
 
     @property
     def owners(self) -> Path:
-        """Whose Flower node has which key."""
+        """File of the public keys of owners' Flower nodes."""
         return self.root / "owners.toml"
 
     @property
@@ -134,7 +133,7 @@ class FleetFiles:
 
     @property
     def token(self) -> str:
-        """Of the operator."""
+        """The operator's token."""
         return self.token_file("operator").read_text().strip()
 
     def token_file(self, role: str) -> Path:
@@ -151,7 +150,7 @@ class FleetFiles:
         return self.nodes / owner
 
     def node_public_key(self, owner: str) -> Path:
-        """Public key of an owner's SuperNode, as OpenSSH writes it."""
+        """Public key of an owner's SuperNode, in OpenSSH's format."""
         return self.nodes / f"{owner}.pub"
 
     def agent(self, owner: str) -> Path:
@@ -159,20 +158,20 @@ class FleetFiles:
         return self.root / f"{owner}.toml"
 
     def agent_state(self, owner: str) -> Path:
-        """Folder of an owner's agent: its key, its certificate, and what it downloads."""
+        """Folder of an owner's agent: its key, certificate and downloads."""
         return self.root / f"state-{owner}"
 
 
 def write_coordinator(files: FleetFiles, database: str, *, approval: bool) -> None:
-    """Make the keys, certificates, tokens and configuration of the coordinator's machine.
+    """Create the keys, certificates, tokens and configuration of the coordinator's machine.
 
     Args:
-        files: where they go.
+        files: paths of the files.
         database: as in the service's configuration.
         approval: whether campaigns wait for an approver.
 
     Raises:
-        StoreError: if they cannot be written.
+        StoreError: if a file cannot be written.
     """
     try:
         files.root.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -195,7 +194,7 @@ def write_agent(files: FleetFiles, owner: str, factory: str) -> None:
     """Write the configuration of an owner's agent on this machine.
 
     Args:
-        files: where it goes.
+        files: paths of the files.
         owner: the owner.
         factory: `module:function` that opens its models.
     """
@@ -211,11 +210,11 @@ def write_agent(files: FleetFiles, owner: str, factory: str) -> None:
 
 
 def write_nodes(files: FleetFiles, owners: Sequence[str]) -> None:
-    """Make the keys of owners' SuperNodes, and note whose they are.
+    """Create the keys of owners' SuperNodes, and list all public keys by owner.
 
     Args:
-        files: where they go.
-        owners: those who have one.
+        files: paths of the files.
+        owners: owners whose nodes run on this machine.
     """
     folder = files.nodes
     folder.mkdir(exist_ok=True)
@@ -232,7 +231,7 @@ def write_nodes(files: FleetFiles, owners: Sequence[str]) -> None:
 
 
 def _write_tokens(files: FleetFiles) -> None:
-    """Make tokens once; the file of their digests is the operator's from then on."""
+    """Create tokens once; later the operator maintains the file of their digests."""
     tokens = files.root / "tokens.toml"
     if tokens.exists():
         return
@@ -251,7 +250,7 @@ def _service(files: FleetFiles, database: str, approval: bool) -> str:
         "listen": f"{address}:{ports.agents}",
         "enrol_listen": f"{address}:{ports.enrol}",
     }
-    # Beside a file, packets and the signing key have a place by themselves.
+    # With a database file, packets have a default folder beside it.
     on_server = isinstance(as_place(database), str)
     packets = {"packets": PACKETS} if on_server else {}
     settings: dict[str, Any] = {

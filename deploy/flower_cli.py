@@ -1,4 +1,4 @@
-"""Calls of Flower's command line, which is the public way to its Control API."""
+"""Calls of Flower's command line, the public interface of its Control API."""
 
 import json
 import os
@@ -17,8 +17,8 @@ def flwr(*arguments: str, environment: Mapping[str, str] = MappingProxyType({}))
     """Call `flwr` and return the JSON that it printed.
 
     Args:
-        arguments: of the call.
-        environment: beside that of this process.
+        arguments: arguments of the call.
+        environment: added to this process's environment.
 
     Raises:
         CampaignError: if it fails, or takes longer than two minutes.
@@ -38,16 +38,16 @@ def flwr(*arguments: str, environment: Mapping[str, str] = MappingProxyType({}))
             f"Expected an answer to `flwr {arguments[0]}` within {_SECONDS:g} s, but got none."
         ) from None
     try:
-        # What is meant for people comes first.
+        # Text for people precedes the JSON.
         answer: dict[str, Any] = json.loads(done.stdout[done.stdout.index("{") :])
     except ValueError:
         answer = {}
     if done.returncode != 0 or not answer.get("success"):
-        said = " ".join((done.stdout + done.stderr).split())
-        raise CampaignError(f"Expected `flwr {arguments[0]}` to succeed, but got: {said}")
+        output = " ".join((done.stdout + done.stderr).split())
+        raise CampaignError(f"Expected `flwr {arguments[0]}` to succeed, but got: {output}")
     return answer
 
 
 def flwr_words(*arguments: str) -> list[str]:
-    """Return a call of `flwr` of this environment."""
+    """Return the words of a call of this environment's `flwr`."""
     return [str(BINARIES / "flwr"), *arguments]

@@ -4,7 +4,7 @@
 
     python -m disinherit.deploy.health_check /var/lib/disinherit/ca.pem 50051 [SECONDS]
 
-With seconds, it waits that long for the service to begin.
+With SECONDS, it waits that long for the service to start.
 """
 
 import sys
@@ -21,12 +21,12 @@ _PAUSE_SECONDS = 0.5
 
 
 def is_healthy(ca: Path, port: int, seconds: float = 0.0) -> bool:
-    """Return whether the service at a port of this machine says that it is serving.
+    """Return whether the service at a port of this machine reports that it is serving.
 
     Args:
         ca: PEM of the authority that signed its certificate.
-        port: where operators reach it.
-        seconds: how long to wait for it.
+        port: its port for operators.
+        seconds: maximum wait.
     """
     end = time.monotonic() + seconds
     while True:
@@ -50,4 +50,4 @@ def _serves(ca: Path, port: int) -> bool:
 
 if __name__ == "__main__":
     serving = is_healthy(Path(sys.argv[1]), int(sys.argv[2]), *map(float, sys.argv[3:4]))
-    sys.exit(0 if serving else "error: the coordinator is not serving; its log says why")
+    sys.exit(0 if serving else "error: the coordinator is not serving; see its log")

@@ -1,8 +1,7 @@
-"""Processes that Flower started, and leaves behind when it ends.
+"""Orphaned processes of Flower.
 
-A SuperLink starts a program for each run in a session of its own, and that starts the ServerApp.
-One that was just being started when the SuperLink was ended asks for it for ever, whatever signal
-it gets but the one that cannot be refused.
+A SuperLink starts a program for each run in its own session, which starts the ServerApp.  If the
+SuperLink ends during that start, the program polls for it for ever, and only SIGKILL ends it.
 """
 
 import os
@@ -13,20 +12,20 @@ from pathlib import Path
 
 
 def running_for(home: Path) -> Iterator[int]:
-    """Yield the other processes that run for a Flower home; none where there is no `/proc`.
+    """Yield the other processes that run for a Flower home; none without `/proc`.
 
     Args:
-        home: a Flower home, or a folder that holds some, as programs were told it.
+        home: a Flower home, or a parent folder of some, as in the programs' environment.
     """
     wanted = f"FLWR_HOME={home}".encode()
     return running_with(lambda setting: setting == wanted or setting.startswith(wanted + b"/"))
 
 
 def running_with(wanted: Callable[[bytes], bool]) -> Iterator[int]:
-    """Yield the other processes that were started with a setting in their environment.
+    """Yield the other processes with a setting in their environment.
 
     Args:
-        wanted: whether `NAME=value` is such a setting.
+        wanted: returns whether `NAME=value` is such a setting.
     """
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
@@ -36,7 +35,7 @@ def running_with(wanted: Callable[[bytes], bool]) -> Iterator[int]:
 
 
 def end_stragglers(home: Path) -> list[int]:
-    """Kill what still runs for a Flower home, and return the processes' ids.
+    """Kill the processes that still run for a Flower home, and return their ids.
 
     Args:
         home: as in `running_for`.

@@ -1,7 +1,7 @@
 """Preparation of a deployment: addresses, keys, certificates and configuration.
 
-`disinherit deploy up` runs it under a supervisor of its own; `disinherit deploy prepare` leaves
-that to systemd or to containers (`systemd/`, `compose.yaml`), which find all in the same places.
+`disinherit deploy up` then runs the programs under supervisord.  After `disinherit deploy prepare`,
+systemd or containers (`systemd/`, `compose.yaml`) run them with the same files.
 """
 
 import json
@@ -21,7 +21,7 @@ from disinherit.deploy.proxy import write_proxy
 
 FIRST_PORT = 50051
 OWN_PORTS = 5
-"""Of the coordinator's machine: service, agents, enrolment, nodes, SuperLink."""
+"""Number of the coordinator's ports: service, agents, enrolment, nodes, SuperLink."""
 
 _ANYWHERE = "0.0.0.0"
 _DATABASE = "coordinator.db"
@@ -42,22 +42,22 @@ def prepare(
     *,
     more_ports: int = 0,
 ) -> FleetFiles:
-    """Write what is not there yet: keys, certificates, tokens, configuration of every program.
+    """Write missing keys, certificates, tokens, and configurations of all programs.
 
     Args:
-        folder: of the deployment; made at first.
-        first_port: of those that follow each other; `None` for what the deployment has, 50051 for
-            a new one.
-        hosts: names and addresses under which other machines reach this one; empty for what the
-            deployment has, a new one listens on loopback only.
-        database: of a new deployment's coordinator: a file in the folder, or an SQLAlchemy URL.
-        more_ports: that are needed after the coordinator's.
+        folder: folder of the deployment, created if missing.
+        first_port: first of consecutive ports; `None` for the deployment's, 50051 for a new one.
+        hosts: host names and addresses of this machine; empty for the deployment's. A new one
+            without hosts listens on loopback only.
+        database: database of a new deployment's coordinator: a file in the folder, or an SQLAlchemy
+            URL.
+        more_ports: number of ports needed after the coordinator's.
 
     Returns:
-        Where everything is.
+        The files of the deployment.
 
     Raises:
-        InputError: if the ports cannot be, or the deployment was made with others.
+        InputError: if the ports are invalid, or differ from the deployment's.
         StoreError: if the folder cannot be used.
     """
     folder = folder.absolute()
@@ -71,7 +71,7 @@ def prepare(
         raise InputError(
             f"Expected the ports from {known.first_port} on and the hosts {known.hosts}, "
             f"with which the deployment in {folder} was made, but got {first} and {names}. They "
-            "stand in certificates and configurations: make another one in another folder."
+            "are in certificates and configurations: make another deployment in another folder."
         )
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -89,13 +89,13 @@ def prepare(
 
 
 def prepared(folder: Path) -> FleetFiles:
-    """Return where everything of a deployment is that was made before.
+    """Return the files of an existing deployment.
 
     Args:
-        folder: of the deployment.
+        folder: folder of the deployment.
 
     Raises:
-        InputError: if there is none.
+        InputError: if there is no deployment.
         StoreError: if the folder cannot be used.
     """
     if not (folder / _SETTINGS).exists():
@@ -107,13 +107,13 @@ def prepared(folder: Path) -> FleetFiles:
 
 
 def remembered_programs(folder: Path) -> dict[str, Any]:
-    """Return which nodes and agents a deployment ran last, as `remember_programs` wrote them.
+    """Return the settings of the nodes and agents that a deployment ran last.
 
     Args:
-        folder: of the deployment.
+        folder: folder of the deployment.
 
     Returns:
-        Name of a setting -> its value; empty where nothing ran yet.
+        Name of a setting -> its value; empty before the first run.
 
     Raises:
         StoreError: if the folder cannot be used.
@@ -123,10 +123,10 @@ def remembered_programs(folder: Path) -> dict[str, Any]:
 
 
 def remember_programs(folder: Path, programs: Mapping[str, Any]) -> None:
-    """Write down which nodes and agents a deployment runs, for the next start after a stop.
+    """Store the settings of the nodes and agents that a deployment runs, for its next start.
 
     Args:
-        folder: of the deployment, which is prepared.
+        folder: folder of a prepared deployment.
         programs: name of a setting -> its value.
 
     Raises:
@@ -147,7 +147,7 @@ def _write(path: Path, settings: Mapping[str, Any]) -> None:
 
 
 def _read(path: Path) -> _Deployment | None:
-    """Return what is written down of a deployment; `None` if there is none yet."""
+    """Return the stored settings of a deployment; `None` before the first write."""
     try:
         return check(_Deployment, load_json(path.read_text()), str(path)) if path.exists() else None
     except (OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""The programs of a fleet: what each is called with, and how it is to be ended."""
+"""Programs of a fleet: command lines, environments and stop timeouts."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ from disinherit.deploy.files import CONNECTION, HOST, FleetFiles
 from disinherit.server.service.settings import read_settings
 
 BINARIES = Path(sys.executable).parent
-"""Where the programs of this environment are."""
+"""Folder of this environment's programs."""
 
 COORDINATOR, SUPERLINK, PROXY, RUN = "coordinator", "superlink", "proxy", "run"
 
@@ -21,10 +21,10 @@ OFFLINE = {
     "FLWR_DISABLE_UPDATE_CHECK": "1",
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
 }
-"""Keeps Flower from calling home, and from installing an app's dependencies at every run."""
+"""Disables Flower's telemetry, update checks, and installation of dependencies at every run."""
 
 ANSWER_SECONDS = 600.0
-"""How long a run waits for the answer of a node that may have died over its message."""
+"""Timeout for the answer of a node, which may have crashed over its message."""
 
 Words = tuple[str, ...]
 
@@ -34,10 +34,10 @@ class Program:
     """One program.
 
     Attributes:
-        name: for its log.
-        words: the program, which is one of this environment unless it is a path, and arguments.
-        stop_seconds: how long it may take to end when it is told to.
-        environment: beside that of whatever starts it.
+        name: its name, also of its log.
+        words: the program, by path or by name in this environment, and its arguments.
+        stop_seconds: time to end after SIGTERM.
+        environment: added to the environment of its parent.
     """
 
     name: str
@@ -52,7 +52,7 @@ def coordinator(files: FleetFiles) -> Program:
 
 
 def superlink(files: FleetFiles) -> Program:
-    """Return the SuperLink: TLS, on loopback, and only nodes with registered keys are let in."""
+    """Return the SuperLink: TLS, on loopback, and only for nodes with registered keys."""
     words = (
         "flower-superlink",
         *("--host", HOST, "--port", str(files.ports.superlink)),
@@ -70,12 +70,12 @@ def node(
     """Return a SuperNode.
 
     Args:
-        files: of the fleet.
-        owner: whose models it serves.
-        factory: `module:function` that opens them.
-        folder: told to the factory, as `folder` in the node's configuration.
-        own_port: where its programs reach it.
-        superlink_port: of what it connects to on this machine.
+        files: files of the fleet.
+        owner: the node's owner.
+        factory: `module:function` that opens the owner's models.
+        folder: passed to the factory, as `folder` in the node's configuration.
+        own_port: port for its own programs.
+        superlink_port: port on this machine that it connects to.
     """
     known = {"owner": owner, "folder": str(folder), "factory": factory}
     configuration = " ".join(f"{key}={json.dumps(text)}" for key, text in known.items())
@@ -93,15 +93,15 @@ def node(
 def agent(files: FleetFiles, owner: str) -> Program:
     """Return an agent that has enrolled."""
     words = ("disinherit", "agent", "--config", str(files.agent(owner)))
-    return Program(owner, words, stop_seconds=75)  # a task under way may take a minute
+    return Program(owner, words, stop_seconds=75)  # the current task may take a minute
 
 
 def run_configuration(service: Path, owners: Path, timeout: float = ANSWER_SECONDS) -> str:
     """Return the configuration of a run of the ServerApp that stays, beside a service.
 
     Args:
-        service: configuration of the service, whose database and packets it shares.
-        owners: file of whose node has which key.
+        service: configuration of the service; the run shares its database and packets.
+        owners: file of the public keys of owners' nodes.
         timeout: seconds to wait for a node's answer; then it is asked again.
 
     Raises:
@@ -116,10 +116,10 @@ def run_configuration(service: Path, owners: Path, timeout: float = ANSWER_SECON
 
 
 def resident_run(files: FleetFiles, timeout: float = ANSWER_SECONDS) -> Program:
-    """Return what keeps a run of the ServerApp going.
+    """Return the keeper of a run of the ServerApp.
 
     Args:
-        files: of the fleet; its service is configured.
+        files: files of the fleet, with a configured service.
         timeout: seconds to wait for a node's answer; then it is asked again.
     """
     words = (
@@ -128,12 +128,12 @@ def resident_run(files: FleetFiles, timeout: float = ANSWER_SECONDS) -> Program:
         *("--service", str(files.service), "--owners", str(files.owners)),
         *("--timeout", f"{timeout:g}"),
     )
-    # Has it begin anew when other owners are let in, of whom it reads when it begins.
+    # A change restarts the run, which reads the owners' keys only at its start.
     owners = hashlib.sha256(files.owners.read_bytes()).hexdigest()
     return Program(RUN, words, environment={"DISINHERIT_OWNERS": owners})
 
 
 def flower_environment(files: FleetFiles) -> dict[str, str]:
-    """Return the environment in which Flower's programs find their own folder and each other."""
+    """Return the environment of Flower's programs, with their home and search path."""
     path = os.pathsep.join([str(BINARIES), os.environ.get("PATH", os.defpath)])
     return {**OFFLINE, "FLWR_HOME": str(files.flower_home), "PATH": path}

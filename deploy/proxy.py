@@ -1,4 +1,4 @@
-"""The proxy in front of the SuperLink: nginx, with the configuration in `nginx.conf`."""
+"""Proxy in front of the SuperLink: nginx, with the configuration in `nginx.conf`."""
 
 import shutil
 import stat
@@ -17,7 +17,7 @@ _SEARCHED = "/usr/sbin:/usr/local/sbin:/sbin"
 
 
 def find_nginx() -> str | None:
-    """Return the path of nginx, if it is installed."""
+    """Return the path of nginx; `None` if it is not installed."""
     return shutil.which("nginx") or shutil.which("nginx", path=_SEARCHED)
 
 
@@ -37,20 +37,20 @@ def require_nginx() -> str:
 
 
 def write_proxy(files: FleetFiles) -> Path:
-    """Write the proxy's folder, and return where its configuration is.
+    """Write the proxy's folder, and return the path of its configuration.
 
-    The program that the network reaches has copies of the three files that it needs, so that it can
-    be a user that reads nothing else.
+    The proxy is reachable from the network.  It has copies of the three files that it needs, so
+    that its user needs no access to others.
 
     Args:
-        files: of the fleet; certificates are there.
+        files: files of the fleet, with certificates.
     """
     text = CONFIGURATION.read_text()
     text = text.replace(f"listen {_LISTEN} ", f"listen {files.address}:{files.ports.nodes} ")
     text = text.replace(f"server {_SUPERLINK};", f"server {HOST}:{files.ports.superlink};")
     folder = files.proxy
     folder.mkdir(exist_ok=True)
-    # For a group of its own where its folder passes one on to what is in it.
+    # Readable for the proxy's group if the folder sets one (setgid).
     mode = 0o640 if folder.stat().st_mode & stat.S_ISGID else 0o600
     configuration = folder / CONFIGURATION.name
     for path, content in (
@@ -68,7 +68,7 @@ def proxy(files: FleetFiles) -> Program:
     """Write the proxy's files and return its program.
 
     Args:
-        files: of the fleet; certificates are there.
+        files: files of the fleet, with certificates.
 
     Raises:
         InputError: if nginx is not installed.

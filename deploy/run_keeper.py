@@ -1,9 +1,9 @@
 """Keeper of a ServerApp run: `python -m disinherit.deploy.run_keeper`.
 
-A run that stays ends when its time is up, when it fails, and with the SuperLink.  This program
-starts one, ends when it has ended, and is then started again by whatever supervises it
-(`deploy/systemd/`, `disinherit deploy up`).  A run that an earlier one of its kind left behind is
-stopped first, and at SIGTERM its own is: there is one at a time.
+A resident run ends when its time is up, when it fails, and with the SuperLink.  This program starts
+a run and exits when the run ends; its supervisor (`deploy/systemd/`, `disinherit deploy up`) then
+restarts it.  It stops leftover runs at its start, and its own run at SIGTERM, so there is one run
+at a time.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from disinherit.deploy.flower_cli import flwr, flwr_words
 from disinherit.deploy.programs import ANSWER_SECONDS, run_configuration
 
 APP = Path(__file__).resolve().parent / "flower"
-"""The Flower app that is nothing but Disinherit's two ends."""
+"""The Flower app with Disinherit's ServerApp and ClientApp."""
 
 _log = logging.getLogger(__name__)
 
@@ -35,8 +35,8 @@ class Residence:
 
     Args:
         app: folder of the Flower app.
-        connection: to the SuperLink, in Flower's configuration.
-        run_config: of the run.
+        connection: name of the connection to the SuperLink, in Flower's configuration.
+        run_config: configuration of the run.
     """
 
     def __init__(self, app: Path, connection: str, run_config: str) -> None:
@@ -45,14 +45,14 @@ class Residence:
         self._run_config = run_config
 
     def stop_others(self) -> None:
-        """Stop the runs that are left of earlier ones.
+        """Stop leftover runs of earlier keepers.
 
         Raises:
             CampaignError: if the SuperLink cannot be asked.
         """
         for run, status in self._runs().items():
             if not status.startswith(_ENDED):
-                _log.info("stopping run %s of before, which is %s", run, status)
+                _log.info("stopping the earlier run %s, which is %s", run, status)
                 self.stop(run)
 
     def start(self) -> str:
@@ -65,14 +65,14 @@ class Residence:
         return str(flwr("run", *words)["run-id"])
 
     def watch(self, run: str, stopped: threading.Event) -> bool:
-        """Print what a run says, and return when it has ended or the event is set.
+        """Print a run's log until the run ends or the event is set.
 
         Args:
             run: its id.
-            stopped: ends it.
+            stopped: ends the watch.
 
         Returns:
-            Whether it has ended.
+            Whether the run has ended.
 
         Raises:
             CampaignError: if the SuperLink cannot be asked.
@@ -81,7 +81,7 @@ class Residence:
         while True:
             words = flwr_words("log", run, self._connection, "--stream")
             with subprocess.Popen(words, env=environment) as log:
-                # With an end to each wait, as a signal may have gone to another thread.
+                # Short waits, since another thread may have received the signal.
                 while log.poll() is None and not stopped.wait(_POLL_SECONDS):
                     pass
                 log.terminate()
@@ -109,12 +109,12 @@ class Residence:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Keep one run going until it ends (exit code 1) or until SIGTERM (exit code 0)."""
+    """Run one run until it ends (exit code 1) or until SIGTERM (exit code 0)."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--app", type=Path, default=APP, help="folder of the Flower app")
     parser.add_argument("--connection", required=True, help="to the SuperLink, loopback only")
     parser.add_argument("--service", type=Path, required=True, help="its configuration, TOML")
-    parser.add_argument("--owners", type=Path, required=True, help="whose node has which key, TOML")
+    parser.add_argument("--owners", type=Path, required=True, help="keys of owners' nodes, TOML")
     parser.add_argument(
         "--timeout", type=float, default=ANSWER_SECONDS, help="seconds to wait for a node's answer"
     )

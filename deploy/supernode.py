@@ -1,8 +1,8 @@
-"""A SuperNode that ends when it has given up: `python -m disinherit.deploy.supernode`.
+"""SuperNode that exits when it gives up: `python -m disinherit.deploy.supernode`.
 
-It is `flower-supernode`, and takes its arguments.  That one gives up at an error of TLS, as when a
-connection is cut during the handshake, but its process stays, as it waits for a thread that never
-ends: no supervisor would start it again, and its owner would be away for good.
+It runs `flower-supernode` with the same arguments.  After a TLS error, for instance a connection
+lost during the handshake, `flower-supernode` gives up, but its process waits for a thread that
+never ends.  A supervisor would not restart it, and its owner would stay away.
 """
 
 import os
@@ -14,7 +14,7 @@ _PROGRAM = "flower-supernode"
 
 
 def main() -> None:
-    """Be a SuperNode, and end the process with it."""
+    """Run a SuperNode, and end the process with it."""
     (program,) = entry_points(group="console_scripts", name=_PROGRAM)
     sys.argv[0] = _PROGRAM  # for its messages
     code = 1
@@ -24,7 +24,7 @@ def main() -> None:
         code = ended.code if isinstance(ended.code, int) else 1
     except BaseException:
         traceback.print_exc()
-    # Its other processes see that it is gone, and end, too.
+    # Its child processes notice its end, and end too.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -1,8 +1,8 @@
-"""Supervision of programs without systemd: supervisord, with a file and a socket.
+"""Supervision of programs without systemd, by supervisord.
 
-A SuperNode that was killed and started again within a minute is refused by the SuperLink, which
-takes it for online still, and exits; a run of the ServerApp ends with the SuperLink.  So whatever
-exits is started again, without end.
+A SuperNode that restarts within a minute after a kill exits, since the SuperLink still considers it
+online and refuses it.  A run of the ServerApp ends with the SuperLink.  So the supervisor restarts
+every program that exits, without a limit.
 """
 
 import shlex
@@ -19,14 +19,14 @@ _START_SECONDS = 30.0
 _END_SECONDS = 120.0
 _POLL_SECONDS = 0.2
 _SOCKET_LENGTH = 100
-"""What the path of a socket may take on Linux, less a little for a name of supervisord's own."""
+"""Maximum path of a socket on Linux, minus room for a suffix of supervisord."""
 
 
 class Supervisor:
-    """Keeps programs running that go on when this process ends.
+    """Supervisor of programs, which continue after this process ends.
 
     Args:
-        folder: for its configuration, its socket and all logs.
+        folder: folder of its configuration, its socket and all logs.
 
     Attributes:
         folder: the same, absolute.
@@ -46,17 +46,17 @@ class Supervisor:
             )
 
     def running(self) -> bool:
-        """Return whether there is a supervisor at work on the folder."""
+        """Return whether a supervisor runs for the folder."""
         if not self._configuration.exists():
             return False
-        # The exit code says how the programs are; 4 says that nobody answers.
+        # The exit code is the programs' state; 4 means that no supervisor answers.
         return self._control("pid").returncode == 0
 
     def keep(self, programs: Sequence[Program]) -> None:
-        """Have these programs run, and no others; those that run as told are left alone.
+        """Run exactly these programs; unchanged ones are not restarted.
 
         Args:
-            programs: to keep running; each gets its own environment, and that of this process.
+            programs: the programs; each gets its own environment, and that of this process.
 
         Raises:
             CampaignError: if the supervisor does not start or refuses.
@@ -68,7 +68,7 @@ class Supervisor:
         if running:
             self._require("update")
             return
-        self._socket.unlink(missing_ok=True)  # of one that was killed
+        self._socket.unlink(missing_ok=True)  # left by a killed supervisor
         words = [str(BINARIES / "supervisord"), "-c", str(self._configuration)]
         done = subprocess.run(words, capture_output=True, text=True, stdin=subprocess.DEVNULL)
         deadline = time.monotonic() + _START_SECONDS
@@ -85,18 +85,18 @@ class Supervisor:
         )
 
     def status(self) -> str:
-        """Return a line for each program, for people to read."""
+        """Return the status of each program, one a line."""
         return self._control("status").stdout
 
     def log(self, name: str) -> Path:
-        """Return where the log of a program is."""
+        """Return the path of a program's log."""
         return self.folder / f"{name}.log"
 
     def end(self) -> bool:
-        """End all programs and the supervisor; return whether there was one.
+        """End all programs and the supervisor; return whether one was running.
 
         Raises:
-            CampaignError: if they do not end.
+            CampaignError: if a program does not end.
         """
         if not self.running():
             return False
@@ -131,7 +131,7 @@ class Supervisor:
         )
         return (
             f"[program:{program.name}]\ncommand={_escape(words)}\n"
-            # Who exits sooner is tried again after a pause that grows by a second each time.
+            # After an earlier exit, the pause before a restart grows by a second each time.
             "autorestart=true\nstartsecs=10\nstartretries=1000000\n"
             f"stopwaitsecs={program.stop_seconds}\nstopasgroup=true\nkillasgroup=true\n"
             f"environment={environment}\n"

@@ -1,7 +1,7 @@
 """Start and end of a whole fleet on one machine: `disinherit deploy up` and `down`.
 
-Everything is in one folder: keys, certificates, tokens, configuration, databases, models of the
-owners, logs.  Starting is idempotent: what is there stays, what runs as told is left alone.
+One folder has everything: keys, certificates, tokens, configuration, databases, models of the
+owners, logs.  Starting is idempotent: existing files stay, and unchanged programs keep running.
 """
 
 import os
@@ -30,20 +30,20 @@ _POLL_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a deployment is to be.
+    """Requested settings of a deployment.
 
     Attributes:
         node_factory: `module:function` that opens the models of a node's owner.  `None`, here and
-            for the three that follow, for what the deployment ran last.
+            for the next three, keeps the deployment's last setting.
         agent_factory: `module:function` that opens the models of an agent's owner.
         nodes: number of SuperNodes; their owners are called node-0, node-1, ...  A new deployment
             has 3.
         agents: number of agents; their owners are called agent-0, agent-1, ...  A new deployment
             has none.
-        first_port: of those that follow each other: service, agents, enrolment, nodes, SuperLink,
-            and one for each node; `None` for what the deployment has, 50051 for a new one.
-        hosts: names and addresses under which other machines reach this one; empty for what the
-            deployment has, a new one listens on loopback only.
+        first_port: first of consecutive ports: service, agents, enrolment, nodes, SuperLink, and
+            one for each node; `None` for the deployment's, 50051 for a new one.
+        hosts: host names and addresses of this machine; empty for the deployment's.  A new one
+            without hosts listens on loopback only.
     """
 
     node_factory: str | None = None
@@ -55,24 +55,24 @@ class Wanted:
 
 
 def supervisor_of(folder: Path) -> Supervisor:
-    """Return what keeps a deployment's programs running."""
+    """Return the supervisor of a deployment."""
     return Supervisor(folder / "logs")
 
 
 def up(folder: Path, wanted: Wanted, say: Callable[[str], None] = lambda _: None) -> FleetFiles:
-    """Start what is wanted, and wait until it can be reached.
+    """Start a deployment, and wait until it is reachable.
 
     Args:
-        folder: of the deployment; made at first.
-        wanted: what is to run.
-        say: told what is happening.
+        folder: folder of the deployment, created if missing.
+        wanted: its settings.
+        say: receives progress messages.
 
     Returns:
-        Where everything is.
+        The files of the deployment.
 
     Raises:
-        InputError: if something is missing on this machine, or a port is taken.
-        CampaignError: if something does not come up.
+        InputError: if a program is not installed, or a port is in use.
+        CampaignError: if a program does not start.
         StoreError: if the folder cannot be used.
     """
     folder = folder.absolute()
@@ -122,10 +122,10 @@ def up(folder: Path, wanted: Wanted, say: Callable[[str], None] = lambda _: None
 
 
 def folders_without_models(files: FleetFiles) -> dict[str, Path]:
-    """Return the owners on this machine that no factory opens models for, with their folders.
+    """Return the owners on this machine without a factory of models, with their folders.
 
     Args:
-        files: of the deployment.
+        files: files of the deployment.
 
     Raises:
         StoreError: if the folder cannot be used.
@@ -142,13 +142,13 @@ def folders_without_models(files: FleetFiles) -> dict[str, Path]:
 
 
 def down(folder: Path) -> bool:
-    """End everything that `up` started; return whether something ran.
+    """End all programs that `up` started; return whether any was running.
 
     Args:
-        folder: of the deployment.
+        folder: folder of the deployment.
 
     Raises:
-        CampaignError: if it does not end.
+        CampaignError: if a program does not end.
     """
     ended = supervisor_of(folder.absolute()).end()
     end_stragglers(folder.absolute())
@@ -157,18 +157,18 @@ def down(folder: Path) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Fleet:
-    """Nodes and agents of a deployment, as they are remembered from one start to the next."""
+    """Settings of a deployment's nodes and agents, kept from one start to the next."""
 
     node_factory: str = _NODES_WITHOUT_MODELS
     agent_factory: str = _AGENTS_WITHOUT_MODELS
     nodes: int = 3
     agents: int = 0
     python_path: str = ""
-    """Where the factories' modules may be, beside the installed ones."""
+    """Extra search path for the factories' modules."""
 
 
 def _with_remembered(folder: Path, wanted: Wanted) -> _Fleet:
-    """Return what is to run: what is wanted now, and what ran last where nothing is said."""
+    """Return the requested settings, and the last ones where none are requested."""
     names = {one.name for one in fields(_Fleet)}
     asked = {key: value for key, value in asdict(wanted).items() if key in names}
     asked["python_path"] = os.environ.get("PYTHONPATH")
@@ -201,8 +201,8 @@ def _require_free(ports: Ports, own: Iterable[int]) -> None:
     taken = [port for port in (*astuple(ports), *own) if listens(port)]
     if taken:
         raise InputError(
-            f"Expected free ports for the deployment, but somebody listens at {taken}. End that, "
-            "or choose others: make up PORT=51051."
+            f"Expected free ports for the deployment, but other programs listen at {taken}. End "
+            "them, or choose other ports: make up PORT=51051."
         )
 
 

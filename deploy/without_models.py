@@ -1,6 +1,6 @@
-"""An owner without models: the default of nodes and agents until they are configured.
+"""Owner without models: the default of nodes and agents until they are configured.
 
-It answers that it holds none, so a fleet can be set up, and looked at, before there are models.
+It reports no models, so a fleet can be set up and inspected before there are any.
 """
 
 from pathlib import Path
@@ -16,10 +16,10 @@ from disinherit.common.graph.records import ModelRecord
 
 
 class WithoutModels:
-    """An owner (`disinherit.client.owner.owner.Owner`) that knows no networks and has no data.
+    """An owner (`disinherit.client.owner.owner.Owner`) without networks and data.
 
     Args:
-        folder: of its store.
+        folder: folder of its store.
         owner: its name.
     """
 
@@ -34,24 +34,24 @@ class WithoutModels:
         self.store.close()
 
     def network(self, record: ModelRecord) -> nn.Module:
-        """Refuse: nobody has said what the network is.
+        """Refuse, since no factory is configured.
 
         Raises:
             DataError: always.
         """
         raise DataError(
-            f"Expected a function that opens the models of {self.store.owner!r}, but none was "
-            f"named, so nothing is known of {record.id!r}: make up FACTORY=module:function."
+            f"Expected a function that opens the models of {self.store.owner!r}, but none is "
+            f"configured, so {record.id!r} cannot be opened: make up FACTORY=module:function."
         )
 
     def training_data(self, record: ModelRecord) -> None:
-        """Return that there is none."""
+        """Return `None`: there is no data."""
 
     def tuning_data(self, record: ModelRecord) -> None:
-        """Return that there is none."""
+        """Return `None`: there is no data."""
 
     def evaluation_data(self, record: ModelRecord) -> None:
-        """Return that there is none."""
+        """Return `None`: there is no data."""
 
 
 def open_for_agent(config: AgentConfig) -> WithoutModels:

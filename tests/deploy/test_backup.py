@@ -136,7 +136,7 @@ def test_a_copy_is_for_its_user_alone_and_leaves_out_what_is_made_anew(tmp_path:
         *("authority", "deployment.json", "flwr", "nodes", "owners.toml", "serve.toml"),
         *("server.key", "server.pem", "tokens.toml", "operator.token", "approver.token", "ca.pem"),
     }
-    with pytest.raises(InputError, match="is there already"):
+    with pytest.raises(InputError, match="exists"):
         back_up(files, tmp_path / "copy")
 
 

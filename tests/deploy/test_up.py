@@ -124,7 +124,7 @@ def test_a_fleet_comes_up_works_and_goes_down_and_nothing_is_left(
         taken.bind(("127.0.0.1", first + 3))
         taken.listen()
         assert run(up) == 2
-    assert f"somebody listens at [{first + 3}]" in capsys.readouterr().err
+    assert f"other programs listen at [{first + 3}]" in capsys.readouterr().err
     assert run([*up, "--port", str(first + 1)]) == 2
     assert "in another folder" in capsys.readouterr().err
     files = FleetFiles(folder, Ports(*range(first, first + 5)))
