@@ -1,4 +1,4 @@
-"""A copy made while the coordinator runs, from which everything goes on elsewhere."""
+"""Backups of a running coordinator, which continue elsewhere."""
 
 import json
 import shutil
@@ -85,7 +85,7 @@ def held(root: Path) -> dict[str, set[str]]:
     return found
 
 
-def test_a_campaign_goes_on_from_a_copy_that_was_made_while_it_ran(
+def test_a_campaign_continues_from_a_backup_of_the_running_deployment(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     world = tmp_path / "world"
@@ -122,7 +122,7 @@ def test_a_campaign_goes_on_from_a_copy_that_was_made_while_it_ran(
     }
 
 
-def test_a_copy_is_for_its_user_alone_and_leaves_out_what_is_made_anew(tmp_path: Path) -> None:
+def test_a_backup_is_private_and_omits_recreated_files(tmp_path: Path) -> None:
     files = prepare(tmp_path / "d", free_block(5))
     for name in ("logs/x.log", "owners/node-0/index.db", "state-anna/agent.key", "proxy/x"):
         (files.root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -140,7 +140,7 @@ def test_a_copy_is_for_its_user_alone_and_leaves_out_what_is_made_anew(tmp_path:
         back_up(files, tmp_path / "copy")
 
 
-def test_what_is_kept_elsewhere_is_named(tmp_path: Path) -> None:
+def test_data_stored_elsewhere_is_listed(tmp_path: Path) -> None:
     database = "postgresql+psycopg://me:secret@host/fleet"
     files = prepare(tmp_path / "d", free_block(5), database=database)
     text = files.service.read_text()
@@ -156,7 +156,7 @@ def test_what_is_kept_elsewhere_is_named(tmp_path: Path) -> None:
     assert "secret" not in "".join(left)
 
 
-def test_a_damaged_database_is_said_so_and_leaves_no_copy(tmp_path: Path) -> None:
+def test_a_damaged_database_is_reported_and_leaves_no_backup(tmp_path: Path) -> None:
     files = prepare(tmp_path / "d", free_block(5))
     (files.root / "coordinator.db").write_bytes(b"garbage" * 1000)
     with pytest.raises(StoreError, match="not a database"):
@@ -164,9 +164,7 @@ def test_a_damaged_database_is_said_so_and_leaves_no_copy(tmp_path: Path) -> Non
     assert not (tmp_path / "copy").exists()
 
 
-def test_without_a_deployment_there_is_nothing_to_copy(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_backup_needs_a_deployment(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["deploy", "backup", str(tmp_path / "copy"), "--folder", str(tmp_path / "none")]
     assert run(command) == 2
     assert "disinherit deploy prepare" in capsys.readouterr().err

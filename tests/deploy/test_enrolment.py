@@ -1,6 +1,6 @@
-"""Letting nodes in: what is refused before the SuperLink is asked.
+"""Admission of nodes: refusals before any call of the SuperLink.
 
-tests/deploy/test_proxy.py has a node that is let in.
+tests/deploy/test_proxy.py admits a node.
 """
 
 from pathlib import Path
@@ -32,7 +32,7 @@ def key(tmp_path: Path) -> Path:
     return write_key(tmp_path / "anna.pub", ec.generate_private_key(ec.SECP384R1()))
 
 
-def test_what_is_no_key_for_flower_is_refused(files: FleetFiles, tmp_path: Path) -> None:
+def test_a_key_that_flower_cannot_use_is_refused(files: FleetFiles, tmp_path: Path) -> None:
     other = write_key(tmp_path / "other.pub", ed25519.Ed25519PrivateKey.generate())
     with pytest.raises(InputError, match=r"ecdsa.*but got ssh-ed25519"):
         admit_node(files, "anna", other)
@@ -44,7 +44,7 @@ def test_what_is_no_key_for_flower_is_refused(files: FleetFiles, tmp_path: Path)
     assert list(files.nodes.iterdir()) == []
 
 
-def test_an_owner_that_was_let_in_keeps_its_key(files: FleetFiles, key: Path) -> None:
+def test_an_admitted_owner_keeps_its_key(files: FleetFiles, key: Path) -> None:
     kept = files.node_public_key("anna")
     write_key(kept, ec.generate_private_key(ec.SECP384R1()))
     before = kept.read_bytes()
@@ -53,19 +53,19 @@ def test_an_owner_that_was_let_in_keeps_its_key(files: FleetFiles, key: Path) ->
     assert kept.read_bytes() == before
 
 
-def test_a_name_that_would_lead_elsewhere_is_refused(files: FleetFiles, key: Path) -> None:
+def test_an_owner_name_with_a_path_is_refused(files: FleetFiles, key: Path) -> None:
     with pytest.raises(InputError, match="owner name"):
         admit_node(files, "../anna", key)
 
 
-def test_without_a_superlink_nobody_is_let_in(files: FleetFiles, key: Path) -> None:
+def test_admission_needs_a_superlink(files: FleetFiles, key: Path) -> None:
     with pytest.raises(CampaignError, match="flwr supernode"):
         admit_node(files, "anna", key)
     assert list(files.nodes.iterdir()) == []
     assert "anna" not in files.owners.read_text()
 
 
-def test_only_a_deployment_lets_anybody_in(
+def test_admission_needs_a_deployment(
     tmp_path: Path, key: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["deploy", "admit", "anna", str(key), "--folder", str(tmp_path)]) == 2
@@ -82,16 +82,14 @@ def test_only_a_deployment_lets_anybody_in(
         ('{"first_port": 50051, "hosts": [3]}', r"text as hosts\[0\]"),
     ],
 )
-def test_a_deployment_that_was_written_down_wrongly_is_refused(
-    text: str, named: str, tmp_path: Path
-) -> None:
+def test_malformed_deployment_settings_are_refused(text: str, named: str, tmp_path: Path) -> None:
     (tmp_path / "deployment.json").write_text(text)
     with pytest.raises(StoreError, match=named) as caught:
         prepare(tmp_path)
     assert str(tmp_path / "deployment.json") in str(caught.value)
 
 
-def test_preparing_says_where_everything_is_and_changes_nothing_the_second_time(
+def test_prepare_lists_the_files_and_is_idempotent(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "d"

@@ -1,4 +1,4 @@
-"""Files of a fleet: what is written reads back, whatever the folder is called."""
+"""Files of a fleet: written values read back, for any folder name."""
 
 import tomllib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What Flower left behind is found by its home, and nothing else is touched."""
+"""Orphans of Flower are found by its home; other processes are not touched."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ SLEEP = [sys.executable, "-c", "import signal, time; signal.signal(15, 1); time.
 pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="no /proc")
 
 
-def test_only_what_runs_for_the_folder_is_ended(tmp_path: Path) -> None:
+def test_only_processes_of_the_folder_are_ended(tmp_path: Path) -> None:
     homes = [tmp_path / "one" / "flower", tmp_path / "one-more" / "flower"]
     started = [
         subprocess.Popen(SLEEP, env=os.environ | {"FLWR_HOME": str(home)}, start_new_session=True)

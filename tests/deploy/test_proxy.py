@@ -1,7 +1,7 @@
-"""What the proxy keeps from nodes, and what it lets through, with real processes.
+"""Proxy in front of the SuperLink: blocked and forwarded calls, with real processes.
 
-The SuperLink's Control API asks nobody who they are: whoever reaches it can run code on every node.
-That is the reason for the proxy, and is tried here first.
+The SuperLink's Control API has no authentication: anyone who reaches it can run code on every node.
+The first test shows this, the reason for the proxy.
 """
 
 import functools
@@ -95,13 +95,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield Site(files, processes)
 
 
-def test_the_control_api_is_open_to_whoever_reaches_the_superlink(site: Site) -> None:
+def test_the_control_api_of_the_superlink_has_no_authentication(site: Site) -> None:
     port = site.files.ports.superlink
     assert site.call(port, LIST_RUNS) == 200
     assert site.call(port, "/v1/control/start-run", site.start_run()) == 200
 
 
-def test_nothing_of_it_is_reached_through_the_proxy(site: Site) -> None:
+def test_the_control_api_is_not_reachable_through_the_proxy(site: Site) -> None:
     port = site.files.ports.nodes
     assert site.call(port, LIST_RUNS) == 403
     assert site.call(port, "/v1/control/start-run", site.start_run()) == 403
@@ -126,7 +126,7 @@ def test_nothing_of_it_is_reached_through_the_proxy(site: Site) -> None:
         "/v1/fleet/",
     ],
 )
-def test_no_spelling_of_a_path_leads_around_it(site: Site, path: str) -> None:
+def test_no_spelling_of_a_path_bypasses_the_proxy(site: Site, path: str) -> None:
     assert site.call(site.files.ports.nodes, path) in (400, 403)
 
 
@@ -135,12 +135,12 @@ def test_a_line_feed_at_the_end_does_not_reach_the_superlink(site: Site, end: st
     assert site.call(site.files.ports.nodes, f"/v1/fleet/pull-messages{end}") == 403
 
 
-def test_a_path_that_ends_at_the_fleet_arrives_as_such(site: Site) -> None:
+def test_a_fleet_path_is_forwarded(site: Site) -> None:
     # Not as it was written, which the SuperLink would take for a call to its Control API.
     assert site.call(site.files.ports.nodes, "/v1/control/../fleet/pull-messages") == 401
 
 
-def test_the_superlink_still_asks_who_a_node_is(site: Site) -> None:
+def test_the_superlink_still_authenticates_nodes(site: Site) -> None:
     port = site.files.ports.nodes
     assert site.call(port, "/v1/fleet/pull-messages") == 401
     assert site.call(port, "/v1/fleet/pull-messages", method="GET") == 403
@@ -174,9 +174,7 @@ def test_a_node_works_through_the_proxy_once_its_key_is_registered(site: Site) -
         ("ECDHE-ECDSA-AES128-SHA", False),
     ],
 )
-def test_the_proxy_takes_no_cipher_that_is_not_authenticated(
-    site: Site, cipher: str, taken: bool
-) -> None:
+def test_the_proxy_refuses_unauthenticated_ciphers(site: Site, cipher: str, taken: bool) -> None:
     context = ssl.create_default_context(cafile=str(site.files.ca))
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(cipher)

@@ -1,4 +1,4 @@
-"""A SuperNode that gave up ends, whatever its threads do; `make chaos` has real ones give up."""
+"""A SuperNode that gave up exits, regardless of its threads; `make chaos` has real ones give up."""
 
 import subprocess
 import sys
@@ -34,13 +34,13 @@ supernode.main()
         ("pass", 1, ""),
     ],
 )
-def test_it_ends_although_a_thread_of_it_never_does(end: str, code: int, said: str) -> None:
+def test_it_exits_despite_a_thread_that_never_ends(end: str, code: int, said: str) -> None:
     words = [sys.executable, "-c", NODE.format(end=end)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=120.0)
     assert done.returncode == code
     assert said in done.stderr
 
 
-def test_it_is_flowers() -> None:
+def test_it_runs_flowers_supernode() -> None:
     (program,) = entry_points(group="console_scripts", name=supernode._PROGRAM)
     assert program.value.startswith("flwr.")

@@ -1,4 +1,4 @@
-"""What systemd and containers run is what `disinherit deploy up` runs, hardened and well-formed."""
+"""Units and containers run the programs of `disinherit deploy up`, hardened and well-formed."""
 
 import os
 import shlex
@@ -89,7 +89,7 @@ def test_units_of_owners_run_what_up_runs() -> None:
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
-def test_systemd_takes_a_unit_and_finds_it_hardened(path: Path, tmp_path: Path) -> None:
+def test_systemd_accepts_a_unit_and_rates_it_hardened(path: Path, tmp_path: Path) -> None:
     binaries = tmp_path / "bin"
     binaries.mkdir()
     text = path.read_text().replace(INSTALLED, f"{binaries}/")
@@ -107,7 +107,7 @@ def test_systemd_takes_a_unit_and_finds_it_hardened(path: Path, tmp_path: Path) 
         assert not done.stderr or words[0] == "security", done.stderr
 
 
-def test_the_program_that_the_network_reaches_has_three_files_and_a_user_of_its_own(
+def test_the_proxy_has_its_own_user_and_three_files(
     tmp_path: Path,
 ) -> None:
     service = read_service("proxy")
@@ -129,7 +129,7 @@ def test_the_program_that_the_network_reaches_has_three_files_and_a_user_of_its_
 
 
 @pytest.mark.parametrize("name", ["superlink", "run"])
-def test_what_works_on_the_database_cannot_sign(name: str, tmp_path: Path) -> None:
+def test_programs_with_the_database_cannot_sign(name: str, tmp_path: Path) -> None:
     made = prepare(tmp_path / "d")
     hidden = read_service(name)["InaccessiblePaths"].replace("-/", "/").split()
     settings = read_settings(made.service, {}, {})
@@ -140,7 +140,7 @@ def test_what_works_on_the_database_cannot_sign(name: str, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
-def test_a_unit_has_bounds(path: Path) -> None:
+def test_a_unit_has_resource_limits(path: Path) -> None:
     service = read_service(path.stem.removeprefix("disinherit-"))
     assert int(service["LimitNOFILE"]) >= 2 * CONNECTIONS.most
     assert int(service["TasksMax"]) > 0
@@ -173,7 +173,7 @@ def test_containers_are_hardened_and_the_superlink_is_not_published() -> None:
     assert published == {PORTS.service, PORTS.agents, PORTS.enrol, PORTS.nodes}
 
 
-def test_containers_have_bounds_and_see_only_what_is_theirs() -> None:
+def test_containers_have_resource_limits_and_only_their_volumes() -> None:
     made = services()
     for name, service in made.items():
         assert service["mem_limit"], name
@@ -187,7 +187,7 @@ def test_containers_have_bounds_and_see_only_what_is_theirs() -> None:
     assert check[1:4] == ["python", "-m", healthy.__name__]
 
 
-def test_health_is_asked_over_tls(tmp_path: Path) -> None:
+def test_health_is_checked_over_tls(tmp_path: Path) -> None:
     first = free_block(OWN_PORTS)
     made = prepare(tmp_path / "d", first)
     assert not healthy.is_healthy(made.public_ca, first)
@@ -201,7 +201,7 @@ def test_health_is_asked_over_tls(tmp_path: Path) -> None:
         service.stop(0.5)
 
 
-def test_the_image_installs_parts_that_there_are() -> None:
+def test_the_image_installs_existing_extras() -> None:
     text = (DEPLOY / "Dockerfile").read_text()
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     named = [
@@ -225,7 +225,7 @@ def compose() -> list[str] | None:
 
 
 @pytest.mark.skipif(compose() is None, reason="Compose is not installed")
-def test_compose_takes_the_file_and_asks_for_the_name_of_the_machine() -> None:
+def test_compose_accepts_the_file_and_requires_the_host_name() -> None:
     command = [*(compose() or ()), "-f", str(DEPLOY / "compose.yaml"), "config", "--quiet"]
     named = {**os.environ, "DISINHERIT_HOST": "fleet.example.org"}
     done = subprocess.run(command, env=named, capture_output=True, text=True, timeout=60)

@@ -59,7 +59,7 @@ def pids_when_running(folder: Path) -> dict[str, str]:
     return found
 
 
-def test_without_a_supervisor_nothing_is_made(
+def test_without_a_supervisor_nothing_is_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("disinherit.deploy.programs.BINARIES", tmp_path / "bin")
@@ -73,7 +73,7 @@ def test_without_a_supervisor_nothing_is_made(
 
 @pytest.mark.slow
 @pytest.mark.skipif(find_nginx() is None, reason="nginx is not installed")
-def test_a_fleet_comes_up_works_and_goes_down_and_nothing_is_left(
+def test_a_fleet_starts_works_and_ends_without_leftovers(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "d"
