@@ -31,6 +31,7 @@ from disinherit.deploy.programs import Program
 from disinherit.deploy.supervision import Supervisor
 from disinherit.server.service.inviting import open_enrolment
 from disinherit.simulations.run.folder import DATABASE
+from tests import ROOT
 from tests.acceptance.chaos.wire import Wire
 from tests.support.ports import free_ports
 from tests.support.runs import copy_run
@@ -157,6 +158,7 @@ class ChaosFleet:
         environment = {
             **programs.flower_environment(self.files),
             "OMP_NUM_THREADS": "1",  # as here: more would split sums in other ways
+            "PYTHONPATH": str(ROOT),  # where the factories of owners are
         }
         self._supervisor.keep([replace(one, environment=environment) for one in wanted])
 

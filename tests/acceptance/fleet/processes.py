@@ -12,6 +12,7 @@ from typing import Self
 from disinherit.common.errors import CampaignError
 from disinherit.deploy.orphans import end_stragglers
 from disinherit.deploy.programs import BINARIES, OFFLINE
+from tests import ROOT
 
 _END_SECONDS = 15.0
 _POLL_SECONDS = 0.05
@@ -41,7 +42,8 @@ class Processes:
         self._logs = logs
         # Flower starts programs of its own, which it looks for in the path.
         path = os.pathsep.join([str(BINARIES), os.environ.get("PATH", "")])
-        self._environment = {**os.environ, "PATH": path, **QUIET, **environment}
+        here = {"PATH": path, "PYTHONPATH": str(ROOT)}  # where the factories of owners are
+        self._environment = {**os.environ, **here, **QUIET, **environment}
         self._home = environment.get("FLWR_HOME")
         self._started: dict[str, subprocess.Popen[bytes]] = {}
         logs.mkdir(parents=True, exist_ok=True)
