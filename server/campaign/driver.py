@@ -17,7 +17,8 @@ from disinherit.server.campaign.result import CampaignResult
 from disinherit.server.now import now_us
 from disinherit.server.states import CampaignState
 from disinherit.server.store.audit import last_growth
-from disinherit.server.store.campaigns import find_joinable
+from disinherit.server.store.campaigns import find_campaigns, find_joinable
+from disinherit.server.store.packets import find_answered
 
 _LOG = logging.getLogger(__name__)
 
@@ -195,15 +196,22 @@ class OpenCampaigns:
                 self._join(request_id)
             self._known = grown
         due = store.due_destructions()
+        with store.reading() as db:
+            campaigns = [
+                campaign
+                for campaign in find_campaigns(db, _DRIVEN, also=due)
+                if campaign.state in _DRIVEN
+                or (campaign.request_id in due and not campaign.state.stopped)
+            ]
+            answered = find_answered(db, [campaign.request_id for campaign in campaigns])
+        now = now_us()
         return {
             campaign.request_id: (
                 grown,
-                store.answered_roots(campaign.request_id),
-                0 < campaign.deadline_us <= now_us(),
+                answered.get(campaign.request_id, frozenset()),
+                0 < campaign.deadline_us <= now,
             )
-            for campaign in store.campaigns(_DRIVEN, also=due)
-            if campaign.state in _DRIVEN
-            or (campaign.request_id in due and not campaign.state.stopped)
+            for campaign in campaigns
         }
 
     def _join(self, request_id: str) -> None:

@@ -14,7 +14,7 @@ from disinherit.common.audit.chain import AuditEntry, Json
 from disinherit.common.audit.export import read_entry
 from disinherit.common.audit.gaps import Gap, find_gaps
 from disinherit.common.audit.story import read_story, times
-from disinherit.server.planning.coverage import Covered, cover
+from disinherit.server.planning.coverage import LARGEST_PAGE, CoveragePage, Covered, cover, page
 from disinherit.server.states import Task, TaskState
 from disinherit.server.store.audit import entries_about
 from disinherit.server.store.audit_events import (
@@ -186,3 +186,26 @@ def _logged_graph(entries: Sequence[AuditEntry]) -> Mapping[str, Any] | None:
     ended = read_story(entries).ended if entries else None
     found = None if ended is None else ended.event.parameters.get("graph")
     return found if isinstance(found, Mapping) else None
+
+
+def coverage_of(
+    store: CoordinatorStore, request_id: str, page_size: int = LARGEST_PAGE, page_token: str = ""
+) -> CoveragePage:
+    """Return every version that a request affects now, in pages.
+
+    Args:
+        store: the store.
+        request_id: the request.
+        page_size: at most so many versions.
+        page_token: `""` for the first page, then the `next_page_token` of the page before.
+
+    Raises:
+        RequestError: if there is no such request, or the size or the token is invalid.
+    """
+    with store.reading() as db:
+        request = find_request(db, request_id)
+        graph = find_descendants(db, [root.model_id for root in request.roots])
+        rows = task_rows(db, request_id)
+    tasks = {row.model_id: read_task(row) for row in rows}
+    updated = {row.model_id: row.updated_us for row in rows}
+    return page(graph, cover(graph, request, tasks, updated), page_size, page_token)

@@ -8,8 +8,9 @@ from disinherit.common.errors import InputError, NotFoundError, NotNowError, Req
 from disinherit.server.reports.report import ModelReport, Report, report_of
 from disinherit.server.reports.statement import attest
 from disinherit.server.service.paging import DEFAULT_SIZE, LARGEST_SIZE
+from disinherit.server.store.audit import entries_about
 from disinherit.server.store.signed_log import SignedLog
-from disinherit.server.store.signing import KnownKey
+from disinherit.server.store.signing import KnownKey, find_keys
 from disinherit.server.store.store import CoordinatorStore
 
 
@@ -40,7 +41,8 @@ class Records:
 
     def signing_keys(self) -> Sequence[KnownKey]:
         """Return the public keys of all signatures, the oldest first."""
-        return self._store.signing_keys()
+        with self._store.reading() as db:
+            return find_keys(db)
 
     def report(
         self, request_id: str, size: int, token: str
@@ -90,7 +92,9 @@ class Records:
                 f"{report.campaign.state}."
             )
         self._seal.follow()
-        for sequence, line in self._store.audit_entries(request_id)[: report.entries]:
+        with self._store.reading() as db:
+            entries = entries_about(db, request_id)
+        for sequence, line in entries[: report.entries]:
             self._seal.check(sequence, line)
         return attest(report, self._seal)
 

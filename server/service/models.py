@@ -14,6 +14,8 @@ from disinherit.common.graph.proto import record_to_proto
 from disinherit.common.graph.records import Inheritance, ModelRecord
 from disinherit.server.service.paging import Key, fetch_page
 from disinherit.server.service.principals import Principal, Role
+from disinherit.server.store.graph import graph_parts, page_records
+from disinherit.server.store.lineage import withdraw_version
 from disinherit.server.store.store import CoordinatorStore
 from disinherit.v1.graph_pb2 import Graph
 from disinherit.v1.graph_pb2 import ModelRecord as ModelRecordMessage
@@ -72,7 +74,8 @@ class Models:
         """
         owner = caller.owner if caller.role is Role.OWNER else ""
         try:
-            return self._store.withdraw(model_id, owner, actor=caller.actor)
+            with self._store.writing() as db:
+                return withdraw_version(db, model_id, owner, caller.actor)
         except GraphError as error:
             raise NotFoundError(str(error)) from None
         except RequestError as error:
@@ -100,7 +103,8 @@ class Models:
             owner = caller.owner
 
         def after(last: Key | None, count: int) -> Sequence[ModelRecord]:
-            return self._store.page_models(owner, cast("tuple[int, str] | None", last), count)
+            with self._store.reading() as db:
+                return page_records(db, owner, cast("tuple[int, str] | None", last), count)
 
         question = f"models of {owner!r}"
         return fetch_page(
@@ -115,4 +119,6 @@ class Models:
 
     def graph(self) -> Iterator[Graph]:
         """Yield the whole inheritance graph in parts."""
-        yield from self._store.graph_parts()
+        with self._store.reading() as db:
+            parts = graph_parts(db)
+        yield from parts

@@ -10,12 +10,14 @@ from disinherit.common.text import one_line
 from disinherit.common.wire.received import received_request
 from disinherit.server.now import now_us
 from disinherit.server.planning.coverage import CoveragePage
+from disinherit.server.reports.report import coverage_of
 from disinherit.server.service.packing import listed_to_proto
 from disinherit.server.service.paging import DEFAULT_SIZE, LARGEST_SIZE, Key, fetch_page
 from disinherit.server.service.principals import Principal, Role
 from disinherit.server.states import CampaignEvent, CampaignState, TaskState
+from disinherit.server.store.approvals import find_plan_digest
 from disinherit.server.store.campaigns import Campaign
-from disinherit.server.store.status import RequestStatus
+from disinherit.server.store.status import RequestStatus, find_status, page_statuses
 from disinherit.v1 import coordinator_pb2 as pb
 from disinherit.v1.unlearning_pb2 import UnlearningRequest
 
@@ -167,7 +169,8 @@ class Requests:
         waits = status.campaign.state is CampaignState.AWAITING_APPROVAL
         if not (waits or status.tasks.get(TaskState.UNAPPROVED)):
             return status
-        return replace(status, plan=self._store.plan_digest(request_id))
+        with self._store.reading() as db:
+            return replace(status, plan=find_plan_digest(db, request_id))
 
     def roll_back(
         self, request_id: str, reason: str, models: Sequence[str], caller: Principal
@@ -200,7 +203,8 @@ class Requests:
             NotFoundError: if the request is unknown.
         """
         try:
-            return self._store.status(request_id)
+            with self._store.reading() as db:
+                return find_status(db, request_id)
         except RequestError as error:
             raise NotFoundError(str(error)) from None
 
@@ -216,7 +220,8 @@ class Requests:
         """
 
         def after(last: Key | None, count: int) -> Sequence[RequestStatus]:
-            return self._store.page_statuses(cast("tuple[int, str] | None", last), count)
+            with self._store.reading() as db:
+                return page_statuses(db, cast("tuple[int, str] | None", last), count)
 
         def key(status: RequestStatus) -> Key:
             return status.campaign.created_us, status.request.id
@@ -258,7 +263,7 @@ class Requests:
             InputError: if the token is invalid.
         """
         self._campaign(request_id)
-        return self._store.coverage(request_id, min(size or DEFAULT_SIZE, LARGEST_SIZE), token)
+        return coverage_of(self._store, request_id, min(size or DEFAULT_SIZE, LARGEST_SIZE), token)
 
     def _campaign(self, request_id: str) -> Campaign:
         try:

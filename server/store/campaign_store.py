@@ -18,7 +18,6 @@ from disinherit.server.store.campaigns import (
 )
 from disinherit.server.store.graph_store import GraphStore
 from disinherit.server.store.leases import Lease
-from disinherit.server.store.status import RequestStatus, find_status, page_statuses
 from disinherit.server.store.waves import accept, retry_unforgotten
 
 
@@ -49,25 +48,6 @@ class CampaignStore(GraphStore):
         """
         with self.reading() as db:
             return find_campaigns(db, states, also)
-
-    def status(self, request_id: str) -> RequestStatus:
-        """Return the status of a request.
-
-        Raises:
-            RequestError: if there is no such request.
-        """
-        with self.reading() as db:
-            return find_status(db, request_id)
-
-    def page_statuses(self, after: tuple[int, str] | None, count: int) -> list[RequestStatus]:
-        """Return a page of the status of requests, the oldest first.
-
-        Args:
-            after: `(created_us, id)` of the last request of the page before; `None` for the first.
-            count: the largest number of requests.
-        """
-        with self.reading() as db:
-            return page_statuses(db, after, count)
 
     def transition(
         self,

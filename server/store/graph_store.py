@@ -1,6 +1,6 @@
 """The inheritance graph of a store: versions and their edges."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -11,17 +11,12 @@ from disinherit.server.store.audit_events import COORDINATOR
 from disinherit.server.store.database import Database
 from disinherit.server.store.graph import (
     find_by_weights,
-    find_descendants,
     find_graph,
-    find_holders,
     find_ids,
     find_records,
-    graph_parts,
-    page_records,
 )
-from disinherit.server.store.lineage import put_version, register_version, withdraw_version
+from disinherit.server.store.lineage import put_version, register_version
 from disinherit.server.store.registering import Announced, put_announced
-from disinherit.v1.graph_pb2 import Graph
 
 _MOST_TOGETHER = 5000
 """Versions added in one transaction, which takes some seconds."""
@@ -109,22 +104,6 @@ class GraphStore:
         with self._database.writing() as db:
             return register_version(db, record, list(parents), actor)
 
-    def withdraw(self, model_id: str, owner: str, *, actor: str) -> ModelRecord:
-        """Take back the registration of a version that nothing depends on, and return its record.
-
-        Args:
-            model_id: the version.
-            owner: the owner that the version must have; `""` for any.
-            actor: who withdraws it, for the audit log.
-
-        Raises:
-            GraphError: if there is no such version, or it has another owner.
-            RequestError: if something was derived from it, unlearning made it, or a request
-                affects it.
-        """
-        with self._database.writing() as db:
-            return withdraw_version(db, model_id, owner, actor)
-
     def announce(self, versions: Iterable[Announced]) -> None:
         """Store announced versions, which owners are about to make from a known start.
 
@@ -149,43 +128,7 @@ class GraphStore:
         with self._database.reading() as db:
             return find_graph(db)
 
-    def graph_parts(self) -> Iterator[Graph]:
-        """Return the whole inheritance graph as messages, in parts from one snapshot."""
-        with self._database.reading() as db:
-            return graph_parts(db)
-
-    def descendants(self, roots: Iterable[str]) -> InheritanceGraph:
-        """Return roots, their descendants, and the parents of these.
-
-        Queries about a request with these roots have the same answer as in the whole graph.
-        """
-        with self._database.reading() as db:
-            return find_descendants(db, list(roots))
-
     def records(self, ids: Iterable[str]) -> dict[str, ModelRecord]:
         """Return id -> record of the versions that exist."""
         with self._database.reading() as db:
             return find_records(db, ids)
-
-    def page_models(
-        self, owner: str, after: tuple[int, str] | None, count: int
-    ) -> list[ModelRecord]:
-        """Return versions, the oldest first.
-
-        Args:
-            owner: the owner; `""` for all.
-            after: `(created_us, id)` of the last version of the page before; `None` for the first.
-            count: the largest number of versions.
-        """
-        with self._database.reading() as db:
-            return page_records(db, owner, after, count)
-
-    def models_of(self, owner: str) -> list[ModelRecord]:
-        """Return the versions of an owner, the oldest first."""
-        with self._database.reading() as db:
-            return page_records(db, owner)
-
-    def holders(self, classes: Iterable[str]) -> list[ModelRecord]:
-        """Return the versions that were trained directly on any of some classes, oldest first."""
-        with self._database.reading() as db:
-            return find_holders(db, classes)

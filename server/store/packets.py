@@ -6,7 +6,7 @@ written completely counts as missing.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -289,6 +289,15 @@ def without_tensors(packet: FisherPacket) -> FisherPacket:
     described.CopyFrom(packet)
     described.ClearField("tensors")
     return described
+
+
+def find_answered(db: Connection, requests: Collection[str]) -> dict[str, frozenset[str]]:
+    """Return request -> its roots that have answered, without their packets."""
+    query = select(PACKETS.c.request_id, PACKETS.c.root).distinct()
+    found: dict[str, set[str]] = {}
+    for row in db.execute(query.where(PACKETS.c.request_id.in_(requests))):
+        found.setdefault(row.request_id, set()).add(row.root)
+    return {request_id: frozenset(roots) for request_id, roots in found.items()}
 
 
 def find_packets(db: Connection, request_id: str) -> dict[str, list[FisherPacket]]:

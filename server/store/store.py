@@ -10,27 +10,23 @@ from sqlalchemy import func, insert, select
 
 from disinherit.common.errors import LostHistoryError, StoreError
 from disinherit.server.now import now_us
-from disinherit.server.planning.coverage import LARGEST_PAGE, CoveragePage, cover, page
 from disinherit.server.states import CampaignState, Task, TaskState
 from disinherit.server.store import retention as destruction_rows
 from disinherit.server.store import rollbacks as roll_back_rows
-from disinherit.server.store.approvals import approve, find_plan_digest, put_submitted_plan
-from disinherit.server.store.audit import Seal, append, entries_about, export_lines
+from disinherit.server.store.approvals import approve, put_submitted_plan
+from disinherit.server.store.audit import Seal, append, export_lines
 from disinherit.server.store.audit_events import COORDINATOR, AuditKind, request_words
 from disinherit.server.store.campaign_store import CampaignStore
 from disinherit.server.store.campaigns import Campaign, insert_campaign
 from disinherit.server.store.clock import Clock
 from disinherit.server.store.database import Database
-from disinherit.server.store.graph import find_descendants
 from disinherit.server.store.history import find_lost, note_lost
 from disinherit.server.store.leases import Lease
 from disinherit.server.store.packets import PacketFiles, open_packet_files
 from disinherit.server.store.repeated_tasks import resend
 from disinherit.server.store.schema import prepare
 from disinherit.server.store.signed_log import SignedLog
-from disinherit.server.store.signing import KnownKey, find_keys
 from disinherit.server.store.tables import (
-    PACKETS,
     REQUESTS,
     check_same,
     find_request,
@@ -159,27 +155,6 @@ class CoordinatorStore(CampaignStore):
         with self.reading() as db:
             return {row.model_id: read_task(row) for row in task_rows(db, request_id)}
 
-    def coverage(
-        self, request_id: str, page_size: int = LARGEST_PAGE, page_token: str = ""
-    ) -> CoveragePage:
-        """Return a page of the versions that a request affects now.
-
-        Args:
-            request_id: the request.
-            page_size: the largest number of versions.
-            page_token: `""` for the first page, then the `next_page_token` of the page before.
-
-        Raises:
-            RequestError: if there is no such request, or the size or the token is invalid.
-        """
-        with self.reading() as db:
-            request = find_request(db, request_id)
-            graph = find_descendants(db, [root.model_id for root in request.roots])
-            rows = task_rows(db, request_id)
-        tasks = {row.model_id: read_task(row) for row in rows}
-        updated = {row.model_id: row.updated_us for row in rows}
-        return page(graph, cover(graph, request, tasks, updated), page_size, page_token)
-
     def resend(self, request_id: str, *, actor: str = COORDINATOR) -> Campaign:
         """Send all finished tasks of a request again, and return its campaign.
 
@@ -251,21 +226,6 @@ class CoordinatorStore(CampaignStore):
         with self.writing() as db:
             return approve(db, request_id, plan, actor)
 
-    def plan_digest(self, request_id: str) -> str:
-        """Return the SHA-256 of a request's current plan.
-
-        Raises:
-            RequestError: if there is no such request.
-        """
-        with self.reading() as db:
-            return find_plan_digest(db, request_id)
-
-    def answered_roots(self, request_id: str) -> frozenset[str]:
-        """Return the roots that have answered a request, without reading their packets."""
-        with self.reading() as db:
-            query = select(PACKETS.c.root).where(PACKETS.c.request_id == request_id).distinct()
-            return frozenset(db.scalars(query))
-
     def audit_lines(self, request_id: str = "", seal: Seal | None = None) -> Iterator[bytes]:
         """Yield the lines of an export of the audit log (`disinherit.common.audit.export`).
 
@@ -277,11 +237,6 @@ class CoordinatorStore(CampaignStore):
             RequestError: if there is no such request.
         """
         return export_lines(self._database, request_id, seal)
-
-    def audit_entries(self, request_id: str) -> list[tuple[int, bytes]]:
-        """Return the number and the line of each audit entry about a request, in order."""
-        with self.reading() as db:
-            return entries_about(db, request_id)
 
     def history_lost(self) -> str:
         """Return what history is missing, which stops the coordinator; `""` if none."""
@@ -328,11 +283,6 @@ class CoordinatorStore(CampaignStore):
         if not self.history_lost():
             with self.writing() as db:
                 note_lost(db, why)
-
-    def signing_keys(self) -> list[KnownKey]:
-        """Return present and former signing keys, the oldest first."""
-        with self.reading() as db:
-            return find_keys(db)
 
     @property
     def packet_files(self) -> PacketFiles:

@@ -1,6 +1,9 @@
 """Changes of a campaign, each in a transaction of its own, as a pass makes them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Concatenate, ParamSpec, TypeVar
+
+from sqlalchemy import Connection
 
 from disinherit.common.errors import CheckpointError
 from disinherit.server.campaign.changes import changing
@@ -11,6 +14,9 @@ from disinherit.server.store.packets import find_packets
 from disinherit.server.store.store import CoordinatorStore
 from disinherit.server.store.tables import find_request
 from disinherit.v1.unlearning_pb2 import FisherPacket
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def update_all(
@@ -70,3 +76,14 @@ def settle_campaign(
     with store.writing(lease) as db:
         driven = find_driven(db, request_id, None)
         return settle(db, driven, find_request(db, request_id))
+
+
+def look(
+    store: CoordinatorStore,
+    find: Callable[Concatenate[Connection, P], T],
+    *values: P.args,
+    **named: P.kwargs,
+) -> T:
+    """Return what a function finds in a transaction that only reads."""
+    with store.reading() as db:
+        return find(db, *values, **named)

@@ -8,6 +8,7 @@ from disinherit.common.audit.chain import AuditEntry
 from disinherit.common.audit.export import verify_lines
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.deploy.files import PACKETS
+from disinherit.server.reports.report import coverage_of
 from disinherit.server.states import CampaignState, TaskState
 from disinherit.server.store.audit_events import AuditKind
 from disinherit.server.store.store import CoordinatorStore
@@ -83,7 +84,7 @@ def _uncovered(store: CoordinatorStore, request: str) -> Iterator[str]:
     state = store.campaign(request).state
     if state is not CampaignState.COMPLETE:
         yield f"campaign {request} is {state}"
-    covered = store.coverage(request, _PAGE).models
+    covered = coverage_of(store, request, _PAGE).models
     roots = [root.model_id for root in store.request(request).roots]
     affected = set().union(*(reachable(store.graph(), root, request) for root in roots))
     if {one.model_id for one in covered} != affected:
@@ -111,7 +112,7 @@ def _audit(store: CoordinatorStore, requests: Sequence[str]) -> Iterator[str]:
     if problem is not None:
         yield f"the audit log does not verify: {problem}"
     for request in requests:
-        for one in store.coverage(request, _PAGE).models:
+        for one in coverage_of(store, request, _PAGE).models:
             got = told[AuditKind.APPLIED, request, one.model_id]
             if one.digest_after:  # what was said before by an owner that lied does not count
                 got = applied[request, one.model_id, one.digest_after]

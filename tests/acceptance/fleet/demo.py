@@ -16,6 +16,7 @@ from pathlib import Path
 
 from disinherit.common.errors import DisinheritError
 from disinherit.deploy.files import HOST, FleetFiles
+from disinherit.server.reports.report import coverage_of
 from disinherit.server.store.store import CoordinatorStore
 from disinherit.simulations.run.folder import open_store
 from disinherit.simulations.scenario.settings import Settings
@@ -95,7 +96,7 @@ def owner_seconds(store: CoordinatorStore, request: str) -> dict[str, float]:
     """
     submitted = store.campaign(request).created_us
     seconds: dict[str, float] = {}
-    for model in store.coverage(request).models:
+    for model in coverage_of(store, request).models:
         taken = (model.updated_us - submitted) / 1e6
         seconds[model.owner] = max(taken, seconds.get(model.owner, 0.0))
     return seconds

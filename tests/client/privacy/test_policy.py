@@ -10,6 +10,7 @@ from disinherit.client.handlers import handlers
 from disinherit.client.privacy.policy import OPEN, ReleasePolicy, policy_of, read_policy
 from disinherit.common.encodings import Encoding
 from disinherit.common.errors import InputError
+from disinherit.server.reports.report import coverage_of
 from disinherit.server.states import TaskState
 from disinherit.v1 import unlearning_pb2 as pb
 from tests.support.campaign import World, build, make_request
@@ -97,7 +98,7 @@ def test_coverage_reports_withheld_fisher_information(
         before = world.files()
         world.coordinator.submit(make_request({"r1": ("cat",)}))
         assert world.coordinator.run("q").outcome == "failed"
-        covered = world.store.coverage("q", 100, "").models
+        covered = coverage_of(world.store, "q", 100, "").models
         assert {one.state for one in covered} == {TaskState.FAILED}
         for one in covered:
             said = "upstream root r1: withheld by owner anna"

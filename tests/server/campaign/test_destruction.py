@@ -13,7 +13,7 @@ from disinherit.common.wire.flower import pack, unpack
 from disinherit.server.campaign.coordinator import Coordinator
 from disinherit.server.campaign.driver import OpenCampaigns
 from disinherit.server.now import now_us
-from disinherit.server.reports.report import report_of
+from disinherit.server.reports.report import coverage_of, report_of
 from disinherit.server.states import CampaignEvent, CampaignState
 from disinherit.server.store import retention as destruction_rows
 from disinherit.server.store.store import TaskState
@@ -83,7 +83,7 @@ def test_after_the_window_the_old_weights_are_gone_and_the_log_says_so(
     assert world.transport.actions() == []
     assert weights_left(world) == set(AFFECTED)
     assert GapKind.OLD_KEPT in {gap.kind for gap in report_of(world.store, "kept").gaps}
-    assert all(one.destroy_us for one in world.store.coverage("kept").models)
+    assert all(one.destroy_us for one in coverage_of(world.store, "kept").models)
 
     sleep(HOUR + 1)
     world.coordinator.drive("kept")

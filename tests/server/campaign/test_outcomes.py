@@ -9,7 +9,7 @@ from disinherit.common.audit.export import read_entry
 from disinherit.common.audit.gaps import GapKind
 from disinherit.common.wire.requests import RollOut
 from disinherit.server.planning.gates import judge
-from disinherit.server.reports.report import report_of
+from disinherit.server.reports.report import coverage_of, report_of
 from disinherit.server.states import CampaignEvent, CampaignState, Task, TaskState
 from disinherit.v1 import unlearning_pb2 as pb
 from tests.support.campaign import World, build, lying, make_request
@@ -53,7 +53,7 @@ def test_an_applied_model_that_has_not_forgotten_is_ineffective(
     assert world.states()["r3"] is TaskState.INEFFECTIVE
     assert words in world.reason("r3")
     assert world.store.campaign("q").state is CampaignState.PARTIAL
-    (covered,) = [m for m in world.store.coverage("q").models if m.model_id == "r3"]
+    (covered,) = [m for m in coverage_of(world.store, "q").models if m.model_id == "r3"]
     assert (covered.successor, covered.state) == ("r3~q", TaskState.INEFFECTIVE)
     report = report_of(world.store, "q")
     assert [gap.models for gap in report.gaps if gap.kind is GapKind.INEFFECTIVE] == [("r3",)]

@@ -10,7 +10,7 @@ from disinherit.common.audit.gaps import GapKind
 from disinherit.common.errors import CampaignError, RequestError
 from disinherit.common.graph.records import Inheritance, InheritanceKind
 from disinherit.server.now import now_us
-from disinherit.server.reports.report import report_of
+from disinherit.server.reports.report import coverage_of, report_of
 from disinherit.server.states import CampaignEvent, CampaignState
 from disinherit.server.store.store import TaskState
 from disinherit.v1 import unlearning_pb2 as pb
@@ -80,7 +80,7 @@ def test_the_waves_go_out_one_after_the_other(world: World) -> None:
     assert result.already_applied == ()
     assert world.store.campaign("staged").state is S.COMPLETE
     assert kinds(world, "wave_decided") == ["wave_decided"] * 2
-    assert {one.model_id: one.wave for one in world.store.coverage("staged").models} == {
+    assert {one.model_id: one.wave for one in coverage_of(world.store, "staged").models} == {
         model: waves[OWNERS[model]] for model in AFFECTED
     }
 

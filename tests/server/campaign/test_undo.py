@@ -13,6 +13,7 @@ from disinherit.common.errors import CampaignError, RequestError
 from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord, ModelStatus
 from disinherit.server.campaign.coordinator import Coordinator
 from disinherit.server.campaign.driver import OpenCampaigns
+from disinherit.server.reports.report import coverage_of
 from disinherit.server.states import CampaignEvent, CampaignState
 from disinherit.server.store.store import TaskState
 from disinherit.server.transport.base import Answer, Ask, Transport
@@ -97,7 +98,7 @@ def test_every_model_is_as_it_was_before(world: World, before: Mapping[str, str]
     assert result.outcome == "rolled_back"
     assert world.transport.actions() == ASKED
     check_undone(world, before)
-    covered = world.store.coverage("q").models
+    covered = coverage_of(world.store, "q").models
     assert [one.model_id for one in covered] == list(AFFECTED)
     for one in covered:
         assert one.state is TaskState.ROLLED_BACK

@@ -14,6 +14,7 @@ from disinherit.common.graph.proto import record_to_proto
 from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord
 from disinherit.common.wire.requests import Request
 from disinherit.server.planning.coverage import Covered, cover
+from disinherit.server.reports.report import coverage_of
 from disinherit.server.states import Answered
 from disinherit.server.store.store import CoordinatorStore, Task, TaskState
 from disinherit.v1 import unlearning_pb2 as pb
@@ -65,7 +66,7 @@ def store(tmp_path: Path) -> Iterator[CoordinatorStore]:
 
 
 def test_coverage_has_all_fields_of_a_version(store: CoordinatorStore) -> None:
-    first, second, third, late = store.coverage("q").models
+    first, second, third, late = coverage_of(store, "q").models
     assert replace(first, updated_us=0) == Covered(
         "m1", "anna", TaskState.APPLIED, "", "m1~q", "0001", "ff0001", 0, 0
     )
@@ -86,17 +87,17 @@ def test_coverage_has_all_fields_of_a_version(store: CoordinatorStore) -> None:
 
 def test_descendants_of_a_successor_are_not_affected(store: CoordinatorStore) -> None:
     store.add_model(version(6), edges(["m1~q"], "m6"))
-    assert [one.model_id for one in store.coverage("q").models] == ["m1", "m2", "m3", "m4"]
+    assert [one.model_id for one in coverage_of(store, "q").models] == ["m1", "m2", "m3", "m4"]
 
 
 def test_pages_together_are_complete(store: CoordinatorStore) -> None:
-    whole = store.coverage("q")
+    whole = coverage_of(store, "q")
     assert whole.next_page_token == ""
     for size in (1, 2, 3, 4):
         found: list[Covered] = []
         token = ""
         while True:
-            page = store.coverage("q", size, token)
+            page = coverage_of(store, "q", size, token)
             assert 0 < len(page.models) <= size
             found += page.models
             if not (token := page.next_page_token):
@@ -105,21 +106,21 @@ def test_pages_together_are_complete(store: CoordinatorStore) -> None:
 
 
 def test_a_version_that_joins_between_two_pages_moves_no_other(store: CoordinatorStore) -> None:
-    first = store.coverage("q", 2)
+    first = coverage_of(store, "q", 2)
     store.add_model(replace(version(7), created_us=11), edges(["m1"], "m7"))
-    rest = store.coverage("q", 9, first.next_page_token)
+    rest = coverage_of(store, "q", 9, first.next_page_token)
     assert [one.model_id for one in rest.models] == ["m3", "m4"]
 
 
 @pytest.mark.parametrize(("size", "token"), [(0, ""), (1001, ""), (-1, ""), (1, "nonsense")])
 def test_an_invalid_page_is_refused(store: CoordinatorStore, size: int, token: str) -> None:
     with pytest.raises(RequestError, match="page"):
-        store.coverage("q", size, token)
+        coverage_of(store, "q", size, token)
 
 
 def test_coverage_of_an_unknown_request_is_refused(store: CoordinatorStore) -> None:
     with pytest.raises(RequestError, match="'nothing'"):
-        store.coverage("nothing")
+        coverage_of(store, "nothing")
 
 
 @st.composite

@@ -12,11 +12,12 @@ import pytest
 from disinherit.common.graph.proto import graph_to_proto, inheritance_to_proto, record_to_proto
 from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord
 from disinherit.common.limits import CALLER_WATCHES
-from disinherit.server.store.store import CoordinatorStore
+from disinherit.server.store.graph import find_holders
 from disinherit.server.transport.base import Ask
 from disinherit.v1 import coordinator_pb2 as pb
 from disinherit.v1 import graph_pb2
 from tests.support import campaign as campaign_fixture
+from tests.support.changes import look
 from tests.support.owner import LABELS
 from tests.support.service import TIMEOUT, Running, make_request, serving
 
@@ -110,7 +111,7 @@ def test_a_withdrawn_registration_frees_its_id(running: Running) -> None:
     graph = running.world.store.graph()
     assert "new" not in graph
     assert graph.edges() == before.edges()
-    assert "new" not in {record.id for record in running.world.store.holders(["cat"])}
+    assert "new" not in {record.id for record in look(running.world.store, find_holders, ["cat"])}
     refused(lambda: anna.WithdrawModel(withdraw), Code.NOT_FOUND)  # it is gone
     right = pb.RegisterModelRequest(record=new_version(), parents=derived(parent="r1"))
     anna.RegisterModel(right)
@@ -400,7 +401,7 @@ def test_an_unexpected_error_appears_only_in_the_log(
     def explode(_: object) -> None:
         raise ZeroDivisionError("internal detail")
 
-    monkeypatch.setattr(CoordinatorStore, "graph_parts", explode)
+    monkeypatch.setattr("disinherit.server.service.models.graph_parts", explode)
     viewer = running.client("viewer")
     told = refused(lambda: list(viewer.GetGraph(pb.GetGraphRequest())), Code.INTERNAL)
     assert "internal detail" not in told

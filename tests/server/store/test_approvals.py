@@ -9,11 +9,13 @@ from disinherit.common.errors import RequestError
 from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord, ModelStatus
 from disinherit.server.campaign.driver import OpenCampaigns
 from disinherit.server.now import now_us
-from disinherit.server.reports.report import report_of
+from disinherit.server.reports.report import coverage_of, report_of
 from disinherit.server.states import CampaignState
+from disinherit.server.store.approvals import find_plan_digest
 from disinherit.server.store.store import TaskState
 from disinherit.v1 import unlearning_pb2 as pb
 from tests.support.campaign import AFFECTED, World, copy, make_request
+from tests.support.changes import look
 from tests.support.owner import LABELS, PointsOwner
 
 VERIFIED = dict.fromkeys(AFFECTED, TaskState.VERIFIED)
@@ -71,7 +73,7 @@ def test_an_operator_alone_cannot_extend_an_approved_campaign(world: World) -> N
     # An approver who has looked lets them join.
     with pytest.raises(RequestError, match="need an approval of their own, but got none"):
         approve(world)
-    plan = world.store.plan_digest("q")
+    plan = look(world.store, find_plan_digest, "q")
     assert approve(world, plan) is CampaignState.RUNNING
     assert plan.encode() in audit(world, "approved")[-1]
     assert world.states()["X"] is TaskState.PENDING
@@ -97,7 +99,7 @@ def test_an_owners_version_below_one_that_is_not_approved_waits_with_it(world: W
 
 
 def test_what_comes_between_looking_and_approving_is_not_approved(world: World) -> None:
-    looked_at = world.store.plan_digest("q")
+    looked_at = look(world.store, find_plan_digest, "q")
     add(world, "r1")
     with pytest.raises(RequestError, match="a model has joined. Look at it again"):
         approve(world, looked_at)
@@ -113,13 +115,13 @@ def test_what_was_looked_at_is_approved_with_all_that_joined_before(world: World
     add(world, "r1")
     world.coordinator.submit(world.store.request("q"))
     assert world.states()["X"] is TaskState.UNAPPROVED
-    assert approve(world, world.store.plan_digest("q")) is CampaignState.RUNNING
+    assert approve(world, look(world.store, find_plan_digest, "q")) is CampaignState.RUNNING
     assert world.states()["X"] is TaskState.PENDING
 
 
 def test_the_plan_is_all_that_is_asked(world: World) -> None:
-    first = world.store.plan_digest("q")
-    assert world.store.plan_digest("q") == first
+    first = look(world.store, find_plan_digest, "q")
+    assert look(world.store, find_plan_digest, "q") == first
     other = make_request(request_id="q2")
     digests = {first}
     changed = [pb.UnlearningRequest() for _ in range(5)]
@@ -132,11 +134,11 @@ def test_the_plan_is_all_that_is_asked(world: World) -> None:
     changed[3].roll_out.max_retain_drop = 100.0
     for request in changed:
         world.coordinator.submit(request, approval=True, actor=OPERATOR)
-        digests.add(world.store.plan_digest(request.id))
+        digests.add(look(world.store, find_plan_digest, request.id))
     world.coordinator.submit(
         make_request(request_id="q9"), approval=True, deadline_us=now_us() + 10**9
     )
-    digests.add(world.store.plan_digest("q9"))
+    digests.add(look(world.store, find_plan_digest, "q9"))
     assert len(digests) == 7
 
 
@@ -198,7 +200,7 @@ def test_a_plan_of_a_successor_holds_what_its_origin_handed_on(built: Path, tmp_
         assert world.coordinator.run("q").outcome == "complete"
         request = make_request({"r1~q": ["dog"]}, "again")
         world.coordinator.submit(request, approval=True, actor=OPERATOR)
-        before = world.store.plan_digest("again")
+        before = look(world.store, find_plan_digest, "again")
         add(world, "r1")
-        assert "X" in {one.model_id for one in world.store.coverage("again").models}
-        assert world.store.plan_digest("again") != before
+        assert "X" in {one.model_id for one in coverage_of(world.store, "again").models}
+        assert look(world.store, find_plan_digest, "again") != before

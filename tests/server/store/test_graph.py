@@ -36,6 +36,7 @@ from disinherit.server.store.tables import (
     insert_records,
     read_record,
 )
+from tests.support.changes import look
 from tests.support.graph_cases import random_graphs
 
 
@@ -127,13 +128,13 @@ def test_what_a_version_was_trained_on_may_become_known_later(tmp_path: Path) ->
     store = CoordinatorStore(tmp_path / "c.db")
     before = ModelRecord("r", "anna", "aa", ("cat", "dog"), "0a", 1)
     store.add_model(before)
-    assert store.holders(["cat"]) == []
+    assert look(store, find_holders, ["cat"]) == []
     for learned in ({"cat": 2}, {"dog": 1, "cat": 0}):
         after = ModelRecord(
             "r", "anna", "aa", ("cat", "dog"), "0a", 1, Provenance("animals", learned)
         )
         store.add_model(after)
-        held = [name for name in ("cat", "dog") if store.holders([name])]
+        held = [name for name in ("cat", "dog") if look(store, find_holders, [name])]
         assert held == [name for name, count in learned.items() if count]
     store.close()
 
@@ -144,8 +145,8 @@ def test_registering_and_listing_do_not_read_the_whole_graph(
     def refuse(_: object) -> Any:
         raise AssertionError("the whole graph was read")
 
-    for whole in ("find_graph", "graph_parts"):
-        monkeypatch.setattr(graph_store, whole, refuse)
+    monkeypatch.setattr(graph_store, "find_graph", refuse)
+    monkeypatch.setattr("disinherit.server.service.models.graph_parts", refuse)
     store = CoordinatorStore(tmp_path / "c.db")
     models = Models(store, lambda _: None)
     operator = Principal("operator", Role.OPERATOR)

@@ -23,11 +23,13 @@ from disinherit.server.agents.enrolment import Enrolment
 from disinherit.server.states import CampaignState
 from disinherit.server.store import migrations
 from disinherit.server.store.database import Database
+from disinherit.server.store.graph import find_holders
 from disinherit.server.store.schema import REVISIONS
 from disinherit.server.store.store import CoordinatorStore, Task, TaskState
 from disinherit.server.store.tables import METADATA
 from disinherit.v1 import unlearning_pb2 as pb
 from tests import ROOT
+from tests.support.changes import look
 
 LEARNED = Provenance("animals", {"cat": 3, "dog": 0})
 RECORD = ModelRecord("r", "anna", "aa", ("cat", "dog"), "0a", 1, LEARNED)
@@ -124,7 +126,10 @@ def test_a_database_from_before_there_were_revisions_is_upgraded(path: Path) -> 
         ("none", CampaignState.COMPLETE),
     ]
     assert store.graph().models() == (RECORD,)
-    assert (store.holders(["cat"]), store.holders(["dog"])) == ([RECORD], [])
+    assert (look(store, find_holders, ["cat"]), look(store, find_holders, ["dog"])) == (
+        [RECORD],
+        [],
+    )
     assert store.tasks("open") == {"r": Task("r", "anna", TaskState.SENT)}
     assert store.acquire_lease("open", "one", 1.0).token == 1
     store.close()

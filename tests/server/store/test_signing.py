@@ -28,14 +28,15 @@ from disinherit.server.campaign.driver import OpenCampaigns
 from disinherit.server.now import now_us
 from disinherit.server.states import CampaignEvent
 from disinherit.server.store import signed_log
-from disinherit.server.store.audit import append_all
+from disinherit.server.store.audit import append_all, entries_about
 from disinherit.server.store.signed_log import Mark, SignedLog, accept_log, mark_file, read_mark
-from disinherit.server.store.signing import open_signer
+from disinherit.server.store.signing import find_keys, open_signer
 from disinherit.server.store.store import CoordinatorStore
 from disinherit.server.store.tables import AUDIT
 from disinherit.server.transport.routing import RoutedTransport
 from disinherit.v1 import unlearning_pb2 as pb
 from tests.support.audit_cases import chain, export
+from tests.support.changes import look
 
 Change = Callable[[list[AuditEntry]], list[AuditEntry]]
 
@@ -107,7 +108,7 @@ def without(kind: str) -> Change:
 
 def trusted(store: CoordinatorStore) -> TrustedKeys:
     return TrustedKeys.from_pem(
-        b"".join(key_block(k.public_pem, k.since_us, k.until_us) for k in store.signing_keys())
+        b"".join(key_block(k.public_pem, k.since_us, k.until_us) for k in look(store, find_keys))
     )
 
 
@@ -118,7 +119,7 @@ def test_the_log_knows_every_key_that_signed_and_when(path: Path) -> None:
         late = exported(store)
     with signing(path, "old.pem") as (store, _):
         again = exported(store)
-        keys, both = store.signing_keys(), trusted(store)
+        keys, both = look(store, find_keys), trusted(store)
     assert [key.key_id for key in keys] == [keys[0].key_id, keys[1].key_id, keys[0].key_id]
     assert [key.until_us for key in keys] == [keys[1].since_us, keys[2].since_us, 0]
     for lines in (early, late, again):
@@ -146,7 +147,7 @@ def test_a_key_that_another_one_replaced_signs_nothing_any_more(
 
 def test_a_key_that_was_revoked_is_not_used(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with signing(path) as (store, _):
-        (key,) = store.signing_keys()
+        (key,) = look(store, find_keys)
     config = path.with_name("serve.toml")
     config.write_text('database = "coordinator.db"\ntokens = "tokens.toml"\n')
     assert run(["audit", "revoke-key", "0" * 64, "--config", str(config)]) == 2
@@ -155,7 +156,7 @@ def test_a_key_that_was_revoked_is_not_used(path: Path, capsys: pytest.CaptureFi
     with pytest.raises(StoreError, match="was revoked"), signing(path):
         pass
     with signing(path, "new.pem") as (store, _):
-        assert [bool(key.revoked_us) for key in store.signing_keys()] == [True, False]
+        assert [bool(key.revoked_us) for key in look(store, find_keys)] == [True, False]
         assert verify_lines(exported(store), keys=trusted(store)).problem is None
 
 
@@ -223,7 +224,7 @@ def test_a_last_entry_that_was_changed_is_not_signed(path: Path) -> None:
     with signing(path) as (store, log):
         add(store, "q", "p")
         log.follow()
-        (sequence, line) = store.audit_entries("q")[-1]
+        (sequence, line) = look(store, entries_about, "q")[-1]
         entry = read_entry(line)
         lie = replace(entry, event=replace(entry.event, actor="operator:somebody"))
         lie = replace(lie, hash=entry_hash(lie))

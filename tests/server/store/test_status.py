@@ -8,8 +8,9 @@ from sqlalchemy import event
 
 from disinherit.common.errors import RequestError
 from disinherit.server.store.database import Database
-from disinherit.server.store.status import page_statuses
+from disinherit.server.store.status import find_status, page_statuses
 from tests.support.campaign import FORGET, World, make_request
+from tests.support.changes import look
 
 IDS = ("q", "second", "third")
 
@@ -24,26 +25,28 @@ def world(world: World) -> World:
 
 
 def test_each_is_as_its_tasks_say(world: World) -> None:
-    for standing in world.store.page_statuses(None, 10):
+    for standing in look(world.store, page_statuses, None, 10):
         id = standing.request.id
         tasks = world.store.tasks(id).values()
         assert standing.request == world.store.request(id)
         assert standing.campaign == world.store.campaign(id)
         assert standing.tasks == Counter(task.state.value for task in tasks)
         assert standing.waves == 1 + max(task.wave for task in tasks)
-        assert standing == world.store.status(id)
+        assert standing == look(world.store, find_status, id)
     with pytest.raises(RequestError, match="'none'"):
-        world.store.status("none")
+        look(world.store, find_status, "none")
 
 
 def test_pages_follow_each_other_from_the_oldest_on(world: World) -> None:
     found: list[str] = []
     after = None
-    while page := world.store.page_statuses(after, 1):
+    while page := look(world.store, page_statuses, after, 1):
         found += [standing.request.id for standing in page]
         after = page[-1].campaign.created_us, page[-1].request.id
     assert found == list(IDS)
-    assert world.store.page_statuses(None, 2) == world.store.page_statuses(None, 10)[:2]
+    assert (
+        look(world.store, page_statuses, None, 2) == look(world.store, page_statuses, None, 10)[:2]
+    )
 
 
 def test_a_page_takes_as_many_queries_as_one(world: World) -> None:
