@@ -145,7 +145,7 @@ def _reported_owner(reply: Message | None, timeout: float) -> str:
         ) from error
 
 
-class SaidOwners:
+class NamedOwners:
     """Owners by the names that their nodes report, for the simulation engine; looked up once.
 
     Args:

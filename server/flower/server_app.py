@@ -31,7 +31,7 @@ from flwr.serverapp import Grid, ServerApp
 from disinherit.common.errors import CampaignError, InputError
 from disinherit.server.campaign.coordinator import CampaignResult, Coordinator
 from disinherit.server.flower.owner_keys import read_owner_keys
-from disinherit.server.flower.owners import Directory, RegisteredOwners, SaidOwners
+from disinherit.server.flower.owners import Directory, NamedOwners, RegisteredOwners
 from disinherit.server.flower.resident import reside, until_signal
 from disinherit.server.flower.transport import FlowerTransport
 from disinherit.server.store.store import CoordinatorStore
@@ -92,7 +92,7 @@ def build_server_app(open_store: OpenStore = store_from_config) -> ServerApp:
         store = open_store(context)
         try:
             if keys is None:
-                named = SaidOwners(grid, _expected(context), timeout)
+                named = NamedOwners(grid, _expected(context), timeout)
                 _run_once(grid, context, store, named, sorted(named.nodes), timeout)
                 return
             registered = RegisteredOwners(grid, keys)

@@ -20,7 +20,7 @@ from disinherit.common.errors import CampaignError
 from disinherit.common.models.devices import pick_device
 from disinherit.common.models.scope import resolve_scope
 from disinherit.server.campaign.coordinator import CampaignResult, Coordinator
-from disinherit.server.flower.owners import SaidOwners
+from disinherit.server.flower.owners import NamedOwners
 from disinherit.server.flower.transport import FlowerTransport
 from disinherit.server.planning.plan import Plan
 from disinherit.server.store.store import CoordinatorStore
@@ -96,7 +96,7 @@ def _main(
 ) -> RunReport:
     store = CoordinatorStore(folder / DATABASE)
     try:
-        owners = SaidOwners(grid, expected=settings.clients)
+        owners = NamedOwners(grid, expected=settings.clients)
         transport = FlowerTransport(grid, owners)
         coordinator = Coordinator(store, transport, say=say)
         forgetting = Forgetting(settings, label_spaces(settings.scenario, data.dataset))

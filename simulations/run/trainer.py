@@ -9,7 +9,7 @@ from flwr.serverapp import Grid
 from disinherit.common.errors import CampaignError
 from disinherit.common.graph.records import Inheritance, ModelRecord
 from disinherit.server.flower.exchange import exchange
-from disinherit.server.flower.owners import SaidOwners
+from disinherit.server.flower.owners import NamedOwners
 from disinherit.server.now import now_us
 from disinherit.simulations.run.replaying import fit_of, start_of, untrained
 from disinherit.simulations.run.training import Fitted
@@ -40,7 +40,7 @@ class SimulatedFleet:
 
     settings: Settings
     grid: Grid
-    owners: SaidOwners
+    owners: NamedOwners
     forgetting: Forgetting
     run: str = ""
     keep: bool = True

@@ -26,7 +26,7 @@ supernode.main()
 
 
 @pytest.mark.parametrize(
-    ("end", "code", "said"),
+    ("end", "code", "message"),
     [
         ("raise OSError('handshake error')", 1, "OSError: handshake error"),
         ("raise SystemExit(0)", 0, ""),
@@ -34,11 +34,11 @@ supernode.main()
         ("pass", 1, ""),
     ],
 )
-def test_it_exits_despite_a_thread_that_never_ends(end: str, code: int, said: str) -> None:
+def test_it_exits_despite_a_thread_that_never_ends(end: str, code: int, message: str) -> None:
     words = [sys.executable, "-c", NODE.format(end=end)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=120.0)
     assert done.returncode == code
-    assert said in done.stderr
+    assert message in done.stderr
 
 
 def test_it_runs_flowers_supernode() -> None:

@@ -67,9 +67,9 @@ def test_units_run_what_up_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         words = [word.replace(f"{STATE}-proxy", f"{STATE}/proxy") for word in words]
         assert [word.removeprefix(INSTALLED) for word in words] == list(program.words), name
         if name in ("superlink", "run"):
-            said = shlex.split(service["Environment"])
-            assert {f"{key}={value}" for key, value in programs.OFFLINE.items()} <= set(said)
-            assert f"FLWR_HOME={STATE}/flwr" in said
+            message = shlex.split(service["Environment"])
+            assert {f"{key}={value}" for key, value in programs.OFFLINE.items()} <= set(message)
+            assert f"FLWR_HOME={STATE}/flwr" in message
 
 
 def test_units_of_owners_run_what_up_runs() -> None:

@@ -27,7 +27,7 @@ from disinherit.client.owner.owner import Batches
 from disinherit.common.models.scope import architecture_fingerprint
 from disinherit.common.tensors.checkpoints import weights_digest
 from disinherit.server.campaign.coordinator import CampaignResult
-from disinherit.server.flower.owners import SaidOwners
+from disinherit.server.flower.owners import NamedOwners
 from disinherit.server.recording.recorder import CREATED_KEY, MODEL_KEY, node_name
 from disinherit.server.transport.base import Answer, Ask
 from flower_app.task import NUM_CLASSES, Net, load_data
@@ -131,7 +131,7 @@ class Everyone:
     """Reaches the nodes over Flower, and the server's own models directly."""
 
     def __init__(self, grid: Grid) -> None:
-        self.nodes = FlowerTransport(grid, SaidOwners(grid))
+        self.nodes = FlowerTransport(grid, NamedOwners(grid))
         self.server = DirectTransport({SERVER: lambda: DigitsOwner(SERVER)})
 
     def ask(self, asks: Sequence[Ask], timeout: float) -> Iterator[Answer]:

@@ -21,7 +21,7 @@ import torch
 from flwr.serverapp import Grid
 
 from disinherit.common.errors import DataError, InputError
-from disinherit.server.flower.owners import SaidOwners
+from disinherit.server.flower.owners import NamedOwners
 from disinherit.simulations.bench.cases.making import build_case, least_predictable
 from disinherit.simulations.bench.cases.store import Trained, is_stored, load_trained, save_trained
 from disinherit.simulations.bench.cases.subjects import BY_CLASS, Case, Granularity
@@ -206,7 +206,7 @@ def build_cases(
     clients = max(settings.clients for settings in runs.values())
 
     def main(grid: Grid) -> None:
-        owners = SaidOwners(grid, expected=clients)
+        owners = NamedOwners(grid, expected=clients)
         for spec in missing:
             forgetting = asked[spec.name]
             say(f"training {spec.name}")

@@ -11,7 +11,7 @@ from disinherit.common.errors import CampaignError
 from disinherit.common.tensors.checkpoints import weights_digest
 from disinherit.server.campaign.coordinator import Coordinator
 from disinherit.server.campaign.dry_pass import Say
-from disinherit.server.flower.owners import SaidOwners
+from disinherit.server.flower.owners import NamedOwners
 from disinherit.server.flower.transport import FlowerTransport
 from disinherit.server.store.store import CoordinatorStore
 from disinherit.simulations.run.engine import simulate
@@ -57,7 +57,7 @@ def make_reference(settings: Settings, folder: Path, say: Say) -> Reference:
     prepare_folder(run, settings)
 
     def main(grid: Grid) -> tuple[str, ...]:
-        owners = SaidOwners(grid, settings.clients)
+        owners = NamedOwners(grid, settings.clients)
         transport = FlowerTransport(grid, owners)
         store = CoordinatorStore(run / DATABASE)
         try:

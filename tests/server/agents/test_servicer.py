@@ -259,9 +259,9 @@ def test_a_second_agent_of_an_owner_takes_over(
         # The agent that was replaced comes back in its turn.
         wait_for(lambda: len(side.arrivals) == before + 2)
         assert side.connected() == ["anna"]
-    said = [line for line in caplog.messages if "another agent took over owner=anna" in line]
-    assert said
-    for line in said:
+    message = [line for line in caplog.messages if "another agent took over owner=anna" in line]
+    assert message
+    for line in message:
         assert re.search(r" peer=ipv4:\S+ before=ipv4:\S+ key_sha256=[0-9a-f]{64}$", line)
 
 

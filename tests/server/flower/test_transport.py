@@ -10,7 +10,7 @@ from flwr.app import Error, Message, RecordDict
 from disinherit.common.errors import CampaignError
 from disinherit.common.wire.flower import pack, unpack
 from disinherit.server.flower.exchange import exchange
-from disinherit.server.flower.owners import SaidOwners
+from disinherit.server.flower.owners import NamedOwners
 from disinherit.server.flower.transport import FlowerTransport
 from disinherit.server.transport.base import Answer, Ask
 from disinherit.v1 import unlearning_pb2 as pb
@@ -59,7 +59,7 @@ def ask_for(name: str, *models: str) -> Ask:
 
 
 def connect(grid: FakeGrid, expected: int = 1) -> FlowerTransport:
-    return FlowerTransport(grid, SaidOwners(grid, expected, timeout=1.0))
+    return FlowerTransport(grid, NamedOwners(grid, expected, timeout=1.0))
 
 
 def only_answer(then: Node, timeout: float = 0.2) -> Answer:
@@ -96,7 +96,7 @@ def test_an_answer_that_is_too_large_is_not_read() -> None:
 
 def test_owners_are_found_by_reported_names() -> None:
     grid = FakeGrid({7: owner("anna"), 3: owner("ben")})
-    assert SaidOwners(grid, expected=2, timeout=1.0).nodes == {"anna": 7, "ben": 3}
+    assert NamedOwners(grid, expected=2, timeout=1.0).nodes == {"anna": 7, "ben": 3}
 
 
 @pytest.mark.parametrize(
@@ -114,19 +114,19 @@ def test_owners_are_found_by_reported_names() -> None:
 )
 def test_a_node_without_an_owners_name_is_left_out(other: Node) -> None:
     grid = FakeGrid({1: other, 7: owner("anna")})
-    assert SaidOwners(grid, expected=2, timeout=0.2).nodes == {"anna": 7}
+    assert NamedOwners(grid, expected=2, timeout=0.2).nodes == {"anna": 7}
 
 
 def test_two_nodes_of_one_owner_are_refused() -> None:
     grid = FakeGrid({7: owner("anna"), 8: owner("anna")})
     with pytest.raises(CampaignError, match=r"one node for owner 'anna', but two .*[78] and [78]"):
-        SaidOwners(grid, expected=2, timeout=1.0)
+        NamedOwners(grid, expected=2, timeout=1.0)
 
 
 @pytest.mark.parametrize(("nodes", "found"), [({}, 0), ({1: fails(2), 2: silent}, 2)])
 def test_without_any_owner_there_is_no_campaign(nodes: dict[int, Node], found: int) -> None:
     with pytest.raises(CampaignError, match=f"of {found} none reported its owner"):
-        SaidOwners(FakeGrid(nodes), timeout=0.1)
+        NamedOwners(FakeGrid(nodes), timeout=0.1)
 
 
 def test_the_error_without_owners_has_every_nodes_reason() -> None:
@@ -137,7 +137,7 @@ def test_the_error_without_owners_has_every_nodes_reason() -> None:
         4: says(pack(pb.Identity(owner="../a"))),
     }
     with pytest.raises(CampaignError) as raised:
-        SaidOwners(FakeGrid(nodes), expected=4, timeout=0.1)
+        NamedOwners(FakeGrid(nodes), expected=4, timeout=0.1)
     message = str(raised.value)
     assert "of 4 none reported its owner" in message
     assert "node 1: Flower error 2: " in message
@@ -151,7 +151,7 @@ def test_no_node_is_given_up_while_answers_arrive() -> None:
     """A slow machine answers one node after the other: each answer gives the others more time."""
     grid = SlowGrid({n: owner(f"owner-{n}") for n in range(6)}, seconds=0.5)
     started = time.monotonic()
-    assert len(SaidOwners(grid, expected=6, timeout=2.0).nodes) == 6
+    assert len(NamedOwners(grid, expected=6, timeout=2.0).nodes) == 6
     assert time.monotonic() - started > 2.0  # longer than any single wait may take
 
 
@@ -164,12 +164,12 @@ def test_late_nodes_are_waited_for() -> None:
             return list(self.nodes)[: self.looks]
 
     grid = Growing({7: owner("anna"), 8: owner("ben"), 9: owner("cleo")})
-    assert SaidOwners(grid, expected=3, timeout=5.0).nodes.keys() == {"anna", "ben", "cleo"}
+    assert NamedOwners(grid, expected=3, timeout=5.0).nodes.keys() == {"anna", "ben", "cleo"}
 
 
 def test_missing_nodes_are_waited_for_until_the_timeout() -> None:
     started = time.monotonic()
-    owners = SaidOwners(FakeGrid({7: owner("anna")}), expected=5, timeout=0.2)
+    owners = NamedOwners(FakeGrid({7: owner("anna")}), expected=5, timeout=0.2)
     assert owners.nodes == {"anna": 7}
     assert 0.2 <= time.monotonic() - started < 2.0
 

@@ -90,9 +90,9 @@ class Site:
     def usage(self) -> tuple[int, int, float]:
         """Threads, descriptors and MiB of memory of the service."""
         folder = Path(f"/proc/{self.process.pid}")
-        said = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines())
-        megabytes = int(said["VmRSS"].split()[0]) / 1024
-        return int(said["Threads"]), len(list((folder / "fd").iterdir())), megabytes
+        text = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines())
+        megabytes = int(text["VmRSS"].split()[0]) / 1024
+        return int(text["Threads"]), len(list((folder / "fd").iterdir())), megabytes
 
     def operator(self) -> grpc.StatusCode:
         """Call as an operator, over a new connection."""

@@ -153,7 +153,7 @@ def test_a_failing_store_is_recorded_and_does_not_stop_training(
 # --- what nodes keep
 
 
-def told(message: Message) -> tuple[str, int]:
+def announced(message: Message) -> tuple[str, int]:
     (config,) = cast(list[ConfigRecord], list(message.content.config_records.values()))
     return str(config[MODEL_KEY]), int(str(config[CREATED_KEY]))
 
@@ -162,7 +162,7 @@ def kept_by(found: dict[str, int], answers: Callable[[str], bool]) -> rounds.Cli
     def call(message: Message) -> Any:
         if message.metadata.message_type != "train":
             return client(message)
-        id, created = told(message)
+        id, created = announced(message)
         found[id] = created
         return client(message) if answers(id) else None
 

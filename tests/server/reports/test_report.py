@@ -95,8 +95,8 @@ def test_an_attestation_names_both_versions_and_has_no_free_text(world: World) -
         "retain_before": parameters["retain_before"],
         "retain_after": parameters["retain_after"],
     }
-    said = json.dumps(statement).lower()
-    assert not [word for word in ("jane", '"cat"', '"owl"') if word in said]
+    message = json.dumps(statement).lower()
+    assert not [word for word in ("jane", '"cat"', '"owl"') if word in message]
     # The same records and the same key: the same bytes.
     again = [attest(report_of(world.store, "q"), SIGNER) for _ in range(2)]
     assert again[0] == again[1]
@@ -176,8 +176,8 @@ def test_parameters_missing_at_the_roots_are_reported(world: World) -> None:
     world.transport.twists["cleo", "train.unlearn"] = wider
     world.coordinator.run("q")
     assert gaps(world)[GapKind.NOT_COVERED] == ("r3",)
-    (said,) = (m for m in attested(world)["predicate"]["models"] if m["id"] == "r3")
-    assert said["parameters"]["not_covered"] == 2
+    (message,) = (m for m in attested(world)["predicate"]["models"] if m["id"] == "r3")
+    assert message["parameters"]["not_covered"] == 2
 
 
 def test_a_measurement_on_few_samples_is_reported(world: World) -> None:

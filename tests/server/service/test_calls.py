@@ -89,8 +89,8 @@ def test_an_owner_registers_and_lists_only_its_own_models(running: Running) -> N
     message = pb.RegisterModelRequest(record=new_version("ben"))
     assert "'anna'" in refused(lambda: anna.RegisterModel(message), Code.PERMISSION_DENIED)
     message = pb.RegisterModelRequest(record=new_version(id="r2"))  # which is ben's
-    told = refused(lambda: anna.RegisterModel(message), Code.INVALID_ARGUMENT)
-    assert "ben" not in told
+    why = refused(lambda: anna.RegisterModel(message), Code.INVALID_ARGUMENT)
+    assert "ben" not in why
     assert "new" not in running.world.store.graph()
     listed = anna.ListModels(pb.ListModelsRequest())
     assert [model.id for model in listed.models] == ["d", "r1", "r4"]
@@ -123,10 +123,10 @@ def test_a_withdrawn_registration_frees_its_id(running: Running) -> None:
 
 def test_a_version_with_dependents_is_not_withdrawn(running: Running) -> None:
     operator, anna = running.client("operator"), running.client("anna")
-    said = refused(
+    why = refused(
         lambda: operator.WithdrawModel(pb.WithdrawModelRequest(id="r1")), Code.FAILED_PRECONDITION
     )
-    assert "nothing to be derived from 'r1'" in said
+    assert "nothing to be derived from 'r1'" in why
     ours = refused(lambda: anna.WithdrawModel(pb.WithdrawModelRequest(id="r2")), Code.NOT_FOUND)
     nobody = refused(lambda: anna.WithdrawModel(pb.WithdrawModelRequest(id="xx")), Code.NOT_FOUND)
     assert ours == nobody.replace("xx", "r2")  # whether others have such a model is not said
@@ -134,11 +134,11 @@ def test_a_version_with_dependents_is_not_withdrawn(running: Running) -> None:
     approve(running)
     await_end(running)
     leaf = pb.WithdrawModelRequest(id="r6")
-    said = refused(lambda: operator.WithdrawModel(leaf), Code.FAILED_PRECONDITION)
-    assert "'r6'" in said
+    why = refused(lambda: operator.WithdrawModel(leaf), Code.FAILED_PRECONDITION)
+    assert "'r6'" in why
     made = pb.WithdrawModelRequest(id="r6~q")
-    said = refused(lambda: operator.WithdrawModel(made), Code.FAILED_PRECONDITION)
-    assert "unlearning made 'r6~q'" in said
+    why = refused(lambda: operator.WithdrawModel(made), Code.FAILED_PRECONDITION)
+    assert "unlearning made 'r6~q'" in why
     assert {"r1", "r2", "r6", "r6~q"} <= {
         model.id for model in running.world.store.graph().models()
     }
@@ -179,8 +179,8 @@ def test_pages_of_models(running: Running) -> None:
     mine = viewer.ListModels(pb.ListModelsRequest(owner="ben", page_size=1))
     for wrong in ("x", "!", mine.next_page_token, mine.next_page_token[:-3]):
         message = pb.ListModelsRequest(page_token=wrong)
-        told = refused(lambda m=message: viewer.ListModels(m), Code.INVALID_ARGUMENT)
-        assert "page token" in told
+        why = refused(lambda m=message: viewer.ListModels(m), Code.INVALID_ARGUMENT)
+        assert "page token" in why
 
 
 def test_the_graph(running: Running) -> None:
@@ -220,8 +220,8 @@ def test_a_repeated_submission_changes_nothing(running: Running) -> None:
     other = make_request()
     other.reason = "another"
     message = pb.SubmitRequestRequest(request=other)
-    told = refused(lambda: running.client("operator").SubmitRequest(message), Code.INVALID_ARGUMENT)
-    assert "already used" in told
+    why = refused(lambda: running.client("operator").SubmitRequest(message), Code.INVALID_ARGUMENT)
+    assert "already used" in why
     approve(running)
     end = await_end(running)[-1]
     assert submit(running) == end
@@ -270,8 +270,8 @@ def test_pause_resume_and_abort(running: Running) -> None:
     operator = running.client("operator")
     submit(running)
     message = pb.ControlRequest(id="q")
-    told = refused(lambda: operator.PauseRequest(message), Code.FAILED_PRECONDITION)
-    assert "awaiting_approval" in told
+    why = refused(lambda: operator.PauseRequest(message), Code.FAILED_PRECONDITION)
+    assert "awaiting_approval" in why
     # An owner stays away, so that the campaign stays open.
     running.world.transport.twists["cleo", "train.unlearn"] = campaign_fixture.gone
     approve(running)
@@ -287,8 +287,8 @@ def test_pause_resume_and_abort(running: Running) -> None:
     assert len(running.world.transport.asked) == asked
     # It was approved without a deadline: one person alone gives it none.
     alone = pb.ResumeRequestRequest(id="q", deadline_seconds=1)
-    told = refused(lambda: operator.ResumeRequest(alone), Code.PERMISSION_DENIED)
-    assert "Expected an approver to change the deadline of 'q'" in told
+    why = refused(lambda: operator.ResumeRequest(alone), Code.PERMISSION_DENIED)
+    assert "Expected an approver to change the deadline of 'q'" in why
     second = running.client("approver")
     resumed = second.ResumeRequest(pb.ResumeRequestRequest(id="q", deadline_seconds=3600))
     assert resumed.deadline_us - time.time_ns() / 1000 == pytest.approx(3.6e9, rel=0.01)
@@ -363,8 +363,8 @@ def test_a_cancelled_watch_frees_its_slot(running: Running) -> None:
     watches = [viewer.WatchRequest(message) for _ in range(CALLER_WATCHES.most)]
     for watch in watches:
         next(watch)
-    told = refused(lambda: next(viewer.WatchRequest(message)), Code.RESOURCE_EXHAUSTED)
-    assert "Try again later" in told
+    why = refused(lambda: next(viewer.WatchRequest(message)), Code.RESOURCE_EXHAUSTED)
+    assert "Try again later" in why
     viewer.GetRequest(message)  # others are served all the same
     for watch in watches:
         watch.cancel()
@@ -391,8 +391,8 @@ def test_a_store_that_fails_is_unavailable(running: Running) -> None:
     for name in ("", "-wal", "-shm"):
         path.with_name(path.name + name).write_bytes(b"not a database" * 1000)
     viewer = running.client("viewer")
-    told = refused(lambda: list(viewer.GetGraph(pb.GetGraphRequest())), Code.UNAVAILABLE)
-    assert "coordinator.db" in told
+    why = refused(lambda: list(viewer.GetGraph(pb.GetGraphRequest())), Code.UNAVAILABLE)
+    assert "coordinator.db" in why
 
 
 def test_an_unexpected_error_appears_only_in_the_log(
@@ -403,8 +403,8 @@ def test_an_unexpected_error_appears_only_in_the_log(
 
     monkeypatch.setattr("disinherit.server.service.models.graph_parts", explode)
     viewer = running.client("viewer")
-    told = refused(lambda: list(viewer.GetGraph(pb.GetGraphRequest())), Code.INTERNAL)
-    assert "internal detail" not in told
+    why = refused(lambda: list(viewer.GetGraph(pb.GetGraphRequest())), Code.INTERNAL)
+    assert "internal detail" not in why
     assert "internal detail" in caplog.text
 
 

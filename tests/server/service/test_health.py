@@ -69,7 +69,7 @@ def test_an_unknown_service_is_not_found(tmp_path: Path) -> None:
         status(running, "other")
 
 
-class Told:
+class StatusRecorder:
     """In the place of a health servicer: the statuses that were set."""
 
     def __init__(self) -> None:
@@ -86,19 +86,19 @@ class Told:
 
 
 def test_a_store_that_hangs_is_not_serving() -> None:
-    told, hanging, release = Told(), threading.Event(), threading.Event()
+    recorder, hanging, release = StatusRecorder(), threading.Event(), threading.Event()
 
     def check() -> None:
         if hanging.is_set():
             release.wait(20)
 
-    servicer: Any = told
+    servicer: Any = recorder
     monitor = HealthMonitor(servicer, check, interval=0.05)
     monitor.start()
-    assert set(told.statuses) == {Status.SERVING}
+    assert set(recorder.statuses) == {Status.SERVING}
     hanging.set()
-    with told.changed:
-        assert told.changed.wait_for(lambda: told.statuses[-1] == Status.NOT_SERVING, 10)
+    with recorder.changed:
+        assert recorder.changed.wait_for(lambda: recorder.statuses[-1] == Status.NOT_SERVING, 10)
     release.set()
     monitor.stop()
 

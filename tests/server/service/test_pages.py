@@ -103,20 +103,22 @@ def test_too_many_samples_are_refused_with_advice(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
-    said = f"Expected at most {SAMPLES.most} samples in one request, but got {{}}. Split the list."
+    expected = (
+        f"Expected at most {SAMPLES.most} samples in one request, but got {{}}. Split the list."
+    )
     most = samples_request("most", SAMPLES.most)
     assert most.ByteSize() < MESSAGE_BYTES
     running.client("operator").SubmitRequest(cpb.SubmitRequestRequest(request=most))
     more = cpb.SubmitRequestRequest(request=samples_request("more", SAMPLES.most + 1))
-    told = refusal(lambda: running.client("operator").SubmitRequest(more))
-    assert told == ("INVALID_ARGUMENT", said.format(SAMPLES.most + 1))
+    got = refusal(lambda: running.client("operator").SubmitRequest(more))
+    assert got == ("INVALID_ARGUMENT", expected.format(SAMPLES.most + 1))
     # More than a message may have: the command does not send it.
     digests = [f"{number:064x}" for number in range(70_000)]
     listed = tmp_path / "thu.json"
     listed.write_text(json.dumps({"models": ["r1"], "salt": SALT, "digests": digests}))
     speak_as("operator", running, monkeypatch)
     assert run(["request", "submit", "--samples", str(listed), "--id", "thu"]) == 2
-    assert capsys.readouterr().err == f"error: {said.format(70_000)}\n"
+    assert capsys.readouterr().err == f"error: {expected.format(70_000)}\n"
 
 
 def encoded(text: bytes) -> str:

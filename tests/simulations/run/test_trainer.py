@@ -10,7 +10,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message
 from disinherit.common.errors import CampaignError
 from disinherit.common.graph.records import Inheritance, ModelRecord
 from disinherit.common.tensors.checkpoints import weights_digest
-from disinherit.server.flower.owners import SaidOwners
+from disinherit.server.flower.owners import NamedOwners
 from disinherit.simulations.data.datasets import load_dataset
 from disinherit.simulations.run.trainer import SimulatedFleet
 from disinherit.simulations.run.training import build_simulation_app
@@ -41,7 +41,7 @@ def fleet_in(
 ) -> tuple[SimulatedFleet, DirectGrid]:
     app = build_simulation_app(TWO_ROOTS, folder)
     grid = DirectGrid(app, TWO_ROOTS.clients, interfere)
-    return SimulatedFleet(TWO_ROOTS, grid, SaidOwners(grid, 3), FORGETTING), grid
+    return SimulatedFleet(TWO_ROOTS, grid, NamedOwners(grid, 3), FORGETTING), grid
 
 
 def order_of(message: Message) -> tuple[str, set[str], bool]:
