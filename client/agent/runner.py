@@ -163,6 +163,6 @@ def check_owner(opened: str, name: str) -> None:
     """
     if opened != name:
         raise InputError(
-            f"Expected the models of owner {name!r}, as the agent's configuration says, but its "
+            f"Expected the models of owner {name!r}, as in the agent's configuration, but its "
             f"factory opens those of {opened!r}."
         )

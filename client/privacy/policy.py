@@ -88,7 +88,7 @@ class ReleasePolicy:
         if count < self.min_forget_samples:
             raise WithheldError(
                 f"Expected at least {self.min_forget_samples} samples behind Fisher information of "
-                f"model {model!r} that is to be released, as its owner's min_forget_samples says, "
+                f"model {model!r} to be released, by its owner's min_forget_samples, "
                 "but got fewer. Forget more of them in one request, or ask the owner."
             )
 
@@ -105,9 +105,9 @@ class ReleasePolicy:
         """
         if self.min_forget_samples > 1 and (count is None or count < self.min_forget_samples):
             raise WithheldError(
-                "Expected Fisher information that, with what was released before of the same data, "
-                f"tells no fewer than {self.min_forget_samples} samples of model {model!r} apart, "
-                "as its owner's min_forget_samples says, but its difference to earlier releases "
+                "Expected Fisher information that, with earlier releases of the same data, "
+                f"separates no fewer than {self.min_forget_samples} samples of model {model!r}, "
+                "by its owner's min_forget_samples, but its difference to earlier releases "
                 "would be of fewer. Forget what was asked for before and this in one request."
             )
 
@@ -124,8 +124,8 @@ class ReleasePolicy:
         if share > self.max_sample_share:
             raise WithheldError(
                 f"Expected no sample of model {model!r} to be more than "
-                f"{self.max_sample_share:.0%} of the Fisher information that is to be released, as "
-                "its owner's max_sample_share says, but one is. Forget more samples in one "
+                f"{self.max_sample_share:.0%} of the Fisher information to be released, by "
+                "its owner's max_sample_share, but one is. Forget more samples in one "
                 "request, or ask the owner."
             )
 

@@ -107,7 +107,7 @@ def split_by_ids(owner: Owner, record: ModelRecord, ids: Sequence[str]) -> tuple
         _log.exception("Cannot split the training data of model %s", record.id)
         raise DataError(
             f"Expected the training data of model {record.id!r} in two parts, but its owner "
-            "cannot give them. The owner's log says why."
+            "cannot give them. The owner's log has the reason."
         ) from error
 
 

@@ -255,7 +255,7 @@ def _wrong_signature(header: Header, end: int, keys: TrustedKeys) -> Problem | N
 
 def _against_header(header: Header, count: int, last: AuditEntry | None) -> Problem | None:
     end = 0 if last is None else last.sequence
-    reason = f"Expected {header.entries} entries, as the first line says, but got {count}"
+    reason = f"Expected {header.entries} entries, as in the first line, but got {count}"
     if count < header.entries:
         return Problem(end + 1, Finding.TRUNCATED, f"{reason}: the rest is missing.")
     if count > header.entries:
@@ -265,8 +265,8 @@ def _against_header(header: Header, count: int, last: AuditEntry | None) -> Prob
         return Problem(
             end,
             Finding.CHANGED,
-            f"Expected the last entry to have hash {header.head or 'none'}, as the first line "
-            f"says, but it has {found or 'none'}.",
+            f"Expected the last entry to have hash {header.head or 'none'}, as in the first line, "
+            f"but it has {found or 'none'}.",
         )
     return None
 

@@ -1,4 +1,4 @@
-"""One tree of errors, in one module, and classes whose names mean one thing."""
+"""One tree of errors in one module, and unique class names."""
 
 import ast
 from collections import defaultdict

@@ -1,4 +1,4 @@
-"""Files: whole or not at all, whoever else writes them, and nothing is left behind."""
+"""Files: atomic with concurrent writers, and nothing is left behind."""
 
 import os
 import stat

@@ -1,4 +1,4 @@
-"""The table of limits, its checks, and that the docs show the same one."""
+"""The table of limits, its checks, and its copy in the docs."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Settings: one line that names the file, the key, the value and what was expected."""
+"""Settings: one line with the file, the key, the value and what was expected."""
 
 from datetime import UTC, datetime
 from enum import StrEnum

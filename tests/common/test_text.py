@@ -1,4 +1,4 @@
-"""Files with values nested in each other without end are wrong input, wherever they are read."""
+"""Files with deeply nested values are wrong input for every reader."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,11 +49,11 @@ def test_commands_report_deep_nesting_in_one_line(
     monkeypatch.chdir(deep)
     monkeypatch.delenv("DISINHERIT_SERVER", raising=False)
     assert run([*command, str(deep / name)]) == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err.startswith("error: ")
-    assert said.err.count("\n") == 1
-    assert len(said.err) < 1000
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith("error: ")
+    assert output.err.count("\n") == 1
+    assert len(output.err) < 1000
 
 
 def test_the_deepest_allowed_nesting_is_read() -> None:

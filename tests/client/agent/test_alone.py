@@ -1,4 +1,4 @@
-"""An agent works where nothing is installed but what it needs."""
+"""An agent in an environment with only its own dependencies."""
 
 import subprocess
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""An agent's configuration: what it says, and what is refused by name."""
+"""The agent's configuration: reading, and refusals with the setting's name."""
 
 from pathlib import Path
 

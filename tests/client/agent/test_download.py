@@ -1,4 +1,4 @@
-"""Downloads: resumed, checked, and never more than there is room for."""
+"""Downloads: resumed, verified, and within the free space."""
 
 import hashlib
 import shutil
@@ -16,7 +16,7 @@ DIGEST = hashlib.sha256(DATA).hexdigest()
 
 
 class Source:
-    """Sends data in pieces of 100 bytes, and may break off."""
+    """Sends data in pieces of 100 bytes, and may stop early."""
 
     def __init__(self, data: bytes = DATA) -> None:
         self.data = data

@@ -1,4 +1,4 @@
-"""Hours to take part, by the coordinator's clock alone."""
+"""Hours of participation, by the coordinator's clock alone."""
 
 import datetime
 import time

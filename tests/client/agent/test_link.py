@@ -1,4 +1,4 @@
-"""The agent's connection on real loopback TLS: lost, dialled again, and ended in good order."""
+"""The agent's connection on real loopback TLS: lost, reconnected, and closed cleanly."""
 
 import datetime
 import threading

@@ -1,4 +1,4 @@
-"""Waiting: bounded, spread out, and over when the agent is stopped."""
+"""Waits: bounded, random, and over when the agent is stopped."""
 
 import threading
 import time
@@ -9,7 +9,7 @@ from disinherit.client.agent.pacing import LONGEST_WAIT, Throttle, backoff
 
 
 class Clock(threading.Event):
-    """An event whose waiting takes no time but is remembered, and the clock that goes with it."""
+    """An event that records waits without waiting, and the matching clock."""
 
     now = 100.0
 

@@ -1,4 +1,4 @@
-"""An agent as a process that is killed at the worst moments, and goes on."""
+"""An agent process that is killed at the worst moments and resumes."""
 
 import os
 import shutil
@@ -32,7 +32,7 @@ def side(tmp_path: Path) -> Iterator[AgentsSide]:
 
 @pytest.fixture
 def offsets(side: AgentsSide, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Where every download began."""
+    """The offsets at which downloads began."""
     begun: list[int] = []
     chunks = side.blobs.chunks
 
@@ -53,7 +53,7 @@ def make_unlearning(root: Path) -> pb.UnlearnTask:
 
 
 def without_faults(root: Path, task: pb.UnlearnTask) -> pb.ModelResult:
-    """What comes of a task in a copy of the owner."""
+    """The result of a task in a copy of the owner."""
     copied = root.with_name("copy")
     shutil.copytree(root, copied)
     with PointsOwner(copied, "anna") as owner:
@@ -63,14 +63,14 @@ def without_faults(root: Path, task: pb.UnlearnTask) -> pb.ModelResult:
 
 
 def stored(root: Path) -> dict[str, str]:
-    """Model -> digest of what is on disk."""
+    """Model -> digest of its weights on disk."""
     with ModelStore(root, "anna") as store:
         return {record.id: record.digest for record in store.records()}
 
 
 @pytest.mark.slow
 def test_a_killed_agent_resumes_and_applies_once(side: AgentsSide, offsets: list[int]) -> None:
-    """Killed while it downloads, before what it made is stored, and before it has answered."""
+    """Killed during the download, before it stores its result, and before it answers."""
     home = side.root / "anna"
     downloads = side.root / "state-anna" / "downloads"
     task = make_unlearning(home)
@@ -103,7 +103,7 @@ def test_a_killed_agent_resumes_and_applies_once(side: AgentsSide, offsets: list
         (home / f"halt-{when}").unlink()
         (home / "halted").unlink()
         assert stored(home).keys() == held
-    assert offsets == [0, arrived]  # whole on disk from then on
+    assert offsets == [0, arrived]  # complete on disk from then on
 
     with side.process("anna") as process:
         asking.join(60.0)

@@ -1,4 +1,4 @@
-"""Tasks are done one by one, each once while it is remembered, and an end waits for no other."""
+"""The runner: one task at a time, each once while it is remembered, and a clean stop."""
 
 import queue
 import subprocess
@@ -21,7 +21,7 @@ PANEL = pb.EvaluateTask(model_ids=["m"]).SerializeToString()
 
 
 class Desk:
-    """A runner, what came of its tasks, and how often the owner was opened."""
+    """A runner, the answers to its tasks, and the number of times the owner was opened."""
 
     def __init__(self, root: Path) -> None:
         with PointsOwner(root / "anna", "anna") as owner:

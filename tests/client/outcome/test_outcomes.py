@@ -1,4 +1,4 @@
-"""What unlearning in a model came to, by what was selected and what the owner's data show."""
+"""Outcomes of unlearning, from the selection and the owner's data."""
 
 import secrets
 from collections.abc import Iterator, Sequence
@@ -74,7 +74,7 @@ def test_an_empty_selection_is_ineffective_and_not_stored(owner: PointsOwner, da
 def test_a_recognised_class_is_ineffective_and_can_be_rolled_back(
     owner: PointsOwner,
 ) -> None:
-    # Selects, and changes nothing to speak of.
+    # It selects values, with a negligible change.
     method = make_method(scope="all", row_scoped=False, gauge=0.0, bound=1 - 1e-9, lam=1e30)
     task = make_task(owner, ["m"], collect(owner, "m", ["cat"], method), method)
     result = done(owner, task)
@@ -144,14 +144,14 @@ class Memoriser(PointsOwner):
 
 
 def test_samples_are_compared_with_unseen_ones_by_loss(tmp_path: Path) -> None:
-    """A network that adds to the logits of what it has seen, against one that does not."""
+    """A network that adds to the logits of samples it has seen, and one that does not."""
     with Memoriser(tmp_path, "anna") as owner:
         record = owner.train("m", LABELS, 1)
         inputs, targets = make_points("anna", "evaluation", LABELS, ("cat",))
         inputs += 10.0
         knowing = {"0.weight": torch.zeros(4, 5).double(), "0.bias": torch.zeros(4).double()}
         ignorant = {name: value.clone() for name, value in knowing.items()}
-        knowing["0.weight"][0] = 1.0  # the larger an input, the surer it is of class 0
+        knowing["0.weight"][0] = 1.0  # the larger an input, the more confident in class 0
         subject = BeforeAndAfter(record, knowing, ignorant, samples=[(inputs, targets)])
         found = measure(owner, subject)
         assert found.forget is not None
@@ -186,7 +186,7 @@ def test_a_root_measures_its_samples_to_forget(owner: PointsOwner) -> None:
 
 @pytest.mark.parametrize(("rise", "unmoved"), [(0.0, True), (0.005, True), (0.02, False)])
 def test_samples_with_unchanged_losses_are_not_forgotten(rise: float, unmoved: bool) -> None:
-    """A few samples are hidden among unseen ones by chance; their own losses tell."""
+    """A few samples look unseen by chance; their own losses decide."""
     hidden = pb.Recognition(
         measure="auc", before=0.5, after=0.5, floor=0.5, margin=0.5, samples=1,
         loss_before=0.1, loss_after=0.1 + rise,
@@ -210,14 +210,14 @@ def test_classes_cleared_without_effect_do_not_count_as_forgotten(
     assert first.outcome == pb.OUTCOME_INEFFECTIVE
     nothing = make_method(alpha=1e30, scope="all", row_scoped=False)
     packet = collect(owner, "m", ["cat"], nothing)
-    owner.lose_data()  # and nothing can tell any more
+    owner.lose_data()  # now nothing can be measured
     second = done(owner, make_task(owner, [first.successor.id], packet, nothing, "two"))
     assert second.outcome == pb.OUTCOME_INEFFECTIVE
     assert not second.cleared_before
 
 
 def ask_for_sample(owner: PointsOwner, model: str, request_id: str) -> pb.ModelResult:
-    """Ask to forget one sample of `m`, with dampening that changes nothing to speak of."""
+    """Ask to forget one sample of `m`, with dampening of negligible effect."""
     method = make_method(
         scope="all", row_scoped=False, gauge=0.0, bound=1 - 1e-9, lam=1e30, alpha=0.1
     )
@@ -244,7 +244,7 @@ def test_samples_are_measured_without_unseen_ones(owner: PointsOwner) -> None:
 
 def test_asking_again_does_not_make_samples_forgotten(tmp_path: Path) -> None:
     class Remembering(PointsOwner):
-        """One that has a successor's data under its origin's id."""
+        """An owner with a successor's data under the parent's id."""
 
         def sample_ids(self, record: ModelRecord) -> list[str]:
             return super().sample_ids(self.store.record("m"))
@@ -280,7 +280,7 @@ def test_samples_of_a_root_measure_a_descendant_without_data(owner: PointsOwner)
 def test_an_unchanged_selection_is_ineffective_without_data(
     owner: PointsOwner,
 ) -> None:
-    # A factor of 1: values are selected, and stay as they are.
+    # A factor of 1: values are selected, but do not change.
     method = make_method(scope="all", row_scoped=False, gauge=0.0, lam=1e30)
     task = make_task(owner, ["m"], collect(owner, "m", ["cat"], method), method)
     owner.lose_data()

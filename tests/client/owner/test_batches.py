@@ -1,4 +1,4 @@
-"""Batches that get smaller when memory runs out, and still hold every sample once."""
+"""Batches that shrink when memory runs out, and still yield every sample once."""
 
 import logging
 from collections.abc import Iterable

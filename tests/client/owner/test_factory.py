@@ -1,4 +1,4 @@
-"""The function that opens an owner's models: found, or one line that says what is wrong."""
+"""The function that opens an owner's models: loaded, or refused in one line."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Reasons of failures: one line of ours, and what other code said in the owner's log only."""
+"""Reasons of failures: one line of ours; messages of foreign code only in the owner's log."""
 
 import logging
 import re
@@ -38,11 +38,11 @@ def test_messages_of_foreign_code_stay_in_the_owners_log(
         raise error
     except Exception as caught:
         with caplog.at_level(logging.ERROR):
-            said = explain(caught, "unlearn in model 'm'")
+            reason = explain(caught, "unlearn in model 'm'")
     found = re.fullmatch(
         rf"Expected to unlearn in model 'm', but got {type(error).__name__}\. The owner's log "
         r"has the reason under reference ([0-9a-f]{8})\.",
-        said,
+        reason,
     )
     assert found
     (record,) = caplog.records
@@ -59,11 +59,11 @@ def test_quoted_messages_of_foreign_code_stay_there_too(
     )
     assert str(error) == "Expected inputs that\n Net can take, but got KeyError: 'jane-doe'"
     with caplog.at_level(logging.ERROR):
-        said = explain(error, "evaluate model 'm'")
+        reason = explain(error, "evaluate model 'm'")
     assert re.fullmatch(
         r"Expected inputs that Net can take, but got KeyError\. The owner's log has the reason "
         r"under reference [0-9a-f]{8}\.",
-        said,
+        reason,
     )
     assert "jane-doe" in caplog.text
 
@@ -119,7 +119,7 @@ def test_no_answer_contains_messages_of_the_owners_code(
         }.items():
             try:
                 answers.append(str(HANDLERS[action](owner, asked)))
-            except DisinheritError as error:  # as whoever carries the messages answers it
+            except DisinheritError as error:  # answered in the same way by the transport
                 answers.append(explain(error, action))
     assert any("reference" in answer for answer in answers)
     assert [answer for answer in answers if "jane" in answer] == []

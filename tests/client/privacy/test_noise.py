@@ -1,4 +1,4 @@
-"""Clipping and noise on what is released: what they do, against naive gradients, and to whom."""
+"""Clipping and noise on released Fisher information, against naive gradients."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What an owner releases, and what it withholds: by its own policy and its agent's."""
+"""Releases of an owner under its own policy and its agent's."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -58,7 +58,7 @@ def test_too_few_samples_are_withheld_and_enough_are_not(owner: StrictOwner) -> 
 
 @pytest.mark.parametrize("classes", [["cat"], ["cat", "dog"], []])
 def test_classes_and_clients_count_too(classes: Sequence[str], owner: StrictOwner) -> None:
-    """Each of two classes has 24 samples; without classes it is all of a client's."""
+    """Each of two classes has 24 samples; without classes, a client's whole contribution."""
     root = pb.Root(model_id="m", classes=classes)
     behind = 24 if classes else 48
     assert not fisher(owner, root, ReleasePolicy(behind)).error
@@ -101,9 +101,9 @@ def test_coverage_reports_withheld_fisher_information(
         covered = coverage_of(world.store, "q", 100, "").models
         assert {one.state for one in covered} == {TaskState.FAILED}
         for one in covered:
-            said = "upstream root r1: withheld by owner anna"
-            assert said in one.reason
-            assert (f"{said}: Expected at least 25" in one.reason) is (one.owner == "anna")
+            words = "upstream root r1: withheld by owner anna"
+            assert words in one.reason
+            assert (f"{words}: Expected at least 25" in one.reason) is (one.owner == "anna")
         assert world.files() == before
         monkeypatch.setattr(PointsOwner, "release_policy", ReleasePolicy(24))
         assert world.coordinator.run("q").outcome == "complete"

@@ -1,8 +1,8 @@
-"""What can be computed from everything that an owner releases: attacks that a count does not stop.
+"""Attacks on an owner's releases in combination, which a count of samples does not stop.
 
-The clinic has 24 samples of three classes each, and one sample of a fourth: the one that the
-attacker is after.  For a linear head its squared gradient is its features, squared, times its
-residual, squared, so that features can be read off.
+The clinic has 24 samples of each of three classes, and one sample of a fourth: the attacker's
+target.  For a linear head its squared gradient is its squared features times its squared residual,
+so features can be derived from it.
 """
 
 import sqlite3
@@ -30,7 +30,7 @@ AT_LEAST = ReleasePolicy(min_forget_samples=20)
 
 
 class Clinic(PointsOwner):
-    """An owner with 24 samples of each class but the last, of which it has one."""
+    """An owner with 24 samples of each class except the last, which has one."""
 
     def training_data(self, record: ModelRecord) -> list[tuple[Tensor, Tensor]]:
         inputs, targets = make_points(self.name, "train", LABELS, LABELS)
@@ -58,7 +58,7 @@ def clinic(tmp_path: Path) -> Iterator[Clinic]:
 
 
 def add(owner: Clinic, model_id: str, steps: int) -> ModelRecord:
-    """Add a model that is trained for so many steps from one common start."""
+    """Add a model that is trained for some steps from one common start."""
     counts = {name: 1 if name == RARE else 24 for name in LABELS}
     network = make_network(len(LABELS))
     record = ModelRecord(
@@ -118,7 +118,7 @@ def others(owner: Clinic) -> list[str]:
 def test_without_a_bound_the_difference_of_two_answers_is_one_persons_gradient(
     clinic: Clinic,
 ) -> None:
-    """The attack itself, which the bound is for."""
+    """The attack itself, which the bound prevents."""
     whole = total(ask(clinic, ReleasePolicy(), pb.Root(model_id="m")))
     most = total(ask(clinic, ReleasePolicy(), of_classes(*others(clinic))))
     torch.testing.assert_close(whole - most, true_gradient(clinic), rtol=1e-3, atol=1e-6)
@@ -133,16 +133,16 @@ def test_a_total_and_large_classes_do_not_leave_one_person(
     assert not ask(clinic, AT_LEAST, first).withheld
     refused = ask(clinic, AT_LEAST, second)
     assert refused.withheld
-    assert "tells no fewer than 20 samples of model 'm' apart" in refused.error
+    assert "separates no fewer than 20 samples of model 'm'" in refused.error
     assert not refused.packets
-    assert not ask(clinic, AT_LEAST, first).withheld  # the same again tells nothing new
+    assert not ask(clinic, AT_LEAST, first).withheld  # a repeated question reveals nothing new
 
 
 def test_sets_that_differ_by_one_sample_are_not_both_released(clinic: Clinic) -> None:
     base = [f"{LABELS[0]}-{i}" for i in range(20)]
     assert not ask(clinic, AT_LEAST, of_samples(clinic, base)).withheld
     assert ask(clinic, AT_LEAST, of_samples(clinic, [*base, f"{RARE}-0"])).withheld
-    assert ask(clinic, AT_LEAST, of_classes(LABELS[0])).withheld  # 4 of the class are left
+    assert ask(clinic, AT_LEAST, of_classes(LABELS[0])).withheld  # 4 of the class remain
     assert not ask(clinic, AT_LEAST, of_classes(LABELS[1])).withheld
 
 
@@ -158,7 +158,7 @@ def test_another_round_on_the_same_samples_separates_no_person(clinic: Clinic) -
 
 
 def test_releases_under_the_id_of_a_version_still_count(clinic: Clinic) -> None:
-    """As ledgers were kept before versions of the same data shared one."""
+    """The ledgers of earlier releases, before versions of the same data shared one."""
     assert not ask(clinic, AT_LEAST, pb.Root(model_id="m")).withheld
     with closing(sqlite3.connect(clinic.store.root / "releases.db")) as db, db:
         db.execute("UPDATE releases SET training_set = 'm'")

@@ -1,4 +1,4 @@
-"""What releases together tell apart: cells, against all differences of all unions."""
+"""Cells of releases, against all differences of all unions."""
 
 import itertools
 from collections import Counter
@@ -64,14 +64,14 @@ def test_cells_are_the_finest_groups_that_unions_and_differences_give(
     cells = Counter(frozenset(i for i, s in enumerate(sets) if sample in s) for sample in WORLD)
     expected = [count for inside, count in cells.items() if inside]
     assert found == min(expected, default=0)
-    # Nothing that sets of releases tell apart is smaller.
+    # No set that the releases separate is smaller.
     assert all(len(group) >= found for group in apart | together)
 
 
 def test_a_release_is_recorded_once_and_a_refused_one_never(tmp_path: Path) -> None:
     ledger = ReleaseLedger(tmp_path)
     seen: list[int] = []
-    for _ in range(2):  # the same again asks nobody
+    for _ in range(2):  # the second time without a question
         ledger.add("data", of_classes(frozenset("a")), lambda known: seen.append(len(known)))
     assert seen == [0]
 
@@ -90,7 +90,7 @@ def test_the_smallest_cell_is_none_if_it_cannot_be_known() -> None:
     everything = of_classes(frozenset("a"))
     assert smallest_cell([two, one, everything], lambda _: None) is None
     assert smallest_cell([two, one], lambda _: None) == 1
-    # Of a set that left as it is, the ledger has the classes, also when its samples are gone.
+    # For a set released as such, the ledger has the classes, even if its samples are gone.
     assert smallest_cell([two, everything], lambda _: None) == 2
 
 

@@ -1,4 +1,4 @@
-"""What was forgotten stays forgotten: every reader of an owner's data leaves it out afterwards."""
+"""Forgotten data stays forgotten: every reader of an owner's data leaves it out afterwards."""
 
 import ast
 import secrets
@@ -27,7 +27,7 @@ METHOD = make_method(**STRONG)
 
 
 class Forgetful(PointsOwner):
-    """An owner whose data does not know that a version is a successor, as in docs/federation.md."""
+    """An owner with the same data for a version and its successor, as in docs/federation.md."""
 
     def training_data(self, record: ModelRecord) -> Batches | None:
         return super().training_data(self.store.record("m"))
@@ -45,7 +45,7 @@ class Forgetful(PointsOwner):
 
 
 class Anonymous(Forgetful):
-    """An owner that no longer knows its samples by id."""
+    """An owner without sample ids."""
 
     sample_ids = None  # type: ignore[assignment]
 
@@ -164,8 +164,7 @@ def test_classes_missing_in_an_older_ledger_follow_from_summaries(owner: Forgetf
 
 
 def test_no_other_client_module_reads_data_for_a_version() -> None:
-    """But evaluation, which says what a version knows, the owner's own code, and the look whether
-    there is any."""
+    """Exceptions: evaluation, the owner's own code, and a check whether data exists."""
     allowed = {
         "owner.py": 0,
         "remaining.py": 3,

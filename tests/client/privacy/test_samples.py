@@ -1,4 +1,4 @@
-"""Forgetting samples and all of a model's training, on an owner: against naive gradients."""
+"""Forgetting of samples and of all of a model's training at an owner, against naive gradients."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -105,7 +105,7 @@ def test_the_fisher_of_samples_is_the_mean_of_their_squared_gradients(
 def test_the_reference_is_the_rest_of_the_models_own_data(
     chosen: set[str], owner: PointsOwner
 ) -> None:
-    """All rows can be selected, whatever `row_scoped` says: no class is to be forgotten."""
+    """All rows can be selected, for any `row_scoped`: no class is to be forgotten."""
     samples = sorted(chosen)
     packet = packet_of(owner, samples)
     record, before = owner.store.record("m"), owner.store.weights("m")
@@ -121,7 +121,7 @@ def test_the_reference_is_the_rest_of_the_models_own_data(
 
 
 def test_reference_all_is_all_of_the_models_own_data(owner: PointsOwner) -> None:
-    """The samples to forget included, in what is compared and not in what the successor gets."""
+    """The reference includes the samples to forget; the successor's summary does not."""
     samples = [f"cat-{i}" for i in range(10)]
     method = make_method(alpha=1.5, lam=0.5, gauge=0.0, reference="all")
     packet, record = packet_of(owner, samples), owner.store.record("m")
@@ -137,7 +137,7 @@ def test_reference_all_is_all_of_the_models_own_data(owner: PointsOwner) -> None
 
 
 class Remembering(PointsOwner):
-    """An owner that gives the data of the version where it was trained on, also for later ones."""
+    """An owner that provides a version's training data also for its successors."""
 
     def _origin(self, record: ModelRecord) -> ModelRecord:
         return self.store.record(record.id.split("~")[0])
@@ -155,7 +155,7 @@ class Remembering(PointsOwner):
 
 
 def test_a_second_request_for_samples_forgets_like_the_first(tmp_path: Path) -> None:
-    """A version that unlearning made of a root is compared as the root, at its own scale."""
+    """A root's successor is compared like the root, at its own scale."""
     owner = Remembering(tmp_path / "anna", "anna")
     owner.train("m", LABELS[:3], 1)
     first, second = [f"cat-{i}" for i in range(3)], [f"owl-{i}" for i in range(3)]
@@ -202,7 +202,7 @@ def test_a_descendant_compares_with_all_of_its_own_data(owner: PointsOwner) -> N
 
 def test_a_clients_contribution_is_all_that_its_model_was_trained_on(owner: PointsOwner) -> None:
     register(owner, pb.RegisterTask(scope="head"))
-    owner.keeps_data = False  # its registered summary is enough
+    owner.keeps_data = False  # its registered summary suffices
     answer = ask(owner, pb.Root(model_id="m"))
     (packet,) = answer.packets
     assert packet.samples == len(IDS)
@@ -231,7 +231,7 @@ def test_a_preview_equals_the_stored_successor(owner: PointsOwner) -> None:
     name_samples(owner, task, samples)
     seen = preview(owner, task).models[0].digest
     (result,) = unlearn(owner, task).models
-    assert result.outcome == pb.OUTCOME_INEFFECTIVE  # three samples of classes that are kept
+    assert result.outcome == pb.OUTCOME_INEFFECTIVE  # three samples of retained classes
     assert result.successor.digest == seen
     (again,) = unlearn(owner, task).models
     assert again.successor == result.successor
@@ -323,13 +323,13 @@ def test_an_owners_messages_about_ids_stay_in_its_log(
 ) -> None:
     owner.keeps_data = False
     error = ask(owner, samples_root("m", owner.store.root, ["cat-0"])).error
-    assert "The owner's log says why" in error
+    assert "The owner's log has the reason" in error
     assert "cat-0" not in error
     assert "Expected cat-0 to be there" in caplog.text
 
 
 class NamelessOwner(PointsOwner):
-    """An owner that does not know its samples by id."""
+    """An owner without sample ids."""
 
     split_training_data = None  # type: ignore[assignment]
 

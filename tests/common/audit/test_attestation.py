@@ -1,4 +1,4 @@
-"""Attestations against the log: whatever they say differently is found, and the entry named."""
+"""Attestations against the log: every difference is found, and its entry named."""
 
 import copy
 from collections.abc import Callable
@@ -146,7 +146,7 @@ def model(statement: Any, index: int = 0) -> Any:
 
 
 def remade(statement: Any) -> None:
-    """Let what follows from the versions follow from what is said of them now."""
+    """Recompute the fields that follow from the versions."""
     models = statement["predicate"]["models"]
     statement["subject"] = subjects_of(models)
     statement["predicate"]["coverage"] = coverage_of(models)
@@ -154,7 +154,7 @@ def remade(statement: Any) -> None:
 
 
 def about(name: str, value: object, index: int = 0) -> Callable[[Any], object]:
-    """Another value of something that is said of a version, and what follows from it."""
+    """Another value of a version's field, with the fields that follow from it."""
 
     def change(statement: Any) -> None:
         model(statement, index)[name] = value
@@ -163,22 +163,22 @@ def about(name: str, value: object, index: int = 0) -> Callable[[Any], object]:
     return change
 
 
-def predicate(**said: object) -> Callable[[Any], object]:
-    return lambda statement: statement["predicate"].update(said)
+def predicate(**fields: object) -> Callable[[Any], object]:
+    return lambda statement: statement["predicate"].update(fields)
 
 
-def of_request(**said: object) -> Callable[[Any], object]:
-    return lambda statement: statement["predicate"]["request"].update(said)
+def of_request(**fields: object) -> Callable[[Any], object]:
+    return lambda statement: statement["predicate"]["request"].update(fields)
 
 
 def complete(statement: Any) -> None:
-    """All of it as it would be if everybody had forgotten and knew."""
+    """The statement of a campaign in which all forgot and all were notified."""
     model(statement, 1).update(state="exempt", notified_us=6)
     remade(statement)
     statement["predicate"].update(state="complete", gaps=[])
 
 
-def nobody(statement: Any) -> None:
+def drop_one(statement: Any) -> None:
     del statement["predicate"]["models"][1]
     remade(statement)
 
@@ -206,7 +206,7 @@ CHANGES: dict[str, tuple[int, Callable[[Any], object]]] = {
     "the state of what was taken back": (10, predicate(state="rolled_back")),
     "the times": (11, predicate(times_us={"received": 1, "ended": 2})),
     "the graph": (10, predicate(graph={**GRAPH, "sha256": "00"})),
-    "complete, exempt and told": (10, complete),
+    "complete, exempt and notified": (10, complete),
     "digest before": (8, about("digest_before", "0c")),
     "digest after": (6, about("digest_after", "0c")),
     "successor": (6, about("successor", "r~p")),
@@ -217,15 +217,15 @@ CHANGES: dict[str, tuple[int, Callable[[Any], object]]] = {
     "out of scope": (6, about("out_of_scope", [])),
     "unknown what was out of scope": (6, about("out_of_scope", None)),
     "owner": (8, about("owner", "ben")),
-    "a word that nobody got": (3, about("notified_us", 6, 1)),
-    "another time of the word": (7, about("notified_us", 5)),
+    "a notification that was not sent": (3, about("notified_us", 6, 1)),
+    "another time of the notification": (7, about("notified_us", 5)),
     "not destroyed": (11, about("destroyed_us", None)),
-    "held by nobody": (11, about("held_by", None)),
+    "held by no version": (11, about("held_by", None)),
     "a state it never had": (8, about("state", "rolled_back")),
     "a pending one as exempt": (3, about("state", "exempt", 1)),
     "a pending one as failed": (3, about("state", "failed", 1)),
     "a pending one that joined late": (3, about("late", True, 1)),
-    "a version less": (3, nobody),
+    "a version less": (3, drop_one),
     "a version more": (11, one_more),
     "a version twice": (11, twice),
     "a subject less": (11, lambda s: s["subject"].pop()),

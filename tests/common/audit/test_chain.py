@@ -1,4 +1,4 @@
-"""The audit chain: whatever is done to it is found, and the entry named."""
+"""The audit chain: every manipulation is found, and its entry named."""
 
 import hashlib
 import json
@@ -33,7 +33,7 @@ REQUESTS = st.sampled_from(["", "q"])
 
 
 def found(entries: list[AuditEntry], request_id: str = "", head: str = "") -> tuple[int, Finding]:
-    """What is wrong, and with which entry."""
+    """The kind of the fault, and the number of its entry."""
     problem = find_problem(entries, request_id, head)
     assert problem is not None
     assert str(problem.sequence) in problem.reason or "hash" in problem.reason
@@ -151,7 +151,7 @@ def test_a_rewritten_entry_does_not_match_the_next(
     entries[position] = replace(new, hash=entry_hash(new))
     if position + 1 < len(entries):
         assert found(entries) == (position + 2, Finding.CHANGED)
-    else:  # nothing follows that would tell: the head that was noted elsewhere does
+    else:  # no later entry reveals it, but a head recorded elsewhere does
         assert find_problem(entries) is None
         assert found(entries, head=head) == (position + 2, Finding.TRUNCATED)
 

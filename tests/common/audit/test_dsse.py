@@ -1,4 +1,4 @@
-"""Signed envelopes: what the standard says, and no signature that nobody made is accepted."""
+"""Signed envelopes: the standard is followed, and no false signature is accepted."""
 
 import base64
 import hashlib
@@ -40,10 +40,10 @@ def test_an_envelope_is_verified_after_a_json_round_trip(
     values = json.loads(data)
     assert set(values) == {"payload", "payloadType", "signatures"}
     assert base64.b64decode(values["payload"]) == payload
-    # With nothing of ours in between.
+    # Without any of our code in between.
     key = load_pem_public_key(signer.public_pem)
-    said = f"DSSEv1 {len(kind.encode())} {kind} {len(payload)} ".encode() + payload
-    key.verify(base64.b64decode(values["signatures"][0]["sig"]), said)  # type: ignore[union-attr,call-arg]
+    signed = f"DSSEv1 {len(kind.encode())} {kind} {len(payload)} ".encode() + payload
+    key.verify(base64.b64decode(values["signatures"][0]["sig"]), signed)  # type: ignore[union-attr,call-arg]
 
 
 def test_the_id_of_a_key_is_the_digest_of_its_public_half() -> None:
@@ -56,7 +56,7 @@ def test_the_id_of_a_key_is_the_digest_of_its_public_half() -> None:
 def test_a_signature_is_valid_for_its_type_payload_and_key_only() -> None:
     (signature,) = OLD.envelope("a", b"b").signatures.values()
     value = bytes.fromhex(signature.signature)
-    for kind, payload, signatures, said in (
+    for kind, payload, signatures, words in (
         ("a", b"c", [signature], "made none like this"),
         ("c", b"b", [signature], "made none like this"),
         ("a", b"b", [signature_of(OLD.key_id, bytes(64))], "made none like this"),
@@ -67,7 +67,7 @@ def test_a_signature_is_valid_for_its_type_payload_and_key_only() -> None:
     ):
         fault = BOTH.find_fault(enclose(kind, payload, signatures))
         assert fault is not None
-        assert said in fault
+        assert words in fault
     # The boundary between type and payload is signed too.
     assert enclose("a b", b"c", []).pae() != enclose("a", b"b 1 c", []).pae()
     several = [OTHER.sign("a", b"b"), signature]
@@ -115,7 +115,7 @@ def test_an_envelope_has_one_form() -> None:
 
 
 def test_unsigned_fields_are_dropped() -> None:
-    """Who reads an envelope ignores keys that it does not know, as the standard says."""
+    """Readers of an envelope ignore unknown keys, as in the standard."""
     values = json.loads(envelope_line(OLD.envelope("a", b"\xfb\xff")))
     values["by"] = values["signatures"][0]["by"] = "mallory"
     values["payload"] = base64.urlsafe_b64encode(b"\xfb\xff").decode()

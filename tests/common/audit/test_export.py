@@ -23,7 +23,7 @@ ENTRIES = chain([AuditEvent("sent", time, "coordinator", request_id="q") for tim
 
 
 def split(data: bytes) -> list[bytes]:
-    """The lines of a file, as reading it gives them."""
+    """The lines of a file, as read."""
     pieces = data.split(b"\n")
     return [piece + b"\n" for piece in pieces[:-1]] + ([pieces[-1]] if pieces[-1] else [])
 
@@ -66,7 +66,7 @@ def test_every_bit_of_a_small_export_counts() -> None:
     for at, bit in itertools.product(range(len(data)), range(8)):
         changed = bytearray(data)
         changed[at] ^= 1 << bit
-        if at < first:  # the first line tells what this is: without it, it is nothing
+        if at < first:  # without an intact first line the file is no export
             try:
                 assert finding(split(bytes(changed))) is not None
             except AuditError:

@@ -1,4 +1,4 @@
-"""Sums of a head by rows, and of some classes apart, against those of every class in full."""
+"""Sums of a head by rows, and of single classes, against those of every class in full."""
 
 import subprocess
 import sys
@@ -73,7 +73,7 @@ def test_a_head_by_rows_equals_the_full_head(
 
     whole = computed()
     assert not whole.by_rows
-    for large in (2**16, 0):  # a large gradient is added in another way
+    for large in (2**16, 0):  # large gradients are added differently
         monkeypatch.setattr(_fisher_run, "WHOLE", 0)
         monkeypatch.setattr("disinherit.common.fisher.sums._LARGE", large)
         found = computed()
@@ -246,11 +246,11 @@ def test_sums_that_do_not_fit_into_memory_are_refused_in_one_line(
     monkeypatch.setattr(_fisher_totals, "_LITTLE", 0)
     monkeypatch.setattr(_fisher_totals, "memory_left", lambda device: 100)
     batch = torch.randn(4, 3), torch.tensor([0, 1, 1, 3])
-    with pytest.raises(FisherError) as told:
+    with pytest.raises(FisherError) as raised:
         fisher_diagonal(nn.Linear(3, CLASSES), [batch], per_class=True)
-    assert str(told.value).startswith("Expected 384 bytes of memory on cpu for another [4, 4, 3]")
-    assert "but there is 100 bytes." in str(told.value)
-    assert "narrower scope" in str(told.value)
+    assert str(raised.value).startswith("Expected 384 bytes of memory on cpu for another [4, 4, 3]")
+    assert "but there is 100 bytes." in str(raised.value)
+    assert "narrower scope" in str(raised.value)
 
 
 @pytest.mark.parametrize(

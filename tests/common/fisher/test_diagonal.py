@@ -49,7 +49,7 @@ def by(scope: str, supported: bool) -> list[tuple[str, MethodName]]:
 def test_every_parameter_matches_one_backward_pass_per_sample(
     case: str, method: MethodName, chunk_size: int | None
 ) -> None:
-    # 5 samples: as many as the sequences are long, so that a layout cannot be told by the size
+    # 5 samples: as many as the length of the sequences, so that the size does not reveal a layout
     model, inputs, targets = make(case, 5)
     before = places(model)
     found = fisher_diagonal(
@@ -432,9 +432,9 @@ def inferred_statistics() -> nn.Module:
 def test_models_without_gradients_are_errors_in_one_line(
     build: Callable[[], nn.Module], message: str, scope: str
 ) -> None:
-    with pytest.raises(ScopeError, match=message) as told:
+    with pytest.raises(ScopeError, match=message) as raised:
         fisher_diagonal(build(), [(X, Y)], scope=scope)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(raised.value)
 
 
 def test_wrong_options_are_errors() -> None:

@@ -33,7 +33,7 @@ def margin_model() -> nn.Module:
 
 
 class Unvectorised(nn.Module):
-    """The same model by a way that no closed form and no vmap can handle."""
+    """The same model, in a form that no closed form and no vmap can handle."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ def test_the_gradient_of_a_confident_sample_is_not_rounded_to_zero(
 
 
 def close(found: Tensor, expected: Tensor, dtype: torch.dtype) -> None:
-    """Compare squares, within what the precision of gradients allows of the largest."""
+    """Compare squares, within the precision of gradients relative to the largest."""
     error = {torch.float16: 2e-3, torch.bfloat16: 2e-2}.get(dtype, 1e-6)
     least = SMALLEST if found.dtype == torch.float32 else 0.0
     scale = float(expected.max())
@@ -115,7 +115,7 @@ def test_one_backward_pass_per_sample_does_not_round_to_zero(
 
 @pytest.mark.parametrize("method", ["head", "layers", "vmap"])
 def test_a_small_residual_times_large_features_is_not_lost(method: MethodName) -> None:
-    """Its square is no float32, that of the gradient is."""
+    """Its square exceeds float32, the gradient's does not."""
     model = nn.Linear(1, 2, bias=False)
     with torch.no_grad():
         model.weight.copy_(torch.tensor([[3e-12], [-3e-12]]))

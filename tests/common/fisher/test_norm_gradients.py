@@ -1,4 +1,4 @@
-"""Batch norm before tokens: gradients against finite differences, which know no backward pass."""
+"""Batch norm before tokens: gradients against finite differences, which need no backward pass."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 
 
 class Tokens(nn.Module):
-    """Makes a token of every place of an image; the gradient comes back with channels last."""
+    """Makes a token of every position of an image; the gradient returns with channels last."""
 
     def __init__(self, *, branching: bool = False, inplace: bool = False) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ def test_fisher_below_a_batch_norm_matches_finite_differences(
     inputs = inputs.contiguous(memory_format=layout)
     batch = list(zip(inputs.split(1), targets.split(1), strict=True))
     names = ["norm.weight", "norm.bias", "conv.weight"]
-    if branching:  # its weight is used by no call of the layer, so that one pass per sample is left
+    if branching:  # no call of the layer uses its weight, so one pass per sample remains
         names.append("mix.bias")
     found = fisher_diagonal(model, batch, scope=",".join(names), method=method).values
     for name in names:
@@ -95,6 +95,6 @@ def test_repair_steps_below_a_batch_norm_reduce_the_loss() -> None:
     with torch.no_grad():
         expected = differences(model, "norm.weight", inputs, targets).sqrt()
     torch.testing.assert_close(gradient.abs(), expected, rtol=1e-5, atol=1e-8)
-    # The first step of Adam goes by its learning rate against the sign of the gradient.
+    # The first step of Adam has the size of its learning rate, against the gradient's sign.
     assert torch.equal((moved - start["norm.weight"]).sign(), -gradient.sign())
     assert not model.norm._forward_hooks

@@ -1,4 +1,4 @@
-"""Alignment by class name: algebra on drawn label spaces, and every way to be refused."""
+"""Alignment by class name: algebra on drawn label spaces, and all refusals."""
 
 import math
 

@@ -16,7 +16,7 @@ HALF = (torch.float16, torch.bfloat16)
 
 
 def features_of(kind: str, count: int, width: int, seed: int) -> Tensor:
-    """What a head may get: features as they come out of common last layers."""
+    """Inputs of a head: features of common last layers."""
     made = 2 * torch.randn(count, width, generator=torch.Generator().manual_seed(seed))
     kinds: dict[str, Callable[[Tensor], Tensor]] = {
         "relu": torch.relu,
@@ -57,7 +57,7 @@ def test_bottom_rows_are_never_predicted_and_other_rows_stay(
     generator = torch.Generator().manual_seed(seed)
     weight = (scale * torch.randn(classes, 6, generator=generator) + shift).to(dtype)
     biases = (scale * torch.randn(classes, generator=generator)).to(dtype) if bias else None
-    weight[rows] += 3  # what training makes of it: above all others, often
+    weight[rows] += 3  # as after training: often above all others
     before = weight.clone(), None if biases is None else biases.clone()
     put_at_bottom(weight, biases, rows)
     assert torch.equal(weight[kept], before[0][kept])

@@ -1,4 +1,4 @@
-"""Dampening in place and piece by piece gives what one pass over whole tensors gives."""
+"""Dampening in place and in pieces, against one pass over whole tensors."""
 
 import math
 
@@ -25,7 +25,7 @@ def whole(
     bound: float,
     rows: list[int] | None,
 ) -> tuple[Tensor, Tensor]:
-    """Return the new tensor and where it was selected, as the formula says it."""
+    """Return the new tensor and the mask of selected values, by the formula."""
     dtype = torch.promote_types(torch.promote_types(forget.dtype, reference.dtype), torch.float32)
     f, r = forget.to(dtype), reference.to(dtype)
     selected = f > alpha * r

@@ -1,4 +1,4 @@
-"""The inheritance score against a naive oracle, and what holds for all Fishers."""
+"""The inheritance score against a naive oracle, and properties for all Fishers."""
 
 import math
 

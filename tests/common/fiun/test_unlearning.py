@@ -522,7 +522,7 @@ class TestUnlearnParameters:
     heads = (("out.weight", "out.bias"),)
 
     def unlearn(self, parameters: dict[str, Tensor], **changes: Any) -> Dampened:
-        """Dampen everything that may be selected to zero, unless `changes` say otherwise."""
+        """Dampen everything that may be selected to zero; `changes` override the arguments."""
         settings: dict[str, Any] = {
             "alpha": 1.0,
             "lam": 1.0,
@@ -594,7 +594,7 @@ class TestUnlearnParameters:
         )
 
     def test_cleared_rows_go_below_the_remaining_ones(self) -> None:
-        """Or its row would still hold a part of the row that is taken out now."""
+        """Otherwise its row would hold a part of the row that is taken out now."""
         weight, bias = torch.tensor([[1.0], [40.0], [-20.0], [-20.0]]), torch.zeros(4)
         once = self.unlearn({"out.weight": weight, "out.bias": bias}, forgotten_rows=[0])
         twice = self.unlearn(dict(once.parameters), forgotten_rows=[1], cleared_rows=[0])

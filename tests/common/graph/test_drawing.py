@@ -1,4 +1,4 @@
-"""What the drawings of an inheritance graph show, and what they refuse."""
+"""Drawings of an inheritance graph: contents and refusals."""
 
 import io
 import sys

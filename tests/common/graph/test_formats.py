@@ -1,4 +1,4 @@
-"""One entrance to all formats of the inheritance graph: the same graph in and out, or a refusal."""
+"""All formats of the inheritance graph: round trips and refusals."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The inheritance graph against brute force on random graphs, and everything it refuses."""
+"""The inheritance graph against brute force on random graphs, and its refusals."""
 
 import copy
 import dataclasses
@@ -28,7 +28,7 @@ def version(id: str, created_us: int, labels: tuple[str, ...] = ("cat", "dog")) 
 
 
 def family() -> InheritanceGraph:
-    """r and s are merged into m; t is derived from m; u stands alone."""
+    """r and s are merged into m; t is derived from m; u is isolated."""
     return InheritanceGraph(
         [version(id, age) for age, id in enumerate(["r", "s", "m", "t", "u"])],
         [
@@ -187,7 +187,7 @@ def test_two_requests_cleanse_independently() -> None:
     graph.add(version("b", 2), [Inheritance("a", "b", UNLEARNED)])
     graph.add(version("w", 3), [Inheritance("a", "w", TRANSFER)])
     assert graph.affected(["v"], cleansed=["a"]) == ("v",)
-    # For request B the successor that A's campaign made is one more descendant.
+    # For request B, the successor of A's campaign is one more descendant.
     assert graph.affected(["v"], cleansed=["b"]) == ("v", "a", "w")
     assert graph.affected(["v"]) == ("v", "a", "b", "w")
 

@@ -1,4 +1,4 @@
-"""The inheritance graph as JSON and GraphML and back, and what their readers refuse."""
+"""The inheritance graph as JSON and GraphML: round trips and refusals."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""What a drawing's layout promises, on random layered graphs."""
+"""Guarantees of the layout of a drawing, on random layered graphs."""
 
 from itertools import pairwise
 

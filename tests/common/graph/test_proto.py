@@ -1,4 +1,4 @@
-"""The inheritance graph through protobuf and back, and what its reader refuses."""
+"""The inheritance graph as protobuf: round trips and refusals."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""What a record refuses, and that it stays as it was made."""
+"""Records: refusals, and immutability."""
 
 import copy
 import dataclasses

@@ -1,4 +1,4 @@
-"""Devices by name, and what is refused."""
+"""Devices by name, and refusals."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Which layers are the head: what makes the logits, and nothing that only looks like it."""
+"""The layers of the head: those that make the logits, and no similar ones."""
 
 import copy
 from collections.abc import Callable
@@ -17,7 +17,7 @@ CLASSES, WIDTH = 4, 6
 
 
 class Body(nn.Module):
-    """A hidden layer, and a `forward` that each test gives."""
+    """A hidden layer, with a `forward` from each test."""
 
     def __init__(self, forward: Callable[[Any, Tensor], Tensor], **layers: nn.Module) -> None:
         super().__init__()

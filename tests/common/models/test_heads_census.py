@@ -1,7 +1,7 @@
-"""Heads of classifiers nobody here wrote: timm's and transformers', and adapters of PEFT.
+"""Heads of foreign classifiers: timm's and transformers', and adapters of PEFT.
 
 The table of all of them is docs/figures/heads.csv (`head_census`).  By default one of each family
-and outcome is built again and has to come out as the table says; with `-m census` every one.
+and outcome is built again and compared with the table; with `-m census` all are.
 """
 
 import importlib
@@ -80,8 +80,8 @@ def test_the_table_has_all_architectures_and_refuses_for_a_reason() -> None:
     for row in ROWS.values():
         if row.outcome == "none":
             # Either no sum of linear layers, or an encoder that returns no logits at all.
-            said = ("Give another scope, such as", "to return floating-point logits")
-            assert any(words in row.reason for words in said)
+            phrases = ("Give another scope, such as", "to return floating-point logits")
+            assert any(words in row.reason for words in phrases)
         elif row.outcome == "like":
             assert ROWS[row.reason].outcome != "like"
         elif row.outcome == "not built":

@@ -1,4 +1,4 @@
-"""Calls with other parameters: what they compute, and that the model is the same afterwards."""
+"""Calls with substituted parameters: their results, and the restored model."""
 
 import copy
 from collections.abc import Callable

@@ -76,7 +76,7 @@ def test_digest_is_the_documented_one() -> None:
 
 
 def test_digest_never_changes() -> None:
-    # Written down: stores and certificates outlive a release.
+    # A constant: stores and certificates outlive a release.
     expected = "4d1f2eaddabf5bd072fc665bcd004f58ae8501854c3256370ba892fec2f3e9e7"
     assert weights_digest({"w": torch.tensor([[1.0, 2.0]]), "b": torch.tensor(3)}) == expected
 

@@ -1,4 +1,4 @@
-"""Short encodings: the relative error stays within what is promised, and damage is refused."""
+"""Short encodings: the relative error is within its bound, and damage is refused."""
 
 import math
 
@@ -46,7 +46,7 @@ def test_bfloat16_is_within_a_quarter_of_a_hundredth(value: Tensor) -> None:
 
 @given(value=fishers())
 def test_log8_is_within_half_a_step_of_each_row(value: Tensor) -> None:
-    """Against the formula, in float64, one value after the other."""
+    """Compare with the formula, in float64, one value at a time."""
     found = there_and_back(value, Encoding.LOG8)
     assert found.dtype == torch.float32
     assert found.shape == value.shape
@@ -156,7 +156,7 @@ def test_a_packet_is_read_by_its_encoding_only() -> None:
 
 
 def test_codes_are_no_values() -> None:
-    """What is said to be `full` must be of a float type to compute in, and `log8` is not."""
+    """A `full` packet must have a float type to compute in, and `log8` codes are none."""
     packet = encode_fisher(
         {"w": torch.rand(2, 3)},
         labels=[],

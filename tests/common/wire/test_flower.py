@@ -1,4 +1,4 @@
-"""Protobuf messages inside Flower content: there and back, or refused by name."""
+"""Protobuf messages inside Flower content: round trips, and refusals with the name."""
 
 import hashlib
 

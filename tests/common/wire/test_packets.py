@@ -1,4 +1,4 @@
-"""Fisher packets: what arrives is what was sent, and head rows follow class names."""
+"""Fisher packets: intact round trips, and head rows aligned by class name."""
 
 import hashlib
 from collections.abc import Sequence
@@ -55,13 +55,13 @@ def by_name(fisher: PackedFisher) -> dict[str, list[float]]:
 
 
 def merge_packets(packets: Sequence[FisherPacket], rule: MergeRule) -> FisherPacket:
-    """What is sent to owners, tensors and all."""
+    """A packet as sent to owners, with its tensors."""
     merged, tensors = merge([PackedFisher.from_packet(packet) for packet in packets], rule)
     merged.tensors = tensors
     return merged
 
 
-# --- there and back
+# --- round trips
 
 
 @given(
@@ -225,8 +225,8 @@ def test_two_classes_may_swap_names() -> None:
 
 
 def test_a_class_that_lost_its_name_to_another_is_left_out_everywhere() -> None:
-    # "cat" does not reach a model that calls the root's "dog" "cat": nothing of it may be
-    # forgotten there, least of all what is called "cat" now.
+    # "cat" does not reach a model with "cat" for the root's "dog": nothing of it may be forgotten
+    # there, and above all not the present "cat".
     packet = PackedFisher.from_packet(make_packet(("cat", "dog"), (1.0, 2.0), classes=("cat",)))
     renamed = packet.renamed({"dog": "cat"})
     assert by_name(renamed) == {"cat": [2.0, 20.0]}

@@ -1,4 +1,4 @@
-"""What comes from outside is bounded when it becomes a value, and refused with a short line."""
+"""Outside messages are bounded when converted to values, and refused in a short line."""
 
 import math
 from collections.abc import Callable

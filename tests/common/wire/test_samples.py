@@ -1,4 +1,4 @@
-"""Salted digests of samples: what they are, what they hide, and what is refused as one."""
+"""Salted digests of samples: form, secrecy, and refusals."""
 
 import hashlib
 import hmac
