@@ -34,7 +34,7 @@ def running_with(wanted: Callable[[bytes], bool]) -> Iterator[int]:
                 yield int(entry.name)
 
 
-def end_stragglers(home: Path) -> list[int]:
+def end_orphans(home: Path) -> list[int]:
     """Kill the processes that still run for a Flower home, and return their ids.
 
     Args:

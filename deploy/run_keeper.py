@@ -30,7 +30,7 @@ _NAME = "disinherit-app"
 _ENDED = "finished"
 
 
-class Residence:
+class RunKeeper:
     """One run of the ServerApp.
 
     Args:
@@ -127,14 +127,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         configuration = run_configuration(
             options.service.absolute(), options.owners.absolute(), options.timeout
         )
-        residence = Residence(options.app, options.connection, configuration)
-        residence.stop_others()
-        run = residence.start()
+        keeper = RunKeeper(options.app, options.connection, configuration)
+        keeper.stop_others()
+        run = keeper.start()
         _log.info("run %s", run)
-        if residence.watch(run, stopped):
+        if keeper.watch(run, stopped):
             _log.warning("run %s has ended", run)
             return 1
-        residence.stop(run)
+        keeper.stop(run)
     except DisinheritError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

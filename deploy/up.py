@@ -15,7 +15,7 @@ from disinherit.common.extras import how_to_install
 from disinherit.deploy import programs
 from disinherit.deploy.enrolment import enrol_agent, register_nodes, wait_for_nodes
 from disinherit.deploy.files import FleetFiles, Ports, listens, write_agent, write_nodes
-from disinherit.deploy.orphans import end_stragglers
+from disinherit.deploy.orphans import end_orphans
 from disinherit.deploy.preparation import prepare, remember_programs, remembered_programs
 from disinherit.deploy.programs import COORDINATOR, PROXY, SUPERLINK, Program
 from disinherit.deploy.proxy import proxy
@@ -98,7 +98,7 @@ def up(folder: Path, wanted: Wanted, say: Callable[[str], None] = lambda _: None
         (PROXY, files.ports.nodes),
     ):
         _wait_for_port(supervisor, name, port)
-    say("coordinator, SuperLink and proxy are there")
+    say("coordinator, SuperLink and proxy are running")
     register_nodes(files, nodes)
     for owner in agents:
         enrol_agent(files, owner)
@@ -151,7 +151,7 @@ def down(folder: Path) -> bool:
         CampaignError: if a program does not end.
     """
     ended = supervisor_of(folder.absolute()).end()
-    end_stragglers(folder.absolute())
+    end_orphans(folder.absolute())
     return ended
 
 

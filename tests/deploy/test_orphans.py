@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from disinherit.deploy.orphans import end_stragglers
+from disinherit.deploy.orphans import end_orphans
 
 SLEEP = [sys.executable, "-c", "import signal, time; signal.signal(15, 1); time.sleep(60)"]
 pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="no /proc")
@@ -20,10 +20,10 @@ def test_only_processes_of_the_folder_are_ended(tmp_path: Path) -> None:
         for home in homes
     ]
     try:
-        assert end_stragglers(tmp_path / "one") == [started[0].pid]
+        assert end_orphans(tmp_path / "one") == [started[0].pid]
         assert started[0].wait(10) == -9
         assert started[1].poll() is None
-        assert end_stragglers(tmp_path / "one") == []
+        assert end_orphans(tmp_path / "one") == []
     finally:
         for process in started:
             process.kill()

@@ -20,8 +20,7 @@ from flwr.cli.build import build_fab_from_disk
 from flwr.proto import control_pb2, fab_pb2, message_pb2
 
 from disinherit.common.errors import CampaignError
-from disinherit.deploy import programs, proxy
-from disinherit.deploy import run_keeper as residence
+from disinherit.deploy import programs, proxy, run_keeper
 from disinherit.deploy.enrolment import admit_node
 from disinherit.deploy.files import (
     CONNECTION,
@@ -69,7 +68,7 @@ class Site:
 
     def start_run(self) -> bytes:
         """What starts a run of an app of the caller's choice."""
-        content = build_fab_from_disk(residence.APP)
+        content = build_fab_from_disk(run_keeper.APP)
         request = control_pb2.StartRunRequest(fab=fab_pb2.Fab(content=content))
         return request.SerializeToString()
 

@@ -26,7 +26,7 @@ from disinherit.deploy.files import (
     write_coordinator,
     write_nodes,
 )
-from disinherit.deploy.orphans import end_stragglers, running_for
+from disinherit.deploy.orphans import end_orphans, running_for
 from disinherit.deploy.programs import Program
 from disinherit.deploy.supervision import Supervisor
 from disinherit.server.service.inviting import open_enrolment
@@ -152,7 +152,7 @@ class ChaosFleet:
     def end(self) -> None:
         """End everything, also what lost its parent."""
         self._supervisor.end()
-        end_stragglers(self.files.flower_home)
+        end_orphans(self.files.flower_home)
 
     def _keep(self, wanted: Sequence[Program]) -> None:
         environment = {

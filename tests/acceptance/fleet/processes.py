@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from disinherit.common.errors import CampaignError
-from disinherit.deploy.orphans import end_stragglers
+from disinherit.deploy.orphans import end_orphans
 from disinherit.deploy.programs import BINARIES, OFFLINE
 from tests import ROOT
 
@@ -60,7 +60,7 @@ class Processes:
                 self._started[name].wait(max(0.0, deadline - time.monotonic()))
             self.kill(name)  # what is left of its group
         if self._home is not None:
-            end_stragglers(Path(self._home))
+            end_orphans(Path(self._home))
 
     def start(self, name: str, command: Command) -> None:
         """Start a process, or start one again that has ended.
