@@ -1,7 +1,7 @@
-"""Application of a pass: broadcast of tasks, results, and reading back.
+"""Application of a pass: broadcast of tasks, results, and verification.
 
-What an owner answers is stored as it arrives, in one transaction with the token of the pass's
-lease: a coordinator that lost its campaign to another one can store nothing of it any more.
+Each owner's answer is stored on arrival, in one transaction that checks the lease's token.  So a
+coordinator that lost its campaign to another one cannot store anything of it.
 """
 
 import time
@@ -22,7 +22,7 @@ from disinherit.server.transport.base import Answer, Ask
 from disinherit.v1 import unlearning_pb2 as pb
 
 _AT_ONCE = 1000
-"""Models that one transaction is about: others who write wait for its end."""
+"""Models in one transaction, for whose end other writers wait."""
 
 
 def apply(one: Pass) -> None:
@@ -51,14 +51,14 @@ def apply(one: Pass) -> None:
             _record(one, answer)
         except StoreError:
             raise
-        except Exception as error:  # one owner's answer must not end the others
+        except Exception as error:  # one answer must not stop the others
             _give_up(one, answer, unhandled(answer, error))
     one.timing.broadcast_and_apply += time.perf_counter() - started
     _look_at_failures(one)
 
 
 def verify(one: Pass) -> None:
-    """Ask the owners what is on their disks, and settle the tasks for which it is right.
+    """Ask owners for the digests of what they stored, and verify the tasks whose digests match.
 
     Raises:
         StoreError: if the lease was lost.
@@ -79,7 +79,7 @@ def verify(one: Pass) -> None:
         tasks = [_verified(applied[made], evaluation) for made, evaluation in found.items()]
         with one.writing([task.model_id for task in tasks]) as change:
             before = change.driven.tasks
-            # One that somebody had opened again meanwhile is not what its owner was asked about.
+            # Skip tasks that were reopened meanwhile: the owner was asked about another state.
             change.put([t for t in tasks if before[t.model_id].state is TaskState.APPLIED])
     one.timing.verify += time.perf_counter() - started
 
@@ -99,11 +99,11 @@ def evaluations(
     Args:
         ask: sends messages to owners, and yields their answers.
         models: owner -> ids of versions that it has.
-        check: returns what an owner sent of a version, or why that cannot be.
-        digests_only: whether the digests of what the owners hold are enough.
+        check: returns an owner's evaluation of a version if it is plausible, else one with `error`.
+        digests_only: whether to ask for digests only.
 
     Yields:
-        For each owner, as it answers, an evaluation of each of its models; with `error` set where
+        For each owner, as it answers, an evaluation of each of its models, with `error` set if
         there is none.
     """
     asks = [
@@ -117,14 +117,14 @@ def evaluations(
             sent = {e.model_id: e for e in reply.models} if reply is not None else {}
             missing = pb.Evaluation(error=error or "its owner did not mention it")
             found = {model: check(model, sent.get(model, missing)) for model in named}
-        except Exception as error:  # one owner's answer must not end the others
+        except Exception as error:  # one answer must not stop the others
             reason = unhandled(answer, error)
             found = {model: pb.Evaluation(model_id=model, error=reason) for model in named}
         yield found
 
 
 def _record(one: Pass, answer: Answer) -> None:
-    """Store one owner's answer; models it says nothing of are failed, or still pending."""
+    """Store one owner's answer; models that it leaves out failed, or stay pending."""
     asked = cast("pb.UnlearnTask", answer.ask.task)
     reply, error = reply_of(answer, pb.UnlearnReply)
     for start in range(0, len(asked.models), _AT_ONCE):
@@ -164,13 +164,13 @@ def _record_some(
 
 
 def _give_up(one: Pass, answer: Answer, reason: str) -> None:
-    """Fail the models of an answer that cannot be handled, but those that are stored by now."""
+    """Fail the models of an answer that cannot be handled, except those already stored."""
     asked = cast("pb.UnlearnTask", answer.ask.task).models
     one.put(_short_of(one.tasks[model.model_id], TaskState.FAILED, reason) for model in asked)
 
 
 def _look_at_failures(one: Pass) -> None:
-    """Ask owners that failed at a successor whether they still hold what they made."""
+    """Ask owners that failed at a successor whether they still hold it."""
     failed = [one.tasks[model] for model in one.todo if one.tasks[model].state is TaskState.FAILED]
     owners = {task.owner for task in failed}
     if not owners:
@@ -188,7 +188,7 @@ def _verified(task: Task, evaluation: pb.Evaluation) -> Task:
     made = task.successor
     expected = made.digest if made is not None else ""
     if evaluation.missing and made is not None:
-        reason = f"its owner holds {made.id} no more, which it had made"
+        reason = f"its owner no longer holds {made.id}, which it had made"
         return replace(task, state=TaskState.PENDING, reason=reason)
     if evaluation.error and not evaluation.digest:
         return replace(task, reason=f"not verified: {evaluation.error}")
@@ -200,18 +200,18 @@ def _verified(task: Task, evaluation: pb.Evaluation) -> Task:
 
 
 def _unanswered(task: Task, answer: Answer, reason: str) -> Task:
-    """Return a task whose owner said nothing of it."""
+    """Return the task of a model without an answer."""
     if answer.awaited:
         return _short_of(task, TaskState.SENT, reason)
     if not answer.unreachable:
         return _short_of(task, TaskState.FAILED, reason)
     if not answer.sent and task.state is TaskState.SENT:
-        return task  # somebody else reaches its owner and has asked it
+        return task  # another coordinator reaches its owner and has asked it
     return _short_of(task, TaskState.PENDING, reason)
 
 
 def _short_of(task: Task, state: TaskState, reason: str = "") -> Task:
-    """Return a task that is sent, waits or failed; what was applied stays so, to be verified."""
+    """Return a task in a state before `applied`; an applied one stays so, to be verified."""
     if task.successor is not None and not task.repeated:
         if task.state.unforgotten:
             return task

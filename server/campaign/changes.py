@@ -1,4 +1,4 @@
-"""One transaction about a campaign: tasks, successors, packets, notices, and the log of them."""
+"""One transaction about a campaign: tasks, successors, packets, notifications and their entries."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -36,17 +36,17 @@ def changing(
     lease: Lease | None = None,
     graph: InheritanceGraph | None = None,
 ) -> Iterator["Change"]:
-    """Begin a transaction about a campaign; what it changed is logged at its end.
+    """Begin a transaction about a campaign, whose changes are logged at its end.
 
     Args:
         store: the store.
         request_id: the request.
-        models: whose tasks it changes; `None` for all.
-        lease: that of the pass it is part of.
-        graph: holds the versions that it is about, if it was read already.
+        models: models whose tasks it changes; `None` for all.
+        lease: the lease of the pass that writes.
+        graph: has the versions concerned, if it was read already.
 
     Yields:
-        What is to be changed.
+        The change to fill.
 
     Raises:
         RequestError: if there is no such request.
@@ -62,15 +62,15 @@ def changing(
 
 
 class Change:
-    """What one transaction changes of a campaign.
+    """The changes of one transaction to a campaign.
 
     Args:
         db: the transaction.
-        driven: what it found of the campaign.
+        driven: the campaign as the transaction read it.
         graph: versions that were read already.
 
     Attributes:
-        tasks: model -> its task as it is stored then, of those that were changed.
+        tasks: model -> its new task, of the changed tasks.
     """
 
     def __init__(self, db: Connection, driven: Driven, graph: InheritanceGraph) -> None:
@@ -85,7 +85,7 @@ class Change:
         """Add or change tasks, at most one for a model.
 
         Args:
-            tasks: the tasks as they are from now on.
+            tasks: the new tasks.
             fishers: model -> SHA-256 of the Fisher packets it is dampened with.
         """
         before = {**self.driven.tasks, **self.tasks}
@@ -95,10 +95,10 @@ class Change:
             self.tasks[task.model_id] = replace(kept, reason=one_line(kept.reason))
 
     def put_answered(self, answered: Sequence[Answered]) -> dict[str, str]:
-        """Store successors with the tasks that they are of.
+        """Store successors with their tasks.
 
         Returns:
-            Model -> why the graph refuses its successor; nothing is stored of these.
+            Model -> why the graph refuses its successor; nothing of these is stored.
         """
         answered = [check_claim(self.db, self._id, one) for one in answered]
         made = {one.task.model_id: one.successor for one in answered}
@@ -109,10 +109,10 @@ class Change:
         return refused
 
     def put_packets(self, answered: Mapping[str, Sequence[FisherPacket]]) -> None:
-        """Note what roots answered, in the place of what they answered before; nothing discards it.
+        """Store roots' packets, and replace their earlier ones; an empty answer discards these.
 
         Args:
-            answered: root -> its Fisher packets, of which the files are stored.
+            answered: root -> its Fisher packets, whose files are stored.
         """
         put_packets(self.db, self._id, answered)
         owners = {root: record.owner for root, record in self._records(answered).items()}
@@ -129,11 +129,11 @@ class Change:
             self._events.append((event, False))
 
     def notified(self, owner: str, models: Iterable[str]) -> None:
-        """Note that an owner has got word of the request about some of its versions."""
+        """Record that an owner was notified of the request about some of its versions."""
         self._events += [(event, True) for event in notified_events(self._id, owner, models)]
 
     def log(self) -> None:
-        """Add what was changed until now to the log."""
+        """Add the changes so far to the log."""
         append_news(self.db, self._id, self._events)
         self._events = []
 

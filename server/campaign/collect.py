@@ -1,7 +1,7 @@
 """Collection of Fisher information from roots, merged per group (MFIM) and addressed to owners.
 
-What the roots answer is kept before anything else happens, and those that answered before are not
-asked.  Nothing is sent that would change a model.
+Answers are stored before anything else, and roots with stored answers are not asked again.  Nothing
+here changes a model.
 """
 
 import logging
@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 
 def collect(one: DryPass) -> None:
-    """Ask the owners of roots that have not answered for the Fisher information to forget."""
+    """Ask the owners of roots without stored answers for Fisher information of the forget set."""
     started = time.perf_counter()
     one.say("Fisher information of the data to forget, from the roots")
     wanted = {root for group in one.groups for root in group.roots}
@@ -60,7 +60,7 @@ def collect(one: DryPass) -> None:
 
 
 def merge(one: DryPass) -> None:
-    """Merge what the roots answered per group of models, and address it to the owners."""
+    """Merge the roots' answers per group of models, and address them to the owners."""
     started = time.perf_counter()
     one.say("merging Fisher information per group of models")
     prepared, collected, graph = one.prepared, one.collected, one.graph
@@ -83,8 +83,8 @@ def merge(one: DryPass) -> None:
             continue
         try:
             merged = _merge(merges, graph, group, collected.fishers, known)
-        except Exception as error:  # one group's roots must not end the others
-            # What does not fit names one root's classes and shapes: not for the others' owners.
+        except Exception as error:  # one group must not stop the others
+            # The message may name classes and shapes of one root, which other owners must not see.
             roots = ", ".join(group.roots)
             foreseen = isinstance(error, DisinheritError)
             why = clipped(one_line(str(error))) if foreseen else type(error).__name__
@@ -105,7 +105,7 @@ def merge(one: DryPass) -> None:
 
 
 def _fisher_ask(one: DryPass, owner: str, roots: Mapping[str, pb.Root]) -> Ask:
-    """Return the question for some roots, of which the owner answers as many as fit together."""
+    """Return the query for some roots; the owner answers as many as fit into one message."""
     task = pb.FisherTask(
         request_id=one.request.id,
         roots=roots.values(),
@@ -120,7 +120,7 @@ def _fisher_ask(one: DryPass, owner: str, roots: Mapping[str, pb.Root]) -> Ask:
 
 
 def _take(one: DryPass, answer: Answer, roots: dict[str, pb.Root]) -> bool:
-    """Take what an owner answered of its roots, and return whether to ask for those it left out."""
+    """Check and keep an owner's answer, and return whether to ask for the roots it left out."""
     collected, owner = one.collected, answer.ask.owner
     reply, error = reply_of(answer, pb.FisherReply)
     if reply is None:
@@ -138,7 +138,7 @@ def _take(one: DryPass, answer: Answer, roots: dict[str, pb.Root]) -> bool:
             packets = root_packets(root, one.graph.model(root.model_id), fisher)
             decoded = [PackedFisher.from_packet(packet) for packet in packets]
             check_scale(root, one.bound_by(root.model_id), one.request.method.scope, decoded)
-        except Exception as refused:  # one owner's answer must not end the others
+        except Exception as refused:  # one answer must not stop the others
             foreseen = isinstance(refused, DisinheritError)
             reason = one_line(str(refused)) if foreseen else unhandled(answer, refused)
             collected.errors[root.model_id] = reason
@@ -165,7 +165,7 @@ def _take(one: DryPass, answer: Answer, roots: dict[str, pb.Root]) -> bool:
 
 
 def _known(one: DryPass, wanted: Set[str]) -> dict[str, Sequence[PackedFisher]]:
-    """Return what roots answered before; one whose answer is of no use is asked again."""
+    """Return roots' earlier answers; a root with an unusable answer is asked again."""
     known: dict[str, Sequence[PackedFisher]] = {}
     for root in sorted(wanted & one.packets.keys()):
         try:
@@ -174,25 +174,25 @@ def _known(one: DryPass, wanted: Set[str]) -> dict[str, Sequence[PackedFisher]]:
             raise
         except CheckpointError:  # its files are missing or damaged
             continue
-        except Exception:  # whatever is wrong with it, the root is asked again
+        except Exception:  # whatever the cause, the root is asked again
             _log.exception("cannot read what root %s answered before; it is asked again", root)
             one.discard([root])
     return known
 
 
 _Part = tuple[str, tuple[tuple[str, str | None], ...], int]
-"""Root, what to rename in its packets, and which of them."""
+"""Root, renaming of classes in its packets, and index of the packet."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Merged:
-    """What the models of a group are sent.
+    """The packets for the models of a group.
 
     Attributes:
         packet: the merged Fisher of all that is to be forgotten, without its tensors.
-        alike: model -> the same of those of the classes only that it was trained on directly, where
-            these are not all: it compares its own Fisher with that.
-        tensors: SHA-256 -> tensors of all of these.
+        alike: model -> the merged Fisher of only the classes that it was trained on directly, if
+            these are not all; it compares its own Fisher with that.
+        tensors: SHA-256 -> tensors of all packets.
     """
 
     packet: pb.FisherPacket
@@ -207,7 +207,7 @@ def _merge(
     fishers: Mapping[str, Sequence[PackedFisher]],
     known: dict[_Part, frozenset[str]],
 ) -> _Merged:
-    """Merge what a group inherited; `known` keeps the classes that parts are of, for all groups."""
+    """Merge the Fishers of a group; `known` caches the classes of each part for all groups."""
 
     def find(part: _Part) -> PackedFisher:
         root, renaming, place = part
@@ -247,7 +247,7 @@ def _address(
     created_us: int,
 ) -> None:
     """Add a group's models and their packets to the messages of the models' owners."""
-    # Not shared between groups by digest: that says nothing of the classes' names.
+    # Not shared between groups by digest, which does not cover the names of classes.
     positions: dict[tuple[str, int], int] = {}
 
     def place(packet: pb.FisherPacket, owner: str, message: pb.UnlearnTask) -> int:
@@ -296,16 +296,16 @@ def _address(
 
 
 def _made_us(graph: InheritanceGraph, model: str) -> int:
-    """Return when a model's successor was made, if it is to be made again; 0 if there is none.
+    """Return when a model's present successor was made, to be made again; 0 without one.
 
-    Only a successor that this request made leaves its model to be dampened.
+    Models with a successor of another request are not dampened.
     """
     made = (graph.model(e.child) for e in graph.children(model) if e.kind is _UNLEARNED)
     return next((one.created_us for one in made if one.status is not ModelStatus.RETIRED), 0)
 
 
 def _standing_for(graph: InheritanceGraph, model: str, roots: Collection[str]) -> str:
-    """Return the root that a version took the place of, by unlearning only; else its own id."""
+    """Return the root that a version is a successor of; else the version's own id."""
     while model not in roots:
         before = [e for e in graph.parents(model) if e.kind is InheritanceKind.UNLEARNED]
         if not before:

@@ -1,7 +1,7 @@
-"""Comparison of what owners hold at a later contact with what is recorded of them.
+"""Comparison of the versions that owners hold, at a later contact, with the records.
 
-A device may fall back to an image from before a request: then it holds the version that was to
-forget, and no successor of it, though the record says that it has forgotten.
+A device may fall back to an image from before a request.  Then it holds the version that had to
+forget, and no successor, although the records have one.
 """
 
 import threading
@@ -18,7 +18,7 @@ from disinherit.server.transport.base import Answer, Ask
 from disinherit.v1 import unlearning_pb2 as pb
 
 _LEAST_SECONDS = 60.0
-"""Between two checks of an owner, however often it connects."""
+"""Shortest time between two checks of an owner, however often it connects."""
 
 _FIRST_DELAY = 5.0
 _LONGEST_DELAY = 300.0
@@ -27,16 +27,16 @@ _LONGEST_DELAY = 300.0
 def fallen_back(
     done: Iterable[tuple[str, Task]], held: Collection[str]
 ) -> list[tuple[str, Task, str]]:
-    """Return what has to be done again, as its owner holds its result no more.
+    """Return the tasks to repeat, since their owner no longer holds the results.
 
-    What an owner holds nothing of at all is left out: nothing is there that could know anything.
+    A task is left out if the owner holds neither the version nor its successor.
 
     Args:
-        done: (request, task) of what the owner did.
+        done: (request, task) of the owner's finished tasks.
         held: ids of the versions that it holds.
 
     Returns:
-        (request, task, reason), in the order in which it was done.
+        (request, task, reason), in the order in which the tasks were done.
     """
     there = set(held)
     found = []
@@ -45,11 +45,11 @@ def fallen_back(
         if made is None or made.id in there or task.model_id not in there:
             continue
         reason = (
-            f"its owner fell back to a state from before: it holds {task.model_id}, and not "
-            f"{made.id}, which was made of it"
+            f"its owner fell back to an earlier state: it holds {task.model_id}, and not its "
+            f"successor {made.id}"
         )
         found.append((request_id, task, reason))
-        there.add(made.id)  # it will be again
+        there.add(made.id)  # it will be made again
     return found
 
 
@@ -59,15 +59,15 @@ def _age(done: tuple[str, Task]) -> tuple[int, str]:
 
 
 def record_held(store: CoordinatorStore, owner: str, held: Collection[str]) -> list[str]:
-    """Compare what an owner holds with what it did; what is gone it is asked to do again.
+    """Compare the versions that an owner holds with its tasks, and repeat tasks with lost results.
 
     Args:
         store: requests and tasks.
         owner: the owner.
-        held: ids of the versions that it holds, of those that are recorded.
+        held: ids of the recorded versions that it holds.
 
     Returns:
-        The requests whose campaigns are open again.
+        The requests whose campaigns were reopened.
     """
     with store.reading() as db:
         found = fallen_back(find_made(db, owner), held)
@@ -82,17 +82,17 @@ def check_held(
     ask: Callable[[Sequence[Ask]], Iterator[Answer]],
     owners: Collection[str],
 ) -> set[str]:
-    """Ask owners which of the versions that they made by unlearning they still hold.
+    """Ask owners which of their successors they still hold.
 
-    A device may have fallen back to a state from before; then its campaigns are open again.
+    If a device fell back to an earlier state, its campaigns are reopened.
 
     Args:
         store: requests and tasks.
         ask: sends messages to owners, and yields their answers.
-        owners: whom to ask.
+        owners: the owners.
 
     Returns:
-        Those that were asked and have not answered yet.
+        The owners that have not answered.
     """
     asks, waiting = [], set()
     with store.reading() as db:
@@ -121,10 +121,10 @@ class _Due:
 
 
 class Contacts:
-    """Checks what owners hold once they have connected.
+    """Checks of owners that have connected, with back-off.
 
     Args:
-        check: asks owners, and returns those that have not answered yet.
+        check: asks owners, and returns those that have not answered.
     """
 
     def __init__(self, check: Callable[[Collection[str]], Collection[str]]) -> None:
@@ -134,7 +134,7 @@ class Contacts:
         self._lock = threading.Lock()
 
     def arrived(self, owner: str) -> None:
-        """Note that an owner has connected; returns at once."""
+        """Schedule a check of an owner that has connected."""
         with self._lock:
             last = self._checked.get(owner, float("-inf"))
             self._due[owner] = _Due(max(time.monotonic(), last + _LEAST_SECONDS))
@@ -154,7 +154,7 @@ class Contacts:
         with self._lock:
             for owner, one in due.items():
                 if self._due.get(owner) is not one:
-                    continue  # it has connected anew
+                    continue  # it has connected again
                 if owner in waiting:
                     delay = min(2 * one.delay, _LONGEST_DELAY)
                     self._due[owner] = _Due(time.monotonic() + one.delay, delay)

@@ -1,15 +1,14 @@
-"""Checks that Fisher information can be that of the root whose owner sent it.
+"""Plausibility checks of the Fisher information that a root's owner sent.
 
-A diagonal Fisher is a mean of squares.  So what is behind a packet, its values times its samples,
-is part of what is behind the registered summary, and no sum over it can be larger::
+A diagonal Fisher is a mean of squared gradients.  A packet's values times its samples are therefore
+a part of the registered summary, and their sum cannot be larger::
 
     n Σ_j F_j  <=  Σ_c s_c        s_c: sum registered for class c (`FisherScale`)
 
-where c runs over the class that the packet is of, or over all classes for samples and for a
-client's whole contribution.  This binds an owner to what it said before it knew of any request.  It
-is all that can be known of the scale of one packet (and if it says that noise was added, what noise
-may add is allowed, too, up to as much again): a Fisher times a number is again a Fisher, of a
-model that fits its data worse.
+where c runs over the class of the packet, or over all classes for samples and clients.  This binds
+an owner to the scale that it registered before it knew of any request.  If the packet reports added
+noise, the bound grows by what noise can add, and at most doubles.  More cannot be checked on one
+packet: a Fisher times a number is again a Fisher, of a model that fits its data worse.
 """
 
 import math
@@ -25,25 +24,24 @@ from disinherit.common.wire.packets import PackedFisher
 from disinherit.v1 import unlearning_pb2 as pb
 
 SLACK = 2.0
-"""How many times the bound a sum may be: short encodings round, and loaders may augment anew."""
+"""Factor on the bound, since short encodings round and loaders may augment differently."""
 
 
 def check_scale(
     root: pb.Root, record: ModelRecord, scope: str, packets: Sequence[PackedFisher]
 ) -> None:
-    """Refuse packets of other samples than were asked for, or larger than they can be.
+    """Refuse packets with a wrong number of samples, or above the registered scale.
 
-    An owner that registered no scale, or in a scope that tells nothing of the request's, is
-    believed.
+    Without a registered scale, or with one in an incomparable scope, sums are not checked.
 
     Args:
-        root: what was asked for.
-        record: the root.
-        scope: of the request.
-        packets: what its owner sent, checked against what was asked for.
+        root: the root of the request.
+        record: its record.
+        scope: scope of the request.
+        packets: its owner's packets, whose form was checked already.
 
     Raises:
-        FisherError: if they cannot be the root's.
+        FisherError: if they are implausible.
     """
     if root.samples and any(packet.samples != len(root.samples) for packet in packets):
         raise FisherError(
@@ -56,8 +54,8 @@ def check_scale(
         bound, names = _bound(record, packet), _comparable(record, scope, packet)
         sums = (float(packet.values[name].sum(dtype=torch.float64)) for name in names)
         total = _samples(record, packet) * sum(sums)
-        # Noise that is set to zero where it would be negative adds 0.4 deviations on average.  More
-        # noise than there is information is none that an owner would send.
+        # Gaussian noise clipped at zero adds 0.4 standard deviations on average.  Noise above the
+        # bound is implausible.
         noise = packet.noise * sum(packet.values[name].numel() for name in names)
         if bound is not None and names and not total <= SLACK * bound + min(noise, bound):
             raise FisherError(
@@ -83,7 +81,7 @@ def _check_numbers(record: ModelRecord, packet: PackedFisher) -> None:
 
 
 def _check_head(record: ModelRecord, scope: str, packet: PackedFisher) -> None:
-    """Refuse names of a head that are none of the parameters that were asked for."""
+    """Refuse names of a head that are not among the packet's parameters."""
     limits.check_names(packet.head, "the head's parameter", error=FisherError)
     if is_head_scope(scope) and not packet.values.keys() >= set(packet.head):
         raise FisherError(
@@ -93,9 +91,9 @@ def _check_head(record: ModelRecord, scope: str, packet: PackedFisher) -> None:
 
 
 def _samples(record: ModelRecord, packet: PackedFisher) -> int:
-    """Return how many samples are behind a packet: no fewer than were registered, if it is known.
+    """Return the number of samples of a packet, at least the registered number of its classes.
 
-    An owner could say fewer, for its values to pass.
+    Otherwise an owner could report fewer, so that larger values pass.
     """
     counts = record.provenance.samples_per_class if record.provenance is not None else {}
     return max(packet.samples, sum(counts.get(name, 0) for name in packet.classes))
@@ -112,7 +110,7 @@ def _bound(record: ModelRecord, packet: PackedFisher) -> float | None:
 
 
 def _comparable(record: ModelRecord, scope: str, packet: PackedFisher) -> Sequence[str]:
-    """Return the parameters of a packet that the registered sums are about, too."""
+    """Return the parameters of a packet that the registered sums include."""
     registered = record.fisher_scale.scope if record.fisher_scale is not None else ""
     if registered in (scope, "all"):
         return list(packet.values)

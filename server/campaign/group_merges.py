@@ -1,7 +1,7 @@
-"""Merged Fishers of the groups of one request: what groups have in common is merged once.
+"""Merged Fishers of the groups of one request, with shared prefixes merged once.
 
-The roots of a group often are those of another one and a few more, as with the rounds of a
-federation: merging each group from the start would cost the square of the rounds.
+Often the roots of a group are those of another one and a few more, as in the rounds of a
+federation.  Merging each group from the start would take quadratic time in the number of rounds.
 """
 
 from collections import OrderedDict
@@ -19,7 +19,7 @@ from disinherit.common.wire.packets import PackedFisher, merge
 from disinherit.v1.unlearning_pb2 import FisherPacket
 
 _KEPT = 8
-"""Merges of which the tensors are kept; each is as large as a packet."""
+"""Merges whose tensors are cached; each is as large as a packet."""
 
 
 K = TypeVar("K", bound=Hashable)
@@ -28,15 +28,15 @@ K = TypeVar("K", bound=Hashable)
 class GroupMerges:
     """Merges groups as `merge` does, bit for bit.
 
-    A maximum or a sum goes on from that of the longest beginning that was merged before.  A mean
-    divides each part by their number, so it is made anew: its cost is the square of the roots.
+    A maximum or a sum continues from the longest prefix in the cache.  A mean divides each part by
+    their number, so it is computed from the start, in quadratic time.
 
     Args:
         rule: `max`, `mean` or `sum`.
         encoding: how the merged values are stored.
 
     Attributes:
-        merged: Fishers that were merged so far, those that a merge went on from included.
+        merged: number of Fishers merged so far, with the cached ones that merges continued from.
     """
 
     def __init__(self, rule: MergeRule, encoding: Encoding = Encoding.FULL) -> None:
@@ -51,15 +51,14 @@ class GroupMerges:
         """Merge the Fishers of one group.
 
         Args:
-            keys: what tells each Fisher from all others of this request, in the order in which they
-                are merged.
+            keys: a unique key for each Fisher of the request, in the order in which to merge them.
             find: returns the Fisher of a key.
 
         Returns:
-            One packet that names all sources and classes, without its tensors, and these.
+            One packet with all sources and classes, without its tensors, and the tensors.
 
         Raises:
-            FisherError: if there is no Fisher, or names or shapes do not fit together.
+            FisherError: if there is no Fisher, or names or shapes differ.
             LabelError: if a label space does not fit its head.
         """
         whole = tuple(keys)
@@ -84,7 +83,7 @@ class GroupMerges:
 
 
 def _alike(fishers: Sequence[PackedFisher]) -> bool:
-    """Whether Fishers have one head and data type: then a merge may go on from any of them."""
+    """Return whether Fishers share head and data types, so that merges can continue from them."""
     first = fishers[0]
     dtypes = _dtypes(first)
     return all(other.head == first.head and _dtypes(other) == dtypes for other in fishers[1:])

@@ -1,8 +1,8 @@
-"""Notices to owners of affected versions for which there is nothing to do.
+"""Notices to owners of affected versions that get no task.
 
-A version may be exempt, because its owner's contribution is to be forgotten and it must be retired,
-or failed, because the class cannot be followed to it, or not reached, because the class is lost on
-the way.  No task is sent for it, so its owner would not learn that it is affected.
+A version may be exempt, since its owner's contribution is to be forgotten and it must be retired.
+It may have failed, since the class cannot be followed to it, or not be reached, since the class is
+lost on the way.  Without a notice its owner would not learn that it is affected.
 """
 
 from disinherit.common.text import one_line
@@ -17,9 +17,9 @@ _AS_IT_IS = (TaskState.EXEMPT, TaskState.FAILED, TaskState.NOT_REACHED)
 
 
 def notify(one: Pass) -> None:
-    """Send notices about versions that stay as they are, to owners who have not got word yet.
+    """Send notices about unchanged versions to owners that were not notified yet.
 
-    Who cannot be reached is told by the next pass, if there is one; the log says who was not.
+    The next pass, if any, notifies owners that cannot be reached; the log records the others.
 
     Raises:
         StoreError: if the lease was lost.
@@ -28,15 +28,15 @@ def notify(one: Pass) -> None:
     if not tasks:
         return
     with one.store.reading() as db:
-        told = find_notified(db, one.request.id)
+        notified = find_notified(db, one.request.id)
     notices: dict[str, pb.NoticeTask] = {}
     for task in tasks:
-        if task.model_id not in told:
+        if task.model_id not in notified:
             notice = notices.setdefault(task.owner, pb.NoticeTask(request_id=one.request.id))
             notice.models.add(model_id=task.model_id, state=task.state.value, reason=task.reason)
     if not notices:
         return
-    one.say("telling owners of affected versions that stay as they are")
+    one.say("notifying the owners of affected versions that stay as they are")
     asks = [Ask(owner, "query.notice", notice) for owner, notice in notices.items()]
     for answer in one.ask(asks):
         owner = answer.ask.owner
@@ -45,4 +45,4 @@ def notify(one: Pass) -> None:
             named = {notice.model_id for notice in notices[owner].models}
             with one.writing() as change:
                 change.notified(owner, sorted(named.intersection(reply.model_ids)))
-        one.say(one_line(error) or f"{owner} was told")
+        one.say(one_line(error) or f"{owner} was notified")

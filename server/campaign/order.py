@@ -1,12 +1,10 @@
 """Order of campaigns that affect the same model: the older one first.
 
-An owner that was away while several campaigns ran finds all of them waiting.  Dampening for one
-request and then for another is not the same as the other way round, so each model is taken through
-them in the order in which they were submitted, as if its owner had been there all the time.
+Several campaigns may wait for an owner that was away.  Dampening for two requests depends on their
+order, so each model takes them in the order of submission, as if its owner had been present.
 
-An older campaign holds back those that it is still going to reach.  It does not hold back models
-that it failed at, lest an owner that cannot do one request never does any, nor anything at all once
-a person has stopped it or its deadline has passed.
+An older campaign blocks later ones at the models that it will still reach.  It does not block them
+at models where it failed, nor after a person stopped it or its deadline passed.
 """
 
 from collections.abc import Iterator
@@ -23,7 +21,7 @@ from disinherit.server.store.tables import find_request
 
 
 def order(one: Pass) -> None:
-    """Leave the models that no older campaign has to reach first; note why others wait.
+    """Select the models that no older campaign has to reach first; store why the others wait.
 
     Raises:
         StoreError: if the lease was lost.
@@ -51,8 +49,7 @@ def order(one: Pass) -> None:
 def _older(one: Pass) -> list[Campaign]:
     """Return the older campaigns that may have to go first.
 
-    What is new to this campaign may be new to those that are complete, too, which will be open
-    again for it.
+    A version that is new to this campaign may also reopen complete ones.
     """
     if not one.late:
         return one.older
@@ -64,14 +61,14 @@ def _older(one: Pass) -> list[Campaign]:
 
 
 def _ahead(store: CoordinatorStore, request_id: str) -> Iterator[str]:
-    """Yield the models that a campaign is still going to reach, as the graph is now."""
+    """Yield the models that a campaign will still reach, by the present graph."""
     with store.reading() as db:
         tasks = find_driven(db, request_id, None).tasks
         request = find_request(db, request_id)
         graph = find_descendants(db, [root.model_id for root in request.roots])
     try:
         planned = plan(graph, request, cleansed(tasks.values()), (), tasked=tasks)
-    except InputError:  # it cannot go on, and must not hold up the others
+    except InputError:  # it cannot continue, and must not block the others
         return
     for model in (model for group in planned.groups for model in group.models):
         task = tasks.get(model)

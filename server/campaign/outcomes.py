@@ -1,8 +1,7 @@
-"""Outcomes of owners' results: forgotten, or an end that is not.
+"""Outcomes of owners' results: forgotten, or another final state.
 
-An owner's word is taken for what it did, and not for what that came to: a model in which nothing
-was selected, or that by its owner's own figures still recognises what is to be forgotten, has not
-forgotten, whatever the owner calls it.
+An owner reports what it did; the coordinator judges the outcome.  A model has not forgotten if
+nothing was selected in it, or if by its owner's figures it still recognises the forget set.
 """
 
 import math
@@ -24,22 +23,22 @@ _UNFORGOTTEN: Mapping[int, TaskState] = {
 }
 _MEASURES = ("accuracy", "auc")
 _SOURCES = ("", "evaluation", "tuning", "training")
-"""Words that stand in the log for ever, so they are not an owner's own."""
+"""Fixed values, since the audit log must not hold an owner's free text."""
 
 
 def outcome_of(
     task: Task, result: pb.ModelResult, sent: pb.UnlearnTask, model: pb.ModelTask
 ) -> Answered | Task:
-    """Return what an owner says of a model: that it made a successor, or its task with the reason.
+    """Return the outcome of an owner's result: a successor, or a task with the reason.
 
     Args:
-        task: the task as it stands.
-        result: what the owner reports.
+        task: the present task.
+        result: the owner's result for the model.
         sent: the message to the owner.
         model: its entry for the model.
     """
     if task.state is TaskState.INEFFECTIVE and task.successor is not None:
-        return task  # until it is rolled back: another answer does not make it forget
+        return task  # until it is rolled back, whatever the owner answers now
     if result.outcome not in (*_APPLIED, *_UNFORGOTTEN):
         reason = one_line(result.error) or "its owner reported no outcome"
         return replace(task, state=TaskState.FAILED, reason=reason)
@@ -63,18 +62,18 @@ def outcome_of(
 
 
 def refused(task: Task, why: str) -> Task:
-    """Return a task whose owner's report cannot be believed."""
+    """Return the failed task of a refused result."""
     reason = f"its owner's report was refused: {one_line(why)}"
     return replace(task, state=TaskState.FAILED, reason=reason)
 
 
 def selected(result: pb.ModelResult) -> int:
-    """Return how many values were dampened."""
+    """Return the number of dampened values."""
     return sum(sum(selection.rows) for selection in result.selections)
 
 
 def _malformed(result: pb.ModelResult, request_digest: str) -> str:
-    """Return why a report makes no sense, or `""`."""
+    """Return why a result is malformed; `""` if it is not."""
     if result.request_digest not in ("", request_digest):
         return (
             f"Expected what was done for the request with digest {request_digest}, but its owner's "
@@ -134,7 +133,7 @@ def _state(result: pb.ModelResult, digest: str) -> tuple[TaskState, str]:
 def _kept(
     task: Task, result: pb.ModelResult, state: TaskState, classes: Iterable[str], digest: str
 ) -> pb.ModelResult:
-    """Return what is stored: what was reported first of the successor that is there already."""
+    """Return the result to store; a known successor keeps the first result about it."""
     made, successor = task.successor, result.successor
     known = () if made is None else (made.digest, made.created_us)
     if task.result is not None and known == (successor.digest, successor.created_us):

@@ -19,20 +19,20 @@ class Timing:
 
     @property
     def total(self) -> float:
-        """All stages that change or prepare models; verification is not part of it."""
+        """Sum of all stages without verification."""
         return self.fisher + self.merge + self.broadcast_and_apply
 
 
 @dataclass(frozen=True, slots=True)
 class CampaignResult:
-    """How a campaign stands after a run.
+    """The state of a campaign after a run.
 
     Attributes:
         request_id: the request.
         tasks: the task of every affected model, ancestors first.
         timing: seconds of this run.
         changed: models that this run changed.
-        already_applied: models that had been changed before and were left as they are.
+        already_applied: models that were changed before this run.
     """
 
     request_id: str
@@ -43,12 +43,12 @@ class CampaignResult:
 
     @property
     def outcome(self) -> Outcome:
-        """What the run came to.
+        """The outcome of the run.
 
-        `rolling_back` if an owner still has to put a model back; `rolled_back` if models were put
-        back, all or those that were chosen: `tasks` says which.  Else `unchanged` or `complete` if
+        `rolling_back` if an owner still has to put a model back; `rolled_back` if all or the chosen
+        models were put back (`tasks` has their states).  Otherwise `unchanged` or `complete` if
         every task is complete, without or with a change by this run; `partial` if some models have
-        forgotten, now or earlier, and `failed` if none has.
+        forgotten, now or earlier; `failed` if none has.
         """
         states = {task.state for task in self.tasks.values()}
         if TaskState.ROLLING_BACK in states:

@@ -1,4 +1,4 @@
-"""Steps of a pass that settle who is asked now: tasks for who is affected, and waves of owners."""
+"""Steps of a pass that select its models: tasks of affected versions, and waves of owners."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -23,7 +23,7 @@ _NONE: Mapping[str, str] = {}
 def place(
     request: UnlearningRequest, graph: InheritanceGraph, planned: Plan, known: Iterable[Task]
 ) -> Mapping[str, int]:
-    """Return the wave of every owner of models that are to be dampened; the others have none.
+    """Return the wave of every owner of models to dampen.
 
     Args:
         request: the request.
@@ -50,7 +50,7 @@ def find_new_tasks(
     *,
     late: bool,
 ) -> list[Task]:
-    """Return the tasks that a plan adds to those of a request, or changes.
+    """Return the tasks of a request that a plan adds or changes.
 
     Args:
         request: the request.
@@ -58,7 +58,7 @@ def find_new_tasks(
         planned: the request's plan.
         tasks: model -> its task so far.
         unapproved: model -> why it waits for an approval of its own.
-        late: whether the request had been submitted before.
+        late: whether the request was submitted earlier, so that new versions are late.
 
     Raises:
         RequestError: if a canary owns none of the models.
@@ -77,7 +77,7 @@ def find_new_tasks(
                 reason = planned.not_reached[model]
                 task = replace(task, state=TaskState.NOT_REACHED, reason=reason)
             elif task.state is TaskState.EXEMPT or task.is_unreached:
-                # What took its place was rolled back, or it is reached by now.
+                # Its replacement was rolled back, or it is reached by now.
                 task = Task(model, task.owner, wave=task.wave, late=task.late)
         if model in unapproved and task.state in _WAITING:
             task = replace(task, state=TaskState.UNAPPROVED, reason=unapproved[model])
@@ -93,14 +93,14 @@ def find_unapproved(
     planned: Plan,
     tasks: Mapping[str, Task],
 ) -> dict[str, str]:
-    """Return which affected versions wait for an approval of their own, with the reason."""
+    """Return the affected versions that wait for an approval of their own, with the reason."""
     with store.reading() as db:
         recorders = find_all_recorders(db, planned.affected)
     return unapproved(graph, request, planned.affected, tasks, recorders)
 
 
 def enlist(one: Pass) -> None:
-    """Plan the request, and give tasks to the versions that have joined the campaign."""
+    """Plan the request again, and add tasks for versions that joined the campaign."""
     request, graph, tasks = one.request, one.graph, one.tasks
     one.plan = plan(graph, request, cleansed(tasks.values()), (), tasked=tasks)
     waiting: Mapping[str, str] = {}
@@ -117,10 +117,10 @@ def enlist(one: Pass) -> None:
 
 
 def open_wave(one: Pass) -> bool:
-    """Let the next wave of the campaign begin, or halt it, as the answers so far demand.
+    """Begin the next wave of the campaign, or halt it, depending on the results so far.
 
     Returns:
-        Whether another wave has begun.
+        Whether another wave began.
 
     Raises:
         StoreError: if the lease was lost.
@@ -145,7 +145,7 @@ def open_wave(one: Pass) -> bool:
 
 
 def stage(one: Pass) -> None:
-    """Leave the models that are to be dampened and their owners' turn has come."""
+    """Select the models to dampen whose owners' waves have begun."""
     left, waiting = [], []
     for task in (one.tasks[model] for model in one.plan.dampened):
         again = one.resend and task.model_id not in one.attempted

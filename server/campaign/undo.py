@@ -1,8 +1,8 @@
-"""Steps of a pass that go back: put back what a request superseded, or destroy it for good.
+"""Roll-back and destruction of superseded versions, as steps of a pass.
 
-Every answer is stored as it arrives.  Owners that cannot be reached are asked again by the next
-pass.  One that refuses to put a model back is not, and its model stays as it is, with the reason;
-one that could not destroy it is.
+Every answer is stored on arrival.  The next pass asks unreachable owners again, and owners that
+could not destroy a version.  An owner that refuses to put a model back is not asked again; its
+model stays, with the reason.
 """
 
 from disinherit.server.campaign.campaign_pass import Pass
@@ -15,7 +15,7 @@ from disinherit.server.store.rollbacks import TakenBack
 
 
 def take_back(one: Pass) -> None:
-    """Ask the owners of models that are to be put back.
+    """Ask the owners of models to be put back.
 
     Raises:
         StoreError: if the lease was lost.
@@ -33,7 +33,7 @@ def take_back(one: Pass) -> None:
 
 
 def destroy(one: Pass) -> None:
-    """Ask the owners of versions with a retention window that has passed to destroy them.
+    """Ask owners to destroy the versions whose retention windows have passed.
 
     Raises:
         StoreError: if the lease was lost.

@@ -1,6 +1,6 @@
-"""Rounds over owners that are asked about versions they hold: to put back, or to destroy.
+"""Queries to owners about versions they hold: to put them back, or to destroy them.
 
-Each owner gets one message.  Owners that cannot be reached are asked again by the next pass.
+Each owner gets one message.  The next pass asks unreachable owners again.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,13 +23,13 @@ _Result = pb.RollBackResult | pb.DestroyResult
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What owners are asked about their versions.
+    """A query about versions.
 
     Attributes:
         action: one of `disinherit.common.wire.messages.ACTIONS`.
         task: the message.
         reply: the answer to it.
-        did: what an owner says that it did with a digest, for people to read.
+        did: the owner's action on a digest, for people to read.
     """
 
     action: str
@@ -44,13 +44,13 @@ DESTROY = Question("train.destroy", pb.DestroyTask, pb.DestroyReply, "destroyed"
 
 @dataclass(frozen=True, slots=True)
 class VersionAnswer:
-    """What an owner answered about one version.
+    """An owner's answer about one version.
 
     Attributes:
         model_id: the version.
         digest: its `weights_digest`, as registered.
         refusal: why it was not done; `""` if it was.
-        held_by: another version of the owner with the very same weights; `""` for none.
+        held_by: another version of the owner with identical weights; `""` for none.
     """
 
     model_id: str
@@ -62,12 +62,12 @@ class VersionAnswer:
 def ask_about(
     one: Pass, models: Sequence[str], question: Question
 ) -> Iterator[list[VersionAnswer]]:
-    """Yield what each owner that could be reached answers, as it arrives.
+    """Yield the answers of each reachable owner, as they arrive.
 
     Args:
         one: the pass.
         models: the versions.
-        question: what their owners are asked.
+        question: the query.
     """
     id, digest = one.request.id, request_digest(one.request)
     messages: dict[str, _Task] = {}
@@ -87,7 +87,7 @@ def _answers(question: Question, answer: Answer) -> list[VersionAnswer]:
     asked = {one.model_id: one.digest for one in cast("_Task", answer.ask.task).models}
     try:
         return _read(question, answer, asked)
-    except Exception as error:  # one owner's answer must not end the others
+    except Exception as error:  # one answer must not stop the others
         reason = unhandled(answer, error)
         return [VersionAnswer(model, digest, reason) for model, digest in asked.items()]
 
@@ -103,7 +103,7 @@ def _read(question: Question, answer: Answer, asked: Mapping[str, str]) -> list[
         refusal = error or refusal_of(result, digest, question.did)
         held_by = result.held_by if isinstance(result, pb.DestroyResult) else ""
         try:
-            if held_by:  # which stands in the log for ever
+            if held_by:  # the audit log keeps it for ever
                 check_id(held_by, "id of the version that holds its weights")
         except GraphError as wrong:
             refusal, held_by = refusal or str(wrong), ""

@@ -1,7 +1,7 @@
-"""The audit log in the database: entries are added by the transactions that they tell of.
+"""The audit log in the database; each entry is added by the transaction that it records.
 
 So log and state never disagree: either both are committed or none is.  A transaction that writes
-excludes all others, and a sequence number is given out once, so the chain cannot fork.
+excludes all others, and a sequence number is used once, so the chain cannot fork.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -58,11 +58,11 @@ _LATEST = _numbered(_OF_ALL, _OF_REQUESTS, _OF_KINDS.group_by(AUDIT.c.model_id, 
 
 
 def make_event(kind: AuditKind, actor: str = COORDINATOR, **fields: Any) -> AuditEvent:
-    """Return what happens now.
+    """Return an event with the present time.
 
     Args:
-        kind: what happens.
-        actor: who does it.
+        kind: its kind.
+        actor: its cause.
         **fields: the other fields of `AuditEvent`.
     """
     return AuditEvent(kind.value, now_us(), actor, **fields)
@@ -74,11 +74,11 @@ def append(db: Connection, kind: AuditKind, actor: str = COORDINATOR, **fields: 
     Args:
         db: the transaction that makes the change, which it also commits.
         kind: as for `make_event`, like all that follow.
-        actor: who did it.
+        actor: its cause.
         **fields: the other fields.
 
     Raises:
-        AuditError: if it holds something that has no canonical form, or too much.
+        AuditError: if a value has no canonical form, or the entry is too long.
         StoreError: if the log is damaged.
     """
     append_all(db, [make_event(kind, actor, **fields)])
@@ -91,21 +91,21 @@ def append_all(db: Connection, events: Sequence[AuditEvent]) -> None:
 
 
 def append_once(db: Connection, request_id: str, events: Sequence[AuditEvent]) -> None:
-    """Add entries about models as `append_news` does, each unless the latest of its kind agrees."""
+    """Add entries about models, each unless the latest of its kind is alike (`append_news`)."""
     append_news(db, request_id, [(event, True) for event in events])
 
 
 def append_news(db: Connection, request_id: str, events: Sequence[tuple[AuditEvent, bool]]) -> None:
-    """Add entries about one request, with a single look at the log for up to 500 of them.
+    """Add entries about one request, with one query of the log for up to 500 of them.
 
-    What is tried again for weeks, while an owner is away or keeps failing, is logged once; and once
-    more after its owner fell back to a state from before.
+    Attempts that are repeated for weeks, while an owner is away or keeps failing, are logged once;
+    and once more after the owner fell back to an earlier state.
 
     Args:
         db: the transaction that makes the change, which it also commits.
-        request_id: the request of all of them.
+        request_id: the request of all events.
         events: event, and whether it is left out if the latest entry of its kind about its model
-            says the same; of these at most one of a kind about a model.
+            is alike; of these at most one of a kind about a model.
 
     Raises:
         AuditError: as `append`.
@@ -165,7 +165,7 @@ def _append(db: Connection, events: Sequence[AuditEvent], entries: Sequence[Audi
 
 
 def _is_known(event: AuditEvent, known: Mapping[tuple[str, str], AuditEntry]) -> bool:
-    """Whether the latest entry of its kind says the same, and its owner did not fall back since."""
+    """Return whether the latest entry of its kind is alike and newer than any fall-back."""
     last = known.get((event.kind, event.model_id))
     back = known.get((AuditKind.FELL_BACK.value, event.model_id))
     if last is None or (back is not None and last.sequence < back.sequence):
@@ -174,11 +174,11 @@ def _is_known(event: AuditEvent, known: Mapping[tuple[str, str], AuditEntry]) ->
 
 
 def last_growth(db: Connection, since: int) -> int:
-    """Return the number of the last entry by which the graph grew.
+    """Return the number of the last entry about growth of the graph (`GROWTH`).
 
     Args:
         db: a transaction.
-        since: the number of an earlier one, which is returned if there is none after it.
+        since: the number of an earlier entry, which is the default.
     """
     query = select(func.max(AUDIT.c.sequence)).where(
         AUDIT.c.sequence > since, AUDIT.c.kind.in_([kind.value for kind in GROWTH])
@@ -191,16 +191,16 @@ class Seal(Protocol):
     """Signs exports; a `SignedLog` does."""
 
     def sign(self, header: Header) -> Header:
-        """Return a header, signed, of a log that continues what was signed before."""
+        """Return a signed header, if the log continues what was signed before."""
         ...
 
     def check(self, sequence: int, line: bytes) -> None:
-        """Check that an entry is the one that the log had in its place."""
+        """Check that an entry is unchanged."""
         ...
 
 
 def entries_about(db: Connection, request_id: str) -> list[tuple[int, bytes]]:
-    """Return the entries about a request, in order: by what they say, and by nothing beside it.
+    """Return the entries about a request, in order, by their contents and not by their columns.
 
     Args:
         db: a transaction.
@@ -222,14 +222,14 @@ def entries_about(db: Connection, request_id: str) -> list[tuple[int, bytes]]:
 def export_lines(
     database: Database, request_id: str = "", seal: Seal | None = None
 ) -> Iterator[bytes]:
-    """Yield the lines of an export, without their ends: the log as it is when this begins.
+    """Yield the lines of an export of the present log, without line ends.
 
-    No transaction is open between two lines: whoever reads them may be slow.
+    No transaction stays open between two lines, since the reader may be slow.
 
     Args:
-        database: the coordinator's.
-        request_id: only what is about this request; `""` for all.
-        seal: signs the first line; `None` to leave it as it is.
+        database: the coordinator's database.
+        request_id: only entries about this request; `""` for all.
+        seal: signs the first line; `None` for no signature.
 
     Raises:
         RequestError: if there is no such request.

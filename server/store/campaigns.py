@@ -1,4 +1,4 @@
-"""Campaigns in the database: where each stands, since when and until when."""
+"""Campaigns in the database: states, deadlines, and their changes."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
@@ -67,20 +67,20 @@ _AT_ONCE = 500
 
 @dataclass(frozen=True, slots=True)
 class Campaign:
-    """The execution of one request, as it is stored.
+    """The stored execution of one request.
 
     Attributes:
         request_id: the request.
-        state: where it stands.
-        deadline_us: when owners that stay away are given up, in microseconds since the epoch; 0
-            for never.
+        state: its state.
+        deadline_us: when unreachable owners are given up, in microseconds since the epoch; 0 for
+            never.
         created_us: when the request was submitted.
         updated_us: when the state last changed.
-        open_waves: how many waves of its roll-out have begun.
-        accepted_waves: how many of them a person let pass, whatever came of them.
-        halt_reason: why it was halted; `""` if it was not, or was resumed since.
-        plan: SHA-256 of the plan that was submitted for approval; `""` without four eyes.
-        approved_plan: SHA-256 of the plan that was approved; `""` as long as none was.
+        open_waves: the number of begun waves of its roll-out.
+        accepted_waves: the number of waves that a person accepted, whatever their results.
+        halt_reason: why it is halted; `""` otherwise.
+        plan: SHA-256 of the plan that was submitted for approval; `""` if none is needed.
+        approved_plan: SHA-256 of the approved plan; `""` before an approval.
     """
 
     request_id: str
@@ -97,15 +97,15 @@ class Campaign:
 
 @dataclass(frozen=True, slots=True)
 class Driven:
-    """A campaign as whoever drives it needs to know it, all of one moment.
+    """A campaign with its lease and tasks, from one snapshot, for its driver.
 
     Attributes:
         campaign: its state.
-        lost: why history is known to be lost; `""` if it is not.
-        holding: who has its lease.
-        tasks: model -> its task, of those that were asked for, ancestors first if all were.
+        lost: what history is missing; `""` if none.
+        holding: its lease.
+        tasks: model -> its task, of the models asked for; ancestors first if all were.
         given: model -> the latest time at which its owner was asked, in microseconds since the
-            epoch; 0 for none.
+            epoch; 0 for never.
     """
 
     campaign: Campaign
@@ -137,7 +137,7 @@ _DRIVEN_SOME = _driven(TASKS.c.model_id.in_(bindparam("models", expanding=True))
 def insert_campaign(
     db: Connection, request_id: str, state: CampaignState, deadline_us: int
 ) -> None:
-    """Add the row of a campaign that nobody drives yet."""
+    """Add the row of a campaign without a lease."""
     values = {
         "request_id": request_id,
         "state": state.value,
@@ -155,7 +155,7 @@ def find_campaign(db: Connection, request_id: str) -> Campaign:
 
     Raises:
         RequestError: if there is no such request.
-        StoreError: if its state is none that this version knows.
+        StoreError: if this version does not know its state.
     """
     row = db.execute(_query().where(REQUESTS.c.id == request_id)).one_or_none()
     if row is None:
@@ -169,11 +169,11 @@ def find_driven(db: Connection, request_id: str, models: Collection[str] | None 
     Args:
         db: a transaction.
         request_id: the request.
-        models: whose tasks; `None` for all.
+        models: models whose tasks are read; `None` for all.
 
     Raises:
         RequestError: if there is no such request.
-        StoreError: if its state, or that of a task, is none that this version knows.
+        StoreError: if this version does not know its state or the state of a task.
     """
     named = None if models is None else list(models)
     query = _DRIVEN_ALL if named is None else _DRIVEN_SOME if named else _DRIVEN
@@ -203,8 +203,8 @@ def find_campaigns(
 
     Args:
         db: a transaction.
-        states: only those in one of these states; `None` for all.
-        also: ids of requests whose campaigns are among them in any state.
+        states: only campaigns in one of these states; `None` for all.
+        also: ids of requests, to return their campaigns in any state.
     """
     query = _query().order_by(REQUESTS.c.created_us, REQUESTS.c.id)
     if states is not None:
@@ -219,7 +219,7 @@ def find_older(
     state: CampaignState,
     models: Collection[str] | None = None,
 ) -> list[Campaign]:
-    """Return the campaigns in a state that were submitted before another, oldest first.
+    """Return the campaigns in a state that are older than another one, the oldest first.
 
     Args:
         db: a transaction.
@@ -237,15 +237,14 @@ def find_older(
 
 
 def find_joinable(db: Connection, since: int) -> list[str]:
-    """Return the requests whose campaigns have ended, and which versions may have joined since.
+    """Return the requests with ended campaigns that new versions may have joined.
 
-    A version joins a campaign below one that the campaign has a task for.  So only campaigns with a
-    task for a version that is new or was changed, or for one of its ancestors, are among them.
+    A version joins a campaign that has a task for one of its ancestors.  So the result holds only
+    campaigns with a task for a new or changed version, or for one of its ancestors.
 
     Args:
         db: a transaction.
-        since: the number of the last entry of the audit log by which the graph had grown; -1 for
-            all that there is.
+        since: number of the last audit entry about growth that was handled; -1 for none.
     """
     grown = select(AUDIT.c.model_id).where(AUDIT.c.sequence > since, AUDIT.c.kind.in_(GROWTH))
     line = find_line(grown)
@@ -257,12 +256,12 @@ def find_joinable(db: Connection, since: int) -> list[str]:
 
 
 def page_campaigns(db: Connection, after: tuple[int, str] | None, count: int) -> list[Campaign]:
-    """Return campaigns, the oldest first.
+    """Return a page of campaigns, the oldest first.
 
     Args:
         db: a transaction.
-        after: `(created_us, request_id)` of the campaign to go on after; `None` for the first ones.
-        count: at most so many.
+        after: `(created_us, request_id)` of the last one of the page before; `None` for the first.
+        count: the largest number of campaigns.
     """
     age = (REQUESTS.c.created_us, REQUESTS.c.id)
     query = _query().order_by(*age).limit(count)
@@ -280,19 +279,19 @@ def put_event(
     details: Mapping[str, Json] = MappingProxyType({}),
     check: Callable[[Campaign], None] = lambda _: None,
 ) -> Campaign:
-    """Let something happen to a campaign, and return it as it stands then.
+    """Apply an event to a campaign, and return the campaign after it.
 
     Args:
         db: a transaction that writes.
         request_id: the request.
-        event: what happens.
-        deadline_us: a new deadline; `None` leaves it as it is.
-        actor: who makes it happen.
+        event: the event.
+        deadline_us: a new deadline; `None` to keep the present one.
+        actor: the cause of the event.
         details: further parameters of the audit entry.
-        check: raises if it may not happen to the campaign as it stands.
+        check: raises if the event must not be applied to the campaign.
 
     Raises:
-        RequestError: if there is no such request, or this may not happen to it now.
+        RequestError: if there is no such request, or its state does not allow the event.
     """
     campaign = find_campaign(db, request_id)
     check(campaign)
@@ -303,7 +302,7 @@ def put_event(
 
 
 def reopen(db: Connection, request_id: str) -> None:
-    """Open a campaign that has ended for what joined it late, with as much time as it once had."""
+    """Reopen an ended campaign for late descendants, with a new deadline of the same length."""
     campaign = find_campaign(db, request_id)
     if campaign.state in (CampaignState.COMPLETE, CampaignState.PARTIAL):
         span = campaign.deadline_us - _received_us(db, campaign)
@@ -313,7 +312,7 @@ def reopen(db: Connection, request_id: str) -> None:
 
 
 def _received_us(db: Connection, campaign: Campaign) -> int:
-    """Return when a request came in; its place in the order may be later than that."""
+    """Return when a request was submitted; `created_us` may be later to keep the order."""
     line = db.scalar(
         select(AUDIT.c.entry)
         .where(AUDIT.c.request_id == campaign.request_id, AUDIT.c.kind == AuditKind.RECEIVED)
@@ -323,11 +322,11 @@ def _received_us(db: Connection, campaign: Campaign) -> int:
 
 
 def settle(db: Connection, driven: Driven, request: UnlearningRequest) -> Campaign:
-    """Bring a campaign's state in line with its tasks after a pass, unless a person stopped it.
+    """Derive a campaign's state from its tasks after a pass, unless a person stopped it.
 
     Args:
         db: a transaction that writes.
-        driven: the campaign with all of its tasks, as this transaction found them.
+        driven: the campaign with all of its tasks, as this transaction read them.
         request: its request.
     """
     campaign = driven.campaign
@@ -355,7 +354,7 @@ def _put(
     details: Mapping[str, Json] = MappingProxyType({}),
     known: tuple[UnlearningRequest, Mapping[str, Task]] | None = None,
 ) -> Campaign:
-    """Change a campaign's row and log it; `known`: its request and tasks, if they were read."""
+    """Change a campaign's row and log it; `known` has its request and tasks, if already read."""
     if (state, deadline_us) == (campaign.state, campaign.deadline_us):
         return campaign
     id = campaign.request_id

@@ -1,4 +1,4 @@
-"""Queries on parts of the stored graph, which cost what they return."""
+"""Queries of parts of the stored graph, with costs linear in their results."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -38,13 +38,13 @@ from disinherit.v1.graph_pb2 import ModelRecord as RecordProto
 T = TypeVar("T")
 
 _PART = 1000
-"""Models or edges in one message."""
+"""Versions or edges in one message."""
 
 _AT_A_TIME = 500
-"""Values in one query; SQLite takes 32,766 of them, older ones 999."""
+"""Values in one query; SQLite allows 32,766, older versions 999."""
 
 _STARTS = 30_000
-"""The same where each query costs as much as all that was derived from its values."""
+"""Values in one query whose cost is that of all descendants, so that few queries are cheaper."""
 
 _IDS: BindParameter[Any] = bindparam("ids", expanding=True)
 _RECORDS = select(MODELS.c.record).where(MODELS.c.id.in_(_IDS))
@@ -66,13 +66,13 @@ def find_graph(db: Connection) -> InheritanceGraph:
 
 
 def graph_parts(db: Connection) -> Iterator[GraphProto]:
-    """Yield the whole inheritance graph as messages, without making a graph of it.
+    """Yield the whole inheritance graph as messages, without building a graph.
 
-    All rows are read at once, as they are stored, so that the parts are of one moment; they become
-    messages one part at a time.
+    All rows are read at once, so that the parts are from one snapshot; they are parsed one part at
+    a time.
 
     Args:
-        db: a transaction, in which all is read before this returns.
+        db: a transaction; everything is read before this returns.
 
     Raises:
         StoreError: if a row is damaged.
@@ -93,12 +93,11 @@ def _parts(records: Sequence[bytes], edges: Sequence[bytes]) -> Iterator[GraphPr
 
 
 def find_descendants(db: Connection, roots: Sequence[str]) -> InheritanceGraph:
-    """Return roots, all that was derived from them, and the parents of these.
+    """Return roots, their descendants, and the parents of these.
 
-    A root that was unlearned from another version stands for that one, too: what was derived from
-    there is part of the answer.  Every question about a request that starts at these roots has the
-    same answer as in the whole graph.  Roots that do not exist are not in it; a parent that does
-    not descend from a root is there without its own parents.
+    A root that is a successor includes its originals and their descendants.  Queries about a
+    request with these roots have the same answer as in the whole graph.  Unknown roots are left
+    out; a parent that does not descend from a root comes without its own parents.
 
     Raises:
         StoreError: if the graph is damaged.
@@ -133,16 +132,16 @@ def find_lineage(db: Connection, models: Iterable[str]) -> InheritanceGraph:
 
 
 def find_line(versions: Select[Any]) -> Select[Any]:
-    """Return a query for the ids of versions and of all that these were derived from."""
+    """Return a query for the ids of versions and all their ancestors."""
     line = select(MODELS.c.id).where(MODELS.c.id.in_(versions)).cte("line", recursive=True)
     parents = select(EDGES.c.parent).join(line, EDGES.c.child == line.c.id)
     return select(line.union(parents).c.id)
 
 
 def find_kin(db: Connection, versions: Iterable[str]) -> set[str]:
-    """Return versions, all that they were derived from, and what was unlearned in any of these.
+    """Return versions, their ancestors, and the successors of all these, repeatedly.
 
-    A request that affects a version from now on, and did not before, has a task for one of these.
+    A request that newly affects a version has a task for one of these.
     """
     kin: set[str] = set()
     frontier = set(versions)
@@ -156,7 +155,7 @@ def find_kin(db: Connection, versions: Iterable[str]) -> set[str]:
 
 
 def _find_origins(db: Connection, roots: Sequence[str]) -> set[str]:
-    """Return the versions that roots were unlearned from, step by step."""
+    """Return the versions that roots are successors of, directly or not."""
     found: set[str] = set()
     frontier = set(roots)
     while frontier:
@@ -167,11 +166,11 @@ def _find_origins(db: Connection, roots: Sequence[str]) -> set[str]:
 
 
 def find_edges(db: Connection, end: Column[str], ids: Iterable[str]) -> list[Inheritance]:
-    """Return the edges that start at some versions, or lead to them, by parent, then child.
+    """Return the edges from or to some versions, sorted by parent, then child.
 
     Args:
         db: a transaction.
-        end: `EDGES.c.parent` for those that start there, `EDGES.c.child` for those that lead there.
+        end: `EDGES.c.parent` for edges from the versions, `EDGES.c.child` for edges to them.
         ids: the versions.
 
     Raises:
@@ -189,14 +188,14 @@ def find_recorders(db: Connection, parent: str) -> dict[str, str]:
         parent: the version.
 
     Returns:
-        Child -> who said so, as the audit log names them; `""` for the coordinator itself.
+        Child -> the actor, as in the audit log; `""` for the coordinator itself.
     """
     query = select(EDGES.c.child, EDGES.c.recorded_by).where(EDGES.c.parent == parent)
     return {row.child: row.recorded_by for row in db.execute(query)}
 
 
 def find_records(db: Connection, ids: Iterable[str]) -> dict[str, ModelRecord]:
-    """Return id -> record, of those that exist.
+    """Return id -> record of the versions that exist.
 
     Raises:
         StoreError: if one is damaged.
@@ -216,9 +215,9 @@ def page_records(
 
     Args:
         db: a transaction.
-        owner: whose; `""` for all.
-        after: `(created_us, id)` of the version to go on after; `None` for the first ones.
-        count: at most so many; `None` for all.
+        owner: the owner; `""` for all.
+        after: `(created_us, id)` of the last version of the page before; `None` for the first.
+        count: the largest number of versions; `None` for all.
 
     Raises:
         StoreError: if one is damaged.
@@ -243,11 +242,11 @@ def find_ids(db: Connection, prefix: str) -> list[str]:
 def find_by_weights(db: Connection, digest: str) -> list[ModelRecord]:
     """Return the versions with these weights, the oldest first.
 
-    Those that another of them was derived from are left out: what holds for them holds for it.
+    Parents of others with the same weights are left out, since their children represent them.
 
     Args:
         db: a transaction.
-        digest: SHA-256 of the weights; none has `""`.
+        digest: SHA-256 of the weights; `""` finds nothing.
 
     Raises:
         StoreError: if one is damaged.
@@ -278,8 +277,8 @@ def find_holders(db: Connection, classes: Iterable[str]) -> list[ModelRecord]:
 def find_parentless(db: Connection, classes: Iterable[str]) -> list[ModelRecord]:
     """Return the versions with any of some classes that owners registered without a parent.
 
-    The oldest come first.  Whoever adds a version as an operator, or records a federation, knows
-    that it has none.
+    The oldest come first.  Versions that operators or federations recorded are left out: these know
+    that there is no parent.
 
     Args:
         db: a transaction.
@@ -299,7 +298,7 @@ def find_parentless(db: Connection, classes: Iterable[str]) -> list[ModelRecord]
     found = [
         (read_record(row.record), read_entry(row.entry).event.actor)
         for row in db.execute(query)
-        # Of the others nothing is read: an owner may register any number of long ones.
+        # Skip the others unparsed, since an owner may register many large records.
         if any(name in row.record for name in names.values())
     ]
     return [

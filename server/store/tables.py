@@ -1,7 +1,7 @@
-"""The coordinator's tables, and their rows as values.
+"""The coordinator's tables, and the conversion of their rows.
 
-Records, edges, requests and results are kept as the protobuf messages of the schema; columns of
-their own have only what is searched or sorted by.
+Records, edges, requests and results are stored as protobuf messages.  Only what is searched or
+sorted by has a column of its own.
 """
 
 import hashlib
@@ -47,7 +47,7 @@ from disinherit.v1.unlearning_pb2 import ModelResult, UnlearningRequest
 
 
 def _text(length: int) -> TypeEngine[str]:
-    # Sorted by code point everywhere, as Python does, and not by a server's language.
+    # Sorted by code point, as in Python, and not by the locale of a server.
     return String(length).with_variant(String(length, collation="C"), "postgresql")
 
 
@@ -77,10 +77,10 @@ EDGES = Table(
     Column("parent", ForeignKey("model.id"), primary_key=True),
     Column("child", ForeignKey("model.id"), primary_key=True, index=True),
     Column("edge", LargeBinary, nullable=False),
-    # Who said so, as the audit log names them; empty for the coordinator, which saw it happen.
+    # The actor, as in the audit log; empty for the coordinator, which observed the derivation.
     Column("recorded_by", String(160), nullable=False, server_default=""),
 )
-ANNOUNCED = Table(  # versions that owners were told to make, and what they start from
+ANNOUNCED = Table(  # versions that a federation asked owners to make, and their starts
     "announced",
     METADATA,
     Column("model_id", _text(128), primary_key=True),
@@ -106,12 +106,12 @@ TASKS = Table(
     Column("result", LargeBinary, nullable=False, default=b""),
     Column("updated_us", BigInteger, nullable=False),
     Column("wave", BigInteger, nullable=False, server_default="0"),
-    # When the version that was superseded is to be destroyed, and when it was; 0 for not.
+    # When the superseded version is due to be destroyed, and when it was; 0 for never.
     Column("destroy_us", BigInteger, nullable=False, server_default="0"),
     Column("destroyed_us", BigInteger, nullable=False, server_default="0"),
-    # 1 if the version joined when the request had been submitted; 0 if it was planned.
+    # 1 if the version joined after the request was submitted; 0 if it was planned.
     Column("late", BigInteger, nullable=False, server_default="0"),
-    # The latest time by the coordinator's clock at which its owner was asked to do it; 0 for none.
+    # The latest time, by the coordinator's clock, at which its owner was asked; 0 for never.
     Column("given_us", BigInteger, nullable=False, server_default="0"),
     Index("ix_task_destroy", "destroy_us"),
     Index("ix_task_model", "model_id"),
@@ -127,19 +127,18 @@ CAMPAIGNS = Table(
     Column("lease_token", BigInteger, nullable=False),
     Column("lease_holder", Text, nullable=False),
     Column("lease_until_us", BigInteger, nullable=False),
-    # Of the lease, from when it was last renewed.
+    # Length of the lease, from its last renewal.
     Column("lease_length_us", BigInteger, nullable=False, server_default="0"),
-    # Of the roll-out: how many waves have begun, how many a person let pass, why it was halted.
+    # Roll-out: the number of begun waves, of accepted waves, and why it was halted.
     Column("open_waves", BigInteger, nullable=False, server_default="1"),
     Column("accepted_waves", BigInteger, nullable=False, server_default="0"),
     Column("halt_reason", Text, nullable=False, server_default=""),
-    # SHA-256 of the plan (`disinherit.server.store.approvals`), as submitted and as it was
-    # approved;
-    # empty without four eyes.
+    # SHA-256 of the submitted and the approved plan (`disinherit.server.store.approvals`); empty
+    # if no approval is needed.
     Column("submitted_plan", String(64), nullable=False, server_default=""),
     Column("approved_plan", String(64), nullable=False, server_default=""),
 )
-PLANNED_ROOTS = Table(  # a request's roots, as they were registered when it was submitted
+PLANNED_ROOTS = Table(  # records of a request's roots at its submission
     "planned_root",
     METADATA,
     Column("request_id", ForeignKey("request.id"), primary_key=True),
@@ -164,19 +163,19 @@ AUDIT = Table(
     Column("request_id", _text(128), nullable=False),
     Column("model_id", _text(128), nullable=False),
     Column("hash", String(64), nullable=False),
-    # The whole of it, as it is exported.
+    # The complete line of an export.
     Column("entry", LargeBinary, nullable=False),
     Index("ix_audit_request", "request_id", "sequence"),
     Index("ix_audit_model", "request_id", "model_id", "kind"),
 )
-CLOCK = Table(  # one row: when the clock was last right, and when a person last said so
+CLOCK = Table(  # one row: when the clock was last right, and when a person last confirmed it
     "clock",
     METADATA,
     Column("id", BigInteger, primary_key=True, autoincrement=False),
     Column("seen_us", BigInteger, nullable=False),
     Column("confirmed_us", BigInteger, nullable=False),
 )
-HISTORY = Table(  # one row: why history is known to be lost, and how often a person confirmed it
+HISTORY = Table(  # one row: what history is missing, and the epoch (number of confirmations)
     "history",
     METADATA,
     Column("id", BigInteger, primary_key=True, autoincrement=False),
@@ -189,7 +188,7 @@ ENROLMENT_TOKENS = Table(
     Column("token_sha256", String(64), primary_key=True),
     Column("owner", String(128), nullable=False),
     Column("expires_us", BigInteger, nullable=False),
-    # SHA-256 of the public key it was spent on; empty as long as it was not.
+    # SHA-256 of the public key it was spent on; empty if it was not.
     Column("key_sha256", String(64), nullable=False, default=""),
 )
 AGENT_KEYS = Table(
@@ -281,7 +280,7 @@ def read_task(row: Row[Any]) -> Task:
     """Return the task that a row holds.
 
     Raises:
-        StoreError: if it is damaged, or of a state that this version does not know.
+        StoreError: if it is damaged, or this version does not know its state.
     """
     try:
         state = TaskState(row.state)
@@ -308,7 +307,7 @@ def find_submitted(db: Connection, request_id: str) -> UnlearningRequest | None:
 
 
 def check_same(request: UnlearningRequest, stored: UnlearningRequest | None) -> None:
-    """Raise `RequestError` if another request was submitted under the id of one."""
+    """Raise `RequestError` if another request was submitted under the same id."""
     if stored is not None and request.SerializeToString(
         deterministic=True
     ) != stored.SerializeToString(deterministic=True):
@@ -322,7 +321,7 @@ def find_request(db: Connection, request_id: str) -> UnlearningRequest:
     """Return a submitted request.
 
     Raises:
-        RequestError: if there is none with this id.
+        RequestError: if there is no such request.
     """
     request = find_submitted(db, request_id)
     if request is None:
@@ -348,7 +347,7 @@ def find_record(db: Connection, model_id: str) -> ModelRecord | None:
 
 
 def insert_records(db: Connection, records: Sequence[ModelRecord]) -> None:
-    """Add the rows of versions, and what they were trained on."""
+    """Add the rows of versions and of their classes."""
     rows = [
         {
             "id": record.id,
@@ -365,7 +364,7 @@ def insert_records(db: Connection, records: Sequence[ModelRecord]) -> None:
 
 
 def put_planned_roots(db: Connection, request_id: str, roots: Iterable[str]) -> None:
-    """Keep the roots of a request as they are registered now."""
+    """Store the present records of a request's roots."""
     query = select(MODELS.c.id, MODELS.c.record)
     for root in roots:
         for row in db.execute(query.where(MODELS.c.id == root)).all():
@@ -374,7 +373,7 @@ def put_planned_roots(db: Connection, request_id: str, roots: Iterable[str]) -> 
 
 
 def find_planned_roots(db: Connection, request_id: str) -> dict[str, ModelRecord]:
-    """Return the roots of a request as they were registered when it was submitted.
+    """Return the records of a request's roots at its submission.
 
     Raises:
         StoreError: if one is damaged.
@@ -385,19 +384,19 @@ def find_planned_roots(db: Connection, request_id: str) -> dict[str, ModelRecord
 
 
 def put_statuses(db: Connection, records: Sequence[ModelRecord], status: ModelStatus) -> None:
-    """Change the status of versions, and nothing else of their rows."""
+    """Change the status of versions only."""
     _put_records(db, [replace(record, status=status) for record in records])
 
 
 def replace_record(db: Connection, record: ModelRecord) -> None:
-    """Change the row of a version, and what it was trained on."""
+    """Change the rows of a version and of its classes."""
     _put_records(db, [record])
     db.execute(delete(HOLDINGS).where(HOLDINGS.c.model_id == record.id))
     _insert_holdings(db, [record])
 
 
 def delete_record(db: Connection, model_id: str) -> None:
-    """Remove the row of a version, what it was trained on, and the edges that lead to it."""
+    """Remove the rows of a version, of its classes, and of the edges that lead to it."""
     db.execute(delete(HOLDINGS).where(HOLDINGS.c.model_id == model_id))
     db.execute(delete(EDGES).where(EDGES.c.child == model_id))
     db.execute(delete(MODELS).where(MODELS.c.id == model_id))
@@ -430,7 +429,7 @@ def _insert_holdings(db: Connection, records: Sequence[ModelRecord]) -> None:
 
 
 def class_digest(name: str) -> str:
-    """Return what a class is searched by: a name may be too long, and sorts in many ways."""
+    """Return the search key of a class; names may be too long, and sort in many ways."""
     return hashlib.sha256(name.encode()).hexdigest()
 
 
@@ -440,7 +439,7 @@ def insert_edges(db: Connection, edges: Iterable[Inheritance], recorded_by: str 
     Args:
         db: a transaction that writes.
         edges: the edges.
-        recorded_by: who says so; `""` for the coordinator, which saw it happen.
+        recorded_by: the actor; `""` for the coordinator, which observed the derivation.
     """
     rows = [
         {
@@ -456,7 +455,7 @@ def insert_edges(db: Connection, edges: Iterable[Inheritance], recorded_by: str 
 
 
 def find_tasks(db: Connection, request_id: str, models: Collection[str]) -> dict[str, Task]:
-    """Return model -> task of a request, of those that have one.
+    """Return model -> task of a request, for the models that have one.
 
     Raises:
         StoreError: if one is damaged.
@@ -465,7 +464,7 @@ def find_tasks(db: Connection, request_id: str, models: Collection[str]) -> dict
 
 
 def some_task_rows(db: Connection, request_id: str, models: Collection[str]) -> Sequence[Row[Any]]:
-    """Return the rows of a request's tasks for some models, in no order."""
+    """Return the rows of a request's tasks for some models, in any order."""
     return db.execute(_SOME_TASKS, {"request": request_id, "models": list(models)}).all()
 
 
@@ -474,12 +473,12 @@ def put_tasks(
 ) -> None:
     """Add or change the rows of tasks.
 
-    When old versions are destroyed is left as it is: a pass may hold a task from before.
+    The times of destruction are kept, since a pass may hold an outdated task.
 
     Args:
         db: a transaction that writes.
         request_id: the request.
-        tasks: at most one for a model.
+        tasks: the tasks, at most one for a model.
         known: models that have a row.
     """
     now = now_us()
