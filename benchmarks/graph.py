@@ -21,6 +21,7 @@ from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelR
 from disinherit.common.wire.requests import Request
 from disinherit.server.planning.plan import plan
 from disinherit.server.store.database import Database
+from disinherit.server.store.graph import find_descendants
 from disinherit.server.store.store import CoordinatorStore
 from disinherit.server.store.tables import EDGES, MODELS
 
@@ -82,7 +83,8 @@ def _in_store(size: int) -> Figures:
                 new = Inheritance(f"m{number - size}", f"m{number}", KIND)
                 version = _version(number)
                 taken.append(_timed(lambda v=version, e=new: store.add_model(v, [e]))[1])
-            part, read = _timed(lambda: store.descendants([f"m{size // 20 * 10}"]))
+            with store.reading() as db:
+                part, read = _timed(lambda: find_descendants(db, [f"m{size // 20 * 10}"]))
         finally:
             store.close()
     return {
