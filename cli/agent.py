@@ -1,4 +1,4 @@
-"""`disinherit agent`: serve the models of this device."""
+"""`disinherit agent`: the agent of this device's models."""
 
 import os
 import sys
@@ -22,13 +22,13 @@ def agent(
         typer.Option(
             metavar="TOKEN",
             envvar=_TOKEN,
-            help="First get a certificate, once per device; - for a token on standard input.",
+            help="Enrol first, once per device; - reads the token from standard input.",
         ),
     ] = None,
 ) -> int:
-    """Connect to the coordinator and do what it asks with this device's models.
+    """Connect this device's models to the coordinator and carry out its tasks.
 
-    Runs until it gets SIGTERM. It may be switched off at any moment: it goes on where it was.
+    Runs until SIGTERM. It may be switched off at any moment, and resumes at the next start.
     """
     # Imported here because torch takes seconds, which --help should not.
     import logging
@@ -47,13 +47,13 @@ def agent(
         identity = agents.enrol(settings, sys.stdin.readline().strip())
     else:
         agents.enrol(settings, enrol)
-        _begin_again_without(enrol)
+        _restart_without(enrol)
     run_until_signal(settings, identity, open_owner)
     return 0
 
 
-def _begin_again_without(token: str) -> NoReturn:
-    """Start this program anew without a token that is spent: all users can see what it was told."""
+def _restart_without(token: str) -> NoReturn:
+    """Restart this program without the spent token: all users can see its arguments."""
     arguments = [one for one in sys.orig_argv[1:] if one not in ("--enrol", token)]
     arguments = [one for one in arguments if one != f"--enrol={token}"]
     environment = {name: value for name, value in os.environ.items() if name != _TOKEN}

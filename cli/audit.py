@@ -1,4 +1,4 @@
-"""`disinherit audit`: take the coordinator's audit log and attestations home."""
+"""`disinherit audit`: export and offline verification of the audit log and attestations."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,11 +37,11 @@ def export(
     connection: Connection,
     out: Annotated[Path, typer.Option(help="The file to write.")],
     request_id: Annotated[
-        str, typer.Argument(metavar="[REQUEST]", help="Only what is about this request.")
+        str, typer.Argument(metavar="[REQUEST]", help="Only entries about this request.")
     ] = "",
     form: FormatOption = Format.TABLE,
 ) -> int:
-    """Write the audit log to a file, and say its head: note it where the log cannot be changed."""
+    """Write the audit log to a file, and print its head: note it elsewhere."""
     request = pb.ExportAuditRequest(request_id=request_id)
     lines = [answer.line for answer in connection.stream(lambda stub: stub.ExportAudit, request)]
     header = read_header(lines[0] if lines else b"")
@@ -67,19 +67,19 @@ def export(
 @connected
 def keys(
     connection: Connection,
-    out: Annotated[Path, typer.Option(help="The file to write, PEM, one key after the other.")],
+    out: Annotated[Path, typer.Option(help="The file to write, PEM.")],
     form: FormatOption = Format.TABLE,
 ) -> int:
-    """Write the public keys of all signatures of the coordinator to a file, the oldest first.
+    """Write the coordinator's public keys to a file, oldest first.
 
-    With each stands from when until when it signed; a key that was revoked is left out. Whoever
-    verifies must have them from somebody that it trusts: compare the ids.
+    Each key has the times between which it signed; revoked keys are left out. A verifier must get
+    the keys from a trusted source: compare the ids.
     """
     known = connection.call(lambda stub: stub.GetSigningKeys, pb.GetSigningKeysRequest()).keys
     if not known:
         raise AuditError(
-            "Expected a coordinator that signs, but this one has no key. Give it one: signing.key "
-            "in its configuration."
+            "Expected a coordinator with a signing key, but this one has none. Set signing.key in "
+            "its configuration."
         )
     good = [one for one in known if not one.revoked_us]
     write_atomic(
@@ -109,21 +109,21 @@ def keys(
     "9c56cc51b374c3ba189210d5b6d4bf57790d351c96c47c02190ecf1e430635ab --config serve.toml"
 )
 def revoke_key(
-    key_id: Annotated[str, typer.Argument(metavar="KEY", help="Its id, as `audit keys` says it.")],
+    key_id: Annotated[str, typer.Argument(metavar="KEY", help="Id of the key, from `audit keys`.")],
     config: Annotated[Path, typer.Option(help="The configuration of `disinherit serve`.")],
 ) -> int:
-    """Say that a signing key was stolen; on the coordinator's machine only.
+    """Revoke a stolen signing key; on the coordinator's machine only.
 
-    Nothing that it signed verifies any more with the keys that `audit keys` writes from now on:
-    have exports and attestations made again. A coordinator does not start with such a key.
+    Its signatures no longer verify with the keys that `audit keys` writes from now on: export and
+    attest again. The coordinator does not start with a revoked key.
     """
-    # Imported here: the other commands need no database, nor the extra that brings it.
+    # Imported here: the other commands need no database, nor its extra.
     from disinherit.server.service.confirming import PERSON, opened
     from disinherit.server.store.signing import revoke_key as revoke
 
     with opened(config) as (database, _), database.writing() as db:
         revoke(db, key_id, PERSON)
-    print_line("revoked; write the keys that are left to files anew: disinherit audit keys")
+    print_line("revoked; write the remaining keys again: disinherit audit keys")
     return 0
 
 
@@ -135,9 +135,9 @@ def attest(
     out: Annotated[Path, typer.Option(help="The file to write.")],
     form: FormatOption = Format.TABLE,
 ) -> int:
-    """Write a signed attestation of a request that has ended to a file.
+    """Write the signed attestation of a request that has ended to a file.
 
-    It attests the procedure, with what it leaves open, and is no proof of erasure.
+    It attests the procedure and its gaps, and is no proof of erasure.
     """
     parts = connection.stream(
         lambda stub: stub.GetAttestation, pb.GetAttestationRequest(id=request_id)
@@ -160,7 +160,7 @@ def attest(
         )
     else:
         print_line(f"{request_id} is {predicate['state']}: attested in {out}")
-        print_line(f"left open: {', '.join(gaps).replace('_', ' ') or 'nothing that is known'}")
+        print_line(f"left open: {', '.join(gaps).replace('_', ' ') or 'no known gaps'}")
         print_line(f"signed by {', '.join(envelope.signatures)}")
     return 0
 
@@ -174,35 +174,34 @@ def attest(
     "9c56cc51b374c3ba189210d5b6d4bf57790d351c96c47c02190ecf1e430635ab"
 )
 def verify(
-    file: Annotated[Path, typer.Argument(help="An export, as `disinherit audit export` wrote it.")],
+    file: Annotated[Path, typer.Argument(help="An export of `disinherit audit export`.")],
     head: Annotated[
-        str, typer.Option(help="A head that was noted earlier; the log must still lead to it.")
+        str, typer.Option(help="A head noted earlier, which the log must contain.")
     ] = "",
     key: Annotated[
         Path | None,
-        typer.Option(help="Public keys of the coordinator, PEM: one of them must have signed it."),
+        typer.Option(help="Public keys of the coordinator, PEM; one must have signed the export."),
     ] = None,
     attestation: Annotated[
         Path | None,
         typer.Option(
-            help="An attestation, as `disinherit audit attest` wrote it: one of the keys must have "
-            "signed it, and the log must say the same."
+            help="An attestation of `disinherit audit attest`; one of the keys must have signed "
+            "it, and the log must agree with it."
         ),
     ] = None,
     form: FormatOption = Format.TABLE,
 ) -> int:
-    """Check an export, offline: 0 if it is sound, 1 if not, 2 if it cannot be read.
+    """Verify an export, offline: exit code 0 if sound, 1 if not, 2 if unreadable.
 
-    Names the first entry that was changed, removed, re-ordered or added; the last one if the
-    signature over the log up to it is forged or missing; or the one that the attestation
-    contradicts.
+    Reports the first entry that was changed, removed, re-ordered or added; the last entry if the
+    log's signature is forged or missing; or the entry that the attestation contradicts.
     """
     if head and (len(head) != 64 or set(head) - set("0123456789abcdef")):
         raise AuditError(
             f"Expected the head of a log, 64 lower-case hexadecimal digits, but got {head!r}."
         )
     if attestation is not None and key is None:
-        raise AuditError("Expected --key with --attestation: by whom it is to be signed.")
+        raise AuditError("Expected --key with --attestation: the keys that may sign it.")
     trusted = None if key is None else _trusted(key)
     envelope: Envelope | None = None
     request = ""
@@ -238,7 +237,7 @@ def verify(
 
 
 def _signed(header: Header) -> str:
-    """Return by which keys and when an export was signed, for people to read."""
+    """Return the keys and the time of an export's signature as text."""
     if not header.signatures:
         return "not signed"
     ids = ", ".join(one.keyid for one in header.signatures)
@@ -295,8 +294,8 @@ def _show(
         return
     about = f" about {header.request_id}" if header.request_id else ""
     print_line(f"sound: {header.entries} entries{about}, head {header.head or 'none'}")
-    unchecked = "" if checked else ", which was not checked: give the key with --key"
+    unchecked = "" if checked else ", not checked: give the key with --key"
     print_line(_signed(header) + (unchecked if header.signatures else ""))
     if attested:
-        print_line(f"the attestation of {attested} is signed, and the log says the same")
-        print_line(f"not compared, as the log does not say it: {', '.join(unknown)}")
+        print_line(f"the attestation of {attested} is signed and agrees with the log")
+        print_line(f"not compared, as the log does not record it: {', '.join(unknown)}")

@@ -1,4 +1,4 @@
-"""`disinherit bench`: every method on every case, measured alike."""
+"""`disinherit bench`: benchmarks of unlearning methods against exact retraining."""
 
 import os
 from pathlib import Path
@@ -25,15 +25,15 @@ app = typer.Typer(
 @app.command(epilog=RUN_EXAMPLES)
 def run(
     suite: Annotated[str, typer.Argument(help="quick, standard, paper, or a TOML file.")],
-    out: Annotated[Path, typer.Option(help="Where models and figures go.")],
+    out: Annotated[Path, typer.Option(help="Folder for models and figures.")],
     jobs: Annotated[
         int | None, typer.Option(help="Processes at the same time; one per core by default.")
     ] = None,
 ) -> int:
-    """Run a suite, or what is left of it.
+    """Run a suite, or the rest of it.
 
-    Every cell, a method on a case, is a process of its own with one thread. A finished cell is not
-    run again. Exit code 1 if a cell failed or a sanity gate was not passed.
+    Every cell, a method on a case, runs in a process with one thread. Finished cells are not run
+    again. Exit code 1 if a cell or a sanity gate failed.
     """
     # Imported here because torch takes seconds, which --help should not.
     from disinherit.cli.output import progress
@@ -60,7 +60,7 @@ def report(
         Path | None, typer.Option(help="Write Markdown here; results.md by default.")
     ] = None,
 ) -> int:
-    """Make tables and plots of a run, finished or not."""
+    """Write tables and plots of a run, finished or not."""
     from disinherit.common.files import write_atomic
     from disinherit.simulations.bench.cells import read_run
     from disinherit.simulations.bench.pages import render_html, render_markdown
@@ -77,9 +77,9 @@ def report(
 @app.command(epilog="Example: disinherit bench pack runs/standard docs/figures/standard.jsonl.gz")
 def pack(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder.")],
-    file: Annotated[Path, typer.Argument(help="What to write, .jsonl.gz.")],
+    file: Annotated[Path, typer.Argument(help="File to write, .jsonl.gz.")],
 ) -> int:
-    """Put all figures of a run into one file, from which reports can be made again."""
+    """Pack all figures of a run into one file, from which reports can be made."""
     from disinherit.simulations.bench.cells import pack_run
 
     pack_run(folder, file)

@@ -1,4 +1,4 @@
-"""Commands by name, each imported when it is called: help of the others needs only its one line."""
+"""Lazy command group: the module of a command is imported when the command runs."""
 
 import importlib
 from collections.abc import Mapping
@@ -10,13 +10,13 @@ from typer.core import TyperGroup
 
 
 class LazyCommand(click.Command):
-    """A command that is imported once it is called, or asked for its own help.
+    """A command that is imported for its run or its own help only.
 
     Args:
-        name: as it is called.
-        place: `module:name` in `disinherit.cli`, of a Typer application, or of a function in a
-            module with `EXAMPLES`.
-        summary: its line in the help of all commands.
+        name: name on the command line.
+        place: `module:name` in `disinherit.cli`: a Typer application, or a function in a module
+            with `EXAMPLES`.
+        summary: line in the help of all commands.
     """
 
     def __init__(self, name: str, place: str, summary: str) -> None:
@@ -41,15 +41,15 @@ class LazyCommand(click.Command):
         parent: click.Context | None = None,
         **extra: Any,
     ) -> click.Context:
-        """Read the arguments as the command itself does, which is what runs then."""
+        """Return the context of the imported command, which then runs."""
         return self.load().make_context(info_name, args, parent, **extra)
 
 
 def group_of(commands: Mapping[str, tuple[str, str]]) -> type[TyperGroup]:
-    """Return a class for a Typer application that has these commands beside its own.
+    """Return a class of Typer application with lazy commands.
 
     Args:
-        commands: name -> place and summary, as for `LazyCommand`.
+        commands: name -> (place, summary) of a `LazyCommand`.
     """
 
     class Commands(TyperGroup):

@@ -1,4 +1,4 @@
-"""`disinherit confirm`: what only a person can say, where the coordinator would rather stop."""
+"""`disinherit confirm`: confirmations by a person, without which the coordinator stops."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +15,7 @@ from disinherit.server.store.signed_log import accept_log, mark_file
 from disinherit.server.store.signing import key_file
 
 app = typer.Typer(
-    help="Say that something is right which the coordinator cannot know.",
+    help="Confirm the clock, or a log with lost entries; on the coordinator's machine only.",
     no_args_is_help=True,
     suggest_commands=False,
 )
@@ -26,9 +26,9 @@ YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 @app.command(epilog="Example: disinherit confirm clock --config serve.toml")
 def clock(config: ConfigOption, yes: YesOption = False) -> int:
-    """Say that the machine's clock is right; on the coordinator's machine only.
+    """Confirm that the machine's clock is right; on the coordinator's machine only.
 
-    Old versions whose retention windows have passed by it are destroyed then.
+    Old versions are then destroyed if their retention window has passed.
     """
     with opened(config) as (database, _):
         with database.reading() as db:
@@ -46,16 +46,16 @@ def clock(config: ConfigOption, yes: YesOption = False) -> int:
 
 @app.command(epilog="Example: disinherit confirm history --config serve.toml")
 def history(config: ConfigOption, yes: YesOption = False) -> int:
-    """Say that the coordinator may go on with a log that has lost entries; on its machine only.
+    """Let the coordinator continue with a log that has lost entries; on its machine only.
 
-    Submit again what was submitted since the copy, under other ids; revoke again who was revoked.
+    Afterwards submit lost requests again under new ids, and repeat lost revocations.
     """
     with opened(config) as (database, settings):
         with database.reading() as db:
             lost = find_lost(db)
         print_line(lost or "nothing is known to be lost")
         if not yes:
-            typer.confirm("May the coordinator go on?", abort=True)
+            typer.confirm("May the coordinator continue?", abort=True)
         key = key_file(database, settings.signing_key)
         accept_log(database, None if key is None else mark_file(key), PERSON)
     print_line("confirmed")

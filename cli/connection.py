@@ -29,7 +29,7 @@ class _Paged(Protocol):
 
 
 class _Page(Protocol):
-    """A page that says where the next one begins."""
+    """A page with the token of the next one."""
 
     next_page_token: str
 
@@ -43,11 +43,11 @@ Page = TypeVar("Page", bound=_Page)
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """Where the service is, and who calls.
+    """Address of the service and credentials of the caller.
 
     Attributes:
         server: `host:port`.
-        token: shown with every call.
+        token: sent with every call.
         ca: PEM file of the authority that signed the service's certificate.
         cert: PEM file of the caller's certificate.
         key: PEM file of its key.
@@ -59,14 +59,14 @@ class Connection:
         typer.Option(
             envvar="DISINHERIT_SERVER",
             show_envvar=False,  # a narrow column would cut it, and does not cut words of a text
-            help="The coordinator, as host:port; by default what DISINHERIT_SERVER says.",
+            help="The coordinator, as host:port; DISINHERIT_SERVER by default.",
         ),
     ] = "127.0.0.1:50051"
     token: Annotated[
         str,
         typer.Option(
             envvar="DISINHERIT_TOKEN",
-            help="Says who you are. Better given by the environment than as an option.",
+            help="Your access token. Prefer the environment variable to this option.",
         ),
     ] = ""
     ca: Annotated[
@@ -92,11 +92,11 @@ class Connection:
         """Make one call and return its answer.
 
         Args:
-            method: takes it from the stub, such as `lambda stub: stub.GetRequest`.
+            method: selects the call of the stub, such as `lambda stub: stub.GetRequest`.
             request: its message.
 
         Raises:
-            DisinheritError: if it fails, with what the service says.
+            DisinheritError: if the call fails, with the message of the service.
         """
         with self._calling() as stub:
             return method(stub)(
@@ -106,14 +106,14 @@ class Connection:
     def stream(
         self, method: "Callable[[CoordinatorStub], Streamed[Ask, Answer]]", request: Ask
     ) -> Iterator[Answer]:
-        """Make a call and yield its answers, however long they take to come.
+        """Make a call and yield its answers, without a time limit.
 
         Args:
-            method: takes it from the stub.
+            method: selects the call of the stub.
             request: its message.
 
         Raises:
-            DisinheritError: if it fails, with what the service says.
+            DisinheritError: if the call fails, with the message of the service.
         """
         with self._calling() as stub:
             yield from method(stub)(request, metadata=self._metadata())
@@ -124,8 +124,8 @@ class Connection:
         """Yield all pages.
 
         Args:
-            method: takes the call from the stub.
-            request: for the first page.
+            method: selects the call of the stub.
+            request: message for the first page.
 
         Raises:
             DisinheritError: if a call fails.
@@ -146,7 +146,7 @@ class Connection:
 
     @contextmanager
     def _calling(self) -> "Iterator[CoordinatorStub]":
-        # Imported here: `audit verify` must do without gRPC, and help and mistakes come at once.
+        # Imported here: `audit verify` needs no gRPC, and help stays fast.
         import grpc
 
         from disinherit.v1.coordinator_pb2_grpc import CoordinatorStub
@@ -170,19 +170,19 @@ class Connection:
 
     def _trust(self) -> str:
         if self.ca is None and _is_loopback(self.server):
-            return f"give --ca if it speaks TLS, with the certificate of its authority{_proxies()}"
-        return f"with --ca whom to trust{_proxies()}"
+            return f"if it uses TLS, the certificate of its authority with --ca{_proxies()}"
+        return f"the authority to trust with --ca{_proxies()}"
 
     def _explain(self, code: str, details: str) -> DisinheritError:
         if code == "DEADLINE_EXCEEDED":
             return StoreError(
                 f"Expected an answer from {self.server} within {self.timeout:g} s, but got none. "
-                "The same command can be given again."
+                "Run the same command again."
             )
         if code == "UNAVAILABLE" and not details.startswith("Expected"):
             return StoreError(
                 f"Expected a coordinator at {self.server}, but it cannot be reached: {details}. "
-                f"Say where it is with --server or DISINHERIT_SERVER, and {self._trust()}."
+                f"Give its address with --server or DISINHERIT_SERVER, and {self._trust()}."
             )
         if code == "UNAUTHENTICATED" and not self.token:
             return InputError(
@@ -194,21 +194,21 @@ class Connection:
 
 
 def _proxies() -> str:
-    """Return a hint where the environment names a proxy, which gRPC then uses."""
+    """Return a hint if the environment sets a proxy, which gRPC then uses."""
     names = [name for name in ("grpc_proxy", "https_proxy", "http_proxy") if os.environ.get(name)]
-    return f"; {names[0]} is set, so a proxy is asked: no_proxy leaves it out" if names else ""
+    return f"; {names[0]} sets a proxy: no_proxy excludes this host from it" if names else ""
 
 
 def connected(
     command: Callable[Concatenate[Connection, P], int],
 ) -> Callable[..., int]:
-    """Give a command the options that say where the service is.
+    """Add the options of a connection to a command.
 
     Args:
-        command: takes a connection first.
+        command: takes a connection as its first argument.
 
     Returns:
-        The command as Typer is to see it.
+        The command with the signature for Typer.
     """
     shared = inspect.signature(Connection).parameters
     own = list(inspect.signature(command).parameters.values())[1:]

@@ -1,4 +1,4 @@
-"""`disinherit coverage`: every version a request affects, with its state and reason."""
+"""`disinherit coverage`: affected versions of a request, with state and reason."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""`disinherit deploy up|down|status|prepare|admit`: a whole fleet, or what others are to run."""
+"""`disinherit deploy`: a whole fleet on this machine, or its files for other supervisors."""
 
 import shlex
 from pathlib import Path
@@ -23,7 +23,7 @@ app = typer.Typer(
 )
 
 FolderOption = Annotated[
-    Path, typer.Option(help="Keys, configuration, databases, models and logs: everything.")
+    Path, typer.Option(help="Folder of all keys, configuration, databases, models and logs.")
 ]
 _FOLDER = Path("deployment")
 
@@ -45,11 +45,11 @@ def up(
     ] = None,
     agent_factory: Annotated[
         str | None,
-        typer.Option(help="The same for agents' owners, which are told otherwise."),
+        typer.Option(help="The same for the owners of agents, with another argument."),
     ] = None,
     port: Annotated[
         int | None,
-        typer.Option(help="The first of those that follow each other; 50051 for a new deployment."),
+        typer.Option(help="First of consecutive ports; 50051 for a new deployment."),
     ] = None,
     host: Annotated[
         list[str] | None,
@@ -57,10 +57,10 @@ def up(
     ] = None,
     form: FormatOption = Format.TABLE,
 ) -> int:
-    """Start everything, or what is not running yet, and say where it is.
+    """Start all programs that are not running, and print their addresses.
 
-    What exits is started again, until `disinherit deploy down` or the machine stops.  Then start it
-    again without options: nodes, agents and factories are as they were.
+    A program that exits is restarted, until `disinherit deploy down` or a shutdown.  Afterwards run
+    `up` without options: nodes, agents and factories are remembered.
     """
     for name in filter(None, (factory, agent_factory)):
         load_function(name)
@@ -94,15 +94,15 @@ def up(
     print_line(f"SuperNodes connect to {where['nodes']}; logs are in {where['logs']}")
     for owner, owned in folders_without_models(files).items():
         print_line(
-            f"{owner} has no models yet: say what opens them, --factory module:function "
-            f"(--agent-factory for agents); its folder is {owned}"
+            f"{owner} has no models yet: give the function that opens them with --factory "
+            f"module:function (--agent-factory for agents); its folder is {owned}"
         )
     print_line()
-    print_line("to ask the coordinator:")
+    print_line("to call the coordinator:")
     print_line(f"  export DISINHERIT_SERVER={where['service']} DISINHERIT_CA={where['ca']}")
     print_line(f"  export DISINHERIT_TOKEN=$(cat {shlex.quote(where['operator_token_file'])})")
     print_line("  disinherit request list")
-    print_line("to approve what was submitted:")
+    print_line("to approve a request:")
     approver = shlex.quote(where["approver_token_file"])
     print_line(f"  DISINHERIT_TOKEN=$(cat {approver}) disinherit request approve REQUEST")
     return 0
@@ -110,14 +110,14 @@ def up(
 
 @app.command(epilog="Example: disinherit deploy down")
 def down(folder: FolderOption = _FOLDER) -> int:
-    """End everything that `up` started; keys, databases and models stay."""
+    """Stop all programs that `up` started; keys, databases and models remain."""
     print_line("everything has ended" if end(folder) else "nothing was running")
     return 0
 
 
 @app.command(epilog="Example: disinherit deploy status")
 def status(folder: FolderOption = _FOLDER) -> int:
-    """Say how the programs are; exit code 1 if none is running."""
+    """Print the state of the programs; exit code 1 if none is running."""
     supervisor = supervisor_of(folder.absolute())
     if not supervisor.running():
         print_line("nothing is running")
@@ -133,7 +133,7 @@ def status(folder: FolderOption = _FOLDER) -> int:
 def prepare(
     folder: FolderOption = _FOLDER,
     port: Annotated[
-        int | None, typer.Option(help="The first of five that follow each other; 50051 if none.")
+        int | None, typer.Option(help="First of five consecutive ports; 50051 by default.")
     ] = None,
     host: Annotated[
         list[str] | None,
@@ -145,7 +145,7 @@ def prepare(
 ) -> int:
     """Write keys, certificates, tokens and configuration, and start nothing.
 
-    What is there stays. For systemd or containers, which then run the programs.
+    Existing files are kept. For systemd or containers, which then run the programs.
     """
     files = write(folder, port, host or (), database)
     print_line(f"{files.root} has all that the coordinator's machine needs")
@@ -155,29 +155,29 @@ def prepare(
 
 @app.command(epilog="Example: disinherit deploy admit anna anna.pub")
 def admit(
-    owner: Annotated[str, typer.Argument(help="Whose models the node serves.")],
+    owner: Annotated[str, typer.Argument(help="Owner of the models that the node serves.")],
     key: Annotated[Path, typer.Argument(help="Public key of its SuperNode.")],
     folder: FolderOption = _FOLDER,
 ) -> int:
-    """Let in an owner's SuperNode by its public key; the SuperLink must be running.
+    """Admit an owner's SuperNode by its public key; the SuperLink must be running.
 
-    The run of the ServerApp reads who is who when it begins. Have it begin anew afterwards:
-    `disinherit deploy up` again, or `systemctl restart disinherit-run`.
+    The run of the ServerApp reads the owners of nodes at its start. Restart it afterwards:
+    `disinherit deploy up`, or `systemctl restart disinherit-run`.
     """
     files = prepared(folder)
     admit_node(files, owner, key)
-    print_line(f"the node of {owner} is let in at {files.hosts[0]}:{files.ports.nodes}")
+    print_line(f"the node of {owner} is admitted at {files.hosts[0]}:{files.ports.nodes}")
     return 0
 
 
 @app.command(epilog="Example: disinherit deploy backup /backup/2026-11-26")
 def backup(
-    target: Annotated[Path, typer.Argument(help="Folder to make; it will hold all keys.")],
+    target: Annotated[Path, typer.Argument(help="New folder; it will hold all keys.")],
     folder: FolderOption = _FOLDER,
 ) -> int:
-    """Copy a deployment that may be running; it can be started from the copy.
+    """Copy a deployment, which may be running; it can be started from the copy.
 
-    Databases, Fisher packets, keys, tokens and configuration; not the owners' models.
+    Copies databases, Fisher packets, keys, tokens and configuration; not the owners' models.
     """
     for left in back_up(prepared(folder), target):
         warn_line(f"not in the copy: {left}")

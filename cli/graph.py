@@ -1,4 +1,4 @@
-"""`disinherit graph`: look at an inheritance graph, or take it elsewhere."""
+"""`disinherit graph`: view and export of an inheritance graph."""
 
 import sys
 from pathlib import Path
@@ -18,7 +18,7 @@ SHOW = "Example: disinherit graph show runs/demo --root r1"
 EXPORT = "Example: disinherit graph export runs/demo --format png --out umig.png --root r1"
 
 app = typer.Typer(
-    help="Look at an inheritance graph, or export it.", no_args_is_help=True, suggest_commands=False
+    help="Show or export an inheritance graph.", no_args_is_help=True, suggest_commands=False
 )
 
 Source = Annotated[
@@ -28,13 +28,14 @@ Source = Annotated[
     ),
 ]
 Roots = Annotated[
-    list[str] | None, typer.Option("--root", help="Mark what a request at this root affects.")
+    list[str] | None,
+    typer.Option("--root", help="Mark the models affected by a request at this root."),
 ]
 
 
 @app.command(epilog=SHOW)
 def show(source: Source, root: Roots = None, form: FormatOption = Format.TABLE) -> int:
-    """List the models, parents first, and what a request at given roots would affect."""
+    """List the models, parents first, and those that a request at given roots would affect."""
     graph = read_graph(source)
     roles = _roles(graph, root or [])
     if form is Format.JSON:
@@ -78,7 +79,7 @@ def export(
     ] = None,
     root: Roots = None,
 ) -> int:
-    """Write the graph in another format; dot and png show what a request would affect."""
+    """Write the graph in another format; dot and png mark the affected models."""
     data = dump_graph(read_graph(source), form, root or [])
     content = data.encode() if isinstance(data, str) else data
     if out is not None:
@@ -93,13 +94,13 @@ def read_graph(source: Path) -> InheritanceGraph:
     """Return the graph of a run's folder, a coordinator database or an exported file.
 
     Raises:
-        GraphError: if there is none.
+        GraphError: if it does not exist or holds no graph.
     """
     path = source / "coordinator.db" if source.is_dir() else source
     if not path.is_file():
         raise GraphError(
             f"Expected a run's folder, a coordinator database or an exported graph, but got "
-            f"{str(source)!r}, which does not exist or holds none."
+            f"{str(source)!r}, which does not exist or holds no graph."
         )
     if path.suffix in (".json", ".graphml"):
         return load_graph(path.read_bytes(), path.suffix[1:])

@@ -1,4 +1,4 @@
-"""`disinherit invite`: a one-time token with which an owner's agent gets its certificate."""
+"""`disinherit invite`: a one-time token for the enrolment of an owner's agent."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,9 +12,9 @@ EXAMPLES = "Example: disinherit invite anna --config serve.toml"
 
 
 def invite(
-    owner: Annotated[str, typer.Argument(help="Whose agent it is for.")],
+    owner: Annotated[str, typer.Argument(help="Owner of the agent.")],
     config: Annotated[Path, typer.Option(help="The configuration of `disinherit serve`.")],
-    hours: Annotated[float, typer.Option(min=0.01, help="How long it is good for.")] = 24.0,
+    hours: Annotated[float, typer.Option(min=0.01, help="Validity of the token in hours.")] = 24.0,
     form: FormatOption = Format.TABLE,
 ) -> int:
     """Print a token for `disinherit agent --enrol`; on the coordinator's machine only."""

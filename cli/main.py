@@ -1,7 +1,7 @@
 """The `disinherit` command.
 
-Exit codes: 0 done; 1 a campaign did not complete; 2 wrong input, one line on standard error says
-what, what was expected and what to do; 130 interrupted.
+Exit codes: 0 success; 1 incomplete campaign; 2 wrong input; 130 interrupted.  An error is one line
+on standard error: the value, what was expected, and what to do.
 """
 
 import importlib.metadata
@@ -24,22 +24,22 @@ COMMANDS = {
         "demo:demo",
         "Train seven models that inherit from each other, forget a digit in all of them, show it.",
     ),
-    "report": ("report:report", "Print a run's report, and write its HTML page anew."),
+    "report": ("report:report", "Print a run's report and rewrite its HTML page."),
     "simulate": (
         "simulate:simulate",
         "Train a scenario's models on simulated owners, forget in all of them, and measure.",
     ),
     "bench": ("bench:app", "Measure methods of unlearning, always beside exact retraining."),
-    "graph": ("graph:app", "Look at an inheritance graph, or export it."),
+    "graph": ("graph:app", "Show or export an inheritance graph."),
     "serve": (
         "serve:serve",
         "Serve the coordinator until SIGTERM or Ctrl-C, and drive its campaigns.",
     ),
-    "request": ("request.app:app", "Ask the coordinator to forget, and follow it."),
+    "request": ("request.app:app", "Submit requests to forget, approve them and follow them."),
     "model": ("model:app", "Register model versions, and list them."),
     "samples": (
         "samples:app",
-        "Name training samples for a request, at the owner that knows their ids.",
+        "Make digests of sample ids for a request; on the owner's machine.",
     ),
     "coverage": (
         "coverage:coverage",
@@ -60,14 +60,14 @@ COMMANDS = {
     ),
     "confirm": (
         "confirm:app",
-        "Say that something is right which the coordinator cannot know.",
+        "Confirm the clock, or a log with lost entries; on the coordinator's machine only.",
     ),
     "agent": (
         "agent:agent",
-        "Connect to the coordinator and do what it asks with this device's models.",
+        "Connect this device's models to the coordinator and carry out its tasks.",
     ),
 }
-"""Command -> where it is, and its line in the help of all."""
+"""Command -> (`module:name`, summary in the help)."""
 
 app = typer.Typer(
     name="disinherit",
@@ -91,10 +91,10 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Hold the options that stand before a command."""
+    """Define the options before a command."""
 
 
 def main() -> None:
@@ -106,7 +106,7 @@ def run(arguments: list[str] | None = None) -> int:
     """Run the command line.
 
     Args:
-        arguments: instead of those of the process.
+        arguments: replace those of the process.
 
     Returns:
         The exit code.
@@ -131,21 +131,21 @@ def run(arguments: list[str] | None = None) -> int:
             f"{how_to_install(extra)}.",
             2,
         )
-    except OSError as error:  # of a path that no system call takes, or a disk that is full
-        what = f"to use {error.filename!r}" if error.filename else "the system to go along"
+    except OSError as error:  # such as an invalid path or a full disk
+        what = f"to use {error.filename!r}" if error.filename else "the system to allow this"
         return _fail(f"Expected {what}, but: {error.strerror or error}.", 2)
     except UnicodeEncodeError as error:  # of a path, which may be any bytes
         return _fail(f"Expected names in UTF-8, but got {error.object[:_SHOWN]!r}.", 2)
     except click.Abort:
         return _interrupted()
-    # Typer makes this exit code of a KeyboardInterrupt, and says nothing.
+    # Typer turns a KeyboardInterrupt into this exit code, without a message.
     if code == _INTERRUPTED:
         return _interrupted()
     return code if isinstance(code, int) else 0
 
 
 def _interrupted() -> int:
-    return _fail("interrupted; start the same command again to go on", _INTERRUPTED)
+    return _fail("interrupted; run the same command again to continue", _INTERRUPTED)
 
 
 def _fail(message: str, code: int) -> int:

@@ -1,4 +1,4 @@
-"""`disinherit model`: register versions with the coordinator, and list them."""
+"""`disinherit model`: registration, withdrawal and list of model versions."""
 
 from pathlib import Path
 from typing import Annotated
@@ -30,8 +30,8 @@ app = typer.Typer(
 def register(
     connection: Connection,
     checkpoint: Annotated[Path, typer.Argument(help="The version's weights, safetensors.")],
-    model_id: Annotated[str, typer.Option("--id", help="A new one for every version.")],
-    owner: Annotated[str, typer.Option(help="Who holds it.")],
+    model_id: Annotated[str, typer.Option("--id", help="A new id for every version.")],
+    owner: Annotated[str, typer.Option(help="Owner of the version.")],
     label: Annotated[
         list[str], typer.Option(help="A class name, in the order of the head's rows. Repeat.")
     ],
@@ -40,16 +40,17 @@ def register(
         typer.Option(help="A version it was derived from, ID or ID=WEIGHT. Repeat."),
     ] = None,
     kind: Annotated[
-        str, typer.Option(help="How: federated, distributed, incremental, transfer.")
+        str,
+        typer.Option(help="federated, distributed, incremental, or transfer."),
     ] = "federated",
-    dataset: Annotated[str | None, typer.Option(help="What it was trained on directly.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Data set of its own training.")] = None,
     samples: Annotated[
         list[str] | None,
         typer.Option(help="CLASS=COUNT: training samples of that data set. Repeat."),
     ] = None,
     form: FormatOption = Format.TABLE,
 ) -> int:
-    """Register a version: of its weights only digests are sent. The same again changes nothing."""
+    """Register a version: only digests of its weights are sent. Repeating changes nothing."""
     # Imported here because torch takes seconds, which the other commands should not.
     from disinherit.common.models.scope import architecture_fingerprint
     from disinherit.common.tensors.checkpoints import load_checkpoint, weights_digest
@@ -64,7 +65,7 @@ def register(
         architecture_fingerprint(weights),
         tuple(label),
         weights_digest(weights),
-        created_us=0,  # the coordinator gives the time
+        created_us=0,  # the coordinator sets the time
         provenance=None if dataset is None else Provenance(dataset, counts),
     )
     edges = [
@@ -83,10 +84,10 @@ def register(
 @connected
 def withdraw(
     connection: Connection,
-    model_id: Annotated[str, typer.Argument(help="The version; its id is free again then.")],
+    model_id: Annotated[str, typer.Argument(help="The version; its id becomes free again.")],
     form: FormatOption = Format.TABLE,
 ) -> int:
-    """Take back a wrong registration, unless something descends from it or a request affects it."""
+    """Withdraw a wrong registration; refused if the version has descendants or requests."""
     message = pb.WithdrawModelRequest(id=model_id)
     _show([connection.call(lambda stub: stub.WithdrawModel, message).record], form)
     return 0
@@ -96,10 +97,10 @@ def withdraw(
 @connected
 def list_models(
     connection: Connection,
-    owner: Annotated[str, typer.Option(help="Only this owner's.")] = "",
+    owner: Annotated[str, typer.Option(help="Only versions of this owner.")] = "",
     form: FormatOption = Format.TABLE,
 ) -> int:
-    """List registered versions, the oldest first. An owner's token shows that owner's only."""
+    """List registered versions, oldest first. An owner's token shows that owner's versions."""
     request = pb.ListModelsRequest(owner=owner)
     pages = connection.pages(lambda stub: stub.ListModels, request)
     _show([record for page in pages for record in page.models], form)
@@ -107,7 +108,7 @@ def list_models(
 
 
 def _pairs(texts: list[str]) -> list[tuple[str, str, str]]:
-    """Return each text with what stands before and after its last `=`."""
+    """Return each text with the parts before and after its last `=`."""
     return [(text, text.rpartition("=")[0], text.rpartition("=")[2]) for text in texts]
 
 

@@ -1,8 +1,7 @@
 """Output of commands: results on standard output, progress on standard error.
 
-Nothing else prints.  What is shown came from elsewhere in part, such as the reason of a request,
-the name of a class, what an owner says of a failure: no character of it moves a cursor, hides or
-turns text, and none is read as markup.
+No other module prints.  Some texts come from others: reasons of requests, class names, errors of
+owners.  So control characters are escaped, and text is never read as markup.
 """
 
 import enum
@@ -23,7 +22,7 @@ from disinherit.common.text import printable
 
 
 class Format(enum.StrEnum):
-    """How results are printed."""
+    """Format of results."""
 
     TABLE = "table"
     JSON = "json"
@@ -35,7 +34,7 @@ FormatOption = Annotated[
 
 
 class Say(Protocol):
-    """Told what is happening."""
+    """Progress callback."""
 
     def __call__(self, message: str) -> None:
         """Show a message."""
@@ -63,23 +62,23 @@ def warn_line(text: str) -> None:
 
 
 def print_rich(*renderables: RenderableType) -> None:
-    """Print tables and text on standard output; what is a string is no markup."""
+    """Print tables and text on standard output; strings are not read as markup."""
     console = _PrintableConsole()
     for renderable in renderables:
         console.print(renderable)
 
 
 class _PrintableConsole(Console):
-    """A console on which text is nothing but text."""
+    """A console without markup or control characters in texts."""
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Return a string as one line, whatever it looks like."""
+        """Return a string as plain text on one line."""
         return super().render_str(printable(text), **{**options, "markup": False, "emoji": False})
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterable[Segment]:
-        """Render; escapes come from this program's styles only."""
+        """Render; only styles of this program make escape sequences."""
         for segment in super().render(renderable, options):
             if segment.control or segment.text.isprintable() or segment.text == "\n":
                 yield segment
@@ -101,7 +100,7 @@ def as_time(microseconds: int) -> str | None:
 
 
 def _escaped(text: str) -> str:
-    """Return JSON with escapes in the place of what is not printable, which is in strings only."""
+    """Return JSON with unprintable characters escaped; they occur in strings only."""
     if text.replace("\n", "").isprintable():
         return text
     return "".join(
@@ -111,7 +110,7 @@ def _escaped(text: str) -> str:
 
 @contextmanager
 def progress() -> Iterator[Say]:
-    """Show what is happening, with the time it took: live on a terminal, else line by line."""
+    """Show progress and durations: live on a terminal, else line by line."""
     console = _PrintableConsole(stderr=True)
     started = time.monotonic()
     if not console.is_terminal:

@@ -1,4 +1,4 @@
-"""`disinherit report`: show a finished run again."""
+"""`disinherit report`: the report of a finished run."""
 
 from pathlib import Path
 from typing import Annotated
@@ -24,7 +24,7 @@ def report(
     ] = None,
     form: FormatOption = Format.TABLE,
 ) -> int:
-    """Print a run's report, and write its HTML page anew."""
+    """Print a run's report and rewrite its HTML page."""
     found = read_report(folder)
     page = html or folder / "report.html"
     write_atomic(page, render_html(found).encode())
@@ -39,7 +39,7 @@ def read_report(folder: Path) -> RunReport:
     """Return the report of a run.
 
     Raises:
-        DataError: if there is none, or it is damaged.
+        DataError: if it is missing or damaged.
     """
     path = folder / "report.json"
     try:

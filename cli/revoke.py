@@ -1,4 +1,4 @@
-"""`disinherit revoke`: have an owner's agent refused, whose key or device was lost."""
+"""`disinherit revoke`: revocation of an owner's certificates after a loss of key or device."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,12 +12,12 @@ EXAMPLES = "Example: disinherit revoke anna --config serve.toml"
 
 
 def revoke(
-    owner: Annotated[str, typer.Argument(help="Whose agent it is.")],
+    owner: Annotated[str, typer.Argument(help="Owner of the agent.")],
     config: Annotated[Path, typer.Option(help="The configuration of `disinherit serve`.")],
 ) -> int:
     """Refuse an owner's certificates and tokens; on the coordinator's machine only.
 
-    A connected agent is cut off within seconds. Invite the owner again to let in a new key.
+    A connected agent is disconnected within seconds. Invite the owner again to admit a new key.
     """
     with open_enrolment(config) as (enrolment, _):
         enrolment.revoke(owner)

@@ -1,6 +1,6 @@
-"""`disinherit samples`: names of training samples, and the files that carry them.
+"""`disinherit samples`: digests of sample ids, and files of ids and digests.
 
-A file of ids has one on each line, in UTF-8.  One of digests is JSON::
+A file of ids has one id on each line, in UTF-8.  A file of digests is JSON::
 
     {"models": ["r1"], "salt": "<32 hexadecimal digits>", "digests": ["<64>", ...]}
 """
@@ -30,10 +30,10 @@ from disinherit.common.wire.samples import (
 )
 
 _SHOWN = 20
-"""Lines that are named; of the others their number is said."""
+"""Most lines that are listed; the rest is counted."""
 
 app = typer.Typer(
-    help="Name training samples for a request, at the owner that knows their ids.",
+    help="Make digests of sample ids for a request; on the owner's machine.",
     no_args_is_help=True,
     suggest_commands=False,
 )
@@ -43,9 +43,10 @@ app = typer.Typer(
     epilog="Example: disinherit samples digest --store /srv/models --model r1 ids.txt > erased.json"
 )
 def digest(
-    ids: Annotated[Path, typer.Argument(help="The ids, one on each line. They stay here.")],
+    ids: Annotated[Path, typer.Argument(help="File of ids, one on each line. The ids stay here.")],
     store: Annotated[
-        Path, typer.Option(help="Folder of the owner's models; its samples.key makes the digests.")
+        Path,
+        typer.Option(help="Folder of the owner's models, with the key samples.key."),
     ],
     model: Annotated[
         list[str], typer.Option(help="A model that was trained directly on them. Repeat.")
@@ -53,32 +54,30 @@ def digest(
     salt: Annotated[
         str | None,
         typer.Option(
-            help="32 hexadecimal digits; random by default. The same again gives the same digests."
+            help="32 hexadecimal digits; random by default. The same salt gives the same digests."
         ),
     ] = None,
     config: Annotated[
         Path | None,
         typer.Option(
-            help="The owner's agent.toml; its factory opens the models, to name ids of no sample."
+            help="The owner's agent.toml; its factory opens the models, to find unknown ids."
         ),
     ] = None,
     ignore_unknown: Annotated[
-        bool, typer.Option("--ignore-unknown", help="With --config: leave out ids of no sample.")
+        bool, typer.Option("--ignore-unknown", help="With --config: leave out unknown ids.")
     ] = False,
 ) -> int:
-    """Print salted digests of sample ids, to be submitted with `request submit --samples`."""
+    """Print salted digests of sample ids for `request submit --samples`."""
     listed = read_ids(ids)
     for name in model:
         check_id(name)
     chosen = check_salt(salt) if salt is not None else secrets.token_hex(SALT_BYTES)
     if not (store / "index.db").exists():
         raise InputError(
-            f"Expected the folder of an owner's models at {store}, but there is no index.db in it."
+            f"Expected the folder of an owner's models at {store}, but it has no index.db."
         )
     if ignore_unknown and config is None:
-        raise InputError(
-            "Expected --config with --ignore-unknown, to know which ids are of samples."
-        )
+        raise InputError("Expected --config with --ignore-unknown, to find the unknown ids.")
     if config is not None:
         listed = _known(config, store, model, listed, ignore_unknown)
     text = digests_text(model, digest_samples(sample_key(store), chosen, listed.values()))
@@ -90,7 +89,7 @@ def digest(
 def _known(
     config: Path, store: Path, models: list[str], listed: dict[int, str], ignore_unknown: bool
 ) -> dict[int, str]:
-    """Return the ids that are of training samples of every model, with their line numbers."""
+    """Return line number -> id, for the ids of training samples of every model."""
     # Imported here because torch takes seconds, and only a factory opens models.
     from disinherit.client.agent.agent import load_factory
     from disinherit.client.agent.config import read_config
@@ -117,27 +116,27 @@ def _known(
     if not ignore_unknown or not known:
         raise InputError(
             f"Expected ids of training samples of {', '.join(models)}, but those of {len(lines)} "
-            f"of {len(listed)} lines are of none: {named}. Correct them, or leave them out with "
+            f"of {len(listed)} lines are unknown: {named}. Correct them, or leave them out with "
             "--ignore-unknown."
         )
-    warn_line(f"left out, as they are of no sample: lines {named}")
+    warn_line(f"left out, as no sample has these ids: lines {named}")
     return known
 
 
 class _Named(Table):
     models: Annotated[tuple[str, ...], Meta(min_length=1)]
     salt: Secret
-    digests: Annotated[tuple[Secret, ...], Meta(min_length=1)]  # where ids are, they name people
+    digests: Annotated[tuple[Secret, ...], Meta(min_length=1)]  # a file of ids may name people
 
 
 def read_ids(path: Path) -> dict[int, str]:
-    """Return the sample ids of a file with their line numbers; empty lines count for nothing.
+    """Return line number -> sample id of a file; empty lines are skipped.
 
-    A byte-order mark, line ends of any system, blanks around an id and the quotes of a spreadsheet
-    are no part of it.
+    Byte-order marks, line ends of any system, blanks around an id and the quotes of a spreadsheet
+    are removed.
 
     Raises:
-        InputError: if it cannot be read, or has none.
+        InputError: if the file cannot be read or has no ids.
     """
     lines = enumerate(_read(path, "sample ids").splitlines(), start=1)
     ids = {number: id for number, line in lines if (id := _unquoted(same_id(line)))}
@@ -147,7 +146,7 @@ def read_ids(path: Path) -> dict[int, str]:
 
 
 def _unquoted(text: str) -> str:
-    """Return what stands between the double quotes of a spreadsheet's cell, or all of it."""
+    """Return a text without the double quotes of a spreadsheet's cell."""
     if len(text) > 1 and text[0] == text[-1] == '"':
         return same_id(text[1:-1].replace('""', '"'))
     return text
@@ -157,22 +156,22 @@ def digests_text(models: Sequence[str], named: SampleDigests) -> str:
     """Return the content of a file of digests.
 
     Args:
-        models: the models that were trained on the samples directly.
-        named: the samples.
+        models: models that were trained on the samples directly.
+        named: digests of the samples.
     """
     content = {"models": list(models), "salt": named.salt, "digests": list(named.digests)}
     return json.dumps(content, indent=1)
 
 
 def read_all_samples(paths: Sequence[Path], ignore_unknown: bool) -> dict[str, SampleDigests]:
-    """Return model -> the samples that files of digests name there.
+    """Return model -> sample digests, read from files.
 
     Args:
-        paths: the files.
-        ignore_unknown: whether samples that are not a model's are left out.
+        paths: the files of digests.
+        ignore_unknown: whether owners leave out samples that a model was not trained on.
 
     Raises:
-        InputError: if a file cannot be read, or is none, or two name the same model.
+        InputError: if a file cannot be read or is invalid, or two files name the same model.
     """
     named: dict[str, SampleDigests] = {}
     for path in paths:
@@ -187,10 +186,10 @@ def read_all_samples(paths: Sequence[Path], ignore_unknown: bool) -> dict[str, S
 
 
 def read_samples(path: Path) -> dict[str, SampleDigests]:
-    """Return model -> the samples that a file of digests names there.
+    """Return model -> sample digests, read from one file.
 
     Raises:
-        InputError: if it cannot be read, or is none.
+        InputError: if the file cannot be read or is invalid.
     """
     text = _read(path, "digests of samples")
     try:

@@ -21,13 +21,13 @@ _AWAKE_SECONDS = 0.5
 
 def serve(
     config: Annotated[
-        Path | None, typer.Option(help="TOML with all of this, and the agents' port.")
+        Path | None, typer.Option(help="TOML with all these options and the port for agents.")
     ] = None,
     database: Annotated[
         str | None,
         typer.Option(
             envvar="DISINHERIT_DATABASE",
-            help="An SQLite file, or an SQLAlchemy URL; one with a password belongs into the "
+            help="An SQLite file, or an SQLAlchemy URL. Put a URL with a password into the "
             "environment or the configuration.",
         ),
     ] = None,
@@ -37,13 +37,15 @@ def serve(
             help="Folder of Fisher packets, or an fsspec URL; beside an SQLite file by default."
         ),
     ] = None,
-    listen: Annotated[str | None, typer.Option(help="host:port; 127.0.0.1:50051 if none.")] = None,
+    listen: Annotated[
+        str | None, typer.Option(help="host:port; by default 127.0.0.1:50051.")
+    ] = None,
     tokens: Annotated[
-        Path | None, typer.Option(help="TOML with the digests and roles of the tokens accepted.")
+        Path | None, typer.Option(help="TOML with digests and roles of accepted tokens.")
     ] = None,
     approval: Annotated[
         bool | None,
-        typer.Option(help="Whether requests wait for an approver; they do by default."),
+        typer.Option(help="Whether requests wait for an approver; yes by default."),
     ] = None,
     tls_cert: Annotated[
         Path | None, typer.Option(help="The service's certificate with its chain, PEM.")
@@ -55,7 +57,7 @@ def serve(
     signing_key: Annotated[
         Path | None,
         typer.Option(
-            help="Ed25519 key that signs records, PEM, made if there is none; beside an SQLite "
+            help="Ed25519 key that signs records, PEM, created if missing; beside an SQLite "
             "file by default."
         ),
     ] = None,
@@ -95,7 +97,7 @@ def serve(
     if settings.tls is None and not plaintext:
         raise InputError(
             "Expected TLS files (--tls-cert, --tls-key), but got none. To do without on this "
-            "machine only, say --plaintext."
+            "machine only, give --plaintext."
         )
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     keep_private()
@@ -106,8 +108,8 @@ def serve(
         signal.signal(number, lambda *_: stopped.set())
     service.start()
     warn_line(f"serving on port {service.port}")
-    # With an end to each wait: a signal that the kernel hands to another thread (gRPC has some)
-    # wakes nobody up, and its handler runs only when this thread does something.
+    # Each wait has a timeout: a signal delivered to another thread (gRPC has some) does not wake
+    # this one, and Python runs the handler only here.
     while not stopped.wait(_AWAKE_SECONDS):
         pass
     service.stop()

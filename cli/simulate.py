@@ -1,4 +1,4 @@
-"""`disinherit simulate`: any scenario, with everything adjustable."""
+"""`disinherit simulate`: runs of scenarios with adjustable settings, and their reports."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
@@ -33,7 +33,7 @@ def simulate(
             "TOML file."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Where models and reports go.")],
+    out: Annotated[Path, typer.Option(help="Folder for models and reports.")],
     forget: Annotated[
         list[str] | None,
         typer.Option(
@@ -51,19 +51,19 @@ def simulate(
         str | None,
         typer.Option(
             help="cnn, mlp, resnet18, torchvision/..., timm/...; text, lstm, transformer. By "
-            "default what fits the data."
+            "default one that fits the data."
         ),
     ] = None,
     clients: Annotated[int, typer.Option(help="Number of owners.")] = 5,
     partition: Annotated[
-        str, typer.Option(help="How training data is shared out: iid, dirichlet, pathological.")
+        str, typer.Option(help="Partition of training data: iid, dirichlet, pathological.")
     ] = "iid",
     concentration: Annotated[float, typer.Option(help="Of the Dirichlet partition.")] = 0.5,
     classes_per_client: Annotated[
-        int, typer.Option(help="Classes an owner has data of in the pathological partition.")
+        int, typer.Option(help="Classes per owner in the pathological partition.")
     ] = 2,
     epochs: Annotated[int, typer.Option(help="Epochs of each model's training.")] = 4,
-    learning_rate: Annotated[float, typer.Option(help="Of Adam.")] = 1e-3,
+    learning_rate: Annotated[float, typer.Option(help="Learning rate of Adam.")] = 1e-3,
     limit: Annotated[
         int | None, typer.Option(help="Training samples per class at most; all by default.")
     ] = None,
@@ -96,17 +96,18 @@ def simulate(
     min_inheritance: Annotated[
         float,
         typer.Option(
-            "--inheritance", help="Leave models alone whose own Fisher is less like the roots'."
+            "--inheritance",
+            help="Least similarity of a model's own Fisher to the roots'.",
         ),
     ] = 0.0,
     rescale: Annotated[
-        bool, typer.Option(help="Compare a model's Fisher with the roots' whatever their scale.")
+        bool, typer.Option(help="Rescale a model's Fisher to the roots' before comparing.")
     ] = True,
     compare_published: Annotated[
-        bool, typer.Option(help="Evaluate the plain published rule beside it.")
+        bool, typer.Option(help="Also evaluate the published rule.")
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda:0, ...")] = "auto",
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of all random numbers.")] = 0,
     form: FormatOption = Format.TABLE,
 ) -> int:
     """Train a scenario's models on simulated owners, forget in all of them, and measure.
@@ -158,8 +159,8 @@ def run_and_show(settings: "Settings", out: Path, form: Format) -> int:
 
     Args:
         settings: of the run.
-        out: where it goes.
-        form: how to print the report.
+        out: folder for models and reports.
+        form: format of the printed report.
 
     Returns:
         Exit code: 0 if every affected model is done, else 1.
@@ -182,13 +183,13 @@ def _closing(report: "RunReport", out: Path) -> list[str]:
     repeat = report["repeat"]
     if report["campaign"]["outcome"] == "unchanged" and repeat is not None:
         lines.append(
-            f"This run was already there. Its request was sent again: "
+            f"This run was finished before. Its request was sent again: "
             f"{repeat['already_applied']} models had already forgotten, "
-            f"{repeat['changed']} were changed. Remove {out} to train anew."
+            f"{repeat['changed']} were changed. Remove {out} to train again."
         )
     elif repeat is not None:
         lines.append(
             f"The same request sent a second time changed {repeat['changed']} models; "
-            f"{repeat['already_applied']} said that they had already forgotten."
+            f"{repeat['already_applied']} had already forgotten."
         )
     return [*lines, f"Report: {out / 'report.html'}"]

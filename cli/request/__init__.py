@@ -1,1 +1,1 @@
-"""`disinherit request`: a command for each call of the coordinator about requests."""
+"""`disinherit request`: submission, approval, control and reports of requests."""

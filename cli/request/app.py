@@ -1,4 +1,4 @@
-"""`disinherit request`: ask the coordinator to forget, approve it, and follow it."""
+"""The group of commands about requests: approval, control, status and list."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     Steering = UnaryUnaryMultiCallable[pb.ControlRequest, pb.RequestStatus]
 
 app = typer.Typer(
-    help="Ask the coordinator to forget, and follow it.",
+    help="Submit requests to forget, approve them and follow them.",
     no_args_is_help=True,
     suggest_commands=False,
 )
@@ -135,9 +135,9 @@ def rollback(
 @app.command(epilog="Example: disinherit request show forget-0123456789ab --format json")
 @connected
 def show(connection: Connection, request_id: RequestId, form: FormatOption = Format.TABLE) -> int:
-    """Say how a request stands, and all that an approver should know of it.
+    """Print the status of a request, with all that an approver should know.
 
-    The exit code is 1 if it has ended and is not complete or rolled back.
+    Exit code 1 if it ended without being complete or rolled back.
     """
     status = connection.call(lambda stub: stub.GetRequest, pb.GetRequestRequest(id=request_id))
     whole = pb.GetCoverageRequest(id=request_id)
@@ -149,7 +149,7 @@ def show(connection: Connection, request_id: RequestId, form: FormatOption = For
 @app.command("list", epilog="Example: disinherit request list")
 @connected
 def list_requests(connection: Connection, form: FormatOption = Format.TABLE) -> int:
-    """List all requests, the oldest first."""
+    """List all requests, oldest first."""
     statuses = [
         status_dict(status)
         for page in connection.pages(lambda stub: stub.ListRequests, pb.ListRequestsRequest())
@@ -174,9 +174,9 @@ def list_requests(connection: Connection, form: FormatOption = Format.TABLE) -> 
 @app.command(epilog="Example: disinherit request watch forget-0123456789ab")
 @connected
 def watch(connection: Connection, request_id: RequestId, form: FormatOption = Format.TABLE) -> int:
-    """Follow a request until it has ended: 0 if it is complete or rolled back, else 1.
+    """Follow a request until it ends: exit code 0 if complete or rolled back, else 1.
 
-    As JSON, one object on a line for every change.
+    JSON output is one object per line and change.
     """
     last: dict[str, Any] = {}
     for status in connection.stream(

@@ -1,4 +1,4 @@
-"""Plan of a request as an approver should see it: all that differs from the defaults."""
+"""Plan of a request for its approver: method, roll-out and owners."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -11,10 +11,10 @@ _SHOWN = 20
 
 
 def method_dict(method: unlearning_pb2.Method) -> dict[str, Any]:
-    """Return a method's values by name; `None` for what each owner tunes."""
+    """Return the values of a method by name; `None` for values that each owner tunes."""
     try:
         encoding = str(Encoding.from_proto(method.encoding))
-    except FisherError:  # a later release's
+    except FisherError:  # of a later release
         encoding = str(method.encoding)
     return {
         "scope": method.scope,
@@ -34,7 +34,7 @@ def method_dict(method: unlearning_pb2.Method) -> dict[str, Any]:
 
 
 def changed_method(method: Mapping[str, Any]) -> list[str]:
-    """Return what differs from the defaults, each as `name value`.
+    """Return the values that differ from the defaults, each as `name value`.
 
     Example:
         >>> from disinherit.common.method import Method
@@ -50,7 +50,7 @@ def changed_method(method: Mapping[str, Any]) -> list[str]:
 
 
 def roll_out_dict(roll_out: unlearning_pb2.RollOut) -> dict[str, Any]:
-    """Return who goes first and what halts a request; `None` where there is no threshold."""
+    """Return waves and thresholds of a roll-out by name; `None` for no threshold."""
     return {
         "canaries": list(roll_out.canaries),
         "canary_count": roll_out.canary_count,
@@ -65,35 +65,35 @@ def roll_out_dict(roll_out: unlearning_pb2.RollOut) -> dict[str, Any]:
 
 
 def roll_out_words(roll_out: Mapping[str, Any]) -> list[str]:
-    """Return a roll-out that is not all at once, and its thresholds, each as a few words.
+    """Return waves and thresholds of a staged roll-out, each as a short text.
 
     Example:
         >>> roll_out_words({"canaries": ["anna"], "canary_count": 0, "waves": [0.1, 5],
         ...     "min_success": None, "max_retain_drop": 100.0, "max_error_rate": None})
         ['canaries anna', 'waves 10%, 5 owners', 'halts above max drop 100 points']
     """
-    said = []
+    words = []
     if roll_out["canaries"]:
-        said.append(f"canaries {', '.join(roll_out['canaries'])}")
+        words.append(f"canaries {', '.join(roll_out['canaries'])}")
     if roll_out["canary_count"]:
-        said.append(f"{roll_out['canary_count']} canaries")
+        words.append(f"{roll_out['canary_count']} canaries")
     if roll_out["waves"]:
         sizes = (
             f"{100 * size:g}%" if isinstance(size, float) else f"{size} owners"
             for size in roll_out["waves"]
         )
-        said.append(f"waves {', '.join(sizes)}")
+        words.append(f"waves {', '.join(sizes)}")
     if roll_out["min_success"] is not None:
-        said.append(f"next wave at {100 * roll_out['min_success']:g}% verified")
+        words.append(f"next wave at {100 * roll_out['min_success']:g}% verified")
     if roll_out["max_retain_drop"] is not None:
-        said.append(f"halts above max drop {roll_out['max_retain_drop']:g} points")
+        words.append(f"halts above max drop {roll_out['max_retain_drop']:g} points")
     if roll_out["max_error_rate"] is not None:
-        said.append(f"halts above {100 * roll_out['max_error_rate']:g}% failed")
-    return said
+        words.append(f"halts above {100 * roll_out['max_error_rate']:g}% failed")
+    return words
 
 
 def by_owner(coverage: Iterable[coordinator_pb2.ModelCoverage]) -> dict[str, list[str]]:
-    """Return owner -> its versions that a request affects, as `id` or `id (state)`."""
+    """Return owner -> its affected versions, as `id` or `id (state)`."""
     owners: dict[str, list[str]] = {}
     for one in coverage:
         plain = one.state in ("pending", "sent", "applied", "verified")
@@ -104,7 +104,7 @@ def by_owner(coverage: Iterable[coordinator_pb2.ModelCoverage]) -> dict[str, lis
 
 
 def some(names: Sequence[str]) -> str:
-    """Return the first of many names, and how many more there are.
+    """Return the first names, and the number of the others.
 
     Example:
         >>> some([f"m{i}" for i in range(22)])[-14:]

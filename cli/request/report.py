@@ -1,4 +1,4 @@
-"""`disinherit request report`: what was done to every affected version, and what is left open."""
+"""`disinherit request report`: result of every affected version, and the gaps."""
 
 from typing import Annotated, Any
 
@@ -20,9 +20,9 @@ def report(
     request_id: Annotated[str, typer.Argument(metavar="REQUEST", help="Id of the request.")],
     form: FormatOption = Format.TABLE,
 ) -> int:
-    """Say what a request did, and what it leaves open; exit code 1 if it ended and is not complete.
+    """Print the results and gaps of a request; exit code 1 if it ended and is not complete.
 
-    Parameters, digests, accuracies before and after, times and gaps are in it.
+    With parameters, digests, accuracies before and after, times and gaps.
     """
     ask = pb.GetReportRequest(id=request_id)
     models: list[pb.ModelReport] = []
@@ -63,7 +63,7 @@ def _summary(summary: pb.ReportSummary) -> dict[str, Any]:
 
 
 def _between(summary: pb.ReportSummary, first: str, last: str) -> float | None:
-    """Return the seconds between two things that happened; `None` if one has not."""
+    """Return the seconds between two events; `None` if one is missing."""
     times = summary.times_us
     if first not in times or last not in times:
         return None
@@ -88,7 +88,7 @@ def _model(model: pb.ModelReport) -> dict[str, Any]:
 
 
 def _strength(result: unlearning_pb2.ModelResult) -> dict[str, float | None]:
-    """Return how strongly a model was dampened; `None` where that played no part."""
+    """Return the strength of dampening; `None` where it did not matter."""
     named = {"alpha": result.alpha, "lambda": result.lam, "gauge": result.gauge}
     return {name: value if result.alpha else None for name, value in named.items()}
 

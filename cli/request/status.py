@@ -17,9 +17,9 @@ from disinherit.v1 import coordinator_pb2 as pb
 
 
 def status_dict(status: pb.RequestStatus) -> dict[str, Any]:
-    """Return how a request stands as JSON values; times as ISO 8601 in UTC, or `None`.
+    """Return the status of a request as JSON values; times in ISO 8601 and UTC, or `None`.
 
-    Lists and watches have the number of samples and not their digests.
+    Lists and watches have the number of samples instead of their digests.
     """
     counts = status.sample_counts or [len(root.samples) for root in status.request.roots]
     state = pb.CampaignState.Name(status.state).removeprefix("CAMPAIGN_STATE_").lower()
@@ -63,7 +63,7 @@ def exit_code(state: str) -> int:
 
 
 def in_words(tasks: Mapping[str, int]) -> str:
-    """Return the numbers of models by state.
+    """Return the number of models in each state as text.
 
     Example:
         >>> in_words({"verified": 4, "pending": 1})
@@ -81,7 +81,7 @@ def show_status(
 
     Args:
         status: as the coordinator sent it.
-        form: for people or for programs.
+        form: format of the output.
         owners: owner -> its affected models, where they are known.
     """
     shown = status_dict(status)

@@ -1,4 +1,4 @@
-"""`disinherit request submit`: the options of a request, and their values as people type them."""
+"""`disinherit request submit`: options of a request, and the parsing of their values."""
 
 import re
 from collections.abc import Sequence
@@ -38,36 +38,34 @@ def submit(
     connection: Connection,
     forget: Annotated[
         list[str] | None,
-        typer.Option(help="CLASS@MODEL: a class, and a model trained directly on it. Repeat."),
+        typer.Option(help="CLASS@MODEL: a class and a model trained directly on it. Repeat."),
     ] = None,
     samples: Annotated[
         list[Path] | None,
         typer.Option(
             metavar="FILE",
-            help="Samples, as `disinherit samples digest` named them at their owner. Repeat.",
+            help="Digests of samples, from `disinherit samples digest` at their owner. Repeat.",
         ),
     ] = None,
     ignore_unknown: Annotated[
         bool,
         typer.Option(
             "--ignore-unknown",
-            help="With --samples: go on with those that are a model's, if some are not; the report "
-            "counts the others.",
+            help="With --samples: leave out samples that a model was not trained on; the report "
+            "counts them.",
         ),
     ] = False,
     client: Annotated[
-        str, typer.Option(help="An owner: forget all that it trained models on, everywhere else.")
+        str, typer.Option(help="An owner: forget all its training data in the models of others.")
     ] = "",
     reason: Annotated[str, typer.Option(help="For people to read.")] = "",
     request_id: Annotated[
         str | None,
-        typer.Option(
-            "--id", help="By default made from what is asked: the same again is the same request."
-        ),
+        typer.Option("--id", help="Id of the request; by default derived from its content."),
     ] = None,
     deadline: Annotated[
         str | None,
-        typer.Option(help="When to give up owners that stay away: 90s, 45m, 12h, 30d."),
+        typer.Option(help="Time limit for owners that do not answer: 90s, 45m, 12h, 30d."),
     ] = None,
     scope: Annotated[
         str, typer.Option(help="head, all, or parameter-name globs separated by commas.")
@@ -98,43 +96,48 @@ def submit(
     min_inheritance: Annotated[
         float,
         typer.Option(
-            "--inheritance", help="Leave models alone whose own Fisher is less like the roots'."
+            "--inheritance",
+            help="Least similarity of a model's own Fisher to the roots'.",
         ),
     ] = 0.0,
     rescale: Annotated[
-        bool, typer.Option(help="Compare a model's Fisher with the roots' whatever their scale.")
+        bool, typer.Option(help="Rescale a model's Fisher to the roots' before comparing.")
     ] = True,
     encoding: Annotated[
         str,
-        typer.Option(help="How Fisher information travels: full, bfloat16, or log8 (a byte each)."),
+        typer.Option(
+            help="Encoding of Fisher information: full, bfloat16, or log8 (one byte each)."
+        ),
     ] = "full",
     retention: Annotated[
         str | None,
         typer.Option(
-            help="How long owners keep old versions once it has ended: 12h, 30d; else for good."
+            help="How long owners keep old versions after the end: 12h, 30d; for ever by default."
         ),
     ] = None,
     canary: Annotated[
         list[str] | None,
-        typer.Option(help="An owner that goes first. Repeat."),
+        typer.Option(help="An owner of the first wave. Repeat."),
     ] = None,
     canary_count: Annotated[
         int,
-        typer.Option("--canaries", min=0, help="How many owners go first, in the place of names."),
+        typer.Option("--canaries", min=0, help="Number of owners in the first wave."),
     ] = 0,
     wave: Annotated[
         list[str] | None,
-        typer.Option(help="Owners that follow: 10% of all, or a number. Repeat; the rest is last."),
+        typer.Option(
+            help="Size of the next wave: 10% of all owners, or a number. Repeat; the rest is last."
+        ),
     ] = None,
     min_success: Annotated[
         float | None,
-        typer.Option(help="Share of a wave's models to be verified before the next; 1 by default."),
+        typer.Option(help="Share of a wave's models to verify before the next wave; 1 by default."),
     ] = None,
     max_retain_drop: Annotated[
         float | None,
         typer.Option(
             "--max-drop",
-            help="Halt if a model loses more points of accuracy on what is kept, or nobody knows.",
+            help="Halt if a model loses more points of retain accuracy, or cannot be measured.",
         ),
     ] = None,
     max_error_rate: Annotated[
@@ -146,9 +149,9 @@ def submit(
     """Submit a request to forget classes, samples or a client in all models derived from them."""
     if bool(forget) + bool(samples) + bool(client) != 1:
         raise RequestError(
-            "Expected at least one class to forget, or samples or a client in its place, but got "
-            f"{'several of these' if forget or samples else 'none'}. Say which and where it was "
-            "learned, e.g. --forget cat@r1."
+            "Expected at least one class to forget, or samples, or a client, but got "
+            f"{'several of these' if forget or samples else 'none'}. Give a class and its model, "
+            "e.g. --forget cat@r1."
         )
     if ignore_unknown and not samples:
         raise InputError("Expected --samples with --ignore-unknown, but got none.")
@@ -183,14 +186,14 @@ def submit(
         retention_seconds=0 if retention is None else seconds(retention),
     ).to_proto()
     wait = 0 if deadline is None else seconds(deadline)
-    received_request(request)  # refused here rather than by its length on the way
+    received_request(request)  # a request that is too long is refused here
     message = pb.SubmitRequestRequest(request=request, deadline_seconds=wait)
     show_status(connection.call(lambda stub: stub.SubmitRequest, message), form)
     return 0
 
 
 def classes_by_model(tokens: Sequence[str]) -> dict[str, list[str]]:
-    """Return model -> classes, of `CLASS@MODEL` each.
+    """Return model -> classes, parsed from `CLASS@MODEL`.
 
     Raises:
         RequestError: if a class or a model is missing.
@@ -214,7 +217,7 @@ def seconds(duration: str) -> int:
     """Return a duration in seconds.
 
     Raises:
-        InputError: if it is none.
+        InputError: if it is not a duration.
 
     Example:
         >>> seconds("12h")

@@ -1,4 +1,4 @@
-"""`disinherit agent` where it cannot begin, and what others see of it where it can.
+"""`disinherit agent`: failed starts, and visibility of its token to other users.
 
 What it does then is in tests/client/agent/test_process.py.
 """
@@ -16,13 +16,11 @@ from tests import ROOT
 from tests.support.agent import AgentsSide, wait_for
 
 
-def test_what_is_missing_is_said_in_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_missing_input_prints_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "agent.toml"
     assert run(["agent", "--config", str(path)]) == 2
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # and nobody listens there
+        taken.bind(("127.0.0.1", 0))  # no server listens there
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         path.write_text(
             f'owner = "anna"\nserver = "{address}"\nenrol_server = "{address}"\nca = "ca.pem"\n'
@@ -41,7 +39,7 @@ def test_what_is_missing_is_said_in_one_line(
 
 
 @pytest.mark.parametrize("way", ["argument", "environment", "standard input"])
-def test_a_token_is_not_seen_once_it_is_spent(way: str, tmp_path: Path) -> None:
+def test_spent_token_is_hidden_from_other_users(way: str, tmp_path: Path) -> None:
     with AgentsSide(tmp_path) as side:
         config, token = side.config("anna"), side.enrolment.invite("anna")
         path = tmp_path / "agent.toml"

@@ -38,16 +38,16 @@ def file(tmp_path: Path) -> Path:
 
 def as_json(capsys: Capture, *arguments: str, code: int = 0) -> Any:
     assert run([*arguments, "--format", "json"]) == code
-    told = capsys.readouterr()
-    assert told.err == ""
-    return json.loads(told.out)
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    return json.loads(printed.out)
 
 
-def the_line(capsys: Capture) -> str:
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert told.err.count("\n") == 1
-    return told.err
+def error_line(capsys: Capture) -> str:
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.count("\n") == 1
+    return printed.err
 
 
 def test_a_campaign_is_exported_and_verified(
@@ -63,12 +63,12 @@ def test_a_campaign_is_exported_and_verified(
     capsys.readouterr()
 
     whole, part = tmp_path / "whole.jsonl", tmp_path / "part.jsonl"
-    told = as_json(capsys, "audit", "export", "--out", str(whole))
-    assert told["entries"] > noted["entries"]
-    assert whole.read_bytes().count(b"\n") == told["entries"] + 1
+    printed = as_json(capsys, "audit", "export", "--out", str(whole))
+    assert printed["entries"] > noted["entries"]
+    assert whole.read_bytes().count(b"\n") == printed["entries"] + 1
     verdict = as_json(capsys, "audit", "verify", str(whole), "--head", noted["head"])
     assert (verdict["sound"], verdict["problem"]) == (True, None)
-    assert (verdict["entries"], verdict["head"]) == (told["entries"], told["head"])
+    assert (verdict["entries"], verdict["head"]) == (printed["entries"], printed["head"])
 
     assert run(["audit", "export", "q", "--out", str(part)]) == 0
     assert str(part) in capsys.readouterr().out
@@ -82,8 +82,8 @@ def test_a_campaign_is_exported_and_verified(
     assert actors["completed"] == "coordinator"
     assert {entry["request"] for entry in entries} == {"q"}
 
-    # The earlier export knows nothing of what came later.
-    assert as_json(capsys, "audit", "verify", str(first), "--head", told["head"], code=1)
+    # The earlier export lacks the later entries.
+    assert as_json(capsys, "audit", "verify", str(first), "--head", printed["head"], code=1)
 
 
 OFFLINE = """
@@ -102,7 +102,7 @@ sys.exit(code)
 
 
 def offline(*arguments: object, code: int) -> Any:
-    """What a process without network, coordinator or token prints as JSON."""
+    """JSON output of a process without network, coordinator or token."""
     command = [sys.executable, "-c", OFFLINE, *map(str, arguments), "--format", "json"]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("DISINHERIT_")}
     done = subprocess.run(
@@ -129,21 +129,21 @@ def test_tampering_is_found_offline_and_its_entry_named(
         exported = as_json(capsys, "audit", "export", "--out", str(log))
         known = as_json(capsys, "audit", "keys", "--out", str(keys))
         assert exported["signed_by"] == made["signed_by"] == [known["keys"][0]["id"]]
-        told = as_json(capsys, "request", "report", "q")
+        printed = as_json(capsys, "request", "report", "q")
         assert run(["request", "report", "q"]) == 0
         shown = capsys.readouterr().out
         assert all(word in shown for word in ("r6~q", "5 verified", "suppression"))
-    # From here on there is no coordinator.
-    assert told["audit"]["head"] in log.read_text()
-    assert told["coverage"] == {"verified": 5}
-    assert {model["applied"]["alpha"] for model in told["models"]} == {None}  # rows taken out
-    assert told["seconds"]["received to ended"] > 0
+    # No coordinator runs from here on.
+    assert printed["audit"]["head"] in log.read_text()
+    assert printed["coverage"] == {"verified": 5}
+    assert {model["applied"]["alpha"] for model in printed["models"]} == {None}  # rows taken out
+    assert printed["seconds"]["received to ended"] > 0
     verify = ("audit", "verify", log, "--key", keys, "--attestation", attestation)
-    told = offline(*verify, code=0)
-    assert (told["sound"], told["attested_request"]) == (True, "q")
+    printed = offline(*verify, code=0)
+    assert (printed["sound"], printed["attested_request"]) == (True, "q")
     sound = log.read_bytes()
     header, *lines = sound.splitlines(keepends=True)
-    at = len(lines) - 3  # the number of the third entry from the end, counted from one, less one
+    at = len(lines) - 3  # zero-based index of the third entry from the end
     flipped = bytearray(lines[at])
     flipped[60] ^= 1
     forged = json.loads(header)
@@ -157,15 +157,15 @@ def test_tampering_is_found_offline_and_its_entry_named(
         ([canonical(forged) + b"\n", *lines], len(lines), "forged"),
     ):
         log.write_bytes(b"".join(spoiled))
-        told = offline(*verify, code=1)
-        assert (told["problem"]["entry"], told["problem"]["finding"]) == (entry, finding)
-    # A chain that is made anew without the key verifies, but not as the coordinator's.
+        printed = offline(*verify, code=1)
+        assert (printed["problem"]["entry"], printed["problem"]["finding"]) == (entry, finding)
+    # A rebuilt chain without the key verifies, but not as the coordinator's.
     lies = chain([AuditEvent("received", 1, "mallory", "q")])
     log.write_bytes(header + b"".join(export(lies)[1:]))
     assert offline(*verify, code=1)["problem"]["finding"] == "truncated"
     log.write_bytes(b"".join(export(lies)))
     assert offline(*verify, code=1)["problem"]["finding"] == "not signed"
-    # An attestation that was changed, or that another key signed, is none.
+    # A changed attestation, or one signed by another key, is refused.
     log.write_bytes(sound)
     envelope = read_envelope(attestation.read_bytes())
     statement = json.loads(envelope.payload)
@@ -176,11 +176,14 @@ def test_tampering_is_found_offline_and_its_entry_named(
         Signer(Ed25519PrivateKey.generate()).envelope(envelope.payload_type, payload),
     ):
         attestation.write_bytes(envelope_line(one))
-        told = offline(*verify, code=1)
-        assert (told["problem"]["entry"], told["problem"]["finding"]) == (len(lines), "forged")
+        printed = offline(*verify, code=1)
+        assert (printed["problem"]["entry"], printed["problem"]["finding"]) == (
+            len(lines),
+            "forged",
+        )
 
 
-def test_what_cannot_be_attested_is_one_line(
+def test_refused_attestation_prints_one_line(
     running: Running, file: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     out = tmp_path / "attestation"
@@ -188,32 +191,32 @@ def test_what_cannot_be_attested_is_one_line(
     assert run([*submit, "--token", secret("operator")]) == 0
     capsys.readouterr()
     assert run(["audit", "attest", "q", "--out", str(out)]) == 2
-    assert "awaiting_approval" in the_line(capsys)
+    assert "awaiting_approval" in error_line(capsys)
     assert run(["audit", "attest", "nobody", "--out", str(out)]) == 2
-    assert "'nobody'" in the_line(capsys)
+    assert "'nobody'" in error_line(capsys)
     assert not out.exists()
     assert run(["audit", "verify", str(file), "--attestation", str(file)]) == 2
-    assert "--key" in the_line(capsys)
+    assert "--key" in error_line(capsys)
     assert run(["audit", "verify", str(file), "--key", str(file)]) == 2
-    assert "audit keys" in the_line(capsys)
+    assert "audit keys" in error_line(capsys)
 
 
-def test_what_cannot_be_exported_leaves_the_file_as_it_was(
+def test_refused_export_leaves_the_file_unchanged(
     running: Running, tmp_path: Path, capsys: Capture
 ) -> None:
     out = tmp_path / "audit.jsonl"
     out.write_text("before")
     assert run(["audit", "export", "nobody", "--out", str(out)]) == 2
-    assert "'nobody'" in the_line(capsys)
+    assert "'nobody'" in error_line(capsys)
     assert run(["audit", "export", "--out", str(out), "--token", secret("viewer")]) == 2
-    assert "ExportAudit" in the_line(capsys)
+    assert "ExportAudit" in error_line(capsys)
     assert run(["audit", "export", "--out", str(tmp_path / "no" / "audit.jsonl")]) == 2
-    assert "audit.jsonl" in the_line(capsys)
+    assert "audit.jsonl" in error_line(capsys)
     assert out.read_text() == "before"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["audit.jsonl", "copy"]
 
 
-def test_a_sound_export_is_said_to_be_so(file: Path, capsys: Capture) -> None:
+def test_sound_export_is_reported_as_sound(file: Path, capsys: Capture) -> None:
     assert run(["audit", "verify", str(file)]) == 0
     assert capsys.readouterr().out == f"sound: 5 entries, head {ENTRIES[-1].hash}\nnot signed\n"
     file.write_bytes(header_line(Header(0, "")) + b"\n")
@@ -221,7 +224,7 @@ def test_a_sound_export_is_said_to_be_so(file: Path, capsys: Capture) -> None:
     assert "0 entries, head none" in capsys.readouterr().out
 
 
-def test_every_way_to_spoil_an_export_is_named_with_its_entry(file: Path, capsys: Capture) -> None:
+def test_every_damage_to_an_export_is_reported_with_its_entry(file: Path, capsys: Capture) -> None:
     header, *lines = export(ENTRIES)
     flipped = bytearray(lines[2])
     flipped[40] ^= 1
@@ -233,9 +236,9 @@ def test_every_way_to_spoil_an_export_is_named_with_its_entry(file: Path, capsys
         (lines[:4], 5, "truncated"),
     ):
         file.write_bytes(b"".join([header, *spoiled]))
-        told = as_json(capsys, "audit", "verify", str(file), code=1)
-        assert not told["sound"]
-        assert (told["problem"]["entry"], told["problem"]["finding"]) == (entry, finding)
+        printed = as_json(capsys, "audit", "verify", str(file), code=1)
+        assert not printed["sound"]
+        assert (printed["problem"]["entry"], printed["problem"]["finding"]) == (entry, finding)
         assert run(["audit", "verify", str(file)]) == 1
         assert f"entry {entry} {finding}" in capsys.readouterr().out
 
@@ -245,8 +248,8 @@ def test_a_log_that_was_rewritten_does_not_lead_to_the_head(file: Path, capsys: 
     file.write_bytes(b"".join(export(chain(events))))
     assert run(["audit", "verify", str(file)]) == 0
     capsys.readouterr()
-    told = as_json(capsys, "audit", "verify", str(file), "--head", ENTRIES[2].hash, code=1)
-    assert told["problem"]["finding"] == "truncated"
+    printed = as_json(capsys, "audit", "verify", str(file), "--head", ENTRIES[2].hash, code=1)
+    assert printed["problem"]["finding"] == "truncated"
 
 
 @pytest.mark.parametrize(
@@ -260,14 +263,14 @@ def test_a_log_that_was_rewritten_does_not_lead_to_the_head(file: Path, capsys: 
         (b"".join(export(ENTRIES)), ("--head", "9c56"), "'9c56'"),
     ],
 )
-def test_what_is_no_export_is_one_line(
+def test_file_without_an_export_prints_one_line(
     content: bytes | None, options: tuple[str, ...], named: str, file: Path, capsys: Capture
 ) -> None:
     file.unlink()
     if content is not None:
         file.write_bytes(content)
     assert run(["audit", "verify", str(file), *options]) == 2
-    assert named in the_line(capsys)
+    assert named in error_line(capsys)
 
 
 def test_verifying_explains_itself(capsys: Capture) -> None:

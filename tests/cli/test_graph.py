@@ -1,4 +1,4 @@
-"""`disinherit graph`: from a coordinator's database, a run's folder, or an exported file."""
+"""`disinherit graph` on a coordinator's database, a run's folder and an exported file."""
 
 import json
 from pathlib import Path
@@ -50,7 +50,7 @@ def test_show_as_a_table(folder: Path, capsys: pytest.CaptureFixture[str]) -> No
 
 
 @pytest.mark.parametrize("form", ["json", "graphml", "protobuf"])
-def test_what_is_exported_is_the_graph(form: str, folder: Path) -> None:
+def test_exported_graph_is_the_same_graph(form: str, folder: Path) -> None:
     out = folder / f"graph.{form}"
     assert run(["graph", "export", str(folder), "--format", form, "--out", str(out)]) == 0
     assert load_graph(out.read_bytes(), form) == graph_cases.sample()
@@ -90,7 +90,7 @@ def test_drawings_show_what_a_request_would_affect(form: str, start: bytes, fold
         (("export", "{}", "--format", "json", "--out", "{}/broken.db/x"), "broken.db"),
     ],
 )
-def test_what_is_wrong_is_one_line(
+def test_wrong_input_prints_one_line(
     arguments: tuple[str, ...],
     named: str,
     folder: Path,
@@ -99,8 +99,8 @@ def test_what_is_wrong_is_one_line(
     (folder / "broken.json").write_text("{")
     (folder / "broken.db").write_bytes(b"not a database, but long enough to look at" * 100)
     assert run(["graph", *(a.format(folder) for a in arguments)]) == 2
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert told.err.count("\n") == 1
-    assert told.err.startswith("error: Expected")
-    assert named in told.err
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.count("\n") == 1
+    assert printed.err.startswith("error: Expected")
+    assert named in printed.err

@@ -1,4 +1,4 @@
-"""The command line as a person meets it: help, exit codes, and one line for what is wrong."""
+"""The command line: help, exit codes, and errors in one line."""
 
 import importlib.metadata
 import json
@@ -24,14 +24,14 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def the_line(capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line on standard error that says what is wrong."""
-    told = capsys.readouterr()
-    assert told.out == ""
-    lines = [line for line in told.err.splitlines() if line.startswith("error: ")]
+def error_line(capsys: pytest.CaptureFixture[str]) -> str:
+    """The only line on standard error, an error message."""
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    lines = [line for line in printed.err.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1
-    assert told.err.splitlines()[-1] == lines[0]
-    assert "Traceback" not in told.err
+    assert printed.err.splitlines()[-1] == lines[0]
+    assert "Traceback" not in printed.err
     return lines[0]
 
 
@@ -119,7 +119,7 @@ def test_a_wrong_command_line_is_named(
     arguments: tuple[str, ...], named: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(list(arguments)) == 2
-    assert named in the_line(capsys)
+    assert named in error_line(capsys)
 
 
 @pytest.mark.parametrize(
@@ -135,18 +135,18 @@ def test_a_wrong_command_line_is_named(
         (("--forget", "3", "--alpha", "nan"), "alpha"),
     ],
 )
-def test_what_cannot_be_run_is_one_line_and_writes_nothing(
+def test_invalid_run_prints_one_line_and_writes_nothing(
     arguments: tuple[str, ...],
     named: str,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert federated(tmp_path / "run", *arguments) == 2
-    assert named in the_line(capsys)
+    assert named in error_line(capsys)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_scenario_of_ones_own_is_run(
+def test_custom_scenario_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     direct_grid.install(monkeypatch)
@@ -154,13 +154,13 @@ def test_a_scenario_of_ones_own_is_run(
     mine.write_text('roots = ["a"]\nedges = ["a -> b", "b -> c"]\n[models]\nc = { train = "head" }')
     out = ("--out", str(tmp_path / "run"))
     assert run(["simulate", str(mine), *out, *SMALL, *PINNED, "--forget", "3"]) == 0
-    told = capsys.readouterr()
-    assert "3 affected models" in " ".join(told.out.split()) or "of 3 affected" in told.out
+    printed = capsys.readouterr()
+    assert "3 affected models" in " ".join(printed.out.split()) or "of 3 affected" in printed.out
     assert run(["simulate", str(mine), *out, *SMALL, *PINNED, "--forget", "3@d"]) == 2
-    assert "a, b, c after '@', but got 'd'" in the_line(capsys)
+    assert "a, b, c after '@', but got 'd'" in error_line(capsys)
     mine.write_text('roots = ["a"]\nedges = ["a > b"]')
     assert run(["simulate", str(mine), *out, *SMALL, *PINNED, "--forget", "3"]) == 2
-    assert "'a > b'" in the_line(capsys)
+    assert "'a > b'" in error_line(capsys)
 
 
 def test_a_folder_that_cannot_be_written_is_named(
@@ -168,7 +168,7 @@ def test_a_folder_that_cannot_be_written_is_named(
 ) -> None:
     (tmp_path / "file").write_bytes(b"mine")
     assert federated(tmp_path / "file" / "run", "--forget", "3") == 2
-    line = the_line(capsys)
+    line = error_line(capsys)
     assert str(tmp_path / "file" / "run") in line
     assert "Choose another --out" in line
     assert contents(tmp_path) == {"file": b"mine"}
@@ -179,7 +179,7 @@ def test_a_folder_with_other_files_is_left_alone(
 ) -> None:
     (tmp_path / "thesis.txt").write_bytes(b"mine")
     assert federated(tmp_path, "--forget", "3") == 2
-    assert "holds other files" in the_line(capsys)
+    assert "holds other files" in error_line(capsys)
     assert contents(tmp_path) == {"thesis.txt": b"mine"}
 
 
@@ -188,15 +188,15 @@ def test_a_run_is_done_then_unchanged_then_refused_when_it_is_damaged(
 ) -> None:
     direct_grid.install(monkeypatch)
     assert federated(tmp_path, "--forget", "3", "--format", "json") == 0
-    told = capsys.readouterr()
-    report = json.loads(told.out)
+    printed = capsys.readouterr()
+    report = json.loads(printed.out)
     assert report["campaign"]["outcome"] == "complete"
     assert json.loads((tmp_path / "report.json").read_text()) == report
-    assert "trained r6" in told.err  # progress goes elsewhere
+    assert "trained r6" in printed.err  # progress goes to standard error
 
     done = contents(tmp_path)
     assert federated(tmp_path, "--forget", "3") == 0
-    assert "already there" in capsys.readouterr().out
+    assert "finished before" in capsys.readouterr().out
     assert contents(tmp_path) == done
 
     (model,) = (m for m in report["models"] if m["id"] == "r4")
@@ -205,13 +205,13 @@ def test_a_run_is_done_then_unchanged_then_refused_when_it_is_damaged(
     path.write_bytes(path.read_bytes()[:-1] + b"\x01\x02")
     damaged = contents(tmp_path)
     assert federated(tmp_path, "--forget", "3") == 2
-    line = the_line(capsys)
+    line = error_line(capsys)
     assert "'r4" in line
     assert path.name in line
     assert contents(tmp_path) == damaged
 
 
-def test_what_the_system_refuses_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_system_error_prints_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["graph", "show", "a" * 300]) == 2
     (error,) = capsys.readouterr().err.splitlines()
     assert error == f"error: Expected to use {'a' * 300!r}, but: File name too long."
@@ -222,7 +222,9 @@ def test_what_the_system_refuses_is_one_line(capsys: pytest.CaptureFixture[str])
     with Path("/dev/full").open("w") as full:
         shown = subprocess.run([program, "--help"], stdout=full, stderr=subprocess.PIPE, text=True)
     assert shown.returncode == 2
-    assert shown.stderr == "error: Expected the system to go along, but: No space left on device.\n"
+    assert (
+        shown.stderr == "error: Expected the system to allow this, but: No space left on device.\n"
+    )
 
 
 def test_interrupted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -231,10 +233,10 @@ def test_interrupted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
 
     monkeypatch.setattr("disinherit.simulations.run.run.prepare_folder", stop)
     assert federated(Path("unused"), "--forget", "3") == 130
-    assert "start the same command again" in the_line(capsys)
+    assert "run the same command again" in error_line(capsys)
 
 
-def test_a_part_that_is_not_installed_is_named(
+def test_missing_extra_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def missing(*_: object) -> None:
@@ -247,6 +249,6 @@ def test_a_part_that_is_not_installed_is_named(
     assert "pip install '.[simulation]'" in printed.err
 
 
-def test_a_near_miss_of_a_command_is_proposed_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_misspelt_command_is_suggested_once(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["request", "aprove", "x"]) == 2
-    assert the_line(capsys).count("Did you mean") == 1
+    assert error_line(capsys).count("Did you mean") == 1

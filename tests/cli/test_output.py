@@ -1,4 +1,4 @@
-"""What others wrote on a terminal: text, and nothing but text."""
+"""Texts of others on a terminal: no markup and no control characters."""
 
 import ast
 import json
@@ -50,7 +50,7 @@ def table_of(text: str) -> Table:
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
 @pytest.mark.parametrize("printer", PRINTERS.values(), ids=PRINTERS.keys())
-def test_what_others_wrote_is_printed_as_text(
+def test_texts_of_others_are_printed_as_plain_text(
     printer: Callable[[str], None],
     text: str,
     capsys: pytest.CaptureFixture[str],
@@ -67,7 +67,7 @@ def test_what_others_wrote_is_printed_as_text(
 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
-def test_json_says_what_it_was(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_keeps_the_original_text(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     print_json([text])
     assert json.loads(capsys.readouterr().out) == [text]
 
@@ -88,7 +88,7 @@ def test_progress_shows_text(
     assert "\x9b" not in shown
 
 
-def test_no_command_prints_but_by_these_functions() -> None:
+def test_commands_print_through_output_only() -> None:
     folder = Path(disinherit.cli.__file__).parent
     found = [
         f"{path.name}:{node.lineno}"

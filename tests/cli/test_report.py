@@ -1,4 +1,4 @@
-"""`disinherit report`: a finished run shown again."""
+"""`disinherit report` on finished runs."""
 
 import json
 from pathlib import Path
@@ -38,23 +38,21 @@ def test_as_a_table_with_the_page_elsewhere(
     ("written", "named"),
     [(None, "report.json"), ("{", "report.json"), ('{"schema_version": 7}', "schema_version")],
 )
-def test_a_report_that_is_none_is_one_line(
+def test_invalid_report_prints_one_line(
     written: str | None, named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if written is not None:
         (tmp_path / "report.json").write_text(written)
     assert run(["report", str(tmp_path)]) == 2
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert told.err.count("\n") == 1
-    assert named in told.err
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.count("\n") == 1
+    assert named in printed.err
     assert not (tmp_path / "report.html").exists()
 
 
-def test_a_page_that_cannot_be_written_is_one_line(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_unwritable_page_prints_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["report", str(folder), "--html", str(folder / "report.json" / "x.html")]) == 2
-    told = capsys.readouterr()
-    assert told.err.startswith("error: ")
-    assert told.err.count("\n") == 1
+    printed = capsys.readouterr()
+    assert printed.err.startswith("error: ")
+    assert printed.err.count("\n") == 1

@@ -1,4 +1,4 @@
-"""The command line as the service's client: submit, steer, watch, list, and one line of trouble."""
+"""The command line as a client of the service: submit, control, watch, list, and errors."""
 
 import json
 import os
@@ -29,20 +29,20 @@ def running(running: Running, monkeypatch: pytest.MonkeyPatch) -> Running:
 
 
 def as_json(capsys: Capture, *arguments: str, code: int = 0) -> Any:
-    """What a command prints as JSON."""
+    """JSON output of a command."""
     assert run([*arguments, "--format", "json"]) == code
-    told = capsys.readouterr()
-    assert told.err == ""
-    return json.loads(told.out)
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    return json.loads(printed.out)
 
 
-def the_line(capsys: Capture) -> str:
-    """The one line that says what is wrong."""
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert told.err.count("\n") == 1
-    assert told.err.startswith("error: ")
-    return told.err
+def error_line(capsys: Capture) -> str:
+    """The only line on standard error, an error message."""
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.count("\n") == 1
+    assert printed.err.startswith("error: ")
+    return printed.err
 
 
 METHOD = ("--alpha", "1", "--lambda", "0.5", "--gauge", "3")
@@ -67,7 +67,7 @@ def test_from_submission_to_coverage(running: Running, capsys: Capture) -> None:
     assert {one["state"] for one in uncovered} == {"pending"}
 
     assert run(["request", "approve", request]) == 2  # an operator is no approver
-    assert "ApproveRequest" in the_line(capsys)
+    assert "ApproveRequest" in error_line(capsys)
     approver = ("--token", secret("approver"))
     assert as_json(capsys, "request", "approve", request, *approver)["state"] == "running"
 
@@ -101,12 +101,12 @@ def test_tables_for_people(running: Running, capsys: Capture) -> None:
 def test_abort_pause_and_resume(running: Running, capsys: Capture) -> None:
     as_json(capsys, *SUBMIT, "--id", "q")
     assert run(["request", "pause", "q"]) == 2
-    assert "awaiting_approval" in the_line(capsys)
+    assert "awaiting_approval" in error_line(capsys)
     running.world.transport.twists["anna", "query.fisher"] = campaign_fixture.gone
     as_json(capsys, "request", "approve", "q", "--token", secret("approver"))
     assert as_json(capsys, "request", "pause", "q")["state"] == "paused"
     assert run(["request", "resume", "q", "--deadline", "30d"]) == 2
-    assert "approver" in the_line(capsys)
+    assert "approver" in error_line(capsys)
     approver = ("--token", secret("approver"))
     resumed = as_json(capsys, "request", "resume", "q", "--deadline", "30d", *approver)
     assert resumed["state"] == "running"
@@ -135,8 +135,8 @@ def test_a_roll_out_halts_by_itself(running: Running, capsys: Capture) -> None:
     assert "halted in wave 1" in as_json(capsys, "request", "show", "q", code=1)["halted"]
     assert as_json(capsys, "request", "report", "q", code=1)["coverage"]["halted"] == 4
 
-    assert run(["request", "resume", "q"]) == 2  # past a gate goes who may approve
-    assert "an approver" in the_line(capsys)
+    assert run(["request", "resume", "q"]) == 2  # only an approver passes a gate
+    assert "an approver" in error_line(capsys)
     assert as_json(capsys, "request", "show", "q", code=1)["state"] == "halted"
     resumed = as_json(capsys, "request", "resume", "q", "--token", secret("approver"))
     assert resumed["state"] == "running"
@@ -144,14 +144,12 @@ def test_a_roll_out_halts_by_itself(running: Running, capsys: Capture) -> None:
     assert capsys.readouterr().out.splitlines()[-1] == "complete: 5 verified"
 
 
-def test_how_long_old_versions_are_kept_is_said_when_submitting(
-    running: Running, capsys: Capture
-) -> None:
+def test_retention_is_set_at_submission(running: Running, capsys: Capture) -> None:
     assert as_json(capsys, *SUBMIT, "--id", "q", "--retention", "12h")["retention_seconds"] == 43200
     assert as_json(capsys, *SUBMIT, "--id", "r")["retention_seconds"] is None
     assert running.world.store.request("q").retention_seconds == 43200
     assert run([*SUBMIT, "--id", "s", "--retention", "long"]) == 2
-    assert "'long'" in the_line(capsys)
+    assert "'long'" in error_line(capsys)
 
 
 def test_a_request_is_rolled_back(running: Running, capsys: Capture) -> None:
@@ -160,14 +158,14 @@ def test_a_request_is_rolled_back(running: Running, capsys: Capture) -> None:
     approver = ("--token", secret("approver"))
     back = ("request", "rollback", "q", "--reason", "too much\nwas lost")
     assert run([*back, *approver]) == 2
-    assert "awaiting_approval" in the_line(capsys)
+    assert "awaiting_approval" in error_line(capsys)
     as_json(capsys, "request", "approve", "q", *approver)
     assert run(["request", "watch", "q"]) == 0
     capsys.readouterr()
     assert run([*back]) == 2  # an operator is no approver
-    assert "RollBackRequest" in the_line(capsys)
+    assert "RollBackRequest" in error_line(capsys)
     assert run([*back, "--model", "d", *approver]) == 2
-    assert "'d'" in the_line(capsys)
+    assert "'d'" in error_line(capsys)
     assert as_json(capsys, *back, "--model", "r4", *approver)["state"] in (
         "rolling_back",
         "rolled_back",
@@ -186,7 +184,7 @@ def test_a_request_is_rolled_back(running: Running, capsys: Capture) -> None:
     assert current == digests
     assert models["r4~q"]["status"] == "retired"
     assert run(["request", "rollback", "nobody", "--reason", "x", *approver]) == 2
-    assert "'nobody'" in the_line(capsys)
+    assert "'nobody'" in error_line(capsys)
 
 
 def test_registering_a_version_by_its_checkpoint(
@@ -209,12 +207,12 @@ def test_registering_a_version_by_its_checkpoint(
     assert as_json(capsys, *register) == [shown]
     merge = [*register[:3], "--id", "merged", "--owner", "anna", *register[7:-8]]
     assert run([*merge, "--parent", "r1=0.6", "--parent", "r2=0.3"]) == 2
-    assert "sum to 1" in the_line(capsys)
+    assert "sum to 1" in error_line(capsys)
     assert run([*merge, "--parent", "r1=most"]) == 2
-    assert "'r1=most'" in the_line(capsys)
+    assert "'r1=most'" in error_line(capsys)
 
 
-def test_samples_and_clients_are_asked_for_in_the_place_of_classes(
+def test_samples_or_a_client_can_be_submitted_instead_of_classes(
     running: Running, tmp_path: Path, capsys: Capture
 ) -> None:
     ids, named = tmp_path / "ids.txt", tmp_path / "erased.json"
@@ -234,8 +232,8 @@ def test_samples_and_clients_are_asked_for_in_the_place_of_classes(
     assert "2 samples at r1" in capsys.readouterr().out
     approver = ("--token", secret("approver"))
     as_json(capsys, "request", "approve", status["id"], *approver)
-    # The root fits these two samples perfectly: nothing there stands out, and it says so; so does
-    # another model of its owner, where their losses did not rise.
+    # The root fits these two samples perfectly, so no parameter is selected and the result reports
+    # it; so does another model of its owner, where their losses did not rise.
     assert run(["request", "watch", status["id"]]) == 1
     assert "partial: 2 ineffective, 3 verified" in capsys.readouterr().out
     status = as_json(capsys, "request", "submit", "--client", "ben")
@@ -275,21 +273,21 @@ def test_samples_and_clients_are_asked_for_in_the_place_of_classes(
         (("request", "list", "--ca", "gone.pem"), "gone.pem"),
     ],
 )
-def test_what_is_wrong_is_one_line(
+def test_wrong_input_prints_one_line(
     arguments: tuple[str, ...], named: str, running: Running, capsys: Capture
 ) -> None:
     assert run(list(arguments)) == 2
-    assert named in the_line(capsys)
+    assert named in error_line(capsys)
     assert running.world.store.requests() == []
 
 
-def test_nobody_there_is_one_clear_line(capsys: Capture) -> None:
+def test_unreachable_service_prints_one_line(capsys: Capture) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     for command in (["request", "list"], ["request", "watch", "q"]):
         assert run([*command, "--server", address]) == 2
-        line = the_line(capsys)
+        line = error_line(capsys)
         assert f"a coordinator at {address}" in line
         assert "refused" in line
         assert "--server" in line
@@ -359,10 +357,10 @@ def test_a_service_in_a_process_of_its_own(built: Path, tmp_path: Path, capsys: 
         ("--database {}/c.db --tokens {}/tokens.toml --plaintext --listen 0.0.0.0:0", "loopback"),
     ],
 )
-def test_a_service_that_cannot_start_says_why(
+def test_failed_service_start_prints_the_reason(
     arguments: str, named: str, tmp_path: Path, capsys: Capture
 ) -> None:
     write_tokens(tmp_path / "tokens.toml")
     assert run(["serve", *arguments.replace("{}", str(tmp_path)).split()]) == 2
-    assert named in the_line(capsys)
+    assert named in error_line(capsys)
     assert [path.name for path in tmp_path.iterdir()] == ["tokens.toml"]

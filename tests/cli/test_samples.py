@@ -1,4 +1,4 @@
-"""`disinherit samples digest`, and the files that name samples."""
+"""`disinherit samples digest`, and files of ids and digests."""
 
 import json
 from pathlib import Path
@@ -47,7 +47,7 @@ def test_digests_are_made_with_the_owners_key(store: Path, tmp_path: Path, capsy
         b'"patient 7"\r"patient 8"\r',
     ],
 )
-def test_a_list_is_read_however_an_office_wrote_it(
+def test_ids_are_read_from_any_office_format(
     content: bytes, store: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     ids = tmp_path / "ids.txt"
@@ -72,19 +72,19 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def test_lines_that_are_of_no_sample_are_named_at_the_owner(
+def test_lines_of_unknown_ids_are_listed(
     config: Path, store: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     ids = tmp_path / "ids.txt"
     ids.write_text("cat-0\nnobody-7\ncat-1\n")
     assert digest(store, ids, "--config", str(config)) == 2
-    told = capsys.readouterr()
-    assert "those of 1 of 3 lines are of none: 2 ('nobody-7')" in told.err
-    assert told.out == ""
+    printed = capsys.readouterr()
+    assert "those of 1 of 3 lines are unknown: 2 ('nobody-7')" in printed.err
+    assert printed.out == ""
     assert digest(store, ids, "--config", str(config), "--ignore-unknown", "--salt", SALT) == 0
-    told = capsys.readouterr()
-    assert "2 ('nobody-7')" in told.err
-    found = tuple(json.loads(told.out)["digests"])
+    printed = capsys.readouterr()
+    assert "2 ('nobody-7')" in printed.err
+    found = tuple(json.loads(printed.out)["digests"])
     assert found == digest_samples(sample_key(store), SALT, ["cat-0", "cat-1"]).digests
     ids.write_text("nobody-7\n")
     assert digest(store, ids, "--config", str(config), "--ignore-unknown") == 2
@@ -115,10 +115,10 @@ def test_another_salt_each_time(store: Path, tmp_path: Path, capsys: Capture) ->
             "a salt of 32 hexadecimal digits, but got something of 6 char",
         ),
         (b"a\n", ("--model", "../r1"), "'../r1'"),
-        (b"a\n", ("--store", "nowhere"), "there is no index.db"),
+        (b"a\n", ("--store", "nowhere"), "it has no index.db"),
     ],
 )
-def test_what_is_wrong_is_one_line_and_no_key_is_made(
+def test_wrong_input_prints_one_line_and_makes_no_key(
     content: bytes | None,
     more: tuple[str, ...],
     words: str,
@@ -130,10 +130,10 @@ def test_what_is_wrong_is_one_line_and_no_key_is_made(
     if content is not None:
         ids.write_bytes(content)
     assert digest(store, ids, *more) == 2
-    told = capsys.readouterr()
-    assert words in told.err
-    assert told.err.count("\n") == 1
-    assert told.out == ""
+    printed = capsys.readouterr()
+    assert words in printed.err
+    assert printed.err.count("\n") == 1
+    assert printed.out == ""
     assert not (store / "samples.key").exists()
 
 
@@ -156,7 +156,7 @@ def test_a_damaged_key_is_refused(store: Path, tmp_path: Path, capsys: Capture) 
         '{"models": ["r/1"], "salt": "' + SALT + '", "digests": ["' + "ab" * 32 + '"]}',
     ],
 )
-def test_a_file_that_names_no_samples_is_refused(text: str, tmp_path: Path) -> None:
+def test_file_without_samples_is_refused(text: str, tmp_path: Path) -> None:
     path = tmp_path / "named.json"
     path.write_text(text)
     with pytest.raises(InputError, match="Expected") as refused:
