@@ -1,8 +1,8 @@
-"""The Flower ClientApp of an owner: unpack, call the handler, pack.
+"""Flower ClientApp of an owner: unpack the task, call its handler, pack the reply.
 
-Messages: those of `disinherit.common.wire.messages`.
+The messages are those of `disinherit.common.wire.messages`.
 
-`app` is for nodes whose configuration names the function that opens their models:
+`app` is for nodes with a configured function that opens their models:
 `flower-supernode ... --node-config 'factory="my_models:open_owner"'`.
 """
 
@@ -21,17 +21,17 @@ from disinherit.common.wire.flower import pack, unpack
 from disinherit.common.wire.messages import ACTIONS
 
 OpenOwner = Callable[[Context], AbstractContextManager[Owner]]
-"""Opens the owner that a Flower context belongs to, for the time of one message."""
+"""Opens the owner of a Flower context for one message."""
 
 
 def open_configured(context: Context) -> AbstractContextManager[Owner]:
-    """Open the owner by the function that the node's configuration names.
+    """Open the owner with the `factory` of the node's configuration.
 
     Args:
-        context: of a message; it is what the function gets.
+        context: context of a message, the argument of the function.
 
     Raises:
-        InputError: if there is no such function.
+        InputError: if the function does not exist.
     """
     opened: AbstractContextManager[Owner] = load_function(
         str(context.node_config.get("factory", ""))
@@ -43,10 +43,10 @@ def build_client_app(open_owner: OpenOwner = open_configured) -> ClientApp:
     """Return a ClientApp that serves the models of an owner.
 
     Args:
-        open_owner: gives the owner for a message's Flower context.
+        open_owner: opens the owner for the Flower context of a message.
 
     Returns:
-        An app to which further handlers may be added.
+        An app that accepts further handlers.
     """
     app = ClientApp()
     kinds = {"query": app.query, "train": app.train, "evaluate": app.evaluate}
@@ -66,7 +66,7 @@ def _serving(
             task = unpack(message.content, kind)
             with open_owner(context) as owner:
                 return Message(pack(handler(owner, task)), reply_to=message)
-        except Exception as error:  # also what the owner's own code raises, of which Flower tells
+        except Exception as error:  # including errors of the owner's code, which Flower would send
             if isinstance(error, DisinheritError) and not error.foreign:
                 raise
             raise CampaignError(explain(error, f"do {action}")) from error

@@ -1,4 +1,4 @@
-"""Handlers of an owner: one for each message of the coordinator, whatever carries it."""
+"""Handlers of an owner: one for each action of the coordinator, on any carrier."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -18,19 +18,19 @@ from disinherit.client.shown_heads import forgetting, releasing
 from disinherit.v1 import unlearning_pb2 as pb
 
 Handler = Callable[[Owner, Any], Message]
-"""Answers a task for an owner; idempotent, so a task may come more than once."""
+"""Answers a task for an owner; idempotent, so a task may be repeated."""
 
 
 def identify(owner: Owner, _: pb.Identity) -> pb.Identity:
-    """Say whose models are here."""
+    """Return the name of the owner."""
     return pb.Identity(owner=owner.store.owner)
 
 
 def handlers(policy: ReleasePolicy = OPEN) -> Mapping[str, Handler]:
-    """Return what answers each action.
+    """Return action -> handler.
 
     Args:
-        policy: conditions on what is released of Fisher information, beside the owner's own.
+        policy: conditions on releases of Fisher information, added to the owner's own.
     """
     return {
         "query.identify": identify,
@@ -46,4 +46,4 @@ def handlers(policy: ReleasePolicy = OPEN) -> Mapping[str, Handler]:
 
 
 HANDLERS = handlers()
-"""Action -> handler, with no conditions beside the owner's own."""
+"""Action -> handler, with the owner's own conditions only."""

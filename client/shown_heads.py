@@ -1,9 +1,9 @@
-"""Last end of the coordinator's log that an owner was shown: a log does not go back.
+"""Latest head of the coordinator's log known to an owner, against restored databases.
 
-A coordinator whose database was put back from a copy does not know what it asked for since, and may
-ask for something else under the same id.  So the owner keeps the latest head, shows it with every
-answer, and does nothing for a coordinator that shows an earlier one, or another one of that length.
-After a person has said that the coordinator may go on, its heads are of a later epoch.
+A coordinator with a database restored from a copy has lost its latest requests, and may reuse their
+ids.  So an owner keeps the latest head and returns it with every reply.  It refuses a coordinator
+with an earlier head, or a different head of the same length.  After a person has confirmed the
+restored log, its heads have a later epoch.
 """
 
 from collections.abc import Callable
@@ -23,10 +23,10 @@ _NAME = "coordinator.head"
 def forgetting(
     unlearn: Callable[[Owner, pb.UnlearnTask], pb.UnlearnReply],
 ) -> Callable[[Owner, pb.UnlearnTask], pb.UnlearnReply]:
-    """Return a handler that does nothing for a coordinator whose log has gone back.
+    """Return a handler that refuses coordinators with a restored log.
 
     Args:
-        unlearn: the handler for all others.
+        unlearn: the handler for all other coordinators.
     """
 
     def handle(owner: Owner, task: pb.UnlearnTask) -> pb.UnlearnReply:
@@ -46,10 +46,10 @@ def forgetting(
 
 
 def releasing(release: Callable[..., pb.FisherReply]) -> Callable[..., pb.FisherReply]:
-    """Return a handler that gives nothing to a coordinator whose log has gone back.
+    """Return a handler that releases nothing to coordinators with a restored log.
 
     Args:
-        release: the handler for all others.
+        release: the handler for all other coordinators.
     """
 
     def handle(owner: Owner, task: pb.FisherTask, **options: Any) -> pb.FisherReply:
@@ -66,11 +66,11 @@ def releasing(release: Callable[..., pb.FisherReply]) -> Callable[..., pb.Fisher
 
 
 def _look(folder: Path, shown: pb.LogHead) -> tuple[pb.LogHead | None, str]:
-    """Return what was shown before, and why the coordinator is refused; keep what is shown now."""
+    """Return the head known before, and the reason of a refusal if any; keep the new head."""
     path = folder / _NAME
     try:
         known = pb.LogHead.FromString(path.read_bytes()) if path.exists() else None
-        if not shown.signature:  # by a coordinator without a key
+        if not shown.signature:  # the coordinator has no key
             return known, ""
         if known is None or _follows(shown, known):
             if shown != known:
@@ -78,18 +78,18 @@ def _look(folder: Path, shown: pb.LogHead) -> tuple[pb.LogHead | None, str]:
             return known, ""
     except (OSError, DecodeError) as error:
         raise StoreError(
-            f"Expected in {str(path)!r} where the coordinator's log ended, but: {error}. Restore "
+            f"Expected the head of the coordinator's log in {str(path)!r}, but: {error}. Restore "
             "it from a backup, or remove it."
         ) from error
     return known, (
-        f"Expected a coordinator whose log leads to entry {known.entries}, which this owner was "
-        f"shown, but it ends with entry {shown.entries}, or has another one there: its database "
-        "was put back from a copy. Its administrator has to say that it may go on."
+        f"Expected a coordinator's log that continues entry {known.entries}, which this owner "
+        f"knows, but it ends with entry {shown.entries} or differs there: the database was "
+        "restored from a copy. Its administrator has to confirm the history."
     )
 
 
 def _follows(shown: pb.LogHead, known: pb.LogHead) -> bool:
-    """Whether a head may come after another one, as far as can be seen without the log."""
+    """Whether a head can follow another one, as far as heads alone show."""
     if shown.epoch != known.epoch:
         return shown.epoch > known.epoch
     if shown.entries == known.entries:

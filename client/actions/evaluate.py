@@ -22,9 +22,8 @@ from disinherit.v1 import unlearning_pb2 as pb
 def evaluate(owner: Owner, task: pb.EvaluateTask) -> pb.EvaluateReply:
     """Return the confusion counts of every listed model.
 
-    The weights are read back from disk and their digest is reported, so an answer also verifies
-    what is stored; that may be all that is asked for.  A model that cannot be evaluated is reported
-    with the reason.
+    The reply has the digest of the weights read back from disk, so it also verifies the stored
+    version.  A task may ask for digests only.  A model that cannot be evaluated has the reason.
     """
 
     def one(model_id: str) -> pb.Evaluation:
@@ -34,19 +33,19 @@ def evaluate(owner: Owner, task: pb.EvaluateTask) -> pb.EvaluateReply:
         if task.presence_only:
             return pb.Evaluation(model_id=record.id, digest=record.digest)
         weights = owner.store.weights(record.id)
-        if task.digests_only:  # the store has compared what it read with the record
+        if task.digests_only:  # the store compared the weights with the record
             return pb.Evaluation(model_id=record.id, digest=record.digest)
         return _evaluation(owner, record, weights)
 
     known = {record.id: record for record in owner.store.records()}
-    reply = pb.EvaluateReply(models=[_try(m, partial(one, m)) for m in task.model_ids])
+    reply = pb.EvaluateReply(models=[_evaluated(m, partial(one, m)) for m in task.model_ids])
     for found in reply.models:
         found.missing = found.model_id not in known
     return reply
 
 
 def preview(owner: Owner, task: pb.UnlearnTask) -> pb.EvaluateReply:
-    """Return what the listed models would answer after a task; nothing is stored."""
+    """Return the confusion counts that the listed models would have after a task; store nothing."""
 
     def one(model: pb.ModelTask) -> pb.Evaluation:
         record = inputs.record(model)
@@ -58,25 +57,25 @@ def preview(owner: Owner, task: pb.UnlearnTask) -> pb.EvaluateReply:
         return _evaluation(owner, replace(record, digest=weights_digest(weights)), weights)
 
     inputs = TaskInputs(owner, task)
-    return pb.EvaluateReply(models=[_try(m.model_id, partial(one, m)) for m in task.models])
+    return pb.EvaluateReply(models=[_evaluated(m.model_id, partial(one, m)) for m in task.models])
 
 
 def confusion_counts(
     model: nn.Module, batches: Batches, classes: int, device: torch.device
 ) -> Tensor:
-    """Count true against predicted classes.
+    """Return the confusion counts of a classifier.
 
     Args:
-        model: a classifier; evaluated in eval mode.
+        model: the classifier; evaluated in eval mode.
         batches: inputs and class indices.
         classes: number of classes C.
-        device: where to compute.
+        device: device of the computation.
 
     Returns:
         Counts `[C, C]` as int64; row = true class, column = predicted class.
 
     Raises:
-        DataError: if the model has not C outputs, or a class index is not in `[0, C)`.
+        DataError: if the model does not have C outputs, or a class index is not in `[0, C)`.
     """
     model = model.to(device).eval()
 
@@ -94,10 +93,10 @@ def confusion_counts(
     return ShrinkingBatches(batches).run(count)
 
 
-def _try(model_id: str, evaluation: Callable[[], pb.Evaluation]) -> pb.Evaluation:
+def _evaluated(model_id: str, evaluation: Callable[[], pb.Evaluation]) -> pb.Evaluation:
     try:
         return evaluation()
-    except Exception as error:  # also what the owner's loaders and networks raise
+    except Exception as error:  # including errors of the owner's loaders and networks
         reason = explain(error, f"evaluate model {model_id!r}")
         return pb.Evaluation(model_id=model_id, error=reason)
 
@@ -105,8 +104,8 @@ def _try(model_id: str, evaluation: Callable[[], pb.Evaluation]) -> pb.Evaluatio
 def _evaluation(owner: Owner, record: ModelRecord, weights: Mapping[str, Tensor]) -> pb.Evaluation:
     batches = owner.evaluation_data(record)
     if batches is None:
-        # The digest was checked against what is on disk, so it verifies the version all the same.
-        reason = f"Expected evaluation data for model {record.id!r}, but there is none."
+        # The digest of the weights on disk was checked, so it still verifies the version.
+        reason = f"Expected evaluation data for model {record.id!r}, but got none."
         return pb.Evaluation(model_id=record.id, digest=record.digest, error=reason)
     network = load_network(owner, record, weights)
     counts = confusion_counts(network, batches, len(record.labels), owner.device)

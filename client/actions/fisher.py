@@ -1,4 +1,4 @@
-"""Fisher information of what is to be forgotten, released as the owner's policy allows."""
+"""Release of the Fisher information of forget sets, under the owner's policy."""
 
 import json
 import logging
@@ -35,23 +35,22 @@ _log = logging.getLogger(__name__)
 
 
 class _TooLargeError(FisherError):
-    """More than fits into a message."""
+    """The packets of a root exceed the size of a message."""
 
 
 def forget_fishers(
     owner: Owner, task: pb.FisherTask, policy: ReleasePolicy = OPEN
 ) -> pb.FisherReply:
-    """Return the Fisher information of the data to forget for every listed root.
+    """Return the Fisher information of the forget set of every listed root.
 
-    It is given class by class, or for all samples to forget together.
-
-    A root that cannot answer, or of which the owner releases nothing, is reported with the reason;
-    the others are answered all the same.  What does not fit into one answer is left for the next.
+    There is one packet per class, or one for all samples to forget.  A root that fails, or whose
+    release the policy refuses, has the reason; the other roots are answered.  Roots that do not fit
+    into one reply are left for the next task.
 
     Args:
         owner: the owner of the roots.
-        task: what is asked for.
-        policy: conditions on what is released, beside the owner's own.
+        task: roots and method.
+        policy: conditions on releases, added to the owner's own.
     """
     policy = policy.stricter(policy_of(owner))
     try:
@@ -84,7 +83,7 @@ def _root_fisher(
                 f"{task.most_bytes:,} bytes, but it has {size:,}. Submit the request with a "
                 "narrower scope or with --encoding log8."
             )
-    except Exception as error:  # also what the owner's loaders and networks raise
+    except Exception as error:  # including errors of the owner's loaders and networks
         reason = explain(error, f"compute the Fisher information of model {root.model_id!r}")
         withheld = isinstance(error, WithheldError)
         if withheld:
@@ -103,8 +102,8 @@ def _root_fisher(
 def _packets(
     owner: Owner, root: pb.Root, method: Method, policy: ReleasePolicy
 ) -> list[pb.FisherPacket]:
-    """Return one packet per class to forget, or one for all samples to forget."""
-    # Of a root that was destroyed, its successor has the summary, but for what was forgotten then.
+    """Return one packet per forgotten class, or one for all forgotten samples."""
+    # The successor of a destroyed root has its summary, without the forgotten data.
     record = owner.store.standing_in(root.model_id)
     network = load_network(owner, record, owner.store.weights(record.id))
     structure = find_structure(owner, record, network)
@@ -114,7 +113,7 @@ def _packets(
     fishers = _class_fishers if root.classes else _sample_fishers
     first, *others = structure.head.layers if structure.head else (None,)
     packets = []
-    # Where all of the head is in scope, the rows of several classes are taken out of it.
+    # Rows of several classes are taken out only if all of the head is in scope.
     whole = structure.head is not None and set(structure.head.parameters) <= set(names)
     rows = method.row_scoped and (len(root.classes) == 1 or whole)
     sets = ReleasedSets(owner, record)
@@ -150,13 +149,13 @@ def _packets(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Released:
-    """Fisher information to release, and which samples it is of.
+    """Fisher information to release, with its set of samples.
 
     Attributes:
-        classes: the classes that it stands for; none for samples.
+        classes: names of its classes; empty for single samples.
         fisher: the mean over the samples.
         counts: number of samples of each class of the model, `[C]`.
-        ids: of the samples; `None` if it is of all samples of the classes that are counted.
+        ids: ids of the samples; `None` for all samples of the counted classes.
     """
 
     classes: list[str]
@@ -180,8 +179,8 @@ def _class_fishers(
     absent = [record.labels[c] for c in indices if not all_fishers.counts[c]]
     if absent:
         raise FisherError(
-            f"Expected root {record.id!r} to be trained directly on what is to be forgotten, but "
-            f"it has no samples of {', '.join(absent)}. Name the models that were as roots."
+            f"Expected root {record.id!r} to be trained directly on the classes to forget, but it "
+            f"has no samples of {', '.join(absent)}. Name models with such samples as roots."
         )
     fishers = all_fishers.each(indices, indices if own_rows else None)
     for index in indices:
@@ -200,7 +199,7 @@ def _sample_fishers(
     policy: ReleasePolicy,
     own_rows: bool,
 ) -> Iterator[_Released]:
-    """Yield the Fisher information of the listed samples, or of all that it was trained on."""
+    """Yield the Fisher information of the listed samples, or of all training samples."""
     listed = samples_of(root)
     if listed is None:
         everything = _to_release(owner, record, network, names, policy)
@@ -213,7 +212,7 @@ def _sample_fishers(
 
 
 def _set_of(sets: ReleasedSets, record: ModelRecord, released: _Released) -> Release:
-    """Return the set of samples that is released."""
+    """Return the set of samples of a release."""
     counts = dict(zip(record.labels, released.counts, strict=True))
     if released.ids is None:
         return sets.of_classes(counts)
@@ -228,7 +227,7 @@ def _check_share(
     policy: ReleasePolicy,
     released: _Released,
 ) -> None:
-    """Refuse a release of which one sample is more than the policy allows."""
+    """Refuse a release in which one sample has a larger share than the policy allows."""
     batches: Batches | None
     if released.ids is not None:
         batches, _ = split_by_ids(owner, record, released.ids)
@@ -236,8 +235,8 @@ def _check_share(
         batches = training_data(owner, record)
     if batches is None:
         raise WithheldError(
-            f"Expected the training data of model {record.id!r}, to see what each sample "
-            "contributes as its owner's max_sample_share says, but it is gone."
+            f"Expected the training data of model {record.id!r}, to check each sample's share "
+            "against its owner's max_sample_share, but it is gone."
         )
     others = tuple(index for index, count in enumerate(released.counts) if not count)
     chosen = WithoutClasses(batches, others)
@@ -253,7 +252,7 @@ def _to_release(
     policy: ReleasePolicy,
     apart: Collection[int] | None = None,
 ) -> ClassFishers:
-    """Return per-class sums over all training data; of clipped gradients if the policy says so.
+    """Return per-class sums over all training data; of clipped gradients if the policy has a bound.
 
     Args:
         owner: the owner of the root.
@@ -261,7 +260,7 @@ def _to_release(
         network: its module.
         names: parameters to cover.
         policy: the conditions.
-        apart: classes of which all rows of the head are needed; `None` if none are.
+        apart: classes that need all rows of the head; `None` for no class.
     """
     if not policy.clip_norm:
         fishers = fisher_summary(owner, record, network, names).fishers
@@ -271,7 +270,7 @@ def _to_release(
     batches = training_data(owner, record)
     if batches is None:
         raise WithheldError(
-            f"Expected the training data of model {record.id!r}, to clip each sample's gradient as "
-            "its owner's clip_norm says, but it is gone."
+            f"Expected the training data of model {record.id!r}, to clip each sample's gradient to "
+            "its owner's clip_norm, but it is gone."
         )
     return class_fishers(owner, record, network, names, batches, policy.clip_norm, apart)

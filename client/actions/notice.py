@@ -1,6 +1,6 @@
-"""The owner's side of a notice: a version it holds is affected, and nothing is done to it.
+"""Notices to an owner: a version is affected by a request and stays unchanged.
 
-The notice is written to the program's log, where people who answer for the owner's models look.
+A notice is a warning in the program's log, for the people responsible for the owner's models.
 """
 
 import logging
@@ -12,11 +12,11 @@ _LOG = logging.getLogger(__name__)
 
 
 def take_notice(owner: Owner, task: pb.NoticeTask) -> pb.NoticeReply:
-    """Log what a notice says of the owner's own versions, and return which these are."""
+    """Log a notice about the owner's own versions, and return their ids."""
     held = {record.id for record in owner.store.records()}
     mine = [model for model in task.models if model.model_id in held]
     for model in mine:
-        # As Python literals: a line of the log must not be made up by somebody else.
+        # As Python literals: others must not be able to forge lines of the log.
         _LOG.warning(
             "request %r affects version %r, which stays as it is (%r): %r",
             task.request_id,

@@ -1,4 +1,4 @@
-"""Sets of samples that an owner's Fisher packets are of, and what must hold before they leave."""
+"""Sample sets of released Fisher packets, and their checks before a release."""
 
 import hmac
 from collections import Counter
@@ -25,11 +25,11 @@ _DIGITS = 32
 
 
 class ReleasedSets:
-    """Sets of samples of one model that Fisher information may be released of.
+    """Sample sets of one model for releases of Fisher information.
 
     Args:
         owner: the owner of the model.
-        record: the version whose Fisher information it is.
+        record: the version with the Fisher information.
     """
 
     def __init__(self, owner: Owner, record: ModelRecord) -> None:
@@ -39,7 +39,7 @@ class ReleasedSets:
 
     @cached_property
     def _without(self) -> frozenset[str]:
-        """Names of the samples that were forgotten before."""
+        """Names of samples that were forgotten before."""
         return self._named(cleared_samples(self._owner, self._record))
 
     def of_classes(self, counts: Sizes) -> Release:
@@ -53,11 +53,11 @@ class ReleasedSets:
         return Release(labels, self._without, frozenset(), sizes)
 
     def of_samples(self, ids: Iterable[str], counts: Sizes) -> Release:
-        """Return the set of some samples; if these are whole classes, that of the classes.
+        """Return the set of some samples, as a set of classes if they are whole classes.
 
         Args:
-            ids: of the samples.
-            counts: class name -> number of them.
+            ids: ids of the samples.
+            counts: class name -> number of the samples.
         """
         whole = self._whole_classes()
         if all(whole.get(label) == count for label, count in counts.items() if count):
@@ -66,14 +66,14 @@ class ReleasedSets:
         return Release(frozenset(), frozenset(), self._named(ids), sizes)
 
     def record(self, release: Release, policy: ReleasePolicy) -> None:
-        """Record a set in the ledger before its packet leaves, unless it must not leave.
+        """Record a set in the ledger before its packet is released, or refuse it.
 
         Args:
             release: the set.
             policy: the conditions.
 
         Raises:
-            WithheldError: if all releases of this data would tell too few samples apart.
+            WithheldError: if all releases of this data together would isolate too few samples.
             StoreError: if the ledger cannot be used.
         """
 
@@ -86,15 +86,15 @@ class ReleasedSets:
         ledger.add(training_set, release, allows, self._is_same_data)
 
     def _is_same_data(self, version: str) -> bool:
-        """Whether a version has the same training data, by whose id releases were once kept."""
+        """Whether a version has the same training data; old ledgers have ids of versions."""
         try:
             record = self._owner.store.record(version)
-        except DisinheritError:  # it names no version
+        except DisinheritError:  # not the id of a version
             return False
         return _training_set(record) == _training_set(self._record)
 
     def _whole_classes(self) -> Mapping[str, int]:
-        """Return how many samples each class has that is left, as far as the record says."""
+        """Return class name -> number of remaining samples, as far as the record has them."""
         provenance = self._record.provenance
         if provenance is None:
             return {}
@@ -110,16 +110,16 @@ class ReleasedSets:
         }
 
     def _named(self, ids: Iterable[str]) -> frozenset[str]:
-        """Return what samples are called in the ledger."""
+        """Return the names of samples in the ledger."""
         return frozenset(map(self._name, ids))
 
     def _name(self, sample: str) -> str:
         key = sample_key(self._owner.store.root) if self._key is None else self._key
-        self._key = key  # made with the first sample that needs one
+        self._key = key  # created with the first sample
         return hmac.digest(key, _CONTEXT + same_id(sample).encode(), "sha256").hex()[:_DIGITS]
 
     def _classes_of(self, samples: frozenset[str]) -> Counter[str] | None:
-        """Return the number of samples of each class among some; `None` if some have left."""
+        """Return the number of samples of each class; `None` if some samples are gone."""
         owner, record = self._owner, self._record
         if not isinstance(owner, ResolvesSamples):
             return None
@@ -131,9 +131,9 @@ class ReleasedSets:
 
 
 def _training_set(record: ModelRecord) -> str:
-    """Return what is the same for all versions that may have been trained on the same samples.
+    """Return a key shared by all versions that may have the same training samples.
 
-    Rounds of a federation are versions of their own, with other weights and the same samples.
+    Rounds of a federation are versions with different weights and the same samples.
     """
     provenance = record.provenance
     if provenance is not None and provenance.sample_set_digest:
@@ -149,9 +149,9 @@ def largest_share(
     batches: Batches,
     clip_norm: float,
 ) -> float:
-    """Return the largest share that one sample has of a Fisher information, from 0 to 1.
+    """Return the largest share of one sample in a Fisher information, from 0 to 1.
 
-    It is of the sum over all parameters in scope, and takes a pass for each sample.
+    The share is of the sum over all parameters in scope; it takes a pass for each sample.
 
     Args:
         owner: the owner of the model.

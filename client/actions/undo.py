@@ -1,7 +1,7 @@
-"""The owner's side of rolling back: put back the versions that a request superseded.
+"""Roll-back and destruction of versions that a request superseded.
 
-The superseded weights are still there, so nothing is computed: the version is current again, what
-was made of it is retired, and the ledger knows that the request is not to be applied to it again.
+A roll-back computes nothing, since the superseded weights are still stored.  The version becomes
+current again, its successor is retired, and the ledger refuses the request from then on.
 """
 
 from disinherit.client.owner.failures import explain
@@ -13,15 +13,15 @@ from disinherit.v1 import unlearning_pb2 as pb
 
 
 def roll_back(owner: Owner, task: pb.RollBackTask) -> pb.RollBackReply:
-    """Put back every model of a task and return what was done to each.
+    """Roll back every model of a task and return the results.
 
-    A model that cannot be put back is reported as failed, with the reason, and left as it is.  One
-    that was put back before is left as it is too, and has what was recorded as the answer.
+    A model that cannot be rolled back is unchanged and reported as failed, with the reason.  For
+    one that was rolled back before, the recorded result is returned.
     """
-    return pb.RollBackReply(models=[_one(owner, task, model) for model in task.models])
+    return pb.RollBackReply(models=[_rolled_back(owner, task, model) for model in task.models])
 
 
-def _one(owner: Owner, task: pb.RollBackTask, model: pb.ModelRollBack) -> pb.RollBackResult:
+def _rolled_back(owner: Owner, task: pb.RollBackTask, model: pb.ModelRollBack) -> pb.RollBackResult:
     try:
         request_id = check_id(task.request_id, "request id", RequestError)
         owner.store.check_content(request_id, task.request_digest)
@@ -41,10 +41,10 @@ def _one(owner: Owner, task: pb.RollBackTask, model: pb.ModelRollBack) -> pb.Rol
 
 
 def destroy(owner: Owner, task: pb.DestroyTask) -> pb.DestroyReply:
-    """Destroy every version of a task and return what was done to each.
+    """Destroy every version of a task and return the results.
 
-    One that cannot be destroyed is reported as failed, with the reason, and left as it is.  One
-    that was destroyed before has what was recorded as the answer.
+    A version that cannot be destroyed is unchanged and reported as failed, with the reason.  For
+    one that was destroyed before, the recorded result is returned.
     """
     models = [model.model_id for model in task.models]
     try:
@@ -52,7 +52,7 @@ def destroy(owner: Owner, task: pb.DestroyTask) -> pb.DestroyReply:
         before = {model for model in models if owner.store.destroyed(model) is not None}
         expected = {model.model_id: model.digest for model in task.models}
         found = owner.store.destroy(task.request_id, expected, task.request_digest)
-    except Exception as error:  # nothing is recorded then
+    except Exception as error:  # nothing was recorded
         reason = explain(error, "destroy superseded models")
         return pb.DestroyReply(models=[_failed(model, reason) for model in models])
 

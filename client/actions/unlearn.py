@@ -1,8 +1,7 @@
-"""The owner's side of FIUn: dampen the models it owns with what they inherited.
+"""Unlearning (FIUn) in an owner's models.
 
-For each listed model: check that it is the expected version and was not dampened before (ledger),
-dampen it, measure what that came to, and make weights and ledger entry visible together.  One
-model's failure never touches another.
+For each model: check its digest and the ledger, dampen it, measure the outcome, and commit weights
+and ledger entry together.  The failure of one model does not affect the others.
 """
 
 import logging
@@ -29,12 +28,11 @@ _log = logging.getLogger(__name__)
 
 
 def unlearn(owner: Owner, task: pb.UnlearnTask) -> pb.UnlearnReply:
-    """Dampen every model of a task and return what was done to each.
+    """Dampen every model of a task and return the results.
 
-    A model that cannot be dampened is reported as failed, with the reason, and left as it is; so is
-    one that would not forget, or lose too much, with the outcome that says so.  One that this
-    request was applied to before is left as it is too, and has its recorded result as the answer,
-    with outcome `OUTCOME_ALREADY_APPLIED`.
+    A model that cannot be dampened is unchanged and reported as failed, with the reason.  One that
+    would not forget, or would lose too much, is unchanged and has that outcome.  If the request was
+    applied before, the recorded result is returned, with outcome `OUTCOME_ALREADY_APPLIED`.
     """
     try:
         owner.store.check_content(task.request_id, task.request_digest)
@@ -46,17 +44,17 @@ def unlearn(owner: Owner, task: pb.UnlearnTask) -> pb.UnlearnReply:
     together = Stacking(inputs).unlearn(task.models)
 
     def result(model: pb.ModelTask) -> pb.ModelResult:
-        if model.model_id in together:  # listed a second time, it finds its entry in the ledger
+        if model.model_id in together:  # a second mention finds the ledger entry
             return together.pop(model.model_id)
-        return _one(inputs, model)
+        return _unlearned(inputs, model)
 
     return pb.UnlearnReply(models=[result(model) for model in task.models])
 
 
-def _one(inputs: TaskInputs, model: pb.ModelTask) -> pb.ModelResult:
+def _unlearned(inputs: TaskInputs, model: pb.ModelTask) -> pb.ModelResult:
     try:
         return _apply(inputs, model)
-    except Exception as error:  # also what the owner's loaders and networks raise
+    except Exception as error:  # including errors of the owner's loaders and networks
         reason = explain(error, f"unlearn in model {model.model_id!r}")
         _log.warning(
             "request %r was not applied to model %r: %s",
@@ -90,8 +88,8 @@ def _apply(inputs: TaskInputs, model: pb.ModelTask) -> pb.ModelResult:
     if not decided.stored:
         result.apply_seconds += time.perf_counter() - started
         return result
-    # Handed on to the successor is the summary of the weights before dampening, without what was
-    # forgotten.  The data may be gone, so there is often no other.
+    # The successor inherits the summary from before dampening, without the forgotten classes.  It
+    # is often the only one, since the data may be gone.
     forgotten = class_indices(record.labels, decided.forgotten.classes)
     fishers = dampened.summary.fishers.without(forgotten)
     successor = make_successor(
@@ -120,7 +118,7 @@ def _apply(inputs: TaskInputs, model: pb.ModelTask) -> pb.ModelResult:
 
 
 def _with(result: pb.ModelResult, task: pb.UnlearnTask, decided: Decided) -> pb.ModelResult:
-    """Return a result with what was decided and measured."""
+    """Return a result with decision and measurements."""
     measured = decided.measured
     result.outcome, result.error = decided.outcome, decided.reason
     result.cleared_before = decided.cleared_before
@@ -134,7 +132,7 @@ def _with(result: pb.ModelResult, task: pb.UnlearnTask, decided: Decided) -> pb.
 
 
 def _recorded(result: bytes) -> pb.ModelResult:
-    """Return what was recorded: as applied already, unless it had not helped."""
+    """Return the recorded result, as already applied unless it was ineffective."""
     recorded = pb.ModelResult.FromString(result)
     if recorded.outcome != pb.OUTCOME_INEFFECTIVE:
         recorded.outcome = pb.OUTCOME_ALREADY_APPLIED

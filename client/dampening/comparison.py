@@ -1,8 +1,7 @@
 """Comparison of a model's own Fisher information with that of its roots.
 
-How large gradients are, and where, says something about two models only where these are of the same
-classes, merged by the same rule, over the parameters and rows of the head that both can have.  So a
-model that is a copy of its root has scale 1 and score 1.
+Size and location of gradients are comparable only for the same classes, the same merge rule, and
+parameters and head rows that both models have.  Hence a copy of a root has scale 1 and score 1.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -20,12 +19,12 @@ from disinherit.common.wire.packets import PackedFisher
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Inherited:
-    """The merged Fisher information of a model's roots, as the model's own is compared with it.
+    """Merged Fisher information of a model's roots, in the layout of the model.
 
     Attributes:
-        values: by parameter name, with head rows where the model has them.
-        classes: names of the classes that it is of; empty where it is of samples.
-        rows: parameter of the head -> its rows that the roots have, too.
+        values: parameter name -> Fisher, with head rows in the model's order.
+        classes: names of its classes; empty for samples.
+        rows: parameter of the head -> rows that the roots have, too.
     """
 
     values: Mapping[str, Tensor]
@@ -33,20 +32,20 @@ class Inherited:
     rows: Mapping[str, Sequence[int]]
 
     def without(self, names: Collection[str]) -> "Inherited":
-        """Return the same of all parameters but some."""
+        """Return it without some parameters."""
         return replace(self, values={n: v for n, v in self.values.items() if n not in names})
 
 
 def read_inherited(
     fisher: PackedFisher, labels: Sequence[str], names: Sequence[str], device: torch.device
 ) -> Inherited:
-    """Return what a packet holds, placed by class name.
+    """Return the content of a packet, with rows aligned by class name.
 
     Args:
         fisher: the packet.
         labels: class names of the model.
-        names: parameters in scope; those that the packet does not have are left out.
-        device: where to compare.
+        names: parameters in scope; missing ones are left out.
+        device: device of the comparison.
     """
     aligned = fisher.aligned(labels)
     common = [row for row, name in enumerate(labels) if name in fisher.labels]
@@ -59,11 +58,11 @@ def read_inherited(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Own:
-    """A model's own Fisher information of what is to be forgotten.
+    """A model's own Fisher information of the forgotten classes.
 
     Attributes:
-        values: by parameter name, merged over the classes.
-        classes: names of the classes that it is of.
+        values: parameter name -> Fisher, merged over the classes.
+        classes: names of its classes.
     """
 
     values: Mapping[str, Tensor]
@@ -78,16 +77,16 @@ def own_fisher(
     rule: MergeRule,
     rows: Collection[int] | None = None,
 ) -> Own | None:
-    """Return a model's own Fisher of the forgotten classes, merged as those of the roots are.
+    """Return a model's own Fisher of the forgotten classes, merged like that of the roots.
 
-    It is `None` where the model has no samples of these classes itself.
+    It is `None` if the model has no samples of these classes.
 
     Args:
         fishers: its Fisher sums.
         labels: its class names.
         forgotten: indices of the classes.
         names: parameters in scope.
-        rule: how the roots' are merged.
+        rule: merge rule of the roots.
         rows: as in `ClassFishers.each`.
     """
     classes = [c for c in forgotten if fishers.counts[c]]
@@ -100,26 +99,26 @@ def own_fisher(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Comparison:
-    """What of its roots a model's own Fisher information can be compared with.
+    """Fisher information of the roots for comparison with a model's own.
 
     Attributes:
-        forget: of all that is to be forgotten: what the model is dampened with.
-        alike: of those of the classes only that the model was trained on itself, where these are
-            not all and the coordinator knew of them.
+        forget: of all forgotten classes or samples; the model is dampened with it.
+        alike: of the forgotten classes that the model itself was trained on, if these are not all
+            and the coordinator sent it.
     """
 
     forget: Inherited
     alike: Inherited | None
 
     def without(self, names: Collection[str]) -> "Comparison":
-        """Return the same of all parameters but some."""
+        """Return it without some parameters."""
         if not names:
             return self
         forget = self.forget.without(names)
         return Comparison(forget, None if self.alike is None else self.alike.without(names))
 
     def of_same_classes(self, own: Own | None) -> Inherited | None:
-        """Return what is of the very classes that the model has a Fisher of itself, if anything."""
+        """Return the roots' Fisher of exactly the classes of the model's own, if any."""
         if own is not None:
             for inherited in (self.alike, self.forget):
                 if inherited is not None and inherited.classes == own.classes:
@@ -127,16 +126,16 @@ class Comparison:
         return None
 
     def scale(self, own: Own | None, reference: Mapping[str, Tensor], *, spare: bool) -> float:
-        """Return the factor that brings the model's own Fisher to the scale of its roots'.
+        """Return the factor that scales the model's own Fisher to that of its roots.
 
-        The Fishers of the same classes say it; where the model has none of its own, its reference
-        has to, and may say too much: other classes are not these.  Then nothing is scaled down,
-        which would ruin what is kept, unless there is something that shows it.
+        It is computed from Fishers of the same classes, or else from the reference.  The reference
+        is of other classes, so its factor is uncertain: a factor below 1 would damage retained
+        classes, and is used only if the damage can be measured.
 
         Args:
-            own: the model's own Fisher of what is to be forgotten.
-            reference: what is compared.
-            spare: whether nothing shows what dampening does to what is kept.
+            own: the model's own Fisher of the forgotten classes.
+            reference: the model's reference Fisher.
+            spare: whether damage to retained classes cannot be measured.
         """
         alike = self.of_same_classes(own)
         if own is not None:
@@ -145,13 +144,13 @@ class Comparison:
         return max(1.0, factor) if spare and self.forget.classes else factor
 
     def score(self, own: Own | None, rows: Mapping[str, Sequence[int]]) -> float | None:
-        """Return how like the roots' Fisher is to the model's own.
+        """Return the inheritance score, our own measure of similarity.
 
-        It is `None` where there is nothing of the same classes to compare.
+        It is `None` without Fishers of the same classes.
 
         Args:
-            own: the model's own Fisher of what is to be forgotten.
-            rows: parameter of the head -> rows that can be selected, where these are not all.
+            own: the model's own Fisher of the forgotten classes.
+            rows: parameter of the head -> rows that can be selected, if these are not all.
         """
         alike = self.of_same_classes(own)
         if own is None or alike is None:

@@ -1,6 +1,6 @@
-"""Head of an owner's model: what its data shows, or was kept of it.
+"""Discovery of the head of an owner's model.
 
-Forward passes show it once, when a model is registered; the data may be gone later.
+Forward passes find the head once, at registration; the data may be gone later.
 """
 
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ from disinherit.common.models.inputs import first_inputs
 
 
 def find_structure(owner: Owner, record: ModelRecord, network: nn.Module) -> Structure:
-    """Return a model's structure: what is kept of it, else what a few of its owner's samples show.
+    """Return the stored structure of a model, else find it with a few samples of its owner.
 
     Args:
         owner: the owner of the model.
@@ -26,7 +26,7 @@ def find_structure(owner: Owner, record: ModelRecord, network: nn.Module) -> Str
 
     Raises:
         LabelError: if the head has more or fewer rows than the model has labels.
-        FisherError: if its data is no pairs of inputs and targets, or it does not return logits.
+        FisherError: if its data is not pairs of inputs and targets, or it returns no logits.
     """
     ties = tied_names(network)
     kept = owner.store.structure(record.id)
@@ -36,8 +36,8 @@ def find_structure(owner: Owner, record: ModelRecord, network: nn.Module) -> Str
     if batches is None:
         return Structure(
             None,
-            f"Expected some data of model {record.id!r}, to see which layers make its logits, but "
-            "there is none, and it was not registered while there was. Give another scope.",
+            f"Expected some data of model {record.id!r}, to find the layers of its logits, but got "
+            "none, and it was not registered with data before. Give another scope.",
             ties,
             seen=False,
         )
@@ -57,7 +57,7 @@ def find_structure(owner: Owner, record: ModelRecord, network: nn.Module) -> Str
 
 
 def _any_data(owner: Owner, record: ModelRecord) -> Iterable[object] | None:
-    """Return batches of a model with at least one sample, if its owner has any."""
+    """Return batches with at least one sample of a model, if its owner has any."""
     for find in (owner.training_data, owner.tuning_data, owner.evaluation_data):
         batches = find(record)
         if batches is not None:

@@ -1,7 +1,7 @@
-"""Logits of a model under changed parameters, computing as little as possible again.
+"""Logits of a model under changed parameters, with cached features.
 
-Where only the linear head changes, everything before it is computed once and cached, so that a
-candidate costs a matrix product; that is what makes a sweep of a hundred candidates cheap.
+If only the linear head changes, its features are computed once.  Each candidate then costs one
+matrix product, so a grid of a hundred candidates is cheap.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,13 +18,13 @@ from disinherit.common.models.inputs import to_device
 from disinherit.common.models.substitution import call_with
 
 _PROBED = 8
-"""Samples on which the cached computation is compared with the whole model."""
+"""Samples for the comparison of the cached computation with the whole model."""
 _PIECE = 2**18
-"""Logits that are computed at once where features are cached."""
+"""Number of logits per matrix product with cached features."""
 
 
 class Logits(Protocol):
-    """Maps changed parameters (by name) to the logits of a fixed set of samples.
+    """Function from changed parameters (by name) to the logits of a fixed set of samples.
 
     Attributes:
         targets: class indices `[n]` of the samples.
@@ -36,8 +36,7 @@ class Logits(Protocol):
         """Yield logits `[m, K, C]` of K candidates, some samples at a time, in order.
 
         Args:
-            candidates: parameters in place of the model's own. They differ in those of the head
-                alone.
+            candidates: parameters that replace the model's own; they differ in the head only.
         """
         ...
 
@@ -45,25 +44,24 @@ class Logits(Protocol):
 class CachedLogits:
     """Logits of one model on one data set as a function of its parameters in scope.
 
-    Where the head is all there is after the features, candidates that have these in common share
-    them: one matrix product is for all; and if only the head changes, features are computed once
-    and for all. That the head is all is tried out with other weights on a few samples, not read
-    from the module: a temperature, a mask, a tied weight or a second use of the layer would all
-    make the cache wrong.
+    If the logits are a linear function of features, candidates with the same features share one
+    matrix product.  If only the head changes, features are computed once.  Linearity is tested with
+    other weights on a few samples, not read from the module: a temperature, a mask, a tied weight
+    or a second use of the layer would make the cache wrong.
 
     Args:
-        model: the model; its parameters are left as they are.
+        model: the model; its parameters stay unchanged.
         batches: inputs and class indices.
-        names: parameters that are going to change.
-        device: where to compute.
+        names: parameters that will change.
+        device: device of the computation.
 
     Attributes:
         targets: class indices `[n]`.
         shared: whether candidates share features.
-        cached: whether these are computed once and for all.
+        cached: whether features are computed only once.
 
     Raises:
-        DataError: if there is no sample.
+        DataError: if the batches have no sample.
     """
 
     @torch.inference_mode()
@@ -85,14 +83,14 @@ class CachedLogits:
                 lambda batches: self._features_and_targets(batches, {})
             )
         else:
-            # The samples themselves, so that a slow loader is asked once and not per candidate.
+            # Keep the samples, so that a slow loader runs once and not per candidate.
             kept = [(inputs, targets) for inputs, targets in self._batches if len(targets)]
             self._batches = ShrinkingBatches(kept)
             self.targets = torch.cat([targets for _, targets in kept]).to(device)
 
     @torch.inference_mode()
     def __call__(self, candidates: Sequence[Mapping[str, Tensor]]) -> Iterator[Tensor]:
-        """Yield logits `[m, K, C]` of candidates that differ in the head alone."""
+        """Yield logits `[m, K, C]` of candidates that differ in the head only."""
         if self._head is None:
             yield torch.stack([self._all_logits(parameters) for parameters in candidates], dim=1)
             return
@@ -103,7 +101,7 @@ class CachedLogits:
             yield nn.functional.linear(piece, weight, bias).view(-1, len(candidates), classes)
 
     def _separate_head(self, names: frozenset[str], inputs: Sequence[Tensor]) -> HeadLayer | None:
-        """Return the head if logits are what it makes of features that do not depend on it."""
+        """Return the head if the logits are linear in features that do not depend on it."""
         try:
             head = exact_layer(self._model, inputs)
         except ScopeError:
@@ -111,7 +109,7 @@ class CachedLogits:
         if head is None or not isinstance(self._model.get_submodule(head.module), nn.Linear):
             return None
         deeper = names - set(head.parameters)
-        # Other weights, but not too far away: logits have to stay numbers.
+        # Weights near the original ones, so that logits stay finite.
         changed = {name: 0.9 * self._model.get_parameter(name) + 0.01 for name in deeper}
         features = self._features_of(head, inputs, changed)
         if features is None or features.ndim != 2:
@@ -152,7 +150,7 @@ class CachedLogits:
     def _features_of(
         self, head: HeadLayer, inputs: Sequence[Tensor], parameters: Mapping[str, Tensor]
     ) -> Tensor | None:
-        """Return what the head gets, `[n, d]`; `None` unless it is called once, with a tensor."""
+        """Return the head's input, `[n, d]`; `None` unless it is called once with one tensor."""
         calls: list[tuple[Any, ...]] = []
         module = self._model.get_submodule(head.module)
         hook = module.register_forward_pre_hook(lambda _, args: calls.append(args))

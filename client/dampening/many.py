@@ -1,12 +1,10 @@
-"""Unlearning in many models of one task at once: stacked, and stored in one step.
+"""Stacked unlearning in many models of one task, stored in one step.
 
-A request costs about as much as reading the parameters in scope and their Fisher summaries: nothing
-else of a model is read, hashed or written.  Models are taken until they fill a batch, so memory
-does not grow with their number.
+The cost is about that of reading parameters in scope and Fisher summaries; no other part of a model
+is read, hashed or written.  Models are processed in batches, so memory is bounded.
 
-Only what is plain is done here: a registered summary, and no data to tune or measure
-with.  Whatever else there is about a model, or wrong with it, and one in which nothing is changed,
-is left to the way that takes one model after the other.
+Stacking needs a registered summary and no data for tuning or measuring.  All other models, with or
+without errors, and models in which nothing changes, are unlearned in one by one.
 """
 
 import logging
@@ -42,12 +40,12 @@ _log = logging.getLogger(__name__)
 
 BATCH_MODELS = 256
 BATCH_BYTES = 64 << 20
-_DIGEST = 68  # of a line of a manifest: the digest and what is around it
+_DIGEST = 68  # characters of a manifest line for the digest and its separators
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Kind:
-    """Models that are dampened alike: of one architecture and label space, by one packet."""
+    """Models of one architecture and label space that are dampened with one packet."""
 
     problem: DampeningProblem
     layout: dict[str, str]
@@ -56,7 +54,7 @@ class _Kind:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Member:
-    """A model of a batch, with what dampening it needs."""
+    """A model of a batch, with the inputs of its dampening."""
 
     origin: Snapshot
     reference: dict[str, Tensor]
@@ -80,14 +78,14 @@ class _Batch:
 
 
 _Key = tuple[str, tuple[str, ...], tuple[int, int | None], Structure]
-"""Architecture, labels, index of the packet, and what forward passes and tied names showed."""
+"""Architecture, labels, indices of the packets, and structure."""
 
 
 class Stacking:
-    """Unlearns in many models of one message.
+    """Unlearning in many models of one task.
 
     Args:
-        inputs: of the message.
+        inputs: inputs of the task.
     """
 
     def __init__(self, inputs: TaskInputs) -> None:
@@ -97,15 +95,14 @@ class Stacking:
         self._task = task
         self._made_us = {model.model_id: model.created_us for model in task.models}
         self._kinds: dict[_Key, _Kind | None] = {}
-        self._told: set[tuple[_Kind | None, type[Exception]]] = set()
+        self._logged: set[tuple[_Kind | None, type[Exception]]] = set()
         self._has_samples = _has_samples(owner, task)
 
     def unlearn(self, models: Sequence[pb.ModelTask]) -> dict[str, pb.ModelResult]:
-        """Unlearn in those of the models that can be taken together.
+        """Unlearn in the models that can be stacked.
 
         Returns:
-            Model -> what was done to it; the others are as they were, and are to be done one by
-            one.
+            Model -> result.  The other models are unchanged, and must be processed one by one.
         """
         results: dict[str, pb.ModelResult] = {}
         batch = _Batch()
@@ -118,7 +115,7 @@ class Stacking:
         return results | self._apply(batch)
 
     def _take(self, batch: _Batch, model: pb.ModelTask) -> None:
-        """Add a model to a batch, unless there is something about it."""
+        """Add a model to a batch if it can be stacked."""
         started = time.perf_counter()
         if model.samples or self._has_samples or self._inputs.method.repair_steps:
             return
@@ -148,8 +145,8 @@ class Stacking:
             forgotten = [name for name in packet.classes if name in record.labels]
             cleared = {*origin.cleared, *class_indices(record.labels, forgotten)}
             digest = fishers_digest(origin.fishers.without(cleared))
-        except Exception as error:  # also what the owner's loaders and networks raise
-            # It is met again, and told of, one by one.
+        except Exception as error:  # including errors of the owner's loaders and networks
+            # The error occurs again, and is reported, when the model is processed alone.
             self._leave(kind, model.model_id, error)
             return
         member = _Member(
@@ -168,10 +165,10 @@ class Stacking:
         batch.bytes += sum(tensor.nbytes for tensor in held)
 
     def _kind(self, record: ModelRecord, packet: PackedFisher, model: pb.ModelTask) -> _Kind | None:
-        """Return what models like this one are dampened by; `None` if they are done one by one.
+        """Return the kind of a model; `None` if models of this kind are processed one by one.
 
-        Two networks may have the same tensors and yet another head, or tie other parameters.  Of
-        a model that was registered the store knows, so that no network is made for it.
+        Networks with the same tensors may differ in their heads or tied parameters.  The store has
+        the structure of registered models, so no network is built for them.
         """
         structure = self._owner.store.structure(record.id)
         if structure is None:
@@ -188,7 +185,7 @@ class Stacking:
                 problem = resolve_problem(
                     self._owner, record, network, packet, self._inputs.method, alike
                 )
-            except InputError as error:  # as for all models of this kind
+            except InputError as error:  # for all models of this kind
                 self._kinds[key] = None
                 self._leave(None, record.id, error)
                 return None
@@ -196,24 +193,24 @@ class Stacking:
         return self._kinds[key]
 
     def _leave(self, kind: _Kind | None, model_id: str, error: Exception) -> None:
-        """Log, once for each kind and reason, why models are not taken together.
+        """Log, once for each kind and reason, why models are not stacked.
 
-        What nobody foresaw is a warning, as the other way may not meet it; at level debug, its
-        traceback follows.
+        Unexpected errors are warnings, since they may not recur when the model is processed alone.
+        Their traceback is logged at level debug.
         """
-        told = kind, type(error)
-        if told not in self._told:
-            self._told.add(told)
-            foreseen = isinstance(error, DisinheritError)
+        reason = kind, type(error)
+        if reason not in self._logged:
+            self._logged.add(reason)
+            expected = isinstance(error, DisinheritError)
             _log.log(
-                logging.INFO if foreseen else logging.WARNING,
+                logging.INFO if expected else logging.WARNING,
                 "request %r: model %r, and others like it, are unlearned in one by one: %s: %s",
                 self._task.request_id,
                 model_id,
                 type(error).__name__,
                 one_line(error),
             )
-            if not foreseen:
+            if not expected:
                 _log.debug("It was raised here:", exc_info=error)
 
     def _apply(self, batch: _Batch) -> dict[str, pb.ModelResult]:
@@ -311,14 +308,14 @@ class Stacking:
 
 
 def _is_heir(owner: Owner, record: ModelRecord, packet: PackedFisher) -> bool:
-    """Whether unlearning made a model of one of the roots: it is compared as that root is."""
+    """Whether unlearning made a model from one of the roots; it is compared like that root."""
     if record.provenance is not None:
         return False
     return any(entry.model_id in packet.sources for entry in owner.store.made_by(record.id))
 
 
 def _has_data(owner: Owner, record: ModelRecord) -> bool:
-    """Whether there may be data to tune a model with, or to measure what became of it."""
+    """Whether the owner may have data to tune or measure a model."""
     return any(
         data(record) is not None
         for data in (owner.evaluation_data, owner.tuning_data, owner.training_data)
@@ -326,18 +323,18 @@ def _has_data(owner: Owner, record: ModelRecord) -> bool:
 
 
 def _has_samples(owner: Owner, task: pb.UnlearnTask) -> bool:
-    """Whether there may be samples to forget, to measure what became of descendants with."""
+    """Whether the owner may have samples to forget, to measure descendants with."""
     held = {one.id for one in owner.store.records()} if task.roots else set()
     return any(root.model_id in held for root in task.roots)
 
 
 def _layout(manifest: Manifest) -> dict[str, str]:
-    """Return what a manifest says but for the values: name, dtype and shape of every tensor."""
+    """Return name -> name, dtype and shape of every tensor of a manifest, without digests."""
     return {name: line[:-_DIGEST] for name, line in manifest.items()}
 
 
 def _changes(origin: Snapshot, outcome: Dampened) -> bool:
-    """Whether values were selected and any became another one."""
+    """Whether values were selected and any of them changed."""
     return outcome.selected_count > 0 and any(
         not torch.equal(origin.tensors[name], value.cpu())
         for name, value in outcome.parameters.items()
@@ -345,7 +342,7 @@ def _changes(origin: Snapshot, outcome: Dampened) -> bool:
 
 
 def _place(stacked: Dampened, place: int) -> Dampened:
-    """Return what became of one of the stacked models."""
+    """Return the outcome of one of the stacked models."""
     return Dampened(
         {name: value[place] for name, value in stacked.parameters.items()},
         {name: rows[place] for name, rows in stacked.selected.items()},

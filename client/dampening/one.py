@@ -1,4 +1,4 @@
-"""Dampening of one model with the merged Fisher of what it inherited. Nothing is stored."""
+"""Dampening of one model with the merged Fisher of its roots. Nothing is stored."""
 
 import time
 from collections.abc import Sequence
@@ -33,13 +33,13 @@ from disinherit.v1 import unlearning_pb2 as pb
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DampenedModel:
-    """What became of one model.
+    """Outcome of dampening one model.
 
     Attributes:
-        result: what was chosen and selected; without a successor.
-        weights: the complete new weights on the CPU, dtypes as before.  Where nothing was selected
-            they are the old ones: the gauge alone is not worth a new version.
-        summary: the Fisher summary that the reference was taken from.
+        result: strength and selections; without a successor.
+        weights: the complete new weights on the CPU, with unchanged dtypes.  If nothing was
+            selected they are the old ones: the gauge alone does not justify a new version.
+        summary: the Fisher summary behind the reference.
     """
 
     result: pb.ModelResult
@@ -58,27 +58,27 @@ def dampen_model(
 ) -> DampenedModel:
     """Compute the dampened weights of one model.
 
-    Class names say what belongs together: rows of the packet's head whose class the model does not
-    know are left out, and its rows that the packet does not know have a Fisher of zero.  With
-    `row_scoped` and no forgotten class among the model's, nothing is selected in the head; where
-    samples are to be forgotten, and no class, it does not apply.
+    Head rows are matched by class name.  Rows of the packet without a class of the model are left
+    out; rows of the model without a class of the packet have Fisher zero.  With `row_scoped`, a
+    model without forgotten classes has nothing selected in the head.  `row_scoped` does not apply
+    to requests for samples.
 
     Args:
         owner: the owner of the model.
         record: the version to dampen.
         packet: the merged Fisher of its upstream roots.
         method: how to unlearn.
-        samples: ids of its own training samples that are to be forgotten, if it is a root of some.
-        request_id: what is random in a repair follows from it.
-        alike: the packet of those of the classes only that it was trained on itself, where these
-            are not all.
+        samples: ids of its own training samples to forget, in a root of a request for samples.
+        request_id: seed of the random choices of a repair.
+        alike: the packet of the forgotten classes that it was trained on itself, if these are not
+            all.
 
     Raises:
-        DataError: if the owner does not know samples by id, or the repair diverges.
-        FisherError: if packet, method and model do not fit together, or there is nothing to take
-            the reference from.
+        DataError: if the owner has no sample ids, or the repair diverges.
+        FisherError: if packet, method and model do not fit together, or the reference would be
+            empty.
         LabelError: if the packet's label space does not fit its head.
-        CheckpointError: if the stored weights are missing or damaged, or not the network's.
+        CheckpointError: if the stored weights are missing, damaged or do not fit the network.
         InputError: if a value of the method is out of range.
     """
     started = time.perf_counter()
@@ -92,8 +92,8 @@ def dampen_model(
     line = (record.id, *(entry.model_id for entry in owner.store.made_by(record.id)))
     if samples is not None:
         _, retain = split_training_data(owner, record, samples)
-        # What was sent is of the root's weights.  A version that unlearning made of it is compared
-        # there: what an earlier request did to the weights says nothing of these samples.
+        # The packet is of the root's weights, so a successor of the root is compared there, before
+        # the changes of earlier requests.
         there = _network_of_root(owner, record, network, problem.sources, line)
         fishers = class_fishers(owner, record, there, problem.names, retain)
         summary = FisherSummary(fishers, method.scope)
@@ -148,7 +148,7 @@ def dampen_model(
         heads=problem.heads,
         forgotten_rows=problem.rows,
         cleared_rows=cleared,
-        in_place=True,  # the stored weights are not needed as they were
+        in_place=True,  # the original values are not needed any more
     )
     result = pb.ModelResult(
         model_id=record.id,
@@ -178,7 +178,7 @@ def dampen_model(
                 seed=repair_seed(request_id, record.id),
                 device=owner.device,
             )
-            # Training on what is kept has moved what they lie below.
+            # Training has changed the rows that they must lie below.
             gone = [*(problem.rows or () if problem.taken_out else ()), *cleared]
             clear_rows(changed, problem.heads, gone)
     weights = dict(stored)
@@ -197,17 +197,17 @@ def _network_of_root(
     sources: Sequence[str],
     line: Sequence[str],
 ) -> nn.Module:
-    """Return the network with the weights of the root that a version is, or was made of.
+    """Return the network with the weights of the root from which unlearning made a version.
 
     Args:
         owner: the owner of both.
         record: the version.
-        network: its own.
+        network: the network of the version.
         sources: the roots.
-        line: the version, and those that it was made of by unlearning only.
+        line: the version and its predecessors by unlearning only.
 
     Returns:
-        The network itself for the root, for what is none, and where the root's weights are gone.
+        The given network for a root, for other models, and if the root's weights are gone.
     """
     for model in sources if record.id not in sources else ():
         if model in line and owner.store.destroyed(model) is None:
@@ -216,7 +216,7 @@ def _network_of_root(
 
 
 def _kept(owner: Owner, record: ModelRecord, samples: Sequence[str] | None) -> Batches | None:
-    """Return what a repair may train on: nothing that is forgotten, now or earlier."""
+    """Return the data for a repair, without data forgotten now or earlier."""
     if samples is not None:
         return split_training_data(owner, record, samples)[1]
     return training_data(owner, record)
@@ -229,14 +229,14 @@ def make_successor(
     fisher_digest: str = "",
     made_us: int = 0,
 ) -> ModelRecord:
-    """Return the record of what a request makes of a model.
+    """Return the record of the successor that a request makes of a model.
 
     Args:
         record: the model.
-        task: the request's message.
+        task: the task of the request.
         digest: `weights_digest` of the new weights.
-        fisher_digest: that of their Fisher summary.
-        made_us: when it was made before, if it is made again.
+        fisher_digest: digest of their Fisher summary.
+        made_us: earlier creation time, if the successor is made again.
     """
     created_us = made_us or task.created_us
     return replace(

@@ -26,29 +26,28 @@ from disinherit.v1 import unlearning_pb2 as pb
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DampeningProblem:
-    """What to dampen, where and how.
+    """Parameters, Fisher information and strength of a dampening.
 
     Attributes:
         names: parameters in scope, in the network's order.
-        aliases: each of them -> all names under which the weights have it.
+        aliases: parameter -> all its names in the weights.
         out_of_scope: parameters of the packet that the network does not have.
         not_covered: parameters of the network in the request's scope that the packet does not have.
-        comparison: the merged Fisher of the data to forget, on the owner's device, and what the
-            model's own is compared with.
-        forgotten: indices of the forgotten classes that the model knows.
-        heads: names of the weight and bias of each layer of the head; none if the packet has
-            nothing of it.
-        rows: rows of the head to select in; `None` for all.
-        only_rows: whether nothing but such rows can be selected.
-        taken_out: whether such rows are taken out of the head, whatever their Fisher information.
-        pinned: what the method fixes, and the defaults of what it does not.
-        merge: how the roots' Fishers were merged.
-        kind: which classes the reference is taken over: `retain`, or `all`.
-        least: how like the model's own Fisher the roots' has to be, from 0 to 1.
-        sources: the roots whose Fisher `forget` is; the model itself in the place of a root that it
-            was made of by unlearning, since it is that root without what was forgotten.
-        clipped: whether `forget` is of gradients that were clipped.
-        rescale: whether Fishers are compared whatever their scale.
+        comparison: merged Fisher of the forget set, on the owner's device, and the Fisher for
+            comparison with the model's own.
+        forgotten: indices of the forgotten classes in the model.
+        heads: names of weight and bias of each layer of the head; empty if the packet has none.
+        rows: rows of the head that can be selected; `None` for all.
+        only_rows: whether only these rows can be selected.
+        taken_out: whether these rows are taken out of the head, independent of their Fisher.
+        pinned: strengths fixed by the method, and defaults of the others.
+        merge: merge rule of the roots' Fishers.
+        kind: classes of the reference: `retain`, or `all`.
+        least: least inheritance score, from 0 to 1.
+        sources: roots of the Fisher `forget`.  If unlearning made the model from a root, the model
+            itself replaces it, since it is that root without the forgotten data.
+        clipped: whether `forget` is of clipped gradients.
+        rescale: whether Fishers are rescaled before they are compared.
     """
 
     names: tuple[str, ...]
@@ -71,29 +70,29 @@ class DampeningProblem:
 
     @property
     def forget(self) -> Mapping[str, Tensor]:
-        """The merged Fisher of the data to forget, by name."""
+        """Parameter name -> merged Fisher of the forget set."""
         return self.comparison.forget.values
 
     @property
     def tunable(self) -> bool:
-        """Whether something is left to tune, and can be weighed."""
+        """Whether a strength is open, and forgetting can be measured."""
         return self.dampens and not self.pinned.complete and bool(self.forgotten)
 
     @property
     def dampens(self) -> bool:
-        """Whether anything is dampened, by comparing Fishers, and how strongly plays a part."""
+        """Whether parameters are dampened by comparing Fishers, so that the strength matters."""
         return not (self.only_rows and self.taken_out)
 
     @property
     def whole_rows(self) -> bool:
-        """Whether Fishers of single classes are compared in rows other than their own."""
+        """Whether Fishers of single classes are compared in rows of other classes."""
         return bool(self.forgotten) and self._own_rows is None
 
     @property
     def _own_rows(self) -> tuple[int, ...] | None:
-        """The rows of the head that are looked at, where each is only compared for its own class.
+        """Rows of the head that are compared for their own class only; `None` for all.
 
-        Where rows are taken out of the head, it does not matter what they hold.
+        The values of rows that are taken out of the head do not matter.
         """
         return self.rows if len(self.forgotten) < 2 or self.taken_out else None
 
@@ -108,25 +107,25 @@ class DampeningProblem:
             parameters: its parameters in scope.
 
         Raises:
-            FisherError: if there is nothing to take it from.
+            FisherError: if the reference would be empty.
         """
         left_out = set(self.forgotten) if self.kind == "retain" else set()
         classes = [c for c in range(len(record.labels)) if c not in left_out]
         if not fishers.counts[classes].sum():
-            # Nothing of its own to keep: the limit F_ref -> 0 of dampening is to clear what is
-            # selected.  That is right for the forgotten classes' rows, and ruins everything else.
+            # No retained samples: for F_ref -> 0 dampening clears the selected values.  That is
+            # right for rows of forgotten classes, and destroys other parameters.
             if self.only_rows:
                 return {name: torch.zeros_like(value) for name, value in parameters.items()}
             raise FisherError(
-                f"Expected model {record.id!r} to be trained on something that is to be kept, to "
-                f"compare with, but all its {int(fishers.counts.sum())} samples are of classes to "
-                "forget. Select only in the head's rows of these classes, or take reference 'all'."
+                f"Expected model {record.id!r} to have samples of retained classes as reference, "
+                f"but all its {int(fishers.counts.sum())} samples are of forgotten classes. Select "
+                "only in the head's rows of these classes, or take reference 'all'."
             )
         fisher = fishers.excluding(left_out, self._own_rows) if left_out else fishers.total()
         return {name: fisher.values[name].to(value.device) for name, value in parameters.items()}
 
     def is_root(self, line: Collection[str]) -> bool:
-        """Whether a model is the root itself, or a version that unlearning made of it.
+        """Whether a model is the root itself, or a version that unlearning made from it.
 
         Args:
             line: as in `scale`.
@@ -141,40 +140,40 @@ class DampeningProblem:
         *,
         tuned: bool = False,
     ) -> float:
-        """Return what the model's own Fisher is multiplied by to compare it with the roots'.
+        """Return the factor of the model's own Fisher in comparisons with the roots'.
 
-        It is 1 where nothing is compared.  A root's Fisher has its own scale, unless it was
-        clipped, also in a version that unlearning made of the root.  Where only rows of forgotten
-        classes can be selected, a model's own is never scaled up, which would spare them.
+        It is 1 if nothing is compared, and for a root and its successors by unlearning, unless the
+        Fisher was clipped.  If only rows of forgotten classes can be selected, the factor is at
+        most 1, since a larger one would protect these rows.
 
         Args:
-            line: the model, and the versions that it was made of by unlearning only.
-            own: what `own` returned of it.
-            reference: what `reference` returned.
-            tuned: whether the owner's data show what dampening does to what is kept.
+            line: the model and its predecessors by unlearning only.
+            own: result of `own`.
+            reference: result of `reference`.
+            tuned: whether the owner's data show the damage to retained classes.
         """
         itself = self.is_root(line) and not self.clipped
         if not self.rescale or itself or not self.dampens:
             return 1.0
-        # Rows that are taken out of the head are compared with nothing.
+        # Rows that are taken out of the head are not compared.
         left_out = [name for pair in self.heads for name in pair if name] if self.taken_out else []
         spare = not tuned and not self.only_rows
         factor = self.comparison.without(left_out).scale(own, reference, spare=spare)
-        # Where nothing but forgotten rows can be selected, there is nothing to spare.
+        # If only forgotten rows can be selected, none must be protected.
         return min(1.0, factor) if self.only_rows else factor
 
     def inheritance(self, record: ModelRecord, own: Own | None) -> float | None:
-        """Return how like the roots' Fisher is to the model's own of the forgotten classes.
+        """Return the inheritance score of the model, our own measure of similarity.
 
-        Only what can be selected counts.  It is `None` where the model has no samples of these
-        classes itself.
+        It compares parameters and rows that can be selected.  It is `None` if the model has no
+        samples of the forgotten classes.
 
         Args:
             record: the model.
-            own: what `own` returned of it.
+            own: result of `own`.
 
         Raises:
-            FisherError: if it is less than the method asks for; the model is left as it is.
+            FisherError: if the score is below the least one of the method.
         """
         rows: dict[str, tuple[int, ...]] = {}
         if self.rows is not None and self.heads:
@@ -184,14 +183,14 @@ class DampeningProblem:
             raise FisherError(
                 f"Expected the Fisher information of the roots to be like that of model "
                 f"{record.id!r} (similarity >= {self.least:g}), but it is {score:.3f}: what it "
-                "knows of the classes is elsewhere. Make it a root, or retrain it."
+                "knows of the classes is in other parameters. Make it a root, or retrain it."
             )
         return score
 
     def own(self, record: ModelRecord, fishers: ClassFishers) -> Own | None:
-        """Return a model's own Fisher of the forgotten classes, merged as those of the roots are.
+        """Return a model's own Fisher of the forgotten classes, merged like that of the roots.
 
-        It is `None` where the model has no samples of these classes itself.
+        It is `None` if the model has no samples of these classes.
 
         Args:
             record: the model.
@@ -202,12 +201,12 @@ class DampeningProblem:
         )
 
     def report(self, strength: DampeningStrength, result: pb.ModelResult) -> None:
-        """Write alpha, lambda and gauge into a result, unless they played no part."""
+        """Write alpha, lambda and gauge into a result, if they mattered."""
         if self.dampens:
             result.alpha, result.lam, result.gauge = strength.alpha, strength.lam, strength.gauge
 
     def under_all_names(self, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return parameters as the weights have them: on the CPU, a tied one under every name."""
+        """Return parameters on the CPU, tied ones under all their names."""
         return {
             alias: value.cpu() for name, value in parameters.items() for alias in self.aliases[name]
         }
@@ -221,7 +220,7 @@ def resolve_problem(
     method: Method,
     alike: PackedFisher | None = None,
 ) -> DampeningProblem:
-    """Work out what a request means for a model.
+    """Return the dampening problem of a request for a model.
 
     Args:
         owner: the owner of the model.
@@ -229,13 +228,12 @@ def resolve_problem(
         network: its module.
         packet: the merged Fisher of its upstream roots.
         method: how to unlearn.
-        alike: the same of those of the classes only that the model was trained on itself, where
+        alike: the merged Fisher of the forgotten classes that the model was trained on itself, if
             these are not all.
 
     Raises:
         FisherError: if packet, method and model do not fit together.
-        LabelError: if the packet's label space does not fit its head, or the model's own labels do
-            not fit the model's.
+        LabelError: if the label space of the packet or of the model does not fit its head.
         ScopeError: if the scope is the head, and the model has none.
         InputError: if a value of the method is out of range.
     """
@@ -252,7 +250,7 @@ def resolve_problem(
     known = [name for name in packet.classes if name in record.labels]
     forgotten = tuple(class_indices(record.labels, known))
     head = [name for name in fisher.head if name in names]
-    # The gauge is free only where softmax directly follows, and nothing else uses the weight.
+    # The gauge is free only if softmax follows directly and the weight has no other use.
     gauge_free = structure.head is not None and structure.head.gauge_free
     rows = forgotten if method.row_scoped and head and packet.classes else None
     only_rows = rows is not None and set(head) == set(names)
@@ -301,12 +299,12 @@ def resolve_problem(
 def _with_verified_head(
     record: ModelRecord, fisher: PackedFisher, structure: Structure, scope: str
 ) -> PackedFisher:
-    """Return what a packet holds, with the head it names only if that is the model's own, too.
+    """Return a packet whose head is verified as that of the model, or is dropped.
 
-    A layer of that name may be any other one in this model: then no row of it is a class.
+    A layer of the same name may be another layer in this model, with rows that are not classes.
 
     Raises:
-        FisherError: if the model's head is another one.
+        FisherError: if the model has another head.
         ScopeError: if the scope is the head and the model has none.
     """
     roots = ", ".join(fisher.sources) or "an unknown root"
@@ -330,10 +328,10 @@ def _with_verified_head(
 def _not_covered(
     network: nn.Module, scope: str, head: Head | None, covered: Sequence[str]
 ) -> tuple[str, ...]:
-    """Return the parameters of a network that are in scope by themselves, but not covered."""
+    """Return the parameters of a network in scope that the packet does not cover."""
     try:
         own = resolve_scope(network, scope, head)
-    except ScopeError:  # a glob that fits the roots alone
+    except ScopeError:  # the glob fits the roots only
         return ()
     return tuple(sorted(set(own) - set(covered)))
 

@@ -1,10 +1,10 @@
 """Repair after dampening: a few steps of training on retained data, within the scope.
 
-Dampening weakens parameters that what is kept needs, too; a few steps on retained samples give some
-of it back, and cannot give back what is to be forgotten, which they never see.  This is the only
-part of unlearning that trains, so it is done only where a request asks for it.
+Dampening also weakens parameters of retained classes.  Steps on retained samples restore some of
+their accuracy, without any forgotten sample.  A repair is the only training in unlearning, so it is
+done on request only.
 
-Everything random follows from the request, so the same request done again gives the same weights.
+All randomness is seeded from the request, so a repeated request gives the same weights.
 """
 
 import hashlib
@@ -21,14 +21,14 @@ from disinherit.common.models.inputs import to_device, unpack_batch
 from disinherit.common.models.substitution import call_with
 
 BATCH = 64
-"""Samples of a step, at most."""
+"""Most samples of a step."""
 
 LEARNING_RATE = 2e-3
-"""Of Adam."""
+"""Learning rate of Adam."""
 
 
 def repair_seed(request_id: str, model_id: str) -> int:
-    """Return the seed of a request's repair of a model, in [0, 2^63)."""
+    """Return the seed of the repair of a model for a request, in [0, 2^63)."""
     digest = hashlib.sha256(f"{request_id}\0{model_id}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
@@ -45,24 +45,24 @@ def repair(
 ) -> dict[str, Tensor]:
     """Take a few steps of Adam on the cross-entropy of retained samples.
 
-    The model is in eval mode, so its buffers stay as they are.  Values of half precision are
-    optimised in float32, computed with as they are, and rounded at the end: a step is often less
-    than the distance to the next number, and Adam's epsilon is 0 in float16.
+    The model is in eval mode, so its buffers do not change.  Half-precision values are optimised in
+    float32 and rounded for the forward pass and at the end: a step is often smaller than the
+    distance between half-precision numbers, and Adam's epsilon is 0 in float16.
 
     Args:
-        model: the model; its own parameters stay as they are.
-        parameters: name -> value to start from; these change, and no others.
+        model: the model; its own parameters stay unchanged.
+        parameters: name -> start value; only these change.
         batches: the data; samples of forgotten classes are left out.
         forgotten: indices of the forgotten classes.
-        steps: of at most `BATCH` samples, > 0.
-        seed: of the choice and the order of samples.
-        device: where to compute.
+        steps: number of steps of at most `BATCH` samples, > 0.
+        seed: seed for choice and order of samples.
+        device: device of the computation.
 
     Returns:
         New values of the parameters.
 
     Raises:
-        DataError: if no sample is kept, or the steps diverge.
+        DataError: if no sample is retained, or the steps diverge.
     """
     generator = torch.Generator().manual_seed(seed)
     inputs, targets = _choice(batches, forgotten, steps * BATCH, generator)
@@ -90,8 +90,8 @@ def repair(
     done = {name: value.detach().to(dtypes[name]) for name, value in new.items()}
     if not all(bool(value.isfinite().all()) for value in done.values()):
         raise DataError(
-            f"Expected {steps} steps of repair to end in finite weights, but they did not. Ask for "
-            "fewer, or for none."
+            f"Expected {steps} steps of repair to end in finite weights, but they did not. Request "
+            "fewer, or none."
         )
     return done
 
@@ -99,7 +99,7 @@ def repair(
 def _choice(
     batches: Batches, forgotten: Sequence[int], most: int, generator: torch.Generator
 ) -> tuple[list[Tensor], Tensor]:
-    """Return retained samples, chosen at random where there are more than so many."""
+    """Return retained samples, at most `most` of them, chosen at random."""
     inputs: list[list[Tensor]] = []
     targets: list[Tensor] = []
     keys: list[Tensor] = []
@@ -111,17 +111,17 @@ def _choice(
         targets.append(classes.cpu()[kept])
         keys.append(torch.rand(len(targets[-1]), generator=generator, dtype=torch.float64))
         held += len(targets[-1])
-        if held > 2 * most:  # the samples with the smallest keys are a uniform choice of all
+        if held > 2 * most:  # samples with the smallest keys are a uniform choice
             order = torch.cat(keys).argsort()[:most]
             inputs = [_joined(inputs, order)]
             targets, keys = ([torch.cat(one)[order]] for one in (targets, keys))
             held = most
     if not held:
-        raise DataError("Expected samples that are to be kept, to repair with, but got none.")
+        raise DataError("Expected retained samples for the repair, but got none.")
     order = torch.cat(keys).argsort()[:most]
     return _joined(inputs, order), torch.cat(targets)[order]
 
 
 def _joined(inputs: Sequence[Sequence[Tensor]], order: Tensor) -> list[Tensor]:
-    """Return each argument's rows of all batches, in this order."""
+    """Return the rows of each argument over all batches, in the given order."""
     return [torch.cat(parts)[order] for parts in zip(*inputs, strict=True)]

@@ -1,7 +1,6 @@
 """Registered Fisher summaries: per-class sums of squared gradients over a model's training data.
 
-From a summary any class request is answered with no data access at all; the data may already be
-deleted, which is often the very reason for the request.
+A summary answers every request for classes without data, which may be deleted by then.
 """
 
 from collections.abc import Collection, Sequence
@@ -27,26 +26,25 @@ from disinherit.v1 import unlearning_pb2 as pb
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FisherSummary:
-    """Per-class Fisher sums of a model, and the scope they were computed in."""
+    """Per-class Fisher sums of a model, and their scope."""
 
     fishers: ClassFishers
     scope: str
 
 
 def register(owner: Owner, task: pb.RegisterTask, policy: ReleasePolicy = OPEN) -> pb.RegisterReply:
-    """Make sure that the owner's models have Fisher summaries for a scope, and return the models.
+    """Compute missing Fisher summaries of the owner's models, and return the models.
 
-    A model whose training data is gone, or that was never trained, is returned without one.
+    A model without training data is returned without a summary.
 
     Args:
         owner: the owner of the models.
-        task: which, and the scope.
-        policy: conditions on what is released, beside the owner's own.
+        task: models and scope.
+        policy: conditions on releases, added to the owner's own.
 
     Raises:
         StoreError: if a listed model does not exist.
-        FisherError: if a summary cannot be computed; it names the model, and those registered
-            before it stay so.
+        FisherError: if a summary cannot be computed; models registered before remain registered.
     """
     ids = list(task.model_ids) or [record.id for record in owner.store.records()]
     policy = policy.stricter(policy_of(owner))
@@ -54,7 +52,7 @@ def register(owner: Owner, task: pb.RegisterTask, policy: ReleasePolicy = OPEN) 
     for record in map(owner.store.record, ids):
         try:
             records.append(_registered(owner, record, task.scope, policy))
-        except Exception as error:  # also what the owner's loaders and networks raise
+        except Exception as error:  # including errors of the owner's loaders and networks
             reason = explain(error, f"compute the Fisher summary of model {record.id!r}")
             raise FisherError(f"Cannot register model {record.id!r}. {reason}") from error
     return pb.RegisterReply(
@@ -65,17 +63,17 @@ def register(owner: Owner, task: pb.RegisterTask, policy: ReleasePolicy = OPEN) 
 def fisher_summary(
     owner: Owner, record: ModelRecord, network: nn.Module, names: Sequence[str], scope: str = ""
 ) -> FisherSummary:
-    """Return the per-class Fisher sums of a model: the registered ones, else computed now.
+    """Return the registered per-class Fisher sums of a model, else compute them.
 
     Args:
         owner: the owner of the model.
         record: the model.
         network: its module with its weights.
         names: parameters that the summary must cover.
-        scope: what stands for them in a summary that is computed now.
+        scope: name of these parameters in a new summary.
 
     Raises:
-        FisherError: if there is no summary for them and the training data is gone, or gives none.
+        FisherError: if no summary covers them and the training data is gone or unusable.
         CheckpointError: if the registered summary is missing on disk or damaged.
     """
     registered = _covering(owner, record, names)
@@ -100,7 +98,7 @@ def class_fishers(
     clip_norm: float = 0.0,
     apart: Collection[int] | None = None,
 ) -> ClassFishers:
-    """Return the per-class Fisher sums of a model over some of its data, computed now.
+    """Compute the per-class Fisher sums of a model over some of its data.
 
     Args:
         owner: the owner of the model.
@@ -109,11 +107,11 @@ def class_fishers(
         names: parameters to cover.
         batches: the data.
         clip_norm: bound on each sample's squared gradient (`fisher_diagonal`); 0 for none.
-        apart: the only classes to keep apart, with all rows of the head (`fisher_diagonal`); `None`
-            for every class.
+        apart: the only classes with separate sums, over all rows of the head (`fisher_diagonal`);
+            `None` for every class.
 
     Raises:
-        FisherError: if the data gives none.
+        FisherError: if the data is unusable.
     """
     return ShrinkingBatches(batches).run(
         lambda fitting: fisher_diagonal(
@@ -137,10 +135,10 @@ def whole_fishers(
     fishers: ClassFishers,
     classes: Collection[int],
 ) -> ClassFishers:
-    """Return Fisher sums that have all rows of the head for some classes.
+    """Return Fisher sums with all rows of the head for some classes.
 
-    Of a head of very many classes a summary has only each class's own row; then they are computed
-    now, with these classes apart and all others together.
+    For a head of very many classes, a summary has only each class's own row.  Then the sums are
+    computed, separately for these classes and together for the others.
 
     Args:
         owner: the owner of the model.
@@ -151,14 +149,14 @@ def whole_fishers(
         classes: the classes.
 
     Raises:
-        FisherError: if the data is gone, or gives none.
+        FisherError: if the data is gone or unusable.
     """
     if not fishers.by_rows:
         return fishers
     batches = training_data(owner, record)
     if batches is None:
         raise FisherError(
-            f"Expected all rows of {', '.join(fishers.others)} of single classes of model "
+            f"Expected all rows of {', '.join(fishers.others)} for single classes of model "
             f"{record.id!r}, but its summary of {fishers.num_classes} classes has only each "
             "class's own row, and its training data is gone. Select in the rows of the forgotten "
             "classes only (row_scoped, the default)."
@@ -167,7 +165,7 @@ def whole_fishers(
 
 
 def _covering(owner: Owner, record: ModelRecord, names: Sequence[str]) -> FisherSummary | None:
-    """Return the registered summary if it has all these parameters."""
+    """Return the registered summary if it covers all given parameters."""
     registered = owner.store.fishers(record.id)
     if registered is None or not set(names) <= registered[0].sums.keys():
         return None
@@ -205,7 +203,7 @@ def _registered(
 def _scale(
     summary: FisherSummary, policy: ReleasePolicy, network: nn.Module, structure: Structure
 ) -> FisherScale | None:
-    """Return how large a summary is; `None` if that would tell of too few samples."""
+    """Return the scale of a summary; `None` if it would reveal too few samples."""
     fishers = summary.fishers
     if any(0 < count < policy.min_forget_samples for count in fishers.counts.tolist()):
         return None

@@ -1,7 +1,7 @@
-"""The inputs of an unlearning task: every packet decoded once, every list of samples resolved once.
+"""Inputs of an unlearning task: decoded packets and resolved lists of samples, each made once.
 
-A task is about many models, and most of them share both.  Packets are kept decoded while they fit
-a budget; models come group by group, so that one which was dropped is not needed again.
+Most models of a task share both.  Decoded packets are cached within a budget.  Models come group by
+group, so a dropped packet is not needed again.
 """
 
 from collections import OrderedDict
@@ -17,11 +17,11 @@ from disinherit.common.wire.samples import SampleDigests, samples_of
 from disinherit.v1 import unlearning_pb2 as pb
 
 DECODED_BYTES = 256 << 20
-"""Decoded packets that are kept; the latest is kept whatever its size."""
+"""Size of the cache of decoded packets; the latest is always kept."""
 
 
 class TaskInputs:
-    """What an unlearning task gives an owner for each of its models.
+    """Inputs of an unlearning task for each of an owner's models.
 
     Args:
         owner: the owner of the models.
@@ -45,10 +45,10 @@ class TaskInputs:
         self._resolved: dict[tuple[str, SampleDigests], list[str]] = {}
 
     def record(self, model: pb.ModelTask) -> ModelRecord:
-        """Return the version that an entry of the task is about.
+        """Return the version of an entry of the task.
 
         Raises:
-            StoreError: if the owner has no such version, or with other weights.
+            StoreError: if the owner does not have this version with these weights.
         """
         record = self.owner.store.record(model.model_id)
         if record.digest != model.digest:
@@ -68,22 +68,22 @@ class TaskInputs:
         return self._decode(model, model.fisher)
 
     def alike(self, model: pb.ModelTask) -> PackedFisher | None:
-        """Return the merged Fisher of those classes only that a model was trained on itself.
+        """Return the merged Fisher of the forgotten classes that a model was trained on itself.
 
-        It is `None` where these are all classes.  Raises what `packet` does.
+        It is `None` if these are all classes.  Raises the errors of `packet`.
         """
         return self._decode(model, model.alike) if model.HasField("alike") else None
 
     def samples(self, record: ModelRecord, message: pb.Root | pb.ModelTask) -> Sequence[str] | None:
-        """Return the ids of the samples that a message lists of a model; `None` if it lists none.
+        """Return the ids of the samples that a message lists for a model; `None` for no list.
 
         Args:
-            record: a model that was trained on them directly.
+            record: a model that was trained on the samples directly.
             message: lists the samples.
 
         Raises:
-            DataError: as `resolve_samples` does.
-            RequestError: if they are not named by salted digests.
+            DataError: as in `resolve_samples`.
+            RequestError: if the samples are not salted digests.
         """
         listed = samples_of(message)
         if listed is None:

@@ -1,8 +1,8 @@
 """Choice of alpha, lambda and the gauge strength on the owner's tuning split.
 
-The tuning split is disjoint from what training, Fisher information and evaluation use.  The choice
-maximises the tug-of-war between forgetting and retaining, `(1 - forget) * retain` with both
-accuracies in [0, 1]; among equals it stays closest to the defaults.
+The tuning split is disjoint from the data of training, Fisher information and evaluation.  The
+choice maximises `(1 - forget) * retain`, with both accuracies in [0, 1].  Ties go to the strength
+closest to the defaults.
 """
 
 import itertools
@@ -24,7 +24,7 @@ GAUGES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
 
 @dataclass(frozen=True, slots=True)
 class DampeningStrength:
-    """How strongly to dampen."""
+    """Strength of dampening: threshold, constant and gauge."""
 
     alpha: float
     lam: float
@@ -32,44 +32,42 @@ class DampeningStrength:
 
 
 PLAIN = DampeningStrength(alpha=1.0, lam=1.0, gauge=1.0)
-"""The default in a head where the rows of retained classes can be hit, too."""
+"""Default for a head in which rows of retained classes can be selected, too."""
 
 DEEP = DampeningStrength(alpha=10.0, lam=1.0, gauge=1.0)
-"""The default where layers before the head can be hit (alpha is SSD's, arXiv 2308.07707).
+"""Default if layers before the head can be selected (alpha of SSD, arXiv 2308.07707).
 
-With alpha 1 a residual network that was right on 99 % of what is to be kept fell to 15 %.
+With alpha 1, the retain accuracy of a residual network fell from 99 % to 15 %.
 """
 
 ROWS_ONLY = DampeningStrength(alpha=0.3, lam=0.1, gauge=1.0)
-"""The default where nothing but the forgotten classes' rows of the head can be selected.
+"""Default if only the forgotten classes' rows of the head can be selected.
 
-For a head of which a part is out of scope; one that is all in scope has its rows taken out,
-whatever the strength.  Dampening those rows more costs the retained classes nothing, while at
-strength 1 a class that the model confuses with others keeps most of its row: its samples and theirs
-then have alike Fishers.
+It applies to a head that is partly out of scope; if all is in scope, the rows are taken out at any
+strength.  Stronger dampening of these rows does not affect retained classes.  At strength 1 a class
+that the model confuses with others keeps most of its row, since their Fishers are similar.
 """
 
 SAMPLES = DampeningStrength(alpha=10.0, lam=1.0, gauge=0.0)
-"""The default where samples are to be forgotten and their classes kept (SSD's, arXiv 2308.07707).
+"""Default for requests for samples, whose classes are retained (SSD, arXiv 2308.07707).
 
-Samples have much in common with what is kept, so only what stands out is selected; there is no
-class to end below all others, so nothing is gained by a gauge.  Tuning has no held-out samples of
-what is to be forgotten to go by.
+Forgotten and retained samples are similar, so only clear differences are selected.  No class must
+fall below the others, so a gauge has no use.  Tuning has no held-out samples of the forget set.
 """
 
 SAMPLES_REPAIRED = DampeningStrength(alpha=1.0, lam=0.3, gauge=0.0)
-"""The same where a repair follows, which gives back what so much takes from what is kept."""
+"""The same with a repair, which restores the retain accuracy after stronger dampening."""
 
 
 def default_strength(
     *, only_rows: bool, only_head: bool, by_class: bool, repaired: bool
 ) -> DampeningStrength:
-    """Return how strongly to dampen where a request leaves it open and nothing is tuned.
+    """Return the default strength, for requests without a strength or tuning.
 
     Args:
-        only_rows: whether nothing but the forgotten classes' rows of the head can be selected.
-        only_head: whether nothing but the head can be selected.
-        by_class: whether classes are to be forgotten, and not samples.
+        only_rows: whether only the forgotten classes' rows of the head can be selected.
+        only_head: whether only the head can be selected.
+        by_class: whether the request is for classes, not samples.
         repaired: whether a repair follows.
     """
     if only_rows:
@@ -81,13 +79,13 @@ def default_strength(
 
 @dataclass(frozen=True, slots=True)
 class FixedStrength:
-    """The values a request fixes; `None` leaves one to tuning, or to its default.
+    """Strengths fixed by a request; `None` for tuning or the default.
 
     Attributes:
         alpha: selection threshold.
         lam: dampening constant.
         gauge: gauge strength.
-        otherwise: the defaults of what is not fixed.
+        otherwise: defaults of the other values.
 
     Raises:
         InputError: if a value is out of range.
@@ -106,7 +104,7 @@ class FixedStrength:
             check_strength(self.gauge)
 
     def default(self) -> DampeningStrength:
-        """Return the defaults with the fixed values in their place."""
+        """Return the defaults, replaced by fixed values."""
         return DampeningStrength(
             self.otherwise.alpha if self.alpha is None else self.alpha,
             self.otherwise.lam if self.lam is None else self.lam,
@@ -115,11 +113,11 @@ class FixedStrength:
 
     @property
     def complete(self) -> bool:
-        """Whether nothing is left to tune."""
+        """Whether all values are fixed."""
         return None not in (self.alpha, self.lam, self.gauge)
 
     def candidates(self) -> list[DampeningStrength]:
-        """Return the grid, the strengths closest to the defaults first."""
+        """Return the grid, closest to the defaults first."""
         grid = itertools.product(
             ALPHAS if self.alpha is None else (self.alpha,),
             LAMBDAS if self.lam is None else (self.lam,),
@@ -131,11 +129,11 @@ class FixedStrength:
 
 
 Outcomes = Callable[[float, float, Sequence[float]], Sequence[Mapping[str, Tensor]]]
-"""Maps alpha, lambda and gauge strengths to the parameters at each of these strengths."""
+"""Function from alpha, lambda and gauge strengths to the parameters at each strength."""
 
 
 SPENT = 0.02
-"""Accuracy on what is to be kept that dampening deeper layers may cost where the rows are out."""
+"""Retain accuracy that dampening of deeper layers may cost if the rows are taken out."""
 
 
 def tune(
@@ -148,22 +146,21 @@ def tune(
 ) -> DampeningStrength | None:
     """Return the best strength on the tuning split.
 
-    Where the rows of the forgotten classes are taken out of the head, the classes are forgotten
-    whatever the strength, and it only decides how much of them is dampened in the layers before.
-    Then a strength may cost `SPENT` on what is to be kept, measured without these rows, against the
-    best one, and no more.
+    If the rows of the forgotten classes are taken out of the head, they are forgotten at any
+    strength.  The strength then decides how much is dampened in earlier layers.  It may cost at
+    most `SPENT` of the best retain accuracy, measured without these rows.
 
     Args:
-        sweep: the parameters that strengths lead to; they differ in the head alone where only the
-            gauge does.
+        sweep: function from strengths to parameters; strengths that differ in the gauge only give
+            parameters that differ in the head only.
         logits: logits of the tuning split under given parameters.
-        forgotten: class indices that are to be forgotten.
+        forgotten: indices of the forgotten classes.
         pinned: values that the request fixes.
-        rows_out: whether the rows of these classes are going to be taken out.
+        rows_out: whether the rows of these classes are taken out afterwards.
 
     Returns:
-        The strength with the highest `(1 - forget) * retain`; `None` if the split lacks either
-        forgotten or retained samples, so that nothing can be weighed.
+        The strength with the highest `(1 - forget) * retain`; `None` if the split has no forgotten
+        or no retained samples.
     """
     mask = torch.isin(logits.targets, torch.tensor(list(forgotten), device=logits.targets.device))
     if mask.all() or not mask.any():
@@ -192,13 +189,13 @@ def _accuracies(
     mask: Tensor,
     hidden: Sequence[int],
 ) -> list[tuple[float, float]]:
-    """Return accuracies of each candidate on what is to be forgotten and on what is to be kept.
+    """Return the forget and retain accuracy of each candidate.
 
     Args:
-        logits: of the tuning split.
+        logits: logits of the tuning split.
         candidates: parameters.
-        mask: which samples are to be forgotten, `[n]`.
-        hidden: classes that are not answered where samples are to be kept.
+        mask: forgotten samples, `[n]`.
+        hidden: classes that are excluded from predictions on retained samples.
     """
     answers, kept = [], []
     for piece in logits(candidates):

@@ -12,10 +12,10 @@ from disinherit.common.tensors.checkpoints import weights_digest
 
 
 def check_version(owner: str, record: ModelRecord, weights: Mapping[str, Tensor]) -> None:
-    """Refuse a version that is another owner's, or weights that are not its own.
+    """Refuse a version of another owner, or weights with another digest.
 
     Args:
-        owner: whose store it is for.
+        owner: owner of the store.
         record: the version.
         weights: its weights by parameter name.
 
@@ -35,7 +35,7 @@ def check_version(owner: str, record: ModelRecord, weights: Mapping[str, Tensor]
 
 
 def check_same_weights(record: ModelRecord, stored: ModelRecord) -> None:
-    """Refuse other weights for an id that is there already.
+    """Refuse other weights for an existing id.
 
     Raises:
         StoreError: if the digests differ.
@@ -48,29 +48,28 @@ def check_same_weights(record: ModelRecord, stored: ModelRecord) -> None:
 
 
 def check_successor(owner: str, application: Commit) -> None:
-    """Refuse a successor that is not a version of its own, yet to be completed.
+    """Refuse an invalid successor.
 
     Args:
-        owner: whose store it is for.
-        application: what is to be recorded.
+        owner: owner of the store.
+        application: the commit.
 
     Raises:
-        StoreError: if it is another owner's, does not fit its weights, has the id of its origin, or
-            a Fisher digest already.
+        StoreError: if owner or weights differ, or it has its origin's id or a Fisher digest.
     """
     successor = application.successor
     check_version(owner, successor, application.weights)
     if successor.fisher_digest:
         raise StoreError(
             f"Expected successor {successor.id!r} without a Fisher digest, but got "
-            f"{successor.fisher_digest}. Give its Fisher summary, if there is one."
+            f"{successor.fisher_digest}. Give its Fisher summary instead."
         )
     if successor.id == application.model_id:
         raise StoreError(f"Expected a new id for the successor of {successor.id!r}.")
 
 
 def check_taken_over(application: Commit, stored: ModelRecord) -> None:
-    """Refuse a version that is there already as the successor, unless it is the very same.
+    """Refuse an existing version as the successor, unless it is identical.
 
     Raises:
         StoreError: if it has other weights, or is not active.
@@ -84,28 +83,28 @@ def check_taken_over(application: Commit, stored: ModelRecord) -> None:
 
 
 def check_applicable(application: Commit, model: ModelRecord, entry: LedgerEntry | None) -> None:
-    """Refuse to record what was made of weights that are no longer the current ones.
+    """Refuse a commit on weights that are no longer current.
 
     Args:
-        application: what is to be recorded; not what `entry` already records.
-        model: the version it names, as it stands in the store.
+        application: the commit, which `entry` does not record.
+        model: the stored record of its version.
         entry: the ledger entry of that version.
 
     Raises:
-        StoreError: if the version has another digest, or was unlearned in for another request.
+        StoreError: if the version has another digest, or another request was applied to it.
     """
     check_expected(model, application.expected_digest)
     if entry is not None:
-        # A second successor would not have forgotten what the first one has.
+        # A second successor would not have forgotten the data of the first request.
         raise StoreError(
-            f"Expected model {model.id!r} with digest {model.digest} not to be unlearned in yet, "
-            f"but got {entry.successor_id!r} with digest {entry.digest_after}, made of it by "
-            f"request {entry.request_id!r}. Plan request {application.request_id!r} on that."
+            f"Expected model {model.id!r} with digest {model.digest} without a successor, "
+            f"but got {entry.successor_id!r} with digest {entry.digest_after} from request "
+            f"{entry.request_id!r}. Plan request {application.request_id!r} on that."
         )
 
 
 def check_expected(model: ModelRecord, digest: str) -> None:
-    """Refuse a version with other weights than somebody expects.
+    """Refuse a version with other weights than expected.
 
     Raises:
         StoreError: if its digest is another one.
@@ -118,13 +117,13 @@ def check_expected(model: ModelRecord, digest: str) -> None:
 
 
 def check_not_rolled_back(roll_back: RollBack | None) -> None:
-    """Refuse a request that was undone in a version, as a message that was under way may ask for.
+    """Refuse a request that was rolled back in a version, such as a delayed task.
 
     Args:
-        roll_back: how it was undone; `None` if it was not.
+        roll_back: the roll-back; `None` if there was none.
 
     Raises:
-        StoreError: if it was.
+        StoreError: if the request was rolled back.
     """
     if roll_back is not None:
         raise StoreError(
@@ -134,18 +133,18 @@ def check_not_rolled_back(roll_back: RollBack | None) -> None:
 
 
 def check_content(request_id: str, digest: str, known: Sequence[str]) -> None:
-    """Refuse a request whose id stands for another one in the ledger.
+    """Refuse a request if its id belongs to another one in the ledger.
 
-    A coordinator that was restored from a backup may give out an id a second time: what was done
-    for the first request must not pass for what is asked by the second.
+    A coordinator restored from a backup may reuse an id.  The result of the first request must not
+    be taken for that of the second.
 
     Args:
         request_id: the request.
-        digest: SHA-256 of what it asks for; `""` if its coordinator does not say.
-        known: digests under which the ledger knows its id.
+        digest: SHA-256 of the request's content; `""` if unknown.
+        known: digests of this id in the ledger.
 
     Raises:
-        StoreError: if none of them is this one.
+        StoreError: if the digest is not among them.
     """
     if digest and known and digest not in known:
         raise StoreError(
@@ -156,14 +155,14 @@ def check_content(request_id: str, digest: str, known: Sequence[str]) -> None:
 
 
 def check_last(entry: LedgerEntry, later: LedgerEntry | None) -> None:
-    """Refuse to undo what something else was built upon.
+    """Refuse to roll back an entry if its successor has a successor.
 
     Args:
-        entry: what is to be undone.
+        entry: the entry to roll back.
         later: the ledger entry of its successor.
 
     Raises:
-        StoreError: if that was unlearned in since.
+        StoreError: if a later request was applied to the successor.
     """
     if later is not None:
         raise StoreError(
@@ -187,24 +186,24 @@ def check_classes(record: ModelRecord, fishers: ClassFishers) -> None:
 
 
 def check_present(destruction: Destruction | None) -> None:
-    """Refuse a version whose weights and Fisher summary were destroyed.
+    """Refuse a version with destroyed weights.
 
     Args:
-        destruction: its tombstone, if it has one.
+        destruction: its tombstone, if any.
 
     Raises:
-        StoreError: if it has.
+        StoreError: if it has a tombstone.
     """
     if destruction is not None:
         raise StoreError(
             f"Expected the weights of model {destruction.model_id!r}, but they were destroyed when "
-            f"the retention window of request {destruction.request_id!r} had passed. Only what the "
-            "request made of it is left."
+            f"the retention window of request {destruction.request_id!r} had passed. Only the "
+            "successor is left."
         )
 
 
 def check_superseded(model_id: str, request_id: str, entry: LedgerEntry | None) -> LedgerEntry:
-    """Refuse to destroy a version that a request did not supersede, or that was put back.
+    """Refuse to destroy a version that the request did not supersede, or that was rolled back.
 
     Args:
         model_id: the version.
@@ -212,7 +211,7 @@ def check_superseded(model_id: str, request_id: str, entry: LedgerEntry | None) 
         entry: the version's ledger entry.
 
     Raises:
-        StoreError: if it is so.
+        StoreError: if the entry is not of the request.
     """
     if entry is None or entry.request_id != request_id:
         what = "no request" if entry is None else f"request {entry.request_id!r}"

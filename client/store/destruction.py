@@ -1,9 +1,8 @@
-"""Destruction of superseded versions on disk. Successors are written out first.
+"""Destruction of superseded versions on disk, after their successors are written out.
 
-A version that is destroyed keeps its record and its digests, as a tombstone, and loses its weights
-and its Fisher summary.  Successors may have only what unlearning changed in files of their own
-(`disinherit.client.store.objects`) and lean on those very files, so each of them is written out
-before.
+A destroyed version loses its weights and Fisher summary, and keeps its record and digests as a
+tombstone.  Successors may be stored as differences to these files
+(`disinherit.client.store.objects`), so they are written out in full before.
 """
 
 from collections.abc import Mapping
@@ -18,11 +17,11 @@ from disinherit.common.errors import CheckpointError, StoreError
 
 @dataclass(frozen=True, slots=True)
 class Destroyed:
-    """What became of versions that were to be destroyed.
+    """Results of a destruction.
 
     Attributes:
-        done: model -> its tombstone; of those destroyed before, too.
-        refused: model -> why it was left as it is.
+        done: model -> tombstone, new or earlier.
+        refused: model -> reason why it was kept.
     """
 
     done: Mapping[str, Destruction]
@@ -36,17 +35,17 @@ def bury(
     expected: Mapping[str, str],
     request_digest: str = "",
 ) -> Destroyed:
-    """Make versions that a request superseded tombstones, and let nothing lean on their files.
+    """Record tombstones of superseded versions, and write out objects that depend on their files.
 
     Args:
         index: the owner's index, in a transaction.
-        objects: the owner's files; some may be written, and none is removed here.
+        objects: the owner's files; some may be written, none is removed.
         request_id: the request.
         expected: model -> its `weights_digest`.
-        request_digest: SHA-256 of what the request asks for; `""` if nobody said.
+        request_digest: SHA-256 of the request's content; `""` if unknown.
 
     Raises:
-        CheckpointError: if something cannot be written out; the transaction must be given up.
+        CheckpointError: if an object cannot be written out; the transaction must be rolled back.
     """
     done, refused = {}, {}
     for model_id, digest in expected.items():
@@ -75,7 +74,7 @@ def _bury_one(
     check_expected(record, digest)
     entry = check_superseded(model_id, request_id, index.entry(model_id))
     if index.destruction(entry.successor_id) is None:
-        # Nothing is removed before what takes its place is known to be whole.
+        # The successor must be intact before its origin is removed.
         what = f"weights of model {entry.successor_id!r}"
         objects.get(entry.digest_after, what, index.part(entry.digest_after))
     holder = index.other_holder(digest, model_id)
@@ -85,16 +84,16 @@ def _bury_one(
 
 
 def _write_out(index: Index, objects: Objects) -> None:
-    """Give a file of its own to whatever leans on files with something of nobody any more."""
-    leaning, spoiled = [], set()
+    """Write out all objects that depend on files with destroyed or unreferenced content."""
+    dependent, obsolete = [], set()
     for part in index.parts():
         if index.holds(part.digest):
-            leaning.append(part)
+            dependent.append(part)
         else:
             index.written_out(part.digest)
-            spoiled.add(part.pack)
-    for part in leaning:
-        if not index.holds(part.base) or (part.pack and part.pack in spoiled):
+            obsolete.add(part.pack)
+    for part in dependent:
+        if not index.holds(part.base) or (part.pack and part.pack in obsolete):
             tensors = objects.get(part.digest, f"object {part.digest}", part)
             objects.put(part.digest, tensors)
             index.written_out(part.digest)

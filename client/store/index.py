@@ -1,7 +1,7 @@
 """The SQLite index of a `ModelStore`: model records and the ledger of unlearning.
 
-Only rows: which objects exist on disk and who may write when is the store's business.  Methods
-raise `sqlite3.Error` where SQLite does; `index_errors` turns that into a `StoreError`.
+The index has rows only; the store manages files and locks.  Methods raise `sqlite3.Error`, and
+`index_errors` turns it into a `StoreError`.
 """
 
 import json
@@ -26,7 +26,7 @@ _DESTROYED = """CREATE TABLE destroyed (
     held_by TEXT NOT NULL)"""
 _STRUCTURES = """CREATE TABLE structures (
     model_id TEXT PRIMARY KEY REFERENCES models, structure TEXT NOT NULL)"""
-# What a request asked for, and what it made a version forget: empty where an older version wrote.
+# Content of a request, and data that a version forgot; empty in rows of older versions.
 _CONTENT = (
     "ALTER TABLE ledger ADD COLUMN request_digest TEXT NOT NULL DEFAULT ''",
     "ALTER TABLE ledger ADD COLUMN forgotten TEXT NOT NULL DEFAULT ''",
@@ -44,7 +44,7 @@ _SCHEMA = (
         fisher_digest TEXT NOT NULL, fisher_scope TEXT NOT NULL, status TEXT NOT NULL)""",
     "CREATE INDEX models_digest ON models (digest)",
     "CREATE INDEX models_fisher_digest ON models (fisher_digest)",
-    # One entry per version: what is unlearned next is unlearned in its successor.
+    # One entry per version: the next request is applied to its successor.
     """CREATE TABLE ledger (
         request_id TEXT NOT NULL, model_id TEXT PRIMARY KEY REFERENCES models,
         digest_before TEXT NOT NULL, successor_id TEXT NOT NULL REFERENCES models,
@@ -65,7 +65,7 @@ _UPGRADES = {
     4: (_STRUCTURES, *_CONTENT, _SET_VERSION),
     5: (*_CONTENT, _SET_VERSION),
 }
-"""Older version -> what it takes to have the present one."""
+"""Older version -> statements of the upgrade to the present one."""
 
 _PRESENT = "id NOT IN (SELECT model_id FROM destroyed)"
 _MODELS = (
@@ -80,10 +80,10 @@ _LEDGER = (
 
 @contextmanager
 def index_errors(path: Path) -> Iterator[None]:
-    """Turn what SQLite raises into a `StoreError` that names the index at `path`.
+    """Turn errors of SQLite into a `StoreError` that names the index at `path`.
 
     Raises:
-        StoreError: in place of any error of SQLite, or of a value it cannot hold.
+        StoreError: for any error of SQLite, or a value that it cannot store.
     """
     try:
         yield
@@ -99,7 +99,7 @@ class Index:
 
     Args:
         path: the database file; created, with its tables, if it does not exist.
-        owner: the client the models belong to.
+        owner: owner of the models.
 
     Raises:
         StoreError: if the file is damaged, was written by a newer Disinherit or by another program,
@@ -113,8 +113,8 @@ class Index:
             path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
         try:
-            # EXTRA is FULL, and also syncs the folder after a commit: what was answered is not
-            # undone by a loss of power.
+            # EXTRA is FULL and also syncs the folder after a commit, so that a power loss does not
+            # undo a change after its reply.
             self._db.execute("PRAGMA synchronous = EXTRA")
             self._db.execute("PRAGMA foreign_keys = ON")
             self._prepare()
@@ -128,7 +128,7 @@ class Index:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Make all changes of the block visible and durable at its end, or none of them."""
+        """Commit all changes of the block durably at its end, or none of them."""
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -148,7 +148,7 @@ class Index:
         return tuple(self._record(row) for row in rows)
 
     def insert(self, record: ModelRecord) -> None:
-        """Add a version, as yet without a Fisher summary."""
+        """Add a version without a Fisher summary."""
         provenance = record.provenance
         self._db.execute(
             "INSERT INTO models VALUES (?, ?, ?, ?, ?, ?, '', '', ?)",
@@ -171,11 +171,11 @@ class Index:
         )
 
     def set_status(self, model_id: str, status: ModelStatus) -> None:
-        """Change where a version stands in its life."""
+        """Set the status of a version."""
         self._db.execute("UPDATE models SET status = ? WHERE id = ?", (status.value, model_id))
 
     def set_fisher(self, model_id: str, digest: str, scope: str) -> None:
-        """Name the Fisher summary of a version, and the scope it was computed in."""
+        """Set digest and scope of the Fisher summary of a version."""
         self._db.execute(
             "UPDATE models SET fisher_digest = ?, fisher_scope = ? WHERE id = ?",
             (digest, scope, model_id),
@@ -187,19 +187,19 @@ class Index:
         return str(row.fetchone()[0])
 
     def structure(self, model_id: str) -> Structure | None:
-        """Return what is known of a version's structure, or `None`."""
+        """Return the known structure of a version, or `None`."""
         query = "SELECT structure FROM structures WHERE model_id = ?"
         row = self._db.execute(query, (model_id,)).fetchone()
         return None if row is None else Structure.from_json(row[0])
 
     def set_structure(self, model_id: str, structure: Structure) -> None:
-        """Note what is known of a version's structure."""
+        """Record the structure of a version."""
         self._db.execute(
             "INSERT OR REPLACE INTO structures VALUES (?, ?)", (model_id, structure.to_json())
         )
 
     def inherit_structure(self, successor_id: str, model_id: str) -> None:
-        """Note that a version has the structure of the one it was made of, if that is known."""
+        """Copy the structure of a version, if known, to its successor."""
         self._db.execute(
             "INSERT OR REPLACE INTO structures "
             "SELECT ?, structure FROM structures WHERE model_id = ?",
@@ -207,11 +207,11 @@ class Index:
         )
 
     def entry(self, model_id: str) -> LedgerEntry | None:
-        """Return the ledger entry of a version, or `None` if nothing was unlearned in it."""
+        """Return the ledger entry of a version, or `None` without unlearning."""
         return self._entry(f"{_LEDGER} WHERE model_id = ?", model_id)
 
     def maker(self, successor_id: str) -> LedgerEntry | None:
-        """Return the ledger entry that made a version, or `None` if it was not made by one."""
+        """Return the ledger entry that made a version, or `None` for an origin."""
         return self._entry(f"{_LEDGER} WHERE successor_id = ? ORDER BY model_id", successor_id)
 
     def answer(self, request_id: str, digest: str) -> LedgerEntry | None:
@@ -238,7 +238,7 @@ class Index:
         )
 
     def contents(self, request_id: str) -> list[str]:
-        """Return the known digests of what was asked for under a request's id."""
+        """Return the known digests of the content of a request id."""
         rows = self._db.execute(
             "SELECT request_digest FROM ledger WHERE request_id = :id AND request_digest != '' "
             "UNION SELECT request_digest FROM rollbacks WHERE request_id = :id "
@@ -253,7 +253,7 @@ class Index:
         self._db.execute("DELETE FROM ledger WHERE model_id = ?", (model_id,))
 
     def roll_back(self, request_id: str, model_id: str) -> RollBack | None:
-        """Return how a request was undone in a version, or `None` if it was not."""
+        """Return the roll-back of a request in a version, or `None`."""
         row = self._db.execute(
             "SELECT request_id, model_id, digest, retired_id, request_digest FROM rollbacks "
             "WHERE request_id = ? AND model_id = ?",
@@ -262,7 +262,7 @@ class Index:
         return None if row is None else RollBack(*row)
 
     def append_roll_back(self, roll_back: RollBack) -> None:
-        """Note that a request was undone in a version."""
+        """Record the roll-back of a request in a version."""
         self._db.execute(
             "INSERT INTO rollbacks (request_id, model_id, digest, retired_id, request_digest) "
             "VALUES (?, ?, ?, ?, ?)",
@@ -270,7 +270,7 @@ class Index:
         )
 
     def destruction(self, model_id: str) -> Destruction | None:
-        """Return the tombstone of a version, or `None` if its weights are there."""
+        """Return the tombstone of a version, or `None` if its weights are stored."""
         row = self._db.execute(
             "SELECT request_id, model_id, digest, held_by, request_digest FROM destroyed "
             "WHERE model_id = ?",
@@ -279,7 +279,7 @@ class Index:
         return None if row is None else Destruction(*row)
 
     def append_destruction(self, made: Destruction) -> None:
-        """Note that the weights of a version and its Fisher summary are gone."""
+        """Record the destruction of a version."""
         self._db.execute(
             "INSERT INTO destroyed (request_id, model_id, digest, held_by, request_digest) "
             "VALUES (?, ?, ?, ?, ?)",
@@ -297,8 +297,7 @@ class Index:
     def holders(self, digest: str) -> list[str]:
         """Return the ids of the versions with these weights.
 
-        A successor whose weights unlearning left as they were is not counted beside its origin,
-        nor is a version that was retired.
+        Retired versions, and successors with the weights of their origin, are left out.
         """
         rows = self._db.execute(
             "SELECT id FROM models WHERE digest = ? AND status != 'retired' AND id NOT IN "
@@ -308,7 +307,7 @@ class Index:
         return [model_id for (model_id,) in rows]
 
     def objects(self) -> set[str]:
-        """Return the digests of all objects that versions refer to and that are written out."""
+        """Return the digests of all full objects that versions refer to."""
         rows = self._db.execute(
             f"SELECT digest FROM (SELECT digest FROM models WHERE {_PRESENT} "
             f"UNION SELECT fisher_digest FROM models WHERE {_PRESENT}) "
@@ -318,14 +317,14 @@ class Index:
         return {digest for (digest,) in rows}
 
     def holds(self, digest: str) -> bool:
-        """Whether a version that is not destroyed refers to an object with this digest."""
+        """Whether a version with weights refers to an object with this digest."""
         query = (
             f"SELECT 1 FROM models WHERE (digest = ? OR fisher_digest = ?) AND {_PRESENT} LIMIT 1"
         )
         return self._db.execute(query, (digest, digest)).fetchone() is not None
 
     def part(self, digest: str) -> Delta | None:
-        """Return what an object is made of, or `None` if it is written out."""
+        """Return the delta of an object, or `None` for a full object."""
         row = self._db.execute(
             "SELECT base, pack, place, cleared FROM parts WHERE digest = ?", (digest,)
         ).fetchone()
@@ -335,7 +334,7 @@ class Index:
         return Delta(digest, base, pack, place, tuple(json.loads(cleared)))
 
     def parts(self) -> list[Delta]:
-        """Return what all objects that are not written out are made of."""
+        """Return the deltas of all objects without a full file."""
         rows = self._db.execute("SELECT digest, base, pack, place, cleared FROM parts").fetchall()
         return [
             Delta(digest, base, pack, place, tuple(json.loads(cleared)))
@@ -343,12 +342,12 @@ class Index:
         ]
 
     def add_part(self, part: Delta) -> None:
-        """Note what an object is made of."""
+        """Record the delta of an object."""
         values = (part.digest, part.base, part.pack, part.place, json.dumps(part.cleared))
         self._db.execute("INSERT INTO parts VALUES (?, ?, ?, ?, ?)", values)
 
     def written_out(self, digest: str) -> None:
-        """Note that an object has a file of its own now."""
+        """Record that an object has a full file."""
         self._db.execute("DELETE FROM parts WHERE digest = ?", (digest,))
 
     def _prepare(self) -> None:
@@ -367,8 +366,8 @@ class Index:
         elif version != SCHEMA_VERSION:
             raise StoreError(
                 f"Expected schema version {SCHEMA_VERSION} in {self._path}, but got {version}. It "
-                "was written by a newer Disinherit, which can open it, by one before the first "
-                "release, whose digests are others, or by another program."
+                "was written by a newer Disinherit, by a version before the first release, or by "
+                "another program."
             )
         (verdict,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":

@@ -1,7 +1,7 @@
 """Entries of the ledger of unlearning.
 
-Dampening twice is not dampening once.  So there is at most one entry per version: a message that
-comes again finds its own, and another request has to be applied to the successor.
+Dampening is not idempotent, so a version has at most one entry.  A repeated message finds its
+entry; another request must be applied to the successor.
 """
 
 import json
@@ -18,12 +18,12 @@ from disinherit.v1 import unlearning_pb2 as pb
 
 @dataclass(frozen=True, slots=True)
 class Forgotten:
-    """What a request made a version forget.
+    """Classes or samples that a version has forgotten for a request.
 
     Attributes:
-        classes: names of classes, as the version calls them.
+        classes: class names in the version's label space.
         samples: digests of samples.
-        salt: of these digests.
+        salt: salt of these digests.
     """
 
     classes: tuple[str, ...] = ()
@@ -31,12 +31,12 @@ class Forgotten:
     salt: str = ""
 
     def to_text(self) -> str:
-        """Return it as the ledger keeps it."""
+        """Return the text for the ledger."""
         return json.dumps([self.classes, self.samples, self.salt])
 
     @classmethod
     def from_text(cls, text: str) -> Self | None:
-        """Return what the ledger keeps; `None` where an older Disinherit did not say.
+        """Return the value of a text of the ledger; `None` for entries of older releases.
 
         Example:
             >>> Forgotten.from_text(Forgotten(("cat",)).to_text())
@@ -50,17 +50,17 @@ class Forgotten:
 
 @dataclass(frozen=True, slots=True)
 class LedgerEntry:
-    """One version that was unlearned in.
+    """Unlearning of one request in one version.
 
     Attributes:
-        request_id: the request it was done for.
+        request_id: the request.
         model_id: the version that was dampened.
         digest_before: its `weights_digest`.
-        successor_id: the version made of it.
-        digest_after: `weights_digest` of that.
-        result: the serialised reply, to be sent again when the message comes again.
-        request_digest: SHA-256 of what the request asked for; `""` where it is not known.
-        forgotten: what the successor has forgotten by it; `None` where it is not known.
+        successor_id: its successor.
+        digest_after: `weights_digest` of the successor.
+        result: the serialised reply, sent again for a repeated message.
+        request_digest: SHA-256 of the request's content; `""` if unknown.
+        forgotten: classes and samples that the successor has forgotten; `None` if unknown.
     """
 
     request_id: str
@@ -74,29 +74,29 @@ class LedgerEntry:
 
     @property
     def outcome(self) -> pb.Outcome.ValueType:
-        """What the owner reported that it came to."""
+        """The outcome that the owner reported."""
         return pb.ModelResult.FromString(self.result).outcome
 
     def answers(self, request_id: str, digest: str) -> bool:
-        """Whether this is what a request did to a version with this digest."""
+        """Whether this is the entry of a request for a version with this digest."""
         return (self.request_id, self.digest_before) == (request_id, digest)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Commit:
-    """What `ModelStore.apply` is to record.
+    """Unlearning in one version, for `ModelStore.apply`.
 
     Attributes:
-        request_id: the request it was done for.
+        request_id: the request.
         model_id: the version that was dampened.
-        expected_digest: the `weights_digest` it had when it was dampened.
-        successor: the version made of it; without a Fisher digest, which the store fills in.
-        weights: weights of the successor by parameter name.
+        expected_digest: its `weights_digest` when it was dampened.
+        successor: its successor; without a Fisher digest, which the store sets.
+        weights: parameter name -> weights of the successor.
         result: the serialised reply.
         fishers: per-class Fisher sums of the successor, `[C, *shape]` by parameter name.
-        fisher_scope: the scope they were computed in.
-        request_digest: SHA-256 of what the request asks for; `""` if nobody said.
-        forgotten: what the successor has forgotten by it.
+        fisher_scope: scope of the Fisher sums.
+        request_digest: SHA-256 of the request's content; `""` if unknown.
+        forgotten: classes and samples that the successor has forgotten.
     """
 
     request_id: str
@@ -112,7 +112,7 @@ class Commit:
 
     @property
     def entry(self) -> LedgerEntry:
-        """The entry in the ledger."""
+        """The ledger entry of the commit."""
         return LedgerEntry(
             request_id=self.request_id,
             model_id=self.model_id,
@@ -127,14 +127,14 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Destruction:
-    """The tombstone of a version whose weights and Fisher summary are gone.
+    """Tombstone of a version with destroyed weights and Fisher summary.
 
     Attributes:
         request_id: the request that superseded it.
         model_id: the version.
-        digest: the `weights_digest` it had.
-        held_by: another version that had the very same weights then, and kept them; `""` for none.
-        request_digest: SHA-256 of what the request asked for; `""` where it is not known.
+        digest: its former `weights_digest`.
+        held_by: another version that kept the same weights; `""` for none.
+        request_digest: SHA-256 of the request's content; `""` if unknown.
     """
 
     request_id: str
@@ -146,14 +146,14 @@ class Destruction:
 
 @dataclass(frozen=True, slots=True)
 class RollBack:
-    """One request that is undone in a version, and is never to be applied to it again.
+    """Roll-back of a request in a version, which must not be applied to it again.
 
     Attributes:
         request_id: the request.
         model_id: the version that is current again.
         digest: its `weights_digest`.
-        retired_id: the version that the request had made of it; `""` if it was not applied yet.
-        request_digest: SHA-256 of what the request asked for; `""` where it is not known.
+        retired_id: the retired successor; `""` if the request was not applied.
+        request_digest: SHA-256 of the request's content; `""` if unknown.
     """
 
     request_id: str

@@ -23,14 +23,14 @@ from disinherit.common.tensors.files import TensorFile, with_manifest
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """What an object is made of.
+    """An object stored as a difference to full objects.
 
     Attributes:
-        digest: of the object.
-        base: digest of the object, which is written out, that has all other tensors.
+        digest: digest of the object.
+        base: digest of the full object with all other tensors.
         pack: digest of the object with the changed tensors, stacked `[M, *shape]`; `""` for none.
-        place: which of the stacked ones are its own.
-        cleared: classes whose rows of all tensors are zero instead: of a Fisher summary.
+        place: index of its tensors in the stack.
+        cleared: classes of a Fisher summary with rows of zeros.
     """
 
     digest: str
@@ -53,9 +53,9 @@ class Scope:
     """Some tensors of an object.
 
     Attributes:
-        tensors: those that were asked for.
-        carried: others that its part has changed.
-        manifest: of all its tensors.
+        tensors: the requested ones.
+        carried: other tensors that its delta changes.
+        manifest: manifest of all its tensors.
     """
 
     tensors: Mapping[str, Tensor]
@@ -66,10 +66,10 @@ class Scope:
 class Objects:
     """Content-addressed safetensors files in one folder.
 
-    An object that is described by a `Delta` has no file of its own.
+    An object with a `Delta` has no file of its own.
 
     Args:
-        folder: the folder; it exists.
+        folder: an existing folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -78,7 +78,7 @@ class Objects:
     def put(self, digest: str, tensors: Mapping[str, Tensor]) -> None:
         """Write tensors whose `weights_digest` is `digest`, durably.
 
-        A file that is there already is written again, which repairs a damaged one.
+        An existing file is rewritten, which repairs a damaged one.
 
         Raises:
             CheckpointError: if they cannot be written.
@@ -101,11 +101,11 @@ class Objects:
 
         Args:
             digest: their `weights_digest`.
-            what: what they are, for the error message.
-            part: what they are made of; `None` if they are written out.
+            what: description for the error message.
+            part: their delta; `None` for a full object.
 
         Raises:
-            CheckpointError: if a file is missing, damaged or holds something else.
+            CheckpointError: if a file is missing, damaged or has other content.
         """
         try:
             if part is None:
@@ -122,11 +122,11 @@ class Objects:
     def scope(self, digest: str, names: Collection[str], part: Delta | None = None) -> Scope:
         """Return some of the tensors with this digest.
 
-        Only what is returned is read, and compared with the digest.
+        Only these tensors are read and verified against the digest.
 
         Raises:
-            CheckpointError: if a file is missing, damaged or holds something else, or there is no
-                such tensor.
+            CheckpointError: if a file is missing, damaged or has other content, or a tensor is
+                missing.
         """
         with TensorFile(self._path(part.base if part else digest)) as file:
             changed = self._changed(part) if part else {}
@@ -154,21 +154,21 @@ class Objects:
         """Return the per-class Fisher sums with this digest, on the CPU.
 
         Args:
-            digest: as `put_fishers` returned it.
-            what: what they are, for the error message.
-            part: what they are made of; `None` if they are written out.
+            digest: result of `put_fishers`.
+            what: description for the error message.
+            part: their delta; `None` for a full object.
 
         Raises:
-            CheckpointError: if a file is missing, damaged or holds something else.
+            CheckpointError: if a file is missing, damaged or has other content.
         """
         return _fishers(self.get(digest, what, part))
 
     def any(self) -> bool:
-        """Return whether there are objects, whatever refers to them."""
+        """Return whether any objects are stored."""
         return any(_NAME.fullmatch(path.name) for path in self._folder.iterdir())
 
     def keep_only(self, digests: Collection[str]) -> None:
-        """Remove all other objects and unfinished files; what is not an object's stays."""
+        """Remove all other objects and temporary files; unrelated files stay."""
         kept = {self._path(digest).name for digest in digests}
         for path in list(self._folder.iterdir()):
             ours = _NAME.fullmatch(path.name) or path.match(TEMPORARY_GLOB)
@@ -186,20 +186,20 @@ class Objects:
 
 
 def fishers_digest(fishers: ClassFishers) -> str:
-    """Return the digest under which per-class Fisher sums are kept."""
+    """Return the digest of per-class Fisher sums."""
     return weights_digest(_tensors(fishers))
 
 
 def _clear(tensors: dict[str, Tensor], classes: Sequence[int]) -> None:
-    """Take the samples of some classes out of a Fisher summary."""
+    """Remove the samples of some classes from a Fisher summary."""
     if classes:
         tensors |= _tensors(_fishers(tensors).without(classes))
 
 
 def _tensors(fishers: ClassFishers) -> dict[str, Tensor]:
-    """Return what is kept of Fisher sums: what can be told from the rest is left out.
+    """Return the stored tensors of Fisher sums, without tensors that follow from others.
 
-    So a summary that has sums of every class and none by rows is kept as it was in release 0.1.0.
+    A summary with sums of every class and none by rows thus has the format of release 0.1.0.
     """
     kept = {_SUM + name: value for name, value in fishers.sums.items()}
     kept[_COUNTS] = fishers.counts
@@ -228,6 +228,6 @@ def _fishers(tensors: Mapping[str, Tensor]) -> ClassFishers:
 def _not_made(part: Delta) -> CheckpointError:
     files = " and ".join(f"{digest}.safetensors" for digest in (part.base, part.pack) if digest)
     return CheckpointError(
-        f"Expected tensors with digest {part.digest} of {files}, but they are others. One of the "
-        "files was damaged or replaced; restore it."
+        f"Expected tensors with digest {part.digest} in {files}, but their digest differs. One of "
+        "the files was damaged or replaced; restore it."
     )

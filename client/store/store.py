@@ -4,17 +4,17 @@ Layout of the folder::
 
     lock                          locked while a process reads or writes
     index.db                      model records and ledger (`disinherit.client.store.index`)
-    objects/<digest>.safetensors  weights and Fisher summaries, named by `weights_digest`, and what
-                                  changed in many models at once (`disinherit.client.store.objects`)
+    objects/<digest>.safetensors  weights and Fisher summaries, named by `weights_digest`, and
+                                  stacked changes of many models (`disinherit.client.store.objects`)
 
 **Commit.**  A write takes the lock, makes its objects durable, and changes the index in one
 transaction.  The transaction is the commit point: a version and its ledger entry become visible
-together, or unreferenced objects are left, which the next opening removes.
+together.  After a failure, unreferenced objects are removed at the next opening.
 
-**Lock.**  `flock` on `lock` is held for *each operation*, exclusively to write and to open, shared
-to read.  So an opening never takes an object on its way into the index for a leftover, several
-processes may keep the same store open, and a killed process leaves no lock behind.  Threads may
-share a `ModelStore`; after a fork the child must open its own.
+**Lock.**  Each operation holds `flock` on `lock`: exclusive for writing and opening, shared for
+reading.  So an opening never removes an object before its commit, several processes may open the
+same store, and a killed process leaves no lock.  Threads may share a `ModelStore`; after a fork the
+child must open its own.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -52,9 +52,9 @@ __all__ = ["Commit", "LedgerEntry", "ModelStore", "RollBack"]
 
 
 class ModelStore(StoredModels):
-    """Model versions and ledger of one owner, in one folder, to be read and written.
+    """Model versions and ledger of one owner in one folder, with writing.
 
-    Takes and raises what `StoredModels` does.
+    Arguments and errors are those of `StoredModels`.
     """
 
     def add(
@@ -66,22 +66,22 @@ class ModelStore(StoredModels):
     ) -> ModelRecord:
         """Register a version.
 
-        One that is there already with the same digest keeps its record; its weights file is written
-        again, which repairs a damaged one, and `fishers`, if given, replace its Fisher summary.
+        An existing version with the same digest keeps its record.  Its weights file is rewritten,
+        which repairs a damaged one, and `fishers`, if given, replace its Fisher summary.
 
         Args:
-            record: the version; its digest is that of `weights`.
-            weights: its weights by parameter name.
+            record: the version, with the digest of `weights`.
+            weights: parameter name -> weights.
             fishers: per-class Fisher sums, `[C, *shape]` by parameter name.
-            fisher_scope: the scope they were computed in.
+            fisher_scope: scope of the Fisher sums.
 
         Returns:
-            The record as it now stands in the store, with the digest of its Fisher summary.
+            The stored record, with the digest of its Fisher summary.
 
         Raises:
-            StoreError: if the record is another owner's, does not fit the weights, or its id is
-                taken by a version with other weights.
-            FisherError: if `fishers` has another number of classes than the record.
+            StoreError: if the record has another owner or other weights, or the id is taken by a
+                version with other weights.
+            FisherError: if `fishers` and the record have different numbers of classes.
         """
         check_version(self.owner, record, weights)
         with self._writing():
@@ -105,45 +105,44 @@ class ModelStore(StoredModels):
         Args:
             model_id: the version.
             fishers: per-class Fisher sums, `[C, *shape]` by parameter name.
-            scope: the scope they were computed in.
+            scope: scope of the Fisher sums.
 
         Returns:
             The record with the digest of the Fisher summary.
 
         Raises:
-            StoreError: if there is no such model.
-            FisherError: if `fishers` has another number of classes than the record.
+            StoreError: if the model does not exist.
+            FisherError: if `fishers` and the record have different numbers of classes.
         """
         with self._writing():
             return self._register(self._present(model_id), fishers, scope)
 
     def set_structure(self, model_id: str, structure: Structure) -> None:
-        """Keep what is known of a version's structure; its successors inherit it.
+        """Store the structure of a version; its successors inherit it.
 
         Raises:
-            StoreError: if there is no such model.
+            StoreError: if the model does not exist.
         """
         with self._writing():
             self._index.set_structure(self._present(model_id).id, structure)
 
     def apply(self, application: Commit) -> LedgerEntry:
-        """Record that a version was unlearned in: its successor, and the entry in the ledger.
+        """Commit unlearning in a version: its successor and the ledger entry.
 
-        Both become visible in one step, in which the version becomes `superseded`.  If the ledger
-        has the entry already, nothing is changed.
+        Both become visible in one step, and the version becomes `superseded`.  If the ledger has
+        the entry already, nothing changes.
 
         Args:
-            application: what was done.
+            application: the commit.
 
         Returns:
-            The new entry, or the one that was there.
+            The new or existing entry.
 
         Raises:
-            StoreError: if there is no such model or it has another digest than expected, if another
-                request was applied to it, if this one was rolled back in it, if the successor is
-                another owner's, does not fit its weights, or its id is taken by other weights or by
-                a version that is not active.
-            FisherError: if the Fisher summary has another number of classes than the successor.
+            StoreError: if the model does not exist or has another digest; if another request was
+                applied to it, or this one was rolled back in it; if the successor has another owner
+                or other weights, or its id is taken by other weights or an inactive version.
+            FisherError: if summary and successor have different numbers of classes.
         """
         key = application.request_id, application.expected_digest
         entry = self.applied(*key, application.model_id)
@@ -153,7 +152,7 @@ class ModelStore(StoredModels):
         successor = application.successor
         with self._writing():
             entry = self._index.entry(application.model_id)
-            if entry is not None and entry.answers(*key):  # by another process, meanwhile
+            if entry is not None and entry.answers(*key):  # another process was faster
                 return entry
             check_applicable(application, self._get(application.model_id), entry)
             check_not_rolled_back(
@@ -171,19 +170,19 @@ class ModelStore(StoredModels):
         return application.entry
 
     def apply_changes(self, changes: Sequence[Update]) -> frozenset[str]:
-        """Record that many versions were unlearned in: like `apply` of each, but all in one step.
+        """Commit unlearning in many versions in one step.
 
-        What changed is written as few files, and all become visible and durable together.
+        The changed tensors are written into few files, and all versions become visible together.
 
         Args:
-            changes: what was done, once for each version.
+            changes: one change for each version.
 
         Returns:
-            Ids of the versions for which it is recorded now.  Left out are those which `apply`
-            would refuse, or that have an entry already; nothing is changed in them.
+            Ids of the recorded versions.  Versions that `apply` would refuse, or that have an entry
+            already, are left out and stay unchanged.
 
         Raises:
-            CheckpointError: if the changed tensors cannot be written; nothing is recorded then.
+            CheckpointError: if the changed tensors cannot be written; then nothing is recorded.
         """
         with self._writing():
             done = [change for change in changes if self._is_open(change)]
@@ -204,7 +203,7 @@ class ModelStore(StoredModels):
         return frozenset(change.origin.record.id for change in done)
 
     def _is_open(self, change: Update) -> bool:
-        """Whether a change can be recorded as it is; `apply` knows the reason if not."""
+        """Whether a change can be recorded; `apply` gives the reason if not."""
         origin, successor = change.origin.record, change.successor
         present = self._index.find(origin.id)
         return (
@@ -217,7 +216,7 @@ class ModelStore(StoredModels):
         )
 
     def _insert(self, change: Update) -> None:
-        """Add the rows of a change, but for what its weights are made of."""
+        """Add the rows of a change, without the delta of its weights."""
         origin, successor = change.origin, change.successor
         if not self._index.holds(successor.fisher_digest):
             self._index.add_part(
@@ -228,7 +227,7 @@ class ModelStore(StoredModels):
         self._supersede(change.entry)
 
     def _supersede(self, entry: LedgerEntry) -> None:
-        """Put the successor of a version, which is in the index, in its place."""
+        """Record the entry, and replace the version by its successor."""
         self._index.inherit_structure(entry.successor_id, entry.model_id)
         self._index.set_status(entry.model_id, ModelStatus.SUPERSEDED)
         self._index.append(entry)
@@ -236,25 +235,24 @@ class ModelStore(StoredModels):
     def roll_back(
         self, request_id: str, model_id: str, expected_digest: str, request_digest: str = ""
     ) -> RollBack:
-        """Undo a request in a version: it is `active` again, and what was made of it `retired`.
+        """Roll back a request in a version: it becomes `active`, its successor `retired`.
 
-        Ledger and statuses change in one step, and no weights do.  A request that was not applied
-        yet is noted all the same, so that a message of it that comes later changes nothing.  What
-        was undone already stays as it is.
+        Ledger and statuses change in one step; weights do not change.  A request that was not
+        applied yet is recorded as well, so that a delayed message changes nothing.  A repeated
+        roll-back changes nothing.
 
         Args:
             request_id: the request.
-            model_id: the version to put back.
+            model_id: the version.
             expected_digest: its `weights_digest`.
-            request_digest: SHA-256 of what the request asks for; `""` if nobody said.
+            request_digest: SHA-256 of the request's content; `""` if unknown.
 
         Returns:
-            What is recorded of it now.
+            The recorded roll-back.
 
         Raises:
-            StoreError: if the request's id is known with another digest, there is no such model, it
-                has another digest than expected, or what the request made of it was unlearned in
-                since.
+            StoreError: if the request's id is known with another digest, the model does not exist
+                or has another digest, or a later request was applied to its successor.
             CheckpointError: if its weights are missing or damaged.
         """
         with self._writing():
@@ -280,23 +278,23 @@ class ModelStore(StoredModels):
     def destroy(
         self, request_id: str, expected: Mapping[str, str], request_digest: str = ""
     ) -> Destroyed:
-        """Remove the weights and the Fisher summaries of versions that a request superseded.
+        """Remove the weights and Fisher summaries of versions that a request superseded.
 
-        What is made of them is written out first, and all of them are destroyed in one step.  Their
-        records stay, and so does the ledger.  What was destroyed already stays so.
+        Their successors are written out first, and all versions are destroyed in one step.  Records
+        and ledger stay.  A repeated destruction changes nothing.
 
         Args:
             request_id: the request.
             expected: model -> its `weights_digest`.
-            request_digest: SHA-256 of what the request asks for; `""` if nobody said.
+            request_digest: SHA-256 of the request's content; `""` if unknown.
 
         Returns:
-            What became of each; one that is not there, has another digest, was not superseded by
-            this request, or whose successor is damaged is refused and left as it is.
+            The results.  A version is refused, and unchanged, if it does not exist, has another
+            digest, was not superseded by this request, or has a damaged successor.
 
         Raises:
             StoreError: if the request's id is known with another digest; nothing is destroyed then.
-            CheckpointError: if something cannot be written out; nothing is destroyed then.
+            CheckpointError: if a successor cannot be written out; nothing is destroyed then.
         """
         with self._locked(exclusive=True):
             with self._index.transaction():

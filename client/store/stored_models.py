@@ -1,6 +1,6 @@
 """Reading of an owner's store: versions, Fisher summaries and the ledger.
 
-`disinherit.client.store.store` says how it is laid out, committed and locked.
+`disinherit.client.store.store` describes layout, commit and lock.
 """
 
 from collections.abc import Collection, Iterator
@@ -23,16 +23,16 @@ from disinherit.common.graph.records import ModelRecord, check_id
 
 
 class StoredModels:
-    """Model versions and ledger of one owner, in one folder.
+    """Model versions and ledger of one owner in one folder.
 
     Args:
         root: the folder; created if it does not exist.
-        owner: the client the models belong to.
+        owner: owner of the models.
 
     Raises:
-        StoreError: if the folder or its lock cannot be had, or the index is gone, damaged, written
-            by a newer Disinherit or another owner's. Every method may raise it for such a
-            reason; their docstrings name only their own.
+        StoreError: if the folder or its lock cannot be used, or the index is missing, damaged, of a
+            newer Disinherit or of another owner.  Every method may raise it for these reasons;
+            their docstrings list only further ones.
     """
 
     def __init__(self, root: Path | str, owner: str) -> None:
@@ -62,14 +62,14 @@ class StoredModels:
         self.close()
 
     def close(self) -> None:
-        """Close the index; every later operation is refused."""
+        """Close the index; later operations are refused."""
         self._index.close()
 
     def record(self, model_id: str) -> ModelRecord:
         """Return the record of a version.
 
         Raises:
-            StoreError: if there is no such model.
+            StoreError: if the model does not exist.
         """
         with self._locked(exclusive=False):
             return self._get(model_id)
@@ -80,10 +80,10 @@ class StoredModels:
             return self._index.records()
 
     def weights(self, model_id: str) -> dict[str, Tensor]:
-        """Return the weights of a version, on the CPU; they are what its digest says.
+        """Return the weights of a version, on the CPU, verified by digest.
 
         Raises:
-            StoreError: if there is no such model.
+            StoreError: if the model does not exist.
             CheckpointError: if their file is missing or damaged.
         """
         with self._locked(exclusive=False):
@@ -93,7 +93,7 @@ class StoredModels:
         """Return the registered Fisher summary of a version and its scope, or `None`.
 
         Raises:
-            StoreError: if there is no such model.
+            StoreError: if the model does not exist.
             CheckpointError: if its file is missing or damaged.
         """
         with self._locked(exclusive=False):
@@ -103,7 +103,7 @@ class StoredModels:
             return self._fishers(digest, model_id), self._index.fisher_scope(model_id)
 
     def structure(self, model_id: str) -> Structure | None:
-        """Return what is known of a version's structure; `None` before it was registered."""
+        """Return the structure of a version; `None` before registration."""
         with self._locked(exclusive=False):
             return self._index.structure(model_id)
 
@@ -115,11 +115,11 @@ class StoredModels:
         Args:
             request_id: the request.
             digest: `weights_digest` of the version before.
-            model_id: that version. Needed where several versions hold the same weights, as the
-                members of a federation do after a round: each of them has its own entry.
+            model_id: that version. Required if several versions have the same weights, such as
+                the members of a federation after a round: each has its own entry.
 
         Raises:
-            StoreError: if `model_id` is not given and several versions hold these weights.
+            StoreError: if `model_id` is missing and several versions have these weights.
         """
         with self._locked(exclusive=False):
             if model_id is not None:
@@ -134,7 +134,7 @@ class StoredModels:
             return self._index.answer(request_id, digest)
 
     def made_by(self, model_id: str) -> tuple[LedgerEntry, ...]:
-        """Return the ledger entries that led to a version, the latest first; none for an origin."""
+        """Return the ledger entries that led to a version, latest first; empty for an origin."""
         with self._locked(exclusive=False):
             entries: list[LedgerEntry] = []
             while (entry := self._index.maker(model_id)) is not None and entry not in entries:
@@ -143,20 +143,20 @@ class StoredModels:
             return tuple(entries)
 
     def check_content(self, request_id: str, digest: str) -> None:
-        """Refuse a request whose id the ledger knows with another content.
+        """Refuse a request if the ledger has its id with another content.
 
         Args:
             request_id: the request.
-            digest: SHA-256 of what it asks for; `""` if nobody said.
+            digest: SHA-256 of the request's content; `""` if unknown.
 
         Raises:
-            StoreError: if it does.
+            StoreError: if the content differs.
         """
         with self._locked(exclusive=False):
             check_content(request_id, digest, self._index.contents(request_id))
 
     def origin(self, model_id: str, request_id: str, names: Collection[str]) -> Snapshot | None:
-        """Return what a request needs to know of a version in which nothing was unlearned yet.
+        """Return the snapshot of a version without unlearning.
 
         Args:
             model_id: the version.
@@ -164,11 +164,11 @@ class StoredModels:
             names: parameters in scope.
 
         Returns:
-            The version, or `None` if it was unlearned in, the request was rolled back in it, or it
-            has no Fisher summary.
+            The snapshot, or `None` if the version has a ledger entry, a roll-back of the request,
+            or no Fisher summary.
 
         Raises:
-            StoreError: if there is no such model.
+            StoreError: if the model does not exist.
             CheckpointError: if a file is missing or damaged, or lacks a parameter.
         """
         with self._locked(exclusive=False):
@@ -192,15 +192,15 @@ class StoredModels:
             )
 
     def destroyed(self, model_id: str) -> Destruction | None:
-        """Return the tombstone of a version, or `None` if its weights are there."""
+        """Return the tombstone of a version, or `None` if its weights are stored."""
         with self._locked(exclusive=False):
             return self._index.destruction(model_id)
 
     def standing_in(self, model_id: str) -> ModelRecord:
-        """Return a version, or of one that was destroyed the first successor that was not.
+        """Return a version, or the first successor with weights if it was destroyed.
 
         Raises:
-            StoreError: if there is no such model.
+            StoreError: if the model does not exist.
         """
         with self._locked(exclusive=False):
             record = self._get(model_id)
@@ -212,12 +212,12 @@ class StoredModels:
             return record
 
     def rolled_back(self, request_id: str, model_id: str) -> RollBack | None:
-        """Return how a request was undone in a version, or `None` if it was not."""
+        """Return the roll-back of a request in a version, or `None`."""
         with self._locked(exclusive=False):
             return self._index.roll_back(request_id, model_id)
 
     def _check_index(self) -> None:
-        """Refuse to begin a new index beside objects: it would take all of them for leftovers."""
+        """Refuse a new index beside existing objects, since it would remove them all."""
         index = self.root / "index.db"
         if (not index.exists() or not index.stat().st_size) and self._objects.any():
             raise StoreError(
@@ -249,7 +249,7 @@ class StoredModels:
 
     @contextmanager
     def _locked(self, *, exclusive: bool) -> Iterator[None]:
-        """Hold the lock, and let no error of SQLite or the file system out as it is."""
+        """Hold the lock, and turn errors of SQLite and the file system into a `StoreError`."""
         try:
             with index_errors(self.root / "index.db"), self._lock.held(exclusive=exclusive):
                 yield
@@ -258,6 +258,6 @@ class StoredModels:
 
     def _unusable(self, error: OSError) -> StoreError:
         return StoreError(
-            f"Expected a folder for the models of {self.owner!r} that can be written to at "
-            f"{self.root}, but got: {error}."
+            f"Expected a writable folder for the models of {self.owner!r} at {self.root}, but got: "
+            f"{error}."
         )

@@ -1,4 +1,4 @@
-"""Structure of a model as it is known: the layers of its head, and its tied parameters."""
+"""Known structure of a model: the layers of its head, and its tied parameters."""
 
 import json
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from disinherit.common.models.heads import Head, HeadLayer
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """What is known of a model's structure.
+    """Known structure of a model.
 
     Attributes:
-        head: the layers that make its logits; `None` if there are none, or nobody could see.
-        reason: why there is no head; `""` if there is one.
-        ties: names of the same parameter, in the order of the network, for every one with several.
-        seen: whether a forward pass showed it.
+        head: the layers of its logits; `None` for no head, or without data to find it.
+        reason: reason for a missing head; `""` otherwise.
+        ties: all names of each tied parameter, in the network's order.
+        seen: whether a forward pass determined the head.
     """
 
     head: Head | None
@@ -25,7 +25,7 @@ class Structure:
     seen: bool = True
 
     def to_json(self) -> str:
-        """Return it as text."""
+        """Return the JSON text of the structure."""
         head = self.head
         values = head and {
             "layers": [[layer.module, layer.weight, layer.bias] for layer in head.layers],
@@ -36,7 +36,7 @@ class Structure:
 
     @classmethod
     def from_json(cls, text: str) -> "Structure":
-        """Return what `to_json` wrote."""
+        """Return the structure of a text of `to_json`."""
         values = json.loads(text)
         head = values["head"]
         return cls(
@@ -52,7 +52,7 @@ class Structure:
 
 
 def tied_names(network: nn.Module) -> tuple[tuple[str, ...], ...]:
-    """Return the names of every parameter of a network that has several."""
+    """Return all names of each tied parameter of a network."""
     names: dict[int, list[str]] = {}
     for name, parameter in network.named_parameters(remove_duplicate=False):
         names.setdefault(id(parameter), []).append(name)

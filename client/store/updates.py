@@ -1,4 +1,4 @@
-"""Changes of many models by one task: what they share, and what becomes different."""
+"""Snapshots of versions before a task, and their updates by it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -14,18 +14,18 @@ from disinherit.common.tensors.checkpoints import Manifest
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Snapshot:
-    """A version in which nothing was unlearned yet; of its weights only some are read.
+    """A version without unlearning, with its parameters in scope.
 
     Attributes:
         record: the version.
-        base: digest of the object, written out, that its weights are like.
-        tensors: its parameters in scope, by name.
-        carried: other tensors in which it differs from `base`.
-        manifest: of all its weights.
+        base: digest of the full object behind its weights.
+        tensors: parameter in scope -> value.
+        carried: other tensors that differ from `base`.
+        manifest: manifest of all its weights.
         fishers: its Fisher summary.
-        fisher_scope: the scope of that.
-        fisher_base: digest of the object, written out, that its Fisher summary is like.
-        cleared: classes that `fisher_base` has and its Fisher summary has not.
+        fisher_scope: scope of the summary.
+        fisher_base: digest of the full object behind its Fisher summary.
+        cleared: classes of `fisher_base` that are cleared in its Fisher summary.
     """
 
     record: ModelRecord
@@ -39,23 +39,23 @@ class Snapshot:
     cleared: tuple[int, ...]
 
     def without_fishers(self) -> Self:
-        """Return the same without the Fisher sums, which are much larger than the parameters."""
+        """Return it without the Fisher sums, which are much larger than the parameters."""
         return replace(self, fishers=ClassFishers({}, self.fishers.counts))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Update:
-    """What `ModelStore.apply_changes` is to record of one version: a `Commit` in brief.
+    """A change of one version for `ModelStore.apply_changes`: a `Commit` as differences.
 
     Attributes:
-        request_id: the request it was done for.
+        request_id: the request.
         origin: the version that was dampened.
-        successor: the version made of it, with the digest of its Fisher summary.
-        changed: the tensors in which its weights differ from the origin's base.
-        cleared: classes that the origin's `fisher_base` has and its Fisher summary has not.
+        successor: its successor, with the digest of its Fisher summary.
+        changed: tensors of the successor that differ from the origin's base.
+        cleared: classes of the origin's `fisher_base` that are cleared in its Fisher summary.
         result: the serialised reply.
-        request_digest: SHA-256 of what the request asks for; `""` if nobody said.
-        forgotten: what the successor has forgotten by it.
+        request_digest: SHA-256 of the request's content; `""` if unknown.
+        forgotten: classes and samples that the successor has forgotten.
     """
 
     request_id: str
@@ -69,7 +69,7 @@ class Update:
 
     @property
     def entry(self) -> LedgerEntry:
-        """The entry in the ledger."""
+        """The ledger entry of the change."""
         return LedgerEntry(
             request_id=self.request_id,
             model_id=self.origin.record.id,

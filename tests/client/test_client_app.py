@@ -65,7 +65,7 @@ def ask(app: ClientApp, action: str, task: Protobuf, kind: type[P], owner: str =
 
 
 @pytest.mark.parametrize("name", ["anna", "bert"])
-def test_a_node_says_whose_models_it_holds(app: ClientApp, name: str) -> None:
+def test_node_identifies_its_owner(app: ClientApp, name: str) -> None:
     assert ask(app, "query.identify", pb.Identity(), pb.Identity, name).owner == name
 
 
@@ -151,7 +151,7 @@ def test_an_error_of_the_whole_message_closes_the_owner(
 
 
 @pytest.mark.parametrize("where", ["opening", "weights"])
-def test_what_an_owners_code_says_is_not_in_the_error_that_flower_sends(
+def test_errors_of_owner_code_are_not_sent_by_flower(
     where: str, organisation: Organisation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = FileNotFoundError(2, "No such file", "/data/patients/jane-doe-1971.png")

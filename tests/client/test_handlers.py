@@ -1,4 +1,4 @@
-"""The one table of what owners do: complete, and light to import."""
+"""The table of handlers: complete, and light to import."""
 
 import re
 import subprocess
@@ -28,13 +28,13 @@ def test_the_schema_names_the_same_actions_at_their_tasks() -> None:
 
 
 @pytest.mark.parametrize("action", ACTIONS)
-def test_a_task_is_said_to_carry_packets_where_the_schema_has_some(action: str) -> None:
+def test_tasks_with_packets_match_the_schema(action: str) -> None:
     fields = ACTIONS[action].task.DESCRIPTOR.fields
     types = {field.message_type for field in fields}
     assert ACTIONS[action].carries_packets == (pb.FisherPacket.DESCRIPTOR in types)
 
 
-def test_what_the_transports_set_apart_are_actions() -> None:
+def test_special_actions_of_transports_exist() -> None:
     assert ACTIONS.keys() >= {*pacing._BY_HAND}
 
 

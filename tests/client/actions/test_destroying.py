@@ -1,4 +1,4 @@
-"""Destroying superseded versions at an owner: gone from the disk, what is made of them whole."""
+"""Destruction of superseded versions at an owner: removed from disk, with intact successors."""
 
 import shutil
 import signal
@@ -28,7 +28,7 @@ MODELS = ("m", "n", "o")
 
 
 def prepare(root: Path, *, together: bool = True) -> PointsOwner:
-    """An owner that forgot cats in three models; together means that files are shared."""
+    """An owner that forgot cats in three models; with `together` their files are shared."""
     owner = PointsOwner(root, "anna")
     start: list[dict[str, Tensor]] = []
     for age, model in enumerate(MODELS, start=1):
@@ -67,7 +67,7 @@ def outcomes(reply: pb.DestroyReply) -> list[pb.Outcome.ValueType]:
 
 
 def on_disk(root: Path) -> list[dict[str, Tensor]]:
-    """All tensors in all files, whatever they belong to."""
+    """All tensors in all files."""
     return [load_checkpoint(path) for path in sorted((root / "objects").iterdir())]
 
 
@@ -116,7 +116,7 @@ def test_a_repeated_message_finds_its_tombstone(owner: PointsOwner) -> None:
     assert sorted(path.name for path in (owner.store.root / "objects").iterdir()) == files
 
 
-def test_those_that_are_not_destroyed_can_still_be_put_back(owner: PointsOwner) -> None:
+def test_versions_not_destroyed_can_be_rolled_back(owner: PointsOwner) -> None:
     destroy(owner, task_for(owner, "m"))
     back = pb.RollBackTask(
         request_id="forget",
@@ -147,7 +147,7 @@ def test_versions_in_the_middle_of_a_chain_leave_the_disk_too(owner: PointsOwner
     assert all(owner.store.weights("m~forget~more")[n].equal(last[n]) for n in last)
 
 
-def test_a_root_that_is_destroyed_is_answered_for_by_its_successor(tmp_path: Path) -> None:
+def test_successor_answers_for_a_destroyed_root(tmp_path: Path) -> None:
     ask = pb.FisherTask(
         request_id="q", roots=[pb.Root(model_id="m", classes=["owl"])], method=METHOD.to_proto()
     )
@@ -162,7 +162,7 @@ def test_a_root_that_is_destroyed_is_answered_for_by_its_successor(tmp_path: Pat
     assert "no samples of cat" in forgotten.error
 
 
-def test_registering_again_passes_over_what_is_destroyed(owner: PointsOwner) -> None:
+def test_registering_again_skips_destroyed_versions(owner: PointsOwner) -> None:
     destroy(owner, task_for(owner, "m"))
     reply = register(owner, pb.RegisterTask(scope="head"))
     assert {record.id for record in reply.models} == {r.id for r in owner.store.records()}
@@ -170,7 +170,7 @@ def test_registering_again_passes_over_what_is_destroyed(owner: PointsOwner) -> 
     assert "destroyed" in evaluation.error
 
 
-def test_what_must_not_be_destroyed_is_refused_and_the_others_are_not(owner: PointsOwner) -> None:
+def test_invalid_destructions_are_refused_one_by_one(owner: PointsOwner) -> None:
     task = task_for(owner, "m", "n", "o~forget")
     task.models[1].digest = "0" * 64
     task.models.add(model_id="nobody", digest="0" * 64)
@@ -195,7 +195,7 @@ def test_nothing_is_destroyed_whose_successor_is_damaged(tmp_path: Path) -> None
         assert owner.store.weights("m").keys()
 
 
-def test_weights_that_another_version_has_too_are_kept_by_it(tmp_path: Path) -> None:
+def test_shared_weights_are_kept_by_the_other_version(tmp_path: Path) -> None:
     with prepare(tmp_path / "anna") as owner:
         owner.train("twin", LABELS, 9)  # the same start, data and steps: the same weights
         assert owner.store.record("twin").digest == owner.store.record("m").digest
@@ -209,7 +209,7 @@ def test_weights_that_another_version_has_too_are_kept_by_it(tmp_path: Path) -> 
 def test_killed_at_any_file_operation_all_are_there_or_all_are_gone(
     tmp_path: Path, together: bool
 ) -> None:
-    """And the next opening, or the same message again, leaves nothing behind."""
+    """The next opening, or a repeated message, completes the destruction."""
     skip_without_tracing()
     base = tmp_path / "base"
     with prepare(base, together=together) as owner:

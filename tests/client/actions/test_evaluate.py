@@ -62,7 +62,7 @@ def test_counts_are_those_by_hand(owner: PickyOwner) -> None:
     assert list(reply.models[0].confusion) != list(reply.models[1].confusion)
 
 
-def test_a_model_that_cannot_be_evaluated_hinders_no_other(owner: PickyOwner) -> None:
+def test_failed_evaluation_does_not_affect_other_models(owner: PickyOwner) -> None:
     owner.train("o", LABELS, 3, steps=2)
     path = owner.store.root / "objects" / f"{owner.store.record('o').digest}.safetensors"
     path.write_bytes(b"garbage")
@@ -72,7 +72,7 @@ def test_a_model_that_cannot_be_evaluated_hinders_no_other(owner: PickyOwner) ->
     ).models
     assert "got 'nobody', which is not there" in unknown.error
     assert damaged.error.startswith("Cannot load the weights of model 'o'.")
-    assert blind.error == "Expected evaluation data for model 'n', but there is none."
+    assert blind.error == "Expected evaluation data for model 'n', but got none."
     assert blind.digest == owner.store.record("n").digest
     assert good.error == ""
 
@@ -102,7 +102,7 @@ def test_a_preview_is_what_unlearning_gives_and_stores_nothing(owner: PickyOwner
     for expected, found in zip((first, second), after, strict=True):
         assert list(found.confusion) == list(expected.confusion)
         assert found.digest == expected.digest
-    assert sum(first.confusion[:1]) == 0  # no cat is taken for a cat any more
+    assert sum(first.confusion[:1]) == 0  # no cat is classified as a cat any more
     assert list(first.confusion) != counted(owner.store.weights("m"))
 
 
@@ -120,7 +120,7 @@ def batches(targets: list[int]) -> list[tuple[Tensor, Tensor]]:
 
 
 @pytest.mark.parametrize("limit", [1, 2, 4])
-def test_memory_that_runs_out_changes_no_count(limit: int) -> None:
+def test_counts_are_equal_after_out_of_memory(limit: int) -> None:
     model = Hungry(nn.Identity(), limit)
     model.train()
     counts = confusion_counts(model, batches([0, 0, 0, 2, 2, 2, 1]), 3, CPU)
@@ -131,7 +131,7 @@ def test_memory_that_runs_out_changes_no_count(limit: int) -> None:
     assert not model.training
 
 
-def test_no_samples_are_counted_as_none() -> None:
+def test_empty_data_gives_zero_counts() -> None:
     empty = [(torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64))]
     assert confusion_counts(nn.Identity(), empty, 3, CPU).tolist() == [[0] * 3] * 3
 
@@ -145,7 +145,7 @@ def test_no_samples_are_counted_as_none() -> None:
         ([0, 1], 4, r"logits \[2, 4\], one per class, but the model returned \[2, 3\]"),
     ],
 )
-def test_what_would_be_counted_wrongly_is_refused(
+def test_invalid_outputs_and_targets_are_refused(
     targets: list[int], classes: int, message: str
 ) -> None:
     with pytest.raises(DataError, match=message):

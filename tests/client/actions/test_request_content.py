@@ -1,4 +1,4 @@
-"""A request is its whole content: an owner refuses an id that it knows with another one."""
+"""Content of requests: an owner refuses a known id with another content."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +20,7 @@ REFUSED = "this owner did something else for 'forget'"
 
 @pytest.fixture
 def owner(tmp_path: Path) -> Iterator[PointsOwner]:
-    """Cats were forgotten in "m"; "n" is as it was."""
+    """Cats were forgotten in "m"; "n" is unchanged."""
     with PointsOwner(tmp_path / "anna", "anna") as owner:
         owner.train("m", LABELS, 1)
         owner.train("n", LABELS, 2, start=[owner.store.weights("m")], steps=3)
@@ -58,7 +58,7 @@ def test_the_same_content_is_already_applied(owner: PointsOwner) -> None:
     assert result.request_digest == CATS
 
 
-def test_a_coordinator_that_says_no_content_is_answered_with_what_is_known(
+def test_task_without_a_digest_gets_the_recorded_result(
     owner: PointsOwner,
 ) -> None:
     (result,) = unlearn(owner, task(owner, ["m"], "cat", "")).models
@@ -93,7 +93,7 @@ def test_another_content_rolls_nothing_back_and_destroys_nothing(owner: PointsOw
     assert destroy(owner, destruction).models[0].outcome == pb.OUTCOME_APPLIED
 
 
-def test_what_was_rolled_back_is_known_with_its_content(owner: PointsOwner) -> None:
+def test_roll_backs_are_recorded_with_their_content(owner: PointsOwner) -> None:
     assert roll_back(owner, back(owner, CATS)).models[0].outcome == pb.OUTCOME_APPLIED
     (result,) = unlearn(owner, task(owner, ["n"], "dog", DOGS)).models
     assert REFUSED in result.error

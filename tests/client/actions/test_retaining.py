@@ -1,4 +1,4 @@
-"""Accuracy on what is to be kept: measured wherever there is data, and told apart from no data."""
+"""Retain accuracy: measured if there is data, and absent otherwise."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,7 +27,7 @@ def owner(tmp_path: Path) -> Iterator[PointsOwner]:
 
 def measured(owner: PointsOwner) -> pb.ModelResult:
     task = make_task(owner, ["m"], collect(owner, "m", ["cat"], METHOD), METHOD)
-    task.max_retain_drop = 100  # the strengths of this module cost much
+    task.max_retain_drop = 100  # the strengths of this module are strong
     (result,) = unlearn(owner, task).models
     assert result.outcome == pb.OUTCOME_APPLIED, result.error
     (again,) = unlearn(owner, task).models
@@ -38,7 +38,7 @@ def measured(owner: PointsOwner) -> pb.ModelResult:
 
 
 def kept(owner: PointsOwner, weights: dict[str, Tensor]) -> float:
-    """Accuracy on all but cats, counted here."""
+    """Accuracy on all classes except cats, computed here."""
     network = owner.network(owner.store.record("m"))
     network.load_state_dict(weights)
     split = "evaluation" if owner.evaluates else "tuning"
@@ -49,7 +49,7 @@ def kept(owner: PointsOwner, weights: dict[str, Tensor]) -> float:
 
 
 @pytest.mark.parametrize("evaluates", [True, False])
-def test_it_is_the_accuracy_on_the_other_classes(owner: PointsOwner, evaluates: bool) -> None:
+def test_retain_accuracy_is_of_the_other_classes(owner: PointsOwner, evaluates: bool) -> None:
     owner.evaluates = evaluates
     result = measured(owner)
     before, after = (owner.store.weights(model) for model in ("m", "m~forget"))
@@ -58,7 +58,7 @@ def test_it_is_the_accuracy_on_the_other_classes(owner: PointsOwner, evaluates: 
     assert result.retain_after < result.retain_before
 
 
-def test_without_data_nothing_is_said(owner: PointsOwner) -> None:
+def test_retain_accuracy_is_absent_without_data(owner: PointsOwner) -> None:
     register(owner, pb.RegisterTask(scope="all"))
     owner.lose_data()
     result = measured(owner)
@@ -66,14 +66,14 @@ def test_without_data_nothing_is_said(owner: PointsOwner) -> None:
     assert not result.HasField("retain_after")
 
 
-def test_it_is_measured_whether_or_not_it_is_asked_for(owner: PointsOwner) -> None:
+def test_retain_accuracy_is_always_measured(owner: PointsOwner) -> None:
     task = make_task(owner, ["m"], collect(owner, "m", ["cat"], METHOD), METHOD)
     (result,) = unlearn(owner, task).models
     assert result.HasField("retain_before")
     assert result.retain_samples == SAMPLES["evaluation"] * (len(LABELS) - 1)
 
 
-def test_training_data_tells_where_there_is_no_other(owner: PointsOwner) -> None:
+def test_retain_accuracy_falls_back_to_training_data(owner: PointsOwner) -> None:
     owner.evaluates = owner.tuning = False
     result = measured(owner)
     assert result.forget.source == "training"

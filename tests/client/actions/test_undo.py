@@ -1,4 +1,4 @@
-"""Rolling back at an owner: old weights current again, once, never what was built upon."""
+"""Roll-backs at an owner: the old version current again, once, and never below later requests."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -128,13 +128,13 @@ def test_a_request_that_comes_after_its_roll_back_is_not_applied(root: Path) -> 
         assert statuses(store) == {"m": "superseded", "m~1": "active"}
 
 
-def test_what_another_request_did_stays(store: ModelStore) -> None:
+def test_changes_of_another_request_stay(store: ModelStore) -> None:
     assert store.roll_back("forget-dogs", "m", OLD).retired_id == ""
     assert statuses(store) == {"m": "superseded", "m~1": "active"}
     assert store.applied("forget-cats", OLD) is not None
 
 
-def test_what_was_built_upon_is_refused_until_that_is_rolled_back(store: ModelStore) -> None:
+def test_roll_back_is_refused_until_later_requests_are_rolled_back(store: ModelStore) -> None:
     store.apply(Commit("later", "m~1", NEW, make_record("m~2", 2), make_weights(2), b"2"))
     before = state_of(store)
     with pytest.raises(StoreError, match="request 'later' made 'm~2' of it. Roll that"):
@@ -171,7 +171,7 @@ def test_weights_that_are_gone_or_damaged_are_not_put_back(store: ModelStore, ro
         assert store.rolled_back("forget-cats", "m") is None
 
 
-def test_weights_that_unlearning_left_as_they_were_have_one_holder(root: Path) -> None:
+def test_unchanged_weights_of_a_successor_have_one_holder(root: Path) -> None:
     with ModelStore(root, "anna") as store:
         store.add(make_record(), make_weights())
         store.apply(make_application(successor=make_record("m~1"), weights=make_weights()))
@@ -197,7 +197,7 @@ def test_a_crash_while_rolling_back_leaves_old_or_new(store: ModelStore, tmp_pat
             else:
                 assert statuses(store) == {"m": "active", "m~1": "retired"}
                 assert entry is None
-            # The message comes again, and is done once.
+            # The message is repeated, and applied once.
             assert store.roll_back("forget-cats", "m", OLD).retired_id == "m~1"
             assert statuses(store) == {"m": "active", "m~1": "retired"}
             assert_same_tensors(store.weights("m"), make_weights(0))
@@ -232,7 +232,7 @@ def test_every_listed_model_is_put_back_and_no_other(owner: PointsOwner) -> None
     assert again == result
 
 
-def test_a_message_of_the_request_that_comes_later_is_refused(owner: PointsOwner) -> None:
+def test_delayed_task_of_a_rolled_back_request_is_refused(owner: PointsOwner) -> None:
     forget(owner, "m")
     roll_back(owner, asked(owner, "m", "n"))
     before = state_of(owner.store)
@@ -242,7 +242,7 @@ def test_a_message_of_the_request_that_comes_later_is_refused(owner: PointsOwner
     assert state_of(owner.store) == before
 
 
-def test_the_same_may_be_asked_under_another_id(owner: PointsOwner) -> None:
+def test_same_content_is_accepted_under_another_id(owner: PointsOwner) -> None:
     (first,) = forget(owner, "m").models
     roll_back(owner, asked(owner, "m"))
     (second,) = forget(owner, "m", request_id="anew").models
@@ -252,7 +252,7 @@ def test_the_same_may_be_asked_under_another_id(owner: PointsOwner) -> None:
     assert statuses(owner.store)["m"] == ModelStatus.SUPERSEDED
 
 
-def test_one_model_s_failure_touches_no_other(owner: PointsOwner) -> None:
+def test_failure_of_one_model_does_not_affect_others(owner: PointsOwner) -> None:
     forget(owner, "m", "n")
     task = asked(owner, "m", "n")
     task.models[0].digest = "00"
@@ -271,7 +271,7 @@ def test_one_model_s_failure_touches_no_other(owner: PointsOwner) -> None:
     assert "request id" in malformed.error
 
 
-def test_flower_carries_it(owner: PointsOwner) -> None:
+def test_roll_back_over_flower(owner: PointsOwner) -> None:
     forget(owner, "m")
     owner.store.close()
 

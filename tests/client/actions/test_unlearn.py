@@ -1,4 +1,4 @@
-"""The owner's handler of `train.unlearn`: all models of a message, each for itself, and once."""
+"""The handler of `train.unlearn`: every model of a message, independently and once."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,7 +25,7 @@ METHOD = make_method()
 
 
 class MoodyOwner(PointsOwner):
-    """An owner whose own code can fail, or ask for something, in the middle of a message."""
+    """An owner with code that can fail, or call back, during a message."""
 
     on_network: Callable[[ModelRecord], object] = staticmethod(lambda record: None)
     on_tuning: Callable[[ModelRecord], object] = staticmethod(lambda record: None)
@@ -103,7 +103,7 @@ def test_a_packet_is_decoded_once_for_all_models_of_a_task(
     kept: int,
     times: int,
 ) -> None:
-    """Unless packets are large and their models do not come one group after the other."""
+    """Except for large packets with models that are not sorted by group."""
     decoded: list[str] = []
     found: list[dict[str, Tensor]] = []
 
@@ -123,7 +123,7 @@ def test_a_packet_is_decoded_once_for_all_models_of_a_task(
     assert set(outcomes(unlearn(owner, task)).values()) == {pb.OUTCOME_APPLIED}
     assert [decoded.count(fisher.digest) for fisher in task.fishers] == [times, 1]
     fresh = {fisher.digest: decode_fisher(fisher) for fisher in task.fishers}
-    for digest, values in zip(decoded, found, strict=True):  # no model changed what others share
+    for digest, values in zip(decoded, found, strict=True):  # no model changed a shared packet
         assert all(torch.equal(value, values[name]) for name, value in fresh[digest].items())
 
 
@@ -177,12 +177,12 @@ def test_the_successor_can_forget_more_without_any_data(
     assert result.successor.id == "m~forget~more"
     weights = owner.store.weights("m~forget~more")["2.weight"]
     cat, owl = weights[0], weights[2]
-    # What was cleared stays at the bottom: a fully dampened row is the lowest, or near it.
+    # Cleared rows stay lowest: a fully dampened row is the lowest, or close to it.
     assert cat.abs().sum() < weights[[1, 3]].abs().sum(dim=1).min()
     assert owl.abs().sum() < weights[[1, 3]].abs().sum(dim=1).min()
 
 
-def test_a_summary_computed_on_the_way_is_handed_on(tmp_path: Path) -> None:
+def test_computed_summary_is_inherited_by_the_successor(tmp_path: Path) -> None:
     with PointsOwner(tmp_path, "anna") as owner:
         owner.train("m", LABELS, 1)
         packet = collect(owner, "m", ["cat"], METHOD)
@@ -193,7 +193,7 @@ def test_a_summary_computed_on_the_way_is_handed_on(tmp_path: Path) -> None:
         assert result.successor.fisher_digest == owner.store.record("m~forget").fisher_digest != ""
 
 
-# --- what is refused, each model for itself
+# --- refusals, each of one model
 
 
 def forge_digest(task: pb.UnlearnTask) -> None:
@@ -238,7 +238,7 @@ def forge_values(task: pb.UnlearnTask) -> None:
         (forge_values, "the Fisher packet of r"),
     ],
 )
-def test_what_does_not_fit_fails_alone(
+def test_invalid_input_fails_only_its_model(
     owner: MoodyOwner,
     packet: pb.FisherPacket,
     forge: Callable[[pb.UnlearnTask], None],
@@ -289,7 +289,7 @@ def test_a_damaged_file_fails_with_one_clear_line(
 @pytest.mark.parametrize(
     "error", [RuntimeError("strange\nthings"), torch.OutOfMemoryError("full"), KeyError("path")]
 )
-def test_what_nobody_foresaw_spoils_no_other_model(
+def test_unexpected_error_does_not_affect_other_models(
     owner: MoodyOwner,
     packet: pb.FisherPacket,
     hook: str,
@@ -321,7 +321,9 @@ def test_what_nobody_foresaw_spoils_no_other_model(
     }
 
 
-def test_of_two_processes_at_once_one_applies(owner: MoodyOwner, packet: pb.FisherPacket) -> None:
+def test_only_one_of_two_concurrent_processes_applies(
+    owner: MoodyOwner, packet: pb.FisherPacket
+) -> None:
     task = make_task(owner, ["n"], packet, make_method(alpha=None, row_scoped=False))
     task.max_retain_drop = 100
     faster: list[pb.UnlearnReply] = []
@@ -343,7 +345,7 @@ def test_of_two_processes_at_once_one_applies(owner: MoodyOwner, packet: pb.Fish
 # --- ids
 
 
-def test_long_ids_end_in_a_digest_and_stay_apart(
+def test_long_ids_end_in_a_digest_and_stay_distinct(
     owner: MoodyOwner, packet: pb.FisherPacket
 ) -> None:
     model, request = "m" * 100, "r" * 100
@@ -357,6 +359,6 @@ def test_long_ids_end_in_a_digest_and_stay_apart(
     assert owner.store.record(result.successor.id).digest == result.successor.digest
 
 
-def test_an_id_that_just_fits_is_left_whole() -> None:
+def test_id_of_maximum_length_is_unchanged() -> None:
     assert successor_id("m" * 120, "r" * 7) == "m" * 120 + "~" + "r" * 7
     assert len(successor_id("m" * 121, "r" * 7)) == 128

@@ -1,4 +1,4 @@
-"""Like is compared with like: a copy of a root has scale 1 and score 1, whatever is asked of it."""
+"""Comparison of Fishers: a copy of a root has scale 1 and score 1 for any request."""
 
 from collections.abc import Sequence
 from contextlib import closing
@@ -90,7 +90,7 @@ def test_a_copy_has_scale_one_and_score_one(
 
 
 def test_a_copy_that_holds_some_of_the_classes_is_dampened_as_its_root_is(tmp_path: Path) -> None:
-    """Its retained classes are the same, so what is selected in all layers is the same."""
+    """Its retained classes are the same, so the selection in all layers is the same."""
     method = {"scope": "all", "alpha": 2.0}
     found = results(tmp_path, ["cat", "dog", "owl", "yak"], ["cat", "dog"], **method)
     partly = results(tmp_path / "partly", ["cat", "owl", "yak"], ["cat", "dog"], **method)
@@ -98,7 +98,7 @@ def test_a_copy_that_holds_some_of_the_classes_is_dampened_as_its_root_is(tmp_pa
     assert digests == {found["root"].successor.digest}
 
 
-# --- by itself
+# --- the comparison alone
 
 W = {"w": torch.tensor([[1.0, 2.0], [3.0, 4.0], [100.0, 100.0]]), "x": torch.tensor([5.0])}
 
@@ -107,8 +107,8 @@ def inherited(values: float, classes: str = "a", rows: Sequence[int] = (0, 1)) -
     return Inherited({n: v * values for n, v in W.items()}, frozenset(classes), {"w": rows})
 
 
-def test_only_rows_that_both_have_count() -> None:
-    """The third row is of a class that the roots do not know: their Fisher is zero there."""
+def test_only_common_rows_are_compared() -> None:
+    """The third row is of a class that the roots do not have: their Fisher is zero there."""
     forget = inherited(2.0)
     forget.values["w"][2] = 0
     reference = {"w": W["w"].clone(), "x": W["x"]}
@@ -120,7 +120,7 @@ def test_only_rows_that_both_have_count() -> None:
 
 
 @pytest.mark.parametrize(("times", "spared"), [(0.01, 1.0), (50.0, 50.0)])
-def test_other_classes_scale_nothing_down_unless_harm_would_show(
+def test_reference_of_other_classes_scales_down_only_with_tuning_data(
     times: float, spared: float
 ) -> None:
     comparison = Comparison(inherited(times), None)
@@ -130,7 +130,7 @@ def test_other_classes_scale_nothing_down_unless_harm_would_show(
     assert samples.scale(None, W, spare=True) == pytest.approx(times), "samples are like samples"
 
 
-def test_what_is_of_other_classes_is_not_compared() -> None:
+def test_fishers_of_different_classes_are_not_compared() -> None:
     own = Own(W, frozenset("a"))
     assert Comparison(inherited(3.0, "ab"), None).scale(own, W, spare=False) == 1.0
     assert Comparison(inherited(3.0, "ab"), None).score(own, {}) is None

@@ -1,4 +1,4 @@
-"""Owners say how like the roots' Fisher is to their own, and leave alone what is too unlike."""
+"""Inheritance scores: reported by owners, and least scores for unlearning."""
 
 import hashlib
 from pathlib import Path
@@ -28,7 +28,7 @@ def own_fisher(owner: PointsOwner, model: str) -> dict[str, Tensor]:
 
 
 def results(folder: Path, method: Method, *, tuning: bool) -> dict[str, pb.ModelResult]:
-    """Forget cats in a root, in a model that knows them otherwise, and in one that inherited."""
+    """Forget cats in a root, in a model that learned them independently, and in a descendant."""
     with PointsOwner(folder, "anna", tuning=tuning) as owner:
         owner.train("root", KNOW, created_us=1)
         owner.train("apart", KNOW, created_us=2, steps=3)
@@ -61,7 +61,7 @@ def test_every_model_is_compared_before_it_is_changed(tmp_path: Path, tuned: boo
 
 
 @pytest.mark.parametrize("tuned", [True, False])
-def test_a_model_that_is_too_unlike_stays_as_it_is(tmp_path: Path, tuned: bool) -> None:
+def test_model_below_the_least_score_is_unchanged(tmp_path: Path, tuned: bool) -> None:
     method = make_method(
         min_inheritance=0.9999, **(dict.fromkeys(("alpha", "lam", "gauge")) if tuned else {})
     )
@@ -76,7 +76,7 @@ def test_a_model_that_is_too_unlike_stays_as_it_is(tmp_path: Path, tuned: bool) 
 
 @pytest.mark.parametrize("tuned", [True, False])
 def test_the_scale_of_the_roots_fisher_does_not_matter(tmp_path: Path, tuned: bool) -> None:
-    """What an overfitted root sends is small everywhere, and says as much about a descendant.
+    """The Fisher of an overfitted root is small everywhere, and as informative for a descendant.
 
     Smaller than even the reference of a descendant that is overfitted, too.
     """
@@ -105,15 +105,15 @@ def test_the_scale_of_the_roots_fisher_does_not_matter(tmp_path: Path, tuned: bo
         assert found["apart"].outcome == pb.OUTCOME_APPLIED, found
         totals = [sum(float(v.double().sum()) for v in f.values()) for f in (smaller, own)]
         assert found["apart"].scale == pytest.approx(totals[0] / totals[1], rel=1e-6)
-        # The heir has no cats of its own, and nothing to tune with: its other classes are not cats,
-        # and nothing is scaled down by what they say.
+        # The descendant has no cats and no tuning data, so its Fisher of other classes scales
+        # nothing down.
         assert found["heir"].scale == 1
         digests.append(found["apart"].successor.digest)
     assert digests[0] == digests[1]
 
 
-def test_what_is_not_set_is_the_default(tmp_path: Path) -> None:
-    """A request that leaves `rescale` open is one that sets it, not one that turns it off."""
+def test_unset_options_have_their_defaults(tmp_path: Path) -> None:
+    """A request without `rescale` has it set."""
     digests = {}
     for rescale in (None, True, False):
         method = make_method(rescale=rescale, row_scoped=False)
@@ -129,7 +129,7 @@ def test_what_is_not_set_is_the_default(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("rescale", [True, False])
-def test_a_root_is_compared_with_itself_as_it_is(tmp_path: Path, rescale: bool) -> None:
+def test_root_is_compared_with_itself_unscaled(tmp_path: Path, rescale: bool) -> None:
     method = make_method(rescale=rescale)
     with PointsOwner(tmp_path, "anna", tuning=False) as owner:
         owner.train("root", KNOW, created_us=1)
@@ -140,10 +140,10 @@ def test_a_root_is_compared_with_itself_as_it_is(tmp_path: Path, rescale: bool) 
 
 
 @pytest.mark.parametrize("rescale", [True, False])
-def test_a_root_that_was_clipped_is_compared_at_the_scale_of_what_is_left(
+def test_clipped_root_is_compared_at_the_scale_of_its_clipped_fisher(
     tmp_path: Path, rescale: bool
 ) -> None:
-    """Or it would not forget what all others do: its own reference was not clipped."""
+    """Otherwise it would not forget, since its own reference is not clipped."""
     method = make_method(rescale=rescale, row_scoped=False)
     with PointsOwner(tmp_path, "anna", tuning=False) as owner:
         owner.train("root", KNOW, created_us=1)
@@ -154,14 +154,14 @@ def test_a_root_that_was_clipped_is_compared_at_the_scale_of_what_is_left(
         (found,) = unlearn(owner, make_task(owner, ["root"], packet, method)).models
     sent, own = (sum(float(v.double().sum()) for v in one.values()) for one in fishers)
     assert found.scale == pytest.approx(sent / own if rescale else 1.0, rel=1e-6)
-    # Without it, what was clipped is far too small for anything that matters to be selected.
+    # Without scaling, the clipped Fisher is too small to select relevant parameters.
     expected = pb.OUTCOME_APPLIED if rescale else pb.OUTCOME_INEFFECTIVE
     assert found.outcome == expected
 
 
 @pytest.mark.parametrize("row_scoped", [True, False])
 def test_rows_of_forgotten_classes_are_never_spared(tmp_path: Path, row_scoped: bool) -> None:
-    """A model that fits its data better than the root has a small Fisher, and is dampened too."""
+    """A model that fits its data better than the root has a small Fisher, and is dampened, too."""
     method = make_method(rescale=True, row_scoped=row_scoped)
     with PointsOwner(tmp_path, "anna", tuning=False) as owner:
         owner.train("root", KNOW, created_us=1, steps=3)

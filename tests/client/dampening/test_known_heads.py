@@ -1,4 +1,4 @@
-"""The head of an owner's models: verified at root and descendant, kept, and never another layer."""
+"""The head of an owner's models: verified at root and descendant, and stored."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ from tests.support.owner import FEATURES, LABELS
 
 METHOD = make_method(alpha=None, lam=None, gauge=None, rescale=True)
 CHANGED = (pb.OUTCOME_APPLIED, pb.OUTCOME_INEFFECTIVE)
-"""Where only this is asked, the question is what is changed, and not whether that is enough."""
+"""A method for tests of the changes, not of the forgetting."""
 KEPT = tuple(name for name in LABELS if name != "cat")
 
 
@@ -104,7 +104,7 @@ def test_a_descendant_whose_head_is_another_layer_is_refused_by_name(
     assert "model 'n'" in child.error
 
 
-def test_a_scope_without_heads_reaches_such_a_descendant(owner: NetworkOwner) -> None:
+def test_scope_without_heads_reaches_a_descendant_with_another_head(owner: NetworkOwner) -> None:
     owner.fit("m", plain)
     owner.fit("n", deeper, start=owner.store.weights("m"), created_us=2)
     method = make_method(scope="0.*", row_scoped=True, alpha=2.0)
@@ -131,7 +131,7 @@ def test_a_model_without_a_head_is_unlearned_in_without_rows_and_gauge(
     assert sum(map(bool, rows)) > 1  # of any class
     before, after = owner.store.weights("m"), owner.store.weights("m~forget")
     changed = before["heads.0.weight"] != after["heads.0.weight"]
-    assert changed.sum(1).tolist() == rows  # no value moved with the gauge
+    assert changed.sum(1).tolist() == rows  # the gauge changed no value
 
 
 def test_a_descendant_without_a_head_is_refused_at_scope_head_only(owner: NetworkOwner) -> None:
@@ -143,7 +143,7 @@ def test_a_descendant_without_a_head_is_refused_at_scope_head_only(owner: Networ
     assert child.outcome == pb.OUTCOME_APPLIED, child.error
 
 
-def test_what_registration_saw_is_enough_when_the_data_is_gone(owner: NetworkOwner) -> None:
+def test_registered_head_is_used_when_the_data_is_gone(owner: NetworkOwner) -> None:
     owner.fit("m", lambda: Heads(MEAN))
     register(owner, pb.RegisterTask(scope="head"))
     owner.keeps_data = False
@@ -157,13 +157,13 @@ def test_what_registration_saw_is_enough_when_the_data_is_gone(owner: NetworkOwn
         assert reopened.structure("m~forget") == structure
 
 
-def test_without_data_and_registration_nothing_is_guessed(owner: NetworkOwner) -> None:
+def test_unknown_head_is_refused_without_data_and_registration(owner: NetworkOwner) -> None:
     owner.fit("m", plain)
     packet = collect(owner, "m", ["cat"], METHOD)
     owner.fit("n", plain, start=owner.store.weights("m"), created_us=2)
     owner.keeps_data = False
     (result,) = unlearn(owner, make_task(owner, ["n"], packet, METHOD)).models
-    assert "Expected some data of model 'n', to see which layers make its logits" in result.error
+    assert "Expected some data of model 'n', to find the layers of its logits" in result.error
     (reply,) = register(owner, pb.RegisterTask(scope="head", model_ids=["n"])).models
     assert not reply.fisher_digest
 
@@ -191,7 +191,7 @@ def test_labels_that_do_not_fit_the_head_are_refused_when_registering(owner: Net
 
 
 class TokNet(nn.Module):
-    """A classifier whose weight may be that of a table of class embeddings."""
+    """A classifier with a weight that may be tied to a table of class embeddings."""
 
     def __init__(self, tied: bool) -> None:
         super().__init__()
@@ -235,7 +235,7 @@ def test_a_tied_root_and_an_untied_child_are_two_kinds(
 
 
 def test_tied_and_untied_models_come_out_alike_together_and_one_by_one(tmp_path: Path) -> None:
-    """At a scope without the head both are unlearned in, each under the names it has."""
+    """In a scope without the head both are unlearned in, each under its own names."""
 
     def net(tied: bool) -> nn.Module:
         network = nn.Sequential(
@@ -301,7 +301,7 @@ class Pair(nn.Module):
 
 
 @pytest.mark.parametrize("scope", ["head", "all"])
-def test_several_inputs_are_taken_all_the_way(owner: NetworkOwner, scope: str) -> None:
+def test_models_with_several_inputs_are_supported(owner: NetworkOwner, scope: str) -> None:
     owner.batch = lambda x, y: ((x[:, :-1], x[:, -1:]), y)
     owner.tuning = True
     owner.fit("m", Pair)
@@ -353,7 +353,7 @@ class WithDict(nn.Module):
         return {"logits": nn.Sequential(*self.children())(inputs)}
 
 
-def test_why_models_go_one_by_one_is_logged_once_for_a_kind(
+def test_reason_against_stacking_is_logged_once_per_kind(
     owner: NetworkOwner, caplog: pytest.LogCaptureFixture
 ) -> None:
     owner.fit("m", plain)

@@ -51,7 +51,7 @@ class Keyword(nn.Module):
 
 
 class Auxiliary(nn.Module):
-    """The linear layer registered last is not the one that answers."""
+    """The linear layer registered last does not make the logits."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -198,7 +198,7 @@ def test_a_model_without_a_linear_layer_is_not_cached() -> None:
 
 
 @pytest.mark.parametrize("names", [("2.weight", "2.bias"), ("0.weight", "2.weight")])
-def test_memory_that_runs_out_changes_no_logit(names: tuple[str, ...]) -> None:
+def test_logits_are_equal_after_out_of_memory(names: tuple[str, ...]) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 4)).double()
     hungry = Hungry(model, limit=8)
@@ -208,7 +208,7 @@ def test_memory_that_runs_out_changes_no_logit(names: tuple[str, ...]) -> None:
     found = logits([{f"network.{name}": value for name, value in parameters.items()}])
     torch.testing.assert_close(torch.cat(list(found))[:, 0], whole(model, parameters))
     assert max(hungry.sizes) <= 8
-    assert all(hungry.inferring[1:])  # the first looks for the head
+    assert all(hungry.inferring[1:])  # the first call finds the head
 
 
 def test_cached_candidates_run_no_model() -> None:
@@ -232,7 +232,7 @@ def test_logits_come_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     check(logits, model, candidates)
 
 
-def test_no_sample_is_refused() -> None:
+def test_batches_without_samples_are_refused() -> None:
     batches = make_batches()[:1]
     with pytest.raises(DataError, match="at least one sample to compute logits on, but got none"):
         CachedLogits(nn.Linear(3, 4).double(), batches, frozenset(["weight"]), CPU)

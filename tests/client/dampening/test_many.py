@@ -1,4 +1,4 @@
-"""Models that are unlearned in together: what is recorded is what one after the other would be."""
+"""Stacked unlearning: the same records as one by one."""
 
 import shutil
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ MODELS = ["m", "n", "o", "p"]
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four models with registered summaries; "n" and "p" have a label space of their own."""
+    """Four models with registered summaries; "n" and "p" have other label spaces."""
     root = tmp_path_factory.mktemp("trained") / "anna"
     with PointsOwner(root, "anna") as owner:
         owner.train("m", LABELS, 1)
@@ -68,7 +68,7 @@ def without_times(reply: pb.UnlearnReply) -> list[pb.ModelResult]:
 
 
 def held(store: ModelStore) -> dict[str, object]:
-    """What a reader sees of every version, and that it is what its digest says."""
+    """Every version as read, verified by its digest."""
     seen: dict[str, object] = {}
     for record in store.records():
         fishers = store.fishers(record.id)
@@ -87,7 +87,7 @@ def own_files(owner: PointsOwner) -> int:
     "changes", [{}, {"scope": "all", "row_scoped": False}, {"gauge": None, "reference": "all"}]
 )
 @pytest.mark.parametrize("batch", [256, 3])
-def test_together_is_as_one_by_one_request_after_request(
+def test_stacked_and_single_unlearning_agree_over_several_requests(
     owner: PointsOwner,
     other: PointsOwner,
     changes: dict[str, object],
@@ -112,7 +112,7 @@ def test_together_is_as_one_by_one_request_after_request(
         assert {r.outcome for r in again.models[:reached]} == {pb.OUTCOME_ALREADY_APPLIED}
         assert {r.outcome for r in again.models[reached:]} <= {pb.OUTCOME_NOT_REACHED}
         models = [f"{model}~forget-{name}" for model in applied] + models[reached:]
-        # A file for each shape of what changed, not one or two for each model.
+        # One file for each shape of changed tensors, not one or two for each model.
         assert own_files(owner) <= before + (request + 1) * 4
     with ModelStore(owner.store.root, "anna") as reopened:
         assert held(reopened) == held(other.store)
@@ -120,7 +120,7 @@ def test_together_is_as_one_by_one_request_after_request(
     assert [model.error for model in verified.models] == [""] * 4
 
 
-def test_what_went_together_is_put_back_by_itself(owner: PointsOwner) -> None:
+def test_one_of_stacked_models_is_rolled_back_alone(owner: PointsOwner) -> None:
     owner.lose_data()
     task = make_task(owner, MODELS, collect(owner, "m", ["cat"], METHOD), METHOD)
     unlearn(owner, task)
@@ -136,7 +136,7 @@ def test_what_went_together_is_put_back_by_itself(owner: PointsOwner) -> None:
     assert "was not rolled back" in late.error
 
 
-def test_models_to_tune_go_one_by_one(owner: PointsOwner) -> None:
+def test_models_with_tuning_data_are_not_stacked(owner: PointsOwner) -> None:
     method = make_method(scope="all", alpha=None)
     packet = collect(owner, "m", ["cat"], method)
     reply = unlearn(owner, make_task(owner, ["m", "p"], packet, method))
@@ -144,7 +144,7 @@ def test_models_to_tune_go_one_by_one(owner: PointsOwner) -> None:
 
 
 @pytest.mark.parametrize("kept", ["evaluates", "tuning", "keeps_data"])
-def test_models_to_measure_go_one_by_one(owner: PointsOwner, kept: str) -> None:
+def test_models_with_data_to_measure_are_not_stacked(owner: PointsOwner, kept: str) -> None:
     packet = collect(owner, "m", ["cat"], METHOD)
     owner.lose_data()
     setattr(owner, kept, True)
@@ -158,14 +158,14 @@ def test_models_to_measure_go_one_by_one(owner: PointsOwner, kept: str) -> None:
     ("error", "level"),
     [(FisherError("too large"), "INFO"), (ZeroDivisionError("a bug"), "WARNING")],
 )
-def test_why_models_go_one_by_one_is_logged_once(
+def test_reason_against_stacking_is_logged_once(
     owner: PointsOwner,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     error: Exception,
     level: str,
 ) -> None:
-    """As a warning where nobody foresaw it: it would show only as slowness."""
+    """An unexpected reason is a warning, since it would only be slow otherwise."""
 
     def fail(*_: object) -> None:
         raise error
@@ -181,7 +181,7 @@ def test_why_models_go_one_by_one_is_logged_once(
     assert all(r.exc_info and r.exc_info[1] is error for r in logged[1:])
 
 
-def test_a_version_written_out_again_needs_nothing_else(owner: PointsOwner) -> None:
+def test_rewritten_version_needs_no_other_files(owner: PointsOwner) -> None:
     owner.lose_data()
     unlearn(owner, make_task(owner, ["m", "o"], collect(owner, "m", ["cat"], METHOD), METHOD))
     made = owner.store.record("m~forget")

@@ -44,14 +44,14 @@ def open_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Opener:
 def unlearned(owner: PointsOwner, classes: list[str], method: Method) -> pb.ModelResult:
     packet = collect(owner, "m", classes, method)
     (result,) = unlearn(owner, make_task(owner, ["m"], packet, method)).models
-    # What is changed is compared here, not whether it is enough.
+    # The changes are compared here, not the forgetting.
     assert result.outcome in (pb.OUTCOME_APPLIED, pb.OUTCOME_INEFFECTIVE), result.error
     return result
 
 
 @pytest.mark.parametrize("classes", [["yak"], ["cat", "yak"]])
 @pytest.mark.parametrize("scope", ["head", "all"])
-def test_a_request_for_classes_does_the_same_by_rows_without_the_data(
+def test_class_request_gives_the_same_result_from_summaries_by_rows(
     open_owner: Opener, classes: list[str], scope: str
 ) -> None:
     weights: list[dict[str, Tensor]] = []
@@ -80,7 +80,7 @@ def test_a_request_for_classes_does_the_same_by_rows_without_the_data(
     [
         (["yak"], {"row_scoped": False}),
         (["cat", "yak"], {"row_scoped": False}),
-        (["cat", "yak"], {"scope": "2.weight"}),  # rows of a head in part are dampened
+        (["cat", "yak"], {"scope": "2.weight"}),  # rows of a part of the head are dampened
     ],
 )
 def test_other_rows_of_a_class_are_computed_from_the_data(
@@ -114,7 +114,7 @@ def test_all_rows_of_a_class_without_the_data_are_refused_in_one_line(open_owner
     assert result.outcome == pb.OUTCOME_FAILED
 
 
-def test_the_fisher_information_of_everything_needs_no_rows_of_single_classes(
+def test_total_fisher_information_needs_no_rows_of_single_classes(
     open_owner: Opener,
 ) -> None:
     values = []
@@ -133,7 +133,7 @@ def test_the_fisher_information_of_everything_needs_no_rows_of_single_classes(
         torch.testing.assert_close(values[0][name], values[1][name], rtol=1e-9, atol=1e-15)
 
 
-def test_a_second_request_has_what_is_left_by_rows(open_owner: Opener) -> None:
+def test_second_request_uses_the_remaining_sums_by_rows(open_owner: Opener) -> None:
     owner = open_owner("rows")
     owner.keeps_data = False
     method = make_method()
@@ -148,7 +148,7 @@ def test_a_second_request_has_what_is_left_by_rows(open_owner: Opener) -> None:
     assert "no samples of yak" in root.error
 
 
-def test_summaries_come_back_from_disk_as_they_were(tmp_path: Path) -> None:
+def test_summaries_are_unchanged_after_reopening(tmp_path: Path) -> None:
     sums, counts = {"w": torch.rand(2, 4), "b": torch.rand(2)}, torch.tensor([3, 0, 2])
     kept = ClassFishers(
         sums,
@@ -168,7 +168,7 @@ def test_summaries_come_back_from_disk_as_they_were(tmp_path: Path) -> None:
 
 
 def test_a_summary_of_release_0_1_0_is_read_and_cleared_as_it_was(tmp_path: Path) -> None:
-    """With zeros for a class without samples, and nothing by rows: its digests stay."""
+    """It has zeros for a class without samples, and no sums by rows; its digests stay."""
     values = torch.rand(3, 3, 4)
     values[1] = 0
     tensors = {"sum.w": values, "counts": torch.tensor([3, 0, 2])}

@@ -1,4 +1,4 @@
-"""One model dampened, against the rule worked out by hand in float64."""
+"""Dampening of one model, against the rule computed by hand in float64."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -40,7 +40,7 @@ def owner(tmp_path: Path) -> Iterator[PointsOwner]:
 
 
 def add(owner: PointsOwner, network: nn.Module, model_id: str = "x", **changes: object) -> None:
-    """Register a network as it is, as if trained on the owner's points of all classes."""
+    """Register a network, as if trained on the owner's points of all classes."""
     weights = {name: value.detach().clone() for name, value in network.state_dict().items()}
     values: dict[str, object] = {
         "id": model_id,
@@ -55,7 +55,7 @@ def add(owner: PointsOwner, network: nn.Module, model_id: str = "x", **changes: 
 
 
 class Networks(PointsOwner):
-    """An owner whose model "x" has a network of its own."""
+    """An owner with another network for model "x"."""
 
     made: nn.Module
 
@@ -80,7 +80,9 @@ def mean(sums: dict[str, Tensor], classes: list[int]) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("reference", ["retain", "all"])
 @pytest.mark.parametrize(("alpha", "lam"), [(1.0, 1.0), (0.3, 0.5), (5.0, 0.1)])
-def test_the_rule_by_hand(owner: PointsOwner, reference: str, alpha: float, lam: float) -> None:
+def test_weights_equal_the_rule_computed_by_hand(
+    owner: PointsOwner, reference: str, alpha: float, lam: float
+) -> None:
     method = make_method(reference=reference, alpha=alpha, lam=lam, row_scoped=False)
     packet = collect(owner, "m", ["cat"], method)
     done = dampen_model(owner, owner.store.record("n"), PackedFisher.from_packet(packet), method)
@@ -126,7 +128,7 @@ def test_rows_of_forgotten_classes_are_taken_out(
 
 
 @pytest.mark.parametrize("steps", [0, 50])
-def test_they_are_still_out_after_a_repair(owner: PointsOwner, steps: int) -> None:
+def test_rows_stay_taken_out_after_a_repair(owner: PointsOwner, steps: int) -> None:
     method = make_method(repair_steps=steps)
     packet = collect(owner, "m", ["cat"], method)
     done = dampen_model(owner, owner.store.record("n"), PackedFisher.from_packet(packet), method)
@@ -137,10 +139,8 @@ def test_they_are_still_out_after_a_repair(owner: PointsOwner, steps: int) -> No
 
 
 @pytest.mark.parametrize("together", [True, False])
-def test_a_later_request_takes_out_again_what_lay_below_the_class_that_it_takes_out(
-    tmp_path: Path, together: bool
-) -> None:
-    """The first row is the mean of the others, so a part of it is the row that goes next."""
+def test_later_request_takes_out_earlier_rows_again(tmp_path: Path, together: bool) -> None:
+    """The first row is the mean of the others, so it depends on the row of the next request."""
     network = make_network()
     with torch.no_grad():
         rows = torch.tensor([1.0, 40.0, -20.0, -20.0])[:, None]
@@ -372,7 +372,7 @@ def test_stored_half_precision_stays_half_precision(tmp_path: Path) -> None:
     assert {value.dtype for value in done.weights.values()} == {torch.bfloat16}
 
 
-# --- a model with nothing of its own to retain
+# --- a model without retained samples
 
 
 @pytest.fixture
@@ -397,7 +397,7 @@ def test_nothing_else_is_cleared(
 ) -> None:
     method = make_method(**changes)
     packet = collect(owner, "m", ["cat"], method)
-    message = "model 'x' to be trained on something that is to be kept.* all its 24 samples"
+    message = "model 'x' to have samples of retained classes.* all its 24 samples"
     with pytest.raises(FisherError, match=message):
         dampen_model(owner, single, PackedFisher.from_packet(packet), method)
     method = replace(method, reference="all")
@@ -407,11 +407,11 @@ def test_nothing_else_is_cleared(
     )
 
 
-# --- what the reference is taken from, and what is never looked at
+# --- data of the reference, and unused data
 
 
 class NoData(PointsOwner):
-    """Every look at data is an error."""
+    """Every access to data is an error."""
 
     def training_data(self, record: ModelRecord) -> Batches | None:
         raise AssertionError("the training data was asked for")
@@ -550,7 +550,7 @@ def test_a_tuning_split_without_forgotten_samples_chooses_nothing(owner: PointsO
     assert (done.result.alpha, done.result.lam) == (10.0, 0.5)
 
 
-def test_pinned_values_ask_for_no_tuning_data(owner: PointsOwner, tmp_path: Path) -> None:
+def test_fixed_strengths_need_no_tuning_data(owner: PointsOwner, tmp_path: Path) -> None:
     register(owner, pb.RegisterTask(scope="all"))
     packet = collect(owner, "m", ["cat"], make_method(scope="all"))
     owner.store.close()
@@ -585,7 +585,7 @@ def test_head_scope_is_tuned_on_cached_features(
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_an_accelerator_gives_what_the_cpu_gives(owner: PointsOwner) -> None:
+def test_accelerator_and_cpu_agree(owner: PointsOwner) -> None:
     method = make_method(scope="all", alpha=None)
     packet = collect(owner, "m", ["cat"], method)
     expected = dampen_model(

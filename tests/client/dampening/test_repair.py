@@ -1,4 +1,4 @@
-"""Repair: a few steps of Adam on what is kept, against a naive loop, and the same every time."""
+"""Repair: steps of Adam on retained samples, equal to a naive loop and reproducible."""
 
 from pathlib import Path
 
@@ -19,13 +19,13 @@ LABELS = ("cat", "dog", "owl")
 CPU = torch.device("cpu")
 
 
-def test_steps_are_those_of_a_naive_loop_over_what_is_kept() -> None:
+def test_steps_equal_a_naive_loop_over_retained_samples() -> None:
     inputs, targets = make_points("anna", "train", LABELS, LABELS)
     model = make_network(3)
     start = {name: model.get_parameter(name) for name in HEAD}
     found = repair(model, start, [(inputs, targets)], [1], steps=4, seed=7, device=CPU)
 
-    kept = targets != 1  # fewer than a batch: every step is on all of them, in some order
+    kept = targets != 1  # less than a batch: every step uses all of them, in some order
     assert int(kept.sum()) <= BATCH
     naive = make_network(3)
     parameters = [naive.get_parameter(name) for name in HEAD]
@@ -65,7 +65,7 @@ def test_half_precision_is_repaired_in_float32_and_rounded_once(dtype: torch.dty
         assert (found[name].float() - expected[name]).abs().max() < 0.15 * moved
 
 
-def test_what_is_forgotten_is_never_looked_at() -> None:
+def test_forgotten_samples_are_never_used() -> None:
     inputs, targets = make_points("anna", "train", LABELS, LABELS)
     model = make_network(3)
     start = {name: model.get_parameter(name) for name in HEAD}
@@ -77,8 +77,8 @@ def test_what_is_forgotten_is_never_looked_at() -> None:
     assert all(torch.equal(one[name], two[name]) for name in HEAD)
 
 
-def test_of_more_samples_than_the_steps_need_some_are_chosen_evenly() -> None:
-    """Each of 1,000 samples has a class of its own kind: a weight that only its steps move."""
+def test_samples_are_chosen_uniformly() -> None:
+    """Each of 1,000 samples has its own weight, which only its steps change."""
     count = 1000
     model = nn.Linear(count, 2, bias=False)
     start = {"weight": torch.zeros(2, count)}
@@ -94,11 +94,11 @@ def test_of_more_samples_than_the_steps_need_some_are_chosen_evenly() -> None:
     assert abs(halves[0] / halves.sum() - 0.5).item() < 0.03
 
 
-def test_nothing_kept_and_divergence_are_refused() -> None:
+def test_missing_retained_samples_and_divergence_are_refused() -> None:
     inputs, targets = make_points("anna", "train", LABELS, ("cat",))
     model = make_network(3)
     start = {name: model.get_parameter(name) for name in HEAD}
-    with pytest.raises(DataError, match="samples that are to be kept"):
+    with pytest.raises(DataError, match="retained samples"):
         repair(model, start, [(inputs, targets)], [0], steps=1, seed=0, device=CPU)
     with pytest.raises(DataError, match="Expected 1 steps of repair to end in finite weights"):
         repair(model, start, [(inputs * torch.inf, targets)], [], steps=1, seed=0, device=CPU)
@@ -120,9 +120,7 @@ def unlearned(
 
 
 @pytest.mark.parametrize("scope", ["head", "all"])
-def test_a_request_done_again_repairs_alike_and_only_within_its_scope(
-    tmp_path: Path, scope: str
-) -> None:
+def test_repeated_request_repairs_equally_and_within_its_scope(tmp_path: Path, scope: str) -> None:
     method = make_method(scope=scope, repair_steps=5)
     one, two, other = (
         unlearned(tmp_path / folder, request, method)

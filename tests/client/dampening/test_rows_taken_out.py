@@ -134,7 +134,7 @@ def check(owner: Owner, name: str, head: tuple[str, str | None], row: int, input
     spread=st.sampled_from([0.05, 0.8]),
     tuning=st.booleans(),
 )
-def test_it_never_forgets_less_than_resetting_the_row(
+def test_request_never_forgets_less_than_resetting_the_row(
     tmp_path_factory: pytest.TempPathFactory,
     activation: str,
     dtype: torch.dtype,

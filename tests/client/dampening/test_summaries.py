@@ -1,4 +1,4 @@
-"""Registered summaries and what roots send, against one backward pass per sample."""
+"""Registered summaries and packets of roots, against one backward pass per sample."""
 
 import logging
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ CLASSES = ("cat", "owl", "yak")
 
 
 class WatchedOwner(PointsOwner):
-    """Counts how often the training data is asked for, and may have networks of its own."""
+    """Counts the uses of the training data, and may have other networks."""
 
     looks = 0
     made: nn.Module | None = None
@@ -88,7 +88,7 @@ def test_registered_summaries_are_the_sums_by_hand(owner: WatchedOwner, scope: s
     assert digests == {record.id: record.fisher_digest for record in owner.store.records()}
 
 
-def test_what_is_registered_is_not_computed_again(owner: WatchedOwner) -> None:
+def test_registered_summary_is_not_recomputed(owner: WatchedOwner) -> None:
     register(owner, pb.RegisterTask(scope="all"))
     before, looks = files_of(owner.store.root), owner.looks
     again = register(owner, pb.RegisterTask(scope="head"))  # "all" has what "head" needs
@@ -146,13 +146,13 @@ def test_roots_send_one_packet_per_class(owner: WatchedOwner, registered: bool) 
         assert packet.samples == 24
 
 
-def test_a_root_that_cannot_answer_silences_no_other(owner: WatchedOwner) -> None:
+def test_failed_root_does_not_affect_other_roots(owner: WatchedOwner) -> None:
     unknown, strange, untrained, good = ask(
         owner, ("nobody", ["cat"]), ("m", ["bee"]), ("n", ["cat", "yak"]), ("m", ["cat"])
     )
     assert "got 'nobody', which is not there" in unknown.error
     assert "got unknown ['bee']" in strange.error
-    assert "root 'n' to be trained directly on what is to be forgotten" in untrained.error
+    assert "root 'n' to be trained directly on the classes to forget" in untrained.error
     assert "no samples of yak." in untrained.error
     assert not untrained.packets
     assert good.error == ""
@@ -202,7 +202,7 @@ def test_a_root_without_a_linear_head_sends_what_it_has(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("limit", [4, 5, 24])
-def test_memory_that_runs_out_changes_no_summary(
+def test_summaries_are_equal_after_out_of_memory(
     owner: WatchedOwner, limit: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     network = make_network()
@@ -220,7 +220,7 @@ def test_memory_that_runs_out_changes_no_summary(
 
 
 def test_a_model_of_very_many_parameters_is_registered_in_all_of_them(tmp_path: Path) -> None:
-    """More than a request may name globs, and more text than its scope may have."""
+    """More parameters than globs in a request, and more text than in a scope."""
     layers = [nn.Linear(FEATURES, FEATURES) for _ in range(150)]
     network = nn.Sequential(*layers, nn.Linear(FEATURES, len(LABELS))).double()
     weights = {name: value.detach() for name, value in network.state_dict().items()}

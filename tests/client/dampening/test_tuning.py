@@ -1,4 +1,4 @@
-"""The choice of a strength: the best, the closest to the defaults among equals, nothing else."""
+"""The choice of a strength: the best one, and among equals the closest to the defaults."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -24,7 +24,7 @@ TARGETS = torch.tensor([0, 0, 1, 1, 2, 2])
 
 
 def encode(alpha: float, lam: float, gauges: Sequence[float]) -> list[dict[str, Tensor]]:
-    """A "model" that knows only how strongly it was dampened."""
+    """A "model" that holds only its strength of dampening."""
     return [{"s": torch.tensor([alpha, lam, gauge])} for gauge in gauges]
 
 
@@ -66,7 +66,7 @@ def test_the_best_of_the_grid_is_found() -> None:
     [
         ([1, 1, 1, 1, 2, 2], [0, 1, 1, 1, 2, 2]),  # forgets more, retains the same
         ([0, 1, 1, 1, 2, 2], [0, 1, 1, 1, 2, 0]),  # forgets the same, retains more
-        ([0, 1, 1, 1, 2, 2], [1, 1, 0, 0, 0, 0]),  # forgets by answering nothing right
+        ([0, 1, 1, 1, 2, 2], [1, 1, 0, 0, 0, 0]),  # forgets with only wrong answers
         ([1, 1, 1, 1, 2, 0], [0, 1, 1, 1, 2, 2]),  # 1 * 0.75 > 0.5 * 1
     ],
 )
@@ -76,8 +76,8 @@ def test_forgetting_and_retaining_are_weighed(better: list[int], worse: list[int
     assert choose(Answers({special: worse}, better)) == PLAIN
 
 
-def test_where_rows_are_taken_out_little_is_spent_on_what_is_kept() -> None:
-    """The class is gone at every strength: half of what is kept is not given for its features."""
+def test_retain_accuracy_bounds_the_strength_if_rows_are_taken_out() -> None:
+    """The class is forgotten at every strength; its features are not worth half the accuracy."""
     strong, mild = DampeningStrength(0.3, 0.1, 1.0), DampeningStrength(100.0, 1.0, 1.0)
     answers = {strong: [1, 1, 1, 0, 2, 0], mild: [0, 1, 1, 0, 2, 2]}
     otherwise = [0, 0, 1, 1, 2, 1]
@@ -103,7 +103,7 @@ def test_pinned_values_are_respected() -> None:
 
 
 @pytest.mark.parametrize("forgotten", [[], [0, 1, 2], [3]])
-def test_without_both_sides_nothing_is_chosen(forgotten: list[int]) -> None:
+def test_no_strength_is_chosen_without_forgotten_or_retained_samples(forgotten: list[int]) -> None:
     answers = Answers({}, [1, 1, 1, 1, 2, 2])
     assert tune(encode, answers, forgotten, FixedStrength()) is None
     assert not answers.asked

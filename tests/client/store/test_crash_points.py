@@ -1,4 +1,4 @@
-"""An apply that is killed, or refused by the disk, at every file operation: old or new, complete.
+"""An apply killed, or failed by the disk, at every file operation: the store is old or new.
 
 Every system call of the apply that changes a file is enumerated.  The process is killed by SIGKILL
 before it, or it fails with an error; then the owner is opened again, and the message comes again.
@@ -35,14 +35,14 @@ WRITTEN_OUT = (
     "(SELECT digest d FROM models UNION SELECT fisher_digest FROM models) "
     "WHERE d NOT IN (SELECT digest FROM parts)"
 )
-"""What versions refer to, and what that is made of."""
+"""Objects of versions, and their deltas."""
 APPLIED, AGAIN, FAILED = pb.OUTCOME_APPLIED, pb.OUTCOME_ALREADY_APPLIED, pb.OUTCOME_FAILED
 
 pytestmark = pytest.mark.slow
 
 
 class Undisturbed:
-    """An owner with models to unlearn in, and what comes of it if nothing happens.
+    """An owner with models to unlearn in, and the undisturbed results.
 
     Args:
         scratch: an empty folder.
@@ -71,7 +71,7 @@ class Undisturbed:
             packet = collect(owner, "m", ["cat"], method)
             self.task = make_task(owner, models, packet, method)
         done = self.copy("done")
-        results = self.apply(done)  # also warms up what the children must not load
+        results = self.apply(done)  # also loads modules before the forks
         assert [result.outcome for result in results] == [APPLIED] * len(models)
         self.digests = {one.model_id: one.successor.digest for one in results}
         self.objects = objects_of(done)
@@ -88,15 +88,15 @@ class Undisturbed:
 
     def apply(self, root: Path) -> list[pb.ModelResult]:
         with PointsOwner(root, "anna") as owner:
-            if self.together:  # where there is data, models are measured one by one
+            if self.together:  # models with data are measured one by one
                 owner.lose_data()
             return list(unlearn(owner, self.task).models)
 
     def apply_and_tell(self, root: Path) -> None:
-        """Apply, and leave the reply beside the folder, as if it were sent."""
+        """Apply, and store the reply beside the folder, as if sent."""
         try:
             results = self.apply(root)
-        except DisinheritError as error:  # the owner could not be opened; an agent says so
+        except DisinheritError as error:  # the owner could not be opened; an agent reports it
             results = [
                 pb.ModelResult(model_id=model, outcome=FAILED, error=str(error))
                 for model in self.models
@@ -105,7 +105,7 @@ class Undisturbed:
         root.with_name(f"{root.name}.reply").write_bytes(reply.SerializeToString())
 
     def check(self, root: Path) -> list[str]:
-        """Return whether each model is old or new; neither may be anything else."""
+        """Return whether each model is old or new; no other state is allowed."""
         with ModelStore(root, "anna") as store:
             outcomes = [self._check_one(store, model) for model in self.models]
         with closing(sqlite3.connect(root / "index.db")) as db:
@@ -115,7 +115,7 @@ class Undisturbed:
 
     def _check_one(self, store: ModelStore, model: str) -> str:
         record, entry = store.record(model), store.applied("forget", self.before(model), model)
-        assert store.weights(model).keys()  # they are what the digest says
+        assert store.weights(model).keys()  # verified by digest
         assert record.digest == self.before(model)
         successor = f"{model}~forget"
         if entry is None:
@@ -136,14 +136,14 @@ class Undisturbed:
         return next(one.digest for one in self.task.models if one.model_id == model)
 
     def repeat(self, root: Path, outcomes: list[str]) -> None:
-        """The message comes again: what is left is done, and what is done is not done again."""
+        """Repeat the message: missing models are done, and no model twice."""
         results = self.apply(root)
         expected = [AGAIN if outcome == "new" else APPLIED for outcome in outcomes]
         assert [result.outcome for result in results] == expected
         assert {one.model_id: one.successor.digest for one in results} == self.digests
         assert self.check(root) == ["new"] * len(self.models)
         assert {path.name for path in root.iterdir()} == {"index.db", "lock", "objects"}
-        if not self.together:  # one that fails alone at first is written out
+        if not self.together:  # a model that fails in the stack first is written out
             assert objects_of(root) == self.objects
 
 
@@ -155,7 +155,7 @@ def objects_of(root: Path) -> set[str]:
 def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     skip_without_tracing()
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the networks are so small that a second one only costs
+    torch.set_num_threads(1)  # a second thread is slower for such small networks
     yield tmp_path_factory.mktemp("apply")
     torch.set_num_threads(threads)
 
@@ -194,7 +194,7 @@ def at_every(
     return seen
 
 
-def test_an_apply_changes_files_in_the_ways_that_are_enumerated(of_two: Undisturbed) -> None:
+def test_apply_uses_the_enumerated_file_operations(of_two: Undisturbed) -> None:
     calls = [operation.call for operation in of_two.operations]
     assert len(calls) > 100
     # Per model two objects, each written, synced, renamed; the index by SQLite, with its journal.
@@ -205,7 +205,7 @@ def test_an_apply_changes_files_in_the_ways_that_are_enumerated(of_two: Undistur
     assert {"openat", "fsync", "flock"} <= set(calls)
 
 
-def test_killed_at_any_file_operation_it_leaves_old_or_new(of_two: Undisturbed) -> None:
+def test_kill_at_any_file_operation_leaves_old_or_new(of_two: Undisturbed) -> None:
     def check(root: Path, code: int, operation: Operation) -> list[str]:
         assert code == -signal.SIGKILL
         assert not root.with_name(f"{root.name}.reply").exists()
@@ -217,11 +217,11 @@ def test_killed_at_any_file_operation_it_leaves_old_or_new(of_two: Undisturbed) 
     assert set(seen) == {"old+old", "new+old", "new+new"}
 
 
-def test_killed_at_any_file_operation_all_that_go_together_are_old_or_new(
+def test_kill_at_any_file_operation_leaves_all_stacked_models_old_or_new(
     of_two_together: Undisturbed,
 ) -> None:
     calls = [operation.call for operation in of_two_together.operations]
-    # One object with what changed in both, and one commit.
+    # One object with the changes of both, and one commit.
     assert calls.count("rename") == calls.count("write") == calls.count("unlink") == 1
 
     def check(root: Path, code: int, operation: Operation) -> list[str]:
@@ -237,10 +237,10 @@ def test_killed_at_any_file_operation_all_that_go_together_are_old_or_new(
 @pytest.mark.parametrize(
     ("which", "error"), [("of_one", "ENOSPC"), ("of_one", "EIO"), ("of_two_together", "ENOSPC")]
 )
-def test_refused_by_the_disk_at_any_file_operation_it_says_so(
+def test_disk_error_at_any_file_operation_is_reported(
     which: str, error: str, request: pytest.FixtureRequest
 ) -> None:
-    """A model is new where the reply says so; where it says failed, it says why and is old."""
+    """A model reported as new is new; a failed one has a reason and is old."""
     undisturbed: Undisturbed = request.getfixturevalue(which)
     reported = 0
 
@@ -256,7 +256,7 @@ def test_refused_by_the_disk_at_any_file_operation_it_says_so(
             assert result.outcome == FAILED
             assert REFUSED[error].search(result.error), result.error
             assert "\n" not in result.error
-            # Once the journal is gone, it has happened; it only may not last.
+            # Without its journal, the commit has happened, but may not be durable.
             assert outcome == ("new" if operation in undisturbed.after_commits else "old")
             reported += 1
         return outcomes

@@ -89,7 +89,7 @@ def object_names(root: Path) -> set[str]:
 
 
 def state_of(store: ModelStore) -> object:
-    """Everything a reader can see."""
+    """The whole readable content."""
     return [
         (record, weights_digest(store.weights(record.id)), store.fishers(record.id) is None)
         for record in store.records()
@@ -175,7 +175,7 @@ def test_versions_with_the_same_weights_share_a_file(store: ModelStore, root: Pa
     ),
     status=st.sampled_from(ModelStatus),
 )
-def test_every_record_comes_back_as_it_was(
+def test_records_are_unchanged_after_reopening(
     tmp_path_factory: pytest.TempPathFactory,
     labels: list[str],
     architecture: str,
@@ -284,7 +284,7 @@ def test_a_successor_becomes_active_and_needs_no_fishers(store: ModelStore) -> N
     assert store.fishers("m~1") is None
 
 
-def test_a_repeated_message_returns_what_was_recorded(store: ModelStore, root: Path) -> None:
+def test_repeated_message_returns_the_recorded_entry(store: ModelStore, root: Path) -> None:
     store.add(make_record(), make_weights())
     entry = store.apply(make_application())
     before, files = state_of(store), object_names(root)
@@ -295,7 +295,7 @@ def test_a_repeated_message_returns_what_was_recorded(store: ModelStore, root: P
     assert (state_of(store), object_names(root)) == (before, files)
 
 
-def test_requests_follow_one_another_along_the_successors(store: ModelStore) -> None:
+def test_later_requests_apply_to_successors(store: ModelStore) -> None:
     store.add(make_record(), make_weights())
     first = store.apply(make_application())
     second = store.apply(
@@ -336,7 +336,7 @@ def test_unlearning_that_changes_no_weight_is_recorded_too(store: ModelStore) ->
             )
         )
         assert entry.digest_before == entry.digest_after == digest
-        # The successor is the same model still: its weights are not those of another version.
+        # The successor is the same model: its weights are not those of another version.
         assert store.applied(request, digest) == entry
     assert store.record("m~1~1").status is ModelStatus.ACTIVE
 
@@ -406,7 +406,7 @@ def test_a_successor_registered_before_is_taken_over(store: ModelStore) -> None:
     assert store.record("m~1") == successor
 
 
-# --- damage and places that cannot be used
+# --- damage and unusable folders
 
 
 @pytest.mark.parametrize("damage", ["missing", "torn", "flipped", "replaced", "pickle"])
@@ -524,7 +524,7 @@ def test_an_index_of_something_else_is_refused(root: Path, statement: str, words
 def test_unusable_roots_are_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for root in (tmp_path / "file", tmp_path / "file" / "x"):
-        with pytest.raises(StoreError, match="that can be written to at"):
+        with pytest.raises(StoreError, match="a writable folder for the models"):
             ModelStore(root, "anna")
     (tmp_path / "a" / "index.db").mkdir(parents=True)
     (tmp_path / "b" / "lock").mkdir(parents=True)
@@ -537,7 +537,7 @@ def test_unusable_roots_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "c").exists()
 
 
-def test_a_closed_or_removed_store_refuses(root: Path) -> None:
+def test_closed_or_removed_store_is_refused(root: Path) -> None:
     store = ModelStore(root, "anna")
     store.close()
     store.close()
@@ -578,9 +578,7 @@ def test_opening_removes_leftovers_and_nothing_else(root: Path) -> None:
 
 
 @pytest.mark.parametrize("left", [None, b""])
-def test_an_index_that_is_gone_does_not_make_all_models_leftovers(
-    root: Path, left: bytes | None
-) -> None:
+def test_missing_index_is_refused_and_objects_are_kept(root: Path, left: bytes | None) -> None:
     with ModelStore(root, "anna") as store:
         store.add(make_record(), make_weights())
     index, kept = root / "index.db", object_names(root)
@@ -616,7 +614,7 @@ def test_opening_waits_for_a_write_of_another_store(
         adding = pool.submit(store.add, make_record(), make_weights())
         try:
             assert written.wait(30)
-            # The object is there and the index does not know it: not a leftover.
+            # The object exists and is not in the index yet: it must not be removed.
             with pytest.raises(StoreError, match="another process has been holding it"):
                 ModelStore(root, "anna")
         finally:
@@ -739,7 +737,7 @@ class Fuse:
 def crash_everywhere(
     tmp_path: Path, base: Path | None, work: Callable[[Path], None], check: Callable[[Path], str]
 ) -> list[str]:
-    """Run `work` on copies of `base`, killed at one step later each time, until it gets through."""
+    """Run `work` on copies of `base`, killed one step later each time, until it completes."""
     seen = []
     for steps in range(1, 500):
         root = tmp_path / f"crash-{steps}"
@@ -782,7 +780,7 @@ def test_a_crash_while_applying_leaves_old_or_new(tmp_path: Path) -> None:
             assert_same_tensors(store.weights("m"), make_weights(0))
             assert_same_fishers(store.fishers("m"), make_fishers(1.0))
             assert len(object_names(root)) == (2 if entry is None else 4)
-            # The message comes again, and is done once.
+            # The message is repeated, and applied once.
             again = store.apply(replace(application, result=b"again"))
             assert again.result == (b"again" if entry is None else b"\x00reply")
             assert [record.id for record in store.records()] == ["m", "m~1"]
