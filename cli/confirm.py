@@ -33,7 +33,7 @@ def clock(config: ConfigOption, yes: YesOption = False) -> int:
     with opened(config) as (database, _):
         with database.reading() as db:
             due = find_due(db)
-        print_line(f"the clock says {as_time(now_us())}")
+        print_line(f"the clock shows {as_time(now_us())}")
         for request, models in due.items():
             print_line(f"{request}: destroys the old weights of {', '.join(models)}")
         if not yes:

@@ -181,5 +181,5 @@ def backup(
     """
     for left in back_up(prepared(folder), target):
         warn_line(f"not in the copy: {left}")
-    print_line(f"{target} has the deployment as it is now")
+    print_line(f"{target} has the current deployment")
     return 0

@@ -56,13 +56,13 @@ def approve(
         str,
         typer.Option(
             metavar="DIGEST",
-            help="The plan that `request show` showed: refused if it is another now. By default "
-            "what was submitted, without what others than its owner said to descend from it since.",
+            help="Digest of the plan from `request show`; refused if the plan has changed. By "
+            "default the submitted plan, without descendants that other owners registered since.",
         ),
     ] = "",
     form: FormatOption = Format.TABLE,
 ) -> int:
-    """Let a submitted request begin. It takes another token than submitting it did."""
+    """Approve a submitted request, with another token than that of its submission."""
     message = pb.ControlRequest(id=request_id, plan_sha256=plan)
     show_status(connection.call(lambda stub: stub.ApproveRequest, message), form)
     return 0
@@ -71,7 +71,7 @@ def approve(
 @app.command(epilog="Example: disinherit request pause forget-0123456789ab")
 @connected
 def pause(connection: Connection, request_id: RequestId, form: FormatOption = Format.TABLE) -> int:
-    """Send nothing more for a request, for now. What was applied stays applied."""
+    """Pause a request: send no further messages. Applied changes stay."""
     return _steer(connection, lambda stub: stub.PauseRequest, request_id, form)
 
 
@@ -90,7 +90,7 @@ def resume(
     ] = None,
     form: FormatOption = Format.TABLE,
 ) -> int:
-    """Go on with a request that is paused or halted, or that gave up some owners."""
+    """Resume a request that is paused or halted, or that gave up some owners."""
     wait = None if deadline is None else seconds(deadline)
     message = pb.ResumeRequestRequest(id=request_id, deadline_seconds=wait)
     show_status(connection.call(lambda stub: stub.ResumeRequest, message), form)
@@ -100,14 +100,14 @@ def resume(
 @app.command(epilog="Example: disinherit request resend forget-0123456789ab")
 @connected
 def resend(connection: Connection, request_id: RequestId, form: FormatOption = Format.TABLE) -> int:
-    """Ask owners again, also those that answered: one that lost what it made makes it again."""
+    """Send a request to all owners again: an owner that lost its successor makes it again."""
     return _steer(connection, lambda stub: stub.ResendRequest, request_id, form)
 
 
 @app.command(epilog="Example: disinherit request abort forget-0123456789ab")
 @connected
 def abort(connection: Connection, request_id: RequestId, form: FormatOption = Format.TABLE) -> int:
-    """End a request as it stands. What was applied stays applied."""
+    """End a request now. Applied changes stay."""
     return _steer(connection, lambda stub: stub.AbortRequest, request_id, form)
 
 
@@ -126,7 +126,7 @@ def rollback(
     ] = None,
     form: FormatOption = Format.TABLE,
 ) -> int:
-    """End a request and put back the models that it changed. They remember again."""
+    """End a request and roll back the models that it changed. They remember again."""
     message = pb.RollBackRequestRequest(id=request_id, reason=reason, model_ids=model or [])
     show_status(connection.call(lambda stub: stub.RollBackRequest, message), form)
     return 0

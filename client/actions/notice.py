@@ -18,7 +18,7 @@ def take_notice(owner: Owner, task: pb.NoticeTask) -> pb.NoticeReply:
     for model in mine:
         # As Python literals: others must not be able to forge lines of the log.
         _LOG.warning(
-            "request %r affects version %r, which stays as it is (%r): %r",
+            "request %r affects version %r, which stays unchanged (%r): %r",
             task.request_id,
             model.model_id,
             model.state,

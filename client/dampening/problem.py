@@ -299,7 +299,7 @@ def resolve_problem(
 def _with_verified_head(
     record: ModelRecord, fisher: PackedFisher, structure: Structure, scope: str
 ) -> PackedFisher:
-    """Return a packet whose head is verified as that of the model, or is dropped.
+    """Return a packet with the verified head of the model, or without a head.
 
     A layer of the same name may be another layer in this model, with rows that are not classes.
 
