@@ -64,3 +64,15 @@ def test_every_module_is_named_in_its_room(folder: str) -> None:
     assert sorted(named) == sorted(
         one for one in found if not any(part in one for part in left_out)
     )
+
+
+def test_no_link_between_pages_is_dead() -> None:
+    pages = [*ROOT.glob("*.md"), *DOCS.glob("**/*.md"), *ROOT.glob("examples/**/*.md")]
+    dead = [
+        f"{page.relative_to(ROOT)}: {link}"
+        for page in pages
+        for link in re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", page.read_text())
+        if not (page.parent / link).exists()
+    ]
+    assert len(pages) > 30
+    assert dead == []
