@@ -1,9 +1,16 @@
 """The coordinator: carry out one request over all affected models, in parallel and once.
 
     submit   plan the request and store a task for every affected model
-    run      roots --query.fisher--> coordinator: merge per group (MFIM)
-             coordinator --train.unlearn--> owners, all at once
-             coordinator --evaluate.panel--> owners: what is on disk is what was reported
+    run      enlist   plan again, with what has joined since; open the next wave
+             stage    leave the owners of waves that are open
+             order    leave the models that no older campaign reaches first
+             collect  roots --query.fisher--> coordinator
+             merge    one Fisher for each group of models (MFIM)
+             apply    coordinator --train.unlearn--> owners, all at once
+             verify   coordinator --evaluate.panel--> owners: what is on disk is what was reported
+             notify   owners of versions that stay as they are
+             settle   the campaign's state follows from its tasks
+             destroy  what was superseded, once its retention window has passed
 
 Every answer is stored before the next message goes out, and one owner's failure is recorded for its
 models and touches no other.  What an owner applied is never taken back: a run that is repeated or
