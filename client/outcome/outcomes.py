@@ -105,7 +105,7 @@ def decide(
         done = f"{chosen} of {total} values were selected, and none changed"
         reason = (
             f"{done if chosen else f'nothing was selected among {total} values'}, so model "
-            f"{record.id!r} is unchanged{_recognised(measured)}: {_WHAT_TO_DO}"
+            f"{record.id!r} is unchanged{recognised(measured)}: {_WHAT_TO_DO}"
         )
     elif measured.retain_drop > _bound(task) + 1e-9:
         outcome, stored = pb.OUTCOME_HARMFUL, False
@@ -114,7 +114,7 @@ def decide(
         outcome = pb.OUTCOME_INEFFECTIVE
         reason = (
             f"model {record.id!r} was dampened in {chosen} values and has not forgotten"
-            f"{_recognised(measured)}: roll it back, and {_WHAT_TO_DO}"
+            f"{recognised(measured)}: roll it back, and {_WHAT_TO_DO}"
         )
     elif measured.unmoved and not before:
         outcome = pb.OUTCOME_INEFFECTIVE
@@ -207,7 +207,7 @@ class _Renumbered:
                 yield take_rows(inputs, kept), renumbered[kept]
 
 
-def _recognised(measured: Measured) -> str:
+def recognised(measured: Measured) -> str:
     """Return the recognition of what is to be forgotten, as the end of a sentence."""
     found = measured.forget
     if found is None:
@@ -219,8 +219,10 @@ def _recognised(measured: Measured) -> str:
             f"name none, and up to {found.margin:.1%} may be chance)"
         )
     others = "kept training" if found.source == TRAINING else f"unseen {found.source}"
+    compared = "smaller" if measured.recognises else "not smaller, beyond chance,"
+    noun = "sample" if found.samples == 1 else "samples"
     return (
-        f", and the losses of the {found.samples} samples to forget are smaller than those of "
+        f", and the losses of the {found.samples} {noun} to forget are {compared} than those of "
         f"{others} samples of their classes with an AUC of {found.after:.3f} "
         f"({found.before:.3f} before; at most 0.5 if it had never seen them, and up to "
         f"{found.floor + found.margin:.3f} may be chance)"

@@ -12,6 +12,7 @@ from torch import nn
 from disinherit.client.actions.fisher import forget_fishers
 from disinherit.client.actions.unlearn import unlearn
 from disinherit.client.dampening.summaries import register
+from disinherit.client.outcome.outcomes import recognised
 from disinherit.client.outcome.recognition import (
     BeforeAndAfter,
     Measured,
@@ -290,3 +291,23 @@ def test_an_unchanged_selection_is_ineffective_without_data(
     assert result.outcome == pb.OUTCOME_INEFFECTIVE
     assert "values were selected, and none changed" in result.error
     assert files_of(owner.store.root) == before
+
+
+@pytest.mark.parametrize(
+    ("auc", "samples", "words"),
+    [
+        (0.9, 40, "of the 40 samples to forget are smaller than"),
+        (0.463, 40, "of the 40 samples to forget are not smaller, beyond chance, than"),
+        (0.55, 1, "of the 1 sample to forget are not smaller, beyond chance, than"),
+    ],
+)
+def test_losses_are_called_smaller_only_where_they_are_beyond_chance(
+    auc: float, samples: int, words: str
+) -> None:
+    found = pb.Recognition(
+        measure="auc", before=auc, after=auc, floor=0.5, margin=auc_margin(samples, 40),
+        samples=samples, source="evaluation",
+    )  # fmt: skip
+    reason = recognised(Measured(found))
+    assert f"the losses {words} those of unseen evaluation samples of their classes" in reason
+    assert f"AUC of {auc:.3f}" in reason
