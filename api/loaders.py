@@ -4,14 +4,16 @@ A sample is known by its values: its id is a SHA-256 over its inputs and its tar
 """
 
 import hashlib
+import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, SupportsIndex, cast
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
+from disinherit.arguments import shown
 from disinherit.client.owner.owner import Batches
 from disinherit.common.errors import DataError
 from disinherit.common.models.inputs import Inputs, as_arguments, take_rows, unpack_batch
@@ -45,6 +47,16 @@ def count(loader: Iterable[object], what: str) -> LoaderCount:
             indices.
         FisherError: if a batch is no pair of inputs and a tensor of targets.
     """
+    given = cast("object", loader)  # whatever a person gives
+    if isinstance(given, Dataset) and not isinstance(given, IterableDataset):
+        raise DataError(
+            f"Expected {what} to yield batches, but got {shown(given)}. Give "
+            "DataLoader(dataset, batch_size=64)."
+        )
+    if not isinstance(given, Iterable):
+        raise DataError(
+            f"Expected {what} to be a list of batches or a DataLoader, but got {shown(given)}."
+        )
     if iter(loader) is loader:
         raise DataError(
             f"Expected {what} to be a list of batches or a DataLoader, which can be iterated "
@@ -54,7 +66,7 @@ def count(loader: Iterable[object], what: str) -> LoaderCount:
     found = torch.zeros(0, dtype=torch.int64)
     for index, item in enumerate(loader):
         inputs, targets = unpack_batch(item, index)
-        if not len(targets):
+        if targets.ndim and not len(targets):
             continue
         if targets.ndim != 1 or targets.is_floating_point() or int(targets.min()) < 0:
             raise DataError(
@@ -168,7 +180,7 @@ def _batches(samples: object, loader: Iterable[object], model: str) -> Iterable[
         return DataLoader(Subset(data, indices), _AT_ONCE, collate_fn=collate)
     if isinstance(samples, Dataset):
         return DataLoader(samples, _AT_ONCE, collate_fn=collate)
-    if isinstance(samples, Iterable):
+    if isinstance(samples, Iterable) and not isinstance(samples, str | Tensor):
         return samples
     raise DataError(
         f"Expected indices, a data set or batches as samples of model {model!r}, but got "
@@ -178,8 +190,18 @@ def _batches(samples: object, loader: Iterable[object], model: str) -> Iterable[
 
 def _indices(samples: object) -> Sequence[int] | None:
     """Return samples that are given as indices; `None` if they are given otherwise."""
-    if isinstance(samples, Tensor):
-        samples = samples.tolist()
-    if isinstance(samples, Sequence) and all(isinstance(one, int) for one in samples):
-        return samples
-    return None
+    if isinstance(samples, DataLoader | Dataset | str) or not isinstance(samples, Iterable):
+        return None
+    if isinstance(samples, Iterator):  # which could be read only once
+        return None
+    try:
+        return [_index(one) for one in samples]
+    except TypeError:
+        return None
+
+
+def _index(value: object) -> int:
+    """Return an integer of any library; a truth value is none."""
+    if isinstance(value, bool) or "bool" in str(getattr(value, "dtype", "")):
+        raise TypeError
+    return operator.index(cast("SupportsIndex", value))

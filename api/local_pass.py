@@ -1,12 +1,19 @@
 """One pass over models in one process: the steps of a campaign, without a store."""
 
+import copy
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import cast
 
+from torch import nn
+
+from disinherit.client.store.store import ModelStore
+from disinherit.common.errors import CheckpointError
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.records import ModelRecord
+from disinherit.common.tensors.checkpoints import weights_digest
 from disinherit.direct import DirectTransport
-from disinherit.members import LoaderOwner
+from disinherit.members import LoaderOwner, Member
 from disinherit.server.campaign.collect import collect, merge
 from disinherit.server.campaign.dry_pass import DryPass
 from disinherit.server.campaign.outcomes import outcome_of
@@ -60,3 +67,58 @@ def forget_locally(
                 judged = judged.task
             tasks[entry.model_id] = judged
     return tasks, made
+
+
+def take(
+    store: ModelStore,
+    request_id: str,
+    member: Member,
+    task: Task,
+    successor: ModelRecord,
+    inplace: bool,
+) -> tuple[Task, nn.Module]:
+    """Give a module its new weights, or put back a version that did not forget.
+
+    Args:
+        store: keeps the versions.
+        request_id: the request.
+        member: the model.
+        task: the work on it.
+        successor: what was made of it.
+        inplace: whether its own module gets the weights, or a copy.
+
+    Raises:
+        CheckpointError: if the module does not take the weights.
+    """
+    record, module = member.record, member.module
+    if not inplace:
+        module = copy.deepcopy(module)
+    if task.state is not TaskState.APPLIED:
+        store.roll_back(request_id, record.id, record.digest)
+        return task, module
+    module.load_state_dict(store.weights(successor.id))
+    if weights_digest(module.state_dict()) != successor.digest:
+        raise CheckpointError(
+            f"Expected model {record.id!r} to have the weights that were loaded into it, but they "
+            "are others. Load them without changes in load_state_dict."
+        )
+    if inplace:
+        member.record = successor
+    else:
+        store.roll_back(request_id, record.id, record.digest)
+    return replace(task, state=TaskState.VERIFIED, reason=""), module
+
+
+def put_back(store: ModelStore, request_id: str, member: Member, record: ModelRecord) -> None:
+    """Undo all that a request has done to a model, also in its module.
+
+    Args:
+        store: keeps the versions.
+        request_id: the request.
+        member: the model.
+        record: its version before.
+    """
+    store.roll_back(request_id, record.id, record.digest)
+    member.record = record
+    if weights_digest(member.module.state_dict()) != record.digest:
+        nn.Module.load_state_dict(member.module, store.weights(record.id))

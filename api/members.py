@@ -10,7 +10,9 @@ from torch import nn
 
 from disinherit.client.owner.owner import Batches
 from disinherit.client.store.store import ModelStore
+from disinherit.common.errors import InputError
 from disinherit.common.graph.records import ModelRecord
+from disinherit.common.text import one_line
 from disinherit.loaders import SomeSamples, all_sample_ids
 
 
@@ -64,8 +66,18 @@ class LoaderOwner:
         self._members = members
 
     def network(self, record: ModelRecord) -> nn.Module:
-        """Return a copy of the model's module; its weights are overwritten."""
-        return copy.deepcopy(self._member(record).module)
+        """Return a copy of the model's module; its weights are overwritten.
+
+        Raises:
+            InputError: if it cannot be copied.
+        """
+        try:
+            return copy.deepcopy(self._member(record).module)
+        except Exception as error:
+            raise InputError(
+                f"Expected a module that copy.deepcopy can copy as model {record.id!r}, but got "
+                f"{type(error).__name__}: {one_line(str(error))}"
+            ) from error
 
     def training_data(self, record: ModelRecord) -> Batches:
         """Return what the model was trained on directly."""

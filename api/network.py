@@ -1,11 +1,11 @@
 """Network of models in one process, and how all that inherited a class forget it.
 
 It plans, collects, merges, dampens and judges with the functions of coordinator and owner.  The
-versions are kept in a temporary folder for as long as the network is used.
+versions, also those before a request, are kept in a temporary folder for as long as the network is
+used: so a request can be sent again, by another method where one model has not forgotten.
 """
 
 import copy
-import secrets
 import shutil
 import tempfile
 import time
@@ -17,12 +17,27 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from disinherit.arguments import (
+    check_module,
+    check_name,
+    class_names,
+    edges_to,
+    renamed_classes,
+    shown,
+    usable_device,
+)
+from disinherit.asked import describe, find_classes, find_member, find_roots, find_samples
 from disinherit.client.dampening.known_heads import find_structure
 from disinherit.client.dampening.summaries import class_fishers
 from disinherit.client.owner.owner import load_network
-from disinherit.client.privacy.sample_keys import sample_key
 from disinherit.client.store.store import ModelStore
-from disinherit.common.errors import GraphError, InputError, LabelError, RequestError, ScopeError
+from disinherit.common.errors import (
+    GraphError,
+    InputError,
+    LabelError,
+    RequestError,
+    ScopeError,
+)
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.records import (
     Inheritance,
@@ -30,7 +45,6 @@ from disinherit.common.graph.records import (
     ModelRecord,
     ModelStatus,
     Provenance,
-    check_id,
 )
 from disinherit.common.graph.rules import check_parents
 from disinherit.common.method import Method
@@ -38,17 +52,14 @@ from disinherit.common.models.scope import resolve_scope
 from disinherit.common.models.scope_text import is_head_scope
 from disinherit.common.tensors.checkpoints import weights_digest
 from disinherit.common.wire.requests import Request
-from disinherit.common.wire.samples import SALT_BYTES, SampleDigests, digest_samples
 from disinherit.describing import describe_model
-from disinherit.loaders import count, named_samples
-from disinherit.local_pass import forget_locally
+from disinherit.loaders import count
+from disinherit.local_pass import forget_locally, put_back, take
 from disinherit.members import LoaderOwner, Member
 from disinherit.outcome_table import ForgetResult, outcome_of, reservations
 from disinherit.server.planning.plan import plan
-from disinherit.server.states import Task, TaskState
 
 _OWNER = "network"
-_LONGEST_NAME = 64
 
 
 class Network:
@@ -80,9 +91,9 @@ class Network:
         scope: str = "head",
         device: torch.device | str | None = None,
     ) -> None:
-        self._labels = tuple(labels)
+        self._labels = class_names(labels)
         self._method = Method(scope=scope)
-        self._device = None if device is None else torch.device(device)
+        self._device = usable_device(device)
         self._members: dict[str, Member] = {}
         self._graph = InheritanceGraph()
         self._asked = 0
@@ -104,7 +115,7 @@ class Network:
         model: nn.Module,
         loader: Iterable[object],
         *,
-        parents: Sequence[str] | Mapping[str, Mapping[str, str]] = (),
+        parents: str | Sequence[str] | Mapping[str, Mapping[str, str]] = (),
         labels: Iterable[str] | None = None,
         evaluate: Iterable[object] | None = None,
         tune: Iterable[object] | None = None,
@@ -129,8 +140,11 @@ class Network:
             FisherError: if a batch is no pair, or the model does not return logits.
             ScopeError: if the model has no parameters in scope.
         """
-        self._check_name(name, parents)
-        names = self._labels if labels is None else tuple(labels)
+        self._check_new(name, model)
+        renamed = renamed_classes(parents)
+        for parent in renamed:
+            find_member(self._members, parent, "a parent")
+        names = self._labels if labels is None else class_names(labels)
         trained = count(loader, f"the data of model {name!r}")
         held_out = {
             what: count(data, f"the {what} data of model {name!r}").samples
@@ -139,9 +153,10 @@ class Network:
         }
         for found in (trained.samples, *held_out.values()):
             if len(found) > len(names):
+                listed = f"{len(names)} labels: {', '.join(names)}" if names else "no labels"
                 raise LabelError(
                     f"Expected a label for each class of model {name!r}, but its data has class "
-                    f"index {len(found) - 1} and there are {len(names)} labels: {', '.join(names)}."
+                    f"index {len(found) - 1} and there are {listed}."
                 )
         counts = {n: found for n, found in zip(names, trained.samples, strict=False) if found}
         record = describe_model(
@@ -153,7 +168,7 @@ class Network:
             provenance=Provenance("loader", counts),
             inputs=trained.inputs,
         )
-        edges = _edges(name, parents)
+        edges = edges_to(name, renamed)
         check_parents(record, edges, (), self._graph.model)
         classes = {what: sum(map(bool, found)) for what, found in held_out.items()}
         member = Member(model, loader, evaluate, tune, counts, classes, record)
@@ -199,6 +214,8 @@ class Network:
             InputError: if a model was changed since it was added.
         """
         method = self._method if method is None else method
+        if not isinstance(method, Method):
+            raise RequestError(f"Expected a Method as method, but got {shown(method)}.")
         if method.scope != self._method.scope:
             raise RequestError(
                 f"Expected a method for scope {self._method.scope!r}, of which Fisher information "
@@ -207,90 +224,72 @@ class Network:
         if (classes is None) == (samples is None):
             got = "none" if classes is None else "both"
             raise RequestError(f"Expected either classes or samples to forget, but got {got}.")
-        roots = self._roots(root)
+        members, store = self._members, self._owner.store
+        roots = find_roots(members, root)
         request = Request(
-            forget={} if classes is None else self._classes(_listed(classes), roots),
-            samples={} if samples is None else self._samples(samples, roots),
+            forget={} if classes is None else find_classes(members, classes, roots),
+            samples={} if samples is None else find_samples(members, store.root, samples, roots),
             method=method,
             id=f"forget-{self._asked + 1}",
         )
         message = request.to_proto()
         planned = plan(self._graph, message)
-        self._check_unchanged(planned.affected)
+        affected = set(planned.affected)
+        self._check_unchanged(affected)
         self._asked += 1
-        tasks, made = forget_locally(self._graph, self._owner, message, planned)
-        versions = {one.record.id: name for name, one in self._members.items()}
-        outcomes = []
-        models: dict[str, nn.Module] = {}
-        for version in planned.affected:
-            if version not in versions:  # another version took its place
-                continue
-            name = versions[version]
-            task, successor = tasks[version], made.get(version)
-            models[name] = self._members[name].module
-            if successor is not None:
-                task, models[name] = self._take(request.id, name, task, successor, inplace)
-            elif not inplace:
-                models[name] = copy.deepcopy(models[name])
-            tasks[version] = task
-            outcomes.append(outcome_of(self._members[name], name, task, request))
+        before = {name: one.record for name, one in self._members.items()}
+        try:
+            tasks, made = forget_locally(self._graph, self._owner, message, planned)
+            outcomes = []
+            models: dict[str, nn.Module] = {}
+            for name, record in before.items():  # parents first, as they were added
+                version = record.id
+                if version not in affected:
+                    continue
+                task, successor = tasks[version], made.get(version)
+                member = self._members[name]
+                models[name] = member.module
+                if successor is not None:
+                    task, models[name] = take(store, request.id, member, task, successor, inplace)
+                elif not inplace:
+                    models[name] = copy.deepcopy(models[name])
+                tasks[version] = task
+                outcomes.append(outcome_of(member, name, task, request))
+        except BaseException:
+            for name, record in before.items():
+                if record.id in affected:
+                    put_back(store, request.id, self._members[name], record)
+            raise
+        for name, record in before.items():
+            self._record(record, self._members[name].record)
         return ForgetResult(
-            _what(request),
+            describe(request),
             tuple(outcomes),
             tuple(reservations(request, outcomes, tasks, planned.notes)),
             models,
         )
 
-    def _take(
-        self, request_id: str, name: str, task: Task, successor: ModelRecord, inplace: bool
-    ) -> tuple[Task, nn.Module]:
-        """Give a module its new weights, or put back a version that did not forget."""
-        member, store = self._members[name], self._owner.store
-        record, module = member.record, member.module
-        if task.state is not TaskState.APPLIED:
-            store.roll_back(request_id, record.id, record.digest)
-            reason = task.reason.replace("roll it back, and ", "it was put back; ")
-            return replace(task, reason=reason), module if inplace else copy.deepcopy(module)
-        if not inplace:
-            module = copy.deepcopy(module)
-        module.load_state_dict(store.weights(successor.id))
-        if weights_digest(module.state_dict()) != successor.digest:
-            return replace(
-                task, state=TaskState.FAILED, reason="its weights are not as computed"
-            ), module
-        if not inplace:
-            store.roll_back(request_id, record.id, record.digest)
-        else:
-            store.destroy(request_id, {record.id: record.digest})
-            self._graph.add(
-                successor, [Inheritance(record.id, successor.id, InheritanceKind.UNLEARNED)]
-            )
+    def _record(self, record: ModelRecord, successor: ModelRecord) -> None:
+        """Add to the graph what a version became, if it became another."""
+        if successor != record:
+            edge = Inheritance(record.id, successor.id, InheritanceKind.UNLEARNED)
+            self._graph.add(successor, [edge])
             self._graph.replace(replace(record, status=ModelStatus.SUPERSEDED))
-            member.record = successor
-        return replace(task, state=TaskState.VERIFIED, reason=""), module
 
-    def _check_name(self, name: str, parents: Collection[str]) -> None:
-        check_id(name, "model name")
-        if "~" in name or len(name) > _LONGEST_NAME:
-            raise GraphError(
-                f"Expected a model name of at most {_LONGEST_NAME} characters without '~', but got "
-                f"{name!r}."
-            )
+    def _check_new(self, name: str, model: nn.Module) -> None:
+        check_name(name)
+        check_module(name, model)
         if name in self._members:
             raise GraphError(
                 f"Expected a new name, but a model {name!r} was added before. Give every version "
                 "its own name."
             )
-        for parent in parents:
-            self._member(parent, "a parent")
-
-    def _member(self, name: str, what: str) -> Member:
-        if name not in self._members:
-            known = ", ".join(self._members) or "none yet"
-            raise GraphError(
-                f"Expected the name of {what} that was added before ({known}), but got {name!r}."
-            )
-        return self._members[name]
+        for other, member in self._members.items():
+            if member.module is model:
+                raise GraphError(
+                    f"Expected a module of its own for model {name!r}, but got that of {other!r}. "
+                    "Add copy.deepcopy(module), taken before it was trained further."
+                )
 
     def _next_us(self) -> int:
         """Return a time that is later than that of every version."""
@@ -312,49 +311,7 @@ class Network:
         self._owner.store.set_structure(record.id, structure)
         return record
 
-    def _roots(self, root: str | Sequence[str] | None) -> list[str] | None:
-        if root is None:
-            return None
-        roots = _listed(root)
-        for name in roots:
-            self._member(name, "a root")
-        return roots
-
-    def _classes(self, classes: Sequence[str], roots: list[str] | None) -> dict[str, list[str]]:
-        """Return root -> the classes that it was trained on directly."""
-        forget: dict[str, list[str]] = {}
-        for label in classes:
-            trained = [name for name, one in self._members.items() if label in one.trained]
-            if not trained:
-                known = dict.fromkeys(n for one in self._members.values() for n in one.trained)
-                raise LabelError(
-                    f"Expected a class that a model was trained on ({', '.join(known) or 'none'}), "
-                    f"but got {label!r}."
-                )
-            for name in trained if roots is None else roots:
-                if name not in trained:
-                    raise RequestError(
-                        f"Expected a root that was trained on {label!r} directly "
-                        f"({', '.join(trained)}), but got {name!r}."
-                    )
-                forget.setdefault(name, []).append(label)
-        return forget
-
-    def _samples(self, samples: object, roots: list[str] | None) -> dict[str, SampleDigests]:
-        """Return root -> the samples to forget there."""
-        if roots is None and len(self._members) == 1:
-            roots = list(self._members)
-        if roots is None or len(roots) != 1:
-            raise RequestError(
-                "Expected one root with samples=, the model that was trained on them, but got "
-                f"{'none' if not roots else ', '.join(roots)}."
-            )
-        ids = named_samples(samples, self._members[roots[0]].loader, roots[0])
-        key = sample_key(self._owner.store.root)
-        return {roots[0]: digest_samples(key, secrets.token_hex(SALT_BYTES), ids)}
-
-    def _check_unchanged(self, versions: Iterable[str]) -> None:
-        affected = set(versions)
+    def _check_unchanged(self, affected: Collection[str]) -> None:
         for name, member in self._members.items():
             if member.record.id not in affected:
                 continue
@@ -363,28 +320,6 @@ class Network:
                     f"Expected model {name!r} as it was added, but its weights are others now. Add "
                     f"what it has become under another name, with parents=[{name!r}]."
                 )
-
-
-def _edges(
-    name: str, parents: Sequence[str] | Mapping[str, Mapping[str, str]]
-) -> list[Inheritance]:
-    """Return the edges from parents: an average of several, or the transfer from one."""
-    kind = InheritanceKind.TRANSFER if len(parents) == 1 else InheritanceKind.DISTRIBUTED
-    named = parents if isinstance(parents, Mapping) else {}
-    return [
-        Inheritance(parent, name, kind, 1 / len(parents), named.get(parent, {}))
-        for parent in parents
-    ]
-
-
-def _listed(names: str | Sequence[str]) -> list[str]:
-    return [names] if isinstance(names, str) else list(names)
-
-
-def _what(request: Request) -> str:
-    parts = [f"{', '.join(names)} at {root}" for root, names in request.forget.items()]
-    parts += [f"{len(named.digests)} samples at {root}" for root, named in request.samples.items()]
-    return "; ".join(parts)
 
 
 def _remove(store: ModelStore, folder: Path) -> None:

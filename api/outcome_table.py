@@ -50,7 +50,8 @@ class ModelOutcome:
 
     Attributes:
         model: its name.
-        state: `verified` if it forgot and has the new weights; `ineffective`, `not_reached`,
+        state: `verified` if it has the new weights and, as far as its data tells, forgot;
+            `ineffective`, `not_reached`,
             `harmful` or `failed` if it is as it was; `reason` says why.
         reason: why it is anything but verified.
         scope: parameters that might change.
@@ -90,7 +91,7 @@ class ForgetResult:
 
     @property
     def complete(self) -> bool:
-        """Whether every affected model forgot."""
+        """Whether every affected model is verified."""
         return all(outcome.state == "verified" for outcome in self.outcomes)
 
     def __getitem__(self, model: str) -> ModelOutcome:
@@ -107,7 +108,9 @@ class ForgetResult:
     def __str__(self) -> str:
         """Return a table of all affected models, the reasons, and the reservations."""
         done = sum(outcome.state == "verified" for outcome in self.outcomes)
-        lines = [f"forget {self.what}: {done} of {len(self.outcomes)} affected models forgot", ""]
+        measured = sum(one.state == "verified" and one.forget is not None for one in self.outcomes)
+        head = f"forget {self.what}: {done} of {len(self.outcomes)} affected models verified"
+        lines = [f"{head}, {measured} on held-out data", ""]
         rows: list[tuple[str, ...]] = [("model", "state", "scope", "selected", "forget", "retain")]
         rows += [_row(outcome) for outcome in self.outcomes]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -141,10 +144,21 @@ _PLAIN = {
     "chosen on tuning data (tune=).",
     GapKind.NOT_MEASURED: "No data tells whether these models still recognise what is to be "
     "forgotten: that they were dampened is all that is known.",
+    GapKind.CLEARED_UNRECORDED: "Nothing changed there: earlier requests had cleared it.",
     GapKind.FEW_MEASURED: "It was measured on so few samples that chance could hide what these "
     "models still recognise.",
 }
 """Kinds of limitations in the words of one process, where there are no owners."""
+
+_OWN_WORDS = (
+    ("roll it back, and ", "it was put back; "),
+    ("give its owner tuning data", "give it tuning data (tune=)"),
+    ("The owner's log has", "The log has"),
+)
+"""What reasons say of owners -> what it means where there are none."""
+
+_NAMED = 5
+"""Most models that a line names."""
 
 _SHOWN_BY_STATE = {
     GapKind.FAILED,
@@ -164,7 +178,7 @@ def outcome_of(member: Member, name: str, task: Task, request: Request) -> Model
         task: the work on it as it stands in the end.
         request: the request.
     """
-    outcome = ModelOutcome(name, str(task.state), task.reason, request.method.scope)
+    outcome = ModelOutcome(name, str(task.state), _plainly(task.reason), request.method.scope)
     result = task.result
     if result is None:
         return outcome
@@ -218,11 +232,24 @@ def reservations(
     ]
     for gap in find_gaps(method_words(request.method.to_proto()), words):
         if gap.kind not in _SHOWN_BY_STATE:
-            about = f"{', '.join(gap.models)}: " if gap.models else ""
+            about = f"{_few(gap.models)}: " if gap.models else ""
             yield about + _PLAIN.get(gap.kind, DESCRIPTIONS[gap.kind])
     trained = [outcome.model for outcome in outcomes if outcome.trained]
     if trained:
         yield (
-            f"{', '.join(trained)}: no held-out data (evaluate=) was given, so that states were "
-            "decided by training samples."
+            f"{_few(trained)}: held-out data (evaluate=) is missing, or has not every class, so "
+            "that training samples decided the state."
         )
+
+
+def _few(models: Sequence[str]) -> str:
+    """Return the names of some models, for a line."""
+    more = len(models) - _NAMED
+    return ", ".join(models[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _plainly(reason: str) -> str:
+    """Return a reason in the words of one process, where there are no owners."""
+    for owners, own in _OWN_WORDS:
+        reason = reason.replace(owners, own)
+    return reason

@@ -3,12 +3,14 @@
 import copy
 import gc
 import json
+import pickle
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -24,6 +26,7 @@ from disinherit import (
     Network,
     Request,
 )
+from disinherit.common.graph.records import ModelRecord
 from disinherit.common.tensors.checkpoints import weights_digest
 from tests.support.blobs import accuracy, blobs, trained
 
@@ -97,7 +100,7 @@ def test_the_figures_are_of_held_out_data_or_there_are_none(network: Network) ->
     assert base.forget.before > 0.85
     assert shown(result["grandchild"]) == ("not measured", "not measured")
     text = str(result)
-    assert "forget cat at base: 3 of 3 affected models forgot" in text
+    assert "forget cat at base: 3 of 3 affected models verified, 2 on held-out data" in text
     assert "not measured" in text
     assert "suppression" in text
     assert "grandchild: No data tells" in text
@@ -111,9 +114,7 @@ def test_training_data_that_decided_is_named(network: Network) -> None:
     assert result["twin"].trained
     assert not result["twin"].reason
     assert shown(result["twin"]) == ("not measured", "not measured")
-    assert any(
-        "twin: " in one and "decided by training samples" in one for one in result.reservations
-    )
+    assert any("twin: " in one and "training samples decided" in one for one in result.reservations)
 
 
 @pytest.mark.parametrize("scope", ["head", "all"])
@@ -238,7 +239,10 @@ def test_what_would_cost_too_much_is_left_and_it_says_by_which_data(network: Net
     assert result["grandchild"].trained
     assert shown(result["grandchild"]) == ("not measured", "not measured")
     assert weights_digest(added(network, "grandchild").state_dict()) == before
-    assert any(one.startswith("grandchild: no held-out data") for one in result.reservations)
+    assert any(
+        one.startswith("grandchild: held-out data (evaluate=) is missing")
+        for one in result.reservations
+    )
 
 
 @pytest.mark.parametrize("tuned", [False, True])
@@ -365,6 +369,161 @@ def test_what_cannot_be_forgotten_is_refused(
     with pytest.raises(DisinheritError, match=message) as error:
         network.forget(**values)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": 3}, "a model name, but got 3"),
+        ({"model": "base.pt"}, "torch.nn.Module as model 'new', but got 'base.pt'"),
+        ({"model": {}}, "but got a dict"),
+        ({"loader": None}, "a list of batches or a DataLoader, but got None"),
+        ({"loader": blobs(ALL, 1)}, "yield batches, but got a TensorDataset. Give DataLoader"),
+        ({"loader": [(torch.zeros(4), torch.tensor(0))]}, "rows? per sample|class indices"),
+        ({"parents": 5}, "names of models as parents, but got 5"),
+        ({"parents": [nn.Linear(2, 2)]}, "but got a Linear"),
+        ({"parents": {"base": "cat"}}, "class names of parent 'base' to its own, but got 'cat'"),
+        ({"labels": "cat"}, "a list of class names as labels, but got 'cat'"),
+        ({"labels": [0, 1, 2]}, "class names as labels, but one is 0"),
+    ],
+)
+def test_what_is_no_argument_of_its_kind_is_refused_in_one_line(
+    network: Network, family: dict[str, nn.Module], changes: dict[str, Any], message: str
+) -> None:
+    values = {"name": "new", "model": copy.deepcopy(family["base"]), "loader": loader(ALL, 1)}
+    with pytest.raises(DisinheritError, match=message) as error:
+        network.add(**{**values, **changes})
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"classes": 0}, "names of classes to forget, but got 0"),
+        ({"classes": []}, "names of classes to forget, but got none"),
+        ({"classes": "cat", "root": 3}, "names of roots, but got 3"),
+        ({"classes": "cat", "root": []}, "names of roots, but got none"),
+        ({"classes": "cat", "method": "head"}, "a Method as method, but got 'head'"),
+        ({"samples": "cat", "root": "base"}, "indices, a data set or batches"),
+        ({"samples": torch.zeros(180, dtype=torch.bool), "root": "base"}, "but got Tensor"),
+    ],
+)
+def test_what_is_no_request_is_refused_in_one_line(
+    network: Network, values: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(DisinheritError, match=message) as error:
+        network.forget(**values)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("device", ["gpu", "meta", "cuda:99"])
+def test_a_device_that_cannot_compute_is_refused_in_one_line(device: str) -> None:
+    with pytest.raises(DisinheritError, match=f"computes on here.*'{device}'") as error:
+        Network(labels=LABELS, device=device)
+    assert "\n" not in str(error.value)
+
+
+def test_one_module_under_two_names_is_refused(network: Network) -> None:
+    with pytest.raises(DisinheritError, match="module of its own .* but got that of 'base'"):
+        network.add("twin", added(network, "base"), loader(ALL, 1), parents=["base"])
+
+
+def test_a_module_that_cannot_be_copied_is_refused() -> None:
+    model = trained(blobs(ALL, 1))
+    model.notes = (one for one in "abc")  # type: ignore[assignment]
+    with pytest.raises(DisinheritError, match="copy.deepcopy can copy as model 'base'"):
+        Network(labels=LABELS).add("base", model, loader(ALL, 1))
+
+
+@pytest.mark.parametrize("samples", [[3], {3}, range(3, 4), torch.tensor([3]), np.array([3])])
+def test_a_sample_goes_by_its_index_in_any_collection(network: Network, samples: object) -> None:
+    result = network.forget(samples=samples, root="base", inplace=False)
+    assert result.what == "1 sample at base"
+
+
+def test_a_class_that_was_forgotten_stays_so(network: Network) -> None:
+    network.forget("cat", root="base")
+    before = {name: weights_digest(added(network, name).state_dict()) for name in ("base", "child")}
+    again = network.forget(["cat", "cat"], root=["base", "base"])
+    assert again.complete
+    assert again.what == "cat at base"
+    assert any("earlier requests had cleared it" in one for one in again.reservations)
+    for name, digest in before.items():
+        assert weights_digest(added(network, name).state_dict()) == digest
+
+
+def test_what_one_model_did_not_forget_can_be_asked_again(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Roots that forgot still have the Fisher information that their heirs need."""
+
+    def broken(record: ModelRecord) -> Any:
+        if record.id == "child":
+            raise ValueError("disk\nfull")
+        return loader(ALL, 99)
+
+    monkeypatch.setattr(network._owner, "evaluation_data", broken)
+    first = network.forget("cat", root="base")
+    assert [one.state for one in first.outcomes] == ["verified", "failed", "verified"]
+    assert "ValueError. The log has the reason" in first["child"].reason
+    monkeypatch.undo()
+    again = network.forget("cat", root="base")
+    assert [one.model for one in again.outcomes] == ["base", "child", "grandchild"]
+    assert again.complete
+    for name in ("base", "child", "grandchild"):
+        assert accuracy(added(network, name), [0]) == 0
+
+
+def test_an_error_halfway_leaves_all_as_it_was(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("base", "child", "grandchild")
+    before = {name: weights_digest(added(network, name).state_dict()) for name in names}
+    graph = network.graph.models()
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(added(network, "child"), "load_state_dict", interrupted)
+    monkeypatch.setattr(network._owner, "network", copied(network))
+    with pytest.raises(KeyboardInterrupt):
+        network.forget("cat", root="base")
+    for name, digest in before.items():
+        assert weights_digest(added(network, name).state_dict()) == digest
+    assert network.graph.models() == graph
+    monkeypatch.undo()
+    assert network.forget("cat", root="base").complete
+
+
+def copied(network: Network) -> Callable[[ModelRecord], nn.Module]:
+    """How to make a network for a version without the module that fails."""
+    return lambda record: copy.deepcopy(added(network, "stranger"))
+
+
+def test_modules_keep_all_but_their_weights() -> None:
+    model = trained(blobs(ALL, 1)).train()
+    assert isinstance(model, nn.Sequential)
+    first, between, head = model
+    assert isinstance(first, nn.Linear)
+    assert isinstance(head, nn.Linear)
+    between.eval()
+    first.weight.requires_grad_(False)
+    head.register_forward_hook(lambda *_: None)
+    parameters = dict(model.named_parameters())
+    gradient = head.bias.grad
+    network = Network(labels=LABELS)
+    network.add("base", model, loader(ALL, 1))
+    assert network.forget("cat").complete
+    assert dict(model.named_parameters()) == parameters
+    assert head.bias.grad is gradient
+    assert (model.training, between.training) == (True, False)
+    assert not first.weight.requires_grad
+    assert len(head._forward_hooks) == 1
+
+
+def test_a_result_survives_pickling(network: Network) -> None:
+    result = network.forget("cat", root="base")
+    assert str(pickle.loads(pickle.dumps(result))) == str(result)
 
 
 def test_a_model_that_was_changed_since_is_refused(network: Network) -> None:

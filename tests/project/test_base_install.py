@@ -51,7 +51,7 @@ def test_the_five_lines_run_with_the_base_install() -> None:
     )
     done = without_extras(DATA + example)
     assert done.returncode == 0, done.stderr
-    assert "forget cat at base: 2 of 2 affected models forgot" in done.stdout
+    assert "forget cat at base: 2 of 2 affected models verified, 1 on held-out data" in done.stdout
 
 
 def test_a_name_that_needs_more_says_what_to_install() -> None:
