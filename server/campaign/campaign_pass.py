@@ -1,9 +1,9 @@
-"""One pass over a campaign: what it knows, read once, and the transactions in which it writes.
+"""One pass over a campaign: its data, read once, and its transactions.
 
 A pass reads request, graph, tasks and state of its campaign when it begins, and keeps them in step
-with what it writes.  Each owner's answer is one transaction: the tasks, the successors, who got
-word, and the log entries of all that.  Every transaction checks the token of the pass's lease and
-sees whether somebody has paused or aborted the campaign meanwhile.
+with its writes.  Each owner's answer is one transaction: tasks, successors, notifications and their
+log entries.  Every transaction checks the lease's token, and whether somebody has paused or aborted
+the campaign.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -25,7 +25,7 @@ from disinherit.v1 import unlearning_pb2 as pb
 
 
 class Pass(DryPass):
-    """A pass over a campaign whose lease is held.
+    """A pass over a campaign, under its lease.
 
     Args:
         store: graph, requests and tasks.
@@ -33,18 +33,17 @@ class Pass(DryPass):
         transport: as for `DryPass`, like all that follow.
         timeout: likewise.
         say: likewise.
-        resend: whether owners that answered are asked again; what they applied stays as it is.
+        resend: whether owners that answered are asked again; applied results stay.
 
     Attributes:
-        campaign: its state, as the last transaction of the pass found it.
-        tasks: model -> its task, ancestors first, as the last transaction about it found it or left
-            it.
-        older: the campaigns that go on and are older.
-        plan: the request's plan; made by the first step.
+        campaign: the campaign after the last transaction of the pass.
+        tasks: model -> its task after the last transaction about it, ancestors first.
+        older: the running campaigns that are older.
+        plan: the request's plan, made by the first step.
         late: the versions that are new to the campaign.
         left: the tasks of models that this pass may dampen.
-        todo: model -> its task when the pass set out to dampen it.
-        attempted: all models that were to be dampened.
+        todo: model -> its task before the pass dampens it.
+        attempted: all models that the pass tried to dampen.
         timing: seconds spent.
         changed: models that owners changed.
         already: models that owners had changed before.
@@ -92,20 +91,20 @@ class Pass(DryPass):
 
     @property
     def advances(self) -> bool:
-        """Whether the campaign went on when the pass last looked."""
+        """Whether the campaign was running at the last transaction."""
         return self.campaign.state.advances and not self._lost
 
     def goes_on(self) -> bool:
-        """Return whether the campaign goes on, as of the last answer or later."""
+        """Return whether the campaign is running, as of the last answer or later."""
         if not self._fresh:
             self.look()
         return self.advances
 
     def look(self, models: Collection[str] | None = ()) -> None:
-        """Read the campaign's state anew.
+        """Read the campaign's state again.
 
         Args:
-            models: whose tasks as well; `None` for all.
+            models: models whose tasks are read, too; `None` for all.
         """
         with self.store.reading() as db:
             driven = find_driven(db, self.request.id, models)
@@ -123,7 +122,7 @@ class Pass(DryPass):
         """Begin a transaction that writes.
 
         Args:
-            models: whose tasks it changes; `None` for all.
+            models: models whose tasks it changes; `None` for all.
 
         Raises:
             StoreError: if the lease was lost; nothing is stored then.
@@ -135,14 +134,14 @@ class Pass(DryPass):
         self.tasks.update(change.tasks)
 
     def put(self, tasks: Iterable[Task]) -> None:
-        """Change tasks that are not yet as given, if any."""
+        """Store the tasks that changed, if any."""
         new = [task for task in tasks if task != self.tasks.get(task.model_id)]
         if new:
             with self.writing([task.model_id for task in new]) as change:
                 change.put(new)
 
     def known_packets(self, root: str) -> Sequence[pb.FisherPacket]:
-        """Return what a root answered before, with its tensors.
+        """Return a root's stored answer with its tensors.
 
         Raises:
             CheckpointError: if a file of them is missing or damaged.
@@ -157,7 +156,7 @@ class Pass(DryPass):
         return packets
 
     def keep(self, owner: str, answered: Mapping[str, Sequence[pb.FisherPacket]]) -> None:
-        """Store what an owner's roots answered; when this returns, it is durable."""
+        """Store the answers of an owner's roots durably."""
         if not answered:
             return
         files = self.store.packet_files
@@ -170,7 +169,7 @@ class Pass(DryPass):
             self.packets[root] = [without_tensors(packet) for packet in packets]
 
     def discard(self, roots: Collection[str]) -> None:
-        """Have roots asked again, as what they answered is of no use."""
+        """Drop the unusable answers of roots, so that they are asked again."""
         with self.writing() as change:
             change.put_packets(dict.fromkeys(roots, ()))
         for root in roots:
@@ -178,15 +177,15 @@ class Pass(DryPass):
 
     @property
     def may_destroy(self) -> bool:
-        """Whether there may be old versions to destroy, and owners may be asked to."""
+        """Whether old versions may be due to be destroyed, and owners may be asked."""
         retains = self.request.retention_seconds > 0
         return retains and not self.campaign.state.stopped and not self._lost
 
     def settle(self) -> bool:
-        """Bring the campaign's state in line with its tasks, unless a person stopped it.
+        """Derive the campaign's state from its tasks, unless a person stopped it.
 
         Returns:
-            Whether there may be something to destroy; if not, the lease is given back.
+            Whether versions may be due to be destroyed; if not, the lease is given back.
         """
         with self.writing(None) as change:
             campaign = settle(change.db, change.driven, self.request)
@@ -199,7 +198,7 @@ class Pass(DryPass):
         return goes_on
 
     def result(self) -> CampaignResult:
-        """Return what the pass came to."""
+        """Return the result of the pass."""
         earlier = [
             model
             for model, task in self._before.items()

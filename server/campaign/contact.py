@@ -45,8 +45,8 @@ def fallen_back(
         if made is None or made.id in there or task.model_id not in there:
             continue
         reason = (
-            f"its owner fell back to an earlier state: it holds {task.model_id}, and not its "
-            f"successor {made.id}"
+            f"its owner fell back to an earlier state: it holds {task.model_id}, and not "
+            f"{made.id}, its successor"
         )
         found.append((request_id, task, reason))
         there.add(made.id)  # it will be made again

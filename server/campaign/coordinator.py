@@ -1,20 +1,20 @@
-"""The coordinator: carry out one request over all affected models, in parallel and once.
+"""The coordinator: execution of requests over all affected models, in parallel and once.
 
     submit   plan the request and store a task for every affected model
-    run      enlist   plan again, with what has joined since; open the next wave
-             stage    leave the owners of waves that are open
-             order    leave the models that no older campaign reaches first
+    run      enlist   plan again with late versions, and open the next wave
+             stage    select the models of owners in open waves
+             order    select the models that no older campaign reaches first
              collect  roots --query.fisher--> coordinator
              merge    one Fisher for each group of models (MFIM)
              apply    coordinator --train.unlearn--> owners, all at once
-             verify   coordinator --evaluate.panel--> owners: what is on disk is what was reported
-             notify   owners of versions that stay as they are
-             settle   the campaign's state follows from its tasks
-             destroy  what was superseded, once its retention window has passed
+             verify   coordinator --evaluate.panel--> owners: digests on disk match the reports
+             notify   send notices about versions that stay as they are
+             settle   derive the campaign's state from its tasks
+             destroy  superseded versions whose retention windows have passed
 
-Every answer is stored before the next message goes out, and one owner's failure is recorded for its
-models and touches no other.  What an owner applied is never taken back: a run that is repeated or
-resumed asks for what is left.  Plain Python: it knows neither Flower nor gRPC.
+Every answer is stored before the next message is sent.  A failure of one owner is recorded for its
+models and affects no others.  Applied results are never undone: a repeated or resumed run asks only
+for the remaining tasks.  Plain Python, without Flower or gRPC.
 """
 
 import functools
@@ -78,15 +78,15 @@ __all__ = ["CampaignResult", "Coordinator", "Prepared", "Timing"]
 
 
 class Coordinator:
-    """Carries out requests over the models that a store knows and a transport reaches.
+    """Executes requests over the models in a store, through a transport.
 
     Args:
         store: graph, requests and tasks.
-        transport: the way to the owners.
+        transport: the connection to the owners.
         timeout: seconds to wait for an owner's answer.
-        say: told what is happening, for a progress display.
-        lease_seconds: how long a campaign stays with this coordinator once its process has died;
-            while it lives, however long it waits for owners.
+        say: gets progress messages for people.
+        lease_seconds: how long this coordinator keeps a campaign after its process died; a live
+            one renews its lease.
         patience: seconds to wait for a campaign that another coordinator drives, which may have
             died.
     """
@@ -112,11 +112,11 @@ class Coordinator:
         """Ask owners for Fisher summaries of their models and complete the records.
 
         Args:
-            owners: whom to ask.
+            owners: the owners.
             scope: scope of the summaries.
 
         Returns:
-            Owner -> reason, for those that could not, or whose models were not all accepted.
+            Owner -> reason, for owners that failed, or had a model refused.
         """
         errors: dict[str, list[str]] = {}
         asks = [
@@ -135,7 +135,7 @@ class Coordinator:
             for message in reply.models:
                 try:
                     records.append(registered_record(owner, message, known))
-                except Exception as error:  # one owner's answer must not end the others
+                except Exception as error:  # one answer must not stop the others
                     refused.append(error)
             refused += self.store.add_models(records, actor=owner_actor(owner))
             for why in refused:
@@ -145,15 +145,15 @@ class Coordinator:
         return {owner: "; ".join(reasons) for owner, reasons in errors.items()}
 
     def check_held(self, owners: Collection[str]) -> set[str]:
-        """Ask owners which of the versions that they made by unlearning they still hold.
+        """Ask owners which of their successors they still hold.
 
-        A device may have fallen back to a state from before; then its campaigns are open again.
+        If a device fell back to an earlier state, its campaigns are reopened.
 
         Args:
-            owners: whom to ask.
+            owners: the owners.
 
         Returns:
-            Those that were asked and have not answered yet.
+            The owners that have not answered.
         """
         return check_held(self.store, self._ask, owners)
 
@@ -168,21 +168,21 @@ class Coordinator:
     ) -> Plan:
         """Plan a request and store it with a task for every affected model.
 
-        Submitting the same request again changes nothing, except that models which came to be
-        affected since then get their tasks, for which a campaign that had ended is open again.
+        Submitting a request again only adds tasks for models that are affected since, and reopens
+        its campaign for them.
 
         Args:
-            request: the request, or the message for it.
-            approval: whether it must be approved before anything is done.
-            deadline_us: when owners that stay away are given up, in microseconds since the epoch;
-                0 for never.
+            request: the request, or its message.
+            approval: whether it needs an approval before anything is done.
+            deadline_us: when unreachable owners are given up, in microseconds since the epoch; 0
+                for never.
             actor: who submits it, for the audit log.
-            notes: whether somebody reads the plan's notes; they need every version that was
-                trained on a class to forget, however many there are.
+            notes: whether to make the plan's notes, which need every version that was trained on a
+                class to forget.
 
         Raises:
-            InputError: if the request cannot be planned, or its id was used for another one;
-                nothing is stored then.
+            InputError: if the request cannot be planned, or another one has its id; nothing is
+                stored then.
         """
         asked = _message(request)
         with self.store.reading() as db:
@@ -209,16 +209,16 @@ class Coordinator:
         return planned
 
     def run(self, request_id: str, *, resend: bool = False) -> CampaignResult:
-        """Carry out what is left of a submitted request: one pass over its campaign.
+        """Carry out the remaining tasks of a request, in one pass over its campaign.
 
-        Once it is decided that the request is rolled back, that is what is carried out; and what it
-        superseded is destroyed when the retention window has passed.  A pass
-        holds the campaign's lease.  It stops between two messages if somebody pauses or aborts the
-        campaign; what is on its way then is still recorded.
+        If a roll-back was decided, the pass carries that out.  Superseded versions are destroyed
+        once their retention window has passed.  The pass holds the campaign's lease.  If somebody
+        pauses or aborts the campaign, it stops before the next message; answers to earlier ones are
+        still recorded.
 
         Args:
             request_id: the request.
-            resend: send to owners that already answered, too; what they applied stays as it is.
+            resend: send to owners that already answered, too; applied results stay.
 
         Returns:
             The state of every affected model.
@@ -227,7 +227,7 @@ class Coordinator:
             RequestError: if there is no such request.
             CampaignError: if it is not approved, paused, aborted or rolled back, or another
                 coordinator drives it.
-            StoreError: if another coordinator took it over meanwhile; it goes on there.
+            StoreError: if another coordinator took it over meanwhile.
         """
         with self._lease(request_id, _check_drivable) as lease:
             one = self._pass(lease, resend)
@@ -237,7 +237,7 @@ class Coordinator:
                 else:
                     _advance(one)
             except Exception:
-                # Whatever a pass failed of, the campaign's deadline holds.
+                # The campaign's deadline holds whatever made the pass fail.
                 with suppress(DisinheritError):
                     one.settle()
                 raise
@@ -246,7 +246,7 @@ class Coordinator:
         return one.result()
 
     def drive(self, request_id: str) -> CampaignResult:
-        """Carry out what there is to do of an open campaign, or destroy what is due of another.
+        """Carry out the remaining tasks of an open campaign, or the due destructions of another.
 
         Arguments, result and errors are those of `run`.
         """
@@ -281,10 +281,10 @@ class Coordinator:
 
         Args:
             request: the request; it need not be submitted.
-            groups: the models to prepare for, as planned.
+            groups: the planned groups of models to prepare for.
 
         Returns:
-            One message per owner; nothing is sent to be applied, and nothing is stored.
+            One message per owner; none is sent, and nothing is stored.
 
         Raises:
             CampaignError: if the coordinator has lost history.
@@ -306,7 +306,7 @@ class Coordinator:
             models: ids of registered versions.
 
         Returns:
-            An evaluation for each; with `error` set where there is none.
+            An evaluation for each, with `error` set if there is none.
 
         Raises:
             GraphError: if a model is unknown.
@@ -337,7 +337,7 @@ _OF_GROUPS = (collect, merge, apply)
 
 
 def _advance(one: Pass) -> None:
-    """Carry out what is left of the waves that have begun, and of those that begin by that."""
+    """Carry out the remaining tasks of the begun waves, and of the waves that begin thereafter."""
     if one.goes_on():
         enlist(one)
         open_wave(one)
@@ -363,9 +363,9 @@ def _check_drivable(driven: Driven) -> None:
 
 
 def check_history(lost: str) -> None:
-    """Raise `CampaignError` if history was lost, which `lost` says then."""
+    """Raise `CampaignError` if `lost` describes missing history."""
     if lost:
         raise CampaignError(
             f"Expected a coordinator that has lost no history, but {lost}. If that is known, "
-            "say on its machine that it may go on: disinherit confirm history."
+            "confirm on its machine that it may go on: disinherit confirm history."
         )

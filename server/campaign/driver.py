@@ -1,7 +1,7 @@
-"""The loop that keeps open campaigns going: one pass over each, again and again until it has ended.
+"""The driver: a loop of passes over open campaigns until they end.
 
-A pass is idempotent and asks only for what is left, so it can be made whenever something may have
-changed: an owner is back, a campaign was approved, or simply time has passed.
+A pass is idempotent and carries out remaining tasks only.  So the driver makes one whenever
+something may have changed: an owner is back, a campaign was approved, or time has passed.
 """
 
 import logging
@@ -29,8 +29,8 @@ class _Turn:
 
     Attributes:
         due: the time of the next pass, in monotonic seconds.
-        delay: how long it waits for it.
-        seen: what the last pass depended on.
+        delay: the delay before it, in seconds.
+        seen: the state on which the last pass depended.
         failed: whether the last pass ended with an error.
     """
 
@@ -42,8 +42,8 @@ class _Turn:
     def waits(self, seen: Hashable, changed: bool) -> bool:
         """Return whether the next pass is not due yet.
 
-        What failed does not fare better because something happened elsewhere: it waits its time,
-        unless what it depends on is another now.
+        A failed pass waits out its delay even if something changed elsewhere, unless the state on
+        which it depends has changed.
         """
         if self.due <= time.monotonic() or self.seen != seen:
             return False
@@ -53,18 +53,18 @@ class _Turn:
 class Driver:
     """Makes passes over open campaigns in a thread of its own, one at a time.
 
-    Two campaigns may dampen the same model, so they take turns.  One that gets nowhere, or fails,
-    waits longer every time, until something has changed: `poke` says so, or the store does, or an
-    older one gets on, for which it may have waited.  One whose pass failed waits until its own
-    store says so, however often it is poked: else an answer that a pass fails of would be asked for
+    Two campaigns may dampen the same model, so they take turns.  A campaign without progress backs
+    off exponentially until something changes: `poke` is called, its own state in the store changes,
+    or an older campaign makes progress, which may have blocked it.  After a failed pass only a
+    change of its own state counts; otherwise an answer that makes a pass fail would be requested
     again at once.
 
     Args:
-        open_campaigns: the campaigns that are to be driven now, the oldest first, each with
-            something that changes whenever its next pass may fare better than the last.
+        open_campaigns: returns the campaigns to drive, the oldest first, each with a state that
+            changes whenever its next pass may do better than the last.
         run: makes one pass over a campaign.
-        interval: seconds between passes at least.
-        longest: seconds that a campaign which gets nowhere waits at most.
+        interval: shortest time between passes, in seconds.
+        longest: longest delay of a campaign without progress, in seconds.
     """
 
     def __init__(
@@ -85,23 +85,23 @@ class Driver:
         self._thread = threading.Thread(target=self._loop, name="driver", daemon=True)
 
     def start(self) -> None:
-        """Begin to drive."""
+        """Start the thread."""
         self._thread.start()
 
     def poke(self) -> None:
-        """Say that something has changed: every open campaign is due now."""
+        """Make every open campaign due now, except failed ones."""
         self._poked.set()
         self._wake.set()
 
     def stop(self, timeout: float = 10.0) -> bool:
-        """Stop after the pass that is being made.
+        """Stop after the present pass.
 
         Args:
-            timeout: seconds to wait for it.  A pass that is cut off later loses nothing: what it
-                did is stored, and the rest is done by the next one.
+            timeout: seconds to wait for it.  A pass that is cut off later loses nothing: its
+                results are stored, and the next one does the rest.
 
         Returns:
-            Whether it has stopped.
+            Whether the thread has stopped.
         """
         self._stopping.set()
         self._wake.set()
@@ -115,7 +115,7 @@ class Driver:
                 self._turns = {id: turn for id, turn in self._turns.items() if turn.failed}
             try:
                 self._drive()
-            except Exception:  # whatever it was, the next pass may fare better
+            except Exception:  # the next pass may succeed
                 _LOG.exception("the open campaigns cannot be driven")
             self._wake.wait(self._interval)
             self._wake.clear()
@@ -140,7 +140,7 @@ class Driver:
             self._turns[id] = _Turn(due, delay, seen, failed=onwards is None)
 
     def _pass(self, id: str) -> bool | None:
-        """Make one pass, and return whether it got on; `None` if it failed."""
+        """Make one pass, and return whether it made progress; `None` if it failed."""
         try:
             result = self._run(id)
         except CampaignError as error:  # somebody stopped it, or another coordinator drives it
@@ -149,7 +149,7 @@ class Driver:
         except DisinheritError as error:
             _LOG.warning("campaign %s: %s", id, error)
             return None
-        except Exception:  # one campaign's failure must not end the others
+        except Exception:  # one campaign must not stop the others
             _LOG.exception("campaign %s failed", id)
             return None
         return bool(result.changed)
@@ -159,12 +159,13 @@ _DRIVEN = (CampaignState.RUNNING, CampaignState.ROLLING_BACK)
 
 
 class OpenCampaigns:
-    """The campaigns to drive; one that had ended is among them again when a version joins it.
+    """The campaigns to drive, among them ended ones that late descendants join.
 
-    Planning anew costs more than looking, so it is done only when the graph has grown.
+    Late descendants are versions that become affected after a campaign has ended.  Planning is
+    expensive, so ended campaigns are planned again only when the graph has grown.
 
     Args:
-        coordinator: plans requests and knows the store.
+        coordinator: plans requests and has the store.
     """
 
     def __init__(self, coordinator: Coordinator) -> None:
@@ -173,12 +174,11 @@ class OpenCampaigns:
         self._turn = threading.Lock()
 
     def __call__(self) -> dict[str, Hashable]:
-        """Return the campaigns that go on or back, or have something to destroy, the oldest first.
+        """Return the campaigns that run, roll back or have versions to destroy, the oldest first.
 
         Returns:
-            Id -> what the next pass depends on beside the owners; it changes when another
-            coordinator of the store has got on with the campaign. None at all while it is not
-            confirmed that history was lost.
+            Id -> the state on which the next pass depends, apart from the owners; it changes when
+            another coordinator makes progress.  Empty while a loss of history is unconfirmed.
 
         Raises:
             StoreError: if the store cannot be used.
@@ -217,5 +217,5 @@ class OpenCampaigns:
     def _join(self, request_id: str) -> None:
         try:
             self._coordinator.submit(self._coordinator.store.request(request_id), notes=False)
-        except InputError as error:  # one campaign's trouble must not hold up the others
+        except InputError as error:  # one campaign must not block the others
             _LOG.warning("campaign %s cannot take in late versions: %s", request_id, error)

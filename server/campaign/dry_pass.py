@@ -1,4 +1,4 @@
-"""One pass without a campaign: what it knows, what roots answered, and what is ready to be sent."""
+"""A dry pass: a request, its roots' answers, and the messages to send, without a campaign."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,13 +18,13 @@ Say = Callable[[str], None]
 
 @dataclass(slots=True)
 class Prepared:
-    """What is ready to be sent.
+    """Messages ready to be sent.
 
     Attributes:
         messages: owner -> its models and the merged Fishers they need, without their tensors.
-        tensors: SHA-256 -> tensors of a merged Fisher: one for all owners that it is for.
-        failed: model -> why there is nothing for it.
-        waiting: model -> which root's owner could not be reached; a later try may succeed.
+        tensors: SHA-256 -> tensors of a merged Fisher, shared by all its owners.
+        failed: model -> why it gets no Fisher.
+        waiting: model -> the roots whose owners are unreachable, so that a later pass may succeed.
         fisher_seconds: time until all roots had answered.
         merge_seconds: time to merge and address.
     """
@@ -37,10 +37,10 @@ class Prepared:
     merge_seconds: float = 0.0
 
     def asks(self, action: str) -> list[Ask]:
-        """Return the messages, to be sent.
+        """Return the messages for a transport.
 
         Args:
-            action: what is asked with them.
+            action: one of `disinherit.common.wire.messages.ACTIONS`.
         """
         return [
             Ask(owner, action, task, {f.digest: self.tensors[f.digest] for f in task.fishers})
@@ -50,13 +50,13 @@ class Prepared:
 
 @dataclass(slots=True)
 class Collected:
-    """What the roots' owners answered.
+    """The answers of the roots' owners.
 
     Attributes:
-        fishers: root -> what it sent, one for each class, or one for all samples.
-        errors: root -> why there are none.
-        unreachable: roots among those with an error whose owners may answer later.
-        withheld: roots whose owners' release policies forbid it.
+        fishers: root -> its Fishers, one for each class, or one for all samples.
+        errors: root -> why it has none.
+        unreachable: roots with an error whose owners may answer later.
+        withheld: roots whose owners' release policies forbid an answer.
     """
 
     fishers: dict[str, Sequence["PackedFisher"]] = field(default_factory=dict)
@@ -65,10 +65,10 @@ class Collected:
     withheld: set[str] = field(default_factory=set)
 
     def reason(self, root: ModelRecord, owner: str) -> str:
-        """Return why there is none of a root, as an owner of its heirs may read it.
+        """Return why a root has no Fisher, in words for an owner of its descendants.
 
-        What a root's owner answered is for itself and for those who may see all coverage: its own
-        models say it.  The owners of others get to know that there is nothing, and no word of it.
+        Only the root's owner, and readers of all coverage, may see that owner's message.  Other
+        owners learn only that there is no Fisher.
         """
         if owner == root.owner or root.id in self.unreachable:
             return self.errors[root.id]
@@ -81,18 +81,18 @@ class DryPass:
     """A pass that collects and merges for some models, and neither stores nor changes anything.
 
     Args:
-        transport: the way to the owners.
+        transport: the connection to the owners.
         timeout: seconds to wait for an owner's answer.
-        say: gets what is happening, for people to read.
+        say: gets progress messages for people.
         request: the request.
-        graph: the part of the inheritance graph that descends from its roots.
+        graph: the descendants of its roots in the inheritance graph.
 
     Attributes:
-        groups: the models to prepare for, as planned.
-        packets: root -> what it answered before, without the tensors.
-        registered: root -> its record as it was when the request was submitted, where known.
-        collected: what the roots' owners answered; emptied once it is merged.
-        prepared: the messages that came of it.
+        groups: the planned groups of models to prepare for.
+        packets: root -> its stored answer, without the tensors.
+        registered: root -> its record at the submission of the request, if known.
+        collected: the answers of the roots' owners; emptied by the merge.
+        prepared: the resulting messages.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class DryPass:
         yield from self.transport.ask(asks, self.timeout)
 
     def bound_by(self, root: str) -> ModelRecord:
-        """Return what bounds the answer of a root: its record, first and last."""
+        """Return the record whose scale bounds the answer of a root (`bound_by`)."""
         return bound_by(self.graph.model(root), self.registered.get(root))
 
     def goes_on(self) -> bool:
@@ -127,22 +127,22 @@ class DryPass:
         return True
 
     def known_packets(self, root: str) -> Sequence[pb.FisherPacket]:
-        """Return what a root answered before, with its tensors; nothing if it is to be asked."""
+        """Return a root's stored answer with its tensors; empty if the root must be asked."""
         return ()
 
     def keep(self, owner: str, answered: Mapping[str, Sequence[pb.FisherPacket]]) -> None:
-        """Have what an owner's roots answered and was found sound outlive the pass."""
+        """Store the checked answers of an owner's roots."""
 
     def discard(self, roots: Collection[str]) -> None:
-        """Have roots asked again, as what they answered is of no use."""
+        """Drop the unusable answers of roots, so that they are asked again."""
 
 
 def bound_by(record: ModelRecord, before: ModelRecord | None) -> ModelRecord:
-    """Return a root with what its owner had said of it before it knew of the request.
+    """Return a root's record with the scale and provenance registered before the request was known.
 
     Args:
-        record: the root as it is registered now.
-        before: as it was when the request was submitted; `None` if that is not known.
+        record: the present record.
+        before: the record at the submission of the request; `None` if unknown.
     """
     if before is None or before.fisher_scale is None:
         return record
