@@ -105,7 +105,7 @@ def test_after_the_window_the_old_weights_are_gone_and_the_log_says_so(
     assert world.store.campaign("kept").state is S.COMPLETE
 
 
-def test_what_was_destroyed_is_not_rolled_back_any_more(world: World, sleep: Sleep) -> None:
+def test_destroyed_version_cannot_be_rolled_back(world: World, sleep: Sleep) -> None:
     finish(world)
     sleep(HOUR + 1)
     world.coordinator.drive("kept")
@@ -165,9 +165,7 @@ def test_owners_that_are_away_destroy_it_when_they_are_back(world: World, sleep:
     assert "kept" not in opened()
 
 
-def test_what_an_owner_cannot_destroy_is_told_with_the_reason_and_asked_again(
-    world: World, sleep: Sleep
-) -> None:
+def test_failed_destruction_is_reported_and_asked_again(world: World, sleep: Sleep) -> None:
     finish(world)
     sleep(HOUR + 1)
     world.transport.twists["cleo", "train.destroy"] = broken
@@ -182,7 +180,7 @@ def test_what_an_owner_cannot_destroy_is_told_with_the_reason_and_asked_again(
     assert weights_left(world) == set()
 
 
-def test_an_answer_that_names_other_weights_is_not_believed(world: World, sleep: Sleep) -> None:
+def test_answer_with_another_digest_is_refused(world: World, sleep: Sleep) -> None:
     def other(reply: pb.DestroyReply) -> None:
         reply.models[0].digest = "0" * 64
 
@@ -262,9 +260,7 @@ def test_weights_that_another_version_keeps_are_a_gap_and_not_gone(
     assert r3.destroyed_us == world.store.tasks("kept")["r3"].destroyed_us
 
 
-def test_what_holds_the_weights_is_a_version_and_no_words_of_its_owner(
-    world: World, sleep: Sleep
-) -> None:
+def test_holder_of_the_weights_must_be_a_version_id(world: World, sleep: Sleep) -> None:
     def lie(reply: pb.DestroyReply) -> None:
         reply.models[0].held_by = "Jane Doe, 1971"
 

@@ -165,9 +165,7 @@ UNREPORTABLE = {
 
 
 @pytest.mark.parametrize(("lie", "reason"), UNREPORTABLE.values(), ids=UNREPORTABLE.keys())
-def test_what_cannot_be_reported_is_a_reason_at_its_own_model(
-    world: World, lie: Lie, reason: str
-) -> None:
+def test_malformed_result_fails_only_its_own_model(world: World, lie: Lie, reason: str) -> None:
     world.transport.twists["cleo", "train.unlearn"] = lying(lie)
     world.coordinator.run("q")
     assert world.states() == {**VERIFIED, "r3": TaskState.FAILED}
@@ -211,7 +209,7 @@ def test_a_pass_that_fails_does_not_keep_the_deadline_from_ending_the_campaign(
 
 
 @pytest.mark.parametrize("values", [{"digest": "ab" * 32}, {"created_us": now_us() + 10**9}])
-def test_what_was_never_read_back_can_be_put_right(world: World, values: dict[str, Any]) -> None:
+def test_unverified_result_can_be_corrected(world: World, values: dict[str, Any]) -> None:
     """A report that can be another version's is stored, and is no word that an owner is held to."""
     world.transport.twists["cleo", "train.unlearn"] = lying(successor(**values))
     world.transport.twists["cleo", "evaluate.panel"] = gone
@@ -238,7 +236,7 @@ def test_the_reason_at_a_task_is_one_line_that_is_no_longer_than_reasons_are(wor
     assert len(world.reason("r3")) <= 1000
 
 
-def test_two_models_cannot_become_one(world: World) -> None:
+def test_two_models_cannot_share_a_successor(world: World) -> None:
     def lie(reply: pb.UnlearnReply) -> None:
         reply.models[1].successor.CopyFrom(reply.models[0].successor)
 
@@ -248,7 +246,7 @@ def test_two_models_cannot_become_one(world: World) -> None:
     assert "known, derived from r2" in world.reason("r6")
 
 
-def test_the_first_word_on_a_model_counts(world: World) -> None:
+def test_first_result_for_a_model_counts(world: World) -> None:
     def lie(reply: pb.UnlearnReply) -> None:
         again = reply.models.add()
         again.CopyFrom(reply.models[0])
@@ -260,7 +258,7 @@ def test_the_first_word_on_a_model_counts(world: World) -> None:
 
 
 @pytest.mark.parametrize("action", ["train.unlearn", "query.fisher", "evaluate.panel"])
-def test_an_answer_of_another_kind_is_no_answer(world: World, action: str) -> None:
+def test_answer_of_another_kind_is_refused(world: World, action: str) -> None:
     def other(ask: Ask, _: Callable[[], Answer]) -> Answer:
         return Answer(ask, reply=pb.Identity(owner="ben"))
 
@@ -312,7 +310,7 @@ def test_a_digest_that_is_not_on_disk_fails_until_it_is(world: World) -> None:
         (lambda e: setattr(e, "model_id", "r4~q"), "did not mention it"),
     ],
 )
-def test_what_names_no_digest_verifies_nothing(
+def test_evaluation_without_a_digest_verifies_nothing(
     world: World, lie: Callable[[pb.Evaluation], None], reason: str
 ) -> None:
     world.transport.twists["cleo", "evaluate.panel"] = lying(evaluation(lie))
@@ -330,7 +328,7 @@ def test_what_names_no_digest_verifies_nothing(
         (lambda e: e.confusion.__setitem__(3, -1), "counts >= 0"),
     ],
 )
-def test_counts_that_cannot_be_are_none(
+def test_impossible_counts_are_dropped(
     world: World, lie: Callable[[pb.Evaluation], None], reason: str
 ) -> None:
     world.transport.twists["cleo", "evaluate.panel"] = lying(evaluation(lie))
@@ -339,7 +337,7 @@ def test_counts_that_cannot_be_are_none(
     assert not found.confusion
 
 
-def test_nobody_speaks_for_anothers_evaluation(world: World) -> None:
+def test_evaluation_of_another_owners_model_is_ignored(world: World) -> None:
     honest = world.coordinator.evaluate(["r4", "r3"])
 
     def lie(reply: pb.EvaluateReply) -> None:
@@ -443,7 +441,7 @@ def test_an_owner_that_says_there_is_more_and_sends_nothing_is_asked_once(world:
     assert "sent no Fisher information" in world.reason("r2")
 
 
-def test_a_root_that_does_not_fit_into_an_answer_says_so(
+def test_root_too_large_for_an_answer_is_reported(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     most = replace(ANSWER, most=FISHER.most + 100)
@@ -549,7 +547,7 @@ def test_a_version_that_cannot_be_stored_leaves_nothing_of_it_and_keeps_no_other
     assert "sound" in world.store.graph()
 
 
-def test_a_superseded_version_is_not_called_back_to_life(world: World) -> None:
+def test_registering_does_not_reactivate_a_superseded_version(world: World) -> None:
     world.coordinator.run("q")
 
     def lie(reply: pb.RegisterReply) -> None:

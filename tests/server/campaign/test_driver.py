@@ -68,7 +68,7 @@ def test_an_open_campaign_is_passed_over_until_it_ends() -> None:
 
 
 @pytest.mark.parametrize("error", [StoreError("locked"), ZeroDivisionError()])
-def test_a_campaign_that_fails_holds_up_no_other(
+def test_failing_campaign_does_not_block_others(
     error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     runs = Runs("bad", "good")
@@ -79,7 +79,7 @@ def test_a_campaign_that_fails_holds_up_no_other(
     assert "campaign bad" in caplog.text
 
 
-def test_a_store_that_is_gone_for_a_while_is_survived(caplog: pytest.LogCaptureFixture) -> None:
+def test_driver_survives_a_temporarily_unusable_store(caplog: pytest.LogCaptureFixture) -> None:
     runs = Runs("a")
     failures = iter([StoreError("gone"), StoreError("gone")])
 
@@ -95,7 +95,7 @@ def test_a_store_that_is_gone_for_a_while_is_survived(caplog: pytest.LogCaptureF
     assert caplog.text.count("cannot be driven") == 2
 
 
-def test_one_that_gets_nowhere_waits_until_it_is_poked() -> None:
+def test_campaign_without_progress_waits_until_poked() -> None:
     runs = Runs("a")
     with driving(runs, interval=60.0) as driver:
         runs.wait_for("a", 1)
@@ -105,7 +105,7 @@ def test_one_that_gets_nowhere_waits_until_it_is_poked() -> None:
         runs.wait_for("a", 2)
 
 
-def test_one_that_failed_is_not_hurried_by_what_happens_elsewhere() -> None:
+def test_failed_campaign_waits_despite_changes_elsewhere() -> None:
     runs = Runs("bad", "good")
     runs.trouble["bad"] = ZeroDivisionError()
     runs.moving = {"good"}
@@ -137,7 +137,7 @@ def test_the_wait_grows_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     assert times == [0.0, 1.0, 3.0, 7.0, 13.0, 19.0, 25.0]
 
 
-def test_one_that_gets_nowhere_is_due_again_when_the_store_has_changed() -> None:
+def test_campaign_without_progress_is_due_when_its_state_changes() -> None:
     runs = Runs("a")
     driver = Driver(lambda: dict.fromkeys(runs.open, runs.seen), runs.run, interval=60.0)
     for runs.seen in (0, 0, 1, 1, 2):
@@ -222,9 +222,7 @@ def test_a_version_that_joins_below_another_that_is_new_is_found(
     assert {"child", "grandchild"} <= world.store.tasks("narrow").keys()
 
 
-def test_what_is_put_back_is_planned_anew_for_campaigns_that_had_come_to_late(
-    world: World, planned: list[str]
-) -> None:
+def test_restored_version_is_planned_for_later_campaigns(world: World, planned: list[str]) -> None:
     def fail_at(request_id: str) -> None:
         world.transport.twists["anna", "train.unlearn"] = broken
         world.store.transition(request_id, CampaignEvent.RESUME, now_us() - 1)

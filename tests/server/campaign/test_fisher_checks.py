@@ -56,7 +56,7 @@ OF_SAMPLES = pb.Root(model_id="r", samples=["ab" * 32] * 5)
     st.lists(st.lists(st.floats(0, 1e6), min_size=1, max_size=6), min_size=3, max_size=3),
     st.data(),
 )
-def test_what_is_true_always_passes(squares: list[list[float]], data: st.DataObject) -> None:
+def test_true_fisher_always_passes(squares: list[list[float]], data: st.DataObject) -> None:
     """Squared gradients per sample of each class; a class, all, or any subset of the samples."""
     record = replace(
         root(tuple(sum(of_class) for of_class in squares)),
@@ -78,7 +78,7 @@ def test_what_is_true_always_passes(squares: list[list[float]], data: st.DataObj
     ("asked", "classes", "samples", "most"),
     [(BY_CLASS, ("cat",), 4, 8.0), (OF_CLIENT, (), 16, 40.0), (OF_SAMPLES, (), 5, 40.0)],
 )
-def test_what_is_larger_than_can_be_is_refused(
+def test_fisher_above_the_bound_is_refused(
     asked: pb.Root, classes: tuple[str, ...], samples: int, most: float
 ) -> None:
     def mean(total: float) -> float:
@@ -89,7 +89,7 @@ def test_what_is_larger_than_can_be_is_refused(
         check_scale(asked, root(), "all", [packet(classes, mean(1.01 * SLACK * most), samples)])
 
 
-def test_it_does_not_help_to_say_that_fewer_samples_are_behind_it() -> None:
+def test_reporting_fewer_samples_does_not_pass_the_check() -> None:
     with pytest.raises(FisherError, match="more than 2 times"):
         check_scale(BY_CLASS, root(), "all", [packet(("cat",), 10.0, 1)])
     with pytest.raises(FisherError, match="the 5 samples that the request names, but .* of 1"):
@@ -130,7 +130,7 @@ def test_only_what_was_registered_can_be_compared(
         {"samples": -5},
     ],
 )
-def test_numbers_that_are_none_are_refused(said: dict[str, Any]) -> None:
+def test_non_finite_numbers_are_refused(said: dict[str, Any]) -> None:
     good = packet(("cat",), 1.0, 4)
     check_scale(BY_CLASS, root(), "all", [good])
     with pytest.raises(FisherError, match="finite clip_norm|finite noise|at least one sample"):
@@ -147,7 +147,7 @@ def test_noise_allows_no_more_than_the_bound_again() -> None:
             check_scale(BY_CLASS, root(), "all", [noisy(total)])
 
 
-def test_what_was_said_before_the_request_bounds_its_answer() -> None:
+def test_scale_registered_before_the_request_bounds_the_answer() -> None:
     before = root()
     now = replace(
         before,

@@ -51,7 +51,7 @@ def test_every_group_is_bit_for_bit_what_it_is_alone(
 
 
 @pytest.mark.parametrize("rule", ["max", "sum"])
-def test_the_groups_of_a_federation_cost_their_number(rule: MergeRule) -> None:
+def test_merges_of_a_federation_take_linear_time(rule: MergeRule) -> None:
     rounds = 300
     alike = [number for number in range(12) if number % 7 != 6]
     found = {round: FISHERS[alike[round % len(alike)]] for round in range(rounds)}

@@ -122,7 +122,7 @@ def test_whatever_the_order_of_passes_the_older_campaign_comes_first(
     assert states(away, "r3") == [TaskState.VERIFIED, TaskState.EXEMPT, TaskState.EXEMPT]
 
 
-def test_a_campaign_that_waits_says_for_which_one(away: World) -> None:
+def test_waiting_campaign_names_the_one_it_waits_for(away: World) -> None:
     away.transport.twists.clear()
     away.transport.actions()
     away.coordinator.run("q3")
@@ -158,7 +158,7 @@ def test_a_model_that_comes_late_goes_through_what_is_complete_first(
 @pytest.mark.parametrize(
     ("event", "deadline_us"), [(CampaignEvent.PAUSE, 0), (CampaignEvent.ABORT, 0), (None, 1)]
 )
-def test_a_campaign_that_is_stopped_or_given_up_holds_up_no_other(
+def test_stopped_or_expired_campaign_does_not_block_others(
     away: World, event: CampaignEvent | None, deadline_us: int
 ) -> None:
     if event is None:

@@ -113,7 +113,7 @@ def test_an_answer_for_another_request_of_the_same_id_is_refused(world: World) -
 
 
 @pytest.mark.parametrize("value", [float("nan"), -0.1, 1.1, float("inf")])
-def test_figures_that_are_none_are_refused(world: World, value: float) -> None:
+def test_malformed_figures_are_refused(world: World, value: float) -> None:
     def nonsense(reply: pb.UnlearnReply) -> None:
         for result in reply.models:
             result.forget.after = value

@@ -44,7 +44,7 @@ def database() -> None:
 
 
 @pytest.mark.parametrize("grown", [False, True])
-def test_owners_that_were_shown_a_later_log_refuse_and_tell(world: World, grown: bool) -> None:
+def test_owners_that_saw_a_later_log_refuse_and_report_it(world: World, grown: bool) -> None:
     """Also the file beside the key is of the copy, so that only owners know."""
     signing(world)
     world.coordinator.submit(make_request({"r2": ("owl",)}, "first"))

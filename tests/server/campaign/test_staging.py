@@ -85,7 +85,9 @@ def test_the_waves_go_out_one_after_the_other(world: World) -> None:
     }
 
 
-def test_what_is_staged_ends_as_what_is_not(world: World, built: Path, tmp_path: Path) -> None:
+def test_staged_campaign_ends_like_an_unstaged_one(
+    world: World, built: Path, tmp_path: Path
+) -> None:
     with copy(built, tmp_path / "at once") as other:
         other.coordinator.submit(make_request(request_id="staged"))
         other.coordinator.run("staged")
@@ -228,7 +230,7 @@ def test_a_coordinator_that_dies_between_answer_and_verdict_judges_before_it_sen
         assert again.store.campaign("staged").state is S.HALTED
 
 
-def test_who_joins_late_comes_last(world: World) -> None:
+def test_late_owner_joins_the_last_wave(world: World) -> None:
     submit(world)
     world.transport.twists["cleo", "train.unlearn"] = gone
     world.coordinator.run("staged")
@@ -247,9 +249,7 @@ def test_who_joins_late_comes_last(world: World) -> None:
         (pb.RollOut(waves=[pb.Wave(count=0)]), "but got 0"),
     ],
 )
-def test_a_roll_out_that_makes_no_sense_is_not_stored(
-    world: World, roll_out: pb.RollOut, message: str
-) -> None:
+def test_invalid_roll_out_is_not_stored(world: World, roll_out: pb.RollOut, message: str) -> None:
     request = make_request(request_id="staged")
     request.roll_out.CopyFrom(roll_out)
     with pytest.raises(RequestError, match=message):

@@ -107,7 +107,7 @@ def test_every_model_is_as_it_was_before(world: World, before: Mapping[str, str]
         assert one.digest_before == before[one.model_id]
 
 
-def test_it_is_told_by_the_audit_log(world: World, before: Mapping[str, str]) -> None:
+def test_roll_back_is_logged(world: World, before: Mapping[str, str]) -> None:
     start = len(exported(world.store, "q"))
     world.store.roll_back("q", reason="Jane Roe asked", actor="approver:eve")
     world.coordinator.run("q")
@@ -192,7 +192,7 @@ def test_the_same_may_be_asked_anew_under_another_id(
     assert current(world) == before
 
 
-def test_the_driver_takes_it_up(world: World, before: Mapping[str, str]) -> None:
+def test_driver_carries_out_a_roll_back(world: World, before: Mapping[str, str]) -> None:
     open_campaigns = OpenCampaigns(world.coordinator)
     assert open_campaigns() == {}
     world.store.roll_back("q")
@@ -233,7 +233,7 @@ def test_a_version_that_another_request_superseded_is_refused_until_that_is_roll
     check_undone(world, before)
 
 
-def test_what_an_owner_refuses_stays_as_it_is_with_the_reason(world: World) -> None:
+def test_refused_model_keeps_its_state_with_the_reason(world: World) -> None:
     world.store.roll_back("q")
     with world.owned("r3") as store:  # superseded meanwhile, which the coordinator does not know
         path = store.root / "objects" / f"{store.record('r3').digest}.safetensors"
@@ -268,9 +268,7 @@ def says_nothing(reply: pb.RollBackReply) -> None:
         (broken, "disk on fire"),
     ],
 )
-def test_an_answer_that_cannot_be_believed_is_a_refusal(
-    world: World, twist: object, words: str
-) -> None:
+def test_implausible_answer_is_a_refusal(world: World, twist: object, words: str) -> None:
     assert callable(twist)
     world.transport.twists["cleo", "train.rollback"] = twist
     world.store.roll_back("q")
@@ -286,7 +284,7 @@ def test_an_answer_that_cannot_be_believed_is_a_refusal(
 
 
 @pytest.mark.parametrize("models", [["r1", "nobody"], ["d"]])
-def test_models_of_no_concern_are_refused(world: World, models: list[str]) -> None:
+def test_unaffected_models_are_refused(world: World, models: list[str]) -> None:
     known = world.knowledge()
     with pytest.raises(RequestError, match=f"but got '{models[-1]}'"):
         world.store.roll_back("q", models)
@@ -359,7 +357,7 @@ def test_owners_that_are_away_are_served_when_they_are_back(
     assert world.reason("r3") == "asked to"
 
 
-def test_what_is_applied_while_it_is_decided_is_taken_back(
+def test_result_applied_during_the_decision_is_undone(
     built: Path, tmp_path: Path, database: str | None, before: Mapping[str, str]
 ) -> None:
     with copy(built, tmp_path / "world", database) as world:

@@ -80,7 +80,7 @@ def test_an_operator_alone_cannot_extend_an_approved_campaign(world: World) -> N
 
 
 @pytest.mark.parametrize("actor", ["owner:ben", "coordinator"])
-def test_what_its_owner_or_the_coordinator_put_there_joins_by_itself(
+def test_versions_recorded_by_owner_or_coordinator_need_no_approval(
     world: World, actor: str
 ) -> None:
     approve(world)
@@ -90,7 +90,7 @@ def test_what_its_owner_or_the_coordinator_put_there_joins_by_itself(
     assert world.states()["X"] is not TaskState.UNAPPROVED
 
 
-def test_an_owners_version_below_one_that_is_not_approved_waits_with_it(world: World) -> None:
+def test_version_below_unapproved_version_waits_with_it(world: World) -> None:
     approve(world)
     add(world, "r1")
     add(world, "X", "Y", actor="owner:ben")
@@ -98,7 +98,7 @@ def test_an_owners_version_below_one_that_is_not_approved_waits_with_it(world: W
     assert world.states()["Y"] is TaskState.UNAPPROVED
 
 
-def test_what_comes_between_looking_and_approving_is_not_approved(world: World) -> None:
+def test_plan_changed_after_review_is_not_approved(world: World) -> None:
     looked_at = look(world.store, find_plan_digest, "q")
     add(world, "r1")
     with pytest.raises(RequestError, match="a model has joined. Look at it again"):
@@ -111,7 +111,7 @@ def test_what_comes_between_looking_and_approving_is_not_approved(world: World) 
     assert world.states() == {**VERIFIED, "X": TaskState.UNAPPROVED}
 
 
-def test_what_was_looked_at_is_approved_with_all_that_joined_before(world: World) -> None:
+def test_reviewed_plan_is_approved_with_earlier_late_versions(world: World) -> None:
     add(world, "r1")
     world.coordinator.submit(world.store.request("q"))
     assert world.states()["X"] is TaskState.UNAPPROVED
@@ -119,7 +119,7 @@ def test_what_was_looked_at_is_approved_with_all_that_joined_before(world: World
     assert world.states()["X"] is TaskState.PENDING
 
 
-def test_the_plan_is_all_that_is_asked(world: World) -> None:
+def test_plan_digest_covers_request_deadline_and_lineage(world: World) -> None:
     first = look(world.store, find_plan_digest, "q")
     assert look(world.store, find_plan_digest, "q") == first
     other = make_request(request_id="q2")
@@ -142,7 +142,7 @@ def test_the_plan_is_all_that_is_asked(world: World) -> None:
     assert len(digests) == 7
 
 
-def test_without_four_eyes_everything_joins(built: Path, tmp_path: Path) -> None:
+def test_without_approval_every_version_joins(built: Path, tmp_path: Path) -> None:
     with copy(built, tmp_path / "other") as world:
         world.coordinator.submit(make_request())
         add(world, "r1")
@@ -153,7 +153,7 @@ def test_without_four_eyes_everything_joins(built: Path, tmp_path: Path) -> None
 # Others than the owner cannot keep a campaign from going back, or halt it
 
 
-def test_a_claim_of_others_does_not_keep_a_campaign_from_being_rolled_back(world: World) -> None:
+def test_edges_recorded_by_others_do_not_block_a_roll_back(world: World) -> None:
     approve(world)
     drive(world)
     for id, owner, actor in (("c", "cleo", "owner:cleo"), ("o", "ben", OPERATOR)):
@@ -166,7 +166,7 @@ def test_a_claim_of_others_does_not_keep_a_campaign_from_being_rolled_back(world
     assert world.states()["r2"] is TaskState.ROLLED_BACK
 
 
-def test_its_owners_own_word_does(world: World) -> None:
+def test_edge_recorded_by_its_owner_blocks_a_roll_back(world: World) -> None:
     approve(world)
     drive(world)
     record = ModelRecord("b", "ben", "x", LABELS, "0a", 1)
@@ -175,7 +175,7 @@ def test_its_owners_own_word_does(world: World) -> None:
         world.store.roll_back("q", ["r2"], actor=APPROVER)
 
 
-def test_descendants_that_an_owner_adds_later_halt_no_roll_out(built: Path, tmp_path: Path) -> None:
+def test_late_descendants_of_an_owner_do_not_halt_a_roll_out(built: Path, tmp_path: Path) -> None:
     with copy(built, tmp_path / "other") as world:
         roll_out = pb.RollOut(max_error_rate=0.1, canary_count=1)
         request = make_request()
@@ -194,7 +194,9 @@ def test_descendants_that_an_owner_adds_later_halt_no_roll_out(built: Path, tmp_
         assert world.store.campaign("q").state is CampaignState.RUNNING
 
 
-def test_a_plan_of_a_successor_holds_what_its_origin_handed_on(built: Path, tmp_path: Path) -> None:
+def test_plan_of_a_successor_includes_descendants_of_its_original(
+    built: Path, tmp_path: Path
+) -> None:
     with copy(built, tmp_path / "heirs") as world:
         world.coordinator.submit(make_request())
         assert world.coordinator.run("q").outcome == "complete"

@@ -71,7 +71,7 @@ def fill(store: CoordinatorStore) -> None:
 # What it says
 
 
-def test_a_campaign_is_told_from_its_submission_to_its_end(world: World) -> None:
+def test_campaign_is_logged_from_submission_to_end(world: World) -> None:
     before = len(exported(world.store))
     asked = make_request()
     world.coordinator.submit(asked, approval=True, deadline_us=10**15, actor="operator:ci")
@@ -124,7 +124,7 @@ def test_a_campaign_is_told_from_its_submission_to_its_end(world: World) -> None
         assert sent.digest_after == ""
 
 
-def test_versions_are_told_with_what_they_were_derived_from(store: CoordinatorStore) -> None:
+def test_versions_are_logged_with_their_parents(store: CoordinatorStore) -> None:
     store.add_model(version("r", 1), actor="operator:ci")
     store.add_model(version("r", 1))  # again: nothing new
     store.add_model(version("r", 1, fisher_digest="0f"))
@@ -138,7 +138,7 @@ def test_versions_are_told_with_what_they_were_derived_from(store: CoordinatorSt
     assert {entry.event.request_id for entry in exported(store)} == {""}
 
 
-def test_what_is_tried_again_and_again_is_told_once(world: World) -> None:
+def test_repeated_attempts_are_logged_once(world: World) -> None:
     world.coordinator.submit(make_request())
     world.transport.twists["cleo", "train.unlearn"] = gone
     world.transport.twists["ben", "train.unlearn"] = broken
@@ -156,7 +156,7 @@ def test_what_is_tried_again_and_again_is_told_once(world: World) -> None:
     assert {("applied", "r3"), ("verified", "r6"), ("completed", "")} <= set(told)
 
 
-def test_a_repeated_answer_is_told_once(world: World) -> None:
+def test_repeated_answer_is_logged_once(world: World) -> None:
     world.coordinator.submit(make_request())
     world.transport.twists["anna", "train.unlearn"] = reply_lost
     world.coordinator.run("q")
@@ -170,7 +170,7 @@ def test_a_repeated_answer_is_told_once(world: World) -> None:
     assert kinds(world.store, "q").count("verified") == 2 * len(AFFECTED)
 
 
-def test_decisions_are_told_with_who_took_them_and_only_once(store: CoordinatorStore) -> None:
+def test_decisions_are_logged_once_with_their_actors(store: CoordinatorStore) -> None:
     fill(store)
     for decision in ("APPROVE", "PAUSE", "RESUME", "ABORT"):
         for _ in range(2):
@@ -186,7 +186,7 @@ def test_decisions_are_told_with_who_took_them_and_only_once(store: CoordinatorS
     ]
 
 
-def test_a_new_deadline_is_told(store: CoordinatorStore) -> None:
+def test_new_deadline_is_logged(store: CoordinatorStore) -> None:
     fill(store)
     store.transition("q", CampaignEvent.APPROVE)
     store.transition("q", CampaignEvent.RESUME, deadline_us=7)
@@ -196,7 +196,7 @@ def test_a_new_deadline_is_told(store: CoordinatorStore) -> None:
     assert told[0].event.parameters == {"deadline_us": 7}
 
 
-def test_people_s_own_words_and_classes_are_not_in_it(world: World) -> None:
+def test_free_text_and_class_names_are_not_logged(world: World) -> None:
     asked = make_request()
     asked.reason = "Jane Roe has moved away"
     world.coordinator.submit(asked)
@@ -235,7 +235,9 @@ def everything(store: CoordinatorStore) -> object:
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_what_cannot_be_logged_is_not_done(change: str, store: CoordinatorStore) -> None:
+def test_change_that_cannot_be_logged_is_not_committed(
+    change: str, store: CoordinatorStore
+) -> None:
     fill(store)
     before = everything(store)
 
@@ -255,7 +257,7 @@ def test_what_cannot_be_logged_is_not_done(change: str, store: CoordinatorStore)
 @pytest.mark.parametrize(
     "change", ["add_model", "submit", "transition", "update_answered", "update_all"]
 )
-def test_what_is_not_done_is_not_logged(change: str, store: CoordinatorStore) -> None:
+def test_change_that_is_rolled_back_is_not_logged(change: str, store: CoordinatorStore) -> None:
     fill(store)
     before = everything(store)
 
@@ -274,7 +276,7 @@ def test_what_is_not_done_is_not_logged(change: str, store: CoordinatorStore) ->
     exported(store)
 
 
-def test_what_the_graph_refuses_is_not_logged(store: CoordinatorStore) -> None:
+def test_version_refused_by_the_graph_is_not_logged(store: CoordinatorStore) -> None:
     fill(store)
     before = list(store.audit_lines())
     assert "created after" in answered(store, APPLIED, successor(created_us=1))
@@ -295,7 +297,7 @@ def test_an_entry_that_would_be_too_long_is_refused(store: CoordinatorStore) -> 
 # One chain
 
 
-def test_many_that_write_at_once_make_one_chain(store: CoordinatorStore, path: Path) -> None:
+def test_concurrent_writers_make_one_chain(store: CoordinatorStore, path: Path) -> None:
     fill(store)
     failed: list[BaseException] = []
 
@@ -355,14 +357,12 @@ def test_a_head_that_was_noted_stays_in_the_log(store: CoordinatorStore) -> None
     assert len(exported(store, "q", of_request)) == 4
 
 
-def test_what_is_about_an_unknown_request_is_refused(store: CoordinatorStore) -> None:
+def test_export_of_an_unknown_request_is_refused(store: CoordinatorStore) -> None:
     with pytest.raises(RequestError, match="'nobody'"):
         list(store.audit_lines("nobody"))
 
 
-def test_a_log_that_was_changed_in_the_database_is_found(
-    store: CoordinatorStore, path: Path
-) -> None:
+def test_log_changed_in_the_database_is_detected(store: CoordinatorStore, path: Path) -> None:
     fill(store)
     database = Database(path)
     with database.writing() as db:

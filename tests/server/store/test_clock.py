@@ -63,7 +63,7 @@ def restarted(opened: Database, times: Times) -> Clock:
     return Clock(opened, lambda: times.clock, lambda: times.passed)
 
 
-def test_a_clock_that_goes_on_is_believed_however_long(clock: Clock, times: Times) -> None:
+def test_running_clock_is_accepted_after_any_time(clock: Clock, times: Times) -> None:
     for _ in range(20):
         assert clock.believed()
         times.go_on(40 * DAY)  # also while the machine sleeps
@@ -71,7 +71,7 @@ def test_a_clock_that_goes_on_is_believed_however_long(clock: Clock, times: Time
 
 
 @pytest.mark.parametrize("jump", [2 * HOUR, 40 * DAY, -2 * HOUR, -YEAR])
-def test_a_jump_is_noticed_until_the_clock_is_right_again(
+def test_jump_of_the_clock_is_detected_until_it_is_right_again(
     clock: Clock, times: Times, jump: int
 ) -> None:
     assert clock.believed()
@@ -94,7 +94,7 @@ def test_a_clock_that_was_set_while_the_coordinator_was_stopped_is_noticed(
     assert not restarted(opened, times).believed()
 
 
-def test_a_person_says_that_the_clock_is_right(
+def test_person_confirms_the_clock(
     opened: Database, clock: Clock, times: Times, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert clock.believed()
@@ -137,7 +137,7 @@ def test_nothing_is_destroyed_while_the_clock_is_ahead(
     assert all(task.destroyed_us for task in world.store.tasks("q").values())
 
 
-def test_what_was_destroyed_is_not_put_back_whatever_the_clock_says() -> None:
+def test_destroyed_version_is_not_put_back_whatever_the_clock_shows() -> None:
     kept = Task("r", "anna", TaskState.VERIFIED, destroy_us=1)
     check_kept(kept)  # the window has passed, but its owner has it
     for when in (1, now_us() + YEAR):
@@ -145,7 +145,7 @@ def test_what_was_destroyed_is_not_put_back_whatever_the_clock_says() -> None:
             check_kept(Task("r", "anna", TaskState.VERIFIED, destroyed_us=when))
 
 
-def test_a_campaign_of_which_nothing_was_put_back_is_not_rolled_back(world: World) -> None:
+def test_campaign_without_restored_model_is_not_rolled_back(world: World) -> None:
     ended(world)
     world.store.roll_back("q")
     for owner in ("anna", "ben", "cleo"):
@@ -167,7 +167,7 @@ def test_a_lease_of_a_clock_that_was_a_year_ahead_has_ended(
         world.store.renew_lease(dead, 30.0)
 
 
-def test_what_was_dated_by_a_clock_that_was_ahead_is_taken(
+def test_successor_dated_by_a_fast_clock_is_accepted(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Their owners made them at the time that they were given, and the clock is right by now."""

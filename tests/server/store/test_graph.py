@@ -167,7 +167,7 @@ def test_registering_and_listing_do_not_read_the_whole_graph(
     store.close()
 
 
-def test_of_versions_without_a_parent_only_those_that_know_a_class_are_read(
+def test_only_parentless_versions_with_the_class_are_parsed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Any owner may register long records, and everybody's submissions ask for them."""

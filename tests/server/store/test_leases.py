@@ -48,7 +48,7 @@ def test_a_lease_of_an_unknown_request_is_refused(world: World) -> None:
         world.store.acquire_lease("nothing", "one", LONG)
 
 
-def test_leases_of_different_campaigns_do_not_meet(world: World) -> None:
+def test_leases_of_different_campaigns_are_independent(world: World) -> None:
     world.coordinator.submit(make_request(request_id="p"))
     assert world.store.acquire_lease("q", "one", LONG).request_id == "q"
     assert world.store.acquire_lease("p", "two", LONG).request_id == "p"
@@ -80,7 +80,7 @@ def test_nothing_is_stored_with_a_lease_that_was_lost(world: World, lost: str) -
     assert world.store.campaign("q") == campaign
 
 
-def test_a_lease_that_ran_out_and_nobody_took_goes_on(world: World) -> None:
+def test_expired_lease_can_be_renewed_if_nobody_took_it(world: World) -> None:
     lease = world.store.acquire_lease("q", "slow", SOON)
     time.sleep(2 * SOON)
     world.store.renew_lease(lease, LONG)
@@ -115,7 +115,7 @@ def test_a_lease_is_given_back_when_a_pass_fails(world: World) -> None:
     assert world.coordinator.run("q").outcome == "complete"
 
 
-def test_of_two_coordinators_at_once_one_drives(world: World) -> None:
+def test_one_of_two_concurrent_coordinators_drives(world: World) -> None:
     inside, go_on = threading.Event(), threading.Event()
 
     def wait(_: Ask, honest: Callable[[], Answer]) -> Answer:

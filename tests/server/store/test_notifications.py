@@ -15,7 +15,7 @@ def told(world: World, kind: str = "notified") -> list[tuple[str, str]]:
     return [(event.model_id, event.owner) for event in events if event.kind == kind]
 
 
-def test_an_owner_that_answered_knows_and_one_that_was_away_does_not(world: World) -> None:
+def test_owners_are_notified_by_answering_and_absent_ones_are_not(world: World) -> None:
     world.coordinator.submit(make_request())
     world.transport.twists["cleo", "train.unlearn"] = gone
     world.coordinator.run("q")

@@ -76,7 +76,7 @@ def test_packets_of_an_unknown_request_are_refused(world: World) -> None:
         save_packets(world.store, "nothing", "r1", [packet(1.0)])
 
 
-def test_a_store_without_a_folder_says_so(tmp_path: Path) -> None:
+def test_store_without_a_packet_folder_is_refused(tmp_path: Path) -> None:
     store = CoordinatorStore("sqlite://")
     with pytest.raises(StoreError, match="folder for Fisher packets"):
         kept_packets(store, "q")

@@ -50,7 +50,7 @@ def test_content_under_another_digest_is_refused_and_not_written(place: Place) -
     assert not again().any()
 
 
-def test_missing_and_damaged_content_is_told_and_can_be_written_again(place: Place) -> None:
+def test_missing_and_damaged_content_is_reported_and_can_be_rewritten(place: Place) -> None:
     again, replace = place
     files = again()
     with pytest.raises(CheckpointError, match="asked for it again"):

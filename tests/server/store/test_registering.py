@@ -36,7 +36,7 @@ def child_of(parent: str, id: str, kind: InheritanceKind = InheritanceKind.TRANS
 
 
 @pytest.mark.parametrize("actor", ["owner:anna", "owner:ben", OPERATOR])
-def test_nobody_takes_the_id_that_unlearning_gives(world: World, actor: str) -> None:
+def test_ids_of_successors_cannot_be_registered(world: World, actor: str) -> None:
     owner = actor.partition(":")[2] if actor != OPERATOR else "anna"
     with pytest.raises(GraphError, match="id without '~' for a new model, but got 'r2~q1'"):
         world.store.register(version("r2~q1", owner), [], actor=actor)
@@ -67,7 +67,7 @@ def test_parents_of_a_known_version_come_from_its_owner(world: World) -> None:
     assert [edge.parent for edge in world.store.graph().parents("X")] == ["r1"]
 
 
-def test_nobody_exempts_anothers_version_by_saying_that_it_was_unlearned(world: World) -> None:
+def test_unlearned_edge_of_another_owner_is_refused(world: World) -> None:
     edge = child_of("r1", "mine", InheritanceKind.UNLEARNED)
     for owner, actor in (("ben", "owner:ben"), ("anna", OPERATOR)):
         with pytest.raises(GraphError, match="unlearned: only a model.s own owner"):
@@ -112,7 +112,7 @@ FIRST = replace(
 
 
 @pytest.mark.parametrize("actor", [owner_actor("anna"), OPERATOR])
-def test_the_first_word_counts_until_there_is_another_summary(world: World, actor: str) -> None:
+def test_first_registered_scale_stays_until_a_new_summary(world: World, actor: str) -> None:
     first, _ = world.store.register(FIRST, [], actor=actor)
     silent = replace(FIRST, fisher_digest="", fisher_scale=None, provenance=None)
     assert world.store.register(silent, [], actor=actor) == (first, False)
@@ -138,7 +138,7 @@ def test_numbers_of_values_are_added_once_and_stay(world: World) -> None:
         world.store.register(more, [], actor=actor)
 
 
-def test_what_can_be_said_of_a_summary_is_in_the_log(world: World) -> None:
+def test_scale_of_a_summary_is_logged(world: World) -> None:
     world.store.register(FIRST, [], actor=OPERATOR)
     line = list(world.store.audit_lines())[-1]
     assert b'"fisher_scale":"10.0","fisher_scope":"head"' in line

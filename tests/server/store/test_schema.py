@@ -101,7 +101,7 @@ def make_old(path: Path) -> None:
     )
 
 
-def test_the_revisions_are_those_that_there_are() -> None:
+def test_listed_revisions_match_the_migration_files() -> None:
     config = Config()
     folder = Path(migrations.__path__[0])
     config.set_main_option("script_location", str(folder))

@@ -52,7 +52,7 @@ def test_a_key_is_made_once_and_nobody_else_may_read_it(tmp_path: Path) -> None:
         open_signer(path)
 
 
-def test_what_is_no_signing_key_is_refused(tmp_path: Path) -> None:
+def test_invalid_signing_key_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "signing.pem"
     other = generate_private_key(SECP256R1())
     pem = other.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
@@ -176,9 +176,7 @@ def test_a_key_that_was_revoked_is_not_used(path: Path, capsys: pytest.CaptureFi
         ],
     ],
 )
-def test_a_log_that_was_written_anew_is_not_signed(
-    path: Path, change: Change, restarted: bool
-) -> None:
+def test_rewritten_log_is_not_signed(path: Path, change: Change, restarted: bool) -> None:
     with signing(path) as (store, _):
         add(store, "p", "q")
         exported(store)
@@ -194,7 +192,7 @@ def test_a_log_that_was_written_anew_is_not_signed(
                 sign()
 
 
-def test_what_was_added_since_it_was_looked_at_must_fit(path: Path) -> None:
+def test_new_entries_must_continue_the_chain(path: Path) -> None:
     with signing(path) as (store, _):
         add(store, "p")
         exported(store)
@@ -205,7 +203,7 @@ def test_what_was_added_since_it_was_looked_at_must_fit(path: Path) -> None:
             exported(store)
 
 
-def test_entries_are_not_hidden_by_what_stands_beside_them(path: Path) -> None:
+def test_columns_beside_an_entry_do_not_hide_it(path: Path) -> None:
     """The last entries of a request, under another id in the column that is searched."""
     with signing(path) as (store, log):
         add(store, "p", "q")
@@ -235,7 +233,7 @@ def test_a_last_entry_that_was_changed_is_not_signed(path: Path) -> None:
             exported(store, "q")
 
 
-def test_what_is_kept_beside_the_key_is_nobody_else_s_business(path: Path) -> None:
+def test_mark_file_is_private(path: Path) -> None:
     with signing(path) as (store, _):
         add(store, "q")
         exported(store)
@@ -269,7 +267,7 @@ def test_checkpoints_are_signed_into_the_log(path: Path, monkeypatch: pytest.Mon
 # A database that was put back from a copy
 
 
-def test_a_coordinator_that_was_put_back_stands_still_until_a_person_says_so(
+def test_restored_coordinator_stops_until_a_person_confirms(
     path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     copy = path.with_name("copy.db")
@@ -304,7 +302,7 @@ def test_a_coordinator_that_was_put_back_stands_still_until_a_person_says_so(
         assert kinds == ["signing_key", "received", "history_confirmed"]
 
 
-def test_a_head_that_an_owner_shows_tells_of_what_was_lost(path: Path) -> None:
+def test_head_shown_by_an_owner_reveals_lost_entries(path: Path) -> None:
     with signing(path) as (store, log):
         add(store, "p")
         kept = log.head()

@@ -24,7 +24,7 @@ def world(world: World) -> World:
     return world
 
 
-def test_each_is_as_its_tasks_say(world: World) -> None:
+def test_status_counts_the_tasks_of_each_request(world: World) -> None:
     for standing in look(world.store, page_statuses, None, 10):
         id = standing.request.id
         tasks = world.store.tasks(id).values()

@@ -355,7 +355,7 @@ TRAINED = Provenance("pets", {"cat": 1})
         (successor("trained", 3, digest="0a"), "and was trained"),
     ],
 )
-def test_a_successor_that_cannot_be_one_leaves_graph_and_task_alone(
+def test_impossible_successor_changes_neither_graph_nor_task(
     campaign: CoordinatorStore, reported: ModelRecord, message: str
 ) -> None:
     campaign.add_model(version("child", 3, provenance=None), [edge("m", "child")])
@@ -366,7 +366,7 @@ def test_a_successor_that_cannot_be_one_leaves_graph_and_task_alone(
     assert contents(campaign) == before
 
 
-def test_what_an_owner_answered_is_stored_as_one_by_one(
+def test_batch_of_answers_is_stored_like_single_ones(
     campaign: CoordinatorStore, tmp_path: Path
 ) -> None:
     other = CoordinatorStore(tmp_path / "other.db")
@@ -388,7 +388,7 @@ def test_what_an_owner_answered_is_stored_as_one_by_one(
     assert told[0] == told[1]
 
 
-def test_a_successor_that_is_refused_spoils_no_other(campaign: CoordinatorStore) -> None:
+def test_refused_successor_does_not_affect_others(campaign: CoordinatorStore) -> None:
     twin = replace(APPLIED, model_id="m")
     answers = [Answered(twin, successor(owner="ben"), ""), Answered(APPLIED, successor(), "")]
     refused = update_answered(campaign, "q", answers)
