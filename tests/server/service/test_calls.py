@@ -235,12 +235,17 @@ def test_without_approval_a_campaign_runs_at_once(built: Path, tmp_path: Path) -
 
 def test_a_request_that_cannot_be_planned_is_not_stored(running: Running) -> None:
     operator = running.client("operator")
+    # As messages, since no such `Request` can be made.
+    of_nothing, misnamed, negative = (make_request() for _ in range(3))
+    of_nothing.ClearField("roots")
+    misnamed.id = "x/y"
+    negative.method.alpha = -1.0
     for request in (
-        campaign_fixture.make_request({}),
-        campaign_fixture.make_request({"r1": ["cat"]}, "x/y"),
+        of_nothing,
+        misnamed,
+        negative,
         campaign_fixture.make_request({"nobody": ["cat"]}),
         campaign_fixture.make_request({"r1": ["dodo"]}),
-        campaign_fixture.make_request({"r1": ["cat"]}, alpha=-1.0),
     ):
         message = pb.SubmitRequestRequest(request=request)
         refused(lambda m=message: operator.SubmitRequest(m), Code.INVALID_ARGUMENT)
