@@ -49,7 +49,7 @@ def test_each_message_has_one_answer_and_a_failure_is_its_owners_own(
     asks = [Ask(owner, "evaluate.panel", task) for owner in ("ben", "anna", "zoe")]
     ben, anna, zoe = transport.ask(asks, timeout=1.0)
     assert [ben.ask, anna.ask, zoe.ask] == asks
-    assert ben.error.startswith("owner ben: Expected a folder")
+    assert ben.error.startswith("owner ben: Expected a writable folder")
     assert not ben.unreachable
     assert isinstance(anna.reply, pb.EvaluateReply)
     assert len(anna.reply.models[0].confusion) == 16
