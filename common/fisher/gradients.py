@@ -46,7 +46,13 @@ def residuals(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 
 @contextmanager
 def right_norm_gradients(model: nn.Module) -> Iterator[None]:
-    """Give gradients of batch norms the layout of their outputs, within the block."""
+    """Give gradients of batch norms the layout of their outputs, within the block.
+
+    For one sample in eval mode on a CPU, torch 2.13 computes wrong gradients of a contiguous batch
+    norm if the gradient of its output has the layout channels last, as after
+    `flatten(2).transpose(1, 2)` (timm's XCiT).  Finite differences show it.  Larger batches and
+    `torch.func.vmap` are correct.
+    """
     handles = [
         module.register_forward_hook(_watch)
         for module in model.modules()

@@ -68,9 +68,11 @@ def inheritance_score(
 
         Σ_j F_j G_j / sqrt(Σ_j F_j² Σ_j G_j²)
 
-    This is our own score.  Both Fishers are non-negative, so it is in [0, 1].  It is 1 where one is
-    a multiple of the other, since dampening compares values within one model; it is 0 where they
-    have nothing in common.  Large values weigh most, and they are the ones selected.
+    This is our own score.  It checks the assumption of Fisher inheritance that the roots' Fisher
+    shows where a descendant keeps the forgotten classes, on descendants that trained on them.  Both
+    Fishers are non-negative, so it is in [0, 1].  It is 1 where one is a multiple of the other,
+    since dampening compares values within one model; it is 0 where they have nothing in common.
+    Large values weigh most, and they are the ones selected.
 
     Args:
         inherited: F, the merged Fisher of the upstream roots.

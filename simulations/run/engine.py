@@ -31,7 +31,9 @@ _STARTS = 3
 
 
 def start_ray(arguments: Mapping[str, Any]) -> None:
-    """Start Ray, as Flower's simulation engine does, which then uses it as it is.
+    """Start Ray before Flower's simulation engine does, which then uses it; try up to three times.
+
+    Ray gives its first process 15 s, which is too short on a busy or newly started machine.
 
     Args:
         arguments: of `ray.init`.

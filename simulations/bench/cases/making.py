@@ -208,6 +208,10 @@ def least_predictable(
 ) -> tuple[int, ...]:
     """Return the samples whose label is the least predictable from the others'.
 
+    The criterion is cross-validated confidence.  If a network trained on the other half of the data
+    gives a sample's label a low probability, the sample is atypical or mislabelled, and a network
+    trained on it has memorised it (after Feldman and Zhang, arXiv 2008.03703).
+
     Args:
         settings: of the run; its network and training.
         data: of the run.
