@@ -1,4 +1,4 @@
-"""What a pass costs the store, and what it sees of others between two messages."""
+"""A pass: its queries, and what it sees of other writers between two messages."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""An owner's claim that earlier requests had cleared a model is compared with the records."""
+"""Claims that earlier requests had cleared a model, compared with the records."""
 
 from collections.abc import Iterator
 from pathlib import Path

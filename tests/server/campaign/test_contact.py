@@ -1,4 +1,4 @@
-"""A device that falls back to a state from before a request: noticed at the next contact."""
+"""A device that falls back to an earlier image, detected at the next contact."""
 
 import shutil
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Campaigns with real owners: complete, repeated, in trouble, resumed."""
+"""Campaigns with real owners: complete, repeated, failing, resumed."""
 
 import hashlib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The end of a retention window: old weights gone from the owners' disks, and the log says so."""
+"""Destruction after the retention window, at the owners and in the log."""
 
 from collections.abc import Callable
 from contextlib import ExitStack

@@ -1,4 +1,4 @@
-"""Owners that lie, or answer nonsense: a reason at their own models, and nothing else changes."""
+"""False or malformed answers: a reason at the owner's models, and no other change."""
 
 import re
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The driver: it goes on, whatever a campaign does, and hurries when something has changed."""
+"""The driver: progress despite failing campaigns, and earlier passes after a change."""
 
 import threading
 import time

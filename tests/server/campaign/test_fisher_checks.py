@@ -1,4 +1,4 @@
-"""Whether a root's Fisher information can be the root's, by what was registered of its scale."""
+"""Plausibility of a root's Fisher information, by its registered scale."""
 
 import math
 from collections.abc import Callable

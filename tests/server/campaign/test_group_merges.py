@@ -1,4 +1,4 @@
-"""Groups that share roots are merged as if each were merged from the start, and cost less."""
+"""Merges of groups that share roots: bit for bit as from the start, at lower cost."""
 
 import pytest
 import torch

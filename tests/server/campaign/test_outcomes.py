@@ -1,4 +1,4 @@
-"""An owner's word is taken for what it did, and not for what that came to."""
+"""Outcomes: an owner reports what it did, and the coordinator judges the result."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A coordinator that is put back from a copy, over real owners: they notice, it stands still."""
+"""A coordinator restored from a backup, with real owners: they detect it, and it stops."""
 
 import shutil
 from pathlib import Path

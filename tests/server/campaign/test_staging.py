@@ -1,4 +1,4 @@
-"""A staged roll-out over real owners: canaries, waves, thresholds, and what a person may do."""
+"""A staged roll-out with real owners: canaries, waves, gates, and decisions of people."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Rolling back a campaign: old versions current again, at owners and in the graph, once."""
+"""Roll-back of a campaign: old versions current again, at owners and in the graph, once."""
 
 import multiprocessing
 import os

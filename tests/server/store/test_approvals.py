@@ -1,4 +1,4 @@
-"""Four eyes: what is approved is a plan, and what others put below its roots is not in it."""
+"""Approvals by four eyes: they cover the approved plan, not versions that others add later."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A coordinator whose clock is wrong: nothing is lost, held up for ever or out of order by it."""
+"""A coordinator with a wrong clock: no loss, no endless wait, no changed order."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""One database: what happens to connections when it is closed."""
+"""One database: its connections when it is closed."""
 
 import gc
 import warnings

@@ -1,4 +1,4 @@
-"""Parts of the stored graph answer what the whole graph would answer."""
+"""Parts of the stored graph: the same answers as from the whole graph."""
 
 from collections.abc import Iterator
 from pathlib import Path

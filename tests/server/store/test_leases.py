@@ -1,4 +1,4 @@
-"""Leases: one coordinator drives a campaign at a time, and one that lost it stores nothing."""
+"""Leases: one coordinator drives a campaign at a time, and a former one stores nothing."""
 
 import functools
 import threading

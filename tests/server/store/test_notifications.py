@@ -1,4 +1,4 @@
-"""Owners of affected versions are told, whatever becomes of these; who was not is on record."""
+"""Notifications of the owners of affected versions, and the record of missing ones."""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""Fisher packets that roots answered with: kept, checked, and not asked for twice."""
+"""Fisher packets of roots: stored, checked, and not asked for twice."""
 
 from contextlib import closing
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Contents found by their SHA-256, in a folder and where fsspec reaches."""
+"""Contents addressed by their SHA-256, in a folder and at fsspec URLs."""
 
 import hashlib
 import uuid

@@ -1,4 +1,4 @@
-"""What a registration may not say: of others' names and versions, and of what was said before."""
+"""Rules for registrations: names, versions of others, and facts registered first."""
 
 from collections.abc import Iterator
 from dataclasses import replace

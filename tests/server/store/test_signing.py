@@ -1,4 +1,4 @@
-"""The coordinator's key: made once, nobody else's business, and remembered by the log."""
+"""The coordinator's signing key: created once, private, and recorded in the log."""
 
 import sqlite3
 from collections.abc import Callable, Iterator

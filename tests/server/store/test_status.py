@@ -1,4 +1,4 @@
-"""How requests stand: each as its tasks say, and a page of them with as few queries as one."""
+"""Status of requests: counts by task state, and pages with a fixed number of queries."""
 
 from collections import Counter
 from typing import Any

@@ -1,4 +1,4 @@
-"""The coordinator's store: round trips, what it refuses, all or nothing, damage."""
+"""The coordinator's store: round trips, refusals, atomicity, damage."""
 
 import hashlib
 import json

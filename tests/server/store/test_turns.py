@@ -1,4 +1,4 @@
-"""Who has waited longest is next, and who waits too long is none."""
+"""The fair lock: the longest waiter is next, and a timed-out waiter is skipped."""
 
 import threading
 
