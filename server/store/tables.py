@@ -4,6 +4,7 @@ Records, edges, requests and results are stored as protobuf messages.  Only what
 sorted by has a column of its own.
 """
 
+import functools
 import hashlib
 from collections.abc import Collection, Container, Iterable, Sequence
 from dataclasses import replace
@@ -235,6 +236,10 @@ _UPDATE_MODELS = (
 _INSERT_EDGES = insert(EDGES)
 
 
+_KEPT_BYTES = 4096
+"""Size of a row, at most, that is kept once it has been read."""
+
+
 def parse(kind: type[M], data: bytes) -> M:
     """Return the message that a row holds.
 
@@ -253,14 +258,23 @@ def parse(kind: type[M], data: bytes) -> M:
 def read_record(data: bytes) -> ModelRecord:
     """Return the version that a row holds.
 
+    A pass reads the same rows in several transactions, so that those of usual size are kept.
+
     Raises:
         StoreError: if it is damaged.
     """
+    return _kept_record(data) if len(data) <= _KEPT_BYTES else _read_record(data)
+
+
+def _read_record(data: bytes) -> ModelRecord:
     message = parse(RecordProto, data)
     try:
         return record_from_proto(message)
     except GraphError as error:
         raise StoreError(f"Expected a sound record in the database, but: {error}") from error
+
+
+_kept_record = functools.lru_cache(maxsize=4096)(_read_record)
 
 
 def read_edge(data: bytes) -> Inheritance:
@@ -269,11 +283,18 @@ def read_edge(data: bytes) -> Inheritance:
     Raises:
         StoreError: if it is damaged.
     """
+    return _kept_edge(data) if len(data) <= _KEPT_BYTES else _read_edge(data)
+
+
+def _read_edge(data: bytes) -> Inheritance:
     message = parse(InheritanceProto, data)
     try:
         return inheritance_from_proto(message)
     except GraphError as error:
         raise StoreError(f"Expected a sound edge in the database, but: {error}") from error
+
+
+_kept_edge = functools.lru_cache(maxsize=4096)(_read_edge)
 
 
 def read_task(row: Row[Any]) -> Task:
