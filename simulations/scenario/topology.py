@@ -148,7 +148,7 @@ class Topology:
             forget: root -> classes that enter there.
 
         Example:
-            >>> one, two = Derivation("one"), Derivation("two", (Link("one"),))
+            >>> one, two = Derivation("one"), Derivation("two", (ParentEdge("one"),))
             >>> Topology("t", (one, two), ("one",)).never_learned("one", {"one": "3", "two": "5"})
             ('5',)
         """

@@ -13,7 +13,8 @@ from tests.support.agent import wait_for
 from tests.support.orphan_reaper import MARK, marked
 
 RUN = """
-import subprocess, sys, time
+import signal, subprocess, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # programs in the background ignore it
 sys.path.insert(0, sys.argv[1])
 from tests.support.orphan_reaper import MARK, watch_over_this_run
 watch_over_this_run()

@@ -35,6 +35,8 @@ def linear_probe(exam: EvaluationContext, candidate: ModelUnderTest) -> dict[str
     trained, tested = layers(candidate.network, fitted), layers(candidate.network, held)
     found = {}
     for name in list(trained)[:-1]:
+        if not (trained[name].isfinite().all() and tested[name].isfinite().all()):
+            raise NotMeasuredError(f"the outputs of layer {name} are not finite")
         predicted = ridge_classifier(
             trained[name], fitted.targets, len(exam.subject.labels), tested[name]
         )

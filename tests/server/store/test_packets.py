@@ -57,7 +57,7 @@ def test_missing_and_damaged_content_is_reported_and_can_be_rewritten(place: Pla
         files.read(DIGEST)
     files.write(DATA, DIGEST)
     replace(DATA[:3])  # as where a process was killed
-    with pytest.raises(CheckpointError, match="its name says"):
+    with pytest.raises(CheckpointError, match="the digest in its name"):
         files.read(DIGEST)
     files.write(DATA, DIGEST)
     assert files.read(DIGEST) == DATA
