@@ -35,7 +35,7 @@ def _seeded() -> None:
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The federation of `campaign_fixture`, trained and registered; to be copied, not changed."""
+    """The federation of `support.campaign`, trained and registered; to be copied, not changed."""
     root = tmp_path_factory.mktemp("built")
     build(root)
     return root

@@ -8,8 +8,7 @@ model stays, with the reason.
 from disinherit.server.campaign.campaign_pass import Pass
 from disinherit.server.campaign.version_rounds import DESTROY, ROLL_BACK, ask_about
 from disinherit.server.states import TaskState
-from disinherit.server.store import retention as destruction_rows
-from disinherit.server.store import rollbacks as roll_back_rows
+from disinherit.server.store import retention, rollbacks
 from disinherit.server.store.retention import DestroyedModel
 from disinherit.server.store.rollbacks import TakenBack
 
@@ -28,7 +27,7 @@ def take_back(one: Pass) -> None:
             for answer in answers
         ]
         with one.writing() as change:
-            roll_back_rows.record(change.db, one.request.id, found)
+            rollbacks.record(change.db, one.request.id, found)
         one.changed += [taken.model_id for taken in found if not taken.refusal]
 
 
@@ -50,4 +49,4 @@ def destroy(one: Pass) -> None:
             for answer in answers
         ]
         with one.writing() as change:
-            destruction_rows.record(change.db, one.request.id, found)
+            retention.record(change.db, one.request.id, found)

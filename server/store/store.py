@@ -11,8 +11,7 @@ from sqlalchemy import func, insert, select
 from disinherit.common.errors import LostHistoryError, StoreError
 from disinherit.server.now import now_us
 from disinherit.server.states import CampaignState, Task, TaskState
-from disinherit.server.store import retention as destruction_rows
-from disinherit.server.store import rollbacks as roll_back_rows
+from disinherit.server.store import retention, rollbacks
 from disinherit.server.store.approvals import approve, put_submitted_plan
 from disinherit.server.store.audit import Seal, append, export_lines
 from disinherit.server.store.audit_events import COORDINATOR, AuditKind, request_words
@@ -193,7 +192,7 @@ class CoordinatorStore(CampaignStore):
                 not affected, is exempt, or has descendants since; nothing is stored then.
         """
         with self.writing() as db:
-            return roll_back_rows.decide(db, request_id, models, reason, actor)
+            return rollbacks.decide(db, request_id, models, reason, actor)
 
     def due_destructions(self, request_id: str = "") -> dict[str, list[str]]:
         """Return request -> the versions whose retention windows have passed.
@@ -205,7 +204,7 @@ class CoordinatorStore(CampaignStore):
         """
         believed = self._clock.believed()
         with self.reading() as db:
-            due = destruction_rows.find_due(db, request_id)
+            due = retention.find_due(db, request_id)
         if due and not believed:
             self._clock.warn()
             return {}

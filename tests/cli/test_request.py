@@ -16,7 +16,7 @@ import pytest
 from disinherit.cli.main import run
 from disinherit.common.tensors.checkpoints import save_checkpoint
 from disinherit.v1 import unlearning_pb2
-from tests.support import campaign as campaign_fixture
+from tests.support import campaign
 from tests.support.service import Running, secret, speak_as, write_tokens
 
 Capture = pytest.CaptureFixture[str]
@@ -77,7 +77,7 @@ def test_from_submission_to_coverage(running: Running, capsys: Capture) -> None:
     assert lines[-1]["tasks"] == {"verified": 5}
 
     covered = as_json(capsys, "coverage", request)
-    assert [one["model"] for one in covered] == list(campaign_fixture.AFFECTED)
+    assert [one["model"] for one in covered] == list(campaign.AFFECTED)
     assert all(one["successor"].startswith(one["model"]) for one in covered)
     models = {one["id"]: one for one in as_json(capsys, "model", "list")}
     assert models["r1"]["status"] == "superseded"
@@ -102,7 +102,7 @@ def test_abort_pause_and_resume(running: Running, capsys: Capture) -> None:
     as_json(capsys, *SUBMIT, "--id", "q")
     assert run(["request", "pause", "q"]) == 2
     assert "awaiting_approval" in error_line(capsys)
-    running.world.transport.twists["anna", "query.fisher"] = campaign_fixture.gone
+    running.world.transport.twists["anna", "query.fisher"] = campaign.gone
     as_json(capsys, "request", "approve", "q", "--token", secret("approver"))
     assert as_json(capsys, "request", "pause", "q")["state"] == "paused"
     assert run(["request", "resume", "q", "--deadline", "30d"]) == 2
@@ -121,7 +121,7 @@ def test_a_roll_out_halts_by_itself(running: Running, capsys: Capture) -> None:
         for model in reply.models:
             model.retain_after = model.retain_before - 0.09
 
-    running.world.transport.twists["cleo", "train.unlearn"] = campaign_fixture.lying(loses)
+    running.world.transport.twists["cleo", "train.unlearn"] = campaign.lying(loses)
     staged = ("--canary", "cleo", "--wave", "50%", "--max-drop", "2")
     status = as_json(capsys, *SUBMIT, *staged, "--id", "q")
     assert status["waves"] == {"begun": 1, "of": 2}

@@ -21,7 +21,7 @@ from disinherit.deploy.preparation import prepare, prepared
 from disinherit.server.service.hosting import Service
 from disinherit.server.service.inviting import open_enrolment
 from disinherit.server.service.settings import read_settings
-from tests.support import campaign as campaign_fixture
+from tests.support import campaign
 from tests.support.agent import wait_for
 from tests.support.owner import PointsOwner
 from tests.support.ports import free_block
@@ -79,7 +79,7 @@ class Operator:
 def held(root: Path) -> dict[str, set[str]]:
     """Owner -> ids of the versions on its disk."""
     found = {}
-    for owner in campaign_fixture.NAMES:
+    for owner in campaign.NAMES:
         with ModelStore(root / owner, owner) as store:
             found[owner] = {record.id for record in store.records()}
     return found
@@ -90,7 +90,7 @@ def test_a_campaign_continues_from_a_backup_of_the_running_deployment(
 ) -> None:
     world = tmp_path / "world"
     world.mkdir()
-    campaign_fixture.build(world)
+    campaign.build(world)
     files = prepare(tmp_path / "d", free_block(5))
     shutil.copy(world / "coordinator.db", files.root)
     operator = Operator(files, capsys)
@@ -107,7 +107,7 @@ def test_a_campaign_continues_from_a_backup_of_the_running_deployment(
     shutil.move(tmp_path / "copy", tmp_path / "new")
     files = prepared(tmp_path / "new")
     operator = Operator(files, capsys)
-    with serving(files), connected(files, world, campaign_fixture.NAMES):
+    with serving(files), connected(files, world, campaign.NAMES):
         operator("request", "watch", request)
         assert set(operator.states(request).values()) == {"verified"}
         exported, key = tmp_path / "audit.jsonl", tmp_path / "key.pem"

@@ -12,8 +12,7 @@ import pytest
 import yaml
 
 from disinherit.common.limits import CONNECTIONS
-from disinherit.deploy import health_check as healthy
-from disinherit.deploy import programs, proxy
+from disinherit.deploy import health_check, programs, proxy
 from disinherit.deploy.files import ROLES, FleetFiles, Ports
 from disinherit.deploy.preparation import FIRST_PORT, OWN_PORTS, prepare
 from disinherit.deploy.programs import Program
@@ -184,19 +183,19 @@ def test_containers_have_resource_limits_and_only_their_volumes() -> None:
     assert made["proxy"]["user"] == "10002:10002"
     assert [name for name in made if "authority" in mounted[name]] == ["prepare", "coordinator"]
     check = made["coordinator"]["healthcheck"]["test"]
-    assert check[1:4] == ["python", "-m", healthy.__name__]
+    assert check[1:4] == ["python", "-m", health_check.__name__]
 
 
 def test_health_is_checked_over_tls(tmp_path: Path) -> None:
     first = free_block(OWN_PORTS)
     made = prepare(tmp_path / "d", first)
-    assert not healthy.is_healthy(made.public_ca, first)
+    assert not health_check.is_healthy(made.public_ca, first)
     service = Service(read_settings(made.service, {}, {}), health_seconds=0.05)
     service.start()
     try:
-        assert healthy.is_healthy(made.public_ca, first, 20.0)
+        assert health_check.is_healthy(made.public_ca, first, 20.0)
         (made.root / "coordinator.db").rename(made.root / "away.db")
-        wait_for(lambda: not healthy.is_healthy(made.public_ca, first))
+        wait_for(lambda: not health_check.is_healthy(made.public_ca, first))
     finally:
         service.stop(0.5)
 

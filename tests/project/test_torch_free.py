@@ -19,8 +19,7 @@ from disinherit.cli.main import app
 from disinherit.client.store.store import ModelStore
 from disinherit.common.audit.chain import AuditEvent
 from disinherit.v1 import coordinator_pb2 as pb
-from tests.support import campaign as campaign_fixture
-from tests.support import report as report_fixture
+from tests.support import campaign, report
 from tests.support.audit_cases import chain, export
 from tests.support.service import Running, make_request, secret, write_tokens
 
@@ -199,9 +198,9 @@ def test_files_are_looked_at_without_torch(tmp_path: Path, built: Path) -> None:
         b"".join(export(chain([AuditEvent("sent", 0, "coordinator")])))
     )
     fresh(RUN, "audit", "verify", str(tmp_path / "audit.jsonl"))
-    with campaign_fixture.copy(built, tmp_path / "run") as world:
+    with campaign.copy(built, tmp_path / "run") as world:
         fresh(RUN, "graph", "show", str(world.place))
-    (tmp_path / "report.json").write_text(json.dumps(report_fixture.make_report()))
+    (tmp_path / "report.json").write_text(json.dumps(report.make_report()))
     fresh(RUN, "report", str(tmp_path))
 
 

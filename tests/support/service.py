@@ -15,7 +15,7 @@ from disinherit.server.service.settings import ServeSettings
 from disinherit.server.transport.routing import Route
 from disinherit.v1 import coordinator_pb2_grpc
 from disinherit.v1 import unlearning_pb2 as pb
-from tests.support import campaign as campaign_fixture
+from tests.support import campaign
 
 TOKENS = {
     "viewer": "viewer",
@@ -90,7 +90,7 @@ class Running:
         address: where it listens.
     """
 
-    def __init__(self, world: campaign_fixture.World, service: Service, channel: Any) -> None:
+    def __init__(self, world: campaign.World, service: Service, channel: Any) -> None:
         self.world = world
         self.service = service
         self.address = f"127.0.0.1:{service.port}"
@@ -114,7 +114,7 @@ def serving(
     channel: Any = None,
     database: str | None = None,
 ) -> Iterator[Running]:
-    """Serve what `campaign_fixture.build` made in a folder.
+    """Serve what `campaign.build` made in a folder.
 
     Args:
         root: the folder.
@@ -123,7 +123,7 @@ def serving(
         channel: makes a channel to an address; plaintext by default.
         database: the URL of a database other than the one in the folder.
     """
-    with campaign_fixture.World(root, database) as world:
+    with campaign.World(root, database) as world:
         settings = ServeSettings(
             world.place,
             write_tokens(root / "tokens.toml"),
@@ -143,4 +143,4 @@ def serving(
 
 
 def make_request(request_id: str = "q") -> pb.UnlearningRequest:
-    return campaign_fixture.make_request({"r1": ("cat",)}, request_id)
+    return campaign.make_request({"r1": ("cat",)}, request_id)

@@ -9,7 +9,7 @@ import pytest
 from disinherit.client.actions.evaluate import evaluate
 from disinherit.client.actions.undo import roll_back
 from disinherit.client.actions.unlearn import unlearn
-from disinherit.client.dampening import many as stacking
+from disinherit.client.dampening import many
 from disinherit.client.dampening.many import Stacking
 from disinherit.client.dampening.problem import DampeningProblem
 from disinherit.client.dampening.summaries import register
@@ -94,7 +94,7 @@ def test_stacked_and_single_unlearning_agree_over_several_requests(
     batch: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(stacking, "BATCH_MODELS", batch)
+    monkeypatch.setattr(many, "BATCH_MODELS", batch)
     owner.lose_data()
     other.lose_data()
     method = make_method(**changes)

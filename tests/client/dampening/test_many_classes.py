@@ -12,7 +12,7 @@ from disinherit.client.actions.fisher import forget_fishers
 from disinherit.client.actions.unlearn import unlearn
 from disinherit.client.dampening.summaries import register
 from disinherit.client.store.objects import Objects, fishers_digest
-from disinherit.common.fisher import summation as _fisher_run
+from disinherit.common.fisher import summation
 from disinherit.common.fisher.diagonal import ClassFishers
 from disinherit.common.method import Method
 from disinherit.common.tensors.checkpoints import weights_digest
@@ -29,7 +29,7 @@ def open_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Opener:
     """Open the same owner with a registered summary, in full or by rows."""
 
     def opened(kind: str) -> PointsOwner:
-        monkeypatch.setattr(_fisher_run, "WHOLE", 0 if kind == "rows" else 2**24)
+        monkeypatch.setattr(summation, "WHOLE", 0 if kind == "rows" else 2**24)
         owner = PointsOwner(tmp_path / kind, "anna", tuning=False)
         owner.train("m", ("cat", "owl", "yak"), 1)
         register(owner, pb.RegisterTask(scope="head"))

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from disinherit.common.errors import FisherError
-from disinherit.common.fisher import summation as _fisher_run
-from disinherit.common.fisher import totals as _fisher_totals
+from disinherit.common.fisher import summation, totals
 from disinherit.common.fisher.diagonal import ClassFishers, MethodName, fisher_diagonal
 from tests.support.fisher_cases import CASES, CLASSES, all_sums, last_layer, make, oracle, rows
 
@@ -29,7 +28,7 @@ HEADS = [
 @pytest.fixture
 def by_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep every head by rows, however small it is."""
-    monkeypatch.setattr(_fisher_run, "WHOLE", 0)
+    monkeypatch.setattr(summation, "WHOLE", 0)
 
 
 def close(found: Tensor, expected: Tensor) -> None:
@@ -74,7 +73,7 @@ def test_a_head_by_rows_equals_the_full_head(
     whole = computed()
     assert not whole.by_rows
     for large in (2**16, 0):  # large gradients are added differently
-        monkeypatch.setattr(_fisher_run, "WHOLE", 0)
+        monkeypatch.setattr(summation, "WHOLE", 0)
         monkeypatch.setattr("disinherit.common.fisher.sums._LARGE", large)
         found = computed()
         check_rows(found, all_sums(whole))
@@ -243,8 +242,8 @@ def test_malformed_sums_by_rows_are_errors() -> None:
 def test_sums_that_do_not_fit_into_memory_are_refused_in_one_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(_fisher_totals, "_LITTLE", 0)
-    monkeypatch.setattr(_fisher_totals, "memory_left", lambda device: 100)
+    monkeypatch.setattr(totals, "_LITTLE", 0)
+    monkeypatch.setattr(totals, "memory_left", lambda device: 100)
     batch = torch.randn(4, 3), torch.tensor([0, 1, 1, 3])
     with pytest.raises(FisherError) as raised:
         fisher_diagonal(nn.Linear(3, CLASSES), [batch], per_class=True)

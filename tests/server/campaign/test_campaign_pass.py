@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 
 from disinherit.common.errors import CampaignError
-from disinherit.server.campaign import order as precedence
-from disinherit.server.campaign import staging
+from disinherit.server.campaign import order, staging
 from disinherit.server.planning import plan as planning
 from disinherit.server.states import TRANSITIONS, CampaignEvent, CampaignState
 from disinherit.server.store.history import note_lost
@@ -27,7 +26,7 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         made.append(request.id)
         return planning.plan(graph, request, *rest, **named)
 
-    for module in (precedence, staging):
+    for module in (order, staging):
         monkeypatch.setattr(module, "plan", plan)
     return made
 

@@ -21,7 +21,7 @@ from disinherit.v1 import coordinator_pb2 as pb
 from disinherit.v1.graph_pb2 import ModelRecord as RecordProto
 from disinherit.v1.unlearning_pb2 import ModelResult
 from tests.server.service.test_fleet import CONFIG
-from tests.support import campaign as campaign_fixture
+from tests.support import campaign
 from tests.support.agent import wait_for
 from tests.support.campaign import World, gone, make_request
 from tests.support.owner import PointsOwner
@@ -197,7 +197,7 @@ def test_resending_is_for_operators_and_for_campaigns_that_go_on(running: Runnin
 
 
 def test_an_agent_that_comes_back_with_an_old_image_forgets_again(tmp_path: Path) -> None:
-    campaign_fixture.build(tmp_path)
+    campaign.build(tmp_path)
     write_tokens(tmp_path / "tokens.toml")
     (tmp_path / "serve.toml").write_text(CONFIG.replace("tokens =", "approval = false\ntokens ="))
     service = Service(read_settings(tmp_path / "serve.toml", {}, {}))

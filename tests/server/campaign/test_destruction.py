@@ -15,7 +15,7 @@ from disinherit.server.campaign.driver import OpenCampaigns
 from disinherit.server.now import now_us
 from disinherit.server.reports.report import coverage_of, report_of
 from disinherit.server.states import CampaignEvent, CampaignState
-from disinherit.server.store import retention as destruction_rows
+from disinherit.server.store import retention
 from disinherit.server.store.store import TaskState
 from disinherit.v1 import unlearning_pb2 as pb
 from tests.server.store.test_audit import exported
@@ -44,7 +44,7 @@ def sleep(monkeypatch: pytest.MonkeyPatch) -> Sleep:
 
     def forward(seconds: int) -> None:
         later = seconds * 1_000_000
-        monkeypatch.setattr(destruction_rows, "now_us", lambda: now_us() + later)
+        monkeypatch.setattr(retention, "now_us", lambda: now_us() + later)
 
     return forward
 

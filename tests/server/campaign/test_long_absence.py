@@ -24,7 +24,7 @@ from disinherit.server.states import CampaignEvent, CampaignState
 from disinherit.server.store.store import TaskState
 from disinherit.v1 import coordinator_pb2 as pb
 from disinherit.v1.unlearning_pb2 import UnlearningRequest
-from tests.support import campaign as campaign_fixture
+from tests.support import campaign
 from tests.support.agent import wait_for
 from tests.support.campaign import World, copy, gone
 from tests.support.owner import PointsOwner
@@ -43,7 +43,7 @@ ACTIONS = ("query.register", "query.fisher", "train.unlearn", "evaluate.panel")
 
 
 def make_request(forget: dict[str, list[str]], request_id: str) -> UnlearningRequest:
-    return campaign_fixture.make_request(forget, request_id, **METHOD)
+    return campaign.make_request(forget, request_id, **METHOD)
 
 
 def derive(root: Path) -> ModelRecord:
@@ -66,7 +66,7 @@ def states(world: World, model: str) -> list[TaskState | None]:
 def final(root: Path) -> dict[str, str]:
     """Version that three requests made -> digest of what its owner holds."""
     found = {}
-    for name in campaign_fixture.NAMES:
+    for name in campaign.NAMES:
         with PointsOwner(root / name, name) as owner:
             for record in owner.store.records():
                 assert owner.store.weights(record.id)
@@ -173,7 +173,7 @@ def test_stopped_or_expired_campaign_does_not_block_others(
 
 
 def test_a_model_that_an_older_campaign_failed_at_is_reached_by_the_younger(away: World) -> None:
-    away.transport.twists = {("cleo", "train.unlearn"): campaign_fixture.broken}
+    away.transport.twists = {("cleo", "train.unlearn"): campaign.broken}
     away.coordinator.run("q1")
     assert away.states("q1")["r3"] is TaskState.FAILED
     away.transport.twists.clear()

@@ -16,7 +16,7 @@ from disinherit.server.store.graph import find_holders
 from disinherit.server.transport.base import Ask
 from disinherit.v1 import coordinator_pb2 as pb
 from disinherit.v1 import graph_pb2
-from tests.support import campaign as campaign_fixture
+from tests.support import campaign
 from tests.support.changes import look
 from tests.support.owner import LABELS
 from tests.support.service import TIMEOUT, Running, make_request, serving
@@ -174,7 +174,7 @@ def test_pages_of_models(running: Running) -> None:
         found += [model.id for model in page.models]
         sizes.append(len(page.models))
         token = page.next_page_token
-    assert found == everything == list(campaign_fixture.OWNERS)
+    assert found == everything == list(campaign.OWNERS)
     assert sizes == [3, 3, 1]
     mine = viewer.ListModels(pb.ListModelsRequest(owner="ben", page_size=1))
     for wrong in ("x", "!", mine.next_page_token, mine.next_page_token[:-3]):
@@ -244,8 +244,8 @@ def test_a_request_that_cannot_be_planned_is_not_stored(running: Running) -> Non
         of_nothing,
         misnamed,
         negative,
-        campaign_fixture.make_request({"nobody": ["cat"]}),
-        campaign_fixture.make_request({"r1": ["dodo"]}),
+        campaign.make_request({"nobody": ["cat"]}),
+        campaign.make_request({"r1": ["dodo"]}),
     ):
         message = pb.SubmitRequestRequest(request=request)
         refused(lambda m=message: operator.SubmitRequest(m), Code.INVALID_ARGUMENT)
@@ -278,7 +278,7 @@ def test_pause_resume_and_abort(running: Running) -> None:
     why = refused(lambda: operator.PauseRequest(message), Code.FAILED_PRECONDITION)
     assert "awaiting_approval" in why
     # An owner stays away, so that the campaign stays open.
-    running.world.transport.twists["cleo", "train.unlearn"] = campaign_fixture.gone
+    running.world.transport.twists["cleo", "train.unlearn"] = campaign.gone
     approve(running)
     watch = operator.WatchRequest(pb.GetRequestRequest(id="q"))
     next(status for status in watch if dict(status.tasks) == {"verified": 4, "pending": 1})
@@ -327,10 +327,10 @@ def test_coverage_has_the_successor_of_every_affected_version(running: Running) 
         found += page.models
         token = page.next_page_token
     graph = running.world.store.graph()
-    assert [one.model_id for one in found] == list(campaign_fixture.AFFECTED)
+    assert [one.model_id for one in found] == list(campaign.AFFECTED)
     for one in found:
         assert (one.state, one.reason) == ("verified", "")
-        assert one.owner == campaign_fixture.OWNERS[one.model_id]
+        assert one.owner == campaign.OWNERS[one.model_id]
         assert one.digest_before == graph.model(one.model_id).digest
         assert one.digest_after == graph.model(one.successor_id).digest
         assert one.updated_us > 0

@@ -16,7 +16,7 @@ from disinherit.client.agent.agent import Agent
 from disinherit.server.service.hosting import Service
 from disinherit.server.service.settings import read_settings
 from disinherit.v1 import coordinator_pb2 as pb
-from tests.support import campaign as campaign_fixture
+from tests.support import campaign
 from tests.support.owner import PointsOwner
 from tests.support.service import Client, make_request, secret, write_tokens
 
@@ -36,7 +36,7 @@ enrol_listen = "127.0.0.1:0"
 def test_agents_are_invited_enrolled_and_asked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    campaign_fixture.build(tmp_path)
+    campaign.build(tmp_path)
     write_tokens(tmp_path / "tokens.toml")
     (tmp_path / "serve.toml").write_text(CONFIG)
     service = Service(read_settings(tmp_path / "serve.toml", {}, {}))
@@ -54,7 +54,7 @@ def test_agents_are_invited_enrolled_and_asked(
             Client(channel, secret("approver")).ApproveRequest(pb.ControlRequest(id="q"))
             watch = operator.WatchRequest(pb.GetRequestRequest(id="q"))
             next(watch)
-            for name in campaign_fixture.NAMES:  # one after another: each arrival is noticed
+            for name in campaign.NAMES:  # one after another: each arrival is noticed
                 invited = run(
                     ["invite", name, "--config", str(tmp_path / "serve.toml"), "--format", "json"]
                 )
