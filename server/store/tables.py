@@ -6,7 +6,7 @@ sorted by has a column of its own.
 
 import functools
 import hashlib
-from collections.abc import Collection, Container, Iterable, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -208,6 +208,7 @@ REVOCATIONS = Table(
 )
 
 M = TypeVar("M", bound=Message)
+V = TypeVar("V")
 
 # Made once: to make such a statement anew takes longer than to execute it.
 _SOME_TASKS = select(TASKS).where(
@@ -255,46 +256,28 @@ def parse(kind: type[M], data: bytes) -> M:
         ) from None
 
 
-def read_record(data: bytes) -> ModelRecord:
-    """Return the version that a row holds.
+def _reader(kind: type[M], convert: Callable[[M], V], what: str) -> Callable[[bytes], V]:
+    """Return a function that reads what a row holds, and raises `StoreError` if it is damaged.
 
     A pass reads the same rows in several transactions, so that those of usual size are kept.
-
-    Raises:
-        StoreError: if it is damaged.
     """
-    return _kept_record(data) if len(data) <= _KEPT_BYTES else _read_record(data)
+
+    def read(data: bytes) -> V:
+        message = parse(kind, data)
+        try:
+            return convert(message)
+        except GraphError as error:
+            raise StoreError(f"Expected a sound {what} in the database, but: {error}") from error
+
+    kept = functools.lru_cache(maxsize=4096)(read)
+    return lambda data: kept(data) if len(data) <= _KEPT_BYTES else read(data)
 
 
-def _read_record(data: bytes) -> ModelRecord:
-    message = parse(RecordProto, data)
-    try:
-        return record_from_proto(message)
-    except GraphError as error:
-        raise StoreError(f"Expected a sound record in the database, but: {error}") from error
+read_record = _reader(RecordProto, record_from_proto, "record")
+"""Return the version that a row holds."""
 
-
-_kept_record = functools.lru_cache(maxsize=4096)(_read_record)
-
-
-def read_edge(data: bytes) -> Inheritance:
-    """Return the edge that a row holds.
-
-    Raises:
-        StoreError: if it is damaged.
-    """
-    return _kept_edge(data) if len(data) <= _KEPT_BYTES else _read_edge(data)
-
-
-def _read_edge(data: bytes) -> Inheritance:
-    message = parse(InheritanceProto, data)
-    try:
-        return inheritance_from_proto(message)
-    except GraphError as error:
-        raise StoreError(f"Expected a sound edge in the database, but: {error}") from error
-
-
-_kept_edge = functools.lru_cache(maxsize=4096)(_read_edge)
+read_edge = _reader(InheritanceProto, inheritance_from_proto, "edge")
+"""Return the edge that a row holds."""
 
 
 def read_task(row: Row[Any]) -> Task:
