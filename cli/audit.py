@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated, Any, BinaryIO
 
 import typer
 from securesystemslib.dsse import Envelope
@@ -47,15 +47,7 @@ def export(
     header = read_header(lines[0] if lines else b"")
     write_atomic(out, b"".join(line + b"\n" for line in lines))
     if form is Format.JSON:
-        print_json(
-            {
-                "out": str(out),
-                "request": header.request_id or None,
-                "entries": header.entries,
-                "head": header.head or None,
-                "signed_by": [one.keyid for one in header.signatures],
-            }
-        )
+        print_json({"out": str(out), **_header_values(header)})
     else:
         print_line(f"{header.entries} entries in {out}")
         print_line(f"head {header.head or 'none'}")
@@ -236,6 +228,16 @@ def verify(
     return 0 if problem is None else 1
 
 
+def _header_values(header: Header) -> dict[str, Any]:
+    """Return what an export's header says of the log, as JSON values."""
+    return {
+        "request": header.request_id or None,
+        "entries": header.entries,
+        "head": header.head or None,
+        "signed_by": [one.keyid for one in header.signatures],
+    }
+
+
 def _signed(header: Header) -> str:
     """Return the keys and the time of an export's signature as text."""
     if not header.signatures:
@@ -272,10 +274,7 @@ def _show(
         print_json(
             {
                 "file": str(file),
-                "request": header.request_id or None,
-                "entries": header.entries,
-                "head": header.head or None,
-                "signed_by": [one.keyid for one in header.signatures],
+                **_header_values(header),
                 "signature_checked": checked,
                 "attested_request": attested or None,
                 "not_compared": unknown,

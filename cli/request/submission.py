@@ -8,6 +8,18 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from disinherit.cli.connection import Connection, connected
+from disinherit.cli.method_options import (
+    AlphaOption,
+    GaugeOption,
+    InheritanceOption,
+    LambdaOption,
+    MergeOption,
+    ReferenceOption,
+    RepairStepsOption,
+    RescaleOption,
+    RowScopedOption,
+    ScopeOption,
+)
 from disinherit.cli.output import Format, FormatOption
 from disinherit.cli.request.status import show_status
 from disinherit.cli.samples import read_all_samples
@@ -67,42 +79,16 @@ def submit(
         str | None,
         typer.Option(help="Time limit for owners that do not answer: 90s, 45m, 12h, 30d."),
     ] = None,
-    scope: Annotated[
-        str, typer.Option(help="head, all, or parameter-name globs separated by commas.")
-    ] = "head",
-    reference: Annotated[
-        str, typer.Option(help="Fisher to compare with: retain, or all (the paper's).")
-    ] = "retain",
-    merge: Annotated[str, typer.Option(help="MFIM rule: max (the paper's), mean, sum.")] = "max",
-    alpha: Annotated[
-        float | None, typer.Option(help="Selection threshold; tuned by each owner by default.")
-    ] = None,
-    lam: Annotated[
-        float | None,
-        typer.Option("--lambda", help="Dampening constant; tuned by each owner by default."),
-    ] = None,
-    gauge: Annotated[
-        float | None, typer.Option(help="Gauge strength; tuned by each owner by default.")
-    ] = None,
-    row_scoped: Annotated[
-        bool, typer.Option(help="Select in the head only in the forgotten classes' rows.")
-    ] = True,
-    repair_steps: Annotated[
-        int,
-        typer.Option(
-            min=0, help="Steps of training on retained data after dampening, within the scope."
-        ),
-    ] = 0,
-    min_inheritance: Annotated[
-        float,
-        typer.Option(
-            "--inheritance",
-            help="Least similarity of a model's own Fisher to the roots'.",
-        ),
-    ] = 0.0,
-    rescale: Annotated[
-        bool, typer.Option(help="Rescale a model's Fisher to the roots' before comparing.")
-    ] = True,
+    scope: ScopeOption = "head",
+    reference: ReferenceOption = "retain",
+    merge: MergeOption = "max",
+    alpha: AlphaOption = None,
+    lam: LambdaOption = None,
+    gauge: GaugeOption = None,
+    row_scoped: RowScopedOption = True,
+    repair_steps: RepairStepsOption = 0,
+    min_inheritance: InheritanceOption = 0.0,
+    rescale: RescaleOption = True,
     encoding: Annotated[
         str,
         typer.Option(

@@ -1,0 +1,42 @@
+"""Options of the method of a request, for every command that takes them."""
+
+from typing import Annotated
+
+import typer
+
+AlphaOption = Annotated[
+    float | None, typer.Option(help="Selection threshold; tuned by each owner by default.")
+]
+LambdaOption = Annotated[
+    float | None,
+    typer.Option("--lambda", help="Dampening constant; tuned by each owner by default."),
+]
+GaugeOption = Annotated[
+    float | None, typer.Option(help="Gauge strength; tuned by each owner by default.")
+]
+ReferenceOption = Annotated[
+    str, typer.Option(help="Fisher to compare with: retain, or all (the paper's).")
+]
+ScopeOption = Annotated[
+    str, typer.Option(help="head, all, or parameter-name globs separated by commas.")
+]
+MergeOption = Annotated[str, typer.Option(help="MFIM rule: max (the paper's), mean, sum.")]
+RowScopedOption = Annotated[
+    bool, typer.Option(help="Select in the head only in the forgotten classes' rows.")
+]
+RepairStepsOption = Annotated[
+    int,
+    typer.Option(
+        min=0, help="Steps of training on retained data after dampening, within the scope."
+    ),
+]
+InheritanceOption = Annotated[
+    float,
+    typer.Option(
+        "--inheritance",
+        help="Least similarity of a model's own Fisher to the roots'.",
+    ),
+]
+RescaleOption = Annotated[
+    bool, typer.Option(help="Rescale a model's Fisher to the roots' before comparing.")
+]
