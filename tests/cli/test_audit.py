@@ -17,9 +17,9 @@ from disinherit.common.audit.chain import AuditEvent, canonical
 from disinherit.common.audit.dsse import Signer, enclose, envelope_line, read_envelope
 from disinherit.common.audit.export import Header, header_line
 from tests.support.audit_cases import chain, export
+from tests.support.command_line import Capture, as_json, error_line
 from tests.support.service import Running, secret, serving, speak_as
 
-Capture = pytest.CaptureFixture[str]
 ENTRIES = chain([AuditEvent("sent", time, "coordinator") for time in range(5)])
 
 
@@ -34,20 +34,6 @@ def file(tmp_path: Path) -> Path:
     path = tmp_path / "audit.jsonl"
     path.write_bytes(b"".join(export(ENTRIES)))
     return path
-
-
-def as_json(capsys: Capture, *arguments: str, code: int = 0) -> Any:
-    assert run([*arguments, "--format", "json"]) == code
-    printed = capsys.readouterr()
-    assert printed.err == ""
-    return json.loads(printed.out)
-
-
-def error_line(capsys: Capture) -> str:
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    assert printed.err.count("\n") == 1
-    return printed.err
 
 
 def test_a_campaign_is_exported_and_verified(

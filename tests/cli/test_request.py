@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,32 +16,14 @@ from disinherit.cli.main import run
 from disinherit.common.tensors.checkpoints import save_checkpoint
 from disinherit.v1 import unlearning_pb2
 from tests.support import campaign
+from tests.support.command_line import Capture, as_json, error_line
 from tests.support.service import Running, secret, speak_as, write_tokens
-
-Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
 def running(running: Running, monkeypatch: pytest.MonkeyPatch) -> Running:
     speak_as("operator", running, monkeypatch)
     return running
-
-
-def as_json(capsys: Capture, *arguments: str, code: int = 0) -> Any:
-    """JSON output of a command."""
-    assert run([*arguments, "--format", "json"]) == code
-    printed = capsys.readouterr()
-    assert printed.err == ""
-    return json.loads(printed.out)
-
-
-def error_line(capsys: Capture) -> str:
-    """The only line on standard error, an error message."""
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    assert printed.err.count("\n") == 1
-    assert printed.err.startswith("error: ")
-    return printed.err
 
 
 METHOD = ("--alpha", "1", "--lambda", "0.5", "--gauge", "3")

@@ -39,6 +39,17 @@ OWNERS = {
 NAMES = ("anna", "ben", "cleo")
 FORGET: Mapping[str, tuple[str, ...]] = {"r1": ("cat",), "r2": ("owl",)}
 AFFECTED = ("r1", "r2", "r3", "r4", "r6")
+MESSAGES = (
+    ("anna", "query.fisher"),
+    ("ben", "query.fisher"),
+    ("anna", "train.unlearn"),
+    ("ben", "train.unlearn"),
+    ("cleo", "train.unlearn"),
+    ("anna", "evaluate.panel"),
+    ("ben", "evaluate.panel"),
+    ("cleo", "evaluate.panel"),
+)
+"""What owners are asked in a campaign over all of them, in this order."""
 
 Twist = Callable[[Ask, Callable[[], Answer]], Answer]
 """Answers a message; the second argument is how the owner would."""

@@ -1,8 +1,5 @@
 """Claims that earlier requests had cleared a model, compared with the records."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from sqlalchemy import select, update
 
@@ -11,17 +8,14 @@ from disinherit.server.reports.report import report_of
 from disinherit.server.states import TaskState
 from disinherit.server.store.tables import TASKS
 from disinherit.v1 import unlearning_pb2 as pb
-from tests.support.campaign import World, build, lying, make_request
+from tests.support.campaign import World, lying, make_request
 
 MADE = ("r1~q", "r2~q", "r3~q", "r6~q")
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    build(tmp_path)
-    with World(tmp_path) as world:
-        world.coordinator.submit(make_request({"r1": ("cat",)}))
-        yield world
+def world(submitted: World) -> World:
+    return submitted
 
 
 def claimed(reply: pb.UnlearnReply) -> None:

@@ -17,19 +17,9 @@ from disinherit.server.states import CampaignState
 from disinherit.server.store.store import TaskState
 from disinherit.server.transport.base import Answer, Ask, Transport
 from tests.acceptance.chaos.forking import exit_code, fork
-from tests.support.campaign import AFFECTED, World, copy, make_request
+from tests.support.campaign import AFFECTED, MESSAGES, World, copy, make_request
 
 LEASE_SECONDS = 0.2
-MESSAGES = (
-    ("anna", "query.fisher"),
-    ("ben", "query.fisher"),
-    ("anna", "train.unlearn"),
-    ("ben", "train.unlearn"),
-    ("cleo", "train.unlearn"),
-    ("anna", "evaluate.panel"),
-    ("ben", "evaluate.panel"),
-    ("cleo", "evaluate.panel"),
-)
 POINTS = [(index, when) for index in range(len(MESSAGES)) for when in ("before", "after")]
 END = (len(MESSAGES), "")
 

@@ -1,7 +1,6 @@
 """Outcomes: an owner reports what it did, and the coordinator judges the result."""
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
@@ -12,15 +11,12 @@ from disinherit.server.planning.gates import judge
 from disinherit.server.reports.report import coverage_of, report_of
 from disinherit.server.states import CampaignEvent, CampaignState, Task, TaskState
 from disinherit.v1 import unlearning_pb2 as pb
-from tests.support.campaign import World, build, lying, make_request
+from tests.support.campaign import World, lying
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    build(tmp_path)
-    with World(tmp_path) as world:
-        world.coordinator.submit(make_request({"r1": ("cat",)}))
-        yield world
+def world(submitted: World) -> World:
+    return submitted
 
 
 def nothing_selected(reply: pb.UnlearnReply) -> None:
