@@ -54,8 +54,8 @@ if TYPE_CHECKING:
     from disinherit.common.wire.requests import Request, RollOut, Wave
     from disinherit.describing import describe_model
     from disinherit.direct import DirectTransport
-    from disinherit.network import Network
-    from disinherit.outcome_table import ForgetResult, ModelOutcome
+    from disinherit.local.network import Network
+    from disinherit.local.outcome_table import ForgetResult, ModelOutcome
     from disinherit.server.campaign.coordinator import Coordinator
     from disinherit.server.flower.owners import RegisteredOwners
     from disinherit.server.flower.server_app import build_server_app
@@ -181,8 +181,8 @@ _MODULES = {
     ),
     "describing": ("describe_model",),
     "direct": ("DirectTransport",),
-    "network": ("Network",),
-    "outcome_table": ("ForgetResult", "ModelOutcome"),
+    "local.network": ("Network",),
+    "local.outcome_table": ("ForgetResult", "ModelOutcome"),
     "server.campaign.coordinator": ("Coordinator",),
     "server.flower.owners": ("RegisteredOwners",),
     "server.flower.server_app": ("build_server_app",),

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
-from disinherit.arguments import shown
 from disinherit.client.owner.owner import Batches
 from disinherit.common.errors import DataError
 from disinherit.common.models.inputs import Inputs, as_arguments, take_rows, unpack_batch
+from disinherit.local.arguments import shown
 
 _AT_ONCE = 64
 """Samples of a batch that is made here."""

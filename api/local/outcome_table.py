@@ -8,7 +8,7 @@ from torch import nn
 
 from disinherit.common.audit.gaps import DESCRIPTIONS, GapKind, find_gaps
 from disinherit.common.wire.requests import Request
-from disinherit.members import Member
+from disinherit.local.members import Member
 from disinherit.server.states import Task
 from disinherit.server.store.audit_events import method_words, result_words
 

@@ -17,16 +17,6 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from disinherit.arguments import (
-    check_module,
-    check_name,
-    class_names,
-    edges_to,
-    renamed_classes,
-    shown,
-    usable_device,
-)
-from disinherit.asked import describe, find_classes, find_member, find_roots, find_samples
 from disinherit.client.dampening.known_heads import find_structure
 from disinherit.client.dampening.summaries import class_fishers
 from disinherit.client.owner.owner import load_network
@@ -53,10 +43,20 @@ from disinherit.common.models.scope_text import is_head_scope
 from disinherit.common.tensors.checkpoints import weights_digest
 from disinherit.common.wire.requests import Request
 from disinherit.describing import describe_model
-from disinherit.loaders import count
-from disinherit.local_pass import forget_locally, put_back, take
-from disinherit.members import LoaderOwner, Member
-from disinherit.outcome_table import ForgetResult, outcome_of, reservations
+from disinherit.local.arguments import (
+    check_module,
+    check_name,
+    class_names,
+    edges_to,
+    renamed_classes,
+    shown,
+    usable_device,
+)
+from disinherit.local.asked import describe, find_classes, find_member, find_roots, find_samples
+from disinherit.local.loaders import count
+from disinherit.local.local_pass import forget_locally, put_back, take
+from disinherit.local.members import LoaderOwner, Member
+from disinherit.local.outcome_table import ForgetResult, outcome_of, reservations
 from disinherit.server.planning.plan import plan
 
 _OWNER = "network"

@@ -4,13 +4,13 @@ import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from disinherit.arguments import listed, shown
 from disinherit.client.privacy.sample_keys import sample_key
 from disinherit.common.errors import GraphError, LabelError, RequestError
 from disinherit.common.wire.requests import Request
 from disinherit.common.wire.samples import SALT_BYTES, SampleDigests, digest_samples
-from disinherit.loaders import named_samples
-from disinherit.members import Member
+from disinherit.local.arguments import listed, shown
+from disinherit.local.loaders import named_samples
+from disinherit.local.members import Member
 
 
 def find_member(members: Mapping[str, Member], name: str, what: str) -> Member:

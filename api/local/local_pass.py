@@ -13,7 +13,7 @@ from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.tensors.checkpoints import weights_digest
 from disinherit.direct import DirectTransport
-from disinherit.members import LoaderOwner, Member
+from disinherit.local.members import LoaderOwner, Member
 from disinherit.server.campaign.collect import collect, merge
 from disinherit.server.campaign.dry_pass import DryPass
 from disinherit.server.campaign.outcomes import outcome_of

@@ -13,7 +13,7 @@ from disinherit.client.store.store import ModelStore
 from disinherit.common.errors import InputError
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.text import one_line
-from disinherit.loaders import SomeSamples, all_sample_ids
+from disinherit.local.loaders import SomeSamples, all_sample_ids
 
 
 @dataclass(slots=True, eq=False)
