@@ -59,6 +59,9 @@ def report(
     markdown: Annotated[
         Path | None, typer.Option(help="Write Markdown here; results.md by default.")
     ] = None,
+    note: Annotated[
+        str, typer.Option(help="A line below the title: what has to be known of these figures.")
+    ] = "",
 ) -> int:
     """Write tables and plots of a run, finished or not."""
     from disinherit.common.files import write_atomic
@@ -69,7 +72,7 @@ def report(
     beside = folder.parent if folder.is_file() else folder
     page, text = html or beside / "report.html", markdown or beside / "results.md"
     write_atomic(page, render_html(run_record, references, cells).encode())
-    write_atomic(text, render_markdown(run_record, references, cells).encode())
+    write_atomic(text, render_markdown(run_record, references, cells, note).encode())
     print_line(f"Report: {page} and {text}")
     return 0
 

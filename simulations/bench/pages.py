@@ -53,12 +53,22 @@ def render_html(run: Record, references: Sequence[Record], cells: Sequence[Recor
     )
 
 
-def render_markdown(run: Record, references: Sequence[Record], cells: Sequence[Record]) -> str:
-    """Return the tables, what they rest on, and the command that makes them again."""
+def render_markdown(
+    run: Record, references: Sequence[Record], cells: Sequence[Record], note: str = ""
+) -> str:
+    """Return the tables, what they rest on, and the command that makes them again.
+
+    Args:
+        run: the run's record.
+        references: the records of its cases.
+        cells: the records of its cells.
+        note: what has to be known first of these figures; `""` for nothing.
+    """
     name = run["suite"]["name"]
     counts = _counts(run, references, cells)
     parts = [
         f"# Results: suite `{name}`",
+        *([f"**{note}**"] if note else []),
         f"Made by `disinherit bench run {name} --out DIR` and `disinherit bench report DIR`. "
         f"{counts}",
         "Means over seeds ± half the width of the 95% t-interval over seeds; a metric of a case is "

@@ -77,3 +77,9 @@ def test_the_page_is_whole_and_nothing_in_it_is_taken_for_markup(cells: list[Rec
     assert "&lt;script&gt;" in page
     assert page.count("<svg") >= 3
     assert "Aims: ours" in page
+
+
+def test_a_note_stands_below_the_title() -> None:
+    text = render_markdown(run_record("ours"), [reference("one class-0")], [], "Of before.")
+    assert text.splitlines()[2] == "**Of before.**"
+    assert "**" not in render_markdown(run_record("ours"), [reference("one class-0")], [])
