@@ -41,7 +41,8 @@ if TYPE_CHECKING:
         WithheldError,
     )
     from disinherit.common.fisher.diagonal import fisher_diagonal
-    from disinherit.common.fiun.unlearning import merge_fishers, unlearn_parameters
+    from disinherit.common.fiun.merging import merge_fishers
+    from disinherit.common.fiun.unlearning import unlearn_parameters
     from disinherit.common.graph.graph import InheritanceGraph
     from disinherit.common.graph.records import (
         Inheritance,

@@ -31,7 +31,7 @@ from disinherit.client.owner.owner import Batches
 from disinherit.client.store.store import ModelStore
 from disinherit.client.store.structure import Structure
 from disinherit.common.files import write_atomic
-from disinherit.common.fisher.diagonal import ClassFishers
+from disinherit.common.fisher.classes import ClassFishers
 from disinherit.common.fiun.unlearning import unlearn_parameters
 from disinherit.common.graph.records import ModelRecord, Provenance
 from disinherit.common.method import Method

@@ -29,7 +29,7 @@ from measuring import Claim, Figures, arguments, report
 from torch import Tensor
 
 from disinherit.client.store.structure import Structure
-from disinherit.common.fisher.diagonal import ClassFishers
+from disinherit.common.fisher.classes import ClassFishers
 from disinherit.common.fiun.dampening import dampen
 from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord, Provenance
 from disinherit.common.models.scope import architecture_fingerprint

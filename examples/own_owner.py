@@ -28,7 +28,7 @@ from disinherit import (
     build_client_app,
     describe_model,
 )
-from disinherit.server.campaign.coordinator import CampaignResult
+from disinherit.server.campaign.result import CampaignResult
 
 LABELS = tuple("0123456789")
 HALVES = {"north": 0, "south": 1}

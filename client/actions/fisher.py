@@ -21,7 +21,7 @@ from disinherit.client.privacy.sample_keys import sample_key
 from disinherit.client.privacy.samples import resolve_samples, split_by_ids
 from disinherit.common.encodings import Encoding
 from disinherit.common.errors import FisherError, ScopeError, StoreError, WithheldError
-from disinherit.common.fisher.diagonal import ClassFishers, Fisher
+from disinherit.common.fisher.classes import ClassFishers, Fisher
 from disinherit.common.graph.labels import class_indices
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.method import Method

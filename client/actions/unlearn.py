@@ -15,8 +15,8 @@ from disinherit.client.outcome.outcomes import Decided, decide
 from disinherit.client.owner.failures import explain
 from disinherit.client.owner.owner import Owner
 from disinherit.client.store.checks import check_not_rolled_back
+from disinherit.client.store.ledger import Commit
 from disinherit.client.store.objects import fishers_digest
-from disinherit.client.store.store import Commit
 from disinherit.common.errors import InputError, RequestError, StoreError
 from disinherit.common.graph.labels import class_indices
 from disinherit.common.graph.proto import record_to_proto

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from disinherit.common.fisher.diagonal import ClassFishers
+from disinherit.common.fisher.classes import ClassFishers
 from disinherit.common.fiun.comparing import inheritance_score, relative_scale
 from disinherit.common.fiun.merging import merge_fishers
 from disinherit.common.method import MergeRule

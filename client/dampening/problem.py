@@ -12,7 +12,7 @@ from disinherit.client.dampening.tuning import DampeningStrength, FixedStrength,
 from disinherit.client.owner.owner import Owner
 from disinherit.client.store.structure import Structure
 from disinherit.common.errors import FisherError, ScopeError
-from disinherit.common.fisher.diagonal import ClassFishers
+from disinherit.common.fisher.classes import ClassFishers
 from disinherit.common.fiun.unlearning import rows_end_at_bottom
 from disinherit.common.graph.labels import class_indices
 from disinherit.common.graph.records import ModelRecord

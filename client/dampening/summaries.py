@@ -16,7 +16,8 @@ from disinherit.client.privacy.policy import OPEN, ReleasePolicy, policy_of
 from disinherit.client.privacy.remaining import training_data, without_cleared
 from disinherit.client.store.structure import Structure, tied_names
 from disinherit.common.errors import FisherError, ScopeError
-from disinherit.common.fisher.diagonal import ClassFishers, fisher_diagonal
+from disinherit.common.fisher.classes import ClassFishers
+from disinherit.common.fisher.diagonal import fisher_diagonal
 from disinherit.common.graph.proto import record_to_proto
 from disinherit.common.graph.records import FisherScale, ModelRecord
 from disinherit.common.models.scope import resolve_scope

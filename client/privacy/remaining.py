@@ -15,7 +15,7 @@ from torch import Tensor
 from disinherit.client.owner.owner import Batches, Owner
 from disinherit.client.privacy.samples import known_samples, split_by_ids
 from disinherit.client.store.ledger import Forgotten, LedgerEntry
-from disinherit.common.fisher.diagonal import ClassFishers
+from disinherit.common.fisher.classes import ClassFishers
 from disinherit.common.graph.labels import class_indices
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.models.inputs import Inputs, take_rows

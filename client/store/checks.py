@@ -6,7 +6,7 @@ from torch import Tensor
 
 from disinherit.client.store.ledger import Commit, Destruction, LedgerEntry, RollBack
 from disinherit.common.errors import FisherError, StoreError
-from disinherit.common.fisher.diagonal import ClassFishers
+from disinherit.common.fisher.classes import ClassFishers
 from disinherit.common.graph.records import ModelRecord, ModelStatus
 from disinherit.common.tensors.checkpoints import weights_digest
 

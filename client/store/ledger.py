@@ -11,7 +11,7 @@ from typing import Self
 
 from torch import Tensor
 
-from disinherit.common.fisher.diagonal import ClassFishers
+from disinherit.common.fisher.classes import ClassFishers
 from disinherit.common.graph.records import ModelRecord
 from disinherit.v1 import unlearning_pb2 as pb
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from disinherit.common.errors import CheckpointError
 from disinherit.common.files import TEMPORARY_GLOB, write_atomic
-from disinherit.common.fisher.diagonal import ClassFishers
+from disinherit.common.fisher.classes import ClassFishers
 from disinherit.common.tensors.checkpoints import (
     Manifest,
     load_checkpoint,

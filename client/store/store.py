@@ -45,10 +45,8 @@ from disinherit.client.store.structure import Structure
 from disinherit.client.store.updates import Update
 from disinherit.common.errors import StoreError
 from disinherit.common.files import sync_folder
-from disinherit.common.fisher.diagonal import ClassFishers
+from disinherit.common.fisher.classes import ClassFishers
 from disinherit.common.graph.records import ModelRecord, ModelStatus
-
-__all__ = ["Commit", "LedgerEntry", "ModelStore", "RollBack"]
 
 
 class ModelStore(StoredModels):

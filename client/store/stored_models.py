@@ -18,7 +18,7 @@ from disinherit.client.store.structure import Structure
 from disinherit.client.store.updates import Snapshot
 from disinherit.common.errors import InputError, StoreError
 from disinherit.common.files import FolderLock, sync_folder
-from disinherit.common.fisher.diagonal import ClassFishers
+from disinherit.common.fisher.classes import ClassFishers
 from disinherit.common.graph.records import ModelRecord, check_id
 
 

@@ -7,7 +7,7 @@ from typing import Self
 from torch import Tensor
 
 from disinherit.client.store.ledger import Forgotten, LedgerEntry
-from disinherit.common.fisher.diagonal import ClassFishers
+from disinherit.common.fisher.classes import ClassFishers
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.tensors.checkpoints import Manifest
 

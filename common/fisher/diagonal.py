@@ -28,8 +28,6 @@ from disinherit.common.models.inputs import first_inputs
 from disinherit.common.models.scope import resolve_scope
 from disinherit.common.models.scope_text import is_head_scope
 
-__all__ = ["Batches", "ClassFishers", "Fisher", "MethodName", "fisher_diagonal"]
-
 # `Any`, because a data loader yields lists, which no tuple type describes.
 Batches = Iterable[tuple[Tensor | Sequence[Tensor], Tensor]] | Iterable[Any]
 MethodName = Literal["auto", "head", "layers", "vmap"]

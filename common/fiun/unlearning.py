@@ -13,23 +13,6 @@ from disinherit.common.errors import ScopeError
 from disinherit.common.fiun.bottom_rows import check_rows, put_at_bottom
 from disinherit.common.fiun.dampening import Dampened, dampen, dampen_
 from disinherit.common.fiun.gauge import LinearHead, check_strength, fix_gauge
-from disinherit.common.fiun.merging import check_fisher, merge_fishers
-from disinherit.common.method import MergeRule
-
-__all__ = [
-    "Dampened",
-    "LinearHead",
-    "MergeRule",
-    "StrengthGrid",
-    "check_fisher",
-    "check_strength",
-    "clear_rows",
-    "dampen",
-    "fix_gauge",
-    "merge_fishers",
-    "rows_end_at_bottom",
-    "unlearn_parameters",
-]
 
 Heads = Sequence[tuple[str, str | None]]
 """Names of the weight and the bias (or `None`) of each layer that makes the logits."""

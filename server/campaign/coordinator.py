@@ -39,7 +39,7 @@ from disinherit.server.campaign.contact import check_held, record_held
 from disinherit.server.campaign.dry_pass import DryPass, Prepared, Say
 from disinherit.server.campaign.notify import notify
 from disinherit.server.campaign.order import order
-from disinherit.server.campaign.result import CampaignResult, Timing
+from disinherit.server.campaign.result import CampaignResult
 from disinherit.server.campaign.staging import (
     enlist,
     find_new_tasks,
@@ -73,8 +73,6 @@ from disinherit.server.transport.answers import (
 )
 from disinherit.server.transport.base import Answer, Ask, Transport
 from disinherit.v1 import unlearning_pb2 as pb
-
-__all__ = ["CampaignResult", "Coordinator", "Prepared", "Timing"]
 
 
 class Coordinator:

@@ -29,7 +29,8 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from disinherit.common.errors import CampaignError, InputError
-from disinherit.server.campaign.coordinator import CampaignResult, Coordinator
+from disinherit.server.campaign.coordinator import Coordinator
+from disinherit.server.campaign.result import CampaignResult
 from disinherit.server.flower.owner_keys import read_owner_keys
 from disinherit.server.flower.owners import Directory, NamedOwners, RegisteredOwners
 from disinherit.server.flower.resident import reside, until_signal

@@ -10,7 +10,7 @@ from sqlalchemy import func, insert, select
 
 from disinherit.common.errors import LostHistoryError, StoreError
 from disinherit.server.now import now_us
-from disinherit.server.states import CampaignState, Task, TaskState
+from disinherit.server.states import CampaignState, Task
 from disinherit.server.store import retention, rollbacks
 from disinherit.server.store.approvals import approve, put_submitted_plan
 from disinherit.server.store.audit import Seal, append, export_lines
@@ -36,8 +36,6 @@ from disinherit.server.store.tables import (
 )
 from disinherit.server.store.tasks import add_tasks
 from disinherit.v1.unlearning_pb2 import LogHead, UnlearningRequest
-
-__all__ = ["CoordinatorStore", "Task", "TaskState"]
 
 
 class CoordinatorStore(CampaignStore):

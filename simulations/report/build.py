@@ -13,7 +13,7 @@ import torch
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.labels import class_indices
 from disinherit.common.models.devices import pick_device
-from disinherit.server.campaign.coordinator import CampaignResult
+from disinherit.server.campaign.result import CampaignResult
 from disinherit.server.planning.plan import Plan
 from disinherit.simulations.data.splits import SplitName
 from disinherit.simulations.report.document import (

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.records import ModelRecord
-from disinherit.server.campaign.coordinator import CampaignResult
+from disinherit.server.campaign.result import CampaignResult
 from disinherit.server.states import Task, TaskState
 from disinherit.simulations.report.document import Evaluation, ModelFigures, ModelOutcome, Role
 from disinherit.simulations.scenario.label_spaces import LabelSpaces

@@ -19,7 +19,8 @@ from flwr.serverapp import Grid
 from disinherit.common.errors import CampaignError
 from disinherit.common.models.devices import pick_device
 from disinherit.common.models.scope import resolve_scope
-from disinherit.server.campaign.coordinator import CampaignResult, Coordinator
+from disinherit.server.campaign.coordinator import Coordinator
+from disinherit.server.campaign.result import CampaignResult
 from disinherit.server.flower.owners import NamedOwners
 from disinherit.server.flower.transport import FlowerTransport
 from disinherit.server.planning.plan import Plan

@@ -14,7 +14,8 @@ from flwr.serverapp import Grid
 from disinherit.client.store.store import ModelStore
 from disinherit.common.graph.records import InheritanceKind
 from disinherit.common.tensors.checkpoints import weights_digest
-from disinherit.server.store.store import CoordinatorStore, TaskState
+from disinherit.server.states import TaskState
+from disinherit.server.store.store import CoordinatorStore
 from disinherit.simulations.run.engine import simulate
 from tests import ROOT
 from tests.support import flower_rounds  # noqa: F401  (first of all that imports Flower)

@@ -9,7 +9,8 @@ import pytest
 
 from disinherit.client.owner.owner import Owner
 from disinherit.common.graph.records import ModelStatus
-from disinherit.server.store.store import CoordinatorStore, TaskState
+from disinherit.server.states import TaskState
+from disinherit.server.store.store import CoordinatorStore
 from tests import ROOT
 
 EXAMPLE = ROOT / "examples" / "own_owner.py"

@@ -12,10 +12,10 @@ from disinherit.server.states import (
     TRANSITIONS,
     CampaignEvent,
     CampaignState,
+    TaskState,
     next_state,
     state_after_pass,
 )
-from disinherit.server.store.store import TaskState
 from disinherit.server.transport.base import Answer, Ask
 from tests.support.campaign import AFFECTED, World, broken, gone, make_request
 from tests.support.changes import kept_packets

@@ -6,7 +6,7 @@ Nothing of the server's is imported, so that an agent can be run where that is n
 import threading
 
 from disinherit.client.agent import AgentConfig
-from disinherit.client.store.store import Commit, LedgerEntry
+from disinherit.client.store.ledger import Commit, LedgerEntry
 from tests.support.owner import PointsOwner
 
 

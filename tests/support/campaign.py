@@ -19,8 +19,9 @@ from disinherit.common.errors import StoreError
 from disinherit.common.method import Method
 from disinherit.common.wire.requests import Request
 from disinherit.server.campaign.coordinator import Coordinator
+from disinherit.server.states import TaskState
 from disinherit.server.store.database import Database
-from disinherit.server.store.store import CoordinatorStore, TaskState
+from disinherit.server.store.store import CoordinatorStore
 from disinherit.server.store.tables import METADATA
 from disinherit.server.transport.base import Answer, Ask, Transport
 from disinherit.simulations.scenario.scenarios import FEDERATED

@@ -26,7 +26,7 @@ from disinherit import (
 from disinherit.client.owner.owner import Batches
 from disinherit.common.models.scope import architecture_fingerprint
 from disinherit.common.tensors.checkpoints import weights_digest
-from disinherit.server.campaign.coordinator import CampaignResult
+from disinherit.server.campaign.result import CampaignResult
 from disinherit.server.flower.owners import NamedOwners
 from disinherit.server.recording.recorder import CREATED_KEY, MODEL_KEY, node_name
 from disinherit.server.transport.base import Answer, Ask

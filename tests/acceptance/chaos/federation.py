@@ -15,7 +15,8 @@ from disinherit.common.method import Method
 from disinherit.common.tensors.checkpoints import weights_digest
 from disinherit.common.wire.requests import Request
 from disinherit.direct import DirectTransport
-from disinherit.server.campaign.coordinator import CampaignResult, Coordinator
+from disinherit.server.campaign.coordinator import Coordinator
+from disinherit.server.campaign.result import CampaignResult
 from disinherit.server.store.database import Database
 from disinherit.server.store.signed_log import accept_log, mark_file
 from disinherit.server.store.signing import open_signer

@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 
 from disinherit.direct import DirectTransport
 from disinherit.server.campaign.coordinator import Coordinator
-from disinherit.server.store.store import TaskState
+from disinherit.server.states import TaskState
 from disinherit.server.transport.base import Answer, Ask
 from disinherit.v1 import unlearning_pb2 as pb
 from tests.acceptance.chaos.federation import REQUESTS, World, held_by

@@ -10,7 +10,8 @@ from disinherit.client.actions.undo import roll_back
 from disinherit.client.actions.unlearn import unlearn
 from disinherit.client.client_app import build_client_app
 from disinherit.client.dampening.summaries import register
-from disinherit.client.store.store import Commit, ModelStore, RollBack
+from disinherit.client.store.ledger import Commit, RollBack
+from disinherit.client.store.store import ModelStore
 from disinherit.common.errors import CheckpointError, StoreError
 from disinherit.common.graph.records import ModelStatus
 from disinherit.common.tensors.checkpoints import weights_digest

@@ -13,7 +13,7 @@ from disinherit.client.actions.unlearn import unlearn
 from disinherit.client.dampening.summaries import register
 from disinherit.client.store.objects import Objects, fishers_digest
 from disinherit.common.fisher import summation
-from disinherit.common.fisher.diagonal import ClassFishers
+from disinherit.common.fisher.classes import ClassFishers
 from disinherit.common.method import Method
 from disinherit.common.tensors.checkpoints import weights_digest
 from disinherit.common.wire.packets import decode_fisher

@@ -14,7 +14,7 @@ from disinherit.client.actions.fisher import forget_fishers
 from disinherit.client.dampening.summaries import fisher_summary, register
 from disinherit.client.owner.owner import Batches
 from disinherit.common.errors import FisherError, StoreError
-from disinherit.common.fisher.diagonal import ClassFishers
+from disinherit.common.fisher.classes import ClassFishers
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.models.scope import architecture_fingerprint
 from disinherit.common.tensors.checkpoints import weights_digest

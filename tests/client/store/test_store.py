@@ -19,11 +19,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from disinherit.client.store.ledger import Forgotten
-from disinherit.client.store.store import Commit, LedgerEntry, ModelStore
+from disinherit.client.store.ledger import Commit, Forgotten, LedgerEntry
+from disinherit.client.store.store import ModelStore
 from disinherit.common import files
 from disinherit.common.errors import CheckpointError, FisherError, InputError, StoreError
-from disinherit.common.fisher.diagonal import ClassFishers
+from disinherit.common.fisher.classes import ClassFishers
 from disinherit.common.graph.records import ModelRecord, ModelStatus, Provenance
 from disinherit.common.tensors.checkpoints import save_checkpoint, weights_digest
 from tests.acceptance.chaos.forking import exit_code, fork

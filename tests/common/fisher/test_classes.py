@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from disinherit.common.errors import FisherError
 from disinherit.common.fisher import summation, totals
-from disinherit.common.fisher.diagonal import ClassFishers, MethodName, fisher_diagonal
+from disinherit.common.fisher.classes import ClassFishers
+from disinherit.common.fisher.diagonal import MethodName, fisher_diagonal
 from tests.support.fisher_cases import CASES, CLASSES, all_sums, last_layer, make, oracle, rows
 
 PRESENT = CLASSES - 1

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from disinherit.common.errors import FisherError, ScopeError
-from disinherit.common.fisher.diagonal import ClassFishers, Fisher, MethodName, fisher_diagonal
+from disinherit.common.fisher.classes import ClassFishers, Fisher
+from disinherit.common.fisher.diagonal import MethodName, fisher_diagonal
 from disinherit.common.fisher.summation import METHODS
 from disinherit.common.models.scope import resolve_scope
 from tests.support.fisher_cases import (

@@ -12,16 +12,11 @@ from torch import Tensor
 
 from disinherit.common.errors import FisherError, InputError, ScopeError
 from disinherit.common.fiun.bottom_rows import MARGIN
-from disinherit.common.fiun.unlearning import (
-    Dampened,
-    LinearHead,
-    MergeRule,
-    StrengthGrid,
-    dampen,
-    fix_gauge,
-    merge_fishers,
-    unlearn_parameters,
-)
+from disinherit.common.fiun.dampening import Dampened, dampen
+from disinherit.common.fiun.gauge import LinearHead, fix_gauge
+from disinherit.common.fiun.merging import merge_fishers
+from disinherit.common.fiun.unlearning import StrengthGrid, unlearn_parameters
+from disinherit.common.method import MergeRule
 
 untimed = settings(deadline=None)  # a busy machine is not a wrong result
 

@@ -9,7 +9,7 @@ import pytest
 
 from disinherit.server.agents.transport import AgentTransport
 from disinherit.server.campaign.coordinator import Coordinator
-from disinherit.server.store.store import TaskState
+from disinherit.server.states import TaskState
 from disinherit.server.transport.base import Answer, Ask
 from disinherit.v1 import unlearning_pb2 as pb
 from tests.support.agent import AgentsSide, wait_for

@@ -8,9 +8,8 @@ import pytest
 from disinherit.common.errors import CampaignError
 from disinherit.server.campaign import order, staging
 from disinherit.server.planning import plan as planning
-from disinherit.server.states import TRANSITIONS, CampaignEvent, CampaignState
+from disinherit.server.states import TRANSITIONS, CampaignEvent, CampaignState, TaskState
 from disinherit.server.store.history import note_lost
-from disinherit.server.store.store import TaskState
 from disinherit.server.transport.base import Answer, Ask
 from disinherit.v1 import unlearning_pb2 as pb
 from tests.support.campaign import AFFECTED, NAMES, World, gone, make_request

@@ -13,8 +13,7 @@ from disinherit.common.fiun.unlearning import unlearn_parameters
 from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelStatus
 from disinherit.server.campaign.coordinator import Coordinator
 from disinherit.server.now import now_us
-from disinherit.server.states import CampaignEvent
-from disinherit.server.store.store import TaskState
+from disinherit.server.states import CampaignEvent, TaskState
 from disinherit.server.transport.base import Answer, Ask
 from disinherit.v1 import unlearning_pb2 as pb
 from tests.support.campaign import (

@@ -14,9 +14,8 @@ from disinherit.server.campaign.coordinator import Coordinator
 from disinherit.server.campaign.driver import OpenCampaigns
 from disinherit.server.now import now_us
 from disinherit.server.reports.report import coverage_of, report_of
-from disinherit.server.states import CampaignEvent, CampaignState
+from disinherit.server.states import CampaignEvent, CampaignState, TaskState
 from disinherit.server.store import retention
-from disinherit.server.store.store import TaskState
 from disinherit.v1 import unlearning_pb2 as pb
 from tests.server.store.test_audit import exported
 from tests.support.agent import AgentsSide

@@ -21,10 +21,9 @@ from disinherit.server.campaign import outcomes
 from disinherit.server.now import now_us
 from disinherit.server.reports.report import report_of
 from disinherit.server.reports.statement import attest
-from disinherit.server.states import CampaignEvent, CampaignState
+from disinherit.server.states import CampaignEvent, CampaignState, Task, TaskState
 from disinherit.server.store import graph_store, lineage
 from disinherit.server.store.database import Database
-from disinherit.server.store.store import Task, TaskState
 from disinherit.server.store.tables import insert_edges
 from disinherit.server.transport.base import Answer, Ask
 from disinherit.v1 import unlearning_pb2 as pb

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from disinherit.server.campaign.coordinator import Coordinator
-from disinherit.server.states import CampaignState
-from disinherit.server.store.store import TaskState
+from disinherit.server.states import CampaignState, TaskState
 from disinherit.server.transport.base import Answer, Ask, Transport
 from tests.acceptance.chaos.forking import exit_code, fork
 from tests.support.campaign import AFFECTED, MESSAGES, World, copy, make_request

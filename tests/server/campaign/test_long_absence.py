@@ -20,8 +20,7 @@ from disinherit.server.agents.fleet import FleetSettings
 from disinherit.server.campaign.driver import Driver, OpenCampaigns
 from disinherit.server.service.hosting import Service
 from disinherit.server.service.settings import ServeSettings
-from disinherit.server.states import CampaignEvent, CampaignState
-from disinherit.server.store.store import TaskState
+from disinherit.server.states import CampaignEvent, CampaignState, TaskState
 from disinherit.v1 import coordinator_pb2 as pb
 from disinherit.v1.unlearning_pb2 import UnlearningRequest
 from tests.support import campaign

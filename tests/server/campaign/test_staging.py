@@ -11,8 +11,7 @@ from disinherit.common.errors import CampaignError, RequestError
 from disinherit.common.graph.records import Inheritance, InheritanceKind
 from disinherit.server.now import now_us
 from disinherit.server.reports.report import coverage_of, report_of
-from disinherit.server.states import CampaignEvent, CampaignState
-from disinherit.server.store.store import TaskState
+from disinherit.server.states import CampaignEvent, CampaignState, TaskState
 from disinherit.v1 import unlearning_pb2 as pb
 from tests.support.campaign import AFFECTED, OWNERS, World, broken, copy, gone, lying, make_request
 from tests.support.owner import LABELS, PointsOwner

@@ -14,8 +14,7 @@ from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelR
 from disinherit.server.campaign.coordinator import Coordinator
 from disinherit.server.campaign.driver import OpenCampaigns
 from disinherit.server.reports.report import coverage_of
-from disinherit.server.states import CampaignEvent, CampaignState
-from disinherit.server.store.store import TaskState
+from disinherit.server.states import CampaignEvent, CampaignState, TaskState
 from disinherit.server.transport.base import Answer, Ask, Transport
 from disinherit.v1 import unlearning_pb2 as pb
 from tests.server.store.test_audit import exported

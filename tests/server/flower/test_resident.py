@@ -24,7 +24,8 @@ from disinherit.server.flower.owner_keys import canonical_key
 from disinherit.server.flower.owners import RegisteredOwners
 from disinherit.server.flower.resident import reside, until_signal
 from disinherit.server.flower.server_app import app
-from disinherit.server.store.store import CoordinatorStore, TaskState
+from disinherit.server.states import TaskState
+from disinherit.server.store.store import CoordinatorStore
 from tests.server.flower.test_server_app import make_context, make_node
 from tests.support.campaign import AFFECTED, NAMES, World, make_request
 from tests.support.fake_grid import FakeGrid

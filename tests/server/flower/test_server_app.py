@@ -10,8 +10,8 @@ from flwr.app import Context, Error, Message, RecordDict
 from disinherit.client.client_app import build_client_app
 from disinherit.common.errors import CampaignError, InputError, StoreError
 from disinherit.server.flower.server_app import app, build_server_app
-from disinherit.server.states import CampaignEvent
-from disinherit.server.store.store import CoordinatorStore, TaskState
+from disinherit.server.states import CampaignEvent, TaskState
+from disinherit.server.store.store import CoordinatorStore
 from tests.support.campaign import AFFECTED, NAMES, World, make_request
 from tests.support.fake_grid import FakeGrid, Node
 from tests.support.owner import PointsOwner

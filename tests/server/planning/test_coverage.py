@@ -15,8 +15,8 @@ from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelR
 from disinherit.common.wire.requests import Request
 from disinherit.server.planning.coverage import Covered, cover
 from disinherit.server.reports.report import coverage_of
-from disinherit.server.states import Answered
-from disinherit.server.store.store import CoordinatorStore, Task, TaskState
+from disinherit.server.states import Answered, Task, TaskState
+from disinherit.server.store.store import CoordinatorStore
 from disinherit.v1 import unlearning_pb2 as pb
 from tests.support.changes import update_all, update_answered
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from disinherit.common.errors import InputError, RequestError
-from disinherit.server.store.store import TaskState
+from disinherit.server.states import TaskState
 from disinherit.v1 import unlearning_pb2 as pb
 from tests.support.campaign import NAMES, OWNERS, World, copy, lying, make_method
 from tests.support.owner import SALT, samples_root

@@ -10,9 +10,8 @@ from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelR
 from disinherit.server.campaign.driver import OpenCampaigns
 from disinherit.server.now import now_us
 from disinherit.server.reports.report import coverage_of, report_of
-from disinherit.server.states import CampaignState
+from disinherit.server.states import CampaignState, TaskState
 from disinherit.server.store.approvals import find_plan_digest
-from disinherit.server.store.store import TaskState
 from disinherit.v1 import unlearning_pb2 as pb
 from tests.support.campaign import AFFECTED, World, copy, make_request
 from tests.support.changes import look

@@ -16,10 +16,10 @@ from sqlalchemy.engine import Engine
 from disinherit.common.audit.chain import Finding
 from disinherit.common.audit.export import LONGEST_LINE, read_entry, verify_lines
 from disinherit.common.errors import AuditError, RequestError, StoreError
-from disinherit.server.states import CampaignEvent
+from disinherit.server.states import CampaignEvent, Task, TaskState
 from disinherit.server.store.audit_events import request_digest
 from disinherit.server.store.database import Database
-from disinherit.server.store.store import CoordinatorStore, Task, TaskState
+from disinherit.server.store.store import CoordinatorStore
 from disinherit.v1 import graph_pb2
 from disinherit.v1 import unlearning_pb2 as pb
 from tests.server.store.test_store import answered, contents, edge, request, successor, version

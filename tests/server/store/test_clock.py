@@ -11,13 +11,13 @@ import pytest
 from disinherit.cli.main import run
 from disinherit.common.errors import RequestError
 from disinherit.server.now import now_us
-from disinherit.server.states import CampaignState
+from disinherit.server.states import CampaignState, Task, TaskState
 from disinherit.server.store import leases, store
 from disinherit.server.store.clock import Clock, confirm_clock
 from disinherit.server.store.database import Database
 from disinherit.server.store.retention import check_kept
 from disinherit.server.store.schema import prepare
-from disinherit.server.store.store import CoordinatorStore, Task, TaskState
+from disinherit.server.store.store import CoordinatorStore
 from disinherit.server.transport.base import Answer, Ask
 from disinherit.v1 import unlearning_pb2 as pb
 from tests.server.store.test_audit import exported

@@ -10,9 +10,8 @@ import pytest
 
 from disinherit.common.errors import CampaignError, RequestError, StoreError
 from disinherit.server.campaign.coordinator import Coordinator
-from disinherit.server.states import CampaignState
+from disinherit.server.states import CampaignState, Task, TaskState
 from disinherit.server.store.leases import Lease, held
-from disinherit.server.store.store import Task, TaskState
 from disinherit.server.transport.base import Answer, Ask
 from tests.support.campaign import AFFECTED, World, make_request
 from tests.support.changes import save_packets, settle_campaign, update_all, update_answered

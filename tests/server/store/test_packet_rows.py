@@ -10,7 +10,8 @@ from google.protobuf.message import Message
 from disinherit.common.errors import RequestError, StoreError
 from disinherit.common.wire.packets import encode_fisher
 from disinherit.server.campaign.coordinator import Coordinator
-from disinherit.server.store.store import CoordinatorStore, TaskState
+from disinherit.server.states import TaskState
+from disinherit.server.store.store import CoordinatorStore
 from disinherit.v1 import unlearning_pb2 as pb
 from tests.support.campaign import AFFECTED, NAMES, World, gone, lying, make_request
 from tests.support.changes import kept_packets, save_packets

@@ -20,12 +20,12 @@ from disinherit.common.graph.records import ModelRecord, Provenance
 from disinherit.common.wire.samples import SampleDigests, samples_of
 from disinherit.server.agents.authority import CertificateAuthority
 from disinherit.server.agents.enrolment import Enrolment
-from disinherit.server.states import CampaignState
+from disinherit.server.states import CampaignState, Task, TaskState
 from disinherit.server.store import migrations
 from disinherit.server.store.database import Database
 from disinherit.server.store.graph import find_holders
 from disinherit.server.store.schema import REVISIONS
-from disinherit.server.store.store import CoordinatorStore, Task, TaskState
+from disinherit.server.store.store import CoordinatorStore
 from disinherit.server.store.tables import METADATA
 from disinherit.v1 import unlearning_pb2 as pb
 from tests import ROOT

@@ -23,9 +23,9 @@ from disinherit.common.graph.records import (
     Provenance,
 )
 from disinherit.server.now import now_us
-from disinherit.server.states import Answered
+from disinherit.server.states import Answered, Task, TaskState
 from disinherit.server.store.audit import last_growth
-from disinherit.server.store.store import CoordinatorStore, Task, TaskState
+from disinherit.server.store.store import CoordinatorStore
 from disinherit.v1 import unlearning_pb2 as pb
 from tests.support.changes import update_all, update_answered
 

@@ -7,7 +7,7 @@ import torch
 
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord, Provenance
-from disinherit.server.campaign.coordinator import CampaignResult, Timing
+from disinherit.server.campaign.result import CampaignResult, Timing
 from disinherit.server.planning.plan import plan
 from disinherit.server.states import Task, TaskState
 from disinherit.simulations.data.datasets import Dataset
