@@ -162,10 +162,8 @@ _MODULES = {
         "WithheldError",
     ),
     "common.fisher.diagonal": ("fisher_diagonal",),
-    "common.fiun.unlearning": (
-        "merge_fishers",
-        "unlearn_parameters",
-    ),
+    "common.fiun.merging": ("merge_fishers",),
+    "common.fiun.unlearning": ("unlearn_parameters",),
     "common.graph.graph": ("InheritanceGraph",),
     "common.graph.records": (
         "Inheritance",
