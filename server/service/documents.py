@@ -7,7 +7,7 @@ from securesystemslib.dsse import Envelope
 from disinherit.common.errors import InputError, NotFoundError, NotNowError, RequestError
 from disinherit.server.reports.report import ModelReport, Report, report_of
 from disinherit.server.reports.statement import attest
-from disinherit.server.service.paging import DEFAULT_SIZE, LARGEST_SIZE
+from disinherit.server.service.paging import page_size
 from disinherit.server.store.audit import entries_about
 from disinherit.server.store.signed_log import SignedLog
 from disinherit.server.store.signing import KnownKey, find_keys
@@ -67,7 +67,7 @@ class Records:
             )
         # The token is a version, not an offset: one that joins between two calls moves no other.
         start = ids.index(token) + 1 if token else 0
-        end = start + min(size or DEFAULT_SIZE, LARGEST_SIZE)
+        end = start + page_size(size)
         following = ids[end - 1] if end < len(ids) else ""
         return report, report.models[start:end], following
 

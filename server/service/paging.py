@@ -34,6 +34,11 @@ T = TypeVar("T")
 M = TypeVar("M", bound=Message)
 
 
+def page_size(size: int) -> int:
+    """Return the number of items of a page for a requested size; 0 asks for the default."""
+    return min(size or DEFAULT_SIZE, LARGEST_SIZE)
+
+
 def fetch_page(
     after: Callable[[Key | None, int], Sequence[T]],
     key: Callable[[T], Key],
@@ -60,7 +65,7 @@ def fetch_page(
     Raises:
         InputError: if the token belongs to another query.
     """
-    count = min(size or DEFAULT_SIZE, LARGEST_SIZE)
+    count = page_size(size)
     last = _read(token, question, kinds) if token else None
     packed: list[M] = []
     room = PAGE.most

@@ -12,7 +12,7 @@ from disinherit.server.now import now_us
 from disinherit.server.planning.coverage import CoveragePage
 from disinherit.server.reports.report import coverage_of
 from disinherit.server.service.packing import listed_to_proto
-from disinherit.server.service.paging import DEFAULT_SIZE, LARGEST_SIZE, Key, fetch_page
+from disinherit.server.service.paging import Key, fetch_page, page_size
 from disinherit.server.service.principals import Principal, Role
 from disinherit.server.states import CampaignEvent, CampaignState, TaskState
 from disinherit.server.store.approvals import find_plan_digest
@@ -263,7 +263,7 @@ class Requests:
             InputError: if the token is invalid.
         """
         self._campaign(request_id)
-        return coverage_of(self._store, request_id, min(size or DEFAULT_SIZE, LARGEST_SIZE), token)
+        return coverage_of(self._store, request_id, page_size(size), token)
 
     def _campaign(self, request_id: str) -> Campaign:
         try:
