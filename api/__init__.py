@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from disinherit.client.client_app import build_client_app
-    from disinherit.client.owner.owner import Owner
+    from disinherit.client.owner.owner import Owner, ResolvesSamples
     from disinherit.client.privacy.policy import ReleasePolicy
+    from disinherit.client.store.ledger import Commit, Forgotten, LedgerEntry
     from disinherit.client.store.store import ModelStore
+    from disinherit.common.encodings import Encoding
     from disinherit.common.errors import (
         AuditError,
         CampaignError,
@@ -40,29 +42,40 @@ if TYPE_CHECKING:
         TokenError,
         WithheldError,
     )
+    from disinherit.common.fisher.classes import ClassFishers, Fisher
     from disinherit.common.fisher.diagonal import fisher_diagonal
+    from disinherit.common.fiun.dampening import Dampened
     from disinherit.common.fiun.merging import merge_fishers
     from disinherit.common.fiun.unlearning import unlearn_parameters
     from disinherit.common.graph.graph import InheritanceGraph
     from disinherit.common.graph.records import (
+        FisherScale,
         Inheritance,
         InheritanceKind,
         ModelRecord,
+        ModelStatus,
         Provenance,
     )
     from disinherit.common.method import Method
-    from disinherit.common.models.heads import find_head
+    from disinherit.common.models.heads import Head, HeadLayer, find_head
     from disinherit.common.wire.requests import Request, RollOut, Wave
+    from disinherit.common.wire.samples import SampleDigests
     from disinherit.describing import describe_model
     from disinherit.direct import DirectTransport
     from disinherit.local.network import Network
-    from disinherit.local.outcome_table import ForgetResult, ModelOutcome
+    from disinherit.local.outcome_table import Figure, ForgetResult, ModelOutcome
     from disinherit.server.campaign.coordinator import Coordinator
-    from disinherit.server.flower.owners import RegisteredOwners
+    from disinherit.server.campaign.result import CampaignResult, Timing
+    from disinherit.server.flower.owner_keys import read_owner_keys
+    from disinherit.server.flower.owners import Directory, NamedOwners, RegisteredOwners
     from disinherit.server.flower.server_app import build_server_app
     from disinherit.server.flower.transport import FlowerTransport
-    from disinherit.server.recording.recorder import record_lineage
+    from disinherit.server.planning.plan import Group, Plan
+    from disinherit.server.recording.outbox import LineageSink
+    from disinherit.server.recording.recorder import LineageRecorder, record_lineage
+    from disinherit.server.states import Task, TaskState
     from disinherit.server.store.store import CoordinatorStore
+    from disinherit.server.transport.base import Answer, Ask, Transport
 
     __version__: str
 
@@ -71,35 +84,63 @@ __all__ = [  # noqa: RUF022  # grouped as docs/api.md is
     "Network",
     "ForgetResult",
     "ModelOutcome",
+    "Figure",
     # A request
     "Request",
+    "SampleDigests",
     "Method",
     "RollOut",
     "Wave",
     # The graph
     "InheritanceGraph",
     "ModelRecord",
+    "ModelStatus",
+    "FisherScale",
     "Inheritance",
     "InheritanceKind",
     "Provenance",
     "describe_model",
     # The method, by itself
     "find_head",
+    "Head",
+    "HeadLayer",
     "fisher_diagonal",
+    "Fisher",
+    "ClassFishers",
     "merge_fishers",
     "unlearn_parameters",
+    "Dampened",
     # A federation
     "Owner",
+    "ResolvesSamples",
     "ModelStore",
+    "Commit",
+    "LedgerEntry",
+    "Forgotten",
     "ReleasePolicy",
+    "Encoding",
     "build_client_app",
     "Coordinator",
+    "Plan",
+    "Group",
+    "CampaignResult",
+    "Task",
+    "TaskState",
+    "Timing",
     "CoordinatorStore",
     "DirectTransport",
+    "Transport",
+    "Ask",
+    "Answer",
     "FlowerTransport",
     "RegisteredOwners",
+    "NamedOwners",
+    "Directory",
+    "read_owner_keys",
     "build_server_app",
     "record_lineage",
+    "LineageRecorder",
+    "LineageSink",
     # Errors
     "DisinheritError",
     "InputError",
@@ -131,9 +172,18 @@ __all__ = [  # noqa: RUF022  # grouped as docs/api.md is
 
 _MODULES = {
     "client.client_app": ("build_client_app",),
-    "client.owner.owner": ("Owner",),
+    "client.owner.owner": (
+        "Owner",
+        "ResolvesSamples",
+    ),
     "client.privacy.policy": ("ReleasePolicy",),
+    "client.store.ledger": (
+        "Commit",
+        "Forgotten",
+        "LedgerEntry",
+    ),
     "client.store.store": ("ModelStore",),
+    "common.encodings": ("Encoding",),
     "common.errors": (
         "AuditError",
         "CampaignError",
@@ -161,33 +211,75 @@ _MODULES = {
         "TokenError",
         "WithheldError",
     ),
+    "common.fisher.classes": (
+        "ClassFishers",
+        "Fisher",
+    ),
     "common.fisher.diagonal": ("fisher_diagonal",),
+    "common.fiun.dampening": ("Dampened",),
     "common.fiun.merging": ("merge_fishers",),
     "common.fiun.unlearning": ("unlearn_parameters",),
     "common.graph.graph": ("InheritanceGraph",),
     "common.graph.records": (
+        "FisherScale",
         "Inheritance",
         "InheritanceKind",
         "ModelRecord",
+        "ModelStatus",
         "Provenance",
     ),
     "common.method": ("Method",),
-    "common.models.heads": ("find_head",),
+    "common.models.heads": (
+        "Head",
+        "HeadLayer",
+        "find_head",
+    ),
     "common.wire.requests": (
         "Request",
         "RollOut",
         "Wave",
     ),
+    "common.wire.samples": ("SampleDigests",),
     "describing": ("describe_model",),
     "direct": ("DirectTransport",),
     "local.network": ("Network",),
-    "local.outcome_table": ("ForgetResult", "ModelOutcome"),
+    "local.outcome_table": (
+        "Figure",
+        "ForgetResult",
+        "ModelOutcome",
+    ),
     "server.campaign.coordinator": ("Coordinator",),
-    "server.flower.owners": ("RegisteredOwners",),
+    "server.campaign.result": (
+        "CampaignResult",
+        "Timing",
+    ),
+    "server.flower.owner_keys": ("read_owner_keys",),
+    "server.flower.owners": (
+        "Directory",
+        "NamedOwners",
+        "RegisteredOwners",
+    ),
     "server.flower.server_app": ("build_server_app",),
     "server.flower.transport": ("FlowerTransport",),
-    "server.recording.recorder": ("record_lineage",),
+    "server.planning.plan": (
+        "Group",
+        "Plan",
+    ),
+    "server.recording.outbox": ("LineageSink",),
+    "server.recording.recorder": (
+        "LineageRecorder",
+        "record_lineage",
+    ),
+    "server.states": (
+        "Task",
+        "TaskState",
+    ),
     "server.store.store": ("CoordinatorStore",),
+    "server.transport.base": (
+        "Answer",
+        "Ask",
+        "Transport",
+    ),
 }
 _HOMES = {name: f"{__name__}.{module}" for module, names in _MODULES.items() for name in names}
 

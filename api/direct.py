@@ -27,7 +27,12 @@ class DirectTransport:
         self._owners = owners
 
     def ask(self, asks: Sequence[Ask], timeout: float) -> Iterator[Answer]:
-        """Call the handlers and yield exactly one answer for each message."""
+        """Call the handlers and yield exactly one answer for each message.
+
+        Args:
+            asks: the messages.
+            timeout: of no effect: calls in this process are not given up.
+        """
         for ask in asks:
             if ask.owner not in self._owners:
                 yield not_connected(ask)

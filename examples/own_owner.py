@@ -16,6 +16,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from disinherit import (
+    CampaignResult,
     Coordinator,
     CoordinatorStore,
     DirectTransport,
@@ -28,7 +29,6 @@ from disinherit import (
     build_client_app,
     describe_model,
 )
-from disinherit.server.campaign.result import CampaignResult
 
 LABELS = tuple("0123456789")
 HALVES = {"north": 0, "south": 1}

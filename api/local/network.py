@@ -104,6 +104,9 @@ class Network:
             self._owner.device = self._device
         weakref.finalize(self, _remove, store, folder)
 
+    def __repr__(self) -> str:
+        return f"Network({len(self._members)} models, scope {self._method.scope!r})"
+
     @property
     def graph(self) -> InheritanceGraph:
         """All versions of all models, and what was derived from what."""

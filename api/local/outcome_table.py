@@ -1,7 +1,7 @@
 """Result of forgetting in one process: what became of each model, and what is left open."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -73,9 +73,9 @@ class ModelOutcome:
     trained: bool = False
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ForgetResult:
-    """What a request came to; its text is a table.
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class ForgetResult(Mapping[str, ModelOutcome]):
+    """What a request came to: name of each affected model -> its outcome; its text is a table.
 
     Attributes:
         what: what was to be forgotten, and where it was learned.
@@ -87,7 +87,7 @@ class ForgetResult:
     what: str
     outcomes: tuple[ModelOutcome, ...]
     reservations: tuple[str, ...]
-    models: Mapping[str, nn.Module] = field(repr=False)
+    models: Mapping[str, nn.Module]
 
     @property
     def complete(self) -> bool:
@@ -104,6 +104,15 @@ class ForgetResult:
             if outcome.model == model:
                 return outcome
         raise KeyError(model)
+
+    def __iter__(self) -> Iterator[str]:
+        return (outcome.model for outcome in self.outcomes)
+
+    def __len__(self) -> int:
+        return len(self.outcomes)
+
+    def __repr__(self) -> str:
+        return str(self)
 
     def __str__(self) -> str:
         """Return a table of all affected models, the reasons, and the reservations."""

@@ -78,7 +78,12 @@ class LedgerEntry:
         return pb.ModelResult.FromString(self.result).outcome
 
     def answers(self, request_id: str, digest: str) -> bool:
-        """Whether this is the entry of a request for a version with this digest."""
+        """Whether this is the entry of a request for a version with this digest.
+
+        Args:
+            request_id: the request.
+            digest: `weights_digest` of the version before it.
+        """
         return (self.request_id, self.digest_before) == (request_id, digest)
 
 

@@ -52,7 +52,14 @@ from disinherit.common.graph.records import ModelRecord, ModelStatus
 class ModelStore(StoredModels):
     """Model versions and ledger of one owner in one folder, with writing.
 
-    Arguments and errors are those of `StoredModels`.
+    Args:
+        root: the folder; created if it does not exist.
+        owner: owner of the models; the first opening fixes it.
+
+    Raises:
+        StoreError: if the folder or its lock cannot be used, or the index is missing, damaged, of a
+            newer Disinherit or of another owner.  Every method may raise it for these reasons;
+            their docstrings list only further ones.
     """
 
     def add(

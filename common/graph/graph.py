@@ -162,6 +162,10 @@ class InheritanceGraph:
     def add(self, record: ModelRecord, parents: Iterable[Inheritance]) -> None:
         """Add a version with all its parents, or nothing.
 
+        Args:
+            record: the version.
+            parents: the edges into it.
+
         Raises:
             GraphError: if the id is taken, an edge is refused as in `add_inheritance`, leads to
                 another child, or the weights of a merge do not sum to 1.
@@ -255,6 +259,11 @@ class InheritanceGraph:
         self, model: str, roots: Iterable[str], *, cleansed: Iterable[str] = ()
     ) -> frozenset[str]:
         """Return U(m): the roots among `model` and its ancestors; empty if it is not affected.
+
+        Args:
+            model: id of the version.
+            roots: ids of the models trained directly on the data to forget.
+            cleansed: ids of the successors made by this request's campaign.
 
         Raises:
             GraphError: if the model is unknown, or as in `affected`.

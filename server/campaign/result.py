@@ -10,7 +10,14 @@ Outcome = Literal["unchanged", "complete", "partial", "failed", "rolling_back", 
 
 @dataclass(slots=True)
 class Timing:
-    """Seconds spent in the stages of a campaign."""
+    """Seconds spent in the stages of a campaign.
+
+    Attributes:
+        fisher: until the roots' Fisher information had arrived.
+        merge: to merge it for each group of models.
+        broadcast_and_apply: until the owners had dampened their models.
+        verify: until their weights had been read back.
+    """
 
     fisher: float = 0.0
     merge: float = 0.0

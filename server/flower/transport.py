@@ -35,7 +35,12 @@ class FlowerTransport:
         self._turn = threading.Lock()
 
     def ask(self, asks: Sequence[Ask], timeout: float) -> Iterator[Answer]:
-        """Send all messages in parallel and yield exactly one answer for each."""
+        """Send all messages in parallel and yield exactly one answer for each.
+
+        Args:
+            asks: at most one message to an owner at a time.
+            timeout: seconds after which a missing answer becomes an error.
+        """
         messages = {}
         arrays = {
             digest: as_array(data)

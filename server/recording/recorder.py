@@ -1,9 +1,8 @@
 """Recorder of lineage: makes a Flower strategy record its inheritance graph during training.
 
-It takes three lines in an existing ServerApp: two imports, and the line that makes the strategy::
+It takes two lines in an existing ServerApp: an import, and the one that makes the strategy::
 
-    from disinherit.server.recording.recorder import record_lineage
-    from disinherit.server.store.store import CoordinatorStore
+    from disinherit import CoordinatorStore, record_lineage
 
     strategy = record_lineage(FedAvg(), CoordinatorStore("sqlite:///lineage.db"))
 
@@ -102,7 +101,8 @@ def record_lineage(
 ) -> S:
     """Make a strategy record every round's aggregate and its contributions.
 
-    Shorthand for `LineageRecorder(sink, ...).attach(strategy)`, with the same arguments and errors.
+    Shorthand for `LineageRecorder(sink, ...).attach(strategy)`, with its arguments and errors.
+    The recorder itself has `errors`: what could not be recorded.
     """
     recorder = LineageRecorder(
         sink,
@@ -130,7 +130,7 @@ class LineageRecorder:
         owner: the owner of the global models.
         labels: class names in the order of the head's rows; `None` numbers the rows of the last
             matrix, the head's: `"0"`, `"1"`, ...
-        owner_of: Flower node id -> name of its owner.
+        owner_of: Flower node id -> name of its owner; by default `node-` and the id.
         keep: called with every global version and its weights, for instance `ModelStore(...).add`,
             so that later requests can unlearn in them.
         announce: put `disinherit-model` and `disinherit-created-us` into every train config, so

@@ -1,16 +1,21 @@
 """The public names: what they are, where they are written down, and what importing them costs."""
 
 import ast
+import inspect
 import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
+from enum import Enum
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
 
 import disinherit
 from tests import ROOT
-from tests.support.api_page import PAGE, groups, page
+from tests.support.api_page import PAGE, groups, page, public_members
 
 INIT = ROOT / "api" / "__init__.py"
 
@@ -57,14 +62,125 @@ def test_the_reference_has_every_name_once() -> None:
     assert [name for names in groups().values() for name in names] == disinherit.__all__
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/federation.md"])
-def test_what_pages_import_from_the_front_door_is_there(page: str) -> None:
-    text = (ROOT / page).read_text()
-    named = set(re.findall(r"\bdisinherit\.([A-Z]\w+|__\w+__)", text))
-    for block in re.findall(r"^from disinherit import (.*)$", text, re.MULTILINE):
-        named |= set(block.replace(" ", "").split(","))
-    assert named
+CALLS = [
+    name for name in disinherit.__all__ if name != "__version__" and not name.endswith("Error")
+]
+"""Public names that are called, or whose methods are."""
+
+SHARED = ("Database",)
+"""What only the service passes: its parts share one open database."""
+
+
+def signatures(name: str) -> Iterator[tuple[str, Any]]:
+    """The functions of a public name: itself, or its constructor, methods and properties."""
+    value = getattr(disinherit, name)
+    if not isinstance(value, type):
+        yield name, value
+    elif not issubclass(value, Enum):
+        fields = hasattr(value, "__dataclass_fields__")
+        yield name, value if fields else value.__init__
+        for member in public_members(value):
+            found = inspect.getattr_static(value, member)
+            function = found.fget if isinstance(found, property) else getattr(value, member)
+            yield f"{name}.{member}", function
+
+
+def types_in(hint: object) -> Iterator[type]:
+    for inner in hint if isinstance(hint, list) else get_args(hint):
+        yield from types_in(inner)
+    if isinstance(hint, type) and get_origin(hint) is None:
+        yield hint
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_what_calls_take_and_return_is_public_too(name: str) -> None:
+    """Messages are not in it: `disinherit.v1` is the schema, and as public as that."""
+    used = {
+        found.__name__
+        for _, function in signatures(name)
+        for hint in get_type_hints(function).values()
+        for found in types_in(hint)
+        if found.__module__.startswith("disinherit.")
+        and not found.__module__.startswith("disinherit.v1.")
+    }
+    assert used - {*disinherit.__all__, *SHARED} == set()
+
+
+def described(value: object) -> list[tuple[str, str]]:
+    """Name and first line of what a docstring says of arguments, attributes and errors."""
+    found = re.findall(r"^    ([\w.]+): (.+)$", inspect.getdoc(value) or "", re.MULTILINE)
+    return [(name, " ".join(said.split())) for name, said in found]
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_the_reference_says_what_arguments_attributes_and_errors_are(name: str) -> None:
+    value = getattr(disinherit, name)
+    section = PAGE.read_text().partition(f"\n### `{name}`\n")[2].partition("\n### ")[0]
+    for where, function in [(name, value), *signatures(name)]:
+        for argument, said in described(function):
+            assert re.search(rf"`\.?{argument}`: {re.escape(said)}", section), (where, argument)
+        examples = (inspect.getdoc(function) or "").partition("Example:\n")[2].split("\n\n")[0]
+        for line in examples.splitlines():
+            assert line.strip() in section, (where, line)
+
+
+AS_OF = {"record_lineage": ("strategy", "LineageRecorder")}
+"""Shorthand -> its own argument, and the class that has the others."""
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_every_argument_is_explained(name: str) -> None:
+    """Of a method with one argument, its first line may be enough."""
+    for where, function in signatures(name):
+        if getattr(getattr(disinherit, name), "_is_protocol", False):
+            continue
+        source = getattr(disinherit, name) if where == name else function
+        named = [one for one in inspect.signature(source).parameters if one not in ("self", "cls")]
+        said = {argument for argument, _ in described(source)}
+        if name in AS_OF:
+            own, other = AS_OF[name]
+            said |= {own, *inspect.signature(getattr(disinherit, other)).parameters}
+        if where == name or len(named) > 1:
+            assert set(named) <= said, where
+
+
+def pages() -> list[Path]:
+    """What users read: pages, and examples."""
+    docs = [path for path in ROOT.glob("docs/**/*.md") if path != PAGE]
+    return [ROOT / "README.md", *docs, *ROOT.glob("examples/**/*.md")]
+
+
+def test_what_pages_import_from_the_front_door_is_there() -> None:
+    named: set[str] = set()
+    for path in pages():
+        text = path.read_text()
+        named |= set(re.findall(r"\bdisinherit\.([A-Z]\w+|__\w+__)", text))
+        for block in re.findall(r"from disinherit import (\([^)]*\)|.*)", text):
+            named |= set(re.findall(r"\w+", block))
+    assert len(named) > 15
     assert named <= set(disinherit.__all__)
+
+
+@pytest.mark.parametrize("path", pages(), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_pages_name_no_module_behind_the_front_door(path: Path) -> None:
+    """Where a public name lives may change; `disinherit` is where to import it from."""
+    homes = "|".join(sorted(set(disinherit._HOMES.values()), key=len, reverse=True))
+    deep = re.findall(rf"(?<!python -m )\b(?:{homes})\b".replace(".", r"\."), path.read_text())
+    assert deep == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted(ROOT.glob("examples/**/*.py")),
+    ids=lambda path: path.relative_to(ROOT).as_posix(),
+)
+def test_examples_import_only_the_front_door(path: Path) -> None:
+    tree = ast.walk(ast.parse(path.read_text()))
+    modules = [
+        *(node.module for node in tree if isinstance(node, ast.ImportFrom)),
+        *re.findall(r"^import (disinherit\S*)", path.read_text(), re.MULTILINE),
+    ]
+    assert {one for one in modules if one and one.startswith("disinherit")} <= {"disinherit"}
 
 
 def test_all_errors_are_among_them() -> None:

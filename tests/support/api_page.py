@@ -2,8 +2,10 @@
 
 import ast
 import inspect
+import re
 from collections.abc import Iterable
 from enum import Enum
+from textwrap import dedent, indent
 
 import disinherit
 from tests import ROOT
@@ -11,15 +13,37 @@ from tests import ROOT
 PAGE = ROOT / "docs" / "api.md"
 _HEAD = """# API
 
-The names of `import disinherit`. Everything else may move between releases. A name is loaded when
-it is first used: the import itself takes some hundredths of a second and loads no PyTorch.
+The names of `import disinherit`. Everything else may move between releases, but for the messages of
+`disinherit.v1`, which are those of `protos/`. A name is loaded when it is first used: the import
+itself takes some hundredths of a second and loads no PyTorch.
+
+Below a name are its arguments (`name`), then its attributes and methods (`.name`).
 
 This page is made from the code by `make reference`.
 """
 
 
-_ONLY = {"CoordinatorStore": ("add_model", "graph", "close")}
-"""Classes of which only some methods are for other code than the coordinator's."""
+_ONLY = {
+    "Coordinator": ("register", "check_held", "submit", "run", "drive", "evaluate"),
+    "CoordinatorStore": ("add_model", "graph", "close"),
+    "ModelStore": (
+        "add",
+        "set_fishers",
+        "record",
+        "records",
+        "weights",
+        "fishers",
+        "apply",
+        "applied",
+        "made_by",
+        "standing_in",
+        "close",
+    ),
+}
+"""Classes of which only some methods are for other code than coordinator and handlers."""
+
+_HEADING = re.compile(r"^(Args|Attributes|Returns|Yields|Raises|Example):\n", re.MULTILINE)
+_ENTRY = re.compile(r"^([\w.]+): ", re.MULTILINE)
 
 
 def groups() -> dict[str, list[str]]:
@@ -58,16 +82,19 @@ def _section(name: str) -> str:
     protocol = getattr(value, "_is_protocol", False)
     if not plain and not protocol:
         lines.append(f"```python\n{name}{_signature(value)}\n```\n\n")
-    lines.append(f"{_summary(value)}\n")
+    prose, bullets, example = _parts(value)
+    lines.append(f"{prose}\n")
     if isinstance(value, type) and issubclass(value, Enum):
         lines.append("\nOne of " + ", ".join(f"`{one.value}`" for one in value) + ".\n")
     elif isinstance(value, type) and not plain:
-        members = [_member(value, one) for one in _public(value)]
-        lines += ["\n", *members] if members else []
-    return "".join(lines)
+        bullets += [_member(value, one) for one in public_members(value)]
+    if bullets:
+        lines += ["\n", *bullets]
+    return "".join([*lines, f"\n{example}" if example else ""])
 
 
-def _public(value: type) -> Iterable[str]:
+def public_members(value: type) -> Iterable[str]:
+    """Names of the methods and properties of a class that are for its users."""
     if value.__name__ in _ONLY:
         return _ONLY[value.__name__]
     fields = getattr(value, "__dataclass_fields__", {})
@@ -82,10 +109,36 @@ def _public(value: type) -> Iterable[str]:
 
 def _member(owner: type, name: str) -> str:
     value = inspect.getattr_static(owner, name)
-    if isinstance(value, property):
-        return f"- `.{name}`: {_summary(value)}\n"
-    signature = _signature(getattr(owner, name), drop_self=not isinstance(value, classmethod))
-    return f"- `.{name}{signature}`: {_summary(getattr(owner, name))}\n"
+    signature = ""
+    if not isinstance(value, property):
+        bound = isinstance(value, classmethod)
+        value = getattr(owner, name)
+        signature = _signature(value, drop_self=not bound)
+    prose, bullets, example = _parts(value)
+    text = "".join([f"{prose}\n", *bullets, f"\n{example}" if example else ""])
+    return f"- `.{name}{signature}`: {indent(text, '  ').lstrip()}"
+
+
+def _parts(value: object) -> tuple[str, list[str], str]:
+    """Prose, bullets and example of a docstring."""
+    prose, *rest = _HEADING.split(inspect.getdoc(value) or "")
+    bullets, example = [], ""
+    for heading, body in zip(rest[::2], rest[1::2], strict=True):
+        text = dedent(body).strip()
+        if heading == "Example":
+            example = f"```pycon\n{text}\n```\n"
+        elif heading in ("Returns", "Yields"):
+            bullets.append(f"- {heading}: {_flowing(text)}\n")
+        else:
+            shown = {"Args": "`{}`", "Attributes": "`.{}`", "Raises": "Raises `{}`"}[heading]
+            _, *entries = _ENTRY.split(text)
+            for name, said in zip(entries[::2], entries[1::2], strict=True):
+                bullets.append(f"- {shown.format(name)}: {_flowing(said)}\n")
+    return prose.strip(), bullets, example
+
+
+def _flowing(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _signature(value: object, drop_self: bool = False) -> str:
@@ -103,11 +156,8 @@ def _signature(value: object, drop_self: bool = False) -> str:
 def _default(value: object) -> object:
     if isinstance(value, Enum):
         return value.value
-    return ... if "factory" in repr(value) or " at 0x" in repr(value) else value
-
-
-def _summary(value: object) -> str:
-    return (inspect.getdoc(value) or "").partition("\n\n")[0].replace("\n", " ")
+    hidden = ("factory", " at 0x", "tensor(")
+    return ... if any(part in repr(value) for part in hidden) else value
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ calls in a ServerApp's main, in the same run or, where nodes keep their ids, in 
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -14,26 +14,25 @@ from flwr.serverapp import Grid
 from torch import Tensor, nn
 
 from disinherit import (
+    Answer,
+    Ask,
+    CampaignResult,
     Coordinator,
     CoordinatorStore,
     DirectTransport,
     FlowerTransport,
     ModelRecord,
     ModelStore,
+    NamedOwners,
     Provenance,
     Request,
+    describe_model,
 )
-from disinherit.client.owner.owner import Batches
-from disinherit.common.models.scope import architecture_fingerprint
-from disinherit.common.tensors.checkpoints import weights_digest
-from disinherit.server.campaign.result import CampaignResult
-from disinherit.server.flower.owners import NamedOwners
-from disinherit.server.recording.recorder import CREATED_KEY, MODEL_KEY, node_name
-from disinherit.server.transport.base import Answer, Ask
 from flower_app.task import NUM_CLASSES, Net, load_data
 
 SERVER = "server"
 LABELS = tuple(map(str, range(NUM_CLASSES)))
+Batches = Iterable[tuple[Tensor, Tensor]]
 
 
 def folder() -> Path:
@@ -98,7 +97,7 @@ def open_owner(context: Context) -> DigitsOwner:
     """Open the owner that a node is."""
     config = context.node_config
     partition = int(config["partition-id"]), int(config["num-partitions"])
-    return DigitsOwner(node_name(context.node_id), partition)
+    return DigitsOwner(f"node-{context.node_id}", partition)
 
 
 def keep_update(msg: Message, context: Context, model: nn.Module) -> None:
@@ -108,16 +107,15 @@ def keep_update(msg: Message, context: Context, model: nn.Module) -> None:
         assert owner.partition is not None
         targets = torch.cat([labels for _, labels in load_data(*owner.partition, 256)[0]])
         counts = torch.bincount(targets, minlength=NUM_CLASSES).tolist()
-        weights = {name: value.detach().cpu() for name, value in model.state_dict().items()}
-        record = ModelRecord(
-            id=config[MODEL_KEY],
+        record = describe_model(
+            config["disinherit-model"],
+            model,
             owner=owner.store.owner,
-            architecture=architecture_fingerprint(weights),
             labels=LABELS,
-            digest=weights_digest(weights),
-            created_us=config[CREATED_KEY],
+            created_us=config["disinherit-created-us"],
             provenance=Provenance("digits", dict(zip(LABELS, counts, strict=True))),
         )
+        weights = {name: value.detach().cpu() for name, value in model.state_dict().items()}
         owner.store.add(record, weights)
 
 

@@ -5,7 +5,7 @@ import gc
 import json
 import pickle
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -519,6 +519,26 @@ def test_modules_keep_all_but_their_weights() -> None:
     assert (model.training, between.training) == (True, False)
     assert not first.weight.requires_grad
     assert len(head._forward_hooks) == 1
+
+
+def test_a_result_is_a_mapping_of_models_to_outcomes(network: Network) -> None:
+    result = network.forget("cat", root="base")
+    assert isinstance(result, Mapping)
+    assert list(result) == ["base", "child", "grandchild"]
+    assert len(result) == 3
+    assert "base" in result
+    assert "stranger" not in result
+    assert result.get("stranger") is None
+    assert list(result.values()) == list(result.outcomes)
+    with pytest.raises(KeyError, match="stranger"):
+        result["stranger"]
+
+
+def test_what_a_notebook_shows_is_short(network: Network) -> None:
+    assert repr(network) == "Network(4 models, scope 'head')"
+    assert repr(network.graph) == "InheritanceGraph(4 models, 2 edges)"
+    result = network.forget("cat", root="base")
+    assert repr(result) == str(result)
 
 
 def test_a_result_survives_pickling(network: Network) -> None:
