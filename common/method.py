@@ -1,6 +1,7 @@
 """The unlearning method: its values, defaults and checks."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -12,9 +13,16 @@ from disinherit.v1 import unlearning_pb2 as pb
 
 Reference = Literal["retain", "all"]
 MergeRule = Literal["max", "mean", "sum"]
+Mechanism = Literal["auto", "fisher", "delta"]
+DeltaCode = Literal["full", "bfloat16", "int8"]
+AUTO = "auto"
 MOST_REPAIR_STEPS = 10_000
 """Bound on repair: more steps would be retraining, on an owner's machine at another's request."""
 
+MOST_RANK = 1024
+"""Bound on the rank of a change in transit: more would be longer than the change itself."""
+
+_ROOT_METHOD = re.compile(r"[a-z][a-z0-9+-]{0,63}")
 _SCOPES = ("head", "all")
 _LARGEST = (2 - 2.0**-23) * 2.0**127
 """Largest float32; owners compute in float32."""
@@ -41,6 +49,12 @@ class Method:
         min_inheritance: least similarity, from 0 to 1, of a model's own Fisher information and the
             roots'; less similar models are left unchanged.
         rescale: whether Fisher information is brought to one scale before it is compared.
+        mechanism: what descendants inherit: `fisher`, the Fisher information of the data to forget;
+            `delta`, the change of each root; or `auto`, the one for the kind of request.
+        root_method: with `delta`, how the owner of a root unlearns it: the name of a root method,
+            or `auto` for the best that the owner can do.
+        delta_encoding: encoding of a change in transit: `full`, `bfloat16` or `int8`.
+        delta_rank: rank of matrices in a change in transit; 0 for full.
 
     Raises:
         RequestError: if a value is out of range.
@@ -63,11 +77,27 @@ class Method:
     repair_steps: int = 0
     min_inheritance: float = 0.0
     rescale: bool = True
+    mechanism: Mechanism = "auto"
+    root_method: str = AUTO
+    delta_encoding: DeltaCode = "full"
+    delta_rank: int = 0
 
     def __post_init__(self) -> None:
         """Check every value."""
         _check_choice("reference", self.reference, get_args(Reference))
         _check_choice("merge", self.merge, get_args(MergeRule))
+        _check_choice("mechanism", self.mechanism, get_args(Mechanism))
+        _check_choice("delta encoding", self.delta_encoding, get_args(DeltaCode))
+        if _ROOT_METHOD.fullmatch(self.root_method) is None:
+            raise RequestError(
+                "Expected the name of a root method, such as 'replay', or 'auto', but got "
+                f"{self.root_method!r}."
+            )
+        if not 0 <= self.delta_rank <= MOST_RANK:
+            raise RequestError(
+                f"Expected a rank of a change from 0 (full) to {MOST_RANK}, but got "
+                f"{self.delta_rank}."
+            )
         _check_positive(
             {
                 "exponent": self.exponent,
@@ -113,7 +143,33 @@ class Method:
         for name in _OPTIONAL:
             if getattr(self, name) is not None:
                 setattr(message, name, getattr(self, name))
+        if self.mechanism == "delta":
+            # Left out otherwise, so that messages without a change are those of before.
+            message.mechanism, message.root_method = self.mechanism, self.root_method
+            message.delta_encoding = _DELTA_CODES[self.delta_encoding]
+            message.delta_rank = self.delta_rank
         return message
+
+    @property
+    def inherits_delta(self) -> bool:
+        """Whether descendants inherit the change of each root."""
+        return self.mechanism == "delta"
+
+    def settled(self, *, by_class: bool) -> "Method":
+        """Return the method with the mechanism for a kind of request, if it is `auto`.
+
+        Classes are forgotten with Fisher information, which needs no data and is exact in the head.
+        What a model knows of samples lies along directions that many samples share, so samples and
+        clients need the change of the roots, in all layers: `head` is a scope of dampening only.
+
+        Args:
+            by_class: whether classes are to be forgotten, rather than samples or a client.
+        """
+        mechanism = self.mechanism
+        if mechanism == "auto":
+            mechanism = "fisher"
+        scope = "all" if mechanism == "delta" and self.scope == "head" else self.scope
+        return replace(self, mechanism=mechanism, scope=scope)
 
     @classmethod
     def from_proto(cls, message: pb.Method) -> "Method":
@@ -143,6 +199,10 @@ class Method:
             repair_steps=message.repair_steps,
             min_inheritance=message.min_inheritance,
             rescale=message.rescale or not message.HasField("rescale"),
+            mechanism=cast("Mechanism", message.mechanism or "fisher"),
+            root_method=message.root_method or AUTO,
+            delta_encoding=_delta_code(message.delta_encoding),
+            delta_rank=message.delta_rank,
         )
 
     def published(self) -> "Method":
@@ -161,6 +221,23 @@ class Method:
             row_scoped=False,
             rescale=False,
         )
+
+
+_DELTA_CODES: Mapping[str, pb.DeltaEncoding.ValueType] = {
+    "full": pb.DELTA_ENCODING_UNSPECIFIED,
+    "bfloat16": pb.DELTA_ENCODING_BFLOAT16,
+    "int8": pb.DELTA_ENCODING_INT8,
+}
+
+
+def _delta_code(number: int) -> DeltaCode:
+    for name, known in _DELTA_CODES.items():
+        if known == number:
+            return cast("DeltaCode", name)
+    raise RequestError(
+        f"Expected a delta encoding among {', '.join(_DELTA_CODES)}, but got number {number}. Its "
+        "sender may have a newer release of Disinherit."
+    )
 
 
 def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:

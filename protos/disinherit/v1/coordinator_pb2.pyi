@@ -514,6 +514,7 @@ class ModelCoverage(_message.Message):
     WAVE_FIELD_NUMBER: _builtins.int
     DESTROY_US_FIELD_NUMBER: _builtins.int
     DESTROYED_US_FIELD_NUMBER: _builtins.int
+    REMEDY_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     owner: _builtins.str
     state: _builtins.str
@@ -533,6 +534,8 @@ class ModelCoverage(_message.Message):
     destroy_us: _builtins.int
     """When its owner is to destroy the version that was superseded, and when it had; 0 for not."""
     destroyed_us: _builtins.int
+    remedy: _unlearning_pb2.Remedy.ValueType
+    """What was done so that it forgets."""
     def __init__(
         self,
         *,
@@ -547,10 +550,11 @@ class ModelCoverage(_message.Message):
         wave: _builtins.int = ...,
         destroy_us: _builtins.int = ...,
         destroyed_us: _builtins.int = ...,
+        remedy: _unlearning_pb2.Remedy.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["destroy_us", b"destroy_us", "destroyed_us", b"destroyed_us", "digest_after", b"digest_after", "digest_before", b"digest_before", "model_id", b"model_id", "owner", b"owner", "reason", b"reason", "state", b"state", "successor_id", b"successor_id", "updated_us", b"updated_us", "wave", b"wave"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["destroy_us", b"destroy_us", "destroyed_us", b"destroyed_us", "digest_after", b"digest_after", "digest_before", b"digest_before", "model_id", b"model_id", "owner", b"owner", "reason", b"reason", "remedy", b"remedy", "state", b"state", "successor_id", b"successor_id", "updated_us", b"updated_us", "wave", b"wave"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

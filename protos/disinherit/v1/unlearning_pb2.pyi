@@ -42,6 +42,64 @@ FISHER_ENCODING_LOG8: FisherEncoding.ValueType  # 2
 """A byte for each value: its logarithm, in 254 steps between bounds that each row has of its own."""
 Global___FisherEncoding: _TypeAlias = FisherEncoding  # noqa: Y015
 
+class _DeltaEncoding:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DeltaEncodingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DeltaEncoding.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DELTA_ENCODING_UNSPECIFIED: _DeltaEncoding.ValueType  # 0
+    """As they were computed: float32 as a rule."""
+    DELTA_ENCODING_BFLOAT16: _DeltaEncoding.ValueType  # 1
+    DELTA_ENCODING_INT8: _DeltaEncoding.ValueType  # 2
+    """A signed byte for each value, with a scale for each row."""
+
+class DeltaEncoding(_DeltaEncoding, metaclass=_DeltaEncodingEnumTypeWrapper):
+    """How the values of a root's change are stored in a packet."""
+
+DELTA_ENCODING_UNSPECIFIED: DeltaEncoding.ValueType  # 0
+"""As they were computed: float32 as a rule."""
+DELTA_ENCODING_BFLOAT16: DeltaEncoding.ValueType  # 1
+DELTA_ENCODING_INT8: DeltaEncoding.ValueType  # 2
+"""A signed byte for each value, with a scale for each row."""
+Global___DeltaEncoding: _TypeAlias = DeltaEncoding  # noqa: Y015
+
+class _Remedy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RemedyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Remedy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REMEDY_UNSPECIFIED: _Remedy.ValueType  # 0
+    REMEDY_REBUILT: _Remedy.ValueType  # 1
+    """Computed again from its parents as it was made, all of which are exact."""
+    REMEDY_REPLAYED: _Remedy.ValueType  # 2
+    """Trained again without what is to be forgotten, exactly as it was trained."""
+    REMEDY_APPROXIMATED: _Remedy.ValueType  # 3
+    """The change of its roots was added, or of another root method than training it again."""
+    REMEDY_SUPPRESSED: _Remedy.ValueType  # 4
+    """Values were dampened or rows taken out: it no longer shows what it may still contain."""
+    REMEDY_UNTOUCHED: _Remedy.ValueType  # 5
+    REMEDY_RETIRED: _Remedy.ValueType  # 6
+    REMEDY_REFUSED: _Remedy.ValueType  # 7
+
+class Remedy(_Remedy, metaclass=_RemedyEnumTypeWrapper):
+    """What was done so that a version forgets."""
+
+REMEDY_UNSPECIFIED: Remedy.ValueType  # 0
+REMEDY_REBUILT: Remedy.ValueType  # 1
+"""Computed again from its parents as it was made, all of which are exact."""
+REMEDY_REPLAYED: Remedy.ValueType  # 2
+"""Trained again without what is to be forgotten, exactly as it was trained."""
+REMEDY_APPROXIMATED: Remedy.ValueType  # 3
+"""The change of its roots was added, or of another root method than training it again."""
+REMEDY_SUPPRESSED: Remedy.ValueType  # 4
+"""Values were dampened or rows taken out: it no longer shows what it may still contain."""
+REMEDY_UNTOUCHED: Remedy.ValueType  # 5
+REMEDY_RETIRED: Remedy.ValueType  # 6
+REMEDY_REFUSED: Remedy.ValueType  # 7
+Global___Remedy: _TypeAlias = Remedy  # noqa: Y015
+
 class _Outcome:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -98,6 +156,10 @@ class Method(_message.Message):
     REPAIR_STEPS_FIELD_NUMBER: _builtins.int
     MIN_INHERITANCE_FIELD_NUMBER: _builtins.int
     RESCALE_FIELD_NUMBER: _builtins.int
+    MECHANISM_FIELD_NUMBER: _builtins.int
+    ROOT_METHOD_FIELD_NUMBER: _builtins.int
+    DELTA_ENCODING_FIELD_NUMBER: _builtins.int
+    DELTA_RANK_FIELD_NUMBER: _builtins.int
     scope: _builtins.str
     """"head", "all", or parameter-name globs separated by commas."""
     reference: _builtins.str
@@ -125,6 +187,15 @@ class Method(_message.Message):
     """Compare Fishers whatever their scale: a model's own is brought to that of the roots'. The
     default; only what is set to false compares them as they are.
     """
+    mechanism: _builtins.str
+    """What descendants inherit: "delta", the change of each root; empty for Fisher information."""
+    root_method: _builtins.str
+    """With "delta", how the owner of a root unlearns it: the name of a root method, or "auto"."""
+    delta_encoding: Global___DeltaEncoding.ValueType
+    """With "delta", how values travel, and the rank of matrices, 0 for full. A root's owner may have
+    chosen less.
+    """
+    delta_rank: _builtins.int
     def __init__(
         self,
         *,
@@ -141,10 +212,14 @@ class Method(_message.Message):
         repair_steps: _builtins.int = ...,
         min_inheritance: _builtins.float = ...,
         rescale: _builtins.bool | None = ...,
+        mechanism: _builtins.str = ...,
+        root_method: _builtins.str = ...,
+        delta_encoding: Global___DeltaEncoding.ValueType = ...,
+        delta_rank: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_gauge", b"_gauge", "_lam", b"_lam", "_rescale", b"_rescale", "alpha", b"alpha", "gauge", b"gauge", "lam", b"lam", "rescale", b"rescale"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_gauge", b"_gauge", "_lam", b"_lam", "_rescale", b"_rescale", "alpha", b"alpha", "bound", b"bound", "encoding", b"encoding", "exponent", b"exponent", "gauge", b"gauge", "lam", b"lam", "merge", b"merge", "min_inheritance", b"min_inheritance", "reference", b"reference", "repair_steps", b"repair_steps", "rescale", b"rescale", "row_scoped", b"row_scoped", "scope", b"scope"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_gauge", b"_gauge", "_lam", b"_lam", "_rescale", b"_rescale", "alpha", b"alpha", "bound", b"bound", "delta_encoding", b"delta_encoding", "delta_rank", b"delta_rank", "encoding", b"encoding", "exponent", b"exponent", "gauge", b"gauge", "lam", b"lam", "mechanism", b"mechanism", "merge", b"merge", "min_inheritance", b"min_inheritance", "reference", b"reference", "repair_steps", b"repair_steps", "rescale", b"rescale", "root_method", b"root_method", "row_scoped", b"row_scoped", "scope", b"scope"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__alpha: _TypeAlias = _typing.Literal["alpha"]  # noqa: Y015
     _WhichOneofArgType__alpha: _TypeAlias = _typing.Literal["_alpha", b"_alpha"]  # noqa: Y015
@@ -341,7 +416,7 @@ Global___Wave: _TypeAlias = Wave  # noqa: Y015
 
 @_typing.final
 class FisherPacket(_message.Message):
-    """A diagonal Fisher information, or several merged into one."""
+    """A diagonal Fisher information, or several merged into one; or the change of one root."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -358,9 +433,10 @@ class FisherPacket(_message.Message):
     CLIP_NORM_FIELD_NUMBER: _builtins.int
     NOISE_MULTIPLIER_FIELD_NUMBER: _builtins.int
     CLAMPED_FIELD_NUMBER: _builtins.int
+    DELTA_FIELD_NUMBER: _builtins.int
     tensors: _builtins.bytes
     """safetensors bytes: parameter name -> non-negative tensor of the parameter's shape, as `encoding`
-    says. What is sent to agents, and beside Flower's messages, comes without: by its digest.
+    says; with `delta`, name -> change, of either sign, of a parameter or a buffer. What is sent to agents, and beside Flower's messages, comes without: by its digest.
     """
     digest: _builtins.str
     """SHA-256 of `tensors`."""
@@ -397,6 +473,12 @@ class FisherPacket(_message.Message):
     def classes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The forgotten classes it stands for; empty where samples are to be forgotten."""
 
+    @_builtins.property
+    def delta(self) -> Global___Delta:
+        """Set where the tensors are the change of the one root in `sources`. Then a name in `labels` is
+        empty for a class that has no counterpart at the models that the packet is for.
+        """
+
     def __init__(
         self,
         *,
@@ -413,14 +495,63 @@ class FisherPacket(_message.Message):
         clip_norm: _builtins.float = ...,
         noise_multiplier: _builtins.float = ...,
         clamped: _builtins.int = ...,
+        delta: Global___Delta | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["delta", b"delta"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["clamped", b"clamped", "classes", b"classes", "clip_norm", b"clip_norm", "digest", b"digest", "encoding", b"encoding", "further_heads", b"further_heads", "head_bias", b"head_bias", "head_weight", b"head_weight", "labels", b"labels", "noise_multiplier", b"noise_multiplier", "samples", b"samples", "sources", b"sources", "tensors", b"tensors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clamped", b"clamped", "classes", b"classes", "clip_norm", b"clip_norm", "delta", b"delta", "digest", b"digest", "encoding", b"encoding", "further_heads", b"further_heads", "head_bias", b"head_bias", "head_weight", b"head_weight", "labels", b"labels", "noise_multiplier", b"noise_multiplier", "samples", b"samples", "sources", b"sources", "tensors", b"tensors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FisherPacket: _TypeAlias = FisherPacket  # noqa: Y015
+
+@_typing.final
+class Delta(_message.Message):
+    """Where the change of a root comes from: its weights after unlearning minus those before."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    REQUEST_DIGEST_FIELD_NUMBER: _builtins.int
+    ROOT_METHOD_FIELD_NUMBER: _builtins.int
+    EXACT_FIELD_NUMBER: _builtins.int
+    ENCODING_FIELD_NUMBER: _builtins.int
+    RANK_FIELD_NUMBER: _builtins.int
+    CLIP_NORM_FIELD_NUMBER: _builtins.int
+    before: _builtins.str
+    """SHA-256 of the weights before and after."""
+    after: _builtins.str
+    request_digest: _builtins.str
+    """SHA-256 of what the request asks for."""
+    root_method: _builtins.str
+    """Name of the root method that made it."""
+    exact: _builtins.bool
+    """Whether the weights after are those that training gives without the data to forget."""
+    encoding: Global___DeltaEncoding.ValueType
+    rank: _builtins.int
+    """Rank of matrices; 0 for full."""
+    clip_norm: _builtins.float
+    """What the change as a whole was clipped to, as L2 norm; 0 for not."""
+    def __init__(
+        self,
+        *,
+        before: _builtins.str = ...,
+        after: _builtins.str = ...,
+        request_digest: _builtins.str = ...,
+        root_method: _builtins.str = ...,
+        exact: _builtins.bool = ...,
+        encoding: Global___DeltaEncoding.ValueType = ...,
+        rank: _builtins.int = ...,
+        clip_norm: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "clip_norm", b"clip_norm", "encoding", b"encoding", "exact", b"exact", "rank", b"rank", "request_digest", b"request_digest", "root_method", b"root_method"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Delta: _TypeAlias = Delta  # noqa: Y015
 
 @_typing.final
 class Identity(_message.Message):
@@ -601,7 +732,11 @@ Global___FisherReply: _TypeAlias = FisherReply  # noqa: Y015
 
 @_typing.final
 class UnlearnTask(_message.Message):
-    """train.unlearn: dampen every listed model of this owner. evaluate.preview: the same in memory only,
+    """query.delta: a `FisherTask` too, for requests whose descendants inherit the change of the roots: the
+    owner unlearns each root, keeps the new weights until it is told to apply them, and answers with
+    one packet for each root.
+
+    train.unlearn: dampen every listed model of this owner. evaluate.preview: the same in memory only,
     answered with an EvaluateReply.
     """
 
@@ -680,6 +815,7 @@ class ModelTask(_message.Message):
     CREATED_US_FIELD_NUMBER: _builtins.int
     ALIKE_FIELD_NUMBER: _builtins.int
     IGNORE_UNKNOWN_FIELD_NUMBER: _builtins.int
+    SHARES_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     fisher: _builtins.int
     """Index into `UnlearnTask.fishers`."""
@@ -702,6 +838,10 @@ class ModelTask(_message.Message):
         salt: as in `Root`.
         """
 
+    @_builtins.property
+    def shares(self) -> _containers.RepeatedCompositeFieldContainer[Global___Share]:
+        """Changes of roots to add, where descendants inherit these; `fisher` and `alike` mean nothing then."""
+
     def __init__(
         self,
         *,
@@ -713,16 +853,45 @@ class ModelTask(_message.Message):
         created_us: _builtins.int = ...,
         alike: _builtins.int | None = ...,
         ignore_unknown: _builtins.bool = ...,
+        shares: _abc.Iterable[Global___Share] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_alike", b"_alike", "alike", b"alike"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_alike", b"_alike", "alike", b"alike", "created_us", b"created_us", "digest", b"digest", "fisher", b"fisher", "ignore_unknown", b"ignore_unknown", "model_id", b"model_id", "sample_salt", b"sample_salt", "samples", b"samples"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_alike", b"_alike", "alike", b"alike", "created_us", b"created_us", "digest", b"digest", "fisher", b"fisher", "ignore_unknown", b"ignore_unknown", "model_id", b"model_id", "sample_salt", b"sample_salt", "samples", b"samples", "shares", b"shares"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__alike: _TypeAlias = _typing.Literal["alike"]  # noqa: Y015
     _WhichOneofArgType__alike: _TypeAlias = _typing.Literal["_alike", b"_alike"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__alike) -> _WhichOneofReturnType__alike | None: ...
 
 Global___ModelTask: _TypeAlias = ModelTask  # noqa: Y015
+
+@_typing.final
+class Share(_message.Message):
+    """How much of a root's change a version inherits."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PACKET_FIELD_NUMBER: _builtins.int
+    COEFFICIENT_FIELD_NUMBER: _builtins.int
+    packet: _builtins.int
+    """Index into `UnlearnTask.fishers`."""
+    coefficient: _builtins.float
+    """Sum over the paths from the root to the version of the products of the edges' weights; 1 for
+    the root itself, which takes the weights that it kept.
+    """
+    def __init__(
+        self,
+        *,
+        packet: _builtins.int = ...,
+        coefficient: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["coefficient", b"coefficient", "packet", b"packet"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Share: _TypeAlias = Share  # noqa: Y015
 
 @_typing.final
 class Selection(_message.Message):
@@ -782,6 +951,8 @@ class ModelResult(_message.Message):
     UNKNOWN_SAMPLES_FIELD_NUMBER: _builtins.int
     FORGOTTEN_FIELD_NUMBER: _builtins.int
     CLEARED_RECORDED_FIELD_NUMBER: _builtins.int
+    REMEDY_FIELD_NUMBER: _builtins.int
+    DELTAS_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     outcome: Global___Outcome.ValueType
     alpha: _builtins.float
@@ -826,6 +997,7 @@ class ModelResult(_message.Message):
     """Written by the coordinator, where `cleared_before` alone explains that nothing changed: whether
     its own records of earlier requests show the same.
     """
+    remedy: Global___Remedy.ValueType
     @_builtins.property
     def successor(self) -> _graph_pb2.ModelRecord:
         """The version unlearning made of `model_id`."""
@@ -851,6 +1023,10 @@ class ModelResult(_message.Message):
         """Written by the coordinator, whatever an owner sends: classes of the version that it was asked to
         forget.
         """
+
+    @_builtins.property
+    def deltas(self) -> _containers.RepeatedCompositeFieldContainer[Global___AppliedDelta]:
+        """The changes of roots that were added."""
 
     def __init__(
         self,
@@ -881,10 +1057,12 @@ class ModelResult(_message.Message):
         unknown_samples: _builtins.int = ...,
         forgotten: _abc.Iterable[_builtins.str] | None = ...,
         cleared_recorded: _builtins.bool | None = ...,
+        remedy: Global___Remedy.ValueType = ...,
+        deltas: _abc.Iterable[Global___AppliedDelta] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_cleared_recorded", b"_cleared_recorded", "_inheritance", b"_inheritance", "_retain_after", b"_retain_after", "_retain_before", b"_retain_before", "cleared_recorded", b"cleared_recorded", "forget", b"forget", "inheritance", b"inheritance", "retain_after", b"retain_after", "retain_before", b"retain_before", "successor", b"successor"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cleared_recorded", b"_cleared_recorded", "_inheritance", b"_inheritance", "_retain_after", b"_retain_after", "_retain_before", b"_retain_before", "alpha", b"alpha", "apply_seconds", b"apply_seconds", "cleared_before", b"cleared_before", "cleared_recorded", b"cleared_recorded", "error", b"error", "fisher_seconds", b"fisher_seconds", "forget", b"forget", "forgotten", b"forgotten", "gauge", b"gauge", "inheritance", b"inheritance", "lam", b"lam", "model_id", b"model_id", "not_covered", b"not_covered", "out_of_scope", b"out_of_scope", "outcome", b"outcome", "repair_steps", b"repair_steps", "request_digest", b"request_digest", "retain_after", b"retain_after", "retain_before", b"retain_before", "retain_samples", b"retain_samples", "scale", b"scale", "selections", b"selections", "successor", b"successor", "tune_seconds", b"tune_seconds", "tuned", b"tuned", "unknown_samples", b"unknown_samples"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cleared_recorded", b"_cleared_recorded", "_inheritance", b"_inheritance", "_retain_after", b"_retain_after", "_retain_before", b"_retain_before", "alpha", b"alpha", "apply_seconds", b"apply_seconds", "cleared_before", b"cleared_before", "cleared_recorded", b"cleared_recorded", "deltas", b"deltas", "error", b"error", "fisher_seconds", b"fisher_seconds", "forget", b"forget", "forgotten", b"forgotten", "gauge", b"gauge", "inheritance", b"inheritance", "lam", b"lam", "model_id", b"model_id", "not_covered", b"not_covered", "out_of_scope", b"out_of_scope", "outcome", b"outcome", "remedy", b"remedy", "repair_steps", b"repair_steps", "request_digest", b"request_digest", "retain_after", b"retain_after", "retain_before", b"retain_before", "retain_samples", b"retain_samples", "scale", b"scale", "selections", b"selections", "successor", b"successor", "tune_seconds", b"tune_seconds", "tuned", b"tuned", "unknown_samples", b"unknown_samples"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cleared_recorded: _TypeAlias = _typing.Literal["cleared_recorded"]  # noqa: Y015
     _WhichOneofArgType__cleared_recorded: _TypeAlias = _typing.Literal["_cleared_recorded", b"_cleared_recorded"]  # noqa: Y015
@@ -904,6 +1082,49 @@ class ModelResult(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__retain_before) -> _WhichOneofReturnType__retain_before | None: ...
 
 Global___ModelResult: _TypeAlias = ModelResult  # noqa: Y015
+
+@_typing.final
+class AppliedDelta(_message.Message):
+    """The change of a root, as it was added to a version."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROOT_FIELD_NUMBER: _builtins.int
+    PACKET_FIELD_NUMBER: _builtins.int
+    COEFFICIENT_FIELD_NUMBER: _builtins.int
+    APPLIED_FIELD_NUMBER: _builtins.int
+    MEASURED_FIELD_NUMBER: _builtins.int
+    ROOT_METHOD_FIELD_NUMBER: _builtins.int
+    root: _builtins.str
+    packet: _builtins.str
+    """SHA-256 of the packet's tensors."""
+    coefficient: _builtins.float
+    """What the coordinator asked for, and what it was multiplied by."""
+    applied: _builtins.float
+    measured: _builtins.float
+    """How much of the root's own update is left in the version, where its owner holds what it takes to
+    measure it: the weights of the root and of what it was trained from.
+    """
+    root_method: _builtins.str
+    def __init__(
+        self,
+        *,
+        root: _builtins.str = ...,
+        packet: _builtins.str = ...,
+        coefficient: _builtins.float = ...,
+        applied: _builtins.float = ...,
+        measured: _builtins.float | None = ...,
+        root_method: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_measured", b"_measured", "measured", b"measured"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_measured", b"_measured", "applied", b"applied", "coefficient", b"coefficient", "measured", b"measured", "packet", b"packet", "root", b"root", "root_method", b"root_method"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__measured: _TypeAlias = _typing.Literal["measured"]  # noqa: Y015
+    _WhichOneofArgType__measured: _TypeAlias = _typing.Literal["_measured", b"_measured"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__measured) -> _WhichOneofReturnType__measured | None: ...
+
+Global___AppliedDelta: _TypeAlias = AppliedDelta  # noqa: Y015
 
 @_typing.final
 class Recognition(_message.Message):
