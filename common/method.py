@@ -220,6 +220,7 @@ class Method:
             gauge=0.0,
             row_scoped=False,
             rescale=False,
+            mechanism="fisher",
         )
 
 

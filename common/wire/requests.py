@@ -177,7 +177,7 @@ class Request:
         samples: root -> its training samples to forget.
         client: an owner whose whole contribution is to be forgotten. Without roots in `forget` the
             coordinator adds the models that it trained.
-        method: method of unlearning.
+        method: method of unlearning, with the mechanism for this kind of request if it is `auto`.
         id: permanent id; by default derived from the content, so that the same request submitted
             again is one request.
         reason: explanation for people.
@@ -212,6 +212,8 @@ class Request:
         object.__setattr__(self, "forget", classes)
         object.__setattr__(self, "samples", dict(self.samples))
         self._check_kind()
+        by_class = not self.samples and not self.client
+        object.__setattr__(self, "method", self.method.settled(by_class=by_class))
         if not 0 <= self.retention_seconds <= LONGEST_RETENTION:
             raise RequestError(
                 f"Expected a retention window of at most {LONGEST_RETENTION} seconds, a hundred "

@@ -31,6 +31,15 @@ METHODS = st.builds(
     repair_steps=st.integers(0, 10_000),
     min_inheritance=st.floats(0, 1),
     rescale=st.booleans(),
+    mechanism=st.just("fisher"),
+) | st.builds(
+    Method,
+    scope=st.sampled_from(["all", "0.*,2.bias"]),
+    mechanism=st.just("delta"),
+    root_method=st.sampled_from(["auto", "replay", "neggrad+", "my-method"]),
+    delta_encoding=st.sampled_from(["full", "bfloat16", "int8"]),
+    delta_rank=st.integers(0, 1024),
+    repair_steps=st.integers(0, 10_000),
 )
 SAMPLES = SampleDigests("0" * 32, ("a" * 64, "b" * 64), ignore_unknown=True)
 ROLL_OUT = RollOut(canaries=["zoe"], waves=[Wave(fraction=0.5), Wave(count=3)], max_error_rate=0.1)
@@ -48,10 +57,37 @@ def test_a_method_is_the_same_after_its_message(method: Method) -> None:
     assert Method.from_proto(pb.Method.FromString(method.to_proto().SerializeToString())) == method
 
 
+def test_a_message_without_a_mechanism_is_as_it_was_before_there_were_two() -> None:
+    message = Method().to_proto()
+    assert not message.mechanism
+    assert message == Method(mechanism="fisher", root_method="replay").to_proto()
+
+
+@pytest.mark.parametrize("request_of", [{"samples": {"a": SAMPLES}}, {"client": "zoe"}])
+def test_a_change_covers_all_layers_unless_globs_limit_it(request_of: Any) -> None:
+    assert Request(**request_of, method=Method(mechanism="delta")).method.scope == "all"
+    globs = Method(mechanism="delta", scope="0.*")
+    assert Request(**request_of, method=globs).method.scope == "0.*"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "names"),
+    [
+        ({"mechanism": "change"}, "mechanism"),
+        ({"root_method": "Re play"}, "root method"),
+        ({"delta_encoding": "log8"}, "delta encoding"),
+        ({"delta_rank": -1}, "rank"),
+    ],
+)
+def test_values_of_a_change_are_checked(wrong: Any, names: str) -> None:
+    with pytest.raises(RequestError, match=names):
+        Method(**wrong)
+
+
 def test_only_optional_values_of_a_method_may_be_missing() -> None:
     six = {"scope": "all", "reference": "all", "merge": "sum", "exponent": 2.0, "bound": 0.5}
     message = pb.Method(**six)  # type: ignore[arg-type]
-    expected = Method(**six, row_scoped=False)  # type: ignore[arg-type]
+    expected = Method(**six, row_scoped=False, mechanism="fisher")  # type: ignore[arg-type]
     assert Method.from_proto(message) == expected
     for name in six:
         damaged = pb.Method()
