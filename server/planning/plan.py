@@ -5,7 +5,7 @@ upstream roots U(m) gets its own merged Fisher information.
 """
 
 from collections.abc import Collection, Container, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from disinherit.common.errors import GraphError, RequestError
 from disinherit.common.graph.graph import InheritanceGraph
@@ -18,6 +18,7 @@ from disinherit.server.planning.class_names import (
     follow_classes,
     packet_names,
 )
+from disinherit.server.planning.coefficients import Coefficients, find_coefficients
 from disinherit.server.planning.targets import check_targets, find_origins, find_starts
 from disinherit.server.planning.unreached import Unreached, asked_classes, find_unreached
 from disinherit.v1.unlearning_pb2 import UnlearningRequest
@@ -39,11 +40,14 @@ class Group:
         roots: their upstream roots, in the order of the request.
         renamings: per root, changes of class names in its Fisher packets (`packet_names`).
         models: model ids in topological order.
+        shares: model -> how much of each root's change it inherits, in the order of `roots`; empty
+            if descendants inherit Fisher information.
     """
 
     roots: tuple[str, ...]
     renamings: tuple[tuple[tuple[str, str | None], ...], ...]
     models: tuple[str, ...]
+    shares: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +134,13 @@ def plan(
     affected = tuple(model for model in affected if model not in put_back)
     todo = [m for m in affected if m not in exempt and m not in failed]
     unreached = find_unreached(graph, request, followed, todo)
+    groups = _groups(graph, followed, [m for m in todo if m not in unreached.models])
+    if asked.method.inherits_delta:
+        coefficients = find_coefficients(graph, roots, affected, cleansed, origins)
+        groups = tuple(_with_shares(group, coefficients) for group in groups)
     return Plan(
         affected=affected,
-        groups=_groups(graph, followed, [m for m in todo if m not in unreached.models]),
+        groups=groups,
         exempt=exempt,
         failed=failed,
         notes=(
@@ -157,6 +165,13 @@ def _groups(graph: InheritanceGraph, followed: Followed, models: list[str]) -> t
     return tuple(
         Group(*_in_order(key, followed.roots), tuple(models)) for key, models in groups.items()
     )
+
+
+def _with_shares(group: Group, coefficients: Mapping[str, Coefficients]) -> Group:
+    shares = {
+        model: tuple(coefficients[model][root] for root in group.roots) for model in group.models
+    }
+    return replace(group, shares=shares)
 
 
 def _group_key(arrivals: Arrivals, labels: tuple[str, ...]) -> _Key:

@@ -1,0 +1,101 @@
+"""Coefficients of roots at models, against an enumeration of all paths."""
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from disinherit.common.graph.graph import InheritanceGraph
+from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord
+from disinherit.common.graph.rules import passes_taint
+from disinherit.common.method import Method
+from disinherit.common.wire.requests import Request
+from disinherit.common.wire.samples import SampleDigests
+from disinherit.server.planning.coefficients import find_coefficients
+from disinherit.server.planning.plan import plan
+from disinherit.server.planning.targets import find_origins
+from tests.support.graph_cases import random_graphs
+
+_SAMPLES = SampleDigests("0" * 32, ("a" * 64,))
+
+
+def _graph(edges: dict[tuple[str, str], float]) -> InheritanceGraph:
+    ids = dict.fromkeys(id for pair in edges for id in pair)
+    records = [
+        ModelRecord(id, f"owner-{id}", "arch", ("cat", "dog"), "", age)
+        for age, id in enumerate(sorted(ids))
+    ]
+    inherited = [
+        Inheritance(
+            parent,
+            child,
+            InheritanceKind.TRANSFER if weight == 1 else InheritanceKind.FEDERATED,
+            weight,
+        )
+        for (parent, child), weight in edges.items()
+    ]
+    return InheritanceGraph(records, inherited)
+
+
+def test_paths_multiply_along_and_add_up_across() -> None:
+    edges = {("a", "b"): 1.0, ("a", "c"): 0.25, ("b", "c"): 0.75, ("c", "d"): 1.0}
+    found = find_coefficients(_graph(edges), ["a"], ["a", "b", "c", "d"])
+    assert found == {"a": {"a": 1.0}, "b": {"a": 1.0}, "c": {"a": 1.0}, "d": {"a": 1.0}}
+    found = find_coefficients(_graph(edges), ["b"], ["b", "c", "d"])
+    assert found == {"b": {"b": 1.0}, "c": {"b": 0.75}, "d": {"b": 0.75}}
+
+
+def test_a_root_below_another_root_changes_by_both() -> None:
+    edges = {("a", "b"): 1.0, ("b", "c"): 0.5, ("aa", "c"): 0.5}
+    found = find_coefficients(_graph(edges), ["a", "b"], ["a", "b", "c"])
+    assert found["b"] == {"a": 1.0, "b": 1.0}
+    assert found["c"] == {"a": 0.5, "b": 0.5}
+
+
+@given(random_graphs(), st.data())
+def test_coefficients_are_sums_over_all_paths(graph: InheritanceGraph, data: st.DataObject) -> None:
+    ids = [record.id for record in graph.models()]
+    if not ids:
+        return
+    roots = data.draw(st.lists(st.sampled_from(ids), unique=True, min_size=1, max_size=3))
+    unlearned = [edge.child for edge in graph.edges() if edge.kind is InheritanceKind.UNLEARNED]
+    cleansed = data.draw(st.sets(st.sampled_from(unlearned))) if unlearned else set()
+    origins = find_origins(graph, roots)
+    starts = {root: {root, *origins.get(root, ())} for root in roots}
+    affected = graph.affected({one for some in starts.values() for one in some}, cleansed=cleansed)
+    found = find_coefficients(graph, roots, affected, cleansed, origins)
+    assert list(found) == list(affected)
+
+    def paths(model: str, begin: set[str]) -> Iterator[float]:
+        if model in begin:
+            yield 1.0
+            return
+        for edge in graph.parents(model):
+            if passes_taint(edge, cleansed):
+                yield from (edge.weight * product for product in paths(edge.parent, begin))
+
+    for model in affected:
+        expected = {root: list(paths(model, begin)) for root, begin in starts.items()}
+        assert found[model].keys() == {root for root, products in expected.items() if products}
+        for root, coefficient in found[model].items():
+            assert coefficient == pytest.approx(sum(expected[root]), rel=1e-9)
+
+
+def test_a_plan_has_the_shares_of_each_group_in_the_order_of_its_roots() -> None:
+    graph = _graph({("a", "c"): 0.25, ("b", "c"): 0.75, ("c", "d"): 1.0})
+    request = Request(samples={"a": _SAMPLES, "b": _SAMPLES}, method=Method(mechanism="delta"))
+    groups = plan(graph, request.to_proto()).groups
+    both = next(group for group in groups if group.models == ("c", "d"))
+    assert both.roots == ("a", "b")
+    assert both.shares == {"c": (0.25, 0.75), "d": (0.25, 0.75)}
+    assert {group.models: group.shares for group in groups if len(group.roots) == 1} == {
+        ("a",): {"a": (1.0,)},
+        ("b",): {"b": (1.0,)},
+    }
+
+
+def test_a_plan_of_a_request_for_fisher_information_has_no_shares() -> None:
+    graph = _graph({("a", "c"): 0.25, ("b", "c"): 0.75})
+    request = Request(samples={"a": _SAMPLES}, method=Method(mechanism="fisher"))
+    assert not any(group.shares for group in plan(graph, request.to_proto()).groups)
