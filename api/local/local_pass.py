@@ -14,8 +14,9 @@ from disinherit.common.graph.records import ModelRecord
 from disinherit.common.tensors.checkpoints import weights_digest
 from disinherit.direct import DirectTransport
 from disinherit.local.members import LoaderOwner, Member
-from disinherit.server.campaign.collect import collect, merge
+from disinherit.server.campaign.collect import collect
 from disinherit.server.campaign.dry_pass import DryPass
+from disinherit.server.campaign.merge import merge
 from disinherit.server.campaign.outcomes import outcome_of
 from disinherit.server.planning.plan import Plan
 from disinherit.server.states import Answered, Task, TaskState

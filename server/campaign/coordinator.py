@@ -34,9 +34,10 @@ from disinherit.common.text import one_line
 from disinherit.common.wire.requests import Request
 from disinherit.server.campaign.apply import apply, evaluations, verify
 from disinherit.server.campaign.campaign_pass import Pass
-from disinherit.server.campaign.collect import collect, merge
+from disinherit.server.campaign.collect import collect
 from disinherit.server.campaign.contact import check_held, record_held
 from disinherit.server.campaign.dry_pass import DryPass, Prepared, Say
+from disinherit.server.campaign.merge import merge
 from disinherit.server.campaign.notify import notify
 from disinherit.server.campaign.order import order
 from disinherit.server.campaign.result import CampaignResult
