@@ -1,9 +1,12 @@
 """Arguments of a network in one process, checked: each wrong one is refused in one line."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from disinherit.common.errors import GraphError, InputError, LabelError, RequestError
 from disinherit.common.graph.records import Inheritance, InheritanceKind, check_id
@@ -37,20 +40,39 @@ def check_name(name: str) -> None:
 
 
 def check_module(name: str, model: nn.Module) -> None:
-    """Refuse what is no module.
+    """Refuse what is no module, or one that cannot be copied, called and written to.
 
     Raises:
-        InputError: if it is something else.
+        InputError: if it is something else, it or a part of it is a wrapper for several devices, or
+            it has parameters without values or of inference mode.
     """
     if not isinstance(model, nn.Module):
         raise InputError(f"Expected a torch.nn.Module as model {name!r}, but got {shown(model)}.")
+    for path, part in model.named_modules():
+        if isinstance(part, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            whole = f"model.{path}" if path else "model"
+            raise InputError(
+                f"Expected model {name!r} without wrappers for several devices, but {whole} is "
+                f"{shown(part)}. Give {whole}.module in its place."
+            )
+    for tensor_name, tensor in chain(model.named_parameters(), model.named_buffers()):
+        if is_lazy(tensor) or tensor.is_meta:
+            raise InputError(
+                f"Expected a trained model {name!r}, but its {tensor_name} has no values yet. Call "
+                "the model on a batch, or load its weights, and train it."
+            )
+        if tensor.is_inference():
+            raise InputError(
+                f"Expected a model {name!r} that can be changed, but its {tensor_name} was made in "
+                "inference mode. Give copy.deepcopy(model), made outside of it."
+            )
 
 
 def class_names(labels: Iterable[str]) -> tuple[str, ...]:
     """Return class names in the order of logits.
 
     Raises:
-        LabelError: if they are not several texts.
+        LabelError: if they are not several texts, or one comes twice.
     """
     if isinstance(labels, str) or not isinstance(labels, Iterable):
         raise LabelError(f"Expected a list of class names as labels, but got {shown(labels)}.")
@@ -58,6 +80,11 @@ def class_names(labels: Iterable[str]) -> tuple[str, ...]:
     for name in names:
         if not isinstance(name, str):
             raise LabelError(f"Expected class names as labels, but one is {shown(name)}.")
+    if repeated := [name for name, times in Counter(names).items() if times > 1]:
+        raise LabelError(
+            f"Expected distinct class names as labels, but got {repeated[0]!r} more "
+            "than once. Give each class a name of its own."
+        )
     return names
 
 

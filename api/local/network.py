@@ -112,6 +112,7 @@ class Network:
         """All versions of all models, and what was derived from what."""
         return self._graph
 
+    @torch.inference_mode(False)
     def add(
         self,
         name: str,
@@ -139,6 +140,7 @@ class Network:
         Raises:
             GraphError: if the name is taken or malformed, or a parent is unknown.
             DataError: if a loader yields nothing, or something other than class indices.
+            InputError: if the model is a wrapper for several devices, or cannot be changed.
             LabelError: if there are more or fewer labels than logits.
             FisherError: if a batch is no pair, or the model does not return logits.
             ScopeError: if the model has no parameters in scope.
@@ -185,6 +187,7 @@ class Network:
             raise
         self._graph.add(member.record, edges)
 
+    @torch.inference_mode(False)
     def forget(
         self,
         classes: str | Sequence[str] | None = None,
