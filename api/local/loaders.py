@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
+from disinherit.client.owner.batches import iterates_once
 from disinherit.client.owner.owner import Batches
 from disinherit.common.errors import DataError
 from disinherit.common.models.inputs import Inputs, as_arguments, take_rows, unpack_batch
@@ -38,6 +39,9 @@ class LoaderCount:
 def count(loader: Iterable[object], what: str) -> LoaderCount:
     """Look at all batches of a loader once.
 
+    What is no list and no `DataLoader` over a data set with indices is then begun once more, to see
+    that it starts again.
+
     Args:
         loader: yields pairs of inputs and class indices.
         what: what it is, for an error.
@@ -57,7 +61,7 @@ def count(loader: Iterable[object], what: str) -> LoaderCount:
         raise DataError(
             f"Expected {what} to be a list of batches or a DataLoader, but got {shown(given)}."
         )
-    if iter(loader) is loader:
+    if iterates_once(loader):
         raise DataError(
             f"Expected {what} to be a list of batches or a DataLoader, which can be iterated "
             f"again, but got a {type(loader).__name__}."
@@ -80,7 +84,21 @@ def count(loader: Iterable[object], what: str) -> LoaderCount:
         found = more
     if first is None:
         raise DataError(f"Expected {what} to have at least one sample, but it yields nothing.")
+    if not _starts_again(loader):
+        raise DataError(
+            f"Expected {what} to be a list of batches or a DataLoader, which can be iterated "
+            f"again, but got a {type(loader).__name__} that yields nothing the second time."
+        )
     return LoaderCount(first, tuple(found.tolist()))
+
+
+def _starts_again(loader: Iterable[object]) -> bool:
+    """Return whether a loader that was iterated yields something again."""
+    if isinstance(loader, DataLoader):
+        known = not isinstance(loader.dataset, IterableDataset)
+    else:
+        known = isinstance(loader, Sequence)
+    return known or next(iter(loader), None) is not None
 
 
 def sample_ids(inputs: Inputs, targets: Tensor) -> list[str]:

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from disinherit.client.dampening.known_heads import find_structure
+from disinherit.client.dampening.known_heads import seen_structure
 from disinherit.client.dampening.summaries import class_fishers
 from disinherit.client.owner.owner import load_network
 from disinherit.client.store.store import ModelStore
@@ -38,6 +38,7 @@ from disinherit.common.graph.records import (
 )
 from disinherit.common.graph.rules import check_parents
 from disinherit.common.method import Method
+from disinherit.common.models.inputs import Inputs
 from disinherit.common.models.scope import resolve_scope
 from disinherit.common.models.scope_text import is_head_scope
 from disinherit.common.tensors.checkpoints import weights_digest
@@ -130,7 +131,8 @@ class Network:
             name: what to call it.
             model: the module; it returns logits.
             loader: what it was trained on *directly*, not what its parents were trained on: a
-                DataLoader, or a list of batches of inputs and class indices.
+                DataLoader, or a list of batches of inputs and class indices. It is iterated twice,
+                and begun once more unless it is a list or its data set has indices.
             parents: models that it was derived from; where a class has another name in the parent,
                 a mapping: parent -> the parent's class name -> its own.
             labels: its own class names, if they are not those of the network.
@@ -139,7 +141,8 @@ class Network:
 
         Raises:
             GraphError: if the name is taken or malformed, or a parent is unknown.
-            DataError: if a loader yields nothing, or something other than class indices.
+            DataError: if a loader yields nothing, or nothing the second time, or something other
+                than class indices.
             InputError: if the model is a wrapper for several devices, or cannot be changed.
             LabelError: if there are more or fewer labels than logits.
             FisherError: if a batch is no pair, or the model does not return logits.
@@ -181,7 +184,7 @@ class Network:
             self._owner.device = next((p.device for p in model.parameters()), self._owner.device)
         self._members[name] = member
         try:
-            member.record = self._register(record, model)
+            member.record = self._register(record, model, trained.inputs)
         except BaseException:
             del self._members[name]
             raise
@@ -207,6 +210,11 @@ class Network:
             method: how to unlearn; by default in the network's scope.
             inplace: whether the modules that were added change; else the result has copies that
                 did.
+
+        A request iterates each loader of an affected model at most five times; for samples, which
+        are looked up by value, the root's training data at most ten times, and six more for each
+        affected model.  Earlier requests do not add to that.  Only where memory runs out is more
+        iterated.
 
         Returns:
             What became of every affected model. One that did not forget is left as it was.
@@ -302,11 +310,11 @@ class Network:
         latest = max((record.created_us for record in self._graph.models()), default=0)
         return max(time.time_ns() // 1000, latest + 1)
 
-    def _register(self, record: ModelRecord, model: nn.Module) -> ModelRecord:
+    def _register(self, record: ModelRecord, model: nn.Module, inputs: Inputs) -> ModelRecord:
         """Compute and keep the Fisher information of a model, and return its record."""
         weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
         network = load_network(self._owner, record, weights)
-        structure = find_structure(self._owner, record, network)
+        structure = seen_structure(record, network, inputs)
         scope = self._method.scope
         if is_head_scope(scope) and structure.head is None:
             raise ScopeError(structure.reason)

@@ -13,7 +13,7 @@ from disinherit.client.store.structure import Structure, tied_names
 from disinherit.common.errors import LabelError, ScopeError
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.models.heads import find_head
-from disinherit.common.models.inputs import first_inputs
+from disinherit.common.models.inputs import Inputs, first_inputs
 
 
 def find_structure(owner: Owner, record: ModelRecord, network: nn.Module) -> Structure:
@@ -28,9 +28,8 @@ def find_structure(owner: Owner, record: ModelRecord, network: nn.Module) -> Str
         LabelError: if the head has more or fewer rows than the model has labels.
         FisherError: if its data is not pairs of inputs and targets, or it returns no logits.
     """
-    ties = tied_names(network)
     kept = owner.store.structure(record.id)
-    if kept is not None and kept.ties == ties:
+    if kept is not None and kept.ties == tied_names(network):
         return kept
     batches = _any_data(owner, record)
     if batches is None:
@@ -38,10 +37,26 @@ def find_structure(owner: Owner, record: ModelRecord, network: nn.Module) -> Str
             None,
             f"Expected some data of model {record.id!r}, to find the layers of its logits, but got "
             "none, and it was not registered with data before. Give another scope.",
-            ties,
+            tied_names(network),
             seen=False,
         )
     inputs, _ = first_inputs(batches)
+    return seen_structure(record, network, inputs)
+
+
+def seen_structure(record: ModelRecord, network: nn.Module, inputs: Inputs) -> Structure:
+    """Return the structure of a model, found with a few samples.
+
+    Args:
+        record: the model.
+        network: its module with its weights.
+        inputs: the inputs of the samples.
+
+    Raises:
+        LabelError: if the head has more or fewer rows than the model has labels.
+        FisherError: if the module returns no logits of them.
+    """
+    ties = tied_names(network)
     try:
         head = find_head(network, inputs)
     except ScopeError as error:

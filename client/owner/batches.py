@@ -27,7 +27,7 @@ class ShrinkingBatches:
     """
 
     def __init__(self, batches: Iterable[object]) -> None:
-        if iter(batches) is batches:
+        if iterates_once(batches):
             raise DataError(
                 "Expected batches that can be iterated again, such as a list or a DataLoader, but "
                 f"got a {type(batches).__name__}, which is used up after the first time."
@@ -80,6 +80,14 @@ class ShrinkingBatches:
                     self._limit,
                     error,
                 )
+
+
+def iterates_once(batches: object) -> bool:
+    """Return whether batches are used up after the first time.
+
+    Nothing is iterated: that alone starts the workers of a `DataLoader`.
+    """
+    return isinstance(batches, Iterator)
 
 
 def check_logits(logits: object, targets: Tensor, classes: int) -> None:
