@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 from disinherit.client.owner.batches import iterates_once
 from disinherit.client.owner.owner import Batches
 from disinherit.common.errors import DataError
+from disinherit.common.models.heads import PROBED
 from disinherit.common.models.inputs import Inputs, as_arguments, take_rows, unpack_batch
 from disinherit.local.arguments import shown
 
@@ -28,11 +29,11 @@ class LoaderCount:
     """What one look at all batches of a loader shows.
 
     Attributes:
-        inputs: those of the first batch with samples.
+        inputs: a few of the first batch of each shape and dtype, in the order in which they come.
         samples: number of samples per class index, without trailing zeros.
     """
 
-    inputs: Inputs
+    inputs: tuple[Inputs, ...]
     samples: tuple[int, ...]
 
 
@@ -66,7 +67,7 @@ def count(loader: Iterable[object], what: str) -> LoaderCount:
             f"Expected {what} to be a list of batches or a DataLoader, which can be iterated "
             f"again, but got a {type(loader).__name__}."
         )
-    first: tuple[Tensor, ...] | None = None
+    firsts: dict[tuple[object, ...], Inputs] = {}
     found = torch.zeros(0, dtype=torch.int64)
     for index, item in enumerate(loader):
         inputs, targets = unpack_batch(item, index)
@@ -78,18 +79,20 @@ def count(loader: Iterable[object], what: str) -> LoaderCount:
                 f"{targets.dtype} of shape {list(targets.shape)}"
                 + (f" and minimum {targets.min().item()}." if targets.numel() else ".")
             )
-        first = inputs if first is None else first
+        kind = tuple((tensor.dtype, tensor.shape[1:]) for tensor in inputs)
+        if kind not in firsts:
+            firsts[kind] = tuple(tensor[:PROBED].clone() for tensor in inputs)
         more = torch.bincount(targets.cpu(), minlength=len(found))
         more[: len(found)] += found
         found = more
-    if first is None:
+    if not firsts:
         raise DataError(f"Expected {what} to have at least one sample, but it yields nothing.")
     if not _starts_again(loader):
         raise DataError(
             f"Expected {what} to be a list of batches or a DataLoader, which can be iterated "
             f"again, but got a {type(loader).__name__} that yields nothing the second time."
         )
-    return LoaderCount(first, tuple(found.tolist()))
+    return LoaderCount(tuple(firsts.values()), tuple(found.tolist()))
 
 
 def _starts_again(loader: Iterable[object]) -> bool:

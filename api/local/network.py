@@ -28,7 +28,7 @@ from disinherit.common.errors import (
     RequestError,
     ScopeError,
 )
-from disinherit.common.graph.graph import InheritanceGraph
+from disinherit.common.graph.graph import InheritanceGraph, reach
 from disinherit.common.graph.records import (
     Inheritance,
     InheritanceKind,
@@ -54,6 +54,7 @@ from disinherit.local.arguments import (
     usable_device,
 )
 from disinherit.local.asked import describe, find_classes, find_member, find_roots, find_samples
+from disinherit.local.held_out import check_held_out, check_inputs
 from disinherit.local.loaders import count
 from disinherit.local.local_pass import forget_locally, put_back, take
 from disinherit.local.members import LoaderOwner, Member
@@ -136,13 +137,17 @@ class Network:
             parents: models that it was derived from; where a class has another name in the parent,
                 a mapping: parent -> the parent's class name -> its own.
             labels: its own class names, if they are not those of the network.
-            evaluate: held-out data, to measure what it recognises before and after.
-            tune: other held-out data, to choose how strongly to dampen.
+            evaluate: held-out data, to measure what it recognises before and after. It is iterated
+                once, and begun again likewise. Refused are the loaders of its own or its ancestors'
+                training data, and others of the same samples, where PyTorch's data sets, subsets
+                and samplers show that they are; copies, and data that was loaded again, cannot be
+                seen.
+            tune: other held-out data, to choose how strongly to dampen; likewise.
 
         Raises:
             GraphError: if the name is taken or malformed, or a parent is unknown.
             DataError: if a loader yields nothing, or nothing the second time, or something other
-                than class indices.
+                than class indices; or if held-out data is not held out, or not as the model takes.
             InputError: if the model is a wrapper for several devices, or cannot be changed.
             LabelError: if there are more or fewer labels than logits.
             FisherError: if a batch is no pair, or the model does not return logits.
@@ -153,19 +158,26 @@ class Network:
         for parent in renamed:
             find_member(self._members, parent, "a parent")
         names = self._labels if labels is None else class_names(labels)
-        trained = count(loader, f"the data of model {name!r}")
+        trained = count(loader, _named(name))
         held_out = {
-            what: count(data, f"the {what} data of model {name!r}").samples
+            what: data
             for what, data in (("evaluation", evaluate), ("tuning", tune))
             if data is not None
         }
-        for found in (trained.samples, *held_out.values()):
-            if len(found) > len(names):
+        known = {what: count(data, _named(name, what)) for what, data in held_out.items()}
+        for found in (trained, *known.values()):
+            if len(found.samples) > len(names):
                 listed = f"{len(names)} labels: {', '.join(names)}" if names else "no labels"
                 raise LabelError(
                     f"Expected a label for each class of model {name!r}, but its data has class "
-                    f"index {len(found) - 1} and there are {listed}."
+                    f"index {len(found.samples) - 1} and there are {listed}."
                 )
+        seen = {_named(name): loader}
+        for other in self._with_ancestors(renamed):
+            seen[_named(other)] = self._members[other].loader
+        for what, data in held_out.items():
+            check_held_out(data, _named(name, what), seen)
+            seen[_named(name, what)] = data
         counts = {n: found for n, found in zip(names, trained.samples, strict=False) if found}
         record = describe_model(
             name,
@@ -174,17 +186,19 @@ class Network:
             labels=names,
             created_us=self._next_us(),
             provenance=Provenance("loader", counts),
-            inputs=trained.inputs,
+            inputs=trained.inputs[0],
         )
+        for what, found in known.items():
+            check_inputs(model, found.inputs, trained.inputs[0], len(names), _named(name, what))
         edges = edges_to(name, renamed)
         check_parents(record, edges, (), self._graph.model)
-        classes = {what: sum(map(bool, found)) for what, found in held_out.items()}
+        classes = {what: sum(map(bool, found.samples)) for what, found in known.items()}
         member = Member(model, loader, evaluate, tune, counts, classes, record)
         if not self._members and self._device is None:
             self._owner.device = next((p.device for p in model.parameters()), self._owner.device)
         self._members[name] = member
         try:
-            member.record = self._register(record, model, trained.inputs)
+            member.record = self._register(record, model, trained.inputs[0])
         except BaseException:
             del self._members[name]
             raise
@@ -202,6 +216,11 @@ class Network:
     ) -> ForgetResult:
         """Make all models that learned or inherited something forget it.
 
+        A request iterates each loader of an affected model at most five times; for samples, which
+        are looked up by value, the root's training data at most ten times, and six more for each
+        affected model.  Earlier requests do not add to that.  Only where memory runs out is more
+        iterated.
+
         Args:
             classes: names of the classes to forget.
             samples: training samples to forget in the place of classes: indices into the data set
@@ -210,11 +229,6 @@ class Network:
             method: how to unlearn; by default in the network's scope.
             inplace: whether the modules that were added change; else the result has copies that
                 did.
-
-        A request iterates each loader of an affected model at most five times; for samples, which
-        are looked up by value, the root's training data at most ten times, and six more for each
-        affected model.  Earlier requests do not add to that.  Only where memory runs out is more
-        iterated.
 
         Returns:
             What became of every affected model. One that did not forget is left as it was.
@@ -305,6 +319,11 @@ class Network:
                     "Add copy.deepcopy(module), taken before it was trained further."
                 )
 
+    def _with_ancestors(self, names: Iterable[str]) -> list[str]:
+        """Return models and all that they inherit from, in the order in which they were added."""
+        found = reach(names, lambda id: (edge.parent for edge in self._graph.parents(id)))
+        return [name for name in self._members if name in found]
+
     def _next_us(self) -> int:
         """Return a time that is later than that of every version."""
         latest = max((record.created_us for record in self._graph.models()), default=0)
@@ -334,6 +353,11 @@ class Network:
                     f"Expected model {name!r} as it was added, but its weights are others now. Add "
                     f"what it has become under another name, with parents=[{name!r}]."
                 )
+
+
+def _named(model: str, source: str = "") -> str:
+    """Return what training data of a model, or data of another source, is called in an error."""
+    return f"the {source} data of model {model!r}" if source else f"the data of model {model!r}"
 
 
 def _remove(store: ModelStore, folder: Path) -> None:
