@@ -1,9 +1,10 @@
 """Sample sets of released Fisher packets, and their checks before a release."""
 
 import hmac
+import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import nn
@@ -11,7 +12,14 @@ from torch import nn
 from disinherit.client.dampening.summaries import class_fishers
 from disinherit.client.owner.owner import Batches, Owner, ResolvesSamples
 from disinherit.client.privacy.policy import ReleasePolicy
-from disinherit.client.privacy.release_ledger import Release, ReleaseLedger, Sizes, smallest_cell
+from disinherit.client.privacy.release_ledger import (
+    Release,
+    Released,
+    ReleaseLedger,
+    Sizes,
+    TrainingSet,
+    smallest_cell_of_all,
+)
 from disinherit.client.privacy.remaining import cleared_classes, cleared_samples
 from disinherit.client.privacy.sample_keys import sample_key
 from disinherit.client.privacy.samples import split_by_ids
@@ -21,7 +29,9 @@ from disinherit.common.models.inputs import take_rows
 from disinherit.common.wire.samples import same_id
 
 _CONTEXT = b"disinherit releases v1\0"
+_OF_KEY = b"disinherit key of releases v1\0"
 _DIGITS = 32
+_log = logging.getLogger(__name__)
 
 
 class ReleasedSets:
@@ -36,6 +46,7 @@ class ReleasedSets:
         self._owner = owner
         self._record = record
         self._key: bytes | None = None
+        self._known_ids: dict[str, list[tuple[str, str]]] = {}
 
     @cached_property
     def _without(self) -> frozenset[str]:
@@ -73,25 +84,57 @@ class ReleasedSets:
             policy: the conditions.
 
         Raises:
-            WithheldError: if all releases of this data together would isolate too few samples.
+            WithheldError: if all releases of the owner together would isolate too few samples.
             StoreError: if the ledger cannot be used.
         """
 
-        def allows(known: Sequence[Release]) -> None:
-            cell = smallest_cell([*known, release], self._classes_of)
+        def allows(known: Sequence[Released], new: Released) -> None:
+            versions = dict.fromkeys(one.data.version for one in known)
+            classes_of = partial(self._classes_of, versions=tuple(versions))
+            cell = smallest_cell_of_all(known, new, classes_of)
             policy.check_cell(self._record.id, cell)
 
-        training_set = _training_set(self._record)
-        ledger = ReleaseLedger(self._owner.store.root)
-        ledger.add(training_set, release, allows, self._is_same_data)
+        new = Released(self._data, release)
+        key_digest = "" if self._key is None else hmac.digest(self._key, _OF_KEY, "sha256").hex()
+        ledger = ReleaseLedger(self._owner.store.root, key_digest)
+        ledger.add(new, allows, self._is_former)
 
-    def _is_same_data(self, version: str) -> bool:
-        """Whether a version has the same training data; old ledgers have ids of versions."""
+    @cached_property
+    def _data(self) -> TrainingSet:
+        """The version's training set."""
+        record = self._record
+        made = self._owner.store.made_by(record.id)
+        trained = made[-1].model_id if made else record.id  # before anything was forgotten
+        ids = self._ids(record)
+        names = frozenset(name for name, _ in ids)
+        counts = record.provenance.samples_per_class if record.provenance is not None else {}
+        if names and len(names) == len(ids) >= sum(counts.values()):
+            return TrainingSet.of(names, trained)
+        return TrainingSet(_name_of_data(record), trained)
+
+    def _ids(self, record: ModelRecord) -> list[tuple[str, str]]:
+        """Return name and id of each training sample; nothing if the owner cannot tell them."""
+        owner = self._owner
+        if not isinstance(owner, ResolvesSamples):
+            return []
+        if record.id not in self._known_ids:
+            found: list[tuple[str, str]] = []
+            try:
+                found = [(self._name(id), id) for id in owner.sample_ids(record)]
+            except Exception:  # of the owner's code
+                _log.exception("Cannot tell the ids of the training samples of model %s", record.id)
+            self._known_ids[record.id] = found
+        return self._known_ids[record.id]
+
+    def _is_former(self, name: str) -> bool:
+        """Whether the ledger once called this training set so; at first, by ids of versions."""
+        own = _name_of_data(self._record)
+        if name == own:
+            return True
         try:
-            record = self._owner.store.record(version)
+            return _name_of_data(self._owner.store.record(name)) == own
         except DisinheritError:  # not the id of a version
             return False
-        return _training_set(record) == _training_set(self._record)
 
     def _whole_classes(self) -> Mapping[str, int]:
         """Return class name -> number of remaining samples, as far as the record has them."""
@@ -118,23 +161,29 @@ class ReleasedSets:
         self._key = key  # created with the first sample
         return hmac.digest(key, _CONTEXT + same_id(sample).encode(), "sha256").hex()[:_DIGITS]
 
-    def _classes_of(self, samples: frozenset[str]) -> Counter[str] | None:
-        """Return the number of samples of each class; `None` if some samples are gone."""
-        owner, record = self._owner, self._record
-        if not isinstance(owner, ResolvesSamples):
-            return None
-        ids = [id for id in owner.sample_ids(record) if self._name(id) in samples]
-        if len(ids) != len(samples):
-            return None
-        chosen, _ = split_by_ids(owner, record, ids)
-        return Counter(record.labels[index] for _, y in chosen for index in y.tolist())
+    def _classes_of(
+        self, samples: frozenset[str], versions: Iterable[str] = ()
+    ) -> Counter[str] | None:
+        """Return the number of samples of each class; `None` if some samples are gone.
+
+        Args:
+            samples: their names; one version was trained on all of them.
+            versions: ids of further versions that it may be.
+        """
+        for version in dict.fromkeys([self._record.id, *versions]):
+            try:
+                record = self._owner.store.record(version)
+                ids = [id for name, id in self._ids(record) if name in samples]
+                if len(ids) == len(samples):
+                    chosen, _ = split_by_ids(self._owner, record, ids)
+                    return Counter(record.labels[index] for _, y in chosen for index in y.tolist())
+            except DisinheritError:  # the version is not known any more, or its data is gone
+                continue
+        return None
 
 
-def _training_set(record: ModelRecord) -> str:
-    """Return a key shared by all versions that may have the same training samples.
-
-    Rounds of a federation are versions with different weights and the same samples.
-    """
+def _name_of_data(record: ModelRecord) -> str:
+    """Return a name of a version's training data that does not need the ids of its samples."""
     provenance = record.provenance
     if provenance is not None and provenance.sample_set_digest:
         return provenance.sample_set_digest

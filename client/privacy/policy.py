@@ -103,9 +103,17 @@ class ReleasePolicy:
         Raises:
             WithheldError: if the number is below the policy's, or unknown.
         """
-        if self.min_forget_samples > 1 and (count is None or count < self.min_forget_samples):
+        if self.min_forget_samples > 1 and count is None:
             raise WithheldError(
-                "Expected Fisher information that, with earlier releases of the same data, "
+                "Expected to know that Fisher information, with earlier releases, separates no "
+                f"fewer than {self.min_forget_samples} samples of model {model!r}, by its owner's "
+                "min_forget_samples, but nobody can tell which samples earlier releases were of. "
+                "Give the owner `sample_ids` and the data of its earlier versions, or forget in "
+                "one request."
+            )
+        if self.min_forget_samples > 1 and count is not None and count < self.min_forget_samples:
+            raise WithheldError(
+                "Expected Fisher information that, with earlier releases of its owner, "
                 f"separates no fewer than {self.min_forget_samples} samples of model {model!r}, "
                 "by its owner's min_forget_samples, but its difference to earlier releases "
                 "would be of fewer. Forget what was asked for before and this in one request."

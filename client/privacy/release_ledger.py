@@ -6,25 +6,41 @@ exactly the same releases.  Any result computed from released sums is a function
 So no group of fewer than `k` samples can be separated as long as every cell has at least `k`, and
 the ledger enforces that.
 
+All releases of an owner count together.  Data that grew by one sample is other data, under whatever
+name, and the difference of the totals of both is that sample.  So the ledger keeps which samples
+each training set had when something of it was released.
+
 It names samples by an HMAC of their id under the owner's key, and classes by name.
 """
 
+import hashlib
 import json
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from disinherit.client.privacy.sample_keys import KEY_FILE
 from disinherit.client.store.index import BUSY_SECONDS, index_errors
+from disinherit.common.errors import StoreError
 
 LEDGER_FILE = "releases.db"
 """File name of the ledger in an owner's folder."""
 
-_SCHEMA = """CREATE TABLE IF NOT EXISTS releases (
+_SCHEMA = (
+    """CREATE TABLE IF NOT EXISTS releases (
     training_set TEXT NOT NULL, labels TEXT NOT NULL, without TEXT NOT NULL, samples TEXT NOT NULL,
-    sizes TEXT NOT NULL, PRIMARY KEY (training_set, labels, without, samples))"""
+    sizes TEXT NOT NULL, PRIMARY KEY (training_set, labels, without, samples))""",
+    """CREATE TABLE IF NOT EXISTS training_sets (
+    name TEXT PRIMARY KEY, samples BLOB NOT NULL)""",
+    """CREATE TABLE IF NOT EXISTS versions (
+    version TEXT NOT NULL, training_set TEXT NOT NULL, PRIMARY KEY (version, training_set))""",
+    "CREATE TABLE IF NOT EXISTS keys (key_digest TEXT PRIMARY KEY)",
+)
+_BYTES = 16
+"""Size of a sample's HMAC in the ledger."""
 
 Sizes = Mapping[str, int]
 """Class name -> number of samples."""
@@ -52,6 +68,44 @@ class Release:
         return json.dumps([sorted(self.labels), sorted(self.without), sorted(self.samples)])
 
 
+@dataclass(frozen=True, slots=True)
+class TrainingSet:
+    """The samples that a version was trained on.
+
+    Attributes:
+        name: equal for equal data.
+        version: a version that was trained on it.
+        samples: HMACs of all its samples; `None` if unknown.
+    """
+
+    name: str
+    version: str
+    samples: frozenset[str] | None = None
+
+    @classmethod
+    def of(cls, samples: frozenset[str], version: str) -> "TrainingSet":
+        """Return the training set of known samples; its name follows from them.
+
+        Args:
+            samples: HMACs of all its samples.
+            version: a version that was trained on it.
+        """
+        return cls(f"samples {hashlib.sha256(_packed(samples)).hexdigest()}", version, samples)
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """A set of samples that was released, or is to be, with the training set it is part of.
+
+    Attributes:
+        data: the training set.
+        release: the set.
+    """
+
+    data: TrainingSet
+    release: Release
+
+
 class ReleaseLedger:
     """The releases of one owner, on disk.
 
@@ -59,67 +113,190 @@ class ReleaseLedger:
 
     Args:
         folder: folder of the owner's `ModelStore`.
+        key_digest: of the key of the HMACs; empty if there are none.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, key_digest: str = "") -> None:
         self._path = folder / LEDGER_FILE
+        self._key_digest = key_digest
 
     def add(
         self,
-        training_set: str,
-        release: Release,
-        allows: Callable[[Sequence[Release]], None],
+        new: Released,
+        allows: Callable[[Sequence[Released], Released], None],
         is_former: Callable[[str], bool] = lambda _: False,
     ) -> None:
         """Record a release before it leaves, if earlier ones allow it; once for each set.
 
         Args:
-            training_set: key of the training data.
-            release: the set of samples.
-            allows: called with the earlier releases; raises if this one must not be added.
-            is_former: whether a key in the ledger is an earlier one of the same training data.
+            new: the release.
+            allows: called with all earlier releases, and this one; raises if it must not be added.
+            is_former: whether a name is what the ledger once called this training set.
         """
         with index_errors(self._path), closing(self._open()) as db:
             db.execute("BEGIN IMMEDIATE")  # no other release between the check and the record
-            names = [name for (name,) in db.execute("SELECT DISTINCT training_set FROM releases")]
-            same = [name for name in names if name == training_set or is_former(name)]
-            known = [one for name in same for one in self._releases(db, name)]
-            if release not in known:
-                allows(known)
+            self._check_key(db)
+            if new.data.samples is None:
+                new = replace(new, data=_known_data(db, new.data))
+            data, release = new.data, new.release
+            known = [
+                replace(one, data=data)
+                if one.data.samples is None and is_former(one.data.name)
+                else one
+                for one in _read(db)
+            ]
+            same = [one.release for one in known if one.data.name == data.name]
+            if release not in same:
+                allows(known, new)
+                parts = (release.labels, release.without, release.samples)
                 db.execute(
                     "INSERT INTO releases VALUES (?, ?, ?, ?, ?)",
                     (
-                        training_set,
-                        *(
-                            json.dumps(sorted(part))
-                            for part in (release.labels, release.without, release.samples)
-                        ),
+                        data.name,
+                        *(json.dumps(sorted(part)) for part in parts),
                         json.dumps(dict(release.sizes)),
                     ),
                 )
+            if data.samples is not None:
+                db.execute(
+                    "INSERT OR IGNORE INTO training_sets VALUES (?, ?)",
+                    (data.name, _packed(data.samples)),
+                )
+                db.execute(
+                    "INSERT OR IGNORE INTO versions VALUES (?, ?)", (new.data.version, data.name)
+                )
             db.execute("COMMIT")
 
-    def _releases(self, db: sqlite3.Connection, training_set: str) -> list[Release]:
-        rows = db.execute(
-            "SELECT labels, without, samples, sizes FROM releases WHERE training_set = ?",
-            (training_set,),
-        )
-        found = []
-        for row in rows:
-            labels, without, samples = (frozenset[str](json.loads(part)) for part in row[:3])
-            sizes = tuple(sorted(json.loads(row[3]).items()))
-            found.append(Release(labels, without, samples, sizes))
-        return found
+    def _check_key(self, db: sqlite3.Connection) -> None:
+        """Refuse names of another key: equal samples would seem to be different ones."""
+        if not self._key_digest:
+            return
+        db.execute("INSERT OR IGNORE INTO keys VALUES (?)", (self._key_digest,))
+        if db.execute("SELECT COUNT(*) FROM keys").fetchone()[0] > 1:
+            raise StoreError(
+                f"Expected the key of the samples in {self._path}, but {KEY_FILE} beside it is "
+                "another. Put the former key back from a backup of the folder."
+            )
 
     def _open(self) -> sqlite3.Connection:
         db = sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None)
         try:
             db.execute("PRAGMA synchronous = FULL")
-            db.execute(_SCHEMA)
+            for table in _SCHEMA:
+                db.execute(table)
         except sqlite3.Error:
             db.close()
             raise
         return db
+
+
+def _known_data(db: sqlite3.Connection, data: TrainingSet) -> TrainingSet:
+    """Return the training set of a version as its first release had it."""
+    found = db.execute(
+        "SELECT name, samples FROM training_sets JOIN versions ON name = training_set"
+        " WHERE version = ? ORDER BY versions.rowid",
+        (data.version,),
+    ).fetchone()
+    return data if found is None else TrainingSet(found[0], data.version, _unpacked(found[1]))
+
+
+def _read(db: sqlite3.Connection) -> Iterator[Released]:
+    versions = dict(db.execute("SELECT training_set, version FROM versions ORDER BY rowid"))
+    sets = {
+        name: TrainingSet(name, versions.get(name, ""), _unpacked(packed))
+        for name, packed in db.execute("SELECT name, samples FROM training_sets")
+    }
+    query = "SELECT training_set, labels, without, samples, sizes FROM releases"
+    for name, *texts, counted in db.execute(query):
+        labels, without, samples = (frozenset[str](json.loads(text)) for text in texts)
+        sizes = tuple(sorted(json.loads(counted).items()))
+        data = sets.setdefault(name, TrainingSet(name, ""))
+        yield Released(data, Release(labels, without, samples, sizes))
+
+
+def _packed(samples: frozenset[str]) -> bytes:
+    return b"".join(map(bytes.fromhex, sorted(samples)))
+
+
+def _unpacked(packed: bytes) -> frozenset[str]:
+    text = packed.hex()
+    return frozenset(text[at : at + 2 * _BYTES] for at in range(0, len(text), 2 * _BYTES))
+
+
+def smallest_cell_of_all(
+    known: Sequence[Released],
+    new: Released,
+    classes_of: Callable[[frozenset[str]], Sizes | None],
+) -> int | None:
+    """Return the size of the smallest group that releases of several training sets separate.
+
+    Each release of whole classes is taken as one of all samples of all these sets, without those
+    that its own set does not have.
+
+    Args:
+        known: all earlier releases.
+        new: the new one.
+        classes_of: returns the number of samples per class among some HMACs; `None` if unknown.
+
+    Returns:
+        The size; `None` if it cannot be determined, because nobody knows which samples two of the
+        sets share.
+    """
+    linked = _linked(known, new)
+    if any(one.release.labels and one.data.samples is None for one in linked):
+        if len({one.data.name for one in linked}) > 1:
+            return None
+        return smallest_cell([one.release for one in linked], classes_of)
+    members = {part for one in linked for part in (_samples(one), one.release.without) if part}
+    everything = frozenset[str]().union(*members)
+    without: dict[tuple[str, frozenset[str]], frozenset[str]] = {}
+    releases = []
+    for one in linked:
+        release = one.release
+        if release.labels and one.data.samples is not None:
+            key = one.data.name, release.without
+            if key not in without:
+                without[key] = (everything - one.data.samples) | release.without
+            release = replace(release, without=without[key])
+        releases.append(release)
+    return smallest_cell(releases, classes_of)
+
+
+def _linked(known: Sequence[Released], new: Released) -> list[Released]:
+    """Return the new release, and all earlier ones of training sets that may share its samples.
+
+    Directly, or with another such set between.
+    """
+    by_name: dict[str, list[Released]] = {}
+    for one in [*known, new]:
+        by_name.setdefault(one.data.name, []).append(one)
+    linked, rest = [by_name.pop(new.data.name)], list(by_name.values())
+    for group in linked:  # grows while it is walked
+        far: list[list[Released]] = []
+        for other in rest:
+            (linked if _may_share(group, other) else far).append(other)
+        rest = far
+    return [one for group in linked for one in group]
+
+
+def _may_share(group: Sequence[Released], others: Sequence[Released]) -> bool:
+    """Whether releases of two training sets may have a sample in common."""
+    names, other_names = (
+        {label for one in each for label, _ in one.release.sizes} for each in (group, others)
+    )
+    if names.isdisjoint(other_names):
+        return False
+    members, other_members = (set(map(_samples, each)) for each in (group, others))
+    return any(
+        one is None or other is None or not one.isdisjoint(other)
+        for one in members
+        for other in other_members
+    )
+
+
+def _samples(one: Released) -> frozenset[str] | None:
+    """Return HMACs that a release is among; `None` if unknown."""
+    return one.release.samples if not one.release.labels else one.data.samples
 
 
 def smallest_cell(
@@ -127,11 +304,11 @@ def smallest_cell(
 ) -> int | None:
     """Return the size of the smallest group of samples that the releases separate.
 
-    Versions may have been trained on growing sets of the same data.  If one release has more
-    samples of a class than another, the additional ones are a group of their own.
+    Sets of a class are taken to contain one another, except for samples that are named.  If one
+    release has more samples of a class than another, the additional ones are a group of their own.
 
     Args:
-        releases: all earlier releases of one training set, and the new one.
+        releases: all earlier releases, and the new one.
         classes_of: returns the number of samples per class among some HMACs; `None` if unknown.
 
     Returns:
@@ -180,7 +357,7 @@ def smallest_cell(
 def _alike(releases: Sequence[Release]) -> Iterator[frozenset[str]]:
     """Yield the named samples in groups that no release separates by name."""
     groups: dict[frozenset[int], set[str]] = {}
-    parts = [part for release in releases for part in (release.samples, release.without)]
+    parts = {part for release in releases for part in (release.samples, release.without) if part}
     for sample in frozenset[str]().union(*parts):
         inside = frozenset(index for index, part in enumerate(parts) if sample in part)
         groups.setdefault(inside, set()).add(sample)

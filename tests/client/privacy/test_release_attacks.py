@@ -10,12 +10,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from disinherit.client.actions.fisher import forget_fishers
+from disinherit.client.owner.owner import Owner
 from disinherit.client.privacy.policy import ReleasePolicy
 from disinherit.common.graph.records import ModelRecord, Provenance
 from disinherit.common.models.scope import architecture_fingerprint
@@ -75,7 +77,7 @@ def add(owner: Clinic, model_id: str, steps: int) -> ModelRecord:
     return owner.store.add(replace(record, architecture=architecture, digest=digest), weights)
 
 
-def ask(owner: Clinic, policy: ReleasePolicy, root: pb.Root) -> pb.RootFisher:
+def ask(owner: Owner, policy: ReleasePolicy, root: pb.Root) -> pb.RootFisher:
     task = pb.FisherTask(request_id="q", roots=[root], method=make_method().to_proto())
     (answer,) = forget_fishers(owner, task, policy).roots
     return answer
@@ -164,6 +166,173 @@ def test_releases_under_the_id_of_a_version_still_count(clinic: Clinic) -> None:
         db.execute("UPDATE releases SET training_set = 'm'")
     add(clinic, "later", 26)
     assert ask(clinic, AT_LEAST, of_classes(*others(clinic), model="later")).withheld
+
+
+class GrowingClinic(PointsOwner):
+    """An owner whose data differs from version to version by some persons."""
+
+    absent: ClassVar[dict[str, set[str]]] = {
+        "m": {"cat-0"},
+        "grown": set(),
+        "exchanged": {"cat-1"},
+        "more": {"cat-0", *(f"dog-{i}" for i in range(20))},
+    }
+    """Version -> ids of the persons that it was not trained on."""
+
+    def sample_ids(self, record: ModelRecord) -> list[str]:
+        everyone = (f"{name}-{i}" for name in LABELS for i in range(24))
+        return [one for one in everyone if one not in self.absent[record.id]]
+
+    def training_data(self, record: ModelRecord) -> list[tuple[Tensor, Tensor]]:
+        chosen, _ = self.split_training_data(record, self.sample_ids(record))
+        return list(chosen)
+
+    def split_training_data(
+        self, record: ModelRecord, samples: Sequence[str]
+    ) -> tuple[list[tuple[Tensor, Tensor]], list[tuple[Tensor, Tensor]]]:
+        inputs, targets = make_points(self.name, "train", LABELS, LABELS)
+        everyone = [f"{name}-{i}" for name in LABELS for i in range(24)]
+        here = self.sample_ids(record)
+        parts = []
+        for inside in (True, False):
+            chosen = torch.tensor([one in here and (one in samples) is inside for one in everyone])
+            parts.append([(inputs[chosen], targets[chosen])])
+        return parts[0], parts[1]
+
+
+@pytest.fixture
+def growing(tmp_path: Path) -> Iterator[GrowingClinic]:
+    owner = GrowingClinic(tmp_path / "growing", "clinic")
+    with owner:
+        yield owner
+
+
+def add_version(owner: GrowingClinic, model_id: str, dataset: str, digest: str) -> None:
+    """Add a version of the same weights, registered with its own data."""
+    absent = owner.absent[model_id]
+    counts = {name: sum(f"{name}-{i}" not in absent for i in range(24)) for name in LABELS}
+    weights = {name: value.detach().clone() for name, value in make_network(4).state_dict().items()}
+    owner.store.add(
+        ModelRecord(
+            model_id,
+            "clinic",
+            architecture_fingerprint(weights),
+            LABELS,
+            weights_digest(weights),
+            1,
+            provenance=Provenance(dataset, counts, digest),
+        ),
+        weights,
+    )
+
+
+CAT = LABELS[0]
+
+
+def gradient_of(person: str) -> Tensor:
+    """The squared gradient of one sample, `[C, d]`."""
+    inputs, targets = make_points("clinic", "train", LABELS, LABELS)
+    at = LABELS.index(person.split("-")[0]) * 24 + int(person.split("-")[1])
+    network = make_network(4)
+    nn.functional.cross_entropy(network(inputs[at : at + 1]), targets[at : at + 1]).backward()
+    gradient = network[2].weight.grad
+    assert isinstance(gradient, Tensor)
+    return gradient**2
+
+
+def cosine(one: Tensor, other: Tensor) -> float:
+    return float(nn.functional.cosine_similarity(one.flatten(), other.flatten(), dim=0))
+
+
+@pytest.mark.parametrize("dataset", ["clinic", "clinic, second year"])
+@pytest.mark.parametrize(("first", "second"), [("", ""), ("ab" * 32, "cd" * 32), ("", "cd" * 32)])
+@pytest.mark.parametrize("asked", [(), (CAT,)])
+def test_data_that_grew_by_one_person_is_compared_under_whatever_name(
+    asked: tuple[str, ...], first: str, second: str, dataset: str, growing: GrowingClinic
+) -> None:
+    add_version(growing, "m", "clinic", first)
+    add_version(growing, "grown", dataset, second)
+    roots = [pb.Root(model_id=model, classes=asked) for model in ("m", "grown")]
+    before, after = (total(ask(growing, ReleasePolicy(), root)) for root in roots)
+    assert cosine(after - before, gradient_of("cat-0")) > 0.99  # the attack
+    assert not ask(growing, AT_LEAST, roots[0]).withheld
+    refused = ask(growing, AT_LEAST, roots[1])
+    assert refused.withheld
+    assert not refused.packets
+    assert not ask(growing, AT_LEAST, roots[0]).withheld
+    # Classes that nobody joined are released, of both versions.
+    for model in ("m", "grown"):
+        assert not ask(growing, AT_LEAST, of_classes(LABELS[1], model=model)).withheld
+
+
+@pytest.mark.parametrize("second", ["", "cd" * 32])
+def test_a_person_who_left_for_another_is_not_seen(second: str, growing: GrowingClinic) -> None:
+    """Equal sizes, so only the ids show that the data are not the same."""
+    add_version(growing, "m", "clinic", "")
+    add_version(growing, "exchanged", "clinic", second)
+    before, after = (
+        total(ask(growing, ReleasePolicy(), of_classes(CAT, model=model)))
+        for model in ("m", "exchanged")
+    )
+    exchanged = gradient_of("cat-0") - gradient_of("cat-1")
+    assert cosine(after - before, exchanged) > 0.99  # the attack
+    assert not ask(growing, AT_LEAST, of_classes(CAT)).withheld
+    assert ask(growing, AT_LEAST, of_classes(CAT, model="exchanged")).withheld
+
+
+def test_what_an_owner_can_no_longer_tell_is_still_compared(
+    growing: GrowingClinic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ledger keeps which samples a release was among."""
+    add_version(growing, "m", "clinic", "ab" * 32)
+    add_version(growing, "grown", "clinic", "cd" * 32)
+    assert not ask(growing, AT_LEAST, of_classes(CAT)).withheld
+    absent = {key: value for key, value in growing.absent.items() if key != "m"}
+    monkeypatch.setattr(growing, "absent", absent | {"m": {*map("dog-{}".format, range(24))}})
+    assert ask(growing, AT_LEAST, of_classes(CAT, model="grown")).withheld
+
+
+def test_with_another_key_nothing_is_released(growing: GrowingClinic) -> None:
+    """Names of the same persons would differ, and their data seem to be other data."""
+    add_version(growing, "m", "clinic", "ab" * 32)
+    add_version(growing, "grown", "clinic", "cd" * 32)
+    assert not ask(growing, AT_LEAST, of_classes(CAT)).withheld
+    key = growing.store.root / "samples.key"
+    former = key.read_bytes()
+    key.unlink()
+    assert "Put the former key back" in ask(growing, AT_LEAST, of_classes(CAT)).error
+    key.write_bytes(former)
+    assert not ask(growing, AT_LEAST, of_classes(CAT)).error
+
+
+def test_data_that_grew_by_enough_persons_is_released(growing: GrowingClinic) -> None:
+    dog = LABELS[1]
+    add_version(growing, "more", "clinic", "ab" * 32)
+    add_version(growing, "m", "clinic, second year", "cd" * 32)
+    policy = ReleasePolicy(min_forget_samples=4)
+    assert not ask(growing, policy, of_classes(dog, model="more")).withheld
+    assert not ask(growing, policy, of_classes(dog)).withheld
+
+
+class NamelessClinic:
+    """The growing clinic without ids of its samples."""
+
+    def __init__(self, owner: GrowingClinic) -> None:
+        self.store, self.device = owner.store, owner.device
+        self.network, self.training_data = owner.network, owner.training_data
+        self.tuning_data, self.evaluation_data = owner.tuning_data, owner.evaluation_data
+
+
+def test_without_ids_a_class_is_released_of_one_training_set(growing: GrowingClinic) -> None:
+    add_version(growing, "m", "clinic", "ab" * 32)
+    add_version(growing, "grown", "clinic", "cd" * 32)
+    owner = NamelessClinic(growing)
+    for _ in range(2):
+        assert not ask(owner, AT_LEAST, of_classes(CAT)).withheld
+    refused = ask(owner, AT_LEAST, of_classes(CAT, model="grown"))
+    assert refused.withheld
+    assert "Give the owner `sample_ids`" in refused.error
+    assert not ask(owner, AT_LEAST, of_classes(LABELS[1], model="grown")).withheld
 
 
 def test_earlier_releases_count_after_a_restart_and_in_other_requests(

@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from disinherit.client.privacy.release_ledger import Release, ReleaseLedger, smallest_cell
+from disinherit.client.privacy.release_ledger import (
+    Release,
+    Released,
+    ReleaseLedger,
+    TrainingSet,
+    smallest_cell,
+    smallest_cell_of_all,
+)
 from disinherit.common.errors import StoreError, WithheldError
 
 CLASSES = ("a", "b", "c")
@@ -68,21 +75,86 @@ def test_cells_are_the_finest_groups_that_unions_and_differences_give(
     assert all(len(group) >= found for group in apart | together)
 
 
+IDS = {sample: f"{number:032x}" for number, sample in enumerate(sorted(WORLD))}
+"""Sample -> its HMAC."""
+
+
+@st.composite
+def releases_of_versions(draw: st.DrawFn) -> tuple[Released, frozenset[str]]:
+    """A release of a training set of any samples of the world, and the samples in it."""
+    trained = draw(SAMPLES)
+    some = draw(st.frozensets(st.sampled_from(sorted(trained)), max_size=3))
+    labels = draw(st.frozensets(st.sampled_from(sorted({WORLD[one] for one in trained}))))
+    inside = frozenset(s for s in trained - some if WORLD[s] in labels) if labels else some
+    sizes = tuple(sorted(Counter(WORLD[one] for one in inside).items()))
+    names = frozenset(map(IDS.__getitem__, some))
+    release = Release(
+        frozenset(label for label, _ in sizes) if labels else frozenset(),
+        names if labels else frozenset(),
+        frozenset() if labels else names,
+        sizes,
+    )
+    data = TrainingSet.of(frozenset(map(IDS.__getitem__, trained)), "version")
+    return Released(data, release), inside
+
+
+@given(st.lists(releases_of_versions().filter(lambda made: bool(made[1])), min_size=1, max_size=4))
+def test_cells_of_several_training_sets_are_those_of_their_samples(
+    made: list[tuple[Released, frozenset[str]]],
+) -> None:
+    """Whatever the sets are called, and however they overlap."""
+    *known, new = (one for one, _ in made)
+    of = {hmac: WORLD[sample] for sample, hmac in IDS.items()}
+    found = smallest_cell_of_all(
+        known, new, lambda names: dict(Counter(of[name] for name in names))
+    )
+    cells = Counter(
+        frozenset(i for i, (_, s) in enumerate(made) if sample in s) for sample in WORLD
+    )
+    touched = [count for inside, count in cells.items() if len(made) - 1 in inside]
+    assert found is not None
+    # Sets that share nothing with the new one, not even by way of others, may be left out.
+    assert min(count for inside, count in cells.items() if inside) <= found <= min(touched)
+
+
+def test_data_of_unknown_samples_is_not_compared_with_other_data() -> None:
+    everything, part = of_classes(frozenset("ab")), of_classes(frozenset("a"))
+    unknown, other = TrainingSet("first", ""), TrainingSet("second", "")
+    known = TrainingSet.of(frozenset(IDS.values()), "v")
+    for data in (other, known):
+        new, old = Released(data, part), Released(unknown, everything)
+        assert smallest_cell_of_all([old], new, classes_of) is None
+        assert smallest_cell_of_all([new], old, classes_of) is None
+        # Nothing that is shared, and one set alone.
+        apart = Released(data, of_classes(frozenset("c")))
+        assert smallest_cell_of_all([old], apart, classes_of) == 4
+    assert smallest_cell_of_all([], Released(unknown, everything), classes_of) == 8
+    assert (
+        smallest_cell_of_all([Released(unknown, part)], Released(unknown, everything), classes_of)
+        == 4
+    )
+
+
 def test_a_release_is_recorded_once_and_a_refused_one_never(tmp_path: Path) -> None:
     ledger = ReleaseLedger(tmp_path)
     seen: list[int] = []
+
+    def add(name: str, release: Release) -> None:
+        new = Released(TrainingSet(name, ""), release)
+        ledger.add(new, lambda known, _: seen.append(len(known)))
+
     for _ in range(2):  # the second time without a question
-        ledger.add("data", of_classes(frozenset("a")), lambda known: seen.append(len(known)))
+        add("data", of_classes(frozenset("a")))
     assert seen == [0]
 
-    def refuse(known: object) -> None:
+    def refuse(*_: object) -> None:
         raise WithheldError("no")
 
     with pytest.raises(WithheldError):
-        ledger.add("data", of_classes(frozenset("b")), refuse)
-    ledger.add("data", of_samples(frozenset({"a0"})), lambda known: seen.append(len(known)))
-    ledger.add("other data", of_classes(frozenset("a")), lambda known: seen.append(len(known)))
-    assert seen == [0, 1, 0]
+        ledger.add(Released(TrainingSet("data", ""), of_classes(frozenset("b"))), refuse)
+    add("data", of_samples(frozenset({"a0"})))
+    add("other data", of_classes(frozenset("a")))
+    assert seen == [0, 1, 2]  # of all data
 
 
 def test_the_smallest_cell_is_none_if_it_cannot_be_known() -> None:
@@ -104,17 +176,35 @@ def test_additional_samples_of_a_later_version_are_a_cell() -> None:
     assert smallest_cell([of(a=30, b=30), of(a=30, b=30, c=2)], classes_of) == 2
 
 
-def test_earlier_names_of_the_same_data_count(tmp_path: Path) -> None:
-    ledger, seen = ReleaseLedger(tmp_path), list[int]()
+def test_earlier_names_of_the_same_data_are_this_data(tmp_path: Path) -> None:
+    ledger, seen = ReleaseLedger(tmp_path), list[list[str]]()
+
+    def add(name: str, release: Release, *former: str) -> None:
+        ledger.add(
+            Released(TrainingSet(name, ""), release),
+            lambda known, _: seen.append([one.data.name for one in known]),
+            former.__contains__,
+        )
+
     for name in ("first", "second", "third"):
-        ledger.add(name, of_classes(frozenset("a")), lambda known: seen.append(len(known)))
-    ledger.add(
-        "data",
-        of_classes(frozenset("ab")),
-        lambda known: seen.append(len(known)),
-        {"first", "third"}.__contains__,
-    )
-    assert seen == [0, 0, 0, 2]
+        add(name, of_classes(frozenset("a")))
+    add("data", of_classes(frozenset("ab")), "first", "third")
+    assert seen[-1] == ["data", "second", "data"]
+    add("data", of_classes(frozenset("a")), "first", "third")
+    assert len(seen) == 4  # a set that was released under a former name
+
+
+def test_the_samples_of_a_version_are_remembered_when_its_owner_has_forgotten_them(
+    tmp_path: Path,
+) -> None:
+    ledger, seen = ReleaseLedger(tmp_path), list[TrainingSet]()
+    data = TrainingSet.of(frozenset(IDS.values()), "v")
+    for one in (data, TrainingSet("points", "v"), TrainingSet("points", "w")):
+        ledger.add(
+            Released(one, of_classes(frozenset("abc"[len(seen)]))),
+            lambda _, new: seen.append(new.data),
+        )
+    assert seen == [data, data, TrainingSet("points", "w")]
 
 
 def test_equal_sets_have_equal_names() -> None:
@@ -126,4 +216,6 @@ def test_equal_sets_have_equal_names() -> None:
 def test_a_damaged_ledger_is_named(tmp_path: Path) -> None:
     (tmp_path / "releases.db").write_bytes(b"not a database at all" * 100)
     with pytest.raises(StoreError, match="releases.db"):
-        ReleaseLedger(tmp_path).add("data", of_classes(frozenset("a")), lambda _: None)
+        ReleaseLedger(tmp_path).add(
+            Released(TrainingSet("data", ""), of_classes(frozenset("a"))), lambda *_: None
+        )
