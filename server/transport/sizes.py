@@ -2,6 +2,11 @@
 
 A Fisher packet has one value per parameter value in scope, and a root answers with one packet per
 class to forget.  The number of values was registered with the Fisher summary, before the request.
+
+It is the owner's own word: the coordinator has neither weights nor shapes to compare it with, and
+what other owners registered of models of the same architecture could be made up to have honest
+answers refused.  So it bounds the answers of honest owners; those of all others are bounded by
+`ANSWER` alone.
 """
 
 from collections.abc import Iterable

@@ -73,6 +73,17 @@ def test_the_limit_depends_on_scope_and_classes() -> None:
     assert FISHER.most < many < FISHER.most + 11 * 10**6
 
 
+@pytest.mark.parametrize("scope", ["head", "all"])
+def test_whatever_number_an_owner_registers_its_answer_has_one_limit(scope: str) -> None:
+    """Nothing contradicts it: docs/limits.md says so."""
+    made_up = record(head_values=2**62, values=2**62)
+    for count in (1, 50):
+        asks = [(asked(*CLASSES), made_up)] * count
+        assert fisher_bytes(asks, scope) == ANSWER.most == 2**30
+    page = (Path(__file__).parents[3] / "docs" / "limits.md").read_text()
+    assert "An owner that registers more values than its model has may answer with 1 GiB" in page
+
+
 @pytest.mark.parametrize("old", [record(), replace(record(), fisher_scale=None)])
 def test_a_registration_without_a_size_has_the_old_limit(old: ModelRecord) -> None:
     assert fisher_bytes([(asked("cat"), old)], "head") == ANSWER.most
