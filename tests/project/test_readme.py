@@ -4,6 +4,8 @@ import contextlib
 import importlib.util
 import io
 import re
+import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,16 @@ import torch
 from torch.utils.data import DataLoader
 
 import disinherit
+from disinherit.server.flower.owner_keys import read_owner_keys
 from tests import ROOT
 from tests.support.blobs import accuracy, blobs, trained
+from tests.support.fake_grid import FakeGrid
 from tests.support.owner_nodes import make_owner_grid
+from tests.support.pages import blocks, name_of, pages, texts
 
-BLOCK = re.compile(r"```(\w*)\n(.*?)```", re.DOTALL)
+from flwr.app import Context, RecordDict  # isort: skip  # what it imports may warn
+from flwr.serverapp import ServerApp  # isort: skip
+
 EXAMPLE = ROOT / "examples" / "own_owner.py"
 RUN_HERE = {
     "README.md": 3,
@@ -30,16 +37,10 @@ RUN_HERE = {
 pytestmark = pytest.mark.filterwarnings("ignore:.*will be removed in Click:DeprecationWarning")
 
 
-def python_blocks(page: str) -> list[str]:
-    found = BLOCK.findall((ROOT / page).read_text())
-    return [text for language, text in found if language == "python"]
-
-
 def test_every_block_of_python_is_run() -> None:
-    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")]
-    names = [page.relative_to(ROOT).as_posix() for page in pages]
     made_from_code = "docs/api.md"  # its examples are doctests
-    found = {name: len(python_blocks(name)) for name in names if name != made_from_code}
+    found = {name_of(page): len(texts(page, "python")) for page in pages()}
+    found.pop(made_from_code)
     assert {name: count for name, count in found.items() if count} == RUN_HERE
 
 
@@ -58,9 +59,9 @@ def example(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
 
 
 def test_the_five_lines_make_a_network_of_models_forget() -> None:
-    blocks = BLOCK.findall((ROOT / "README.md").read_text())
+    found = blocks("README.md")
     place, example = next(
-        (place, text) for place, (_, text) in enumerate(blocks) if text.startswith("import disin")
+        (place, text) for place, (_, text) in enumerate(found) if text.startswith("import disin")
     )
     base = trained(blobs([0, 1, 2], seed=1))
     child = trained(blobs([0, 1, 2], seed=2), base)
@@ -83,13 +84,12 @@ def test_the_five_lines_make_a_network_of_models_forget() -> None:
     for model in (base, child):
         assert accuracy(model, [0]) < 0.05
         assert accuracy(model, [1, 2]) > 0.85
-    shown = blocks[place + 1][1]
+    shown = found[place + 1][1]
     assert re.sub(r"[\d.]+%", "#", printed.getvalue()) == re.sub(r"[\d.]+%", "#", shown)
 
 
 def test_the_method_by_hand_makes_models_forget() -> None:
-    blocks = BLOCK.findall((ROOT / "docs" / "method.md").read_text())
-    example = next(text for _, text in blocks if text.startswith("from disinherit import"))
+    (example,) = texts("docs/method.md", "python")
     base = trained(blobs([0, 1, 2], seed=1))
     models = {"base": base, "child": trained(blobs([0, 1, 2], seed=2), base)}
     assert all(accuracy(model, [0]) > 0.85 for model in models.values())
@@ -112,7 +112,7 @@ def test_the_method_by_hand_makes_models_forget() -> None:
 def test_a_federation_of_the_readme_serves_a_request(
     example: dict[str, Any], tmp_path: Path
 ) -> None:
-    _, client_app, coordinator = python_blocks("README.md")
+    _, client_app, coordinator = texts("README.md", "python")
     given = {"open_owner": example["open_owner"]}
     exec(client_app, given)
     grid = make_owner_grid(given["app"], ["north", "south"], tmp_path)
@@ -128,7 +128,9 @@ def test_a_federation_of_the_readme_serves_a_request(
 def test_the_blocks_about_a_federation_serve_a_request(
     example: dict[str, Any], tmp_path: Path
 ) -> None:
-    app, description, registration, summaries, request, server = python_blocks("docs/federation.md")
+    app, description, registration, summaries, request, server = texts(
+        "docs/federation.md", "python"
+    )
     front_door = {name: getattr(disinherit, name) for name in disinherit.__all__}
     used: dict[str, Any] = {
         **front_door,
@@ -152,15 +154,58 @@ def test_the_blocks_about_a_federation_serve_a_request(
     exec(summaries, used)
     assert used["errors"] == {}
     exec(request, used)
-    used["store"].close()
     assert used["plan"].affected == ("base", "child")
     assert used["result"].tasks["base"].state == "verified"
+    again = disinherit.Request(id="again", forget={"base": ["5"]})
+    used["coordinator"].submit(again)
+    used["store"].close()
+
     exec(server, used)
-    assert used["app"] is not None
+    run_the_app(used["app"], grid, tmp_path)
+
+    store = disinherit.CoordinatorStore(tmp_path / "coordinator.db")
+    states = {task.state for task in store.tasks("again").values()}
+    store.close()
+    assert disinherit.TaskState.VERIFIED in states
+    assert states <= {disinherit.TaskState.VERIFIED, disinherit.TaskState.EXEMPT}
+
+
+class Asked(dict[str, Any]):
+    """A configuration that knows which of its keys were looked up."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        super().__init__(values)
+        self.keys_asked: set[str] = set()
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.keys_asked.add(key)
+        return super().get(key, default)
+
+
+def run_the_app(app: ServerApp, grid: FakeGrid, folder: Path) -> None:
+    """Run a ServerApp with the configuration of docs/federation.md, in this folder."""
+    flower_app, keys = texts("docs/federation.md", "toml")
+    shown = tomllib.loads(keys)["owners"]
+    registered = read_owner_keys(folder / "owners.toml")
+    assert shown.keys() == registered.keys()
+    (folder / shown["north"]).write_bytes(grid.keys[7])
+    (folder / "owners.toml").write_text(keys.replace(shown["south"], grid.keys[8].decode()))
+    assert read_owner_keys(folder / "owners.toml") == registered
+    table = tomllib.loads(flower_app)["tool"]["flwr"]["app"]
+    assert table["components"] == {"serverapp": "server:app", "clientapp": "own_owner:app"}
+    config = Asked(
+        {
+            key: value.replace("/srv/disinherit", str(folder)) if isinstance(value, str) else value
+            for key, value in table["config"].items()
+        }
+    )
+    context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config=config)
+    app(grid, context)
+    assert config.keys_asked == config.keys()
 
 
 def test_the_policy_of_an_owner_is_found() -> None:
-    (block,) = python_blocks("docs/privacy.md")
+    (block,) = texts("docs/privacy.md", "python")
     used: dict[str, Any] = {}
     exec(block, used)
     assert used["Clinic"]().release_policy == disinherit.ReleasePolicy(min_forget_samples=20)
