@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from disinherit.common.fiun.dampening import Dampened
     from disinherit.common.fiun.merging import merge_fishers
     from disinherit.common.fiun.unlearning import unlearn_parameters
+    from disinherit.common.graph.formats import dump_graph, load_graph
     from disinherit.common.graph.graph import InheritanceGraph
     from disinherit.common.graph.records import (
         FisherScale,
@@ -93,6 +94,8 @@ __all__ = [  # noqa: RUF022  # grouped as docs/api.md is
     "Wave",
     # The graph
     "InheritanceGraph",
+    "load_graph",
+    "dump_graph",
     "ModelRecord",
     "ModelStatus",
     "FisherScale",
@@ -219,6 +222,10 @@ _MODULES = {
     "common.fiun.dampening": ("Dampened",),
     "common.fiun.merging": ("merge_fishers",),
     "common.fiun.unlearning": ("unlearn_parameters",),
+    "common.graph.formats": (
+        "dump_graph",
+        "load_graph",
+    ),
     "common.graph.graph": ("InheritanceGraph",),
     "common.graph.records": (
         "FisherScale",

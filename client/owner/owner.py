@@ -53,8 +53,7 @@ class Owner(Protocol):
 class ResolvesSamples(Owner, Protocol):
     """An owner with ids of its training samples, as needed to forget single samples.
 
-    Ids never leave it: requests name samples by salted digests
-    (`disinherit.client.privacy.samples`).
+    Ids never leave it: requests name samples by salted digests (`SampleDigests`).
     """
 
     def sample_ids(self, record: ModelRecord) -> Iterable[str]:

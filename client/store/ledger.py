@@ -55,9 +55,9 @@ class LedgerEntry:
     Attributes:
         request_id: the request.
         model_id: the version that was dampened.
-        digest_before: its `weights_digest`.
+        digest_before: digest of its weights.
         successor_id: its successor.
-        digest_after: `weights_digest` of the successor.
+        digest_after: digest of the successor's weights.
         result: the serialised reply, sent again for a repeated message.
         request_digest: SHA-256 of the request's content; `""` if unknown.
         forgotten: classes and samples that the successor has forgotten; `None` if unknown.
@@ -82,7 +82,7 @@ class LedgerEntry:
 
         Args:
             request_id: the request.
-            digest: `weights_digest` of the version before it.
+            digest: digest of the weights of the version before it.
         """
         return (self.request_id, self.digest_before) == (request_id, digest)
 
@@ -94,7 +94,7 @@ class Commit:
     Attributes:
         request_id: the request.
         model_id: the version that was dampened.
-        expected_digest: its `weights_digest` when it was dampened.
+        expected_digest: digest of its weights when it was dampened.
         successor: its successor; without a Fisher digest, which the store sets.
         weights: parameter name -> weights of the successor.
         result: the serialised reply.

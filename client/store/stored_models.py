@@ -114,7 +114,7 @@ class StoredModels:
 
         Args:
             request_id: the request.
-            digest: `weights_digest` of the version before.
+            digest: digest of the weights of the version before.
             model_id: that version. Required if several versions have the same weights, such as
                 the members of a federation after a round: each has its own entry.
 

@@ -87,7 +87,9 @@ def fisher_diagonal(
         model: maps inputs to logits `[n, C]`, in any floating-point precision.
         batches: yields `(inputs, targets)`: inputs a tensor `[n, ...]` or several, passed as
             positional arguments; targets `[n]` class indices.
-        scope: parameters, see `resolve_scope`; frozen ones included.
+        scope: parameters, frozen ones included: `"head"` (those of the layers that make the
+            logits), `"all"`, or globs over parameter names, separated by commas; or a sequence of
+            literal names.
         per_class: whether to keep sums per class; a head with more than 2²⁴ numbers over all
             classes is kept by rows (`ClassFishers`).
         apart: with `per_class`, the only classes to keep apart, with all their rows: all others are

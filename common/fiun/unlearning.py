@@ -36,9 +36,9 @@ def unlearn_parameters(
     """Unlearn in one model: dampen the scope, and take forgotten rows out of its head.
 
     With `forgotten_rows`, only these rows of the head change.  If weight and bias are both among
-    the parameters, the rows are taken out regardless of their Fisher information
-    (`put_at_bottom`).  All of their values count as selected, no gauge is fixed, and all other rows
-    stay bit for bit.
+    the parameters, the rows are taken out regardless of their Fisher information: put below all
+    others.  All of their values count as selected, no gauge is fixed, and all other rows stay bit
+    for bit.
 
     Otherwise, or if only a part of the head is among the parameters, it is dampened like the rest.
     Before that, the gauge is fixed if `gauge` > 0 and the head's weight is among the parameters; a

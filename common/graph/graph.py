@@ -153,7 +153,8 @@ class InheritanceGraph:
             labels: parent class name -> child class name where they differ.
 
         Raises:
-            GraphError: if an id is unknown or `check_parents` refuses the edge.
+            GraphError: if an id is unknown, the edge exists, the parent is not older, or the weight
+                is not in (0, 1] or brings the sum of a merge above 1.
             LabelError: if the label mapping does not fit the two label spaces.
         """
         edge = Inheritance(parent, child, as_kind(kind), weight, labels or {})

@@ -128,7 +128,8 @@ def find_head(model: nn.Module, inputs: Inputs) -> Head:
 
     Raises:
         ScopeError: if linear layers alone do not make the logits; the message lists the layers with
-            C rows, and a scope to use instead. Also as `check_differentiable`.
+            C rows, and a scope to use instead. Also if a parameter has no shape yet, a tensor was
+            made in inference mode, or a part of the model was compiled by TorchScript.
         FisherError: if the inputs are no tensors, or the model does not return logits.
 
     Example:

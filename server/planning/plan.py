@@ -38,7 +38,8 @@ class Group:
 
     Attributes:
         roots: their upstream roots, in the order of the request.
-        renamings: per root, changes of class names in its Fisher packets (`packet_names`).
+        renamings: per root, changes of class names in its Fisher packets: pairs of the root's name
+            and the name in the packet, `None` for a class that is left out.
         models: model ids in topological order.
         shares: model -> how much of each root's change it inherits, in the order of `roots`; empty
             if descendants inherit Fisher information.

@@ -15,7 +15,7 @@ class Ask:
 
     Attributes:
         owner: the owner to ask.
-        action: one of `disinherit.common.wire.messages.ACTIONS`.
+        action: such as `query.fisher`; before the dot is Flower's type of message.
         task: the message.
         tensors: SHA-256 -> tensors of the Fisher packets in `task` that lack them.  The messages to
             all owners share these bytes without copies.

@@ -16,6 +16,7 @@ import pytest
 import disinherit
 from tests import ROOT
 from tests.support.api_page import PAGE, groups, page, public_members
+from tests.support.pages import name_of, pages
 
 INIT = ROOT / "api" / "__init__.py"
 
@@ -144,15 +145,37 @@ def test_every_argument_is_explained(name: str) -> None:
             assert set(named) <= said, where
 
 
-def pages() -> list[Path]:
+def names_on_the_reference() -> set[str]:
+    """Attributes and methods of public values, and arguments of public calls."""
+    values = [getattr(disinherit, name) for name in disinherit.__all__]
+    arguments = re.findall(r"^ *- `(\w+)`: ", PAGE.read_text(), re.MULTILINE)
+    return {*disinherit.__all__, *arguments, *(one for value in values for one in dir(value))}
+
+
+def test_the_reference_refers_to_public_names_only() -> None:
+    inner = {
+        node.name
+        for house in ("api", "client", "common", "server")
+        for path in (ROOT / house).glob("**/*.py")
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and "_" in node.name
+    }
+    named = set(re.findall(r"`([\w.]+)(?:\([^`]*\))?`", PAGE.read_text()))
+    assert (named & inner) - names_on_the_reference() == set()
+    assert {name for name in named if name.startswith("disinherit.")} == {"disinherit.v1"}
+
+
+OF_BEFORE = ROOT / "CHANGELOG.md"
+
+
+def pages_of_today() -> list[Path]:
     """What users read: pages, and examples."""
-    docs = [path for path in ROOT.glob("docs/**/*.md") if path != PAGE]
-    return [ROOT / "README.md", *docs, *ROOT.glob("examples/**/*.md")]
+    return [path for path in pages() if path not in (PAGE, OF_BEFORE)]
 
 
 def test_what_pages_import_from_the_front_door_is_there() -> None:
     named: set[str] = set()
-    for path in pages():
+    for path in pages_of_today():
         text = path.read_text()
         named |= set(re.findall(r"\bdisinherit\.([A-Z]\w+|__\w+__)", text))
         for block in re.findall(r"from disinherit import (\([^)]*\)|.*)", text):
@@ -161,18 +184,21 @@ def test_what_pages_import_from_the_front_door_is_there() -> None:
     assert named <= set(disinherit.__all__)
 
 
-@pytest.mark.parametrize("path", pages(), ids=lambda path: path.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize("path", pages_of_today(), ids=name_of)
 def test_pages_name_no_module_behind_the_front_door(path: Path) -> None:
-    """Where a public name lives may change; `disinherit` is where to import it from."""
-    homes = "|".join(sorted(set(disinherit._HOMES.values()), key=len, reverse=True))
-    deep = re.findall(rf"(?<!python -m )\b(?:{homes})\b".replace(".", r"\."), path.read_text())
-    assert deep == []
+    """Where a name lives may change: import it from `disinherit`, or follow a link to its file.
+
+    Programs, the schema and types of documents have names of their own.
+    """
+    deep = re.findall(r"(?<!python -m )(?<!vnd\.)\bdisinherit\.(?!v1\b)\w+\.\w+", path.read_text())
+    top = {home for home in disinherit._HOMES.values() if home.count(".") == 1}
+    assert [*deep, *(one for one in top if one in path.read_text())] == []
 
 
 @pytest.mark.parametrize(
     "path",
     sorted(ROOT.glob("examples/**/*.py")),
-    ids=lambda path: path.relative_to(ROOT).as_posix(),
+    ids=name_of,
 )
 def test_examples_import_only_the_front_door(path: Path) -> None:
     tree = ast.walk(ast.parse(path.read_text()))
