@@ -73,7 +73,7 @@ class ModelOutcome:
     trained: bool = False
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class ForgetResult(Mapping[str, ModelOutcome]):
     """What a request came to: name of each affected model -> its outcome; its text is a table.
 
@@ -112,14 +112,12 @@ class ForgetResult(Mapping[str, ModelOutcome]):
         return len(self.outcomes)
 
     def __repr__(self) -> str:
-        return str(self)
+        return f"ForgetResult({self._head})"
 
     def __str__(self) -> str:
         """Return a table of all affected models, the reasons, and the reservations."""
-        done = sum(outcome.state == "verified" for outcome in self.outcomes)
         measured = sum(one.state == "verified" and one.forget is not None for one in self.outcomes)
-        head = f"forget {self.what}: {done} of {len(self.outcomes)} affected models verified"
-        lines = [f"{head}, {measured} on held-out data", ""]
+        lines = [f"{self._head}, {measured} on held-out data", ""]
         rows: list[tuple[str, ...]] = [("model", "state", "scope", "selected", "forget", "retain")]
         rows += [_row(outcome) for outcome in self.outcomes]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -129,6 +127,11 @@ class ForgetResult(Mapping[str, ModelOutcome]):
         reasons = [f"{one.model}: {one.reason}" for one in self.outcomes if one.reason]
         notes = [*reasons, *self.reservations]
         return "\n".join([*lines, "", *(f"- {note}" for note in notes)] if notes else lines)
+
+    @property
+    def _head(self) -> str:
+        done = sum(outcome.state == "verified" for outcome in self.outcomes)
+        return f"forget {self.what}: {done} of {len(self.outcomes)} affected models verified"
 
     def to_dict(self) -> dict[str, Any]:
         """Return all of it but the modules, as JSON values."""

@@ -68,7 +68,7 @@ class LedgerEntry:
     digest_before: str
     successor_id: str
     digest_after: str
-    result: bytes
+    result: bytes = field(repr=False)
     request_digest: str = ""
     forgotten: Forgotten | None = None
 
@@ -108,8 +108,8 @@ class Commit:
     model_id: str
     expected_digest: str
     successor: ModelRecord
-    weights: Mapping[str, Tensor]
-    result: bytes
+    weights: Mapping[str, Tensor] = field(repr=False)
+    result: bytes = field(repr=False)
     fishers: ClassFishers | None = None
     fisher_scope: str = ""
     request_digest: str = ""

@@ -31,6 +31,9 @@ class Fisher:
         if self.count < 1:
             raise FisherError(f"Expected a Fisher of at least one sample, but got {self.count}.")
 
+    def __repr__(self) -> str:
+        return f"Fisher({len(self.values)} parameters, {self.count} samples)"
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClassFishers:
@@ -99,6 +102,12 @@ class ClassFishers:
                     f"Expected sums over other classes of shape {expected} for parameter {name!r}, "
                     f"but got {list(value.shape)}."
                 )
+
+    def __repr__(self) -> str:
+        return (
+            f"ClassFishers({self.num_classes} classes, {len(self.sums)} parameters, "
+            f"{int(self.counts.sum())} samples)"
+        )
 
     @property
     def num_classes(self) -> int:

@@ -29,6 +29,9 @@ class Dampened:
     parameters: dict[str, Tensor]
     selected: dict[str, Tensor]
 
+    def __repr__(self) -> str:
+        return f"Dampened({self.selected_count} of {self._values} values selected)"
+
     @property
     def selected_count(self) -> int:
         """Number of selected values over all parameters in scope."""
@@ -37,8 +40,11 @@ class Dampened:
     @property
     def selected_fraction(self) -> float:
         """Selected share of all values in scope, in [0, 1]; 0 for an empty scope."""
-        total = sum(parameter.numel() for parameter in self.parameters.values())
-        return self.selected_count / total if total else 0.0
+        return self.selected_count / self._values if self._values else 0.0
+
+    @property
+    def _values(self) -> int:
+        return sum(parameter.numel() for parameter in self.parameters.values())
 
 
 def dampen(

@@ -22,6 +22,9 @@ from disinherit.v1.unlearning_pb2 import ModelTask, Root
 KEY_BYTES = 32
 SALT_BYTES = 16
 
+_SHOWN = 8
+"""Digits of a salt in a `repr`."""
+
 _CONTEXT = b"disinherit samples v1\0"
 _SALT = re.compile(r"[0-9a-f]{32}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -57,6 +60,9 @@ class SampleDigests:
                 )
         if len(set(self.digests)) != len(self.digests):
             raise RequestError("Expected the digest of every sample once, but got one twice.")
+
+    def __repr__(self) -> str:
+        return f"SampleDigests({len(self.digests)} samples, salt {self.salt[:_SHOWN]!r}...)"
 
 
 def samples_of(message: Root | ModelTask) -> SampleDigests | None:

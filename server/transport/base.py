@@ -25,7 +25,7 @@ class Ask:
     owner: str
     action: str
     task: Message
-    tensors: Mapping[str, bytes] = field(default_factory=dict)
+    tensors: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     most_bytes: int = ANSWER.most
 
 

@@ -538,7 +538,7 @@ def test_what_a_notebook_shows_is_short(network: Network) -> None:
     assert repr(network) == "Network(4 models, scope 'head')"
     assert repr(network.graph) == "InheritanceGraph(4 models, 2 edges)"
     result = network.forget("cat", root="base")
-    assert repr(result) == str(result)
+    assert repr(result) == "ForgetResult(forget cat at base: 3 of 3 affected models verified)"
 
 
 def test_a_result_survives_pickling(network: Network) -> None:
