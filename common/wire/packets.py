@@ -193,11 +193,16 @@ def decode_fisher(packet: FisherPacket) -> dict[str, Tensor]:
         Parameter name -> non-negative tensor.
 
     Raises:
-        FisherError: if the digest differs, the tensors do not fit the encoding, or a value is
-            negative, NaN or infinite.
+        FisherError: if it has the change of a root, the digest differs, the tensors do not fit the
+            encoding, or a value is negative, NaN or infinite.
         CheckpointError: if the bytes are no safetensors.
     """
     what = f"the Fisher packet of {', '.join(packet.sources) or 'an unknown root'}"
+    if packet.HasField("delta"):
+        raise FisherError(
+            f"Expected Fisher information, but {what} has the change of a root, of either sign. "
+            "Its sender answered another question."
+        )
     encoding = Encoding.from_proto(packet.encoding)
     data = packet.tensors  # a copy each time
     digest = hashlib.sha256(data).hexdigest()
