@@ -146,7 +146,7 @@ class Method:
         if self.mechanism == "delta":
             # Left out otherwise, so that messages without a change are those of before.
             message.mechanism, message.root_method = self.mechanism, self.root_method
-            message.delta_encoding = _DELTA_CODES[self.delta_encoding]
+            message.delta_encoding = DELTA_CODES[self.delta_encoding]
             message.delta_rank = self.delta_rank
         return message
 
@@ -224,19 +224,20 @@ class Method:
         )
 
 
-_DELTA_CODES: Mapping[str, pb.DeltaEncoding.ValueType] = {
+DELTA_CODES: Mapping[DeltaCode, pb.DeltaEncoding.ValueType] = {
     "full": pb.DELTA_ENCODING_UNSPECIFIED,
     "bfloat16": pb.DELTA_ENCODING_BFLOAT16,
     "int8": pb.DELTA_ENCODING_INT8,
 }
+"""Encoding of a change -> its number on the wire, from the longest to the shortest."""
 
 
 def _delta_code(number: int) -> DeltaCode:
-    for name, known in _DELTA_CODES.items():
+    for name, known in DELTA_CODES.items():
         if known == number:
-            return cast("DeltaCode", name)
+            return name
     raise RequestError(
-        f"Expected a delta encoding among {', '.join(_DELTA_CODES)}, but got number {number}. Its "
+        f"Expected a delta encoding among {', '.join(DELTA_CODES)}, but got number {number}. Its "
         "sender may have a newer release of Disinherit."
     )
 

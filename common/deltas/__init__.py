@@ -1,0 +1,1 @@
+"""Changes of roots that descendants inherit: codes, packets, sums."""

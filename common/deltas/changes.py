@@ -1,0 +1,273 @@
+"""Changes of weights: their difference, their sum with other weights, and what is left of them.
+
+A model m that descends from roots r, each changed by δ_r, inherits::
+
+    θ_m' = θ_m + Σ_r C(r, m) δ_r
+
+Running means and variances of normalisation layers are changes like parameters, and a variance
+never falls below 0.  Integer buffers, such as counts of batches, are left out.  A tied parameter
+has one change, under its first name.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from disinherit.common.deltas.codes import check_change
+from disinherit.common.errors import FisherError
+from disinherit.common.fisher.gradients import widest
+from disinherit.common.limits import clipped, shown
+
+_PIECE = 2**20
+_PIECES = 32  # of the largest tensor at least: 25 bytes of a value are needed beside it
+
+Ties = Iterable[Sequence[str]]
+"""All names of each tied parameter, as `Structure.ties`; names that share memory need none."""
+
+
+@torch.no_grad()
+def difference(
+    before: Mapping[str, Tensor], after: Mapping[str, Tensor], ties: Ties = ()
+) -> dict[str, Tensor]:
+    """Return the change of weights: after minus before, in at least float32.
+
+    Args:
+        before: name -> parameter or buffer.
+        after: the same names and shapes.
+        ties: names of tied parameters.
+
+    Returns:
+        Name -> change, of floating-point tensors that changed; of a tied one under its first name.
+
+    Raises:
+        FisherError: if names or shapes differ, or a change is not finite.
+
+    Example:
+        >>> difference({"w": torch.tensor([1.0])}, {"w": torch.tensor([3.0])})
+        {'w': tensor([2.])}
+    """
+    if before.keys() != after.keys():
+        names = sorted(before.keys() ^ after.keys())
+        raise FisherError(
+            "Expected the same names in the weights before and after, but got only in one "
+            f"{clipped(', '.join(names))}."
+        )
+    changes = {}
+    for name, *_ in _groups(after, ties):
+        old, new = before[name], after[name]
+        if old.shape != new.shape:
+            raise FisherError(
+                f"Expected one shape of {shown(name)} before and after, but got {list(old.shape)} "
+                f"and {list(new.shape)}."
+            )
+        if not new.is_floating_point():
+            continue
+        check_change(name, old, "the weights before")
+        check_change(name, new, "the weights after")
+        wide = torch.promote_types(torch.promote_types(old.dtype, new.dtype), torch.float32)
+        change = new.to(wide) - old.to(new.device, wide)
+        check_change(name, change, "the difference of weights")
+        if change.any():
+            changes[name] = change
+    return changes
+
+
+@torch.no_grad()
+def add(
+    weights: Mapping[str, Tensor],
+    shares: Sequence[tuple[Mapping[str, Tensor], float]],
+    ties: Ties = (),
+) -> dict[str, int]:
+    """Add changes of roots to weights, in place.
+
+    Sums are computed in float64 where the device has it, and rounded once, in pieces of a tensor:
+    at most its own size is needed beside weights and changes.
+
+    Args:
+        weights: name -> parameter or buffer of the model; they keep their dtypes.
+        shares: changes of a root, with rows of the head as in the model, and what to multiply them
+            by.
+        ties: names of the model's tied parameters.
+
+    Returns:
+        Name -> number of values that changed, of each tensor that a change is for.
+
+    Raises:
+        FisherError: if a name or shape does not fit, before anything is changed; or if a sum is
+            beyond the range of its dtype: then the weights are of no use any more.
+
+    Example:
+        >>> weights = {"w": torch.tensor([1.0, 2.0])}
+        >>> add(weights, [({"w": torch.tensor([0.0, 4.0])}, 0.5)]), weights
+        ({'w': 1}, {'w': tensor([1., 4.])})
+    """
+    groups = {name: names for names in _groups(weights, ties) for name in names}
+    _check_shares(weights, shares, groups)
+    most = min(_PIECE, max((value.nbytes for value in weights.values()), default=0) // _PIECES)
+    counts: dict[str, int] = {}
+    for names in dict.fromkeys(groups.values()):
+        given = [
+            (changes[name], coefficient)
+            for changes, coefficient in shares
+            for name in names
+            if name in changes
+        ]
+        if given:
+            counts[names[0]] = _add_to(weights, names, given, max(1, most))
+    return counts
+
+
+@torch.no_grad()
+def left_in(
+    model: Mapping[str, Tensor],
+    model_start: Mapping[str, Tensor],
+    root: Mapping[str, Tensor],
+    root_start: Mapping[str, Tensor],
+) -> float:
+    """Return how much of a root's update is left in a model, without any data.
+
+    With weights θ and starts of training p it is c = ⟨θ_m - p_m, θ_r - p_r⟩ / ‖θ_r - p_r‖²: 1 for
+    the root itself, 0 for a model that has nothing of it.  It is computed in float64 where the
+    device has it, over floating-point tensors that all four have in one shape, but not over running
+    statistics, which have other units than weights.
+
+    Args:
+        model: weights of the model.
+        model_start: weights that the model's inheritance is measured from: those of the root's
+            start, or of its counterpart.
+        root: weights of the root.
+        root_start: weights that the root's training started from.
+
+    Raises:
+        FisherError: if they have no tensor in common, or the root's training changed nothing.
+
+    Example:
+        >>> zero, root = {"w": torch.zeros(2)}, {"w": torch.tensor([0.0, 4.0])}
+        >>> left_in({"w": torch.tensor([9.0, 2.0])}, zero, root, zero)
+        0.5
+    """
+    product, square, common = 0.0, 0.0, False
+    for name, *_ in _groups(root, ()):
+        if any(name not in other for other in (model, model_start, root_start)):
+            continue
+        four = [model[name], model_start[name], root[name], root_start[name]]
+        if _is_statistic(name) or not all(
+            value.is_floating_point() and value.shape == root[name].shape for value in four
+        ):
+            continue
+        common = True
+        for m, p, r, q in _pieces(four, _PIECE):
+            wide = widest(r.device)
+            update = r.to(wide) - q.to(r.device, wide)
+            own = m.to(r.device, wide) - p.to(r.device, wide)
+            product += float((own * update).sum())
+            square += float(update.square().sum())
+    if not common or not square or not math.isfinite(product / square):
+        raise FisherError(
+            "Expected a root whose training changed weights that the model has too, and finite "
+            "ones, but got no such change. Make the model a root, or retrain it."
+        )
+    return product / square
+
+
+def _add_to(
+    weights: Mapping[str, Tensor],
+    names: Sequence[str],
+    given: Sequence[tuple[Tensor, float]],
+    most: int,
+) -> int:
+    """Add changes to a parameter under all its names, and return how many values changed."""
+    targets = list({_memory(weights[name]): weights[name] for name in names}.values())
+    count = 0
+    tensors = [targets[0], *targets[1:], *(change for change, _ in given)]
+    for piece in _pieces(tensors, most):
+        target, aliases, changes = piece[0], piece[1 : len(targets)], piece[len(targets) :]
+        wide = widest(target.device)
+        total = target.to(wide)
+        if total is target:
+            total = target.clone()
+        for change, (_, coefficient) in zip(changes, given, strict=True):
+            total.add_(change.to(target.device, wide), alpha=coefficient)
+        if _is_variance(names[0]):
+            total.clamp_(min=0)
+        new = total.to(target.dtype)
+        if not all(bound.isfinite() for bound in new.aminmax()):
+            raise FisherError(
+                f"Expected finite values of {shown(names[0])} with the changes of its roots, but "
+                f"got values beyond {target.dtype}. Retrain the model."
+            )
+        count += int((new != target).sum())
+        for place in (target, *aliases):
+            place.copy_(new)
+    return count
+
+
+def _check_shares(
+    weights: Mapping[str, Tensor],
+    shares: Sequence[tuple[Mapping[str, Tensor], float]],
+    groups: Mapping[str, Sequence[str]],
+) -> None:
+    for changes, coefficient in shares:
+        if not math.isfinite(coefficient):
+            raise FisherError(f"Expected a finite share of a root's change, but got {coefficient}.")
+        unknown = sorted(changes.keys() - weights.keys())
+        if unknown:
+            raise FisherError(
+                "Expected changes of tensors that the model has, but got those of "
+                f"{clipped(', '.join(unknown))}. Make the model a root, or retrain it."
+            )
+        firsts: dict[str, str] = {}
+        for name, change in changes.items():
+            own = weights[name]
+            if not own.is_floating_point() or own.shape != change.shape:
+                raise FisherError(
+                    f"Expected a change of {list(own.shape)} values in a floating-point dtype for "
+                    f"{shown(name)}, as the model has {own.dtype}, but got {list(change.shape)}. "
+                    "Make the model a root, or retrain it."
+                )
+            other = firsts.setdefault(groups[name][0], name)
+            if other != name:
+                raise FisherError(
+                    f"Expected one change of the tied parameter {shown(name)}, but got another as "
+                    f"{shown(other)}. Make the model a root, or retrain it."
+                )
+
+
+def _groups(weights: Mapping[str, Tensor], ties: Ties) -> list[tuple[str, ...]]:
+    """Return all names of each tensor: tied ones together, others alone, in the weights' order."""
+    tied = {name: ("tie", names[0]) for names in ties for name in names}
+    groups: dict[tuple[object, ...], list[str]] = {}
+    for name, value in weights.items():
+        groups.setdefault(tied.get(name) or _memory(value) or ("name", name), []).append(name)
+    return [tuple(names) for names in groups.values()]
+
+
+def _memory(value: Tensor) -> tuple[object, ...]:
+    """Return what two views of the same values have in common; nothing for no values."""
+    if not value.numel():
+        return ()
+    return value.device, value.data_ptr(), value.shape, value.stride()
+
+
+def _pieces(tensors: Sequence[Tensor], most: int) -> Iterator[Sequence[Tensor]]:
+    """Yield views of tensors of one shape, of at most so many values each."""
+    first = tensors[0]
+    if first.numel() <= most:
+        if first.numel():
+            yield tensors
+        return
+    dim = max(range(first.dim()), key=first.shape.__getitem__)
+    half = first.shape[dim] // 2
+    yield from _pieces([tensor.narrow(dim, 0, half) for tensor in tensors], most)
+    rest = first.shape[dim] - half
+    yield from _pieces([tensor.narrow(dim, half, rest) for tensor in tensors], most)
+
+
+def _is_variance(name: str) -> bool:
+    return name.rpartition(".")[2] == "running_var"
+
+
+def _is_statistic(name: str) -> bool:
+    return _is_variance(name) or name.rpartition(".")[2] == "running_mean"
