@@ -9,6 +9,8 @@ from typing import Literal, cast, get_args
 
 from disinherit.common.encodings import Encoding
 from disinherit.common.errors import FisherError, InputError, RequestError
+from disinherit.common.fields import settle
+from disinherit.common.text import check_utf8
 from disinherit.v1 import unlearning_pb2 as pb
 
 Reference = Literal["retain", "all"]
@@ -57,7 +59,7 @@ class Method:
         delta_rank: rank of matrices in a change in transit; 0 for full.
 
     Raises:
-        RequestError: if a value is out of range.
+        RequestError: if a value has another type or is out of range.
 
     Example:
         >>> Method(scope="all", alpha=10.0).merge
@@ -88,6 +90,7 @@ class Method:
         _check_choice("merge", self.merge, get_args(MergeRule))
         _check_choice("mechanism", self.mechanism, get_args(Mechanism))
         _check_choice("delta encoding", self.delta_encoding, get_args(DeltaCode))
+        settle(self, "a method", RequestError)
         if _ROOT_METHOD.fullmatch(self.root_method) is None:
             raise RequestError(
                 "Expected the name of a root method, such as 'replay', or 'auto', but got "
@@ -254,6 +257,7 @@ def _check_positive(values: Mapping[str, float | None]) -> None:
 
 
 def _check_scope(scope: str) -> None:
+    check_utf8(scope, "the scope", RequestError)
     if not scope:
         raise RequestError("Expected scope 'head', 'all' or parameter-name globs, but got nothing.")
     certain = scope in _SCOPES or not scope.isidentifier()

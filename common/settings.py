@@ -35,6 +35,7 @@ Secret = Annotated[str, Meta(extra={"secret": True})]
 _OWN = (datetime,)
 """Types with native TOML values; text is not converted to them."""
 
+_PLACE = re.compile(r" - at (`key` in )?`\$")
 _STEP = re.compile(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]")
 _MISSING = re.compile(r"Object missing required field `(.*?)`")
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*?)`?$", re.DOTALL)
@@ -149,7 +150,7 @@ def located(where: str) -> Iterator[None]:
 
 def _explain(error: msgspec.ValidationError, kind: Any, values: object, where: str) -> str:
     """Return what was expected, where, and what was found."""
-    problem, _, path = str(error).partition(" - at `$")
+    problem, of_key, path = (*_PLACE.split(str(error), maxsplit=1), "", "")[:3]
     declared: inspect.Type = inspect.type_info(kind)
     value: Any = values
     place = ""
@@ -168,6 +169,9 @@ def _explain(error: msgspec.ValidationError, kind: Any, values: object, where: s
         known = [field.encode_name for field in _fields(declared)]
         return _unknown(known, f"{prefix}{unknown[1]}", where)
     as_place = f" as {place}" if place else ""
+    if of_key:
+        as_place = f" as a key{f' of {place}' if place else ''}"
+        declared, value = _key_type(declared), _key(error, kind, values, value)
     return f"Expected {_expected(declared)}{as_place} in {where}, but got {_got(declared, value)}."
 
 
@@ -176,14 +180,14 @@ def _unknown(known: Sequence[str], got: str, where: str) -> str:
     return f"Expected one of {', '.join(known)} in {where}, but got {named}."
 
 
-def _key(error: msgspec.ValidationError, kind: Any, values: object, table: Any) -> str:
+def _key(error: msgspec.ValidationError, kind: Any, values: object, table: Any) -> Any:
     """Return the key of a table that an error is about, since msgspec does not name it."""
     for key in table:
         try:
             msgspec.convert(_swapped(values, table, {key: table[key]}), kind, builtin_types=_OWN)
         except (msgspec.ValidationError, UnicodeEncodeError) as found:
             if str(found) == str(error):
-                return str(key)
+                return key
     raise error
 
 
@@ -242,6 +246,11 @@ def _inside(declared: inspect.Type, key: str | int) -> inspect.Type:
     return inspect.AnyType()
 
 
+def _key_type(declared: inspect.Type) -> inspect.Type:
+    tables = (one for one in _options(declared) if isinstance(one, inspect.DictType))
+    return next((one.key_type for one in tables), inspect.AnyType())
+
+
 def _expected(declared: inspect.Type) -> str:
     for one in _metadata(declared):
         if described := (one.extra_json_schema or {}).get("description"):
@@ -262,6 +271,8 @@ def _words(declared: inspect.Type) -> str:
         return " or ".join(repr(one.value) for one in declared.cls)
     if isinstance(declared, inspect.LiteralType):
         return " or ".join(map(repr, declared.values))
+    if isinstance(declared, inspect.CustomType):
+        return f"{'an' if declared.cls.__name__[0] in 'AEIOU' else 'a'} {declared.cls.__name__}"
     filled = " that is not empty" if getattr(declared, "min_length", None) else ""
     return _SIMPLE.get(type(declared), "a value") + filled
 

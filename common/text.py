@@ -9,6 +9,7 @@ import tomllib
 from collections.abc import Callable
 from typing import Any
 
+from disinherit.common.errors import InputError
 from disinherit.common.limits import NESTING, REASON
 
 
@@ -75,6 +76,16 @@ def one_line(text: str, most: int = REASON.most) -> str:
     """
     beginning = text[: 2 * most]  # bounds the work
     return " ".join(_printable(beginning).split())[:most]
+
+
+def check_utf8(text: str, what: str, error: type[InputError] = InputError) -> None:
+    """Check that UTF-8, and so a message, can hold a text; the error does not repeat the text.
+
+    Raises:
+        InputError: as `error`, if it has half a character (a lone surrogate).
+    """
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        raise error(f"Expected {what} as text that UTF-8 can hold, but got half a character in it.")
 
 
 def printable(text: str) -> str:

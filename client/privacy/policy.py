@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 
 from disinherit.common.encodings import Encoding
 from disinherit.common.errors import InputError, WithheldError
+from disinherit.common.fields import settle
 from disinherit.common.settings import check
 
 
@@ -28,7 +29,7 @@ class ReleasePolicy:
             bound.  A number of samples does not bound the contribution of one.
 
     Raises:
-        InputError: if a value is out of range.
+        InputError: if a value has another type or is out of range.
     """
 
     min_forget_samples: int = 1
@@ -39,18 +40,18 @@ class ReleasePolicy:
 
     def __post_init__(self) -> None:
         """Check every value."""
-        if type(self.min_forget_samples) is not int or self.min_forget_samples < 1:
+        settle(self, "a release policy", InputError)
+        if self.min_forget_samples < 1:
             raise InputError(
                 "Expected a whole number of at least 1 as min_forget_samples, but got "
                 f"{self.min_forget_samples!r}."
             )
-
         share = self.max_sample_share
-        if type(share) not in (int, float) or not 0 < share <= 1:
+        if not 0 < share <= 1:
             raise InputError(f"Expected max_sample_share in (0, 1], but got {share!r}.")
         for name in ("clip_norm", "noise_multiplier"):
             value = getattr(self, name)
-            if type(value) not in (int, float) or not 0 <= value < math.inf:
+            if not 0 <= value < math.inf:
                 raise InputError(f"Expected a number of at least 0 as {name}, but got {value!r}.")
         if self.noise_multiplier and not self.clip_norm:
             raise InputError(

@@ -4,16 +4,23 @@ import hashlib
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Annotated
+
+from msgspec import Meta
 
 from disinherit.common.errors import RequestError
+from disinherit.common.fields import settle
 from disinherit.common.graph.records import check_id
 from disinherit.common.method import Method
+from disinherit.common.text import check_utf8
 from disinherit.common.wire.samples import SampleDigests, samples_of
 from disinherit.v1 import unlearning_pb2 as pb
 
 LONGEST_RETENTION = 100 * 366 * 24 * 3600
 MOST_WAVES = 100
+MOST_OWNERS = 2**32 - 1
+"""Bound on the owners of a wave, on the wire."""
 
 _WAVE = re.compile(r"([0-9]{1,9})|([0-9]{1,3}(?:\.[0-9]{1,9})?)%")
 
@@ -27,7 +34,7 @@ class Wave:
         count: number of owners.
 
     Raises:
-        RequestError: if the wave would be empty, or both are given.
+        RequestError: if a value has another type, the wave would be empty, or both are given.
     """
 
     fraction: float | None = None
@@ -35,6 +42,7 @@ class Wave:
 
     def __post_init__(self) -> None:
         """Check the size."""
+        settle(self, "a wave", RequestError)
         if self.fraction is not None and self.count is not None:
             raise RequestError("Expected a wave of a share or of a number of owners, but got both.")
         fits = (self.count or 0) > 0 if self.fraction is None else 0 < self.fraction <= 1
@@ -43,6 +51,8 @@ class Wave:
                 "Expected waves of a share of the owners above 0 and up to 100%, or of at least "
                 f"one owner, but got {self}."
             )
+        if self.count is not None:
+            _check_owners(self.count, "a wave")
 
     def __str__(self) -> str:
         """Return the size in the form that `parse` reads."""
@@ -87,7 +97,7 @@ class RollOut:
         max_error_rate: share of a wave's models that may fail; `None` for no limit.
 
     Raises:
-        RequestError: if a value is out of range.
+        RequestError: if a value has another type or is out of range, or a name is malformed.
 
     Example:
         >>> RollOut(canaries=["owner-3"], waves=[Wave.parse("10%"), Wave(count=25)]).canaries
@@ -103,8 +113,10 @@ class RollOut:
 
     def __post_init__(self) -> None:
         """Check every value."""
-        object.__setattr__(self, "canaries", tuple(self.canaries))
-        object.__setattr__(self, "waves", tuple(self.waves))
+        settle(self, "a roll-out", RequestError)
+        for name in self.canaries:
+            check_id(name, "owner name", RequestError)
+        _check_owners(self.canary_count, "the first wave")
         if self.canaries and self.canary_count:
             raise RequestError(
                 f"Expected canary owners by name or by number, but got {len(self.canaries)} names "
@@ -194,8 +206,10 @@ class Request:
         ('forget-', 'head')
     """
 
-    forget: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    samples: Mapping[str, SampleDigests] = field(default_factory=dict)
+    forget: Mapping[str, Sequence[str]] = field(default_factory=dict, hash=False)
+    samples: Mapping[str, Annotated[SampleDigests, Meta(extra={"secret": True})]] = field(
+        default_factory=dict, hash=False
+    )  # never quoted: it may be an id that should not have come here
     client: str = ""
     method: Method = field(default_factory=Method)
     id: str = ""
@@ -205,12 +219,14 @@ class Request:
 
     def __post_init__(self) -> None:
         """Check every value, and make an id if it is empty."""
-        classes = {
-            root: (names,) if isinstance(names, str) else tuple(names)
-            for root, names in self.forget.items()
-        }
-        object.__setattr__(self, "forget", classes)
-        object.__setattr__(self, "samples", dict(self.samples))
+        if isinstance(self.forget, Mapping):
+            listed = {
+                root: (names,) if isinstance(names, str) else names
+                for root, names in self.forget.items()
+            }
+            object.__setattr__(self, "forget", listed)
+        settle(self, "a request", RequestError)
+        self._check_names()
         self._check_kind()
         by_class = not self.samples and not self.client
         object.__setattr__(self, "method", self.method.settled(by_class=by_class))
@@ -223,6 +239,26 @@ class Request:
             content = self.to_proto().SerializeToString(deterministic=True)
             object.__setattr__(self, "id", f"forget-{hashlib.sha256(content).hexdigest()[:12]}")
         check_id(self.id, "request id", RequestError)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        values |= {"forget": dict(self.forget), "samples": dict(self.samples)}
+        return Request, tuple(values.values())
+
+    def _check_names(self) -> None:
+        check_utf8(self.reason, "the reason of a request", RequestError)
+        if self.client:
+            check_id(self.client, "owner name of the client", RequestError)
+        for root in (*self.forget, *self.samples):
+            check_id(root, "model id of a root", RequestError)
+        for root, names in self.forget.items():
+            for place, name in enumerate(names, 1):  # not quoted: it may be the id of a sample
+                if not name:
+                    raise RequestError(
+                        f"Expected names of classes to forget at root {root!r}, but name {place} "
+                        "is empty."
+                    )
+                check_utf8(name, f"class name {place} at root {root!r}", RequestError)
 
     def _check_kind(self) -> None:
         if self.client:
@@ -305,6 +341,11 @@ class Request:
             ),
             retention_seconds=message.retention_seconds,
         )
+
+
+def _check_owners(count: int, what: str) -> None:
+    if not 0 <= count <= MOST_OWNERS:
+        raise RequestError(f"Expected from 0 to {MOST_OWNERS} owners in {what}, but got {count}.")
 
 
 def _check_client(client: str, roots: Sequence[str]) -> None:

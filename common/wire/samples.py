@@ -17,6 +17,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from disinherit.common.errors import RequestError
+from disinherit.common.fields import settle
+from disinherit.common.settings import Secret
 from disinherit.v1.unlearning_pb2 import ModelTask, Root
 
 KEY_BYTES = 32
@@ -43,12 +45,13 @@ class SampleDigests:
         RequestError: if the values have another form, such as the ids themselves.
     """
 
-    salt: str
-    digests: tuple[str, ...]
+    salt: Secret
+    digests: tuple[Secret, ...]  # never quoted: they may be ids that should not have come here
     ignore_unknown: bool = False
 
     def __post_init__(self) -> None:
         """Check all of it."""
+        settle(self, "samples", RequestError)
         check_salt(self.salt)
         for digest in self.digests:
             if not _DIGEST.fullmatch(digest):

@@ -127,8 +127,9 @@ class Settings:
                     else Backdoor(**values["backdoor"]),
                 }
             )
-        except (TypeError, KeyError, AttributeError) as error:
-            raise InputError(f"Expected the settings of a run, but: {error}.") from None
+        except (TypeError, KeyError, AttributeError, InputError) as error:
+            found = str(error).removesuffix(".")
+            raise InputError(f"Expected the settings of a run, but: {found}.") from None
 
     @property
     def digest(self) -> str:

@@ -93,6 +93,12 @@ def submit(request: pb.UnlearningRequest) -> coordinator_pb2.SubmitRequestReques
     return coordinator_pb2.SubmitRequestRequest(request=request)
 
 
+def at_root(model_id: str) -> pb.UnlearningRequest:
+    request = make_request({"m": ("cat",)}, "w")
+    request.roots[0].model_id = model_id
+    return request
+
+
 def renamed(request_id: str) -> pb.UnlearningRequest:
     request = make_request()
     request.id = request_id
@@ -151,9 +157,7 @@ CALLS: Calls = {
         "well-formed model id",
     ),
     "a path as a root": (
-        lambda r: r.client("operator").SubmitRequest(
-            submit(make_request({TRAVERSING: ("cat",)}, "w"))
-        ),
+        lambda r: r.client("operator").SubmitRequest(submit(at_root(TRAVERSING))),
         "INVALID_ARGUMENT",
         "etc/passwd",
     ),

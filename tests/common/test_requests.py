@@ -1,11 +1,16 @@
 """Requests and their parts as values and as messages."""
 
+import copy
 import dataclasses
+import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -142,6 +147,98 @@ def test_a_request_derives_its_id_from_its_content() -> None:
 def test_an_invalid_request_is_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(RequestError, match=message):
         Request(**values)
+
+
+HALF = "\ud800"
+OTHER_TYPES: dict[str, tuple[Callable[..., object], dict[str, Any], str]] = {
+    "text as number": (Method, {"alpha": "1"}, "a number as alpha in a method, but got '1'"),
+    "truth as number": (Method, {"alpha": True}, "a number as alpha in a method, but got True"),
+    "number as truth": (Method, {"row_scoped": 1}, "true or false as row_scoped in a method, .* 1"),
+    "text as truth": (Method, {"rescale": "no"}, "true or false as rescale in a method, .* 'no'"),
+    "fraction of a step": (Method, {"repair_steps": 1.5}, "a whole number as repair_steps .* 1.5"),
+    "list as choice": (Method, {"reference": []}, r"reference to be one of retain, all, .* \[\]"),
+    "list as text": (Method, {"scope": ["head"]}, "text as scope in a method, .* a list of 1"),
+    "number as text": (Method, {"encoding": 3}, "text as encoding in a method, but got 3"),
+    "tensor": (Method, {"alpha": torch.tensor(1.0)}, r"a number as alpha .* tensor\(1.\)"),
+    "half a character": (Method, {"scope": HALF}, "the scope as text that UTF-8 can hold"),
+    "share as text": (Wave, {"fraction": "10%"}, "a number as fraction in a wave, .* '10%'"),
+    "part of an owner": (Wave, {"count": 2.5}, "a whole number as count in a wave, but got 2.5"),
+    "more owners than fit": (Wave, {"count": 2**32}, "from 0 to 4294967295 owners in a wave"),
+    "name as names": (RollOut, {"canaries": "owner-3"}, "a list as canaries .* but got 'owner-3'"),
+    "no names": (RollOut, {"canaries": None}, "a list as canaries in a roll-out, but got None"),
+    "set of names": (RollOut, {"canaries": {"a"}}, "canaries in a roll-out, but got a set.* Sort"),
+    "number as name": (RollOut, {"canaries": ["a", 3]}, r"text as canaries\[1\] .* but got 3"),
+    "no name of an owner": (RollOut, {"canaries": ["a b"]}, "well-formed owner name, .* 'a b'"),
+    "text as waves": (RollOut, {"waves": "10%"}, "a list as waves in a roll-out, but got '10%'"),
+    "text as wave": (RollOut, {"waves": ["10%"]}, r"a Wave as waves\[0\] .* but got '10%'"),
+    "less than no owners": (RollOut, {"canary_count": -1}, "owners in the first wave, but got -1"),
+    "list as table": (Request, {"forget": ["a"]}, "a table as forget in a request, .* list of 1"),
+    "set of classes": (Request, {"forget": {"a": {"cat"}}}, "forget in a request, but got a set"),
+    "no classes": (Request, {"forget": {"a": None}}, "a list as forget.a in a request, .* None"),
+    "number as class": (Request, {"forget": {"a": [3]}}, r"text as forget.a\[0\] .* but got 3"),
+    "nameless class": (Request, {"forget": {"a": ["cat", ""]}}, "root 'a', but name 2 is empty"),
+    "number as root": (Request, {"forget": {3: ["cat"]}}, "text as a key of forget .* but got 3"),
+    "path as root": (Request, {"forget": {"a/b": ["cat"]}}, "well-formed model id .* 'a/b'"),
+    "no name of a client": (Request, {"client": "a b"}, "well-formed owner name .* 'a b'"),
+    "bytes as client": (Request, {"client": b"zoe"}, "text as client in a request, .* b'zoe'"),
+    "text as method": (Request, {"client": "zoe", "method": "head"}, "a Method as method in .* 'h"),
+    "table as order": (
+        Request,
+        {"client": "zoe", "roll_out": {}},
+        "a RollOut as roll_out in .* a ",
+    ),
+    "number as id": (Request, {"client": "zoe", "id": 3}, "text as id in a request, but got 3"),
+    "part of a second": (Request, {"client": "zoe", "retention_seconds": 1.5}, "a whole number as"),
+    "half of a reason": (Request, {"client": "zoe", "reason": HALF}, "reason of a request as text"),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_TYPES)
+def test_a_value_of_another_type_is_refused_in_one_line(name: str) -> None:
+    make, values, message = OTHER_TYPES[name]
+    with pytest.raises(RequestError, match=message) as refused:
+        make(**values)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("samples", ["patient-7", {"a": "patient-7"}, {"a": ["patient-7"]}])
+def test_ids_in_place_of_digests_are_refused_without_repeating_them(samples: Any) -> None:
+    with pytest.raises(RequestError, match="as samples") as refused:
+        Request(samples=samples)
+    assert "patient-7" not in str(refused.value)
+
+
+def test_a_request_is_what_it_was_when_it_was_made() -> None:
+    names, forget = ["cat"], {"a": ["dog"]}
+    roll_out = RollOut(canaries=names)
+    request = Request(forget=forget, roll_out=roll_out)
+    names.append("owl")
+    forget["a"].append("owl")
+    assert roll_out.canaries == ("cat",)
+    assert request.forget == {"a": ("dog",)}
+    for mapping in (request.forget, request.samples):
+        with pytest.raises(TypeError):
+            mapping["a"] = ()  # type: ignore[index]
+
+
+@pytest.mark.parametrize("request_", REQUESTS)
+def test_requests_are_keys_and_can_be_copied(request_: Request) -> None:
+    for again in (copy.deepcopy(request_), pickle.loads(pickle.dumps(request_))):
+        assert again == request_
+        assert {request_: 1}[again] == 1
+
+
+def test_all_that_has_an_order_is_a_list_of_names() -> None:
+    expected = RollOut(canaries=["a", "b"])
+    assert RollOut(canaries=(name for name in "ab")) == expected  # type: ignore[arg-type]
+    assert RollOut(canaries=dict.fromkeys("ab").keys()) == expected  # type: ignore[arg-type]
+    assert RollOut(canaries=np.array(["a", "b"])) == expected  # type: ignore[arg-type]
+
+
+def test_numbers_of_numpy_become_plain_ones() -> None:
+    wave, method = Wave(count=np.int64(3)), Method(alpha=np.float32(0.5))  # type: ignore[arg-type]
+    assert (type(wave.count), type(method.alpha)) == (int, float)
+    assert (wave, method) == (Wave(count=3), Method(alpha=0.5))
 
 
 @pytest.mark.parametrize("size", ["", "ten", "10 %", "-5", "1000%", "1.5"])

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,6 +33,20 @@ def owner(tmp_path: Path) -> Iterator[StrictOwner]:
     with owner:
         owner.train("m", CLASSES, created_us=1)
         yield owner
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"encoding": "full"}, "an Encoding as encoding in a release policy, but got 'full'"),
+        ({"min_forget_samples": 2.5}, "a whole number as min_forget_samples .* but got 2.5"),
+        ({"clip_norm": "1"}, "a number as clip_norm in a release policy, but got '1'"),
+        ({"max_sample_share": True}, "a number as max_sample_share .* but got True"),
+    ],
+)
+def test_a_policy_of_values_of_other_types_is_refused(values: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        ReleasePolicy(**values)
 
 
 def fisher(owner: PointsOwner, root: pb.Root, policy: ReleasePolicy = OPEN) -> pb.RootFisher:

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -59,10 +60,14 @@ def test_a_message_names_samples_or_none(message: type[pb.Root]) -> None:
         (SALT, ("patient-7",), "something of 9 characters"),
         (SALT, (DIGEST + "\n",), "something of 65 characters"),
         (SALT, (DIGEST, DIGEST), "every sample once"),
+        (SALT, "patient-7", "a list as digests in samples, but got something else"),
+        (SALT, ["patient-7", 7], r"text as digests\[1\] in samples"),
+        (SALT, {DIGEST}, "digests in samples, but got a set"),
+        (7, (DIGEST,), "text as salt in samples"),
     ],
 )
 def test_a_malformed_digest_is_refused_without_repeating_it(
-    salt: str, digests: tuple[str, ...], words: str
+    salt: Any, digests: Any, words: str
 ) -> None:
     with pytest.raises(RequestError, match=words) as refused:
         SampleDigests(salt, digests)

@@ -1,0 +1,108 @@
+"""Fields of immutable values: frozen, and checked against their declared types, when one is made.
+
+Annotations are the one declaration of what a field takes; `disinherit.common.settings.check` reads
+them.  Ranges and names are checked by the classes themselves, which may then rely on the types.
+"""
+
+import abc
+import enum
+import functools
+import numbers
+import operator
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from types import MappingProxyType, UnionType
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from disinherit.common.errors import InputError
+from disinherit.common.settings import check
+
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+
+
+def settle(value: Any, what: str, error: type[InputError]) -> None:
+    """Freeze the collections in a dataclass, and check every field against its declared type.
+
+    Sequences become tuples, mappings read-only copies, and numbers of other libraries, such as
+    NumPy, plain ones.  A text is no sequence of texts here, and a set, which has no order, is no
+    sequence.
+
+    Args:
+        value: the dataclass, in its `__post_init__`.
+        what: the value in errors, such as "a method".
+        error: class of the error.
+
+    Raises:
+        InputError: as `error`, if a field has another type.
+    """
+    given = {}
+    for field in fields(value):
+        found = _frozen(getattr(value, field.name), f"{field.name} in {what}", error)
+        object.__setattr__(value, field.name, found)
+        given[field.name] = _listed(found)
+    try:
+        check(_declared(value.__class__), given, what)
+    except InputError as refused:
+        raise error(str(refused)) from None
+
+
+def _frozen(value: Any, place: str, error: type[InputError]) -> Any:
+    if type(value) in _PLAIN:
+        return value
+    if isinstance(value, Mapping):
+        return MappingProxyType({key: _frozen(one, place, error) for key, one in value.items()})
+    if isinstance(value, (set, frozenset)):
+        raise error(f"Expected a list as {place}, but got a set, which has no order. Sort it.")
+    if isinstance(value, (str, bytes, enum.Enum)):
+        return value
+    if isinstance(value, numbers.Real):
+        return int(value) if isinstance(value, numbers.Integral) else float(value)
+    try:
+        items = iter(value)
+    except TypeError:  # also of a tensor without dimensions, which has the method
+        return value
+    return tuple(one if type(one) in _PLAIN else _frozen(one, place, error) for one in items)
+
+
+def _listed(value: Any) -> Any:
+    """Return a frozen value as TOML or JSON would give it."""
+    if type(value) in _PLAIN:
+        return value
+    if isinstance(value, Mapping):
+        return {key: _listed(one) for key, one in value.items()}
+    return [_listed(one) for one in value] if isinstance(value, tuple) else value
+
+
+@functools.cache
+def _declared(kind: type) -> type[msgspec.Struct]:
+    """Return the fields of a dataclass as a table, without what is checked when one is made."""
+    hints = get_type_hints(kind, include_extras=True)
+    return msgspec.defstruct(
+        kind.__name__, [(field.name, _known(hints[field.name])) for field in fields(kind)]
+    )
+
+
+def _known(hint: Any) -> Any:
+    """Return a type with a stand-in for every class of which only instances are taken.
+
+    msgspec would take tables for dataclasses and texts for enums.
+    """
+    origin = get_origin(hint)
+    if origin is None:
+        own = is_dataclass(hint) or (isinstance(hint, type) and issubclass(hint, enum.Enum))
+        return _stand_in(hint) if own else hint
+    if origin is Literal:
+        return hint
+    if origin is Annotated:
+        inner, *about = get_args(hint)
+        return Annotated[(_known(inner), *about)]
+    inside = tuple(map(_known, get_args(hint)))
+    return functools.reduce(operator.or_, inside) if origin is UnionType else origin[inside]
+
+
+def _stand_in(kind: type) -> type:
+    made = abc.ABCMeta(kind.__name__, (), {})
+    made.register(kind)
+    return made
