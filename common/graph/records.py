@@ -2,14 +2,18 @@
 
 import enum
 import hashlib
+import math
 import re
 import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
+from typing import Annotated
+
+from msgspec import Meta
 
 from disinherit.common import limits
 from disinherit.common.errors import GraphError, InputError
+from disinherit.common.fields import settle
 
 _DEVICES = {"con", "prn", "aux", "nul"} | {
     f"{port}{number}" for port in ("com", "lpt") for number in range(10)
@@ -137,17 +141,16 @@ class Provenance:
             `""` when not disclosed.
 
     Raises:
-        GraphError: if a count is no int64 >= 0, the digest is malformed, or a name is too long.
+        GraphError: if a value has another type, a count is no int64 >= 0, the digest is malformed,
+            or a name is too long.
     """
 
     dataset: str
-    samples_per_class: Mapping[str, int] = field(default_factory=dict)
+    samples_per_class: Mapping[str, int] = field(default_factory=dict, hash=False)
     sample_set_digest: str = ""
 
     def __post_init__(self) -> None:
-        object.__setattr__(
-            self, "samples_per_class", MappingProxyType(dict(self.samples_per_class))
-        )
+        settle(self, "a provenance", GraphError)
         limits.NAME.check_text(self.dataset, "the name of a data set", GraphError)
         _check_names(self.samples_per_class, "the classes of a data set")
         for name, count in self.samples_per_class.items():
@@ -171,7 +174,8 @@ class FisherScale:
         values: number of values of all parameters, as its owner says; 0 if unknown.
 
     Raises:
-        GraphError: if a sum is not finite, or negative, or a number of values is out of range.
+        GraphError: if a value has another type, a sum is not finite, or negative, or a number of
+            values is out of range.
     """
 
     scope: str
@@ -180,6 +184,7 @@ class FisherScale:
     values: int = 0
 
     def __post_init__(self) -> None:
+        settle(self, "a Fisher scale", GraphError)
         limits.SCOPE.check_text(self.scope, "the scope of a Fisher scale", GraphError)
         for value in self.sums:
             if not 0 <= value <= sys.float_info.max:
@@ -217,7 +222,7 @@ class ModelRecord:
         fisher_scale: size of that summary; `None` without one, or if its owner does not report it.
 
     Raises:
-        GraphError: if a value is malformed.
+        GraphError: if a value has another type or is malformed.
     """
 
     id: str
@@ -232,9 +237,9 @@ class ModelRecord:
     fisher_scale: FisherScale | None = None
 
     def __post_init__(self) -> None:
+        settle(self, f"the record of model {limits.shown(str(self.id))}", GraphError)
         check_id(self.id)
         check_id(self.owner, "owner name")
-        object.__setattr__(self, "labels", tuple(self.labels))
         limits.NAME.check_text(self.architecture, f"the architecture of {self.id!r}", GraphError)
         _check_names(self.labels, f"the classes of model {self.id!r}")
         if len(set(self.labels)) != len(self.labels):
@@ -260,31 +265,40 @@ class Inheritance:
         parent: id of the parent.
         child: id of the derived version.
         kind: kind of the derivation.
-        weight: aggregation coefficient in (0, 1]; only finiteness is checked here, the rest by the
-            graph.
+        weight: aggregation coefficient in (0, 1].
         labels: parent class name -> child class name where they differ; classes with the same name
             correspond without being listed.
 
     Raises:
-        GraphError: if the weight is not finite, or a name is too long.
+        GraphError: if a value has another type, an id is malformed, the kind is unknown, the weight
+            is out of range, a name is too long, or the edge joins a version with itself.
     """
 
     parent: str
     child: str
     kind: InheritanceKind
-    weight: float = 1.0
-    labels: Mapping[str, str] = field(default_factory=dict)
+    weight: Annotated[float, Meta(description="a finite weight")] = 1.0
+    labels: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "labels", MappingProxyType(dict(self.labels)))
-        where = f"the label mapping of inheritance {self.parent!r} -> {self.child!r}"
-        _check_names(self.labels, where)
-        _check_names(self.labels.values(), where)
-        # Not math.isfinite, which raises OverflowError for an int that no float can hold.
-        if not abs(self.weight) <= sys.float_info.max:
+        name = f"inheritance {limits.shown(str(self.parent))} -> {limits.shown(str(self.child))}"
+        object.__setattr__(self, "kind", as_kind(self.kind))
+        settle(self, name, GraphError)
+        check_id(self.parent, "id of a parent")
+        check_id(self.child, "id of a child")
+        _check_names(self.labels, f"the label mapping of {name}")
+        _check_names(self.labels.values(), f"the label mapping of {name}")
+        if not math.isfinite(self.weight):
+            raise GraphError(f"Expected a finite weight in {name}, but got {self.weight!r}.")
+        if not 0 < self.weight <= 1:
             raise GraphError(
-                f"Expected a finite weight in inheritance {self.parent!r} -> {self.child!r}, but "
-                f"got {self.weight!r}."
+                f"Expected a weight in (0, 1] for {name}, but got {self.weight}; a parent that "
+                f"contributed nothing has no edge."
+            )
+        if self.parent == self.child:
+            raise GraphError(
+                f"Expected a parent other than the child, but got {name}; a changed model is a "
+                f"new version with a new id."
             )
 
     def __reduce__(self) -> tuple[object, ...]:

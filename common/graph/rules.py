@@ -29,9 +29,8 @@ def check_parents(
         find: returns the version with an id, or raises `GraphError`.
 
     Raises:
-        GraphError: if an edge leads to another child, exists already, joins a version with itself
-            or with one that is not older, has a weight outside (0, 1], or the weights of the merge
-            sum to more than 1.
+        GraphError: if an edge leads to another child, exists already or starts at a version that is
+            not older, or the weights of the merge sum to more than 1.
         LabelError: if a label mapping does not fit the two label spaces.
     """
     known = list(present)
@@ -58,22 +57,12 @@ def check_edge(edge: Inheritance, child: ModelRecord, find: Callable[[str], Mode
     name = f"inheritance {edge.parent!r} -> {edge.child!r}"
     if edge.child != child.id:
         raise GraphError(f"Expected edges that lead to {child.id!r}, but got {name}.")
-    if edge.parent == edge.child:
-        raise GraphError(
-            f"Expected a parent other than the child, but got {name}; a changed model is a "
-            f"new version with a new id."
-        )
     parent = find(edge.parent)
     if child.created_us <= parent.created_us:
         raise GraphError(
             f"Expected the child of {name} to be younger than its parent, created at "
             f"{parent.created_us} us, but got {child.created_us} us; correct created_us or "
             f"the direction."
-        )
-    if not 0 < edge.weight <= 1:
-        raise GraphError(
-            f"Expected a weight in (0, 1] for {name}, but got {edge.weight}; a parent that "
-            f"contributed nothing has no edge."
         )
     try:
         check_label_mapping(parent.labels, child.labels, edge.labels)

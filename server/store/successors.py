@@ -4,7 +4,7 @@ Owners report successors, so whatever can be checked about them is checked.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from sqlalchemy import Connection, select
@@ -61,12 +61,12 @@ def put_successors(
     refused: dict[str, str] = {}
     new, edges, superseded = [], [], []
     for model_id, successor in successors.items():
-        edge = Inheritance(model_id, successor.id, InheritanceKind.UNLEARNED)
         try:
-            model = surroundings.check(edge, successor)
+            model = surroundings.check(model_id, successor)
         except InputError as error:
             refused[model_id] = str(error)
             continue
+        edge = Inheritance(model_id, successor.id, InheritanceKind.UNLEARNED)
         present = surroundings.known.get(successor.id)
         if present is None:
             new.append(successor)
@@ -115,15 +115,15 @@ class _Surroundings:
         there = [one.id for one in successors.values() if one.id in self.known]
         self.parents = _grouped(find_edges(db, EDGES.c.child, there), "child")
 
-    def check(self, edge: Inheritance, successor: ModelRecord) -> ModelRecord:
+    def check(self, model_id: str, successor: ModelRecord) -> ModelRecord:
         """Return the original of a successor, if the successor is acceptable.
 
         Raises:
             GraphError: if it is not.
         """
-        model = self.known.get(edge.parent)
+        model = self.known.get(model_id)
         if model is None:
-            raise GraphError(f"Expected the id of a known model, but got {edge.parent!r}.")
+            raise GraphError(f"Expected the id of a known model, but got {model_id!r}.")
         _check_alike(model, successor, self._given.get(model.id, 0))
         others = [
             other.child
@@ -140,7 +140,7 @@ class _Surroundings:
         if present is not None:
             # The owner may have registered it before its answer arrived: then without parents.
             parents = self.parents[successor.id]
-            if parents not in ([], [edge]):
+            if parents and not _is_successor(model.id, successor.id, parents):
                 raise GraphError(
                     f"Expected a new version as successor of {model.id!r}, but {successor.id!r} is "
                     f"known, derived from {', '.join(parent.parent for parent in parents)}."
@@ -177,6 +177,12 @@ class _Surroundings:
     def _is_retired(self, model_id: str) -> bool:
         record = self.known.get(model_id)
         return record is not None and record.status is ModelStatus.RETIRED
+
+
+def _is_successor(model_id: str, child: str, parents: Sequence[Inheritance]) -> bool:
+    """Whether a version with these parents is what unlearning made of a model."""
+    made = InheritanceKind.UNLEARNED
+    return child != model_id and parents == [Inheritance(model_id, child, made)]
 
 
 def _grouped(edges: Iterable[Inheritance], end: str) -> defaultdict[str, list[Inheritance]]:

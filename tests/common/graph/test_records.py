@@ -9,6 +9,7 @@ import pytest
 
 from disinherit.common.errors import GraphError, InputError
 from disinherit.common.graph.records import (
+    FisherScale,
     Inheritance,
     InheritanceKind,
     ModelRecord,
@@ -29,6 +30,18 @@ def model(**changes: object) -> ModelRecord:
 
 def edge(weight: float) -> Inheritance:
     return Inheritance("a", "b", InheritanceKind.TRANSFER, weight)
+
+
+def joined(**changes: object) -> Inheritance:
+    return dataclasses.replace(edge(1.0), **changes)  # type: ignore[arg-type]
+
+
+def counted(**changes: object) -> Provenance:
+    return dataclasses.replace(Provenance("set"), **changes)  # type: ignore[arg-type]
+
+
+def scale(**changes: object) -> FisherScale:
+    return dataclasses.replace(FisherScale("head", ()), **changes)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("id", ["a", "0", "A.b_c~d-e", "a" * 128])
@@ -59,6 +72,27 @@ REFUSALS: dict[str, tuple[Callable[[], object], str]] = {
     "NaN weight": (lambda: edge(float("nan")), "finite weight in inheritance 'a' -> 'b', .* nan"),
     "infinite weight": (lambda: edge(float("inf")), "finite weight .* but got inf"),
     "minus infinity": (lambda: edge(float("-inf")), "finite weight .* but got -inf"),
+    "weight above 1": (lambda: edge(1.5), r"a weight in \(0, 1\] for .* 'a' -> 'b', but got 1.5"),
+    "no weight": (lambda: edge(0.0), r"a weight in \(0, 1\] for .* but got 0"),
+    "weight as text": (lambda: edge("1"), "finite weight .* but got '1'"),  # type: ignore[arg-type]
+    "unknown kind": (lambda: joined(kind="cloned"), "kind of inheritance .* but got 'cloned'"),
+    "list as kind": (lambda: joined(kind=[]), r"kind of inheritance .* but got \[\]"),
+    "own parent": (lambda: joined(child="a"), "a parent other than the child, .* 'a' -> 'a'"),
+    "number as parent": (lambda: joined(parent=3), "text as parent in inheritance .* but got 3"),
+    "path as child": (lambda: joined(child="b/c"), "well-formed id of a child, .* 'b/c'"),
+    "no mapping of labels": (lambda: joined(labels=["x"]), "a table as labels .* a list of 1"),
+    "number as label": (lambda: joined(labels={"x": 3}), "text as labels.x .* but got 3"),
+    "number as id": (lambda: model(id=3), "text as id in the record of model '3', but got 3"),
+    "text as labels": (lambda: model(labels="ab"), "a list as labels in .* but got 'ab'"),
+    "number as owner": (lambda: model(owner=3), "text as owner in the record of model 'm', .* 3"),
+    "fraction as time": (lambda: model(created_us=1.0), "a whole number as created_us .* 1.0"),
+    "text as status": (lambda: model(status="active"), "a ModelStatus as status .* 'active'"),
+    "table as provenance": (lambda: model(provenance={}), "a Provenance as provenance .* a table"),
+    "number as data set": (lambda: counted(dataset=3), "text as dataset in a provenance, .* got 3"),
+    "text as count": (lambda: counted(samples_per_class={"x": "1"}), "whole number as .* got '1'"),
+    "number as class": (lambda: counted(samples_per_class={3: 1}), "text as a key of .* got 3"),
+    "text as sums": (lambda: scale(sums="12"), "a list as sums in a Fisher scale, but got '12'"),
+    "number as scope": (lambda: scale(scope=3), "text as scope in a Fisher scale, but got 3"),
     "weight no float holds": (lambda: edge(10**400), "finite weight .* but got 10000"),
 }
 
@@ -104,12 +138,17 @@ def test_labels_become_a_tuple() -> None:
 )
 def test_copies_and_pickles_are_equal(value: object) -> None:
     assert copy.deepcopy(value) == value
+    assert hash(copy.deepcopy(value)) == hash(value)
     assert pickle.loads(pickle.dumps(value)) == value
 
 
 def test_only_averages_merge() -> None:
     merging = {kind for kind in InheritanceKind if kind.merges}
     assert merging == {InheritanceKind.FEDERATED, InheritanceKind.DISTRIBUTED}
+
+
+def test_an_edge_takes_its_kind_by_name() -> None:
+    assert joined(kind="transfer").kind is InheritanceKind.TRANSFER
 
 
 def test_a_kind_is_found_by_its_name() -> None:

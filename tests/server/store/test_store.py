@@ -128,24 +128,24 @@ def test_the_order_of_arrival_does_not_matter_to_the_order_of_models(
 @pytest.mark.parametrize(
     ("record", "parents", "message"),
     [
-        (version("m", 2), [edge("nobody", "m")], "'nobody'"),
-        (version("m", 1), [edge("r", "m")], "younger"),
-        (version("m", 2), [edge("r", "m", 0.5)], "sum to 1"),
-        (version("m", 2), [edge("r", "m", 0.5), edge("r", "m", 0.5)], "one edge"),
-        (version("m", 2), [edge("r", "n")], "lead to 'm'"),
-        (version("m", 2), [edge("m", "m")], "other than the child"),
+        (version("m", 2), [("nobody", "m")], "'nobody'"),
+        (version("m", 1), [("r", "m")], "younger"),
+        (version("m", 2), [("r", "m", 0.5)], "sum to 1"),
+        (version("m", 2), [("r", "m", 0.5), ("r", "m", 0.5)], "one edge"),
+        (version("m", 2), [("r", "n")], "lead to 'm'"),
+        (version("m", 2), [("m", "m")], "other than the child"),
         (version("r", 1, digest="0d"), [], "digest of model 'r' to stay"),
         (version("r", 1, owner="ben"), [], "owner of model 'r' to stay"),
-        (version("r", 1), [edge("r", "r")], "Expected"),
+        (version("r", 1), [("r", "r")], "Expected"),
     ],
 )
 def test_what_the_graph_refuses_is_not_stored(
-    store: CoordinatorStore, record: ModelRecord, parents: list[Inheritance], message: str
+    store: CoordinatorStore, record: ModelRecord, parents: list[tuple[Any, ...]], message: str
 ) -> None:
     store.add_model(version("r", 1))
     before = contents(store)
     with pytest.raises(GraphError, match=message):
-        store.add_model(record, parents)
+        store.add_model(record, [edge(*one) for one in parents])
     assert contents(store) == before
 
 
