@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DisconnectionError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from disinherit.common.errors import StoreError
+from disinherit.common.limits import shown
 
 
 class FairLock:
@@ -87,7 +88,7 @@ class Database:
     """Transactions on one database; errors in them become `StoreError`.
 
     Args:
-        url: an SQLAlchemy URL, or the path of an SQLite file.
+        url: an SQLAlchemy URL, or the path of an SQLite file as a `Path`.
 
     Attributes:
         name: the database in messages, without its password.
@@ -101,10 +102,8 @@ class Database:
         self.name = str(url)
         self._turns = FairLock()
         with self._errors():
-            if isinstance(url, Path):
-                address = URL.create("sqlite", database=str(url))
-            else:
-                address = make_url(url)
+            address = _address(url)
+            if not isinstance(url, Path):
                 self.name = address.render_as_string(hide_password=True)
             lite = address.get_backend_name() == "sqlite"
             in_memory = address.database in (None, "", ":memory:")
@@ -187,6 +186,19 @@ class Database:
             raise StoreError(
                 f"Expected a usable coordinator database at {self.name!r}, but: {cause}."
             ) from error
+
+
+def _address(url: str | Path) -> URL:
+    if isinstance(url, Path):
+        return URL.create("sqlite", database=str(url))
+    try:
+        return make_url(url)
+    except (ArgumentError, ValueError):  # the latter of a port that is no number
+        got = "something else" if "@" in str(url) else shown(str(url))  # it may have a password
+        raise StoreError(
+            "Expected an SQLAlchemy URL such as sqlite:///coordinator.db, or a pathlib.Path, as "
+            f"the coordinator's database, but got {got}. Write Path(...) for a file."
+        ) from None
 
 
 def _close_late(closed: threading.Event, connection: object, record: ConnectionPoolEntry) -> None:

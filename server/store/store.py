@@ -42,8 +42,8 @@ class CoordinatorStore(CampaignStore):
     """Graph, requests and tasks in one database.
 
     Args:
-        url: an SQLAlchemy URL, the path of an SQLite file, or an open database. Its writers share
-            one queue, so a process opens it once.
+        url: an SQLAlchemy URL, the path of an SQLite file as a `Path`, or an open database. Its
+            writers share one queue, so a process opens it once.
         packets: folder of the roots' Fisher packets, or an fsspec URL; by default beside the
             SQLite file, with `.packets` after its name.
 

@@ -1,14 +1,18 @@
-"""One database: its connections when it is closed."""
+"""One database: what names one, and its connections when it is closed."""
 
 import gc
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import pytest
 from sqlalchemy import text
 
+from disinherit.common.errors import StoreError
 from disinherit.server.store.database import Database
+from disinherit.server.store.store import CoordinatorStore
 
 
 @contextmanager
@@ -18,6 +22,25 @@ def no_open_connection_is_dropped() -> Iterator[None]:
         yield
         gc.collect()
     assert [str(one.message) for one in found if one.category is ResourceWarning] == []
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("coordinator.db", "'coordinator.db'"),
+        ("", "''"),
+        (3, "'3'"),
+        (None, "'None'"),
+        ("postgresql://anna:hunter2@host:port/db", "something else"),
+    ],
+)
+def test_what_is_neither_url_nor_path_is_refused_in_one_line(url: Any, shown: str) -> None:
+    with pytest.raises(StoreError) as refused:
+        CoordinatorStore(url)
+    assert str(refused.value) == (
+        "Expected an SQLAlchemy URL such as sqlite:///coordinator.db, or a pathlib.Path, as the "
+        f"coordinator's database, but got {shown}. Write Path(...) for a file."
+    )
 
 
 def test_a_connection_that_is_in_use_when_all_are_closed_is_closed_afterwards(
