@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from disinherit.simulations.bench.cases.subjects import MethodCase, MethodSubject, Weights
 from disinherit.simulations.bench.methods.campaign import broadcast
-from disinherit.simulations.bench.methods.head_reset import aligned
+from disinherit.simulations.bench.methods.handing_down import difference, with_differences
 from disinherit.simulations.bench.methods.method import Unlearned
 from disinherit.simulations.bench.methods.tuning import Tuner
 from disinherit.simulations.run.descent import minimise
@@ -42,28 +42,16 @@ class GradientAscent:
         changes: dict[str, Weights] = {}
         for root in case.roots:
             subject = case.subjects[root]
-            new = tuner.best(root, partial(_climbed, case, subject))
-            changes[root] = {
-                name: value - subject.original[name]
-                for name, value in new.items()
-                if value.is_floating_point()
-            }
-        weights = {name: self._added(case, name, changes) for name in case.subjects}
+            changes[root] = difference(subject, tuner.best(root, partial(_climbed, case, subject)))
+        weights = {
+            name: with_differences(case, name, changes, self.scale) for name in case.subjects
+        }
         return Unlearned(
             weights,
             sent=broadcast(case, changes),
             tune_seconds=tuner.seconds,
             chosen=tuner.record(),
         )
-
-    def _added(self, case: MethodCase, model: str, changes: dict[str, Weights]) -> Weights:
-        subject = case.subjects[model]
-        weights = dict(subject.original)
-        for root in case.upstream(model):
-            scale = 1.0 if root == model else self.scale
-            for name, change in aligned(changes[root], case.subjects[root], subject).items():
-                weights[name] = weights[name] + scale * change
-        return weights
 
 
 def _climbed(case: MethodCase, subject: MethodSubject, climb: Climb) -> Weights:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from itertools import product
+from itertools import count, product
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from disinherit.simulations.run.descent import minimise, steps_of
 
 RATES = (1e-3, 3e-4, 3e-3)
 EPOCHS = (1.0, 3.0)
+PENALTIES = (1e-4, 1e-5, 1e-3)
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,41 @@ class FineTuning:
         tuner = Tuner(case, schedules())
         weights = {
             name: tuner.best(name, partial(_fine_tuned, case, subject))
+            for name, subject in case.subjects.items()
+            if len(subject.retain)
+        }
+        return Unlearned(weights, tune_seconds=tuner.seconds, chosen=tuner.record())
+
+
+@dataclass(frozen=True)
+class SparseSchedule:
+    """How long and how fast to train, and how strongly to pull weights to zero at first."""
+
+    schedule: Schedule
+    penalty: float
+
+
+@dataclass(frozen=True)
+class SparseFineTuning:
+    """Fine-tuning with an L1 penalty, l1-sparse MU (Jia et al. 2023, arXiv 2304.04934), per model.
+
+    Their equation of sparsity-aware unlearning: the cross-entropy on the retained samples plus
+    `penalty * |weights|_1`, from the original weights.  As in their code, the penalty falls
+    linearly to zero.
+
+    Simplified: the penalty falls with every step, not every epoch, and Adam minimises both terms
+    by gradient, so that small weights come near zero without being exactly there.
+    """
+
+    def __call__(self, case: MethodCase) -> Unlearned:
+        """Fine-tune all affected models, each with its own retained data."""
+        candidates = [
+            SparseSchedule(schedule, penalty)
+            for schedule, penalty in product(schedules(), PENALTIES)
+        ]
+        tuner = Tuner(case, candidates)
+        weights = {
+            name: tuner.best(name, partial(sparsely_tuned, case, subject))
             for name, subject in case.subjects.items()
             if len(subject.retain)
         }
@@ -74,6 +110,20 @@ def _fine_tuned(case: MethodCase, subject: MethodSubject, schedule: Schedule) ->
         return F.cross_entropy(network(data.inputs[chosen]), data.targets[chosen])
 
     return trained(case, subject, data, loss, schedule)
+
+
+def sparsely_tuned(case: MethodCase, subject: MethodSubject, choice: SparseSchedule) -> Weights:
+    """Return what fine-tuning with a penalty makes of a subject with retained samples."""
+    data = subject.retain
+    steps = steps_of(len(data), choice.schedule.epochs)
+    taken = count()
+
+    def loss(network: nn.Module, chosen: Tensor) -> Tensor:
+        penalty = choice.penalty * (1 - next(taken) / steps)
+        size = sum(value.abs().sum() for value in network.parameters())
+        return F.cross_entropy(network(data.inputs[chosen]), data.targets[chosen]) + penalty * size
+
+    return trained(case, subject, data, loss, choice.schedule)
 
 
 def _distilled(case: MethodCase, subject: MethodSubject, schedule: Schedule) -> Weights:

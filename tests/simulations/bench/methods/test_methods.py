@@ -25,9 +25,14 @@ from disinherit.simulations.bench.methods.method import (
     unlearn,
 )
 from disinherit.simulations.bench.methods.ours import FisherInheritance
-from disinherit.simulations.bench.methods.published import PublishedFiun, batch_importance
+from disinherit.simulations.bench.methods.published import PublishedFiun
 from disinherit.simulations.bench.methods.reference import Retraining
-from disinherit.simulations.bench.methods.ssd import Dampening, dampened, fisher
+from disinherit.simulations.bench.methods.ssd import (
+    Dampening,
+    batch_importance,
+    dampened,
+    fisher,
+)
 from disinherit.simulations.bench.methods.training import FineTuning
 from disinherit.simulations.bench.methods.tuning import BUDGET, Tuner, score_of
 from tests.support.case import FORGOTTEN, digits_case
