@@ -2,6 +2,8 @@
 
 If earlier requests made a model forget all that a request asks for, nothing need change.  The owner
 reports that from its ledger; the coordinator has the tasks of the versions that came before.
+Samples have another digest in every request that names them with a salt of its own, so that records
+can confirm a claim about them and never contradict it.
 """
 
 from collections.abc import Iterator
@@ -23,8 +25,8 @@ def check_claim(db: Connection, request_id: str, answered: Answered) -> Answered
     """Confirm or refuse the claim in an answer by the coordinator's records.
 
     The claim is confirmed if the requests that led to the version forgot all that this one asks
-    for.  It is refused if they did not and no record can be missing: all these requests are known,
-    and the owner trained the first version.
+    for.  It is refused if they did not and no record can be missing: the request is for classes,
+    all requests before are known, and the owner trained the first version.
 
     Args:
         db: a transaction.
@@ -50,7 +52,8 @@ def check_claim(db: Connection, request_id: str, answered: Answered) -> Answered
         return replace(answered, task=replace(task, result=result))
     origin = next(reversed(links), task.model_id)
     trained = find_records(db, [origin])[origin].provenance is not None
-    if not (asked and trained and all(links.values())):
+    by_class = bool(asked) and all(len(one) == 1 for one in asked)
+    if not (by_class and trained and all(links.values())):
         return answered  # `gaps` reports that only the owner's word supports it
     result.outcome = pb.OUTCOME_INEFFECTIVE
     result.ClearField("forgotten")

@@ -1,5 +1,8 @@
 """Claims that earlier requests had cleared a model, compared with the records."""
 
+import secrets
+from pathlib import Path
+
 import pytest
 from sqlalchemy import select, update
 
@@ -8,7 +11,9 @@ from disinherit.server.reports.report import report_of
 from disinherit.server.states import TaskState
 from disinherit.server.store.tables import TASKS
 from disinherit.v1 import unlearning_pb2 as pb
-from tests.support.campaign import World, lying, make_request
+from tests.support import owner
+from tests.support.campaign import World, copy, lying, make_method, make_request
+from tests.support.owner import samples_root, trained_on
 
 MADE = ("r1~q", "r2~q", "r3~q", "r6~q")
 
@@ -78,3 +83,36 @@ def test_another_class_was_not_cleared_by_an_earlier_request(world: World) -> No
     ask_again(world, "dog")
     assert world.states("again")["r3~q"] is TaskState.INEFFECTIVE
     assert "by the coordinator's records they had not" in world.reason("r3~q", "again")
+
+
+def test_samples_have_other_digests_in_every_request_so_records_cannot_contradict(
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = copy(built, tmp_path / "world")
+    kept = trained_on(world.store.records(["r2"])["r2"])
+    monkeypatch.setattr(owner, "trained_on", lambda record: trained_on(record) or kept)
+
+    def forgotten(reply: pb.UnlearnReply) -> None:
+        for result in reply.models:
+            result.outcome, result.error = pb.OUTCOME_APPLIED, ""
+            result.ClearField("forget")
+
+    def cleared(reply: pb.UnlearnReply) -> None:
+        forgotten(reply)
+        for result in reply.models:
+            result.cleared_before = True
+            for selection in result.selections:
+                selection.rows[:] = [0] * len(selection.rows)
+
+    method = make_method(scope="all", row_scoped=False, alpha=10.0).to_proto()
+    for model, request_id, lie in (("r2", "one", forgotten), ("r2~one", "two", cleared)):
+        world.transport.twists["ben", "train.unlearn"] = lying(lie)
+        root = samples_root("r2", world.root / "ben", ["owl-5"], secrets.token_hex(16))
+        root.model_id = model
+        asked = pb.UnlearningRequest(id=request_id, roots=[root], method=method)
+        world.coordinator.submit(asked)
+        world.coordinator.run(request_id)
+        assert world.states(request_id)[model] is TaskState.VERIFIED, world.reason(
+            model, request_id
+        )
+    assert "r2~one" in unrecorded(world, "two")
