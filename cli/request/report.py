@@ -8,6 +8,7 @@ from rich.table import Table
 from disinherit.cli.connection import Connection, connected
 from disinherit.cli.output import Format, FormatOption, as_time, print_json, print_rich
 from disinherit.cli.request.status import exit_code, in_words, status_dict
+from disinherit.common.wire.recognition import SAMPLE_FIGURES
 from disinherit.v1 import coordinator_pb2 as pb
 from disinherit.v1 import unlearning_pb2
 
@@ -123,7 +124,7 @@ def _applied(result: unlearning_pb2.ModelResult) -> dict[str, Any]:
 
 
 def _recognition(found: unlearning_pb2.Recognition) -> dict[str, Any]:
-    return {
+    shown = {
         "measure": found.measure,
         "before": found.before,
         "after": found.after,
@@ -132,6 +133,9 @@ def _recognition(found: unlearning_pb2.Recognition) -> dict[str, Any]:
         "samples": found.samples,
         "source": found.source,
     }
+    if found.measure == "auc":
+        shown |= {name: getattr(found, name) for name in SAMPLE_FIGURES}
+    return shown
 
 
 def _print(values: dict[str, Any]) -> None:

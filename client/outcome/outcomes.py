@@ -12,7 +12,7 @@ from torch import Tensor
 
 from disinherit.client.dampening.one import DampenedModel
 from disinherit.client.dampening.task_inputs import TaskInputs
-from disinherit.client.outcome.recognition import TRAINING, BeforeAndAfter, Measured, measure
+from disinherit.client.outcome.recognition import BeforeAndAfter, Measured, measure
 from disinherit.client.owner.owner import Batches
 from disinherit.client.privacy.remaining import (
     cleared_classes,
@@ -25,6 +25,7 @@ from disinherit.common.graph.labels import class_indices
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.models.inputs import Inputs, take_rows
 from disinherit.common.wire.packets import PackedFisher
+from disinherit.common.wire.recognition import TRAINING, unshown, what_to_do
 from disinherit.v1 import unlearning_pb2 as pb
 
 MOST_DROP = 20.0
@@ -116,11 +117,11 @@ def decide(
             f"model {record.id!r} was dampened in {chosen} values and has not forgotten"
             f"{recognised(measured)}: roll it back, and {_WHAT_TO_DO}"
         )
-    elif measured.unmoved and not before:
+    elif measured.forget is not None and not before and (doubt := unshown(measured.forget)):
         outcome = pb.OUTCOME_INEFFECTIVE
         reason = (
-            f"model {record.id!r} was dampened in {chosen} values, and the losses of the samples "
-            f"to forget are unchanged{_losses(measured)}: roll it back, and {_WHAT_TO_DO}"
+            f"model {record.id!r} was dampened in {chosen} values, and {doubt}: "
+            f"{what_to_do(measured.forget)}"
         )
     forgotten = Forgotten(tuple(known), tuple(model.samples), model.sample_salt)
     return Decided(outcome, reason, stored, measured, before, forgotten)
@@ -227,14 +228,6 @@ def recognised(measured: Measured) -> str:
         f"({found.before:.3f} before; at most 0.5 if it had never seen them, and up to "
         f"{found.floor + found.margin:.3f} may be chance)"
     )
-
-
-def _losses(measured: Measured) -> str:
-    """Return the mean loss of the samples to forget, as the end of a sentence."""
-    found = measured.forget
-    if found is None:
-        return ""
-    return f", {found.loss_before:.3f} on average before and {found.loss_after:.3f} now"
 
 
 def _harmful(record: ModelRecord, measured: Measured, bound: float) -> str:

@@ -3,8 +3,10 @@
 It is measured whenever the owner has suitable data, also if the request does not ask for it: on the
 evaluation split, the tuning split, or training data.  Classes are measured by accuracy: a model
 with reset rows for them classifies none of their samples correctly.  Samples are measured by their
-losses: a model that never saw them treats them like other unseen samples of the same classes.
-Without unseen samples, they are compared with retained training samples.
+losses, and by how often the model names them by their own labels: a model that never saw them
+treats them like other unseen samples of the same classes.  Without unseen samples, they are
+compared with retained training samples, which shows what is still recognised and not what was
+forgotten.
 """
 
 import math
@@ -25,22 +27,17 @@ from disinherit.client.privacy.remaining import (
 )
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.models.inputs import Inputs, as_arguments, take_rows, to_device
+from disinherit.common.wire.recognition import TRAINING, had_power, recognises
 from disinherit.v1 import unlearning_pb2 as pb
 
 TOLERANCE = 0.05
 """Share of a class's samples that may still be classified correctly, beyond chance."""
-
-LEAST_RISE = 0.01
-"""Least rise of the mean loss of samples to forget, in nats: from p = 1.00 to 0.99."""
 
 _ONE_SIDED = 1.645
 """Standard deviations that chance exceeds in one of twenty cases."""
 
 _TRAINING_SAMPLES = 5_000
 """Most training samples to measure on; other splits are used whole."""
-
-TRAINING = "training"
-"""Name of the source if training samples are measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,20 +70,7 @@ class Measured:
     @property
     def recognises(self) -> bool:
         """Whether the model recognises what is to be forgotten beyond chance."""
-        found = self.forget
-        return found is not None and found.after > found.floor + found.margin + 1e-9
-
-    @property
-    def unmoved(self) -> bool:
-        """Whether the losses of samples to forget did not change.
-
-        A few samples can look unseen by chance.  If their own losses did not rise, nothing was
-        taken from the model that an attack on them would miss.
-        """
-        found = self.forget
-        if found is None or found.measure != "auc":
-            return False
-        return found.loss_after < found.loss_before + LEAST_RISE
+        return self.forget is not None and recognises(self.forget)
 
     @property
     def retain_drop(self) -> float:
@@ -286,6 +270,7 @@ def _of_samples(owner: Owner, subject: BeforeAndAfter, samples: Batches) -> pb.R
 
     Both are of the same class.  Without unseen samples, retained training samples take their place:
     a model that never saw the samples to forget would have larger losses on them than on these.
+    The share that the model names by their own labels is measured, too.
     """
     classes = frozenset(int(c) for _, targets in samples for c in targets.unique())
     for source in ("evaluation", "tuning", TRAINING):
@@ -296,41 +281,83 @@ def _of_samples(owner: Owner, subject: BeforeAndAfter, samples: Batches) -> pb.R
         others = None if batches is None else OnlyClasses(batches, classes, most)
         if others is None or not any(True for _ in others):
             continue
-        aucs, means = [], []
-        for weights in (subject.before, subject.after):
-            forgotten = _losses(owner, subject.record, weights, samples)
-            compared = _losses(owner, subject.record, weights, others)
-            aucs.append(_auc(forgotten, compared))
-            means.append(float(forgotten.mean()))
-        return pb.Recognition(
+        pairs = [
+            tuple(_scores(owner, subject.record, weights, some) for some in (samples, others))
+            for weights in (subject.before, subject.after)
+        ]
+        (before, _), (after, unseen) = pairs
+        aucs = [_auc(forgotten.losses, compared.losses) for forgotten, compared in pairs]
+        found = pb.Recognition(
             measure="auc",
             before=aucs[0],
             after=aucs[1],
             floor=0.5,
-            margin=auc_margin(len(forgotten), len(compared)),
-            samples=len(forgotten),
+            margin=auc_margin(len(after.losses), len(unseen.losses)),
+            samples=len(after.losses),
             source=source,
-            loss_before=means[0],
-            loss_after=means[1],
+            loss_before=float(before.losses.mean()),
+            loss_after=float(after.losses.mean()),
+            named_before=float(before.named.mean()),
+            named_after=float(after.named.mean()),
         )
+        found.named_chance = _named_chance(found, after, unseen)
+        return found
     return None
 
 
-def _losses(
+@dataclass(frozen=True, slots=True, eq=False)
+class _Scores:
+    """What a model makes of samples.
+
+    Attributes:
+        losses: cross-entropies `[n]`, in float64.
+        named: 1 where the model names a sample by its own label, else 0 `[n]`, in float64.
+        targets: their class indices `[n]`.
+    """
+
+    losses: Tensor
+    named: Tensor
+    targets: Tensor
+
+
+def _named_chance(found: pb.Recognition, forgotten: _Scores, unseen: _Scores) -> float:
+    """Return the largest share of samples to forget that chance explains the model to name.
+
+    If the attack had power, a model that never saw the samples names them as often as unseen ones
+    of their classes.  Otherwise their labels may be wrong, and it names them like a class that it
+    does not know.
+    """
+    if not had_power(found):
+        return chance_margin(found.samples)
+    means, weights = [], []
+    for c in forgotten.targets.unique():
+        peers = unseen.named[unseen.targets == c]
+        if len(peers):
+            means.append(peers.mean())
+            weights.append((forgotten.targets == c).sum())
+    share = float(torch.stack(means) @ torch.stack(weights).double() / sum(weights))
+    count = len(unseen.named)
+    both = max(1, found.samples * count // (found.samples + count))
+    return chance_margin(both, max(share, TOLERANCE))
+
+
+def _scores(
     owner: Owner, record: ModelRecord, weights: Mapping[str, Tensor], batches: Batches
-) -> Tensor:
-    """Return the cross-entropies of samples `[n]`, in float64."""
+) -> _Scores:
+    """Return what a model makes of samples."""
     network = load_network(owner, record, weights)
 
     @torch.inference_mode()
-    def compute(fitting: Iterable[tuple[Inputs, Tensor]]) -> Tensor:
-        found = []
+    def compute(fitting: Iterable[tuple[Inputs, Tensor]]) -> _Scores:
+        losses, named, seen = [], [], []
         for inputs, targets in fitting:
             logits = network(*to_device(as_arguments(inputs), owner.device))
             check_logits(logits, targets.cpu(), len(record.labels))
-            losses = F.cross_entropy(logits.cpu().double(), targets.cpu(), reduction="none")
-            found.append(losses)
-        return torch.cat(found)
+            logits, wanted = logits.cpu().double(), targets.cpu()
+            losses.append(F.cross_entropy(logits, wanted, reduction="none"))
+            named.append((logits.argmax(dim=1) == wanted).double())
+            seen.append(wanted)
+        return _Scores(torch.cat(losses), torch.cat(named), torch.cat(seen))
 
     return ShrinkingBatches(batches).run(compute)
 

@@ -46,8 +46,8 @@ DESCRIPTIONS = {
     GapKind.FAILED: "It could not be done; the coverage says why: these versions have not "
     "forgotten.",
     GapKind.INEFFECTIVE: "Nothing was selected there, or by their owners' own data these versions "
-    "still recognise what is to be forgotten, by more than a reset row or an unseen sample shows: "
-    "they have not forgotten.",
+    "still recognise what is to be forgotten, by more than a reset row or an unseen sample shows, "
+    "or no figure shows that samples were forgotten: they have not forgotten, as far as known.",
     GapKind.NOT_REACHED: "No class of the request corresponds to one of these versions: if they "
     "know it under another name, say so in the edge that leads to them; they have not forgotten.",
     GapKind.HARMFUL: "Forgetting would have cost them too much of what is to be kept, as their "
@@ -72,8 +72,8 @@ DESCRIPTIONS = {
     "recognise what is to be forgotten: that they were dampened is all that is known.",
     GapKind.FEW_MEASURED: "Their owners measured on so few samples that chance could hide what "
     "these versions still recognise.",
-    GapKind.CLEARED_UNRECORDED: "Nothing changed there: by their owners' word, earlier requests "
-    "had cleared it. The coordinator has no record that shows it.",
+    GapKind.CLEARED_UNRECORDED: "Only their owners' word shows that these versions have forgotten: "
+    "earlier requests had cleared it. The coordinator has no record of that.",
     GapKind.OLD_KEPT: "The owners still have these versions as they were before, to be able to put "
     "them back: they know what is to be forgotten.",
     GapKind.HELD_BY_ANOTHER: "Their owners destroyed these versions, and have another version with "

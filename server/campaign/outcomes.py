@@ -1,7 +1,8 @@
 """Outcomes of owners' results: forgotten, or another final state.
 
 An owner reports what it did; the coordinator judges the outcome.  A model has not forgotten if
-nothing was selected in it, or if by its owner's figures it still recognises the forget set.
+nothing was selected in it, or if by its owner's figures it still recognises the forget set.  What
+figures of samples show is the same rule as the owner's.
 """
 
 import math
@@ -12,6 +13,7 @@ from disinherit.common.errors import InputError
 from disinherit.common.limits import clipped
 from disinherit.common.text import one_line
 from disinherit.common.wire.received import check_result, received_record
+from disinherit.common.wire.recognition import recognises, unshown, what_to_do
 from disinherit.server.states import Answered, Task, TaskState
 from disinherit.v1 import unlearning_pb2 as pb
 
@@ -82,7 +84,8 @@ def _malformed(result: pb.ModelResult, request_digest: str) -> str:
         )
     if result.HasField("forget"):
         found = result.forget
-        numbers = (found.before, found.after, found.floor, found.margin)
+        named = (found.named_before, found.named_after, found.named_chance)
+        numbers = (found.before, found.after, found.floor, found.margin, *named)
         losses = (found.loss_before, found.loss_after)
         if not all(math.isfinite(value) and value >= 0 for value in losses):
             return f"Expected losses of at least 0, but got {', '.join(map(str, losses))}."
@@ -116,17 +119,14 @@ def _state(result: pb.ModelResult, digest: str) -> tuple[TaskState, str]:
             "its owner selected nothing to dampen, so it knows what it knew: choose a wider scope "
             "or a lower alpha, or retrain it"
         )
-    if result.HasField("forget") and found.after > found.floor + found.margin + 1e-9:
+    if result.HasField("forget") and recognises(found):
         return TaskState.INEFFECTIVE, (
             f"by its owner's own figures it still recognises what is to be forgotten "
             f"({found.measure} {found.before:.3f} before, {found.after:.3f} after, on "
             f"{found.samples} samples of {one_line(found.source)})"
         )
-    if found.measure == "auc" and found.loss_after <= found.loss_before:
-        return TaskState.INEFFECTIVE, (
-            f"by its owner's own figures the losses of the samples to forget did not rise "
-            f"({found.loss_before:.3f} before, {found.loss_after:.3f} after)"
-        )
+    if not result.cleared_before and (doubt := unshown(found)):
+        return TaskState.INEFFECTIVE, f"by its owner's own figures {doubt}: {what_to_do(found)}"
     return TaskState.APPLIED, ""
 
 
@@ -147,6 +147,7 @@ def _kept(
     kept.ClearField("cleared_recorded")
     if state is TaskState.APPLIED:
         kept.forgotten.extend(name for name in classes if name in successor.labels)
-        if result.cleared_before and (successor.digest == digest or not selected(result)):
+        unchanged = successor.digest == digest or not selected(result)
+        if result.cleared_before and (unchanged or unshown(result.forget)):
             kept.cleared_recorded = False
     return kept

@@ -15,6 +15,7 @@ from disinherit.common.encodings import Encoding
 from disinherit.common.graph.formats import lineage_digest
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.records import Inheritance, ModelRecord
+from disinherit.common.wire.recognition import SAMPLE_FIGURES
 from disinherit.server.states import CampaignEvent, CampaignState, Task, TaskState
 from disinherit.v1.unlearning_pb2 import Method, ModelResult, Recognition, UnlearningRequest
 
@@ -236,7 +237,7 @@ def recognition_words(found: Recognition) -> dict[str, Json]:
         >>> recognition_words(Recognition(measure="accuracy", before=0.9, samples=40))["before"]
         '0.9'
     """
-    return {
+    words: dict[str, Json] = {
         "measure": found.measure,
         "before": repr(found.before),
         "after": repr(found.after),
@@ -245,6 +246,10 @@ def recognition_words(found: Recognition) -> dict[str, Json]:
         "samples": found.samples,
         "source": found.source,
     }
+    if found.measure == "auc":
+        for name in SAMPLE_FIGURES:
+            words[name] = repr(getattr(found, name))
+    return words
 
 
 def scale_words(record: ModelRecord) -> dict[str, Json]:

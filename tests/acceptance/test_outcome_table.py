@@ -1,4 +1,4 @@
-"""Nine requests that once ended as verified although nothing was forgotten, or too much.
+"""Requests that once ended as verified although nothing was forgotten, or too much.
 
 Real coordinator, owners, stores and data; small networks.  Each row says what is right now: the
 class is gone and the rest is kept, or the campaign is not complete and says why.
@@ -147,6 +147,14 @@ class World:
     def reason(self, id: str, model: str) -> str:
         return self.coordinator.store.tasks(id)[model].reason
 
+    def named(self, model: str, samples: Sequence[int]) -> float:
+        """The share of training samples that a model names by their own labels."""
+        inputs, targets = (values[list(samples)] for values in self.data[_origin(model)])
+        with Given(self) as owner, torch.no_grad():
+            network = owner.network(owner.store.record(model))
+            network.load_state_dict(owner.store.weights(model))
+            return float((network(inputs).argmax(1) == targets).double().mean())
+
     def accuracy(self, model: str) -> dict[str, float]:
         with Given(self) as owner:
             record = owner.store.record(model)
@@ -230,10 +238,48 @@ def test_a_second_person_is_forgotten_or_is_said_not_to_be(tmp_path: Path) -> No
         if task.state is TaskState.VERIFIED:
             assert chosen > 0
             assert task.result.forget.after <= task.result.forget.floor + task.result.forget.margin
+            assert world.named(f"{model}~r{number}", [number]) == 0, "the label was wrong"
         else:
             assert task.state is TaskState.INEFFECTIVE
             assert outcome != "complete"
-            assert "samples to forget are" in task.reason  # smaller, or unchanged
+            # smaller, or unchanged, or not to be told
+            assert "samples to forget are" in task.reason or "no power before" in task.reason
+
+
+RELABELLED = range(20)
+
+
+def with_wrong_labels(root: Path) -> World:
+    """A network that has learned the wrong labels of a quarter of its samples."""
+    torch.manual_seed(0)
+    inputs, targets = blobs({0: 27, 1: 27, 2: 26}, seed=1)
+    targets[list(RELABELLED)] = 2
+    world = World(root)
+    world.add("base", net, fit(net(), inputs, targets, steps=300), (inputs, targets))
+    assert world.named("base", RELABELLED) == 1
+    return world
+
+
+def relabelled(world: World, model: str) -> list[pb.Root]:
+    """These samples, in a request with a salt of its own."""
+    ids = [str(i) for i in RELABELLED]
+    named = digest_samples(sample_key(world.root / "owner"), secrets.token_hex(16), ids)
+    return [pb.Root(model_id=model, samples=named.digests, sample_salt=named.salt)]
+
+
+def test_samples_whose_losses_rose_and_that_are_known_by_their_labels(tmp_path: Path) -> None:
+    """No attack on losses can tell them: unseen samples have the right labels."""
+    world = with_wrong_labels(tmp_path)
+    assert world.run("q", relabelled(world, "base"), scope="all", alpha=40.0) == "failed"
+    task = world.coordinator.store.tasks("q")["base"]
+    assert task.state is TaskState.INEFFECTIVE
+    assert "had no power before" in task.reason
+    assert "ask again with a wider scope" in task.reason
+    assert task.result is not None
+    found = task.result.forget
+    assert found.after < 0.5
+    assert found.loss_after > found.loss_before + 0.1
+    assert world.named("base~q", RELABELLED) == found.named_after > 0.8
 
 
 def test_a_class_that_the_child_names_in_another_spelling(tmp_path: Path) -> None:

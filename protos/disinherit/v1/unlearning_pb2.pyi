@@ -112,7 +112,8 @@ class _OutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Outcome.Value
     OUTCOME_FAILED: _Outcome.ValueType  # 3
     OUTCOME_INEFFECTIVE: _Outcome.ValueType  # 4
     """Nothing was selected, or the owner's data show that the model still recognises what is to be
-    forgotten. With a successor where something was changed all the same.
+    forgotten, or do not show that it forgot samples. With a successor where something was changed
+    all the same.
     """
     OUTCOME_NOT_REACHED: _Outcome.ValueType  # 5
     """No class of the request corresponds to one of the model. The model is as it was."""
@@ -127,7 +128,8 @@ OUTCOME_ALREADY_APPLIED: Outcome.ValueType  # 2
 OUTCOME_FAILED: Outcome.ValueType  # 3
 OUTCOME_INEFFECTIVE: Outcome.ValueType  # 4
 """Nothing was selected, or the owner's data show that the model still recognises what is to be
-forgotten. With a successor where something was changed all the same.
+forgotten, or do not show that it forgot samples. With a successor where something was changed
+all the same.
 """
 OUTCOME_NOT_REACHED: Outcome.ValueType  # 5
 """No class of the request corresponds to one of the model. The model is as it was."""
@@ -1141,6 +1143,9 @@ class Recognition(_message.Message):
     SOURCE_FIELD_NUMBER: _builtins.int
     LOSS_BEFORE_FIELD_NUMBER: _builtins.int
     LOSS_AFTER_FIELD_NUMBER: _builtins.int
+    NAMED_BEFORE_FIELD_NUMBER: _builtins.int
+    NAMED_AFTER_FIELD_NUMBER: _builtins.int
+    NAMED_CHANCE_FIELD_NUMBER: _builtins.int
     measure: _builtins.str
     """"accuracy" on samples of the classes; or "auc": how often the loss of a sample to forget is less
     than that of one of the same classes that the model has not seen.
@@ -1160,6 +1165,13 @@ class Recognition(_message.Message):
     loss_before: _builtins.float
     """Mean loss of the samples to forget, in nats; 0 for accuracy."""
     loss_after: _builtins.float
+    named_before: _builtins.float
+    """Share of the samples to forget that the model names by their own labels; 0 for accuracy."""
+    named_after: _builtins.float
+    named_chance: _builtins.float
+    """The largest share that chance explains afterwards in a model that has never seen them; 0 for
+    accuracy.
+    """
     def __init__(
         self,
         *,
@@ -1172,10 +1184,13 @@ class Recognition(_message.Message):
         source: _builtins.str = ...,
         loss_before: _builtins.float = ...,
         loss_after: _builtins.float = ...,
+        named_before: _builtins.float = ...,
+        named_after: _builtins.float = ...,
+        named_chance: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "floor", b"floor", "loss_after", b"loss_after", "loss_before", b"loss_before", "margin", b"margin", "measure", b"measure", "samples", b"samples", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "floor", b"floor", "loss_after", b"loss_after", "loss_before", b"loss_before", "margin", b"margin", "measure", b"measure", "named_after", b"named_after", "named_before", b"named_before", "named_chance", b"named_chance", "samples", b"samples", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

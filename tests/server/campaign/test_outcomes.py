@@ -109,10 +109,11 @@ def test_an_answer_for_another_request_of_the_same_id_is_refused(world: World) -
 
 
 @pytest.mark.parametrize("value", [float("nan"), -0.1, 1.1, float("inf")])
-def test_malformed_figures_are_refused(world: World, value: float) -> None:
+@pytest.mark.parametrize("name", ["after", "named_before", "named_after", "named_chance"])
+def test_malformed_figures_are_refused(world: World, name: str, value: float) -> None:
     def nonsense(reply: pb.UnlearnReply) -> None:
         for result in reply.models:
-            result.forget.after = value
+            setattr(result.forget, name, value)
 
     world.transport.twists["cleo", "train.unlearn"] = lying(nonsense)
     world.coordinator.run("q")

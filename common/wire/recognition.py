@@ -1,0 +1,94 @@
+"""What measurements of samples to forget show: one rule for owners and the coordinator.
+
+The attack compares losses: how often a sample to forget has a smaller loss than an unseen one of
+the same classes (AUC).  If it could tell the samples before, it must fail afterwards.  If it could
+not, as with samples whose labels are wrong, it shows nothing, and the labels decide: the model
+named the samples by them, and does no more.
+"""
+
+from disinherit.v1 import unlearning_pb2 as pb
+
+LEAST_RISE = 0.01
+"""Least rise of the mean loss of samples to forget, in nats: from p = 1.00 to 0.99."""
+
+KNOWN = 0.5
+"""Least share that a model names by their own labels of samples that it knows by them."""
+
+TRAINING = "training"
+"""Source of samples that the model was trained on, and that are kept."""
+
+SAMPLE_FIGURES = ("loss_before", "loss_after", "named_before", "named_after", "named_chance")
+"""Fields of a `Recognition` that only those of samples have."""
+
+_ROUNDING = 1e-9
+
+
+def recognises(found: pb.Recognition) -> bool:
+    """Return whether a model recognises what is to be forgotten beyond chance."""
+    return found.after > found.floor + found.margin + _ROUNDING
+
+
+def had_power(found: pb.Recognition) -> bool:
+    """Return whether the attack could tell samples to forget from unseen ones before.
+
+    Among kept training samples those to forget are like all others, so their AUC is no evidence.
+    """
+    return found.source != TRAINING and found.before > found.floor + found.margin + _ROUNDING
+
+
+def unshown(found: pb.Recognition) -> str:
+    """Return why the figures of samples do not show that they were forgotten, as a clause.
+
+    The attack must lose half of its excess over chance, too: one just beyond chance would fail
+    after the slightest change.  And the model must not name the samples more often than unseen
+    ones (Yeom et al. 2018, arXiv 1709.01604, "gap attack"): it can have raised all their losses to
+    those of unseen samples and still know every one.
+
+    Returns:
+        `""` if they show it, and for other measures than the AUC.
+
+    Example:
+        >>> raised = pb.Recognition(measure="auc", before=0.5, floor=0.5, margin=0.1, loss_after=1)
+        >>> unshown(raised).partition(" (")[0]
+        'the attack on these samples had no power before'
+    """
+    if found.measure != "auc":
+        return ""
+    if found.loss_after < found.loss_before + LEAST_RISE:
+        return (
+            "the losses of the samples to forget are unchanged, "
+            f"{found.loss_before:.3f} on average before and {found.loss_after:.3f} now"
+        )
+    excess = found.before - found.floor
+    named = found.named_after > found.named_chance + _ROUNDING
+    shares = (
+        f"names {found.named_after:.1%} of them by their own labels ({found.named_before:.1%} "
+        f"before; up to {found.named_chance:.1%} may be chance)"
+    )
+    if not had_power(found):
+        if found.named_before >= KNOWN and not named:
+            return ""
+        why = f"AUC {found.before:.3f}, and up to {found.floor + found.margin:.3f} may be chance"
+        if found.source == TRAINING:
+            why = "there are no unseen samples to compare them with"
+        return (
+            f"the attack on these samples had no power before ({why}), so nothing shows that they "
+            f"were forgotten, and the model {shares}"
+        )
+    if found.after > found.floor + min(found.margin, excess / 2) + _ROUNDING:
+        return (
+            "the attack on these samples has kept more than half of its power (AUC "
+            f"{found.before:.3f} before and {found.after:.3f} now)"
+        )
+    if named:
+        return f"the model still knows the samples to forget: it {shares}"
+    return ""
+
+
+def what_to_do(found: pb.Recognition) -> str:
+    """Return what to do where figures do not show that samples were forgotten."""
+    data = "give its owner evaluation data, " if found.source == TRAINING else ""
+    return (
+        f"roll it back, and {data}ask again with a wider scope, a lower alpha or a repair, or "
+        "retrain it"
+    )
