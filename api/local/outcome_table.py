@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from disinherit.common.audit.gaps import DESCRIPTIONS, GapKind, find_gaps
+from disinherit.common.wire.recognition import TRAINING
 from disinherit.common.wire.requests import Request
 from disinherit.local.members import Member
 from disinherit.server.states import Task
@@ -27,6 +28,8 @@ class Figure:
         after: the figure after.
         samples: how many it is of.
         source: the samples: `evaluation`, `tuning`, or `training`.
+        named: share of samples to forget that were named by their own labels, before and after;
+            `None` for classes.
     """
 
     measure: str
@@ -34,6 +37,7 @@ class Figure:
     after: float
     samples: int
     source: str = "evaluation"
+    named: tuple[float, float] | None = None
 
     def __str__(self) -> str:
         """Return both figures."""
@@ -41,6 +45,8 @@ class Figure:
             shown = f"AUC {self.before:.3f} -> {self.after:.3f}"
         else:
             shown = f"{self.before:.1%} -> {self.after:.1%}"
+        if self.named is not None:
+            shown += f", named {self.named[0]:.1%} -> {self.named[1]:.1%}"
         return shown if self.source == "evaluation" else f"{shown} ({self.source})"
 
 
@@ -57,7 +63,7 @@ class ModelOutcome:
         scope: parameters that might change.
         selected: values that were dampened.
         total: values in scope.
-        forget: on what is to be forgotten; `None` where held-out data does not tell.
+        forget: on what is to be forgotten; `None` where no data tells.
         retain: accuracy on everything else; `None` likewise.
         trained: whether it was measured on training samples, for want of held-out ones.
     """
@@ -116,7 +122,8 @@ class ForgetResult(Mapping[str, ModelOutcome]):
 
     def __str__(self) -> str:
         """Return a table of all affected models, the reasons, and the reservations."""
-        measured = sum(one.state == "verified" and one.forget is not None for one in self.outcomes)
+        figures = [one.forget for one in self.outcomes if one.state == "verified"]
+        measured = sum(one is not None and one.source in HELD_OUT for one in figures)
         lines = [f"{self._head}, {measured} on held-out data", ""]
         rows: list[tuple[str, ...]] = [("model", "state", "scope", "selected", "forget", "retain")]
         rows += [_row(outcome) for outcome in self.outcomes]
@@ -156,7 +163,7 @@ _PLAIN = {
     "chosen on tuning data (tune=).",
     GapKind.NOT_MEASURED: "No data tells whether these models still recognise what is to be "
     "forgotten: that they were dampened is all that is known.",
-    GapKind.CLEARED_UNRECORDED: "Nothing changed there: earlier requests had cleared it.",
+    GapKind.CLEARED_UNRECORDED: "No figure shows it there: earlier requests had cleared it.",
     GapKind.FEW_MEASURED: "It was measured on so few samples that chance could hide what these "
     "models still recognise.",
 }
@@ -165,6 +172,7 @@ _PLAIN = {
 _OWN_WORDS = (
     ("roll it back, and ", "it was put back; "),
     ("give its owner tuning data", "give it tuning data (tune=)"),
+    ("give its owner evaluation data", "give it held-out data (evaluate=)"),
     ("The owner's log has", "The log has"),
 )
 """What reasons say of owners -> what it means where there are none."""
@@ -196,20 +204,22 @@ def outcome_of(member: Member, name: str, task: Task, request: Request) -> Model
         return outcome
     found = result.forget if result.HasField("forget") else None
     forget = retain = None
-    if found is not None and found.source in HELD_OUT:
-        forget = Figure(found.measure, found.before, found.after, found.samples, found.source)
+    if found is not None:
+        named = (found.named_before, found.named_after) if found.measure == "auc" else None
+        forget = Figure(
+            found.measure, found.before, found.after, found.samples, found.source, named
+        )
     source = member.retain_source(len({c for names in request.forget.values() for c in names}))
-    if source is not None and result.HasField("retain_before"):
+    if result.HasField("retain_before"):
         before, after = result.retain_before, result.retain_after
-        retain = Figure("accuracy", before, after, result.retain_samples, source)
+        retain = Figure("accuracy", before, after, result.retain_samples, source or TRAINING)
     return replace(
         outcome,
         selected=sum(sum(one.rows) for one in result.selections),
         total=sum(one.total for one in result.selections),
         forget=forget,
         retain=retain,
-        trained=(found is not None and found.source not in HELD_OUT)
-        or (source is None and result.HasField("retain_before")),
+        trained=any(one is not None and one.source not in HELD_OUT for one in (forget, retain)),
     )
 
 

@@ -90,7 +90,7 @@ def test_all_that_inherited_a_class_forget_it_and_nobody_else(network: Network) 
     assert accuracy(added(network, "stranger"), [0]) > 0.85
 
 
-def test_the_figures_are_of_held_out_data_or_there_are_none(network: Network) -> None:
+def test_the_figures_are_of_held_out_data_or_say_so(network: Network) -> None:
     result = network.forget("cat", root="base")
     base = result["base"]
     assert base.forget is not None
@@ -98,7 +98,7 @@ def test_the_figures_are_of_held_out_data_or_there_are_none(network: Network) ->
     assert base.forget.after == accuracy(added(network, "base"), [0])
     assert base.retain.after == pytest.approx(accuracy(added(network, "base"), [1, 2]))
     assert base.forget.before > 0.85
-    assert shown(result["grandchild"]) == ("not measured", "not measured")
+    assert shown(result["grandchild"]) == ("not measured", "100.0% -> 100.0% (training)")
     text = str(result)
     assert "forget cat at base: 3 of 3 affected models verified, 2 on held-out data" in text
     assert "not measured" in text
@@ -113,7 +113,8 @@ def test_training_data_that_decided_is_named(network: Network) -> None:
     result = network.forget("cat", root="twin")
     assert result["twin"].trained
     assert not result["twin"].reason
-    assert shown(result["twin"]) == ("not measured", "not measured")
+    assert shown(result["twin"]) == ("98.3% -> 0.0% (training)", "96.7% -> 98.3% (training)")
+    assert "1 of 1 affected models verified, 0 on held-out data" in str(result)
     assert any("twin: " in one and "training samples decided" in one for one in result.reservations)
 
 
@@ -237,7 +238,7 @@ def test_what_would_cost_too_much_is_left_and_it_says_by_which_data(network: Net
     result = network.forget("cat", root="base", method=method)
     assert result["grandchild"].state == "harmful"
     assert result["grandchild"].trained
-    assert shown(result["grandchild"]) == ("not measured", "not measured")
+    assert shown(result["grandchild"]) == ("not measured", "100.0% -> 13.3% (training)")
     assert weights_digest(added(network, "grandchild").state_dict()) == before
     assert any(
         one.startswith("grandchild: held-out data (evaluate=) is missing")
