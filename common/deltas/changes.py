@@ -153,7 +153,7 @@ def left_in(
         if any(name not in other for other in (model, model_start, root_start)):
             continue
         four = [model[name], model_start[name], root[name], root_start[name]]
-        if _is_statistic(name) or not all(
+        if is_running_statistic(name) or not all(
             value.is_floating_point() and value.shape == root[name].shape for value in four
         ):
             continue
@@ -269,5 +269,9 @@ def _is_variance(name: str) -> bool:
     return name.rpartition(".")[2] == "running_var"
 
 
-def _is_statistic(name: str) -> bool:
+def is_running_statistic(name: str) -> bool:
+    """Whether a name is that of a running mean or variance.
+
+    A model that was trained after it inherited them has those of its own data, in the end.
+    """
     return _is_variance(name) or name.rpartition(".")[2] == "running_mean"
