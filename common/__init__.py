@@ -1,1 +1,1 @@
-"""What both sides share: graph, Fisher information, merging, dampening, checkpoints, wire."""
+"""The shared part: graph, Fisher information, merging, dampening, checkpoints, wire."""

@@ -1,4 +1,4 @@
-"""What a person asks a network to forget: roots, classes and samples by their names."""
+"""A person's request to a network to forget: roots, classes and samples by their names."""
 
 import secrets
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Texts that every Debian machine can have: the quotations of `fortune`, by the file they stand in.
+"""Texts that every Debian machine can have: the quotations of fortune, by the file they stand in.
 
 Nine of the categories that hold 200 quotations or more, chosen so that a linear classifier of
 character n-grams tells them apart (about 70% right); the files have not changed since 2022.

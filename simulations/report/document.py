@@ -1,4 +1,4 @@
-"""What `report.json` holds, as types; `report_check.check_report` checks a dict against them.
+"""The content of `report.json`, as types; `check.check_report` checks a dict against them.
 
 Accuracies are in percent, 0 to 100; times in seconds. `None` always means "could not be computed",
 never zero.  One example: an untouched model has no forget set, so its forget accuracy is `None`.

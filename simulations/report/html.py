@@ -1,6 +1,6 @@
 """The report as one HTML file: no script, no font, no request to anywhere.
 
-`report_svg` and `report_graph` draw, `report_verdict` judges, the templates lay out; this module
+`svg` and `graph` draw, `verdict` judges, the templates lay out; this module
 only gathers what they need.  Everything from the report is escaped: by jinja2 in the templates, by
 the drawing functions in the images.
 """

@@ -2,8 +2,8 @@
 
 Calls go to a real service on loopback, with and without TLS; answers come from owners that lie
 towards the real coordinator; messages go to the real Flower ClientApp.  What needs more than a
-table is in `test_server_distrust`, `test_server_agents_servicer`, `test_server_service_security`
-and `test_server_flower_owners`.
+table is in `campaign.test_distrust`, `agents.test_servicer`, `service.test_security` and
+`flower.test_owners` of tests/server.
 """
 
 import hashlib

@@ -1,6 +1,8 @@
 """Pages about the project itself: nothing is left out, and what they name exists."""
 
+import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -64,6 +66,48 @@ def test_every_module_is_named_in_its_room(folder: str) -> None:
     assert sorted(named) == sorted(
         one for one in found if not any(part in one for part in left_out)
     )
+
+
+def written(node: ast.AST) -> Iterator[str]:
+    """The names and words that a node has itself."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield from re.findall(r"\w+", node.value)
+    for field in ("id", "attr", "arg", "name", "asname", "module"):
+        if isinstance(name := getattr(node, field, None), str):
+            yield from name.split(".")
+
+
+def test_what_docstrings_name_exists() -> None:
+    """A name in backticks stands in code, too, or is that of a module or a folder."""
+    code = [
+        path for house in (*HOUSES, "benchmarks", "tests") for path in ROOT.glob(f"{house}/**/*.py")
+    ]
+    protos = ROOT.glob("protos/disinherit/v1/*.proto")
+    known = {word for path in protos for word in re.findall(r"\w+", path.read_text())}
+    docstrings: list[tuple[Path, str]] = []
+    for path in code:
+        known |= {*path.relative_to(ROOT).parent.parts, path.stem}
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        documented = {
+            node.body[0].value
+            for node in nodes
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
+            and ast.get_docstring(node) is not None
+            and isinstance(node.body[0], ast.Expr)
+        }
+        docstrings += [(path, ast.literal_eval(node)) for node in documented]
+        known.update(*(written(node) for node in nodes if node not in documented))
+    assert len(docstrings) > 3000
+    gone = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path, text in docstrings
+        for name in re.findall(r"`([A-Za-z_][\w.]*)`", text)
+        if not known.issuperset(name.strip(".").split("."))
+    ]
+    assert gone == []
+    file = r"(?<![\w./-])(?:" + "|".join((*HOUSES, "docs", "tests")) + r")/[\w/]+\.(?:py|md)\b"
+    named = [one for _, text in docstrings for one in re.findall(file, text)]
+    assert [one for one in named if not (ROOT / one).exists()] == []
 
 
 def test_no_link_between_pages_is_dead() -> None:

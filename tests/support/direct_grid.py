@@ -25,7 +25,7 @@ with warnings.catch_warnings():
     from flwr.supercore.run import Run
     from flwr.supercore.task_identity import TaskIdentity
 
-from disinherit.simulations.run import run as main_job
+import disinherit.simulations.run.run
 
 # Messages are made outside a run here, where Flower would know them.
 TaskIdentity.run_id = TaskIdentity.node_id = TaskIdentity.task_id = 1
@@ -98,7 +98,7 @@ class DirectGrid(Grid):
 def install(
     monkeypatch: pytest.MonkeyPatch,
     interfere: Interfere = lambda _: None,
-    module: ModuleType = main_job,
+    module: ModuleType = disinherit.simulations.run.run,
 ) -> list[DirectGrid]:
     """Let `run_scenario` run on a `DirectGrid`; return the list the grids will be in.
 

@@ -1,1 +1,1 @@
-"""How the coordinator's tables came to be, one revision per change (alembic)."""
+"""The history of the coordinator's tables, one revision per change (alembic)."""

@@ -1,4 +1,4 @@
-"""Run by alembic: applies revisions in the transaction that the store gives."""
+"""The script that alembic runs: it applies revisions in the transaction that the store gives."""
 
 from alembic import context
 

@@ -1,6 +1,6 @@
 """The audit log in the store: what it says, that it is committed with what it tells of, one chain.
 
-`test_server_postgres` runs the tests that take a `path` or a `store` again.
+`test_postgres` runs the tests that take a `path` or a `store` again.
 """
 
 import itertools

@@ -11,9 +11,8 @@ from disinherit.common.errors import CampaignError, StoreError
 from disinherit.server.store.database import Database
 from disinherit.server.store.schema import REVISIONS
 from disinherit.server.store.store import CoordinatorStore
-from tests.server.planning import test_coverage as test_server_coverage
-from tests.server.store import test_audit as test_server_audit
-from tests.server.store import test_store as test_server_store
+from tests.server.planning import test_coverage
+from tests.server.store import test_audit, test_store
 
 NOT_HERE = {
     # About files and URLs of SQLite.
@@ -30,7 +29,7 @@ NOT_HERE = {
 }
 STORE_TESTS = [
     (module, name)
-    for module in (test_server_audit, test_server_store, test_server_coverage)
+    for module in (test_audit, test_store, test_coverage)
     for name, test in vars(module).items()
     if name.startswith("test_")
     and name not in NOT_HERE
@@ -50,13 +49,13 @@ def path(postgresql: str) -> str:
 @pytest.fixture
 def store(path: str, request: pytest.FixtureRequest) -> Iterator[CoordinatorStore]:
     store = CoordinatorStore(path)
-    if request.node.obj.__module__ == test_server_coverage.__name__:
-        test_server_coverage.fill(store)
+    if request.node.obj.__module__ == test_coverage.__name__:
+        test_coverage.fill(store)
     yield store
     store.close()
 
 
-campaign = test_server_store.campaign
+campaign = test_store.campaign
 
 
 def test_the_tables_are_made_once_and_recognised(path: str) -> None:
@@ -75,11 +74,11 @@ def test_ids_sort_as_in_python_whatever_the_server_speaks(path: str) -> None:
     store = CoordinatorStore(path)
     names = ["a", "b", "B", "a-1", "a.1", "a_1", "a~1", "a1", "A"]
     for name in names:
-        store.add_model(test_server_store.version(name, 1))
+        store.add_model(test_store.version(name, 1))
     parents = sorted(names)
-    edges = [test_server_store.edge(name, "m", 1 / len(names)) for name in names]
-    store.add_model(test_server_store.version("m", 2), edges)
-    store.add_model(test_server_store.version("m", 2), list(reversed(edges)))
+    edges = [test_store.edge(name, "m", 1 / len(names)) for name in names]
+    store.add_model(test_store.version("m", 2), edges)
+    store.add_model(test_store.version("m", 2), list(reversed(edges)))
     assert [edge.parent for edge in store.graph().parents("m")] == parents
     store.close()
 

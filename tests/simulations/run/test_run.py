@@ -26,7 +26,6 @@ from disinherit.common.method import Method
 from disinherit.common.wire.flower import unpack
 from disinherit.simulations.report.check import check_report
 from disinherit.simulations.report.document import ModelFigures, RunReport
-from disinherit.simulations.run import run as main_job
 from disinherit.simulations.run.run import run_scenario
 from disinherit.simulations.run.training import build_simulation_app
 from disinherit.simulations.scenario.settings import Settings
@@ -425,7 +424,7 @@ def test_the_folder_may_be_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         seen.append(folder)
         return build_simulation_app(settings, folder)
 
-    monkeypatch.setattr(main_job, "build_simulation_app", spy)
+    monkeypatch.setattr("disinherit.simulations.run.run.build_simulation_app", spy)
     monkeypatch.chdir(tmp_path)
     run(QUICK, Path("run"))
     assert seen == [tmp_path / "run"]

@@ -1,4 +1,4 @@
-"""Where campaigns stand, who drives them, and what roots answered.
+"""States of campaigns, leases of those who drive them, and answers of roots.
 
 A request that was there before has a campaign that is complete if all of its tasks are settled, and
 running otherwise.

@@ -1,4 +1,4 @@
-"""Which versions were trained on a class, and versions by age: found without reading the rest."""
+"""Versions by the classes that they were trained on, and by age: found without reading the rest."""
 
 import hashlib
 

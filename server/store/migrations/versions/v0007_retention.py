@@ -1,4 +1,4 @@
-"""When the versions that a campaign superseded are to be destroyed, and when they were."""
+"""Times at which versions that a campaign superseded are to be destroyed, and were."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Whether the log was found to have lost entries, and how often a person confirmed that."""
+"""Losses found in the log, and the number of times that a person confirmed one."""
 
 import sqlalchemy as sa
 from alembic import op

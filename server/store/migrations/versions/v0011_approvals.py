@@ -1,4 +1,4 @@
-"""Who recorded an edge, what was approved, what roots had registered, and who joined later."""
+"""Recorders of edges, approved plans, registrations of roots, and models that joined later."""
 
 import sqlalchemy as sa
 from alembic import op
