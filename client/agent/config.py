@@ -44,7 +44,7 @@ class AgentConfig:
     release: ReleasePolicy = OPEN
 
 
-class _File(Table):
+class _AgentFile(Table):
     owner: Filled
     server: _Address
     ca: Filled
@@ -64,7 +64,7 @@ def read_config(path: Path) -> AgentConfig:
     Raises:
         InputError: if the file cannot be read, a key is missing or unknown, or a value is wrong.
     """
-    found = read(_File, path, "an agent's configuration at")
+    found = read(_AgentFile, path, "an agent's configuration at")
     with located(f"owner in {str(path)!r}"):
         check_owner(found.owner)
     with located(f"hours in {str(path)!r}"):

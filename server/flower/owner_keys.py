@@ -26,7 +26,7 @@ from disinherit.common.settings import Table, located, read
 from disinherit.common.text import one_line
 
 
-class _File(Table):
+class _KeysFile(Table):
     owners: Annotated[
         dict[str, str], Meta(min_length=1, description="a table with a key for each owner")
     ]
@@ -44,7 +44,7 @@ def read_owner_keys(path: Path) -> dict[str, bytes]:
     Raises:
         InputError: if the file is malformed, a key cannot be read, or two owners share a key.
     """
-    owners = read(_File, path, "the owners' keys in").owners
+    owners = read(_KeysFile, path, "the owners' keys in").owners
     keys: dict[str, bytes] = {}
     for owner, value in owners.items():
         with located(f"owners in {str(path)!r}"):

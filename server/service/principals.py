@@ -193,12 +193,12 @@ class _Token(Table):
     expires: Annotated[datetime, Meta(tz=True)] | None = None
 
 
-class _File(Table):
+class _TokenFile(Table):
     token: tuple[_Token, ...] = ()
 
 
 def _read(path: Path) -> list[Token]:
-    listed = read(_File, path, "a token file").token
+    listed = read(_TokenFile, path, "a token file").token
     with located(str(path)):
         tokens = [_token(entry) for entry in listed]
         _check_distinct(tokens)

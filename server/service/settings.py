@@ -58,7 +58,7 @@ class _Agents(Table):
     agents: Annotated[int, Meta(ge=1)] | None = None
 
 
-class _File(Table):
+class _ServiceFile(Table):
     database: Secret | None = None  # a URL may contain a password
     packets: Secret | None = None
     listen: str | None = None
@@ -154,7 +154,7 @@ def shows_password(database: str, arguments: Sequence[str]) -> bool:
 
 def _read(config: Path) -> dict[str, Any]:
     """Return the values in a file by the names of `ServeSettings`; those of `tls` as a table."""
-    found = read(_File, config, "a file")
+    found = read(_ServiceFile, config, "a file")
     folder = config.parent
     values: dict[str, Any] = {"listen": found.listen, "approval": found.approval}
     for key, place in (("database", found.database), ("packets", found.packets)):

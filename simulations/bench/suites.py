@@ -73,7 +73,7 @@ class _Aims(Table):
     rival: Annotated[str, Meta(description=_LABELS)]
 
 
-class _File(Table):
+class _SuiteFile(Table):
     seeds: Annotated[list[int], Meta(min_length=1)]
     methods: Annotated[list[str | _Method], Meta(min_length=1)]
     cases: Annotated[list[_Case], Meta(min_length=1)]
@@ -157,10 +157,10 @@ def load_suite(source: str) -> Suite:
                 f"{source!r}: {error}."
             ) from None
     name = Path(source).stem
-    return _suite(name, parse(_File, text, f"suite {name!r}"))
+    return _suite(name, parse(_SuiteFile, text, f"suite {name!r}"))
 
 
-def _suite(name: str, found: _File) -> Suite:
+def _suite(name: str, found: _SuiteFile) -> Suite:
     where = f"suite {name!r}"
     if len(set(found.seeds)) < len(found.seeds):
         raise InputError(f"Expected distinct seeds in {where}, but got {found.seeds!r}.")

@@ -55,7 +55,7 @@ class _Edge(Table):
     weights: list[float] | None = None
 
 
-class _File(Table):
+class _ScenarioFile(Table):
     name: str | None = None
     kind: str = "federated"
     roots: list[str | int] = field(default_factory=list)
@@ -111,7 +111,7 @@ def topology_from_dict(values: Mapping[str, Any], name: str = "") -> Topology:
         GraphError: if the values describe no topology.
     """
     try:
-        found = check(_File, values, "the scenario")
+        found = check(_ScenarioFile, values, "the scenario")
     except InputError as error:
         raise GraphError(str(error)) from None
     kind = as_kind(found.kind)
