@@ -4,7 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 CODE := protos/disinherit/v1 api api/local cli cli/request client client/actions client/agent client/dampening client/outcome \
-	client/owner client/privacy client/store common common/audit common/deltas common/fisher common/fiun common/graph \
+	client/owner client/privacy client/roots client/store common common/audit common/deltas common/fisher \
+	common/fiun common/graph \
 	common/models common/tensors common/wire deploy server server/agents server/campaign server/flower \
 	server/planning server/ports server/recording server/reports server/service server/store \
 	server/store/migrations server/store/migrations/versions server/transport simulations simulations/bench \

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from disinherit.client.dampening.logits import CachedLogits
 from disinherit.client.dampening.problem import resolve_problem
-from disinherit.client.dampening.repair import repair, repair_seed
+from disinherit.client.dampening.repair import repair
 from disinherit.client.dampening.summaries import (
     FisherSummary,
     class_fishers,
@@ -16,6 +16,7 @@ from disinherit.client.dampening.summaries import (
     whole_fishers,
 )
 from disinherit.client.dampening.tuning import tune
+from disinherit.client.owner.choosing import request_seed
 from disinherit.client.owner.owner import Batches, Owner, load_network
 from disinherit.client.privacy.remaining import (
     cleared_classes,
@@ -175,7 +176,7 @@ def dampen_model(
                 kept,
                 problem.forgotten,
                 steps=method.repair_steps,
-                seed=repair_seed(request_id, record.id),
+                seed=request_seed(request_id, record.id),
                 device=owner.device,
             )
             # Training has changed the rows that they must lie below.

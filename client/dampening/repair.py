@@ -7,17 +7,16 @@ done on request only.
 All randomness is seeded from the request, so a repeated request gives the same weights.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from disinherit.client.owner.choosing import choose_samples
 from disinherit.client.owner.owner import Batches
 from disinherit.common.errors import DataError
 from disinherit.common.fisher.gradients import right_norm_gradients
-from disinherit.common.models.inputs import to_device, unpack_batch
 from disinherit.common.models.substitution import call_with
 
 BATCH = 64
@@ -25,12 +24,6 @@ BATCH = 64
 
 LEARNING_RATE = 2e-3
 """Learning rate of Adam."""
-
-
-def repair_seed(request_id: str, model_id: str) -> int:
-    """Return the seed of the repair of a model for a request, in [0, 2^63)."""
-    digest = hashlib.sha256(f"{request_id}\0{model_id}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
 
 
 def repair(
@@ -65,7 +58,13 @@ def repair(
         DataError: if no sample is retained, or the steps diverge.
     """
     generator = torch.Generator().manual_seed(seed)
-    inputs, targets = _choice(batches, forgotten, steps * BATCH, generator)
+    samples = choose_samples(
+        batches,
+        steps * BATCH,
+        generator,
+        purpose="retained samples for the repair",
+        left_out=forgotten,
+    )
     model = model.to(device).eval()
     dtypes = {name: value.dtype for name, value in parameters.items()}
     new = {
@@ -78,14 +77,13 @@ def repair(
     left: list[Tensor] = []
     with torch.enable_grad(), right_norm_gradients(model):
         for _ in range(steps):
-            left = left or list(torch.randperm(len(targets), generator=generator).split(BATCH))
-            chosen = left.pop()
-            arguments = to_device([tensor[chosen] for tensor in inputs], device)
+            left = left or list(torch.randperm(len(samples), generator=generator).split(BATCH))
+            arguments, targets = samples.at(left.pop(), device)
             rounded = {name: value.to(dtypes[name]) for name, value in new.items()}
             logits = call_with(model, rounded, arguments)
             logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
             optimizer.zero_grad()
-            F.cross_entropy(logits, targets[chosen].to(device)).backward()
+            F.cross_entropy(logits, targets).backward()
             optimizer.step()
     done = {name: value.detach().to(dtypes[name]) for name, value in new.items()}
     if not all(bool(value.isfinite().all()) for value in done.values()):
@@ -94,34 +92,3 @@ def repair(
             "fewer, or none."
         )
     return done
-
-
-def _choice(
-    batches: Batches, forgotten: Sequence[int], most: int, generator: torch.Generator
-) -> tuple[list[Tensor], Tensor]:
-    """Return retained samples, at most `most` of them, chosen at random."""
-    inputs: list[list[Tensor]] = []
-    targets: list[Tensor] = []
-    keys: list[Tensor] = []
-    held = 0
-    for index, item in enumerate(batches):
-        some, classes = unpack_batch(item, index)
-        kept = ~torch.isin(classes.cpu(), torch.tensor(list(forgotten), dtype=classes.dtype))
-        inputs.append([tensor.cpu()[kept] for tensor in some])
-        targets.append(classes.cpu()[kept])
-        keys.append(torch.rand(len(targets[-1]), generator=generator, dtype=torch.float64))
-        held += len(targets[-1])
-        if held > 2 * most:  # samples with the smallest keys are a uniform choice
-            order = torch.cat(keys).argsort()[:most]
-            inputs = [_joined(inputs, order)]
-            targets, keys = ([torch.cat(one)[order]] for one in (targets, keys))
-            held = most
-    if not held:
-        raise DataError("Expected retained samples for the repair, but got none.")
-    order = torch.cat(keys).argsort()[:most]
-    return _joined(inputs, order), torch.cat(targets)[order]
-
-
-def _joined(inputs: Sequence[Sequence[Tensor]], order: Tensor) -> list[Tensor]:
-    """Return the rows of each argument over all batches, in the given order."""
-    return [torch.cat(parts)[order] for parts in zip(*inputs, strict=True)]

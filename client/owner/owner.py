@@ -1,6 +1,6 @@
 """The interface of an owner: store, networks, data and device."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -71,6 +71,31 @@ class ResolvesSamples(Owner, Protocol):
 
         Raises:
             DataError: if the data is gone.
+        """
+        ...
+
+
+@runtime_checkable
+class Retrains(Owner, Protocol):
+    """An owner that can train one of its models again exactly, from what was recorded.
+
+    With it, a root is replayed without its samples to forget, instead of being approximated.
+    """
+
+    def can_retrain(self, record: ModelRecord) -> bool:
+        """Return whether start, data, order and seeds of the model's training are still there."""
+        ...
+
+    def retrain(self, record: ModelRecord, without: Collection[str] | None) -> Mapping[str, Tensor]:
+        """Return the weights that the model's own training gives without some of its samples.
+
+        It starts as the training did, with the same data, order and seeds.  Without any sample left
+        out, it gives the weights of the model, bit for bit, where the machine allows.
+
+        Args:
+            record: the model, or a successor of it by unlearning, whose training is the model's.
+            without: ids to leave out, among `sample_ids`; `None` for no direct training at all: the
+                weights that the training started from.
         """
         ...
 

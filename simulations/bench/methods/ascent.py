@@ -7,12 +7,12 @@ from itertools import product
 from torch import Tensor
 from torch.nn import functional as F
 
+from disinherit.common.models.descent import minimise
 from disinherit.simulations.bench.cases.subjects import MethodCase, MethodSubject, Weights
 from disinherit.simulations.bench.methods.campaign import broadcast
 from disinherit.simulations.bench.methods.handing_down import difference, with_differences
 from disinherit.simulations.bench.methods.method import Unlearned
 from disinherit.simulations.bench.methods.tuning import Tuner
-from disinherit.simulations.run.descent import minimise
 
 RATES = (3e-4, 1e-4, 1e-3)
 STEPS = (10, 3, 30, 100)

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from disinherit.common.models.descent import minimise, steps_of
 from disinherit.simulations.bench.cases.subjects import MethodCase, MethodSubject, Samples, Weights
 from disinherit.simulations.bench.methods.method import Unlearned
 from disinherit.simulations.bench.methods.tuning import Tuner
 from disinherit.simulations.bench.panel.outputs import logits_of
-from disinherit.simulations.run.descent import minimise, steps_of
 
 RATES = (1e-3, 3e-4, 3e-3)
 EPOCHS = (1.0, 3.0)

@@ -8,10 +8,10 @@ import torch
 from torch.nn import functional as F
 
 from disinherit.common.errors import NotMeasuredError
+from disinherit.common.models.descent import minimise
 from disinherit.simulations.bench.cases.subjects import Samples
 from disinherit.simulations.bench.panel.exam import EvaluationContext, ModelUnderTest, some
 from disinherit.simulations.bench.panel.outputs import logits_of
-from disinherit.simulations.run.descent import minimise
 
 TOLERANCE = 5.0
 """Percent points below the original's forget accuracy at which it counts as back."""

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from disinherit.client.actions.unlearn import unlearn
-from disinherit.client.dampening.repair import BATCH, LEARNING_RATE, repair, repair_seed
+from disinherit.client.dampening.repair import BATCH, LEARNING_RATE, repair
 from disinherit.client.dampening.summaries import register
+from disinherit.client.owner.choosing import request_seed
 from disinherit.common.errors import DataError
 from disinherit.common.method import Method
 from disinherit.v1 import unlearning_pb2 as pb
@@ -128,7 +129,7 @@ def test_repeated_request_repairs_equally_and_within_its_scope(tmp_path: Path, s
     )
     assert one[0].repair_steps == 5
     assert one[0].successor.digest == two[0].successor.digest
-    assert repair_seed("forget", "m") != repair_seed("again", "m")
+    assert request_seed("forget", "m") != request_seed("again", "m")
     assert other[0].repair_steps == 5
     before, after = one[1:]
     changed = {name for name in before if not torch.equal(before[name], after[name])}

@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from disinherit.common.errors import InputError
+from disinherit.common.models.descent import minimise, steps_of
 from disinherit.simulations.bench.cases.subjects import Samples
 from disinherit.simulations.bench.panel.attacks import (
     area_under_curve,
@@ -31,7 +32,6 @@ from disinherit.simulations.bench.panel.shadows import (
     statistics,
     train_shadows,
 )
-from disinherit.simulations.run.descent import minimise, steps_of
 
 scores = st.lists(st.integers(-3, 3), min_size=1, max_size=12)
 

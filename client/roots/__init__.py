@@ -1,0 +1,1 @@
+"""Ways to unlearn a root itself, whose change its descendants inherit."""
