@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from disinherit.client.client_app import build_client_app
-    from disinherit.client.owner.owner import Owner, ResolvesSamples
+    from disinherit.client.owner.owner import Owner, ResolvesSamples, Retrains
     from disinherit.client.privacy.policy import ReleasePolicy
     from disinherit.client.store.ledger import Commit, Forgotten, LedgerEntry
     from disinherit.client.store.store import ModelStore
@@ -116,6 +116,7 @@ __all__ = [  # noqa: RUF022  # grouped as docs/api.md is
     # A federation
     "Owner",
     "ResolvesSamples",
+    "Retrains",
     "ModelStore",
     "Commit",
     "LedgerEntry",
@@ -178,6 +179,7 @@ _MODULES = {
     "client.owner.owner": (
         "Owner",
         "ResolvesSamples",
+        "Retrains",
     ),
     "client.privacy.policy": ("ReleasePolicy",),
     "client.store.ledger": (

@@ -1,19 +1,24 @@
 """Models of a network in one process, and the owner that answers for all of them."""
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from disinherit.client.owner.owner import Batches
 from disinherit.client.store.store import ModelStore
 from disinherit.common.errors import InputError
 from disinherit.common.graph.records import ModelRecord
+from disinherit.common.models.inputs import Inputs
 from disinherit.common.text import one_line
+from disinherit.local.arguments import shown
 from disinherit.local.loaders import SomeSamples, all_sample_ids
+
+Retrain = Callable[[Iterable[tuple[Inputs, Tensor]] | None], Mapping[str, Tensor]]
+"""Trains a model again on some of its data, or on none (`Network.add`)."""
 
 
 @dataclass(slots=True, eq=False)
@@ -25,6 +30,7 @@ class Member:
         loader: what it was trained on directly.
         evaluate: held-out data, if any.
         tune: other held-out data to choose strengths by, if any.
+        retrain: trains it again, if that can be done.
         trained: class name -> training samples.
         held_out: `evaluation` and `tuning` -> number of classes with samples there.
         record: its version as it is now.
@@ -34,6 +40,7 @@ class Member:
     loader: Iterable[object]
     evaluate: Iterable[object] | None
     tune: Iterable[object] | None
+    retrain: Retrain | None
     trained: dict[str, int]
     held_out: dict[str, int]
     record: ModelRecord
@@ -101,6 +108,29 @@ class LoaderOwner:
         """Return some training samples, and all others."""
         batches, ids = self.training_data(record), frozenset(samples)
         return SomeSamples(batches, ids, among=True), SomeSamples(batches, ids, among=False)
+
+    def can_retrain(self, record: ModelRecord) -> bool:
+        """Return whether the model was added with a way to train it again."""
+        return self._member(record).retrain is not None
+
+    def retrain(self, record: ModelRecord, without: Collection[str] | None) -> Mapping[str, Tensor]:
+        """Return the weights of the model trained again without some samples.
+
+        Raises:
+            InputError: if the training returns something other than weights.
+        """
+        retrain = self._member(record).retrain
+        assert retrain is not None
+        kept = None
+        if without is not None:
+            kept = SomeSamples(self.training_data(record), frozenset(without), among=False)
+        weights = cast("object", retrain(kept))
+        if not isinstance(weights, Mapping):
+            raise InputError(
+                f"Expected retrain of model {record.id!r} to return a state_dict, but got "
+                f"{shown(weights)}."
+            )
+        return weights
 
     def _member(self, record: ModelRecord) -> Member:
         return self._members[record.id.partition("~")[0]]

@@ -57,7 +57,7 @@ from disinherit.local.asked import describe, find_classes, find_member, find_roo
 from disinherit.local.held_out import check_held_out, check_inputs
 from disinherit.local.loaders import count
 from disinherit.local.local_pass import forget_locally, put_back, take
-from disinherit.local.members import LoaderOwner, Member
+from disinherit.local.members import LoaderOwner, Member, Retrain
 from disinherit.local.outcome_table import ForgetResult, outcome_of, reservations
 from disinherit.server.planning.plan import plan
 
@@ -125,6 +125,7 @@ class Network:
         labels: Iterable[str] | None = None,
         evaluate: Iterable[object] | None = None,
         tune: Iterable[object] | None = None,
+        retrain: Retrain | None = None,
     ) -> None:
         """Add a trained model, and compute its Fisher information per class from its data.
 
@@ -143,6 +144,10 @@ class Network:
                 and samplers show that they are; copies, and data that was loaded again, cannot be
                 seen.
             tune: other held-out data, to choose how strongly to dampen; likewise.
+            retrain: trains the model again exactly as it was trained, from the same start and with
+                the same seeds, and returns its state_dict: called with batches of the loader
+                without some samples, or with `None` for the weights that training started from.
+                With it, a root forgets samples exactly.
 
         Raises:
             GraphError: if the name is taken or malformed, or a parent is unknown.
@@ -193,7 +198,7 @@ class Network:
         edges = edges_to(name, renamed)
         check_parents(record, edges, (), self._graph.model)
         classes = {what: sum(map(bool, found.samples)) for what, found in known.items()}
-        member = Member(model, loader, evaluate, tune, counts, classes, record)
+        member = Member(model, loader, evaluate, tune, retrain, counts, classes, record)
         if not self._members and self._device is None:
             self._owner.device = next((p.device for p in model.parameters()), self._owner.device)
         self._members[name] = member

@@ -23,7 +23,13 @@ from disinherit.common.method import AUTO, Method
 GROUP = "disinherit.root_methods"
 
 AUTO_ORDER = ("replay", "ekfac", "neggrad+", "finetune", "distil", "dampening")
-"""Methods from best to worst, as measured; those that are not installed are skipped."""
+"""Methods from best to worst, as measured; those that are not installed are skipped.
+
+Measured at roots on Fashion-MNIST with 150 samples to forget, relabelled ones or ordinary ones.
+NegGrad+ brings the attack on their losses closest to that of a replay.  Fine-tuning forgets little;
+distillation towards a uniform teacher makes ordinary samples stand out as never seen; dampening
+costs the most accuracy.
+"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -31,6 +31,9 @@ BATCH = 64
 EPOCHS = 10
 """Most passes over the retained samples."""
 
+LEAST_STEPS = 200
+"""Steps of an attempt on few retained samples, of which an epoch is a step or two."""
+
 MOST_STEPS = 1000
 """Most steps of an attempt."""
 
@@ -225,7 +228,7 @@ def _descend(
             network,
             recorded,
             count,
-            steps=min(MOST_STEPS, steps_of(count, EPOCHS, BATCH)),
+            steps=min(MOST_STEPS, max(LEAST_STEPS, steps_of(count, EPOCHS, BATCH))),
             learning_rate=learning_rate,
             seed=seed,
             batch_size=BATCH,

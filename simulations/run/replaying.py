@@ -4,14 +4,15 @@ The same orders go to simulated owners over Flower (`fleet`) and to `replay` her
 number of threads, so that both give the same weights bit for bit.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
 
 from disinherit.common.models.devices import pick_device
 from disinherit.simulations.networks.networks import Classifier
-from disinherit.simulations.run.training import Fit, fit_weights
+from disinherit.simulations.run.fitting import Fit, fit_weights
 from disinherit.simulations.scenario.forgetting import Forgetting
 from disinherit.simulations.scenario.inheriting import Weights, starting_weights
 from disinherit.simulations.scenario.settings import OWNER_THREADS
@@ -80,10 +81,37 @@ def untrained(
 ) -> Weights:
     """Return what is left of a model whose owner's whole contribution is left out: its start."""
     start = start_of(derivation, forgetting, weights, replay=True)
-    if start is None:
-        network = _fresh(forgetting, len(forgetting.spaces.labels[derivation.id]))
-        start = {name: value.detach() for name, value in network.state_dict().items()}
-    return start
+    return _initial(derivation, forgetting) if start is None else start
+
+
+def retrain_one(
+    derivation: Derivation,
+    forgetting: Forgetting,
+    weights: Mapping[str, Weights],
+    without: Collection[int] | None,
+) -> Weights:
+    """Train one model again as it was trained, from the same start, without some samples.
+
+    Args:
+        derivation: the model.
+        forgetting: what is to be forgotten in the run.
+        weights: of its parents, at least.
+        without: samples to leave out, as indices into the data set's pool; `None` for no training
+            at all.
+
+    Raises:
+        DataError: if there is no data left to train on, or the training diverges.
+    """
+    start = start_of(derivation, forgetting, weights)
+    if without is None:
+        return _initial(derivation, forgetting) if start is None else start
+    settings = forgetting.settings
+    fit = fit_of(derivation, forgetting, replay=False)
+    fit = replace(fit, without_samples=(*fit.without_samples, *sorted(without)))
+    owner = settings.scenario.owner_of(derivation.id, settings.clients)
+    with _threads_of_owners():
+        device = pick_device(settings.device)
+        return fit_weights(settings, share_out(settings), owner, fit, start, device)[0]
 
 
 def replay(forgetting: Forgetting, known: Mapping[str, Weights]) -> dict[str, Weights]:
@@ -102,14 +130,10 @@ def replay(forgetting: Forgetting, known: Mapping[str, Weights]) -> dict[str, We
     settings = forgetting.settings
     data = share_out(settings)
     weights = dict(known)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(OWNER_THREADS)
-    try:
+    with _threads_of_owners():
         for derivation in settings.scenario.derivations:
             if derivation.id in forgetting.affected:
                 weights[derivation.id] = _retrained(derivation, forgetting, data, weights)
-    finally:
-        torch.set_num_threads(threads)
     return {model: weights[model] for model in forgetting.affected}
 
 
@@ -130,6 +154,23 @@ def _retrained(
         start_of(derivation, forgetting, weights, replay=True),
         pick_device(settings.device),
     )[0]
+
+
+@contextmanager
+def _threads_of_owners() -> Iterator[None]:
+    """Compute with as many threads as an owner in the engine has."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(OWNER_THREADS)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _initial(derivation: Derivation, forgetting: Forgetting) -> Weights:
+    """Return the weights of the network that a model without parents starts from."""
+    network = _fresh(forgetting, len(forgetting.spaces.labels[derivation.id]))
+    return {name: value.detach() for name, value in network.state_dict().items()}
 
 
 def _fresh(forgetting: Forgetting, classes: int) -> Classifier:

@@ -23,7 +23,7 @@ from disinherit.simulations.bench.cases.subjects import (
 )
 from disinherit.simulations.data.datasets import load_dataset
 from disinherit.simulations.networks.networks import NetworkSpec
-from disinherit.simulations.run.training import fit_batches
+from disinherit.simulations.run.fitting import fit_batches
 from disinherit.simulations.scenario.inheriting import average
 from disinherit.simulations.scenario.settings import Settings
 from disinherit.simulations.scenario.topology import model_seed
@@ -87,6 +87,16 @@ def digits_case(seed: int = 0, granularity: Granularity = "class") -> Case:
         fit(affected, known, replay=True)
         return {model: known[model] for model in affected}
 
+    def retrain(model: str, without: Collection[int] | None) -> Weights:
+        if without is None:
+            parents = [original[parent] for parent in PARENTS[model]]
+            return average(parents, [1 / len(parents)] * len(parents))
+        mask = to_forget(model, shares[model])
+        own = torch.cat([shares[model][mask], shares[model][~mask]])
+        left = ~torch.isin(shares[model], own[sorted(without)])
+        seed_of_model = model_seed(seed, model)
+        return derived(model, original, samples(shares[model][left]), seed_of_model)
+
     started = time.perf_counter()
     retrained = replay()
     retrain_seconds = time.perf_counter() - started
@@ -120,6 +130,7 @@ def digits_case(seed: int = 0, granularity: Granularity = "class") -> Case:
         roots={"r1": (str(FORGOTTEN),) if by_class else ()},
         forget_at_root={"r1": subjects["r1"].forget},
         replay=replay,
+        retrain=retrain,
         train_seconds=train_seconds,
         retrain_seconds=retrain_seconds,
         refit=lambda root, own, seed: derived(root, original, own, seed),

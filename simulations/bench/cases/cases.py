@@ -28,9 +28,10 @@ from disinherit.simulations.bench.cases.subjects import BY_CLASS, Case, Granular
 from disinherit.simulations.data.backdoors import Backdoor
 from disinherit.simulations.data.splits import seeded_generator
 from disinherit.simulations.run.engine import simulate
+from disinherit.simulations.run.fitting import warm_up
 from disinherit.simulations.run.replaying import replay
 from disinherit.simulations.run.trainer import SimulatedFleet
-from disinherit.simulations.run.training import build_simulation_app, warm_up
+from disinherit.simulations.run.training import build_simulation_app
 from disinherit.simulations.scenario.forgetting import Forgetting, SampleRequest
 from disinherit.simulations.scenario.label_spaces import label_spaces
 from disinherit.simulations.scenario.settings import Settings, check_forget

@@ -1,6 +1,6 @@
 """The affected models of a case as methods and metrics see them, from weights and indices."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 
 import torch
@@ -19,8 +19,8 @@ from disinherit.simulations.bench.cases.subjects import (
 )
 from disinherit.simulations.data.backdoors import triggered
 from disinherit.simulations.data.splits import seeded_generator
-from disinherit.simulations.run.replaying import start_of
-from disinherit.simulations.run.training import fit_batches, train
+from disinherit.simulations.run.fitting import fit_batches, train
+from disinherit.simulations.run.replaying import retrain_one, start_of
 from disinherit.simulations.scenario.forgetting import Forgetting
 from disinherit.simulations.scenario.inheriting import Weights, classes_of
 from disinherit.simulations.scenario.settings import OWNER_THREADS, Settings
@@ -75,10 +75,24 @@ def build_case(
             for root in forgetting.roots
         },
         replay=lambda: replay(unaffected),
+        retrain=partial(_retrain, forgetting, trained.original, samples.positions),
         train_seconds=trained.train_seconds,
         retrain_seconds=trained.retrain_seconds,
         refit=partial(_refit, forgetting, trained.original, subjects),
     )
+
+
+def _retrain(
+    forgetting: Forgetting,
+    weights: Mapping[str, Weights],
+    positions: Mapping[str, Tensor],
+    model: str,
+    without: Collection[int] | None,
+) -> Weights:
+    """Train a subject again as it was trained, without the samples at some of its positions."""
+    derivation = next(d for d in forgetting.settings.scenario.derivations if d.id == model)
+    indices = None if without is None else positions[model][sorted(without)].tolist()
+    return retrain_one(derivation, forgetting, weights, indices)
 
 
 def _refit(
@@ -107,7 +121,12 @@ def _refit(
 
 
 class _SampleSets:
-    """Which samples are what to which model."""
+    """Which samples are what to which model.
+
+    Attributes:
+        positions: model -> indices in the data set's pool of its samples to forget and, after
+            these, of the retained ones.
+    """
 
     def __init__(self, data: SharedData, forgetting: Forgetting, granularity: Granularity) -> None:
         self._data = data
@@ -115,6 +134,7 @@ class _SampleSets:
         self._granularity = granularity
         self._known = _known_classes(data, forgetting)
         self._made: dict[tuple[object, ...], Samples] = {}
+        self.positions: dict[str, Tensor] = {}
 
     def subject(self, model: str, parents: tuple[str, ...], trained: Trained) -> Subject:
         forgetting, settings = self._forgetting, self._forgetting.settings
@@ -132,6 +152,7 @@ class _SampleSets:
             sensitive = {c for names in spaces.sensitive(settings.forget).values() for c in names}
             forgotten = [c for c in space if c in self._inherited(model) & sensitive]
             asked = torch.isin(self._data.dataset.targets[direct], self._numbers(forgotten))
+        self.positions[model] = torch.cat([direct[asked], direct[~asked]])
         kept = [c for c in space if c in self._known[model] and c not in forgotten]
         test_forget = self._samples("test", self._of(splits.evaluation, forgotten), space)
         if self._granularity == "backdoor":

@@ -7,7 +7,7 @@
 A method is handed a view, so that it cannot look at what it is going to be measured with.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -223,6 +223,9 @@ class MethodCase:
         roots: root -> names of the classes to forget there; of none where samples are forgotten.
         forget_at_root: root -> what it holds that is to be forgotten, in its own labels.
         replay: does the exact retraining and returns the weights of all affected models.
+        retrain: trains one subject again as it was trained, from the same start, and returns its
+            weights: without the samples at some positions among its `forget` followed by its
+            `retain`, or, for `None`, without any training.  Its owner can do that by itself.
 
     Raises:
         GraphError: if subjects, parents and roots do not fit together.
@@ -237,6 +240,7 @@ class MethodCase:
     roots: Mapping[str, tuple[str, ...]]
     forget_at_root: Mapping[str, Samples]
     replay: Callable[[], dict[str, Weights]]
+    retrain: Callable[[str, Collection[int] | None], Weights]
 
     def __post_init__(self) -> None:
         if self.granularity not in get_args(Granularity):
@@ -330,6 +334,7 @@ class Case(MethodCase):
             roots=self.roots,
             forget_at_root=self.forget_at_root,
             replay=self.replay,
+            retrain=self.retrain,
         )
 
 

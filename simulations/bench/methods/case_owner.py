@@ -1,7 +1,7 @@
 """The owners of a case as the client's handlers know owners: stores in a folder, data in memory."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from disinherit.common.files import write_private
 from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord, Provenance
 from disinherit.common.models.scope import architecture_fingerprint
 from disinherit.common.tensors.checkpoints import weights_digest
-from disinherit.simulations.bench.cases.subjects import MethodCase, MethodSubject, Samples
+from disinherit.simulations.bench.cases.subjects import MethodCase, MethodSubject, Samples, Weights
 
 _BATCH = 256
 
@@ -69,6 +69,15 @@ class CaseOwner:
         chosen = torch.zeros(len(everything), dtype=torch.bool)
         chosen[[int(sample) for sample in samples]] = True
         return everything[chosen].batches(_BATCH), everything[~chosen].batches(_BATCH)
+
+    def can_retrain(self, record: ModelRecord) -> bool:
+        """Return whether the model can be trained again: a case keeps all that it takes."""
+        return record.id in self._case.subjects
+
+    def retrain(self, record: ModelRecord, without: Collection[str] | None) -> Weights:
+        """Return the model trained again as it was, without some of its samples."""
+        positions = None if without is None else [int(sample) for sample in without]
+        return self._case.retrain(self._subject(record).id, positions)
 
     def tuning_data(self, record: ModelRecord) -> Batches | None:
         """Return the model's tuning split."""

@@ -7,12 +7,12 @@ from itertools import product
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from disinherit.common.models.descent import minimise, steps_of
 from disinherit.simulations.bench.cases.subjects import MethodCase, MethodSubject, Weights
 from disinherit.simulations.bench.methods.handing_down import trained_or_handed_down
 from disinherit.simulations.bench.methods.method import Unlearned
 from disinherit.simulations.bench.methods.training import Schedule
 from disinherit.simulations.bench.methods.tuning import Tuner
-from disinherit.simulations.run.descent import minimise, steps_of
 
 STRENGTHS = (1.0, 0.5, 0.25, 0.1, 0.05, 2.0)
 SCHEDULES = (Schedule(1e-3, 3.0), Schedule(1e-3, 1.0), Schedule(1e-3, 10.0))

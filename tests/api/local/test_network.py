@@ -21,6 +21,7 @@ from disinherit import (
     CoordinatorStore,
     DirectTransport,
     DisinheritError,
+    InputError,
     Method,
     ModelOutcome,
     Network,
@@ -563,3 +564,31 @@ def test_nothing_is_left_on_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     del network
     gc.collect()
     assert not any(tmp_path.iterdir())
+
+
+def test_a_model_that_can_be_trained_again_is_replayed_without_samples() -> None:
+    asked: list[int | None] = []
+
+    def retrain(batches: Any) -> Mapping[str, Tensor]:
+        if batches is None:
+            asked.append(None)
+            return nn.Linear(2, 3).state_dict()
+        asked.append(sum(len(targets) for _, targets in batches))
+        return model.state_dict()
+
+    data = blobs(ALL, 1)
+    model = trained(data)
+    network = Network(labels=LABELS, scope="all")
+    network.add("base", model, loader(ALL, 1), retrain=retrain)
+    network.add("child", copy.deepcopy(model), loader(ALL, 2), parents=["base"])
+    owner = network._owner
+    record, other = owner.store.record("base"), owner.store.record("child")
+    assert owner.can_retrain(record)
+    assert not owner.can_retrain(other)
+    ids = owner.sample_ids(record)
+    assert weights_digest(owner.retrain(record, ids[:5])) == record.digest
+    owner.retrain(record, None)
+    assert asked == [len(data) - 5, None]
+    network._members["base"].retrain = lambda _: None  # type: ignore[assignment, return-value]
+    with pytest.raises(InputError, match="retrain of model 'base' to return a state_dict, but"):
+        owner.retrain(record, None)

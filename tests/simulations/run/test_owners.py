@@ -7,9 +7,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from disinherit.client.owner.owner import ResolvesSamples, Retrains
 from disinherit.common.errors import DataError
 from disinherit.common.graph.records import ModelRecord, Provenance
+from disinherit.common.tensors.checkpoints import weights_digest
 from disinherit.simulations.run.owners import SimulatedOwner
+from disinherit.simulations.run.replaying import fit_of, replay, retrain_one, start_of
+from disinherit.simulations.run.training import fit_model
+from disinherit.simulations.scenario.forgetting import Forgetting, SampleRequest
+from disinherit.simulations.scenario.label_spaces import label_spaces
 from disinherit.simulations.scenario.settings import Settings
 from disinherit.simulations.scenario.shares import SharedData, check_shares, owner_name, share_out
 
@@ -136,3 +142,76 @@ def test_all_owners_start_from_one_initialisation(tmp_path: Path) -> None:
         assert all(torch.equal(first[name], second[name]) for name in first)
         assert one.store.owner == owner_name(0)
         assert two.store.owner == owner_name(1)
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, Path]:
+    """Owners with every model of the demo's topology, trained in this process."""
+    folder = tmp_path_factory.mktemp("fleet")
+    settings = dataclasses.replace(DIGITS, epochs=1)
+    spaces = label_spaces(settings.scenario, share_out(settings).dataset)
+    forgetting = Forgetting(settings, spaces)
+    weights: dict[str, dict[str, Tensor]] = {}
+    torch.set_num_threads(1)
+    for number, derivation in enumerate(settings.scenario.derivations, start=1):
+        index = settings.scenario.owner_of(derivation.id, settings.clients)
+        with SimulatedOwner(settings, index, folder) as owner:
+            fit = fit_of(derivation, forgetting, replay=False, created_us=number, keep=True)
+            start = start_of(derivation, forgetting, weights)
+            weights[derivation.id] = fit_model(owner, settings, fit, start).weights
+    return settings, folder
+
+
+def test_every_model_is_retrained_bit_for_bit(fleet: tuple[Settings, Path]) -> None:
+    settings, folder = fleet
+    for derivation in settings.scenario.derivations:
+        index = settings.scenario.owner_of(derivation.id, settings.clients)
+        with SimulatedOwner(settings, index, folder) as owner:
+            record = owner.store.record(derivation.id)
+            assert isinstance(owner, Retrains)
+            assert owner.can_retrain(record)
+            assert weights_digest(owner.retrain(record, [])) == record.digest
+            start = owner.retrain(record, None)
+            assert start.keys() == owner.store.weights(record.id).keys()
+            assert weights_digest(start) != record.digest
+
+
+def test_a_model_is_retrained_without_samples_as_in_the_exact_retraining(
+    fleet: tuple[Settings, Path],
+) -> None:
+    settings, folder = fleet
+    scenario = settings.scenario
+    root = next(derivation.id for derivation in scenario.derivations if derivation.links)
+    index = scenario.owner_of(root, settings.clients)
+    with SimulatedOwner(settings, index, folder) as owner:
+        record = owner.store.record(root)
+        assert isinstance(owner, ResolvesSamples)
+        ids = owner.sample_ids(record)[3:7]
+        forget, retain = owner.split_training_data(record, ids)
+        assert sum(len(targets) for _, targets in forget) == 4
+        assert sum(len(targets) for _, targets in retain) == len(owner.sample_ids(record)) - 4
+        found = owner.retrain(record, ids)
+    plain = dataclasses.replace(settings, forget={})
+    spaces = label_spaces(scenario, share_out(plain).dataset)
+    request = SampleRequest(index, root, tuple(map(int, ids)))
+    forgetting = Forgetting(plain, spaces, request)
+    known = {}
+    for parent in scenario.ids:
+        with SimulatedOwner(settings, scenario.owner_of(parent, settings.clients), folder) as one:
+            known[parent] = one.store.weights(parent)
+    assert weights_digest(found) != record.digest
+    out = spaces.never_trained(root, settings.forget)
+    if not out:
+        assert weights_digest(replay(forgetting, known)[root]) == weights_digest(found)
+    derivation = next(d for d in scenario.derivations if d.id == root)
+    expected = retrain_one(derivation, Forgetting(settings, spaces), known, list(map(int, ids)))
+    assert weights_digest(found) == weights_digest(expected)
+
+
+def test_other_models_have_no_samples_and_no_training(tmp_path: Path) -> None:
+    with SimulatedOwner(DIGITS, 0, tmp_path) as owner:
+        stranger = record_of(None)
+        assert owner.sample_ids(stranger) == []
+        assert not owner.can_retrain(stranger)
+        with pytest.raises(DataError, match="'m' to be trained on data of owner-0, but it was not"):
+            owner.split_training_data(stranger, ["1"])

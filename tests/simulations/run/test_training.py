@@ -13,14 +13,13 @@ from disinherit.client.actions.evaluate import evaluate
 from disinherit.common.errors import CampaignError, DataError, StoreError
 from disinherit.common.tensors.checkpoints import weights_digest
 from disinherit.server.flower.exchange import exchange
+from disinherit.simulations.run.fitting import Fit, train
 from disinherit.simulations.run.owners import SimulatedOwner
 from disinherit.simulations.run.training import (
-    Fit,
     Fitted,
     build_simulation_app,
     confusion,
     fit_model,
-    train,
 )
 from disinherit.simulations.scenario.inheriting import average
 from disinherit.simulations.scenario.settings import Settings

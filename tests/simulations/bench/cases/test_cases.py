@@ -100,6 +100,20 @@ def test_a_replay_gives_the_retrained_weights_bit_for_bit(kind: str, folder: Pat
 
 
 @pytest.mark.parametrize("kind", SPECS)
+def test_owners_retrain_single_models_bit_for_bit(kind: str, folder: Path) -> None:
+    case = opened(kind, folder)
+    for model, subject in case.subjects.items():
+        assert weights_digest(case.retrain(model, [])) == weights_digest(subject.original)
+    roots = [r for r in case.roots if not set(case.subjects[r].parents) & set(case.subjects)]
+    assert roots
+    for root in roots:
+        subject = case.subjects[root]
+        left_out = None if case.granularity == "client" else range(len(subject.forget))
+        found = case.view().retrain(root, left_out)
+        assert weights_digest(found) == weights_digest(subject.retrained)
+
+
+@pytest.mark.parametrize("kind", SPECS)
 def test_what_is_forgotten_has_no_influence_on_the_retrained(
     kind: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

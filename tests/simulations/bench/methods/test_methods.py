@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.metadata
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,12 +11,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from disinherit.client.owner.owner import Retrains
 from disinherit.common.errors import InputError, NotApplicableError
 from disinherit.common.fiun.merging import merge_fishers
+from disinherit.common.tensors.checkpoints import weights_digest
 from disinherit.simulations.bench.cases.subjects import MethodCase, Samples, Weights
 from disinherit.simulations.bench.methods.ascent import GradientAscent
 from disinherit.simulations.bench.methods.campaign import replayed, size
-from disinherit.simulations.bench.methods.case_owner import trained_on
+from disinherit.simulations.bench.methods.case_owner import (
+    owners_of,
+    samples_to_forget,
+    trained_on,
+)
 from disinherit.simulations.bench.methods.head_reset import HeadReset
 from disinherit.simulations.bench.methods.method import (
     GROUP,
@@ -377,3 +384,18 @@ def test_weights_that_do_not_fit_are_refused(
 ) -> None:
     with pytest.raises(InputError, match=message):
         unlearn(lambda _: Unlearned(weights), case)
+
+
+def test_an_owner_of_a_case_retrains_a_root_without_what_it_has_to_forget(tmp_path: Path) -> None:
+    case = digits_case(granularity="memorised")
+    (root,) = case.roots
+    subject = case.subjects[root]
+    with owners_of(case.view(), tmp_path)[subject.owner]() as owner:
+        record = owner.store.record(root)
+        assert isinstance(owner, Retrains)
+        assert owner.can_retrain(record)
+        found = owner.retrain(record, samples_to_forget(subject))
+        assert weights_digest(found) == weights_digest(subject.retrained)
+        assert weights_digest(owner.retrain(record, [])) == record.digest
+        start = owner.retrain(record, None)
+        assert weights_digest(start) == weights_digest(case.unaffected["base"])

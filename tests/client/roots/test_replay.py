@@ -1,0 +1,81 @@
+"""Replay at the root: what the owner's retraining gives, checked, and never more than that."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from disinherit.client.roots.replay import Replay
+from disinherit.common.errors import CheckpointError, DataError
+from tests.client.roots.test_root_method import problem_of
+from tests.support.owner import PointsOwner, make_network
+from tests.support.retraining_owner import RetrainingOwner, fit
+
+
+def test_without_samples_it_is_the_training_without_them(tmp_path: Path) -> None:
+    with RetrainingOwner(tmp_path) as owner:
+        problem = problem_of(owner, ["cat-0", "dog-3"])
+        assert Replay().refusal(problem) == ""
+        found = Replay().unlearn(problem)
+        expected = make_network(4)
+        assert problem.retain is not None
+        fit(expected, problem.retain)
+        assert found.exact
+        assert owner.asked == [["cat-0", "dog-3"]]
+        assert list(found.weights) == list(problem.weights)
+        for name, value in expected.state_dict().items():
+            assert torch.equal(found.weights[name], value)
+            assert not torch.equal(found.weights[name], problem.weights[name])
+
+
+def test_with_no_sample_left_out_it_is_the_model_bit_for_bit(tmp_path: Path) -> None:
+    with RetrainingOwner(tmp_path) as owner:
+        problem = problem_of(owner, [])
+        for name, value in Replay().unlearn(problem).weights.items():
+            assert torch.equal(value, problem.weights[name])
+
+
+@pytest.mark.parametrize("all_samples", [False, True])
+def test_without_any_direct_training_it_is_the_start(tmp_path: Path, all_samples: bool) -> None:
+    with RetrainingOwner(tmp_path) as owner:
+        problem = problem_of(owner, None)
+        if all_samples:
+            problem = problem_of(owner, owner.sample_ids(problem.record))
+        found = Replay().unlearn(problem)
+        assert owner.asked == [None]
+        assert found.exact
+        for name, value in make_network(4).state_dict().items():
+            assert torch.equal(found.weights[name], value)
+
+
+def test_it_refuses_owners_that_cannot(tmp_path: Path) -> None:
+    replay = Replay()
+    with RetrainingOwner(tmp_path) as owner:
+        assert "0.bias is not in scope 'head'" in replay.refusal(
+            problem_of(owner, ["cat-0"], scope="head")
+        )
+        owner.keeps_data = False
+        assert "data of model 'm' is gone" in replay.refusal(problem_of(owner, ["cat-0"]))
+        owner.kept = False
+        assert "is not kept" in replay.refusal(problem_of(owner, None))
+    with PointsOwner(tmp_path, "anna") as other:
+        problem = problem_of(other, None)
+        assert "give its owner `can_retrain` and `retrain`" in replay.refusal(problem)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error", "said"),
+    [
+        ("2.bias", torch.zeros(5, dtype=torch.float64), CheckpointError, r"shape \[4\].*\[5\]"),
+        ("2.bias", torch.zeros(4), CheckpointError, "torch.float64 .*torch.float32"),
+        ("2.bias", torch.full((4,), torch.nan, dtype=torch.float64), DataError, "finite"),
+        ("3.bias", torch.zeros(4), CheckpointError, "has '3.bias'"),
+    ],
+)
+def test_what_comes_back_is_checked(
+    tmp_path: Path, name: str, value: torch.Tensor, error: type[Exception], said: str
+) -> None:
+    with RetrainingOwner(tmp_path) as owner:
+        owner.given = {name: value}
+        with pytest.raises(error, match=said):
+            Replay().unlearn(problem_of(owner, ["cat-0"]))

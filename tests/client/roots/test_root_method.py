@@ -1,0 +1,105 @@
+"""Choice of a root method: by name, from best to worst, and refusals that say why."""
+
+from collections.abc import Callable
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+
+from disinherit.client.roots import root_method
+from disinherit.client.roots.problems import root_problem
+from disinherit.client.roots.root_method import AUTO_ORDER, RootProblem, choose, root_methods
+from disinherit.common.errors import DataError, InputError, RequestError, ScopeError
+from disinherit.common.method import Method
+from tests.support.owner import PointsOwner
+from tests.support.retraining_owner import RetrainingOwner
+
+OWN = {"replay", "finetune", "neggrad+", "distil", "dampening"}
+
+
+def problem_of(owner: PointsOwner, samples: list[str] | None, scope: str = "all") -> RootProblem:
+    records = {record.id: record for record in owner.store.records()}
+    record = records.get("m") or owner.train("m", ("cat", "dog"), created_us=1)
+    return root_problem(owner, record, Method(scope=scope), "forget", samples)
+
+
+def test_the_methods_are_entry_points_under_their_own_names() -> None:
+    found = root_methods()
+    assert set(found) >= OWN
+    assert all(method.name == name for name, method in found.items())
+    assert set(AUTO_ORDER) >= OWN
+
+
+def lose_replay(owner: RetrainingOwner) -> None:
+    owner.kept = False
+
+
+@pytest.mark.parametrize(
+    ("change", "samples", "expected"),
+    [
+        (lambda _: None, ["cat-0", "dog-3"], "replay"),
+        (lambda _: None, None, "replay"),
+        (lose_replay, ["cat-0"], AUTO_ORDER[2]),
+        (lose_replay, None, "dampening"),
+    ],
+)
+def test_auto_takes_the_best_that_can_be_done(
+    tmp_path: Path,
+    change: Callable[[RetrainingOwner], None],
+    samples: list[str] | None,
+    expected: str,
+) -> None:
+    with RetrainingOwner(tmp_path) as owner:
+        change(owner)
+        assert choose(problem_of(owner, samples)).name == expected
+
+
+def test_where_nothing_can_be_done_every_reason_is_given(tmp_path: Path) -> None:
+    with RetrainingOwner(tmp_path) as owner:
+        owner.kept = owner.keeps_data = False
+        problem = problem_of(owner, ["cat-0"])
+        with pytest.raises(DataError, match=r"^Expected a root method .* root 'm'") as caught:
+            choose(problem)
+        assert all(f"{name}: " in str(caught.value) for name in OWN)
+        with pytest.raises(DataError, match="root method 'distil' .*retained data .* is gone"):
+            choose(problem, "distil")
+
+
+def test_an_unknown_method_is_refused(tmp_path: Path) -> None:
+    with (
+        RetrainingOwner(tmp_path) as owner,
+        pytest.raises(RequestError, match=r"among dampening, .* but got 'magic'.* at anna"),
+    ):
+        choose(problem_of(owner, ["cat-0"]), "magic")
+
+
+def test_other_packages_add_methods(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = "disinherit.client.roots"
+    points = [
+        EntryPoint("mine", f"{here}.replay:Replay", root_method.GROUP),
+        EntryPoint("broken", f"{here}.replay:Gone", root_method.GROUP),
+    ]
+    monkeypatch.setattr(root_method, "entry_points", lambda *, group: points)
+    with RetrainingOwner(tmp_path) as owner:
+        problem = problem_of(owner, ["cat-0"])
+        assert choose(problem, "mine").name == "replay"
+        with pytest.raises(InputError, match="'broken' to be a class .*Gone"):
+            choose(problem, "broken")
+        with pytest.raises(DataError, match="none can"):
+            choose(problem)  # that are taken by name only
+
+
+def test_a_problem_has_the_scope_and_both_parts_of_the_data(tmp_path: Path) -> None:
+    with RetrainingOwner(tmp_path) as owner:
+        problem = problem_of(owner, ["cat-0", "dog-3"], scope="head")
+        assert set(problem.names) == {"2.weight", "2.bias"}
+        assert problem.forget is not None
+        assert problem.retain is not None
+        assert sum(len(targets) for _, targets in problem.forget) == 2
+        assert sum(len(targets) for _, targets in problem.retain) == 46
+        client = problem_of(owner, None)
+        assert client.retain is None
+        assert client.forget is not None
+        assert sum(len(targets) for _, targets in client.forget) == 48
+        with pytest.raises(ScopeError):
+            problem_of(owner, None, scope="nothing*")
