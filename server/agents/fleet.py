@@ -10,7 +10,7 @@ from disinherit.server.agents.blobs import Blobs
 from disinherit.server.agents.credentials import OwnIdentity
 from disinherit.server.agents.enrolment import Enrolment
 from disinherit.server.agents.hub import Hub
-from disinherit.server.agents.revocation import Sweep
+from disinherit.server.agents.revocation import keep_out
 from disinherit.server.agents.servicer import AgentsServicer
 from disinherit.server.agents.serving import MAX_AGENTS, AgentsServer
 from disinherit.server.agents.transport import AgentTransport
@@ -78,7 +78,7 @@ class Fleet:
             settings.enrol_listen,
             settings.agents,
         )
-        self._sweep = Sweep(database, self.hub)
+        self._sweep = keep_out(database, self.hub)
 
     def __enter__(self) -> Self:
         return self

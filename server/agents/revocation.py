@@ -5,9 +5,9 @@ revoked.  After a revocation, every key of the owner that enrolled before it, or
 refused.  A key may be unknown after a restored backup.
 """
 
+import functools
 import hashlib
 import logging
-import threading
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -16,6 +16,7 @@ from sqlalchemy import Connection, delete, insert, select
 
 from disinherit.common.errors import KeyRefusedError, StoreError
 from disinherit.server.agents.hub import Hub
+from disinherit.server.recurring import Recurring
 from disinherit.server.store.database import Database
 from disinherit.server.store.tables import AGENT_KEYS, REVOCATIONS
 
@@ -90,42 +91,26 @@ def _revoked_us(db: Connection, owner: str) -> int:
     return -1 if found is None else int(found)
 
 
-class Sweep:
-    """A thread that ends the connections of revoked agents.
+def keep_out(database: Database, hub: Hub) -> Recurring:
+    """Start the thread that ends the connections of revoked agents.
 
     Args:
         database: the coordinator's database.
         hub: the connected agents.
-        seconds: interval between checks.
     """
+    return Recurring(functools.partial(_refuse, database, hub), "revocation", _SWEEP_SECONDS)
 
-    def __init__(self, database: Database, hub: Hub, seconds: float = _SWEEP_SECONDS) -> None:
-        self._database = database
-        self._hub = hub
-        self._seconds = seconds
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="revocation", daemon=True)
-        self._thread.start()
 
-    def stop(self) -> None:
-        """Stop the thread."""
-        self._stopped.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stopped.wait(self._seconds):
-            try:
-                self._look()
-            except StoreError as error:
-                _log.warning("cannot check for revoked agents: %s", error)
-
-    def _look(self) -> None:
-        sessions = self._hub.sessions()
-        if not sessions:
-            return
-        with self._database.reading() as db:
+def _refuse(database: Database, hub: Hub) -> None:
+    sessions = hub.sessions()
+    if not sessions:
+        return
+    try:
+        with database.reading() as db:
             refused = set(db.scalars(select(REVOCATIONS.c.owner)))
             for session in sessions:
                 if session.owner in refused and is_revoked(db, session.owner, session.key):
                     _log.info("disconnected the revoked agent of %s", session.owner)
-                    self._hub.refuse(session)
+                    hub.refuse(session)
+    except StoreError as error:
+        _log.warning("cannot check for revoked agents: %s", error)

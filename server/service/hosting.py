@@ -13,13 +13,14 @@ from disinherit.server.campaign.contact import Contacts
 from disinherit.server.campaign.coordinator import Coordinator
 from disinherit.server.campaign.driver import Driver, OpenCampaigns
 from disinherit.server.ports.interceptors import RefusalLog
+from disinherit.server.recurring import Recurring
 from disinherit.server.service.authentication import Authentication
 from disinherit.server.service.documents import Records
 from disinherit.server.service.health import SERVICES, HealthMonitor, check_store
 from disinherit.server.service.listening import listen
 from disinherit.server.service.models import Models
 from disinherit.server.service.principals import TokenFile
-from disinherit.server.service.renewal import Renewal, renew
+from disinherit.server.service.renewal import keep_valid, renew
 from disinherit.server.service.requests import Requests
 from disinherit.server.service.servicer import CoordinatorServicer
 from disinherit.server.service.settings import ServeSettings
@@ -77,12 +78,12 @@ class Service:
         self._driver = Driver(self._look, lambda id: coordinator.drive(id), _LOOK_SECONDS)
         self._contacts = Contacts(lambda owners: coordinator.check_held(owners))
         self.fleet: Fleet | None = None
-        self._renewal: Renewal | None = None
+        self._renewal: Recurring | None = None
         if settings.agents is not None:
             self.fleet = Fleet(settings.agents, self._database, self._connected)
             if settings.tls is not None:
                 renew(self.fleet.authority, settings.tls)
-                self._renewal = Renewal(self.fleet.authority, settings.tls)
+                self._renewal = keep_valid(self.fleet.authority, settings.tls)
             transport = Mailbox(self.fleet.transport, self._driver.poke, _AGENTS_SECONDS)
             self._mailboxes.append(transport)
             routes = [*routes, Route(transport, self.fleet.reaches)]

@@ -3,14 +3,15 @@
 SuperLink and proxy use the same certificate, which they read at their start.
 """
 
+import functools
 import logging
-import threading
 
 from cryptography import x509
 
 from disinherit.common.errors import CheckpointError
 from disinherit.common.files import write_atomic, write_private
 from disinherit.server.agents.authority import CertificateAuthority
+from disinherit.server.recurring import Recurring
 from disinherit.server.service.listening import TlsFiles
 
 _LOG = logging.getLogger(__name__)
@@ -41,29 +42,9 @@ def renew(authority: CertificateAuthority, files: TlsFiles) -> bool:
     return True
 
 
-class Renewal:
-    """A thread that renews a certificate when it is due.
-
-    Args:
-        authority: the fleet's authority.
-        files: files of the service.
-    """
-
-    def __init__(self, authority: CertificateAuthority, files: TlsFiles) -> None:
-        self._authority = authority
-        self._files = files
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="renewal", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Stop the thread."""
-        self._stopped.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stopped.wait(_LOOK_SECONDS):
-            renew(self._authority, self._files)
+def keep_valid(authority: CertificateAuthority, files: TlsFiles) -> Recurring:
+    """Start the thread that renews a certificate when it is due; arguments are those of `renew`."""
+    return Recurring(functools.partial(renew, authority, files), "renewal", _LOOK_SECONDS)
 
 
 def _hosts(certificate: bytes) -> list[str]:
