@@ -20,6 +20,7 @@ from torch import nn
 from disinherit.client.dampening.known_heads import seen_structure
 from disinherit.client.dampening.summaries import class_fishers
 from disinherit.client.owner.owner import load_network
+from disinherit.client.privacy.remaining import cleared_classes
 from disinherit.client.store.store import ModelStore
 from disinherit.common.errors import (
     GraphError,
@@ -266,7 +267,12 @@ class Network:
             id=f"forget-{self._asked + 1}",
         )
         message = request.to_proto()
-        planned = plan(self._graph, message)
+        cleared = {}
+        for name in request.forget:
+            record = members[name].record
+            gone = cleared_classes(self._owner, record)
+            cleared[name] = {record.labels[c] for c in gone}
+        planned = plan(self._graph, message, cleared=cleared)
         affected = set(planned.affected)
         self._check_unchanged(affected)
         self._asked += 1

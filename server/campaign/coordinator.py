@@ -55,6 +55,7 @@ from disinherit.server.reports.showing import ShowingTransport
 from disinherit.server.states import CampaignState, cleansed
 from disinherit.server.store.audit_events import COORDINATOR, owner_actor
 from disinherit.server.store.campaigns import Driven, find_campaign, find_driven
+from disinherit.server.store.cleared import find_cleared
 from disinherit.server.store.graph import (
     find_descendants,
     find_holders,
@@ -194,8 +195,17 @@ class Coordinator:
             classes = [name for root in asked.roots for name in root.classes if notes]
             holders = find_holders(db, classes) if classes else ()
             parentless = find_parentless(db, classes) if classes else ()
+            cleared = find_cleared(db, graph, roots) if stored is None and not asked.client else {}
         tasks = {} if driven is None else driven.tasks
-        planned = plan(graph, asked, cleansed(tasks.values()), holders, parentless, tasked=tasks)
+        planned = plan(
+            graph,
+            asked,
+            cleansed(tasks.values()),
+            holders,
+            parentless,
+            tasked=tasks,
+            cleared=cleared,
+        )
         if stored is None:
             check_plan(planned)
         waiting: Mapping[str, str] = {}

@@ -85,6 +85,7 @@ def plan(
     holders: Iterable[ModelRecord] | None = None,
     parentless: Iterable[ModelRecord] = (),
     tasked: Container[str] = (),
+    cleared: Mapping[str, Iterable[str]] | None = None,
 ) -> Plan:
     """Plan a request.
 
@@ -97,6 +98,7 @@ def plan(
         parentless: the versions in the whole graph that owners registered without a parent, and
             that have a class of the request's roots.
         tasked: versions with tasks of this request: they belong to it even if retired since.
+        cleared: root -> classes that earlier requests made it forget, as far as known.
 
     Returns:
         The plan; nothing is changed.
@@ -108,7 +110,7 @@ def plan(
         LabelError: if a root does not know a class.
     """
     asked = Request.from_proto(request)
-    check_targets(graph, asked)
+    check_targets(graph, asked, cleared)
     roots = [root.model_id for root in request.roots]
     if not roots:
         raise RequestError("Expected at least one root to forget at, but got none.")

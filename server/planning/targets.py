@@ -1,6 +1,6 @@
 """Targets of a request: classes, samples, or a client's whole contribution."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from disinherit.common.errors import LabelError, RequestError
 from disinherit.common.graph.graph import InheritanceGraph
@@ -45,15 +45,18 @@ def with_roots(
     return resolved
 
 
-def check_targets(graph: InheritanceGraph, request: Request) -> None:
+def check_targets(
+    graph: InheritanceGraph, request: Request, cleared: Mapping[str, Iterable[str]] | None = None
+) -> None:
     """Check the targets at each root against the graph.
 
     Args:
         graph: the inheritance graph.
         request: a request with roots.
+        cleared: root -> classes that earlier requests made it forget, as far as known.
 
     Raises:
-        RequestError: if a root lists all of its classes, or was not trained by the client.
+        RequestError: if a root would keep none of its classes, or was not trained by the client.
         GraphError: if a root does not exist.
         LabelError: if a root does not know a class.
     """
@@ -64,7 +67,7 @@ def check_targets(graph: InheritanceGraph, request: Request) -> None:
         if request.client:
             _check_client(record, request.client)
         else:
-            _check_classes(record, classes)
+            _check_classes(record, classes, (cleared or {}).get(root, ()))
 
 
 def _check_client(record: ModelRecord, client: str) -> None:
@@ -75,7 +78,7 @@ def _check_client(record: ModelRecord, client: str) -> None:
         )
 
 
-def _check_classes(record: ModelRecord, classes: Sequence[str]) -> None:
+def _check_classes(record: ModelRecord, classes: Sequence[str], cleared: Iterable[str]) -> None:
     unknown = set(classes).difference(record.labels)
     if unknown:
         # Not quoted: it may be a sample id, sent by mistake.
@@ -90,6 +93,13 @@ def _check_classes(record: ModelRecord, classes: Sequence[str]) -> None:
         raise RequestError(
             f"Expected at least one class of {record.id!r} to remain, but all of them are to be "
             "forgotten. Retire the model instead."
+        )
+    earlier = set(cleared).intersection(record.labels).difference(classes)
+    if earlier | set(classes) == set(record.labels):
+        listed = ", ".join(repr(name) for name in record.labels if name in earlier)
+        raise RequestError(
+            f"Expected at least one class of {record.id!r} to remain, but earlier requests made it "
+            f"forget {listed}, and all others are to be forgotten. Retire the model instead."
         )
 
 

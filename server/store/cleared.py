@@ -6,12 +6,13 @@ Samples have another digest in every request that names them with a salt of its 
 can confirm a claim about them and never contradict it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from sqlalchemy import Connection, select
 
-from disinherit.common.graph.records import InheritanceKind
+from disinherit.common.graph.graph import InheritanceGraph
+from disinherit.common.graph.records import InheritanceKind, ModelStatus
 from disinherit.server.states import Answered, Task, TaskState
 from disinherit.server.store.graph import find_edges, find_records
 from disinherit.server.store.tables import EDGES, TASKS, find_request, read_task
@@ -63,6 +64,38 @@ def check_claim(db: Connection, request_id: str, answered: Answered) -> Answered
     )
     refused = replace(task, state=TaskState.INEFFECTIVE, reason=reason, result=result)
     return replace(answered, task=refused)
+
+
+def find_cleared(
+    db: Connection, graph: InheritanceGraph, roots: Iterable[str]
+) -> dict[str, set[str]]:
+    """Return root -> classes that earlier requests made its present version forget.
+
+    Args:
+        db: a transaction.
+        graph: roots and their descendants.
+        roots: the roots.
+
+    Raises:
+        StoreError: if a row is damaged.
+    """
+    found = {}
+    for root in roots:
+        present = root
+        while heir := _heir(graph, present):
+            present = heir
+        forgotten = frozenset().union(*(some for _, some in _links(db, present)))
+        found[root] = {name for name, *more in forgotten if not more}
+    return found
+
+
+def _heir(graph: InheritanceGraph, model: str) -> str:
+    """Return the version that took a model's place; `""` for none."""
+    for edge in graph.children(model) if model in graph else ():
+        unlearned = edge.kind is InheritanceKind.UNLEARNED
+        if unlearned and graph.model(edge.child).status is not ModelStatus.RETIRED:
+            return edge.child
+    return ""
 
 
 def _links(db: Connection, model: str) -> Iterator[tuple[str, _Forgotten]]:

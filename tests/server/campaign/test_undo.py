@@ -191,6 +191,21 @@ def test_the_same_may_be_asked_anew_under_another_id(
     assert current(world) == before
 
 
+def test_a_model_keeps_one_class_and_what_was_rolled_back_does_not_count(world: World) -> None:
+    """Request "q" has cleared cats at r1 and owls at r2, which was made of r1."""
+    rest = make_request({"r1": [name for name in LABELS if name != "cat"]}, "p")
+    with pytest.raises(RequestError, match=r"one class of 'r1' .* forget 'cat', .* Retire the mod"):
+        world.coordinator.submit(rest)
+    owls = make_request({"r2": [name for name in LABELS if name != "owl"]}, "o")
+    with pytest.raises(RequestError, match="earlier requests made it forget"):
+        world.coordinator.submit(owls)
+    assert world.store.requests() == ["q"]
+    world.coordinator.submit(make_request())  # the same request again is no further one
+    world.store.roll_back("q", reason="too much was lost", actor="approver:eve")
+    world.coordinator.run("q")
+    world.coordinator.submit(rest)
+
+
 def test_driver_carries_out_a_roll_back(world: World, before: Mapping[str, str]) -> None:
     open_campaigns = OpenCampaigns(world.coordinator)
     assert open_campaigns() == {}
