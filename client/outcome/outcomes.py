@@ -31,6 +31,9 @@ from disinherit.v1 import unlearning_pb2 as pb
 MOST_DROP = 20.0
 """Accuracy on retained data that a model may lose by default, in percentage points."""
 
+ANY_DROP = 100.0
+"""Bound of a request that takes any loss, also that of a kept class."""
+
 _NAMED = 5
 """Most classes that a reason lists."""
 
@@ -111,6 +114,9 @@ def decide(
     elif measured.retain_drop > _bound(task) + 1e-9:
         outcome, stored = pb.OUTCOME_HARMFUL, False
         reason = _harmful(record, measured, _bound(task))
+    elif measured.destroyed and _bound(task) < ANY_DROP:
+        outcome, stored = pb.OUTCOME_HARMFUL, False
+        reason = _destroyed(record, measured)
     elif measured.recognises:
         outcome = pb.OUTCOME_INEFFECTIVE
         reason = (
@@ -216,8 +222,8 @@ def recognised(measured: Measured) -> str:
     if found.measure == "accuracy":
         return (
             f", and it names {found.after:.1%} of {found.samples} {found.source} samples of "
-            f"class {measured.worst!r} ({found.before:.1%} before; with its row reset it would "
-            f"name none, and up to {found.margin:.1%} may be chance)"
+            f"class {measured.worst!r} ({found.before:.1%} before; up to {found.margin:.1%} may be "
+            "chance)"
         )
     others = "kept training" if found.source == TRAINING else f"unseen {found.source}"
     compared = "smaller" if measured.recognises else "not smaller, beyond chance,"
@@ -236,6 +242,18 @@ def _harmful(record: ModelRecord, measured: Measured, bound: float) -> str:
         f"{measured.retain_before:.1%} to {measured.retain_after:.1%} of {measured.retain_samples} "
         f"samples, by {measured.retain_drop:.1f} points, more than {bound:g}: ask again with a "
         "higher alpha or a narrower scope, give its owner tuning data, or retrain it"
+    )
+
+
+def _destroyed(record: ModelRecord, measured: Measured) -> str:
+    name, one = min(measured.destroyed.items(), key=lambda found: found[1].after / found[1].samples)
+    more = len(measured.destroyed) - 1
+    others = f" (and {more} more)" if more else ""
+    return (
+        f"model {record.id!r} was left unchanged: it would recognise {one.after / one.samples:.1%} "
+        f"of {one.samples} samples of class {name!r}{others}, which is kept, and it recognises "
+        f"{one.before / one.samples:.1%}: ask again with a higher alpha or a narrower scope, give "
+        "its owner tuning data, or retrain it"
     )
 
 

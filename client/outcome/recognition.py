@@ -1,12 +1,12 @@
 """Recognition of what is to be forgotten, and of what is to be kept, before and after.
 
 It is measured whenever the owner has suitable data, also if the request does not ask for it: on the
-evaluation split, the tuning split, or training data.  Classes are measured by accuracy: a model
-with reset rows for them classifies none of their samples correctly.  Samples are measured by their
-losses, and by how often the model names them by their own labels: a model that never saw them
-treats them like other unseen samples of the same classes.  Without unseen samples, they are
-compared with retained training samples, which shows what is still recognised and not what was
-forgotten.
+evaluation split, the tuning split, or training data.  Classes are measured by accuracy, on the
+first split that tells: where the model did not recognise a class before, nothing shows that it
+forgot.  Samples are measured by their losses, and by how often the model names them by their own
+labels: a model that never saw them treats them like other unseen samples of the same classes.
+Without unseen samples, they are compared with retained training samples, which shows what is still
+recognised and not what was forgotten.
 """
 
 import math
@@ -21,6 +21,7 @@ from disinherit.client.owner.batches import ShrinkingBatches, check_logits
 from disinherit.client.owner.owner import Batches, Owner, load_network
 from disinherit.client.privacy.remaining import (
     OnlyClasses,
+    cleared_classes,
     evaluation_data,
     training_data,
     tuning_data,
@@ -33,11 +34,20 @@ from disinherit.v1 import unlearning_pb2 as pb
 TOLERANCE = 0.05
 """Share of a class's samples that may still be classified correctly, beyond chance."""
 
+KNOWN = 0.5
+"""Least share of a kept class's samples that a model classifies correctly if it knows the class."""
+
+_FEWEST = 6
+"""Fewest samples that show a class to be destroyed: fewer may all be lost by chance."""
+
 _ONE_SIDED = 1.645
 """Standard deviations that chance exceeds in one of twenty cases."""
 
 _TRAINING_SAMPLES = 5_000
 """Most training samples to measure on; other splits are used whole."""
+
+_SPLITS = ("evaluation", "tuning", TRAINING)
+"""Splits of an owner for classes, the best first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +58,10 @@ class ClassCount:
     before: int
     after: int
 
+    def beyond_chance(self, right: int) -> bool:
+        """Whether that many correct samples are more than chance and tolerance explain."""
+        return right > (chance_margin(self.samples) + 1e-9) * self.samples
+
 
 @dataclass(frozen=True, slots=True)
 class Measured:
@@ -55,10 +69,14 @@ class Measured:
 
     Attributes:
         forget: recognition of what is to be forgotten; `None` without suitable data.
-        worst: the class to forget with the best recognition afterwards; `""` for samples.
+        worst: the class to forget with the best recognition afterwards; `""` for samples.  It is
+            one that an earlier request cleared if the model recognises that one again.
         retain_before: accuracy on retained data before; `None` without suitable data.
         retain_after: accuracy on retained data after.
         retain_samples: number of samples of both accuracies.
+        destroyed: kept classes that the model knew before a request for classes, and recognises no
+            more than a forgotten one.
+        untold: classes to forget, or cleared before, without data that tells.
     """
 
     forget: pb.Recognition | None = None
@@ -66,11 +84,13 @@ class Measured:
     retain_before: float | None = None
     retain_after: float | None = None
     retain_samples: int = 0
+    destroyed: Mapping[str, ClassCount] = field(default_factory=dict)
+    untold: tuple[str, ...] = ()
 
     @property
     def recognises(self) -> bool:
         """Whether the model recognises what is to be forgotten beyond chance."""
-        return self.forget is not None and recognises(self.forget)
+        return _recognises(self.forget)
 
     @property
     def retain_drop(self) -> float:
@@ -112,23 +132,52 @@ def measure(owner: Owner, subject: BeforeAndAfter) -> Measured:
         CheckpointError: if the weights do not fit the owner's network.
         DataError: if the owner cannot leave out samples that were forgotten earlier.
     """
-    counts = _Counts(owner, subject)
-    kept = [c for c in range(len(subject.record.labels)) if c not in subject.forgotten]
+    labels = subject.record.labels
+    cleared = set(cleared_classes(owner, subject.record, effective=True))
+    gone = sorted(cleared.union(subject.forgotten))
+    kept = [c for c in range(len(labels)) if c not in gone]
+    counts = _Counts(owner, subject, tuple(gone))
     retain, forget, worst = counts.first(kept), None, ""
     if subject.forgotten:
-        forget, worst = _of_classes(subject, counts)
+        forget, worst = _of_classes(subject, counts, subject.forgotten)
     elif subject.samples is not None:
         forget = _of_samples(owner, subject, subject.samples)
+    again, name = _of_classes(subject, counts, sorted(cleared.difference(subject.forgotten)))
+    if _recognises(again) and not _recognises(forget):
+        forget, worst = again, name
+    untold = tuple(labels[c] for c in gone if not counts.first([c])[1])
     total = sum(one.samples for one in retain[1].values())
     if not total:
-        return Measured(forget, worst)
+        return Measured(forget, worst, untold=untold)
     return Measured(
         forget,
         worst,
         sum(one.before for one in retain[1].values()) / total,
         sum(one.after for one in retain[1].values()) / total,
         total,
+        # Samples or a client may be all that a model knows of a class.
+        _destroyed(labels, counts, kept) if subject.forgotten else {},
+        untold,
     )
+
+
+def _recognises(found: pb.Recognition | None) -> bool:
+    return found is not None and recognises(found)
+
+
+def _destroyed(
+    labels: Sequence[str], counts: "_Counts", kept: Sequence[int]
+) -> dict[str, ClassCount]:
+    """Return the kept classes that were known before and look forgotten afterwards."""
+    found = {c: counts.telling(c)[1] for c in kept}
+    return {
+        labels[c]: one
+        for c, one in found.items()
+        if one is not None
+        and one.samples >= _FEWEST
+        and one.before >= KNOWN * one.samples
+        and not one.beyond_chance(one.after)
+    }
 
 
 def chance_margin(samples: int, tolerance: float = TOLERANCE) -> float:
@@ -159,25 +208,53 @@ def auc_margin(forgotten: int, unseen: int) -> float:
 
 @dataclass(slots=True, eq=False)
 class _Counts:
-    """Counts on the splits of an owner, computed on first use."""
+    """Counts on the splits of an owner, computed on first use.
+
+    Attributes:
+        owner: the owner.
+        subject: the model.
+        gone: classes to forget or cleared before, which are counted, too.
+        known: split -> class -> its counts.
+    """
 
     owner: Owner
     subject: BeforeAndAfter
+    gone: tuple[int, ...]
     known: dict[str, dict[int, ClassCount]] = field(default_factory=dict)
 
     def first(self, classes: Sequence[int]) -> tuple[str, dict[int, ClassCount]]:
         """Return the first split with samples of the given classes, and its counts."""
-        for source in ("evaluation", "tuning", "training"):
-            if source not in self.known:
-                self.known[source] = self._count(source)
-            found = {c: one for c, one in self.known[source].items() if c in classes}
+        for source in _SPLITS:
+            found = {c: one for c, one in self._of(source).items() if c in classes}
             if found:
                 return source, found
         return "", {}
 
+    def telling(self, index: int) -> tuple[str, ClassCount | None]:
+        """Return the first split that tells what a model forgot of a class, and its counts.
+
+        One on which the model recognises the class neither before nor after cannot tell: its labels
+        may be wrong.  Without a better one, it is the first split with samples.
+        """
+        found: tuple[str, ClassCount | None] = ("", None)
+        for source in _SPLITS:
+            one = self._of(source).get(index)
+            if one is None:
+                continue
+            if one.beyond_chance(max(one.before, one.after)):
+                return source, one
+            if found[1] is None:
+                found = source, one
+        return found
+
+    def _of(self, source: str) -> dict[int, ClassCount]:
+        if source not in self.known:
+            self.known[source] = self._count(source)
+        return self.known[source]
+
     def _count(self, source: str) -> dict[int, ClassCount]:
         record = self.subject.record
-        batches = _split(self.owner, record, source, self.subject.forgotten)
+        batches = _split(self.owner, record, source, self.gone)
         if batches is None:
             return {}
         most = None
@@ -239,14 +316,15 @@ def _split(
     return (evaluation_data if source == "evaluation" else tuning_data)(owner, record, keep)
 
 
-def _of_classes(subject: BeforeAndAfter, counts: _Counts) -> tuple[pb.Recognition | None, str]:
-    """Return the accuracy on the class to forget with the best recognition afterwards."""
+def _of_classes(
+    subject: BeforeAndAfter, counts: _Counts, classes: Iterable[int]
+) -> tuple[pb.Recognition | None, str]:
+    """Return the accuracy on the class with the best recognition afterwards, and its name."""
     found: list[tuple[float, str, pb.Recognition]] = []
-    for index in subject.forgotten:
-        source, counted = counts.first([index])
-        if not counted:
+    for index in classes:
+        source, one = counts.telling(index)
+        if one is None:
             continue
-        one = counted[index]
         margin = chance_margin(one.samples)
         recognition = pb.Recognition(
             measure="accuracy",
