@@ -11,7 +11,7 @@ from dataclasses import replace
 from disinherit.client.dampening.many import Stacking
 from disinherit.client.dampening.one import dampen_model, make_successor
 from disinherit.client.dampening.task_inputs import TaskInputs
-from disinherit.client.outcome.outcomes import Decided, decide
+from disinherit.client.outcome.outcomes import Decided, decide, nothing_kept
 from disinherit.client.owner.failures import explain
 from disinherit.client.owner.owner import Owner
 from disinherit.client.store.checks import check_not_rolled_back
@@ -79,6 +79,14 @@ def _apply(inputs: TaskInputs, model: pb.ModelTask) -> pb.ModelResult:
     check_not_rolled_back(owner.store.rolled_back(task.request_id, record.id))
     samples = inputs.samples(record, model)
     packet, alike = inputs.packet(model), inputs.alike(model)
+    nothing = nothing_kept(owner, record, packet)
+    if nothing:
+        return pb.ModelResult(
+            model_id=record.id,
+            outcome=pb.OUTCOME_INEFFECTIVE,
+            error=nothing,
+            request_digest=task.request_digest,
+        )
     dampened = dampen_model(owner, record, packet, inputs.method, samples, task.request_id, alike)
     started = time.perf_counter()
     if samples is not None:

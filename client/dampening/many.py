@@ -144,6 +144,10 @@ class Stacking:
             scale = problem.scale(line, own, reference)
             forgotten = [name for name in packet.classes if name in record.labels]
             cleared = {*origin.cleared, *class_indices(record.labels, forgotten)}
+            before = cleared_classes(self._owner, record)
+            # Without data these are decided one by one.
+            if len(cleared) == len(record.labels) or problem.doubt(len(record.labels), before):
+                return
             digest = fishers_digest(origin.fishers.without(cleared))
         except Exception as error:  # including errors of the owner's loaders and networks
             # The error occurs again, and is reported, when the model is processed alone.
@@ -155,7 +159,7 @@ class Stacking:
             inheritance,
             scale,
             tuple(sorted(cleared)),
-            cleared_classes(self._owner, record),
+            before,
             digest,
             time.perf_counter() - started,
         )

@@ -41,11 +41,14 @@ class DampenedModel:
         weights: the complete new weights on the CPU, with unchanged dtypes.  If nothing was
             selected they are the old ones: the gauge alone does not justify a new version.
         summary: the Fisher summary behind the reference.
+        doubt: why rows that were put at the bottom of the head may not lie below the kept ones for
+            every input; `""` if they do.
     """
 
     result: pb.ModelResult
     weights: dict[str, Tensor]
     summary: FisherSummary
+    doubt: str = ""
 
 
 def dampen_model(
@@ -188,7 +191,7 @@ def dampen_model(
     result.fisher_seconds = fisher_seconds
     result.tune_seconds = tune_seconds
     result.apply_seconds = load_seconds + time.perf_counter() - started
-    return DampenedModel(result, weights, summary)
+    return DampenedModel(result, weights, summary, problem.doubt(len(record.labels), cleared))
 
 
 def _network_of_root(

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from disinherit.client.owner.owner import Owner
 from disinherit.client.store.structure import Structure
 from disinherit.common.errors import FisherError, ScopeError
 from disinherit.common.fisher.classes import ClassFishers
-from disinherit.common.fiun.unlearning import rows_end_at_bottom
+from disinherit.common.fiun.unlearning import is_lowest, rows_end_at_bottom
 from disinherit.common.graph.labels import class_indices
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.method import MergeRule, Method, Reference
@@ -22,6 +23,9 @@ from disinherit.common.models.scope import resolve_scope
 from disinherit.common.models.scope_text import is_head_scope
 from disinherit.common.wire.packets import PackedFisher
 from disinherit.v1 import unlearning_pb2 as pb
+
+_NAMED_GLOBS = 3
+"""Most globs that an error proposes as a scope."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,6 +52,7 @@ class DampeningProblem:
             itself replaces it, since it is that root without the forgotten data.
         clipped: whether `forget` is of clipped gradients.
         rescale: whether Fishers are rescaled before they are compared.
+        gauge_free: whether the logits are linear in the rows of the head alone.
     """
 
     names: tuple[str, ...]
@@ -67,6 +72,7 @@ class DampeningProblem:
     sources: tuple[str, ...]
     clipped: bool
     rescale: bool
+    gauge_free: bool
 
     @property
     def forget(self) -> Mapping[str, Tensor]:
@@ -200,6 +206,30 @@ class DampeningProblem:
             fishers, record.labels, self.forgotten, self.names, self.merge, self._own_rows
         )
 
+    def doubt(self, classes: int, cleared: Collection[int]) -> str:
+        """Return why rows at the bottom of the head may not be lowest; `""` if they are.
+
+        Args:
+            classes: number of rows of the head.
+            cleared: rows of classes that were forgotten before, which are put there again.
+        """
+        if not rows_end_at_bottom(self.names, self.heads, self.rows or ()):
+            return ""
+        gone = {*cleared, *(self.rows or () if self.taken_out else ())}
+        if not gone:
+            return ""
+        if not self.gauge_free:
+            return (
+                "its logits are not linear in the rows of its head alone, so that a row taken out "
+                "need not be the lowest"
+            )
+        if not is_lowest(self.heads, classes - len(gone)):
+            return (
+                "its head has no bias and one class would be kept, so that a row taken out is the "
+                "lowest for non-negative features only"
+            )
+        return ""
+
     def report(self, strength: DampeningStrength, result: pb.ModelResult) -> None:
         """Write alpha, lambda and gauge into a result, if they mattered."""
         if self.dampens:
@@ -234,7 +264,8 @@ def resolve_problem(
     Raises:
         FisherError: if packet, method and model do not fit together.
         LabelError: if the label space of the packet or of the model does not fit its head.
-        ScopeError: if the scope is the head, and the model has none.
+        ScopeError: if the scope is the head, and the model has none; or if rows are to be taken out
+            of a head whose weight is used in another layer, too.
         InputError: if a value of the method is out of range.
     """
     structure = find_structure(owner, record, network)
@@ -255,6 +286,9 @@ def resolve_problem(
     rows = forgotten if method.row_scoped and head and packet.classes else None
     only_rows = rows is not None and set(head) == set(names)
     heads = structure.head.names if head and structure.head is not None else ()
+    taken_out = rows_end_at_bottom(names, heads, rows)
+    if taken_out and structure.head is not None and not gauge_free:
+        _check_untied(record, network, structure.head, structure.ties)
     first = {id(parameter): name for name, parameter in own.items()}
     aliases: dict[str, list[str]] = {}
     for name, parameter in network.named_parameters(remove_duplicate=False):
@@ -275,7 +309,7 @@ def resolve_problem(
         heads=heads,
         rows=rows,
         only_rows=only_rows,
-        taken_out=rows_end_at_bottom(names, heads, rows),
+        taken_out=taken_out,
         pinned=FixedStrength(
             method.alpha,
             method.lam,
@@ -293,6 +327,7 @@ def resolve_problem(
         sources=tuple(record.id if root in origins else root for root in packet.sources),
         clipped=packet.clip_norm > 0,
         rescale=method.rescale,
+        gauge_free=gauge_free,
     )
 
 
@@ -323,6 +358,38 @@ def _with_verified_head(
             "scope without heads, or make the model a root, or retrain it."
         )
     return fisher
+
+
+def _check_untied(
+    record: ModelRecord, network: nn.Module, head: Head, ties: Sequence[Sequence[str]]
+) -> None:
+    """Check that rows taken out of the head are not used elsewhere, such as in an embedding.
+
+    Raises:
+        ScopeError: if a parameter of the head is tied to that of another layer.
+    """
+    paths = [f"{layer.module}." if layer.module else "" for layer in head.layers]
+    own = {f"{path}{part}" for path in paths for part in ("weight", "bias")}
+    shared = [names for names in ties if own & set(names) and not own >= set(names)]
+    if not shared:
+        return
+    tied = [name for names in shared for name in names]
+    inside, outside = (
+        next(name for name in shared[0] if (name in own) is its) for its in (True, False)
+    )
+    others = []
+    for name, _ in network.named_parameters():
+        if name not in head.parameters:
+            module = f"{name.rpartition('.')[0]}.*"
+            wide = "." not in name or any(fnmatchcase(other, module) for other in tied)
+            others.append(name if wide else module)
+    few = ",".join([*dict.fromkeys(others)][:_NAMED_GLOBS])
+    scope = f"Give a scope without it, such as {few!r}, or give" if few else "Give"
+    raise ScopeError(
+        f"Expected the head of model {record.id!r} to have weights of its own, but {inside} is "
+        f"{outside}, too, so that taking a row out changes what other classes are told by. {scope} "
+        "both layers weights of their own and add the model again."
+    )
 
 
 def _not_covered(

@@ -13,7 +13,7 @@ from torch import Tensor
 from disinherit.client.dampening.one import DampenedModel
 from disinherit.client.dampening.task_inputs import TaskInputs
 from disinherit.client.outcome.recognition import BeforeAndAfter, Measured, measure
-from disinherit.client.owner.owner import Batches
+from disinherit.client.owner.owner import Batches, Owner
 from disinherit.client.privacy.remaining import (
     cleared_classes,
     cleared_samples,
@@ -123,14 +123,43 @@ def decide(
             f"model {record.id!r} was dampened in {chosen} values and has not forgotten"
             f"{recognised(measured)}: roll it back, and {_WHAT_TO_DO}"
         )
-    elif measured.forget is not None and not before and (doubt := unshown(measured.forget)):
+    elif dampened.doubt and measured.untold:
+        outcome, stored = pb.OUTCOME_INEFFECTIVE, False
+        reason = (
+            f"model {record.id!r} was left unchanged: {dampened.doubt}, and no data of its owner "
+            f"tells whether it would still recognise {_listed(measured.untold)}: give its owner "
+            "evaluation data of these classes, or retrain it"
+        )
+    elif measured.forget is not None and not before and (why := unshown(measured.forget)):
         outcome = pb.OUTCOME_INEFFECTIVE
         reason = (
-            f"model {record.id!r} was dampened in {chosen} values, and {doubt}: "
+            f"model {record.id!r} was dampened in {chosen} values, and {why}: "
             f"{what_to_do(measured.forget)}"
         )
     forgotten = Forgotten(tuple(known), tuple(model.samples), model.sample_salt)
     return Decided(outcome, reason, stored, measured, before, forgotten)
+
+
+def nothing_kept(owner: Owner, record: ModelRecord, packet: PackedFisher) -> str:
+    """Return why a request would leave a model without any class; `""` if it keeps one.
+
+    The owner's ledger counts, since the coordinator may not know of all earlier requests.
+
+    Args:
+        owner: the owner of the model.
+        record: the model.
+        packet: the merged Fisher of its roots.
+    """
+    known = [name for name in packet.classes if name in record.labels]
+    cleared = cleared_classes(owner, record)
+    if not known or {*cleared, *class_indices(record.labels, known)} < {*range(len(record.labels))}:
+        return ""
+    before = [record.labels[c] for c in cleared if record.labels[c] not in known]
+    earlier = f" and earlier requests cleared {_listed(before)}" if before else ""
+    return (
+        f"model {record.id!r} was left unchanged: {_listed(known)} are to be forgotten{earlier}, "
+        "so no class of it would be kept: retire the model instead"
+    )
 
 
 def _changes(subject: BeforeAndAfter) -> bool:

@@ -107,6 +107,16 @@ def rows_end_at_bottom(
     return forgotten_rows is not None and _complete(names, heads)
 
 
+def is_lowest(heads: Heads, kept: int) -> bool:
+    """Return whether rows at the bottom lie below the kept ones for features of either sign.
+
+    Args:
+        heads: names of the head's weights and biases.
+        kept: number of kept rows.
+    """
+    return kept > 1 or (kept == 1 and all(bias for _, bias in heads))
+
+
 def clear_rows(parameters: Mapping[str, Tensor], heads: Heads, rows: Sequence[int]) -> None:
     """Put rows at the bottom of a head that is completely in scope, in place.
 

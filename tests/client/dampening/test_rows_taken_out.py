@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from disinherit.client.actions.unlearn import unlearn
 from disinherit.client.dampening.summaries import register
+from disinherit.client.outcome.recognition import chance_margin
 from disinherit.client.owner.owner import Batches
 from disinherit.client.store.store import ModelStore
 from disinherit.common.graph.records import ModelRecord, Provenance
@@ -55,6 +56,8 @@ class Owner:
         self.store = ModelStore(root, "anna")
         self.build, self.dtype, self.tuning = build, dtype, tuning
         self.train: dict[str, tuple[Tensor, Tensor]] = {}
+        self.silent: set[str] = set()
+        """Models whose data is gone."""
 
     def add(self, name: str, counts: list[int], labels: list[str], start: Any = None) -> None:
         """Train a model in float32 and store it in the owner's precision."""
@@ -84,11 +87,13 @@ class Owner:
         return self.build().to(self.dtype)
 
     def training_data(self, record: ModelRecord) -> Batches | None:
-        return [self.train[record.id.split("~")[0]]]
+        model = record.id.split("~")[0]
+        return None if model in self.silent else [self.train[model]]
 
     def tuning_data(self, record: ModelRecord) -> Batches | None:
         inputs, targets = points([20] * len(record.labels), seed=2)
-        return [(inputs.to(self.dtype), targets)] if self.tuning else None
+        silent = record.id.split("~")[0] in self.silent
+        return [(inputs.to(self.dtype), targets)] if self.tuning and not silent else None
 
     def evaluation_data(self, record: ModelRecord) -> Batches | None:
         return None
@@ -179,6 +184,71 @@ def test_request_never_forgets_less_than_resetting_the_row(
         (result,) = unlearn(owner, make_task(owner, [model], sent, method)).models
         assert result.outcome == pb.OUTCOME_APPLIED, result.error
         check(owner, model, ("2.weight", "2.bias"), row, inputs)
+    owner.store.close()
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    activation=st.sampled_from(sorted(ACTIVATIONS)),
+    bias=st.booleans(),
+    order=st.integers(2, 4).flatmap(lambda count: st.permutations(range(count))),
+    seed=st.integers(0, 5),
+    tuning=st.booleans(),
+)
+def test_no_class_comes_back_when_classes_are_forgotten_one_after_another(
+    tmp_path_factory: pytest.TempPathFactory,
+    activation: str,
+    bias: bool,
+    order: list[int],
+    seed: int,
+    tuning: bool,
+) -> None:
+    """Down to one class, in a root and in a child without data, with and without a bias."""
+    count = len(order)
+    labels = [f"c{i}" for i in range(count)]
+
+    def build() -> nn.Sequential:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return nn.Sequential(
+                nn.Linear(INPUTS, WIDTH),
+                ACTIVATIONS[activation](),
+                nn.Linear(WIDTH, count, bias=bias),
+            )
+
+    owner = Owner(tmp_path_factory.mktemp("rows"), build, torch.float32, tuning=tuning)
+    owner.add("root", [30] * count, labels)
+    own = [0 if i == order[0] else 20 for i in range(count)]
+    owner.add("child", own, labels, owner.store.weights("root"))
+    register(owner, pb.RegisterTask(scope="head"))
+    owner.silent.add("child")
+    method = make_method(alpha=None, lam=None, gauge=None, rescale=True)
+    versions = {"root": "root", "child": "child"}
+    inputs, targets = points([60] * count, seed=3)
+    for turn, row in enumerate(order):
+        gone, kept = order[: turn + 1], order[turn + 1 :]
+        packet = collect(owner, "root", [labels[row]], method)
+        for model, version in list(versions.items()):
+            task = make_task(owner, [version], packet, method, f"q{turn}")
+            (result,) = unlearn(owner, task).models
+            if result.outcome in (pb.OUTCOME_INEFFECTIVE, pb.OUTCOME_HARMFUL):
+                assert not kept or (len(kept) == 1 and not bias), result.error
+                assert kept or "retire the model instead" in result.error
+                del versions[model]
+                continue
+            assert result.outcome == pb.OUTCOME_APPLIED, result.error
+            versions[model] = result.successor.id
+            network = owner.network(owner.store.record(model))
+            shown, of = (inputs, targets) if model in owner.silent else owner.train[model]
+            was, found = (
+                outputs(network, owner.store.weights(name), shown)
+                for name in (model, versions[model])
+            )
+            assert torch.equal(was[:, kept].argmax(1), found[:, kept].argmax(1))
+            for c in gone:
+                named = (found[of == c].argmax(1) == c).double().mean()
+                assert named <= chance_margin(int((of == c).sum()))
+    assert not versions, "at least one class is kept"
     owner.store.close()
 
 

@@ -46,6 +46,34 @@ def forget(owner: PointsOwner, model: str, *classes: str) -> pb.ModelResult:
     return result
 
 
+def test_a_model_keeps_one_class(owner: PointsOwner) -> None:
+    """Without a kept class all logits are zero, so that every sample is of the first class."""
+    model = "m"
+    for name in LABELS[:3]:
+        result = forget(owner, model, name)
+        assert result.outcome == pb.OUTCOME_APPLIED, result.error
+        model = result.successor.id
+    before = files_of(owner.store.root)
+    for classes in ((LABELS[3],), LABELS[2:]):
+        result = forget(owner, model, *classes)
+        assert (result.outcome, result.successor.id) == (pb.OUTCOME_INEFFECTIVE, "")
+        assert "no class of it would be kept: retire the model instead" in result.error
+        assert f"earlier requests cleared {LABELS[0]!r}" in result.error
+    assert files_of(owner.store.root) == before
+    again = forget(owner, model, LABELS[1])
+    assert (again.outcome, again.cleared_before) == (pb.OUTCOME_APPLIED, True)
+
+
+def test_a_model_without_data_keeps_one_class(owner: PointsOwner) -> None:
+    model = "m"
+    owner.lose_data()
+    for name in LABELS[:3]:
+        model = forget(owner, model, name).successor.id
+    result = forget(owner, model, LABELS[3])
+    assert (result.outcome, result.successor.id) == (pb.OUTCOME_INEFFECTIVE, "")
+    assert "retire the model instead" in result.error
+
+
 class Names(nn.Module):
     """A model that names the class at a place of its one weight, whatever it sees."""
 
