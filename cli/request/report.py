@@ -115,6 +115,7 @@ def _applied(result: unlearning_pb2.ModelResult) -> dict[str, Any]:
         },
         "out_of_scope": list(result.out_of_scope),
         "not_covered": list(result.not_covered),
+        "tied": list(result.tied),
         "seconds": {
             "fisher": result.fisher_seconds,
             "tune": result.tune_seconds,

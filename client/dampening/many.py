@@ -288,6 +288,7 @@ class Stacking:
             ],
             out_of_scope=problem.out_of_scope,
             not_covered=problem.not_covered,
+            tied=problem.tied,
             inheritance=member.inheritance,
             scale=member.scale,
             successor=record_to_proto(successor),

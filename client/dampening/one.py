@@ -164,6 +164,7 @@ def dampen_model(
         ],
         out_of_scope=problem.out_of_scope,
         not_covered=problem.not_covered,
+        tied=problem.tied,
         inheritance=inheritance,
         scale=scale,
     )

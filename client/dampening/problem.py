@@ -20,7 +20,7 @@ from disinherit.common.graph.records import ModelRecord
 from disinherit.common.method import MergeRule, Method, Reference
 from disinherit.common.models.heads import Head
 from disinherit.common.models.scope import resolve_scope
-from disinherit.common.models.scope_text import is_head_scope
+from disinherit.common.models.scope_text import is_head_scope, split_scope
 from disinherit.common.wire.packets import PackedFisher
 from disinherit.v1 import unlearning_pb2 as pb
 
@@ -37,6 +37,7 @@ class DampeningProblem:
         aliases: parameter -> all its names in the weights.
         out_of_scope: parameters of the packet that the network does not have.
         not_covered: parameters of the network in the request's scope that the packet does not have.
+        tied: names outside of the request's scope of tied parameters in `names`.
         comparison: merged Fisher of the forget set, on the owner's device, and the Fisher for
             comparison with the model's own.
         forgotten: indices of the forgotten classes in the model.
@@ -59,6 +60,7 @@ class DampeningProblem:
     aliases: Mapping[str, Sequence[str]]
     out_of_scope: tuple[str, ...]
     not_covered: tuple[str, ...]
+    tied: tuple[str, ...]
     comparison: Comparison
     forgotten: tuple[int, ...]
     heads: tuple[tuple[str, str | None], ...]
@@ -299,6 +301,7 @@ def resolve_problem(
         aliases=aliases,
         out_of_scope=out_of_scope,
         not_covered=_not_covered(network, method.scope, structure.head, names),
+        tied=_tied(method.scope, structure, names),
         comparison=Comparison(
             read_inherited(fisher, record.labels, names, owner.device),
             None
@@ -368,8 +371,7 @@ def _check_untied(
     Raises:
         ScopeError: if a parameter of the head is tied to that of another layer.
     """
-    paths = [f"{layer.module}." if layer.module else "" for layer in head.layers]
-    own = {f"{path}{part}" for path in paths for part in ("weight", "bias")}
+    own = _own_names(head)
     shared = [names for names in ties if own & set(names) and not own >= set(names)]
     if not shared:
         return
@@ -389,6 +391,29 @@ def _check_untied(
         f"Expected the head of model {record.id!r} to have weights of its own, but {inside} is "
         f"{outside}, too, so that taking a row out changes what other classes are told by. {scope} "
         "both layers weights of their own and add the model again."
+    )
+
+
+def _own_names(head: Head) -> set[str]:
+    """Return the names of a head's parameters in its own layers, also of tied ones."""
+    paths = [f"{layer.module}." if layer.module else "" for layer in head.layers]
+    return {f"{path}{part}" for path in paths for part in ("weight", "bias")}
+
+
+def _tied(scope: str, structure: Structure, names: Collection[str]) -> tuple[str, ...]:
+    """Return the names outside of a scope of tied parameters that are dampened in it."""
+    if scope.strip() == "all":
+        return ()
+    if is_head_scope(scope):
+        inside = sorted(_own_names(structure.head)) if structure.head is not None else []
+    else:
+        inside = [*split_scope(scope)]
+    dampened = [some for some in structure.ties if not set(names).isdisjoint(some)]
+    return tuple(
+        name
+        for some in dampened
+        for name in some
+        if not any(name == one or fnmatchcase(name, one) for one in inside)
     )
 
 

@@ -29,6 +29,7 @@ class GapKind(StrEnum):
     NOT_TUNED = "not_tuned"
     OUT_OF_SCOPE = "out_of_scope"
     NOT_COVERED = "not_covered"
+    TIED = "tied"
     NOT_MEASURED = "not_measured"
     FEW_MEASURED = "few_measured"
     CLEARED_UNRECORDED = "cleared_unrecorded"
@@ -68,6 +69,8 @@ DESCRIPTIONS = {
     "versions: nothing was dampened for them.",
     GapKind.NOT_COVERED: "Some parameters in scope of these versions do not exist in the roots "
     "and were left as they were: what is to be forgotten may have been learned there.",
+    GapKind.TIED: "More than the parameters in scope was changed: other layers of these versions "
+    "use some of the same weights.",
     GapKind.NOT_MEASURED: "Their owners had no data that tells whether these versions still "
     "recognise what is to be forgotten: that they were dampened is all that is known.",
     GapKind.FEW_MEASURED: "Their owners measured on so few samples that chance could hide what "
@@ -152,6 +155,8 @@ def _kinds(fixed: bool, model: Mapping[str, Any]) -> Iterable[GapKind]:
             yield GapKind.OUT_OF_SCOPE
         if parameters.get("not_covered"):
             yield GapKind.NOT_COVERED
+        if parameters.get("tied"):
+            yield GapKind.TIED
         if "forget" not in parameters:
             yield GapKind.NOT_MEASURED
         elif float(parameters["forget"]["margin"]) > FEW_MARGIN:

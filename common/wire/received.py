@@ -74,6 +74,8 @@ def check_result(result: ModelResult) -> None:
     limits.check_names(result.out_of_scope, f"{what}: the parameter")
     limits.PARAMETERS.check_items(result.not_covered, f"the parameters not covered in {what}")
     limits.check_names(result.not_covered, f"{what}: the parameter")
+    limits.PARAMETERS.check_items(result.tied, f"the tied parameters in {what}")
+    limits.check_names(result.tied, f"{what}: the parameter")
     for selection in result.selections:
         _check_selection(selection, what)
     for counted in (

@@ -225,6 +225,8 @@ def result_words(result: ModelResult) -> dict[str, Json]:
         words["forget"] = recognition_words(result.forget)
     if result.not_covered:
         words["not_covered"] = len(result.not_covered)
+    if result.tied:
+        words["tied"] = len(result.tied)
     if result.HasField("cleared_recorded"):
         words["cleared_before"] = "recorded" if result.cleared_recorded else "unrecorded"
     return words

@@ -937,6 +937,7 @@ class ModelResult(_message.Message):
     SELECTIONS_FIELD_NUMBER: _builtins.int
     OUT_OF_SCOPE_FIELD_NUMBER: _builtins.int
     NOT_COVERED_FIELD_NUMBER: _builtins.int
+    TIED_FIELD_NUMBER: _builtins.int
     FISHER_SECONDS_FIELD_NUMBER: _builtins.int
     TUNE_SECONDS_FIELD_NUMBER: _builtins.int
     APPLY_SECONDS_FIELD_NUMBER: _builtins.int
@@ -1017,6 +1018,10 @@ class ModelResult(_message.Message):
         """
 
     @_builtins.property
+    def tied(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Parameters outside of the request's scope that are tied to dampened ones: they changed with them."""
+
+    @_builtins.property
     def forget(self) -> Global___Recognition:
         """How well it recognises what is to be forgotten; unset where its owner has no data that can tell."""
 
@@ -1043,6 +1048,7 @@ class ModelResult(_message.Message):
         selections: _abc.Iterable[Global___Selection] | None = ...,
         out_of_scope: _abc.Iterable[_builtins.str] | None = ...,
         not_covered: _abc.Iterable[_builtins.str] | None = ...,
+        tied: _abc.Iterable[_builtins.str] | None = ...,
         fisher_seconds: _builtins.float = ...,
         tune_seconds: _builtins.float = ...,
         apply_seconds: _builtins.float = ...,
@@ -1064,7 +1070,7 @@ class ModelResult(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_cleared_recorded", b"_cleared_recorded", "_inheritance", b"_inheritance", "_retain_after", b"_retain_after", "_retain_before", b"_retain_before", "cleared_recorded", b"cleared_recorded", "forget", b"forget", "inheritance", b"inheritance", "retain_after", b"retain_after", "retain_before", b"retain_before", "successor", b"successor"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cleared_recorded", b"_cleared_recorded", "_inheritance", b"_inheritance", "_retain_after", b"_retain_after", "_retain_before", b"_retain_before", "alpha", b"alpha", "apply_seconds", b"apply_seconds", "cleared_before", b"cleared_before", "cleared_recorded", b"cleared_recorded", "deltas", b"deltas", "error", b"error", "fisher_seconds", b"fisher_seconds", "forget", b"forget", "forgotten", b"forgotten", "gauge", b"gauge", "inheritance", b"inheritance", "lam", b"lam", "model_id", b"model_id", "not_covered", b"not_covered", "out_of_scope", b"out_of_scope", "outcome", b"outcome", "remedy", b"remedy", "repair_steps", b"repair_steps", "request_digest", b"request_digest", "retain_after", b"retain_after", "retain_before", b"retain_before", "retain_samples", b"retain_samples", "scale", b"scale", "selections", b"selections", "successor", b"successor", "tune_seconds", b"tune_seconds", "tuned", b"tuned", "unknown_samples", b"unknown_samples"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cleared_recorded", b"_cleared_recorded", "_inheritance", b"_inheritance", "_retain_after", b"_retain_after", "_retain_before", b"_retain_before", "alpha", b"alpha", "apply_seconds", b"apply_seconds", "cleared_before", b"cleared_before", "cleared_recorded", b"cleared_recorded", "deltas", b"deltas", "error", b"error", "fisher_seconds", b"fisher_seconds", "forget", b"forget", "forgotten", b"forgotten", "gauge", b"gauge", "inheritance", b"inheritance", "lam", b"lam", "model_id", b"model_id", "not_covered", b"not_covered", "out_of_scope", b"out_of_scope", "outcome", b"outcome", "remedy", b"remedy", "repair_steps", b"repair_steps", "request_digest", b"request_digest", "retain_after", b"retain_after", "retain_before", b"retain_before", "retain_samples", b"retain_samples", "scale", b"scale", "selections", b"selections", "successor", b"successor", "tied", b"tied", "tune_seconds", b"tune_seconds", "tuned", b"tuned", "unknown_samples", b"unknown_samples"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cleared_recorded: _TypeAlias = _typing.Literal["cleared_recorded"]  # noqa: Y015
     _WhichOneofArgType__cleared_recorded: _TypeAlias = _typing.Literal["_cleared_recorded", b"_cleared_recorded"]  # noqa: Y015

@@ -229,6 +229,7 @@ def test_a_tied_root_and_an_untied_child_are_two_kinds(
             assert results["tied"].outcome == pb.OUTCOME_APPLIED, results["tied"].error
             weights = owner.store.weights("tied~forget")
             assert torch.equal(weights["fc.weight"], weights["label.weight"])
+            assert [*results["tied"].tied] == (["label.weight"] if scope == "head" else [])
             assert "free~forget" not in {record.id for record in owner.store.records()}
             made.append(owner.store.record("tied~forget").digest)
     assert made[0] == made[1]
@@ -270,6 +271,24 @@ def test_tied_and_untied_models_come_out_alike_together_and_one_by_one(tmp_path:
             assert not torch.equal(before["2.weight"], after["2.weight"])
             made.append([owner.store.record(f"{m}~forget").digest for m in ("tied", "free")])
     assert made[0] == made[1]
+
+
+@pytest.mark.parametrize(
+    ("scope", "tied"), [("2.*", ["4.weight", "4.bias"]), ("2.*,4.*", []), ("all", [])]
+)
+def test_layers_out_of_scope_that_share_weights_are_reported(
+    owner: NetworkOwner, scope: str, tied: list[str]
+) -> None:
+    def net() -> nn.Module:
+        layers = [nn.Linear(FEATURES, 12), nn.ReLU(), nn.Linear(12, 12), nn.ReLU()]
+        return nn.Sequential(*layers, layers[2], nn.ReLU(), nn.Linear(12, CLASSES))
+
+    owner.fit("m", net)
+    register(owner, pb.RegisterTask(scope="all"))
+    owner.lose_data()
+    (result,) = forget(owner, ["m"], make_method(scope=scope, alpha=1.0)).models
+    assert result.outcome == pb.OUTCOME_APPLIED, result.error
+    assert sorted(result.tied) == sorted(tied)
 
 
 @pytest.mark.parametrize("together", [True, False])

@@ -93,6 +93,8 @@ RESULTS: dict[str, Callable[[pb.ModelResult], None]] = {
     "a name out of scope of a kilobyte": lambda r: r.out_of_scope.append("x" * 1000),
     "megabytes not covered": lambda r: r.not_covered.extend(f"p{i:0200}" for i in range(9000)),
     "a name not covered of a kilobyte": lambda r: r.not_covered.append("x" * 1000),
+    "megabytes tied": lambda r: r.tied.extend(f"p{i:0200}" for i in range(9000)),
+    "a tied name of a kilobyte": lambda r: r.tied.append("x" * 1000),
     **{
         f"{value} as {name}": number(name, value)
         for value in (math.nan, math.inf, -math.inf)

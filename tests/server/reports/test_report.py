@@ -180,6 +180,24 @@ def test_parameters_missing_at_the_roots_are_reported(world: World) -> None:
     assert message["parameters"]["not_covered"] == 2
 
 
+def test_weights_that_another_layer_uses_are_reported(world: World) -> None:
+    """It is not only the last layer that was changed then; the sentence that says so stays."""
+
+    def sharing(ask: Ask, go_on: Callable[[], Answer]) -> Answer:
+        answer = go_on()
+        assert isinstance(answer.reply, UnlearnReply)
+        for result in answer.reply.models:
+            result.tied.append("words.weight")
+        return answer
+
+    world.coordinator.submit(make_request())
+    world.transport.twists["cleo", "train.unlearn"] = sharing
+    world.coordinator.run("q")
+    assert gaps(world)[GapKind.TIED] == ("r3",)
+    (message,) = (m for m in attested(world)["predicate"]["models"] if m["id"] == "r3")
+    assert message["parameters"]["tied"] == 1
+
+
 def test_a_measurement_on_few_samples_is_reported(world: World) -> None:
     def few(ask: Ask, go_on: Callable[[], Answer]) -> Answer:
         answer = go_on()
