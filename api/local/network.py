@@ -60,7 +60,7 @@ from disinherit.local.loaders import count
 from disinherit.local.local_pass import forget_locally, put_back, take
 from disinherit.local.members import LoaderOwner, Member, Retrain
 from disinherit.local.outcome_table import ForgetResult, outcome_of, reservations
-from disinherit.server.planning.plan import plan
+from disinherit.server.planning.plan import not_reached_notes, plan
 
 _OWNER = "network"
 
@@ -301,10 +301,12 @@ class Network:
             raise
         for name, record in before.items():
             self._record(record, self._members[name].record)
+        said = set(not_reached_notes(planned.not_reached))  # as reasons of the outcomes
+        notes = [note for note in planned.notes if note not in said]
         return ForgetResult(
             describe(request),
             tuple(outcomes),
-            tuple(reservations(request, outcomes, tasks, planned.notes)),
+            tuple(reservations(request, outcomes, tasks, notes)),
             models,
         )
 

@@ -173,6 +173,10 @@ _OWN_WORDS = (
     ("roll it back, and ", "it was put back; "),
     ("give its owner tuning data", "give it tuning data (tune=)"),
     ("give its owner evaluation data", "give it held-out data (evaluate=)"),
+    ("no data of its owner tells", "no data of it tells"),
+    ("Make it a root, or retrain it", "Name it as a root (root=), too, or retrain it"),
+    # Without root=, all models that were trained on a class are its roots.
+    ("or make the model a root, or retrain it", "or retrain it"),
     ("The owner's log has", "The log has"),
 )
 """What reasons say of owners -> what it means where there are none."""

@@ -4,7 +4,7 @@ A model must be dampened only with what it inherited.  So each group of models w
 upstream roots U(m) gets its own merged Fisher information.
 """
 
-from collections.abc import Collection, Container, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from disinherit.common.errors import GraphError, RequestError
@@ -201,12 +201,21 @@ def _origin_notes(origins: Mapping[str, tuple[str, ...]]) -> Iterable[str]:
         )
 
 
-def _unreached_notes(unreached: Unreached) -> Iterable[str]:
+def not_reached_notes(models: Mapping[str, str]) -> Iterator[str]:
+    """Yield the notes of a plan on models that it does not reach.
+
+    Args:
+        models: model -> why.
+    """
     by_reason: dict[str, list[str]] = {}
-    for model, reason in unreached.models.items():
+    for model, reason in models.items():
         by_reason.setdefault(reason, []).append(model)
-    for reason, models in by_reason.items():
-        yield f"{', '.join(models)}: not reached, {reason}."
+    for reason, some in by_reason.items():
+        yield f"{', '.join(some)}: not reached, {reason}."
+
+
+def _unreached_notes(unreached: Unreached) -> Iterable[str]:
+    yield from not_reached_notes(unreached.models)
     unsure: dict[str, list[str]] = {}
     for model, why in unreached.unsure.items():
         unsure.setdefault(why, []).append(model)

@@ -26,6 +26,7 @@ from disinherit import (
     ModelOutcome,
     Network,
     Request,
+    RequestError,
 )
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.tensors.checkpoints import weights_digest
@@ -218,9 +219,79 @@ def test_what_does_not_arrive_is_left_as_it_was(family: dict[str, nn.Module]) ->
     before = weights_digest(child.state_dict())
     result = network.forget("cat")
     assert result["child"].state == "not_reached"
-    assert result["child"].reason
+    assert str(result).count(result["child"].reason) == 1
     assert not result.complete
     assert weights_digest(child.state_dict()) == before
+
+
+def test_a_reason_proposes_what_can_be_done_here(family: dict[str, nn.Module]) -> None:
+    """A child with another head, which was not trained on the class: it cannot be a root."""
+    base = copy.deepcopy(family["base"])
+    layers = [*copy.deepcopy(base).children()]
+    child = nn.Sequential(*layers[:2], nn.Linear(32, 8), nn.ReLU(), nn.Linear(8, 3))
+    network = Network(labels=LABELS)
+    network.add("base", base, loader(ALL, 1))
+    network.add("child", child, loader([1, 2], 2), parents="base")
+    result = network.forget("cat")
+    assert result["child"].state == "failed"
+    assert "Unlearn in a scope without heads, or retrain it." in result["child"].reason
+
+
+class Tied(nn.Module):
+    """It names the word that follows a word, with one table for both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.words, self.middle = nn.Embedding(6, 8), nn.Linear(8, 8)
+        self.head = nn.Linear(8, 6, bias=False)
+        self.head.weight = self.words.weight
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        logits: Tensor = self.head(torch.tanh(self.middle(self.words(inputs))))
+        return logits
+
+
+def test_a_head_that_is_an_embedding_too_is_refused_with_a_scope_to_use() -> None:
+    """To take out a row would change the word, and so the class that follows it."""
+    words = torch.arange(6).repeat(20)
+    data = [(words, (words + 1) % 6)]
+    model = Tied()
+    optimizer = torch.optim.Adam(model.parameters(), 0.05)
+    for _ in range(300):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(words), data[0][1]).backward()
+        optimizer.step()
+    before = weights_digest(model.state_dict())
+    scopes = []
+    for scope in ("head", "all"):
+        network = Network(labels=[*"abcdef"], scope=scope)
+        network.add("base", model, data)
+        result = network.forget("b")
+        assert result["base"].state == "failed"
+        reason = result["base"].reason
+        assert "head.weight is words.weight, too" in reason
+        scopes.append(reason.partition("such as '")[2].partition("'")[0])
+        assert weights_digest(model.state_dict()) == before
+    assert scopes == ["middle.*", "middle.*"]
+    network = Network(labels=[*"abcdef"], scope="middle.*")
+    network.add("base", model, data)
+    assert network.forget("b")["base"].state != "failed"
+
+
+def test_a_model_keeps_one_class(family: dict[str, nn.Module]) -> None:
+    """Without a kept class all logits would be zero, so that every sample is a cat."""
+    base = copy.deepcopy(family["base"])
+    network = Network(labels=LABELS)
+    network.add("base", base, loader(ALL, 1))
+    for name in ("cat", "owl"):
+        assert network.forget(name).complete
+    before = weights_digest(base.state_dict())
+    with pytest.raises(RequestError, match="forget 'cat', 'owl', .* Retire the model instead"):
+        network.forget("dog")
+    assert weights_digest(base.state_dict()) == before
+    assert accuracy(base, [1]) == 1
+    assert network.forget("owl").complete, "again"
 
 
 def test_what_has_not_helped_is_put_back(network: Network) -> None:
