@@ -2,11 +2,16 @@
 
 Nothing else of the root's past changes: it starts from what its training started from, unmodified,
 so that the changes of several roots add up.
+
+A successor may have changed in other ways, too: what it inherited, or a class, was taken out of it,
+and a replay from the start would bring that back.  So, unless it is a replay itself, it gets the
+difference between two replays, with and without the samples.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from disinherit.client.owner.owner import ResolvesSamples, Retrains
@@ -41,12 +46,6 @@ class Replay:
                 f"Replay changes all layers of model {record.id!r}, but {min(left_out)} is not in "
                 f"scope {problem.method.scope!r}: ask with --scope all."
             )
-        for entry in owner.store.made_by(record.id):
-            if entry.forgotten is None or not entry.forgotten.samples:
-                return (
-                    f"Request {entry.request_id!r} made model {record.id!r} forget what is not "
-                    "single samples of its own, which a replay would bring back."
-                )
         return ""
 
     def unlearn(self, problem: RootProblem) -> UnlearnedRoot:
@@ -58,15 +57,33 @@ class Replay:
         """
         owner, record = problem.owner, problem.record
         assert isinstance(owner, Retrains)
-        without: set[str] | None = None
-        if problem.samples is not None:
-            without = {*problem.samples, *cleared_samples(owner, record)}
-            if isinstance(owner, ResolvesSamples) and without.issuperset(owner.sample_ids(record)):
-                without = None
-        given = owner.retrain(record, None if without is None else sorted(without))
-        weights = checked(record, problem.weights, given)
+        changed = bool(owner.store.made_by(record.id))
+        earlier = set(cleared_samples(owner, record))
+        without = None if problem.samples is None else {*problem.samples, *earlier}
+        weights = _replayed(problem, owner, without)
         note = "trained again exactly" if without is not None else "put back to its start"
-        return UnlearnedRoot(weights, exact=True, note=note)
+        if not changed:
+            return UnlearnedRoot(weights, exact=True, note=note)
+        before = _replayed(problem, owner, earlier)
+        if all(torch.equal(value, before[name]) for name, value in problem.weights.items()):
+            return UnlearnedRoot(weights, exact=True, note=note)
+        for name, value in problem.weights.items():
+            if value.is_floating_point():
+                weights[name] = value + (weights[name] - before[name])
+        return UnlearnedRoot(weights, note=f"{note}, as a change of a successor")
+
+
+def _replayed(problem: RootProblem, owner: Retrains, without: set[str] | None) -> dict[str, Tensor]:
+    """Return the checked weights of a replay without some samples; `None` for all."""
+    record = problem.record
+    if (
+        without is not None
+        and isinstance(owner, ResolvesSamples)
+        and without.issuperset(owner.sample_ids(record))
+    ):
+        without = None
+    given = owner.retrain(record, None if without is None else sorted(without))
+    return checked(record, problem.weights, given)
 
 
 def checked(

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -155,9 +156,8 @@ def test_what_earlier_requests_cleared_is_left_out(tmp_path: Path) -> None:
         problem = root_problem(owner, successor, Method(scope="all"), "again", ["dog-0"])
         assert problem.retain is not None
         assert sum(len(targets) for _, targets in problem.retain) == 96 - 3
-        assert Replay().refusal(problem) == ""
         Replay().unlearn(problem)
-        assert owner.asked == [["cat-0", "cat-1", "dog-0"]]
+        assert owner.asked == [["cat-0", "cat-1", "dog-0"], ["cat-0", "cat-1"]]
 
 
 def test_a_replay_brings_nothing_back(tmp_path: Path) -> None:
@@ -165,8 +165,25 @@ def test_a_replay_brings_nothing_back(tmp_path: Path) -> None:
         owner.train("m", LABELS, created_us=1)
         successor = forget(owner, "m", ["cat"], "one")
         problem = root_problem(owner, successor, Method(scope="all"), "again", ["dog-0"])
-        assert "Request 'one' made model 'm~" in Replay().refusal(problem)
-        assert FineTuning().refusal(problem) == ""
+        found = Replay().unlearn(problem)
+        assert not found.exact
+        with_sample, without = owner.retrain(successor, []), owner.retrain(successor, ["dog-0"])
+        for name, value in problem.weights.items():
+            change = without[name] - with_sample[name]
+            assert bool(change.any())
+            torch.testing.assert_close(found.weights[name], value + change, rtol=0, atol=1e-12)
+
+
+def test_the_successor_of_a_replay_is_replayed_exactly(tmp_path: Path) -> None:
+    with Lasting(tmp_path) as owner:
+        owner.train("m", LABELS, created_us=1)
+        successor = forget_samples(owner, ["cat-0"])
+        problem = root_problem(owner, successor, Method(scope="all"), "again", ["dog-0"])
+        replayed = dict(owner.retrain(successor, ["cat-0"]))
+        found = Replay().unlearn(replace(problem, weights=replayed))
+        assert found.exact
+        expected = owner.retrain(successor, ["cat-0", "dog-0"])
+        assert all(torch.equal(found.weights[name], value) for name, value in expected.items())
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -254,3 +271,12 @@ def test_dropout_is_seeded_and_statistics_stay(tmp_path: Path, method: RootMetho
             assert torch.equal(one[name], weights[name])
         assert not torch.equal(one["1.weight"], weights["1.weight"])
         assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_an_accelerator_gives_weights_on_the_cpu(tmp_path: Path, method: RootMethod) -> None:
+    with RetrainingOwner(tmp_path) as owner:
+        owner.device = torch.device("cuda")
+        found = method.unlearn(problem_of(owner, SAMPLES)).weights
+        assert {value.device.type for value in found.values()} == {"cpu"}
