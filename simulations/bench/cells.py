@@ -5,6 +5,7 @@
     suite.json                     the declaration, and where it was run
     cases/NAME/                    trained models (`disinherit.simulations.bench.cases.store`)
     shadows/NAME.safetensors       what shadow models say
+    margins/NAME.safetensors       margins of references that were retrained with other seeds
     references/NAME.json           the panel of the original and of the retrained models, and gates
     cells/NAME/METHOD.json         the panel of what a method made, its clock and its traffic
 

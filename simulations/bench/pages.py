@@ -14,6 +14,7 @@ from disinherit.simulations.bench.markdown import NO_FIGURE, TextTable, cost_tab
 from disinherit.simulations.bench.means import Side, summarise
 from disinherit.simulations.bench.plots import curves, heat_map, pareto, times
 from disinherit.simulations.bench.reach import MISSED, depth_table, prediction_table, predictions
+from disinherit.simulations.bench.spread import spread_labels, spread_table
 
 _FOLLOWED: tuple[tuple[str, Side, str], ...] = (
     ("forget_accuracy", "value", "forget accuracy, %"),
@@ -141,8 +142,20 @@ def _judged_method(
 def _reach(
     references: Sequence[Record], cells: Sequence[Record]
 ) -> list[tuple[str, str, TextTable]]:
-    """Return how far the roots' Fisher reaches, and whom it hits: title, explanation, table."""
-    parts = []
+    """Return how far the roots' Fisher reaches, and whom it hits: title, explanation, table.
+
+    Before that, how far the references of other seeds are apart, where some were trained.
+    """
+    parts = [
+        (
+            f"Spread of the reference: {label}",
+            "Roots that were retrained with other seeds: what is as close to the reference as they "
+            "are to each other cannot be told from retraining. Divergences of margins are those of "
+            "each from the others.",
+            spread_table(references, label),
+        )
+        for label in spread_labels(references)
+    ]
     for label in deep_labels(cells):
         for metric, side, title in _FOLLOWED:
             table = depth_table(cells, label, metric, side)

@@ -27,6 +27,7 @@ from disinherit.simulations.bench.cells import (
 from disinherit.simulations.bench.memory import with_peak
 from disinherit.simulations.bench.methods.method import make_method, unlearn
 from disinherit.simulations.bench.panel.exam import EvaluationContext, PanelSettings
+from disinherit.simulations.bench.panel.margins import margins_of, train_references, without
 from disinherit.simulations.bench.panel.measuring import Metrics, measure
 from disinherit.simulations.bench.panel.sanity import check_gates
 from disinherit.simulations.bench.panel.shadows import Shadows, train_shadows
@@ -50,7 +51,12 @@ def make_reference(folder: Path, case: SuiteCase, panel: PanelSettings) -> None:
             if trained is not None:
                 shadows[root] = trained
     _save_shadows(_shadows_path(folder, opened), shadows)
-    exams = {model: EvaluationContext(opened, model, panel, shadows) for model in opened.subjects}
+    references, spread = _references(opened, panel, shadows)
+    _save_margins(_margins_path(folder, opened), references)
+    exams = {
+        model: EvaluationContext(opened, model, panel, shadows, references.get(model))
+        for model in opened.subjects
+    }
     original = {m: measure(exam, exam.subject.original) for m, exam in exams.items()}
     retrained = {m: measure(exam, exam.subject.retrained) for m, exam in exams.items()}
     write_record(
@@ -62,6 +68,7 @@ def make_reference(folder: Path, case: SuiteCase, panel: PanelSettings) -> None:
             "train_seconds": opened.train_seconds,
             "retrain_seconds": opened.retrain_seconds,
             "gates": check_gates(opened, panel, original, retrained),
+            "spread": spread,
             "models": {
                 model: {
                     "owner": subject.owner,
@@ -111,12 +118,14 @@ def make_cell(folder: Path, case: SuiteCase, panel: PanelSettings, method: Metho
         return
     seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - computed
     shadows = _load_shadows(_shadows_path(folder, opened))
+    references = _load_margins(_margins_path(folder, opened))
     models = {}
     for model, weights in made.weights.items():
         known = reference["models"][model]
         readings = _known(opened.subjects[model], known, weights)
         if readings is None:
-            readings = measure(EvaluationContext(opened, model, panel, shadows), weights)
+            exam = EvaluationContext(opened, model, panel, shadows, references.get(model))
+            readings = measure(exam, weights)
         models[model] = {
             **{key: known[key] for key in ("owner", "depth", "gone")},
             "metrics": compared(readings, known["retrained"], known["original"]),
@@ -135,6 +144,26 @@ def make_cell(folder: Path, case: SuiteCase, panel: PanelSettings, method: Metho
             "models": models,
         },
     )
+
+
+def _references(
+    case: Case, panel: PanelSettings, shadows: Mapping[str, Shadows]
+) -> tuple[dict[str, dict[str, Tensor]], dict[str, list[dict[str, float]]]]:
+    """Return the margins of the roots' references of other seeds, and the panels of these."""
+    margins: dict[str, dict[str, Tensor]] = {}
+    spread: dict[str, list[dict[str, float]]] = {}
+    for root in case.roots:
+        models = train_references(case, root, panel.reference_seeds)
+        if models:
+            margins[root] = margins_of(EvaluationContext(case, root, panel), models)
+            spread[root] = [
+                measure(
+                    EvaluationContext(case, root, panel, shadows, without(margins[root], one)),
+                    weights,
+                ).values
+                for one, weights in enumerate(models)
+            ]
+    return margins, spread
 
 
 def _known(
@@ -217,4 +246,26 @@ def _load_shadows(path: Path) -> dict[str, Shadows]:
             tensors[f"{root}/outside"],
             variance,
         )
+    return found
+
+
+def _margins_path(folder: Path, case: Case) -> Path:
+    return folder / "margins" / f"{case.name}.safetensors"
+
+
+def _save_margins(path: Path, margins: Mapping[str, Mapping[str, Tensor]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {
+        f"{root}/{split}": known
+        for root, found in margins.items()
+        for split, known in found.items()
+    }
+    save_checkpoint(path, tensors)
+
+
+def _load_margins(path: Path) -> dict[str, dict[str, Tensor]]:
+    found: dict[str, dict[str, Tensor]] = {}
+    for name, known in load_checkpoint(path).items():
+        root, _, split = name.rpartition("/")
+        found.setdefault(root, {})[split] = known
     return found

@@ -26,6 +26,8 @@ class PanelSettings:
         relearn_steps: steps after which relearning is given up.
         shots: samples of every forgotten class that relearning has.
         learning_rate: of relearning.
+        reference_seeds: other seeds that roots are retrained with for the spread of the reference,
+            3 or more; 0 to leave it out.
 
     Raises:
         InputError: if a value is out of range.
@@ -37,6 +39,7 @@ class PanelSettings:
     relearn_steps: int = 100
     shots: int = 10
     learning_rate: float = 1e-3
+    reference_seeds: int = 0
 
     def __post_init__(self) -> None:
         for name in ("samples", "tested", "relearn_steps", "shots"):
@@ -46,6 +49,10 @@ class PanelSettings:
             raise InputError(
                 "Expected an even number of shadow models, 4 or more, or 0, but got "
                 f"{self.shadows}."
+            )
+        if self.reference_seeds and self.reference_seeds < 3:
+            raise InputError(
+                f"Expected 3 or more reference_seeds, or 0, but got {self.reference_seeds}."
             )
         if not 0 < self.learning_rate < math.inf:
             raise InputError(f"Expected a learning rate > 0, but got {self.learning_rate:g}.")
@@ -83,6 +90,8 @@ class EvaluationContext:
         model: id of the subject.
         settings: how much to spend.
         shadows: root -> its shadow models; empty to leave the attack out.
+        references: split -> margins `[K, n]` of the subject retrained with other seeds; empty to
+            leave the comparison with them out.
 
     Attributes:
         subject: the subject.
@@ -98,11 +107,13 @@ class EvaluationContext:
         model: str,
         settings: PanelSettings,
         shadows: Mapping[str, Shadows] | None = None,
+        references: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.case = case
         self.subject = case.subjects[model]
         self.settings = settings
         self.forgotten = case.forgotten(model)
+        self.references = dict(references or {})
         self.shadows = {
             root: found
             for root, found in (shadows or {}).items()

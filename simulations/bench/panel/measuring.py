@@ -15,10 +15,13 @@ from disinherit.simulations.bench.panel.accuracies import (
 from disinherit.simulations.bench.panel.attacks import lira, loss_attack
 from disinherit.simulations.bench.panel.distances import neighbour_leakage, output_distances
 from disinherit.simulations.bench.panel.exam import EvaluationContext, ModelUnderTest
+from disinherit.simulations.bench.panel.margins import margin_divergences
+from disinherit.simulations.bench.panel.merging import merged_accuracy
 from disinherit.simulations.bench.panel.probing import linear_probe
-from disinherit.simulations.bench.panel.quantisation import int8_accuracy
+from disinherit.simulations.bench.panel.quantisation import int4_accuracy, int8_accuracy
 from disinherit.simulations.bench.panel.relearning import (
     few_shot_relearning,
+    other_data_relearning,
     retain_only_relearning,
 )
 from disinherit.simulations.bench.panel.tug_of_war import tug_of_war
@@ -40,10 +43,14 @@ METRICS: Mapping[tuple[str, ...], Metric] = {
     ("loss_attack_auc",): loss_attack,
     ("relearn_steps_few_shot",): few_shot_relearning,
     ("relearn_steps_retain_only",): retain_only_relearning,
+    ("relearn_other_forget_accuracy",): other_data_relearning,
     ("probe",): linear_probe,
     ("tug_of_war",): tug_of_war,
     ("neighbour_leakage", "goes_to"): neighbour_leakage,
     ("int8_forget_accuracy", "int8_retain_accuracy"): int8_accuracy,
+    ("int4_forget_accuracy", "int4_retain_accuracy"): int4_accuracy,
+    ("merged_forget_accuracy", "merged_retain_accuracy"): merged_accuracy,
+    ("margin_divergence_forget", "margin_divergence_held_out"): margin_divergences,
 }
 """Names -> what measures them; a name may stand for several values, `name/part`."""
 

@@ -1,10 +1,13 @@
-"""Speed of relearning: steps until forget accuracy is what it was before.
+"""Relearning: steps until forget accuracy is what it was before, or what other data brings back.
 
 What does not come back within the steps that are spent counts as that number of steps, so figures
 at the limit mean "at least".
 """
 
+from collections.abc import Callable
+
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from disinherit.common.errors import NotMeasuredError
@@ -33,6 +36,18 @@ def retain_only_relearning(exam: EvaluationContext, candidate: ModelUnderTest) -
     return {"relearn_steps_retain_only": _steps(exam, candidate, exam.need("retain"), watched)}
 
 
+def other_data_relearning(exam: EvaluationContext, candidate: ModelUnderTest) -> dict[str, float]:
+    """Forget accuracy after all steps on data that no model has seen: held out, nothing forgotten.
+
+    What benign training on other data brings back was not forgotten, but hidden.
+    """
+    exam.need(exam.forget_split)
+    network, _ = _trained_on(exam, candidate, exam.need("test_retain"))
+    tested = exam.candidate(network.state_dict())
+    share = tested.correct(exam.forget_split).double().mean().item()
+    return {"relearn_other_forget_accuracy": 100.0 * share}
+
+
 def _shots(samples: Samples, most: int) -> tuple[Samples, Samples]:
     """Return a few samples of each class, no more than a half of them, and the others."""
     chosen = torch.zeros(len(samples), dtype=torch.bool)
@@ -53,15 +68,27 @@ def _steps(
         return 100.0 * (logits.argmax(dim=1) == watched.targets).double().mean().item()
 
     goal = accuracy(logits_of(exam.original.network, watched)) - TOLERANCE
-    network = exam.candidate(candidate.network.state_dict()).network
-    return float(
-        minimise(
-            network,
-            lambda chosen: F.cross_entropy(network(data.inputs[chosen]), data.targets[chosen]),
-            len(data),
-            steps=exam.settings.relearn_steps,
-            learning_rate=exam.settings.learning_rate,
-            seed=exam.case.seed,
-            enough=lambda: accuracy(logits_of(network, watched)) >= goal,
-        )
+    _, steps = _trained_on(
+        exam, candidate, data, lambda network: accuracy(logits_of(network, watched)) >= goal
     )
+    return float(steps)
+
+
+def _trained_on(
+    exam: EvaluationContext,
+    candidate: ModelUnderTest,
+    data: Samples,
+    enough: Callable[[nn.Module], bool] = lambda _: False,
+) -> tuple[nn.Module, int]:
+    """Return a copy of a candidate that was trained on, and the steps that it took."""
+    network = exam.candidate(candidate.network.state_dict()).network
+    steps = minimise(
+        network,
+        lambda chosen: F.cross_entropy(network(data.inputs[chosen]), data.targets[chosen]),
+        len(data),
+        steps=exam.settings.relearn_steps,
+        learning_rate=exam.settings.learning_rate,
+        seed=exam.case.seed,
+        enough=lambda: enough(network),
+    )
+    return network, steps

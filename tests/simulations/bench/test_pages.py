@@ -79,6 +79,25 @@ def test_the_page_is_whole_and_nothing_in_it_is_taken_for_markup(cells: list[Rec
     assert "Aims: ours" in page
 
 
+def test_the_spread_of_the_reference_has_its_own_table(cells: list[Record]) -> None:
+    references = []
+    for seed, accuracies in enumerate(([80.0, 82.0, 84.0], [80.0, 80.0, 80.0])):
+        one = reference(f"one class-{seed}")
+        one["models"]["r1"] = {"retrained": {"values": {"test_accuracy": 83.0 - seed}}}
+        one["spread"] = {"r1": [{"test_accuracy": value} for value in accuracies]}
+        references.append(one)
+    run = run_record("retraining", "head-reset", "ours")
+
+    text = render_markdown(run, references, cells)
+
+    assert "## Spread of the reference: one class" in text
+    assert "|  | retrained | other seeds | standard deviation |" in text
+    # Means of 83 and 82, and of all six; deviations of 2 and 0, pooled.
+    assert "| test accuracy, % | 82.5 | 81.0 | 1.4 |" in text
+    assert "Spread of the reference: one class" in render_html(run, references, cells)
+    assert "Spread" not in render_markdown(run, [reference("one class-0")], cells)
+
+
 def test_a_note_stands_below_the_title() -> None:
     text = render_markdown(run_record("ours"), [reference("one class-0")], [], "Of before.")
     assert text.splitlines()[2] == "**Of before.**"

@@ -27,6 +27,7 @@ samples = 60
 tested = 100
 shadows = 4
 relearn_steps = 2
+reference_seeds = 3
 
 [defaults]
 dataset = "digits"
@@ -78,6 +79,11 @@ def test_a_suite_is_run_and_what_failed_is_run_again(suite: Suite, tmp_path: Pat
     assert "alpha" in broken
     _, references, cells = read_run(folder)
     assert references[0]["gates"] == []
+    (seeds,) = references[0]["spread"].values()
+    assert [seed["margin_divergence_forget"] > 0 for seed in seeds] == [True] * 3
+    known = cells[1]["models"]["r1"]["metrics"]["margin_divergence_held_out"]
+    retrained = references[0]["models"]["r1"]["retrained"]["values"]
+    assert known["reference"] == retrained["margin_divergence_held_out"] > 0
     assert [cell["method"] for cell in cells] == ["no-op", "head-reset"]
     kept = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
     assert kept == cells

@@ -23,7 +23,7 @@ from disinherit.simulations.bench.panel.attacks import (
 from disinherit.simulations.bench.panel.distances import js_divergence, logit_distance
 from disinherit.simulations.bench.panel.exam import ModelUnderTest, some
 from disinherit.simulations.bench.panel.probing import layers, ridge_classifier
-from disinherit.simulations.bench.panel.quantisation import quantise
+from disinherit.simulations.bench.panel.quantisation import quantise, quantise_rows
 from disinherit.simulations.bench.panel.sanity import guess_error
 from disinherit.simulations.bench.panel.shadows import (
     Shadows,
@@ -171,6 +171,18 @@ def test_quantised_weights_are_the_nearest_of_255_levels(values: list[float]) ->
     for before, after in zip(values, quantise(weight).tolist(), strict=True):
         nearest = min(abs(before - level) for level in levels)
         assert abs(before - after) == pytest.approx(nearest, abs=1e-9)
+
+
+@given(st.lists(st.lists(st.floats(-9, 9), min_size=4, max_size=4), min_size=1, max_size=5))
+def test_four_bits_are_the_nearest_of_15_levels_of_a_row(rows: list[list[float]]) -> None:
+    weight = torch.tensor(rows, dtype=torch.float64)
+    found = quantise_rows(weight.reshape(-1, 2, 2)).reshape(-1, 4).tolist()
+    for before, after in zip(rows, found, strict=True):
+        scale = max(abs(value) for value in before) / 7
+        levels = [level * scale for level in range(-7, 8)]
+        for one, other in zip(before, after, strict=True):
+            nearest = min(abs(one - level) for level in levels)
+            assert abs(one - other) == pytest.approx(nearest, abs=1e-9)
 
 
 def test_the_probe_is_weighted_ridge_regression() -> None:
