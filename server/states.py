@@ -127,12 +127,12 @@ class Answered:
     Attributes:
         task: the task after the answer.
         successor: the successor.
-        fisher: SHA-256 of the Fisher packet used.
+        packets: SHA-256 of the packets used: of a merged Fisher, or of the changes of roots.
     """
 
     task: Task
     successor: ModelRecord
-    fisher: str
+    packets: tuple[str, ...]
 
 
 def cleansed(tasks: Iterable[Task]) -> set[str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from google.protobuf.message import Message
 
+from disinherit.common.errors import FisherError
 from disinherit.v1 import unlearning_pb2 as pb
 
 
@@ -34,6 +35,7 @@ ACTIONS: Mapping[str, Action] = {
     "query.identify": Action(pb.Identity, pb.Identity),
     "query.register": Action(pb.RegisterTask, pb.RegisterReply),
     "query.fisher": Action(pb.FisherTask, pb.FisherReply),
+    "query.delta": Action(pb.FisherTask, pb.FisherReply),
     "query.notice": Action(pb.NoticeTask, pb.NoticeReply),
     "train.unlearn": Action(pb.UnlearnTask, pb.UnlearnReply),
     "train.rollback": Action(pb.RollBackTask, pb.RollBackReply),
@@ -42,6 +44,25 @@ ACTIONS: Mapping[str, Action] = {
     "evaluate.preview": Action(pb.UnlearnTask, pb.EvaluateReply),
 }
 """Name of the action -> its messages; the part before the dot is Flower's type of message."""
+
+
+def packets_for(task: pb.UnlearnTask, model: pb.ModelTask) -> list[pb.FisherPacket]:
+    """Return the packets that a model is unlearned with: a merged one, or the changes of roots.
+
+    Args:
+        task: the message.
+        model: its entry for the model.
+
+    Raises:
+        FisherError: if the message lacks one of them.
+    """
+    places = [share.packet for share in model.shares] or [model.fisher]
+    if missing := [place for place in places if place >= len(task.fishers)]:
+        raise FisherError(
+            f"Expected the index of one of {len(task.fishers)} Fisher packets for model "
+            f"{model.model_id!r}, but got {missing[0]}."
+        )
+    return [task.fishers[place] for place in places]
 
 
 PROTOCOL = 1

@@ -11,6 +11,7 @@ from typing import cast
 
 from disinherit.common.errors import StoreError
 from disinherit.common.text import one_line
+from disinherit.common.wire.messages import packets_for
 from disinherit.server.campaign.campaign_pass import Pass
 from disinherit.server.campaign.contact import check_held
 from disinherit.server.campaign.dry_pass import Prepared
@@ -32,7 +33,7 @@ def apply(one: Pass) -> None:
         StoreError: if the lease was lost.
     """
     started = time.perf_counter()
-    one.say("dampening in every affected model, all owners at once")
+    one.say("unlearning in every affected model, all owners at once")
     prepared, todo = one.prepared, one.todo
     one.prepared = Prepared()
     tasks = [_short_of(todo[m], TaskState.FAILED, r) for m, r in prepared.failed.items()]
@@ -41,7 +42,8 @@ def apply(one: Pass) -> None:
     for message in prepared.messages.values():
         for model in message.models:
             tasks.append(_short_of(todo[model.model_id], TaskState.SENT))
-            fishers[model.model_id] = [message.fishers[model.fisher].digest]
+            used = packets_for(message, model)
+            fishers[model.model_id] = [packet.digest for packet in used]
     with one.writing([task.model_id for task in tasks]) as change:
         if not one.advances:
             return

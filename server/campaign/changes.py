@@ -104,7 +104,7 @@ class Change:
         made = {one.task.model_id: one.successor for one in answered}
         refused = put_successors(self.db, self._id, made, self.driven.given)
         accepted = [one for one in answered if one.task.model_id not in refused]
-        fishers = {one.task.model_id: [one.fisher] for one in accepted}
+        fishers = {one.task.model_id: one.packets for one in accepted}
         self.put([one.task for one in accepted], fishers)
         return refused
 

@@ -1,4 +1,4 @@
-"""Collection of Fisher information from roots, merged per group (MFIM) and addressed to owners.
+"""Collection of what descendants inherit from roots: Fisher information, or the root's own change.
 
 Answers are stored before anything else, and roots with stored answers are not asked again.  Nothing
 here changes a model.
@@ -8,11 +8,12 @@ import logging
 import time
 from collections.abc import Mapping, Sequence, Set
 
+from disinherit.common.deltas.packets import PackedDelta
 from disinherit.common.errors import CheckpointError, DisinheritError, StoreError
-from disinherit.common.graph.records import InheritanceKind
 from disinherit.common.limits import ANSWER, FISHER, clipped
 from disinherit.common.text import one_line
 from disinherit.common.wire.packets import PackedFisher
+from disinherit.server.campaign.deltas import check_delta
 from disinherit.server.campaign.dry_pass import Collected, DryPass, Prepared
 from disinherit.server.campaign.fisher_checks import check_scale
 from disinherit.server.store.audit_events import request_digest
@@ -21,27 +22,27 @@ from disinherit.server.transport.base import Answer, Ask
 from disinherit.server.transport.sizes import fisher_bytes
 from disinherit.v1 import unlearning_pb2 as pb
 
-_UNLEARNED = InheritanceKind.UNLEARNED
+_ASKED_FOR = {
+    False: "Fisher information of the data to forget, from the roots",
+    True: "unlearning the roots, for the change that their descendants inherit",
+}
 
 _log = logging.getLogger(__name__)
 
 
 def collect(one: DryPass) -> None:
-    """Ask the owners of roots without stored answers for Fisher information of the forget set."""
+    """Ask the owners of roots without stored answers for what their descendants inherit."""
     started = time.perf_counter()
-    one.say("Fisher information of the data to forget, from the roots")
+    one.say(_ASKED_FOR[one.inherits_delta])
     wanted = {root for group in one.groups for root in group.roots}
-    known = _known(one, wanted)
-    needed = wanted - known.keys()
+    one.collected = Collected()
+    needed = wanted - _known(one, wanted)
     by_owner: dict[str, dict[str, pb.Root]] = {}
     for root in one.request.roots:
         if root.model_id in needed:
             owner = one.graph.model(root.model_id).owner
             by_owner.setdefault(owner, {})[root.model_id] = root
-    one.collected = Collected(
-        fishers=known,
-        errors=dict.fromkeys(sorted(needed), "its owner sent no Fisher information for it"),
-    )
+    one.collected.errors = dict.fromkeys(sorted(needed), "its owner sent nothing for it")
     asked = list(by_owner)
     while asked and one.goes_on():
         asks = [_fisher_ask(one, owner, by_owner[owner]) for owner in asked]
@@ -64,7 +65,8 @@ def _fisher_ask(one: DryPass, owner: str, roots: Mapping[str, pb.Root]) -> Ask:
     )
     bounds = [(root, one.bound_by(id)) for id, root in roots.items()]
     most = fisher_bytes(bounds, one.request.method.scope)
-    return Ask(owner, "query.fisher", task, most_bytes=most)
+    action = "query.delta" if one.inherits_delta else "query.fisher"
+    return Ask(owner, action, task, most_bytes=most)
 
 
 def _take(one: DryPass, answer: Answer, roots: dict[str, pb.Root]) -> bool:
@@ -77,15 +79,14 @@ def _take(one: DryPass, answer: Answer, roots: dict[str, pb.Root]) -> bool:
         return False
     before = len(roots)
     sound: dict[str, Sequence[pb.FisherPacket]] = {}
-    fishers: dict[str, Sequence[PackedFisher]] = {}
+    taken = Collected()
     for fisher in reply.roots:
         if fisher.model_id not in roots:
             continue
         root = roots.pop(fisher.model_id)
         try:
             packets = root_packets(root, one.graph.model(root.model_id), fisher)
-            decoded = [PackedFisher.from_packet(packet) for packet in packets]
-            check_scale(root, one.bound_by(root.model_id), one.request.method.scope, decoded)
+            _take_packets(one, root, packets, taken)
         except Exception as refused:  # one answer must not stop the others
             foreseen = isinstance(refused, DisinheritError)
             reason = one_line(str(refused)) if foreseen else unhandled(answer, refused)
@@ -98,7 +99,7 @@ def _take(one: DryPass, answer: Answer, roots: dict[str, pb.Root]) -> bool:
                 clipped(collected.errors[root.model_id]),
             )
         else:
-            sound[root.model_id], fishers[root.model_id] = packets, decoded
+            sound[root.model_id] = packets
     try:
         one.keep(owner, sound)
     except StoreError:
@@ -106,18 +107,44 @@ def _take(one: DryPass, answer: Answer, roots: dict[str, pb.Root]) -> bool:
     except Exception as error:
         collected.errors.update(dict.fromkeys(sound, unhandled(answer, error)))
     else:
-        collected.fishers.update(fishers)
-        for taken in fishers:
-            del collected.errors[taken]
+        collected.fishers |= taken.fishers
+        collected.deltas |= taken.deltas
+        for model in sound:
+            del collected.errors[model]
     return reply.more and 0 < len(roots) < before
 
 
-def _known(one: DryPass, wanted: Set[str]) -> dict[str, Sequence[PackedFisher]]:
-    """Return roots' earlier answers; a root with an unusable answer is asked again."""
-    known: dict[str, Sequence[PackedFisher]] = {}
+def _take_packets(
+    one: DryPass, root: pb.Root, packets: Sequence[pb.FisherPacket], into: Collected
+) -> None:
+    """Check the packets of a root, and take them.
+
+    Raises:
+        FisherError: if they are implausible.
+        CheckpointError: if their bytes are no safetensors.
+    """
+    if one.inherits_delta:
+        check_delta(root, one.graph, one.request, packets[0])
+        into.deltas[root.model_id] = packets[0]
+    else:
+        decoded = [PackedFisher.from_packet(packet) for packet in packets]
+        check_scale(root, one.bound_by(root.model_id), one.request.method.scope, decoded)
+        into.fishers[root.model_id] = decoded
+
+
+def _known(one: DryPass, wanted: Set[str]) -> set[str]:
+    """Take roots' earlier answers, and return these roots; for an unusable one, ask again."""
+    known = set()
     for root in sorted(wanted & one.packets.keys()):
         try:
-            known[root] = [PackedFisher.from_packet(packet) for packet in one.known_packets(root)]
+            packets = one.known_packets(root)
+            # Checked when they came; what bounds them may have been registered anew since.
+            if one.inherits_delta:
+                PackedDelta.from_packet(packets[0])
+                one.collected.deltas[root] = packets[0]
+            else:
+                fishers = [PackedFisher.from_packet(packet) for packet in packets]
+                one.collected.fishers[root] = fishers
         except StoreError:
             raise
         except CheckpointError:  # its files are missing or damaged
@@ -125,4 +152,6 @@ def _known(one: DryPass, wanted: Set[str]) -> dict[str, Sequence[PackedFisher]]:
         except Exception:  # whatever the cause, the root is asked again
             _log.exception("cannot read what root %s answered before; it is asked again", root)
             one.discard([root])
+        else:
+            known.add(root)
     return known

@@ -21,9 +21,10 @@ class Prepared:
     """Messages ready to be sent.
 
     Attributes:
-        messages: owner -> its models and the merged Fishers they need, without their tensors.
-        tensors: SHA-256 -> tensors of a merged Fisher, shared by all its owners.
-        failed: model -> why it gets no Fisher.
+        messages: owner -> its models and the merged Fishers, or the changes of roots, that they
+            need, without their tensors.
+        tensors: SHA-256 -> tensors of a packet, shared by all its owners.
+        failed: model -> why it gets no packet.
         waiting: model -> the roots whose owners are unreachable, so that a later pass may succeed.
         fisher_seconds: time until all roots had answered.
         merge_seconds: time to merge and address.
@@ -54,21 +55,23 @@ class Collected:
 
     Attributes:
         fishers: root -> its Fishers, one for each class, or one for all samples.
-        errors: root -> why it has none.
+        deltas: root -> the packet of its change.
+        errors: root -> why it has none of either.
         unreachable: roots with an error whose owners may answer later.
         withheld: roots whose owners' release policies forbid an answer.
     """
 
     fishers: dict[str, Sequence["PackedFisher"]] = field(default_factory=dict)
+    deltas: dict[str, pb.FisherPacket] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
     unreachable: set[str] = field(default_factory=set)
     withheld: set[str] = field(default_factory=set)
 
     def reason(self, root: ModelRecord, owner: str) -> str:
-        """Return why a root has no Fisher, in words for an owner of its descendants.
+        """Return why a root has no packet, in words for an owner of its descendants.
 
         Only the root's owner, and readers of all coverage, may see that owner's message.  Other
-        owners learn only that there is no Fisher.
+        owners learn only that there is none.
         """
         if owner == root.owner or root.id in self.unreachable:
             return self.errors[root.id]
@@ -113,6 +116,11 @@ class DryPass:
         self.registered: Mapping[str, ModelRecord] = {}
         self.collected = Collected()
         self.prepared = Prepared()
+
+    @property
+    def inherits_delta(self) -> bool:
+        """Whether descendants inherit the changes of roots, not Fisher information."""
+        return self.request.method.mechanism == "delta"
 
     def ask(self, asks: Sequence[Ask]) -> Iterator[Answer]:
         """Send messages to owners, all at once, and yield their answers as they arrive."""

@@ -5,50 +5,45 @@ Nothing here changes a model.
 
 import logging
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from disinherit.common.encodings import Encoding
 from disinherit.common.errors import DisinheritError
 from disinherit.common.graph.graph import InheritanceGraph
-from disinherit.common.graph.records import InheritanceKind, ModelStatus
 from disinherit.common.limits import clipped
 from disinherit.common.method import Method
 from disinherit.common.text import one_line
 from disinherit.common.wire.packets import PackedFisher, renamed_labels
+from disinherit.server.campaign.deltas import address
 from disinherit.server.campaign.dry_pass import Collected, DryPass
 from disinherit.server.campaign.group_merges import GroupMerges
+from disinherit.server.campaign.messages import Messages, leave_out
 from disinherit.server.now import now_us
 from disinherit.server.planning.plan import Group
-from disinherit.server.store.audit_events import request_digest
 from disinherit.v1 import unlearning_pb2 as pb
-
-_UNLEARNED = InheritanceKind.UNLEARNED
 
 _log = logging.getLogger(__name__)
 
 
 def merge(one: DryPass) -> None:
-    """Merge the roots' answers per group of models, and address them to the owners."""
+    """Merge the roots' answers per group of models, and address them to the owners.
+
+    Changes of roots are not merged, but only addressed.
+    """
+    if one.inherits_delta:
+        address(one)
+        return
     started = time.perf_counter()
     one.say("merging Fisher information per group of models")
     prepared, collected, graph = one.prepared, one.collected, one.graph
     one.collected = Collected()
-    created = now_us()
+    messages = Messages(prepared.messages, graph, one.request, now_us())
     method = Method.from_proto(one.request.method)
     merges = GroupMerges(method.merge, Encoding.named(method.encoding))
     known: dict[_Part, frozenset[str]] = {}
     for group in one.groups:
-        missing = [root for root in group.roots if root in collected.errors]
-        if missing:
-            later = collected.unreachable.issuperset(missing)
-            for model in map(graph.model, group.models):
-                reasons = "; ".join(
-                    f"{root}: {collected.reason(graph.model(root), model.owner)}"
-                    for root in missing
-                )
-                reason = f"no Fisher information from upstream root {reasons}"
-                (prepared.waiting if later else prepared.failed)[model.id] = reason
+        if leave_out(prepared, collected, graph, group, "Fisher information"):
             continue
         try:
             merged = _merge(merges, graph, group, collected.fishers, known)
@@ -69,7 +64,13 @@ def merge(one: DryPass) -> None:
             one.discard(group.roots)
             continue
         prepared.tensors.update(merged.tensors)
-        _address(prepared.messages, graph, one.request, group, merged, created)
+        for model in map(graph.model, group.models):
+            alike = merged.alike.get(model.id)
+            messages.add(
+                model,
+                fisher=messages.place(merged.packet, model.owner),
+                alike=messages.place(alike, model.owner) if alike is not None else None,
+            )
     prepared.merge_seconds = time.perf_counter() - started
 
 
@@ -129,79 +130,3 @@ def _merge(
                 tensors[made[some].digest] = data
             alike[model.id] = made[some]
     return _Merged(packet, alike, tensors)
-
-
-def _address(
-    messages: dict[str, pb.UnlearnTask],
-    graph: InheritanceGraph,
-    request: pb.UnlearningRequest,
-    group: Group,
-    merged: _Merged,
-    created_us: int,
-) -> None:
-    """Add a group's models and their packets to the messages of the models' owners."""
-    # Not shared between groups by digest, which does not cover the names of classes.
-    positions: dict[tuple[str, int], int] = {}
-
-    def place(packet: pb.FisherPacket, owner: str, message: pb.UnlearnTask) -> int:
-        key = owner, id(packet)
-        if key not in positions:
-            positions[key] = len(message.fishers)
-            message.fishers.append(packet)
-        return positions[key]
-
-    roots = {root.model_id: root for root in request.roots}
-    for model in map(graph.model, group.models):
-        message = messages.setdefault(
-            model.owner,
-            pb.UnlearnTask(
-                request_id=request.id,
-                method=request.method,
-                created_us=created_us,
-                measure_retain=request.roll_out.HasField("max_retain_drop"),
-                max_retain_drop=(
-                    request.roll_out.max_retain_drop
-                    if request.roll_out.HasField("max_retain_drop")
-                    else None
-                ),
-                request_digest=request_digest(request),
-                roots=[
-                    root
-                    for root in request.roots
-                    if root.samples and graph.model(root.model_id).owner == model.owner
-                ],
-            ),
-        )
-        alike = merged.alike.get(model.id)
-        root = roots.get(_standing_for(graph, model.id, roots), pb.Root())
-        message.models.append(
-            pb.ModelTask(
-                model_id=model.id,
-                fisher=place(merged.packet, model.owner, message),
-                alike=place(alike, model.owner, message) if alike is not None else None,
-                digest=model.digest,
-                samples=root.samples,
-                sample_salt=root.sample_salt,
-                ignore_unknown=root.ignore_unknown,
-                created_us=_made_us(graph, model.id),
-            )
-        )
-
-
-def _made_us(graph: InheritanceGraph, model: str) -> int:
-    """Return when a model's present successor was made, to be made again; 0 without one.
-
-    Models with a successor of another request are not dampened.
-    """
-    made = (graph.model(e.child) for e in graph.children(model) if e.kind is _UNLEARNED)
-    return next((one.created_us for one in made if one.status is not ModelStatus.RETIRED), 0)
-
-
-def _standing_for(graph: InheritanceGraph, model: str, roots: Collection[str]) -> str:
-    """Return the root that a version is a successor of; else the version's own id."""
-    while model not in roots:
-        before = [e for e in graph.parents(model) if e.kind is InheritanceKind.UNLEARNED]
-        if not before:
-            break
-        model = before[0].parent
-    return model

@@ -12,8 +12,10 @@ from dataclasses import replace
 from disinherit.common.errors import InputError
 from disinherit.common.limits import clipped
 from disinherit.common.text import one_line
+from disinherit.common.wire.messages import packets_for
 from disinherit.common.wire.received import check_result, received_record
 from disinherit.common.wire.recognition import recognises, unshown, what_to_do
+from disinherit.server.campaign.remedies import remedy_of
 from disinherit.server.states import Answered, Task, TaskState
 from disinherit.v1 import unlearning_pb2 as pb
 
@@ -51,14 +53,20 @@ def outcome_of(
     wrong = _malformed(result, sent.request_digest)
     if wrong:
         return refused(task, wrong)
-    packet = sent.fishers[model.fisher]
+    packets = packets_for(sent, model)
+    classes = dict.fromkeys(name for packet in packets for name in packet.classes)
     state, reason = _state(result, model.digest)
-    kept = _kept(task, result, state, packet.classes, model.digest)
+    kept = _kept(task, result, state, classes, model.digest)
+    try:
+        kept.remedy = remedy_of(result, state, packets, model)
+    except InputError as error:
+        return refused(task, str(error))
     done = replace(task, state=state, reason=reason, result=kept)
     if state is not TaskState.APPLIED and not result.successor.id:
         return done
+    used = tuple(packet.digest for packet in packets)
     try:
-        return Answered(done, received_record(result.successor), packet.digest)
+        return Answered(done, received_record(result.successor), used)
     except InputError as error:
         return refused(task, str(error))
 

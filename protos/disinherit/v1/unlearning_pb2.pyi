@@ -875,21 +875,23 @@ class Share(_message.Message):
 
     PACKET_FIELD_NUMBER: _builtins.int
     COEFFICIENT_FIELD_NUMBER: _builtins.int
+    OWN_FIELD_NUMBER: _builtins.int
     packet: _builtins.int
     """Index into `UnlearnTask.fishers`."""
     coefficient: _builtins.float
-    """Sum over the paths from the root to the version of the products of the edges' weights; 1 for
-    the root itself, which takes the weights that it kept.
-    """
+    """Sum over the paths from the root to the version of the products of the edges' weights."""
+    own: _builtins.bool
+    """Whether the version is the root itself: it takes the weights that its owner kept."""
     def __init__(
         self,
         *,
         packet: _builtins.int = ...,
         coefficient: _builtins.float = ...,
+        own: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["coefficient", b"coefficient", "packet", b"packet"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["coefficient", b"coefficient", "own", b"own", "packet", b"packet"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -51,7 +51,7 @@ def fill(store: CoordinatorStore) -> None:
         store.add_model(version(index), edges(parents, f"m{index}"))
     store.submit(request(), [Task(f"m{index}", "anna") for index in (1, 2, 3)])
     for index in (1, 2):
-        done = Answered(applied(version(index)), successor(version(index)), "")
+        done = Answered(applied(version(index)), successor(version(index)), ())
         assert update_answered(store, "q", [done]) == {}
     update_all(store, "q", [Task("m3", "anna", TaskState.PENDING, "offline")])
     store.add_model(version(4), edges(["m1"], "m4"))

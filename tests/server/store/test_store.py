@@ -55,7 +55,7 @@ def request(request_id: str = "q", model_id: str = "r") -> pb.UnlearningRequest:
 
 def answered(store: CoordinatorStore, task: Task, made: ModelRecord) -> str:
     """Store one answer, and return why the graph refuses its successor, or `""`."""
-    return update_answered(store, "q", [Answered(task, made, "")]).get(task.model_id, "")
+    return update_answered(store, "q", [Answered(task, made, ())]).get(task.model_id, "")
 
 
 def contents(store: CoordinatorStore) -> object:
@@ -374,8 +374,8 @@ def test_batch_of_answers_is_stored_like_single_ones(
         other.add_model(record, edges)
     other.submit(request(), [Task("r", "anna"), Task("m", "anna")])
     answers = [
-        Answered(APPLIED, successor(), "aa"),
-        Answered(replace(APPLIED, model_id="m"), successor("m~q"), "bb"),
+        Answered(APPLIED, successor(), ("aa",)),
+        Answered(replace(APPLIED, model_id="m"), successor("m~q"), ("bb",)),
     ]
     assert update_answered(campaign, "q", answers) == {}
     for one in answers:
@@ -390,7 +390,7 @@ def test_batch_of_answers_is_stored_like_single_ones(
 
 def test_refused_successor_does_not_affect_others(campaign: CoordinatorStore) -> None:
     twin = replace(APPLIED, model_id="m")
-    answers = [Answered(twin, successor(owner="ben"), ""), Answered(APPLIED, successor(), "")]
+    answers = [Answered(twin, successor(owner="ben"), ()), Answered(APPLIED, successor(), ())]
     refused = update_answered(campaign, "q", answers)
     assert list(refused) == ["m"]
     assert "to have its owner 'anna', but got 'ben'" in refused["m"]

@@ -1,0 +1,46 @@
+"""Remedies: what was done so that a model forgets, as the coordinator can tell.
+
+An owner says what it did.  What it says is believed only as far as the packets that it was sent
+allow it: a model is `replayed` if its weights are those that the owner of the root announced,
+before anybody applied anything, as trained again exactly.
+"""
+
+from collections.abc import Sequence
+
+from disinherit.common.errors import FisherError
+from disinherit.server.states import TaskState
+from disinherit.v1 import unlearning_pb2 as pb
+
+
+def remedy_of(
+    result: pb.ModelResult,
+    state: TaskState,
+    packets: Sequence[pb.FisherPacket],
+    model: pb.ModelTask,
+) -> pb.Remedy.ValueType:
+    """Return the remedy of a model.
+
+    Args:
+        result: its owner's result.
+        state: what the coordinator makes of it.
+        packets: what it was unlearned with.
+        model: its entry in the message.
+
+    Raises:
+        FisherError: if a root has other weights than its owner announced.
+    """
+    if state is TaskState.HARMFUL:
+        return pb.REMEDY_REFUSED
+    if state is TaskState.NOT_REACHED or not result.successor.id:
+        return pb.REMEDY_UNTOUCHED
+    if not model.shares:
+        return pb.REMEDY_SUPPRESSED
+    made = packets[0].delta
+    if len(packets) > 1 or not model.shares[0].own:
+        return pb.REMEDY_APPROXIMATED
+    if result.successor.digest != made.after:
+        raise FisherError(
+            f"Expected root {model.model_id!r} with the weights of digest {made.after}, which its "
+            f"owner announced, but it made some of digest {result.successor.digest}."
+        )
+    return pb.REMEDY_REPLAYED if made.exact else pb.REMEDY_APPROXIMATED
