@@ -94,12 +94,25 @@ def check_applicable(application: Commit, model: ModelRecord, entry: LedgerEntry
         StoreError: if the version has another digest, or another request was applied to it.
     """
     check_expected(model, application.expected_digest)
+    check_unapplied(application.request_id, entry)
+
+
+def check_unapplied(request_id: str, entry: LedgerEntry | None) -> None:
+    """Refuse a version that unlearning made a successor of.
+
+    Args:
+        request_id: the request that is to be applied.
+        entry: the ledger entry of the version.
+
+    Raises:
+        StoreError: if there is one: a second successor would not have forgotten the data of the
+            first request.
+    """
     if entry is not None:
-        # A second successor would not have forgotten the data of the first request.
         raise StoreError(
-            f"Expected model {model.id!r} with digest {model.digest} without a successor, "
-            f"but got {entry.successor_id!r} with digest {entry.digest_after} from request "
-            f"{entry.request_id!r}. Plan request {application.request_id!r} on that."
+            f"Expected model {entry.model_id!r} with digest {entry.digest_before} without a "
+            f"successor, but got {entry.successor_id!r} with digest {entry.digest_after} from "
+            f"request {entry.request_id!r}. Plan request {request_id!r} on that."
         )
 
 

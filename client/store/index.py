@@ -18,7 +18,7 @@ from disinherit.client.store.structure import Structure
 from disinherit.common.errors import StoreError
 from disinherit.common.graph.records import ModelRecord, ModelStatus, Provenance
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 BUSY_SECONDS = 60.0
 
 _DESTROYED = """CREATE TABLE destroyed (
@@ -35,6 +35,10 @@ _CONTENT = (
     "CREATE INDEX ledger_successor ON ledger (successor_id)",
     "CREATE INDEX ledger_request ON ledger (request_id)",
 )
+# New weights of roots, made before their request is applied, and where they come from.
+_PREPARED = """CREATE TABLE prepared (
+    request_id TEXT NOT NULL, model_id TEXT NOT NULL REFERENCES models, digest TEXT NOT NULL,
+    origin BLOB NOT NULL, PRIMARY KEY (request_id, model_id))"""
 _SET_VERSION = f"PRAGMA user_version = {SCHEMA_VERSION}"
 _SCHEMA = (
     "CREATE TABLE store (owner TEXT NOT NULL)",
@@ -58,12 +62,14 @@ _SCHEMA = (
     _DESTROYED,
     _STRUCTURES,
     *_CONTENT,
+    _PREPARED,
     _SET_VERSION,
 )
 _UPGRADES = {
-    3: (_DESTROYED, _STRUCTURES, *_CONTENT, _SET_VERSION),
-    4: (_STRUCTURES, *_CONTENT, _SET_VERSION),
-    5: (*_CONTENT, _SET_VERSION),
+    3: (_DESTROYED, _STRUCTURES, *_CONTENT, _PREPARED, _SET_VERSION),
+    4: (_STRUCTURES, *_CONTENT, _PREPARED, _SET_VERSION),
+    5: (*_CONTENT, _PREPARED, _SET_VERSION),
+    6: (_PREPARED, _SET_VERSION),
 }
 """Older version -> statements of the upgrade to the present one."""
 
@@ -269,6 +275,25 @@ class Index:
             astuple(roll_back),
         )
 
+    def prepare(self, request_id: str, model_id: str, digest: str, origin: bytes) -> None:
+        """Record weights that were made for a request, instead of earlier ones for it."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO prepared VALUES (?, ?, ?, ?)",
+            (request_id, model_id, digest, origin),
+        )
+
+    def prepared(self, request_id: str, model_id: str) -> tuple[str, bytes] | None:
+        """Return digest and origin of the weights that were made for a request, or `None`."""
+        row = self._db.execute(
+            "SELECT digest, origin FROM prepared WHERE request_id = ? AND model_id = ?",
+            (request_id, model_id),
+        ).fetchone()
+        return None if row is None else (str(row[0]), bytes(row[1]))
+
+    def drop_prepared(self, model_id: str) -> None:
+        """Drop all weights that were made for requests to a version."""
+        self._db.execute("DELETE FROM prepared WHERE model_id = ?", (model_id,))
+
     def destruction(self, model_id: str) -> Destruction | None:
         """Return the tombstone of a version, or `None` if its weights are stored."""
         row = self._db.execute(
@@ -312,7 +337,8 @@ class Index:
             f"SELECT digest FROM (SELECT digest FROM models WHERE {_PRESENT} "
             f"UNION SELECT fisher_digest FROM models WHERE {_PRESENT}) "
             "WHERE digest NOT IN (SELECT digest FROM parts) "
-            "UNION SELECT base FROM parts UNION SELECT pack FROM parts WHERE pack != ''"
+            "UNION SELECT base FROM parts UNION SELECT pack FROM parts WHERE pack != '' "
+            "UNION SELECT digest FROM prepared WHERE digest NOT IN (SELECT digest FROM parts)"
         ).fetchall()
         return {digest for (digest,) in rows}
 

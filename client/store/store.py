@@ -35,6 +35,7 @@ from disinherit.client.store.checks import (
     check_same_weights,
     check_successor,
     check_taken_over,
+    check_unapplied,
     check_version,
 )
 from disinherit.client.store.destruction import Destroyed, bury
@@ -47,6 +48,7 @@ from disinherit.common.errors import StoreError
 from disinherit.common.files import sync_folder
 from disinherit.common.fisher.classes import ClassFishers
 from disinherit.common.graph.records import ModelRecord, ModelStatus
+from disinherit.common.tensors.checkpoints import weights_digest
 
 
 class ModelStore(StoredModels):
@@ -130,6 +132,35 @@ class ModelStore(StoredModels):
         """
         with self._writing():
             self._index.set_structure(self._present(model_id).id, structure)
+
+    def prepare(
+        self, request_id: str, model_id: str, weights: Mapping[str, Tensor], origin: bytes
+    ) -> str:
+        """Keep weights that were made for a request, until it is applied or rolled back.
+
+        They are no version.  Weights that were kept for the same request before are replaced.
+
+        Args:
+            request_id: the request.
+            model_id: the version that they were made of.
+            weights: parameter name -> weights.
+            origin: how they were made.
+
+        Returns:
+            Their `weights_digest`.
+
+        Raises:
+            StoreError: if the model does not exist, another request was applied to it, or this one
+                was rolled back in it.
+        """
+        digest = weights_digest(weights)
+        with self._writing():
+            self._present(model_id)
+            check_not_rolled_back(self._index.roll_back(request_id, model_id))
+            check_unapplied(request_id, self._index.entry(model_id))
+            self._put(digest, weights)
+            self._index.prepare(request_id, model_id, digest, origin)
+        return digest
 
     def apply(self, application: Commit) -> LedgerEntry:
         """Commit unlearning in a version: its successor and the ledger entry.
@@ -234,6 +265,7 @@ class ModelStore(StoredModels):
     def _supersede(self, entry: LedgerEntry) -> None:
         """Record the entry, and replace the version by its successor."""
         self._index.inherit_structure(entry.successor_id, entry.model_id)
+        self._index.drop_prepared(entry.model_id)
         self._index.set_status(entry.model_id, ModelStatus.SUPERSEDED)
         self._index.append(entry)
 
@@ -276,6 +308,7 @@ class ModelStore(StoredModels):
                 self._index.remove(model_id)
                 self._index.set_status(model_id, ModelStatus.ACTIVE)
                 self._index.set_status(retired, ModelStatus.RETIRED)
+            self._index.drop_prepared(model_id)
             made = RollBack(request_id, model_id, expected_digest, retired, request_digest)
             self._index.append_roll_back(made)
         return made

@@ -211,6 +211,40 @@ class StoredModels:
                 record = self._get(entry.successor_id)
             return record
 
+    def prepared(self, request_id: str, model_id: str) -> tuple[dict[str, Tensor], bytes] | None:
+        """Return weights that were kept for a request, and how they were made; `None` for none.
+
+        Args:
+            request_id: the request.
+            model_id: the version that they were made of.
+
+        Raises:
+            CheckpointError: if their file is missing or damaged.
+        """
+        with self._locked(exclusive=False):
+            found = self._index.prepared(request_id, model_id)
+            if found is None:
+                return None
+            digest, origin = found
+            what = f"weights made of model {model_id!r} for request {request_id!r}"
+            return self._objects.get(digest, what, self._index.part(digest)), origin
+
+    def present(self, model_id: str, request_id: str = "") -> ModelRecord:
+        """Return the version that took a model's place, as it was before a request.
+
+        Args:
+            model_id: the model.
+            request_id: the request; `""` for the version of now.
+
+        Raises:
+            StoreError: if the model does not exist.
+        """
+        with self._locked(exclusive=False):
+            record = self._get(model_id)
+            while (entry := self._index.entry(record.id)) and entry.request_id != request_id:
+                record = self._get(entry.successor_id)
+            return record
+
     def rolled_back(self, request_id: str, model_id: str) -> RollBack | None:
         """Return the roll-back of a request in a version, or `None`."""
         with self._locked(exclusive=False):
