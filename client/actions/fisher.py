@@ -1,17 +1,16 @@
 """Release of the Fisher information of forget sets, under the owner's policy."""
 
 import json
-import logging
-import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from torch import nn
 
+from disinherit.client.actions.answering import answer_roots
 from disinherit.client.actions.released_sets import ReleasedSets, largest_share
 from disinherit.client.dampening.known_heads import find_structure
 from disinherit.client.dampening.summaries import class_fishers, fisher_summary, whole_fishers
-from disinherit.client.owner.failures import explain
 from disinherit.client.owner.owner import Batches, Owner, load_network
 from disinherit.client.privacy.noise import add_noise
 from disinherit.client.privacy.policy import OPEN, ReleasePolicy, policy_of
@@ -20,7 +19,7 @@ from disinherit.client.privacy.remaining import WithoutClasses, training_data
 from disinherit.client.privacy.sample_keys import sample_key
 from disinherit.client.privacy.samples import resolve_samples, split_by_ids
 from disinherit.common.encodings import Encoding
-from disinherit.common.errors import FisherError, ScopeError, StoreError, WithheldError
+from disinherit.common.errors import FisherError, ScopeError, WithheldError
 from disinherit.common.fisher.classes import ClassFishers, Fisher
 from disinherit.common.graph.labels import class_indices
 from disinherit.common.graph.records import ModelRecord
@@ -31,21 +30,13 @@ from disinherit.common.wire.packets import encode_fisher
 from disinherit.common.wire.samples import samples_of
 from disinherit.v1 import unlearning_pb2 as pb
 
-_log = logging.getLogger(__name__)
-
-
-class _TooLargeError(FisherError):
-    """The packets of a root exceed the size of a message."""
-
 
 def forget_fishers(
     owner: Owner, task: pb.FisherTask, policy: ReleasePolicy = OPEN
 ) -> pb.FisherReply:
     """Return the Fisher information of the forget set of every listed root.
 
-    There is one packet per class, or one for all samples to forget.  A root that fails, or whose
-    release the policy refuses, has the reason; the other roots are answered.  Roots that do not fit
-    into one reply are left for the next task.
+    There is one packet per class, or one for all samples to forget.
 
     Args:
         owner: the owner of the roots.
@@ -53,56 +44,15 @@ def forget_fishers(
         policy: conditions on releases, added to the owner's own.
     """
     policy = policy.stricter(policy_of(owner))
-    try:
-        owner.store.check_content(task.request_id, task.request_digest)
-    except StoreError as error:
-        refused = [pb.RootFisher(model_id=root.model_id, error=str(error)) for root in task.roots]
-        return pb.FisherReply(roots=refused)
-    reply = pb.FisherReply()
-    size = 0
-    for root in task.roots:
-        if task.enough_bytes and size >= task.enough_bytes:
-            reply.more = True
-            break
-        answer = _root_fisher(owner, root, task, policy)
-        size += answer.ByteSize()
-        reply.roots.append(answer)
-    return reply
-
-
-def _root_fisher(
-    owner: Owner, root: pb.Root, task: pb.FisherTask, policy: ReleasePolicy
-) -> pb.RootFisher:
-    started = time.perf_counter()
-    try:
-        packets = _packets(owner, root, Method.from_proto(task.method), policy)
-        size = sum(packet.ByteSize() for packet in packets)
-        if task.most_bytes and size > task.most_bytes:
-            raise _TooLargeError(
-                f"Expected Fisher information of root {root.model_id!r} of at most "
-                f"{task.most_bytes:,} bytes, but it has {size:,}. Submit the request with a "
-                "narrower scope or with --encoding log8."
-            )
-    except Exception as error:  # including errors of the owner's loaders and networks
-        reason = explain(error, f"compute the Fisher information of model {root.model_id!r}")
-        withheld = isinstance(error, WithheldError)
-        if withheld:
-            _log.warning("Withheld from request: %s", reason)
-        return pb.RootFisher(
-            model_id=root.model_id,
-            error=reason,
-            withheld=withheld,
-            permanent=isinstance(error, _TooLargeError),
-        )
-    return pb.RootFisher(
-        model_id=root.model_id, packets=packets, seconds=time.perf_counter() - started
-    )
+    packets = partial(_packets, owner, policy=policy)
+    return answer_roots(owner, task, packets, "compute the Fisher information of")
 
 
 def _packets(
-    owner: Owner, root: pb.Root, method: Method, policy: ReleasePolicy
+    owner: Owner, root: pb.Root, task: pb.FisherTask, policy: ReleasePolicy
 ) -> list[pb.FisherPacket]:
     """Return one packet per forgotten class, or one for all forgotten samples."""
+    method = Method.from_proto(task.method)
     # The successor of a destroyed root has its summary, without the forgotten data.
     record = owner.store.standing_in(root.model_id)
     network = load_network(owner, record, owner.store.weights(record.id))
