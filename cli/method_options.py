@@ -40,3 +40,17 @@ InheritanceOption = Annotated[
 RescaleOption = Annotated[
     bool, typer.Option(help="Rescale a model's Fisher to the roots' before comparing.")
 ]
+MechanismOption = Annotated[
+    str,
+    typer.Option(
+        help="What descendants inherit: fisher, delta (the change of each root), or auto: fisher "
+        "for classes."
+    ),
+]
+RootMethodOption = Annotated[
+    str,
+    typer.Option(
+        help="With delta, how a root is unlearned: replay, ekfac, neggrad+, finetune, distil, "
+        "dampening, or auto for the best that its owner can do."
+    ),
+]

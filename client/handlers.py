@@ -6,6 +6,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from disinherit.client.actions.delta import root_deltas
 from disinherit.client.actions.evaluate import evaluate, preview
 from disinherit.client.actions.fisher import forget_fishers
 from disinherit.client.actions.notice import take_notice
@@ -36,6 +37,7 @@ def handlers(policy: ReleasePolicy = OPEN) -> Mapping[str, Handler]:
         "query.identify": identify,
         "query.register": partial(register, policy=policy),
         "query.fisher": partial(releasing(forget_fishers), policy=policy),
+        "query.delta": partial(releasing(root_deltas), policy=policy),
         "query.notice": take_notice,
         "train.unlearn": forgetting(unlearn),
         "train.rollback": roll_back,

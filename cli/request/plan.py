@@ -5,6 +5,7 @@ from typing import Any
 
 from disinherit.common.encodings import Encoding
 from disinherit.common.errors import FisherError
+from disinherit.common.method import DELTA_CODES, Method
 from disinherit.v1 import coordinator_pb2, unlearning_pb2
 
 _SHOWN = 20
@@ -30,7 +31,16 @@ def method_dict(method: unlearning_pb2.Method) -> dict[str, Any]:
         "repair_steps": method.repair_steps,
         "min_inheritance": method.min_inheritance,
         "rescale": method.rescale,
+        "mechanism": method.mechanism or "fisher",
+        "root_method": method.root_method or "auto",
+        "delta_encoding": _delta_encoding(method.delta_encoding),
+        "delta_rank": method.delta_rank,
     }
+
+
+def _delta_encoding(number: int) -> str:
+    known = {int(code): name for name, code in DELTA_CODES.items()}
+    return known.get(number, str(number))  # of a later release
 
 
 def changed_method(method: Mapping[str, Any]) -> list[str]:
@@ -41,8 +51,6 @@ def changed_method(method: Mapping[str, Any]) -> list[str]:
         >>> changed_method(method_dict(Method(scope="all", alpha=1e-12).to_proto()))
         ['scope all', 'alpha 1e-12']
     """
-    from disinherit.common.method import Method
-
     defaults = method_dict(Method().to_proto())
     return [
         f"{name} {method[name]}" for name, default in defaults.items() if method[name] != default

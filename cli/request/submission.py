@@ -13,10 +13,12 @@ from disinherit.cli.method_options import (
     GaugeOption,
     InheritanceOption,
     LambdaOption,
+    MechanismOption,
     MergeOption,
     ReferenceOption,
     RepairStepsOption,
     RescaleOption,
+    RootMethodOption,
     RowScopedOption,
     ScopeOption,
 )
@@ -30,7 +32,7 @@ from disinherit.common.wire.requests import Request, RollOut, Wave
 from disinherit.v1 import coordinator_pb2 as pb
 
 if TYPE_CHECKING:
-    from disinherit.common.method import MergeRule, Reference
+    from disinherit.common.method import DeltaCode, Mechanism, MergeRule, Reference
 
 EXAMPLES = (
     "Examples:\n\n"
@@ -95,6 +97,14 @@ def submit(
             help="Encoding of Fisher information: full, bfloat16, or log8 (one byte each)."
         ),
     ] = "full",
+    mechanism: MechanismOption = "auto",
+    root_method: RootMethodOption = "auto",
+    delta_encoding: Annotated[
+        str, typer.Option(help="Encoding of changes: full, bfloat16, or int8 (one byte each).")
+    ] = "full",
+    delta_rank: Annotated[
+        int, typer.Option(min=0, help="Rank of matrices in changes; 0 for full.")
+    ] = 0,
     retention: Annotated[
         str | None,
         typer.Option(
@@ -165,6 +175,10 @@ def submit(
             repair_steps=repair_steps,
             min_inheritance=min_inheritance,
             rescale=rescale,
+            mechanism=cast("Mechanism", mechanism),
+            root_method=root_method,
+            delta_encoding=cast("DeltaCode", delta_encoding),
+            delta_rank=delta_rank,
         ),
         id=request_id or "",
         reason=reason,

@@ -87,6 +87,13 @@ def check_result(result: ModelResult) -> None:
         _check_count(count, what)
     limits.check_digest(result.request_digest, f"the request's digest in {what}")
     limits.check_names([result.forget.measure, result.forget.source], f"{what}: the measure")
+    limits.PARENTS.check_items(result.deltas, f"the changes of roots in {what}")
+    for delta in result.deltas:
+        limits.check_names([delta.root, delta.root_method], f"{what}: the root and its method")
+        limits.check_digest(delta.packet, f"the packet's digest in {what}")
+        for value in (delta.coefficient, delta.applied, delta.measured):
+            if not math.isfinite(value):
+                raise InputError(f"Expected finite shares of changes in {what}, but got {value}.")
     for name in _FINITE:
         value = getattr(result, name)
         if not math.isfinite(value):

@@ -17,7 +17,14 @@ from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.records import Inheritance, ModelRecord
 from disinherit.common.wire.recognition import SAMPLE_FIGURES
 from disinherit.server.states import CampaignEvent, CampaignState, Task, TaskState
-from disinherit.v1.unlearning_pb2 import Method, ModelResult, Recognition, UnlearningRequest
+from disinherit.v1.unlearning_pb2 import (
+    AppliedDelta,
+    Method,
+    ModelResult,
+    Recognition,
+    Remedy,
+    UnlearningRequest,
+)
 
 COORDINATOR = "coordinator"
 """The actor of entries that no caller caused."""
@@ -186,6 +193,8 @@ def method_words(method: Method) -> dict[str, Json]:
         words["rescale"] = method.rescale
     if method.encoding:
         words["encoding"] = str(Encoding.from_proto(method.encoding))
+    if method.mechanism:
+        words |= {"mechanism": method.mechanism, "root_method": method.root_method}
     return words
 
 
@@ -209,7 +218,7 @@ def selection_words(result: ModelResult) -> dict[str, Json]:
 
 
 def result_words(result: ModelResult) -> dict[str, Json]:
-    """Return the strength of a dampening and its measurements."""
+    """Return the strength of unlearning, its measurements and the remedy."""
     words: dict[str, Json] = {}
     if result.alpha:  # zero if only rows of the head were taken out
         words |= {name: repr(getattr(result, name)) for name in ("alpha", "lam", "gauge")}
@@ -229,6 +238,36 @@ def result_words(result: ModelResult) -> dict[str, Json]:
         words["tied"] = len(result.tied)
     if result.HasField("cleared_recorded"):
         words["cleared_before"] = "recorded" if result.cleared_recorded else "unrecorded"
+    if result.remedy:
+        words["remedy"] = remedy_word(result.remedy)
+    if result.deltas:
+        words["deltas"] = [_delta_words(one) for one in result.deltas]
+    return words
+
+
+def remedy_word(remedy: int) -> str:
+    """Return the name of a remedy; `""` where there is none.
+
+    Example:
+        >>> remedy_word(2)
+        'replayed'
+    """
+    if not remedy:
+        return ""
+    if remedy not in Remedy.values():
+        return str(remedy)  # of a later release
+    return Remedy.Name(Remedy.ValueType(remedy)).removeprefix("REMEDY_").lower()
+
+
+def _delta_words(delta: AppliedDelta) -> dict[str, Json]:
+    """Return the share of a root's change, and how it was made."""
+    words: dict[str, Json] = {
+        "root": delta.root,
+        "coefficient": repr(delta.coefficient),
+        "root_method": delta.root_method,
+    }
+    if delta.HasField("measured"):
+        words["measured"] = repr(delta.measured)
     return words
 
 

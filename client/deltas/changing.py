@@ -1,0 +1,224 @@
+"""Changed models: the changes of roots added to a descendant, or a root's own new weights.
+
+Nothing is stored.  Beside the weights of the model and the packets, at most a piece of a tensor is
+held, however many models there are.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from disinherit.client.dampening.known_heads import find_structure
+from disinherit.client.dampening.repair import repair, repair_seed
+from disinherit.client.dampening.summaries import class_fishers
+from disinherit.client.dampening.task_inputs import TaskInputs
+from disinherit.client.deltas.remaining_update import left_of_update
+from disinherit.client.deltas.unlearned_roots import announced_root
+from disinherit.client.owner.owner import Owner, load_network
+from disinherit.client.privacy.remaining import split_training_data, training_data
+from disinherit.client.store.structure import Structure
+from disinherit.common.deltas.changes import add
+from disinherit.common.deltas.packets import PackedDelta
+from disinherit.common.errors import FisherError
+from disinherit.common.fisher.classes import ClassFishers
+from disinherit.common.graph.records import ModelRecord
+from disinherit.common.wire.messages import packets_for
+from disinherit.v1 import unlearning_pb2 as pb
+
+LEAST_LEFT = 0.2
+"""Part of its coefficient that must be left of a root's update: with less, there is nothing to take
+away, and the change would do harm."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ChangedModel:
+    """A model after the changes of its roots.
+
+    Attributes:
+        result: coefficients and changed values; without a successor.
+        weights: the complete new weights on the CPU, with unchanged dtypes.
+        fishers: Fisher summary of the new version and its scope; `None` for none.
+    """
+
+    result: pb.ModelResult
+    weights: dict[str, Tensor]
+    fishers: tuple[ClassFishers, str] | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RefusedModel:
+    """A model that is left as it is, since its roots' changes do not fit it.
+
+    Attributes:
+        result: coefficients, with the reason as its error.
+    """
+
+    result: pb.ModelResult
+
+
+def change_model(
+    inputs: TaskInputs,
+    record: ModelRecord,
+    model: pb.ModelTask,
+    samples: Sequence[str] | None,
+) -> ChangedModel | RefusedModel:
+    """Compute the weights of one model with the changes of its roots.
+
+    A root itself takes the new weights that its owner kept.  If other roots are upstream of it,
+    their changes are added, as to any model.
+
+    Args:
+        inputs: inputs from the request's message.
+        record: the version.
+        model: its entry in the message.
+        samples: ids of its own training samples to forget, in a root of a request for samples.
+
+    Raises:
+        FisherError: if a packet is damaged or does not fit the model, or a sum overflows.
+        LabelError: if its label space does not fit its head.
+        StoreError: if a root's new weights are gone.
+        CheckpointError: if the stored weights are missing, damaged or do not fit the network.
+        DataError: if the repair diverges.
+    """
+    owner, task = inputs.owner, inputs.task
+    started = time.perf_counter()
+    packets = packets_for(task, model)
+    weights = owner.store.weights(record.id)
+    network = load_network(owner, record, weights)
+    structure = find_structure(owner, record, network)
+    own = any(share.own for share in model.shares)
+    result = pb.ModelResult(model_id=record.id, outcome=pb.OUTCOME_APPLIED, scale=1.0)
+    shares: list[tuple[dict[str, Tensor], float]] = []
+    for share, packet in zip(model.shares, packets, strict=True):
+        applied = result.deltas.add(
+            root=packet.sources[0],
+            packet=packet.digest,
+            coefficient=share.coefficient,
+            applied=share.coefficient,
+            root_method=packet.delta.root_method,
+        )
+        if share.own:
+            continue
+        left = left_of_update(owner, packet.sources[0], weights)
+        if left is not None:
+            applied.measured = left
+            least = max(inputs.method.min_inheritance, LEAST_LEFT * share.coefficient)
+            if left < least:
+                result.error = (
+                    f"model {record.id!r} was left unchanged: {left:.2f} of the update of root "
+                    f"{packet.sources[0]!r} is left in it, where {share.coefficient:.2f} was "
+                    f"expected and {least:.2f} is needed, so that its change does not fit: retrain "
+                    "the model"
+                )
+                return RefusedModel(result)
+        change = inputs.change(model, share.packet)
+        shares.append((_fitting(change, record, structure, weights, result), share.coefficient))
+    counts: dict[str, int] = {}
+    if own:
+        place = next(at for at, share in enumerate(model.shares) if share.own)
+        before, weights = weights, announced_root(owner, record, task, packets[place], samples)
+        counts = {name: int((weights[name] != old).sum()) for name, old in before.items()}
+        del before
+    for name, count in add(weights, shares, structure.ties).items():
+        counts[name] = max(count, counts.get(name, 0))
+    result.selections.extend(
+        pb.Selection(parameter=name, rows=[count], total=weights[name].numel())
+        for name, count in counts.items()
+        if count
+    )
+    if task.method.repair_steps and shares and any(counts.values()):
+        _repair(inputs, record, network, weights, samples, result)
+    fishers = _fishers(owner, record, network, weights, samples if own else None)
+    result.apply_seconds = time.perf_counter() - started
+    return ChangedModel(result, weights, fishers)
+
+
+def _fitting(
+    change: PackedDelta,
+    record: ModelRecord,
+    structure: Structure,
+    weights: Mapping[str, Tensor],
+    result: pb.ModelResult,
+) -> dict[str, Tensor]:
+    """Return the part of a change that a model has a place for, and report the rest."""
+    own = structure.head.parameters if structure.head is not None else ()
+    same_labels = record.labels == change.labels
+    # Rows can be matched by class name only where both know which tensors make the logits.
+    known = tuple(own) == change.head or (same_labels and not own)
+    left_out = set() if known else {*change.head, *own}
+    values = dict(change.values) if same_labels or not known else change.aligned(record.labels)
+    fitting = {}
+    for name, value in values.items():
+        if name in weights and name not in left_out:
+            fitting[name] = value
+        elif name not in result.out_of_scope:
+            result.out_of_scope.append(name)
+    if not fitting:
+        raise FisherError(
+            f"Expected the change of root {change.source!r} to have tensors of model "
+            f"{record.id!r}, but none of {len(values)} has its name there. Make the model a root, "
+            "or retrain it."
+        )
+    return fitting
+
+
+@torch.no_grad()
+def _repair(
+    inputs: TaskInputs,
+    record: ModelRecord,
+    network: nn.Module,
+    weights: dict[str, Tensor],
+    samples: Sequence[str] | None,
+    result: pb.ModelResult,
+) -> None:
+    """Take a few steps of training on retained data, in place; none without such data."""
+    owner, method = inputs.owner, inputs.method
+    if samples is not None:
+        kept = split_training_data(owner, record, samples)[1]
+    else:
+        everything = training_data(owner, record)
+        if everything is None:
+            return
+        kept = everything
+    network.load_state_dict(weights)  # buffers, too
+    names: dict[int, list[str]] = {}
+    for name, parameter in network.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    new = repair(
+        network,
+        dict(network.named_parameters()),
+        kept,
+        (),
+        steps=method.repair_steps,
+        seed=repair_seed(inputs.task.request_id, record.id),
+        device=owner.device,
+    )
+    first = {some[0]: some for some in names.values()}
+    for name, value in new.items():
+        for alias in first[name]:
+            weights[alias] = value.cpu()
+    result.repair_steps = method.repair_steps
+
+
+def _fishers(
+    owner: Owner,
+    record: ModelRecord,
+    network: nn.Module,
+    weights: Mapping[str, Tensor],
+    samples: Sequence[str] | None,
+) -> tuple[ClassFishers, str] | None:
+    """Return the Fisher summary of a new version.
+
+    A descendant keeps that of before, which has nothing of the roots' samples.  In the summary of a
+    root they are, so it is computed again without them.
+    """
+    known = owner.store.fishers(record.id)
+    if known is None or samples is None:
+        return known
+    network.load_state_dict(weights)
+    _, retain = split_training_data(owner, record, samples)
+    fishers, scope = known
+    return class_fishers(owner, record, network, list(fishers.sums), retain), scope
