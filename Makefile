@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-CODE := protos/disinherit/v1 api api/local cli cli/request client client/actions client/agent client/dampening client/outcome \
-	client/owner client/privacy client/roots client/store common common/audit common/deltas common/fisher \
+CODE := protos/disinherit/v1 api api/local cli cli/request client client/actions client/agent client/dampening client/deltas \
+	client/outcome client/owner client/privacy client/roots client/store common common/audit common/deltas common/fisher \
 	common/fiun common/graph \
 	common/models common/tensors common/wire deploy server server/agents server/campaign server/flower \
 	server/planning server/ports server/recording server/reports server/service server/store \

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from disinherit.cli.connection import Connection, connected
 from disinherit.cli.output import Format, FormatOption, as_time, print_json, print_rich
+from disinherit.common.wire.remedies import remedy_word
 from disinherit.v1 import coordinator_pb2 as pb
 
 EXAMPLES = "Example: disinherit coverage forget-0123456789ab --format json"
@@ -31,6 +32,7 @@ def coverage(
                     "model": one.model_id,
                     "owner": one.owner,
                     "state": one.state,
+                    "remedy": remedy_word(one.remedy) or None,
                     "reason": one.reason,
                     "successor": one.successor_id or None,
                     "digest_before": one.digest_before,
@@ -44,8 +46,9 @@ def coverage(
             ]
         )
     else:
-        table = Table("model", "owner", "state", "became", "reason", box=None)
+        table = Table("model", "owner", "state", "remedy", "became", "reason", box=None)
         for one in covered:
-            table.add_row(one.model_id, one.owner, one.state, one.successor_id, one.reason)
+            remedy = remedy_word(one.remedy)
+            table.add_row(one.model_id, one.owner, one.state, remedy, one.successor_id, one.reason)
         print_rich(table)
     return 0 if all(one.state in _DONE for one in covered) else 1

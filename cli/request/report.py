@@ -9,6 +9,7 @@ from disinherit.cli.connection import Connection, connected
 from disinherit.cli.output import Format, FormatOption, as_time, print_json, print_rich
 from disinherit.cli.request.status import exit_code, in_words, status_dict
 from disinherit.common.wire.recognition import SAMPLE_FIGURES
+from disinherit.common.wire.remedies import remedy_word
 from disinherit.v1 import coordinator_pb2 as pb
 from disinherit.v1 import unlearning_pb2
 
@@ -77,6 +78,7 @@ def _model(model: pb.ModelReport) -> dict[str, Any]:
         "model": covered.model_id,
         "owner": covered.owner,
         "state": covered.state,
+        "remedy": remedy_word(covered.remedy) or None,
         "reason": covered.reason,
         "digest_before": covered.digest_before,
         "successor": covered.successor_id or None,
@@ -113,6 +115,15 @@ def _applied(result: unlearning_pb2.ModelResult) -> dict[str, Any]:
         "dampened": {
             one.parameter: {"values": sum(one.rows), "of": one.total} for one in result.selections
         },
+        "changes": [
+            {
+                "root": one.root,
+                "coefficient": one.coefficient,
+                "measured": one.measured if one.HasField("measured") else None,
+                "root_method": one.root_method,
+            }
+            for one in result.deltas
+        ],
         "out_of_scope": list(result.out_of_scope),
         "not_covered": list(result.not_covered),
         "tied": list(result.tied),
@@ -139,6 +150,20 @@ def _recognition(found: unlearning_pb2.Recognition) -> dict[str, Any]:
     return shown
 
 
+def _shares(changes: list[dict[str, Any]]) -> str:
+    """Return how much of each root's change was added.
+
+    Example:
+        >>> _shares([{"root": "r1", "coefficient": 0.5, "measured": None, "root_method": "replay"}])
+        '0.5 of r1 (replay)'
+    """
+    words = []
+    for one in changes:
+        left = "" if one["measured"] is None else f", {one['measured']:.2f} measured"
+        words.append(f"{one['coefficient']:g} of {one['root']} ({one['root_method']}{left})")
+    return ", ".join(words)
+
+
 def _print(values: dict[str, Any]) -> None:
     head = Table(box=None, show_header=False)
     head.add_row("request", f"{values['request']['id']}, {values['request']['state']}")
@@ -151,12 +176,18 @@ def _print(values: dict[str, Any]) -> None:
         if model["applied"] and model["applied"]["unknown_samples"]:
             unknown = model["applied"]["unknown_samples"]
             head.add_row("unknown samples", f"{unknown} left out at {model['model']}")
-    models = Table("model", "owner", "state", "became", "alpha", "lambda", "gauge", box=None)
+    changed = any(model["applied"] and model["applied"]["changes"] for model in values["models"])
+    columns = ("changes",) if changed else ("alpha", "lambda", "gauge")
+    models = Table("model", "owner", "state", "remedy", "became", *columns, box=None)
     for model in values["models"]:
-        applied = model["applied"]
-        strengths = [applied[name] for name in ("alpha", "lambda", "gauge")] if applied else []
-        numbers = ["-" if value is None else f"{value:g}" for value in strengths]
-        models.add_row(model["model"], model["owner"], model["state"], model["successor"], *numbers)
+        applied, told = model["applied"], []
+        if changed:
+            told = [_shares(applied["changes"])] if applied else []
+        elif applied:
+            strengths = [applied[name] for name in columns]
+            told = ["-" if value is None else f"{value:g}" for value in strengths]
+        words = (model["model"], model["owner"], model["state"], model["remedy"])
+        models.add_row(*words, model["successor"], *told)
     gaps = Table("left open", "", box=None)
     for gap in values["gaps"]:
         about = f" ({', '.join(gap['models'])})" if gap["models"] else ""

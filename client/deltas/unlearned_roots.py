@@ -1,4 +1,4 @@
-"""Unlearned roots: new weights of a root for a request, made once and kept until they are applied."""
+"""Unlearned roots: new weights of a root for a request, made once and kept until applied."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

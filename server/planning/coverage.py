@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 from disinherit.common.errors import RequestError
 from disinherit.common.graph.graph import InheritanceGraph
+from disinherit.common.graph.records import ModelRecord, ModelStatus
 from disinherit.common.limits import shown
 from disinherit.server.planning.plan import plan
 from disinherit.server.states import Task, TaskState, cleansed
-from disinherit.v1.unlearning_pb2 import UnlearningRequest
+from disinherit.v1.unlearning_pb2 import Remedy, UnlearningRequest
 
 LARGEST_PAGE = 1000
 _LATE = "joins the campaign with the next pass over it"
@@ -34,6 +35,7 @@ class Covered:
         wave: its owner's wave of the roll-out, from 0.
         destroy_us: when the version itself is to be destroyed; 0 for never.
         destroyed_us: when its owner destroyed it; 0 if it did not.
+        remedy: what was done so that it forgets.
     """
 
     model_id: str
@@ -47,6 +49,7 @@ class Covered:
     wave: int
     destroy_us: int = 0
     destroyed_us: int = 0
+    remedy: Remedy.ValueType = Remedy.REMEDY_UNSPECIFIED
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +108,19 @@ def cover(
                 wave=task.wave,
                 destroy_us=task.destroy_us,
                 destroyed_us=task.destroyed_us,
+                remedy=_remedy(task, record),
             )
         )
     return sorted(covered, key=lambda one: _position(graph, one.model_id))
+
+
+def _remedy(task: Task, record: ModelRecord) -> Remedy.ValueType:
+    """Return what was done about a version; unspecified while it is still open."""
+    if task.state.answered and task.result is not None:
+        return task.result.remedy
+    if task.state is TaskState.EXEMPT and record.status is ModelStatus.RETIRED:
+        return Remedy.REMEDY_RETIRED
+    return Remedy.REMEDY_UNTOUCHED if task.state.settled else Remedy.REMEDY_UNSPECIFIED
 
 
 def page(

@@ -56,6 +56,7 @@ def coverage_to_proto(covered: Covered) -> pb.ModelCoverage:
         wave=covered.wave,
         destroy_us=covered.destroy_us,
         destroyed_us=covered.destroyed_us,
+        remedy=covered.remedy,
     )
 
 

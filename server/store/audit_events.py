@@ -16,13 +16,13 @@ from disinherit.common.graph.formats import lineage_digest
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.records import Inheritance, ModelRecord
 from disinherit.common.wire.recognition import SAMPLE_FIGURES
+from disinherit.common.wire.remedies import remedy_word
 from disinherit.server.states import CampaignEvent, CampaignState, Task, TaskState
 from disinherit.v1.unlearning_pb2 import (
     AppliedDelta,
     Method,
     ModelResult,
     Recognition,
-    Remedy,
     UnlearningRequest,
 )
 
@@ -243,20 +243,6 @@ def result_words(result: ModelResult) -> dict[str, Json]:
     if result.deltas:
         words["deltas"] = [_delta_words(one) for one in result.deltas]
     return words
-
-
-def remedy_word(remedy: int) -> str:
-    """Return the name of a remedy; `""` where there is none.
-
-    Example:
-        >>> remedy_word(2)
-        'replayed'
-    """
-    if not remedy:
-        return ""
-    if remedy not in Remedy.values():
-        return str(remedy)  # of a later release
-    return Remedy.Name(Remedy.ValueType(remedy)).removeprefix("REMEDY_").lower()
 
 
 def _delta_words(delta: AppliedDelta) -> dict[str, Json]:
