@@ -6,9 +6,11 @@ upstream of a model, and how much of each it inherits.
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 from disinherit.common import limits
-from disinherit.common.deltas.packets import PackedDelta, relabelled
+from disinherit.common.deltas.origin import received_delta
+from disinherit.common.deltas.packets import relabelled
 from disinherit.common.errors import FisherError
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.records import InheritanceKind, ModelRecord
@@ -46,23 +48,13 @@ def check_delta(
             "may have an older release of Disinherit."
         )
     made = packet.delta
-    limits.check_digest(made.after, f"the digest after unlearning of {record.id}", FisherError)
-    present = _line(graph, record)
-    if made.before not in {one.digest for one in present}:
+    line = _line(graph, record)
+    present = [one for one in line if one.digest == made.before]
+    if not present:
         raise FisherError(
-            f"Expected the change of {' or '.join(one.id for one in present)} with the weights "
-            f"that were registered, but its owner sent that of digest {limits.shown(made.before)}. "
+            f"Expected the change of {' or '.join(one.id for one in line)} with the weights that "
+            f"were registered, but its owner sent that of digest {limits.shown(made.before)}. "
             "Register the owner's models again."
-        )
-    if made.request_digest != request_digest(request):
-        raise FisherError(
-            f"Expected the change of root {record.id} for this request, but its owner sent that "
-            f"for another one, of digest {limits.shown(made.request_digest)}."
-        )
-    if made.after == made.before:
-        raise FisherError(
-            f"Expected root {record.id} to change, but its weights are the same after root method "
-            f"{limits.shown(made.root_method)}. Choose another root method."
         )
     asked = request.method.root_method
     if asked not in ("", AUTO, made.root_method):
@@ -70,14 +62,7 @@ def check_delta(
             f"Expected root method {asked!r} at root {record.id}, but its owner used "
             f"{limits.shown(made.root_method)}."
         )
-    too_many = root.samples and packet.samples > len(root.samples)
-    unknown = root.samples and not root.ignore_unknown and packet.samples < len(root.samples)
-    if packet.samples < 1 or too_many or unknown:
-        raise FisherError(
-            f"Expected the change of root {record.id} without {len(root.samples) or 'its'} "
-            f"samples, but its owner sent one without {packet.samples}."
-        )
-    PackedDelta.from_packet(packet)
+    received_delta(packet, root, replace(record, digest=made.before), request_digest(request))
 
 
 def address(one: DryPass) -> None:
