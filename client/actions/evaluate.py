@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from disinherit.client.dampening.one import dampen_model
 from disinherit.client.dampening.task_inputs import TaskInputs
+from disinherit.client.dampening.unlearned_model import UnlearnedModel
+from disinherit.client.deltas.changing import RefusedModel, change_model
 from disinherit.client.owner.batches import ShrinkingBatches, check_logits
 from disinherit.client.owner.failures import explain
 from disinherit.client.owner.owner import Batches, Owner, load_network
@@ -50,11 +52,18 @@ def preview(owner: Owner, task: pb.UnlearnTask) -> pb.EvaluateReply:
     def one(model: pb.ModelTask) -> pb.Evaluation:
         record = inputs.record(model)
         samples = inputs.samples(record, model)
-        packet, alike = inputs.packet(model), inputs.alike(model)
-        weights = dampen_model(
-            owner, record, packet, inputs.method, samples, task.request_id, alike
-        ).weights
-        return _evaluation(owner, replace(record, digest=weights_digest(weights)), weights)
+        made: UnlearnedModel | RefusedModel
+        if model.shares:
+            made = change_model(inputs, record, model, samples)
+            if isinstance(made, RefusedModel):
+                return pb.Evaluation(model_id=record.id, error=made.result.error)
+        else:
+            packet, alike = inputs.packet(model), inputs.alike(model)
+            made = dampen_model(
+                owner, record, packet, inputs.method, samples, task.request_id, alike
+            )
+        digest = weights_digest(made.weights)
+        return _evaluation(owner, replace(record, digest=digest), made.weights)
 
     inputs = TaskInputs(owner, task)
     return pb.EvaluateReply(models=[_evaluated(m.model_id, partial(one, m)) for m in task.models])

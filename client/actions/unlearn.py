@@ -11,6 +11,8 @@ from dataclasses import replace
 from disinherit.client.dampening.many import Stacking
 from disinherit.client.dampening.one import dampen_model, make_successor
 from disinherit.client.dampening.task_inputs import TaskInputs
+from disinherit.client.dampening.unlearned_model import UnlearnedModel
+from disinherit.client.deltas.changing import RefusedModel, change_model
 from disinherit.client.outcome.outcomes import Decided, decide, nothing_kept
 from disinherit.client.owner.failures import explain
 from disinherit.client.owner.owner import Owner
@@ -22,6 +24,7 @@ from disinherit.common.graph.labels import class_indices
 from disinherit.common.graph.proto import record_to_proto
 from disinherit.common.graph.records import check_id
 from disinherit.common.tensors.checkpoints import weights_digest
+from disinherit.common.wire.messages import packets_for
 from disinherit.v1 import unlearning_pb2 as pb
 
 _log = logging.getLogger(__name__)
@@ -78,43 +81,46 @@ def _apply(inputs: TaskInputs, model: pb.ModelTask) -> pb.ModelResult:
         return _recorded(entry.result)
     check_not_rolled_back(owner.store.rolled_back(task.request_id, record.id))
     samples = inputs.samples(record, model)
-    packet, alike = inputs.packet(model), inputs.alike(model)
-    nothing = nothing_kept(owner, record, packet)
+    packets = packets_for(task, model)
+    classes = tuple(dict.fromkeys(name for packet in packets for name in packet.classes))
+    nothing = nothing_kept(owner, record, classes)
     if nothing:
-        return pb.ModelResult(
-            model_id=record.id,
-            outcome=pb.OUTCOME_INEFFECTIVE,
-            error=nothing,
-            request_digest=task.request_digest,
-        )
-    dampened = dampen_model(owner, record, packet, inputs.method, samples, task.request_id, alike)
+        return _untouched(task, pb.ModelResult(model_id=record.id, error=nothing))
+    made: UnlearnedModel | RefusedModel
+    if model.shares:
+        made = change_model(inputs, record, model, samples)
+        if isinstance(made, RefusedModel):
+            return _untouched(task, made.result)
+    else:
+        packet, alike = inputs.packet(model), inputs.alike(model)
+        made = dampen_model(owner, record, packet, inputs.method, samples, task.request_id, alike)
     started = time.perf_counter()
     if samples is not None:
-        dampened.result.unknown_samples = len(model.samples) - len(samples)
-    decided = decide(inputs, model, record, packet, dampened)
-    result = _with(dampened.result, task, decided)
+        made.result.unknown_samples = len(model.samples) - len(samples)
+    decided = decide(inputs, model, record, classes, made)
+    result = _with(made.result, task, decided)
     if not decided.stored:
         result.apply_seconds += time.perf_counter() - started
         return result
     # The successor inherits the summary from before dampening, without the forgotten classes.  It
     # is often the only one, since the data may be gone.
     forgotten = class_indices(record.labels, decided.forgotten.classes)
-    fishers = dampened.summary.fishers.without(forgotten)
-    successor = make_successor(
-        record, task, weights_digest(dampened.weights), made_us=model.created_us
-    )
+    fishers = made.summary.fishers.without(forgotten) if made.summary is not None else None
+    successor = make_successor(record, task, weights_digest(made.weights), made_us=model.created_us)
     result.successor.CopyFrom(
-        record_to_proto(replace(successor, fisher_digest=fishers_digest(fishers)))
+        record_to_proto(
+            replace(successor, fisher_digest=fishers_digest(fishers) if fishers else "")
+        )
     )
     application = Commit(
         request_id=task.request_id,
         model_id=record.id,
         expected_digest=record.digest,
         successor=successor,
-        weights=dampened.weights,
+        weights=made.weights,
         result=result.SerializeToString(deterministic=True),
         fishers=fishers,
-        fisher_scope=dampened.summary.scope,
+        fisher_scope=made.summary.scope if made.summary is not None else "",
         request_digest=task.request_digest,
         forgotten=decided.forgotten,
     )
@@ -125,12 +131,22 @@ def _apply(inputs: TaskInputs, model: pb.ModelTask) -> pb.ModelResult:
     return result
 
 
+def _untouched(task: pb.UnlearnTask, result: pb.ModelResult) -> pb.ModelResult:
+    """Return the result of a model that is left as it is, with the reason as its error."""
+    result.outcome, result.remedy = pb.OUTCOME_INEFFECTIVE, pb.REMEDY_REFUSED
+    result.request_digest = task.request_digest
+    return result
+
+
 def _with(result: pb.ModelResult, task: pb.UnlearnTask, decided: Decided) -> pb.ModelResult:
     """Return a result with decision and measurements."""
     measured = decided.measured
     result.outcome, result.error = decided.outcome, decided.reason
     result.cleared_before = decided.cleared_before
     result.request_digest = task.request_digest
+    if not decided.stored:
+        harmful = decided.outcome == pb.OUTCOME_HARMFUL
+        result.remedy = pb.REMEDY_REFUSED if harmful else pb.REMEDY_UNTOUCHED
     if measured.forget is not None:
         result.forget.CopyFrom(measured.forget)
     if measured.retain_before is not None and measured.retain_after is not None:

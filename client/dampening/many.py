@@ -117,7 +117,8 @@ class Stacking:
     def _take(self, batch: _Batch, model: pb.ModelTask) -> None:
         """Add a model to a batch if it can be stacked."""
         started = time.perf_counter()
-        if model.samples or self._has_samples or self._inputs.method.repair_steps:
+        alone = bool(model.samples or model.shares) or self._has_samples
+        if alone or self._inputs.method.repair_steps:
             return
         kind = None
         try:

@@ -2,9 +2,9 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from torch import Tensor, nn
+from torch import nn
 
 from disinherit.client.dampening.logits import CachedLogits
 from disinherit.client.dampening.problem import resolve_problem
@@ -16,6 +16,7 @@ from disinherit.client.dampening.summaries import (
     whole_fishers,
 )
 from disinherit.client.dampening.tuning import tune
+from disinherit.client.dampening.unlearned_model import UnlearnedModel
 from disinherit.client.owner.choosing import request_seed
 from disinherit.client.owner.owner import Batches, Owner, load_network
 from disinherit.client.privacy.remaining import (
@@ -32,25 +33,6 @@ from disinherit.common.wire.packets import PackedFisher
 from disinherit.v1 import unlearning_pb2 as pb
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class DampenedModel:
-    """Outcome of dampening one model.
-
-    Attributes:
-        result: strength and selections; without a successor.
-        weights: the complete new weights on the CPU, with unchanged dtypes.  If nothing was
-            selected they are the old ones: the gauge alone does not justify a new version.
-        summary: the Fisher summary behind the reference.
-        doubt: why rows that were put at the bottom of the head may not lie below the kept ones for
-            every input; `""` if they do.
-    """
-
-    result: pb.ModelResult
-    weights: dict[str, Tensor]
-    summary: FisherSummary
-    doubt: str = ""
-
-
 def dampen_model(
     owner: Owner,
     record: ModelRecord,
@@ -59,7 +41,7 @@ def dampen_model(
     samples: Sequence[str] | None = None,
     request_id: str = "",
     alike: PackedFisher | None = None,
-) -> DampenedModel:
+) -> UnlearnedModel:
     """Compute the dampened weights of one model.
 
     Head rows are matched by class name.  Rows of the packet without a class of the model are left
@@ -157,6 +139,7 @@ def dampen_model(
     result = pb.ModelResult(
         model_id=record.id,
         outcome=pb.OUTCOME_APPLIED,
+        remedy=pb.REMEDY_SUPPRESSED,
         tuned=tuned is not None,
         selections=[
             pb.Selection(parameter=name, rows=rows.tolist(), total=parameters[name].numel())
@@ -192,7 +175,7 @@ def dampen_model(
     result.fisher_seconds = fisher_seconds
     result.tune_seconds = tune_seconds
     result.apply_seconds = load_seconds + time.perf_counter() - started
-    return DampenedModel(result, weights, summary, problem.doubt(len(record.labels), cleared))
+    return UnlearnedModel(result, weights, summary, problem.doubt(len(record.labels), cleared))
 
 
 def _network_of_root(

@@ -12,18 +12,19 @@ import torch
 from torch import Tensor, nn
 
 from disinherit.client.dampening.known_heads import find_structure
-from disinherit.client.dampening.repair import repair, repair_seed
-from disinherit.client.dampening.summaries import class_fishers
+from disinherit.client.dampening.repair import repair
+from disinherit.client.dampening.summaries import FisherSummary, class_fishers
 from disinherit.client.dampening.task_inputs import TaskInputs
+from disinherit.client.dampening.unlearned_model import UnlearnedModel
 from disinherit.client.deltas.remaining_update import left_of_update
 from disinherit.client.deltas.unlearned_roots import announced_root
+from disinherit.client.owner.choosing import request_seed
 from disinherit.client.owner.owner import Owner, load_network
 from disinherit.client.privacy.remaining import split_training_data, training_data
 from disinherit.client.store.structure import Structure
 from disinherit.common.deltas.changes import add
 from disinherit.common.deltas.packets import PackedDelta
 from disinherit.common.errors import FisherError
-from disinherit.common.fisher.classes import ClassFishers
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.wire.messages import packets_for
 from disinherit.v1 import unlearning_pb2 as pb
@@ -31,21 +32,6 @@ from disinherit.v1 import unlearning_pb2 as pb
 LEAST_LEFT = 0.2
 """Part of its coefficient that must be left of a root's update: with less, there is nothing to take
 away, and the change would do harm."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ChangedModel:
-    """A model after the changes of its roots.
-
-    Attributes:
-        result: coefficients and changed values; without a successor.
-        weights: the complete new weights on the CPU, with unchanged dtypes.
-        fishers: Fisher summary of the new version and its scope; `None` for none.
-    """
-
-    result: pb.ModelResult
-    weights: dict[str, Tensor]
-    fishers: tuple[ClassFishers, str] | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,7 +50,7 @@ def change_model(
     record: ModelRecord,
     model: pb.ModelTask,
     samples: Sequence[str] | None,
-) -> ChangedModel | RefusedModel:
+) -> UnlearnedModel | RefusedModel:
     """Compute the weights of one model with the changes of its roots.
 
     A root itself takes the new weights that its owner kept.  If other roots are upstream of it,
@@ -131,9 +117,11 @@ def change_model(
     )
     if task.method.repair_steps and shares and any(counts.values()):
         _repair(inputs, record, network, weights, samples, result)
-    fishers = _fishers(owner, record, network, weights, samples if own else None)
+    exact = own and not shares and all(packet.delta.exact for packet in packets)
+    result.remedy = pb.REMEDY_REPLAYED if exact else pb.REMEDY_APPROXIMATED
+    summary = _summary(owner, record, network, weights, samples if own else None)
     result.apply_seconds = time.perf_counter() - started
-    return ChangedModel(result, weights, fishers)
+    return UnlearnedModel(result, weights, summary, exact=exact)
 
 
 def _fitting(
@@ -193,7 +181,7 @@ def _repair(
         kept,
         (),
         steps=method.repair_steps,
-        seed=repair_seed(inputs.task.request_id, record.id),
+        seed=request_seed(inputs.task.request_id, record.id),
         device=owner.device,
     )
     first = {some[0]: some for some in names.values()}
@@ -203,22 +191,25 @@ def _repair(
     result.repair_steps = method.repair_steps
 
 
-def _fishers(
+def _summary(
     owner: Owner,
     record: ModelRecord,
     network: nn.Module,
     weights: Mapping[str, Tensor],
     samples: Sequence[str] | None,
-) -> tuple[ClassFishers, str] | None:
+) -> FisherSummary | None:
     """Return the Fisher summary of a new version.
 
     A descendant keeps that of before, which has nothing of the roots' samples.  In the summary of a
     root they are, so it is computed again without them.
     """
     known = owner.store.fishers(record.id)
-    if known is None or samples is None:
-        return known
+    if known is None:
+        return None
+    fishers, scope = known
+    if samples is None:
+        return FisherSummary(fishers, scope)
     network.load_state_dict(weights)
     _, retain = split_training_data(owner, record, samples)
-    fishers, scope = known
-    return class_fishers(owner, record, network, list(fishers.sums), retain), scope
+    fishers = class_fishers(owner, record, network, list(fishers.sums), retain)
+    return FisherSummary(fishers, scope)

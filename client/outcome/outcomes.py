@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from disinherit.client.dampening.one import DampenedModel
 from disinherit.client.dampening.task_inputs import TaskInputs
+from disinherit.client.dampening.unlearned_model import UnlearnedModel
 from disinherit.client.outcome.recognition import BeforeAndAfter, Measured, measure
 from disinherit.client.owner.owner import Batches, Owner
 from disinherit.client.privacy.remaining import (
@@ -24,7 +24,6 @@ from disinherit.common.errors import DisinheritError
 from disinherit.common.graph.labels import class_indices
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.models.inputs import Inputs, take_rows
-from disinherit.common.wire.packets import PackedFisher
 from disinherit.common.wire.recognition import TRAINING, unshown, what_to_do
 from disinherit.v1 import unlearning_pb2 as pb
 
@@ -65,8 +64,8 @@ def decide(
     inputs: TaskInputs,
     model: pb.ModelTask,
     record: ModelRecord,
-    packet: PackedFisher,
-    dampened: DampenedModel,
+    classes: Sequence[str],
+    made: UnlearnedModel,
 ) -> Decided:
     """Measure a model before and after, and decide the outcome of unlearning.
 
@@ -74,8 +73,8 @@ def decide(
         inputs: inputs from the request's message.
         model: the message's entry for the model.
         record: the model.
-        packet: the merged Fisher of its roots.
-        dampened: result of the dampening.
+        classes: the class names to forget, of those of the request that arrive at the model.
+        made: its new weights.
 
     Raises:
         CheckpointError: if the weights do not fit the owner's network.
@@ -83,29 +82,29 @@ def decide(
             left out.
     """
     owner, task = inputs.owner, inputs.task
-    known = [name for name in packet.classes if name in record.labels]
+    known = [name for name in classes if name in record.labels]
     indices = tuple(class_indices(record.labels, known))
-    forget, kept = (None, None) if packet.classes else find_samples(inputs, model, record)
+    forget, kept = (None, None) if classes else find_samples(inputs, model, record)
     subject = BeforeAndAfter(
         record,
         # Read again: dampening may have changed the first copy in place.
         owner.store.weights(record.id),
-        dampened.weights,
+        made.weights,
         indices,
         forget,
         kept,
     )
     measured = measure(owner, subject)
     before = _cleared_before(inputs, model, record, indices)
-    chosen = sum(sum(one.rows) for one in dampened.result.selections)
+    chosen = sum(sum(one.rows) for one in made.result.selections)
     outcome: pb.Outcome.ValueType = pb.OUTCOME_APPLIED
     reason, stored = "", True
-    if packet.classes and not known and not chosen:
+    if classes and not known and not chosen:
         outcome, stored = pb.OUTCOME_NOT_REACHED, False
-        reason = _not_reached(record, packet.classes)
+        reason = _not_reached(record, classes)
     elif not before and not (chosen and _changes(subject)):
         outcome, stored = pb.OUTCOME_INEFFECTIVE, False
-        total = sum(one.total for one in dampened.result.selections)
+        total = sum(one.total for one in made.result.selections)
         done = f"{chosen} of {total} values were selected, and none changed"
         reason = (
             f"{done if chosen else f'nothing was selected among {total} values'}, so model "
@@ -120,27 +119,32 @@ def decide(
     elif measured.recognises:
         outcome = pb.OUTCOME_INEFFECTIVE
         reason = (
-            f"model {record.id!r} was dampened in {chosen} values and has not forgotten"
+            f"model {record.id!r} was changed in {chosen} values and has not forgotten"
             f"{recognised(measured)}: roll it back, and {_WHAT_TO_DO}"
         )
-    elif dampened.doubt and measured.untold:
+    elif made.doubt and measured.untold:
         outcome, stored = pb.OUTCOME_INEFFECTIVE, False
         reason = (
-            f"model {record.id!r} was left unchanged: {dampened.doubt}, and no data of its owner "
+            f"model {record.id!r} was left unchanged: {made.doubt}, and no data of its owner "
             f"tells whether it would still recognise {_listed(measured.untold)}: give its owner "
             "evaluation data of these classes, or retrain it"
         )
-    elif measured.forget is not None and not before and (why := unshown(measured.forget)):
+    elif (
+        measured.forget is not None
+        and not before
+        and not made.exact
+        and (why := unshown(measured.forget))
+    ):
         outcome = pb.OUTCOME_INEFFECTIVE
         reason = (
-            f"model {record.id!r} was dampened in {chosen} values, and {why}: "
+            f"model {record.id!r} was changed in {chosen} values, and {why}: "
             f"{what_to_do(measured.forget)}"
         )
     forgotten = Forgotten(tuple(known), tuple(model.samples), model.sample_salt)
     return Decided(outcome, reason, stored, measured, before, forgotten)
 
 
-def nothing_kept(owner: Owner, record: ModelRecord, packet: PackedFisher) -> str:
+def nothing_kept(owner: Owner, record: ModelRecord, classes: Sequence[str]) -> str:
     """Return why a request would leave a model without any class; `""` if it keeps one.
 
     The owner's ledger counts, since the coordinator may not know of all earlier requests.
@@ -148,9 +152,9 @@ def nothing_kept(owner: Owner, record: ModelRecord, packet: PackedFisher) -> str
     Args:
         owner: the owner of the model.
         record: the model.
-        packet: the merged Fisher of its roots.
+        classes: the class names to forget.
     """
-    known = [name for name in packet.classes if name in record.labels]
+    known = [name for name in classes if name in record.labels]
     cleared = cleared_classes(owner, record)
     if not known or {*cleared, *class_indices(record.labels, known)} < {*range(len(record.labels))}:
         return ""
