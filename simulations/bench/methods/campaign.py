@@ -12,6 +12,7 @@ from disinherit.client.privacy.policy import OPEN, ReleasePolicy
 from disinherit.client.privacy.sample_keys import sample_key
 from disinherit.common.errors import CampaignError
 from disinherit.common.method import Method
+from disinherit.common.wire.remedies import remedy_word
 from disinherit.common.wire.requests import Request, RollOut
 from disinherit.common.wire.samples import SALT_BYTES, SampleDigests, digest_samples
 from disinherit.direct import DirectTransport
@@ -123,6 +124,12 @@ def run_campaign(
                 "repair_steps": made.repair_steps,
                 "inheritance": made.inheritance if made.HasField("inheritance") else None,
                 "scale": made.scale,
+                "remedy": remedy_word(made.remedy),
+                "changes": {
+                    one.root: [one.root_method, one.applied]
+                    + ([one.measured] if one.HasField("measured") else [])
+                    for one in made.deltas
+                },
             }
             if task.state.unforgotten:
                 chosen[model] |= {"state": str(task.state), "reason": task.reason}

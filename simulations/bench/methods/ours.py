@@ -1,4 +1,4 @@
-"""Fisher inheritance unlearning as this package has it.
+"""Inheritance unlearning as this package has it: by Fisher information, or by changes of roots.
 
 A campaign of the deployment's own code: what is measured is the product.
 """
@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from disinherit.client.privacy.policy import read_policy
-from disinherit.common.method import MergeRule, Method, Reference
+from disinherit.common.method import DeltaCode, Mechanism, MergeRule, Method, Reference
 from disinherit.simulations.bench.cases.subjects import MethodCase
 from disinherit.simulations.bench.methods.campaign import run_campaign
 from disinherit.simulations.bench.methods.method import Unlearned
 
 
 @dataclass(frozen=True)
-class FisherInheritance:
-    """Fisher inheritance unlearning.
+class InheritanceUnlearning:
+    """Inheritance unlearning.
 
     Attributes:
         scope: parameters that may change.
@@ -32,6 +32,10 @@ class FisherInheritance:
         rescale: whether Fishers are compared whatever their scale.
         all_roots: whether every descendant gets the Fisher of all roots, as published, and not only
             that of those it comes from.
+        mechanism: what descendants inherit: `fisher`, `delta`, or `auto`.
+        root_method: how roots are unlearned with `delta`.
+        delta_encoding: how changes travel.
+        delta_rank: rank of matrices in changes; 0 for full.
         release: owners' conditions on what they let out: fields of `client.release.ReleasePolicy`.
     """
 
@@ -46,6 +50,10 @@ class FisherInheritance:
     min_inheritance: float = 0.0
     rescale: bool = True
     all_roots: bool = False
+    mechanism: Mechanism = "auto"
+    root_method: str = "auto"
+    delta_encoding: DeltaCode = "full"
+    delta_rank: int = 0
     release: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -73,4 +81,8 @@ class FisherInheritance:
             repair_steps=self.repair_steps,
             min_inheritance=self.min_inheritance,
             rescale=self.rescale,
+            mechanism=self.mechanism,
+            root_method=self.root_method,
+            delta_encoding=self.delta_encoding,
+            delta_rank=self.delta_rank,
         )

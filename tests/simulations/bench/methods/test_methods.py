@@ -31,7 +31,7 @@ from disinherit.simulations.bench.methods.method import (
     make_method,
     unlearn,
 )
-from disinherit.simulations.bench.methods.ours import FisherInheritance
+from disinherit.simulations.bench.methods.ours import InheritanceUnlearning
 from disinherit.simulations.bench.methods.published import PublishedFiun
 from disinherit.simulations.bench.methods.reference import Retraining
 from disinherit.simulations.bench.methods.ssd import (
@@ -101,7 +101,7 @@ def test_retraining_is_the_reference() -> None:
 
 
 def test_ours_changes_only_the_forgotten_row(case: MethodCase) -> None:
-    made = unlearn(FisherInheritance(), case)
+    made = unlearn(InheritanceUnlearning(), case)
     others = [c for c in range(10) if c != FORGOTTEN]
     for model, subject in case.subjects.items():
         new, old = made.weights[model], subject.original
@@ -120,7 +120,7 @@ def test_ours_changes_only_the_forgotten_row(case: MethodCase) -> None:
 
 
 def test_what_was_chosen_is_recorded(case: MethodCase) -> None:
-    made = unlearn(FisherInheritance(row_scoped=False, alpha=2.0, lam=0.5), case)
+    made = unlearn(InheritanceUnlearning(row_scoped=False, alpha=2.0, lam=0.5), case)
     chosen = made.chosen["r2"]
     assert (chosen["alpha"], chosen["lambda"], chosen["gauge"]) == (2.0, 0.5, 1.0)
     assert chosen["scale"] not in (0, 1)
@@ -128,7 +128,7 @@ def test_what_was_chosen_is_recorded(case: MethodCase) -> None:
 
 def test_ours_sends_the_merged_packet_to_every_owner(case: MethodCase) -> None:
     # One class of a head: its packet dominates whatever else a message holds.
-    sent = unlearn(FisherInheritance(), case).sent
+    sent = unlearn(InheritanceUnlearning(), case).sent
     packet = size(case.subjects["r1"].original[name] for name in HEAD)
     assert packet < sent["owner-r2"] < 2 * packet
     assert 2 * packet < sent["owner-r1"]  # the root answers with one, too
@@ -138,7 +138,7 @@ def test_samples_and_clients_are_forgotten_by_the_deployments_own_code(
     memorised: MethodCase,
 ) -> None:
     """The Fisher information at the root is that of its samples, the reference that of the rest."""
-    made = unlearn(FisherInheritance(scope="all", alpha=2.0, lam=0.5, rescale=False), memorised)
+    made = unlearn(InheritanceUnlearning(scope="all", alpha=2.0, lam=0.5, rescale=False), memorised)
     forget = fisher(memorised.subjects["r1"], memorised.forget_at_root["r1"], "all")
     for model, subject in memorised.subjects.items():
         reference = fisher(subject, subject.retain, "all")
@@ -147,7 +147,7 @@ def test_samples_and_clients_are_forgotten_by_the_deployments_own_code(
             torch.testing.assert_close(value, expected[name])
 
     client = dataclasses.replace(memorised, granularity="client")
-    left = unlearn(FisherInheritance(scope="all", alpha=2.0, lam=0.5, rescale=False), client)
+    left = unlearn(InheritanceUnlearning(scope="all", alpha=2.0, lam=0.5, rescale=False), client)
     assert same(left.weights["r1"], memorised.subjects["r1"].original)
     assert "retire it" in left.chosen["r1"]
     everything = fisher(memorised.subjects["r1"], trained_on(memorised.subjects["r1"]), "all")
@@ -174,7 +174,9 @@ def test_a_descendant_gets_what_it_inherited_or_as_published_what_any_root_sent(
     case = dataclasses.replace(
         memorised, subjects=apart, roots={"r1": (), "r2": ()}, forget_at_root=forgets
     )
-    method = FisherInheritance(scope="all", alpha=2.0, lam=0.5, rescale=False, all_roots=all_roots)
+    method = InheritanceUnlearning(
+        scope="all", alpha=2.0, lam=0.5, rescale=False, all_roots=all_roots
+    )
 
     made = unlearn(method, case)
 
@@ -188,7 +190,7 @@ def test_a_descendant_gets_what_it_inherited_or_as_published_what_any_root_sent(
 
 
 def test_repair_trains_on_after_dampening(case: MethodCase) -> None:
-    plain, repaired = (unlearn(FisherInheritance(repair_steps=k), case) for k in (0, 5))
+    plain, repaired = (unlearn(InheritanceUnlearning(repair_steps=k), case) for k in (0, 5))
     for model in case.subjects:
         assert repaired.chosen[model]["repair_steps"] == 5
         changed = plain.weights[model], repaired.weights[model]
@@ -196,7 +198,7 @@ def test_repair_trains_on_after_dampening(case: MethodCase) -> None:
 
 
 def test_deeper_scope_changes_features(case: MethodCase) -> None:
-    made = unlearn(FisherInheritance(scope="all"), case)
+    made = unlearn(InheritanceUnlearning(scope="all"), case)
     assert not torch.equal(
         made.weights["r1"]["features.1.weight"], case.subjects["r1"].original["features.1.weight"]
     )
