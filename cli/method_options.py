@@ -25,9 +25,11 @@ RowScopedOption = Annotated[
     bool, typer.Option(help="Select in the head only in the forgotten classes' rows.")
 ]
 RepairStepsOption = Annotated[
-    int,
+    int | None,
     typer.Option(
-        min=0, help="Steps of training on retained data after dampening, within the scope."
+        min=0,
+        help="Steps of training on retained data after unlearning, within the scope; by default "
+        "none after dampening and 30 after changes of roots.",
     ),
 ]
 InheritanceOption = Annotated[

@@ -86,7 +86,7 @@ def simulate(
     scope: ScopeOption = "head",
     merge: MergeOption = "max",
     row_scoped: RowScopedOption = True,
-    repair_steps: RepairStepsOption = 0,
+    repair_steps: RepairStepsOption = None,
     min_inheritance: InheritanceOption = 0.0,
     rescale: RescaleOption = True,
     compare_published: Annotated[

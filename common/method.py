@@ -21,6 +21,10 @@ AUTO = "auto"
 MOST_REPAIR_STEPS = 10_000
 """Bound on repair: more steps would be retraining, on an owner's machine at another's request."""
 
+DELTA_REPAIR = 30
+"""Steps of repair after changes of roots, where a model's owner has retained data: they undo most of
+what a change that only fits to first order costs (docs/results-samples.md)."""
+
 MOST_RANK = 1024
 """Bound on the rank of a change in transit: more would be longer than the change itself."""
 
@@ -47,7 +51,8 @@ class Method:
         bound: largest dampening factor, at most 1.
         row_scoped: whether selection in the head is limited to the rows of forgotten classes.
         encoding: encoding of Fisher information in transit: `full`, `bfloat16` or `log8`.
-        repair_steps: training steps on retained samples after dampening.
+        repair_steps: training steps on retained samples after dampening, or after the changes of
+            roots; `None` for none after dampening, and `DELTA_REPAIR` after changes.
         min_inheritance: least similarity, from 0 to 1, of a model's own Fisher information and the
             roots'; less similar models are left unchanged.
         rescale: whether Fisher information is brought to one scale before it is compared.
@@ -76,7 +81,7 @@ class Method:
     bound: float = 1.0
     row_scoped: bool = True
     encoding: str = "full"
-    repair_steps: int = 0
+    repair_steps: int | None = None
     min_inheritance: float = 0.0
     rescale: bool = True
     mechanism: Mechanism = "auto"
@@ -113,9 +118,10 @@ class Method:
             raise RequestError(f"Expected bound <= 1, but got {self.bound:g}.")
         if self.gauge is not None and not 0 <= self.gauge <= _LARGEST:
             raise RequestError(f"Expected gauge >= 0, but got {_shown(self.gauge)}.")
-        if self.repair_steps < 0:
+        steps = self.repair_steps or 0
+        if steps < 0:
             raise RequestError(f"Expected repair_steps >= 0, but got {self.repair_steps}.")
-        if self.repair_steps > MOST_REPAIR_STEPS:
+        if steps > MOST_REPAIR_STEPS:
             raise RequestError(
                 f"Expected at most {MOST_REPAIR_STEPS} repair steps, but got {self.repair_steps}."
             )
@@ -139,7 +145,7 @@ class Method:
             bound=self.bound,
             row_scoped=self.row_scoped,
             encoding=Encoding.named(self.encoding).to_proto(),
-            repair_steps=self.repair_steps,
+            repair_steps=self._settled_steps(),
             min_inheritance=self.min_inheritance,
             rescale=self.rescale,
         )
@@ -172,7 +178,13 @@ class Method:
         if mechanism == "auto":
             mechanism = "fisher"
         scope = "all" if mechanism == "delta" and self.scope == "head" else self.scope
-        return replace(self, mechanism=mechanism, scope=scope)
+        settled = replace(self, mechanism=mechanism, scope=scope)
+        return replace(settled, repair_steps=settled._settled_steps())
+
+    def _settled_steps(self) -> int:
+        if self.repair_steps is None:
+            return DELTA_REPAIR if self.inherits_delta else 0
+        return self.repair_steps
 
     @classmethod
     def from_proto(cls, message: pb.Method) -> "Method":

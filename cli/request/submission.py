@@ -88,7 +88,7 @@ def submit(
     lam: LambdaOption = None,
     gauge: GaugeOption = None,
     row_scoped: RowScopedOption = True,
-    repair_steps: RepairStepsOption = 0,
+    repair_steps: RepairStepsOption = None,
     min_inheritance: InheritanceOption = 0.0,
     rescale: RescaleOption = True,
     encoding: Annotated[

@@ -17,12 +17,17 @@ from disinherit.client.dampening.summaries import FisherSummary, class_fishers
 from disinherit.client.dampening.task_inputs import TaskInputs
 from disinherit.client.dampening.unlearned_model import UnlearnedModel
 from disinherit.client.deltas.remaining_update import left_of_update
+from disinherit.client.deltas.statistics import (
+    norm_layers,
+    recompute_statistics,
+    statistics_of,
+)
 from disinherit.client.deltas.unlearned_roots import announced_root
 from disinherit.client.owner.choosing import request_seed
 from disinherit.client.owner.owner import Owner, load_network
 from disinherit.client.privacy.remaining import split_training_data, training_data
 from disinherit.client.store.structure import Structure
-from disinherit.common.deltas.changes import add
+from disinherit.common.deltas.changes import add, is_running_statistic
 from disinherit.common.deltas.packets import PackedDelta
 from disinherit.common.errors import FisherError
 from disinherit.common.graph.records import ModelRecord
@@ -76,6 +81,7 @@ def change_model(
     network = load_network(owner, record, weights)
     structure = find_structure(owner, record, network)
     own = any(share.own for share in model.shares)
+    trained = _has_trained(owner, record)
     result = pb.ModelResult(model_id=record.id, outcome=pb.OUTCOME_APPLIED, scale=1.0)
     shares: list[tuple[dict[str, Tensor], float]] = []
     for share, packet in zip(model.shares, packets, strict=True):
@@ -101,7 +107,10 @@ def change_model(
                 )
                 return RefusedModel(result)
         change = inputs.change(model, share.packet)
-        shares.append((_fitting(change, record, structure, weights, result), share.coefficient))
+        fitting = _fitting(change, record, structure, weights, result)
+        if trained:  # those of its own data are computed again
+            fitting = {n: v for n, v in fitting.items() if not is_running_statistic(n)}
+        shares.append((fitting, share.coefficient))
     counts: dict[str, int] = {}
     if own:
         place = next(at for at, share in enumerate(model.shares) if share.own)
@@ -115,13 +124,20 @@ def change_model(
         for name, count in counts.items()
         if count
     )
-    if task.method.repair_steps and shares and any(counts.values()):
-        _repair(inputs, record, network, weights, samples, result)
+    if shares and any(counts.values()):
+        _settle_in(inputs, record, network, weights, samples, result)
     exact = own and not shares and all(packet.delta.exact for packet in packets)
     result.remedy = pb.REMEDY_REPLAYED if exact else pb.REMEDY_APPROXIMATED
     summary = _summary(owner, record, network, weights, samples if own else None)
     result.apply_seconds = time.perf_counter() - started
     return UnlearnedModel(result, weights, summary, exact=exact)
+
+
+def _has_trained(owner: Owner, record: ModelRecord) -> bool:
+    """Whether a version, or one that it was unlearned from, was trained on its owner's data."""
+    line = [record, *(owner.store.record(e.model_id) for e in owner.store.made_by(record.id))]
+    known = [version.provenance for version in line if version.provenance is not None]
+    return any(any(provenance.samples_per_class.values()) for provenance in known)
 
 
 def _fitting(
@@ -154,7 +170,7 @@ def _fitting(
 
 
 @torch.no_grad()
-def _repair(
+def _settle_in(
     inputs: TaskInputs,
     record: ModelRecord,
     network: nn.Module,
@@ -162,8 +178,11 @@ def _repair(
     samples: Sequence[str] | None,
     result: pb.ModelResult,
 ) -> None:
-    """Take a few steps of training on retained data, in place; none without such data."""
-    owner, method = inputs.owner, inputs.method
+    """Compute running statistics again and take the steps of repair, in place.
+
+    Both need retained data of the model; without any, it stays as it is.
+    """
+    owner, steps = inputs.owner, inputs.method.repair_steps
     if samples is not None:
         kept = split_training_data(owner, record, samples)[1]
     else:
@@ -172,23 +191,27 @@ def _repair(
             return
         kept = everything
     network.load_state_dict(weights)  # buffers, too
+    if norm_layers(network):
+        recompute_statistics(network, kept, owner.device)
+        weights |= statistics_of(network)
+    if not steps:
+        return
     names: dict[int, list[str]] = {}
     for name, parameter in network.named_parameters(remove_duplicate=False):
         names.setdefault(id(parameter), []).append(name)
+    aliases = {some[0]: some for some in names.values()}
     new = repair(
         network,
         dict(network.named_parameters()),
         kept,
         (),
-        steps=method.repair_steps,
+        steps=steps,
         seed=request_seed(inputs.task.request_id, record.id),
         device=owner.device,
     )
-    first = {some[0]: some for some in names.values()}
     for name, value in new.items():
-        for alias in first[name]:
-            weights[alias] = value.cpu()
-    result.repair_steps = method.repair_steps
+        weights |= dict.fromkeys(aliases[name], value.cpu())
+    result.repair_steps = steps
 
 
 def _summary(

@@ -15,7 +15,7 @@ from disinherit.common.text import one_line
 from disinherit.common.wire.messages import packets_for
 from disinherit.common.wire.received import check_result, received_record
 from disinherit.common.wire.recognition import recognises, unshown, what_to_do
-from disinherit.server.campaign.remedies import remedy_of
+from disinherit.server.campaign.remedies import is_exact, remedy_of
 from disinherit.server.states import Answered, Task, TaskState
 from disinherit.v1 import unlearning_pb2 as pb
 
@@ -55,7 +55,7 @@ def outcome_of(
         return refused(task, wrong)
     packets = packets_for(sent, model)
     classes = dict.fromkeys(name for packet in packets for name in packet.classes)
-    state, reason = _state(result, model.digest)
+    state, reason = _state(result, model.digest, exact=is_exact(packets, model))
     kept = _kept(task, result, state, classes, model.digest)
     try:
         kept.remedy = remedy_of(result, state, packets, model)
@@ -112,7 +112,7 @@ def _malformed(result: pb.ModelResult, request_digest: str) -> str:
     return ""
 
 
-def _state(result: pb.ModelResult, digest: str) -> tuple[TaskState, str]:
+def _state(result: pb.ModelResult, digest: str, *, exact: bool) -> tuple[TaskState, str]:
     reason = one_line(result.error)
     if result.outcome in _UNFORGOTTEN:
         return _UNFORGOTTEN[result.outcome], reason or "its owner gave no reason"
@@ -133,7 +133,7 @@ def _state(result: pb.ModelResult, digest: str) -> tuple[TaskState, str]:
             f"({found.measure} {found.before:.3f} before, {found.after:.3f} after, on "
             f"{found.samples} samples of {one_line(found.source)})"
         )
-    if not result.cleared_before and (doubt := unshown(found)):
+    if not result.cleared_before and not exact and (doubt := unshown(found)):
         return TaskState.INEFFECTIVE, f"by its owner's own figures {doubt}: {what_to_do(found)}"
     return TaskState.APPLIED, ""
 

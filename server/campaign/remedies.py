@@ -12,6 +12,18 @@ from disinherit.server.states import TaskState
 from disinherit.v1 import unlearning_pb2 as pb
 
 
+def is_exact(packets: Sequence[pb.FisherPacket], model: pb.ModelTask) -> bool:
+    """Return whether a model was to take the weights of its own exact training, and no more.
+
+    Then it knows nothing of the data, also where no attack could tell it before.
+
+    Args:
+        packets: what it was unlearned with.
+        model: its entry in the message.
+    """
+    return len(model.shares) == 1 and model.shares[0].own and packets[0].delta.exact
+
+
 def remedy_of(
     result: pb.ModelResult,
     state: TaskState,
@@ -36,11 +48,12 @@ def remedy_of(
     if not model.shares:
         return pb.REMEDY_SUPPRESSED
     made = packets[0].delta
-    if len(packets) > 1 or not model.shares[0].own:
+    if len(model.shares) > 1 or not model.shares[0].own:
         return pb.REMEDY_APPROXIMATED
     if result.successor.digest != made.after:
         raise FisherError(
             f"Expected root {model.model_id!r} with the weights of digest {made.after}, which its "
             f"owner announced, but it made some of digest {result.successor.digest}."
         )
-    return pb.REMEDY_REPLAYED if made.exact else pb.REMEDY_APPROXIMATED
+    exact = is_exact(packets, model)
+    return pb.REMEDY_REPLAYED if exact else pb.REMEDY_APPROXIMATED
