@@ -104,7 +104,7 @@ class Settings:
             **values,
             "forget": {root: list(names) for root, names in self.forget.items()},
             "scenario": topology_to_dict(self.scenario),
-            "method": dataclasses.asdict(self.method),
+            "method": _method_to_dict(self.method),
             "backdoor": None if self.backdoor is None else dataclasses.asdict(self.backdoor),
         }
 
@@ -121,7 +121,7 @@ class Settings:
                     **values,
                     "forget": {root: tuple(names) for root, names in values["forget"].items()},
                     "scenario": topology_from_dict(values["scenario"]),
-                    "method": Method(**values["method"]),
+                    "method": _method_from_dict(values["method"]),
                     "backdoor": None
                     if values["backdoor"] is None
                     else Backdoor(**values["backdoor"]),
@@ -149,6 +149,30 @@ class Settings:
             forget=self.forget,
             method=self.method,
         )
+
+
+_ABOUT_CHANGES = ("mechanism", "root_method", "delta_encoding", "delta_rank")
+
+
+def _method_to_dict(method: Method) -> dict[str, Any]:
+    """Return a method as JSON values.
+
+    Values about changes of roots are left out while they have their defaults: names of stored cases
+    and ids of requests follow from the others, and are those of before there were any.
+    """
+    values, plain = dataclasses.asdict(method), dataclasses.asdict(Method())
+    for name in _ABOUT_CHANGES:
+        if values[name] == plain[name]:
+            del values[name]
+    if "mechanism" not in values and method.repair_steps is None:
+        values["repair_steps"] = 0
+    return values
+
+
+def _method_from_dict(values: Mapping[str, Any]) -> Method:
+    if "mechanism" not in values and values.get("repair_steps") == 0:
+        values = {**values, "repair_steps": None}
+    return Method(**values)
 
 
 def parse_forget(

@@ -239,3 +239,17 @@ def test_what_was_read_can_be_written_and_read_again(wanted: dict[str, list[int]
     else:
         parsed = parse_forget(tokens, digits, FEDERATED)
         assert parsed == {root: tuple(map(str, names)) for root, names in wanted.items()}
+
+
+def test_values_about_changes_of_roots_leave_settings_of_before_as_they_were() -> None:
+    plain = Settings("fashion-mnist", {})
+    assert plain.to_dict()["method"] == {
+        **{"scope": "head", "reference": "retain", "merge": "max"},
+        **{"alpha": None, "lam": None, "gauge": None, "exponent": 1.0, "bound": 1.0},
+        **{"row_scoped": True, "encoding": "full", "repair_steps": 0},
+        **{"min_inheritance": 0.0, "rescale": True},
+    }
+    for steps in (None, 0, 5):
+        method = Method(mechanism="delta", root_method="replay", repair_steps=steps)
+        changed = dataclasses.replace(plain, method=method)
+        assert Settings.from_dict(changed.to_dict()) == changed
