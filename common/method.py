@@ -22,8 +22,9 @@ MOST_REPAIR_STEPS = 10_000
 """Bound on repair: more steps would be retraining, on an owner's machine at another's request."""
 
 DELTA_REPAIR = 30
-"""Steps of repair after changes of roots, where a model's owner has retained data: they undo most of
-what a change that only fits to first order costs (docs/results-samples.md)."""
+"""Steps of repair after changes of roots, where a model's owner has retained data.
+
+They undo most of what a change costs that only fits to first order (docs/results-samples.md)."""
 
 MOST_RANK = 1024
 """Bound on the rank of a change in transit: more would be longer than the change itself."""

@@ -27,7 +27,7 @@ class InheritanceUnlearning:
         lam: dampening constant; `None` to have every owner tune it.
         gauge: strength of the head's gauge shift where classes are forgotten; `None` to have every
             owner tune it too, with six times the candidates that other methods have.
-        repair_steps: steps of training on retained samples; `None` for the default of the mechanism.
+        repair_steps: steps of training on retained samples; `None` for the mechanism's default.
         min_inheritance: models whose own Fisher is less like the roots' stay as they are.
         rescale: whether Fishers are compared whatever their scale.
         all_roots: whether every descendant gets the Fisher of all roots, as published, and not only

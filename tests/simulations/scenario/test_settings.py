@@ -137,7 +137,13 @@ def test_unset_method_values_travel_unset() -> None:
 def test_the_published_rule_is_the_same_whatever_is_compared_with_it() -> None:
     published = Method(scope="all", alpha=2.0).published()
     assert published == Method(
-        scope="all", reference="all", alpha=2.0, gauge=0.0, row_scoped=False, rescale=False
+        scope="all",
+        reference="all",
+        alpha=2.0,
+        gauge=0.0,
+        row_scoped=False,
+        rescale=False,
+        mechanism="fisher",
     )
     unlike = Method(
         scope="all",
