@@ -133,6 +133,7 @@ def test_reference_all_is_all_of_the_models_own_data(owner: PointsOwner) -> None
         selected = forget[name] > 1.5 * everything[name]
         expected = torch.where(selected, before * factor, before)
         torch.testing.assert_close(found.weights[name], expected)
+    assert found.summary is not None
     assert int(found.summary.fishers.counts.sum()) == len(IDS) - len(samples)
 
 
