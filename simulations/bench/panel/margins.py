@@ -53,7 +53,12 @@ def margins_of(exam: EvaluationContext, models: Sequence[Weights]) -> dict[str, 
 def margin_divergences(exam: EvaluationContext, candidate: ModelUnderTest) -> dict[str, float]:
     """Mean divergence of margins from the references', on forgotten and on held-out samples."""
     if not exam.references:
-        raise NotMeasuredError("no reference was retrained with other seeds")
+        asked = exam.settings.reference_seeds
+        raise NotMeasuredError(
+            "only roots that retain samples, below no other root, are retrained with other seeds"
+            if asked
+            else "no reference was retrained with other seeds"
+        )
     return {
         f"margin_divergence_{SPLITS[split]}": divergence(_margins(exam, candidate, split), known)
         for split, known in exam.references.items()

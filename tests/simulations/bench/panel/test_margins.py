@@ -1,16 +1,18 @@
 """Margins of references of other seeds, against the divergence of normal distributions."""
 
+import dataclasses
 import math
 
 import pytest
 import torch
 
-from disinherit.common.errors import InputError
+from disinherit.common.errors import InputError, NotMeasuredError
 from disinherit.simulations.bench.cases.subjects import Case
 from disinherit.simulations.bench.panel.exam import EvaluationContext, PanelSettings
 from disinherit.simulations.bench.panel.margins import (
     MOST,
     divergence,
+    margin_divergences,
     margins_of,
     train_references,
     without,
@@ -91,7 +93,25 @@ def test_one_reference_is_compared_with_the_others() -> None:
 
 def test_without_references_the_figure_is_missing_with_its_reason(case: Case) -> None:
     readings = measure(EvaluationContext(case, "r2", SETTINGS), case.subjects["r2"].original)
-    assert "other seeds" in readings.missing["margin_divergence_forget"]
+    assert readings.missing["margin_divergence_forget"] == (
+        "no reference was retrained with other seeds"
+    )
+    asked = EvaluationContext(case, "r2", PanelSettings(samples=100, reference_seeds=3))
+    with pytest.raises(NotMeasuredError, match="only roots that retain samples"):
+        margin_divergences(asked, asked.original)
+
+
+def test_a_root_whose_start_or_data_is_no_reference_has_none(case: Case) -> None:
+    subject = case.subjects["r1"]
+    gone = dataclasses.replace(subject, retain=subject.retain[:0])
+    left = dataclasses.replace(case, subjects={**case.subjects, "r1": gone})
+    assert train_references(left, "r1", 3) == []
+    pair = dataclasses.replace(
+        case,
+        roots={"r1": (), "r2": ()},
+        forget_at_root=dict.fromkeys(("r1", "r2"), subject.forget),
+    )
+    assert train_references(pair, "r2", 3) == []
 
 
 @pytest.mark.parametrize("count", [1, 2])
