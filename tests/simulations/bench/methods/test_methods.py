@@ -114,6 +114,8 @@ def test_ours_changes_only_the_forgotten_row(case: MethodCase) -> None:
         "repair_steps": 0,
         "inheritance": pytest.approx(1.0),
         "scale": 1.0,
+        "remedy": "suppressed",
+        "changes": {},
     }
     assert made.setup_seconds > 0
     assert all(made.sent[subject.owner] > 0 for subject in case.subjects.values())

@@ -1,0 +1,45 @@
+"""The attack on inherited samples, with small models."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from disinherit.simulations.bench import inherited_attack
+
+
+@pytest.fixture(scope="module")
+def measured() -> dict[str, object]:
+    return inherited_attack.measure([0], "mlp", samples=400, epochs=30)
+
+
+def test_the_change_of_a_replayed_root_is_near_retraining_in_every_descendant(
+    measured: dict[str, dict[str, dict[str, dict[str, float]]]],
+) -> None:
+    rows = measured["rows"]
+    assert set(rows) | set(measured["missing"]) == set(inherited_attack.METHODS)
+    for model in inherited_attack.MODELS:
+        untouched, exact = rows["no-op"][model]["auc"], rows["retraining"][model]["auc"]
+        handed_down = rows["replay, handed down"][model]["auc"]
+        assert untouched > exact
+        assert abs(handed_down - exact) < 0.5 * (untouched - exact)
+    assert rows["replay, handed down"]["root"] == rows["retraining"]["root"]
+
+
+def test_the_table_has_a_row_for_every_method_that_ran(measured: dict[str, object]) -> None:
+    lines = inherited_attack.table(measured).splitlines()
+    rows = measured["rows"]
+    assert isinstance(rows, dict)
+    assert [line.split(" | ")[0].strip("| ") for line in lines[2:]] == list(rows)
+
+
+def test_the_figures_are_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(inherited_attack, "METHODS", {"no-op": ("no-op", {})})
+    words = ["attack", "--seeds", "1", "--samples", "200", "--epochs", "1"]
+    monkeypatch.setattr("sys.argv", [*words, "--out", str(tmp_path / "figures.json")])
+    inherited_attack.main()
+    stored = json.loads((tmp_path / "figures.json").read_text())
+    assert list(stored["rows"]) == ["no-op"]
+    assert "| no-op |" in capsys.readouterr().out
