@@ -28,20 +28,27 @@ def root_deltas(owner: Owner, task: pb.FisherTask, policy: ReleasePolicy = OPEN)
         task: roots and method.
         policy: conditions on releases, added to the owner's own.
     """
-    policy = policy.stricter(policy_of(owner))
+    policy = policy.stricter(policy_of(owner)).for_deltas()
     return answer_roots(owner, task, partial(_packets, owner, policy=policy), "unlearn root")
 
 
 def _packets(
     owner: Owner, root: pb.Root, task: pb.FisherTask, policy: ReleasePolicy
 ) -> list[pb.FisherPacket]:
+    policy.check_delta(root.model_id)
     method = Method.from_proto(task.method)
     # The root may have forgotten other data meanwhile.
     record = owner.store.present(root.model_id, task.request_id)
     listed = samples_of(root)
     samples = None if listed is None else resolve_samples(owner, record, listed)
-    count = _check_release(owner, record, samples, policy)
+    counts = _counts(owner, record, samples)
+    policy.check_samples(record.id, counts.total())
     made = unlearned_root(owner, record, method, task.request_id, task.request_digest, samples)
+    policy.check_delta(record.id, made.origin.root_method)
+    if policy.min_forget_samples > 1:
+        sets = ReleasedSets(owner, record)
+        released = sets.of_classes(counts) if samples is None else sets.of_samples(samples, counts)
+        sets.record(released, policy)
     before = owner.store.weights(record.id)
     structure = find_structure(owner, record, load_network(owner, record, before))
     first, *others = structure.head.layers if structure.head else (None,)
@@ -56,20 +63,17 @@ def _packets(
         head_bias=(first.bias or "") if first else "",
         further_heads=[name for layer in others if layer for name in layer.parameters],
         source=root.model_id,
-        samples=count,
+        samples=counts.total(),
         delta=delta,
     )
     packet.classes.extend(root.classes)
     return [packet]
 
 
-def _check_release(
-    owner: Owner, record: ModelRecord, samples: list[str] | None, policy: ReleasePolicy
-) -> int:
-    """Check a release against the policy, and return the number of samples that are taken away.
+def _counts(owner: Owner, record: ModelRecord, samples: list[str] | None) -> Counter[str]:
+    """Return the number of samples of each class that are taken away.
 
     Raises:
-        WithheldError: if the policy does not allow it.
         DataError: if the samples are gone.
     """
     if samples is not None:
@@ -81,10 +85,4 @@ def _check_release(
             f"Expected the training data of model {record.id!r}, all of which is to be forgotten, "
             "but it is gone. Restore it, or retire the model."
         )
-    counts = Counter(record.labels[index] for _, y in chosen for index in y.tolist())
-    policy.check_samples(record.id, counts.total())
-    if policy.min_forget_samples > 1:
-        sets = ReleasedSets(owner, record)
-        released = sets.of_classes(counts) if samples is None else sets.of_samples(samples, counts)
-        sets.record(released, policy)
-    return counts.total()
+    return Counter(record.labels[index] for _, y in chosen for index in y.tolist())

@@ -1,10 +1,10 @@
-"""The release policy: conditions on Fisher information that leaves an owner.
+"""The release policy: conditions on Fisher information and changes of roots that leave an owner.
 
 The policy belongs to the owner.  No request can loosen it.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 from disinherit.common.encodings import Encoding
@@ -15,18 +15,22 @@ from disinherit.common.settings import check
 
 @dataclass(frozen=True, slots=True)
 class ReleasePolicy:
-    """Conditions on Fisher information that an owner sends for a root.
+    """Conditions on what an owner sends for a root: Fisher information, or its change.
 
     Attributes:
         min_forget_samples: least number of samples in each packet, and in each group that all
             releases together separate; the Fisher information of a few samples reveals each.
-        encoding: longest encoding of released values; a request may ask for a shorter one.
+        encoding: longest encoding of Fisher information; a request may ask for a shorter one.
         clip_norm: bound C on the L2 norm of each sample's squared gradient of each parameter; 0
             for none.
         noise_multiplier: Gaussian noise on each mean over n samples has a standard deviation of
             this times C / n; 0 for none.
         max_sample_share: largest share of a packet's sum from a single sample, in (0, 1]; 1 for no
             bound.  A number of samples does not bound the contribution of one.
+        delta_min_samples: least number of samples behind the change of a root; more than
+            `min_forget_samples`, as a change reveals more.
+        delta_root_methods: root methods whose changes may be released; empty for all.
+        release_deltas: whether changes of roots may be released at all.
 
     Raises:
         InputError: if a value has another type or is out of range.
@@ -37,15 +41,19 @@ class ReleasePolicy:
     clip_norm: float = 0.0
     noise_multiplier: float = 0.0
     max_sample_share: float = 1.0
+    delta_min_samples: int = 1
+    delta_root_methods: tuple[str, ...] = ()
+    release_deltas: bool = True
 
     def __post_init__(self) -> None:
         """Check every value."""
         settle(self, "a release policy", InputError)
-        if self.min_forget_samples < 1:
-            raise InputError(
-                "Expected a whole number of at least 1 as min_forget_samples, but got "
-                f"{self.min_forget_samples!r}."
-            )
+        for name in ("min_forget_samples", "delta_min_samples"):
+            least = getattr(self, name)
+            if least < 1:
+                raise InputError(
+                    f"Expected a whole number of at least 1 as {name}, but got {least!r}."
+                )
         share = self.max_sample_share
         if not 0 < share <= 1:
             raise InputError(f"Expected max_sample_share in (0, 1], but got {share!r}.")
@@ -68,29 +76,46 @@ class ReleasePolicy:
             True
         """
         bounds = [norm for norm in (self.clip_norm, other.clip_norm) if norm]
+        lists = [set(one.delta_root_methods) for one in (self, other) if one.delta_root_methods]
+        methods = tuple(sorted(set.intersection(*lists))) if lists else ()
+        agreed = bool(methods) or not lists
         return ReleasePolicy(
             min_forget_samples=max(self.min_forget_samples, other.min_forget_samples),
             max_sample_share=min(self.max_sample_share, other.max_sample_share),
             encoding=self.encoding.shorter(other.encoding),
             clip_norm=min(bounds, default=0.0),
             noise_multiplier=max(self.noise_multiplier, other.noise_multiplier),
+            delta_min_samples=max(self.delta_min_samples, other.delta_min_samples),
+            delta_root_methods=methods,
+            release_deltas=self.release_deltas and other.release_deltas and agreed,
+        )
+
+    def for_deltas(self) -> "ReleasePolicy":
+        """Return the policy with the number of samples that the change of a root needs.
+
+        Example:
+            >>> ReleasePolicy(5, delta_min_samples=50).for_deltas().min_forget_samples
+            50
+        """
+        return replace(
+            self, min_forget_samples=max(self.min_forget_samples, self.delta_min_samples)
         )
 
     def check_samples(self, model: str, count: int) -> None:
-        """Refuse the release of Fisher information of too few samples.
+        """Refuse a release of too few samples.
 
         Args:
             model: the root.
-            count: number of samples in a packet of it.
+            count: number of samples behind a packet of it.
 
         Raises:
             WithheldError: if the number is below the policy's; the message does not contain it.
         """
         if count < self.min_forget_samples:
             raise WithheldError(
-                f"Expected at least {self.min_forget_samples} samples behind Fisher information of "
-                f"model {model!r} to be released, by its owner's min_forget_samples, "
-                "but got fewer. Forget more of them in one request, or ask the owner."
+                f"Expected at least {self.min_forget_samples} samples behind what is released of "
+                f"model {model!r}, by its owner's release policy, but got fewer. Forget more of "
+                "them in one request, or ask the owner."
             )
 
     def check_cell(self, model: str, count: int | None) -> None:
@@ -106,18 +131,40 @@ class ReleasePolicy:
         """
         if self.min_forget_samples > 1 and count is None:
             raise WithheldError(
-                "Expected to know that Fisher information, with earlier releases, separates no "
-                f"fewer than {self.min_forget_samples} samples of model {model!r}, by its owner's "
-                "min_forget_samples, but nobody can tell which samples earlier releases were of. "
+                "Expected to know that a release, with earlier ones, separates no fewer than "
+                f"{self.min_forget_samples} samples of model {model!r}, by its owner's release "
+                "policy, but nobody can tell which samples earlier releases were of. "
                 "Give the owner `sample_ids` and the data of its earlier versions, or forget in "
                 "one request."
             )
         if self.min_forget_samples > 1 and count is not None and count < self.min_forget_samples:
             raise WithheldError(
-                "Expected Fisher information that, with earlier releases of its owner, "
-                f"separates no fewer than {self.min_forget_samples} samples of model {model!r}, "
-                "by its owner's min_forget_samples, but its difference to earlier releases "
-                "would be of fewer. Forget what was asked for before and this in one request."
+                "Expected a release that, with earlier ones of its owner, separates no fewer than "
+                f"{self.min_forget_samples} samples of model {model!r}, by its owner's release "
+                "policy, but its difference to earlier releases would be of fewer. Forget what "
+                "was asked for before and this in one request."
+            )
+
+    def check_delta(self, model: str, root_method: str = "") -> None:
+        """Refuse the release of a change of a root.
+
+        Args:
+            model: the root.
+            root_method: the root method that made the change; empty before there is one.
+
+        Raises:
+            WithheldError: if the policy allows no changes, or none of this root method.
+        """
+        if not self.release_deltas:
+            raise WithheldError(
+                f"Expected to release the change of model {model!r}, but its owner set "
+                "release_deltas to false. Name the mechanism fisher, or ask the owner."
+            )
+        if root_method and self.delta_root_methods and root_method not in self.delta_root_methods:
+            raise WithheldError(
+                f"Expected a change of model {model!r} by {' or '.join(self.delta_root_methods)}, "
+                f"by its owner's delta_root_methods, but it is by {root_method}. Name one of these "
+                "as the root method, or ask the owner."
             )
 
     def check_share(self, model: str, share: float) -> None:

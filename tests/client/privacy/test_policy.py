@@ -130,6 +130,8 @@ def test_coverage_reports_withheld_fisher_information(
         ({"min_forget_samples": 0}, "at least 1 as min_forget_samples, but got 0"),
         ({"min_forget_samples": True}, "min_forget_samples"),
         ({"min_forget_samples": 2.5}, "2.5"),
+        ({"delta_min_samples": 0}, "at least 1 as delta_min_samples, but got 0"),
+        ({"delta_root_methods": "replay"}, "delta_root_methods"),
         ({"encoding": "zip"}, "'zip'"),
         ({"min_samples": 3}, "min_samples"),
         ("open", "a table"),
@@ -139,3 +141,12 @@ def test_an_invalid_policy_is_refused(values: object, words: str) -> None:
     with pytest.raises(InputError, match="agent.toml") as refused:
         read_policy(values, "agent.toml")
     assert words in str(refused.value)
+
+
+def test_conditions_on_changes_only_become_stricter() -> None:
+    one = ReleasePolicy(delta_min_samples=5, delta_root_methods=("replay", "ekfac"))
+    assert one.stricter(OPEN) == OPEN.stricter(one)
+    both = one.stricter(ReleasePolicy(delta_min_samples=9, delta_root_methods=("replay",)))
+    assert both == ReleasePolicy(delta_min_samples=9, delta_root_methods=("replay",))
+    assert not ReleasePolicy(release_deltas=False).stricter(OPEN).release_deltas
+    assert not one.stricter(ReleasePolicy(delta_root_methods=("finetune",))).release_deltas
