@@ -13,8 +13,9 @@ from disinherit.client.privacy.remaining import training_data
 from disinherit.client.privacy.samples import resolve_samples, split_by_ids
 from disinherit.common.deltas.changes import difference
 from disinherit.common.deltas.packets import encode_delta
-from disinherit.common.errors import DataError
+from disinherit.common.errors import DataError, RequestError
 from disinherit.common.graph.records import ModelRecord
+from disinherit.common.limits import clipped
 from disinherit.common.method import Method
 from disinherit.common.wire.samples import samples_of
 from disinherit.v1 import unlearning_pb2 as pb
@@ -42,6 +43,7 @@ def _packets(
     listed = samples_of(root)
     samples = None if listed is None else resolve_samples(owner, record, listed)
     counts = _counts(owner, record, samples)
+    _check_classes(root, counts)
     policy.check_samples(record.id, counts.total())
     made = unlearned_root(owner, record, method, task.request_id, task.request_digest, samples)
     policy.check_delta(record.id, made.origin.root_method)
@@ -86,3 +88,18 @@ def _counts(owner: Owner, record: ModelRecord, samples: list[str] | None) -> Cou
             "but it is gone. Restore it, or retire the model."
         )
     return Counter(record.labels[index] for _, y in chosen for index in y.tolist())
+
+
+def _check_classes(root: pb.Root, counts: Counter[str]) -> None:
+    """Refuse some classes of a root: its methods take samples, or all, and all is far too much.
+
+    Raises:
+        RequestError: if it was trained on others, too.
+    """
+    others = sorted(counts.keys() - set(root.classes))
+    if root.classes and others:
+        raise RequestError(
+            f"Expected samples, or all classes of root {root.model_id!r}, to take out as a change, "
+            f"but got {', '.join(root.classes)} of a model that was trained on "
+            f"{clipped(', '.join(others))}, too. Name the mechanism fisher, or these samples."
+        )

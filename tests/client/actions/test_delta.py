@@ -11,8 +11,11 @@ from disinherit.client.handlers import handlers
 from disinherit.client.privacy.policy import OPEN, ReleasePolicy
 from disinherit.client.privacy.release_ledger import LEDGER_FILE
 from disinherit.common.method import Method
+from disinherit.server.reports.report import coverage_of
+from disinherit.server.states import TaskState
 from disinherit.v1 import unlearning_pb2 as pb
-from tests.support.owner import samples_root
+from tests.support.campaign import World, build, make_request
+from tests.support.owner import PointsOwner, samples_root, trained_on
 from tests.support.retraining_owner import RetrainingOwner
 
 DIGEST = "ab" * 32
@@ -129,3 +132,35 @@ def test_an_owner_and_its_agent_both_have_a_say(owner: StrictOwner) -> None:
         assert change(owner, cats(0, 9), ReleasePolicy(delta_min_samples=10)).withheld
     finally:
         owner.release_policy = OPEN
+
+
+def test_coverage_reports_a_withheld_change_and_no_weights_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(tmp_path)
+    policy = ReleasePolicy(delta_min_samples=1000)
+    monkeypatch.setattr(PointsOwner, "release_policy", policy, raising=False)
+    with World(tmp_path) as world:
+        before = world.files()
+        r1 = world.store.graph().model("r1")
+        classes = trained_on(r1)
+        world.coordinator.submit(make_request({"r1": classes}, scope="all", mechanism="delta"))
+        assert world.coordinator.run("q").outcome == "failed"
+        for one in coverage_of(world.store, "q", 100, "").models:
+            assert one.state == TaskState.FAILED
+            assert "no change from upstream root r1: withheld by owner anna" in one.reason
+        assert world.files() == before
+
+
+@pytest.mark.parametrize("classes", [["cat"], ["cat", "dog"]])
+def test_a_class_never_takes_all_other_classes_with_it(
+    owner: StrictOwner, classes: list[str]
+) -> None:
+    task = task_of(owner, [])
+    task.roots[0].CopyFrom(pb.Root(model_id="m", classes=classes))
+    (answer,) = root_deltas(owner, task).roots
+    if classes == ["cat"]:
+        assert "got cat of a model that was trained on dog, too" in answer.error
+        assert owner.asked == []
+    else:
+        assert answer.packets[0].samples == 48
