@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import torch
 
+from disinherit.common.models.membership import area_under_curve
 from disinherit.simulations.bench.cells import Record
 from disinherit.simulations.bench.curves import depth_curves
 from disinherit.simulations.bench.markdown import NO_FIGURE, TextTable, number
 from disinherit.simulations.bench.means import Side
-from disinherit.simulations.bench.panel.attacks import area_under_curve
 from disinherit.simulations.bench.statistics import interval
 
 MISSED = 5.0

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from disinherit.common.errors import NotMeasuredError
+from disinherit.common.models.membership import area_under_curve, confidence
 from disinherit.simulations.bench.panel.exam import EvaluationContext, ModelUnderTest
 from disinherit.simulations.bench.panel.outputs import logits_of
-from disinherit.simulations.bench.panel.shadows import confidence
 
 FALSE_POSITIVES = 0.01
 """At this false positive rate the per-example attack is reported."""
@@ -49,23 +49,6 @@ def lira(exam: EvaluationContext, candidate: ModelUnderTest) -> dict[str, float]
         "lira_tpr": 100.0 * true_positive_rate(members, others, FALSE_POSITIVES),
         "lira_auc": area_under_curve(members, others),
     }
-
-
-def area_under_curve(members: Tensor, others: Tensor) -> float:
-    """Return the probability that a member scores above a non-member; a tie counts as half.
-
-    Args:
-        members: scores `[n]`, n > 0.
-        others: scores `[m]`, m > 0.
-
-    Example:
-        >>> area_under_curve(torch.tensor([3.0, 1.0]), torch.tensor([2.0, 1.0]))
-        0.625
-    """
-    ordered = others.double().sort().values
-    below = torch.searchsorted(ordered, members.double(), right=False)
-    up_to = torch.searchsorted(ordered, members.double(), right=True)
-    return (below + up_to).double().mean().item() / 2 / len(others)
 
 
 def true_positive_rate(members: Tensor, others: Tensor, false_positives: float) -> float:

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from disinherit.common.errors import NotMeasuredError
+from disinherit.common.models.membership import confidence
 from disinherit.simulations.bench.cases.subjects import Case, Weights
 from disinherit.simulations.bench.panel.exam import EvaluationContext, ModelUnderTest
-from disinherit.simulations.bench.panel.shadows import confidence
 
 SPLITS = {"forget": "forget", "test_retain": "held_out"}
 """Splits whose margins are compared -> what the figure is called after."""

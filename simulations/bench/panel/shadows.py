@@ -7,14 +7,13 @@ but who is a member and in which order samples came.  What descendants do with a
 replayed.
 """
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from disinherit.common.errors import InputError
+from disinherit.common.models.membership import confidence
 from disinherit.simulations.bench.cases.subjects import Case, Samples
 from disinherit.simulations.bench.panel.outputs import logits_of
 
@@ -48,22 +47,6 @@ class Shadows:
         inside, outside = self.inside.double(), self.outside.double()
         middle = (inside + outside) / 2
         return (inside - outside) * (observed.double() - middle) / self.variance
-
-
-def confidence(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return the logit-scaled confidence `[n]` in the true class, log p - log(1 - p), in float64.
-
-    Args:
-        logits: `[n, C]`, C > 1.
-        targets: class indices `[n]`.
-
-    Example:
-        >>> confidence(torch.tensor([[2.0, 0.0]]), torch.tensor([0])).item()
-        2.0
-    """
-    wide = logits.double()
-    true = F.one_hot(targets, wide.shape[1]).bool()
-    return wide[true] - wide.masked_fill(true, -math.inf).logsumexp(dim=1)
 
 
 def train_shadows(case: Case, root: str, count: int) -> Shadows | None:

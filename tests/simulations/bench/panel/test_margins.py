@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from disinherit.common.errors import InputError, NotMeasuredError
+from disinherit.common.models.membership import confidence
 from disinherit.simulations.bench.cases.subjects import Case
 from disinherit.simulations.bench.panel.exam import EvaluationContext, PanelSettings
 from disinherit.simulations.bench.panel.margins import (
@@ -18,7 +19,6 @@ from disinherit.simulations.bench.panel.margins import (
     without,
 )
 from disinherit.simulations.bench.panel.measuring import measure
-from disinherit.simulations.bench.panel.shadows import confidence
 from tests.support.case import digits_case
 
 SETTINGS = PanelSettings(samples=100, relearn_steps=2)

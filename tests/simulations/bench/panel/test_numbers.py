@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from disinherit.common.errors import InputError
 from disinherit.common.models.descent import minimise, steps_of
+from disinherit.common.models.membership import area_under_curve, confidence
 from disinherit.simulations.bench.cases.subjects import Samples
 from disinherit.simulations.bench.panel.attacks import (
-    area_under_curve,
     loss_attack,
     true_positive_rate,
 )
@@ -27,7 +27,6 @@ from disinherit.simulations.bench.panel.quantisation import quantise, quantise_r
 from disinherit.simulations.bench.panel.sanity import guess_error
 from disinherit.simulations.bench.panel.shadows import (
     Shadows,
-    confidence,
     halves,
     statistics,
     train_shadows,
