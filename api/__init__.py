@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from disinherit.client.client_app import build_client_app
-    from disinherit.client.owner.owner import Owner, ResolvesSamples, Retrains
+    from disinherit.client.owner.owner import KeepsCurvature, Owner, ResolvesSamples, Retrains
     from disinherit.client.privacy.policy import ReleasePolicy
     from disinherit.client.store.ledger import Commit, Forgotten, LedgerEntry
     from disinherit.client.store.store import ModelStore
@@ -117,6 +117,7 @@ __all__ = [  # noqa: RUF022  # grouped as docs/api.md is
     "Owner",
     "ResolvesSamples",
     "Retrains",
+    "KeepsCurvature",
     "ModelStore",
     "Commit",
     "LedgerEntry",
@@ -177,6 +178,7 @@ __all__ = [  # noqa: RUF022  # grouped as docs/api.md is
 _MODULES = {
     "client.client_app": ("build_client_app",),
     "client.owner.owner": (
+        "KeepsCurvature",
         "Owner",
         "ResolvesSamples",
         "Retrains",

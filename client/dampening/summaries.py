@@ -1,6 +1,7 @@
 """Registered Fisher summaries: per-class sums of squared gradients over a model's training data.
 
-A summary answers every request for classes without data, which may be deleted by then.
+A summary answers every request for classes without data, which may be deleted by then.  Beside it,
+owners that ask for it register the curvature, which lets the root method `ekfac` forget samples.
 """
 
 from collections.abc import Collection, Sequence
@@ -11,10 +12,11 @@ from torch import nn
 from disinherit.client.dampening.known_heads import find_structure
 from disinherit.client.owner.batches import ShrinkingBatches
 from disinherit.client.owner.failures import explain
-from disinherit.client.owner.owner import Batches, Owner, load_network
+from disinherit.client.owner.owner import Batches, KeepsCurvature, Owner, load_network
 from disinherit.client.privacy.policy import OPEN, ReleasePolicy, policy_of
 from disinherit.client.privacy.remaining import training_data, without_cleared
 from disinherit.client.store.structure import Structure, tied_names
+from disinherit.common.curvature.ekfac import measure
 from disinherit.common.errors import FisherError, ScopeError
 from disinherit.common.fisher.classes import ClassFishers
 from disinherit.common.fisher.diagonal import fisher_diagonal
@@ -198,7 +200,23 @@ def _registered(
         network = load_network(owner, record, owner.store.weights(record.id))
         summary = fisher_summary(owner, record, network, names, scope)
         record = owner.store.set_fishers(record.id, summary.fishers, scope)
+    _register_curvature(owner, record)
     return replace(record, fisher_scale=_scale(summary, policy, network, kept))
+
+
+def _register_curvature(owner: Owner, record: ModelRecord) -> None:
+    """Register the curvature over a model's remaining data, if asked for and missing."""
+    if not isinstance(owner, KeepsCurvature) or not owner.keeps_curvature(record):
+        return
+    batches = training_data(owner, record)
+    if batches is None or owner.store.has_curvature(record.id):
+        return
+    network = load_network(owner, record, owner.store.weights(record.id))
+    names = resolve_scope(network, "all")
+    curvature = ShrinkingBatches(batches).run(
+        lambda fitting: measure(network, names, fitting, owner.device)
+    )
+    owner.store.set_curvature(record.id, curvature)
 
 
 def _scale(

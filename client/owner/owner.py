@@ -76,6 +76,19 @@ class ResolvesSamples(Owner, Protocol):
 
 
 @runtime_checkable
+class KeepsCurvature(Owner, Protocol):
+    """An owner that registers the curvature of some of its models with their Fisher summaries.
+
+    With it, samples can be taken out of a root without retained data.  It takes memory: for each
+    layer with o outputs and d inputs, o² + d² + o d numbers.
+    """
+
+    def keeps_curvature(self, record: ModelRecord) -> bool:
+        """Return whether to register the model's curvature while its training data is there."""
+        ...
+
+
+@runtime_checkable
 class Retrains(Owner, Protocol):
     """An owner that can train one of its models again exactly, from what was recorded.
 

@@ -1,7 +1,7 @@
 """Destruction of superseded versions on disk, after their successors are written out.
 
-A destroyed version loses its weights and Fisher summary, and keeps its record and digests as a
-tombstone.  Successors may be stored as differences to these files
+A destroyed version loses its weights, Fisher summary and curvature, and keeps its record and
+digests as a tombstone.  Successors may be stored as differences to these files
 (`disinherit.client.store.objects`), so they are written out in full before.
 """
 

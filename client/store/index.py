@@ -18,7 +18,7 @@ from disinherit.client.store.structure import Structure
 from disinherit.common.errors import StoreError
 from disinherit.common.graph.records import ModelRecord, ModelStatus, Provenance
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 BUSY_SECONDS = 60.0
 
 _DESTROYED = """CREATE TABLE destroyed (
@@ -26,6 +26,8 @@ _DESTROYED = """CREATE TABLE destroyed (
     held_by TEXT NOT NULL)"""
 _STRUCTURES = """CREATE TABLE structures (
     model_id TEXT PRIMARY KEY REFERENCES models, structure TEXT NOT NULL)"""
+_CURVATURES = """CREATE TABLE curvatures (
+    model_id TEXT PRIMARY KEY REFERENCES models, digest TEXT NOT NULL)"""
 # Content of a request, and data that a version forgot; empty in rows of older versions.
 _CONTENT = (
     "ALTER TABLE ledger ADD COLUMN request_digest TEXT NOT NULL DEFAULT ''",
@@ -61,15 +63,17 @@ _SCHEMA = (
         cleared TEXT NOT NULL)""",
     _DESTROYED,
     _STRUCTURES,
+    _CURVATURES,
     *_CONTENT,
     _PREPARED,
     _SET_VERSION,
 )
 _UPGRADES = {
-    3: (_DESTROYED, _STRUCTURES, *_CONTENT, _PREPARED, _SET_VERSION),
-    4: (_STRUCTURES, *_CONTENT, _PREPARED, _SET_VERSION),
-    5: (*_CONTENT, _PREPARED, _SET_VERSION),
-    6: (_PREPARED, _SET_VERSION),
+    3: (_DESTROYED, _STRUCTURES, _CURVATURES, *_CONTENT, _PREPARED, _SET_VERSION),
+    4: (_STRUCTURES, _CURVATURES, *_CONTENT, _PREPARED, _SET_VERSION),
+    5: (_CURVATURES, *_CONTENT, _PREPARED, _SET_VERSION),
+    6: (_CURVATURES, _PREPARED, _SET_VERSION),
+    7: (_CURVATURES, _SET_VERSION),
 }
 """Older version -> statements of the upgrade to the present one."""
 
@@ -191,6 +195,16 @@ class Index:
         """Return the scope of a version's Fisher summary, or `""`."""
         row = self._db.execute("SELECT fisher_scope FROM models WHERE id = ?", (model_id,))
         return str(row.fetchone()[0])
+
+    def curvature(self, model_id: str) -> str:
+        """Return the digest of a version's curvature, or `""`."""
+        query = "SELECT digest FROM curvatures WHERE model_id = ?"
+        row = self._db.execute(query, (model_id,)).fetchone()
+        return "" if row is None else str(row[0])
+
+    def set_curvature(self, model_id: str, digest: str) -> None:
+        """Set the digest of a version's curvature."""
+        self._db.execute("INSERT OR REPLACE INTO curvatures VALUES (?, ?)", (model_id, digest))
 
     def structure(self, model_id: str) -> Structure | None:
         """Return the known structure of a version, or `None`."""
@@ -337,6 +351,8 @@ class Index:
             f"SELECT digest FROM (SELECT digest FROM models WHERE {_PRESENT} "
             f"UNION SELECT fisher_digest FROM models WHERE {_PRESENT}) "
             "WHERE digest NOT IN (SELECT digest FROM parts) "
+            "UNION SELECT digest FROM curvatures "
+            "WHERE model_id NOT IN (SELECT model_id FROM destroyed) "
             "UNION SELECT base FROM parts UNION SELECT pack FROM parts WHERE pack != '' "
             "UNION SELECT digest FROM prepared WHERE digest NOT IN (SELECT digest FROM parts)"
         ).fetchall()

@@ -1,4 +1,4 @@
-"""Files of a `ModelStore`: weights and Fisher summaries, each named by its digest."""
+"""Files of a `ModelStore`: weights, Fisher summaries and curvature, each named by its digest."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence

@@ -4,8 +4,9 @@ Layout of the folder::
 
     lock                          locked while a process reads or writes
     index.db                      model records and ledger (`disinherit.client.store.index`)
-    objects/<digest>.safetensors  weights and Fisher summaries, named by `weights_digest`, and
-                                  stacked changes of many models (`disinherit.client.store.objects`)
+    objects/<digest>.safetensors  weights, Fisher summaries and curvature, named by
+                                  `weights_digest`, and stacked changes of many models
+                                  (`disinherit.client.store.objects`)
 
 **Commit.**  A write takes the lock, makes its objects durable, and changes the index in one
 transaction.  The transaction is the commit point: a version and its ledger entry become visible
@@ -44,6 +45,7 @@ from disinherit.client.store.objects import Delta
 from disinherit.client.store.stored_models import StoredModels
 from disinherit.client.store.structure import Structure
 from disinherit.client.store.updates import Update
+from disinherit.common.curvature.ekfac import Curvature, as_tensors
 from disinherit.common.errors import StoreError
 from disinherit.common.files import sync_folder
 from disinherit.common.fisher.classes import ClassFishers
@@ -123,6 +125,18 @@ class ModelStore(StoredModels):
         """
         with self._writing():
             return self._register(self._present(model_id), fishers, scope)
+
+    def set_curvature(self, model_id: str, curvature: Curvature) -> None:
+        """Register, or replace, the curvature of a version.  It is destroyed with it.
+
+        Raises:
+            StoreError: if the model does not exist.
+        """
+        tensors = as_tensors(curvature)
+        digest = weights_digest(tensors)
+        with self._writing():
+            self._objects.put(digest, tensors)
+            self._index.set_curvature(self._present(model_id).id, digest)
 
     def set_structure(self, model_id: str, structure: Structure) -> None:
         """Store the structure of a version; its successors inherit it.
@@ -316,7 +330,7 @@ class ModelStore(StoredModels):
     def destroy(
         self, request_id: str, expected: Mapping[str, str], request_digest: str = ""
     ) -> Destroyed:
-        """Remove the weights and Fisher summaries of versions that a request superseded.
+        """Remove weights, Fisher summaries and curvature of versions that a request superseded.
 
         Their successors are written out first, and all versions are destroyed in one step.  Records
         and ledger stay.  A repeated destruction changes nothing.

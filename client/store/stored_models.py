@@ -16,6 +16,7 @@ from disinherit.client.store.ledger import Destruction, LedgerEntry, RollBack
 from disinherit.client.store.objects import Objects
 from disinherit.client.store.structure import Structure
 from disinherit.client.store.updates import Snapshot
+from disinherit.common.curvature.ekfac import Curvature, from_tensors
 from disinherit.common.errors import InputError, StoreError
 from disinherit.common.files import FolderLock, sync_folder
 from disinherit.common.fisher.classes import ClassFishers
@@ -101,6 +102,29 @@ class StoredModels:
             if not digest:
                 return None
             return self._fishers(digest, model_id), self._index.fisher_scope(model_id)
+
+    def curvature(self, model_id: str) -> Curvature | None:
+        """Return the registered curvature of a version, or `None`.
+
+        Raises:
+            StoreError: if the model does not exist.
+            CheckpointError: if its file is missing or damaged.
+        """
+        with self._locked(exclusive=False):
+            digest = self._index.curvature(self._present(model_id).id)
+            if not digest:
+                return None
+            what = f"curvature of model {model_id!r}"
+            return from_tensors(self._objects.get(digest, what))
+
+    def has_curvature(self, model_id: str) -> bool:
+        """Return whether a version has a registered curvature; nothing is read.
+
+        Raises:
+            StoreError: if the model does not exist.
+        """
+        with self._locked(exclusive=False):
+            return self._index.curvature(self._present(model_id).id) != ""
 
     def structure(self, model_id: str) -> Structure | None:
         """Return the structure of a version; `None` before registration."""

@@ -5,6 +5,7 @@ loss with respect to its output (row i depends on sample i only), and a sink for
 scope.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -63,22 +64,35 @@ def convolution(layer: nn.Conv1d | nn.Conv2d, x: Tensor, g: Tensor, sink: Sink) 
         sink.add("bias", g.flatten(2).sum(2))
     if "weight" not in sink.names:
         return
-    x = F.pad(x, _padding(layer), _PADDING_MODES.get(layer.padding_mode, layer.padding_mode))
-    kernel, stride, dilation = layer.kernel_size, layer.stride, layer.dilation
-    if isinstance(layer, nn.Conv1d):
-        x = x.unsqueeze(2)
-        kernel, stride, dilation = (1, *kernel), (1, *stride), (1, *dilation)
     g = g.reshape(
         g.shape[0], layer.groups, layer.out_channels // layer.groups, -1
     )  # [n, groups, o, positions]
-    patch = layer.in_channels * kernel[0] * kernel[1] * g.shape[-1]
+    patch = layer.in_channels * math.prod(layer.kernel_size) * g.shape[-1]
     for rows in sink.chunks(max(layer.weight.numel(), patch)):
-        columns = F.unfold(x[rows], kernel, dilation=dilation, stride=stride)
+        columns = patches(layer, x[rows])
         columns = columns.reshape(
             columns.shape[0], layer.groups, -1, g.shape[-1]
         )  # [m, groups, i * kernel, positions]
         gradients = (g[rows] @ columns.mT).reshape(-1, *layer.weight.shape)
         sink.add("weight", gradients, rows)
+
+
+def patches(layer: nn.Conv1d | nn.Conv2d, x: Tensor) -> Tensor:
+    """Return the part of the input that each position of the output sees.
+
+    Args:
+        layer: the convolution.
+        x: its input, `[n, channels, ...]`.
+
+    Returns:
+        `[n, channels * kernel, positions]`, channels first, as in the flattened weight.
+    """
+    x = F.pad(x, _padding(layer), _PADDING_MODES.get(layer.padding_mode, layer.padding_mode))
+    kernel, stride, dilation = layer.kernel_size, layer.stride, layer.dilation
+    if isinstance(layer, nn.Conv1d):
+        x = x.unsqueeze(2)
+        kernel, stride, dilation = (1, *kernel), (1, *stride), (1, *dilation)
+    return F.unfold(x, kernel, dilation=dilation, stride=stride)
 
 
 def batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d, x: Tensor, g: Tensor, sink: Sink) -> None:

@@ -101,6 +101,7 @@ def test_a_store_of_the_version_before_is_upgraded(tmp_path: Path) -> None:
         store.add(_record("m", OLD), OLD)
     with sqlite3.connect(tmp_path / "index.db") as db:
         db.execute("DROP TABLE prepared")
+        db.execute("DROP TABLE curvatures")
         db.execute("PRAGMA user_version = 6")
     with ModelStore(tmp_path, "ann") as store:
         store.prepare("q", "m", NEW, b"")

@@ -469,6 +469,19 @@ def test_a_malformed_row_is_refused(store: ModelStore, root: Path, column: str, 
         store.records()
 
 
+def test_an_index_without_curvature_is_brought_up_to_date(root: Path) -> None:
+    with ModelStore(root, "anna") as store:
+        store.add(make_record(), make_weights())
+    with sqlite3.connect(root / "index.db") as db:
+        db.execute("DROP TABLE curvatures")
+        db.execute("PRAGMA user_version = 7")
+    db.close()
+    for _ in range(2):
+        with ModelStore(root, "anna") as store:
+            assert not store.has_curvature("m")
+            assert store.curvature("m") is None
+
+
 @pytest.mark.parametrize(
     ("version", "lacking"), [(3, ["destroyed", "structures"]), (4, ["structures"]), (5, [])]
 )
@@ -483,7 +496,7 @@ def test_an_older_index_is_brought_up_to_date(root: Path, version: int, lacking:
         for table in ("ledger", "rollbacks", "destroyed"):
             db.execute(f"ALTER TABLE {table} DROP COLUMN request_digest")
         db.execute("ALTER TABLE ledger DROP COLUMN forgotten")
-        for table in ("prepared", *lacking):
+        for table in ("prepared", "curvatures", *lacking):
             db.execute(f"DROP TABLE {table}")
         db.execute(f"PRAGMA user_version = {version}")
     db.close()
@@ -501,9 +514,9 @@ def test_an_older_index_is_brought_up_to_date(root: Path, version: int, lacking:
 @pytest.mark.parametrize(
     ("statement", "words"),
     [
-        ("PRAGMA user_version = 8", "version 7 .* got 8.*newer"),
-        ("PRAGMA user_version = 2", "version 7 .* got 2.*before the first release"),
-        ("PRAGMA user_version = 0", "version 7 .* got 0.*another program"),
+        ("PRAGMA user_version = 9", "version 8 .* got 9.*newer"),
+        ("PRAGMA user_version = 2", "version 8 .* got 2.*before the first release"),
+        ("PRAGMA user_version = 0", "version 8 .* got 0.*another program"),
         ("UPDATE store SET owner = 'bert'", r"store of 'anna' .* that of \['bert'\]"),
         ("DELETE FROM store", r"that of \[\]"),
         ("DROP TABLE models", "models"),

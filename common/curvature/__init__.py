@@ -1,0 +1,1 @@
+"""Curvature of the loss of a model, in a basis that is kept with the model."""

@@ -1,0 +1,202 @@
+"""Inputs and output gradients of layers, batch after batch.
+
+A layer is covered if its gradients are sums over positions of g xᵀ: linear layers, and convolutions
+without groups, that are called once with the samples in the first dimension, and whose parameters
+are used nowhere else.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from disinherit.common.errors import FisherError
+from disinherit.common.fisher.gradients import residuals, right_norm_gradients, widest
+from disinherit.common.fisher.layers import needs_dims, patches
+from disinherit.common.models.forward import Call, count_uses, observe, prepared
+from disinherit.common.models.inputs import first_inputs, unpack_batch
+
+COLUMNS = 16
+"""Most backward passes for a batch; for more classes, random combinations of their columns."""
+
+WIDEST = 8192
+"""Most inputs or outputs of a layer: its curvature holds the square of both."""
+
+Batches = Iterable[object]
+
+Layers = Mapping[str, bool]
+"""Layer -> whether its bias is covered with its weight."""
+
+Columns = Callable[[Tensor, Tensor, int], Iterator[Tensor]]
+"""From logits, targets and index of the batch: gradients of the logits, `[n, C]` each."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """Inputs and output gradients of one layer for one batch.
+
+    Attributes:
+        path: the layer.
+        inputs: `[n, positions, d]`; with a bias, the last of them is 1.
+        gradients: `[n, positions, o]`.
+        first: whether these are the first gradients of the batch.
+    """
+
+    path: str
+    inputs: Tensor
+    gradients: Tensor
+    first: bool
+
+
+def parameter_names(path: str, with_bias: bool) -> tuple[str, ...]:
+    """Return the full names of a layer's weight and, if covered, bias."""
+    prefix = f"{path}." if path else ""
+    return (f"{prefix}weight", f"{prefix}bias") if with_bias else (f"{prefix}weight",)
+
+
+def coverable(
+    model: nn.Module, names: Sequence[str], batches: Batches, device: torch.device
+) -> dict[str, bool]:
+    """Return the layers that can be covered, and whether with their bias.
+
+    Args:
+        model: maps inputs to logits `[n, C]`.
+        names: parameters to cover where possible.
+        batches: inputs and targets; one sample is tried.
+        device: for the inputs.
+
+    Raises:
+        FisherError: if there is no sample.
+    """
+    wanted = set(names)
+    layers: dict[str, bool] = {}
+    for path, layer in model.named_modules():
+        weight, bias = parameter_names(path, with_bias=True)
+        if weight in wanted and _is_covered(layer):
+            layers[path] = bias in wanted
+    inputs, _ = first_inputs(batches)
+    size = 3 if len(inputs[0]) == 2 else 2
+    few = tuple(tensor[:1].repeat(size, *[1] * (tensor.ndim - 1)).to(device) for tensor in inputs)
+    flat = [name for path, with_bias in layers.items() for name in parameter_names(path, with_bias)]
+    with prepared(model, flat), torch.enable_grad():
+        logits, calls = observe(model, {path: model.get_submodule(path) for path in layers}, few)
+        uses = count_uses(logits, {name: model.get_parameter(name) for name in flat})
+    return {
+        path: with_bias
+        for path, with_bias in layers.items()
+        if all(uses[name] == 1 for name in parameter_names(path, with_bias))
+        and len(calls[path]) == 1
+        and _is_sound(model.get_submodule(path), calls[path][0], size)
+    }
+
+
+def sweep(
+    model: nn.Module, layers: Layers, batches: Batches, columns: Columns, device: torch.device
+) -> Iterator[Part]:
+    """Yield inputs and output gradients of all layers, batch after batch, column after column.
+
+    Args:
+        model: runs in eval mode and is restored.
+        layers: as `coverable` returns them.
+        batches: inputs and targets.
+        columns: gradients of the logits.
+        device: for the inputs.
+
+    Raises:
+        FisherError: if a layer is called otherwise than in the batch that was tried.
+    """
+    modules = {path: model.get_submodule(path) for path in layers}
+    names = [name for path, bias in layers.items() for name in parameter_names(path, bias)]
+    with prepared(model, names):
+        for index, item in enumerate(batches):
+            arguments, targets = unpack_batch(item, index)
+            if not len(targets):
+                continue
+            with torch.enable_grad(), right_norm_gradients(model):
+                logits, calls = observe(model, modules, [one.to(device) for one in arguments])
+            made = {
+                path: _checked(path, modules[path], calls[path], len(targets)) for path in layers
+            }
+            edges = [call.edge for call in made.values() if call.edge is not None]
+            inputs = {
+                path: _inputs(modules[path], call.input.detach(), layers[path])
+                for path, call in made.items()
+            }
+            for place, column in enumerate(columns(logits, targets.to(device), index)):
+                found = torch.autograd.grad(
+                    logits, edges, column.to(logits.dtype), retain_graph=True
+                )
+                for path, gradient in zip(made, found, strict=True):
+                    g = _outputs(modules[path], gradient)
+                    yield Part(path, inputs[path], g, first=place == 0)
+
+
+def square_root(logits: Tensor, targets: Tensor, index: int) -> Iterator[Tensor]:
+    """Yield the columns √p_c (e_c - p) of a square root of diag(p) - ppᵀ, or random combinations.
+
+    These are sums of the columns with random signs: the expectation of their squares is the same.
+    """
+    p = logits.detach().to(widest(logits.device)).softmax(1)
+    root = p.sqrt()
+    classes = p.shape[1]
+    if classes <= COLUMNS:
+        for one in torch.eye(classes, dtype=p.dtype, device=p.device):
+            yield root * one - p * (root * one).sum(1, keepdim=True)
+        return
+    generator = torch.Generator().manual_seed(index)
+    for _ in range(COLUMNS):
+        signs = torch.randint(0, 2, p.shape, generator=generator).to(p) * 2 - 1
+        signed = root * signs / COLUMNS**0.5
+        yield signed - p * signed.sum(1, keepdim=True)
+
+
+def loss_gradients(logits: Tensor, targets: Tensor, _: int) -> Iterator[Tensor]:
+    """Yield the gradients of the cross-entropies."""
+    directions, scales = residuals(logits, targets)
+    yield directions * scales.unsqueeze(1)
+
+
+def _is_covered(layer: nn.Module) -> bool:
+    if type(layer) is nn.Linear:
+        return max(layer.weight.shape) < WIDEST
+    if isinstance(layer, nn.Conv1d | nn.Conv2d) and type(layer) in (nn.Conv1d, nn.Conv2d):
+        return layer.groups == 1 and max(layer.weight.flatten(1).shape) < WIDEST
+    return False
+
+
+def _is_sound(layer: nn.Module, call: Call | None, size: int) -> bool:
+    return (
+        call is not None
+        and call.edge is not None
+        and call.is_input_intact
+        and call.input.ndim >= needs_dims(layer)
+        and call.input.shape[0] == call.output.shape[0] == size
+    )
+
+
+def _checked(path: str, layer: nn.Module, calls: Sequence[Call | None], size: int) -> Call:
+    call = calls[0] if len(calls) == 1 else None
+    if call is None or not _is_sound(layer, call, size):
+        raise FisherError(
+            f"Expected one call of layer {path!r} for each batch, with the samples in the first "
+            f"dimension, but got {len(calls)} for {size} samples. Choose another root method."
+        )
+    return call
+
+
+def _inputs(layer: nn.Module, x: Tensor, with_bias: bool) -> Tensor:
+    if isinstance(layer, nn.Conv1d | nn.Conv2d):
+        x = patches(layer, x).mT
+    else:
+        x = x.flatten(1, -2) if x.ndim > 2 else x.unsqueeze(1)
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    return torch.cat([x, x.new_ones(*x.shape[:2], 1)], dim=2) if with_bias else x
+
+
+def _outputs(layer: nn.Module, g: Tensor) -> Tensor:
+    if isinstance(layer, nn.Conv1d | nn.Conv2d):
+        g = g.flatten(2).mT
+    else:
+        g = g.flatten(1, -2) if g.ndim > 2 else g.unsqueeze(1)
+    return g.to(torch.promote_types(g.dtype, torch.float32))
