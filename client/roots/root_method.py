@@ -26,7 +26,8 @@ AUTO_ORDER = ("replay", "ekfac", "neggrad+", "finetune", "distil", "dampening")
 """Methods from best to worst, as measured; those that are not installed are skipped.
 
 Measured at roots on Fashion-MNIST with 150 samples to forget, relabelled ones or ordinary ones.
-NegGrad+ brings the attack on their losses closest to that of a replay.  Fine-tuning forgets little;
+A step with registered curvature brings the attack on losses of relabelled samples closest to that
+of a replay, but for roots that have fitted them entirely; then NegGrad+.  Fine-tuning forgets little;
 distillation towards a uniform teacher makes ordinary samples stand out as never seen; dampening
 costs the most accuracy.
 """
