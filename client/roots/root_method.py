@@ -27,7 +27,7 @@ AUTO_ORDER = ("replay", "ekfac", "neggrad+", "finetune", "distil", "dampening")
 
 Measured at roots on Fashion-MNIST with 150 samples to forget, relabelled ones or ordinary ones.
 A step with registered curvature brings the attack on losses of relabelled samples closest to that
-of a replay, but for roots that have fitted them entirely; then NegGrad+.  Fine-tuning forgets little;
+of a replay, or NegGrad+ for roots that have fitted them entirely.  Fine-tuning forgets little;
 distillation towards a uniform teacher makes ordinary samples stand out as never seen; dampening
 costs the most accuracy.
 """

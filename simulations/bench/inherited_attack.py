@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from disinherit.common.errors import DisinheritError
 from disinherit.common.files import write_atomic
 from disinherit.common.models.descent import minimise, steps_of
+from disinherit.common.models.membership import area_under_curve, confidence
 from disinherit.simulations.bench.cases.subjects import (
     MethodCase,
     MethodSubject,
@@ -31,9 +32,7 @@ from disinherit.simulations.bench.cases.subjects import (
     Weights,
 )
 from disinherit.simulations.bench.methods.method import Method, make_method, unlearn
-from disinherit.simulations.bench.panel.attacks import area_under_curve
 from disinherit.simulations.bench.panel.outputs import logits_of
-from disinherit.simulations.bench.panel.shadows import confidence
 from disinherit.simulations.data.datasets import load_dataset
 from disinherit.simulations.networks.networks import NetworkSpec
 

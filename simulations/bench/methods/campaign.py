@@ -86,7 +86,7 @@ def run_campaign(
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        owners = owners_of(case, folder, release)
+        owners = owners_of(case, folder, release, curvature=method.root_method == "ekfac")
         transport = CountingTransport(DirectTransport(owners))
         store = CoordinatorStore(folder / "coordinator.db")
         try:

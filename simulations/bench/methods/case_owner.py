@@ -29,15 +29,22 @@ class CaseOwner:
         name: of the owner.
         folder: of its store.
         release: its conditions on what it lets out.
+        curvature: whether it registers the curvature of its models.
 
     Attributes:
         release_policy: the same.
     """
 
     def __init__(
-        self, case: MethodCase, name: str, folder: Path, release: ReleasePolicy = OPEN
+        self,
+        case: MethodCase,
+        name: str,
+        folder: Path,
+        release: ReleasePolicy = OPEN,
+        curvature: bool = False,
     ) -> None:
         self._case = case
+        self._curvature = curvature
         self.release_policy = release
         self.device = torch.device("cpu")
         self.store = ModelStore(folder, name)
@@ -79,6 +86,10 @@ class CaseOwner:
         positions = None if without is None else [int(sample) for sample in without]
         return self._case.retrain(self._subject(record).id, positions)
 
+    def keeps_curvature(self, record: ModelRecord) -> bool:
+        """Return whether to register the curvature of the model: that of roots can be used."""
+        return self._curvature and record.id in self._case.roots
+
     def tuning_data(self, record: ModelRecord) -> Batches | None:
         """Return the model's tuning split."""
         samples = self._subject(record).tuning
@@ -104,7 +115,7 @@ def samples_to_forget(subject: MethodSubject) -> list[str]:
 
 
 def owners_of(
-    case: MethodCase, folder: Path, release: ReleasePolicy = OPEN
+    case: MethodCase, folder: Path, release: ReleasePolicy = OPEN, curvature: bool = False
 ) -> dict[str, Callable[[], CaseOwner]]:
     """Put the models of a case into stores, and return how to open each owner.
 
@@ -112,12 +123,15 @@ def owners_of(
         case: the case.
         folder: where the stores go.
         release: conditions of every owner on what it lets out.
+        curvature: whether owners register the curvature of roots.
     """
     owners: dict[str, Callable[[], CaseOwner]] = {}
     for subject in case.subjects.values():
         if subject.owner not in owners:
             place = folder / f"owner-{len(owners)}"
-            owners[subject.owner] = partial(CaseOwner, case, subject.owner, place, release)
+            owners[subject.owner] = partial(
+                CaseOwner, case, subject.owner, place, release, curvature
+            )
             place.mkdir()
             # The same digests and noise whenever the case is measured.
             write_private(place / KEY_FILE, hashlib.sha256(subject.owner.encode()).digest())

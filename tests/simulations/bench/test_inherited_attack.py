@@ -26,6 +26,18 @@ def test_the_change_of_a_replayed_root_is_near_retraining_in_every_descendant(
     assert rows["replay, handed down"]["root"] == rows["retraining"]["root"]
 
 
+def test_a_root_with_registered_curvature_forgets_without_retained_data(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    chosen = ("no-op", "ekfac, handed down")
+    methods = {name: inherited_attack.METHODS[name] for name in chosen}
+    monkeypatch.setattr(inherited_attack, "METHODS", methods)
+    rows = inherited_attack.measure([0], "mlp", samples=800, epochs=30)["rows"]
+    for model in ("root", "child"):
+        untouched, stepped = (rows[name][model]["auc"] for name in chosen)
+        assert stepped < untouched - 0.1
+
+
 def test_the_table_has_a_row_for_every_method_that_ran(measured: dict[str, object]) -> None:
     lines = inherited_attack.table(measured).splitlines()
     rows = measured["rows"]
