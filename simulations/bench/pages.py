@@ -12,6 +12,7 @@ from disinherit.simulations.bench.comparisons import compare, counts
 from disinherit.simulations.bench.curves import deep_labels, depth_curves, skew_curves
 from disinherit.simulations.bench.markdown import NO_FIGURE, TextTable, cost_table, panel_table
 from disinherit.simulations.bench.means import Side, summarise
+from disinherit.simulations.bench.overview import EXPLANATION, overview_table
 from disinherit.simulations.bench.plots import curves, heat_map, pareto, times
 from disinherit.simulations.bench.reach import MISSED, depth_table, prediction_table, predictions
 from disinherit.simulations.bench.spread import spread_labels, spread_table
@@ -39,7 +40,7 @@ def render_html(run: Record, references: Sequence[Record], cells: Sequence[Recor
         environment=run["environment"],
         counts=_counts(run, references, cells),
         gates=_gates(references),
-        judged=_judged(run, cells),
+        judged=[("Overview", EXPLANATION, overview_table(cells)), *_judged(run, cells)],
         notes=_notes(cells),
         overview=[
             ("Forgetting against keeping", Markup(pareto(filled))),
@@ -75,6 +76,9 @@ def render_markdown(
         "Means over seeds ± half the width of the 95% t-interval over seeds; a metric of a case is "
         "the mean over its affected models. The column *retrained* is the exact retraining, which "
         "every figure has to be read against.",
+        "## Overview",
+        EXPLANATION,
+        _markdown(overview_table(cells)),
         "## Where it was run",
         _markdown(
             TextTable(("what", "value"), tuple((k, str(v)) for k, v in run["environment"].items()))
