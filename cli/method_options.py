@@ -46,7 +46,7 @@ MechanismOption = Annotated[
     str,
     typer.Option(
         help="What descendants inherit: fisher, delta (the change of each root), or auto: fisher "
-        "for classes."
+        "for classes, delta for samples and clients."
     ),
 ]
 RootMethodOption = Annotated[

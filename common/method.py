@@ -177,7 +177,7 @@ class Method:
         """
         mechanism = self.mechanism
         if mechanism == "auto":
-            mechanism = "fisher"
+            mechanism = "fisher" if by_class else "delta"
         scope = "all" if mechanism == "delta" and self.scope == "head" else self.scope
         settled = replace(self, mechanism=mechanism, scope=scope)
         return replace(settled, repair_steps=settled._settled_steps())

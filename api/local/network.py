@@ -222,10 +222,14 @@ class Network:
     ) -> ForgetResult:
         """Make all models that learned or inherited something forget it.
 
+        Classes are forgotten by dampening.  For samples, the root is unlearned by the best method
+        that can be done there (`replayed` if it was added with `retrain`), and all models that
+        descend from it inherit the change.
+
         A request iterates each loader of an affected model at most five times; for samples, which
-        are looked up by value, the root's training data at most ten times, and six more for each
-        affected model.  Earlier requests do not add to that.  Only where memory runs out is more
-        iterated.
+        are looked up by value, the root's training data at most 18 times, and six more for
+        each affected model, beside what `retrain` iterates.  Earlier requests do not add to that.
+        Only where memory runs out is more iterated.
 
         Args:
             classes: names of the classes to forget.

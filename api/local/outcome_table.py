@@ -1,17 +1,19 @@
 """Result of forgetting in one process: what became of each model, and what is left open."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from torch import nn
 
 from disinherit.common.audit.gaps import DESCRIPTIONS, GapKind, find_gaps
 from disinherit.common.wire.recognition import TRAINING
+from disinherit.common.wire.remedies import remedy_word
 from disinherit.common.wire.requests import Request
 from disinherit.local.members import Member
-from disinherit.server.states import Task
+from disinherit.server.states import Task, TaskState
 from disinherit.server.store.audit_events import method_words, result_words
+from disinherit.v1 import unlearning_pb2 as pb
 
 HELD_OUT = ("evaluation", "tuning")
 NOT_MEASURED = "not measured"
@@ -61,11 +63,16 @@ class ModelOutcome:
             `harmful` or `failed` if it is as it was; `reason` says why.
         reason: why it is anything but verified.
         scope: parameters that might change.
-        selected: values that were dampened.
+        selected: values that were dampened or changed.
         total: values in scope.
         forget: on what is to be forgotten; `None` where no data tells.
         retain: accuracy on everything else; `None` likewise.
         trained: whether it was measured on training samples, for want of held-out ones.
+        remedy: what was done: `replayed`, trained again exactly without it; `approximated`, by the
+            changes of roots or by training on; `suppressed`, by dampening; `untouched`, or
+            `refused`.
+        root_method: how it was unlearned, if it is a root of samples.
+        changes: root -> how much of its change was added; 1 for all of it.
     """
 
     model: str
@@ -77,6 +84,9 @@ class ModelOutcome:
     forget: Figure | None = None
     retain: Figure | None = None
     trained: bool = False
+    remedy: str = ""
+    root_method: str = ""
+    changes: Mapping[str, float] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,8 +135,10 @@ class ForgetResult(Mapping[str, ModelOutcome]):
         figures = [one.forget for one in self.outcomes if one.state == "verified"]
         measured = sum(one is not None and one.source in HELD_OUT for one in figures)
         lines = [f"{self._head}, {measured} on held-out data", ""]
-        rows: list[tuple[str, ...]] = [("model", "state", "scope", "selected", "forget", "retain")]
-        rows += [_row(outcome) for outcome in self.outcomes]
+        by_changes = any(one.root_method or one.changes for one in self.outcomes)
+        columns = ("remedy", "changed", "by") if by_changes else ("scope", "selected")
+        rows: list[tuple[str, ...]] = [("model", "state", *columns, "forget", "retain")]
+        rows += [_row(outcome, by_changes) for outcome in self.outcomes]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for row in rows:
             cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
@@ -150,19 +162,27 @@ class ForgetResult(Mapping[str, ModelOutcome]):
         }
 
 
-def _row(outcome: ModelOutcome) -> tuple[str, ...]:
+def _row(outcome: ModelOutcome, by_changes: bool) -> tuple[str, ...]:
     selected = f"{outcome.selected:,} of {outcome.total:,}" if outcome.total else "-"
+    how: tuple[str, ...] = (outcome.scope, selected)
+    if by_changes:
+        parts = [outcome.root_method] if outcome.root_method else []
+        parts += [f"{share:.2f} of the change of {root}" for root, share in outcome.changes.items()]
+        changed = selected if outcome.remedy not in ("untouched", "refused") else "-"
+        how = (outcome.remedy or "-", changed, ", ".join(parts) or "-")
     figures = (
         NOT_MEASURED if one is None else str(one) for one in (outcome.forget, outcome.retain)
     )
-    return (outcome.model, outcome.state, outcome.scope, selected, *figures)
+    return (outcome.model, outcome.state, *how, *figures)
 
 
 _PLAIN = {
     GapKind.NOT_TUNED: "Default strengths decided how much was dampened; for classes, they can be "
     "chosen on tuning data (tune=).",
+    GapKind.APPROXIMATED: "These models were not trained again without it: a root was trained on, "
+    "or the changes of roots were added. How near that comes is known only where data tells.",
     GapKind.NOT_MEASURED: "No data tells whether these models still recognise what is to be "
-    "forgotten: that they were dampened is all that is known.",
+    "forgotten: that their weights were changed is all that is known.",
     GapKind.CLEARED_UNRECORDED: "No figure shows it there: earlier requests had cleared it.",
     GapKind.FEW_MEASURED: "It was measured on so few samples that chance could hide what these "
     "models still recognise.",
@@ -178,6 +198,12 @@ _OWN_WORDS = (
     # Without root=, all models that were trained on a class are its roots.
     ("or make the model a root, or retrain it", "or retrain it"),
     ("The owner's log has", "The log has"),
+    (
+        " If that stays so, let its owner train such roots again (`retrain`), or ask with "
+        "--mechanism fisher.",
+        ' Add it with a way to train it again (retrain=), or ask with Method(mechanism="fisher").',
+    ),
+    ("ask with --scope all", 'ask with scope="all"'),
 )
 """What reasons say of owners -> what it means where there are none."""
 
@@ -217,6 +243,10 @@ def outcome_of(member: Member, name: str, task: Task, request: Request) -> Model
     if result.HasField("retain_before"):
         before, after = result.retain_before, result.retain_after
         retain = Figure("accuracy", before, after, result.retain_samples, source or TRAINING)
+    done = task.state is TaskState.VERIFIED or result.remedy == pb.REMEDY_REFUSED
+    added = result.deltas if task.state is TaskState.VERIFIED else ()
+    changes = {one.root.partition("~")[0]: one for one in added}
+    own = changes.pop(name, None)
     return replace(
         outcome,
         selected=sum(sum(one.rows) for one in result.selections),
@@ -224,6 +254,9 @@ def outcome_of(member: Member, name: str, task: Task, request: Request) -> Model
         forget=forget,
         retain=retain,
         trained=any(one is not None and one.source not in HELD_OUT for one in (forget, retain)),
+        remedy=remedy_word(result.remedy if done else pb.REMEDY_UNTOUCHED),
+        root_method="" if own is None else own.root_method,
+        changes={root: one.applied for root, one in changes.items()},
     )
 
 

@@ -84,6 +84,7 @@ def change_model(
     trained = _has_trained(owner, record)
     result = pb.ModelResult(model_id=record.id, outcome=pb.OUTCOME_APPLIED, scale=1.0)
     shares: list[tuple[dict[str, Tensor], float]] = []
+    unchanged: list[str] = []
     for share, packet in zip(model.shares, packets, strict=True):
         applied = result.deltas.add(
             root=packet.sources[0],
@@ -107,10 +108,20 @@ def change_model(
                 )
                 return RefusedModel(result)
         change = inputs.change(model, share.packet)
+        if not change.values:
+            unchanged.append(packet.sources[0])
+            continue
         fitting = _fitting(change, record, structure, weights, result)
         if trained:  # those of its own data are computed again
             fitting = {n: v for n, v in fitting.items() if not is_running_statistic(n)}
         shares.append((fitting, share.coefficient))
+    if len(unchanged) == len(packets):
+        result.error = (
+            f"model {record.id!r} was left unchanged, since nothing changed in "
+            f"{', '.join(unchanged)}: ask with another root method, or retrain it if it knows what "
+            "is to be forgotten"
+        )
+        return RefusedModel(result)
     counts: dict[str, int] = {}
     if own:
         place = next(at for at, share in enumerate(model.shares) if share.own)

@@ -24,7 +24,7 @@ from disinherit.common.errors import DisinheritError
 from disinherit.common.graph.labels import class_indices
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.models.inputs import Inputs, take_rows
-from disinherit.common.wire.recognition import TRAINING, unshown, what_to_do
+from disinherit.common.wire.recognition import TRAINING, other_ways, unshown, what_to_do
 from disinherit.v1 import unlearning_pb2 as pb
 
 MOST_DROP = 20.0
@@ -35,8 +35,6 @@ ANY_DROP = 100.0
 
 _NAMED = 5
 """Most classes that a reason lists."""
-
-_WHAT_TO_DO = "ask again with a wider scope, a lower alpha or a repair, or retrain it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +97,7 @@ def decide(
     chosen = sum(sum(one.rows) for one in made.result.selections)
     outcome: pb.Outcome.ValueType = pb.OUTCOME_APPLIED
     reason, stored = "", True
+    other = other_ways(by_changes=bool(model.shares))
     if classes and not known and not chosen:
         outcome, stored = pb.OUTCOME_NOT_REACHED, False
         reason = _not_reached(record, classes)
@@ -108,7 +107,7 @@ def decide(
         done = f"{chosen} of {total} values were selected, and none changed"
         reason = (
             f"{done if chosen else f'nothing was selected among {total} values'}, so model "
-            f"{record.id!r} is unchanged{recognised(measured)}: {_WHAT_TO_DO}"
+            f"{record.id!r} is unchanged{recognised(measured)}: {other}"
         )
     elif measured.retain_drop > _bound(task) + 1e-9:
         outcome, stored = pb.OUTCOME_HARMFUL, False
@@ -120,7 +119,7 @@ def decide(
         outcome = pb.OUTCOME_INEFFECTIVE
         reason = (
             f"model {record.id!r} was changed in {chosen} values and has not forgotten"
-            f"{recognised(measured)}: roll it back, and {_WHAT_TO_DO}"
+            f"{recognised(measured)}: roll it back, and {other}"
         )
     elif made.doubt and measured.untold:
         outcome, stored = pb.OUTCOME_INEFFECTIVE, False
@@ -138,7 +137,7 @@ def decide(
         outcome = pb.OUTCOME_INEFFECTIVE
         reason = (
             f"model {record.id!r} was changed in {chosen} values, and {why}: "
-            f"{what_to_do(measured.forget)}"
+            f"{what_to_do(measured.forget, by_changes=bool(model.shares))}"
         )
     forgotten = Forgotten(tuple(known), tuple(model.samples), model.sample_salt)
     return Decided(outcome, reason, stored, measured, before, forgotten)

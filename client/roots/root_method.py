@@ -32,6 +32,9 @@ distillation towards a uniform teacher makes ordinary samples stand out as never
 costs the most accuracy.
 """
 
+_COMPARES = "dampening"
+"""The method that compares the samples to forget with those to keep: of little use without any."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RootProblem:
@@ -117,7 +120,8 @@ def choose(problem: RootProblem, name: str = AUTO) -> RootMethod:
     Args:
         problem: the root.
         name: of the method, or `auto` for the best that can be done, in the order of `AUTO_ORDER`.
-            Methods of other packages are taken by name only.
+            Methods of other packages are taken by name only, and so is dampening where nothing is
+            to be kept: it would change nothing, or destroy the root.
 
     Raises:
         RequestError: if no method of this name is installed.
@@ -136,7 +140,10 @@ def choose(problem: RootProblem, name: str = AUTO) -> RootMethod:
         if one not in installed:
             continue
         method = _loaded(one)
-        reason = method.refusal(problem)
+        if name == AUTO and one == _COMPARES and problem.samples is None:
+            reason = "It has nothing to compare with."
+        else:
+            reason = method.refusal(problem)
         if not reason:
             return method
         reasons.append(f"{one}: {reason}")

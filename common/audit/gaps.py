@@ -30,6 +30,7 @@ class GapKind(StrEnum):
     OUT_OF_SCOPE = "out_of_scope"
     NOT_COVERED = "not_covered"
     TIED = "tied"
+    APPROXIMATED = "approximated"
     NOT_MEASURED = "not_measured"
     FEW_MEASURED = "few_measured"
     CLEARED_UNRECORDED = "cleared_unrecorded"
@@ -71,6 +72,9 @@ DESCRIPTIONS = {
     "and were left as they were: what is to be forgotten may have been learned there.",
     GapKind.TIED: "More than the parameters in scope was changed: other layers of these versions "
     "use some of the same weights.",
+    GapKind.APPROXIMATED: "The changes of roots were added to these versions, or they are roots "
+    "that were not trained again exactly: how near that is to training again was measured only "
+    "where owners have data.",
     GapKind.NOT_MEASURED: "Their owners had no data that tells whether these versions still "
     "recognise what is to be forgotten: that they were dampened is all that is known.",
     GapKind.FEW_MEASURED: "Their owners measured on so few samples that chance could hide what "
@@ -157,7 +161,12 @@ def _kinds(fixed: bool, model: Mapping[str, Any]) -> Iterable[GapKind]:
             yield GapKind.NOT_COVERED
         if parameters.get("tied"):
             yield GapKind.TIED
-        if "forget" not in parameters:
+        remedy = parameters.get("remedy")
+        if remedy == "approximated" and model["state"] in ("applied", "verified"):
+            yield GapKind.APPROXIMATED
+        if remedy == "replayed":
+            pass  # trained again exactly: no figure could say more
+        elif "forget" not in parameters:
             yield GapKind.NOT_MEASURED
         elif float(parameters["forget"]["margin"]) > FEW_MARGIN:
             yield GapKind.FEW_MEASURED

@@ -46,6 +46,12 @@ ACTIONS: Mapping[str, Action] = {
 """Name of the action -> its messages; the part before the dot is Flower's type of message."""
 
 
+NO_PACKET = 2**32 - 1
+"""Index of a packet in entries with shares.
+
+Older releases, which do not know shares, take it for that of Fisher information, and refuse it."""
+
+
 def packets_for(task: pb.UnlearnTask, model: pb.ModelTask) -> list[pb.FisherPacket]:
     """Return the packets that a model is unlearned with: a merged one, or the changes of roots.
 

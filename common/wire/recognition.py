@@ -85,10 +85,24 @@ def unshown(found: pb.Recognition) -> str:
     return ""
 
 
-def what_to_do(found: pb.Recognition) -> str:
-    """Return what to do where figures do not show that samples were forgotten."""
+def what_to_do(found: pb.Recognition, *, by_changes: bool = False) -> str:
+    """Return what to do where figures do not show that samples were forgotten.
+
+    Args:
+        found: the figures.
+        by_changes: whether the model got the changes of roots.
+    """
     data = "give its owner evaluation data, " if found.source == TRAINING else ""
-    return (
-        f"roll it back, and {data}ask again with a wider scope, a lower alpha or a repair, or "
-        "retrain it"
-    )
+    return f"roll it back, and {data}{other_ways(by_changes=by_changes)}"
+
+
+def other_ways(*, by_changes: bool) -> str:
+    """Return how to ask again for what a model did not forget.
+
+    Args:
+        by_changes: whether the model got the changes of roots.
+    """
+    other = "a wider scope, a lower alpha or a repair"
+    if by_changes:
+        other = "another root method or more steps of repair"
+    return f"ask again with {other}, or retrain it"

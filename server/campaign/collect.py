@@ -17,7 +17,7 @@ from disinherit.server.campaign.deltas import check_delta
 from disinherit.server.campaign.dry_pass import Collected, DryPass, Prepared
 from disinherit.server.campaign.fisher_checks import check_scale
 from disinherit.server.store.audit_events import request_digest
-from disinherit.server.transport.answers import reply_of, root_packets, unhandled
+from disinherit.server.transport.answers import is_older, reply_of, root_packets, unhandled
 from disinherit.server.transport.base import Answer, Ask
 from disinherit.server.transport.sizes import fisher_bytes
 from disinherit.v1 import unlearning_pb2 as pb
@@ -74,6 +74,11 @@ def _take(one: DryPass, answer: Answer, roots: dict[str, pb.Root]) -> bool:
     collected, owner = one.collected, answer.ask.owner
     reply, error = reply_of(answer, pb.FisherReply)
     if reply is None:
+        if is_older(answer):
+            error = (
+                f"owner {owner} has an older release of Disinherit, which does not know "
+                f"{answer.ask.action}: update it"
+            )
         collected.errors.update(dict.fromkeys(roots, error))
         collected.unreachable.update(roots if answer.unreachable else ())
         return False

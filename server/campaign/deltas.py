@@ -15,6 +15,7 @@ from disinherit.common.errors import FisherError
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.records import InheritanceKind, ModelRecord
 from disinherit.common.method import AUTO
+from disinherit.common.wire.messages import NO_PACKET
 from disinherit.server.campaign.dry_pass import Collected, DryPass
 from disinherit.server.campaign.messages import Messages, leave_out, standing_for
 from disinherit.server.now import now_us
@@ -74,7 +75,7 @@ def address(one: DryPass) -> None:
     messages = Messages(prepared.messages, one.graph, one.request, now_us())
     known: dict[tuple[str, tuple[tuple[str, str | None], ...]], pb.FisherPacket] = {}
     for group in one.groups:
-        if leave_out(prepared, collected, one.graph, group, "change"):
+        if leave_out(one, collected, group):
             continue
         packets = []
         for root, renaming in zip(group.roots, group.renamings, strict=True):
@@ -86,6 +87,7 @@ def address(one: DryPass) -> None:
             shares = zip(group.roots, packets, group.shares[model.id], strict=True)
             messages.add(
                 model,
+                fisher=NO_PACKET,
                 shares=[
                     pb.Share(
                         packet=messages.place(packet, model.owner),

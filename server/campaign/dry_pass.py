@@ -67,17 +67,22 @@ class Collected:
     unreachable: set[str] = field(default_factory=set)
     withheld: set[str] = field(default_factory=set)
 
-    def reason(self, root: ModelRecord, owner: str) -> str:
+    def reason(self, root: ModelRecord, owner: str, where: str) -> str:
         """Return why a root has no packet, in words for an owner of its descendants.
 
         Only the root's owner, and readers of all coverage, may see that owner's message.  Other
         owners learn only that there is none.
+
+        Args:
+            root: the root.
+            owner: the owner of its descendants.
+            where: what has the message for those who may see it.
         """
         if owner == root.owner or root.id in self.unreachable:
             return self.errors[root.id]
         if root.id in self.withheld:
             return f"withheld by owner {root.owner}"
-        return f"owner {root.owner} cannot give it; the coverage of {root.id} says why"
+        return f"owner {root.owner} cannot give it; {where} says why"
 
 
 class DryPass:

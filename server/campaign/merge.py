@@ -43,7 +43,7 @@ def merge(one: DryPass) -> None:
     merges = GroupMerges(method.merge, Encoding.named(method.encoding))
     known: dict[_Part, frozenset[str]] = {}
     for group in one.groups:
-        if leave_out(prepared, collected, graph, group, "Fisher information"):
+        if leave_out(one, collected, group):
             continue
         try:
             merged = _merge(merges, graph, group, collected.fishers, known)

@@ -5,12 +5,19 @@ from typing import Any
 
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.records import InheritanceKind, ModelRecord, ModelStatus
-from disinherit.server.campaign.dry_pass import Collected, Prepared
+from disinherit.server.campaign.dry_pass import Collected, DryPass
 from disinherit.server.planning.plan import Group
 from disinherit.server.store.audit_events import request_digest
 from disinherit.v1 import unlearning_pb2 as pb
 
 _UNLEARNED = InheritanceKind.UNLEARNED
+
+_WANTED = {False: "Fisher information", True: "change"}
+
+_OTHER_WAYS = (
+    "If that stays so, let its owner train such roots again (`retrain`), or ask with --mechanism "
+    "fisher."
+)
 
 
 class Messages:
@@ -88,29 +95,34 @@ class Messages:
         return self._messages[owner]
 
 
-def leave_out(
-    prepared: Prepared, collected: Collected, graph: InheritanceGraph, group: Group, what: str
-) -> bool:
+def leave_out(one: DryPass, collected: Collected, group: Group) -> bool:
     """Leave out a group if a root of it has not answered, and return whether it was left out.
 
     Args:
-        prepared: gets the reason for each model.
+        one: gets the reason for each model.
         collected: the answers.
-        graph: the descendants of the roots.
         group: the group.
-        what: what its roots were asked for.
     """
+    graph, prepared = one.graph, one.prepared
     missing = [root for root in group.roots if root in collected.errors]
     if not missing:
         return False
     later = collected.unreachable.issuperset(missing)
     for model in map(graph.model, group.models):
         reasons = "; ".join(
-            f"{root}: {collected.reason(graph.model(root), model.owner)}" for root in missing
+            f"{root}: {collected.reason(graph.model(root), model.owner, _told_in(one, root))}"
+            for root in missing
         )
-        reason = f"no {what} from upstream root {reasons}"
+        reason = f"no {_WANTED[one.inherits_delta]} from upstream root {reasons}"
+        if one.inherits_delta and not later:
+            reason = f"{reason.rstrip('.')}. {_OTHER_WAYS}"
         (prepared.waiting if later else prepared.failed)[model.id] = reason
     return True
+
+
+def _told_in(one: DryPass, root: str) -> str:
+    """Return what says why a root has not answered: a client's roots have reasons of their own."""
+    return "the coordinator's log" if one.request.client else f"the coverage of {root}"
 
 
 def _made_us(graph: InheritanceGraph, model: str) -> int:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from disinherit.common.errors import InputError
 from disinherit.common.limits import clipped
 from disinherit.common.text import one_line
-from disinherit.common.wire.messages import packets_for
+from disinherit.common.wire.messages import NO_PACKET, packets_for
 from disinherit.common.wire.received import check_result, received_record
 from disinherit.common.wire.recognition import recognises, unshown, what_to_do
 from disinherit.server.campaign.remedies import is_exact, remedy_of
@@ -45,6 +45,11 @@ def outcome_of(
         return task  # until it is rolled back, whatever the owner answers now
     if result.outcome not in (*_APPLIED, *_UNFORGOTTEN):
         reason = one_line(result.error) or "its owner reported no outcome"
+        if model.shares and str(NO_PACKET) in reason:
+            reason = (
+                "its owner has an older release of Disinherit, which does not know changes of "
+                "roots: update it, or ask with --mechanism fisher"
+            )
         return replace(task, state=TaskState.FAILED, reason=reason)
     try:
         check_result(result)
@@ -55,7 +60,7 @@ def outcome_of(
         return refused(task, wrong)
     packets = packets_for(sent, model)
     classes = dict.fromkeys(name for packet in packets for name in packet.classes)
-    state, reason = _state(result, model.digest, exact=is_exact(packets, model))
+    state, reason = _state(result, model, exact=is_exact(packets, model))
     kept = _kept(task, result, state, classes, model.digest)
     try:
         kept.remedy = remedy_of(result, state, packets, model)
@@ -112,12 +117,12 @@ def _malformed(result: pb.ModelResult, request_digest: str) -> str:
     return ""
 
 
-def _state(result: pb.ModelResult, digest: str, *, exact: bool) -> tuple[TaskState, str]:
+def _state(result: pb.ModelResult, model: pb.ModelTask, *, exact: bool) -> tuple[TaskState, str]:
     reason = one_line(result.error)
     if result.outcome in _UNFORGOTTEN:
         return _UNFORGOTTEN[result.outcome], reason or "its owner gave no reason"
     found = result.forget
-    if result.successor.digest == digest and not result.cleared_before:
+    if result.successor.digest == model.digest and not result.cleared_before:
         return TaskState.INEFFECTIVE, (
             "its owner made a version with the very same weights, so it knows what it knew: roll "
             "it back, and choose a wider scope, a lower alpha or a repair, or retrain it"
@@ -134,7 +139,8 @@ def _state(result: pb.ModelResult, digest: str, *, exact: bool) -> tuple[TaskSta
             f"{found.samples} samples of {one_line(found.source)})"
         )
     if not result.cleared_before and not exact and (doubt := unshown(found)):
-        return TaskState.INEFFECTIVE, f"by its owner's own figures {doubt}: {what_to_do(found)}"
+        advice = what_to_do(found, by_changes=bool(model.shares))
+        return TaskState.INEFFECTIVE, f"by its owner's own figures {doubt}: {advice}"
     return TaskState.APPLIED, ""
 
 

@@ -35,6 +35,20 @@ def reply_of(answer: Answer, kind: type[M]) -> tuple[M | None, str]:
     return None, reason
 
 
+def is_older(answer: Answer) -> bool:
+    """Return whether an owner does not know the action that it was asked for.
+
+    Agents of older releases list the actions that they know, and a Flower ClientApp has no function
+    for others.
+    """
+    kind, _, name = answer.ask.action.partition(".")
+    unknown = (
+        f"but got {answer.ask.action!r}",
+        f"No {kind} function registered with name '{name}'",
+    )
+    return answer.reply is None and any(words in answer.error for words in unknown)
+
+
 def unhandled(answer: Answer, error: Exception) -> str:
     """Return the reason for an answer that made the coordinator fail, and log the traceback.
 

@@ -5,7 +5,7 @@ coordinator; one that still knows them never does, whatever its losses.
 """
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +18,8 @@ from disinherit import Method, Network
 from disinherit.client.outcome.recognition import BeforeAndAfter, chance_margin, measure
 from disinherit.common.graph.proto import record_to_proto
 from disinherit.common.graph.records import ModelRecord
+from disinherit.common.method import Mechanism
+from disinherit.common.models.inputs import Inputs
 from disinherit.common.wire.recognition import had_power, recognises, unshown, what_to_do
 from disinherit.describing import describe_model
 from disinherit.server.campaign.outcomes import outcome_of
@@ -240,14 +242,116 @@ def test_what_was_forgotten_before_needs_no_new_evidence(
     assert verdict(found, cleared_before=True) is TaskState.APPLIED
 
 
+def heir_of(model: nn.Module, data: Points) -> nn.Module:
+    """A model that was trained on, with other data."""
+    heir = copy.deepcopy(model)
+    optimizer = torch.optim.SGD(heir.parameters(), 0.02)
+    for _ in range(30):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(heir(data[0]), data[1]).backward()
+        optimizer.step()
+    return heir
+
+
+@pytest.fixture(scope="module")
+def line(relabelled: Case) -> dict[str, tuple[nn.Module, Points]]:
+    """A root, its child and its grandchild, with the data of each."""
+    first, second = (points(10, 1.0, 30, seed=seed) for seed in (11, 13))
+    child = heir_of(relabelled.trained, first)
+    return {
+        "base": (relabelled.trained, relabelled.data),
+        "child": (child, first),
+        "grandchild": (heir_of(child, second), second),
+    }
+
+
+def network_of(
+    line: Mapping[str, tuple[nn.Module, Points]], case: Case, *, retrains: bool
+) -> Network:
+    def retrain(kept: Iterable[tuple[Inputs, Tensor]] | None) -> Weights:
+        if kept is None:
+            torch.manual_seed(0)
+            return nn.Sequential(
+                nn.Linear(10, 128), nn.ReLU(), nn.Linear(128, len(LABELS))
+            ).state_dict()
+        inputs, targets = zip(*kept, strict=True)
+        parts = [one if isinstance(one, Tensor) else one[0] for one in inputs]
+        return fit(10, (torch.cat(parts), torch.cat(targets))).state_dict()
+
+    network = Network(LABELS)
+    parents: list[str] = []
+    for name, (model, data) in line.items():
+        network.add(
+            name,
+            copy.deepcopy(model),
+            batches(data),
+            parents=parents,
+            evaluate=batches(case.unseen),
+            retrain=retrain if retrains and not parents else None,
+        )
+        parents = [name]
+    return network
+
+
+@pytest.mark.parametrize("retrains", [True, False])
+def test_a_root_and_all_that_descend_from_it_forget_samples_by_default(
+    relabelled: Case, line: dict[str, tuple[nn.Module, Points]], retrains: bool
+) -> None:
+    network = network_of(line, relabelled, retrains=retrains)
+    asked = relabelled.chosen.nonzero().flatten().tolist()
+    result = network.forget(samples=asked, root="base")
+    assert result.complete, str(result)
+    how = "replay" if retrains else "neggrad+"
+    assert result["base"].root_method == how
+    assert result["base"].remedy == ("replayed" if retrains else "approximated")
+    for name in ("child", "grandchild"):
+        outcome = result[name]
+        assert (outcome.remedy, outcome.root_method) == ("approximated", "")
+        assert outcome.changes == {"base": 1.0}
+        assert outcome.scope == "all"
+        assert outcome.forget is not None
+        assert outcome.forget.named is not None
+        assert outcome.forget.named[0] > 0.5 > 2 * outcome.forget.named[1]
+    if retrains:
+        replayed = result.models["base"].state_dict()
+        for name, value in relabelled.retrained.state_dict().items():
+            torch.testing.assert_close(replayed[name], value, rtol=1e-3, atol=1e-4)
+    assert [line.split() for line in str(result).splitlines()][2][:5] == [
+        "model",
+        "state",
+        "remedy",
+        "changed",
+        "by",
+    ]
+    assert "1.00 of the change of base" in str(result)
+    (open_,) = (one for one in result.reservations if "not trained again" in one)
+    assert open_.startswith("child, grandchild: " if retrains else "base, child, grandchild: ")
+    assert result.to_dict()["models"][1]["changes"] == {"base": 1.0}
+
+
+def test_samples_that_a_replay_took_away_leave_nothing_to_inherit(
+    relabelled: Case, line: dict[str, tuple[nn.Module, Points]]
+) -> None:
+    network = network_of(line, relabelled, retrains=True)
+    asked = relabelled.chosen.nonzero().flatten().tolist()
+    assert network.forget(samples=asked, root="base").complete
+    again = network.forget(samples=asked, root="base")
+    assert (again["base"].state, again["base"].remedy) == ("verified", "replayed")
+    assert (again["child"].state, again["child"].remedy) == ("ineffective", "untouched")
+    assert "left unchanged, since nothing changed in base" in again["child"].reason
+
+
+@pytest.mark.parametrize("mechanism", ["fisher", "delta"])
 @pytest.mark.parametrize("evaluates", [True, False])
-def test_samples_that_are_asked_for_again_stay_forgotten(relabelled: Case, evaluates: bool) -> None:
+def test_samples_that_are_asked_for_again_stay_forgotten(
+    relabelled: Case, evaluates: bool, mechanism: Mechanism
+) -> None:
     """A real request with a repair, and the same request again."""
     held_out = batches(relabelled.unseen) if evaluates else None
     network = Network(LABELS, scope="all")
     network.add("m", copy.deepcopy(relabelled.trained), batches(relabelled.data), evaluate=held_out)
     asked = relabelled.chosen.nonzero().flatten().tolist()
-    method = Method(scope="all", alpha=1.0, lam=0.3, repair_steps=30)
+    method = Method(scope="all", alpha=1.0, lam=0.3, repair_steps=30, mechanism=mechanism)
     first = network.forget(samples=asked, method=method)
     assert first.complete, str(first)
     figure = first["m"].forget
@@ -256,8 +360,10 @@ def test_samples_that_are_asked_for_again_stay_forgotten(relabelled: Case, evalu
     assert figure.named[0] == 1
     assert figure.named[1] <= chance_margin(FORGET)
     assert str(figure).endswith("(training)") is not evaluates
-    again = network.forget(samples=asked)
+    default = Method(scope="all", mechanism=mechanism)
+    again = network.forget(samples=asked, method=default)
     assert again.complete, str(again)
     assert any("earlier requests had cleared it" in one for one in again.reservations)
-    other = network.forget(samples=(~relabelled.chosen).nonzero().flatten().tolist()[:FORGET])
+    others = (~relabelled.chosen).nonzero().flatten().tolist()[:FORGET]
+    other = network.forget(samples=others, method=default)
     assert other["m"].state == "ineffective", "others are not cleared"

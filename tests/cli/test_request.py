@@ -213,8 +213,8 @@ def test_samples_or_a_client_can_be_submitted_instead_of_classes(
     assert "2 samples at r1" in capsys.readouterr().out
     approver = ("--token", secret("approver"))
     as_json(capsys, "request", "approve", status["id"], *approver)
-    # The root fits these two samples perfectly, so no parameter is selected and the result reports
-    # it; so does another model of its owner, where their losses did not rise.
+    # The root fits these two samples perfectly and is not trained again exactly, so nothing shows
+    # that it forgot them; nor in another model of its owner, where their losses did not rise.
     assert run(["request", "watch", status["id"]]) == 1
     assert "partial: 2 ineffective, 3 verified" in capsys.readouterr().out
     status = as_json(capsys, "request", "submit", "--client", "ben")

@@ -68,6 +68,24 @@ def test_a_message_without_a_mechanism_is_as_it_was_before_there_were_two() -> N
     assert message == Method(mechanism="fisher", root_method="replay").to_proto()
 
 
+@pytest.mark.parametrize(
+    ("request_of", "expected"),
+    [
+        ({"forget": {"a": ["cat"]}}, ("fisher", "head")),
+        ({"samples": {"a": SAMPLES}}, ("delta", "all")),
+        ({"client": "zoe"}, ("delta", "all")),
+    ],
+)
+def test_the_kind_of_a_request_decides_what_descendants_inherit(
+    request_of: Any, expected: tuple[str, str]
+) -> None:
+    settled = Request(**request_of)
+    assert (settled.method.mechanism, settled.method.scope) == expected
+    assert Request.from_proto(settled.to_proto()) == settled
+    asked = Request(**request_of, method=Method(mechanism="fisher")).method
+    assert (asked.mechanism, asked.scope) == ("fisher", "head")
+
+
 @pytest.mark.parametrize("request_of", [{"samples": {"a": SAMPLES}}, {"client": "zoe"}])
 def test_a_change_covers_all_layers_unless_globs_limit_it(request_of: Any) -> None:
     assert Request(**request_of, method=Method(mechanism="delta")).method.scope == "all"
@@ -92,7 +110,7 @@ def test_values_of_a_change_are_checked(wrong: Any, names: str) -> None:
 def test_only_optional_values_of_a_method_may_be_missing() -> None:
     six = {"scope": "all", "reference": "all", "merge": "sum", "exponent": 2.0, "bound": 0.5}
     message = pb.Method(**six)  # type: ignore[arg-type]
-    expected = Method(**six, row_scoped=False, mechanism="fisher")  # type: ignore[arg-type]
+    expected = Method(**six, row_scoped=False, mechanism="fisher", repair_steps=0)  # type: ignore[arg-type]
     assert Method.from_proto(message) == expected
     for name in six:
         damaged = pb.Method()

@@ -842,7 +842,9 @@ class ModelTask(_message.Message):
 
     @_builtins.property
     def shares(self) -> _containers.RepeatedCompositeFieldContainer[Global___Share]:
-        """Changes of roots to add, where descendants inherit these; `fisher` and `alike` mean nothing then."""
+        """Changes of roots to add, where descendants inherit these; `alike` means nothing then, and
+        `fisher` is 2^32 - 1, which older releases refuse.
+        """
 
     def __init__(
         self,

@@ -40,7 +40,6 @@ def lose_replay(owner: RetrainingOwner) -> None:
         (lambda _: None, ["cat-0", "dog-3"], "replay"),
         (lambda _: None, None, "replay"),
         (lose_replay, ["cat-0"], AUTO_ORDER[2]),
-        (lose_replay, None, "dampening"),
     ],
 )
 def test_auto_takes_the_best_that_can_be_done(
@@ -52,6 +51,20 @@ def test_auto_takes_the_best_that_can_be_done(
     with RetrainingOwner(tmp_path) as owner:
         change(owner)
         assert choose(problem_of(owner, samples)).name == expected
+
+
+def test_a_client_without_a_replay_is_dampened_only_by_name(tmp_path: Path) -> None:
+    """Nothing is kept that its data could be compared with, so nothing would be selected."""
+    with RetrainingOwner(tmp_path) as owner:
+        lose_replay(owner)
+        problem = problem_of(owner, None)
+        with pytest.raises(DataError, match="none can") as caught:
+            choose(problem)
+        reason = str(caught.value)
+        assert "replay: What model 'm' was trained from is not kept." in reason
+        assert "neggrad+: Nothing that model 'm' was trained on" in reason
+        assert "dampening: It has nothing to compare with." in reason
+        assert choose(problem, "dampening").name == "dampening"
 
 
 def test_where_nothing_can_be_done_every_reason_is_given(tmp_path: Path) -> None:

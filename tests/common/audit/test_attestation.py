@@ -26,6 +26,7 @@ from disinherit.common.audit.attestation import (
 )
 from disinherit.common.audit.chain import AuditEvent, Json, canonical, names_digest
 from disinherit.common.audit.dsse import Signer, TrustedKeys, enclose, signature_of
+from disinherit.common.audit.gaps import GapKind, find_gaps
 from disinherit.common.errors import AuditError
 from tests.support.audit_cases import chain
 
@@ -274,6 +275,40 @@ def test_fields_missing_in_an_older_log_are_listed() -> None:
         "models.selected",
         "models.out_of_scope",
     ]
+
+
+@pytest.mark.parametrize(
+    ("remedy", "measured", "expected"),
+    [
+        (None, False, {GapKind.NOT_MEASURED}),
+        ("suppressed", True, set()),
+        ("approximated", True, {GapKind.APPROXIMATED}),
+        ("approximated", False, {GapKind.APPROXIMATED, GapKind.NOT_MEASURED}),
+        ("replayed", True, set()),
+        ("replayed", False, set()),
+    ],
+)
+def test_versions_that_were_not_trained_again_exactly_are_a_gap(
+    remedy: str | None, measured: bool, expected: set[GapKind]
+) -> None:
+    parameters: dict[str, object] = {} if remedy is None else {"remedy": remedy}
+    if measured:
+        parameters["forget"] = {"margin": "0.01"}
+    version = {
+        "id": "m",
+        "late": False,
+        "state": "verified",
+        "parameters": parameters,
+        "successor": "m~q",
+        "out_of_scope": [],
+        "destroyed_us": 1,
+        "held_by": "",
+        "notified_us": 1,
+    }
+    assert {gap.kind for gap in find_gaps({"scope": "all"}, [version])} == expected
+    left = version | {"state": "ineffective"}
+    kinds = {gap.kind for gap in find_gaps({"scope": "all"}, [left])}
+    assert GapKind.APPROXIMATED not in kinds
 
 
 def test_a_late_version_has_no_entry_and_no_further_fields() -> None:
