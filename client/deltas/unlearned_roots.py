@@ -7,7 +7,7 @@ from torch import Tensor
 
 from disinherit.client.owner.owner import Owner
 from disinherit.client.roots.problems import root_problem
-from disinherit.client.roots.root_method import choose
+from disinherit.client.roots.root_method import unlearn_root
 from disinherit.common.errors import StoreError
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.method import Method
@@ -60,13 +60,12 @@ def unlearned_root(
         if origin.request_digest == request_digest and origin.before == record.digest:
             return MadeRoot(kept[0], origin)
     problem = root_problem(owner, record, method, request_id, samples)
-    root_method = choose(problem, method.root_method)
-    made = root_method.unlearn(problem)
+    root_method, made = unlearn_root(problem, method.root_method)
     origin = pb.Delta(
         before=record.digest,
         after=weights_digest(made.weights),
         request_digest=request_digest,
-        root_method=root_method.name,
+        root_method=root_method,
         exact=made.exact,
     )
     if owner.store.applied(request_id, record.digest, record.id) is None:

@@ -8,6 +8,7 @@ group `disinherit.root_methods`, so another package adds its own by naming it th
     mine = "my_package.unlearning:MyRootMethod"
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -16,9 +17,11 @@ from typing import Protocol, cast
 from torch import Tensor
 
 from disinherit.client.owner.owner import Batches, Owner
-from disinherit.common.errors import DataError, InputError, RequestError
+from disinherit.common.errors import DataError, DisinheritError, InputError, RequestError
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.method import AUTO, Method
+
+_log = logging.getLogger(__name__)
 
 GROUP = "disinherit.root_methods"
 
@@ -114,14 +117,15 @@ def root_methods() -> dict[str, RootMethod]:
     return {name: _loaded(name) for name in _installed()}
 
 
-def choose(problem: RootProblem, name: str = AUTO) -> RootMethod:
-    """Return the root method to take.
+def unlearn_root(problem: RootProblem, name: str = AUTO) -> tuple[str, UnlearnedRoot]:
+    """Unlearn a root by a method, and return the method's name and what it made.
 
     Args:
         problem: the root.
-        name: of the method, or `auto` for the best that can be done, in the order of `AUTO_ORDER`.
-            Methods of other packages are taken by name only, and so is dampening where nothing is
-            to be kept: it would change nothing, or destroy the root.
+        name: of the method, or `auto` for the best that can be done, in the order of `AUTO_ORDER`:
+            one that fails on the way is followed by the next.  Methods of other packages are taken
+            by name only, and so is dampening where nothing is to be kept: it would change nothing,
+            or destroy the root.
 
     Raises:
         RequestError: if no method of this name is installed.
@@ -145,7 +149,13 @@ def choose(problem: RootProblem, name: str = AUTO) -> RootMethod:
         else:
             reason = method.refusal(problem)
         if not reason:
-            return method
+            try:
+                return one, method.unlearn(problem)
+            except DisinheritError as error:
+                if name != AUTO:
+                    raise
+                reason = str(error)
+                _log.warning("root method %r failed: %s", one, reason)
         reasons.append(f"{one}: {reason}")
     what = "a root method" if name == AUTO else f"root method {name!r}"
     raise DataError(

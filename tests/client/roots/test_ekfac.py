@@ -15,7 +15,7 @@ from disinherit.client.owner.owner import Batches
 from disinherit.client.roots import ekfac
 from disinherit.client.roots.ekfac import EkfacStep
 from disinherit.client.roots.problems import root_problem
-from disinherit.client.roots.root_method import RootProblem, choose
+from disinherit.client.roots.root_method import RootProblem, unlearn_root
 from disinherit.client.roots.training import MOST_RISE
 from disinherit.common.curvature.ekfac import gradients, measure, squares
 from disinherit.common.curvature.step import newton_step
@@ -104,7 +104,7 @@ def test_curvature_is_registered_only_if_the_owner_asks_for_it(tmp_path: Path) -
         assert found.count == 48
         assert found.names == ("0.weight", "0.bias", "2.weight", "2.bias")
         assert EkfacStep().refusal(problem) == ""
-        assert choose(problem).name == "ekfac"
+        assert unlearn_root(problem)[0] == "ekfac"
         owner.keeps_data = False
         register(owner, pb.RegisterTask(scope="head"))
         assert owner.store.has_curvature("m")

@@ -5,10 +5,11 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
+import torch
 
 from disinherit.client.roots import root_method
 from disinherit.client.roots.problems import root_problem
-from disinherit.client.roots.root_method import AUTO_ORDER, RootProblem, choose, root_methods
+from disinherit.client.roots.root_method import AUTO_ORDER, RootProblem, root_methods, unlearn_root
 from disinherit.common.errors import DataError, InputError, RequestError, ScopeError
 from disinherit.common.method import Method
 from tests.support.owner import PointsOwner
@@ -50,7 +51,7 @@ def test_auto_takes_the_best_that_can_be_done(
 ) -> None:
     with RetrainingOwner(tmp_path) as owner:
         change(owner)
-        assert choose(problem_of(owner, samples)).name == expected
+        assert unlearn_root(problem_of(owner, samples))[0] == expected
 
 
 def test_a_client_without_a_replay_is_dampened_only_by_name(tmp_path: Path) -> None:
@@ -59,12 +60,12 @@ def test_a_client_without_a_replay_is_dampened_only_by_name(tmp_path: Path) -> N
         lose_replay(owner)
         problem = problem_of(owner, None)
         with pytest.raises(DataError, match="none can") as caught:
-            choose(problem)
+            unlearn_root(problem)
         reason = str(caught.value)
         assert "replay: What model 'm' was trained from is not kept." in reason
         assert "neggrad+: Nothing that model 'm' was trained on" in reason
         assert "dampening: It has nothing to compare with." in reason
-        assert choose(problem, "dampening").name == "dampening"
+        assert unlearn_root(problem, "dampening")[0] == "dampening"
 
 
 def test_where_nothing_can_be_done_every_reason_is_given(tmp_path: Path) -> None:
@@ -72,10 +73,21 @@ def test_where_nothing_can_be_done_every_reason_is_given(tmp_path: Path) -> None
         owner.kept = owner.keeps_data = False
         problem = problem_of(owner, ["cat-0"])
         with pytest.raises(DataError, match=r"^Expected a root method .* root 'm'") as caught:
-            choose(problem)
+            unlearn_root(problem)
         assert all(f"{name}: " in str(caught.value) for name in OWN)
         with pytest.raises(DataError, match="root method 'distil' .*retained data .* is gone"):
-            choose(problem, "distil")
+            unlearn_root(problem, "distil")
+
+
+def test_auto_goes_on_with_the_next_method_if_one_fails(tmp_path: Path) -> None:
+    with RetrainingOwner(tmp_path) as owner:
+        problem = problem_of(owner, ["cat-0"])
+        owner.given = {"2.bias": torch.full((4,), torch.nan, dtype=torch.float64)}
+        name, made = unlearn_root(problem)
+        assert name not in ("auto", "replay")
+        assert not made.exact
+        with pytest.raises(DataError, match="finite"):
+            unlearn_root(problem, "replay")
 
 
 def test_an_unknown_method_is_refused(tmp_path: Path) -> None:
@@ -83,7 +95,7 @@ def test_an_unknown_method_is_refused(tmp_path: Path) -> None:
         RetrainingOwner(tmp_path) as owner,
         pytest.raises(RequestError, match=r"among dampening, .* but got 'magic'.* at anna"),
     ):
-        choose(problem_of(owner, ["cat-0"]), "magic")
+        unlearn_root(problem_of(owner, ["cat-0"]), "magic")
 
 
 def test_other_packages_add_methods(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,11 +107,11 @@ def test_other_packages_add_methods(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(root_method, "entry_points", lambda *, group: points)
     with RetrainingOwner(tmp_path) as owner:
         problem = problem_of(owner, ["cat-0"])
-        assert choose(problem, "mine").name == "replay"
+        assert unlearn_root(problem, "mine")[0] == "mine"
         with pytest.raises(InputError, match="'broken' to be a class .*Gone"):
-            choose(problem, "broken")
+            unlearn_root(problem, "broken")
         with pytest.raises(DataError, match="none can"):
-            choose(problem)  # that are taken by name only
+            unlearn_root(problem)  # that are taken by name only
 
 
 def test_a_problem_has_the_scope_and_both_parts_of_the_data(tmp_path: Path) -> None:
