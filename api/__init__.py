@@ -56,6 +56,7 @@ if TYPE_CHECKING:
         ModelRecord,
         ModelStatus,
         Provenance,
+        Recipe,
     )
     from disinherit.common.method import Method
     from disinherit.common.models.heads import Head, HeadLayer, find_head
@@ -102,6 +103,7 @@ __all__ = [  # noqa: RUF022  # grouped as docs/api.md is
     "Inheritance",
     "InheritanceKind",
     "Provenance",
+    "Recipe",
     "describe_model",
     # The method, by itself
     "find_head",
@@ -238,6 +240,7 @@ _MODULES = {
         "ModelRecord",
         "ModelStatus",
         "Provenance",
+        "Recipe",
     ),
     "common.method": ("Method",),
     "common.models.heads": (

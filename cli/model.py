@@ -10,7 +10,7 @@ from disinherit.cli.connection import Connection, connected
 from disinherit.cli.output import Format, FormatOption, as_time, print_json, print_rich
 from disinherit.common.errors import GraphError
 from disinherit.common.graph.proto import inheritance_to_proto, record_to_proto
-from disinherit.common.graph.records import Inheritance, ModelRecord, Provenance, as_kind
+from disinherit.common.graph.records import Inheritance, ModelRecord, Provenance, as_kind, as_recipe
 from disinherit.v1 import coordinator_pb2 as pb
 from disinherit.v1 import graph_pb2
 
@@ -43,6 +43,13 @@ def register(
         str,
         typer.Option(help="federated, distributed, incremental, or transfer."),
     ] = "federated",
+    recipe: Annotated[
+        str,
+        typer.Option(
+            help="average, if it was not trained but is the sum of its parents, each multiplied by "
+            "its weight, in this order. Then it is computed again once they are unlearned."
+        ),
+    ] = "",
     dataset: Annotated[str | None, typer.Option(help="Data set of its own training.")] = None,
     samples: Annotated[
         list[str] | None,
@@ -68,9 +75,17 @@ def register(
         created_us=0,  # the coordinator sets the time
         provenance=None if dataset is None else Provenance(dataset, counts),
     )
+    computed = as_recipe(recipe) if recipe else None
     edges = [
-        Inheritance(name or text, model_id, as_kind(kind), _number(text, weight) if name else 1.0)
-        for text, name, weight in _pairs(parent or [])
+        Inheritance(
+            name or text,
+            model_id,
+            as_kind(kind),
+            _number(text, weight) if name else 1.0,
+            recipe=computed,
+            place=place if computed else 0,
+        )
+        for place, (text, name, weight) in enumerate(_pairs(parent or []), 1)
     ]
     message = pb.RegisterModelRequest(
         record=record_to_proto(record), parents=map(inheritance_to_proto, edges)

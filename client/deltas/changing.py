@@ -16,6 +16,7 @@ from disinherit.client.dampening.repair import repair
 from disinherit.client.dampening.summaries import FisherSummary, class_fishers
 from disinherit.client.dampening.task_inputs import TaskInputs
 from disinherit.client.dampening.unlearned_model import UnlearnedModel
+from disinherit.client.deltas.rebuilding import rebuild
 from disinherit.client.deltas.remaining_update import left_of_update
 from disinherit.client.deltas.statistics import (
     norm_layers,
@@ -59,7 +60,8 @@ def change_model(
     """Compute the weights of one model with the changes of its roots.
 
     A root itself takes the new weights that its owner kept.  If other roots are upstream of it,
-    their changes are added, as to any model.
+    their changes are added, as to any model.  A model that was computed from its parents is
+    computed again, if the owner holds them.
 
     Args:
         inputs: inputs from the request's message.
@@ -83,6 +85,15 @@ def change_model(
     own = any(share.own for share in model.shares)
     trained = _has_trained(owner, record)
     result = pb.ModelResult(model_id=record.id, outcome=pb.OUTCOME_APPLIED, scale=1.0)
+    if model.HasField("rebuilding") and not own:
+        rebuilt = rebuild(owner, record, weights, task.request_id, model.rebuilding)
+        if rebuilt is not None:
+            _report(result, _changed(weights, rebuilt.weights), weights)
+            result.remedy = pb.REMEDY_REBUILT if rebuilt.exact else pb.REMEDY_APPROXIMATED
+            known = owner.store.fishers(record.id)
+            summary = FisherSummary(*known) if known is not None else None
+            result.apply_seconds = time.perf_counter() - started
+            return UnlearnedModel(result, rebuilt.weights, summary, exact=rebuilt.exact)
     shares: list[tuple[dict[str, Tensor], float]] = []
     unchanged: list[str] = []
     for share, packet in zip(model.shares, packets, strict=True):
@@ -126,15 +137,11 @@ def change_model(
     if own:
         place = next(at for at, share in enumerate(model.shares) if share.own)
         before, weights = weights, announced_root(owner, record, task, packets[place], samples)
-        counts = {name: int((weights[name] != old).sum()) for name, old in before.items()}
+        counts = _changed(before, weights)
         del before
     for name, count in add(weights, shares, structure.ties).items():
         counts[name] = max(count, counts.get(name, 0))
-    result.selections.extend(
-        pb.Selection(parameter=name, rows=[count], total=weights[name].numel())
-        for name, count in counts.items()
-        if count
-    )
+    _report(result, counts, weights)
     if shares and any(counts.values()):
         _settle_in(inputs, record, network, weights, samples, result)
     exact = own and not shares and all(packet.delta.exact for packet in packets)
@@ -142,6 +149,21 @@ def change_model(
     summary = _summary(owner, record, network, weights, samples if own else None)
     result.apply_seconds = time.perf_counter() - started
     return UnlearnedModel(result, weights, summary, exact=exact)
+
+
+def _changed(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> dict[str, int]:
+    return {name: int((after[name] != old).sum()) for name, old in before.items()}
+
+
+def _report(
+    result: pb.ModelResult, counts: Mapping[str, int], weights: Mapping[str, Tensor]
+) -> None:
+    """Report how many values of each tensor changed."""
+    result.selections.extend(
+        pb.Selection(parameter=name, rows=[count], total=weights[name].numel())
+        for name, count in counts.items()
+        if count
+    )
 
 
 def _has_trained(owner: Owner, record: ModelRecord) -> bool:

@@ -112,7 +112,8 @@ def lineage_digest(graph: InheritanceGraph, models: Collection[str]) -> str:
     """Return the SHA-256 of some versions and all edges that lead to them.
 
     It covers canonical JSON `{"edges": [[parent, child, kind, weight, labels], ...], "models":
-    [[id, owner, architecture, digest], ...]}`, both sorted, with the weight as text.  Fields that
+    [[id, owner, architecture, digest], ...]}`, both sorted, with the weight as text; the recipe and
+    the place follow in edges that have them.  Fields that
     may change later without a change of lineage (status, Fisher summary) are not covered.
 
     Args:
@@ -127,7 +128,14 @@ def lineage_digest(graph: InheritanceGraph, models: Collection[str]) -> str:
     """
     records = [graph.model(model) for model in sorted(models)]
     edges: list[Json] = [
-        [edge.parent, edge.child, edge.kind.value, repr(float(edge.weight)), dict(edge.labels)]
+        [
+            edge.parent,
+            edge.child,
+            edge.kind.value,
+            repr(float(edge.weight)),
+            dict(edge.labels),
+            *((edge.recipe.value, edge.place) if edge.recipe else ()),
+        ]
         for record in records
         for edge in sorted(graph.parents(record.id), key=lambda edge: edge.parent)
     ]

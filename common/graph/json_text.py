@@ -25,6 +25,7 @@ from disinherit.common.graph.records import (
     ModelRecord,
     ModelStatus,
     Provenance,
+    Recipe,
 )
 from disinherit.common.settings import check
 from disinherit.common.text import load_json
@@ -68,6 +69,8 @@ class _Edge(TypedDict):
     kind: InheritanceKind
     weight: _Finite
     labels: dict[str, str]
+    recipe: NotRequired[Recipe]  # only where the child was computed without training
+    place: NotRequired[int]
 
 
 class _Versioned(TypedDict):
@@ -217,12 +220,14 @@ def _scale_from_dict(data: _Scale) -> FisherScale:
 
 
 def _edge_to_dict(edge: Inheritance) -> dict[str, Any]:
+    computed = {} if edge.recipe is None else {"recipe": edge.recipe.value, "place": edge.place}
     return {
         "parent": edge.parent,
         "child": edge.child,
         "kind": edge.kind.value,
         "weight": float(edge.weight),
         "labels": dict(sorted(edge.labels.items())),
+        **computed,
     }
 
 

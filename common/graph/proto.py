@@ -18,6 +18,7 @@ from disinherit.common.graph.records import (
     ModelRecord,
     ModelStatus,
     Provenance,
+    Recipe,
 )
 from disinherit.v1 import graph_pb2
 
@@ -107,6 +108,10 @@ def inheritance_to_proto(edge: Inheritance) -> graph_pb2.Inheritance:
             kind=graph_pb2.InheritanceKind.Value(f"INHERITANCE_KIND_{edge.kind.name}"),
             weight=edge.weight,
             labels=edge.labels,
+            recipe=graph_pb2.Recipe.Value(
+                f"RECIPE_{edge.recipe.name if edge.recipe else 'UNSPECIFIED'}"
+            ),
+            place=edge.place,
         )
     except ValueError as error:
         name = f"{edge.parent!r} -> {edge.child!r}"
@@ -121,12 +126,16 @@ def inheritance_from_proto(message: graph_pb2.Inheritance) -> Inheritance:
     """
     kinds = graph_pb2.InheritanceKind.items()
     where = f"inheritance {message.parent!r} -> {message.child!r}"
+    recipes = graph_pb2.Recipe.items()
+    recipe = _from_number(Recipe, recipes, message.recipe, where) if message.recipe else None
     return Inheritance(
         parent=message.parent,
         child=message.child,
         kind=_from_number(InheritanceKind, kinds, message.kind, where),
         weight=message.weight,
         labels=message.labels,
+        recipe=recipe,
+        place=message.place,
     )
 
 

@@ -46,6 +46,17 @@ class InheritanceKind(enum.StrEnum):
         return self in (InheritanceKind.FEDERATED, InheritanceKind.DISTRIBUTED)
 
 
+class Recipe(enum.StrEnum):
+    """How a version was computed from its parents, without any training.
+
+    Attributes:
+        AVERAGE: the sum of the parents' weights, each multiplied by the weight of its edge in the
+            dtype of its tensor, added in the order of their places, as FedAvg does.
+    """
+
+    AVERAGE = "average"
+
+
 def as_kind(value: str) -> InheritanceKind:
     """Return the kind with this name.
 
@@ -63,6 +74,23 @@ def as_kind(value: str) -> InheritanceKind:
         raise GraphError(
             f"Expected a kind of inheritance among {known}, but got {value!r}."
         ) from None
+
+
+def as_recipe(value: str) -> Recipe:
+    """Return the recipe with this name.
+
+    Raises:
+        GraphError: if the name is unknown.
+
+    Example:
+        >>> as_recipe("average")
+        <Recipe.AVERAGE: 'average'>
+    """
+    try:
+        return Recipe(value)
+    except ValueError:
+        known = ", ".join(recipe.value for recipe in Recipe)
+        raise GraphError(f"Expected a recipe among {known}, but got {value!r}.") from None
 
 
 def check_id(value: str, what: str = "model id", error: type[InputError] = GraphError) -> str:
@@ -268,10 +296,14 @@ class Inheritance:
         weight: aggregation coefficient in (0, 1].
         labels: parent class name -> child class name where they differ; classes with the same name
             correspond without being listed.
+        recipe: how the child was computed from all its parents; `None` if it was trained, or if
+            that is unknown.
+        place: place of the parent in that computation, from 1; 0 without a recipe.
 
     Raises:
         GraphError: if a value has another type, an id is malformed, the kind is unknown, the weight
-            is out of range, a name is too long, or the edge joins a version with itself.
+            or the place is out of range, a name is too long, or the edge joins a version with
+            itself.
     """
 
     parent: str
@@ -279,6 +311,8 @@ class Inheritance:
     kind: InheritanceKind
     weight: Annotated[float, Meta(description="a finite weight")] = 1.0
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
+    recipe: Recipe | None = None
+    place: int = 0
 
     def __post_init__(self) -> None:
         name = f"inheritance {limits.shown(str(self.parent))} -> {limits.shown(str(self.child))}"
@@ -295,6 +329,12 @@ class Inheritance:
                 f"Expected a weight in (0, 1] for {name}, but got {self.weight}; a parent that "
                 f"contributed nothing has no edge."
             )
+        first, last = (0, 0) if self.recipe is None else (1, limits.PARENTS.most)
+        if not first <= self.place <= last:
+            raise GraphError(
+                f"Expected a place from {first} to {last} in {name}, with recipe "
+                f"{self.recipe or 'unknown'}, but got {self.place}."
+            )
         if self.parent == self.child:
             raise GraphError(
                 f"Expected a parent other than the child, but got {name}; a changed model is a "
@@ -302,7 +342,9 @@ class Inheritance:
             )
 
     def __reduce__(self) -> tuple[object, ...]:
-        return Inheritance, (self.parent, self.child, self.kind, self.weight, dict(self.labels))
+        labels = dict(self.labels)
+        given = (self.parent, self.child, self.kind, self.weight, labels, self.recipe, self.place)
+        return Inheritance, given
 
 
 _LENGTH = 128

@@ -152,3 +152,17 @@ def check_cleansed(record: ModelRecord, parents: Iterable[Inheritance]) -> None:
 def passes_taint(edge: Inheritance, cleansed: Collection[str]) -> bool:
     """Return whether taint passes along an edge: always, unless it cleansed its child."""
     return edge.kind is not InheritanceKind.UNLEARNED or edge.child not in cleansed
+
+
+def computed_from(edges: Iterable[Inheritance]) -> tuple[Inheritance, ...]:
+    """Return the edges to a version that was computed from its parents, in the order of places.
+
+    Returns:
+        The edges, or nothing if it was trained, or its recipe is unknown or not complete.
+    """
+    ordered = sorted(edges, key=lambda edge: edge.place)
+    recipes = {edge.recipe for edge in ordered}
+    places = [edge.place for edge in ordered]
+    if len(recipes) != 1 or None in recipes or places != list(range(1, len(ordered) + 1)):
+        return ()
+    return tuple(ordered)

@@ -19,8 +19,10 @@ from disinherit.common.wire.messages import NO_PACKET
 from disinherit.server.campaign.dry_pass import Collected, DryPass
 from disinherit.server.campaign.messages import Messages, leave_out, standing_for
 from disinherit.server.now import now_us
+from disinherit.server.planning.recipes import Computed, birth, find_computed
 from disinherit.server.store.audit_events import request_digest
 from disinherit.server.store.packets import without_tensors
+from disinherit.v1 import graph_pb2
 from disinherit.v1 import unlearning_pb2 as pb
 
 
@@ -74,6 +76,8 @@ def address(one: DryPass) -> None:
     one.collected = Collected()
     messages = Messages(prepared.messages, one.graph, one.request, now_us())
     known: dict[tuple[str, tuple[tuple[str, str | None], ...]], pb.FisherPacket] = {}
+    roots = [root.model_id for root in one.request.roots]
+    computed = find_computed(one.graph, roots, roots if one.request.client else ())
     for group in one.groups:
         if leave_out(one, collected, group):
             continue
@@ -85,9 +89,11 @@ def address(one: DryPass) -> None:
             packets.append(known[root, renaming])
         for model in map(one.graph.model, group.models):
             shares = zip(group.roots, packets, group.shares[model.id], strict=True)
+            recipe = computed.get(model.id)
             messages.add(
                 model,
                 fisher=NO_PACKET,
+                rebuilding=None if recipe is None else _rebuilding(recipe, collected),
                 shares=[
                     pb.Share(
                         packet=messages.place(packet, model.owner),
@@ -98,7 +104,27 @@ def address(one: DryPass) -> None:
                     for root, packet, coefficient in shares
                 ],
             )
+    for message in prepared.messages.values():  # parents first, so that children find them
+        listed = sorted(message.models, key=lambda model: birth(one.graph, model.model_id))
+        del message.models[:]
+        message.models.extend(listed)
     prepared.merge_seconds = time.perf_counter() - started
+
+
+def _rebuilding(computed: Computed, collected: Collected) -> pb.Rebuilding:
+    """Return how a version is computed again, as its owner gets it."""
+    needs = computed.needs
+    return pb.Rebuilding(
+        recipe=graph_pb2.Recipe.Value(f"RECIPE_{computed.recipe.name}"),
+        parents=[
+            pb.RebuildingParent(
+                model_id=part.model, weight=part.weight, affected=part.affected, leaves=part.leaves
+            )
+            for part in computed.ingredients
+        ],
+        exact=needs is not None
+        and all(root in collected.deltas and collected.deltas[root].delta.exact for root in needs),
+    )
 
 
 def _line(graph: InheritanceGraph, record: ModelRecord) -> list[ModelRecord]:

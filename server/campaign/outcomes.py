@@ -60,7 +60,7 @@ def outcome_of(
         return refused(task, wrong)
     packets = packets_for(sent, model)
     classes = dict.fromkeys(name for packet in packets for name in packet.classes)
-    state, reason = _state(result, model, exact=is_exact(packets, model))
+    state, reason = _state(result, model, exact=is_exact(result, packets, model))
     kept = _kept(task, result, state, classes, model.digest)
     try:
         kept.remedy = remedy_of(result, state, packets, model)

@@ -2,7 +2,8 @@
 
 An owner says what it did.  What it says is believed only as far as the packets that it was sent
 allow it: a model is `replayed` if its weights are those that the owner of the root announced,
-before anybody applied anything, as trained again exactly.
+before anybody applied anything, as trained again exactly; it is `rebuilt` if it was recorded as
+computed from its parents, and all of these that the request affects are replayed or rebuilt.
 """
 
 from collections.abc import Sequence
@@ -12,15 +13,21 @@ from disinherit.server.states import TaskState
 from disinherit.v1 import unlearning_pb2 as pb
 
 
-def is_exact(packets: Sequence[pb.FisherPacket], model: pb.ModelTask) -> bool:
+def is_exact(
+    result: pb.ModelResult, packets: Sequence[pb.FisherPacket], model: pb.ModelTask
+) -> bool:
     """Return whether a model was to take the weights of its own exact training, and no more.
 
-    Then it knows nothing of the data, also where no attack could tell it before.
+    Then it knows nothing of the data, also where no attack could tell it before.  So does one that
+    its owner rebuilt, where all its parents can be exact.
 
     Args:
+        result: its owner's result.
         packets: what it was unlearned with.
         model: its entry in the message.
     """
+    if _is_rebuilt(result, model):
+        return True
     return len(model.shares) == 1 and model.shares[0].own and packets[0].delta.exact
 
 
@@ -47,6 +54,8 @@ def remedy_of(
         return pb.REMEDY_UNTOUCHED
     if not model.shares:
         return pb.REMEDY_SUPPRESSED
+    if _is_rebuilt(result, model):
+        return pb.REMEDY_REBUILT
     made = packets[0].delta
     if len(model.shares) > 1 or not model.shares[0].own:
         return pb.REMEDY_APPROXIMATED
@@ -55,5 +64,10 @@ def remedy_of(
             f"Expected root {model.model_id!r} with the weights of digest {made.after}, which its "
             f"owner announced, but it made some of digest {result.successor.digest}."
         )
-    exact = is_exact(packets, model)
+    exact = is_exact(result, packets, model)
     return pb.REMEDY_REPLAYED if exact else pb.REMEDY_APPROXIMATED
+
+
+def _is_rebuilt(result: pb.ModelResult, model: pb.ModelTask) -> bool:
+    """Whether an owner reports that it rebuilt a model, and it may be exact by what is known."""
+    return result.remedy == pb.REMEDY_REBUILT and model.rebuilding.exact

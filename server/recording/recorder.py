@@ -51,6 +51,7 @@ from disinherit.common.graph.records import (
     Inheritance,
     InheritanceKind,
     ModelRecord,
+    Recipe,
     check_id,
     check_owner,
 )
@@ -242,7 +243,8 @@ class LineageRecorder:
         if not parents and (self._global is not None or not first):
             parents = [self._known_global().id]
         self._time_us = max([self._time_us, *(record.created_us for record in alike)])
-        self._record_global(server_round - 1, state, dict.fromkeys(parents, 1.0), {})
+        derived, copied = dict.fromkeys(parents, 1.0), len(parents) == len(alike) == 1
+        self._record_global(server_round - 1, state, derived, {}, copied=copied)
 
     def _look_back(self) -> Past:
         """Return the earlier records of the project, and continue from them."""
@@ -290,15 +292,17 @@ class LineageRecorder:
         state: dict[str, Tensor],
         derived: Mapping[str, float],
         merged: Mapping[str, float],
+        *,
+        copied: bool = False,
     ) -> None:
         record = self._describe(self._version(server_round), self._owner, state)
+        # Without an edge from the previous model it is known to be the plain average, or a copy.
+        recipe = Recipe.AVERAGE if copied or not derived else None
+        parents = [(InheritanceKind.INCREMENTAL, *one) for one in derived.items()]
+        parents += [(InheritanceKind.FEDERATED, *one) for one in merged.items()]
         edges = [
-            Inheritance(parent, record.id, kind, weight)
-            for kind, parents in (
-                (InheritanceKind.INCREMENTAL, derived),
-                (InheritanceKind.FEDERATED, merged),
-            )
-            for parent, weight in parents.items()
+            Inheritance(parent, record.id, kind, weight, {}, recipe, place if recipe else 0)
+            for place, (kind, parent, weight) in enumerate(parents, 1)
         ]
         if self._outbox.submit(record, edges):
             self._global = record

@@ -293,7 +293,13 @@ def inheritance_words(edges: Iterable[Inheritance]) -> dict[str, Json]:
     A merge may have thousands of parents, so they are not listed; the graph has them.
     """
     listed: list[Json] = [
-        [edge.parent, edge.kind.value, repr(float(edge.weight)), dict(edge.labels)]
+        [
+            edge.parent,
+            edge.kind.value,
+            repr(float(edge.weight)),
+            dict(edge.labels),
+            *((edge.recipe.value, edge.place) if edge.recipe else ()),
+        ]
         for edge in sorted(edges, key=lambda edge: edge.parent)
     ]
     if not listed:

@@ -75,7 +75,7 @@ def put_version(
     announced = None if edges else find_announced(db, record.id, record.owner)
     if announced is not None:
         edges = [] if known else _start(db, announced)
-    if known and edges and known != sorted(edges, key=lambda edge: edge.parent):
+    if known and edges and not _are(known, edges):
         raise GraphError(
             f"Expected the inheritance of model {record.id!r} to stay as recorded, from "
             f"{', '.join(edge.parent for edge in known)}, but got another, from "
@@ -162,6 +162,14 @@ def register_version(
     check_label_count(complete, [p for p in present.values() if p.owner == record.owner or not own])
     put_version(db, complete, edges, actor)
     return complete, known is None
+
+
+def _are(known: Sequence[Inheritance], edges: Sequence[Inheritance]) -> bool:
+    """Whether edges are the known ones; without a recipe, they leave it open."""
+    given = sorted(edges, key=lambda edge: edge.parent)
+    if not any(edge.recipe for edge in given):
+        known = [replace(edge, recipe=None, place=0) for edge in known]
+    return list(known) == given
 
 
 def withdraw_version(db: Connection, model_id: str, owner: str, actor: str) -> ModelRecord:

@@ -9,6 +9,7 @@ from disinherit.common.graph.records import (
     ModelRecord,
     ModelStatus,
     Provenance,
+    Recipe,
 )
 
 KINDS = tuple(InheritanceKind)
@@ -41,9 +42,12 @@ def random_graphs(draw: st.DrawFn) -> InheritanceGraph:
         parents = draw(st.lists(st.sampled_from(older), unique_by=id_of)) if older else []
         kinds = [draw(st.sampled_from(KINDS)) for _ in parents]
         share = 1 / max(sum(kind.merges for kind in kinds), 1)
-        for parent, kind in zip(parents, kinds, strict=True):
+        recipe = draw(st.sampled_from([None, *Recipe]))
+        for place, (parent, kind) in enumerate(zip(parents, kinds, strict=True), 1):
             weight = share if kind.merges else draw(st.floats(0, 1, exclude_min=True))
-            edges.append(Inheritance(parent.id, id, kind, weight, draw(mappings(parent, record))))
+            labels = draw(mappings(parent, record))
+            computed = (recipe, place) if recipe else (None, 0)
+            edges.append(Inheritance(parent.id, id, kind, weight, labels, *computed))
         records.append(record)
     return InheritanceGraph(records, edges)
 

@@ -818,6 +818,7 @@ class ModelTask(_message.Message):
     ALIKE_FIELD_NUMBER: _builtins.int
     IGNORE_UNKNOWN_FIELD_NUMBER: _builtins.int
     SHARES_FIELD_NUMBER: _builtins.int
+    REBUILDING_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     fisher: _builtins.int
     """Index into `UnlearnTask.fishers`."""
@@ -846,6 +847,12 @@ class ModelTask(_message.Message):
         `fisher` is 2^32 - 1, which older releases refuse.
         """
 
+    @_builtins.property
+    def rebuilding(self) -> Global___Rebuilding:
+        """How the version was computed from its parents without training: where its owner holds them, it is
+        computed again from what became of them. `shares` are for all other owners.
+        """
+
     def __init__(
         self,
         *,
@@ -858,16 +865,81 @@ class ModelTask(_message.Message):
         alike: _builtins.int | None = ...,
         ignore_unknown: _builtins.bool = ...,
         shares: _abc.Iterable[Global___Share] | None = ...,
+        rebuilding: Global___Rebuilding | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_alike", b"_alike", "alike", b"alike"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_alike", b"_alike", "alike", b"alike", "rebuilding", b"rebuilding"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_alike", b"_alike", "alike", b"alike", "created_us", b"created_us", "digest", b"digest", "fisher", b"fisher", "ignore_unknown", b"ignore_unknown", "model_id", b"model_id", "sample_salt", b"sample_salt", "samples", b"samples", "shares", b"shares"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_alike", b"_alike", "alike", b"alike", "created_us", b"created_us", "digest", b"digest", "fisher", b"fisher", "ignore_unknown", b"ignore_unknown", "model_id", b"model_id", "rebuilding", b"rebuilding", "sample_salt", b"sample_salt", "samples", b"samples", "shares", b"shares"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__alike: _TypeAlias = _typing.Literal["alike"]  # noqa: Y015
     _WhichOneofArgType__alike: _TypeAlias = _typing.Literal["_alike", b"_alike"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__alike) -> _WhichOneofReturnType__alike | None: ...
 
 Global___ModelTask: _TypeAlias = ModelTask  # noqa: Y015
+
+@_typing.final
+class Rebuilding(_message.Message):
+    """How a version is computed again from its parents."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECIPE_FIELD_NUMBER: _builtins.int
+    PARENTS_FIELD_NUMBER: _builtins.int
+    EXACT_FIELD_NUMBER: _builtins.int
+    recipe: _graph_pb2.Recipe.ValueType
+    exact: _builtins.bool
+    """Whether the parents can all be exact: those that the request affects are trained again exactly, or
+    rebuilt from such.
+    """
+    @_builtins.property
+    def parents(self) -> _containers.RepeatedCompositeFieldContainer[Global___RebuildingParent]:
+        """In the order of their places."""
+
+    def __init__(
+        self,
+        *,
+        recipe: _graph_pb2.Recipe.ValueType = ...,
+        parents: _abc.Iterable[Global___RebuildingParent] | None = ...,
+        exact: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exact", b"exact", "parents", b"parents", "recipe", b"recipe"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Rebuilding: _TypeAlias = Rebuilding  # noqa: Y015
+
+@_typing.final
+class RebuildingParent(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_ID_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    AFFECTED_FIELD_NUMBER: _builtins.int
+    LEAVES_FIELD_NUMBER: _builtins.int
+    model_id: _builtins.str
+    weight: _builtins.float
+    """Weight of the edge."""
+    affected: _builtins.bool
+    """Whether the request affects the parent, so that another version takes its place."""
+    leaves: _builtins.bool
+    """Whether the parent is the contribution of a client that leaves: the others share its weight."""
+    def __init__(
+        self,
+        *,
+        model_id: _builtins.str = ...,
+        weight: _builtins.float = ...,
+        affected: _builtins.bool = ...,
+        leaves: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["affected", b"affected", "leaves", b"leaves", "model_id", b"model_id", "weight", b"weight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RebuildingParent: _TypeAlias = RebuildingParent  # noqa: Y015
 
 @_typing.final
 class Share(_message.Message):

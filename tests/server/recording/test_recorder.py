@@ -19,9 +19,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from disinherit.client.store.store import ModelStore
+from disinherit.common.deltas.averages import average
 from disinherit.common.errors import GraphError, InputError, LabelError
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord, Provenance
+from disinherit.common.graph.rules import computed_from
 from disinherit.common.tensors.checkpoints import weights_digest
 from disinherit.server.recording.flower_updates import class_names, provenance_of, shares, tensors
 from disinherit.server.recording.recorder import (
@@ -130,6 +132,28 @@ def test_training_is_bit_identical_and_every_round_is_recorded(name: str) -> Non
         assert edges(graph, f"p.r{r}") == merged | ({} if mean else previous)
         assert all(edges(graph, update) == previous for update in merged)
     assert graph.affected(["p.r1.node-2"])[-1] == "p.r3"
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_plain_averages_have_a_recipe_that_makes_them_bit_for_bit(name: str) -> None:
+    make, mean = STRATEGIES[name]
+    sink, _ = record(strategy := make())
+    sent: dict[str, dict[str, Tensor]] = {}
+
+    def seen(message: Message) -> RecordDict:
+        content = client(message)
+        for arrays in content.array_records.values():
+            state = tensors(arrays)
+            sent[weights_digest(state)] = state
+        return content
+
+    run(strategy, seen)
+    for child in ("p.r1", "p.r2", "p.r3"):
+        parents = computed_from(sink.graph.parents(child))
+        assert bool(parents) == mean
+        if parents:
+            made = average((sent[sink.graph.model(e.parent).digest], e.weight) for e in parents)
+            assert weights_digest(made) == sink.graph.model(child).digest
 
 
 def test_records_describe_the_very_weights() -> None:

@@ -1,0 +1,66 @@
+"""Versions that are computed again from their parents, in graphs by hand."""
+
+from disinherit.common.graph.graph import InheritanceGraph
+from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord, Recipe
+from disinherit.server.planning.recipes import Computed, Ingredient, birth, find_computed
+
+FEDERATED, UNLEARNED = InheritanceKind.FEDERATED, InheritanceKind.UNLEARNED
+
+
+def version(id: str, age: int, labels: tuple[str, ...] = ("cat", "dog")) -> ModelRecord:
+    return ModelRecord(id, "anna", "arch", labels, "", age)
+
+
+def average(child: str, *parents: str) -> list[Inheritance]:
+    return [
+        Inheritance(parent, child, FEDERATED, 1 / len(parents), {}, Recipe.AVERAGE, place)
+        for place, parent in enumerate(parents, 1)
+    ]
+
+
+def part(model: str, affected: bool = False, leaves: bool = False) -> Ingredient:
+    return Ingredient(model, 0.5, affected, leaves)
+
+
+def made() -> InheritanceGraph:
+    """Root r and others u and v; m of v and r, k of m and u, and t trained from k."""
+    graph = InheritanceGraph([version(id, age) for age, id in enumerate("ruv", 1)])
+    graph.add(version("m", 4), average("m", "v", "r"))
+    graph.add(version("k", 5), average("k", "u", "m"))
+    graph.add(version("t", 6), [Inheritance("k", "t", InheritanceKind.INCREMENTAL)])
+    graph.add(version("a", 7), average("a", "t", "u"))
+    return graph
+
+
+def test_averages_need_the_roots_above_and_trained_versions_cannot_be_exact() -> None:
+    needs = frozenset({"r"})
+    assert find_computed(made(), ["r"]) == {
+        "m": Computed(Recipe.AVERAGE, (part("v"), part("r", affected=True)), needs),
+        "k": Computed(Recipe.AVERAGE, (part("u"), part("m", affected=True)), needs),
+        "a": Computed(Recipe.AVERAGE, (part("t", affected=True), part("u")), None),
+    }
+
+
+def test_the_contribution_of_a_leaving_client_has_no_share() -> None:
+    found = find_computed(made(), ["r"], ["r"])["m"]
+    parts = (part("v"), part("r", affected=True, leaves=True))
+    assert found == Computed(Recipe.AVERAGE, parts, frozenset())
+
+
+def test_successors_are_computed_as_their_origins_and_after_their_parents() -> None:
+    graph = made()
+    for place, id in enumerate("krm"):  # registered in whatever order
+        graph.add(version(f"{id}~q", 10 + place), [Inheritance(id, f"{id}~q", UNLEARNED)])
+    found = find_computed(graph, ["r~q"])
+    needs = frozenset({"r~q"})
+    parts = (part("u"), part("m", affected=True))
+    assert found["k~q"] == Computed(Recipe.AVERAGE, parts, needs)
+    assert birth(graph, "r~q") < birth(graph, "m~q") < birth(graph, "k~q")
+
+
+def test_an_average_over_other_classes_or_with_a_gap_is_not_computed() -> None:
+    graph = InheritanceGraph([version("r", 1), version("u", 2, ("cat", "owl"))])
+    graph.add(version("m", 3, ("cat", "dog", "owl")), average("m", "r", "u"))
+    known, other = average("k", "r", "u")
+    graph.add(version("k", 4), [known, Inheritance("u", "k", FEDERATED, other.weight)])
+    assert find_computed(graph, ["r"]) == {}
