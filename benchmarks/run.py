@@ -26,6 +26,7 @@ BENCHMARKS = (
     "wire",
     "graph",
     "tuning",
+    "inheriting",
     "agent_install",
     "load",
 )

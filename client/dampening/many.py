@@ -96,7 +96,8 @@ class Stacking:
         self._made_us = {model.model_id: model.created_us for model in task.models}
         self._kinds: dict[_Key, _Kind | None] = {}
         self._logged: set[tuple[_Kind | None, type[Exception]]] = set()
-        self._has_samples = _has_samples(owner, task)
+        # Samples to forget of a root of its own may measure descendants, one by one.
+        self._has_samples = any(root.model_id in inputs.held for root in task.roots)
 
     def unlearn(self, models: Sequence[pb.ModelTask]) -> dict[str, pb.ModelResult]:
         """Unlearn in the models that can be stacked.
@@ -326,12 +327,6 @@ def _has_data(owner: Owner, record: ModelRecord) -> bool:
         data(record) is not None
         for data in (owner.evaluation_data, owner.tuning_data, owner.training_data)
     )
-
-
-def _has_samples(owner: Owner, task: pb.UnlearnTask) -> bool:
-    """Whether the owner may have samples to forget, to measure descendants with."""
-    held = {one.id for one in owner.store.records()} if task.roots else set()
-    return any(root.model_id in held for root in task.roots)
 
 
 def _layout(manifest: Manifest) -> dict[str, str]:

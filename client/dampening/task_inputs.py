@@ -1,16 +1,21 @@
-"""Inputs of an unlearning task: decoded packets and resolved lists of samples, each made once.
+"""Inputs of an unlearning task: decoded packets, updates of roots and resolved lists of samples.
 
-Most models of a task share both.  Decoded packets are cached within a budget.  Models come group by
-group, so a dropped packet is not needed again.
+Most models of a task share them, so each is made once.  Packets and updates are cached within a
+budget.  Models come group by group, so what was dropped is not needed again.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Generic, TypeVar
 
-from disinherit.client.owner.owner import Owner
+from torch import Tensor
+
+from disinherit.client.owner.owner import Owner, Retrains
 from disinherit.client.privacy.samples import resolve_samples
 from disinherit.common.deltas.packets import PackedDelta
-from disinherit.common.errors import FisherError, StoreError
+from disinherit.common.errors import DisinheritError, FisherError, StoreError
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.method import Method
 from disinherit.common.wire.packets import PackedFisher
@@ -18,7 +23,45 @@ from disinherit.common.wire.samples import SampleDigests, samples_of
 from disinherit.v1 import unlearning_pb2 as pb
 
 DECODED_BYTES = 256 << 20
-"""Size of the cache of decoded packets; the latest is always kept."""
+"""Size of the cache of decoded packets, and of that of updates; the latest is always kept."""
+
+_Value = TypeVar("_Value")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RootUpdate:
+    """What the training of a root changed.
+
+    Attributes:
+        start: the weights that it started from.
+        weights: the root's weights.
+    """
+
+    start: Mapping[str, Tensor]
+    weights: Mapping[str, Tensor]
+
+    @property
+    def nbytes(self) -> int:
+        """The size of both."""
+        return _size(self.start) + _size(self.weights)
+
+
+class _Cache(Generic[_Value]):
+    """Values that are made once, within a budget; the latest is always kept."""
+
+    def __init__(self, size: Callable[[_Value], int]) -> None:
+        self._size = size
+        self._made: OrderedDict[int | str, _Value] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, key: int | str, make: Callable[[], _Value]) -> _Value:
+        if key not in self._made:
+            self._made[key] = make()
+            self._bytes += self._size(self._made[key])
+        self._made.move_to_end(key)
+        while self._bytes > DECODED_BYTES and len(self._made) > 1:
+            self._bytes -= self._size(self._made.popitem(last=False)[1])
+        return self._made[key]
 
 
 class TaskInputs:
@@ -41,8 +84,9 @@ class TaskInputs:
         self.owner = owner
         self.task = task
         self.method = Method.from_proto(task.method)
-        self._decoded: OrderedDict[int, PackedFisher | PackedDelta] = OrderedDict()
-        self._bytes = 0
+        self._packets = _Cache[PackedFisher | PackedDelta](lambda one: _size(one.values))
+        self._updates = _Cache[RootUpdate](lambda one: one.nbytes)
+        self._unknown: set[str] = set()
         self._resolved: dict[tuple[str, SampleDigests], list[str]] = {}
 
     def record(self, model: pb.ModelTask) -> ModelRecord:
@@ -84,6 +128,38 @@ class TaskInputs:
         if not isinstance(found, PackedDelta):
             raise _mixed(model)
         return found
+
+    def update(self, root: str) -> RootUpdate | None:
+        """Return what the training of a root changed.
+
+        Args:
+            root: id of the root.
+
+        Returns:
+            Its weights before and after training; `None` unless the owner holds the root and knows
+            what its training started from.
+        """
+        owner = self.owner
+        if root in self._unknown or not isinstance(owner, Retrains):
+            return None
+
+        def read() -> RootUpdate:
+            return RootUpdate(
+                owner.retrain(owner.store.record(root), None), owner.store.weights(root)
+            )
+
+        try:
+            if owner.can_retrain(owner.store.record(root)):
+                return self._updates.get(root, read)
+        except DisinheritError:  # the root is another owner's, or its weights are gone
+            pass
+        self._unknown.add(root)
+        return None
+
+    @cached_property
+    def held(self) -> frozenset[str]:
+        """The ids of all versions that the owner holds."""
+        return frozenset(record.id for record in self.owner.store.records())
 
     def alike(self, model: pb.ModelTask) -> PackedFisher | None:
         """Return the merged Fisher of the forgotten classes that a model was trained on itself.
@@ -128,17 +204,11 @@ class TaskInputs:
                 f"Expected the index of one of {len(self.task.fishers)} Fisher packets for model "
                 f"{model.model_id!r}, but got {index}."
             )
-        if index not in self._decoded:
-            self._decoded[index] = read(self.task.fishers[index])
-            self._bytes += _size(self._decoded[index])
-        self._decoded.move_to_end(index)
-        while self._bytes > DECODED_BYTES and len(self._decoded) > 1:
-            self._bytes -= _size(self._decoded.popitem(last=False)[1])
-        return self._decoded[index]
+        return self._packets.get(index, lambda: read(self.task.fishers[index]))
 
 
-def _size(packet: PackedFisher | PackedDelta) -> int:
-    return sum(value.nbytes for value in packet.values.values())
+def _size(values: Mapping[str, Tensor]) -> int:
+    return sum(value.nbytes for value in values.values())
 
 
 def _mixed(model: pb.ModelTask) -> FisherError:

@@ -4,19 +4,19 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from disinherit.client.owner.owner import Owner, Retrains
+from disinherit.client.dampening.task_inputs import TaskInputs
 from disinherit.common.deltas.changes import left_in
-from disinherit.common.errors import DisinheritError, FisherError
+from disinherit.common.errors import FisherError
 
 
-def left_of_update(owner: Owner, root: str, weights: Mapping[str, Tensor]) -> float | None:
+def left_of_update(inputs: TaskInputs, root: str, weights: Mapping[str, Tensor]) -> float | None:
     """Return how much of a root's update is left in a model; `None` if that cannot be told.
 
     With weights θ_m of the model, θ_r of the root, and θ_p that the root's training started from,
     it is ⟨θ_m - θ_p, θ_r - θ_p⟩ / ‖θ_r - θ_p‖².
 
     Args:
-        owner: the owner of the model.
+        inputs: inputs from the request's message.
         root: id of the root.
         weights: those of the model.
 
@@ -25,15 +25,10 @@ def left_of_update(owner: Owner, root: str, weights: Mapping[str, Tensor]) -> fl
         average, and about 0 for a model that has nothing of it.  `None` unless the owner holds the
         root and knows what its training started from.
     """
-    if not isinstance(owner, Retrains):
+    update = inputs.update(root)
+    if update is None:
         return None
     try:
-        record = owner.store.record(root)
-        if not owner.can_retrain(record):
-            return None
-        start = owner.retrain(record, None)
-        return left_in(weights, start, owner.store.weights(root), start)
+        return left_in(weights, update.start, update.weights, update.start)
     except FisherError:  # it has no tensor of the root's
         return 0.0
-    except DisinheritError:  # the root is another owner's, or its weights are gone
-        return None

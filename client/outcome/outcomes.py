@@ -85,8 +85,7 @@ def decide(
     forget, kept = (None, None) if classes else find_samples(inputs, model, record)
     subject = BeforeAndAfter(
         record,
-        # Read again: dampening may have changed the first copy in place.
-        owner.store.weights(record.id),
+        owner.store.weights(record.id) if made.before is None else made.before,
         made.weights,
         indices,
         forget,
@@ -211,9 +210,8 @@ def find_samples(
     own = inputs.samples(record, model)
     if own is not None:
         return split_training_data(owner, record, own)
-    held = {one.id for one in owner.store.records()} if task.roots else set()
     for root in task.roots:
-        if root.model_id not in held:
+        if root.model_id not in inputs.held:
             continue
         origin = owner.store.record(root.model_id)
         try:

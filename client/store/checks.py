@@ -8,16 +8,19 @@ from disinherit.client.store.ledger import Commit, Destruction, LedgerEntry, Rol
 from disinherit.common.errors import FisherError, StoreError
 from disinherit.common.fisher.classes import ClassFishers
 from disinherit.common.graph.records import ModelRecord, ModelStatus
-from disinherit.common.tensors.checkpoints import weights_digest
+from disinherit.common.tensors.checkpoints import Manifest, make_manifest, manifest_digest
 
 
-def check_version(owner: str, record: ModelRecord, weights: Mapping[str, Tensor]) -> None:
+def check_version(owner: str, record: ModelRecord, weights: Mapping[str, Tensor]) -> Manifest:
     """Refuse a version of another owner, or weights with another digest.
 
     Args:
         owner: owner of the store.
         record: the version.
         weights: its weights by parameter name.
+
+    Returns:
+        The manifest of the weights.
 
     Raises:
         StoreError: if they do not fit.
@@ -26,12 +29,14 @@ def check_version(owner: str, record: ModelRecord, weights: Mapping[str, Tensor]
         raise StoreError(
             f"Expected a model of {owner!r}, but got {record.id!r} of {record.owner!r}."
         )
-    digest = weights_digest(weights)
+    manifest = make_manifest(weights)
+    digest = manifest_digest(manifest)
     if digest != record.digest:
         raise StoreError(
             f"Expected weights with digest {record.digest} for model {record.id!r}, but got "
             f"{digest}."
         )
+    return manifest
 
 
 def check_same_weights(record: ModelRecord, stored: ModelRecord) -> None:
@@ -47,18 +52,21 @@ def check_same_weights(record: ModelRecord, stored: ModelRecord) -> None:
         )
 
 
-def check_successor(owner: str, application: Commit) -> None:
+def check_successor(owner: str, application: Commit) -> Manifest:
     """Refuse an invalid successor.
 
     Args:
         owner: owner of the store.
         application: the commit.
 
+    Returns:
+        The manifest of its weights.
+
     Raises:
         StoreError: if owner or weights differ, or it has its origin's id or a Fisher digest.
     """
     successor = application.successor
-    check_version(owner, successor, application.weights)
+    manifest = check_version(owner, successor, application.weights)
     if successor.fisher_digest:
         raise StoreError(
             f"Expected successor {successor.id!r} without a Fisher digest, but got "
@@ -66,6 +74,7 @@ def check_successor(owner: str, application: Commit) -> None:
         )
     if successor.id == application.model_id:
         raise StoreError(f"Expected a new id for the successor of {successor.id!r}.")
+    return manifest
 
 
 def check_taken_over(application: Commit, stored: ModelRecord) -> None:

@@ -75,15 +75,22 @@ class Objects:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def put(self, digest: str, tensors: Mapping[str, Tensor]) -> None:
+    def put(
+        self, digest: str, tensors: Mapping[str, Tensor], manifest: Manifest | None = None
+    ) -> None:
         """Write tensors whose `weights_digest` is `digest`, durably.
 
         An existing file is rewritten, which repairs a damaged one.
 
+        Args:
+            digest: their `weights_digest`.
+            tensors: tensors by name.
+            manifest: their manifest, if it was made for the digest.
+
         Raises:
             CheckpointError: if they cannot be written.
         """
-        metadata = with_manifest(make_manifest(tensors))
+        metadata = with_manifest(make_manifest(tensors) if manifest is None else manifest)
         write_atomic(self._path(digest), tensor_bytes(tensors, metadata))
 
     def put_pack(self, stacked: Mapping[str, Tensor]) -> str:
@@ -92,8 +99,9 @@ class Objects:
         Raises:
             CheckpointError: if they cannot be written.
         """
-        digest = weights_digest(stacked)
-        self.put(digest, stacked)
+        manifest = make_manifest(stacked)
+        digest = manifest_digest(manifest)
+        self.put(digest, stacked, manifest)
         return digest
 
     def get(self, digest: str, what: str, part: Delta | None = None) -> dict[str, Tensor]:
@@ -146,8 +154,10 @@ class Objects:
         Raises:
             CheckpointError: if they cannot be written.
         """
-        digest = fishers_digest(fishers)
-        self.put(digest, _tensors(fishers))
+        tensors = _tensors(fishers)
+        manifest = make_manifest(tensors)
+        digest = manifest_digest(manifest)
+        self.put(digest, tensors, manifest)
         return digest
 
     def get_fishers(self, digest: str, what: str, part: Delta | None = None) -> ClassFishers:

@@ -50,7 +50,7 @@ from disinherit.common.errors import StoreError
 from disinherit.common.files import sync_folder
 from disinherit.common.fisher.classes import ClassFishers
 from disinherit.common.graph.records import ModelRecord, ModelStatus
-from disinherit.common.tensors.checkpoints import weights_digest
+from disinherit.common.tensors.checkpoints import Manifest, make_manifest, manifest_digest
 
 
 class ModelStore(StoredModels):
@@ -92,7 +92,7 @@ class ModelStore(StoredModels):
                 version with other weights.
             FisherError: if `fishers` and the record have different numbers of classes.
         """
-        check_version(self.owner, record, weights)
+        manifest = check_version(self.owner, record, weights)
         with self._writing():
             stored = self._index.find(record.id)
             if stored is None:
@@ -105,7 +105,7 @@ class ModelStore(StoredModels):
                 self._index.insert(stored)
             check_same_weights(record, stored)
             check_present(self._index.destruction(record.id))
-            self._put(record.digest, weights)
+            self._put(record.digest, weights, manifest)
             return stored if fishers is None else self._register(stored, fishers, fisher_scope)
 
     def set_fishers(self, model_id: str, fishers: ClassFishers, scope: str) -> ModelRecord:
@@ -167,12 +167,13 @@ class ModelStore(StoredModels):
             StoreError: if the model does not exist, another request was applied to it, or this one
                 was rolled back in it.
         """
-        digest = weights_digest(weights)
+        manifest = make_manifest(weights)
+        digest = manifest_digest(manifest)
         with self._writing():
             self._present(model_id)
             check_not_rolled_back(self._index.roll_back(request_id, model_id))
             check_unapplied(request_id, self._index.entry(model_id))
-            self._put(digest, weights)
+            self._put(digest, weights, manifest)
             self._index.prepare(request_id, model_id, digest, origin)
         return digest
 
@@ -198,7 +199,7 @@ class ModelStore(StoredModels):
         entry = self.applied(*key, application.model_id)
         if entry is not None:
             return entry
-        check_successor(self.owner, application)
+        manifest = check_successor(self.owner, application)
         successor = application.successor
         with self._writing():
             entry = self._index.entry(application.model_id)
@@ -213,7 +214,7 @@ class ModelStore(StoredModels):
                 self._index.insert(replace(successor, status=ModelStatus.ACTIVE))
             else:
                 check_taken_over(application, stored)
-            self._put(successor.digest, application.weights)
+            self._put(successor.digest, application.weights, manifest)
             if application.fishers is not None:
                 self._register(successor, application.fishers, application.fisher_scope)
             self._supersede(application.entry)
@@ -356,8 +357,8 @@ class ModelStore(StoredModels):
             sync_folder(self.root / "objects")
         return found
 
-    def _put(self, digest: str, weights: Mapping[str, Tensor]) -> None:
-        self._objects.put(digest, weights)
+    def _put(self, digest: str, weights: Mapping[str, Tensor], manifest: Manifest) -> None:
+        self._objects.put(digest, weights, manifest)
         self._index.written_out(digest)
 
     def _register(self, record: ModelRecord, fishers: ClassFishers, scope: str) -> ModelRecord:

@@ -1,0 +1,1 @@
+"""Tests of the changes of roots at owners."""

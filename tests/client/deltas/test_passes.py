@@ -1,0 +1,157 @@
+"""What one message about many descendants of a root reads, decodes and hashes: each thing once."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from disinherit.client.actions.delta import root_deltas
+from disinherit.client.actions.unlearn import unlearn
+from disinherit.client.store.objects import Objects
+from disinherit.client.store.store import ModelStore
+from disinherit.common.deltas.packets import PackedDelta
+from disinherit.common.graph.records import ModelRecord
+from disinherit.common.method import Method
+from disinherit.common.tensors import checkpoints
+from disinherit.common.tensors.checkpoints import weights_digest
+from disinherit.v1 import unlearning_pb2 as pb
+from tests.support.owner import PointsOwner, named
+from tests.support.retraining_owner import RetrainingOwner
+
+METHOD = Method(mechanism="delta", root_method="replay", scope="all", repair_steps=0)
+DESCENDANTS = [f"child-{number}" for number in range(3)]
+FORGOTTEN = ["cat-0", "dog-3"]
+REQUEST = "f" * 64
+
+
+@pytest.fixture
+def owner(tmp_path: Path) -> Iterator[RetrainingOwner]:
+    with RetrainingOwner(tmp_path / "anna") as made:
+        made.evaluates = made.tuning = False
+        made.train("root", classes=("cat", "dog", "owl", "yak"), created_us=1)
+        start = [made.store.weights("root")]
+        for number, name in enumerate(DESCENDANTS):
+            made.train(name, classes=("cat", "dog")[: 1 + number % 2], created_us=2, start=start)
+        yield made
+
+
+def packet_of(owner: RetrainingOwner) -> tuple[pb.Root, pb.FisherPacket]:
+    """Unlearn the root and return what its owner answers."""
+    asked = named(owner.store.root, FORGOTTEN)
+    root = pb.Root(model_id="root", samples=asked.digests, sample_salt=asked.salt)
+    task = pb.FisherTask(
+        request_id="q", request_digest=REQUEST, method=METHOD.to_proto(), roots=[root]
+    )
+    (answer,) = root_deltas(owner, task).roots
+    assert not answer.error, answer.error
+    (packet,) = answer.packets
+    return root, packet
+
+
+def task_for(owner: PointsOwner, packet: pb.FisherPacket, roots: list[pb.Root]) -> pb.UnlearnTask:
+    """Return the message about all descendants."""
+    return pb.UnlearnTask(
+        request_id="q",
+        request_digest=REQUEST,
+        method=METHOD.to_proto(),
+        fishers=[packet],
+        roots=roots,
+        models=[
+            pb.ModelTask(
+                model_id=name,
+                digest=owner.store.record(name).digest,
+                shares=[pb.Share(packet=0, coefficient=1.0)],
+                created_us=9,
+            )
+            for name in DESCENDANTS
+        ],
+        max_retain_drop=100.0,
+    )
+
+
+def test_a_packet_and_the_update_of_a_root_are_read_once_for_all_descendants(
+    owner: RetrainingOwner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, packet = packet_of(owner)
+    task = task_for(owner, packet, [root])
+    calls: Counter[str] = Counter()
+    weights, records = ModelStore.weights, ModelStore.records
+    decode = PackedDelta.from_packet
+
+    def counted_weights(self: ModelStore, model_id: str) -> dict[str, Tensor]:
+        calls[model_id] += 1
+        return weights(self, model_id)
+
+    def counted_records(self: ModelStore) -> tuple[ModelRecord, ...]:
+        calls["records"] += 1
+        return records(self)
+
+    def counted_packet(given: pb.FisherPacket, **options: Any) -> PackedDelta:
+        calls["packet"] += 1
+        return decode(given, **options)
+
+    monkeypatch.setattr(ModelStore, "weights", counted_weights)
+    monkeypatch.setattr(ModelStore, "records", counted_records)
+    monkeypatch.setattr(PackedDelta, "from_packet", counted_packet)
+    owner.asked.clear()
+    done = unlearn(owner, task).models
+    assert [one.error for one in done if one.outcome == pb.OUTCOME_FAILED] == []
+    assert all(one.deltas[0].measured > 0 for one in done)
+    assert owner.asked == [None]
+    assert calls == {"packet": 1, "root": 1, "records": 1, **dict.fromkeys(DESCENDANTS, 1)}
+
+
+def test_values_of_a_descendant_are_hashed_when_read_when_named_and_when_stored(
+    owner: RetrainingOwner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, packet = packet_of(owner)
+    task = task_for(owner, packet, [])
+    owner.kept = False
+    size = sum(value.nbytes for value in owner.store.weights("root").values())
+    hashed = 0
+    sha256 = hashlib.sha256
+
+    def counted(data: Any) -> Any:
+        nonlocal hashed
+        hashed += memoryview(data).nbytes if isinstance(data, memoryview) else 0
+        return sha256(data)
+
+    monkeypatch.setattr(hashlib, "sha256", counted)
+    done = unlearn(owner, task).models
+    assert all(one.HasField("successor") for one in done)
+    assert hashed == 3 * size * len(DESCENDANTS)
+
+
+def test_a_manifest_is_made_once_for_what_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    make = checkpoints.make_manifest
+
+    def counted(state: Mapping[str, Tensor]) -> Mapping[str, str]:
+        made.append(sorted(state))
+        return make(state)
+
+    for module in ("store.objects", "store.store", "store.checks"):
+        monkeypatch.setattr(f"disinherit.client.{module}.make_manifest", counted)
+    weights = {"w": torch.ones(2, 3)}
+    record = ModelRecord("m", "ann", "arch", ("a", "b"), weights_digest(weights), 1)
+    with ModelStore(tmp_path, "ann") as store:
+        store.add(record, weights)
+        assert made == [["w"]]
+        store.prepare("q", "m", {"w": torch.zeros(2, 3)}, b"")
+        assert made == [["w"]] * 2
+        assert torch.equal(store.prepared("q", "m")[0]["w"], torch.zeros(2, 3))  # type: ignore[index]
+
+
+def test_stacked_tensors_are_found_by_the_digest_of_their_manifest(tmp_path: Path) -> None:
+    weights = {"w": torch.ones(2, 3)}
+    objects = Objects(tmp_path)
+    digest = objects.put_pack(weights)
+    assert digest == weights_digest(weights)
+    assert torch.equal(objects.scope(digest, ["w"]).tensors["w"], weights["w"])
