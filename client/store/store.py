@@ -133,9 +133,10 @@ class ModelStore(StoredModels):
             StoreError: if the model does not exist.
         """
         tensors = as_tensors(curvature)
-        digest = weights_digest(tensors)
+        manifest = make_manifest(tensors)
+        digest = manifest_digest(manifest)
         with self._writing():
-            self._objects.put(digest, tensors)
+            self._objects.put(digest, tensors, manifest)
             self._index.set_curvature(self._present(model_id).id, digest)
 
     def set_structure(self, model_id: str, structure: Structure) -> None:
