@@ -140,7 +140,10 @@ def test_samples_and_clients_are_forgotten_by_the_deployments_own_code(
     memorised: MethodCase,
 ) -> None:
     """The Fisher information at the root is that of its samples, the reference that of the rest."""
-    made = unlearn(InheritanceUnlearning(scope="all", alpha=2.0, lam=0.5, rescale=False), memorised)
+    method = InheritanceUnlearning(
+        scope="all", alpha=2.0, lam=0.5, rescale=False, mechanism="fisher"
+    )
+    made = unlearn(method, memorised)
     forget = fisher(memorised.subjects["r1"], memorised.forget_at_root["r1"], "all")
     for model, subject in memorised.subjects.items():
         reference = fisher(subject, subject.retain, "all")
@@ -149,7 +152,7 @@ def test_samples_and_clients_are_forgotten_by_the_deployments_own_code(
             torch.testing.assert_close(value, expected[name])
 
     client = dataclasses.replace(memorised, granularity="client")
-    left = unlearn(InheritanceUnlearning(scope="all", alpha=2.0, lam=0.5, rescale=False), client)
+    left = unlearn(method, client)
     assert same(left.weights["r1"], memorised.subjects["r1"].original)
     assert "retire it" in left.chosen["r1"]
     everything = fisher(memorised.subjects["r1"], trained_on(memorised.subjects["r1"]), "all")
@@ -177,7 +180,12 @@ def test_a_descendant_gets_what_it_inherited_or_as_published_what_any_root_sent(
         memorised, subjects=apart, roots={"r1": (), "r2": ()}, forget_at_root=forgets
     )
     method = InheritanceUnlearning(
-        scope="all", alpha=2.0, lam=0.5, rescale=False, all_roots=all_roots
+        scope="all",
+        alpha=2.0,
+        lam=0.5,
+        rescale=False,
+        mechanism="fisher",
+        all_roots=all_roots,
     )
 
     made = unlearn(method, case)
