@@ -12,6 +12,7 @@ from hypothesis import settings
 
 from tests.acceptance.chaos.postgres import cluster, find_binaries, fresh_database
 from tests.support.campaign import World, build, copy
+from tests.support.delta_world import build_delta
 from tests.support.orphan_reaper import watch_over_this_run
 from tests.support.service import Running, serving
 
@@ -38,6 +39,14 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The federation of `support.campaign`, trained and registered; to be copied, not changed."""
     root = tmp_path_factory.mktemp("built")
     build(root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def built_delta(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That of `support.delta_world`, likewise."""
+    root = tmp_path_factory.mktemp("built-delta")
+    build_delta(root)
     return root
 
 

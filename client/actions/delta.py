@@ -9,7 +9,7 @@ from disinherit.client.dampening.known_heads import find_structure
 from disinherit.client.deltas.unlearned_roots import unlearned_root
 from disinherit.client.owner.owner import Owner, load_network
 from disinherit.client.privacy.policy import OPEN, ReleasePolicy, policy_of
-from disinherit.client.privacy.remaining import training_data
+from disinherit.client.privacy.remaining import as_trained, training_data
 from disinherit.client.privacy.samples import resolve_samples, split_by_ids
 from disinherit.common.deltas.changes import difference
 from disinherit.common.deltas.packets import encode_delta
@@ -39,7 +39,7 @@ def _packets(
     policy.check_delta(root.model_id)
     method = Method.from_proto(task.method)
     # The root may have forgotten other data meanwhile.
-    record = owner.store.present(root.model_id, task.request_id)
+    record = as_trained(owner, owner.store.present(root.model_id, task.request_id))
     listed = samples_of(root)
     samples = None if listed is None else resolve_samples(owner, record, listed)
     counts = _counts(owner, record, samples)

@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 from torch import Tensor
 
 from disinherit.client.owner.owner import Owner, Retrains
+from disinherit.client.privacy.remaining import as_trained
 from disinherit.client.privacy.samples import resolve_samples
 from disinherit.common.deltas.packets import PackedDelta
 from disinherit.common.errors import DisinheritError, FisherError, StoreError
@@ -92,6 +93,8 @@ class TaskInputs:
     def record(self, model: pb.ModelTask) -> ModelRecord:
         """Return the version of an entry of the task.
 
+        Where its owner's data is needed, it has the provenance of its training.
+
         Raises:
             StoreError: if the owner does not have this version with these weights.
         """
@@ -101,7 +104,8 @@ class TaskInputs:
                 f"Expected model {record.id!r} with digest {model.digest!r}, but the owner holds "
                 f"{record.digest!r}. Register the owner's models again."
             )
-        return record
+        needs_data = model.shares or model.samples
+        return as_trained(self.owner, record) if needs_data else record
 
     def packet(self, model: pb.ModelTask) -> PackedFisher:
         """Return the merged Fisher of a model's upstream roots.

@@ -65,7 +65,7 @@ def change_model(
 
     Args:
         inputs: inputs from the request's message.
-        record: the version.
+        record: the version, with the provenance of its training (`as_trained`).
         model: its entry in the message.
         samples: ids of its own training samples to forget, in a root of a request for samples.
 
@@ -83,7 +83,8 @@ def change_model(
     network = load_network(owner, record, weights)
     structure = find_structure(owner, record, network)
     own = any(share.own for share in model.shares)
-    trained = _has_trained(owner, record)
+    # With statistics of its own data, which are computed again.
+    trained = record.provenance is not None and any(record.provenance.samples_per_class.values())
     result = pb.ModelResult(model_id=record.id, outcome=pb.OUTCOME_APPLIED, scale=1.0)
     if model.HasField("rebuilding") and not own:
         rebuilt = rebuild(owner, record, weights, task.request_id, model.rebuilding)
@@ -125,7 +126,7 @@ def change_model(
             unchanged.append(packet.sources[0])
             continue
         fitting = _fitting(change, record, structure, weights, result)
-        if trained:  # those of its own data are computed again
+        if trained:
             fitting = {n: v for n, v in fitting.items() if not is_running_statistic(n)}
         shares.append((fitting, share.coefficient))
     if len(unchanged) == len(packets):
@@ -168,13 +169,6 @@ def _report(
         for name, count in counts.items()
         if count
     )
-
-
-def _has_trained(owner: Owner, record: ModelRecord) -> bool:
-    """Whether a version, or one that it was unlearned from, was trained on its owner's data."""
-    line = [record, *(owner.store.record(e.model_id) for e in owner.store.made_by(record.id))]
-    known = [version.provenance for version in line if version.provenance is not None]
-    return any(any(provenance.samples_per_class.values()) for provenance in known)
 
 
 def _fitting(

@@ -1,5 +1,6 @@
 """Unlearned roots: new weights of a root for a request, made once and kept until applied."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,11 +9,13 @@ from torch import Tensor
 from disinherit.client.owner.owner import Owner
 from disinherit.client.roots.problems import root_problem
 from disinherit.client.roots.root_method import unlearn_root
-from disinherit.common.errors import StoreError
+from disinherit.common.errors import CheckpointError, StoreError
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.method import Method
 from disinherit.common.tensors.checkpoints import weights_digest
 from disinherit.v1 import unlearning_pb2 as pb
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,7 +39,7 @@ def unlearned_root(
     request_digest: str,
     samples: Sequence[str] | None,
 ) -> MadeRoot:
-    """Return the new weights of a root, made now unless they were kept before.
+    """Return the new weights of a root, made now unless they were kept before, undamaged.
 
     They are kept unless the request was applied to the root already.
 
@@ -54,7 +57,11 @@ def unlearned_root(
         CheckpointError: if stored weights are missing or damaged.
         StoreError: if another request was applied to the version, or this one was rolled back.
     """
-    kept = owner.store.prepared(request_id, record.id)
+    try:
+        kept = owner.store.prepared(request_id, record.id)
+    except CheckpointError as error:
+        _log.warning("Making the new weights of root %s again: %s", record.id, error)
+        kept = None
     if kept is not None:
         origin = pb.Delta.FromString(kept[1])
         if origin.request_digest == request_digest and origin.before == record.digest:

@@ -7,7 +7,7 @@ recognition.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -71,6 +71,22 @@ class OnlyClasses:
             if kept.any():
                 seen += int(kept.sum())
                 yield take_rows(inputs, kept), targets[kept.to(targets.device)]
+
+
+def as_trained(owner: Owner, record: ModelRecord) -> ModelRecord:
+    """Return the record of a version with the provenance of the training that it derives from.
+
+    The record of a successor has none, since unlearning trained it on nothing.  With it, its owner
+    finds the data of that training.
+
+    Args:
+        owner: the owner of the model.
+        record: the version.
+    """
+    made = owner.store.made_by(record.id)
+    if not made or record.provenance is not None:
+        return record
+    return replace(record, provenance=owner.store.record(made[-1].model_id).provenance)
 
 
 def cleared_classes(

@@ -139,19 +139,23 @@ class World:
     Args:
         root: the folder, as `build` left it.
         database: the URL of a database other than the one in the folder.
+        kind: of the owners.
 
     Attributes:
         place: of the coordinator's database: a file or a URL.
         packets: folder of the Fisher packets.
     """
 
-    def __init__(self, root: Path, database: str | None = None) -> None:
+    def __init__(
+        self, root: Path, database: str | None = None, kind: type[PointsOwner] = PointsOwner
+    ) -> None:
         self.root = root
         self.database = database
+        self.kind = kind
         self.place: str | Path = database or root / "coordinator.db"
         self.packets = root / "coordinator.db.packets"
         self.store = CoordinatorStore(self.place, self.packets)
-        self.transport = TroubledTransport(direct_transport(root, NAMES))
+        self.transport = TroubledTransport(direct_transport(root, NAMES, kind=kind))
         self.coordinator = Coordinator(self.store, self.transport)
 
     def __enter__(self) -> Self:
@@ -162,7 +166,7 @@ class World:
 
     def again(self) -> "World":
         """The same federation with a coordinator of its own, as after a restart."""
-        return World(self.root, self.database)
+        return World(self.root, self.database, self.kind)
 
     def states(self, request_id: str = "q") -> dict[str, TaskState]:
         return {model: task.state for model, task in self.store.tasks(request_id).items()}
@@ -195,14 +199,26 @@ class World:
         return graph.models(), graph.edges(), tasks
 
 
-def build(root: Path) -> None:
-    """Train the federation in an empty folder and register it."""
+def build(
+    root: Path,
+    kind: type[PointsOwner] = PointsOwner,
+    scope: str = "head",
+    left_out: Callable[[str], Sequence[str]] = lambda id: FEDERATED.never_learned(id, FORGET),
+) -> None:
+    """Train the federation in an empty folder and register it.
+
+    Args:
+        root: the folder.
+        kind: of the owners.
+        scope: of the summaries that they register.
+        left_out: the classes that a model is not trained on.
+    """
     weights: dict[str, dict[str, Tensor]] = {}
     store = CoordinatorStore(root / "coordinator.db")
     for age, derivation in enumerate(FEDERATED.derivations, start=1):
-        unknown = FEDERATED.never_learned(derivation.id, FORGET)
+        unknown = left_out(derivation.id)
         name = OWNERS[derivation.id]
-        with PointsOwner(root / name, name) as owner:
+        with kind(root / name, name) as owner:
             record = owner.train(
                 derivation.id,
                 classes=[label for label in LABELS if label not in unknown],
@@ -211,19 +227,25 @@ def build(root: Path) -> None:
             )
             weights[derivation.id] = owner.store.weights(derivation.id)
         store.add_model(record, FEDERATED.edges(derivation))
-    errors = Coordinator(store, direct_transport(root, NAMES)).register(NAMES, "head")
+    errors = Coordinator(store, direct_transport(root, NAMES, kind=kind)).register(NAMES, scope)
     store.close()
     if errors:
         raise StoreError(str(errors))
 
 
-def copy(built: Path, root: Path, database: str | None = None) -> World:
+def copy(
+    built: Path,
+    root: Path,
+    database: str | None = None,
+    kind: type[PointsOwner] = PointsOwner,
+) -> World:
     """Open a copy of what `build` made.
 
     Args:
         built: the original.
         root: the folder of the copy; made.
         database: the URL of an empty database that the coordinator's is moved to.
+        kind: of the owners, as in `build`.
     """
     shutil.copytree(built, root)
     if database is not None:
@@ -235,4 +257,4 @@ def copy(built: Path, root: Path, database: str | None = None) -> World:
                     new.execute(insert(table).values(**row._mapping))
         source.close()
         target.close()
-    return World(root, database)
+    return World(root, database, kind)

@@ -106,11 +106,17 @@ class PointsOwner:
     def network(self, record: ModelRecord) -> nn.Module:
         return make_network(len(record.labels))
 
+    def points(
+        self, split: DataSet, labels: Sequence[str], classes: Sequence[str]
+    ) -> tuple[Tensor, Tensor]:
+        """The owner's `make_points`."""
+        return make_points(self.name, split, labels, classes)
+
     def training_data(self, record: ModelRecord) -> Batches | None:
         classes = trained_on(record)
         if not self.keeps_data or not classes:
             return None
-        return [make_points(self.name, "train", record.labels, classes)]
+        return [self.points("train", record.labels, classes)]
 
     def sample_ids(self, record: ModelRecord) -> list[str]:
         """Samples are called by class and number, as in `cat-3`."""
@@ -123,7 +129,7 @@ class PointsOwner:
         if not self.keeps_data:
             raise DataError(f"Expected {samples[0]} to be there, but it was erased.")
         classes = trained_on(record)
-        inputs, targets = make_points(self.name, "train", record.labels, classes)
+        inputs, targets = self.points("train", record.labels, classes)
         chosen = torch.tensor([sample in samples for sample in self.sample_ids(record)])
         return [(inputs[chosen], targets[chosen])], [(inputs[~chosen], targets[~chosen])]
 
@@ -165,7 +171,7 @@ class PointsOwner:
             network.load_state_dict(
                 {name: torch.stack([w[name] for w in start]).mean(0) for name in start[0]}
             )
-        inputs, targets = make_points(self.name, "train", labels, classes)
+        inputs, targets = self.points("train", labels, classes)
         optimizer = torch.optim.Adam(network.parameters(), 0.02)
         for _ in range(steps):
             optimizer.zero_grad()
@@ -209,12 +215,14 @@ def samples_root(model: str, root: Path, samples: Sequence[str], salt: str = SAL
 
 
 def openers(
-    root: Path, names: Sequence[str], *, tuning: bool = True
+    root: Path, names: Sequence[str], *, tuning: bool = True, kind: type[PointsOwner] = PointsOwner
 ) -> dict[str, Callable[[], AbstractContextManager[Owner]]]:
     """Owner name -> how to open it, as `DirectTransport` wants it."""
-    return {name: partial(PointsOwner, root / name, name, tuning=tuning) for name in names}
+    return {name: partial(kind, root / name, name, tuning=tuning) for name in names}
 
 
-def direct_transport(root: Path, names: Sequence[str], *, tuning: bool = True) -> DirectTransport:
+def direct_transport(
+    root: Path, names: Sequence[str], *, tuning: bool = True, kind: type[PointsOwner] = PointsOwner
+) -> DirectTransport:
     """A transport to owners whose stores lie in `root`."""
-    return DirectTransport(openers(root, names, tuning=tuning))
+    return DirectTransport(openers(root, names, tuning=tuning, kind=kind))

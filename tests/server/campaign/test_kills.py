@@ -17,23 +17,30 @@ from disinherit.server.states import CampaignState, TaskState
 from disinherit.server.transport.base import Answer, Ask, Transport
 from tests.acceptance.chaos.forking import exit_code, fork
 from tests.support.campaign import AFFECTED, MESSAGES, World, copy, make_request
+from tests.support.delta_world import DELTA_MESSAGES, copy_delta, delta_request
 
 LEASE_SECONDS = 0.2
-POINTS = [(index, when) for index in range(len(MESSAGES)) for when in ("before", "after")]
-END = (len(MESSAGES), "")
+Messages = Sequence[tuple[str, str]]
+
+
+def points(messages: Messages) -> list[tuple[int, str]]:
+    """All points of a campaign with so many messages, and the one after the last."""
+    between = [(index, when) for index in range(len(messages)) for when in ("before", "after")]
+    return [*between, (len(messages), "")]
 
 
 class DeadlyTransport:
     """Kills its process at one point."""
 
-    def __init__(self, inner: Transport, index: int, when: str) -> None:
+    def __init__(self, inner: Transport, messages: Messages, index: int, when: str) -> None:
         self._inner = inner
+        self._messages = messages
         self._point = index, when
         self._sent = 0
 
     def ask(self, asks: Sequence[Ask], timeout: float) -> Iterator[Answer]:
         for ask in asks:
-            assert (ask.owner, ask.action) == MESSAGES[self._sent]
+            assert (ask.owner, ask.action) == self._messages[self._sent]
             self._die_at(self._sent, "before")
             (answer,) = self._inner.ask([ask], timeout)
             self._die_at(self._sent, "after")
@@ -47,11 +54,11 @@ class DeadlyTransport:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def run_and_die(root: Path, database: str | None, index: int, when: str) -> None:
+def run_and_die(world: World, messages: Messages, index: int, when: str) -> None:
     """What the killed process does."""
-    with World(root, database) as world:
-        deadly = DeadlyTransport(world.transport.inner, index, when)
-        Coordinator(world.store, deadly, lease_seconds=LEASE_SECONDS).run("q")
+    with world.again() as own:
+        deadly = DeadlyTransport(own.transport.inner, messages, index, when)
+        Coordinator(own.store, deadly, lease_seconds=LEASE_SECONDS).run("q")
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +81,7 @@ def digests(world: World) -> dict[str, str]:
     return found
 
 
-@pytest.mark.parametrize(("index", "when"), [*POINTS, END])
+@pytest.mark.parametrize(("index", "when"), points(MESSAGES))
 def test_a_coordinator_killed_at_any_point_is_followed_by_one_that_finishes(
     built: Path,
     tmp_path: Path,
@@ -85,20 +92,46 @@ def test_a_coordinator_killed_at_any_point_is_followed_by_one_that_finishes(
 ) -> None:
     with copy(built, tmp_path / "world", database) as world:
         world.coordinator.submit(make_request())
-    process = fork(lambda: run_and_die(world.root, database, index, when))
+    check_followed(world, MESSAGES, faultless, index, when)
+
+
+@pytest.fixture(scope="module")
+def faultless_delta(built_delta: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The same of a campaign by changes of roots."""
+    with copy_delta(built_delta, tmp_path_factory.mktemp("faultless") / "world") as world:
+        world.coordinator.submit(delta_request(world))
+        world.coordinator.run("q")
+        assert tuple(world.transport.actions()) == DELTA_MESSAGES
+        return digests(world)
+
+
+@pytest.mark.parametrize(("index", "when"), points(DELTA_MESSAGES))
+def test_so_is_one_of_a_campaign_by_changes_of_roots(
+    built_delta: Path, tmp_path: Path, faultless_delta: dict[str, str], index: int, when: str
+) -> None:
+    with copy_delta(built_delta, tmp_path / "world") as world:
+        world.coordinator.submit(delta_request(world))
+    check_followed(world, DELTA_MESSAGES, faultless_delta, index, when)
+
+
+def check_followed(
+    world: World, messages: Messages, faultless: dict[str, str], index: int, when: str
+) -> None:
+    """Kill a coordinator at a point; another one finishes, and nothing happens twice."""
+    process = fork(lambda: run_and_die(world, messages, index, when))
     assert exit_code(process) == -signal.SIGKILL
 
     with world.again() as after:
         acted_before = {
             owner
-            for owner, action in MESSAGES[: index + (when == "after")]
+            for owner, action in messages[: index + (when == "after")]
             if action == "train.unlearn"
         }
         # It waits for the dead one's lease to run out.
         result = Coordinator(after.store, after.transport, patience=30.0).run("q")
 
         # What was answered is not asked again; what was not, is asked once.
-        assert tuple(after.transport.actions()) == MESSAGES[index:]
+        assert tuple(after.transport.actions()) == messages[index:]
         assert after.states() == dict.fromkeys(AFFECTED, TaskState.VERIFIED)
         assert after.store.campaign("q").state is CampaignState.COMPLETE
         # Each model is dampened exactly once: in the first life or in the second.

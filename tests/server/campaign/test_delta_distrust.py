@@ -1,0 +1,185 @@
+"""Owners that send changes of something else, or apply something else than they announced."""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from disinherit.client.actions.delta import root_deltas
+from disinherit.client.actions.fisher import forget_fishers
+from disinherit.server.states import CampaignEvent, TaskState
+from disinherit.server.transport.base import Answer, Ask
+from disinherit.v1 import unlearning_pb2 as pb
+from tests.support.campaign import AFFECTED, World, lying
+from tests.support.delta_world import copy_delta, delta_request, owner_of
+from tests.support.retraining_owner import ODD
+
+FAILED = dict.fromkeys(AFFECTED, TaskState.FAILED)
+
+
+@pytest.fixture
+def world(built_delta: Path, tmp_path: Path) -> Iterator[World]:
+    with copy_delta(built_delta, tmp_path / "world") as world:
+        world.coordinator.submit(delta_request(world))
+        yield world
+
+
+def flip(packet: pb.FisherPacket) -> None:
+    packet.tensors = packet.tensors[:-1] + bytes([packet.tensors[-1] ^ 1])
+
+
+def cut(packet: pb.FisherPacket) -> None:
+    packet.tensors = packet.tensors[:-8]
+
+
+def other_root(packet: pb.FisherPacket) -> None:
+    packet.sources[:] = ["r4"]
+
+
+def other_weights(packet: pb.FisherPacket) -> None:
+    packet.delta.before = "ab" * 32
+
+
+def other_method(packet: pb.FisherPacket) -> None:
+    packet.delta.root_method = "finetune"
+
+
+def fewer_samples(packet: pb.FisherPacket) -> None:
+    packet.samples = 3
+
+
+def same_weights(packet: pb.FisherPacket) -> None:
+    packet.delta.after = packet.delta.before
+
+
+def clipped(packet: pb.FisherPacket) -> None:
+    packet.delta.clip_norm = 1e-6
+
+
+def low_rank(packet: pb.FisherPacket) -> None:
+    packet.delta.rank = 2
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (flip, "but its bytes have"),
+        (cut, "but its bytes have"),
+        (other_root, r"that of \['r4'\]"),
+        (other_weights, "with the weights that were registered, but its owner sent that of digest"),
+        (other_method, "Expected root method 'replay' at root r1, but its owner used 'finetune'"),
+        (fewer_samples, "without 8 samples that the request names, .* without 3"),
+        (same_weights, "with another digest than before"),
+        (clipped, "clipped to the norm 1e-06"),
+        (low_rank, "whole, or as a left and a right factor"),
+    ],
+)
+def test_a_change_that_is_not_what_was_asked_for_is_refused(
+    built_delta: Path, tmp_path: Path, change: Callable[[pb.FisherPacket], None], said: str
+) -> None:
+    with copy_delta(built_delta, tmp_path / "world") as world:
+        world.coordinator.submit(delta_request(world, root_method="replay"))
+
+        def lie(reply: pb.FisherReply) -> None:
+            change(reply.roots[0].packets[0])
+
+        world.transport.twists["anna", "query.delta"] = lying(lie)
+        files = {n: c for n, c in world.files().items() if not n.startswith("anna/")}
+        world.coordinator.run("q")
+        assert world.states() == FAILED
+        assert re.search(said, world.reason("r1")), world.reason("r1")
+        assert "\n" not in world.reason("r1")
+        assert {n: c for n, c in world.files().items() if not n.startswith("anna/")} == files
+        # Asked again, once its owner is honest.
+        world.transport.twists.clear()
+        assert world.coordinator.run("q").outcome == "complete"
+
+
+def test_an_answer_to_another_request_is_refused(world: World) -> None:
+    kept: list[Answer] = []
+
+    def keep(ask: Ask, honest: Callable[[], Answer]) -> Answer:
+        kept.append(honest())
+        return Answer(ask, error="lost", unreachable=True)
+
+    world.transport.twists["anna", "query.delta"] = keep
+    world.coordinator.run("q")
+    world.store.transition("q", CampaignEvent.ABORT)
+    world.coordinator.submit(delta_request(world, "p", {"r1": ["cat-9"]}))
+
+    def replay(ask: Ask, honest: Callable[[], Answer]) -> Answer:
+        return Answer(ask, kept[0].reply)
+
+    world.transport.twists["anna", "query.delta"] = replay
+    world.coordinator.run("p")
+    assert world.states("p") == FAILED
+    assert "for a request with digest" in world.reason("r1", "p")
+
+
+def test_fisher_information_in_its_place_is_refused(world: World) -> None:
+    def fishers(ask: Ask, honest: Callable[[], Answer]) -> Answer:
+        with owner_of(world, "r1") as owner:
+            assert isinstance(ask.task, pb.FisherTask)
+            return Answer(ask, forget_fishers(owner, ask.task))
+
+    world.transport.twists["anna", "query.delta"] = fishers
+    world.coordinator.run("q")
+    assert world.states() == FAILED
+    assert "sent Fisher information" in world.reason("r1")
+
+
+def test_a_root_with_other_weights_than_announced_is_refused(world: World) -> None:
+    def other(reply: Any) -> None:
+        for model in reply.models:
+            if model.model_id == "r1":
+                model.successor.digest = "cd" * 32
+
+    world.transport.twists["anna", "train.unlearn"] = lying(other)
+    world.coordinator.run("q")
+    assert world.states()["r1"] is TaskState.FAILED
+    assert "which its owner announced" in world.reason("r1")
+
+
+def test_a_claimed_remedy_is_not_believed(world: World) -> None:
+    def boast(reply: pb.UnlearnReply) -> None:
+        for model in reply.models:
+            model.remedy = pb.REMEDY_REBUILT
+
+    world.transport.twists["cleo", "train.unlearn"] = lying(boast)
+    world.coordinator.run("q")
+    task = world.store.tasks("q")["r3"]
+    assert task.result is not None
+    assert task.result.remedy == pb.REMEDY_APPROXIMATED
+
+
+def test_a_change_that_was_damaged_on_its_way_is_refused_by_its_receiver(world: World) -> None:
+    def damage(ask: Ask, honest: Callable[[], Answer]) -> Answer:
+        wrong = {digest: value[:-1] + b"\0" for digest, value in ask.tensors.items()}
+        (answer,) = world.transport.inner.ask([replace(ask, tensors=wrong)], 9.0)
+        return answer
+
+    before = {n: c for n, c in world.files().items() if n.startswith("cleo/objects")}
+    world.transport.twists["cleo", "train.unlearn"] = damage
+    world.coordinator.run("q")
+    assert world.states()["r3"] is TaskState.FAILED
+    assert "but its bytes have" in world.reason("r3")
+    assert {n: c for n, c in world.files().items() if n.startswith("cleo/objects")} == before
+
+
+def test_the_answer_of_a_root_is_the_same_each_time(world: World) -> None:
+    task = pb.FisherTask(
+        request_id="q",
+        roots=delta_request(world).roots,
+        method=delta_request(world).method,
+        request_digest="ab" * 32,
+    )
+    with owner_of(world, "r1") as owner:
+        first = root_deltas(owner, task)
+        assert first.roots[0].packets[0].delta.exact
+        asked = list(owner.asked)
+        assert asked == [sorted(ODD)]
+        assert root_deltas(owner, task).roots[0].packets == first.roots[0].packets
+        assert owner.asked == asked  # kept, not made again
