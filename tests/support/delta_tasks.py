@@ -14,7 +14,7 @@ from disinherit.common.method import Method
 from disinherit.common.models.scope import architecture_fingerprint
 from disinherit.common.tensors.checkpoints import weights_digest
 from disinherit.v1 import unlearning_pb2 as pb
-from tests.support.owner import LABELS, SAMPLES, PointsOwner, samples_root
+from tests.support.owner import LABELS, SAMPLES, samples_root
 from tests.support.retraining_owner import RetrainingOwner
 
 DIGEST = "ab" * 32
@@ -26,21 +26,23 @@ def delta_method(**changes: Any) -> Method:
     return replace(Method(mechanism="delta", scope="all", repair_steps=0), **changes)
 
 
-def asked_change(
-    owner: PointsOwner,
-    model: str,
-    samples: Sequence[str],
-    request_id: str = "q",
-    **changes: Any,
-) -> pb.FisherPacket:
-    """What an owner answers about one of its roots."""
-    root = samples_root(model, owner.store.root, samples)
-    task = pb.FisherTask(
+def delta_question(
+    owner: Owner, model: str, samples: Sequence[str], request_id: str = "q", **changes: Any
+) -> pb.FisherTask:
+    """Ask an owner for the change of one of its roots."""
+    return pb.FisherTask(
         request_id=request_id,
-        roots=[root],
+        roots=[samples_root(model, owner.store.root, samples)],
         method=delta_method(**changes).to_proto(),
         request_digest=DIGEST,
     )
+
+
+def asked_change(
+    owner: Owner, model: str, samples: Sequence[str], request_id: str = "q", **changes: Any
+) -> pb.FisherPacket:
+    """What an owner answers about one of its roots."""
+    task = delta_question(owner, model, samples, request_id, **changes)
     (answer,) = root_deltas(owner, task).roots
     assert not answer.error, answer.error
     (packet,) = answer.packets

@@ -16,14 +16,20 @@ from pathlib import Path
 import pytest
 import torch
 
+from disinherit.client.actions.delta import root_deltas
 from disinherit.client.actions.unlearn import unlearn
 from disinherit.client.dampening.summaries import register
+from disinherit.client.privacy.sample_keys import KEY_FILE
+from disinherit.client.store.ledger import LedgerEntry
 from disinherit.client.store.store import ModelStore
 from disinherit.common.errors import DisinheritError
 from disinherit.common.graph.records import ModelStatus
+from disinherit.common.tensors.checkpoints import weights_digest
 from disinherit.v1 import unlearning_pb2 as pb
 from tests.support.client_tasks import collect, make_method, make_task
+from tests.support.delta_tasks import asked_change, delta_question, delta_task
 from tests.support.owner import LABELS, PointsOwner
+from tests.support.retraining_owner import RetrainingOwner
 from tests.support.tracing import Operation, interrupted, operations, skip_without_tracing
 
 REFUSED = {
@@ -33,9 +39,9 @@ REFUSED = {
 WRITTEN_OUT = (
     "SELECT base FROM parts UNION SELECT pack FROM parts UNION SELECT d FROM "
     "(SELECT digest d FROM models UNION SELECT fisher_digest FROM models) "
-    "WHERE d NOT IN (SELECT digest FROM parts)"
+    "WHERE d NOT IN (SELECT digest FROM parts) UNION SELECT digest FROM prepared"
 )
-"""Objects of versions, and their deltas."""
+"""Objects of versions, their deltas, and weights that were made for a request."""
 APPLIED, AGAIN, FAILED = pb.OUTCOME_APPLIED, pb.OUTCOME_ALREADY_APPLIED, pb.OUTCOME_FAILED
 
 pytestmark = pytest.mark.slow
@@ -54,22 +60,20 @@ class Undisturbed:
         task: the message.
         digests: model -> digest of its successor.
         operations: what the apply does to the folder's files.
-        after_commits: of these, the syncs of the folder when the index's journal was removed.
+        commits: how many transactions change models.
+        after_commits: the syncs of the folder when the index's journal was removed after these.
     """
 
     def __init__(self, scratch: Path, models: Sequence[str], together: bool = False) -> None:
         self.scratch = scratch
         self.models = models
         self.together = together
+        self.commits = 1 if together else len(models)
         self.base = scratch / "base"
-        with PointsOwner(self.base, "anna") as owner:
+        with self.open(self.base) as owner:
             owner.train("m", LABELS, 1)
             owner.train("n", ("cat", "dog"), 2, start=[owner.store.weights("m")])
-            if together:
-                register(owner, pb.RegisterTask(scope="head"))
-            method = make_method()
-            packet = collect(owner, "m", ["cat"], method)
-            self.task = make_task(owner, models, packet, method)
+        self.task = self.make_task()
         done = self.copy("done")
         results = self.apply(done)  # also loads modules before the forks
         assert [result.outcome for result in results] == [APPLIED] * len(models)
@@ -79,7 +83,20 @@ class Undisturbed:
         self.operations = operations(partial(self.apply_and_tell, traced), traced)
         calls = [operation.call for operation in self.operations]
         commits = [place for place, call in enumerate(calls) if call == "unlink"]
-        self.after_commits = [self.operations[place + 1] for place in commits]
+        # One for each model; what is kept for it was committed before, and changes no model.
+        self.after_commits = [
+            self.operations[place + 1] for place in commits[len(commits) - self.commits :]
+        ]
+
+    def open(self, root: Path) -> PointsOwner:
+        return PointsOwner(root, "anna")
+
+    def make_task(self) -> pb.UnlearnTask:
+        with self.open(self.base) as owner:
+            if self.together:
+                register(owner, pb.RegisterTask(scope="head"))
+            packet = collect(owner, "m", ["cat"], make_method())
+            return make_task(owner, self.models, packet, make_method())
 
     def copy(self, name: str) -> Path:
         root = self.scratch / name
@@ -87,20 +104,20 @@ class Undisturbed:
         return root
 
     def apply(self, root: Path) -> list[pb.ModelResult]:
-        with PointsOwner(root, "anna") as owner:
+        with self.open(root) as owner:
             if self.together:  # models with data are measured one by one
                 owner.lose_data()
-            return list(unlearn(owner, self.task).models)
+            return self.results(owner)
+
+    def results(self, owner: PointsOwner) -> list[pb.ModelResult]:
+        return list(unlearn(owner, self.task).models)
 
     def apply_and_tell(self, root: Path) -> None:
         """Apply, and store the reply beside the folder, as if sent."""
         try:
             results = self.apply(root)
         except DisinheritError as error:  # the owner could not be opened; an agent reports it
-            results = [
-                pb.ModelResult(model_id=model, outcome=FAILED, error=str(error))
-                for model in self.models
-            ]
+            results = [failed(model, str(error)) for model in self.models]
         reply = pb.UnlearnReply(models=results)
         root.with_name(f"{root.name}.reply").write_bytes(reply.SerializeToString())
 
@@ -114,10 +131,10 @@ class Undisturbed:
         return outcomes
 
     def _check_one(self, store: ModelStore, model: str) -> str:
-        record, entry = store.record(model), store.applied("forget", self.before(model), model)
+        record, entry = store.record(model), self.entry(store, model)
         assert store.weights(model).keys()  # verified by digest
         assert record.digest == self.before(model)
-        successor = f"{model}~forget"
+        successor = f"{model}~{self.task.request_id}"
         if entry is None:
             assert record.status is ModelStatus.ACTIVE
             assert successor not in {one.id for one in store.records()}
@@ -127,10 +144,16 @@ class Undisturbed:
         assert entry.digest_after == store.record(successor).digest == self.digests[model]
         assert store.record(successor).status is ModelStatus.ACTIVE
         assert store.weights(successor).keys() == store.weights(model).keys()
+        self.check_summary(store, successor)
+        return "new"
+
+    def entry(self, store: ModelStore, model: str) -> LedgerEntry | None:
+        return store.applied(self.task.request_id, self.before(model), model)
+
+    def check_summary(self, store: ModelStore, successor: str) -> None:
         fishers = store.fishers(successor)
         assert fishers is not None
         assert not fishers[0].counts[LABELS.index("cat")]
-        return "new"
 
     def before(self, model: str) -> str:
         return next(one.digest for one in self.task.models if one.model_id == model)
@@ -142,9 +165,58 @@ class Undisturbed:
         assert [result.outcome for result in results] == expected
         assert {one.model_id: one.successor.digest for one in results} == self.digests
         assert self.check(root) == ["new"] * len(self.models)
-        assert {path.name for path in root.iterdir()} == {"index.db", "lock", "objects"}
+        held = {path.name for path in root.iterdir()} - {KEY_FILE}
+        assert held == {"index.db", "lock", "objects"}
         if not self.together:  # a model that fails in the stack first is written out
             assert objects_of(root) == self.objects
+
+
+class UndisturbedChanges(Undisturbed):
+    """Root "m", which is trained again and kept, and "n", which gets its change.
+
+    Attributes:
+        question: the message before.
+    """
+
+    question: pb.FisherTask
+
+    def open(self, root: Path) -> PointsOwner:
+        return RetrainingOwner(root, "anna")
+
+    def make_task(self) -> pb.UnlearnTask:
+        samples = ["cat-1", "dog-2"]
+        asked = self.copy("asked")
+        with self.open(asked) as owner:
+            packet = asked_change(owner, "m", samples)
+        # The key of its samples is there now, and nothing else.
+        shutil.copy(asked / KEY_FILE, self.base / KEY_FILE)
+        with self.open(self.base) as owner:
+            task = delta_task(owner, [packet], {"m": [1.0], "n": [1.0]}, own={"m": samples})
+            self.question = delta_question(owner, "m", samples)
+        return task
+
+    def results(self, owner: PointsOwner) -> list[pb.ModelResult]:
+        (answer,) = root_deltas(owner, self.question).roots
+        if answer.error:
+            return [failed(model, answer.error) for model in self.models]
+        assert list(answer.packets) == list(self.task.fishers)
+        return super().results(owner)
+
+    def check_summary(self, store: ModelStore, successor: str) -> None:
+        assert store.fishers(successor) is None
+
+    def _check_one(self, store: ModelStore, model: str) -> str:
+        outcome = super()._check_one(store, model)
+        kept = store.prepared(self.task.request_id, model)  # verified by digest
+        if kept is not None:
+            assert outcome == "old"
+            assert model == "m"
+            assert weights_digest(kept[0]) == self.digests[model]
+        return outcome
+
+
+def failed(model: str, error: str) -> pb.ModelResult:
+    return pb.ModelResult(model_id=model, outcome=FAILED, error=error)
 
 
 def objects_of(root: Path) -> set[str]:
@@ -168,6 +240,11 @@ def of_one(scratch: Path) -> Undisturbed:
 @pytest.fixture(scope="module")
 def of_two(scratch: Path) -> Undisturbed:
     return Undisturbed(scratch / "two", ["m", "n"])
+
+
+@pytest.fixture(scope="module")
+def of_changes(scratch: Path) -> Undisturbed:
+    return UndisturbedChanges(scratch / "changes", ["m", "n"])
 
 
 @pytest.fixture(scope="module")
@@ -234,8 +311,29 @@ def test_kill_at_any_file_operation_leaves_all_stacked_models_old_or_new(
     assert set(seen) == {"old+old", "new+new"}
 
 
+def test_kill_while_a_root_is_kept_or_applied_leaves_old_or_new(of_changes: Undisturbed) -> None:
+    calls = [operation.call for operation in of_changes.operations]
+    # The root's new weights are written twice: when they are kept, and when they are applied.
+    assert calls.count("rename") == calls.count("unlink") == 3
+
+    def check(root: Path, code: int, operation: Operation) -> list[str]:
+        assert code == -signal.SIGKILL
+        assert not root.with_name(f"{root.name}.reply").exists()
+        return of_changes.check(root)
+
+    seen = at_every(of_changes, "signal=SIGKILL", check)
+    assert seen == sorted(seen, key=lambda outcomes: outcomes.count("new"))
+    assert set(seen) == {"old+old", "new+old", "new+new"}
+
+
 @pytest.mark.parametrize(
-    ("which", "error"), [("of_one", "ENOSPC"), ("of_one", "EIO"), ("of_two_together", "ENOSPC")]
+    ("which", "error"),
+    [
+        ("of_one", "ENOSPC"),
+        ("of_one", "EIO"),
+        ("of_two_together", "ENOSPC"),
+        ("of_changes", "ENOSPC"),
+    ],
 )
 def test_disk_error_at_any_file_operation_is_reported(
     which: str, error: str, request: pytest.FixtureRequest
