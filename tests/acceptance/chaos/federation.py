@@ -31,7 +31,6 @@ from disinherit.simulations.scenario.inheriting import Weights
 from disinherit.simulations.scenario.label_spaces import label_spaces
 from disinherit.simulations.scenario.settings import Settings
 from disinherit.simulations.scenario.shares import owner_name, share_out
-from tests.support.owner import named
 from tests.support.runs import copy_run
 
 SETTINGS = Settings(
@@ -65,27 +64,6 @@ def make_request(request_id: str, root: str, label: str) -> Request:
         reason="chaos",
         forget={root: [label]},
         method=SETTINGS.method,
-        retention_seconds=RETENTION_SECONDS,
-    )
-
-
-def make_delta_request(built: Path, request_id: str, root: str = "r2") -> Request:
-    """Return a request to forget some samples of a root, by its change.
-
-    Args:
-        built: the federation; its owner's key for digests of samples is made there.
-        request_id: the request's id.
-        root: the root; the only model of its owner, so that no other one is measured.
-    """
-    index = SETTINGS.scenario.owner_of(root, SETTINGS.clients)
-    with SimulatedOwner(SETTINGS, index, built) as owner:
-        ids = owner.sample_ids(owner.store.record(root))[::4]
-        listed = named(owner.store.root, ids)
-    return Request(
-        id=request_id,
-        reason="chaos",
-        samples={root: listed},
-        method=Method(mechanism="delta", root_method="replay", repair_steps=0),
         retention_seconds=RETENTION_SECONDS,
     )
 

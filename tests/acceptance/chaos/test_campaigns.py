@@ -1,7 +1,6 @@
 """SIGKILL of every kind of process in the middle of a campaign over real ones: it resumes."""
 
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from tests.acceptance.chaos.campaigns import (
     carry_out,
     plan_campaigns,
 )
-from tests.acceptance.chaos.federation import build, make_delta_request, make_request
+from tests.acceptance.chaos.federation import build, make_request
 from tests.acceptance.chaos.tally import Tally
 
 
@@ -24,8 +23,7 @@ from tests.acceptance.chaos.tally import Tally
 def test_floods_and_a_key_that_is_revoked_hold_up_no_campaign(tmp_path: Path) -> None:
     """Unfinished calls, idle streams, silent connections; another key enrols for the agent."""
     blows = {**FLOODS, "agent's key revoked": AT_AGENTS["agent's key revoked"]}
-    campaign = Planned(make_request("flooded", "r6", "3"), tuple(blows.items()))
-    tally = _tally_of(tmp_path, lambda _: campaign)
+    tally = _tally_of(tmp_path, Planned(make_request("flooded", "r6", "3"), tuple(blows.items())))
     assert tally.failures == []
     assert {kind: line.recovered for kind, line in tally.lines.items()} == {
         f"fleet: {kind}": 1 for kind in blows
@@ -38,39 +36,20 @@ def test_whatever_is_killed_every_model_is_dampened_exactly_once(
 ) -> None:
     """Coordinator, ServerApp, SuperNode and agent; digests are those of a run without faults."""
     campaign = Planned(make_request("killed", "r1", "3"), tuple(KILLS.items()))
-    tally = _tally_of(tmp_path, lambda _: campaign, database)
+    tally = _tally_of(tmp_path, campaign, database)
     assert tally.failures == []
     assert {kind: line.recovered for kind, line in tally.lines.items()} == {
         f"fleet: {kind}": 1 for kind in KILLS
     }
 
 
-@pytest.mark.slow
-def test_changes_of_a_root_reach_agents_and_nodes_alike_whatever_is_killed(tmp_path: Path) -> None:
-    """Every digest is that of the same campaign in one process without faults."""
-    tally = _tally_of(
-        tmp_path, lambda built: Planned(make_delta_request(built, "delta"), tuple(KILLS.items()))
-    )
-    assert tally.failures == []
-    assert {kind: line.recovered for kind, line in tally.lines.items()} == {
-        f"fleet: {kind}": 1 for kind in KILLS
-    }
-
-
-def _tally_of(folder: Path, plan: Callable[[Path], Planned], database: str | None = None) -> Tally:
-    """Carry out one campaign with its faults over a fleet.
-
-    Args:
-        folder: an empty one.
-        plan: makes the campaign for the federation.
-        database: as in `carry_out`.
-    """
+def _tally_of(folder: Path, campaign: Planned, database: str | None = None) -> Tally:
+    """Carry out one campaign with its faults over a fleet."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as the fleet's processes: more would split sums in other ways
     tally = Tally(3)
     try:
         build(folder / "built")
-        campaign = plan(folder / "built")
         carry_out(folder / "built", folder, [campaign], tally, print, database)
     finally:
         torch.set_num_threads(threads)

@@ -437,7 +437,9 @@ def allocated(work: Callable[[], object]) -> int:
         work()
     assert profile.profiler is not None
     events = profile.profiler.kineto_results.events()
-    changes = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]")
+    changes: list[tuple[int, int]] = sorted(
+        (e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]"
+    )
     return max(accumulate(size for _, size in changes))
 
 
