@@ -12,29 +12,19 @@ of 0.5 is a guess::
 import argparse
 import json
 import statistics
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F
 
 from disinherit.common.errors import DisinheritError
 from disinherit.common.files import write_atomic
-from disinherit.common.models.descent import minimise, steps_of
 from disinherit.common.models.membership import area_under_curve, confidence
-from disinherit.simulations.bench.cases.subjects import (
-    MethodCase,
-    MethodSubject,
-    NetworkBuild,
-    Samples,
-    Weights,
-)
+from disinherit.simulations.bench.cases.derivations import Derivation, derived_case, mislabelled
+from disinherit.simulations.bench.cases.subjects import MethodCase, Samples, Weights
 from disinherit.simulations.bench.methods.method import Method, make_method, unlearn
 from disinherit.simulations.bench.panel.outputs import logits_of
-from disinherit.simulations.data.datasets import load_dataset
-from disinherit.simulations.networks.networks import NetworkSpec
 
 MODELS: Mapping[str, tuple[str, ...]] = {
     "root": (),
@@ -61,8 +51,6 @@ METHODS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 }
 """Row of the table -> method of the bench and its options."""
 
-_WRONG = 150
-
 
 def make_case(seed: int, network: str, samples: int, epochs: float) -> tuple[MethodCase, Samples]:
     """Train the models, and return the case with unseen test samples.
@@ -71,86 +59,39 @@ def make_case(seed: int, network: str, samples: int, epochs: float) -> tuple[Met
         seed: of data, labels, initialisation and order.
         network: name of the network.
         samples: training samples of each model.
-        epochs: of each model's training; descendants have half as many.
+        epochs: of the root's training; descendants have half as many.
     """
-    dataset = load_dataset("fashion-mnist")
-    generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(dataset.targets), generator=generator)
-    names = [*MODELS, "stranger"]
-    parts = dict(zip(names, order[: samples * len(names)].split(samples), strict=True))
-    held_out = order[samples * len(names) :][: 4 * samples]
-    data = {name: _samples(dataset, part) for name, part in parts.items()}
-    wrong = Samples(data["root"].inputs[:_WRONG], _mislabel(data["root"].targets[:_WRONG], seed))
-    kept = data["root"][_WRONG:]
-    data["root"] = Samples.joined([wrong, kept])
-    build = NetworkBuild(NetworkSpec.for_dataset(network, dataset), seed)
-    empty = kept[:0]
-    weights: dict[str, Weights] = {}
-
-    def train(model: str, known: Mapping[str, Weights], without: Collection[int] | None) -> Weights:
-        """Train one model from its parents, without some samples, or return its start."""
-        start = _average([known[parent] for parent in MODELS.get(model, ())], build)
-        if without is None:
-            return start
-        chosen = torch.ones(len(data[model]), dtype=torch.bool)
-        chosen[list(without)] = False
-        share = 1.0 if not MODELS.get(model) else 0.5
-        return _fit(build, start, data[model][chosen], share * epochs, seed)
-
-    weights["stranger"] = train("stranger", weights, ())
-    for model in MODELS:
-        weights[model] = train(model, weights, ())
-    tuning, test = _samples(dataset, held_out[:samples]), _samples(dataset, held_out[samples:])
-    subjects = {
-        model: MethodSubject(
-            id=model,
-            owner=f"owner of {model}".replace(" ", "-"),
-            labels=dataset.classes,
-            parents=parents,
-            build=build,
-            original=weights[model],
-            forget=wrong if model == "root" else empty,
-            retain=kept if model == "root" else data[model],
-            tuning=tuning,
-        )
+    models = {"stranger": Derivation()} | {
+        model: Derivation(parents=parents, wrong=0 if parents else 150)
         for model, parents in MODELS.items()
     }
-
-    def replay() -> dict[str, Weights]:
-        known = {"stranger": weights["stranger"]}
-        for model in MODELS:
-            known[model] = train(model, known, range(_WRONG) if model == "root" else ())
-        return {model: known[model] for model in MODELS}
-
-    case = MethodCase(
-        name=f"{network}-{seed}",
-        seed=seed,
-        granularity="memorised",
-        subjects=subjects,
-        unaffected={"stranger": weights["stranger"]},
-        roots={"root": ()},
-        forget_at_root={"root": wrong},
-        replay=replay,
-        retrain=lambda model, without: train(model, weights, without),
-    )
-    return case, test
+    return derived_case(models, seed, network, samples, epochs)
 
 
-def attack(case: MethodCase, test: Samples, weights: Mapping[str, Weights]) -> dict[str, Any]:
+def attack(
+    case: MethodCase, test: Samples, weights: Mapping[str, Weights], first: int | None = None
+) -> dict[str, Any]:
     """Return for each model the attack's area under the curve, and the test accuracy in percent.
 
     Args:
         case: the case.
         test: unseen samples; the first ones get wrong labels, like the samples to forget.
         weights: of the models after a method.
+        first: attack only so many of the samples to forget; `None` for all of them.
     """
-    unseen = Samples(test.inputs[: 4 * _WRONG], _mislabel(test.targets[: 4 * _WRONG], case.seed))
-    forget = case.forget_at_root["root"]
     found = {}
     for model, subject in case.subjects.items():
+        classes = len(subject.labels)
+        root = case.upstream(model)[0]
+        most = len(case.subjects[root].labels)
+        known = test[test.targets < most][: 4 * len(case.forget_at_root[root])]
+        unseen = Samples(known.inputs, mislabelled(known.targets, case.seed, most))
+        unseen = unseen[unseen.targets < classes]
         network = subject.network(weights.get(model, subject.original))
+        forget = case.to_forget(model)[:first]
         scores = [confidence(logits_of(network, s), s.targets) for s in (forget, unseen)]
-        right = logits_of(network, test).argmax(1) == test.targets
+        asked = test[test.targets < classes]
+        right = logits_of(network, asked).argmax(1) == asked.targets
         found[model] = {
             "auc": area_under_curve(*scores),
             "accuracy": 100.0 * right.float().mean().item(),
@@ -199,35 +140,6 @@ def table(figures: Mapping[str, Any]) -> str:
         cells = (f"{one['auc']:.3f} / {one['accuracy']:.1f}" for one in models.values())
         lines.append(f"| {row} | {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def _samples(dataset: Any, chosen: Tensor) -> Samples:
-    return Samples(dataset.inputs[chosen], dataset.targets[chosen])
-
-
-def _mislabel(targets: Tensor, seed: int) -> Tensor:
-    """Return labels of other classes, each as likely."""
-    generator = torch.Generator().manual_seed(seed + 1)
-    return (targets + torch.randint(1, 10, targets.shape, generator=generator)) % 10
-
-
-def _average(parents: Sequence[Weights], build: NetworkBuild) -> Weights:
-    if not parents:
-        return {name: value.detach().clone() for name, value in build().state_dict().items()}
-    return {name: torch.stack([p[name] for p in parents]).mean(0) for name in parents[0]}
-
-
-def _fit(build: NetworkBuild, start: Weights, data: Samples, epochs: float, seed: int) -> Weights:
-    network = build()
-    network.load_state_dict(start)
-
-    def loss(chosen: Tensor) -> Tensor:
-        return F.cross_entropy(network(data.inputs[chosen]), data.targets[chosen])
-
-    minimise(
-        network, loss, len(data), steps=steps_of(len(data), epochs), learning_rate=1e-3, seed=seed
-    )
-    return {name: value.detach().clone() for name, value in network.state_dict().items()}
 
 
 def main() -> None:
