@@ -11,7 +11,16 @@ start of its training as it was, and does not contain the other's.
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from disinherit.common.graph.graph import InheritanceGraph
+from disinherit.common.graph.records import InheritanceKind
 from disinherit.common.graph.rules import passes_taint
+
+KEPT_OF_CLIENT = 0.8
+"""What a model that trained on still has of the change that all training of a client made.
+
+That change is far larger than that of some samples, and training on overwrites part of it.  With
+less than 0.8 too little is forgotten after repair; with 1, accuracy on other data is lost
+(docs/method.md, section 12).
+"""
 
 Coefficients = Mapping[str, float]
 """Root -> how much of its change a model inherits, for its upstream roots."""
@@ -23,6 +32,7 @@ def find_coefficients(
     affected: Iterable[str],
     cleansed: Collection[str] = (),
     origins: Mapping[str, Collection[str]] | None = None,
+    kept: float = 1.0,
 ) -> dict[str, Coefficients]:
     """Return the coefficients of every affected model.
 
@@ -32,6 +42,7 @@ def find_coefficients(
         affected: ids of the roots and their descendants, in topological order.
         cleansed: successors made by this request; nothing passes along their `unlearned` edges.
         origins: root -> versions that it was unlearned from, which stand for it.
+        kept: what is left of a change in a model that trained on; averages and successors did not.
 
     Returns:
         Model -> root -> coefficient, above 0, for the upstream roots of the model.
@@ -46,8 +57,10 @@ def find_coefficients(
         sums: dict[str, float] = {}
         for edge in graph.parents(model):
             if edge.parent in found and passes_taint(edge, stops):
+                computed = edge.recipe or edge.kind is InheritanceKind.UNLEARNED
+                share = edge.weight * (1.0 if computed else kept)
                 for root, coefficient in found[edge.parent].items():
-                    sums[root] = sums.get(root, 0.0) + edge.weight * coefficient
+                    sums[root] = sums.get(root, 0.0) + share * coefficient
         sums.update(dict.fromkeys(starts.get(model, ()), 1.0))
         found[model] = sums
     return found

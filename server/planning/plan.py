@@ -18,7 +18,11 @@ from disinherit.server.planning.class_names import (
     follow_classes,
     packet_names,
 )
-from disinherit.server.planning.coefficients import Coefficients, find_coefficients
+from disinherit.server.planning.coefficients import (
+    KEPT_OF_CLIENT,
+    Coefficients,
+    find_coefficients,
+)
 from disinherit.server.planning.targets import check_targets, find_origins, find_starts
 from disinherit.server.planning.unreached import Unreached, asked_classes, find_unreached
 from disinherit.v1.unlearning_pb2 import UnlearningRequest
@@ -139,7 +143,8 @@ def plan(
     unreached = find_unreached(graph, request, followed, todo)
     groups = _groups(graph, followed, [m for m in todo if m not in unreached.models])
     if asked.method.inherits_delta:
-        coefficients = find_coefficients(graph, roots, affected, cleansed, origins)
+        kept = KEPT_OF_CLIENT if request.client else 1.0
+        coefficients = find_coefficients(graph, roots, affected, cleansed, origins, kept)
         groups = tuple(_with_shares(group, coefficients) for group in groups)
     return Plan(
         affected=affected,

@@ -7,12 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from disinherit.common.graph.graph import InheritanceGraph
-from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord
+from disinherit.common.graph.records import (
+    Inheritance,
+    InheritanceKind,
+    ModelRecord,
+    Provenance,
+    Recipe,
+)
 from disinherit.common.graph.rules import passes_taint
 from disinherit.common.method import Method
 from disinherit.common.wire.requests import Request
 from disinherit.common.wire.samples import SampleDigests
-from disinherit.server.planning.coefficients import find_coefficients
+from disinherit.server.planning.coefficients import KEPT_OF_CLIENT, find_coefficients
 from disinherit.server.planning.plan import plan
 from disinherit.server.planning.targets import find_origins
 from tests.support.graph_cases import random_graphs
@@ -99,3 +105,44 @@ def test_a_plan_of_a_request_for_fisher_information_has_no_shares() -> None:
     graph = _graph({("a", "c"): 0.25, ("b", "c"): 0.75})
     request = Request(samples={"a": _SAMPLES}, method=Method(mechanism="fisher"))
     assert not any(group.shares for group in plan(graph, request.to_proto()).groups)
+
+
+def test_what_is_kept_shrinks_with_training_and_not_with_averages_or_successors() -> None:
+    records = [
+        ModelRecord(id, "anna", "arch", ("cat", "dog"), "", age)
+        for age, id in enumerate(("r", "u", "m", "t", "t~q", "k"))
+    ]
+    trains = InheritanceKind.INCREMENTAL
+    edges = [
+        Inheritance("r", "m", InheritanceKind.FEDERATED, 0.5, {}, Recipe.AVERAGE, 1),
+        Inheritance("u", "m", InheritanceKind.FEDERATED, 0.5, {}, Recipe.AVERAGE, 2),
+        Inheritance("m", "t", trains),
+        Inheritance("t", "t~q", InheritanceKind.UNLEARNED),
+        Inheritance("t~q", "k", trains),
+    ]
+    graph = InheritanceGraph(records, edges)
+    affected = graph.affected(["r"])
+    found = find_coefficients(graph, ["r"], affected, kept=0.25)
+    assert {model: shares["r"] for model, shares in found.items()} == {
+        "r": 1.0,
+        "m": 0.5,
+        "t": 0.125,
+        "t~q": 0.125,
+        "k": 0.03125,
+    }
+
+
+def test_only_what_a_client_contributed_shrinks_in_a_plan() -> None:
+    trained = Provenance("points", {"cat": 3})
+    records = [
+        ModelRecord("r", "anna", "arch", ("cat", "dog"), "", 1, provenance=trained),
+        ModelRecord("m", "ben", "arch", ("cat", "dog"), "", 2),
+    ]
+    graph = InheritanceGraph(records, [Inheritance("r", "m", InheritanceKind.TRANSFER)])
+    method = Method(mechanism="delta", scope="all")
+    asked = Request(samples={"r": _SAMPLES}, method=method, id="q").to_proto()
+    assert [group.shares["m"] for group in plan(graph, asked).groups if "m" in group.shares] == [
+        (1.0,)
+    ]
+    asked = Request(forget={"r": ()}, client="anna", method=method, id="q").to_proto()
+    assert [group.shares["m"] for group in plan(graph, asked).groups] == [(KEPT_OF_CLIENT,)]
