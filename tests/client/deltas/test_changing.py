@@ -444,7 +444,10 @@ def allocated(work: Callable[[], object]) -> int:
 
 
 def test_memory_is_flat_in_the_number_of_models(tmp_path: Path) -> None:
-    """One network, to find the head and to measure, and a fifth more than the largest tensor."""
+    """Two models and a fifth more than the largest tensor, beside the weights that are changed.
+
+    One is the network, to find the head and to measure; one the weights of before, to compare.
+    """
     needed, kept = [], []
     for count in (1, 5):
         with AnyNetworkOwner(tmp_path / str(count)) as owner:
@@ -466,7 +469,7 @@ def test_memory_is_flat_in_the_number_of_models(tmp_path: Path) -> None:
             tracemalloc.stop()
     size = sum(value.nbytes for value in before.values())
     largest = max(value.nbytes for value in before.values())
-    assert max(needed) <= size + 1.2 * largest
+    assert max(needed) <= 2 * size + 1.2 * largest
     assert needed[1] <= 1.01 * needed[0]
     assert kept[1] <= 1.02 * kept[0]
 
