@@ -1,6 +1,5 @@
 """Unlearned model: the new weights of one model, before anything is stored."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -21,8 +20,7 @@ class UnlearnedModel:
         doubt: why rows that were put at the bottom of the head may not lie below the kept ones for
             every input; `""` if they do.
         exact: whether they are the weights of training without what is to be forgotten.
-        before: the complete weights of before; `None` to read them again, where they were changed
-            in place.
+        changed: whether any value changed; `None` to compare them with those of before.
     """
 
     result: pb.ModelResult
@@ -30,4 +28,4 @@ class UnlearnedModel:
     summary: FisherSummary | None
     doubt: str = ""
     exact: bool = False
-    before: Mapping[str, Tensor] | None = None
+    changed: bool | None = None

@@ -1,7 +1,7 @@
 """Changed models: the changes of roots added to a descendant, or a root's own new weights.
 
-Nothing is stored.  Beside the weights of a model, before and after, and the packets, at most a
-piece of a tensor is held, however many models there are.
+Nothing is stored.  Beside the weights of the model and the packets, at most a piece of a tensor is
+held, however many models there are.
 """
 
 import time
@@ -101,9 +101,7 @@ def change_model(
             known = owner.store.fishers(record.id)
             summary = FisherSummary(*known) if known is not None else None
             result.apply_seconds = time.perf_counter() - started
-            return UnlearnedModel(
-                result, rebuilt.weights, summary, exact=rebuilt.exact, before=weights
-            )
+            return UnlearnedModel(result, rebuilt.weights, summary, exact=rebuilt.exact)
     shares: list[tuple[dict[str, Tensor], float]] = []
     unchanged: list[str] = []
     for share, packet in zip(model.shares, packets, strict=True):
@@ -144,13 +142,11 @@ def change_model(
         )
         return RefusedModel(result)
     counts: dict[str, int] = {}
-    before = weights
     if own:
         place = next(at for at, share in enumerate(model.shares) if share.own)
-        weights = announced_root(owner, record, task, packets[place], samples)
+        before, weights = weights, announced_root(owner, record, task, packets[place], samples)
         counts = _changed(before, weights)
-    else:  # changed in place: a copy costs less than to read and verify them once more
-        before = {name: value.clone() for name, value in weights.items()}
+        del before
     for name, count in add(weights, shares, structure.ties).items():
         counts[name] = max(count, counts.get(name, 0))
     _report(result, counts, weights)
@@ -160,7 +156,8 @@ def change_model(
     result.remedy = pb.REMEDY_REPLAYED if exact else pb.REMEDY_APPROXIMATED
     summary = _summary(owner, record, network, weights, samples if own else None)
     result.apply_seconds = time.perf_counter() - started
-    return UnlearnedModel(result, weights, summary, exact=exact, before=before)
+    changed = None if own and shares else any(counts.values())  # two changes may cancel
+    return UnlearnedModel(result, weights, summary, exact=exact, changed=changed)
 
 
 def _changed(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> dict[str, int]:

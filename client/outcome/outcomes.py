@@ -4,8 +4,9 @@ The decision uses the selection and the owner's data.  Each outcome except `forg
 with the figures and advice; a person then has to decide.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -85,7 +86,7 @@ def decide(
     forget, kept = (None, None) if classes else find_samples(inputs, model, record)
     subject = BeforeAndAfter(
         record,
-        owner.store.weights(record.id) if made.before is None else made.before,
+        _Stored(owner, record.id),
         made.weights,
         indices,
         forget,
@@ -100,7 +101,7 @@ def decide(
     if classes and not known and not chosen:
         outcome, stored = pb.OUTCOME_NOT_REACHED, False
         reason = _not_reached(record, classes)
-    elif not before and not (chosen and _changes(subject)):
+    elif not before and not (chosen and _changes(made, subject)):
         outcome, stored = pb.OUTCOME_INEFFECTIVE, False
         total = sum(one.total for one in made.result.selections)
         done = f"{chosen} of {total} values were selected, and none changed"
@@ -164,8 +165,35 @@ def nothing_kept(owner: Owner, record: ModelRecord, classes: Sequence[str]) -> s
     )
 
 
-def _changes(subject: BeforeAndAfter) -> bool:
+class _Stored(Mapping[str, Tensor]):
+    """The weights of a version, read when they are first needed.
+
+    They are read again, since the first copy may have been changed in place; without data to
+    measure on, nothing may need them.
+    """
+
+    def __init__(self, owner: Owner, model_id: str) -> None:
+        self._owner = owner
+        self._id = model_id
+
+    @cached_property
+    def _weights(self) -> dict[str, Tensor]:
+        return self._owner.store.weights(self._id)
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._weights[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._weights)
+
+    def __len__(self) -> int:
+        return len(self._weights)
+
+
+def _changes(made: UnlearnedModel, subject: BeforeAndAfter) -> bool:
     """Whether any weight changed: a factor may be 1, and a value 0."""
+    if made.changed is not None:
+        return made.changed
     return any(not torch.equal(subject.before[name], new) for name, new in subject.after.items())
 
 
