@@ -39,11 +39,12 @@ LEAST_LEFT = 0.5
 """Part of its coefficient that must be left of a root's update in a model.
 
 With less, the model is not what it is registered as, and the change would do harm.  Measured on
-small networks: at least 0.96 of the coefficient in descendants, whether fine-tuned at rates of
-0.001 to 0.03, averaged with up to nine others, 48 deep, or over other classes.  In a model trained
-apart it is -0.02, and the change costs 32 points of accuracy; from the root's initialisation 0.15,
-and 16 points.  Not found out are such models that hardly trained (0.7), and those registered with
-a small share: then what any two models of one initialisation have in common is enough.
+small networks (docs/figures/inheritance_limits.json, means): 0.96 of the coefficient or more in
+descendants, whether fine-tuned at rates of 0.001 to 0.03, averaged with up to nine others, 50 deep,
+or over other classes.  In a model trained apart it is -0.02, and the change costs 32 points of
+accuracy; in one from the root's initialisation 0.15, and 16 points.  Not found out are models of
+one initialisation that hardly trained (0.65 after 4 epochs), and those registered with a small
+share: what they have in common with the root anyway is enough.
 """
 
 
