@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from disinherit.simulations.bench import inherited_attack
+from tests import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -55,3 +56,9 @@ def test_the_figures_are_stored(
     stored = json.loads((tmp_path / "figures.json").read_text())
     assert list(stored["rows"]) == ["no-op"]
     assert "| no-op |" in capsys.readouterr().out
+
+
+def test_the_page_about_the_method_has_the_stored_figures() -> None:
+    stored = json.loads((ROOT / "docs/figures/inherited-attack.json").read_text())
+    assert not stored["missing"]
+    assert inherited_attack.table(stored) in (ROOT / "docs/method.md").read_text()
