@@ -18,6 +18,9 @@ MergeRule = Literal["max", "mean", "sum"]
 Mechanism = Literal["auto", "fisher", "delta"]
 DeltaCode = Literal["full", "bfloat16", "int8"]
 AUTO = "auto"
+REPLAY = "replay"
+"""The root method that may be exact: all others approximate."""
+
 MOST_REPAIR_STEPS = 10_000
 """Bound on repair: more steps would be retraining, on an owner's machine at another's request."""
 

@@ -26,11 +26,16 @@ from disinherit.client.deltas.statistics import (
 from disinherit.client.deltas.unlearned_roots import announced_root
 from disinherit.client.owner.choosing import request_seed
 from disinherit.client.owner.owner import Owner, load_network
-from disinherit.client.privacy.remaining import split_training_data, training_data
+from disinherit.client.privacy.remaining import (
+    cleared_classes,
+    split_training_data,
+    training_data,
+)
 from disinherit.client.store.structure import Structure
 from disinherit.common.deltas.changes import add, is_running_statistic
 from disinherit.common.deltas.packets import PackedDelta
 from disinherit.common.errors import FisherError
+from disinherit.common.fiun.unlearning import clear_rows
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.wire.messages import packets_for
 from disinherit.v1 import unlearning_pb2 as pb
@@ -153,6 +158,9 @@ def change_model(
     _report(result, counts, weights)
     if shares and any(counts.values()):
         _settle_in(inputs, record, network, weights, samples, result)
+        # A change, or a repair, may lift rows that an earlier request had taken out.
+        heads = structure.head.names if structure.head is not None else ()
+        clear_rows(weights, heads, cleared_classes(owner, record))
     exact = own and not shares and all(packet.delta.exact for packet in packets)
     result.remedy = pb.REMEDY_REPLAYED if exact else pb.REMEDY_APPROXIMATED
     summary = _summary(owner, record, network, weights, samples if own else None)

@@ -6,12 +6,15 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from disinherit.client.owner.owner import Owner
+from disinherit.client.dampening.known_heads import find_structure
+from disinherit.client.owner.owner import Owner, load_network
+from disinherit.client.privacy.remaining import cleared_classes
 from disinherit.client.roots.problems import root_problem
 from disinherit.client.roots.root_method import unlearn_root
 from disinherit.common.errors import CheckpointError, StoreError
+from disinherit.common.fiun.unlearning import clear_rows
 from disinherit.common.graph.records import ModelRecord
-from disinherit.common.method import Method
+from disinherit.common.method import REPLAY, Method
 from disinherit.common.tensors.checkpoints import weights_digest
 from disinherit.v1 import unlearning_pb2 as pb
 
@@ -68,12 +71,17 @@ def unlearned_root(
             return MadeRoot(kept[0], origin)
     problem = root_problem(owner, record, method, request_id, samples)
     root_method, made = unlearn_root(problem, method.root_method)
+    cleared = cleared_classes(owner, record)
+    if cleared:
+        network = load_network(owner, record, made.weights)
+        head = find_structure(owner, record, network).head
+        clear_rows(made.weights, head.names if head is not None else (), cleared)
     origin = pb.Delta(
         before=record.digest,
         after=weights_digest(made.weights),
         request_digest=request_digest,
         root_method=root_method,
-        exact=made.exact,
+        exact=made.exact and root_method == REPLAY,
     )
     if owner.store.applied(request_id, record.digest, record.id) is None:
         owner.store.prepare(

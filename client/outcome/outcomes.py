@@ -109,12 +109,16 @@ def decide(
             f"{done if chosen else f'nothing was selected among {total} values'}, so model "
             f"{record.id!r} is unchanged{recognised(measured)}: {other}"
         )
+    elif made.exact and not task.HasField("max_retain_drop"):
+        pass  # what training without the data gives, also where figures cannot tell or fall
     elif measured.retain_drop > _bound(task) + 1e-9:
         outcome, stored = pb.OUTCOME_HARMFUL, False
         reason = _harmful(record, measured, _bound(task))
     elif measured.destroyed and _bound(task) < ANY_DROP:
         outcome, stored = pb.OUTCOME_HARMFUL, False
         reason = _destroyed(record, measured)
+    elif made.exact:
+        pass
     elif measured.recognises:
         outcome = pb.OUTCOME_INEFFECTIVE
         reason = (
@@ -128,12 +132,7 @@ def decide(
             f"tells whether it would still recognise {_listed(measured.untold)}: give its owner "
             "evaluation data of these classes, or retrain it"
         )
-    elif (
-        measured.forget is not None
-        and not before
-        and not made.exact
-        and (why := unshown(measured.forget))
-    ):
+    elif measured.forget is not None and not before and (why := unshown(measured.forget)):
         outcome = pb.OUTCOME_INEFFECTIVE
         reason = (
             f"model {record.id!r} was changed in {chosen} values, and {why}: "

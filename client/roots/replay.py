@@ -19,13 +19,14 @@ from disinherit.client.privacy.remaining import cleared_samples
 from disinherit.client.roots.root_method import RootProblem, UnlearnedRoot
 from disinherit.common.errors import CheckpointError, DataError
 from disinherit.common.graph.records import ModelRecord
+from disinherit.common.method import REPLAY
 
 
 @dataclass(frozen=True, slots=True)
 class Replay:
     """Exact retraining of the root by its owner."""
 
-    name: str = "replay"
+    name: str = REPLAY
 
     def refusal(self, problem: RootProblem) -> str:
         """Refuse owners that cannot retrain, data that is gone, and scopes with a part only."""
@@ -57,16 +58,20 @@ class Replay:
         """
         owner, record = problem.owner, problem.record
         assert isinstance(owner, Retrains)
-        changed = bool(owner.store.made_by(record.id))
         earlier = set(cleared_samples(owner, record))
         without = None if problem.samples is None else {*problem.samples, *earlier}
         weights = _replayed(problem, owner, without)
         note = "trained again exactly" if without is not None else "put back to its start"
-        if not changed:
+        if problem.samples is None:
             return UnlearnedRoot(weights, exact=True, note=note)
+        # What training gives can be believed only if it gives the model as it is, bit for bit.
         before = _replayed(problem, owner, earlier)
         if all(torch.equal(value, before[name]) for name, value in problem.weights.items()):
             return UnlearnedRoot(weights, exact=True, note=note)
+        if not owner.store.made_by(record.id):
+            return UnlearnedRoot(
+                weights, note="trained again, which does not give the model itself"
+            )
         for name, value in problem.weights.items():
             if value.is_floating_point():
                 weights[name] = value + (weights[name] - before[name])

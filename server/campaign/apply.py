@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import cast
 
 from disinherit.common.errors import StoreError
+from disinherit.common.graph.records import InheritanceKind
 from disinherit.common.text import one_line
 from disinherit.common.wire.messages import packets_for
 from disinherit.server.campaign.campaign_pass import Pass
@@ -22,6 +23,7 @@ from disinherit.server.transport.answers import checked_digest, reply_of, unhand
 from disinherit.server.transport.base import Answer, Ask
 from disinherit.v1 import unlearning_pb2 as pb
 
+_NOT_FORGOTTEN = (TaskState.INEFFECTIVE, TaskState.HARMFUL)
 _AT_ONCE = 1000
 """Models in one transaction, for whose end other writers wait."""
 
@@ -78,7 +80,10 @@ def verify(one: Pass) -> None:
     for id, task in applied.items():
         by_owner.setdefault(task.owner, []).append(id)
     for found in evaluations(one.ask, by_owner, checked_digest, digests_only=True):
-        tasks = [_verified(applied[made], evaluation) for made, evaluation in found.items()]
+        tasks = [
+            _after_roots(one, _verified(applied[made], evaluation))
+            for made, evaluation in found.items()
+        ]
         with one.writing([task.model_id for task in tasks]) as change:
             before = change.driven.tasks
             # Skip tasks that were reopened meanwhile: the owner was asked about another state.
@@ -199,6 +204,45 @@ def _verified(task: Task, evaluation: pb.Evaluation) -> Task:
         reason = f"reported digest {expected}, but its owner holds {held}"
         return replace(task, state=TaskState.FAILED, reason=reason)
     return replace(task, state=TaskState.VERIFIED, reason="")
+
+
+def _after_roots(one: Pass, task: Task) -> Task:
+    """Return a verified task, or an ineffective one if its own roots have not forgotten.
+
+    What a model without data that tells got from its roots is the same as what they took.  If none
+    of them has forgotten by it, nothing says that the model has.
+    """
+    if (
+        task.state is not TaskState.VERIFIED
+        or task.result is None
+        or task.result.HasField("forget")
+    ):
+        return task
+    roots = next((g.roots for g in one.plan.groups if task.model_id in g.models), ())
+    present = {_present(one, root) for root in roots}
+    failed = {
+        model: str(one.tasks[model].state)
+        for model in sorted(present)
+        if model in one.tasks and one.tasks[model].state in _NOT_FORGOTTEN
+    }
+    if task.model_id in present or not failed or failed.keys() < present:
+        return task
+    which = " and ".join(f"{model} is {state}" for model, state in failed.items())
+    reason = (
+        "nobody measured it, and what it inherited to forget by did not work where it was "
+        f"measured: {which}. Roll it back, and ask in another way"
+    )
+    return replace(task, state=TaskState.INEFFECTIVE, reason=reason)
+
+
+def _present(one: Pass, root: str) -> str:
+    """Return the version that stands for a root: the last one that earlier requests made of it."""
+    while (task := one.tasks.get(root)) is not None and task.state is TaskState.EXEMPT:
+        heirs = [e.child for e in one.graph.children(root) if e.kind is InheritanceKind.UNLEARNED]
+        if not heirs or heirs[-1] not in one.tasks:
+            break
+        root = heirs[-1]
+    return root
 
 
 def _unanswered(task: Task, answer: Answer, reason: str) -> Task:

@@ -14,7 +14,7 @@ from disinherit.common.deltas.packets import relabelled
 from disinherit.common.errors import FisherError
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.records import InheritanceKind, ModelRecord
-from disinherit.common.method import AUTO
+from disinherit.common.method import AUTO, REPLAY
 from disinherit.common.wire.messages import NO_PACKET
 from disinherit.server.campaign.dry_pass import Collected, DryPass
 from disinherit.server.campaign.messages import Messages, leave_out, standing_for
@@ -64,6 +64,11 @@ def check_delta(
         raise FisherError(
             f"Expected root method {asked!r} at root {record.id}, but its owner used "
             f"{limits.shown(made.root_method)}."
+        )
+    if made.exact and made.root_method != REPLAY:
+        raise FisherError(
+            f"Expected root method {REPLAY!r} where the new weights of {record.id} are exact, but "
+            f"its owner used {limits.shown(made.root_method)}."
         )
     received_delta(packet, root, replace(record, digest=made.before), request_digest(request))
 

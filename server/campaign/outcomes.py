@@ -132,13 +132,15 @@ def _state(result: pb.ModelResult, model: pb.ModelTask, *, exact: bool) -> tuple
             "its owner selected nothing to dampen, so it knows what it knew: choose a wider scope "
             "or a lower alpha, or retrain it"
         )
+    if exact:
+        return TaskState.APPLIED, ""
     if result.HasField("forget") and recognises(found):
         return TaskState.INEFFECTIVE, (
             f"by its owner's own figures it still recognises what is to be forgotten "
             f"({found.measure} {found.before:.3f} before, {found.after:.3f} after, on "
             f"{found.samples} samples of {one_line(found.source)})"
         )
-    if not result.cleared_before and not exact and (doubt := unshown(found)):
+    if not result.cleared_before and (doubt := unshown(found)):
         advice = what_to_do(found, by_changes=bool(model.shares))
         return TaskState.INEFFECTIVE, f"by its owner's own figures {doubt}: {advice}"
     return TaskState.APPLIED, ""
