@@ -148,9 +148,10 @@ class TaskInputs:
             return None
 
         def read() -> RootUpdate:
-            return RootUpdate(
-                owner.retrain(owner.store.record(root), None), owner.store.weights(root)
-            )
+            # As it was before the request: it may have forgotten other data meanwhile.
+            present = owner.store.present(root, self.task.request_id)
+            start = owner.retrain(owner.store.record(root), None)
+            return RootUpdate(start, owner.store.weights(present.id))
 
         try:
             if owner.can_retrain(owner.store.record(root)):

@@ -120,6 +120,10 @@ def change_model(
         )
         if share.own:
             continue
+        change = inputs.change(model, share.packet)
+        if not change.values:
+            unchanged.append(packet.sources[0])
+            continue
         left = left_of_update(inputs, packet.sources[0], weights)
         if left is not None:
             applied.measured = left
@@ -132,10 +136,6 @@ def change_model(
                     "the model"
                 )
                 return RefusedModel(result)
-        change = inputs.change(model, share.packet)
-        if not change.values:
-            unchanged.append(packet.sources[0])
-            continue
         fitting = _fitting(change, record, structure, weights, result)
         if trained:
             fitting = {n: v for n, v in fitting.items() if not is_running_statistic(n)}

@@ -1,12 +1,15 @@
 """Replay at the root: what the owner's retraining gives, checked, and never more than that."""
 
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from disinherit.client.roots.replay import Replay
 from disinherit.common.errors import CheckpointError, DataError
+from disinherit.common.graph.records import ModelRecord
 from tests.client.roots.test_root_method import problem_of
 from tests.support.owner import PointsOwner, make_network
 from tests.support.retraining_owner import RetrainingOwner, fit
@@ -21,7 +24,7 @@ def test_without_samples_it_is_the_training_without_them(tmp_path: Path) -> None
         assert problem.retain is not None
         fit(expected, problem.retain)
         assert found.exact
-        assert owner.asked == [["cat-0", "dog-3"]]
+        assert owner.asked == [["cat-0", "dog-3"], []]  # and whether it gives the model itself
         assert list(found.weights) == list(problem.weights)
         for name, value in expected.state_dict().items():
             assert torch.equal(found.weights[name], value)
@@ -35,6 +38,21 @@ def test_with_no_sample_left_out_it_is_the_model_bit_for_bit(tmp_path: Path) -> 
             assert torch.equal(value, problem.weights[name])
 
 
+class _ForgetfulOwner(RetrainingOwner):
+    """Its training leaves nothing out, and never gives the same weights."""
+
+    def retrain(self, record: ModelRecord, without: Collection[str] | None) -> Mapping[str, Tensor]:
+        weights = super().retrain(record, None if without is None else ())
+        return {name: value + 1e-6 * len(self.asked) for name, value in weights.items()}
+
+
+def test_training_that_does_not_give_the_model_itself_is_not_exact(tmp_path: Path) -> None:
+    with _ForgetfulOwner(tmp_path) as owner:
+        found = Replay().unlearn(problem_of(owner, ["cat-0", "dog-3"]))
+        assert not found.exact
+        assert "does not give the model itself" in found.note
+
+
 @pytest.mark.parametrize("all_samples", [False, True])
 def test_without_any_direct_training_it_is_the_start(tmp_path: Path, all_samples: bool) -> None:
     with RetrainingOwner(tmp_path) as owner:
@@ -42,7 +60,7 @@ def test_without_any_direct_training_it_is_the_start(tmp_path: Path, all_samples
         if all_samples:
             problem = problem_of(owner, owner.sample_ids(problem.record))
         found = Replay().unlearn(problem)
-        assert owner.asked == [None]
+        assert owner.asked == [None, []] if all_samples else [None]
         assert found.exact
         for name, value in make_network(4).state_dict().items():
             assert torch.equal(found.weights[name], value)
