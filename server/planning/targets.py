@@ -56,7 +56,8 @@ def check_targets(
         cleared: root -> classes that earlier requests made it forget, as far as known.
 
     Raises:
-        RequestError: if a root would keep none of its classes, or was not trained by the client.
+        RequestError: if a root would keep none of its classes, or was not trained by the client, or
+            if descendants inherit changes and two roots are versions of one model.
         GraphError: if a root does not exist.
         LabelError: if a root does not know a class.
     """
@@ -68,6 +69,22 @@ def check_targets(
             _check_client(record, request.client)
         else:
             _check_classes(record, classes, (cleared or {}).get(root, ()))
+    if request.method.inherits_delta:
+        _check_lines(graph, [*request.samples, *request.forget])
+
+
+def _check_lines(graph: InheritanceGraph, roots: Sequence[str]) -> None:
+    """Refuse two roots of one line: each stands for the other, so the change would count twice."""
+    origins = find_origins(graph, roots)
+    known: dict[str, str] = {}
+    for root in roots:
+        for model in (root, *origins.get(root, ())):
+            other = known.setdefault(model, root)
+            if other != root:
+                raise RequestError(
+                    f"Expected one root of each model, but {other!r} and {root!r} are versions of "
+                    "one, so that its change would count twice. Leave out one of them."
+                )
 
 
 def _check_client(record: ModelRecord, client: str) -> None:

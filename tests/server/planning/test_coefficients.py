@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from disinherit.common.errors import RequestError
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.records import (
     Inheritance,
@@ -105,6 +106,24 @@ def test_a_plan_of_a_request_for_fisher_information_has_no_shares() -> None:
     graph = _graph({("a", "c"): 0.25, ("b", "c"): 0.75})
     request = Request(samples={"a": _SAMPLES}, method=Method(mechanism="fisher"))
     assert not any(group.shares for group in plan(graph, request.to_proto()).groups)
+
+
+@pytest.mark.parametrize("roots", [("a", "a~q"), ("a~q", "a"), ("a~q", "a~p"), ("a", "c", "a~o")])
+def test_two_versions_of_one_root_are_refused_for_their_change_would_count_twice(
+    roots: tuple[str, ...],
+) -> None:
+    ids = ("a", "a~p", "a~q", "a~o", "c")
+    labels = ("cat", "dog")
+    records = [ModelRecord(one, "owner", "arch", labels, "", age) for age, one in enumerate(ids)]
+    made = [("a", "a~q"), ("a", "a~p"), ("a~p", "a~o")]
+    edges = [Inheritance(*pair, InheritanceKind.UNLEARNED) for pair in made]
+    graph = InheritanceGraph(records, [*edges, Inheritance("a", "c", InheritanceKind.TRANSFER)])
+    samples = dict.fromkeys(roots, _SAMPLES)
+    request = Request(samples=samples, method=Method(mechanism="delta")).to_proto()
+    first, last = roots[0], roots[-1]
+    with pytest.raises(RequestError, match=f"'{first}' and '{last}' are versions of one"):
+        plan(graph, request)
+    plan(graph, Request(samples=samples, method=Method(mechanism="fisher")).to_proto())
 
 
 def test_what_is_kept_shrinks_with_training_and_not_with_averages_or_successors() -> None:
