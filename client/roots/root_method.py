@@ -17,7 +17,13 @@ from typing import Protocol, cast
 from torch import Tensor
 
 from disinherit.client.owner.owner import Batches, Owner
-from disinherit.common.errors import DataError, DisinheritError, InputError, RequestError
+from disinherit.common.errors import (
+    DataError,
+    DisinheritError,
+    InputError,
+    RequestError,
+    StoreError,
+)
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.method import AUTO, Method
 
@@ -131,6 +137,7 @@ def unlearn_root(problem: RootProblem, name: str = AUTO) -> tuple[str, Unlearned
         RequestError: if no method of this name is installed.
         InputError: if it cannot be loaded.
         DataError: if it cannot be done here, or none can.
+        StoreError: if the owner's store cannot be used; no other method is taken then.
     """
     installed = _installed()
     if name != AUTO and name not in installed:
@@ -151,6 +158,8 @@ def unlearn_root(problem: RootProblem, name: str = AUTO) -> tuple[str, Unlearned
         if not reason:
             try:
                 return one, method.unlearn(problem)
+            except StoreError:  # such as a full disk: it passes, and a worse method would stay
+                raise
             except DisinheritError as error:
                 if name != AUTO:
                     raise

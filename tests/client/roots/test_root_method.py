@@ -10,7 +10,7 @@ import torch
 from disinherit.client.roots import root_method
 from disinherit.client.roots.problems import root_problem
 from disinherit.client.roots.root_method import AUTO_ORDER, RootProblem, root_methods, unlearn_root
-from disinherit.common.errors import DataError, InputError, RequestError, ScopeError
+from disinherit.common.errors import DataError, InputError, RequestError, ScopeError, StoreError
 from disinherit.common.method import Method
 from tests.support.owner import PointsOwner
 from tests.support.retraining_owner import RetrainingOwner
@@ -128,3 +128,14 @@ def test_a_problem_has_the_scope_and_both_parts_of_the_data(tmp_path: Path) -> N
         assert sum(len(targets) for _, targets in client.forget) == 48
         with pytest.raises(ScopeError):
             problem_of(owner, None, scope="nothing*")
+
+
+def test_a_store_that_cannot_be_used_leads_to_no_worse_method(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise StoreError("Expected room, but the disk is full.")
+
+    monkeypatch.setattr(RetrainingOwner, "retrain", full)
+    with RetrainingOwner(tmp_path) as owner, pytest.raises(StoreError, match="disk is full"):
+        unlearn_root(problem_of(owner, ["cat-0"]))
