@@ -98,7 +98,7 @@ def decide(
     outcome: pb.Outcome.ValueType = pb.OUTCOME_APPLIED
     reason, stored = "", True
     other = other_ways(by_changes=bool(model.shares))
-    if classes and not known and not chosen:
+    if classes and not known:  # whatever was changed in it, no class of its own shows an effect
         outcome, stored = pb.OUTCOME_NOT_REACHED, False
         reason = _not_reached(record, classes)
     elif not before and not (chosen and _changes(made, subject)):
@@ -317,8 +317,9 @@ def _destroyed(record: ModelRecord, measured: Measured) -> str:
 def _not_reached(record: ModelRecord, classes: Sequence[str]) -> str:
     return (
         f"none of the classes to forget ({_listed(classes)}) is a class of model {record.id!r}, "
-        f"which has {_listed(record.labels)}, and nothing else of it is in scope: if it knows "
-        "one under another name, add it to the mapping of the edge that leads to it"
+        f"which has {_listed(record.labels)}, so nothing would show what it forgot, and it was "
+        "left unchanged: if it knows one under another name, add it to the mapping of the edge "
+        "that leads to it"
     )
 
 

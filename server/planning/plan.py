@@ -226,11 +226,6 @@ def _unreached_notes(unreached: Unreached) -> Iterable[str]:
         unsure.setdefault(why, []).append(model)
     for why, models in unsure.items():
         yield f"{', '.join(models)}: {why}."
-    if unreached.below:
-        yield (
-            f"{', '.join(unreached.below)}: none of the classes corresponds to one to forget, so "
-            "nothing is dampened in the head there, only below it."
-        )
 
 
 def _notes(

@@ -17,14 +17,11 @@ class Unreached:
 
     Attributes:
         models: model -> why the request does not reach it, and what a person can do.
-        below: models that are dampened only below their heads: no class corresponds to one of the
-            request, and the request's scope is more than the head.
         unsure: dampened model -> note on a class that does not arrive there, and on classes of
             unknown origin that may be the same one.
     """
 
     models: Mapping[str, str]
-    below: tuple[str, ...]
     unsure: Mapping[str, str]
 
 
@@ -54,7 +51,8 @@ def find_unreached(
 ) -> Unreached:
     """Return the models that a request by class does not reach.
 
-    A model is not reached if no class of the request arrives there and the scope is the head.  Nor
+    A model is not reached if no class of the request arrives there, whatever the scope: what is
+    dampened below its head need not be forgotten, and no class of its own shows whether it is.  Nor
     is it reached if a class does not arrive but may have another name there: a look-alike, a
     default name of a tool, or a class that the model was not trained on and no parent has.  Only a
     person can decide what such a name means.
@@ -67,7 +65,6 @@ def find_unreached(
     """
     asked = asked_classes(request)
     found: dict[str, str] = {}
-    below: list[str] = []
     known: dict[tuple[int, tuple[str, ...]], _Lost] = {}
     unsure: dict[str, str] = {}
     nowhere: dict[str, frozenset[str]] = {}
@@ -95,11 +92,10 @@ def find_unreached(
             if unrecorded[model]:
                 unsure[model] = _unsure_note(lost, unrecorded[model])
             continue
-        if lost.alike or lost.unnamed or request.method.scope == "head":
-            found[model] = _reason(graph, followed, model, lost)
-        else:
-            below.append(model)
-    return Unreached(found, tuple(below), unsure)
+        found[model] = _reason(graph, followed, model, lost)
+        if request.method.scope != "head" and not (lost.alike or lost.unnamed):
+            found[model] += ", and no class of its own would show what it forgot below it"
+    return Unreached(found, unsure)
 
 
 def asked_classes(request: UnlearningRequest) -> dict[frozenset[str], int]:

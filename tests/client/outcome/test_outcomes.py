@@ -23,6 +23,7 @@ from disinherit.client.outcome.recognition import (
 from disinherit.client.owner.owner import Batches
 from disinherit.client.privacy.sample_keys import sample_key
 from disinherit.common.graph.records import ModelRecord
+from disinherit.common.method import Method
 from disinherit.common.wire.recognition import unshown
 from disinherit.common.wire.samples import digest_samples
 from disinherit.v1 import unlearning_pb2 as pb
@@ -105,9 +106,16 @@ def test_a_large_loss_is_harmful_and_not_stored(owner: PointsOwner) -> None:
     assert done(owner, task).outcome != pb.OUTCOME_HARMFUL, "the request's own bound holds"
 
 
-def test_a_model_without_a_class_of_the_request_is_not_reached(owner: PointsOwner) -> None:
-    task = make_task(owner, ["n"], collect(owner, "m", ["cat", "owl"], METHOD), METHOD)
+@pytest.mark.parametrize("method", [METHOD, make_method(scope="all", alpha=1.0)])
+def test_a_model_without_a_class_of_the_request_is_not_reached(
+    owner: PointsOwner, method: Method
+) -> None:
+    before = files_of(owner.store.root)
+    task = make_task(owner, ["n"], collect(owner, "m", ["cat", "owl"], method), method)
     result = done(owner, task)
+    if method.scope == "all":
+        assert sum(sum(one.rows) for one in result.selections) > 0
+        assert files_of(owner.store.root) == before
     assert result.outcome == pb.OUTCOME_NOT_REACHED
     assert "('cat', 'owl') is a class of model 'n', which has 'dog', 'yak'" in result.error
     assert owner.store.applied("forget", owner.store.record("n").digest, "n") is None

@@ -363,11 +363,14 @@ def test_two_classes_under_one_name_cannot_be_unlearned() -> None:
 
 
 def test_a_class_learned_anew_is_not_the_lost_class_of_its_name() -> None:
-    graph = chain(("cat", "dog"), ("dog", "owl"), ("cat", "dog"))
-    planned = plan(graph, request({"m0": ["cat"]}, scope="all"))
+    graph = chain(("ant", "cat", "dog"), ("ant", "dog", "owl"), ("ant", "cat", "dog"))
+    planned = plan(graph, request({"m0": ["ant", "cat"]}, scope="all"))
     assert renaming_at(planned, "m1", "m0") == {}
     lost = renaming_at(planned, "m2", "m0")["cat"]
-    assert lost not in ("cat", "dog")
+    assert lost not in ("ant", "cat", "dog")
+    # Where no other class arrives, the model is not reached.
+    alone = plan(graph, request({"m0": ["cat"]}, scope="all"))
+    assert alone.not_reached.keys() == {"m1", "m2"}
 
 
 # --- notes

@@ -104,10 +104,11 @@ def test_other_classes_in_a_new_head_leave_nothing_to_forget_there() -> None:
         "there is nothing to forget in its head"
     )
     deep = planned(graph, {"base": ["cat"]}, "all")
-    assert not deep.not_reached
-    assert deep.dampened == ("base", "child")
-    (note,) = deep.notes
-    assert note.startswith("child: none of the classes corresponds to one to forget, so nothing is")
+    assert deep.dampened == ("base",), "below the head, too, no class of its own would show it"
+    assert deep.not_reached["child"] == (
+        f"{head.not_reached['child']}, and no class of its own would show what it forgot below it"
+    )
+    assert deep.notes == (f"child: not reached, {deep.not_reached['child']}.",)
 
 
 def test_the_reason_names_the_model_that_lost_the_class() -> None:
