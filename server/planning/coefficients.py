@@ -14,11 +14,11 @@ from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.records import InheritanceKind
 from disinherit.common.graph.rules import passes_taint
 
-KEPT_OF_CLIENT = 0.8
+KEPT_OF_CLIENT = 0.9
 """What a model that trained on still has of the change that all training of a client made.
 
 That change is far larger than that of some samples, and training on overwrites part of it.  With
-less than 0.8 too little is forgotten after repair; with 1, accuracy on other data is lost
+0.8 too little is forgotten of texts after repair; with 1, accuracy on other data is lost
 (docs/method.md, section 12).
 """
 
