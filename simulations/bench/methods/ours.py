@@ -8,7 +8,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from disinherit.client.privacy.policy import read_policy
-from disinherit.common.method import DeltaCode, Mechanism, MergeRule, Method, Reference
+from disinherit.common.errors import NotApplicableError
+from disinherit.common.method import (
+    AUTO,
+    REPLAY,
+    DeltaCode,
+    Mechanism,
+    MergeRule,
+    Method,
+    Reference,
+)
 from disinherit.simulations.bench.cases.subjects import MethodCase
 from disinherit.simulations.bench.methods.campaign import run_campaign
 from disinherit.simulations.bench.methods.method import Unlearned
@@ -61,7 +70,15 @@ class InheritanceUnlearning:
         read_policy(self.release, "release")
 
     def __call__(self, case: MethodCase) -> Unlearned:
-        """Unlearn in all affected models."""
+        """Unlearn in all affected models.
+
+        Raises:
+            NotApplicableError: if a client leaves, and its roots are to be trained on with what is
+                retained: nothing is.
+        """
+        leaves = case.granularity == "client" and self.mechanism == "delta"
+        if leaves and self.root_method not in (AUTO, REPLAY):
+            raise NotApplicableError("nothing that a leaving client's root was trained on is kept")
         return run_campaign(
             case,
             self._method(case),
