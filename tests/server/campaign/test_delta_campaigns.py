@@ -414,3 +414,42 @@ def test_kept_weights_that_cannot_be_made_again_are_one_clear_line(
     reason = world.reason("r1")
     assert "they are gone" in reason
     assert "\n" not in reason
+
+
+# --- what nobody measured
+
+
+def test_models_without_figures_are_not_verified_where_their_root_has_not_forgotten(
+    world: World,
+) -> None:
+    def root_failed(reply: pb.UnlearnReply) -> None:
+        (result,) = (one for one in reply.models if one.model_id == "r1")
+        result.outcome, result.error = pb.OUTCOME_INEFFECTIVE, "it still knows them"
+
+    world.transport.twists["anna", "train.unlearn"] = lying(root_failed)
+    world.coordinator.run("q")
+    states = world.states()
+    assert states["r1"] is T.INEFFECTIVE
+    measured = {
+        model
+        for model, task in world.store.tasks("q").items()
+        if task.result is not None and task.result.HasField("forget")
+    }
+    others = [model for model in AFFECTED if model not in measured]
+    assert others
+    assert {states[model] for model in others} == {T.INEFFECTIVE}
+    for model in others:
+        assert "nobody measured it" in world.reason(model)
+        assert "r1 is ineffective" in world.reason(model)
+
+
+def test_no_other_root_method_may_claim_exact_weights(world: World) -> None:
+    def claim(reply: pb.FisherReply) -> None:
+        reply.roots[0].packets[0].delta.root_method = "finetune"
+
+    world.transport.twists["anna", "query.delta"] = lying(claim)
+    world.coordinator.run("q")
+    assert set(world.states().values()) == {T.FAILED}
+    assert "Expected root method 'replay' where the new weights of r1 are exact" in world.reason(
+        "r1"
+    )
