@@ -2,6 +2,7 @@
 
 import tracemalloc
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from disinherit.client.actions.unlearn import unlearn
+from disinherit.client.dampening.summaries import register
+from disinherit.client.store.ledger import Commit, Forgotten
 from disinherit.common.deltas.packets import PackedDelta, encode_delta, relabelled
+from disinherit.common.fiun.unlearning import clear_rows
+from disinherit.common.tensors.checkpoints import weights_digest
 from disinherit.v1 import unlearning_pb2 as pb
 from tests.support.delta_tasks import DIGEST, AnyNetworkOwner, asked_change, delta_task
 from tests.support.delta_world import near, plus, same
@@ -480,3 +485,43 @@ def test_one_refused_model_does_not_stop_the_others(owner: AnyNetworkOwner) -> N
     packet = change_of({n: v for n, v in before.items() if n.startswith("2")})
     first, second = unlearn(owner, delta_task(owner, [packet], {"x": [1.0], "n": [1.0]})).models
     assert (first.outcome, second.outcome) == (FAILED, APPLIED)
+
+
+def test_a_class_that_was_taken_out_before_stays_so(tmp_path: Path) -> None:
+    with AnyNetworkOwner(tmp_path / "anna") as owner:
+        owner.networks = {}
+        weights = owner.add("n", lambda: mlp(dtype=torch.float64))
+        register(owner, pb.RegisterTask(scope="head"))  # finds the head
+        owner.lose_data()
+        _check_stays_out(owner, weights)
+
+
+def _check_stays_out(owner: AnyNetworkOwner, weights: dict[str, Tensor]) -> None:
+    clear_rows(weights, [("2.weight", "2.bias")], [0])
+    record = owner.store.record("n")
+    owner.store.apply(
+        Commit(
+            request_id="classes",
+            model_id="n",
+            expected_digest=record.digest,
+            successor=replace(
+                record,
+                id="n~classes",
+                digest=weights_digest(weights),
+                created_us=9,
+                provenance=None,
+                fisher_digest="",
+            ),
+            weights=weights,
+            result=pb.ModelResult(outcome=APPLIED).SerializeToString(),
+            forgotten=Forgotten(classes=(record.labels[0],)),
+        )
+    )
+    packet = change_of(weights)
+    assert apply(owner, [packet], "n~classes", 1.0).outcome == APPLIED
+    after = owner.store.weights("n~classes~q")
+    others = summed(weights, [packet], 1.0)
+    for name, margin in (("2.weight", 0.0), ("2.bias", 5.0)):
+        kept = others[name][1:]
+        assert torch.equal(after[name][1:], kept)
+        torch.testing.assert_close(after[name][0], kept.mean(0) - margin)
