@@ -142,12 +142,14 @@ class SomeSamples:
     among: bool
 
     def __iter__(self) -> Iterator[tuple[Inputs, Tensor]]:
-        """Yield what is taken of each batch; one with nothing of it is skipped."""
+        """Yield what is taken of each batch, as it was; one with nothing of it is skipped."""
         for inputs, targets in self.batches:
             found = [(id in self.ids) is self.among for id in sample_ids(inputs, targets)]
             taken = torch.tensor(found, dtype=torch.bool)
             if taken.any():
-                yield take_rows(inputs, taken), targets[taken.to(targets.device)]
+                rows = take_rows(inputs, taken)
+                one = rows[0] if isinstance(inputs, Tensor) else rows
+                yield one, targets[taken.to(targets.device)]
 
 
 def named_samples(samples: object, loader: Iterable[object], model: str) -> list[str]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from disinherit.client.owner.owner import Batches
 from disinherit.client.store.store import ModelStore
-from disinherit.common.errors import InputError
+from disinherit.common.errors import DisinheritError, InputError
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.models.inputs import Inputs
 from disinherit.common.text import one_line
@@ -117,14 +117,22 @@ class LoaderOwner:
         """Return the weights of the model trained again without some samples.
 
         Raises:
-            InputError: if the training returns something other than weights.
+            InputError: if the training fails, or returns something other than weights.
         """
         retrain = self._member(record).retrain
         assert retrain is not None
         kept = None
         if without is not None:
             kept = SomeSamples(self.training_data(record), frozenset(without), among=False)
-        weights = cast("object", retrain(kept))
+        try:
+            weights = cast("object", retrain(kept))
+        except DisinheritError:
+            raise
+        except Exception as error:
+            raise InputError(
+                f"Expected retrain of model {record.id!r} to train it again, but got "
+                f"{type(error).__name__}: {one_line(str(error))}"
+            ) from error
         if not isinstance(weights, Mapping):
             raise InputError(
                 f"Expected retrain of model {record.id!r} to return a state_dict, but got "

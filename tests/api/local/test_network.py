@@ -30,6 +30,7 @@ from disinherit import (
 )
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.tensors.checkpoints import weights_digest
+from disinherit.local.loaders import SomeSamples
 from tests.support.blobs import accuracy, blobs, trained
 
 LABELS = ["cat", "dog", "owl"]
@@ -663,3 +664,35 @@ def test_a_model_that_can_be_trained_again_is_replayed_without_samples() -> None
     network._members["base"].retrain = lambda _: None  # type: ignore[assignment, return-value]
     with pytest.raises(InputError, match="retrain of model 'base' to return a state_dict, but"):
         owner.retrain(record, None)
+
+
+def test_retraining_gets_batches_as_the_loader_yields_them() -> None:
+    got: list[object] = []
+
+    def retrain(batches: Any) -> Mapping[str, Tensor]:
+        got.extend(inputs for inputs, _ in batches)
+        return model.state_dict()
+
+    model = trained(blobs(ALL, 1))
+    network = Network(labels=LABELS, scope="all")
+    network.add("base", model, loader(ALL, 1), retrain=retrain)
+    owner = network._owner
+    record = owner.store.record("base")
+    ids = owner.sample_ids(record)
+    owner.retrain(record, ids[:5])
+    assert all(isinstance(one, Tensor) and one.shape[1:] == (4,) for one in got)
+    pairs = [((inputs, inputs), targets) for inputs, targets in loader(ALL, 1)]
+    (first, *_) = SomeSamples(pairs, frozenset(), among=False)
+    assert [part.shape for part in first[0]] == [(32, 4), (32, 4)]
+
+
+def test_what_retraining_says_when_it_fails_is_in_the_result() -> None:
+    def retrain(_: Any) -> Mapping[str, Tensor]:
+        raise ValueError("my own\nwords")
+
+    network = Network(labels=LABELS, scope="all")
+    network.add("base", trained(blobs(ALL, 1)), loader(ALL, 1), retrain=retrain)
+    method = Method(scope="all", mechanism="delta", root_method="replay")
+    result = network.forget(samples=[0, 1], method=method)
+    said = "Expected retrain of model 'base' to train it again, but got ValueError: my own words"
+    assert said in result["base"].reason
