@@ -1,16 +1,18 @@
 """The examples of the pages run as they stand there, on the reader's own modules and loaders."""
 
 import contextlib
+import copy
 import importlib.util
 import io
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 import disinherit
@@ -26,7 +28,7 @@ from flwr.serverapp import ServerApp  # isort: skip
 
 EXAMPLE = ROOT / "examples" / "own_owner.py"
 RUN_HERE = {
-    "README.md": 3,
+    "README.md": 4,
     "docs/federation.md": 6,
     "docs/method.md": 1,
     "docs/privacy.md": 1,
@@ -88,6 +90,51 @@ def test_the_five_lines_make_a_network_of_models_forget() -> None:
     assert re.sub(r"[\d.]+%", "#", printed.getvalue()) == re.sub(r"[\d.]+%", "#", shown)
 
 
+def test_a_root_that_can_be_trained_again_is_replayed_without_samples() -> None:
+    _, example, *_ = texts("README.md", "python")
+
+    def make_model() -> nn.Module:
+        return nn.Sequential(nn.Linear(4, 32), nn.ReLU(), nn.Linear(32, 3))
+
+    def train(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> nn.Module:
+        optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+        for _ in range(8):
+            for inputs, targets in batches:
+                optimizer.zero_grad()
+                nn.functional.cross_entropy(model(inputs), targets).backward()
+                optimizer.step()
+        return model
+
+    torch.manual_seed(0)
+    loader = DataLoader(blobs([0, 1, 2], seed=1), 32)
+    base = train(make_model(), loader)
+    before = copy.deepcopy(base.state_dict())
+    used: dict[str, Any] = {
+        "disinherit": disinherit,
+        "make_model": make_model,
+        "train": train,
+        "base": base,
+        "base_loader": loader,
+        "child": trained(blobs([0, 1, 2], seed=2), base),
+        "child_loader": DataLoader(blobs([0, 1, 2], seed=2), 32),
+        "test_loader": DataLoader(blobs([0, 1, 2], seed=99), 32),
+    }
+    printed = io.StringIO()
+
+    with contextlib.redirect_stdout(printed):
+        exec(example, used)
+
+    assert f"# {printed.getvalue().strip()}" in example
+    left = [
+        (inputs[3:] if at == 0 else inputs, targets[3:] if at == 0 else targets)
+        for at, (inputs, targets) in enumerate(loader)
+    ]
+    torch.manual_seed(0)
+    alone = train(make_model(), left).state_dict()
+    assert all(value.equal(alone[name]) for name, value in base.state_dict().items())
+    assert not all(value.equal(before[name]) for name, value in base.state_dict().items())
+
+
 def test_the_method_by_hand_makes_models_forget() -> None:
     (example,) = texts("docs/method.md", "python")
     base = trained(blobs([0, 1, 2], seed=1))
@@ -112,7 +159,7 @@ def test_the_method_by_hand_makes_models_forget() -> None:
 def test_a_federation_of_the_readme_serves_a_request(
     example: dict[str, Any], tmp_path: Path
 ) -> None:
-    _, client_app, coordinator = texts("README.md", "python")
+    *_, client_app, coordinator = texts("README.md", "python")
     given = {"open_owner": example["open_owner"]}
     exec(client_app, given)
     grid = make_owner_grid(given["app"], ["north", "south"], tmp_path)
