@@ -25,7 +25,13 @@ from disinherit.common.errors import DisinheritError
 from disinherit.common.graph.labels import class_indices
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.models.inputs import Inputs, take_rows
-from disinherit.common.wire.recognition import TRAINING, other_ways, unshown, what_to_do
+from disinherit.common.wire.recognition import (
+    TRAINING,
+    gentler_ways,
+    other_ways,
+    unshown,
+    what_to_do,
+)
 from disinherit.v1 import unlearning_pb2 as pb
 
 MOST_DROP = 20.0
@@ -97,26 +103,28 @@ def decide(
     chosen = sum(sum(one.rows) for one in made.result.selections)
     outcome: pb.Outcome.ValueType = pb.OUTCOME_APPLIED
     reason, stored = "", True
-    other = other_ways(by_changes=bool(model.shares))
+    by_changes = bool(model.shares)
+    other = other_ways(by_changes=by_changes)
     if classes and not known:  # whatever was changed in it, no class of its own shows an effect
         outcome, stored = pb.OUTCOME_NOT_REACHED, False
         reason = _not_reached(record, classes)
     elif not before and not (chosen and _changes(made, subject)):
         outcome, stored = pb.OUTCOME_INEFFECTIVE, False
         total = sum(one.total for one in made.result.selections)
-        done = f"{chosen} of {total} values were selected, and none changed"
-        reason = (
-            f"{done if chosen else f'nothing was selected among {total} values'}, so model "
-            f"{record.id!r} is unchanged{recognised(measured)}: {other}"
-        )
+        done = f"nothing was selected among {total} values"
+        if by_changes:
+            done = f"none of {total} values changed"
+        elif chosen:
+            done = f"{chosen} of {total} values were selected, and none changed"
+        reason = f"{done}, so model {record.id!r} is unchanged{recognised(measured)}: {other}"
     elif made.exact and not task.HasField("max_retain_drop"):
         pass  # what training without the data gives, also where figures cannot tell or fall
     elif measured.retain_drop > _bound(task) + 1e-9:
         outcome, stored = pb.OUTCOME_HARMFUL, False
-        reason = _harmful(record, measured, _bound(task))
+        reason = _harmful(record, measured, _bound(task), by_changes=by_changes)
     elif measured.destroyed and _bound(task) < ANY_DROP:
         outcome, stored = pb.OUTCOME_HARMFUL, False
-        reason = _destroyed(record, measured)
+        reason = _destroyed(record, measured, by_changes=by_changes)
     elif made.exact:
         pass
     elif measured.recognises:
@@ -136,7 +144,7 @@ def decide(
         outcome = pb.OUTCOME_INEFFECTIVE
         reason = (
             f"model {record.id!r} was changed in {chosen} values, and {why}: "
-            f"{what_to_do(measured.forget, by_changes=bool(model.shares))}"
+            f"{what_to_do(measured.forget, by_changes=by_changes)}"
         )
     forgotten = Forgotten(tuple(known), tuple(model.samples), model.sample_salt)
     return Decided(outcome, reason, stored, measured, before, forgotten)
@@ -293,24 +301,23 @@ def recognised(measured: Measured) -> str:
     )
 
 
-def _harmful(record: ModelRecord, measured: Measured, bound: float) -> str:
+def _harmful(record: ModelRecord, measured: Measured, bound: float, *, by_changes: bool) -> str:
     return (
         f"model {record.id!r} was left unchanged: its retain accuracy would fall from "
         f"{measured.retain_before:.1%} to {measured.retain_after:.1%} of {measured.retain_samples} "
-        f"samples, by {measured.retain_drop:.1f} points, more than {bound:g}: ask again with a "
-        "higher alpha or a narrower scope, give its owner tuning data, or retrain it"
+        f"samples, by {measured.retain_drop:.1f} points, more than {bound:g}: "
+        + gentler_ways(by_changes=by_changes)
     )
 
 
-def _destroyed(record: ModelRecord, measured: Measured) -> str:
+def _destroyed(record: ModelRecord, measured: Measured, *, by_changes: bool) -> str:
     name, one = min(measured.destroyed.items(), key=lambda found: found[1].after / found[1].samples)
     more = len(measured.destroyed) - 1
     others = f" (and {more} more)" if more else ""
     return (
         f"model {record.id!r} was left unchanged: it would recognise {one.after / one.samples:.1%} "
         f"of {one.samples} samples of class {name!r}{others}, which is kept, and it recognises "
-        f"{one.before / one.samples:.1%}: ask again with a higher alpha or a narrower scope, give "
-        "its owner tuning data, or retrain it"
+        f"{one.before / one.samples:.1%}: {gentler_ways(by_changes=by_changes)}"
     )
 
 

@@ -40,7 +40,6 @@ class PackedDelta:
         root_method: name of the root method that made the change.
         exact: whether the weights after are those of training without the data to forget.
         samples: number of samples that were taken away.
-        clip_norm: bound on the L2 norm of the whole change; 0 for none.
     """
 
     values: Mapping[str, Tensor]
@@ -55,7 +54,6 @@ class PackedDelta:
     root_method: str
     exact: bool
     samples: int
-    clip_norm: float
 
     @property
     def head(self) -> tuple[str, ...]:
@@ -114,7 +112,6 @@ class PackedDelta:
             root_method=packet.delta.root_method,
             exact=packet.delta.exact,
             samples=packet.samples,
-            clip_norm=packet.delta.clip_norm,
         )
 
     @torch.no_grad()
@@ -253,9 +250,6 @@ def _check_described(packet: pb.FisherPacket, what: str) -> None:
         raise FisherError(
             f"Expected a rank from 0 to {MOST_RANK} of {what}, but got {packet.delta.rank}."
         )
-    clip_norm = packet.delta.clip_norm
-    if not (math.isfinite(clip_norm) and clip_norm >= 0):
-        raise FisherError(f"Expected a finite clip_norm >= 0 of {what}, but got {clip_norm}.")
     named = [name for name in packet.labels if name]
     if len(set(named)) != len(named):
         raise LabelError(

@@ -106,3 +106,17 @@ def other_ways(*, by_changes: bool) -> str:
     if by_changes:
         other = "another root method or more steps of repair"
     return f"ask again with {other}, or retrain it"
+
+
+def gentler_ways(*, by_changes: bool) -> str:
+    """Return how to ask again for what cost a model too much.
+
+    Args:
+        by_changes: whether the model got the changes of roots.
+    """
+    if by_changes:
+        return other_ways(by_changes=True)
+    return (
+        "ask again with a higher alpha or a narrower scope, give its owner tuning data, or retrain "
+        "it"
+    )

@@ -14,7 +14,7 @@ from disinherit.common.limits import clipped
 from disinherit.common.text import one_line
 from disinherit.common.wire.messages import NO_PACKET, packets_for
 from disinherit.common.wire.received import check_result, received_record
-from disinherit.common.wire.recognition import recognises, unshown, what_to_do
+from disinherit.common.wire.recognition import other_ways, recognises, unshown, what_to_do
 from disinherit.server.campaign.remedies import is_exact, remedy_of
 from disinherit.server.states import Answered, Task, TaskState
 from disinherit.v1 import unlearning_pb2 as pb
@@ -119,15 +119,21 @@ def _malformed(result: pb.ModelResult, request_digest: str) -> str:
 
 def _state(result: pb.ModelResult, model: pb.ModelTask, *, exact: bool) -> tuple[TaskState, str]:
     reason = one_line(result.error)
+    by_changes = bool(model.shares)
     if result.outcome in _UNFORGOTTEN:
         return _UNFORGOTTEN[result.outcome], reason or "its owner gave no reason"
     found = result.forget
     if result.successor.digest == model.digest and not result.cleared_before:
         return TaskState.INEFFECTIVE, (
             "its owner made a version with the very same weights, so it knows what it knew: roll "
-            "it back, and choose a wider scope, a lower alpha or a repair, or retrain it"
+            f"it back, and {other_ways(by_changes=by_changes)}"
         )
     if not selected(result) and not result.cleared_before:
+        if by_changes:
+            return TaskState.INEFFECTIVE, (
+                "its owner changed nothing, so it knows what it knew: "
+                + other_ways(by_changes=True)
+            )
         return TaskState.INEFFECTIVE, (
             "its owner selected nothing to dampen, so it knows what it knew: choose a wider scope "
             "or a lower alpha, or retrain it"
@@ -141,7 +147,7 @@ def _state(result: pb.ModelResult, model: pb.ModelTask, *, exact: bool) -> tuple
             f"{found.samples} samples of {one_line(found.source)})"
         )
     if not result.cleared_before and (doubt := unshown(found)):
-        advice = what_to_do(found, by_changes=bool(model.shares))
+        advice = what_to_do(found, by_changes=by_changes)
         return TaskState.INEFFECTIVE, f"by its owner's own figures {doubt}: {advice}"
     return TaskState.APPLIED, ""
 

@@ -154,7 +154,12 @@ def plan(
         notes=(
             *_origin_notes(origins),
             *_unreached_notes(unreached),
-            *_notes(graph.models() if holders is None else holders, request, followed),
+            *_notes(
+                graph.models() if holders is None else holders,
+                request,
+                followed,
+                by_changes=asked.method.inherits_delta,
+            ),
             *_parentless_notes(parentless, request, followed),
         ),
         not_reached=unreached.models,
@@ -229,7 +234,11 @@ def _unreached_notes(unreached: Unreached) -> Iterable[str]:
 
 
 def _notes(
-    holders: Iterable[ModelRecord], request: UnlearningRequest, followed: Followed
+    holders: Iterable[ModelRecord],
+    request: UnlearningRequest,
+    followed: Followed,
+    *,
+    by_changes: bool,
 ) -> Iterable[str]:
     """Yield notes on versions, by training provenance, that the roots may miss."""
     asked = asked_classes(request)
@@ -254,10 +263,10 @@ def _notes(
         if held & names - of_root.get(record.id, set()):
             also.append(record.id)
     if also:
-        yield (
-            f"{', '.join(also)} also trained directly on classes to forget; they are dampened as "
-            "descendants, with the Fisher information of the given roots."
-        )
+        done = "dampened as descendants, with the Fisher information of the given roots"
+        if by_changes:
+            done = "changed as descendants, by the changes of the given roots"
+        yield f"{', '.join(also)} also trained directly on classes to forget; they are {done}."
 
 
 def _parentless_notes(

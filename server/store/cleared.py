@@ -13,6 +13,7 @@ from sqlalchemy import Connection, select
 
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.records import InheritanceKind, ModelStatus
+from disinherit.common.wire.recognition import other_ways
 from disinherit.server.states import Answered, Task, TaskState
 from disinherit.server.store.graph import find_edges, find_records
 from disinherit.server.store.tables import EDGES, TASKS, find_request, read_task
@@ -60,7 +61,7 @@ def check_claim(db: Connection, request_id: str, answered: Answered) -> Answered
     result.ClearField("forgotten")
     reason = (
         "its owner changed nothing and reports that earlier requests had cleared it, but by the "
-        "coordinator's records they had not: choose a wider scope or a lower alpha, or retrain it"
+        "coordinator's records they had not: " + other_ways(by_changes=bool(task.result.deltas))
     )
     refused = replace(task, state=TaskState.INEFFECTIVE, reason=reason, result=result)
     return replace(answered, task=refused)

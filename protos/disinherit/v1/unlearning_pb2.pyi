@@ -520,7 +520,6 @@ class Delta(_message.Message):
     EXACT_FIELD_NUMBER: _builtins.int
     ENCODING_FIELD_NUMBER: _builtins.int
     RANK_FIELD_NUMBER: _builtins.int
-    CLIP_NORM_FIELD_NUMBER: _builtins.int
     before: _builtins.str
     """SHA-256 of the weights before and after."""
     after: _builtins.str
@@ -533,8 +532,6 @@ class Delta(_message.Message):
     encoding: Global___DeltaEncoding.ValueType
     rank: _builtins.int
     """Rank of matrices; 0 for full."""
-    clip_norm: _builtins.float
-    """What the change as a whole was clipped to, as L2 norm; 0 for not."""
     def __init__(
         self,
         *,
@@ -545,11 +542,10 @@ class Delta(_message.Message):
         exact: _builtins.bool = ...,
         encoding: Global___DeltaEncoding.ValueType = ...,
         rank: _builtins.int = ...,
-        clip_norm: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "clip_norm", b"clip_norm", "encoding", b"encoding", "exact", b"exact", "rank", b"rank", "request_digest", b"request_digest", "root_method", b"root_method"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "encoding", b"encoding", "exact", b"exact", "rank", b"rank", "request_digest", b"request_digest", "root_method", b"root_method"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

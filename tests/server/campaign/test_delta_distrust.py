@@ -55,10 +55,6 @@ def same_weights(packet: pb.FisherPacket) -> None:
     packet.delta.after = packet.delta.before
 
 
-def clipped(packet: pb.FisherPacket) -> None:
-    packet.delta.clip_norm = 1e-6
-
-
 def low_rank(packet: pb.FisherPacket) -> None:
     packet.delta.rank = 2
 
@@ -73,7 +69,6 @@ def low_rank(packet: pb.FisherPacket) -> None:
         (other_method, "Expected root method 'replay' at root r1, but its owner used 'finetune'"),
         (fewer_samples, "without 8 samples that the request names, .* without 3"),
         (same_weights, "with another digest than before"),
-        (clipped, "clipped to the norm 1e-06"),
         (low_rank, "whole, or as a left and a right factor"),
     ],
 )

@@ -1,6 +1,7 @@
 """Outcomes: an owner reports what it did, and the coordinator judges the result."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ from disinherit.server.reports.report import coverage_of, report_of
 from disinherit.server.states import CampaignEvent, CampaignState, Task, TaskState
 from disinherit.v1 import unlearning_pb2 as pb
 from tests.support.campaign import World, lying
+from tests.support.delta_world import copy_delta, delta_request
 
 
 @pytest.fixture
@@ -66,6 +68,18 @@ def test_a_version_with_the_very_same_weights_has_not_forgotten(world: World) ->
     assert world.coordinator.run("q").outcome == "partial"
     assert world.states()["r3"] is TaskState.INEFFECTIVE
     assert "the very same weights" in world.reason("r3")
+
+
+def test_what_to_do_after_changes_of_roots_speaks_of_no_dampening(
+    built_delta: Path, tmp_path: Path
+) -> None:
+    with copy_delta(built_delta, tmp_path / "world") as world:
+        world.coordinator.submit(delta_request(world))
+        world.transport.twists["cleo", "train.unlearn"] = lying(nothing_selected)
+        world.coordinator.run("q")
+        other = "another root method or more steps of repair, or retrain it"
+        said = f"changed nothing, so it knows what it knew: ask again with {other}"
+        assert said in world.reason("r3")
 
 
 def test_no_pass_verifies_it_later_and_it_can_be_rolled_back(world: World) -> None:

@@ -382,6 +382,11 @@ def test_the_notes_name_directly_trained_models_that_are_not_reached() -> None:
     assert len(notes) == 2
     assert notes[0].startswith("d was trained directly on cat, ")
     assert notes[1].startswith("r4 also trained directly on classes to forget")
+    assert notes[1].endswith(
+        "dampened as descendants, with the Fisher information of the given roots."
+    )
+    noted = plan(graph, request({"r1": ["cat"]}, mechanism="delta", scope="all")).notes
+    assert noted[1].endswith("changed as descendants, by the changes of the given roots.")
 
 
 def test_the_notes_name_a_descendant_of_roots_with_other_targets() -> None:
