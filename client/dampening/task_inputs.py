@@ -19,12 +19,13 @@ from disinherit.common.deltas.packets import PackedDelta
 from disinherit.common.errors import DisinheritError, FisherError, StoreError
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.method import Method
+from disinherit.common.models.scope import architecture_fingerprint
 from disinherit.common.wire.packets import PackedFisher
 from disinherit.common.wire.samples import SampleDigests, samples_of
 from disinherit.v1 import unlearning_pb2 as pb
 
 DECODED_BYTES = 256 << 20
-"""Size of the cache of decoded packets, and of that of updates; the latest is always kept."""
+"""Size of each cache, of decoded packets and of updates; the latest is always kept."""
 
 _Value = TypeVar("_Value")
 
@@ -52,10 +53,10 @@ class _Cache(Generic[_Value]):
 
     def __init__(self, size: Callable[[_Value], int]) -> None:
         self._size = size
-        self._made: OrderedDict[int | str, _Value] = OrderedDict()
+        self._made: OrderedDict[str, _Value] = OrderedDict()
         self._bytes = 0
 
-    def get(self, key: int | str, make: Callable[[], _Value]) -> _Value:
+    def get(self, key: str, make: Callable[[], _Value]) -> _Value:
         if key not in self._made:
             self._made[key] = make()
             self._bytes += self._size(self._made[key])
@@ -85,7 +86,8 @@ class TaskInputs:
         self.owner = owner
         self.task = task
         self.method = Method.from_proto(task.method)
-        self._packets = _Cache[PackedFisher | PackedDelta](lambda one: _size(one.values))
+        self._fishers = _Cache[PackedFisher](lambda one: _size(one.values))
+        self._changes = _Cache[PackedDelta](lambda one: _size(one.values))
         self._updates = _Cache[RootUpdate](lambda one: one.nbytes)
         self._unknown: set[str] = set()
         self._resolved: dict[tuple[str, SampleDigests], list[str]] = {}
@@ -116,22 +118,31 @@ class TaskInputs:
         """
         return self._fisher(model, model.fisher)
 
-    def change(self, model: pb.ModelTask, index: int) -> PackedDelta:
-        """Return the change of a root.
+    def change(self, model: pb.ModelTask, index: int, weights: Mapping[str, Tensor]) -> PackedDelta:
+        """Return the change of a root, as far as a model has a place for it.
+
+        Small factors may be those of a tensor that fills the memory.  So only what has a name and
+        shape of the model is decoded, and not more than the values of the packet and the model.
 
         Args:
             model: an entry of the task.
             index: of the packet.
+            weights: what may change in the model.
 
         Raises:
-            FisherError: if there is no such packet, or it is damaged.
+            FisherError: if there is no such packet, it is damaged, or has another shape.
             LabelError: if its class names do not fit its head.
             CheckpointError: if its bytes are no safetensors.
         """
-        found = self._decode(model, index, PackedDelta.from_packet)
-        if not isinstance(found, PackedDelta):
-            raise _mixed(model)
-        return found
+        packet = self._sent(model, index)
+
+        def read() -> PackedDelta:
+            most = sum(value.numel() for value in weights.values()) + packet.ByteSize()
+            return PackedDelta.from_packet(
+                packet, most_values=most, weights=weights, names=weights.keys()
+            )
+
+        return self._changes.get(f"{index} {architecture_fingerprint(weights)}", read)
 
     def update(self, root: str) -> RootUpdate | None:
         """Return what the training of a root changed.
@@ -193,31 +204,17 @@ class TaskInputs:
         return self._resolved[key]
 
     def _fisher(self, model: pb.ModelTask, index: int) -> PackedFisher:
-        found = self._decode(model, index, PackedFisher.from_packet)
-        if not isinstance(found, PackedFisher):
-            raise _mixed(model)
-        return found
+        packet = self._sent(model, index)
+        return self._fishers.get(str(index), lambda: PackedFisher.from_packet(packet))
 
-    def _decode(
-        self,
-        model: pb.ModelTask,
-        index: int,
-        read: Callable[[pb.FisherPacket], PackedFisher | PackedDelta],
-    ) -> PackedFisher | PackedDelta:
+    def _sent(self, model: pb.ModelTask, index: int) -> pb.FisherPacket:
         if index >= len(self.task.fishers):
             raise FisherError(
                 f"Expected the index of one of {len(self.task.fishers)} Fisher packets for model "
                 f"{model.model_id!r}, but got {index}."
             )
-        return self._packets.get(index, lambda: read(self.task.fishers[index]))
+        return self.task.fishers[index]
 
 
 def _size(values: Mapping[str, Tensor]) -> int:
     return sum(value.nbytes for value in values.values())
-
-
-def _mixed(model: pb.ModelTask) -> FisherError:
-    return FisherError(
-        f"Expected either Fisher information or changes of roots for model {model.model_id!r}, but "
-        "got one packet for both. Submit the request again."
-    )

@@ -5,7 +5,7 @@ held, however many models there are.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +16,14 @@ from disinherit.client.dampening.repair import repair
 from disinherit.client.dampening.summaries import FisherSummary, class_fishers
 from disinherit.client.dampening.task_inputs import TaskInputs
 from disinherit.client.dampening.unlearned_model import UnlearnedModel
+from disinherit.client.deltas.fitting import (
+    check_length,
+    check_share,
+    fitting,
+    in_scope,
+    is_all,
+    places,
+)
 from disinherit.client.deltas.rebuilding import rebuild
 from disinherit.client.deltas.remaining_update import left_of_update
 from disinherit.client.deltas.statistics import (
@@ -31,10 +39,7 @@ from disinherit.client.privacy.remaining import (
     split_training_data,
     training_data,
 )
-from disinherit.client.store.structure import Structure
 from disinherit.common.deltas.changes import add, is_running_statistic
-from disinherit.common.deltas.packets import PackedDelta
-from disinherit.common.errors import FisherError
 from disinherit.common.fiun.unlearning import clear_rows
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.wire.messages import packets_for
@@ -83,11 +88,13 @@ def change_model(
         samples: ids of its own training samples to forget, in a root of a request for samples.
 
     Raises:
-        FisherError: if a packet is damaged or does not fit the model, or a sum overflows.
+        FisherError: if a packet is damaged or does not fit the model, a coefficient or change is
+            too large, or a sum overflows.
         LabelError: if its label space does not fit its head.
         StoreError: if a root's new weights are gone.
         CheckpointError: if the stored weights are missing, damaged or do not fit the network.
         DataError: if the repair diverges.
+        ScopeError: if the model has nothing in scope.
     """
     owner, task = inputs.owner, inputs.task
     started = time.perf_counter()
@@ -96,8 +103,7 @@ def change_model(
     network = load_network(owner, record, weights)
     structure = find_structure(owner, record, network)
     own = any(share.own for share in model.shares)
-    # With statistics of its own data, which are computed again.
-    trained = record.provenance is not None and any(record.provenance.samples_per_class.values())
+    trained = _has_trained(record, model)
     result = pb.ModelResult(model_id=record.id, outcome=pb.OUTCOME_APPLIED, scale=1.0)
     if model.HasField("rebuilding") and not own:
         rebuilt = rebuild(owner, record, weights, task.request_id, model.rebuilding)
@@ -108,6 +114,7 @@ def change_model(
             summary = FisherSummary(*known) if known is not None else None
             result.apply_seconds = time.perf_counter() - started
             return UnlearnedModel(result, rebuilt.weights, summary, exact=rebuilt.exact)
+    scope = in_scope(inputs.method.scope, network, structure, weights)
     shares: list[tuple[dict[str, Tensor], float]] = []
     unchanged: list[str] = []
     for share, packet in zip(model.shares, packets, strict=True):
@@ -120,8 +127,10 @@ def change_model(
         )
         if share.own:
             continue
-        change = inputs.change(model, share.packet)
-        if not change.values:
+        check_share(share, packet.sources[0])
+        free = places(packet, record, structure, scope)
+        change = inputs.change(model, share.packet, {name: weights[name] for name in free})
+        if not change.values and not change.left_out:
             unchanged.append(packet.sources[0])
             continue
         left = left_of_update(inputs, packet.sources[0], weights)
@@ -136,10 +145,11 @@ def change_model(
                     "the model"
                 )
                 return RefusedModel(result)
-        fitting = _fitting(change, record, structure, weights, result)
-        if trained:
-            fitting = {n: v for n, v in fitting.items() if not is_running_statistic(n)}
-        shares.append((fitting, share.coefficient))
+        values = fitting(change, record, inputs.method.scope, result)
+        if trained:  # statistics of its own data are computed again
+            values = {n: v for n, v in values.items() if not is_running_statistic(n)}
+        check_length(values, share.coefficient, weights, packet.sources[0])
+        shares.append((values, share.coefficient))
     if len(unchanged) == len(packets):
         result.error = (
             f"model {record.id!r} was left unchanged, since nothing changed in "
@@ -157,7 +167,7 @@ def change_model(
         counts[name] = max(count, counts.get(name, 0))
     _report(result, counts, weights)
     if shares and any(counts.values()):
-        _settle_in(inputs, record, network, weights, samples, result)
+        _settle_in(inputs, record, network, weights, samples, scope, result)
         # A change, or a repair, may lift rows that an earlier request had taken out.
         heads = structure.head.names if structure.head is not None else ()
         clear_rows(weights, heads, cleared_classes(owner, record))
@@ -184,33 +194,14 @@ def _report(
     )
 
 
-def _fitting(
-    change: PackedDelta,
-    record: ModelRecord,
-    structure: Structure,
-    weights: Mapping[str, Tensor],
-    result: pb.ModelResult,
-) -> dict[str, Tensor]:
-    """Return the part of a change that a model has a place for, and report the rest."""
-    own = structure.head.parameters if structure.head is not None else ()
-    same_labels = record.labels == change.labels
-    # Rows can be matched by class name only where both know which tensors make the logits.
-    known = tuple(own) == change.head or (same_labels and not own)
-    left_out = set() if known else {*change.head, *own}
-    values = dict(change.values) if same_labels or not known else change.aligned(record.labels)
-    fitting = {}
-    for name, value in values.items():
-        if name in weights and name not in left_out:
-            fitting[name] = value
-        elif name not in result.out_of_scope:
-            result.out_of_scope.append(name)
-    if not fitting:
-        raise FisherError(
-            f"Expected the change of root {change.source!r} to have tensors of model "
-            f"{record.id!r}, but none of {len(values)} has its name there. Make the model a root, "
-            "or retrain it."
-        )
-    return fitting
+def _has_trained(record: ModelRecord, model: pb.ModelTask) -> bool:
+    """Whether a version was trained after it inherited, so that its statistics are its own.
+
+    One without provenance may have been, unless it is known to be computed from its parents.
+    """
+    if record.provenance is None:
+        return not model.HasField("rebuilding")
+    return any(record.provenance.samples_per_class.values())
 
 
 @torch.no_grad()
@@ -220,11 +211,13 @@ def _settle_in(
     network: nn.Module,
     weights: dict[str, Tensor],
     samples: Sequence[str] | None,
+    scope: Collection[str],
     result: pb.ModelResult,
 ) -> None:
     """Compute running statistics again and take the steps of repair, in place.
 
-    Both need retained data of the model; without any, it stays as it is.
+    Both need retained data of the model; without any, it stays as it is.  So does what is frozen
+    or out of scope.
     """
     owner, steps = inputs.owner, inputs.method.repair_steps
     if samples is not None:
@@ -235,10 +228,15 @@ def _settle_in(
             return
         kept = everything
     network.load_state_dict(weights)  # buffers, too
-    if norm_layers(network):
+    if is_all(inputs.method.scope) and norm_layers(network):
         recompute_statistics(network, kept, owner.device)
         weights |= statistics_of(network)
-    if not steps:
+    trainable = {
+        name: parameter
+        for name, parameter in network.named_parameters()
+        if name in scope and parameter.requires_grad
+    }
+    if not steps or not trainable:
         return
     names: dict[int, list[str]] = {}
     for name, parameter in network.named_parameters(remove_duplicate=False):
@@ -246,7 +244,7 @@ def _settle_in(
     aliases = {some[0]: some for some in names.values()}
     new = repair(
         network,
-        dict(network.named_parameters()),
+        trainable,
         kept,
         (),
         steps=steps,

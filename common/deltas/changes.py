@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from disinherit.common.deltas.codes import check_change
+from disinherit.common.deltas.codes import check_change, check_dtype
 from disinherit.common.errors import FisherError
 from disinherit.common.fisher.gradients import widest
 from disinherit.common.limits import clipped, shown
@@ -42,7 +42,8 @@ def difference(
         Name -> change, of floating-point tensors that changed; of a tied one under its first name.
 
     Raises:
-        FisherError: if names or shapes differ, or a change is not finite.
+        FisherError: if names or shapes differ, a change is not finite, or what changed is complex
+            or has floats of 8 bits.
 
     Example:
         >>> difference({"w": torch.tensor([1.0])}, {"w": torch.tensor([3.0])})
@@ -62,6 +63,8 @@ def difference(
                 f"Expected one shape of {shown(name)} before and after, but got {list(old.shape)} "
                 f"and {list(new.shape)}."
             )
+        if new.is_complex() and not torch.equal(new, old):
+            check_dtype(name, new, "the weights after")
         if not new.is_floating_point():
             continue
         check_change(name, old, "the weights before")
@@ -172,6 +175,25 @@ def left_in(
     return product / square
 
 
+@torch.no_grad()
+def length(tensors: Iterable[Tensor]) -> float:
+    """Return the L2 norm of tensors together, in float64 where the device has it, in pieces.
+
+    Args:
+        tensors: of any shapes; only those with floating-point values count.
+
+    Example:
+        >>> length([torch.tensor([3.0]), torch.tensor([[4.0]])])
+        5.0
+    """
+    square = 0.0
+    for value in tensors:
+        if value.is_floating_point():
+            for (piece,) in _pieces([value], _PIECE):
+                square += float(piece.to(widest(piece.device)).square().sum())
+    return math.sqrt(square)
+
+
 def _add_to(
     weights: Mapping[str, Tensor],
     names: Sequence[str],
@@ -227,6 +249,7 @@ def _check_shares(
                     f"{shown(name)}, as the model has {own.dtype}, but got {list(change.shape)}. "
                     "Make the model a root, or retrain it."
                 )
+            check_dtype(name, own, "the model")
             other = firsts.setdefault(groups[name][0], name)
             if other != name:
                 raise FisherError(

@@ -41,6 +41,26 @@ _STEPS = 127
 _LARGEST = torch.finfo(torch.bfloat16).max
 
 
+def check_dtype(name: str, value: Tensor, what: str) -> None:
+    """Check that a tensor has a floating-point type that changes are computed in.
+
+    Complex values and floats of 8 bits have none: sums of them would be wrong or fail.
+
+    Args:
+        name: name of its parameter or buffer, for the message.
+        value: a tensor of any shape.
+        what: name of the source, for the message.
+
+    Raises:
+        FisherError: if it has not.
+    """
+    if value.dtype not in _DTYPES:
+        raise FisherError(
+            f"Expected float64, float32, float16 or bfloat16 for {shown(name)} in {what}, but got "
+            f"{value.dtype}."
+        )
+
+
 def check_change(name: str, value: Tensor, what: str) -> None:
     """Check that a tensor can be a change: floating-point and finite.
 
@@ -52,11 +72,7 @@ def check_change(name: str, value: Tensor, what: str) -> None:
     Raises:
         FisherError: if it cannot.
     """
-    if value.dtype not in _DTYPES:
-        raise FisherError(
-            f"Expected float64, float32, float16 or bfloat16 for {shown(name)} in {what}, but got "
-            f"{value.dtype}."
-        )
+    check_dtype(name, value, what)
     if value.numel() and not all(bound.isfinite() for bound in value.aminmax()):
         raise FisherError(
             f"Expected finite values for {shown(name)} in {what}, but got NaN or infinity; compute "

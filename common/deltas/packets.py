@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -28,6 +28,7 @@ class PackedDelta:
 
     Attributes:
         values: name of a parameter or buffer -> its change, of either sign.
+        left_out: names of further changes, which were not decoded.
         labels: class names of the head's rows, `[C]`; `""` for a class without a counterpart at
             the models that the packet is for.
         head_weight: name of the head's weight; `""` without a linear head.
@@ -43,6 +44,7 @@ class PackedDelta:
     """
 
     values: Mapping[str, Tensor]
+    left_out: tuple[str, ...]
     labels: tuple[str, ...]
     head_weight: str
     head_bias: str
@@ -58,7 +60,7 @@ class PackedDelta:
     @property
     def head(self) -> tuple[str, ...]:
         """The parameter names of the head."""
-        return _head(self)
+        return head_names(self)
 
     @classmethod
     def from_packet(
@@ -67,6 +69,7 @@ class PackedDelta:
         *,
         most_values: int = MOST_VALUES,
         weights: Mapping[str, Tensor] | None = None,
+        names: Container[str] | None = None,
     ) -> Self:
         """Check and unpack a packet.
 
@@ -76,6 +79,8 @@ class PackedDelta:
                 decode into far larger tensors, and is refused before it does.
             weights: those of the model that the change is for: it may have no other names, and no
                 other shapes except for the number of rows of the head. `None` to accept any.
+            names: which changes to decode; the bound and the weights are for these only.  `None`
+                for all.
 
         Raises:
             FisherError: if it has no change or that of several roots, its digest differs, its
@@ -95,12 +100,17 @@ class PackedDelta:
         code = _code(packet.delta.encoding)
         stored = tensors_from_bytes(data, what)
         changes = StoredChanges.read(stored, code, packet.delta.rank, what)
-        _check_shapes(changes.shapes, packet, most_values, weights, what)
-        values = {name: changes.decode(name) for name in changes.shapes}
+        _check_described_shapes(changes.shapes, packet, what)
+        shapes = {
+            name: shape for name, shape in changes.shapes.items() if names is None or name in names
+        }
+        _check_bounds(shapes, packet, most_values, weights, what)
+        values = {name: changes.decode(name) for name in shapes}
         for name, value in values.items():
             check_change(name, value, what)
         return cls(
             values=values,
+            left_out=tuple(name for name in changes.shapes if name not in shapes),
             labels=tuple(packet.labels),
             head_weight=packet.head_weight,
             head_bias=packet.head_bias,
@@ -206,7 +216,8 @@ def relabelled(packet: pb.FisherPacket, names: Mapping[str, str | None]) -> pb.F
     return renamed
 
 
-def _head(packet: PackedDelta | pb.FisherPacket) -> tuple[str, ...]:
+def head_names(packet: PackedDelta | pb.FisherPacket) -> tuple[str, ...]:
+    """Return the parameter names of the head that a change is described with."""
     first = tuple(name for name in (packet.head_weight, packet.head_bias) if name)
     return first + tuple(packet.further_heads)
 
@@ -241,7 +252,7 @@ def _check_described(packet: pb.FisherPacket, what: str) -> None:
     limits.CLASSES.check_items(packet.labels, f"the classes of {what}", FisherError)
     limits.check_names(packet.labels, f"{what}: the class", error=FisherError)
     limits.PARAMETERS.check_items(packet.further_heads, f"the heads of {what}", FisherError)
-    limits.check_names(_head(packet), f"{what}: the head's parameter", error=FisherError)
+    limits.check_names(head_names(packet), f"{what}: the head's parameter", error=FisherError)
     limits.check_names([packet.delta.root_method], f"{what}: the root method", error=FisherError)
     digests = packet.delta.before, packet.delta.after, packet.delta.request_digest
     for digest, name in zip(digests, ("weights before", "weights after", "request"), strict=True):
@@ -258,35 +269,40 @@ def _check_described(packet: pb.FisherPacket, what: str) -> None:
         )
 
 
-def _check_shapes(
+def _check_described_shapes(
+    shapes: Mapping[str, tuple[int, ...]], packet: pb.FisherPacket, what: str
+) -> None:
+    """Check names, and the rows of the head."""
+    limits.PARAMETERS.check_items(shapes, f"the tensors of {what}", FisherError)
+    limits.check_names(shapes, f"{what}: the parameter", error=FisherError)
+    for name in head_names(packet):
+        if name in shapes and shapes[name][:1] != (len(packet.labels),):
+            raise LabelError(
+                f"Expected a row for each of the {len(packet.labels)} classes in "
+                f"{limits.shown(name)} of {what}, but got shape {list(shapes[name])}."
+            )
+
+
+def _check_bounds(
     shapes: Mapping[str, tuple[int, ...]],
     packet: pb.FisherPacket,
     most_values: int,
     weights: Mapping[str, Tensor] | None,
     what: str,
 ) -> None:
-    """Check names and shapes before anything is decoded."""
-    limits.PARAMETERS.check_items(shapes, f"the tensors of {what}", FisherError)
-    limits.check_names(shapes, f"{what}: the parameter", error=FisherError)
+    """Check sizes and shapes before anything is decoded."""
+    if weights is not None:
+        for name, given, own in _other_shapes(shapes, weights, head_names(packet)):
+            raise FisherError(
+                f"Expected {what} to fit the model, but {limits.shown(name)} has shape {given} "
+                f"there and {own} here. Make the model a root, or retrain it."
+            )
     total = sum(math.prod(shape) for shape in shapes.values())
     if total > most_values:
         raise FisherError(
             f"Expected {what} to have at most {most_values:,} values, as many as are known of the "
             f"model, but it decodes into {total:,}."
         )
-    head = _head(packet)
-    for name in head:
-        if name in shapes and shapes[name][:1] != (len(packet.labels),):
-            raise LabelError(
-                f"Expected a row for each of the {len(packet.labels)} classes in "
-                f"{limits.shown(name)} of {what}, but got shape {list(shapes[name])}."
-            )
-    if weights is not None:
-        for name, given, own in _other_shapes(shapes, weights, head):
-            raise FisherError(
-                f"Expected {what} to fit the model, but {limits.shown(name)} has shape {given} "
-                f"there and {own} here. Make the model a root, or retrain it."
-            )
 
 
 def _other_shapes(

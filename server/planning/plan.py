@@ -181,8 +181,10 @@ def _groups(graph: InheritanceGraph, followed: Followed, models: list[str]) -> t
 
 
 def _with_shares(group: Group, coefficients: Mapping[str, Coefficients]) -> Group:
+    """Return a group with its shares: at most the whole change, however many paths lead there."""
     shares = {
-        model: tuple(coefficients[model][root] for root in group.roots) for model in group.models
+        model: tuple(min(coefficients[model][root], 1.0) for root in group.roots)
+        for model in group.models
     }
     return replace(group, shares=shares)
 

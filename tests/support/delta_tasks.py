@@ -109,7 +109,10 @@ class AnyNetworkOwner(RetrainingOwner):
         trained_on: Sequence[str] = LABELS,
         start: Mapping[str, Tensor] | None = None,
     ) -> dict[str, Tensor]:
-        """Add a model with the weights of a network, and return them."""
+        """Add a model with the weights of a network, and return them.
+
+        Without classes that it was trained on, it is known to have been trained on nothing.
+        """
         self.networks = {**getattr(self, "networks", {}), model: make}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(len(self.networks))
@@ -126,7 +129,7 @@ class AnyNetworkOwner(RetrainingOwner):
                 labels=tuple(labels),
                 digest=weights_digest(weights),
                 created_us=1,
-                provenance=Provenance("points", counts) if counts else None,
+                provenance=Provenance("points", counts),
             ),
             weights,
         )

@@ -1,5 +1,7 @@
 """Changes of roots in models: sums against float64, heads, ties, statistics, refusals, memory."""
 
+import hashlib
+import re
 import tracemalloc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -16,7 +18,7 @@ from disinherit.client.dampening.summaries import register
 from disinherit.client.store.ledger import Commit, Forgotten
 from disinherit.common.deltas.packets import PackedDelta, encode_delta, relabelled
 from disinherit.common.fiun.unlearning import clear_rows
-from disinherit.common.tensors.checkpoints import weights_digest
+from disinherit.common.tensors.checkpoints import tensor_bytes, weights_digest
 from disinherit.v1 import unlearning_pb2 as pb
 from tests.support.delta_tasks import DIGEST, AnyNetworkOwner, asked_change, delta_task
 from tests.support.delta_world import near, plus, same
@@ -59,12 +61,13 @@ def change_of(
     head: tuple[str, str] = ("2.weight", "2.bias"),
     seed: int = 7,
     source: str = "far",
+    scale: float = 0.1,
     **delta: Any,
 ) -> pb.FisherPacket:
     """The change of another owner's root with such weights."""
     random = torch.Generator().manual_seed(seed)
     values = {
-        name: 0.1 * torch.randn(value.shape, generator=random)
+        name: scale * torch.randn(value.shape, generator=random)
         for name, value in weights.items()
         if value.is_floating_point()
     }
@@ -309,6 +312,84 @@ def test_statistics_of_an_average_get_the_change(owner: AnyNetworkOwner) -> None
     assert torch.equal(after["1.num_batches_tracked"], before["1.num_batches_tracked"])
 
 
+def test_statistics_of_unknown_origin_count_as_trained(owner: AnyNetworkOwner) -> None:
+    before = owner.add("n", normed)
+    record = owner.store.record("n")
+    unknown = replace(record, id="u", provenance=None)
+    owner.store.add(unknown, before)
+    owner.networks["u"] = normed
+    assert apply(owner, [change_of(before)], "u", 0.5).outcome == APPLIED
+    after = owner.store.weights("u~q")
+    for name in ("1.running_mean", "1.running_var"):
+        assert torch.equal(after[name], before[name])
+    assert not torch.equal(after["1.weight"], before["1.weight"])
+
+
+# --- scope
+
+
+def changed(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> set[str]:
+    return {name for name, value in before.items() if not torch.equal(value, after[name])}
+
+
+@pytest.mark.parametrize("repair_steps", [0, 3])
+def test_what_is_out_of_scope_is_neither_changed_nor_repaired(
+    tmp_path: Path, repair_steps: int
+) -> None:
+    with AnyNetworkOwner(tmp_path / "anna") as owner:
+        owner.networks = {}
+        before = owner.add("n", normed)
+        result = apply(owner, [change_of(before)], "n", 0.5, scope="2.*", repair_steps=repair_steps)
+        assert result.outcome == APPLIED, result.error
+        assert result.repair_steps == repair_steps
+        assert changed(before, owner.store.weights("n~q")) == {"2.weight", "2.bias"}
+        left_out = {"0.weight", "0.bias", "1.weight", "1.bias", "1.running_mean", "1.running_var"}
+        assert set(result.out_of_scope) == left_out
+
+
+def test_a_tied_parameter_is_in_scope_under_each_name(tmp_path: Path) -> None:
+    with AnyNetworkOwner(tmp_path / "anna") as owner:
+        owner.networks = {}
+        before = owner.add("n", Tied)
+        change = {n: v for n, v in before.items() if n != "first.weight"}
+        packet = change_of(change, head=("head.weight", "head.bias"))
+        result = apply(owner, [packet], "n", 0.5, scope="first.*", repair_steps=2)
+        assert result.outcome == APPLIED, result.error
+        after = owner.store.weights("n~q")
+        assert changed(before, after) == {"first.weight", "second.weight"}
+        assert torch.equal(after["first.weight"], after["second.weight"])
+
+
+def test_a_change_out_of_scope_is_refused(owner: AnyNetworkOwner) -> None:
+    before = owner.add("n", mlp)
+    packet = change_of({name: v for name, v in before.items() if name.startswith("2")})
+    error = apply(owner, [packet], "n", 0.5, scope="0.*").error
+    assert "in scope '0.*', but none of 2 has its name there" in error
+    assert "matches none" in apply(owner, [packet], "n", 0.5, scope="9.*").error
+
+
+@pytest.mark.parametrize("frozen", [("0.",), ("0.", "2.")])
+def test_frozen_layers_are_changed_but_not_repaired(
+    tmp_path: Path, frozen: tuple[str, ...]
+) -> None:
+    def partly() -> nn.Module:
+        network = mlp(dtype=torch.float64)
+        for name, parameter in network.named_parameters():
+            parameter.requires_grad_(not name.startswith(frozen))
+        return network
+
+    with AnyNetworkOwner(tmp_path / "anna") as owner:
+        owner.networks = {}
+        before = owner.add("n", partly)
+        packet = change_of(before, scale=0.01)
+        result = apply(owner, [packet], "n", 0.5, repair_steps=3)
+        assert result.outcome == APPLIED, result.error
+        plain, after = summed(before, [packet], 0.5), owner.store.weights("n~q")
+        repaired = {n for n in before if not n.startswith(frozen)}
+        assert changed(plain, after) == repaired
+        assert result.repair_steps == (3 if repaired else 0)
+
+
 # --- roots
 
 
@@ -421,10 +502,115 @@ def test_other_names_shapes_and_overflows_change_nothing(owner: AnyNetworkOwner)
     packet = change_of(other, head=("x.2.weight", "x.2.bias"))
     assert "none of 4 has its name" in apply(owner, [packet], "n", 1.0).error
     wide = {**before, "0.weight": torch.zeros(HIDDEN, FEATURES + 1)}
-    assert "for '0.weight'" in apply(owner, [change_of(wide)], "n", 1.0).error
-    assert "beyond torch.float16" in apply(owner, [change_of(before)], "n", 1e9).error
+    assert (
+        "'0.weight' has shape [12, 6] there and [12, 5] here"
+        in apply(owner, [change_of(wide)], "n", 1.0).error
+    )
+    full = {name: torch.full_like(value, 6e4) for name, value in before.items()}
+    owner.add("full", lambda: mlp(dtype=torch.float16), start=full)
+    packet = change_of(before, scale=3e4)
+    assert "beyond torch.float16" in apply(owner, [packet], "full", 1.0).error
     assert same(owner.store.weights("n"), before)
-    assert [record.id for record in owner.store.records()] == ["n"]
+    assert same(owner.store.weights("full"), full)
+    assert {record.id for record in owner.store.records()} == {"n", "full"}
+
+
+@pytest.mark.parametrize("coefficient", [1000.0, 1.001, -3.0, float("nan")])
+def test_a_share_that_no_inheritance_has_is_refused(
+    owner: AnyNetworkOwner, coefficient: float
+) -> None:
+    before = owner.add("n", mlp)
+    result = apply(owner, [change_of(before)], "n", coefficient)
+    assert result.outcome == FAILED
+    assert re.fullmatch(r"Expected a share .* root 'far' above 0 and up to 1, .*", result.error)
+    assert same(owner.store.weights("n"), before)
+
+
+def test_a_share_may_be_1_by_rounding_and_a_little_more(owner: AnyNetworkOwner) -> None:
+    before = owner.add("n", mlp)
+    assert apply(owner, [change_of(before)], "n", 1 + 1e-7).outcome == APPLIED
+
+
+def test_a_change_of_many_times_the_weights_is_refused(owner: AnyNetworkOwner) -> None:
+    before = owner.add("n", normed, trained_on=())
+    huge = change_of(before, scale=100.0)
+    assert "times the norm of the model's own weights" in apply(owner, [huge], "n", 1.0).error
+    statistics = {name: value for name, value in before.items() if "running" in name}
+    huge = change_of(statistics, scale=1000.0)
+    error = apply(owner, [huge], "n", 1.0).error
+    assert "times the norm of the model's own running statistics" in error
+    assert "\n" not in error
+    assert same(owner.store.weights("n"), before)
+    assert apply(owner, [change_of(before, scale=1.0)], "n", 1.0).outcome == APPLIED
+
+
+def bomb(**further: Tensor) -> pb.FisherPacket:
+    """Factors of a few kilobytes whose product has 1 GB."""
+    packet = change_of({}, rank=1)
+    factors = {"left.zzz": torch.ones(2**14, 1), "right.zzz": torch.ones(1, 2**14)}
+    packet.tensors = tensor_bytes(factors | {f"whole.{n}": v for n, v in further.items()})
+    packet.digest = hashlib.sha256(packet.tensors).hexdigest()
+    return packet
+
+
+def test_factors_of_what_the_model_does_not_have_are_not_decoded(owner: AnyNetworkOwner) -> None:
+    owner.add("n", mlp)
+    packet = bomb(**{"0.bias": torch.ones(HIDDEN)})
+    tasks = delta_task(owner, [packet], {"n": [0.5]})
+    results: list[pb.ModelResult] = []
+    assert allocated(lambda: results.extend(unlearn(owner, tasks).models)) < 2**20
+    assert results[0].outcome == APPLIED, results[0].error
+    assert list(results[0].out_of_scope) == ["zzz"]
+
+
+def test_factors_of_a_larger_tensor_than_the_model_has_are_not_decoded(
+    owner: AnyNetworkOwner,
+) -> None:
+    class Other(nn.Linear):
+        def __init__(self) -> None:
+            super().__init__(FEATURES, len(LABELS))
+            self.zzz = nn.Parameter(torch.zeros(3, 3))
+
+    owner.add("n", Other)
+    packet = bomb()
+    tasks = delta_task(owner, [packet], {"n": [0.5]})
+    results: list[pb.ModelResult] = []
+    assert allocated(lambda: results.extend(unlearn(owner, tasks).models)) < 2**20
+    assert results[0].outcome == FAILED
+    assert "'zzz' has shape [16384, 16384] there and [3, 3] here" in results[0].error
+
+
+def test_models_of_several_shapes_share_a_packet(owner: AnyNetworkOwner) -> None:
+    before = owner.add("n", mlp)
+    owner.add("x", lambda: nn.Sequential(nn.Linear(FEATURES, HIDDEN)), labels=LABELS)
+    owner.add("m", lambda: mlp(2), labels=("cat", "dog"))
+    packet = change_of(before)
+    old = {name: owner.store.weights(name) for name in ("x", "n", "m")}
+    models = {name: [0.5] for name in old}
+    change = {n: 0.5 * v.double() for n, v in PackedDelta.from_packet(packet).values.items()}
+    for result in unlearn(owner, delta_task(owner, [packet], models)).models:
+        assert result.outcome == APPLIED, result.error
+        new = owner.store.weights(f"{result.model_id}~q")
+        for name, value in old[result.model_id].items():
+            added = change[name] if name not in result.out_of_scope else 0.0
+            assert torch.equal(new[name], (value.double() + added).float()), (result.model_id, name)
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.complex64])
+def test_weights_of_other_types_are_refused_by_name(
+    owner: AnyNetworkOwner, dtype: torch.dtype
+) -> None:
+    class Odd(nn.Linear):
+        def __init__(self) -> None:
+            super().__init__(FEATURES, len(LABELS))
+            self.odd = nn.Parameter(torch.zeros(3).to(dtype), requires_grad=False)
+
+    before = owner.add("n", Odd)
+    change = {name: torch.zeros(value.shape) for name, value in before.items()}
+    result = apply(owner, [change_of(change, head=("weight", "bias"))], "n", 0.5)
+    assert result.outcome == FAILED
+    assert re.search(rf"'odd'.* {dtype}", result.error), result.error
+    assert "\n" not in result.error
 
 
 # --- memory

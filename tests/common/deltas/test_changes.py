@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from disinherit.common.deltas import changes
-from disinherit.common.deltas.changes import add, difference, left_in
+from disinherit.common.deltas.changes import add, difference, left_in, length
 from disinherit.common.errors import FisherError
 
 
@@ -306,3 +306,26 @@ def test_without_a_common_update_nothing_can_be_left(
     start = {name: torch.zeros_like(value) for name, value in model.items()}
     with pytest.raises(FisherError, match="root whose training changed weights that the model"):
         left_in(model, start, root, zero)
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.complex64])
+def test_other_types_are_refused_by_name(dtype: torch.dtype) -> None:
+    before, after = torch.ones(4).to(dtype), (2 * torch.ones(4)).to(dtype)
+    with pytest.raises(FisherError, match=rf"'w'.* {dtype}"):
+        difference({"w": before}, {"w": after})
+    with pytest.raises(FisherError, match=rf"'w'.* {dtype}"):
+        add({"w": before}, [({"w": torch.ones(4)}, 1.0)])
+
+
+def test_complex_buffers_that_stay_are_left_out() -> None:
+    table = torch.ones(4, dtype=torch.complex64)
+    before, after = {"t": table, "w": torch.ones(1)}, {"t": table.clone(), "w": torch.zeros(1)}
+    assert difference(before, after).keys() == {"w"}
+
+
+def test_a_length_is_that_of_all_together() -> None:
+    torch.manual_seed(0)
+    tensors = [torch.randn(3, 5), torch.randn(2**21).bfloat16(), torch.tensor(2.0)]
+    flat = torch.cat([value.double().flatten() for value in tensors])
+    assert length([*tensors, torch.tensor([9])]) == pytest.approx(float(flat.norm()), rel=1e-12)
+    assert length([]) == 0.0

@@ -279,6 +279,16 @@ def test_a_bomb_is_refused_without_its_product() -> None:
         PackedDelta.from_packet(stored(factors, rank=1))
 
 
+def test_only_named_changes_are_decoded_and_bounded() -> None:
+    factors = {"left.w": torch.ones(2**20, 1), "right.w": torch.ones(1, 2**20)}
+    packet = stored(factors | {"whole.b": torch.ones(2)}, rank=1)
+    found = PackedDelta.from_packet(
+        packet, names={"b", "c"}, most_values=2, weights={"b": torch.zeros(2)}
+    )
+    assert torch.equal(found.values["b"], torch.ones(2))
+    assert (list(found.values), found.left_out) == (["b"], ("w",))
+
+
 def test_weights_say_which_names_and_shapes_fit() -> None:
     weights = {name: torch.zeros_like(value) for name, value in values_of().items()}
     assert PackedDelta.from_packet(make_delta(), weights=weights).source == "r"

@@ -1,5 +1,6 @@
 """Owners that send changes of something else, or apply something else than they announced."""
 
+import hashlib
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -7,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from disinherit.client.actions.delta import root_deltas
 from disinherit.client.actions.fisher import forget_fishers
+from disinherit.common.tensors.checkpoints import tensor_bytes, tensors_from_bytes
 from disinherit.server.states import CampaignEvent, TaskState
 from disinherit.server.transport.base import Answer, Ask
 from disinherit.v1 import unlearning_pb2 as pb
@@ -148,6 +151,39 @@ def test_a_claimed_remedy_is_not_believed(world: World) -> None:
     task = world.store.tasks("q")["r3"]
     assert task.result is not None
     assert task.result.remedy == pb.REMEDY_APPROXIMATED
+
+
+def test_a_change_that_leaves_nothing_of_a_model_is_refused_by_its_owner(world: World) -> None:
+    def poison(reply: pb.FisherReply) -> None:
+        (packet,) = reply.roots[0].packets
+        values = tensors_from_bytes(packet.tensors, "the change")
+        packet.tensors = tensor_bytes({n: torch.full_like(v, 1e6) for n, v in values.items()})
+        packet.digest = hashlib.sha256(packet.tensors).hexdigest()
+
+    before = {n: c for n, c in world.files().items() if n.startswith("cleo/objects")}
+    world.transport.twists["anna", "query.delta"] = lying(poison)
+    world.coordinator.run("q")
+    assert world.states()["r3"] is TaskState.FAILED
+    assert "at most 10 times the norm of the model's own weights" in world.reason("r3")
+    assert "\n" not in world.reason("r3")
+    assert {n: c for n, c in world.files().items() if n.startswith("cleo/objects")} == before
+
+
+@pytest.mark.parametrize("coefficient", [1000.0, -3.0])
+def test_a_share_beyond_a_whole_change_is_refused_by_its_owner(
+    world: World, coefficient: float
+) -> None:
+    def more(ask: Ask, honest: Callable[[], Answer]) -> Answer:
+        assert isinstance(ask.task, pb.UnlearnTask)
+        for model in ask.task.models:
+            for share in model.shares:
+                share.coefficient = coefficient
+        return honest()
+
+    world.transport.twists["cleo", "train.unlearn"] = more
+    world.coordinator.run("q")
+    assert world.states()["r3"] is TaskState.FAILED
+    assert "above 0 and up to 1" in world.reason("r3")
 
 
 def test_a_change_that_was_damaged_on_its_way_is_refused_by_its_receiver(world: World) -> None:

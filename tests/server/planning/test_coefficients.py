@@ -102,6 +102,14 @@ def test_a_plan_has_the_shares_of_each_group_in_the_order_of_its_roots() -> None
     }
 
 
+def test_a_plan_gives_no_model_more_than_a_whole_change() -> None:
+    graph = _graph({("a", "b"): 1.0, ("a", "c"): 1.0, ("b", "d"): 1.0, ("c", "d"): 1.0})
+    assert find_coefficients(graph, ["a"], ["a", "b", "c", "d"])["d"] == {"a": 2.0}
+    request = Request(samples={"a": _SAMPLES}, method=Method(mechanism="delta"))
+    (group,) = plan(graph, request.to_proto()).groups
+    assert group.shares == dict.fromkeys("abcd", (1.0,))
+
+
 def test_a_plan_of_a_request_for_fisher_information_has_no_shares() -> None:
     graph = _graph({("a", "c"): 0.25, ("b", "c"): 0.75})
     request = Request(samples={"a": _SAMPLES}, method=Method(mechanism="fisher"))
