@@ -1,8 +1,8 @@
 """Recognition of what is to be forgotten, and of what is to be kept, before and after.
 
 It is measured whenever the owner has suitable data, also if the request does not ask for it: on the
-evaluation split, the tuning split, or training data.  Classes are measured by accuracy, on the
-first split that tells: where the model did not recognise a class before, nothing shows that it
+evaluation split, the tuning split, or training data.  Classes are measured by accuracy, on splits
+that tell: where the model recognises a class neither before nor after, nothing shows that it
 forgot.  Samples are measured by their losses, and by how often the model names them by their own
 labels: a model that never saw them treats them like other unseen samples of the same classes.
 Without unseen samples, they are compared with retained training samples, which shows what is still
@@ -10,7 +10,7 @@ recognised and not what was forgotten.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -38,7 +38,7 @@ KNOWN = 0.5
 """Least share of a kept class's samples that a model classifies correctly if it knows the class."""
 
 _FEWEST = 6
-"""Fewest samples that show a class to be destroyed: fewer may all be lost by chance."""
+"""Fewest samples that show a class to be lost: fewer may all be lost by chance."""
 
 _ONE_SIDED = 1.645
 """Standard deviations that chance exceeds in one of twenty cases."""
@@ -62,6 +62,20 @@ class ClassCount:
         """Whether that many correct samples are more than chance and tolerance explain."""
         return right > (chance_margin(self.samples) + 1e-9) * self.samples
 
+    @property
+    def tells(self) -> bool:
+        """Whether the class was recognised before or afterwards; if not, labels may be wrong."""
+        return self.beyond_chance(max(self.before, self.after))
+
+    @property
+    def lost(self) -> bool:
+        """Whether the class was known before and looks forgotten afterwards."""
+        return (
+            self.samples >= _FEWEST
+            and self.before >= KNOWN * self.samples
+            and not self.beyond_chance(self.after)
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Measured:
@@ -74,9 +88,9 @@ class Measured:
         retain_before: accuracy on retained data before; `None` without suitable data.
         retain_after: accuracy on retained data after.
         retain_samples: number of samples of both accuracies.
-        destroyed: kept classes that the model knew before a request for classes, and recognises no
-            more than a forgotten one.
-        untold: classes to forget, or cleared before, without data that tells.
+        destroyed: kept classes that the model knew before, and recognises no more than a forgotten
+            one.
+        untold: classes to forget without data that tells, and classes cleared before without any.
     """
 
     forget: pb.Recognition | None = None
@@ -145,7 +159,11 @@ def measure(owner: Owner, subject: BeforeAndAfter) -> Measured:
     again, name = _of_classes(subject, counts, sorted(cleared.difference(subject.forgotten)))
     if _recognises(again) and not _recognises(forget):
         forget, worst = again, name
-    untold = tuple(labels[c] for c in gone if not counts.first([c])[1])
+    untold = tuple(
+        labels[c]
+        for c in gone
+        if (counts.deciding(c) is None if c not in cleared else not counts.first([c])[1])
+    )
     total = sum(one.samples for one in retain[1].values())
     if not total:
         return Measured(forget, worst, untold=untold)
@@ -155,8 +173,7 @@ def measure(owner: Owner, subject: BeforeAndAfter) -> Measured:
         sum(one.before for one in retain[1].values()) / total,
         sum(one.after for one in retain[1].values()) / total,
         total,
-        # Samples or a client may be all that a model knows of a class.
-        _destroyed(labels, counts, kept) if subject.forgotten else {},
+        _destroyed(labels, counts, kept),
         untold,
     )
 
@@ -168,16 +185,21 @@ def _recognises(found: pb.Recognition | None) -> bool:
 def _destroyed(
     labels: Sequence[str], counts: "_Counts", kept: Sequence[int]
 ) -> dict[str, ClassCount]:
-    """Return the kept classes that were known before and look forgotten afterwards."""
-    found = {c: counts.telling(c)[1] for c in kept}
-    return {
-        labels[c]: one
-        for c, one in found.items()
-        if one is not None
-        and one.samples >= _FEWEST
-        and one.before >= KNOWN * one.samples
-        and not one.beyond_chance(one.after)
-    }
+    """Return the kept classes that were known before and look forgotten afterwards.
+
+    Samples or a client may be all that a model knows of a class.  So if these are to be forgotten,
+    only classes with kept training samples count.
+    """
+    told = {c: next(counts.telling(c), None) for c in kept}
+    lost = {c: one for c, one in told.items() if one is not None and one[1].lost}
+    if lost and not counts.subject.forgotten:
+        remaining = counts.remaining()
+        lost = {
+            c: (source, remaining[c] if source == TRAINING else one)
+            for c, (source, one) in lost.items()
+            if c in remaining and remaining[c].samples >= _FEWEST
+        }
+    return {labels[c]: one for c, (_, one) in lost.items() if one.lost}
 
 
 def chance_margin(samples: int, tolerance: float = TOLERANCE) -> float:
@@ -230,36 +252,57 @@ class _Counts:
                 return source, found
         return "", {}
 
-    def telling(self, index: int) -> tuple[str, ClassCount | None]:
-        """Return the first split that tells what a model forgot of a class, and its counts.
+    def telling(
+        self, index: int, sources: Sequence[str] = _SPLITS
+    ) -> Iterator[tuple[str, ClassCount]]:
+        """Yield the splits that tell what a model forgot of a class, the best first, with counts.
 
         One on which the model recognises the class neither before nor after cannot tell: its labels
-        may be wrong.  Without a better one, it is the first split with samples.
+        may be wrong.
         """
-        found: tuple[str, ClassCount | None] = ("", None)
-        for source in _SPLITS:
+        for source in sources:
             one = self._of(source).get(index)
-            if one is None:
-                continue
-            if one.beyond_chance(max(one.before, one.after)):
-                return source, one
-            if found[1] is None:
-                found = source, one
-        return found
+            if one is not None and one.tells:
+                yield source, one
+
+    def deciding(self, index: int) -> tuple[str, ClassCount] | None:
+        """Return the split that decides whether a class is forgotten, and its counts.
+
+        That is the first on which it is still recognised; without any, the first with enough
+        samples, or else that with most.  Training data is read only if the others have too few:
+        a pass over it can take longer than all else.
+        """
+        found = [*self.telling(index, _SPLITS[:-1])]
+        if all(one.samples < _FEWEST for _, one in found):
+            found += self.telling(index, (TRAINING,))
+        known = [one for one in found if one[1].beyond_chance(one[1].after)]
+        enough = [one for one in found if one[1].samples >= _FEWEST]
+        for one in (*known, *enough):
+            return one
+        return max(found, key=lambda one: one[1].samples, default=None)
+
+    def remaining(self) -> dict[int, ClassCount]:
+        """Return the counts on the training samples that are kept."""
+        kept = self.subject.kept
+        return self._of(TRAINING) if kept is None else self._compare(kept, self._most)
 
     def _of(self, source: str) -> dict[int, ClassCount]:
         if source not in self.known:
             self.known[source] = self._count(source)
         return self.known[source]
 
+    @property
+    def _most(self) -> int:
+        """Most training samples of a class to measure on."""
+        return max(20, _TRAINING_SAMPLES // len(self.subject.record.labels))
+
     def _count(self, source: str) -> dict[int, ClassCount]:
-        record = self.subject.record
-        batches = _split(self.owner, record, source, self.gone)
+        batches = _split(self.owner, self.subject.record, source, self.gone)
         if batches is None:
             return {}
-        most = None
-        if source == "training":
-            most = max(20, _TRAINING_SAMPLES // len(record.labels))
+        return self._compare(batches, self._most if source == TRAINING else None)
+
+    def _compare(self, batches: Batches, most: int | None) -> dict[int, ClassCount]:
         before = self._right(self.subject.before, batches, most)
         after = self._right(self.subject.after, batches, most)
         return {
@@ -322,9 +365,10 @@ def _of_classes(
     """Return the accuracy on the class with the best recognition afterwards, and its name."""
     found: list[tuple[float, str, pb.Recognition]] = []
     for index in classes:
-        source, one = counts.telling(index)
-        if one is None:
+        decided = counts.deciding(index)
+        if decided is None:
             continue
+        source, one = decided
         margin = chance_margin(one.samples)
         recognition = pb.Recognition(
             measure="accuracy",

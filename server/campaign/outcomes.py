@@ -14,7 +14,13 @@ from disinherit.common.limits import clipped
 from disinherit.common.text import one_line
 from disinherit.common.wire.messages import NO_PACKET, packets_for
 from disinherit.common.wire.received import check_result, received_record
-from disinherit.common.wire.recognition import other_ways, recognises, unshown, what_to_do
+from disinherit.common.wire.recognition import (
+    other_ways,
+    recognises,
+    tells,
+    unshown,
+    what_to_do,
+)
 from disinherit.server.campaign.remedies import is_exact, remedy_of
 from disinherit.server.states import Answered, Task, TaskState
 from disinherit.v1 import unlearning_pb2 as pb
@@ -163,6 +169,8 @@ def _kept(
     kept = pb.ModelResult()
     kept.CopyFrom(result)
     kept.error = one_line(result.error)
+    if not tells(result.forget):
+        kept.ClearField("forget")  # not measured: nothing was known on these samples
     if state is TaskState.INEFFECTIVE:
         kept.outcome = pb.OUTCOME_INEFFECTIVE
     del kept.forgotten[:]

@@ -141,10 +141,31 @@ def test_a_split_on_which_nothing_was_recognised_cannot_tell(source: str) -> Non
     assert (gone.forget.source, gone.forget.after) == (source, 0.0)
 
 
-def test_a_class_that_the_model_never_knew_is_measured_where_it_can_be() -> None:
-    found = measured(Splits(evaluation=split(10, shift=1)), naming(0, 1, 2, 3), 0)
+def test_a_class_that_no_split_shows_to_be_known_is_not_measured() -> None:
+    """Accuracy 0 before and after proves nothing: the labels may be wrong."""
+    for after in (naming(0, 1, 2, 3), naming(1, 1, 2, 3)):
+        found = measured(Splits(evaluation=split(10, shift=1)), after, 0)
+        assert (found.forget, found.recognises, found.untold) == (None, False, (LABELS[0],))
+
+
+def test_a_split_on_which_a_class_is_still_recognised_decides() -> None:
+    """Few evaluation samples that are no longer named, and others that tell."""
+    one = split(1, [0]) + split(10, [1, 2, 3])
+    half = [(torch.tensor([0.0, 1.0]).repeat_interleave(20)[:, None], torch.zeros(40).long())]
+    for evaluation, source in ((one, "training"), (one, "tuning"), (split(10), "tuning")):
+        owner = Splits(evaluation=evaluation, **{source: half})
+        found = measured(owner, naming(1, 0, 2, 3), 0)
+        assert found.recognises
+        assert found.forget is not None
+        assert (found.forget.source, found.forget.after) == (source, 0.5)
+
+
+@pytest.mark.parametrize(("count", "source"), [(1, "training"), (5, "training"), (6, "evaluation")])
+def test_enough_samples_decide_where_a_class_is_recognised_no_more(count: int, source: str) -> None:
+    owner = Splits(evaluation=split(count), training=split(20))
+    found = measured(owner, naming(1, 1, 2, 3), 0)
     assert found.forget is not None
-    assert (found.forget.source, found.forget.before, found.recognises) == ("evaluation", 0, False)
+    assert (found.forget.source, found.forget.before, found.forget.after) == (source, 1, 0)
 
 
 def test_each_class_is_measured_where_it_is_told() -> None:
@@ -170,6 +191,26 @@ def test_a_kept_class_that_is_lost_is_found_beside_a_good_mean() -> None:
 def test_a_kept_class_that_only_training_data_shows_is_found(evaluation: Batches) -> None:
     owner = Splits(evaluation=evaluation, training=split(10))
     assert list(measured(owner, naming(1, 1, 3, 3), 0).destroyed) == [LABELS[2]]
+
+
+@pytest.mark.parametrize("source", ["evaluation", "training"])
+def test_a_class_that_is_lost_with_samples_is_found_if_others_of_it_are_kept(source: str) -> None:
+    owner = cast("Owner", Splits(**{source: split(20)}))
+    record = ModelRecord("m", "anna", "", LABELS, "ab" * 32, 1)
+    for kept, lost in (
+        (split(20), [LABELS[0], LABELS[2]]),
+        (split(20, [1, 2, 3]), [LABELS[2]]),
+        (split(20, [1, 3]) + split(2, [2]), []),
+    ):
+        samples = split(15, [0])
+        after = naming(1, 1, 3, 3)
+        subject = BeforeAndAfter(record, naming(0, 1, 2, 3), after, (), samples, kept)
+        assert list(measure(owner, subject).destroyed) == lost
+
+
+def test_a_class_of_a_descendants_own_training_is_lost_with_the_samples_of_another() -> None:
+    owner = Splits(evaluation=split(20), training=split(20, [1, 2]))
+    assert list(measured(owner, naming(1, 1, 3, 3)).destroyed) == [LABELS[2]]
 
 
 @pytest.mark.parametrize(("bound", "harmful"), [(None, True), (30.0, True), (100.0, False)])

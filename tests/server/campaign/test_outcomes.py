@@ -82,6 +82,26 @@ def test_what_to_do_after_changes_of_roots_speaks_of_no_dampening(
         assert said in world.reason("r3")
 
 
+@pytest.mark.parametrize(("before", "measured"), [(0.9, True), (0.05, False)])
+def test_figures_of_a_class_that_was_never_recognised_are_no_measurement(
+    world: World, before: float, measured: bool
+) -> None:
+    """An owner with an older release may report accuracy 0 before and after."""
+
+    def figures(reply: pb.UnlearnReply) -> None:
+        for result in reply.models:
+            found = result.forget
+            found.before, found.after, found.margin, found.samples = before, 0.0, 0.107, 40
+            found.measure, found.source = "accuracy", "evaluation"
+
+    world.transport.twists["cleo", "train.unlearn"] = lying(figures)
+    world.coordinator.run("q")
+    assert world.states()["r3"] is TaskState.VERIFIED
+    gaps = report_of(world.store, "q").gaps
+    unmeasured = {model for gap in gaps if gap.kind is GapKind.NOT_MEASURED for model in gap.models}
+    assert ("r3" not in unmeasured) is measured
+
+
 def test_no_pass_verifies_it_later_and_it_can_be_rolled_back(world: World) -> None:
     world.transport.twists["cleo", "train.unlearn"] = lying(nothing_selected)
     world.coordinator.run("q")
