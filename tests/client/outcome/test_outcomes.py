@@ -24,7 +24,7 @@ from disinherit.client.owner.owner import Batches
 from disinherit.client.privacy.sample_keys import sample_key
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.method import Method
-from disinherit.common.wire.recognition import unshown
+from disinherit.common.wire.recognition import gentler_ways, unshown
 from disinherit.common.wire.samples import digest_samples
 from disinherit.v1 import unlearning_pb2 as pb
 from tests.support.client_tasks import collect, files_of, make_method, make_task
@@ -321,3 +321,9 @@ def test_losses_are_called_smaller_only_where_they_are_beyond_chance(
     reason = recognised(Measured(found))
     assert f"the losses {words} those of unseen evaluation samples of their classes" in reason
     assert f"AUC of {auc:.3f}" in reason
+
+
+def test_what_cost_too_much_is_asked_for_again_in_the_words_of_its_mechanism() -> None:
+    assert "a higher alpha or a narrower scope" in gentler_ways(by_changes=False)
+    changed = gentler_ways(by_changes=True)
+    assert changed == "ask again with another root method or more steps of repair, or retrain it"
