@@ -32,7 +32,6 @@ def coverage(
                     "model": one.model_id,
                     "owner": one.owner,
                     "state": one.state,
-                    "remedy": remedy_word(one.remedy) or None,
                     "reason": one.reason,
                     "successor": one.successor_id or None,
                     "digest_before": one.digest_before,
@@ -41,6 +40,7 @@ def coverage(
                     "wave": one.wave + 1,
                     "destroy": as_time(one.destroy_us),
                     "destroyed": as_time(one.destroyed_us),
+                    **({"remedy": remedy_word(one.remedy)} if one.remedy else {}),
                 }
                 for one in covered
             ]

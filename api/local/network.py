@@ -227,7 +227,7 @@ class Network:
         descend from it inherit the change.
 
         A request iterates each loader of an affected model at most five times; for samples, which
-        are looked up by value, the root's training data at most 18 times, and six more for
+        are looked up by value, the root's training data at most 20 times, and six more for
         each affected model, beside what `retrain` iterates.  Earlier requests do not add to that.
         Only where memory runs out is more iterated.
 

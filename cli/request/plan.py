@@ -12,12 +12,15 @@ _SHOWN = 20
 
 
 def method_dict(method: unlearning_pb2.Method) -> dict[str, Any]:
-    """Return the values of a method by name; `None` for values that each owner tunes."""
+    """Return the values of a method by name; `None` for values that each owner tunes.
+
+    Those about changes of roots are left out where descendants inherit Fisher information.
+    """
     try:
         encoding = str(Encoding.from_proto(method.encoding))
     except FisherError:  # of a later release
         encoding = str(method.encoding)
-    return {
+    values = {
         "scope": method.scope,
         "reference": method.reference,
         "merge": method.merge,
@@ -31,11 +34,15 @@ def method_dict(method: unlearning_pb2.Method) -> dict[str, Any]:
         "repair_steps": method.repair_steps,
         "min_inheritance": method.min_inheritance,
         "rescale": method.rescale,
-        "mechanism": method.mechanism or "fisher",
-        "root_method": method.root_method or "auto",
-        "delta_encoding": _delta_encoding(method.delta_encoding),
-        "delta_rank": method.delta_rank,
     }
+    if method.mechanism:
+        values |= {
+            "mechanism": method.mechanism,
+            "root_method": method.root_method,
+            "delta_encoding": _delta_encoding(method.delta_encoding),
+            "delta_rank": method.delta_rank,
+        }
+    return values
 
 
 def _delta_encoding(number: int) -> str:
@@ -52,9 +59,7 @@ def changed_method(method: Mapping[str, Any]) -> list[str]:
         ['scope all', 'alpha 1e-12']
     """
     defaults = method_dict(Method().to_proto())
-    return [
-        f"{name} {method[name]}" for name, default in defaults.items() if method[name] != default
-    ]
+    return [f"{name} {value}" for name, value in method.items() if value != defaults.get(name)]
 
 
 def roll_out_dict(roll_out: unlearning_pb2.RollOut) -> dict[str, Any]:

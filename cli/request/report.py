@@ -78,7 +78,6 @@ def _model(model: pb.ModelReport) -> dict[str, Any]:
         "model": covered.model_id,
         "owner": covered.owner,
         "state": covered.state,
-        "remedy": remedy_word(covered.remedy) or None,
         "reason": covered.reason,
         "digest_before": covered.digest_before,
         "successor": covered.successor_id or None,
@@ -87,6 +86,24 @@ def _model(model: pb.ModelReport) -> dict[str, Any]:
         "fishers": list(model.fishers),
         "notified": as_time(model.notified_us),
         "destroyed": as_time(covered.destroyed_us),
+        **({"remedy": remedy_word(covered.remedy)} if covered.remedy else {}),
+    }
+
+
+def _changes(result: unlearning_pb2.ModelResult) -> dict[str, Any]:
+    """Return the changes of roots that were added; nothing where Fisher information was used."""
+    if not result.deltas:
+        return {}
+    return {
+        "changes": [
+            {
+                "root": one.root,
+                "coefficient": one.coefficient,
+                "measured": one.measured if one.HasField("measured") else None,
+                "root_method": one.root_method,
+            }
+            for one in result.deltas
+        ],
     }
 
 
@@ -115,23 +132,15 @@ def _applied(result: unlearning_pb2.ModelResult) -> dict[str, Any]:
         "dampened": {
             one.parameter: {"values": sum(one.rows), "of": one.total} for one in result.selections
         },
-        "changes": [
-            {
-                "root": one.root,
-                "coefficient": one.coefficient,
-                "measured": one.measured if one.HasField("measured") else None,
-                "root_method": one.root_method,
-            }
-            for one in result.deltas
-        ],
         "out_of_scope": list(result.out_of_scope),
         "not_covered": list(result.not_covered),
-        "tied": list(result.tied),
         "seconds": {
             "fisher": result.fisher_seconds,
             "tune": result.tune_seconds,
             "apply": result.apply_seconds,
         },
+        **({"tied": list(result.tied)} if result.tied else {}),
+        **_changes(result),
     }
 
 
@@ -176,17 +185,17 @@ def _print(values: dict[str, Any]) -> None:
         if model["applied"] and model["applied"]["unknown_samples"]:
             unknown = model["applied"]["unknown_samples"]
             head.add_row("unknown samples", f"{unknown} left out at {model['model']}")
-    changed = any(model["applied"] and model["applied"]["changes"] for model in values["models"])
+    changed = any(model["applied"] and "changes" in model["applied"] for model in values["models"])
     columns = ("changes",) if changed else ("alpha", "lambda", "gauge")
     models = Table("model", "owner", "state", "remedy", "became", *columns, box=None)
     for model in values["models"]:
         applied, told = model["applied"], []
         if changed:
-            told = [_shares(applied["changes"])] if applied else []
+            told = [_shares(applied.get("changes", []))] if applied else []
         elif applied:
             strengths = [applied[name] for name in columns]
             told = ["-" if value is None else f"{value:g}" for value in strengths]
-        words = (model["model"], model["owner"], model["state"], model["remedy"])
+        words = (model["model"], model["owner"], model["state"], model.get("remedy"))
         models.add_row(*words, model["successor"], *told)
     gaps = Table("left open", "", box=None)
     for gap in values["gaps"]:

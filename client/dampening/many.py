@@ -130,6 +130,8 @@ class Stacking:
             packet = self._inputs.packet(model)
             if _is_heir(self._owner, record, packet):
                 return
+            if packet.classes and not set(packet.classes) & set(record.labels):
+                return  # not reached, which is decided one by one
             kind = self._kind(record, packet, model)
             if kind is None:
                 return
@@ -282,6 +284,7 @@ class Stacking:
         result = pb.ModelResult(
             model_id=origin.record.id,
             outcome=pb.OUTCOME_APPLIED,
+            remedy=pb.REMEDY_SUPPRESSED,
             selections=[
                 pb.Selection(
                     parameter=name, rows=rows.tolist(), total=outcome.parameters[name].numel()

@@ -71,5 +71,13 @@ def packets_for(task: pb.UnlearnTask, model: pb.ModelTask) -> list[pb.FisherPack
     return [task.fishers[place] for place in places]
 
 
+def without_tensors(packet: pb.FisherPacket) -> pb.FisherPacket:
+    """Return a copy of a packet without its tensors."""
+    described = pb.FisherPacket()
+    described.CopyFrom(packet)
+    described.ClearField("tensors")
+    return described
+
+
 PROTOCOL = 1
 """Version of the protocol; an agent with another version is refused."""

@@ -9,6 +9,7 @@ the campaign.
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from disinherit.common.wire.messages import without_tensors
 from disinherit.server.campaign.changes import Change, changing
 from disinherit.server.campaign.dry_pass import DryPass, Say
 from disinherit.server.campaign.result import CampaignResult, Timing
@@ -17,7 +18,7 @@ from disinherit.server.states import CampaignState, Task
 from disinherit.server.store.campaigns import Driven, find_driven, find_older, settle
 from disinherit.server.store.graph import find_descendants
 from disinherit.server.store.leases import Lease, release
-from disinherit.server.store.packets import find_packets, without_tensors
+from disinherit.server.store.packets import find_packets
 from disinherit.server.store.store import CoordinatorStore
 from disinherit.server.store.tables import find_planned_roots, find_request
 from disinherit.server.transport.base import Answer, Ask, Transport

@@ -15,13 +15,12 @@ from disinherit.common.errors import FisherError
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.records import InheritanceKind, ModelRecord
 from disinherit.common.method import AUTO, REPLAY
-from disinherit.common.wire.messages import NO_PACKET
+from disinherit.common.wire.messages import NO_PACKET, without_tensors
 from disinherit.server.campaign.dry_pass import Collected, DryPass
 from disinherit.server.campaign.messages import Messages, leave_out, standing_for
 from disinherit.server.now import now_us
 from disinherit.server.planning.recipes import Computed, birth, find_computed
 from disinherit.server.store.audit_events import request_digest
-from disinherit.server.store.packets import without_tensors
 from disinherit.v1 import graph_pb2
 from disinherit.v1 import unlearning_pb2 as pb
 

@@ -115,12 +115,13 @@ def cover(
 
 
 def _remedy(task: Task, record: ModelRecord) -> Remedy.ValueType:
-    """Return what was done about a version; unspecified while it is still open."""
+    """Return what was done about a version; unspecified where nothing was, or nobody said."""
     if task.state.answered and task.result is not None:
         return task.result.remedy
-    if task.state is TaskState.EXEMPT and record.status is ModelStatus.RETIRED:
-        return Remedy.REMEDY_RETIRED
-    return Remedy.REMEDY_UNTOUCHED if task.state.settled else Remedy.REMEDY_UNSPECIFIED
+    if task.state is TaskState.NOT_REACHED:
+        return Remedy.REMEDY_UNTOUCHED
+    retired = task.state is TaskState.EXEMPT and record.status is ModelStatus.RETIRED
+    return Remedy.REMEDY_RETIRED if retired else Remedy.REMEDY_UNSPECIFIED
 
 
 def page(

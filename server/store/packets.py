@@ -15,6 +15,7 @@ from sqlalchemy import Connection, delete, insert, select
 
 from disinherit.common.errors import CheckpointError, StoreError
 from disinherit.common.files import TEMPORARY_GLOB, FolderLock, write_atomic
+from disinherit.common.wire.messages import without_tensors
 from disinherit.server.now import now_us
 from disinherit.server.store.tables import PACKETS, parse
 from disinherit.v1.unlearning_pb2 import FisherPacket
@@ -281,14 +282,6 @@ def put_packets(
     ]
     if rows:
         db.execute(insert(PACKETS), rows)
-
-
-def without_tensors(packet: FisherPacket) -> FisherPacket:
-    """Return a copy of a packet without its tensors."""
-    described = FisherPacket()
-    described.CopyFrom(packet)
-    described.ClearField("tensors")
-    return described
 
 
 def find_answered(db: Connection, requests: Collection[str]) -> dict[str, frozenset[str]]:

@@ -56,7 +56,7 @@ for words in json.loads(sys.argv[1]):
 COMPUTING = {
     *("server.service.hosting", "deploy.without_models"),
     *("server.campaign.collect", "server.campaign.fisher_checks", "server.campaign.group_merges"),
-    "server.campaign.merge",
+    *("server.campaign.deltas", "server.campaign.merge"),
     *("server.campaign.coordinator", "server.campaign.driver"),  # which collect
 }
 """Modules of the packages below that belong to programs which compute."""

@@ -612,7 +612,8 @@ Global___LogHead: _TypeAlias = LogHead  # noqa: Y015
 @_typing.final
 class FisherTask(_message.Message):
     """query.fisher: the Fisher information of the data to forget, one packet per class, or one for all
-    samples.
+    samples. query.delta: the change of each root, where descendants inherit that: the owner unlearns
+    the root, keeps the new weights until it is told to apply them, and answers with one packet.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -730,11 +731,7 @@ Global___FisherReply: _TypeAlias = FisherReply  # noqa: Y015
 
 @_typing.final
 class UnlearnTask(_message.Message):
-    """query.delta: a `FisherTask` too, for requests whose descendants inherit the change of the roots: the
-    owner unlearns each root, keeps the new weights until it is told to apply them, and answers with
-    one packet for each root.
-
-    train.unlearn: dampen every listed model of this owner. evaluate.preview: the same in memory only,
+    """train.unlearn: dampen every listed model of this owner. evaluate.preview: the same in memory only,
     answered with an EvaluateReply.
     """
 

@@ -89,7 +89,7 @@ def test_requests_iterate_loaders_no_more_often_than_the_documentation_says(
         network.forget(**request, root="base", method=method)
         for key, loader in loaders.items():
             of_root = "samples" in request and key == ("base", "loader")
-            most = (10 if "mechanism" in options else 18) + 6 * len(names)
+            most = (10 if "mechanism" in options else 20) + 6 * len(names)
             assert loader.passes - before[key] <= (most if of_root else 5), key
 
 

@@ -116,13 +116,16 @@ def test_unset_options_have_their_defaults(tmp_path: Path) -> None:
     """A request without `rescale` has it set."""
     digests = {}
     for rescale in (None, True, False):
-        method = make_method(rescale=rescale, row_scoped=False)
+        method = make_method(rescale=rescale is not False, row_scoped=False)
         with PointsOwner(tmp_path / str(rescale), "anna", tuning=False) as owner:
             owner.train("root", KNOW, created_us=1)
             owner.train("apart", KNOW, created_us=2, steps=3)
             register(owner, pb.RegisterTask(scope="head"))
             packet = collect(owner, "root", ["cat"], method)
-            (found,) = unlearn(owner, make_task(owner, ["apart"], packet, method)).models
+            task = make_task(owner, ["apart"], packet, method)
+            if rescale is None:
+                task.method.ClearField("rescale")
+            (found,) = unlearn(owner, task).models
         digests[rescale] = found.successor.digest
         assert (found.scale == 1) == (rescale is False)
     assert digests[None] == digests[True] != digests[False]

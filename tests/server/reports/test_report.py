@@ -92,6 +92,7 @@ def test_an_attestation_names_both_versions_and_has_no_free_text(world: World) -
     assert float(measured["after"]) < float(measured["before"]) == 1
     assert parameters == {
         "inheritance": "1.0",
+        "remedy": "suppressed",
         "retain_before": parameters["retain_before"],
         "retain_after": parameters["retain_after"],
     }
