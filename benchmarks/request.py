@@ -131,8 +131,9 @@ class Fleet:
                     )
                     added = owner.store.add(record, weights, ClassFishers(sums, counts), "head")
                     owner.store.set_structure(record.id, Structure(head, "", ()))
-                    parent = Inheritance("model-0", record.id, InheritanceKind.TRANSFER)
-                    store.add_model(added, [parent] if number else [])
+                    kind = InheritanceKind.TRANSFER
+                    edges = [Inheritance("model-0", record.id, kind)] if number else []
+                    store.add_model(added, edges)
                     number += 1
                 owner.store.close()
         store.close()
