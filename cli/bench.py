@@ -88,3 +88,27 @@ def pack(
     pack_run(folder, file)
     print_line(f"Packed: {file}")
     return 0
+
+
+@app.command(
+    epilog="Example: disinherit bench overview docs/figures/classes.jsonl.gz runs/samples "
+    "--markdown docs/results.md"
+)
+def overview(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Folders of runs, or packed files.")
+    ],
+    markdown: Annotated[Path, typer.Option(help="Write Markdown here.")],
+    note: Annotated[
+        str, typer.Option(help="A line below the title: what has to be known of these figures.")
+    ] = "",
+) -> int:
+    """Write one screen: how far each method is from retraining, by kind of request."""
+    from disinherit.common.files import write_atomic
+    from disinherit.simulations.bench.cells import read_run
+    from disinherit.simulations.bench.overview import render_overview
+
+    read = [(record, cells) for record, _, cells in map(read_run, runs)]
+    write_atomic(markdown, render_overview(read, note).encode())
+    print_line(f"Overview: {markdown}")
+    return 0

@@ -57,3 +57,10 @@ def _reference(found: Sequence[Summary | None], digits: int) -> str:
     """Return the reference, which is the same for all methods that were measured on all seeds."""
     known = [one.reference for one in found if one is not None and one.reference is not None]
     return number(max(known, key=lambda one: one.count, default=None), digits)
+
+
+def markdown_table(table: TextTable) -> str:
+    """Return a table in Markdown."""
+    rule = ("---", *("---:" for _ in table.header[1:]))
+    lines = (table.header, rule, *table.rows)
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

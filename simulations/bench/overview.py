@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from disinherit.simulations.bench.cells import Record
-from disinherit.simulations.bench.markdown import NO_FIGURE, TextTable
+from disinherit.simulations.bench.markdown import NO_FIGURE, TextTable, markdown_table
 from disinherit.simulations.bench.means import RETRAINING, Table, summarise
 
 _FIGURES = ("forget_accuracy", "test_accuracy", "lira_tpr")
@@ -44,14 +44,46 @@ def overview_table(cells: Sequence[Record]) -> TextTable:
         ]
         found = [abs(value) for group in groups for value in group if value is not None]
         worst = max(found, default=float("inf"))
-        cells_of_row = [
-            " / ".join(NO_FIGURE if value is None else f"{value:+.1f}" for value in group)
-            for group in groups
-        ]
+        cells_of_row = [_shown(group) for group in groups]
         rows.append((worst, (method, *cells_of_row, f"{worst:.1f}" if found else NO_FIGURE)))
     rows.sort(key=lambda row: row[0])
     heads = ("method", *(_KINDS[kind] for kind in shown), "worst")
     return TextTable(heads, tuple(row for _, row in rows))
+
+
+def render_overview(runs: Sequence[tuple[Record, Sequence[Record]]], note: str = "") -> str:
+    """Return a page of Markdown with all methods of several runs on one screen.
+
+    Args:
+        runs: the record of each run, with its cells; of the same labels, the last run counts.
+        note: what has to be known first of these figures; `""` for nothing.
+    """
+    cells: dict[str, Sequence[Record]] = {}
+    for _, found in runs:
+        for label in dict.fromkeys(cell["label"] for cell in found):
+            cells[label] = [cell for cell in found if cell["label"] == label]
+    table = overview_table([cell for found in cells.values() for cell in found])
+    described = [
+        f"- `{run['suite']['name']}`: {len({c['case'] for c in found})} cases, "
+        f"{len({c['seed'] for c in found})} seeds, {len(found)} cells; torch "
+        f"{run['environment']['torch']}"
+        for run, found in runs
+    ]
+    parts = [
+        "# Results",
+        *([f"**{note}**"] if note else []),
+        EXPLANATION,
+        markdown_table(table),
+        "Made from the stored figures of these suites by `make results`:",
+        "\n".join(described),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _shown(figures: Sequence[float | None]) -> str:
+    if all(value is None for value in figures):
+        return NO_FIGURE
+    return " / ".join(NO_FIGURE if value is None else f"{value:+.1f}" for value in figures)
 
 
 def _mean(

@@ -10,7 +10,13 @@ from disinherit.simulations.bench.branches import branch_labels, branch_table
 from disinherit.simulations.bench.cells import Record
 from disinherit.simulations.bench.comparisons import compare, counts
 from disinherit.simulations.bench.curves import deep_labels, depth_curves, skew_curves
-from disinherit.simulations.bench.markdown import NO_FIGURE, TextTable, cost_table, panel_table
+from disinherit.simulations.bench.markdown import (
+    NO_FIGURE,
+    TextTable,
+    cost_table,
+    markdown_table,
+    panel_table,
+)
 from disinherit.simulations.bench.means import Side, summarise
 from disinherit.simulations.bench.overview import EXPLANATION, overview_table
 from disinherit.simulations.bench.plots import curves, heat_map, pareto, times
@@ -78,9 +84,9 @@ def render_markdown(
         "every figure has to be read against.",
         "## Overview",
         EXPLANATION,
-        _markdown(overview_table(cells)),
+        markdown_table(overview_table(cells)),
         "## Where it was run",
-        _markdown(
+        markdown_table(
             TextTable(("what", "value"), tuple((k, str(v)) for k, v in run["environment"].items()))
         ),
         "## Sanity gates",
@@ -89,12 +95,12 @@ def render_markdown(
         "disjoint.",
     ]
     for title, text, judged in _judged(run, cells):
-        parts += [f"## {title}", text, _markdown(judged)]
+        parts += [f"## {title}", text, markdown_table(judged)]
     for title, text, reached in _reach(references, cells):
-        parts += [f"## {title}", text, _markdown(reached)]
+        parts += [f"## {title}", text, markdown_table(reached)]
     for label, table in summarise(cells).items():
         if table:
-            parts += [f"## {label}", *map(_markdown, (panel_table(table), cost_table(table)))]
+            parts += [f"## {label}", *map(markdown_table, (panel_table(table), cost_table(table)))]
     notes = _notes(cells)
     if notes:
         parts += ["## Not measured, and why", "\n".join(f"- {note}" for note in notes)]
@@ -223,9 +229,3 @@ def _notes(cells: Sequence[Record]) -> list[str]:
                     reason = f"{metric}: {entry['reason']}"
                     found.setdefault(reason, {})[cell["label"]] = None
     return [f"{reason} ({'; '.join(labels)})" for reason, labels in found.items()]
-
-
-def _markdown(table: TextTable) -> str:
-    rule = ("---", *("---:" for _ in table.header[1:]))
-    lines = (table.header, rule, *table.rows)
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

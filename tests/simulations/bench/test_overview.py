@@ -1,7 +1,11 @@
 """Overview of a run: gaps to retraining by kind of request."""
 
-from disinherit.simulations.bench.overview import overview_table
-from tests.support.bench import cell, entry
+from pathlib import Path
+
+from disinherit.cli.main import run
+from disinherit.simulations.bench.overview import overview_table, render_overview
+from tests import ROOT
+from tests.support.bench import cell, entry, run_record
 
 
 def test_methods_are_sorted_by_their_largest_gap_and_retraining_is_left_out() -> None:
@@ -26,4 +30,24 @@ def test_a_method_that_was_not_measured_comes_last() -> None:
         cell("other", 0, {"forget_accuracy": entry(None)}),
     ]
     assert [row[0] for row in overview_table(cells).rows] == ["ours", "other"]
-    assert overview_table(cells).rows[1][1:] == ("— / — / —", "—")
+    assert overview_table(cells).rows[1][1:] == ("—", "—")
+
+
+def test_of_two_runs_with_the_same_cases_the_last_counts() -> None:
+    runs = [
+        (run_record("ours"), [cell("ours", 0, {"forget_accuracy": entry(after, 1.0)})])
+        for after in (9.0, 3.0)
+    ]
+    text = render_overview(runs, "What works.")
+    assert "| ours | +2.0 / — / — | 2.0 |" in text
+    assert "+8.0" not in text
+    assert text.index("**What works.**") < text.index("| ours |")
+
+
+def test_the_first_page_of_results_is_made_from_the_stored_figures(tmp_path: Path) -> None:
+    stored = [str(ROOT / f"docs/figures/{name}.jsonl.gz") for name in ("classes", "samples")]
+    page = tmp_path / "page.md"
+    assert run(["bench", "overview", *stored, "--markdown", str(page)]) == 0
+    table = page.read_text().partition("| method |")[2]
+    assert table
+    assert table in (ROOT / "docs/results.md").read_text()
