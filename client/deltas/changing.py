@@ -1,7 +1,7 @@
 """Changed models: the changes of roots added to a descendant, or a root's own new weights.
 
-Nothing is stored.  Beside the weights of the model and the packets, at most a piece of a tensor is
-held, however many models there are.
+Nothing is stored.  Beside the weights of the model, its network and the packets, the sum needs at
+most a piece of a tensor; and however many models there are, one is held at a time.
 """
 
 import time
