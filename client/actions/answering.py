@@ -61,10 +61,12 @@ def _answer(
         packets = make(root, task)
         size = sum(packet.ByteSize() for packet in packets)
         if task.most_bytes and size > task.most_bytes:
+            by_delta = task.method.mechanism == "delta"
+            what = "the change" if by_delta else "Fisher information"
+            shorter = "--delta-encoding int8" if by_delta else "--encoding log8"
             raise _TooLargeError(
-                f"Expected packets of root {root.model_id!r} of at most {task.most_bytes:,} bytes, "
-                f"but they have {size:,}. Submit the request with a narrower scope or with a "
-                "shorter encoding."
+                f"Expected {what} of root {root.model_id!r} of at most {task.most_bytes:,} bytes, "
+                f"but it has {size:,}. Submit the request with a narrower scope or with {shorter}."
             )
     except Exception as error:  # including errors of the owner's loaders and networks
         reason = explain(error, f"{doing} model {root.model_id!r}")

@@ -15,7 +15,7 @@ from disinherit.common.wire.packets import PackedFisher
 
 
 @dataclass(frozen=True, slots=True)
-class Dampening:
+class RootDampening:
     """Selective dampening of the root."""
 
     name: str = "dampening"

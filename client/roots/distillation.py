@@ -24,7 +24,7 @@ LEARNING_RATE = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
-class Distillation:
+class RootDistillation:
     """Steps of Adam on the divergences from two teachers."""
 
     name: str = "distil"

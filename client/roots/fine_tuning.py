@@ -11,7 +11,7 @@ RATES = (3e-3, 1e-3, 3e-4)
 
 
 @dataclass(frozen=True, slots=True)
-class FineTuning:
+class RootFineTuning:
     """Steps of Adam on the cross-entropy of retained samples."""
 
     name: str = "finetune"

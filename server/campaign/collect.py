@@ -42,7 +42,8 @@ def collect(one: DryPass) -> None:
         if root.model_id in needed:
             owner = one.graph.model(root.model_id).owner
             by_owner.setdefault(owner, {})[root.model_id] = root
-    one.collected.errors = dict.fromkeys(sorted(needed), "its owner sent nothing for it")
+    what = "change" if one.inherits_delta else "Fisher information"
+    one.collected.errors = dict.fromkeys(sorted(needed), f"its owner sent no {what} for it")
     asked = list(by_owner)
     while asked and one.goes_on():
         asks = [_fisher_ask(one, owner, by_owner[owner]) for owner in asked]

@@ -25,7 +25,7 @@ from disinherit.common.files import write_atomic
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.method import Method
 from disinherit.server.planning.coefficients import find_coefficients
-from disinherit.simulations.bench.cases.derivations import Derivation, derived_case
+from disinherit.simulations.bench.cases.derivations import DerivedModel, derived_case
 from disinherit.simulations.bench.cases.subjects import MethodCase, Samples, Weights
 from disinherit.simulations.bench.inherited_attack import attack
 from disinherit.simulations.bench.methods.campaign import run_campaign
@@ -36,60 +36,60 @@ from disinherit.simulations.bench.methods.head_reset import aligned
 WRONG = 150
 REPAIR_STEPS = 30
 REQUESTS = 10
-_ROOT = {"root": Derivation(wrong=WRONG)}
+_ROOT = {"root": DerivedModel(wrong=WRONG)}
 
 
-def _chain(depths: Iterable[int]) -> dict[str, Derivation]:
+def _chain(depths: Iterable[int]) -> dict[str, DerivedModel]:
     """Return a chain of fine-tunes as long as the greatest depth."""
     names = ["root", *(f"depth-{depth}" for depth in range(1, max(depths) + 1))]
     return _ROOT | {
-        name: Derivation(parents=(parent,)) for parent, name in itertools.pairwise(names)
+        name: DerivedModel(parents=(parent,)) for parent, name in itertools.pairwise(names)
     }
 
 
-def _averages(sizes: Sequence[int]) -> dict[str, Derivation]:
+def _averages(sizes: Sequence[int]) -> dict[str, DerivedModel]:
     """Return averages of the root with strangers that started as it did."""
-    strangers = {f"stranger-{at}": Derivation() for at in range(1, max(sizes))}
+    strangers = {f"stranger-{at}": DerivedModel() for at in range(1, max(sizes))}
     averages = {
-        f"average-of-{size}": Derivation(parents=("root", *list(strangers)[: size - 1]))
+        f"average-of-{size}": DerivedModel(parents=("root", *list(strangers)[: size - 1]))
         for size in sizes
     }
     return strangers | _ROOT | averages
 
 
-def _several(count: int) -> dict[str, Derivation]:
+def _several(count: int) -> dict[str, DerivedModel]:
     """Return so many roots, their average, and a child of that."""
-    roots = {f"root-{at}": Derivation(wrong=WRONG) for at in range(1, count + 1)}
+    roots = {f"root-{at}": DerivedModel(wrong=WRONG) for at in range(1, count + 1)}
     merged = f"average-of-{count}-roots"
     return roots | {
-        merged: Derivation(parents=tuple(roots)),
-        f"child-of-{count}-roots": Derivation(parents=(merged,)),
+        merged: DerivedModel(parents=tuple(roots)),
+        f"child-of-{count}-roots": DerivedModel(parents=(merged,)),
     }
 
 
 DEPTHS = (1, 2, 5, 10, 20, 50)
 
-STUDIES: Mapping[str, Mapping[str, Derivation]] = {
+STUDIES: Mapping[str, Mapping[str, DerivedModel]] = {
     "twins": _ROOT
     | {
-        "child": Derivation(parents=("root",)),
-        "twin-same-start": Derivation(recorded=("root",)),
-        "twin-other-start": Derivation(recorded=("root",), initialisation=1000),
+        "child": DerivedModel(parents=("root",)),
+        "twin-same-start": DerivedModel(recorded=("root",)),
+        "twin-other-start": DerivedModel(recorded=("root",), initialisation=1000),
     },
     "averages": _averages((2, 4, 10)),
     "learning rates": _ROOT
     | {
-        f"learning-rate-{rate:g}": Derivation(parents=("root",), learning_rate=rate)
+        f"learning-rate-{rate:g}": DerivedModel(parents=("root",), learning_rate=rate)
         for rate in (1e-3, 3e-3, 1e-2, 3e-2)
     },
     "2 roots": _several(2),
     "5 roots": _several(5),
     "label spaces": {
-        "root": Derivation(wrong=WRONG, classes=8),
-        "same-8-classes": Derivation(parents=("root",), classes=8),
-        "3-classes-fewer": Derivation(parents=("root",), classes=5),
-        "2-classes-more": Derivation(parents=("root",)),
-        "new-head": Derivation(parents=("root",), classes=8, new_head=True, initialisation=1000),
+        "root": DerivedModel(wrong=WRONG, classes=8),
+        "same-8-classes": DerivedModel(parents=("root",), classes=8),
+        "3-classes-fewer": DerivedModel(parents=("root",), classes=5),
+        "2-classes-more": DerivedModel(parents=("root",)),
+        "new-head": DerivedModel(parents=("root",), classes=8, new_head=True, initialisation=1000),
     },
     "depth": _chain(DEPTHS),
 }

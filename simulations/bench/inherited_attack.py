@@ -21,7 +21,7 @@ import torch
 from disinherit.common.errors import DisinheritError
 from disinherit.common.files import write_atomic
 from disinherit.common.models.membership import area_under_curve, confidence
-from disinherit.simulations.bench.cases.derivations import Derivation, derived_case, mislabelled
+from disinherit.simulations.bench.cases.derivations import DerivedModel, derived_case, mislabelled
 from disinherit.simulations.bench.cases.subjects import MethodCase, Samples, Weights
 from disinherit.simulations.bench.methods.method import Method, make_method, unlearn
 from disinherit.simulations.bench.panel.outputs import logits_of
@@ -61,8 +61,8 @@ def make_case(seed: int, network: str, samples: int, epochs: float) -> tuple[Met
         samples: training samples of each model.
         epochs: of the root's training; descendants have half as many.
     """
-    models = {"stranger": Derivation()} | {
-        model: Derivation(parents=parents, wrong=0 if parents else 150)
+    models = {"stranger": DerivedModel()} | {
+        model: DerivedModel(parents=parents, wrong=0 if parents else 150)
         for model, parents in MODELS.items()
     }
     return derived_case(models, seed, network, samples, epochs)

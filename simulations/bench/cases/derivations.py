@@ -2,7 +2,7 @@
 
 Roots learn samples with wrong labels, so that they must memorise them, and are to forget them::
 
-    {"root": Derivation(wrong=150), "child": Derivation(parents=("root",))}
+    {"root": DerivedModel(wrong=150), "child": DerivedModel(parents=("root",))}
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -28,7 +28,7 @@ _HEAD = "head."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Derivation:
+class DerivedModel:
     """How one model is made.
 
     Attributes:
@@ -58,7 +58,7 @@ class Derivation:
 
 
 def derived_case(
-    models: Mapping[str, Derivation], seed: int, network: str, samples: int, epochs: float
+    models: Mapping[str, DerivedModel], seed: int, network: str, samples: int, epochs: float
 ) -> tuple[MethodCase, Samples]:
     """Train the models on Fashion-MNIST, and return the case with unseen test samples.
 

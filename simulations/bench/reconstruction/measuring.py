@@ -42,15 +42,15 @@ GROUPS = {1: 6, 10: 2, 50: 1}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Samples:
+class Images:
     """Images and classes."""
 
     inputs: Tensor
     targets: Tensor
 
-    def at(self, ids: Sequence[int]) -> "Samples":
+    def at(self, ids: Sequence[int]) -> "Images":
         """Return some of them."""
-        return Samples(self.inputs[list(ids)], self.targets[list(ids)])
+        return Images(self.inputs[list(ids)], self.targets[list(ids)])
 
     @property
     def pair(self) -> tuple[Tensor, Tensor]:
@@ -62,10 +62,10 @@ class Samples:
 class World:
     """All data of a run."""
 
-    own: Samples
-    public: Samples
-    others: Samples
-    held_out: Samples
+    own: Images
+    public: Images
+    others: Images
+    held_out: Images
 
 
 def load_world(source: str) -> World:
@@ -74,7 +74,7 @@ def load_world(source: str) -> World:
     sizes = (_ROOT, _PUBLIC, _OTHERS, _HELD_OUT)
     order = torch.randperm(len(data.targets), generator=torch.Generator().manual_seed(0))
     parts = order[: sum(sizes)].split(list(sizes))
-    return World(*(Samples(data.inputs[part], data.targets[part]) for part in parts))
+    return World(*(Images(data.inputs[part], data.targets[part]) for part in parts))
 
 
 def measured(world: World, groups: Mapping[int, int], steps: int = STEPS) -> list[dict[str, Any]]:
@@ -152,7 +152,7 @@ class Target:
 
 @torch.no_grad()
 def _effect(
-    root: Root, deleted: Samples, released: Mapping[str, Tensor], change: Mapping[str, Tensor]
+    root: Root, deleted: Images, released: Mapping[str, Tensor], change: Mapping[str, Tensor]
 ) -> float:
     """Return the rise of the deleted samples' loss, beside that by the unprotected change."""
     before, protected, unprotected = (
@@ -163,12 +163,12 @@ def _effect(
 
 
 @torch.no_grad()
-def _accuracy(root: Root, held_out: Samples, released: Mapping[str, Tensor]) -> float:
+def _accuracy(root: Root, held_out: Images, released: Mapping[str, Tensor]) -> float:
     right = _outputs(root, held_out, released).argmax(1) == held_out.targets
     return float(right.float().mean())
 
 
-def _outputs(root: Root, samples: Samples, changes: Mapping[str, Tensor]) -> Tensor:
+def _outputs(root: Root, samples: Images, changes: Mapping[str, Tensor]) -> Tensor:
     weights = {
         name: value + changes[name] if name in changes else value
         for name, value in root.network.named_parameters()

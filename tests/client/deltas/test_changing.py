@@ -648,6 +648,7 @@ def test_memory_is_flat_in_the_number_of_models(tmp_path: Path) -> None:
             packet = change_of(before, head=("12.weight", "12.bias"))
             names = {record.id: [0.5] for record in owner.store.records()}
             task = delta_task(owner, [packet], names)
+            task.max_retain_drop = 100.0  # a change at random may cost a whole class
             needed.append(allocated(lambda o=owner, t=task: unlearn(o, t)))  # type: ignore[misc]
             task.request_id = "p"
             for model, result in zip(task.models, unlearn(owner, task).models, strict=True):

@@ -7,7 +7,7 @@ import torch
 
 from disinherit.client.actions.fisher import forget_fishers
 from disinherit.client.dampening.one import dampen_model
-from disinherit.client.roots.dampening import Dampening
+from disinherit.client.roots.dampening import RootDampening
 from disinherit.common.method import Method
 from disinherit.common.wire.packets import PackedFisher
 from disinherit.v1 import unlearning_pb2 as pb
@@ -22,8 +22,8 @@ def test_it_is_the_dampening_of_a_request_for_samples(tmp_path: Path) -> None:
     with RetrainingOwner(tmp_path) as owner:
         method = Method(scope="all", mechanism="fisher", alpha=0.001, lam=0.001)
         problem = replace(problem_of(owner, SAMPLES), method=method)
-        assert Dampening().refusal(problem) == ""
-        found = Dampening().unlearn(problem)
+        assert RootDampening().refusal(problem) == ""
+        found = RootDampening().unlearn(problem)
         root = samples_root("m", tmp_path, SAMPLES)
         task = pb.FisherTask(request_id="forget", roots=[root], method=method.to_proto())
         (answer,) = forget_fishers(owner, task).roots
@@ -40,12 +40,12 @@ def test_it_is_the_dampening_of_a_request_for_samples(tmp_path: Path) -> None:
 def test_it_needs_the_samples(tmp_path: Path) -> None:
     with RetrainingOwner(tmp_path) as owner:
         owner.keeps_data = False
-        assert "'m' has to forget are gone" in Dampening().refusal(problem_of(owner, SAMPLES))
+        assert "'m' has to forget are gone" in RootDampening().refusal(problem_of(owner, SAMPLES))
 
 
 def test_a_client_is_dampened_as_well(tmp_path: Path) -> None:
     with RetrainingOwner(tmp_path) as owner:
-        assert Dampening().unlearn(problem_of(owner, None)).weights.keys() == {
+        assert RootDampening().unlearn(problem_of(owner, None)).weights.keys() == {
             "0.weight",
             "0.bias",
             "2.weight",

@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from disinherit.client.owner.owner import Batches
 from disinherit.client.roots import training
-from disinherit.client.roots.distillation import Distillation
-from disinherit.client.roots.fine_tuning import FineTuning
+from disinherit.client.roots.distillation import RootDistillation
+from disinherit.client.roots.fine_tuning import RootFineTuning
 from disinherit.client.roots.neg_grad import NegGrad, cycle
 from disinherit.client.roots.problems import root_problem
 from disinherit.client.roots.replay import Replay
@@ -29,7 +29,7 @@ from tests.client.roots.test_root_method import problem_of
 from tests.support.owner import FEATURES, LABELS, make_network
 from tests.support.retraining_owner import RetrainingOwner
 
-METHODS: list[Callable[[], RootMethod]] = [FineTuning, NegGrad, Distillation]
+METHODS: list[Callable[[], RootMethod]] = [RootFineTuning, NegGrad, RootDistillation]
 SAMPLES = [f"cat-{i}" for i in range(6)]
 
 
@@ -77,7 +77,7 @@ def test_only_the_scope_changes(tmp_path: Path, method: RootMethod) -> None:
         assert changed == {"2.weight", "2.bias"}
 
 
-@pytest.mark.parametrize("made", [NegGrad, Distillation])
+@pytest.mark.parametrize("made", [NegGrad, RootDistillation])
 @pytest.mark.parametrize("kept", [False, True])
 def test_the_samples_are_forgotten_and_the_others_are_not(
     tmp_path: Path, made: Callable[[], RootMethod], kept: bool

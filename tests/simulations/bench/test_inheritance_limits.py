@@ -9,7 +9,7 @@ import torch
 
 from disinherit.client.deltas.changing import LEAST_LEFT
 from disinherit.simulations.bench import inheritance_limits as limits
-from disinherit.simulations.bench.cases.derivations import Derivation, derived_case
+from disinherit.simulations.bench.cases.derivations import DerivedModel, derived_case
 from disinherit.simulations.bench.cases.subjects import MethodCase, Samples
 
 SIZES = ("mlp", 300, 20.0)
@@ -24,7 +24,7 @@ def twins() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def line() -> tuple[MethodCase, Samples]:
-    models = {"root": Derivation(wrong=40), "child": Derivation(parents=("root",))}
+    models = {"root": DerivedModel(wrong=40), "child": DerivedModel(parents=("root",))}
     return derived_case(models, 0, "mlp", 100, 4.0)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from disinherit.simulations.bench.reconstruction.__main__ import table
 from disinherit.simulations.bench.reconstruction.attack import closed_form, estimated_gradients
-from disinherit.simulations.bench.reconstruction.measuring import Samples, World, measured
+from disinherit.simulations.bench.reconstruction.measuring import Images, World, measured
 from disinherit.simulations.bench.reconstruction.protections import protections
 from disinherit.simulations.bench.reconstruction.quality import (
     directions,
@@ -38,9 +38,9 @@ def digits() -> tuple[Tensor, Tensor]:
     return data.inputs, data.targets
 
 
-def enlarged(samples: tuple[Tensor, Tensor], first: int, last: int) -> Samples:
+def enlarged(samples: tuple[Tensor, Tensor], first: int, last: int) -> Images:
     inputs = torch.nn.functional.interpolate(samples[0][first:last], size=28)
-    return Samples(inputs, samples[1][first:last])
+    return Images(inputs, samples[1][first:last])
 
 
 def test_curvature_of_a_linear_root_is_the_mean_square_of_its_inputs(

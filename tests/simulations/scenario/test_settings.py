@@ -156,6 +156,10 @@ def test_the_published_rule_is_the_same_whatever_is_compared_with_it() -> None:
         encoding="log8",
         repair_steps=50,
         min_inheritance=0.5,
+        mechanism="delta",
+        root_method="replay",
+        delta_encoding="int8",
+        delta_rank=4,
     )
     default = Method()
     same = [

@@ -4,19 +4,19 @@ import pytest
 import torch
 
 from disinherit.simulations.bench.cases.derivations import (
-    Derivation,
+    DerivedModel,
     derived_case,
     mislabelled,
 )
 from disinherit.simulations.bench.cases.subjects import MethodCase, Samples
 
 MODELS = {
-    "stranger": Derivation(),
-    "root": Derivation(wrong=20, classes=8),
-    "fewer": Derivation(parents=("root",), classes=5),
-    "more": Derivation(parents=("root",)),
-    "new": Derivation(parents=("root",), classes=8, new_head=True, initialisation=7),
-    "average": Derivation(parents=("stranger", "stranger"), recorded=("root",)),
+    "stranger": DerivedModel(),
+    "root": DerivedModel(wrong=20, classes=8),
+    "fewer": DerivedModel(parents=("root",), classes=5),
+    "more": DerivedModel(parents=("root",)),
+    "new": DerivedModel(parents=("root",), classes=8, new_head=True, initialisation=7),
+    "average": DerivedModel(parents=("stranger", "stranger"), recorded=("root",)),
 }
 
 
