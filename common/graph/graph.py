@@ -227,6 +227,26 @@ class InheritanceGraph:
         self.model(id)
         return tuple(sorted(self._outgoing(id), key=lambda edge: self._age(edge.child)))
 
+    def origins(self, id: str) -> tuple[str, ...]:
+        """Return the versions that this one was unlearned from, the nearest first.
+
+        Raises:
+            GraphError: if the id is unknown.
+        """
+        line = [id]
+        for version in line:  # grows during the loop
+            before = (e.parent for e in self.parents(version) if _unlearns(e))
+            line += [origin for origin in before if origin not in line]
+        return tuple(line[1:])
+
+    def successors(self, id: str) -> tuple[str, ...]:
+        """Return the versions that unlearning made of this one, the oldest first.
+
+        Raises:
+            GraphError: if the id is unknown.
+        """
+        return tuple(edge.child for edge in self.children(id) if _unlearns(edge))
+
     def generations(self) -> list[tuple[str, ...]]:
         """Return the versions by length of the longest path to them."""
         return [self._ordered(set(ids)) for ids in nx.topological_generations(self._graph)]
@@ -343,3 +363,7 @@ class InheritanceGraph:
         if not barriers:
             return donors
         return lambda id: (donor for donor in donors(id) if (donor, id) not in barriers)
+
+
+def _unlearns(edge: Inheritance) -> bool:
+    return edge.kind is InheritanceKind.UNLEARNED

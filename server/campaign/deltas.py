@@ -13,7 +13,7 @@ from disinherit.common.deltas.origin import received_delta
 from disinherit.common.deltas.packets import relabelled
 from disinherit.common.errors import FisherError
 from disinherit.common.graph.graph import InheritanceGraph
-from disinherit.common.graph.records import InheritanceKind, ModelRecord
+from disinherit.common.graph.records import ModelRecord
 from disinherit.common.method import AUTO, REPLAY
 from disinherit.common.wire.messages import NO_PACKET, without_tensors
 from disinherit.server.campaign.dry_pass import Collected, DryPass
@@ -135,11 +135,7 @@ def _line(graph: InheritanceGraph, record: ModelRecord) -> list[ModelRecord]:
     """Return a root and the versions that earlier requests made of it, one after the other."""
     line = [record]
     for version in line:  # grows during the loop
-        line += [
-            graph.model(edge.child)
-            for edge in graph.children(version.id)
-            if edge.kind is InheritanceKind.UNLEARNED
-        ]
+        line += map(graph.model, graph.successors(version.id))
     return line
 
 

@@ -4,13 +4,11 @@ from collections.abc import Collection
 from typing import Any
 
 from disinherit.common.graph.graph import InheritanceGraph
-from disinherit.common.graph.records import InheritanceKind, ModelRecord, ModelStatus
+from disinherit.common.graph.records import ModelRecord, ModelStatus
 from disinherit.server.campaign.dry_pass import Collected, DryPass
 from disinherit.server.planning.plan import Group
 from disinherit.server.store.audit_events import request_digest
 from disinherit.v1 import unlearning_pb2 as pb
-
-_UNLEARNED = InheritanceKind.UNLEARNED
 
 _WANTED = {False: "Fisher information", True: "change"}
 
@@ -130,15 +128,11 @@ def _made_us(graph: InheritanceGraph, model: str) -> int:
 
     Models with a successor of another request are not unlearned.
     """
-    made = (graph.model(e.child) for e in graph.children(model) if e.kind is _UNLEARNED)
+    made = map(graph.model, graph.successors(model))
     return next((one.created_us for one in made if one.status is not ModelStatus.RETIRED), 0)
 
 
 def standing_for(graph: InheritanceGraph, model: str, roots: Collection[str]) -> str:
-    """Return the root that a version is a successor of; else the version's own id."""
-    while model not in roots:
-        before = [e for e in graph.parents(model) if e.kind is _UNLEARNED]
-        if not before:
-            break
-        model = before[0].parent
-    return model
+    """Return the root that a version is a successor of; else the first version of its line."""
+    line = (model, *graph.origins(model))
+    return next((version for version in line if version in roots), line[-1])

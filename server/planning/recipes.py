@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from disinherit.common.graph.graph import InheritanceGraph
-from disinherit.common.graph.records import InheritanceKind, Recipe
+from disinherit.common.graph.records import Recipe
 from disinherit.common.graph.rules import computed_from
 from disinherit.server.planning.coefficients import find_coefficients
 from disinherit.server.planning.targets import find_origins, find_starts
@@ -63,11 +63,11 @@ def find_computed(
     """
     affected = graph.affected(find_starts(graph, roots))
     upstream = find_coefficients(graph, roots, affected, (), find_origins(graph, roots))
-    gone = {one for root in leaving for one in _line(graph, root)}
+    gone = {one for root in leaving for one in (root, *graph.origins(root))}
     found: dict[str, Computed] = {}
     needs: dict[str, frozenset[str] | None] = {}
     for model in sorted(affected, key=partial(birth, graph)):
-        line = _line(graph, model)
+        line = {model, *graph.origins(model)}
         known = frozenset(upstream[model]) if line & set(roots) else None
         edges = () if known else computed_from(graph.parents(origin(graph, model)))
         labels = graph.model(model).labels
@@ -93,15 +93,4 @@ def birth(graph: InheritanceGraph, model: str) -> tuple[int, str]:
 
 def origin(graph: InheritanceGraph, model: str) -> str:
     """Return the version that a line of unlearned versions began with."""
-    while before := [e for e in graph.parents(model) if e.kind is InheritanceKind.UNLEARNED]:
-        model = before[0].parent
-    return model
-
-
-def _line(graph: InheritanceGraph, model: str) -> set[str]:
-    """Return a version and those that it was unlearned from."""
-    line = {model}
-    while before := [e for e in graph.parents(model) if e.kind is InheritanceKind.UNLEARNED]:
-        model = before[0].parent
-        line.add(model)
-    return line
+    return (model, *graph.origins(model))[-1]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from disinherit.common.errors import LabelError, RequestError
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.labels import class_indices
-from disinherit.common.graph.records import InheritanceKind, ModelRecord
+from disinherit.common.graph.records import ModelRecord
 from disinherit.common.wire.requests import Request
 from disinherit.v1.unlearning_pb2 import Root, UnlearningRequest
 
@@ -131,16 +131,8 @@ def find_origins(graph: InheritanceGraph, roots: Iterable[str]) -> dict[str, tup
     A successor knows what its origin knew, except what was forgotten; so do all descendants of the
     origin.  So a successor as root includes its origin.
     """
-    found: dict[str, tuple[str, ...]] = {}
-    for root in roots:
-        chain = [root]
-        for model in chain:  # grows during the loop
-            edges = graph.parents(model)
-            before = [edge.parent for edge in edges if edge.kind is InheritanceKind.UNLEARNED]
-            chain += [origin for origin in before if origin not in chain]
-        if len(chain) > 1:
-            found[root] = tuple(chain[1:])
-    return found
+    found = {root: graph.origins(root) for root in roots}
+    return {root: origins for root, origins in found.items() if origins}
 
 
 def find_starts(graph: InheritanceGraph, roots: Iterable[str]) -> tuple[str, ...]:

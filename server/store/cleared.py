@@ -92,11 +92,9 @@ def find_cleared(
 
 def _heir(graph: InheritanceGraph, model: str) -> str:
     """Return the version that took a model's place; `""` for none."""
-    for edge in graph.children(model) if model in graph else ():
-        unlearned = edge.kind is InheritanceKind.UNLEARNED
-        if unlearned and graph.model(edge.child).status is not ModelStatus.RETIRED:
-            return edge.child
-    return ""
+    heirs = graph.successors(model) if model in graph else ()
+    active = (heir for heir in heirs if graph.model(heir).status is not ModelStatus.RETIRED)
+    return next(active, "")
 
 
 def _links(db: Connection, model: str) -> Iterator[tuple[str, _Forgotten]]:

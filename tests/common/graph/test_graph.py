@@ -358,3 +358,21 @@ def test_constructor_refuses_incomplete_graphs() -> None:
         InheritanceGraph(graph.models(), graph.edges()[:1])
     with pytest.raises(GraphError, match="in the graph, but got 'm'"):
         InheritanceGraph(graph.models()[:2], graph.edges())
+
+
+@given(random_graphs())
+def test_lines_of_unlearning_are_followed_both_ways(
+    drawn: tuple[InheritanceGraph, list[str], list[str]],
+) -> None:
+    graph, _, _ = drawn
+    made = [edge for edge in graph.edges() if edge.kind is InheritanceKind.UNLEARNED]
+
+    def before(id: str) -> set[str]:
+        direct = {edge.parent for edge in made if edge.child == id}
+        return direct.union(*map(before, direct))
+
+    for record in graph.models():
+        assert set(graph.origins(record.id)) == before(record.id)
+        assert len(set(graph.origins(record.id))) == len(graph.origins(record.id))
+        direct = {edge.child for edge in made if edge.parent == record.id}
+        assert set(graph.successors(record.id)) == direct
