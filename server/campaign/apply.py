@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import cast
 
 from disinherit.common.errors import StoreError
-from disinherit.common.graph.records import InheritanceKind
 from disinherit.common.text import one_line
 from disinherit.common.wire.messages import packets_for
 from disinherit.server.campaign.campaign_pass import Pass
@@ -76,12 +75,13 @@ def verify(one: Pass) -> None:
     if not applied:
         return
     one.say("verifying what the owners hold")
+    unproven = _unproven(one)
     by_owner: dict[str, list[str]] = {}
     for id, task in applied.items():
         by_owner.setdefault(task.owner, []).append(id)
     for found in evaluations(one.ask, by_owner, checked_digest, digests_only=True):
         tasks = [
-            _after_roots(one, _verified(applied[made], evaluation))
+            _proven(_verified(applied[made], evaluation), unproven)
             for made, evaluation in found.items()
         ]
         with one.writing([task.model_id for task in tasks]) as change:
@@ -206,39 +206,43 @@ def _verified(task: Task, evaluation: pb.Evaluation) -> Task:
     return replace(task, state=TaskState.VERIFIED, reason="")
 
 
-def _after_roots(one: Pass, task: Task) -> Task:
-    """Return a verified task, or an ineffective one if its own roots have not forgotten.
+def _unproven(one: Pass) -> dict[str, str]:
+    """Return model -> why it is not verified without figures of its own, after its roots' answers.
 
-    What a model without data that tells got from its roots is the same as what they took.  If none
-    of them has forgotten by it, nothing says that the model has.
+    What a model got from its roots is the same as what they took.  If none of them has forgotten
+    by it, nothing says that the model has.
     """
-    if (
-        task.state is not TaskState.VERIFIED
-        or task.result is None
-        or task.result.HasField("forget")
-    ):
-        return task
-    roots = next((g.roots for g in one.plan.groups if task.model_id in g.models), ())
-    present = {_present(one, root) for root in roots}
+    present = {root.model_id: _present(one, root.model_id) for root in one.request.roots}
     failed = {
-        model: str(one.tasks[model].state)
-        for model in sorted(present)
-        if model in one.tasks and one.tasks[model].state in _NOT_FORGOTTEN
+        root: f"{version} is {one.tasks[version].state}"
+        for root, version in present.items()
+        if version in one.tasks and one.tasks[version].state in _NOT_FORGOTTEN
     }
-    if task.model_id in present or not failed or failed.keys() < present:
+    reasons: dict[str, str] = {}
+    for group in one.plan.groups if failed else ():
+        if failed.keys() >= set(group.roots):
+            which = " and ".join(sorted({failed[root] for root in group.roots}))
+            reason = (
+                "nobody measured it, and what it inherited to forget by did not work where it was "
+                f"measured: {which}. Roll it back, and ask in another way"
+            )
+            own = {present[root] for root in group.roots}
+            reasons |= {model: reason for model in group.models if model not in own}
+    return reasons
+
+
+def _proven(task: Task, unproven: Mapping[str, str]) -> Task:
+    """Return a task as it is, or ineffective if it was to be verified without any proof."""
+    measured = task.result is not None and task.result.HasField("forget")
+    if task.state is not TaskState.VERIFIED or measured or task.model_id not in unproven:
         return task
-    which = " and ".join(f"{model} is {state}" for model, state in failed.items())
-    reason = (
-        "nobody measured it, and what it inherited to forget by did not work where it was "
-        f"measured: {which}. Roll it back, and ask in another way"
-    )
-    return replace(task, state=TaskState.INEFFECTIVE, reason=reason)
+    return replace(task, state=TaskState.INEFFECTIVE, reason=unproven[task.model_id])
 
 
 def _present(one: Pass, root: str) -> str:
     """Return the version that stands for a root: the last one that earlier requests made of it."""
     while (task := one.tasks.get(root)) is not None and task.state is TaskState.EXEMPT:
-        heirs = [e.child for e in one.graph.children(root) if e.kind is InheritanceKind.UNLEARNED]
+        heirs = one.graph.successors(root)
         if not heirs or heirs[-1] not in one.tasks:
             break
         root = heirs[-1]
