@@ -220,7 +220,7 @@ class Method:
             rescale=message.rescale or not message.HasField("rescale"),
             mechanism=cast("Mechanism", message.mechanism or "fisher"),
             root_method=message.root_method or AUTO,
-            delta_encoding=_delta_code(message.delta_encoding),
+            delta_encoding=find_delta_code(message.delta_encoding),
             delta_rank=message.delta_rank,
         )
 
@@ -251,11 +251,20 @@ DELTA_CODES: Mapping[DeltaCode, pb.DeltaEncoding.ValueType] = {
 """Encoding of a change -> its number on the wire, from the longest to the shortest."""
 
 
-def _delta_code(number: int) -> DeltaCode:
+def find_delta_code(number: int, error: type[InputError] = RequestError) -> DeltaCode:
+    """Return the encoding of a change with a number on the wire.
+
+    Args:
+        number: of the encoding.
+        error: type of the error.
+
+    Raises:
+        InputError: of the given type, if the number is unknown.
+    """
     for name, known in DELTA_CODES.items():
         if known == number:
             return name
-    raise RequestError(
+    raise error(
         f"Expected a delta encoding among {', '.join(DELTA_CODES)}, but got number {number}. Its "
         "sender may have a newer release of Disinherit."
     )

@@ -17,6 +17,7 @@ from disinherit.common.errors import DataError, RequestError
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.limits import clipped
 from disinherit.common.method import Method
+from disinherit.common.wire.packets import head_fields
 from disinherit.common.wire.samples import samples_of
 from disinherit.v1 import unlearning_pb2 as pb
 
@@ -53,7 +54,6 @@ def _packets(
         sets.record(released, policy)
     before = owner.store.weights(record.id)
     structure = find_structure(owner, record, load_network(owner, record, before))
-    first, *others = structure.head.layers if structure.head else (None,)
     delta = pb.Delta()
     delta.CopyFrom(made.origin)
     delta.encoding = method.to_proto().delta_encoding
@@ -61,9 +61,7 @@ def _packets(
     packet = encode_delta(
         difference(before, made.weights, structure.ties),
         labels=record.labels,
-        head_weight=first.weight if first else "",
-        head_bias=(first.bias or "") if first else "",
-        further_heads=[name for layer in others if layer for name in layer.parameters],
+        **head_fields(structure.head),
         source=root.model_id,
         samples=counts.total(),
         delta=delta,

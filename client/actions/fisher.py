@@ -26,7 +26,7 @@ from disinherit.common.graph.records import ModelRecord
 from disinherit.common.method import Method
 from disinherit.common.models.scope import resolve_scope
 from disinherit.common.models.scope_text import is_head_scope
-from disinherit.common.wire.packets import encode_fisher
+from disinherit.common.wire.packets import encode_fisher, head_fields
 from disinherit.common.wire.samples import samples_of
 from disinherit.v1 import unlearning_pb2 as pb
 
@@ -61,7 +61,6 @@ def _packets(
         raise ScopeError(structure.reason)
     names = resolve_scope(network, method.scope, structure.head)
     fishers = _class_fishers if root.classes else _sample_fishers
-    first, *others = structure.head.layers if structure.head else (None,)
     packets = []
     # Rows of several classes are taken out only if all of the head is in scope.
     whole = structure.head is not None and set(structure.head.parameters) <= set(names)
@@ -83,9 +82,7 @@ def _packets(
         packet = encode_fisher(
             values,
             labels=record.labels,
-            head_weight=first.weight if first else "",
-            head_bias=(first.bias or "") if first else "",
-            further_heads=[name for layer in others if layer for name in layer.parameters],
+            **head_fields(structure.head),
             sources=[root.model_id],
             classes=released.classes,
             samples=fisher.count,

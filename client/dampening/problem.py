@@ -291,14 +291,10 @@ def resolve_problem(
     taken_out = rows_end_at_bottom(names, heads, rows)
     if taken_out and structure.head is not None and not gauge_free:
         _check_untied(record, network, structure.head, structure.ties)
-    first = {id(parameter): name for name, parameter in own.items()}
-    aliases: dict[str, list[str]] = {}
-    for name, parameter in network.named_parameters(remove_duplicate=False):
-        aliases.setdefault(first[id(parameter)], []).append(name)
     origins = {entry.model_id for entry in owner.store.made_by(record.id)}
     return DampeningProblem(
         names=names,
-        aliases=aliases,
+        aliases={name: structure.names_of(name) for name in own},
         out_of_scope=out_of_scope,
         not_covered=_not_covered(network, method.scope, structure.head, names),
         tied=_tied(method.scope, structure, names),

@@ -39,6 +39,7 @@ from disinherit.client.privacy.remaining import (
     split_training_data,
     training_data,
 )
+from disinherit.client.store.structure import Structure
 from disinherit.common.deltas.changes import add, is_running_statistic
 from disinherit.common.fiun.unlearning import clear_rows
 from disinherit.common.graph.records import ModelRecord
@@ -167,7 +168,7 @@ def change_model(
         counts[name] = max(count, counts.get(name, 0))
     _report(result, counts, weights)
     if shares and any(counts.values()):
-        _settle_in(inputs, record, network, weights, samples, scope, result)
+        _settle_in(inputs, record, network, structure, weights, samples, scope, result)
         # A change, or a repair, may lift rows that an earlier request had taken out.
         heads = structure.head.names if structure.head is not None else ()
         clear_rows(weights, heads, cleared_classes(owner, record))
@@ -209,6 +210,7 @@ def _settle_in(
     inputs: TaskInputs,
     record: ModelRecord,
     network: nn.Module,
+    structure: Structure,
     weights: dict[str, Tensor],
     samples: Sequence[str] | None,
     scope: Collection[str],
@@ -238,10 +240,6 @@ def _settle_in(
     }
     if not steps or not trainable:
         return
-    names: dict[int, list[str]] = {}
-    for name, parameter in network.named_parameters(remove_duplicate=False):
-        names.setdefault(id(parameter), []).append(name)
-    aliases = {some[0]: some for some in names.values()}
     new = repair(
         network,
         trainable,
@@ -252,7 +250,7 @@ def _settle_in(
         device=owner.device,
     )
     for name, value in new.items():
-        weights |= dict.fromkeys(aliases[name], value.cpu())
+        weights |= dict.fromkeys(structure.names_of(name), value.cpu())
     result.repair_steps = steps
 
 

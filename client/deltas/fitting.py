@@ -46,8 +46,7 @@ def in_scope(
     names = resolve_scope(network, scope, structure.head)
     if is_all(scope):
         return frozenset(weights)
-    ties = {tied[0]: tied for tied in structure.ties}
-    return frozenset(alias for name in names for alias in ties.get(name, (name,)))
+    return frozenset(alias for name in names for alias in structure.names_of(name))
 
 
 def is_all(scope: str) -> bool:

@@ -114,15 +114,6 @@ class RootMethod(Protocol):
         ...
 
 
-def root_methods() -> dict[str, RootMethod]:
-    """Return the installed root methods by name.
-
-    Raises:
-        InputError: if one cannot be loaded.
-    """
-    return {name: _loaded(name) for name in _installed()}
-
-
 def unlearn_root(problem: RootProblem, name: str = AUTO) -> tuple[str, UnlearnedRoot]:
     """Unlearn a root by a method, and return the method's name and what it made.
 

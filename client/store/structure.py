@@ -24,6 +24,14 @@ class Structure:
     ties: tuple[tuple[str, ...], ...]
     seen: bool = True
 
+    def names_of(self, name: str) -> tuple[str, ...]:
+        """Return all names of a parameter, by the first of them.
+
+        Args:
+            name: as in `named_parameters()`.
+        """
+        return next((tied for tied in self.ties if tied[0] == name), (name,))
+
     def to_json(self) -> str:
         """Return the JSON text of the structure."""
         head = self.head

@@ -13,7 +13,7 @@ from disinherit.common import limits
 from disinherit.common.deltas.codes import StoredChanges, check_change, encode_changes
 from disinherit.common.errors import FisherError, LabelError
 from disinherit.common.fiun.alignment import align_rows
-from disinherit.common.method import DELTA_CODES, MOST_RANK, DeltaCode
+from disinherit.common.method import MOST_RANK, find_delta_code
 from disinherit.common.tensors.checkpoints import tensor_bytes, tensors_from_bytes
 from disinherit.common.wire.packets import renamed_labels
 from disinherit.v1 import unlearning_pb2 as pb
@@ -97,7 +97,7 @@ class PackedDelta:
                 f"Expected digest {limits.shown(packet.digest)} for {what}, but its bytes have "
                 f"{digest}. Ask its sender to send it again."
             )
-        code = _code(packet.delta.encoding)
+        code = find_delta_code(packet.delta.encoding, FisherError)
         stored = tensors_from_bytes(data, what)
         changes = StoredChanges.read(stored, code, packet.delta.rank, what)
         _check_described_shapes(changes.shapes, packet, what)
@@ -186,7 +186,7 @@ def encode_delta(
             f"Expected a name for each class of root {source!r}, but got {list(labels)}. Give the "
             "class a name, and add the model again."
         )
-    stored = encode_changes(values, _code(delta.encoding), delta.rank)
+    stored = encode_changes(values, find_delta_code(delta.encoding, FisherError), delta.rank)
     data = tensor_bytes(stored)
     return pb.FisherPacket(
         tensors=data,
@@ -224,16 +224,6 @@ def head_names(packet: PackedDelta | pb.FisherPacket) -> tuple[str, ...]:
 
 def _what(packet: pb.FisherPacket) -> str:
     return f"the change of root {limits.shown(', '.join(packet.sources) or 'unknown')}"
-
-
-def _code(number: int) -> DeltaCode:
-    for name, known in DELTA_CODES.items():
-        if known == number:
-            return name
-    raise FisherError(
-        f"Expected a delta encoding among {', '.join(DELTA_CODES)}, but got number {number}. Its "
-        "sender may have a newer release of Disinherit."
-    )
 
 
 def _check_described(packet: pb.FisherPacket, what: str) -> None:

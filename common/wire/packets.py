@@ -15,6 +15,7 @@ from disinherit.common.fiun.alignment import align_rows
 from disinherit.common.fiun.merging import check_fisher, merge_fishers
 from disinherit.common.graph.labels import union_labels
 from disinherit.common.method import MergeRule
+from disinherit.common.models.heads import Head
 from disinherit.common.tensors.checkpoints import tensor_bytes, tensors_from_bytes
 from disinherit.common.wire.fisher_codes import decode_values, encode_values
 from disinherit.v1.unlearning_pb2 import FisherPacket, UnlearnTask
@@ -128,6 +129,22 @@ class PackedFisher:
             labels=tuple(kept.values()),
             classes=tuple(kept[name] for name in self.classes if name in kept),
         )
+
+
+def head_fields(head: Head | None) -> dict[str, Any]:
+    """Return what a packet says of the head of its model: arguments of `encode_apart`.
+
+    Args:
+        head: the layers of the logits; `None` for a model without a head.
+    """
+    if head is None:
+        return {"head_weight": "", "head_bias": "", "further_heads": ()}
+    first, *others = head.layers
+    return {
+        "head_weight": first.weight,
+        "head_bias": first.bias or "",
+        "further_heads": [name for layer in others for name in layer.parameters],
+    }
 
 
 def encode_apart(

@@ -1,7 +1,7 @@
 """Choice of a root method: by name, from best to worst, and refusals that say why."""
 
 from collections.abc import Callable
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 import pytest
@@ -9,7 +9,7 @@ import torch
 
 from disinherit.client.roots import root_method
 from disinherit.client.roots.problems import root_problem
-from disinherit.client.roots.root_method import AUTO_ORDER, RootProblem, root_methods, unlearn_root
+from disinherit.client.roots.root_method import AUTO_ORDER, RootProblem, unlearn_root
 from disinherit.common.errors import DataError, InputError, RequestError, ScopeError, StoreError
 from disinherit.common.method import Method
 from tests.support.owner import PointsOwner
@@ -25,7 +25,8 @@ def problem_of(owner: PointsOwner, samples: list[str] | None, scope: str = "all"
 
 
 def test_the_methods_are_entry_points_under_their_own_names() -> None:
-    found = root_methods()
+    points = entry_points(group=root_method.GROUP)
+    found = {point.name: point.load()() for point in points}
     assert set(found) >= OWN
     assert all(method.name == name for name, method in found.items())
     assert set(AUTO_ORDER) >= OWN
