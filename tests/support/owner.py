@@ -168,15 +168,8 @@ class PointsOwner:
         """
         network = make_network(len(labels))
         if start:
-            network.load_state_dict(
-                {name: torch.stack([w[name] for w in start]).mean(0) for name in start[0]}
-            )
-        inputs, targets = self.points("train", labels, classes)
-        optimizer = torch.optim.Adam(network.parameters(), 0.02)
-        for _ in range(steps):
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(network(inputs), targets).backward()
-            optimizer.step()
+            network.load_state_dict(average(start))
+        fit(network, [self.points("train", labels, classes)], steps)
         weights = {name: value.detach().clone() for name, value in network.state_dict().items()}
         counts = {name: SAMPLES["train"] for name in labels if name in classes}
         return self.store.add(
@@ -198,6 +191,22 @@ def trained_on(record: ModelRecord) -> tuple[str, ...]:
     if record.provenance is None:
         return ()
     return tuple(name for name, count in record.provenance.samples_per_class.items() if count)
+
+
+def average(start: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Return the plain average of weights."""
+    return {name: torch.stack([weights[name] for weights in start]).mean(0) for name in start[0]}
+
+
+def fit(network: nn.Module, batches: Batches, steps: int = 60) -> None:
+    """Train a network on one batch of points, in place."""
+    ((inputs, targets),) = batches
+    assert isinstance(inputs, Tensor)
+    optimizer = torch.optim.Adam(network.parameters(), 0.02)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(network(inputs), targets).backward()
+        optimizer.step()
 
 
 SALT = "5a" * 16

@@ -8,9 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from disinherit.client.owner.owner import Batches
 from disinherit.common.graph.records import ModelRecord
-from tests.support.owner import LABELS, DataSet, PointsOwner, make_network
+from tests.support.owner import LABELS, DataSet, PointsOwner, average, fit, make_network
 
 ODD = [f"cat-{i}" for i in range(8)]
 """Samples of `OddOwner` that only their own training teaches."""
@@ -80,19 +79,3 @@ class OddOwner(RetrainingOwner):
             places = (targets == labels.index("cat")).nonzero().flatten()[: len(ODD)]
             inputs[places] = inputs[places].roll(-1, 1)  # along the axis of no class
         return inputs, targets
-
-
-def average(start: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """Return the plain average of weights."""
-    return {name: torch.stack([weights[name] for weights in start]).mean(0) for name in start[0]}
-
-
-def fit(network: nn.Module, batches: Batches, steps: int = 60) -> None:
-    """Train as `PointsOwner.train` does."""
-    ((inputs, targets),) = batches
-    assert isinstance(inputs, Tensor)
-    optimizer = torch.optim.Adam(network.parameters(), 0.02)
-    for _ in range(steps):
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(network(inputs), targets).backward()
-        optimizer.step()

@@ -26,8 +26,7 @@ from disinherit.common.tensors.checkpoints import weights_digest
 from disinherit.v1 import unlearning_pb2 as pb
 from tests.client.privacy.test_remaining import forget_samples
 from tests.client.roots.test_root_method import problem_of
-from tests.support.owner import PointsOwner, make_network
-from tests.support.retraining_owner import fit
+from tests.support.owner import PointsOwner, fit, make_network
 
 SAMPLES = [f"cat-{i}" for i in range(6)]
 

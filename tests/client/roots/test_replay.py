@@ -11,8 +11,8 @@ from disinherit.client.roots.replay import Replay
 from disinherit.common.errors import CheckpointError, DataError
 from disinherit.common.graph.records import ModelRecord
 from tests.client.roots.test_root_method import problem_of
-from tests.support.owner import PointsOwner, make_network
-from tests.support.retraining_owner import RetrainingOwner, fit
+from tests.support.owner import PointsOwner, fit, make_network
+from tests.support.retraining_owner import RetrainingOwner
 
 
 def test_without_samples_it_is_the_training_without_them(tmp_path: Path) -> None:
