@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from disinherit.common.fiun.unlearning import unlearn_parameters
     from disinherit.common.graph.formats import dump_graph, load_graph
     from disinherit.common.graph.graph import InheritanceGraph
+    from disinherit.common.graph.recipes import Recipe
     from disinherit.common.graph.records import (
         FisherScale,
         Inheritance,
@@ -56,7 +57,6 @@ if TYPE_CHECKING:
         ModelRecord,
         ModelStatus,
         Provenance,
-        Recipe,
     )
     from disinherit.common.method import Method
     from disinherit.common.models.heads import Head, HeadLayer, find_head
@@ -233,6 +233,7 @@ _MODULES = {
         "load_graph",
     ),
     "common.graph.graph": ("InheritanceGraph",),
+    "common.graph.recipes": ("Recipe",),
     "common.graph.records": (
         "FisherScale",
         "Inheritance",
@@ -240,7 +241,6 @@ _MODULES = {
         "ModelRecord",
         "ModelStatus",
         "Provenance",
-        "Recipe",
     ),
     "common.method": ("Method",),
     "common.models.heads": (

@@ -10,7 +10,8 @@ from disinherit.cli.connection import Connection, connected
 from disinherit.cli.output import Format, FormatOption, as_time, print_json, print_rich
 from disinherit.common.errors import GraphError
 from disinherit.common.graph.proto import inheritance_to_proto, record_to_proto
-from disinherit.common.graph.records import Inheritance, ModelRecord, Provenance, as_kind, as_recipe
+from disinherit.common.graph.recipes import as_recipe
+from disinherit.common.graph.records import Inheritance, ModelRecord, Provenance, as_kind
 from disinherit.v1 import coordinator_pb2 as pb
 from disinherit.v1 import graph_pb2
 
@@ -46,8 +47,10 @@ def register(
     recipe: Annotated[
         str,
         typer.Option(
-            help="average, if it was not trained but is the sum of its parents, each multiplied by "
-            "its weight, in this order. Then it is computed again once they are unlearned."
+            help="How it was computed from its parents, in this order, if it was not trained: "
+            "average (the sum of the parents, each multiplied by its weight), fold, int8, nf4, or "
+            'with parameters, such as "ties weights=1,1 density=0.5". Then it is computed again '
+            "once they are unlearned."
         ),
     ] = "",
     dataset: Annotated[str | None, typer.Option(help="Data set of its own training.")] = None,

@@ -101,10 +101,7 @@ def change_model(
     started = time.perf_counter()
     packets = packets_for(task, model)
     weights = owner.store.weights(record.id)
-    network = load_network(owner, record, weights)
-    structure = find_structure(owner, record, network)
     own = any(share.own for share in model.shares)
-    trained = _has_trained(record, model)
     result = pb.ModelResult(model_id=record.id, outcome=pb.OUTCOME_APPLIED, scale=1.0)
     if model.HasField("rebuilding") and not own:
         rebuilt = rebuild(owner, record, weights, task.request_id, model.rebuilding)
@@ -115,6 +112,9 @@ def change_model(
             summary = FisherSummary(*known) if known is not None else None
             result.apply_seconds = time.perf_counter() - started
             return UnlearnedModel(result, rebuilt.weights, summary, exact=rebuilt.exact)
+    network = load_network(owner, record, weights)
+    structure = find_structure(owner, record, network)
+    trained = _has_trained(record, model)
     scope = in_scope(inputs.method.scope, network, structure, weights)
     shares: list[tuple[dict[str, Tensor], float]] = []
     unchanged: list[str] = []

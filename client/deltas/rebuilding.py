@@ -4,19 +4,23 @@ A recipe is believed only if it makes the version, bit for bit, of its parents a
 the same computation with their new versions is what it would have been without the forgotten data.
 """
 
+import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from disinherit.client.owner.owner import Owner
-from disinherit.common.deltas.averages import average
 from disinherit.common.errors import DisinheritError
+from disinherit.common.graph.recipes import Recipe, as_recipe
 from disinherit.common.graph.records import ModelRecord
-from disinherit.v1 import graph_pb2
+from disinherit.common.recipes.computing import Parent, compute
 from disinherit.v1 import unlearning_pb2 as pb
+
+_log = logging.getLogger(__name__)
 
 _EXACT = (pb.REMEDY_REPLAYED, pb.REMEDY_REBUILT)
 
@@ -52,18 +56,19 @@ def rebuild(
 
     Returns:
         The new weights.  `None` unless the owner holds all parents as they were and as they are
-        now, the request was applied to all that it affects, and the recipe makes the version.
+        now, the request was applied to all that it affects, and the recipe makes the version; or if
+        a parent leaves that is not one of an average.
     """
-    if rebuilding.recipe != graph_pb2.RECIPE_AVERAGE:  # of a later release
-        return None
     staying = [parent for parent in rebuilding.parents if not parent.leaves]
     if not staying or any(parent.model_id == record.id for parent in rebuilding.parents):
         return None
-    share = math.fsum(parent.weight for parent in staying)
-    if len(staying) == len(rebuilding.parents):
-        share = 1.0  # not divided by: the same factors as before
-    store = owner.store
+    store, share = owner.store, 1.0  # not divided by: the same factors as before
     try:
+        recipe = as_recipe(rebuilding.recipe)
+        if len(staying) < len(rebuilding.parents):
+            if recipe != Recipe.AVERAGE:
+                return None
+            share = math.fsum(parent.weight for parent in staying)
         before = {p.model_id: store.present(p.model_id, request_id) for p in rebuilding.parents}
         after, exact = dict(before), True
         for parent in staying:
@@ -75,20 +80,28 @@ def rebuild(
                 return None
             exact = exact and pb.ModelResult.FromString(entry.result).remedy in _EXACT
             after[parent.model_id] = store.record(entry.successor_id)
-        again = average(
-            (store.weights(before[p.model_id].id), p.weight) for p in rebuilding.parents
-        )
-        if not _makes(again, weights):
+        again = _computed(owner, recipe, before, rebuilding.parents, 1.0, weights)
+        if not all(torch.equal(again[name], value) for name, value in weights.items()):
             return None
         del again
-        new = average((store.weights(after[p.model_id].id), p.weight / share) for p in staying)
-    except DisinheritError:  # a parent is another owner's, or its weights are gone
+        return Rebuilt(_computed(owner, recipe, after, staying, share, weights), exact)
+    except DisinheritError as error:
+        # A parent is another owner's, its weights are gone, or the recipe is not known here.
+        _log.info("model %s is not computed again from its parents: %s", record.id, error)
         return None
-    return Rebuilt({name: new[name].to(old.dtype) for name, old in weights.items()}, exact)
 
 
-def _makes(made: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> bool:
-    """Whether a computation made these weights; integers may have been rounded towards zero."""
-    return made.keys() == weights.keys() and all(
-        torch.equal(made[name].to(value.dtype), value) for name, value in weights.items()
-    )
+def _computed(
+    owner: Owner,
+    recipe: Recipe,
+    versions: Mapping[str, ModelRecord],
+    parents: Sequence[pb.RebuildingParent],
+    share: float,
+    like: Mapping[str, Tensor],
+) -> dict[str, Tensor]:
+    """Compute a version of versions of its parents, with weights that are parts of a share."""
+    given = [
+        Parent(partial(owner.store.weights, versions[parent.model_id].id), parent.weight / share)
+        for parent in parents
+    ]
+    return compute(recipe, given, like)

@@ -134,7 +134,7 @@ def lineage_digest(graph: InheritanceGraph, models: Collection[str]) -> str:
             edge.kind.value,
             repr(float(edge.weight)),
             dict(edge.labels),
-            *((edge.recipe.value, edge.place) if edge.recipe else ()),
+            *((str(edge.recipe), edge.place) if edge.recipe else ()),
         ]
         for record in records
         for edge in sorted(graph.parents(record.id), key=lambda edge: edge.parent)

@@ -18,6 +18,7 @@ from msgspec import Meta
 from disinherit.common.errors import GraphError, InputError
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.proto import SCHEMA_VERSION, check_version
+from disinherit.common.graph.recipes import as_recipe
 from disinherit.common.graph.records import (
     FisherScale,
     Inheritance,
@@ -25,7 +26,6 @@ from disinherit.common.graph.records import (
     ModelRecord,
     ModelStatus,
     Provenance,
-    Recipe,
 )
 from disinherit.common.settings import check
 from disinherit.common.text import load_json
@@ -69,7 +69,7 @@ class _Edge(TypedDict):
     kind: InheritanceKind
     weight: _Finite
     labels: dict[str, str]
-    recipe: NotRequired[Recipe]  # only where the child was computed without training
+    recipe: NotRequired[str]  # only where the child was computed without training
     place: NotRequired[int]
 
 
@@ -107,7 +107,7 @@ def from_json(text: str) -> InheritanceGraph:
     check_version(_checked(_Versioned, content, "the graph")["schema_version"])
     graph = _checked(_Graph, content, "the graph")
     return InheritanceGraph(
-        map(_record_from_dict, graph["models"]), (Inheritance(**edge) for edge in graph["edges"])
+        map(_record_from_dict, graph["models"]), map(_edge_from_dict, graph["edges"])
     )
 
 
@@ -166,7 +166,7 @@ def from_graphml(text: str) -> InheritanceGraph:
     for parent, child, data in plain.edges(data=True):
         where = f"edge {parent!r} -> {child!r}"
         nested = _nested({**data, "parent": parent, "child": child}, where)
-        edges.append(Inheritance(**_checked(_Edge, nested, where)))
+        edges.append(_edge_from_dict(_checked(_Edge, nested, where)))
     return InheritanceGraph(models, edges)
 
 
@@ -220,7 +220,7 @@ def _scale_from_dict(data: _Scale) -> FisherScale:
 
 
 def _edge_to_dict(edge: Inheritance) -> dict[str, Any]:
-    computed = {} if edge.recipe is None else {"recipe": edge.recipe.value, "place": edge.place}
+    computed = {} if edge.recipe is None else {"recipe": str(edge.recipe), "place": edge.place}
     return {
         "parent": edge.parent,
         "child": edge.child,
@@ -229,6 +229,18 @@ def _edge_to_dict(edge: Inheritance) -> dict[str, Any]:
         "labels": dict(sorted(edge.labels.items())),
         **computed,
     }
+
+
+def _edge_from_dict(data: _Edge) -> Inheritance:
+    return Inheritance(
+        data["parent"],
+        data["child"],
+        data["kind"],
+        data["weight"],
+        data["labels"],
+        as_recipe(data["recipe"]) if "recipe" in data else None,
+        data.get("place", 0),
+    )
 
 
 def _parse_json(text: str, where: str) -> object:

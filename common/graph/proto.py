@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from google.protobuf.message import DecodeError
 
 from disinherit.common.errors import GraphError
+from disinherit.common.graph.recipes import as_recipe
 from disinherit.common.graph.records import (
     FisherScale,
     Inheritance,
@@ -18,7 +19,6 @@ from disinherit.common.graph.records import (
     ModelRecord,
     ModelStatus,
     Provenance,
-    Recipe,
 )
 from disinherit.v1 import graph_pb2
 
@@ -108,9 +108,7 @@ def inheritance_to_proto(edge: Inheritance) -> graph_pb2.Inheritance:
             kind=graph_pb2.InheritanceKind.Value(f"INHERITANCE_KIND_{edge.kind.name}"),
             weight=edge.weight,
             labels=edge.labels,
-            recipe=graph_pb2.Recipe.Value(
-                f"RECIPE_{edge.recipe.name if edge.recipe else 'UNSPECIFIED'}"
-            ),
+            recipe="" if edge.recipe is None else str(edge.recipe),
             place=edge.place,
         )
     except ValueError as error:
@@ -122,19 +120,17 @@ def inheritance_from_proto(message: graph_pb2.Inheritance) -> Inheritance:
     """Convert a message to its edge.
 
     Raises:
-        GraphError: if the kind is unset or unknown.
+        GraphError: if the kind is unset or unknown, or the recipe is malformed.
     """
     kinds = graph_pb2.InheritanceKind.items()
     where = f"inheritance {message.parent!r} -> {message.child!r}"
-    recipes = graph_pb2.Recipe.items()
-    recipe = _from_number(Recipe, recipes, message.recipe, where) if message.recipe else None
     return Inheritance(
         parent=message.parent,
         child=message.child,
         kind=_from_number(InheritanceKind, kinds, message.kind, where),
         weight=message.weight,
         labels=message.labels,
-        recipe=recipe,
+        recipe=as_recipe(message.recipe) if message.recipe else None,
         place=message.place,
     )
 

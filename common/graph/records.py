@@ -14,6 +14,7 @@ from msgspec import Meta
 from disinherit.common import limits
 from disinherit.common.errors import GraphError, InputError
 from disinherit.common.fields import settle
+from disinherit.common.graph.recipes import Recipe
 
 _DEVICES = {"con", "prn", "aux", "nul"} | {
     f"{port}{number}" for port in ("com", "lpt") for number in range(10)
@@ -46,17 +47,6 @@ class InheritanceKind(enum.StrEnum):
         return self in (InheritanceKind.FEDERATED, InheritanceKind.DISTRIBUTED)
 
 
-class Recipe(enum.StrEnum):
-    """How a version was computed from its parents, without any training.
-
-    Attributes:
-        AVERAGE: the sum of the parents' weights, each multiplied by the weight of its edge in the
-            dtype of its tensor, added in the order of their places, as FedAvg does.
-    """
-
-    AVERAGE = "average"
-
-
 def as_kind(value: str) -> InheritanceKind:
     """Return the kind with this name.
 
@@ -74,23 +64,6 @@ def as_kind(value: str) -> InheritanceKind:
         raise GraphError(
             f"Expected a kind of inheritance among {known}, but got {value!r}."
         ) from None
-
-
-def as_recipe(value: str) -> Recipe:
-    """Return the recipe with this name.
-
-    Raises:
-        GraphError: if the name is unknown.
-
-    Example:
-        >>> as_recipe("average")
-        <Recipe.AVERAGE: 'average'>
-    """
-    try:
-        return Recipe(value)
-    except ValueError:
-        known = ", ".join(recipe.value for recipe in Recipe)
-        raise GraphError(f"Expected a recipe among {known}, but got {value!r}.") from None
 
 
 def check_id(value: str, what: str = "model id", error: type[InputError] = GraphError) -> str:

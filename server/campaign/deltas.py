@@ -21,7 +21,6 @@ from disinherit.server.campaign.messages import Messages, leave_out, standing_fo
 from disinherit.server.now import now_us
 from disinherit.server.planning.recipes import Computed, birth, find_computed
 from disinherit.server.store.audit_events import request_digest
-from disinherit.v1 import graph_pb2
 from disinherit.v1 import unlearning_pb2 as pb
 
 
@@ -119,7 +118,7 @@ def _rebuilding(computed: Computed, collected: Collected) -> pb.Rebuilding:
     """Return how a version is computed again, as its owner gets it."""
     needs = computed.needs
     return pb.Rebuilding(
-        recipe=graph_pb2.Recipe.Value(f"RECIPE_{computed.recipe.name}"),
+        recipe=str(computed.recipe),
         parents=[
             pb.RebuildingParent(
                 model_id=part.model, weight=part.weight, affected=part.affected, leaves=part.leaves

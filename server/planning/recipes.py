@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from disinherit.common.graph.graph import InheritanceGraph
-from disinherit.common.graph.records import Recipe
+from disinherit.common.graph.recipes import Recipe
 from disinherit.common.graph.rules import computed_from
 from disinherit.server.planning.coefficients import find_coefficients
 from disinherit.server.planning.targets import find_origins, find_starts

@@ -47,11 +47,11 @@ from flwr.serverapp.strategy import Strategy
 from torch import Tensor
 
 from disinherit.common.errors import InputError
+from disinherit.common.graph.recipes import Recipe
 from disinherit.common.graph.records import (
     Inheritance,
     InheritanceKind,
     ModelRecord,
-    Recipe,
     check_id,
     check_owner,
 )

@@ -298,7 +298,7 @@ def inheritance_words(edges: Iterable[Inheritance]) -> dict[str, Json]:
             edge.kind.value,
             repr(float(edge.weight)),
             dict(edge.labels),
-            *((edge.recipe.value, edge.place) if edge.recipe else ()),
+            *((str(edge.recipe), edge.place) if edge.recipe else ()),
         ]
         for edge in sorted(edges, key=lambda edge: edge.parent)
     ]

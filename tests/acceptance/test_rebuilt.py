@@ -11,10 +11,11 @@ from torch import Tensor
 
 from disinherit.client.owner.owner import Batches, Owner
 from disinherit.client.store.store import ModelStore
-from disinherit.common.deltas.averages import average
-from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord, Recipe
+from disinherit.common.graph.recipes import Recipe
+from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord
 from disinherit.common.method import Method
 from disinherit.common.models.scope import architecture_fingerprint
+from disinherit.common.recipes.averages import average
 from disinherit.common.tensors.checkpoints import weights_digest
 from disinherit.common.wire.requests import Request
 from disinherit.direct import DirectTransport

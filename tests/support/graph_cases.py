@@ -3,15 +3,16 @@
 from hypothesis import strategies as st
 
 from disinherit.common.graph.graph import InheritanceGraph
+from disinherit.common.graph.recipes import Recipe
 from disinherit.common.graph.records import (
     Inheritance,
     InheritanceKind,
     ModelRecord,
     ModelStatus,
     Provenance,
-    Recipe,
 )
 
+TIES = Recipe("ties", {"weights": "1,0.5", "density": "0.5"})
 KINDS = tuple(InheritanceKind)
 # Anything a class may be called: all of Unicode that can be encoded, controls included.
 names = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
@@ -42,7 +43,7 @@ def random_graphs(draw: st.DrawFn) -> InheritanceGraph:
         parents = draw(st.lists(st.sampled_from(older), unique_by=id_of)) if older else []
         kinds = [draw(st.sampled_from(KINDS)) for _ in parents]
         share = 1 / max(sum(kind.merges for kind in kinds), 1)
-        recipe = draw(st.sampled_from([None, *Recipe]))
+        recipe = draw(st.sampled_from([None, Recipe.AVERAGE, TIES]))
         for place, (parent, kind) in enumerate(zip(parents, kinds, strict=True), 1):
             weight = share if kind.merges else draw(st.floats(0, 1, exclude_min=True))
             labels = draw(mappings(parent, record))

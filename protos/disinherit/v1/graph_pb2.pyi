@@ -63,30 +63,6 @@ INHERITANCE_KIND_UNLEARNED: InheritanceKind.ValueType  # 5
 """From a version to the version that unlearning made of it."""
 Global___InheritanceKind: _TypeAlias = InheritanceKind  # noqa: Y015
 
-class _Recipe:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _RecipeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Recipe.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    RECIPE_UNSPECIFIED: _Recipe.ValueType  # 0
-    RECIPE_AVERAGE: _Recipe.ValueType  # 1
-    """The sum of the parents' weights, each multiplied by the weight of its edge in the dtype of its
-    tensors, added in the order of their places, as FedAvg does. A copy is the average of one parent.
-    """
-
-class Recipe(_Recipe, metaclass=_RecipeEnumTypeWrapper):
-    """How a version was computed from its parents, without any training: computed again, it is the same
-    bit for bit.
-    """
-
-RECIPE_UNSPECIFIED: Recipe.ValueType  # 0
-RECIPE_AVERAGE: Recipe.ValueType  # 1
-"""The sum of the parents' weights, each multiplied by the weight of its edge in the dtype of its
-tensors, added in the order of their places, as FedAvg does. A copy is the average of one parent.
-"""
-Global___Recipe: _TypeAlias = Recipe  # noqa: Y015
-
 @_typing.final
 class Provenance(_message.Message):
     """What a model was trained on directly (not what it inherited)."""
@@ -272,9 +248,12 @@ class Inheritance(_message.Message):
     kind: Global___InheritanceKind.ValueType
     weight: _builtins.float
     """Aggregation coefficient in (0, 1]."""
-    recipe: Global___Recipe.ValueType
-    """How the child was computed from its parents; the same in all edges to it. Unset where it was
-    trained, or if it is not known.
+    recipe: _builtins.str
+    """How the child was computed from its parents without training, so that it is the same bit for bit
+    when it is computed again: the name of the computation, and parameters as " KEY=VALUE", sorted.
+    "average" is the sum of the parents' weights, each multiplied by the weight of its edge in the
+    dtype of its tensors, added in the order of their places, as FedAvg does. The same in all edges to
+    the child. Empty where it was trained, or if it is not known.
     """
     place: _builtins.int
     """Place of the parent in that computation, from 1; 0 without a recipe."""
@@ -290,7 +269,7 @@ class Inheritance(_message.Message):
         kind: Global___InheritanceKind.ValueType = ...,
         weight: _builtins.float = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
-        recipe: Global___Recipe.ValueType = ...,
+        recipe: _builtins.str = ...,
         place: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015

@@ -879,7 +879,8 @@ class Rebuilding(_message.Message):
     RECIPE_FIELD_NUMBER: _builtins.int
     PARENTS_FIELD_NUMBER: _builtins.int
     EXACT_FIELD_NUMBER: _builtins.int
-    recipe: _graph_pb2.Recipe.ValueType
+    recipe: _builtins.str
+    """As in the edges."""
     exact: _builtins.bool
     """Whether the parents can all be exact: those that the request affects are trained again exactly, or
     rebuilt from such.
@@ -891,7 +892,7 @@ class Rebuilding(_message.Message):
     def __init__(
         self,
         *,
-        recipe: _graph_pb2.Recipe.ValueType = ...,
+        recipe: _builtins.str = ...,
         parents: _abc.Iterable[Global___RebuildingParent] | None = ...,
         exact: _builtins.bool = ...,
     ) -> None: ...

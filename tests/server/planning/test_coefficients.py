@@ -8,13 +8,8 @@ from hypothesis import strategies as st
 
 from disinherit.common.errors import RequestError
 from disinherit.common.graph.graph import InheritanceGraph
-from disinherit.common.graph.records import (
-    Inheritance,
-    InheritanceKind,
-    ModelRecord,
-    Provenance,
-    Recipe,
-)
+from disinherit.common.graph.recipes import Recipe
+from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord, Provenance
 from disinherit.common.graph.rules import passes_taint
 from disinherit.common.method import Method
 from disinherit.common.wire.requests import Request

@@ -1,7 +1,8 @@
 """Versions that are computed again from their parents, in graphs by hand."""
 
 from disinherit.common.graph.graph import InheritanceGraph
-from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord, Recipe
+from disinherit.common.graph.recipes import Recipe
+from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord
 from disinherit.server.planning.recipes import Computed, Ingredient, birth, find_computed
 
 FEDERATED, UNLEARNED = InheritanceKind.FEDERATED, InheritanceKind.UNLEARNED

@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from disinherit.client.store.store import ModelStore
-from disinherit.common.deltas.averages import average
 from disinherit.common.errors import GraphError, InputError, LabelError
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord, Provenance
 from disinherit.common.graph.rules import computed_from
+from disinherit.common.recipes.averages import average
 from disinherit.common.tensors.checkpoints import weights_digest
 from disinherit.server.recording.flower_updates import class_names, provenance_of, shares, tensors
 from disinherit.server.recording.recorder import (

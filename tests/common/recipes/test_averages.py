@@ -7,8 +7,8 @@ from flwr.serverapp.strategy.strategy_utils import aggregate_arrayrecords
 from hypothesis import given
 from hypothesis import strategies as st
 
-from disinherit.common.deltas.averages import average
 from disinherit.common.errors import CheckpointError
+from disinherit.common.recipes.averages import average
 
 
 @given(
