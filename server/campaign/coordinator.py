@@ -65,8 +65,8 @@ from disinherit.server.store.graph import (
 )
 from disinherit.server.store.history import find_lost
 from disinherit.server.store.leases import Lease, held
+from disinherit.server.store.request_rows import check_same, find_submitted
 from disinherit.server.store.store import CoordinatorStore
-from disinherit.server.store.tables import check_same, find_submitted
 from disinherit.server.transport.answers import (
     checked_evaluation,
     registered_record,

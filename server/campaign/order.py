@@ -16,8 +16,8 @@ from disinherit.server.planning.plan import plan
 from disinherit.server.states import CampaignState, TaskState, cleansed
 from disinherit.server.store.campaigns import Campaign, find_driven, find_older
 from disinherit.server.store.graph import find_descendants, find_kin
+from disinherit.server.store.request_rows import find_request
 from disinherit.server.store.store import CoordinatorStore
-from disinherit.server.store.tables import find_request
 
 
 def order(one: Pass) -> None:

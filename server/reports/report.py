@@ -26,8 +26,8 @@ from disinherit.server.store.audit_events import (
 )
 from disinherit.server.store.campaigns import Campaign, find_campaign
 from disinherit.server.store.graph import find_descendants
+from disinherit.server.store.request_rows import find_request, read_task, task_rows
 from disinherit.server.store.store import CoordinatorStore
-from disinherit.server.store.tables import find_request, read_task, task_rows
 from disinherit.v1.unlearning_pb2 import ModelResult, UnlearningRequest
 
 

@@ -24,7 +24,8 @@ from disinherit.server.store.audit import append
 from disinherit.server.store.audit_events import AuditKind, owner_actor, request_digest
 from disinherit.server.store.campaigns import Campaign, find_campaign, put_event, reopen
 from disinherit.server.store.graph import find_descendants
-from disinherit.server.store.tables import CAMPAIGNS, EDGES, find_request, read_task, task_rows
+from disinherit.server.store.request_rows import find_request, read_task, task_rows
+from disinherit.server.store.tables import CAMPAIGNS, EDGES
 from disinherit.server.store.tasks import change_tasks
 from disinherit.v1.unlearning_pb2 import UnlearningRequest
 

@@ -32,7 +32,8 @@ from disinherit.common.errors import AuditError, StoreError
 from disinherit.server.now import now_us
 from disinherit.server.store.audit_events import COORDINATOR, GROWTH, AuditKind
 from disinherit.server.store.database import Database
-from disinherit.server.store.tables import AUDIT, find_request
+from disinherit.server.store.request_rows import find_request
+from disinherit.server.store.tables import AUDIT
 
 _AT_A_TIME = 500
 

@@ -44,19 +44,9 @@ from disinherit.server.store.audit_events import (
 from disinherit.server.store.graph import find_line, find_lineage
 from disinherit.server.store.leases import Holding, read_holding
 from disinherit.server.store.notifications import record_not_notified
+from disinherit.server.store.request_rows import find_request, read_task, some_task_rows, task_rows
 from disinherit.server.store.retention import schedule
-from disinherit.server.store.tables import (
-    AUDIT,
-    CAMPAIGNS,
-    HISTORY,
-    MODELS,
-    REQUESTS,
-    TASKS,
-    find_request,
-    read_task,
-    some_task_rows,
-    task_rows,
-)
+from disinherit.server.store.tables import AUDIT, CAMPAIGNS, HISTORY, MODELS, REQUESTS, TASKS
 from disinherit.v1.unlearning_pb2 import UnlearningRequest
 
 _ENDED = (CampaignState.COMPLETE, CampaignState.PARTIAL, CampaignState.ABORTED)

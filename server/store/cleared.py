@@ -16,7 +16,8 @@ from disinherit.common.graph.records import InheritanceKind, ModelStatus
 from disinherit.common.wire.recognition import other_ways
 from disinherit.server.states import Answered, Task, TaskState
 from disinherit.server.store.graph import find_edges, find_records
-from disinherit.server.store.tables import EDGES, TASKS, find_request, read_task
+from disinherit.server.store.request_rows import find_request, read_task
+from disinherit.server.store.tables import EDGES, TASKS
 from disinherit.v1 import unlearning_pb2 as pb
 
 _Forgotten = frozenset[tuple[str, ...]]

@@ -21,16 +21,8 @@ from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.proto import SCHEMA_VERSION
 from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord
 from disinherit.server.store.audit_events import AuditKind, owner_actor
-from disinherit.server.store.tables import (
-    AUDIT,
-    EDGES,
-    HOLDINGS,
-    MODELS,
-    class_digest,
-    parse,
-    read_edge,
-    read_record,
-)
+from disinherit.server.store.model_rows import class_digest, read_edge, read_record
+from disinherit.server.store.tables import AUDIT, EDGES, HOLDINGS, MODELS, parse
 from disinherit.v1.graph_pb2 import Graph as GraphProto
 from disinherit.v1.graph_pb2 import Inheritance as InheritanceProto
 from disinherit.v1.graph_pb2 import ModelRecord as RecordProto

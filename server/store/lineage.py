@@ -23,6 +23,14 @@ from disinherit.server.store.audit_events import (
     scale_words,
 )
 from disinherit.server.store.graph import find_edges, find_recorders, find_records
+from disinherit.server.store.model_rows import (
+    delete_record,
+    find_record,
+    insert_edges,
+    insert_records,
+    put_statuses,
+    replace_record,
+)
 from disinherit.server.store.registering import (
     Announced,
     check_first_word,
@@ -34,16 +42,7 @@ from disinherit.server.store.registering import (
     drop_announced,
     find_announced,
 )
-from disinherit.server.store.tables import (
-    EDGES,
-    TASKS,
-    delete_record,
-    find_record,
-    insert_edges,
-    insert_records,
-    put_statuses,
-    replace_record,
-)
+from disinherit.server.store.tables import EDGES, TASKS
 
 
 def put_version(

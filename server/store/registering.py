@@ -13,7 +13,8 @@ from sqlalchemy import Connection, delete, insert, select
 from disinherit.common.errors import GraphError, LabelError
 from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord
 from disinherit.common.graph.rules import check_edge
-from disinherit.server.store.tables import ANNOUNCED, MODELS, find_record
+from disinherit.server.store.model_rows import find_record
+from disinherit.server.store.tables import ANNOUNCED, MODELS
 from disinherit.server.transport.answers import first_word
 
 _LONGEST = 128

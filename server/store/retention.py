@@ -15,7 +15,8 @@ from disinherit.server.now import now_us
 from disinherit.server.states import Task, TaskState
 from disinherit.server.store.audit import append_all, append_once, make_event
 from disinherit.server.store.audit_events import AuditKind, owner_actor
-from disinherit.server.store.tables import TASKS, find_tasks
+from disinherit.server.store.request_rows import find_tasks
+from disinherit.server.store.tables import TASKS
 
 _REFUSED = "the old weights are not destroyed: "
 

@@ -21,19 +21,19 @@ from disinherit.server.store.clock import Clock
 from disinherit.server.store.database import Database
 from disinherit.server.store.history import find_lost, note_lost
 from disinherit.server.store.leases import Lease
+from disinherit.server.store.model_rows import put_planned_roots
 from disinherit.server.store.packets import PacketFiles, open_packet_files
 from disinherit.server.store.repeated_tasks import resend
-from disinherit.server.store.schema import prepare
-from disinherit.server.store.signed_log import SignedLog
-from disinherit.server.store.tables import (
-    REQUESTS,
+from disinherit.server.store.request_rows import (
     check_same,
     find_request,
     find_submitted,
-    put_planned_roots,
     read_task,
     task_rows,
 )
+from disinherit.server.store.schema import prepare
+from disinherit.server.store.signed_log import SignedLog
+from disinherit.server.store.tables import REQUESTS
 from disinherit.server.store.tasks import add_tasks
 from disinherit.v1.unlearning_pb2 import LogHead, UnlearningRequest
 

@@ -22,14 +22,13 @@ from disinherit.common.graph.rules import is_same_version
 from disinherit.server.now import now_us
 from disinherit.server.store.audit_events import AuditKind
 from disinherit.server.store.graph import find_edges, find_records
-from disinherit.server.store.tables import (
-    AUDIT,
-    EDGES,
+from disinherit.server.store.model_rows import (
     insert_edges,
     insert_records,
     put_statuses,
     replace_record,
 )
+from disinherit.server.store.tables import AUDIT, EDGES
 
 _CLOCK_SLACK_US = 24 * 3600 * 1_000_000
 """How far in the future an owner may date a version, since clocks may be set back."""

@@ -18,7 +18,7 @@ from disinherit.server.store.audit_events import (
 )
 from disinherit.server.store.campaigns import reopen
 from disinherit.server.store.graph import find_records
-from disinherit.server.store.tables import find_tasks, put_tasks
+from disinherit.server.store.request_rows import find_tasks, put_tasks
 
 _AT_ONCE = 500
 """Tasks in one query."""

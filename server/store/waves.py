@@ -9,7 +9,8 @@ from disinherit.server.states import CampaignEvent, CampaignState, TaskState
 from disinherit.server.store.audit import append
 from disinherit.server.store.audit_events import AuditKind
 from disinherit.server.store.campaigns import find_campaign, put_event
-from disinherit.server.store.tables import CAMPAIGNS, read_task, task_rows
+from disinherit.server.store.request_rows import read_task, task_rows
+from disinherit.server.store.tables import CAMPAIGNS
 from disinherit.server.store.tasks import change_tasks
 
 _NOT_APPLIED = (TaskState.PENDING, TaskState.SENT)

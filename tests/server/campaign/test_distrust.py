@@ -24,7 +24,7 @@ from disinherit.server.reports.statement import attest
 from disinherit.server.states import CampaignEvent, CampaignState, Task, TaskState
 from disinherit.server.store import graph_store, lineage
 from disinherit.server.store.database import Database
-from disinherit.server.store.tables import insert_edges
+from disinherit.server.store.model_rows import insert_edges
 from disinherit.server.transport.base import Answer, Ask
 from disinherit.v1 import unlearning_pb2 as pb
 from disinherit.v1.graph_pb2 import ModelRecord as RecordProto

@@ -26,16 +26,9 @@ from disinherit.server.store.graph import (
     find_records,
     page_records,
 )
+from disinherit.server.store.model_rows import insert_edges, insert_records, read_record
 from disinherit.server.store.store import CoordinatorStore
-from disinherit.server.store.tables import (
-    EDGES,
-    HOLDINGS,
-    METADATA,
-    MODELS,
-    insert_edges,
-    insert_records,
-    read_record,
-)
+from disinherit.server.store.tables import EDGES, HOLDINGS, METADATA, MODELS
 from tests.support.changes import look
 from tests.support.graph_cases import random_graphs
 
