@@ -15,13 +15,14 @@ from disinherit.server.campaign.dry_pass import DryPass, Say
 from disinherit.server.campaign.result import CampaignResult, Timing
 from disinherit.server.planning.plan import Plan
 from disinherit.server.states import CampaignState, Task
-from disinherit.server.store.campaigns import Driven, find_driven, find_older, settle
+from disinherit.server.store.campaigns import Driven, find_driven, find_older
 from disinherit.server.store.graph import find_descendants
 from disinherit.server.store.leases import Lease, release
 from disinherit.server.store.model_rows import find_planned_roots
 from disinherit.server.store.packets import find_packets
 from disinherit.server.store.request_rows import find_request
 from disinherit.server.store.store import CoordinatorStore
+from disinherit.server.store.transitions import settle
 from disinherit.server.transport.base import Answer, Ask, Transport
 from disinherit.v1 import unlearning_pb2 as pb
 

@@ -22,11 +22,12 @@ from disinherit.server.planning.targets import find_starts
 from disinherit.server.states import CampaignEvent, CampaignState, Task, TaskState, cleansed
 from disinherit.server.store.audit import append
 from disinherit.server.store.audit_events import AuditKind, owner_actor, request_digest
-from disinherit.server.store.campaigns import Campaign, find_campaign, put_event, reopen
+from disinherit.server.store.campaigns import Campaign, find_campaign
 from disinherit.server.store.graph import find_descendants
 from disinherit.server.store.request_rows import find_request, read_task, task_rows
 from disinherit.server.store.tables import CAMPAIGNS, EDGES
 from disinherit.server.store.tasks import change_tasks
+from disinherit.server.store.transitions import put_event, reopen
 from disinherit.v1.unlearning_pb2 import UnlearningRequest
 
 

@@ -14,10 +14,10 @@ from disinherit.server.store.campaigns import (
     find_campaign,
     find_campaigns,
     find_driven,
-    put_event,
 )
 from disinherit.server.store.graph_store import GraphStore
 from disinherit.server.store.leases import Lease
+from disinherit.server.store.transitions import put_event
 from disinherit.server.store.waves import accept, retry_unforgotten
 
 

@@ -10,9 +10,10 @@ from disinherit.common.errors import RequestError
 from disinherit.server.states import CampaignState, Task, TaskState
 from disinherit.server.store.audit import append_all, make_event
 from disinherit.server.store.audit_events import AuditKind, owner_actor
-from disinherit.server.store.campaigns import Campaign, find_campaign, reopen
+from disinherit.server.store.campaigns import Campaign, find_campaign
 from disinherit.server.store.request_rows import find_tasks, put_tasks, read_task, task_rows
 from disinherit.server.store.tables import TASKS
+from disinherit.server.store.transitions import reopen
 
 _MADE = (TaskState.APPLIED, TaskState.VERIFIED, TaskState.INEFFECTIVE)
 

@@ -9,11 +9,12 @@ from disinherit.common.errors import RequestError
 from disinherit.common.text import one_line
 from disinherit.server.states import CampaignEvent, Task, TaskState
 from disinherit.server.store.audit_events import owner_actor
-from disinherit.server.store.campaigns import Campaign, find_campaign, put_event
+from disinherit.server.store.campaigns import Campaign, find_campaign
 from disinherit.server.store.lineage import check_not_built_upon, put_back
 from disinherit.server.store.request_rows import find_tasks, read_task, task_rows
 from disinherit.server.store.retention import check_kept
 from disinherit.server.store.tasks import take_back_task
+from disinherit.server.store.transitions import put_event
 from disinherit.v1.unlearning_pb2 import OUTCOME_INEFFECTIVE
 
 

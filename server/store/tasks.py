@@ -16,9 +16,9 @@ from disinherit.server.store.audit_events import (
     owner_actor,
     task_words,
 )
-from disinherit.server.store.campaigns import reopen
 from disinherit.server.store.graph import find_records
 from disinherit.server.store.request_rows import find_tasks, put_tasks
+from disinherit.server.store.transitions import reopen
 
 _AT_ONCE = 500
 """Tasks in one query."""

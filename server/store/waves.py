@@ -8,10 +8,11 @@ from disinherit.server.planning.gates import Halt
 from disinherit.server.states import CampaignEvent, CampaignState, TaskState
 from disinherit.server.store.audit import append
 from disinherit.server.store.audit_events import AuditKind
-from disinherit.server.store.campaigns import find_campaign, put_event
+from disinherit.server.store.campaigns import find_campaign
 from disinherit.server.store.request_rows import read_task, task_rows
 from disinherit.server.store.tables import CAMPAIGNS
 from disinherit.server.store.tasks import change_tasks
+from disinherit.server.store.transitions import put_event
 
 _NOT_APPLIED = (TaskState.PENDING, TaskState.SENT)
 _MAYBE = "; it had been sent before, so its owner may have applied it all the same"

@@ -8,11 +8,12 @@ from sqlalchemy import Connection
 from disinherit.common.errors import CheckpointError
 from disinherit.server.campaign.changes import changing
 from disinherit.server.states import Answered, Task
-from disinherit.server.store.campaigns import Campaign, find_driven, settle
+from disinherit.server.store.campaigns import Campaign, find_driven
 from disinherit.server.store.leases import Lease
 from disinherit.server.store.packets import find_packets
 from disinherit.server.store.request_rows import find_request
 from disinherit.server.store.store import CoordinatorStore
+from disinherit.server.store.transitions import settle
 from disinherit.v1.unlearning_pb2 import FisherPacket
 
 P = ParamSpec("P")
