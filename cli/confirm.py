@@ -10,8 +10,9 @@ from disinherit.server.now import now_us
 from disinherit.server.service.confirming import PERSON, opened
 from disinherit.server.store.clock import confirm_clock
 from disinherit.server.store.history import find_lost
+from disinherit.server.store.log_mark import mark_file
 from disinherit.server.store.retention import find_due
-from disinherit.server.store.signed_log import accept_log, mark_file
+from disinherit.server.store.signed_log import accept_log
 from disinherit.server.store.signing import key_file
 
 app = typer.Typer(

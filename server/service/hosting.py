@@ -25,7 +25,8 @@ from disinherit.server.service.requests import Requests
 from disinherit.server.service.servicer import CoordinatorServicer
 from disinherit.server.service.settings import ServeSettings
 from disinherit.server.store.database import Database
-from disinherit.server.store.signed_log import SignedLog, mark_file
+from disinherit.server.store.log_mark import mark_file
+from disinherit.server.store.signed_log import SignedLog
 from disinherit.server.store.signing import key_file, open_signer
 from disinherit.server.store.store import CoordinatorStore
 from disinherit.server.transport.mailbox import Mailbox

@@ -12,14 +12,13 @@ import json
 import logging
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from securesystemslib.dsse import Envelope
 from sqlalchemy import Connection, func, select
 
-from disinherit.common.audit.chain import Json, canonical
+from disinherit.common.audit.chain import canonical
 from disinherit.common.audit.dsse import Signer, TrustedKeys, enclose, signature_of
 from disinherit.common.audit.export import (
     CHECKPOINT_TYPE,
@@ -29,13 +28,12 @@ from disinherit.common.audit.export import (
     sign_header,
 )
 from disinherit.common.errors import LostHistoryError, StoreError
-from disinherit.common.files import write_private
-from disinherit.common.text import load_json
 from disinherit.server.now import now_us
 from disinherit.server.store.audit import append
 from disinherit.server.store.audit_events import AuditKind
 from disinherit.server.store.database import Database
 from disinherit.server.store.history import confirm_history, find_epoch
+from disinherit.server.store.log_mark import Mark, read_mark, write_mark
 from disinherit.server.store.signing import announce_key, find_keys
 from disinherit.server.store.tables import AUDIT
 from disinherit.v1.unlearning_pb2 import LogHead
@@ -46,60 +44,6 @@ _AT_A_TIME = 500
 _HASH_BYTES = 32
 _CHECKPOINT_ENTRIES = 1000
 _CHECKPOINT_SECONDS = 3600.0
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """The signed part of a log.
-
-    Attributes:
-        entries: the number of its entries.
-        head: hash of the last entry; `""` if empty.
-        epoch: the epoch of the history (`disinherit.server.store.history`).
-    """
-
-    entries: int
-    head: str
-    epoch: int = 0
-
-
-def mark_file(key: Path) -> Path:
-    """Return the file of a key's mark, beside the key."""
-    return key.with_name(f"{key.name}.head")
-
-
-def read_mark(path: Path) -> Mark | None:
-    """Return the mark in a file; `None` if there is no file.
-
-    Raises:
-        StoreError: if it cannot be read or is damaged.
-    """
-    try:
-        values = load_json(path.read_bytes())
-        return Mark(int(values["entries"]), str(values["head"]), int(values["epoch"]))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise StoreError(
-            f"Expected in {str(path)!r} up to where the log was signed, but: {error}. Restore it "
-            "with the key beside it, or remove it and run: disinherit confirm history."
-        ) from None
-
-
-def write_mark(path: Path, mark: Mark) -> None:
-    """Write a mark to a file.
-
-    Raises:
-        StoreError: if it cannot be written.
-    """
-    values: dict[str, Json] = {"entries": mark.entries, "head": mark.head, "epoch": mark.epoch}
-    try:
-        write_private(path, canonical(values))
-    except OSError as error:
-        raise StoreError(
-            f"Expected to keep in {str(path)!r} up to where the log was signed, but: "
-            f"{error.strerror}. Nothing was signed."
-        ) from error
 
 
 def accept_log(database: Database, path: Path | None, actor: str) -> None:

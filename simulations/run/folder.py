@@ -19,7 +19,8 @@ from disinherit.common.files import write_atomic
 from disinherit.common.text import load_json
 from disinherit.deploy.files import PACKETS
 from disinherit.server.store.database import Database
-from disinherit.server.store.signed_log import SignedLog, mark_file
+from disinherit.server.store.log_mark import mark_file
+from disinherit.server.store.signed_log import SignedLog
 from disinherit.server.store.signing import open_signer
 from disinherit.server.store.store import CoordinatorStore
 from disinherit.simulations.report.check import check_report

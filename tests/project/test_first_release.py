@@ -18,7 +18,7 @@ from disinherit.common.audit.chain import canonical
 from disinherit.common.audit.dsse import TrustedKeys, envelope_line, read_envelope
 from disinherit.common.audit.export import header_line, read_header, sign_header
 from disinherit.common.graph.formats import dump_graph, load_graph
-from disinherit.server.store.signed_log import Mark, read_mark
+from disinherit.server.store.log_mark import Mark, read_mark
 from disinherit.server.store.signing import open_signer
 from disinherit.server.store.store import CoordinatorStore
 from tests import ROOT

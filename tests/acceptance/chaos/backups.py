@@ -5,7 +5,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from disinherit.server.store.signed_log import mark_file
+from disinherit.server.store.log_mark import mark_file
 from disinherit.simulations.run.folder import DATABASE
 from tests.acceptance.chaos import messages
 from tests.acceptance.chaos.federation import REQUESTS, World, owner_folder

@@ -18,7 +18,8 @@ from disinherit.direct import DirectTransport
 from disinherit.server.campaign.coordinator import Coordinator
 from disinherit.server.campaign.result import CampaignResult
 from disinherit.server.store.database import Database
-from disinherit.server.store.signed_log import accept_log, mark_file
+from disinherit.server.store.log_mark import mark_file
+from disinherit.server.store.signed_log import accept_log
 from disinherit.server.store.signing import open_signer
 from disinherit.server.store.store import CoordinatorStore
 from disinherit.server.transport.base import Transport

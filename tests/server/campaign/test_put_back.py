@@ -8,7 +8,8 @@ import pytest
 from disinherit.common.errors import CampaignError
 from disinherit.server.campaign.driver import OpenCampaigns
 from disinherit.server.states import CampaignEvent, CampaignState
-from disinherit.server.store.signed_log import SignedLog, accept_log, mark_file
+from disinherit.server.store.log_mark import mark_file
+from disinherit.server.store.signed_log import SignedLog, accept_log
 from disinherit.server.store.signing import open_signer
 from tests.support.campaign import World, make_request
 

@@ -17,7 +17,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from disinherit.common.errors import StoreError
 from disinherit.server.service.health import HealthMonitor, check_store
-from disinherit.server.store import signed_log
+from disinherit.server.store import log_mark
 from disinherit.server.store.database import Database
 from disinherit.server.store.store import CoordinatorStore
 from tests.support.service import Running, secret, serving
@@ -141,7 +141,7 @@ def test_a_service_starts_on_a_full_disk_and_reports_not_serving(
     with serving(tmp_path):
         pass
     (tmp_path / "signing.pem.head").unlink(missing_ok=True)
-    monkeypatch.setattr(signed_log, "write_private", full)
+    monkeypatch.setattr(log_mark, "write_private", full)
     free = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: free._replace(free=0))
     with serving(tmp_path) as running:
