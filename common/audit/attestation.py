@@ -13,14 +13,8 @@ from typing import Any
 
 from securesystemslib.dsse import Envelope
 
-from disinherit.common.audit.chain import (
-    AuditEntry,
-    Finding,
-    Json,
-    Problem,
-    canonical,
-    names_digest,
-)
+from disinherit.common.audit.canonical import Json, canonical, names_digest
+from disinherit.common.audit.chain import AuditEntry, Finding, Problem
 from disinherit.common.audit.dsse import TrustedKeys
 from disinherit.common.audit.gaps import DESCRIPTIONS, find_gaps
 from disinherit.common.audit.story import ModelStory, Story, read_story

@@ -22,7 +22,7 @@ from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import CryptoSigner, Signature, SSlibKey
 
-from disinherit.common.audit.chain import canonical
+from disinherit.common.audit.canonical import canonical
 from disinherit.common.errors import AuditError
 from disinherit.common.text import load_json
 

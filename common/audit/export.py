@@ -21,12 +21,12 @@ from typing import Any
 
 from securesystemslib.signer import Signature
 
+from disinherit.common.audit.canonical import canonical
 from disinherit.common.audit.chain import (
     AuditEntry,
     AuditEvent,
     Finding,
     Problem,
-    canonical,
     content,
     find_problem,
 )

@@ -14,7 +14,7 @@ format        read back   description
 import hashlib
 from collections.abc import Callable, Collection
 
-from disinherit.common.audit.chain import Json, canonical
+from disinherit.common.audit.canonical import Json, canonical
 from disinherit.common.errors import GraphError
 from disinherit.common.graph.drawing import to_dot, to_png
 from disinherit.common.graph.graph import InheritanceGraph

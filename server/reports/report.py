@@ -10,7 +10,8 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from disinherit.common.audit.chain import AuditEntry, Json
+from disinherit.common.audit.canonical import Json
+from disinherit.common.audit.chain import AuditEntry
 from disinherit.common.audit.export import read_entry
 from disinherit.common.audit.gaps import Gap, find_gaps
 from disinherit.common.audit.story import read_story, times

@@ -19,7 +19,7 @@ from disinherit.common.audit.attestation import (
     gaps_of,
     subjects_of,
 )
-from disinherit.common.audit.chain import Json, canonical
+from disinherit.common.audit.canonical import Json, canonical
 from disinherit.server.reports.report import Report
 from disinherit.server.store.audit_events import method_words, request_digest, request_kind
 

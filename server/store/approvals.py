@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from sqlalchemy import Connection, select, update
 
-from disinherit.common.audit.chain import Json, canonical
+from disinherit.common.audit.canonical import Json, canonical
 from disinherit.common.errors import RequestError
 from disinherit.common.graph.formats import lineage_digest
 from disinherit.common.graph.graph import InheritanceGraph

@@ -21,7 +21,8 @@ from sqlalchemy import (
     union_all,
 )
 
-from disinherit.common.audit.chain import AuditEntry, AuditEvent, canonical, link_line
+from disinherit.common.audit.canonical import canonical
+from disinherit.common.audit.chain import AuditEntry, AuditEvent, link_line
 from disinherit.common.audit.export import (
     LONGEST_LINE,
     Header,

@@ -10,7 +10,7 @@ import hashlib
 import math
 from collections.abc import Collection, Iterable, Mapping
 
-from disinherit.common.audit.chain import Json, canonical, names_digest
+from disinherit.common.audit.canonical import Json, canonical, names_digest
 from disinherit.common.encodings import Encoding
 from disinherit.common.graph.formats import lineage_digest
 from disinherit.common.graph.graph import InheritanceGraph

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from disinherit.common.audit.chain import Json, canonical
+from disinherit.common.audit.canonical import Json, canonical
 from disinherit.common.errors import StoreError
 from disinherit.common.files import write_private
 from disinherit.common.text import load_json

@@ -18,7 +18,7 @@ from typing import Any
 from securesystemslib.dsse import Envelope
 from sqlalchemy import Connection, func, select
 
-from disinherit.common.audit.chain import canonical
+from disinherit.common.audit.canonical import canonical
 from disinherit.common.audit.dsse import Signer, TrustedKeys, enclose, signature_of
 from disinherit.common.audit.export import (
     CHECKPOINT_TYPE,

@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 from sqlalchemy import Connection, select, update
 
-from disinherit.common.audit.chain import Json
+from disinherit.common.audit.canonical import Json
 from disinherit.common.audit.export import read_entry
 from disinherit.server.now import now_us
 from disinherit.server.states import (

@@ -13,7 +13,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from disinherit.cli.main import run
-from disinherit.common.audit.chain import AuditEvent, canonical
+from disinherit.common.audit.canonical import canonical
+from disinherit.common.audit.chain import AuditEvent
 from disinherit.common.audit.dsse import Signer, enclose, envelope_line, read_envelope
 from disinherit.common.audit.export import Header, header_line
 from tests.support.audit_cases import chain, export

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from disinherit.cli.main import run
-from disinherit.common.audit.chain import canonical
+from disinherit.common.audit.canonical import canonical
 from disinherit.common.audit.dsse import TrustedKeys, envelope_line, read_envelope
 from disinherit.common.audit.export import header_line, read_header, sign_header
 from disinherit.common.graph.formats import dump_graph, load_graph

@@ -19,7 +19,7 @@ from disinherit.cli.commands import LazyCommand
 from disinherit.cli.main import app
 from disinherit.client.agent.config import read_config
 from disinherit.client.privacy.policy import read_policy
-from disinherit.common.audit.chain import canonical
+from disinherit.common.audit.canonical import canonical
 from disinherit.common.audit.export import entry_line, header_line, read_entry, read_header
 from disinherit.simulations.scenario.scenarios import load_scenario
 from tests import ROOT

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from hypothesis import strategies as st
 
-from disinherit.common.audit.chain import AuditEntry, AuditEvent, Json, link
+from disinherit.common.audit.canonical import Json
+from disinherit.common.audit.chain import AuditEntry, AuditEvent, link
 from disinherit.common.audit.export import Header, entry_line, header_line
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)

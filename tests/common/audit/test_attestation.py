@@ -24,7 +24,8 @@ from disinherit.common.audit.attestation import (
     request_of,
     subjects_of,
 )
-from disinherit.common.audit.chain import AuditEvent, Json, canonical, names_digest
+from disinherit.common.audit.canonical import Json, canonical, names_digest
+from disinherit.common.audit.chain import AuditEvent
 from disinherit.common.audit.dsse import Signer, TrustedKeys, enclose, signature_of
 from disinherit.common.audit.gaps import GapKind, find_gaps
 from disinherit.common.errors import AuditError
