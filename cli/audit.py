@@ -9,13 +9,9 @@ from securesystemslib.dsse import Envelope
 
 from disinherit.cli.connection import Connection, connected
 from disinherit.cli.output import Format, FormatOption, as_time, print_json, print_line
-from disinherit.common.audit.attestation import (
-    find_fault,
-    not_compared,
-    read_statement,
-    request_of,
-)
+from disinherit.common.audit.attestation import read_statement, request_of
 from disinherit.common.audit.chain import AuditEntry, Problem
+from disinherit.common.audit.contradictions import find_fault, not_compared
 from disinherit.common.audit.dsse import TrustedKeys, key_block, read_envelope
 from disinherit.common.audit.export import LONGEST_LINE, Header, read_header, verify_lines
 from disinherit.common.errors import AuditError

@@ -16,16 +16,14 @@ from disinherit.common.audit.attestation import (
     PREDICATE_TYPE,
     STATEMENT_TYPE,
     coverage_of,
-    find_contradiction,
-    find_fault,
     gaps_of,
-    not_compared,
     read_statement,
     request_of,
     subjects_of,
 )
 from disinherit.common.audit.canonical import Json, canonical, names_digest
 from disinherit.common.audit.chain import AuditEvent
+from disinherit.common.audit.contradictions import find_contradiction, find_fault, not_compared
 from disinherit.common.audit.dsse import Signer, TrustedKeys, enclose, signature_of
 from disinherit.common.audit.gaps import GapKind, find_gaps
 from disinherit.common.errors import AuditError

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from disinherit.common.audit.attestation import find_fault, read_statement
+from disinherit.common.audit.attestation import read_statement
+from disinherit.common.audit.contradictions import find_fault
 from disinherit.common.audit.dsse import TrustedKeys
 from disinherit.common.audit.export import read_entry
 from disinherit.common.errors import CampaignError, CheckpointError

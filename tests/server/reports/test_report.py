@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from disinherit.common.audit.attestation import DIGEST, find_fault, not_compared, read_statement
+from disinherit.common.audit.attestation import DIGEST, read_statement
+from disinherit.common.audit.contradictions import find_fault, not_compared
 from disinherit.common.audit.dsse import Signer, TrustedKeys
 from disinherit.common.audit.export import read_entry
 from disinherit.common.audit.gaps import GapKind
