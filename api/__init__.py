@@ -60,7 +60,8 @@ if TYPE_CHECKING:
     )
     from disinherit.common.method import Method
     from disinherit.common.models.heads import Head, HeadLayer, find_head
-    from disinherit.common.wire.requests import Request, RollOut, Wave
+    from disinherit.common.wire.requests import Request
+    from disinherit.common.wire.roll_out import RollOut, Wave
     from disinherit.common.wire.samples import SampleDigests
     from disinherit.describing import describe_model
     from disinherit.direct import DirectTransport
@@ -248,8 +249,8 @@ _MODULES = {
         "HeadLayer",
         "find_head",
     ),
-    "common.wire.requests": (
-        "Request",
+    "common.wire.requests": ("Request",),
+    "common.wire.roll_out": (
         "RollOut",
         "Wave",
     ),

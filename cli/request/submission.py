@@ -28,7 +28,8 @@ from disinherit.cli.samples import read_all_samples
 from disinherit.common.errors import InputError, RequestError
 from disinherit.common.method import Method
 from disinherit.common.wire.received import received_request
-from disinherit.common.wire.requests import Request, RollOut, Wave
+from disinherit.common.wire.requests import Request
+from disinherit.common.wire.roll_out import RollOut, Wave
 from disinherit.v1 import coordinator_pb2 as pb
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from disinherit.common.graph.graph import InheritanceGraph
-from disinherit.common.wire.requests import RollOut
+from disinherit.common.wire.roll_out import RollOut
 from disinherit.server.campaign.campaign_pass import Pass
 from disinherit.server.planning.gates import judge
 from disinherit.server.planning.plan import Plan, plan

@@ -16,7 +16,7 @@ delay a wave, so no owner can block others by registering models.
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from disinherit.common.wire.requests import RollOut
+from disinherit.common.wire.roll_out import RollOut
 from disinherit.server.states import Task, TaskState
 from disinherit.v1.unlearning_pb2 import ModelResult
 

@@ -5,7 +5,7 @@ import math
 from collections.abc import Collection, Mapping
 
 from disinherit.common.errors import RequestError
-from disinherit.common.wire.requests import RollOut
+from disinherit.common.wire.roll_out import RollOut
 
 
 def assign_waves(

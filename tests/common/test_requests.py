@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from disinherit.common.errors import RequestError
 from disinherit.common.method import Method
-from disinherit.common.wire.requests import Request, RollOut, Wave
+from disinherit.common.wire.requests import Request
+from disinherit.common.wire.roll_out import RollOut, Wave
 from disinherit.common.wire.samples import SampleDigests
 from disinherit.v1 import unlearning_pb2 as pb
 

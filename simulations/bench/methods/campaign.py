@@ -13,7 +13,8 @@ from disinherit.client.privacy.sample_keys import sample_key
 from disinherit.common.errors import CampaignError
 from disinherit.common.method import Method
 from disinherit.common.wire.remedies import remedy_word
-from disinherit.common.wire.requests import Request, RollOut
+from disinherit.common.wire.requests import Request
+from disinherit.common.wire.roll_out import RollOut
 from disinherit.common.wire.samples import SALT_BYTES, SampleDigests, digest_samples
 from disinherit.direct import DirectTransport
 from disinherit.server.campaign.coordinator import Coordinator

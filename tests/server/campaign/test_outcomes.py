@@ -7,7 +7,7 @@ import pytest
 
 from disinherit.common.audit.export import read_entry
 from disinherit.common.audit.gaps import GapKind
-from disinherit.common.wire.requests import RollOut
+from disinherit.common.wire.roll_out import RollOut
 from disinherit.server.planning.gates import judge
 from disinherit.server.reports.report import coverage_of, report_of
 from disinherit.server.states import CampaignEvent, CampaignState, Task, TaskState

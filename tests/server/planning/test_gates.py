@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from disinherit.common.wire.requests import RollOut
+from disinherit.common.wire.roll_out import RollOut
 from disinherit.server.planning.gates import judge, retain_drop
 from disinherit.server.states import Task, TaskState
 from disinherit.v1.unlearning_pb2 import ModelResult

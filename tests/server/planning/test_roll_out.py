@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from disinherit.common.errors import RequestError
-from disinherit.common.wire.requests import RollOut, Wave
+from disinherit.common.wire.roll_out import RollOut, Wave
 from disinherit.server.planning.roll_out import assign_waves
 from disinherit.v1 import unlearning_pb2 as pb
 
