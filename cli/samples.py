@@ -18,7 +18,7 @@ from msgspec import Meta
 from disinherit.cli.output import print_line, warn_line
 from disinherit.client.privacy.sample_keys import sample_key
 from disinherit.common.errors import InputError, RequestError
-from disinherit.common.graph.records import check_id
+from disinherit.common.graph.identifiers import check_id
 from disinherit.common.settings import Secret, Table, check
 from disinherit.common.text import load_json
 from disinherit.common.wire.samples import (

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 from disinherit.client.agent import enrol, read_config
 from disinherit.common.errors import CampaignError, InputError
 from disinherit.common.files import write_atomic
-from disinherit.common.graph.records import check_owner
+from disinherit.common.graph.identifiers import check_owner
 from disinherit.deploy.files import CONNECTION, FleetFiles, write_nodes
 from disinherit.deploy.flower_cli import flwr
 from disinherit.deploy.programs import flower_environment

@@ -9,7 +9,8 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from disinherit.common.errors import GraphError, InputError, LabelError, RequestError
-from disinherit.common.graph.records import Inheritance, InheritanceKind, check_id
+from disinherit.common.graph.identifiers import check_id
+from disinherit.common.graph.records import Inheritance, InheritanceKind
 
 _LONGEST_NAME = 64
 _LONGEST_SHOWN = 60

@@ -8,7 +8,7 @@ from disinherit.client.owner.failures import explain
 from disinherit.client.owner.owner import Owner
 from disinherit.client.store.ledger import Destruction
 from disinherit.common.errors import RequestError
-from disinherit.common.graph.records import check_id
+from disinherit.common.graph.identifiers import check_id
 from disinherit.v1 import unlearning_pb2 as pb
 
 

@@ -20,9 +20,9 @@ from disinherit.client.store.checks import check_not_rolled_back
 from disinherit.client.store.ledger import Commit
 from disinherit.client.store.objects import fishers_digest
 from disinherit.common.errors import InputError, RequestError, StoreError
+from disinherit.common.graph.identifiers import check_id
 from disinherit.common.graph.labels import class_indices
 from disinherit.common.graph.proto import record_to_proto
-from disinherit.common.graph.records import check_id
 from disinherit.common.tensors.checkpoints import weights_digest
 from disinherit.common.wire.messages import packets_for
 from disinherit.v1 import unlearning_pb2 as pb

@@ -9,7 +9,7 @@ from msgspec import Meta, field
 from disinherit.client.agent.hours import Hours, parse_hours
 from disinherit.client.owner.factory import FUNCTION
 from disinherit.client.privacy.policy import OPEN, ReleasePolicy, read_policy
-from disinherit.common.graph.records import check_owner
+from disinherit.common.graph.identifiers import check_owner
 from disinherit.common.settings import Filled, Table, located, read
 
 _Address = Annotated[str, Meta(pattern=r"^[^\s/]+:\d{1,5}\Z", description="host:port")]

@@ -29,9 +29,10 @@ from disinherit.common.errors import DisinheritError, InputError, RequestError
 from disinherit.common.fiun.comparing import scaled
 from disinherit.common.fiun.dampening import Dampened
 from disinherit.common.fiun.stacked import unlearn_stacked
+from disinherit.common.graph.identifiers import check_id
 from disinherit.common.graph.labels import class_indices
 from disinherit.common.graph.proto import record_to_proto
-from disinherit.common.graph.records import ModelRecord, check_id
+from disinherit.common.graph.records import ModelRecord
 from disinherit.common.tensors.checkpoints import Manifest, make_manifest, manifest_digest
 from disinherit.common.wire.packets import PackedFisher
 from disinherit.v1 import unlearning_pb2 as pb

@@ -27,7 +27,8 @@ from disinherit.client.privacy.remaining import (
 )
 from disinherit.common.fiun.comparing import scaled
 from disinherit.common.fiun.unlearning import StrengthGrid, clear_rows, unlearn_parameters
-from disinherit.common.graph.records import ModelRecord, ModelStatus, successor_id
+from disinherit.common.graph.identifiers import successor_id
+from disinherit.common.graph.records import ModelRecord, ModelStatus
 from disinherit.common.method import Method
 from disinherit.common.wire.packets import PackedFisher
 from disinherit.v1 import unlearning_pb2 as pb

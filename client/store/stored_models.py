@@ -20,7 +20,8 @@ from disinherit.common.curvature.ekfac import Curvature, from_tensors
 from disinherit.common.errors import InputError, StoreError
 from disinherit.common.files import FolderLock, sync_folder
 from disinherit.common.fisher.classes import ClassFishers
-from disinherit.common.graph.records import ModelRecord, check_id
+from disinherit.common.graph.identifiers import check_id
+from disinherit.common.graph.records import ModelRecord
 
 
 class StoredModels:

@@ -11,8 +11,9 @@ from google.protobuf.message import Message
 
 from disinherit.common import limits
 from disinherit.common.errors import GraphError, InputError, RequestError
+from disinherit.common.graph.identifiers import check_owner
 from disinherit.common.graph.proto import inheritance_from_proto, record_from_proto
-from disinherit.common.graph.records import Inheritance, ModelRecord, check_owner
+from disinherit.common.graph.records import Inheritance, ModelRecord
 from disinherit.common.models.scope_text import split_scope
 from disinherit.common.text import one_line
 from disinherit.v1.graph_pb2 import Inheritance as InheritanceProto

@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from disinherit.common.errors import RequestError
 from disinherit.common.fields import settle
-from disinherit.common.graph.records import check_id
+from disinherit.common.graph.identifiers import check_id
 from disinherit.common.method import Method
 from disinherit.common.text import check_utf8
 from disinherit.common.wire.roll_out import RollOut

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from disinherit.common.errors import RequestError
 from disinherit.common.fields import settle
-from disinherit.common.graph.records import check_id
+from disinherit.common.graph.identifiers import check_id
 from disinherit.v1 import unlearning_pb2 as pb
 
 MOST_WAVES = 100

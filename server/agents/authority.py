@@ -28,7 +28,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from disinherit.common.errors import InputError, StoreError
 from disinherit.common.files import write_atomic, write_private
-from disinherit.common.graph.records import check_id
+from disinherit.common.graph.identifiers import check_id
 
 OWNER_URN = "urn:disinherit:owner:"
 """Prefix of the alternative name in an agent's certificate, before the owner's name."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from sqlalchemy import insert, or_, select, update
 
 from disinherit.common.errors import InputError, KeyRefusedError, TokenError
-from disinherit.common.graph.records import check_id, check_owner
+from disinherit.common.graph.identifiers import check_id, check_owner
 from disinherit.server.agents import access_log, revocation
 from disinherit.server.agents.access_log import AccessLog
 from disinherit.server.agents.authority import CertificateAuthority, requested_key

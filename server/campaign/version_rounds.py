@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from disinherit.common.errors import GraphError
-from disinherit.common.graph.records import check_id
+from disinherit.common.graph.identifiers import check_id
 from disinherit.common.text import one_line
 from disinherit.server.campaign.campaign_pass import Pass
 from disinherit.server.store.audit_events import request_digest

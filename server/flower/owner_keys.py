@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 from msgspec import Meta
 
 from disinherit.common.errors import InputError
-from disinherit.common.graph.records import check_owner
+from disinherit.common.graph.identifiers import check_owner
 from disinherit.common.limits import LOG_LINE
 from disinherit.common.settings import Table, located, read
 from disinherit.common.text import one_line

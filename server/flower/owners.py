@@ -15,7 +15,7 @@ from flwr.app import DEFAULT_TTL, Message
 from flwr.serverapp import Grid
 
 from disinherit.common.errors import CampaignError, InputError
-from disinherit.common.graph.records import check_owner
+from disinherit.common.graph.identifiers import check_owner
 from disinherit.common.text import one_line
 from disinherit.common.wire.flower import pack, unpack
 from disinherit.server.flower.exchange import ALWAYS, POLL_SECONDS, error_line, exchange

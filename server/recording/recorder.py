@@ -47,14 +47,9 @@ from flwr.serverapp.strategy import Strategy
 from torch import Tensor
 
 from disinherit.common.errors import InputError
+from disinherit.common.graph.identifiers import check_id, check_owner
 from disinherit.common.graph.recipes import Recipe
-from disinherit.common.graph.records import (
-    Inheritance,
-    InheritanceKind,
-    ModelRecord,
-    check_id,
-    check_owner,
-)
+from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord
 from disinherit.common.models.scope import architecture_fingerprint
 from disinherit.common.tensors.checkpoints import weights_digest
 from disinherit.server.recording.flower_updates import (

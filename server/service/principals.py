@@ -28,7 +28,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from disinherit.common.errors import InputError, NotKnownError
-from disinherit.common.graph.records import check_owner
+from disinherit.common.graph.identifiers import check_owner
 from disinherit.common.settings import Secret, Table, located, read
 
 _LOG = logging.getLogger(__name__)

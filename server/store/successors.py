@@ -11,13 +11,8 @@ from sqlalchemy import Connection, select
 
 from disinherit.common.errors import GraphError, InputError
 from disinherit.common.graph.graph import InheritanceGraph
-from disinherit.common.graph.records import (
-    Inheritance,
-    InheritanceKind,
-    ModelRecord,
-    ModelStatus,
-    successor_id,
-)
+from disinherit.common.graph.identifiers import successor_id
+from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord, ModelStatus
 from disinherit.common.graph.rules import is_same_version
 from disinherit.server.now import now_us
 from disinherit.server.store.audit_events import AuditKind

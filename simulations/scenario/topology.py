@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from disinherit.common.errors import GraphError
-from disinherit.common.graph.records import Inheritance, InheritanceKind, check_id
+from disinherit.common.graph.identifiers import check_id
+from disinherit.common.graph.records import Inheritance, InheritanceKind
 
 ClassChoice = str | tuple[str, ...] | None
 """Classes of a data set: by name or index, a range in percent (`"0-60%"`), or all (`None`)."""

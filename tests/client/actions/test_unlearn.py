@@ -13,8 +13,9 @@ from disinherit.client.dampening import task_inputs
 from disinherit.client.dampening.one import dampen_model
 from disinherit.client.dampening.summaries import register
 from disinherit.client.owner.owner import Batches
+from disinherit.common.graph.identifiers import check_id, successor_id
 from disinherit.common.graph.proto import record_from_proto
-from disinherit.common.graph.records import ModelRecord, ModelStatus, check_id, successor_id
+from disinherit.common.graph.records import ModelRecord, ModelStatus
 from disinherit.common.tensors.checkpoints import weights_digest
 from disinherit.common.wire.packets import PackedFisher, decode_fisher, encode_fisher
 from disinherit.v1 import unlearning_pb2 as pb

@@ -11,7 +11,8 @@ from disinherit.client.store.index import SCHEMA_VERSION
 from disinherit.client.store.ledger import Commit
 from disinherit.client.store.store import ModelStore
 from disinherit.common.errors import StoreError
-from disinherit.common.graph.records import ModelRecord, successor_id
+from disinherit.common.graph.identifiers import successor_id
+from disinherit.common.graph.records import ModelRecord
 from disinherit.common.tensors.checkpoints import weights_digest
 
 OLD = {"weight": torch.zeros(2, 3)}

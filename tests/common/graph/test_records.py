@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from disinherit.common.errors import GraphError, InputError
+from disinherit.common.graph.identifiers import check_id, check_owner
 from disinherit.common.graph.records import (
     FisherScale,
     Inheritance,
@@ -16,8 +17,6 @@ from disinherit.common.graph.records import (
     ModelStatus,
     Provenance,
     as_kind,
-    check_id,
-    check_owner,
 )
 
 MODEL = ModelRecord("m", "ann", "arch", ("cat", "dog"), "0a", 1)
