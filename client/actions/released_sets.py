@@ -12,14 +12,8 @@ from torch import nn
 from disinherit.client.dampening.summaries import class_fishers
 from disinherit.client.owner.owner import Batches, Owner, ResolvesSamples
 from disinherit.client.privacy.policy import ReleasePolicy
-from disinherit.client.privacy.release_ledger import (
-    Release,
-    Released,
-    ReleaseLedger,
-    Sizes,
-    TrainingSet,
-    smallest_cell_of_all,
-)
+from disinherit.client.privacy.release_ledger import Release, Released, ReleaseLedger, TrainingSet
+from disinherit.client.privacy.released_cells import Sizes, smallest_cell_of_all
 from disinherit.client.privacy.remaining import cleared_classes, cleared_samples
 from disinherit.client.privacy.sample_keys import sample_key
 from disinherit.client.privacy.samples import split_by_ids

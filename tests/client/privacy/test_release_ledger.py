@@ -8,14 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from disinherit.client.privacy.release_ledger import (
-    Release,
-    Released,
-    ReleaseLedger,
-    TrainingSet,
-    smallest_cell,
-    smallest_cell_of_all,
-)
+from disinherit.client.privacy.release_ledger import Release, Released, ReleaseLedger, TrainingSet
+from disinherit.client.privacy.released_cells import smallest_cell, smallest_cell_of_all
 from disinherit.common.errors import StoreError, WithheldError
 
 CLASSES = ("a", "b", "c")
