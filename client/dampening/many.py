@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from disinherit.client.dampening.one import make_successor
-from disinherit.client.dampening.problem import DampeningProblem, resolve_problem
+from disinherit.client.dampening.problem import DampeningProblem
+from disinherit.client.dampening.resolution import resolve_problem
 from disinherit.client.dampening.task_inputs import TaskInputs
 from disinherit.client.owner.failures import explain, one_line
 from disinherit.client.owner.owner import Owner, load_network

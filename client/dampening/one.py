@@ -7,8 +7,8 @@ from dataclasses import replace
 from torch import nn
 
 from disinherit.client.dampening.logits import CachedLogits
-from disinherit.client.dampening.problem import resolve_problem
 from disinherit.client.dampening.repair import repair
+from disinherit.client.dampening.resolution import resolve_problem
 from disinherit.client.dampening.summaries import (
     FisherSummary,
     class_fishers,
