@@ -13,7 +13,8 @@ from torch import Tensor
 
 from disinherit.client.dampening.task_inputs import TaskInputs
 from disinherit.client.dampening.unlearned_model import UnlearnedModel
-from disinherit.client.outcome.recognition import BeforeAndAfter, Measured, measure
+from disinherit.client.outcome.class_counts import BeforeAndAfter
+from disinherit.client.outcome.recognition import Measured, measure
 from disinherit.client.owner.owner import Batches, Owner
 from disinherit.client.privacy.remaining import (
     cleared_classes,

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from disinherit import Method, Network
-from disinherit.client.outcome.recognition import BeforeAndAfter, chance_margin, measure
+from disinherit.client.outcome.class_counts import BeforeAndAfter, chance_margin
+from disinherit.client.outcome.recognition import measure
 from disinherit.common.graph.proto import record_to_proto
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.method import Mechanism

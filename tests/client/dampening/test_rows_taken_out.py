@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from disinherit.client.actions.unlearn import unlearn
 from disinherit.client.dampening.summaries import register
-from disinherit.client.outcome.recognition import chance_margin
+from disinherit.client.outcome.class_counts import chance_margin
 from disinherit.client.owner.owner import Batches
 from disinherit.client.store.store import ModelStore
 from disinherit.common.graph.records import ModelRecord, Provenance

@@ -12,14 +12,10 @@ from torch import nn
 from disinherit.client.actions.fisher import forget_fishers
 from disinherit.client.actions.unlearn import unlearn
 from disinherit.client.dampening.summaries import register
+from disinherit.client.outcome.class_counts import BeforeAndAfter, chance_margin
 from disinherit.client.outcome.outcomes import recognised
-from disinherit.client.outcome.recognition import (
-    BeforeAndAfter,
-    Measured,
-    auc_margin,
-    chance_margin,
-    measure,
-)
+from disinherit.client.outcome.recognition import Measured, measure
+from disinherit.client.outcome.sample_losses import auc_margin
 from disinherit.client.owner.owner import Batches
 from disinherit.client.privacy.sample_keys import sample_key
 from disinherit.common.graph.records import ModelRecord

@@ -12,14 +12,9 @@ from torch import Tensor, nn
 from disinherit.client.actions.unlearn import unlearn
 from disinherit.client.dampening.summaries import register
 from disinherit.client.outcome import outcomes
+from disinherit.client.outcome.class_counts import BeforeAndAfter, ClassCount, chance_margin
 from disinherit.client.outcome.outcomes import recognised
-from disinherit.client.outcome.recognition import (
-    BeforeAndAfter,
-    ClassCount,
-    Measured,
-    chance_margin,
-    measure,
-)
+from disinherit.client.outcome.recognition import Measured, measure
 from disinherit.client.owner.owner import Batches, Owner
 from disinherit.common.graph.records import ModelRecord
 from disinherit.v1 import unlearning_pb2 as pb

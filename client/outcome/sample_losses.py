@@ -1,0 +1,144 @@
+"""Recognition of samples by their losses, and by the labels that a model gives them."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from disinherit.client.outcome.class_counts import (
+    ONE_SIDED,
+    TOLERANCE,
+    TRAINING_SAMPLES,
+    BeforeAndAfter,
+    chance_margin,
+    find_split,
+)
+from disinherit.client.owner.batches import ShrinkingBatches, check_logits
+from disinherit.client.owner.owner import Batches, Owner, load_network
+from disinherit.client.privacy.remaining import OnlyClasses
+from disinherit.common.graph.records import ModelRecord
+from disinherit.common.models.inputs import Inputs, as_arguments, to_device
+from disinherit.common.wire.recognition import TRAINING, had_power
+from disinherit.v1 import unlearning_pb2 as pb
+
+
+def auc_margin(forgotten: int, unseen: int) -> float:
+    """Return how far chance may raise the AUC of two equal distributions above one half.
+
+    Example:
+        >>> auc_margin(1, 1), round(auc_margin(200, 200), 3)
+        (0.5, 0.048)
+    """
+    spread = math.sqrt((forgotten + unseen + 1) / (12 * forgotten * unseen))
+    return min(0.5, ONE_SIDED * spread)
+
+
+def recognition_of_samples(
+    owner: Owner, subject: BeforeAndAfter, samples: Batches
+) -> pb.Recognition | None:
+    """Return the AUC: how often a sample to forget has a smaller loss than an unseen one.
+
+    Both are of the same class.  Without unseen samples, retained training samples take their place:
+    a model that never saw the samples to forget would have larger losses on them than on these.
+    The share that the model names by their own labels is measured, too.
+    """
+    classes = frozenset(int(c) for _, targets in samples for c in targets.unique())
+    for source in ("evaluation", "tuning", TRAINING):
+        if source == TRAINING:
+            batches, most = subject.kept, TRAINING_SAMPLES
+        else:
+            batches, most = find_split(owner, subject.record, source), None
+        others = None if batches is None else OnlyClasses(batches, classes, most)
+        if others is None or not any(True for _ in others):
+            continue
+        pairs = [
+            tuple(_scores(owner, subject.record, weights, some) for some in (samples, others))
+            for weights in (subject.before, subject.after)
+        ]
+        (before, _), (after, unseen) = pairs
+        aucs = [_auc(forgotten.losses, compared.losses) for forgotten, compared in pairs]
+        found = pb.Recognition(
+            measure="auc",
+            before=aucs[0],
+            after=aucs[1],
+            floor=0.5,
+            margin=auc_margin(len(after.losses), len(unseen.losses)),
+            samples=len(after.losses),
+            source=source,
+            loss_before=float(before.losses.mean()),
+            loss_after=float(after.losses.mean()),
+            named_before=float(before.named.mean()),
+            named_after=float(after.named.mean()),
+        )
+        found.named_chance = _named_chance(found, after, unseen)
+        return found
+    return None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Scores:
+    """What a model makes of samples.
+
+    Attributes:
+        losses: cross-entropies `[n]`, in float64.
+        named: 1 where the model names a sample by its own label, else 0 `[n]`, in float64.
+        targets: their class indices `[n]`.
+    """
+
+    losses: Tensor
+    named: Tensor
+    targets: Tensor
+
+
+def _named_chance(found: pb.Recognition, forgotten: _Scores, unseen: _Scores) -> float:
+    """Return the largest share of samples to forget that chance explains the model to name.
+
+    If the attack had power, a model that never saw the samples names them as often as unseen ones
+    of their classes.  Otherwise their labels may be wrong, and it names them like a class that it
+    does not know.
+    """
+    if not had_power(found):
+        return chance_margin(found.samples)
+    means, weights = [], []
+    for c in forgotten.targets.unique():
+        peers = unseen.named[unseen.targets == c]
+        if len(peers):
+            means.append(peers.mean())
+            weights.append((forgotten.targets == c).sum())
+    share = float(torch.stack(means) @ torch.stack(weights).double() / sum(weights))
+    count = len(unseen.named)
+    both = max(1, found.samples * count // (found.samples + count))
+    return chance_margin(both, max(share, TOLERANCE))
+
+
+def _scores(
+    owner: Owner, record: ModelRecord, weights: Mapping[str, Tensor], batches: Batches
+) -> _Scores:
+    """Return what a model makes of samples."""
+    network = load_network(owner, record, weights)
+
+    @torch.inference_mode()
+    def compute(fitting: Iterable[tuple[Inputs, Tensor]]) -> _Scores:
+        losses, named, seen = [], [], []
+        for inputs, targets in fitting:
+            logits = network(*to_device(as_arguments(inputs), owner.device))
+            check_logits(logits, targets.cpu(), len(record.labels))
+            logits, wanted = logits.cpu().double(), targets.cpu()
+            losses.append(F.cross_entropy(logits, wanted, reduction="none"))
+            named.append((logits.argmax(dim=1) == wanted).double())
+            seen.append(wanted)
+        return _Scores(torch.cat(losses), torch.cat(named), torch.cat(seen))
+
+    return ShrinkingBatches(batches).run(compute)
+
+
+def _auc(forgotten: Tensor, others: Tensor) -> float:
+    ordered = others.sort().values
+    larger = len(ordered) - torch.searchsorted(ordered, forgotten, right=True)
+    equal = torch.searchsorted(ordered, forgotten, right=True) - torch.searchsorted(
+        ordered, forgotten
+    )
+    return float((larger + equal / 2).double().mean() / len(ordered))
