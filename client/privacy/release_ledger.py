@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from disinherit.client.privacy.sample_keys import KEY_FILE
-from disinherit.client.store.index import BUSY_SECONDS, index_errors
+from disinherit.client.store.index_file import BUSY_SECONDS, index_errors
 from disinherit.common.errors import StoreError
 
 LEDGER_FILE = "releases.db"

@@ -5,77 +5,17 @@ The index has rows only; the store manages files and locks.  Methods raise `sqli
 """
 
 import json
-import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
+from disinherit.client.store.index_file import open_index, transaction
 from disinherit.client.store.ledger import Destruction, Forgotten, LedgerEntry, RollBack
 from disinherit.client.store.objects import Delta
 from disinherit.client.store.structure import Structure
 from disinherit.common.errors import StoreError
 from disinherit.common.graph.records import ModelRecord, ModelStatus, Provenance
-
-SCHEMA_VERSION = 8
-BUSY_SECONDS = 60.0
-
-_DESTROYED = """CREATE TABLE destroyed (
-    model_id TEXT PRIMARY KEY REFERENCES models, request_id TEXT NOT NULL, digest TEXT NOT NULL,
-    held_by TEXT NOT NULL)"""
-_STRUCTURES = """CREATE TABLE structures (
-    model_id TEXT PRIMARY KEY REFERENCES models, structure TEXT NOT NULL)"""
-_CURVATURES = """CREATE TABLE curvatures (
-    model_id TEXT PRIMARY KEY REFERENCES models, digest TEXT NOT NULL)"""
-# Content of a request, and data that a version forgot; empty in rows of older versions.
-_CONTENT = (
-    "ALTER TABLE ledger ADD COLUMN request_digest TEXT NOT NULL DEFAULT ''",
-    "ALTER TABLE ledger ADD COLUMN forgotten TEXT NOT NULL DEFAULT ''",
-    "ALTER TABLE rollbacks ADD COLUMN request_digest TEXT NOT NULL DEFAULT ''",
-    "ALTER TABLE destroyed ADD COLUMN request_digest TEXT NOT NULL DEFAULT ''",
-    "CREATE INDEX ledger_successor ON ledger (successor_id)",
-    "CREATE INDEX ledger_request ON ledger (request_id)",
-)
-# New weights of roots, made before their request is applied, and where they come from.
-_PREPARED = """CREATE TABLE prepared (
-    request_id TEXT NOT NULL, model_id TEXT NOT NULL REFERENCES models, digest TEXT NOT NULL,
-    origin BLOB NOT NULL, PRIMARY KEY (request_id, model_id))"""
-_SET_VERSION = f"PRAGMA user_version = {SCHEMA_VERSION}"
-_SCHEMA = (
-    "CREATE TABLE store (owner TEXT NOT NULL)",
-    """CREATE TABLE models (
-        id TEXT PRIMARY KEY, architecture TEXT NOT NULL, labels TEXT NOT NULL,
-        digest TEXT NOT NULL, created_us INTEGER NOT NULL, provenance TEXT,
-        fisher_digest TEXT NOT NULL, fisher_scope TEXT NOT NULL, status TEXT NOT NULL)""",
-    "CREATE INDEX models_digest ON models (digest)",
-    "CREATE INDEX models_fisher_digest ON models (fisher_digest)",
-    # One entry per version: the next request is applied to its successor.
-    """CREATE TABLE ledger (
-        request_id TEXT NOT NULL, model_id TEXT PRIMARY KEY REFERENCES models,
-        digest_before TEXT NOT NULL, successor_id TEXT NOT NULL REFERENCES models,
-        digest_after TEXT NOT NULL, result BLOB NOT NULL)""",
-    """CREATE TABLE rollbacks (
-        request_id TEXT NOT NULL, model_id TEXT NOT NULL REFERENCES models,
-        digest TEXT NOT NULL, retired_id TEXT NOT NULL, PRIMARY KEY (request_id, model_id))""",
-    """CREATE TABLE parts (
-        digest TEXT PRIMARY KEY, base TEXT NOT NULL, pack TEXT NOT NULL, place INTEGER NOT NULL,
-        cleared TEXT NOT NULL)""",
-    _DESTROYED,
-    _STRUCTURES,
-    _CURVATURES,
-    *_CONTENT,
-    _PREPARED,
-    _SET_VERSION,
-)
-_UPGRADES = {
-    3: (_DESTROYED, _STRUCTURES, _CURVATURES, *_CONTENT, _PREPARED, _SET_VERSION),
-    4: (_STRUCTURES, _CURVATURES, *_CONTENT, _PREPARED, _SET_VERSION),
-    5: (_CURVATURES, *_CONTENT, _PREPARED, _SET_VERSION),
-    6: (_CURVATURES, _PREPARED, _SET_VERSION),
-    7: (_CURVATURES, _SET_VERSION),
-}
-"""Older version -> statements of the upgrade to the present one."""
 
 _PRESENT = "id NOT IN (SELECT model_id FROM destroyed)"
 _MODELS = (
@@ -86,22 +26,6 @@ _LEDGER = (
     "SELECT request_id, model_id, digest_before, successor_id, digest_after, result, "
     "request_digest, forgotten FROM ledger"
 )
-
-
-@contextmanager
-def index_errors(path: Path) -> Iterator[None]:
-    """Turn errors of SQLite into a `StoreError` that names the index at `path`.
-
-    Raises:
-        StoreError: for any error of SQLite, or a value that it cannot store.
-    """
-    try:
-        yield
-    except (sqlite3.Error, OverflowError, UnicodeError) as error:
-        raise StoreError(
-            f"Expected to use the index {path}, but got: {error}. If it is damaged, restore it and "
-            "the folder beside it from a backup; if it is locked or the disk is full, try again."
-        ) from error
 
 
 class Index:
@@ -119,33 +43,15 @@ class Index:
     def __init__(self, path: Path, owner: str) -> None:
         self._path = path
         self._owner = owner
-        self._db = sqlite3.connect(
-            path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-        )
-        try:
-            # EXTRA is FULL and also syncs the folder after a commit, so that a power loss does not
-            # undo a change after its reply.
-            self._db.execute("PRAGMA synchronous = EXTRA")
-            self._db.execute("PRAGMA foreign_keys = ON")
-            self._prepare()
-        except BaseException:
-            self._db.close()
-            raise
+        self._db = open_index(path, owner)
 
     def close(self) -> None:
         """Close the database."""
         self._db.close()
 
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self) -> AbstractContextManager[None]:
         """Commit all changes of the block durably at its end, or none of them."""
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._db.execute("COMMIT")
-        except BaseException:
-            self._db.rollback()
-            raise
+        return transaction(self._db)
 
     def find(self, model_id: str) -> ModelRecord | None:
         """Return the record of a version, or `None`."""
@@ -391,38 +297,6 @@ class Index:
     def written_out(self, digest: str) -> None:
         """Record that an object has a full file."""
         self._db.execute("DELETE FROM parts WHERE digest = ?", (digest,))
-
-    def _prepare(self) -> None:
-        (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        tables = self._db.execute("SELECT name FROM sqlite_master").fetchall()
-        if version == 0 and not tables:
-            with self.transaction():
-                for statement in _SCHEMA:
-                    self._db.execute(statement)
-                self._db.execute("INSERT INTO store VALUES (?)", (self._owner,))
-            return
-        if version in _UPGRADES:
-            with self.transaction():
-                for statement in _UPGRADES[version]:
-                    self._db.execute(statement)
-        elif version != SCHEMA_VERSION:
-            raise StoreError(
-                f"Expected schema version {SCHEMA_VERSION} in {self._path}, but got {version}. It "
-                "was written by a newer Disinherit, by a version before the first release, or by "
-                "another program."
-            )
-        (verdict,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
-        if verdict != "ok":
-            raise StoreError(
-                f"Expected a sound index in {self._path}, but got: {verdict}. Restore it and the "
-                "folder beside it from a backup."
-            )
-        owners = [owner for (owner,) in self._db.execute("SELECT owner FROM store")]
-        if owners != [self._owner]:
-            raise StoreError(
-                f"Expected a store of {self._owner!r} in {self._path.parent}, but got that of "
-                f"{owners}. Use another folder."
-            )
 
     def _entry(self, query: str, *values: str) -> LedgerEntry | None:
         row = self._db.execute(query, values).fetchone()

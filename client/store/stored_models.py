@@ -11,7 +11,8 @@ from typing import Self
 from torch import Tensor
 
 from disinherit.client.store.checks import check_content, check_present
-from disinherit.client.store.index import Index, index_errors
+from disinherit.client.store.index import Index
+from disinherit.client.store.index_file import index_errors
 from disinherit.client.store.ledger import Destruction, LedgerEntry, RollBack
 from disinherit.client.store.objects import Objects
 from disinherit.client.store.structure import Structure

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from disinherit.client.store.index import SCHEMA_VERSION
+from disinherit.client.store.index_file import SCHEMA_VERSION
 from disinherit.client.store.ledger import Commit
 from disinherit.client.store.store import ModelStore
 from disinherit.common.errors import StoreError
