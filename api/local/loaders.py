@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 from disinherit.client.owner.batches import iterates_once
 from disinherit.client.owner.owner import Batches
 from disinherit.common.errors import DataError
-from disinherit.common.models.heads import PROBED
 from disinherit.common.models.inputs import Inputs, as_arguments, take_rows, unpack_batch
+from disinherit.common.models.observation import PROBED
 from disinherit.local.arguments import shown
 
 _AT_ONCE = 64

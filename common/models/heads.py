@@ -10,27 +10,19 @@ A layer's name or position does not identify the head, so a small batch does.  T
 Each row of such a layer is a class.  A layer that no sample of the batch reaches is not found.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from weakref import ref
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from disinherit.common.errors import FisherError, ScopeError
-from disinherit.common.models.forward import check_logits
-from disinherit.common.models.inputs import Inputs, as_arguments, refused_inputs, to_device
-from disinherit.common.models.substitution import call_with, unchanged
+from disinherit.common.errors import ScopeError
+from disinherit.common.models.inputs import Inputs
+from disinherit.common.models.observation import ObservedModel, observed
 
-PROBED = 8
-"""Number of samples in the forward passes."""
-
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _SHARES_AGREE = 1e-2
-_Change = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +130,8 @@ def find_head(model: nn.Module, inputs: Inputs) -> Head:
         (HeadLayer(module='2', weight='2.weight', bias='2.bias'),)
     """
     check_differentiable(model)
-    with _probed(model, inputs) as probe:
-        return probe.head()
+    with observed(model, inputs) as seen:
+        return _Search(model, seen).head()
 
 
 def count_logits(model: nn.Module, inputs: Inputs) -> int:
@@ -152,8 +144,8 @@ def count_logits(model: nn.Module, inputs: Inputs) -> int:
     Raises:
         FisherError: likewise.
     """
-    with _probed(model, inputs) as probe:
-        return probe.classes
+    with observed(model, inputs) as seen:
+        return seen.classes
 
 
 def exact_layer(model: nn.Module, inputs: Inputs) -> HeadLayer | None:
@@ -167,61 +159,21 @@ def exact_layer(model: nn.Module, inputs: Inputs) -> HeadLayer | None:
         FisherError: likewise.
         ScopeError: if its weight is computed from others.
     """
-    with _probed(model, inputs) as probe:
-        return probe.exact()
+    with observed(model, inputs) as seen:
+        return _Search(model, seen).exact()
 
 
-@contextmanager
-def _probed(model: nn.Module, inputs: Inputs) -> Iterator["_Probe"]:
-    """Observe a model in eval mode on a few samples, and restore it afterwards."""
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    few = to_device([tensor[:PROBED] for tensor in as_arguments(inputs)], device)
-    with _at_rest(model), torch.inference_mode(False), torch.no_grad():
-        try:
-            probe = _Probe(model, few)
-        except (FisherError, torch.OutOfMemoryError):
-            raise
-        except (RuntimeError, TypeError, ValueError, LookupError, MemoryError) as error:
-            raise refused_inputs(model, 0, few, device, error) from error
-        yield probe
+class _Search:
+    """The search for the head of an observed model.
 
+    Args:
+        model: the model.
+        seen: the same model, observed.
+    """
 
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """One call of a layer, without keeping its output alive."""
-
-    output: ref[Tensor]
-    version: int
-    dtype: torch.dtype
-
-    def returned(self, logits: Tensor) -> bool:
-        """Whether the layer's output is what the model returned, unchanged."""
-        return self.output() is logits and logits._version == self.version
-
-
-class _Probe:
-    """A model in eval mode, a few samples, and the responses of its logits."""
-
-    def __init__(self, model: nn.Module, inputs: Sequence[Tensor]) -> None:
+    def __init__(self, model: nn.Module, seen: ObservedModel) -> None:
         self._model = model
-        self._inputs = inputs
-        layers = {
-            path: module
-            for path, module in model.named_modules()
-            if isinstance(module, (nn.Linear, *_CONVOLUTIONS)) and module.weight.is_floating_point()
-        }
-        self._plain, self._calls = self._observed(layers)
-        self.classes = self._plain.shape[1]
-        self._layers = {p: m for p, m in layers.items() if len(m.weight) == self.classes}
-        spread = float(self._plain.float().std())
-        self._step = spread if 0 < spread < float("inf") else 1.0
-        # The eps of the coarsest dtype involved; a float64 result may have been float32 before.
-        dtypes = {call.dtype for path in self._layers for call in self._calls[path]}
-        eps = max(torch.finfo(dtype).eps for dtype in dtypes | {self._plain.dtype, torch.float32})
-        half = eps > torch.finfo(torch.float32).eps
-        self._relative = (4 if half else 100) * eps
-        if half:
-            self._step *= 8  # to exceed rounding errors
+        self._seen = seen
         self._generator = torch.Generator().manual_seed(0)
 
     def head(self) -> Head:
@@ -229,44 +181,43 @@ class _Probe:
         exact = self.exact()
         if exact is not None:
             return Head((exact,), gauge_free=self._is_gauge_free([exact]))
-        found = [path for path in self._layers if self._is_summand(path)]
+        found = [path for path in self._seen.layers if self._is_summand(path)]
         if not found:
             raise self._error(self._why_no_head())
-        if not self._is_constant(self._logits(dict.fromkeys(found, _zeros))):
+        if not self._is_constant(self._seen.changed(dict.fromkeys(found, torch.zeros_like))):
             raise self._error(f"they are not those of {_quoted(found)} alone")
         layers = tuple(self._head_layer(path) for path in found)
         return Head(layers, exact=False, gauge_free=self._is_gauge_free(layers))
 
     def exact(self) -> HeadLayer | None:
         """Return the layer with the model's output as its own."""
-        for path in self._layers:
-            calls = self._calls[path]
-            if len(calls) == 1 and calls[0].returned(self._plain):
+        for path in self._seen.layers:
+            if self._seen.returns(path):
                 return self._head_layer(path)
         return None
 
     def _is_summand(self, path: str) -> bool:
         """Whether each output of a layer adds to its own logit only, with a positive weight."""
-        if not self._calls[path]:
+        if not self._seen.is_called(path):
             return False
         shares = []
         for _ in range(2):
-            delta = self._step * torch.randn(self.classes, generator=self._generator)
-            share = self._share(self._logits({path: self._added(path, delta)}), delta)
+            delta = self._seen.step * torch.randn(self._seen.classes, generator=self._generator)
+            share = self._share(self._seen.added(path, delta), delta)
             if share is None:
                 return False
             shares.append(share)
         share = torch.cat(shares)
         least, most = float(share.min()), float(share.max())
-        return least > 0 and most - least <= max(_SHARES_AGREE, 4 * self._relative) * most
+        return least > 0 and most - least <= max(_SHARES_AGREE, 4 * self._seen.relative) * most
 
     def _share(self, logits: Tensor, delta: Tensor) -> Tensor | None:
         """Return the factor of `delta` in each sample's logits, `[n]`; `None` if not linear."""
-        moved = (logits - self._plain).double().cpu()
+        moved = (logits - self._seen.logits).double().cpu()
         moved, delta = moved - moved.mean(1, keepdim=True), (delta - delta.mean()).double()
         share = moved @ delta / delta.square().sum()
         off = (moved - share[:, None] * delta).abs().max()
-        tolerance = self._tolerance(logits)
+        tolerance = self._seen.tolerance(logits)
         # Responses below the rounding error do not count.
         if not off <= tolerance or not (share * delta.abs().max() > 3 * tolerance).all():
             return None
@@ -281,8 +232,8 @@ class _Probe:
         shifted = {
             name: value + self._noise(value, (1, *value.shape[1:])) for name, value in noisy.items()
         }
-        before, after = self._run(noisy), self._run(shifted)
-        return self._is_constant(after - before, self._tolerance(before, after))
+        before, after = self._seen.run(noisy), self._seen.run(shifted)
+        return self._is_constant(after - before, self._seen.tolerance(before, after))
 
     def _noise(self, like: Tensor, shape: Sequence[int]) -> Tensor:
         scale = float(like.float().std()) if like.numel() > 1 else 0.0
@@ -292,52 +243,12 @@ class _Probe:
     def _is_constant(self, logits: Tensor, tolerance: float | None = None) -> bool:
         """Whether the logits of each sample are equal for all classes."""
         spread = (logits.amax(1) - logits.amin(1)).max()
-        return bool(spread <= (self._tolerance(logits) if tolerance is None else tolerance))
-
-    def _tolerance(self, *logits: Tensor) -> float:
-        return self._relative * max(float(value.abs().max()) for value in (self._plain, *logits))
-
-    def _added(self, path: str, delta: Tensor) -> _Change:
-        dim = _class_dim(self._layers[path])
-        shaped = delta.view(-1, *[1] * (-1 - dim))
-        return lambda output: output + shaped.to(output.device, output.dtype)
-
-    def _observed(self, layers: Mapping[str, nn.Module]) -> tuple[Tensor, dict[str, list[_Call]]]:
-        """Return the logits, and the calls of some layers."""
-        calls: dict[str, list[_Call]] = {path: [] for path in layers}
-
-        def noting(path: str) -> Callable[..., None]:
-            def note(_: nn.Module, __: object, output: object) -> None:
-                if isinstance(output, Tensor) and output.is_floating_point():
-                    calls[path].append(_Call(ref(output), output._version, output.dtype))
-
-            return note
-
-        with ExitStack() as hooks:
-            for path, layer in layers.items():
-                hooks.callback(layer.register_forward_hook(noting(path), prepend=True).remove)
-            return self._run(), calls
-
-    def _logits(self, changes: Mapping[str, _Change] | None = None) -> Tensor:
-        """Return the logits with some layers' outputs changed."""
-        with ExitStack() as hooks:
-            for path, change in (changes or {}).items():
-                hook = _changing(change)
-                layer = self._layers[path]
-                hooks.callback(layer.register_forward_hook(hook, prepend=True).remove)
-            return self._run()
-
-    def _run(self, parameters: Mapping[str, Tensor] | None = None) -> Tensor:
-        # Copies: a model may change its inputs in place.
-        inputs = [tensor.clone() for tensor in self._inputs]
-        if parameters is None:
-            return check_logits(self._model(*inputs), len(inputs[0]))
-        return check_logits(call_with(self._model, parameters, inputs), len(inputs[0]))
+        return bool(spread <= (self._seen.tolerance(logits) if tolerance is None else tolerance))
 
     def _head_layer(self, path: str) -> HeadLayer:
-        own = dict(self._layers[path].named_parameters(recurse=False))
+        own = dict(self._seen.layers[path].named_parameters(recurse=False))
         if "weight" not in own:
-            computed = sorted(dict(self._layers[path].named_parameters()))
+            computed = sorted(dict(self._seen.layers[path].named_parameters()))
             raise self._error(
                 f"the weight of {path!r} is computed from {', '.join(computed)}: remove the "
                 "parametrization to unlearn in it"
@@ -347,49 +258,23 @@ class _Probe:
         return HeadLayer(path, names[id(own["weight"])], None if bias is None else names[id(bias)])
 
     def _why_no_head(self) -> str:
-        if not self._layers:
-            return f"no linear layer has {self.classes} rows"
-        called = [path for path in self._layers if self._calls[path]]
+        if not self._seen.layers:
+            return f"no linear layer has {self._seen.classes} rows"
+        called = [path for path in self._seen.layers if self._seen.is_called(path)]
         if not called:
-            return f"{_quoted(list(self._layers))} is not called as a layer"
+            return f"{_quoted(list(self._seen.layers))} is not called as a layer"
         return f"they are no sum of the outputs of {_quoted(called)}"
 
     def _error(self, reason: str) -> ScopeError:
-        globs = ",".join(f"{path}.*" if path else "*" for path in self._layers)
+        globs = ",".join(f"{path}.*" if path else "*" for path in self._seen.layers)
         scope = f"{globs!r} or 'all'" if globs else "'all'"
         return ScopeError(
-            f"Expected the {self.classes} logits of {type(self._model).__name__} to be the outputs"
-            f" of linear layers, which are its head, but {reason}. Give another scope, such as "
-            f"{scope}."
+            f"Expected the {self._seen.classes} logits of {type(self._model).__name__} to be the "
+            f"outputs of linear layers, which are its head, but {reason}. Give another scope, such "
+            f"as {scope}."
         )
-
-
-def _class_dim(layer: nn.Module) -> int:
-    """Return the class dimension of a layer's output, counted from the end."""
-    return -1 if isinstance(layer, nn.Linear) else -len(layer.kernel_size) - 1  # type: ignore[arg-type]
-
-
-def _changing(change: _Change) -> Callable[..., Tensor]:
-    return lambda _module, _args, output: change(output)
-
-
-def _zeros(output: Tensor) -> Tensor:
-    return torch.zeros_like(output)
 
 
 def _quoted(paths: Sequence[str]) -> str:
     shown = ", ".join(repr(path) for path in paths[:8])
     return f"{shown} and {len(paths) - 8} more" if len(paths) > 8 else shown
-
-
-@contextmanager
-def _at_rest(model: nn.Module) -> Iterator[None]:
-    """Put the model in eval mode, uncompiled so that hooks are called; restore it afterwards."""
-    modes = {module: module.training for module in model.modules()}
-    try:
-        model.eval()
-        with unchanged(model), torch.compiler.set_stance("force_eager"):
-            yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
