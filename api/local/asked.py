@@ -6,6 +6,7 @@ from pathlib import Path
 
 from disinherit.client.privacy.sample_keys import sample_key
 from disinherit.common.errors import GraphError, LabelError, RequestError
+from disinherit.common.method import Method
 from disinherit.common.wire.requests import Request
 from disinherit.common.wire.samples import SALT_BYTES, SampleDigests, digest_samples
 from disinherit.local.arguments import listed, shown
@@ -32,7 +33,66 @@ def find_member(members: Mapping[str, Member], name: str, what: str) -> Member:
     return members[name]
 
 
-def find_roots(members: Mapping[str, Member], root: str | Sequence[str] | None) -> list[str] | None:
+def check_method(method: object, scope: str) -> None:
+    """Check the method of a request.
+
+    Args:
+        method: the method, as a person gives it.
+        scope: scope of the network's Fisher information.
+
+    Raises:
+        RequestError: if it is no method, or for another scope.
+    """
+    if not isinstance(method, Method):
+        raise RequestError(f"Expected a Method as method, but got {shown(method)}.")
+    if method.scope != scope:
+        raise RequestError(
+            f"Expected a method for scope {scope!r}, of which Fisher information was kept, but got "
+            f"{method.scope!r}. Make the network with that scope."
+        )
+
+
+def make_request(
+    members: Mapping[str, Member],
+    folder: Path,
+    classes: str | Sequence[str] | None,
+    samples: object,
+    root: str | Sequence[str] | None,
+    method: Method,
+    id: str,
+) -> Request:
+    """Return the request of a person.
+
+    Args:
+        members: name -> model.
+        folder: of the store, which has the key of the digests of samples.
+        classes: names of the classes to forget; `None` for samples.
+        samples: samples to forget, as a person names them; `None` for classes.
+        root: models that were trained directly on it; `None` for all that were.
+        method: how to unlearn.
+        id: id of the request.
+
+    Raises:
+        RequestError: if there is nothing to forget, or both; or a root was not trained on it.
+        LabelError: if no model was trained on a class.
+        GraphError: if a root is unknown.
+        DataError: if samples are not among the root's data.
+    """
+    if (classes is None) == (samples is None):
+        got = "none" if classes is None else "both"
+        raise RequestError(f"Expected either classes or samples to forget, but got {got}.")
+    roots = _find_roots(members, root)
+    return Request(
+        forget={} if classes is None else _find_classes(members, classes, roots),
+        samples={} if samples is None else _find_samples(members, folder, samples, roots),
+        method=method,
+        id=id,
+    )
+
+
+def _find_roots(
+    members: Mapping[str, Member], root: str | Sequence[str] | None
+) -> list[str] | None:
     """Return the models that a person names as roots; `None` if nobody does.
 
     Raises:
@@ -46,7 +106,7 @@ def find_roots(members: Mapping[str, Member], root: str | Sequence[str] | None) 
     return roots
 
 
-def find_classes(
+def _find_classes(
     members: Mapping[str, Member], classes: str | Sequence[str], roots: list[str] | None
 ) -> dict[str, list[str]]:
     """Return root -> the classes that it was trained on directly.
@@ -79,7 +139,7 @@ def find_classes(
     return forget
 
 
-def find_samples(
+def _find_samples(
     members: Mapping[str, Member], folder: Path, samples: object, roots: list[str] | None
 ) -> dict[str, SampleDigests]:
     """Return root -> the samples to forget there.

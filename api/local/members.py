@@ -8,11 +8,15 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from disinherit.client.owner.owner import Batches
+from disinherit.client.dampening.known_heads import seen_structure
+from disinherit.client.dampening.summaries import class_fishers
+from disinherit.client.owner.owner import Batches, load_network
 from disinherit.client.store.store import ModelStore
-from disinherit.common.errors import DisinheritError, InputError
+from disinherit.common.errors import DisinheritError, InputError, ScopeError
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.models.inputs import Inputs
+from disinherit.common.models.scope import resolve_scope
+from disinherit.common.models.scope_text import is_head_scope
 from disinherit.common.text import one_line
 from disinherit.local.arguments import shown
 from disinherit.local.loaders import SomeSamples, all_sample_ids
@@ -71,6 +75,36 @@ class LoaderOwner:
         self.store = store
         self.device = torch.device("cpu")
         self._members = members
+
+    def register(
+        self, record: ModelRecord, model: nn.Module, inputs: Inputs, scope: str
+    ) -> ModelRecord:
+        """Compute and keep the Fisher information of a model.
+
+        Args:
+            record: the model's version.
+            model: the module.
+            inputs: the inputs of a batch.
+            scope: scope of the Fisher information.
+
+        Returns:
+            The stored record.
+
+        Raises:
+            LabelError: if there are more or fewer labels than logits.
+            FisherError: if a batch is no pair, or the model does not return logits.
+            ScopeError: if the model has no parameters in scope.
+        """
+        weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+        network = load_network(self, record, weights)
+        structure = seen_structure(record, network, inputs)
+        if is_head_scope(scope) and structure.head is None:
+            raise ScopeError(structure.reason)
+        names = resolve_scope(network, scope, structure.head)
+        fishers = class_fishers(self, record, network, names, self.training_data(record))
+        record = self.store.add(record, weights, fishers, scope)
+        self.store.set_structure(record.id, structure)
+        return record
 
     def network(self, record: ModelRecord) -> nn.Module:
         """Return a copy of the model's module; its weights are overwritten.

@@ -17,18 +17,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from disinherit.client.dampening.known_heads import seen_structure
-from disinherit.client.dampening.summaries import class_fishers
-from disinherit.client.owner.owner import load_network
 from disinherit.client.privacy.remaining import cleared_classes
 from disinherit.client.store.store import ModelStore
-from disinherit.common.errors import (
-    GraphError,
-    InputError,
-    LabelError,
-    RequestError,
-    ScopeError,
-)
+from disinherit.common.errors import GraphError, InputError, LabelError
 from disinherit.common.graph.graph import InheritanceGraph, reach
 from disinherit.common.graph.records import (
     Inheritance,
@@ -39,11 +30,7 @@ from disinherit.common.graph.records import (
 )
 from disinherit.common.graph.rules import check_parents
 from disinherit.common.method import Method
-from disinherit.common.models.inputs import Inputs
-from disinherit.common.models.scope import resolve_scope
-from disinherit.common.models.scope_text import is_head_scope
 from disinherit.common.tensors.checkpoints import weights_digest
-from disinherit.common.wire.requests import Request
 from disinherit.describing import describe_model
 from disinherit.local.arguments import (
     check_module,
@@ -51,10 +38,9 @@ from disinherit.local.arguments import (
     class_names,
     edges_to,
     renamed_classes,
-    shown,
     usable_device,
 )
-from disinherit.local.asked import describe, find_classes, find_member, find_roots, find_samples
+from disinherit.local.asked import check_method, describe, find_member, make_request
 from disinherit.local.held_out import check_held_out, check_inputs
 from disinherit.local.loaders import count
 from disinherit.local.local_pass import forget_locally, put_back, take
@@ -204,7 +190,8 @@ class Network:
             self._owner.device = next((p.device for p in model.parameters()), self._owner.device)
         self._members[name] = member
         try:
-            member.record = self._register(record, model, trained.inputs[0])
+            scope = self._method.scope
+            member.record = self._owner.register(record, model, trained.inputs[0], scope)
         except BaseException:
             del self._members[name]
             raise
@@ -252,24 +239,10 @@ class Network:
             InputError: if a model was changed since it was added.
         """
         method = self._method if method is None else method
-        if not isinstance(method, Method):
-            raise RequestError(f"Expected a Method as method, but got {shown(method)}.")
-        if method.scope != self._method.scope:
-            raise RequestError(
-                f"Expected a method for scope {self._method.scope!r}, of which Fisher information "
-                f"was kept, but got {method.scope!r}. Make the network with that scope."
-            )
-        if (classes is None) == (samples is None):
-            got = "none" if classes is None else "both"
-            raise RequestError(f"Expected either classes or samples to forget, but got {got}.")
+        check_method(method, self._method.scope)
         members, store = self._members, self._owner.store
-        roots = find_roots(members, root)
-        request = Request(
-            forget={} if classes is None else find_classes(members, classes, roots),
-            samples={} if samples is None else find_samples(members, store.root, samples, roots),
-            method=method,
-            id=f"forget-{self._asked + 1}",
-        )
+        id = f"forget-{self._asked + 1}"
+        request = make_request(members, store.root, classes, samples, root, method, id)
         message = request.to_proto()
         cleared = {}
         for name in request.forget:
@@ -345,21 +318,6 @@ class Network:
         """Return a time that is later than that of every version."""
         latest = max((record.created_us for record in self._graph.models()), default=0)
         return max(time.time_ns() // 1000, latest + 1)
-
-    def _register(self, record: ModelRecord, model: nn.Module, inputs: Inputs) -> ModelRecord:
-        """Compute and keep the Fisher information of a model, and return its record."""
-        weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
-        network = load_network(self._owner, record, weights)
-        structure = seen_structure(record, network, inputs)
-        scope = self._method.scope
-        if is_head_scope(scope) and structure.head is None:
-            raise ScopeError(structure.reason)
-        names = resolve_scope(network, scope, structure.head)
-        loader = self._owner.training_data(record)
-        fishers = class_fishers(self._owner, record, network, names, loader)
-        record = self._owner.store.add(record, weights, fishers, scope)
-        self._owner.store.set_structure(record.id, structure)
-        return record
 
     def _check_unchanged(self, affected: Collection[str]) -> None:
         for name, member in self._members.items():
