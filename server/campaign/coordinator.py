@@ -24,22 +24,17 @@ import socket
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 
-from disinherit.common.errors import (
-    CampaignError,
-    DisinheritError,
-    GraphError,
-    InputError,
-)
-from disinherit.common.text import one_line
+from disinherit.common.errors import CampaignError, DisinheritError, GraphError
 from disinherit.common.wire.requests import Request
 from disinherit.server.campaign.apply import apply, evaluations, verify
 from disinherit.server.campaign.campaign_pass import Pass
 from disinherit.server.campaign.collect import collect
-from disinherit.server.campaign.contact import check_held, record_held
+from disinherit.server.campaign.contact import check_held
 from disinherit.server.campaign.dry_pass import DryPass, Prepared, Say
 from disinherit.server.campaign.merge import merge
 from disinherit.server.campaign.notify import notify
 from disinherit.server.campaign.order import order
+from disinherit.server.campaign.registration import register
 from disinherit.server.campaign.result import CampaignResult
 from disinherit.server.campaign.staging import (
     enlist,
@@ -53,7 +48,7 @@ from disinherit.server.planning.plan import Group, Plan, check_plan, plan
 from disinherit.server.planning.targets import with_roots
 from disinherit.server.reports.showing import ShowingTransport
 from disinherit.server.states import CampaignState, cleansed
-from disinherit.server.store.audit_events import COORDINATOR, owner_actor
+from disinherit.server.store.audit_events import COORDINATOR
 from disinherit.server.store.campaigns import Driven, find_campaign, find_driven
 from disinherit.server.store.cleared import find_cleared
 from disinherit.server.store.graph import (
@@ -67,12 +62,7 @@ from disinherit.server.store.history import find_lost
 from disinherit.server.store.leases import Lease, held
 from disinherit.server.store.request_rows import check_same, find_submitted
 from disinherit.server.store.store import CoordinatorStore
-from disinherit.server.transport.answers import (
-    checked_evaluation,
-    registered_record,
-    reply_of,
-    unhandled,
-)
+from disinherit.server.transport.answers import checked_evaluation
 from disinherit.server.transport.base import Answer, Ask, Transport
 from disinherit.v1 import unlearning_pb2 as pb
 
@@ -118,31 +108,7 @@ class Coordinator:
         Returns:
             Owner -> reason, for owners that failed, or had a model refused.
         """
-        errors: dict[str, list[str]] = {}
-        asks = [
-            Ask(owner, "query.register", pb.RegisterTask(scope=scope))
-            for owner in dict.fromkeys(owners)
-        ]
-        for answer in self._transport.ask(asks, self._timeout):
-            owner = answer.ask.owner
-            reply, error = reply_of(answer, pb.RegisterReply)
-            if reply is None:
-                errors.setdefault(owner, []).append(error)
-                continue
-            known = self.store.records(message.id for message in reply.models)
-            record_held(self.store, owner, {message.id for message in reply.models})
-            records, refused = [], []
-            for message in reply.models:
-                try:
-                    records.append(registered_record(owner, message, known))
-                except Exception as error:  # one answer must not stop the others
-                    refused.append(error)
-            refused += self.store.add_models(records, actor=owner_actor(owner))
-            for why in refused:
-                expected = isinstance(why, InputError)
-                reason = one_line(str(why)) if expected else unhandled(answer, why)
-                errors.setdefault(owner, []).append(reason)
-        return {owner: "; ".join(reasons) for owner, reasons in errors.items()}
+        return register(self.store, self._ask, owners, scope)
 
     def check_held(self, owners: Collection[str]) -> set[str]:
         """Ask owners which of their successors they still hold.
