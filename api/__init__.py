@@ -300,7 +300,7 @@ _HOMES = {name: f"{__name__}.{module}" for module, names in _MODULES.items() for
 
 
 def _load(name: str) -> ModuleType:
-    """Return the module of a name, or say what to install for it."""
+    """Return the module of a name, or raise an error that names what to install."""
     try:
         return import_module(_HOMES[name])
     except ModuleNotFoundError as error:

@@ -225,7 +225,7 @@ def verify(
 
 
 def _header_values(header: Header) -> dict[str, Any]:
-    """Return what an export's header says of the log, as JSON values."""
+    """Return the facts about the log in an export's header, as JSON values."""
     return {
         "request": header.request_id or None,
         "entries": header.entries,

@@ -255,10 +255,10 @@ def _expected(declared: inspect.Type) -> str:
     for one in _metadata(declared):
         if described := (one.extra_json_schema or {}).get("description"):
             return str(described)
-    return " or ".join(dict.fromkeys(map(_words, _options(declared))))
+    return " or ".join(dict.fromkeys(map(_describe, _options(declared))))
 
 
-def _words(declared: inspect.Type) -> str:
+def _describe(declared: inspect.Type) -> str:
     if isinstance(declared, (inspect.IntType, inspect.FloatType)):
         whole = isinstance(declared, inspect.IntType)
         bounds = [

@@ -23,7 +23,7 @@ def flwr(*arguments: str, environment: Mapping[str, str] = MappingProxyType({}))
     Raises:
         CampaignError: if it fails, or takes longer than two minutes.
     """
-    words = flwr_words(*arguments, "--format", "json")
+    words = flwr_command(*arguments, "--format", "json")
     try:
         done = subprocess.run(
             words,
@@ -48,6 +48,6 @@ def flwr(*arguments: str, environment: Mapping[str, str] = MappingProxyType({}))
     return answer
 
 
-def flwr_words(*arguments: str) -> list[str]:
+def flwr_command(*arguments: str) -> list[str]:
     """Return the words of a call of this environment's `flwr`."""
     return [str(BINARIES / "flwr"), *arguments]

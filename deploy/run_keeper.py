@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from disinherit.common.errors import DisinheritError
-from disinherit.deploy.flower_cli import flwr, flwr_words
+from disinherit.deploy.flower_cli import flwr, flwr_command
 from disinherit.deploy.programs import ANSWER_SECONDS, run_configuration
 
 APP = Path(__file__).resolve().parent / "flower"
@@ -79,7 +79,7 @@ class RunKeeper:
         """
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
         while True:
-            words = flwr_words("log", run, self._connection, "--stream")
+            words = flwr_command("log", run, self._connection, "--stream")
             with subprocess.Popen(words, env=environment) as log:
                 # Short waits, since another thread may have received the signal.
                 while log.poll() is None and not stopped.wait(_POLL_SECONDS):

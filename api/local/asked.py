@@ -93,7 +93,7 @@ def make_request(
 def _find_roots(
     members: Mapping[str, Member], root: str | Sequence[str] | None
 ) -> list[str] | None:
-    """Return the models that a person names as roots; `None` if nobody does.
+    """Return the models that a person names as roots; `None` if none are named.
 
     Raises:
         GraphError: if one is unknown.

@@ -23,7 +23,7 @@ from disinherit.server.states import Answered, Task, TaskState
 from disinherit.v1 import unlearning_pb2 as pb
 
 _TIMEOUT_SECONDS = 0.0
-"""An owner in the same process is called, so nobody waits for it."""
+"""No waiting: an owner in the same process is called directly."""
 
 
 def forget_locally(

@@ -278,8 +278,8 @@ class Network:
             raise
         for name, record in before.items():
             self._record(record, self._members[name].record)
-        said = set(not_reached_notes(planned.not_reached))  # as reasons of the outcomes
-        notes = [note for note in planned.notes if note not in said]
+        reasons = set(not_reached_notes(planned.not_reached))  # the outcomes have them
+        notes = [note for note in planned.notes if note not in reasons]
         return ForgetResult(
             describe(request),
             tuple(outcomes),

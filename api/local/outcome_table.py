@@ -12,7 +12,7 @@ from disinherit.common.wire.remedies import remedy_word
 from disinherit.common.wire.requests import Request
 from disinherit.local.members import Member
 from disinherit.server.states import Task, TaskState
-from disinherit.server.store.audit_events import method_words, result_words
+from disinherit.server.store.audit_events import method_details, result_details
 from disinherit.v1 import unlearning_pb2 as pb
 
 HELD_OUT = ("evaluation", "tuning")
@@ -280,7 +280,7 @@ def reservations(
             "id": version.partition("~")[0],
             "late": False,
             "state": str(task.state),
-            "parameters": None if task.result is None else result_words(task.result),
+            "parameters": None if task.result is None else result_details(task.result),
             "successor": None if task.successor is None else task.successor.id,
             "out_of_scope": [] if task.result is None else list(task.result.out_of_scope),
             "destroyed_us": 1,
@@ -289,7 +289,7 @@ def reservations(
         }
         for version, task in tasks.items()
     ]
-    for gap in find_gaps(method_words(request.method.to_proto()), words):
+    for gap in find_gaps(method_details(request.method.to_proto()), words):
         if gap.kind not in _SHOWN_BY_STATE:
             about = f"{_few(gap.models)}: " if gap.models else ""
             yield about + _PLAIN.get(gap.kind, DESCRIPTIONS[gap.kind])

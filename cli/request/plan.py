@@ -77,11 +77,11 @@ def roll_out_dict(roll_out: unlearning_pb2.RollOut) -> dict[str, Any]:
     }
 
 
-def roll_out_words(roll_out: Mapping[str, Any]) -> list[str]:
+def describe_roll_out(roll_out: Mapping[str, Any]) -> list[str]:
     """Return waves and thresholds of a staged roll-out, each as a short text.
 
     Example:
-        >>> roll_out_words({"canaries": ["anna"], "canary_count": 0, "waves": [0.1, 5],
+        >>> describe_roll_out({"canaries": ["anna"], "canary_count": 0, "waves": [0.1, 5],
         ...     "min_success": None, "max_retain_drop": 100.0, "max_error_rate": None})
         ['canaries anna', 'waves 10%, 5 owners', 'halts above max drop 100 points']
     """

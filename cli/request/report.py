@@ -189,14 +189,14 @@ def _print(values: dict[str, Any]) -> None:
     columns = ("changes",) if changed else ("alpha", "lambda", "gauge")
     models = Table("model", "owner", "state", "remedy", "became", *columns, box=None)
     for model in values["models"]:
-        applied, told = model["applied"], []
+        applied, figures = model["applied"], []
         if changed:
-            told = [_shares(applied.get("changes", []))] if applied else []
+            figures = [_shares(applied.get("changes", []))] if applied else []
         elif applied:
             strengths = [applied[name] for name in columns]
-            told = ["-" if value is None else f"{value:g}" for value in strengths]
+            figures = ["-" if value is None else f"{value:g}" for value in strengths]
         words = (model["model"], model["owner"], model["state"], model.get("remedy"))
-        models.add_row(*words, model["successor"], *told)
+        models.add_row(*words, model["successor"], *figures)
     gaps = Table("left open", "", box=None)
     for gap in values["gaps"]:
         about = f" ({', '.join(gap['models'])})" if gap["models"] else ""

@@ -8,9 +8,9 @@ from rich.table import Table
 from disinherit.cli.output import Format, as_time, print_json, print_rich
 from disinherit.cli.request.plan import (
     changed_method,
+    describe_roll_out,
     method_dict,
     roll_out_dict,
-    roll_out_words,
     some,
 )
 from disinherit.v1 import coordinator_pb2 as pb
@@ -106,7 +106,7 @@ def show_status(
     for owner, models in shown.get("owners", {}).items():
         table.add_row("owner", f"{owner}: {some(models)}")
     table.add_row("method", ", ".join(changed_method(shown["method"])) or "as by default")
-    if words := roll_out_words(shown["roll_out"]):
+    if words := describe_roll_out(shown["roll_out"]):
         table.add_row("roll-out", "; ".join(words))
     kept = shown["retention_seconds"]
     table.add_row("old versions", f"destroyed {kept} s after the end" if kept else "kept")

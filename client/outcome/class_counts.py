@@ -46,8 +46,8 @@ class ClassCount:
         return right > (chance_margin(self.samples) + 1e-9) * self.samples
 
     @property
-    def tells(self) -> bool:
-        """Whether the class was recognised before or afterwards; if not, labels may be wrong."""
+    def informative(self) -> bool:
+        """Whether the class was recognised before or after; if not, its labels may be wrong."""
         return self.beyond_chance(max(self.before, self.after))
 
     @property
@@ -120,17 +120,17 @@ class ClassCounts:
                 return source, found
         return "", {}
 
-    def telling(
+    def informative(
         self, index: int, sources: Sequence[str] = _SPLITS
     ) -> Iterator[tuple[str, ClassCount]]:
-        """Yield the splits that tell what a model forgot of a class, the best first, with counts.
+        """Yield the splits that show whether a model forgot a class, the best first, with counts.
 
-        One on which the model recognises the class neither before nor after cannot tell: its labels
+        One on which the model recognises the class neither before nor after is left out: its labels
         may be wrong.
         """
         for source in sources:
             one = self._of(source).get(index)
-            if one is not None and one.tells:
+            if one is not None and one.informative:
                 yield source, one
 
     def deciding(self, index: int) -> tuple[str, ClassCount] | None:
@@ -140,9 +140,9 @@ class ClassCounts:
         samples, or else that with most.  Training data is read only if the others have too few:
         a pass over it can take longer than all else.
         """
-        found = [*self.telling(index, _SPLITS[:-1])]
+        found = [*self.informative(index, _SPLITS[:-1])]
         if all(one.samples < FEWEST for _, one in found):
-            found += self.telling(index, (TRAINING,))
+            found += self.informative(index, (TRAINING,))
         known = [one for one in found if one[1].beyond_chance(one[1].after)]
         enough = [one for one in found if one[1].samples >= FEWEST]
         for one in (*known, *enough):

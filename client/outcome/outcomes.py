@@ -134,11 +134,11 @@ def decide(
             f"model {record.id!r} was changed in {chosen} values and has not forgotten"
             f"{recognised(measured)}: roll it back, and {other}"
         )
-    elif made.doubt and measured.untold:
+    elif made.doubt and measured.undecided:
         outcome, stored = pb.OUTCOME_INEFFECTIVE, False
         reason = (
             f"model {record.id!r} was left unchanged: {made.doubt}, and no data of its owner "
-            f"tells whether it would still recognise {_listed(measured.untold)}: give its owner "
+            f"tells whether it would still recognise {_listed(measured.undecided)}: give its owner "
             "evaluation data of these classes, or retrain it"
         )
     elif measured.forget is not None and not before and (why := unshown(measured.forget)):

@@ -2,7 +2,7 @@
 
 It is measured whenever the owner has suitable data, also if the request does not ask for it: on the
 evaluation split, the tuning split, or training data.  Classes are measured by accuracy, on splits
-that tell: where the model recognises a class neither before nor after, nothing shows that it
+that show it: where the model recognises a class neither before nor after, nothing shows that it
 forgot.  Samples are measured by their losses, and by how often the model names them by their own
 labels: a model that never saw them treats them like other unseen samples of the same classes.
 Without unseen samples, they are compared with retained training samples, which shows what is still
@@ -39,7 +39,8 @@ class Measured:
         retain_samples: number of samples of both accuracies.
         destroyed: kept classes that the model knew before, and recognises no more than a forgotten
             one.
-        untold: classes to forget without data that tells, and classes cleared before without any.
+        undecided: classes to forget without data that decides whether they are forgotten, and
+            classes cleared before without any data.
     """
 
     forget: pb.Recognition | None = None
@@ -48,7 +49,7 @@ class Measured:
     retain_after: float | None = None
     retain_samples: int = 0
     destroyed: Mapping[str, ClassCount] = field(default_factory=dict)
-    untold: tuple[str, ...] = ()
+    undecided: tuple[str, ...] = ()
 
     @property
     def recognises(self) -> bool:
@@ -87,14 +88,14 @@ def measure(owner: Owner, subject: BeforeAndAfter) -> Measured:
     again, name = _of_classes(subject, counts, sorted(cleared.difference(subject.forgotten)))
     if _recognises(again) and not _recognises(forget):
         forget, worst = again, name
-    untold = tuple(
+    undecided = tuple(
         labels[c]
         for c in gone
         if (counts.deciding(c) is None if c not in cleared else not counts.first([c])[1])
     )
     total = sum(one.samples for one in retain[1].values())
     if not total:
-        return Measured(forget, worst, untold=untold)
+        return Measured(forget, worst, undecided=undecided)
     return Measured(
         forget,
         worst,
@@ -102,7 +103,7 @@ def measure(owner: Owner, subject: BeforeAndAfter) -> Measured:
         sum(one.after for one in retain[1].values()) / total,
         total,
         _destroyed(labels, counts, kept),
-        untold,
+        undecided,
     )
 
 
@@ -118,8 +119,8 @@ def _destroyed(
     Samples or a client may be all that a model knows of a class.  So if these are to be forgotten,
     only classes with kept training samples count.
     """
-    told = {c: next(counts.telling(c), None) for c in kept}
-    lost = {c: one for c, one in told.items() if one is not None and one[1].lost}
+    found = {c: next(counts.informative(c), None) for c in kept}
+    lost = {c: one for c, one in found.items() if one is not None and one[1].lost}
     if lost and not counts.subject.forgotten:
         remaining = counts.remaining()
         lost = {

@@ -133,7 +133,7 @@ class ReleasePolicy:
             raise WithheldError(
                 "Expected to know that a release, with earlier ones, separates no fewer than "
                 f"{self.min_forget_samples} samples of model {model!r}, by its owner's release "
-                "policy, but nobody can tell which samples earlier releases were of. "
+                "policy, but it is unknown which samples earlier releases were of. "
                 "Give the owner `sample_ids` and the data of its earlier versions, or forget in "
                 "one request."
             )

@@ -32,8 +32,8 @@ def smallest_cell_of_all(
         classes_of: returns the number of samples per class among some HMACs; `None` if unknown.
 
     Returns:
-        The size; `None` if it cannot be determined, because nobody knows which samples two of the
-        sets share.
+        The size; `None` if it cannot be determined, because the samples that two of the sets share
+        are unknown.
     """
     linked = _linked(known, new)
     if any(one.release.labels and one.data.samples is None for one in linked):

@@ -121,9 +121,9 @@ class FisherScale:
         scope: scope of the summary.
         sums: per class, in the order of the labels: sum of squared gradients over its samples and
             all parameters in scope, `[C]`.
-        head_values: number of values of the parameters that make the logits, as its owner says; 0
-            if unknown.
-        values: number of values of all parameters, as its owner says; 0 if unknown.
+        head_values: number of values of the parameters that make the logits, as reported by its
+            owner; 0 if unknown.
+        values: number of values of all parameters, as reported by its owner; 0 if unknown.
 
     Raises:
         GraphError: if a value has another type, a sum is not finite, or negative, or a number of

@@ -1,4 +1,4 @@
-"""Gradient descent on shuffled mini-batches, for whatever is not the training of a scenario."""
+"""Gradient descent on shuffled mini-batches, apart from the training of scenarios."""
 
 from collections.abc import Callable
 

@@ -132,7 +132,7 @@ class PackedFisher:
 
 
 def head_fields(head: Head | None) -> dict[str, Any]:
-    """Return what a packet says of the head of its model: arguments of `encode_apart`.
+    """Return the fields of a packet about the head of its model: arguments of `encode_apart`.
 
     Args:
         head: the layers of the logits; `None` for a model without a head.

@@ -28,11 +28,11 @@ def recognises(found: pb.Recognition) -> bool:
     return found.after > found.floor + found.margin + _ROUNDING
 
 
-def tells(found: pb.Recognition) -> bool:
+def is_informative(found: pb.Recognition) -> bool:
     """Return whether figures can show that something was forgotten.
 
     An accuracy cannot where the model recognised a class neither before nor afterwards: the labels
-    may be wrong.  What an AUC shows, `unshown` tells.
+    may be wrong.  What an AUC shows, `unshown` decides.
     """
     known = max(found.before, found.after) > found.floor + found.margin + _ROUNDING
     return found.measure != "accuracy" or known

@@ -210,7 +210,7 @@ def _unproven(one: Pass) -> dict[str, str]:
     """Return model -> why it is not verified without figures of its own, after its roots' answers.
 
     What a model got from its roots is the same as what they took.  If none of them has forgotten
-    by it, nothing says that the model has.
+    by it, nothing shows that the model has.
     """
     present = {root.model_id: _present(one, root.model_id) for root in one.request.roots}
     failed = {

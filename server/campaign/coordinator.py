@@ -74,7 +74,7 @@ class Coordinator:
         store: graph, requests and tasks.
         transport: the connection to the owners.
         timeout: seconds to wait for an owner's answer.
-        say: gets progress messages for people.
+        say: receives progress messages for people.
         lease_seconds: how long this coordinator keeps a campaign after its process died; a live
             one renews its lease.
         patience: seconds to wait for a campaign that another coordinator drives, which may have

@@ -91,7 +91,7 @@ class DryPass:
     Args:
         transport: the connection to the owners.
         timeout: seconds to wait for an owner's answer.
-        say: gets progress messages for people.
+        say: receives progress messages for people.
         request: the request.
         graph: the descendants of its roots in the inheritance graph.
 

@@ -108,7 +108,7 @@ def leave_out(one: DryPass, collected: Collected, group: Group) -> bool:
     later = collected.unreachable.issuperset(missing)
     for model in map(graph.model, group.models):
         reasons = "; ".join(
-            f"{root}: {collected.reason(graph.model(root), model.owner, _told_in(one, root))}"
+            f"{root}: {collected.reason(graph.model(root), model.owner, _reasons_in(one, root))}"
             for root in missing
         )
         reason = f"no {_WANTED[one.inherits_delta]} from upstream root {reasons}"
@@ -118,8 +118,8 @@ def leave_out(one: DryPass, collected: Collected, group: Group) -> bool:
     return True
 
 
-def _told_in(one: DryPass, root: str) -> str:
-    """Return what says why a root has not answered: a client's roots have reasons of their own."""
+def _reasons_in(one: DryPass, root: str) -> str:
+    """Return where to read why a root has not answered: a client's roots have own reasons."""
     return "the coordinator's log" if one.request.client else f"the coverage of {root}"
 
 

@@ -15,9 +15,9 @@ from disinherit.common.text import one_line
 from disinherit.common.wire.messages import NO_PACKET, packets_for
 from disinherit.common.wire.received import check_result, received_record
 from disinherit.common.wire.recognition import (
+    is_informative,
     other_ways,
     recognises,
-    tells,
     unshown,
     what_to_do,
 )
@@ -169,7 +169,7 @@ def _kept(
     kept = pb.ModelResult()
     kept.CopyFrom(result)
     kept.error = one_line(result.error)
-    if not tells(result.forget):
+    if not is_informative(result.forget):
         kept.ClearField("forget")  # not measured: nothing was known on these samples
     if state is TaskState.INEFFECTIVE:
         kept.outcome = pb.OUTCOME_INEFFECTIVE

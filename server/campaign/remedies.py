@@ -1,7 +1,7 @@
 """Remedies: what was done so that a model forgets, as the coordinator can tell.
 
-An owner says what it did.  What it says is believed only as far as the packets that it was sent
-allow it: a model is `replayed` if its weights are those that the owner of the root announced,
+Owners report what they did.  A report is believed only as far as the packets that the owner was
+sent allow it: a model is `replayed` if its weights are those that the owner of the root announced,
 before anybody applied anything, as trained again exactly; it is `rebuilt` if it was recorded as
 computed from its parents, and all of these that the request affects are replayed or rebuilt.
 """

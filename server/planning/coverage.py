@@ -115,7 +115,7 @@ def cover(
 
 
 def _remedy(task: Task, record: ModelRecord) -> Remedy.ValueType:
-    """Return what was done about a version; unspecified where nothing was, or nobody said."""
+    """Return what was done about a version; unspecified if nothing was, or if it is unknown."""
     if task.state.answered and task.result is not None:
         return task.result.remedy
     if task.state is TaskState.NOT_REACHED:

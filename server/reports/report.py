@@ -20,10 +20,10 @@ from disinherit.server.states import Task, TaskState
 from disinherit.server.store.audit import entries_about
 from disinherit.server.store.audit_events import (
     AuditKind,
-    graph_words,
-    method_words,
-    result_words,
-    selection_words,
+    graph_details,
+    method_details,
+    result_details,
+    selection_details,
 )
 from disinherit.server.store.campaigns import Campaign, find_campaign
 from disinherit.server.store.graph import find_descendants
@@ -64,9 +64,9 @@ class ModelReport:
             "digest_before": covered.digest_before,
             "successor": covered.successor or None,
             "digest_after": covered.digest_after or None,
-            "parameters": None if result is None else result_words(result),
+            "parameters": None if result is None else result_details(result),
             "fishers": list(self.fishers),
-            "selected": None if result is None else selection_words(result),
+            "selected": None if result is None else selection_details(result),
             "out_of_scope": None if result is None else list(result.out_of_scope),
             "notified_us": self.notified_us or None,
             "destroyed_us": self.destroyed_us or None,
@@ -140,7 +140,9 @@ def make_report(db: Connection, request_id: str) -> Report:
         for covered in cover(graph, request, tasks, updated)
     )
     statement_models = tuple(model.statement_entry() for model in models)
-    lineage = _logged_graph(entries) or graph_words(graph, [one.covered.model_id for one in models])
+    lineage = _logged_graph(entries) or graph_details(
+        graph, [one.covered.model_id for one in models]
+    )
     return Report(
         request=request,
         campaign=find_campaign(db, request_id),
@@ -155,7 +157,7 @@ def make_report(db: Connection, request_id: str) -> Report:
         versions=int(lineage["models"]),
         edges=int(lineage["edges"]),
         times_us=times(entries),
-        gaps=tuple(find_gaps(method_words(request.method), statement_models)),
+        gaps=tuple(find_gaps(method_details(request.method), statement_models)),
         entries=len(entries),
         head=entries[-1].hash if entries else "",
     )

@@ -21,7 +21,7 @@ from disinherit.common.audit.attestation import (
 )
 from disinherit.common.audit.canonical import Json, canonical
 from disinherit.server.reports.report import Report
-from disinherit.server.store.audit_events import method_words, request_digest, request_kind
+from disinherit.server.store.audit_events import method_details, request_digest, request_kind
 
 
 class Sealer(Protocol):
@@ -49,7 +49,7 @@ def attest(report: Report, signer: Sealer) -> Envelope:
 
 def _predicate(report: Report) -> Json:
     request = report.request
-    method = method_words(request.method)
+    method = method_details(request.method)
     return {
         "notice": NOTICE,
         "limits": list(LIMITS),

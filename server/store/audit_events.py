@@ -136,7 +136,7 @@ def owner_actor(owner: str) -> str:
     return f"owner:{owner}"
 
 
-def request_words(request: UnlearningRequest, deadline_us: int) -> dict[str, Json]:
+def request_details(request: UnlearningRequest, deadline_us: int) -> dict[str, Json]:
     """Return the parameters of an entry about a submitted request.
 
     Args:
@@ -146,7 +146,7 @@ def request_words(request: UnlearningRequest, deadline_us: int) -> dict[str, Jso
     return {
         "request_sha256": request_digest(request),
         "roots": [root.model_id for root in request.roots],
-        "method": method_words(request.method),
+        "method": method_details(request.method),
         "forgets": request_kind(request),
         "deadline_us": deadline_us,
     }
@@ -167,14 +167,14 @@ def request_digest(request: UnlearningRequest) -> str:
     return hashlib.sha256(asked.SerializeToString(deterministic=True)).hexdigest()
 
 
-def method_words(method: Method) -> dict[str, Json]:
+def method_details(method: Method) -> dict[str, Json]:
     """Return the parameters of a method, without those that owners tune themselves.
 
     Example:
-        >>> method_words(Method(scope="head", alpha=0.5))["alpha"]
+        >>> method_details(Method(scope="head", alpha=0.5))["alpha"]
         '0.5'
     """
-    words: dict[str, Json] = {
+    details: dict[str, Json] = {
         "scope": method.scope,
         "reference": method.reference,
         "merge": method.merge,
@@ -184,32 +184,32 @@ def method_words(method: Method) -> dict[str, Json]:
     }
     for name in ("alpha", "lam", "gauge"):
         if method.HasField(name):
-            words[name] = repr(getattr(method, name))
+            details[name] = repr(getattr(method, name))
     if method.repair_steps:
-        words["repair_steps"] = method.repair_steps
+        details["repair_steps"] = method.repair_steps
     if method.min_inheritance:
-        words["min_inheritance"] = repr(method.min_inheritance)
+        details["min_inheritance"] = repr(method.min_inheritance)
     if method.HasField("rescale"):
-        words["rescale"] = method.rescale
+        details["rescale"] = method.rescale
     if method.encoding:
-        words["encoding"] = str(Encoding.from_proto(method.encoding))
+        details["encoding"] = str(Encoding.from_proto(method.encoding))
     if method.mechanism:
-        words |= {"mechanism": method.mechanism, "root_method": method.root_method}
-    return words
+        details |= {"mechanism": method.mechanism, "root_method": method.root_method}
+    return details
 
 
-def task_words(task: Task) -> dict[str, Json]:
+def task_details(task: Task) -> dict[str, Json]:
     """Return the parameters of an entry about a task; empty unless its owner applied it."""
     if task.result is None or not (task.state is TaskState.APPLIED or task.state.unforgotten):
         return {}
     made = task.successor
-    words = result_words(task.result) | {"selected": selection_words(task.result)}
+    details = result_details(task.result) | {"selected": selection_details(task.result)}
     if names := names_digest(task.result.out_of_scope):
-        words["out_of_scope_sha256"] = names
-    return words if made is None else {"successor": made.id, **words}
+        details["out_of_scope_sha256"] = names
+    return details if made is None else {"successor": made.id, **details}
 
 
-def selection_words(result: ModelResult) -> dict[str, Json]:
+def selection_details(result: ModelResult) -> dict[str, Json]:
     """Return the number of dampened values, and the number of all values."""
     return {
         "values": sum(sum(one.rows) for one in result.selections),
@@ -217,54 +217,54 @@ def selection_words(result: ModelResult) -> dict[str, Json]:
     }
 
 
-def result_words(result: ModelResult) -> dict[str, Json]:
+def result_details(result: ModelResult) -> dict[str, Json]:
     """Return the strength of unlearning, its measurements and the remedy."""
-    words: dict[str, Json] = {}
+    details: dict[str, Json] = {}
     if result.alpha:  # zero if only rows of the head were taken out
-        words |= {name: repr(getattr(result, name)) for name in ("alpha", "lam", "gauge")}
-        words["tuned"] = result.tuned
+        details |= {name: repr(getattr(result, name)) for name in ("alpha", "lam", "gauge")}
+        details["tuned"] = result.tuned
     if result.repair_steps:
-        words["repair_steps"] = result.repair_steps
+        details["repair_steps"] = result.repair_steps
     for name in ("inheritance", "retain_before", "retain_after"):
         if result.HasField(name):
-            words[name] = repr(getattr(result, name))
+            details[name] = repr(getattr(result, name))
     if result.scale not in (0, 1):
-        words["scale"] = repr(result.scale)
+        details["scale"] = repr(result.scale)
     if result.HasField("forget"):
-        words["forget"] = recognition_words(result.forget)
+        details["forget"] = recognition_details(result.forget)
     if result.not_covered:
-        words["not_covered"] = len(result.not_covered)
+        details["not_covered"] = len(result.not_covered)
     if result.tied:
-        words["tied"] = len(result.tied)
+        details["tied"] = len(result.tied)
     if result.HasField("cleared_recorded"):
-        words["cleared_before"] = "recorded" if result.cleared_recorded else "unrecorded"
+        details["cleared_before"] = "recorded" if result.cleared_recorded else "unrecorded"
     if result.remedy:
-        words["remedy"] = remedy_word(result.remedy)
+        details["remedy"] = remedy_word(result.remedy)
     if result.deltas:
-        words["deltas"] = [_delta_words(one) for one in result.deltas]
-    return words
+        details["deltas"] = [_delta_details(one) for one in result.deltas]
+    return details
 
 
-def _delta_words(delta: AppliedDelta) -> dict[str, Json]:
+def _delta_details(delta: AppliedDelta) -> dict[str, Json]:
     """Return the share of a root's change, and how it was made."""
-    words: dict[str, Json] = {
+    details: dict[str, Json] = {
         "root": delta.root,
         "coefficient": repr(delta.coefficient),
         "root_method": delta.root_method,
     }
     if delta.HasField("measured"):
-        words["measured"] = repr(delta.measured)
-    return words
+        details["measured"] = repr(delta.measured)
+    return details
 
 
-def recognition_words(found: Recognition) -> dict[str, Json]:
+def recognition_details(found: Recognition) -> dict[str, Json]:
     """Return the measurement of how well a model recognises the forget set.
 
     Example:
-        >>> recognition_words(Recognition(measure="accuracy", before=0.9, samples=40))["before"]
+        >>> recognition_details(Recognition(measure="accuracy", before=0.9, samples=40))["before"]
         '0.9'
     """
-    words: dict[str, Json] = {
+    details: dict[str, Json] = {
         "measure": found.measure,
         "before": repr(found.before),
         "after": repr(found.after),
@@ -275,11 +275,11 @@ def recognition_words(found: Recognition) -> dict[str, Json]:
     }
     if found.measure == "auc":
         for name in SAMPLE_FIGURES:
-            words[name] = repr(getattr(found, name))
-    return words
+            details[name] = repr(getattr(found, name))
+    return details
 
 
-def scale_words(record: ModelRecord) -> dict[str, Json]:
+def scale_details(record: ModelRecord) -> dict[str, Json]:
     """Return the sum and the scope of a version's Fisher summary."""
     if record.fisher_scale is None:
         return {}
@@ -287,7 +287,7 @@ def scale_words(record: ModelRecord) -> dict[str, Json]:
     return {"fisher_scale": repr(total), "fisher_scope": record.fisher_scale.scope}
 
 
-def inheritance_words(edges: Iterable[Inheritance]) -> dict[str, Json]:
+def inheritance_details(edges: Iterable[Inheritance]) -> dict[str, Json]:
     """Return the number and the SHA-256 of the edges that lead to a version.
 
     A merge may have thousands of parents, so they are not listed; the graph has them.
@@ -308,7 +308,7 @@ def inheritance_words(edges: Iterable[Inheritance]) -> dict[str, Json]:
     return {"parents": len(listed), "inheritance_sha256": digest}
 
 
-def graph_words(graph: InheritanceGraph, models: Collection[str]) -> dict[str, str | int]:
+def graph_details(graph: InheritanceGraph, models: Collection[str]) -> dict[str, str | int]:
     """Return the digest and the numbers of some versions and the edges that lead to them.
 
     Args:

@@ -1,6 +1,6 @@
 """Plausibility check of the coordinator's clock, before weights are destroyed for good.
 
-The clock is compared with `CLOCK_BOOTTIME`, which nobody sets and which also counts while the
+The clock is compared with `CLOCK_BOOTTIME`, which cannot be set and also counts while the
 machine sleeps.  The database keeps the last time at which the clock was right, so a change of the
 clock while the coordinator is stopped is detected, too.
 """

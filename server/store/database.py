@@ -4,7 +4,7 @@ On both, a transaction that writes excludes all other writers from its beginning
 still hold when it commits.  A transaction that only reads sees one snapshot.
 
 Only the first connection may create an SQLite file.  A file that is missing later is an error, and
-so is one that was replaced: the open one would take writes that nobody else can see.
+so is one that was replaced: the open one would take writes that no other process can see.
 """
 
 import functools

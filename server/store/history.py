@@ -36,8 +36,8 @@ def note_lost(db: Connection, why: str) -> None:
     if find_lost(db):
         return
     _LOG.error(
-        "The audit log has lost entries: %s. No owner is asked for anything until a person says "
-        "that the coordinator may go on: disinherit confirm history",
+        "The audit log has lost entries: %s. No owner is asked for anything until a person "
+        "accepts the loss: disinherit confirm history",
         why,
     )
     _put(db, why, find_epoch(db))

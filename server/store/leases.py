@@ -61,10 +61,10 @@ class Holding:
     def check(self, lease: Lease) -> None:
         """Raise `StoreError` unless a lease is the latest."""
         if self.token != lease.token:
+            by = f"taken over by {self.holder}" if self.holder else "given up"
             raise StoreError(
                 f"Expected {lease.holder} to drive campaign {lease.request_id!r} with token "
-                f"{lease.token}, but it was given up or taken over by {self.holder or 'nobody'} "
-                f"with token {self.token}. Nothing was stored."
+                f"{lease.token}, but it was {by} with token {self.token}. Nothing was stored."
             )
 
 
@@ -146,8 +146,9 @@ def take(db: Connection, request_id: str, found: Holding, holder: str, seconds: 
     now = now_us()
     if now < found.until_us <= now + (found.length_us or _LONGEST_US):
         raise HeldError(
-            f"Expected nobody else to drive campaign {request_id!r}, but {found.holder} does, "
-            f"for {(found.until_us - now) / 1e6:.1f} s unless it goes on. Try again then."
+            f"Expected no other coordinator to drive campaign {request_id!r}, but {found.holder} "
+            f"does, for {(found.until_us - now) / 1e6:.1f} s unless it renews its lease. Try again "
+            "then."
         )
     lease = Lease(request_id, holder, found.token + 1)
     _put(db, lease, now, seconds)

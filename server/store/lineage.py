@@ -18,9 +18,9 @@ from disinherit.server.store.audit import append
 from disinherit.server.store.audit_events import (
     COORDINATOR,
     AuditKind,
-    inheritance_words,
+    inheritance_details,
     owner_actor,
-    scale_words,
+    scale_details,
 )
 from disinherit.server.store.graph import find_edges, find_recorders, find_records
 from disinherit.server.store.model_rows import (
@@ -105,7 +105,7 @@ def put_version(
         model_id=record.id,
         owner=record.owner,
         digest_after=record.digest,
-        parameters={**inheritance_words(new or known), **scale_words(record)},
+        parameters={**inheritance_details(new or known), **scale_details(record)},
         fishers=(record.fisher_digest,) if record.fisher_digest else (),
     )
 
@@ -222,7 +222,7 @@ def withdraw_version(db: Connection, model_id: str, owner: str, actor: str) -> M
         model_id=model_id,
         owner=record.owner,
         digest_before=record.digest,
-        parameters=inheritance_words(parents),
+        parameters=inheritance_details(parents),
     )
     return record
 

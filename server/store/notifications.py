@@ -41,7 +41,7 @@ def notified_events(request_id: str, owner: str, models: Iterable[str]) -> list[
 
 
 def record_not_notified(db: Connection, request_id: str, tasks: Iterable[Task]) -> None:
-    """Log the affected versions about which nobody was notified, at the end of a campaign.
+    """Log the affected versions whose owners were not notified, at the end of a campaign.
 
     Args:
         db: a transaction that writes.

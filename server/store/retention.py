@@ -115,7 +115,7 @@ def check_kept(task: Task) -> None:
         task: the version's task.
 
     Raises:
-        RequestError: if they were, whatever the clock shows.
+        RequestError: if they were, even if the clock shows an earlier time.
     """
     if task.destroyed_us:
         time = datetime.fromtimestamp(task.destroyed_us / 1e6, UTC).isoformat(timespec="seconds")

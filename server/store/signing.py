@@ -120,7 +120,7 @@ def announce_key(db: Connection, signer: Signer) -> None:
         return
     if keys:
         _LOG.warning(
-            "Another key signs from now on: %s, not %s. If nobody intended that, the file of the "
+            "Another key signs from now on: %s, not %s. If that was not intended, the file of the "
             "key is gone: restore it",
             signer.key_id,
             keys[-1].key_id,

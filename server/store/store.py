@@ -14,7 +14,7 @@ from disinherit.server.states import CampaignState, Task
 from disinherit.server.store import retention, rollbacks
 from disinherit.server.store.approvals import approve, put_submitted_plan
 from disinherit.server.store.audit import Seal, append, export_lines
-from disinherit.server.store.audit_events import COORDINATOR, AuditKind, request_words
+from disinherit.server.store.audit_events import COORDINATOR, AuditKind, request_details
 from disinherit.server.store.campaign_store import CampaignStore
 from disinherit.server.store.campaigns import Campaign, insert_campaign
 from disinherit.server.store.clock import Clock
@@ -123,7 +123,7 @@ class CoordinatorStore(CampaignStore):
                 db.execute(insert(REQUESTS).values(**values))
                 state = CampaignState.AWAITING_APPROVAL if approval else CampaignState.RUNNING
                 insert_campaign(db, request.id, state, deadline_us)
-                details = request_words(request, deadline_us)
+                details = request_details(request, deadline_us)
                 append(db, AuditKind.RECEIVED, actor, request_id=request.id, parameters=details)
             add_tasks(db, request.id, tasks)
             if stored is None:

@@ -14,7 +14,7 @@ from disinherit.server.store.audit_events import (
     OF_TASK,
     AuditKind,
     owner_actor,
-    task_words,
+    task_details,
 )
 from disinherit.server.store.graph import find_records
 from disinherit.server.store.request_rows import find_tasks, put_tasks
@@ -150,7 +150,7 @@ def _event(request_id: str, task: Task, digest: str, fishers: Sequence[str]) -> 
         owner=task.owner,
         digest_before=digest,
         digest_after=after.digest if after is not None else "",
-        parameters=task_words(task),
+        parameters=task_details(task),
         fishers=tuple(fishers),
     )
 

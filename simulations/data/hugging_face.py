@@ -103,7 +103,7 @@ def read_folder(folder: Path, source: HubSource | None = None) -> Pool:
 
     Args:
         folder: see the module's description.
-        source: says which columns are used; by default the first image column, or `text`, and
+        source: names the columns to use; by default the first image column, or `text`, and
             the first column of classes, or `label`.
 
     Raises:

@@ -92,7 +92,7 @@ class TransformerBlock(nn.Module):
 
         Args:
             inputs: `[n, L, d]`.
-            hidden_from: `[n, 1, 1, L]`, true where nobody is to look.
+            hidden_from: `[n, 1, 1, L]`, true at positions that attention leaves out.
         """
         normed = self.norm_attention(inputs)
         queries, keys, values = (

@@ -26,6 +26,7 @@ from disinherit.simulations.report.verdict import (
     REFERENCE_NOTE,
     TOLERANCE,
     AccuracyKey,
+    describe_speedup,
     gap,
     has_forgotten,
     is_done,
@@ -35,7 +36,6 @@ from disinherit.simulations.report.verdict import (
     reference_of,
     scope_note,
     signed,
-    speedup_words,
 )
 
 
@@ -78,7 +78,7 @@ def render_html(report: RunReport) -> str:
     return environment.get_template("report.html.j2").render(
         report=report,
         verdict=judge(report),
-        speedup=speedup_words(report),
+        speedup=describe_speedup(report),
         graph=draw_graph(report["graph"], models),
         forget_bars=_bars(report, "forget_accuracy"),
         retain_bars=_bars(report, "retain_accuracy"),

@@ -38,7 +38,7 @@ def elide(value: str, length: int) -> str:
 
 
 def svg(width: float, height: float, label: str, body: Sequence[str], css: str) -> Markup:
-    """Wrap `body` (safe SVG) as an image of `width` by `height` that says what it shows."""
+    """Wrap `body` (safe SVG) as an image of `width` by `height` with a label of what it shows."""
     return Markup(
         f'<svg xmlns="http://www.w3.org/2000/svg" class="{escape(css)}" role="img" '
         f'aria-label="{escape(label)}" viewBox="0 0 {width:.0f} {height:.0f}" '
@@ -112,7 +112,7 @@ def heat_grid(
 
     Args:
         fractions: `[R, C]` shades from 0 to 1.
-        values: `[R, C]` what a cell says, in the cell if it has room, else as tooltip.
+        values: `[R, C]` texts of the cells, in the cell if it has room, else as tooltip.
         rows: `R` names, or none.
         columns: `C` names, or none.
         marked: names to make stand out, as row and as column.

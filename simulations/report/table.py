@@ -11,6 +11,7 @@ from disinherit.simulations.report.verdict import (
     NULL_NOTE,
     UNFINISHED,
     AccuracyKey,
+    describe_speedup,
     gap,
     has_forgotten,
     is_done,
@@ -19,7 +20,6 @@ from disinherit.simulations.report.verdict import (
     reference_of,
     scope_note,
     signed,
-    speedup_words,
 )
 
 _STYLES = {"good": "bold green", "warning": "bold yellow", "bad": "bold red", "neutral": "bold"}
@@ -40,14 +40,14 @@ def render_tables(report: RunReport) -> list[RenderableType]:
     check_report(report)
     verdict = judge(report)
     parts: list[RenderableType] = [Text(verdict.sentence, style=_STYLES[verdict.level])]
-    parts += [Text(f"- {said}", style="yellow") for said in verdict.reservations]
+    parts += [Text(f"- {one}", style="yellow") for one in verdict.reservations]
     parts += [_accuracies(report, "forget_accuracy"), _accuracies(report, "retain_accuracy")]
     for model in report["models"]:
         if model["outcome"] in UNFINISHED:
             reason = model["error"] or "no answer yet"
             outcome = model["outcome"].replace("_", " ")
-            said = f"{model['id']} ({model['owner']}) {outcome}: {reason}"
-            parts.append(Text(said, style="red"))
+            line = f"{model['id']} ({model['owner']}) {outcome}: {reason}"
+            parts.append(Text(line, style="red"))
     parts += [Text(f"- {note}") for note in report["campaign"]["notes"]]
     parts.append(_times(report))
     parts += [Text(scope_note(report), style="dim"), Text(NULL_NOTE, style="dim")]
@@ -89,7 +89,7 @@ def _accuracy(model: ModelFigures, key: AccuracyKey, *, published: bool) -> list
 
 def _times(report: RunReport) -> Table:
     """Seconds of each step, and how they compare with retraining."""
-    words = speedup_words(report)
+    words = describe_speedup(report)
     table = Table(title="Seconds", caption=words or None, title_justify="left", box=SIMPLE_HEAD)
     timing = report["timing"]
     seconds = {

@@ -45,7 +45,7 @@ NULL_NOTE = "n/a (null in report.json) means “could not be computed”, never 
 
 @dataclass(frozen=True, slots=True)
 class RunVerdict:
-    """The sentence, how it should look, and what must be said beside it."""
+    """The sentence, its colour, and the reservations to show beside it."""
 
     sentence: str
     level: Literal["good", "warning", "bad", "neutral"]
@@ -53,7 +53,7 @@ class RunVerdict:
 
 
 def number(value: float | None, digits: int = 1, unit: str = "") -> str:
-    """Format a number, or say that there is none.
+    """Format a number; `n/a` if there is none.
 
     Example:
         >>> number(12.34, 1, " %"), number(-0.01), number(None)
@@ -120,10 +120,11 @@ def affected_models(report: RunReport) -> list[ModelFigures]:
     return [model for model in report["models"] if model["role"] != "untouched"]
 
 
-def speedup_words(report: RunReport) -> str:
+def describe_speedup(report: RunReport) -> str:
     """How unlearning compares with retraining in time, or `""` if there is nothing to compare.
 
-    A campaign that changed nothing has no speed; one that reached a part of the models says so.
+    A campaign that changed nothing has no speed.  The text names the part of the models that were
+    reached, if not all were.
     """
     total, retrain = report["timing"]["total"], report["timing"]["retrain_all"]
     affected = affected_models(report)
@@ -184,10 +185,10 @@ def _sentence(report: RunReport, affected: Sequence[ModelFigures]) -> str:
     ):
         if ids:
             parts.append(f"{_join(ids)} {word}")
-    return "; ".join([*parts, *_retain_words(done)]) + "."
+    return "; ".join([*parts, *_retain_parts(done)]) + "."
 
 
-def _retain_words(done: Sequence[ModelFigures]) -> list[str]:
+def _retain_parts(done: Sequence[ModelFigures]) -> list[str]:
     """Mean retain accuracy, and its gap to retraining over models that have both."""
     after = [a for m in done if (a := m["after"]["retain_accuracy"]) is not None]
     if not after:
@@ -221,17 +222,17 @@ def _level(
 def _reservations(report: RunReport) -> list[str]:
     affected = affected_models(report)
     done = [model for model in affected if is_done(model)]
-    said: list[str] = []
+    found: list[str] = []
     for model in done:
         name = model["id"]
         loss = gap(model["after"]["retain_accuracy"], reference_of(model, "retain_accuracy"))
         if loss is not None and loss < -RETAIN_LOSS:
-            said.append(f"{name} keeps {-loss:.1f} points less of the rest than retraining would.")
+            found.append(f"{name} keeps {-loss:.1f} points less of the rest than retraining would.")
         if model["outcome"] == "applied":
             if has_forgotten(model, model["before"]):
-                said.append(f"{name} hardly recognised the classes before unlearning either.")
+                found.append(f"{name} hardly recognised the classes before unlearning either.")
             if model["forgotten"] and model["digest_before"] == model["digest_after"]:
-                said.append(f"{name} is reported as applied, but its weights did not change.")
+                found.append(f"{name} is reported as applied, but its weights did not change.")
     moved = [
         model["id"]
         for model in report["models"]
@@ -240,20 +241,20 @@ def _reservations(report: RunReport) -> list[str]:
     untuned = [m["id"] for m in done if m["outcome"] == "applied" and not m["tuned"]]
     alone = [m["id"] for m in done if m["retrained"] is None]
     if moved:
-        said.append(f"The weights of {_join(moved)} changed although nothing was applied there.")
+        found.append(f"The weights of {_join(moved)} changed although nothing was applied there.")
     if untuned:
-        said.append(f"Not tuned, given or default strengths were used: {_join(untuned)}.")
+        found.append(f"Not tuned, given or default strengths were used: {_join(untuned)}.")
     if alone:
-        said.append(f"There is no retrained reference for {_join(alone)}.")
+        found.append(f"There is no retrained reference for {_join(alone)}.")
     counted = {key: sum(m["outcome"] == key for m in affected) for key in _COVERED}
     if counted != {**dict.fromkeys(_COVERED, 0), **report["campaign"]["coverage"]}:
-        said.append("The coverage of the campaign disagrees with the outcomes of its models.")
+        found.append("The coverage of the campaign disagrees with the outcomes of its models.")
     if not report["splits"]["disjoint"]:
-        said.append("The splits share samples, so the accuracies are not held-out accuracies.")
+        found.append("The splits share samples, so the accuracies are not held-out accuracies.")
     repeat = report["repeat"]
     if repeat is not None and repeat["changed"]:
-        said.append(f"Sent a second time, the request changed {repeat['changed']} models again.")
-    return said
+        found.append(f"Sent a second time, the request changed {repeat['changed']} models again.")
+    return found
 
 
 def _having(models: Sequence[ModelFigures], outcome: str) -> list[str]:

@@ -64,7 +64,7 @@ def start_ray(arguments: Mapping[str, Any]) -> None:
 
 
 def _kill_started(error: Exception) -> None:
-    """Kill the processes of a node that was not completed, which nobody but its methods know."""
+    """Kill the processes of an incomplete node, which only its methods know."""
     from ray._private.node import Node
 
     for frame, _ in traceback.walk_tb(error.__traceback__):
@@ -85,7 +85,7 @@ _ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "OMP_NUM_THREADS": str(OWNER_THREADS),
 }
-"""A simulation calls nobody: no telemetry, no look for updates, no installation."""
+"""No calls to others: no telemetry, no look for updates, no installation."""
 
 _ENDING_SECONDS = 30.0
 
@@ -223,7 +223,7 @@ def _kill_clients() -> None:
 
 
 class _EndingGrid(Grid):
-    """A grid that lets go of whoever waits for messages once the engine has ended.
+    """A grid that releases threads that wait for messages once the engine has ended.
 
     Flower does not tell its server thread that the clients are gone; it would wait until its
     messages expire and keep the process from ending.

@@ -26,7 +26,7 @@ def repeat(settings: Settings, folder: Path, say: Callable[[str], None]) -> RunR
     Args:
         settings: of the run.
         folder: the run's folder.
-        say: told what is happening.
+        say: receives progress messages.
 
     Returns:
         The run's report, with the outcome of the repetition in it; it is not written.
@@ -86,7 +86,7 @@ def _check_versions(coordinator: Coordinator) -> None:
 
 
 def _check_summaries(coordinator: Coordinator, request: Request) -> None:
-    """Check that the roots can still say what is to be forgotten."""
+    """Check that the Fisher information of the roots can still be read."""
     prepared = coordinator.prepare(request, coordinator.submit(request).groups)
     for reason in (*prepared.failed.values(), *prepared.waiting.values()):
         raise CheckpointError(reason)

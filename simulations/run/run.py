@@ -52,7 +52,7 @@ def run_scenario(settings: Settings, folder: Path, say: Say = lambda _: None) ->
             same settings that is already there is not trained again: its request is repeated, which
             changes nothing.  One that was cut short, or whose campaign did not reach every affected
             model, is started again.
-        say: told what is happening, from another thread, one message at a time.
+        say: receives progress messages, from another thread, one at a time.
 
     Returns:
         What was written to `report.json`; after a repetition, that with the repetition's outcome.
@@ -145,7 +145,7 @@ def _preview_published(
 
 
 def _versions(topology: Topology, result: CampaignResult) -> dict[str, str]:
-    """Return what every model has become; one that was not changed stands for itself."""
+    """Return what every model has become; an unchanged one is its own."""
     changed = {
         model: made.id
         for model, task in result.tasks.items()

@@ -51,7 +51,7 @@ class SimulatedFleet:
 
         Args:
             record: given every new version and its edges.
-            say: told the id of every model that was trained.
+            say: receives the id of every model that was trained.
 
         Returns:
             Seconds.
@@ -73,7 +73,7 @@ class SimulatedFleet:
 
         Args:
             affected: the models to retrain; the others are taken as they are.
-            say: told the id of every model that was retrained.
+            say: receives the id of every model that was retrained.
 
         Returns:
             Weights by model id, and seconds.
@@ -127,6 +127,6 @@ class SimulatedFleet:
         owner = owner_name(self.settings.scenario.owner_of(model, self.settings.clients))
         if owner not in self.owners.nodes:
             raise CampaignError(
-                f"Expected {owner} to train model {model!r}, but it did not say that it is there."
+                f"Expected {owner} to train model {model!r}, but no node has reported to be it."
             )
         return self.owners.nodes[owner]

@@ -53,7 +53,7 @@ class Fitted:
         """Read an owner's reply.
 
         Raises:
-            CampaignError: if it did not come, or says that training failed.
+            CampaignError: if it did not come, or reports that training failed.
         """
         if reply is None:
             raise CampaignError(f"Expected model {model!r} to be trained, but no answer came.")

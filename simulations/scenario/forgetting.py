@@ -1,7 +1,7 @@
 """Training with and without what is to be forgotten, for each model of a run.
 
-Classes and samples *enter* at a root: that model and its descendants are trained on them, nobody
-else is.  A client's whole contribution is what all of its models were trained on.
+Classes and samples *enter* at a root: that model and its descendants are trained on them, no other
+model is.  A client's whole contribution is what all of its models were trained on.
 """
 
 from dataclasses import dataclass, field

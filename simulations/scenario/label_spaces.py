@@ -73,7 +73,7 @@ class LabelSpaces:
 
 
 def label_spaces(topology: Topology, dataset: Dataset) -> LabelSpaces:
-    """Resolve what a topology says of classes.
+    """Resolve the class choices of a topology.
 
     Raises:
         DataError: if it names a class that the data set does not have, an alias takes the name of

@@ -224,7 +224,7 @@ def check_forget(forget: Mapping[str, Sequence[str]], dataset: Dataset, topology
     Raises:
         RequestError: if there is nothing to forget, nothing would be left, a class is named twice,
             or a root or class does not exist.
-        DataError: if what the topology says of classes does not fit the data set.
+        DataError: if the topology's choices of classes do not fit the data set.
     """
     spaces = label_spaces(topology, dataset)
     named: set[str] = set()

@@ -1,6 +1,6 @@
 """Topology of a scenario: which model is derived from which, and how.
 
-A topology does not know the data set.  What it says of classes (`ClassChoice`) is resolved against
+A topology does not know the data set.  Its choices of classes (`ClassChoice`) are resolved against
 one by `disinherit.simulations.scenario.label_spaces`.
 """
 

@@ -140,7 +140,7 @@ def test_a_class_that_no_split_shows_to_be_known_is_not_measured() -> None:
     """Accuracy 0 before and after proves nothing: the labels may be wrong."""
     for after in (naming(0, 1, 2, 3), naming(1, 1, 2, 3)):
         found = measured(Splits(evaluation=split(10, shift=1)), after, 0)
-        assert (found.forget, found.recognises, found.untold) == (None, False, (LABELS[0],))
+        assert (found.forget, found.recognises, found.undecided) == (None, False, (LABELS[0],))
 
 
 def test_a_split_on_which_a_class_is_still_recognised_decides() -> None:

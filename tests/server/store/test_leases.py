@@ -36,7 +36,9 @@ def world(world: World) -> World:
 def test_a_lease_is_given_to_one_at_a_time_with_a_rising_token(world: World) -> None:
     first = world.store.acquire_lease("q", "one", LONG)
     for holder in ("two", "one"):
-        with pytest.raises(CampaignError, match="nobody else to drive campaign 'q', but one does"):
+        with pytest.raises(
+            CampaignError, match="no other coordinator to drive campaign 'q', but one does"
+        ):
             world.store.acquire_lease("q", holder, LONG)
     world.store.release_lease(first)
     assert world.store.acquire_lease("q", "two", LONG).token > first.token
@@ -128,7 +130,7 @@ def test_one_of_two_concurrent_coordinators_drives(world: World) -> None:
     first.start()
     assert inside.wait(60)
     with world.again() as other:
-        with pytest.raises(CampaignError, match="nobody else to drive campaign 'q'"):
+        with pytest.raises(CampaignError, match="no other coordinator to drive campaign 'q'"):
             other.coordinator.run("q")
         assert other.transport.actions() == []
     go_on.set()

@@ -19,7 +19,7 @@ from disinherit.simulations.report.graph import draw_graph
 from disinherit.simulations.report.html import render_html
 from disinherit.simulations.report.svg import confusion_map, grouped_bars, row_strip, time_bars
 from disinherit.simulations.report.table import render_tables
-from disinherit.simulations.report.verdict import judge, speedup_words
+from disinherit.simulations.report.verdict import describe_speedup, judge
 from tests.support.report import FORGOTTEN, GENERATION, make_report
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
@@ -241,14 +241,16 @@ def test_reservations_name_what_does_not_add_up() -> None:
 
 def test_speed_is_claimed_only_for_what_was_done() -> None:
     report = make_report()
-    assert speedup_words(report) == "23 times faster than replaying the training"
+    assert describe_speedup(report) == "23 times faster than replaying the training"
     report["timing"]["total"] = 143.0
-    assert speedup_words(report) == "2.0 times slower than replaying the training"
+    assert describe_speedup(report) == "2.0 times slower than replaying the training"
     for missing in (None, 0.0):
         report["timing"]["total"] = missing
-        assert speedup_words(report) == ""
-    assert speedup_words(make_report("partial")).endswith("but only 3 of 5 models were reached")
-    assert speedup_words(make_report("failed")) == speedup_words(make_report("unchanged")) == ""
+        assert describe_speedup(report) == ""
+    assert describe_speedup(make_report("partial")).endswith("but only 3 of 5 models were reached")
+    assert (
+        describe_speedup(make_report("failed")) == describe_speedup(make_report("unchanged")) == ""
+    )
 
 
 def test_failed_and_pending_models_are_listed_in_red() -> None:
