@@ -17,10 +17,13 @@ from disinherit.common.graph.records import ModelStatus
 from disinherit.common.tensors.checkpoints import weights_digest
 from disinherit.common.wire.flower import pack, unpack
 from disinherit.v1 import unlearning_pb2 as pb
-from tests.client.store.test_store import (
+from tests.support.client_tasks import collect, make_method, make_task
+from tests.support.crashing import crash_everywhere
+from tests.support.flower_messages import RecordDict, call
+from tests.support.owner import LABELS, PointsOwner
+from tests.support.stored_models import (
     assert_same_fishers,
     assert_same_tensors,
-    crash_everywhere,
     make_application,
     make_fishers,
     make_record,
@@ -28,9 +31,6 @@ from tests.client.store.test_store import (
     object_names,
     state_of,
 )
-from tests.support.client_tasks import collect, make_method, make_task
-from tests.support.flower_messages import RecordDict, call
-from tests.support.owner import LABELS, PointsOwner
 
 METHOD = make_method()
 OLD, NEW = make_record().digest, make_record(seed=1).digest

@@ -8,7 +8,7 @@ import torch
 from disinherit.client.store.store import ModelStore
 from disinherit.common.curvature.ekfac import Curvature, LayerCurvature
 from disinherit.common.errors import StoreError
-from tests.client.store.test_store import make_application, make_record, make_weights
+from tests.support.stored_models import make_application, make_record, make_weights
 
 
 def make_curvature(value: float = 1.0) -> Curvature:
