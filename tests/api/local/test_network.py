@@ -1,77 +1,32 @@
-"""A network of models in one process: real training, real forgetting, and errors of one line."""
+"""A network of models in one process: real training, and classes that all heirs forget."""
 
 import copy
 import gc
 import json
 import pickle
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Subset
 
 from disinherit import (
     Coordinator,
     CoordinatorStore,
     DirectTransport,
-    DisinheritError,
-    InputError,
     Method,
-    ModelOutcome,
     Network,
     Request,
     RequestError,
 )
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.tensors.checkpoints import weights_digest
-from disinherit.local.loaders import SomeSamples
 from tests.support.blobs import accuracy, blobs, trained
-
-LABELS = ["cat", "dog", "owl"]
-ALL = [0, 1, 2]
-
-
-def loader(classes: list[int], seed: int, **options: Any) -> DataLoader[tuple[Tensor, ...]]:
-    return DataLoader(blobs(classes, seed), 32, **options)
-
-
-@pytest.fixture(scope="module")
-def family() -> dict[str, nn.Module]:
-    """A base, its child, the child's child, and a stranger."""
-    base = trained(blobs(ALL, 1))
-    child = trained(blobs([1, 2], 2), base)
-    return {
-        "base": base,
-        "child": child,
-        "grandchild": trained(blobs([1, 2], 3), child),
-        "stranger": trained(blobs(ALL, 4)),
-    }
-
-
-@pytest.fixture
-def network(family: dict[str, nn.Module]) -> Network:
-    models = {name: copy.deepcopy(model) for name, model in family.items()}
-    network = Network(labels=LABELS)
-    held_out = loader(ALL, 99)
-    network.add("base", models["base"], loader(ALL, 1, shuffle=True), evaluate=held_out)
-    network.add("child", models["child"], loader([1, 2], 2), parents=["base"], evaluate=held_out)
-    network.add("grandchild", models["grandchild"], loader([1, 2], 3), parents=["child"])
-    network.add("stranger", models["stranger"], loader(ALL, 4), evaluate=held_out)
-    return network
-
-
-def added(network: Network, name: str) -> nn.Module:
-    return network._members[name].module
-
-
-def shown(outcome: ModelOutcome) -> tuple[str, str]:
-    return str(outcome.forget or "not measured"), str(outcome.retain or "not measured")
+from tests.support.local_networks import ALL, LABELS, added, loader, shown
 
 
 def test_all_that_inherited_a_class_forget_it_and_nobody_else(network: Network) -> None:
@@ -346,175 +301,6 @@ def test_an_average_inherits_from_all(family: dict[str, nn.Module]) -> None:
     assert result.what == "cat at base"
 
 
-# --- samples
-
-
-def test_samples_are_forgotten_at_the_root_and_it_says_what_became_of_others(
-    network: Network,
-) -> None:
-    data = blobs(ALL, 1)
-    result = network.forget(samples=[0, 3, 6], root="base")
-    assert result.what == "3 samples at base"
-    assert [one.model for one in result.outcomes] == ["base", "child", "grandchild"]
-    for outcome in result.outcomes:
-        assert outcome.state in ("verified", "ineffective")
-        assert bool(outcome.reason) == (outcome.state == "ineffective")
-    assert result["base"].forget is None or result["base"].forget.measure == "auc"
-    copies = network.forget(samples=Subset(data, [0, 3]), root="base", inplace=False)
-    assert copies.what == "2 samples at base"
-    batches = [(data.tensors[0][:2], data.tensors[1][:2])]
-    assert network.forget(samples=batches, root="base", inplace=False).what == "2 samples at base"
-
-
-@pytest.mark.parametrize(
-    ("samples", "root", "message"),
-    [
-        ([], "base", "samples that model 'base' was trained on, but got none"),
-        ([180], "base", "indices from 0 to 179 .* 'base', but got 180"),
-        ([-1], "base", "but got -1"),
-        (blobs(ALL, 7), "base", "180 of 180 are not among"),
-        (7, "base", "indices, a data set or batches .* but got int"),
-        ([0], None, "one root with samples=.* but got none"),
-        ([0], ["base", "child"], "but got base, child"),
-    ],
-)
-def test_samples_that_are_not_there_are_refused(
-    network: Network, samples: object, root: Any, message: str
-) -> None:
-    with pytest.raises(DisinheritError, match=message):
-        network.forget(samples=samples, root=root)
-
-
-# --- errors
-
-
-def batches() -> Iterator[tuple[Tensor, Tensor]]:
-    yield torch.zeros(2, 4), torch.zeros(2, dtype=torch.int64)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"name": "base"}, "a model 'base' was added before"),
-        ({"name": "a~b"}, "without '~', but got 'a~b'"),
-        ({"name": ""}, "well-formed model name"),
-        ({"parents": ["bas"]}, r"a parent that was added before \(base, .*, but got 'bas'"),
-        ({"loader": []}, "the data of model 'new' to have at least one sample, but it yields noth"),
-        ({"evaluate": []}, "the evaluation data of model 'new' to have at least one sample"),
-        ({"loader": batches()}, "can be iterated again, but got a generator"),
-        ({"loader": [torch.zeros(2, 4)]}, r"batch 0 to be \(inputs, targets\)"),
-        ({"loader": [(torch.zeros(2, 4), torch.zeros(2))]}, "class indices .* torch.float32"),
-        ({"loader": loader([0, 3], 1)}, "class index 3 and there are 3 labels: cat, dog, owl"),
-        ({"labels": ["cat", "dog", "owl", "yak"]}, "label for each of the 3 logits .* but got 4"),
-        ({"labels": ["cat", "cat", "owl"]}, "distinct class names"),
-        ({"loader": [(torch.zeros(2, 5), torch.zeros(2, dtype=torch.int64))]}, "can take"),
-    ],
-)
-def test_what_cannot_be_added_is_refused_in_one_line(
-    network: Network, family: dict[str, nn.Module], changes: dict[str, Any], message: str
-) -> None:
-    graph = network.graph.models()
-    values = {"name": "new", "model": copy.deepcopy(family["base"]), "loader": loader(ALL, 1)}
-    with pytest.raises(DisinheritError, match=message) as error:
-        network.add(**{**values, **changes})
-    assert "\n" not in str(error.value)
-    assert network.graph.models() == graph
-    network.add("new", family["base"], loader(ALL, 1))
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        (
-            {"classes": "wolf"},
-            r"a class that a model was trained on \(cat, dog, owl\), but got",
-        ),
-        ({"classes": "cat", "root": "child"}, r"directly \(base, stranger\), but got 'child'"),
-        ({"classes": "cat", "root": "bas"}, "a root that was added before"),
-        ({"classes": LABELS, "root": "base"}, "at least one class of 'base' to remain"),
-        ({}, "either classes or samples to forget, but got none"),
-        ({"classes": "cat", "samples": [0]}, "but got both"),
-        ({"classes": "cat", "method": Method(scope="all")}, "scope 'head', .* but got 'all'"),
-    ],
-)
-def test_what_cannot_be_forgotten_is_refused(
-    network: Network, values: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(DisinheritError, match=message) as error:
-        network.forget(**values)
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"name": 3}, "a model name, but got 3"),
-        ({"model": "base.pt"}, "torch.nn.Module as model 'new', but got 'base.pt'"),
-        ({"model": {}}, "but got a dict"),
-        ({"loader": None}, "a list of batches or a DataLoader, but got None"),
-        ({"loader": blobs(ALL, 1)}, "yield batches, but got a TensorDataset. Give DataLoader"),
-        ({"loader": [(torch.zeros(4), torch.tensor(0))]}, "rows? per sample|class indices"),
-        ({"parents": 5}, "names of models as parents, but got 5"),
-        ({"parents": [nn.Linear(2, 2)]}, "but got a Linear"),
-        ({"parents": {"base": "cat"}}, "class names of parent 'base' to its own, but got 'cat'"),
-        ({"labels": "cat"}, "a list of class names as labels, but got 'cat'"),
-        ({"labels": [0, 1, 2]}, "class names as labels, but one is 0"),
-    ],
-)
-def test_what_is_no_argument_of_its_kind_is_refused_in_one_line(
-    network: Network, family: dict[str, nn.Module], changes: dict[str, Any], message: str
-) -> None:
-    values = {"name": "new", "model": copy.deepcopy(family["base"]), "loader": loader(ALL, 1)}
-    with pytest.raises(DisinheritError, match=message) as error:
-        network.add(**{**values, **changes})
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"classes": 0}, "names of classes to forget, but got 0"),
-        ({"classes": []}, "names of classes to forget, but got none"),
-        ({"classes": "cat", "root": 3}, "names of roots, but got 3"),
-        ({"classes": "cat", "root": []}, "names of roots, but got none"),
-        ({"classes": "cat", "method": "head"}, "a Method as method, but got 'head'"),
-        ({"samples": "cat", "root": "base"}, "indices, a data set or batches"),
-        ({"samples": torch.zeros(180, dtype=torch.bool), "root": "base"}, "but got Tensor"),
-    ],
-)
-def test_what_is_no_request_is_refused_in_one_line(
-    network: Network, values: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(DisinheritError, match=message) as error:
-        network.forget(**values)
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize("device", ["gpu", "meta", "cuda:99"])
-def test_a_device_that_cannot_compute_is_refused_in_one_line(device: str) -> None:
-    with pytest.raises(DisinheritError, match=f"computes on here.*'{device}'") as error:
-        Network(labels=LABELS, device=device)
-    assert "\n" not in str(error.value)
-
-
-def test_one_module_under_two_names_is_refused(network: Network) -> None:
-    with pytest.raises(DisinheritError, match="module of its own .* but got that of 'base'"):
-        network.add("twin", added(network, "base"), loader(ALL, 1), parents=["base"])
-
-
-def test_a_module_that_cannot_be_copied_is_refused() -> None:
-    model = trained(blobs(ALL, 1))
-    model.notes = (one for one in "abc")  # type: ignore[assignment]
-    with pytest.raises(DisinheritError, match="copy.deepcopy can copy as model 'base'"):
-        Network(labels=LABELS).add("base", model, loader(ALL, 1))
-
-
-@pytest.mark.parametrize("samples", [[3], {3}, range(3, 4), torch.tensor([3]), np.array([3])])
-def test_a_sample_goes_by_its_index_in_any_collection(network: Network, samples: object) -> None:
-    result = network.forget(samples=samples, root="base", inplace=False)
-    assert result.what == "1 sample at base"
-
-
 def test_a_class_that_was_forgotten_stays_so(network: Network) -> None:
     network.forget("cat", root="base")
     before = {name: weights_digest(added(network, name).state_dict()) for name in ("base", "child")}
@@ -546,32 +332,6 @@ def test_what_one_model_did_not_forget_can_be_asked_again(
     assert again.complete
     for name in ("base", "child", "grandchild"):
         assert accuracy(added(network, name), [0]) == 0
-
-
-def test_an_error_halfway_leaves_all_as_it_was(
-    network: Network, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    names = ("base", "child", "grandchild")
-    before = {name: weights_digest(added(network, name).state_dict()) for name in names}
-    graph = network.graph.models()
-
-    def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(added(network, "child"), "load_state_dict", interrupted)
-    monkeypatch.setattr(network._owner, "network", copied(network))
-    with pytest.raises(KeyboardInterrupt):
-        network.forget("cat", root="base")
-    for name, digest in before.items():
-        assert weights_digest(added(network, name).state_dict()) == digest
-    assert network.graph.models() == graph
-    monkeypatch.undo()
-    assert network.forget("cat", root="base").complete
-
-
-def copied(network: Network) -> Callable[[ModelRecord], nn.Module]:
-    """How to make a network for a version without the module that fails."""
-    return lambda record: copy.deepcopy(added(network, "stranger"))
 
 
 def test_modules_keep_all_but_their_weights() -> None:
@@ -620,14 +380,6 @@ def test_a_result_survives_pickling(network: Network) -> None:
     assert str(pickle.loads(pickle.dumps(result))) == str(result)
 
 
-def test_a_model_that_was_changed_since_is_refused(network: Network) -> None:
-    with torch.no_grad():
-        next(added(network, "child").parameters()).add_(1)
-    with pytest.raises(DisinheritError, match="model 'child' as it was added"):
-        network.forget("cat", root="base")
-    network.forget("cat", root="stranger")
-
-
 def test_nothing_is_left_on_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     network = Network(labels=LABELS)
@@ -636,63 +388,3 @@ def test_nothing_is_left_on_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     del network
     gc.collect()
     assert not any(tmp_path.iterdir())
-
-
-def test_a_model_that_can_be_trained_again_is_replayed_without_samples() -> None:
-    asked: list[int | None] = []
-
-    def retrain(batches: Any) -> Mapping[str, Tensor]:
-        if batches is None:
-            asked.append(None)
-            return nn.Linear(2, 3).state_dict()
-        asked.append(sum(len(targets) for _, targets in batches))
-        return model.state_dict()
-
-    data = blobs(ALL, 1)
-    model = trained(data)
-    network = Network(labels=LABELS, scope="all")
-    network.add("base", model, loader(ALL, 1), retrain=retrain)
-    network.add("child", copy.deepcopy(model), loader(ALL, 2), parents=["base"])
-    owner = network._owner
-    record, other = owner.store.record("base"), owner.store.record("child")
-    assert owner.can_retrain(record)
-    assert not owner.can_retrain(other)
-    ids = owner.sample_ids(record)
-    assert weights_digest(owner.retrain(record, ids[:5])) == record.digest
-    owner.retrain(record, None)
-    assert asked == [len(data) - 5, None]
-    network._members["base"].retrain = lambda _: None  # type: ignore[assignment, return-value]
-    with pytest.raises(InputError, match="retrain of model 'base' to return a state_dict, but"):
-        owner.retrain(record, None)
-
-
-def test_retraining_gets_batches_as_the_loader_yields_them() -> None:
-    got: list[object] = []
-
-    def retrain(batches: Any) -> Mapping[str, Tensor]:
-        got.extend(inputs for inputs, _ in batches)
-        return model.state_dict()
-
-    model = trained(blobs(ALL, 1))
-    network = Network(labels=LABELS, scope="all")
-    network.add("base", model, loader(ALL, 1), retrain=retrain)
-    owner = network._owner
-    record = owner.store.record("base")
-    ids = owner.sample_ids(record)
-    owner.retrain(record, ids[:5])
-    assert all(isinstance(one, Tensor) and one.shape[1:] == (4,) for one in got)
-    pairs = [((inputs, inputs), targets) for inputs, targets in loader(ALL, 1)]
-    (first, *_) = SomeSamples(pairs, frozenset(), among=False)
-    assert [part.shape for part in first[0]] == [(32, 4), (32, 4)]
-
-
-def test_what_retraining_says_when_it_fails_is_in_the_result() -> None:
-    def retrain(_: Any) -> Mapping[str, Tensor]:
-        raise ValueError("my own\nwords")
-
-    network = Network(labels=LABELS, scope="all")
-    network.add("base", trained(blobs(ALL, 1)), loader(ALL, 1), retrain=retrain)
-    method = Method(scope="all", mechanism="delta", root_method="replay")
-    result = network.forget(samples=[0, 1], method=method)
-    said = "Expected retrain of model 'base' to train it again, but got ValueError: my own words"
-    assert said in result["base"].reason
