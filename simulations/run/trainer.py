@@ -26,7 +26,7 @@ _TIMEOUT_SECONDS = 3600.0
 
 @dataclass(slots=True)
 class SimulatedFleet:
-    """The models of a run while they come to be.
+    """The models of a run while they are trained.
 
     Attributes:
         settings: of the run.

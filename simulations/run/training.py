@@ -1,6 +1,6 @@
 """Training as a Flower message: from the parents' average to a registered model version.
 
-The handler joins the deployment's ClientApp, so that models come to be on the very owners that
+The handler joins the deployment's ClientApp, so that models are trained by the very owners that
 later unlearn.  A replay without the data to forget (the exact retraining) is the same message with
 those classes left out; its model is not kept.
 """
