@@ -50,8 +50,12 @@ def run(
 
 @app.command(epilog=REPORT_EXAMPLES)
 def report(
-    folder: Annotated[
-        Path, typer.Argument(metavar="RUN", help="A run's folder, or a file packed from it.")
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN...",
+            help="A run's folder, or a file packed from it; several for one page of all.",
+        ),
     ],
     html: Annotated[
         Path | None, typer.Option(help="Write the HTML page here; report.html by default.")
@@ -63,13 +67,14 @@ def report(
         str, typer.Option(help="A line below the title: what has to be known of these figures.")
     ] = "",
 ) -> int:
-    """Write tables and plots of a run, finished or not."""
+    """Write tables and plots of a run, finished or not, or of several with different cases."""
     from disinherit.common.files import write_atomic
     from disinherit.simulations.bench.cells import read_run
+    from disinherit.simulations.bench.joining import join_runs
     from disinherit.simulations.bench.pages import render_html, render_markdown
 
-    run_record, references, cells = read_run(folder)
-    beside = folder.parent if folder.is_file() else folder
+    run_record, references, cells = join_runs([read_run(one) for one in runs])
+    beside = runs[0].parent if runs[0].is_file() else runs[0]
     page, text = html or beside / "report.html", markdown or beside / "results.md"
     write_atomic(page, render_html(run_record, references, cells).encode())
     write_atomic(text, render_markdown(run_record, references, cells, note).encode())

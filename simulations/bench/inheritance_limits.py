@@ -19,19 +19,19 @@ from typing import Any
 
 import torch
 
-from disinherit.client.dampening.repair import repair
-from disinherit.common.deltas.changes import add, left_in
+from disinherit.common.deltas.changes import left_in
 from disinherit.common.files import write_atomic
-from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.method import Method
-from disinherit.server.planning.coefficients import find_coefficients
 from disinherit.simulations.bench.cases.derivations import DerivedModel, derived_case
 from disinherit.simulations.bench.cases.subjects import MethodCase, Samples, Weights
 from disinherit.simulations.bench.inherited_attack import attack
 from disinherit.simulations.bench.methods.campaign import run_campaign
-from disinherit.simulations.bench.methods.case_owner import graph_of
-from disinherit.simulations.bench.methods.handing_down import difference
-from disinherit.simulations.bench.methods.head_reset import aligned
+from disinherit.simulations.bench.methods.handing_down import (
+    coefficients_of,
+    difference,
+    hand_down,
+    repaired,
+)
 
 WRONG = 150
 REPAIR_STEPS = 30
@@ -121,11 +121,11 @@ def compare(case: MethodCase, test: Samples) -> dict[str, Any]:
         "no-op": originals,
         "retrained": case.replay(),
         "handed down": handed,
-        "handed down, repair": repaired(case, handed),
+        "handed down, repair": repaired(case, handed, REPAIR_STEPS),
         "at most c": at_most_left,
-        "at most c, repair": repaired(case, at_most_left),
+        "at most c, repair": repaired(case, at_most_left, REPAIR_STEPS),
         "head left as it is": hand_down(case, originals, changes, coefficients, head=False),
-        "repair alone": repaired(case, originals),
+        "repair alone": repaired(case, originals, REPAIR_STEPS),
     }
     found = {row: attack(case, test, weights) for row, weights in rows.items()}
     return {
@@ -138,15 +138,6 @@ def compare(case: MethodCase, test: Samples) -> dict[str, Any]:
     }
 
 
-def coefficients_of(case: MethodCase) -> dict[str, dict[str, float]]:
-    """Return model -> root -> its coefficient, as a coordinator finds them."""
-    graph = InheritanceGraph()
-    for record, edges in graph_of(case):
-        graph.add(record, edges)
-    found = find_coefficients(graph, list(case.roots), list(case.subjects))
-    return {model: dict(shares) for model, shares in found.items()}
-
-
 def left_of(case: MethodCase, model: str) -> dict[str, float]:
     """Return root -> how much of its update is left in a model."""
     found = {}
@@ -155,55 +146,6 @@ def left_of(case: MethodCase, model: str) -> dict[str, float]:
         original = case.subjects[root].original
         found[root] = left_in(case.subjects[model].original, start, original, start)
     return found
-
-
-def hand_down(
-    case: MethodCase,
-    before: Mapping[str, Weights],
-    changes: Mapping[str, Weights],
-    factors: Mapping[str, Mapping[str, float]],
-    *,
-    head: bool = True,
-) -> dict[str, Weights]:
-    """Return every model's weights with the changes of its roots; a root has its own in full.
-
-    Args:
-        case: the case.
-        before: model -> its weights.
-        changes: root -> its change.
-        factors: model -> root -> what to multiply the root's change by.
-        head: whether to change heads of descendants, too.
-    """
-    made = {}
-    for model, subject in case.subjects.items():
-        weights = {name: value.clone() for name, value in before[model].items()}
-        shares = []
-        for root, factor in factors[model].items():
-            change = aligned(changes[root], case.subjects[root], subject)
-            if not head and model != root:
-                change = {n: v for n, v in change.items() if n not in subject.head().parameters}
-            shares.append((change, 1.0 if root == model else factor))
-        add(weights, shares)
-        made[model] = weights
-    return made
-
-
-def repaired(case: MethodCase, weights: Mapping[str, Weights]) -> dict[str, Weights]:
-    """Return weights after steps of repair on each descendant's own data; roots stay."""
-    made = dict(weights)
-    for model, subject in case.subjects.items():
-        if model not in case.roots:
-            network = subject.network(weights[model])
-            made[model] = weights[model] | repair(
-                network,
-                dict(network.named_parameters()),
-                subject.retain.batches(256),
-                (),
-                steps=REPAIR_STEPS,
-                seed=case.seed,
-                device=torch.device("cpu"),
-            )
-    return made
 
 
 def in_a_row(case: MethodCase, test: Samples, requests: int) -> dict[str, Any]:
@@ -228,7 +170,7 @@ def in_a_row(case: MethodCase, test: Samples, requests: int) -> dict[str, Any]:
         after = case.retrain(root, range(request * each))
         change = {root: {name: after[name] - value for name, value in before.items()}}
         handed = hand_down(case, handed, change, coefficients)
-        mended = repaired(case, hand_down(case, mended, change, coefficients))
+        mended = repaired(case, hand_down(case, mended, change, coefficients), REPAIR_STEPS)
         rows = {"no-op": originals, "handed down": handed, "handed down, repair": mended}
         if request == requests:
             rows["retrained"] = case.replay()

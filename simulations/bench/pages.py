@@ -10,6 +10,7 @@ from disinherit.simulations.bench.branches import branch_labels, branch_table
 from disinherit.simulations.bench.cells import Record
 from disinherit.simulations.bench.comparisons import compare, counts
 from disinherit.simulations.bench.curves import deep_labels, depth_curves, skew_curves
+from disinherit.simulations.bench.joining import suites_of
 from disinherit.simulations.bench.markdown import (
     NO_FIGURE,
     TextTable,
@@ -72,13 +73,14 @@ def render_markdown(
         cells: the records of its cells.
         note: what has to be known first of these figures; `""` for nothing.
     """
-    name = run["suite"]["name"]
+    names = [suite["name"] for suite in suites_of(run)]
+    commands = [f"disinherit bench run {name} --out DIR" for name in names]
+    commands.append(" ".join(["disinherit bench report", *(["DIR"] * len(names))]))
     counts = _counts(run, references, cells)
     parts = [
-        f"# Results: suite `{name}`",
+        f"# Results: {'suite' if len(names) == 1 else 'suites'} {_listed(names)}",
         *([f"**{note}**"] if note else []),
-        f"Made by `disinherit bench run {name} --out DIR` and `disinherit bench report DIR`. "
-        f"{counts}",
+        f"Made by {_listed(commands)}. {counts}",
         "Means over seeds ± half the width of the 95% t-interval over seeds; a metric of a case is "
         "the mean over its affected models. The column *retrained* is the exact retraining, which "
         "every figure has to be read against.",
@@ -205,10 +207,14 @@ def _curve_plots(references: Sequence[Record], cells: Sequence[Record]) -> list[
 
 
 def _counts(run: Record, references: Sequence[Record], cells: Sequence[Record]) -> str:
-    cases, methods = len(run["suite"]["cases"]), len(run["suite"]["methods"])
-    return (
-        f"{len(references)} of {cases} cases, {len(cells)} of {cases * methods} cells are finished."
-    )
+    suites = suites_of(run)
+    cases = sum(len(suite["cases"]) for suite in suites)
+    expected = sum(len(suite["cases"]) * len(suite["methods"]) for suite in suites)
+    return f"{len(references)} of {cases} cases, {len(cells)} of {expected} cells are finished."
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(f"`{name}`" for name in names)
 
 
 def _gates(references: Sequence[Record]) -> list[str]:

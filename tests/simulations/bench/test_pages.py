@@ -2,6 +2,8 @@
 
 import pytest
 
+from disinherit.common.errors import InputError
+from disinherit.simulations.bench.joining import join_runs
 from disinherit.simulations.bench.pages import render_html, render_markdown
 from tests.support.bench import Record, cell, entry, reference, run_record
 
@@ -102,3 +104,37 @@ def test_a_note_stands_below_the_title() -> None:
     text = render_markdown(run_record("ours"), [reference("one class-0")], [], "Of before.")
     assert text.splitlines()[2] == "**Of before.**"
     assert "**" not in render_markdown(run_record("ours"), [reference("one class-0")], [])
+
+
+def test_several_runs_are_one_page(cells: list[Record]) -> None:
+    others = [
+        cell(
+            method,
+            0,
+            {"lira_tpr": entry(found), "test_accuracy": entry(80.0, 80.0)},
+            label="samples",
+            granularity="samples",
+        )
+        for method, found in (("no-op", 7.0), ("ours", 1.5))
+    ]
+    first = run_record("retraining", "head-reset", "ours", aims=AIMS)
+    second = run_record("no-op", "ours", aims={"methods": ["ours"], "rival": "no-op"})
+    second["suite"]["name"] = "other"
+    second["environment"] = {"torch": "0.1"}
+    references = [reference(f"one class-{seed}") for seed in (0, 1)]
+
+    joined = join_runs([(first, references, cells), (second, [reference("samples-0")], others)])
+
+    text = render_markdown(*joined)
+    assert "# Results: suites `tiny` and `other`" in text
+    assert "bench run other --out DIR` and `disinherit bench report DIR DIR`" in text
+    assert "3 of 2 cases, 8 of 5 cells are finished." in text, "as declared by each suite"
+    assert text.count("## Aims: ours") == 1
+    assert "closer to retraining than head-reset" in text
+    assert "than no-op" not in text
+    assert "| torch | 0.0; 0.1 |" in text
+    assert "## one class" in text
+    assert "## samples" in text
+    assert join_runs([(first, references, cells)])[0] is first
+    with pytest.raises(InputError, match="one class-0 is in two"):
+        join_runs([(first, references, cells), (second, references, cells)])

@@ -73,7 +73,7 @@ def test_every_method_makes_whole_models_and_leaves_the_old_ones(
     case = digits_case(granularity=granularity).view()
     before = clone(case)
     method = make_method(name, {})
-    if (name, granularity) == ("head-reset", "memorised"):
+    if name in ("head-reset", "class-changes", "damp") and granularity == "memorised":
         with pytest.raises(NotApplicableError, match="none for samples"):
             unlearn(method, case)
         return
