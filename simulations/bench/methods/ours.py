@@ -76,7 +76,7 @@ class InheritanceUnlearning:
             NotApplicableError: if a client leaves, and its roots are to be trained on with what is
                 retained: nothing is.
         """
-        leaves = case.granularity == "client" and self.mechanism == "delta"
+        leaves = case.granularity == "client" and self.mechanism != "fisher"
         if leaves and self.root_method not in (AUTO, REPLAY):
             raise NotApplicableError("nothing that a leaving client's root was trained on is kept")
         return run_campaign(

@@ -53,7 +53,7 @@ def test_repair_changes_descendants_only_and_none_of_what_it_is_given(
     case, _ = line
     before = {model: subject.original for model, subject in case.subjects.items()}
     copies = {n: value.clone() for n, value in before["child"].items()}
-    after = limits.repaired(case, before)
+    after = limits.repaired(case, before, 5)
     assert after["root"] is before["root"]
     assert all(torch.equal(before["child"][n], value) for n, value in copies.items())
     assert not torch.equal(after["child"]["head.bias"], copies["head.bias"])

@@ -162,6 +162,16 @@ def test_samples_and_clients_are_forgotten_by_the_deployments_own_code(
     torch.testing.assert_close(left.weights["r2"], dict(expected))
 
 
+@pytest.mark.parametrize("mechanism", ["auto", "delta"])
+def test_a_leaving_client_retains_nothing_that_its_root_could_be_trained_on(
+    memorised: MethodCase, mechanism: Any
+) -> None:
+    client = dataclasses.replace(memorised, granularity="client")
+    method = InheritanceUnlearning(mechanism=mechanism, root_method="neggrad+")
+    with pytest.raises(NotApplicableError, match="leaving client"):
+        method(client)
+
+
 @pytest.mark.parametrize("all_roots", [False, True])
 def test_a_descendant_gets_what_it_inherited_or_as_published_what_any_root_sent(
     memorised: MethodCase, all_roots: bool
