@@ -125,6 +125,7 @@ def forget_basis(features: Tensor, targets: Tensor, forgotten: Tensor) -> Tensor
     kept, lost = means
     outside = lost - kept @ (torch.linalg.pinv(kept) @ lost)
     relative = outside / lost.norm(dim=0).clamp(min=1e-300)
+    directions: Tensor
     directions, sizes, _ = torch.linalg.svd(relative, full_matrices=False)
     return directions[:, sizes > _LEAST]
 

@@ -11,6 +11,7 @@ from disinherit.client.deltas.changing import LEAST_LEFT
 from disinherit.simulations.bench import inheritance_limits as limits
 from disinherit.simulations.bench.cases.derivations import DerivedModel, derived_case
 from disinherit.simulations.bench.cases.subjects import MethodCase, Samples
+from disinherit.simulations.bench.methods.handing_down import repaired
 
 SIZES = ("mlp", 300, 20.0)
 
@@ -53,7 +54,7 @@ def test_repair_changes_descendants_only_and_none_of_what_it_is_given(
     case, _ = line
     before = {model: subject.original for model, subject in case.subjects.items()}
     copies = {n: value.clone() for n, value in before["child"].items()}
-    after = limits.repaired(case, before, 5)
+    after = repaired(case, before, 5)
     assert after["root"] is before["root"]
     assert all(torch.equal(before["child"][n], value) for n, value in copies.items())
     assert not torch.equal(after["child"]["head.bias"], copies["head.bias"])

@@ -28,19 +28,16 @@ def case() -> MethodCase:
 
 def test_damp_projects_out_what_the_kept_means_do_not_span(case: MethodCase) -> None:
     subject = case.subjects["r1"]
-    network = subject.network(subject.original).double()
-    hidden = network.features[:3]  # type: ignore[index]
-    inputs = {
-        "features.3": lambda x: hidden(x.double()).detach(),
-        "head": lambda x: network.features(x.double()).detach(),  # type: ignore[operator]
-    }
+    features = subject.network(subject.original).double().get_submodule("features")
+    hidden = nn.Sequential(*list(features.children())[:3])
+    inputs = {"features.3": hidden, "head": features}
     data = Samples.joined([subject.forget, subject.retain])
     forgotten = torch.arange(len(data)) < len(subject.forget)
 
     found = edited(case, subject)
 
     for place, layer in enumerate(LAYERS, start=1):
-        z: Tensor = inputs[layer](data.inputs)
+        z: Tensor = inputs[layer](data.inputs.double()).detach()
         kept = [z[data.targets == c].mean(dim=0) for c in range(10) if c != FORGOTTEN]
         mu = z[data.targets == FORGOTTEN].mean(dim=0)
         basis, _ = torch.linalg.qr(torch.stack(kept, dim=1))
@@ -87,17 +84,17 @@ def test_a_layer_with_fewer_inputs_than_kept_classes_is_left_as_it_is() -> None:
 
 def test_a_convolution_is_edited_at_each_place_of_its_kernel() -> None:
     torch.manual_seed(0)
-    network = nn.Sequential(
-        nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 3), nn.Flatten(), nn.Linear(16, 2)
-    ).eval()
+    first, second = nn.Conv2d(1, 6, 3), nn.Conv2d(6, 4, 3)
+    network = nn.Sequential(first, nn.ReLU(), second, nn.Flatten(), nn.Linear(16, 2)).eval()
     samples = Samples(torch.randn(5, 1, 6, 6), torch.tensor([0, 1, 0, 1, 0]))
 
     inputs = layer_inputs(network, samples)
 
     assert list(inputs) == ["2", "4"]
-    torch.testing.assert_close(inputs["2"], network[:2](samples.inputs).mean(dim=(2, 3)))
+    expected = first(samples.inputs).relu().mean(dim=(2, 3))
+    torch.testing.assert_close(inputs["2"], expected.detach())
     basis = torch.linalg.qr(torch.randn(6, 1, dtype=torch.float64)).Q
-    weight = network[2].weight.detach()
+    weight = second.weight.detach()
     new = project_out(weight, basis, 0.5)
     expected = weight[:, :, 1, 2].double() @ (torch.eye(6) - 0.5 * basis @ basis.T)
     torch.testing.assert_close(new[:, :, 1, 2].double(), expected)
