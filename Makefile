@@ -90,7 +90,7 @@ lint: $(INSTALLED) ## check style, format, and what imports what
 
 types: $(INSTALLED) ## check types
 	$(BIN)/mypy $(addprefix -p ,$(PACKAGES))
-	$(BIN)/mypy tests
+	$(BIN)/mypy tests benchmarks examples
 
 format: $(INSTALLED) ## put the code in order
 	$(BIN)/ruff check --fix .

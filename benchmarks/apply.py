@@ -32,7 +32,7 @@ def main() -> None:
     report(options, "apply", title, rows, claims)
 
 
-CASES = [
+CASES: list[tuple[str, list[tuple[int, ...]]]] = [
     ("head 10 x 64", [(10, 64), (10,)]),
     ("head 1000 x 2048", [(1000, 2048), (1000,)]),
     ("11 M in 20 convolutions", [(256, 256, 3, 3)] * 19),

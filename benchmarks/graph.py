@@ -9,6 +9,7 @@ import random
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def _in_store(size: int) -> Figures:
             for number in range(size, size + 50):
                 new = Inheritance(f"m{number - size}", f"m{number}", KIND)
                 version = _version(number)
-                taken.append(_timed(lambda v=version, e=new: store.add_model(v, [e]))[1])
+                taken.append(_timed(partial(store.add_model, version, [new]))[1])
             with store.reading() as db:
                 part, read = _timed(lambda: find_descendants(db, [f"m{size // 20 * 10}"]))
         finally:

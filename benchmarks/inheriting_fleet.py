@@ -4,6 +4,7 @@ import shutil
 import statistics
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -136,7 +137,7 @@ class Fleet:
         """Return a row for each number of descendants, and one about a descendant and packets."""
         most = self._counts[-1]
         runs: dict[str, Callable[[], Any]] = {
-            f"change {count}": lambda count=count: self.by_change(count) for count in self._counts
+            f"change {count}": partial(self.by_change, count) for count in self._counts
         }
         times = side_by_side(
             {

@@ -96,10 +96,10 @@ def measure(size: Size, database: str | None, name: str) -> list[Figures]:
 
 def check(clients: Clients) -> None:
     """Stop unless everything that was acknowledged is there, and the log is sound."""
-    metadata = [("authorization", f"Bearer {secret('operator')}")]
+    metadata = (("authorization", f"Bearer {secret('operator')}"),)
     with grpc.insecure_channel(clients.address) as channel:
         stub = CoordinatorStub(channel)
-        message, listed = pb.ListModelsRequest(page_size=1000), set()
+        message, listed = pb.ListModelsRequest(page_size=1000), set[str]()
         while True:
             answer = stub.ListModels(message, metadata=metadata)
             listed.update(model.id for model in answer.models)

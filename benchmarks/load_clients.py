@@ -163,8 +163,8 @@ def mix(clients: Clients, number: int, stub: CoordinatorStub) -> None:
         elif kind == "ListModels, own":
             clients.call(kind, f"owner-{owner}", stub.ListModels, pb.ListModelsRequest())
         elif kind == "ListModels, all":
-            message = pb.ListModelsRequest(page_size=100, page_token=token)
-            answer = clients.call(kind, "viewer", stub.ListModels, message)
+            page = pb.ListModelsRequest(page_size=100, page_token=token)
+            answer = clients.call(kind, "viewer", stub.ListModels, page)
             token = answer.next_page_token if answer is not None else ""
         elif kind == "GetRequest":
             clients.call(kind, "viewer", stub.GetRequest, pb.GetRequestRequest(id=id))
@@ -175,8 +175,8 @@ def mix(clients: Clients, number: int, stub: CoordinatorStub) -> None:
         elif kind == "GetReport":
             clients.call(kind, "viewer", stub.GetReport, pb.GetReportRequest(id=id))
         elif kind == "ExportAudit, one":
-            message = pb.ExportAuditRequest(request_id=id)
-            clients.call(kind, "operator", stub.ExportAudit, message, stream=True)
+            export = pb.ExportAuditRequest(request_id=id)
+            clients.call(kind, "operator", stub.ExportAudit, export, stream=True)
         elif kind == "GetGraph":
             clients.call(kind, "viewer", stub.GetGraph, pb.GetGraphRequest(), True)
         elif kind == "SubmitRequest":  # some are new, most are repeated
@@ -189,8 +189,8 @@ def mix(clients: Clients, number: int, stub: CoordinatorStub) -> None:
         elif kind == "PauseRequest":
             clients.call(kind, "operator", stub.PauseRequest, pb.ControlRequest(id=running))
         else:
-            message = pb.ResumeRequestRequest(id=running)
-            clients.call(kind, "operator", stub.ResumeRequest, message)
+            resumed = pb.ResumeRequestRequest(id=running)
+            clients.call(kind, "operator", stub.ResumeRequest, resumed)
 
 
 def registration(owner: int, version: int, alone: bool) -> pb.RegisterModelRequest:
@@ -208,10 +208,9 @@ def registration(owner: int, version: int, alone: bool) -> pb.RegisterModelReque
         architecture=hashlib.sha256(b"network").hexdigest(),
         labels=LABELS,
         digest=hashlib.sha256(id.encode()).hexdigest(),
-        provenance={
-            "dataset": f"data of {name}",
-            "samples_per_class": dict.fromkeys(LABELS, 100),
-        },
+        provenance=graph_pb2.Provenance(
+            dataset=f"data of {name}", samples_per_class=dict.fromkeys(LABELS, 100)
+        ),
         fisher_digest=hashlib.sha256(f"Fisher of {id}".encode()).hexdigest(),
     )
     first = owner - owner % GROUP
@@ -220,7 +219,7 @@ def registration(owner: int, version: int, alone: bool) -> pb.RegisterModelReque
         graph_pb2.Inheritance(
             parent=f"m{parent}.{version - 1}",
             child=id,
-            kind="INHERITANCE_KIND_FEDERATED",
+            kind=graph_pb2.INHERITANCE_KIND_FEDERATED,
             weight=1 / len(parents),
         )
         for parent in parents

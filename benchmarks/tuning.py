@@ -7,6 +7,7 @@ one by one  features once, then each strength by itself
 """
 
 import itertools
+from typing import Any
 
 import torch
 from head_fisher import CASES, forward, random_batches
@@ -73,7 +74,7 @@ class Case:
             if scope == "all" or name in HEAD
         }
         self._fishers = [{n: torch.rand_like(v) for n, v in self._parameters.items()} for _ in "fr"]
-        self._rule = {
+        self._rule: dict[str, Any] = {
             "exponent": 1.0,
             "bound": 1.0,
             "heads": [HEAD],
@@ -87,16 +88,25 @@ class Case:
 
     def tuning(self, logits: CachedLogits | None = None) -> None:
         """Choose a strength."""
-        sweep = StrengthGrid(self._parameters, *self._fishers, **self._rule)
+        forget, reference = self._fishers
+        sweep = StrengthGrid(self._parameters, forget, reference, **self._rule)
         tune(sweep, logits or self.logits(), [self._forgotten], FixedStrength())
 
     def one_by_one(self) -> None:
         """Try one strength after the other."""
         logits = self.logits()
+        forget, reference = self._fishers
         forgotten = logits.targets == self._forgotten
         for alpha, lam, gauge in itertools.product(ALPHAS, LAMBDAS, GAUGES):
-            rule = {"alpha": alpha, "lam": lam, "gauge": gauge, **self._rule}
-            new = unlearn_parameters(self._parameters, *self._fishers, **rule).parameters
+            new = unlearn_parameters(
+                self._parameters,
+                forget,
+                reference,
+                alpha=alpha,
+                lam=lam,
+                gauge=gauge,
+                **self._rule,
+            ).parameters
             right = torch.cat(list(logits([new])))[:, 0].argmax(dim=1) == logits.targets
             right[forgotten].double().mean().item()
             right[~forgotten].double().mean().item()

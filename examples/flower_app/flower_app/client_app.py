@@ -1,11 +1,13 @@
 """flower_app: the ClientApp. Lines marked (a) to (c) let owners serve unlearning requests."""
 
+from typing import cast
+
 import torch
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 
 from disinherit import build_client_app  # (a)
 from flower_app.serving import keep_update, open_owner  # (a)
-from flower_app.task import Net, load_data
+from flower_app.task import Net, load_data, size
 from flower_app.task import test as test_fn
 from flower_app.task import train as train_fn
 
@@ -18,7 +20,7 @@ def train(msg: Message, context: Context) -> Message:
     """Train the model on local data."""
     # Load the model and initialize it with the received weights
     model = Net()
-    model.load_state_dict(msg.content["arrays"].to_torch_state_dict())
+    model.load_state_dict(msg.content.array_records["arrays"].to_torch_state_dict())
     device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
 
     # Load the data
@@ -27,15 +29,13 @@ def train(msg: Message, context: Context) -> Message:
     trainloader, _ = load_data(partition_id, num_partitions, int(context.run_config["batch-size"]))
 
     # Call the training function
-    lr = float(msg.content["config"]["lr"])
+    lr = cast("float", msg.content.config_records["config"]["lr"])
     train_loss = train_fn(model, trainloader, int(context.run_config["local-epochs"]), lr, device)
     keep_update(msg, context, model)  # (c)
 
     # Construct and return reply Message
-    metrics = {"train_loss": train_loss, "num-examples": len(trainloader.dataset)}
-    content = RecordDict(
-        {"arrays": ArrayRecord(model.state_dict()), "metrics": MetricRecord(metrics)}
-    )
+    metrics = MetricRecord({"train_loss": train_loss, "num-examples": size(trainloader)})
+    content = RecordDict({"arrays": ArrayRecord(model.state_dict()), "metrics": metrics})
     return Message(content=content, reply_to=msg)
 
 
@@ -44,7 +44,7 @@ def evaluate(msg: Message, context: Context) -> Message:
     """Evaluate the model on local data."""
     # Load the model and initialize it with the received weights
     model = Net()
-    model.load_state_dict(msg.content["arrays"].to_torch_state_dict())
+    model.load_state_dict(msg.content.array_records["arrays"].to_torch_state_dict())
     device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
 
     # Load the data
@@ -56,5 +56,6 @@ def evaluate(msg: Message, context: Context) -> Message:
     loss, accuracy = test_fn(model, testloader, device)
 
     # Construct and return reply Message
-    metrics = {"eval_loss": loss, "eval_acc": accuracy, "num-examples": len(testloader.dataset)}
-    return Message(content=RecordDict({"metrics": MetricRecord(metrics)}), reply_to=msg)
+    examples = size(testloader)
+    metrics = MetricRecord({"eval_loss": loss, "eval_acc": accuracy, "num-examples": examples})
+    return Message(content=RecordDict({"metrics": metrics}), reply_to=msg)

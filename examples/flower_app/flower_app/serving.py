@@ -5,8 +5,9 @@ calls in a ServerApp's main, in the same run or, where nodes keep their ids, in 
 """
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import torch
 from flwr.app import Context, Message
@@ -103,23 +104,23 @@ def open_owner(context: Context) -> DigitsOwner:
 def keep_update(msg: Message, context: Context, model: nn.Module) -> None:
     """Keep a node's update as the very version that the server records."""
     with open_owner(context) as owner:
-        config = msg.content["config"]
+        config = msg.content.config_records["config"]
         assert owner.partition is not None
         targets = torch.cat([labels for _, labels in load_data(*owner.partition, 256)[0]])
         counts = torch.bincount(targets, minlength=NUM_CLASSES).tolist()
         record = describe_model(
-            config["disinherit-model"],
+            cast("str", config["disinherit-model"]),
             model,
             owner=owner.store.owner,
             labels=LABELS,
-            created_us=config["disinherit-created-us"],
+            created_us=cast("int", config["disinherit-created-us"]),
             provenance=Provenance("digits", dict(zip(LABELS, counts, strict=True))),
         )
         weights = {name: value.detach().cpu() for name, value in model.state_dict().items()}
         owner.store.add(record, weights)
 
 
-def keep_global(record: ModelRecord, weights: dict[str, Tensor]) -> None:
+def keep_global(record: ModelRecord, weights: Mapping[str, Tensor]) -> None:
     """Keep a global model on the server."""
     with DigitsOwner(SERVER) as owner:
         owner.store.add(record, weights)

@@ -48,6 +48,13 @@ def load_data(
     )
 
 
+def size(loader: DataLoader[tuple[Tensor, ...]]) -> int:
+    """Return the number of samples of a loader."""
+    dataset = loader.dataset
+    assert isinstance(dataset, TensorDataset)
+    return len(dataset)
+
+
 def train(
     net: nn.Module,
     trainloader: DataLoader[tuple[Tensor, ...]],
