@@ -296,6 +296,8 @@ _MODULES = {
         "Transport",
     ),
 }
+_ROOMS = ("huggingface",)
+"""Modules with public names of their own, which need the packages of an extra."""
 _HOMES = {name: f"{__name__}.{module}" for module, names in _MODULES.items() for name in names}
 
 
@@ -304,14 +306,9 @@ def _load(name: str) -> ModuleType:
     try:
         return import_module(_HOMES[name])
     except ModuleNotFoundError as error:
-        from disinherit.common.extras import how_to_install, missing_extra
+        from disinherit.common.extras import explained
 
-        package = error.name or ""
-        extra = missing_extra(package, "")
-        if extra is None:
-            raise
-        message = f"Expected the package {package} for disinherit.{name}: {how_to_install(extra)}."
-        raise ModuleNotFoundError(message, name=package) from None
+        raise explained(error, f"disinherit.{name}") from None
 
 
 if not TYPE_CHECKING:  # or a name that is not there would pass as any
@@ -323,6 +320,8 @@ if not TYPE_CHECKING:  # or a name that is not there would pass as any
             value: object = version("disinherit")
         elif name in _HOMES:
             value = getattr(_load(name), name)
+        elif name in _ROOMS:
+            return import_module(f"{__name__}.{name}")
         else:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         globals()[name] = value

@@ -30,6 +30,8 @@ EXTRAS: Mapping[str, str] = MappingProxyType(
         "ray": "simulation",
         "scipy": "simulation",
         "sklearn": "simulation",
+        "transformers": "huggingface",
+        "peft": "huggingface",
         "datasets": "hub",
         "PIL": "hub",
         "timm": "vision",
@@ -58,7 +60,7 @@ _OF_COMMANDS: Mapping[str, str] = MappingProxyType(
 )
 """Command of `disinherit` -> the extra that covers all its uses."""
 
-_BY_CHOICE = frozenset({"postgresql", "hub", "vision"})
+_BY_CHOICE = frozenset({"postgresql", "hub", "huggingface", "vision"})
 """Extras that a command needs only for some of its options."""
 
 
@@ -80,6 +82,24 @@ def missing_extra(package: str, command: str) -> str | None:
     if extra is None or extra in _BY_CHOICE:
         return extra
     return _OF_COMMANDS.get(command, extra)
+
+
+def explained(error: ModuleNotFoundError, what: str) -> ModuleNotFoundError:
+    """Return the error to raise when a public name does not find a package.
+
+    Args:
+        error: what Python raised.
+        what: the public name.
+
+    Returns:
+        One that says what to install; the same one if no extra has the package.
+    """
+    package = error.name or ""
+    extra = missing_extra(package, "")
+    if extra is None:
+        return error
+    message = f"Expected the package {package} for {what}: {how_to_install(extra)}."
+    return ModuleNotFoundError(message, name=package)
 
 
 def how_to_install(extra: str) -> str:

@@ -11,6 +11,7 @@ from torch import nn
 from disinherit.client.owner.owner import Owner
 from disinherit.client.store.structure import Structure, tied_names
 from disinherit.common.errors import LabelError, ScopeError
+from disinherit.common.graph.labels import has_classes
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.models.heads import find_head
 from disinherit.common.models.inputs import Inputs, first_inputs
@@ -57,6 +58,13 @@ def seen_structure(record: ModelRecord, network: nn.Module, inputs: Inputs) -> S
         FisherError: if the module returns no logits of them.
     """
     ties = tied_names(network)
+    if not has_classes(record.labels):
+        return Structure(
+            None,
+            f"Expected another scope than the head for {record.id!r}, which is a language model "
+            "and has no classes, such as 'all'.",
+            ties,
+        )
     try:
         head = find_head(network, inputs)
     except ScopeError as error:

@@ -16,6 +16,7 @@ from disinherit.client.roots.neg_grad import cycle
 from disinherit.client.roots.replay import start_of
 from disinherit.client.roots.root_method import RootProblem, UnlearnedRoot
 from disinherit.client.roots.training import Loss, RootTraining, refusal_to_train, train_root
+from disinherit.common.graph.labels import has_classes
 
 WEIGHTS = (1.0, 0.3, 0.1)
 """Weights of the divergence on samples to forget, from the strongest."""
@@ -30,7 +31,9 @@ class RootDistillation:
     name: str = "distil"
 
     def refusal(self, problem: RootProblem) -> str:
-        """Refuse roots without retained data or samples to forget."""
+        """Refuse language models, and roots without retained data or samples to forget."""
+        if not has_classes(problem.record.labels):
+            return f"Model {problem.record.id!r} is a language model, without classes to distil."
         return refusal_to_train(problem, forgets=True)
 
     def unlearn(self, problem: RootProblem) -> UnlearnedRoot:

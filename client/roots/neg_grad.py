@@ -2,10 +2,10 @@
 
 After Kurmanji et al. 2023, arXiv 2302.09880, with a bound: no sample's loss is raised above that of
 a model that never saw it, which would betray it as well.  That is the loss of the weights that the
-root's training started from, if they are known, and of a guess, log C, if not.
+root's training started from, if they are known, and of a guess, log C, if not: among classes, or
+for a language model among tokens.
 """
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -23,6 +23,7 @@ from disinherit.client.roots.training import (
     refusal_to_train,
     train_root,
 )
+from disinherit.common.models.sequences import loss_of_guess
 
 ALPHAS = (1.0, 0.3, 0.1)
 """Weights of the loss of samples to forget, from the strongest."""
@@ -69,9 +70,9 @@ def _losses(training: RootTraining) -> Callable[[float], Loss]:
 
 def _bounds(training: RootTraining, forget: ChosenSamples) -> Tensor:
     """Return the largest loss of each sample to forget."""
-    start = start_of(training.problem)
+    start, classes = start_of(training.problem), len(training.problem.record.labels)
     if start is None:
-        return torch.full((len(forget),), math.log(len(training.problem.record.labels)))
+        return torch.full((len(forget),), loss_of_guess(training.network, classes))
     training.network.load_state_dict(start)
     return F.cross_entropy(training.all_logits(forget), forget.targets, reduction="none")
 

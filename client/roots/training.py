@@ -246,12 +246,16 @@ def _train_but_norms(network: nn.Module) -> None:
 
 
 def _limit(network: nn.Module, names: Iterable[str]) -> set[int]:
-    """Let only some parameters be trained; return their identities."""
+    """Let only some parameters be trained; return their identities.
+
+    What is frozen was not trained on any sample, so it stays, unless nothing else is in scope.
+    """
     wanted = set(names)
+    chosen = {n for n, p in network.named_parameters() if n in wanted and p.requires_grad} or wanted
     trained = set()
     for name, parameter in network.named_parameters():
-        parameter.requires_grad_(name in wanted)
-        if name in wanted:
+        parameter.requires_grad_(name in chosen)
+        if name in chosen:
             trained.add(id(parameter))
     return trained
 

@@ -5,6 +5,19 @@ from itertools import chain
 
 from disinherit.common.errors import LabelError
 
+SEQUENCES = ("<sequence>", "<other>")
+"""The label space of language models, which have no classes: whether a sequence is this one."""
+
+
+def has_classes(labels: Sequence[str]) -> bool:
+    """Whether a label space names classes: that of a language model does not.
+
+    Example:
+        >>> has_classes(["cat", "dog"]), has_classes(SEQUENCES)
+        (True, False)
+    """
+    return tuple(labels) != SEQUENCES
+
 
 def class_indices(labels: Sequence[str], classes: Iterable[str]) -> list[int]:
     """Return the row of each of `classes` in the label space `labels`, in the order of `classes`.

@@ -33,9 +33,9 @@ def call_with(model: nn.Module, parameters: Mapping[str, Tensor], inputs: Sequen
         if parameter is not None
     }
     replaced = {
-        place: parameters[names[id(parameter)]]
+        place: parameters[name]
         for place, (_, _, parameter) in places.items()
-        if names[id(parameter)] in parameters
+        if (name := names.get(id(parameter), "")) in parameters  # `""`: one that it does not list
     }
     if limited := _limited(model):
         # Such a layer renormalises rows of its weight in place.

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from disinherit.common.errors import LabelError, RequestError
 from disinherit.common.graph.graph import InheritanceGraph
-from disinherit.common.graph.labels import class_indices
+from disinherit.common.graph.labels import class_indices, has_classes
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.wire.requests import Request
 from disinherit.v1.unlearning_pb2 import Root, UnlearningRequest
@@ -56,8 +56,8 @@ def check_targets(
         cleared: root -> classes that earlier requests made it forget, as far as known.
 
     Raises:
-        RequestError: if a root would keep none of its classes, or was not trained by the client, or
-            if descendants inherit changes and two roots are versions of one model.
+        RequestError: if a root would keep none of its classes, has none, or was not trained by the
+            client, or if descendants inherit changes and two roots are versions of one model.
         GraphError: if a root does not exist.
         LabelError: if a root does not know a class.
     """
@@ -96,6 +96,11 @@ def _check_client(record: ModelRecord, client: str) -> None:
 
 
 def _check_classes(record: ModelRecord, classes: Sequence[str], cleared: Iterable[str]) -> None:
+    if not has_classes(record.labels):
+        raise RequestError(
+            f"Expected samples or a client to forget of {record.id!r}, which is a language model "
+            f"and has no classes, but got {len(classes)} classes. Name sequences as samples."
+        )
     unknown = set(classes).difference(record.labels)
     if unknown:
         # Not quoted: it may be a sample id, sent by mistake.

@@ -30,10 +30,11 @@ EXAMPLE = ROOT / "examples" / "own_owner.py"
 RUN_HERE = {
     "README.md": 4,
     "docs/federation.md": 6,
+    "docs/huggingface.md": 3,  # tests/acceptance/test_huggingface_page.py
     "docs/method.md": 1,
     "docs/privacy.md": 1,
 }
-"""Page -> blocks of Python that a test below runs."""
+"""Page -> blocks of Python that a test runs, below if it is not said where."""
 
 # Flower imports typer, which uses what click has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:.*will be removed in Click:DeprecationWarning")

@@ -280,3 +280,23 @@ def test_an_accelerator_gives_weights_on_the_cpu(tmp_path: Path, method: RootMet
         owner.device = torch.device("cuda")
         found = method.unlearn(problem_of(owner, SAMPLES)).weights
         assert {value.device.type for value in found.values()} == {"cpu"}
+
+
+def test_frozen_parameters_stay_unless_nothing_else_is_in_scope(
+    tmp_path: Path, method: RootMethod
+) -> None:
+    class Frozen(RetrainingOwner):
+        def network(self, record: ModelRecord) -> nn.Module:
+            network = super().network(record)
+            for parameter in list(network.parameters())[:2]:
+                parameter.requires_grad_(False)
+            return network
+
+    with Frozen(tmp_path) as owner:
+        problem = problem_of(owner, SAMPLES)
+        made = method.unlearn(problem)
+        same = [n for n, value in problem.weights.items() if torch.equal(value, made.weights[n])]
+        assert same == ["0.weight", "0.bias"]
+        made = method.unlearn(replace(problem, names=["0.weight"]))
+        assert not torch.equal(made.weights["0.weight"], problem.weights["0.weight"])
+        assert torch.equal(made.weights["0.bias"], problem.weights["0.bias"])

@@ -1,0 +1,1 @@
+"""Models of transformers and PEFT as an owner's, and their data as batches."""

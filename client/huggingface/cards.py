@@ -1,0 +1,82 @@
+"""Model cards of unlearned versions, and of the versions that they replace."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import ModelCard
+
+from disinherit.client.store.ledger import LedgerEntry
+from disinherit.common.errors import InputError
+from disinherit.common.wire.remedies import remedy_word
+from disinherit.v1 import unlearning_pb2 as pb
+
+_CARD = "README.md"
+_TAGS = ("disinherit", "unlearned")
+
+
+def write_card(
+    folder: Path,
+    made_by: Sequence[LedgerEntry],
+    *,
+    base_model: str,
+    relation: str,
+    attestation: str,
+) -> None:
+    """Add to the card in a folder what a version was made of, and by which requests.
+
+    Other metadata and the text stay.
+
+    Args:
+        folder: of the version.
+        made_by: the entries of the owner's ledger that led to it, latest first.
+        base_model: id or path of what it was made of; `""` to leave that as it is.
+        relation: how the hub calls that, such as `finetune`.
+        attestation: where the attestation of the request is; `""` if there is none.
+
+    Raises:
+        InputError: if the card that is there cannot be read.
+    """
+    card = _read(folder)
+    if base_model:
+        card.data.base_model = base_model
+        card.data.base_model_relation = relation
+    tags = card.data.tags or []
+    card.data.tags = list(dict.fromkeys([*([tags] if isinstance(tags, str) else tags), *_TAGS]))
+    lines = ["", "## Unlearned", "", "By [Disinherit](https://arxiv.org/abs/2408.08493):", ""]
+    lines += ["| request | remedy | weights before | weights after |", "| --- | --- | --- | --- |"]
+    for entry in reversed(made_by):
+        remedy = remedy_word(pb.ModelResult.FromString(entry.result).remedy)
+        digests = f"`{entry.digest_before}` | `{entry.digest_after}`"
+        lines.append(f"| `{entry.request_id}` | {remedy} | {digests} |")
+    lines += ["", f"Attestation: {attestation or 'none was given'}.", ""]
+    card.text = "\n".join([card.text.rstrip(), *lines])
+    card.save(folder / _CARD)
+
+
+def supersede_card(folder: Path, new_version: str) -> None:
+    """Name the new version in the card of an old one, as the hub shows it.
+
+    Args:
+        folder: of the old version.
+        new_version: id of the new one on the hub, or a path.
+
+    Raises:
+        InputError: if the card that is there cannot be read.
+    """
+    card = _read(folder)
+    card.data.new_version = new_version
+    card.save(folder / _CARD)
+
+
+def _read(folder: Path) -> Any:
+    path = folder / _CARD
+    if not path.exists():
+        return ModelCard(f"---\n{{}}\n---\n# {folder.name}\n")
+    try:
+        return ModelCard.load(path)
+    except Exception as error:  # the library raises what YAML raises
+        raise InputError(
+            f"Expected a model card in {path}, but its metadata cannot be read. Correct it, or "
+            "move it away."
+        ) from error

@@ -1,0 +1,111 @@
+"""Models of transformers and PEFT from folders, and their architecture without weights."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import peft
+import torch
+import transformers
+from torch import nn
+
+from disinherit.common.errors import CheckpointError, InputError
+
+_ADAPTER = "adapter_config.json"
+_CONFIG = "config.json"
+
+
+def load_model(folder: Path) -> nn.Module:
+    """Load a model, or an adapter on its base model, from a folder, with the dtype of its weights.
+
+    Nothing is downloaded: the base of an adapter is a folder, or in the local cache of the hub.
+
+    Args:
+        folder: of `save_pretrained`, sharded or not.
+
+    Raises:
+        InputError: if it is no such folder.
+        CheckpointError: if it cannot be loaded, or lacks weights of the model.
+    """
+    try:
+        if (folder / _ADAPTER).is_file():
+            return _load_adapter(folder)
+        if (folder / _CONFIG).is_file():
+            return _load(str(folder), None)
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
+        raise CheckpointError(
+            f"Expected a model of transformers or PEFT in {folder}, but it cannot be loaded",
+            foreign=" ".join(str(error).split()),
+        ) from error
+    raise InputError(
+        f"Expected a folder with {_CONFIG} or {_ADAPTER}, but {folder} has neither. Write it with "
+        "save_pretrained, or give the model itself."
+    )
+
+
+def _load_adapter(folder: Path) -> nn.Module:
+    config = peft.PeftConfig.from_pretrained(str(folder))
+    base = config.base_model_name_or_path
+    if not base:
+        raise InputError(
+            f"Expected {folder / _ADAPTER} with base_model_name_or_path, but got none."
+        )
+    local = folder / base
+    model = _load(str(local) if local.is_dir() else base, config.task_type)
+    adapted: nn.Module = peft.PeftModel.from_pretrained(model, str(folder), is_trainable=True)
+    return adapted
+
+
+def _load(name: str, task: str | None) -> nn.Module:
+    """Load a model as the class that its configuration names, else as the task of its adapter."""
+    config = transformers.AutoConfig.from_pretrained(name, local_files_only=True)
+    named = (config.architectures or [""])[0]
+    kind: Any = getattr(transformers, named, None)
+    if task == "SEQ_CLS":
+        kind = transformers.AutoModelForSequenceClassification
+    elif task == "CAUSAL_LM":
+        kind = transformers.AutoModelForCausalLM
+    if kind is None:
+        raise InputError(
+            f"Expected {name} to name a class of transformers as its architecture, but got "
+            f"{named!r}. Give the model itself."
+        )
+    model, found = kind.from_pretrained(
+        name, dtype="auto", local_files_only=True, output_loading_info=True
+    )
+    missing = sorted(found["missing_keys"])
+    if missing and task is None:
+        raise CheckpointError(
+            f"Expected {name} with all weights of {type(model).__name__}, but {missing[0]!r} is "
+            f"one of {len(missing)} missing. Give a folder of this very class."
+        )
+    loaded: nn.Module = model
+    return loaded
+
+
+def without_weights(model: nn.Module) -> nn.Module:
+    """Return a copy of a model whose parameters take no memory; buffers keep their values.
+
+    A deep copy of it has parameters of the same shapes, dtypes and flags, with any values.
+    """
+    kept = [(parameter, parameter.data) for parameter in model.parameters()]
+    try:
+        for parameter, value in kept:
+            parameter.data = value.new_zeros(()).expand(value.shape)
+        memo: dict[int, Any] = {}
+        for parameter, _ in kept:
+            empty = nn.Parameter(parameter.data, parameter.requires_grad)
+            memo[id(parameter)] = empty
+        return copy.deepcopy(model, memo)
+    finally:
+        for parameter, value in kept:
+            parameter.data = value
+
+
+def with_weights(hollow: nn.Module) -> nn.Module:
+    """Return a copy of a model of `without_weights`, with room for weights."""
+    model = copy.deepcopy(hollow)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.data = parameter.data.contiguous()
+    return model

@@ -1,0 +1,349 @@
+"""Owner of models of transformers and PEFT, whose samples are rows of data sets."""
+
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Subset
+
+from disinherit.client.huggingface.batches import (
+    BATCH,
+    Collate,
+    count_classes,
+    make_loader,
+    pairs_of,
+    some_rows,
+)
+from disinherit.client.huggingface.cards import supersede_card, write_card
+from disinherit.client.huggingface.forms import Form, answering, original
+from disinherit.client.huggingface.models import load_model, with_weights, without_weights
+from disinherit.client.huggingface.names import own_weights, trainable
+from disinherit.client.huggingface.saving import save_model
+from disinherit.client.owner.owner import Batches
+from disinherit.client.store.store import ModelStore
+from disinherit.common.errors import DataError, InputError
+from disinherit.common.graph.records import ModelRecord, Provenance
+from disinherit.common.models.scope import architecture_fingerprint
+from disinherit.common.tensors.checkpoints import weights_digest
+
+Retrain = Callable[[Any | None], "nn.Module | Mapping[str, Tensor]"]
+"""Trains a model again on some rows of its data set, or on none (`HuggingFaceOwner.add`)."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Kept:
+    """What an owner keeps of a model, beside its versions.
+
+    Attributes:
+        hollow: its architecture, without weights.
+        form: how it is called.
+        training: what it was trained on directly.
+        tuning: held-out data to choose strengths by.
+        evaluation: held-out data to measure by.
+        column: of the ids of its samples; `""` for their indices.
+        retrain: trains it again.
+        folder: where it came from.
+    """
+
+    hollow: nn.Module
+    form: Form
+    training: DataLoader[Any] | None
+    tuning: DataLoader[Any] | None
+    evaluation: DataLoader[Any] | None
+    column: str
+    retrain: Retrain | None
+    folder: Path | None
+
+    @cached_property
+    def places(self) -> dict[str, int]:
+        """Id of each training sample -> its index.
+
+        Raises:
+            DataError: if two have one id.
+        """
+        if self.training is None:
+            return {}
+        rows: Any = self.training.dataset
+        if not self.column:
+            return {str(index): index for index in range(len(rows))}
+        ids = [str(rows[index][self.column]) for index in range(len(rows))]
+        places = {id: index for index, id in enumerate(ids)}
+        if len(places) != len(ids):
+            raise DataError(
+                f"Expected column {self.column!r} to have an id for each of {len(ids)} samples, "
+                f"but {len(ids) - len(places)} of them come again. Name another column."
+            )
+        return places
+
+
+class HuggingFaceOwner:
+    """An owner of models of transformers and PEFT (`disinherit.Owner`).
+
+    Sequence classifiers, image classifiers and causal language models, with or without an adapter
+    in their layers.  A sample of a language model is a sequence: its loss is the mean of those of
+    its tokens, and it is named by its own label if these have a probability above 1/2 in their
+    geometric mean.  A model with an adapter has the tensors of its base under their names there,
+    frozen, and those of the adapter.  So a change of the base is inherited through the edge from
+    it, and where the adapter is a root, only its own tensors are trained.
+
+    Args:
+        store: keeps the versions.
+        device: where to compute.
+
+    Attributes:
+        store: keeps the versions.
+        device: where to compute.
+    """
+
+    def __init__(self, store: ModelStore, device: torch.device | str = "cpu") -> None:
+        self.store = store
+        self.device = torch.device(device)
+        self._kept: dict[str, _Kept] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.store.close()
+
+    def add(
+        self,
+        model_id: str,
+        model: str | Path | nn.Module,
+        training: Any = None,
+        *,
+        tuning: Any = None,
+        evaluation: Any = None,
+        ids: str = "",
+        collate: Collate | None = None,
+        batch_size: int = BATCH,
+        retrain: Retrain | None = None,
+    ) -> ModelRecord:
+        """Add a model with its data, and return its record for the inheritance graph.
+
+        It is added anew whenever the owner is opened; the store has its versions then.
+
+        Args:
+            model_id: what to call it.
+            model: a folder of `save_pretrained`, or the model itself, which is copied.
+            training: what it was trained on directly: a data set with rows and indices, such as
+                `datasets.Dataset`, or a `DataLoader` over one.
+            tuning: held-out data to choose strengths by.
+            evaluation: other held-out data to measure by.
+            ids: column with the ids of training samples; by default their indices are the ids.
+            collate: makes a batch of rows, such as a data collator of transformers.
+            batch_size: samples of a batch.
+            retrain: trains the model again exactly as it was trained: called with the training data
+                set without some rows, or with `None` for what training started from. It returns the
+                model, or its state_dict.
+
+        Raises:
+            InputError: if the model is of another kind, or cannot be loaded.
+            CheckpointError: if its folder cannot be loaded.
+            DataError: if rows lack inputs or labels, or there is no data at all.
+            StoreError: if the id is taken by other weights.
+        """
+        folder = None if isinstance(model, nn.Module) else Path(model)
+        loaded = model if isinstance(model, nn.Module) else load_model(Path(model))
+        loaders: dict[str, DataLoader[Any] | None] = {}
+        form: Form | None = None
+        for what, data in (
+            ("training", training),
+            ("tuning", tuning),
+            ("evaluation", evaluation),
+        ):
+            loaders[what] = None
+            if data is not None:
+                made = make_loader(data, loaded, collate=collate, batch_size=batch_size, form=form)
+                loaders[what], form = made, pairs_of(made).form
+        if form is None:
+            raise DataError(
+                f"Expected some data of model {model_id!r}, to see how it is called, but got none. "
+                "Give a few rows as evaluation data."
+            )
+        kept = _Kept(
+            hollow=trainable(without_weights(loaded)),
+            form=form,
+            column=ids,
+            retrain=retrain,
+            folder=folder,
+            **loaders,
+        )
+        weights = own_weights(loaded)
+        self._kept[model_id] = kept
+        known = {record.id: record for record in self.store.records()}
+        digest = weights_digest(weights)
+        if model_id in known and known[model_id].digest == digest:
+            return known[model_id]
+        provenance = None
+        if kept.training is not None:
+            provenance = Provenance("rows", count_classes(kept.training, form.labels))
+        record = ModelRecord(
+            id=model_id,
+            owner=self.store.owner,
+            architecture=architecture_fingerprint(weights),
+            labels=form.labels,
+            digest=digest,
+            created_us=time.time_ns() // 1000,
+            provenance=provenance,
+        )
+        return self.store.add(record, weights)
+
+    def network(self, record: ModelRecord) -> nn.Module:
+        """Return a module of the model's architecture; its weights are overwritten."""
+        kept = self._of(record)
+        return answering(with_weights(kept.hollow), kept.form)
+
+    def training_data(self, record: ModelRecord) -> Batches | None:
+        """Return exactly the data of the model's direct training; `None` if it is gone."""
+        return self._of(record).training
+
+    def tuning_data(self, record: ModelRecord) -> Batches | None:
+        """Return held-out data to choose strengths by; `None` without any."""
+        return self._of(record).tuning
+
+    def evaluation_data(self, record: ModelRecord) -> Batches | None:
+        """Return held-out data to measure by; `None` without any."""
+        return self._of(record).evaluation
+
+    def sample_ids(self, record: ModelRecord) -> Collection[str]:
+        """Return the ids of all samples of the model's direct training; empty if they are gone."""
+        return self._of(record).places
+
+    def split_training_data(
+        self, record: ModelRecord, samples: Sequence[str]
+    ) -> tuple[Batches, Batches]:
+        """Split the model's direct training data into some samples and all others.
+
+        Raises:
+            DataError: if the data is gone.
+        """
+        kept = self._of(record)
+        if kept.training is None:
+            raise DataError(f"Expected training data of model {record.id!r}, but it is gone.")
+        places = [kept.places[id] for id in samples]
+        chosen = set(places)
+        others = [index for index in kept.places.values() if index not in chosen]
+        return some_rows(kept.training, places), some_rows(kept.training, others)
+
+    def can_retrain(self, record: ModelRecord) -> bool:
+        """Return whether the model was added with a way to train it again."""
+        return self._of(record).retrain is not None
+
+    def retrain(self, record: ModelRecord, without: Collection[str] | None) -> Mapping[str, Tensor]:
+        """Return the weights that the model's own training gives without some of its samples."""
+        kept = self._of(record)
+        assert kept.retrain is not None
+        rows = None
+        if without is not None and kept.training is not None:
+            left_out = {kept.places[id] for id in without}
+            data: Any = kept.training.dataset
+            places = [index for index in range(len(data)) if index not in left_out]
+            rows = data.select(places) if hasattr(data, "select") else Subset(data, places)
+        made = kept.retrain(rows)
+        return own_weights(made) if isinstance(made, nn.Module) else made
+
+    def load(self, model_id: str) -> nn.Module:
+        """Return a version as the model that transformers, or PEFT, has.
+
+        Raises:
+            StoreError: if the version does not exist.
+        """
+        record = self.store.record(model_id)
+        kept = self._of(record)
+        whole = with_weights(kept.hollow)
+        inner = answering(whole, kept.form)
+        inner.load_state_dict(self.store.weights(model_id))
+        original(inner)
+        return whole.eval()
+
+    def save(
+        self,
+        model_id: str,
+        folder: str | Path,
+        *,
+        base_model: str = "",
+        attestation: str = "",
+        max_shard_size: str = "5GB",
+    ) -> None:
+        """Write a version into a new folder, from which `from_pretrained` loads it.
+
+        Tokenizer, configuration and card are those of the folder that the model came from.  The
+        card gets what the version was made of, tags, the requests, and where the attestation is.
+        An adapter whose base has changed is written with it, in the folder `base`.
+
+        Args:
+            model_id: the version.
+            folder: the new folder.
+            base_model: id on the hub, or path, of what it was made of, for the card; by default the
+                folder that the model came from.
+            attestation: where the attestation of the request is, for the card.
+            max_shard_size: largest file of weights.
+
+        Raises:
+            InputError: if there is something in the folder, or the card cannot be read.
+            StoreError: if the version does not exist.
+        """
+        record = self.store.record(model_id)
+        kept, folder = self._of(record), Path(folder)
+        adapted = hasattr(kept.hollow, "peft_config")
+        changed = adapted and self._has_changed_base(record, kept)
+        save_model(
+            lambda: self.load(model_id),
+            folder,
+            kept.folder,
+            with_base=changed or (adapted and kept.folder is None),
+            max_shard_size=max_shard_size,
+        )
+        made_by = self.store.made_by(model_id)
+        if made_by:
+            write_card(
+                folder,
+                made_by,
+                base_model=base_model or str(kept.folder or ""),
+                relation="adapter" if adapted else "finetune",
+                attestation=attestation,
+            )
+
+    def supersede(self, model_id: str, new_version: str) -> None:
+        """Name the new version in the card of the folder that a model came from.
+
+        Args:
+            model_id: the model.
+            new_version: id on the hub, or path, of the new version.
+
+        Raises:
+            InputError: if it came from no folder, or its card cannot be read.
+        """
+        folder = self._of(self.store.record(model_id)).folder
+        if folder is None:
+            raise InputError(f"Expected model {model_id!r} to come from a folder, but it did not.")
+        supersede_card(folder, new_version)
+
+    def _has_changed_base(self, record: ModelRecord, kept: _Kept) -> bool:
+        made_by = self.store.made_by(record.id)
+        if not made_by:
+            return False
+        before = self.store.weights(made_by[-1].model_id)
+        after = self.store.weights(record.id)
+        inner = answering(with_weights(kept.hollow), kept.form)
+        trained = {name for name, value in inner.named_parameters() if value.requires_grad}
+        return any(
+            not torch.equal(value, after[name])
+            for name, value in before.items()
+            if name not in trained
+        )
+
+    def _of(self, record: ModelRecord) -> _Kept:
+        name = record.id.partition("~")[0]
+        if name not in self._kept:
+            raise InputError(
+                f"Expected model {name!r} with its data, but it was not added to its owner since "
+                "that was opened. Add it in the function that opens the owner."
+            )
+        return self._kept[name]

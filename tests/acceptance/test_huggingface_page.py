@@ -1,0 +1,58 @@
+"""The blocks of docs/huggingface.md, run as they stand there."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from disinherit import ModelStore, Network
+from disinherit.common.errors import RequestError
+from tests.support.huggingface import library, llama, lora, require, sequences
+from tests.support.pages import texts
+
+require()
+pytestmark = pytest.mark.filterwarnings("ignore:.*will be removed in v6:FutureWarning")
+
+ADDED, SAVED, NETWORK = texts("docs/huggingface.md", "python")
+
+
+def test_models_are_added_from_folders_and_saved_with_their_cards(tmp_path: Path) -> None:
+    for name in ("base", "chat"):
+        llama().save_pretrained(tmp_path / name)
+    base = library().AutoModelForCausalLM.from_pretrained(tmp_path / "base")
+    lora(base, task_type="CAUSAL_LM").save_pretrained(tmp_path / "adapter")
+    names: dict[str, Any] = {
+        "ModelStore": ModelStore,
+        "folder": tmp_path,
+        "rows": sequences(4, 1),
+        "chat_rows": sequences(3, 2),
+        "adapter_rows": sequences(2, 3),
+        "unseen": sequences(3, 4),
+        "train_again": llama,
+        "successor": "chat",
+    }
+    saved = "".join(f"    {line}\n" for line in SAVED.splitlines())
+    exec(ADDED + saved, names)
+    assert [names[one].id for one in ("base", "chat", "adapter")] == ["base", "chat", "adapter"]
+    again = library().AutoModelForCausalLM.from_pretrained(tmp_path / "chat-2")
+    expected = llama().state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in again.state_dict().items())
+    card = library("huggingface_hub").ModelCard.load(tmp_path / "chat" / "README.md")
+    assert card.data.new_version == "lab/chat-2"
+
+
+def test_a_network_in_one_process_takes_a_language_model() -> None:
+    base, rows = llama(), sequences(6, 1)
+    names: dict[str, Any] = {
+        "Network": Network,
+        "base": base,
+        "rows": rows,
+        "unseen": sequences(4, 2),
+    }
+    exec(NETWORK, names)
+    result = names["network"].forget(samples=[0, 1])
+    assert result["base"].root_method == "neggrad+"
+    assert base(input_ids=torch.tensor([[3, 4]])).logits.shape == (1, 2, 24), "called by names"
+    with pytest.raises(RequestError, match="'base', which is a language model"):
+        names["network"].forget("<sequence>")

@@ -1,0 +1,138 @@
+"""The owner of models of transformers and PEFT: folders, names, adapters, and what is refused."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from disinherit.client.roots.distillation import RootDistillation
+from disinherit.client.roots.ekfac import EkfacStep
+from disinherit.client.roots.fine_tuning import RootFineTuning
+from disinherit.client.roots.neg_grad import NegGrad
+from disinherit.client.roots.problems import root_problem
+from disinherit.client.roots.replay import Replay
+from disinherit.client.store.store import ModelStore
+from disinherit.common.errors import CheckpointError, DataError, InputError, ScopeError
+from disinherit.common.method import Method
+from tests.support.huggingface import bert, library, llama, lora, require, sequences, texts
+
+require()
+pytestmark = pytest.mark.filterwarnings("ignore:.*will be removed in v6:FutureWarning")
+
+from disinherit.client.huggingface.owner import HuggingFaceOwner  # noqa: E402
+
+
+@pytest.fixture
+def owner(tmp_path: Path) -> Any:
+    with HuggingFaceOwner(ModelStore(tmp_path / "store", "anna")) as opened:
+        yield opened
+
+
+def test_a_sharded_folder_of_bfloat16_is_what_it_was(
+    owner: HuggingFaceOwner, tmp_path: Path
+) -> None:
+    model: Any = llama().bfloat16()
+    model.save_pretrained(tmp_path / "old", max_shard_size="2KB")
+    assert len([*(tmp_path / "old").glob("*.safetensors")]) > 1
+    record = owner.add("m", tmp_path / "old", sequences(3, 1))
+    assert record.provenance is not None
+    assert record.provenance.samples_per_class == {"<sequence>": 3}
+    assert owner.add("m", tmp_path / "old", sequences(3, 1)) == record, "opened again"
+    weights = owner.network(record).state_dict()
+    assert {value.dtype for value in weights.values()} == {torch.bfloat16}
+    assert weights.keys() == model.state_dict().keys()
+    owner.save("m", tmp_path / "new", max_shard_size="2KB")
+    assert len([*(tmp_path / "new").glob("*.safetensors")]) > 1
+    again = library().AutoModelForCausalLM.from_pretrained(tmp_path / "new", dtype="auto")
+    for name, value in again.state_dict().items():
+        assert torch.equal(value, model.state_dict()[name])
+    with pytest.raises(InputError, match="new or empty folder"):
+        owner.save("m", tmp_path / "new")
+
+
+def test_an_adapter_has_the_names_of_its_base(owner: HuggingFaceOwner) -> None:
+    base = bert()
+    names = [*base.state_dict()]
+    record = owner.add(
+        "adapter", lora(base, targets=["query"], modules_to_save=["classifier"]), texts(6, 1)
+    )
+    assert record.labels == ("no", "yes", "perhaps")
+    weights = owner.store.weights("adapter")
+    own = sorted(weights.keys() - set(names))
+    assert set(names) <= weights.keys()
+    assert [name.rpartition("query.")[2] for name in own] == [
+        "lora_A.default.weight",
+        "lora_B.default.weight",
+    ]
+    network = owner.network(record)
+    network.load_state_dict(weights)
+    trained = {name for name, value in network.named_parameters() if value.requires_grad}
+    assert trained == {*own, "classifier.weight", "classifier.bias"}
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, weights[name])
+
+
+def test_an_adapter_is_loaded_with_its_base(owner: HuggingFaceOwner, tmp_path: Path) -> None:
+    llama().save_pretrained(tmp_path / "base")
+    model = lora(
+        library().AutoModelForCausalLM.from_pretrained(tmp_path / "base"), task_type="CAUSAL_LM"
+    )
+    model.save_pretrained(tmp_path / "adapter")
+    owner.add("adapter", tmp_path / "adapter", sequences(3, 1))
+    ids = torch.tensor([[3, 4, 5]])
+    whole: Any = owner.load("adapter")
+    assert torch.equal(whole(input_ids=ids).logits, model(input_ids=ids).logits)
+    owner.save("adapter", tmp_path / "new")
+    assert not (tmp_path / "new" / "base").exists(), "its base is as it was"
+    again = library("peft").AutoPeftModelForCausalLM.from_pretrained(tmp_path / "new")
+    assert torch.equal(again(input_ids=ids).logits, model(input_ids=ids).logits)
+
+
+def test_what_cannot_be_added_is_refused(owner: HuggingFaceOwner, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="some data of model 'm'"):
+        owner.add("m", llama())
+    with pytest.raises(InputError, match="neither. Write it with save_pretrained"):
+        owner.add("m", tmp_path, sequences(2, 1))
+    rows = [*sequences(2, 1), *sequences(2, 1)]
+    record = owner.add("m", llama(), rows, ids="id")
+    with pytest.raises(DataError, match="2 of them come again"):
+        owner.sample_ids(record)
+    headless = library().BertModel(bert().config)
+    headless.save_pretrained(tmp_path / "headless")
+    config = (tmp_path / "headless" / "config.json").read_text()
+    (tmp_path / "headless" / "config.json").write_text(
+        config.replace('"BertModel"', '"BertForSequenceClassification"')
+    )
+    with pytest.raises(CheckpointError, match="'classifier.bias' is one of 2 missing"):
+        owner.add("b", tmp_path / "headless", texts(2, 1))
+    del owner._kept["m"]
+    with pytest.raises(InputError, match="was not added to its owner since"):
+        owner.network(record)
+
+
+def test_root_methods_for_classes_are_refused_for_language_models(owner: HuggingFaceOwner) -> None:
+    record = owner.add("m", llama(), sequences(6, 1), ids="id")
+    problem = root_problem(owner, record, Method(scope="all"), "q", ["s1-0"])
+    assert "is a language model, without classes" in RootDistillation().refusal(problem)
+    assert "No curvature" in EkfacStep().refusal(problem)
+    assert "give its owner" not in Replay().refusal(problem), "it says what is not kept"
+    assert NegGrad().refusal(problem) == RootFineTuning().refusal(problem) == ""
+    made = NegGrad().unlearn(problem)
+    network = owner.network(record)
+
+    def loss(weights: Any) -> float:
+        network.load_state_dict(weights)
+        assert problem.forget is not None
+        ((inputs, targets),) = problem.forget
+        return float(torch.nn.functional.cross_entropy(network(*inputs), targets))
+
+    # It had a loss of about log 24 from the start: above log 2, which is a guess among two classes.
+    assert loss(problem.weights) > 2.9
+    assert loss(made.weights) > loss(problem.weights) - 0.1
+
+
+def test_the_head_scope_of_a_language_model_is_refused(owner: HuggingFaceOwner) -> None:
+    record = owner.add("m", llama(), sequences(2, 1))
+    with pytest.raises(ScopeError, match="another scope than the head for 'm', which is a langu"):
+        root_problem(owner, record, Method(scope="head"), "q", ["0"])
