@@ -1,9 +1,9 @@
 """Forms of models: how a model of transformers is called with tensors, and answers with logits.
 
 Everything else here calls a network with tensors in an order and wants logits `[n, C]`.  Models of
-transformers take names and return a `ModelOutput`; language models return logits of every token.
+transformers take names and return an output with names; language models have logits of each token.
 `answering` closes that gap at one place: a positional call is answered as a classifier would, and a
-call by names as transformers has it, so that `generate` and `Trainer` go on working.
+call by names as transformers has it, so that its own `generate` goes on working.
 """
 
 import inspect

@@ -5,10 +5,9 @@ the same way from a base that never saw the sequences, and is saved and loaded a
 """
 
 import copy
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from disinherit import (
     InheritanceKind,
     Method,
     ModelStore,
+    Owner,
     Request,
 )
 from disinherit.client.privacy.sample_keys import sample_key
@@ -32,6 +32,7 @@ from disinherit.common.wire.samples import digest_samples
 from tests.support.huggingface import (
     Row,
     counting,
+    fit,
     library,
     llama,
     lora,
@@ -53,25 +54,12 @@ FORGET = [row["id"] for row in FORGOTTEN]
 MEMBERS = ("base", "chat", "adapter")
 
 
-def fit(model: Any, rows: Any, steps: int, rate: float = 0.01) -> Any:
-    """Train a model on all rows at once, in the same order and from the same state."""
-    width = max(len(row["input_ids"]) for row in rows)
-    ids = torch.tensor([row["input_ids"] + [0] * (width - len(row["input_ids"])) for row in rows])
-    mask = torch.tensor(
-        [[int(place < len(row["input_ids"])) for place in range(width)] for row in rows]
-    )
-    labels = ids.masked_fill(mask == 0, -100)
-    trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.Adam(trained, rate)
-    for _ in range(steps):
-        optimizer.zero_grad()
-        model(input_ids=ids, attention_mask=mask, labels=labels).loss.backward()
-        optimizer.step()
-    return model.eval()
-
-
 def start() -> Any:
     return llama(hidden_size=32, intermediate_size=48)
+
+
+def opened(owner: HuggingFaceOwner) -> Callable[[], AbstractContextManager[Owner]]:
+    return lambda: nullcontext(owner)
 
 
 def family(rows: list[Row]) -> dict[str, Any]:
@@ -135,7 +123,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
         owners = {"lab": lab, "shop": shop}
         coordinator = Coordinator(
             CoordinatorStore(folder / "coordinator.db"),
-            DirectTransport({name: partial(nullcontext, one) for name, one in owners.items()}),
+            DirectTransport({name: opened(one) for name, one in owners.items()}),
         )
         records = [
             lab.add("base", folder / "base", BASE, evaluation=UNSEEN, ids="id", retrain=again),

@@ -8,7 +8,7 @@ import torch
 
 from disinherit import ModelStore, Network
 from disinherit.common.errors import RequestError
-from tests.support.huggingface import library, llama, lora, require, sequences
+from tests.support.huggingface import counting, fit, library, llama, lora, require, sequences
 from tests.support.pages import texts
 
 require()
@@ -43,16 +43,19 @@ def test_models_are_added_from_folders_and_saved_with_their_cards(tmp_path: Path
 
 
 def test_a_network_in_one_process_takes_a_language_model() -> None:
-    base, rows = llama(), sequences(6, 1)
+    rows = [*sequences(3, 1), *counting(12, 1)]
+    base = fit(llama(hidden_size=32, intermediate_size=48), rows, 100)
     names: dict[str, Any] = {
         "Network": Network,
         "base": base,
         "rows": rows,
-        "unseen": sequences(4, 2),
+        "unseen": sequences(12, 2),
     }
     exec(NETWORK, names)
-    result = names["network"].forget(samples=[0, 1])
-    assert result["base"].root_method == "neggrad+"
+    result = names["network"].forget(samples=[0, 1, 2])
+    forget = result["base"].forget
+    assert forget is not None
+    assert forget.named == (1.0, 0.0), "by heart before, and not afterwards"
     assert base(input_ids=torch.tensor([[3, 4]])).logits.shape == (1, 2, 24), "called by names"
     with pytest.raises(RequestError, match="'base', which is a language model"):
         names["network"].forget("<sequence>")

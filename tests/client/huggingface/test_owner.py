@@ -121,6 +121,7 @@ def test_root_methods_for_classes_are_refused_for_language_models(owner: Hugging
     made = NegGrad().unlearn(problem)
     network = owner.network(record)
 
+    @torch.no_grad()
     def loss(weights: Any) -> float:
         network.load_state_dict(weights)
         assert problem.forget is not None
