@@ -1,25 +1,31 @@
 """`disinherit graph`: view and export of an inheritance graph."""
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
+from disinherit.cli.graph_import import EXAMPLES, import_graph
 from disinherit.cli.output import Format, FormatOption, print_json, print_rich
 from disinherit.common.errors import GraphError
 from disinherit.common.files import write_atomic
 from disinherit.common.graph.formats import dump_graph, load_graph
 from disinherit.common.graph.graph import InheritanceGraph
+from disinherit.common.graph.records import Inheritance
 from disinherit.server.store.store import CoordinatorStore
 
 SHOW = "Example: disinherit graph show runs/demo --root r1"
 EXPORT = "Example: disinherit graph export runs/demo --format png --out umig.png --root r1"
 
 app = typer.Typer(
-    help="Show or export an inheritance graph.", no_args_is_help=True, suggest_commands=False
+    help="Show, export or import an inheritance graph.",
+    no_args_is_help=True,
+    suggest_commands=False,
 )
+app.command("import", epilog=EXAMPLES)(import_graph)
 
 Source = Annotated[
     Path,
@@ -46,6 +52,7 @@ def show(source: Source, root: Roots = None, form: FormatOption = Format.TABLE) 
                     "owner": record.owner,
                     "generation": level,
                     "parents": {edge.parent: edge.weight for edge in graph.parents(record.id)},
+                    **_sources(graph.parents(record.id)),
                     "status": record.status.value,
                     "role": roles.get(record.id),
                     "digest": record.digest,
@@ -61,7 +68,7 @@ def show(source: Source, root: Roots = None, form: FormatOption = Format.TABLE) 
     for level, ids in enumerate(graph.generations()):
         for record in map(graph.model, ids):
             parents = ", ".join(
-                f"{edge.parent} ({edge.kind.value}, {edge.weight:g})"
+                f"{edge.parent} ({edge.kind.value}, {edge.weight:g}{_source(edge)})"
                 for edge in graph.parents(record.id)
             )
             role = [roles[record.id]] if roles else []
@@ -109,6 +116,20 @@ def read_graph(source: Path) -> InheritanceGraph:
         return store.graph()
     finally:
         store.close()
+
+
+def _source(edge: Inheritance) -> str:
+    return f"; {edge.source} {edge.confidence:g}" if edge.source else ""
+
+
+def _sources(edges: Iterable[Inheritance]) -> dict[str, object]:
+    """Return source and confidence of edges that an import read; nothing if there are none."""
+    found = {
+        edge.parent: {"source": edge.source, "confidence": edge.confidence}
+        for edge in edges
+        if edge.source
+    }
+    return {"sources": found} if found else {}
 
 
 def _roles(graph: InheritanceGraph, roots: list[str]) -> dict[str, str]:

@@ -30,7 +30,7 @@ COMMANDS = {
         "Train a scenario's models on simulated owners, forget in all of them, and measure.",
     ),
     "bench": ("bench:app", "Measure methods of unlearning, always beside exact retraining."),
-    "graph": ("graph:app", "Show or export an inheritance graph."),
+    "graph": ("graph:app", "Show, export or import an inheritance graph."),
     "serve": (
         "serve:serve",
         "Serve the coordinator until SIGTERM or Ctrl-C, and drive its campaigns.",

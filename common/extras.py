@@ -19,6 +19,7 @@ EXTRAS: Mapping[str, str] = MappingProxyType(
         "grpc_reflection": "server",
         "sqlalchemy": "server",
         "tomli_w": "server",
+        "yaml": "server",
         "psycopg": "postgresql",
         "supervisor": "deploy",
         "jinja2": "simulation",

@@ -34,7 +34,8 @@ from disinherit.common.graph.identifiers import check_id
 from disinherit.common.graph.labels import class_indices
 from disinherit.common.graph.proto import record_to_proto
 from disinherit.common.graph.records import ModelRecord
-from disinherit.common.tensors.checkpoints import Manifest, make_manifest, manifest_digest
+from disinherit.common.tensors.checkpoints import make_manifest
+from disinherit.common.tensors.identity import Manifest, manifest_digest
 from disinherit.common.wire.packets import PackedFisher
 from disinherit.v1 import unlearning_pb2 as pb
 

@@ -8,7 +8,8 @@ from disinherit.client.store.ledger import Commit, Destruction, LedgerEntry, Rol
 from disinherit.common.errors import FisherError, StoreError
 from disinherit.common.fisher.classes import ClassFishers
 from disinherit.common.graph.records import ModelRecord, ModelStatus
-from disinherit.common.tensors.checkpoints import Manifest, make_manifest, manifest_digest
+from disinherit.common.tensors.checkpoints import make_manifest
+from disinherit.common.tensors.identity import Manifest, manifest_digest
 
 
 def check_version(owner: str, record: ModelRecord, weights: Mapping[str, Tensor]) -> Manifest:

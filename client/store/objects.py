@@ -11,14 +11,13 @@ from disinherit.common.errors import CheckpointError
 from disinherit.common.files import TEMPORARY_GLOB, write_atomic
 from disinherit.common.fisher.classes import ClassFishers
 from disinherit.common.tensors.checkpoints import (
-    Manifest,
     load_checkpoint,
     make_manifest,
-    manifest_digest,
     tensor_bytes,
     weights_digest,
 )
 from disinherit.common.tensors.files import TensorFile, with_manifest
+from disinherit.common.tensors.identity import Manifest, manifest_digest
 
 
 @dataclass(frozen=True, slots=True)

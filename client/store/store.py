@@ -50,7 +50,8 @@ from disinherit.common.errors import StoreError
 from disinherit.common.files import sync_folder
 from disinherit.common.fisher.classes import ClassFishers
 from disinherit.common.graph.records import ModelRecord, ModelStatus
-from disinherit.common.tensors.checkpoints import Manifest, make_manifest, manifest_digest
+from disinherit.common.tensors.checkpoints import make_manifest
+from disinherit.common.tensors.identity import Manifest, manifest_digest
 
 
 class ModelStore(StoredModels):

@@ -9,7 +9,7 @@ from torch import Tensor
 from disinherit.client.store.ledger import Forgotten, LedgerEntry
 from disinherit.common.fisher.classes import ClassFishers
 from disinherit.common.graph.records import ModelRecord
-from disinherit.common.tensors.checkpoints import Manifest
+from disinherit.common.tensors.identity import Manifest
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -114,7 +114,7 @@ def lineage_digest(graph: InheritanceGraph, models: Collection[str]) -> str:
     It covers canonical JSON `{"edges": [[parent, child, kind, weight, labels], ...], "models":
     [[id, owner, architecture, digest], ...]}`, both sorted, with the weight as text; the recipe and
     the place follow in edges that have them.  Fields that
-    may change later without a change of lineage (status, Fisher summary) are not covered.
+    may change later without a change of lineage (status, Fisher summary, source) are not covered.
 
     Args:
         graph: graph with the versions and their parents.

@@ -71,6 +71,8 @@ class _Edge(TypedDict):
     labels: dict[str, str]
     recipe: NotRequired[str]  # only where the child was computed without training
     place: NotRequired[int]
+    source: NotRequired[str]  # only where an import read the edge
+    confidence: NotRequired[_Finite]
 
 
 class _Versioned(TypedDict):
@@ -220,14 +222,18 @@ def _scale_from_dict(data: _Scale) -> FisherScale:
 
 
 def _edge_to_dict(edge: Inheritance) -> dict[str, Any]:
-    computed = {} if edge.recipe is None else {"recipe": str(edge.recipe), "place": edge.place}
+    more: dict[str, str | float] = {}
+    if edge.recipe is not None:
+        more = {"recipe": str(edge.recipe), "place": edge.place}
+    if edge.source:
+        more |= {"source": edge.source, "confidence": float(edge.confidence)}
     return {
         "parent": edge.parent,
         "child": edge.child,
         "kind": edge.kind.value,
         "weight": float(edge.weight),
         "labels": dict(sorted(edge.labels.items())),
-        **computed,
+        **more,
     }
 
 
@@ -240,6 +246,8 @@ def _edge_from_dict(data: _Edge) -> Inheritance:
         data["labels"],
         as_recipe(data["recipe"]) if "recipe" in data else None,
         data.get("place", 0),
+        data.get("source", ""),
+        data.get("confidence", 0.0),
     )
 
 

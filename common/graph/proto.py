@@ -110,6 +110,8 @@ def inheritance_to_proto(edge: Inheritance) -> graph_pb2.Inheritance:
             labels=edge.labels,
             recipe="" if edge.recipe is None else str(edge.recipe),
             place=edge.place,
+            source=edge.source,
+            confidence=edge.confidence,
         )
     except ValueError as error:
         name = f"{edge.parent!r} -> {edge.child!r}"
@@ -132,6 +134,8 @@ def inheritance_from_proto(message: graph_pb2.Inheritance) -> Inheritance:
         labels=message.labels,
         recipe=as_recipe(message.recipe) if message.recipe else None,
         place=message.place,
+        source=message.source,
+        confidence=message.confidence,
     )
 
 

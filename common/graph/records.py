@@ -16,6 +16,7 @@ from disinherit.common.fields import settle
 from disinherit.common.graph.identifiers import check_id
 from disinherit.common.graph.recipes import Recipe
 
+_SOURCE = re.compile(r"(?=.{1,64}$)[a-z0-9._-]+( [a-z0-9._-]+)*")
 _HEX = re.compile(r"[0-9a-f]*")
 _END = 2**63  # the first number beyond int64, on the wire and in a database
 
@@ -223,11 +224,13 @@ class Inheritance:
         recipe: how the child was computed from all its parents; `None` if it was trained, or if
             that is unknown.
         place: place of the parent in that computation, from 1; 0 without a recipe.
+        source: what an import read the edge from, such as `adapter config`; `""` if it was
+            recorded.
+        confidence: how far that source is trusted, in (0, 1]; 0 without one.
 
     Raises:
-        GraphError: if a value has another type, an id is malformed, the kind is unknown, the weight
-            or the place is out of range, a name is too long, or the edge joins a version with
-            itself.
+        GraphError: if a value has another type, an id is malformed, the kind is unknown, a number
+            is out of range, a name is too long, or the edge joins a version with itself.
     """
 
     parent: str
@@ -237,6 +240,8 @@ class Inheritance:
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
     recipe: Recipe | None = None
     place: int = 0
+    source: str = ""
+    confidence: Annotated[float, Meta(description="a finite confidence")] = 0.0
 
     def __post_init__(self) -> None:
         name = f"inheritance {limits.shown(str(self.parent))} -> {limits.shown(str(self.child))}"
@@ -259,6 +264,17 @@ class Inheritance:
                 f"Expected a place from {first} to {last} in {name}, with recipe "
                 f"{self.recipe or 'unknown'}, but got {self.place}."
             )
+        if self.source and not _SOURCE.fullmatch(self.source):
+            raise GraphError(
+                f"Expected words of a-z, 0-9 and . _ - as the source of {name}, at most 64 "
+                f"characters, but got {limits.shown(self.source)}."
+            )
+        if not (0 < self.confidence <= 1 if self.source else self.confidence == 0):
+            raise GraphError(
+                f"Expected {'a confidence in (0, 1]' if self.source else 'no confidence'} in "
+                f"{name}, which has {'a' if self.source else 'no'} source, but got "
+                f"{self.confidence!r}."
+            )
         if self.parent == self.child:
             raise GraphError(
                 f"Expected a parent other than the child, but got {name}; a changed model is a "
@@ -268,4 +284,4 @@ class Inheritance:
     def __reduce__(self) -> tuple[object, ...]:
         labels = dict(self.labels)
         given = (self.parent, self.child, self.kind, self.weight, labels, self.recipe, self.place)
-        return Inheritance, given
+        return Inheritance, (*given, self.source, self.confidence)

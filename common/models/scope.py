@@ -1,7 +1,5 @@
 """Scope: the parameters that unlearning may change, and the fingerprint of an architecture."""
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -11,6 +9,7 @@ from torch import Tensor, nn
 from disinherit.common.errors import ScopeError
 from disinherit.common.models.heads import Head, check_differentiable
 from disinherit.common.models.scope_text import is_head_scope, split_scope
+from disinherit.common.tensors.identity import structure_digest
 
 
 def resolve_scope(
@@ -103,11 +102,10 @@ def architecture_fingerprint(state: Mapping[str, Tensor]) -> str:
         >>> fingerprint == architecture_fingerprint(other.state_dict())
         False
     """
-    entries = [
-        [name, list(tensor.shape), str(tensor.dtype).removeprefix("torch.")]
-        for name, tensor in sorted(state.items())
-    ]
-    return hashlib.sha256(json.dumps(entries, separators=(",", ":")).encode()).hexdigest()
+    return structure_digest(
+        (name, tensor.shape, str(tensor.dtype).removeprefix("torch."))
+        for name, tensor in state.items()
+    )
 
 
 def _no_match(glob: str, scope: str, names: list[str]) -> str:

@@ -5,7 +5,6 @@ a digest cannot change afterwards.
 """
 
 import hashlib
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,9 +16,7 @@ from torch import Tensor
 
 from disinherit.common.errors import CheckpointError
 from disinherit.common.files import write_atomic
-
-Manifest = Mapping[str, str]
-"""Name -> one line with dtype, shape and digest of the tensor (`make_manifest`)."""
+from disinherit.common.tensors.identity import Manifest, manifest_digest, manifest_line
 
 _PICKLE_STARTS = (b"PK\x03\x04", *(bytes((0x80, protocol)) for protocol in range(2, 6)))
 
@@ -57,14 +54,8 @@ def make_manifest(state: Mapping[str, Tensor]) -> Manifest:
         tensor = _plain(name, value)
         dtype = str(tensor.dtype).removeprefix("torch.")
         digest = hashlib.sha256(_little_endian(tensor).numpy().data).hexdigest()
-        manifest[name] = json.dumps([name, dtype, list(tensor.shape), digest])
+        manifest[name] = manifest_line(name, dtype, tensor.shape, digest)
     return manifest
-
-
-def manifest_digest(manifest: Manifest) -> str:
-    """Return the `weights_digest` of the tensors with this manifest."""
-    text = "".join(f"{manifest[name]}\n" for name in sorted(manifest))
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def tensor_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:

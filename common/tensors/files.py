@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from disinherit.common.errors import CheckpointError
-from disinherit.common.tensors.checkpoints import Manifest
+from disinherit.common.tensors.identity import Manifest
 from disinherit.common.text import load_json
 
 MANIFEST = "manifest"

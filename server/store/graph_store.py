@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from disinherit.common.errors import StoreError
+from disinherit.common.errors import InputError, StoreError
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.records import Inheritance, ModelRecord
 from disinherit.server.store.audit_events import COORDINATOR
@@ -15,6 +15,7 @@ from disinherit.server.store.graph import (
     find_ids,
     find_records,
 )
+from disinherit.server.store.importing import put_imported
 from disinherit.server.store.lineage import put_version, register_version
 from disinherit.server.store.registering import Announced, put_announced
 
@@ -80,6 +81,31 @@ class GraphStore:
                     except (SQLAlchemyError, StoreError):
                         raise
                     except Exception as error:  # one failure must not stop the others
+                        refused.append(error)
+        return refused
+
+    def add_imported(
+        self, graph: InheritanceGraph, ids: Iterable[str], *, actor: str
+    ) -> list[Exception]:
+        """Add imported versions with their edges, or correct what an import recorded of them.
+
+        Args:
+            graph: has the versions and the edges that lead to them.
+            ids: the versions, parents first.
+            actor: who imports them, for the audit log.
+
+        Returns:
+            One error for each refused version; the others are stored.
+        """
+        refused: list[Exception] = []
+        listed = list(ids)
+        for start in range(0, len(listed), _MOST_TOGETHER):
+            with self._database.writing() as db:
+                for id in listed[start : start + _MOST_TOGETHER]:
+                    try:
+                        with db.begin_nested():
+                            put_imported(db, graph.model(id), graph.parents(id), actor)
+                    except InputError as error:
                         refused.append(error)
         return refused
 

@@ -8,7 +8,7 @@ from disinherit.common import errors
 from tests import ROOT
 
 PROJECT = ROOT
-PRODUCT = ("common", "client", "server", "deploy", "simulations", "cli", "api")
+PRODUCT = ("common", "families", "client", "server", "deploy", "simulations", "cli", "api")
 REASONS = {"Stopped", "Unsupported"}
 """No errors: a user never meets them."""
 

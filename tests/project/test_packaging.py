@@ -14,7 +14,7 @@ from packaging.version import Version
 from disinherit.common.extras import EXTRAS
 from tests import ROOT
 
-FOLDERS = ("api", "common", "client", "server", "deploy", "simulations", "cli")
+FOLDERS = ("api", "common", "families", "client", "server", "deploy", "simulations", "cli")
 
 
 def test_every_package_is_installed_and_makes_make_install_again() -> None:
@@ -107,7 +107,7 @@ def test_every_package_of_an_extra_is_known_to_the_message_about_missing_ones() 
     modules = {
         "flwr": "flwr", "grpcio": "grpc", "grpcio-health-checking": "grpc_health",
         "grpcio-reflection": "grpc_reflection", "psycopg": "psycopg", "scikit-learn": "sklearn",
-        "pillow": "PIL", "tomli-w": "tomli_w",
+        "pillow": "PIL", "pyyaml": "yaml", "tomli-w": "tomli_w",
     }  # fmt: skip
     for extra, one in _requirements(ROOT / "pyproject.toml"):
         if extra in ("", "dev") or one.name == "disinherit":

@@ -1,5 +1,7 @@
 """Inheritance graphs that the tests of its formats share."""
 
+from dataclasses import replace
+
 from hypothesis import strategies as st
 
 from disinherit.common.graph.graph import InheritanceGraph
@@ -48,7 +50,9 @@ def random_graphs(draw: st.DrawFn) -> InheritanceGraph:
             weight = share if kind.merges else draw(st.floats(0, 1, exclude_min=True))
             labels = draw(mappings(parent, record))
             computed = (recipe, place) if recipe else (None, 0)
-            edges.append(Inheritance(parent.id, id, kind, weight, labels, *computed))
+            edge = Inheritance(parent.id, id, kind, weight, labels, *computed)
+            source, trust = draw(st.sampled_from([("", 0.0), ("dvc", 0.9), ("edge list", 1.0)]))
+            edges.append(replace(edge, source=source, confidence=trust))
         records.append(record)
     return InheritanceGraph(records, edges)
 

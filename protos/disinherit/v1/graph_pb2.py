@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x64isinherit/v1/graph.proto\x12\rdisinherit.v1\"\xbb\x01\n\nProvenance\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12I\n\x11samples_per_class\x18\x02 \x03(\x0b\x32..disinherit.v1.Provenance.SamplesPerClassEntry\x12\x19\n\x11sample_set_digest\x18\x03 \x01(\t\x1a\x36\n\x14SamplesPerClassEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"O\n\x0b\x46isherScale\x12\r\n\x05scope\x18\x01 \x01(\t\x12\x0c\n\x04sums\x18\x02 \x03(\x01\x12\x13\n\x0bhead_values\x18\x03 \x01(\x03\x12\x0e\n\x06values\x18\x04 \x01(\x03\"\x96\x02\n\x0bModelRecord\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x03 \x01(\t\x12\x0e\n\x06labels\x18\x04 \x03(\t\x12\x0e\n\x06\x64igest\x18\x05 \x01(\t\x12\x12\n\ncreated_us\x18\x06 \x01(\x03\x12-\n\nprovenance\x18\x07 \x01(\x0b\x32\x19.disinherit.v1.Provenance\x12\x15\n\rfisher_digest\x18\x08 \x01(\t\x12*\n\x06status\x18\t \x01(\x0e\x32\x1a.disinherit.v1.ModelStatus\x12\x30\n\x0c\x66isher_scale\x18\n \x01(\x0b\x32\x1a.disinherit.v1.FisherScale\"\xf0\x01\n\x0bInheritance\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\r\n\x05\x63hild\x18\x02 \x01(\t\x12,\n\x04kind\x18\x03 \x01(\x0e\x32\x1e.disinherit.v1.InheritanceKind\x12\x0e\n\x06weight\x18\x04 \x01(\x01\x12\x36\n\x06labels\x18\x05 \x03(\x0b\x32&.disinherit.v1.Inheritance.LabelsEntry\x12\x0e\n\x06recipe\x18\x06 \x01(\t\x12\r\n\x05place\x18\x07 \x01(\r\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"v\n\x05Graph\x12\x16\n\x0eschema_version\x18\x01 \x01(\r\x12*\n\x06models\x18\x02 \x03(\x0b\x32\x1a.disinherit.v1.ModelRecord\x12)\n\x05\x65\x64ges\x18\x03 \x03(\x0b\x32\x1a.disinherit.v1.Inheritance*{\n\x0bModelStatus\x12\x1c\n\x18MODEL_STATUS_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_STATUS_ACTIVE\x10\x01\x12\x1b\n\x17MODEL_STATUS_SUPERSEDED\x10\x02\x12\x18\n\x14MODEL_STATUS_RETIRED\x10\x03*\xd6\x01\n\x0fInheritanceKind\x12 \n\x1cINHERITANCE_KIND_UNSPECIFIED\x10\x00\x12\x1e\n\x1aINHERITANCE_KIND_FEDERATED\x10\x01\x12 \n\x1cINHERITANCE_KIND_DISTRIBUTED\x10\x02\x12 \n\x1cINHERITANCE_KIND_INCREMENTAL\x10\x03\x12\x1d\n\x19INHERITANCE_KIND_TRANSFER\x10\x04\x12\x1e\n\x1aINHERITANCE_KIND_UNLEARNED\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x64isinherit/v1/graph.proto\x12\rdisinherit.v1\"\xbb\x01\n\nProvenance\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12I\n\x11samples_per_class\x18\x02 \x03(\x0b\x32..disinherit.v1.Provenance.SamplesPerClassEntry\x12\x19\n\x11sample_set_digest\x18\x03 \x01(\t\x1a\x36\n\x14SamplesPerClassEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"O\n\x0b\x46isherScale\x12\r\n\x05scope\x18\x01 \x01(\t\x12\x0c\n\x04sums\x18\x02 \x03(\x01\x12\x13\n\x0bhead_values\x18\x03 \x01(\x03\x12\x0e\n\x06values\x18\x04 \x01(\x03\"\x96\x02\n\x0bModelRecord\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x03 \x01(\t\x12\x0e\n\x06labels\x18\x04 \x03(\t\x12\x0e\n\x06\x64igest\x18\x05 \x01(\t\x12\x12\n\ncreated_us\x18\x06 \x01(\x03\x12-\n\nprovenance\x18\x07 \x01(\x0b\x32\x19.disinherit.v1.Provenance\x12\x15\n\rfisher_digest\x18\x08 \x01(\t\x12*\n\x06status\x18\t \x01(\x0e\x32\x1a.disinherit.v1.ModelStatus\x12\x30\n\x0c\x66isher_scale\x18\n \x01(\x0b\x32\x1a.disinherit.v1.FisherScale\"\x94\x02\n\x0bInheritance\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\r\n\x05\x63hild\x18\x02 \x01(\t\x12,\n\x04kind\x18\x03 \x01(\x0e\x32\x1e.disinherit.v1.InheritanceKind\x12\x0e\n\x06weight\x18\x04 \x01(\x01\x12\x36\n\x06labels\x18\x05 \x03(\x0b\x32&.disinherit.v1.Inheritance.LabelsEntry\x12\x0e\n\x06recipe\x18\x06 \x01(\t\x12\r\n\x05place\x18\x07 \x01(\r\x12\x0e\n\x06source\x18\x08 \x01(\t\x12\x12\n\nconfidence\x18\t \x01(\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"v\n\x05Graph\x12\x16\n\x0eschema_version\x18\x01 \x01(\r\x12*\n\x06models\x18\x02 \x03(\x0b\x32\x1a.disinherit.v1.ModelRecord\x12)\n\x05\x65\x64ges\x18\x03 \x03(\x0b\x32\x1a.disinherit.v1.Inheritance*{\n\x0bModelStatus\x12\x1c\n\x18MODEL_STATUS_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_STATUS_ACTIVE\x10\x01\x12\x1b\n\x17MODEL_STATUS_SUPERSEDED\x10\x02\x12\x18\n\x14MODEL_STATUS_RETIRED\x10\x03*\xd6\x01\n\x0fInheritanceKind\x12 \n\x1cINHERITANCE_KIND_UNSPECIFIED\x10\x00\x12\x1e\n\x1aINHERITANCE_KIND_FEDERATED\x10\x01\x12 \n\x1cINHERITANCE_KIND_DISTRIBUTED\x10\x02\x12 \n\x1cINHERITANCE_KIND_INCREMENTAL\x10\x03\x12\x1d\n\x19INHERITANCE_KIND_TRANSFER\x10\x04\x12\x1e\n\x1aINHERITANCE_KIND_UNLEARNED\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,10 +35,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROVENANCE_SAMPLESPERCLASSENTRY']._serialized_options = b'8\001'
   _globals['_INHERITANCE_LABELSENTRY']._loaded_options = None
   _globals['_INHERITANCE_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_MODELSTATUS']._serialized_start=959
-  _globals['_MODELSTATUS']._serialized_end=1082
-  _globals['_INHERITANCEKIND']._serialized_start=1085
-  _globals['_INHERITANCEKIND']._serialized_end=1299
+  _globals['_MODELSTATUS']._serialized_start=995
+  _globals['_MODELSTATUS']._serialized_end=1118
+  _globals['_INHERITANCEKIND']._serialized_start=1121
+  _globals['_INHERITANCEKIND']._serialized_end=1335
   _globals['_PROVENANCE']._serialized_start=45
   _globals['_PROVENANCE']._serialized_end=232
   _globals['_PROVENANCE_SAMPLESPERCLASSENTRY']._serialized_start=178
@@ -48,9 +48,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODELRECORD']._serialized_start=316
   _globals['_MODELRECORD']._serialized_end=594
   _globals['_INHERITANCE']._serialized_start=597
-  _globals['_INHERITANCE']._serialized_end=837
-  _globals['_INHERITANCE_LABELSENTRY']._serialized_start=792
-  _globals['_INHERITANCE_LABELSENTRY']._serialized_end=837
-  _globals['_GRAPH']._serialized_start=839
-  _globals['_GRAPH']._serialized_end=957
+  _globals['_INHERITANCE']._serialized_end=873
+  _globals['_INHERITANCE_LABELSENTRY']._serialized_start=828
+  _globals['_INHERITANCE_LABELSENTRY']._serialized_end=873
+  _globals['_GRAPH']._serialized_start=875
+  _globals['_GRAPH']._serialized_end=993
 # @@protoc_insertion_point(module_scope)

@@ -243,6 +243,8 @@ class Inheritance(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     RECIPE_FIELD_NUMBER: _builtins.int
     PLACE_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     child: _builtins.str
     kind: Global___InheritanceKind.ValueType
@@ -257,6 +259,10 @@ class Inheritance(_message.Message):
     """
     place: _builtins.int
     """Place of the parent in that computation, from 1; 0 without a recipe."""
+    source: _builtins.str
+    """What the edge was read from by an import, such as "adapter config"; empty if it was recorded."""
+    confidence: _builtins.float
+    """How far that source is trusted, in (0, 1]; 0 without one."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Parent class name -> child class name, where they differ."""
@@ -271,10 +277,12 @@ class Inheritance(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         recipe: _builtins.str = ...,
         place: _builtins.int = ...,
+        source: _builtins.str = ...,
+        confidence: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["child", b"child", "kind", b"kind", "labels", b"labels", "parent", b"parent", "place", b"place", "recipe", b"recipe", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["child", b"child", "confidence", b"confidence", "kind", b"kind", "labels", b"labels", "parent", b"parent", "place", b"place", "recipe", b"recipe", "source", b"source", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

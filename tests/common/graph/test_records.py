@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import pickle
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -169,3 +170,25 @@ def test_names_that_are_one_file_elsewhere_are_refused_as_owners(name: str) -> N
         check_owner(name)
     assert refused.type is InputError
     assert repr(name) in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "confidence", "what"),
+    [
+        ("relation", 0.0, "a confidence"),
+        ("relation", 1.5, "a confidence"),
+        ("relation", -1.0, "a confidence"),
+        ("relation", float("nan"), "a confidence"),
+        ("", 0.5, "no confidence"),
+        ("a\x1b[2J", 0.5, "words"),
+        (" a", 0.5, "words"),
+        ("a" * 65, 0.5, "words"),
+        (3, 0.5, "text"),
+    ],
+)
+def test_a_source_has_a_name_and_a_confidence(source: Any, confidence: float, what: str) -> None:
+    kind = InheritanceKind.TRANSFER
+    with pytest.raises(GraphError, match=what):
+        Inheritance("a", "b", kind, source=source, confidence=confidence)
+    edge = Inheritance("a", "b", kind, source="edge list", confidence=1)
+    assert pickle.loads(pickle.dumps(edge)) == edge

@@ -1,0 +1,229 @@
+"""`disinherit graph import`: families of models that others recorded, into a graph."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from disinherit.cli.connection import Connection, connected
+from disinherit.cli.output import Format, FormatOption, print_json, print_line, print_rich
+from disinherit.common.errors import GraphError, InputError
+from disinherit.common.files import write_atomic
+from disinherit.common.graph.formats import dump_graph, load_graph
+from disinherit.common.graph.graph import InheritanceGraph
+from disinherit.common.graph.proto import (
+    inheritance_from_proto,
+    inheritance_to_proto,
+    record_from_proto,
+    record_to_proto,
+)
+from disinherit.server.service.confirming import PERSON
+from disinherit.server.store.store import CoordinatorStore
+from disinherit.v1 import coordinator_pb2 as pb
+
+if TYPE_CHECKING:
+    from disinherit.families.importing import Imported
+
+_FORMATS = (".json", ".graphml")
+_SHOWN = 20
+EXAMPLES = (
+    "Examples:\n\n"
+    "disinherit graph import ~/.cache/huggingface/hub --out family.json\n\n"
+    "disinherit graph import models edges.csv --store coordinator.db --owner anna\n\n"
+    "disinherit graph import models --dry-run"
+)
+
+
+@connected
+def import_graph(
+    connection: Connection,
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="SOURCE...",
+            help="Folders of models, the Hugging Face cache, MLflow's mlruns; or edge lists "
+            "(.csv, .json), dvc.lock, databases of MLflow (.db).",
+        ),
+    ],
+    origin: Annotated[
+        str, typer.Option("--from", help="auto, models, mlflow, dvc, or edges.")
+    ] = "auto",
+    out: Annotated[
+        Path | None, typer.Option(help="A .json or .graphml file to write or to update.")
+    ] = None,
+    store: Annotated[
+        Path | None, typer.Option(help="A coordinator's database, or a folder that has one.")
+    ] = None,
+    owner: Annotated[str, typer.Option(help="Owner of the versions that are new.")] = "local",
+    alias: Annotated[
+        list[str] | None,
+        typer.Option(help="PARENT=MODEL: what a renamed parent is called here. Repeat."),
+    ] = None,
+    at_least: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, help="Confidence below which an edge is listed and not recorded."
+        ),
+    ] = 0.0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what would be recorded.")
+    ] = False,
+    form: FormatOption = Format.TABLE,
+) -> int:
+    """Record who was derived from whom by cards, configs and registries, with source and doubts.
+
+    Without --out and --store, versions are registered at the coordinator. Nothing is fetched from
+    the network, and nothing in a file is run. Importing again changes only what has changed.
+    """
+    from disinherit.families.importing import Origin, import_families
+
+    if out is not None and store is not None:
+        raise GraphError("Expected --out or --store, but got both.")
+    if origin not in tuple(Origin):
+        raise GraphError(f"Expected --from {', '.join(Origin)}, but got {origin!r}.")
+    aliases = dict(_alias(text) for text in alias or [])
+    with _database(store, dry_run) as database:
+        if database is not None:
+            known = database.graph()
+        elif out is not None:
+            known = _read_file(out)
+        else:
+            known = InheritanceGraph() if dry_run else _read_server(connection)
+        imported = import_families(
+            sources,
+            origin=Origin(origin),
+            owner=owner,
+            aliases=aliases,
+            at_least=at_least,
+            known=known,
+            times_stay=out is None,
+        )
+        refused: list[Exception] = []
+        if dry_run:
+            pass
+        elif database is not None:
+            refused = database.add_imported(imported.graph, imported.changed, actor=PERSON)
+        elif out is not None:
+            _write_file(imported, out)
+        else:
+            refused = list(_register(imported, connection))
+    _show(imported, refused, form)
+    return 1 if refused else 0
+
+
+@contextmanager
+def _database(store: Path | None, dry_run: bool) -> "Iterator[CoordinatorStore | None]":
+    """Open the coordinator's database; a new one is made, unless nothing is to be recorded."""
+    path = None if store is None else store / "coordinator.db" if store.is_dir() else store
+    if path is None or (dry_run and not path.exists()):
+        yield None
+        return
+    database = CoordinatorStore(path)
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+def _write_file(imported: "Imported", out: Path) -> None:
+    if imported.changed or not out.exists():
+        data = dump_graph(imported.graph, out.suffix[1:])
+        write_atomic(out, data.encode() if isinstance(data, str) else data)
+
+
+def _register(imported: "Imported", connection: Connection) -> Iterator[Exception]:
+    for id in imported.changed:
+        parents = map(inheritance_to_proto, imported.graph.parents(id))
+        record = record_to_proto(imported.graph.model(id))
+        message = pb.RegisterModelRequest(record=record, parents=parents)
+        try:
+            connection.call(lambda stub: stub.RegisterModel, message)
+        except InputError as error:
+            yield error
+
+
+def _read_server(connection: Connection) -> InheritanceGraph:
+    parts = list(connection.stream(lambda stub: stub.GetGraph, pb.GetGraphRequest()))
+    return InheritanceGraph(
+        (record_from_proto(one) for part in parts for one in part.models),
+        (inheritance_from_proto(one) for part in parts for one in part.edges),
+    )
+
+
+def _read_file(path: Path) -> InheritanceGraph:
+    if path.suffix not in _FORMATS:
+        raise GraphError(
+            f"Expected --out to end with {' or '.join(_FORMATS)}, but got {str(path)!r}."
+        )
+    return load_graph(path.read_bytes(), path.suffix[1:]) if path.exists() else InheritanceGraph()
+
+
+def _alias(text: str) -> tuple[str, str]:
+    name, equals, model = text.partition("=")
+    if not (name and equals and model):
+        raise GraphError(f"Expected PARENT=MODEL as --alias, but got {text!r}.")
+    return name, model
+
+
+def _show(imported: "Imported", refused: list[Exception], form: Format) -> None:
+    graph = imported.graph
+    changed = set(imported.changed)
+    edges = [edge for edge in graph.edges() if edge.source]
+    if form is Format.JSON:
+        print_json(
+            {
+                "models": imported.models,
+                "changed": list(imported.changed),
+                "edges": [
+                    {
+                        "parent": edge.parent,
+                        "parent_digest": graph.model(edge.parent).digest or None,
+                        "child": edge.child,
+                        "kind": edge.kind.value,
+                        "weight": edge.weight,
+                        "recipe": edge.recipe and str(edge.recipe),
+                        "source": edge.source,
+                        "confidence": edge.confidence,
+                        "changed": edge.child in changed,
+                    }
+                    for edge in edges
+                ],
+                "findings": [
+                    {"kind": one.kind.value, "model": one.model, "text": one.text}
+                    for one in imported.findings
+                ],
+                "refused": list(map(str, refused)),
+            }
+        )
+        return
+    table = Table("child", "parent", "pinned", "kind", "recipe", "source", "confidence", box=None)
+    for edge in edges:
+        if edge.child in changed:
+            table.add_row(
+                edge.child,
+                edge.parent,
+                graph.model(edge.parent).digest[:12] or "no",
+                f"{edge.kind.value}, {edge.weight:.3g}",
+                edge.recipe.name if edge.recipe else "",
+                edge.source,
+                f"{edge.confidence:g}",
+            )
+    print_rich(table)
+    seen: dict[str, int] = {}
+    for one in imported.findings:
+        kind = one.kind.value
+        seen[kind] = seen.get(kind, 0) + 1
+        if seen[kind] <= _SHOWN:
+            print_line(f"{kind}: {one.model}: {one.text}")
+    for kind, count in seen.items():
+        if count > _SHOWN:
+            print_line(f"{kind}: {count - _SHOWN} more; --format json lists all")
+    for error in refused:
+        print_line(f"refused: {error}")
+    print_line(
+        f"{imported.models} models read, {len(changed)} versions new or changed, "
+        f"{len(imported.findings)} findings"
+    )

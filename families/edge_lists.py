@@ -1,0 +1,140 @@
+"""Edge lists that people write: CSV with a header, or JSON.
+
+Columns, or keys: `child` and `parent`; and, where known, `relation`, `weight`, `revision`,
+`confidence`.  Names are those of models in the other sources, or ids in the graph; others become
+models without weights.  A list is taken whole or not at all.
+"""
+
+import csv
+import io
+import math
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from disinherit.common.errors import DataError
+from disinherit.common.text import load_json, one_line
+from disinherit.families.evidence import Claim, Evidence, Found, Relation, Source
+from disinherit.families.model_cards import parent_name
+from disinherit.families.reading import read_text
+
+MOST_EDGES = 100_000
+MOST_LIST = 64 * 2**20
+"""Bytes of an edge list."""
+
+_COLUMNS = ("child", "parent", "relation", "weight", "revision", "confidence")
+
+
+def read_edges(path: Path, evidence: Evidence, renamed: Container[str] = ()) -> None:
+    """Add the edges in a list.
+
+    Args:
+        path: the file; `.json` is JSON, all else CSV, separated by commas, semicolons or tabs.
+        evidence: has the models that were found before; gets claims, and models that are new.
+        renamed: names of parents that mean other models.
+
+    Raises:
+        DataError: if the file cannot be read, is too long, or an edge is malformed.
+    """
+    text = read_text(path, MOST_LIST)
+    rows = _json_rows(text, path) if path.suffix == ".json" else _csv_rows(text, path)
+    named: dict[str, str] = {}
+    before = set(evidence.models)
+    for found in evidence.models.values():
+        for name in (found.name, *found.aliases):
+            named.setdefault(name, found.key)
+    claims: list[Claim] = []
+    for where, row in rows:
+        if len(claims) == MOST_EDGES:
+            raise DataError(f"Expected at most {MOST_EDGES:,} edges in {path.name}, but got more.")
+        child, claim = _claim(row, where)
+        for name in (child, *([] if claim.parent in renamed else [claim.parent])):
+            named.setdefault(name, f"edge list: {name}")
+        claims.append(replace(claim, child=named[child]))
+    for name, key in named.items():
+        if key not in before:
+            evidence.add(Found(key, name))
+    evidence.claims += claims
+
+
+def _claim(row: Mapping[str, Any], where: str) -> tuple[str, Claim]:
+    """Return the name of the child, and a claim without its key."""
+    if unknown := row.keys() - set(_COLUMNS):
+        name = one_line(str(min(map(str, unknown))), 40)
+        raise DataError(f"Expected one of {', '.join(_COLUMNS)} in {where}, but got {name!r}.")
+    names = []
+    for end in ("child", "parent"):
+        value = row.get(end)
+        if not isinstance(value, str) or not value.strip():
+            raise DataError(f"Expected a name as {end} in {where}, but got none.")
+        names.append(parent_name(value))
+    relation = str(row.get("relation") or Relation.UNKNOWN.value)
+    known = [one.value for one in Relation]
+    if relation not in known:
+        raise DataError(
+            f"Expected a relation among {', '.join(known)} in {where}, but got {relation[:40]!r}."
+        )
+    return names[0], Claim(
+        "",
+        names[1],
+        Source.EDGE_LIST,
+        Relation(relation),
+        str(row.get("revision") or ""),
+        _number(row, "weight", where),
+        confidence=_number(row, "confidence", where),
+    )
+
+
+def _number(row: Mapping[str, Any], name: str, where: str) -> float | None:
+    value = row.get(name)
+    if value is None or value == "":
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if isinstance(value, bool) or not 0 < number <= 1:
+        shown = one_line(str(value), 40)
+        raise DataError(f"Expected a number in (0, 1] as {name} in {where}, but got {shown!r}.")
+    return number
+
+
+def _csv_rows(text: str, path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    if text.count("\n") > MOST_EDGES + 1:
+        raise DataError(f"Expected at most {MOST_EDGES:,} edges in {path.name}, but got more.")
+    head = text.partition("\n")[0]
+    separator = next((one for one in ",;\t" if one in head), ",")
+    reader = csv.reader(io.StringIO(text), delimiter=separator, strict=True)
+    try:
+        header = [name.strip().lower() for name in next(reader, [])]
+        if not {"child", "parent"} <= set(header) or len(set(header)) < len(header):
+            names = one_line(", ".join(header), 80)
+            raise DataError(
+                f"Expected a header with child and parent in {path.name}, but got {names!r}."
+            )
+        for row in reader:
+            where = f"line {reader.line_num} of {path.name}"
+            if not any(cell.strip() for cell in row):
+                continue
+            if len(row) != len(header):
+                raise DataError(f"Expected {len(header)} cells in {where}, but got {len(row)}.")
+            yield where, dict(zip(header, (cell.strip() for cell in row), strict=True))
+    except csv.Error as error:
+        where = f"line {reader.line_num} of {path.name}"
+        raise DataError(f"Expected CSV in {where}, but {error}.") from None
+
+
+def _json_rows(text: str, path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    try:
+        value = load_json(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"Expected JSON in {path.name}, but {one_line(str(error), 200)}.") from None
+    listed = value.get("edges") if isinstance(value, dict) else value
+    if not isinstance(listed, list):
+        raise DataError(f"Expected a list of edges in {path.name}, but got none.")
+    for number, row in enumerate(listed, 1):
+        where = f"edge {number} of {path.name}"
+        if not isinstance(row, dict):
+            raise DataError(f"Expected an object as {where}, but got {type(row).__name__}.")
+        yield where, row

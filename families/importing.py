@@ -1,0 +1,328 @@
+"""Import of families into an inheritance graph: read, weigh, and compare with what is recorded.
+
+Importing the same again changes nothing.  What has changed since is updated, as far as an import
+recorded it: edges that were observed or registered stay, and the difference is listed.
+"""
+
+import time
+from collections.abc import Container, Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+
+import networkx as nx
+
+from disinherit.common.errors import DataError, GraphError
+from disinherit.common.graph.graph import InheritanceGraph
+from disinherit.common.graph.identifiers import check_owner
+from disinherit.common.graph.records import Inheritance, ModelRecord
+from disinherit.families.dvc import LOCK, read_lock
+from disinherit.families.edge_lists import read_edges
+from disinherit.families.evidence import Evidence, FamilyFinding, Found, Kind
+from disinherit.families.mlflow import DATABASE, FOLDER, read_database, read_store
+from disinherit.families.model_folders import read_folders
+from disinherit.families.naming import Names, assign_ids, is_version_of
+from disinherit.families.reading import find_below
+from disinherit.families.resolving import resolve
+
+_END = 2**62
+_GAP_US = 1000
+"""Microseconds between new versions, so that a later import may put others between them."""
+
+
+class Origin(StrEnum):
+    """What to look for in a source."""
+
+    AUTO = "auto"
+    MODELS = "models"
+    MLFLOW = "mlflow"
+    DVC = "dvc"
+    EDGES = "edges"
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What an import would make of a graph.
+
+    Attributes:
+        graph: the whole graph afterwards.
+        changed: ids of the versions that are new, or whose record or edges change, parents first.
+        findings: what is listed and not decided, sorted.
+        models: number of models in the sources.
+    """
+
+    graph: InheritanceGraph
+    changed: tuple[str, ...]
+    findings: tuple[FamilyFinding, ...]
+    models: int
+
+
+def import_families(
+    sources: Sequence[Path],
+    *,
+    origin: Origin = Origin.AUTO,
+    owner: str = "local",
+    aliases: Mapping[str, str] | None = None,
+    at_least: float = 0.0,
+    known: InheritanceGraph | None = None,
+    times_stay: bool = False,
+    now_us: int | None = None,
+) -> Imported:
+    """Read families of models and return the graph with them.  Nothing is fetched or run.
+
+    Args:
+        sources: folders, and files: edge lists, DVC lock files, databases of MLflow.
+        origin: what to look for in them.
+        owner: owner of the versions that are new.
+        aliases: name of a parent -> name of the model that it means.
+        at_least: confidence below which an edge is listed and not recorded.
+        known: the graph to add to; `None` for an empty one.
+        times_stay: whether known versions keep their times also where only imports know of them. A
+            store needs that; otherwise a version may become younger to follow a new parent.
+        now_us: microseconds since the epoch; `None` for now.
+
+    Raises:
+        InputError: if a source does not exist, or has nothing of the kind that is asked for.
+
+    Example:
+        >>> import_families([]).graph
+        InheritanceGraph(0 models, 0 edges)
+    """
+    check_owner(owner, GraphError)
+    graph = InheritanceGraph() if known is None else known
+    evidence = Evidence()
+    for source in _outermost(sources):
+        _read(source, origin, evidence, aliases or {})
+    records = {record.id: record for record in graph.models()}
+    ids, findings = assign_ids(evidence.models.values(), records)
+    fresh, more = _records(evidence, ids, records, owner)
+    roots = [source if source.is_dir() else source.parent for source in sources]
+    names = Names(evidence.models, ids, records, aliases or {}, roots)
+    present = [(edge.parent, edge.child) for edge in graph.edges()]
+    everyone = records | fresh
+    edges, doubts = resolve(evidence, ids, names, everyone, present, at_least)
+    findings += more + doubts + _twins(everyone, fresh, edges)
+    taken = _updates(graph, edges, {one.name for one in evidence.models.values()}, findings)
+    now = time.time_ns() // 1000 if now_us is None else now_us
+    fixed = {id for id in records if times_stay or not _is_imported(graph, id)}
+    merged, changed = _merged(graph, fresh, taken, now, fixed, findings)
+    ordered = sorted(
+        {*evidence.findings, *findings}, key=lambda one: (one.kind.value, one.model, one.text)
+    )
+    return Imported(merged, changed, tuple(ordered), len(evidence.models))
+
+
+def _outermost(sources: Sequence[Path]) -> list[Path]:
+    """Return files, and folders that are in no other: a model is named by its path below them."""
+    folders = {source: source.resolve() for source in sources}
+    return [
+        source
+        for source, place in folders.items()
+        if not source.is_dir() or not any(one in place.parents for one in folders.values())
+    ]
+
+
+def _is_imported(graph: InheritanceGraph, id: str) -> bool:
+    """Whether a version has edges, and all of them are from imports."""
+    edges = [*graph.parents(id), *graph.children(id)]
+    return bool(edges) and all(edge.source for edge in edges)
+
+
+def _read(source: Path, origin: Origin, evidence: Evidence, renamed: Container[str]) -> None:
+    if not source.exists():
+        raise DataError(f"Expected a folder or a file to import, but got {str(source)!r}.")
+    everything = origin is Origin.AUTO
+    if not source.is_dir():
+        _read_file(source, origin, evidence, renamed)
+        return
+    before = len(evidence.models), len(evidence.claims)
+    if everything or origin in (Origin.MODELS, Origin.DVC):
+        read_folders(source, evidence)
+    if everything or origin is Origin.MLFLOW:
+        folders = [source] if source.name == FOLDER else find_below(source, FOLDER)
+        for folder in folders or ([source] if origin is Origin.MLFLOW else []):
+            read_store(folder, evidence)
+        for database in find_below(source, DATABASE):
+            read_database(database, evidence)
+    if everything or origin is Origin.DVC:
+        for lock in find_below(source, LOCK):
+            read_lock(lock, evidence)
+    if before == (len(evidence.models), len(evidence.claims)) and not evidence.findings:
+        raise DataError(
+            f"Expected models in {str(source)!r}, but got none. Give folders of models, the hub's "
+            "cache, or a file: an edge list, dvc.lock, or a database of MLflow."
+        )
+
+
+def _read_file(source: Path, origin: Origin, evidence: Evidence, renamed: Container[str]) -> None:
+    by_ending = {".csv": Origin.EDGES, ".tsv": Origin.EDGES, ".json": Origin.EDGES}
+    by_ending |= {".db": Origin.MLFLOW, ".sqlite": Origin.MLFLOW}
+    kind = Origin.DVC if source.name == LOCK else by_ending.get(source.suffix.lower())
+    kind = kind if origin is Origin.AUTO else origin
+    if kind is Origin.EDGES:
+        read_edges(source, evidence, renamed)
+    elif kind is Origin.MLFLOW:
+        read_database(source, evidence)
+    elif kind is Origin.DVC:
+        read_folders(source.parent, evidence)
+        read_lock(source, evidence)
+    else:
+        raise DataError(
+            f"Expected a folder, or a file that is an edge list (.csv, .json), dvc.lock or a "
+            f"database of MLflow (.db), but got {str(source)!r}."
+        )
+
+
+def _records(
+    evidence: Evidence, ids: Mapping[str, str], known: Mapping[str, ModelRecord], owner: str
+) -> tuple[dict[str, ModelRecord], list[FamilyFinding]]:
+    """Return the records that are new or get weights, without times, and findings."""
+    found: dict[str, ModelRecord] = {}
+    findings = []
+    best: dict[str, Found] = {}
+    for one in evidence.models.values():
+        rank = (bool(one.weights.digest), one.current, bool(one.labels))
+        other = best.get(ids[one.key])
+        if other is None or rank > (
+            bool(other.weights.digest),
+            other.current,
+            bool(other.labels),
+        ):
+            best[ids[one.key]] = one
+    for id, one in best.items():
+        record = known.get(id)
+        digest, architecture = one.weights.digest, one.weights.architecture
+        if record is None:
+            found[id] = ModelRecord(id, owner, architecture, one.labels, digest, 0)
+        elif digest and not record.digest:
+            found[id] = replace(record, architecture=architecture, digest=digest, labels=one.labels)
+        elif one.labels and one.labels != record.labels:
+            text = "The graph has other class names of these weights: they stay as recorded."
+            findings.append(FamilyFinding(Kind.RECORDED, id, text))
+        if not digest and record is None:
+            text = "No weights of it are here: it is not pinned."
+            findings.append(FamilyFinding(Kind.WEIGHTS, id, text))
+    return found, findings
+
+
+def _twins(
+    records: Mapping[str, ModelRecord],
+    fresh: Iterable[str],
+    edges: Mapping[str, Sequence[Inheritance]],
+) -> list[FamilyFinding]:
+    """Return findings about new versions with the weights of others that no edge joins them to."""
+    by_digest: dict[str, list[str]] = {}
+    for record in records.values():
+        if record.digest:
+            by_digest.setdefault(record.digest, []).append(record.id)
+    joined = {(edge.parent, edge.child) for group in edges.values() for edge in group}
+    findings = []
+    for id in fresh:
+        for other in by_digest.get(records[id].digest, ()):
+            if other != id and not {(id, other), (other, id)} & joined:
+                text = f"It has the weights of {other!r}, and no source says why."
+                findings.append(FamilyFinding(Kind.SAME_WEIGHTS, id, text))
+    return findings
+
+
+def _updates(
+    graph: InheritanceGraph,
+    edges: Mapping[str, Sequence[Inheritance]],
+    names: set[str],
+    findings: list[FamilyFinding],
+) -> dict[str, tuple[Inheritance, ...]]:
+    """Return the edges that are new or change: those that were observed or registered do not."""
+    taken = {}
+    for child, new in edges.items():
+        old = graph.parents(child) if child in graph else ()
+        ours, theirs = {edge.parent for edge in new}, {edge.parent for edge in old}
+        if sorted(old, key=_parent) == sorted(new, key=_parent):
+            continue
+        if all(edge.source for edge in old) and not _moved(ours, theirs, names):
+            taken[child] = tuple(new)
+        elif ours != theirs:
+            was, now = ", ".join(sorted(theirs)), ", ".join(sorted(ours))
+            text = f"The graph has it from {was}, the sources from {now}: it stays as recorded."
+            findings.append(FamilyFinding(Kind.RECORDED, child, text))
+    return taken
+
+
+def _moved(ours: set[str], theirs: set[str], names: set[str]) -> bool:
+    """Whether parents differ only in their version: the names have other weights by now."""
+    gone, new = theirs - ours, ours - theirs
+    if not gone or len(gone) != len(new):
+        return False
+    return all(
+        any(is_version_of(old, name) and is_version_of(one, name) for one in new for name in names)
+        for old in gone
+    )
+
+
+def _parent(edge: Inheritance) -> str:
+    return edge.parent
+
+
+def _merged(
+    graph: InheritanceGraph,
+    fresh: Mapping[str, ModelRecord],
+    taken: Mapping[str, Sequence[Inheritance]],
+    now_us: int,
+    fixed: Set[str],
+    findings: list[FamilyFinding],
+) -> tuple[InheritanceGraph, tuple[str, ...]]:
+    """Return the graph with new records and edges, and the versions that changed."""
+    records = {record.id: record for record in graph.models()} | dict(fresh)
+    edges = {id: graph.parents(id) for id in records if id in graph} | {
+        child: tuple(group) for child, group in taken.items()
+    }
+    times = _times(graph, edges, set(fresh), fixed, now_us)
+    changed = set(fresh) | set(taken) | {id for id in times if id in graph}
+    records |= {id: replace(records[id], created_us=time) for id, time in times.items()}
+    for child in sorted(taken):
+        late = [e for e in edges[child] if _age(records, e.parent) >= _age(records, child)]
+        if late:
+            text = f"{', '.join(e.parent for e in late)} was recorded later than it: no edge."
+            findings.append(FamilyFinding(Kind.ORDER, child, text))
+            edges[child] = graph.parents(child) if child in graph else ()
+            changed -= set() if child in fresh else {child}
+    merged = InheritanceGraph(
+        records.values(), (edge for group in edges.values() for edge in group)
+    )
+    return merged, tuple(record.id for record in merged.models() if record.id in changed)
+
+
+def _age(records: Mapping[str, ModelRecord], id: str) -> int:
+    return records[id].created_us
+
+
+def _times(
+    graph: InheritanceGraph,
+    edges: Mapping[str, Sequence[Inheritance]],
+    fresh: Set[str],
+    fixed: Set[str],
+    now_us: int,
+) -> dict[str, int]:
+    """Return times of new versions, after their parents and before their known children.
+
+    Known versions keep theirs if they can: one that is older than a new parent becomes younger,
+    unless its time is `fixed`.
+    """
+    order = nx.DiGraph()
+    order.add_nodes_from(sorted(fresh))
+    order.add_edges_from((edge.parent, edge.child) for group in edges.values() for edge in group)
+    line = list(nx.lexicographical_topological_sort(order))
+    known = {record.id: record.created_us for record in graph.models()}
+    latest: dict[str, int] = {}
+    for id in reversed(line):
+        before = min((latest[one] - 1 for one in order.successors(id)), default=_END)
+        latest[id] = known.get(id, before)
+    times = dict(known)
+    start, place = max([now_us, *known.values()]), 0
+    for id in line:
+        after = max((times[one] + 1 for one in order.predecessors(id)), default=0)
+        if id not in known:
+            place += 1
+            times[id] = max(0, min(latest[id], start + place * _GAP_US))
+        elif times[id] < after and id not in fixed:
+            times[id] = after + _GAP_US
+    return {id: time for id, time in times.items() if time != known.get(id)}

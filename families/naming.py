@@ -1,0 +1,209 @@
+"""Names of models in sources, and ids of versions: which model a name means.
+
+A name means a model only if it is exactly its name.  A name with the same end is listed as perhaps
+renamed, and a name of several models with different weights as ambiguous.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from disinherit.common.graph.records import ModelRecord
+from disinherit.families.evidence import Claim, FamilyFinding, Found, Kind
+
+_LONGEST = 128
+_SHORT = 8
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+_COMMIT = re.compile(r"[0-9a-f]{7,40}")
+
+
+def version_id(name: str) -> str:
+    """Return an id for a model of this name; equal for names that differ in odd characters only.
+
+    Example:
+        >>> version_id("acme/base")
+        'acme--base'
+    """
+    plain = _UNSAFE.sub("-", name.replace("/", "--")).lstrip("-._")
+    if plain and len(plain) <= _LONGEST:
+        return plain
+    digest = hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()[:_SHORT]
+    return f"{plain[: _LONGEST - _SHORT - 1] or 'model'}.{digest}"
+
+
+def further_id(name: str, digest: str) -> str:
+    """Return an id for other weights of a name whose id is taken."""
+    end = (digest or hashlib.sha256(name.encode("utf-8", "replace")).hexdigest())[:_SHORT]
+    return f"{version_id(name)[: _LONGEST - _SHORT - 1]}.{end}"
+
+
+def is_version_of(model_id: str, name: str) -> bool:
+    """Whether an id is one that an import gives to a model of this name."""
+    plain = version_id(name)
+    start, dot, end = model_id.rpartition(".")
+    cut = plain[: _LONGEST - _SHORT - 1]
+    return model_id == plain or (bool(dot) and start == cut and len(end) == _SHORT)
+
+
+def assign_ids(
+    models: Iterable[Found], known: Mapping[str, ModelRecord]
+) -> tuple[dict[str, str], list[FamilyFinding]]:
+    """Return the id of the version that each model is.
+
+    Models of one name with the same weights are one version.  A version that the graph has, by its
+    weights, keeps its id.
+
+    Args:
+        models: the models, each with its own key.
+        known: the records of the graph.
+
+    Returns:
+        Key -> id; and findings about models that the graph has under another name.
+    """
+    ordered = sorted(models, key=lambda one: (not one.current, one.name, one.revision, one.key))
+    claimed = {version_id(one.name) for one in ordered}
+    by_digest: dict[str, list[str]] = {}
+    for record in known.values():
+        if record.digest:
+            by_digest.setdefault(record.digest, []).append(record.id)
+    taken: dict[str, tuple[str, str]] = {}
+    ids: dict[str, str] = {}
+    findings = []
+    for one in ordered:
+        plain, digest = version_id(one.name), one.weights.digest
+        further = further_id(one.name, digest)
+        elsewhere = [id for id in by_digest.get(digest, ()) if id not in claimed]
+        free = [
+            id
+            for id in (plain, further)
+            if _fits(known.get(id), digest) and taken.get(id) in (None, (one.name, digest))
+        ]
+        if not digest and taken.get(plain, ("",))[0] == one.name:
+            free = [plain]  # a card alone is about the version that has weights
+        elif len(elsewhere) == 1 and plain not in known and further not in known:
+            free = elsewhere
+            text = f"The graph has its weights as {elsewhere[0]!r}: they are taken as one version."
+            findings.append(FamilyFinding(Kind.SAME_WEIGHTS, one.name, text))
+        chosen = free[0] if free else further_id(f"{one.name} {one.key}", "")
+        taken.setdefault(chosen, (one.name, digest))
+        ids[one.key] = chosen
+    return ids, findings
+
+
+def _fits(record: ModelRecord | None, digest: str) -> bool:
+    """Whether a record of the graph may be that of these weights."""
+    return record is None or not record.digest or not digest or record.digest == digest
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What the name of a parent means.
+
+    Attributes:
+        id: the version; `""` if it is not known.
+        finding: kind and text of what there is to say, or `None`.
+    """
+
+    id: str = ""
+    finding: tuple[Kind, str] | None = None
+
+
+class Names:
+    """The names of all models of an import and a graph.
+
+    Args:
+        models: key -> model.
+        ids: key -> id of its version.
+        known: records of the graph, whose ids are names, too.
+        aliases: further names, as a person gave them: name -> name of a model.
+        roots: imported folders, which paths may be relative to.
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, Found],
+        ids: Mapping[str, str],
+        known: Mapping[str, ModelRecord],
+        aliases: Mapping[str, str],
+        roots: Iterable[Path] = (),
+    ) -> None:
+        self._ids, self._known, self._aliases = ids, known, aliases
+        self._roots = tuple(root.resolve() for root in roots)
+        self._by_name: dict[str, list[Found]] = {}
+        self._by_path: dict[Path, Found] = {}
+        self._by_end: dict[str, set[str]] = {}
+        self._models = models
+        for one in models.values():
+            for name in (one.name, *one.aliases):
+                self._by_name.setdefault(name, []).append(one)
+            self._by_end.setdefault(_end(one.name), set()).add(one.name)
+            if one.path is not None:
+                self._by_path[one.path] = one
+
+    def meaning(self, claim: Claim) -> Meaning:
+        """Return which version a claim means by the name of the parent."""
+        name = self._aliases.get(claim.parent, claim.parent)
+        if name in self._models:  # a key
+            return Meaning(self._ids[name])
+        found = self._by_name.get(name, [])
+        if not found and (here := self._at_path(name, self._models[claim.child].path)):
+            found = [here]
+        if found:
+            return self._chosen(found, claim.revision, name)
+        if name in self._known:
+            return Meaning(name)
+        near = sorted(self._by_end.get(_end(name), ()))[:5]
+        if near:
+            text = (
+                f"{name!r} is not here; {', '.join(map(repr, near))} may be it. Say so by --alias."
+            )
+            return Meaning(finding=(Kind.RENAMED_PARENT, text))
+        return Meaning(finding=(Kind.UNKNOWN_PARENT, f"{name!r} is not here."))
+
+    def _chosen(self, found: list[Found], revision: str, name: str) -> Meaning:
+        note = None
+        if revision and revision != "main":
+            pinned = [
+                one
+                for one in found
+                if one.revision == revision
+                or (_COMMIT.fullmatch(revision) and one.revision.startswith(revision))
+            ]
+            if not pinned and any(one.revision for one in found):
+                text = f"{name!r} is here, but not its revision {revision!r}."
+                return Meaning(finding=(Kind.UNKNOWN_PARENT, text))
+            if not pinned:
+                text = f"Whether {name!r} is at revision {revision!r} cannot be seen here."
+                note = (Kind.DOUBTED, text)
+            found = pinned or found
+        ids = sorted({self._ids[one.key] for one in found})
+        if len(ids) > 1:
+            text = (
+                f"{name!r} has several versions here ({', '.join(ids)}), and no revision is named."
+            )
+            return Meaning(finding=(Kind.AMBIGUOUS_PARENT, text))
+        return Meaning(ids[0], note)
+
+    def _at_path(self, name: str, child: Path | None) -> Found | None:
+        """Return the model at a path, absolute or below the child, its folder or an import."""
+        if "\0" in name:
+            return None
+        starts = [] if child is None else [child, child.parent]
+        for start in (*starts, *self._roots):
+            try:
+                place = (start / name).resolve()
+            except (OSError, RuntimeError, ValueError):
+                continue
+            if place in self._by_path and self._is_inside(place):
+                return self._by_path[place]
+        return None
+
+    def _is_inside(self, place: Path) -> bool:
+        return any(place.is_relative_to(root) for root in self._roots)
+
+
+def _end(name: str) -> str:
+    """Return what a renamed model mostly keeps: the last part of its name, without case."""
+    return name.rstrip("/").rpartition("/")[2].casefold()

@@ -1,0 +1,242 @@
+"""Evidence weighed: the edges that sources support, and what is left open.
+
+For each child the most trusted source that names a known parent is taken.  Sources that disagree,
+names that mean nothing or several models, and cycles are listed: no edge is made up.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+import networkx as nx
+
+from disinherit.common.graph.recipes import Recipe
+from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord
+from disinherit.families.evidence import Claim, Evidence, FamilyFinding, Kind, Relation, Source
+from disinherit.families.naming import Names
+
+_SEVERAL = (Relation.FINETUNE, Relation.ADAPTER, Relation.QUANTIZED, Relation.UNKNOWN)
+
+
+@dataclass(frozen=True, slots=True)
+class NamedParent:
+    """A parent that a claim names.
+
+    Attributes:
+        id: its version; `""` if it is not known.
+        claim: the claim.
+    """
+
+    id: str
+    claim: Claim
+
+
+def resolve(
+    evidence: Evidence,
+    ids: Mapping[str, str],
+    names: Names,
+    records: Mapping[str, ModelRecord],
+    present: Iterable[tuple[str, str]],
+    at_least: float,
+) -> tuple[dict[str, list[Inheritance]], list[FamilyFinding]]:
+    """Return the edges to each child, and findings.
+
+    Args:
+        evidence: what the sources say.
+        ids: key -> id of the version.
+        names: meaning of names.
+        records: id -> record of all versions, new and known.
+        present: parent and child of the edges that the graph has.
+        at_least: confidence below which an edge is listed and not taken.
+
+    Returns:
+        Child -> its edges, in the order of the source; and findings.
+    """
+    findings: list[FamilyFinding] = []
+    adapters = {ids[one.key] for one in evidence.models.values() if one.adapter}
+    folds = {ids[one.key]: one.fold for one in evidence.models.values() if one.fold}
+    chosen: dict[str, list[NamedParent]] = {}
+    for child, claims in _by_child(evidence, ids):
+        doubted = [one for one in claims if _confidence(one) < at_least]
+        for one in doubted:
+            text = (
+                f"The {one.source.title} names {one.parent!r}, at {_confidence(one):g}: not taken."
+            )
+            findings.append(FamilyFinding(Kind.DOUBTED, child, text))
+        rest = [one for one in claims if _confidence(one) >= at_least]
+        chosen[child] = _choose(child, rest, names, findings)
+    _break_cycles(chosen, set(present), findings)
+    edges = {}
+    for child, parents in chosen.items():
+        if any(one.id for one in parents):
+            bases = {one.id: _bases(one.id, chosen) for one in parents if one.id in adapters}
+            edges[child] = _edges(child, parents, bases, folds, records, findings)
+    return edges, findings
+
+
+def _by_child(evidence: Evidence, ids: Mapping[str, str]) -> list[tuple[str, list[Claim]]]:
+    """Return the claims about each version: of its current revision, if it has several."""
+    current = {ids[one.key] for one in evidence.models.values() if one.current}
+    found: dict[str, list[Claim]] = {}
+    for claim in evidence.claims:
+        child = ids[claim.child]
+        if evidence.models[claim.child].current or child not in current:
+            found.setdefault(child, []).append(claim)
+    return sorted(found.items())
+
+
+def _choose(
+    child: str, claims: Sequence[Claim], names: Names, findings: list[FamilyFinding]
+) -> list[NamedParent]:
+    """Return the parents by the most trusted source that names one that is known."""
+    taken: list[NamedParent] = []
+    by_trust = sorted(claims, key=lambda claim: claim.source.rank)
+    for source, group in groupby(by_trust, key=lambda claim: claim.source):
+        parents, notes = _meant(child, list(group), names)
+        if not parents:
+            findings += notes
+        elif not taken:
+            findings += notes
+            taken = parents if any(one.id for one in parents) else []
+        elif not _agree(parents, taken):
+            findings.append(_conflict(child, source, parents, taken))
+    return taken
+
+
+def _meant(
+    child: str, claims: Sequence[Claim], names: Names
+) -> tuple[list[NamedParent], list[FamilyFinding]]:
+    parents: dict[str, NamedParent] = {}
+    notes = []
+    for claim in claims:
+        meaning = names.meaning(claim)
+        if meaning.id == child:
+            text = f"The {claim.source.title} names {claim.parent!r}, which is the model itself."
+            notes.append(FamilyFinding(Kind.SELF, child, text))
+            continue
+        if meaning.finding is not None:
+            kind, text = meaning.finding
+            notes.append(FamilyFinding(kind, child, f"The {claim.source.title}: {text}"))
+        parents.setdefault(meaning.id or f" {claim.parent}", NamedParent(meaning.id, claim))
+    return list(parents.values()), notes
+
+
+def _agree(parents: Sequence[NamedParent], taken: Sequence[NamedParent]) -> bool:
+    """Whether a less trusted source names nothing else, by the version or by the name."""
+    ids = {one.id for one in taken if one.id}
+    named = {one.claim.parent for one in taken}
+    return all(one.id in ids or one.claim.parent in named for one in parents)
+
+
+def _conflict(
+    child: str, source: Source, parents: Sequence[NamedParent], taken: Sequence[NamedParent]
+) -> FamilyFinding:
+    ours = ", ".join(repr(one.claim.parent) for one in taken)
+    theirs = ", ".join(repr(one.claim.parent) for one in parents)
+    first = taken[0].claim.source.title
+    text = f"The {first} names {ours}, the {source.title} {theirs}: the {first} is taken."
+    return FamilyFinding(Kind.CONFLICT, child, text)
+
+
+def _break_cycles(
+    chosen: dict[str, list[NamedParent]],
+    present: set[tuple[str, str]],
+    findings: list[FamilyFinding],
+) -> None:
+    """Take back every new edge that is part of a cycle, since no one of them is the wrong one."""
+    graph = nx.DiGraph(present)
+    new = {(one.id, child) for child, parents in chosen.items() for one in parents if one.id}
+    graph.add_edges_from(new)
+    for circle in nx.strongly_connected_components(graph):
+        if len(circle) == 1:
+            continue
+        members = ", ".join(sorted(circle)[:5])
+        for child in sorted(circle):
+            inside = [one for one in chosen.get(child, ()) if one.id in circle]
+            wrong = [one for one in inside if (one.id, child) not in present]
+            if wrong:
+                text = f"{members} descend from each other, by their sources: no edge is taken."
+                findings.append(FamilyFinding(Kind.CYCLE, child, text))
+                chosen[child] = [
+                    replace(one, id="") if one in wrong else one for one in chosen[child]
+                ]
+
+
+def _edges(
+    child: str,
+    parents: Sequence[NamedParent],
+    bases: Mapping[str, set[str]],
+    folds: Mapping[str, Recipe],
+    records: Mapping[str, ModelRecord],
+    findings: list[FamilyFinding],
+) -> list[Inheritance]:
+    """Return the edges to a child from its parents that are known."""
+    relation = parents[0].claim.relation
+    complete = all(one.id for one in parents)
+    known = [one for one in parents if one.id]
+    claim = known[0].claim
+    shares = [one.claim.share for one in parents]
+    folded = complete and _is_folded(parents, bases)
+    merged = complete and relation is Relation.MERGE and len(parents) > 1 and not folded
+    weights = [1.0] * len(parents)
+    if folded:
+        text = "A 'merge' of a model and an adapter of it: the adapter was folded into the weights."
+        findings.append(FamilyFinding(Kind.COMPOSITION, child, text))
+    elif all(share is not None for share in shares):
+        weights = [share or 1.0 for share in shares]
+        merged = merged and abs(sum(weights) - 1) < 1e-6
+    elif len(parents) > 1 and relation is not Relation.COMPOSITION:
+        several = relation in _SEVERAL
+        what = "it is not said what they are" if several else "it is not said in which shares"
+        text = f"{len(parents)} parents, and {what}: equal shares are recorded."
+        findings.append(FamilyFinding(Kind.RELATION if several else Kind.SHARES, child, text))
+        weights = [1 / len(parents)] * len(parents)
+    recipe = claim.recipe if complete else None
+    if folded:
+        known = sorted(known, key=lambda one: one.id in bases)
+        recipe = folds.get(known[1].id)
+    elif len(parents) == 1 and complete and _are_equal(records[child], records[known[0].id]):
+        recipe = Recipe.AVERAGE  # a copy is the average of one
+    places = {one.id: place for place, one in enumerate(known, 1)} if recipe else {}
+    share = dict(zip(parents, weights, strict=True))
+    return [
+        Inheritance(
+            one.id,
+            child,
+            InheritanceKind.DISTRIBUTED if merged else _step(records[one.id], records[child]),
+            share[one],
+            {},
+            recipe,
+            places.get(one.id, 0),
+            one.claim.source.title,
+            _confidence(one.claim),
+        )
+        for one in known
+    ]
+
+
+def _is_folded(parents: Sequence[NamedParent], bases: Mapping[str, set[str]]) -> bool:
+    """Whether a merge is of one model and one adapter of just that model."""
+    if len(parents) != 2 or parents[0].claim.relation is not Relation.MERGE:
+        return False
+    adapters = [one.id for one in parents if one.id in bases]
+    others = {one.id for one in parents if one.id not in bases}
+    return len(adapters) == 1 and bases[adapters[0]] == others
+
+
+def _bases(adapter: str, chosen: Mapping[str, Sequence[NamedParent]]) -> set[str]:
+    return {one.id for one in chosen.get(adapter, ())}
+
+
+def _are_equal(child: ModelRecord, parent: ModelRecord) -> bool:
+    return child.digest != "" and child.digest == parent.digest
+
+
+def _step(parent: ModelRecord, child: ModelRecord) -> InheritanceKind:
+    """Return the kind of an edge by training: with the same class names, or others."""
+    same = parent.labels == child.labels
+    return InheritanceKind.INCREMENTAL if same else InheritanceKind.TRANSFER
+
+
+def _confidence(claim: Claim) -> float:
+    return claim.source.confidence if claim.confidence is None else claim.confidence
