@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from disinherit.client.client_app import build_client_app
     from disinherit.client.owner.owner import KeepsCurvature, Owner, ResolvesSamples, Retrains
+    from disinherit.client.privacy.acceptance import AcceptancePolicy
     from disinherit.client.privacy.policy import ReleasePolicy
     from disinherit.client.store.ledger import Commit, Forgotten, LedgerEntry
     from disinherit.client.store.store import ModelStore
@@ -126,6 +127,7 @@ __all__ = [  # noqa: RUF022  # grouped as docs/api.md is
     "LedgerEntry",
     "Forgotten",
     "ReleasePolicy",
+    "AcceptancePolicy",
     "Encoding",
     "build_client_app",
     "Coordinator",
@@ -186,6 +188,7 @@ _MODULES = {
         "ResolvesSamples",
         "Retrains",
     ),
+    "client.privacy.acceptance": ("AcceptancePolicy",),
     "client.privacy.policy": ("ReleasePolicy",),
     "client.store.ledger": (
         "Commit",

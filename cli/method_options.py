@@ -42,6 +42,10 @@ InheritanceOption = Annotated[
 RescaleOption = Annotated[
     bool, typer.Option(help="Rescale a model's Fisher to the roots' before comparing.")
 ]
+EncodingOption = Annotated[
+    str,
+    typer.Option(help="Encoding of Fisher information: full, bfloat16, or log8 (one byte each)."),
+]
 MechanismOption = Annotated[
     str,
     typer.Option(
@@ -55,4 +59,10 @@ RootMethodOption = Annotated[
         help="With delta, how a root is unlearned: replay, ekfac, neggrad+, finetune, distil, "
         "dampening, or auto for the best that its owner can do."
     ),
+]
+DeltaEncodingOption = Annotated[
+    str, typer.Option(help="Encoding of changes: full, bfloat16, or int8 (one byte each).")
+]
+DeltaRankOption = Annotated[
+    int, typer.Option(min=0, help="Rank of matrices in changes; 0 for full.")
 ]

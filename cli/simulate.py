@@ -7,20 +7,25 @@ import typer
 
 from disinherit.cli.method_options import (
     AlphaOption,
+    DeltaEncodingOption,
+    DeltaRankOption,
+    EncodingOption,
     GaugeOption,
     InheritanceOption,
     LambdaOption,
+    MechanismOption,
     MergeOption,
     ReferenceOption,
     RepairStepsOption,
     RescaleOption,
+    RootMethodOption,
     RowScopedOption,
     ScopeOption,
 )
 from disinherit.cli.output import Format, FormatOption, print_json, print_rich, progress
 
 if TYPE_CHECKING:
-    from disinherit.common.method import MergeRule, Reference
+    from disinherit.common.method import DeltaCode, Mechanism, MergeRule, Reference
     from disinherit.simulations.report.document import RunReport
     from disinherit.simulations.scenario.settings import Settings
 
@@ -89,6 +94,11 @@ def simulate(
     repair_steps: RepairStepsOption = None,
     min_inheritance: InheritanceOption = 0.0,
     rescale: RescaleOption = True,
+    encoding: EncodingOption = "full",
+    mechanism: MechanismOption = "auto",
+    root_method: RootMethodOption = "auto",
+    delta_encoding: DeltaEncodingOption = "full",
+    delta_rank: DeltaRankOption = 0,
     compare_published: Annotated[
         bool, typer.Option(help="Also evaluate the published rule.")
     ] = False,
@@ -99,7 +109,7 @@ def simulate(
     """Train a scenario's models on simulated owners, forget in all of them, and measure.
 
     A class to forget enters the network at its root: only that model and its descendants are
-    trained on it.
+    trained on it.  With --mechanism delta its samples are forgotten in all that were.
     """
     # Imported here because torch takes seconds, which --help should not.
     from disinherit.common.method import Method
@@ -131,9 +141,14 @@ def simulate(
             lam=lam,
             gauge=gauge,
             row_scoped=row_scoped,
+            encoding=encoding,
             repair_steps=repair_steps,
             min_inheritance=min_inheritance,
             rescale=rescale,
+            mechanism=cast("Mechanism", mechanism),
+            root_method=root_method,
+            delta_encoding=cast("DeltaCode", delta_encoding),
+            delta_rank=delta_rank,
         ),
         compare_published=compare_published,
     )

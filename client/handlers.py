@@ -14,6 +14,7 @@ from disinherit.client.actions.undo import destroy, roll_back
 from disinherit.client.actions.unlearn import unlearn
 from disinherit.client.dampening.summaries import register
 from disinherit.client.owner.owner import Owner
+from disinherit.client.privacy.acceptance import ANYBODY, AcceptancePolicy
 from disinherit.client.privacy.policy import OPEN, ReleasePolicy
 from disinherit.client.shown_heads import forgetting, releasing
 from disinherit.v1 import unlearning_pb2 as pb
@@ -27,11 +28,14 @@ def identify(owner: Owner, _: pb.Identity) -> pb.Identity:
     return pb.Identity(owner=owner.store.owner)
 
 
-def handlers(policy: ReleasePolicy = OPEN) -> Mapping[str, Handler]:
+def handlers(
+    policy: ReleasePolicy = OPEN, acceptance: AcceptancePolicy = ANYBODY
+) -> Mapping[str, Handler]:
     """Return action -> handler.
 
     Args:
         policy: conditions on releases of Fisher information, added to the owner's own.
+        acceptance: conditions on the changes that are added to models, likewise.
     """
     return {
         "query.identify": identify,
@@ -39,7 +43,7 @@ def handlers(policy: ReleasePolicy = OPEN) -> Mapping[str, Handler]:
         "query.fisher": partial(releasing(forget_fishers), policy=policy),
         "query.delta": partial(releasing(root_deltas), policy=policy),
         "query.notice": take_notice,
-        "train.unlearn": forgetting(unlearn),
+        "train.unlearn": partial(forgetting(unlearn), acceptance=acceptance),
         "train.rollback": roll_back,
         "train.destroy": destroy,
         "evaluate.panel": evaluate,

@@ -20,16 +20,14 @@ from disinherit.v1 import unlearning_pb2 as pb
 _NAME = "coordinator.head"
 
 
-def forgetting(
-    unlearn: Callable[[Owner, pb.UnlearnTask], pb.UnlearnReply],
-) -> Callable[[Owner, pb.UnlearnTask], pb.UnlearnReply]:
+def forgetting(unlearn: Callable[..., pb.UnlearnReply]) -> Callable[..., pb.UnlearnReply]:
     """Return a handler that refuses coordinators with a restored log.
 
     Args:
         unlearn: the handler for all other coordinators.
     """
 
-    def handle(owner: Owner, task: pb.UnlearnTask) -> pb.UnlearnReply:
+    def handle(owner: Owner, task: pb.UnlearnTask, **options: Any) -> pb.UnlearnReply:
         known, refusal = _look(owner.store.root, task.log_head)
         if refusal:
             models = [
@@ -37,7 +35,7 @@ def forgetting(
                 for one in task.models
             ]
             return pb.UnlearnReply(models=models, log_head=known)
-        reply = unlearn(owner, task)
+        reply = unlearn(owner, task, **options)
         if known is not None:
             reply.log_head.CopyFrom(known)
         return reply

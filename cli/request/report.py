@@ -101,6 +101,7 @@ def _changes(result: unlearning_pb2.ModelResult) -> dict[str, Any]:
                 "coefficient": one.coefficient,
                 "measured": one.measured if one.HasField("measured") else None,
                 "root_method": one.root_method,
+                "note": one.note or None,
             }
             for one in result.deltas
         ],
@@ -163,13 +164,15 @@ def _shares(changes: list[dict[str, Any]]) -> str:
     """Return how much of each root's change was added.
 
     Example:
-        >>> _shares([{"root": "r1", "coefficient": 0.5, "measured": None, "root_method": "replay"}])
-        '0.5 of r1 (replay)'
+        >>> change = {"root": "r1", "coefficient": 0.5, "measured": 0.48, "root_method": "replay"}
+        >>> _shares([change | {"note": None}])
+        '0.5 of r1 (replay, 0.48 measured)'
     """
     words = []
     for one in changes:
         left = "" if one["measured"] is None else f", {one['measured']:.2f} measured"
-        words.append(f"{one['coefficient']:g} of {one['root']} ({one['root_method']}{left})")
+        note = "" if one["note"] is None else f"; {one['note']}"
+        words.append(f"{one['coefficient']:g} of {one['root']} ({one['root_method']}{left}{note})")
     return ", ".join(words)
 
 

@@ -10,6 +10,9 @@ import typer
 from disinherit.cli.connection import Connection, connected
 from disinherit.cli.method_options import (
     AlphaOption,
+    DeltaEncodingOption,
+    DeltaRankOption,
+    EncodingOption,
     GaugeOption,
     InheritanceOption,
     LambdaOption,
@@ -92,20 +95,11 @@ def submit(
     repair_steps: RepairStepsOption = None,
     min_inheritance: InheritanceOption = 0.0,
     rescale: RescaleOption = True,
-    encoding: Annotated[
-        str,
-        typer.Option(
-            help="Encoding of Fisher information: full, bfloat16, or log8 (one byte each)."
-        ),
-    ] = "full",
+    encoding: EncodingOption = "full",
     mechanism: MechanismOption = "auto",
     root_method: RootMethodOption = "auto",
-    delta_encoding: Annotated[
-        str, typer.Option(help="Encoding of changes: full, bfloat16, or int8 (one byte each).")
-    ] = "full",
-    delta_rank: Annotated[
-        int, typer.Option(min=0, help="Rank of matrices in changes; 0 for full.")
-    ] = 0,
+    delta_encoding: DeltaEncodingOption = "full",
+    delta_rank: DeltaRankOption = 0,
     retention: Annotated[
         str | None,
         typer.Option(

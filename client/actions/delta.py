@@ -1,12 +1,22 @@
-"""Release of the changes of roots, under the owner's policy."""
+"""Release of the changes of roots, under the owner's policy.
 
+The policy is about what leaves the owner.  Where it withholds a change, the root is unlearned all
+the same: the answer has the reason, and digests of the new weights without any value.
+"""
+
+import logging
 from collections import Counter
+from collections.abc import Mapping
 from functools import partial
+
+from torch import Tensor
 
 from disinherit.client.actions.answering import answer_roots
 from disinherit.client.actions.released_sets import ReleasedSets
 from disinherit.client.dampening.known_heads import find_structure
+from disinherit.client.deltas.repeating import again, change_again, forgotten_before
 from disinherit.client.deltas.unlearned_roots import unlearned_root
+from disinherit.client.owner.failures import explain
 from disinherit.client.owner.owner import Owner, load_network
 from disinherit.client.privacy.policy import OPEN, ReleasePolicy, policy_of
 from disinherit.client.privacy.remaining import as_trained, training_data
@@ -21,9 +31,14 @@ from disinherit.common.wire.packets import head_fields
 from disinherit.common.wire.samples import samples_of
 from disinherit.v1 import unlearning_pb2 as pb
 
+_log = logging.getLogger(__name__)
+
 
 def root_deltas(owner: Owner, task: pb.FisherTask, policy: ReleasePolicy = OPEN) -> pb.FisherReply:
     """Unlearn every listed root, keep its new weights, and return what changed.
+
+    Samples that an earlier request made a root forget have the change of that request.  The root
+    stays as it is then, and so do descendants that have the change.
 
     Args:
         owner: the owner of the roots.
@@ -31,43 +46,124 @@ def root_deltas(owner: Owner, task: pb.FisherTask, policy: ReleasePolicy = OPEN)
         policy: conditions on releases, added to the owner's own.
     """
     policy = policy.stricter(policy_of(owner)).for_deltas()
-    return answer_roots(owner, task, partial(_packets, owner, policy=policy), "unlearn root")
+    reply = answer_roots(owner, task, partial(_packets, owner, policy=policy), "unlearn root")
+    asked = {root.model_id: root for root in task.roots}
+    for answer in reply.roots:
+        if answer.withheld:
+            _unlearn_alone(owner, asked[answer.model_id], task, answer)
+    return reply
 
 
 def _packets(
     owner: Owner, root: pb.Root, task: pb.FisherTask, policy: ReleasePolicy
 ) -> list[pb.FisherPacket]:
     policy.check_delta(root.model_id)
-    method = Method.from_proto(task.method)
-    # The root may have forgotten other data meanwhile.
-    record = as_trained(owner, owner.store.present(root.model_id, task.request_id))
-    listed = samples_of(root)
-    samples = None if listed is None else resolve_samples(owner, record, listed)
-    counts = _counts(owner, record, samples)
-    _check_classes(root, counts)
-    policy.check_samples(record.id, counts.total())
-    made = unlearned_root(owner, record, method, task.request_id, task.request_digest, samples)
-    policy.check_delta(record.id, made.origin.root_method)
+    asked = _Asked(owner, root, task)
+    policy.check_samples(asked.record.id, asked.counts.total())
+    origin, change = asked.change()
+    policy.check_delta(asked.record.id, origin.root_method)
     if policy.min_forget_samples > 1:
-        sets = ReleasedSets(owner, record)
-        released = sets.of_classes(counts) if samples is None else sets.of_samples(samples, counts)
+        asked.record_release(policy)
+    return [asked.packet(origin, change)]
+
+
+def _unlearn_alone(owner: Owner, root: pb.Root, task: pb.FisherTask, answer: pb.RootFisher) -> None:
+    """Unlearn a root whose change is withheld, and add digests of its new weights to the answer.
+
+    A root that has forgotten already needs none.
+    """
+    try:
+        asked = _Asked(owner, root, task)
+        if asked.is_done:
+            return
+        origin, _ = asked.change()
+        answer.packets.append(asked.packet(origin, {}))
+    except Exception as error:  # including errors of the owner's loaders and networks
+        reason = explain(error, f"unlearn root {root.model_id!r}")
+        answer.error = f"{answer.error} The root cannot be unlearned, either: {reason}"
+        _log.warning("%s", answer.error)
+
+
+class _Asked:
+    """What is asked of one root.
+
+    Args:
+        owner: the owner of the root.
+        root: the root in the message.
+        task: the message.
+
+    Attributes:
+        record: its present version, with the provenance of its training.
+        counts: class -> number of samples that are to be taken away.
+    """
+
+    def __init__(self, owner: Owner, root: pb.Root, task: pb.FisherTask) -> None:
+        self._owner, self._root, self._task = owner, root, task
+        self._method = Method.from_proto(task.method)
+        # The root may have forgotten other data meanwhile.
+        self.record = as_trained(owner, owner.store.present(root.model_id, task.request_id))
+        listed = samples_of(root)
+        self._samples = None if listed is None else resolve_samples(owner, self.record, listed)
+        self.counts = _counts(owner, self.record, self._samples)
+        _check_classes(root, self.counts)
+        self._structure = find_structure(
+            owner,
+            self.record,
+            load_network(owner, self.record, owner.store.weights(self.record.id)),
+        )
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the request was applied to the root."""
+        applied = self._owner.store.applied(
+            self._task.request_id, self.record.digest, self.record.id
+        )
+        return applied is not None
+
+    def change(self) -> tuple[pb.Delta, Mapping[str, Tensor]]:
+        """Return where the root's change comes from, and the change."""
+        owner, record, task = self._owner, self.record, self._task
+        entries = forgotten_before(owner, record, self._samples, self._method.root_method)
+        if entries:
+            return again(entries, task.request_digest), change_again(
+                owner, entries, self._structure.ties
+            )
+        made = unlearned_root(
+            owner, record, self._method, task.request_id, task.request_digest, self._samples
+        )
+        before = owner.store.weights(record.id)
+        return made.origin, difference(before, made.weights, self._structure.ties)
+
+    def record_release(self, policy: ReleasePolicy) -> None:
+        """Enter the change in the ledger of releases, if the policy allows it.
+
+        Raises:
+            WithheldError: if it does not.
+        """
+        sets = ReleasedSets(self._owner, self.record)
+        if self._samples is None:
+            released = sets.of_classes(self.counts)
+        else:
+            released = sets.of_samples(self._samples, self.counts)
         sets.record(released, policy)
-    before = owner.store.weights(record.id)
-    structure = find_structure(owner, record, load_network(owner, record, before))
-    delta = pb.Delta()
-    delta.CopyFrom(made.origin)
-    delta.encoding = method.to_proto().delta_encoding
-    delta.rank = method.delta_rank
-    packet = encode_delta(
-        difference(before, made.weights, structure.ties),
-        labels=record.labels,
-        **head_fields(structure.head),
-        source=root.model_id,
-        samples=counts.total(),
-        delta=delta,
-    )
-    packet.classes.extend(root.classes)
-    return [packet]
+
+    def packet(self, origin: pb.Delta, change: Mapping[str, Tensor]) -> pb.FisherPacket:
+        """Return the packet of a change."""
+        delta = pb.Delta()
+        delta.CopyFrom(origin)
+        delta.encoding = self._method.to_proto().delta_encoding
+        delta.rank = self._method.delta_rank
+        delta.ClearField("note")
+        packet = encode_delta(
+            change,
+            labels=self.record.labels,
+            **head_fields(self._structure.head),
+            source=self._root.model_id,
+            samples=self.counts.total(),
+            delta=delta,
+        )
+        packet.classes.extend(self._root.classes)
+        return packet
 
 
 def _counts(owner: Owner, record: ModelRecord, samples: list[str] | None) -> Counter[str]:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from disinherit.client.dampening.one import dampen_model
 from disinherit.client.dampening.task_inputs import TaskInputs
 from disinherit.client.dampening.unlearned_model import UnlearnedModel
-from disinherit.client.deltas.changing import RefusedModel, change_model
+from disinherit.client.deltas.changing import change_model
+from disinherit.client.deltas.inheriting import RefusedModel
 from disinherit.client.owner.batches import ShrinkingBatches, check_logits
 from disinherit.client.owner.failures import explain
 from disinherit.client.owner.owner import Batches, Owner, load_network

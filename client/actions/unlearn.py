@@ -12,10 +12,12 @@ from disinherit.client.dampening.many import Stacking
 from disinherit.client.dampening.one import dampen_model, make_successor
 from disinherit.client.dampening.task_inputs import TaskInputs
 from disinherit.client.dampening.unlearned_model import UnlearnedModel
-from disinherit.client.deltas.changing import RefusedModel, change_model
+from disinherit.client.deltas.changing import change_model
+from disinherit.client.deltas.inheriting import RefusedModel
 from disinherit.client.outcome.outcomes import Decided, decide, nothing_kept
 from disinherit.client.owner.failures import explain
 from disinherit.client.owner.owner import Owner
+from disinherit.client.privacy.acceptance import ANYBODY, AcceptancePolicy
 from disinherit.client.store.checks import check_not_rolled_back
 from disinherit.client.store.ledger import Commit
 from disinherit.client.store.objects import fishers_digest
@@ -30,16 +32,23 @@ from disinherit.v1 import unlearning_pb2 as pb
 _log = logging.getLogger(__name__)
 
 
-def unlearn(owner: Owner, task: pb.UnlearnTask) -> pb.UnlearnReply:
+def unlearn(
+    owner: Owner, task: pb.UnlearnTask, acceptance: AcceptancePolicy = ANYBODY
+) -> pb.UnlearnReply:
     """Dampen every model of a task and return the results.
 
     A model that cannot be dampened is unchanged and reported as failed, with the reason.  One that
     would not forget, or would lose too much, is unchanged and has that outcome.  If the request was
     applied before, the recorded result is returned, with outcome `OUTCOME_ALREADY_APPLIED`.
+
+    Args:
+        owner: the owner of the models.
+        task: the message.
+        acceptance: conditions on changes of others, added to the owner's own.
     """
     try:
         owner.store.check_content(task.request_id, task.request_digest)
-        inputs = TaskInputs(owner, task)
+        inputs = TaskInputs(owner, task, acceptance)
     except (InputError, StoreError) as error:
         return pb.UnlearnReply(
             models=[_failed(model.model_id, str(error)) for model in task.models]

@@ -40,7 +40,12 @@ class Agent:
         self._link = Link(config, identity, self._stop)
         downloads = Downloads(config.state / "downloads", self._link.fetch)
         self._runner = Runner(
-            config.owner, open_owner, downloads, self._link.answer, config.release
+            config.owner,
+            open_owner,
+            downloads,
+            self._link.answer,
+            config.release,
+            config.acceptance,
         )
         self._thread = threading.Thread(
             target=self._link.run, args=(self._runner.submit,), name="link", daemon=True

@@ -8,6 +8,7 @@ from msgspec import Meta, field
 
 from disinherit.client.agent.hours import Hours, parse_hours
 from disinherit.client.owner.factory import FUNCTION
+from disinherit.client.privacy.acceptance import ANYBODY, AcceptancePolicy, read_acceptance
 from disinherit.client.privacy.policy import OPEN, ReleasePolicy, read_policy
 from disinherit.common.graph.identifiers import check_owner
 from disinherit.common.settings import Filled, Table, located, read
@@ -31,6 +32,8 @@ class AgentConfig:
         hours: hours of participation, in the device's time zone; `None` for always.
         release: conditions on the Fisher information that leaves the device, in addition to those
             of the factory's owner.
+        acceptance: conditions on the changes of roots that are added to models on the device,
+            likewise.
     """
 
     owner: str
@@ -42,6 +45,7 @@ class AgentConfig:
     bytes_per_second: int = 0
     hours: Hours | None = None
     release: ReleasePolicy = OPEN
+    acceptance: AcceptancePolicy = ANYBODY
 
 
 class _AgentFile(Table):
@@ -56,6 +60,7 @@ class _AgentFile(Table):
     bytes_per_second: Annotated[int, Meta(ge=0)] = 0
     hours: str = ""
     release: dict[str, Any] = field(default_factory=dict)
+    acceptance: dict[str, Any] = field(default_factory=dict)
 
 
 def read_config(path: Path) -> AgentConfig:
@@ -79,4 +84,5 @@ def read_config(path: Path) -> AgentConfig:
         bytes_per_second=found.bytes_per_second,
         hours=hours,
         release=read_policy(found.release, f"[release] of {str(path)!r}"),
+        acceptance=read_acceptance(found.acceptance, f"[acceptance] of {str(path)!r}"),
     )

@@ -13,6 +13,7 @@ from disinherit.client.agent.download import Downloads
 from disinherit.client.handlers import handlers
 from disinherit.client.owner.failures import explain
 from disinherit.client.owner.owner import Owner
+from disinherit.client.privacy.acceptance import ANYBODY, AcceptancePolicy
 from disinherit.client.privacy.policy import OPEN, ReleasePolicy
 from disinherit.common.errors import InputError
 from disinherit.common.wire.messages import ACTIONS
@@ -57,6 +58,7 @@ class Runner:
         downloads: fetches the Fisher packets.
         answer: called with every answer, from the runner's thread.
         policy: conditions on released Fisher information, in addition to the owner's own.
+        acceptance: conditions on changes that are added to models, likewise.
     """
 
     def __init__(
@@ -66,12 +68,13 @@ class Runner:
         downloads: Downloads,
         answer: Callable[[TaskAnswer], None],
         policy: ReleasePolicy = OPEN,
+        acceptance: AcceptancePolicy = ANYBODY,
     ) -> None:
         self._owner = owner
         self._open_owner = open_owner
         self._downloads = downloads
         self._answer = answer
-        self._handlers = handlers(policy)
+        self._handlers = handlers(policy, acceptance)
         self._queue: queue.SimpleQueue[pb.AgentTask | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._begun: dict[str, pb.AgentTask] = {}

@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 from torch import Tensor
 
 from disinherit.client.owner.owner import Owner, Retrains
+from disinherit.client.privacy.acceptance import ANYBODY, AcceptancePolicy, acceptance_of
 from disinherit.client.privacy.remaining import as_trained
 from disinherit.client.privacy.samples import resolve_samples
 from disinherit.common.deltas.packets import PackedDelta
@@ -72,24 +73,29 @@ class TaskInputs:
     Args:
         owner: the owner of the models.
         task: the message.
+        acceptance: conditions on changes of others, added to the owner's own.
 
     Attributes:
         owner: the owner of the models.
         task: the message.
         method: how to unlearn.
+        acceptance: all conditions on changes of others.
 
     Raises:
         RequestError: if a value of the method is out of range.
     """
 
-    def __init__(self, owner: Owner, task: pb.UnlearnTask) -> None:
+    def __init__(
+        self, owner: Owner, task: pb.UnlearnTask, acceptance: AcceptancePolicy = ANYBODY
+    ) -> None:
         self.owner = owner
         self.task = task
         self.method = Method.from_proto(task.method)
+        self.acceptance = acceptance.stricter(acceptance_of(owner))
         self._fishers = _Cache[PackedFisher](lambda one: _size(one.values))
         self._changes = _Cache[PackedDelta](lambda one: _size(one.values))
         self._updates = _Cache[RootUpdate](lambda one: one.nbytes)
-        self._unknown: set[str] = set()
+        self._unknown: dict[str, str] = {}
         self._resolved: dict[tuple[str, SampleDigests], list[str]] = {}
 
     def record(self, model: pb.ModelTask) -> ModelRecord:
@@ -144,19 +150,23 @@ class TaskInputs:
 
         return self._changes.get(f"{index} {architecture_fingerprint(weights)}", read)
 
-    def update(self, root: str) -> RootUpdate | None:
-        """Return what the training of a root changed.
+    def update(self, root: str) -> RootUpdate | str:
+        """Return what the training of a root changed, or why that is not known.
 
         Args:
             root: id of the root.
 
         Returns:
-            Its weights before and after training; `None` unless the owner holds the root and knows
-            what its training started from.
+            Its weights before and after training; a clause unless the owner holds the root and
+            knows what its training started from.
         """
         owner = self.owner
-        if root in self._unknown or not isinstance(owner, Retrains):
-            return None
+        if root not in self.held:
+            return f"its owner does not hold {root!r}"
+        if not isinstance(owner, Retrains):
+            return f"its owner cannot give what {root!r} was trained from (`retrain`)"
+        if root in self._unknown:
+            return self._unknown[root]
 
         def read() -> RootUpdate:
             # As it was before the request: it may have forgotten other data meanwhile.
@@ -164,13 +174,14 @@ class TaskInputs:
             start = owner.retrain(owner.store.record(root), None)
             return RootUpdate(start, owner.store.weights(present.id))
 
+        reason = f"what {root!r} was trained from is not kept"
         try:
             if owner.can_retrain(owner.store.record(root)):
                 return self._updates.get(root, read)
-        except DisinheritError:  # the root is another owner's, or its weights are gone
-            pass
-        self._unknown.add(root)
-        return None
+        except DisinheritError:
+            reason = f"the weights of {root!r} or of its start are gone"
+        self._unknown[root] = reason
+        return reason
 
     @cached_property
     def held(self) -> frozenset[str]:

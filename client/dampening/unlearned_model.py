@@ -21,6 +21,7 @@ class UnlearnedModel:
             every input; `""` if they do.
         exact: whether they are the weights of training without what is to be forgotten.
         changed: whether any value changed; `None` to compare them with those of before.
+        cleared: whether earlier requests made it forget all of it, by what its roots sent.
     """
 
     result: pb.ModelResult
@@ -29,3 +30,4 @@ class UnlearnedModel:
     doubt: str = ""
     exact: bool = False
     changed: bool | None = None
+    cleared: bool = False

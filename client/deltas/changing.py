@@ -6,7 +6,6 @@ most a piece of a tensor; and however many models there are, one is held at a ti
 
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -16,16 +15,10 @@ from disinherit.client.dampening.repair import repair
 from disinherit.client.dampening.summaries import FisherSummary, class_fishers
 from disinherit.client.dampening.task_inputs import TaskInputs
 from disinherit.client.dampening.unlearned_model import UnlearnedModel
-from disinherit.client.deltas.fitting import (
-    check_length,
-    check_share,
-    fitting,
-    in_scope,
-    is_all,
-    places,
-)
+from disinherit.client.deltas.fitting import in_scope, is_all
+from disinherit.client.deltas.inheriting import RefusedModel, add_delta, inherited, refused
 from disinherit.client.deltas.rebuilding import rebuild
-from disinherit.client.deltas.remaining_update import left_of_update
+from disinherit.client.deltas.repeating import HAD_BEFORE, changes_before, made_for
 from disinherit.client.deltas.statistics import (
     norm_layers,
     recompute_statistics,
@@ -40,34 +33,11 @@ from disinherit.client.privacy.remaining import (
     training_data,
 )
 from disinherit.client.store.structure import Structure
-from disinherit.common.deltas.changes import add, is_running_statistic
+from disinherit.common.deltas.changes import add
 from disinherit.common.fiun.unlearning import clear_rows
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.wire.messages import packets_for
 from disinherit.v1 import unlearning_pb2 as pb
-
-LEAST_LEFT = 0.5
-"""Part of its coefficient that must be left of a root's update in a model.
-
-With less, the model is not what it is registered as, and the change would do harm.  Measured on
-small networks (docs/figures/inheritance_limits.json, means): 0.96 of the coefficient or more in
-descendants, whether fine-tuned at rates of 0.001 to 0.03, averaged with up to nine others, 50 deep,
-or over other classes.  In a model trained apart it is -0.02, and the change costs 32 points of
-accuracy; in one from the root's initialisation 0.15, and 16 points.  Not found out are models of
-one initialisation that hardly trained (0.65 after 4 epochs), and those registered with a small
-share: what they have in common with the root anyway is enough.
-"""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class RefusedModel:
-    """A model that is left as it is, since its roots' changes do not fit it.
-
-    Attributes:
-        result: coefficients, with the reason as its error.
-    """
-
-    result: pb.ModelResult
 
 
 def change_model(
@@ -100,70 +70,35 @@ def change_model(
     owner, task = inputs.owner, inputs.task
     started = time.perf_counter()
     packets = packets_for(task, model)
+    result = pb.ModelResult(model_id=record.id, outcome=pb.OUTCOME_APPLIED, scale=1.0)
+    had = changes_before(owner, record)
+    made = {one for packet in packets for one in made_for(packet, task.request_id)}
+    if had.keys() >= made:
+        return _had_all(owner, record, model, packets, made, had, result)
     weights = owner.store.weights(record.id)
     own = any(share.own for share in model.shares)
-    result = pb.ModelResult(model_id=record.id, outcome=pb.OUTCOME_APPLIED, scale=1.0)
     if model.HasField("rebuilding") and not own:
         rebuilt = rebuild(owner, record, weights, task.request_id, model.rebuilding)
         if rebuilt is not None:
             _report(result, _changed(weights, rebuilt.weights), weights)
             result.remedy = pb.REMEDY_REBUILT if rebuilt.exact else pb.REMEDY_APPROXIMATED
-            known = owner.store.fishers(record.id)
-            summary = FisherSummary(*known) if known is not None else None
             result.apply_seconds = time.perf_counter() - started
+            summary = _known_summary(owner, record)
             return UnlearnedModel(result, rebuilt.weights, summary, exact=rebuilt.exact)
     network = load_network(owner, record, weights)
     structure = find_structure(owner, record, network)
-    trained = _has_trained(record, model)
     scope = in_scope(inputs.method.scope, network, structure, weights)
-    shares: list[tuple[dict[str, Tensor], float]] = []
-    unchanged: list[str] = []
-    for share, packet in zip(model.shares, packets, strict=True):
-        applied = result.deltas.add(
-            root=packet.sources[0],
-            packet=packet.digest,
-            coefficient=share.coefficient,
-            applied=share.coefficient,
-            root_method=packet.delta.root_method,
-        )
-        if share.own:
-            continue
-        check_share(share, packet.sources[0])
-        free = places(packet, record, structure, scope)
-        change = inputs.change(model, share.packet, {name: weights[name] for name in free})
-        if not change.values and not change.left_out:
-            unchanged.append(packet.sources[0])
-            continue
-        left = left_of_update(inputs, packet.sources[0], weights)
-        if left is not None:
-            applied.measured = left
-            least = max(inputs.method.min_inheritance, LEAST_LEFT * share.coefficient)
-            if left < least:
-                result.error = (
-                    f"model {record.id!r} was left unchanged: {left:.2f} of the update of root "
-                    f"{packet.sources[0]!r} is left in it, where {share.coefficient:.2f} was "
-                    f"expected and {least:.2f} is needed, so that its change does not fit: retrain "
-                    "the model"
-                )
-                return RefusedModel(result)
-        values = fitting(change, record, inputs.method.scope, result)
-        if trained:  # statistics of its own data are computed again
-            values = {n: v for n, v in values.items() if not is_running_statistic(n)}
-        check_length(values, share.coefficient, weights, packet.sources[0])
-        shares.append((values, share.coefficient))
-    if len(unchanged) == len(packets):
-        result.error = (
-            f"model {record.id!r} was left unchanged, since nothing changed in "
-            f"{', '.join(unchanged)}: ask with another root method, or retrain it if it knows what "
-            "is to be forgotten"
-        )
-        return RefusedModel(result)
+    shares = inherited(inputs, record, model, packets, structure, scope, weights, had, result)
+    if isinstance(shares, RefusedModel):
+        return shares
     counts: dict[str, int] = {}
     if own:
         place = next(at for at, share in enumerate(model.shares) if share.own)
-        before, weights = weights, announced_root(owner, record, task, packets[place], samples)
+        new = announced_root(owner, record, task, packets[place], samples)
+        result.deltas[place].note = new.origin.note
+        before, weights = weights, new.weights
         counts = _changed(before, weights)
-        del before
+        del before, new
     for name, count in add(weights, shares, structure.ties).items():
         counts[name] = max(count, counts.get(name, 0))
     _report(result, counts, weights)
@@ -180,6 +115,40 @@ def change_model(
     return UnlearnedModel(result, weights, summary, exact=exact, changed=changed)
 
 
+def _had_all(
+    owner: Owner,
+    record: ModelRecord,
+    model: pb.ModelTask,
+    packets: Sequence[pb.FisherPacket],
+    made: Collection[str],
+    had: Mapping[str, bool],
+    result: pb.ModelResult,
+) -> UnlearnedModel | RefusedModel:
+    """Return a model as it is, which got all changes before.
+
+    It counts as cleared if the requests for which it got them had effect in it.
+    """
+    for share, packet in zip(model.shares, packets, strict=True):
+        applied = add_delta(result, share, packet)
+        applied.applied, applied.note = 0.0, HAD_BEFORE
+    if vain := sorted(one for one in made if not had[one]):
+        return refused(
+            result,
+            f": it got the same changes for {', '.join(vain)}, without effect: roll these back, "
+            "and ask with another root method, or retrain it",
+        )
+    result.remedy = pb.REMEDY_UNTOUCHED
+    weights = owner.store.weights(record.id)
+    return UnlearnedModel(
+        result, weights, _known_summary(owner, record), changed=False, cleared=True
+    )
+
+
+def _known_summary(owner: Owner, record: ModelRecord) -> FisherSummary | None:
+    known = owner.store.fishers(record.id)
+    return FisherSummary(*known) if known is not None else None
+
+
 def _changed(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> dict[str, int]:
     return {name: int((after[name] != old).sum()) for name, old in before.items()}
 
@@ -193,16 +162,6 @@ def _report(
         for name, count in counts.items()
         if count
     )
-
-
-def _has_trained(record: ModelRecord, model: pb.ModelTask) -> bool:
-    """Whether a version was trained after it inherited, so that its statistics are its own.
-
-    One without provenance may have been, unless it is known to be computed from its parents.
-    """
-    if record.provenance is None:
-        return not model.HasField("rebuilding")
-    return any(record.provenance.samples_per_class.values())
 
 
 @torch.no_grad()

@@ -16,6 +16,7 @@ from disinherit.common.fiun.unlearning import clear_rows
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.method import REPLAY, Method
 from disinherit.common.tensors.checkpoints import weights_digest
+from disinherit.common.text import one_line
 from disinherit.v1 import unlearning_pb2 as pb
 
 _log = logging.getLogger(__name__)
@@ -82,6 +83,7 @@ def unlearned_root(
         request_digest=request_digest,
         root_method=root_method,
         exact=made.exact and root_method == REPLAY,
+        note=one_line(made.note),
     )
     if owner.store.applied(request_id, record.digest, record.id) is None:
         owner.store.prepare(
@@ -96,7 +98,7 @@ def announced_root(
     task: pb.UnlearnTask,
     packet: pb.FisherPacket,
     samples: Sequence[str] | None,
-) -> dict[str, Tensor]:
+) -> MadeRoot:
     """Return the new weights of a root that its owner announced with its change.
 
     Args:
@@ -118,4 +120,4 @@ def announced_root(
             f"were made for request {task.request_id!r}, but they are gone, and made again they "
             f"have digest {made.origin.after}. Roll the request back and submit it again."
         )
-    return made.weights
+    return made

@@ -100,7 +100,7 @@ def decide(
         kept,
     )
     measured = measure(owner, subject)
-    before = _cleared_before(inputs, model, record, indices)
+    before = made.cleared or _cleared_before(inputs, model, record, indices)
     chosen = sum(sum(one.rows) for one in made.result.selections)
     outcome: pb.Outcome.ValueType = pb.OUTCOME_APPLIED
     reason, stored = "", True

@@ -92,6 +92,9 @@ def check_result(result: ModelResult) -> None:
     for delta in result.deltas:
         limits.check_names([delta.root, delta.root_method], f"{what}: the root and its method")
         limits.check_digest(delta.packet, f"the packet's digest in {what}")
+        limits.PARENTS.check_items(delta.repeats, f"the repeated requests in {what}")
+        limits.check_names([*delta.repeats], f"{what}: the repeated request", limits.ID)
+        limits.REASON.check_text(delta.note, f"the note on a change of a root in {what}")
         for value in (delta.coefficient, delta.applied, delta.measured):
             if not math.isfinite(value):
                 raise InputError(f"Expected finite shares of changes in {what}, but got {value}.")

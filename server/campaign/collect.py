@@ -13,7 +13,7 @@ from disinherit.common.errors import CheckpointError, DisinheritError, StoreErro
 from disinherit.common.limits import ANSWER, FISHER, clipped
 from disinherit.common.text import one_line
 from disinherit.common.wire.packets import PackedFisher
-from disinherit.server.campaign.deltas import check_delta
+from disinherit.server.campaign.deltas import check_delta, check_withheld
 from disinherit.server.campaign.dry_pass import Collected, DryPass, Prepared
 from disinherit.server.campaign.fisher_checks import check_scale
 from disinherit.server.store.audit_events import request_digest
@@ -97,7 +97,9 @@ def _take(one: DryPass, answer: Answer, roots: dict[str, pb.Root]) -> bool:
             foreseen = isinstance(refused, DisinheritError)
             reason = one_line(str(refused)) if foreseen else unhandled(answer, refused)
             collected.errors[root.model_id] = reason
-            collected.withheld.update([root.model_id] if fisher.withheld else [])
+            if fisher.withheld:
+                collected.withheld.add(root.model_id)
+                _take_alone(one, root, fisher)
             _log.warning(
                 "Refused what owner %s sent for root %s: %s",
                 owner,
@@ -136,6 +138,19 @@ def _take_packets(
         decoded = [PackedFisher.from_packet(packet) for packet in packets]
         check_scale(root, one.bound_by(root.model_id), one.request.method.scope, decoded)
         into.fishers[root.model_id] = decoded
+
+
+def _take_alone(one: DryPass, root: pb.Root, withheld: pb.RootFisher) -> None:
+    """Take the digests of a root whose change is withheld: it is to forget all the same."""
+    if not one.inherits_delta or not withheld.packets:
+        return
+    try:
+        check_withheld(root, one.graph, one.request, withheld.packets[0])
+    except DisinheritError as refused:
+        reason = one_line(str(refused))
+        one.collected.errors[root.model_id] += f" What it sent in its place was refused: {reason}"
+    else:
+        one.collected.alone[root.model_id] = withheld.packets[0]
 
 
 def _known(one: DryPass, wanted: Set[str]) -> set[str]:

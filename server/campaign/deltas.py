@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from disinherit.common import limits
 from disinherit.common.deltas.origin import received_delta
-from disinherit.common.deltas.packets import relabelled
+from disinherit.common.deltas.packets import PackedDelta, relabelled
 from disinherit.common.errors import FisherError
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.records import ModelRecord
@@ -19,6 +19,7 @@ from disinherit.common.wire.messages import NO_PACKET, without_tensors
 from disinherit.server.campaign.dry_pass import Collected, DryPass
 from disinherit.server.campaign.messages import Messages, leave_out, standing_for
 from disinherit.server.now import now_us
+from disinherit.server.planning.plan import Group
 from disinherit.server.planning.recipes import Computed, birth, find_computed
 from disinherit.server.store.audit_events import request_digest
 from disinherit.v1 import unlearning_pb2 as pb
@@ -71,6 +72,24 @@ def check_delta(
     received_delta(packet, root, replace(record, digest=made.before), request_digest(request))
 
 
+def check_withheld(
+    root: pb.Root,
+    graph: InheritanceGraph,
+    request: pb.UnlearningRequest,
+    packet: pb.FisherPacket,
+) -> None:
+    """Refuse what stands for a withheld change if it is malformed, or has values.
+
+    The arguments and errors are those of `check_delta`.
+    """
+    check_delta(root, graph, request, packet)
+    if PackedDelta.from_packet(packet).values:
+        raise FisherError(
+            f"Expected no values of the change of {root.model_id}, which its owner withholds, but "
+            "got some. Ask its owner."
+        )
+
+
 def address(one: DryPass) -> None:
     """Address the changes of roots to the owners of the affected models."""
     started = time.perf_counter()
@@ -82,15 +101,19 @@ def address(one: DryPass) -> None:
     roots = [root.model_id for root in one.request.roots]
     computed = find_computed(one.graph, roots, roots if one.request.client else ())
     for group in one.groups:
-        if leave_out(one, collected, group):
+        models = _alone(one, collected, group)
+        if not leave_out(one, collected, group, spared=models):
+            models = group.models
+        if not models:
             continue
         packets = []
         for root, renaming in zip(group.roots, group.renamings, strict=True):
             if (root, renaming) not in known:
-                known[root, renaming] = _described(collected.deltas[root], dict(renaming))
-                prepared.tensors[collected.deltas[root].digest] = collected.deltas[root].tensors
+                sent = collected.deltas.get(root) or collected.alone[root]
+                known[root, renaming] = _described(sent, dict(renaming))
+                prepared.tensors[sent.digest] = sent.tensors
             packets.append(known[root, renaming])
-        for model in map(one.graph.model, group.models):
+        for model in map(one.graph.model, models):
             shares = zip(group.roots, packets, group.shares[model.id], strict=True)
             recipe = computed.get(model.id)
             messages.add(
@@ -101,6 +124,7 @@ def address(one: DryPass) -> None:
                     pb.Share(
                         packet=messages.place(packet, model.owner),
                         coefficient=coefficient,
+                        owner=one.graph.model(root).owner,
                         own=packet.delta.before == model.digest
                         and standing_for(one.graph, model.id, [root]) == root,
                     )
@@ -112,6 +136,23 @@ def address(one: DryPass) -> None:
         del message.models[:]
         message.models.extend(listed)
     prepared.merge_seconds = time.perf_counter() - started
+
+
+def _alone(one: DryPass, collected: Collected, group: Group) -> tuple[str, ...]:
+    """Return the models of a group that forget without what is missing of their roots.
+
+    That is a root whose own change is withheld, and which has its new weights.
+    """
+    missing = [root for root in group.roots if root in collected.errors]
+    if len(missing) != 1 or missing[0] not in collected.alone:
+        return ()
+    before = collected.alone[missing[0]].delta.before
+    return tuple(
+        model
+        for model in group.models
+        if one.graph.model(model).digest == before
+        and standing_for(one.graph, model, missing) == missing[0]
+    )
 
 
 def _rebuilding(computed: Computed, collected: Collected) -> pb.Rebuilding:

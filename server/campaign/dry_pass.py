@@ -59,6 +59,7 @@ class Collected:
         errors: root -> why it has none of either.
         unreachable: roots with an error whose owners may answer later.
         withheld: roots whose owners' release policies forbid an answer.
+        alone: root -> packet without values, of withheld changes: the root takes its new weights.
     """
 
     fishers: dict[str, Sequence["PackedFisher"]] = field(default_factory=dict)
@@ -66,6 +67,7 @@ class Collected:
     errors: dict[str, str] = field(default_factory=dict)
     unreachable: set[str] = field(default_factory=set)
     withheld: set[str] = field(default_factory=set)
+    alone: dict[str, pb.FisherPacket] = field(default_factory=dict)
 
     def reason(self, root: ModelRecord, owner: str, where: str) -> str:
         """Return why a root has no packet, in words for an owner of its descendants.

@@ -93,20 +93,23 @@ class Messages:
         return self._messages[owner]
 
 
-def leave_out(one: DryPass, collected: Collected, group: Group) -> bool:
+def leave_out(
+    one: DryPass, collected: Collected, group: Group, spared: Collection[str] = ()
+) -> bool:
     """Leave out a group if a root of it has not answered, and return whether it was left out.
 
     Args:
         one: gets the reason for each model.
         collected: the answers.
         group: the group.
+        spared: models that can do without.
     """
     graph, prepared = one.graph, one.prepared
     missing = [root for root in group.roots if root in collected.errors]
     if not missing:
         return False
     later = collected.unreachable.issuperset(missing)
-    for model in map(graph.model, group.models):
+    for model in (graph.model(id) for id in group.models if id not in spared):
         reasons = "; ".join(
             f"{root}: {collected.reason(graph.model(root), model.owner, _reasons_in(one, root))}"
             for root in missing

@@ -169,6 +169,8 @@ def _kept(
     kept = pb.ModelResult()
     kept.CopyFrom(result)
     kept.error = one_line(result.error)
+    for delta in kept.deltas:
+        delta.note = one_line(delta.note)
     if not is_informative(result.forget):
         kept.ClearField("forget")  # not measured: nothing was known on these samples
     if state is TaskState.INEFFECTIVE:

@@ -50,12 +50,17 @@ def remedy_of(
     """
     if state is TaskState.HARMFUL:
         return pb.REMEDY_REFUSED
-    if state is TaskState.NOT_REACHED or not result.successor.id:
+    if state is TaskState.NOT_REACHED:
         return pb.REMEDY_UNTOUCHED
+    if not result.successor.id:
+        refused = result.remedy == pb.REMEDY_REFUSED
+        return pb.REMEDY_REFUSED if refused else pb.REMEDY_UNTOUCHED
     if not model.shares:
         return pb.REMEDY_SUPPRESSED
     if _is_rebuilt(result, model):
         return pb.REMEDY_REBUILT
+    if result.cleared_before and result.successor.digest == model.digest:
+        return pb.REMEDY_UNTOUCHED
     made = packets[0].delta
     if len(model.shares) > 1 or not model.shares[0].own:
         return pb.REMEDY_APPROXIMATED

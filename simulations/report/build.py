@@ -12,6 +12,7 @@ import torch
 
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.labels import class_indices
+from disinherit.common.method import Method
 from disinherit.common.models.devices import pick_device
 from disinherit.server.campaign.result import CampaignResult
 from disinherit.server.planning.plan import Plan
@@ -19,6 +20,7 @@ from disinherit.simulations.data.splits import SplitName
 from disinherit.simulations.report.document import (
     CampaignFigures,
     Evaluation,
+    MethodFigures,
     Repeat,
     Role,
     RunReport,
@@ -119,6 +121,7 @@ def build_report(
     Returns:
         What goes into `report.json`.
     """
+    method = settings.method.settled(by_class=True)
     ids = [record.id for record in graph.models()]
     spaces = label_spaces(settings.scenario, data.dataset)
     known = {m: known_labels(graph, spaces, m) for m in ids}
@@ -167,17 +170,7 @@ def build_report(
             "id": result.request_id,
             "reason": settings.request().reason,
             "roots": [{"model": r, "classes": list(c)} for r, c in settings.forget.items()],
-            "method": {
-                "scope": settings.method.scope,
-                "reference": settings.method.reference,
-                "merge": settings.method.merge,
-                "alpha": settings.method.alpha,
-                "lambda": settings.method.lam,
-                "gauge": settings.method.gauge,
-                "exponent": settings.method.exponent,
-                "bound": settings.method.bound,
-                "row_scoped": settings.method.row_scoped,
-            },
+            "method": _method(method),
         },
         "graph": _graph(graph, roles, roots, planned),
         "splits": {
@@ -194,7 +187,7 @@ def build_report(
                 forgotten[m],
                 outcome_of(m, result.tasks.get(m), result),
                 result.tasks.get(m),
-                settings.method.scope,
+                method.scope,
                 measured.errors.get(m),
                 {
                     "before": evaluated(measured.before, m),
@@ -292,3 +285,20 @@ def _graph(
 
 def _split(data: SharedData, name: SplitName) -> Split:
     return {"size": len(getattr(data.splits, name)), "digest": data.splits.digest(name)}
+
+
+def _method(method: Method) -> MethodFigures:
+    figures: MethodFigures = {
+        "scope": method.scope,
+        "reference": method.reference,
+        "merge": method.merge,
+        "alpha": method.alpha,
+        "lambda": method.lam,
+        "gauge": method.gauge,
+        "exponent": method.exponent,
+        "bound": method.bound,
+        "row_scoped": method.row_scoped,
+    }
+    if method.inherits_delta:
+        figures["root_method"] = method.root_method
+    return figures

@@ -52,7 +52,11 @@ class RootRequest(TypedDict):
 
 
 class MethodFigures(Lambda):
-    """How the request asked to unlearn; `None` leaves a value to the owner's tuning."""
+    """How the request asked to unlearn; `None` leaves a value to the owner's tuning.
+
+    `root_method` is there where descendants inherit the changes of roots; `alpha` to `row_scoped`
+    mean nothing then.
+    """
 
     scope: str
     reference: str
@@ -62,6 +66,7 @@ class MethodFigures(Lambda):
     exponent: Number
     bound: Number
     row_scoped: bool
+    root_method: NotRequired[str]
 
 
 class RequestFigures(TypedDict):

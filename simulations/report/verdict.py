@@ -36,6 +36,10 @@ DEEP_NOTE = (
     "What is in scope was dampened, in deeper layers the features too. This is an approximation: "
     "it does not prove that the features no longer separate the forgotten classes."
 )
+CHANGE_NOTE = (
+    "The changes of the roots were added to their descendants: near to training again only as far "
+    "as the figures show it."
+)
 REFERENCE_NOTE = (
     "No figure means anything alone: read each one against the model that was retrained without "
     "the data. Even a retrained model's features can separate classes it has never seen."
@@ -111,7 +115,10 @@ def has_forgotten(model: ModelFigures, evaluation: Evaluation) -> bool | None:
 
 def scope_note(report: RunReport) -> str:
     """What the requested scope does and does not achieve."""
-    scope = report["request"]["method"]["scope"]
+    method = report["request"]["method"]
+    scope = method["scope"]
+    if "root_method" in method:
+        return f"Scope “{scope}”, root method {method['root_method']}. {CHANGE_NOTE}"
     return HEAD_NOTE if scope == "head" else f"Scope “{scope}”. {DEEP_NOTE}"
 
 

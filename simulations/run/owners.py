@@ -67,6 +67,10 @@ class SimulatedOwner:
         """Return the ids of the model's training samples: their indices in the data set's pool."""
         return [str(index) for index in self._trained_samples(record).tolist()]
 
+    def sample_ids_of(self, classes: Sequence[str]) -> list[str]:
+        """Return the ids of the owner's training samples of some of the data set's classes."""
+        return [str(i) for i in self.data.chosen(self.data.train[self.index], classes).tolist()]
+
     def split_training_data(
         self, record: ModelRecord, samples: Sequence[str]
     ) -> tuple[Batches, Batches]:

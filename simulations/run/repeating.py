@@ -11,6 +11,7 @@ from disinherit.direct import DirectTransport
 from disinherit.server.campaign.coordinator import Coordinator
 from disinherit.server.store.store import CoordinatorStore
 from disinherit.simulations.report.document import RunReport
+from disinherit.simulations.run.asking import request_of
 from disinherit.simulations.run.folder import copy_database, load_report
 from disinherit.simulations.run.owners import SimulatedOwner
 from disinherit.simulations.scenario.settings import Settings
@@ -46,8 +47,9 @@ def repeat(settings: Settings, folder: Path, say: Callable[[str], None]) -> RunR
         try:
             coordinator = Coordinator(store, DirectTransport(owners), say=say)
             _check_versions(coordinator)
-            _check_summaries(coordinator, settings.request())
-            result = coordinator.run(settings.request().id, resend=True)
+            request = request_of(settings, folder)
+            _check_summaries(coordinator, request)
+            result = coordinator.run(request.id, resend=True)
         finally:
             store.close()
     for task in result.tasks.values():

@@ -27,6 +27,7 @@ from disinherit.server.planning.plan import Plan
 from disinherit.server.store.store import CoordinatorStore
 from disinherit.simulations.report.build import Confusions, RunMeasurements, build_report
 from disinherit.simulations.report.document import RunReport
+from disinherit.simulations.run.asking import request_of
 from disinherit.simulations.run.engine import check_engine, simulate
 from disinherit.simulations.run.folder import DATABASE, prepare_folder, save_report
 from disinherit.simulations.run.repeating import repeat
@@ -111,7 +112,7 @@ def _main(
         measured.notes += [f"No Fisher summaries registered: {e}" for e in errors.values()]
         graph = store.graph()
         _evaluate(coordinator, {m: m for m in settings.scenario.ids}, measured.before, measured)
-        request = settings.request()
+        request = request_of(settings, folder)
         planned = coordinator.submit(request)
         if settings.compare_published:
             say("evaluating the plain published rule beside it")

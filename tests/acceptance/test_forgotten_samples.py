@@ -330,16 +330,17 @@ def test_a_root_and_all_that_descend_from_it_forget_samples_by_default(
     assert result.to_dict()["models"][1]["changes"] == {"base": 1.0}
 
 
-def test_samples_that_a_replay_took_away_leave_nothing_to_inherit(
+def test_samples_that_a_replay_took_away_leave_all_models_as_they_are(
     relabelled: Case, line: dict[str, tuple[nn.Module, Points]]
 ) -> None:
     network = network_of(line, relabelled, retrains=True)
     asked = relabelled.chosen.nonzero().flatten().tolist()
     assert network.forget(samples=asked, root="base").complete
     again = network.forget(samples=asked, root="base")
-    assert (again["base"].state, again["base"].remedy) == ("verified", "replayed")
-    assert (again["child"].state, again["child"].remedy) == ("ineffective", "untouched")
-    assert "left unchanged, since nothing changed in base" in again["child"].reason
+    assert again.complete
+    for model in ("base", "child", "grandchild"):
+        assert (again[model].state, again[model].remedy) == ("verified", "untouched")
+        assert again[model].selected == 0
 
 
 @pytest.mark.parametrize("mechanism", ["fisher", "delta"])
@@ -367,4 +368,6 @@ def test_samples_that_are_asked_for_again_stay_forgotten(
     assert any("earlier requests had cleared it" in one for one in again.reservations)
     others = (~relabelled.chosen).nonzero().flatten().tolist()[:FORGET]
     other = network.forget(samples=others, method=default)
-    assert other["m"].state == "ineffective", "others are not cleared"
+    assert not any("had cleared it" in one for one in other.reservations), "others are not cleared"
+    shown = evaluates and mechanism == "delta"  # a root method takes others out, and figures tell
+    assert other["m"].state == ("verified" if shown else "ineffective")

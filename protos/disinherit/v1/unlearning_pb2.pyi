@@ -520,6 +520,8 @@ class Delta(_message.Message):
     EXACT_FIELD_NUMBER: _builtins.int
     ENCODING_FIELD_NUMBER: _builtins.int
     RANK_FIELD_NUMBER: _builtins.int
+    REPEATS_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     before: _builtins.str
     """SHA-256 of the weights before and after."""
     after: _builtins.str
@@ -532,6 +534,16 @@ class Delta(_message.Message):
     encoding: Global___DeltaEncoding.ValueType
     rank: _builtins.int
     """Rank of matrices; 0 for full."""
+    note: _builtins.str
+    """How it was made, in words. Its owner keeps that for the root's own result, and sends it nowhere
+    else.
+    """
+    @_builtins.property
+    def repeats(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Earlier requests that made the root forget all of it, where they did: it is their change again. A
+        version that got it then has forgotten, and gets nothing.
+        """
+
     def __init__(
         self,
         *,
@@ -542,10 +554,12 @@ class Delta(_message.Message):
         exact: _builtins.bool = ...,
         encoding: Global___DeltaEncoding.ValueType = ...,
         rank: _builtins.int = ...,
+        repeats: _abc.Iterable[_builtins.str] | None = ...,
+        note: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "encoding", b"encoding", "exact", b"exact", "rank", b"rank", "request_digest", b"request_digest", "root_method", b"root_method"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "encoding", b"encoding", "exact", b"exact", "note", b"note", "rank", b"rank", "repeats", b"repeats", "request_digest", b"request_digest", "root_method", b"root_method"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -676,7 +690,10 @@ class RootFisher(_message.Message):
     error: _builtins.str
     """Why it failed; empty when it did not."""
     withheld: _builtins.bool
-    """Whether the owner could answer, but its release policy forbids it; `error` says why."""
+    """Whether the owner could answer, but its release policy forbids it; `error` says why. To query.delta
+    it may answer with a packet without values all the same: the root itself takes the new weights
+    with the digest in it.
+    """
     permanent: _builtins.bool
     """Whether asking again by itself is of no use: a person has to ask for something else."""
     @_builtins.property
@@ -944,22 +961,26 @@ class Share(_message.Message):
     PACKET_FIELD_NUMBER: _builtins.int
     COEFFICIENT_FIELD_NUMBER: _builtins.int
     OWN_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
     packet: _builtins.int
     """Index into `UnlearnTask.fishers`."""
     coefficient: _builtins.float
     """Sum over the paths from the root to the version of the products of the edges' weights."""
     own: _builtins.bool
     """Whether the version is the root itself: it takes the weights that its owner kept."""
+    owner: _builtins.str
+    """Who holds the root: an owner may refuse the changes of others. Empty from older releases."""
     def __init__(
         self,
         *,
         packet: _builtins.int = ...,
         coefficient: _builtins.float = ...,
         own: _builtins.bool = ...,
+        owner: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["coefficient", b"coefficient", "own", b"own", "packet", b"packet"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["coefficient", b"coefficient", "own", b"own", "owner", b"owner", "packet", b"packet"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1173,6 +1194,8 @@ class AppliedDelta(_message.Message):
     APPLIED_FIELD_NUMBER: _builtins.int
     MEASURED_FIELD_NUMBER: _builtins.int
     ROOT_METHOD_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    REPEATS_FIELD_NUMBER: _builtins.int
     root: _builtins.str
     packet: _builtins.str
     """SHA-256 of the packet's tensors."""
@@ -1184,6 +1207,12 @@ class AppliedDelta(_message.Message):
     measure it: the weights of the root and of what it was trained from.
     """
     root_method: _builtins.str
+    note: _builtins.str
+    """In words: for a root's own weights, how they were made; else why `measured` is unset."""
+    @_builtins.property
+    def repeats(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As in `Delta`."""
+
     def __init__(
         self,
         *,
@@ -1193,10 +1222,12 @@ class AppliedDelta(_message.Message):
         applied: _builtins.float = ...,
         measured: _builtins.float | None = ...,
         root_method: _builtins.str = ...,
+        note: _builtins.str = ...,
+        repeats: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_measured", b"_measured", "measured", b"measured"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_measured", b"_measured", "applied", b"applied", "coefficient", b"coefficient", "measured", b"measured", "packet", b"packet", "root", b"root", "root_method", b"root_method"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_measured", b"_measured", "applied", b"applied", "coefficient", b"coefficient", "measured", b"measured", "note", b"note", "packet", b"packet", "repeats", b"repeats", "root", b"root", "root_method", b"root_method"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__measured: _TypeAlias = _typing.Literal["measured"]  # noqa: Y015
     _WhichOneofArgType__measured: _TypeAlias = _typing.Literal["_measured", b"_measured"]  # noqa: Y015

@@ -10,6 +10,7 @@ from disinherit.client.actions.fisher import forget_fishers
 from disinherit.client.handlers import handlers
 from disinherit.client.privacy.policy import OPEN, ReleasePolicy
 from disinherit.client.privacy.release_ledger import LEDGER_FILE
+from disinherit.common.deltas.packets import PackedDelta
 from disinherit.common.method import Method
 from disinherit.server.reports.report import coverage_of
 from disinherit.server.states import TaskState
@@ -55,6 +56,13 @@ def change(
     return answer
 
 
+def check_no_values(withheld: pb.RootFisher) -> None:
+    """The root is unlearned all the same, and digests are all that is sent of it."""
+    (packet,) = withheld.packets
+    assert PackedDelta.from_packet(packet).values == {}
+    assert packet.delta.after != packet.delta.before
+
+
 @pytest.mark.parametrize(
     "policy",
     [
@@ -64,14 +72,12 @@ def change(
         ReleasePolicy(2, delta_min_samples=5),
     ],
 )
-def test_a_change_of_too_few_samples_is_withheld_before_anything_is_computed(
-    owner: StrictOwner, policy: ReleasePolicy
-) -> None:
+def test_a_change_of_too_few_samples_is_withheld(owner: StrictOwner, policy: ReleasePolicy) -> None:
     withheld = change(owner, cats(0, 4), policy)
     assert withheld.withheld
-    assert not withheld.packets
+    check_no_values(withheld)
     assert "at least 5 samples" in withheld.error
-    assert owner.asked == []
+    assert not (owner.store.root / LEDGER_FILE).exists()  # nothing was released
     released = change(owner, cats(0, 5), policy)
     assert not released.error
     assert released.packets[0].samples == 5
@@ -111,7 +117,7 @@ def test_changes_can_be_held_back_altogether(owner: StrictOwner) -> None:
     refused = change(owner, cats(0, 20), ReleasePolicy(release_deltas=False))
     assert refused.withheld
     assert "set release_deltas to false" in refused.error
-    assert owner.asked == []
+    check_no_values(refused)
 
 
 def test_only_changes_by_listed_root_methods_are_released(owner: StrictOwner) -> None:
@@ -150,6 +156,18 @@ def test_coverage_reports_a_withheld_change_and_no_weights_change(
             assert one.state == TaskState.FAILED
             assert "no change from upstream root r1: withheld by owner anna" in one.reason
         assert world.files() == before
+
+
+def test_where_the_root_cannot_be_unlearned_either_both_reasons_are_given(
+    owner: StrictOwner,
+) -> None:
+    owner.kept = False
+    refused = change(owner, cats(0, 4), ReleasePolicy(5))
+    assert refused.withheld
+    assert not refused.packets
+    assert "at least 5 samples" in refused.error
+    assert "The root cannot be unlearned, either: " in refused.error
+    assert "What model 'm' was trained from is not kept." in refused.error
 
 
 @pytest.mark.parametrize("classes", [["cat"], ["cat", "dog"]])

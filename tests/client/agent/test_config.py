@@ -7,6 +7,7 @@ import pytest
 from disinherit.client.agent import read_config
 from disinherit.client.agent.agent import load_factory
 from disinherit.client.agent.hours import Hours
+from disinherit.client.privacy.acceptance import ANYBODY, AcceptancePolicy
 from disinherit.client.privacy.policy import OPEN, ReleasePolicy
 from disinherit.common.encodings import Encoding
 from disinherit.common.errors import InputError
@@ -32,7 +33,7 @@ def test_a_short_configuration_is_enough(tmp_path: Path) -> None:
     assert (config.owner, config.server) == ("anna", "coordinator.example:8443")
     assert (config.ca, config.state) == (tmp_path / "ca.pem", tmp_path / "state")
     assert (config.enrol_server, config.bytes_per_second, config.hours) == ("", 0, None)
-    assert config.release == OPEN
+    assert (config.release, config.acceptance) == (OPEN, ANYBODY)
 
 
 def test_every_setting_is_read(tmp_path: Path) -> None:
@@ -44,9 +45,11 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
             bytes_per_second="500_000",
             hours='"22:00-06:30"',
             release='{min_forget_samples = 20, encoding = "log8"}',
+            acceptance='{refuse_deltas_of = ["ben"]}',
         )
     )
     assert config.release == ReleasePolicy(20, Encoding.LOG8)
+    assert config.acceptance == AcceptancePolicy(refuse_deltas_of=("ben",))
     assert config.state == Path("/var/lib/agent")
     assert (config.enrol_server, config.bytes_per_second) == ("c:1", 500_000)
     assert config.hours == Hours(22 * 3600.0, 6.5 * 3600.0)
@@ -71,6 +74,7 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
         ({"hours": '"06:00-06:00"'}, "06:00-06:00"),
         ({"release": "{min_forget_samples = 0}"}, "min_forget_samples"),
         ({"release": "{colour = 3}"}, "colour"),
+        ({"acceptance": "{accept_deltas = 1}"}, "accept_deltas"),
         ({"colour": '"red"'}, "colour"),
         ({"owner": "anna"}, "TOML"),
     ],

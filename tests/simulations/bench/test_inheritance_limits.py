@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from disinherit.client.deltas.changing import LEAST_LEFT
+from disinherit.client.deltas.inheriting import LEAST_LEFT
 from disinherit.simulations.bench import inheritance_limits as limits
 from disinherit.simulations.bench.cases.derivations import DerivedModel, derived_case
 from disinherit.simulations.bench.cases.subjects import MethodCase, Samples

@@ -98,6 +98,19 @@ def tasks(messages: list[Message]) -> Iterator[pb.UnlearnTask]:
 # What a run gives
 
 
+def test_changes_of_roots_are_handed_down_where_that_is_asked_for(tmp_path: Path) -> None:
+    method = Method(mechanism="delta", root_method="replay", delta_encoding="int8")
+    settings = dataclasses.replace(QUICK, method=method)
+    made = run(settings, tmp_path / "run")
+    assert made.report["request"]["method"]["root_method"] == "replay"
+    root = models(made.report)["r1"]
+    assert root["outcome"] == "applied"
+    assert root["retrained"] is not None
+    assert root["after"]["confusion"] == root["retrained"]["confusion"]  # it is the replay
+    assert root["alpha"] is None
+    assert all(models(made.report)[m]["outcome"] != "failed" for m in AFFECTED)
+
+
 def test_every_affected_model_forgets_and_keeps_the_rest(one_root: Run) -> None:
     for model in AFFECTED:
         found = models(one_root.report)[model]
