@@ -75,6 +75,7 @@ if TYPE_CHECKING:
     from disinherit.server.flower.server_app import build_server_app
     from disinherit.server.flower.transport import FlowerTransport
     from disinherit.server.planning.plan import Group, Plan
+    from disinherit.server.recording.calibration import calibrate
     from disinherit.server.recording.outbox import LineageSink
     from disinherit.server.recording.recorder import LineageRecorder, record_lineage
     from disinherit.server.states import Task, TaskState
@@ -151,6 +152,7 @@ __all__ = [  # noqa: RUF022  # grouped as docs/api.md is
     "record_lineage",
     "LineageRecorder",
     "LineageSink",
+    "calibrate",
     # Errors
     "DisinheritError",
     "InputError",
@@ -283,6 +285,7 @@ _MODULES = {
         "Group",
         "Plan",
     ),
+    "server.recording.calibration": ("calibrate",),
     "server.recording.outbox": ("LineageSink",),
     "server.recording.recorder": (
         "LineageRecorder",

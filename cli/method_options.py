@@ -66,3 +66,11 @@ DeltaEncodingOption = Annotated[
 DeltaRankOption = Annotated[
     int, typer.Option(min=0, help="Rank of matrices in changes; 0 for full.")
 ]
+CalibrationRoundsOption = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        help="With --client: rounds that its Flower app will run without it afterwards "
+        "(`disinherit.calibrate`).",
+    ),
+]

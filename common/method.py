@@ -29,6 +29,9 @@ DELTA_REPAIR = 30
 
 They undo most of what a change costs that only fits to first order (docs/results-samples.md)."""
 
+MOST_CALIBRATION = 1000
+"""Bound on the rounds of calibration: more would be a new training."""
+
 MOST_RANK = 1024
 """Bound on the rank of a change in transit: more would be longer than the change itself."""
 
@@ -66,6 +69,9 @@ class Method:
             or `auto` for the best that the owner can do.
         delta_encoding: encoding of a change in transit: `full`, `bfloat16` or `int8`.
         delta_rank: rank of matrices in a change in transit; 0 for full.
+        calibration_rounds: with a client, rounds that its federation will run without it after the
+            request (`calibrate`). Then its change is taken out in full, also of models that trained
+            on, and global models may lose accuracy, which these rounds restore.
 
     Raises:
         RequestError: if a value has another type or is out of range.
@@ -92,6 +98,7 @@ class Method:
     root_method: str = AUTO
     delta_encoding: DeltaCode = "full"
     delta_rank: int = 0
+    calibration_rounds: int = 0
 
     def __post_init__(self) -> None:
         """Check every value."""
@@ -109,6 +116,16 @@ class Method:
             raise RequestError(
                 f"Expected a rank of a change from 0 (full) to {MOST_RANK}, but got "
                 f"{self.delta_rank}."
+            )
+        if not 0 <= self.calibration_rounds <= MOST_CALIBRATION:
+            raise RequestError(
+                f"Expected from 0 to {MOST_CALIBRATION} rounds of calibration, but got "
+                f"{self.calibration_rounds}."
+            )
+        if self.calibration_rounds and self.mechanism == "fisher":
+            raise RequestError(
+                "Expected rounds of calibration with mechanism 'delta', which they calibrate, but "
+                "got 'fisher'."
             )
         _check_positive(
             {
@@ -161,6 +178,7 @@ class Method:
             message.mechanism, message.root_method = self.mechanism, self.root_method
             message.delta_encoding = DELTA_CODES[self.delta_encoding]
             message.delta_rank = self.delta_rank
+            message.calibration_rounds = self.calibration_rounds
         return message
 
     @property
@@ -222,6 +240,7 @@ class Method:
             root_method=message.root_method or AUTO,
             delta_encoding=find_delta_code(message.delta_encoding),
             delta_rank=message.delta_rank,
+            calibration_rounds=message.calibration_rounds,
         )
 
     def published(self) -> "Method":

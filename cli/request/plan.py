@@ -41,6 +41,7 @@ def method_dict(method: unlearning_pb2.Method) -> dict[str, Any]:
             "root_method": method.root_method,
             "delta_encoding": _delta_encoding(method.delta_encoding),
             "delta_rank": method.delta_rank,
+            "calibration_rounds": method.calibration_rounds,
         }
     return values
 

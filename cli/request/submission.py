@@ -10,6 +10,7 @@ import typer
 from disinherit.cli.connection import Connection, connected
 from disinherit.cli.method_options import (
     AlphaOption,
+    CalibrationRoundsOption,
     DeltaEncodingOption,
     DeltaRankOption,
     EncodingOption,
@@ -100,6 +101,7 @@ def submit(
     root_method: RootMethodOption = "auto",
     delta_encoding: DeltaEncodingOption = "full",
     delta_rank: DeltaRankOption = 0,
+    calibration_rounds: CalibrationRoundsOption = 0,
     retention: Annotated[
         str | None,
         typer.Option(
@@ -174,6 +176,7 @@ def submit(
             root_method=root_method,
             delta_encoding=cast("DeltaCode", delta_encoding),
             delta_rank=delta_rank,
+            calibration_rounds=calibration_rounds,
         ),
         id=request_id or "",
         reason=reason,

@@ -19,7 +19,12 @@ from disinherit.client.deltas.unlearned_roots import unlearned_root
 from disinherit.client.owner.failures import explain
 from disinherit.client.owner.owner import Owner, load_network
 from disinherit.client.privacy.policy import OPEN, ReleasePolicy, policy_of
-from disinherit.client.privacy.remaining import as_trained, training_data
+from disinherit.client.privacy.remaining import (
+    as_trained,
+    cleared_classes,
+    cleared_samples,
+    training_data,
+)
 from disinherit.client.privacy.samples import resolve_samples, split_by_ids
 from disinherit.common.deltas.changes import difference
 from disinherit.common.deltas.packets import encode_delta
@@ -169,6 +174,9 @@ class _Asked:
 def _counts(owner: Owner, record: ModelRecord, samples: list[str] | None) -> Counter[str]:
     """Return the number of samples of each class that are taken away.
 
+    All of a model that forgot nothing before are known from its record, so a client's data may be
+    gone where its models can be put back to their starts without.
+
     Raises:
         DataError: if the samples are gone.
     """
@@ -176,6 +184,10 @@ def _counts(owner: Owner, record: ModelRecord, samples: list[str] | None) -> Cou
         chosen, _ = split_by_ids(owner, record, samples)
     elif (everything := training_data(owner, record)) is not None:
         chosen = everything
+    elif (known := record.provenance) and not (
+        cleared_classes(owner, record) or cleared_samples(owner, record)
+    ):
+        return Counter({label: count for label, count in known.samples_per_class.items() if count})
     else:
         raise DataError(
             f"Expected the training data of model {record.id!r}, all of which is to be forgotten, "

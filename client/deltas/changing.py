@@ -17,6 +17,7 @@ from disinherit.client.dampening.task_inputs import TaskInputs
 from disinherit.client.dampening.unlearned_model import UnlearnedModel
 from disinherit.client.deltas.fitting import in_scope, is_all
 from disinherit.client.deltas.inheriting import RefusedModel, add_delta, inherited, refused
+from disinherit.client.deltas.leaving import taken_out, without_client
 from disinherit.client.deltas.rebuilding import rebuild
 from disinherit.client.deltas.repeating import HAD_BEFORE, changes_before, made_for
 from disinherit.client.deltas.statistics import (
@@ -88,7 +89,13 @@ def change_model(
     network = load_network(owner, record, weights)
     structure = find_structure(owner, record, network)
     scope = in_scope(inputs.method.scope, network, structure, weights)
-    shares = inherited(inputs, record, model, packets, structure, scope, weights, had, result)
+    ties = structure.ties
+    part = None if own else without_client(inputs, record, weights, model, packets, ties, had)
+    shares: list[tuple[dict[str, Tensor], float]] | RefusedModel
+    if part is not None:
+        shares = [(taken_out(part, model, packets, weights, result), 1.0)]
+    else:
+        shares = inherited(inputs, record, model, packets, structure, scope, weights, had, result)
     if isinstance(shares, RefusedModel):
         return shares
     counts: dict[str, int] = {}
@@ -99,7 +106,7 @@ def change_model(
         before, weights = weights, new.weights
         counts = _changed(before, weights)
         del before, new
-    for name, count in add(weights, shares, structure.ties).items():
+    for name, count in add(weights, shares, ties).items():
         counts[name] = max(count, counts.get(name, 0))
     _report(result, counts, weights)
     if shares and any(counts.values()):

@@ -120,10 +120,10 @@ def decide(
         reason = f"{done}, so model {record.id!r} is unchanged{recognised(measured)}: {other}"
     elif made.exact and not task.HasField("max_retain_drop"):
         pass  # what training without the data gives, also where figures cannot tell or fall
-    elif measured.retain_drop > _bound(task) + 1e-9:
+    elif measured.retain_drop > (bound := _bound(inputs, record)) + 1e-9:
         outcome, stored = pb.OUTCOME_HARMFUL, False
-        reason = _harmful(record, measured, _bound(task), by_changes=by_changes)
-    elif measured.destroyed and _bound(task) < ANY_DROP:
+        reason = _harmful(record, measured, bound, by_changes=by_changes)
+    elif measured.destroyed and bound < ANY_DROP:
         outcome, stored = pb.OUTCOME_HARMFUL, False
         reason = _destroyed(record, measured, by_changes=by_changes)
     elif made.exact:
@@ -205,8 +205,12 @@ def _changes(made: UnlearnedModel, subject: BeforeAndAfter) -> bool:
     return any(not torch.equal(subject.before[name], new) for name, new in subject.after.items())
 
 
-def _bound(task: pb.UnlearnTask) -> float:
-    return task.max_retain_drop if task.HasField("max_retain_drop") else MOST_DROP
+def _bound(inputs: TaskInputs, record: ModelRecord) -> float:
+    """Return how much accuracy a model may lose; any, if it is an average to be calibrated."""
+    if inputs.task.HasField("max_retain_drop"):
+        return inputs.task.max_retain_drop
+    follows = inputs.method.calibration_rounds and record.provenance is None
+    return ANY_DROP if follows else MOST_DROP
 
 
 def _cleared_before(

@@ -68,6 +68,11 @@ class Request:
         settle(self, "a request", RequestError)
         self._check_names()
         self._check_kind()
+        if self.method.calibration_rounds and not self.client:
+            raise RequestError(
+                "Expected rounds of calibration where a client is to be forgotten, which takes no "
+                "part in them, but got them for classes or samples. Train on as usual."
+            )
         by_class = not self.samples and not self.client
         object.__setattr__(self, "method", self.method.settled(by_class=by_class))
         if not 0 <= self.retention_seconds <= LONGEST_RETENTION:

@@ -19,6 +19,7 @@ from disinherit.common.wire.messages import NO_PACKET, without_tensors
 from disinherit.server.campaign.dry_pass import Collected, DryPass
 from disinherit.server.campaign.messages import Messages, leave_out, standing_for
 from disinherit.server.now import now_us
+from disinherit.server.planning.coefficients import kept_of_change
 from disinherit.server.planning.plan import Group
 from disinherit.server.planning.recipes import Computed, birth, find_computed
 from disinherit.server.store.audit_events import request_digest
@@ -99,7 +100,8 @@ def address(one: DryPass) -> None:
     messages = Messages(prepared.messages, one.graph, one.request, now_us())
     known: dict[tuple[str, tuple[tuple[str, str | None], ...]], pb.FisherPacket] = {}
     roots = [root.model_id for root in one.request.roots]
-    computed = find_computed(one.graph, roots, roots if one.request.client else ())
+    leaving = roots if one.request.client else ()
+    computed = find_computed(one.graph, roots, leaving, kept_of_change(one.request))
     for group in one.groups:
         models = _alone(one, collected, group)
         if not leave_out(one, collected, group, spared=models):
@@ -168,6 +170,8 @@ def _rebuilding(computed: Computed, collected: Collected) -> pb.Rebuilding:
         ],
         exact=needs is not None
         and all(root in collected.deltas and collected.deltas[root].delta.exact for root in needs),
+        start=computed.start,
+        kept=computed.kept,
     )
 
 

@@ -19,9 +19,9 @@ from disinherit.server.planning.class_names import (
     packet_names,
 )
 from disinherit.server.planning.coefficients import (
-    KEPT_OF_CLIENT,
     Coefficients,
     find_coefficients,
+    kept_of_change,
 )
 from disinherit.server.planning.targets import check_targets, find_origins, find_starts
 from disinherit.server.planning.unreached import Unreached, asked_classes, find_unreached
@@ -143,7 +143,7 @@ def plan(
     unreached = find_unreached(graph, request, followed, todo)
     groups = _groups(graph, followed, [m for m in todo if m not in unreached.models])
     if asked.method.inherits_delta:
-        kept = KEPT_OF_CLIENT if request.client else 1.0
+        kept = kept_of_change(request)
         coefficients = find_coefficients(graph, roots, affected, cleansed, origins, kept)
         groups = tuple(_with_shares(group, coefficients) for group in groups)
     return Plan(
@@ -152,6 +152,7 @@ def plan(
         exempt=exempt,
         failed=failed,
         notes=(
+            *_calibration_notes(request),
             *_origin_notes(origins),
             *_unreached_notes(unreached),
             *_notes(
@@ -203,6 +204,16 @@ def _in_order(key: _Key, roots: tuple[str, ...]) -> tuple[tuple[str, ...], tuple
     of_root = {position: pairs for pairs, some in key for position in bits(some)}
     positions = sorted(of_root)
     return tuple(roots[p] for p in positions), tuple(of_root[p] for p in positions)
+
+
+def _calibration_notes(request: UnlearningRequest) -> Iterable[str]:
+    rounds = request.method.calibration_rounds
+    if rounds:
+        yield (
+            f"{rounds} rounds of calibration are to follow in the Flower app of the federation "
+            "(`disinherit.calibrate`), which alone can run them: global models lose accuracy until "
+            "then."
+        )
 
 
 def _origin_notes(origins: Mapping[str, tuple[str, ...]]) -> Iterable[str]:

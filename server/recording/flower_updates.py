@@ -43,7 +43,7 @@ def arrays_of(reply: RecordDict, strategy: Strategy) -> tuple[ArrayRecord, objec
         reply: content of a train reply.
         strategy: the strategy, which defines the keys.
     """
-    inner = _innermost(strategy)
+    inner = innermost(strategy)
     key = getattr(inner, "arrayrecord_key", "arrays")
     weighted_by = getattr(inner, "weighted_by_key", "num-examples")
     records = dict(reply.array_records)
@@ -65,7 +65,7 @@ def shares(weights: Sequence[object], strategy: Strategy) -> list[float]:
     """
     values = [w if isinstance(w, int | float) else math.nan for w in weights]
     total = sum(values)
-    weighted = type(_innermost(strategy)).aggregate_train in [s.aggregate_train for s in _WEIGHTED]
+    weighted = type(innermost(strategy)).aggregate_train in [s.aggregate_train for s in _WEIGHTED]
     valid = total > 0 and math.isfinite(total) and all(value >= 0 for value in values)
     if not valid or not (weighted or all(values)):
         return [1 / len(values) for _ in values]
@@ -134,7 +134,7 @@ def provenance_of(reply: RecordDict, labels: Sequence[str]) -> Provenance | None
     return None
 
 
-def _innermost(strategy: Strategy) -> Strategy:
+def innermost(strategy: Strategy) -> Strategy:
     """Return the innermost strategy of wrappers such as differential privacy."""
     while isinstance(inner := getattr(strategy, "strategy", None), Strategy):
         strategy = inner

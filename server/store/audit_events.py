@@ -195,6 +195,8 @@ def method_details(method: Method) -> dict[str, Json]:
         details["encoding"] = str(Encoding.from_proto(method.encoding))
     if method.mechanism:
         details |= {"mechanism": method.mechanism, "root_method": method.root_method}
+    if method.calibration_rounds:
+        details["calibration_rounds"] = method.calibration_rounds
     return details
 
 

@@ -151,7 +151,7 @@ class Settings:
         )
 
 
-_ABOUT_CHANGES = ("mechanism", "root_method", "delta_encoding", "delta_rank")
+_ABOUT_CHANGES = ("mechanism", "root_method", "delta_encoding", "delta_rank", "calibration_rounds")
 
 
 def _method_to_dict(method: Method) -> dict[str, Any]:

@@ -45,6 +45,7 @@ METHODS = st.builds(
     root_method=st.sampled_from(["auto", "replay", "neggrad+", "my-method"]),
     delta_encoding=st.sampled_from(["full", "bfloat16", "int8"]),
     delta_rank=st.integers(0, 1024),
+    calibration_rounds=st.integers(0, 1000),
     repair_steps=st.integers(0, 10_000),
 )
 SAMPLES = SampleDigests("0" * 32, ("a" * 64, "b" * 64), ignore_unknown=True)
@@ -101,6 +102,8 @@ def test_a_change_covers_all_layers_unless_globs_limit_it(request_of: Any) -> No
         ({"root_method": "Re play"}, "root method"),
         ({"delta_encoding": "log8"}, "delta encoding"),
         ({"delta_rank": -1}, "rank"),
+        ({"calibration_rounds": -1}, "from 0 to 1000 rounds of calibration, but got -1"),
+        ({"calibration_rounds": 1, "mechanism": "fisher"}, "with mechanism 'delta'"),
     ],
 )
 def test_values_of_a_change_are_checked(wrong: Any, names: str) -> None:
@@ -161,6 +164,8 @@ def test_a_request_derives_its_id_from_its_content() -> None:
         ({"forget": {"a": ["cat"]}, "samples": {"a": SAMPLES}}, "at root 'a', but got both"),
         ({"client": "zoe", "retention_seconds": 10**12}, "at most 3162240000 seconds"),
         ({"client": "zoe", "retention_seconds": -1}, "but got -1"),
+        ({"samples": {"a": SAMPLES}, "method": Method(calibration_rounds=3)}, "where a client is"),
+        ({"forget": {"a": ["cat"]}, "method": Method(calibration_rounds=3)}, "where a client is"),
     ],
 )
 def test_an_invalid_request_is_refused(values: dict[str, Any], message: str) -> None:

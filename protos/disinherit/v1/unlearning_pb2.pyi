@@ -162,6 +162,7 @@ class Method(_message.Message):
     ROOT_METHOD_FIELD_NUMBER: _builtins.int
     DELTA_ENCODING_FIELD_NUMBER: _builtins.int
     DELTA_RANK_FIELD_NUMBER: _builtins.int
+    CALIBRATION_ROUNDS_FIELD_NUMBER: _builtins.int
     scope: _builtins.str
     """"head", "all", or parameter-name globs separated by commas."""
     reference: _builtins.str
@@ -198,6 +199,10 @@ class Method(_message.Message):
     chosen less.
     """
     delta_rank: _builtins.int
+    calibration_rounds: _builtins.int
+    """Rounds that a federation will run without the client that leaves it, after the request: so its
+    change is taken out in full, also of models that trained on. 0 for none.
+    """
     def __init__(
         self,
         *,
@@ -218,10 +223,11 @@ class Method(_message.Message):
         root_method: _builtins.str = ...,
         delta_encoding: Global___DeltaEncoding.ValueType = ...,
         delta_rank: _builtins.int = ...,
+        calibration_rounds: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_gauge", b"_gauge", "_lam", b"_lam", "_rescale", b"_rescale", "alpha", b"alpha", "gauge", b"gauge", "lam", b"lam", "rescale", b"rescale"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_gauge", b"_gauge", "_lam", b"_lam", "_rescale", b"_rescale", "alpha", b"alpha", "bound", b"bound", "delta_encoding", b"delta_encoding", "delta_rank", b"delta_rank", "encoding", b"encoding", "exponent", b"exponent", "gauge", b"gauge", "lam", b"lam", "mechanism", b"mechanism", "merge", b"merge", "min_inheritance", b"min_inheritance", "reference", b"reference", "repair_steps", b"repair_steps", "rescale", b"rescale", "root_method", b"root_method", "row_scoped", b"row_scoped", "scope", b"scope"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_gauge", b"_gauge", "_lam", b"_lam", "_rescale", b"_rescale", "alpha", b"alpha", "bound", b"bound", "calibration_rounds", b"calibration_rounds", "delta_encoding", b"delta_encoding", "delta_rank", b"delta_rank", "encoding", b"encoding", "exponent", b"exponent", "gauge", b"gauge", "lam", b"lam", "mechanism", b"mechanism", "merge", b"merge", "min_inheritance", b"min_inheritance", "reference", b"reference", "repair_steps", b"repair_steps", "rescale", b"rescale", "root_method", b"root_method", "row_scoped", b"row_scoped", "scope", b"scope"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__alpha: _TypeAlias = _typing.Literal["alpha"]  # noqa: Y015
     _WhichOneofArgType__alpha: _TypeAlias = _typing.Literal["_alpha", b"_alpha"]  # noqa: Y015
@@ -896,12 +902,20 @@ class Rebuilding(_message.Message):
     RECIPE_FIELD_NUMBER: _builtins.int
     PARENTS_FIELD_NUMBER: _builtins.int
     EXACT_FIELD_NUMBER: _builtins.int
+    START_FIELD_NUMBER: _builtins.int
+    KEPT_FIELD_NUMBER: _builtins.int
     recipe: _builtins.str
     """As in the edges."""
     exact: _builtins.bool
     """Whether the parents can all be exact: those that the request affects are trained again exactly, or
     rebuilt from such.
     """
+    start: _builtins.str
+    """Where a client leaves: the version that the training of its contributions started from. An owner
+    that holds it takes these out exactly, though it holds no other parent. Empty if there is not one.
+    """
+    kept: _builtins.float
+    """How much of what becomes of that version the other parents have, together; 0 if nothing does."""
     @_builtins.property
     def parents(self) -> _containers.RepeatedCompositeFieldContainer[Global___RebuildingParent]:
         """In the order of their places."""
@@ -912,10 +926,12 @@ class Rebuilding(_message.Message):
         recipe: _builtins.str = ...,
         parents: _abc.Iterable[Global___RebuildingParent] | None = ...,
         exact: _builtins.bool = ...,
+        start: _builtins.str = ...,
+        kept: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["exact", b"exact", "parents", b"parents", "recipe", b"recipe"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exact", b"exact", "kept", b"kept", "parents", b"parents", "recipe", b"recipe", "start", b"start"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

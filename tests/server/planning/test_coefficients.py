@@ -168,3 +168,31 @@ def test_only_what_a_client_contributed_shrinks_in_a_plan() -> None:
     ]
     asked = Request(forget={"r": ()}, client="anna", method=method, id="q").to_proto()
     assert [group.shares["m"] for group in plan(graph, asked).groups] == [(KEPT_OF_CLIENT,)]
+
+
+@given(st.lists(st.floats(0.1, 1), min_size=2, max_size=4), st.integers(1, 5), st.floats(0.5, 1))
+def test_what_a_servers_optimiser_made_inherits_each_change_once(
+    amounts: list[float], rounds: int, kept: float
+) -> None:
+    """The way through the updates of a round is that from the global model of before."""
+    weights = [amount / sum(amounts) for amount in amounts]
+    trains, merges = InheritanceKind.INCREMENTAL, InheritanceKind.FEDERATED
+    graph = InheritanceGraph([ModelRecord("g0", "server", "arch", ("cat",), "", 0)])
+    for number in range(1, rounds + 1):
+        last = f"g{number - 1}"
+        updates = [f"u{number}-{node}" for node in range(len(weights))]
+        for update in updates:
+            record = ModelRecord(update, "node", "arch", ("cat",), "", 2 * number)
+            graph.add(record, [Inheritance(last, update, trains)])
+        edges = [
+            Inheritance(update, f"g{number}", merges, weight)
+            for update, weight in zip(updates, weights, strict=True)
+        ]
+        record = ModelRecord(f"g{number}", "server", "arch", ("cat",), "", 2 * number + 1)
+        graph.add(record, [Inheritance(last, f"g{number}", trains), *edges])
+    roots = [f"u{number}-0" for number in range(1, rounds + 1)]
+    found = find_coefficients(graph, roots, graph.affected(roots), kept=kept)
+    for number in range(1, rounds + 1):
+        assert found[f"g{number}"] == pytest.approx(
+            {f"u{one}-0": weights[0] * kept ** (number - one + 1) for one in range(1, number + 1)}
+        )

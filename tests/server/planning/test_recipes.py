@@ -1,5 +1,7 @@
 """Versions that are computed again from their parents, in graphs by hand."""
 
+from collections.abc import Sequence
+
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.recipes import Recipe
 from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord
@@ -65,3 +67,52 @@ def test_an_average_over_other_classes_or_with_a_gap_is_not_computed() -> None:
     known, other = average("k", "r", "u")
     graph.add(version("k", 4), [known, Inheritance("u", "k", FEDERATED, other.weight)])
     assert find_computed(graph, ["r"]) == {}
+
+
+CLIENT = ("u1-3", "u2-3", "u3-3")
+
+
+def federation() -> InheritanceGraph:
+    """Three rounds of three nodes, the second without the first of them."""
+    graph = InheritanceGraph([version("g0", 0)])
+    age = 0
+    for number, nodes in enumerate(["123", "23", "123"], 1):
+        updates = [f"u{number}-{node}" for node in nodes]
+        for update in updates:
+            age += 1
+            last = f"g{number - 1}"
+            graph.add(
+                version(update, age), [Inheritance(last, update, InheritanceKind.INCREMENTAL)]
+            )
+        age += 1
+        graph.add(version(f"g{number}", age), average(f"g{number}", *updates))
+    return graph
+
+
+def starts(graph: InheritanceGraph, roots: Sequence[str] = CLIENT) -> dict[str, tuple[str, float]]:
+    found = find_computed(graph, roots, roots, 0.5)
+    return {model: (one.start, one.kept) for model, one in found.items()}
+
+
+def test_averages_of_rounds_know_what_the_client_started_from_and_what_others_kept() -> None:
+    assert starts(federation()) == {"g1": ("g0", 0.0), "g2": ("g1", 0.5), "g3": ("g2", 0.5)}
+
+
+def test_a_client_that_came_later_or_stayed_away_has_the_same_start_as_the_others() -> None:
+    assert starts(federation(), ["u1-1", "u3-1"]) == {
+        "g1": ("g0", 0.0),
+        "g2": ("g1", 0.5),
+        "g3": ("g2", 0.5),
+    }
+    assert starts(federation(), ["u2-3"]) == {"g2": ("g1", 0.0), "g3": ("g2", 0.5)}
+
+
+def test_no_start_is_known_of_updates_from_elsewhere_copies_and_what_a_request_made() -> None:
+    graph = federation()
+    graph.add(version("late", 50), [Inheritance("g1", "late", InheritanceKind.INCREMENTAL)])
+    graph.add(version("g4", 51), average("g4", "u3-3", "late"))
+    graph.add(version("copy", 52), average("copy", "g3"))
+    graph.add(version("g2~p", 53), [Inheritance("g2", "g2~p", UNLEARNED)])
+    found = starts(graph)
+    assert found["g4"] == found["copy"] == found["g2~p"] == ("", 0.0)
+    assert {one.start for one in find_computed(graph, CLIENT).values()} == {""}, "nobody leaves"
