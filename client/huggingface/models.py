@@ -4,6 +4,7 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import peft
 import torch
 import transformers
@@ -13,6 +14,24 @@ from disinherit.common.errors import CheckpointError, InputError
 
 _ADAPTER = "adapter_config.json"
 _CONFIG = "config.json"
+
+
+def find_folder(source: str | Path) -> Path:
+    """Return the folder of a model: a folder, or that of an id in the local cache of the hub.
+
+    Raises:
+        InputError: if it is neither.
+    """
+    folder = Path(source)
+    if folder.is_dir():
+        return folder
+    try:
+        return Path(huggingface_hub.snapshot_download(str(source), local_files_only=True))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"Expected a folder, or an id in the local cache of the hub, but got {str(source)!r}. "
+            "Download it first."
+        ) from error
 
 
 def load_model(folder: Path) -> nn.Module:

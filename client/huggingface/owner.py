@@ -21,7 +21,12 @@ from disinherit.client.huggingface.batches import (
 )
 from disinherit.client.huggingface.cards import supersede_card, write_card
 from disinherit.client.huggingface.forms import Form, answering, original
-from disinherit.client.huggingface.models import load_model, with_weights, without_weights
+from disinherit.client.huggingface.models import (
+    find_folder,
+    load_model,
+    with_weights,
+    without_weights,
+)
 from disinherit.client.huggingface.names import own_weights, trainable
 from disinherit.client.huggingface.saving import save_model
 from disinherit.client.owner.owner import Batches
@@ -48,6 +53,7 @@ class _Kept:
         column: of the ids of its samples; `""` for their indices.
         retrain: trains it again.
         folder: where it came from.
+        origin: how that was named.
     """
 
     hollow: nn.Module
@@ -58,6 +64,7 @@ class _Kept:
     column: str
     retrain: Retrain | None
     folder: Path | None
+    origin: str
 
     @cached_property
     def places(self) -> dict[str, int]:
@@ -130,7 +137,8 @@ class HuggingFaceOwner:
 
         Args:
             model_id: what to call it.
-            model: a folder of `save_pretrained`, or the model itself, which is copied.
+            model: a folder of `save_pretrained`, an id in the local cache of the hub, or the model
+                itself, which is copied.
             training: what it was trained on directly: a data set with rows and indices, such as
                 `datasets.Dataset`, or a `DataLoader` over one.
             tuning: held-out data to choose strengths by.
@@ -143,13 +151,20 @@ class HuggingFaceOwner:
                 model, or its state_dict.
 
         Raises:
-            InputError: if the model is of another kind, or cannot be loaded.
+            InputError: if the model is of another kind, is not here, or the id has a `~`.
             CheckpointError: if its folder cannot be loaded.
             DataError: if rows lack inputs or labels, or there is no data at all.
             StoreError: if the id is taken by other weights.
         """
-        folder = None if isinstance(model, nn.Module) else Path(model)
-        loaded = model if isinstance(model, nn.Module) else load_model(Path(model))
+        if "~" in model_id:
+            raise InputError(
+                f"Expected an id without '~', which begins that of a request, but got {model_id!r}."
+            )
+        if isinstance(model, nn.Module):
+            folder, loaded = None, model
+        else:
+            folder = find_folder(model)
+            loaded = load_model(folder)
         loaders: dict[str, DataLoader[Any] | None] = {}
         form: Form | None = None
         for what, data in (
@@ -172,6 +187,7 @@ class HuggingFaceOwner:
             column=ids,
             retrain=retrain,
             folder=folder,
+            origin="" if folder is None else str(model),
             **loaders,
         )
         weights = own_weights(loaded)
@@ -281,7 +297,7 @@ class HuggingFaceOwner:
             model_id: the version.
             folder: the new folder.
             base_model: id on the hub, or path, of what it was made of, for the card; by default the
-                folder that the model came from.
+                folder or id that the model came from.
             attestation: where the attestation of the request is, for the card.
             max_shard_size: largest file of weights.
 
@@ -305,7 +321,7 @@ class HuggingFaceOwner:
             write_card(
                 folder,
                 made_by,
-                base_model=base_model or str(kept.folder or ""),
+                base_model=base_model or kept.origin,
                 relation="adapter" if adapted else "finetune",
                 attestation=attestation,
             )

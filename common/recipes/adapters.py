@@ -1,5 +1,6 @@
 """Adapters folded into their base, computed as PEFT's `merge_and_unload` does."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -11,6 +12,7 @@ from disinherit.common.limits import shown
 from disinherit.common.recipes.computing import Parent, flag, number
 
 _PREFIX = "base_model.model."
+_NAMED = re.compile(r"\.(lora_[AB])\.[^.]+\.weight$")
 _A, _B = ".lora_A.weight", ".lora_B.weight"
 
 
@@ -24,7 +26,8 @@ def fold(
     Args:
         recipe: `scale`, alpha / rank of the adapter (1), and `fan_in_fan_out` (false), whether the
             weights of the base are `[inputs, outputs]`.
-        parents: the base, then the adapter, with the names of `adapter_model.safetensors`.
+        parents: the base, then the adapter, with the names of `adapter_model.safetensors`, or those
+            of a model with the adapter in it, whose tensors of the base take the place of these.
         like: the folded model.
 
     Raises:
@@ -39,8 +42,9 @@ def fold(
     scale = number(recipe, "scale", 1.0)
     across = flag(recipe, "fan_in_fan_out", False)
     made = {name: value for name, value in parents[0].load().items() if name in like}
-    adapter = parents[1].load()
-    for name, value in adapter.items():
+    adapter = {_NAMED.sub(r".\1.weight", n): value for n, value in parents[1].load().items()}
+    # What replaces a tensor comes first, and is what is added to.
+    for name, value in sorted(adapter.items(), key=lambda item: item[0].endswith(_B)):
         module = name.removeprefix(_PREFIX)
         if module.endswith(_A):
             continue

@@ -134,6 +134,24 @@ def fit(model: Any, rows: Any, steps: int, rate: float = 0.01) -> Any:
     return model.eval()
 
 
+def fit_classifier(model: Any, rows: Sequence[Row], steps: int) -> Any:
+    """Train a classifier on rows, those of one length at a time."""
+    key = "pixel_values" if "pixel_values" in rows[0] else "input_ids"
+    batches: dict[int, list[Row]] = {}
+    for row in rows:
+        batches.setdefault(len(row[key]), []).append(row)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.Adam(trained, 0.01)
+    for _ in range(steps):
+        for some in batches.values():
+            inputs = torch.stack([torch.as_tensor(row[key]) for row in some])
+            targets = torch.tensor([row["label"] for row in some])
+            optimizer.zero_grad()
+            F.cross_entropy(model(**{key: inputs}).logits, targets).backward()
+            optimizer.step()
+    return model.eval()
+
+
 def seeded(seed: int, build: Callable[[], Any]) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -94,6 +94,10 @@ def test_what_cannot_be_added_is_refused(owner: HuggingFaceOwner, tmp_path: Path
         owner.add("m", llama())
     with pytest.raises(InputError, match="neither. Write it with save_pretrained"):
         owner.add("m", tmp_path, sequences(2, 1))
+    with pytest.raises(InputError, match="in the local cache of the hub, but got 'nobody/tiny'"):
+        owner.add("m", "nobody/tiny", sequences(2, 1))
+    with pytest.raises(InputError, match="id without '~'"):
+        owner.add("m~q", llama(), sequences(2, 1))
     rows = [*sequences(2, 1), *sequences(2, 1)]
     record = owner.add("m", llama(), rows, ids="id")
     with pytest.raises(DataError, match="2 of them come again"):
