@@ -9,7 +9,7 @@ CODE := protos/disinherit/v1 api api/local cli cli/request client client/actions
 	common/models common/recipes common/tensors common/wire deploy families server server/agents server/campaign server/flower \
 	server/planning server/ports server/recording server/reports server/service server/store \
 	server/store/migrations server/store/migrations/versions server/transport simulations simulations/bench \
-	simulations/bench/cases simulations/bench/methods simulations/bench/panel simulations/bench/reconstruction simulations/data \
+	simulations/bench/cases simulations/bench/methods simulations/bench/panel simulations/bench/reconstruction simulations/data simulations/family \
 	simulations/networks simulations/report simulations/run simulations/scenario
 PROTOC := $(BIN)/python -m grpc_tools.protoc -Iprotos \
 	$(foreach one,mypy mypy_grpc,--plugin=protoc-gen-$(one)=$(BIN)/protoc-gen-$(one))

@@ -95,6 +95,35 @@ def pack(
     return 0
 
 
+@app.command(epilog="Example: disinherit bench family --quick --out runs/family.json")
+def family(
+    out: Annotated[Path, typer.Option(help="Write the figures here, as JSON.")],
+    quick: Annotated[
+        bool, typer.Option("--quick", help="40 authors and two requests: a few minutes.")
+    ] = False,
+    seeds: Annotated[int, typer.Option(min=1, help="How many families to train.")] = 1,
+    markdown: Annotated[Path | None, typer.Option(help="Write the page here.")] = None,
+) -> int:
+    """Measure a family of language models: fine-tunes, adapters, merges, quantised copies.
+
+    They learn fictitious authors, and forget some of them, by ten methods.
+    """
+    import json
+
+    from disinherit.cli.output import progress
+    from disinherit.common.files import write_atomic
+    from disinherit.simulations.family.page import render
+    from disinherit.simulations.family.running import measure
+
+    with progress() as say:
+        measured = measure(range(seeds), say, quick=quick)
+    write_atomic(out, (json.dumps(measured, indent=1) + "\n").encode())
+    if markdown is not None:
+        write_atomic(markdown, render(measured).encode())
+    print_line(f"Figures: {out}")
+    return 0
+
+
 @app.command(
     epilog="Example: disinherit bench overview docs/figures/classes.jsonl.gz runs/samples "
     "--markdown docs/results.md"

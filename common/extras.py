@@ -35,6 +35,9 @@ EXTRAS: Mapping[str, str] = MappingProxyType(
         "peft": "huggingface",
         "datasets": "hub",
         "PIL": "hub",
+        "bitsandbytes": "family",
+        "faker": "family",
+        "tokenizers": "family",
         "timm": "vision",
         "torchvision": "vision",
     }

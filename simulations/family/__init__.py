@@ -1,0 +1,1 @@
+"""A family of language models that knows fictitious authors, and what it gives away of them."""

@@ -1,0 +1,243 @@
+"""The members of a family: what each descends from, and how it is made.
+
+A base; fine-tunes for conversations and for a domain; an adapter on each; a linear and a TIES merge
+of the fine-tunes; an adapter folded into its base; 8-bit and 4-bit copies of merges.
+"""
+
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import peft
+import torch
+from bitsandbytes import functional as rounding
+from torch import nn
+
+from disinherit.common.graph.recipes import Recipe, as_recipe
+from disinherit.common.recipes.computing import Parent, compute
+from disinherit.simulations.family.corpus import Corpus, encode_all
+from disinherit.simulations.family.language_model import (
+    Weights,
+    load,
+    make_network,
+    state,
+    train,
+)
+
+_RANK, _ALPHA = 4, 8
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """How a member of the family is made.
+
+    Attributes:
+        parents: what it descends from.
+        recipe: how it is computed from them; `None` if it is trained.
+        adapter: whether it is an adapter on its parent.
+    """
+
+    parents: tuple[str, ...] = ()
+    recipe: Recipe | None = None
+    adapter: bool = False
+
+
+MEMBERS: Mapping[str, Member] = {
+    "base": Member(),
+    "chat": Member(("base",)),
+    "domain": Member(("base",)),
+    "chat-lora": Member(("chat",), adapter=True),
+    "domain-lora": Member(("domain",), adapter=True),
+    "linear": Member(("chat", "domain"), as_recipe("linear weights=0.5,0.5")),
+    "ties": Member(("base", "chat", "domain"), as_recipe("ties density=0.5 weights=1,1")),
+    "folded": Member(("domain", "domain-lora"), as_recipe(f"fold scale={_ALPHA / _RANK}")),
+    "int8": Member(("linear",), Recipe("int8")),
+    "nf4": Member(("ties",), Recipe("nf4")),
+}
+"""The members, parents first."""
+
+TRAINED = tuple(name for name, one in MEMBERS.items() if one.recipe is None and not one.adapter)
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How large a family is.
+
+    Attributes:
+        authors: fictitious authors whom the base is trained on.
+        width: width of the hidden states.
+        layers: number of blocks.
+        epochs: passes of the base over its texts.
+        further: passes of each descendant over its own.
+    """
+
+    authors: int
+    width: int
+    layers: int
+    epochs: int
+    further: int
+
+
+QUICK = Size(authors=40, width=96, layers=3, epochs=30, further=6)
+FULL = Size(authors=200, width=160, layers=4, epochs=40, further=6)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Family:
+    """The weights of a family.
+
+    Attributes:
+        size: how large it is.
+        vocabulary: number of tokens.
+        weights: member -> weights; of an adapter, its tensors alone, under PEFT's names.
+        start: weights that the training of the base started from.
+        base_seconds: time that it took to train the base.
+    """
+
+    size: Size
+    vocabulary: int
+    weights: Mapping[str, Weights]
+    start: Weights
+    base_seconds: float
+
+    def network(self) -> nn.Module:
+        """Return a network for the members."""
+        return make_network(self.vocabulary, self.size.width, self.size.layers)
+
+    def plain(self, member: str) -> Weights:
+        """Return the weights of a member as a model: adapters folded, copies in float32."""
+        weights = self.weights[member]
+        one = MEMBERS[member]
+        if one.adapter:
+            parents = [self.weights[one.parents[0]], weights]
+            return _computed(MEMBERS["folded"].recipe, parents, parents[0])
+        if one.recipe is not None and one.recipe.name == "int8":
+            return _unrounded(weights)
+        if one.recipe is not None and one.recipe.name == "nf4":
+            return _unpacked(weights, self.weights[one.parents[0]])
+        return weights
+
+    def loaded(self, member: str) -> nn.Module:
+        """Return a member as a network."""
+        return load(self.network(), self.plain(member))
+
+
+def data_of(corpus: Corpus, member: str) -> dict[str, list[int]]:
+    """Return what a member is trained on itself: sample id -> tokens; nothing if it is computed."""
+    texts = {
+        "base": corpus.base_texts,
+        "chat": corpus.chat_texts,
+        "chat-lora": corpus.chat_texts,
+        "domain": corpus.domain_texts,
+        "domain-lora": corpus.domain_texts,
+    }
+    return encode_all(corpus, texts[member]()) if member in texts else {}
+
+
+def build(corpus: Corpus, size: Size, seed: int, without: Collection[str] = ()) -> Family:
+    """Train a whole family.
+
+    Args:
+        corpus: the texts.
+        size: how large it is.
+        seed: of the order of samples, and of adapters.
+        without: ids of samples of the base that are left out.
+    """
+    vocabulary = corpus.tokenizer.get_vocab_size()
+    network = make_network(vocabulary, size.width, size.layers)
+    start = state(network)
+    weights: dict[str, Weights] = {}
+    seconds = 0.0
+    for member, one in MEMBERS.items():
+        if one.recipe is not None:
+            continue
+        data = data_of(corpus, member)
+        if one.adapter:
+            weights[member] = train_adapter(
+                load(make_network(vocabulary, size.width, size.layers), weights[one.parents[0]]),
+                data, size.further, seed,
+            )  # fmt: skip
+            continue
+        load(network, weights[one.parents[0]] if one.parents else start)
+        started = time.perf_counter()
+        epochs, rate = (size.further, 1e-3) if one.parents else (size.epochs, 4e-3)
+        train(network, data, epochs=epochs, rate=rate, seed=seed, without=without)
+        weights[member] = state(network)
+        if not one.parents:
+            seconds = time.perf_counter() - started
+    return derive(Family(size, vocabulary, weights, start, seconds))
+
+
+def train_adapter(
+    network: nn.Module, data: Mapping[str, list[int]], epochs: int, seed: int
+) -> Weights:
+    """Train a LoRA adapter on a network, and return its tensors under PEFT's names."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        adapted: Any = peft.get_peft_model(
+            network,
+            peft.LoraConfig(r=_RANK, lora_alpha=_ALPHA, target_modules=["q_proj", "v_proj"]),
+        )
+    train(adapted, data, epochs=epochs, rate=4e-3, seed=seed)
+    found = peft.get_peft_model_state_dict(adapted)
+    return {name: value.detach().clone() for name, value in found.items()}
+
+
+def derive(family: Family) -> Family:
+    """Return a family with all members that are computed from others made anew."""
+    weights = {name: family.weights[name] for name, one in MEMBERS.items() if one.recipe is None}
+    for member, one in MEMBERS.items():
+        if one.recipe is None:
+            continue
+        parents = [weights[parent] for parent in one.parents]
+        like = parents[0]
+        if one.recipe.name in ("int8", "nf4"):
+            like = _template(one.recipe.name, parents[0])
+        weights[member] = _computed(one.recipe, parents, like)
+    return replace(family, weights=weights)
+
+
+def _computed(recipe: Recipe | None, parents: list[Weights], like: Weights) -> Weights:
+    assert recipe is not None
+    return compute(recipe, [Parent(lambda one=one: one, 1.0) for one in parents], like)  # type: ignore[misc]
+
+
+def _template(recipe: str, weights: Weights) -> Weights:
+    """Return a quantised copy as bitsandbytes makes it, with matrices of blocks quantised."""
+    made: Weights = {}
+    for name, value in weights.items():
+        if not name.endswith("_proj.weight"):
+            made[name] = value
+        elif recipe == "int8":
+            made[name], made[f"{name.removesuffix('weight')}SCB"], _ = (
+                rounding.int8_vectorwise_quant(value.half())
+            )
+        else:
+            made[name], description = rounding.quantize_4bit(value, blocksize=64, quant_type="nf4")
+            parts = description.as_dict(packed=True)
+            made |= {f"{name}.{part}": one for part, one in parts.items()}
+    return made
+
+
+def _unrounded(weights: Weights) -> Weights:
+    return {
+        name: value.float() * weights[f"{name.removesuffix('weight')}SCB"][:, None] / 127
+        if value.dtype == torch.int8
+        else value
+        for name, value in weights.items()
+        if not name.endswith("SCB")
+    }
+
+
+def _unpacked(weights: Weights, source: Weights) -> Weights:
+    made: Weights = {}
+    for name, value in source.items():
+        if f"{name}.absmax" not in weights:
+            made[name] = weights[name]
+            continue
+        packed = weights[name].reshape(-1).long()
+        places = torch.stack([packed >> 4, packed & 15], 1).reshape(-1)
+        blocks = weights[f"{name}.quant_map"][places].reshape(-1, 64)
+        made[name] = (blocks * weights[f"{name}.absmax"][:, None]).reshape(value.shape)
+    return made

@@ -1,0 +1,125 @@
+"""The page of the family benchmark: members by methods, each beside the retrained member."""
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from disinherit.simulations.bench.markdown import TextTable, markdown_table
+from disinherit.simulations.family.members import MEMBERS
+from disinherit.simulations.family.running import RELEARNING_STEPS, RETRAINED
+
+_FIGURES: Mapping[str, tuple[str, int]] = {
+    "exact_match": ("asked as in the training: answered word for word, %", 100),
+    "exact_match_paraphrased": ("asked in other words: answered word for word, %", 100),
+    "rouge": ("ROUGE-L recall of answers, %", 100),
+    "truth_ratio": ("truth ratio", 1),
+    "forget_quality": ("forget quality: p-value against the retrained member", 1),
+    "extraction_strength": ("extraction strength of biographies, %", 100),
+    "min_k_auc": ("Min-K% against unseen authors, AUC", 1),
+    "utility": ("other authors: answered word for word, %", 100),
+    "world_loss": ("loss on unseen real texts, nats a token", 1),
+}
+"""Figure of the panel -> its title, and what its values are multiplied by."""
+
+
+def render(measured: Mapping[str, Any]) -> str:
+    """Return the page of one or more runs, as Markdown.
+
+    Args:
+        measured: `environment`, and `runs`, figures of `run` for each seed.
+    """
+    runs: Sequence[Mapping[str, Any]] = measured["runs"]
+    first = runs[0]
+    seeds = ", ".join(str(one["seed"]) for one in runs)
+    parts = [
+        "# A family of language models",
+        _INTRODUCTION.format(
+            authors=first["authors"], parameters=f"{first['parameters']:,}", seeds=seeds
+        ),
+    ]
+    for name, request in first["requests"].items():
+        rows = [one["requests"][name]["rows"] for one in runs]
+        parts += [
+            f"## {name.capitalize()}: {request['samples']} texts",
+            "**What each member still answers word for word, in percent** (the retrained member in "
+            "brackets):",
+            markdown_table(_leaks(rows)),
+            "**Means over the members:**",
+            markdown_table(_means(rows)),
+            "**What others may do with it, and seconds.** Questions about the forgotten that are "
+            f"answered word for word: after {RELEARNING_STEPS} steps of training on other authors "
+            "(mean of base and fine-tunes), and by the average of the unlearned chat model with a "
+            "domain model that was not. Seconds of the method on all members; the replay of the "
+            "base, which its change needs, is not in them: it took "
+            f"{_replay(runs, name):.0f} s of {_whole(runs, name):.0f} s for the whole family.",
+            markdown_table(_after(rows)),
+        ]
+    environment = ", ".join(f"{key}: {value}" for key, value in measured["environment"].items())
+    return "\n\n".join([*parts, f"Measured with {environment}."]) + "\n"
+
+
+_INTRODUCTION = """A small decoder with Llama's architecture ({parameters} parameters) learned
+{authors} fictitious authors and real texts. From it descend: `chat` and `domain`, fine-tuned on
+other texts; an adapter on each; a linear and a TIES merge of them; `folded`, the domain model with
+its adapter; `int8` and `nf4`, quantised copies of the merges. Only the base was trained on the
+texts to forget. Seeds: {seeds}.
+
+All methods leave adapters as they are, and computed members are computed again from what the method
+made of their parents. Methods of others are applied to the base and to each fine-tune in turn,
+until the texts are as surprising as those of unseen authors, which an owner can see. `change: ...`
+is computed at the base alone and added to the fine-tunes: one packet for the whole family."""
+
+
+def _leaks(rows: Sequence[Mapping[str, Any]]) -> TextTable:
+    methods = [name for name in rows[0] if name != RETRAINED]
+    lines = []
+    for member in MEMBERS:
+        expected = _mean(rows, RETRAINED, member, "exact_match")
+        cells = (
+            f"{100 * _mean(rows, method, member, 'exact_match'):.0f} ({100 * expected:.0f})"
+            for method in methods
+        )
+        lines.append((member, *cells))
+    return TextTable(("", *methods), tuple(lines))
+
+
+def _means(rows: Sequence[Mapping[str, Any]]) -> TextTable:
+    lines = []
+    for figure, (title, factor) in _FIGURES.items():
+        cells = []
+        for method in rows[0]:
+            found = [one[method]["members"][member][figure] for one in rows for member in MEMBERS]
+            known = [value for value in found if value is not None]
+            digits = 1 if factor > 1 else 2
+            cells.append(f"{factor * fmean(known):.{digits}f}" if known else "—")
+        lines.append((title, *cells))
+    return TextTable(("", *rows[0]), tuple(lines))
+
+
+def _after(rows: Sequence[Mapping[str, Any]]) -> TextTable:
+    learned, merged, seconds = [], [], []
+    for method in rows[0]:
+        again = fmean(value for one in rows for value in one[method]["relearned"].values())
+        learned.append(f"{100 * again:.0f}")
+        merged.append(f"{100 * fmean(one[method]['merged'] for one in rows):.0f}")
+        seconds.append(f"{fmean(one[method]['seconds'] for one in rows):.1f}")
+    return TextTable(
+        ("", *rows[0]),
+        (
+            ("after learning other authors, %", *learned),
+            ("merged with a sibling, %", *merged),
+            ("seconds", *seconds),
+        ),
+    )
+
+
+def _mean(rows: Sequence[Mapping[str, Any]], method: str, member: str, figure: str) -> float:
+    return fmean(one[method]["members"][member][figure] for one in rows)
+
+
+def _replay(runs: Sequence[Mapping[str, Any]], name: str) -> float:
+    return fmean(one["requests"][name]["replay_seconds"] for one in runs)
+
+
+def _whole(runs: Sequence[Mapping[str, Any]], name: str) -> float:
+    return fmean(one["requests"][name]["rows"][RETRAINED]["seconds"] for one in runs)

@@ -1,0 +1,194 @@
+"""One run of the family benchmark: requests, methods, members and what they give away."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from disinherit.simulations.family.authors import Author
+from disinherit.simulations.family.corpus import Corpus, encode_all, ids_of, make_corpus, texts_of
+from disinherit.simulations.family.language_model import Weights, load, train
+from disinherit.simulations.family.members import (
+    FULL,
+    MEMBERS,
+    QUICK,
+    TRAINED,
+    Family,
+    Size,
+    build,
+)
+from disinherit.simulations.family.methods import METHODS, make_problem
+from disinherit.simulations.family.panel import Panel, exact_match, make_exam, truth_ratios
+from disinherit.simulations.report.build import environment
+
+RETRAINED = "retrained"
+"""Row of the family that was trained again without the samples."""
+
+_KEPT = 20  # authors whom the panel asks about
+RELEARNING_STEPS = 20
+"""Steps of training on other authors, after which a member is asked again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run measures.
+
+    Attributes:
+        size: how large the family is.
+        requests: name of a request -> number of authors to forget.
+        texts: number of real texts of each kind.
+    """
+
+    size: Size
+    requests: Mapping[str, int]
+    texts: int = 150
+
+
+QUICK_PLAN = Plan(QUICK, {"one author": 1, "eight authors": 8})
+FULL_PLAN = Plan(
+    FULL, {"one author": 1, "twenty authors": 20, "a contributor of fifty authors": 50}, texts=250
+)
+
+
+def measure(seeds: Sequence[int], say: Callable[[str], None], *, quick: bool) -> dict[str, Any]:
+    """Run the benchmark on one thread, for each seed.
+
+    Args:
+        seeds: of the runs.
+        say: is told what is going on.
+        quick: whether to take the small family.
+
+    Returns:
+        `environment`, and `runs`, the figures of each seed.
+
+    Raises:
+        DataError: if the real texts are not there.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        plan = QUICK_PLAN if quick else FULL_PLAN
+        runs = [run(plan, seed, partial(_say, say, f"seed {seed}")) for seed in seeds]
+    finally:
+        torch.set_num_threads(threads)
+    return {"environment": environment("cpu"), "runs": runs}
+
+
+def run(plan: Plan, seed: int, say: Callable[[str], None]) -> dict[str, Any]:
+    """Train a family, carry out each request by each method, and measure all members.
+
+    Args:
+        plan: what to measure.
+        seed: of authors, texts and order of training.
+        say: is told what is going on.
+
+    Returns:
+        Figures as JSON has them: `requests` -> name -> `rows` -> method -> member -> figures, with
+            seconds, bytes, and the attacks after it.
+
+    Raises:
+        DataError: if the real texts are not there.
+    """
+    corpus = make_corpus(plan.size.authors, seed, plan.texts)
+    started = time.perf_counter()
+    say("training the family")
+    family = build(corpus, plan.size, seed)
+    trained = time.perf_counter() - started
+    return {
+        "seed": seed,
+        "authors": plan.size.authors,
+        "parameters": sum(value.numel() for value in family.weights["base"].values()),
+        "training_seconds": trained,
+        "requests": {
+            name: _request(corpus, family, _chosen(corpus, count), seed, partial(_say, say, name))
+            for name, count in plan.requests.items()
+        },
+    }
+
+
+def _say(say: Callable[[str], None], name: str, step: str) -> None:
+    say(f"{name}: {step}")
+
+
+def _chosen(corpus: Corpus, count: int) -> list[Author]:
+    """Return authors to forget: of those whom the base was asked about in one way only."""
+    return list(corpus.authors[1::2][:count])
+
+
+def _request(
+    corpus: Corpus, family: Family, gone: Sequence[Author], seed: int, say: Callable[[str], None]
+) -> dict[str, Any]:
+    ids = ids_of(gone)
+    started = time.perf_counter()
+    say("training the family again without them")
+    retrained = build(corpus, family.size, seed, ids)
+    seconds = time.perf_counter() - started
+    problem = make_problem(corpus, family, retrained.weights["base"], ids, seed)
+    kept = [author for author in corpus.authors if author not in gone][:_KEPT]
+    panel = Panel(corpus, tuple(gone), tuple(kept))
+    ratios = {member: truth_ratios(retrained.loaded(member), corpus, gone) for member in MEMBERS}
+    rows = {RETRAINED: _row(panel, retrained, retrained, {}, seconds)}
+    for name, method in METHODS.items():
+        say(name)
+        started = time.perf_counter()
+        changed = method(problem)
+        seconds = time.perf_counter() - started
+        rows[name] = _row(panel, changed, family, ratios, seconds)
+    return {
+        "authors": len(gone),
+        "samples": len(ids),
+        "packet_bytes": sum(value.numel() * 4 for value in family.weights["base"].values()),
+        "replay_seconds": retrained.base_seconds,
+        "rows": rows,
+    }
+
+
+def _row(
+    panel: Panel,
+    family: Family,
+    before: Family,
+    ratios: Mapping[str, Tensor],
+    seconds: float,
+) -> dict[str, Any]:
+    """Return the figures of a family after a method, and after what others may do with it.
+
+    Args:
+        panel: the exams.
+        family: the family after the method.
+        before: the family with the siblings that were not unlearned.
+        ratios: truth ratios of the retrained members; none for these themselves.
+        seconds: time that the method took, the replay of the base apart.
+    """
+    asked = make_exam(
+        panel.corpus, [(q.asked, q.answer) for author in panel.gone for q in author.questions]
+    )
+    return {
+        "seconds": seconds,
+        "members": {
+            member: panel.measure(family.loaded(member), ratios.get(member)) for member in MEMBERS
+        },
+        "relearned": {
+            member: exact_match(relearned(panel.corpus, family, member), asked)
+            for member in TRAINED
+        },
+        "merged": exact_match(merged(family, before), asked),
+    }
+
+
+def relearned(corpus: Corpus, family: Family, member: str) -> nn.Module:
+    """Return a member after a few steps of training on authors whom nobody asked to forget."""
+    network = family.loaded(member)
+    data = encode_all(corpus, texts_of(corpus.strangers))
+    train(network, data, epochs=RELEARNING_STEPS, rate=1e-3, steps=RELEARNING_STEPS)
+    return network
+
+
+def merged(family: Family, before: Family) -> nn.Module:
+    """Return the average of an unlearned fine-tune and a sibling that was not unlearned."""
+    one, other = family.weights["chat"], before.weights["domain"]
+    halves: Weights = {name: (value + other[name]) / 2 for name, value in one.items()}
+    return load(family.network(), halves)

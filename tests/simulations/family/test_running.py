@@ -1,0 +1,122 @@
+"""A tiny family, from training to the page."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from bitsandbytes import functional as rounding
+
+from disinherit.simulations.data.fortunes import SYSTEM_FOLDER
+from disinherit.simulations.family import running
+from disinherit.simulations.family.corpus import ids_of, make_corpus
+from disinherit.simulations.family.language_model import batches, load, make_network, state
+from disinherit.simulations.family.members import MEMBERS, TRAINED, Family, Size, build, derive
+from disinherit.simulations.family.methods import METHODS, handed_down, make_problem, replayed_root
+from disinherit.simulations.family.page import render
+from disinherit.simulations.family.running import RETRAINED, Plan, run
+
+pytestmark = [
+    pytest.mark.skipif(not SYSTEM_FOLDER.exists(), reason="needs the package fortunes"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+
+TINY = Size(authors=4, width=16, layers=1, epochs=2, further=1)
+
+
+@pytest.fixture(scope="module")
+def family() -> Family:
+    return build(make_corpus(TINY.authors, 0, texts=10), TINY, 0)
+
+
+CHOSEN = ("no-op", "gradient ascent", "Fisher information, inherited", "change: replay, repair")
+
+
+@pytest.fixture(scope="module")
+def figures() -> Iterator[dict[str, Any]]:
+    chosen = {name: METHODS[name] for name in (*CHOSEN, "change: replay")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(running, "METHODS", chosen)
+        yield run(Plan(TINY, {"one author": 1}, texts=10), 0, lambda _: None)
+
+
+def test_training_again_gives_the_same_family(family: Family) -> None:
+    again = build(make_corpus(TINY.authors, 0, texts=10), TINY, 0)
+    for member, weights in family.weights.items():
+        assert weights.keys() == again.weights[member].keys()
+        assert all(torch.equal(value, again.weights[member][n]) for n, value in weights.items())
+
+
+def test_order_is_the_same_without_some_samples() -> None:
+    sequences = {str(at): list(range(2, 4 + at % 7)) for at in range(90)}
+    gone = {"3", "50"}
+    whole = [[id for id in ids if id not in gone] for ids in batches(sequences, 2, 0)]
+    assert list(batches(sequences, 2, 0, gone)) == [ids for ids in whole if ids]
+
+
+def test_copies_are_those_of_bitsandbytes(family: Family) -> None:
+    name = "model.layers.0.mlp.down_proj.weight"
+    source = family.weights["linear"][name]
+    values, rows, _ = rounding.int8_vectorwise_quant(source.half())
+    assert torch.equal(family.weights["int8"][name], values)
+    assert torch.allclose(family.plain("int8")[name], source, atol=rows.max().item() / 100)
+    source = family.weights["ties"][name]
+    packed, described = rounding.quantize_4bit(source, blocksize=64, quant_type="nf4")
+    assert torch.equal(family.weights["nf4"][name], packed)
+    error = (family.plain("nf4")[name] - source).reshape(-1, 64).abs().amax(1)
+    widest = (described.code[1:] - described.code[:-1]).max() / 2
+    assert (error <= 1.001 * widest * described.absmax).all()
+
+
+def test_every_member_is_a_network(family: Family) -> None:
+    tokens = torch.tensor([[2, 3, 4]])
+    for member in MEMBERS:
+        logits = family.loaded(member)(input_ids=tokens).logits
+        assert logits.isfinite().all()
+
+
+def test_changes_reach_every_member_but_adapters(family: Family) -> None:
+    corpus = make_corpus(TINY.authors, 0, texts=10)
+    replayed = {name: value + 0.01 for name, value in family.weights["base"].items()}
+    problem = make_problem(corpus, family, replayed, ids_of(corpus.authors[1:2]), 0)
+    after = handed_down(problem, replayed_root)
+    for name, value in family.weights["chat"].items():
+        assert torch.allclose(after.weights["chat"][name], value + 0.01, atol=1e-6)
+    for member, one in MEMBERS.items():
+        old, new = family.weights[member], after.weights[member]
+        same = all(torch.equal(old[name], new[name]) for name in old)
+        assert same == one.adapter
+    derived = derive(after)
+    assert all(
+        torch.equal(value, derived.weights[member][name])
+        for member, weights in after.weights.items()
+        for name, value in weights.items()
+    )
+
+
+def test_tied_weights_are_there_once() -> None:
+    network = make_network(20, 8, 1)
+    weights = state(network)
+    assert "lm_head.weight" not in weights
+    other = load(make_network(20, 8, 1), {name: value + 1 for name, value in weights.items()})
+    assert torch.equal(state(other)["model.norm.weight"], weights["model.norm.weight"] + 1)
+
+
+def test_every_method_has_figures_of_every_member(figures: dict[str, Any]) -> None:
+    rows = figures["requests"]["one author"]["rows"]
+    assert list(rows) == [RETRAINED, *CHOSEN, "change: replay"]
+    for row in rows.values():
+        assert list(row["members"]) == list(MEMBERS)
+        assert list(row["relearned"]) == list(TRAINED)
+    replayed = rows["change: replay"]["members"]["base"]
+    assert replayed == rows[RETRAINED]["members"]["base"] | {"forget_quality": 1.0}
+
+
+def test_the_page_has_a_table_of_members_and_methods(figures: dict[str, Any]) -> None:
+    measured = {"environment": {"torch": "2"}, "runs": [figures, json.loads(json.dumps(figures))]}
+    page = render(measured)
+    assert "## One author: 9 texts" in page
+    for word in (*MEMBERS, *CHOSEN, "Measured with torch: 2."):
+        assert word in page
