@@ -38,7 +38,8 @@ def make_network(vocabulary: int, width: int, layers: int) -> nn.Module:
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return LlamaForCausalLM(config)
+        network: nn.Module = LlamaForCausalLM(config)
+    return network
 
 
 def token_losses(network: nn.Module, tokens: Tensor, targets: Tensor) -> Tensor:
