@@ -99,7 +99,7 @@ def import_graph(
             aliases=aliases,
             at_least=at_least,
             known=known,
-            times_stay=out is None,
+            registered=out is None,
         )
         refused: list[Exception] = []
         if dry_run:

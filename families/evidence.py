@@ -74,6 +74,7 @@ class Kind(enum.StrEnum):
     NEW_VERSION = "new version"
     LABELS = "placeholder labels"
     SAME_WEIGHTS = "same weights"
+    UNCOMPARED = "not compared"
     WEIGHTS = "weights"
     UNREADABLE = "unreadable"
     LINK = "link"

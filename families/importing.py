@@ -65,7 +65,7 @@ def import_families(
     aliases: Mapping[str, str] | None = None,
     at_least: float = 0.0,
     known: InheritanceGraph | None = None,
-    times_stay: bool = False,
+    registered: bool = False,
     now_us: int | None = None,
 ) -> Imported:
     """Read families of models and return the graph with them.  Nothing is fetched or run.
@@ -77,8 +77,9 @@ def import_families(
         aliases: name of a parent -> name of the model that it means.
         at_least: confidence below which an edge is listed and not recorded.
         known: the graph to add to; `None` for an empty one.
-        times_stay: whether known versions keep their times also where only imports know of them. A
-            store needs that; otherwise a version may become younger to follow a new parent.
+        registered: whether owners register versions of `known`, as in a store. Then versions keep
+            their times, and a version with other tensors under the id of a model is that model.
+            In a file, a version may become younger to follow a new parent.
         now_us: microseconds since the epoch; `None` for now.
 
     Raises:
@@ -94,7 +95,7 @@ def import_families(
     for source in _outermost(sources):
         _read(source, origin, evidence, aliases or {})
     records = {record.id: record for record in graph.models()}
-    ids, findings = assign_ids(evidence.models.values(), records)
+    ids, findings = assign_ids(evidence.models.values(), records, registered)
     fresh, more = _records(evidence, ids, records, owner)
     roots = [source if source.is_dir() else source.parent for source in sources]
     names = Names(evidence.models, ids, records, aliases or {}, roots)
@@ -104,7 +105,7 @@ def import_families(
     findings += more + doubts + _twins(everyone, fresh, edges)
     taken = _updates(graph, edges, {one.name for one in evidence.models.values()}, findings)
     now = time.time_ns() // 1000 if now_us is None else now_us
-    fixed = {id for id in records if times_stay or not _is_imported(graph, id)}
+    fixed = {id for id in records if registered or not _is_imported(graph, id)}
     merged, changed = _merged(graph, fresh, taken, now, fixed, findings)
     ordered = sorted(
         {*evidence.findings, *findings}, key=lambda one: (one.kind.value, one.model, one.text)

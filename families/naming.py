@@ -48,7 +48,7 @@ def is_version_of(model_id: str, name: str) -> bool:
 
 
 def assign_ids(
-    models: Iterable[Found], known: Mapping[str, ModelRecord]
+    models: Iterable[Found], known: Mapping[str, ModelRecord], registered: bool
 ) -> tuple[dict[str, str], list[FamilyFinding]]:
     """Return the id of the version that each model is.
 
@@ -58,6 +58,8 @@ def assign_ids(
     Args:
         models: the models, each with its own key.
         known: the records of the graph.
+        registered: whether owners may have registered them, perhaps with more tensors than files
+            have: tied ones, or those of the base of an adapter.
 
     Returns:
         Key -> id; and findings about models that the graph has under another name.
@@ -80,7 +82,11 @@ def assign_ids(
             for id in (plain, further)
             if _fits(known.get(id), digest) and taken.get(id) in (None, (one.name, digest))
         ]
-        if not digest and taken.get(plain, ("",))[0] == one.name:
+        if registered and _has_other_tensors(known.get(plain), one):
+            free = [plain]
+            text = "Its owner registered it with other tensors, such as tied ones or its base's."
+            findings.append(FamilyFinding(Kind.UNCOMPARED, one.name, text))
+        elif not digest and taken.get(plain, ("",))[0] == one.name:
             free = [plain]  # a card alone is about the version that has weights
         elif len(elsewhere) == 1 and plain not in known and further not in known:
             free = elsewhere
@@ -90,6 +96,12 @@ def assign_ids(
         taken.setdefault(chosen, (one.name, digest))
         ids[one.key] = chosen
     return ids, findings
+
+
+def _has_other_tensors(record: ModelRecord | None, found: Found) -> bool:
+    """Whether a record cannot be of the same files: then nothing says that it has other weights."""
+    ours = found.weights.architecture
+    return record is not None and ours != "" and record.architecture not in ("", ours)
 
 
 def _fits(record: ModelRecord | None, digest: str) -> bool:

@@ -16,6 +16,7 @@ from disinherit.common.wire.requests import Request
 from disinherit.server.states import Task
 from disinherit.server.store.store import CoordinatorStore
 from tests.support.command_line import Capture, as_json, error_line
+from tests.support.service import Running, speak_as
 
 
 def model(folder: Path, value: float, base: str = "") -> None:
@@ -175,3 +176,24 @@ def test_wrong_input_is_one_line(
     given = [argument.format(tmp_path) for argument in arguments]
     assert run(["graph", "import", *given]) == 2
     assert expected in error_line(capsys)
+
+
+def test_a_coordinator_registers_them(
+    running: Running, models: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    speak_as("operator", running, monkeypatch)
+    command = ("graph", "import", str(models), "--owner", "anna")
+    (models / "base").rename(models.parent / "aside")
+    assert as_json(capsys, *command)["changed"] == ["chat", "lost"]
+    (models.parent / "aside").rename(models / "base")
+    model(models / "next", 4, "chat")
+    found = as_json(capsys, *command, code=1)
+    (refused,) = found["refused"]
+    assert "parents of model 'chat', which is known without any" in refused
+    graph = running.world.store.graph()
+    assert [(e.parent, e.source, e.confidence) for e in graph.parents("next")] == [
+        ("chat", "relation", 0.85)
+    ]
+    speak_as("anna", running, monkeypatch)
+    assert run([*command]) == 2
+    assert "GetGraph" in error_line(capsys)

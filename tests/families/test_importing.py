@@ -435,6 +435,18 @@ def test_registered_weights_are_the_same_version_under_another_name(family: Path
     assert (Kind.SAME_WEIGHTS, "base") in kinds(found)
 
 
+def test_a_version_that_was_registered_with_other_tensors_is_the_same(family: Path) -> None:
+    """As an adapter with its base, or a language model with tied embeddings."""
+    lora = ModelRecord("acme--lora", "anna", "0a", zoo.LABELS, "0b", 5)
+    known = InheritanceGraph([lora])
+    found = imported(family, known=known, registered=True)
+    assert found.graph.model("acme--lora") == lora
+    assert (Kind.UNCOMPARED, "lora") in kinds(found)
+    assert ("acme--lora", "acme--folded") in edges(found)
+    found = imported(family, known=known)  # in a file it is another version
+    assert len([one for one in found.graph.models() if "lora" in one.id]) == 2
+
+
 # Hostile folders.
 
 
