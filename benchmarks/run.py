@@ -27,6 +27,7 @@ BENCHMARKS = (
     "graph",
     "tuning",
     "inheriting",
+    "families",
     "agent_install",
     "load",
 )
