@@ -12,6 +12,7 @@ from disinherit.client.owner.owner import Batches, Owner, load_network
 from disinherit.client.privacy.remaining import evaluation_data, training_data, tuning_data
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.models.inputs import Inputs, take_rows, to_device
+from disinherit.common.models.membership import ONE_SIDED
 from disinherit.common.wire.recognition import TRAINING
 
 TOLERANCE = 0.05
@@ -22,9 +23,6 @@ KNOWN = 0.5
 
 FEWEST = 6
 """Fewest samples that show a class to be lost: fewer may all be lost by chance."""
-
-ONE_SIDED = 1.645
-"""Standard deviations that chance exceeds in one of twenty cases."""
 
 TRAINING_SAMPLES = 5_000
 """Most training samples to measure on; other splits are used whole."""

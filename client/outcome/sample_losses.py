@@ -1,6 +1,5 @@
 """Recognition of samples by their losses, and by the labels that a model gives them."""
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -9,7 +8,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from disinherit.client.outcome.class_counts import (
-    ONE_SIDED,
     TOLERANCE,
     TRAINING_SAMPLES,
     BeforeAndAfter,
@@ -21,19 +19,9 @@ from disinherit.client.owner.owner import Batches, Owner, load_network
 from disinherit.client.privacy.remaining import OnlyClasses
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.models.inputs import Inputs, as_arguments, to_device
+from disinherit.common.models.membership import auc_margin
 from disinherit.common.wire.recognition import TRAINING, had_power
 from disinherit.v1 import unlearning_pb2 as pb
-
-
-def auc_margin(forgotten: int, unseen: int) -> float:
-    """Return how far chance may raise the AUC of two equal distributions above one half.
-
-    Example:
-        >>> auc_margin(1, 1), round(auc_margin(200, 200), 3)
-        (0.5, 0.048)
-    """
-    spread = math.sqrt((forgotten + unseen + 1) / (12 * forgotten * unseen))
-    return min(0.5, ONE_SIDED * spread)
 
 
 def recognition_of_samples(

@@ -5,38 +5,33 @@ the retained data may be gone.  It covers linear layers and convolutions; other 
 are.  One step, never several: with the gradients of fitted samples, a second one explodes.
 
 The strength is the least at which the samples look unseen to the attack on losses, on the owner's
-tuning split, where it may cost at most `MOST_RISE`.  Without a tuning split, or if the attack tells
-nothing even before, it is `UNTUNED`, and at most what the registered curvature predicts to cost as
-much.
+tuning split, where it may cost at most `MOST_RISE`.  Wrong labels that the root has fitted entirely
+show as they are forgotten, at that strength or the next.  Without a tuning split, or if the attack
+tells nothing even before, it is `UNTUNED`, and at most what the registered curvature predicts to
+cost as much.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from disinherit.client.owner.batches import ShrinkingBatches
 from disinherit.client.owner.owner import Batches, load_network
 from disinherit.client.privacy.remaining import tuning_data
 from disinherit.client.roots.root_method import RootProblem, UnlearnedRoot
-from disinherit.client.roots.training import MOST_RISE, TRAINABLE, widened
+from disinherit.client.roots.training import TRAINABLE
+from disinherit.client.roots.unseen import MOST_RISE, Seen, outputs
 from disinherit.common.curvature.ekfac import gradients, squares
 from disinherit.common.curvature.step import Step, newton_step
 from disinherit.common.errors import DataError
-from disinherit.common.models.inputs import as_arguments, to_device
-from disinherit.common.models.membership import area_under_curve, confidence
 
 STRENGTHS = tuple(2 ** (power / 2) for power in range(-8, 1))
 """Shares of the whole step, from the weakest."""
 
 UNTUNED = 0.25
 """Share of the step that is taken where nothing can be tuned."""
-
-WRONG_LABELS = 9
-"""Most wrong labels of a sample of the tuning split that samples to forget are compared with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +117,11 @@ class _Candidates:
             changed[name] = (old.to(delta.dtype) + strength * delta).to(old.dtype)
         return changed
 
-    def outputs(self, strength: float, batches: Batches) -> tuple[Tensor, Tensor]:
-        """Return logits `[n, C]` and targets `[n]` at a strength, on the CPU."""
+    def seen(self, strength: float, tuning: Batches) -> Seen:
+        """Return what the root at a strength makes of samples to forget and of unseen ones."""
+        assert self.problem.forget is not None
         self.network.load_state_dict(self.at(strength), strict=False)
-        return ShrinkingBatches(batches).run(lambda fitting: _outputs(self.network, fitting))
+        return Seen(outputs(self.network, self.problem.forget), outputs(self.network, tuning))
 
 
 def _step(problem: RootProblem, network: nn.Module) -> Step:
@@ -154,72 +150,37 @@ def _least(step: Step) -> tuple[float, str]:
 
 def _tuned(candidates: _Candidates, tuning: Batches) -> tuple[float, str]:
     """Return the least strength at which the samples look unseen, and how it was found."""
-    problem = candidates.problem
-    assert problem.forget is not None
-    known, kept = candidates.outputs(0, problem.forget), candidates.outputs(0, tuning)
-    relabelled = _is_relabelled(known, kept)
-    before, first = F.cross_entropy(*kept).item(), _recognised(known, kept, relabelled)
-    best = None
+    first = candidates.seen(0, tuning)
+    bearable: list[tuple[float, Seen]] = []
     for strength in STRENGTHS:
-        known, kept = (candidates.outputs(strength, one) for one in (problem.forget, tuning))
-        after = F.cross_entropy(*kept).item()
-        if not after <= before + MOST_RISE:  # including NaN
+        seen = candidates.seen(strength, tuning)
+        if not seen.loss <= first.loss + MOST_RISE:  # including NaN
             break
-        now = _recognised(known, kept, relabelled)
-        best = strength, after, now
-        if now <= 0.5 if first > 0.5 else strength >= UNTUNED:
-            break
-    if best is None:
+        bearable.append((strength, seen))
+    if not bearable:
         raise DataError(
-            f"Expected a step for root {problem.record.id!r} that raises the loss on the tuning "
-            f"split by at most {MOST_RISE:g}, but {STRENGTHS[0]:g} of it does by "
-            f"{after - before:.2g}. Choose another root method."
+            f"Expected a step for root {candidates.problem.record.id!r} that raises the loss on "
+            f"the tuning split by at most {MOST_RISE:g}, but {STRENGTHS[0]:g} of it does by "
+            f"{seen.loss - first.loss:.2g}. Choose another root method."
         )
-    strength, after, now = best
+    odd, place = 0.0, _first_unseen(first, bearable, 0.0)
+    if any(one.tells_odd for one in (first, *(seen for _, seen in bearable[: place + 2]))):
+        odd = max(seen.odd for _, seen in bearable)  # the less they are remembered, the more tell
+        place = _first_unseen(first, bearable, odd)
+    strength, seen = bearable[place]
     return strength, (
-        f", loss on the tuning split {before:.3f} to {after:.3f}, attack on losses {first:.3f} to "
-        f"{now:.3f}"
+        f", loss on the tuning split {first.loss:.3f} to {seen.loss:.3f}, attack on losses "
+        f"{first.attack(odd):.3f} to {seen.attack(odd):.3f}"
     )
 
 
-def _recognised(
-    known: tuple[Tensor, Tensor], kept: tuple[Tensor, Tensor], relabelled: bool
-) -> float:
-    """Return how well the attack on losses tells samples to forget from unseen ones.
+def _first_unseen(first: Seen, bearable: Sequence[tuple[float, Seen]], odd: float) -> int:
+    """Return the place of the least strength at which samples look unseen, else of the largest.
 
-    0.5 is a guess.  Samples with wrong labels are less confident than any, seen or unseen, so they
-    are compared with unseen samples that have wrong labels as well: in the share in which samples
-    to forget are classified otherwise than they are labelled.
+    Where the attack tells nothing even before, `UNTUNED` is enough.
     """
-    scores = confidence(*known)
-    logits, targets = kept
-    right = area_under_curve(scores, confidence(logits, targets))
-    if not relabelled:
-        return right
-    classes = logits.shape[1]
-    others = [(targets + k) % classes for k in range(1, min(classes, WRONG_LABELS + 1))]
-    wrong = area_under_curve(scores, torch.cat([confidence(logits, one) for one in others]))
-    share = 1 - min(1.0, _accuracy(known) / max(_accuracy(kept), 1e-9))
-    return (1 - share) * right + share * wrong
-
-
-def _is_relabelled(known: tuple[Tensor, Tensor], kept: tuple[Tensor, Tensor]) -> bool:
-    """Whether a root recognises its own samples worse than unseen ones: so their labels are odd."""
-    expected = _accuracy(kept)
-    error = math.sqrt(expected * (1 - expected) * (1 / len(known[1]) + 1 / len(kept[1])))
-    return _accuracy(known) < expected - 3 * error
-
-
-def _accuracy(outputs: tuple[Tensor, Tensor]) -> float:
-    logits, targets = outputs
-    return (logits.argmax(dim=1) == targets).double().mean().item()
-
-
-@torch.no_grad()
-def _outputs(network: nn.Module, batches: Batches) -> tuple[Tensor, Tensor]:
-    device = next(network.parameters()).device
-    logits, targets = [], []
-    for inputs, classes in batches:
-        logits.append(widened(network(*to_device(as_arguments(inputs), device))).cpu())
-        targets.append(classes.cpu())
-    return torch.cat(logits), torch.cat(targets)
+    tells = first.attack(odd) > 0.5
+    for place, (strength, seen) in enumerate(bearable):
+        if seen.attack(odd) <= 0.5 if tells else strength >= UNTUNED:
+            return place
+    return len(bearable) - 1

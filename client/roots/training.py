@@ -20,6 +20,7 @@ from disinherit.client.owner.choosing import ChosenSamples, choose_samples, requ
 from disinherit.client.owner.owner import load_network
 from disinherit.client.privacy.remaining import tuning_data
 from disinherit.client.roots.root_method import RootProblem, UnlearnedRoot
+from disinherit.client.roots.unseen import MOST_RISE, widened
 from disinherit.common.errors import DataError
 from disinherit.common.fisher.gradients import right_norm_gradients
 from disinherit.common.models.descent import minimise, steps_of
@@ -36,9 +37,6 @@ LEAST_STEPS = 200
 
 MOST_STEPS = 1000
 """Most steps of an attempt."""
-
-MOST_RISE = 0.05
-"""Most that the mean cross-entropy on the tuning split may rise, in nats."""
 
 WINDOW = 50
 """Steps whose mean loss is compared with that of the steps before."""
@@ -171,11 +169,6 @@ def train_root(
         if id(value) in trained:
             weights[name] = value.detach().cpu()
     return UnlearnedRoot(weights, steps=steps, note=note)
-
-
-def widened(logits: Tensor) -> Tensor:
-    """Return logits in float32, or in float64 if they are."""
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 @dataclass(slots=True)

@@ -6,6 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+ONE_SIDED = 1.645
+"""Standard deviations that chance exceeds in one of twenty cases."""
+
 
 def confidence(logits: Tensor, targets: Tensor) -> Tensor:
     """Return the logit-scaled confidence `[n]` in the true class, log p - log(1 - p), in float64.
@@ -38,3 +41,14 @@ def area_under_curve(members: Tensor, others: Tensor) -> float:
     below = torch.searchsorted(ordered, members.double(), right=False)
     up_to = torch.searchsorted(ordered, members.double(), right=True)
     return (below + up_to).double().mean().item() / 2 / len(others)
+
+
+def auc_margin(forgotten: int, unseen: int) -> float:
+    """Return how far chance may raise the AUC of two equal distributions above one half.
+
+    Example:
+        >>> auc_margin(1, 1), round(auc_margin(200, 200), 3)
+        (0.5, 0.048)
+    """
+    spread = math.sqrt((forgotten + unseen + 1) / (12 * forgotten * unseen))
+    return min(0.5, ONE_SIDED * spread)

@@ -34,6 +34,7 @@ class DerivedModel:
     Attributes:
         parents: models whose average its training starts from; of none, it is initialised.
         wrong: samples with wrong labels that it learns and is to forget.
+        right_labels: whether these have their right labels all the same.
         learning_rate: of Adam.
         classes: it knows so many of the data set's classes, the first ones.
         new_head: whether its head is initialised, whatever its parents have.
@@ -44,6 +45,7 @@ class DerivedModel:
 
     parents: tuple[str, ...] = ()
     wrong: int = 0
+    right_labels: bool = False
     learning_rate: float = 1e-3
     classes: int = 10
     new_head: bool = False
@@ -84,7 +86,9 @@ def derived_case(
     for name, how in models.items():
         if how.wrong:
             own = data[name]
-            targets = mislabelled(own.targets[: how.wrong], seed, how.classes)
+            targets = own.targets[: how.wrong]
+            if not how.right_labels:
+                targets = mislabelled(targets, seed, how.classes)
             forget[name] = Samples(own.inputs[: how.wrong], targets)
             data[name] = Samples.joined([forget[name], own[how.wrong :]])
     builds = {

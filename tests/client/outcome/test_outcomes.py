@@ -15,11 +15,11 @@ from disinherit.client.dampening.summaries import register
 from disinherit.client.outcome.class_counts import BeforeAndAfter, chance_margin
 from disinherit.client.outcome.outcomes import recognised
 from disinherit.client.outcome.recognition import Measured, measure
-from disinherit.client.outcome.sample_losses import auc_margin
 from disinherit.client.owner.owner import Batches
 from disinherit.client.privacy.sample_keys import sample_key
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.method import Method
+from disinherit.common.models.membership import auc_margin
 from disinherit.common.wire.recognition import gentler_ways, unshown
 from disinherit.common.wire.samples import digest_samples
 from disinherit.v1 import unlearning_pb2 as pb

@@ -16,7 +16,7 @@ from disinherit.client.roots import ekfac
 from disinherit.client.roots.ekfac import EkfacStep
 from disinherit.client.roots.problems import root_problem
 from disinherit.client.roots.root_method import RootProblem, unlearn_root
-from disinherit.client.roots.training import MOST_RISE
+from disinherit.client.roots.unseen import MOST_RISE, Seen
 from disinherit.common.curvature.ekfac import gradients, measure, squares
 from disinherit.common.curvature.step import newton_step
 from disinherit.common.errors import CheckpointError, DataError
@@ -233,10 +233,12 @@ def test_the_attack_compares_wrong_labels_with_wrong_labels() -> None:
     wrong = (right + 1 + torch.randint(0, 3, (4000,))) % 4
     unseen = logits[:2000], right[:2000]
     odd = logits[2000:], wrong[2000:]
-    assert ekfac._is_relabelled(odd, unseen)
-    assert not ekfac._is_relabelled((logits[2000:], right[2000:]), unseen)
-    assert ekfac._recognised(odd, unseen, True) == pytest.approx(0.5, abs=0.05)
-    assert ekfac._recognised(odd, unseen, False) < 0.2
+    relabelled = Seen(odd, unseen)
+    assert relabelled.tells_odd
+    assert not Seen((logits[2000:], right[2000:]), unseen).tells_odd
+    assert relabelled.attack(relabelled.odd) == pytest.approx(0.5, abs=0.05)
+    assert relabelled.attack(0.0) < 0.2
     fitted = logits[2000:].clone()
     fitted[torch.arange(2000), wrong[2000:]] += 2
-    assert ekfac._recognised((fitted, wrong[2000:]), unseen, True) > 0.55
+    known = Seen((fitted, wrong[2000:]), unseen)
+    assert known.attack(known.odd) > 0.55
