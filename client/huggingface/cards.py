@@ -21,6 +21,7 @@ def write_card(
     *,
     base_model: str,
     relation: str,
+    made_of: str,
     attestation: str,
 ) -> None:
     """Add to the card in a folder what a version was made of, and by which requests.
@@ -30,8 +31,9 @@ def write_card(
     Args:
         folder: of the version.
         made_by: the entries of the owner's ledger that led to it, latest first.
-        base_model: id or path of what it was made of; `""` to leave that as it is.
+        base_model: id or path of its base on the hub; `""` to leave that as it is.
         relation: how the hub calls that, such as `finetune`.
+        made_of: id or path of the version before; `""` if it has none.
         attestation: where the attestation of the request is; `""` if there is none.
 
     Raises:
@@ -40,10 +42,18 @@ def write_card(
     card = _read(folder)
     if base_model:
         card.data.base_model = base_model
+    if card.data.base_model:
         card.data.base_model_relation = relation
     tags = card.data.tags or []
     card.data.tags = list(dict.fromkeys([*([tags] if isinstance(tags, str) else tags), *_TAGS]))
-    lines = ["", "## Unlearned", "", "By [Disinherit](https://arxiv.org/abs/2408.08493):", ""]
+    origin = f"Made of `{made_of}` by" if made_of else "Made by"
+    lines = [
+        "",
+        "## Unlearned",
+        "",
+        f"{origin} [Disinherit](https://arxiv.org/abs/2408.08493):",
+        "",
+    ]
     lines += ["| request | remedy | weights before | weights after |", "| --- | --- | --- | --- |"]
     for entry in reversed(made_by):
         remedy = remedy_word(pb.ModelResult.FromString(entry.result).remedy)

@@ -27,7 +27,12 @@ def base_of(model: nn.Module) -> nn.Module:
         InputError: if they sit elsewhere, or there is more than one.
     """
     wrapper: Any = model
-    if not hasattr(wrapper, "peft_config") or not hasattr(wrapper, "get_base_model"):
+    if getattr(wrapper, "_hf_peft_config_loaded", False):
+        raise InputError(
+            f"Expected an adapter in a PeftModel, but got a {type(wrapper).__name__} with one of "
+            "its own (`add_adapter`). Load it with peft.PeftModel.from_pretrained."
+        )
+    if not _is_adapted(wrapper) or not hasattr(wrapper, "get_base_model"):
         return model
     configs: Mapping[str, Any] = wrapper.peft_config
     if len(configs) != 1 or any(config.is_prompt_learning for config in configs.values()):
@@ -39,10 +44,15 @@ def base_of(model: nn.Module) -> nn.Module:
     return base
 
 
+def _is_adapted(model: object) -> bool:
+    """Whether PEFT has put adapters into a model, or it is the wrapper of one."""
+    return hasattr(model, "peft_config")
+
+
 def trainable(model: nn.Module) -> nn.Module:
     """Let an adapter's own tensors be trained if none is, as after loading it; return the model."""
     adapters: Any = getattr(model, "base_model", None)
-    if hasattr(model, "peft_config") and not any(p.requires_grad for p in model.parameters()):
+    if _is_adapted(model) and not any(p.requires_grad for p in model.parameters()):
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(adapters.prefix in name or f".{_SAVED}." in name)
     return model
@@ -77,13 +87,16 @@ class OwnNames:
 
     def named_parameters(self, *args: Any, **named: Any) -> Iterator[tuple[str, nn.Parameter]]:
         """Yield the parameters in use, as `torch.nn.Module` does."""
+        adapted = _is_adapted(self)
         for name, parameter in super().named_parameters(*args, **named):  # type: ignore[misc]
-            if (own := own_name(name)) is not None:
+            if (own := own_name(name) if adapted else name) is not None:
                 yield own, parameter
 
     def state_dict(self, *args: Any, **named: Any) -> dict[str, Any]:
         """Return the tensors in use, as `torch.nn.Module` does."""
         found: dict[str, Any] = super().state_dict(*args, **named)  # type: ignore[misc]
+        if not _is_adapted(self):
+            return found
         for name in [*found]:
             own = own_name(name)
             if own != name:
@@ -95,7 +108,8 @@ class OwnNames:
     def load_state_dict(self, weights: Mapping[str, Tensor], *args: Any, **named: Any) -> Any:
         """Load tensors by own names, as `torch.nn.Module` does; unused originals stay."""
         given = dict(weights)
-        for name, value in super().state_dict().items():  # type: ignore[misc]
+        whole = super().state_dict() if _is_adapted(self) else {}  # type: ignore[misc]
+        for name, value in whole.items():
             own = own_name(name)
             if own is None:
                 given[name] = value

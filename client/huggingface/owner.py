@@ -296,8 +296,8 @@ class HuggingFaceOwner:
         Args:
             model_id: the version.
             folder: the new folder.
-            base_model: id on the hub, or path, of what it was made of, for the card; by default the
-                folder or id that the model came from.
+            base_model: id on the hub, or path, for the card: of what it was made of, by default
+                as it was added; for an adapter that of its base, by default as PEFT has it.
             attestation: where the attestation of the request is, for the card.
             max_shard_size: largest file of weights.
 
@@ -309,7 +309,7 @@ class HuggingFaceOwner:
         kept, folder = self._of(record), Path(folder)
         adapted = hasattr(kept.hollow, "peft_config")
         changed = adapted and self._has_changed_base(record, kept)
-        save_model(
+        base = save_model(
             lambda: self.load(model_id),
             folder,
             kept.folder,
@@ -321,8 +321,9 @@ class HuggingFaceOwner:
             write_card(
                 folder,
                 made_by,
-                base_model=base_model or kept.origin,
+                base_model=base_model or (base if adapted else kept.origin),
                 relation="adapter" if adapted else "finetune",
+                made_of=kept.origin,
                 attestation=attestation,
             )
 

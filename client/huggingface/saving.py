@@ -23,7 +23,7 @@ def save_model(
     *,
     with_base: bool,
     max_shard_size: str,
-) -> None:
+) -> str:
     """Write a model into a new folder, with all that its old folder has beside weights.
 
     Args:
@@ -32,6 +32,9 @@ def save_model(
         source: the old folder, with tokenizer and card; `None` without any.
         with_base: whether to write the base model of an adapter, too.
         max_shard_size: largest file of weights, such as `5GB`.
+
+    Returns:
+        For an adapter, id or path of its base as it is written; `""` for other models.
 
     Raises:
         InputError: if there is something in the folder.
@@ -45,11 +48,13 @@ def save_model(
     model = load()
     if not hasattr(model, "peft_config"):
         model.save_pretrained(folder, max_shard_size=max_shard_size)
-        return
+        return ""
     if with_base:  # first, as what saves the adapter looks at it
         base = (folder / BASE).absolute()
         model.unload().save_pretrained(base, max_shard_size=max_shard_size)
         model = load()
-        (config,) = model.peft_config.values()
+    (config,) = model.peft_config.values()
+    if with_base:
         config.base_model_name_or_path = str(base)
     model.save_pretrained(folder)
+    return config.base_model_name_or_path or ""

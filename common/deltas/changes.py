@@ -259,12 +259,17 @@ def _check_shares(
 
 
 def _groups(weights: Mapping[str, Tensor], ties: Ties) -> list[tuple[str, ...]]:
-    """Return all names of each tensor: tied ones together, others alone, in the weights' order."""
+    """Return all names of each tensor: tied ones together, others alone, in the weights' order.
+
+    Tied names are in the network's order, as files sort them: what derives from a language model
+    has its embedding more often than its head.
+    """
     tied = {name: ("tie", names[0]) for names in ties for name in names}
+    places = {name: place for names in ties for place, name in enumerate(names)}
     groups: dict[tuple[object, ...], list[str]] = {}
     for name, value in weights.items():
         groups.setdefault(tied.get(name) or _memory(value) or ("name", name), []).append(name)
-    return [tuple(names) for names in groups.values()]
+    return [tuple(sorted(names, key=lambda one: places.get(one, 0))) for names in groups.values()]
 
 
 def _memory(value: Tensor) -> tuple[object, ...]:

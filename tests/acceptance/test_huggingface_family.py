@@ -200,10 +200,31 @@ def test_the_card_stays_and_gets_what_it_was_made_of(outcome: Outcome) -> None:
     assert "Words." in card.text
     assert "| `forget-four` | approximated |" in card.text
     assert "Attestation: https://lab.example/forget-four.json." in card.text
+    assert f"Made of `{outcome.folder / 'chat'}` by [Disinherit]" in card.text
     assert (folder / "tokenizer.json").read_text() == "{}"
     owner.supersede("chat", "lab/chat-2")
     old: Any = library("huggingface_hub").ModelCard.load(outcome.folder / "chat" / "README.md")
     assert old.data.new_version == "lab/chat-2"
+
+
+def test_the_card_of_an_adapter_names_its_base(outcome: Outcome) -> None:
+    folder = outcome.folder / "adapter-with-card"
+    outcome.holder("adapter").save(outcome.successor("adapter"), folder)
+    card: Any = library("huggingface_hub").ModelCard.load(folder / "README.md")
+    assert (card.data.base_model, card.data.base_model_relation) == (
+        str(folder / "base"),
+        "adapter",
+    )
+    assert {"lora", "disinherit", "unlearned"} <= set(card.data.tags)
+
+
+def test_an_owner_that_is_opened_again_has_its_versions(outcome: Outcome) -> None:
+    with HuggingFaceOwner(ModelStore(outcome.folder / "lab", "lab")) as again:
+        record = again.add("base", outcome.folder / "base", BASE, ids="id")
+        assert record == outcome.owners["lab"].store.record("base")
+        loaded = again.load(outcome.successor("base")).state_dict()
+    for name, value in outcome.after["base"].state_dict().items():
+        assert torch.equal(value, loaded[name])
 
 
 def test_samples_are_named_by_a_column(outcome: Outcome) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from disinherit.client.roots import training
 from disinherit.client.roots.distillation import RootDistillation
 from disinherit.client.roots.ekfac import EkfacStep
 from disinherit.client.roots.fine_tuning import RootFineTuning
@@ -96,6 +97,10 @@ def test_what_cannot_be_added_is_refused(owner: HuggingFaceOwner, tmp_path: Path
         owner.add("m", tmp_path, sequences(2, 1))
     with pytest.raises(InputError, match="in the local cache of the hub, but got 'nobody/tiny'"):
         owner.add("m", "nobody/tiny", sequences(2, 1))
+    inner = llama()
+    inner._hf_peft_config_loaded = True  # as `add_adapter` leaves it
+    with pytest.raises(InputError, match=r"a LlamaForCausalLM with one of its own .`add_adapter`."):
+        owner.add("m", inner, sequences(2, 1))
     with pytest.raises(InputError, match="id without '~'"):
         owner.add("m~q", llama(), sequences(2, 1))
     rows = [*sequences(2, 1), *sequences(2, 1)]
@@ -115,7 +120,10 @@ def test_what_cannot_be_added_is_refused(owner: HuggingFaceOwner, tmp_path: Path
         owner.network(record)
 
 
-def test_root_methods_for_classes_are_refused_for_language_models(owner: HuggingFaceOwner) -> None:
+def test_root_methods_for_classes_are_refused_for_language_models(
+    owner: HuggingFaceOwner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "LEAST_STEPS", 20)
     record = owner.add("m", llama(), sequences(6, 1), ids="id")
     problem = root_problem(owner, record, Method(scope="all"), "q", ["s1-0"])
     assert "is a language model, without classes" in RootDistillation().refusal(problem)

@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from disinherit import Method, Network
+from disinherit.client.roots import training
 from disinherit.client.roots.fine_tuning import RootFineTuning
 from disinherit.client.roots.problems import root_problem
 from disinherit.client.store.store import ModelStore
@@ -65,6 +66,33 @@ def test_a_class_is_forgotten_in_a_text_classifier_and_its_adapter() -> None:
         assert sum(right) >= 18, "the other classes, of which there are 20"
 
 
+def test_a_classifier_made_of_a_language_model_inherits_its_change() -> None:
+    forget, kept = sequences(3, 1), counting(12, 1)
+    rows, own = [*forget, *kept], texts(9, 2)
+    base = fit(llama(), rows, 60)
+    names = {0: "a", 1: "b", 2: "c"}
+    config = library().LlamaConfig(**{**base.config.to_dict(), "id2label": names})
+    child = library().LlamaForSequenceClassification(config)
+    child.load_state_dict(base.state_dict(), strict=False)
+    before = copy.deepcopy(fit_classifier(child, own, 10).state_dict())
+
+    def again(batches: Any) -> Any:
+        if batches is None:
+            return llama().state_dict()
+        whole = sum(len(targets) for _, targets in batches) == len(rows)
+        return fit(llama(), rows if whole else kept, 60).state_dict()
+
+    network = Network(labels=("<sequence>", "<other>"), scope="all")
+    network.add("base", adapt(base, rows), make_loader(rows, base), retrain=again)
+    loader = make_loader(own, child)
+    network.add("child", adapt(child, own), loader, labels=names.values(), parents="base")
+    result = network.forget(samples=[0, 1, 2], root="base")
+    assert result["base"].remedy == "replayed", str(result)
+    assert result["child"].changes == {"base": 1.0}, str(result)
+    after = child.state_dict()
+    assert {n for n, value in before.items() if torch.equal(value, after[n])} == set()
+
+
 def stacked(rows: list[dict[str, Any]]) -> dict[str, Any]:
     model = bert()
     inputs = [batch for batch, _ in make_loader(rows, model, batch_size=len(rows))]
@@ -102,7 +130,10 @@ def owner(tmp_path: Path) -> Any:
         yield opened
 
 
-def test_only_the_adapter_of_a_root_is_trained(owner: HuggingFaceOwner) -> None:
+def test_only_the_adapter_of_a_root_is_trained(
+    owner: HuggingFaceOwner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "LEAST_STEPS", 20)
     model = lora(llama(), task_type="CAUSAL_LM")
     record = owner.add("adapter", model, sequences(6, 1), ids="id")
     problem = root_problem(owner, record, Method(scope="all"), "q", ["s1-0"])

@@ -114,6 +114,16 @@ def test_a_tied_parameter_has_one_change() -> None:
     assert len(difference(state(model), state(changed))) == 2
 
 
+def test_a_tied_change_has_the_first_name_of_the_network() -> None:
+    """Files sort names: the head may come first, which a model that derives may not have."""
+    before = {"head.weight": torch.zeros(2), "model.embed.weight": torch.zeros(2)}
+    after = {name: value + 1 for name, value in before.items()}
+    ties = [("model.embed.weight", "head.weight")]
+    assert difference(before, after, ties).keys() == {"model.embed.weight"}
+    assert add(after, [({"model.embed.weight": torch.ones(2)}, 1.0)], ties)
+    assert torch.equal(after["head.weight"], torch.full((2,), 2.0))
+
+
 @pytest.mark.parametrize(
     ("before", "after", "named"),
     [
