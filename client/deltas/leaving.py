@@ -27,6 +27,12 @@ from disinherit.common.fisher.gradients import widest
 from disinherit.common.graph.records import ModelRecord
 from disinherit.v1 import unlearning_pb2 as pb
 
+FADED = (
+    "less of it is left than its share: taken out, it costs accuracy, which rounds of calibration "
+    "restore"
+)
+"""Note on an update where later ones of the others lead elsewhere (docs/method.md, section 20)."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WithoutClient:
@@ -137,6 +143,8 @@ def taken_out(
         root, applied = packet.sources[0], add_delta(result, share, packet)
         if root in part.factors:
             applied.applied, applied.measured = part.factors[root], part.left[root]
+            if part.left[root] < share.coefficient:
+                applied.note = FADED
     check_length(part.values, 1.0, weights, ", ".join(part.factors) or packets[0].sources[0])
     return part.values
 

@@ -15,6 +15,7 @@ import torch
 from flwr.serverapp.strategy import FedAdam
 from torch import Tensor
 
+from disinherit.client.deltas.leaving import FADED
 from disinherit.server.planning.coefficients import KEPT_OF_CLIENT
 from disinherit.server.states import TaskState
 from disinherit.v1 import unlearning_pb2 as pb
@@ -55,6 +56,12 @@ def test_every_aggregate_is_that_of_a_federation_without_the_client(
         left = model.endswith("node-3")
         assert task.state is (TaskState.EXEMPT if left else TaskState.VERIFIED), task
         assert left or (task.result and task.result.remedy == pb.REMEDY_APPROXIMATED)
+    for number in range(1, ROUNDS + 1):
+        result = tasks[f"p.r{number}"].result or pb.ModelResult()
+        own = [delta for delta in result.deltas if delta.root == f"p.r{number}.node-3"]
+        for delta in own:
+            assert delta.applied == pytest.approx(delta.coefficient / (1 - delta.coefficient))
+            assert (delta.note == FADED) is (delta.measured < delta.coefficient)
 
 
 def test_what_a_servers_optimiser_made_gets_shares_of_each_change_once(tmp_path: Path) -> None:

@@ -1224,7 +1224,9 @@ class AppliedDelta(_message.Message):
     """
     root_method: _builtins.str
     note: _builtins.str
-    """In words: for a root's own weights, how they were made; else why `measured` is unset."""
+    """In words: for a root's own weights, how they were made; else why `measured` is unset, or what it
+    means that it is small.
+    """
     @_builtins.property
     def repeats(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """As in `Delta`."""

@@ -2,6 +2,10 @@
 
 from collections.abc import Sequence
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.recipes import Recipe
 from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord
@@ -116,3 +120,50 @@ def test_no_start_is_known_of_updates_from_elsewhere_copies_and_what_a_request_m
     found = starts(graph)
     assert found["g4"] == found["copy"] == found["g2~p"] == ("", 0.0)
     assert {one.start for one in find_computed(graph, CLIENT).values()} == {""}, "nobody leaves"
+
+
+@given(st.data(), st.integers(1, 5), st.floats(0.5, 1))
+def test_affine_rounds_come_out_as_without_the_client_whoever_took_part(
+    data: st.DataObject, rounds: int, kept: float
+) -> None:
+    """Training is `kept * start + b`, in numbers; node 0 leaves."""
+    others = st.sets(st.integers(1, 3), min_size=1)
+    graph = InheritanceGraph([version("g0", 0)])
+    model, expected, roots = {"g0": 1.0}, 1.0, []
+    for number in range(1, rounds + 1):
+        taking_part = sorted(data.draw(others) | data.draw(st.sets(st.just(0))))
+        sizes = {node: data.draw(st.floats(0.1, 10)) for node in taking_part}
+        moves = {node: data.draw(st.floats(-1, 1)) for node in taking_part}
+        weights = {node: size / sum(sizes.values()) for node, size in sizes.items()}
+        last, name = f"g{number - 1}", f"g{number}"
+        edges = []
+        for place, node in enumerate(taking_part, 1):
+            update = f"u{number}-{node}"
+            model[update] = kept * model[last] + moves[node]
+            trained = Inheritance(last, update, InheritanceKind.INCREMENTAL)
+            graph.add(version(update, 2 * number), [trained])
+            edges.append(
+                Inheritance(update, name, FEDERATED, weights[node], {}, Recipe.AVERAGE, place)
+            )
+        graph.add(version(name, 2 * number + 1), edges)
+        model[name] = sum(weights[node] * model[f"u{number}-{node}"] for node in taking_part)
+        staying = sum(weights[node] for node in taking_part if node)
+        expected = kept * expected + sum(
+            weights[node] / staying * moves[node] for node in taking_part if node
+        )
+        roots += [f"u{number}-0"] * (0 in taking_part)
+    if not roots:
+        return
+    found = find_computed(graph, roots, roots, kept)
+    new = dict(model)
+    for number in range(1, rounds + 1):
+        name = f"g{number}"
+        if name in found:
+            one = found[name]
+            leaving = [part for part in one.ingredients if part.leaves]
+            gone = sum(part.weight for part in leaving)
+            change = one.kept * (new[one.start] - model[one.start])
+            for part in leaving:
+                change += part.weight / (1 - gone) * (model[name] - model[part.model])
+            new[name] = model[name] + change
+    assert new[f"g{rounds}"] == pytest.approx(expected, rel=1e-6, abs=1e-6)
