@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from disinherit.cli.graph_discover import EXAMPLES as DISCOVER
+from disinherit.cli.graph_discover import discover_graph
 from disinherit.cli.graph_import import EXAMPLES, import_graph
 from disinherit.cli.output import Format, FormatOption, print_json, print_rich
 from disinherit.common.errors import GraphError
@@ -26,6 +28,7 @@ app = typer.Typer(
     suggest_commands=False,
 )
 app.command("import", epilog=EXAMPLES)(import_graph)
+app.command("discover", epilog=DISCOVER)(discover_graph)
 
 Source = Annotated[
     Path,

@@ -52,7 +52,7 @@ def groups(
         The group that loading the folder would take, `None` if there is none; and a group for each
         GGUF model.
     """
-    found = _grouped({name: path for name, path in files.items() if is_weights(name)})
+    found = grouped({name: path for name, path in files.items() if is_weights(name)})
     ggufs = [group for group in found if group.ending == "gguf"]
     rest = [group for group in found if group.ending != "gguf"]
     own = [group for group in rest if group.stem == _ADAPTER]
@@ -103,7 +103,8 @@ def _first(found: list[WeightFiles]) -> WeightFiles | None:
     return min(found, key=place, default=None)
 
 
-def _grouped(files: Mapping[str, Path]) -> list[WeightFiles]:
+def grouped(files: Mapping[str, Path]) -> list[WeightFiles]:
+    """Return files of weights by the model that they belong to, with its shards together."""
     shards: dict[tuple[str, str, int], list[Path]] = {}
     for name, path in sorted(files.items()):
         stem, _, ending = name.rpartition(".")

@@ -9,7 +9,9 @@ their files.
 import hashlib
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -70,6 +72,42 @@ def tensors_weights(paths: Sequence[Path]) -> Weights:
         except OSError as error:
             raise DataError(f"Expected a readable {path.name}, but: {error.strerror}.") from None
     return Weights(manifest_digest(manifest), structure_digest(entries))
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a tensor is in a safetensors file.
+
+    Attributes:
+        path: the file.
+        name: name of the tensor.
+        dtype: its dtype, as PyTorch calls it.
+        shape: its shape.
+        offset: the first of its bytes.
+    """
+
+    path: Path
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+
+
+def tensor_places(path: Path) -> list[Place]:
+    """Return where the tensors of a safetensors file are.
+
+    Raises:
+        DataError: if it cannot be read or is malformed.
+    """
+    found = []
+    try:
+        with path.open("rb") as file:
+            for name, dtype, shape, size in _layout(file, path):
+                found.append(Place(path, name, dtype, tuple(shape), file.tell()))
+                file.seek(size, os.SEEK_CUR)
+    except OSError as error:
+        raise DataError(f"Expected a readable {path.name}, but: {error.strerror}.") from None
+    return found
 
 
 def files_weights(paths: Sequence[Path]) -> Weights:

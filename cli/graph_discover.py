@@ -1,0 +1,89 @@
+"""`disinherit graph discover`: descendants that nobody recorded, found from weights alone."""
+
+import csv
+import io
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from disinherit.cli.output import Format, FormatOption, print_json, print_line, print_rich
+from disinherit.common.files import write_atomic
+
+EXAMPLES = (
+    "Examples:\n\n"
+    "disinherit graph discover models --base acme/base --out edges.csv\n\n"
+    "disinherit graph import models edges.csv --out family.json"
+)
+
+
+def discover_graph(
+    folder: Annotated[Path, typer.Argument(help="A folder with safetensors files, or below it.")],
+    base: Annotated[
+        list[str] | None,
+        typer.Option(help="A model that descends from no other here. Repeat."),
+    ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(help="Weights that the training of a base started from, safetensors."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write an edge list of what has a direction, for graph import (.csv)."),
+    ] = None,
+    form: FormatOption = Format.TABLE,
+) -> int:
+    """Find which models descend from which, by their weights alone; nothing is recorded.
+
+    Copies, averages, pruned and quantised copies show from what they were made. Which of two
+    fine-tunes is the parent does not show: name the bases. With the weights of the start,
+    descendants that were trained for long are found, too.
+    """
+    # Imported here because numpy takes a tenth of a second, which --help should not.
+    from disinherit.families.discovering import discover
+
+    found = discover(folder, base or [], start)
+    if out is not None:
+        text = io.StringIO()
+        rows = csv.writer(text, lineterminator="\n")
+        rows.writerow(["child", "parent", "relation", "weight", "confidence"])
+        for kin in (kin for kin in found.kin if kin.directed):
+            for parent, share in kin.parents:
+                rows.writerow([kin.child, parent, kin.relation, f"{share:.6g}", kin.confidence])
+        write_atomic(out, text.getvalue().encode())
+    if form is Format.JSON:
+        print_json(
+            {
+                "kin": [
+                    {
+                        "child": kin.child,
+                        "parents": dict(kin.parents),
+                        "relation": kin.relation.value,
+                        "directed": kin.directed,
+                        "evidence": kin.evidence,
+                        "confidence": kin.confidence,
+                    }
+                    for kin in found.kin
+                ],
+                "alone": list(found.alone),
+                "unread": dict(found.unread),
+            }
+        )
+        return 0
+    table = Table("model", "", "of", "relation", "confidence", "evidence", box=None)
+    for kin in found.kin:
+        parents = ", ".join(
+            name if len(kin.parents) == 1 else f"{name} ({share:.2f})"
+            for name, share in kin.parents
+        )
+        arrow = "from" if kin.directed else "and"
+        table.add_row(
+            kin.child, arrow, parents, kin.relation.value, f"{kin.confidence:g}", kin.evidence
+        )
+    print_rich(table)
+    if found.alone:
+        print_line(f"Related to none: {', '.join(found.alone)}")
+    for name, reason in found.unread.items():
+        print_line(f"Not read: {name}: {reason}")
+    return 0

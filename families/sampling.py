@@ -1,0 +1,165 @@
+"""Samples of weights in files: the same places of every model, as numbers, without torch.
+
+Two models with the same tensors are compared at some 16,000 places, which takes as long for a large
+model as for a small one.  Copies that bitsandbytes quantised are sampled as the numbers that their
+integers mean, so that they can be compared with their originals.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from disinherit.common.errors import DataError
+from disinherit.families.weights import Place, tensor_places
+
+Numbers = NDArray[np.float32]
+
+MOST = 16_384
+"""Most places of a model that are looked at, about."""
+
+_LEAST = 64
+_TYPES = {
+    "float64": "<f8",
+    "float32": "<f4",
+    "float16": "<f2",
+    "bfloat16": "<u2",
+    "int8": "i1",
+    "uint8": "u1",
+}
+_NF4 = ".quant_state.bitsandbytes__nf4"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """What is looked at of a model.
+
+    Attributes:
+        name: name of the model.
+        paths: its files.
+        structure: digest over names and shapes of its tensors; equal for a quantised copy.
+        values: the values, `[n]`.
+        parts: name of each tensor -> where its values are.
+        dtypes: dtypes of its tensors.
+        quantised: whether some are integers or blocks of them.
+    """
+
+    name: str
+    paths: tuple[Path, ...]
+    structure: str
+    values: Numbers
+    parts: Mapping[str, slice]
+    dtypes: frozenset[str]
+    quantised: bool
+
+
+def sample(name: str, paths: Sequence[Path]) -> Sample:
+    """Look at the weights of a model.
+
+    Args:
+        name: name of the model.
+        paths: its safetensors files.
+
+    Raises:
+        DataError: if a file cannot be read or is malformed, or has no tensor of floats.
+    """
+    places = {place.name: place for path in paths for place in tensor_places(path)}
+    shapes = {one: shape for one in places if (shape := _shape(one, places)) is not None}
+    total = sum(math.prod(shape) for shape in shapes.values())
+    if not total:
+        raise DataError(f"Expected tensors of floating-point values in {name}, but got none.")
+    parts: dict[str, slice] = {}
+    found: list[Numbers] = []
+    at = 0
+    for one, shape in sorted(shapes.items()):
+        size = math.prod(shape)
+        count = min(size, max(_LEAST, MOST * size // total))
+        values = _values(one, places, np.arange(count, dtype=np.int64) * size // max(count, 1))
+        parts[one] = slice(at, at + count)
+        found.append(values)
+        at += count
+    text = json.dumps([[one, list(shape)] for one, shape in sorted(shapes.items())])
+    return Sample(
+        name,
+        tuple(paths),
+        hashlib.sha256(text.encode()).hexdigest(),
+        np.concatenate(found),
+        parts,
+        frozenset(places[one].dtype for one in shapes),
+        any(_quantised(one, places) for one in shapes),
+    )
+
+
+def matrix(sampled: Sample, name: str) -> Numbers:
+    """Return a whole tensor of a model, `[rows, columns]`, for those with two dimensions.
+
+    Raises:
+        DataError: if it has another number of dimensions.
+    """
+    places = {place.name: place for path in sampled.paths for place in tensor_places(path)}
+    shape = _shape(name, places)
+    if shape is None or len(shape) != 2:
+        raise DataError(f"Expected a matrix, but got {name!r} with {shape}.")
+    return _values(name, places, np.arange(math.prod(shape), dtype=np.int64)).reshape(shape)
+
+
+def _shape(name: str, places: Mapping[str, Place]) -> tuple[int, ...] | None:
+    """Return the shape of a tensor of numbers; `None` for what describes a quantised one."""
+    place = places[name]
+    if f"{name}{_NF4}" in places:
+        described = json.loads(bytes(_read(places[f"{name}{_NF4}"])))
+        shape = described.get("shape") if isinstance(described, dict) else None
+        if not isinstance(shape, list) or math.prod(shape) != 2 * math.prod(place.shape):
+            raise DataError(
+                f"Expected the shape of {name!r} in its description, but got {shape!r}."
+            )
+        return tuple(int(one) for one in shape)
+    if _scales(name) in places and place.dtype == "int8":
+        return place.shape
+    parent = name.rpartition(".")[0]  # of what describes a quantised tensor
+    if name.endswith(".SCB") or f"{parent}{_NF4}" in places:
+        return None
+    if place.dtype not in _TYPES or place.dtype in ("int8", "uint8"):
+        return None
+    return place.shape
+
+
+def _quantised(name: str, places: Mapping[str, Place]) -> bool:
+    return places[name].dtype in ("int8", "uint8")
+
+
+def _scales(name: str) -> str:
+    return f"{name.removesuffix('weight')}SCB"
+
+
+def _values(name: str, places: Mapping[str, Place], at: NDArray[np.int64]) -> Numbers:
+    """Return the values of a tensor at some places, counted in row-major order."""
+    place = places[name]
+    if place.dtype == "uint8":
+        packed = _read(places[name])[at // 2]
+        codes = np.where(at % 2 == 0, packed >> 4, packed & 15)
+        levels, highest = _read(places[f"{name}.quant_map"]), _read(places[f"{name}.absmax"])
+        size = 2 * math.prod(place.shape) // max(len(highest), 1)
+        return np.asarray(levels[codes] * highest[at // size], dtype=np.float32)
+    values = _read(place)[at]
+    if place.dtype == "int8":
+        rows = _read(places[_scales(name)])
+        columns = math.prod(place.shape) // max(len(rows), 1)
+        return np.asarray(values * rows[at // columns] / np.float32(127), dtype=np.float32)
+    if place.dtype == "bfloat16":
+        return (values.astype(np.uint32) << 16).view(np.float32)
+    return np.asarray(values, dtype=np.float32)
+
+
+def _read(place: Place) -> NDArray[Any]:
+    """Return a tensor as it is in its file, flat; only what is used is read."""
+    size = math.prod(place.shape)
+    if not size:
+        return np.zeros(0, _TYPES[place.dtype])
+    return np.memmap(place.path, _TYPES[place.dtype], "r", place.offset, (size,))
