@@ -5,7 +5,7 @@ same strategy with the same ClientApp, but without the client's nodes, mend what
 
     coordinator.run("north-leaves")
     strategy = record_lineage(FedAvg(), store, project="ward", keep=keep)
-    calibrate(strategy, grid, store, "north-leaves", weights_of=weights_of)
+    calibrate(strategy, grid, store, "north-leaves", like=arrays, weights_of=weights_of)
 
 A request names the rounds (`calibration_rounds`), and they are a call of the Flower app: only the
 app knows its strategy and what its clients are told, and no coordinator can run them.  They are
@@ -39,6 +39,7 @@ def calibrate(
     store: CoordinatorStore,
     request_id: str,
     *,
+    like: ArrayRecord,
     weights_of: Callable[[ModelRecord], Mapping[str, Tensor]],
     rounds: int | None = None,
     owner: str = "server",
@@ -56,6 +57,8 @@ def calibrate(
         grid: the grid of the running Flower app.
         store: the coordinator's store, with the request.
         request_id: a request about a client that was carried out.
+        like: any arrays of the app's network, whose order clients may rely on, for instance
+            `ArrayRecord(network.state_dict())`.
         weights_of: returns a version's weights, for instance
             `lambda record: model_store.weights(record.id)`.
         rounds: so many, at least 1; `None` for those that the request named.
@@ -70,8 +73,9 @@ def calibrate(
 
     Raises:
         RequestError: if the request is unknown, is about no client, or unlearned no global model.
-        InputError: if the strategy has a state in which the client's updates are, an owner of a
-            connected node is not known in the graph, or too few nodes are left.
+        InputError: if the strategy has a state in which the client's updates are, the arrays have
+            other names than the model, an owner of a connected node is not known in the graph, or
+            too few nodes are left.
     """
     request = store.request(request_id)
     client = request.client
@@ -95,15 +99,25 @@ def calibrate(
         )
     record = _unlearned(store, request_id, owner)
     remaining = _Remaining(grid, _check_nodes(strategy, grid, store, client, owner_of))
-    arrays = {name: Array(value.numpy()) for name, value in weights_of(record).items()}
     return strategy.start(
         remaining,
-        ArrayRecord(arrays),
+        _arrays(record, weights_of(record), like),
         num_rounds=rounds,
         timeout=timeout,
         train_config=train_config,
         evaluate_fn=evaluate_fn,
     )
+
+
+def _arrays(record: ModelRecord, weights: Mapping[str, Tensor], like: ArrayRecord) -> ArrayRecord:
+    """Return weights as arrays, in the order of others: that of stored weights is arbitrary."""
+    if odd := sorted(weights.keys() ^ like.keys()):
+        where = "only the model has" if odd[0] in weights else "the model does not have"
+        raise InputError(
+            f"Expected arrays with the names of model {record.id!r}, but {where} {odd[0]!r}. Give "
+            "those of the app's network."
+        )
+    return ArrayRecord({name: Array(weights[name].numpy()) for name in like})
 
 
 def _unlearned(store: CoordinatorStore, request_id: str, owner: str) -> ModelRecord:

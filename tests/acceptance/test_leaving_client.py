@@ -16,6 +16,8 @@ from flwr.serverapp.strategy import FedAdam
 from torch import Tensor
 
 from disinherit.client.deltas.leaving import FADED
+from disinherit.client.outcome import outcomes
+from disinherit.client.outcome.recognition import Measured
 from disinherit.server.planning.coefficients import KEPT_OF_CLIENT
 from disinherit.server.states import TaskState
 from disinherit.v1 import unlearning_pb2 as pb
@@ -62,6 +64,23 @@ def test_every_aggregate_is_that_of_a_federation_without_the_client(
         for delta in own:
             assert delta.applied == pytest.approx(delta.coefficient / (1 - delta.coefficient))
             assert (delta.note == FADED) is (delta.measured < delta.coefficient)
+
+
+def test_only_averages_may_lose_any_accuracy_where_calibration_follows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = Measured(None, "", 1.0, 0.1, 100)
+    monkeypatch.setattr(outcomes, "measure", lambda owner, subject: lost)
+    made = Federation(tmp_path)
+    tasks = made.leave(3, calibration_rounds=1)
+    states = {model: task.state for model, task in tasks.items() if not model.endswith("node-3")}
+    assert states == {
+        "p.r1": TaskState.VERIFIED,
+        "p.r2": TaskState.VERIFIED,
+        "p.r2.node-1": TaskState.HARMFUL,
+        "p.r2.node-2": TaskState.HARMFUL,
+    }
+    assert made.coordinator.store.request("q").method.calibration_rounds == 1
 
 
 def test_what_a_servers_optimiser_made_gets_shares_of_each_change_once(tmp_path: Path) -> None:

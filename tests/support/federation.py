@@ -75,11 +75,11 @@ class NodeOwner(PointsOwner):
 def affine(start: Mapping[str, Tensor], node: int, server_round: int) -> dict[str, Tensor]:
     """What a node's training makes of its start."""
     draw = torch.Generator().manual_seed(100 * server_round + node)
-    return {
-        name: KEPT_OF_CLIENT * value
-        + 0.1 * torch.randn(value.shape, generator=draw, dtype=value.dtype)
-        for name, value in start.items()
+    moves = {
+        name: 0.1 * torch.randn(value.shape, generator=draw, dtype=value.dtype)
+        for name, value in sorted(start.items())
     }
+    return {name: KEPT_OF_CLIENT * value + moves[name] for name, value in start.items()}
 
 
 class Federation:
@@ -96,6 +96,7 @@ class Federation:
         coordinator: of its models.
         store: its store.
         asked: the node of every message to train.
+        orders: names of the arrays in these messages.
         trained: the last global arrays.
     """
 
@@ -112,6 +113,7 @@ class Federation:
         self.nodes = list(nodes)
         self.absent = absent
         self.asked: list[int] = []
+        self.orders: set[tuple[str, ...]] = set()
         names = [SERVER, *map(node_name, self.nodes)]
         self.store = CoordinatorStore(root / "coordinator.db")
         self.coordinator = Coordinator(
@@ -155,6 +157,7 @@ class Federation:
         arrays, config = message.content["arrays"], message.content["config"]
         assert isinstance(arrays, ArrayRecord)
         assert isinstance(config, ConfigRecord)
+        self.orders.add(tuple(arrays))
         server_round = int(str(config["server-round"]))
         if (node, server_round) in self.absent:
             return None

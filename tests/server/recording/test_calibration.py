@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.federation import SERVER, Federation, fed_avg, packed  # isort: skip  (Flower)
+from tests.support.federation import SERVER, Federation, affine, fed_avg, packed  # isort: skip
 
 import torch
 from flwr.app import ConfigRecord
@@ -21,6 +21,7 @@ from disinherit.common.wire.requests import Request
 from disinherit.server.recording.calibration import calibrate
 from disinherit.server.recording.flower_updates import tensors
 from disinherit.server.recording.recorder import node_name
+from tests.support.owner import make_network
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,9 @@ def weights_of(federation: Federation) -> Callable[[ModelRecord], Mapping[str, T
 
 
 def run(federation: Federation, strategy: Strategy, **options: Any) -> Any:
-    given = {"request_id": "q", "rounds": 1, "weights_of": weights_of(federation), **options}
+    like = packed(make_network().state_dict())
+    given = {"request_id": "q", "rounds": 1, "like": like, **options}
+    given.setdefault("weights_of", weights_of(federation))
     grid = given.pop("grid", None) or federation.grid()
     return calibrate(strategy, grid, federation.store, given.pop("request_id"), **given)
 
@@ -60,6 +63,7 @@ def test_rounds_without_the_client_go_on_from_its_successor_and_are_recorded(
     strategy, recorder = federation.recorded(fed_avg())
     result = run(federation, strategy, rounds=None)
     assert federation.asked == [1, 2, 1, 2]
+    assert federation.orders == {tuple(make_network().state_dict())}, "as the app has them"
     assert recorder.errors == []
     graph = federation.store.graph()
     # Where the run begins, a copy of the successor is recorded as usual.
@@ -80,6 +84,12 @@ def test_rounds_without_the_client_go_on_from_its_successor_and_are_recorded(
         (fed_avg, {"owner": "nobody"}, RequestError, "Run its campaign first"),
         (lambda: FedAvg(min_available_nodes=3), {}, InputError, "at least 3 nodes without"),
         (lambda: FedAvg(min_train_nodes=3), {}, InputError, "at least 3 nodes without"),
+        (
+            fed_avg,
+            {"like": packed({"w": torch.zeros(1)})},
+            InputError,
+            "only the model has '0.bias'",
+        ),
         (fed_avg, {"owner_of": lambda node: f"new-{node}"}, InputError, "owners in the graph"),
     ],
 )
@@ -119,3 +129,17 @@ def test_requests_about_classes_and_those_rolled_back_are_refused(tmp_path: Path
     made.coordinator.submit(Request(client=node_name(2), id="q"))
     with pytest.raises(RequestError, match="Run its campaign first"):
         run(made, fed_avg())
+
+
+def test_a_second_client_is_taken_out_of_the_rounds_of_calibration_too(
+    federation: Federation,
+) -> None:
+    """These rounds are as without it, from what its request made of their start."""
+    if not federation.store.records(["p.r4"]):
+        run(federation, federation.recorded(fed_avg())[0], rounds=2)
+    federation.leave(2, "later")
+    expected = federation.weights("p.r2~q")
+    for server_round in (1, 2):  # the second run began to count anew
+        expected = affine(expected, 1, server_round)
+    found = federation.weights("p.r4")
+    assert all(torch.allclose(found[n], v, rtol=0, atol=1e-12) for n, v in expected.items())
