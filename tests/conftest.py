@@ -1,6 +1,7 @@
 """Settings for all tests, and the small federation that those of the coordinator start from."""
 
 import itertools
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -23,9 +24,27 @@ settings.load_profile("disinherit")
 _numbers = itertools.count()
 
 
+_MEMORY = Path("/dev/shm")
+_NEEDED_BYTES = 4 << 30
+
+
 def pytest_configure() -> None:
-    """Have what the tests start end with this run, however it ends."""
+    """Have what the tests start end with this run, however it ends, and their files in memory."""
     watch_over_this_run()
+    if _has_room(_MEMORY):
+        # Stores sync each change: on a disk, that is a third of the time of many tests.
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY))
+
+
+def _has_room(folder: Path) -> bool:
+    """Whether a folder in memory can hold all files of a run, programs among them."""
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        return False
+    if os.statvfs(folder).f_flag & os.ST_NOEXEC:
+        return False
+    facts = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    available = 1024 * int(facts["MemAvailable"].split()[0])
+    return min(available, shutil.disk_usage(folder).free) > _NEEDED_BYTES
 
 
 @pytest.fixture(autouse=True)
