@@ -1,13 +1,8 @@
-"""Changes of roots in models: sums against float64, heads, ties, statistics, refusals, memory."""
+"""Changes of roots in models: sums against float64, heads, ties, statistics, scope and roots."""
 
-import hashlib
-import re
-import tracemalloc
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -16,106 +11,23 @@ from torch import Tensor, nn
 from disinherit.client.actions.unlearn import unlearn
 from disinherit.client.dampening.summaries import register
 from disinherit.client.store.ledger import Commit, Forgotten
-from disinherit.common.deltas.packets import PackedDelta, encode_delta, relabelled
+from disinherit.common.deltas.packets import PackedDelta, relabelled
 from disinherit.common.fiun.unlearning import clear_rows
-from disinherit.common.tensors.checkpoints import tensor_bytes, weights_digest
+from disinherit.common.tensors.checkpoints import weights_digest
 from disinherit.v1 import unlearning_pb2 as pb
-from tests.support.delta_tasks import DIGEST, AnyNetworkOwner, asked_change, delta_task
+from tests.support.delta_tasks import AnyNetworkOwner, asked_change, delta_task
 from tests.support.delta_world import near, plus, same
 from tests.support.owner import FEATURES, HIDDEN, LABELS
-
-FORGOTTEN = ["cat-1", "cat-4", "dog-2"]
-APPLIED, REFUSED, FAILED = pb.OUTCOME_APPLIED, pb.OUTCOME_INEFFECTIVE, pb.OUTCOME_FAILED
-
-
-@pytest.fixture
-def owner(tmp_path: Path) -> Iterator[AnyNetworkOwner]:
-    with AnyNetworkOwner(tmp_path / "anna") as owner:
-        owner.networks = {}
-        owner.lose_data()
-        yield owner
-
-
-@pytest.fixture
-def rooted(tmp_path: Path) -> Iterator[AnyNetworkOwner]:
-    """Root r, n fine-tuned from it, a the average of both and of a stranger, and root s below r."""
-    with AnyNetworkOwner(tmp_path / "anna") as owner:
-        owner.networks = {}
-        owner.train("r", LABELS, 1)
-        first = owner.store.weights("r")
-        owner.train("n", ("owl", "yak"), 2, start=[first], steps=10)
-        owner.train("s", ("dog", "owl"), 3, start=[first])
-        yield owner
-
-
-def mlp(classes: int = len(LABELS), dtype: torch.dtype = torch.float32) -> nn.Module:
-    return nn.Sequential(nn.Linear(FEATURES, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, classes)).to(
-        dtype
-    )
-
-
-def change_of(
-    weights: Mapping[str, Tensor],
-    *,
-    labels: Sequence[str] = LABELS,
-    head: tuple[str, str] = ("2.weight", "2.bias"),
-    seed: int = 7,
-    source: str = "far",
-    scale: float = 0.1,
-    **delta: Any,
-) -> pb.FisherPacket:
-    """The change of another owner's root with such weights."""
-    random = torch.Generator().manual_seed(seed)
-    values = {
-        name: scale * torch.randn(value.shape, generator=random)
-        for name, value in weights.items()
-        if value.is_floating_point()
-    }
-    return encode_delta(
-        values,
-        labels=labels,
-        head_weight=head[0],
-        head_bias=head[1],
-        further_heads=(),
-        source=source,
-        samples=3,
-        delta=pb.Delta(
-            before="0b" * 32,
-            after="1a" * 32,
-            request_digest=DIGEST,
-            root_method="replay",
-            exact=True,
-            **delta,
-        ),
-    )
-
-
-def apply(
-    owner: AnyNetworkOwner,
-    packets: Sequence[pb.FisherPacket],
-    model: str,
-    *coefficients: float,
-    **options: Any,
-) -> pb.ModelResult:
-    task = delta_task(owner, packets, {model: coefficients}, **options)
-    (result,) = unlearn(owner, task).models
-    return result
-
-
-def summed(
-    weights: Mapping[str, Tensor], packets: Sequence[pb.FisherPacket], *coefficients: float
-) -> dict[str, Tensor]:
-    """The sum in float64, rounded once to the dtype of each tensor."""
-    decoded = [PackedDelta.from_packet(packet).values for packet in packets]
-    found = {}
-    for name, value in weights.items():
-        total = value.double()
-        for values, coefficient in zip(decoded, coefficients, strict=True):
-            if name in values:
-                total = total + coefficient * values[name].double()
-        found[name] = total.to(value.dtype)
-    return found
-
+from tests.support.root_changes import (
+    APPLIED,
+    FORGOTTEN,
+    REFUSED,
+    apply,
+    change_of,
+    mlp,
+    normed,
+    summed,
+)
 
 # --- sums
 
@@ -261,12 +173,6 @@ def test_tied_weights_change_once_and_alike(tmp_path: Path, repair_steps: int) -
 
 
 # --- statistics of normalisation layers
-
-
-def normed() -> nn.Module:
-    return nn.Sequential(
-        nn.Linear(FEATURES, HIDDEN), nn.BatchNorm1d(HIDDEN), nn.Linear(HIDDEN, len(LABELS))
-    ).double()
 
 
 def test_statistics_of_a_trained_descendant_are_those_of_its_own_data(tmp_path: Path) -> None:
@@ -455,223 +361,7 @@ def test_an_average_has_its_share_left_and_a_method_may_ask_for_more(
     assert near(rooted.store.weights("a~q"), plus(half, [(0.5, *change)]))
 
 
-# --- refusals
-
-
-def flip(packet: pb.FisherPacket) -> None:
-    packet.tensors = packet.tensors[:-1] + bytes([packet.tensors[-1] ^ 1])
-
-
-def fisher(packet: pb.FisherPacket) -> None:
-    packet.ClearField("delta")
-
-
-def two_roots(packet: pb.FisherPacket) -> None:
-    packet.sources.append("other")
-
-
-def fewer_labels(packet: pb.FisherPacket) -> None:
-    del packet.labels[-1]
-
-
-@pytest.mark.parametrize(
-    ("damage", "said"),
-    [
-        (flip, "but its bytes have"),
-        (fisher, "is Fisher information"),
-        (two_roots, "that of 2"),
-        (fewer_labels, "a row for each of the 3 classes"),
-    ],
-)
-def test_damaged_packets_change_nothing(
-    owner: AnyNetworkOwner, damage: Callable[[pb.FisherPacket], None], said: str
-) -> None:
-    before = owner.add("n", mlp)
-    packet = change_of(before)
-    damage(packet)
-    result = apply(owner, [packet], "n", 1.0)
-    assert result.outcome == FAILED
-    assert said in result.error
-    assert "\n" not in result.error
-    assert [record.id for record in owner.store.records()] == ["n"]
-
-
-def test_other_names_shapes_and_overflows_change_nothing(owner: AnyNetworkOwner) -> None:
-    before = owner.add("n", lambda: mlp(dtype=torch.float16))
-    other = {f"x.{name}": value for name, value in before.items()}
-    packet = change_of(other, head=("x.2.weight", "x.2.bias"))
-    assert "none of 4 has its name" in apply(owner, [packet], "n", 1.0).error
-    wide = {**before, "0.weight": torch.zeros(HIDDEN, FEATURES + 1)}
-    assert (
-        "'0.weight' has shape [12, 6] there and [12, 5] here"
-        in apply(owner, [change_of(wide)], "n", 1.0).error
-    )
-    full = {name: torch.full_like(value, 6e4) for name, value in before.items()}
-    owner.add("full", lambda: mlp(dtype=torch.float16), start=full)
-    packet = change_of(before, scale=3e4)
-    assert "beyond torch.float16" in apply(owner, [packet], "full", 1.0).error
-    assert same(owner.store.weights("n"), before)
-    assert same(owner.store.weights("full"), full)
-    assert {record.id for record in owner.store.records()} == {"n", "full"}
-
-
-@pytest.mark.parametrize("coefficient", [1000.0, 1.001, -3.0, float("nan")])
-def test_a_share_that_no_inheritance_has_is_refused(
-    owner: AnyNetworkOwner, coefficient: float
-) -> None:
-    before = owner.add("n", mlp)
-    result = apply(owner, [change_of(before)], "n", coefficient)
-    assert result.outcome == FAILED
-    assert re.fullmatch(r"Expected a share .* root 'far' above 0 and up to 1, .*", result.error)
-    assert same(owner.store.weights("n"), before)
-
-
-def test_a_share_may_be_1_by_rounding_and_a_little_more(owner: AnyNetworkOwner) -> None:
-    before = owner.add("n", mlp)
-    assert apply(owner, [change_of(before)], "n", 1 + 1e-7).outcome == APPLIED
-
-
-def test_a_change_of_many_times_the_weights_is_refused(owner: AnyNetworkOwner) -> None:
-    before = owner.add("n", normed, trained_on=())
-    huge = change_of(before, scale=100.0)
-    assert "times the norm of the model's own weights" in apply(owner, [huge], "n", 1.0).error
-    statistics = {name: value for name, value in before.items() if "running" in name}
-    huge = change_of(statistics, scale=1000.0)
-    error = apply(owner, [huge], "n", 1.0).error
-    assert "times the norm of the model's own running statistics" in error
-    assert "\n" not in error
-    assert same(owner.store.weights("n"), before)
-    assert apply(owner, [change_of(before, scale=1.0)], "n", 1.0).outcome == APPLIED
-
-
-def bomb(**further: Tensor) -> pb.FisherPacket:
-    """Factors of a few kilobytes whose product has 1 GB."""
-    packet = change_of({}, rank=1)
-    factors = {"left.zzz": torch.ones(2**14, 1), "right.zzz": torch.ones(1, 2**14)}
-    packet.tensors = tensor_bytes(factors | {f"whole.{n}": v for n, v in further.items()})
-    packet.digest = hashlib.sha256(packet.tensors).hexdigest()
-    return packet
-
-
-def test_factors_of_what_the_model_does_not_have_are_not_decoded(owner: AnyNetworkOwner) -> None:
-    owner.add("n", mlp)
-    packet = bomb(**{"0.bias": torch.ones(HIDDEN)})
-    tasks = delta_task(owner, [packet], {"n": [0.5]})
-    results: list[pb.ModelResult] = []
-    assert allocated(lambda: results.extend(unlearn(owner, tasks).models)) < 2**20
-    assert results[0].outcome == APPLIED, results[0].error
-    assert list(results[0].out_of_scope) == ["zzz"]
-
-
-def test_factors_of_a_larger_tensor_than_the_model_has_are_not_decoded(
-    owner: AnyNetworkOwner,
-) -> None:
-    class Other(nn.Linear):
-        def __init__(self) -> None:
-            super().__init__(FEATURES, len(LABELS))
-            self.zzz = nn.Parameter(torch.zeros(3, 3))
-
-    owner.add("n", Other)
-    packet = bomb()
-    tasks = delta_task(owner, [packet], {"n": [0.5]})
-    results: list[pb.ModelResult] = []
-    assert allocated(lambda: results.extend(unlearn(owner, tasks).models)) < 2**20
-    assert results[0].outcome == FAILED
-    assert "'zzz' has shape [16384, 16384] there and [3, 3] here" in results[0].error
-
-
-def test_models_of_several_shapes_share_a_packet(owner: AnyNetworkOwner) -> None:
-    before = owner.add("n", mlp)
-    owner.add("x", lambda: nn.Sequential(nn.Linear(FEATURES, HIDDEN)), labels=LABELS)
-    owner.add("m", lambda: mlp(2), labels=("cat", "dog"))
-    packet = change_of(before)
-    old = {name: owner.store.weights(name) for name in ("x", "n", "m")}
-    models = {name: [0.5] for name in old}
-    change = {n: 0.5 * v.double() for n, v in PackedDelta.from_packet(packet).values.items()}
-    for result in unlearn(owner, delta_task(owner, [packet], models)).models:
-        assert result.outcome == APPLIED, result.error
-        new = owner.store.weights(f"{result.model_id}~q")
-        for name, value in old[result.model_id].items():
-            added = change[name] if name not in result.out_of_scope else 0.0
-            assert torch.equal(new[name], (value.double() + added).float()), (result.model_id, name)
-
-
-@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.complex64])
-def test_weights_of_other_types_are_refused_by_name(
-    owner: AnyNetworkOwner, dtype: torch.dtype
-) -> None:
-    class Odd(nn.Linear):
-        def __init__(self) -> None:
-            super().__init__(FEATURES, len(LABELS))
-            self.odd = nn.Parameter(torch.zeros(3).to(dtype), requires_grad=False)
-
-    before = owner.add("n", Odd)
-    change = {name: torch.zeros(value.shape) for name, value in before.items()}
-    result = apply(owner, [change_of(change, head=("weight", "bias"))], "n", 0.5)
-    assert result.outcome == FAILED
-    assert re.search(rf"'odd'.* {dtype}", result.error), result.error
-    assert "\n" not in result.error
-
-
 # --- memory
-
-
-def wide_network() -> nn.Module:
-    layers = [module for _ in range(5) for module in (nn.Linear(256, 256), nn.ReLU())]
-    return nn.Sequential(nn.Linear(FEATURES, 256), nn.ReLU(), *layers, nn.Linear(256, 4)).double()
-
-
-def allocated(work: Callable[[], object]) -> int:
-    """The most bytes that tensors needed at once, beside those read from bytes."""
-    kinds = [torch.profiler.ProfilerActivity.CPU]
-    with torch.profiler.profile(activities=kinds, profile_memory=True) as profile:
-        work()
-    assert profile.profiler is not None
-    events = profile.profiler.kineto_results.events()
-    changes: list[tuple[int, int]] = sorted(
-        (e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]"
-    )
-    return max(accumulate(size for _, size in changes))
-
-
-def test_memory_is_flat_in_the_number_of_models(tmp_path: Path) -> None:
-    """Two models and a fifth more than the largest tensor, beside the weights that are changed.
-
-    One is the network, to find the head and to measure; one the weights of before, to compare.
-    """
-    needed, kept = [], []
-    for count in (1, 5):
-        with AnyNetworkOwner(tmp_path / str(count)) as owner:
-            owner.networks = {}
-            for number in range(count):
-                before = owner.add(f"n{number}", wide_network)
-            packet = change_of(before, head=("12.weight", "12.bias"))
-            names = {record.id: [0.5] for record in owner.store.records()}
-            task = delta_task(owner, [packet], names)
-            task.max_retain_drop = 100.0  # a change at random may cost a whole class
-            needed.append(allocated(lambda o=owner, t=task: unlearn(o, t)))  # type: ignore[misc]
-            task.request_id = "p"
-            for model, result in zip(task.models, unlearn(owner, task).models, strict=True):
-                assert result.outcome == FAILED  # it has a successor by now
-                model.model_id += "~q"
-                model.digest = owner.store.record(model.model_id).digest
-            tracemalloc.start()
-            assert {one.outcome for one in unlearn(owner, task).models} == {APPLIED}
-            kept.append(tracemalloc.get_traced_memory()[1])
-            tracemalloc.stop()
-    size = sum(value.nbytes for value in before.values())
-    largest = max(value.nbytes for value in before.values())
-    assert max(needed) <= 2 * size + 1.2 * largest
-    assert needed[1] <= 1.01 * needed[0]
-    assert kept[1] <= 1.02 * kept[0]
-
-
-def test_one_refused_model_does_not_stop_the_others(owner: AnyNetworkOwner) -> None:
-    before = owner.add("n", mlp)
-    owner.add("x", lambda: nn.Sequential(nn.Linear(FEATURES, 4)), start=None)
-    packet = change_of({n: v for n, v in before.items() if n.startswith("2")})
-    first, second = unlearn(owner, delta_task(owner, [packet], {"x": [1.0], "n": [1.0]})).models
-    assert (first.outcome, second.outcome) == (FAILED, APPLIED)
 
 
 def test_a_class_that_was_taken_out_before_stays_so(tmp_path: Path) -> None:
