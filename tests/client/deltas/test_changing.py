@@ -361,9 +361,6 @@ def test_an_average_has_its_share_left_and_a_method_may_ask_for_more(
     assert near(rooted.store.weights("a~q"), plus(half, [(0.5, *change)]))
 
 
-# --- memory
-
-
 def test_a_class_that_was_taken_out_before_stays_so(tmp_path: Path) -> None:
     with AnyNetworkOwner(tmp_path / "anna") as owner:
         owner.networks = {}
