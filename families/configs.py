@@ -61,7 +61,8 @@ def class_names(config: Mapping[str, Any]) -> tuple[tuple[str, ...], bool]:
         pretrained = table_of(config.get("pretrained_cfg"))
         names = texts(pretrained.get("label_names") or config.get("label_names"))
     fits = len(set(names)) == len(names) <= CLASSES.most and all(
-        len(name) <= NAME.most for name in names
+        len(name) <= NAME.most and name.encode("utf-8", "replace").decode() == name
+        for name in names
     )
     if not fits:
         return (), True

@@ -21,7 +21,7 @@ from disinherit.families.edge_lists import read_edges
 from disinherit.families.evidence import Evidence, FamilyFinding, Found, Kind
 from disinherit.families.mlflow import DATABASE, FOLDER, read_database, read_store
 from disinherit.families.model_folders import read_folders
-from disinherit.families.naming import Names, assign_ids, is_version_of
+from disinherit.families.naming import Names, assign_ids, stem, version_id
 from disinherit.families.reading import find_below
 from disinherit.families.resolving import resolve
 
@@ -103,7 +103,8 @@ def import_families(
     everyone = records | fresh
     edges, doubts = resolve(evidence, ids, names, everyone, present, at_least)
     findings += more + doubts + _twins(everyone, fresh, edges)
-    taken = _updates(graph, edges, {one.name for one in evidence.models.values()}, findings)
+    plain = {version_id(one.name) for one in evidence.models.values()}
+    taken = _updates(graph, edges, plain, findings)
     now = time.time_ns() // 1000 if now_us is None else now_us
     fixed = {id for id in records if registered or not _is_imported(graph, id)}
     merged, changed = _merged(graph, fresh, taken, now, fixed, findings)
@@ -229,7 +230,7 @@ def _twins(
 def _updates(
     graph: InheritanceGraph,
     edges: Mapping[str, Sequence[Inheritance]],
-    names: set[str],
+    plain: Set[str],
     findings: list[FamilyFinding],
 ) -> dict[str, tuple[Inheritance, ...]]:
     """Return the edges that are new or change: those that were observed or registered do not."""
@@ -239,7 +240,7 @@ def _updates(
         ours, theirs = {edge.parent for edge in new}, {edge.parent for edge in old}
         if sorted(old, key=_parent) == sorted(new, key=_parent):
             continue
-        if all(edge.source for edge in old) and not _moved(ours, theirs, names):
+        if all(edge.source for edge in old) and not _moved(ours, theirs, plain):
             taken[child] = tuple(new)
         elif ours != theirs:
             was, now = ", ".join(sorted(theirs)), ", ".join(sorted(ours))
@@ -248,15 +249,11 @@ def _updates(
     return taken
 
 
-def _moved(ours: set[str], theirs: set[str], names: set[str]) -> bool:
-    """Whether parents differ only in their version: the names have other weights by now."""
-    gone, new = theirs - ours, ours - theirs
-    if not gone or len(gone) != len(new):
-        return False
-    return all(
-        any(is_version_of(old, name) and is_version_of(one, name) for one in new for name in names)
-        for old in gone
-    )
+def _moved(ours: set[str], theirs: set[str], plain: Set[str]) -> bool:
+    """Whether parents differ only in their version: their names have other weights by now."""
+    return ours != theirs and {stem(one, plain) for one in ours} == {
+        stem(one, plain) for one in theirs
+    }
 
 
 def _parent(edge: Inheritance) -> str:

@@ -10,7 +10,7 @@ from disinherit.families.evidence import Claim, FamilyFinding, Kind, Relation, S
 from disinherit.families.reading import parse_yaml, read_text, texts
 
 CARD = "README.md"
-_HEAD = re.compile(r"\s*---[ \t]*\r?\n(.*?)(?:^|\n)---[ \t]*(?:\r?\n|$)", re.DOTALL)
+_HEAD = re.compile(r"\s*---[ \t]*\r?\n(.*?)\n---[ \t]*(?:\r?\n|$)", re.DOTALL)
 _TAG = re.compile(r"base_model:(?:(finetune|adapter|merge|quantized):)?(.+)")
 _ADDRESS = re.compile(r"https?://(?:www\.)?(?:huggingface\.co|hf\.co)/([^/\s?#]+/[^/\s?#]+)[^\s]*")
 _KEYS = ("base_model", "library_name", "pipeline_tag", "model-index", "model_name", "new_version")

@@ -6,7 +6,7 @@ renamed, and a name of several models with different weights as ambiguous.
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,12 +39,19 @@ def further_id(name: str, digest: str) -> str:
     return f"{version_id(name)[: _LONGEST - _SHORT - 1]}.{end}"
 
 
-def is_version_of(model_id: str, name: str) -> bool:
-    """Whether an id is one that an import gives to a model of this name."""
-    plain = version_id(name)
-    start, dot, end = model_id.rpartition(".")
-    cut = plain[: _LONGEST - _SHORT - 1]
-    return model_id == plain or (bool(dot) and start == cut and len(end) == _SHORT)
+def stem(model_id: str, plain: Container[str]) -> str:
+    """Return the id of a model's first version, for an id that an import may have given.
+
+    Args:
+        model_id: the id.
+        plain: ids of first versions.
+
+    Example:
+        >>> stem("acme--base.1f2e3d4c", {"acme--base"})
+        'acme--base'
+    """
+    start, _, end = model_id.rpartition(".")
+    return start if start in plain and len(end) == _SHORT else model_id
 
 
 def assign_ids(

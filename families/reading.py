@@ -155,10 +155,11 @@ def _check_keys(node: yaml.Node | None, where: str) -> None:
         if isinstance(one, yaml.SequenceNode):
             pending += one.value
         elif isinstance(one, yaml.MappingNode):
-            keys = [key.value for key, _ in one.value if isinstance(key, yaml.ScalarNode)]
-            if len(set(keys)) < len(keys):
-                twice = next(key for key in keys if keys.count(key) > 1)
-                raise DataError(f"Expected each key once in {where}, but got {twice!r} twice.")
+            seen: set[str] = set()
+            for key in (key.value for key, _ in one.value if isinstance(key, yaml.ScalarNode)):
+                if key in seen:
+                    raise DataError(f"Expected each key once in {where}, but got {key!r} again.")
+                seen.add(key)
             pending += [value for _, value in one.value]
 
 

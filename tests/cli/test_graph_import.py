@@ -39,16 +39,17 @@ def models(tmp_path: Path) -> Path:
     return root
 
 
+@pytest.mark.parametrize("form", ["json", "graphml"])
 def test_a_file_gets_the_graph_and_doubts_are_printed(
-    models: Path, tmp_path: Path, capsys: Capture
+    form: str, models: Path, tmp_path: Path, capsys: Capture
 ) -> None:
-    out = tmp_path / "graph.json"
+    out = tmp_path / f"graph.{form}"
     assert run(["graph", "import", str(models), "--out", str(out), "--owner", "anna"]) == 0
     printed = capsys.readouterr().out
     assert "base  " in printed
     assert "unknown parent: lost: The relation: 'gone/model' is not here." in printed
     assert printed.endswith("3 models read, 3 versions new or changed, 1 findings\n")
-    graph = load_graph(out.read_bytes(), "json")
+    graph = load_graph(out.read_bytes(), form)
     assert {record.owner for record in graph.models()} == {"anna"}
     (edge,) = graph.edges()
     assert (edge.parent, edge.child, edge.source) == ("base", "chat", "relation")

@@ -89,6 +89,25 @@ def test_recipes_make_the_versions_bit_for_bit(family: Path) -> None:
     }
 
 
+def test_a_copy_by_bitsandbytes_has_its_recipe(family: Path, tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    shutil.copytree(family / "acme/base", tmp_path / "acme/base")
+    copied = zoo.BertForSequenceClassification.from_pretrained(
+        tmp_path / "acme/base",
+        quantization_config=zoo.transformers.BitsAndBytesConfig(load_in_8bit=True),
+        device_map="cpu",
+    )
+    said = {"base_model": "acme/base", "base_model_relation": "quantized"}
+    zoo.save(copied, tmp_path / "acme/int8", **said)
+    graph = imported(tmp_path).graph
+    (edge,) = graph.parents("acme--int8")
+    weights = stored(tmp_path, "acme--int8")
+    parent = Parent(partial(stored, tmp_path, "acme--base"), edge.weight)
+    assert edge.recipe == Recipe("int8")
+    digest = graph.model("acme--int8").digest
+    assert weights_digest(compute(edge.recipe, [parent], weights)) == digest
+
+
 def stored(family: Path, model: str) -> dict[str, torch.Tensor]:
     name = "adapter_model" if model == "acme--lora" else "model"
     return load_file(family / model.replace("--", "/") / f"{name}.safetensors")
@@ -279,6 +298,24 @@ def test_placeholder_class_names_are_listed(tmp_path: Path) -> None:
     found = imported(tmp_path)
     assert kinds(found) == [(Kind.LABELS, "m")]
     assert found.graph.model("m").labels == ("LABEL_0", "LABEL_1", "LABEL_2")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        {"0": "a", "1": "a"},
+        {"0": "a", "2": "b"},
+        {"0": "a", "x": "b"},
+        {"0": 1},
+        {"0": "\ud800"},
+        {"0": "x" * 300},
+        ["a", "b"],
+    ],
+)
+def test_class_names_that_cannot_be_are_left_out(names: Any, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"id2label": names}))
+    (record,) = imported(tmp_path).graph.models()
+    assert record.labels == ()
 
 
 def test_a_classifier_of_timm_has_its_class_names(tmp_path: Path) -> None:

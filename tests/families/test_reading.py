@@ -36,6 +36,12 @@ def test_what_is_no_plain_yaml_is_one_line(text: str, what: str) -> None:
     assert len(str(caught.value)) < 400
 
 
+def test_a_repeated_key_among_many_is_found_at_once() -> None:
+    keys = "".join(f"k{number}: 1\n" for number in range(50_000))
+    with pytest.raises(DataError, match="'k49999' again"):
+        parse_yaml(f"{keys}k49999: 1\n", "f")
+
+
 def test_plain_yaml_is_read() -> None:
     assert parse_yaml("a: [1, b]\nc: {d: no}\n1: x\n", "f") == {
         "a": [1, "b"],
