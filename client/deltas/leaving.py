@@ -99,13 +99,14 @@ def without_client(
             if change.left_out or tuple(packet.labels) != record.labels:
                 return None
             changes[root] = change.values
-    if changes.keys() != leaving.keys() or start.keys() != weights.keys():
+    if changes.keys() != leaving.keys() or not _alike(start, weights):
         return None
     factors = {root: weight / (1 - gone) for root, weight in leaving.items()}
     values = {}
     aliases = {name for names in ties for name in names[1:]}
     for name, value in weights.items():
-        if not value.is_floating_point() or name in aliases:
+        # Of a mean of integers, the updates are not known.
+        if not (value.is_floating_point() and start[name].is_floating_point()) or name in aliases:
             continue
         wide = widest(value.device)
         old = value.to(wide)
@@ -171,6 +172,12 @@ def _start(
         for name, old in start.items()
         if old.is_floating_point()
     }
+
+
+def _alike(start: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> bool:
+    return start.keys() == weights.keys() and all(
+        start[name].shape == value.shape for name, value in weights.items()
+    )
 
 
 def _left(

@@ -66,6 +66,22 @@ def test_every_aggregate_is_that_of_a_federation_without_the_client(
             assert (delta.note == FADED) is (delta.measured < delta.coefficient)
 
 
+def test_where_the_server_kept_no_start_the_average_gets_its_share(tmp_path: Path) -> None:
+    made = Federation(tmp_path, lost=["p.r0"])
+    tasks = made.leave(3)
+    first, second = (tasks[f"p.r{number}"].result or pb.ModelResult() for number in (1, 2))
+    assert [(one.applied, one.HasField("measured")) for one in first.deltas] == [(0.5, False)]
+    # From then on there is a start.
+    assert [one.applied for one in second.deltas] == [0.5 * KEPT_OF_CLIENT, 1.0]
+    old, start = (made.weights(f"p.r{number}", present=False) for number in (2, 1))
+    sent, new = made.weights("p.r2.node-3", present=False), made.weights("p.r1")
+    expected = {
+        name: 2 * value - sent[name] + KEPT_OF_CLIENT * (new[name] - start[name])
+        for name, value in old.items()
+    }
+    assert near(made.weights("p.r2"), expected)
+
+
 def test_only_averages_may_lose_any_accuracy_where_calibration_follows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -91,6 +91,7 @@ class Federation:
         rounds: of training.
         nodes: the nodes, whose clients have unequal weights in the average.
         absent: who does not answer when.
+        lost: global models that the server does not keep.
 
     Attributes:
         coordinator: of its models.
@@ -107,11 +108,13 @@ class Federation:
         rounds: int = 2,
         nodes: Iterable[int] = (1, 2, 3),
         absent: Absent = (),
+        lost: Collection[str] = (),
     ) -> None:
         root.mkdir(exist_ok=True)
         self.root = root
         self.nodes = list(nodes)
         self.absent = absent
+        self.lost = lost
         self.asked: list[int] = []
         self.orders: set[tuple[str, ...]] = set()
         names = [SERVER, *map(node_name, self.nodes)]
@@ -181,8 +184,9 @@ class Federation:
         return RecordDict({"arrays": packed(weights), "metrics": metrics, "data": data})
 
     def _keep(self, record: ModelRecord, weights: Mapping[str, Tensor]) -> None:
-        with ModelStore(self.root / SERVER, SERVER) as store:
-            store.add(record, weights)
+        if record.id not in self.lost:
+            with ModelStore(self.root / SERVER, SERVER) as store:
+                store.add(record, weights)
 
 
 def packed(weights: Mapping[str, Tensor]) -> ArrayRecord:
