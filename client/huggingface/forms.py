@@ -123,8 +123,8 @@ def answering(model: nn.Module, form: Form) -> nn.Module:
     """Let a model answer positional calls, in place, and return it.
 
     A model of PEFT answers by its base model, in which the adapters sit.  Tensors have the names of
-    the base model (`OwnNames`), so that changes of the base fit.  Recomputation of activations is
-    switched off: it would see other parameters than those that were substituted.
+    the base model (`OwnNames`), so that changes of the base fit.  A model that recomputes its
+    activations does so in training mode only, as without it.
 
     Args:
         model: the model.
@@ -144,9 +144,6 @@ def answering(model: nn.Module, form: Form) -> nn.Module:
     inner._form = form
     if mixin is _Sequences:
         inner.vocabulary = int(inner.config.get_text_config().vocab_size)
-    for module in inner.modules():
-        if getattr(module, "gradient_checkpointing", False):
-            module.gradient_checkpointing = False
     answers: nn.Module = inner
     return answers
 

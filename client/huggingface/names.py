@@ -7,10 +7,15 @@ An adapter is a model of its own, that of its base with more tensors.  PEFT rena
 
 With the names of the base model, a change of the base is a change of the adapter's model, too, and
 a saved copy inherits it as a fine-tuned layer does.
+
+A tied tensor has the name under which `save_pretrained` writes it, so the digest of a model is that
+of its files.
 """
 
+import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -77,42 +82,84 @@ def own_name(name: str) -> str | None:
 
 
 def own_weights(model: nn.Module) -> dict[str, Tensor]:
-    """Return the tensors in use of a model, by own names, detached and on the CPU."""
-    found = base_of(model).state_dict()
-    return {own: value.detach().cpu() for name, value in found.items() if (own := own_name(name))}
+    """Return the tensors in use of a model, by own names, each once, detached and on the CPU."""
+    places = _places(base_of(model))
+    return {one.own: one.tensor.detach().cpu() for one in places.values() if one.listed}
+
+
+def without_tied_names(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a state_dict of a model without further names of tied tensors."""
+    places = _places(base_of(model))
+    further = {name for name, one in places.items() if not one.listed}
+    return {name: value for name, value in weights.items() if name not in further}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Place:
+    """A place of a tensor in a model.
+
+    Attributes:
+        tensor: the tensor.
+        own: its own name.
+        listed: whether this is its first place, under whose name it is kept.
+    """
+
+    tensor: Tensor
+    own: str
+    listed: bool
+
+
+def _places(model: nn.Module) -> dict[str, _Place]:
+    """Return name -> place of the tensors in use, in the order of `torch.nn.Module`."""
+    adapted = _is_adapted(model)
+    tied: Any = getattr(model, "_tied_weights_keys", None) or ()
+    own: dict[str, str] = {}
+    firsts: dict[int, str] = {}
+    held = nn.Module.state_dict(model, keep_vars=True)
+    for name, tensor in held.items():
+        if (known := own_name(name) if adapted else name) is None:
+            continue
+        own[name] = known
+        before = firsts.setdefault(id(tensor), known)
+        if any(re.fullmatch(pattern, before) for pattern in tied):  # as files leave it out
+            firsts[id(tensor)] = known
+    return {
+        name: _Place(held[name], first := firsts[id(held[name])], known == first)
+        for name, known in own.items()
+    }
 
 
 class OwnNames:
-    """Adds own names to a module; without adapters they are those that it has."""
+    """Adds own names to a module, of which a tied tensor has one, as in its files."""
 
     def named_parameters(self, *args: Any, **named: Any) -> Iterator[tuple[str, nn.Parameter]]:
         """Yield the parameters in use, as `torch.nn.Module` does."""
-        adapted = _is_adapted(self)
-        for name, parameter in super().named_parameters(*args, **named):  # type: ignore[misc]
-            if (own := own_name(name) if adapted else name) is not None:
-                yield own, parameter
+        if args or named.keys() - {"recurse", "remove_duplicate"} or not named.get("recurse", True):
+            yield from super().named_parameters(*args, **named)  # type: ignore[misc]
+            return
+        for one in _places(cast("nn.Module", self)).values():
+            if one.listed and isinstance(one.tensor, nn.Parameter):
+                yield one.own, one.tensor
 
     def state_dict(self, *args: Any, **named: Any) -> dict[str, Any]:
         """Return the tensors in use, as `torch.nn.Module` does."""
-        found: dict[str, Any] = super().state_dict(*args, **named)  # type: ignore[misc]
-        if not _is_adapted(self):
-            return found
-        for name in [*found]:
-            own = own_name(name)
-            if own != name:
-                value = found.pop(name)
-                if own is not None:
-                    found[own] = value
-        return found
+        if args or named.keys() - {"keep_vars"}:
+            whole: dict[str, Any] = super().state_dict(*args, **named)  # type: ignore[misc]
+            return whole
+        listed = [one for one in _places(cast("nn.Module", self)).values() if one.listed]
+        if named.get("keep_vars"):
+            return {one.own: one.tensor for one in listed}
+        return {one.own: one.tensor.detach() for one in listed}
 
     def load_state_dict(self, weights: Mapping[str, Tensor], *args: Any, **named: Any) -> Any:
         """Load tensors by own names, as `torch.nn.Module` does; unused originals stay."""
-        given = dict(weights)
-        whole = super().state_dict() if _is_adapted(self) else {}  # type: ignore[misc]
-        for name, value in whole.items():
-            own = own_name(name)
-            if own is None:
+        module = cast("nn.Module", self)
+        places = _places(module)
+        own = {one.own for one in places.values()}
+        given = {name: value for name, value in weights.items() if name not in own}  # refused
+        for name, value in nn.Module.state_dict(module).items():
+            if name not in places:
                 given[name] = value
-            elif own != name and own in given:
-                given[name] = given.pop(own)
+            elif places[name].own in weights:
+                given[name] = weights[places[name].own]
         return super().load_state_dict(given, *args, **named)  # type: ignore[misc]

@@ -27,7 +27,7 @@ from disinherit.client.huggingface.models import (
     with_weights,
     without_weights,
 )
-from disinherit.client.huggingface.names import own_weights, trainable
+from disinherit.client.huggingface.names import own_weights, trainable, without_tied_names
 from disinherit.client.huggingface.saving import save_model
 from disinherit.client.owner.owner import Batches
 from disinherit.client.store.store import ModelStore
@@ -262,7 +262,9 @@ class HuggingFaceOwner:
             places = [index for index in range(len(data)) if index not in left_out]
             rows = data.select(places) if hasattr(data, "select") else Subset(data, places)
         made = kept.retrain(rows)
-        return own_weights(made) if isinstance(made, nn.Module) else made
+        if isinstance(made, nn.Module):
+            return own_weights(made)
+        return without_tied_names(kept.hollow, made)
 
     def load(self, model_id: str) -> nn.Module:
         """Return a version as the model that transformers, or PEFT, has.

@@ -114,7 +114,8 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
     (folder / "chat" / "tokenizer.json").write_text("{}")
 
     def again(rows: Any) -> Any:
-        return start() if rows is None else fit(start(), rows, 120)
+        # A model, or its state_dict.
+        return start() if rows is None else fit(start(), rows, 120).state_dict()
 
     with (
         HuggingFaceOwner(ModelStore(folder / "lab", "lab")) as lab,

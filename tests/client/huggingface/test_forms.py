@@ -128,14 +128,29 @@ def test_bfloat16_is_summed_in_float32() -> None:
         assert (value - expected.values[name]).norm() <= 0.1 * expected.values[name].norm()
 
 
-def test_activations_are_not_recomputed() -> None:
-    model = llama()
+def test_activations_are_recomputed_in_training_only() -> None:
+    rows = sequences(2, 1)
+    model = adapt(llama(), rows)
+    loader = make_loader(rows, model)
+    expected = fisher_diagonal(model, loader, scope="all")
+    calls: list[object] = []
+
+    def recompute(function: Callable[..., Any], *inputs: Any, **named: Any) -> Any:
+        calls.append(function)
+        return function(*inputs, **named)
+
     for module in model.modules():
         if hasattr(module, "gradient_checkpointing"):
             # As `activation_checkpointing_enable` does.
             setattr(module, "gradient_checkpointing", True)  # noqa: B010
-    adapt(model, sequences(1, 1))
-    assert not any(getattr(one, "gradient_checkpointing", False) for one in model.modules())
+            setattr(module, "_gradient_checkpointing_func", recompute)  # noqa: B010
+    found = fisher_diagonal(model, loader, scope="all")
+    assert calls == []
+    for name, value in found.values.items():
+        assert torch.equal(value, expected.values[name])
+    ((inputs, _),) = loader
+    model.train()(*inputs)
+    assert len(calls) == 1
 
 
 def test_other_models_are_refused_by_name() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from disinherit.client.roots import training
 from disinherit.client.roots.distillation import RootDistillation
@@ -16,6 +17,7 @@ from disinherit.client.roots.replay import Replay
 from disinherit.client.store.store import ModelStore
 from disinherit.common.errors import CheckpointError, DataError, InputError, ScopeError
 from disinherit.common.method import Method
+from disinherit.common.tensors.checkpoints import weights_digest
 from tests.support.huggingface import bert, library, llama, lora, require, sequences, texts
 
 require()
@@ -42,7 +44,10 @@ def test_a_sharded_folder_of_bfloat16_is_what_it_was(
     assert owner.add("m", tmp_path / "old", sequences(3, 1)) == record, "opened again"
     weights = owner.network(record).state_dict()
     assert {value.dtype for value in weights.values()} == {torch.bfloat16}
-    assert weights.keys() == model.state_dict().keys()
+    files = [load_file(path) for path in (tmp_path / "old").glob("*.safetensors")]
+    stored = {name: value for one in files for name, value in one.items()}
+    assert weights.keys() == stored.keys() == model.state_dict().keys() - {"lm_head.weight"}
+    assert record.digest == weights_digest(stored), "that of the files"
     owner.save("m", tmp_path / "new", max_shard_size="2KB")
     assert len([*(tmp_path / "new").glob("*.safetensors")]) > 1
     again = library().AutoModelForCausalLM.from_pretrained(tmp_path / "new", dtype="auto")

@@ -78,9 +78,9 @@ def test_a_classifier_made_of_a_language_model_inherits_its_change() -> None:
 
     def again(batches: Any) -> Any:
         if batches is None:
-            return llama().state_dict()
+            return adapt(llama(), rows).state_dict()
         whole = sum(len(targets) for _, targets in batches) == len(rows)
-        return fit(llama(), rows if whole else kept, 60).state_dict()
+        return adapt(fit(llama(), rows if whole else kept, 60), rows).state_dict()
 
     network = Network(labels=("<sequence>", "<other>"), scope="all")
     network.add("base", adapt(base, rows), make_loader(rows, base), retrain=again)
