@@ -34,11 +34,14 @@ from disinherit.client.privacy.remaining import (
     training_data,
 )
 from disinherit.client.store.structure import Structure
+from disinherit.common.curvature.attenuation import attenuated
 from disinherit.common.deltas.changes import add
 from disinherit.common.fiun.unlearning import clear_rows
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.wire.messages import packets_for
 from disinherit.v1 import unlearning_pb2 as pb
+
+_IN_OWN_CURVATURE = "attenuated in the model's own curvature"
 
 
 def change_model(
@@ -98,6 +101,8 @@ def change_model(
         shares = inherited(inputs, record, model, packets, structure, scope, weights, had, result)
     if isinstance(shares, RefusedModel):
         return shares
+    if part is None:
+        shares = _attenuated(owner, record, model, shares, result)
     counts: dict[str, int] = {}
     if own:
         place = next(at for at, share in enumerate(model.shares) if share.own)
@@ -169,6 +174,23 @@ def _report(
         for name, count in counts.items()
         if count
     )
+
+
+def _attenuated(
+    owner: Owner,
+    record: ModelRecord,
+    model: pb.ModelTask,
+    shares: list[tuple[dict[str, Tensor], float]],
+    result: pb.ModelResult,
+) -> list[tuple[dict[str, Tensor], float]]:
+    """Return changes as the model's registered curvature lets them in; as they are without one."""
+    curvature = owner.store.curvature(record.id) if shares else None
+    if curvature is None:
+        return shares
+    added = (d for share, d in zip(model.shares, result.deltas, strict=True) if not share.own)
+    for delta in (one for one in added if one.applied):
+        delta.note = "; ".join(filter(None, (delta.note, _IN_OWN_CURVATURE)))
+    return [(attenuated(values, curvature), share) for values, share in shares]
 
 
 @torch.no_grad()

@@ -79,7 +79,8 @@ class ResolvesSamples(Owner, Protocol):
 class KeepsCurvature(Owner, Protocol):
     """An owner that registers the curvature of some of its models with their Fisher summaries.
 
-    With it, samples can be taken out of a root without retained data.  It takes memory: for each
+    With it, samples can be taken out of a root without retained data, and a descendant loses less
+    by the changes that it inherits.  It takes memory: for each
     layer with o outputs and d inputs, o² + d² + o d numbers.
     """
 

@@ -1,0 +1,64 @@
+"""Changes in a descendant's own registered curvature."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from disinherit.client.actions.unlearn import unlearn
+from disinherit.common.curvature.attenuation import attenuated
+from disinherit.common.curvature.ekfac import measure
+from disinherit.common.deltas.packets import PackedDelta
+from disinherit.v1 import unlearning_pb2 as pb
+from tests.support.delta_tasks import AnyNetworkOwner, asked_change, delta_task
+from tests.support.owner import LABELS
+from tests.support.root_changes import apply, change_of
+
+NOTE = "attenuated in the model's own curvature"
+
+
+@pytest.fixture
+def owner(tmp_path: Path) -> Iterator[AnyNetworkOwner]:
+    """An owner of root r and of m, whose curvature is registered."""
+    with AnyNetworkOwner(tmp_path / "anna") as owner:
+        owner.networks = {}
+        owner.train("r", LABELS, 1)
+        owner.train("m", LABELS, 2, start=[owner.store.weights("r")], steps=10)
+        record = owner.store.record("m")
+        network = owner.network(record)
+        network.load_state_dict(owner.store.weights("m"))
+        batches = owner.training_data(record)
+        assert batches is not None
+        names = [name for name, _ in network.named_parameters()]
+        owner.store.set_curvature("m", measure(network, names, batches, owner.device))
+        yield owner
+
+
+def added(owner: AnyNetworkOwner, packet: pb.FisherPacket, share: float) -> dict[str, Tensor]:
+    curvature = owner.store.curvature("m")
+    assert curvature is not None
+    change = attenuated(PackedDelta.from_packet(packet).values, curvature)
+    return {n: v + share * change[n] for n, v in owner.store.weights("m").items()}
+
+
+@pytest.mark.parametrize("data", [True, False])
+def test_a_change_is_attenuated_in_registered_curvature(owner: AnyNetworkOwner, data: bool) -> None:
+    packet = change_of(owner.store.weights("m"), scale=0.01)
+    expected = added(owner, packet, 0.5)
+    if not data:
+        owner.lose_data()
+    result = apply(owner, [packet], "m", 0.5)
+    assert result.error == ""
+    assert result.deltas[0].note.endswith(f"; {NOTE}")
+    for name, value in owner.store.weights("m~q").items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-9, atol=1e-12)
+
+
+def test_a_root_takes_its_own_weights_whole(owner: AnyNetworkOwner) -> None:
+    packet = asked_change(owner, "m", ["cat-0", "dog-1"])
+    task = delta_task(owner, [packet], {"m": [1.0]}, own={"m": ["cat-0", "dog-1"]})
+    (result,) = unlearn(owner, task).models
+    assert result.successor.digest == packet.delta.after
+    assert NOTE not in result.deltas[0].note
