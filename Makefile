@@ -61,18 +61,17 @@ floors: $(INSTALLED) ## run tests on the lowest versions that pyproject.toml all
 bench: $(INSTALLED) ## measure what docs/performance.md is about (some 25 minutes), and render it
 	$(BIN)/python benchmarks/run.py
 
-OF_BEFORE := Figures of ours are of before rows of forgotten classes were taken out (ADR 0018): see results-classes.md and results-samples.md.
+OF_BEFORE := Figures of ours are of before rows of forgotten classes were taken out (ADR 0018): see results-standard.md.
 
 ONE_SCREEN := Works: classes in the head and below (ours, ours-all); samples, clients and backdoors in all descendants (ours: replay at the \
 root, its change handed down, repair). Does not: root methods other than replay, and replay without repair, for the same. Every figure is in \
-results-classes.md (one seed) and results-samples.md (three seeds); results-standard.md is the whole suite, with rules of before.
+results-standard.md; classes in all layers, beside changes of roots and DAMP, are in results-deep-classes.md.
 
 results: $(INSTALLED) ## render docs/results*.md from the stored figures of the suites
 	@mkdir -p runs/results
 	$(BIN)/disinherit bench overview docs/figures/classes.jsonl.gz docs/figures/samples.jsonl.gz --markdown docs/results.md --note "$(ONE_SCREEN)"
-	$(BIN)/disinherit bench report docs/figures/standard.jsonl.gz --html runs/results/standard.html --markdown docs/results-standard.md --note "$(OF_BEFORE)"
-	$(BIN)/disinherit bench report docs/figures/classes.jsonl.gz --html runs/results/classes.html --markdown docs/results-classes.md
-	$(BIN)/disinherit bench report docs/figures/samples.jsonl.gz --html runs/results/samples.html --markdown docs/results-samples.md
+	$(BIN)/disinherit bench report docs/figures/classes.jsonl.gz docs/figures/samples.jsonl.gz --html runs/results/standard.html --markdown docs/results-standard.md
+	$(BIN)/disinherit bench report docs/figures/deep-classes.jsonl.gz --html runs/results/deep-classes.html --markdown docs/results-deep-classes.md
 	$(BIN)/disinherit bench report docs/figures/depth.jsonl.gz --html runs/results/depth.html --markdown docs/results-depth.md --note "$(OF_BEFORE)"
 	$(BIN)/disinherit bench report docs/figures/roots.jsonl.gz --html runs/results/roots.html --markdown docs/results-roots.md --note "$(OF_BEFORE)"
 	$(BIN)/disinherit bench report docs/figures/privacy.jsonl.gz --html runs/results/privacy.html --markdown docs/results-privacy.md --note "$(OF_BEFORE)"

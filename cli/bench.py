@@ -82,7 +82,7 @@ def report(
     return 0
 
 
-@app.command(epilog="Example: disinherit bench pack runs/standard docs/figures/standard.jsonl.gz")
+@app.command(epilog="Example: disinherit bench pack runs/samples docs/figures/samples.jsonl.gz")
 def pack(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder.")],
     file: Annotated[Path, typer.Argument(help="File to write, .jsonl.gz.")],

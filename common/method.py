@@ -27,7 +27,7 @@ MOST_REPAIR_STEPS = 10_000
 DELTA_REPAIR = 30
 """Steps of repair after changes of roots, where a model's owner has retained data.
 
-They undo most of what a change costs that only fits to first order (docs/results-samples.md)."""
+They undo most of what a change costs that only fits to first order (docs/results-standard.md)."""
 
 MOST_CALIBRATION = 1000
 """Bound on the rounds of calibration: more would be a new training."""
