@@ -1,5 +1,7 @@
 """Identity of an agent: a key that never leaves the device, and its certificate."""
 
+import logging
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,12 +18,21 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import NameOID
 
 from disinherit.client.agent.config import AgentConfig
+from disinherit.client.agent.pacing import backoff
 from disinherit.common.errors import CampaignError, InputError, StoreError
 from disinherit.common.files import write_atomic, write_private
 from disinherit.v1 import agents_pb2 as pb
 from disinherit.v1.agents_pb2_grpc import AgentsStub
 
 _ENROL_SECONDS = 60.0
+_AGAIN_SECONDS = 60.0
+_LONGEST_PAUSE = 3.0
+_OPTIONS = (  # our own pauses decide; gRPC's must not add to them
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+)
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +75,8 @@ def enrol(config: AgentConfig, token: str) -> Identity:
     """Make a key, have it certified, and store both.
 
     The key of an earlier attempt is used again.  So a lost answer can be requested again with the
-    same token.
+    same token.  While the coordinator cannot be reached, such as while it is started again, it is
+    tried again for up to a minute.
 
     Args:
         config: the agent's configuration.
@@ -73,7 +85,7 @@ def enrol(config: AgentConfig, token: str) -> Identity:
     Raises:
         InputError: if the configuration names no server for enrolment, the coordinator refuses the
             token, or it belongs to another owner.
-        CampaignError: if the coordinator cannot be reached.
+        CampaignError: if the coordinator cannot be reached in time.
         StoreError: if the state folder cannot be written to.
     """
     if not config.enrol_server:
@@ -81,13 +93,9 @@ def enrol(config: AgentConfig, token: str) -> Identity:
     ca = _read_ca(config)
     key = _own_key(config)
     request = pb.EnrolRequest(token=token, certificate_request=_request(key, config.owner))
-    with grpc.secure_channel(config.enrol_server, grpc.ssl_channel_credentials(ca)) as channel:
-        try:
-            answer = AgentsStub(channel).Enrol(
-                request, timeout=_ENROL_SECONDS, wait_for_ready=False
-            )
-        except grpc.RpcError as error:
-            raise _refusal(error, config) from error
+    credentials = grpc.ssl_channel_credentials(ca)
+    with grpc.secure_channel(config.enrol_server, credentials, _OPTIONS) as channel:
+        answer = _answer(AgentsStub(channel), request, config)
     if answer.owner != config.owner:
         raise InputError(
             f"Expected a token for owner {config.owner!r}, but got one for {answer.owner!r}. "
@@ -95,6 +103,24 @@ def enrol(config: AgentConfig, token: str) -> Identity:
         )
     write_atomic(_certificate_path(config), answer.certificate)
     return Identity(key, answer.certificate, ca)
+
+
+def _answer(stub: AgentsStub, request: pb.EnrolRequest, config: AgentConfig) -> pb.EnrolResponse:
+    """Return the coordinator's answer, tried again while there is no connection to it."""
+    deadline = time.monotonic() + _AGAIN_SECONDS
+    failures = 0
+    while True:
+        try:
+            return stub.Enrol(request, timeout=_ENROL_SECONDS, wait_for_ready=False)
+        except grpc.RpcError as error:
+            pause = min(backoff(failures), _LONGEST_PAUSE)
+            left = deadline - time.monotonic() - pause
+            if error.code() is not grpc.StatusCode.UNAVAILABLE or left <= 0:
+                raise _refusal(error, config) from error
+            if not failures:
+                _log.warning("Not enrolled yet, trying for %.0f s: %s", left, error.details())
+            failures += 1
+            time.sleep(pause)
 
 
 def _refusal(error: grpc.RpcError, config: AgentConfig) -> Exception:

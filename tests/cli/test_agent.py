@@ -12,11 +12,15 @@ from pathlib import Path
 import pytest
 
 from disinherit.cli.main import run
+from disinherit.client.agent import enrol
 from tests import ROOT
 from tests.support.agent import AgentsSide, wait_for
 
 
-def test_missing_input_prints_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_input_prints_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"{enrol.__module__}._AGAIN_SECONDS", 0.0)
     path = tmp_path / "agent.toml"
     assert run(["agent", "--config", str(path)]) == 2
     with socket.socket() as taken:

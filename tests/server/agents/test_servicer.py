@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import grpc
@@ -27,6 +28,7 @@ from disinherit.server.transport.base import Ask
 from disinherit.v1 import agents_pb2 as pb
 from disinherit.v1 import unlearning_pb2
 from disinherit.v1.agents_pb2_grpc import AgentsStub
+from tests.acceptance.chaos.wire import Wire
 from tests.support.agent import AgentsSide, wait_for
 
 BLOB = bytes(range(256)) * 1000
@@ -189,12 +191,29 @@ def test_a_token_of_another_owner_is_refused(side: AgentsSide, tmp_path: Path) -
     assert not (config.state / "agent.pem").exists()
 
 
-def test_agents_verify_the_coordinators_authority(side: AgentsSide, tmp_path: Path) -> None:
+def test_agents_verify_the_coordinators_authority(
+    side: AgentsSide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     false = CertificateAuthority.open(tmp_path / "false")
     assert false.certificate != side.authority.certificate
     config = replace(elsewhere(side, tmp_path), ca=tmp_path / "false" / "ca.pem")
+    monkeypatch.setattr(f"{enrol.__module__}._AGAIN_SECONDS", 0.0)
     with pytest.raises(CampaignError, match="UNAVAILABLE"):
         enrol(config, side.enrolment.invite("dora"))
+
+
+def test_an_agent_enrols_once_the_coordinator_is_back(
+    side: AgentsSide,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with Wire(side.server.enrol_port, Random(0)) as wire:
+        wire.cut()
+        monkeypatch.setattr(f"{enrol.__module__}.time.sleep", lambda _: wire.heal())
+        config = replace(elsewhere(side, tmp_path), enrol_server=f"127.0.0.1:{wire.port}")
+        assert enrol(config, side.enrolment.invite("dora")).certificate
+    assert [one.message[:16] for one in caplog.records] == ["Not enrolled yet"]
 
 
 def test_a_certificate_of_another_authority_is_refused(
