@@ -6,6 +6,7 @@ The exit code is 1 if anything did not hold, or fewer faults than wanted were in
 """
 
 import argparse
+import functools
 import json
 import logging
 import secrets
@@ -23,7 +24,7 @@ from disinherit.common.files import write_atomic
 from disinherit.simulations.report.build import environment
 from tests.acceptance.chaos import troubles
 from tests.acceptance.chaos.campaigns import carry_out, plan_campaigns
-from tests.acceptance.chaos.federation import build
+from tests.acceptance.chaos.federation import build, make_delta_request
 from tests.acceptance.chaos.rounds import CLOCK, DISHONEST, KINDS, LONG, ON_THE_LINE, Rounds
 from tests.acceptance.chaos.tally import Tally
 
@@ -87,10 +88,12 @@ def _inside(scratch: Path, tally: Tally) -> None:
 
 def _fleet(scratch: Path, tally: Tally, out: Path) -> None:
     scratch.mkdir()
-    build(scratch / "built")
-    planned = plan_campaigns(tally.seed, _AMONG_AGENTS, _EVERYWHERE)
+    built = scratch / "built"
+    build(built)
+    by_change = functools.partial(make_delta_request, built)
+    planned = plan_campaigns(tally.seed, _AMONG_AGENTS, _EVERYWHERE, by_change)
     try:
-        carry_out(scratch / "built", scratch, planned, tally, _say)
+        carry_out(built, scratch, planned, tally, _say)
     finally:
         logs = scratch / FLEET / "logs"
         if logs.exists():

@@ -8,7 +8,7 @@ from pathlib import Path
 from disinherit.server.store.log_mark import mark_file
 from disinherit.simulations.run.folder import DATABASE
 from tests.acceptance.chaos import messages
-from tests.acceptance.chaos.federation import REQUESTS, World, owner_folder
+from tests.acceptance.chaos.federation import World, owner_folder
 from tests.acceptance.chaos.messages import Unreliable
 from tests.acceptance.chaos.troubles import MESSAGES, Meanwhile, Round
 
@@ -44,7 +44,7 @@ def put_database_back(round: Round, request_id: str) -> None:
     shutil.rmtree(copy)
     round.injected += 1
     world.confirms = True
-    for request in REQUESTS:
+    for request in world.requests:
         world.confirm_history()
         world.submit(request)
         world.recover(request.id)
@@ -76,7 +76,7 @@ def put_owner_back(round: Round, request_id: str) -> None:
     if copy.exists():
         put_back()
     world.look_again(owner)
-    for request in REQUESTS:
+    for request in world.requests:
         world.recover(request.id)
         if request.id == request_id:
             return

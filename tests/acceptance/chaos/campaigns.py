@@ -120,16 +120,22 @@ class Planned:
     blows: Sequence[tuple[str, Blow]]
 
 
-def plan_campaigns(seed: int, among_agents: int, everywhere: int) -> list[Planned]:
+def plan_campaigns(
+    seed: int, among_agents: int, everywhere: int, by_change: Callable[[str, str], Request]
+) -> list[Planned]:
     """Return campaigns in which each kind of fault is about equally often.
+
+    The first one over each root forgets samples, before anything else changed it, so that a replay
+    gives what training gives.  The others forget a class each, in any order.
 
     Args:
         seed: of their order.
         among_agents: number of campaigns over one agent's model.
         everywhere: number of campaigns over agents' and SuperNodes' models.
+        by_change: returns a request for samples by its id and root.
     """
     random = Random(f"{seed}, campaigns")
-    planned = []
+    first, planned = [], []
     for root, count, blows, each in (
         ("r6", among_agents, AT_AGENTS, 4),
         ("r2", everywhere, EVERYWHERE, 3),
@@ -141,11 +147,14 @@ def plan_campaigns(seed: int, among_agents: int, everywhere: int) -> list[Planne
                 if not drawn:
                     drawn = random.sample(sorted(blows), len(blows))
                 names.append(drawn.pop())
-            label = str(number % _CLASSES)
-            request = make_request(f"{root}-{number}", root, label)
-            planned.append(Planned(request, [(name, blows[name]) for name in names]))
+            request_id, struck = f"{root}-{number}", [(name, blows[name]) for name in names]
+            if number:
+                label = str(number % _CLASSES)
+                planned.append(Planned(make_request(request_id, root, label), struck))
+            else:
+                first.append(Planned(by_change(request_id, root), struck))
     random.shuffle(planned)
-    return planned
+    return first + planned
 
 
 def carry_out(
@@ -155,6 +164,7 @@ def carry_out(
     tally: Tally,
     say: Say,
     database: str | None = None,
+    last: Callable[[FleetFiles, CoordinatorStore], object] = lambda files, store: None,
 ) -> None:
     """Carry out campaigns over a fleet, with their faults, and check each of them.
 
@@ -165,6 +175,7 @@ def carry_out(
         tally: of what came of them.
         say: told what is happening.
         database: URL of an empty one for the coordinator; `None` for SQLite, as `_lock` wants it.
+        last: what is done in the end, while the fleet is still running.
 
     Raises:
         DisinheritError: if the fleet does not come up, or does not end.
@@ -189,6 +200,9 @@ def carry_out(
                 say(f"{name}: {text}")
             for kind in struck:
                 tally.add(f"fleet: {kind}", 1, (f"{name}: {text}" for text in found))
+            if found and not struck:
+                tally.add("fleet: none", 0, (f"{name}: {text}" for text in found))
+        last(fleet.files, store)
 
 
 def _campaign(

@@ -1,7 +1,9 @@
 """What must hold once a campaign has recovered, whatever happened in it."""
 
+import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from disinherit.common.audit.chain import AuditEntry
@@ -37,6 +39,7 @@ def violations(
     """
     yield from (f"{path} is left over" for path in leftovers(folder))  # before stores are opened
     held = held_versions(folder)
+    yield from prepared(folder)
     known = {record.id: record.digest for record in store.graph().models()}
     if (order := store.requests()) != list(requests):
         yield f"the order of requests is {order}, and not that in which they came in"
@@ -56,6 +59,14 @@ def leftovers(folder: Path) -> list[Path]:
         for pattern in LEFTOVERS
         for path in part.rglob(pattern)
     )
+
+
+def prepared(folder: Path) -> Iterator[str]:
+    """Yield new weights of roots that owners still keep for a request, which has ended."""
+    for path in sorted(folder.glob("owners/*/index.db")):
+        with closing(sqlite3.connect(path)) as index:
+            for request, model in index.execute("SELECT request_id, model_id FROM prepared"):
+                yield f"{path.parent.name} keeps new weights of {model} for {request}"
 
 
 def reachable(graph: InheritanceGraph, root: str, request: str) -> set[str]:

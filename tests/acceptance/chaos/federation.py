@@ -4,7 +4,7 @@ The folder is that of a simulated run, so that a fleet of real processes can ser
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from disinherit.simulations.scenario.inheriting import Weights
 from disinherit.simulations.scenario.label_spaces import label_spaces
 from disinherit.simulations.scenario.settings import Settings
 from disinherit.simulations.scenario.shares import owner_name, share_out
+from tests.support.owner import named
 from tests.support.runs import copy_run
 
 SETTINGS = Settings(
@@ -70,7 +71,39 @@ def make_request(request_id: str, root: str, label: str) -> Request:
 
 
 REQUESTS = (make_request("first", "r1", "3"), make_request("second", "r2", "5"))
-"""What every round in this process forgets, one after the other."""
+"""Classes that rounds in this process forget, one after the other."""
+
+
+def make_delta_request(built: Path, request_id: str, root: str) -> Request:
+    """Return a request to forget some samples of a root, and what changes by it in all others.
+
+    Args:
+        built: the federation; the key for digests of samples is made in its owner's folder.
+        request_id: the request's id.
+        root: the root.
+    """
+    index = SETTINGS.scenario.owner_of(root, SETTINGS.clients)
+    with SimulatedOwner(SETTINGS, index, built) as owner:
+        ids = owner.sample_ids(owner.store.record(root))[::4]
+        listed = named(owner.store.root, ids)
+    return Request(
+        id=request_id,
+        reason="chaos",
+        samples={root: listed},
+        method=Method(mechanism="delta", root_method="replay", repair_steps=0),
+        retention_seconds=RETENTION_SECONDS,
+    )
+
+
+def delta_requests(built: Path) -> tuple[Request, Request]:
+    """Return samples that rounds in this process forget, and then a class above them.
+
+    The samples' root is the only model of its owner: nobody else can measure so few of them.
+
+    Args:
+        built: the federation.
+    """
+    return make_delta_request(built, "first", "r2"), make_request("second", "r1", "3")
 
 
 def build(folder: Path) -> None:
@@ -120,22 +153,31 @@ class World:
         built: what `build` made.
         folder: of the copy; made.
         database: URL of the coordinator's; `None` for the SQLite file in the copy.
+        requests: what it is asked to forget, one after the other.
 
     Attributes:
         built: what it is a copy of.
         folder: of the copy.
         database: the same.
+        requests: the same.
         owners: owner -> how to open it.
         key: file of the key that signs the coordinator's log.
         confirms: whether a person says that the coordinator may go on when it has lost history.
         confirmed: how often one has said so.
     """
 
-    def __init__(self, built: Path, folder: Path, database: str | None = None) -> None:
+    def __init__(
+        self,
+        built: Path,
+        folder: Path,
+        database: str | None = None,
+        requests: Sequence[Request] = REQUESTS,
+    ) -> None:
         copy_run(built, folder, database)
         self.built = built
         self.folder = folder
         self.database = database
+        self.requests = requests
         self.owners = openers(folder)
         self.key = folder / "keys" / "signing.pem"
         self.key.parent.mkdir(exist_ok=True)

@@ -12,7 +12,7 @@ from disinherit.server.campaign.coordinator import Coordinator
 from disinherit.server.states import TaskState
 from disinherit.server.transport.base import Answer, Ask
 from disinherit.v1 import unlearning_pb2 as pb
-from tests.acceptance.chaos.federation import REQUESTS, World, held_by
+from tests.acceptance.chaos.federation import World, held_by
 from tests.acceptance.chaos.lies import Lie, changed
 from tests.acceptance.chaos.troubles import Round, Trouble
 
@@ -39,7 +39,7 @@ class Dishonest:
         random: chooses the answers that are changed, and the lies.
         lies: kind of reply -> what may take its place; none to refuse.
         injected: how many answers were not what they should be.
-        as_root: whether one of them was about Fisher information, which others' models need.
+        as_root: whether one of them was about a root, whose information others' models need.
     """
 
     world: World
@@ -63,7 +63,7 @@ class Dishonest:
 
     def _counted(self, answer: Answer) -> Answer:
         self.injected += 1
-        self.as_root = self.as_root or answer.ask.action == "query.fisher"
+        self.as_root = self.as_root or answer.ask.action in ("query.fisher", "query.delta")
         return answer
 
 
@@ -96,7 +96,7 @@ def contradicted(world: World, request_id: str, liar: str, as_root: bool) -> Ite
         world: the federation.
         request_id: the campaign's request.
         liar: the owner.
-        as_root: whether it lied about Fisher information, too.
+        as_root: whether it lied about a root, too.
     """
     with world.open_store() as store:
         tasks = store.tasks(request_id)
@@ -133,10 +133,10 @@ def _register(world: World, line: Dishonest) -> Iterator[str]:
 def _honest_again(world: World, request_id: str) -> None:
     """Have all owners register the truth; a person sends again what is held to be ineffective."""
     with world.open_store() as store:
-        for request in REQUESTS:
+        for request in world.requests:
             if any(task.state.unforgotten for task in store.tasks(request.id).values()):
                 store.resend(request.id)
-    for request in REQUESTS:
+    for request in world.requests:
         world.recover(request.id)
         if request.id == request_id:
             return

@@ -56,8 +56,17 @@ def _packet(**values: Any) -> Lie:
     return lie
 
 
+def _delta(**values: Any) -> Lie:
+    def lie(reply: pb.FisherReply) -> None:
+        for root in reply.roots:
+            for packet in root.packets:
+                _put(packet.delta, values)
+
+    return lie
+
+
 def _tensors(change: Callable[[torch.Tensor], torch.Tensor]) -> Lie:
-    """Return what changes the values of Fisher information, and its digest with them."""
+    """Return what changes the values of a packet, and its digest with them."""
 
     def lie(reply: pb.FisherReply) -> None:
         for root in reply.roots:
@@ -101,6 +110,31 @@ def _twice(reply: pb.UnlearnReply) -> None:
     _first(reply).model_id = "d"
 
 
+def _no_change(reply: pb.FisherReply) -> None:
+    """It sends Fisher information for the change of a root."""
+    for root in reply.roots:
+        for packet in root.packets:
+            packet.ClearField("delta")
+
+
+_IN_ANY_PACKET: tuple[Lie, ...] = (
+    _tensors(lambda values: torch.full_like(values, float("nan"))),
+    _tensors(lambda values: torch.full_like(values, float("inf"))),
+    _tensors(lambda values: values.to(torch.float8_e4m3fn)),
+    _tensors(lambda values: values.to(torch.int64)),
+    _tensors(lambda values: values[..., :1].contiguous()),
+    _packet(digest="ab" * HUGE),
+    _packet(digest=_OTHER),
+    _packet(labels=["c" * HUGE]),
+    _packet(sources=["d"]),
+    _packet(classes=["another"]),
+    _packet(samples=-5),
+    _packet(clip_norm=float("nan")),
+    _packet(head_weight="\x1b[2J" * 100),
+    _packet(tensors=b"\xff" * 100),
+    _withhold,
+)
+
 HOSTILE: Mapping[type[Message], Sequence[Lie]] = {
     pb.UnlearnReply: (
         _successor(digest="ab" * HUGE),
@@ -127,24 +161,21 @@ HOSTILE: Mapping[type[Message], Sequence[Lie]] = {
         _drop,
     ),
     pb.FisherReply: (
-        _tensors(lambda values: torch.full_like(values, float("nan"))),
-        _tensors(lambda values: torch.full_like(values, float("inf"))),
+        *_IN_ANY_PACKET,
         _tensors(lambda values: -values - 1),
-        _tensors(lambda values: values.to(torch.float8_e4m3fn)),
-        _tensors(lambda values: values.to(torch.int64)),
-        _tensors(lambda values: values[..., :1].contiguous()),
         _tensors(lambda values: values * 1e9 + 1e9),
-        _packet(digest="ab" * HUGE),
-        _packet(digest=_OTHER),
-        _packet(labels=["c" * HUGE]),
-        _packet(sources=["d"]),
-        _packet(classes=["another"]),
-        _packet(samples=-5),
-        _packet(clip_norm=float("nan")),
-        _packet(head_weight="\x1b[2J" * 100),
         _packet(encoding=2),
-        _packet(tensors=b"\xff" * 100),
-        _withhold,
+    ),
+    pb.Delta: (
+        *_IN_ANY_PACKET,
+        _delta(before=_OTHER),
+        _delta(after="\x1b[2J" * 16),
+        _delta(request_digest=_OTHER),
+        _delta(root_method="finetune"),
+        _delta(root_method="m" * HUGE),
+        _delta(encoding=77),
+        _delta(rank=2**31 - 1),
+        _no_change,
     ),
     pb.EvaluateReply: (
         _result(digest="ab" * HUGE),
@@ -168,7 +199,10 @@ HOSTILE: Mapping[type[Message], Sequence[Lie]] = {
         _result(status=77),
     ),
 }
-"""What cannot be: too large, no number, another's, or nothing at all."""
+"""What cannot be: too large, no number, another's, or nothing at all.
+
+Of the replies with packets, those with the change of a root are listed as `Delta`.
+"""
 
 LYING: Mapping[type[Message], Sequence[Lie]] = {
     pb.UnlearnReply: (
@@ -192,10 +226,11 @@ def changed(random: Random, lies: Mapping[type[Message], Sequence[Lie]], reply: 
         lies: kind of reply -> lies.
         reply: the truth.
     """
-    fitting = lies.get(type(reply))
+    parts = [packet for root in getattr(reply, "roots", ()) for packet in root.packets]
+    of_change = any(packet.HasField("delta") for packet in parts)
+    fitting = lies.get(pb.Delta if of_change else type(reply))
     if not fitting:
         return None
-    parts = [packet for root in getattr(reply, "roots", ()) for packet in root.packets]
     if not parts and not getattr(reply, "models", ()):
         return None
     copy = type(reply)()

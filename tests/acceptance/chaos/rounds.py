@@ -2,17 +2,25 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
 from disinherit.common.errors import DisinheritError
+from disinherit.common.wire.requests import Request
 from disinherit.server.campaign.dry_pass import Say
 from disinherit.server.transport.base import Answer, Ask
 from tests.acceptance.chaos import backups, messages, troubles
 from tests.acceptance.chaos.checks import violations
-from tests.acceptance.chaos.federation import REQUESTS, World, build, held_versions
+from tests.acceptance.chaos.federation import (
+    REQUESTS,
+    World,
+    build,
+    delta_requests,
+    held_versions,
+)
 from tests.acceptance.chaos.killing import any_call, count_calls, writing_call
 from tests.acceptance.chaos.liars import dishonest
 from tests.acceptance.chaos.lies import HOSTILE, LYING
@@ -60,6 +68,25 @@ LONG = "SQLite locked for longer than anybody waits"
 POSTGRESQL = "PostgreSQL gone"
 
 
+CLASSES, CHANGES = "classes", "changes of roots"
+"""What rounds forget: classes, by Fisher information, or samples, by the changes of roots."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Requests of a round, and what they come to without faults.
+
+    Attributes:
+        requests: one after the other.
+        expected: version -> digest of all that there are in the end.
+        calls: how many calls a pass makes, and how many that write an apply makes.
+    """
+
+    requests: Sequence[Request]
+    expected: Mapping[str, str]
+    calls: Mapping[str, int]
+
+
 class Rounds:
     """Carries out rounds on copies of one federation.
 
@@ -70,6 +97,7 @@ class Rounds:
 
     Attributes:
         built: the federation, as all rounds find it.
+        asked: what is asked for -> requests for it.
         tally: the same.
     """
 
@@ -79,21 +107,26 @@ class Rounds:
         self._say = say
         self.built = scratch / "built"
         build(self.built)
-        self._expected, self._calls = self._without_faults()
+        requests = {CLASSES: REQUESTS, CHANGES: delta_requests(self.built)}
+        self.asked = {what: self._without_faults(given) for what, given in requests.items()}
 
-    def carry_out(self, kind: str, trouble: Trouble, rounds: int) -> None:
+    def carry_out(
+        self, kind: str, trouble: Trouble, rounds: int, what: Sequence[str] = (CLASSES, CHANGES)
+    ) -> None:
         """Make rounds of one kind.
 
         Args:
             kind: its name.
             trouble: what it does.
             rounds: how many.
+            what: what they forget, in turn.
         """
         for number in range(rounds):
             name = f"{kind}, round {number}"
             random = Random(f"{self.tally.seed}, {name}")
-            with self._world() as (world, full):
-                self._round(kind, name, trouble, Round(world, random, self._calls, full))
+            asked = self.asked[what[number % len(what)]]
+            with self._world(asked.requests) as (world, full):
+                self._round(kind, name, trouble, Round(world, random, asked.calls, full))
 
     def carry_out_on_postgres(self, rounds: int) -> bool:
         """Make rounds in which PostgreSQL goes away.
@@ -116,8 +149,9 @@ class Rounds:
                     name = f"{POSTGRESQL}, round {number}"
                     random = Random(f"{self.tally.seed}, {name}")
                     url = fresh_database(cluster.url, f"round{number}")
-                    with self._world(url) as (world, full):
-                        round = Round(world, random, self._calls, full, cluster)
+                    asked = self.asked[(CLASSES, CHANGES)[number % 2]]
+                    with self._world(asked.requests, url) as (world, full):
+                        round = Round(world, random, asked.calls, full, cluster)
                         self._round(POSTGRESQL, name, troubles.stop_server, round)
             finally:
                 cluster.stop()
@@ -132,15 +166,16 @@ class Rounds:
         Raises:
             DisinheritError: if something is so damaged that it cannot be looked at.
         """
+        (asked,) = (one for one in self.asked.values() if one.requests == world.requests)
         with world.open_store() as store:
-            ids = [request.id for request in REQUESTS]
-            return list(violations(world.folder, store, ids, self._expected))
+            ids = [request.id for request in world.requests]
+            return list(violations(world.folder, store, ids, asked.expected))
 
     def _round(self, kind: str, name: str, trouble: Trouble, round: Round) -> None:
         found = round.found
         try:
             with round.clock:
-                for request in REQUESTS:
+                for request in round.world.requests:
                     round.world.submit(request)
                     trouble(round, request.id)
                     round.world.recover(request.id)
@@ -154,13 +189,15 @@ class Rounds:
         self.tally.add(kind, round.injected, (f"{name}: {one}" for one in found))
 
     @contextmanager
-    def _world(self, database: str | None = None) -> Iterator[tuple[World, Full]]:
+    def _world(
+        self, requests: Sequence[Request], database: str | None = None
+    ) -> Iterator[tuple[World, Full]]:
         disk = self._scratch / "disk"
         with small_disk(disk) as full:
-            yield World(self.built, disk / "world", database), full
+            yield World(self.built, disk / "world", database, requests), full
         shutil.rmtree(disk)
 
-    def _without_faults(self) -> tuple[dict[str, str], dict[str, int]]:
+    def _without_faults(self, requests: Sequence[Request]) -> Asked:
         """Carry out both campaigns in processes of their own, and count the calls they make."""
         note = self._scratch / "note"
         calls = {"pass": 0, "apply": 0}
@@ -170,11 +207,11 @@ class Rounds:
             calls["apply"] = max(made, calls["apply"])
             return line.deliver(ask)
 
-        with self._world() as (world, _):
-            first, second = REQUESTS
+        with self._world(requests) as (world, _):
+            first, second = requests
             world.submit(first)
             transport = world.transport
             calls["pass"] = count_calls(lambda: world.live(first.id, transport), any_call, note)
             world.submit(second)
             world.live(second.id, Unreliable(world, counted, Random(0), 1.0, world.folder))
-            return held_versions(world.folder), calls
+            return Asked(requests, held_versions(world.folder), calls)

@@ -20,7 +20,7 @@ from tests.acceptance.chaos.clocks import HOUR, SetClock
 from tests.acceptance.chaos.federation import REQUESTS, World, make_request, owner_folder
 from tests.acceptance.chaos.liars import contradicted
 from tests.acceptance.chaos.lies import HOSTILE, LYING, Lie, changed
-from tests.acceptance.chaos.rounds import KINDS, Rounds
+from tests.acceptance.chaos.rounds import CHANGES, CLASSES, KINDS, Rounds
 from tests.acceptance.chaos.tally import Tally
 
 SEED = 6
@@ -55,8 +55,24 @@ def rounds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rounds]:
     ],
 )
 def test_campaigns_recover_from_it(rounds: Rounds, kind: str) -> None:
+    check_recovery(rounds, kind, CLASSES)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "coordinator killed at any call",
+        "owner killed while it writes",
+        "oversized or hostile field",
+    ],
+)
+def test_campaigns_by_changes_of_roots_recover_from_it(rounds: Rounds, kind: str) -> None:
+    check_recovery(rounds, kind, CHANGES)
+
+
+def check_recovery(rounds: Rounds, kind: str, what: str) -> None:
     rounds.tally = Tally(SEED)
-    rounds.carry_out(kind, KINDS[kind], 1)
+    rounds.carry_out(kind, KINDS[kind], 1, [what])
     assert rounds.tally.failures == []
     assert rounds.tally.injected > 0
     assert rounds.tally.lines[kind].recovered == rounds.tally.injected
@@ -68,9 +84,11 @@ def test_every_lie_can_be_told_of_a_reply_of_its_kind(
 ) -> None:
     """Each changes the reply, and leaves the truth as it was."""
     packet = pb.FisherPacket(tensors=save({"w": torch.ones(2, 3)}), labels=["a"])
+    change = pb.FisherPacket(tensors=packet.tensors, delta=pb.Delta(root_method="replay"))
     replies = {
         pb.UnlearnReply: pb.UnlearnReply(models=[pb.ModelResult(model_id="m")]),
         pb.FisherReply: pb.FisherReply(roots=[pb.RootFisher(packets=[packet])]),
+        pb.Delta: pb.FisherReply(roots=[pb.RootFisher(packets=[change])]),
         pb.EvaluateReply: pb.EvaluateReply(models=[pb.Evaluation(model_id="m")]),
         pb.RegisterReply: pb.RegisterReply(models=[ModelRecord(id="m", labels=["a"])]),
     }
@@ -80,7 +98,7 @@ def test_every_lie_can_be_told_of_a_reply_of_its_kind(
             told = changed(Random(0), {kind: [lie]}, replies[kind])
             assert told.SerializeToString() != truth
         assert replies[kind].SerializeToString() == truth
-        assert changed(Random(0), lies, kind()) is None
+        assert changed(Random(0), lies, type(replies[kind])()) is None
     assert changed(Random(0), lies, pb.Identity(owner="o")) is None
 
 
@@ -161,6 +179,13 @@ def test_what_the_coordinator_lost_is_found(
     with closing(sqlite3.connect(world.folder / DATABASE, isolation_level=None)) as db:
         db.execute(damage)
     assert any(text.startswith(finding) for text in rounds.find_violations(world))
+
+
+def test_new_weights_that_an_owner_still_keeps_are_found(rounds: Rounds, world: World) -> None:
+    index = owner_folder(world.folder, "owner-2") / "index.db"
+    with closing(sqlite3.connect(index, isolation_level=None)) as db:
+        db.execute("INSERT INTO prepared SELECT 'third', id, digest, x'' FROM models LIMIT 1")
+    assert rounds.find_violations(world) == ["owner-2 keeps new weights of r1 for third"]
 
 
 def test_what_is_left_over_is_found(rounds: Rounds, world: World) -> None:

@@ -1,6 +1,7 @@
 """What a fleet starts from and must come to: a simulated run, copied before it forgets."""
 
 import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,14 +9,15 @@ from flwr.serverapp import Grid
 
 from disinherit.client.store.store import ModelStore
 from disinherit.common.errors import CampaignError
+from disinherit.common.graph.records import ModelStatus
 from disinherit.common.tensors.checkpoints import weights_digest
+from disinherit.common.wire.requests import Request
 from disinherit.server.campaign.coordinator import Coordinator
 from disinherit.server.campaign.dry_pass import Say
 from disinherit.server.flower.owners import NamedOwners
 from disinherit.server.flower.transport import FlowerTransport
-from disinherit.server.store.store import CoordinatorStore
 from disinherit.simulations.run.engine import simulate
-from disinherit.simulations.run.folder import DATABASE, prepare_folder
+from disinherit.simulations.run.folder import open_store, prepare_folder
 from disinherit.simulations.run.trainer import SimulatedFleet
 from disinherit.simulations.run.training import build_simulation_app
 from disinherit.simulations.scenario.forgetting import Forgetting
@@ -33,21 +35,28 @@ class Reference:
 
     Attributes:
         start: folder with its models, registered, before anything was forgotten.
-        affected: the models that forgot.
-        digests: model -> SHA-256 of the weights that it has come to.
+        before: model -> SHA-256 of its weights then.
+        come_to: request -> model -> SHA-256 of the weights that it came to by that request alone.
     """
 
     start: Path
-    affected: tuple[str, ...]
-    digests: dict[str, str]
+    before: dict[str, str]
+    come_to: dict[str, dict[str, str]]
 
 
-def make_reference(settings: Settings, folder: Path, say: Say) -> Reference:
+Asked = Callable[[Path], Sequence[Request]]
+"""Returns requests for the models in a run's folder."""
+
+
+def make_reference(settings: Settings, folder: Path, asked: Asked, say: Say) -> Reference:
     """Train and register the models of a run, copy them, and let the simulation forget.
+
+    Each request but the last one is rolled back.
 
     Args:
         settings: of the run.
         folder: an empty one, for both copies.
+        asked: what to forget.
         say: told what is happening.
 
     Raises:
@@ -56,61 +65,64 @@ def make_reference(settings: Settings, folder: Path, say: Say) -> Reference:
     run, start = folder / _SIMULATION, folder / _START
     prepare_folder(run, settings)
 
-    def main(grid: Grid) -> tuple[str, ...]:
+    come_to: dict[str, dict[str, str]] = {}
+
+    def main(grid: Grid) -> dict[str, str]:
         owners = NamedOwners(grid, settings.clients)
         transport = FlowerTransport(grid, owners)
-        store = CoordinatorStore(run / DATABASE)
-        try:
+        with open_store(run) as store:
             spaces = label_spaces(settings.scenario, share_out(settings).dataset)
             fleet = SimulatedFleet(settings, grid, owners, Forgetting(settings, spaces))
             fleet.train(store.add_model, lambda model: say(f"trained {model}"))
             errors = Coordinator(store, transport).register(
                 sorted(owners.nodes), settings.method.scope
             )
-        finally:
-            store.close()
         if errors:
             raise CampaignError(f"Expected all models to be registered, but: {errors}")
+        requests = asked(run)
         shutil.copytree(run, start)  # no owner is open between two messages
-        store = CoordinatorStore(run / DATABASE)
-        try:
+        before = held_digests(run, settings.clients)
+        with open_store(run) as store:
             coordinator = Coordinator(store, transport, say=say)
-            planned = coordinator.submit(settings.request())
-            result = coordinator.run(settings.request().id)
-        finally:
-            store.close()
-        if result.outcome != "complete":
-            raise CampaignError(f"Expected the simulation to forget, but it is {result.outcome}.")
-        return tuple(planned.affected)
+            for request in requests:
+                coordinator.submit(request)
+                _expect("complete", coordinator.run(request.id).outcome)
+                come_to[request.id] = held_digests(run, settings.clients)
+                if request is not requests[-1]:
+                    store.roll_back(request.id, reason="demonstration")
+                    _expect("rolled_back", coordinator.run(request.id).outcome)
+        return before
 
-    affected = simulate(main, build_simulation_app(settings, run), settings.clients)
-    return Reference(start, affected, held_digests(run, settings.clients))
+    before = simulate(main, build_simulation_app(settings, run), settings.clients)
+    return Reference(start, before, come_to)
+
+
+def _expect(outcome: str, got: str) -> None:
+    if got != outcome:
+        raise CampaignError(f"Expected a campaign of the simulation to be {outcome}, but got {got}")
 
 
 def held_digests(folder: Path, clients: int) -> dict[str, str]:
-    """Return what the owners of a run hold: of every model the version that it has come to.
+    """Return what the owners of a run hold: of every model the version that is in use.
 
     Args:
         folder: of the run.
         clients: number of owners.
 
     Returns:
-        Model -> SHA-256 of the weights as they are on disk, of the successor if there is one.
+        Model -> SHA-256 of the weights as they are on disk.
 
     Raises:
-        CampaignError: if a model has more than one successor: it was dampened twice.
+        CampaignError: if two versions of a model are in use: it was made to forget twice.
     """
     digests: dict[str, str] = {}
     for name in map(owner_name, range(clients)):
-        store = ModelStore(folder / "owners" / name, name)
-        try:
-            versions: dict[str, list[str]] = {}
+        with ModelStore(folder / "owners" / name, name) as store:
             for record in store.records():
-                versions.setdefault(record.id.partition("~")[0], []).append(record.id)
-            for model, ids in versions.items():
-                if len(ids) > 2:
-                    raise CampaignError(f"Expected {model!r} to forget once, but got {ids}.")
-                digests[model] = weights_digest(store.weights(max(ids)))
-        finally:
-            store.close()
+                model = record.id.partition("~")[0]
+                if record.status is not ModelStatus.ACTIVE:
+                    continue
+                if model in digests:
+                    raise CampaignError(f"Expected one version of {model!r}, but got {record.id}.")
+                digests[model] = weights_digest(store.weights(record.id))
     return digests
