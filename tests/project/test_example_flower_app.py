@@ -4,6 +4,7 @@ import importlib
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from disinherit.server.store.store import CoordinatorStore
 from disinherit.simulations.run.engine import simulate
 from tests import ROOT
 from tests.support import flower_rounds  # noqa: F401  (first of all that imports Flower)
+from tests.support.direct_grid import DirectGrid
 
 APP = ROOT / "examples" / "flower_app"
 CONFIG = {
@@ -107,6 +109,39 @@ def test_the_app_records_its_graph_and_serves_a_request(
         assert after[1] > before[1] - 0.1
     for owned in stores.values():
         owned.close()
+
+
+def test_a_node_leaves_and_the_others_train_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLOWER_APP_MODELS", str(tmp_path))
+    monkeypatch.delenv("FLOWER_APP_DATABASE", raising=False)
+    monkeypatch.syspath_prepend(str(APP))
+    monkeypatch.setattr(DirectGrid, "run", SimpleNamespace(run_id=5))
+    grid = DirectGrid(Configured(), 3)
+    server_app = importlib.import_module("flower_app.server_app")
+    serving = importlib.import_module("flower_app.serving")
+    try:
+        server_app.app(grid, Context(5, 0, {}, RecordDict(), dict(CONFIG)))
+        result = serving.forget_node(grid, "leaves", 3, 1, 0.1)
+    finally:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "flower_app"]:
+            del sys.modules[name]
+    store = CoordinatorStore(tmp_path / "lineage.db")
+    graph, tasks = store.graph(), store.tasks("leaves")
+    store.close()
+    assert {task.state for task in tasks.values()} <= {
+        TaskState.VERIFIED,
+        TaskState.EXEMPT,
+        TaskState.INEFFECTIVE,
+    }
+    assert tasks["run-5.r2"].successor is not None
+    last = [graph.model(edge.parent).owner for edge in graph.parents("run-5.r3")]
+    assert sorted(last) == ["node-1", "node-2"]
+    network = serving.Net()
+    network.load_state_dict(result.arrays.to_torch_state_dict())
+    ((inputs, targets),) = serving.server_data()[1]
+    assert (network(inputs).argmax(1) == targets).double().mean() > 0.8
 
 
 def accuracies(serving: Any, store: ModelStore, model: str) -> tuple[float, float]:

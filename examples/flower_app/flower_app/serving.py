@@ -1,17 +1,19 @@
 """What an owner of models has to provide so that requests to forget can be served.
 
 The server is an owner like the nodes: it keeps the global models. `forget` is what an operator
-calls in a ServerApp's main, in the same run or, where nodes keep their ids, in a later one.
+calls in a ServerApp's main, in the same run or, where nodes keep their ids, in a later one; so is
+`forget_node`, which lets the others train on without a node.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
 import torch
-from flwr.app import Context, Message
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message
 from flwr.serverapp import Grid
+from flwr.serverapp.strategy import FedAvg, Result
 from torch import Tensor, nn
 
 from disinherit import (
@@ -22,12 +24,15 @@ from disinherit import (
     CoordinatorStore,
     DirectTransport,
     FlowerTransport,
+    Method,
     ModelRecord,
     ModelStore,
     NamedOwners,
     Provenance,
     Request,
+    calibrate,
     describe_model,
+    record_lineage,
 )
 from flower_app.task import NUM_CLASSES, Net, load_data
 
@@ -64,6 +69,7 @@ class DigitsOwner:
     def __init__(self, name: str, partition: tuple[int, int] | None = None) -> None:
         self.partition = partition
         self.store = ModelStore(folder() / name, name)
+        self.starts = folder() / f"{name}.starts"
 
     def __enter__(self) -> "DigitsOwner":
         return self
@@ -84,6 +90,16 @@ class DigitsOwner:
         if self.partition is None:
             return server_data()[0]
         return load_data(*self.partition, 256)[0] if record.provenance else None
+
+    def can_retrain(self, record: ModelRecord) -> bool:
+        """Say whether an update can be put back to what its training started from."""
+        return (self.starts / record.id).exists()
+
+    def retrain(self, record: ModelRecord, without: Collection[str] | None) -> Mapping[str, Tensor]:
+        """Return the start of an update: a node that leaves takes all that it trained with it."""
+        assert without is None, "nodes have no ids of samples"
+        start: Mapping[str, Tensor] = torch.load(self.starts / record.id, weights_only=True)
+        return start
 
     def tuning_data(self, record: ModelRecord) -> Batches | None:
         """Return nothing: the default strength applies."""
@@ -118,6 +134,9 @@ def keep_update(msg: Message, context: Context, model: nn.Module) -> None:
         )
         weights = {name: value.detach().cpu() for name, value in model.state_dict().items()}
         owner.store.add(record, weights)
+        owner.starts.mkdir(exist_ok=True)
+        start = cast(ArrayRecord, msg.content["arrays"]).to_torch_state_dict()
+        torch.save(start, owner.starts / record.id)
 
 
 def keep_global(record: ModelRecord, weights: Mapping[str, Tensor]) -> None:
@@ -155,3 +174,33 @@ def forget(grid: Grid, request_id: str, digit: str) -> CampaignResult:
         return coordinator.run(request_id)
     finally:
         store.close()
+
+
+def forget_node(grid: Grid, request_id: str, node: int, rounds: int, lr: float) -> Result:
+    """Take out all that a node contributed, and let the others train on for some rounds."""
+    store = open_lineage()
+    try:
+        coordinator = Coordinator(store, Everyone(grid))
+        errors = coordinator.register(sorted({m.owner for m in store.graph().models()}), "head")
+        assert not errors, errors
+        method = Method(calibration_rounds=rounds)
+        coordinator.submit(Request(client=f"node-{node}", id=request_id, method=method))
+        coordinator.run(request_id)
+        strategy = FedAvg(fraction_evaluate=0.0, min_available_nodes=1, min_train_nodes=1)
+        return calibrate(
+            record_lineage(strategy, store, keep=keep_global, announce=True),
+            grid,
+            store,
+            request_id,
+            like=ArrayRecord(Net().state_dict()),
+            weights_of=global_weights,
+            train_config=ConfigRecord({"lr": lr}),
+        )
+    finally:
+        store.close()
+
+
+def global_weights(record: ModelRecord) -> Mapping[str, Tensor]:
+    """Return the weights of a global model."""
+    with DigitsOwner(SERVER) as owner:
+        return owner.store.weights(record.id)
