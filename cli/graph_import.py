@@ -199,17 +199,18 @@ def _show(imported: "Imported", refused: list[Exception], form: Format) -> None:
             }
         )
         return
-    table = Table("child", "parent", "pinned", "kind", "recipe", "source", "confidence", box=None)
+    table = Table(box=None)
+    for column in ("child", "parent (weights)", "kind", "source"):
+        table.add_column(column, overflow="fold")
     for edge in edges:
         if edge.child in changed:
+            pinned = graph.model(edge.parent).digest[:8] or "not pinned"
+            how = f", {edge.recipe.name}" if edge.recipe else ""
             table.add_row(
                 edge.child,
-                edge.parent,
-                graph.model(edge.parent).digest[:12] or "no",
-                f"{edge.kind.value}, {edge.weight:.3g}",
-                edge.recipe.name if edge.recipe else "",
-                edge.source,
-                f"{edge.confidence:g}",
+                f"{edge.parent} ({pinned})",
+                f"{edge.kind.value} {edge.weight:.3g}{how}",
+                f"{edge.source} {edge.confidence:g}",
             )
     print_rich(table)
     seen: dict[str, int] = {}

@@ -13,6 +13,7 @@ import networkx as nx
 from disinherit.common.graph.recipes import Recipe
 from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord
 from disinherit.families.evidence import Claim, Evidence, FamilyFinding, Kind, Relation, Source
+from disinherit.families.merges import LEAST_SHARE
 from disinherit.families.naming import Names
 
 _SEVERAL = (Relation.FINETUNE, Relation.ADAPTER, Relation.QUANTIZED, Relation.UNKNOWN)
@@ -195,6 +196,8 @@ def _edges(
     if folded:
         known = sorted(known, key=lambda one: one.id in bases)
         recipe = folds.get(known[1].id)
+        # The adapter descends from the base: so what the base hands down comes through it.
+        weights = [1.0 if one.id in bases else LEAST_SHARE for one in parents]
     elif len(parents) == 1 and complete and _are_equal(records[child], records[known[0].id]):
         recipe = Recipe.AVERAGE  # a copy is the average of one
     places = {one.id: place for place, one in enumerate(known, 1)} if recipe else {}

@@ -14,8 +14,11 @@ from huggingface_hub import ModelCard, ModelCardData
 from huggingface_hub.file_download import repo_folder_name
 from safetensors.torch import load_file, save_file
 
+from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.recipes import Recipe
 from disinherit.common.recipes.computing import Parent, compute
+from disinherit.families.evidence import Kind
+from disinherit.families.importing import Imported, import_families
 from tests.support.head_census import shim_torchvision
 
 shim_torchvision()
@@ -164,3 +167,28 @@ def cached(hub: Path, name: str, commit: str, folder: Path, *, main: bool = True
     if main:
         (place / "refs" / "main").write_text(commit)
     return snapshot
+
+
+NOW = 1_000_000_000
+"""Time of imports, in microseconds since the epoch."""
+
+
+def imported(*sources: Path, known: InheritanceGraph | None = None, **options: Any) -> Imported:
+    """The result of an import at a fixed time."""
+    return import_families(sources, known=known, now_us=NOW, **options)
+
+
+def edges(found: Imported) -> dict[tuple[str, str], tuple[str, float]]:
+    """Parent and child -> source and weight."""
+    return {(e.parent, e.child): (e.source, e.weight) for e in found.graph.edges()}
+
+
+def kinds(found: Imported) -> list[tuple[Kind, str]]:
+    """Kinds of findings, with the last part of the models' names."""
+    return [(one.kind, Path(one.model).name) for one in found.findings]
+
+
+def stored(family: Path, model: str) -> dict[str, torch.Tensor]:
+    """The tensors in the files of a model of a family."""
+    name = "adapter_model" if model == "acme--lora" else "model"
+    return load_file(family / model.replace("--", "/") / f"{name}.safetensors")
