@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from disinherit.client.dampening.known_heads import find_structure
 from disinherit.client.dampening.repair import repair
@@ -32,11 +33,14 @@ from disinherit.client.privacy.remaining import (
     cleared_classes,
     split_training_data,
     training_data,
+    tuning_data,
 )
+from disinherit.client.roots.unseen import outputs
 from disinherit.client.store.structure import Structure
 from disinherit.common.curvature.attenuation import attenuated
 from disinherit.common.deltas.changes import add
 from disinherit.common.fiun.unlearning import clear_rows
+from disinherit.common.graph.labels import has_classes
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.wire.messages import packets_for
 from disinherit.v1 import unlearning_pb2 as pb
@@ -101,8 +105,8 @@ def change_model(
         shares = inherited(inputs, record, model, packets, structure, scope, weights, had, result)
     if isinstance(shares, RefusedModel):
         return shares
-    if part is None:
-        shares = _attenuated(owner, record, model, shares, result)
+    if part is None and not own:
+        shares = _gentlest(inputs, record, network, weights, shares, ties, result)
     counts: dict[str, int] = {}
     if own:
         place = next(at for at, share in enumerate(model.shares) if share.own)
@@ -176,21 +180,37 @@ def _report(
     )
 
 
-def _attenuated(
-    owner: Owner,
+def _gentlest(
+    inputs: TaskInputs,
     record: ModelRecord,
-    model: pb.ModelTask,
+    network: nn.Module,
+    weights: Mapping[str, Tensor],
     shares: list[tuple[dict[str, Tensor], float]],
+    ties: Sequence[Sequence[str]],
     result: pb.ModelResult,
 ) -> list[tuple[dict[str, Tensor], float]]:
-    """Return changes as the model's registered curvature lets them in; as they are without one."""
+    """Return changes attenuated in the model's registered curvature, where its own data gain by it.
+
+    The owner's tuning split decides; without one, or without curvature, they are as they came.
+    """
+    owner = inputs.owner
     curvature = owner.store.curvature(record.id) if shares else None
-    if curvature is None:
+    tuning = tuning_data(owner, record) if has_classes(record.labels) else None
+    if curvature is None or tuning is None:
         return shares
-    added = (d for share, d in zip(model.shares, result.deltas, strict=True) if not share.own)
-    for delta in (one for one in added if one.applied):
-        delta.note = "; ".join(filter(None, (delta.note, _IN_OWN_CURVATURE)))
-    return [(attenuated(values, curvature), share) for values, share in shares]
+    gentle = [(attenuated(values, curvature), share) for values, share in shares]
+    losses = []
+    for some in (shares, gentle):
+        changed = {name: value.clone() for name, value in weights.items()}
+        add(changed, some, ties)
+        network.load_state_dict(changed)
+        losses.append(F.cross_entropy(*outputs(network, tuning)).item())
+    if not losses[1] < losses[0]:
+        return shares
+    note = f"{_IN_OWN_CURVATURE}, loss on the tuning split {losses[1]:.3f}, else {losses[0]:.3f}"
+    for delta in (one for one in result.deltas if one.applied):
+        delta.note = "; ".join(filter(None, (delta.note, note)))
+    return gentle
 
 
 @torch.no_grad()

@@ -1,7 +1,8 @@
 """Ways to add the change of a replayed root to its descendants, with and without repair.
 
 Whole; with the strength that the descendant's own tuning split bears; attenuated in the
-descendant's own curvature.  Models and attack are those of `inherited_attack`::
+descendant's own curvature; and, as chosen, attenuated where the tuning split gains by it.  Models
+and attack are those of `inherited_attack`::
 
     python -m disinherit.simulations.bench.adding_ways --out figures.json
 """
@@ -18,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from disinherit.client.dampening.repair import repair
-from disinherit.common.curvature.attenuation import attenuated
+from disinherit.common.curvature.attenuation import DAMPING, attenuated
 from disinherit.common.curvature.ekfac import measure as measure_curvature
 from disinherit.common.files import write_atomic
 from disinherit.simulations.bench.cases.subjects import MethodCase, MethodSubject, Weights
@@ -79,7 +80,9 @@ def ways(case: MethodCase, model: str, change: Mapping[str, Tensor]) -> dict[str
         weights = added(subject, attenuated(change, curvature, damping), share)
         found[f"attenuated, {damping:g}"] = weights
         found[f"attenuated, {damping:g}, repair"] = repaired(subject, weights, case.seed)
-    return found
+    gentle = f"attenuated, {DAMPING:g}"
+    chosen = gentle if loss(found[gentle]) < loss(found["whole"]) else "whole"
+    return found | {"chosen": found[chosen], "chosen, repair": found[f"{chosen}, repair"]}
 
 
 def measure(seeds: Sequence[int], network: str, samples: int, epochs: float) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from disinherit.client.actions.unlearn import unlearn
+from disinherit.client.deltas import changing
 from disinherit.common.curvature.attenuation import attenuated
 from disinherit.common.curvature.ekfac import measure
 from disinherit.common.deltas.packets import PackedDelta
@@ -43,17 +44,28 @@ def added(owner: AnyNetworkOwner, packet: pb.FisherPacket, share: float) -> dict
     return {n: v + share * change[n] for n, v in owner.store.weights("m").items()}
 
 
-@pytest.mark.parametrize("data", [True, False])
-def test_a_change_is_attenuated_in_registered_curvature(owner: AnyNetworkOwner, data: bool) -> None:
-    packet = change_of(owner.store.weights("m"), scale=0.01)
+@pytest.mark.parametrize("gains", [True, False])
+def test_a_change_is_attenuated_where_the_tuning_split_gains_by_it(
+    owner: AnyNetworkOwner, monkeypatch: pytest.MonkeyPatch, gains: bool
+) -> None:
+    packet = change_of(owner.store.weights("m"), scale=0.5 if gains else 0.01)
     expected = added(owner, packet, 0.5)
-    if not data:
-        owner.lose_data()
+    if not gains:  # what the change does to the tuning split is all that it is asked for
+        whole = PackedDelta.from_packet(packet).values
+        monkeypatch.setattr(changing, "attenuated", lambda *_: {n: 9 * v for n, v in whole.items()})
     result = apply(owner, [packet], "m", 0.5)
     assert result.error == ""
-    assert result.deltas[0].note.endswith(f"; {NOTE}")
-    for name, value in owner.store.weights("m~q").items():
-        torch.testing.assert_close(value, expected[name], rtol=1e-9, atol=1e-12)
+    assert (NOTE in result.deltas[0].note) == gains
+    found = owner.store.weights("m~q")
+    close = [torch.allclose(v, expected[n], rtol=1e-9, atol=1e-12) for n, v in found.items()]
+    assert all(close) == gains
+
+
+def test_without_a_tuning_split_it_is_added_whole(owner: AnyNetworkOwner) -> None:
+    owner.lose_data()
+    result = apply(owner, [change_of(owner.store.weights("m"), scale=0.01)], "m", 0.5)
+    assert result.outcome != pb.OUTCOME_FAILED
+    assert NOTE not in result.deltas[0].note
 
 
 def test_a_root_takes_its_own_weights_whole(owner: AnyNetworkOwner) -> None:
