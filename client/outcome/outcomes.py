@@ -38,6 +38,12 @@ from disinherit.v1 import unlearning_pb2 as pb
 MOST_DROP = 20.0
 """Accuracy on retained data that a model may lose by default, in percentage points."""
 
+MOST_RISE = 1.0
+"""Rise of a language model's loss on retained data that it may have by default, in nats.
+
+It multiplies the perplexity by e.
+"""
+
 ANY_DROP = 100.0
 """Bound of a request that takes any loss, also that of a kept class."""
 
@@ -126,6 +132,13 @@ def decide(
     elif measured.destroyed and bound < ANY_DROP:
         outcome, stored = pb.OUTCOME_HARMFUL, False
         reason = _destroyed(record, measured, by_changes=by_changes)
+    elif (loss := measured.loss) and loss.after > loss.before + MOST_RISE and bound < ANY_DROP:
+        outcome, stored = pb.OUTCOME_HARMFUL, False
+        reason = (
+            f"model {record.id!r} was left unchanged: its mean loss on {loss.samples} retained "
+            f"{loss.source} sequences would rise from {loss.before:.2f} to {loss.after:.2f}, by "
+            f"more than {MOST_RISE:g}: {gentler_ways(by_changes=by_changes)}"
+        )
     elif made.exact:
         pass
     elif measured.recognises:

@@ -19,9 +19,14 @@ from disinherit.client.outcome.class_counts import (
     ClassCounts,
     chance_margin,
 )
-from disinherit.client.outcome.sample_losses import recognition_of_samples
+from disinherit.client.outcome.sample_losses import (
+    RetainedLoss,
+    recognition_of_samples,
+    retained_loss,
+)
 from disinherit.client.owner.owner import Owner
 from disinherit.client.privacy.remaining import cleared_classes
+from disinherit.common.graph.labels import has_classes
 from disinherit.common.wire.recognition import TRAINING, recognises
 from disinherit.v1 import unlearning_pb2 as pb
 
@@ -41,6 +46,8 @@ class Measured:
             one.
         undecided: classes to forget without data that decides whether they are forgotten, and
             classes cleared before without any data.
+        loss: loss on retained data of a language model, whose accuracy says little; `None` for
+            models with classes, and without data.
     """
 
     forget: pb.Recognition | None = None
@@ -50,6 +57,7 @@ class Measured:
     retain_samples: int = 0
     destroyed: Mapping[str, ClassCount] = field(default_factory=dict)
     undecided: tuple[str, ...] = ()
+    loss: RetainedLoss | None = None
 
     @property
     def recognises(self) -> bool:
@@ -104,6 +112,7 @@ def measure(owner: Owner, subject: BeforeAndAfter) -> Measured:
         total,
         _destroyed(labels, counts, kept),
         undecided,
+        None if has_classes(labels) else retained_loss(owner, subject),
     )
 
 

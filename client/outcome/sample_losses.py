@@ -66,6 +66,45 @@ def recognition_of_samples(
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class RetainedLoss:
+    """Mean cross-entropy on retained data, in nats, before and after.
+
+    Attributes:
+        before: that of before.
+        after: that of afterwards.
+        samples: how many samples it is of.
+        source: the split.
+    """
+
+    before: float
+    after: float
+    samples: int
+    source: str
+
+
+def retained_loss(owner: Owner, subject: BeforeAndAfter) -> RetainedLoss | None:
+    """Return the loss on the first split with samples; `None` without any.
+
+    Args:
+        owner: the owner of the model.
+        subject: the model, without classes: all samples of a split count.
+    """
+    every = frozenset(range(len(subject.record.labels)))
+    for source in ("evaluation", "tuning", TRAINING):
+        own = subject.kept if source == TRAINING else None
+        batches = find_split(owner, subject.record, source) if own is None else own
+        some = None if batches is None else OnlyClasses(batches, every, TRAINING_SAMPLES)
+        if some is None or not any(True for _ in some):
+            continue
+        before, after = (
+            _scores(owner, subject.record, weights, some).losses
+            for weights in (subject.before, subject.after)
+        )
+        return RetainedLoss(float(before.mean()), float(after.mean()), len(after), source)
+    return None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Scores:
     """What a model makes of samples.

@@ -124,6 +124,20 @@ def test_sequences_are_dampened_by_their_fisher_information() -> None:
     assert outcome.forget.named[0] > outcome.forget.named[1]
 
 
+def test_a_language_model_that_would_be_ruined_stays_as_it_is() -> None:
+    """It knows nothing by heart, so no accuracy shows it."""
+    data = sequences(8, 3)
+    model = fit(llama(), data, 20)
+    before = copy.deepcopy(model.state_dict())
+    network = Network(labels=("<sequence>", "<other>"), scope="all")
+    network.add("m", adapt(model, data), make_loader(data, model))
+    method = Method(scope="all", mechanism="fisher", alpha=0.001, lam=0.001, gauge=0.0)
+    outcome = network.forget(samples=[0], method=method)["m"]
+    assert outcome.state == "harmful", outcome
+    assert "its mean loss on 7 retained training sequences would rise" in outcome.reason
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
 @pytest.fixture
 def owner(tmp_path: Path) -> Any:
     with HuggingFaceOwner(ModelStore(tmp_path / "store", "anna")) as opened:
