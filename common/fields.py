@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import msgspec
 
 from disinherit.common.errors import InputError
+from disinherit.common.limits import shown
 from disinherit.common.settings import check
 
 _PLAIN = frozenset({str, int, float, bool, type(None)})
@@ -46,6 +47,22 @@ def settle(value: Any, what: str, error: type[InputError]) -> None:
         check(_declared(value.__class__), given, what)
     except InputError as refused:
         raise error(str(refused)) from None
+
+
+def check_type(value: object, kind: type, what: str, error: type[InputError]) -> None:
+    """Check that an argument is of a class, where no other would do.
+
+    Args:
+        value: the argument.
+        kind: the class.
+        what: what was expected, such as "a wave such as 10%".
+        error: class of the error.
+
+    Raises:
+        InputError: as `error`, if it is not.
+    """
+    if not isinstance(value, kind):
+        raise error(f"Expected {what}, but got {shown(value)}.")
 
 
 def _frozen(value: Any, place: str, error: type[InputError]) -> Any:

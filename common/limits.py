@@ -224,14 +224,16 @@ def check_names(
         limit.check(len(name), f"{what} {shown(name)}", error)
 
 
-def shown(value: str) -> str:
-    r"""Return the beginning of an outside value, quoted, for a message.
+def shown(value: object) -> str:
+    r"""Return the beginning of an outside value for a message: text quoted, on one line.
 
     Example:
-        >>> print(shown("cat\n"))
-        'cat\n'
+        >>> print(shown("cat\n"), shown(5))
+        'cat\n' 5
     """
-    return repr(value if len(value) <= _SHOWN else value[: _SHOWN - 3] + "...")
+    text = value if isinstance(value, str) else " ".join(repr(value).split())
+    text = text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
+    return repr(text) if isinstance(value, str) else text
 
 
 def clipped(text: str, limit: Limit = LOG_LINE) -> str:

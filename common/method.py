@@ -9,7 +9,7 @@ from typing import Literal, cast, get_args
 
 from disinherit.common.encodings import Encoding
 from disinherit.common.errors import FisherError, InputError, RequestError
-from disinherit.common.fields import settle
+from disinherit.common.fields import check_type, settle
 from disinherit.common.text import check_utf8
 from disinherit.v1 import unlearning_pb2 as pb
 
@@ -216,8 +216,9 @@ class Method:
         information is rescaled.
 
         Raises:
-            RequestError: if a value is missing or out of range.
+            RequestError: if it is no such message, or a value is missing or out of range.
         """
+        check_type(message, pb.Method, "a message disinherit.v1.Method", RequestError)
         try:
             encoding = Encoding.from_proto(message.encoding)
         except FisherError as error:
@@ -290,8 +291,10 @@ def find_delta_code(number: int, error: type[InputError] = RequestError) -> Delt
 
 
 def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
+    one = f"{name} to be one of {', '.join(known)}"
+    check_type(value, str, one, RequestError)
     if value not in known:
-        raise RequestError(f"Expected {name} to be one of {', '.join(known)}, but got {value!r}.")
+        raise RequestError(f"Expected {one}, but got {value!r}.")
 
 
 def _check_positive(values: Mapping[str, float | None]) -> None:

@@ -25,7 +25,7 @@ def check_id(value: str, what: str = "model id", error: type[InputError] = Graph
     Raises:
         InputError: as `error`, if the value is malformed.
     """
-    if not _ID.fullmatch(value):
+    if not isinstance(value, str) or not _ID.fullmatch(value):
         raise error(
             f"Expected a well-formed {what}, 1 to 128 letters, digits and . _ ~ - that start with "
             f"a letter or digit, but got {limits.shown(value)}."

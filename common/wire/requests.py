@@ -8,7 +8,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from disinherit.common.errors import RequestError
-from disinherit.common.fields import settle
+from disinherit.common.fields import check_type, settle
 from disinherit.common.graph.identifiers import check_id
 from disinherit.common.method import Method
 from disinherit.common.text import check_utf8
@@ -156,8 +156,11 @@ class Request:
         """Return the request of a message.
 
         Raises:
-            RequestError: if a value is missing or out of range, or a root is listed twice.
+            RequestError: if it is no such message, a value is missing or out of range, or a root is
+                listed twice.
         """
+        what = "a message disinherit.v1.UnlearningRequest"
+        check_type(message, pb.UnlearningRequest, what, RequestError)
         check_id(message.id, "request id", RequestError)
         roots = [root.model_id for root in message.roots]
         if not roots and not message.client:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from disinherit.common.errors import RequestError
-from disinherit.common.fields import settle
+from disinherit.common.fields import check_type, settle
 from disinherit.common.graph.identifiers import check_id
 from disinherit.v1 import unlearning_pb2 as pb
 
@@ -67,6 +67,7 @@ class Wave:
             >>> Wave.parse("10%")
             Wave(fraction=0.1, count=None)
         """
+        check_type(size, str, "a wave such as '10%' or '25'", RequestError)
         match = _WAVE.fullmatch(size)
         if match is None:
             raise RequestError(f"Expected a wave such as 10% or 25, but got {size!r}.")
@@ -152,8 +153,9 @@ class RollOut:
         """Return the roll-out of a message.
 
         Raises:
-            RequestError: if a value is out of range.
+            RequestError: if it is no such message, or a value is out of range.
         """
+        check_type(message, pb.RollOut, "a message disinherit.v1.RollOut", RequestError)
         return cls(
             canaries=tuple(message.canaries),
             canary_count=message.canary_count,

@@ -85,6 +85,8 @@ def check_salt(salt: str) -> str:
     Raises:
         RequestError: if it is malformed.
     """
+    if not isinstance(salt, str):
+        raise RequestError("Expected a salt of 32 hexadecimal digits, but got something else.")
     if not _SALT.fullmatch(salt):
         # Not quoted: it may be an id that should not have come here.
         raise RequestError(

@@ -14,11 +14,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from disinherit.common.errors import RequestError
+from disinherit.common.errors import InputError, RequestError
+from disinherit.common.graph.identifiers import check_id, check_owner
 from disinherit.common.method import Method
 from disinherit.common.wire.requests import Request
 from disinherit.common.wire.roll_out import RollOut, Wave
-from disinherit.common.wire.samples import SampleDigests
+from disinherit.common.wire.samples import SampleDigests, check_salt
 from disinherit.v1 import unlearning_pb2 as pb
 
 POSITIVE = st.floats(1e-6, 1e6)
@@ -272,6 +273,28 @@ def test_numbers_of_numpy_become_plain_ones() -> None:
 def test_a_wave_that_is_neither_share_nor_number_is_refused(size: str) -> None:
     with pytest.raises(RequestError):
         Wave.parse(size)
+
+
+@pytest.mark.parametrize("value", [None, 5, b"10%", ["10%"], object(), np.zeros((3, 3))])
+@pytest.mark.parametrize(
+    "take",
+    [
+        Wave.parse,
+        Method.from_proto,
+        RollOut.from_proto,
+        Request.from_proto,
+        check_id,
+        check_owner,
+        check_salt,
+        lambda value: Method(merge=value),
+    ],
+)
+def test_what_is_no_text_or_no_message_is_refused_in_one_line(
+    take: Callable[[Any], object], value: object
+) -> None:
+    with pytest.raises(InputError, match="Expected .* but got") as refused:
+        take(value)
+    assert "\n" not in str(refused.value)
 
 
 def test_a_wave_has_one_size() -> None:
