@@ -74,6 +74,8 @@ def one_line(text: str, most: int = REASON.most) -> str:
         >>> one_line("no\n  room\x1b[2J")
         'no room [2J'
     """
+    if len(text) <= most and text.isprintable() and text.strip() == text and "  " not in text:
+        return text
     beginning = text[: 2 * most]  # bounds the work
     return " ".join(_printable(beginning).split())[:most]
 

@@ -1,10 +1,10 @@
 """Canonical JSON (RFC 8785), as it is hashed and signed."""
 
 import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import msgspec
 import rfc8785
 
 from disinherit.common.errors import AuditError
@@ -14,10 +14,13 @@ Json = str | int | bool | None | Sequence["Json"] | Mapping[str, "Json"]
 
 _LARGEST = 2**53
 _DEEPEST = 8
-_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+_TEXT = frozenset({str})
+_LEAVES = frozenset({str, bool, type(None)})
+_NESTING = frozenset({dict, list, tuple})
+_ENCODER = msgspec.json.Encoder(order="sorted")
 """Writes what `rfc8785` does, many times as fast, where all names are ASCII.
 
-It sorts others by code point, and not by UTF-16 as the standard demands.
+It sorts other names by code point, and not by UTF-16 as the standard demands.
 """
 
 
@@ -31,12 +34,11 @@ def canonical(value: Json) -> bytes:
         >>> canonical({"b": [True, "é"], "a": 1})
         b'{"a":1,"b":[true,"\xc3\xa9"]}'
     """
-    names: set[str] = set()
-    plain = _plain(value, _DEEPEST, names)
+    plain = _plain(value, _DEEPEST)
     try:
-        if "".join(names).isascii():
-            return _ENCODER.encode(plain).encode()
-        return rfc8785.dumps(plain)
+        data = _ENCODER.encode(plain)
+        sorted_alike = data.isascii() or all(name.isascii() for name in _names(plain))
+        return data if sorted_alike else rfc8785.dumps(plain)
     except (UnicodeEncodeError, rfc8785.CanonicalizationError) as error:
         raise AuditError(f"Expected text that is Unicode in an audit entry, but {error}.") from None
 
@@ -46,27 +48,44 @@ def names_digest(names: Sequence[str]) -> str | None:
     return hashlib.sha256(canonical(list(names))).hexdigest() if names else None
 
 
-def _plain(value: Json, depth: int, names: set[str]) -> Any:
-    """Return a value with the types of `json` only, and add to all names in it."""
-    if depth == 0:
+def _plain(value: Any, depth: int) -> Any:
+    """Return a value with the types of `json` only, and not those derived from them."""
+    kind = type(value)
+    if kind in _LEAVES or (kind is int and abs(value) < _LARGEST):
+        return value
+    if kind not in _NESTING or (kind is dict and not _TEXT.issuperset(map(type, value))):
+        return _plain(_exact(value), depth)
+    if depth <= bool(value):
         raise AuditError(f"Expected an audit entry nested less than {_DEEPEST} levels deep.")
-    if value is None or isinstance(value, str | bool):
-        return value
-    if isinstance(value, int) and abs(value) < _LARGEST:
-        return value
-    if isinstance(value, Mapping) and all(isinstance(name, str) for name in value):
-        names.update(value)
-        # Most values are text: that saves a call for each.
+    # Most values are text: that saves a call for each.
+    if kind is dict:
         return {
-            name: one if type(one) is str and depth > 1 else _plain(one, depth - 1, names)
+            name: one if type(one) in _LEAVES else _plain(one, depth - 1)
             for name, one in value.items()
         }
+    return [one if type(one) in _LEAVES else _plain(one, depth - 1) for one in value]
+
+
+def _exact(value: Json) -> Json:
+    """Return a value of a type derived from one of `json`, or like one, with that type."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int) and abs(value) < _LARGEST:
+        return int(value)
+    if isinstance(value, Mapping) and all(isinstance(name, str) for name in value):
+        return {str.__str__(name): one for name, one in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, bytes):
-        return [
-            one if type(one) is str and depth > 1 else _plain(one, depth - 1, names)
-            for one in value
-        ]
+        return list(value)
     raise AuditError(
         "Expected text, whole numbers below 2**53, true, false, null, lists and objects in an "
         f"audit entry, but got {value!r}."
     )
+
+
+def _names(plain: Any) -> Iterator[str]:
+    """Yield the names in a value, of all objects in it."""
+    if isinstance(plain, dict):
+        yield from plain
+        plain = list(plain.values())
+    for one in plain if isinstance(plain, list) else ():
+        yield from _names(one)

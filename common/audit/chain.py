@@ -14,7 +14,7 @@ elsewhere exposes a rewritten chain.
 import enum
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from disinherit.common.audit.canonical import Json, canonical
@@ -127,18 +127,15 @@ def link_line(
 
     Arguments and errors are those of `link`.
     """
-    entry = AuditEntry(
-        sequence=1 if last is None else last.sequence + 1,
-        event=event,
-        previous="" if last is None else last.hash,
-        request_previous="" if last_of_request is None else last_of_request.hash,
-    )
-    data = canonical(content(entry))
+    sequence = 1 if last is None else last.sequence + 1
+    previous = "" if last is None else last.hash
+    request_previous = "" if last_of_request is None else last_of_request.hash
+    data = canonical(_content(sequence, event, previous, request_previous))
     hash = hashlib.sha256(data).hexdigest()
     # The names are sorted, and a quotation mark in a text has a backslash before it.
     before, kind, after = data.partition(b',"kind":')
     line = b"".join((before, b',"hash":"', hash.encode(), b'"', kind, after))
-    return replace(entry, hash=hash), line
+    return AuditEntry(sequence, event, previous, request_previous, hash), line
 
 
 def entry_hash(entry: AuditEntry) -> str:
@@ -152,9 +149,14 @@ def entry_hash(entry: AuditEntry) -> str:
 
 def content(entry: AuditEntry) -> dict[str, Any]:
     """Return an entry as JSON values, without its hash."""
-    event = entry.event
+    return _content(entry.sequence, entry.event, entry.previous, entry.request_previous)
+
+
+def _content(
+    sequence: int, event: AuditEvent, previous: str, request_previous: str
+) -> dict[str, Any]:
     return {
-        "sequence": entry.sequence,
+        "sequence": sequence,
         "time_us": event.time_us,
         "kind": event.kind,
         "actor": event.actor,
@@ -165,8 +167,8 @@ def content(entry: AuditEntry) -> dict[str, Any]:
         "digest_after": event.digest_after,
         "parameters": event.parameters,
         "fishers": event.fishers,
-        "previous": entry.previous,
-        "request_previous": entry.request_previous,
+        "previous": previous,
+        "request_previous": request_previous,
     }
 
 

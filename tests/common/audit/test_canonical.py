@@ -1,6 +1,8 @@
 """Canonical JSON: one form for each value, that of RFC 8785."""
 
+import enum
 import json
+from types import MappingProxyType
 from typing import Any, cast
 
 import pytest
@@ -31,6 +33,21 @@ def test_canonical_json_is_that_of_rfc_8785() -> None:
     value: Json = {"\u20ac": '\x0f\n"\\', "1": [True, False, -1], "a": {"é": "\x7f"}}
     expected = '{"1":[true,false,-1],"a":{"é":"\x7f"},"\u20ac":"\\u000f\\n\\"\\\\"}'
     assert canonical(value) == expected.encode()
+
+
+def test_types_derived_from_those_of_json_are_written_as_these() -> None:
+    class Name(str):
+        __slots__ = ()
+
+    class Kind(enum.StrEnum):
+        ADDED = "added"
+
+    class Number(enum.IntEnum):
+        TWO = 2
+
+    values: Any = {Name("b"): (Name("é"), Kind.ADDED), "a": MappingProxyType({"x": Number.TWO})}
+    plain: Json = {"a": {"x": 2}, "b": ["é", "added"]}
+    assert canonical(values) == canonical(plain) == rfc8785.dumps(cast("Any", plain))
 
 
 def test_keys_are_sorted_as_the_standard_says_also_beyond_the_basic_plane() -> None:
