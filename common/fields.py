@@ -9,7 +9,7 @@ import enum
 import functools
 import numbers
 import operator
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import fields, is_dataclass
 from types import MappingProxyType, UnionType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -38,13 +38,17 @@ def settle(value: Any, what: str, error: type[InputError]) -> None:
     Raises:
         InputError: as `error`, if a field has another type.
     """
+    declared = _declared(value.__class__)
     given = {}
-    for field in fields(value):
-        found = _frozen(getattr(value, field.name), f"{field.name} in {what}", error)
-        object.__setattr__(value, field.name, found)
-        given[field.name] = _listed(found)
+    for name in declared.__struct_fields__:
+        found = getattr(value, name)
+        if type(found) not in _PLAIN:
+            found = _frozen(found, f"{name} in {what}", error)
+            object.__setattr__(value, name, found)
+            found = _listed(found)
+        given[name] = found
     try:
-        check(_declared(value.__class__), given, what)
+        check(declared, given, what)
     except InputError as refused:
         raise error(str(refused)) from None
 
@@ -66,14 +70,17 @@ def check_type(value: object, kind: type, what: str, error: type[InputError]) ->
 
 
 def _frozen(value: Any, place: str, error: type[InputError]) -> Any:
-    if type(value) in _PLAIN:
+    if type(value) in _PLAIN or isinstance(value, (str, bytes, enum.Enum)):
         return value
+    if isinstance(value, tuple) and _PLAIN.issuperset(map(type, value)):
+        return tuple(value)
     if isinstance(value, Mapping):
-        return MappingProxyType({key: _frozen(one, place, error) for key, one in value.items()})
+        frozen = dict(value)
+        if not _PLAIN.issuperset(map(type, frozen.values())):
+            frozen = {key: _frozen(one, place, error) for key, one in frozen.items()}
+        return MappingProxyType(frozen)
     if isinstance(value, (set, frozenset)):
         raise error(f"Expected a list as {place}, but got a set, which has no order. Sort it.")
-    if isinstance(value, (str, bytes, enum.Enum)):
-        return value
     if isinstance(value, numbers.Real):
         return int(value) if isinstance(value, numbers.Integral) else float(value)
     try:
@@ -85,11 +92,14 @@ def _frozen(value: Any, place: str, error: type[InputError]) -> Any:
 
 def _listed(value: Any) -> Any:
     """Return a frozen value as TOML or JSON would give it."""
-    if type(value) in _PLAIN:
-        return value
-    if isinstance(value, Mapping):
-        return {key: _listed(one) for key, one in value.items()}
-    return [_listed(one) for one in value] if isinstance(value, tuple) else value
+    if isinstance(value, MappingProxyType):
+        return dict(zip(value, _all_listed(value.values()), strict=True))
+    return _all_listed(value) if isinstance(value, tuple) else value
+
+
+def _all_listed(values: Collection[Any]) -> list[Any]:
+    plain = _PLAIN.issuperset(map(type, values))
+    return list(values) if plain else list(map(_listed, values))
 
 
 @functools.cache

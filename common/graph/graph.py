@@ -97,7 +97,9 @@ class InheritanceGraph:
     def __init__(
         self, models: Iterable[ModelRecord] = (), edges: Iterable[Inheritance] = ()
     ) -> None:
-        self._graph = nx.DiGraph()
+        self._graph = nx.DiGraph()  # of ids, for walks
+        self._records: dict[str, ModelRecord] = {}
+        self._edges: dict[tuple[str, str], Inheritance] = {}
         self._by_age: tuple[str, ...] | None = None  # all ids, until a version is added
         for record in models:
             self._insert(record, ())
@@ -109,10 +111,10 @@ class InheritanceGraph:
         self.validate()
 
     def __len__(self) -> int:
-        return len(self._graph)
+        return len(self._records)
 
     def __contains__(self, id: object) -> bool:
-        return id in self._graph
+        return isinstance(id, str) and id in self._records
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, InheritanceGraph):
@@ -122,7 +124,7 @@ class InheritanceGraph:
     __hash__ = None  # type: ignore[assignment]  # the graph is mutable
 
     def __repr__(self) -> str:
-        return f"InheritanceGraph({len(self)} models, {self._graph.number_of_edges()} edges)"
+        return f"InheritanceGraph({len(self)} models, {len(self._edges)} edges)"
 
     def add_model(self, record: ModelRecord) -> None:
         """Add a version without parents.
@@ -186,7 +188,7 @@ class InheritanceGraph:
             GraphError: if the id is unknown or another field differs.
         """
         check_same_version(self.model(record.id), record)
-        self._graph.nodes[record.id]["record"] = record
+        self._records[record.id] = record
 
     def model(self, id: str) -> ModelRecord:
         """Return the version with this id.
@@ -199,11 +201,11 @@ class InheritanceGraph:
                 f"Expected the id of a model in the graph, but got {id!r}; add the model first or "
                 f"correct the id."
             )
-        return self._record(id)
+        return self._records[id]
 
     def models(self) -> tuple[ModelRecord, ...]:
         """All versions in topological order."""
-        return tuple(map(self._record, self._all()))
+        return tuple(map(self._records.__getitem__, self._all()))
 
     def edges(self) -> tuple[Inheritance, ...]:
         """All edges, ordered by child, then by parent."""
@@ -293,22 +295,18 @@ class InheritanceGraph:
         known = reach([self.model(model).id], self._donors(barriers))
         return frozenset(known.intersection(wanted))
 
-    def _record(self, id: str) -> ModelRecord:
-        record: ModelRecord = self._graph.nodes[id]["record"]
-        return record
-
     def _outgoing(self, id: str) -> Iterator[Inheritance]:
-        return (data["edge"] for data in self._graph.succ[id].values())
+        return (self._edges[id, heir] for heir in self._graph.successors(id))
 
     def _incoming(self, id: str) -> Iterator[Inheritance]:
-        return (data["edge"] for data in self._graph.pred[id].values())
+        return (self._edges[donor, id] for donor in self._graph.predecessors(id))
 
     def _age(self, id: str) -> tuple[int, str]:
-        return self._record(id).created_us, id
+        return self._records[id].created_us, id
 
     def _all(self) -> tuple[str, ...]:
         if self._by_age is None:
-            self._by_age = tuple(sorted(self._graph, key=self._age))
+            self._by_age = tuple(sorted(self._records, key=self._age))
         return self._by_age
 
     def _ordered(self, ids: Set[str]) -> tuple[str, ...]:
@@ -327,12 +325,15 @@ class InheritanceGraph:
                 f"Expected a model id that is not taken, but got {record.id!r}; a new version "
                 f"needs a new id, and a new status is set with replace()."
             )
-        self._graph.add_node(record.id, record=record)
+        self._records[record.id] = record
+        self._graph.add_node(record.id)
         self._by_age = None
         self._connect(edges)
 
     def _connect(self, edges: Iterable[Inheritance]) -> None:
-        self._graph.add_edges_from((edge.parent, edge.child, {"edge": edge}) for edge in edges)
+        for edge in edges:
+            self._graph.add_edge(edge.parent, edge.child)
+            self._edges[edge.parent, edge.child] = edge
 
     def _check_question(
         self, roots: Iterable[str], cleansed: Iterable[str]

@@ -63,7 +63,11 @@ def check_label_mapping(
         LabelError: if a label space repeats a name, a name in the mapping is unknown, or two
             source classes correspond to one target class.
     """
-    label_correspondence(source, target, mapping)
+    if mapping:
+        label_correspondence(source, target, mapping)
+    else:  # by name, so that only repeated names could be wrong
+        _rows(source, "the source label space")
+        _rows(target, "the target label space")
 
 
 def label_correspondence(

@@ -4,7 +4,7 @@ Output is ordered by age and id, so equal graphs give equal bytes. Input is chec
 of a graph, and must be complete (`InheritanceGraph.validate`).
 """
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING, TypeVar
 
@@ -28,10 +28,20 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 
 _Enum = TypeVar("_Enum", bound=StrEnum)
+_STATUSES = {one: graph_pb2.ModelStatus.Value(f"MODEL_STATUS_{one.name}") for one in ModelStatus}
+_KINDS = {
+    one: graph_pb2.InheritanceKind.Value(f"INHERITANCE_KIND_{one.name}") for one in InheritanceKind
+}
 
 
-def record_to_proto(record: ModelRecord) -> graph_pb2.ModelRecord:
+def record_to_proto(
+    record: ModelRecord, status: ModelStatus | None = None
+) -> graph_pb2.ModelRecord:
     """Convert a version to its message.
+
+    Args:
+        record: the version.
+        status: its status in the message; `None` for its own.
 
     Raises:
         GraphError: if protobuf cannot hold a value, such as a lone surrogate in a class name.
@@ -45,7 +55,7 @@ def record_to_proto(record: ModelRecord) -> graph_pb2.ModelRecord:
             digest=record.digest,
             created_us=record.created_us,
             fisher_digest=record.fisher_digest,
-            status=graph_pb2.ModelStatus.Value(f"MODEL_STATUS_{record.status.name}"),
+            status=_STATUSES[status or record.status],
         )
         if record.provenance is not None:
             message.provenance.dataset = record.provenance.dataset
@@ -80,7 +90,6 @@ def record_from_proto(message: graph_pb2.ModelRecord) -> ModelRecord:
     if message.HasField("fisher_scale"):
         stored = message.fisher_scale
         scale = FisherScale(stored.scope, tuple(stored.sums), stored.head_values, stored.values)
-    status = graph_pb2.ModelStatus.items()
     return ModelRecord(
         id=message.id,
         owner=message.owner,
@@ -90,7 +99,7 @@ def record_from_proto(message: graph_pb2.ModelRecord) -> ModelRecord:
         created_us=message.created_us,
         provenance=provenance,
         fisher_digest=message.fisher_digest,
-        status=_from_number(ModelStatus, status, message.status, f"model {message.id!r}"),
+        status=_member(_STATUSES, message.status, f"model {message.id!r}"),
         fisher_scale=scale,
     )
 
@@ -105,7 +114,7 @@ def inheritance_to_proto(edge: Inheritance) -> graph_pb2.Inheritance:
         return graph_pb2.Inheritance(
             parent=edge.parent,
             child=edge.child,
-            kind=graph_pb2.InheritanceKind.Value(f"INHERITANCE_KIND_{edge.kind.name}"),
+            kind=_KINDS[edge.kind],
             weight=edge.weight,
             labels=edge.labels,
             recipe="" if edge.recipe is None else str(edge.recipe),
@@ -124,12 +133,11 @@ def inheritance_from_proto(message: graph_pb2.Inheritance) -> Inheritance:
     Raises:
         GraphError: if the kind is unset or unknown, or the recipe is malformed.
     """
-    kinds = graph_pb2.InheritanceKind.items()
     where = f"inheritance {message.parent!r} -> {message.child!r}"
     return Inheritance(
         parent=message.parent,
         child=message.child,
-        kind=_from_number(InheritanceKind, kinds, message.kind, where),
+        kind=_member(_KINDS, message.kind, where),
         weight=message.weight,
         labels=message.labels,
         recipe=as_recipe(message.recipe) if message.recipe else None,
@@ -147,7 +155,7 @@ def graph_to_proto(graph: "InheritanceGraph") -> graph_pb2.Graph:
     """
     return graph_pb2.Graph(
         schema_version=SCHEMA_VERSION,
-        models=map(record_to_proto, graph.models()),
+        models=(record_to_proto(record) for record in graph.models()),
         edges=map(inheritance_to_proto, graph.edges()),
     )
 
@@ -204,14 +212,12 @@ def check_version(version: int) -> None:
         )
 
 
-def _from_number(
-    kind: type[_Enum], items: Collection[tuple[str, int]], number: int, where: str
-) -> _Enum:
-    name = next((name for name, value in items if value == number), "")
-    for member in kind:
-        if name.endswith(f"_{member.name}"):
+def _member(numbers: Mapping[_Enum, int], number: int, where: str) -> _Enum:
+    """Return the member of an enum that has a number on the wire."""
+    for member, known in numbers.items():
+        if known == number:
             return member
+    kind = type(next(iter(numbers))).__name__
     raise GraphError(
-        f"Expected a {kind.__name__} of schema version {SCHEMA_VERSION} in {where}, but "
-        f"got number {number}."
+        f"Expected a {kind} of schema version {SCHEMA_VERSION} in {where}, but got number {number}."
     )

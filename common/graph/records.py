@@ -106,8 +106,10 @@ class Provenance:
         settle(self, "a provenance", GraphError)
         limits.NAME.check_text(self.dataset, "the name of a data set", GraphError)
         _check_names(self.samples_per_class, "the classes of a data set")
-        for name, count in self.samples_per_class.items():
-            _check_int64(count, f"the sample count of class {name!r}")
+        counts = self.samples_per_class
+        if not 0 <= min(counts.values(), default=0) <= max(counts.values(), default=0) < _END:
+            for name, count in counts.items():
+                _check_int64(count, f"the sample count of class {name!r}")
         _check_digest(self.sample_set_digest, f"the sample set digest of {self.dataset!r}")
 
     def __reduce__(self) -> tuple[object, ...]:
