@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from types import MappingProxyType
 
 from sqlalchemy import Connection
@@ -10,7 +9,6 @@ from sqlalchemy import Connection
 from disinherit.common.audit.chain import AuditEvent
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.records import ModelRecord
-from disinherit.common.text import one_line
 from disinherit.server.states import Answered, Task
 from disinherit.server.store.audit import append_news, make_event
 from disinherit.server.store.audit_events import COORDINATOR, AuditKind, owner_actor
@@ -90,9 +88,7 @@ class Change:
         """
         before = {**self.driven.tasks, **self.tasks}
         self._events += put_found_tasks(self.db, self._id, tasks, before, self._digests, fishers)
-        for task in tasks:
-            kept = kept_task(task, before)
-            self.tasks[task.model_id] = replace(kept, reason=one_line(kept.reason))
+        self.tasks |= {task.model_id: kept_task(task, before) for task in tasks}
 
     def put_answered(self, answered: Sequence[Answered]) -> dict[str, str]:
         """Store successors with their tasks.

@@ -41,12 +41,11 @@ _AT_A_TIME = 500
 # Made once: to make such a statement anew takes longer than to execute it.
 _INSERT = insert(AUDIT)
 _OF_ALL = select(func.max(AUDIT.c.sequence))
-_ABOUT = _OF_ALL.where(AUDIT.c.request_id.in_(bindparam("requests", expanding=True)))
-_OF_KINDS = _ABOUT.where(
+_OF_REQUEST = _OF_ALL.where(AUDIT.c.request_id == bindparam("request"))
+_OF_KINDS = _OF_REQUEST.where(
     AUDIT.c.model_id.in_(bindparam("models", expanding=True)),
     AUDIT.c.kind.in_(bindparam("kinds", expanding=True)),
 )
-_OF_REQUESTS = _ABOUT.group_by(AUDIT.c.request_id)
 
 
 def _numbered(*numbers: Select[Any]) -> Select[Any]:
@@ -55,8 +54,8 @@ def _numbered(*numbers: Select[Any]) -> Select[Any]:
     return query.order_by(AUDIT.c.sequence)
 
 
-_LAST = _numbered(_OF_ALL, _OF_REQUESTS)
-_LATEST = _numbered(_OF_ALL, _OF_REQUESTS, _OF_KINDS.group_by(AUDIT.c.model_id, AUDIT.c.kind))
+_LAST = _numbered(_OF_ALL, _OF_REQUEST)
+_LATEST = _numbered(_OF_ALL, _OF_REQUEST, _OF_KINDS.group_by(AUDIT.c.model_id, AUDIT.c.kind))
 
 
 def make_event(kind: AuditKind, actor: str = COORDINATOR, **fields: Any) -> AuditEvent:
@@ -89,7 +88,12 @@ def append(db: Connection, kind: AuditKind, actor: str = COORDINATOR, **fields: 
 def append_all(db: Connection, events: Sequence[AuditEvent]) -> None:
     """Add an entry for each event, in this order; arguments and errors as for `append`."""
     if events:
-        _append(db, events, _latest(db, {event.request_id for event in events}))
+        found = {
+            entry.sequence: entry
+            for request in {event.request_id for event in events}
+            for entry in _latest(db, request)
+        }
+        _append(db, events, [found[number] for number in sorted(found)])
 
 
 def append_once(db: Connection, request_id: str, events: Sequence[AuditEvent]) -> None:
@@ -118,7 +122,7 @@ def append_news(db: Connection, request_id: str, events: Sequence[tuple[AuditEve
         once = [event for event, is_once in some if is_once]
         entries = _latest(
             db,
-            [request_id],
+            request_id,
             [event.model_id for event in once],
             [AuditKind.FELL_BACK.value, *(event.kind for event in once)],
         )
@@ -133,19 +137,19 @@ def append_news(db: Connection, request_id: str, events: Sequence[tuple[AuditEve
 
 def _latest(
     db: Connection,
-    requests: Collection[str],
+    request_id: str,
     models: Collection[str] = (),
     kinds: Collection[str] = (),
 ) -> list[AuditEntry]:
-    """Return the last entry of all, of each request, and of each kind about each model, in order.
+    """Return the last entry of all, of a request, and of each kind about each model, in order.
 
     Args:
         db: a transaction.
-        requests: the requests; with models, one.
+        request_id: the request; `""` for what is about none.
         models: the models.
         kinds: the kinds of the entries about them.
     """
-    values = {"requests": sorted({*requests} - {""})}
+    values: dict[str, Any] = {"request": request_id}
     query = _LAST
     if models:
         values |= {"models": sorted({*models}), "kinds": sorted({*kinds})}

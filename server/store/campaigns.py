@@ -82,22 +82,24 @@ class Driven:
     given: dict[str, int]
 
 
-def _driven(*tasks: Any) -> Select[Any]:
+def _driven(*tasks: Any, in_order: bool = False) -> Select[Any]:
     """Return a query for a campaign, whether history was lost, and its tasks with a condition."""
     lost = select(HISTORY.c.lost).limit(1).scalar_subquery().label("lost")
     mine = [column.label(f"{_MINE}{column.name}") for column in CAMPAIGNS.c]
-    query = select(*mine, REQUESTS.c.created_us.label(f"{_MINE}created_us"), lost)
+    mine += [REQUESTS.c.created_us.label(f"{_MINE}created_us"), lost]
+    query = select(*(TASKS.c if tasks else ()), *mine)
     start = CAMPAIGNS.join(REQUESTS, REQUESTS.c.id == CAMPAIGNS.c.request_id)
     if tasks:
         start = start.outerjoin(TASKS, and_(TASKS.c.request_id == CAMPAIGNS.c.request_id, *tasks))
+    if in_order:
         start = start.outerjoin(MODELS, MODELS.c.id == TASKS.c.model_id)
-        query = query.add_columns(*TASKS.c).order_by(MODELS.c.created_us, MODELS.c.id)
+        query = query.order_by(MODELS.c.created_us, MODELS.c.id)
     return query.select_from(start).where(CAMPAIGNS.c.request_id == bindparam("request"))
 
 
 # Made once: to make such a statement anew takes longer than to execute it.
 _DRIVEN = _driven()
-_DRIVEN_ALL = _driven(true())
+_DRIVEN_ALL = _driven(true(), in_order=True)
 _DRIVEN_SOME = _driven(TASKS.c.model_id.in_(bindparam("models", expanding=True)))
 
 
@@ -148,15 +150,16 @@ def find_driven(db: Connection, request_id: str, models: Collection[str] | None 
     found: list[Row[Any]] = list(db.execute(query, values))
     if not found:
         raise _unknown(request_id)
-    rows = [row for row in found if getattr(row, "model_id", None) is not None]
+    rows = found if hasattr(found[0], "model_id") else []
     for begin in range(_AT_ONCE, len(named or ()), _AT_ONCE):
         rows += some_task_rows(db, request_id, (named or [])[begin : begin + _AT_ONCE])
+    rows = [row for row in rows if row.model_id is not None]
     first = found[0]
     return Driven(
         _read(first, _MINE),
         first.lost or "",
         read_holding(first, _MINE),
-        {row.model_id: read_task(row) for row in rows},
+        {task.model_id: task for task in map(read_task, rows)},
         {row.model_id: row.given_us for row in rows},
     )
 

@@ -40,6 +40,7 @@ _STARTS = 30_000
 
 _IDS: BindParameter[Any] = bindparam("ids", expanding=True)
 _RECORDS = select(MODELS.c.record).where(MODELS.c.id.in_(_IDS))
+_DIGESTS = select(MODELS.c.id, MODELS.c.digest).where(MODELS.c.id.in_(_IDS))
 _EDGES = {
     end.name: select(EDGES.c.edge).where(end.in_(_IDS)).order_by(EDGES.c.parent, EDGES.c.child)
     for end in (EDGES.c.parent, EDGES.c.child)
@@ -198,6 +199,15 @@ def find_records(db: Connection, ids: Iterable[str]) -> dict[str, ModelRecord]:
         for data in db.scalars(_RECORDS, {"ids": some})
     )
     return {record.id: record for record in found}
+
+
+def find_digests(db: Connection, ids: Iterable[str]) -> dict[str, str]:
+    """Return id -> SHA-256 of the weights of the versions that exist."""
+    return {
+        row.id: row.digest
+        for some in _batches(set(ids))
+        for row in db.execute(_DIGESTS, {"ids": some})
+    }
 
 
 def page_records(

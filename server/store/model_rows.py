@@ -3,7 +3,6 @@
 import functools
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from typing import TypeVar
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
@@ -104,7 +103,7 @@ def find_planned_roots(db: Connection, request_id: str) -> dict[str, ModelRecord
 
 def put_statuses(db: Connection, records: Sequence[ModelRecord], status: ModelStatus) -> None:
     """Change the status of versions only."""
-    _put_records(db, [replace(record, status=status) for record in records])
+    _put_records(db, records, status)
 
 
 def replace_record(db: Connection, record: ModelRecord) -> None:
@@ -121,17 +120,19 @@ def delete_record(db: Connection, model_id: str) -> None:
     db.execute(delete(MODELS).where(MODELS.c.id == model_id))
 
 
-def _put_records(db: Connection, records: Sequence[ModelRecord]) -> None:
+def _put_records(
+    db: Connection, records: Sequence[ModelRecord], status: ModelStatus | None = None
+) -> None:
     rows = [
-        {"changed": record.id, "data": _record_bytes(record), "weights": record.digest}
+        {"changed": record.id, "data": _record_bytes(record, status), "weights": record.digest}
         for record in records
     ]
     if rows:
         db.execute(_UPDATE_MODELS, rows)
 
 
-def _record_bytes(record: ModelRecord) -> bytes:
-    return record_to_proto(record).SerializeToString(deterministic=True)
+def _record_bytes(record: ModelRecord, status: ModelStatus | None = None) -> bytes:
+    return record_to_proto(record, status).SerializeToString(deterministic=True)
 
 
 def _insert_holdings(db: Connection, records: Sequence[ModelRecord]) -> None:

@@ -94,8 +94,8 @@ def resend(db: Connection, request_id: str, actor: str) -> Campaign:
 
 def _open(db: Connection, request_id: str, tasks: Sequence[Task]) -> None:
     """Put tasks back to pending; destroyed weights may exist again."""
-    models = [task.model_id for task in tasks]
-    put_tasks(db, request_id, [replace(task, state=TaskState.PENDING) for task in tasks], models)
-    for model in models:
+    before = {task.model_id: task for task in tasks}
+    put_tasks(db, request_id, [replace(task, state=TaskState.PENDING) for task in tasks], before)
+    for model in before:
         row = update(TASKS).where(TASKS.c.request_id == request_id, TASKS.c.model_id == model)
         db.execute(row.values(destroy_us=0, destroyed_us=0))

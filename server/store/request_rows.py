@@ -1,9 +1,9 @@
 """Rows of requests, and of their tasks."""
 
-from collections.abc import Collection, Container, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, case, insert, select, update
 
 from disinherit.common.errors import RequestError, StoreError
 from disinherit.common.text import one_line
@@ -18,42 +18,36 @@ _SOME_TASKS = select(TASKS).where(
     TASKS.c.model_id.in_(bindparam("models", expanding=True)),
 )
 _INSERT_TASKS = insert(TASKS)
-_UPDATE_TASKS = update(TASKS).where(
-    TASKS.c.request_id == bindparam("of_request"), TASKS.c.model_id == bindparam("of_model")
-)
-_UPDATE_GIVEN = (
+_CHANGE_TASKS = (
     update(TASKS)
-    .where(
-        TASKS.c.request_id == bindparam("of_request"),
-        TASKS.c.given_us < bindparam("now"),
-        TASKS.c.model_id.in_(bindparam("models", expanding=True)),
+    .where(TASKS.c.request_id == bindparam("of_request"))
+    .values(
+        given_us=case(
+            (TASKS.c.given_us < bindparam("given"), bindparam("given")), else_=TASKS.c.given_us
+        )
     )
-    .values(given_us=bindparam("now"))
 )
+_UPDATE_TASKS = _CHANGE_TASKS.where(TASKS.c.model_id == bindparam("of_model"))
+_UPDATE_ALIKE = _CHANGE_TASKS.where(TASKS.c.model_id.in_(bindparam("of_models", expanding=True)))
+_AT_ONCE = 500
+"""Rows that one statement names."""
+
+_TASK_COLUMNS = len(TASKS.c)
 
 
 def read_task(row: Row[Any]) -> Task:
-    """Return the task that a row holds.
+    """Return the task in a row that begins with the columns of the tasks.
 
     Raises:
         StoreError: if it is damaged, or this version does not know its state.
     """
+    _, model, owner, known, reason, data, _, wave, destroy, destroyed, late, _ = row[:_TASK_COLUMNS]
     try:
-        state = TaskState(row.state)
+        state = TaskState(known)
     except ValueError as error:
         raise StoreError(f"Expected a known task state in the database, but: {error}.") from None
-    result = parse(ModelResult, row.result) if row.result else None
-    return Task(
-        row.model_id,
-        row.owner,
-        state,
-        row.reason,
-        result,
-        row.wave,
-        row.destroy_us,
-        row.destroyed_us,
-        bool(row.late),
-    )
+    result = parse(ModelResult, data) if data else None
+    return Task(model, owner, state, reason, result, wave, destroy, destroyed, bool(late))
 
 
 def find_submitted(db: Connection, request_id: str) -> UnlearningRequest | None:
@@ -111,41 +105,45 @@ def some_task_rows(db: Connection, request_id: str, models: Collection[str]) -> 
 
 
 def put_tasks(
-    db: Connection, request_id: str, tasks: Iterable[Task], known: Container[str]
+    db: Connection, request_id: str, tasks: Iterable[Task], before: Mapping[str, Task]
 ) -> None:
-    """Add or change the rows of tasks.
+    """Add or change the rows of tasks, those that change alike by one statement.
 
-    The times of destruction are kept, since a pass may hold an outdated task.
+    Times of destruction are kept, since a pass may hold an outdated task; owners do not change.
 
     Args:
         db: a transaction that writes.
         request_id: the request.
         tasks: the tasks, at most one for a model.
-        known: models that have a row.
+        before: model -> its task with the result in its row, of those that have one.
     """
+    new, answered = [], []
+    alike: dict[tuple[str, str, int], list[str]] = {}
     now = now_us()
-    new, changed, sent = [], [], []
     for task in tasks:
-        if task.state is TaskState.SENT:
-            sent.append(task.model_id)
-        values = {
-            "owner": task.owner,
-            "state": task.state.value,
-            "reason": one_line(task.reason),
-            "result": task.result.SerializeToString(deterministic=True) if task.result else b"",
-            "updated_us": now,
-            "wave": task.wave,
-        }
-        if task.model_id in known:
-            changed.append({"of_request": request_id, "of_model": task.model_id, **values})
-        else:
-            late = int(task.late)
-            new.append(
-                {"request_id": request_id, "model_id": task.model_id, "late": late, **values}
-            )
+        known = before.get(task.model_id)
+        changed = (task.state.value, one_line(task.reason), task.wave)
+        if known is not None and task.result == known.result:
+            alike.setdefault(changed, []).append(task.model_id)
+            continue
+        row = _changed(*changed, now)
+        row["result"] = task.result.SerializeToString(deterministic=True) if task.result else b""
+        if known is not None:
+            answered.append({"of_request": request_id, "of_model": task.model_id, **row})
+            continue
+        row |= {"request_id": request_id, "model_id": task.model_id, "owner": task.owner}
+        row |= {"late": int(task.late), "given_us": row.pop("given")}
+        new.append(row)
     if new:
         db.execute(_INSERT_TASKS, new)
-    if changed:
-        db.execute(_UPDATE_TASKS, changed)
-    if sent:
-        db.execute(_UPDATE_GIVEN, {"of_request": request_id, "models": sent, "now": now})
+    if answered:
+        db.execute(_UPDATE_TASKS, answered)
+    for changed, models in alike.items():
+        row = {"of_request": request_id, **_changed(*changed, now)}
+        for begin in range(0, len(models), _AT_ONCE):
+            db.execute(_UPDATE_ALIKE, row | {"of_models": models[begin : begin + _AT_ONCE]})
+
+
+def _changed(state: str, reason: str, wave: int, now: int) -> dict[str, Any]:
+    given = now if state == TaskState.SENT.value else 0
+    return {"state": state, "reason": reason, "wave": wave, "updated_us": now, "given": given}

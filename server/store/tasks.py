@@ -2,13 +2,16 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from types import MappingProxyType
 
 from sqlalchemy import Connection
 
 from disinherit.common.audit.chain import AuditEvent
+from disinherit.common.text import one_line
+from disinherit.server.now import now_us
 from disinherit.server.states import Task, TaskState
-from disinherit.server.store.audit import append, append_news, make_event
+from disinherit.server.store.audit import append, append_news
 from disinherit.server.store.audit_events import (
     COORDINATOR,
     OF_TASK,
@@ -16,7 +19,7 @@ from disinherit.server.store.audit_events import (
     owner_actor,
     task_details,
 )
-from disinherit.server.store.graph import find_records
+from disinherit.server.store.graph import find_digests
 from disinherit.server.store.request_rows import find_tasks, put_tasks
 from disinherit.server.store.transitions import reopen
 
@@ -44,17 +47,12 @@ def change_tasks(
     Raises:
         AuditError: if a task holds something that cannot be logged.
     """
-
-    def find_digests(models: Collection[str]) -> dict[str, str]:
-        return {model: record.digest for model, record in find_records(db, models).items()}
-
     new = []
     for start in range(0, len(tasks), _AT_ONCE):
         some = tasks[start : start + _AT_ONCE]
         before = find_tasks(db, request_id, [task.model_id for task in some])
-        append_news(
-            db, request_id, put_found_tasks(db, request_id, some, before, find_digests, fishers)
-        )
+        events = put_found_tasks(db, request_id, some, before, partial(find_digests, db), fishers)
+        append_news(db, request_id, events)
         new += [task for task in some if task.model_id not in before]
     return new
 
@@ -118,11 +116,12 @@ def put_found_tasks(
 
 
 def kept_task(task: Task, before: Mapping[str, Task]) -> Task:
-    """Return the task to store: a rollback wins over a pass."""
+    """Return the task to store, its reason as one line: a rollback wins over a pass."""
     known = before.get(task.model_id)
-    if known is None or not known.state.undone:
-        return task
-    return replace(known, result=known.result or task.result)
+    if known is not None and known.state.undone:
+        task = replace(known, result=known.result or task.result)
+    reason = one_line(task.reason)
+    return task if reason == task.reason else replace(task, reason=reason)
 
 
 def _is_news(task: Task, before: Task | None) -> bool:
@@ -142,12 +141,13 @@ def _is_end(task: Task, before: Task | None) -> bool:
 
 def _event(request_id: str, task: Task, digest: str, fishers: Sequence[str]) -> AuditEvent:
     after = task.successor if task.state.answered else None
-    return make_event(
-        OF_TASK[task.state],
+    return AuditEvent(
+        OF_TASK[task.state].value,
+        now_us(),
         owner_actor(task.owner) if _is_owners_word(task) else COORDINATOR,
-        request_id=request_id,
-        model_id=task.model_id,
-        owner=task.owner,
+        request_id,
+        task.model_id,
+        task.owner,
         digest_before=digest,
         digest_after=after.digest if after is not None else "",
         parameters=task_details(task),
@@ -172,7 +172,7 @@ def take_back_task(
         digest_after: SHA-256 of the weights that its owner holds now.
         actor: who did it.
     """
-    put_tasks(db, request_id, [task], [task.model_id])
+    put_tasks(db, request_id, [task], {task.model_id: task})
     made = task.successor
     append(
         db,

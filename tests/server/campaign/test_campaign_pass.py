@@ -42,6 +42,18 @@ def test_a_happy_pass_makes_one_transaction_for_each_answer(world: World, plans:
     assert plans == ["q"]
 
 
+def test_models_that_change_alike_change_by_one_statement(world: World) -> None:
+    world.coordinator.submit(make_request())
+    with counting() as counted:
+        world.coordinator.run("q")
+    changes = [
+        [s for s in statements if s.startswith("UPDATE task")]
+        for statements in counted.transactions
+    ]
+    # What is sent, three that are applied, three that are verified.
+    assert [len(found) for found in changes if found] == [1] * 7
+
+
 def test_a_pass_with_nothing_to_do_makes_three_transactions(world: World, plans: list[str]) -> None:
     world.coordinator.submit(make_request())
     world.coordinator.run("q")
