@@ -72,6 +72,8 @@ def _is_current(entry: Mapping[str, Any], folder: Path) -> bool:
     recorded, path = entry.get("md5"), folder / str(entry.get("path"))
     if not isinstance(recorded, str) or not is_inside(path, folder):
         return False
+    if not path.is_dir() and not path.is_file():  # a named pipe would be waited for
+        return False
     try:
         return recorded == (_of_folder(path) if path.is_dir() else _of_file(path))
     except OSError:

@@ -145,7 +145,10 @@ def _read(source: Path, origin: Origin, evidence: Evidence, renamed: Container[s
         for folder in folders or ([source] if origin is Origin.MLFLOW else []):
             read_store(folder, evidence)
         for database in find_below(source, DATABASE):
-            read_database(database, evidence)
+            try:
+                read_database(database, evidence)
+            except DataError as error:  # such as one of an older MLflow, beside other sources
+                evidence.note(Kind.UNREADABLE, str(database), str(error))
     if everything or origin is Origin.DVC:
         for lock in find_below(source, LOCK):
             read_lock(lock, evidence)

@@ -61,6 +61,8 @@ def read_database(path: Path, evidence: Evidence) -> None:
     Raises:
         DataError: if it is no database of MLflow with logged models (MLflow 3).
     """
+    if not path.is_file():
+        raise DataError(f"Expected a database of MLflow 3, but {path.name} is no regular file.")
     store = _Store()
     try:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:

@@ -19,7 +19,7 @@ from disinherit.families.evidence import Claim, Evidence, Found, Kind, Relation,
 from disinherit.families.gguf import claims_of_gguf, read_metadata
 from disinherit.families.merges import MERGE_CONFIG, claims_of_merge
 from disinherit.families.model_cards import CARD, claims_of_card, describes_model, read_card
-from disinherit.families.reading import is_inside, read_json, read_yaml
+from disinherit.families.reading import is_inside, read_json, read_text, read_yaml
 from disinherit.families.weight_files import WeightFiles, groups, is_weights, weights_of
 from disinherit.families.weights import NO_WEIGHTS
 
@@ -89,7 +89,10 @@ def _walk(top: Path, boundary: Path, evidence: Evidence) -> Iterator[_Folder]:
         files = {}
         for name in sorted(name for name in names if name in _READERS or is_weights(name)):
             if is_inside(path / name, boundary):
-                files[name] = path / name
+                if (path / name).is_file():
+                    files[name] = path / name
+                else:  # a named pipe would be waited for
+                    evidence.note(Kind.UNREADABLE, str(path / name), "No regular file.")
             else:
                 text = "A link that is broken or leads out of the folder; it is not followed."
                 evidence.note(Kind.LINK, str(path / name), text)
@@ -104,8 +107,8 @@ def _named(path: Path, top: Path, files: Mapping[str, Path]) -> _Folder:
         return _Folder(path, top.name if relative == "." else relative, "", True, files)
     name = "/".join(cache.name.split("--")[1:])
     try:
-        main = (cache / "refs" / "main").read_text().strip()
-    except (OSError, UnicodeDecodeError):
+        main = read_text(cache / "refs" / "main").strip()
+    except DataError:
         main = path.name  # downloaded by its commit only
     return _Folder(path, name, path.name, path.name == main, files)
 

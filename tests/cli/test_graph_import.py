@@ -200,3 +200,19 @@ def test_a_coordinator_registers_them(
     speak_as("anna", running, monkeypatch)
     assert run([*command]) == 2
     assert "GetGraph" in error_line(capsys)
+
+
+def test_weights_that_come_later_pin_the_version(
+    models: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    command = ("graph", "import", str(models), "--store", str(tmp_path))
+    weights = models / "base/model.safetensors"
+    weights.rename(tmp_path / "aside")
+    as_json(capsys, *command)
+    (tmp_path / "aside").rename(weights)
+    assert as_json(capsys, *command)["changed"] == ["base"]
+    assert as_json(capsys, *command)["changed"] == []
+    with store(tmp_path) as opened:
+        graph = opened.graph()
+        assert opened.with_weights(graph.model("base").digest) == [graph.model("base")]
+        assert [edge.parent for edge in graph.parents("chat")] == ["base"]

@@ -1,6 +1,7 @@
 """Folders that are malformed or out to harm: one line each, and all else is read."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -55,6 +56,23 @@ def test_malformed_files_are_listed_and_others_are_read(
     assert about
     assert {one.kind for one in about} <= {Kind.UNREADABLE, Kind.WEIGHTS}
     assert all(one.text.isprintable() and len(one.text) < 500 for one in about)
+
+
+def test_named_pipes_are_not_waited_for(copy: Path) -> None:
+    hub = copy / "models--a--b"
+    for folder in (copy / "pipes", hub / "refs", hub / "snapshots/1"):
+        folder.mkdir(parents=True)
+    names = ("README.md", "config.json", "model.safetensors", "x.gguf", "mergekit_config.yml")
+    places = [copy / "pipes" / name for name in names]
+    for place in (*places, hub / "refs/main", copy / "dvc.lock"):
+        os.mkfifo(place)
+    (hub / "snapshots/1/README.md").write_text("text")
+    found = imported(copy)
+    assert sum(kind is Kind.UNREADABLE for kind, _ in kinds(found)) == len(names) + 1
+    assert "a--b" in found.graph
+    os.mkfifo(copy / "mlflow.db")
+    with pytest.raises(DataError, match="no regular file"):
+        imported(copy / "mlflow.db")
 
 
 def test_odd_names_of_folders_are_safe_ids(tmp_path: Path) -> None:

@@ -172,6 +172,8 @@ def test_other_databases_are_one_line(tmp_path: Path) -> None:
     sqlite3.connect(tmp_path / "mlflow.db").close()
     with pytest.raises(DataError, match="no such table"):
         import_families([tmp_path / "mlflow.db"])
+    found = import_families([tmp_path])
+    assert [one.kind for one in found.findings] == [Kind.UNREADABLE]
 
 
 def test_odd_ids_and_malformed_files_are_listed(tmp_path: Path) -> None:
