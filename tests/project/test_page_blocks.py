@@ -18,6 +18,7 @@ import typer.main
 from disinherit.cli.commands import LazyCommand
 from disinherit.cli.main import app
 from disinherit.client.agent.config import read_config
+from disinherit.client.privacy.acceptance import read_acceptance
 from disinherit.client.privacy.policy import read_policy
 from disinherit.common.audit.canonical import canonical
 from disinherit.common.audit.export import entry_line, header_line, read_entry, read_header
@@ -33,7 +34,7 @@ READ = {
     "docs/agent.md": {"toml": 1},
     "docs/audit.md": {"json": 1},
     "docs/federation.md": {"toml": 2},
-    "docs/privacy.md": {"toml": 1},
+    "docs/privacy.md": {"toml": 2},
     "docs/scenarios.md": {"toml": 1},
 }
 """Page -> blocks of settings and data that a test reads; those of federation.md: test_readme.py."""
@@ -191,8 +192,8 @@ def test_a_command_that_is_not_there_is_noticed() -> None:
         check(["make", "coffee"])
 
 
-def settings_of(page: str, tmp_path: Path) -> Path:
-    (text,) = texts(page, "toml")
+def settings_of(page: str, tmp_path: Path, place: int = 0) -> Path:
+    text = texts(page, "toml")[place]
     path = tmp_path / "mine.toml"
     path.write_text(text)
     return path
@@ -209,6 +210,9 @@ def test_a_policy_is_read_from_the_configuration_of_its_page(tmp_path: Path) -> 
     values = tomllib.loads(settings_of("docs/privacy.md", tmp_path).read_text())
     policy = read_policy(values.pop("release"), "agent.toml")
     assert policy.max_sample_share == 0.5
+    assert values == {}
+    values = tomllib.loads(settings_of("docs/privacy.md", tmp_path, 1).read_text())
+    assert not read_acceptance(values.pop("acceptance"), "agent.toml").accept_deltas
     assert values == {}
 
 

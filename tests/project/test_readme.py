@@ -16,23 +16,28 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 import disinherit
+from disinherit.client.store.store import ModelStore
 from disinherit.server.flower.owner_keys import read_owner_keys
+from disinherit.server.recording.recorder import node_name
 from tests import ROOT
 from tests.support.blobs import accuracy, blobs, trained
 from tests.support.fake_grid import FakeGrid
+from tests.support.federation import SERVER, Federation
+from tests.support.owner import make_network
 from tests.support.owner_nodes import make_owner_grid
 from tests.support.pages import blocks, name_of, pages, texts
 
-from flwr.app import Context, RecordDict  # isort: skip  # what it imports may warn
+from flwr.app import ArrayRecord, Context, RecordDict  # isort: skip  # what it imports may warn
 from flwr.serverapp import ServerApp  # isort: skip
+from flwr.serverapp.strategy import FedAvg  # isort: skip
 
 EXAMPLE = ROOT / "examples" / "own_owner.py"
 RUN_HERE = {
     "README.md": 4,
-    "docs/federation.md": 6,
+    "docs/federation.md": 7,
     "docs/huggingface.md": 3,  # tests/acceptance/test_huggingface_page.py
     "docs/method.md": 1,
-    "docs/privacy.md": 1,
+    "docs/privacy.md": 2,
 }
 """Page -> blocks of Python that a test runs, below if it is not said where."""
 
@@ -176,7 +181,7 @@ def test_a_federation_of_the_readme_serves_a_request(
 def test_the_blocks_about_a_federation_serve_a_request(
     example: dict[str, Any], tmp_path: Path
 ) -> None:
-    app, description, registration, summaries, request, server = texts(
+    app, description, registration, summaries, request, _calibration, server = texts(
         "docs/federation.md", "python"
     )
     front_door = {name: getattr(disinherit, name) for name in disinherit.__all__}
@@ -218,6 +223,29 @@ def test_the_blocks_about_a_federation_serve_a_request(
     assert states <= {disinherit.TaskState.VERIFIED, disinherit.TaskState.EXEMPT}
 
 
+def test_the_block_about_calibration_trains_without_the_client(tmp_path: Path) -> None:
+    block = next(text for text in texts("docs/federation.md", "python") if "calibrate(" in text)
+    federation = Federation(tmp_path, rounds=1)
+    with ModelStore(tmp_path / SERVER, SERVER) as models:
+        used = {name: getattr(disinherit, name) for name in disinherit.__all__} | {
+            "FedAvg": FedAvg,
+            "ArrayRecord": ArrayRecord,
+            "Net": make_network,
+            "coordinator": federation.coordinator,
+            "store": federation.store,
+            "grid": federation.grid(),
+            "keep": None,
+            "owner_of": node_name,
+            "model_store": models,
+        }
+        asked = block.replace('"north"', '"node-3"').replace('"ward"', '"p"')
+        federation.asked.clear()
+        exec(asked, used)
+    assert set(federation.asked) == {1, 2}
+    assert len(federation.asked) == 2 * 3
+    assert "p.r4" in {record.id for record in federation.store.graph().models()}
+
+
 class Asked(dict[str, Any]):
     """A configuration that knows which of its keys were looked up."""
 
@@ -253,7 +281,9 @@ def run_the_app(app: ServerApp, grid: FakeGrid, folder: Path) -> None:
 
 
 def test_the_policy_of_an_owner_is_found() -> None:
-    (block,) = texts("docs/privacy.md", "python")
+    release, acceptance = texts("docs/privacy.md", "python")
     used: dict[str, Any] = {}
-    exec(block, used)
+    exec(release, used)
     assert used["Clinic"]().release_policy == disinherit.ReleasePolicy(min_forget_samples=20)
+    exec(acceptance, used)
+    assert used["Clinic"]().acceptance_policy.refuse_deltas_of == ("mallory",)
