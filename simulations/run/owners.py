@@ -115,6 +115,10 @@ class SimulatedOwner:
         indices = None if without is None else [int(sample) for sample in without]
         return retrain_one(derivation, forgetting, parents, indices)
 
+    def keeps_curvature(self, record: ModelRecord) -> bool:
+        """Return whether the run takes samples out of roots by a step with their curvature."""
+        return self._settings.method.root_method == "ekfac"
+
     def tuning_data(self, record: ModelRecord) -> Batches | None:
         """Return the owner's share of the tuning split, of classes that it held."""
         classes, size = self._trained_on(record), self._settings.batch_size

@@ -98,6 +98,12 @@ def tasks(messages: list[Message]) -> Iterator[pb.UnlearnTask]:
 # What a run gives
 
 
+def test_curvature_is_registered_for_a_run_that_needs_it(tmp_path: Path) -> None:
+    method = Method(mechanism="delta", root_method="ekfac")
+    made = run(dataclasses.replace(QUICK, method=method), tmp_path / "run")
+    assert "No curvature" not in (models(made.report)["r1"]["error"] or "")
+
+
 def test_changes_of_roots_are_handed_down_where_that_is_asked_for(tmp_path: Path) -> None:
     method = Method(mechanism="delta", root_method="replay", delta_encoding="int8")
     settings = dataclasses.replace(QUICK, method=method)
