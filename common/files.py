@@ -73,6 +73,15 @@ def write_private(path: Path, data: bytes) -> None:
     _put_in_place(temporary, _open_locked(temporary), path, data)
 
 
+def is_locked(path: Path) -> bool:
+    """Return whether another open file holds `flock` on a file; `False` if there is none."""
+    try:
+        with path.open("rb") as file:
+            return not _try_lock(file.fileno(), fcntl.LOCK_SH)
+    except FileNotFoundError:
+        return False
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in `folder` durable: renames and new files survive a power loss."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

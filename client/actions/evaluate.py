@@ -18,7 +18,6 @@ from disinherit.client.owner.owner import Batches, Owner, load_network
 from disinherit.common.errors import StoreError
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.models.inputs import to_device
-from disinherit.common.tensors.checkpoints import weights_digest
 from disinherit.v1 import unlearning_pb2 as pb
 
 
@@ -63,11 +62,13 @@ def preview(owner: Owner, task: pb.UnlearnTask) -> pb.EvaluateReply:
             made = dampen_model(
                 owner, record, packet, inputs.method, samples, task.request_id, alike
             )
-        digest = weights_digest(made.weights)
-        return _evaluation(owner, replace(record, digest=digest), made.weights)
+        with made:
+            return _evaluation(owner, replace(record, digest=made.digest), made.weights)
 
-    inputs = TaskInputs(owner, task)
-    return pb.EvaluateReply(models=[_evaluated(m.model_id, partial(one, m)) for m in task.models])
+    with TaskInputs(owner, task) as inputs:
+        return pb.EvaluateReply(
+            models=[_evaluated(m.model_id, partial(one, m)) for m in task.models]
+        )
 
 
 def confusion_counts(

@@ -6,10 +6,12 @@ and ledger entry together.  The failure of one model does not affect the others.
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 from disinherit.client.dampening.many import Stacking
 from disinherit.client.dampening.one import dampen_model, make_successor
+from disinherit.client.dampening.summaries import FisherSummary
 from disinherit.client.dampening.task_inputs import TaskInputs
 from disinherit.client.dampening.unlearned_model import UnlearnedModel
 from disinherit.client.deltas.changing import change_model
@@ -25,7 +27,7 @@ from disinherit.common.errors import InputError, RequestError, StoreError
 from disinherit.common.graph.identifiers import check_id
 from disinherit.common.graph.labels import class_indices
 from disinherit.common.graph.proto import record_to_proto
-from disinherit.common.tensors.checkpoints import weights_digest
+from disinherit.common.graph.records import ModelRecord
 from disinherit.common.wire.messages import packets_for
 from disinherit.v1 import unlearning_pb2 as pb
 
@@ -48,19 +50,20 @@ def unlearn(
     """
     try:
         owner.store.check_content(task.request_id, task.request_digest)
-        inputs = TaskInputs(owner, task, acceptance)
+        opened = TaskInputs(owner, task, acceptance)
     except (InputError, StoreError) as error:
         return pb.UnlearnReply(
             models=[_failed(model.model_id, str(error)) for model in task.models]
         )
-    together = Stacking(inputs).unlearn(task.models)
+    with opened as inputs:
+        together = Stacking(inputs).unlearn(task.models)
 
-    def result(model: pb.ModelTask) -> pb.ModelResult:
-        if model.model_id in together:  # a second mention finds the ledger entry
-            return together.pop(model.model_id)
-        return _unlearned(inputs, model)
+        def result(model: pb.ModelTask) -> pb.ModelResult:
+            if model.model_id in together:  # a second mention finds the ledger entry
+                return together.pop(model.model_id)
+            return _unlearned(inputs, model)
 
-    return pb.UnlearnReply(models=[result(model) for model in task.models])
+        return pb.UnlearnReply(models=[result(model) for model in task.models])
 
 
 def _unlearned(inputs: TaskInputs, model: pb.ModelTask) -> pb.ModelResult:
@@ -103,6 +106,20 @@ def _apply(inputs: TaskInputs, model: pb.ModelTask) -> pb.ModelResult:
     else:
         packet, alike = inputs.packet(model), inputs.alike(model)
         made = dampen_model(owner, record, packet, inputs.method, samples, task.request_id, alike)
+    with made:
+        return _commit(inputs, model, record, made, classes, samples)
+
+
+def _commit(
+    inputs: TaskInputs,
+    model: pb.ModelTask,
+    record: ModelRecord,
+    made: UnlearnedModel,
+    classes: Sequence[str],
+    samples: Sequence[str] | None,
+) -> pb.ModelResult:
+    """Measure the outcome, and commit weights and ledger entry unless it forbids that."""
+    owner, task = inputs.owner, inputs.task
     started = time.perf_counter()
     if samples is not None:
         made.result.unknown_samples = len(model.samples) - len(samples)
@@ -114,13 +131,14 @@ def _apply(inputs: TaskInputs, model: pb.ModelTask) -> pb.ModelResult:
     # The successor inherits the summary from before dampening, without the forgotten classes.  It
     # is often the only one, since the data may be gone.
     forgotten = class_indices(record.labels, decided.forgotten.classes)
-    fishers = made.summary.fishers.without(forgotten) if made.summary is not None else None
-    successor = make_successor(record, task, weights_digest(made.weights), made_us=model.created_us)
-    result.successor.CopyFrom(
-        record_to_proto(
-            replace(successor, fisher_digest=fishers_digest(fishers) if fishers else "")
-        )
-    )
+    keeps = made.keeps_summary and not forgotten
+    summary = made.summary
+    if made.keeps_summary and forgotten and (known := owner.store.fishers(record.id)) is not None:
+        summary = FisherSummary(*known)
+    fishers = summary.fishers.without(forgotten) if summary is not None else None
+    successor = make_successor(record, task, made.digest, made_us=model.created_us)
+    digest = fishers_digest(fishers) if fishers else record.fisher_digest if keeps else ""
+    result.successor.CopyFrom(record_to_proto(replace(successor, fisher_digest=digest)))
     application = Commit(
         request_id=task.request_id,
         model_id=record.id,
@@ -129,7 +147,8 @@ def _apply(inputs: TaskInputs, model: pb.ModelTask) -> pb.ModelResult:
         weights=made.weights,
         result=result.SerializeToString(deterministic=True),
         fishers=fishers,
-        fisher_scope=made.summary.scope if made.summary is not None else "",
+        fisher_scope=summary.scope if summary is not None else "",
+        keeps_summary=keeps,
         request_digest=task.request_digest,
         forgotten=decided.forgotten,
     )

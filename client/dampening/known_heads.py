@@ -32,7 +32,7 @@ def find_structure(owner: Owner, record: ModelRecord, network: nn.Module) -> Str
     kept = owner.store.structure(record.id)
     if kept is not None and kept.ties == tied_names(network):
         return kept
-    batches = _any_data(owner, record)
+    batches = any_data(owner, record)
     if batches is None:
         return Structure(
             None,
@@ -79,8 +79,13 @@ def seen_structure(record: ModelRecord, network: nn.Module, inputs: Inputs) -> S
     return Structure(head, "", ties)
 
 
-def _any_data(owner: Owner, record: ModelRecord) -> Iterable[object] | None:
-    """Return batches with at least one sample of a model, if its owner has any."""
+def any_data(owner: Owner, record: ModelRecord) -> Iterable[object] | None:
+    """Return batches with at least one sample of a model, if its owner has any.
+
+    Args:
+        owner: the owner of the model.
+        record: the model.
+    """
     for find in (owner.training_data, owner.tuning_data, owner.evaluation_data):
         batches = find(record)
         if batches is not None:

@@ -1,14 +1,16 @@
 """Inputs of an unlearning task: decoded packets, updates of roots and resolved lists of samples.
 
-Most models of a task share them, so each is made once.  Packets and updates are cached within a
-budget.  Models come group by group, so what was dropped is not needed again.
+Most models of a task share them, so each is made once.  Decoded Fisher information is cached within
+a budget: models come group by group, so what was dropped is not needed again.  Changes and updates
+of roots are in files without a name meanwhile, from which one tensor is read at a time.
 """
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Generic, TypeVar
+from functools import cached_property, partial
+from typing import Generic, Self, TypeVar
 
 from torch import Tensor
 
@@ -21,12 +23,14 @@ from disinherit.common.errors import DisinheritError, FisherError, StoreError
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.method import Method
 from disinherit.common.models.scope import architecture_fingerprint
+from disinherit.common.tensors.files import spilled
+from disinherit.common.tensors.writing import TensorWriter
 from disinherit.common.wire.packets import PackedFisher
 from disinherit.common.wire.samples import SampleDigests, samples_of
 from disinherit.v1 import unlearning_pb2 as pb
 
 DECODED_BYTES = 256 << 20
-"""Size of each cache, of decoded packets and of updates; the latest is always kept."""
+"""Size of the cache of decoded Fisher information; the latest is always kept."""
 
 _Value = TypeVar("_Value")
 
@@ -42,11 +46,6 @@ class RootUpdate:
 
     start: Mapping[str, Tensor]
     weights: Mapping[str, Tensor]
-
-    @property
-    def nbytes(self) -> int:
-        """The size of both."""
-        return _size(self.start) + _size(self.weights)
 
 
 class _Cache(Generic[_Value]):
@@ -93,10 +92,17 @@ class TaskInputs:
         self.method = Method.from_proto(task.method)
         self.acceptance = acceptance.stricter(acceptance_of(owner))
         self._fishers = _Cache[PackedFisher](lambda one: _size(one.values))
-        self._changes = _Cache[PackedDelta](lambda one: _size(one.values))
-        self._updates = _Cache[RootUpdate](lambda one: one.nbytes)
-        self._unknown: dict[str, str] = {}
+        self._changes: dict[tuple[int, str], PackedDelta] = {}
+        self._spilled: dict[int, Mapping[str, Tensor]] = {}
+        self._updates: dict[str, RootUpdate | str] = {}
+        self._files = ExitStack()
         self._resolved: dict[tuple[str, SampleDigests], list[str]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._files.close()
 
     def record(self, model: pb.ModelTask) -> ModelRecord:
         """Return the version of an entry of the task.
@@ -133,22 +139,25 @@ class TaskInputs:
         Args:
             model: an entry of the task.
             index: of the packet.
-            weights: what may change in the model.
+            weights: what may change in the model, of which only dtypes and shapes matter.
 
         Raises:
             FisherError: if there is no such packet, it is damaged, or has another shape.
             LabelError: if its class names do not fit its head.
-            CheckpointError: if its bytes are no safetensors.
+            CheckpointError: if its bytes are no safetensors, or cannot be kept in a file.
         """
         packet = self._sent(model, index)
-
-        def read() -> PackedDelta:
-            most = sum(value.numel() for value in weights.values()) + packet.ByteSize()
-            return PackedDelta.from_packet(
-                packet, most_values=most, weights=weights, names=weights.keys()
+        key = index, architecture_fingerprint(weights)
+        if key not in self._changes:
+            most = sum(value.numel() for value in weights.values()) + len(packet.tensors)
+            self._changes[key] = PackedDelta.from_packet(
+                packet,
+                most_values=most,
+                weights=weights,
+                names=weights.keys(),
+                unpack=partial(self._spill, index),
             )
-
-        return self._changes.get(f"{index} {architecture_fingerprint(weights)}", read)
+        return self._changes[key]
 
     def update(self, root: str) -> RootUpdate | str:
         """Return what the training of a root changed, or why that is not known.
@@ -160,28 +169,37 @@ class TaskInputs:
             Its weights before and after training; a clause unless the owner holds the root and
             knows what its training started from.
         """
+        if root not in self._updates:
+            try:
+                self._updates[root] = self._update(root)
+            except DisinheritError:
+                self._updates[root] = f"the weights of {root!r} or of its start are gone"
+        return self._updates[root]
+
+    def _update(self, root: str) -> RootUpdate | str:
         owner = self.owner
         if root not in self.held:
             return f"its owner does not hold {root!r}"
         if not isinstance(owner, Retrains):
             return f"its owner cannot give what {root!r} was trained from (`retrain`)"
-        if root in self._unknown:
-            return self._unknown[root]
+        if not owner.can_retrain(owner.store.record(root)):
+            return f"what {root!r} was trained from is not kept"
+        # As it was before the request: it may have forgotten other data meanwhile.
+        present = owner.store.present(root, self.task.request_id)
+        start = owner.retrain(owner.store.record(root), None)
+        kinds = {name: (value.dtype, value.shape) for name, value in start.items()}
+        kept = self._files.enter_context(TensorWriter(owner.store.root, kinds, named=False))
+        for name in kept.names:
+            kept.write(name, start[name])
+        weights = self._files.enter_context(owner.store.opened(present.id))
+        return RootUpdate(kept.opened(), weights)
 
-        def read() -> RootUpdate:
-            # As it was before the request: it may have forgotten other data meanwhile.
-            present = owner.store.present(root, self.task.request_id)
-            start = owner.retrain(owner.store.record(root), None)
-            return RootUpdate(start, owner.store.weights(present.id))
-
-        reason = f"what {root!r} was trained from is not kept"
-        try:
-            if owner.can_retrain(owner.store.record(root)):
-                return self._updates.get(root, read)
-        except DisinheritError:
-            reason = f"the weights of {root!r} or of its start are gone"
-        self._unknown[root] = reason
-        return reason
+    def _spill(self, index: int, data: bytes, what: str) -> Mapping[str, Tensor]:
+        """Return the tensors of a packet, which are read from a file without a name."""
+        if index not in self._spilled:
+            kept = spilled(data, self.owner.store.root, what)
+            self._spilled[index] = self._files.enter_context(kept)
+        return self._spilled[index]
 
     @cached_property
     def held(self) -> frozenset[str]:

@@ -1,47 +1,39 @@
 """Changed models: the changes of roots added to a descendant, or a root's own new weights.
 
-Nothing is stored.  Beside the weights of the model, its network and the packets, the sum needs at
-most a piece of a tensor; and however many models there are, one is held at a time.
+One tensor at a time is read, changed and written, so that neither the model nor the changes of its
+roots are in memory; and however many models there are, one is at work at a time.  Nothing is
+committed.
 """
 
+import math
 import time
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from disinherit.client.dampening.known_heads import find_structure
-from disinherit.client.dampening.repair import repair
-from disinherit.client.dampening.summaries import FisherSummary, class_fishers
+from disinherit.client.dampening.known_heads import any_data, find_structure
+from disinherit.client.dampening.summaries import FisherSummary
 from disinherit.client.dampening.task_inputs import TaskInputs
 from disinherit.client.dampening.unlearned_model import UnlearnedModel
-from disinherit.client.deltas.fitting import in_scope, is_all
+from disinherit.client.deltas.fitting import in_scope
 from disinherit.client.deltas.inheriting import RefusedModel, add_delta, inherited, refused
 from disinherit.client.deltas.leaving import taken_out, without_client
 from disinherit.client.deltas.rebuilding import rebuild
 from disinherit.client.deltas.repeating import HAD_BEFORE, changes_before, made_for
-from disinherit.client.deltas.statistics import (
-    norm_layers,
-    recompute_statistics,
-    statistics_of,
-)
+from disinherit.client.deltas.settling import clear_again, settle_in, summary_without
 from disinherit.client.deltas.unlearned_roots import announced_root
-from disinherit.client.owner.choosing import request_seed
 from disinherit.client.owner.owner import Owner, load_network
-from disinherit.client.privacy.remaining import (
-    cleared_classes,
-    split_training_data,
-    training_data,
-    tuning_data,
-)
+from disinherit.client.privacy.remaining import tuning_data
 from disinherit.client.roots.unseen import outputs
-from disinherit.client.store.structure import Structure
+from disinherit.client.store.structure import Structure, tied_names
 from disinherit.common.curvature.attenuation import attenuated
 from disinherit.common.deltas.changes import add
-from disinherit.common.fiun.unlearning import clear_rows
 from disinherit.common.graph.labels import has_classes
 from disinherit.common.graph.records import ModelRecord
+from disinherit.common.tensors.files import kinds_of
+from disinherit.common.tensors.writing import TensorWriter
 from disinherit.common.wire.messages import packets_for
 from disinherit.v1 import unlearning_pb2 as pb
 
@@ -83,22 +75,40 @@ def change_model(
     made = {one for packet in packets for one in made_for(packet, task.request_id)}
     if had.keys() >= made:
         return _had_all(owner, record, model, packets, made, had, result)
-    weights = owner.store.weights(record.id)
+    with owner.store.opened(record.id) as weights, ExitStack() as failing:
+        staged = failing.enter_context(owner.store.stage(kinds_of(weights)))
+        changed = _change(inputs, record, model, samples, packets, had, result, weights, staged)
+        if isinstance(changed, UnlearnedModel) and changed.staged is not None:
+            failing.pop_all()  # it is closed with the model
+        result.apply_seconds = time.perf_counter() - started
+        return changed
+
+
+def _change(
+    inputs: TaskInputs,
+    record: ModelRecord,
+    model: pb.ModelTask,
+    samples: Sequence[str] | None,
+    packets: Sequence[pb.FisherPacket],
+    had: Mapping[str, bool],
+    result: pb.ModelResult,
+    weights: Mapping[str, Tensor],
+    staged: TensorWriter,
+) -> UnlearnedModel | RefusedModel:
+    """Write the new weights of a model tensor by tensor, where it does not have all changes."""
+    owner, task = inputs.owner, inputs.task
     own = any(share.own for share in model.shares)
     if model.HasField("rebuilding") and not own:
         rebuilt = rebuild(owner, record, weights, task.request_id, model.rebuilding)
         if rebuilt is not None:
             _report(result, _changed(weights, rebuilt.weights), weights)
             result.remedy = pb.REMEDY_REBUILT if rebuilt.exact else pb.REMEDY_APPROXIMATED
-            result.apply_seconds = time.perf_counter() - started
             summary = _known_summary(owner, record)
             return UnlearnedModel(result, rebuilt.weights, summary, exact=rebuilt.exact)
-    network = load_network(owner, record, weights)
-    structure = find_structure(owner, record, network)
-    scope = in_scope(inputs.method.scope, network, structure, weights)
+    structure, scope = _described(inputs, record, weights)
     ties = structure.ties
     part = None if own else without_client(inputs, record, weights, model, packets, ties, had)
-    shares: list[tuple[dict[str, Tensor], float]] | RefusedModel
+    shares: list[tuple[Mapping[str, Tensor], float]] | RefusedModel
     if part is not None:
         shares = [(taken_out(part, model, packets, weights, result), 1.0)]
     else:
@@ -106,29 +116,86 @@ def change_model(
     if isinstance(shares, RefusedModel):
         return shares
     if part is None and not own:
-        shares = _gentlest(inputs, record, network, weights, shares, ties, result)
-    counts: dict[str, int] = {}
+        shares = _gentlest(inputs, record, weights, shares, ties, result)
+    origin = weights
     if own:
         place = next(at for at, share in enumerate(model.shares) if share.own)
         new = announced_root(owner, record, task, packets[place], samples)
         result.deltas[place].note = new.origin.note
-        before, weights = weights, new.weights
-        counts = _changed(before, weights)
-        del before, new
-    for name, count in add(weights, shares, ties).items():
-        counts[name] = max(count, counts.get(name, 0))
+        origin = new.weights
+    counts = _write(staged, weights, origin, shares, ties)
     _report(result, counts, weights)
     if shares and any(counts.values()):
-        _settle_in(inputs, record, network, structure, weights, samples, scope, result)
+        settle_in(inputs, record, structure, staged, samples, scope, result)
         # A change, or a repair, may lift rows that an earlier request had taken out.
-        heads = structure.head.names if structure.head is not None else ()
-        clear_rows(weights, heads, cleared_classes(owner, record))
+        clear_again(owner, record, structure, staged)
     exact = own and not shares and all(packet.delta.exact for packet in packets)
     result.remedy = pb.REMEDY_REPLAYED if exact else pb.REMEDY_APPROXIMATED
-    summary = _summary(owner, record, network, weights, samples if own else None)
-    result.apply_seconds = time.perf_counter() - started
-    changed = None if own and shares else any(counts.values())  # two changes may cancel
-    return UnlearnedModel(result, weights, summary, exact=exact, changed=changed)
+    stored, summary = staged.opened(), None
+    if own and samples is not None:
+        summary = summary_without(owner, record, stored, samples)
+    return UnlearnedModel(
+        result,
+        stored,
+        summary,
+        exact=exact,
+        changed=None if own and shares else any(counts.values()),  # two changes may cancel
+        staged=staged,
+        keeps_summary=summary is None,
+    )
+
+
+def _described(
+    inputs: TaskInputs, record: ModelRecord, weights: Mapping[str, Tensor]
+) -> tuple[Structure, Collection[str]]:
+    """Return the structure of a model and its names in scope; its network is not kept."""
+    owner = inputs.owner
+    network, kept = owner.network(record), owner.store.structure(record.id)
+    shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    fits = shapes == {name: tuple(shape) for name, (_, shape) in kinds_of(weights).items()}
+    known = kept is not None and kept.ties == tied_names(network)
+    if not fits or (not known and any_data(owner, record) is not None):
+        del network  # before there is another one
+        network = load_network(owner, record, weights)
+    structure = find_structure(owner, record, network)
+    return structure, in_scope(inputs.method.scope, network, structure, list(weights))
+
+
+def _write(
+    staged: TensorWriter,
+    weights: Mapping[str, Tensor],
+    origin: Mapping[str, Tensor],
+    shares: Sequence[tuple[Mapping[str, Tensor], float]],
+    ties: Sequence[Sequence[str]],
+) -> dict[str, int]:
+    """Write weights with their changes, and return name -> number of changed values.
+
+    Args:
+        staged: where they are written.
+        weights: the model's weights.
+        origin: what the changes are added to: these, or a root's own new ones.
+        shares: changes and what to multiply them by.
+        ties: names of tied parameters.
+    """
+    tied = {name: tuple(names) for names in ties for name in names}
+    counts: dict[str, int] = {}
+    for names in dict.fromkeys(tied.get(name, (name,)) for name in weights):
+        given = [
+            ({name: change[name] for name in names if name in change}, coefficient)
+            for change, coefficient in shares
+            if any(name in change for name in names)
+        ]
+        values = {name: origin[name] for name in names[: 1 if given else None]}
+        if origin is not weights:
+            for name, value in values.items():
+                counts[name] = int((value != weights[name]).sum())
+        if given:
+            values = dict.fromkeys(names, values[names[0]])
+            for name, count in add(values, given, [names]).items():
+                counts[name] = max(count, counts.get(name, 0))
+        for name, value in values.items():
+            staged.write(name, value)
+    return counts
 
 
 def _had_all(
@@ -173,8 +240,9 @@ def _report(
     result: pb.ModelResult, counts: Mapping[str, int], weights: Mapping[str, Tensor]
 ) -> None:
     """Report how many values of each tensor changed."""
+    kinds = kinds_of(weights)
     result.selections.extend(
-        pb.Selection(parameter=name, rows=[count], total=weights[name].numel())
+        pb.Selection(parameter=name, rows=[count], total=math.prod(kinds[name][1]))
         for name, count in counts.items()
         if count
     )
@@ -183,12 +251,11 @@ def _report(
 def _gentlest(
     inputs: TaskInputs,
     record: ModelRecord,
-    network: nn.Module,
     weights: Mapping[str, Tensor],
-    shares: list[tuple[dict[str, Tensor], float]],
+    shares: list[tuple[Mapping[str, Tensor], float]],
     ties: Sequence[Sequence[str]],
     result: pb.ModelResult,
-) -> list[tuple[dict[str, Tensor], float]]:
+) -> list[tuple[Mapping[str, Tensor], float]]:
     """Return changes attenuated in the model's registered curvature, where its own data gain by it.
 
     The owner's tuning split decides; without one, or without curvature, they are as they came.
@@ -201,9 +268,10 @@ def _gentlest(
     gentle = [(attenuated(values, curvature), share) for values, share in shares]
     losses = []
     for some in (shares, gentle):
-        changed = {name: value.clone() for name, value in weights.items()}
+        changed = dict(weights.items())
         add(changed, some, ties)
-        network.load_state_dict(changed)
+        network = load_network(owner, record, changed)
+        del changed
         losses.append(F.cross_entropy(*outputs(network, tuning)).item())
     if not losses[1] < losses[0]:
         return shares
@@ -211,76 +279,3 @@ def _gentlest(
     for delta in (one for one in result.deltas if one.applied):
         delta.note = "; ".join(filter(None, (delta.note, note)))
     return gentle
-
-
-@torch.no_grad()
-def _settle_in(
-    inputs: TaskInputs,
-    record: ModelRecord,
-    network: nn.Module,
-    structure: Structure,
-    weights: dict[str, Tensor],
-    samples: Sequence[str] | None,
-    scope: Collection[str],
-    result: pb.ModelResult,
-) -> None:
-    """Compute running statistics again and take the steps of repair, in place.
-
-    Both need retained data of the model; without any, it stays as it is.  So does what is frozen
-    or out of scope.
-    """
-    owner, steps = inputs.owner, inputs.method.repair_steps
-    if samples is not None:
-        kept = split_training_data(owner, record, samples)[1]
-    else:
-        everything = training_data(owner, record)
-        if everything is None:
-            return
-        kept = everything
-    network.load_state_dict(weights)  # buffers, too
-    if is_all(inputs.method.scope) and norm_layers(network):
-        recompute_statistics(network, kept, owner.device)
-        weights |= statistics_of(network)
-    trainable = {
-        name: parameter
-        for name, parameter in network.named_parameters()
-        if name in scope and parameter.requires_grad
-    }
-    if not steps or not trainable:
-        return
-    new = repair(
-        network,
-        trainable,
-        kept,
-        (),
-        steps=steps,
-        seed=request_seed(inputs.task.request_id, record.id),
-        device=owner.device,
-    )
-    for name, value in new.items():
-        weights |= dict.fromkeys(structure.names_of(name), value.cpu())
-    result.repair_steps = steps
-
-
-def _summary(
-    owner: Owner,
-    record: ModelRecord,
-    network: nn.Module,
-    weights: Mapping[str, Tensor],
-    samples: Sequence[str] | None,
-) -> FisherSummary | None:
-    """Return the Fisher summary of a new version.
-
-    A descendant keeps that of before, which has nothing of the roots' samples.  In the summary of a
-    root they are, so it is computed again without them.
-    """
-    known = owner.store.fishers(record.id)
-    if known is None:
-        return None
-    fishers, scope = known
-    if samples is None:
-        return FisherSummary(fishers, scope)
-    network.load_state_dict(weights)
-    _, retain = split_training_data(owner, record, samples)
-    fishers = class_fishers(owner, record, network, list(fishers.sums), retain)
-    return FisherSummary(fishers, scope)

@@ -28,7 +28,7 @@ samples leave, and 0.7 where all training of a client does.
 
 
 def in_scope(
-    scope: str, network: nn.Module, structure: Structure, weights: Mapping[str, Tensor]
+    scope: str, network: nn.Module, structure: Structure, weights: Collection[str]
 ) -> frozenset[str]:
     """Return the names in scope, all those of a tied parameter; buffers only with scope `all`.
 
@@ -36,7 +36,7 @@ def in_scope(
         scope: scope of the request.
         network: the model.
         structure: its head and tied parameters.
-        weights: its weights.
+        weights: names of its weights.
 
     Raises:
         ScopeError: if it has nothing in scope.
@@ -81,7 +81,7 @@ def _same_labels(packet: pb.FisherPacket | PackedDelta, record: ModelRecord) -> 
 
 def fitting(
     change: PackedDelta, record: ModelRecord, scope: str, result: pb.ModelResult
-) -> dict[str, Tensor]:
+) -> Mapping[str, Tensor]:
     """Return a change with the rows of a model, and report what it has no place for.
 
     Args:
@@ -103,7 +103,7 @@ def fitting(
         )
     # Without rows of a head there is nothing to align.
     same = _same_labels(change, record) or not any(name in change.values for name in change.head)
-    return dict(change.values) if same else change.aligned(record.labels)
+    return change.values if same else change.aligned(record.labels)
 
 
 def check_share(share: pb.Share, root: str) -> None:
@@ -138,10 +138,10 @@ def check_length(
         FisherError: if it is too long.
     """
     for kind in (False, True):
-        added = share * length(v for n, v in change.items() if is_running_statistic(n) is kind)
+        added = share * length(change[n] for n in change if is_running_statistic(n) is kind)
         if not added:
             continue
-        own = length(v for n, v in weights.items() if is_running_statistic(n) is kind)
+        own = length(weights[n] for n in weights if is_running_statistic(n) is kind)
         if added > MOST_CHANGE * own:
             what = "running statistics" if kind else "weights"
             raise FisherError(

@@ -15,6 +15,8 @@ from disinherit.client.deltas.repeating import HAD_BEFORE, made_for
 from disinherit.client.store.structure import Structure
 from disinherit.common.deltas.changes import is_running_statistic
 from disinherit.common.graph.records import ModelRecord
+from disinherit.common.tensors.computed import Computed
+from disinherit.common.tensors.files import without_values
 from disinherit.v1 import unlearning_pb2 as pb
 
 LEAST_LEFT = 0.5
@@ -51,7 +53,7 @@ def inherited(
     weights: Mapping[str, Tensor],
     had: Mapping[str, bool],
     result: pb.ModelResult,
-) -> list[tuple[dict[str, Tensor], float]] | RefusedModel:
+) -> list[tuple[Mapping[str, Tensor], float]] | RefusedModel:
     """Return the changes of other roots with their shares, or why they are not added.
 
     Args:
@@ -69,7 +71,7 @@ def inherited(
         FisherError: if a packet is damaged or does not fit, or share or change is too large.
         LabelError: if its label space does not fit its head.
     """
-    shares: list[tuple[dict[str, Tensor], float]] = []
+    shares: list[tuple[Mapping[str, Tensor], float]] = []
     unchanged: list[str] = []
     trained = _has_trained(record, model)
     for share, packet in zip(model.shares, packets, strict=True):
@@ -91,7 +93,7 @@ def inherited(
             return refused(result, f": {why}: ask its owner, or retrain it")
         check_share(share, root)
         free = places(packet, record, structure, scope)
-        change = inputs.change(model, share.packet, {name: weights[name] for name in free})
+        change = inputs.change(model, share.packet, without_values(weights, free))
         if not change.values and not change.left_out:
             unchanged.append(root)
             continue
@@ -110,7 +112,8 @@ def inherited(
                 )
         values = fitting(change, record, inputs.method.scope, result)
         if trained:  # statistics of its own data are computed again
-            values = {n: v for n, v in values.items() if not is_running_statistic(n)}
+            own = [name for name in values if not is_running_statistic(name)]
+            values = Computed(own, values.__getitem__)
         check_length(values, share.coefficient, weights, root)
         shares.append((values, share.coefficient))
     if len(unchanged) == len(packets):

@@ -5,8 +5,10 @@ with the figures and advice; a person then has to decide.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -93,18 +95,23 @@ def decide(
         DataError: if the owner's data do not fit the model, or earlier forgotten samples cannot be
             left out.
     """
+    with _Stored(inputs.owner, record.id) as old:
+        return _decide(inputs, model, record, classes, made, old)
+
+
+def _decide(
+    inputs: TaskInputs,
+    model: pb.ModelTask,
+    record: ModelRecord,
+    classes: Sequence[str],
+    made: UnlearnedModel,
+    old: Mapping[str, Tensor],
+) -> Decided:
     owner, task = inputs.owner, inputs.task
     known = [name for name in classes if name in record.labels]
     indices = tuple(class_indices(record.labels, known))
     forget, kept = (None, None) if classes else find_samples(inputs, model, record)
-    subject = BeforeAndAfter(
-        record,
-        _Stored(owner, record.id),
-        made.weights,
-        indices,
-        forget,
-        kept,
-    )
+    subject = BeforeAndAfter(record, old, made.weights, indices, forget, kept)
     measured = measure(owner, subject)
     before = made.cleared or _cleared_before(inputs, model, record, indices)
     chosen = sum(sum(one.rows) for one in made.result.selections)
@@ -187,19 +194,25 @@ def nothing_kept(owner: Owner, record: ModelRecord, classes: Sequence[str]) -> s
 
 
 class _Stored(Mapping[str, Tensor]):
-    """The weights of a version, read when they are first needed.
+    """The weights of a version, opened when they are first needed, and read one by one.
 
-    They are read again, since the first copy may have been changed in place; without data to
-    measure on, nothing may need them.
+    Without data to measure on, nothing may need them.
     """
 
     def __init__(self, owner: Owner, model_id: str) -> None:
         self._owner = owner
         self._id = model_id
+        self._opened = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._opened.close()
 
     @cached_property
-    def _weights(self) -> dict[str, Tensor]:
-        return self._owner.store.weights(self._id)
+    def _weights(self) -> Mapping[str, Tensor]:
+        return self._opened.enter_context(self._owner.store.opened(self._id))
 
     def __getitem__(self, name: str) -> Tensor:
         return self._weights[name]
@@ -209,6 +222,9 @@ class _Stored(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self._weights)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._weights
 
 
 def _changes(made: UnlearnedModel, subject: BeforeAndAfter) -> bool:

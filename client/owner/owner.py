@@ -120,14 +120,15 @@ def load_network(owner: Owner, record: ModelRecord, weights: Mapping[str, Tensor
     Args:
         owner: the owner of the model.
         record: the model.
-        weights: present or intended weights.
+        weights: present or intended weights; those that are not held are read one by one.
 
     Raises:
         CheckpointError: if the owner's network has other names or shapes.
     """
     network = owner.network(record)
     try:
-        network.load_state_dict(weights)
+        if isinstance(weights, dict) or not _loads_piecewise(network, weights):
+            network.load_state_dict(dict(weights))
     except RuntimeError as error:
         raise CheckpointError(
             f"Expected a network with the names and shapes of model {record.id!r}, but the owner's "
@@ -135,3 +136,31 @@ def load_network(owner: Owner, record: ModelRecord, weights: Mapping[str, Tensor
             foreign=one_line(error),
         ) from error
     return network.to(owner.device).eval()
+
+
+def _loads_piecewise(network: nn.Module, weights: Mapping[str, Tensor]) -> bool:
+    """Load weights module by module, where that does the same as all of them at once.
+
+    Returns:
+        Whether they are loaded.
+    """
+    names: dict[str, list[str]] = {}
+    for name in weights:
+        names.setdefault(name.rpartition(".")[0], []).append(name)
+    own = {name for name, _ in network.named_parameters(remove_duplicate=False)}
+    own |= {name for name, _ in network.named_buffers(remove_duplicate=False)}
+    if own != weights.keys() or own != network.state_dict().keys():
+        return False
+    if any(_loads_in_its_own_way(module) for module in network.modules()):
+        return False
+    for module, listed in names.items():
+        network.get_submodule(module).load_state_dict(
+            {name.rpartition(".")[2]: weights[name] for name in listed}, strict=False
+        )
+    return True
+
+
+def _loads_in_its_own_way(module: nn.Module) -> bool:
+    """Whether a module has hooks for loading, or methods of its own that see all weights."""
+    hooks = module._load_state_dict_pre_hooks, module._load_state_dict_post_hooks
+    return any(hooks) or type(module).load_state_dict is not nn.Module.load_state_dict

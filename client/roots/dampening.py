@@ -54,7 +54,7 @@ class RootDampening:
         chosen = sum(sum(one.rows) for one in dampened.result.selections)
         total = sum(one.total for one in dampened.result.selections)
         return UnlearnedRoot(
-            dampened.weights,
+            dict(dampened.weights),
             steps=dampened.result.repair_steps,
             note=f"{chosen} of {total} values dampened",
         )

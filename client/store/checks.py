@@ -10,6 +10,7 @@ from disinherit.common.fisher.classes import ClassFishers
 from disinherit.common.graph.records import ModelRecord, ModelStatus
 from disinherit.common.tensors.checkpoints import make_manifest
 from disinherit.common.tensors.identity import Manifest, manifest_digest
+from disinherit.common.tensors.writing import WrittenTensors
 
 
 def check_version(owner: str, record: ModelRecord, weights: Mapping[str, Tensor]) -> Manifest:
@@ -30,7 +31,11 @@ def check_version(owner: str, record: ModelRecord, weights: Mapping[str, Tensor]
         raise StoreError(
             f"Expected a model of {owner!r}, but got {record.id!r} of {record.owner!r}."
         )
-    manifest = make_manifest(weights)
+    manifest: Manifest
+    if isinstance(weights, WrittenTensors):
+        manifest = weights.writer.manifest
+    else:
+        manifest = make_manifest(weights)
     digest = manifest_digest(manifest)
     if digest != record.digest:
         raise StoreError(

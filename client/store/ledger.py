@@ -100,6 +100,7 @@ class Commit:
         result: the serialised reply.
         fishers: per-class Fisher sums of the successor, `[C, *shape]` by parameter name.
         fisher_scope: scope of the Fisher sums.
+        keeps_summary: whether the successor has the version's own Fisher summary, unchanged.
         request_digest: SHA-256 of the request's content; `""` if unknown.
         forgotten: classes and samples that the successor has forgotten.
     """
@@ -112,6 +113,7 @@ class Commit:
     result: bytes = field(repr=False)
     fishers: ClassFishers | None = None
     fisher_scope: str = ""
+    keeps_summary: bool = False
     request_digest: str = ""
     forgotten: Forgotten = field(default_factory=Forgotten)
 

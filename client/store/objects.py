@@ -2,22 +2,23 @@
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
 from disinherit.common.errors import CheckpointError
-from disinherit.common.files import TEMPORARY_GLOB, write_atomic
+from disinherit.common.files import TEMPORARY_GLOB, is_locked
 from disinherit.common.fisher.classes import ClassFishers
 from disinherit.common.tensors.checkpoints import (
     load_checkpoint,
     make_manifest,
-    tensor_bytes,
     weights_digest,
 )
-from disinherit.common.tensors.files import TensorFile, with_manifest
+from disinherit.common.tensors.files import Kind, StoredTensors, TensorFile
 from disinherit.common.tensors.identity import Manifest, manifest_digest
+from disinherit.common.tensors.writing import TensorWriter, WrittenTensors, write_tensors
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,10 @@ class Objects:
         self._folder = folder
 
     def put(
-        self, digest: str, tensors: Mapping[str, Tensor], manifest: Manifest | None = None
+        self,
+        digest: str,
+        tensors: Mapping[str, Tensor],
+        manifest: Manifest | None = None,
     ) -> None:
         """Write tensors whose `weights_digest` is `digest`, durably.
 
@@ -83,14 +87,28 @@ class Objects:
 
         Args:
             digest: their `weights_digest`.
-            tensors: tensors by name.
+            tensors: tensors by name; those that a writer has written are put in their place.
             manifest: their manifest, if it was made for the digest.
 
         Raises:
             CheckpointError: if they cannot be written.
         """
-        metadata = with_manifest(make_manifest(tensors) if manifest is None else manifest)
-        write_atomic(self._path(digest), tensor_bytes(tensors, metadata))
+        if isinstance(tensors, WrittenTensors):
+            tensors.writer.move_to(self._path(digest))
+        else:
+            manifest = make_manifest(tensors) if manifest is None else manifest
+            write_tensors(self._path(digest), tensors, manifest)
+
+    def stage(self, kinds: Mapping[str, Kind]) -> TensorWriter:
+        """Return a writer for a new object, which `put` puts in its place.
+
+        Args:
+            kinds: name -> dtype and shape of each tensor.
+
+        Raises:
+            CheckpointError: if it cannot be written.
+        """
+        return TensorWriter(self._folder, kinds)
 
     def put_pack(self, stacked: Mapping[str, Tensor]) -> str:
         """Write tensors of many objects, `[M, *shape]`, durably, and return their digest.
@@ -114,6 +132,10 @@ class Objects:
         Raises:
             CheckpointError: if a file is missing, damaged or has other content.
         """
+        with suppress(CheckpointError):  # there is no manifest in a file of 0.1.0
+            if part is None or not part.cleared:
+                with self.open(digest, part) as stored:
+                    return dict(stored)
         try:
             if part is None:
                 return load_checkpoint(self._path(digest), digest)
@@ -125,6 +147,47 @@ class Objects:
         except CheckpointError as error:
             raise CheckpointError(f"Cannot load the {what}. {error}") from error
         return tensors
+
+    def open(self, digest: str, part: Delta | None = None) -> StoredTensors:
+        """Return the tensors with this digest, each read when it is asked for.
+
+        Args:
+            digest: their `weights_digest`.
+            part: their delta; `None` for a full object.  It clears no classes.
+
+        Raises:
+            CheckpointError: if a file is missing or damaged, has other content or no manifest.
+        """
+        file = TensorFile(self._path(part.base if part else digest))
+        try:
+            changed = self._changed(part) if part else {}
+            manifest = {**file.manifest, **make_manifest(changed)}
+            if manifest_digest(manifest) != digest or manifest.keys() != {*file.names, *changed}:
+                raise CheckpointError(
+                    f"Expected tensors with digest {digest}, but the file was damaged or replaced."
+                )
+        except BaseException:
+            file.close()
+            raise
+        return StoredTensors(file, manifest, changed)
+
+    def view(
+        self, digest: str, what: str, part: Delta | None = None
+    ) -> AbstractContextManager[Mapping[str, Tensor]]:
+        """Return what `open` returns; tensors without a manifest are read and verified at once.
+
+        Args:
+            digest: their `weights_digest`.
+            what: description for the error message.
+            part: their delta; `None` for a full object.
+
+        Raises:
+            CheckpointError: if a file is missing, damaged or has other content.
+        """
+        try:
+            return self.open(digest, part)
+        except CheckpointError:  # a file of 0.1.0, or a damaged one: the digest tells
+            return nullcontext(self.get(digest, what, part))
 
     def scope(self, digest: str, names: Collection[str], part: Delta | None = None) -> Scope:
         """Return some of the tensors with this digest.
@@ -177,12 +240,12 @@ class Objects:
         return any(_NAME.fullmatch(path.name) for path in self._folder.iterdir())
 
     def keep_only(self, digests: Collection[str]) -> None:
-        """Remove all other objects and temporary files; unrelated files stay."""
+        """Remove all other objects, and temporary files that nobody is writing; others stay."""
         kept = {self._path(digest).name for digest in digests}
         for path in list(self._folder.iterdir()):
-            ours = _NAME.fullmatch(path.name) or path.match(TEMPORARY_GLOB)
-            if ours and path.name not in kept:
-                path.unlink()
+            unfinished = path.match(TEMPORARY_GLOB) and not is_locked(path)
+            if unfinished or (_NAME.fullmatch(path.name) and path.name not in kept):
+                path.unlink(missing_ok=True)
 
     def _changed(self, part: Delta) -> dict[str, Tensor]:
         if not part.pack:

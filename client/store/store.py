@@ -51,7 +51,9 @@ from disinherit.common.files import sync_folder
 from disinherit.common.fisher.classes import ClassFishers
 from disinherit.common.graph.records import ModelRecord, ModelStatus
 from disinherit.common.tensors.checkpoints import make_manifest
+from disinherit.common.tensors.files import Kind
 from disinherit.common.tensors.identity import Manifest, manifest_digest
+from disinherit.common.tensors.writing import TensorWriter
 
 
 class ModelStore(StoredModels):
@@ -179,6 +181,19 @@ class ModelStore(StoredModels):
             self._index.prepare(request_id, model_id, digest, origin)
         return digest
 
+    def stage(self, kinds: Mapping[str, Kind]) -> TensorWriter:
+        """Return a writer for the weights of a successor, to be applied or closed.
+
+        They are no version, and gone when it is closed.
+
+        Args:
+            kinds: parameter name -> dtype and shape.
+
+        Raises:
+            CheckpointError: if they cannot be written.
+        """
+        return self._objects.stage(kinds)
+
     def apply(self, application: Commit) -> LedgerEntry:
         """Commit unlearning in a version: its successor and the ledger entry.
 
@@ -219,6 +234,10 @@ class ModelStore(StoredModels):
             self._put(successor.digest, application.weights, manifest)
             if application.fishers is not None:
                 self._register(successor, application.fishers, application.fisher_scope)
+            elif application.keeps_summary:
+                digest = self._get(application.model_id).fisher_digest
+                scope = self._index.fisher_scope(application.model_id)
+                self._index.set_fisher(successor.id, digest, scope)
             self._supersede(application.entry)
         return application.entry
 

@@ -3,7 +3,7 @@
 `disinherit.client.store.store` describes layout, commit and lock.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
@@ -91,6 +91,27 @@ class StoredModels:
         """
         with self._locked(exclusive=False):
             return self._weights(self._present(model_id).digest, model_id)
+
+    @contextmanager
+    def opened(self, model_id: str) -> Iterator[Mapping[str, Tensor]]:
+        """Open the weights of a version; each tensor is read and verified when it is asked for.
+
+        Args:
+            model_id: the version.
+
+        Yields:
+            Parameter name -> weights, on the CPU, another copy each time.
+
+        Raises:
+            StoreError: if the model does not exist.
+            CheckpointError: if their file is missing or damaged; so may each tensor.
+        """
+        with self._locked(exclusive=False):
+            digest = self._present(model_id).digest
+            what = f"weights of model {model_id!r}"
+            stored = self._objects.view(digest, what, self._index.part(digest))
+        with stored as tensors:  # a file that is removed meanwhile stays readable
+            yield tensors
 
     def fishers(self, model_id: str) -> tuple[ClassFishers, str] | None:
         """Return the registered Fisher summary of a version and its scope, or `None`.
@@ -236,6 +257,31 @@ class StoredModels:
                     break
                 record = self._get(entry.successor_id)
             return record
+
+    @contextmanager
+    def opened_prepared(
+        self, request_id: str, model_id: str
+    ) -> Iterator[tuple[Mapping[str, Tensor], bytes] | None]:
+        """Open what `prepared` returns; each tensor is read and verified when it is asked for.
+
+        Args:
+            request_id: the request.
+            model_id: the version that the weights were made of.
+
+        Raises:
+            CheckpointError: if their file is missing or damaged; so may each tensor.
+        """
+        with self._locked(exclusive=False):
+            found = self._index.prepared(request_id, model_id)
+            if found is not None:
+                digest, origin = found
+                what = f"weights made of model {model_id!r} for request {request_id!r}"
+                stored = self._objects.view(digest, what, self._index.part(digest))
+        if found is None:
+            yield None
+        else:
+            with stored as tensors:
+                yield tensors, origin
 
     def prepared(self, request_id: str, model_id: str) -> tuple[dict[str, Tensor], bytes] | None:
         """Return weights that were kept for a request, and how they were made; `None` for none.

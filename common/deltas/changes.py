@@ -155,7 +155,9 @@ def left_in(
     for name, *_ in _groups(root, ()):
         if any(name not in other for other in (model, model_start, root_start)):
             continue
-        four = [model[name], model_start[name], root[name], root_start[name]]
+        before = root_start[name]
+        own_start = before if model_start is root_start else model_start[name]
+        four = [model[name], own_start, root[name], before]
         if is_running_statistic(name) or not all(
             value.is_floating_point() and value.shape == root[name].shape for value in four
         ):
@@ -266,9 +268,11 @@ def _groups(weights: Mapping[str, Tensor], ties: Ties) -> list[tuple[str, ...]]:
     """
     tied = {name: ("tie", names[0]) for names in ties for name in names}
     places = {name: place for names in ties for place, name in enumerate(names)}
+    held = isinstance(weights, dict)  # tensors that are read one by one share no memory
     groups: dict[tuple[object, ...], list[str]] = {}
-    for name, value in weights.items():
-        groups.setdefault(tied.get(name) or _memory(value) or ("name", name), []).append(name)
+    for name in weights:
+        memory = _memory(weights[name]) if held and name not in tied else ()
+        groups.setdefault(tied.get(name) or memory or ("name", name), []).append(name)
     return [tuple(sorted(names, key=lambda one: places.get(one, 0))) for names in groups.values()]
 
 

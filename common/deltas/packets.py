@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -15,6 +15,7 @@ from disinherit.common.errors import FisherError, LabelError
 from disinherit.common.fiun.alignment import align_rows
 from disinherit.common.method import MOST_RANK, find_delta_code
 from disinherit.common.tensors.checkpoints import tensor_bytes, tensors_from_bytes
+from disinherit.common.tensors.computed import Computed
 from disinherit.common.wire.packets import renamed_labels
 from disinherit.v1 import unlearning_pb2 as pb
 
@@ -27,7 +28,7 @@ class PackedDelta:
     """The checked content of a packet with a change.
 
     Attributes:
-        values: name of a parameter or buffer -> its change, of either sign.
+        values: name of a parameter or buffer -> its change, of either sign, decoded each time.
         left_out: names of further changes, which were not decoded.
         labels: class names of the head's rows, `[C]`; `""` for a class without a counterpart at
             the models that the packet is for.
@@ -70,6 +71,7 @@ class PackedDelta:
         most_values: int = MOST_VALUES,
         weights: Mapping[str, Tensor] | None = None,
         names: Container[str] | None = None,
+        unpack: Callable[[bytes, str], Mapping[str, Tensor]] = tensors_from_bytes,
     ) -> Self:
         """Check and unpack a packet.
 
@@ -77,10 +79,12 @@ class PackedDelta:
             packet: the packet, with its tensors; not trusted.
             most_values: bound on the number of decoded values.  A small packet with factors may
                 decode into far larger tensors, and is refused before it does.
-            weights: those of the model that the change is for: it may have no other names, and no
-                other shapes except for the number of rows of the head. `None` to accept any.
+            weights: those of the model that the change is for, of which only shapes matter: it may
+                have no other names, and no other shapes except for the number of rows of the head.
+                `None` to accept any.
             names: which changes to decode; the bound and the weights are for these only.  `None`
                 for all.
+            unpack: reads the tensors of the packet's bytes, with a name of the source for errors.
 
         Raises:
             FisherError: if it has no change or that of several roots, its digest differs, its
@@ -98,14 +102,15 @@ class PackedDelta:
                 f"{digest}. Ask its sender to send it again."
             )
         code = find_delta_code(packet.delta.encoding, FisherError)
-        stored = tensors_from_bytes(data, what)
+        stored = unpack(data, what)
+        del data
         changes = StoredChanges.read(stored, code, packet.delta.rank, what)
         _check_described_shapes(changes.shapes, packet, what)
         shapes = {
             name: shape for name, shape in changes.shapes.items() if names is None or name in names
         }
         _check_bounds(shapes, packet, most_values, weights, what)
-        values = {name: changes.decode(name) for name in shapes}
+        values = Computed(shapes, changes.decode)
         for name, value in values.items():
             check_change(name, value, what)
         return cls(
@@ -125,7 +130,7 @@ class PackedDelta:
         )
 
     @torch.no_grad()
-    def aligned(self, labels: Sequence[str]) -> dict[str, Tensor]:
+    def aligned(self, labels: Sequence[str]) -> Mapping[str, Tensor]:
         """Return the change with the head's rows aligned by class name to another label space.
 
         Args:
@@ -137,9 +142,8 @@ class PackedDelta:
         Raises:
             FisherError: if the packet has no head to align.
         """
-        values = dict(self.values)
         if tuple(labels) == self.labels and all(labels):
-            return values
+            return self.values
         if not self.head_weight:
             raise FisherError(
                 f"Expected the classes {limits.clipped(str(list(self.labels)))} everywhere, as the "
@@ -148,10 +152,12 @@ class PackedDelta:
             )
         known = [row for row, name in enumerate(self.labels) if name]
         names = [self.labels[row] for row in known]
-        for name in self.head:
-            if name in values:
-                values[name] = align_rows(values[name][known], names, labels)
-        return values
+
+        def align(name: str) -> Tensor:
+            value = self.values[name]
+            return align_rows(value[known], names, labels) if name in self.head else value
+
+        return Computed(self.values, align)
 
 
 def encode_delta(

@@ -6,7 +6,7 @@ a digest cannot change afterwards.
 
 import hashlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import safetensors.torch
@@ -49,13 +49,30 @@ def make_manifest(state: Mapping[str, Tensor]) -> Manifest:
     The digest is the SHA-256 of the little-endian bytes in row-major order.  If some tensors
     change, only their lines do, so the new total digest needs no other tensor.
     """
-    manifest = {}
-    for name, value in state.items():
-        tensor = _plain(name, value)
-        dtype = str(tensor.dtype).removeprefix("torch.")
-        digest = hashlib.sha256(_little_endian(tensor).numpy().data).hexdigest()
-        manifest[name] = manifest_line(name, dtype, tensor.shape, digest)
-    return manifest
+    return {
+        name: tensor_line(
+            name, value.dtype, value.shape, hashlib.sha256(content_of(name, value)).hexdigest()
+        )
+        for name, value in state.items()
+    }
+
+
+def tensor_line(name: str, dtype: torch.dtype, shape: Sequence[int], digest: str) -> str:
+    """Return the line of one tensor, by the SHA-256 of its content."""
+    return manifest_line(name, str(dtype).removeprefix("torch."), shape, digest)
+
+
+def content_of(name: str, value: object) -> memoryview:
+    """Return the little-endian bytes of a tensor in row-major order, without a copy if it has them.
+
+    Args:
+        name: its name, for the message.
+        value: the tensor, on any device.
+
+    Raises:
+        CheckpointError: if it is no dense tensor with data.
+    """
+    return _little_endian(_plain(name, value)).numpy().data
 
 
 def tensor_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:

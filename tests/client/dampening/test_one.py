@@ -503,13 +503,13 @@ def test_the_strength_is_the_best_on_the_tuning_split(owner: PointsOwner) -> Non
                 weights = dampen_model(
                     owner, record, PackedFisher.from_packet(packet), pinned
                 ).weights
-                scores[alpha, lam, gauge] = score(weights)
+                scores[alpha, lam, gauge] = score(dict(weights))
     assert len(set(scores.values())) > 3
     done = dampen_model(owner, record, PackedFisher.from_packet(packet), method)
     chosen = done.result.alpha, done.result.lam, done.result.gauge
     assert done.result.tuned
     assert scores[chosen] == max(scores.values()) > scores[1.0, 1.0, 1.0]
-    assert score(done.weights) == scores[chosen]
+    assert score(dict(done.weights)) == scores[chosen]
 
 
 @pytest.mark.parametrize(

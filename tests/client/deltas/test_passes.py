@@ -3,6 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -80,12 +81,14 @@ def test_a_packet_and_the_update_of_a_root_are_read_once_for_all_descendants(
     root, packet = packet_of(owner)
     task = task_for(owner, packet, [root])
     calls: Counter[str] = Counter()
-    weights, records = ModelStore.weights, ModelStore.records
+    opened, records = ModelStore.opened, ModelStore.records
     decode = PackedDelta.from_packet
 
-    def counted_weights(self: ModelStore, model_id: str) -> dict[str, Tensor]:
+    def counted_weights(
+        self: ModelStore, model_id: str
+    ) -> AbstractContextManager[Mapping[str, Tensor]]:
         calls[model_id] += 1
-        return weights(self, model_id)
+        return opened(self, model_id)
 
     def counted_records(self: ModelStore) -> tuple[ModelRecord, ...]:
         calls["records"] += 1
@@ -95,7 +98,7 @@ def test_a_packet_and_the_update_of_a_root_are_read_once_for_all_descendants(
         calls["packet"] += 1
         return decode(given, **options)
 
-    monkeypatch.setattr(ModelStore, "weights", counted_weights)
+    monkeypatch.setattr(ModelStore, "opened", counted_weights)
     monkeypatch.setattr(ModelStore, "records", counted_records)
     monkeypatch.setattr(PackedDelta, "from_packet", counted_packet)
     owner.asked.clear()
