@@ -265,7 +265,9 @@ def _gentlest(
     tuning = tuning_data(owner, record) if has_classes(record.labels) else None
     if curvature is None or tuning is None:
         return shares
-    gentle = [(attenuated(values, curvature), share) for values, share in shares]
+    gentle: list[tuple[Mapping[str, Tensor], float]] = [
+        (attenuated(values, curvature), share) for values, share in shares
+    ]
     losses = []
     for some in (shares, gentle):
         changed = dict(weights.items())
