@@ -127,13 +127,10 @@ def attest(
 
     It attests the procedure and its gaps, and is no proof of erasure.
     """
-    parts = connection.stream(
-        lambda stub: stub.GetAttestation, pb.GetAttestationRequest(id=request_id)
-    )
-    data = b"".join(part.data for part in parts)
+    data = ask_attestation(connection, request_id)
     envelope = read_envelope(data)
     predicate = read_statement(envelope)["predicate"]
-    write_atomic(out, data + b"\n")
+    write_atomic(out, data)
     gaps = [gap["kind"] for gap in predicate["gaps"]]
     if form is Format.JSON:
         print_json(
@@ -151,6 +148,18 @@ def attest(
         print_line(f"left open: {', '.join(gaps).replace('_', ' ') or 'no known gaps'}")
         print_line(f"signed by {', '.join(envelope.signatures)}")
     return 0
+
+
+def ask_attestation(connection: Connection, request_id: str) -> bytes:
+    """Return the attestation of a request that has ended, as the bytes of its file.
+
+    Raises:
+        DisinheritError: if a call fails.
+    """
+    parts = connection.stream(
+        lambda stub: stub.GetAttestation, pb.GetAttestationRequest(id=request_id)
+    )
+    return b"".join(part.data for part in parts) + b"\n"
 
 
 @app.command(

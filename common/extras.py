@@ -33,6 +33,7 @@ EXTRAS: Mapping[str, str] = MappingProxyType(
         "sklearn": "simulation",
         "transformers": "huggingface",
         "peft": "huggingface",
+        "mlflow": "mlflow",
         "datasets": "hub",
         "PIL": "hub",
         "bitsandbytes": "family",
@@ -64,7 +65,7 @@ _OF_COMMANDS: Mapping[str, str] = MappingProxyType(
 )
 """Command of `disinherit` -> the extra that covers all its uses."""
 
-_BY_CHOICE = frozenset({"postgresql", "hub", "huggingface", "vision"})
+_BY_CHOICE = frozenset({"postgresql", "hub", "huggingface", "mlflow", "vision"})
 """Extras that a command needs only for some of its options."""
 
 

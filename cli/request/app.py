@@ -15,6 +15,8 @@ from disinherit.cli.output import (
     print_line,
     print_rich,
 )
+from disinherit.cli.request.export import EXAMPLES as EXPORT_EXAMPLES
+from disinherit.cli.request.export import export
 from disinherit.cli.request.plan import by_owner
 from disinherit.cli.request.report import EXAMPLES as REPORT_EXAMPLES
 from disinherit.cli.request.report import report
@@ -202,3 +204,4 @@ def _steer(
 
 
 app.command(name="report", epilog=REPORT_EXAMPLES)(report)
+app.command(name="export", epilog=EXPORT_EXAMPLES)(export)

@@ -26,16 +26,25 @@ def report(
 
     With parameters, digests, accuracies before and after, times and gaps.
     """
-    ask = pb.GetReportRequest(id=request_id)
-    models: list[pb.ModelReport] = []
-    for answer in connection.pages(lambda stub: stub.GetReport, ask):
-        models += answer.models
-    values = _summary(answer.summary) | {"models": [_model(model) for model in models]}
+    values = ask_report(connection, request_id)
     if form is Format.JSON:
         print_json(values)
     else:
         _print(values)
     return exit_code(values["request"]["state"])
+
+
+def ask_report(connection: Connection, request_id: str) -> dict[str, Any]:
+    """Return the report of a request as JSON values.
+
+    Raises:
+        DisinheritError: if a call fails.
+    """
+    ask = pb.GetReportRequest(id=request_id)
+    models: list[pb.ModelReport] = []
+    for answer in connection.pages(lambda stub: stub.GetReport, ask):
+        models += answer.models
+    return _summary(answer.summary) | {"models": [_model(model) for model in models]}
 
 
 def _summary(summary: pb.ReportSummary) -> dict[str, Any]:

@@ -8,6 +8,12 @@ from huggingface_hub import ModelCard
 
 from disinherit.client.store.ledger import LedgerEntry
 from disinherit.common.errors import InputError
+from disinherit.common.exports.model_cards import (
+    DISINHERIT,
+    has_section,
+    remedy_lines,
+    with_section,
+)
 from disinherit.common.wire.remedies import remedy_word
 from disinherit.v1 import unlearning_pb2 as pb
 
@@ -26,7 +32,8 @@ def write_card(
 ) -> None:
     """Add to the card in a folder what a version was made of, and by which requests.
 
-    Other metadata and the text stay.
+    Other metadata and the text stay, and so do sections about requests that it has, such as those
+    of `disinherit request export --format card`, which replaces what is written here.
 
     Args:
         folder: of the version.
@@ -34,7 +41,7 @@ def write_card(
         base_model: id or path of its base on the hub; `""` to leave that as it is.
         relation: how the hub calls that, such as `finetune`.
         made_of: id or path of the version before; `""` if it has none.
-        attestation: where the attestation of the request is; `""` if there is none.
+        attestation: where the attestation of the latest request is; `""` if there is none.
 
     Raises:
         InputError: if the card that is there cannot be read.
@@ -46,22 +53,26 @@ def write_card(
         card.data.base_model_relation = relation
     tags = card.data.tags or []
     card.data.tags = list(dict.fromkeys([*([tags] if isinstance(tags, str) else tags), *_TAGS]))
-    origin = f"Made of `{made_of}` by" if made_of else "Made by"
-    lines = [
-        "",
-        "## Unlearned",
-        "",
-        f"{origin} [Disinherit](https://arxiv.org/abs/2408.08493):",
-        "",
-    ]
-    lines += ["| request | remedy | weights before | weights after |", "| --- | --- | --- | --- |"]
     for entry in reversed(made_by):
-        remedy = remedy_word(pb.ModelResult.FromString(entry.result).remedy)
-        digests = f"`{entry.digest_before}` | `{entry.digest_after}`"
-        lines.append(f"| `{entry.request_id}` | {remedy} | {digests} |")
-    lines += ["", f"Attestation: {attestation or 'none was given'}.", ""]
-    card.text = "\n".join([card.text.rstrip(), *lines])
+        if not has_section(card.text, entry.request_id):
+            lines = _section(entry, made_of, attestation if entry is made_by[0] else "")
+            card.text = with_section(card.text, entry.request_id, lines)
     card.save(folder / _CARD)
+
+
+def _section(entry: LedgerEntry, made_of: str, attestation: str) -> list[str]:
+    remedy = remedy_word(pb.ModelResult.FromString(entry.result).remedy)
+    digests = f"`{entry.digest_before}` | `{entry.digest_after}`"
+    return [
+        f"Made of `{made_of}` by {DISINHERIT}:" if made_of else f"Made by {DISINHERIT}:",
+        "",
+        "| request | remedy | weights before | weights after |",
+        "| --- | --- | --- | --- |",
+        f"| `{entry.request_id}` | {remedy} | {digests} |",
+        "",
+        *remedy_lines([remedy]),
+        f"Attestation: {attestation or 'none was given'}.",
+    ]
 
 
 def supersede_card(folder: Path, new_version: str) -> None:

@@ -62,7 +62,7 @@ COMPUTING = {
 """Modules of the packages below that belong to programs which compute."""
 
 PACKAGES = (
-    *("cli", "common.audit", "common.graph", "deploy", "families"),
+    *("cli", "common.audit", "common.exports", "common.graph", "deploy", "families"),
     *("server.agents", "server.campaign", "server.planning", "server.ports", "server.reports"),
     *("server.service", "server.store", "server.transport"),
 )

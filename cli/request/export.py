@@ -1,0 +1,81 @@
+"""`disinherit request export`: a request that has ended, in the forms of other tools."""
+
+import enum
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from disinherit.cli.audit import ask_attestation
+from disinherit.cli.connection import Connection, connected
+from disinherit.cli.output import print_line
+from disinherit.cli.request.report import ask_report
+from disinherit.common.audit.attestation import read_statement
+from disinherit.common.audit.dsse import read_envelope
+from disinherit.common.errors import InputError
+from disinherit.common.exports.finished import FinishedRequest, without_words
+from disinherit.common.exports.mlflow_runs import write_run
+from disinherit.common.exports.model_cards import write_section
+from disinherit.common.exports.openlineage import run_event, run_id
+from disinherit.common.files import write_atomic
+
+EXAMPLES = (
+    "Examples:\n\n"
+    "disinherit request export forget-0123456789ab --format openlineage --out event.json\n\n"
+    "disinherit request export forget-0123456789ab --format mlflow --out sqlite:///mlflow.db\n\n"
+    "disinherit request export forget-0123456789ab --format card --out README.md --model r4"
+)
+
+
+class Form(enum.StrEnum):
+    """Form of an export."""
+
+    OPENLINEAGE = "openlineage"
+    MLFLOW = "mlflow"
+    CARD = "card"
+
+
+@connected
+def export(
+    connection: Connection,
+    request_id: Annotated[str, typer.Argument(metavar="REQUEST", help="Id of the request.")],
+    form: Annotated[
+        Form,
+        typer.Option(
+            "--format",
+            help="openlineage: a run event, as JSON. mlflow: a run, with figures, report and "
+            "attestation. card: a section of a model card.",
+        ),
+    ],
+    out: Annotated[
+        str,
+        typer.Option(
+            metavar="PATH",
+            help="The file to write; the card to add to; for mlflow, a folder or tracking URI.",
+        ),
+    ],
+    model: Annotated[
+        list[str] | None, typer.Option(help="In a card, only this affected version. Repeat.")
+    ] = None,
+) -> int:
+    """Export a request that has ended to other tools. Exporting again updates the export.
+
+    No export has the reason, names of classes, ids or digests of samples, or text of owners.
+    """
+    if model and form is not Form.CARD:
+        raise InputError(f"Expected --model with --format card only, but got --format {form}.")
+    data = ask_attestation(connection, request_id)
+    report = without_words(ask_report(connection, request_id))
+    statement = read_statement(read_envelope(data))
+    done = FinishedRequest(statement["predicate"], data, report)
+    if form is Form.OPENLINEAGE:
+        event = json.dumps(run_event(done), indent=2, allow_nan=False)
+        write_atomic(Path(out), event.encode() + b"\n")
+        print_line(f"run {run_id(done.id)} of {done.id}, {done.state}, in {out}")
+    elif form is Form.MLFLOW:
+        print_line(f"run {write_run(done, out)} of {done.id}, {done.state}, in {out}")
+    else:
+        write_section(Path(out), done, model or [])
+        print_line(f"section about {done.id}, {done.state}, in {out}")
+    return 0

@@ -1,0 +1,1 @@
+"""A request that has ended, in the forms of other tools: OpenLineage, MLflow, model cards."""

@@ -1,0 +1,112 @@
+"""Sections of model cards: what they say, and what stays around them."""
+
+from pathlib import Path
+
+import pytest
+
+from disinherit.common.errors import InputError
+from disinherit.common.exports.model_cards import with_section, write_section
+from disinherit.common.wire.remedies import REMEDIES
+from disinherit.v1.unlearning_pb2 import Remedy
+from tests.support.exports import PERSONAL, finished, model
+
+CARD = "---\nlicense: mit\n---\n# Cats\n\nWords.\n"
+
+
+@pytest.fixture
+def card(tmp_path: Path) -> Path:
+    path = tmp_path / "README.md"
+    path.write_text(CARD)
+    return path
+
+
+def test_a_section_says_what_was_done_and_what_that_does_not_show(card: Path) -> None:
+    done = finished()
+    write_section(card, done)
+    text = card.read_text()
+    assert text.startswith(CARD.rstrip())
+    for said in (
+        "## Unlearning: request `q`",
+        "forget 1 sample, learned first by `r1`, `r2`",
+        "| `r1` | `r1~q` | verified | suppressed | 0.9, 0 (accuracy) | 0.8, 0.75 (accuracy) |",
+        "| `r2` | as it was | failed | none | not measured | not measured |",
+        f"- `suppressed`: {REMEDIES['suppressed']}",
+        "these versions have not forgotten. (`r2`)",
+        "It is no proof that anything was erased",
+        f"SHA-256 of the attestation: `{done.attestation_sha256}`",
+        "disinherit audit verify audit.jsonl --key coordinator.pub --attestation attestation.json",
+        *done.predicate["limits"],
+    ):
+        assert said in text
+    assert not [one for one in PERSONAL if one in text]
+
+
+def test_another_export_replaces_the_section_and_nothing_else(card: Path) -> None:
+    write_section(card, finished())
+    first = card.read_text()
+    write_section(card, finished())
+    assert card.read_text() == first
+    card.write_text(first + "\nMore words.\n")
+    write_section(card, finished(model("r1", after=0.25), state="rolled_back"))
+    text = card.read_text()
+    assert text.startswith(CARD.rstrip())
+    assert text.endswith("\nMore words.\n")
+    assert text.count("## Unlearning") == 1
+    assert "0.9, 0.25 (accuracy)" in text
+    assert "0.9, 0 (accuracy)" not in text
+
+
+def test_requests_have_sections_of_their_own() -> None:
+    both = with_section(with_section(CARD, "q", ["One."]), "q2", ["Two."])
+    assert with_section(both, "q", ["Three."]) == both.replace("One.", "Three.")
+
+
+def test_the_ends_of_lines_stay() -> None:
+    text = with_section(CARD.replace("\n", "\r\n"), "q", ["One."])
+    assert text.count("\n") == text.count("\r\n")
+    assert with_section(text, "q", ["One."]) == text
+
+
+def test_the_card_of_one_version_names_no_other(card: Path) -> None:
+    for name in ("r3", "r3~q"):
+        write_section(card, finished(model("r3"), model("r4", after=None)), [name])
+        text = card.read_text()
+        assert "`r3~q`" in text
+        assert "`r4`" not in text
+        assert "It could not be done" not in text
+    with pytest.raises(InputError, match="'r9' is none"):
+        write_section(card, finished(), ["r9"])
+
+
+def test_a_new_card_is_made(tmp_path: Path) -> None:
+    write_section(tmp_path / "new.md", finished())
+    assert (tmp_path / "new.md").read_text().startswith("<!-- disinherit: request q -->\n## Unl")
+
+
+@pytest.mark.parametrize("spoil", ["begin", "end", "twice", "order"])
+def test_spoiled_markers_are_refused_and_the_card_stays(card: Path, spoil: str) -> None:
+    begin, end = "<!-- disinherit: request q -->", "<!-- disinherit: end of request q -->"
+    whole = with_section(CARD, "q", ["One."])
+    spoiled = {
+        "begin": whole.replace(begin, ""),
+        "end": whole.replace(end, ""),
+        "twice": whole * 2,
+        "order": f"{end}\n{begin}\n",
+    }[spoil]
+    card.write_text(spoiled)
+    with pytest.raises(InputError, match="markers"):
+        write_section(card, finished())
+    assert card.read_text() == spoiled
+
+
+def test_a_card_that_is_no_text_is_refused(card: Path) -> None:
+    card.write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match="UTF-8"):
+        write_section(card, finished())
+    with pytest.raises(InputError, match="model card"):
+        write_section(card.parent, finished())
+
+
+def test_every_remedy_has_a_meaning() -> None:
+    words = {name.removeprefix("REMEDY_").lower() for name in Remedy.keys()}  # noqa: SIM118
+    assert REMEDIES.keys() == words - {"unspecified"}
