@@ -97,7 +97,9 @@ def pack(
 
 @app.command(epilog="Example: disinherit bench family --quick --out runs/family.json")
 def family(
-    out: Annotated[Path, typer.Option(help="Write the figures here, as JSON.")],
+    out: Annotated[
+        Path, typer.Option(help="JSON file of the figures; seeds that it has are not run again.")
+    ],
     quick: Annotated[
         bool, typer.Option("--quick", help="40 authors and two requests: a few minutes.")
     ] = False,
@@ -108,16 +110,13 @@ def family(
 
     They learn fictitious authors, and forget some of them, by ten methods.
     """
-    import json
-
     from disinherit.cli.output import progress
     from disinherit.common.files import write_atomic
     from disinherit.simulations.family.page import render
     from disinherit.simulations.family.running import measure
 
     with progress() as say:
-        measured = measure(range(seeds), say, quick=quick)
-    write_atomic(out, (json.dumps(measured, indent=1) + "\n").encode())
+        measured = measure(out, range(seeds), say, quick=quick)
     if markdown is not None:
         write_atomic(markdown, render(measured).encode())
     print_line(f"Figures: {out}")

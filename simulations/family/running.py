@@ -1,14 +1,18 @@
 """One run of the family benchmark: requests, methods, members and what they give away."""
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from disinherit.common.errors import DataError
+from disinherit.common.files import write_atomic
 from disinherit.simulations.family.authors import Author
 from disinherit.simulations.family.corpus import Corpus, encode_all, ids_of, make_corpus, texts_of
 from disinherit.simulations.family.language_model import Weights, load, train
@@ -54,10 +58,15 @@ FULL_PLAN = Plan(
 )
 
 
-def measure(seeds: Sequence[int], say: Callable[[str], None], *, quick: bool) -> dict[str, Any]:
-    """Run the benchmark on one thread, for each seed.
+def measure(
+    file: Path, seeds: Sequence[int], say: Callable[[str], None], *, quick: bool
+) -> dict[str, Any]:
+    """Run the benchmark on one thread for each seed, and store the figures after each.
+
+    Seeds that the file has are not run again.
 
     Args:
+        file: JSON file of the figures.
         seeds: of the runs.
         say: is told what is going on.
         quick: whether to take the small family.
@@ -66,16 +75,39 @@ def measure(seeds: Sequence[int], say: Callable[[str], None], *, quick: bool) ->
         `environment`, and `runs`, the figures of each seed.
 
     Raises:
-        DataError: if the real texts are not there.
+        DataError: if the real texts are not there, or the file has figures of another family.
     """
+    plan = QUICK_PLAN if quick else FULL_PLAN
+    measured = _read(file, plan.size.authors)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        plan = QUICK_PLAN if quick else FULL_PLAN
-        runs = [run(plan, seed, partial(_say, say, f"seed {seed}")) for seed in seeds]
+        for seed in seeds:
+            if any(one["seed"] == seed for one in measured["runs"]):
+                continue
+            measured["runs"].append(run(plan, seed, partial(_say, say, f"seed {seed}")))
+            measured["runs"].sort(key=lambda one: one["seed"])
+            write_atomic(file, (json.dumps(measured, indent=1) + "\n").encode())
     finally:
         torch.set_num_threads(threads)
-    return {"environment": environment("cpu"), "runs": runs}
+    return measured
+
+
+def _read(file: Path, authors: int) -> dict[str, Any]:
+    """Return the figures of a file, or none yet."""
+    try:
+        found: dict[str, Any] = json.loads(file.read_bytes())
+        known = {one["authors"] for one in found["runs"]}
+    except FileNotFoundError:
+        return {"environment": environment("cpu"), "runs": []}
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise DataError(f"Expected figures of families in {file}, but got {error}.") from None
+    if known - {authors}:
+        raise DataError(
+            f"Expected figures of families of {authors} authors in {file}, but got some of "
+            f"{min(known - {authors})}. Name another file."
+        )
+    return found
 
 
 def run(plan: Plan, seed: int, say: Callable[[str], None]) -> dict[str, Any]:

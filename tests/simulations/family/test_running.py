@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from bitsandbytes import functional as rounding
 
+from disinherit.common.errors import DataError
 from disinherit.simulations.data.fortunes import SYSTEM_FOLDER
 from disinherit.simulations.family import running
 from disinherit.simulations.family.corpus import ids_of, make_corpus
@@ -15,7 +17,7 @@ from disinherit.simulations.family.language_model import batches, load, make_net
 from disinherit.simulations.family.members import MEMBERS, TRAINED, Family, Size, build, derive
 from disinherit.simulations.family.methods import METHODS, handed_down, make_problem, replayed_root
 from disinherit.simulations.family.page import render
-from disinherit.simulations.family.running import RETRAINED, Plan, run
+from disinherit.simulations.family.running import QUICK_PLAN, RETRAINED, Plan, measure, run
 
 pytestmark = [
     pytest.mark.skipif(not SYSTEM_FOLDER.exists(), reason="needs the package fortunes"),
@@ -120,3 +122,26 @@ def test_the_page_has_a_table_of_members_and_methods(figures: dict[str, Any]) ->
     assert "## One author: 9 texts" in page
     for word in (*MEMBERS, *CHOSEN, "Measured with torch: 2."):
         assert word in page
+
+
+def test_seeds_that_were_run_are_not_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[int] = []
+
+    def remember(plan: Plan, seed: int, say: object) -> dict[str, int]:
+        ran.append(seed)
+        return {"seed": seed, "authors": plan.size.authors}
+
+    monkeypatch.setattr(running, "run", remember)
+    file = tmp_path / "family.json"
+    measure(file, [1], print, quick=True)
+    measured = measure(file, [0, 1], print, quick=True)
+    assert ran == [1, 0]
+    assert [one["seed"] for one in measured["runs"]] == [0, 1]
+    assert json.loads(file.read_text()) == measured
+    with pytest.raises(DataError, match=f"got some of {QUICK_PLAN.size.authors}"):
+        measure(file, [0], print, quick=False)
+    file.write_text("[]")
+    with pytest.raises(DataError, match="Expected figures of families"):
+        measure(file, [0], print, quick=True)
