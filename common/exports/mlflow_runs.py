@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -24,6 +25,7 @@ DATABASE = "mlflow.db"
 
 REQUEST = "disinherit.request"
 SHA256 = "disinherit.request_sha256"
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 _SQLITE = "sqlite:///"
 _MOST = 1000
 """Figures of one message, at most: MLflow takes no more."""
@@ -131,7 +133,7 @@ def _changed(before: Mapping[str, float], now: Mapping[str, float]) -> dict[str,
 
 def _store(place: str) -> tuple[str, str | None]:
     """Return a tracking URI, and where files of a new experiment go; `None` as MLflow chooses."""
-    if "://" in place:
+    if _URI.match(place):
         if not place.startswith(_SQLITE):
             return place, None
         return place, (Path(place.removeprefix(_SQLITE)).absolute().parent / "artifacts").as_uri()

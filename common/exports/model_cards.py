@@ -45,8 +45,8 @@ def with_section(text: str, request_id: str, lines: Iterable[str]) -> str:
     heading = f"## Unlearning: request `{request_id}`"
     section = line_end.join([begin, heading, "", *lines, end])
     if begin not in text and end not in text:
-        before = text.rstrip()
-        return (before + 2 * line_end if before else "") + section + line_end
+        gap = line_end if text.endswith("\n") else 2 * line_end
+        return (text + gap if text else "") + section + line_end
     start, stop = text.find(begin), text.find(end)
     if (text.count(begin), text.count(end)) != (1, 1) or stop < start:
         raise InputError(

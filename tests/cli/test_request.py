@@ -289,6 +289,7 @@ def test_unreachable_service_prints_one_line(capsys: Capture) -> None:
             "pause",
             "resume",
             "rollback",
+            "export",
         )
     ],
 )

@@ -91,11 +91,16 @@ def test_nothing_personal_is_in_the_store(store: Path) -> None:
         assert not [one for one in PERSONAL if one.encode() in data], path
 
 
-def test_a_place_that_is_no_store_is_refused_in_one_line(tmp_path: Path) -> None:
+def test_a_place_that_is_no_store_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").write_text("words")
     for place in ("file", "a?b"):
         with pytest.raises(InputError, match=r"Expected a folder .*, but got"):
             write_run(finished(), str(tmp_path / place))
-    with pytest.raises(InputError, match="Expected a store of MLflow at nowhere://") as caught:
-        write_run(finished(), "nowhere://here")
-    assert "\n" not in str(caught.value)
+    monkeypatch.chdir(tmp_path)
+    for uri in ("nowhere://here", "nowhere:here"):
+        with pytest.raises(InputError, match="Expected a store of MLflow at nowhere:") as caught:
+            write_run(finished(), uri)
+        assert "\n" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -24,7 +24,7 @@ def test_a_section_says_what_was_done_and_what_that_does_not_show(card: Path) ->
     done = finished()
     write_section(card, done)
     text = card.read_text()
-    assert text.startswith(CARD.rstrip())
+    assert text.startswith(f"{CARD}\n<!--")
     for said in (
         "## Unlearning: request `q`",
         "forget 1 sample, learned first by `r1`, `r2`",
@@ -49,7 +49,7 @@ def test_another_export_replaces_the_section_and_nothing_else(card: Path) -> Non
     card.write_text(first + "\nMore words.\n")
     write_section(card, finished(model("r1", after=0.25), state="rolled_back"))
     text = card.read_text()
-    assert text.startswith(CARD.rstrip())
+    assert text.startswith(f"{CARD}\n<!--")
     assert text.endswith("\nMore words.\n")
     assert text.count("## Unlearning") == 1
     assert "0.9, 0.25 (accuracy)" in text
@@ -59,6 +59,14 @@ def test_another_export_replaces_the_section_and_nothing_else(card: Path) -> Non
 def test_requests_have_sections_of_their_own() -> None:
     both = with_section(with_section(CARD, "q", ["One."]), "q2", ["Two."])
     assert with_section(both, "q", ["Three."]) == both.replace("One.", "Three.")
+
+
+@pytest.mark.parametrize("before", ["", "Words.", "Words.\n", "Words.\n\n\n", " \n"])
+def test_what_is_there_stays_byte_for_byte(before: str) -> None:
+    card = with_section(before, "q", ["One."])
+    assert card.startswith(before)
+    again = with_section(card + "\n\n ", "q", ["Two."])
+    assert again == card.replace("One.", "Two.") + "\n\n "
 
 
 def test_the_ends_of_lines_stay() -> None:
