@@ -202,7 +202,7 @@ def _proxies() -> str:
 def connected(
     command: Callable[Concatenate[Connection, P], int],
 ) -> Callable[..., int]:
-    """Add the options of a connection to a command.
+    """Add the options of a connection to a command, after its own.
 
     Args:
         command: takes a connection as its first argument.
@@ -210,18 +210,43 @@ def connected(
     Returns:
         The command with the signature for Typer.
     """
-    shared = inspect.signature(Connection).parameters
-    own = list(inspect.signature(command).parameters.values())[1:]
+    first, *own = inspect.signature(command).parameters.values()
 
     @functools.wraps(command)
-    def run(*args: P.args, **options: P.kwargs) -> int:
-        chosen: dict[str, Any] = {name: options.pop(name) for name in shared}
-        return command(Connection(**chosen), *args, **options)
+    def run(connection: Connection, *args: P.args, **options: P.kwargs) -> int:
+        return command(connection, *args, **options)
 
-    seen = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (*own, *shared.values())]
-    run.__signature__ = inspect.Signature(seen)  # type: ignore[attr-defined]
-    run.__annotations__ = {p.name: p.annotation for p in seen} | {"return": int}
-    return run
+    run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (*own, first)]
+    )
+    return spread(Connection, first.name)(run)
+
+
+def spread(kind: type, name: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Return a decorator that replaces a command's parameter by options for Typer.
+
+    Args:
+        kind: type of the parameter, a data class whose fields are annotated as options.
+        name: the parameter.
+    """
+    fields = inspect.signature(kind).parameters
+
+    def decorate(command: Callable[..., int]) -> Callable[..., int]:
+        seen: list[inspect.Parameter] = []
+        for one in inspect.signature(command).parameters.values():
+            seen += fields.values() if one.name == name else [one]
+
+        @functools.wraps(command)
+        def run(*args: Any, **options: Any) -> int:
+            chosen = {field: options.pop(field) for field in fields}
+            return command(*args, **options, **{name: kind(**chosen)})
+
+        seen = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in seen]
+        run.__signature__ = inspect.Signature(seen)  # type: ignore[attr-defined]
+        run.__annotations__ = {one.name: one.annotation for one in seen} | {"return": int}
+        return run
+
+    return decorate
 
 
 def _is_loopback(server: str) -> bool:

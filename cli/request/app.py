@@ -18,6 +18,8 @@ from disinherit.cli.output import (
 from disinherit.cli.request.export import EXAMPLES as EXPORT_EXAMPLES
 from disinherit.cli.request.export import export
 from disinherit.cli.request.plan import by_owner
+from disinherit.cli.request.planning import EXAMPLES as PLAN_EXAMPLES
+from disinherit.cli.request.planning import plan
 from disinherit.cli.request.report import EXAMPLES as REPORT_EXAMPLES
 from disinherit.cli.request.report import report
 from disinherit.cli.request.status import exit_code, in_words, show_status, status_dict
@@ -41,6 +43,7 @@ app = typer.Typer(
 RequestId = Annotated[str, typer.Argument(metavar="REQUEST", help="Id of the request.")]
 
 
+app.command(epilog=PLAN_EXAMPLES)(plan)
 app.command(epilog=SUBMIT_EXAMPLES)(submit)
 
 

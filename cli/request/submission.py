@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from disinherit.cli.connection import Connection, connected
+from disinherit.cli.connection import Connection, connected, spread
 from disinherit.cli.method_options import (
     AlphaOption,
     CalibrationRoundsOption,
@@ -35,6 +36,7 @@ from disinherit.common.wire.received import received_request
 from disinherit.common.wire.requests import Request
 from disinherit.common.wire.roll_out import RollOut, Wave
 from disinherit.v1 import coordinator_pb2 as pb
+from disinherit.v1 import unlearning_pb2
 
 if TYPE_CHECKING:
     from disinherit.common.method import DeltaCode, Mechanism, MergeRule, Reference
@@ -52,20 +54,21 @@ _DURATION = re.compile(r"([0-9]{1,9})([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-@connected
-def submit(
-    connection: Connection,
+@dataclass(frozen=True, slots=True)
+class RequestOptions:
+    """Options that say what a request asks for; each field is described by its help."""
+
     forget: Annotated[
         list[str] | None,
         typer.Option(help="CLASS@MODEL: a class and a model trained directly on it. Repeat."),
-    ] = None,
+    ] = None
     samples: Annotated[
         list[Path] | None,
         typer.Option(
             metavar="FILE",
             help="Digests of samples, from `disinherit samples digest` at their owner. Repeat.",
         ),
-    ] = None,
+    ] = None
     ignore_unknown: Annotated[
         bool,
         typer.Option(
@@ -73,118 +76,134 @@ def submit(
             help="With --samples: leave out samples that a model was not trained on; the report "
             "counts them.",
         ),
-    ] = False,
+    ] = False
     client: Annotated[
         str, typer.Option(help="An owner: forget all its training data in the models of others.")
-    ] = "",
-    reason: Annotated[str, typer.Option(help="For people to read.")] = "",
+    ] = ""
+    reason: Annotated[str, typer.Option(help="For people to read.")] = ""
     request_id: Annotated[
         str | None,
         typer.Option("--id", help="Id of the request; by default derived from its content."),
-    ] = None,
+    ] = None
     deadline: Annotated[
         str | None,
         typer.Option(help="Time limit for owners that do not answer: 90s, 45m, 12h, 30d."),
-    ] = None,
-    scope: ScopeOption = "head",
-    reference: ReferenceOption = "retain",
-    merge: MergeOption = "max",
-    alpha: AlphaOption = None,
-    lam: LambdaOption = None,
-    gauge: GaugeOption = None,
-    row_scoped: RowScopedOption = True,
-    repair_steps: RepairStepsOption = None,
-    min_inheritance: InheritanceOption = 0.0,
-    rescale: RescaleOption = True,
-    encoding: EncodingOption = "full",
-    mechanism: MechanismOption = "auto",
-    root_method: RootMethodOption = "auto",
-    delta_encoding: DeltaEncodingOption = "full",
-    delta_rank: DeltaRankOption = 0,
-    calibration_rounds: CalibrationRoundsOption = 0,
+    ] = None
+    scope: ScopeOption = "head"
+    reference: ReferenceOption = "retain"
+    merge: MergeOption = "max"
+    alpha: AlphaOption = None
+    lam: LambdaOption = None
+    gauge: GaugeOption = None
+    row_scoped: RowScopedOption = True
+    repair_steps: RepairStepsOption = None
+    min_inheritance: InheritanceOption = 0.0
+    rescale: RescaleOption = True
+    encoding: EncodingOption = "full"
+    mechanism: MechanismOption = "auto"
+    root_method: RootMethodOption = "auto"
+    delta_encoding: DeltaEncodingOption = "full"
+    delta_rank: DeltaRankOption = 0
+    calibration_rounds: CalibrationRoundsOption = 0
     retention: Annotated[
         str | None,
         typer.Option(
             help="How long owners keep old versions after the end: 12h, 30d; for ever by default."
         ),
-    ] = None,
+    ] = None
     canary: Annotated[
         list[str] | None,
         typer.Option(help="An owner of the first wave. Repeat."),
-    ] = None,
+    ] = None
     canary_count: Annotated[
         int,
         typer.Option("--canaries", min=0, help="Number of owners in the first wave."),
-    ] = 0,
+    ] = 0
     wave: Annotated[
         list[str] | None,
         typer.Option(
             help="Size of the next wave: 10% of all owners, or a number. Repeat; the rest is last."
         ),
-    ] = None,
+    ] = None
     min_success: Annotated[
         float | None,
         typer.Option(help="Share of a wave's models to verify before the next wave; 1 by default."),
-    ] = None,
+    ] = None
     max_retain_drop: Annotated[
         float | None,
         typer.Option(
             "--max-drop",
             help="Halt if a model loses more points of retain accuracy, or cannot be measured.",
         ),
-    ] = None,
+    ] = None
     max_error_rate: Annotated[
         float | None,
         typer.Option("--max-errors", help="Halt if a larger share of a wave's models fails."),
-    ] = None,
-    form: FormatOption = Format.TABLE,
+    ] = None
+
+    def to_proto(self) -> unlearning_pb2.UnlearningRequest:
+        """Return the message of the request.
+
+        Raises:
+            InputError: if the options are no request.
+        """
+        if bool(self.forget) + bool(self.samples) + bool(self.client) != 1:
+            several = "several of these" if self.forget or self.samples else "none"
+            raise RequestError(
+                "Expected at least one class to forget, or samples, or a client, but got "
+                f"{several}. Give a class and its model, e.g. --forget cat@r1."
+            )
+        if self.ignore_unknown and not self.samples:
+            raise InputError("Expected --samples with --ignore-unknown, but got none.")
+        roll_out = RollOut(
+            canaries=self.canary or [],
+            canary_count=self.canary_count,
+            waves=[Wave.parse(size) for size in self.wave or []],
+            min_success=self.min_success,
+            max_retain_drop=self.max_retain_drop,
+            max_error_rate=self.max_error_rate,
+        )
+        request = Request(
+            forget=classes_by_model(self.forget or []),
+            samples=read_all_samples(self.samples or [], self.ignore_unknown),
+            client=self.client,
+            method=self._method(),
+            id=self.request_id or "",
+            reason=self.reason,
+            roll_out=None if roll_out == RollOut() else roll_out,
+            retention_seconds=0 if self.retention is None else seconds(self.retention),
+        ).to_proto()
+        return received_request(request)  # a request that is too long is refused here
+
+    def _method(self) -> Method:
+        return Method(
+            scope=self.scope,
+            reference=cast("Reference", self.reference),
+            merge=cast("MergeRule", self.merge),
+            alpha=self.alpha,
+            lam=self.lam,
+            gauge=self.gauge,
+            row_scoped=self.row_scoped,
+            encoding=self.encoding,
+            repair_steps=self.repair_steps,
+            min_inheritance=self.min_inheritance,
+            rescale=self.rescale,
+            mechanism=cast("Mechanism", self.mechanism),
+            root_method=self.root_method,
+            delta_encoding=cast("DeltaCode", self.delta_encoding),
+            delta_rank=self.delta_rank,
+            calibration_rounds=self.calibration_rounds,
+        )
+
+
+@connected
+@spread(RequestOptions, "options")
+def submit(
+    connection: Connection, options: RequestOptions, form: FormatOption = Format.TABLE
 ) -> int:
     """Submit a request to forget classes, samples or a client in all models derived from them."""
-    if bool(forget) + bool(samples) + bool(client) != 1:
-        raise RequestError(
-            "Expected at least one class to forget, or samples, or a client, but got "
-            f"{'several of these' if forget or samples else 'none'}. Give a class and its model, "
-            "e.g. --forget cat@r1."
-        )
-    if ignore_unknown and not samples:
-        raise InputError("Expected --samples with --ignore-unknown, but got none.")
-    roll_out = RollOut(
-        canaries=canary or [],
-        canary_count=canary_count,
-        waves=[Wave.parse(size) for size in wave or []],
-        min_success=min_success,
-        max_retain_drop=max_retain_drop,
-        max_error_rate=max_error_rate,
-    )
-    request = Request(
-        forget=classes_by_model(forget or []),
-        samples=read_all_samples(samples or [], ignore_unknown),
-        client=client,
-        method=Method(
-            scope=scope,
-            reference=cast("Reference", reference),
-            merge=cast("MergeRule", merge),
-            alpha=alpha,
-            lam=lam,
-            gauge=gauge,
-            row_scoped=row_scoped,
-            encoding=encoding,
-            repair_steps=repair_steps,
-            min_inheritance=min_inheritance,
-            rescale=rescale,
-            mechanism=cast("Mechanism", mechanism),
-            root_method=root_method,
-            delta_encoding=cast("DeltaCode", delta_encoding),
-            delta_rank=delta_rank,
-            calibration_rounds=calibration_rounds,
-        ),
-        id=request_id or "",
-        reason=reason,
-        roll_out=None if roll_out == RollOut() else roll_out,
-        retention_seconds=0 if retention is None else seconds(retention),
-    ).to_proto()
-    wait = 0 if deadline is None else seconds(deadline)
-    received_request(request)  # a request that is too long is refused here
+    request = options.to_proto()
+    wait = 0 if options.deadline is None else seconds(options.deadline)
     message = pb.SubmitRequestRequest(request=request, deadline_seconds=wait)
     show_status(connection.call(lambda stub: stub.SubmitRequest, message), form)
     return 0

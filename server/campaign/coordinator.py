@@ -31,6 +31,7 @@ from disinherit.server.campaign.campaign_pass import Pass
 from disinherit.server.campaign.collect import collect
 from disinherit.server.campaign.contact import check_held
 from disinherit.server.campaign.dry_pass import DryPass, Prepared, Say
+from disinherit.server.campaign.looking import find_preview, look
 from disinherit.server.campaign.merge import merge
 from disinherit.server.campaign.notify import notify
 from disinherit.server.campaign.order import order
@@ -44,23 +45,18 @@ from disinherit.server.campaign.staging import (
     stage,
 )
 from disinherit.server.campaign.undo import destroy, take_back
-from disinherit.server.planning.plan import Group, Plan, check_plan, plan
-from disinherit.server.planning.targets import with_roots
+from disinherit.server.planning.plan import Group, Plan
+from disinherit.server.planning.previews import Preview
 from disinherit.server.reports.showing import ShowingTransport
-from disinherit.server.states import CampaignState, cleansed
+from disinherit.server.states import CampaignState
 from disinherit.server.store.audit_events import COORDINATOR
-from disinherit.server.store.campaigns import Driven, find_campaign, find_driven
-from disinherit.server.store.cleared import find_cleared
+from disinherit.server.store.campaigns import Driven, find_campaign
 from disinherit.server.store.graph import (
     find_descendants,
-    find_holders,
-    find_parentless,
     find_records,
-    page_records,
 )
 from disinherit.server.store.history import find_lost
 from disinherit.server.store.leases import Lease, held
-from disinherit.server.store.request_rows import check_same, find_submitted
 from disinherit.server.store.store import CoordinatorStore
 from disinherit.server.transport.answers import checked_evaluation
 from disinherit.server.transport.base import Answer, Ask, Transport
@@ -150,38 +146,29 @@ class Coordinator:
             InputError: if the request cannot be planned, or another one has its id; nothing is
                 stored then.
         """
-        asked = _message(request)
-        with self.store.reading() as db:
-            stored = find_submitted(db, asked.id)
-            asked = with_roots(asked, functools.partial(page_records, db), stored)
-            check_same(asked, stored)
-            roots = [root.model_id for root in asked.roots]
-            graph = find_descendants(db, roots)
-            driven = None if stored is None else find_driven(db, asked.id, None)
-            classes = [name for root in asked.roots for name in root.classes if notes]
-            holders = find_holders(db, classes) if classes else ()
-            parentless = find_parentless(db, classes) if classes else ()
-            cleared = find_cleared(db, graph, roots) if stored is None and not asked.client else {}
+        seen = look(self.store, _message(request), notes=notes)
+        asked, graph, planned, driven = seen.request, seen.graph, seen.plan, seen.driven
         tasks = {} if driven is None else driven.tasks
-        planned = plan(
-            graph,
-            asked,
-            cleansed(tasks.values()),
-            holders,
-            parentless,
-            tasked=tasks,
-            cleared=cleared,
-        )
-        if stored is None:
-            check_plan(planned)
         waiting: Mapping[str, str] = {}
         if driven is not None and driven.campaign.plan:
             waiting = find_unapproved(self.store, asked, graph, planned, tasks)
-        late = stored is not None
+        late = driven is not None
         new = find_new_tasks(asked, graph, planned, tasks, waiting, late=late)
-        if new or stored is None:
+        if new or driven is None:
             self.store.submit(asked, new, approval=approval, deadline_us=deadline_us, actor=actor)
         return planned
+
+    def preview(self, request: Request | pb.UnlearningRequest, *, notes: bool = True) -> Preview:
+        """Return what a submission would do; nothing is stored and nobody is asked.
+
+        Args:
+            request: the request, or its message.
+            notes: whether to make the plan's notes.
+
+        Raises:
+            InputError: if a submission would be refused.
+        """
+        return find_preview(self.store, _message(request), notes=notes)
 
     def run(self, request_id: str, *, resend: bool = False) -> CampaignResult:
         """Carry out the remaining tasks of a request, in one pass over its campaign.

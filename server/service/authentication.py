@@ -4,8 +4,8 @@
 role           calls
 =============  ======================================================================
 viewer         read-only calls, except ExportAudit
-operator       those, and RegisterModel, WithdrawModel, SubmitRequest, PauseRequest, ResumeRequest,
-               ResendRequest, AbortRequest, ExportAudit
+operator       those, and RegisterModel, WithdrawModel, PlanRequest, SubmitRequest, PauseRequest,
+               ResumeRequest, ResendRequest, AbortRequest, ExportAudit
 approver       those of a viewer, and ApproveRequest, ResumeRequest, AbortRequest, RollBackRequest,
                ExportAudit
 owner:<name>   RegisterModel, WithdrawModel and ListModels, for its own models only
@@ -49,6 +49,7 @@ _ALLOWED: dict[Role, frozenset[str]] = {
     | {
         "RegisterModel",
         "WithdrawModel",
+        "PlanRequest",
         "SubmitRequest",
         "PauseRequest",
         "ResumeRequest",

@@ -1,13 +1,19 @@
 """Conversion of requests, coverage and reports to protobuf messages."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 from disinherit.common.audit.gaps import DESCRIPTIONS
+from disinherit.common.limits import REASON, clipped
 from disinherit.server.planning.coverage import Covered
+from disinherit.server.planning.previews import PlannedModel
 from disinherit.server.reports.report import ModelReport, Report
 from disinherit.server.store.audit_events import request_digest
 from disinherit.server.store.status import RequestStatus
 from disinherit.v1 import coordinator_pb2 as pb
+
+_NOTES = 100
+"""Most notes of a plan in an answer."""
 
 
 def status_to_proto(status: RequestStatus) -> pb.RequestStatus:
@@ -58,6 +64,30 @@ def coverage_to_proto(covered: Covered) -> pb.ModelCoverage:
         destroyed_us=covered.destroyed_us,
         remedy=covered.remedy,
     )
+
+
+def planned_to_proto(planned: PlannedModel) -> pb.PlannedModel:
+    """Convert what a request would do with a version."""
+    return pb.PlannedModel(
+        model_id=planned.model_id,
+        owner=planned.owner,
+        root=planned.root,
+        state=planned.state.value,
+        reason=planned.reason,
+        recipe=planned.recipe,
+        shares=[
+            pb.InheritedShare(root=root, coefficient=share)
+            for root, share in planned.shares.items()
+        ],
+    )
+
+
+def some_notes(notes: Sequence[str]) -> list[str]:
+    """Return the notes of a plan that fit beside a page: so many, and each cut to its limit."""
+    kept = [clipped(note, REASON) for note in notes[:_NOTES]]
+    if len(notes) > _NOTES:
+        kept.append(f"{len(notes) - _NOTES} more notes are left out.")
+    return kept
 
 
 def summary_to_proto(report: Report) -> pb.ReportSummary:

@@ -105,6 +105,19 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServicer):
             ),
         )
 
+    def PlanRequest(  # noqa: N802
+        self, request: pb.PlanRequestRequest, context: grpc.ServicerContext
+    ) -> pb.PlanRequestResponse:
+        """Return a page of what a submission would do."""
+
+        def answer() -> pb.PlanRequestResponse:
+            models, notes, token = self._requests.plan(
+                request.request, request.page_size, request.page_token
+            )
+            return pb.PlanRequestResponse(models=models, notes=notes, next_page_token=token)
+
+        return _answered(context, answer)
+
     def ApproveRequest(  # noqa: N802
         self, request: pb.ControlRequest, context: grpc.ServicerContext
     ) -> pb.RequestStatus:

@@ -65,6 +65,30 @@ def test_from_submission_to_coverage(running: Running, capsys: Capture) -> None:
     assert models[covered[0]["successor"]]["digest"] == covered[0]["digest_after"]
 
 
+def test_a_plan_is_what_a_submission_would_do(running: Running, capsys: Capture) -> None:
+    command = ("request", "plan", *SUBMIT[2:], "--mechanism", "delta")
+    planned = as_json(capsys, *command)
+    assert [one["model"] for one in planned["models"]] == list(campaign.AFFECTED)
+    assert planned["models"][0] == {
+        **{"model": "r1", "owner": "anna", "role": "root", "state": "pending", "reason": ""},
+        **{"recipe": None, "shares": {"r1": 1.0}},
+    }
+    assert planned["method"]["mechanism"] == "delta"
+    if isinstance(running.world.place, Path):
+        assert as_json(capsys, *command, "--store", str(running.world.root)) == planned
+    assert as_json(capsys, "request", "list") == []
+    assert run([*command]) == 0
+    out = capsys.readouterr().out
+    assert "descendant" in out
+    assert "of r1" in out
+    assert run([*command, "--canary", "nobody"]) == 2
+    assert "nobody" in error_line(capsys)
+    assert run([*command, "--store", "elsewhere.db"]) == 2
+    assert "elsewhere.db" in error_line(capsys)
+    assert run(["request", "plan"]) == 2
+    assert "at least one class" in error_line(capsys)
+
+
 def test_tables_for_people(running: Running, capsys: Capture) -> None:
     assert run([*SUBMIT, "--id", "q"]) == 0
     assert "cat at r1" in capsys.readouterr().out

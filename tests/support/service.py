@@ -29,6 +29,7 @@ CALLS = {
     "WithdrawModel",
     "ListModels",
     "GetGraph",
+    "PlanRequest",
     "SubmitRequest",
     "ApproveRequest",
     "PauseRequest",

@@ -243,6 +243,135 @@ class SubmitRequestRequest(_message.Message):
 Global___SubmitRequestRequest: _TypeAlias = SubmitRequestRequest  # noqa: Y015
 
 @_typing.final
+class PlanRequestRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """At most so many models; 0 for the service's default."""
+    page_token: _builtins.str
+    """`next_page_token` of the page before, whose request was the same; empty for the first."""
+    @_builtins.property
+    def request(self) -> _unlearning_pb2.UnlearningRequest: ...
+    def __init__(
+        self,
+        *,
+        request: _unlearning_pb2.UnlearningRequest | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "request", b"request"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanRequestRequest: _TypeAlias = PlanRequestRequest  # noqa: Y015
+
+@_typing.final
+class InheritedShare(_message.Message):
+    """How much of a root's change a model inherits."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROOT_FIELD_NUMBER: _builtins.int
+    COEFFICIENT_FIELD_NUMBER: _builtins.int
+    root: _builtins.str
+    coefficient: _builtins.float
+    """In (0, 1]."""
+    def __init__(
+        self,
+        *,
+        root: _builtins.str = ...,
+        coefficient: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["coefficient", b"coefficient", "root", b"root"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InheritedShare: _TypeAlias = InheritedShare  # noqa: Y015
+
+@_typing.final
+class PlannedModel(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_ID_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    ROOT_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    RECIPE_FIELD_NUMBER: _builtins.int
+    SHARES_FIELD_NUMBER: _builtins.int
+    model_id: _builtins.str
+    owner: _builtins.str
+    root: _builtins.bool
+    """Whether the request names it as a root."""
+    state: _builtins.str
+    """pending, exempt, not_reached or failed."""
+    reason: _builtins.str
+    """Why it is anything but pending."""
+    recipe: _builtins.str
+    """How it is computed again from what becomes of its parents; empty if it is not."""
+    @_builtins.property
+    def shares(self) -> _containers.RepeatedCompositeFieldContainer[Global___InheritedShare]:
+        """Of the roots that it inherits from. Empty where descendants inherit Fisher information."""
+
+    def __init__(
+        self,
+        *,
+        model_id: _builtins.str = ...,
+        owner: _builtins.str = ...,
+        root: _builtins.bool = ...,
+        state: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        recipe: _builtins.str = ...,
+        shares: _abc.Iterable[Global___InheritedShare] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_id", b"model_id", "owner", b"owner", "reason", b"reason", "recipe", b"recipe", "root", b"root", "shares", b"shares", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlannedModel: _TypeAlias = PlannedModel  # noqa: Y015
+
+@_typing.final
+class PlanRequestResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODELS_FIELD_NUMBER: _builtins.int
+    NOTES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    @_builtins.property
+    def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlannedModel]:
+        """Ancestors first."""
+
+    @_builtins.property
+    def notes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What an approver should know, each a sentence; on the first page only."""
+
+    def __init__(
+        self,
+        *,
+        models: _abc.Iterable[Global___PlannedModel] | None = ...,
+        notes: _abc.Iterable[_builtins.str] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["models", b"models", "next_page_token", b"next_page_token", "notes", b"notes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanRequestResponse: _TypeAlias = PlanRequestResponse  # noqa: Y015
+
+@_typing.final
 class ControlRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

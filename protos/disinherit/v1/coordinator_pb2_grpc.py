@@ -64,6 +64,11 @@ class CoordinatorStub:
                 request_serializer=disinherit_dot_v1_dot_coordinator__pb2.SubmitRequestRequest.SerializeToString,
                 response_deserializer=disinherit_dot_v1_dot_coordinator__pb2.RequestStatus.FromString,
                 _registered_method=True)
+        self.PlanRequest = channel.unary_unary(
+                '/disinherit.v1.Coordinator/PlanRequest',
+                request_serializer=disinherit_dot_v1_dot_coordinator__pb2.PlanRequestRequest.SerializeToString,
+                response_deserializer=disinherit_dot_v1_dot_coordinator__pb2.PlanRequestResponse.FromString,
+                _registered_method=True)
         self.ApproveRequest = channel.unary_unary(
                 '/disinherit.v1.Coordinator/ApproveRequest',
                 request_serializer=disinherit_dot_v1_dot_coordinator__pb2.ControlRequest.SerializeToString,
@@ -174,6 +179,13 @@ class CoordinatorServicer:
 
     def SubmitRequest(self, request, context):
         """Repeating a submission with the same id and content changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PlanRequest(self, request, context):
+        """What submitting a request would do, or refuse; nothing is stored and nobody is asked.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -301,6 +313,11 @@ def add_CoordinatorServicer_to_server(servicer, server):
                     servicer.SubmitRequest,
                     request_deserializer=disinherit_dot_v1_dot_coordinator__pb2.SubmitRequestRequest.FromString,
                     response_serializer=disinherit_dot_v1_dot_coordinator__pb2.RequestStatus.SerializeToString,
+            ),
+            'PlanRequest': grpc.unary_unary_rpc_method_handler(
+                    servicer.PlanRequest,
+                    request_deserializer=disinherit_dot_v1_dot_coordinator__pb2.PlanRequestRequest.FromString,
+                    response_serializer=disinherit_dot_v1_dot_coordinator__pb2.PlanRequestResponse.SerializeToString,
             ),
             'ApproveRequest': grpc.unary_unary_rpc_method_handler(
                     servicer.ApproveRequest,
@@ -512,6 +529,33 @@ class Coordinator:
             '/disinherit.v1.Coordinator/SubmitRequest',
             disinherit_dot_v1_dot_coordinator__pb2.SubmitRequestRequest.SerializeToString,
             disinherit_dot_v1_dot_coordinator__pb2.RequestStatus.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PlanRequest(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/disinherit.v1.Coordinator/PlanRequest',
+            disinherit_dot_v1_dot_coordinator__pb2.PlanRequestRequest.SerializeToString,
+            disinherit_dot_v1_dot_coordinator__pb2.PlanRequestResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -33,6 +33,8 @@ class CoordinatorStub:
     """In parts of bounded size: all versions, the oldest first, and then the edges."""
     SubmitRequest: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.SubmitRequestRequest, _coordinator_pb2.RequestStatus]
     """Repeating a submission with the same id and content changes nothing."""
+    PlanRequest: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.PlanRequestRequest, _coordinator_pb2.PlanRequestResponse]
+    """What submitting a request would do, or refuse; nothing is stored and nobody is asked."""
     ApproveRequest: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.ControlRequest, _coordinator_pb2.RequestStatus]
     PauseRequest: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.ControlRequest, _coordinator_pb2.RequestStatus]
     ResumeRequest: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.ResumeRequestRequest, _coordinator_pb2.RequestStatus]
@@ -109,6 +111,14 @@ class CoordinatorServicer(metaclass=_abc_1.ABCMeta):
         context: _grpc.ServicerContext,
     ) -> _coordinator_pb2.RequestStatus:
         """Repeating a submission with the same id and content changes nothing."""
+
+    @_abc_1.abstractmethod
+    def PlanRequest(
+        self,
+        request: _coordinator_pb2.PlanRequestRequest,
+        context: _grpc.ServicerContext,
+    ) -> _coordinator_pb2.PlanRequestResponse:
+        """What submitting a request would do, or refuse; nothing is stored and nobody is asked."""
 
     @_abc_1.abstractmethod
     def ApproveRequest(

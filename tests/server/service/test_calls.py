@@ -248,10 +248,46 @@ def test_a_request_that_cannot_be_planned_is_not_stored(running: Running) -> Non
         campaign.make_request({"r1": ["dodo"]}),
     ):
         message = pb.SubmitRequestRequest(request=request)
-        refused(lambda m=message: operator.SubmitRequest(m), Code.INVALID_ARGUMENT)
+        why = refused(lambda m=message: operator.SubmitRequest(m), Code.INVALID_ARGUMENT)
+        dry = pb.PlanRequestRequest(request=request)
+        assert refused(lambda m=dry: operator.PlanRequest(m), Code.INVALID_ARGUMENT) == why
     message = pb.SubmitRequestRequest(request=make_request(), deadline_seconds=2**63)
     refused(lambda: operator.SubmitRequest(message), Code.INVALID_ARGUMENT)
     assert list(operator.ListRequests(pb.ListRequestsRequest()).requests) == []
+
+
+def test_a_plan_lists_what_a_submission_would_do_and_stores_nothing(running: Running) -> None:
+    operator = running.client("operator")
+    before = list(running.world.store.audit_lines())
+    message = pb.PlanRequestRequest(request=campaign.make_request(mechanism="delta"), page_size=2)
+    pages = [operator.PlanRequest(message)]
+    while pages[-1].next_page_token:
+        message.page_token = pages[-1].next_page_token
+        pages.append(operator.PlanRequest(message))
+    models = [model for page in pages for model in page.models]
+    assert [model.model_id for model in models] == list(campaign.AFFECTED)
+    assert {model.model_id for model in models if model.root} == {"r1", "r2"}
+    assert {model.state for model in models} == {"pending"}
+    assert all(0 < share.coefficient <= 1 for model in models for share in model.shares)
+    assert {share.root for share in models[-1].shares} == {"r1", "r2"}
+    assert pages[0].notes or not any(page.notes for page in pages)
+    assert list(operator.ListRequests(pb.ListRequestsRequest()).requests) == []
+    assert list(running.world.store.audit_lines())[1:] == before[1:]
+    assert not running.world.transport.asked
+    message.page_token = "nobody"
+    why = refused(lambda: operator.PlanRequest(message), Code.INVALID_ARGUMENT)
+    assert "page token" in why
+
+
+def test_a_plan_of_a_submitted_request_is_of_that_one(running: Running) -> None:
+    submit(running)
+    operator = running.client("operator")
+    planned = operator.PlanRequest(pb.PlanRequestRequest(request=make_request()))
+    assert [model.model_id for model in planned.models] == list(campaign.AFFECTED)
+    other = make_request()
+    other.reason = "another"
+    message = pb.PlanRequestRequest(request=other)
+    assert "already used" in refused(lambda: operator.PlanRequest(message), Code.INVALID_ARGUMENT)
 
 
 def test_an_unknown_request_is_not_found(running: Running) -> None:

@@ -177,6 +177,9 @@ def test_a_forged_page_token_of_coverage_or_report_is_refused(running: Running, 
     for call in (
         lambda: viewer.GetCoverage(cpb.GetCoverageRequest(id="covered", page_token=token)),
         lambda: viewer.GetReport(cpb.GetReportRequest(id="covered", page_token=token)),
+        lambda: running.client("operator").PlanRequest(
+            cpb.PlanRequestRequest(request=request.request, page_token=token)
+        ),
     ):
         status, text = refusal(call)
         assert status == "INVALID_ARGUMENT"

@@ -28,6 +28,7 @@ MESSAGES = {
     "WithdrawModel": pb.WithdrawModelRequest(id="x"),
     "ListModels": pb.ListModelsRequest(),
     "GetGraph": pb.GetGraphRequest(),
+    "PlanRequest": pb.PlanRequestRequest(request=make_request()),
     "SubmitRequest": pb.SubmitRequestRequest(request=make_request()),
     "ResumeRequest": pb.ResumeRequestRequest(id="x"),
     "ListRequests": pb.ListRequestsRequest(),
@@ -42,7 +43,7 @@ MESSAGES = {
 }
 LOOK = {"ListModels", "GetGraph", "GetRequest", "ListRequests", "WatchRequest", "GetCoverage"}
 LOOK |= {"GetReport", "GetAttestation", "GetSigningKeys"}
-STEER = {"RegisterModel", "WithdrawModel"}
+STEER = {"RegisterModel", "WithdrawModel", "PlanRequest"}
 STEER |= {"SubmitRequest", "PauseRequest", "ResumeRequest", "ResendRequest", "AbortRequest"}
 MAY = {
     "viewer": LOOK,

@@ -1,0 +1,114 @@
+"""`disinherit request plan`: what a submission would do, with nothing stored."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from disinherit.cli.connection import Connection, connected, spread
+from disinherit.cli.output import Format, FormatOption, print_json, print_line, print_rich
+from disinherit.cli.request.plan import method_dict
+from disinherit.cli.request.submission import RequestOptions
+from disinherit.common.errors import InputError
+from disinherit.v1 import coordinator_pb2 as pb
+from disinherit.v1 import unlearning_pb2
+
+EXAMPLES = (
+    "Examples:\n\n"
+    "disinherit request plan --forget cat@r1\n\n"
+    "disinherit request plan --samples erased.json --format json\n\n"
+    "disinherit request plan --client owner-3 --store coordinator.db"
+)
+
+
+@connected
+@spread(RequestOptions, "options")
+def plan(
+    connection: Connection,
+    options: RequestOptions,
+    store: Annotated[
+        Path | None,
+        typer.Option(
+            help="The coordinator's database or its folder, on its machine; instead of --server."
+        ),
+    ] = None,
+    form: FormatOption = Format.TABLE,
+) -> int:
+    """Print what `request submit` would do with the same options; nothing is stored.
+
+    Exit code 0 if every affected version would change or is exempt, else 1.
+    """
+    request = options.to_proto()
+    if store is None:
+        message = pb.PlanRequestRequest(request=request)
+        pages = list(connection.pages(lambda stub: stub.PlanRequest, message))
+        models = [model for page in pages for model in page.models]
+        notes = [note for page in pages for note in page.notes]
+    else:
+        models, notes = _of_store(store, request)
+    if form is Format.JSON:
+        method = method_dict(request.method)
+        rows = [_model_dict(model) for model in models]
+        print_json({"id": request.id, "method": method, "models": rows, "notes": notes})
+    else:
+        _print(models, notes)
+    return 0 if all(model.state in ("pending", "exempt") for model in models) else 1
+
+
+def _of_store(
+    store: Path, request: unlearning_pb2.UnlearningRequest
+) -> tuple[list[pb.PlannedModel], list[str]]:
+    # Imported here: the service needs none of it, and help stays fast.
+    from disinherit.server.campaign.looking import find_preview
+    from disinherit.server.service.packing import planned_to_proto
+    from disinherit.server.store.store import CoordinatorStore
+
+    path = store / "coordinator.db" if store.is_dir() else store
+    if not path.is_file():
+        raise InputError(f"Expected a coordinator's database as --store, but {path} is no file.")
+    database = CoordinatorStore(path)
+    try:
+        found = find_preview(database, request)
+    finally:
+        database.close()
+    return [planned_to_proto(model) for model in found.models], list(found.notes)
+
+
+def _model_dict(model: pb.PlannedModel) -> dict[str, Any]:
+    return {
+        "model": model.model_id,
+        "owner": model.owner,
+        "role": _role(model),
+        "state": model.state,
+        "reason": model.reason,
+        "recipe": model.recipe or None,
+        "shares": {share.root: share.coefficient for share in model.shares},
+    }
+
+
+def _print(models: Sequence[pb.PlannedModel], notes: Sequence[str]) -> None:
+    table = Table("model", "owner", "role", "state", "change", "reason", box=None)
+    for model in models:
+        table.add_row(
+            model.model_id, model.owner, _role(model), model.state, _change(model), model.reason
+        )
+    print_rich(table)
+    for note in notes:
+        print_line(f"note: {note}")
+
+
+def _role(model: pb.PlannedModel) -> str:
+    return "root" if model.root else "descendant"
+
+
+def _change(model: pb.PlannedModel) -> str:
+    """Return how a version would change, as text; empty where it inherits Fisher information."""
+    if model.recipe:
+        return f"rebuilt: {model.recipe}"
+    return ", ".join(
+        f"{share.coefficient:g} of {share.root}"
+        for share in model.shares
+        if share.root != model.model_id
+    )

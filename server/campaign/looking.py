@@ -1,0 +1,96 @@
+"""A request at the present graph: its plan, as a submission makes it, with nothing stored."""
+
+import functools
+from dataclasses import dataclass
+
+from disinherit.common.graph.graph import InheritanceGraph
+from disinherit.server.campaign.staging import place
+from disinherit.server.planning.plan import Plan, check_plan, plan
+from disinherit.server.planning.previews import Preview, preview
+from disinherit.server.planning.targets import with_roots
+from disinherit.server.states import cleansed
+from disinherit.server.store.campaigns import Driven, find_driven
+from disinherit.server.store.cleared import find_cleared
+from disinherit.server.store.graph import (
+    find_descendants,
+    find_holders,
+    find_parentless,
+    page_records,
+)
+from disinherit.server.store.request_rows import check_same, find_submitted
+from disinherit.server.store.store import CoordinatorStore
+from disinherit.v1 import unlearning_pb2 as pb
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A request with its plan for the present graph.
+
+    Attributes:
+        request: the request, with its roots.
+        graph: the subgraph of their descendants.
+        plan: the plan.
+        driven: its campaign; `None` if it was not submitted.
+    """
+
+    request: pb.UnlearningRequest
+    graph: InheritanceGraph
+    plan: Plan
+    driven: Driven | None
+
+
+def look(store: CoordinatorStore, request: pb.UnlearningRequest, *, notes: bool) -> Look:
+    """Plan a request for the present graph.
+
+    Args:
+        store: graph, requests and tasks.
+        request: the request, submitted or not.
+        notes: whether to make the plan's notes, which need every version that was trained on a
+            class to forget.
+
+    Raises:
+        InputError: if the request cannot be planned, or another one has its id.
+    """
+    with store.reading() as db:
+        stored = find_submitted(db, request.id)
+        asked = with_roots(request, functools.partial(page_records, db), stored)
+        check_same(asked, stored)
+        roots = [root.model_id for root in asked.roots]
+        graph = find_descendants(db, roots)
+        driven = None if stored is None else find_driven(db, asked.id, None)
+        classes = [name for root in asked.roots for name in root.classes if notes]
+        holders = find_holders(db, classes) if classes else ()
+        parentless = find_parentless(db, classes) if classes else ()
+        cleared = find_cleared(db, graph, roots) if stored is None and not asked.client else {}
+    tasks = {} if driven is None else driven.tasks
+    planned = plan(
+        graph,
+        asked,
+        cleansed(tasks.values()),
+        holders,
+        parentless,
+        tasked=tasks,
+        cleared=cleared,
+    )
+    if stored is None:
+        check_plan(planned)
+    return Look(asked, graph, planned, driven)
+
+
+def find_preview(
+    store: CoordinatorStore, request: pb.UnlearningRequest, *, notes: bool = True
+) -> Preview:
+    """Return what submitting a request would do; nothing is stored.
+
+    Args:
+        store: graph, requests and tasks.
+        request: the request, submitted or not.
+        notes: whether to make the plan's notes.
+
+    Raises:
+        InputError: if a submission would be refused.
+    """
+    seen = look(store, request, notes=notes)
+    tasks = {} if seen.driven is None else seen.driven.tasks
+    place(seen.request, seen.graph, seen.plan, tasks.values())  # refuses wrong canaries
+    return preview(seen.graph, seen.request, seen.plan)
