@@ -28,6 +28,7 @@ BENCHMARKS = (
     "tuning",
     "inheriting",
     "families",
+    "discovering",
     "agent_install",
     "load",
 )
