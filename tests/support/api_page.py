@@ -24,7 +24,7 @@ This page is made from the code by `make reference`.
 
 
 _ONLY = {
-    "Coordinator": ("register", "check_held", "submit", "run", "drive", "evaluate"),
+    "Coordinator": ("register", "check_held", "preview", "submit", "run", "drive", "evaluate"),
     "CoordinatorStore": ("add_model", "graph", "close"),
     "ModelStore": (
         "add",
