@@ -10,6 +10,7 @@ import torch
 import transformers
 from torch import nn
 
+from disinherit.client.huggingface.quantised import is_quantised_config, load_quantised
 from disinherit.common.errors import CheckpointError, InputError
 
 _ADAPTER = "adapter_config.json"
@@ -89,6 +90,8 @@ def _load(name: str, task: str | None) -> nn.Module:
             f"Expected {name} to name a class of transformers as its architecture, but got "
             f"{named!r}. Give the model itself."
         )
+    if is_quantised_config(config):
+        return load_quantised(kind, config, find_folder(name))
     model, found = kind.from_pretrained(
         name, dtype="auto", local_files_only=True, output_loading_info=True
     )

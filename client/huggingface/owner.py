@@ -151,7 +151,8 @@ class HuggingFaceOwner:
                 model, or its state_dict.
 
         Raises:
-            InputError: if the model is of another kind, is not here, or the id has a `~`.
+            InputError: if the model is of another kind, is not here, or is quantised and not a
+                folder; or if the id has a `~`.
             CheckpointError: if its folder cannot be loaded.
             DataError: if rows lack inputs or labels, or there is no data at all.
             StoreError: if the id is taken by other weights.
@@ -161,6 +162,11 @@ class HuggingFaceOwner:
                 f"Expected an id without '~', which begins that of a request, but got {model_id!r}."
             )
         if isinstance(model, nn.Module):
+            if getattr(model, "hf_quantizer", None) is not None:
+                raise InputError(
+                    f"Expected the folder of quantised model {model_id!r}, but got the model "
+                    "itself. Write it with save_pretrained."
+                )
             folder, loaded = None, model
         else:
             folder = find_folder(model)

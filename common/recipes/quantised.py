@@ -86,6 +86,46 @@ def nf4(recipe: Recipe, parents: Sequence[Parent], like: Mapping[str, Tensor]) -
     return made
 
 
+def is_quantised(weights: Mapping[str, Tensor], name: str) -> bool:
+    """Return whether a tensor of a copy is a quantised matrix, in one of the layouts here."""
+    return f"{name}.absmax" in weights or (
+        name in weights
+        and weights[name].dtype == torch.int8
+        and f"{name.removesuffix('weight')}SCB" in weights
+    )
+
+
+def unquantised(weights: Mapping[str, Tensor], name: str, shape: Sequence[int]) -> Tensor:
+    """Return the values that a quantised matrix stands for, in float32.
+
+    In torch alone: what bitsandbytes itself computes on a CPU depends on its release.
+
+    Args:
+        weights: a copy, or the tensors of one of its layers.
+        name: the matrix, for which `is_quantised`.
+        shape: its shape before, `[rows, columns]`.
+
+    Raises:
+        CheckpointError: if its tensors do not fit each other or the shape.
+    """
+    packed = weights[name]
+    try:
+        if f"{name}.absmax" not in weights:
+            rows = weights[f"{name.removesuffix('weight')}SCB"]
+            return (packed.float() * rows[:, None] / 127).reshape(*shape)
+        both = packed.reshape(-1).long()
+        places = torch.stack([both >> 4, both & 15], 1)
+        highest = weights[f"{name}.absmax"]
+        blocks = weights[f"{name}.quant_map"][places].reshape(highest.numel(), -1)
+        return (blocks * highest[:, None]).reshape(*shape)
+    except (KeyError, IndexError, RuntimeError) as error:
+        raise CheckpointError(
+            f"Expected {shown(name)} to be a quantised matrix of {list(shape)} values, but its "
+            f"tensors do not fit",
+            foreign=" ".join(str(error).split()),
+        ) from error
+
+
 def _only(recipe: Recipe, parents: Sequence[Parent]) -> Mapping[str, Tensor]:
     if len(parents) != 1:
         raise CheckpointError(

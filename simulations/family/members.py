@@ -16,6 +16,7 @@ from torch import nn
 
 from disinherit.common.graph.recipes import Recipe, as_recipe
 from disinherit.common.recipes.computing import Parent, compute
+from disinherit.common.recipes.quantised import is_quantised, unquantised
 from disinherit.simulations.family.corpus import Corpus, encode_all
 from disinherit.simulations.family.language_model import (
     Weights,
@@ -112,11 +113,14 @@ class Family:
         if one.adapter:
             parents = [self.weights[one.parents[0]], weights]
             return _computed(MEMBERS["folded"].recipe, parents, parents[0])
-        if one.recipe is not None and one.recipe.name == "int8":
-            return _unrounded(weights)
-        if one.recipe is not None and one.recipe.name == "nf4":
-            return _unpacked(weights, self.weights[one.parents[0]])
-        return weights
+        if one.recipe is None or one.recipe.name not in ("int8", "nf4"):
+            return weights
+        return {
+            name: unquantised(weights, name, value.shape)
+            if is_quantised(weights, name)
+            else weights[name]
+            for name, value in self.weights[one.parents[0]].items()
+        }
 
     def loaded(self, member: str) -> nn.Module:
         """Return a member as a network."""
@@ -217,27 +221,4 @@ def _template(recipe: str, weights: Weights) -> Weights:
             made[name], description = rounding.quantize_4bit(value, blocksize=64, quant_type="nf4")
             parts = description.as_dict(packed=True)
             made |= {f"{name}.{part}": one for part, one in parts.items()}
-    return made
-
-
-def _unrounded(weights: Weights) -> Weights:
-    return {
-        name: value.float() * weights[f"{name.removesuffix('weight')}SCB"][:, None] / 127
-        if value.dtype == torch.int8
-        else value
-        for name, value in weights.items()
-        if not name.endswith("SCB")
-    }
-
-
-def _unpacked(weights: Weights, source: Weights) -> Weights:
-    made: Weights = {}
-    for name, value in source.items():
-        if f"{name}.absmax" not in weights:
-            made[name] = weights[name]
-            continue
-        packed = weights[name].reshape(-1).long()
-        places = torch.stack([packed >> 4, packed & 15], 1).reshape(-1)
-        blocks = weights[f"{name}.quant_map"][places].reshape(-1, 64)
-        made[name] = (blocks * weights[f"{name}.absmax"][:, None]).reshape(value.shape)
     return made
