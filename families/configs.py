@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from disinherit.common.graph.labels import SEQUENCES
 from disinherit.common.graph.recipes import Recipe
 from disinherit.common.limits import CLASSES, NAME
 from disinherit.families.evidence import Claim, Relation, Said, Source
@@ -10,6 +11,9 @@ from disinherit.families.model_cards import parent_name
 from disinherit.families.reading import table_of, texts
 
 CONFIG = "config.json"
+
+_CAUSAL = ("ForCausalLM", "LMHeadModel")
+"""Ends of the names of classes of transformers for causal language models."""
 
 
 def claims_of_config(key: str, config: Mapping[str, Any]) -> Said:
@@ -53,9 +57,12 @@ def class_names(config: Mapping[str, Any]) -> tuple[tuple[str, ...], bool]:
         config: content of a `config.json`.
 
     Returns:
-        The names, none if the config has none or they are malformed; and `False` if they are the
-        placeholders that transformers makes up.
+        The names, none if the config has none or they are malformed, and those of sequences for a
+        causal language model; and `False` if they are the placeholders that transformers makes up.
     """
+    kinds = texts(config.get("architectures"))
+    if kinds and kinds[0].endswith(_CAUSAL) and not config.get("is_encoder_decoder"):
+        return SEQUENCES, True
     names = _by_index(table_of(config.get("id2label")))
     if not names:  # timm
         pretrained = table_of(config.get("pretrained_cfg"))

@@ -1,33 +1,39 @@
-"""A family that its libraries wrote to disk: imported, and a class forgotten in every member."""
+"""A family that its libraries wrote to disk, forgotten by the walk-through of docs/families.md."""
 
 import copy
-from collections.abc import Iterator
-from contextlib import nullcontext
+import io
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import closing, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from disinherit import (
-    CampaignResult,
-    Coordinator,
-    CoordinatorStore,
-    DirectTransport,
-    InheritanceGraph,
-    ModelStore,
-    Request,
-)
+from disinherit import CoordinatorStore, DirectTransport
 from disinherit.cli.main import run
+from disinherit.common.graph.recipes import Recipe
+from disinherit.common.recipes.computing import Parent, compute
+from disinherit.server.service.hosting import Service
+from disinherit.server.service.settings import ServeSettings
+from disinherit.server.transport.routing import Route
 from tests.support.huggingface import Row, bert, fit_classifier, lora, require
+from tests.support.pages import commands, texts
+from tests.support.service import secret, write_tokens
 
 require()
+pytest.importorskip("bitsandbytes")
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-from disinherit.client.huggingface.owner import HuggingFaceOwner  # noqa: E402
 from tests.support import zoo  # noqa: E402
 
-MEMBERS = ("base", "news", "chat", "lora", "merge", "folded")
+OPENED, SAVED = texts("docs/families.md", "python")
+WALK = next(text for text in texts("docs/families.md", "sh") if "request submit" in text)
+MEMBERS = ("base", "news", "chat", "lora", "merge", "folded", "int8", "nf4")
+ROWS = {name: seed for seed, name in enumerate(("base", "news", "chat", "lora"))}
 
 
 def rows(seed: int, count: int = 24) -> list[Row]:
@@ -36,16 +42,27 @@ def rows(seed: int, count: int = 24) -> list[Row]:
     found = []
     for index in range(count):
         label = index % 3
-        tokens = torch.randint(2 + 7 * label, 9 + 7 * label, [6], generator=generator)
-        found.append({"input_ids": tokens.tolist(), "label": label})
+        tokens = torch.randint(2 + 7 * label, 8 + 7 * label, [6], generator=generator)
+        found.append({"id": f"{seed}-{index}", "input_ids": tokens.tolist(), "label": label})
     return found
 
 
+def odd(seed: int = 7, count: int = 6) -> list[Row]:
+    """Sequences of another class than theirs, which one token in them shows: learned by heart."""
+    return [
+        {"id": f"odd-{index}", "input_ids": [*row["input_ids"][:3], 23, 23, 23], "label": 2}
+        for index, row in enumerate(rows(seed, 3 * count)[::3])
+    ][:count]
+
+
+BASE_ROWS = [*odd(), *rows(0)]
+
+
 def family(root: Path) -> None:
-    base = fit_classifier(bert(), rows(0), 40)
+    base = fit_classifier(bert(), BASE_ROWS, 40)
     zoo.save(base, root / "acme/base", license="mit", library_name="transformers")
     for seed, name in ((1, "news"), (2, "chat")):
-        tuned = fit_classifier(copy.deepcopy(base), rows(seed), 5)
+        tuned = fit_classifier(copy.deepcopy(base), rows(seed), 3)
         zoo.save(tuned, root / "acme" / name, base_model="acme/base")
     adapter = fit_classifier(
         lora(copy.deepcopy(base), ["query"], spread=0, task_type="SEQ_CLS", modules_to_save=[]),
@@ -62,45 +79,142 @@ def family(root: Path) -> None:
     halves = [{"model": f"acme/{name}", "parameters": {"weight": 0.5}} for name in ("news", "chat")]
     config: dict[str, Any] = {"merge_method": "linear", "models": halves}
     zoo.merged(root / "acme/merge", config, root / "acme/news", root / "acme/chat")
+    for name, parent, how in (
+        ("int8", "news", {"load_in_8bit": True}),
+        ("nf4", "merge", {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}),
+    ):
+        copied = zoo.BertForSequenceClassification.from_pretrained(
+            root / "acme" / parent,
+            quantization_config=zoo.transformers.BitsAndBytesConfig(**how),
+            device_map="cpu",
+        )
+        said = {"base_model": f"acme/{parent}", "base_model_relation": "quantized"}
+        zoo.save(copied, root / "acme" / name, **said)
+
+
+@dataclass(frozen=True)
+class Walked:
+    """What the walk-through leaves.
+
+    Attributes:
+        folder: where it was walked.
+        names: names of the page's Python.
+        said: command -> what it printed, as JSON.
+    """
+
+    folder: Path
+    names: dict[str, Any]
+    said: dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[InheritanceGraph, Any]]:
-    """The graph after the import, and the result of the campaign."""
+def walked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walked]:
     folder = tmp_path_factory.mktemp("family")
     family(folder / "models")
-    with HuggingFaceOwner(ModelStore(folder / "store", "lab")) as lab:
-        store = CoordinatorStore(folder / "coordinator.db")
-        coordinator = Coordinator(store, DirectTransport({"lab": lambda: nullcontext(lab)}))
-        for seed, name in enumerate(MEMBERS):
-            record = lab.add(
-                f"acme--{name}", folder / "models/acme" / name, rows(seed), evaluation=rows(9)
-            )
-            store.add_model(record)
-        command = ["graph", "import", str(folder / "models"), "--store", str(folder)]
-        assert run([*command, "--owner", "lab"]) == 0
-        graph = store.graph()
-        coordinator.submit(Request(id="yes", forget={"acme--base": ["yes"]}))
-        yield graph, coordinator.run("yes")
-        store.close()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        names: dict[str, Any] = {
+            "base_rows": BASE_ROWS,
+            "rows": {name: rows(seed) for name, seed in ROWS.items()},
+            "unseen": rows(9),
+            "train_again": lambda some: fit_classifier(bert(), [*some], 40) if some else bert(),
+        }
+        exec(OPENED, names)
+        (folder / "ids.txt").write_text("".join(f"{row['id']}\n" for row in odd()))
+        transport = DirectTransport({"lab": names["open_owner"]})
+        settings = ServeSettings(
+            folder / "coordinator.db",
+            write_tokens(folder / "tokens.toml"),
+            "127.0.0.1:0",
+            signing_key=folder / "signing.pem",
+            approval=False,
+        )
+        said: dict[str, Any] = {}
+        with closing(Served(Service(settings, [Route(transport, lambda _: True)]))) as served:
+            patch.setenv("DISINHERIT_SERVER", f"127.0.0.1:{served.service.port}")
+            patch.setenv("DISINHERIT_TOKEN", secret("operator"))
+            for words in commands(WALK):
+                said[" ".join(words[1:3])] = printed(words[1:])
+                if words[1] == "samples":
+                    (folder / "erased.json").write_text(said["samples digest"])
+        exec(SAVED, names)
+        yield Walked(folder, names, said)
 
 
-def test_every_member_is_in_the_graph_with_its_parents(
-    done: tuple[InheritanceGraph, CampaignResult],
-) -> None:
-    graph, _ = done
-    assert {(edge.parent[6:], edge.child[6:]) for edge in graph.edges()} == {
+def printed(words: Sequence[str]) -> str:
+    """What a command prints."""
+    out = io.StringIO()
+    form = [] if words[0] == "samples" else ["--format", "json"]
+    with redirect_stdout(out):
+        assert run([*words, *form]) == 0, out.getvalue()
+    return out.getvalue()
+
+
+class Served:
+    """A service that is started, and stopped when closed."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        service.start()
+
+    def close(self) -> None:
+        self.service.stop(grace=0.5)
+
+
+def test_every_member_is_in_the_graph_with_its_parents(walked: Walked) -> None:
+    store = CoordinatorStore(walked.folder / "coordinator.db")
+    made = [edge for edge in store.graph().edges() if edge.source]
+    store.close()
+    assert {(edge.parent[6:], edge.child[6:]) for edge in made} == {
         *(("base", "news"), ("base", "chat"), ("base", "lora")),
         *(("base", "folded"), ("lora", "folded"), ("news", "merge"), ("chat", "merge")),
+        *(("news", "int8"), ("merge", "nf4")),
     }
-    assert {edge.source for edge in graph.edges()} == {
+    assert {edge.source for edge in made} == {
         *("bases", "adapter config", "relation", "merge config"),
     }
 
 
-def test_every_member_forgets(done: tuple[InheritanceGraph, CampaignResult]) -> None:
-    _, result = done
-    states = {model[6:]: task.state.value for model, task in result.tasks.items()}
-    assert states == dict.fromkeys(MEMBERS, "verified"), {
-        model: task.reason for model, task in result.tasks.items()
+def test_the_plan_says_how_every_member_will_change(walked: Walked) -> None:
+    planned = json.loads(walked.said["request plan"])["models"]
+    assert {one["model"][6:]: one["recipe"] for one in planned} == {
+        **dict.fromkeys(("base", "news", "chat", "lora")),
+        **{"folded": "fold scale=4.0", "merge": "linear weights=0.5,0.5"},
+        **{"int8": "int8", "nf4": "nf4"},
     }
+
+
+def test_every_member_forgets(walked: Walked) -> None:
+    covered = json.loads(walked.said["coverage case-118"])
+    assert {one["model"][6:]: one["state"] for one in covered} == dict.fromkeys(
+        MEMBERS, "verified"
+    ), covered
+
+
+@pytest.mark.parametrize(("copy", "parent"), [("int8", "news"), ("nf4", "merge")])
+def test_a_copy_is_computed_from_what_became_of_its_parent(
+    walked: Walked, copy: str, parent: str
+) -> None:
+    with walked.names["open_owner"]() as lab:
+        (made, source) = (
+            next(lab.store.weights(r.id) for r in lab.store.records() if r.id.startswith(name))
+            for name in (f"acme--{copy}~", f"acme--{parent}~")
+        )
+        again = compute(Recipe(copy), [Parent(lambda: source, 1.0)], made)
+    assert all(torch.equal(value, again[name]) for name, value in made.items())
+
+
+def test_a_saved_copy_keeps_its_integers_and_loads_with_its_library(walked: Walked) -> None:
+    old, new = (walked.folder / "models/acme" / name for name in ("int8", "int8-2"))
+    kept, made = (load_file(one / "model.safetensors") for one in (old, new))
+    assert {name: value.dtype for name, value in made.items()} == {
+        name: value.dtype for name, value in kept.items()
+    }
+    configs = [json.loads((one / "config.json").read_text()) for one in (old, new)]
+    assert configs[0]["quantization_config"] == configs[1]["quantization_config"]
+    with walked.names["open_owner"]() as lab:
+        (copy,) = [one.id for one in lab.store.records() if one.id.startswith("acme--int8~")]
+        measured = lab.load(copy)
+    ids = torch.tensor([rows(9)[0]["input_ids"]])
+    loaded = zoo.BertForSequenceClassification.from_pretrained(new, device_map="cpu")
+    assert torch.allclose(loaded(input_ids=ids).logits, measured(input_ids=ids).logits, atol=0.05)

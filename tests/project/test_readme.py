@@ -34,6 +34,7 @@ from flwr.serverapp.strategy import FedAvg  # isort: skip
 EXAMPLE = ROOT / "examples" / "own_owner.py"
 RUN_HERE = {
     "README.md": 4,
+    "docs/families.md": 2,  # tests/acceptance/test_imported_family.py
     "docs/federation.md": 7,
     "docs/huggingface.md": 3,  # tests/acceptance/test_huggingface_page.py
     "docs/method.md": 1,
