@@ -40,7 +40,7 @@ def plan(
 
     Exit code 0 if every affected version would change or is exempt, else 1.
     """
-    request = options.to_proto()
+    request = options.to_message().request
     if store is None:
         message = pb.PlanRequestRequest(request=request)
         pages = list(connection.pages(lambda stub: stub.PlanRequest, message))

@@ -36,7 +36,6 @@ from disinherit.common.wire.received import received_request
 from disinherit.common.wire.requests import Request
 from disinherit.common.wire.roll_out import RollOut, Wave
 from disinherit.v1 import coordinator_pb2 as pb
-from disinherit.v1 import unlearning_pb2
 
 if TYPE_CHECKING:
     from disinherit.common.method import DeltaCode, Mechanism, MergeRule, Reference
@@ -141,8 +140,8 @@ class RequestOptions:
         typer.Option("--max-errors", help="Halt if a larger share of a wave's models fails."),
     ] = None
 
-    def to_proto(self) -> unlearning_pb2.UnlearningRequest:
-        """Return the message of the request.
+    def to_message(self) -> pb.SubmitRequestRequest:
+        """Return the message that submits the request.
 
         Raises:
             InputError: if the options are no request.
@@ -173,7 +172,9 @@ class RequestOptions:
             roll_out=None if roll_out == RollOut() else roll_out,
             retention_seconds=0 if self.retention is None else seconds(self.retention),
         ).to_proto()
-        return received_request(request)  # a request that is too long is refused here
+        wait = 0 if self.deadline is None else seconds(self.deadline)
+        received_request(request)  # a request that is too long is refused here
+        return pb.SubmitRequestRequest(request=request, deadline_seconds=wait)
 
     def _method(self) -> Method:
         return Method(
@@ -202,9 +203,7 @@ def submit(
     connection: Connection, options: RequestOptions, form: FormatOption = Format.TABLE
 ) -> int:
     """Submit a request to forget classes, samples or a client in all models derived from them."""
-    request = options.to_proto()
-    wait = 0 if options.deadline is None else seconds(options.deadline)
-    message = pb.SubmitRequestRequest(request=request, deadline_seconds=wait)
+    message = options.to_message()
     show_status(connection.call(lambda stub: stub.SubmitRequest, message), form)
     return 0
 

@@ -4,6 +4,7 @@ Which tensors are quantised, the copy itself says.  LLM.int8(): Dettmers et al.,
 NF4: Dettmers et al., arXiv 2305.14314.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -13,6 +14,9 @@ from disinherit.common.errors import CheckpointError
 from disinherit.common.graph.recipes import Recipe
 from disinherit.common.limits import shown
 from disinherit.common.recipes.computing import Parent
+
+_VALUES = 16
+"""Values that 4 bits stand for."""
 
 _STATE = ".quant_state.bitsandbytes__nf4"
 
@@ -108,22 +112,27 @@ def unquantised(weights: Mapping[str, Tensor], name: str, shape: Sequence[int]) 
     Raises:
         CheckpointError: if its tensors do not fit each other or the shape.
     """
-    packed = weights[name]
-    try:
-        if f"{name}.absmax" not in weights:
-            rows = weights[f"{name.removesuffix('weight')}SCB"]
-            return (packed.float() * rows[:, None] / 127).reshape(*shape)
-        both = packed.reshape(-1).long()
-        places = torch.stack([both >> 4, both & 15], 1)
-        highest = weights[f"{name}.absmax"]
-        blocks = weights[f"{name}.quant_map"][places].reshape(highest.numel(), -1)
-        return (blocks * highest[:, None]).reshape(*shape)
-    except (KeyError, IndexError, RuntimeError) as error:
-        raise CheckpointError(
-            f"Expected {shown(name)} to be a quantised matrix of {list(shape)} values, but its "
-            f"tensors do not fit",
-            foreign=" ".join(str(error).split()),
-        ) from error
+    packed, count, matrix = weights[name], math.prod(shape), name.removesuffix("weight")
+    rows, layout = weights.get(f"{matrix}SCB"), weights.get(f"{matrix}weight_format")
+    highest, values = weights.get(f"{name}.absmax"), weights.get(f"{name}.quant_map")
+    by_row = layout is None or not layout.any()
+    if packed.dtype == torch.int8 and rows is not None and by_row:
+        if packed.numel() == count and len(shape) == 2 and rows.shape == (shape[0],):
+            return packed.reshape(*shape).float() * rows[:, None] / 127
+    elif packed.dtype == torch.uint8 and highest is not None and values is not None:
+        blocks = highest.numel() if highest.is_floating_point() else 0
+        if values.numel() == _VALUES and 2 * packed.numel() == count and _divides(blocks, count):
+            both = packed.reshape(-1).long()
+            found = values[torch.stack([both >> 4, both & 15], 1)].reshape(blocks, -1)
+            return (found * highest.reshape(-1, 1)).reshape(*shape)
+    raise CheckpointError(
+        f"Expected {shown(name)} with the tensors of a quantised matrix of {list(shape)}, but "
+        "they do not fit. Quantise the model again, its blocks once."
+    )
+
+
+def _divides(part: int, whole: int) -> bool:
+    return part > 0 and whole % part == 0
 
 
 def _only(recipe: Recipe, parents: Sequence[Parent]) -> Mapping[str, Tensor]:

@@ -85,6 +85,8 @@ def test_a_plan_is_what_a_submission_would_do(running: Running, capsys: Capture)
     assert "nobody" in error_line(capsys)
     assert run([*command, "--store", "elsewhere.db"]) == 2
     assert "elsewhere.db" in error_line(capsys)
+    assert run([*command, "--deadline", "soon"]) == 2
+    assert "duration" in error_line(capsys)
     assert run(["request", "plan"]) == 2
     assert "at least one class" in error_line(capsys)
 
