@@ -75,6 +75,7 @@ if TYPE_CHECKING:
     from disinherit.server.flower.server_app import build_server_app
     from disinherit.server.flower.transport import FlowerTransport
     from disinherit.server.planning.plan import Group, Plan
+    from disinherit.server.planning.previews import PlannedModel, Preview
     from disinherit.server.recording.calibration import calibrate
     from disinherit.server.recording.outbox import LineageSink
     from disinherit.server.recording.recorder import LineageRecorder, record_lineage
@@ -134,6 +135,8 @@ __all__ = [  # noqa: RUF022  # grouped as docs/api.md is
     "Coordinator",
     "Plan",
     "Group",
+    "Preview",
+    "PlannedModel",
     "CampaignResult",
     "Task",
     "TaskState",
@@ -284,6 +287,10 @@ _MODULES = {
     "server.planning.plan": (
         "Group",
         "Plan",
+    ),
+    "server.planning.previews": (
+        "PlannedModel",
+        "Preview",
     ),
     "server.recording.calibration": ("calibrate",),
     "server.recording.outbox": ("LineageSink",),
