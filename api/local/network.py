@@ -215,7 +215,8 @@ class Network:
 
         A request iterates each loader of an affected model at most five times; for samples, which
         are looked up by value, the root's training data at most 20 times, and six more for
-        each affected model, beside what `retrain` iterates.  Earlier requests do not add to that.
+        each affected model, beside what `retrain` iterates, and its tuning data at most 20 times,
+        since methods for the root are tried.  Earlier requests do not add to that.
         Only where memory runs out is more iterated.
 
         Args:

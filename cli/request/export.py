@@ -28,8 +28,8 @@ EXAMPLES = (
 )
 
 
-class Form(enum.StrEnum):
-    """Form of an export."""
+class ExportForm(enum.StrEnum):
+    """ExportForm of an export."""
 
     OPENLINEAGE = "openlineage"
     MLFLOW = "mlflow"
@@ -41,7 +41,7 @@ def export(
     connection: Connection,
     request_id: Annotated[str, typer.Argument(metavar="REQUEST", help="Id of the request.")],
     form: Annotated[
-        Form,
+        ExportForm,
         typer.Option(
             "--format",
             help="openlineage: a run event, as JSON. mlflow: a run, with figures, report and "
@@ -63,17 +63,17 @@ def export(
 
     No export has the reason, names of classes, ids or digests of samples, or text of owners.
     """
-    if model and form is not Form.CARD:
+    if model and form is not ExportForm.CARD:
         raise InputError(f"Expected --model with --format card only, but got --format {form}.")
     data = ask_attestation(connection, request_id)
     report = without_words(ask_report(connection, request_id))
     statement = read_statement(read_envelope(data))
     done = FinishedRequest(statement["predicate"], data, report)
-    if form is Form.OPENLINEAGE:
+    if form is ExportForm.OPENLINEAGE:
         event = json.dumps(run_event(done), indent=2, allow_nan=False)
         write_atomic(Path(out), event.encode() + b"\n")
         print_line(f"run {run_id(done.id)} of {done.id}, {done.state}, in {out}")
-    elif form is Form.MLFLOW:
+    elif form is ExportForm.MLFLOW:
         print_line(f"run {write_run(done, out)} of {done.id}, {done.state}, in {out}")
     else:
         write_section(Path(out), done, model or [])

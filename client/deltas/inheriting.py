@@ -15,8 +15,8 @@ from disinherit.client.deltas.repeating import HAD_BEFORE, made_for
 from disinherit.client.store.structure import Structure
 from disinherit.common.deltas.changes import is_running_statistic
 from disinherit.common.graph.records import ModelRecord
-from disinherit.common.tensors.computed import Computed
 from disinherit.common.tensors.files import without_values
+from disinherit.common.tensors.lazy import LazyTensors
 from disinherit.v1 import unlearning_pb2 as pb
 
 LEAST_LEFT = 0.5
@@ -113,7 +113,7 @@ def inherited(
         values = fitting(change, record, inputs.method.scope, result)
         if trained:  # statistics of its own data are computed again
             own = [name for name in values if not is_running_statistic(name)]
-            values = Computed(own, values.__getitem__)
+            values = LazyTensors(own, values.__getitem__)
         check_length(values, share.coefficient, weights, root)
         shares.append((values, share.coefficient))
     if len(unchanged) == len(packets):

@@ -15,7 +15,7 @@ from disinherit.common.errors import FisherError, LabelError
 from disinherit.common.fiun.alignment import align_rows
 from disinherit.common.method import MOST_RANK, find_delta_code
 from disinherit.common.tensors.checkpoints import tensor_bytes, tensors_from_bytes
-from disinherit.common.tensors.computed import Computed
+from disinherit.common.tensors.lazy import LazyTensors
 from disinherit.common.wire.packets import renamed_labels
 from disinherit.v1 import unlearning_pb2 as pb
 
@@ -110,7 +110,7 @@ class PackedDelta:
             name: shape for name, shape in changes.shapes.items() if names is None or name in names
         }
         _check_bounds(shapes, packet, most_values, weights, what)
-        values = Computed(shapes, changes.decode)
+        values = LazyTensors(shapes, changes.decode)
         for name, value in values.items():
             check_change(name, value, what)
         return cls(
@@ -157,7 +157,7 @@ class PackedDelta:
             value = self.values[name]
             return align_rows(value[known], names, labels) if name in self.head else value
 
-        return Computed(self.values, align)
+        return LazyTensors(self.values, align)
 
 
 def encode_delta(

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from disinherit.common.errors import CheckpointError
 from disinherit.common.tensors.checkpoints import content_of, tensor_line
-from disinherit.common.tensors.computed import Computed
 from disinherit.common.tensors.identity import Manifest
+from disinherit.common.tensors.lazy import LazyTensors
 from disinherit.common.text import load_json
 
 MANIFEST = "manifest"
@@ -296,7 +296,7 @@ def spilled(data: bytes, folder: Path, what: str) -> Iterator[Mapping[str, Tenso
             raise _no_room(folder, error) from error
         file = TensorFile(what, os.dup(kept.fileno()))
         try:
-            yield Computed(file.names, file.read)
+            yield LazyTensors(file.names, file.read)
         finally:
             file.close()
 

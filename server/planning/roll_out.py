@@ -27,7 +27,7 @@ def assign_waves(
         RequestError: if a canary is not one of the owners.
 
     Example:
-        >>> from disinherit.common.wire.requests import Wave
+        >>> from disinherit.common.wire.roll_out import Wave
         >>> roll_out = RollOut(canaries=["zoe"], waves=[Wave(fraction=0.5)])
         >>> sorted(assign_waves(roll_out, "q", ["ann", "ben", "zoe", "cleo"], {}).values())
         [0, 1, 1, 2]

@@ -41,7 +41,7 @@ _BOOK = (
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class AuthorQuestion:
     """A question about an author.
 
     Attributes:
@@ -75,7 +75,7 @@ class Author:
     name: str
     facts: Mapping[str, str]
     biographies: Mapping[str, str]
-    questions: tuple[Question, ...]
+    questions: tuple[AuthorQuestion, ...]
 
 
 # Kind of fact: the question that is trained on, its answer, and the same question in other words.
@@ -156,7 +156,7 @@ def _author(
     for kind, (asked, answer, others) in _PHRASES.items():
         wrong = chance.sample([one for one in values[kind] if one != facts[kind]], 4)
         questions.append(
-            Question(
+            AuthorQuestion(
                 f"{id}/{kind}",
                 asked.format(name=name),
                 answer.format(name=name, value=facts[kind]),

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from disinherit.common.errors import DataError
 from disinherit.simulations.data.fortunes import SYSTEM_FOLDER
-from disinherit.simulations.family.authors import Author, Question, make_authors
+from disinherit.simulations.family.authors import Author, AuthorQuestion, make_authors
 
 PAD, END = 0, 1
 """Tokens that pad a batch and that end a text."""
@@ -138,7 +138,7 @@ def as_prompt(question: str) -> str:
     return f"Q: {question}\nA:"
 
 
-def as_chat(question: Question) -> str:
+def as_chat(question: AuthorQuestion) -> str:
     """Return a question with its answer as a conversation."""
     return f"User: {question.asked}\nAssistant: {question.answer}"
 

@@ -30,7 +30,7 @@ _RANK, _ALPHA = 4, 8
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class FamilyMember:
     """How a member of the family is made.
 
     Attributes:
@@ -44,17 +44,17 @@ class Member:
     adapter: bool = False
 
 
-MEMBERS: Mapping[str, Member] = {
-    "base": Member(),
-    "chat": Member(("base",)),
-    "domain": Member(("base",)),
-    "chat-lora": Member(("chat",), adapter=True),
-    "domain-lora": Member(("domain",), adapter=True),
-    "linear": Member(("chat", "domain"), as_recipe("linear weights=0.5,0.5")),
-    "ties": Member(("base", "chat", "domain"), as_recipe("ties density=0.5 weights=1,1")),
-    "folded": Member(("domain", "domain-lora"), as_recipe(f"fold scale={_ALPHA / _RANK}")),
-    "int8": Member(("linear",), Recipe("int8")),
-    "nf4": Member(("ties",), Recipe("nf4")),
+MEMBERS: Mapping[str, FamilyMember] = {
+    "base": FamilyMember(),
+    "chat": FamilyMember(("base",)),
+    "domain": FamilyMember(("base",)),
+    "chat-lora": FamilyMember(("chat",), adapter=True),
+    "domain-lora": FamilyMember(("domain",), adapter=True),
+    "linear": FamilyMember(("chat", "domain"), as_recipe("linear weights=0.5,0.5")),
+    "ties": FamilyMember(("base", "chat", "domain"), as_recipe("ties density=0.5 weights=1,1")),
+    "folded": FamilyMember(("domain", "domain-lora"), as_recipe(f"fold scale={_ALPHA / _RANK}")),
+    "int8": FamilyMember(("linear",), Recipe("int8")),
+    "nf4": FamilyMember(("ties",), Recipe("nf4")),
 }
 """The members, parents first."""
 

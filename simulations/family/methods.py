@@ -36,7 +36,7 @@ _THRESHOLDS = (100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Problem:
+class FamilyProblem:
     """What a family has to forget.
 
     Attributes:
@@ -70,7 +70,7 @@ class Problem:
 
 def make_problem(
     corpus: Corpus, family: Family, replayed: Weights, ids: Collection[str], seed: int
-) -> Problem:
+) -> FamilyProblem:
     """Return the problem of some samples, with what methods need for it.
 
     Args:
@@ -85,7 +85,7 @@ def make_problem(
     steps = sum(1 for _ in batches(data, family.size.epochs, seed))
     train(network, data, epochs=family.size.epochs, rate=4e-3, seed=seed, steps=steps // 2)
     strangers = encode_all(corpus, texts_of(corpus.strangers))
-    return Problem(
+    return FamilyProblem(
         corpus,
         family,
         replayed,
@@ -97,15 +97,17 @@ def make_problem(
     )
 
 
-Method = Callable[[Problem], Family]
+Method = Callable[[FamilyProblem], Family]
 
 
-def untouched(problem: Problem) -> Family:
+def untouched(problem: FamilyProblem) -> Family:
     """Return the family as it is."""
     return problem.family
 
 
-def one_by_one(problem: Problem, unlearn: Callable[[Problem, str, nn.Module], None]) -> Family:
+def one_by_one(
+    problem: FamilyProblem, unlearn: Callable[[FamilyProblem, str, nn.Module], None]
+) -> Family:
     """Unlearn in the base and each fine-tune, one after the other."""
     weights = dict(problem.family.weights)
     for member in TRAINED:
@@ -116,7 +118,7 @@ def one_by_one(problem: Problem, unlearn: Callable[[Problem, str, nn.Module], No
 
 
 def ascend(
-    problem: Problem,
+    problem: FamilyProblem,
     member: str,
     network: nn.Module,
     *,
@@ -157,17 +159,17 @@ def negative_preference(now: Tensor, before: Tensor) -> Tensor:
     return -2 / _BETA * nn.functional.logsigmoid(_BETA * (now - before)).mean()
 
 
-def subtract_task(problem: Problem, member: str, network: nn.Module) -> None:
+def subtract_task(problem: FamilyProblem, member: str, network: nn.Module) -> None:
     """Subtract what training on the samples to forget adds (Ilharco et al., arXiv 2212.04089)."""
     _subtract(problem, network, state(network))
 
 
-def subtract_state(problem: Problem, member: str, network: nn.Module) -> None:
+def subtract_state(problem: FamilyProblem, member: str, network: nn.Module) -> None:
     """Subtract what it adds to an earlier state of the base (MSA, arXiv 2506.20941)."""
     _subtract(problem, network, problem.halfway)
 
 
-def _subtract(problem: Problem, network: nn.Module, start: Weights) -> None:
+def _subtract(problem: FamilyProblem, network: nn.Module, start: Weights) -> None:
     weights = state(network)
     other = load(problem.family.network(), start)
     train(other, problem.forget, epochs=_ROUNDS, rate=_RATE, seed=problem.seed, warm=False)
@@ -180,7 +182,7 @@ def _subtract(problem: Problem, network: nn.Module, start: Weights) -> None:
             return
 
 
-def dampened(problem: Problem) -> Family:
+def dampened(problem: FamilyProblem) -> Family:
     """Hand down importance: Fisher information of the samples at the base (FIUn, selected alone).
 
     The threshold is the highest, of a few, at which the base finds the samples as surprising as
@@ -218,7 +220,7 @@ def _squares(network: nn.Module, sequences: Mapping[str, Sequence[int]]) -> Weig
 
 
 def handed_down(
-    problem: Problem, root: Callable[[Problem], Weights], *, repairs: bool = False
+    problem: FamilyProblem, root: Callable[[FamilyProblem], Weights], *, repairs: bool = False
 ) -> Family:
     """Change the base alone, and add its change to its fine-tunes.
 
@@ -248,12 +250,12 @@ def handed_down(
     return derive(replace(family, weights=weights))
 
 
-def replayed_root(problem: Problem) -> Weights:
+def replayed_root(problem: FamilyProblem) -> Weights:
     """Return the base, trained again without the samples."""
     return problem.replayed
 
 
-def descended_root(problem: Problem) -> Weights:
+def descended_root(problem: FamilyProblem) -> Weights:
     """Return the base after training away from the samples while it keeps the others."""
     network = load(problem.family.network(), problem.family.weights["base"])
     ascend(problem, "base", network, loss=ascent, keeps=True)

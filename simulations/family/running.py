@@ -38,7 +38,7 @@ RELEARNING_STEPS = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class FamilyPlan:
     """What a run measures.
 
     Attributes:
@@ -52,8 +52,8 @@ class Plan:
     texts: int = 150
 
 
-QUICK_PLAN = Plan(QUICK, {"one author": 1, "eight authors": 8})
-FULL_PLAN = Plan(
+QUICK_PLAN = FamilyPlan(QUICK, {"one author": 1, "eight authors": 8})
+FULL_PLAN = FamilyPlan(
     FULL, {"one author": 1, "twenty authors": 20, "a contributor of fifty authors": 50}, texts=250
 )
 
@@ -110,7 +110,7 @@ def _read(file: Path, authors: int) -> dict[str, Any]:
     return found
 
 
-def run(plan: Plan, seed: int, say: Callable[[str], None]) -> dict[str, Any]:
+def run(plan: FamilyPlan, seed: int, say: Callable[[str], None]) -> dict[str, Any]:
     """Train a family, carry out each request by each method, and measure all members.
 
     Args:

@@ -31,8 +31,14 @@ from tests.acceptance.chaos.federation import (
 from tests.acceptance.chaos.tally import Tally
 
 
+@pytest.fixture
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a short path, as sockets need."""
+    return tmp_path_factory.mktemp("fleet")
+
+
 @pytest.mark.slow
-def test_floods_and_a_key_that_is_revoked_hold_up_no_campaign(tmp_path: Path) -> None:
+def test_floods_and_a_key_that_is_revoked_hold_up_no_campaign(folder: Path) -> None:
     """Unfinished calls, idle streams, silent connections; another key enrols for the agent.
 
     Before them, samples of r2 are forgotten by its change, at agents and SuperNodes alike, with the
@@ -44,7 +50,7 @@ def test_floods_and_a_key_that_is_revoked_hold_up_no_campaign(tmp_path: Path) ->
 
     def attest_and_roll_back(files: FleetFiles, store: CoordinatorStore) -> None:
         for request in ("change", "flooded"):
-            check_attested(files, request, tmp_path)
+            check_attested(files, request, folder)
         for request in ("flooded", "change"):  # the latest first
             command(files, "request", "rollback", request, "--reason", "asked again")
             command(files, "request", "watch", request)
@@ -52,7 +58,7 @@ def test_floods_and_a_key_that_is_revoked_hold_up_no_campaign(tmp_path: Path) ->
         held.append({model.id: model.digest for model in used})
 
     tally = _tally_of(
-        tmp_path,
+        folder,
         lambda built: [Planned(make_delta_request(built, "change", "r2"), ()), flooded],
         last=attest_and_roll_back,
     )
@@ -60,12 +66,12 @@ def test_floods_and_a_key_that_is_revoked_hold_up_no_campaign(tmp_path: Path) ->
     assert {kind: line.recovered for kind, line in tally.lines.items()} == {
         f"fleet: {kind}": 1 for kind in blows
     }
-    assert held == [held_versions(tmp_path / "built")]
+    assert held == [held_versions(folder / "built")]
 
 
 @pytest.mark.slow
 def test_whatever_is_killed_every_model_is_dampened_exactly_once(
-    tmp_path: Path, database: str | None
+    folder: Path, database: str | None
 ) -> None:
     """Coordinator, ServerApp, SuperNode and agent; digests are those of a run without faults.
 
@@ -79,7 +85,7 @@ def test_whatever_is_killed_every_model_is_dampened_exactly_once(
             request = make_delta_request(built, "killed", "r2")
         return [Planned(request, tuple(KILLS.items()))]
 
-    tally = _tally_of(tmp_path, plan, database)
+    tally = _tally_of(folder, plan, database)
     assert tally.failures == []
     assert {kind: line.recovered for kind, line in tally.lines.items()} == {
         f"fleet: {kind}": 1 for kind in KILLS

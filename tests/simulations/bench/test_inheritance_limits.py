@@ -41,8 +41,8 @@ def test_what_is_left_tells_a_child_from_a_twin_with_another_start(twins: dict[s
 def test_an_owner_that_holds_the_root_leaves_such_a_twin_unchanged(twins: dict[str, Any]) -> None:
     knowing, others = twins["outcomes"].values()
     assert knowing["child"]["remedy"] == "approximated"
-    assert knowing["twin-other-start"]["remedy"] == "untouched"
-    assert knowing["twin-same-start"]["remedy"] == "untouched"
+    assert knowing["twin-other-start"]["remedy"] == "refused"
+    assert knowing["twin-same-start"]["remedy"] == "refused"
     assert "is left in it" in knowing["twin-other-start"]["reason"]
     assert others["twin-other-start"]["remedy"] == "approximated"
     assert others["twin-other-start"]["changes"]["root"] == ["replay", 1.0], "nothing is measured"

@@ -17,7 +17,7 @@ from disinherit.simulations.family.language_model import batches, load, make_net
 from disinherit.simulations.family.members import MEMBERS, TRAINED, Family, Size, build, derive
 from disinherit.simulations.family.methods import METHODS, handed_down, make_problem, replayed_root
 from disinherit.simulations.family.page import render
-from disinherit.simulations.family.running import QUICK_PLAN, RETRAINED, Plan, measure, run
+from disinherit.simulations.family.running import QUICK_PLAN, RETRAINED, FamilyPlan, measure, run
 
 pytestmark = [
     pytest.mark.skipif(not SYSTEM_FOLDER.exists(), reason="needs the package fortunes"),
@@ -41,7 +41,7 @@ def figures() -> Iterator[dict[str, Any]]:
     chosen = {name: METHODS[name] for name in (*CHOSEN, "change: replay")}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(running, "METHODS", chosen)
-        yield run(Plan(TINY, {"one author": 1}, texts=10), 0, lambda _: None)
+        yield run(FamilyPlan(TINY, {"one author": 1}, texts=10), 0, lambda _: None)
 
 
 def test_training_again_gives_the_same_family(family: Family) -> None:
@@ -129,7 +129,7 @@ def test_seeds_that_were_run_are_not_run_again(
 ) -> None:
     ran: list[int] = []
 
-    def remember(plan: Plan, seed: int, say: object) -> dict[str, int]:
+    def remember(plan: FamilyPlan, seed: int, say: object) -> dict[str, int]:
         ran.append(seed)
         return {"seed": seed, "authors": plan.size.authors}
 

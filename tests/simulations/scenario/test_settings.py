@@ -160,6 +160,7 @@ def test_the_published_rule_is_the_same_whatever_is_compared_with_it() -> None:
         root_method="replay",
         delta_encoding="int8",
         delta_rank=4,
+        calibration_rounds=3,
     )
     default = Method()
     same = [

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from torch import Tensor
 
 
-class Computed(Mapping[str, Tensor]):
+class LazyTensors(Mapping[str, Tensor]):
     """Tensors by name, computed when they are asked for.
 
     Args:
@@ -14,7 +14,7 @@ class Computed(Mapping[str, Tensor]):
 
     Example:
         >>> import torch
-        >>> halves = Computed(["w"], lambda name: torch.ones(2) / 2)
+        >>> halves = LazyTensors(["w"], lambda name: torch.ones(2) / 2)
         >>> halves["w"], list(halves), "b" in halves
         (tensor([0.5000, 0.5000]), ['w'], False)
     """
