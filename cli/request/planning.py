@@ -22,6 +22,8 @@ EXAMPLES = (
     "disinherit request plan --client owner-3 --store coordinator.db"
 )
 
+_REACHED = ("pending", "sent", "applied", "verified", "exempt")
+
 
 @connected
 @spread(RequestOptions, "options")
@@ -54,7 +56,7 @@ def plan(
         print_json({"id": request.id, "method": method, "models": rows, "notes": notes})
     else:
         _print(models, notes)
-    return 0 if all(model.state in ("pending", "exempt") for model in models) else 1
+    return 0 if all(model.state in _REACHED for model in models) else 1
 
 
 def _of_store(

@@ -21,7 +21,7 @@ import functools
 import os
 import secrets
 import socket
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 
 from disinherit.common.errors import CampaignError, DisinheritError, GraphError
@@ -31,7 +31,7 @@ from disinherit.server.campaign.campaign_pass import Pass
 from disinherit.server.campaign.collect import collect
 from disinherit.server.campaign.contact import check_held
 from disinherit.server.campaign.dry_pass import DryPass, Prepared, Say
-from disinherit.server.campaign.looking import find_preview, look
+from disinherit.server.campaign.looking import find_preview, find_tasks, look
 from disinherit.server.campaign.merge import merge
 from disinherit.server.campaign.notify import notify
 from disinherit.server.campaign.order import order
@@ -39,8 +39,6 @@ from disinherit.server.campaign.registration import register
 from disinherit.server.campaign.result import CampaignResult
 from disinherit.server.campaign.staging import (
     enlist,
-    find_new_tasks,
-    find_unapproved,
     open_wave,
     stage,
 )
@@ -147,16 +145,12 @@ class Coordinator:
                 stored then.
         """
         seen = look(self.store, _message(request), notes=notes)
-        asked, graph, planned, driven = seen.request, seen.graph, seen.plan, seen.driven
-        tasks = {} if driven is None else driven.tasks
-        waiting: Mapping[str, str] = {}
-        if driven is not None and driven.campaign.plan:
-            waiting = find_unapproved(self.store, asked, graph, planned, tasks)
-        late = driven is not None
-        new = find_new_tasks(asked, graph, planned, tasks, waiting, late=late)
-        if new or driven is None:
-            self.store.submit(asked, new, approval=approval, deadline_us=deadline_us, actor=actor)
-        return planned
+        new = find_tasks(self.store, seen)
+        if new or seen.driven is None:
+            self.store.submit(
+                seen.request, new, approval=approval, deadline_us=deadline_us, actor=actor
+            )
+        return seen.plan
 
     def preview(self, request: Request | pb.UnlearningRequest, *, notes: bool = True) -> Preview:
         """Return what a submission would do; nothing is stored and nobody is asked.

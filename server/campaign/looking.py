@@ -1,14 +1,15 @@
 """A request at the present graph: its plan, as a submission makes it, with nothing stored."""
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from disinherit.common.graph.graph import InheritanceGraph
-from disinherit.server.campaign.staging import place
+from disinherit.server.campaign.staging import find_new_tasks, find_unapproved
 from disinherit.server.planning.plan import Plan, check_plan, plan
 from disinherit.server.planning.previews import Preview, preview
 from disinherit.server.planning.targets import with_roots
-from disinherit.server.states import cleansed
+from disinherit.server.states import Task, cleansed
 from disinherit.server.store.campaigns import Driven, find_driven
 from disinherit.server.store.cleared import find_cleared
 from disinherit.server.store.graph import (
@@ -37,6 +38,11 @@ class Look:
     graph: InheritanceGraph
     plan: Plan
     driven: Driven | None
+
+    @property
+    def tasks(self) -> Mapping[str, Task]:
+        """Model -> its task so far."""
+        return {} if self.driven is None else self.driven.tasks
 
 
 def look(store: CoordinatorStore, request: pb.UnlearningRequest, *, notes: bool) -> Look:
@@ -77,6 +83,23 @@ def look(store: CoordinatorStore, request: pb.UnlearningRequest, *, notes: bool)
     return Look(asked, graph, planned, driven)
 
 
+def find_tasks(store: CoordinatorStore, seen: Look) -> list[Task]:
+    """Return the tasks that a submission would add or change.
+
+    Args:
+        store: graph, requests and tasks.
+        seen: the request with its plan.
+
+    Raises:
+        RequestError: if a canary owns none of the models.
+    """
+    waiting: Mapping[str, str] = {}
+    if seen.driven is not None and seen.driven.campaign.plan:
+        waiting = find_unapproved(store, seen.request, seen.graph, seen.plan, seen.tasks)
+    late = seen.driven is not None
+    return find_new_tasks(seen.request, seen.graph, seen.plan, seen.tasks, waiting, late=late)
+
+
 def find_preview(
     store: CoordinatorStore, request: pb.UnlearningRequest, *, notes: bool = True
 ) -> Preview:
@@ -91,6 +114,5 @@ def find_preview(
         InputError: if a submission would be refused.
     """
     seen = look(store, request, notes=notes)
-    tasks = {} if seen.driven is None else seen.driven.tasks
-    place(seen.request, seen.graph, seen.plan, tasks.values())  # refuses wrong canaries
-    return preview(seen.graph, seen.request, seen.plan)
+    tasks = dict(seen.tasks) | {task.model_id: task for task in find_tasks(store, seen)}
+    return preview(seen.graph, seen.request, seen.plan, tasks)

@@ -1,13 +1,13 @@
 """Previews of requests: what a submission would do with each affected version."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.server.planning.coefficients import kept_of_change
 from disinherit.server.planning.plan import Plan
 from disinherit.server.planning.recipes import find_computed
-from disinherit.server.states import TaskState
+from disinherit.server.states import Task, TaskState
 from disinherit.v1.unlearning_pb2 import UnlearningRequest
 
 
@@ -19,8 +19,9 @@ class PlannedModel:
         model_id: the version.
         owner: its owner.
         root: whether the request names it as a root.
-        state: `PENDING` if it is to change; else `EXEMPT`, `NOT_REACHED` or `FAILED`.
-        reason: why it is not to change.
+        state: `PENDING` if it is to change; else `EXEMPT`, `NOT_REACHED` or `FAILED`; for a request
+            that was submitted before, the state of its task.
+        reason: why it is not to change, or of that state.
         recipe: how it is computed again from what becomes of its parents; `""` if it is not.
         shares: root -> how much of its change the version inherits, in (0, 1]; empty if
             descendants inherit Fisher information.
@@ -48,50 +49,38 @@ class Preview:
     notes: tuple[str, ...]
 
 
-def preview(graph: InheritanceGraph, request: UnlearningRequest, planned: Plan) -> Preview:
+def preview(
+    graph: InheritanceGraph,
+    request: UnlearningRequest,
+    planned: Plan,
+    tasks: Mapping[str, Task],
+) -> Preview:
     """Return what a request would do.
 
     Args:
         graph: the inheritance graph, or the subgraph of the roots' descendants.
         request: the request; for a client, with its roots filled in.
         planned: its plan.
+        tasks: affected model -> its task after the submission.
     """
-    order = sorted(planned.affected, key=lambda id: (graph.model(id).created_us, id))
-    return Preview(
-        tuple(_models(graph, request, planned, order)),
-        planned.notes,
-    )
-
-
-def _models(
-    graph: InheritanceGraph, request: UnlearningRequest, planned: Plan, order: list[str]
-) -> Iterator[PlannedModel]:
     roots = [root.model_id for root in request.roots]
     shares = {
         model: dict(zip(group.roots, some, strict=True))
         for group in planned.groups
         for model, some in group.shares.items()
     }
-    computed = {}
-    if shares:
-        leaving = roots if request.client else ()
-        computed = find_computed(graph, roots, leaving, kept_of_change(request))
-    unchanged = {
-        **{model: (TaskState.FAILED, why) for model, why in planned.failed.items()},
-        **{model: (TaskState.NOT_REACHED, why) for model, why in planned.not_reached.items()},
-        **{model: (TaskState.EXEMPT, why) for model, why in planned.exempt.items()},
-    }
-    for model in order:
-        state, reason = unchanged.get(model, (TaskState.PENDING, ""))
-        recipe = ""
-        if model in computed and state is TaskState.PENDING:
-            recipe = str(computed[model].recipe)
-        yield PlannedModel(
+    leaving = roots if request.client else ()
+    computed = find_computed(graph, roots, leaving, kept_of_change(request)) if shares else {}
+    models = [
+        PlannedModel(
             model_id=model,
-            owner=graph.model(model).owner,
+            owner=tasks[model].owner,
             root=model in roots,
-            state=state,
-            reason=reason,
-            recipe=recipe,
+            state=tasks[model].state,
+            reason=tasks[model].reason,
+            recipe=str(computed[model].recipe) if model in computed and model in shares else "",
             shares=shares.get(model, {}),
         )
+        for model in sorted(planned.affected, key=lambda id: (graph.model(id).created_us, id))
+    ]
+    return Preview(tuple(models), planned.notes)

@@ -311,7 +311,9 @@ class PlannedModel(_message.Message):
     root: _builtins.bool
     """Whether the request names it as a root."""
     state: _builtins.str
-    """pending, exempt, not_reached or failed."""
+    """pending, exempt, not_reached or failed; of a request that was submitted before, as in its
+    coverage.
+    """
     reason: _builtins.str
     """Why it is anything but pending."""
     recipe: _builtins.str

@@ -284,6 +284,11 @@ def test_a_plan_of_a_submitted_request_is_of_that_one(running: Running) -> None:
     operator = running.client("operator")
     planned = operator.PlanRequest(pb.PlanRequestRequest(request=make_request()))
     assert [model.model_id for model in planned.models] == list(campaign.AFFECTED)
+    assert {model.state for model in planned.models} == {"pending"}
+    approve(running)
+    await_end(running)
+    planned = operator.PlanRequest(pb.PlanRequestRequest(request=make_request()))
+    assert {model.state for model in planned.models} == {"verified"}, "it would change nothing"
     other = make_request()
     other.reason = "another"
     message = pb.PlanRequestRequest(request=other)
