@@ -103,7 +103,9 @@ def family(
     quick: Annotated[
         bool, typer.Option("--quick", help="40 authors and two requests: a few minutes.")
     ] = False,
-    seeds: Annotated[int, typer.Option(min=1, help="How many families to train.")] = 1,
+    seeds: Annotated[
+        int, typer.Option(min=0, help="How many families to train; 0 to write the page only.")
+    ] = 1,
     markdown: Annotated[Path | None, typer.Option(help="Write the page here.")] = None,
 ) -> int:
     """Measure a family of language models: fine-tunes, adapters, merges, quantised copies.
@@ -112,11 +114,14 @@ def family(
     """
     from disinherit.cli.output import progress
     from disinherit.common.files import write_atomic
-    from disinherit.simulations.family.page import render
-    from disinherit.simulations.family.running import measure
+    from disinherit.simulations.family.page import read_figures, render
 
-    with progress() as say:
-        measured = measure(out, range(seeds), say, quick=quick)
+    if seeds:
+        from disinherit.simulations.family.running import measure
+
+        with progress() as say:
+            measure(out, range(seeds), say, quick=quick)
+    measured = read_figures(out)
     if markdown is not None:
         write_atomic(markdown, render(measured).encode())
     print_line(f"Figures: {out}")

@@ -26,15 +26,11 @@ from disinherit.simulations.family.members import (
     build,
 )
 from disinherit.simulations.family.methods import METHODS, make_problem
+from disinherit.simulations.family.page import RELEARNING_STEPS, RETRAINED, read_figures
 from disinherit.simulations.family.panel import Panel, exact_match, make_exam, truth_ratios
 from disinherit.simulations.report.build import environment
 
-RETRAINED = "retrained"
-"""Row of the family that was trained again without the samples."""
-
 _KEPT = 20  # authors whom the panel asks about
-RELEARNING_STEPS = 20
-"""Steps of training on other authors, after which a member is asked again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +74,14 @@ def measure(
         DataError: if the real texts are not there, or the file has figures of another family.
     """
     plan = QUICK_PLAN if quick else FULL_PLAN
-    measured = _read(file, plan.size.authors)
+    measured: dict[str, Any] = {"environment": environment("cpu"), "runs": []}
+    if file.exists():
+        measured = read_figures(file)
+    if known := {one["authors"] for one in measured["runs"]} - {plan.size.authors}:
+        raise DataError(
+            f"Expected figures of families of {plan.size.authors} authors in {file}, but got some "
+            f"of {min(known)}. Name another file."
+        )
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -91,23 +94,6 @@ def measure(
     finally:
         torch.set_num_threads(threads)
     return measured
-
-
-def _read(file: Path, authors: int) -> dict[str, Any]:
-    """Return the figures of a file, or none yet."""
-    try:
-        found: dict[str, Any] = json.loads(file.read_bytes())
-        known = {one["authors"] for one in found["runs"]}
-    except FileNotFoundError:
-        return {"environment": environment("cpu"), "runs": []}
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise DataError(f"Expected figures of families in {file}, but got {error}.") from None
-    if known - {authors}:
-        raise DataError(
-            f"Expected figures of families of {authors} authors in {file}, but got some of "
-            f"{min(known - {authors})}. Name another file."
-        )
-    return found
 
 
 def run(plan: FamilyPlan, seed: int, say: Callable[[str], None]) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from disinherit.simulations.family.corpus import ids_of, make_corpus
 from disinherit.simulations.family.language_model import batches, load, make_network, state
 from disinherit.simulations.family.members import MEMBERS, TRAINED, Family, Size, build, derive
 from disinherit.simulations.family.methods import METHODS, handed_down, make_problem, replayed_root
-from disinherit.simulations.family.page import render
-from disinherit.simulations.family.running import QUICK_PLAN, RETRAINED, FamilyPlan, measure, run
+from disinherit.simulations.family.page import RETRAINED, render
+from disinherit.simulations.family.running import QUICK_PLAN, FamilyPlan, measure, run
 
 pytestmark = [
     pytest.mark.skipif(not SYSTEM_FOLDER.exists(), reason="needs the package fortunes"),
