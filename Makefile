@@ -65,7 +65,7 @@ OF_BEFORE := Figures of ours are of before rows of forgotten classes were taken 
 
 ONE_SCREEN := Works: classes in the head and below (ours, ours-all); samples and backdoors in all descendants, and clients at 1.3 to 1.7 points of \
 test accuracy (ours: replay at the root, its change handed down, repair). Does not: root methods other than replay, and replay without \
-repair, for the same. One seed for classes; five for ours, delta-replay and fisher-all-repair, three for baselines. Every figure is in \
+repair, for the same. One seed for classes, five for all others. Every figure is in \
 results-standard.md; classes in all layers, beside changes of roots and DAMP, are in results-deep-classes.md.
 
 results: $(INSTALLED) ## render docs/results*.md from the stored figures of the suites
