@@ -94,11 +94,12 @@ is computed at the base alone and added to the fine-tunes: one packet for the wh
 What holds: after `change: replay` members answer as few questions about the forgotten as the
 retrained family does, within a few percent, also asked in other words and after learning other
 authors; and all know the other authors as before. What does not: merged with a sibling that was not
-unlearned, a tenth of the questions about eight authors comes back, and members are worse on unseen real texts, by some tenths of a nat a token, of
-which a few steps of repair bring back half. Training again without nine texts leads these small
-models somewhere else: the change is about as long as all that the base learned. It carries the
-fine-tunes along because their own updates are short beside it. A fine-tune that went far, larger
-models, and a step with registered curvature (EK-FAC) at the base were not measured here."""
+unlearned, a tenth of the questions about eight authors comes back; and members are worse on unseen
+real texts, by some tenths of a nat a token, of which a few steps of repair bring back half.
+Training again without nine texts leads these small models somewhere else: the change is about as
+long as all that the base learned. It carries the fine-tunes along because their own updates are
+short beside it. A fine-tune that went far, larger models, and a step with registered curvature
+(EK-FAC) at the base were not measured here."""
 
 
 def _leaks(rows: Sequence[Mapping[str, Any]]) -> TextTable:
