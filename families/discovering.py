@@ -17,7 +17,6 @@ from disinherit.common.errors import DataError
 from disinherit.families.evidence import Relation
 from disinherit.families.kinship import (
     SMALL_ERROR,
-    distance,
     is_cast,
     left_of_update,
     rank_of_update,
@@ -212,7 +211,7 @@ def _tree(
         for parent, child in nx.bfs_edges(tree, begin, sort_neighbors=sorted):
             one, other = group[child], group[parent]
             directed = bool(named) and one.name not in bases
-            kin.append(_fine_tuned(one, other, directed, start))
+            kin.append(_fine_tuned(one, other, float(apart[child, parent]), directed, start))
     return kin
 
 
@@ -223,8 +222,10 @@ def _are_related(one: Sample, other: Sample, apart: float, start: Sample | None)
     return max(left) >= LEAST_LEFT
 
 
-def _fine_tuned(one: Sample, other: Sample, directed: bool, start: Sample | None) -> Kin:
-    parts = [f"distance {distance(one, other):.3f}"]
+def _fine_tuned(
+    one: Sample, other: Sample, apart: float, directed: bool, start: Sample | None
+) -> Kin:
+    parts = [f"distance {apart:.3f}"]
     confidence = 0.6
     if (rank := rank_of_update(one, other)) > 0:
         parts.append(f"the update has rank {rank}, as of a folded adapter")

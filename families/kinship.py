@@ -21,12 +21,6 @@ _LARGEST_RANK = 64
 _ENERGY = 1 - 1e-6
 
 
-def distance(one: Sample, other: Sample) -> float:
-    """Return the distance of two models, relative to the smaller of them."""
-    smaller = min(_norm(one.values), _norm(other.values))
-    return _norm(one.values - other.values) / max(smaller, float(np.finfo(np.float32).tiny))
-
-
 def is_cast(child: Sample, parent: Sample) -> bool:
     """Whether a model has the values of another, rounded to a shorter dtype."""
     if child.dtypes == parent.dtypes or len(child.dtypes) != 1:

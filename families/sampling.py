@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from disinherit.common.errors import DataError
+from disinherit.common.text import one_line
 from disinherit.families.weights import Place, tensor_places
 
 Numbers = NDArray[np.float32]
@@ -42,7 +43,7 @@ class Sample:
 
     Attributes:
         name: name of the model.
-        paths: its files.
+        places: name of each tensor in its files -> where it is.
         structure: digest over names and shapes of its tensors; equal for a quantised copy.
         values: the values, `[n]`.
         parts: name of each tensor -> where its values are.
@@ -51,7 +52,7 @@ class Sample:
     """
 
     name: str
-    paths: tuple[Path, ...]
+    places: Mapping[str, Place]
     structure: str
     values: Numbers
     parts: Mapping[str, slice]
@@ -67,8 +68,19 @@ def sample(name: str, paths: Sequence[Path]) -> Sample:
         paths: its safetensors files.
 
     Raises:
-        DataError: if a file cannot be read or is malformed, or has no tensor of floats.
+        DataError: if a file cannot be read or is malformed, has no tensor of floats, or quantised
+            ones are not described as bitsandbytes does it.
     """
+    try:
+        return _sample(name, paths)
+    except (LookupError, TypeError, ValueError) as error:
+        reason = one_line(f"{type(error).__name__} {error}", 200)
+        raise DataError(
+            f"Expected quantised tensors as bitsandbytes writes them in {name}, but got {reason}."
+        ) from None
+
+
+def _sample(name: str, paths: Sequence[Path]) -> Sample:
     places = {place.name: place for path in paths for place in tensor_places(path)}
     shapes = {one: shape for one in places if (shape := _shape(one, places)) is not None}
     total = sum(math.prod(shape) for shape in shapes.values())
@@ -87,7 +99,7 @@ def sample(name: str, paths: Sequence[Path]) -> Sample:
     text = json.dumps([[one, list(shape)] for one, shape in sorted(shapes.items())])
     return Sample(
         name,
-        tuple(paths),
+        places,
         hashlib.sha256(text.encode()).hexdigest(),
         np.concatenate(found),
         parts,
@@ -102,7 +114,7 @@ def matrix(sampled: Sample, name: str) -> Numbers:
     Raises:
         DataError: if it has another number of dimensions.
     """
-    places = {place.name: place for path in sampled.paths for place in tensor_places(path)}
+    places = sampled.places
     shape = _shape(name, places)
     if shape is None or len(shape) != 2:
         raise DataError(f"Expected a matrix, but got {name!r} with {shape}.")
@@ -150,7 +162,9 @@ def _values(name: str, places: Mapping[str, Place], at: NDArray[np.int64]) -> Nu
     values = _read(place)[at]
     if place.dtype == "int8":
         rows = _read(places[_scales(name)])
-        columns = math.prod(place.shape) // max(len(rows), 1)
+        if not place.shape or len(rows) != place.shape[0]:
+            raise ValueError(f"{len(rows)} scales of {name!r} with {list(place.shape)}")
+        columns = math.prod(place.shape[1:])
         return np.asarray(values * rows[at // columns] / np.float32(127), dtype=np.float32)
     if place.dtype == "bfloat16":
         return (values.astype(np.uint32) << 16).view(np.float32)

@@ -7,11 +7,8 @@ and attack are those of `inherited_attack`::
     python -m disinherit.simulations.bench.adding_ways --out figures.json
 """
 
-import argparse
-import json
 import statistics
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,9 +18,8 @@ from torch.nn import functional as F
 from disinherit.client.dampening.repair import repair
 from disinherit.common.curvature.attenuation import DAMPING, attenuated
 from disinherit.common.curvature.ekfac import measure as measure_curvature
-from disinherit.common.files import write_atomic
 from disinherit.simulations.bench.cases.subjects import MethodCase, MethodSubject, Weights
-from disinherit.simulations.bench.inherited_attack import attack, make_case
+from disinherit.simulations.bench.inherited_attack import attack, make_case, run_program
 from disinherit.simulations.bench.panel.outputs import logits_of
 
 SHARES: Mapping[str, float] = {"child": 1.0, "grandchild": 1.0, "merged": 0.5}
@@ -116,22 +112,8 @@ def measure(seeds: Sequence[int], network: str, samples: int, epochs: float) -> 
 
 
 def main() -> None:
-    """Measure, print the table, and store the figures."""
-    parser = argparse.ArgumentParser(description="Ways to add a root's change.")
-    parser.add_argument("--network", default="mlp")
-    parser.add_argument("--seeds", type=int, default=6, help="how many")
-    parser.add_argument("--samples", type=int, default=1500, help="of each model")
-    parser.add_argument("--epochs", type=float, default=40.0, help="of the root")
-    parser.add_argument("--out", type=Path, help="JSON file for the figures")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    found = measure(range(options.seeds), options.network, options.samples, options.epochs)
-    print(f"| | {' | '.join(SHARES)} |", "| --- |" + " ---: |" * len(SHARES), sep="\n")
-    for way, models in found["rows"].items():
-        cells = (f"{one['auc']:.3f} / {one['accuracy']:.1f}" for one in models.values())
-        print(f"| {way} | {' | '.join(cells)} |")
-    if options.out is not None:
-        write_atomic(options.out, (json.dumps(found, indent=1) + "\n").encode())
+    """Run the program."""
+    run_program("Ways to add a root's change.", 6, measure)
 
 
 if __name__ == "__main__":

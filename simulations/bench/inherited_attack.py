@@ -12,7 +12,7 @@ of 0.5 is a guess::
 import argparse
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -135,29 +135,45 @@ def measure(seeds: Sequence[int], network: str, samples: int, epochs: float) -> 
 
 def table(figures: Mapping[str, Any]) -> str:
     """Return the figures as a table in Markdown: area under the curve / test accuracy."""
-    lines = [f"| | {' | '.join(MODELS)} |", "| --- |" + " ---: |" * len(MODELS)]
+    models = next(iter(figures["rows"].values()))
+    lines = [f"| | {' | '.join(models)} |", "| --- |" + " ---: |" * len(models)]
     for row, models in figures["rows"].items():
         cells = (f"{one['auc']:.3f} / {one['accuracy']:.1f}" for one in models.values())
         lines.append(f"| {row} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def main() -> None:
-    """Measure, print the table, and store the figures."""
-    parser = argparse.ArgumentParser(description="Attack on inherited samples.")
+def run_program(
+    description: str,
+    seeds: int,
+    measured_by: Callable[[Sequence[int], str, int, float], Mapping[str, Any]],
+) -> None:
+    """Measure by the arguments of the program, print the table, and store the figures.
+
+    Args:
+        description: what the program measures.
+        seeds: how many, by default.
+        measured_by: returns the figures, as `measure`.
+    """
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--network", default="mlp")
-    parser.add_argument("--seeds", type=int, default=3, help="how many")
+    parser.add_argument("--seeds", type=int, default=seeds, help="how many")
     parser.add_argument("--samples", type=int, default=1500, help="of each model")
     parser.add_argument("--epochs", type=float, default=40.0, help="of the root")
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    measured = measure(range(options.seeds), options.network, options.samples, options.epochs)
+    measured = measured_by(range(options.seeds), options.network, options.samples, options.epochs)
     print(table(measured))
-    for row, reason in measured["missing"].items():
+    for row, reason in measured.get("missing", {}).items():
         print(f"{row}: {reason}")
     if options.out is not None:
         write_atomic(options.out, (json.dumps(measured, indent=1) + "\n").encode())
+
+
+def main() -> None:
+    """Run the program."""
+    run_program("Attack on inherited samples.", 3, measure)
 
 
 if __name__ == "__main__":

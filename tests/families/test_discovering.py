@@ -166,6 +166,25 @@ def test_damaged_files_and_models_without_floats_are_listed(tmp_path: Path) -> N
     assert sorted(found.unread) == ["counts", "damaged", "part"]
 
 
+def test_quantised_tensors_that_are_described_wrongly_are_listed(tmp_path: Path) -> None:
+    whole, row = torch.zeros(2, 4, dtype=torch.int8), torch.ones(1)
+    state = "m.weight.quant_state.bitsandbytes__nf4"
+    packed = {"m.weight": torch.zeros(4, 1, dtype=torch.uint8)}
+    described = torch.frombuffer(bytearray(b'{"shape": [2, 4]}'), dtype=torch.uint8)
+    models: dict[str, Weights] = {
+        "few-scales": {"m.weight": whole, "m.SCB": row},
+        "no-json": packed | {state: torch.zeros(3, dtype=torch.uint8)},
+        "no-scales": packed | {state: described},
+        "odd-scales": {"m.weight": whole, "m.SCB": torch.ones(2, dtype=torch.int64)},
+    }
+    for name, weights in models.items():
+        save_file(weights, tmp_path / f"{name}.safetensors")
+    found = discover(tmp_path)
+    assert sorted(found.unread) == sorted(models)
+    assert all("as bitsandbytes writes them" in reason for reason in found.unread.values())
+    assert not any("\n" in reason for reason in found.unread.values())
+
+
 def test_wrong_bases_and_folders_are_refused(tmp_path: Path) -> None:
     save_file(dict(make().state_dict()), tmp_path / "a.safetensors")
     with pytest.raises(DataError, match="but got 'b'; they are a"):
