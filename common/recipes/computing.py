@@ -22,6 +22,7 @@ from torch import Tensor
 from disinherit.common.errors import CheckpointError, InputError
 from disinherit.common.graph.recipes import Recipe
 from disinherit.common.limits import shown
+from disinherit.common.text import one_line
 
 GROUP = "disinherit.recipes"
 
@@ -88,7 +89,13 @@ def compute(
             f"Expected a recipe among {', '.join(recipes())}, but got {recipe.name!r}. Install the "
             "package that brings it."
         )
-    made = cast(Computation, points[0].load())(recipe, parents, like)
+    try:
+        made = cast(Computation, points[0].load())(recipe, parents, like)
+    except (LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"Expected parents that fit recipe {recipe.name!r}, but got "
+            f"{one_line(str(error), 200)}."
+        ) from error
     if made.keys() != like.keys():
         other = min(made.keys() ^ like.keys())
         raise CheckpointError(

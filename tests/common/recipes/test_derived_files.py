@@ -62,6 +62,17 @@ def test_adapters_are_folded_as_peft_folds_them(
         assert torch.equal(found[name], value), name
 
 
+def test_an_adapter_of_convolutions_is_refused_in_one_line() -> None:
+    base = {"w.weight": torch.ones(2, 2, 3, 3)}
+    adapter = {
+        "base_model.model.w.lora_A.weight": torch.ones(1, 2, 3, 3),
+        "base_model.model.w.lora_B.weight": torch.ones(2, 1, 1, 1),
+    }
+    with pytest.raises(CheckpointError, match="parents that fit recipe 'fold'") as error:
+        compute(Recipe("fold"), parents_of(base, adapter), base)
+    assert "\n" not in str(error.value)
+
+
 def test_an_adapter_of_another_base_is_refused() -> None:
     base = {"w.weight": torch.ones(2, 2)}
     adapter = {"base_model.model.v.lora_B.weight": torch.ones(2, 1)}
