@@ -19,7 +19,7 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor
 
-from disinherit.common.errors import CheckpointError, InputError
+from disinherit.common.errors import CheckpointError, DisinheritError, InputError
 from disinherit.common.graph.recipes import Recipe
 from disinherit.common.limits import shown
 from disinherit.common.text import one_line
@@ -91,6 +91,8 @@ def compute(
         )
     try:
         made = cast(Computation, points[0].load())(recipe, parents, like)
+    except DisinheritError:
+        raise
     except (LookupError, RuntimeError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"Expected parents that fit recipe {recipe.name!r}, but got "
