@@ -22,8 +22,6 @@ EXTRAS: Mapping[str, str] = MappingProxyType(
         "yaml": "server",
         "psycopg": "postgresql",
         "supervisor": "deploy",
-        "jinja2": "simulation",
-        "markupsafe": "simulation",
         "matplotlib": "simulation",
         "mlxtend": "simulation",
         "pandas": "simulation",

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup, escape
 
 from disinherit.common.graph.layout import Layout, lay_out
+from disinherit.documents.svg import elide, rect, svg, text
+from disinherit.documents.words import number
 from disinherit.simulations.report.document import Graph, ModelFigures, Node
-from disinherit.simulations.report.svg import elide, rect, svg, text
-from disinherit.simulations.report.verdict import number
 
 _BOX_WIDTH, _BOX_HEIGHT, _GAP, _ROW = 124.0, 44.0, 84.0, 60.0
 _LABEL_WIDTH, _LABEL_HEIGHT, _MARGIN = 30.0, 14.0, 8.0

@@ -1,19 +1,15 @@
 """The report as one HTML file: no script, no font, no request to anywhere.
 
-`svg` and `graph` draw, `verdict` judges, the templates lay out; this module
+`charts` and `graph` draw, `verdict` judges, the templates lay out; this module
 only gathers what they need.  Everything from the report is escaped: by jinja2 in the templates, by
 the drawing functions in the images.
 """
 
 from typing import TypedDict
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from disinherit.simulations.report.check import check_report
-from disinherit.simulations.report.document import Evaluation, ModelFigures, RunReport
-from disinherit.simulations.report.graph import draw_graph
-from disinherit.simulations.report.svg import (
+from disinherit.documents.charts import (
     Bar,
     confusion_map,
     grouped_bars,
@@ -21,6 +17,11 @@ from disinherit.simulations.report.svg import (
     row_strip,
     time_bars,
 )
+from disinherit.documents.pages import environment
+from disinherit.documents.words import number
+from disinherit.simulations.report.check import check_report
+from disinherit.simulations.report.document import Evaluation, ModelFigures, RunReport
+from disinherit.simulations.report.graph import draw_graph
 from disinherit.simulations.report.verdict import (
     NULL_NOTE,
     REFERENCE_NOTE,
@@ -31,11 +32,8 @@ from disinherit.simulations.report.verdict import (
     has_forgotten,
     is_done,
     judge,
-    number,
-    plain,
     reference_of,
     scope_note,
-    signed,
 )
 
 
@@ -60,22 +58,13 @@ def render_html(report: RunReport) -> str:
         DataError: if `report` is not a report.
     """
     check_report(report)
-    environment = Environment(
-        loader=PackageLoader("disinherit.simulations.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = number
-    environment.filters["signed"] = signed
-    environment.filters["plain"] = plain
-    environment.globals.update(
+    pages = environment("disinherit.simulations.report")
+    pages.globals.update(
         gap=gap, reference_of=reference_of, has_forgotten=has_forgotten, is_done=is_done
     )
     models = {model["id"]: model for model in report["models"]}
     labels = {node["id"]: node["labels"] for node in report["graph"]["nodes"]}
-    return environment.get_template("report.html.j2").render(
+    return pages.get_template("report.html.j2").render(
         report=report,
         verdict=judge(report),
         speedup=describe_speedup(report),

@@ -5,6 +5,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from disinherit.documents.words import number, signed
 from disinherit.simulations.report.check import check_report
 from disinherit.simulations.report.document import ModelFigures, RunReport
 from disinherit.simulations.report.verdict import (
@@ -16,10 +17,8 @@ from disinherit.simulations.report.verdict import (
     has_forgotten,
     is_done,
     judge,
-    number,
     reference_of,
     scope_note,
-    signed,
 )
 
 _STYLES = {"good": "bold green", "warning": "bold yellow", "bad": "bold red", "neutral": "bold"}

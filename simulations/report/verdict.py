@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from disinherit.documents.words import number
 from disinherit.simulations.report.document import Evaluation, ModelFigures, RunReport
 
 AccuracyKey = Literal["forget_accuracy", "retain_accuracy"]
@@ -54,39 +55,6 @@ class RunVerdict:
     sentence: str
     level: Literal["good", "warning", "bad", "neutral"]
     reservations: list[str]
-
-
-def number(value: float | None, digits: int = 1, unit: str = "") -> str:
-    """Format a number; `n/a` if there is none.
-
-    Example:
-        >>> number(12.34, 1, " %"), number(-0.01), number(None)
-        ('12.3 %', '0.0', 'n/a')
-    """
-    if value is None:
-        return "n/a"
-    return f"{round(value, digits) + 0.0:.{digits}f}{unit}"
-
-
-def signed(value: float | None) -> str:
-    """Format percentage points with their sign.
-
-    Example:
-        >>> signed(0.25), signed(-0.01)
-        ('+0.2', '0.0')
-    """
-    shown = number(value)
-    return f"+{shown}" if value is not None and float(shown) > 0 else shown
-
-
-def plain(value: float | None) -> str:
-    """Format a setting with the digits it needs, four at most.
-
-    Example:
-        >>> plain(1.0), plain(0.12345), plain(None)
-        ('1', '0.1235', 'n/a')
-    """
-    return "n/a" if value is None else f"{value:.4g}"
 
 
 def gap(value: float | None, reference: float | None) -> float | None:

@@ -14,7 +14,17 @@ from packaging.version import Version
 from disinherit.common.extras import EXTRAS
 from tests import ROOT
 
-FOLDERS = ("api", "common", "families", "client", "server", "deploy", "simulations", "cli")
+FOLDERS = (
+    "api",
+    "common",
+    "documents",
+    "families",
+    "client",
+    "server",
+    "deploy",
+    "simulations",
+    "cli",
+)
 
 
 def test_every_package_is_installed_and_makes_make_install_again() -> None:

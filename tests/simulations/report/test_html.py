@@ -12,12 +12,12 @@ import pytest
 from rich.console import Console
 
 from disinherit.common.errors import DataError
+from disinherit.documents.charts import confusion_map, grouped_bars, row_strip, time_bars
 from disinherit.server.campaign.result import Outcome
 from disinherit.simulations.report.check import check_report
 from disinherit.simulations.report.document import Edge, Node, RunReport
 from disinherit.simulations.report.graph import draw_graph
 from disinherit.simulations.report.html import render_html
-from disinherit.simulations.report.svg import confusion_map, grouped_bars, row_strip, time_bars
 from disinherit.simulations.report.table import render_tables
 from disinherit.simulations.report.verdict import describe_speedup, judge
 from tests.support.report import FORGOTTEN, GENERATION, make_report

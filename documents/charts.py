@@ -1,4 +1,4 @@
-"""Charts of the report as SVG strings; colours come from the page's style sheet by class name.
+"""Charts as SVG strings; colours come from the page's style sheet by class name.
 
 Every function escapes what it is given and returns `Markup`, so a template does not escape twice.
 Coordinates are in pixels at natural size.
@@ -10,7 +10,8 @@ from itertools import pairwise
 
 from markupsafe import Markup, escape
 
-from disinherit.simulations.report.verdict import number
+from disinherit.documents.svg import elide, rect, svg, text
+from disinherit.documents.words import number
 
 _CHAR = 6.3  # pixels a character of the 11 px labels takes, on average
 
@@ -22,45 +23,6 @@ class Bar:
     name: str
     css: str
     value: float | None
-
-
-def elide(value: str, length: int) -> str:
-    """Shorten `value` in the middle: ids of versions differ at both ends.
-
-    Example:
-        >>> elide("resnet-hospital-a~2", 11)
-        'resne…l-a~2'
-    """
-    if len(value) <= length:
-        return value
-    head = length // 2
-    return value[:head] + "…" + value[len(value) - (length - head - 1) :]
-
-
-def svg(width: float, height: float, label: str, body: Sequence[str], css: str) -> Markup:
-    """Wrap `body` (safe SVG) as an image of `width` by `height` with a label of what it shows."""
-    return Markup(
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="{escape(css)}" role="img" '
-        f'aria-label="{escape(label)}" viewBox="0 0 {width:.0f} {height:.0f}" '
-        f'width="{width:.0f}" height="{height:.0f}">{"".join(body)}</svg>'
-    )
-
-
-def text(x: float, y: float, value: str, css: str = "", *, rotate: int = 0) -> str:
-    """Return a text element whose baseline starts at (x, y), turned by `rotate` degrees."""
-    turn = f' transform="rotate({rotate} {x:.1f} {y:.1f})"' if rotate else ""
-    return f'<text x="{x:.1f}" y="{y:.1f}" class="{escape(css)}"{turn}>{escape(value)}</text>'
-
-
-def rect(
-    x: float, y: float, width: float, height: float, css: str, title: str = "", extra: str = ""
-) -> str:
-    """Return a rectangle, with a tooltip if `title` is given; `extra` are safe attributes."""
-    inner = f"<title>{escape(title)}</title>" if title else ""
-    return (
-        f'<rect x="{x:.1f}" y="{y:.1f}" width="{max(width, 0):.1f}" height="{height:.1f}" '
-        f'class="{escape(css)}" {extra}>{inner}</rect>'
-    )
 
 
 def grouped_bars(groups: Sequence[tuple[str, Sequence[Bar]]], label: str) -> Markup:
