@@ -41,7 +41,7 @@ from disinherit.server.service.refusals import status_of
 
 _LOOK = frozenset(
     {"ListModels", "GetGraph", "GetRequest", "ListRequests", "WatchRequest", "GetCoverage"}
-    | {"GetReport", "GetAttestation", "GetSigningKeys"}
+    | {"GetReport", "GetAttestation", "GetSigningKeys", "ListOwners", "WatchFleet"}
 )
 _ALLOWED: dict[Role, frozenset[str]] = {
     Role.VIEWER: _LOOK,

@@ -94,6 +94,18 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServicer):
         """Yield the whole graph in parts."""
         return _streamed(context, self._models.graph())
 
+    def ListOwners(  # noqa: N802
+        self, request: pb.ListOwnersRequest, context: grpc.ServicerContext
+    ) -> pb.ListOwnersResponse:
+        """List owners."""
+        context.abort(grpc.StatusCode.UNIMPLEMENTED, "Expected a coordinator that lists owners.")
+
+    def WatchFleet(  # noqa: N802
+        self, request: pb.WatchFleetRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.FleetEvent]:
+        """Yield what happens in the fleet."""
+        context.abort(grpc.StatusCode.UNIMPLEMENTED, "Expected a coordinator that tells events.")
+
     def SubmitRequest(  # noqa: N802
         self, request: pb.SubmitRequestRequest, context: grpc.ServicerContext
     ) -> pb.RequestStatus:

@@ -45,6 +45,8 @@ CALLS = {
     "GetSigningKeys",
     "GetReport",
     "GetAttestation",
+    "ListOwners",
+    "WatchFleet",
 }
 TIMEOUT = 30.0
 

@@ -94,19 +94,27 @@ class Hello(_message.Message):
 
     PROTOCOL_FIELD_NUMBER: _builtins.int
     OWNER_FIELD_NUMBER: _builtins.int
+    RELEASE_FIELD_NUMBER: _builtins.int
+    HOURS_FIELD_NUMBER: _builtins.int
     protocol: _builtins.int
     """Version of the protocol that the agent speaks."""
     owner: _builtins.str
     """Whose agent it takes itself for: one that is wrong about it is refused."""
+    release: _builtins.str
+    """Release of Disinherit that it runs."""
+    hours: _builtins.str
+    """The hours in which it takes part, as in its configuration; empty for always."""
     def __init__(
         self,
         *,
         protocol: _builtins.int = ...,
         owner: _builtins.str = ...,
+        release: _builtins.str = ...,
+        hours: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["owner", b"owner", "protocol", b"protocol"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hours", b"hours", "owner", b"owner", "protocol", b"protocol", "release", b"release"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -219,6 +219,197 @@ class GetGraphRequest(_message.Message):
 Global___GetGraphRequest: _TypeAlias = GetGraphRequest  # noqa: Y015
 
 @_typing.final
+class ListOwnersRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OWNER_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    owner: _builtins.str
+    """Only this owner; empty for all."""
+    page_size: _builtins.int
+    """At most so many; 0 for the service's default."""
+    page_token: _builtins.str
+    """`next_page_token` of the page before; empty for the first."""
+    def __init__(
+        self,
+        *,
+        owner: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["owner", b"owner", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListOwnersRequest: _TypeAlias = ListOwnersRequest  # noqa: Y015
+
+@_typing.final
+class Owner(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ONLINE_FIELD_NUMBER: _builtins.int
+    LAST_SEEN_US_FIELD_NUMBER: _builtins.int
+    WAY_FIELD_NUMBER: _builtins.int
+    RELEASE_FIELD_NUMBER: _builtins.int
+    MODELS_FIELD_NUMBER: _builtins.int
+    ACTIVE_MODELS_FIELD_NUMBER: _builtins.int
+    PENDING_TASKS_FIELD_NUMBER: _builtins.int
+    HOURS_FIELD_NUMBER: _builtins.int
+    ACCESS_FIELD_NUMBER: _builtins.int
+    ACCESS_US_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    online: _builtins.bool
+    """Whether it is connected now."""
+    last_seen_us: _builtins.int
+    """When it was last known to be connected; 0 for never."""
+    way: _builtins.str
+    """How it was connected then: agent or flower; empty if it never was."""
+    release: _builtins.str
+    """Release of Disinherit that it runs, as it says; empty if it does not."""
+    models: _builtins.int
+    """Its registered versions, and how many of them are in use."""
+    active_models: _builtins.int
+    pending_tasks: _builtins.int
+    """Its models that campaigns still have to reach, those that failed included."""
+    hours: _builtins.str
+    """The hours in which its agent takes part, such as 22:00-06:00, in its own time zone, as it says;
+    empty for always, or if it does not say.
+    """
+    access: _builtins.str
+    """Of its agent: invited, enrolled or revoked, and since when; empty if it never was invited."""
+    access_us: _builtins.int
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        online: _builtins.bool = ...,
+        last_seen_us: _builtins.int = ...,
+        way: _builtins.str = ...,
+        release: _builtins.str = ...,
+        models: _builtins.int = ...,
+        active_models: _builtins.int = ...,
+        pending_tasks: _builtins.int = ...,
+        hours: _builtins.str = ...,
+        access: _builtins.str = ...,
+        access_us: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "access_us", b"access_us", "active_models", b"active_models", "hours", b"hours", "last_seen_us", b"last_seen_us", "models", b"models", "name", b"name", "online", b"online", "pending_tasks", b"pending_tasks", "release", b"release", "way", b"way"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Owner: _TypeAlias = Owner  # noqa: Y015
+
+@_typing.final
+class ListOwnersResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OWNERS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    @_builtins.property
+    def owners(self) -> _containers.RepeatedCompositeFieldContainer[Global___Owner]: ...
+    def __init__(
+        self,
+        *,
+        owners: _abc.Iterable[Global___Owner] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "owners", b"owners"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListOwnersResponse: _TypeAlias = ListOwnersResponse  # noqa: Y015
+
+@_typing.final
+class WatchFleetRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AFTER_SEQUENCE_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    after_sequence: _builtins.int
+    """First all entries of the audit log after this one, 0 for all; unset for only what comes now."""
+    request_id: _builtins.str
+    """Only what is about this request; empty for all."""
+    def __init__(
+        self,
+        *,
+        after_sequence: _builtins.int | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_after_sequence", b"_after_sequence", "after_sequence", b"after_sequence"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after_sequence", b"_after_sequence", "after_sequence", b"after_sequence", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__after_sequence: _TypeAlias = _typing.Literal["after_sequence"]  # noqa: Y015
+    _WhichOneofArgType__after_sequence: _TypeAlias = _typing.Literal["_after_sequence", b"_after_sequence"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__after_sequence) -> _WhichOneofReturnType__after_sequence | None: ...
+
+Global___WatchFleetRequest: _TypeAlias = WatchFleetRequest  # noqa: Y015
+
+@_typing.final
+class FleetEvent(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    TIME_US_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    MODEL_ID_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    sequence: _builtins.int
+    """Of the last entry of the audit log up to this event: `after_sequence` to go on from here."""
+    time_us: _builtins.int
+    kind: _builtins.str
+    """Of an entry of the audit log, as in docs/audit.md; owner_online and owner_offline, which the log
+    does not have and which are not repeated; or caught_up: what follows happens from now on. It
+    comes again after a reader was so slow that it may have missed owners that came or went.
+    """
+    request_id: _builtins.str
+    """Empty if it is about none."""
+    model_id: _builtins.str
+    owner: _builtins.str
+    state: _builtins.str
+    """Of the campaign if the event is about a whole request, else of the model in it; empty if it
+    changes neither.
+    """
+    text: _builtins.str
+    """For people to read; with the reason while it still holds."""
+    actor: _builtins.str
+    """Who caused it, as in the audit log; empty for viewers."""
+    def __init__(
+        self,
+        *,
+        sequence: _builtins.int = ...,
+        time_us: _builtins.int = ...,
+        kind: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        model_id: _builtins.str = ...,
+        owner: _builtins.str = ...,
+        state: _builtins.str = ...,
+        text: _builtins.str = ...,
+        actor: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "kind", b"kind", "model_id", b"model_id", "owner", b"owner", "request_id", b"request_id", "sequence", b"sequence", "state", b"state", "text", b"text", "time_us", b"time_us"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FleetEvent: _TypeAlias = FleetEvent  # noqa: Y015
+
+@_typing.final
 class SubmitRequestRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -280,7 +471,7 @@ class InheritedShare(_message.Message):
     COEFFICIENT_FIELD_NUMBER: _builtins.int
     root: _builtins.str
     coefficient: _builtins.float
-    """In (0, 1]."""
+    """In (0, 1]. The predicted c of the transfer, which owners measure afterwards as `AppliedDelta.measured`."""
     def __init__(
         self,
         *,
@@ -306,6 +497,9 @@ class PlannedModel(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     RECIPE_FIELD_NUMBER: _builtins.int
     SHARES_FIELD_NUMBER: _builtins.int
+    OWNER_ONLINE_FIELD_NUMBER: _builtins.int
+    OWNER_LAST_SEEN_US_FIELD_NUMBER: _builtins.int
+    MISSING_SUMMARY_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     owner: _builtins.str
     root: _builtins.bool
@@ -318,6 +512,11 @@ class PlannedModel(_message.Message):
     """Why it is anything but pending."""
     recipe: _builtins.str
     """How it is computed again from what becomes of its parents; empty if it is not."""
+    owner_online: _builtins.bool
+    """Whether its owner is connected now; if not, when it last was, 0 for never."""
+    owner_last_seen_us: _builtins.int
+    missing_summary: _builtins.bool
+    """Whether it is a root without the Fisher summary that its owner has to answer with."""
     @_builtins.property
     def shares(self) -> _containers.RepeatedCompositeFieldContainer[Global___InheritedShare]:
         """Of the roots that it inherits from. Empty where descendants inherit Fisher information."""
@@ -332,14 +531,112 @@ class PlannedModel(_message.Message):
         reason: _builtins.str = ...,
         recipe: _builtins.str = ...,
         shares: _abc.Iterable[Global___InheritedShare] | None = ...,
+        owner_online: _builtins.bool = ...,
+        owner_last_seen_us: _builtins.int = ...,
+        missing_summary: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_id", b"model_id", "owner", b"owner", "reason", b"reason", "recipe", b"recipe", "root", b"root", "shares", b"shares", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["missing_summary", b"missing_summary", "model_id", b"model_id", "owner", b"owner", "owner_last_seen_us", b"owner_last_seen_us", "owner_online", b"owner_online", "reason", b"reason", "recipe", b"recipe", "root", b"root", "shares", b"shares", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PlannedModel: _TypeAlias = PlannedModel  # noqa: Y015
+
+@_typing.final
+class PlanNote(_message.Message):
+    """A sentence of a plan for who approves it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    WARNING_FIELD_NUMBER: _builtins.int
+    MODEL_IDS_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    warning: _builtins.bool
+    """Whether the request may miss what it is to reach, unless somebody changes it."""
+    @_builtins.property
+    def model_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The versions that it is about; empty if it is about the whole request."""
+
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        warning: _builtins.bool = ...,
+        model_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_ids", b"model_ids", "text", b"text", "warning", b"warning"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanNote: _TypeAlias = PlanNote  # noqa: Y015
+
+@_typing.final
+class PlanSummary(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class StatesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    STATES_FIELD_NUMBER: _builtins.int
+    OWNERS_FIELD_NUMBER: _builtins.int
+    OWNERS_ONLINE_FIELD_NUMBER: _builtins.int
+    BYTES_FROM_ROOTS_FIELD_NUMBER: _builtins.int
+    BYTES_TO_OWNERS_FIELD_NUMBER: _builtins.int
+    MISSING_SUMMARIES_FIELD_NUMBER: _builtins.int
+    owners: _builtins.int
+    """Owners of affected versions, and how many of them are connected now."""
+    owners_online: _builtins.int
+    bytes_from_roots: _builtins.int
+    """Estimates of what the roots' owners send, and of what is sent to all owners; 0 if the records do
+    not say how large the models are.
+    """
+    bytes_to_owners: _builtins.int
+    @_builtins.property
+    def states(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """State -> number of affected versions."""
+
+    @_builtins.property
+    def missing_summaries(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Roots without the Fisher summary that their owners have to answer with."""
+
+    def __init__(
+        self,
+        *,
+        states: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        owners: _builtins.int = ...,
+        owners_online: _builtins.int = ...,
+        bytes_from_roots: _builtins.int = ...,
+        bytes_to_owners: _builtins.int = ...,
+        missing_summaries: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_from_roots", b"bytes_from_roots", "bytes_to_owners", b"bytes_to_owners", "missing_summaries", b"missing_summaries", "owners", b"owners", "owners_online", b"owners_online", "states", b"states"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanSummary: _TypeAlias = PlanSummary  # noqa: Y015
 
 @_typing.final
 class PlanRequestResponse(_message.Message):
@@ -348,6 +645,8 @@ class PlanRequestResponse(_message.Message):
     MODELS_FIELD_NUMBER: _builtins.int
     NOTES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    DETAILS_FIELD_NUMBER: _builtins.int
+    SUMMARY_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Empty on the last page."""
     @_builtins.property
@@ -358,16 +657,26 @@ class PlanRequestResponse(_message.Message):
     def notes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What an approver should know, each a sentence; on the first page only."""
 
+    @_builtins.property
+    def details(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlanNote]:
+        """The same notes, warnings first, with what they are about; on the first page only."""
+
+    @_builtins.property
+    def summary(self) -> Global___PlanSummary:
+        """On the first page only."""
+
     def __init__(
         self,
         *,
         models: _abc.Iterable[Global___PlannedModel] | None = ...,
         notes: _abc.Iterable[_builtins.str] | None = ...,
         next_page_token: _builtins.str = ...,
+        details: _abc.Iterable[Global___PlanNote] | None = ...,
+        summary: Global___PlanSummary | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["summary", b"summary"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["models", b"models", "next_page_token", b"next_page_token", "notes", b"notes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["details", b"details", "models", b"models", "next_page_token", b"next_page_token", "notes", b"notes", "summary", b"summary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -552,6 +861,10 @@ class RequestStatus(_message.Message):
     SAMPLE_COUNTS_FIELD_NUMBER: _builtins.int
     PLAN_SHA256_FIELD_NUMBER: _builtins.int
     APPROVED_PLAN_SHA256_FIELD_NUMBER: _builtins.int
+    RECEIVED_US_FIELD_NUMBER: _builtins.int
+    APPROVED_US_FIELD_NUMBER: _builtins.int
+    SUBMITTED_BY_FIELD_NUMBER: _builtins.int
+    APPROVED_BY_FIELD_NUMBER: _builtins.int
     state: Global___CampaignState.ValueType
     created_us: _builtins.int
     updated_us: _builtins.int
@@ -569,6 +882,12 @@ class RequestStatus(_message.Message):
     """
     approved_plan_sha256: _builtins.str
     """Of the plan that was approved; empty if none was."""
+    received_us: _builtins.int
+    """When it was submitted, by the coordinator's clock, and when it was last approved; 0 if it was not."""
+    approved_us: _builtins.int
+    submitted_by: _builtins.str
+    """Who did, as in the audit log; empty for viewers, as for requests from before there was one."""
+    approved_by: _builtins.str
     @_builtins.property
     def request(self) -> _unlearning_pb2.UnlearningRequest: ...
     @_builtins.property
@@ -596,10 +915,14 @@ class RequestStatus(_message.Message):
         sample_counts: _abc.Iterable[_builtins.int] | None = ...,
         plan_sha256: _builtins.str = ...,
         approved_plan_sha256: _builtins.str = ...,
+        received_us: _builtins.int = ...,
+        approved_us: _builtins.int = ...,
+        submitted_by: _builtins.str = ...,
+        approved_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approved_plan_sha256", b"approved_plan_sha256", "created_us", b"created_us", "deadline_us", b"deadline_us", "plan_sha256", b"plan_sha256", "reason", b"reason", "request", b"request", "sample_counts", b"sample_counts", "state", b"state", "tasks", b"tasks", "updated_us", b"updated_us", "waves", b"waves", "waves_begun", b"waves_begun"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approved_by", b"approved_by", "approved_plan_sha256", b"approved_plan_sha256", "approved_us", b"approved_us", "created_us", b"created_us", "deadline_us", b"deadline_us", "plan_sha256", b"plan_sha256", "reason", b"reason", "received_us", b"received_us", "request", b"request", "sample_counts", b"sample_counts", "state", b"state", "submitted_by", b"submitted_by", "tasks", b"tasks", "updated_us", b"updated_us", "waves", b"waves", "waves_begun", b"waves_begun"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -646,6 +969,10 @@ class ModelCoverage(_message.Message):
     DESTROY_US_FIELD_NUMBER: _builtins.int
     DESTROYED_US_FIELD_NUMBER: _builtins.int
     REMEDY_FIELD_NUMBER: _builtins.int
+    TOLD_US_FIELD_NUMBER: _builtins.int
+    ACKNOWLEDGED_US_FIELD_NUMBER: _builtins.int
+    DONE_US_FIELD_NUMBER: _builtins.int
+    MEASURED_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     owner: _builtins.str
     state: _builtins.str
@@ -667,6 +994,17 @@ class ModelCoverage(_message.Message):
     destroyed_us: _builtins.int
     remedy: _unlearning_pb2.Remedy.ValueType
     """What was done so that it forgets."""
+    told_us: _builtins.int
+    """When its owner was first told of the request about this version, and when it first answered;
+    0 if it was not, or had not.
+    """
+    acknowledged_us: _builtins.int
+    done_us: _builtins.int
+    """When it was verified that the owner holds the version that has forgotten; 0 if it was not."""
+    @_builtins.property
+    def measured(self) -> Global___Measured:
+        """What its owner measured before and after; unset if it reported nothing, or if it was taken back."""
+
     def __init__(
         self,
         *,
@@ -682,14 +1020,64 @@ class ModelCoverage(_message.Message):
         destroy_us: _builtins.int = ...,
         destroyed_us: _builtins.int = ...,
         remedy: _unlearning_pb2.Remedy.ValueType = ...,
+        told_us: _builtins.int = ...,
+        acknowledged_us: _builtins.int = ...,
+        done_us: _builtins.int = ...,
+        measured: Global___Measured | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["measured", b"measured"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["destroy_us", b"destroy_us", "destroyed_us", b"destroyed_us", "digest_after", b"digest_after", "digest_before", b"digest_before", "model_id", b"model_id", "owner", b"owner", "reason", b"reason", "remedy", b"remedy", "state", b"state", "successor_id", b"successor_id", "updated_us", b"updated_us", "wave", b"wave"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged_us", b"acknowledged_us", "destroy_us", b"destroy_us", "destroyed_us", b"destroyed_us", "digest_after", b"digest_after", "digest_before", b"digest_before", "done_us", b"done_us", "measured", b"measured", "model_id", b"model_id", "owner", b"owner", "reason", b"reason", "remedy", b"remedy", "state", b"state", "successor_id", b"successor_id", "told_us", b"told_us", "updated_us", b"updated_us", "wave", b"wave"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ModelCoverage: _TypeAlias = ModelCoverage  # noqa: Y015
+
+@_typing.final
+class Measured(_message.Message):
+    """What an owner measured of one model, on its own data."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FORGET_FIELD_NUMBER: _builtins.int
+    HARDLY_KNOWN_FIELD_NUMBER: _builtins.int
+    RETAIN_BEFORE_FIELD_NUMBER: _builtins.int
+    RETAIN_AFTER_FIELD_NUMBER: _builtins.int
+    RETAIN_SAMPLES_FIELD_NUMBER: _builtins.int
+    hardly_known: _builtins.bool
+    """Whether it knew so little of that before that `forget` shows nothing."""
+    retain_before: _builtins.float
+    """Accuracy on what is to be kept; unset if it was not measured."""
+    retain_after: _builtins.float
+    retain_samples: _builtins.int
+    """Samples that it was counted on."""
+    @_builtins.property
+    def forget(self) -> _unlearning_pb2.Recognition:
+        """How well it recognises what is to be forgotten; unset without data that can tell."""
+
+    def __init__(
+        self,
+        *,
+        forget: _unlearning_pb2.Recognition | None = ...,
+        hardly_known: _builtins.bool = ...,
+        retain_before: _builtins.float | None = ...,
+        retain_after: _builtins.float | None = ...,
+        retain_samples: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_retain_after", b"_retain_after", "_retain_before", b"_retain_before", "forget", b"forget", "retain_after", b"retain_after", "retain_before", b"retain_before"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_retain_after", b"_retain_after", "_retain_before", b"_retain_before", "forget", b"forget", "hardly_known", b"hardly_known", "retain_after", b"retain_after", "retain_before", b"retain_before", "retain_samples", b"retain_samples"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__retain_after: _TypeAlias = _typing.Literal["retain_after"]  # noqa: Y015
+    _WhichOneofArgType__retain_after: _TypeAlias = _typing.Literal["_retain_after", b"_retain_after"]  # noqa: Y015
+    _WhichOneofReturnType__retain_before: _TypeAlias = _typing.Literal["retain_before"]  # noqa: Y015
+    _WhichOneofArgType__retain_before: _TypeAlias = _typing.Literal["_retain_before", b"_retain_before"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__retain_after) -> _WhichOneofReturnType__retain_after | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__retain_before) -> _WhichOneofReturnType__retain_before | None: ...
+
+Global___Measured: _TypeAlias = Measured  # noqa: Y015
 
 @_typing.final
 class GetCoverageResponse(_message.Message):
@@ -747,8 +1135,13 @@ class ModelReport(_message.Message):
     RESULT_FIELD_NUMBER: _builtins.int
     FISHERS_FIELD_NUMBER: _builtins.int
     NOTIFIED_US_FIELD_NUMBER: _builtins.int
+    HELD_BY_FIELD_NUMBER: _builtins.int
     notified_us: _builtins.int
     """When its owner was known to have got word; 0 if it was not."""
+    held_by: _builtins.str
+    """Another version with the very same weights, which keeps them though it was destroyed; empty for
+    none.
+    """
     @_builtins.property
     def coverage(self) -> Global___ModelCoverage: ...
     @_builtins.property
@@ -766,14 +1159,50 @@ class ModelReport(_message.Message):
         result: _unlearning_pb2.ModelResult | None = ...,
         fishers: _abc.Iterable[_builtins.str] | None = ...,
         notified_us: _builtins.int = ...,
+        held_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["coverage", b"coverage", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["coverage", b"coverage", "fishers", b"fishers", "notified_us", b"notified_us", "result", b"result"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["coverage", b"coverage", "fishers", b"fishers", "held_by", b"held_by", "notified_us", b"notified_us", "result", b"result"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ModelReport: _TypeAlias = ModelReport  # noqa: Y015
+
+@_typing.final
+class Decision(_message.Message):
+    """What a person, a threshold or a late descendant did with a campaign."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    TIME_US_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """As in the audit log: received, approved, paused, resumed, aborted, resent, reopened,
+    halt_decided, wave_decided, rollback_decided, completed, partial, rollback_completed.
+    """
+    time_us: _builtins.int
+    actor: _builtins.str
+    """As in the audit log; empty for viewers."""
+    sequence: _builtins.int
+    """Number of the entry."""
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        time_us: _builtins.int = ...,
+        actor: _builtins.str = ...,
+        sequence: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "kind", b"kind", "sequence", b"sequence", "time_us", b"time_us"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Decision: _TypeAlias = Decision  # noqa: Y015
 
 @_typing.final
 class Gap(_message.Message):
@@ -859,6 +1288,10 @@ class ReportSummary(_message.Message):
     GAPS_FIELD_NUMBER: _builtins.int
     AUDIT_ENTRIES_FIELD_NUMBER: _builtins.int
     AUDIT_HEAD_FIELD_NUMBER: _builtins.int
+    DECISIONS_FIELD_NUMBER: _builtins.int
+    LOG_SEQUENCE_FIELD_NUMBER: _builtins.int
+    LOG_HEAD_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
     request_sha256: _builtins.str
     """SHA-256 of what was asked, without the reason, as in the audit log."""
     graph_sha256: _builtins.str
@@ -868,6 +1301,11 @@ class ReportSummary(_message.Message):
     audit_entries: _builtins.int
     """Entries of the audit log about the request, and the hash of the last one."""
     audit_head: _builtins.str
+    log_sequence: _builtins.int
+    """The last entry of the whole log, and its hash."""
+    log_head: _builtins.str
+    key_id: _builtins.str
+    """Id of the key that signs exports and attestations now; empty if nothing is signed."""
     @_builtins.property
     def status(self) -> Global___RequestStatus: ...
     @_builtins.property
@@ -880,6 +1318,10 @@ class ReportSummary(_message.Message):
 
     @_builtins.property
     def gaps(self) -> _containers.RepeatedCompositeFieldContainer[Global___Gap]: ...
+    @_builtins.property
+    def decisions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Decision]:
+        """In their order."""
+
     def __init__(
         self,
         *,
@@ -893,10 +1335,14 @@ class ReportSummary(_message.Message):
         gaps: _abc.Iterable[Global___Gap] | None = ...,
         audit_entries: _builtins.int = ...,
         audit_head: _builtins.str = ...,
+        decisions: _abc.Iterable[Global___Decision] | None = ...,
+        log_sequence: _builtins.int = ...,
+        log_head: _builtins.str = ...,
+        key_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_entries", b"audit_entries", "audit_head", b"audit_head", "coverage", b"coverage", "edges", b"edges", "gaps", b"gaps", "graph_sha256", b"graph_sha256", "models", b"models", "request_sha256", b"request_sha256", "status", b"status", "times_us", b"times_us"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_entries", b"audit_entries", "audit_head", b"audit_head", "coverage", b"coverage", "decisions", b"decisions", "edges", b"edges", "gaps", b"gaps", "graph_sha256", b"graph_sha256", "key_id", b"key_id", "log_head", b"log_head", "log_sequence", b"log_sequence", "models", b"models", "request_sha256", b"request_sha256", "status", b"status", "times_us", b"times_us"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

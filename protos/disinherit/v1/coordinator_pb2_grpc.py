@@ -59,6 +59,16 @@ class CoordinatorStub:
                 request_serializer=disinherit_dot_v1_dot_coordinator__pb2.GetGraphRequest.SerializeToString,
                 response_deserializer=disinherit_dot_v1_dot_graph__pb2.Graph.FromString,
                 _registered_method=True)
+        self.ListOwners = channel.unary_unary(
+                '/disinherit.v1.Coordinator/ListOwners',
+                request_serializer=disinherit_dot_v1_dot_coordinator__pb2.ListOwnersRequest.SerializeToString,
+                response_deserializer=disinherit_dot_v1_dot_coordinator__pb2.ListOwnersResponse.FromString,
+                _registered_method=True)
+        self.WatchFleet = channel.unary_stream(
+                '/disinherit.v1.Coordinator/WatchFleet',
+                request_serializer=disinherit_dot_v1_dot_coordinator__pb2.WatchFleetRequest.SerializeToString,
+                response_deserializer=disinherit_dot_v1_dot_coordinator__pb2.FleetEvent.FromString,
+                _registered_method=True)
         self.SubmitRequest = channel.unary_unary(
                 '/disinherit.v1.Coordinator/SubmitRequest',
                 request_serializer=disinherit_dot_v1_dot_coordinator__pb2.SubmitRequestRequest.SerializeToString,
@@ -172,6 +182,21 @@ class CoordinatorServicer:
 
     def GetGraph(self, request, context):
         """In parts of bounded size: all versions, the oldest first, and then the edges.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListOwners(self, request, context):
+        """Every owner that the coordinator knows by a version, a task, its access or a connection, by name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchFleet(self, request, context):
+        """What happens in the whole fleet: every entry of the audit log as it is added, and owners that
+        come and go. It does not end by itself; UNAVAILABLE when the coordinator stops.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -308,6 +333,16 @@ def add_CoordinatorServicer_to_server(servicer, server):
                     servicer.GetGraph,
                     request_deserializer=disinherit_dot_v1_dot_coordinator__pb2.GetGraphRequest.FromString,
                     response_serializer=disinherit_dot_v1_dot_graph__pb2.Graph.SerializeToString,
+            ),
+            'ListOwners': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListOwners,
+                    request_deserializer=disinherit_dot_v1_dot_coordinator__pb2.ListOwnersRequest.FromString,
+                    response_serializer=disinherit_dot_v1_dot_coordinator__pb2.ListOwnersResponse.SerializeToString,
+            ),
+            'WatchFleet': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchFleet,
+                    request_deserializer=disinherit_dot_v1_dot_coordinator__pb2.WatchFleetRequest.FromString,
+                    response_serializer=disinherit_dot_v1_dot_coordinator__pb2.FleetEvent.SerializeToString,
             ),
             'SubmitRequest': grpc.unary_unary_rpc_method_handler(
                     servicer.SubmitRequest,
@@ -502,6 +537,60 @@ class Coordinator:
             '/disinherit.v1.Coordinator/GetGraph',
             disinherit_dot_v1_dot_coordinator__pb2.GetGraphRequest.SerializeToString,
             disinherit_dot_v1_dot_graph__pb2.Graph.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListOwners(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/disinherit.v1.Coordinator/ListOwners',
+            disinherit_dot_v1_dot_coordinator__pb2.ListOwnersRequest.SerializeToString,
+            disinherit_dot_v1_dot_coordinator__pb2.ListOwnersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchFleet(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/disinherit.v1.Coordinator/WatchFleet',
+            disinherit_dot_v1_dot_coordinator__pb2.WatchFleetRequest.SerializeToString,
+            disinherit_dot_v1_dot_coordinator__pb2.FleetEvent.FromString,
             options,
             channel_credentials,
             insecure,

@@ -31,6 +31,12 @@ class CoordinatorStub:
     """The oldest first. An owner sees its own versions only."""
     GetGraph: _grpc.UnaryStreamMultiCallable[_coordinator_pb2.GetGraphRequest, _graph_pb2.Graph]
     """In parts of bounded size: all versions, the oldest first, and then the edges."""
+    ListOwners: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.ListOwnersRequest, _coordinator_pb2.ListOwnersResponse]
+    """Every owner that the coordinator knows by a version, a task, its access or a connection, by name."""
+    WatchFleet: _grpc.UnaryStreamMultiCallable[_coordinator_pb2.WatchFleetRequest, _coordinator_pb2.FleetEvent]
+    """What happens in the whole fleet: every entry of the audit log as it is added, and owners that
+    come and go. It does not end by itself; UNAVAILABLE when the coordinator stops.
+    """
     SubmitRequest: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.SubmitRequestRequest, _coordinator_pb2.RequestStatus]
     """Repeating a submission with the same id and content changes nothing."""
     PlanRequest: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.PlanRequestRequest, _coordinator_pb2.PlanRequestResponse]
@@ -103,6 +109,24 @@ class CoordinatorServicer(metaclass=_abc_1.ABCMeta):
         context: _grpc.ServicerContext,
     ) -> _abc.Iterator[_graph_pb2.Graph]:
         """In parts of bounded size: all versions, the oldest first, and then the edges."""
+
+    @_abc_1.abstractmethod
+    def ListOwners(
+        self,
+        request: _coordinator_pb2.ListOwnersRequest,
+        context: _grpc.ServicerContext,
+    ) -> _coordinator_pb2.ListOwnersResponse:
+        """Every owner that the coordinator knows by a version, a task, its access or a connection, by name."""
+
+    @_abc_1.abstractmethod
+    def WatchFleet(
+        self,
+        request: _coordinator_pb2.WatchFleetRequest,
+        context: _grpc.ServicerContext,
+    ) -> _abc.Iterator[_coordinator_pb2.FleetEvent]:
+        """What happens in the whole fleet: every entry of the audit log as it is added, and owners that
+        come and go. It does not end by itself; UNAVAILABLE when the coordinator stops.
+        """
 
     @_abc_1.abstractmethod
     def SubmitRequest(

@@ -1063,6 +1063,7 @@ class ModelResult(_message.Message):
     CLEARED_RECORDED_FIELD_NUMBER: _builtins.int
     REMEDY_FIELD_NUMBER: _builtins.int
     DELTAS_FIELD_NUMBER: _builtins.int
+    HARDLY_KNOWN_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     outcome: Global___Outcome.ValueType
     alpha: _builtins.float
@@ -1142,6 +1143,12 @@ class ModelResult(_message.Message):
     def deltas(self) -> _containers.RepeatedCompositeFieldContainer[Global___AppliedDelta]:
         """The changes of roots that were added."""
 
+    @_builtins.property
+    def hardly_known(self) -> Global___Recognition:
+        """Written by the coordinator, in place of `forget`: what was reported there where too little was
+        known before to show anything.
+        """
+
     def __init__(
         self,
         *,
@@ -1174,10 +1181,11 @@ class ModelResult(_message.Message):
         cleared_recorded: _builtins.bool | None = ...,
         remedy: Global___Remedy.ValueType = ...,
         deltas: _abc.Iterable[Global___AppliedDelta] | None = ...,
+        hardly_known: Global___Recognition | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cleared_recorded", b"_cleared_recorded", "_inheritance", b"_inheritance", "_retain_after", b"_retain_after", "_retain_before", b"_retain_before", "cleared_recorded", b"cleared_recorded", "forget", b"forget", "inheritance", b"inheritance", "retain_after", b"retain_after", "retain_before", b"retain_before", "successor", b"successor"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cleared_recorded", b"_cleared_recorded", "_inheritance", b"_inheritance", "_retain_after", b"_retain_after", "_retain_before", b"_retain_before", "cleared_recorded", b"cleared_recorded", "forget", b"forget", "hardly_known", b"hardly_known", "inheritance", b"inheritance", "retain_after", b"retain_after", "retain_before", b"retain_before", "successor", b"successor"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cleared_recorded", b"_cleared_recorded", "_inheritance", b"_inheritance", "_retain_after", b"_retain_after", "_retain_before", b"_retain_before", "alpha", b"alpha", "apply_seconds", b"apply_seconds", "cleared_before", b"cleared_before", "cleared_recorded", b"cleared_recorded", "deltas", b"deltas", "error", b"error", "fisher_seconds", b"fisher_seconds", "forget", b"forget", "forgotten", b"forgotten", "gauge", b"gauge", "inheritance", b"inheritance", "lam", b"lam", "model_id", b"model_id", "not_covered", b"not_covered", "out_of_scope", b"out_of_scope", "outcome", b"outcome", "remedy", b"remedy", "repair_steps", b"repair_steps", "request_digest", b"request_digest", "retain_after", b"retain_after", "retain_before", b"retain_before", "retain_samples", b"retain_samples", "scale", b"scale", "selections", b"selections", "successor", b"successor", "tied", b"tied", "tune_seconds", b"tune_seconds", "tuned", b"tuned", "unknown_samples", b"unknown_samples"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cleared_recorded", b"_cleared_recorded", "_inheritance", b"_inheritance", "_retain_after", b"_retain_after", "_retain_before", b"_retain_before", "alpha", b"alpha", "apply_seconds", b"apply_seconds", "cleared_before", b"cleared_before", "cleared_recorded", b"cleared_recorded", "deltas", b"deltas", "error", b"error", "fisher_seconds", b"fisher_seconds", "forget", b"forget", "forgotten", b"forgotten", "gauge", b"gauge", "hardly_known", b"hardly_known", "inheritance", b"inheritance", "lam", b"lam", "model_id", b"model_id", "not_covered", b"not_covered", "out_of_scope", b"out_of_scope", "outcome", b"outcome", "remedy", b"remedy", "repair_steps", b"repair_steps", "request_digest", b"request_digest", "retain_after", b"retain_after", "retain_before", b"retain_before", "retain_samples", b"retain_samples", "scale", b"scale", "selections", b"selections", "successor", b"successor", "tied", b"tied", "tune_seconds", b"tune_seconds", "tuned", b"tuned", "unknown_samples", b"unknown_samples"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cleared_recorded: _TypeAlias = _typing.Literal["cleared_recorded"]  # noqa: Y015
     _WhichOneofArgType__cleared_recorded: _TypeAlias = _typing.Literal["_cleared_recorded", b"_cleared_recorded"]  # noqa: Y015

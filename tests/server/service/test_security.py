@@ -40,9 +40,11 @@ MESSAGES = {
     "GetSigningKeys": pb.GetSigningKeysRequest(),
     "GetReport": pb.GetReportRequest(id="x"),
     "GetAttestation": pb.GetAttestationRequest(id="x"),
+    "ListOwners": pb.ListOwnersRequest(),
+    "WatchFleet": pb.WatchFleetRequest(),
 }
 LOOK = {"ListModels", "GetGraph", "GetRequest", "ListRequests", "WatchRequest", "GetCoverage"}
-LOOK |= {"GetReport", "GetAttestation", "GetSigningKeys"}
+LOOK |= {"GetReport", "GetAttestation", "GetSigningKeys", "ListOwners", "WatchFleet"}
 STEER = {"RegisterModel", "WithdrawModel", "PlanRequest"}
 STEER |= {"SubmitRequest", "PauseRequest", "ResumeRequest", "ResendRequest", "AbortRequest"}
 MAY = {
@@ -61,6 +63,8 @@ def code_of(client: Client, call: str) -> grpc.StatusCode:
         answer = getattr(client, call)(message)
         if call in ("WatchRequest", "ExportAudit", "GetAttestation", "GetGraph"):
             list(answer)
+        elif call == "WatchFleet":  # which does not end
+            next(answer)
     except grpc.RpcError as error:
         code = error.code()
         assert isinstance(code, Code)
